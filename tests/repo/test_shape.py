@@ -1,0 +1,185 @@
+"""The budgets and habits that ruff has no rule for. An exception is a line in a table here, with its reason."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+TOP: Final = Path(__file__).resolve().parents[2]
+SHIPPED: Final = ("hvcore", "plugins/hv-kvm/src", "plugins/hv-chroot/src", "plugins/hv-fake/src")
+
+MODULE_LINES: Final = 400
+CLASS_METHODS: Final = 15
+
+LONGER_MODULES: Final[dict[str, str]] = {}  # path: why it may be longer
+BIGGER_CLASSES: Final[dict[str, str]] = {}  # path:Class: why it may have more methods
+SLEEPERS: Final[dict[str, str]] = {  # path: which event does not exist there
+    "hvcore/host/lock.py": "flock() has no deadline, and the signal that could end it belongs to the host application",
+}
+QUIRK_TABLES: Final[dict[str, str]] = {
+    "plugins/hv-kvm/src/hv_kvm/quirks.py": "the one place that may branch on a QEMU version (R7)",
+}
+
+SHELL_CALLS: Final = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
+EXCEPTION_TABLES: Final = [LONGER_MODULES, BIGGER_CLASSES, SLEEPERS]
+
+FUNCTION: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One shipped module; `name` is its path from the top of the repository."""
+
+    name: str
+    text: str = field(repr=False)
+    tree: ast.Module = field(repr=False)
+
+    @property
+    def public(self) -> bool:
+        parts = self.name.removesuffix(".py").split("/")
+        return not any(part.startswith("_") and part != "__init__" for part in parts)
+
+
+@pytest.fixture(scope="module")
+def modules() -> list[Module]:
+    paths = [path for folder in SHIPPED for path in sorted((TOP / folder).rglob("*.py"))]
+    return [parsed(path.relative_to(TOP).as_posix(), path.read_text(encoding="utf-8")) for path in paths]
+
+
+def parsed(name: str, text: str) -> Module:
+    return Module(name, text, ast.parse(text, name))
+
+
+def lines(module: Module) -> Iterator[str]:
+    count = len(module.text.splitlines())
+    if count > MODULE_LINES and module.name not in LONGER_MODULES:
+        yield f"{module.name}: {count} lines, the budget is {MODULE_LINES}"
+
+
+def methods(module: Module) -> Iterator[str]:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ClassDef) and f"{module.name}:{node.name}" not in BIGGER_CLASSES:
+            count = len({child.name for child in node.body if isinstance(child, FUNCTION)})
+            if count > CLASS_METHODS:
+                yield f"{module.name}:{node.lineno}: class {node.name} has {count} methods, the budget is {CLASS_METHODS}"
+
+
+def defined_names(module: Module) -> set[str]:
+    """The public names a module defines or imports at its top level."""
+    names: set[str] = set()
+    for node in module.tree.body:
+        if isinstance(node, (*FUNCTION, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
+            names.update(alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.Assign):
+            names.update(target.id for target in node.targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+    return {name for name in names if not name.startswith("_") or name == "__all__"}
+
+
+def exports(module: Module) -> Iterator[str]:
+    if module.public and defined_names(module) and "__all__" not in defined_names(module):
+        yield f"{module.name}: has no __all__"
+
+
+def docstrings(module: Module) -> Iterator[str]:
+    if not module.public:
+        return
+    if ast.get_docstring(module.tree) is None:
+        yield f"{module.name}: has no docstring"
+    for node in module.tree.body:
+        if isinstance(node, (*FUNCTION, ast.ClassDef)) and not node.name.startswith("_"):
+            overload = any("overload" in ast.unparse(decorator) for decorator in node.decorator_list)
+            if ast.get_docstring(node) is None and not overload:
+                yield f"{module.name}:{node.lineno}: {node.name} has no docstring"
+
+
+def calls(module: Module) -> Iterator[tuple[ast.Call, str]]:
+    """Every call with the name it is written as; `from time import sleep` counts as `time.sleep`."""
+    origin = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call):
+            written = ast.unparse(node.func)
+            yield node, origin.get(written, written)
+
+
+def sleeps(module: Module) -> Iterator[str]:
+    for node, name in calls(module):
+        if name == "time.sleep" and module.name not in SLEEPERS:
+            yield f"{module.name}:{node.lineno}: time.sleep; wait for an event, a pidfd or a deadline (R13)"
+
+
+def shells(module: Module) -> Iterator[str]:
+    for node, name in calls(module):
+        for keyword in node.keywords:
+            off = isinstance(keyword.value, ast.Constant) and not keyword.value.value
+            if keyword.arg in {"shell", "preexec_fn"} and not off:
+                yield f"{module.name}:{node.lineno}: {keyword.arg}=; no shell (R6), and the launcher is a program"
+        if name in SHELL_CALLS:
+            yield f"{module.name}:{node.lineno}: {name}; no shell (R6)"
+
+
+def version_branches(module: Module) -> Iterator[str]:
+    """An ordered comparison in hv_kvm with a name that ends in `version`."""
+    if not module.name.startswith("plugins/hv-kvm/") or module.name in QUIRK_TABLES:
+        return
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Compare) and any(
+            isinstance(op, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for op in node.ops
+        ):
+            names = [ast.unparse(side).rpartition(".")[2] for side in (node.left, *node.comparators)]
+            if any(name.lower().endswith("version") for name in names):
+                yield f"{module.name}:{node.lineno}: compares a version; probe the feature or use the quirk table (R7)"
+
+
+RULES: Final = [lines, methods, exports, docstrings, sleeps, shells, version_branches]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_every_module_keeps_to(rule: Callable[[Module], Iterator[str]], modules: list[Module]) -> None:
+    problems = [problem for module in modules for problem in rule(module)]
+    assert not problems, "\n".join(["", *problems])
+
+
+def test_there_is_something_to_look_at(modules: list[Module]) -> None:
+    assert {module.name.split("/")[0] for module in modules} == {"hvcore", "plugins"}
+
+
+def test_exceptions_name_files_that_exist(modules: list[Module]) -> None:
+    known = {module.name for module in modules}
+    stale = [name for table in EXCEPTION_TABLES for name in table if name.partition(":")[0] not in known]
+    assert not stale
+
+
+BROKEN: Final = [
+    (lines, "x = 1\n" * 401, "401 lines"),
+    (methods, "class C:\n" + "".join(f"    def m{n}(self): ...\n" for n in range(16)), "C has 16 methods"),
+    (exports, '"""Doc."""\ndef f(): ...\n', "no __all__"),
+    (docstrings, '"""Doc."""\n__all__ = ["f"]\ndef f(): ...\n', "f has no docstring"),
+    (docstrings, "__all__ = ()\n", "hv_kvm/x.py: has no docstring"),
+    (sleeps, "import time\ntime.sleep(1)\n", "time.sleep"),
+    (sleeps, "from time import sleep as nap\nnap(1)\n", "time.sleep"),
+    (shells, "run(['true'], shell=True)\n", "shell="),
+    (shells, "Popen(['true'], preexec_fn=f)\n", "preexec_fn="),
+    (shells, "import os\nos.system('true')\n", "os.system"),
+    (version_branches, "new = facts.qemu_version >= (8, 2)\n", "compares a version"),
+]
+
+
+@pytest.mark.parametrize(("rule", "text", "message"), BROKEN, ids=[f"{row[0].__name__}-{row[2]}" for row in BROKEN])
+def test_a_planted_violation_is_reported(rule: Callable[[Module], Iterator[str]], text: str, message: str) -> None:
+    problems = list(rule(parsed("plugins/hv-kvm/src/hv_kvm/x.py", text)))
+    assert len(problems) == 1
+    assert message in problems[0]
