@@ -90,7 +90,7 @@ class HvError(Exception):
         return {"error": type(self).__name__, "message": str(self), "exit_code": self.exit_code}
 
 
-class _WithProblems(HvError):
+class _ProblemsError(HvError):
     def __init__(self, subject: str, problems: Iterable[Problem]) -> None:
         self.subject = subject
         self.problems: tuple[Problem, ...] = tuple(problems)
@@ -99,6 +99,7 @@ class _WithProblems(HvError):
         super().__init__("\n".join([head, *(f"  {problem}" for problem in self.problems)]))
 
     def to_json(self) -> dict[str, Any]:
+        """The error as plain JSON types, with every problem."""
         return {**super().to_json(), "problems": [problem.to_json() for problem in self.problems]}
 
 
@@ -108,7 +109,7 @@ class InputError(HvError):
     exit_code = 2
 
 
-class ParamsError(_WithProblems, InputError):
+class ParamsError(_ProblemsError, InputError):
     """Every problem of an instance and its parameters, all at once in ``problems``."""
 
 
@@ -120,7 +121,7 @@ class UnknownDriverError(InputError):
     """No installed driver has that name."""
 
 
-class VerifyError(_WithProblems):
+class VerifyError(_ProblemsError):
     """The instance is well formed, but this node cannot run it; every reason is in ``problems``."""
 
 
@@ -204,6 +205,7 @@ class LaunchError(OperationError):
         super().__init__(f"{name}: {how}{tail}")
 
     def to_json(self) -> dict[str, Any]:
+        """The error as plain JSON types, with output and command."""
         return {**super().to_json(), "output": self.output, "argv": list(self.argv)}
 
 

@@ -1,0 +1,64 @@
+"""Typed parameters: what a driver declares, and the check of what an instance sets. Pure.
+
+A driver declares `ParamGroup`s of `Param`s with the types below; `Schema` compiles those of the driver and its
+extensions, checks a mapping, and tells every problem at once; `json_schema`, `markdown` and `rows` describe it.
+"""
+
+from __future__ import annotations
+
+from hvcore.params.hosttypes import (
+    MAX_CPU_ID,
+    address,
+    address_or_path,
+    cpu_mask,
+    cpu_sets,
+    directory,
+    file,
+    file_or_url,
+)
+from hvcore.params.param import Changes, Param, ParamGroup
+from hvcore.params.paramtype import PATTERN_END, NodeCheck, ParamType, Reject, kind_of, wrong_type
+from hvcore.params.reference import ParamRow, json_schema, markdown, rows
+from hvcore.params.schema import Schema, shortened
+from hvcore.params.types import boolean, integer, line, name, one_of, port, regexp, seconds, size_mib, text
+from hvcore.params.values import DEFAULT, INSTANCE, REDACTED, Params
+
+__all__ = [
+    "DEFAULT",
+    "INSTANCE",
+    "MAX_CPU_ID",
+    "PATTERN_END",
+    "REDACTED",
+    "Changes",
+    "NodeCheck",
+    "Param",
+    "ParamGroup",
+    "ParamRow",
+    "ParamType",
+    "Params",
+    "Reject",
+    "Schema",
+    "address",
+    "address_or_path",
+    "boolean",
+    "cpu_mask",
+    "cpu_sets",
+    "directory",
+    "file",
+    "file_or_url",
+    "integer",
+    "json_schema",
+    "kind_of",
+    "line",
+    "markdown",
+    "name",
+    "one_of",
+    "port",
+    "regexp",
+    "rows",
+    "seconds",
+    "shortened",
+    "size_mib",
+    "text",
+    "wrong_type",
+]

@@ -1,0 +1,107 @@
+"""What a driver declares: `Param`, one typed and documented knob, and `ParamGroup`, those of one device family."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from hvcore.errors import DriverLoadError
+from hvcore.params.paramtype import Reject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hvcore.params.paramtype import ParamType
+
+__all__ = ["Changes", "Param", "ParamGroup"]
+
+Changes = Literal["start", "launch", "live"]
+"""When a changed value takes effect: at the next cold start (it is part of the frozen machine), at the next launch
+of the process (a reboot and an incoming migration launch one too), or at once in a running instance."""
+
+_KEY = re.compile("[a-z][a-z0-9_]{0,63}")
+_SINCE = re.compile(r"[0-9]+(\.[0-9]+){1,2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """One parameter. ``default`` None means unset, and then None may also be given; it is kept in its clean form.
+
+    ``unit`` is in words (``bytes per second``), ``since`` the release of the plugin that brought it, and
+    ``example`` a value worth showing. DriverLoadError when the declaration contradicts itself.
+    """
+
+    key: str
+    type: ParamType
+    _: KW_ONLY
+    help: str
+    default: Any = None
+    unit: str | None = None
+    since: str = "0.1"
+    secret: bool = False
+    changes: Changes = "start"
+    example: Any = None
+    required: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a declaration that contradicts itself, when the plugin is loaded and not when the value is used."""
+        if _KEY.fullmatch(self.key) is None:
+            raise DriverLoadError(
+                f"parameter {self.key!r}: not a parameter name; give lower case letters, digits and '_'"
+            )
+        if not self.help.endswith(".") or self.help != " ".join(self.help.split()):
+            raise self._bad("help is not a sentence on one line that ends with a full stop")
+        if _SINCE.fullmatch(self.since) is None:
+            raise self._bad(f"since is not a release such as '0.1', got {self.since!r}")
+        if self.changes not in ("start", "launch", "live"):
+            raise self._bad(f"changes is not 'start', 'launch' or 'live', got {self.changes!r}")
+        if self.required and self.default is not None:
+            raise self._bad("is required and has a default")
+        object.__setattr__(self, "default", self._own("default"))
+        object.__setattr__(self, "example", self._own("example"))
+
+    def _own(self, which: str) -> Any:
+        value = getattr(self, which)
+        if value is None:
+            return None
+        try:
+            return self.type.parse(value)
+        except Reject as reject:
+            got = "" if self.secret else f", got {value!r}"
+            message = f"{which} {reject.what}{got}; give {self.expects}"
+        raise self._bad(message)
+
+    def _bad(self, what: str) -> DriverLoadError:
+        return DriverLoadError(f"parameter {self.key!r}: {what}")
+
+    @property
+    def expects(self) -> str:
+        """What to give, with limits and unit, as a phrase: ``a whole number from 0 to 100, in percent``."""
+        return f"{self.type.expects}, in {self.unit}" if self.unit else self.type.expects
+
+    @property
+    def optional(self) -> bool:
+        """Whether it can be unset, so that None is a value of it."""
+        return self.default is None and not self.required
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class ParamGroup:
+    """The parameters of one device family, in the order in which they are shown.
+
+    ``ParamGroup("rng", Param(...), Param(...), help="...")``.
+    """
+
+    name: str
+    params: tuple[Param, ...]
+    help: str = ""
+
+    def __init__(self, name: str, *params: Param, help: str = "") -> None:  # noqa: A002 - as in Param
+        """Name the family and list its parameters."""
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "params", params)
+        object.__setattr__(self, "help", help)
+
+    def __iter__(self) -> Iterator[Param]:
+        return iter(self.params)

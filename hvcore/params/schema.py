@@ -1,0 +1,189 @@
+"""A driver's parameters compiled to one voluptuous schema, and the check of a mapping against it.
+
+voluptuous validates: each leaf is a type's own ``parse``, keys that no parameter has are refused. What is ours is
+the words. voluptuous knows the path and not the value, reports no nearest name, and prints secrets
+(humanize_error), so every problem is told from the parameter it is about.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import reprlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import voluptuous as vol
+
+from hvcore.errors import DriverLoadError, ParamsError, Problem
+from hvcore.params.paramtype import Reject, kind_of
+from hvcore.params.values import INSTANCE, Params
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from hvcore.params.param import Param, ParamGroup
+
+__all__ = ["Schema", "shortened"]
+
+_SHOWN = 80
+_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_GUESSES = 20  # a file with more unknown names than this is not a matter of typing errors
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = _SHOWN
+_repr.maxlevel = 3
+
+
+def shortened(value: object) -> str:
+    """The value's ``repr``, at most about 80 characters, whatever it is."""
+    try:
+        shown = _repr.repr(value)
+    except ValueError:  # Python >= 3.11 refuses to print an int of more than 4300 digits
+        return "a number too long to show"
+    return shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 3]}..."
+
+
+class Schema:
+    """The parameters of one driver and its extensions. Built once by `compile`; immutable and shareable.
+
+    ``groups`` and ``params`` (by key) are in the order in which they are to be shown.
+    """
+
+    __slots__ = ("_defaults", "_instance", "_owners", "_required", "_secrets", "_validate", "groups", "params")
+
+    def __init__(self, owned: Sequence[tuple[str, ParamGroup]]) -> None:
+        """Use `compile`."""
+        self.groups: tuple[ParamGroup, ...] = tuple(group for _, group in owned)
+        params: dict[str, Param] = {}
+        self._owners: dict[str, str] = {}
+        for owner, group in owned:
+            for param in group:
+                if param.key in params:
+                    raise _clash(param.key, self._owners[param.key], owner)
+                params[param.key] = param
+                self._owners[param.key] = owner
+        self.params: Mapping[str, Param] = MappingProxyType(params)
+        self._defaults = {key: param.default for key, param in self.params.items()}
+        self._secrets = frozenset(key for key, param in self.params.items() if param.secret)
+        self._instance = dict.fromkeys(self.params, INSTANCE)
+        self._required = frozenset(key for key, param in self.params.items() if param.required)
+        # Plain keys, not vol.Optional with a default: those cost 5 us more for each check of 10 values, because
+        # voluptuous walks all markers each time and puts defaults through the validators again.
+        self._validate = vol.Schema({key: param.type.parse for key, param in self.params.items()})
+
+    @classmethod
+    def compile(cls, groups: Iterable[tuple[str, ParamGroup]]) -> Schema:
+        """One schema from ``(owner, group)`` pairs, in the order in which they are to be shown.
+
+        The owner is the plugin or distribution, for messages. DriverLoadError names both when two declare one key.
+        """
+        return cls(tuple(groups))
+
+    def owner(self, key: str) -> str:
+        """The plugin or distribution that declares the parameter; KeyError when none does."""
+        return self._owners[key]
+
+    def check(self, values: object, subject: str, *, below: Sequence[tuple[str, object]] = ()) -> Params:
+        """All parameters, clean, with defaults; or one ParamsError about ``subject`` with every problem.
+
+        Arguments otherwise as in `problems`.
+        """
+        params, problems = self.problems(values, below=below)
+        if params is None:
+            raise ParamsError(subject, problems)
+        return params
+
+    def problems(
+        self, values: object, *, below: Sequence[tuple[str, object]] = ()
+    ) -> tuple[Params | None, tuple[Problem, ...]]:
+        """The clean parameters and no problems, or None and every problem, in the order of the input.
+
+        ``values`` is what the instance sets. ``below`` are further layers, ``(name, mapping)``, lowest first: a value
+        in a later layer wins, and the instance's wins over all. A None unsets what a lower layer set, where the
+        parameter can be unset.
+        """
+        if type(values) is dict and not below:
+            try:
+                clean = self._validate(values)
+            except vol.MultipleInvalid:
+                pass  # told below, with care and no haste
+            else:
+                if not self._required or self._required <= clean.keys():
+                    return Params(self._defaults | clean, clean, self._instance, self._secrets), ()
+        return self._all_layers((*below, (INSTANCE, values)))
+
+    def _all_layers(self, layers: Iterable[tuple[str, object]]) -> tuple[Params | None, tuple[Problem, ...]]:
+        merged: dict[str, Any] = {}
+        origin: dict[str, str] = {}
+        problems: list[Problem] = []
+        named: set[str] = set()
+        for layer, values in layers:
+            prefix = "params" if layer == INSTANCE else f"{layer}.params"
+            clean, found = self._one_layer(values, prefix, named)
+            merged |= clean
+            origin |= dict.fromkeys(clean, layer)
+            problems += found
+        problems += [
+            Problem(path=f"params.{key}", what="is required and not set", todo=f"give {self.params[key].expects}")
+            for key in self.params
+            if key in self._required and key not in named
+        ]
+        if problems:
+            return None, tuple(problems)
+        return Params(self._defaults | merged, origin, origin, self._secrets), ()
+
+    def _one_layer(self, values: object, prefix: str, named: set[str]) -> tuple[dict[str, Any], list[Problem]]:
+        """The clean values of one layer, and its problems in the order of its keys; adds known keys to ``named``."""
+        if not isinstance(values, Mapping):
+            # Its value is not shown: whoever put a list or a text here may have put a secret into it.
+            return {}, [Problem(path=prefix, what=f"is {kind_of(values)}, not a table", todo="give names with values")]
+        clean: dict[str, Any] = {}
+        asked: dict[str, Any] = {}
+        order: list[object] = []
+        problems: dict[object, Problem] = {}
+        for name, value in values.items():
+            param = self.params.get(name) if isinstance(name, str) else None
+            order.append(param.key if param else name)
+            if param is None:
+                problems[name] = self._unknown(prefix, name, guess=len(problems) < _GUESSES)
+            elif value is None and param.optional:
+                clean[param.key] = None
+            else:
+                asked[param.key] = value
+        named |= clean.keys() | asked.keys()
+        try:
+            clean |= self._validate(asked)
+        except vol.MultipleInvalid as invalid:
+            for error in invalid.errors:
+                key = str(error.path[0])
+                problems[key] = _refused(prefix, self.params[key], asked[key], error)
+        return clean, [problems[key] for key in order if key in problems]
+
+    def _unknown(self, prefix: str, name: object, *, guess: bool) -> Problem:
+        # The value is not shown: the name may be a misspelt one of a secret.
+        if not isinstance(name, str):
+            todo = "give the name as a text"
+            return Problem(path=f"{prefix}[{shortened(name)}]", what=f"is {kind_of(name)}, not a name", todo=todo)
+        plain = name[:64].lower().replace("-", "_")
+        near = difflib.get_close_matches(plain, self.params, 1) if guess else []
+        todo = f"did you mean {near[0]}?" if near else "see 'hv params DRIVER' for those it has"
+        path = f"{prefix}.{name}" if _PLAIN_KEY.fullmatch(name) else f"{prefix}[{shortened(name)}]"
+        return Problem(path=path, what="is not a parameter of this driver", todo=todo)
+
+
+def _refused(prefix: str, param: Param, value: object, error: vol.Invalid) -> Problem:
+    path = f"{prefix}.{param.key}"
+    if param.secret:
+        # Not even the type's own words: they may tell a part of the value.
+        return Problem(path=path, what="is not valid, and secret", todo=f"give {param.expects}")
+    if not isinstance(error, Reject):
+        return Problem(path=path, what="is not valid", got=shortened(value), todo=f"give {param.expects}")
+    todo = error.todo or f"give {param.expects}"
+    return Problem(path=path, what=error.what, got=shortened(value), todo=todo)
+
+
+def _clash(key: str, first: str, second: str) -> DriverLoadError:
+    who = f"twice by {first}" if first == second else f"by both {first} and {second}"
+    return DriverLoadError(f"parameter {key!r}: declared {who}; a name belongs to one plugin, rename one")

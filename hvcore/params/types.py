@@ -1,0 +1,219 @@
+"""The vocabulary of parameter types, plain values: what a driver may say a parameter is.
+
+Each function returns a `ParamType`. All are strict, because a value comes from a TOML or JSON file or from a
+program, and each of them has its own types: ``true`` is not 1, ``1.9`` is not 1, ``"512"`` is not 512, ``[1]``
+is not true. None of them touches the node. `hvcore.params.hosttypes` has the types that name things of the node.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+
+from hvcore import units
+from hvcore.params.paramtype import PATTERN_END, ParamType, Reject, wrong_type
+
+__all__ = ["boolean", "integer", "line", "name", "one_of", "port", "regexp", "seconds", "size_mib", "text"]
+
+_INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
+
+
+def _limited(low: str, high: str) -> str:
+    return f"from {low} to {high}"
+
+
+def boolean() -> ParamType:
+    """``true`` or ``false``, and nothing that merely looks like one of them."""
+
+    def parse(value: object) -> bool:
+        if value is True or value is False:
+            return value
+        word = value.lower() if isinstance(value, str) else ""
+        todo = {"true": "write true without quotes", "false": "write false without quotes"}.get(word)
+        raise wrong_type(value, "true or false", todo)
+
+    return ParamType("boolean", "true or false", parse, {"type": "boolean"})
+
+
+def integer(minimum: int | None = None, maximum: int | None = None) -> ParamType:
+    """A whole number within limits, both allowed; without them, within 64 bits with a sign."""
+    low, high = _INT_MIN if minimum is None else minimum, _INT_MAX if maximum is None else maximum
+    if minimum is None and maximum is None:
+        expects = "a whole number"
+    elif maximum is None:
+        expects = f"a whole number of at least {low}"
+    elif minimum is None:
+        expects = f"a whole number of at most {high}"
+    else:
+        expects = f"a whole number {_limited(str(low), str(high))}"
+    return _integer("integer", expects, low, high)
+
+
+def port(minimum: int = 1) -> ParamType:
+    """A TCP or UDP port, from ``minimum`` to 65535, both allowed."""
+    return _integer("port", f"a port number {_limited(str(minimum), '65535')}", minimum, 65535)
+
+
+def _integer(kind: str, expects: str, low: int, high: int) -> ParamType:
+    def parse(value: object) -> int:
+        if type(value) is int and low <= value <= high:
+            return value
+        return _whole_number(value, low, high)
+
+    return ParamType(kind, expects, parse, {"type": "integer", "minimum": low, "maximum": high})
+
+
+def _whole_number(value: object, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        digits = isinstance(value, str) and re.fullmatch("-?[0-9]{1,19}", value)
+        raise wrong_type(value, "a whole number", "write the number without quotes" if digits else None)
+    if value < low:
+        raise Reject(f"is below the minimum of {low}")
+    if value > high:
+        raise Reject(f"is above the maximum of {high}")
+    return int.__int__(value)
+
+
+def one_of(*choices: int | str) -> ParamType:
+    """One of a fixed set, of texts only or of whole numbers only."""
+    words = tuple(choice for choice in choices if isinstance(choice, str))
+    if not choices or len(words) not in (0, len(choices)) or any(isinstance(choice, bool) for choice in choices):
+        raise TypeError("one_of() needs choices that are all texts or all whole numbers")
+    known: dict[object, int | str] = {choice: choice for choice in choices}
+    listed = ", ".join(map(repr, choices))
+
+    def parse(value: object) -> int | str:
+        if isinstance(value, str if words else int) and not isinstance(value, bool):
+            found = known.get(value)
+            if found is not None:
+                return found
+            near = difflib.get_close_matches(value[:64], words, 1) if isinstance(value, str) else []
+            raise Reject("is not a known choice", f"did you mean {near[0]!r}? give one of {listed}" if near else None)
+        raise wrong_type(value, "a text" if words else "a whole number")
+
+    expects = f"one of {listed}" if len(choices) > 1 else listed
+    return ParamType("one of", expects, parse, {"enum": list(choices)})
+
+
+def size_mib(minimum: int = 1, maximum: int | None = None) -> ParamType:
+    """A size in MiB: a whole number of MiB, or a text with a unit such as ``"2G"``. The clean value is the number."""
+    low, high = minimum, units.MAX_MIB if maximum is None else maximum
+    if maximum is None:
+        limits = f"of at least {units.format_mib(low)}"
+    else:
+        limits = _limited(units.format_mib(low), units.format_mib(high))
+
+    def parse(value: object) -> int:
+        if type(value) is int and low <= value <= high:
+            return value
+        return _size(value, low, high)
+
+    numbers = {"type": "integer", "minimum": low, "maximum": high}
+    words = {
+        "type": "string",
+        "maxLength": units.LONGEST_SIZE,
+        "pattern": rf"^[0-9]{{1,19}}(?:\.[0-9]{{1,9}})? ?[KMGTPkmgtp](?:[iI][bB])?{PATTERN_END}",
+    }
+    expects = f"a size {limits}, as a number of MiB or a text such as '2G'"
+    return ParamType("size", expects, parse, {"anyOf": [numbers, words]})
+
+
+def _size(value: object, low: int, high: int) -> int:
+    size = value
+    if isinstance(value, str):
+        reason = ""
+        try:
+            size = units.parse_mib(value)
+        except ValueError as error:
+            reason = str(error)
+        if reason:
+            raise Reject(reason)
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise wrong_type(value, "a size")
+    if size < low:
+        raise Reject(f"is below the minimum of {units.format_mib(low)}")
+    if size > high:
+        raise Reject(f"is above the maximum of {units.format_mib(high)}")
+    return int.__int__(size)
+
+
+def seconds(minimum: float = 0, maximum: float = 86400 * 365) -> ParamType:
+    """A time in seconds, with or without a fraction, within limits, both allowed. The clean value is a float."""
+    low, high = float(minimum), float(maximum)
+
+    def parse(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise wrong_type(value, "a number of seconds")
+        if low <= value <= high:
+            return float(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise Reject("is not a finite number")
+        raise Reject(f"is below the minimum of {low:g} s" if value < low else f"is above the maximum of {high:g} s")
+
+    expects = f"a number of seconds {_limited(f'{low:g}', f'{high:g}')}"
+    return ParamType("seconds", expects, parse, {"type": "number", "minimum": low, "maximum": high})
+
+
+# C0, DEL, C1, the two Unicode line ends, and surrogates, which no UTF-8 text can hold.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NOT_CONTROL = {"not": {"pattern": r"[\u0000-\u001f\u007f-\u009f\u2028\u2029]"}}
+
+
+def text(max_bytes: int = 1024, *, empty: bool = False) -> ParamType:
+    """One line of text, at most ``max_bytes`` in UTF-8, without control characters."""
+    expects = f"one line of text of at most {max_bytes} bytes"
+
+    def parse(value: object) -> str:
+        return line(value, max_bytes, empty=empty)
+
+    schema = {"type": "string", "minLength": 0 if empty else 1, "maxLength": max_bytes, **_NOT_CONTROL}
+    return ParamType("text", expects, parse, schema)
+
+
+def line(value: object, max_bytes: int, *, empty: bool = False) -> str:
+    """``value`` as one clean line of at most ``max_bytes`` in UTF-8, for other types to build on; or `Reject`."""
+    if not isinstance(value, str):
+        raise wrong_type(value, "a text")
+    if type(value) is str and value.isascii() and value.isprintable() and 0 < len(value) <= max_bytes:
+        return value
+    if not value and not empty:
+        raise Reject("is empty")
+    if len(value) > max_bytes:
+        raise Reject(f"is longer than {max_bytes} bytes")
+    if (found := _CONTROL.search(value)) is not None:
+        raise Reject(f"has the control character {found[0]!a}")
+    if len(value.encode()) > max_bytes:
+        raise Reject(f"is longer than {max_bytes} bytes")
+    return str.__str__(value)
+
+
+def regexp(pattern: str, what: str, *, max_bytes: int = 1024) -> ParamType:
+    """One line of text that ``pattern`` matches as a whole; ``what`` completes "give ...".
+
+    Character classes are ASCII, and the pattern keeps to what Python and ECMA regular expressions share,
+    so that the JSON Schema means the same.
+    """
+    return _matching("text", re.compile(pattern, re.ASCII), what, max_bytes)
+
+
+def name(max_bytes: int = 64) -> ParamType:
+    """The name of something outside, such as a user or a machine type: never an option, a path or two words."""
+    what = f"a name of at most {max_bytes} letters, digits, '_', '.', '+' and '-', that does not begin with '-' or '.'"
+    return _matching("name", re.compile("[A-Za-z0-9_][A-Za-z0-9_.+-]*"), what, max_bytes)
+
+
+def _matching(kind: str, pattern: re.Pattern[str], what: str, max_bytes: int) -> ParamType:
+    def parse(value: object) -> str:
+        clean = line(value, max_bytes, empty=True)
+        if pattern.fullmatch(clean) is None:
+            raise Reject("is not of the right form")
+        return clean
+
+    schema = {
+        "type": "string",
+        "maxLength": max_bytes,
+        "pattern": f"^(?:{pattern.pattern}){PATTERN_END}",
+        **_NOT_CONTROL,
+    }
+    return ParamType(kind, what, parse, schema)

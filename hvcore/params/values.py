@@ -1,0 +1,70 @@
+"""The result of a check: `Params`, every parameter of a driver with its clean value and where that came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from collections.abc import Set as AbstractSet
+
+__all__ = ["DEFAULT", "INSTANCE", "REDACTED", "Params"]
+
+DEFAULT = "default"
+"""The layer of the values that the driver itself declares."""
+
+INSTANCE = "instance"
+"""The layer of the values that the instance's own description sets: the highest."""
+
+REDACTED = "<secret>"
+"""What is shown in place of a secret value."""
+
+
+class Params(Mapping[str, Any]):
+    """Every parameter of a driver with its clean value, unset ones with None. Read-only.
+
+    Made by `Schema.check`; secrets are in the values and not in the ``repr``.
+    """
+
+    __slots__ = ("_given", "_layers", "_secrets", "_values")
+
+    def __init__(
+        self, values: dict[str, Any], given: Collection[str], layers: Mapping[str, str], secrets: AbstractSet[str]
+    ) -> None:
+        """Keep them as they are: clean ``values`` of all keys, and the layer of at least each ``given`` one."""
+        self._values, self._given, self._layers, self._secrets = values, given, layers, secrets
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
+    def __repr__(self) -> str:
+        shown = self.redacted()
+        return f"Params({', '.join(f'{key}={shown[key]!r}' for key in self._values if key in self._given)})"
+
+    @property
+    def given(self) -> frozenset[str]:
+        """The keys that some layer set, also those set to what the default is."""
+        return frozenset(self._given)
+
+    def layer(self, key: str) -> str:
+        """The layer that the value comes from: ``default``, ``instance``, or what the caller named; or KeyError."""
+        if key not in self._values:
+            raise KeyError(key)
+        return self._layers[key] if key in self._given else DEFAULT
+
+    def redacted(self) -> dict[str, Any]:
+        """All values as plain JSON types, with ``<secret>`` in place of each secret that is set."""
+        return {
+            key: REDACTED if key in self._secrets and value is not None else value
+            for key, value in self._values.items()
+        }

@@ -1,0 +1,308 @@
+"""What is said about a schema: rows, Markdown, JSON Schema."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hvcore.params import (
+    Param,
+    ParamGroup,
+    ParamType,
+    Reject,
+    Schema,
+    address,
+    address_or_path,
+    boolean,
+    cpu_mask,
+    directory,
+    file,
+    file_or_url,
+    integer,
+    json_schema,
+    markdown,
+    name,
+    one_of,
+    port,
+    regexp,
+    rows,
+    seconds,
+    size_mib,
+    text,
+)
+
+TYPES: dict[str, ParamType] = {
+    "boolean": boolean(),
+    "integer": integer(-3, 100),
+    "port": port(),
+    "words": one_of("ide", "scsi-hd"),
+    "numbers": one_of(0, 1, 4, 6),
+    "size_mib": size_mib(64),
+    "seconds": seconds(0.5, 60),
+    "text": text(40),
+    "empty": text(empty=True),
+    "name": name(),
+    "regexp": regexp("[a-f]{2}(:[a-f]{2})*", "letters in pairs"),
+    "address": address(),
+    "address_or_path": address_or_path(),
+    "cpu_mask": cpu_mask(),
+    "cpu_masks": cpu_mask(multi=True),
+    "file": file(),
+    "directory": directory(),
+    "file_or_url": file_or_url(),
+}
+# Where JSON Schema has no word for a part of the check: it may say yes where the check says no, never the reverse.
+LOOSE = {
+    "size_mib",
+    "text",
+    "empty",
+    "address",
+    "address_or_path",
+    "cpu_mask",
+    "cpu_masks",
+    "file",
+    "directory",
+    "file_or_url",
+}
+
+SCHEMA = Schema.compile(
+    [
+        (
+            "hv-kvm 0.1",
+            ParamGroup(
+                "machine",
+                Param("acpi", boolean(), default=True, help="Whether there is ACPI."),
+                Param("kernel", file(), help="The kernel.", example="/boot/vmlinuz"),
+                Param("speed", integer(0, 9), default=3, unit="MiB per second", help="How fast.", changes="live"),
+                help="The machine.",
+            ),
+        ),
+        (
+            "hv-vnc 2.0",
+            ParamGroup(
+                "vnc",
+                Param("mode", one_of("a|b", "<c>"), default="a|b", help="Which.", since="0.2", changes="launch"),
+                Param("password", text(64), secret=True, default="hunter2", example="hunter3", help="The password."),
+                Param("root", directory(), required=True, help="Where it is."),
+            ),
+        ),
+    ]
+)
+
+
+def accepts(schema: dict[str, Any], value: object) -> bool:
+    """What JSON Schema (draft 2020-12) says about a value, for the keywords in use; KeyError for another."""
+    notes = {"description", "default", "examples", "writeOnly", "$schema", "title"}
+    return all(
+        _KEYWORDS[word](rule, value, schema)
+        for word, rule in schema.items()
+        if word not in notes and not word.startswith("x-")
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_integer(value: object) -> bool:
+    return _is_number(value) and (isinstance(value, int) or float(str(value)).is_integer())
+
+
+_TYPES: dict[str, Any] = {
+    "boolean": lambda value: isinstance(value, bool),
+    "integer": _is_integer,
+    "number": _is_number,
+    "string": lambda value: isinstance(value, str),
+    "null": lambda value: value is None,
+    "object": lambda value: isinstance(value, dict),
+}
+_KEYWORDS: dict[str, Any] = {
+    "type": lambda rule, value, _: _TYPES[rule](value),
+    "enum": lambda rule, value, _: any(
+        value == one and isinstance(value, bool) == isinstance(one, bool) for one in rule
+    ),
+    "minimum": lambda rule, value, _: not _is_number(value) or value >= rule,
+    "maximum": lambda rule, value, _: not _is_number(value) or value <= rule,
+    "minLength": lambda rule, value, _: not isinstance(value, str) or len(value) >= rule,
+    "maxLength": lambda rule, value, _: not isinstance(value, str) or len(value) <= rule,
+    "pattern": lambda rule, value, _: not isinstance(value, str) or re.search(rule, value) is not None,
+    "not": lambda rule, value, _: not accepts(rule, value),
+    "anyOf": lambda rule, value, _: any(accepts(one, value) for one in rule),
+    "required": lambda rule, value, _: not isinstance(value, dict) or set(rule) <= value.keys(),
+    "properties": lambda rule, value, _: (
+        not isinstance(value, dict) or all(accepts(rule[key], one) for key, one in value.items() if key in rule)
+    ),
+    "additionalProperties": lambda rule, value, schema: (
+        rule is False and (not isinstance(value, dict) or value.keys() <= schema["properties"].keys())
+    ),
+}
+
+WORDS = st.sampled_from(
+    [
+        *(
+            "ide",
+            "scsi-hd",
+            "512",
+            "512M",
+            "2G",
+            "1.5 GiB",
+            "2GB",
+            "0-3,5",
+            "all",
+            "all:1",
+            "1,",
+            "127.0.0.1",
+            "::1",
+            "",
+            "/",
+        ),
+        *(
+            "/a",
+            "/a/",
+            "//a",
+            "/a/../b",
+            "/..\n",
+            "/...",
+            "/a\nb",
+            "/.",
+            "/..",
+            "a/b",
+            "http://h/",
+            "file:///x",
+            "ab",
+            "ab:cd",
+        ),
+        *("ab\n", "-a", "a.b", "a\u2028", "\x85", "/a\0", "a" * 41),
+    ]
+)
+VALUES = st.one_of(
+    WORDS,
+    st.text(st.sampled_from("/.,:-0123aMG\n\0é"), max_size=12),
+    st.text(max_size=60),
+    st.integers(-5, 70000),
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.booleans(),
+    st.none(),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=2), st.integers(), max_size=2),
+)
+
+
+def parses(kind: ParamType, value: object) -> bool:
+    try:
+        kind.parse(value)
+    except Reject:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("which", TYPES)
+@given(value=VALUES)
+def test_the_json_schema_of_a_type_agrees_with_its_check(which: str, value: object) -> None:
+    kind = TYPES[which]
+    said, checked = accepts(kind.json_schema(), value), parses(kind, value)
+    integral = isinstance(value, float) and value.is_integer()  # 1.0 is an integer to JSON Schema
+    if said != checked:
+        assert said
+        assert which in LOOSE or integral
+        # What is loose is loose inside the right JSON type only.
+        assert isinstance(value, str) or integral
+
+
+@given(
+    st.dictionaries(st.sampled_from([*SCHEMA.params, "other"]), VALUES | st.just("/ok"), max_size=6)
+    | st.fixed_dictionaries({"root": st.just("/ok")}, optional={"acpi": st.booleans(), "speed": st.integers(-1, 10)})
+)
+def test_the_json_schema_of_the_whole_accepts_what_the_check_accepts(values: dict[str, object]) -> None:
+    said = accepts(json_schema(SCHEMA, title="kvm"), values)
+    params, problems = SCHEMA.problems(values)
+    if params is not None:
+        assert said
+    elif any("not a parameter" in problem.what or "required" in problem.what for problem in problems):
+        assert not said
+
+
+def test_a_real_validator_reads_the_json_schema_the_same_way() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    whole = json_schema(SCHEMA, title="kvm")
+    jsonschema.Draft202012Validator.check_schema(whole)
+    samples = ["ide", "2G", "/a", "/a/..", "ab\n", "::1", 5, 5.5, True, None, [1], {}, "", "all:1", "1.0.0.1", 10**30]
+    for kind in TYPES.values():
+        schema = kind.json_schema()
+        jsonschema.Draft202012Validator.check_schema(schema)
+        validator = jsonschema.Draft202012Validator(schema)
+        assert [validator.is_valid(value) for value in samples] == [accepts(schema, value) for value in samples]
+
+
+def test_the_json_schema_of_the_whole_is_closed_and_carries_what_people_read() -> None:
+    whole = json_schema(SCHEMA, title="kvm")
+    assert (whole["type"], whole["additionalProperties"], whole["required"]) == ("object", False, ["root"])
+    assert whole["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert whole["properties"]["speed"] == {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 9,
+        "description": "How fast.",
+        "default": 3,
+        "x-unit": "MiB per second",
+        "x-since": "0.1",
+        "x-changes": "live",
+        "x-group": "machine",
+        "x-owner": "hv-kvm 0.1",
+    }
+    assert whole["properties"]["kernel"]["anyOf"][1] == {"type": "null"}
+    assert whole["properties"]["kernel"]["x-node-check"] == "file"
+    assert whole["properties"]["password"]["writeOnly"] is True
+
+
+def test_changing_the_json_schema_of_a_type_does_not_change_the_type() -> None:
+    kind = size_mib()
+    kind.json_schema()["anyOf"].clear()
+    assert kind.json_schema()["anyOf"]
+
+
+def test_rows_have_all_parameters_in_order() -> None:
+    assert [(row.key, row.group, row.owner) for row in rows(SCHEMA)] == [
+        ("acpi", "machine", "hv-kvm 0.1"),
+        ("kernel", "machine", "hv-kvm 0.1"),
+        ("speed", "machine", "hv-kvm 0.1"),
+        ("mode", "vnc", "hv-vnc 2.0"),
+        ("password", "vnc", "hv-vnc 2.0"),
+        ("root", "vnc", "hv-vnc 2.0"),
+    ]
+    assert json.loads(json.dumps([row.to_json() for row in rows(SCHEMA)]))[2]["unit"] == "MiB per second"
+
+
+def test_the_table_is_what_a_reader_expects() -> None:
+    assert markdown(SCHEMA) == (
+        "## machine\n"
+        "\n"
+        "The machine.\n"
+        "\n"
+        "| parameter | value | default | takes effect | since | meaning |\n"
+        "|---|---|---|---|---|---|\n"
+        "| `acpi` | true or false | `true` | next start | 0.1 | Whether there is ACPI. |\n"
+        "| `kernel` | the absolute path of a file | unset | next start | 0.1 "
+        '| The kernel. Example: `"/boot/vmlinuz"`. |\n'
+        "| `speed` | a whole number from 0 to 9, in MiB per second | `3` | at once | 0.1 | How fast. |\n"
+        "\n"
+        "## vnc\n"
+        "\n"
+        "| parameter | value | default | takes effect | since | meaning |\n"
+        "|---|---|---|---|---|---|\n"
+        "| `mode` | one of 'a\\|b', '&lt;c>' | `\"a\\|b\"` | next launch | 0.2 | Which. |\n"
+        '| `password` | one line of text of at most 64 bytes (secret) | `"<secret>"` | next start | 0.1 '
+        '| The password. Example: `"<secret>"`. |\n'
+        "| `root` | the absolute path of a directory | required | next start | 0.1 | Where it is. |\n"
+    )
+
+
+def test_a_secret_is_in_no_description() -> None:
+    everything = markdown(SCHEMA) + json.dumps(json_schema(SCHEMA, title="kvm")) + repr(rows(SCHEMA))
+    assert "hunter" not in everything
