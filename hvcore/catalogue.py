@@ -1,0 +1,147 @@
+"""Which drivers are installed, found without importing any of them.
+
+Everything comes from the metadata of the installed distributions, so a driver that is broken or does
+not fit can still be listed, with the reason, and costs the others nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from importlib import metadata
+from typing import Any, Final
+
+__all__ = ["DRIVERS_GROUP", "EXTENSIONS_GROUP", "CatalogueEntry", "Verdict", "catalogue", "extensions_of"]
+
+DRIVERS_GROUP: Final = "hvcore.drivers"
+EXTENSIONS_GROUP: Final = "hvcore.extensions"
+_CLAUSE: Final = re.compile(r"(~=|==|!=|<=|>=|<|>)\s*([0-9]+(?:\.[0-9]+)*)(\.\*)?")
+
+
+class Verdict(StrEnum):
+    """Whether a driver can be used. ``broken`` is only known once it was tried."""
+
+    OK = "ok"
+    TOO_OLD = "too-old"
+    TOO_NEW = "too-new"
+    DUPLICATE = "duplicate"
+    BLOCKED = "blocked"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueEntry:
+    """One installed driver or extension. ``requires`` is the range of hvcore that its distribution asks for."""
+
+    name: str
+    target: str
+    distribution: str
+    version: str
+    requires: str
+    verdict: Verdict
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry as plain JSON types."""
+        return {
+            "name": self.name,
+            "target": self.target,
+            "distribution": self.distribution,
+            "version": self.version,
+            "requires": self.requires,
+            "verdict": str(self.verdict),
+            "reason": self.reason,
+        }
+
+
+def catalogue(group: str = DRIVERS_GROUP) -> list[CatalogueEntry]:
+    """Every installed driver with the verdict on it, sorted by name. No driver is imported.
+
+    ``HVCORE_DRIVERS``, a comma-separated list of names, blocks all others when it is set.
+    """
+    entries = [_entry(point) for point in metadata.entry_points(group=group)]
+    counts: dict[str, list[CatalogueEntry]] = {}
+    for entry in entries:
+        counts.setdefault(entry.name, []).append(entry)
+    return sorted((_judged(entry, counts[entry.name]) for entry in entries), key=lambda e: (e.name, e.distribution))
+
+
+def extensions_of(driver: str) -> list[CatalogueEntry]:
+    """Installed extensions of one driver: entry points named ``DRIVER.ANYTHING``."""
+    return [entry for entry in catalogue(EXTENSIONS_GROUP) if entry.name.split(".", 1)[0] == driver]
+
+
+def _entry(point: metadata.EntryPoint) -> CatalogueEntry:
+    found = point.dist
+    requires = _range_of_hvcore(found.requires or ()) if found else ""
+    verdict, reason = _fits(requires)
+    return CatalogueEntry(
+        name=point.name,
+        target=point.value,
+        distribution=found.name if found else "unknown",
+        version=found.version if found else "unknown",
+        requires=requires,
+        verdict=verdict,
+        reason=reason,
+    )
+
+
+def _judged(entry: CatalogueEntry, same_name: list[CatalogueEntry]) -> CatalogueEntry:
+    owners = sorted({f"{other.distribution} {other.version}" for other in same_name})
+    if len(owners) > 1:
+        reason = f"declared by {' and '.join(owners)}; uninstall all but one"
+        return replace(entry, verdict=Verdict.DUPLICATE, reason=reason)
+    allowed = os.environ.get("HVCORE_DRIVERS")
+    if allowed is not None and entry.name.split(".", 1)[0] not in re.split(r"[\s,]+", allowed):
+        return replace(entry, verdict=Verdict.BLOCKED, reason=f"not in HVCORE_DRIVERS={allowed!r}; add it there")
+    return entry
+
+
+def _range_of_hvcore(requires: Iterable[str]) -> str:
+    for line in requires:
+        match = re.match(r"hvcore(?![\w.-])\s*(?:\[[^\]]*\])?\s*\(?([^;)]*)", line)
+        if match:
+            return match[1].strip()
+    return ""
+
+
+def _fits(requires: str) -> tuple[Verdict, str | None]:
+    """The verdict on a range such as ``>=0.1,<0.2`` against the hvcore that is running."""
+    ours_text = metadata.version("hvcore")
+    ours = _release(ours_text)
+    for operator, text, star in _CLAUSE.findall(requires):
+        wanted = _release(text)
+        if not _holds(operator, ours, wanted, star=bool(star)):
+            newer = operator in ("<", "<=") or (operator in ("==", "~=") and ours > wanted)
+            verdict = Verdict.TOO_OLD if newer else Verdict.TOO_NEW
+            todo = "upgrade the driver" if newer else "upgrade hvcore"
+            return verdict, f"needs hvcore{requires}, installed is {ours_text}; {todo}"
+    return Verdict.OK, None
+
+
+def _release(text: str) -> tuple[int, ...]:
+    match = re.match(r"\d+(?:\.\d+)*", text)
+    parts = tuple(int(part) for part in match[0].split(".")) if match else (0,)
+    return parts + (0,) * (3 - len(parts))
+
+
+def _holds(operator: str, ours: tuple[int, ...], wanted: tuple[int, ...], *, star: bool) -> bool:
+    # Only what PEP 440 ranges use in practice, without pre-releases: the core has no dependency for the rest.
+    if operator == "~=":
+        return ours >= wanted and ours[: len(wanted) - 1] == wanted[: len(wanted) - 1]
+    if star:
+        length = max(index + 1 for index, part in enumerate(wanted) if part or index == 0)
+        same = ours[:length] == wanted[:length]
+        return same if operator == "==" else not same
+    results = {
+        "==": ours == wanted,
+        "!=": ours != wanted,
+        "<=": ours <= wanted,
+        ">=": ours >= wanted,
+        "<": ours < wanted,
+        ">": ours > wanted,
+    }
+    return results[operator]

@@ -1,0 +1,105 @@
+"""What a driver is: one required Protocol and small ones for the rest. A driver has what it implements.
+
+There are no stub methods and no capability flags: the core asks ``isinstance(driver, Pausable)`` and
+answers "driver chroot: does not support pause" itself.
+
+The core calls a driver's methods only when the state table allows it, under the instance's lock,
+with the record written. Drivers never check states, take locks, or write records themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from hvcore.errors import Problem
+from hvcore.host.host import Host
+from hvcore.job import Job, Live
+from hvcore.model.info import Console, Observation
+from hvcore.model.instance import Instance
+from hvcore.model.plan import Plan
+from hvcore.model.record import Entry
+from hvcore.params import Params
+
+__all__ = ["Adopts", "Driver", "HasConsole", "Pausable", "Releases", "capabilities"]
+
+
+class Driver(Protocol):
+    """What every driver does. The entry point in group ``hvcore.drivers`` names a class with these.
+
+    ``plugins`` are the driver's own hook implementations, ``(name, module or object)`` pairs;
+    ``hookspecs`` are modules with hook specifications of its own, for extensions to implement.
+    The class is constructed with one argument, the `hvcore.Hooks` of itself and its extensions.
+    """
+
+    name: ClassVar[str]
+    plugins: ClassVar[tuple[tuple[str, object], ...]]
+    hookspecs: ClassVar[tuple[object, ...]]
+
+    def plan(self, instance: Instance, params: Params) -> Any:
+        """The spec: a frozen dataclass of everything guest-visible, decided once. Pure: no file, clock or process."""
+
+    def verify(self, spec: Any, host: Host) -> Iterable[Problem]:
+        """Why this node cannot run it: files that are missing, abilities that the program lacks."""
+
+    def describe(self, spec: Any, host: Host) -> Plan:
+        """Everything a start would do, for people. Acquires nothing."""
+
+    def start(self, spec: Any, job: Job) -> None:
+        """Start it and return when it is ready. Raise when it cannot be: the core then undoes the ledger."""
+
+    def observe(self, live: Live) -> Observation:
+        """How it is doing now. Fast, without the lock, without changing anything; never raises for a dead guest."""
+
+    def stop(self, live: Live, job: Job, *, force: bool) -> str:
+        """End its processes within the job's deadline and say which rung worked. What it held, the core releases."""
+
+
+@runtime_checkable
+class Pausable(Protocol):
+    """The driver can freeze a running instance and let it go on."""
+
+    def pause(self, live: Live, job: Job) -> None:
+        """Stop its cpus; return when they have stopped."""
+
+    def resume(self, live: Live, job: Job) -> None:
+        """Let them run again; return when they do."""
+
+
+@runtime_checkable
+class HasConsole(Protocol):
+    """The driver has a console that a person can sit at."""
+
+    def console(self, live: Live) -> Console:
+        """How to reach it. Raises an `HvError` when this instance was started without one."""
+
+
+@runtime_checkable
+class Adopts(Protocol):
+    """The driver can tell that a start which was interrupted had in fact succeeded."""
+
+    def adopt(self, live: Live, job: Job) -> bool:
+        """True when the instance is up as wanted, with its bindings and process recorded through the job."""
+
+
+@runtime_checkable
+class Releases(Protocol):
+    """The driver acquires kinds of things of its own. ``releases`` maps each ledger kind to what gives it back."""
+
+    def releases(self) -> Mapping[str, ReleaseFunction]:
+        """Kind to function. A function is idempotent, and raises an `HvError` when the thing cannot be released."""
+
+
+class ReleaseFunction(Protocol):
+    """Gives back one ledger entry."""
+
+    def __call__(self, entry: Entry, job: Job) -> None:
+        """Release what the entry names; that it is not there is fine."""
+
+
+_CAPABILITIES: dict[str, type] = {"pause": Pausable, "console": HasConsole}
+
+
+def capabilities(driver: Driver) -> tuple[str, ...]:
+    """What the driver can do beyond start and stop, by name."""
+    return tuple(name for name, protocol in _CAPABILITIES.items() if isinstance(driver, protocol))

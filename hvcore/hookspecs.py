@@ -1,0 +1,109 @@
+"""The hooks that every driver has. Extensions and the drivers' own device families implement them alike.
+
+Mark an implementation with `hvcore.hookimpl`. A function may take fewer arguments than are listed.
+Hooks that begin with ``before_`` run before the point of no return: an exception in one undoes the
+operation and is reported as that plugin's. Hooks that begin with ``after_`` run when it is done: an
+exception is reported with the outcome and changes nothing.
+
+Each example below is run by the project's tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import pluggy
+
+from hvcore.errors import Problem
+from hvcore.model.info import Outcome
+from hvcore.model.instance import Instance
+from hvcore.params import ParamGroup, Params
+
+__all__ = ["PROJECT", "hookimpl", "hookspec"]
+
+PROJECT: Final = "hvcore"
+hookspec: Final = pluggy.HookspecMarker(PROJECT)
+hookimpl: Final = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def params() -> ParamGroup:  # type: ignore[empty-body]
+    """The parameters that this plugin adds to the driver. Called once, when the driver is loaded.
+
+    >>> import hvcore
+    >>> @hvcore.hookimpl
+    ... def params():
+    ...     volume = hvcore.Param("volume", hvcore.integer(minimum=0, maximum=11), default=5, help="Loudness.")
+    ...     return hvcore.ParamGroup("audio", volume)
+    >>> params().params[0].key
+    'volume'
+    """
+
+
+@hookspec
+def check(instance: Instance, params: Params) -> Iterable[Problem]:  # type: ignore[empty-body]
+    """What is wrong across parameters. Pure: it runs anywhere, so it may not look at files or the clock.
+
+    >>> import hvcore
+    >>> @hvcore.hookimpl
+    ... def check(instance, params):
+    ...     if instance.vcpus > 1 and not params["smp"]:
+    ...         yield hvcore.Problem(path="vcpus", what="needs smp", got="2", todo="set smp = true")
+    >>> web1 = hvcore.Instance(name="web1", driver="fake", vcpus=2)
+    >>> [str(problem) for problem in check(web1, {"smp": False})]
+    ['vcpus: needs smp, got 2; set smp = true']
+    """
+
+
+@hookspec
+def before_start(instance: Instance) -> None:
+    """Called when everything has been checked and nothing has been acquired. Raise to refuse the start.
+
+    >>> import hvcore
+    >>> @hvcore.hookimpl
+    ... def before_start(instance):
+    ...     if instance.name.startswith("old-"):
+    ...         raise RuntimeError("retired instances stay off")
+    """
+
+
+@hookspec
+def after_start(instance: Instance, outcome: Outcome) -> None:
+    """Called when the instance runs.
+
+    >>> import hvcore
+    >>> started = []
+    >>> @hvcore.hookimpl
+    ... def after_start(outcome):
+    ...     started.append(outcome.name)
+    >>> after_start(hvcore.Outcome(name="web1", op=hvcore.Op.START, changed=True, state=hvcore.State.RUNNING))
+    >>> started
+    ['web1']
+    """
+
+
+@hookspec
+def before_stop(instance: Instance, force: bool) -> None:  # noqa: FBT001 - hook arguments are passed by name
+    """Called before a running instance is told to stop. Raise to refuse; a forced stop goes on and reports it.
+
+    >>> import hvcore
+    >>> @hvcore.hookimpl
+    ... def before_stop(instance, force):
+    ...     print("draining", instance.name)
+    >>> before_stop(hvcore.Instance(name="web1", driver="fake"), force=False)
+    draining web1
+    """
+
+
+@hookspec
+def after_stop(instance: Instance, outcome: Outcome) -> None:
+    """Called when the instance is gone and everything it held has been released, also from recovery.
+
+    >>> import hvcore
+    >>> @hvcore.hookimpl
+    ... def after_stop(outcome):
+    ...     print(outcome.name, "ended by", outcome.rung)
+    >>> after_stop(hvcore.Outcome(name="w", op=hvcore.Op.STOP, changed=True, state=hvcore.State.STOPPED, rung="quit"))
+    w ended by quit
+    """

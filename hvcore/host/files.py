@@ -1,0 +1,122 @@
+"""Files that survive a crash and directories that nobody else can touch."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from hvcore.errors import LeftoverError, NodeError
+from hvcore.host.mounts import mounts_at_or_below
+
+__all__ = ["fsync_dir", "private_dir", "read_regular", "remove_tree", "tail", "write_atomic"]
+
+_TAIL_BYTES: Final = 64 * 1024
+
+
+def private_dir(path: Path) -> Path:
+    """Make ``path`` if it is missing, mode 0700, and prove that it is a directory only we can write to.
+
+    Raises `NodeError` when it is a link, somebody else's, or open to group or others: a run
+    directory that another user can write to would let them replace sockets and records.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise NodeError(
+            f"run directory {str(path)!r}: cannot be used, got {error.strerror}; choose another with --run-dir"
+        ) from error
+    try:
+        found = os.fstat(fd)
+    finally:
+        os.close(fd)
+    if found.st_uid != os.geteuid():
+        raise NodeError(f"run directory {str(path)!r}: belongs to uid {found.st_uid}; use one that is your own")
+    if stat.S_IMODE(found.st_mode) & 0o022:
+        mode = stat.S_IMODE(found.st_mode)
+        raise NodeError(f"run directory {str(path)!r}: others can write to it, got mode {mode:04o}; chmod 0700 it")
+    return path
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data``, mode 0600: after a crash at any point the old or the new content is there, whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_dir(path.parent)
+
+
+def fsync_dir(path: Path) -> None:
+    """Make the names in the directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read_regular(path: Path, *, limit: int, from_end: bool = False) -> bytes:
+    """Up to ``limit`` bytes of a regular file, never through a link, never blocking on a FIFO.
+
+    Raises OSError; ELOOP for a link, and EINVAL for what is no regular file.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(22, "not a regular file", str(path))
+        offset = max(0, found.st_size - limit) if from_end else 0
+        return os.pread(fd, limit, offset)
+    finally:
+        os.close(fd)
+
+
+def tail(path: Path) -> str:
+    """The last 64 KiB of a log as text; what is not UTF-8 is shown escaped. Empty when there is no such file."""
+    try:
+        data = read_regular(path, limit=_TAIL_BYTES, from_end=True)
+    except OSError:
+        return ""
+    return data.decode("utf-8", "backslashreplace")
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory with all that is in it, without following a link or crossing into a mounted file system.
+
+    Missing is fine. Raises `LeftoverError` when something is still mounted below: deleting would
+    then delete the contents of somebody's disk.
+    """
+    try:
+        device = path.lstat().st_dev
+    except FileNotFoundError:
+        return
+    # By the table and not only by device: the directory may be a mount point itself, also of its own file system.
+    mounted = mounts_at_or_below(f"{path.parent.resolve()}/{path.name}")
+    if mounted:
+        raise LeftoverError(f"{mounted[0].point}: still mounted, nothing below {path} was removed; unmount it")
+    for root, names, _, dir_fd in os.fwalk(path, topdown=True, follow_symlinks=False):
+        for name in names:
+            if os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_dev != device:
+                raise LeftoverError(f"{root}/{name}: still mounted, nothing below {path} was removed; unmount it")
+    for _, names, files, dir_fd in os.fwalk(path, topdown=False, follow_symlinks=False):
+        for name in files:
+            os.unlink(name, dir_fd=dir_fd)
+        for name in names:
+            if stat.S_ISLNK(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=dir_fd)
+            else:
+                os.rmdir(name, dir_fd=dir_fd)
+    path.rmdir()

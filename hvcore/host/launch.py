@@ -1,0 +1,256 @@
+"""Starting one confined process, so that it can be found again at any moment, whoever dies.
+
+Three things are arranged before exec and need nobody to live on:
+
+- the *life lock*: a ``flock`` on a file, inherited by everything that is launched. While any of it is
+  between fork and exec, or lives, the file is held, and the holders can be found by inode.
+- the *mark*, an environment variable that tells such a holder from a process which merely inherited the descriptor.
+- the *status file*: bubblewrap itself writes the pid of the confined process into it, and later its exit code.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from hvcore.errors import NodeError
+from hvcore.host.confine import Level, Sandbox, sandboxed
+from hvcore.host.files import read_regular
+from hvcore.host.process import alive, identify, processes_holding, processes_in_pid_namespace
+from hvcore.model.record import ProcessId
+
+__all__ = [
+    "Child",
+    "Command",
+    "Ended",
+    "Status",
+    "launch",
+    "life_lock",
+    "members",
+    "read_status",
+    "reap",
+    "run_tool",
+]
+
+_MARK: Final = "HVCORE_LIFE"
+_TOOL_OUTPUT_BYTES: Final = 64 * 1024
+
+# Children of this process that outlive their launch. They are reaped when the next one is launched or stopped,
+# so that a long-lived host application keeps no zombies and needs no SIGCHLD handler.
+_children: Final[list[subprocess.Popen[bytes]]] = []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A program to run confined. ``fds`` are the only descriptors it gets besides stdin (null), stdout and stderr."""
+
+    argv: tuple[str, ...]
+    sandbox: Sandbox
+    fds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a process ended: an exit code, or the number of the signal that killed it."""
+
+    code: int | None = None
+    signal: int | None = None
+
+    def __str__(self) -> str:
+        if self.signal is None:
+            return f"exited with {self.code}"
+        try:
+            name = signal.Signals(self.signal).name
+        except ValueError:
+            name = f"signal {self.signal}"
+        return f"was killed by {name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What the status file says. ``pid`` is the confined process as the host numbers it."""
+
+    pid: int | None = None
+    pid_namespace: int | None = None
+    ended: Ended | None = None
+
+
+@contextmanager
+def life_lock(path: Path) -> Iterator[int]:
+    """Take the life lock for launching; our own hold ends with the block, that of what was launched does not."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+class Child:
+    """A process just launched: the outermost one, bubblewrap or with confinement off the program itself."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], status: Path) -> None:
+        self._popen = popen
+        self._status = status
+        self.pidfd = os.pidfd_open(popen.pid)
+
+    def close(self) -> None:
+        """Let it live on without us."""
+        os.close(self.pidfd)
+        if self._popen.poll() is None:
+            _children.append(self._popen)
+
+    def process(self) -> ProcessId | None:
+        """The confined process itself, once bubblewrap has made it."""
+        pid = read_status(self._status).pid
+        return None if pid is None else identify(pid)
+
+    def monitor(self) -> ProcessId | None:
+        """The outermost process, which writes the exit code down."""
+        return identify(self._popen.pid)
+
+    def ended(self) -> Ended | None:
+        """How it ended, or None while it lives. Does not wait."""
+        code = self._popen.poll()
+        return None if code is None else _ended(code)
+
+    def wait(self, deadline_s: float) -> Ended | None:
+        """How it ended, waiting at most ``deadline_s`` seconds for that; None when it still lives."""
+        ready = select.poll()
+        ready.register(self.pidfd, select.POLLIN)
+        ready.poll(round(deadline_s * 1000))
+        return self.ended()
+
+
+def _ended(code: int) -> Ended:
+    if code < 0:
+        return Ended(signal=-code)
+    # bubblewrap, like a shell, passes on a death by signal as 128 + its number.
+    return Ended(signal=code - 128) if code > 128 else Ended(code=code)
+
+
+def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
+    """Start the command in a session of its own, its output appended to ``log``. Does not wait for anything.
+
+    Raises `NodeError` when a program that the launch itself needs is missing.
+    """
+    reap()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    status_fd = os.open(status, flags, 0o600)
+    log_fd = os.open(log, flags, 0o600)
+    environment = (*command.sandbox.environment, (_MARK, _mark_of(life_fd)))
+    argv = sandboxed(replace(command.sandbox, environment=environment), command.argv, status_fd, life_fd)
+    try:
+        popen = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log_fd,
+            stderr=log_fd,
+            pass_fds=(life_fd, status_fd, *command.fds),
+            start_new_session=True,
+            cwd="/",
+            env={"PATH": os.environ.get("PATH", os.defpath), **dict(environment)},
+        )
+        if command.sandbox.level is Level.OFF:
+            os.write(status_fd, json.dumps({"child-pid": popen.pid}).encode() + b"\n")
+    except FileNotFoundError as error:
+        package = {"bwrap": "bubblewrap", "setpriv": "util-linux"}.get(argv[0], argv[0])
+        raise NodeError(f"{argv[0]}: not found on this node; install {package}") from error
+    except PermissionError as error:
+        raise NodeError(f"{argv[0]}: may not be executed; check its mode") from error
+    finally:
+        os.close(status_fd)
+        os.close(log_fd)
+    return Child(popen, status)
+
+
+def run_tool(argv: tuple[str, ...], *, life_fd: int, status: Path, deadline_s: float) -> tuple[Ended | None, str]:
+    """Run a program of the node's own, unconfined: how it ended, None when not in time, and what it wrote.
+
+    It holds the life lock and carries the mark: when the caller dies in the meantime, recovery ends it too.
+    Raises `NodeError` when there is no such program.
+    """
+    output = os.memfd_create("output", os.MFD_CLOEXEC)
+    try:
+        popen = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=(life_fd,),
+            start_new_session=True,
+            cwd="/",
+            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", _MARK: _mark_of(life_fd)},
+        )
+        child = Child(popen, status)
+        try:
+            ended = child.wait(deadline_s)
+        finally:
+            child.close()
+        said = os.pread(output, _TOOL_OUTPUT_BYTES, 0).decode("utf-8", "backslashreplace")
+    except FileNotFoundError as error:
+        raise NodeError(f"{argv[0]}: not found on this node; install it") from error
+    finally:
+        os.close(output)
+    return ended, said.strip()
+
+
+def read_status(path: Path) -> Status:
+    """What bubblewrap wrote so far. A missing, torn or foreign file reads as nothing known."""
+    try:
+        lines = read_regular(path, limit=65536).splitlines()
+    except OSError:
+        return Status()
+    facts: dict[str, object] = {}
+    for line in lines:
+        try:
+            facts |= json.loads(line)
+        except (ValueError, TypeError):
+            continue
+    pid, namespace, code = (facts.get(key) for key in ("child-pid", "pid-namespace", "exit-code"))
+    return Status(
+        pid=pid if isinstance(pid, int) else None,
+        pid_namespace=namespace if isinstance(namespace, int) else None,
+        ended=_ended(code) if isinstance(code, int) else None,
+    )
+
+
+def _mark_of(life_fd: int) -> str:
+    found = os.fstat(life_fd)
+    return f"{found.st_dev}:{found.st_ino}"
+
+
+def members(life: Path, status: Path) -> list[ProcessId]:
+    """Every process that was launched with this life lock and status file and is not gone, however far it came.
+
+    Found by the descriptor and the mark while it comes up, and by its pid namespace after that. A process
+    that a host application forked in the middle of a start holds the descriptor too, without the mark: it is not ours.
+    """
+    found = {process.pid: process for process in processes_holding(life) if _is_marked(process, life)}
+    namespace = read_status(status).pid_namespace
+    if namespace is not None and os.readlink("/proc/self/ns/pid") != f"pid:[{namespace}]":
+        found |= {process.pid: process for process in processes_in_pid_namespace(namespace)}
+    return [process for process in found.values() if alive(process)]
+
+
+def _is_marked(process: ProcessId, life: Path) -> bool:
+    there = life.stat(follow_symlinks=False)
+    try:
+        environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return f"{_MARK}={there.st_dev}:{there.st_ino}".encode() in environment
+
+
+def reap() -> None:
+    """Collect children that have ended since they were launched."""
+    _children[:] = [popen for popen in _children if popen.poll() is None]

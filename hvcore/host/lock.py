@@ -1,0 +1,91 @@
+"""One writer per instance: a lock file held by ``flock``, that says who holds it and why."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from hvcore.errors import BusyError
+
+__all__ = ["held_lock", "is_held"]
+
+# The kernel cannot wait for a flock with a deadline, and a signal or a blocked thread is not a library's to use.
+_FIRST_RETRY_S: Final = 0.001
+_LAST_RETRY_S: Final = 0.05
+
+
+@contextmanager
+def held_lock(path: Path, *, subject: str, purpose: str, wait_s: float = 5.0, keep: bool = False) -> Iterator[int]:
+    """Hold the lock at ``path`` for the block; yields its fd, which no child inherits.
+
+    Raises `BusyError` naming the holder after ``wait_s``. The file is removed again unless ``keep``: whoever
+    takes a lock compares the inode afterwards, so a file unlinked by its holder is never held by two.
+    """
+    fd = _take(path, subject, wait_s)
+    try:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()} {purpose}\n".encode(), 0)
+        yield fd
+    finally:
+        if not keep:
+            path.unlink(missing_ok=True)
+        # Explicitly, because a child that somebody forked meanwhile shares the hold.
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        os.close(fd)
+
+
+def _take(path: Path, subject: str, wait_s: float) -> int:
+    give_up = time.monotonic() + wait_s
+    retry_s = _FIRST_RETRY_S
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _same_file(fd, path):
+                return fd
+        except BlockingIOError:
+            if time.monotonic() >= give_up:
+                holder = os.pread(fd, 200, 0).decode("utf-8", "backslashreplace").strip()
+                os.close(fd)
+                raise BusyError(_busy(subject, holder, wait_s)) from None
+            time.sleep(retry_s)
+            retry_s = min(retry_s * 2, _LAST_RETRY_S)
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def _busy(subject: str, holder: str, wait_s: float) -> str:
+    pid, _, purpose = holder.partition(" ")
+    by = f"held by pid {pid} ({purpose})" if purpose else "held by another process"
+    return f"{subject}: busy, {by} for more than {wait_s:g} s; wait for it or look at that process"
+
+
+def _same_file(fd: int, path: Path) -> bool:
+    try:
+        there = path.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    here = os.fstat(fd)
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+def is_held(path: Path) -> bool:
+    """True while some process holds a ``flock`` on the file; a missing file is held by nobody."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

@@ -1,0 +1,139 @@
+"""One operation on one instance, as a driver sees it: where things are, and how to acquire them safely.
+
+Whatever a driver acquires, it says first (`Job.intend`): the entry is on disk before the thing
+exists, so that a crash at any moment leaves something that recovery can release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from hvcore.deadline import Deadline
+from hvcore.errors import DiskInUseError, NodeError
+from hvcore.host.disks import host_use, identify_disk
+from hvcore.host.files import private_dir, tail
+from hvcore.host.host import Host
+from hvcore.host.launch import Child, Command, launch, life_lock
+from hvcore.host.lock import held_lock
+from hvcore.host.reservations import Reservations
+from hvcore.model.record import Entry, ProcessId, Record
+from hvcore.store import Store
+
+__all__ = ["DISK", "LIFE_LOCK", "LINK", "LOG", "MOUNT", "PROCESS", "STATUS", "UID", "Job", "Live"]
+
+# Kinds of ledger entries that the core itself releases.
+PROCESS: Final = "process"
+UID: Final = "uid"
+DISK: Final = "disk"
+MOUNT: Final = "mount"  # anything mounted below the instance's directory
+LINK: Final = "link"  # data["path"]: a link to something in the instance's directory
+
+# Files of the launch, in the instance's directory.
+LIFE_LOCK: Final = "alive"
+STATUS: Final = "status"
+LOG: Final = "log"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """A started instance as its driver looks at it: the record and the directory with its files."""
+
+    record: Record
+    dir: Path
+    host: Host
+
+
+class Job:
+    """An operation at work, under the instance's lock and with a deadline."""
+
+    def __init__(
+        self, *, host: Host, store: Store, record: Record, deadline: Deadline, progress: Callable[[str], None]
+    ) -> None:
+        self.host = host
+        self.deadline = deadline
+        self.progress = progress
+        self._store = store
+        self._record = record
+
+    @property
+    def name(self) -> str:
+        """The instance's name."""
+        return self._record.name
+
+    @property
+    def record(self) -> Record:
+        """The record as it stands."""
+        return self._record
+
+    @property
+    def dir(self) -> Path:
+        """The instance's own directory, 0700. All of it is removed when the instance has stopped."""
+        return self._store.dir(self.name)
+
+    @property
+    def live(self) -> Live:
+        """The instance as `observe` sees it."""
+        return Live(record=self._record, dir=self.dir, host=self.host)
+
+    def intend(self, *entries: Entry) -> None:
+        """Write to the ledger what is about to be acquired, in the order it will be. One durable write."""
+        self.update(ledger=(*self._record.ledger, *entries))
+
+    def update(self, **changes: Any) -> None:
+        """Replace fields of the record, durably."""
+        changed = replace(self._record, **changes)
+        self._store.save(changed)
+        self._record = changed
+
+    def bind(self, **values: Any) -> None:
+        """Remember values that exist on this node only (a port, a uid). Saved with the next durable write."""
+        self._record = replace(self._record, bindings={**self._record.bindings, **values})
+
+    def started(self, process: ProcessId, monitor: ProcessId | None = None) -> None:
+        """Remember the instance's process and its monitor. Saved with the next durable write."""
+        self._record = replace(self._record, process=process, monitor=monitor)
+
+    def take_uid(self) -> int:
+        """A uid that no other instance on this node has. Intend a ``uid`` entry first."""
+        taken = Reservations(self.host.run_dir / "reservations" / UID)
+        present = taken.items()
+        for uid in self.host.uid_pool:
+            if str(uid) not in present and taken.take(str(uid), self.name) is None:
+                return uid
+        pool = self.host.uid_pool
+        raise NodeError(f"uid pool {pool.start}-{pool.stop - 1}: all {len(pool)} are taken; stop an instance first")
+
+    def claim_disk(self, path: str, *, read_only: bool = False) -> None:
+        """Become the one user of the disk on this node; readers share. Intend a ``disk`` entry first.
+
+        Raises `DiskInUseError` naming the holder, and OSError when there is no such disk.
+        """
+        disk = identify_disk(path)
+        root = private_dir(self.host.run_dir / "reservations")
+        writers, readers = Reservations(root / DISK), Reservations(root / f"{DISK}-readers")
+        with held_lock(root / ".disks", subject=f"disk {path!r}", purpose=f"claim for {self.name}", keep=True):
+            holder = writers.items().get(disk.key)
+            if not read_only:
+                others = {owner for key, owner in readers.items().items() if key.startswith(f"{disk.key}.")}
+                holder = holder or next(iter(sorted(others - {self.name})), None)
+            if holder not in (None, self.name):
+                raise DiskInUseError(path=path, holder=f"instance {holder}")
+            used = host_use(path, disk)
+            if used is not None:
+                raise DiskInUseError(path=path, holder=used)
+            if read_only:
+                readers.take(f"{disk.key}.{self.name}", self.name)
+            else:
+                writers.take(disk.key, self.name)
+
+    def launch(self, command: Command) -> Child:
+        """Start the instance's process, confined. Intend a ``process`` entry first. Close the child when done."""
+        with life_lock(self.dir / LIFE_LOCK) as life_fd:
+            return launch(command, life_fd=life_fd, status=self.dir / STATUS, log=self.dir / LOG)
+
+    def output(self) -> str:
+        """The last 64 KiB that the launched process wrote to stdout and stderr."""
+        return tail(self.dir / LOG)

@@ -1,0 +1,161 @@
+"""Loading one driver by name, with its extensions: stevedore finds it, pluggy registers its hooks.
+
+Their defaults disagree and are silent about duplicates and unknown hooks (docs/decisions/0001), so
+everything that could go wrong is decided here and named with plugin, distribution and version.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+import pluggy
+from stevedore.driver import DriverManager
+
+from hvcore import hookspecs
+from hvcore.catalogue import DRIVERS_GROUP, CatalogueEntry, Verdict, catalogue, extensions_of
+from hvcore.driver import Driver
+from hvcore.errors import DriverLoadError, ParamsError, Problem, UnknownDriverError
+from hvcore.hooks import Hooks
+from hvcore.model.instance import Instance
+from hvcore.params import ParamGroup, Params, Schema
+
+__all__ = ["LoadedDriver", "load"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedDriver:
+    """A driver ready for use: itself, its hooks, and the schema of all its parameters."""
+
+    entry: CatalogueEntry
+    driver: Driver
+    hooks: Hooks
+    schema: Schema
+    extensions: tuple[CatalogueEntry, ...]
+
+    @property
+    def name(self) -> str:
+        """The driver's name."""
+        return self.entry.name
+
+    def problems(self, instance: Instance) -> tuple[Params | None, tuple[Problem, ...]]:
+        """The instance's parameters with defaults filled in, and everything that is wrong. Pure."""
+        params, problems = self.schema.problems(instance.params)
+        if params is not None:
+            crossed = self.hooks.items("check", Problem, instance=instance, params=params)
+            problems = (*problems, *(problem for _, problem in crossed))
+        return (None if problems else params), problems
+
+    def check(self, instance: Instance) -> Params:
+        """The instance's parameters, complete and typed. Raises `ParamsError` with every problem at once."""
+        if instance.driver != self.name:
+            wrong = Problem(path="driver", what=f"is not {self.name}", got=repr(instance.driver))
+            raise ParamsError(instance.name, [wrong])
+        params, problems = self.problems(instance)
+        if params is None:
+            raise ParamsError(instance.name, problems)
+        return params
+
+
+def load(name: str) -> LoadedDriver:
+    """Import one driver and its extensions. Raises `UnknownDriverError` or `DriverLoadError`, saying whose fault it is."""
+    entry = _find(name)
+    try:
+        found: Any = DriverManager(DRIVERS_GROUP, name, invoke_on_load=False, warn_on_missing_entrypoint=False).driver
+    except Exception as error:
+        raise DriverLoadError(_import_failed("driver", entry, error)) from error
+    driver_class = _driver_class(found, entry)
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    for specs in (hookspecs, *driver_class.hookspecs):
+        manager.add_hookspecs(specs)
+    owners: dict[str, str] = {}
+    for plugin_name, plugin in driver_class.plugins:
+        _register(manager, owners, plugin_name, plugin, entry)
+    extensions = tuple(extensions_of(name))
+    for extension in extensions:
+        _register(manager, owners, extension.name, _import_extension(extension), extension)
+    hooks = Hooks(manager)
+    groups = [(owners[plugin], _group(plugin, group)) for plugin, group in hooks.each("params")]
+    schema = Schema.compile(groups)
+    driver = driver_class(hooks)
+    return LoadedDriver(entry=entry, driver=driver, hooks=hooks, schema=schema, extensions=extensions)
+
+
+def _find(name: str) -> CatalogueEntry:
+    everything = catalogue()
+    found = [entry for entry in everything if entry.name == name]
+    if not found:
+        names = sorted({entry.name for entry in everything if entry.verdict is Verdict.OK})
+        refused = [f"{entry.name} ({entry.verdict})" for entry in everything if entry.verdict is not Verdict.OK]
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "see hv drivers"
+        also = f"; refused: {', '.join(refused)}" if refused else ""
+        raise UnknownDriverError(f"no driver {name!r:.80}; installed: {', '.join(names) or 'none'}{also}; {hint}")
+    if found[0].verdict is not Verdict.OK:
+        raise DriverLoadError(f"driver {name} ({found[0].distribution} {found[0].version}): {found[0].reason}")
+    return found[0]
+
+
+def _driver_class(found: Any, entry: CatalogueEntry) -> Any:
+    missing = [
+        attribute
+        for attribute in ("name", "plugins", "hookspecs", "plan", "verify", "describe", "start", "observe", "stop")
+        if not hasattr(found, attribute)
+    ]
+    if not isinstance(found, type) or missing:
+        lacks = f"has no {', '.join(missing)}" if missing else "is not a class"
+        raise DriverLoadError(f"driver {_owner(entry)}: {entry.target} {lacks}; see docs/how-to/write-a-driver.md")
+    if getattr(found, "name", None) != entry.name:
+        got = getattr(found, "name", None)
+        raise DriverLoadError(f"driver {_owner(entry)}: its class is named {got!r}; make it equal to the entry point")
+    return found
+
+
+def _register(
+    manager: pluggy.PluginManager, owners: dict[str, str], name: str, plugin: object, entry: CatalogueEntry
+) -> None:
+    try:
+        manager.register(plugin, name)
+        manager.check_pending()
+    except (pluggy.PluginValidationError, ValueError) as error:
+        hooks = [hook for hook in vars(manager.hook) if vars(manager.hook)[hook].has_spec()]
+        words = [word.strip("'\"") for word in str(error).split()]
+        near = [match for word in words for match in difflib.get_close_matches(word, hooks, n=1) if word not in hooks]
+        hint = f"did you mean {near[0]!r}?" if near else f"the hooks are {', '.join(sorted(hooks))}"
+        text = " ".join(str(error).split())
+        raise DriverLoadError(f"plugin {name} of {_owner(entry)}: {text}; {hint}") from error
+    owners[name] = f"{name} ({entry.distribution} {entry.version})"
+
+
+def _import_extension(entry: CatalogueEntry) -> object:
+    if entry.verdict is not Verdict.OK:
+        raise DriverLoadError(f"extension {_owner(entry)}: {entry.reason}")
+    module, _, attribute = entry.target.partition(":")
+    try:
+        found: object = importlib.import_module(module)
+        for part in attribute.split(".") if attribute else ():
+            found = getattr(found, part)
+    except Exception as error:
+        raise DriverLoadError(_import_failed("extension", entry, error)) from error
+    return found() if isinstance(found, type) else found
+
+
+def _import_failed(kind: str, entry: CatalogueEntry, error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"{kind} {_owner(entry)}: cannot be imported, got {type(error).__name__}: {error} "
+        f"({frame.filename}:{frame.lineno}); reinstall or report to its authors"
+    )
+
+
+def _owner(entry: CatalogueEntry) -> str:
+    return f"{entry.name} ({entry.distribution} {entry.version})"
+
+
+def _group(plugin: str, group: object) -> ParamGroup:
+    if not isinstance(group, ParamGroup):
+        raise DriverLoadError(f"plugin {plugin}, hook params: returned {group!r:.80}; return an hvcore.ParamGroup")
+    return group

@@ -1,0 +1,1 @@
+"""Values: instances, states, plans, records. Pure and frozen."""

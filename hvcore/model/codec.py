@@ -1,0 +1,132 @@
+"""Frozen dataclasses to plain JSON types and back, by their type hints.
+
+Records hold specs this way, so a spec may use: str, int, float, bool, None, enums, tuples,
+``dict[str, ...]``, other frozen dataclasses, and unions of None or of dataclasses. Dataclasses
+in a union are told apart by a ``kind`` key that carries the class name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+__all__ = ["DecodeError", "decode", "encode"]
+
+T = TypeVar("T")
+
+
+class DecodeError(ValueError):
+    """The data is not what the type says; the text names the place."""
+
+
+def encode(value: object) -> Any:
+    """The value as plain JSON types; dataclasses become objects with a ``kind``."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"kind": type(value).__name__, **fields}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): encode(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [encode(item) for item in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    msg = f"cannot encode a {type(value).__name__}"
+    raise TypeError(msg)
+
+
+def decode(expected: type[T], data: object, place: str = "record") -> T:
+    """The value of type ``expected`` that `encode` made ``data`` from. Raises `DecodeError` when it is not one.
+
+    Keys that the type does not have are refused: a record from a newer version is never half understood.
+    """
+    return typing.cast("T", _decode(expected, data, place))
+
+
+def _decode(expected: Any, data: object, place: str) -> Any:
+    origin = typing.get_origin(expected)
+    if expected is Any or expected is object:
+        return data
+    if origin in (typing.Union, types.UnionType):
+        return _decode_union(typing.get_args(expected), data, place)
+    if origin is tuple:
+        return _decode_tuple(typing.get_args(expected), data, place)
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(data, dict):
+            raise DecodeError(f"{place}: must be an object, got {data!r:.60}")
+        item = typing.get_args(expected)[1]
+        return {key: _decode(item, value, f"{place}.{key}") for key, value in data.items()}
+    if dataclasses.is_dataclass(expected):
+        return _decode_dataclass(expected, data, place)
+    return _decode_scalar(expected, data, place)
+
+
+def _decode_union(members: tuple[Any, ...], data: object, place: str) -> Any:
+    if data is None and type(None) in members:
+        return None
+    kind = data.get("kind") if isinstance(data, dict) else None
+    for member in members:
+        if kind is not None and getattr(member, "__name__", None) == kind:
+            return _decode(member, data, place)
+    scalars = [member for member in members if not dataclasses.is_dataclass(member) and member is not type(None)]
+    for member in scalars:
+        try:
+            return _decode(member, data, place)
+        except DecodeError:
+            continue
+    if kind is None and len(members) - len(scalars) == 2 and type(None) in members:
+        return _decode(next(m for m in members if dataclasses.is_dataclass(m)), data, place)
+    raise DecodeError(f"{place}: none of the allowed kinds, got {data!r:.60}")
+
+
+def _decode_tuple(members: tuple[Any, ...], data: object, place: str) -> tuple[Any, ...]:
+    if not isinstance(data, list):
+        raise DecodeError(f"{place}: must be a list, got {data!r:.60}")
+    if len(members) == 2 and members[1] is Ellipsis:
+        members = (members[0],) * len(data)
+    if len(members) != len(data):
+        raise DecodeError(f"{place}: must have {len(members)} items, got {len(data)}")
+    pairs = zip(members, data, strict=True)
+    return tuple(_decode(member, item, f"{place}[{index}]") for index, (member, item) in enumerate(pairs))
+
+
+def _decode_dataclass(expected: Any, data: object, place: str) -> Any:
+    if not isinstance(data, dict):
+        raise DecodeError(f"{place}: must be an object, got {data!r:.60}")
+    hints = _hints(expected)
+    given = {key: value for key, value in data.items() if key != "kind" or "kind" in hints}
+    unknown = sorted(set(given) - set(hints))
+    if unknown:
+        raise DecodeError(f"{place}: unknown keys {', '.join(unknown)}")
+    values = {key: _decode(hints[key], value, f"{place}.{key}") for key, value in given.items()}
+    try:
+        return expected(**values)
+    except TypeError as error:
+        raise DecodeError(f"{place}: {error}") from error
+
+
+def _decode_scalar(expected: Any, data: object, place: str) -> Any:
+    if isinstance(expected, type) and issubclass(expected, enum.Enum):
+        try:
+            return expected(data)
+        except ValueError as error:
+            raise DecodeError(f"{place}: {error}") from error
+    if expected is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if expected is type(None):
+        expected = types.NoneType
+    if not isinstance(data, expected) or (expected is int and isinstance(data, bool)):
+        raise DecodeError(f"{place}: must be {expected.__name__}, got {data!r:.60}")
+    return data
+
+
+@functools.cache
+def _hints(expected: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(expected)
+    return {field.name: hints[field.name] for field in dataclasses.fields(expected)}

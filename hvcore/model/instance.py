@@ -1,0 +1,190 @@
+"""What a host application wants to run: the instance, its disks and its NICs.
+
+``read_instance`` turns a plain mapping (from TOML, JSON or a dict) into an `Instance` and
+reports everything that is wrong with it at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import uuid as uuid_module
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from hvcore.errors import ParamsError, Problem
+from hvcore.model.names import name_problem
+from hvcore.params import ParamType, Reject, boolean, file, integer, one_of, regexp, shortened
+
+__all__ = ["NIC_MODES", "Disk", "Instance", "Nic", "read_instance"]
+
+NIC_MODES: Final = ("user", "bridged", "routed", "openvswitch", "macvtap", "ext")
+# Instances without a uuid of their own get one that follows from their name, the same on every node.
+_NAMESPACE: Final = uuid_module.UUID("5a9c1a5e-9f07-4c5f-8f0e-2d8f3f6f5b11")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """One disk, by absolute path to an image file or a block device."""
+
+    path: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nic:
+    """One network interface. ``mac`` None means: derived from the instance's uuid and the position."""
+
+    mode: str = "user"
+    mac: str | None = None
+    link: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """One instance as it is wanted. Build it with keywords; ``params`` are the driver's own.
+
+    ``memory_mib`` is in MiB. ``uuid`` is filled in from the name when it is not given.
+    Raises `ParamsError` with every problem when a field is not what it has to be.
+    """
+
+    name: str
+    driver: str
+    memory_mib: int = 128
+    vcpus: int = 1
+    uuid: str = ""
+    disks: tuple[Disk, ...] = ()
+    nics: tuple[Nic, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        wrong_name = name_problem(self.name)
+        problems = [wrong_name] if wrong_name else []
+        problems += _fields(self, "", _INSTANCE)[1]
+        problems += [problem for index, disk in enumerate(self.disks) for problem in _of_disk(disk, index)]
+        problems += [problem for index, nic in enumerate(self.nics) for problem in _of_nic(nic, index)]
+        if problems:
+            raise ParamsError(f"instance {self.name!r:.80}", problems)
+        object.__setattr__(self, "params", dict(self.params))
+        if not self.uuid:
+            object.__setattr__(self, "uuid", str(uuid_module.uuid5(_NAMESPACE, self.name)))
+
+    def mac(self, index: int) -> str:
+        """The MAC address of NIC ``index``: the one given, else one in QEMU's 52:54:00 range from the uuid."""
+        given = self.nics[index].mac
+        if given is not None:
+            return given
+        tail = uuid_module.uuid5(uuid_module.UUID(self.uuid), f"nic{index}").bytes[:3]
+        return "52:54:00:" + ":".join(f"{byte:02x}" for byte in tail)
+
+
+_HEX: Final = "[0-9a-fA-F]"
+_Parsers = Mapping[str, ParamType]
+_DISK: Final[_Parsers] = {"path": file(), "read_only": boolean()}
+_NIC: Final[_Parsers] = {
+    "mode": one_of(*NIC_MODES),
+    # An even first byte: the lowest bit of it marks multicast, which no interface may have.
+    "mac": regexp(f"{_HEX}[02468aceACE](:{_HEX}{{2}}){{5}}", "a unicast MAC address such as 'aa:00:00:4b:c1:01'"),
+    "link": regexp(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,14}", "a network interface name of at most 15 characters"),
+}
+_INSTANCE: Final[_Parsers] = {
+    "driver": regexp("[a-z][a-z0-9_-]{0,63}", "a driver name such as 'kvm'"),
+    "memory_mib": integer(minimum=1, maximum=64 * 1024 * 1024),
+    "vcpus": integer(minimum=1, maximum=4096),
+    "uuid": regexp(f"{_HEX}{{8}}(-{_HEX}{{4}}){{3}}-{_HEX}{{12}}", "a uuid of 36 characters"),
+}
+_LISTS: Final = ("disks", "nics")
+_REQUIRED: Final = {"": ("name", "driver"), "disks": ("path",), "nics": ()}
+
+
+def _of_disk(disk: object, index: int) -> list[Problem]:
+    if not isinstance(disk, Disk):
+        return [Problem(path=f"disks[{index}]", what="must be a Disk", got=shortened(disk))]
+    return _fields(disk, f"disks[{index}].", _DISK)[1]
+
+
+def _of_nic(nic: object, index: int) -> list[Problem]:
+    if not isinstance(nic, Nic):
+        return [Problem(path=f"nics[{index}]", what="must be a Nic", got=shortened(nic))]
+    return _fields(nic, f"nics[{index}].", _NIC)[1]
+
+
+def _fields(source: object, prefix: str, parsers: _Parsers) -> tuple[dict[str, Any], list[Problem]]:
+    """The parsed fields of an object or mapping, and a problem for each that is wrong. None and "" are unset."""
+    values: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for key, parser in parsers.items():
+        value = source.get(key) if isinstance(source, Mapping) else getattr(source, key)
+        if value is None or (value == "" and key == "uuid"):
+            continue
+        try:
+            values[key] = parser.parse(value)
+        except Reject as reject:
+            problems.append(Problem(path=prefix + key, what=reject.what, got=shortened(value), todo=reject.todo))
+    return values, problems
+
+
+def read_instance(data: object) -> tuple[Instance | None, tuple[Problem, ...]]:
+    """An `Instance` from plain data (dicts, lists, strings, integers), and every problem found.
+
+    The instance is None exactly when there are problems. Unknown keys are problems; ``params``
+    is only looked at for its shape, the driver checks what is in it.
+    """
+    if not isinstance(data, Mapping):
+        return None, (Problem(path="instance", what="must be a table of keys and values", got=shortened(data)),)
+    known = ("name", *_INSTANCE, *_LISTS, "params")
+    problems = [*_unknown(data, "", known), *_missing(data, "", _REQUIRED[""])]
+    values, found = _fields(data, "", _INSTANCE)
+    problems += found
+    values["name"] = data.get("name")
+    wrong_name = name_problem(values["name"]) if values["name"] is not None else None
+    problems += [wrong_name] if wrong_name else []
+    for key, build, parsers in (("disks", Disk, _DISK), ("nics", Nic, _NIC)):
+        values[key], found = _tables(data.get(key, ()), key, build, parsers)
+        problems += found
+    params = data.get("params", {})
+    if isinstance(params, Mapping):
+        values["params"] = params
+    else:
+        problems.append(Problem(path="params", what="must be a table of keys and values", got=shortened(params)))
+    return (None, tuple(problems)) if problems else (Instance(**values), ())
+
+
+def _tables(
+    rows: object, key: str, build: Callable[..., Any], parsers: _Parsers
+) -> tuple[tuple[Any, ...], list[Problem]]:
+    if not isinstance(rows, list | tuple):
+        return (), [Problem(path=key, what=f"must be a list of tables, written [[{key}]]", got=shortened(rows))]
+    built: list[Any] = []
+    problems: list[Problem] = []
+    for index, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            problems.append(Problem(path=f"{key}[{index}]", what="must be a table", got=shortened(row)))
+            continue
+        prefix = f"{key}[{index}]."
+        values, found = _fields(row, prefix, parsers)
+        found += [*_unknown(row, prefix, tuple(parsers)), *_missing(row, prefix, _REQUIRED[key])]
+        problems += found
+        if not found:
+            built.append(build(**values))
+    return tuple(built), problems
+
+
+def _unknown(data: Mapping[Any, Any], prefix: str, known: Iterable[str]) -> list[Problem]:
+    known = tuple(known)
+    problems = []
+    for key in data:
+        if key in known:
+            continue
+        near = difflib.get_close_matches(str(key), known, n=1)
+        todo = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        problems.append(Problem(path=f"{prefix}{key}", what="unknown key", todo=todo))
+    return problems
+
+
+def _missing(data: Mapping[Any, Any], prefix: str, required: Iterable[str]) -> list[Problem]:
+    return [
+        Problem(path=prefix + key, what="is required and not set", todo=f"set {key}")
+        for key in required
+        if data.get(key) is None
+    ]

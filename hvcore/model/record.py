@@ -1,0 +1,93 @@
+"""What is kept on disk about a started instance. Never argv: that is rendered anew each time.
+
+The record is written before anything is acquired (``phase`` starting or stopping, ``ledger``), so
+that whoever comes after a crash knows what to finish or undo.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from hvcore.errors import RecordError
+from hvcore.model.codec import DecodeError, decode, encode
+from hvcore.model.instance import Instance
+
+__all__ = ["RECORD_VERSION", "Entry", "Phase", "ProcessId", "Record", "parse_record", "record_bytes"]
+
+RECORD_VERSION: Final = 1
+
+
+class Phase(StrEnum):
+    """How far the last operation on the instance came."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessId:
+    """One process for all time: its number, when it started (clock ticks after boot), and which boot.
+
+    Two processes never share all three, except within one 10 ms tick; QEMU's pidfile lock decides then.
+    """
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One thing that the instance holds or is about to acquire. ``kind`` says who knows how to release it."""
+
+    kind: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """The state of one started instance. ``spec`` and ``bindings`` are the driver's, as plain JSON types.
+
+    ``process`` is the instance's own, ``monitor`` the one that waits for its exit code.
+    ``started_at`` is wall-clock seconds and only a label. ``paused`` is the run state that was asked for.
+    """
+
+    name: str
+    driver: str
+    phase: Phase
+    boot_id: str
+    instance: Instance
+    spec: dict[str, Any]
+    bindings: dict[str, Any] = field(default_factory=dict)
+    ledger: tuple[Entry, ...] = ()
+    process: ProcessId | None = None
+    monitor: ProcessId | None = None
+    paused: bool = False
+    started_at: float = 0.0
+    version: int = RECORD_VERSION
+
+
+def record_bytes(record: Record) -> bytes:
+    """The record as it stands in its file: one line of JSON, one line with its CRC-32."""
+    body = json.dumps(encode(record), separators=(",", ":"), sort_keys=True)
+    return f"{body}\ncrc32:{zlib.crc32(body.encode()):08x}\n".encode()
+
+
+def parse_record(data: bytes, place: str) -> Record:
+    """The record in ``data``. Raises `RecordError` when it is torn, damaged, or from a newer version."""
+    body, _, rest = data.partition(b"\n")
+    if rest.strip() != f"crc32:{zlib.crc32(body):08x}".encode():
+        raise RecordError(f"{place}: damaged, the checksum does not match; see hv info for what can still be done")
+    raw = json.loads(body)
+    version = raw.get("version") if isinstance(raw, dict) else None
+    if not isinstance(version, int) or version > RECORD_VERSION:
+        raise RecordError(f"{place}: written by a newer hvcore, got version {version!r}; upgrade hvcore on this node")
+    try:
+        return decode(Record, raw, place)
+    except DecodeError as error:
+        raise RecordError(f"{place}: not a record: {error}; see hv info for what can still be done") from error

@@ -1,0 +1,210 @@
+"""The host-application API: one node, its drivers and its instances.
+
+Synchronous and safe to share between threads. Every call has a deadline; none needs a daemon. Arguments and
+results are plain values, and what a call changed is on disk when it returns.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from hvcore.deadline import Deadline
+from hvcore.driver import HasConsole, capabilities
+from hvcore.errors import NotFoundError, ParamsError, Problem, UnsupportedError, VerifyError
+from hvcore.host.files import private_dir
+from hvcore.host.host import Host, default_run_dir, default_uid_pool
+from hvcore.loader import LoadedDriver, load
+from hvcore.model.info import Console, InstanceInfo, Outcome
+from hvcore.model.instance import Instance, read_instance
+from hvcore.model.plan import Plan
+from hvcore.model.state import Op, State, judge
+from hvcore.operations import look, recover
+from hvcore.operations.context import Context
+from hvcore.operations.pause import pause, resume
+from hvcore.operations.reboot import reboot
+from hvcore.operations.recover import Recovered
+from hvcore.operations.start import start
+from hvcore.operations.stop import cleanup, stop
+from hvcore.params import ParamRow, Params, Schema, json_schema, rows
+from hvcore.store import Store
+
+__all__ = ["DriverHandle", "Node"]
+
+_CONSOLE_LOCK: Final = "console.lock"
+
+
+def _silent(text: str) -> None:
+    del text
+
+
+class Node:
+    """One node's instances, by the run directory that holds their state.
+
+    ``run_dir`` defaults to ``HVCORE_RUN_DIR``, else /run/hvcore, or a directory below ``XDG_RUNTIME_DIR`` for
+    others than root. ``uid_pool`` are the uids that confined guests run as. ``progress`` is called with short
+    texts while something takes time. Raises `NodeError` when the run directory is not safe to use.
+    """
+
+    def __init__(
+        self,
+        run_dir: str | os.PathLike[str] | None = None,
+        *,
+        uid_pool: range | None = None,
+        progress: Callable[[str], None] = _silent,
+    ) -> None:
+        directory = Path(run_dir).absolute() if run_dir is not None else default_run_dir().absolute()
+        self.run_dir = directory
+        if directory.exists():
+            private_dir(directory)
+        self._drivers: dict[str, LoadedDriver] = {}
+        self._loading = threading.Lock()
+        host = Host(run_dir=directory, privileged=os.geteuid() == 0, uid_pool=uid_pool or default_uid_pool())
+        self._context = Context(host=host, store=Store(directory), driver=self._load, progress=progress)
+
+    def _load(self, name: str) -> LoadedDriver:
+        with self._loading:
+            if name not in self._drivers:
+                self._drivers[name] = load(name)
+            return self._drivers[name]
+
+    def driver(self, name: str) -> DriverHandle:
+        """A driver by name. Imports that one only. Raises `UnknownDriverError` or `DriverLoadError`."""
+        return DriverHandle(self._context, self._load(name))
+
+    def check(self, data: object) -> Instance:
+        """The instance in plain data, fully checked with its driver. Raises `ParamsError` with every problem at once."""
+        instance, problems = read_instance(data)
+        if instance is not None:
+            self.driver(instance.driver).check(instance)
+            return instance
+        subject = "instance"
+        if isinstance(data, Mapping):
+            subject = str(data.get("name", subject))[:80]
+            problems += self._params_problems(data)
+        raise ParamsError(subject, problems)
+
+    def _params_problems(self, data: Mapping[str, Any]) -> tuple[Problem, ...]:
+        """What the driver says of the parameters, when the rest was too wrong to build an instance of."""
+        driver, params = data.get("driver"), data.get("params", {})
+        if not isinstance(driver, str) or not isinstance(params, Mapping):
+            return ()
+        return self._load(driver).schema.problems(params)[1]
+
+    def instances(self) -> list[InstanceInfo]:
+        """Every instance with state on this node, sorted by name. Takes no lock and waits for nobody."""
+        return look.infos(self._context)
+
+    def info(self, name: str) -> InstanceInfo:
+        """One instance. Raises `NotFoundError`."""
+        return look.info(self._context, name)
+
+    def stop(self, name: str, *, force: bool = False, deadline_s: float = 60.0) -> Outcome:
+        """Stop an instance: politely for ``deadline_s`` seconds, then harder; at once with ``force``.
+
+        Not running, or unknown, is fine: the outcome has ``changed=False``. Raises `BusyError`,
+        `DeadlineError` when its process does not go even when killed, and `LeftoverError`.
+        """
+        return stop(self._context, name, force=force, deadline=Deadline(deadline_s))
+
+    def cleanup(self, name: str, *, deadline_s: float = 30.0) -> Outcome:
+        """Release what an instance that ended by itself still holds. Raises `StateError` while it runs."""
+        return cleanup(self._context, name, deadline=Deadline(deadline_s))
+
+    def pause(self, name: str, *, deadline_s: float = 10.0) -> Outcome:
+        """Stop a running instance's cpus. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
+        return pause(self._context, name, deadline=Deadline(deadline_s))
+
+    def resume(self, name: str, *, deadline_s: float = 10.0) -> Outcome:
+        """Let a paused instance go on. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
+        return resume(self._context, name, deadline=Deadline(deadline_s))
+
+    def reboot(self, name: str, *, force: bool = False, deadline_s: float = 60.0) -> Outcome:
+        """Stop an instance, wait until it is gone, and start it again as it was defined."""
+        return reboot(
+            self._context, name, force=force, deadline=Deadline(deadline_s), start_deadline=Deadline(deadline_s + 30.0)
+        )
+
+    def console(self, name: str) -> Console:
+        """How to reach the instance's console. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
+        seen = look.look(self._context, name)
+        if seen.state is State.STOPPED:
+            raise NotFoundError(name)
+        judge(name, seen.state, Op.CONSOLE)
+        if seen.record is None:
+            raise NotFoundError(name)
+        driver = self._load(seen.record.driver).driver
+        if not isinstance(driver, HasConsole):
+            raise UnsupportedError(driver=seen.record.driver, operation="console")
+        found = driver.console(self._context.live(seen.record))
+        return replace(found, lock=str(self._context.store.dir(name) / _CONSOLE_LOCK))
+
+    def recover(self, *, deadline_s: float = 30.0) -> list[Recovered]:
+        """Finish or undo whatever interrupted operations left, for every instance. Never stops a healthy one."""
+        return recover.recover_all(self._context, deadline_s)
+
+
+class DriverHandle:
+    """One loaded driver on one node."""
+
+    def __init__(self, context: Context, loaded: LoadedDriver) -> None:
+        self._context = context
+        self._loaded = loaded
+
+    @property
+    def name(self) -> str:
+        """The driver's name."""
+        return self._loaded.name
+
+    @property
+    def schema(self) -> Schema:
+        """The schema of all its parameters, those of its extensions included."""
+        return self._loaded.schema
+
+    def parameters(self) -> tuple[ParamRow, ...]:
+        """All its parameters as they are shown, in the order of the reference."""
+        return rows(self._loaded.schema)
+
+    def json_schema(self) -> dict[str, Any]:
+        """Its parameters as JSON Schema, for forms and other languages."""
+        return json_schema(self._loaded.schema, title=f"parameters of driver {self.name}")
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What it can do beyond start and stop: ``pause``, ``console``, ..."""
+        return capabilities(self._loaded.driver)
+
+    def check(self, instance: Instance) -> Params:
+        """The complete, typed parameters. Pure. Raises `ParamsError` holding every problem."""
+        return self._loaded.check(instance)
+
+    def verify(self, instance: Instance) -> None:
+        """Check, and then check against this node. Raises `ParamsError` or `VerifyError`."""
+        spec = self._loaded.driver.plan(instance, self._loaded.check(instance))
+        problems = tuple(self._loaded.driver.verify(spec, self._context.host))
+        if problems:
+            raise VerifyError(instance.name, problems)
+
+    def plan(self, instance: Instance) -> Plan:
+        """What a start would do, and why each argument is there. Nothing is acquired. Raises `ParamsError`."""
+        spec = self._loaded.driver.plan(instance, self._loaded.check(instance))
+        return replace(self._loaded.driver.describe(spec, self._context.host), name=instance.name)
+
+    def start(self, instance: Instance, *, paused: bool = False, deadline_s: float = 30.0) -> Outcome:
+        """Start an instance and return when it is ready; ``changed=False`` when it runs already.
+
+        Raises `ParamsError`, `VerifyError`, `BusyError`, `StateError`, and `OperationError` when it does not
+        come up: then nothing of it is left on the node.
+        """
+        return start(self._context, self._loaded, instance, paused=paused, deadline=Deadline(deadline_s))
+
+    def stop(self, name: str, *, force: bool = False, deadline_s: float = 60.0) -> Outcome:
+        """As `Node.stop`, for an instance of this driver. Raises `NotFoundError` when it is another driver's."""
+        record = look.look(self._context, name).record
+        if record is not None and record.driver != self.name:
+            raise NotFoundError(name, hint=f"it belongs to driver {record.driver}")
+        return stop(self._context, name, force=force, deadline=Deadline(deadline_s))

@@ -1,0 +1,1 @@
+"""The operations on an instance, one verb to a file. Each takes a `Context` and plain values."""

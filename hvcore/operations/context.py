@@ -1,0 +1,33 @@
+"""What every operation needs: the node's state and a way to load drivers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hvcore.deadline import Deadline
+from hvcore.host.host import Host
+from hvcore.job import Job, Live
+from hvcore.loader import LoadedDriver
+from hvcore.model.record import Record
+from hvcore.store import Store
+
+__all__ = ["Context"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """One node, for the length of a call. ``progress`` is told in words what is being done or waited for."""
+
+    host: Host
+    store: Store
+    driver: Callable[[str], LoadedDriver]
+    progress: Callable[[str], None]
+
+    def job(self, record: Record, deadline: Deadline) -> Job:
+        """An operation on the instance of that record."""
+        return Job(host=self.host, store=self.store, record=record, deadline=deadline, progress=self.progress)
+
+    def live(self, record: Record) -> Live:
+        """The instance of that record, to be observed."""
+        return Live(record=record, dir=self.store.dir(record.name), host=self.host)

@@ -1,0 +1,84 @@
+"""How instances are doing. Reads only: no lock, no recovery, no change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hvcore.errors import HvError, NotFoundError, RecordError
+from hvcore.host.process import boot_id
+from hvcore.model.info import InstanceInfo, Observation
+from hvcore.model.record import Phase, Record
+from hvcore.model.state import State
+from hvcore.operations.context import Context
+
+__all__ = ["Seen", "info", "infos", "look"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What there is of an instance: its record, if there is a readable one, and what can be observed."""
+
+    record: Record | None
+    observation: Observation
+
+    @property
+    def state(self) -> State:
+        """The state that the next operation starts from."""
+        return self.observation.state
+
+
+def look(context: Context, name: str) -> Seen:
+    """The instance as it is now. Never raises for one that is dead, damaged or absent."""
+    try:
+        record = context.store.load(name)
+    except RecordError as error:
+        return Seen(record=None, observation=Observation(state=State.UNKNOWN, reason=str(error)))
+    if record is None:
+        return Seen(record=None, observation=Observation(state=State.STOPPED))
+    return Seen(record=record, observation=_observe(context, record))
+
+
+def _observe(context: Context, record: Record) -> Observation:
+    if record.boot_id != boot_id():
+        return Observation(state=State.CRASHED, reason="the node was restarted")
+    if record.phase is not Phase.RUNNING:
+        state = State.STARTING if record.phase is Phase.STARTING else State.STOPPING
+        at_work = context.store.locked(record.name)
+        return Observation(state=state, reason=None if at_work else "interrupted; hv recover finishes or undoes it")
+    try:
+        return context.driver(record.driver).driver.observe(context.live(record))
+    except HvError as error:
+        return Observation(state=State.UNKNOWN, reason=str(error))
+
+
+def info(context: Context, name: str) -> InstanceInfo:
+    """One instance. Raises `NotFoundError` when the node has no state of that name."""
+    seen = look(context, name)
+    if seen.state is State.STOPPED:
+        raise NotFoundError(name)
+    return _info(name, seen)
+
+
+def infos(context: Context) -> list[InstanceInfo]:
+    """Every instance with state on this node, sorted by name."""
+    found = ((name, look(context, name)) for name in context.store.names())
+    return [_info(name, seen) for name, seen in found if seen.state is not State.STOPPED]
+
+
+def _info(name: str, seen: Seen) -> InstanceInfo:
+    record, observed = seen.record, seen.observation
+    instance = record.instance if record else None
+    return InstanceInfo(
+        name=name,
+        driver=record.driver if record else "unknown",
+        state=observed.state,
+        reason=observed.reason,
+        pid=observed.pid,
+        uuid=instance.uuid if instance else None,
+        memory_mib=observed.memory_mib,
+        resident_mib=observed.resident_mib,
+        vcpus=observed.vcpus,
+        cpu_seconds=observed.cpu_seconds,
+        uptime_s=observed.uptime_s,
+        details=observed.details,
+    )

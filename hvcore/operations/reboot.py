@@ -1,0 +1,34 @@
+"""Rebooting: a real stop, waited for, then a start of the same instance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hvcore.deadline import Deadline
+from hvcore.errors import NotFoundError
+from hvcore.model.info import Outcome
+from hvcore.model.state import Op, State, judge
+from hvcore.operations.context import Context
+from hvcore.operations.look import look
+from hvcore.operations.start import start
+from hvcore.operations.stop import stop
+
+__all__ = ["reboot"]
+
+
+def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, start_deadline: Deadline) -> Outcome:
+    """Stop the instance, as `stop` does, and start it again as it was defined.
+
+    Raises what `stop` and `start` raise. When the start fails the instance is stopped, and the error says why.
+    """
+    seen = look(context, name)
+    if seen.state is State.STOPPED:
+        raise NotFoundError(name)
+    judge(name, seen.state, Op.REBOOT)
+    if seen.record is None:
+        raise NotFoundError(name)
+    loaded = context.driver(seen.record.driver)
+    stopped = stop(context, name, force=force, deadline=deadline)
+    started = start(context, loaded, seen.record.instance, paused=False, deadline=start_deadline)
+    seconds = deadline.spent()
+    return replace(started, op=Op.REBOOT, rung=stopped.rung, seconds=seconds, notes=(*stopped.notes, *started.notes))

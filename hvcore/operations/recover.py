@@ -1,0 +1,104 @@
+"""Finishing or undoing what an interrupted operation left. Runs first in every operation, under the lock.
+
+A healthy running guest is never stopped here: an interrupted start that had succeeded is finished, an
+interrupted stop of a guest that still runs is taken back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hvcore.deadline import Deadline
+from hvcore.driver import Adopts
+from hvcore.errors import HvError, RecordError
+from hvcore.host.process import boot_id
+from hvcore.loader import LoadedDriver
+from hvcore.model.info import Outcome
+from hvcore.model.record import Phase, Record
+from hvcore.model.state import Op, State
+from hvcore.operations.context import Context
+from hvcore.operations.release import release_all
+
+__all__ = ["Recovered", "recover_all", "settle"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """What recovery did with one instance: ``finished``, ``undone``, ``taken back``, ``cleaned`` or ``failed``."""
+
+    name: str
+    what: str
+    detail: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as plain JSON types."""
+        return {"name": self.name, "what": self.what, "detail": self.detail}
+
+
+def settle(context: Context, name: str, deadline: Deadline) -> Recovered | None:
+    """Bring one instance to a settled state; None when there was nothing to do. The caller holds its lock.
+
+    Raises `HvError` when something that it holds cannot be released.
+    """
+    try:
+        record = context.store.load(name)
+    except RecordError:
+        return None  # only stop --force and people can deal with that
+    if record is None:
+        _forget_empty(context, name)
+        return None
+    if record.boot_id == boot_id() and record.phase is Phase.RUNNING:
+        return None
+    loaded = context.driver(record.driver)
+    if record.boot_id != boot_id():
+        return _undo(context, loaded, record, deadline, "cleaned", "the node was restarted")
+    if record.phase is Phase.STARTING:
+        return _settle_start(context, loaded, record, deadline)
+    return _settle_stop(context, loaded, record, deadline)
+
+
+def _forget_empty(context: Context, name: str) -> None:
+    # A crash between making the directory and the first record, or between removing the record and the directory.
+    if context.store.dir(name).is_dir():
+        context.store.remove(name)
+
+
+def _settle_start(context: Context, loaded: LoadedDriver, record: Record, deadline: Deadline) -> Recovered:
+    job = context.job(record, deadline)
+    if isinstance(loaded.driver, Adopts) and loaded.driver.adopt(context.live(record), job):
+        job.update(phase=Phase.RUNNING)
+        return Recovered(name=record.name, what="finished", detail="its start had succeeded, it runs")
+    return _undo(context, loaded, record, deadline, "undone", "its start was interrupted")
+
+
+def _settle_stop(context: Context, loaded: LoadedDriver, record: Record, deadline: Deadline) -> Recovered:
+    seen = loaded.driver.observe(context.live(record))
+    if seen.state in (State.RUNNING, State.PAUSED):
+        context.job(record, deadline).update(phase=Phase.RUNNING)
+        return Recovered(name=record.name, what="taken back", detail=f"its stop was interrupted, it is {seen.state}")
+    return _undo(context, loaded, record, deadline, "finished", "its stop was interrupted after it had ended")
+
+
+def _undo(
+    context: Context, loaded: LoadedDriver, record: Record, deadline: Deadline, what: str, detail: str
+) -> Recovered:
+    job = context.job(record, deadline)
+    release_all(context, loaded.driver, job)
+    outcome = Outcome(name=record.name, op=Op.CLEANUP, changed=True, state=State.STOPPED, rung="gone")
+    failures = loaded.hooks.notes("after_stop", instance=record.instance, outcome=outcome)
+    return Recovered(name=record.name, what=what, detail="; ".join((detail, *failures)))
+
+
+def recover_all(context: Context, deadline_s: float) -> list[Recovered]:
+    """Settle every instance of the node, one after the other; a failure of one is reported and keeps none from it."""
+    found = []
+    for name in context.store.names():
+        try:
+            with context.store.lock(name, "recover"):
+                result = settle(context, name, Deadline(deadline_s))
+        except HvError as error:
+            result = Recovered(name=name, what="failed", detail=str(error))
+        if result is not None:
+            found.append(result)
+    return found

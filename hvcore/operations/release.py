@@ -1,0 +1,141 @@
+"""Giving back what an instance holds, from its ledger: after a stop, a failed start, or a crash."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from hvcore.deadline import Deadline
+from hvcore.driver import Driver, Releases
+from hvcore.errors import DeadlineError, HvError, LeftoverError
+from hvcore.host.host import Host
+from hvcore.host.launch import members, reap
+from hvcore.host.mounts import unmount_below
+from hvcore.host.process import kill_and_wait, wait_gone
+from hvcore.host.reservations import Reservations
+from hvcore.job import DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, Job
+from hvcore.model.record import Entry, Record
+from hvcore.operations.context import Context
+
+__all__ = ["release_all", "release_without_record"]
+
+_KILL_S: Final = 5.0
+_MONITOR_S: Final = 2.0
+
+
+def release_all(context: Context, driver: Driver, job: Job) -> None:
+    """Release every ledger entry, the last acquired first, then remove the instance's state.
+
+    A process that does not go keeps everything else reserved: it may still write. Any other failure does not
+    keep the rest from being released. Raises `LeftoverError` naming all of it; what is left stays in the ledger.
+    """
+    left: list[Entry] = []
+    reasons: list[str] = []
+    entries = list(job.record.ledger)
+    while entries:
+        entry = entries.pop()
+        try:
+            _release(driver, entry, job)
+        except (HvError, OSError) as error:
+            left.insert(0, entry)
+            reasons.append(str(error))
+            if entry.kind == PROCESS:
+                break
+    if reasons:
+        job.update(ledger=(*entries, *left))
+        raise LeftoverError(f"{job.name}: not everything could be released: {'; '.join(reasons)}; try again")
+    context.store.remove(job.name)
+    reap()
+
+
+def release_without_record(context: Context, name: str) -> list[str]:
+    """End and release what can be found of an instance whose record is unreadable; what was done, in words.
+
+    Its processes hold the life lock, its reservations name it, its mounts are below its directory.
+    """
+    directory = context.store.dir(name)
+    done = [f"ended pid {pid}" for pid in _end_members(name, directory, Deadline(_KILL_S))]
+    _unmount(directory)
+    for kind in (UID, DISK):
+        _release_reservations(context.host, kind, name)
+    kept = context.store.set_aside(name)
+    if kept is not None:
+        done.append(f"kept the damaged record as {kept}")
+    context.store.remove(name)
+    reap()
+    return done
+
+
+def _release(driver: Driver, entry: Entry, job: Job) -> None:
+    known: Mapping[str, Callable[[Entry, Job], None]] = _RELEASES
+    if isinstance(driver, Releases):
+        known = {**driver.releases(), **_RELEASES}
+    release = known.get(entry.kind)
+    if release is None:
+        raise LeftoverError(f"{job.name}: nobody knows how to release {entry.kind!r}; upgrade driver {driver.name}")
+    release(entry, job)
+
+
+def _release_process(entry: Entry, job: Job) -> None:
+    del entry
+    record: Record = job.record
+    if record.process is not None:
+        kill_and_wait(record.process, subject=job.name, deadline_s=_KILL_S)
+    if record.monitor is not None and wait_gone(record.monitor, _MONITOR_S):
+        return  # it ends only after everything it launched
+    _end_members(job.name, job.dir, Deadline(_KILL_S))
+
+
+def _end_members(name: str, directory: Path, deadline: Deadline) -> list[int]:
+    ended: list[int] = []
+    # Again and again, because one that was between fork and exec may have made another.
+    while found := members(directory / LIFE_LOCK, directory / STATUS):
+        left_s = deadline.left()
+        ended += [process.pid for process in found if kill_and_wait(process, subject=name, deadline_s=left_s)]
+        if deadline.left() == 0.0:
+            raise DeadlineError(
+                subject=name, waiting_for="end of its processes", waited_s=deadline.seconds, todo="try again"
+            )
+    return ended
+
+
+def _release_uid(entry: Entry, job: Job) -> None:
+    del entry
+    _release_reservations(job.host, UID, job.name)
+
+
+def _release_disk(entry: Entry, job: Job) -> None:
+    del entry
+    _release_reservations(job.host, DISK, job.name)
+
+
+def _release_reservations(host: Host, kind: str, owner: str) -> None:
+    for directory in (kind, f"{kind}-readers"):
+        Reservations(host.run_dir / "reservations" / directory).release(owner)
+
+
+def _release_mount(entry: Entry, job: Job) -> None:
+    del entry
+    _unmount(job.dir)
+
+
+def _unmount(directory: Path) -> None:
+    unmount_below(str(directory.resolve()))
+
+
+def _release_link(entry: Entry, job: Job) -> None:
+    path = Path(entry.data["path"])
+    # Only our own link: an operator may have put something else there since.
+    if path.is_symlink() and os.readlink(path).startswith(f"{job.dir}/"):
+        path.unlink(missing_ok=True)
+
+
+_RELEASES: Final[Mapping[str, Callable[[Entry, Job], None]]] = {
+    PROCESS: _release_process,
+    UID: _release_uid,
+    DISK: _release_disk,
+    MOUNT: _release_mount,
+    LINK: _release_link,
+}

@@ -1,0 +1,82 @@
+"""Starting an instance: intent first, then everything else, and all of it undone if it fails."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from hvcore.deadline import Deadline
+from hvcore.errors import HvError, VerifyError
+from hvcore.host.process import boot_id
+from hvcore.loader import LoadedDriver
+from hvcore.model.codec import encode
+from hvcore.model.info import Outcome
+from hvcore.model.instance import Instance
+from hvcore.model.record import Phase, Record
+from hvcore.model.state import Already, Op, State, judge
+from hvcore.operations.context import Context
+from hvcore.operations.look import Seen, look
+from hvcore.operations.recover import settle
+from hvcore.operations.release import release_all
+
+__all__ = ["start"]
+
+
+def start(context: Context, loaded: LoadedDriver, instance: Instance, *, paused: bool, deadline: Deadline) -> Outcome:
+    """Start the instance and return when it is ready. Started already is fine, and says so.
+
+    Raises `ParamsError` and `VerifyError` before anything is touched, `BusyError`, `StateError`, and
+    `OperationError` when it did not come up; then nothing of it is left.
+    """
+    params = loaded.check(instance)
+    spec = loaded.driver.plan(instance, params)
+    name = instance.name
+    with context.store.lock(name, "start"):
+        settle(context, name, deadline)
+        seen = look(context, name)
+        verdict = judge(name, seen.state, Op.START)
+        if isinstance(verdict, Already):
+            notes = _differences(seen, instance)
+            return Outcome(name=name, op=Op.START, changed=False, state=verdict.state, notes=notes)
+        if seen.record is not None:
+            release_all(context, context.driver(seen.record.driver).driver, context.job(seen.record, deadline))
+        problems = tuple(loaded.driver.verify(spec, context.host))
+        if problems:
+            raise VerifyError(name, problems)
+        for _ in loaded.hooks.each("before_start", instance=instance):
+            pass
+        record = Record(
+            name=name,
+            driver=loaded.name,
+            phase=Phase.STARTING,
+            boot_id=boot_id(),
+            instance=instance,
+            spec=encode(spec),
+            paused=paused,
+            started_at=datetime.now(UTC).timestamp(),
+        )
+        _bring_up(context, loaded, spec, record, deadline)
+    state = State.PAUSED if paused else State.RUNNING
+    outcome = Outcome(name=name, op=Op.START, changed=True, state=state, seconds=deadline.spent())
+    notes = loaded.hooks.notes("after_start", instance=instance, outcome=outcome)
+    return Outcome(name=name, op=Op.START, changed=True, state=state, seconds=outcome.seconds, notes=notes)
+
+
+def _bring_up(context: Context, loaded: LoadedDriver, spec: object, record: Record, deadline: Deadline) -> None:
+    context.store.create(record.name)
+    job = context.job(record, deadline)
+    try:
+        job.update()
+        loaded.driver.start(spec, job)
+        job.update(phase=Phase.RUNNING)
+    except BaseException as error:
+        try:
+            release_all(context, loaded.driver, job)
+        except HvError as left:
+            error.add_note(str(left))
+        raise
+
+
+def _differences(seen: Seen, instance: Instance) -> tuple[str, ...]:
+    if seen.record is None or seen.record.instance == instance:
+        return ()
+    return ("it runs as it was defined when it was started; the changes take effect at the next start",)

@@ -1,0 +1,90 @@
+"""Stopping an instance, and cleaning up after one that ended by itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hvcore.deadline import Deadline
+from hvcore.errors import HookError
+from hvcore.host.launch import reap
+from hvcore.model.info import Outcome
+from hvcore.model.record import Phase, Record
+from hvcore.model.state import Already, Op, State, judge
+from hvcore.operations.context import Context
+from hvcore.operations.look import look
+from hvcore.operations.recover import settle
+from hvcore.operations.release import release_all, release_without_record
+
+__all__ = ["cleanup", "stop"]
+
+
+def stop(context: Context, name: str, *, force: bool, deadline: Deadline) -> Outcome:
+    """Stop the instance and release what it holds. Not running, or not known at all, is fine and changes nothing.
+
+    Raises `BusyError`, `DeadlineError` when its process does not go, and `LeftoverError`.
+    """
+    op = Op.KILL if force else Op.STOP
+    with context.store.lock(name, "stop"):
+        settle(context, name, deadline)
+        seen = look(context, name)
+        verdict = judge(name, seen.state, op)
+        if isinstance(verdict, Already):
+            return Outcome(name=name, op=op, changed=False, state=State.STOPPED)
+        if seen.record is None:
+            notes = tuple(release_without_record(context, name))
+            return Outcome(name=name, op=op, changed=True, state=State.STOPPED, rung="kill", notes=notes)
+        if seen.state in (State.RUNNING, State.PAUSED):
+            return _end(context, seen.record, op, deadline)
+        return _release(context, seen.record, op, "gone", (), deadline)
+
+
+def cleanup(context: Context, name: str, *, deadline: Deadline) -> Outcome:
+    """Release what an instance that ended by itself still holds. Raises `StateError` while it runs."""
+    with context.store.lock(name, "cleanup"):
+        recovered = settle(context, name, deadline)
+        seen = look(context, name)
+        verdict = judge(name, seen.state, Op.CLEANUP)
+        if isinstance(verdict, Already) or seen.record is None:
+            return Outcome(name=name, op=Op.CLEANUP, changed=recovered is not None, state=State.STOPPED)
+        return _release(context, seen.record, Op.CLEANUP, "gone", (), deadline)
+
+
+def _end(context: Context, record: Record, op: Op, deadline: Deadline) -> Outcome:
+    loaded = context.driver(record.driver)
+    job = context.job(record, deadline)
+    force = op is Op.KILL
+    notes: tuple[str, ...] = ()
+    try:
+        for _ in loaded.hooks.each("before_stop", instance=record.instance, force=force):
+            pass
+    except HookError as error:
+        if not force:
+            raise
+        notes = (str(error),)
+    job.update(phase=Phase.STOPPING)
+    try:
+        rung = loaded.driver.stop(job.live, job, force=force)
+    except BaseException:
+        if loaded.driver.observe(job.live).state in (State.RUNNING, State.PAUSED):
+            job.update(phase=Phase.RUNNING)
+        raise
+    reap()
+    return _release(context, job.record, op, rung, notes, deadline)
+
+
+def _release(
+    context: Context, record: Record, op: Op, rung: str, notes: tuple[str, ...], deadline: Deadline
+) -> Outcome:
+    loaded = context.driver(record.driver)
+    release_all(context, loaded.driver, context.job(record, deadline))
+    outcome = Outcome(
+        name=record.name,
+        op=op,
+        changed=True,
+        state=State.STOPPED,
+        rung=rung,
+        seconds=deadline.spent(),
+        notes=notes,
+    )
+    failures = loaded.hooks.notes("after_stop", instance=record.instance, outcome=outcome)
+    return replace(outcome, notes=(*notes, *failures))

@@ -1,0 +1,125 @@
+"""Where a node keeps its state: one directory per instance, with its record in it.
+
+::
+
+    RUN_DIR/instances/NAME/record.json    the record, replaced in one step
+    RUN_DIR/instances/NAME/...            what the driver needs: sockets, logs, mount points
+    RUN_DIR/locks/NAME                    held while an operation is at work
+    RUN_DIR/reservations/KIND/KEY         a link to the owner's name
+    RUN_DIR/damaged/NAME.STAMP            records that could not be read, kept for a person to look at
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from hvcore.errors import NotFoundError, RecordError
+from hvcore.host.files import private_dir, read_regular, remove_tree, write_atomic
+from hvcore.host.lock import held_lock, is_held
+from hvcore.model.names import name_problem
+from hvcore.model.record import Record, parse_record, record_bytes
+
+__all__ = ["Store"]
+
+_MAX_RECORD_BYTES: Final = 16 * 1024 * 1024
+
+
+class Store:
+    """The records of one node's instances."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self._cache: dict[str, tuple[tuple[int, int, int], Record]] = {}
+
+    def names(self) -> list[str]:
+        """Every name that has state on this node, sorted."""
+        try:
+            found = os.listdir(self.run_dir / "instances")
+        except FileNotFoundError:
+            return []
+        return sorted(name for name in found if name_problem(name) is None)
+
+    def dir(self, name: str) -> Path:
+        """The instance's own directory, whether it exists or not. Raises `NotFoundError` for an impossible name."""
+        if name_problem(name) is not None:
+            raise NotFoundError(repr(name)[:80], hint="that is not even an instance name; see hv list")
+        return self.run_dir / "instances" / name
+
+    def create(self, name: str) -> Path:
+        """The instance's own directory, made if it is missing, 0700."""
+        private_dir(self.run_dir)
+        private_dir(self.run_dir / "instances")
+        return private_dir(self.dir(name))
+
+    def load(self, name: str) -> Record | None:
+        """The instance's record, or None when there is no state of that name.
+
+        Raises `RecordError` when there is state and no readable record. Unchanged records are not read again.
+        """
+        path = self.dir(name) / "record.json"
+        try:
+            found = os.stat(path, follow_symlinks=False)
+        except FileNotFoundError:
+            self._cache.pop(name, None)
+            if path.parent.is_dir() and (path.parent / "alive").exists():
+                raise RecordError(f"{name}: its record is missing; see hv info for what can still be done") from None
+            return None
+        key = (found.st_ino, found.st_mtime_ns, found.st_size)
+        cached = self._cache.get(name)
+        if cached is not None and cached[0] == key:
+            return cached[1]
+        try:
+            data = read_regular(path, limit=_MAX_RECORD_BYTES)
+        except OSError as error:
+            raise RecordError(f"{name}: its record cannot be read, got {error.strerror}; check {path}") from error
+        record = parse_record(data, name)
+        self._cache[name] = (key, record)
+        return record
+
+    def save(self, record: Record) -> None:
+        """Replace the record on disk, durably. Raises OSError when that fails; the old one is then still there."""
+        write_atomic(self.dir(record.name) / "record.json", record_bytes(record))
+
+    def remove(self, name: str) -> None:
+        """Remove all state of the instance, the record last, so that a crash in between is still seen."""
+        directory = self.dir(name)
+        self._cache.pop(name, None)
+        for child in sorted(directory.iterdir()) if directory.is_dir() else ():
+            if child.name == "record.json":
+                continue
+            if child.is_dir() and not child.is_symlink():
+                remove_tree(child)
+            else:
+                child.unlink(missing_ok=True)
+        (directory / "record.json").unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            directory.rmdir()
+
+    def set_aside(self, name: str) -> Path | None:
+        """Move an unreadable record away without losing it; its new path, or None when there was none."""
+        path = self.dir(name) / "record.json"
+        self._cache.pop(name, None)
+        target = private_dir(self.run_dir / "damaged") / f"{name}.{time.time_ns()}"
+        try:
+            path.rename(target)
+        except FileNotFoundError:
+            return None
+        return target
+
+    @contextmanager
+    def lock(self, name: str, purpose: str, *, wait_s: float = 5.0) -> Iterator[None]:
+        """Be the only one who changes this instance. Raises `BusyError` naming the holder."""
+        self.dir(name)
+        private_dir(self.run_dir)
+        path = private_dir(self.run_dir / "locks") / name
+        with held_lock(path, subject=name, purpose=f"{purpose} {name}", wait_s=wait_s):
+            yield
+
+    def locked(self, name: str) -> bool:
+        """True while an operation is at work on the instance."""
+        return is_held(self.run_dir / "locks" / name)

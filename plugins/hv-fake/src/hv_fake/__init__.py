@@ -1,0 +1,1 @@
+"""An in-memory driver: the smallest complete one, for tests and as the guide's example."""

@@ -1,0 +1,137 @@
+"""Driver ``fake``: instances that exist only in their records. No process, no file, no privilege.
+
+It has every ability, so that the core's own tests can exercise all of them, and it can be told to fail
+at any step, so that they can prove what is undone.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+import hvcore
+
+__all__ = ["FakeDriver", "FakeSpec"]
+
+_PARAMS: Final = hvcore.ParamGroup(
+    "fake",
+    hvcore.Param(
+        "fail_at",
+        hvcore.one_of("verify", "acquire", "start", "stop", "observe"),
+        help="The step at which the driver fails on purpose.",
+    ),
+    hvcore.Param(
+        "ignores_powerdown",
+        hvcore.boolean(),
+        default=False,
+        help="Whether the guest ignores a polite stop, so that it takes a forced one.",
+    ),
+    hvcore.Param("motd", hvcore.text(max_bytes=80), default="hello", help="What the guest says on its console."),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeSpec:
+    """What a guest of this driver would see. Everything in it is decided by `FakeDriver.plan`."""
+
+    memory_mib: int
+    vcpus: int
+    motd: str
+    fail_at: str | None
+    ignores_powerdown: bool
+
+
+@hvcore.hookimpl
+def params() -> hvcore.ParamGroup:
+    """The parameters of this driver."""
+    return _PARAMS
+
+
+@hvcore.hookimpl
+def check(instance: hvcore.Instance, params: hvcore.Params) -> Iterator[hvcore.Problem]:
+    """One rule across two values, to show how."""
+    if params["ignores_powerdown"] and instance.vcpus > 64:
+        yield hvcore.Problem(path="vcpus", what="a stubborn guest has at most 64", got=str(instance.vcpus))
+
+
+class FakeDriver:
+    """The driver class that the entry point names."""
+
+    name: ClassVar[str] = "fake"
+    plugins: ClassVar[tuple[tuple[str, object], ...]] = (("fake", sys.modules[__name__]),)
+    hookspecs: ClassVar[tuple[object, ...]] = ()
+
+    def __init__(self, hooks: hvcore.Hooks) -> None:
+        self._hooks = hooks
+
+    def plan(self, instance: hvcore.Instance, params: hvcore.Params) -> FakeSpec:
+        """The spec, from values alone."""
+        return FakeSpec(
+            memory_mib=instance.memory_mib,
+            vcpus=instance.vcpus,
+            motd=params["motd"],
+            fail_at=params["fail_at"],
+            ignores_powerdown=params["ignores_powerdown"],
+        )
+
+    def verify(self, spec: FakeSpec, host: hvcore.Host) -> Iterable[hvcore.Problem]:
+        """Every node can run it, unless it was told to fail."""
+        del host
+        if spec.fail_at == "verify":
+            yield hvcore.Problem(path="params.fail_at", what="was told to fail here", got="'verify'")
+
+    def describe(self, spec: FakeSpec, host: hvcore.Host) -> hvcore.Plan:
+        """One step and two arguments, to show how origins are told."""
+        del host
+        origin = hvcore.Origin(plugin="fake", params=("motd",), why="the guest says it on its console")
+        always = hvcore.Origin(plugin="fake", why="the program")
+        return hvcore.Plan(
+            name="fake",
+            driver=self.name,
+            steps=(hvcore.Step(kind="remember", what="that the guest runs"),),
+            arguments=(
+                hvcore.Argument(tokens=("fake-guest",), origin=always),
+                hvcore.Argument(tokens=("--motd", spec.motd), origin=origin),
+            ),
+        )
+
+    def start(self, spec: FakeSpec, job: hvcore.Job) -> None:
+        """Say what will be held, hold it, and run."""
+        job.intend(hvcore.Entry(kind="uid"))
+        if spec.fail_at == "acquire":
+            raise hvcore.OperationError(f"{job.name}: was told to fail after the intent; unset params.fail_at")
+        job.bind(uid=job.take_uid())
+        if spec.fail_at == "start":
+            raise hvcore.OperationError(f"{job.name}: was told to fail half-way; unset params.fail_at")
+        job.bind(guest="paused" if job.record.paused else "running")
+
+    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+        """What the record says."""
+        if live.record.spec["fail_at"] == "observe":
+            raise hvcore.OperationError(f"{live.record.name}: was told to fail; unset params.fail_at")
+        state = hvcore.State(live.record.bindings.get("guest", "crashed"))
+        instance = live.record.instance
+        return hvcore.Observation(state=state, memory_mib=instance.memory_mib, vcpus=instance.vcpus)
+
+    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+        """Politely if the guest listens, else the hard way."""
+        if live.record.spec["fail_at"] == "stop":
+            raise hvcore.OperationError(f"{job.name}: was told to fail; unset params.fail_at")
+        job.bind(guest="shutdown")
+        return "kill" if force or live.record.spec["ignores_powerdown"] else "powerdown"
+
+    def pause(self, live: hvcore.Live, job: hvcore.Job) -> None:
+        """Remember that its cpus stand still."""
+        del live
+        job.bind(guest="paused")
+
+    def resume(self, live: hvcore.Live, job: hvcore.Job) -> None:
+        """Remember that they run."""
+        del live
+        job.bind(guest="running")
+
+    def console(self, live: hvcore.Live) -> hvcore.Console:
+        """A command that prints what the guest says."""
+        return hvcore.Console(name=live.record.name, argv=("printf", "%s\\n", live.record.spec["motd"]))
