@@ -1,0 +1,1 @@
+"""The KVM driver of hvcore: instances are QEMU guests."""

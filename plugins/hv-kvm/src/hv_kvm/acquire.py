@@ -1,0 +1,116 @@
+"""Making what exists only for one launch: directories, sockets, open files. The ledger knows of it already."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+from pathlib import Path
+from typing import Self
+
+from hv_kvm.bindings import GuestFile
+from hv_kvm.paths import GuestPaths
+from hv_kvm.spec import KvmSpec, Open
+from hvcore import Job, OperationError
+
+__all__ = ["Held", "listening_socket", "make_guest_dir", "open_files", "shown_files"]
+
+
+class Held:
+    """Descriptors that are ours only until QEMU has its own: those handed over, and those merely kept open."""
+
+    def __init__(self) -> None:
+        self.fds: list[int] = []
+        self._kept: list[int] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+        while self._kept:
+            os.close(self._kept.pop())
+
+    def add(self, fd: int) -> str:
+        """Take over a descriptor to hand to QEMU; its number as text."""
+        self.fds.append(fd)
+        return str(fd)
+
+    def keep(self, fd: int) -> None:
+        """Take over a descriptor that is to stay open until the end of the block."""
+        self._kept.append(fd)
+
+    def close(self) -> None:
+        """Close our copies of what was handed over."""
+        while self.fds:
+            os.close(self.fds.pop())
+
+
+def listening_socket(path: Path) -> int:
+    """A listening unix socket at the path, however long that is, only for us to connect to."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
+            # The kernel takes 108 bytes for a socket's name; through the descriptor it is short.
+            made.bind(f"/proc/self/fd/{directory}/{path.name}")
+            made.listen(8)
+            return os.dup(made.fileno())
+    finally:
+        os.close(directory)
+
+
+def make_guest_dir(paths: GuestPaths, uid: int | None) -> int:
+    """The directory that QEMU may write to, with the event journal prepared; the FIFO's descriptor.
+
+    The FIFO keeps what is written to it only while somebody has it open: close the descriptor once QEMU is up.
+    """
+    paths.guest.mkdir(mode=0o700)
+    os.mkfifo(paths.events_in, 0o600)
+    paths.journal.touch(mode=0o600, exist_ok=False)
+    if uid is not None:
+        for path in (paths.guest, paths.events_in, paths.journal):
+            os.chown(path, uid, uid)
+    fifo = os.open(paths.events_in, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.write(fifo, b'{"execute": "qmp_capabilities"}\n')
+    return fifo
+
+
+def open_files(spec: KvmSpec, job: Job, held: Held) -> dict[str, GuestFile]:
+    """Claim and open every file of the spec. Raises `DiskInUseError`, and `OperationError` naming the path."""
+    files = {}
+    for set_id, wanted in enumerate(spec.opens):
+        if wanted.claim:
+            job.claim_disk(wanted.path, read_only=not wanted.write)
+        try:
+            fds, block = _open(wanted)
+        except OSError as error:
+            what = f"{job.name}: {wanted.path!r} cannot be opened, got {error.strerror}; check it and its rights"
+            raise OperationError(what) from error
+        files[wanted.name] = GuestFile(set_id=set_id, fds=tuple(map(held.add, fds)), block_device=block)
+    return files
+
+
+def _open(wanted: Open) -> tuple[list[int], bool]:
+    flags = os.O_CLOEXEC | (os.O_RDWR if wanted.write else os.O_RDONLY) | (os.O_DIRECT if wanted.direct else 0)
+    block = stat.S_ISBLK(os.stat(wanted.path).st_mode)
+    if not block or not wanted.claim:
+        return [os.open(wanted.path, flags)], block
+    # The kernel's own claim, held by QEMU for life: no mount, no swap, no other opener with O_EXCL beside it.
+    # QEMU asks the set for a read-only descriptor as well, to look at the device first.
+    return [os.open(wanted.path, flags | os.O_EXCL), os.open(wanted.path, os.O_RDONLY | os.O_CLOEXEC)], block
+
+
+def shown_files(spec: KvmSpec, paths: GuestPaths, uid: int | None) -> dict[str, str]:
+    """Where each file that QEMU opens by path is on the node: itself, or a copy when the guest's uid may not read it."""
+    shown = {}
+    for name, path in spec.shows.items():
+        source = path
+        if uid is not None and not os.stat(path).st_mode & stat.S_IROTH:
+            copy = paths.guest / f"copy-of-{name}"
+            shutil.copyfile(path, copy)
+            os.chmod(copy, 0o400)
+            os.chown(copy, uid, uid)
+            source = str(copy)
+        shown[name] = source
+    return shown

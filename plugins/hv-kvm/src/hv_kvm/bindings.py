@@ -1,0 +1,39 @@
+"""Values that exist on this node, for one launch: descriptors, places inside the sandbox, the accelerator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["Bindings", "GuestFile"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestFile:
+    """An open file handed to QEMU as fdset ``set_id``, by one or more descriptors."""
+
+    set_id: int
+    fds: tuple[str, ...]
+    block_device: bool = False
+
+    @property
+    def path(self) -> str:
+        """The name by which QEMU opens it."""
+        return f"/dev/fdset/{self.set_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bindings:
+    """What rendering needs to know of this node. In a plan, descriptors are symbols such as ``{fd:qmp}``.
+
+    ``sockets`` are listening sockets, ``files`` open files and ``shown`` paths as QEMU sees them, all by the names
+    that the devices gave them. ``guest_dir`` is the instance's own directory as QEMU sees it.
+    """
+
+    guest_dir: str
+    accel: str
+    accel_why: str = ""
+    confined: bool = True
+    sockets: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, GuestFile] = field(default_factory=dict)
+    shown: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,95 @@
+"""Answers about a QEMU binary kept on disk, one small JSON file each, valid while nothing they rest on has changed.
+
+A cache file that is broken, belongs to somebody else or can be written by others counts as none, and so does a cache
+directory that cannot be used: the cache saves time and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+from typing import Any, Final
+
+__all__ = ["binary_key", "load", "store"]
+
+_LARGEST_BYTES: Final = 1 << 20
+_MODULE_DIRS: Final = ("/usr/lib/x86_64-linux-gnu/qemu", "/usr/lib/qemu", "/usr/lib64/qemu")
+
+
+def binary_key(binary: str) -> list[Any]:
+    """What an answer about ``binary`` rests on, as plain JSON types.
+
+    ctime and not mtime: package managers set the latter backwards. The module directories are the distributions';
+    one that QEMU was built with elsewhere, or the program behind a wrapper script, is not seen. Raises OSError when
+    there is no such file.
+    """
+    path = os.path.realpath(binary)
+    place = os.stat(path)
+    return [
+        path,
+        [place.st_dev, place.st_ino, place.st_size, place.st_ctime_ns],
+        [_mtime_ns(directory) for directory in _MODULE_DIRS],
+        os.uname().release,
+        kvm_opens() is None,
+    ]
+
+
+def kvm_opens() -> str | None:
+    """None if /dev/kvm opens for reading and writing, else why not, in the kernel's words. Proves nothing more."""
+    try:
+        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return os.strerror(error.errno or 0).lower()
+    return None
+
+
+def load(cache_dir: str, kind: str, key: list[Any]) -> Any:
+    """The value stored under ``kind`` and exactly this ``key``, None if there is none."""
+    try:
+        fd = os.open(_path(cache_dir, kind, key), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(fd, "rb") as file:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                return None
+            body = json.loads(file.read(_LARGEST_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(body, dict) or body.get("key") != key:
+        return None
+    return body.get("value")
+
+
+def store(cache_dir: str, kind: str, key: list[Any], value: Any) -> None:
+    """Keep ``value`` for `load`, readable by its owner only. Does nothing when the directory cannot be used.
+
+    Atomic, and not synced: after a power failure there may be no value, or an unreadable one, which is the same.
+    """
+    path = _path(cache_dir, kind, key)
+    temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
+    try:
+        os.makedirs(cache_dir, mode=0o700, exist_ok=True)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return
+    try:
+        with open(fd, "wb") as file:
+            file.write(json.dumps({"key": key, "value": value}, separators=(",", ":")).encode())
+        os.rename(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+def _path(cache_dir: str, kind: str, key: list[Any]) -> str:
+    digest = hashlib.sha256(os.fsencode(key[0])).hexdigest()[:32]
+    return os.path.join(cache_dir, f"{kind}-{digest}.json")
+
+
+def _mtime_ns(path: str) -> int | None:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return None

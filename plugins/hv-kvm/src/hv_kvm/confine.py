@@ -1,0 +1,58 @@
+"""From the confinement that was asked for to the sandbox of one launch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from hv_kvm.spec import KvmSpec
+from hvcore import Host, Level, Sandbox
+
+__all__ = ["GUEST_DIR", "inside", "level_of", "sandbox_of"]
+
+# Where the guest's directory is inside the sandbox: at the top, because directories on the way would be root's alone.
+GUEST_DIR: Final = "/guest"
+
+
+def level_of(spec: KvmSpec, host: Host) -> Level:
+    """What ``auto`` means on this node: ``strict`` for root, ``user`` for others."""
+    if spec.confinement == "auto":
+        return Level.STRICT if host.privileged else Level.USER
+    return Level(spec.confinement)
+
+
+def inside(spec: KvmSpec, level: Level) -> dict[str, str]:
+    """The path of each shown file as QEMU sees it."""
+    if level is Level.OFF:
+        return spec.shows
+    return {name: "/etc/resolv.conf" if name == "resolv.conf" else f"/{name}" for name in spec.shows}
+
+
+def sandbox_of(
+    spec: KvmSpec, level: Level, *, uid: int | None, guest_dir: Path, shown: Mapping[str, str], kvm: bool
+) -> Sandbox:
+    """What QEMU may see and be: /usr, a private /dev, its own directory, and the files of its spec."""
+    places = inside(spec, level)
+    read_only = [(source, places[name]) for name, source in shown.items() if os.path.exists(source)]
+    binary = PurePosixPath(os.path.realpath(spec.qemu))
+    if not binary.is_relative_to("/usr"):
+        # One that was installed elsewhere brings its firmware beside its bin directory.
+        prefix = binary.parent.parent if binary.parent.name == "bin" else binary.parent
+        read_only.append((str(prefix), str(prefix)))
+    return Sandbox(
+        level=level,
+        uid=uid,
+        groups=_kvm_groups() if kvm and level is Level.STRICT else (),
+        read_only=tuple(read_only),
+        writable=((str(guest_dir), GUEST_DIR),),
+        devices=(("/dev/kvm", "/dev/kvm"),) if kvm else (),
+        share_network=spec.host_network,
+        seccomp=True,
+    )
+
+
+def _kvm_groups() -> tuple[int, ...]:
+    group = os.stat("/dev/kvm").st_gid
+    return (group,) if group else ()

@@ -1,0 +1,67 @@
+"""Everything that a start of a guest would do, with symbols for what only a start makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hv_kvm import node
+from hv_kvm.bindings import Bindings, GuestFile
+from hv_kvm.confine import GUEST_DIR, inside, level_of
+from hv_kvm.devices.vnc import Vnc
+from hv_kvm.node import Accel
+from hv_kvm.render import render
+from hv_kvm.spec import KvmSpec
+from hvcore import Hooks, Host, Level, Plan, Step
+
+__all__ = ["describe"]
+
+
+def describe(hooks: Hooks, spec: KvmSpec, host: Host) -> Plan:
+    """The plan. Raises `ProbeError` when the QEMU binary cannot be asked what it can do."""
+    facts = node.facts_of(spec, host)
+    spec = node.pin(spec, facts)
+    accel = node.accel_of(spec, host)
+    level = level_of(spec, host)
+    files = {
+        opened.name: GuestFile(set_id=number, fds=(f"{{fd:{opened.name}}}",))
+        for number, opened in enumerate(spec.opens)
+    }
+    bindings = Bindings(
+        guest_dir=GUEST_DIR if level is not Level.OFF else "{instance}/guest",
+        accel=accel.name,
+        accel_why=accel.why,
+        confined=level is not Level.OFF,
+        sockets={name: f"{{fd:{name}}}" for name in spec.sockets},
+        files=files,
+        shown=inside(spec, level),
+    )
+    arguments = render(hooks, spec, facts, bindings)
+    return Plan(name=spec.name, driver="kvm", steps=tuple(_steps(spec, host, level, accel)), arguments=arguments)
+
+
+def _steps(spec: KvmSpec, host: Host, level: Level, accel: Accel) -> Iterator[Step]:
+    directory = host.run_dir / "instances" / spec.name
+    yield Step(kind="lock", what=f"the instance, and write to {directory}/record.json what follows")
+    if level is Level.STRICT:
+        yield Step(kind="uid", what=f"take one of {host.uid_pool.start}-{host.uid_pool.stop - 1} for this guest alone")
+    for opened in spec.opens:
+        claim = "claim and open" if opened.claim else "open"
+        right = "read-write" if opened.write else "read-only"
+        yield Step(kind="file", what=f"{claim} {opened.path} {right} as {opened.name}")
+    for name in spec.sockets:
+        yield Step(kind="socket", what=f"listen on {directory}/{name}")
+    yield Step(kind="launch", what=f"{spec.qemu} ({accel.name}), {_confinement(spec, level)}")
+    for vnc in spec.of(Vnc):
+        if vnc.unix:
+            yield Step(kind="link", what=f"{vnc.bind} to the display's socket")
+    yield Step(kind="ready", what="when QMP answers, the confinement has been read back from /proc, and the guest runs")
+
+
+def _confinement(spec: KvmSpec, level: Level) -> str:
+    network = "the host's network" if spec.host_network else "no network"
+    own = {
+        Level.STRICT: f"confined: a uid of its own, no capabilities, own mounts and /dev, {network}",
+        Level.USER: f"confined in a user namespace of the caller: own mounts and /dev, {network}",
+        Level.OFF: "not confined: it runs with all rights of the caller",
+    }
+    return own[level]

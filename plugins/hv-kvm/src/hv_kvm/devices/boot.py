@@ -1,0 +1,99 @@
+"""What the guest boots: its firmware finds a device, or a kernel is loaded directly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from hv_kvm.bindings import Bindings
+from hv_kvm.option import Opt
+from hv_kvm.spec import Device, KvmSpec
+from hvcore import Instance, Param, ParamGroup, Params, Problem, file, hookimpl, one_of, text
+
+__all__ = ["PARAMS", "DirectKernel", "check", "params", "plan", "render"]
+
+PARAMS: Final = ParamGroup(
+    "boot",
+    Param(
+        "boot_order",
+        one_of("disk", "cdrom", "network"),
+        default="disk",
+        help="What the firmware boots: the first disk, the cdrom, or the first NIC.",
+    ),
+    Param("kernel_path", file(), help="A Linux kernel to load directly, instead of what the firmware would boot."),
+    Param("initrd_path", file(), help="The initial ram disk that goes with kernel_path."),
+    Param(
+        "root_path",
+        text(max_bytes=256),
+        default="/dev/vda1",
+        help="The guest's root device, given to the kernel as root=.",
+    ),
+    Param(
+        "kernel_args",
+        text(max_bytes=2000, empty=True),
+        default="ro",
+        help="More arguments for the kernel. The serial console is added by itself.",
+    ),
+    help="From what the guest boots.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectKernel(Device):
+    """A kernel on the node, its initial ram disk, and its command line."""
+
+    kernel: str
+    initrd: str | None
+    command_line: str
+
+    def shows(self) -> tuple[tuple[str, str], ...]:
+        """QEMU reads both by path: it takes no descriptors for them."""
+        return (("kernel", self.kernel), *((("initrd", self.initrd),) if self.initrd else ()))
+
+
+@hookimpl
+def params() -> ParamGroup:
+    """The family's parameters."""
+    return PARAMS
+
+
+@hookimpl
+def check(instance: Instance, params: Params) -> Iterator[Problem]:
+    """A ram disk needs a kernel, and what is to be booted has to be there."""
+    if params["initrd_path"] and not params["kernel_path"]:
+        yield Problem(path="params.initrd_path", what="is set without a kernel", todo="set kernel_path too")
+    if params["kernel_path"]:
+        return
+    missing = {
+        "cdrom": not params["cdrom_image_path"] and "no cdrom: set cdrom_image_path",
+        "network": not instance.nics and "no NIC: add one under [[nics]]",
+        "disk": False,  # a machine without a disk is legal, and shows its firmware's message
+    }[params["boot_order"]]
+    if missing:
+        what, _, todo = missing.partition(": ")
+        yield Problem(path="params.boot_order", what=f"there is {what}", got=repr(params["boot_order"]), todo=todo)
+
+
+@hookimpl
+def plan(instance: Instance, params: Params) -> Iterator[Device]:
+    """A kernel, when one is given."""
+    del instance
+    if params["kernel_path"]:
+        words = [f"root={params['root_path']}", params["kernel_args"]]
+        if params["serial_console"]:
+            words.append(f"console=ttyS0,{params['serial_speed']}")
+        command_line = " ".join(word for word in words if word)
+        yield DirectKernel(kernel=params["kernel_path"], initrd=params["initrd_path"], command_line=command_line)
+
+
+@hookimpl
+def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
+    """Only what has a boot index is booted, nothing else by chance."""
+    yield Opt(name="-boot", props={"strict": True}, params=("boot_order",), why="only what was asked for is booted")
+    for kernel in spec.of(DirectKernel):
+        yield Opt(name="-kernel", head=bindings.shown["kernel"], plain=True, params=("kernel_path",))
+        if kernel.initrd:
+            yield Opt(name="-initrd", head=bindings.shown["initrd"], plain=True, params=("initrd_path",))
+        words = ("root_path", "kernel_args", "serial_console", "serial_speed")
+        yield Opt(name="-append", head=kernel.command_line, plain=True, params=words)

@@ -1,0 +1,51 @@
+"""QEMU's monitors: one for commands, one kept free for recovery, and a journal of events that needs no reader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from hv_kvm.bindings import Bindings
+from hv_kvm.option import Opt, Props
+from hv_kvm.spec import Device, KvmSpec
+from hvcore import Instance, Params, hookimpl
+
+__all__ = ["COMMANDS", "EVENTS", "PIDFILE", "RECOVERY", "Monitor", "plan", "render"]
+
+COMMANDS: Final = "qmp"
+RECOVERY: Final = "qmp-oob"
+EVENTS: Final = "events"
+PIDFILE: Final = "qemu.pid"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Monitor(Device):
+    """Always there: without it nothing could be asked or told."""
+
+    def listens_on(self) -> tuple[str, ...]:
+        """QEMU serves one client per monitor, so recovery has one that short commands never hold."""
+        return (COMMANDS, RECOVERY)
+
+
+@hookimpl
+def plan(instance: Instance, params: Params) -> Iterator[Device]:
+    """One set of monitors."""
+    del instance, params
+    yield Monitor()
+
+
+@hookimpl
+def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
+    """Two sockets handed over as descriptors, a pipe pair for the events, the pidfile that QEMU locks for life."""
+    for _ in spec.of(Monitor):
+        for name, why in ((COMMANDS, "commands"), (RECOVERY, "recovery, when commands hang")):
+            props: Props = {"id": name, "fd": bindings.sockets[name], "server": True, "wait": False}
+            yield Opt(name="-chardev", head="socket", props=props, why=f"QMP for {why}")
+            yield Opt(name="-qmp", head=f"chardev:{name}", plain=True, why=f"QMP for {why}")
+        # events.in is a FIFO that was given qmp_capabilities, events.out a plain file: QEMU itself keeps the journal.
+        props = {"id": EVENTS, "path": f"{bindings.guest_dir}/{EVENTS}"}
+        yield Opt(name="-chardev", head="pipe", props=props, why="journal of events, read without asking QEMU")
+        yield Opt(name="-qmp", head=f"chardev:{EVENTS}", plain=True, why="journal of events")
+        path = f"{bindings.guest_dir}/{PIDFILE}"
+        yield Opt(name="-pidfile", head=path, plain=True, why="QEMU holds a lock on it for life: proof that it lives")

@@ -1,0 +1,32 @@
+"""QEMU's own seccomp filter. Privileges are dropped by the launcher, before QEMU starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from hv_kvm.bindings import Bindings
+from hv_kvm.facts import Facts
+from hv_kvm.option import Opt
+from hv_kvm.spec import KvmSpec
+from hvcore import Problem, hookimpl
+
+__all__ = ["render", "verify"]
+
+_DENY: Final = ("obsolete", "elevateprivileges", "spawn", "resourcecontrol")
+
+
+@hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+    """A QEMU built without seccomp cannot be confined as asked."""
+    if spec.confinement != "off" and "sandbox" not in facts.options:
+        what = f"this QEMU ({facts.version}) was built without its seccomp sandbox"
+        yield Problem(path="params.confinement", what=what, todo='install one that has it, or set confinement = "off"')
+
+
+@hookimpl
+def render(bindings: Bindings) -> Iterator[Opt]:
+    """Everything is denied that QEMU itself knows how to do without."""
+    if bindings.confined:
+        props = dict.fromkeys(_DENY, "deny")
+        yield Opt(name="-sandbox", head=True, props=props, params=("confinement",), why="no new programs or privileges")

@@ -1,0 +1,66 @@
+"""The serial console."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from hv_kvm.bindings import Bindings
+from hv_kvm.option import Opt, Props
+from hv_kvm.spec import Device, KvmSpec
+from hvcore import Instance, Param, ParamGroup, Params, boolean, hookimpl, one_of
+
+__all__ = ["PARAMS", "SOCKET", "Serial", "params", "plan", "render"]
+
+SOCKET: Final = "serial"
+_SPEEDS: Final = (
+    *(75, 110, 300, 600, 1200, 1800, 2400, 4800, 9600, 14400, 19200, 28800),
+    *(38400, 57600, 115200, 230400, 345600, 460800),
+)
+
+PARAMS: Final = ParamGroup(
+    "serial",
+    Param(
+        "serial_console", boolean(), default=True, help="Whether the guest has a serial port, reached by hv console."
+    ),
+    Param(
+        "serial_speed",
+        one_of(*_SPEEDS),
+        default=38400,
+        unit="bits per second",
+        help="The speed that a directly loaded kernel is told to use on its serial console.",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serial(Device):
+    """A 16550 at COM1, on a unix socket of the node."""
+
+    def listens_on(self) -> tuple[str, ...]:
+        """One, which `hv console` connects to."""
+        return (SOCKET,)
+
+
+@hookimpl
+def params() -> ParamGroup:
+    """The family's parameters."""
+    return PARAMS
+
+
+@hookimpl
+def plan(instance: Instance, params: Params) -> Iterator[Device]:
+    """One port, or none."""
+    del instance
+    if params["serial_console"]:
+        yield Serial()
+
+
+@hookimpl
+def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
+    """The socket was made before QEMU and is handed over: no path to be too long, nothing to wait for."""
+    for _ in spec.of(Serial):
+        props: Props = {"id": "serial0", "fd": bindings.sockets[SOCKET], "server": True, "wait": False}
+        yield Opt(name="-chardev", head="socket", props=props, params=("serial_console",))
+        yield Opt(name="-serial", head="chardev:serial0", plain=True, params=("serial_console",))

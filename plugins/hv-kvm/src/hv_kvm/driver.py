@@ -1,0 +1,127 @@
+"""The operations of the kvm driver, each handed on to the module that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from hv_kvm import ladder, node, startup
+from hv_kvm.describe import describe
+from hv_kvm.observe import observe, process_of
+from hv_kvm.paths import GuestPaths
+from hv_kvm.qmp import QmpError, commands, connect
+from hv_kvm.spec import Device, KvmSpec, place
+from hvcore import (
+    Console,
+    Hooks,
+    Host,
+    Instance,
+    Job,
+    Live,
+    Observation,
+    OperationError,
+    Params,
+    ParamsError,
+    Plan,
+    Problem,
+    ProcessId,
+)
+
+__all__ = ["KvmOperations"]
+
+_ADOPT_S = 5.0
+
+
+class KvmOperations:
+    """What `hvcore.Driver` and the abilities that this driver has ask for."""
+
+    def __init__(self, hooks: Hooks) -> None:
+        self._hooks = hooks
+
+    def plan(self, instance: Instance, params: Params) -> KvmSpec:
+        """The machine, with every device in its place. Pure. Raises `ParamsError` when they do not all fit."""
+        devices = [device for _, device in self._hooks.items("plan", Device, instance=instance, params=params)]
+        try:
+            placed = place(devices)
+        except ValueError as error:
+            raise ParamsError(instance.name, [Problem(path="devices", what=str(error), todo="remove some")]) from error
+        return KvmSpec(
+            name=instance.name,
+            uuid=instance.uuid,
+            machine=params["machine_version"],
+            qemu=params["kvm_path"],
+            memory_mib=instance.memory_mib,
+            vcpus=instance.vcpus,
+            kvm=params["kvm_flag"] or "auto",
+            confinement=params["confinement"],
+            acpi=params["acpi"],
+            devices=placed,
+        )
+
+    def verify(self, spec: KvmSpec, host: Host) -> Iterable[Problem]:
+        """Files, rights, what the QEMU binary lacks."""
+        return node.problems_on(self._hooks, spec, host)
+
+    def describe(self, spec: KvmSpec, host: Host) -> Plan:
+        """The steps of a start, and the command line with an origin for every option."""
+        return describe(self._hooks, spec, host)
+
+    def start(self, spec: KvmSpec, job: Job) -> None:
+        """Bring the guest up; return when QMP says that it runs."""
+        startup.bring_up(self._hooks, spec, job)
+
+    def observe(self, live: Live) -> Observation:
+        """State and figures, from /proc and QEMU's journal."""
+        return observe(live)
+
+    def stop(self, live: Live, job: Job, *, force: bool) -> str:
+        """Powerdown, quit, kill."""
+        return ladder.stop(live, job, force=force)
+
+    def pause(self, live: Live, job: Job) -> None:
+        """QMP stop, and proof of it."""
+        with connect(str(GuestPaths(live.dir).commands), deadline_s=job.deadline.left()) as client:
+            commands.stop(client, deadline_s=job.deadline.left())
+            self._expect(commands.query_status(client).running, False, job)
+
+    def resume(self, live: Live, job: Job) -> None:
+        """QMP cont, and proof of it."""
+        with connect(str(GuestPaths(live.dir).commands), deadline_s=job.deadline.left()) as client:
+            commands.cont(client, deadline_s=job.deadline.left())
+            self._expect(commands.query_status(client).running, True, job)
+
+    @staticmethod
+    def _expect(found: bool, wanted: bool, job: Job) -> None:  # noqa: FBT001 - two facts side by side
+        if found != wanted:
+            state = "runs" if found else "stands still"
+            raise OperationError(f"{job.name}: QEMU took the command and the guest still {state}; see hv info")
+
+    def console(self, live: Live) -> Console:
+        """The serial console's socket."""
+        path = GuestPaths(live.dir).serial
+        if not path.exists():
+            todo = "set serial_console = true and start it again"
+            raise OperationError(f"{live.record.name}: was started without a serial console; {todo}")
+        return Console(name=live.record.name, socket=str(path))
+
+    def adopt(self, live: Live, job: Job) -> bool:
+        """True when QEMU answers and is in the run state that the interrupted start was to reach."""
+        process = process_of(live)
+        if process is None:
+            return False
+        try:
+            with connect(str(GuestPaths(live.dir).commands), deadline_s=_ADOPT_S) as client:
+                if commands.query_status(client).running == live.record.paused:
+                    return False
+                self._adopt(client, process, live, job)
+        except QmpError:
+            return False
+        return True
+
+    @staticmethod
+    def _adopt(client: Any, process: ProcessId, live: Live, job: Job) -> None:
+        del live
+        job.started(process)
+        server = commands.query_vnc(client)
+        if server is not None:
+            job.bind(vnc=f"{server.host}:{server.port}")

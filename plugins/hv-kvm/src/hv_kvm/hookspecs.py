@@ -1,0 +1,46 @@
+"""The hooks of the kvm driver: what a device family, built in or of a third party, contributes.
+
+A family module has, in this order: ``PARAMS``, its device (a frozen dataclass), and implementations
+of ``params``, ``check``, ``plan``, ``verify`` and ``render``, as far as it needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hv_kvm.bindings import Bindings
+from hv_kvm.facts import Facts
+from hv_kvm.option import Opt
+from hv_kvm.spec import Device, KvmSpec
+from hvcore import Instance, Params, Problem, hookspec
+
+__all__ = ["plan", "render", "verify"]
+
+
+@hookspec
+def plan(instance: Instance, params: Params) -> Iterable[Device]:  # type: ignore[empty-body]
+    """The devices that the guest gets. Pure: the same on every node.
+
+    >>> from hv_kvm.devices import clock
+    >>> from hvcore import Instance
+    >>> list(clock.plan(Instance(name="web1", driver="kvm"), {"use_localtime": True}))
+    [Clock(base='localtime')]
+    """
+
+
+@hookspec
+def verify(spec: KvmSpec, facts: Facts) -> Iterable[Problem]:  # type: ignore[empty-body]
+    """What this QEMU lacks for the machine. Judged from probed facts, never from a version."""
+
+
+@hookspec
+def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterable[Opt]:  # type: ignore[empty-body]
+    """The options for this plugin's own devices. Pure.
+
+    >>> from hv_kvm.devices import clock
+    >>> from hv_kvm.spec import KvmSpec
+    >>> spec = KvmSpec(name="w", uuid="", machine="pc", qemu="", memory_mib=64, vcpus=1, kvm="", confinement="off",
+    ...                acpi=True, devices=(clock.Clock(base="utc"),))
+    >>> [option.argv for option in clock.render(spec)]
+    [('-rtc', 'base=utc')]
+    """

@@ -1,0 +1,83 @@
+"""What this node's QEMU can do for a spec: facts, accelerator, pinned machine type. Impure, cached, never acquires."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from hv_kvm.accel import kvm_works
+from hv_kvm.confine import level_of
+from hv_kvm.facts import Facts, resolve_machine
+from hv_kvm.probe import ProbeError, probe
+from hv_kvm.spec import KvmSpec, Open
+from hvcore import Hooks, Host, Level, Problem
+
+__all__ = ["Accel", "accel_of", "facts_of", "pin", "problems_on"]
+
+
+@dataclass(frozen=True, slots=True)
+class Accel:
+    """The accelerator, ``kvm`` or ``tcg``, and why that one."""
+
+    name: str
+    why: str
+
+
+def facts_of(spec: KvmSpec, host: Host) -> Facts:
+    """What the spec's QEMU can do. Raises `ProbeError`."""
+    return probe(spec.qemu, cache_dir=str(host.cache_dir))
+
+
+def accel_of(spec: KvmSpec, host: Host) -> Accel:
+    """KVM if it was asked for, or if nothing was and a trial guest really ran under it; else software emulation."""
+    if spec.kvm == "disabled":
+        return Accel("tcg", "kvm_flag is disabled")
+    if spec.kvm == "enabled":
+        return Accel("kvm", "kvm_flag is enabled")
+    verdict = kvm_works(spec.qemu, cache_dir=str(host.cache_dir))
+    return Accel("kvm" if verdict.usable else "tcg", verdict.reason)
+
+
+def pin(spec: KvmSpec, facts: Facts) -> KvmSpec:
+    """The spec with its machine type resolved: an alias means another machine after the next upgrade of QEMU."""
+    return replace(spec, machine=resolve_machine(facts, spec.machine) or spec.machine)
+
+
+def problems_on(hooks: Hooks, spec: KvmSpec, host: Host) -> Iterator[Problem]:
+    """Everything that keeps this node from running the spec."""
+    yield from _confinement_problems(spec, host)
+    for opened in spec.opens:
+        yield from _file_problems(opened)
+    try:
+        facts = facts_of(spec, host)
+    except ProbeError as error:
+        yield Problem(path="params.kvm_path", what="is not a usable QEMU", got=repr(spec.qemu), todo=str(error))
+        return
+    for _, problem in hooks.items("verify", Problem, spec=spec, facts=facts):
+        yield problem
+    if spec.kvm == "enabled":
+        verdict = kvm_works(spec.qemu, cache_dir=str(host.cache_dir))
+        if not verdict.usable:
+            todo = 'unset kvm_flag, or set kvm_flag = "disabled" for software emulation'
+            yield Problem(path="params.kvm_flag", what=verdict.reason, got="'enabled'", todo=todo)
+
+
+def _confinement_problems(spec: KvmSpec, host: Host) -> Iterator[Problem]:
+    if level_of(spec, host) is Level.STRICT and not host.privileged:
+        todo = 'run as root, or set confinement = "user"'
+        yield Problem(path="params.confinement", what="needs root for a uid of its own", got="'strict'", todo=todo)
+
+
+def _file_problems(opened: Open) -> Iterator[Problem]:
+    try:
+        found = os.stat(opened.path)
+    except OSError as error:
+        yield Problem(path=opened.name, what=f"cannot be used ({error.strerror})", got=repr(opened.path))
+        return
+    kind = found.st_mode & 0o170000
+    if kind not in (0o100000, 0o060000):
+        yield Problem(path=opened.name, what="is neither a file nor a block device", got=repr(opened.path))
+    elif not os.access(opened.path, os.R_OK | (os.W_OK if opened.write else 0)):
+        right = "read and write" if opened.write else "read"
+        yield Problem(path=opened.name, what=f"we may not {right} it", got=repr(opened.path))

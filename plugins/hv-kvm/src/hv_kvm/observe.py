@@ -1,0 +1,87 @@
+"""How a guest is doing, without asking QEMU: from /proc, its journal of events, and its exit status.
+
+So a listing costs microseconds per guest, a hung monitor delays nobody, and how a guest ended is
+known when nobody was there to watch.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from hv_kvm.events import Journal, read_journal
+from hv_kvm.paths import GuestPaths
+from hvcore import Live, Observation, ProcessId, State, alive, figures, identify, pidfile_lock_holder, read_status
+
+__all__ = ["observe", "process_of"]
+
+_PAUSES: Final = {
+    "paused": None,
+    "prelaunch": "has not been let go yet",
+    "suspended": "the guest sleeps; it wakes by itself or by a key",
+    "io-error": "paused by a disk error",
+    "watchdog": "paused by the guest's watchdog",
+}
+
+
+def process_of(live: Live) -> ProcessId | None:
+    """The guest's QEMU: from the record, else whoever holds the lock on its pidfile, else what the launch left."""
+    if live.record.process is not None:
+        return live.record.process
+    holder = pidfile_lock_holder(GuestPaths(live.dir).pidfile)
+    return identify(holder) if holder is not None else None
+
+
+def observe(live: Live) -> Observation:
+    """The state with its reason, and live figures."""
+    instance = live.record.instance
+    journal = read_journal(str(GuestPaths(live.dir).journal))
+    process = process_of(live)
+    found = figures(process) if process is not None else None
+    if process is None or found is None:
+        return _ended(live, process, journal)
+    state, reason = _state_of(journal)
+    return Observation(
+        state=state,
+        reason=reason,
+        pid=process.pid,
+        memory_mib=instance.memory_mib,
+        resident_mib=found.resident_mib,
+        vcpus=instance.vcpus,
+        cpu_seconds=found.cpu_seconds,
+        uptime_s=found.uptime_s,
+        details=_details(live),
+    )
+
+
+def _details(live: Live) -> dict[str, Any]:
+    bindings, spec = live.record.bindings, live.record.spec
+    told = {key: bindings.get(key) for key in ("vnc", "confinement", "uid", "accel", "qemu")}
+    return {key: value for key, value in {**told, "machine": spec.get("machine")}.items() if value is not None}
+
+
+def _state_of(journal: Journal) -> tuple[State, str | None]:
+    """The state of a guest whose process lives."""
+    if journal.status in _PAUSES:
+        words = (_PAUSES[journal.status], journal.reason)
+        return State.PAUSED, ": ".join(word for word in words if word) or None
+    if journal.status == "panicked":
+        return State.CRASHED, "the guest panicked" + (f": {journal.reason}" if journal.reason else "")
+    if journal.status == "shutdown":
+        return State.RUNNING, "on its way down"
+    return State.RUNNING, None if journal.status == "running" else f"QEMU's journal says {journal.status}"
+
+
+def _ended(live: Live, process: ProcessId | None, journal: Journal) -> Observation:
+    """What is left of a guest without a living process. What the guest could have written is only for the reason."""
+    if process is not None and alive(process):
+        reason = f"killed and not gone: pid {process.pid} hangs in the kernel and may still write"
+        return Observation(state=State.STOPPING, reason=reason, pid=process.pid, details=_details(live))
+    ended = read_status(live.dir / "status").ended
+    if ended is None:
+        return Observation(state=State.CRASHED, reason="ended, and how is not known", details=_details(live))
+    if ended.code != 0:
+        return Observation(state=State.CRASHED, reason=f"QEMU {ended}", details=_details(live))
+    if journal.guest_initiated:
+        return Observation(state=State.SHUTDOWN, reason="shut down by the guest", details=_details(live))
+    told = f"told to end from outside ({journal.reason})" if journal.reason else "ended by itself"
+    return Observation(state=State.SHUTDOWN, reason=told, details=_details(live))

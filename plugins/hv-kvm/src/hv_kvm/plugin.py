@@ -1,0 +1,32 @@
+"""The entry point of driver ``kvm``: the class, and the families it is made of, in the order of their options."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from hv_kvm import hookspecs
+from hv_kvm.devices import boot, cdrom, clock, cpu, disk, machine, memory, monitor, nic, sandbox, serial, vnc
+from hv_kvm.driver import KvmOperations
+
+__all__ = ["KvmDriver"]
+
+
+class KvmDriver(KvmOperations):
+    """Guests in QEMU, with KVM where it really works, confined by default."""
+
+    name: ClassVar[str] = "kvm"
+    hookspecs: ClassVar[tuple[object, ...]] = (hookspecs,)
+    plugins: ClassVar[tuple[tuple[str, object], ...]] = (
+        ("machine", machine),
+        ("cpu", cpu),
+        ("memory", memory),
+        ("clock", clock),
+        ("boot", boot),
+        ("monitor", monitor),
+        ("serial", serial),
+        ("disk", disk),
+        ("cdrom", cdrom),
+        ("nic", nic),
+        ("vnc", vnc),
+        ("sandbox", sandbox),
+    )

@@ -1,0 +1,111 @@
+"""Find out what a QEMU binary can do: one short session with it, remembered on disk.
+
+The session is QEMU's own introspection on ``-machine none``: no guest, no memory, no devices, no configuration file.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import Any, Final
+
+from hv_kvm import cache
+from hv_kvm.facts import FACTS_FORMAT, Facts
+from hv_kvm.qmp import QmpClient, QmpClosedError, QmpError, QmpTimeoutError, adopt
+from hv_kvm.qmp import introspect as ask
+from hv_kvm.trial import Trial, TrialError
+
+__all__ = ["PROBE_DEADLINE_S", "ProbeError", "probe"]
+
+PROBE_DEADLINE_S: Final = 10.0
+"""Seconds a probe may take in all. One takes about 0.1 s; the rest is for a loaded host and a cold disk."""
+
+
+class ProbeError(TrialError):
+    """The binary is not a usable QEMU; ``reason`` says what it did instead of answering."""
+
+
+def probe(binary: str, *, cache_dir: str | None, deadline_s: float = PROBE_DEADLINE_S) -> Facts:
+    """What the QEMU at the path ``binary`` can do, from ``cache_dir`` if it is known there, else by asking it.
+
+    With ``cache_dir`` None nothing is remembered. The answer is forgotten when the file, QEMU's modules, the kernel
+    or the access to /dev/kvm changes. Raises ProbeError when there is no such program, or it does not answer as QEMU
+    does within ``deadline_s``; whatever was started is gone then.
+    """
+    deadline = time.monotonic() + deadline_s
+    key = _key(binary)
+    if cache_dir is not None:
+        try:
+            return Facts.from_json(cache.load(cache_dir, "facts", key))
+        except ValueError:
+            pass
+    facts = _ask_binary(binary, deadline, deadline_s)
+    # Replaced meanwhile: then it is not known which of the two was asked.
+    if cache_dir is not None and _key(binary) == key:
+        cache.store(cache_dir, "facts", key, facts.to_json())
+    return facts
+
+
+def _key(binary: str) -> list[Any]:
+    try:
+        if not os.path.isfile(binary):
+            os.stat(binary)
+            raise ProbeError(binary=binary, reason="is not a file", todo="name an installed qemu-system binary")
+        return [*cache.binary_key(binary), FACTS_FORMAT, os.geteuid()]
+    except (OSError, ValueError) as error:
+        reason = os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else str(error)
+        raise ProbeError(
+            binary=binary, reason=reason, todo="install it (Debian: qemu-system-x86) or name another"
+        ) from None
+
+
+def _ask_binary(binary: str, deadline: float, deadline_s: float) -> Facts:
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            argv = [
+                os.path.abspath(binary),
+                *("-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S"),
+                *("-chardev", f"socket,id=probe,fd={theirs.fileno()}", "-mon", "chardev=probe,mode=control"),
+            ]
+            try:
+                trial = Trial(argv, pass_fds=(theirs.fileno(),))
+            except TrialError as error:
+                raise _error(binary, error.reason) from error
+        with trial:
+            try:
+                with adopt(ours, subject=binary, deadline_s=deadline - time.monotonic()) as client:
+                    return _facts(client, deadline)
+            except QmpTimeoutError as error:
+                said = trial.said()
+                what = f"no answer to {error.command} within {deadline_s:.1f} s" + (f': "{said}"' if said else "")
+                raise _error(binary, what) from error
+            except QmpClosedError as error:
+                status = trial.wait(deadline)
+                what = "closed its monitor and lives on" if status is None else trial.ending(status)
+                raise _error(binary, f"{what} instead of answering") from error
+            except QmpError as error:
+                raise _error(binary, f"did not answer as qemu does ({error})") from error
+
+
+def _error(binary: str, reason: str) -> ProbeError:
+    return ProbeError(binary=binary, reason=reason, todo="is this a qemu-system binary; try it with --version")
+
+
+def _facts(client: QmpClient, deadline: float) -> Facts:
+    def left_s() -> float:
+        return deadline - time.monotonic()
+
+    kvm = ask.query_kvm(client, deadline_s=left_s())
+    return Facts(
+        version=client.greeting.version,
+        package=client.greeting.package,
+        commands=ask.query_commands(client, deadline_s=left_s()),
+        options=ask.query_command_line_options(client, deadline_s=left_s()),
+        machines=ask.query_machines(client, deadline_s=left_s()),
+        types=ask.qom_list_types(client, deadline_s=left_s()),
+        cpu_models=ask.query_cpu_definitions(client, deadline_s=left_s()),
+        kvm_present=kvm.present,
+        kvm_enabled=kvm.enabled,
+    )

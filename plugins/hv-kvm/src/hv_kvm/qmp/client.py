@@ -1,0 +1,274 @@
+"""A blocking QMP client: commands with ids and deadlines, events kept in order.
+
+QMP is one JSON object per line (QEMU, docs/interop/qmp-spec.rst). A monitor serves one client at a time, so
+connections are short, or there is a second monitor for a long one::
+
+    with connect("/run/hvcore/kvm/web1/qmp", deadline_s=5) as client:
+        client.execute("cont", deadline_s=5)
+        client.wait_event("RESUME", deadline_s=5)
+
+Not for several threads at once. Nothing is logged: arguments can hold secrets.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Final, Self
+
+from hv_kvm.qmp.errors import (
+    QmpBusyError,
+    QmpCommandError,
+    QmpProtocolError,
+    QmpTimeoutError,
+)
+from hv_kvm.qmp.holders import accepted_connections
+from hv_kvm.qmp.wire import Wire, open_wire
+
+__all__ = ["COMMAND_DEADLINE_S", "EVENT_BOUND", "Greeting", "QmpClient", "QmpEvent", "adopt", "connect", "event_time"]
+
+COMMAND_DEADLINE_S: Final = 5.0
+"""Seconds a command is waited for unless told otherwise; the slow ones say so in `hv_kvm.qmp.commands`."""
+
+EVENT_BOUND: Final = 1000
+"""Events kept for a caller who does not take them; then the oldest are dropped and counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QmpEvent:
+    """One asynchronous event. ``data`` is empty when QEMU sent none; ``at`` is QEMU's wall clock in seconds."""
+
+    name: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Greeting:
+    """What QEMU says of itself first: its version, for people to read only, and whether it offers out-of-band."""
+
+    version: str
+    package: str
+    offers_oob: bool
+
+
+class QmpClient:
+    """A session on one monitor, past its greeting. Made by `connect` or `adopt`; a context manager that closes."""
+
+    def __init__(self, wire: Wire, *, event_bound: int = EVENT_BOUND) -> None:
+        self._wire = wire
+        self._events: deque[QmpEvent] = deque()
+        self._event_bound = event_bound
+        # Not from 0, so that a reply meant for an earlier connection is not taken for one to this. And short: QEMU
+        # takes about 3 us for each byte of a command.
+        self._last_id = int.from_bytes(os.urandom(2))
+        self._oob = False
+        self._greeting: Greeting | None = None
+        self.dropped_events = 0
+        """Events lost because nobody took them in time."""
+
+    @property
+    def subject(self) -> str:
+        """The monitor's name in errors, usually its socket path."""
+        return self._wire.subject
+
+    @property
+    def greeting(self) -> Greeting:
+        """What QEMU said first."""
+        if self._greeting is None:
+            raise QmpProtocolError(subject=self.subject, what="no greeting was read")
+        return self._greeting
+
+    @property
+    def closed(self) -> bool:
+        """True once the connection is of no more use."""
+        return self._wire.closed
+
+    def close(self) -> None:
+        """End the session; harmless when ended. Fds given by getfd stay in QEMU until closefd."""
+        self._wire.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def negotiate(self, *, deadline_s: float, oob: bool = False) -> None:
+        """Read the greeting and enter command mode, with out-of-band execution if ``oob`` and QEMU offers it.
+
+        Called by `connect` and `adopt`. Raises QmpTimeoutError with command ``greeting`` when QEMU says nothing.
+        """
+        deadline = time.monotonic() + deadline_s
+        while self._greeting is None:
+            message = self._receive("greeting", deadline, deadline_s)
+            if "QMP" in message:
+                self._greeting = _greeting(message["QMP"], self.subject)
+        self._oob = oob and self._greeting.offers_oob
+        arguments = {"enable": ["oob"]} if self._oob else None
+        self.execute("qmp_capabilities", arguments, deadline_s=deadline - time.monotonic())
+
+    def execute(
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        deadline_s: float = COMMAND_DEADLINE_S,
+        fds: Sequence[int] = (),
+        oob: bool = False,
+    ) -> Any:
+        """What the command returns, as plain JSON types; ``fds`` travel with it, for getfd and add-fd.
+
+        With ``oob`` QEMU runs it although its main loop is blocked; only a few commands allow that (migrate-recover,
+        migrate-pause, yank). Raises QmpCommandError when QEMU refuses, QmpTimeoutError when the outcome is unknown,
+        QmpClosedError when QEMU ends first, QmpProtocolError when what comes is not QMP.
+        """
+        if oob and not self._oob:
+            raise QmpProtocolError(subject=self.subject, what=f"{command} out of band was not negotiated")
+        deadline = time.monotonic() + deadline_s
+        self._last_id += 1
+        command_id = self._last_id
+        message: dict[str, Any] = {"exec-oob" if oob else "execute": command, "id": command_id}
+        if arguments:
+            message["arguments"] = arguments
+        self._wire.send(message, what=command, deadline=deadline, fds=fds)
+        while True:
+            reply = self._receive(command, deadline, deadline_s)
+            if reply.get("id") == command_id:
+                return self._result(command, reply)
+            if "error" in reply and "id" not in reply:
+                # QEMU could not parse a line of ours; which one it does not say, so the session is over.
+                self.close()
+                raise QmpProtocolError(subject=self.subject, what=f"qemu could not read {command}")
+
+    def wait_event(self, wanted: str | Callable[[QmpEvent], bool], *, deadline_s: float) -> QmpEvent:
+        """The first event of that name, or that the function accepts, kept or new.
+
+        It and all events before it are used up. Raises QmpTimeoutError and QmpClosedError.
+        """
+        deadline = time.monotonic() + deadline_s
+        what = f"event {wanted}" if isinstance(wanted, str) else "an event"
+        while True:
+            while self._events:
+                event = self._events.popleft()
+                if event.name == wanted if isinstance(wanted, str) else wanted(event):
+                    return event
+            self._receive(what, deadline, deadline_s, only_replies=False)
+
+    def take_events(self) -> tuple[QmpEvent, ...]:
+        """The events that came so far and were not used up, oldest first. Does not read from QEMU."""
+        events = tuple(self._events)
+        self._events.clear()
+        return events
+
+    def _receive(self, what: str, deadline: float, deadline_s: float, *, only_replies: bool = True) -> dict[str, Any]:
+        """The next message that is no event; with ``only_replies`` false the next message of any kind."""
+        while True:
+            message = self._wire.receive(what=what, deadline=deadline)
+            # The second test is for a QEMU that sends events without end: the wire then never waits.
+            if message is None or time.monotonic() > deadline:
+                raise QmpTimeoutError(subject=self.subject, command=what, waited_s=deadline_s)
+            if "event" not in message:
+                return message
+            self._keep(message)
+            if not only_replies:
+                return message
+
+    def _keep(self, message: Mapping[str, Any]) -> None:
+        if len(self._events) >= self._event_bound:
+            self._events.popleft()
+            self.dropped_events += 1
+        data = message.get("data")
+        self._events.append(
+            QmpEvent(
+                name=str(message["event"]),
+                data=data if isinstance(data, dict) else {},
+                at=event_time(message.get("timestamp")),
+            )
+        )
+
+    def _result(self, command: str, reply: Mapping[str, Any]) -> Any:
+        if "return" in reply:
+            return reply["return"]
+        error = reply.get("error")
+        if not isinstance(error, dict):
+            raise QmpProtocolError(subject=self.subject, what=f"the reply to {command} has neither return nor error")
+        raise QmpCommandError(
+            subject=self.subject,
+            command=command,
+            error_class=str(error.get("class", "GenericError")),
+            desc=str(error.get("desc", "")),
+        )
+
+
+def event_time(stamp: Any) -> float | None:
+    """Seconds since the epoch from a QMP timestamp; None when there is none or QEMU could not tell (-1)."""
+    if not isinstance(stamp, dict):
+        return None
+    seconds, microseconds = stamp.get("seconds"), stamp.get("microseconds")
+    if type(seconds) is not int or type(microseconds) is not int:
+        return None
+    if not (0 <= seconds < 1 << 40 and 0 <= microseconds < 1_000_000):
+        return None
+    return seconds + microseconds / 1e6
+
+
+def _greeting(body: Any, subject: str) -> Greeting:
+    try:
+        version = body["version"]
+        numbers = version["qemu"]
+        text = f"{numbers['major']}.{numbers['minor']}.{numbers['micro']}"
+        return Greeting(
+            version=text, package=str(version.get("package", "")), offers_oob="oob" in body.get("capabilities", ())
+        )
+    except (KeyError, TypeError, AttributeError):
+        raise QmpProtocolError(subject=subject, what="the greeting is not QEMU's") from None
+
+
+def connect(path: str, *, deadline_s: float = COMMAND_DEADLINE_S, oob: bool = False) -> QmpClient:
+    """A session on the monitor at the unix socket ``path`` (any length), ready for commands within ``deadline_s``.
+
+    Raises QmpConnectError when nobody listens (QEMU is gone), QmpBusyError when another client holds the monitor,
+    QmpTimeoutError when nobody does and QEMU still says nothing (it hangs, or is not ready), QmpClosedError when it
+    ends meanwhile.
+    """
+    started = time.monotonic()
+    deadline = started + deadline_s
+    client = QmpClient(open_wire(path, deadline=deadline))
+    try:
+        client.negotiate(deadline_s=deadline - time.monotonic(), oob=oob)
+    except QmpTimeoutError as error:
+        waited_s = time.monotonic() - started
+        # Asked before ours is closed. The greeting leaves with the accept, so an accepted one is another client's.
+        held = error.command == "greeting" and accepted_connections(path)
+        client.close()
+        if held:
+            raise QmpBusyError(subject=path, waited_s=waited_s) from None
+        raise QmpTimeoutError(subject=path, command=error.command, waited_s=waited_s) from None
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def adopt(
+    sock: socket.socket, *, subject: str = "qmp", deadline_s: float = COMMAND_DEADLINE_S, oob: bool = False
+) -> QmpClient:
+    """A session on a socket that is connected already, such as one end of a socketpair. Owns the socket from here on.
+
+    Raises what `connect` raises, but for QmpConnectError and QmpBusyError.
+    """
+    client = QmpClient(Wire(sock, subject))
+    try:
+        client.negotiate(deadline_s=deadline_s, oob=oob)
+    except BaseException:
+        client.close()
+        raise
+    return client

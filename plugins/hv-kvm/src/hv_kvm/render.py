@@ -1,0 +1,39 @@
+"""Spec, facts and bindings to the command line. The only place that knows in which order options stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hv_kvm.bindings import Bindings
+from hv_kvm.facts import Facts
+from hv_kvm.option import Opt
+from hv_kvm.spec import KvmSpec
+from hvcore import Argument, HookError, Hooks, Origin
+
+__all__ = ["argv_of", "render"]
+
+
+def render(hooks: Hooks, spec: KvmSpec, facts: Facts, bindings: Bindings) -> tuple[Argument, ...]:
+    """The command: the binary, then each plugin's options in the order the plugins are registered.
+
+    Pure. Raises `HookError` naming both plugins when two options define the same id.
+    """
+    binary = Origin(plugin="machine", params=("kvm_path",), why="the QEMU binary")
+    arguments = [Argument(tokens=(spec.qemu,), origin=binary)]
+    defined: dict[str, str] = {}
+    found = hooks.items("render", Opt, spec=spec, facts=facts, bindings=bindings)
+    for plugin, option in found:
+        for name in option.ids:
+            if name in defined:
+                raise HookError(
+                    plugin=plugin, hook="render", what=f"defines {name!r}, which plugin {defined[name]} does"
+                )
+            defined[name] = plugin
+        origin = Origin(plugin=plugin, params=option.params, why=option.why)
+        arguments.append(Argument(tokens=option.argv, origin=origin))
+    return tuple(arguments)
+
+
+def argv_of(arguments: Sequence[Argument]) -> tuple[str, ...]:
+    """The tokens of the arguments, one after the other."""
+    return tuple(token for argument in arguments for token in argument.tokens)

@@ -1,0 +1,156 @@
+"""From a spec to a guest that runs: acquire, render, launch, wait for QMP, read back, continue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hv_kvm import node
+from hv_kvm.acquire import Held, listening_socket, make_guest_dir, open_files, shown_files
+from hv_kvm.bindings import Bindings
+from hv_kvm.confine import GUEST_DIR, inside, level_of, sandbox_of
+from hv_kvm.devices.vnc import Vnc
+from hv_kvm.paths import GuestPaths
+from hv_kvm.qmp import QmpClient, QmpClosedError, QmpConnectError, QmpError, commands, connect
+from hv_kvm.render import argv_of, render
+from hv_kvm.spec import KvmSpec
+from hvcore import (
+    DISK,
+    LINK,
+    PROCESS,
+    UID,
+    Child,
+    Command,
+    ConfinementError,
+    Entry,
+    Hooks,
+    Job,
+    LaunchError,
+    Level,
+    OperationError,
+    Sandbox,
+    encode,
+    pidfile_lock_holder,
+    wait_readable,
+    weaknesses,
+)
+
+__all__ = ["bring_up", "note_displays"]
+
+_DYING_S = 2.0
+
+
+def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
+    """Start the guest; when this returns it runs, or waits paused if that was asked for. Raises `OperationError`."""
+    facts = node.facts_of(spec, job.host)
+    spec = node.pin(spec, facts)
+    accel = node.accel_of(spec, job.host)
+    paths = GuestPaths(job.dir)
+    level = level_of(spec, job.host)
+    job.update(spec=encode(spec), ledger=_ledger(spec, level))
+    with Held() as held:
+        uid = job.take_uid() if level is Level.STRICT else None
+        job.bind(uid=uid, confinement=str(level), accel=accel.name, qemu=str(facts.version))
+        fifo = make_guest_dir(paths, uid)  # kept open until QEMU has its own end
+        held.keep(fifo)
+        files = open_files(spec, job, held)
+        shown = shown_files(spec, paths, uid)
+        bindings = Bindings(
+            guest_dir=str(paths.guest) if level is Level.OFF else GUEST_DIR,
+            accel=accel.name,
+            accel_why=accel.why,
+            confined=level is not Level.OFF,
+            sockets={name: held.add(listening_socket(job.dir / name)) for name in spec.sockets},
+            files=files,
+            shown=shown if level is Level.OFF else inside(spec, level),
+        )
+        arguments = render(hooks, spec, facts, bindings)
+        sandbox = sandbox_of(spec, level, uid=uid, guest_dir=paths.guest, shown=shown, kvm=accel.name == "kvm")
+        job.progress(f"starting {spec.qemu}")
+        child = job.launch(Command(argv=argv_of(arguments), sandbox=sandbox, fds=tuple(held.fds)))
+        try:
+            # Our copies of the listening sockets would keep a connection waiting after QEMU died.
+            held.close()
+            _make_ready(child, sandbox, argv_of(arguments), spec, job)
+        finally:
+            child.close()
+
+
+def _ledger(spec: KvmSpec, level: Level) -> tuple[Entry, ...]:
+    entries = [Entry(kind=UID)] if level is Level.STRICT else []
+    if any(opened.claim for opened in spec.opens):
+        entries.append(Entry(kind=DISK))
+    links = (vnc.bind for vnc in spec.of(Vnc) if vnc.unix)
+    entries += [Entry(kind=LINK, data={"path": path}) for path in links]
+    return (*entries, Entry(kind=PROCESS))
+
+
+def _make_ready(child: Child, sandbox: Sandbox, argv: tuple[str, ...], spec: KvmSpec, job: Job) -> None:
+    paths = GuestPaths(job.dir)
+    job.progress("waiting for QMP")
+    try:
+        with connect(str(paths.commands), deadline_s=job.deadline.left()) as client:
+            commands.query_status(client, deadline_s=job.deadline.left())
+            _remember(child, job)
+            _prove_confined(sandbox, job)
+            note_displays(client, spec, job)
+            if not job.record.paused:
+                commands.cont(client, deadline_s=job.deadline.left())
+                _prove_running(client, job)
+    except (QmpClosedError, QmpConnectError) as error:
+        raise _died(child, argv, job, error) from error
+
+
+def _remember(child: Child, job: Job) -> None:
+    process = child.process()
+    if process is None or pidfile_lock_holder(GuestPaths(job.dir).pidfile) != process.pid:
+        raise OperationError(f"{job.name}: cannot tell which process is QEMU; look into {job.dir}")
+    job.started(process, child.monitor())
+
+
+def _prove_confined(sandbox: Sandbox, job: Job) -> None:
+    process = job.record.process
+    found = weaknesses(sandbox, process.pid) if process is not None else ["no process"]
+    if found:
+        raise ConfinementError(
+            f"{job.name}: not as confined as asked ({sandbox.level}): {'; '.join(found)}; "
+            'look at what differs on this node, or lower it with confinement = "off"'
+        )
+
+
+def _prove_running(client: QmpClient, job: Job) -> None:
+    status = commands.query_status(client, deadline_s=job.deadline.left())
+    if not status.running:
+        raise OperationError(f"{job.name}: did not go on, QEMU says {status.state!r}; see its log in {job.dir}")
+
+
+def note_displays(client: QmpClient, spec: KvmSpec, job: Job) -> None:
+    """Record where each display is served; a unix socket gets a link at the path that was asked for."""
+    for vnc in spec.of(Vnc):
+        server = commands.query_vnc(client, deadline_s=job.deadline.left())
+        if vnc.unix:
+            _link(Path(vnc.bind), GuestPaths(job.dir).vnc, job)
+            job.bind(vnc=vnc.bind)
+        elif server is not None:
+            job.bind(vnc=f"{server.host}:{server.port}")
+
+
+def _link(path: Path, target: Path, job: Job) -> None:
+    try:
+        path.symlink_to(target)
+    except FileExistsError:
+        if path.is_symlink() and path.readlink() == target:
+            return
+        raise OperationError(f"{job.name}: {str(path)!r} exists already; remove it or choose another path") from None
+    except OSError as error:
+        raise OperationError(
+            f"{job.name}: {str(path)!r} cannot be made, got {error.strerror}; choose another"
+        ) from error
+
+
+def _died(child: Child, argv: tuple[str, ...], job: Job, error: QmpError) -> LaunchError | QmpError:
+    """How QEMU ended, instead of what its monitor looked like from here."""
+    if not wait_readable(child.pidfd, job.deadline.left(at_most=_DYING_S)):
+        return error
+    ended = child.ended()
+    how = f"{argv[0]} {ended} after {job.deadline.spent():.1f} s" if ended else f"{argv[0]} ended"
+    return LaunchError(name=job.name, how=how, output=job.output(), argv=argv)

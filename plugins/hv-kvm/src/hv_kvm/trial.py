@@ -1,0 +1,122 @@
+"""A QEMU that is started only to find something out, and is gone afterwards whatever happens.
+
+Not for guests: no confinement, no record, no survival of its starter. It gets a clean environment, its own session
+(so that the children of a wrapper script go with it), and 64 KiB to say something in: a child that says more blocks
+until its deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from hvcore.errors import OperationError
+
+__all__ = ["Trial", "TrialError"]
+
+_OUTPUT_BYTES: Final = 64 << 10
+_REAP_DEADLINE_S: Final = 5.0
+
+
+class TrialError(OperationError):
+    """The binary could not be tried; ``reason`` says why in a few words."""
+
+    def __init__(self, *, binary: str, reason: str, todo: str) -> None:
+        self.binary, self.reason = binary, reason
+        super().__init__(f"{binary}: {reason}; {todo}")
+
+
+class Trial:
+    """One running child. A context manager: on leaving, the child and its process group are killed and reaped."""
+
+    def __init__(self, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> None:
+        """Start ``argv``. Raises TrialError when it cannot be executed at all."""
+        self.binary = argv[0]
+        output, child_output = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(output, False)
+        try:
+            self._process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=child_output,
+                pass_fds=tuple(pass_fds),
+                start_new_session=True,
+                cwd="/",
+                env={"LC_ALL": "C", "PATH": os.environ.get("PATH", os.defpath)},
+            )
+        except (OSError, ValueError) as error:
+            os.close(output)
+            reason = os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else str(error)
+            raise TrialError(
+                binary=self.binary, reason=f"cannot be executed: {reason}", todo="name an installed qemu-system binary"
+            ) from error
+        finally:
+            os.close(child_output)
+        self._output: int | None = output
+        self._said = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def wait(self, deadline: float) -> int | None:
+        """How the child ended: its exit status, or minus the signal; None when ``deadline`` (monotonic s) came first."""
+        if self._process.poll() is not None:
+            return self._process.returncode
+        pidfd = os.pidfd_open(self._process.pid)
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        finally:
+            os.close(pidfd)
+        return self._process.poll()
+
+    def said(self) -> str:
+        """The last line of what it wrote to standard error so far, at most 200 characters, or the empty string."""
+        while self._output is not None and len(self._said) < _OUTPUT_BYTES:
+            try:
+                data = os.read(self._output, _OUTPUT_BYTES)
+            except BlockingIOError:
+                break
+            if not data:
+                break
+            self._said += data
+        lines = self._said.decode(errors="backslashreplace").strip().splitlines()
+        return "".join(c if c.isprintable() else "?" for c in lines[-1][:200]) if lines else ""
+
+    def ending(self, status: int) -> str:
+        """``status`` of `wait` for people: ``exited with 1: "..."``, ``was killed by SIGABRT: "..."``."""
+        how = f"was killed by {_signal_name(-status)}" if status < 0 else f"exited with {status}"
+        said = self.said()
+        return f'{how}: "{said}"' if said else f"{how} and said nothing"
+
+    def close(self) -> None:
+        """Kill the child and its group and reap it; harmless when done. A child in D state is left to the kernel."""
+        # Not reaped yet, so the number is still its own and its group's.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self.wait(time.monotonic() + _REAP_DEADLINE_S)
+        if self._output is not None:
+            os.close(self._output)
+            self._output = None
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

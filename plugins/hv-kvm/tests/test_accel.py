@@ -1,0 +1,102 @@
+"""Whether KVM runs guests: the verdict, whatever the node and the binary are like."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from hv_kvm import accel, cache
+from hv_kvm.accel import KVM_DEADLINE_S, guest_runs, kvm_works
+from hv_kvm.testguest import assemble
+
+QEMU = shutil.which("qemu-system-x86_64") or "qemu-system-x86_64"
+needs_kvm_node = pytest.mark.skipif(cache.kvm_opens() is not None, reason="/dev/kvm does not open here")
+
+
+def script(path: Path, text: str) -> str:
+    path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.live
+def test_the_trial_guest_is_right_software_runs_it_to_its_end() -> None:
+    verdict, hung = guest_runs(QEMU, accel="tcg", deadline_s=30)
+    assert verdict.usable, verdict.reason
+    assert not hung
+
+
+@pytest.mark.live
+def test_this_node_gets_a_verdict_in_time_which_is_remembered(tmp_path: Path) -> None:
+    fds = os.listdir("/proc/self/fd")
+    started = time.monotonic()
+    verdict = kvm_works(QEMU, cache_dir=str(tmp_path))
+    assert time.monotonic() - started < KVM_DEADLINE_S + 2
+    assert verdict.reason
+    assert os.listdir("/proc/self/fd") == fds
+    started = time.monotonic()
+    assert kvm_works(QEMU, cache_dir=str(tmp_path)) == verdict
+    assert time.monotonic() - started < 0.05
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "hung"),
+    [
+        ("sleep 30", "opens, but a guest hangs: 0.2 s without progress", True),
+        ("sleep 30 & wait", "opens, but a guest hangs: 0.2 s without progress", True),
+        ("kill -ABRT $$", "qemu was killed by SIGABRT and said nothing", False),
+        ("echo 'failed to set MSR' >&2; kill -ABRT $$", 'was killed by SIGABRT: "failed to set MSR"', False),
+        ("exit 0", "qemu exited with 0 and said nothing", False),
+        ("echo no module >&2; exit 1", 'qemu exited with 1: "no module"', False),
+    ],
+)
+def test_whatever_else_the_binary_does_means_not_usable(text: str, reason: str, hung: object, tmp_path: Path) -> None:
+    verdict, did_hang = guest_runs(script(tmp_path / "qemu", text), accel="kvm", deadline_s=0.2)
+    assert not verdict.usable
+    assert reason in verdict.reason
+    assert did_hang is hung
+
+
+def test_only_the_answer_of_the_guest_means_usable(tmp_path: Path) -> None:
+    verdict, _hung = guest_runs(script(tmp_path / "qemu", "exit 33"), accel="kvm", deadline_s=5)
+    assert verdict.usable
+
+
+def test_a_missing_binary_is_a_verdict_and_no_error(tmp_path: Path) -> None:
+    verdict, hung = guest_runs(str(tmp_path / "none"), accel="kvm", deadline_s=5)
+    assert not verdict.usable
+    assert "no such file" in verdict.reason
+    assert not hung
+    assert not kvm_works(str(tmp_path / "none")).usable
+
+
+@needs_kvm_node
+def test_a_hang_is_remembered_for_those_who_would_not_wait_longer(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    binary = script(tmp_path / "qemu", f"echo x >>{count}; sleep 30")
+    folder = str(tmp_path / "cache")
+    for deadline_s in (0.2, 0.2, 0.1, 0.3):
+        assert not kvm_works(binary, cache_dir=folder, deadline_s=deadline_s).usable
+    assert count.read_text(encoding="ascii") == "x\n" * 2
+
+
+@needs_kvm_node
+def test_a_broken_cache_means_asking_again(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    binary = script(tmp_path / "qemu", f"echo x >>{count}; exit 33")
+    folder = tmp_path / "cache"
+    assert kvm_works(binary, cache_dir=str(folder)).usable
+    (file,) = folder.iterdir()
+    file.write_text(file.read_text(encoding="ascii").replace("[true", "[7"), encoding="ascii")
+    assert kvm_works(binary, cache_dir=str(folder)).usable
+    assert count.read_text(encoding="ascii") == "x\n" * 2
+
+
+def test_the_trial_guest_fits_a_boot_sector() -> None:
+    sector = assemble((*accel._TRIAL_GUEST, *accel._GDT_ROWS))
+    assert len(sector) == 512
+    assert sector.endswith(b"\x55\xaa")

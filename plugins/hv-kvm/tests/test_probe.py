@@ -1,0 +1,262 @@
+"""Probing a QEMU binary: real ones, things that are none, and the cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hv_kvm import cache
+from hv_kvm.facts import FACTS_FORMAT, Facts, MachineType, default_machine, resolve_machine
+from hv_kvm.probe import ProbeError, probe
+
+QEMU = shutil.which("qemu-system-x86_64") or "qemu-system-x86_64"
+
+PC = MachineType(name="pc-i440fx-7.2", alias="pc", deprecated=False, is_default=True, cpu_max=255)
+Q35 = MachineType(name="pc-q35-7.2", alias="q35", deprecated=False, is_default=False, cpu_max=288)
+FACTS = Facts(
+    version="7.2.22",
+    package="Debian",
+    commands=frozenset({"query-status", "yank"}),
+    options={"vnc": frozenset({"password", "password-secret"}), "name": frozenset()},
+    machines=(PC, Q35),
+    types=frozenset({"virtio-blk-pci", "secret"}),
+    cpu_models=frozenset({"qemu64"}),
+    kvm_present=True,
+    kvm_enabled=False,
+)
+
+
+def test_facts_survive_json() -> None:
+    assert Facts.from_json(json.loads(json.dumps(FACTS.to_json()))) == FACTS
+
+
+def test_facts_answer_by_name() -> None:
+    assert FACTS.has_command("yank")
+    assert not FACTS.has_command("dream")
+    assert FACTS.has_option("vnc")
+    assert FACTS.has_option("vnc", "password-secret")
+    assert not FACTS.has_option("vnc", "sasl")
+    assert not FACTS.has_option("run-with", "user")
+    assert FACTS.has_type("secret")
+
+
+def test_an_alias_resolves_to_the_machine_it_stands_for() -> None:
+    assert resolve_machine(FACTS, "pc") == "pc-i440fx-7.2"
+    assert resolve_machine(FACTS, "pc-q35-7.2") == "pc-q35-7.2"
+    assert resolve_machine(FACTS, "microvm") is None
+    assert default_machine(FACTS) == "pc-i440fx-7.2"
+    assert default_machine(replace(FACTS, machines=(Q35,))) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda body: body.update(format=FACTS_FORMAT + 1),
+        lambda body: body.pop("types"),
+        lambda body: body.update(types="abc"),
+        lambda body: body.update(types=[1]),
+        lambda body: body.update(commands=None),
+        lambda body: body.update(options=[]),
+        lambda body: body.update(machines=[["pc"]]),
+        lambda body: body.update(machines=[["pc", None, False, False, "255"]]),
+        lambda body: body.update(version=7),
+        lambda body: body.update(kvm=True),
+    ],
+)
+def test_facts_in_another_shape_are_refused(change: Callable[[dict[str, Any]], object]) -> None:
+    body = FACTS.to_json()
+    change(body)
+    with pytest.raises(ValueError, match="not in format"):
+        Facts.from_json(body)
+
+
+@pytest.mark.parametrize("body", [None, [], 7, "x", {}])
+def test_what_is_no_facts_at_all_is_refused(body: Any) -> None:
+    with pytest.raises(ValueError, match="not in format"):
+        Facts.from_json(body)
+
+
+def children() -> set[str]:
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split())
+
+
+def script(path: Path, text: str) -> str:
+    path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
+def odd_binary(kind: str, folder: Path) -> str:
+    """Something that is no QEMU."""
+    path = folder / "qemu"
+    match kind:
+        case "directory":
+            path.mkdir()
+        case "fifo":
+            os.mkfifo(path, 0o755)
+        case "not-executable":
+            path.touch(mode=0o644)
+        case "empty":
+            path.touch(mode=0o755)
+        case "not-a-program":
+            path.write_bytes(b"\x7fELF garbage")
+            path.chmod(0o755)
+        case "long-name":
+            return str(folder / ("q" * 300))
+        case "nul":
+            return "/usr/bin/qemu\0"
+        case _:
+            return script(path, kind)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("missing", None),
+        ("directory", "is not a file"),
+        ("fifo", "is not a file"),
+        ("not-executable", "cannot be executed: permission denied"),
+        ("empty", "cannot be executed: exec format error"),
+        ("not-a-program", "cannot be executed: exec format error"),
+        ("long-name", "file name too long"),
+        ("nul", "null byte"),
+        ("exit 0", "exited with 0 and said nothing"),
+        ("echo no such option >&2; exit 3", 'exited with 3: "no such option"'),
+        ("printf 'a\\033[2J\\n' >&2; exit 1", r'exited with 1: "a\?\[2J"'),
+        ("kill -ABRT $$", "was killed by SIGABRT"),
+        ("sleep 30", "no answer to greeting within 0.3 s"),
+        ("echo waiting >&2; sleep 30 & wait", 'no answer to greeting within 0.3 s: "waiting"'),
+        ("while :; do echo x >&2; done", "no answer to greeting within 0.3 s"),
+        ("while :; do echo garbage; done", "no answer to greeting within 0.3 s"),
+    ],
+)
+def test_what_is_no_qemu_gets_one_clear_error_in_time_and_leaves_nothing(
+    kind: str, message: str | None, tmp_path: Path
+) -> None:
+    fds, before = os.listdir("/proc/self/fd"), children()
+    binary = str(tmp_path / "none") if kind == "missing" else odd_binary(kind, tmp_path)
+    started = time.monotonic()
+    with pytest.raises(ProbeError, match=message or "no such file") as caught:
+        probe(binary, cache_dir=str(tmp_path / "cache"), deadline_s=0.3)
+    assert time.monotonic() - started < 1.5
+    assert "\n" not in str(caught.value)
+    assert os.listdir("/proc/self/fd") == fds
+    assert children() <= before
+    assert not (tmp_path / "cache").exists()
+
+
+def test_garbage_on_the_monitor_is_told_from_silence(tmp_path: Path) -> None:
+    path = tmp_path / "qemu"
+    path.write_text(
+        f"#!{sys.executable}\nimport os, sys, time\n"
+        "fd = next(int(word.partition('fd=')[2]) for word in sys.argv if 'fd=' in word)\n"
+        "os.write(fd, b'220 mail\\r\\n')\ntime.sleep(30)\n",
+        encoding="utf-8",
+    )
+    path.chmod(0o755)
+    with pytest.raises(ProbeError, match=r"did not answer as qemu does .*220 mail"):
+        probe(str(path), cache_dir=None, deadline_s=5)
+
+
+def test_a_cache_gives_back_what_was_stored_for_the_same_key_only(tmp_path: Path) -> None:
+    folder = str(tmp_path / "deep" / "cache")
+    assert cache.load(folder, "facts", ["/q", 1]) is None
+    cache.store(folder, "facts", ["/q", 1], {"a": [1]})
+    assert cache.load(folder, "facts", ["/q", 1]) == {"a": [1]}
+    assert cache.load(folder, "facts", ["/q", 2]) is None
+    assert cache.load(folder, "kvm", ["/q", 1]) is None
+    (file,) = Path(folder).iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert Path(folder).stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("damage", ["empty", "torn", "list", "writable", "link", "fifo", "deep"])
+def test_a_damaged_or_foreign_cache_file_is_no_cache(damage: str, tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    cache.store(folder, "facts", ["/q"], 1)
+    (file,) = tmp_path.iterdir()
+    match damage:
+        case "empty":
+            file.write_bytes(b"")
+        case "torn":
+            file.write_bytes(file.read_bytes()[:-3])
+        case "list":
+            file.write_bytes(b"[]")
+        case "deep":
+            file.write_bytes(b"[" * 100_000)
+        case "writable":
+            file.chmod(0o666)
+        case "link":
+            file.rename(tmp_path / "other")
+            file.symlink_to(tmp_path / "other")
+        case "fifo":
+            file.unlink()
+            os.mkfifo(file)
+    assert cache.load(folder, "facts", ["/q"]) is None
+    cache.store(folder, "facts", ["/q"], 2)
+    if damage != "writable":
+        assert cache.load(folder, "facts", ["/q"]) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_cache_file_of_another_user_is_no_cache(tmp_path: Path) -> None:
+    cache.store(str(tmp_path), "facts", ["/q"], 1)
+    (file,) = tmp_path.iterdir()
+    os.chown(file, 65534, 65534)
+    assert cache.load(str(tmp_path), "facts", ["/q"]) is None
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    cache.store(str(tmp_path / "file" / "cache"), "facts", ["/q"], 1)
+    cache.store("/proc/self/cache", "facts", ["/q"], 1)
+
+
+@pytest.mark.live
+def test_a_real_qemu_tells_what_it_can_do_and_is_asked_once(tmp_path: Path) -> None:
+    folder = str(tmp_path / "cache")
+    fds, before = os.listdir("/proc/self/fd"), children()
+    facts = probe(QEMU, cache_dir=folder)
+    assert os.listdir("/proc/self/fd") == fds
+    assert children() <= before
+    assert {"query-status", "system_powerdown", "device_add"} <= facts.commands
+    assert facts.has_option("vnc", "password")
+    assert {"virtio-blk-pci", "isa-debug-exit", "memory-backend-memfd"} <= facts.types
+    assert "qemu64" in facts.cpu_models
+    machine = resolve_machine(facts, "pc")
+    assert machine is not None
+    assert machine == default_machine(facts)
+    assert machine.startswith("pc-i440fx-")
+    started = time.perf_counter()
+    assert probe(QEMU, cache_dir=folder) == facts
+    assert time.perf_counter() - started < 0.01
+
+
+@pytest.mark.live
+def test_a_binary_that_changes_is_asked_again(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    binary = script(tmp_path / "qemu", f'echo x >>{count}; exec {QEMU} "$@"')
+    folder = str(tmp_path / "cache")
+    for _ in range(2):
+        probe(binary, cache_dir=folder)
+    assert count.read_text(encoding="ascii") == "x\n"
+    Path(binary).chmod(0o700)  # moves ctime
+    probe(binary, cache_dir=folder)
+    assert count.read_text(encoding="ascii") == "x\n" * 2
+
+
+@pytest.mark.live
+def test_a_qemu_that_dies_half_way_is_a_clear_error(tmp_path: Path) -> None:
+    binary = script(tmp_path / "qemu", f'{QEMU} "$@" & sleep 0.01; kill -KILL $!; wait $!; exit 4')
+    with pytest.raises(ProbeError, match="exited with 4"):
+        probe(binary, cache_dir=None)
