@@ -81,8 +81,9 @@ def _entry(point: metadata.EntryPoint) -> CatalogueEntry:
     return CatalogueEntry(
         name=point.name,
         target=point.value,
-        distribution=found.name if found else "unknown",
-        version=found.version if found else "unknown",
+        # A distribution whose metadata is damaged has neither.
+        distribution=(found and found.name) or "unknown",
+        version=(found and found.version) or "unknown",
         requires=requires,
         verdict=verdict,
         reason=reason,
@@ -114,7 +115,7 @@ def _fits(requires: str) -> tuple[Verdict, str | None]:
     ours = _release(ours_text)
     for operator, text, star in _CLAUSE.findall(requires):
         wanted = _release(text)
-        if not _holds(operator, ours, wanted, star=bool(star)):
+        if not _holds(operator, ours, text, star=bool(star)):
             newer = operator in ("<", "<=") or (operator in ("==", "~=") and ours > wanted)
             verdict = Verdict.TOO_OLD if newer else Verdict.TOO_NEW
             todo = "upgrade the driver" if newer else "upgrade hvcore"
@@ -125,15 +126,15 @@ def _fits(requires: str) -> tuple[Verdict, str | None]:
 def _release(text: str) -> tuple[int, ...]:
     match = re.match(r"\d+(?:\.\d+)*", text)
     parts = tuple(int(part) for part in match[0].split(".")) if match else (0,)
-    return parts + (0,) * (3 - len(parts))
+    return parts + (0,) * (6 - len(parts))
 
 
-def _holds(operator: str, ours: tuple[int, ...], wanted: tuple[int, ...], *, star: bool) -> bool:
+def _holds(operator: str, ours: tuple[int, ...], text: str, *, star: bool) -> bool:
     # Only what PEP 440 ranges use in practice, without pre-releases: the core has no dependency for the rest.
+    wanted, length = _release(text), text.count(".") + 1
     if operator == "~=":
-        return ours >= wanted and ours[: len(wanted) - 1] == wanted[: len(wanted) - 1]
+        return ours >= wanted and ours[: length - 1] == wanted[: length - 1]
     if star:
-        length = max(index + 1 for index, part in enumerate(wanted) if part or index == 0)
         same = ours[:length] == wanted[:length]
         return same if operator == "==" else not same
     results = {

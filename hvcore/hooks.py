@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections.abc
 import inspect
+import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -45,7 +46,8 @@ class Hooks:
         for plugin, function, names in self._calls[hook]:
             try:
                 result = function(*[arguments[name] for name in names])
-            except HvError:
+            except HvError as error:
+                error.add_note(f"raised by plugin {plugin}, hook {hook}")
                 raise
             except Exception as error:
                 raise _raised(plugin, hook, error) from error
@@ -114,6 +116,10 @@ def _return_type(function: Callable[..., Any]) -> Any:
 def _may_be(given: Any, wanted: Any) -> bool:
     given_class = typing.get_origin(given) or given
     wanted_class = typing.get_origin(wanted) or wanted
+    if given is Any:
+        return True
+    if given_class in (typing.Union, types.UnionType):
+        return any(_may_be(member, wanted) for member in typing.get_args(given))
     if not isinstance(given_class, type) or not isinstance(wanted_class, type):
         return True
     if wanted_class is collections.abc.Iterable and given_class is type(None):

@@ -116,12 +116,13 @@ class Job:
         writers, readers = Reservations(root / DISK), Reservations(root / f"{DISK}-readers")
         with held_lock(root / ".disks", subject=f"disk {path!r}", purpose=f"claim for {self.name}", keep=True):
             holder = writers.items().get(disk.key)
+            others = {owner for key, owner in readers.items().items() if key.startswith(f"{disk.key}.")} - {self.name}
             if not read_only:
-                others = {owner for key, owner in readers.items().items() if key.startswith(f"{disk.key}.")}
-                holder = holder or next(iter(sorted(others - {self.name})), None)
+                holder = holder or next(iter(sorted(others)), None)
             if holder not in (None, self.name):
                 raise DiskInUseError(path=path, holder=f"instance {holder}")
-            used = host_use(path, disk)
+            # Other readers may have it mounted: that is them, and whoever came first has looked for the host.
+            used = None if others else host_use(path, disk)
             if used is not None:
                 raise DiskInUseError(path=path, holder=used)
             if read_only:

@@ -20,6 +20,8 @@ from hvcore.catalogue import DRIVERS_GROUP, CatalogueEntry, Verdict, catalogue, 
 from hvcore.driver import Driver
 from hvcore.errors import DriverLoadError, ParamsError, Problem, UnknownDriverError
 from hvcore.hooks import Hooks
+from hvcore.host.host import Host
+from hvcore.host.node_checks import node_problems
 from hvcore.model.instance import Instance
 from hvcore.params import ParamGroup, Params, Schema
 
@@ -49,6 +51,10 @@ class LoadedDriver:
             problems = (*problems, *(problem for _, problem in crossed))
         return (None if problems else params), problems
 
+    def verify(self, spec: object, params: Params, host: Host) -> tuple[Problem, ...]:
+        """Everything that keeps this node from running it: parameters that name files, then what the driver finds."""
+        return (*node_problems(self.schema, params), *self.driver.verify(spec, host))
+
     def check(self, instance: Instance) -> Params:
         """The instance's parameters, complete and typed. Raises `ParamsError` with every problem at once."""
         if instance.driver != self.name:
@@ -64,8 +70,8 @@ def load(name: str) -> LoadedDriver:
     """Import one driver and its extensions. Raises `UnknownDriverError` or `DriverLoadError`, saying whose fault it is."""
     entry = _find(name)
     try:
-        found: Any = DriverManager(DRIVERS_GROUP, name, invoke_on_load=False, warn_on_missing_entrypoint=False).driver
-    except Exception as error:
+        found: Any = DriverManager(DRIVERS_GROUP, name, invoke_on_load=False).driver
+    except (Exception, SystemExit) as error:
         raise DriverLoadError(_import_failed("driver", entry, error)) from error
     driver_class = _driver_class(found, entry)
     manager = pluggy.PluginManager(hookspecs.PROJECT)
@@ -80,7 +86,10 @@ def load(name: str) -> LoadedDriver:
     hooks = Hooks(manager)
     groups = [(owners[plugin], _group(plugin, group)) for plugin, group in hooks.each("params")]
     schema = Schema.compile(groups)
-    driver = driver_class(hooks)
+    try:
+        driver = driver_class(hooks)
+    except Exception as error:
+        raise DriverLoadError(_import_failed("driver", entry, error)) from error
     return LoadedDriver(entry=entry, driver=driver, hooks=hooks, schema=schema, extensions=extensions)
 
 
@@ -138,17 +147,24 @@ def _import_extension(entry: CatalogueEntry) -> object:
         found: object = importlib.import_module(module)
         for part in attribute.split(".") if attribute else ():
             found = getattr(found, part)
-    except Exception as error:
+        return found() if isinstance(found, type) else found
+    except (Exception, SystemExit) as error:
         raise DriverLoadError(_import_failed("extension", entry, error)) from error
-    return found() if isinstance(found, type) else found
 
 
-def _import_failed(kind: str, entry: CatalogueEntry, error: Exception) -> str:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+def _import_failed(kind: str, entry: CatalogueEntry, error: BaseException) -> str:
     return (
         f"{kind} {_owner(entry)}: cannot be imported, got {type(error).__name__}: {error} "
-        f"({frame.filename}:{frame.lineno}); reinstall or report to its authors"
+        f"({_place(error)}); reinstall or report to its authors"
     )
+
+
+def _place(error: BaseException) -> str:
+    """The file and line where it happened; those of the importer itself help nobody."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return "no such module" if frame.filename.startswith("<frozen") else f"{frame.filename}:{frame.lineno}"
 
 
 def _owner(entry: CatalogueEntry) -> str:

@@ -15,14 +15,14 @@ from typing import Any, Final
 
 from hvcore.deadline import Deadline
 from hvcore.driver import HasConsole, capabilities
-from hvcore.errors import NotFoundError, ParamsError, Problem, UnsupportedError, VerifyError
+from hvcore.errors import NotFoundError, ParamsError, Problem, UnknownDriverError, UnsupportedError, VerifyError
 from hvcore.host.files import private_dir
 from hvcore.host.host import Host, default_run_dir, default_uid_pool
 from hvcore.loader import LoadedDriver, load
 from hvcore.model.info import Console, InstanceInfo, Outcome
 from hvcore.model.instance import Instance, read_instance
 from hvcore.model.plan import Plan
-from hvcore.model.state import Op, State, judge
+from hvcore.model.state import Op, State
 from hvcore.operations import look, recover
 from hvcore.operations.context import Context
 from hvcore.operations.pause import pause, resume
@@ -59,7 +59,7 @@ class Node:
     ) -> None:
         directory = Path(run_dir).absolute() if run_dir is not None else default_run_dir().absolute()
         self.run_dir = directory
-        if directory.exists():
+        if os.path.exists(directory):
             private_dir(directory)
         self._drivers: dict[str, LoadedDriver] = {}
         self._loading = threading.Lock()
@@ -93,7 +93,10 @@ class Node:
         driver, params = data.get("driver"), data.get("params", {})
         if not isinstance(driver, str) or not isinstance(params, Mapping):
             return ()
-        return self._load(driver).schema.problems(params)[1]
+        try:
+            return self._load(driver).schema.problems(params)[1]
+        except UnknownDriverError as error:
+            return (Problem(path="driver", what=str(error)),)
 
     def instances(self) -> list[InstanceInfo]:
         """Every instance with state on this node, sorted by name. Takes no lock and waits for nobody."""
@@ -134,7 +137,7 @@ class Node:
         seen = look.look(self._context, name)
         if seen.state is State.STOPPED:
             raise NotFoundError(name)
-        judge(name, seen.state, Op.CONSOLE)
+        look.judged(name, seen, Op.CONSOLE)
         if seen.record is None:
             raise NotFoundError(name)
         driver = self._load(seen.record.driver).driver
@@ -184,8 +187,8 @@ class DriverHandle:
 
     def verify(self, instance: Instance) -> None:
         """Check, and then check against this node. Raises `ParamsError` or `VerifyError`."""
-        spec = self._loaded.driver.plan(instance, self._loaded.check(instance))
-        problems = tuple(self._loaded.driver.verify(spec, self._context.host))
+        params = self._loaded.check(instance)
+        problems = self._loaded.verify(self._loaded.driver.plan(instance, params), params, self._context.host)
         if problems:
             raise VerifyError(instance.name, problems)
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from hvcore.errors import NotFoundError, RecordError
+from hvcore.errors import LeftoverError, NodeError, NotFoundError, RecordError
 from hvcore.host.files import private_dir, read_regular, remove_tree, write_atomic
 from hvcore.host.lock import held_lock, is_held
 from hvcore.model.names import name_problem
@@ -40,6 +40,24 @@ class Store:
         """Every name that has state on this node, sorted."""
         try:
             found = os.listdir(self.run_dir / "instances")
+        except FileNotFoundError:
+            return []
+        for name in set(self._cache).difference(found):
+            self._cache.pop(name, None)
+        return sorted(name for name in found if name_problem(name) is None)
+
+    def abandoned_locks(self) -> list[str]:
+        """Names with a lock file that nobody holds: an operation died before it had written any other state."""
+        try:
+            found = os.listdir(self.run_dir / "locks")
+        except FileNotFoundError:
+            return []
+        return sorted(name for name in found if name_problem(name) is None and not self.locked(name))
+
+    def lock_names(self) -> list[str]:
+        """Every name that has a lock file: those at work, and those whose caller died with it. Sorted."""
+        try:
+            found = os.listdir(self.run_dir / "locks")
         except FileNotFoundError:
             return []
         return sorted(name for name in found if name_problem(name) is None)
@@ -64,7 +82,7 @@ class Store:
         path = self.dir(name) / "record.json"
         try:
             found = os.stat(path, follow_symlinks=False)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             self._cache.pop(name, None)
             if path.parent.is_dir() and (path.parent / "alive").exists():
                 raise RecordError(f"{name}: its record is missing; see hv info for what can still be done") from None
@@ -82,13 +100,27 @@ class Store:
         return record
 
     def save(self, record: Record) -> None:
-        """Replace the record on disk, durably. Raises OSError when that fails; the old one is then still there."""
-        write_atomic(self.dir(record.name) / "record.json", record_bytes(record))
+        """Replace the record on disk, durably. Raises `NodeError` when that fails; the old one is then still there."""
+        try:
+            write_atomic(self.dir(record.name) / "record.json", record_bytes(record))
+        except OSError as error:
+            todo = f"make room or repair {self.run_dir}"
+            raise NodeError(f"{record.name}: its record cannot be saved, got {error.strerror}; {todo}") from error
 
     def remove(self, name: str) -> None:
-        """Remove all state of the instance, the record last, so that a crash in between is still seen."""
-        directory = self.dir(name)
+        """Remove all state of the instance, the record last, so that a crash in between is still seen.
+
+        Raises `LeftoverError` when something of it cannot be removed.
+        """
         self._cache.pop(name, None)
+        try:
+            self._remove(self.dir(name))
+        except OSError as error:
+            what = f"{error.filename or name}: cannot be removed, got {error.strerror}"
+            raise LeftoverError(f"{what}; check the file system of {self.run_dir}") from error
+
+    @staticmethod
+    def _remove(directory: Path) -> None:
         for child in sorted(directory.iterdir()) if directory.is_dir() else ():
             if child.name == "record.json":
                 continue

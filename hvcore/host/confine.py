@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 __all__ = ["Level", "Sandbox", "capability_mask", "sandboxed", "weaknesses"]
@@ -140,7 +140,7 @@ def _file_system(sandbox: Sandbox) -> list[str]:
                 options += ["--symlink", str(there.readlink()), f"/{name}"]
             elif there.is_dir():
                 options += ["--ro-bind", f"/{name}", f"/{name}"]
-        options += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+        options += [*_way_to("/etc/ld.so.cache"), "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     options += ["--dev", "/dev"]
     if sandbox.proc:
         options += ["--proc", "/proc"]
@@ -152,8 +152,14 @@ def _file_system(sandbox: Sandbox) -> list[str]:
         ("--bind", sandbox.writable),
     ):
         for source, target in pairs:
-            options += [kind, source, target]
+            options += [*_way_to(target), kind, source, target]
     return [*options, "--chdir", "/"]
+
+
+def _way_to(target: str) -> list[str]:
+    """The directories above ``target``, open to every uid: those that bubblewrap makes by itself are root's alone."""
+    parents = [str(parent) for parent in reversed(PurePosixPath(target).parents) if parent.name]
+    return [word for parent in parents for word in ("--perms", "0755", "--dir", parent)]
 
 
 def _privileges(sandbox: Sandbox) -> list[str]:

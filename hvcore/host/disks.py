@@ -72,14 +72,15 @@ def host_use(path: str, disk: DiskId) -> str | None:
     A loop device that is only attached counts as well: whoever attached it may mount it at any moment.
     """
     mounts = mounted_devices()
-    if disk.block_device:
-        number = os.stat(path).st_rdev
-        where = mounts.get((os.major(number), os.minor(number)))
-        if where is not None:
-            return f"the host, mounted at {where}"
-        return _claimed(path)
+    own = os.stat(path).st_rdev if disk.block_device else None
+    if own is not None:
+        where = mounts.get((os.major(own), os.minor(own)))
+        used = f"the host, mounted at {where}" if where is not None else _claimed(path)
+        if used is not None:
+            return used
     for name in _loops():
-        if _loop_key(f"/dev/{name}") == disk.key:
+        # The loop device that was asked for is not in the way of itself, a second one over its file is.
+        if _loop_key(f"/dev/{name}") == disk.key and os.stat(f"/dev/{name}").st_rdev != own:
             number = os.stat(f"/dev/{name}").st_rdev
             where = mounts.get((os.major(number), os.minor(number)))
             return f"the host, attached as /dev/{name}" + (f" and mounted at {where}" if where else "")

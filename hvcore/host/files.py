@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 from hvcore.errors import LeftoverError, NodeError
 from hvcore.host.mounts import mounts_at_or_below
@@ -100,23 +102,57 @@ def remove_tree(path: Path) -> None:
     then delete the contents of somebody's disk.
     """
     try:
-        device = path.lstat().st_dev
+        top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return
+    try:
+        _refuse_mounted(path)
+        _empty(top, path)
+    finally:
+        os.close(top)
+    path.rmdir()
+
+
+def _refuse_mounted(path: Path) -> None:
     # By the table and not only by device: the directory may be a mount point itself, also of its own file system.
     mounted = mounts_at_or_below(f"{path.parent.resolve()}/{path.name}")
     if mounted:
         raise LeftoverError(f"{mounted[0].point}: still mounted, nothing below {path} was removed; unmount it")
-    for root, names, _, dir_fd in os.fwalk(path, topdown=True, follow_symlinks=False):
-        for name in names:
-            if os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_dev != device:
-                raise LeftoverError(f"{root}/{name}: still mounted, nothing below {path} was removed; unmount it")
-    for _, names, files, dir_fd in os.fwalk(path, topdown=False, follow_symlinks=False):
-        for name in files:
-            os.unlink(name, dir_fd=dir_fd)
-        for name in names:
-            if stat.S_ISLNK(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
-                os.unlink(name, dir_fd=dir_fd)
-            else:
-                os.rmdir(name, dir_fd=dir_fd)
-    path.rmdir()
+
+
+def _empty(top: int, path: Path) -> None:
+    """Remove what is in a directory. What is nested is moved up first and no function calls itself.
+
+    A guest that can write here may have nested deeper than a stack, a path or the descriptors of a process reach.
+    """
+    waiting = _remove_files(top, top)
+    while waiting:
+        name = waiting.pop()
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+        try:
+            if os.fstat(fd).st_dev != os.fstat(top).st_dev:
+                raise LeftoverError(f"{path}/{name}: belongs to another file system; remove that by hand")
+            waiting += _remove_files(fd, top)
+        finally:
+            os.close(fd)
+        os.rmdir(name, dir_fd=top)
+
+
+def _remove_files(directory: int, top: int) -> list[str]:
+    """Unlink what is no directory, remove empty ones, move the others to ``top``; their names there."""
+    kept = []
+    with os.scandir(directory) as found:
+        entries = list(found)
+    for entry in entries:
+        if not entry.is_dir(follow_symlinks=False):
+            os.unlink(entry.name, dir_fd=directory)
+            continue
+        try:
+            os.rmdir(entry.name, dir_fd=directory)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            name = entry.name if directory == top else f".{uuid4().hex}"
+            os.rename(entry.name, name, src_dir_fd=directory, dst_dir_fd=top)
+            kept.append(name)
+    return kept

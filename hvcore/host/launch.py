@@ -13,11 +13,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import select
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -25,7 +24,7 @@ from typing import Final
 from hvcore.errors import NodeError
 from hvcore.host.confine import Level, Sandbox, sandboxed
 from hvcore.host.files import read_regular
-from hvcore.host.process import alive, identify, processes_holding, processes_in_pid_namespace
+from hvcore.host.process import alive, identify, processes_holding, processes_in_pid_namespace, wait_readable
 from hvcore.model.record import ProcessId
 
 __all__ = [
@@ -87,7 +86,8 @@ class Status:
 @contextmanager
 def life_lock(path: Path) -> Iterator[int]:
     """Take the life lock for launching; our own hold ends with the block, that of what was launched does not."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    # For reading only: what is launched inherits it, and is not to fill the run directory through it.
+    fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield fd
@@ -125,9 +125,7 @@ class Child:
 
     def wait(self, deadline_s: float) -> Ended | None:
         """How it ended, waiting at most ``deadline_s`` seconds for that; None when it still lives."""
-        ready = select.poll()
-        ready.register(self.pidfd, select.POLLIN)
-        ready.poll(round(deadline_s * 1000))
+        wait_readable(self.pidfd, deadline_s)
         return self.ended()
 
 
@@ -173,14 +171,18 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
     return Child(popen, status)
 
 
-def run_tool(argv: tuple[str, ...], *, life_fd: int, status: Path, deadline_s: float) -> tuple[Ended | None, str]:
+def run_tool(argv: tuple[str, ...], *, life: Path, status: Path, deadline_s: float) -> tuple[Ended | None, str]:
     """Run a program of the node's own, unconfined: how it ended, None when not in time, and what it wrote.
 
-    It holds the life lock and carries the mark: when the caller dies in the meantime, recovery ends it too.
+    Of that the first 64 KiB are kept; a write beyond them fails, so that a flood costs nothing. It holds the file
+    of the life lock and carries the mark: when the caller dies in the meantime, recovery ends it too.
     Raises `NodeError` when there is no such program.
     """
-    output = os.memfd_create("output", os.MFD_CLOEXEC)
+    output = os.memfd_create("output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    life_fd = os.open(life, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
+        os.ftruncate(output, _TOOL_OUTPUT_BYTES)
+        fcntl.fcntl(output, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
         popen = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
@@ -196,12 +198,14 @@ def run_tool(argv: tuple[str, ...], *, life_fd: int, status: Path, deadline_s: f
             ended = child.wait(deadline_s)
         finally:
             child.close()
-        said = os.pread(output, _TOOL_OUTPUT_BYTES, 0).decode("utf-8", "backslashreplace")
+        # All of them write at one offset, so it says how much that is.
+        said = os.pread(output, os.lseek(output, 0, os.SEEK_CUR), 0)
     except FileNotFoundError as error:
         raise NodeError(f"{argv[0]}: not found on this node; install it") from error
     finally:
+        os.close(life_fd)
         os.close(output)
-    return ended, said.strip()
+    return ended, said.decode("utf-8", "backslashreplace").strip()
 
 
 def read_status(path: Path) -> Status:
@@ -236,15 +240,31 @@ def members(life: Path, status: Path) -> list[ProcessId]:
     that a host application forked in the middle of a start holds the descriptor too, without the mark: it is not ours.
     """
     found = {process.pid: process for process in processes_holding(life) if _is_marked(process, life)}
-    namespace = read_status(status).pid_namespace
-    if namespace is not None and os.readlink("/proc/self/ns/pid") != f"pid:[{namespace}]":
-        found |= {process.pid: process for process in processes_in_pid_namespace(namespace)}
+    found |= {process.pid: process for process in _in_sandbox(read_status(status))}
     return [process for process in found.values() if alive(process)]
 
 
-def _is_marked(process: ProcessId, life: Path) -> bool:
-    there = life.stat(follow_symlinks=False)
+def _in_sandbox(status: Status) -> list[ProcessId]:
+    """The processes in the pid namespace that bubblewrap made, as long as the first of them lives.
+
+    The kernel ends a namespace with its first process and gives the number to the next one that is made, which
+    may be another instance's: so the number counts only together with that process.
+    """
+    if status.pid is None or status.pid_namespace is None or status.ended is not None:
+        return []
+    wanted = f"pid:[{status.pid_namespace}]"
     try:
+        first = os.readlink(f"/proc/{status.pid}/ns/pid")
+    except OSError:
+        return []
+    if first != wanted or os.readlink("/proc/self/ns/pid") == wanted:
+        return []
+    return processes_in_pid_namespace(status.pid_namespace)
+
+
+def _is_marked(process: ProcessId, life: Path) -> bool:
+    try:
+        there = life.stat(follow_symlinks=False)
         environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return False
@@ -253,4 +273,7 @@ def _is_marked(process: ProcessId, life: Path) -> bool:
 
 def reap() -> None:
     """Collect children that have ended since they were launched."""
-    _children[:] = [popen for popen in _children if popen.poll() is None]
+    for popen in tuple(_children):
+        if popen.poll() is not None:
+            with suppress(ValueError):  # another thread was first
+                _children.remove(popen)

@@ -6,11 +6,11 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from hvcore.errors import BusyError
+from hvcore.errors import BusyError, NodeError
 
 __all__ = ["held_lock", "is_held"]
 
@@ -18,32 +18,51 @@ __all__ = ["held_lock", "is_held"]
 _FIRST_RETRY_S: Final = 0.001
 _LAST_RETRY_S: Final = 0.05
 
+# Descriptors of the locks that this process holds. A child that the host application forks meanwhile shares the hold
+# of each, also when its parent is killed: so it gives up its copies at once.
+_held: Final[set[int]] = set()
+
+
+def _forget_in_child() -> None:
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
+
 
 @contextmanager
 def held_lock(path: Path, *, subject: str, purpose: str, wait_s: float = 5.0, keep: bool = False) -> Iterator[int]:
     """Hold the lock at ``path`` for the block; yields its fd, which no child inherits.
 
-    Raises `BusyError` naming the holder after ``wait_s``. The file is removed again unless ``keep``: whoever
+    Raises `BusyError` naming the holder after ``wait_s``, and `NodeError` when there can be no such file. The file is removed again unless ``keep``: whoever
     takes a lock compares the inode afterwards, so a file unlinked by its holder is never held by two.
     """
     fd = _take(path, subject, wait_s)
+    _held.add(fd)
     try:
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()} {purpose}\n".encode(), 0)
+        with suppress(OSError):  # a full disk: the lock holds all the same, only nobody is told by whom
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()} {purpose}\n".encode(), 0)
         yield fd
     finally:
-        if not keep:
-            path.unlink(missing_ok=True)
-        # Explicitly, because a child that somebody forked meanwhile shares the hold.
-        fcntl.flock(fd, fcntl.LOCK_UN)
-        os.close(fd)
+        if fd in _held:  # else this is a forked child that leaves its parent's block, and the hold is the parent's
+            if not keep:
+                path.unlink(missing_ok=True)
+            # Explicitly, because a child that was forked by other means shares the hold.
+            fcntl.flock(fd, fcntl.LOCK_UN)
+            _held.discard(fd)
+            os.close(fd)
 
 
 def _take(path: Path, subject: str, wait_s: float) -> int:
     give_up = time.monotonic() + wait_s
     retry_s = _FIRST_RETRY_S
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise NodeError(f"{subject}: cannot be locked, got {error.strerror}; check {path}") from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _same_file(fd, path):

@@ -48,8 +48,23 @@ def mounts_at_or_below(directory: str) -> list[Mount]:
 
     Compared by path component: ``/run/web1`` never has ``/run/web10`` below it.
     """
-    below = directory.rstrip("/") + "/"
-    return [mount for mount in reversed(mounts()) if mount.point == directory or mount.point.startswith(below)]
+    return _at_or_below(directory, mounts())
+
+
+def _at_or_below(directory: str, everything: list[Mount]) -> list[Mount]:
+    # By the tree and not only in reverse order: an older mount can have been moved below a younger one.
+    top = directory.rstrip("/")
+    parents = {mount.id: mount.parent for mount in everything}
+    found = [mount for mount in everything if mount.point == (top or "/") or mount.point.startswith(f"{top}/")]
+    return sorted(found, key=lambda mount: _depth(mount.id, parents))[::-1]
+
+
+def _depth(mount: int, parents: dict[int, int]) -> int:
+    seen = set()
+    while mount in parents and mount not in seen:  # the first mount of all can be its own parent
+        seen.add(mount)
+        mount = parents[mount]
+    return len(seen)
 
 
 def mounted_devices() -> dict[tuple[int, int], str]:

@@ -44,6 +44,7 @@ __all__ = [
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _MIB: Final = 1024 * 1024
+_LONGEST_WAIT_S: Final = 2_000_000.0  # poll(2) takes milliseconds as an int of 32 bits
 
 
 @functools.cache
@@ -82,7 +83,10 @@ def verified_pidfd(process: ProcessId) -> Iterator[int | None]:
         return
     try:
         fd = os.pidfd_open(process.pid)
-    except ProcessLookupError:
+    except OSError as error:
+        # ENOENT (EINVAL before Linux 6.15): the number is now that of a thread of some other process.
+        if error.errno not in (errno.ESRCH, errno.ENOENT, errno.EINVAL):
+            raise
         yield None
         return
     try:
@@ -101,7 +105,7 @@ def wait_readable(fd: int, timeout_s: float) -> bool:
     """Wait until a pidfd says that its process has ended, or any descriptor that there is something to read."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
-    return bool(poll.poll(max(0, round(timeout_s * 1000))))
+    return bool(poll.poll(max(0, round(min(timeout_s, _LONGEST_WAIT_S) * 1000))))
 
 
 def wait_gone(process: ProcessId, deadline_s: float) -> bool:

@@ -15,6 +15,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from hvcore.errors import InputError
+
 __all__ = ["DecodeError", "decode", "encode"]
 
 T = TypeVar("T")
@@ -107,7 +109,7 @@ def _decode_dataclass(expected: Any, data: object, place: str) -> Any:
     values = {key: _decode(hints[key], value, f"{place}.{key}") for key, value in given.items()}
     try:
         return expected(**values)
-    except TypeError as error:
+    except (TypeError, ValueError, InputError) as error:  # its own __post_init__ may refuse what has the right types
         raise DecodeError(f"{place}: {error}") from error
 
 

@@ -60,11 +60,19 @@ class Instance:
     def __post_init__(self) -> None:
         wrong_name = name_problem(self.name)
         problems = [wrong_name] if wrong_name else []
-        problems += _fields(self, "", _INSTANCE)[1]
-        problems += [problem for index, disk in enumerate(self.disks) for problem in _of_disk(disk, index)]
-        problems += [problem for index, nic in enumerate(self.nics) for problem in _of_nic(nic, index)]
+        problems += _of_object(self, "", _INSTANCE)
+        for key, judge in (("disks", _of_disk), ("nics", _of_nic)):
+            rows = getattr(self, key)
+            if isinstance(rows, list | tuple):
+                problems += [problem for index, row in enumerate(rows) for problem in judge(row, index)]
+            else:
+                problems.append(Problem(path=key, what="must be a tuple", got=shortened(rows)))
+        if not isinstance(self.params, Mapping):
+            problems.append(Problem(path="params", what="must be a mapping", got=shortened(self.params)))
         if problems:
-            raise ParamsError(f"instance {self.name!r:.80}", problems)
+            raise ParamsError(f"instance {shortened(self.name)}", problems)
+        object.__setattr__(self, "disks", tuple(self.disks))
+        object.__setattr__(self, "nics", tuple(self.nics))
         object.__setattr__(self, "params", dict(self.params))
         if not self.uuid:
             object.__setattr__(self, "uuid", str(uuid_module.uuid5(_NAMESPACE, self.name)))
@@ -94,19 +102,28 @@ _INSTANCE: Final[_Parsers] = {
     "uuid": regexp(f"{_HEX}{{8}}(-{_HEX}{{4}}){{3}}-{_HEX}{{12}}", "a uuid of 36 characters"),
 }
 _LISTS: Final = ("disks", "nics")
+_MAY_BE_NONE: Final = ("uuid", "mac", "link")
+_GUESSES: Final = 20  # a table with more unknown keys than this is not a matter of typing errors
 _REQUIRED: Final = {"": ("name", "driver"), "disks": ("path",), "nics": ()}
 
 
 def _of_disk(disk: object, index: int) -> list[Problem]:
     if not isinstance(disk, Disk):
         return [Problem(path=f"disks[{index}]", what="must be a Disk", got=shortened(disk))]
-    return _fields(disk, f"disks[{index}].", _DISK)[1]
+    return _of_object(disk, f"disks[{index}].", _DISK)
 
 
 def _of_nic(nic: object, index: int) -> list[Problem]:
     if not isinstance(nic, Nic):
         return [Problem(path=f"nics[{index}]", what="must be a Nic", got=shortened(nic))]
-    return _fields(nic, f"nics[{index}].", _NIC)[1]
+    return _of_object(nic, f"nics[{index}].", _NIC)
+
+
+def _of_object(source: object, prefix: str, parsers: _Parsers) -> list[Problem]:
+    """What is wrong with the fields of an object; None is for those that may be unset."""
+    unset = [key for key in parsers if key not in _MAY_BE_NONE and getattr(source, key) is None]
+    missing = [Problem(path=prefix + key, what="must be set", got="None", todo=f"set {key}") for key in unset]
+    return [*missing, *_fields(source, prefix, parsers)[1]]
 
 
 def _fields(source: object, prefix: str, parsers: _Parsers) -> tuple[dict[str, Any], list[Problem]]:
@@ -172,13 +189,14 @@ def _tables(
 
 def _unknown(data: Mapping[Any, Any], prefix: str, known: Iterable[str]) -> list[Problem]:
     known = tuple(known)
-    problems = []
+    problems: list[Problem] = []
     for key in data:
         if key in known:
             continue
-        near = difflib.get_close_matches(str(key), known, n=1)
+        near = difflib.get_close_matches(str(key)[:64], known, n=1) if len(problems) < _GUESSES else []
         todo = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-        problems.append(Problem(path=f"{prefix}{key}", what="unknown key", todo=todo))
+        shown = key if isinstance(key, str) and key.isprintable() and len(key) <= 64 else shortened(key)
+        problems.append(Problem(path=f"{prefix}{shown}", what="unknown key", todo=todo))
     return problems
 
 

@@ -81,11 +81,16 @@ def record_bytes(record: Record) -> bytes:
 def parse_record(data: bytes, place: str) -> Record:
     """The record in ``data``. Raises `RecordError` when it is torn, damaged, or from a newer version."""
     body, _, rest = data.partition(b"\n")
-    if rest.strip() != f"crc32:{zlib.crc32(body):08x}".encode():
+    if rest != f"crc32:{zlib.crc32(body):08x}\n".encode():
         raise RecordError(f"{place}: damaged, the checksum does not match; see hv info for what can still be done")
-    raw = json.loads(body)
+    try:
+        raw = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{place}: not a record: {error}; see hv info for what can still be done") from error
     version = raw.get("version") if isinstance(raw, dict) else None
-    if not isinstance(version, int) or version > RECORD_VERSION:
+    if type(version) is not int or version < 1:
+        raise RecordError(f"{place}: not a record, got version {version!r}; see hv info for what can still be done")
+    if version > RECORD_VERSION:
         raise RecordError(f"{place}: written by a newer hvcore, got version {version!r}; upgrade hvcore on this node")
     try:
         return decode(Record, raw, place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from hvcore.deadline import Deadline
 from hvcore.host.host import Host
@@ -12,7 +13,10 @@ from hvcore.loader import LoadedDriver
 from hvcore.model.record import Record
 from hvcore.store import Store
 
-__all__ = ["Context"]
+__all__ = ["LOCK_WAIT_S", "Context"]
+
+LOCK_WAIT_S: Final = 5.0
+"""Seconds that an operation waits for another one on the same instance, when its deadline is not sooner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hvcore.errors import HvError, NotFoundError, RecordError
+from hvcore.errors import HvError, NotFoundError, RecordError, StateError
 from hvcore.host.process import boot_id
 from hvcore.model.info import InstanceInfo, Observation
 from hvcore.model.record import Phase, Record
-from hvcore.model.state import State
+from hvcore.model.state import Already, Move, Op, State, judge
 from hvcore.operations.context import Context
 
-__all__ = ["Seen", "info", "infos", "look"]
+__all__ = ["Seen", "info", "infos", "judged", "look"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,19 @@ def _observe(context: Context, record: Record) -> Observation:
         return context.driver(record.driver).driver.observe(context.live(record))
     except HvError as error:
         return Observation(state=State.UNKNOWN, reason=str(error))
+    except Exception as error:  # noqa: BLE001 - one broken driver must not hide the instances of the others
+        what = f"driver {record.driver}: raised {type(error).__name__}: {error}; report this to its authors"
+        return Observation(state=State.UNKNOWN, reason=what)
+
+
+def judged(name: str, seen: Seen, op: Op) -> Move | Already:
+    """What ``op`` means for the instance as it is. Raises `StateError`, with the reason for the state as a note."""
+    try:
+        return judge(name, seen.state, op)
+    except StateError as error:
+        if seen.observation.reason is not None:
+            error.add_note(seen.observation.reason)
+        raise
 
 
 def info(context: Context, name: str) -> InstanceInfo:

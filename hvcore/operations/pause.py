@@ -6,9 +6,9 @@ from hvcore.deadline import Deadline
 from hvcore.driver import Pausable
 from hvcore.errors import NotFoundError, UnsupportedError
 from hvcore.model.info import Outcome
-from hvcore.model.state import Already, Op, State, judge
-from hvcore.operations.context import Context
-from hvcore.operations.look import look
+from hvcore.model.state import Already, Op, State
+from hvcore.operations.context import LOCK_WAIT_S, Context
+from hvcore.operations.look import judged, look
 from hvcore.operations.recover import settle
 
 __all__ = ["pause", "resume"]
@@ -25,12 +25,12 @@ def resume(context: Context, name: str, *, deadline: Deadline) -> Outcome:
 
 
 def _change(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
-    with context.store.lock(name, str(op)):
+    with context.store.lock(name, str(op), wait_s=deadline.left(at_most=LOCK_WAIT_S)):
         settle(context, name, deadline)
         seen = look(context, name)
         if seen.state is State.STOPPED:
             raise NotFoundError(name)
-        verdict = judge(name, seen.state, op)
+        verdict = judged(name, seen, op)
         if isinstance(verdict, Already) or seen.record is None:
             return Outcome(name=name, op=op, changed=False, state=seen.state)
         driver = context.driver(seen.record.driver).driver

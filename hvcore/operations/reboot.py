@@ -7,9 +7,10 @@ from dataclasses import replace
 from hvcore.deadline import Deadline
 from hvcore.errors import NotFoundError
 from hvcore.model.info import Outcome
-from hvcore.model.state import Op, State, judge
-from hvcore.operations.context import Context
-from hvcore.operations.look import look
+from hvcore.model.state import Op, State
+from hvcore.operations.context import LOCK_WAIT_S, Context
+from hvcore.operations.look import judged, look
+from hvcore.operations.recover import settle
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
 
@@ -21,10 +22,12 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
 
     Raises what `stop` and `start` raise. When the start fails the instance is stopped, and the error says why.
     """
+    with context.store.lock(name, "reboot", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
+        settle(context, name, deadline)
     seen = look(context, name)
     if seen.state is State.STOPPED:
         raise NotFoundError(name)
-    judge(name, seen.state, Op.REBOOT)
+    judged(name, seen, Op.REBOOT)
     if seen.record is None:
         raise NotFoundError(name)
     loaded = context.driver(seen.record.driver)

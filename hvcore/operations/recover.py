@@ -93,12 +93,14 @@ def _undo(
 def recover_all(context: Context, deadline_s: float) -> list[Recovered]:
     """Settle every instance of the node, one after the other; a failure of one is reported and keeps none from it."""
     found = []
-    for name in context.store.names():
+    for name in sorted({*context.store.names(), *context.store.abandoned_locks()}):
         try:
             with context.store.lock(name, "recover"):
                 result = settle(context, name, Deadline(deadline_s))
         except HvError as error:
             result = Recovered(name=name, what="failed", detail=str(error))
+        except Exception as error:  # noqa: BLE001 - a failure of one keeps no other from being recovered
+            result = Recovered(name=name, what="failed", detail=f"raised {type(error).__name__}: {error}")
         if result is not None:
             found.append(result)
     return found

@@ -13,7 +13,7 @@ from hvcore.errors import DeadlineError, HvError, LeftoverError
 from hvcore.host.host import Host
 from hvcore.host.launch import members, reap
 from hvcore.host.mounts import unmount_below
-from hvcore.host.process import kill_and_wait, wait_gone
+from hvcore.host.process import boot_id, kill_and_wait, wait_gone
 from hvcore.host.reservations import Reservations
 from hvcore.job import DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, Job
 from hvcore.model.record import Entry, Record
@@ -81,6 +81,8 @@ def _release(driver: Driver, entry: Entry, job: Job) -> None:
 def _release_process(entry: Entry, job: Job) -> None:
     del entry
     record: Record = job.record
+    if record.boot_id != boot_id():
+        return  # it ended with its boot, and its numbers may be anybody's now
     if record.process is not None:
         kill_and_wait(record.process, subject=job.name, deadline_s=_KILL_S)
     if record.monitor is not None and wait_gone(record.monitor, _MONITOR_S):

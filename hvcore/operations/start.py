@@ -12,9 +12,9 @@ from hvcore.model.codec import encode
 from hvcore.model.info import Outcome
 from hvcore.model.instance import Instance
 from hvcore.model.record import Phase, Record
-from hvcore.model.state import Already, Op, State, judge
-from hvcore.operations.context import Context
-from hvcore.operations.look import Seen, look
+from hvcore.model.state import Already, Op, State
+from hvcore.operations.context import LOCK_WAIT_S, Context
+from hvcore.operations.look import Seen, judged, look
 from hvcore.operations.recover import settle
 from hvcore.operations.release import release_all
 
@@ -30,16 +30,16 @@ def start(context: Context, loaded: LoadedDriver, instance: Instance, *, paused:
     params = loaded.check(instance)
     spec = loaded.driver.plan(instance, params)
     name = instance.name
-    with context.store.lock(name, "start"):
+    with context.store.lock(name, "start", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
         settle(context, name, deadline)
         seen = look(context, name)
-        verdict = judge(name, seen.state, Op.START)
+        verdict = judged(name, seen, Op.START)
         if isinstance(verdict, Already):
             notes = _differences(seen, instance)
             return Outcome(name=name, op=Op.START, changed=False, state=verdict.state, notes=notes)
         if seen.record is not None:
             release_all(context, context.driver(seen.record.driver).driver, context.job(seen.record, deadline))
-        problems = tuple(loaded.driver.verify(spec, context.host))
+        problems = loaded.verify(spec, params, context.host)
         if problems:
             raise VerifyError(name, problems)
         for _ in loaded.hooks.each("before_start", instance=instance):
@@ -77,6 +77,7 @@ def _bring_up(context: Context, loaded: LoadedDriver, spec: object, record: Reco
 
 
 def _differences(seen: Seen, instance: Instance) -> tuple[str, ...]:
-    if seen.record is None or seen.record.instance == instance:
+    # By what is kept of them: a list in the one is a tuple in the other.
+    if seen.record is None or encode(seen.record.instance) == encode(instance):
         return ()
     return ("it runs as it was defined when it was started; the changes take effect at the next start",)

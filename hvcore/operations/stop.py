@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from hvcore.deadline import Deadline
-from hvcore.errors import HookError
+from hvcore.errors import HvError
 from hvcore.host.launch import reap
 from hvcore.model.info import Outcome
 from hvcore.model.record import Phase, Record
-from hvcore.model.state import Already, Op, State, judge
-from hvcore.operations.context import Context
-from hvcore.operations.look import look
+from hvcore.model.state import Already, Op, State
+from hvcore.operations.context import LOCK_WAIT_S, Context
+from hvcore.operations.look import judged, look
 from hvcore.operations.recover import settle
 from hvcore.operations.release import release_all, release_without_record
 
@@ -24,26 +25,28 @@ def stop(context: Context, name: str, *, force: bool, deadline: Deadline) -> Out
     Raises `BusyError`, `DeadlineError` when its process does not go, and `LeftoverError`.
     """
     op = Op.KILL if force else Op.STOP
-    with context.store.lock(name, "stop"):
-        settle(context, name, deadline)
+    with context.store.lock(name, "stop", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
+        recovered = settle(context, name, deadline)
         seen = look(context, name)
-        verdict = judge(name, seen.state, op)
+        verdict = judged(name, seen, op)
         if isinstance(verdict, Already):
-            return Outcome(name=name, op=op, changed=False, state=State.STOPPED)
+            rung = "gone" if recovered else None
+            return Outcome(name=name, op=op, changed=recovered is not None, state=State.STOPPED, rung=rung)
         if seen.record is None:
             notes = tuple(release_without_record(context, name))
             return Outcome(name=name, op=op, changed=True, state=State.STOPPED, rung="kill", notes=notes)
         if seen.state in (State.RUNNING, State.PAUSED):
             return _end(context, seen.record, op, deadline)
-        return _release(context, seen.record, op, "gone", (), deadline)
+        rung = "gone" if seen.state in (State.SHUTDOWN, State.CRASHED) else "kill"
+        return _release(context, seen.record, op, rung, (), deadline)
 
 
 def cleanup(context: Context, name: str, *, deadline: Deadline) -> Outcome:
     """Release what an instance that ended by itself still holds. Raises `StateError` while it runs."""
-    with context.store.lock(name, "cleanup"):
+    with context.store.lock(name, "cleanup", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
         recovered = settle(context, name, deadline)
         seen = look(context, name)
-        verdict = judge(name, seen.state, Op.CLEANUP)
+        verdict = judged(name, seen, Op.CLEANUP)
         if isinstance(verdict, Already) or seen.record is None:
             return Outcome(name=name, op=Op.CLEANUP, changed=recovered is not None, state=State.STOPPED)
         return _release(context, seen.record, Op.CLEANUP, "gone", (), deadline)
@@ -54,19 +57,18 @@ def _end(context: Context, record: Record, op: Op, deadline: Deadline) -> Outcom
     job = context.job(record, deadline)
     force = op is Op.KILL
     notes: tuple[str, ...] = ()
-    try:
-        for _ in loaded.hooks.each("before_stop", instance=record.instance, force=force):
+    if force:
+        notes = loaded.hooks.notes("before_stop", instance=record.instance, force=True)
+    else:
+        for _ in loaded.hooks.each("before_stop", instance=record.instance, force=False):
             pass
-    except HookError as error:
-        if not force:
-            raise
-        notes = (str(error),)
     job.update(phase=Phase.STOPPING)
     try:
         rung = loaded.driver.stop(job.live, job, force=force)
     except BaseException:
-        if loaded.driver.observe(job.live).state in (State.RUNNING, State.PAUSED):
-            job.update(phase=Phase.RUNNING)
+        with suppress(HvError):  # what went wrong with the stop is the thing to tell
+            if loaded.driver.observe(job.live).state in (State.RUNNING, State.PAUSED):
+                job.update(phase=Phase.RUNNING)
         raise
     reap()
     return _release(context, job.record, op, rung, notes, deadline)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hv_kvm.events import TAIL_BYTES, Journal, last_run_state, read_journal, trim
+from hv_kvm.qmp import adopt, commands
 
 GREETING = b'{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": ""}, "capabilities": []}}'
 READY = b'{"return": {}}'
@@ -219,3 +222,34 @@ def test_trim_leaves_a_file_with_a_second_name_alone(tmp_path: Path) -> None:
     blocks = path.stat().st_blocks
     assert trim(str(path), keep=0) == 0
     assert path.stat().st_blocks == blocks
+
+
+@pytest.mark.live
+def test_a_real_qemu_leaves_a_journal_that_outlives_it(tmp_path: Path) -> None:
+    """A monitor on a pipe: QEMU reads the negotiation from ev.in and writes its events to the plain file ev.out."""
+    os.mkfifo(tmp_path / "ev.in")
+    (tmp_path / "ev.out").touch()
+    fifo = os.open(tmp_path / "ev.in", os.O_RDWR)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        os.write(fifo, b'{"execute":"qmp_capabilities"}\n')
+        argv = [
+            *("qemu-system-x86_64", "-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S"),
+            *("-chardev", f"pipe,id=ev,path={tmp_path / 'ev'}", "-mon", "chardev=ev,mode=control"),
+            *("-chardev", f"socket,id=mon0,fd={theirs.fileno()}", "-mon", "chardev=mon0,mode=control"),
+        ]
+        process = subprocess.Popen(argv, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
+        try:
+            with adopt(ours, deadline_s=10) as client:
+                commands.cont(client)
+                client.wait_event("RESUME", deadline_s=5)
+                assert read_journal(str(tmp_path / "ev.out")).status in {"prelaunch", "running"}
+                process.terminate()
+                assert process.wait(5) == 0
+        finally:
+            process.kill()
+            process.wait()
+            os.close(fifo)
+    journal = read_journal(str(tmp_path / "ev.out"))
+    assert (journal.status, journal.reason, journal.guest_initiated) == ("shutdown", "host-signal", False)
+    assert journal.at is not None

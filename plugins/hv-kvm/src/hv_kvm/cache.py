@@ -16,22 +16,23 @@ from typing import Any, Final
 __all__ = ["binary_key", "load", "store"]
 
 _LARGEST_BYTES: Final = 1 << 20
-_MODULE_DIRS: Final = ("/usr/lib/x86_64-linux-gnu/qemu", "/usr/lib/qemu", "/usr/lib64/qemu")
+_MODULE_DIRS: Final = ("lib/x86_64-linux-gnu/qemu", "lib/qemu", "lib64/qemu")
 
 
 def binary_key(binary: str) -> list[Any]:
     """What an answer about ``binary`` rests on, as plain JSON types.
 
-    ctime and not mtime: package managers set the latter backwards. The module directories are the distributions';
-    one that QEMU was built with elsewhere, or the program behind a wrapper script, is not seen. Raises OSError when
-    there is no such file.
+    ctime and not mtime: package managers set the latter backwards. Modules are looked for beside the binary, where
+    the distributions and QEMU itself install them; elsewhere, and the program behind a wrapper script, are not seen.
+    Raises OSError when there is no such file.
     """
     path = os.path.realpath(binary)
     place = os.stat(path)
+    prefix = os.path.dirname(os.path.dirname(path))
     return [
         path,
         [place.st_dev, place.st_ino, place.st_size, place.st_ctime_ns],
-        [_mtime_ns(directory) for directory in _MODULE_DIRS],
+        [_mtime_ns(os.path.join(prefix, directory)) for directory in _MODULE_DIRS],
         os.uname().release,
         kvm_opens() is None,
     ]

@@ -36,11 +36,7 @@ def sandbox_of(
     """What QEMU may see and be: /usr, a private /dev, its own directory, and the files of its spec."""
     places = inside(spec, level)
     read_only = [(source, places[name]) for name, source in shown.items() if os.path.exists(source)]
-    binary = PurePosixPath(os.path.realpath(spec.qemu))
-    if not binary.is_relative_to("/usr"):
-        # One that was installed elsewhere brings its firmware beside its bin directory.
-        prefix = binary.parent.parent if binary.parent.name == "bin" else binary.parent
-        read_only.append((str(prefix), str(prefix)))
+    read_only += [(path, path) for path in _installation(spec.qemu)]
     return Sandbox(
         level=level,
         uid=uid,
@@ -51,6 +47,21 @@ def sandbox_of(
         share_network=spec.host_network,
         seccomp=True,
     )
+
+
+def _installation(binary: str) -> list[str]:
+    """What has to be there beside /usr for a QEMU that was installed elsewhere: its own libraries, modules, firmware.
+
+    Directories of an installation by name, so that of what else is there (a home directory, the whole file
+    system) nothing is shown; all of the directory for one in the place where it was built.
+    """
+    path = PurePosixPath(os.path.realpath(binary))
+    if path.is_relative_to("/usr"):
+        return []
+    if path.parent.name != "bin":
+        return [str(path.parent if path.parent.name else path)]
+    beside = (str(path.parent.parent / name) for name in ("bin", "lib", "lib64", "libexec", "share"))
+    return [directory for directory in beside if os.path.isdir(directory)]
 
 
 def _kvm_groups() -> tuple[int, ...]:

@@ -49,6 +49,10 @@ def problems_on(hooks: Hooks, spec: KvmSpec, host: Host) -> Iterator[Problem]:
     yield from _confinement_problems(spec, host)
     for opened in spec.opens:
         yield from _file_problems(opened)
+    for name, path in spec.shows.items():
+        if os.path.exists(path) and not os.path.isfile(path):
+            what = "is not a regular file; QEMU could wait for ever to read it"
+            yield Problem(path=name, what=what, got=repr(path))
     try:
         facts = facts_of(spec, host)
     except ProbeError as error:

@@ -67,7 +67,7 @@ def _ask_binary(binary: str, deadline: float, deadline_s: float) -> Facts:
             argv = [
                 os.path.abspath(binary),
                 *("-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S"),
-                *("-chardev", f"socket,id=probe,fd={theirs.fileno()}", "-mon", "chardev=probe,mode=control"),
+                *("-chardev", f"socket,id=probe,fd={theirs.fileno()}", "-qmp", "chardev:probe"),
             ]
             try:
                 trial = Trial(argv, pass_fds=(theirs.fileno(),))
@@ -97,11 +97,12 @@ def _facts(client: QmpClient, deadline: float) -> Facts:
     def left_s() -> float:
         return deadline - time.monotonic()
 
-    kvm = ask.query_kvm(client, deadline_s=left_s())
+    monitor_commands = ask.query_commands(client, deadline_s=left_s())
+    kvm = ask.query_kvm(client, commands=monitor_commands, deadline_s=left_s())
     return Facts(
         version=client.greeting.version,
         package=client.greeting.package,
-        commands=ask.query_commands(client, deadline_s=left_s()),
+        commands=monitor_commands,
         options=ask.query_command_line_options(client, deadline_s=left_s()),
         machines=ask.query_machines(client, deadline_s=left_s()),
         types=ask.qom_list_types(client, deadline_s=left_s()),

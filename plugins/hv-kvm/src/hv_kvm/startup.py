@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from hv_kvm import node
 from hv_kvm.acquire import Held, listening_socket, make_guest_dir, open_files, shown_files
@@ -10,7 +11,7 @@ from hv_kvm.bindings import Bindings
 from hv_kvm.confine import GUEST_DIR, inside, level_of, sandbox_of
 from hv_kvm.devices.vnc import Vnc
 from hv_kvm.paths import GuestPaths
-from hv_kvm.qmp import QmpClient, QmpClosedError, QmpConnectError, QmpError, commands, connect
+from hv_kvm.qmp import QmpClient, QmpClosedError, QmpConnectError, QmpError, QmpTimeoutError, commands, connect
 from hv_kvm.render import argv_of, render
 from hv_kvm.spec import KvmSpec
 from hvcore import (
@@ -30,13 +31,20 @@ from hvcore import (
     Sandbox,
     encode,
     pidfile_lock_holder,
+    read_status,
     wait_readable,
     weaknesses,
 )
 
 __all__ = ["bring_up", "note_displays"]
 
-_DYING_S = 2.0
+_DYING_S: Final = 2.0
+_TODO_OFF: Final = 'or set confinement = "off"'
+_NO_SANDBOX: Final = {
+    Level.STRICT: f"cannot be confined on this node; see what bubblewrap says, {_TODO_OFF}",
+    Level.USER: "cannot be confined, this node gives us no user namespace; allow them "
+    f"(user.max_user_namespaces, kernel.unprivileged_userns_clone), start it as root, {_TODO_OFF}",
+}
 
 
 def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
@@ -97,7 +105,10 @@ def _make_ready(child: Child, sandbox: Sandbox, argv: tuple[str, ...], spec: Kvm
                 commands.cont(client, deadline_s=job.deadline.left())
                 _prove_running(client, job)
     except (QmpClosedError, QmpConnectError) as error:
-        raise _died(child, argv, job, error) from error
+        raise _died(child, sandbox, argv, job, error) from error
+    except QmpTimeoutError as error:
+        how = f"{argv[0]} runs and does not answer to {error.command} within {job.deadline.spent():.1f} s"
+        raise LaunchError(name=job.name, how=how, output=job.output(), argv=argv) from error
 
 
 def _remember(child: Child, job: Job) -> None:
@@ -147,10 +158,15 @@ def _link(path: Path, target: Path, job: Job) -> None:
         ) from error
 
 
-def _died(child: Child, argv: tuple[str, ...], job: Job, error: QmpError) -> LaunchError | QmpError:
+def _died(
+    child: Child, sandbox: Sandbox, argv: tuple[str, ...], job: Job, error: QmpError
+) -> LaunchError | QmpError:
     """How QEMU ended, instead of what its monitor looked like from here."""
     if not wait_readable(child.pidfd, job.deadline.left(at_most=_DYING_S)):
         return error
     ended = child.ended()
     how = f"{argv[0]} {ended} after {job.deadline.spent():.1f} s" if ended else f"{argv[0]} ended"
-    return LaunchError(name=job.name, how=how, output=job.output(), argv=argv)
+    output = job.output()
+    if read_status(job.dir / "status").pid is None and output.startswith("bwrap: "):
+        how = _NO_SANDBOX[sandbox.level]
+    return LaunchError(name=job.name, how=how, output=output, argv=argv)

@@ -22,7 +22,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KvmSupport:
-    """``present``: compiled in and /dev/kvm answered. ``enabled``: this process uses it."""
+    """``present``: compiled in. ``enabled``: this process uses it."""
 
     present: bool
     enabled: bool
@@ -77,16 +77,18 @@ def query_cpu_definitions(client: QmpClient, *, deadline_s: float) -> frozenset[
         raise
 
 
-def query_kvm(client: QmpClient, *, deadline_s: float) -> KvmSupport:
-    """What QEMU says of KVM, which proves nothing (`hv_kvm.accel` does); all false when the command is gone."""
-    command = "query-kvm"
-    try:
-        reply = as_reply(client.execute(command, deadline_s=deadline_s), command=command, subject=client.subject)
-    except QmpCommandError as error:
-        if error.error_class == "CommandNotFound":
-            return KvmSupport(present=False, enabled=False)
-        raise
-    return KvmSupport(present=reply.need("present", bool), enabled=reply.need("enabled", bool))
+def query_kvm(client: QmpClient, *, commands: frozenset[str], deadline_s: float) -> KvmSupport:
+    """What QEMU says of KVM, which proves nothing (`hv_kvm.accel` does); all false when no command tells.
+
+    ``commands`` are those of `query_commands`: query-accelerators (since 11.1) made query-kvm deprecated.
+    """
+    command = "query-accelerators" if "query-accelerators" in commands else "query-kvm"
+    if command not in commands:
+        return KvmSupport(present=False, enabled=False)
+    reply = as_reply(client.execute(command, deadline_s=deadline_s), command=command, subject=client.subject)
+    if command == "query-kvm":
+        return KvmSupport(present=reply.need("present", bool), enabled=reply.need("enabled", bool))
+    return KvmSupport(present="kvm" in reply.names("present"), enabled=reply.need("enabled", str) == "kvm")
 
 
 def _rows(client: QmpClient, command: str, deadline_s: float) -> list[Reply]:

@@ -45,6 +45,14 @@ class Reply:
         """The objects in the list that the member ``key`` holds."""
         return as_list(self._body.get(key), command=self.command, subject=self.subject)
 
+    def names(self, key: str) -> frozenset[str]:
+        """The strings in the list that the member ``key`` holds."""
+        value = self._body.get(key)
+        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+            what = f"the reply to {self.command} has no list of names {key!r}, got {value!r:.60}"
+            raise QmpProtocolError(subject=self.subject, what=what)
+        return frozenset(value)
+
 
 def as_reply(body: Any, *, command: str, subject: str) -> Reply:
     """``body`` as one JSON object. Raises QmpProtocolError when it is something else."""

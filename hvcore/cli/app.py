@@ -1,0 +1,165 @@
+"""The command ``hv`` itself: its options and its subcommands, each imported only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+import click
+
+from hvcore.cli.ending import exit_code_of
+from hvcore.cli.session import check_run_dir
+
+__all__ = ["COMMANDS", "COMPLETE_VARIABLE", "HvGroup", "hv"]
+
+COMPLETE_VARIABLE: Final = "_HV_COMPLETE"
+"""The environment variable by which a shell asks ``hv`` to complete its line."""
+
+COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
+    "Drivers and instance files": {
+        "drivers": "drivers:drivers",
+        "params": "drivers:params",
+        "check": "files:check",
+        "verify": "files:verify",
+        "plan": "files:plan",
+        "explain": "files:explain",
+    },
+    "Instances": {
+        "start": "start:start",
+        "list": "look:list_instances",
+        "info": "look:info",
+        "console": "console:console",
+        "stop": "lifecycle:stop",
+        "reboot": "lifecycle:reboot",
+        "pause": "lifecycle:pause",
+        "resume": "lifecycle:resume",
+        "cleanup": "lifecycle:cleanup",
+    },
+    "Node": {
+        "recover": "lifecycle:recover",
+        "completion": "completion:completion",
+    },
+}
+"""Heading, subcommand, and where it is defined: a module of this package and a name in it."""
+
+_PLACES: Final = {name: place for section in COMMANDS.values() for name, place in section.items()}
+
+
+class HvGroup(click.Group):
+    """The group of all subcommands. Errors become one ``hv: ...`` on stderr and an exit code, never a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of the help."""
+        del ctx
+        return list(_PLACES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The subcommand of that name, imported now; None when there is none."""
+        del ctx
+        place = _PLACES.get(cmd_name)
+        if place is None:
+            return None
+        module, _, attribute = place.partition(":")
+        command: click.Command = getattr(importlib.import_module(f"hvcore.cli.{module}"), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, with our words for a name that does not exist."""
+        name = args[0]
+        if name not in _PLACES and not name.startswith("-") and not ctx.resilient_parsing:
+            import difflib
+
+            near = difflib.get_close_matches(name, _PLACES, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "see 'hv --help'"
+            raise click.UsageError(f"{name!r}: no such subcommand; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The subcommands under their headings."""
+        for heading, section in COMMANDS.items():
+            found = [(name, self.get_command(ctx, name)) for name in section]
+            with formatter.section(heading):
+                formatter.write_dl([(name, command.get_short_help_str(80)) for name, command in found if command])
+
+    def main(  # type: ignore[override]  # click's own overloads tell whether it returns; this never does
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        **_extra: Any,
+    ) -> NoReturn:
+        """Run the command line and end with its exit code (SystemExit)."""
+        del prog_name
+        given = list(sys.argv[1:] if args is None else args)
+        sys.exit(exit_code_of(lambda: self._run(given), as_json="--json" in _options_in(given)))
+
+    def _run(self, args: list[str]) -> int:
+        instruction = os.environ.get(COMPLETE_VARIABLE)
+        if instruction:
+            return self._complete(instruction)
+        if not args:
+            click.echo(self.get_help(click.Context(self, info_name="hv")), err=True)
+            return 2
+        with self.make_context("hv", args) as ctx:
+            self.invoke(ctx)
+        return 0
+
+    def _complete(self, instruction: str) -> int:
+        from click.shell_completion import shell_complete
+
+        try:
+            return shell_complete(self, {}, "hv", COMPLETE_VARIABLE, instruction)
+        except Exception:  # noqa: BLE001 - in the middle of somebody's line there is no place for any message
+            return 1
+
+
+def _options_in(args: list[str]) -> list[str]:
+    return args[: args.index("--")] if "--" in args else args
+
+
+def _show_version(ctx: click.Context, param: click.Parameter, value: object) -> None:
+    del param
+    if value and not ctx.resilient_parsing:
+        import hvcore
+
+        click.echo(f"hv {hvcore.__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=HvGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    subcommand_metavar="SUBCOMMAND [ARGS]...",
+    epilog="""\b
+Example:
+  hv check web1.toml && hv start web1.toml --console
+  hv list
+  hv stop web1
+
+\b
+Exit codes: 0 done, 1 failed, 2 bad usage or bad input, 3 not supported by the
+driver, 4 no such instance, 5 busy. 'hv SUBCOMMAND --help' has an example each.""",
+)
+@click.option(
+    "--run-dir",
+    metavar="DIR",
+    callback=check_run_dir,
+    type=click.Path(file_okay=False),
+    help="Where this node keeps its state. Default: HVCORE_RUN_DIR, else /run/hvcore, or below XDG_RUNTIME_DIR "
+    "for others than root.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Print the version and exit.",
+)
+def hv(run_dir: str | None) -> None:
+    """Run instances with drivers that are loaded by name."""
+    del run_dir  # kept in the context, see hvcore.cli.session

@@ -1,0 +1,113 @@
+"""``hv drivers`` and ``hv params``: what is installed, and what its drivers can be told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+import hvcore
+from hvcore.cli.options import driver_argument, json_option
+from hvcore.cli.output import emit_json, remark
+from hvcore.cli.session import open_node
+from hvcore.cli.table import Column, show_table
+
+__all__ = ["drivers", "params"]
+
+_VERDICTS = {"ok": "green", "broken": "bold red", "duplicate": "red", "too-old": "red", "too-new": "red"}
+
+
+@click.command(
+    epilog="""\b
+Example:
+  hv drivers
+  hv drivers --load"""
+)
+@click.option("--load", is_flag=True, help="Import each one too, and show what it can do or why it does not work.")
+@json_option
+def drivers(*, load: bool, as_json: bool) -> None:
+    """List the installed drivers.
+
+    They are found by their packages' metadata and not imported, so one that is broken hides no other.
+    """
+    found = [_tried(entry) if load else _untried(entry) for entry in hvcore.catalogue()]
+    if as_json:
+        emit_json(found)
+    elif not found:
+        remark("no driver is installed; pip install hv-kvm, for example")
+    else:
+        _show_drivers(found, load=load)
+
+
+def _show_drivers(found: list[dict[str, Any]], *, load: bool) -> None:
+    columns = [
+        Column("NAME"),
+        Column("PACKAGE"),
+        Column("VERSION"),
+        Column("NEEDS"),
+        Column("VERDICT", styles=_VERDICTS),
+    ]
+    keys = ["name", "distribution", "version", "requires", "verdict"]
+    if load:
+        columns.append(Column("CAN"))
+        keys.append("can")
+    rows = [[", ".join(row[key]) if key == "can" else row[key] for key in keys] + [row["reason"]] for row in found]
+    show_table([*columns, Column("REASON")], rows)
+
+
+def _untried(entry: hvcore.CatalogueEntry) -> dict[str, Any]:
+    return {**entry.to_json(), "can": None}
+
+
+def _tried(entry: hvcore.CatalogueEntry) -> dict[str, Any]:
+    facts = entry.to_json()
+    if entry.verdict is not hvcore.Verdict.OK:
+        return {**facts, "can": []}
+    try:
+        handle = open_node().driver(entry.name)
+    except hvcore.DriverLoadError as error:
+        return {**facts, "verdict": str(hvcore.Verdict.BROKEN), "reason": str(error), "can": []}
+    return {**facts, "can": ["start", "stop", *handle.capabilities]}
+
+
+@click.command(
+    epilog="""\b
+Example:
+  hv params kvm
+  hv params kvm --schema > kvm.schema.json"""
+)
+@driver_argument
+@click.option("--schema", is_flag=True, help="Print JSON Schema instead, for forms and other programs.")
+@json_option
+def params(driver: str, *, schema: bool, as_json: bool) -> None:
+    """Show the parameters of a driver.
+
+    They are what an instance file may have under [params], those of the driver's extensions included.
+    """
+    handle = open_node().driver(driver)
+    if schema:
+        emit_json(handle.json_schema())
+        return
+    rows = [row.to_json() for row in handle.parameters()]
+    if as_json:
+        emit_json(rows)
+        return
+    if not rows:
+        remark(f"driver {driver} has no parameters")
+        return
+    columns = [Column("PARAMETER"), Column("VALUE"), Column("DEFAULT"), Column("CHANGES"), Column("MEANING")]
+    show_table(columns, [[row["key"], _value(row), _default(row), row["changes"], row["help"]] for row in rows])
+
+
+def _value(row: dict[str, Any]) -> str:
+    unit = f", in {row['unit']}" if row["unit"] else ""
+    return f"{row['expects']}{unit}{' (secret)' if row['secret'] else ''}"
+
+
+def _default(row: dict[str, Any]) -> str:
+    if row["required"]:
+        return "required"
+    value = row["default"]
+    if value is None:
+        return "unset"
+    return str(value).lower() if isinstance(value, bool) else str(value)

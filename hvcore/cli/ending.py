@@ -1,0 +1,166 @@
+"""How a run of ``hv`` ends: which exception means which words and which exit code. The one place that decides it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, Final, NoReturn
+
+import click
+
+import hvcore
+from hvcore.cli.output import complain, emit_json, remark
+
+__all__ = ["Signalled", "exit_code_of"]
+
+_BAD_USAGE: Final = 2
+_INTERRUPTED: Final = 128 + signal.SIGINT
+_READER_GONE: Final = 128 + signal.SIGPIPE
+_LAST_WORDS: Final = 12  # lines of what a process said before it died
+
+
+class Signalled(BaseException):
+    """Somebody asked this process to end. As an exception, so that what was begun is undone on the way out."""
+
+    def __init__(self, signum: int) -> None:
+        self.signum = signum
+        super().__init__(signum)
+
+
+def exit_code_of(run: Callable[[], int], *, as_json: bool) -> int:
+    """The exit code of ``run``, whatever it raises; the error is told on stderr and, as JSON, on stdout too."""
+    try:
+        with _ends_on_signals():
+            code = _judged(run, as_json=as_json)
+            _flush()
+    except (KeyboardInterrupt, click.Abort):
+        code = _INTERRUPTED
+    except Signalled as ended:
+        code = 128 + ended.signum
+    except OSError as error:
+        code = _after_os_error(error)
+    return code
+
+
+def _judged(run: Callable[[], int], *, as_json: bool) -> int:
+    try:
+        return run()
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.Abort:
+        raise
+    except hvcore.HvError as error:
+        _tell(error, str(error), error.to_json() if as_json else None)
+        return error.exit_code
+    except click.ClickException as error:
+        text = _usage(error)
+        facts = {"error": type(error).__name__, "message": text, "exit_code": _BAD_USAGE}
+        _tell(error, text, facts if as_json else None)
+        return _BAD_USAGE
+    except OSError as error:
+        if _reader_is_gone():
+            raise
+        text = _os_error(error)
+        _tell(error, text, {"error": "OSError", "message": text, "exit_code": 1} if as_json else None)
+        return 1
+    except Exception as error:  # noqa: BLE001 - no traceback for an operator, whatever went wrong
+        text = f"internal error: {type(error).__name__}: {error}; please report it, with what HVCORE_DEBUG=1 shows"
+        _tell(error, text, {"error": "InternalError", "message": text, "exit_code": 1} if as_json else None)
+        return 1
+
+
+def _tell(error: Exception, text: str, facts: dict[str, Any] | None) -> None:
+    complain(text)
+    if isinstance(error, hvcore.LaunchError):
+        said = error.output.strip().splitlines()
+        for line in said[-_LAST_WORDS:] if len(said) > 1 else ():
+            remark(f"    {line}")
+    notes: list[str] = getattr(error, "__notes__", [])
+    for note in notes:
+        complain(note)
+    if os.environ.get("HVCORE_DEBUG") == "1":
+        import traceback
+
+        remark("".join(traceback.format_exception(error)).rstrip())
+    if facts is not None:
+        emit_json({**facts, "notes": notes})
+
+
+def _usage(error: click.ClickException) -> str:
+    message = " ".join(error.message.split()).removesuffix(".")
+    if isinstance(error, click.MissingParameter):
+        message = " ".join(error.format_message().split()).removesuffix(".")
+    elif isinstance(error, click.BadParameter) and error.param is not None:
+        message = f"{error.param.get_error_hint(error.ctx).strip(chr(39))}: {message}"
+    elif isinstance(error, click.NoSuchOption):
+        message = " ".join(error.format_message().split()).removesuffix(".").replace(". Did you", "; did you")
+    if message[:1].isupper() and message[1:2].islower():
+        message = message[0].lower() + message[1:]
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    if ctx is None or "; " in message:
+        return message
+    return f"{message}; see '{ctx.command_path} --help'"
+
+
+def _os_error(error: OSError) -> str:
+    what = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename!r}: {what.lower()}" if error.filename else f"the node refused: {what.lower()}"
+
+
+def _after_os_error(error: OSError) -> int:
+    """Writing failed. That nobody reads any more (``hv list | head -1``) is no error to talk about."""
+    gone = _reader_is_gone()
+    _drop_output()
+    if gone:
+        return _READER_GONE
+    complain(f"standard output: {(error.strerror or str(error)).lower()}")
+    return 1
+
+
+def _flush() -> None:
+    if sys.stdout is not None and not sys.stdout.closed:
+        sys.stdout.flush()
+
+
+def _reader_is_gone() -> bool:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            poll = select.poll()
+            poll.register(stream.fileno(), select.POLLOUT)
+            if any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
+                return True
+    return False
+
+
+def _drop_output() -> None:
+    # Or the interpreter tries to write the rest once more on its way out, and says so.
+    with suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+def _raise_signalled(signum: int, frame: FrameType | None) -> NoReturn:
+    del frame
+    raise Signalled(signum)
+
+
+@contextmanager
+def _ends_on_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise `Signalled`, unless whoever started us has them ignored (nohup) or handled."""
+    changed = []
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        with suppress(ValueError):  # not the main thread: then they are the host application's
+            if signal.getsignal(signum) is signal.SIG_DFL:
+                signal.signal(signum, _raise_signalled)
+                changed.append(signum)
+    try:
+        yield
+    finally:
+        for signum in changed:
+            signal.signal(signum, signal.SIG_DFL)

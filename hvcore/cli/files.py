@@ -1,0 +1,139 @@
+"""``hv check``, ``verify``, ``plan`` and ``explain``: everything about an instance file, and nothing done yet."""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+import click
+
+import hvcore
+from hvcore.cli.instancefile import read_instance
+from hvcore.cli.options import file_argument, json_option, target_argument
+from hvcore.cli.output import emit_json, say
+from hvcore.cli.session import open_node, working
+
+__all__ = ["check", "explain", "plan", "verify"]
+
+
+@click.command(
+    epilog="""\b
+Example:
+  hv check web1.toml
+  generate-instance | hv check - --json"""
+)
+@file_argument
+@json_option
+def check(file: str, *, as_json: bool) -> None:
+    """Check an instance file.
+
+    Every problem is told at once. Nothing on this node is looked at, so it gives the same answer everywhere;
+    'hv verify' asks whether this node can run it. FILE - is stdin.
+    """
+    node = open_node()
+    instance = read_instance(node, file)
+    params = node.driver(instance.driver).check(instance)
+    if as_json:
+        emit_json({"name": instance.name, "driver": instance.driver, "params": params.redacted()})
+    else:
+        count = len(params.given)
+        say(f"{instance.name}: ok ({instance.driver}, {count} parameter{'' if count == 1 else 's'} set)")
+
+
+@click.command(
+    epilog="""\b
+Example:
+  hv verify web1.toml
+  hv verify kvm"""
+)
+@target_argument
+@json_option
+def verify(target: str, *, as_json: bool) -> None:
+    """Check an instance file against this node, or try a driver.
+
+    With a FILE: do its files exist, can this node's programs do what it asks for? With the name of a DRIVER: can
+    it be loaded with its extensions?
+    """
+    if _is_driver(target):
+        handle = open_node().driver(target)
+        facts = {"driver": handle.name, "can": ["start", "stop", *handle.capabilities]}
+        if as_json:
+            emit_json(facts)
+        else:
+            say(f"driver {handle.name}: can be loaded; it can {', '.join(facts['can'])}")
+        return
+    with working(f"verifying {target}") as node:
+        instance = read_instance(node, target)
+        node.driver(instance.driver).verify(instance)
+    if as_json:
+        emit_json({"name": instance.name, "driver": instance.driver, "verified": True})
+    else:
+        say(f"{instance.name}: this node can run it ({instance.driver})")
+
+
+def _is_driver(target: str) -> bool:
+    # A file wins: ./kvm is always a file, and a driver's name that is also a file here is rarely meant.
+    looks_like_file = target == "-" or os.sep in target or target.endswith(".toml")
+    if looks_like_file or "\0" in target or os.path.lexists(target):
+        return False
+    if any(entry.name == target for entry in hvcore.catalogue()):
+        return True
+    names = ", ".join(sorted({entry.name for entry in hvcore.catalogue()})) or "none"
+    raise click.UsageError(f"{target!r}: is neither a file nor an installed driver; installed: {names}")
+
+
+@click.command(
+    epilog="""\b
+Example:
+  hv plan web1.toml"""
+)
+@file_argument
+@json_option
+def plan(file: str, *, as_json: bool) -> None:
+    """Show what a start would do.
+
+    The steps and the command, before anything is done. 'hv explain' tells why each argument is there. Values that
+    exist only during a start are shown as {name}, secrets not at all. FILE - is stdin.
+    """
+    found = _plan(file)
+    if as_json:
+        emit_json(found.to_json())
+        return
+    lines = [f"{found.name} ({found.driver})", ""]
+    lines += [f"  {number}. {step.kind}: {step.what}" for number, step in enumerate(found.steps, 1)]
+    if found.arguments:
+        first, *rest = (" ".join(map(_quoted, argument.tokens)) for argument in found.arguments)
+        lines += ["", " \\\n    ".join([f"  {first}", *rest])]
+    say("\n".join(lines))
+
+
+@click.command(
+    epilog="""\b
+Example:
+  hv explain web1.toml
+  hv explain web1.toml > a; ...; hv explain web1.toml | diff a -"""
+)
+@file_argument
+@json_option
+def explain(file: str, *, as_json: bool) -> None:
+    """Show what a start would do, and why.
+
+    Each argument of the command with the plugin that put it there, the parameters it follows from, and the reason.
+    FILE - is stdin.
+    """
+    found = _plan(file)
+    if as_json:
+        emit_json(found.to_json())
+    else:
+        say(found.explain())
+
+
+def _plan(file: str) -> hvcore.Plan:
+    with working(f"planning {file}") as node:
+        instance = read_instance(node, file)
+        return node.driver(instance.driver).plan(instance)
+
+
+def _quoted(token: str) -> str:
+    # {name} stands for a value that is not known yet; quoting it would only be noise.
+    return token if token.startswith("{") and token.endswith("}") else shlex.quote(token)

@@ -1,0 +1,115 @@
+"""The arguments and options that several subcommands share, and how a shell completes them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+import hvcore
+from hvcore.cli.session import open_node
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+__all__ = ["deadline_option", "driver_argument", "file_argument", "json_option", "name_argument", "target_argument"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_LONGEST_S: Final = 7 * 86_400.0
+
+
+def _instance_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if ctx.resilient_parsing:
+        return value
+    try:
+        hvcore.Instance(name=value, driver="none")
+    except hvcore.ParamsError as error:
+        wrong = "; ".join(str(problem).removeprefix(f"{problem.path}: ") for problem in error.problems)
+        raise click.BadParameter(wrong, ctx=ctx, param=param) from None
+    return value
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    if 0.0 < value <= _LONGEST_S:  # NaN is not between anything
+        return value
+    raise click.BadParameter(f"must be above 0 and up to {_LONGEST_S:.0f} seconds, got {value!r}", ctx=ctx, param=param)
+
+
+def _instances(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    del param
+    with suppress(hvcore.HvError, OSError):
+        return _items(((info.name, str(info.state)) for info in open_node(ctx).instances()), incomplete)
+    return []
+
+
+def _drivers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    del ctx, param
+    return _items(((entry.name, entry.distribution) for entry in hvcore.catalogue()), incomplete)
+
+
+def _files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    del ctx, param
+    from click.shell_completion import CompletionItem
+
+    head, tail = os.path.split(incomplete)
+    try:
+        found = sorted((entry.name, entry.is_dir()) for entry in os.scandir(head or ".") if entry.name.startswith(tail))
+    except OSError:
+        return []
+    files = [name for name, _ in found if name.endswith(".toml")]
+    # A directory on the way: the shell itself knows best how to walk into it.
+    if not files or any(is_dir for _, is_dir in found):
+        return [CompletionItem(incomplete, type="file")]
+    return [CompletionItem(os.path.join(head, name)) for name in files]
+
+
+def _targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    drivers = _drivers(ctx, param, incomplete) if incomplete else []
+    return drivers or _files(ctx, param, incomplete)
+
+
+def _items(found: Iterable[tuple[str, str]], incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(name, help=note) for name, note in found if name.startswith(incomplete)]
+
+
+def json_option(command: _F) -> _F:
+    """``--json``: print one JSON document, errors included."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for an error too.")(command)
+
+
+def name_argument(command: _F) -> _F:
+    """The name of an instance; what cannot be one is bad usage."""
+    return click.argument("name", callback=_instance_name, shell_complete=_instances)(command)
+
+
+def driver_argument(command: _F) -> _F:
+    """The name of a driver."""
+    return click.argument("driver", shell_complete=_drivers)(command)
+
+
+def file_argument(command: _F) -> _F:
+    """An instance file, ``-`` for stdin."""
+    return click.argument("file", shell_complete=_files)(command)
+
+
+def target_argument(command: _F) -> _F:
+    """An instance file or the name of a driver."""
+    return click.argument("target", metavar="FILE|DRIVER", shell_complete=_targets)(command)
+
+
+def deadline_option(default_s: float, what: str) -> Callable[[_F], _F]:
+    """``--deadline S``: how long ``what`` may take."""
+    return click.option(
+        "--deadline",
+        "deadline_s",
+        metavar="S",
+        type=float,
+        callback=_seconds,
+        default=default_s,
+        help=f"Seconds that {what}. Default: {default_s:g}.",
+    )

@@ -1,0 +1,150 @@
+"""Carrying bytes between a person and a guest, both ways at once, however slow or fast either of them is."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from contextlib import suppress
+from enum import Enum
+from typing import Final
+
+__all__ = ["End", "Relay"]
+
+_CHUNK: Final = 65_536
+# What one side has said and the other has not taken yet. Beyond it the side that talks is not listened to.
+_SCREEN_LIMIT: Final = 65_536
+_GUEST_LIMIT: Final = 65_536
+# A person is always listened to, or ^] would not be heard behind what was pasted; beyond this it is lost, and said.
+_TYPED_LIMIT: Final = 1_048_576
+_GONE: Final = (errno.EIO, errno.ECONNRESET, errno.EPIPE)
+
+
+class End(Enum):
+    """Why `Relay.run` returned."""
+
+    ESCAPED = "the escape key was pressed"
+    CLOSED = "the guest closed its console, and all it said was printed"
+    HANGUP = "the terminal is gone"
+    SIGNAL = "a signal came; run again to go on"
+
+
+class Relay:
+    """The bytes on their way. ``guest``, ``screen`` and ``wake`` must not block, ``keyboard`` may.
+
+    ``keyboard`` and ``screen`` may be None: nothing is sent, nothing is shown. ``escape`` is the key that ends it;
+    None means that stdin is data and not a person: it is sent as it is, and not read faster than the guest reads.
+    """
+
+    def __init__(
+        self, *, keyboard: int | None, screen: int | None, guest: int, wake: int | None, escape: bytes | None
+    ) -> None:
+        self.dropped = 0
+        self._keyboard = keyboard
+        self._screen = screen
+        self._guest: int | None = guest
+        self._wake = wake
+        self._escape = escape
+        self._to_guest = bytearray()
+        self._to_screen = bytearray()
+
+    def run(self) -> End:
+        """Carry until there is a reason to stop. Raises OSError when the screen cannot be written to."""
+        while self._guest is not None or self._to_screen:
+            for fd, events in self._poll():
+                end = self._serve(fd, events)
+                if end is not None:
+                    return end
+        return End.CLOSED
+
+    def signals(self) -> list[int]:
+        """The signals that came since it was last asked, in order."""
+        with suppress(BlockingIOError):
+            return list(os.read(self._wake, 4096)) if self._wake is not None else []
+        return []
+
+    def _poll(self) -> list[tuple[int, int]]:
+        poll = select.poll()
+        for fd, events in self._interest().items():
+            poll.register(fd, events)
+        return poll.poll()
+
+    def _interest(self) -> dict[int, int]:
+        interest: dict[int, int] = {}
+        if self._wake is not None:
+            interest[self._wake] = select.POLLIN
+        if self._keyboard is not None and (self._escape or len(self._to_guest) < _GUEST_LIMIT):
+            interest[self._keyboard] = select.POLLIN
+        if self._screen is not None and self._to_screen:
+            interest[self._screen] = select.POLLOUT
+        if self._guest is not None:
+            wanted = select.POLLIN if len(self._to_screen) < _SCREEN_LIMIT else 0
+            wanted |= select.POLLOUT if self._to_guest else 0
+            if wanted:  # with no interest in it, poll() would still return at once when it has hung up
+                interest[self._guest] = wanted
+        return interest
+
+    def _serve(self, fd: int, events: int) -> End | None:
+        if fd == self._wake:
+            return End.SIGNAL
+        if fd == self._keyboard:
+            return self._read_keyboard(fd)
+        if fd == self._screen:
+            self._write_screen(fd)
+        elif fd == self._guest:
+            if events & select.POLLOUT:
+                self._write_guest(fd)
+            if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
+                self._read_guest(fd)
+        return None
+
+    def _read_keyboard(self, fd: int) -> End | None:
+        try:
+            data = os.read(fd, _CHUNK)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            data = b""
+        if not data:
+            self._keyboard = None
+            return End.HANGUP if self._escape else None
+        before, escape, _ = data.partition(self._escape) if self._escape else (data, b"", b"")
+        room = _TYPED_LIMIT - len(self._to_guest) if self._escape else len(before)
+        self.dropped += max(0, len(before) - room)
+        self._to_guest += before[:room]
+        if not escape:
+            return None
+        if self._guest is not None and self._to_guest:
+            self._write_guest(self._guest)
+        return End.ESCAPED
+
+    def _read_guest(self, fd: int) -> None:
+        try:
+            data = os.read(fd, _CHUNK)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            data = b""
+        if not data:
+            self._guest = None
+        elif self._screen is not None:
+            self._to_screen += data
+
+    def _write_guest(self, fd: int) -> None:
+        try:
+            sent = os.write(fd, memoryview(self._to_guest)[:_CHUNK])
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            sent = len(self._to_guest)  # it reads no more; what it still has to say is read until its end
+        del self._to_guest[:sent]
+
+    def _write_screen(self, fd: int) -> None:
+        with suppress(BlockingIOError):
+            del self._to_screen[: os.write(fd, memoryview(self._to_screen)[:_CHUNK])]

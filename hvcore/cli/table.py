@@ -1,0 +1,64 @@
+"""Tables: plain aligned columns for programs and pipes, with colour on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hvcore.cli.output import is_terminal, printable, say
+
+__all__ = ["Column", "show_table"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A heading; ``right`` for numbers; ``styles`` maps a cell's text to the rich style it has on a terminal."""
+
+    title: str
+    right: bool = False
+    styles: Mapping[str, str] = field(default_factory=dict)
+
+
+def show_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
+    """Print the rows on stdout. None is shown as ``-``; newlines in a cell as spaces."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    if not (is_terminal(sys.stdout) and _show_rich(columns, cells)):
+        say(_plain(columns, cells))
+
+
+def _cell(value: object) -> str:
+    text = "-" if value is None or value == "" else " ".join(str(value).split())
+    return printable(text)
+
+
+def _plain(columns: Sequence[Column], cells: list[list[str]]) -> str:
+    lines = [[column.title for column in columns], *cells]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    return "\n".join(_line(columns, widths, line) for line in lines)
+
+
+def _line(columns: Sequence[Column], widths: list[int], cells: list[str]) -> str:
+    parts = (
+        cell.rjust(width) if column.right else cell.ljust(width)
+        for column, width, cell in zip(columns, widths, cells, strict=True)
+    )
+    return "  ".join(parts).rstrip()
+
+
+def _show_rich(columns: Sequence[Column], cells: list[list[str]]) -> bool:
+    """Print with rich; False when rich is not installed."""
+    try:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    except ModuleNotFoundError:
+        return False
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
+    for row in cells:
+        # Text, not str: what a guest or a plugin wrote is no markup.
+        table.add_row(*(Text(cell, column.styles.get(cell, "")) for column, cell in zip(columns, row, strict=True)))
+    Console(highlight=False).print(table)
+    return True

@@ -1,0 +1,391 @@
+"""``hv console``: a person at a pseudo-terminal, or a pipe, on one side, and a stand-in for a guest on the other."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+DEADLINE_S = 30.0
+# `hv console` from the moment that the node has told how the console is reached.
+ATTACH = """
+import sys, os
+if os.isatty(0):
+    import fcntl, termios
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+import hvcore
+from hvcore.cli.console import attach
+from hvcore.cli.ending import exit_code_of
+socket, lock, *argv = sys.argv[1:]
+where = hvcore.Console(name="web1", socket=socket or None, lock=lock or None, argv=tuple(argv))
+sys.exit(exit_code_of(lambda: attach(where) or 0, as_json=False))
+"""
+
+
+def attached(path: str = "", lock: str = "", *argv: str) -> list[str]:
+    return [sys.executable, "-c", ATTACH, path, lock, *argv]
+
+
+class Person:
+    """Somebody at a terminal in which a command runs."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.screen = b""
+        self.master, self.slave = os.openpty()
+        self.before = termios.tcgetattr(self.slave)
+        self.process = subprocess.Popen(
+            command, stdin=self.slave, stdout=self.slave, stderr=self.slave, start_new_session=True
+        )
+
+    def types(self, data: bytes) -> None:
+        os.write(self.master, data)
+
+    def reads(self, timeout_s: float = DEADLINE_S) -> bytes:
+        """What comes next on the screen, nothing when nothing does."""
+        ready, _, _ = select.select([self.master], [], [], timeout_s)
+        data = os.read(self.master, 65536) if ready else b""
+        self.screen += data
+        return data
+
+    def sees(self, text: bytes) -> None:
+        while text not in self.screen:
+            assert self.reads(), (text, self.screen[-2000:])
+
+    def is_left_alone(self) -> int:
+        """The exit code, once all was read and the terminal is found as it was."""
+        while self.process.poll() is None:
+            self.reads(0.05)
+        while self.reads(0.05):
+            pass
+        assert termios.tcgetattr(self.slave) == self.before
+        assert os.get_blocking(self.slave)
+        return self.process.returncode
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+        os.close(self.slave)
+
+
+class Guest:
+    """A listening socket, and what happens to the one who connects."""
+
+    def __init__(self, path: Path, behaviour: Callable[[socket.socket], None]) -> None:
+        self.path = str(path)
+        self._behaviour = behaviour
+        self._listener = socket.socket(socket.AF_UNIX)
+        with contextlib.chdir(path.parent):
+            self._listener.bind(path.name)
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with self._listener:
+            connection, _ = self._listener.accept()
+        with connection, contextlib.suppress(OSError):
+            self._behaviour(connection)
+
+    def close(self) -> None:
+        """Wait until it is over."""
+        self._thread.join(DEADLINE_S)
+
+
+def echo(connection: socket.socket) -> None:
+    connection.sendall(b"login: ")
+    while data := connection.recv(65536):
+        connection.sendall(data.upper())
+
+
+def until_bye(connection: socket.socket) -> None:
+    connection.sendall(b"login: ")
+    while b"bye" not in connection.recv(65536):
+        pass
+
+
+def flood(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(b"spam and eggs\r\n" * 4096)
+
+
+MEGABYTES = b"".join(b"%07d\n" % number for number in range(1_000_000))
+
+
+def megabytes(connection: socket.socket) -> None:
+    connection.sendall(MEGABYTES)
+
+
+@pytest.fixture
+def sits_at() -> Iterator[Callable[[list[str]], Person]]:
+    people: list[Person] = []
+
+    def sit(command: list[str]) -> Person:
+        people.append(Person(command))
+        return people[-1]
+
+    yield sit
+    for person in people:
+        person.close()
+
+
+Sits = Callable[[list[str]], Person]
+
+
+def test_a_person_and_a_guest_talk_until_escape(tmp_path: Path, sits_at: Sits) -> None:
+    guest = Guest(tmp_path / "c", echo)
+    person = sits_at(attached(guest.path))
+    person.sees(b"login: ")
+    assert b"connected to web1, escape with ^]\r\n" in person.screen
+    person.types(b"root\r\x03\x1a\x04")  # ^C, ^Z and ^D are the guest's
+    person.sees(b"ROOT\r\x03\x1a\x04")
+    assert b"root" not in person.screen, "the terminal does not echo"
+    person.types(b"\x1d")
+    assert person.is_left_alone() == 0
+    assert b"\r\nweb1: disconnected, it goes on without you\r\n" in person.screen
+    guest.close()
+
+
+def test_what_was_typed_before_escape_is_still_sent(tmp_path: Path, sits_at: Sits) -> None:
+    heard: list[bytes] = []
+
+    def listen(connection: socket.socket) -> None:
+        connection.sendall(b"ready")
+        while data := connection.recv(100):
+            heard.append(data)
+
+    guest = Guest(tmp_path / "c", listen)
+    person = sits_at(attached(guest.path))
+    person.sees(b"ready")
+    person.types(b"halt\r\x1dnot this")
+    assert person.is_left_alone() == 0
+    guest.close()
+    assert b"".join(heard) == b"halt\r"
+
+
+def test_a_guest_that_closes_ends_it(tmp_path: Path, sits_at: Sits) -> None:
+    guest = Guest(tmp_path / "c", until_bye)
+    person = sits_at(attached(guest.path))
+    person.sees(b"login: ")
+    person.types(b"bye")
+    assert person.is_left_alone() == 0
+    assert b"web1: console closed" in person.screen
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_a_signal_gives_the_terminal_back(tmp_path: Path, sits_at: Sits, signum: signal.Signals, code: int) -> None:
+    guest = Guest(tmp_path / "c", echo)
+    person = sits_at(attached(guest.path))
+    person.sees(b"login: ")
+    person.process.send_signal(signum)
+    assert person.is_left_alone() == code
+    assert b"Traceback" not in person.screen
+
+
+def test_a_stop_and_a_continue_make_the_terminal_raw_again(tmp_path: Path, sits_at: Sits) -> None:
+    guest = Guest(tmp_path / "c", echo)
+    person = sits_at(attached(guest.path))
+    person.sees(b"login: ")
+    raw = termios.tcgetattr(person.slave)
+    person.process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, person.process.pid, os.WSTOPPED)
+    termios.tcsetattr(person.slave, termios.TCSANOW, person.before)
+    person.process.send_signal(signal.SIGCONT)
+    while termios.tcgetattr(person.slave) != raw:
+        assert person.process.poll() is None
+        person.reads(0.01)
+    person.types(b"\x1d")
+    assert person.is_left_alone() == 0
+
+
+def test_megabytes_arrive_whole(tmp_path: Path, sits_at: Sits) -> None:
+    guest = Guest(tmp_path / "c", megabytes)
+    person = sits_at(attached(guest.path))
+    assert person.is_left_alone() == 0
+    begin = person.screen.index(b"0000000\n")
+    assert person.screen[begin : begin + len(MEGABYTES)] == MEGABYTES
+    assert person.screen.endswith(b"web1: console closed\r\n")
+
+
+def test_escape_is_heard_while_the_guest_floods_a_screen_nobody_reads(tmp_path: Path, sits_at: Sits) -> None:
+    guest = Guest(tmp_path / "c", flood)
+    person = sits_at(attached(guest.path))
+    person.sees(b"spam")
+    raw = termios.tcgetattr(person.slave)
+    # Not reading now: everything between the guest and the screen fills up.
+    person.types(b"help me\x1d")
+    while termios.tcgetattr(person.slave) == raw:
+        assert person.process.poll() is None
+        os.sched_yield()
+    assert person.is_left_alone() == 0
+    guest.close()
+
+
+def test_a_paste_that_the_guest_does_not_read_does_not_lock_the_person_in(tmp_path: Path, sits_at: Sits) -> None:
+    over = threading.Event()
+
+    def deaf(connection: socket.socket) -> None:
+        connection.sendall(b"ready")
+        over.wait(DEADLINE_S)
+
+    guest = Guest(tmp_path / "c", deaf)
+    person = sits_at(attached(guest.path))
+    person.sees(b"ready")
+    for _ in range(2000):
+        person.types(b"x" * 1024)
+    person.types(b"\x1d")
+    assert person.is_left_alone() == 0
+    over.set()
+    assert b"bytes that were typed are lost, the guest did not read them" in person.screen
+
+
+def test_a_second_person_is_told_who_is_there(tmp_path: Path, sits_at: Sits) -> None:
+    guest = Guest(tmp_path / "c", echo)
+    first = sits_at(attached(guest.path, str(tmp_path / "lock")))
+    first.sees(b"login: ")
+    second = subprocess.run(
+        attached(guest.path, str(tmp_path / "lock")), stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    assert second.returncode == 5
+    assert f"hv: web1: its console is in use by pid {first.process.pid};".encode() in second.stderr
+    first.types(b"\x1d")
+    assert first.is_left_alone() == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"9" * 30, b"rm -rf\x1b"])
+def test_whatever_is_in_the_lock_file_is_not_believed(tmp_path: Path, content: bytes) -> None:
+    lock = tmp_path / "lock"
+    lock.write_bytes(content)
+    with lock.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        found = subprocess.run(attached("x", str(lock)), stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert found.returncode == 5
+    assert b"\x1b" not in found.stderr
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/etc/passwd", path)])
+def test_a_lock_that_is_no_file_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "lock")
+    command = attached("x", str(tmp_path / "lock"))
+    found = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=DEADLINE_S)
+    assert found.returncode == 1
+    assert b"internal error" not in found.stderr
+
+
+def test_a_socket_path_may_be_longer_than_a_socket_address(tmp_path: Path) -> None:
+    folder = tmp_path / ("d" * 150)
+    folder.mkdir()
+    guest = Guest(folder / "console", megabytes)
+    found = subprocess.run(attached(guest.path), stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert (found.returncode, found.stdout) == (0, MEGABYTES)
+    assert found.stderr == b"connected to web1, end with ^C\nweb1: console closed\n"
+
+
+def test_a_console_that_cannot_be_reached_is_an_error(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as nobody_listens:
+        nobody_listens.bind(str(tmp_path / "dead"))
+    for path, what in ((tmp_path / "absent", b"no such file"), (tmp_path / "dead", b"connection refused")):
+        found = subprocess.run(attached(str(path)), stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        assert found.returncode == 1
+        assert b"hv: web1: its console cannot be reached, got " + what in found.stderr
+
+
+def test_a_pipe_is_sent_as_it_is_and_the_answer_printed_after_its_end(tmp_path: Path) -> None:
+    sent = b"\x1d\x03binary\x00" * 300_000
+    heard = bytearray()
+
+    def slow(connection: socket.socket) -> None:
+        while len(heard) < len(sent):
+            heard.extend(connection.recv(50_000))
+        connection.sendall(b"thank you")
+
+    guest = Guest(tmp_path / "c", slow)
+    found = subprocess.run(attached(guest.path), input=sent, capture_output=True, check=False, timeout=DEADLINE_S)
+    assert (found.returncode, found.stdout) == (0, b"thank you")
+    assert bytes(heard) == sent
+
+
+@pytest.mark.parametrize("stream", ["file", "closed"])
+def test_any_stdin_and_stdout_will_do(tmp_path: Path, stream: str) -> None:
+    guest = Guest(tmp_path / "c", megabytes)
+    redirect = f"< /etc/passwd > {tmp_path}/out" if stream == "file" else "<&- >&-"
+    command = ["sh", "-c", f'exec "$@" {redirect}', "sh", *attached(guest.path)]
+    found = subprocess.run(command, capture_output=True, check=False, timeout=DEADLINE_S)
+    assert found.returncode == 0
+    assert found.stderr.endswith(b"web1: console closed\n")
+    if stream == "file":
+        assert (tmp_path / "out").read_bytes() == MEGABYTES
+
+
+def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
+    guest = Guest(tmp_path / "c", flood)
+    with subprocess.Popen(
+        attached(guest.path), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1000)
+        process.stdout.close()
+        assert process.stderr.read() == b"connected to web1, end with ^C\n"
+    assert process.returncode == 141
+
+
+def set_size(person: Person, lines: int, columns: int) -> None:
+    fcntl.ioctl(person.master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+
+def test_a_command_runs_on_a_terminal_of_the_same_size(sits_at: Sits) -> None:
+    person = sits_at(attached("", "", "sh", "-c", "PS1=; echo ready; exec sh -i"))
+    person.sees(b"ready")
+    set_size(person, 33, 111)
+    person.types(b"stty size; tty\n")
+    # The new size reaches the command by two signals; ask until it has.
+    while b"33 111" not in person.screen:
+        person.types(b"stty size\n")
+        assert person.reads()
+    person.types(b"exit 3\n")
+    assert person.is_left_alone() == 0
+    assert b"web1: console closed" in person.screen
+
+
+def test_a_command_that_ignores_its_hangup_is_ended(sits_at: Sits) -> None:
+    person = sits_at(attached("", "", "sh", "-c", 'trap "" HUP TERM; echo pid $$ up; exec sleep 60'))
+    person.sees(b" up")
+    pid = int(person.screen.split(b"pid ")[1].split()[0])
+    person.types(b"\x1d")
+    assert person.is_left_alone() == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_command_that_cannot_be_run_is_an_error(tmp_path: Path) -> None:
+    for program in ("/nonexistent/sh", str(tmp_path)):
+        found = subprocess.run(attached("", "", program), stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        assert found.returncode == 1
+        assert f"hv: web1: console command '{program}' cannot be run, got ".encode() in found.stderr
+
+
+def test_start_with_console_misses_nothing_and_lets_it_run(
+    hv_process: Callable[..., subprocess.CompletedProcess[bytes]], instance_file: Callable[..., str]
+) -> None:
+    found = hv_process("start", "--console", instance_file(params='motd = "first words"'))
+    assert (found.returncode, found.stdout) == (0, b"first words\r\n")
+    assert [line.split(b" (")[0] for line in found.stderr.splitlines()] == [
+        b"web1: ready",
+        b"connected to web1, end with ^C",
+        b"web1: console closed",
+    ]
+    assert b"running" in hv_process("list").stdout
+    assert hv_process("console", "web1").stdout == b"first words\r\n"
