@@ -11,7 +11,7 @@ import collections.abc
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pluggy
@@ -58,14 +58,17 @@ class Hooks:
         for plugin, result in self.each(hook, **arguments):
             if result is None:
                 continue
-            if not isinstance(result, Iterable):
+            if not hasattr(result, "__iter__"):
                 raise HookError(plugin=plugin, hook=hook, what=f"returned {result!r:.80}, must be an iterable")
             try:
                 for item in result:
                     if not isinstance(item, kind):
                         raise HookError(plugin=plugin, hook=hook, what=f"gave {item!r:.80}, must be {kind.__name__}")
                     yield plugin, item
-            except HvError:
+            except HookError:
+                raise
+            except HvError as error:
+                error.add_note(f"raised by plugin {plugin}, hook {hook}")
                 raise
             except Exception as error:
                 raise _raised(plugin, hook, error) from error

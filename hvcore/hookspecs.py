@@ -57,7 +57,7 @@ def check(instance: Instance, params: Params) -> Iterable[Problem]:  # type: ign
 
 
 @hookspec
-def before_start(instance: Instance) -> None:
+def before_start(instance: Instance, params: Params) -> None:
     """Called when everything has been checked and nothing has been acquired. Raise to refuse the start.
 
     >>> import hvcore
@@ -69,7 +69,7 @@ def before_start(instance: Instance) -> None:
 
 
 @hookspec
-def after_start(instance: Instance, outcome: Outcome) -> None:
+def after_start(instance: Instance, params: Params, outcome: Outcome) -> None:
     """Called when the instance runs.
 
     >>> import hvcore
@@ -98,7 +98,7 @@ def before_stop(instance: Instance, force: bool) -> None:  # noqa: FBT001 - hook
 
 @hookspec
 def after_stop(instance: Instance, outcome: Outcome) -> None:
-    """Called when the instance is gone and everything it held has been released, also from recovery.
+    """Called when the instance is gone and everything it held has been released, also by recovery or a failed start.
 
     >>> import hvcore
     >>> @hvcore.hookimpl

@@ -28,7 +28,7 @@ __all__ = ["DISK", "LIFE_LOCK", "LINK", "LOG", "MOUNT", "PROCESS", "STATUS", "UI
 PROCESS: Final = "process"
 UID: Final = "uid"
 DISK: Final = "disk"
-MOUNT: Final = "mount"  # anything mounted below the instance's directory
+MOUNT: Final = "mount"  # anything mounted below its directory; data["disk"], if there, has to be unused afterwards
 LINK: Final = "link"  # data["path"]: a link to something in the instance's directory
 
 # Files of the launch, in the instance's directory.

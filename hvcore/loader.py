@@ -9,11 +9,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pluggy
-from stevedore.driver import DriverManager
 
 from hvcore import hookspecs
 from hvcore.catalogue import DRIVERS_GROUP, CatalogueEntry, Verdict, catalogue, extensions_of
@@ -25,7 +24,7 @@ from hvcore.host.node_checks import node_problems
 from hvcore.model.instance import Instance
 from hvcore.params import ParamGroup, Params, Schema
 
-__all__ = ["LoadedDriver", "load"]
+__all__ = ["LoadedDriver", "load", "without_secrets"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +65,18 @@ class LoadedDriver:
         return params
 
 
+def without_secrets(instance: Instance, schema: Schema) -> Instance:
+    """The instance as it may be written down: secret parameters are left out."""
+    secret = {key for key, param in schema.params.items() if param.secret}
+    if not secret & set(instance.params):
+        return instance
+    return replace(instance, params={key: value for key, value in instance.params.items() if key not in secret})
+
+
 def load(name: str) -> LoadedDriver:
     """Import one driver and its extensions. Raises `UnknownDriverError` or `DriverLoadError`, saying whose fault it is."""
+    from stevedore.driver import DriverManager  # 6 ms that hv list of an empty node need not pay
+
     entry = _find(name)
     try:
         found: Any = DriverManager(DRIVERS_GROUP, name, invoke_on_load=False).driver
@@ -131,11 +140,16 @@ def _register(
         manager.check_pending()
     except (pluggy.PluginValidationError, ValueError) as error:
         hooks = [hook for hook in vars(manager.hook) if vars(manager.hook)[hook].has_spec()]
+        if "unknown hook" not in str(error):
+            text = " ".join(str(error).split())
+            raise DriverLoadError(
+                f"plugin {_owner(entry)}: {text}; a hook may take fewer arguments, not others"
+            ) from error
         words = [word.strip("'\"") for word in str(error).split()]
         near = [match for word in words for match in difflib.get_close_matches(word, hooks, n=1) if word not in hooks]
         hint = f"did you mean {near[0]!r}?" if near else f"the hooks are {', '.join(sorted(hooks))}"
         text = " ".join(str(error).split())
-        raise DriverLoadError(f"plugin {name} of {_owner(entry)}: {text}; {hint}") from error
+        raise DriverLoadError(f"plugin {_owner(entry)}: {text}; {hint}") from error
     owners[name] = f"{name} ({entry.distribution} {entry.version})"
 
 

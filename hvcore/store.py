@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ class Store:
             return []
         for name in set(self._cache).difference(found):
             self._cache.pop(name, None)
-        return sorted(name for name in found if name_problem(name) is None)
+        return sorted(name for name in found if name in self._cache or name_problem(name) is None)
 
     def abandoned_locks(self) -> list[str]:
         """Names with a lock file that nobody holds: an operation died before it had written any other state."""
@@ -64,9 +65,7 @@ class Store:
 
     def dir(self, name: str) -> Path:
         """The instance's own directory, whether it exists or not. Raises `NotFoundError` for an impossible name."""
-        if name_problem(name) is not None:
-            raise NotFoundError(repr(name)[:80], hint="that is not even an instance name; see hv list")
-        return self.run_dir / "instances" / name
+        return _directory(self.run_dir, name)
 
     def create(self, name: str) -> Path:
         """The instance's own directory, made if it is missing, 0700."""
@@ -79,20 +78,23 @@ class Store:
 
         Raises `RecordError` when there is state and no readable record. Unchanged records are not read again.
         """
-        path = self.dir(name) / "record.json"
+        directory = self.dir(name)
+        path = f"{directory}/record.json"
         try:
             found = os.stat(path, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             self._cache.pop(name, None)
-            if path.parent.is_dir() and (path.parent / "alive").exists():
-                raise RecordError(f"{name}: its record is missing; see hv info for what can still be done") from None
+            if directory.is_dir() and (directory / "alive").exists():
+                raise RecordError(
+                    f"{name}: its record is missing; hv stop --force ends it and keeps the record aside"
+                ) from None
             return None
         key = (found.st_ino, found.st_mtime_ns, found.st_size)
         cached = self._cache.get(name)
         if cached is not None and cached[0] == key:
             return cached[1]
         try:
-            data = read_regular(path, limit=_MAX_RECORD_BYTES)
+            data = read_regular(Path(path), limit=_MAX_RECORD_BYTES)
         except OSError as error:
             raise RecordError(f"{name}: its record cannot be read, got {error.strerror}; check {path}") from error
         record = parse_record(data, name)
@@ -155,3 +157,10 @@ class Store:
     def locked(self, name: str) -> bool:
         """True while an operation is at work on the instance."""
         return is_held(self.run_dir / "locks" / name)
+
+
+@functools.lru_cache(maxsize=4096)  # asked for several times in every operation, and paths are slow to put together
+def _directory(run_dir: Path, name: str) -> Path:
+    if name_problem(name) is not None:
+        raise NotFoundError(repr(name)[:80], hint="that is not even an instance name; see hv list")
+    return run_dir / "instances" / name

@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-__all__ = ["Level", "Sandbox", "capability_mask", "sandboxed", "weaknesses"]
+__all__ = ["Level", "Sandbox", "capability_mask", "sandboxed", "system_view", "weaknesses"]
 
 
 class Level(StrEnum):
@@ -129,18 +129,7 @@ def _namespaces(sandbox: Sandbox) -> list[str]:
 
 
 def _file_system(sandbox: Sandbox) -> list[str]:
-    if sandbox.root is not None:
-        options = ["--bind", sandbox.root, "/"]
-    else:
-        options = ["--ro-bind", "/usr", "/usr"]
-        for name in ("bin", "sbin", "lib", "lib64"):
-            # Debian has these as links since usr-merge; without it they are directories of their own.
-            there = Path("/", name)
-            if there.is_symlink():
-                options += ["--symlink", str(there.readlink()), f"/{name}"]
-            elif there.is_dir():
-                options += ["--ro-bind", f"/{name}", f"/{name}"]
-        options += [*_way_to("/etc/ld.so.cache"), "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    options = system_view() if sandbox.root is None else ["--bind", sandbox.root, "/"]
     options += ["--dev", "/dev"]
     if sandbox.proc:
         options += ["--proc", "/proc"]
@@ -154,6 +143,19 @@ def _file_system(sandbox: Sandbox) -> list[str]:
         for source, target in pairs:
             options += [*_way_to(target), kind, source, target]
     return [*options, "--chdir", "/"]
+
+
+def system_view() -> list[str]:
+    """The options that make bubblewrap show the node's own programs and libraries, read-only, and nothing else."""
+    options = ["--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "sbin", "lib", "lib64"):
+        # Debian has these as links since usr-merge; without it they are directories of their own.
+        there = Path("/", name)
+        if there.is_symlink():
+            options += ["--symlink", str(there.readlink()), f"/{name}"]
+        elif there.is_dir():
+            options += ["--ro-bind", f"/{name}", f"/{name}"]
+    return [*options, *_way_to("/etc/ld.so.cache"), "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
 
 
 def _way_to(target: str) -> list[str]:
@@ -206,7 +208,7 @@ def _shares(pid: int, kind: str) -> bool:
 
 def _proc_sys_is_read_only(pid: int) -> bool:
     try:
-        lines = Path(f"/proc/{pid}/mountinfo").read_bytes().splitlines()
+        lines = Path(f"/proc/{pid}/mountinfo").read_bytes().split(b"\n")[:-1]
     except OSError:
         return False
     fields = [line.split(b" ") for line in lines]

@@ -17,7 +17,7 @@ from typing import Final
 
 from hvcore.host.mounts import mounted_devices
 
-__all__ = ["DiskId", "host_use", "identify_disk"]
+__all__ = ["DiskId", "host_use", "identify_disk", "loops_over"]
 
 _LOOP_GET_STATUS64: Final = 0x4C05  # linux/loop.h
 _LOOP_INFO64_BYTES: Final = 232
@@ -71,20 +71,22 @@ def host_use(path: str, disk: DiskId) -> str | None:
 
     A loop device that is only attached counts as well: whoever attached it may mount it at any moment.
     """
-    mounts = mounted_devices()
     own = os.stat(path).st_rdev if disk.block_device else None
     if own is not None:
-        where = mounts.get((os.major(own), os.minor(own)))
+        where = _mounted_at(own)
         used = f"the host, mounted at {where}" if where is not None else _claimed(path)
         if used is not None:
             return used
     for name in _loops():
         # The loop device that was asked for is not in the way of itself, a second one over its file is.
         if _loop_key(f"/dev/{name}") == disk.key and os.stat(f"/dev/{name}").st_rdev != own:
-            number = os.stat(f"/dev/{name}").st_rdev
-            where = mounts.get((os.major(number), os.minor(number)))
+            where = _mounted_at(os.stat(f"/dev/{name}").st_rdev)
             return f"the host, attached as /dev/{name}" + (f" and mounted at {where}" if where else "")
     return None
+
+
+def _mounted_at(device: int) -> str | None:
+    return mounted_devices().get((os.major(device), os.minor(device)))
 
 
 def _claimed(path: str) -> str | None:
@@ -97,6 +99,11 @@ def _claimed(path: str) -> str | None:
         raise
     os.close(fd)
     return None
+
+
+def loops_over(disk: DiskId) -> set[int]:
+    """The device numbers of the loop devices that are attached to that file."""
+    return {os.stat(f"/dev/{name}").st_rdev for name in _loops() if _loop_key(f"/dev/{name}") == disk.key}
 
 
 def _loops() -> list[str]:

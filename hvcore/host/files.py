@@ -24,7 +24,7 @@ def private_dir(path: Path) -> Path:
     directory that another user can write to would let them replace sockets and records.
     """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_dir(path)
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise NodeError(
@@ -40,6 +40,15 @@ def private_dir(path: Path) -> Path:
         mode = stat.S_IMODE(found.st_mode)
         raise NodeError(f"run directory {str(path)!r}: others can write to it, got mode {mode:04o}; chmod 0700 it")
     return path
+
+
+def _make_dir(path: Path) -> None:
+    # Path.mkdir(parents=True) makes the parents as the umask says, which in some daemons is nothing at all.
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+    except FileNotFoundError:
+        _make_dir(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -144,10 +144,16 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
     reap()
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     status_fd = os.open(status, flags, 0o600)
-    log_fd = os.open(log, flags, 0o600)
+    try:
+        log_fd = os.open(log, flags, 0o600)
+    except OSError:
+        os.close(status_fd)
+        raise
     environment = (*command.sandbox.environment, (_MARK, _mark_of(life_fd)))
     argv = sandboxed(replace(command.sandbox, environment=environment), command.argv, status_fd, life_fd)
     try:
+        # Room for what bubblewrap will write: without it, it dies halfway and leaves a child that waits for ever.
+        os.write(status_fd, b"\n")
         popen = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,

@@ -54,7 +54,7 @@ def boot_id() -> str:
 
 
 def _stat_fields(pid: int) -> list[bytes] | None:
-    """Fields of /proc/PID/stat from ``state`` (field 3) on, or None when there is no such process."""
+    """Fields of /proc/PID/stat from ``state`` (3) to ``rss`` (24), then the rest as one; None: no such process."""
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError):
@@ -66,7 +66,7 @@ def _stat_fields(pid: int) -> list[bytes] | None:
     finally:
         os.close(fd)
     # The command name, field 2, may hold spaces and parentheses: it ends at the last one.
-    return data[data.rindex(b")") + 2 :].split()
+    return data[data.rindex(b")") + 2 :].split(None, 22)
 
 
 def identify(pid: int) -> ProcessId | None:

@@ -2,7 +2,7 @@
 
 Records hold specs this way, so a spec may use: str, int, float, bool, None, enums, tuples,
 ``dict[str, ...]``, other frozen dataclasses, and unions of None or of dataclasses. Dataclasses
-in a union are told apart by a ``kind`` key that carries the class name.
+in a union are told apart by a ``kind`` key that carries the class name, so none of several has a field of that name.
 """
 
 from __future__ import annotations
@@ -82,8 +82,9 @@ def _decode_union(members: tuple[Any, ...], data: object, place: str) -> Any:
             return _decode(member, data, place)
         except DecodeError:
             continue
-    if kind is None and len(members) - len(scalars) == 2 and type(None) in members:
-        return _decode(next(m for m in members if dataclasses.is_dataclass(m)), data, place)
+    only = [member for member in members if dataclasses.is_dataclass(member)]
+    if len(only) == 1 and (kind is None or "kind" in _hints(typing.cast("type", only[0]))):
+        return _decode(only[0], data, place)
     raise DecodeError(f"{place}: none of the allowed kinds, got {data!r:.60}")
 
 

@@ -54,6 +54,7 @@ class Record:
     """The state of one started instance. ``spec`` and ``bindings`` are the driver's, as plain JSON types.
 
     ``process`` is the instance's own, ``monitor`` the one that waits for its exit code.
+    ``withheld`` names secret parameters that ``instance`` had and that are not written down.
     ``started_at`` is wall-clock seconds and only a label. ``paused`` is the run state that was asked for.
     """
 
@@ -68,6 +69,7 @@ class Record:
     process: ProcessId | None = None
     monitor: ProcessId | None = None
     paused: bool = False
+    withheld: tuple[str, ...] = ()
     started_at: float = 0.0
     version: int = RECORD_VERSION
 
@@ -82,17 +84,25 @@ def parse_record(data: bytes, place: str) -> Record:
     """The record in ``data``. Raises `RecordError` when it is torn, damaged, or from a newer version."""
     body, _, rest = data.partition(b"\n")
     if rest != f"crc32:{zlib.crc32(body):08x}\n".encode():
-        raise RecordError(f"{place}: damaged, the checksum does not match; see hv info for what can still be done")
+        raise RecordError(
+            f"{place}: damaged, the checksum does not match; hv stop --force ends it and keeps the record aside"
+        )
     try:
         raw = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise RecordError(f"{place}: not a record: {error}; see hv info for what can still be done") from error
+        raise RecordError(
+            f"{place}: not a record: {error}; hv stop --force ends it and keeps the record aside"
+        ) from error
     version = raw.get("version") if isinstance(raw, dict) else None
     if type(version) is not int or version < 1:
-        raise RecordError(f"{place}: not a record, got version {version!r}; see hv info for what can still be done")
+        raise RecordError(
+            f"{place}: not a record, got version {version!r}; hv stop --force ends it and keeps the record aside"
+        )
     if version > RECORD_VERSION:
         raise RecordError(f"{place}: written by a newer hvcore, got version {version!r}; upgrade hvcore on this node")
     try:
         return decode(Record, raw, place)
     except DecodeError as error:
-        raise RecordError(f"{place}: not a record: {error}; see hv info for what can still be done") from error
+        raise RecordError(
+            f"{place}: not a record: {error}; hv stop --force ends it and keeps the record aside"
+        ) from error

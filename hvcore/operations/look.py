@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hvcore.errors import HvError, NotFoundError, RecordError, StateError
-from hvcore.host.process import boot_id
+from hvcore.host.process import alive, boot_id, figures
 from hvcore.model.info import InstanceInfo, Observation
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import Already, Move, Op, State, judge
@@ -42,9 +42,7 @@ def _observe(context: Context, record: Record) -> Observation:
     if record.boot_id != boot_id():
         return Observation(state=State.CRASHED, reason="the node was restarted")
     if record.phase is not Phase.RUNNING:
-        state = State.STARTING if record.phase is Phase.STARTING else State.STOPPING
-        at_work = context.store.locked(record.name)
-        return Observation(state=state, reason=None if at_work else "interrupted; hv recover finishes or undoes it")
+        return _half_done(context, record)
     try:
         return context.driver(record.driver).driver.observe(context.live(record))
     except HvError as error:
@@ -52,6 +50,18 @@ def _observe(context: Context, record: Record) -> Observation:
     except Exception as error:  # noqa: BLE001 - one broken driver must not hide the instances of the others
         what = f"driver {record.driver}: raised {type(error).__name__}: {error}; report this to its authors"
         return Observation(state=State.UNKNOWN, reason=what)
+
+
+def _half_done(context: Context, record: Record) -> Observation:
+    state = State.STARTING if record.phase is Phase.STARTING else State.STOPPING
+    process = record.process
+    pid = process.pid if process is not None and alive(process) else None
+    if context.store.locked(record.name):
+        return Observation(state=state, pid=pid)
+    if process is not None and pid is not None and figures(process) is None:
+        reason = f"killed and not gone: pid {pid} hangs in the kernel and may still write; hv stop tries again"
+        return Observation(state=state, pid=pid, reason=reason)
+    return Observation(state=state, pid=pid, reason="interrupted; hv recover finishes or undoes it")
 
 
 def judged(name: str, seen: Seen, op: Op) -> Move | Already:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hvcore.deadline import Deadline
-from hvcore.errors import NotFoundError
+from hvcore.errors import NotFoundError, OperationError
 from hvcore.model.info import Outcome
 from hvcore.model.state import Op, State
 from hvcore.operations.context import LOCK_WAIT_S, Context
@@ -30,6 +30,9 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
     judged(name, seen, Op.REBOOT)
     if seen.record is None:
         raise NotFoundError(name)
+    if seen.record.withheld:
+        what = f"cannot be started again from its record, secret {', '.join(seen.record.withheld)} is not in it"
+        raise OperationError(f"{name}: {what}; stop it and start it from its instance file")
     loaded = context.driver(seen.record.driver)
     stopped = stop(context, name, force=force, deadline=deadline)
     started = start(context, loaded, seen.record.instance, paused=False, deadline=start_deadline)

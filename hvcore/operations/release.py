@@ -10,6 +10,7 @@ from typing import Final
 from hvcore.deadline import Deadline
 from hvcore.driver import Driver, Releases
 from hvcore.errors import DeadlineError, HvError, LeftoverError
+from hvcore.host.holders import wait_unused
 from hvcore.host.host import Host
 from hvcore.host.launch import members, reap
 from hvcore.host.mounts import unmount_below
@@ -21,6 +22,7 @@ from hvcore.operations.context import Context
 
 __all__ = ["release_all", "release_without_record"]
 
+_LET_GO_S: Final = 3.0
 _KILL_S: Final = 5.0
 _MONITOR_S: Final = 2.0
 
@@ -119,8 +121,10 @@ def _release_reservations(host: Host, kind: str, owner: str) -> None:
 
 
 def _release_mount(entry: Entry, job: Job) -> None:
-    del entry
     _unmount(job.dir)
+    if "disk" in entry.data:
+        # Also when an earlier try has unmounted it: what is still in use has not been released.
+        wait_unused(entry.data["disk"], _LET_GO_S)
 
 
 def _unmount(directory: Path) -> None:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from hvcore.deadline import Deadline
-from hvcore.errors import HvError
+from hvcore.errors import DriverLoadError, HvError, UnknownDriverError
 from hvcore.host.launch import reap
 from hvcore.model.info import Outcome
 from hvcore.model.record import Phase, Record
@@ -26,16 +26,22 @@ def stop(context: Context, name: str, *, force: bool, deadline: Deadline) -> Out
     """
     op = Op.KILL if force else Op.STOP
     with context.store.lock(name, "stop", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
-        recovered = settle(context, name, deadline)
+        try:
+            recovered = settle(context, name, deadline)
+        except (DriverLoadError, UnknownDriverError) as error:
+            if not force:
+                raise
+            return _without_driver(context, name, op, (str(error),))
         seen = look(context, name)
         verdict = judged(name, seen, op)
         if isinstance(verdict, Already):
             rung = "gone" if recovered else None
             return Outcome(name=name, op=op, changed=recovered is not None, state=State.STOPPED, rung=rung)
-        if seen.record is None:
-            notes = tuple(release_without_record(context, name))
-            return Outcome(name=name, op=op, changed=True, state=State.STOPPED, rung="kill", notes=notes)
-        if seen.state in (State.RUNNING, State.PAUSED):
+        if seen.record is None or seen.state is State.UNKNOWN:
+            return _without_driver(context, name, op)
+        # A guest that panicked counts as crashed and can still have its process.
+        lives = seen.state is State.CRASHED and seen.observation.pid is not None
+        if seen.state in (State.RUNNING, State.PAUSED) or lives:
             return _end(context, seen.record, op, deadline)
         rung = "gone" if seen.state in (State.SHUTDOWN, State.CRASHED) else "kill"
         return _release(context, seen.record, op, rung, (), deadline)
@@ -50,6 +56,12 @@ def cleanup(context: Context, name: str, *, deadline: Deadline) -> Outcome:
         if isinstance(verdict, Already) or seen.record is None:
             return Outcome(name=name, op=Op.CLEANUP, changed=recovered is not None, state=State.STOPPED)
         return _release(context, seen.record, Op.CLEANUP, "gone", (), deadline)
+
+
+def _without_driver(context: Context, name: str, op: Op, notes: tuple[str, ...] = ()) -> Outcome:
+    """The last resort, when the record or the driver cannot be used: end and release what can be found."""
+    notes = (*notes, *release_without_record(context, name))
+    return Outcome(name=name, op=op, changed=True, state=State.STOPPED, rung="kill", notes=notes)
 
 
 def _end(context: Context, record: Record, op: Op, deadline: Deadline) -> Outcome:

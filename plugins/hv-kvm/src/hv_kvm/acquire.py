@@ -14,7 +14,7 @@ from hv_kvm.paths import GuestPaths
 from hv_kvm.spec import KvmSpec, Open
 from hvcore import Job, OperationError
 
-__all__ = ["Held", "listening_socket", "make_guest_dir", "open_files", "shown_files"]
+__all__ = ["Held", "listening_socket", "make_guest_dir", "open_files", "refuse_twin", "shown_files"]
 
 
 class Held:
@@ -60,6 +60,43 @@ def listening_socket(path: Path) -> int:
         os.close(directory)
 
 
+def refuse_twin(paths: GuestPaths, name: str) -> None:
+    """Raise `OperationError` when the instance runs already and only its state is gone, as when somebody wiped that.
+
+    bubblewrap, and QEMU itself when it is not confined, have the guest's directory in their command line.
+    """
+    wanted = os.fsencode(paths.guest)
+    found = [int(pid) for pid in os.listdir("/proc") if pid.isdecimal() and _names(pid, wanted)]
+    if found:
+        pids = " ".join(str(pid) for pid in sorted({*found, *(child for pid in found for child in _children(pid))}))
+        what = f"{name}: runs already as pid {pids}, and its state here is gone"
+        raise OperationError(f"{what}; look at it, and end it with kill -KILL {pids} before it is started again")
+
+
+def _names(pid: str, wanted: bytes) -> bool:
+    # Without pathlib and io, which would be two thirds of the time: this is asked of every process of the node.
+    try:
+        fd = os.open(f"/proc/{pid}/cmdline", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        line = b""
+        while piece := os.read(fd, 1 << 16):
+            line += piece
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return wanted in line
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
 def make_guest_dir(paths: GuestPaths, uid: int | None) -> int:
     """The directory that QEMU may write to, with the event journal prepared; the FIFO's descriptor.
 
@@ -98,7 +135,12 @@ def _open(wanted: Open) -> tuple[list[int], bool]:
         return [os.open(wanted.path, flags)], block
     # The kernel's own claim, held by QEMU for life: no mount, no swap, no other opener with O_EXCL beside it.
     # QEMU asks the set for a read-only descriptor as well, to look at the device first.
-    return [os.open(wanted.path, flags | os.O_EXCL), os.open(wanted.path, os.O_RDONLY | os.O_CLOEXEC)], block
+    writer = os.open(wanted.path, flags | os.O_EXCL)
+    try:
+        return [writer, os.open(wanted.path, os.O_RDONLY | os.O_CLOEXEC)], block
+    except OSError:
+        os.close(writer)
+        raise
 
 
 def shown_files(spec: KvmSpec, paths: GuestPaths, uid: int | None) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Final
 
 from hv_kvm import ladder, node, startup
 from hv_kvm.describe import describe
@@ -24,12 +24,11 @@ from hvcore import (
     ParamsError,
     Plan,
     Problem,
-    ProcessId,
 )
 
 __all__ = ["KvmOperations"]
 
-_ADOPT_S = 5.0
+_ADOPT_S: Final = 5.0
 
 
 class KvmOperations:
@@ -111,17 +110,6 @@ class KvmOperations:
             return False
         try:
             with connect(str(GuestPaths(live.dir).commands), deadline_s=_ADOPT_S) as client:
-                if commands.query_status(client).running == live.record.paused:
-                    return False
-                self._adopt(client, process, live, job)
-        except QmpError:
+                return startup.finish(client, process, job)
+        except (QmpError, OperationError):
             return False
-        return True
-
-    @staticmethod
-    def _adopt(client: Any, process: ProcessId, live: Live, job: Job) -> None:
-        del live
-        job.started(process)
-        server = commands.query_vnc(client)
-        if server is not None:
-            job.bind(vnc=f"{server.host}:{server.port}")

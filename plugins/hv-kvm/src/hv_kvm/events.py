@@ -8,6 +8,7 @@ guest runs is never decided by it.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import stat
@@ -23,6 +24,7 @@ TAIL_BYTES: Final = 16 << 10
 """How much of the journal's end is read: about 150 events."""
 
 _TEXT_CHARACTERS: Final = 100
+_MOST_BLOCKS: Final = 2048  # of 512 bytes: 1 MiB
 _FALLOC_FL_KEEP_SIZE: Final = 1
 _FALLOC_FL_PUNCH_HOLE: Final = 2
 
@@ -69,15 +71,27 @@ def read_journal(path: str, *, dir_fd: int | None = None) -> Journal:
     Status ``unknown`` with a reason when the file is missing, cannot be read, or is no regular file.
     """
     try:
-        fd = _open(path, os.O_RDONLY, dir_fd)
+        if dir_fd is not None:
+            return _read(path, dir_fd)
+        found = os.stat(path, follow_symlinks=False)
+        if found.st_blocks > _MOST_BLOCKS:
+            trim(path)  # a guest that reboots for ever would fill the run directory
+        return _read_once(path, found.st_ino, found.st_size, found.st_mtime_ns)
     except (OSError, ValueError) as error:
         return Journal(status="unknown", reason=f"no journal: {_why(error)}")
+
+
+@functools.lru_cache(maxsize=4096)  # reading journals that have not changed would be half of a list's time
+def _read_once(path: str, *_unchanged: int) -> Journal:
+    return _read(path, None)
+
+
+def _read(path: str, dir_fd: int | None) -> Journal:
+    fd = _open(path, os.O_RDONLY, dir_fd)
     try:
         size = os.fstat(fd).st_size
         start = max(0, size - TAIL_BYTES)
         tail = os.pread(fd, TAIL_BYTES, start)
-    except OSError as error:
-        return Journal(status="unknown", reason=f"no journal: {_why(error)}")
     finally:
         os.close(fd)
     # A torn first or last line is no JSON and skipped with all the rest that is none.

@@ -6,6 +6,8 @@ known when nobody was there to watch.
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
 from typing import Any, Final
 
 from hv_kvm.events import Journal, read_journal
@@ -14,6 +16,7 @@ from hvcore import Live, Observation, ProcessId, State, alive, figures, identify
 
 __all__ = ["observe", "process_of"]
 
+_TOLD: Final = ("vnc", "confinement", "uid", "accel", "qemu", "machine")
 _PAUSES: Final = {
     "paused": None,
     "prelaunch": "has not been let go yet",
@@ -34,7 +37,7 @@ def process_of(live: Live) -> ProcessId | None:
 def observe(live: Live) -> Observation:
     """The state with its reason, and live figures."""
     instance = live.record.instance
-    journal = read_journal(str(GuestPaths(live.dir).journal))
+    journal = read_journal(_journal_path(live.dir))
     process = process_of(live)
     found = figures(process) if process is not None else None
     if process is None or found is None:
@@ -53,10 +56,14 @@ def observe(live: Live) -> Observation:
     )
 
 
+@functools.lru_cache(maxsize=4096)  # putting the path together takes as long as looking at the file
+def _journal_path(directory: Path) -> str:
+    return str(GuestPaths(directory).journal)
+
+
 def _details(live: Live) -> dict[str, Any]:
-    bindings, spec = live.record.bindings, live.record.spec
-    told = {key: bindings.get(key) for key in ("vnc", "confinement", "uid", "accel", "qemu")}
-    return {key: value for key, value in {**told, "machine": spec.get("machine")}.items() if value is not None}
+    told = {**live.record.bindings, "machine": live.record.spec.get("machine")}
+    return {key: told[key] for key in _TOLD if told.get(key) is not None}
 
 
 def _state_of(journal: Journal) -> tuple[State, str | None]:

@@ -84,7 +84,8 @@ def _ask_binary(binary: str, deadline: float, deadline_s: float) -> Facts:
             except QmpClosedError as error:
                 status = trial.wait(deadline)
                 what = "closed its monitor and lives on" if status is None else trial.ending(status)
-                raise _error(binary, f"{what} instead of answering") from error
+                reason = what if what.startswith("cannot be executed") else f"{what} instead of answering"
+                raise _error(binary, reason) from error
             except QmpError as error:
                 raise _error(binary, f"did not answer as qemu does ({error})") from error
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from hv_kvm import node
-from hv_kvm.acquire import Held, listening_socket, make_guest_dir, open_files, shown_files
+from hv_kvm.acquire import Held, listening_socket, make_guest_dir, open_files, refuse_twin, shown_files
 from hv_kvm.bindings import Bindings
 from hv_kvm.confine import GUEST_DIR, inside, level_of, sandbox_of
 from hv_kvm.devices.vnc import Vnc
@@ -28,6 +28,7 @@ from hvcore import (
     LaunchError,
     Level,
     OperationError,
+    ProcessId,
     Sandbox,
     encode,
     pidfile_lock_holder,
@@ -36,7 +37,7 @@ from hvcore import (
     weaknesses,
 )
 
-__all__ = ["bring_up", "note_displays"]
+__all__ = ["bring_up", "finish"]
 
 _DYING_S: Final = 2.0
 _TODO_OFF: Final = 'or set confinement = "off"'
@@ -54,10 +55,12 @@ def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
     accel = node.accel_of(spec, job.host)
     paths = GuestPaths(job.dir)
     level = level_of(spec, job.host)
+    refuse_twin(paths, job.name)
     job.update(spec=encode(spec), ledger=_ledger(spec, level))
     with Held() as held:
         uid = job.take_uid() if level is Level.STRICT else None
         job.bind(uid=uid, confinement=str(level), accel=accel.name, qemu=str(facts.version))
+        job.bind(host_network=spec.host_network)
         fifo = make_guest_dir(paths, uid)  # kept open until QEMU has its own end
         held.keep(fifo)
         files = open_files(spec, job, held)
@@ -73,6 +76,8 @@ def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
         )
         arguments = render(hooks, spec, facts, bindings)
         sandbox = sandbox_of(spec, level, uid=uid, guest_dir=paths.guest, shown=shown, kvm=accel.name == "kvm")
+        job.bind(groups=list(sandbox.groups))
+        job.update()  # if we die from here on, whoever finds the guest has to know how it was to be confined
         job.progress(f"starting {spec.qemu}")
         child = job.launch(Command(argv=argv_of(arguments), sandbox=sandbox, fds=tuple(held.fds)))
         try:
@@ -100,7 +105,7 @@ def _make_ready(child: Child, sandbox: Sandbox, argv: tuple[str, ...], spec: Kvm
             commands.query_status(client, deadline_s=job.deadline.left())
             _remember(child, job)
             _prove_confined(sandbox, job)
-            note_displays(client, spec, job)
+            _note_displays(client, spec, job)
             if not job.record.paused:
                 commands.cont(client, deadline_s=job.deadline.left())
                 _prove_running(client, job)
@@ -134,7 +139,32 @@ def _prove_running(client: QmpClient, job: Job) -> None:
         raise OperationError(f"{job.name}: did not go on, QEMU says {status.state!r}; see its log in {job.dir}")
 
 
-def note_displays(client: QmpClient, spec: KvmSpec, job: Job) -> None:
+def finish(client: QmpClient, process: ProcessId, job: Job) -> bool:
+    """Complete a start that was interrupted after QEMU had answered; False when it is not what was asked for."""
+    bound = job.record.bindings
+    if "groups" not in bound or commands.query_status(client).running == job.record.paused:
+        return False
+    sandbox = Sandbox(
+        level=Level(bound["confinement"]),
+        uid=bound["uid"],
+        groups=tuple(bound["groups"]),
+        share_network=bound["host_network"],
+        seccomp=True,
+    )
+    if weaknesses(sandbox, process.pid):
+        return False
+    job.started(process)
+    server = commands.query_vnc(client)
+    if server is not None and server.port is not None:
+        job.bind(vnc=f"{server.host}:{server.port}")
+    for entry in job.record.ledger:
+        if entry.kind == LINK:
+            _link(Path(entry.data["path"]), GuestPaths(job.dir).vnc, job)
+            job.bind(vnc=entry.data["path"])
+    return True
+
+
+def _note_displays(client: QmpClient, spec: KvmSpec, job: Job) -> None:
     """Record where each display is served; a unix socket gets a link at the path that was asked for."""
     for vnc in spec.of(Vnc):
         server = commands.query_vnc(client, deadline_s=job.deadline.left())
@@ -158,9 +188,7 @@ def _link(path: Path, target: Path, job: Job) -> None:
         ) from error
 
 
-def _died(
-    child: Child, sandbox: Sandbox, argv: tuple[str, ...], job: Job, error: QmpError
-) -> LaunchError | QmpError:
+def _died(child: Child, sandbox: Sandbox, argv: tuple[str, ...], job: Job, error: QmpError) -> LaunchError | QmpError:
     """How QEMU ended, instead of what its monitor looked like from here."""
     if not wait_readable(child.pidfd, job.deadline.left(at_most=_DYING_S)):
         return error

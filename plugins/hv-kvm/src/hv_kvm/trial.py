@@ -2,12 +2,13 @@
 
 Not for guests: no confinement, no record, no survival of its starter. It gets a clean environment, its own session
 (so that the children of a wrapper script go with it), and 64 KiB to say something in: a child that says more blocks
-until its deadline.
+until its deadline. ``timeout`` of coreutils ends it when its starter was killed and cannot: QEMU would wait for ever.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -23,6 +24,9 @@ __all__ = ["Trial", "TrialError"]
 
 _OUTPUT_BYTES: Final = 64 << 10
 _REAP_DEADLINE_S: Final = 5.0
+_LIFE_S: Final = 20
+# Exit codes of timeout(1) when it could not execute the command.
+_NOT_EXECUTED: Final = (126, 127)
 
 
 class TrialError(OperationError):
@@ -39,11 +43,13 @@ class Trial:
     def __init__(self, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> None:
         """Start ``argv``. Raises TrialError when it cannot be executed at all."""
         self.binary = argv[0]
+        if not _is_program(self.binary):
+            raise _not_executable(self.binary, os.strerror(errno.ENOEXEC).lower())
         output, child_output = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(output, False)
         try:
             self._process = subprocess.Popen(
-                list(argv),
+                ["timeout", "--signal=KILL", str(_LIFE_S), *argv],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=child_output,
@@ -55,9 +61,7 @@ class Trial:
         except (OSError, ValueError) as error:
             os.close(output)
             reason = os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else str(error)
-            raise TrialError(
-                binary=self.binary, reason=f"cannot be executed: {reason}", todo="name an installed qemu-system binary"
-            ) from error
+            raise _not_executable(self.binary, reason) from error
         finally:
             os.close(child_output)
         self._output: int | None = output
@@ -101,6 +105,8 @@ class Trial:
         """``status`` of `wait` for people: ``exited with 1: "..."``, ``was killed by SIGABRT: "..."``."""
         how = f"was killed by {_signal_name(-status)}" if status < 0 else f"exited with {status}"
         said = self.said()
+        if status in _NOT_EXECUTED and said.startswith("timeout: failed to run command"):
+            return f"cannot be executed: {said.rpartition(': ')[2].lower()}"
         return f'{how}: "{said}"' if said else f"{how} and said nothing"
 
     def close(self) -> None:
@@ -113,6 +119,25 @@ class Trial:
         if self._output is not None:
             os.close(self._output)
             self._output = None
+
+
+def _not_executable(binary: str, reason: str) -> TrialError:
+    return TrialError(
+        binary=binary, reason=f"cannot be executed: {reason}", todo="name an installed qemu-system binary"
+    )
+
+
+def _is_program(path: str) -> bool:
+    """False for what the kernel would not execute: ``timeout`` would hand that to a shell (execvp(3)) instead."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(64)
+    except OSError:
+        return True  # the attempt will tell
+    if not os.access(path, os.X_OK):
+        return True
+    executable = head[16:18] in {b"\2\0", b"\3\0", b"\0\2", b"\0\3"}  # ET_EXEC, ET_DYN of elf(5)
+    return head.startswith(b"#!") or (head.startswith(b"\x7fELF") and len(head) == 64 and executable)
 
 
 def _signal_name(number: int) -> str:
