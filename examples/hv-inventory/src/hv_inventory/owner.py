@@ -1,0 +1,41 @@
+"""A parameter, a rule and a lifecycle hook that work with every driver: who owns the instance."""
+
+from __future__ import annotations
+
+import pwd
+from collections.abc import Iterator
+
+import hvcore
+
+__all__ = ["before_start", "check", "params"]
+
+_BIG_MIB = 1024
+
+
+@hvcore.hookimpl
+def params() -> hvcore.ParamGroup:
+    """One parameter, under ``[params]`` beside the driver's own."""
+    login = hvcore.regexp("[a-z_][a-z0-9_-]{0,31}", "a login name")
+    owner = hvcore.Param("owner", login, help="Who is asked about this instance.", example="alice")
+    return hvcore.ParamGroup("inventory", owner, help="For the inventory.")
+
+
+@hvcore.hookimpl
+def check(instance: hvcore.Instance, params: hvcore.Params) -> Iterator[hvcore.Problem]:
+    """A rule across values. Pure: it gives the same answer on every machine."""
+    if instance.memory_mib > _BIG_MIB and params["owner"] is None:
+        what = f"is required above {_BIG_MIB} MiB"
+        yield hvcore.Problem(path="params.owner", what=what, todo="say who owns it")
+
+
+@hvcore.hookimpl
+def before_start(instance: hvcore.Instance) -> None:
+    """Refuse to start what belongs to nobody here. Nothing has been acquired yet, so nothing is to be undone."""
+    owner = instance.params.get("owner")
+    if owner is None:
+        return
+    try:
+        pwd.getpwnam(owner)
+    except KeyError:
+        todo = "make one, or name another owner"
+        raise hvcore.OperationError(f"{instance.name}: owner {owner!r} has no account on this node; {todo}") from None

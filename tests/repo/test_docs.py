@@ -1,0 +1,231 @@
+"""The documentation is complete, is what the code says, and its links and examples work."""
+
+from __future__ import annotations
+
+import doctest
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import pytest
+
+import hv_kvm.hookspecs
+import hvcore
+import hvcore.errors
+import hvcore.hookspecs
+from hvcore.cli.app import COMMANDS
+
+TOP: Final = Path(__file__).resolve().parents[2]
+REFERENCE: Final = TOP / "docs/reference"
+WRITTEN: Final = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
+INVENTORY: Final = TOP / "examples/hv-inventory"
+DRIVERS: Final = [entry.name for entry in hvcore.catalogue() if entry.name in ("kvm", "chroot", "fake")]
+
+FENCE: Final = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+LINK: Final = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
+HEADING: Final = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def _generator() -> Any:
+    spec = importlib.util.spec_from_file_location("docs_generate", TOP / "docs/generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+GENERATOR: Final = _generator()
+
+
+def pages() -> list[Path]:
+    """Every page that a reader may open."""
+    return [*(TOP / name for name in WRITTEN), *sorted((TOP / "docs").rglob("*.md"))]
+
+
+def text_of(name: str) -> str:
+    return (REFERENCE / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", GENERATOR.PAGES)
+def test_reference_page_is_what_the_code_says(name: str) -> None:
+    written = (TOP / name).read_text(encoding="utf-8")
+    assert written == GENERATOR.page(name), "run: .venv/bin/python docs/generate.py"
+
+
+@pytest.mark.parametrize("path", GENERATOR.quoting_pages(), ids=lambda path: path.relative_to(TOP).as_posix())
+def test_page_quotes_files_as_they_are(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert GENERATOR.quoted(text) == text, "run: .venv/bin/python docs/generate.py"
+
+
+def test_a_changed_file_makes_its_quote_stale() -> None:
+    text = "<!-- quote tox.ini -->\nold\n<!-- end of quote -->\n"
+    assert "env_list" in GENERATOR.quoted(text)
+
+
+def test_the_guide_shows_the_whole_fake_driver() -> None:
+    guide = (TOP / "docs/how-to/write-a-driver.md").read_text(encoding="utf-8")
+    for name in ("plugins/hv-fake/src/hv_fake/plugin.py", "plugins/hv-fake/pyproject.toml"):
+        assert (TOP / name).read_text(encoding="utf-8").strip() in guide
+
+
+def test_every_public_name_is_documented() -> None:
+    page = text_of("api.md")
+    assert [name for name in hvcore.__all__ if not re.search(rf"^\| `{re.escape(name)}\b", page, re.MULTILINE)] == []
+
+
+@pytest.mark.parametrize("module", [hvcore.hookspecs, hv_kvm.hookspecs], ids=lambda module: module.__name__)
+def test_every_hook_is_documented(module: ModuleType) -> None:
+    names = [name for name, item in vars(module).items() if hasattr(item, f"{hvcore.hookspecs.PROJECT}_spec")]
+    assert names
+    page = text_of("hooks.md")
+    assert [name for name in names if f"\n### {name}\n" not in page] == []
+
+
+@pytest.mark.parametrize("module", [hvcore.hookspecs, hv_kvm.hookspecs], ids=lambda module: module.__name__)
+def test_examples_of_hooks_run(module: ModuleType) -> None:
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_every_parameter_is_documented(driver: str, tmp_path: Path) -> None:
+    schema = hvcore.Node(tmp_path).driver(driver).schema
+    page = text_of(f"params-{driver}.md")
+    assert [key for key in schema.params if f"\n| `{key}` |" not in page] == []
+
+
+def test_every_error_is_documented() -> None:
+    names = [name for name in hvcore.errors.__all__ if name != "Problem"]
+    page = text_of("errors.md")
+    assert [name for name in names if f"\n| `{name}` |" not in page] == []
+    tree = page.partition("```text")[2].partition("```")[0]
+    assert [name for name in names if not re.search(rf"\b{name}\b", tree)] == []
+
+
+def test_every_subcommand_is_documented() -> None:
+    page = text_of("cli.md")
+    names = [name for section in COMMANDS.values() for name in section]
+    assert [name for name in names if f"\n### hv {name}\n" not in page] == []
+
+
+def test_every_state_and_operation_is_documented() -> None:
+    page = text_of("state-table.md")
+    assert [state for state in hvcore.State if f"\n| `{state}` |" not in page] == []
+    assert [op for op in hvcore.Op if f"| `{op}` |" not in page] == []
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as code forges make them."""
+    headings = HEADING.findall(FENCE.sub("", path.read_text(encoding="utf-8")))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def broken_links(path: Path) -> Iterator[str]:
+    for target in LINK.findall(FENCE.sub("", path.read_text(encoding="utf-8"))):
+        if target.startswith(("https://", "http://", "mailto:")):
+            continue
+        name, _, anchor = target.partition("#")
+        there = (path.parent / name).resolve() if name else path
+        if not there.exists() or (anchor and anchor not in anchors(there)):
+            yield target
+
+
+@pytest.mark.parametrize("path", pages(), ids=lambda path: path.relative_to(TOP).as_posix())
+def test_links_lead_somewhere(path: Path) -> None:
+    assert list(broken_links(path)) == []
+
+
+def test_a_dead_link_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# One\n[a](page.md#one) [b](none.md) [c](#two)\n", encoding="utf-8")
+    assert list(broken_links(page)) == ["none.md", "#two"]
+
+
+def test_every_page_can_be_reached_from_the_index() -> None:
+    index = TOP / "docs/README.md"
+    linked = {(index.parent / target.partition("#")[0]).resolve() for target in LINK.findall(index.read_text("utf-8"))}
+    assert [path for path in (TOP / "docs").rglob("*.md") if path not in {index, *linked}] == []
+
+
+def test_the_examples_of_the_embedding_tutorial_run() -> None:
+    page = TOP / "docs/tutorial/embed.md"
+    text = re.sub(r"^```.*$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    examples = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+    result = doctest.DocTestRunner().run(examples)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def run(program: list[str], tmp_path: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """A program with a run directory of its own; ``more`` goes into its environment."""
+    environment = {**os.environ, "HVCORE_RUN_DIR": str(tmp_path / "run"), **more}
+    command = [sys.executable, *program]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_the_program_of_the_readme_runs_an_instance(tmp_path: Path) -> None:
+    file = tmp_path / "web1.toml"
+    file.write_text('name = "web1"\ndriver = "fake"\nmemory_mib = 64\n', encoding="utf-8")
+    ended = run([str(TOP / "examples/run_instance.py"), str(file)], tmp_path)
+    assert ended.stderr == ""
+    assert ended.stdout.splitlines()[-2:] == ["web1 fake running 64 1", "stopped by powerdown"]
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> dict[str, str]:
+    """An environment in which the example extension is installed: its package, and the metadata that pip would write."""
+    project = tomllib.loads((INVENTORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    metadata = tmp_path / "site" / "hv_inventory-0.1.0.dist-info"
+    metadata.mkdir(parents=True)
+    requires = "".join(f"Requires-Dist: {line}\n" for line in project["dependencies"])
+    head = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n{requires}"
+    (metadata / "METADATA").write_text(head, encoding="utf-8")
+    groups = [
+        "\n".join([f"[{group}]", *(f"{name} = {target}" for name, target in points.items())])
+        for group, points in project["entry-points"].items()
+    ]
+    (metadata / "entry_points.txt").write_text("\n".join(groups), encoding="utf-8")
+    path = [str(INVENTORY / "src"), str(metadata.parent), os.environ.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("memory_mib = 2048\n", 2, "params.owner: is required above 1024 MiB"),
+        ('[params]\nowner = "No Such"\n', 2, "params.owner: "),
+        ('[params]\nowner = "nobody-of-that-name"\n', 1, "has no account on this node"),
+        ('[params]\nowner = "root"\n', 0, "web1: running"),
+    ],
+)
+def test_the_example_extension_works(
+    installed: dict[str, str], tmp_path: Path, text: str, code: int, said: str
+) -> None:
+    file = tmp_path / "web1.toml"
+    file.write_text(f'name = "web1"\ndriver = "fake"\n{text}', encoding="utf-8")
+    ended = run(["-c", "import hvcore.cli; hvcore.cli.main()", "start", str(file)], tmp_path, **installed)
+    assert said in ended.stdout + ended.stderr
+    assert ended.returncode == code
+    instances = tmp_path / "run/instances"
+    assert [path.name for path in instances.iterdir()] == ["web1"] if code == 0 else not list(instances.glob("*"))
+
+
+@pytest.mark.live
+def test_the_example_extension_adds_to_the_command_of_kvm(installed: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "web1.toml"
+    text = 'name = "web1"\ndriver = "kvm"\n[params]\nkvm_flag = "disabled"\nasset_tag = "A-1,x"\n'
+    file.write_text(text, encoding="utf-8")
+    ended = run(["-c", "import hvcore.cli; hvcore.cli.main()", "explain", str(file)], tmp_path, **installed)
+    assert ended.stderr == ""
+    line = next(line for line in ended.stdout.splitlines() if "-smbios" in line)
+    assert line.split() == ["-smbios", "type=3,asset=A-1,,x", "#", "kvm.asset", "<-", "asset_tag:", "the", "inventory"]
