@@ -11,8 +11,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from importlib import metadata
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from hvcore._version import __version__
+
+if TYPE_CHECKING:
+    from importlib import metadata
 
 __all__ = ["DRIVERS_GROUP", "EXTENSIONS_GROUP", "CatalogueEntry", "Verdict", "catalogue", "extensions_of"]
 
@@ -62,6 +66,8 @@ def catalogue(group: str = DRIVERS_GROUP) -> list[CatalogueEntry]:
 
     ``HVCORE_DRIVERS``, a comma-separated list of names, blocks all others when it is set.
     """
+    from importlib import metadata  # a tenth of a second for those who never ask
+
     entries = [_entry(point) for point in metadata.entry_points(group=group)]
     counts: dict[str, list[CatalogueEntry]] = {}
     for entry in entries:
@@ -111,15 +117,14 @@ def _range_of_hvcore(requires: Iterable[str]) -> str:
 
 def _fits(requires: str) -> tuple[Verdict, str | None]:
     """The verdict on a range such as ``>=0.1,<0.2`` against the hvcore that is running."""
-    ours_text = metadata.version("hvcore")
-    ours = _release(ours_text)
+    ours = _release(__version__)
     for operator, text, star in _CLAUSE.findall(requires):
         wanted = _release(text)
         if not _holds(operator, ours, text, star=bool(star)):
             newer = operator in ("<", "<=") or (operator in ("==", "~=") and ours > wanted)
             verdict = Verdict.TOO_OLD if newer else Verdict.TOO_NEW
             todo = "upgrade the driver" if newer else "upgrade hvcore"
-            return verdict, f"needs hvcore{requires}, installed is {ours_text}; {todo}"
+            return verdict, f"needs hvcore{requires}, installed is {__version__}; {todo}"
     return Verdict.OK, None
 
 

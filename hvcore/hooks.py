@@ -55,12 +55,13 @@ class Hooks:
 
     def items(self, hook: str, kind: type[Any], **arguments: Any) -> Iterator[tuple[str, Any]]:
         """Like `each` for hooks that return an iterable: ``(plugin, item)`` pairs, every item checked to be a ``kind``."""
-        for plugin, result in self.each(hook, **arguments):
-            if result is None:
-                continue
-            if not hasattr(result, "__iter__"):
-                raise HookError(plugin=plugin, hook=hook, what=f"returned {result!r:.80}, must be an iterable")
+        for plugin, function, names in self._calls[hook]:
             try:
+                result = function(*[arguments[name] for name in names])
+                if result is None:
+                    continue
+                if not hasattr(result, "__iter__"):
+                    raise HookError(plugin=plugin, hook=hook, what=f"returned {result!r:.80}, must be an iterable")
                 for item in result:
                     if not isinstance(item, kind):
                         raise HookError(plugin=plugin, hook=hook, what=f"gave {item!r:.80}, must be {kind.__name__}")

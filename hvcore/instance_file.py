@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,8 @@ def load_instance(path: str | Path) -> Instance:
 
 def read_toml(path: str | Path) -> dict[str, Any]:
     """The contents of a TOML file. Raises `InstanceFileError` saying where it is not TOML."""
+    import tomllib  # not for those who only list
+
     name = str(path)
     try:
         data = read_regular(Path(path).resolve(), limit=_MAX_BYTES + 1)
@@ -41,5 +42,5 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         return tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InstanceFileError(f"{name!r}: is not UTF-8 at byte {error.start}; save it as UTF-8") from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InstanceFileError(f"{name!r}: is not TOML, {error}; see docs/reference/instance-file.md") from error

@@ -48,7 +48,8 @@ def held_lock(path: Path, *, subject: str, purpose: str, wait_s: float = 5.0, ke
     finally:
         if fd in _held:  # else this is a forked child that leaves its parent's block, and the hold is the parent's
             if not keep:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # a file that stays is in nobody's way, a lock that is still held would be
+                    path.unlink(missing_ok=True)
             # Explicitly, because a child that was forked by other means shares the hold.
             fcntl.flock(fd, fcntl.LOCK_UN)
             _held.discard(fd)
@@ -83,7 +84,7 @@ def _take(path: Path, subject: str, wait_s: float) -> int:
 def _busy(subject: str, holder: str, wait_s: float) -> str:
     pid, _, purpose = holder.partition(" ")
     by = f"held by pid {pid} ({purpose})" if purpose else "held by another process"
-    return f"{subject}: busy, {by} for more than {wait_s:g} s; wait for it or look at that process"
+    return f"{subject}: busy, {by} for more than {wait_s:.3g} s; wait for it or look at that process"
 
 
 def _same_file(fd: int, path: Path) -> bool:

@@ -27,10 +27,12 @@ class Bindings:
     """What rendering needs to know of this node. In a plan, descriptors are symbols such as ``{fd:qmp}``.
 
     ``sockets`` are listening sockets, ``files`` open files and ``shown`` paths as QEMU sees them, all by the names
-    that the devices gave them. ``guest_dir`` is the instance's own directory as QEMU sees it.
+    that the devices gave them. ``guest_dir`` is the instance's own directory as QEMU sees it, and ``socket_dir`` the
+    same by a name that is short and has nothing in it that an address of a socket could not hold.
     """
 
     guest_dir: str
+    socket_dir: str
     accel: str
     accel_why: str = ""
     confined: bool = True

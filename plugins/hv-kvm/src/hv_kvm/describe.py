@@ -28,6 +28,7 @@ def describe(hooks: Hooks, spec: KvmSpec, host: Host) -> Plan:
     }
     bindings = Bindings(
         guest_dir=GUEST_DIR if level is not Level.OFF else "{instance}/guest",
+        socket_dir=GUEST_DIR if level is not Level.OFF else "/proc/self/fd/{fd:guest}",
         accel=accel.name,
         accel_why=accel.why,
         confined=level is not Level.OFF,

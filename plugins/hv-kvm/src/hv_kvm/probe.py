@@ -22,6 +22,10 @@ PROBE_DEADLINE_S: Final = 10.0
 """Seconds a probe may take in all. One takes about 0.1 s; the rest is for a loaded host and a cold disk."""
 
 
+# What this process has read from a cache file already: reading it again would be a millisecond of every start.
+_known: dict[str, Facts] = {}
+
+
 class ProbeError(TrialError):
     """The binary is not a usable QEMU; ``reason`` says what it did instead of answering."""
 
@@ -35,9 +39,13 @@ def probe(binary: str, *, cache_dir: str | None, deadline_s: float = PROBE_DEADL
     """
     deadline = time.monotonic() + deadline_s
     key = _key(binary)
+    known = _known.get(repr(key))
+    if known is not None and cache_dir is not None:
+        return known
     if cache_dir is not None:
         try:
-            return Facts.from_json(cache.load(cache_dir, "facts", key))
+            _known[repr(key)] = Facts.from_json(cache.load(cache_dir, "facts", key))
+            return _known[repr(key)]
         except ValueError:
             pass
     facts = _ask_binary(binary, deadline, deadline_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -67,6 +68,7 @@ def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
         shown = shown_files(spec, paths, uid)
         bindings = Bindings(
             guest_dir=str(paths.guest) if level is Level.OFF else GUEST_DIR,
+            socket_dir=_by_descriptor(paths.guest, held) if level is Level.OFF else GUEST_DIR,
             accel=accel.name,
             accel_why=accel.why,
             confined=level is not Level.OFF,
@@ -86,6 +88,11 @@ def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
             _make_ready(child, sandbox, argv_of(arguments), spec, job)
         finally:
             child.close()
+
+
+def _by_descriptor(directory: Path, held: Held) -> str:
+    """A name of 20 bytes for a directory whose own may be too long for a socket's address, or have '=' in it."""
+    return f"/proc/self/fd/{held.add(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))}"
 
 
 def _ledger(spec: KvmSpec, level: Level) -> tuple[Entry, ...]:

@@ -96,7 +96,7 @@ def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
 def _where(vnc: Vnc, bindings: Bindings) -> str:
     if vnc.unix:
         # In the instance's own directory: the guest's uid may make it there, and only there. The path links to it.
-        return f"unix:{bindings.guest_dir}/{SOCKET}"
+        return f"unix:{bindings.socket_dir}/{SOCKET}"
     host = f"[{vnc.bind}]" if ":" in vnc.bind else vnc.bind
     return f"{host}:{(vnc.port or _FIRST_PORT) - _FIRST_PORT}"
 
