@@ -55,14 +55,6 @@ class Store:
             return []
         return sorted(name for name in found if name_problem(name) is None and not self.locked(name))
 
-    def lock_names(self) -> list[str]:
-        """Every name that has a lock file: those at work, and those whose caller died with it. Sorted."""
-        try:
-            found = os.listdir(self.run_dir / "locks")
-        except FileNotFoundError:
-            return []
-        return sorted(name for name in found if name_problem(name) is None)
-
     def dir(self, name: str) -> Path:
         """The instance's own directory, whether it exists or not. Raises `NotFoundError` for an impossible name."""
         return _directory(self.run_dir, name)

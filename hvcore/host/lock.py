@@ -51,7 +51,8 @@ def held_lock(path: Path, *, subject: str, purpose: str, wait_s: float = 5.0, ke
                 with suppress(OSError):  # a file that stays is in nobody's way, a lock that is still held would be
                     path.unlink(missing_ok=True)
             # Explicitly, because a child that was forked by other means shares the hold.
-            fcntl.flock(fd, fcntl.LOCK_UN)
+            with suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_UN)
             _held.discard(fd)
             os.close(fd)
 
@@ -75,6 +76,9 @@ def _take(path: Path, subject: str, wait_s: float) -> int:
                 raise BusyError(_busy(subject, holder, wait_s)) from None
             time.sleep(retry_s)
             retry_s = min(retry_s * 2, _LAST_RETRY_S)
+        except OSError as error:
+            os.close(fd)
+            raise NodeError(f"{subject}: cannot be locked, got {error.strerror}; check {path}") from error
         except BaseException:
             os.close(fd)
             raise

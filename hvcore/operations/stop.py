@@ -37,8 +37,13 @@ def stop(context: Context, name: str, *, force: bool, deadline: Deadline) -> Out
         if isinstance(verdict, Already):
             rung = "gone" if recovered else None
             return Outcome(name=name, op=op, changed=recovered is not None, state=State.STOPPED, rung=rung)
-        if seen.record is None or seen.state is State.UNKNOWN:
+        if seen.record is None:
             return _without_driver(context, name, op)
+        if seen.state is State.UNKNOWN:
+            try:
+                context.driver(seen.record.driver)
+            except (DriverLoadError, UnknownDriverError) as error:
+                return _without_driver(context, name, op, (str(error),))
         # A guest that panicked counts as crashed and can still have its process.
         lives = seen.state is State.CRASHED and seen.observation.pid is not None
         if seen.state in (State.RUNNING, State.PAUSED) or lives:

@@ -38,7 +38,6 @@ class World:
     run_dir: Path
     uids: range
     node: hvcore.Node
-    started: int = 0
     undo: list[Callable[[], object]] = field(default_factory=list)
 
     @property
@@ -50,9 +49,7 @@ class World:
         write_disk(path, boot_sector(kind.pop("message", HELLO), **kind))
         return path
 
-    def instance(
-        self, name: str = "web1", *, disks: Sequence[str] | None = None, **more: Any
-    ) -> hvcore.Instance:
+    def instance(self, name: str = "web1", *, disks: Sequence[str] | None = None, **more: Any) -> hvcore.Instance:
         """A guest of 32 MiB; keywords that are no field of an instance are parameters."""
         fields = {key: more.pop(key) for key in ("vcpus", "nics", "uuid", "driver") if key in more}
         paths = [self.disk(f"{name}.img")] if disks is None else disks
@@ -64,7 +61,9 @@ class World:
             **{"driver": "kvm", **fields},
         )
 
-    def start(self, name: str = "web1", *, paused: bool = False, deadline_s: float = 30.0, **more: Any) -> hvcore.Outcome:
+    def start(
+        self, name: str = "web1", *, paused: bool = False, deadline_s: float = 30.0, **more: Any
+    ) -> hvcore.Outcome:
         return self.kvm.start(self.instance(name, **more), paused=paused, deadline_s=deadline_s)
 
     def info(self, name: str = "web1") -> hvcore.InstanceInfo:
@@ -123,7 +122,11 @@ class World:
         self.booted(name)
 
     def leftovers(self) -> list[str]:
-        """Everything of this node that is still there, but for its caches and empty directories."""
+        """Everything of this node that is still there, but for its caches and empty directories.
+
+        A socket that was bound through a descriptor has no path in /proc/net/unix; it lives as long as a process
+        has it open, and processes are found.
+        """
         return [
             *_files(self.run_dir),
             *_processes(self.root, self.uids),
@@ -237,7 +240,7 @@ def worlds(tmp_path: Path) -> Iterator[Callable[..., World]]:
     """Makes nodes: ``worlds(root, run_dir)``. All are checked for leftovers at the end, and so are we ourselves."""
     if shutil.which("qemu-system-x86_64") is None or shutil.which("bwrap") is None:
         pytest.skip("no qemu-system-x86_64 and bwrap on this machine: ./dev setup")
-    os.chmod(tmp_path, 0o711)  # noqa: S103 - a guest's uid has to reach its files
+    os.chmod(tmp_path, 0o711)
     made: list[World] = []
     before = _own()
 

@@ -114,7 +114,9 @@ def wrapper(folder: Path, body: str) -> str:
     folder.mkdir()
     program = folder / "bwrap"
     real = shutil.which("bwrap")
-    program.write_text(f"#!{sys.executable}\nimport os, sys\nargs = sys.argv[1:]\n{body}\nos.execv({real!r}, ['bwrap', *args])\n")
+    program.write_text(
+        f"#!{sys.executable}\nimport os, sys\nargs = sys.argv[1:]\n{body}\nos.execv({real!r}, ['bwrap', *args])\n"
+    )
     program.chmod(0o755)
     return f"{folder}:{os.environ['PATH']}"
 
@@ -131,8 +133,13 @@ def without(*tokens: str) -> str:
         (without("--unshare-uts"), "uts namespace is the host's"),
         (without("--bounding-set=-all"), "CapBnd holds more than asked"),
         (
-            "at = args.index('--reuid'); args[at + 1] = '65533'; place = args[args.index('/guest') - 1]\n"
-            "for name in ('', '/events.in', '/events.out'): os.chown(place + name, 65533, 65533)",
+            textwrap.dedent(
+                """
+                args[args.index('--reuid') + 1] = '65533'
+                for name in ('', '/events.in', '/events.out'):
+                    os.chown(args[args.index('/guest') - 1] + name, 65533, 65533)
+                """
+            ),
             "Uid is .*65533",
         ),
         ("at = args.index('--regid'); args[at + 1] = '0'", "Gid is .*0"),
@@ -204,7 +211,15 @@ def a_python_for_nobody() -> str:
     pytest.skip("no Python 3.11 that user nobody may execute")
 
 
-AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--")
+AS_NOBODY = (
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+    "--inh-caps=-all",
+    "--bounding-set=-all",
+    "--",
+)
 PROGRAM = textwrap.dedent(
     """
     import os, hvcore, sys
@@ -281,7 +296,7 @@ def test_without_root_strict_is_refused_with_what_to_do(
 def test_where_user_namespaces_are_refused_the_error_says_so(
     as_nobody: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    forbid = "echo 0 >/proc/sys/user/max_user_namespaces && exec setpriv --inh-caps=-all --ambient-caps=-all -- \"$@\""
+    forbid = 'echo 0 >/proc/sys/user/max_user_namespaces && exec setpriv --inh-caps=-all --ambient-caps=-all -- "$@"'
     prefix = ("unshare", "--user", "--map-user=65534", "--map-group=65534", "--keep-caps", "sh", "-c", forbid, "sh")
     if subprocess.run([*AS_NOBODY, *prefix, "true"], check=False, capture_output=True).returncode != 0:
         pytest.skip("cannot make a user namespace in which there can be no more")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +20,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import hvcore
+from hv_kvm.probe import probe
+from hv_kvm.testguest import DISK_BYTES, Row, assemble
 from hvcore import State
 
 if TYPE_CHECKING:
@@ -53,7 +57,7 @@ def strangers() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 @pytest.mark.parametrize("force", [False, True])
 def test_a_stranger_with_the_pid_of_a_dead_guest_is_left_alone(
-    root: None, world: World, strangers: list[subprocess.Popen[bytes]], force: bool
+    root: None, world: World, strangers: list[subprocess.Popen[bytes]], *, force: bool
 ) -> None:
     world.start()
     pid = world.pid()
@@ -92,41 +96,87 @@ def test_after_a_reboot_of_the_node_everything_is_cleaned_without_a_signal(
     assert world.leftovers() == []
 
 
-def frozen_disk(world: World, loop: Callable[[str], str]) -> tuple[str, Path]:
-    """A disk image on an ext4 file system of its own, and where that is mounted."""
-    image = world.root / "backing.img"
-    with image.open("wb") as file:
-        file.truncate(32 << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
-    place = world.root / "slow"
-    place.mkdir()
-    subprocess.run(["mount", loop(str(image)), place], check=True)
-    world.undo.append(lambda: subprocess.run(["umount", place], check=True))
-    world.undo.append(lambda: subprocess.run(["fsfreeze", "--unfreeze", place], check=False, capture_output=True))
-    return world.disk("slow/disk.img"), place
+@pytest.fixture
+def freezing(loop: Callable[[str], str], world: World) -> Iterator[Path]:
+    """A mounted ext4 file system to be frozen. Not below pytest's folders: whoever tidies those up would hang too."""
+    with tempfile.TemporaryDirectory(prefix="hvcore-") as folder:
+        image, place = world.root / "backing.img", Path(folder, "mounted")
+        with image.open("wb") as file:
+            file.truncate(32 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+        place.mkdir()
+        subprocess.run(["mount", loop(str(image)), place], check=True)
+        # Whatever happens to us, nothing stays frozen for long.
+        thaw = ["sh", "-c", 'sleep 40; fsfreeze --unfreeze "$1"', "sh", str(place)]
+        guard = subprocess.Popen(thaw, start_new_session=True)
+        try:
+            yield place
+        finally:
+            subprocess.run(["fsfreeze", "--unfreeze", place], check=False, capture_output=True)
+            os.killpg(guard.pid, signal.SIGKILL)
+            guard.wait()
+            for info in world.node.instances():
+                world.node.stop(info.name, force=True)
+            subprocess.run(["umount", place], check=True)
 
 
-def write_in_flight(world: World) -> None:
-    """Let QEMU itself write to the disk, without waiting for it."""
-    from hv_kvm.qmp import connect
+def writing_sector() -> bytes:
+    """A guest that says hello and then writes its second sector again and again, by the BIOS."""
+    rows: list[Row] = [
+        ("", "31 c0", "xor ax, ax"),
+        ("", "8e d8", "mov ds, ax"),
+        ("", "8e c0", "mov es, ax"),
+        ("", "fb", "sti"),
+        ("", "ba f8 03", "mov dx, 0x3f8"),
+        ("", "b0 21", "mov al, '!'"),
+        ("", "ee", "out dx, al"),
+        ("again", "b8 01 03", "mov ax, 0x301    ; write one sector"),
+        ("", "bb 00 7c", "mov bx, 0x7c00"),
+        ("", "b9 02 00", "mov cx, 2"),
+        ("", "ba 80 00", "mov dx, 0x80"),
+        ("", "cd 13", "int 0x13"),
+        ("", "f4", "hlt"),
+        ("", "eb >again", "jmp again"),
+    ]
+    return assemble(rows)
 
-    with connect(str(world.dir() / "qmp"), deadline_s=10) as client:
-        line = 'qemu-io -d disk0-dev "aio_write -P 7 0 64k"'
-        client.execute("human-monitor-command", {"command-line": line}, deadline_s=10)
+
+def start_writing(world: World, disk: str) -> None:
+    """Start a guest that writes to the disk, and wait until it is about to."""
+    Path(disk).write_bytes(writing_sector().ljust(DISK_BYTES, b"\0"))
+    world.start(disks=[disk], paused=True)
+    with world.console() as console:
+        world.node.resume("web1")
+        console.until(b"!")
 
 
-def test_what_is_killed_and_not_gone_keeps_all_it_holds_until_it_is(
-    world: World, loop: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    disk, place = frozen_disk(world, loop)
-    world.start(disks=[disk])
+def wait_until(true: Callable[[], object], deadline_s: float = 10.0) -> None:
+    """For what the kernel tells nobody when it happens."""
+    give_up = time.monotonic() + deadline_s
+    while not true():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def hangs(pid: int) -> bool:
+    """A thread of the process is in uninterruptible sleep."""
+    states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return "D" in states
+
+
+def test_what_is_killed_and_not_gone_keeps_all_it_holds_until_it_is(world: World, freezing: Path) -> None:
+    disk, place = str(freezing / "disk.img"), freezing
+    start_writing(world, disk)
     pid, uid = world.pid(), world.info().details.get("uid")
     subprocess.run(["fsfreeze", "--freeze", place], check=True)
-    write_in_flight(world)
-    with pytest.raises(hvcore.OperationError, match=rf"web1: no end of pid {pid} after SIGKILL within .* stays reserved"):
+    wait_until(lambda: hangs(pid))
+    with pytest.raises(
+        hvcore.OperationError, match=rf"web1: no end of pid {pid} after SIGKILL within .* stays reserved"
+    ):
         world.node.stop("web1", force=True)
     info = world.info()
     assert (info.state, info.pid) == (State.STOPPING, pid)
+    assert "killed and not gone" in str(info.reason)
     for refused in ("web1", "web2"):
         with pytest.raises(hvcore.HvError):
             world.start(refused, disks=[disk])
@@ -134,8 +184,27 @@ def test_what_is_killed_and_not_gone_keeps_all_it_holds_until_it_is(
     assert len(os.listdir(world.run_dir / "reservations/disk")) == 1
     subprocess.run(["fsfreeze", "--unfreeze", place], check=True)
     assert world.node.stop("web1", deadline_s=10).changed
-    assert world.leftovers() == [line for line in world.leftovers() if "slow" in line or "loop" in line]
+    assert [line for line in world.leftovers() if "loop" not in line] == []
     assert world.start(disks=[disk]).changed
+
+
+def test_a_full_disk_pauses_the_guest_with_the_reason_and_room_lets_it_go_on(root: None, world: World) -> None:
+    place = small_tmpfs(world)
+    disk, ballast = place / "disk.img", place / "ballast"
+    # Sector 9 is in a page of its own that has no room yet.
+    sector = writing_sector().replace(b"\xb9\x02\x00", b"\xb9\x09\x00")
+    disk.write_bytes(sector)
+    os.truncate(disk, DISK_BYTES)
+    fill(ballast)
+    world.start(disks=[str(disk)])
+    wait_until(lambda: world.info().state is State.PAUSED)
+    assert world.info().reason == "paused by a disk error: disk0-dev: no space" or "no space" in str(
+        world.info().reason
+    )
+    ballast.unlink()
+    assert world.node.resume("web1").changed
+    wait_until(lambda: disk.read_bytes()[4096:4608] == sector)
+    assert world.info().state is State.RUNNING
 
 
 def test_a_run_directory_wiped_under_a_guest_does_not_let_it_start_twice(world: World) -> None:
@@ -184,9 +253,7 @@ def fake_qemu(world: World, instead: str) -> str:
     ],
     ids=["message", "abort", "fault", "nothing", "garbage"],
 )
-def test_a_qemu_that_ends_at_its_start_is_told_with_how_and_what_it_said(
-    world: World, instead: str, said: str
-) -> None:
+def test_a_qemu_that_ends_at_its_start_is_told_with_how_and_what_it_said(world: World, instead: str, said: str) -> None:
     with pytest.raises(hvcore.LaunchError, match=f"(?s)^web1: .*{said}") as caught:
         world.start(kvm_path=fake_qemu(world, instead))
     assert len(caught.value.output) <= 4 * 65536
@@ -195,7 +262,7 @@ def test_a_qemu_that_ends_at_its_start_is_told_with_how_and_what_it_said(
 
 
 def test_a_qemu_that_hangs_at_its_start_is_given_up_after_the_deadline(world: World) -> None:
-    with pytest.raises(hvcore.OperationError, match="(?s)within [12].. s|deadline|no greeting") as caught:
+    with pytest.raises(hvcore.OperationError, match=r"(?s)within [12].. s|deadline|no greeting") as caught:
         world.start(kvm_path=fake_qemu(world, "exec sleep 100"), deadline_s=1.5)
     assert "web1" in str(caught.value)
     assert world.leftovers() == []
@@ -205,7 +272,7 @@ def test_a_fifo_for_a_kernel_is_refused_instead_of_hanging(world: World) -> None
     fifo = world.root / "vmlinuz"
     os.mkfifo(fifo, 0o644)
     began = time.monotonic()
-    with pytest.raises(hvcore.HvError, match="kernel_path|vmlinuz"):
+    with pytest.raises(hvcore.HvError, match=r"kernel_path|vmlinuz"):
         world.start(kernel_path=str(fifo), deadline_s=5)
     assert time.monotonic() - began < 10
     assert world.leftovers() == []
@@ -235,7 +302,7 @@ def test_what_is_no_qemu_is_refused_before_anything_is_done(
 
 
 def test_more_memory_than_there_is_is_a_clean_error(world: World) -> None:
-    with pytest.raises(hvcore.LaunchError, match="(?i)memory"):
+    with pytest.raises(hvcore.LaunchError, match=r"(?i)memory"):
         world.start(memory_mib=64 << 20)
     assert world.leftovers() == []
 
@@ -267,23 +334,31 @@ def test_an_exception_of_any_kind_in_a_start_undoes_it(world: World) -> None:
 # --------------------------------------------------------------------------------------------------- state files
 
 
-def test_a_full_run_directory_is_a_clean_error_at_every_fill_level(root: None, world: World) -> None:
+def small_tmpfs(world: World, options: str = "size=1m") -> Path:
     place = world.root / "small"
     place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", place], check=False, capture_output=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", place], check=False, capture_output=True)
     if done.returncode != 0:
         pytest.skip("cannot mount a tmpfs here")
     world.undo.append(lambda: subprocess.run(["umount", place], check=True))
+    return place
+
+
+def fill(ballast: Path) -> None:
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+
+
+def test_a_full_run_directory_is_a_clean_error_at_every_fill_level(root: None, world: World) -> None:
+    place = small_tmpfs(world)
     node = hvcore.Node(place / "run", uid_pool=world.uids)
     instance = world.instance()
     endings = []
     for free_pages in (0, 1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 64):
         ballast = place / "ballast"
-        with ballast.open("wb") as file:
-            try:
-                file.write(b"x" * (1 << 20))
-            except OSError:
-                os.ftruncate(file.fileno(), max(0, os.fstat(file.fileno()).st_blocks * 512 - free_pages * 4096))
+        fill(ballast)
+        os.truncate(ballast, max(0, ballast.stat().st_size - free_pages * 4096))
         try:
             node.driver("kvm").start(instance)
             endings.append("started")
@@ -295,8 +370,28 @@ def test_a_full_run_directory_is_a_clean_error_at_every_fill_level(root: None, w
         assert node.instances() == []
         assert list((place / "run").glob("instances/*")) == []
         assert [line for line in world.leftovers() if "tmpfs" not in line and "/small/run/cache" not in line] == []
-    assert "No space left" in endings[0]
-    assert endings[-1] == "started"
+    assert "No space left" in endings[0], endings
+    assert endings[-1] == "started", endings
+
+
+def test_a_run_directory_without_inodes_is_a_clean_error_at_every_count(root: None, world: World) -> None:
+    place = small_tmpfs(world, "size=4m,nr_inodes=10")
+    node = hvcore.Node(place / "run", uid_pool=world.uids)
+    instance = world.instance()
+    endings = []
+    for inodes in range(3, 34):
+        subprocess.run(["mount", "-o", f"remount,nr_inodes={inodes}", place], check=False, capture_output=True)
+        try:
+            node.driver("kvm").start(instance, deadline_s=10)
+            endings.append("started")
+            node.stop("web1", force=True)
+        except hvcore.HvError as error:
+            endings.append(str(error))
+        assert node.instances() == []
+        assert list((place / "run").glob("instances/*")) == []
+        assert [line for line in world.leftovers() if "tmpfs" not in line and "/small/run/cache" not in line] == []
+    assert "No space left" in endings[0], endings
+    assert endings[-1] == "started", endings
 
 
 @pytest.mark.parametrize(
@@ -368,9 +463,7 @@ except hvcore.BusyError as error:
 def test_of_many_who_start_the_same_one_does(world: World) -> None:
     disk = world.disk()
     command = [sys.executable, "-c", CALLER, str(world.run_dir), disk, str(world.uids.start)]
-    callers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)
-    ]
+    callers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     for caller in callers:
         assert caller.stdout is not None
         assert caller.stdout.readline() == "ready\n"
@@ -423,6 +516,8 @@ def test_a_caller_that_is_told_to_go_in_the_middle_of_a_start_leaves_nothing_tha
     world: World,
 ) -> None:
     disk = world.disk()
+    world.start(disks=[disk])  # probes the binary, which is another story
+    world.node.stop("web1", force=True)
     for delay_s in (0.005, 0.015, 0.025, 0.035):
         command = [sys.executable, "-c", CALLER, str(world.run_dir), disk, str(world.uids.start)]
         caller = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -439,3 +534,24 @@ def test_a_caller_that_is_told_to_go_in_the_middle_of_a_start_leaves_nothing_tha
             assert world.info().state is State.RUNNING
             world.node.stop("web1", force=True)
         assert world.leftovers() == []
+
+
+@pytest.mark.slow
+def test_a_probe_whose_caller_was_killed_ends_by_itself(world: World) -> None:
+    folder = world.root / "fake"
+    folder.mkdir()
+    binary, told = folder / "qemu", folder / "pid"
+    binary.write_text(f"#!/bin/sh\necho $$ >{told}.new; mv {told}.new {told}\nexec sleep 100\n")
+    binary.chmod(0o755)
+    caller = os.fork()
+    if caller == 0:
+        with contextlib.suppress(BaseException):
+            probe(str(binary), cache_dir=None, deadline_s=60)
+        os._exit(1)
+    wait_until(told.exists)
+    process = hvcore.identify(int(told.read_text()))
+    os.kill(caller, signal.SIGKILL)
+    os.waitpid(caller, 0)
+    assert process is not None
+    assert hvcore.alive(process)
+    assert hvcore.wait_gone(process, 30)

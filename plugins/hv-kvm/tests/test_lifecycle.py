@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import hvcore
+from hv_kvm.testguest import boot_sector
 from hvcore import Nic, State
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def test_a_started_guest_is_listed_with_real_figures(world: World) -> None:
     outcome = world.start(vcpus=2, memory_mib=48)
     assert (outcome.changed, outcome.state) == (True, State.RUNNING)
     info = world.info()
-    assert world.node.instances() == [info] or [one.name for one in world.node.instances()] == ["web1"]
+    assert [one.name for one in world.node.instances()] == ["web1"]
     assert (info.state, info.reason, info.memory_mib, info.vcpus) == (State.RUNNING, None, 48, 2)
     assert info.cpu_seconds is not None
     assert info.uptime_s is not None
@@ -33,7 +33,7 @@ def test_a_started_guest_is_listed_with_real_figures(world: World) -> None:
     assert info.resident_mib is not None
     assert 10 < info.resident_mib < 400
     assert info.uuid == world.record().instance.uuid
-    assert info.details["machine"] == "pc-i440fx-7.2" or info.details["machine"].startswith("pc-i440fx-")
+    assert info.details["machine"].startswith("pc-i440fx-")
     assert info.details["accel"] == "tcg"
     assert "web1" in Path(f"/proc/{info.pid}/cmdline").read_text()
 
@@ -182,7 +182,7 @@ def test_stop_of_what_does_not_run_is_fine(world: World) -> None:
 
 def test_cleanup_of_something_running_is_refused_with_what_is_legal(world: World) -> None:
     world.start()
-    with pytest.raises(hvcore.StateError, match="cannot cleanup while running; allowed now: .*stop"):
+    with pytest.raises(hvcore.StateError, match=r"cannot cleanup while running; allowed now: .*stop"):
         world.node.cleanup("web1")
     assert world.info().state is State.RUNNING
 
@@ -214,7 +214,7 @@ def test_the_console_survives_megabytes_and_so_does_the_guest(world: World) -> N
     with world.console() as console:
         world.node.resume("web1")
         seen = 0
-        while seen < 100_000:
+        while seen < 1_100_000:
             seen += len(console.until(b"\n"))
     with world.console() as console:
         console.until(b"0123456789")
@@ -228,7 +228,7 @@ def test_a_guest_without_a_serial_console_says_how_to_get_one(world: World) -> N
 
 
 @pytest.mark.parametrize("more", [{"machine_version": "q35"}, {"disk_type": "ide"}, {"vcpus": 4}], ids=str)
-def test_it_boots_as(world: World, more: dict[str, object]) -> None:
+def test_it_boots_as(world: World, more: dict[str, Any]) -> None:
     world.pressable(**more)
     assert world.node.stop("web1", deadline_s=20).rung == "powerdown"
 
@@ -260,7 +260,7 @@ def test_a_display_on_a_busy_port_is_a_clean_error(world: World) -> None:
         if port < 5900:
             pytest.skip("the kernel gave a port below 5900")
         busy.listen()
-        with pytest.raises(hvcore.LaunchError, match="exited with 1.*[Aa]ddress already in use") as caught:
+        with pytest.raises(hvcore.LaunchError, match=r"exited with 1.*[Aa]ddress already in use") as caught:
             world.start(vnc_bind_address="127.0.0.1", vnc_port=port)
     assert "-vnc" in caught.value.argv
     assert world.leftovers() == []
@@ -290,9 +290,6 @@ def test_what_is_in_the_way_of_a_display_is_left_alone(world: World, tmp_path: P
 
 def test_a_guest_boots_from_a_cdrom_that_several_may_read(world: World, tmp_path: Path) -> None:
     iso = tmp_path / "boot.iso"
-    made = subprocess.run(["which", "xorriso"], capture_output=True, check=False).returncode == 0
-    if made:
-        pytest.skip("built by hand below")
     iso.write_bytes(bootable_iso())
     for name in ("web1", "web2"):
         world.pressable(name, disks=[], boot_order="cdrom", cdrom_image_path=str(iso))
@@ -300,7 +297,6 @@ def test_a_guest_boots_from_a_cdrom_that_several_may_read(world: World, tmp_path
 
 def bootable_iso() -> bytes:
     """El Torito without emulation: a boot record, a catalogue, and a boot sector that is loaded as it is."""
-    from hv_kvm.testguest import boot_sector
 
     def sector(data: bytes) -> bytes:
         return data.ljust(2048, b"\0")
@@ -322,3 +318,12 @@ def test_two_hundred_starts_of_what_runs_are_one_guest(world: World) -> None:
     instance = world.instance()
     assert not any(world.kvm.start(instance).changed for _ in range(200))
     assert world.pid() == pid
+
+
+def test_the_search_for_leftovers_finds_what_is_left(world: World) -> None:
+    world.start()
+    found = "\n".join(world.leftovers())
+    for kind in ("record.json", "instances/web1", "process"):
+        assert kind in found
+    world.node.stop("web1", force=True)
+    assert world.leftovers() == []

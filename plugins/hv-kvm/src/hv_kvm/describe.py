@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 from hv_kvm import node
 from hv_kvm.bindings import Bindings, GuestFile
@@ -13,7 +15,7 @@ from hv_kvm.render import render
 from hv_kvm.spec import KvmSpec
 from hvcore import Hooks, Host, Level, Plan, Step
 
-__all__ = ["describe"]
+__all__ = ["describe", "symbols"]
 
 
 def describe(hooks: Hooks, spec: KvmSpec, host: Host) -> Plan:
@@ -22,11 +24,20 @@ def describe(hooks: Hooks, spec: KvmSpec, host: Host) -> Plan:
     spec = node.pin(spec, facts)
     accel = node.accel_of(spec, host)
     level = level_of(spec, host)
+    bindings = symbols(spec, level, accel)
+    files = {name: _as_device(name, file) for name, file in bindings.files.items() if name in _block_devices(spec)}
+    bindings = replace(bindings, files={**bindings.files, **files})
+    arguments = render(hooks, spec, facts, bindings)
+    return Plan(name=spec.name, driver="kvm", steps=tuple(_steps(spec, host, level, accel)), arguments=arguments)
+
+
+def symbols(spec: KvmSpec, level: Level, accel: Accel) -> Bindings:
+    """Bindings with a symbol such as ``{fd:qmp}`` for everything that only a start makes. Pure."""
     files = {
         opened.name: GuestFile(set_id=number, fds=(f"{{fd:{opened.name}}}",))
         for number, opened in enumerate(spec.opens)
     }
-    bindings = Bindings(
+    return Bindings(
         guest_dir=GUEST_DIR if level is not Level.OFF else "{instance}/guest",
         socket_dir=GUEST_DIR if level is not Level.OFF else "/proc/self/fd/{fd:guest}",
         accel=accel.name,
@@ -36,8 +47,14 @@ def describe(hooks: Hooks, spec: KvmSpec, host: Host) -> Plan:
         files=files,
         shown=inside(spec, level),
     )
-    arguments = render(hooks, spec, facts, bindings)
-    return Plan(name=spec.name, driver="kvm", steps=tuple(_steps(spec, host, level, accel)), arguments=arguments)
+
+
+def _as_device(name: str, file: GuestFile) -> GuestFile:
+    return replace(file, block_device=True, fds=(*file.fds, f"{{fd:{name}-reader}}"))
+
+
+def _block_devices(spec: KvmSpec) -> set[str]:
+    return {opened.name for opened in spec.opens if opened.claim and Path(opened.path).is_block_device()}
 
 
 def _steps(spec: KvmSpec, host: Host, level: Level, accel: Accel) -> Iterator[Step]:

@@ -19,10 +19,11 @@ D = TypeVar("D", bound="Device")
 class Open:
     """A file that is opened for QEMU before it starts, so that the guest's uid needs no right to it.
 
-    ``claim`` makes the instance its one user on the node; ``direct`` opens it past the page cache.
+    ``given_as`` is what the path was set by (``disks[0].path``), for messages. ``claim`` makes the instance its one user on the node; ``direct`` opens it past the page cache.
     """
 
     name: str
+    given_as: str
     path: str
     write: bool
     claim: bool

@@ -28,7 +28,7 @@ class Cdrom(Device):
 
     def opens(self) -> tuple[Open, ...]:
         """The image, read-only and not claimed."""
-        return (Open(name="cdrom", path=self.path, write=False, claim=False),)
+        return (Open(name="cdrom", given_as="params.cdrom_image_path", path=self.path, write=False, claim=False),)
 
 
 @hookimpl

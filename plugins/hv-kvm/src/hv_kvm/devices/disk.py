@@ -74,7 +74,9 @@ class Disk(PciDevice):
     def opens(self) -> tuple[Open, ...]:
         """The image or device, for this instance alone."""
         direct = self.cache == "none"
-        return (Open(name=self.id, path=self.path, write=not self.read_only, claim=True, direct=direct),)
+        given_as = f"disks[{self.index}].path"
+        write = not self.read_only
+        return (Open(name=self.id, given_as=given_as, path=self.path, write=write, claim=True, direct=direct),)
 
 
 @hookimpl

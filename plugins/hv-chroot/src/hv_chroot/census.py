@@ -1,0 +1,110 @@
+"""The processes of an instance: who is in its pid namespace, and what they have used together.
+
+Bubblewrap's init is the root of the tree: everything in the namespace descends from it, because what loses
+its parent becomes the init's child. So a few small files tell it all, and the node's other processes are not looked
+at. What entered from outside, a console or a stop script, is no descendant and not part of the figures.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import hvcore
+from hvcore.host.process import boot_id
+
+__all__ = ["Census", "census", "is_ending", "namespace_of"]
+
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+_MIB: Final = 1024 * 1024
+_PF_EXITING: Final = 4  # linux/sched.h
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Census:
+    """Figures of a whole instance: host cpu in seconds, those that ended included; resident MiB, rounded up.
+
+    ``processes`` counts without the init. Pages that processes share are counted for each of them.
+    """
+
+    cpu_seconds: float
+    resident_mib: int
+    processes: int
+    uptime_s: float
+
+
+def namespace_of(pid: int) -> int | None:
+    """The inode number of the process's pid namespace; None when there is no such process."""
+    try:
+        return int(os.readlink(f"/proc/{pid}/ns/pid").removeprefix("pid:[").removesuffix("]"))
+    except OSError:
+        return None
+
+
+def is_ending(process: hvcore.ProcessId) -> bool:
+    """True when the process is gone or on its way out, where no code of it runs any more."""
+    fields = _stat(process.pid)
+    return fields is None or int(fields[19]) != process.start_ticks or bool(int(fields[6]) & _PF_EXITING)
+
+
+def census(init: hvcore.ProcessId) -> Census | None:
+    """What lives under that init now. None when the init is gone, and so everything else.
+
+    Fields as in proc_pid_stat(5); /proc/PID/task/TID/children needs CONFIG_PROC_CHILDREN, which distributions set.
+    """
+    root = _stat(init.pid)
+    if root is None or int(root[19]) != init.start_ticks or init.boot_id != boot_id() or root[0] in b"ZX":
+        return None
+    ticks, pages, count = 0, 0, 0
+    pending = [(init.pid, root)]
+    while pending:
+        pid, fields = pending.pop()
+        # utime and stime, and those of children that have ended and were waited for
+        ticks += sum(map(int, fields[11:15]))
+        pages += int(fields[21])
+        for child in _children(pid, threads=int(fields[17])):
+            found = _stat(child)
+            if found is not None:
+                count += 1
+                pending.append((child, found))
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - init.start_ticks / _TICKS_PER_S
+    return Census(
+        cpu_seconds=ticks / _TICKS_PER_S,
+        resident_mib=-(-pages * _PAGE_BYTES // _MIB),
+        processes=count,
+        uptime_s=max(0.0, age),
+    )
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """Fields of /proc/PID/stat from ``state`` on, or None when there is no such process."""
+    data = _read(f"/proc/{pid}/stat")
+    # The command's name is in parentheses and may hold some itself: it ends at the last one.
+    return data[data.rindex(b")") + 2 :].split() if data else None
+
+
+def _children(pid: int, *, threads: int) -> list[int]:
+    tasks = [str(pid)]
+    if threads > 1:
+        try:
+            tasks = os.listdir(f"/proc/{pid}/task")
+        except OSError:
+            return []
+    return [int(child) for task in tasks for child in _read(f"/proc/{pid}/task/{task}/children").split()]
+
+
+def _read(path: str) -> bytes:
+    """The file's content; nothing when its process is gone."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, 65536)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)

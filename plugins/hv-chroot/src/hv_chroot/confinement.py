@@ -1,0 +1,74 @@
+"""How an instance is confined, and the commands that run something in it: the same confinement for all of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import hvcore
+from hv_chroot.census import is_ending
+from hv_chroot.spec import ChrootSpec
+from hvcore.host.confine import capability_mask, system_view
+
+__all__ = ["enter_command", "prove", "sandbox_of"]
+
+_ENTER: Final = Path(__file__).with_name("enter.py")
+_ENTER_INSIDE: Final = "/enter.py"
+
+
+def sandbox_of(spec: ChrootSpec, root: str) -> hvcore.Sandbox:
+    """What the instance is allowed: its disk as the whole file system, own namespaces, few capabilities.
+
+    The uid stays root's: users inside need several. No user namespace maps them elsewhere yet.
+    """
+    return hvcore.Sandbox(
+        level=hvcore.Level.STRICT,
+        root=root,
+        proc=True,
+        reaper=True,
+        capabilities=spec.capabilities,
+        share_network=spec.share_network,
+        hostname=spec.hostname,
+        environment=spec.environment,
+    )
+
+
+def prove(name: str, sandbox: hvcore.Sandbox, members: Iterable[hvcore.ProcessId]) -> None:
+    """Raise `ConfinementError` when a process that lives is confined less than asked.
+
+    One that is just ending has given up its namespaces already.
+    """
+    found = [
+        f"pid {process.pid}: {text}"
+        for process in members
+        for text in hvcore.weaknesses(sandbox, process.pid)
+        if not is_ending(process)
+    ]
+    if found:
+        raise hvcore.ConfinementError(f"{name}: confined less than asked, got {'; '.join(found)}; report this")
+
+
+def enter_command(
+    spec: ChrootSpec, init: hvcore.ProcessId, argv: tuple[str, ...], *, terminal: bool
+) -> tuple[str, ...]:
+    """The command that runs ``argv`` among the processes of that init, with a terminal of its own or without.
+
+    The interpreter is started from a read-only view of the node: a file inside the instance can name the program
+    that executes it (``#!/proc/self/exe``) and through that path write to it. The view holds the interpreter and
+    no instance's file system, which it would keep in use.
+    """
+    python = os.path.realpath(sys.executable)
+    shown = dict.fromkeys((sys.base_prefix, sys.base_exec_prefix, os.path.dirname(python)))
+    view = [*system_view(), "--dev", "/dev", "--ro-bind", "/proc", "/proc"]
+    for directory in shown:
+        if not directory.startswith("/usr/") and directory != "/usr":
+            view += ["--ro-bind", directory, directory]
+    view += ["--ro-bind", str(_ENTER), _ENTER_INSIDE]
+    who = (str(init.pid), str(init.start_ticks), init.boot_id)
+    mode = "terminal" if terminal else "plain"
+    environment = (f"{key}={value}" for key, value in spec.environment)
+    how = (f"{capability_mask(spec.capabilities):x}", mode, *environment, "--")
+    return ("bwrap", *view, "--", python, "-I", "-S", _ENTER_INSIDE, *who, *how, *argv)

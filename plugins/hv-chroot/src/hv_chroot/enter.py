@@ -1,0 +1,269 @@
+"""Run a program among the processes of an instance, confined like them. A program of its own: ``python -I -S enter.py``.
+
+It takes nothing from hvcore, so that it starts in a few milliseconds. Steps: hold the instance's init by a pidfd and
+prove that it is the one meant; fork into its pid namespace; there join the other namespaces, take its root, give up
+what the instance does not have, and execute. Exits as the program does, 128 + n for signal n, 125 when it could not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+TYPE_CHECKING = False  # typing takes longer to import than all that is done here
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Final, NoReturn
+
+__all__ = ["main"]
+
+_FAILED: Final = 125
+# linux/sched.h; Linux 5.8 lets setns(2) take several of them with a pidfd.
+_NAMESPACES: Final = {"mnt": 0x00020000, "uts": 0x04000000, "ipc": 0x08000000, "net": 0x40000000}
+_CLONE_NEWPID: Final = 0x20000000
+_PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
+_PR_CAPBSET_DROP: Final = 24
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_CAP_AMBIENT: Final = 47
+_PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+_CAPABILITY_VERSION_3: Final = 0x20080522  # linux/capability.h
+_IGNORED_BY_PYTHON: Final = (13, 25)  # SIGPIPE and SIGXFSZ: ignored signals stay ignored through exec
+_MAX_TYPED_BYTES: Final = 1024 * 1024
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Do it; the exit code.
+
+    Arguments: the init's pid, its start in ticks, the boot id, the capabilities to keep in hexadecimal, ``terminal``
+    or ``plain``, then ``KEY=VALUE`` for each variable of the environment, ``--``, and the program with its arguments.
+    """
+    number, ticks, boot_id, kept, mode, *rest = arguments
+    pid, capabilities = int(number), int(kept, 16)
+    end = rest.index("--")
+    environment = dict(pair.split("=", 1) for pair in rest[:end])
+    argv = rest[end + 1 :]
+    try:
+        pidfd = _hold(pid, int(ticks), boot_id)
+        root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        kinds = [kind for kind in _NAMESPACES if _is_other(pid, kind)]
+        last = int(_read("/proc/sys/kernel/cap_last_cap"))
+        dropped = [number for number in range(last + 1) if not capabilities & (1 << number)]
+        # Nobody in the instance may look into this process while it still holds more than they do.
+        _call(_libc.prctl, _PR_SET_DUMPABLE, 0, 0, 0, 0)
+        _call(_libc.setns, pidfd, _CLONE_NEWPID)
+    except OSError as error:
+        return _say(f"cannot enter the instance, got {error.strerror}; has it ended?")
+
+    def become() -> NoReturn:
+        try:
+            _join(pidfd, root, kinds)
+            _give_up(dropped, capabilities)
+            _leave_keeper(ends_with_sigterm=mode == "terminal")
+            os.closerange(3, 2**20)  # a descriptor of the node's would be a way out
+            for number in _IGNORED_BY_PYTHON:
+                _libc.signal(number, None)
+            os.execve(argv[0], argv, environment)  # noqa: S606 - no shell is what is wanted
+        except OSError as error:
+            os._exit(_say(f"{argv[0]}: cannot be executed inside, got {error.strerror}"))
+
+    try:
+        if mode == "terminal":
+            environment["TERM"] = os.environ.get("TERM", "dumb")
+            return _with_terminal(become)
+        return _without_terminal(become)
+    except OSError as error:
+        return _say(f"cannot go on, got {error.strerror}")
+
+
+def _say(text: str) -> int:
+    sys.stderr.write(f"enter: {text}\n")
+    sys.stderr.flush()
+    return _FAILED
+
+
+def _call(function: Callable[..., int], *arguments: int) -> None:
+    if function(*arguments) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _hold(pid: int, start_ticks: int, boot_id: str) -> int:
+    """A pidfd of exactly that process. Raises ProcessLookupError when it is gone, also when its number is taken."""
+    pidfd = os.pidfd_open(pid)
+    stat = _read(f"/proc/{pid}/stat")
+    ticks = int(stat[stat.rindex(b")") + 2 :].split()[19])
+    if ticks != start_ticks or _read("/proc/sys/kernel/random/boot_id").decode().strip() != boot_id:
+        raise ProcessLookupError(3, "No such process")
+    return pidfd
+
+
+def _read(path: str) -> bytes:
+    # Not pathlib, which takes longer to import than all that is done here.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 4096)
+    finally:
+        os.close(fd)
+
+
+def _is_other(pid: int, kind: str) -> bool:
+    return os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}")
+
+
+def _join(pidfd: int, root: int, kinds: list[str]) -> None:
+    _call(_libc.setns, pidfd, sum(_NAMESPACES[kind] for kind in kinds))
+    os.fchdir(root)
+    os.chroot(".")
+    os.chdir("/")
+    os.umask(0o022)
+
+
+def _give_up(dropped: list[int], kept: int) -> None:
+    _call(_libc.prctl, _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _call(_libc.prctl, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    for number in dropped:
+        _call(_libc.prctl, _PR_CAPBSET_DROP, number, 0, 0, 0)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    low, high = kept & 0xFFFFFFFF, kept >> 32
+    # Three words for the low halves (effective, permitted, inheritable), three for the high ones: capget(2).
+    data = (ctypes.c_uint32 * 6)(low, low, low, high, high, high)
+    if _libc.capset(header, data) != 0:
+        raise OSError(ctypes.get_errno(), "capabilities cannot be given up")
+
+
+def _leave_keeper(*, ends_with_sigterm: bool) -> None:
+    """Give the init a child that lives as long as this process, and what it becomes, does.
+
+    Bubblewrap's init ends with its last child, and all that is in the namespace with it. What enters is not its child:
+    a stop script would be killed in its middle by the end of the very daemon that it stops.
+    """
+    ourselves = os.pidfd_open(os.getpid())
+    between = os.fork()
+    if between != 0:
+        os.waitpid(between, 0)
+        os.close(ourselves)
+        return
+    if not ends_with_sigterm:
+        _libc.signal(15, ctypes.c_void_p(1))
+    if os.fork() != 0:
+        os._exit(0)  # now the other is the init's
+    os.dup2(ourselves, 0)
+    os.closerange(1, 2**20)
+    _libc.poll((ctypes.c_int * 2)(0, 1), 1, -1)  # struct pollfd: descriptor 0, POLLIN
+    os._exit(0)
+
+
+def _without_terminal(become: Callable[[], NoReturn]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        become()
+    return _exit_code(pid)
+
+
+def _exit_code(pid: int) -> int:
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return code if code >= 0 else 128 - code
+
+
+def _with_terminal(become: Callable[[], NoReturn]) -> int:
+    """Run it on a terminal of its own and pass the bytes on.
+
+    Not on the caller's: a program inside could push characters into that one, to be read by the caller's shell.
+    """
+    import pty
+
+    pid, master = pty.fork()
+    if pid == 0:
+        become()
+    saved = _raw(0)
+    try:
+        _follow_size(master)
+        _copy(master, pid)
+    finally:
+        _restore(0, saved)
+    os.close(master)
+    return _exit_code(pid)
+
+
+def _raw(fd: int) -> object:
+    import termios
+    import tty
+
+    if not os.isatty(fd):
+        return None
+    saved = termios.tcgetattr(fd)
+    tty.setraw(fd)
+    return saved
+
+
+def _restore(fd: int, saved: object) -> None:
+    import termios
+
+    if isinstance(saved, list):
+        termios.tcsetattr(fd, termios.TCSAFLUSH, saved)
+
+
+def _follow_size(master: int) -> None:
+    """Give the terminal inside the size of the one outside, now and whenever that changes."""
+    import fcntl
+    import signal
+    import termios
+
+    def resize(*_: object) -> None:
+        fcntl.ioctl(master, termios.TIOCSWINSZ, fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8)))
+
+    if os.isatty(0):
+        resize()
+        signal.signal(signal.SIGWINCH, resize)
+
+
+def _copy(master: int, pid: int) -> None:
+    """Pass bytes on until the program has ended; what it left running may keep the terminal open, that is no reason.
+
+    The end of our own input is passed on as ^D. Input that the program does not read waits, and holds up no output.
+    """
+    import select
+
+    os.set_blocking(master, False)
+    pidfd = os.pidfd_open(pid)
+    typed = b""
+    waiting = select.poll()
+    waiting.register(0, select.POLLIN)
+    waiting.register(pidfd, select.POLLIN)
+    while True:
+        waiting.register(master, select.POLLIN | (select.POLLOUT if typed else 0))
+        ready = dict(waiting.poll())
+        if ready.get(master, 0) & ~select.POLLOUT and not _show(master) and pidfd not in ready:
+            # Closed by the program, which lives on: only its end is left to wait for.
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
+            return
+        if pidfd in ready:
+            while _show(master):
+                pass
+            return
+        if 0 in ready and len(typed) < _MAX_TYPED_BYTES:
+            data = os.read(0, 65536)
+            typed += data or b"\x04"
+            if not data:
+                waiting.unregister(0)
+        if typed and ready.get(master, 0) & select.POLLOUT:
+            typed = typed[os.write(master, typed) :]
+
+
+def _show(master: int) -> bool:
+    """Pass on what is there to be read; False when there is nothing, or nobody on the other side any more."""
+    try:
+        data = os.read(master, 65536)
+    except OSError:
+        return False
+    view = memoryview(data)
+    while view:
+        view = view[os.write(1, view) :]
+    return bool(data)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

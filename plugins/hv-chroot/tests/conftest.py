@@ -1,0 +1,144 @@
+"""Real images with a busybox root, a node of its own for each test, and the proof that nothing of it is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import textwrap
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import hvcore
+from hvcore.host.mounts import mounts_at_or_below
+
+BUSYBOX = "/bin/busybox"
+APPLETS = (
+    *("cat", "chmod", "echo", "env", "false", "grep", "head", "hostname", "id", "kill", "ls", "mkdir", "mount"),
+    *("ps", "readlink", "rm", "sh", "sleep", "stty", "touch", "true", "tty", "umount", "yes"),
+)
+
+# Starts one daemon, and stops it; what it was called with is on the disk.
+GOOD = """\
+    #!/bin/sh
+    echo "$1" >> /calls
+    case $1 in
+      start) sleep 1000 & echo $! > /daemon; echo up ;;
+      stop) kill $(cat /daemon); echo down ;;
+    esac
+"""
+
+
+class Images:
+    """Makes disk images; each has a file ``/MARK`` in it, by which processes that live in one are found."""
+
+    def __init__(self, folder: Path, mark: str) -> None:
+        self.folder = folder
+        self.mark = mark
+
+    def tree(self, script: str | None = GOOD, *, name: str = "tree") -> Path:
+        tree = self.folder / name
+        for directory in ("bin", "dev", "proc", "tmp", "root", "etc", "run"):
+            (tree / directory).mkdir(parents=True)
+        shutil.copy2(BUSYBOX, tree / "bin/busybox")
+        for applet in APPLETS:
+            (tree / "bin" / applet).symlink_to("busybox")
+        (tree / self.mark).touch()
+        if script is not None:
+            (tree / "ganeti-chroot").write_text(textwrap.dedent(script))
+            (tree / "ganeti-chroot").chmod(0o755)
+        return tree
+
+    def pack(self, tree: Path, name: str = "root.img") -> Path:
+        image = self.folder / name
+        image.parent.mkdir(parents=True, exist_ok=True)
+        command = ["mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d", str(tree), "--", str(image), "6M"]
+        subprocess.run(command, check=True, capture_output=True)
+        shutil.rmtree(tree)
+        return image
+
+    def __call__(self, script: str | None = GOOD, *, name: str = "root.img") -> Path:
+        return self.pack(self.tree(script), name)
+
+
+def loops_of(folder: Path) -> list[str]:
+    found = []
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            path = backing.read_bytes()
+        except OSError:
+            continue
+        if os.fsencode(folder) in path:
+            found.append(f"{backing.parts[3]} on {os.fsdecode(path).strip()}")
+    return found
+
+
+def processes_in(mark: str) -> list[str]:
+    found = []
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            if Path(f"/proc/{pid}/root/{mark}").exists() and os.readlink(f"/proc/{pid}/ns/pid") != _OWN_PID_NS:
+                found.append(f"{pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})")
+        except OSError:
+            continue
+    return found
+
+
+_OWN_PID_NS = os.readlink("/proc/self/ns/pid") if os.path.exists("/proc/self/ns/pid") else ""
+
+
+def leftovers(folder: Path, mark: str) -> list[str]:
+    """What there is of any instance whose node and images are in the folder, in words."""
+    run = folder / "run"
+    found = [f"mount {mount.point}" for mount in mounts_at_or_below(str(folder.resolve()))]
+    found += [f"loop {name}" for name in loops_of(folder)]
+    found += [f"process {name}" for name in processes_in(mark)]
+    for kind in ("instances", "locks", "reservations/disk", "reservations/disk-readers"):
+        found += [f"file {path}" for path in (run / kind).glob("*")]
+    return found
+
+
+@pytest.fixture
+def mark() -> str:
+    return f"hvtest-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def images(tmp_path: Path, mark: str) -> Images:
+    return Images(tmp_path, mark)
+
+
+@pytest.fixture
+def left(tmp_path: Path, mark: str) -> Callable[[], list[str]]:
+    return lambda: leftovers(tmp_path, mark)
+
+
+@pytest.fixture
+def progress() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def node(tmp_path: Path, mark: str, progress: list[str]) -> Iterator[hvcore.Node]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    assert leftovers(tmp_path, mark) == []
+    made = hvcore.Node(tmp_path / "run", progress=progress.append)
+    yield made
+    try:
+        assert leftovers(tmp_path, mark) == []
+    finally:
+        for info in made.instances():
+            made.stop(info.name, force=True)
+
+
+@pytest.fixture
+def web1() -> Callable[..., hvcore.Instance]:
+    def build(image: Path | str, *, name: str = "web1", read_only: bool = False, **params: object) -> hvcore.Instance:
+        disk = hvcore.Disk(path=str(image), read_only=read_only)
+        return hvcore.Instance(name=name, driver="chroot", disks=(disk,), params=params)
+
+    return build

@@ -1,0 +1,250 @@
+"""What the tests of the core share: a run directory, the fake driver, drivers made up on the spot, child processes."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pluggy
+import pytest
+from hypothesis import settings
+
+from hvcore import Disk, DriverHandle, Hooks, Host, Instance, Nic, Node, hookspecs
+from hvcore.catalogue import CatalogueEntry, Verdict
+from hvcore.host.process import boot_id
+from hvcore.host.reservations import Reservations
+from hvcore.loader import LoadedDriver
+from hvcore.model.record import Entry, Phase, ProcessId, Record
+from hvcore.operations.context import Context
+from hvcore.params import ParamGroup, Schema
+from hvcore.store import Store
+
+# A deadline per example fails on a machine where others work, and says nothing about the code.
+settings.register_profile("core", deadline=None, max_examples=60)
+settings.load_profile("core")
+
+UIDS = range(1_880_000_000, 1_880_000_100)
+
+
+def held_by_us() -> set[str]:
+    """Our descriptors, threads and children, in words."""
+    found = {f"thread {thread.name}" for thread in threading.enumerate()}
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            target = os.readlink(f"/proc/self/fd/{fd}")
+            if not target.startswith("/proc/"):
+                found.add(f"fd {fd} {target}")
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread ended meanwhile
+            found |= {f"child {pid}" for pid in (task / "children").read_text().split()}
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _no_leaks() -> Iterator[None]:
+    """No test leaves a thread, a descriptor or a child process behind."""
+    before = held_by_us()
+    yield
+    if held_by_us() - before:
+        gc.collect()  # what is only waiting to be collected is no leak
+    assert held_by_us() - before == set()
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    path = tmp_path / "run"
+    path.mkdir(mode=0o700)
+    return path
+
+
+@pytest.fixture
+def node(run_dir: Path) -> Node:
+    return Node(run_dir, uid_pool=UIDS)
+
+
+@pytest.fixture
+def fake(node: Node) -> DriverHandle:
+    return node.driver("fake")
+
+
+@pytest.fixture
+def store(run_dir: Path) -> Store:
+    return Store(run_dir)
+
+
+def instance(name: str = "web1", **params: Any) -> Instance:
+    return Instance(name=name, driver="fake", params=params)
+
+
+@pytest.fixture
+def web() -> Callable[..., Instance]:
+    """``web("web1", fail_at="start")``: an instance of the fake driver with those parameters."""
+    return instance
+
+
+@pytest.fixture
+def record() -> Callable[..., Record]:
+    """A record with every field set, changed as the keywords say."""
+
+    def make(**changed: Any) -> Record:
+        wanted = Instance(
+            name=changed.get("name", "web1"),
+            driver="fake",
+            disks=(Disk(path="/srv/a.img"), Disk(path="/srv/b.img", read_only=True)),
+            nics=(Nic(mode="user"), Nic(mode="bridged", mac="aa:00:00:4b:c1:01", link="br0")),
+            params={"motd": "grüß, =\n"},
+        )
+        fields: dict[str, Any] = {
+            "name": "web1",
+            "driver": "fake",
+            "phase": Phase.RUNNING,
+            "boot_id": boot_id(),
+            "instance": wanted,
+            "spec": {"memory_mib": 128, "fail_at": None},
+            "bindings": {"uid": 1_880_000_000, "guest": "running"},
+            "ledger": (Entry(kind="uid"), Entry(kind="link", data={"path": "/run/x"})),
+            "process": ProcessId(pid=4, start_ticks=5, boot_id=boot_id()),
+            "monitor": ProcessId(pid=3, start_ticks=5, boot_id=boot_id()),
+            "paused": False,
+            "started_at": 1.5,
+        }
+        return Record(**(fields | changed))
+
+    return make
+
+
+@pytest.fixture
+def uids(run_dir: Path) -> Callable[[], dict[str, str]]:
+    """Which uid is reserved for whom."""
+    return Reservations(run_dir / "reservations" / "uid").items
+
+
+@pytest.fixture
+def nothing_left(run_dir: Path) -> Callable[[], None]:
+    """Fails when there is still anything of any instance in the run directory."""
+
+    def check() -> None:
+        for folder in ("instances", "locks", "reservations/uid", "reservations/disk"):
+            path = run_dir / folder
+            assert not path.exists() or os.listdir(path) == [], folder
+
+    return check
+
+
+@pytest.fixture
+def load() -> Callable[..., LoadedDriver]:
+    """A driver class made ready as the loader does it, with extensions given as ``name=object``."""
+
+    def make(driver_class: Any, **extensions: object) -> LoadedDriver:
+        manager = pluggy.PluginManager(hookspecs.PROJECT)
+        for specs in (hookspecs, *driver_class.hookspecs):
+            manager.add_hookspecs(specs)
+        for name, plugin in (*driver_class.plugins, *extensions.items()):
+            manager.register(plugin, name)
+        hooks = Hooks(manager)
+        groups: list[tuple[str, ParamGroup]] = list(hooks.each("params"))
+        entry = CatalogueEntry(
+            name=driver_class.name, target="here", distribution="test", version="1", requires="", verdict=Verdict.OK
+        )
+        driver = driver_class(hooks)
+        return LoadedDriver(entry=entry, driver=driver, hooks=hooks, schema=Schema.compile(groups), extensions=())
+
+    return make
+
+
+@pytest.fixture
+def context(run_dir: Path) -> Callable[[LoadedDriver], Context]:
+    """A node on which that driver is the only one."""
+
+    def make(loaded: LoadedDriver) -> Context:
+        host = Host(run_dir=run_dir, privileged=os.geteuid() == 0, uid_pool=UIDS)
+        return Context(host=host, store=Store(run_dir), driver=lambda name: loaded, progress=lambda text: None)
+
+    return make
+
+
+@pytest.fixture
+def in_child() -> Iterator[Callable[..., int]]:
+    """``in_child(f, *args)``: run it in a forked process; its wait status. ``wait=False`` gives the pid at once."""
+    started: list[int] = []
+
+    def run(function: Callable[..., object], *arguments: object, wait: bool = True) -> int:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            code = 70
+            try:
+                function(*arguments)
+                code = 0
+            except BaseException:  # noqa: BLE001 - whatever it is, the parent must not go on twice
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        if not wait:
+            started.append(pid)
+            return pid
+        return os.waitpid(pid, 0)[1]
+
+    yield run
+    for pid in started:
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def eventually(condition: Callable[[], object], deadline_s: float = 10.0) -> None:
+    """For what only /proc can tell: no event says that another process has come as far as this."""
+    give_up = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < give_up, "it did not happen"
+        time.sleep(0.002)
+
+
+@pytest.fixture(name="eventually")
+def _eventually() -> Callable[..., None]:
+    return eventually
+
+
+@pytest.fixture
+def mount() -> Iterator[Callable[..., None]]:
+    """``mount(source, target, kind, flags, options)`` as mount(2); everything is unmounted in the end."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    libc = ctypes.CDLL(None, use_errno=True)
+    made: list[Path] = []
+
+    def do(source: str, target: Path, kind: str = "", flags: int = 0, options: str = "") -> None:
+        result = libc.mount(source.encode(), os.fsencode(target), kind.encode(), flags, options.encode())
+        assert result == 0, os.strerror(ctypes.get_errno())
+        made.append(target)
+
+    yield do
+    for target in reversed(made):
+        while libc.umount2(os.fsencode(target), 2) == 0:  # MNT_DETACH
+            pass
+
+
+@pytest.fixture
+def tool() -> Callable[[str], str]:
+    """The path of a program that the test cannot do without."""
+
+    def find(name: str) -> str:
+        found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+        if found is None:
+            pytest.skip(f"needs {name}")
+        return found
+
+    return find

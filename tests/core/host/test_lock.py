@@ -1,0 +1,167 @@
+"""One writer per lock, the holder named, and nothing left when anybody dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hvcore.errors import BusyError, NodeError
+from hvcore.host.lock import held_lock, is_held
+
+InChild = Callable[..., int]
+
+
+def hold_until(path: Path, ready: int, go_on: int) -> None:
+    with held_lock(path, subject="web1", purpose="start web1"):
+        os.write(ready, b"x")
+        os.read(go_on, 1)
+
+
+def test_the_holder_is_named_with_what_it_does(tmp_path: Path, in_child: InChild) -> None:
+    ready, go_on = os.pipe(), os.pipe()
+    pid = in_child(hold_until, tmp_path / "l", ready[1], go_on[0], wait=False)
+    os.read(ready[0], 1)
+    assert is_held(tmp_path / "l")
+    with (
+        pytest.raises(BusyError, match=rf"web1: busy, held by pid {pid} \(start web1\) for more than 0 s") as caught,
+        held_lock(tmp_path / "l", subject="web1", purpose="stop", wait_s=0),
+    ):
+        pass
+    assert caught.value.exit_code == 5
+    os.write(go_on[1], b"x")
+    with held_lock(tmp_path / "l", subject="web1", purpose="stop"):
+        pass
+    assert not (tmp_path / "l").exists()
+    for fd in (*ready, *go_on):
+        os.close(fd)
+
+
+def test_the_lock_is_free_once_its_holder_was_killed(tmp_path: Path, in_child: InChild) -> None:
+    ready, go_on = os.pipe(), os.pipe()
+    pid = in_child(hold_until, tmp_path / "l", ready[1], go_on[0], wait=False)
+    os.read(ready[0], 1)
+    os.kill(pid, signal.SIGKILL)
+    with held_lock(tmp_path / "l", subject="web1", purpose="stop"):
+        assert is_held(tmp_path / "l")
+    for fd in (*ready, *go_on):
+        os.close(fd)
+
+
+def test_a_child_forked_by_the_holder_neither_keeps_nor_gives_up_its_lock(tmp_path: Path, in_child: InChild) -> None:
+    path, pipe = tmp_path / "l", os.pipe()
+
+    def child() -> None:
+        os.close(pipe[1])  # so that it ends with us, whatever happens
+        os.read(pipe[0], 1)
+
+    def holder_that_forks_and_dies() -> None:
+        with held_lock(path, subject="web1", purpose="start"):
+            grandchild = os.fork()
+            if grandchild == 0:
+                os.close(pipe[1])
+                os.read(pipe[0], 1)
+                os._exit(0)
+            os._exit(0)
+
+    with held_lock(path, subject="web1", purpose="start"):
+        in_child(child, wait=False)
+    with held_lock(path, subject="web1", purpose="again", wait_s=0):
+        pass  # the child lives and does not hold it
+    assert in_child(holder_that_forks_and_dies) == 0
+    with held_lock(path, subject="web1", purpose="again"):
+        pass  # neither does one whose parent was killed in the middle
+    os.close(pipe[0])
+    os.close(pipe[1])
+
+
+def test_a_forked_child_that_leaves_the_block_leaves_the_lock_to_its_parent(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    pid = -1
+    try:
+        with held_lock(path, subject="web1", purpose="start"):
+            pid = os.fork()
+            if pid == 0:
+                raise SystemExit  # as code of the host application may do
+            assert os.waitpid(pid, 0)[1] == 0
+            assert path.exists()
+            assert is_held(path)
+    finally:
+        if pid == 0:
+            os._exit(0)
+    assert not path.exists()
+
+
+def test_many_processes_are_never_in_the_block_together(tmp_path: Path, in_child: InChild) -> None:
+    """The file is unlinked each time: whoever locked the old one must notice."""
+    path, inside = tmp_path / "l", tmp_path / "inside"
+
+    def hammer() -> None:
+        for _ in range(60):
+            with held_lock(path, subject="x", purpose="hammer", wait_s=60):
+                os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
+                inside.unlink()
+
+    pids = [in_child(hammer, wait=False) for _ in range(6)]
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * 6
+    assert os.listdir(tmp_path) == []
+
+
+def test_threads_exclude_each_other_too(tmp_path: Path) -> None:
+    entered, done = threading.Event(), threading.Event()
+
+    def holder() -> None:
+        with held_lock(tmp_path / "l", subject="x", purpose="thread"):
+            entered.set()
+            done.wait(10)
+
+    thread = threading.Thread(target=holder)
+    thread.start()
+    entered.wait(10)
+    with pytest.raises(BusyError), held_lock(tmp_path / "l", subject="x", purpose="y", wait_s=0.01):
+        pass
+    done.set()
+    thread.join()
+
+
+def test_waiting_ends_at_its_deadline(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    with (
+        held_lock(tmp_path / "l", subject="x", purpose="a"),
+        pytest.raises(BusyError, match=r"for more than 0\.1 s"),
+        held_lock(tmp_path / "l", subject="x", purpose="b", wait_s=0.1),
+    ):
+        pass
+    assert 0.1 <= time.monotonic() - begun < 2
+
+
+def test_the_lock_is_given_up_by_an_exception(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), held_lock(tmp_path / "l", subject="x", purpose="a"):
+        raise KeyboardInterrupt
+    assert not is_held(tmp_path / "l")
+    assert not (tmp_path / "l").exists()
+
+
+def test_a_file_that_is_to_stay_stays(tmp_path: Path) -> None:
+    with held_lock(tmp_path / "l", subject="x", purpose="a", keep=True):
+        pass
+    assert (tmp_path / "l").exists()
+    assert not is_held(tmp_path / "l")
+
+
+def test_no_program_that_is_started_inherits_the_lock(tmp_path: Path) -> None:
+    with held_lock(tmp_path / "l", subject="x", purpose="a") as fd:
+        assert fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+
+
+@pytest.mark.parametrize("path", ["none/l", "link"])
+def test_where_no_lock_file_can_be_the_error_says_so(tmp_path: Path, path: str) -> None:
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    with pytest.raises(NodeError, match="web1: cannot be locked"), held_lock(tmp_path / path, subject="web1", purpose="a"):
+        pass

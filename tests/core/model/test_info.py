@@ -1,0 +1,25 @@
+"""What is told about instances and operations: keys that other programs rely on."""
+
+from __future__ import annotations
+
+import json
+
+from hvcore import InstanceInfo, Op, Outcome, State
+
+
+def test_the_keys_of_an_instance_are_stable() -> None:
+    data = InstanceInfo(name="w", driver="fake", state=State.PAUSED, details={"vnc": [1]}).to_json()
+    assert list(data) == [
+        *("name", "driver", "state", "reason", "pid", "uuid", "memory_mib", "resident_mib", "vcpus"),
+        *("cpu_seconds", "uptime_s", "details"),
+    ]
+    assert json.loads(json.dumps(data)) == data
+    assert type(data["state"]) is str
+    assert data["state"] == "paused"
+
+
+def test_the_keys_of_an_outcome_are_stable() -> None:
+    data = Outcome(name="w", op=Op.KILL, changed=True, state=State.STOPPED, rung="kill", notes=("a",)).to_json()
+    assert list(data) == ["name", "op", "changed", "state", "rung", "seconds", "notes"]
+    assert json.loads(json.dumps(data)) == data
+    assert (data["op"], data["state"], data["notes"]) == ("stop --force", "stopped", ["a"])

@@ -1,0 +1,287 @@
+"""The caller dies, or the node refuses, at every call that changes something on disk; then somebody else comes.
+
+In the default run the calls are counted by Python's own audit events, in a forked child: a few milliseconds for each.
+`write` and `fsync` have no such event: the slow tests inject by strace, at the system calls themselves.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hvcore import DriverHandle, HvError, Instance, Node, State
+from hvcore.model.record import Phase
+from hvcore.store import Store
+
+Web = Callable[..., Instance]
+InChild = Callable[..., int]
+Check = Callable[[], None]
+EVENTS = frozenset({"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.truncate", "os.listdir"})
+OPERATIONS: dict[str, Callable[[Node, Instance], object]] = {
+    "start": lambda node, web: node.driver("fake").start(web),
+    "stop": lambda node, web: node.stop(web.name),
+    "stop --force": lambda node, web: node.stop(web.name, force=True),
+    "pause": lambda node, web: node.pause(web.name),
+    "reboot": lambda node, web: node.reboot(web.name),
+}
+
+
+def at_event(number: int, act: Callable[[], None], run_dir: Path) -> Callable[[], int]:
+    """From now on, in this process, do ``act`` before the n-th change below the run directory; how many there were."""
+    seen = 0
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal seen
+        if event not in EVENTS or not any(str(run_dir) in os.fsdecode(word) for word in arguments if is_path(word)):
+            return
+        seen += 1
+        if seen == number:
+            act()
+
+    sys.addaudithook(hook)
+    return lambda: seen
+
+
+def is_path(word: object) -> bool:
+    return isinstance(word, str | bytes | os.PathLike)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def count(in_child: InChild, work: Callable[[], object], run_dir: Path) -> int:
+    """How many changes an operation makes."""
+    read, write = os.pipe()
+
+    def counted() -> None:
+        seen = at_event(-1, die, run_dir)
+        work()
+        os.write(write, str(seen()).encode())
+
+    assert in_child(counted) == 0
+    os.close(write)
+    number = int(os.read(read, 20))
+    os.close(read)
+    return number
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_whoever_is_killed_anywhere_leaves_it_running_or_gone(
+    name: str, node: Node, fake: DriverHandle, web: Web, run_dir: Path, in_child: InChild, nothing_left: Check
+) -> None:
+    operation = OPERATIONS[name]
+    fake.start(web())  # whatever is made only once is there before anything is counted
+    if name == "start":
+        node.stop("web1")
+    total = count(in_child, lambda: operation(Node(run_dir), web()), run_dir)
+    assert total > 5
+    for number in range(1, total + 1):
+        node.stop("web1", force=True)
+        if name != "start":
+            fake.start(web())
+
+        def killed(number: int = number) -> None:
+            at_event(number, die, run_dir)
+            operation(Node(run_dir), web())
+
+        assert in_child(killed) == signal.SIGKILL
+        node.info("web1") if node.instances() else None  # looking is always possible
+        assert not [result for result in node.recover() if result.what == "failed"]
+        assert {info.state for info in node.instances()} <= {State.RUNNING, State.PAUSED}
+        assert node.recover() == []  # there is nothing left to do
+        if not node.instances():
+            nothing_left_but_locks(run_dir)
+            assert fake.start(web()).changed
+    node.stop("web1", force=True)
+    assert node.instances() == []
+
+
+def nothing_left_but_locks(run_dir: Path) -> None:
+    """A lock file of somebody who was killed stays; it holds nobody up."""
+    for folder in ("instances", "reservations/uid"):
+        assert not (run_dir / folder).exists() or os.listdir(run_dir / folder) == []
+
+
+@pytest.mark.parametrize("number_of_error", [errno.ENOSPC, errno.EIO], ids=["ENOSPC", "EIO"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_what_the_node_refuses_anywhere_is_a_clear_error_and_never_a_half(
+    name: str, node: Node, fake: DriverHandle, web: Web, run_dir: Path, in_child: InChild, number_of_error: int
+) -> None:
+    operation = OPERATIONS[name]
+    fake.start(web())  # whatever is made only once is there before anything is counted
+    if name == "start":
+        node.stop("web1")
+    total = count(in_child, lambda: operation(Node(run_dir), web()), run_dir)
+    node.recover()
+
+    def fail() -> None:
+        raise OSError(number_of_error, os.strerror(number_of_error))
+
+    for number in range(1, total + 1):
+        node.stop("web1", force=True)
+        if name != "start":
+            fake.start(web())
+
+        def refused(number: int = number) -> None:
+            at_event(number, fail, run_dir)
+            try:
+                operation(Node(run_dir), web())
+            except HvError as error:
+                assert os.strerror(number_of_error) in str(error) + str(getattr(error, "__notes__", ""))  # noqa: PT017
+
+        assert in_child(refused) == 0, f"at change {number} of {total}"
+        assert not [result for result in node.recover() if result.what == "failed"]
+        assert {info.state for info in node.instances()} <= {State.RUNNING, State.PAUSED}
+
+
+def test_an_interrupt_in_the_middle_of_a_start_undoes_it(
+    node: Node, web: Web, run_dir: Path, in_child: InChild, nothing_left: Check
+) -> None:
+    total = count(in_child, lambda: OPERATIONS["start"](Node(run_dir), web()), run_dir)
+    node.stop("web1", force=True)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    def interrupted(number: int) -> None:
+        at_event(number, interrupt, run_dir)
+        with pytest.raises(KeyboardInterrupt):
+            OPERATIONS["start"](Node(run_dir), web())
+
+    for number in range(1, total + 1):
+        in_child(interrupted, number)
+        for info in node.instances():
+            # After the last write it runs; a hook that was to undo it could not be undone itself.
+            assert info.state is State.RUNNING or info.reason is not None
+        node.recover()
+        node.stop("web1", force=True)
+    nothing_left()
+
+
+def test_a_start_that_was_interrupted_is_seen_as_starting_and_then_undone(
+    fake: DriverHandle, node: Node, web: Web, store: Store, uids: Callable[[], dict[str, str]]
+) -> None:
+    fake.start(web())
+    record = store.load("web1")
+    assert record is not None
+    from dataclasses import replace
+
+    store.save(replace(record, phase=Phase.STARTING))
+    assert node.info("web1").state is State.STARTING
+    assert "interrupted" in str(node.info("web1").reason)
+    (result,) = node.recover()
+    assert (result.name, result.what, result.detail) == ("web1", "undone", "its start was interrupted")
+    assert result.to_json() == {"name": "web1", "what": "undone", "detail": "its start was interrupted"}
+    assert uids() == {}
+
+
+def test_a_stop_that_was_interrupted_while_it_still_ran_is_taken_back(
+    fake: DriverHandle, node: Node, web: Web, store: Store
+) -> None:
+    fake.start(web())
+    record = store.load("web1")
+    assert record is not None
+    from dataclasses import replace
+
+    store.save(replace(record, phase=Phase.STOPPING))
+    assert node.info("web1").state is State.STOPPING
+    assert [result.what for result in node.recover()] == ["taken back"]
+    assert node.info("web1").state is State.RUNNING
+
+
+# --------------------------------------------------------------------------- by strace, at the system calls themselves
+
+CALLS = ("mkdir", "openat", "write", "pwrite64", "fsync", "rename", "symlink", "unlink", "unlinkat", "rmdir", "flock")
+SCRIPT = """
+import os, sys, hvcore
+node = hvcore.Node(sys.argv[1]); driver = node.driver("fake")
+web = hvcore.Instance(name="web1", driver="fake")
+os.chdir(sys.argv[1])
+os.getpgid(0)
+try:
+    driver.start(web) if sys.argv[2] == "start" else node.stop("web1")
+except hvcore.HvError as error:
+    print("error:", error)
+os.getpgid(0)
+os._exit(0)
+"""
+
+
+def traced(run_dir: Path, operation: str, log: Path, *inject: str) -> subprocess.CompletedProcess[str]:
+    argv = ["strace", "-qq", "-o", str(log), "-e", f"trace={','.join(CALLS)},getpgid", *inject]
+    argv += [sys.executable, "-c", SCRIPT, str(run_dir), operation]
+    return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
+
+
+def calls_of(run_dir: Path, operation: str, log: Path) -> list[tuple[str, int]]:
+    """Every (call, number) between the two marks: what the operation itself does."""
+    assert traced(run_dir, operation, log).returncode == 0
+    seen: Counter[str] = Counter()
+    inside: list[tuple[str, int]] = []
+    marks = 0
+    for line in log.read_text().splitlines():
+        found = re.match(r"(\w+)\(", line)
+        if found is None:
+            continue
+        seen[found[1]] += 1
+        if found[1] == "getpgid":
+            marks += 1
+        elif marks == 1 and (found[1] != "openat" or str(run_dir) in line):  # not /proc, not modules
+            inside.append((found[1], seen[found[1]]))
+    assert marks == 2
+    return inside
+
+
+def sweep(
+    operation: str, what: str, every: int, node: Node, fake: DriverHandle, web: Web, run_dir: Path, log: Path
+) -> int:
+    fake.start(web())  # whatever is made only once is there before anything is counted
+    if operation == "start":
+        node.stop("web1")
+    points = calls_of(run_dir, operation, log)[::every]
+    for call, number in points:
+        node.stop("web1", force=True)
+        if operation == "stop":
+            fake.start(web())
+        ended = traced(run_dir, operation, log, "-e", f"inject={call}:{what}:when={number}")
+        if what.startswith("signal"):
+            assert ended.returncode == -signal.SIGKILL, (call, number, ended)
+        else:
+            assert (ended.returncode, ended.stderr) == (0, ""), (call, number, ended)
+        assert not [result for result in node.recover() if result.what == "failed"], (call, number)
+        assert {info.state for info in node.instances()} <= {State.RUNNING}, (call, number)
+        if not node.instances():
+            nothing_left_but_locks(run_dir)
+            assert fake.start(web()).changed
+    node.stop("web1", force=True)
+    return len(points)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("operation", ["start", "stop"])
+def test_a_kill_at_some_of_the_system_calls_leaves_it_running_or_gone(
+    operation: str, node: Node, fake: DriverHandle, web: Web, run_dir: Path, tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    tool("strace")
+    assert sweep(operation, "signal=KILL", 7, node, fake, web, run_dir, tmp_path / "trace") > 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["signal=KILL", "error=ENOSPC", "error=EIO"])
+@pytest.mark.parametrize("operation", ["start", "stop"])
+def test_a_kill_or_an_error_at_every_system_call_leaves_it_running_or_gone(
+    operation: str, what: str, node: Node, fake: DriverHandle, web: Web, run_dir: Path, tmp_path: Path, tool: Any
+) -> None:
+    tool("strace")
+    assert sweep(operation, what, 1, node, fake, web, run_dir, tmp_path / "trace") > 15

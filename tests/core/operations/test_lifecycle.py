@@ -1,0 +1,349 @@
+"""Every operation in every state, with the fake driver."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hvcore import (
+    BusyError,
+    DriverHandle,
+    HvError,
+    Instance,
+    NodeError,
+    NotFoundError,
+    Op,
+    OperationError,
+    ParamsError,
+    State,
+    StateError,
+    UnknownDriverError,
+    VerifyError,
+)
+from hvcore.model.record import Phase
+from hvcore.node import Node
+from hvcore.store import Store
+
+Web = Callable[..., Instance]
+Uids = Callable[[], dict[str, str]]
+
+
+def test_an_instance_starts_is_seen_and_stops_without_a_trace(
+    node: Node, fake: DriverHandle, web: Web, uids: Uids, nothing_left: Callable[[], None]
+) -> None:
+    started = fake.start(web())
+    assert (started.op, started.changed, started.state) == (Op.START, True, State.RUNNING)
+    (info,) = node.instances()
+    assert (info.name, info.driver, info.state, info.memory_mib, info.vcpus) == ("web1", "fake", State.RUNNING, 128, 1)
+    assert info.uuid == web().uuid
+    assert node.info("web1") == info
+    assert list(uids().values()) == ["web1"]
+    stopped = node.stop("web1")
+    assert (stopped.op, stopped.changed, stopped.state, stopped.rung) == (Op.STOP, True, State.STOPPED, "powerdown")
+    assert node.instances() == []
+    nothing_left()
+
+
+def test_paused_from_the_start(node: Node, fake: DriverHandle, web: Web) -> None:
+    assert fake.start(web(), paused=True).state is State.PAUSED
+    assert node.info("web1").state is State.PAUSED
+    assert node.resume("web1").changed
+    assert node.info("web1").state is State.RUNNING
+
+
+# What each operation says in each state: the outcome's (changed, state), or the error.
+DONE, SAME = True, False
+EXPECTED: dict[str, dict[str, Any]] = {
+    "stopped": {
+        "start": (DONE, State.RUNNING),
+        "stop": (SAME, State.STOPPED),
+        "stop --force": (SAME, State.STOPPED),
+        "pause": NotFoundError,
+        "resume": NotFoundError,
+        "reboot": NotFoundError,
+        "console": NotFoundError,
+        "cleanup": (SAME, State.STOPPED),
+    },
+    "running": {
+        "start": (SAME, State.RUNNING),
+        "stop": (DONE, State.STOPPED),
+        "stop --force": (DONE, State.STOPPED),
+        "pause": (DONE, State.PAUSED),
+        "resume": (SAME, State.RUNNING),
+        "reboot": (DONE, State.RUNNING),
+        "console": None,
+        "cleanup": StateError,
+    },
+    "paused": {
+        "start": StateError,
+        "stop": (DONE, State.STOPPED),
+        "stop --force": (DONE, State.STOPPED),
+        "pause": (SAME, State.PAUSED),
+        "resume": (DONE, State.RUNNING),
+        "reboot": (DONE, State.RUNNING),
+        "console": None,
+        "cleanup": StateError,
+    },
+    **{
+        ended: {
+            "start": (DONE, State.RUNNING),
+            "stop": (DONE, State.STOPPED),
+            "stop --force": (DONE, State.STOPPED),
+            "pause": StateError,
+            "resume": StateError,
+            "reboot": StateError,
+            "console": StateError,
+            "cleanup": (DONE, State.STOPPED),
+        }
+        for ended in ("crashed", "shutdown")
+    },
+    "unknown": {
+        "start": StateError,
+        "stop": StateError,
+        "stop --force": (DONE, State.STOPPED),
+        "pause": StateError,
+        "resume": StateError,
+        "reboot": StateError,
+        "console": StateError,
+        "cleanup": StateError,
+    },
+}
+CASES = [(state, op) for state, ops in EXPECTED.items() for op in ops]
+
+
+def bring_to(state: str, node: Node, fake: DriverHandle, web: Web, store: Store) -> None:
+    if state == "stopped":
+        return
+    fake.start(web(fail_at="observe") if state == "unknown" else web(), paused=state == "paused")
+    if state in {"crashed", "shutdown"}:
+        record = store.load("web1")
+        assert record is not None
+        store.save(changed(record, bindings={**record.bindings, "guest": state}))
+    if state != "stopped":
+        assert node.info("web1").state == state
+
+
+def changed(record: Any, **fields: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(record, **fields)
+
+
+def run(op: str, node: Node, fake: DriverHandle, web: Web) -> Any:
+    calls: dict[str, Callable[[], Any]] = {
+        "start": lambda: fake.start(web()),
+        "stop": lambda: node.stop("web1"),
+        "stop --force": lambda: node.stop("web1", force=True),
+        "pause": lambda: node.pause("web1"),
+        "resume": lambda: node.resume("web1"),
+        "reboot": lambda: node.reboot("web1"),
+        "console": lambda: node.console("web1"),
+        "cleanup": lambda: node.cleanup("web1"),
+    }
+    return calls[op]()
+
+
+@pytest.mark.parametrize(("state", "op"), CASES, ids=[f"{op} while {state}" for state, op in CASES])
+def test_each_operation_in_each_state_has_one_answer(
+    state: str, op: str, node: Node, fake: DriverHandle, web: Web, store: Store, uids: Uids
+) -> None:
+    bring_to(state, node, fake, web, store)
+    wanted = EXPECTED[state][op]
+    if isinstance(wanted, type):
+        with pytest.raises(wanted):
+            run(op, node, fake, web)
+        assert [info.state for info in node.instances()] == ([] if state == "stopped" else [state])
+        return
+    outcome = run(op, node, fake, web)
+    if wanted is None:
+        assert outcome.argv == ("printf", "%s\\n", "hello")
+        return
+    assert (outcome.changed, outcome.state) == wanted
+    assert outcome.op == op
+    left = [info.state for info in node.instances()]
+    assert left == ([] if outcome.state is State.STOPPED else [outcome.state])
+    assert len(uids()) == len(left)
+
+
+def test_every_state_that_can_be_made_is_in_the_table() -> None:
+    assert {*EXPECTED, "starting", "stopping"} == {str(state) for state in State}
+    assert all(set(ops) == {str(op) for op in Op} for ops in EXPECTED.values())
+
+
+@pytest.mark.parametrize(
+    ("force", "stubborn", "rung"), [(False, False, "powerdown"), (True, False, "kill"), (False, True, "kill")]
+)
+def test_the_rung_that_worked_is_told(
+    fake: DriverHandle, node: Node, web: Web, force: bool, stubborn: bool, rung: str  # noqa: FBT001 - parameters
+) -> None:
+    fake.start(web(ignores_powerdown=stubborn))
+    assert node.stop("web1", force=force).rung == rung
+
+
+def test_what_had_ended_before_is_only_cleaned_up(node: Node, fake: DriverHandle, web: Web, store: Store) -> None:
+    bring_to("shutdown", node, fake, web, store)
+    assert node.stop("web1").rung == "gone"
+
+
+def test_why_it_is_unknown_is_told_with_the_refusal(node: Node, fake: DriverHandle, web: Web) -> None:
+    fake.start(web(fail_at="observe"))
+    with pytest.raises(StateError, match="cannot start while unknown; allowed now: stop --force") as caught:
+        fake.start(web())
+    assert caught.value.__notes__ == ["web1: was told to fail; unset params.fail_at"]
+    assert node.stop("web1", force=True).rung == "kill"
+
+
+@pytest.mark.parametrize("step", ["acquire", "start"])
+def test_a_start_that_fails_is_undone_completely(
+    fake: DriverHandle, web: Web, step: str, nothing_left: Callable[[], None], node: Node
+) -> None:
+    with pytest.raises(OperationError, match="web1: was told to fail") as caught:
+        fake.start(web(fail_at=step))
+    assert not hasattr(caught.value, "__notes__")
+    nothing_left()
+    assert node.instances() == []
+    assert fake.start(web()).changed
+
+
+def test_what_the_node_cannot_run_touches_nothing(fake: DriverHandle, web: Web, run_dir: Path, nothing_left: Any) -> None:
+    with pytest.raises(VerifyError, match=r"params\.fail_at: was told to fail here"):
+        fake.start(web(fail_at="verify"))
+    with pytest.raises(VerifyError):
+        fake.verify(web(fail_at="verify"))
+    assert not (run_dir / "instances").exists()
+    nothing_left()
+
+
+def test_wrong_parameters_touch_nothing(fake: DriverHandle, web: Web, run_dir: Path) -> None:
+    with pytest.raises(ParamsError) as caught:
+        fake.start(web(motdd="x", fail_at="never"))
+    assert [problem.path for problem in caught.value.problems] == ["params.motdd", "params.fail_at"]
+    assert list(run_dir.iterdir()) == []
+
+
+def test_a_stop_that_fails_leaves_it_running(node: Node, fake: DriverHandle, web: Web, store: Store) -> None:
+    fake.start(web(fail_at="stop"))
+    with pytest.raises(OperationError, match="was told to fail"):
+        node.stop("web1")
+    assert node.info("web1").state is State.RUNNING
+    record = store.load("web1")
+    assert record is not None
+    assert record.phase is Phase.RUNNING
+
+
+def test_starting_a_running_one_again_says_when_it_differs(fake: DriverHandle, web: Web) -> None:
+    fake.start(web(motd="a"))
+    assert fake.start(web(motd="a")).notes == ()
+    assert "changes take effect at the next start" in fake.start(web(motd="b")).notes[0]
+
+
+def test_an_instance_of_another_driver_is_not_this_drivers(fake: DriverHandle, web: Web) -> None:
+    with pytest.raises(ParamsError, match="driver: is not fake, got 'kvm'"):
+        fake.check(Instance(name="web1", driver="kvm"))
+
+
+def test_reboot_is_a_stop_and_a_start(node: Node, fake: DriverHandle, web: Web, uids: Uids) -> None:
+    fake.start(web(motd="kept"))
+    outcome = node.reboot("web1", force=True)
+    assert (outcome.op, outcome.rung, outcome.changed, outcome.state) == (Op.REBOOT, "kill", True, State.RUNNING)
+    assert node.console("web1").argv[-1] == "kept"
+    assert len(uids()) == 1
+
+
+def test_a_uid_pool_that_is_exhausted_is_told_and_nothing_is_left(run_dir: Path, web: Web) -> None:
+    node = Node(run_dir, uid_pool=range(7, 8))
+    node.driver("fake").start(web("a"))
+    with pytest.raises(NodeError, match=r"uid pool 7-7: all 1 are taken; stop an instance first"):
+        node.driver("fake").start(web("b"))
+    assert [info.name for info in node.instances()] == ["a"]
+
+
+def test_names_are_told_sorted_and_ones_beginning_alike_are_apart(node: Node, fake: DriverHandle, web: Web) -> None:
+    for name in ("web10", "web1", "a"):
+        fake.start(web(name))
+    node.stop("web1")
+    assert [info.name for info in node.instances()] == ["a", "web10"]
+
+
+@pytest.mark.parametrize("name", ["../x", "", "a/b", "-f", "x" * 300, "a\n"])
+def test_an_impossible_name_is_not_found(node: Node, name: str) -> None:
+    for call in (node.info, node.stop, node.cleanup, node.pause, node.reboot, node.console):
+        with pytest.raises(HvError) as caught:
+            call(name)
+        assert caught.value.exit_code == 4
+        assert "\n" not in str(caught.value)
+
+
+def test_an_operation_at_work_keeps_others_out_until_their_deadline(
+    node: Node, fake: DriverHandle, web: Web, store: Store
+) -> None:
+    fake.start(web())
+    with store.lock("web1", "start"):
+        with pytest.raises(BusyError, match=r"held by pid \d+ \(start web1\) for more than 0\.05 s"):
+            node.stop("web1", deadline_s=0.05)
+        assert node.info("web1").state is State.RUNNING  # looking waits for nobody
+    assert node.stop("web1").changed
+
+
+def test_one_node_can_be_shared_by_threads(node: Node, fake: DriverHandle, web: Web, uids: Uids) -> None:
+    failed: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for _ in range(5):
+                fake.start(web(f"web{number}"))
+                node.instances()
+                node.stop(f"web{number}", force=True)
+            fake.start(web(f"web{number}"))
+        except BaseException as error:  # noqa: BLE001 - told below
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert sorted(uids().values()) == sorted(f"web{number}" for number in range(8))
+
+
+def test_every_problem_of_plain_data_is_told_at_once_also_with_a_driver_that_is_unknown(node: Node) -> None:
+    with pytest.raises(ParamsError) as caught:
+        node.check({"name": "web1", "driver": "fak", "vcpus": 0})
+    assert [problem.path for problem in caught.value.problems] == ["vcpus", "driver"]
+    assert "did you mean 'fake'?" in str(caught.value)
+    with pytest.raises(ParamsError) as caught:
+        node.check({"name": "web1", "driver": "fake", "vcpus": 0, "params": {"motdd": 1}})
+    assert [problem.path for problem in caught.value.problems] == ["vcpus", "params.motdd"]
+    with pytest.raises(UnknownDriverError):
+        node.check({"name": "web1", "driver": "fak"})
+
+
+def test_checks_across_values_are_the_drivers(node: Node) -> None:
+    with pytest.raises(ParamsError, match="vcpus: a stubborn guest has at most 64, got 65"):
+        node.check({"name": "web1", "driver": "fake", "vcpus": 65, "params": {"ignores_powerdown": True}})
+
+
+def test_planning_does_nothing(fake: DriverHandle, web: Web, run_dir: Path) -> None:
+    plan = fake.plan(web(motd="hi"))
+    assert plan.name == "web1"
+    assert plan.argv == ("fake-guest", "--motd", "hi")
+    assert list(run_dir.iterdir()) == []
+
+
+def test_what_the_driver_can_do_is_told(fake: DriverHandle) -> None:
+    assert fake.capabilities == ("pause", "console")
+    assert {"fail_at", "motd"} <= set(fake.schema.params)
+    assert "motd" in fake.json_schema()["properties"]
+    assert {row.key for row in fake.parameters()} == set(fake.schema.params)
+
+
+def test_a_run_directory_that_is_not_safe_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(NodeError, match="others can write to it"):
+        Node(tmp_path / "open")

@@ -1,0 +1,297 @@
+"""Instances that are real processes: whoever dies, none is left and none of somebody else's is touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+import hvcore
+from hvcore import Entry, Instance, Job, Level, Live, OperationError, Sandbox, State
+from hvcore.deadline import Deadline
+from hvcore.host.launch import members
+from hvcore.host.process import identify, kill_and_wait
+from hvcore.loader import LoadedDriver
+from hvcore.model.record import Phase, ProcessId
+from hvcore.operations.context import Context
+from hvcore.operations.look import look
+from hvcore.operations.recover import recover_all
+from hvcore.operations.start import start
+from hvcore.operations.stop import stop
+
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+OFF = Sandbox(level=Level.OFF)
+STRICT = Sandbox(level=Level.STRICT, uid=1_880_000_000)
+
+
+@dataclass(frozen=True)
+class SleeperSpec:
+    seconds: int = 100
+
+
+class Sleeper:
+    """A guest that sleeps. ``meanwhile`` is called when it was launched and nobody has written that down."""
+
+    name: ClassVar[str] = "fake"
+    plugins: ClassVar[tuple[tuple[str, object], ...]] = ()
+    hookspecs: ClassVar[tuple[object, ...]] = ()
+    sandbox: ClassVar[Sandbox] = OFF
+    meanwhile: ClassVar[Callable[[], None]] = staticmethod(lambda: None)
+
+    def __init__(self, hooks: hvcore.Hooks) -> None:
+        self._hooks = hooks
+
+    def plan(self, instance: Instance, params: hvcore.Params) -> SleeperSpec:
+        return SleeperSpec()
+
+    def verify(self, spec: SleeperSpec, host: hvcore.Host) -> Iterable[hvcore.Problem]:
+        return ()
+
+    def describe(self, spec: SleeperSpec, host: hvcore.Host) -> hvcore.Plan:
+        return hvcore.Plan(name="x", driver=self.name, steps=())
+
+    def start(self, spec: SleeperSpec, job: Job) -> None:
+        job.intend(Entry(kind=hvcore.UID), Entry(kind=hvcore.PROCESS))
+        job.take_uid()
+        child = job.launch(hvcore.Command(argv=("sleep", str(spec.seconds)), sandbox=self.sandbox))
+        try:
+            type(self).meanwhile()
+            process = child.process()
+            while process is None and child.ended() is None:
+                process = child.process()
+            assert process is not None
+            job.started(process, child.monitor())
+        finally:
+            child.close()
+
+    def observe(self, live: Live) -> hvcore.Observation:
+        process = live.record.process
+        lives = process is not None and hvcore.alive(process)
+        return hvcore.Observation(state=State.RUNNING if lives else State.CRASHED)
+
+    def stop(self, live: Live, job: Job, *, force: bool) -> str:
+        assert live.record.process is not None
+        kill_and_wait(live.record.process, subject=job.name, deadline_s=5)
+        return "kill"
+
+
+@pytest.fixture
+def make(load: Callable[..., LoadedDriver], context: Callable[..., Context]) -> Callable[..., Any]:
+    """``make(sandbox, meanwhile)``: the driver and its node."""
+
+    def build(sandbox: Sandbox = OFF, meanwhile: Callable[[], None] = lambda: None) -> tuple[Context, LoadedDriver]:
+        made = type("Made", (Sleeper,), {"sandbox": sandbox, "meanwhile": staticmethod(meanwhile)})
+        loaded = load(made)
+        return context(loaded), loaded
+
+    return build
+
+
+@pytest.fixture(autouse=True)
+def _none_is_left(run_dir: Path) -> Iterator[None]:
+    yield
+    for directory in (run_dir / "instances").glob("*"):
+        for process in members(directory / "alive", directory / "status"):
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+
+
+def bring_up(node: Context, loaded: LoadedDriver, name: str = "web1") -> hvcore.Outcome:
+    return start(node, loaded, Instance(name=name, driver="fake"), paused=False, deadline=Deadline(10))
+
+
+def process_of(node: Context, name: str = "web1") -> ProcessId:
+    record = node.store.load(name)
+    assert record is not None
+    assert record.process is not None
+    return record.process
+
+
+SANDBOXES = [pytest.param(OFF, id="off"), pytest.param(STRICT, id="strict", marks=[pytest.mark.live, ROOT])]
+
+
+@pytest.mark.parametrize("sandbox", SANDBOXES)
+def test_it_lives_until_it_is_stopped(make: Any, sandbox: Sandbox, nothing_left: Callable[[], None]) -> None:
+    node, loaded = make(sandbox)
+    bring_up(node, loaded)
+    process = process_of(node)
+    assert hvcore.alive(process)
+    assert look(node, "web1").state is State.RUNNING
+    stop(node, "web1", force=True, deadline=Deadline(10))
+    assert not hvcore.alive(process)
+    nothing_left()
+
+
+@pytest.mark.parametrize("sandbox", SANDBOXES)
+def test_a_start_that_fails_after_the_launch_ends_what_it_launched(
+    make: Any, sandbox: Sandbox, run_dir: Path, nothing_left: Callable[[], None]
+) -> None:
+    seen: list[ProcessId] = []
+
+    def fail() -> None:
+        folder = run_dir / "instances" / "web1"
+        seen.extend(members(folder / "alive", folder / "status"))
+        raise OperationError("web1: no")
+
+    node, loaded = make(sandbox, fail)
+    with pytest.raises(OperationError):
+        bring_up(node, loaded)
+    assert seen
+    assert not any(hvcore.alive(process) for process in seen)
+    nothing_left()
+
+
+def test_an_interrupt_after_the_launch_ends_what_it_launched(make: Any, nothing_left: Callable[[], None]) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    node, loaded = make(OFF, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        bring_up(node, loaded)
+    nothing_left()
+
+
+@pytest.mark.parametrize("sandbox", SANDBOXES)
+def test_whoever_is_killed_right_after_the_launch_leaves_nothing_to_live_on(
+    make: Any, sandbox: Sandbox, run_dir: Path, in_child: Callable[..., int], nothing_left: Callable[[], None]
+) -> None:
+    node, loaded = make(sandbox, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    assert in_child(bring_up, node, loaded) == signal.SIGKILL
+    folder = run_dir / "instances" / "web1"
+    orphans = members(folder / "alive", folder / "status")
+    assert orphans
+    assert [result.what for result in recover_all(node, 10)] == ["undone"]
+    assert not any(hvcore.alive(process) for process in orphans)
+    nothing_left()
+
+
+def test_a_child_that_the_host_forked_during_the_start_survives_the_recovery(
+    make: Any, in_child: Callable[..., int]
+) -> None:
+    told = os.pipe()
+
+    def fork_and_die() -> None:
+        if os.fork() == 0:
+            os.write(told[1], str(os.getpid()).encode())
+            signal.pause()
+        os.read(told[0], 0)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    node, loaded = make(OFF, fork_and_die)
+    assert in_child(bring_up, node, loaded) == signal.SIGKILL
+    forked = identify(int(os.read(told[0], 20)))
+    os.close(told[0])
+    os.close(told[1])
+    assert forked is not None
+    try:
+        assert [result.what for result in recover_all(node, 10)] == ["undone"]
+        assert hvcore.alive(forked)
+    finally:
+        kill_and_wait(forked, subject="x", deadline_s=5)
+
+
+def test_a_running_one_is_left_alone_by_recovery(make: Any) -> None:
+    node, loaded = make()
+    bring_up(node, loaded)
+    assert recover_all(node, 10) == []
+    assert hvcore.alive(process_of(node))
+    stop(node, "web1", force=True, deadline=Deadline(10))
+
+
+def test_one_that_was_killed_by_somebody_is_crashed_and_starts_again(make: Any) -> None:
+    node, loaded = make()
+    bring_up(node, loaded)
+    first = process_of(node)
+    kill_and_wait(first, subject="x", deadline_s=5)
+    assert look(node, "web1").state is State.CRASHED
+    assert bring_up(node, loaded).changed
+    assert process_of(node) != first
+    stop(node, "web1", force=True, deadline=Deadline(10))
+
+
+@pytest.mark.parametrize("sandbox", SANDBOXES)
+def test_a_damaged_record_does_not_hide_the_process_from_force(make: Any, sandbox: Sandbox, run_dir: Path) -> None:
+    node, loaded = make(sandbox)
+    bring_up(node, loaded)
+    process = process_of(node)
+    (run_dir / "instances" / "web1" / "record.json").write_bytes(b"")
+    assert look(node, "web1").state is State.UNKNOWN
+    outcome = stop(node, "web1", force=True, deadline=Deadline(10))
+    assert f"ended pid {process.pid}" in outcome.notes
+    assert not hvcore.alive(process)
+
+
+@pytest.mark.live
+@ROOT
+@pytest.mark.parametrize("how", ["boot", "numbers", "damaged"])
+def test_whoever_was_given_its_numbers_survives_the_end_of_a_dead_one(
+    make: Any, tool: Callable[[str], str], how: str
+) -> None:
+    """web1 died with its caller. Its pid namespace's number is now web2's, which runs and is healthy."""
+    node, loaded = make(STRICT)
+    bring_up(node, loaded, "web2")
+    healthy = process_of(node, "web2")
+    namespace = os.stat(f"/proc/{healthy.pid}/ns/pid").st_ino
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    directory = node.store.create("web1")
+    (directory / "alive").touch()
+    pid = healthy.pid if how == "boot" else gone.pid
+    (directory / "status").write_text(json.dumps({"child-pid": pid, "pid-namespace": namespace}) + "\n")
+    record = node.store.load("web2")
+    assert record is not None
+    fields: dict[str, Any] = {"boot_id": "another"} if how == "boot" else {}
+    dead = replace(record, name="web1", phase=Phase.STARTING, process=None, monitor=None, **fields)
+    node.store.save(replace(dead, instance=Instance(name="web1", driver="fake")))
+    if how == "damaged":
+        (directory / "record.json").write_bytes(b"")
+        stop(node, "web1", force=True, deadline=Deadline(10))
+    else:
+        assert [(result.name, result.what) for result in recover_all(node, 10)] == [
+            ("web1", "cleaned" if how == "boot" else "undone")
+        ]
+    assert not directory.exists()
+    assert hvcore.alive(healthy)
+    stop(node, "web2", force=True, deadline=Deadline(10))
+
+
+def test_disks_are_claimed_once_on_a_node(make: Any, run_dir: Path, tmp_path: Path) -> None:
+    node, loaded = make()
+    image = tmp_path / "a.img"
+    image.write_bytes(b"x" * 512)
+    (tmp_path / "link").symlink_to(image)
+    bring_up(node, loaded, "a")
+    bring_up(node, loaded, "b")
+    records = [node.store.load(name) for name in ("a", "b")]
+    first, second = (node.job(record, Deadline(10)) for record in records if record is not None)
+    first.intend(Entry(kind=hvcore.DISK))
+    first.claim_disk(str(image))
+    first.claim_disk(str(image))  # it has it already
+    for read_only in (False, True):
+        with pytest.raises(hvcore.DiskInUseError, match="already in use by instance a; stop that first") as caught:
+            second.claim_disk(str(tmp_path / "link"), read_only=read_only)
+        assert caught.value.exit_code == 5
+    with pytest.raises(FileNotFoundError):
+        second.claim_disk(str(tmp_path / "none"))
+    stop(node, "a", force=True, deadline=Deadline(10))
+    second.intend(Entry(kind=hvcore.DISK))
+    second.claim_disk(str(image), read_only=True)
+    bring_up(node, loaded, "a")
+    record = node.store.load("a")
+    assert record is not None
+    first = node.job(record, Deadline(10))
+    first.claim_disk(str(image), read_only=True)  # readers share
+    with pytest.raises(hvcore.DiskInUseError, match="instance b"):
+        first.claim_disk(str(image))
+    first.intend(Entry(kind=hvcore.DISK))
+    for name in ("a", "b"):
+        stop(node, name, force=True, deadline=Deadline(10))
+    assert os.listdir(run_dir / "reservations" / "disk-readers") == []

@@ -1,0 +1,129 @@
+"""The catalogue: what is installed, judged without importing any of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hvcore import CatalogueEntry, Verdict, catalogue
+from hvcore.catalogue import _fits, _holds, _range_of_hvcore, _release
+
+ENTRY = "[hvcore.drivers]\n{0} = {1}:Driver\n"
+
+
+def found(name: str) -> list[CatalogueEntry]:
+    return [entry for entry in catalogue() if entry.name == name]
+
+
+def test_an_installed_driver_is_listed_with_its_distribution(install) -> None:  # type: ignore[no-untyped-def]
+    install("hv-acme", ENTRY.format("acme", "hv_acme"), version="3.1")
+    (entry,) = found("acme")
+    assert entry.to_json() == {
+        "name": "acme",
+        "target": "hv_acme:Driver",
+        "distribution": "hv-acme",
+        "version": "3.1",
+        "requires": ">=0.1,<0.2" if ">=0.1,<0.2" in entry.requires else "<0.2,>=0.1",
+        "verdict": "ok",
+        "reason": None,
+    }
+
+
+def test_listing_imports_no_driver_and_loading_one_imports_only_that_one() -> None:
+    code = (
+        "import sys, hvcore\n"
+        "names = {entry.name for entry in hvcore.catalogue()}\n"
+        "assert {'fake', 'kvm', 'chroot'} <= names, names\n"
+        "assert not {'hv_fake', 'hv_kvm', 'hv_chroot'} & set(sys.modules)\n"
+        "hvcore.Node('/nonexistent/run').driver('fake')\n"
+        "assert {'hv_fake', 'hv_kvm', 'hv_chroot'} & set(sys.modules) == {'hv_fake'}\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("between", [False, True], ids=["adjacent", "apart"])
+def test_two_distributions_with_one_name_are_both_named(install, between: bool) -> None:  # type: ignore[no-untyped-def]  # noqa: FBT001
+    install("hv-one", ENTRY.format("acme", "hv_one"))
+    if between:
+        install("hv-other", ENTRY.format("other", "hv_other"))
+    install("hv-two", ENTRY.format("acme", "hv_two"), version="2.0")
+    entries = found("acme")
+    assert [entry.verdict for entry in entries] == [Verdict.DUPLICATE] * 2
+    assert {entry.reason for entry in entries} == {"declared by hv-one 1.0 and hv-two 2.0; uninstall all but one"}
+    assert found("fake")[0].verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    ("requires", "verdict", "todo"),
+    [
+        ("hvcore>=99", Verdict.TOO_NEW, "upgrade hvcore"),
+        ("hvcore<0.1", Verdict.TOO_OLD, "upgrade the driver"),
+        ("hvcore (>=99)", Verdict.TOO_NEW, "upgrade hvcore"),
+        ("hvcore[cli]~=0.0.1", Verdict.TOO_OLD, "upgrade the driver"),
+    ],
+)
+def test_one_made_for_another_hvcore_is_told_so(install, requires: str, verdict: Verdict, todo: str) -> None:  # type: ignore[no-untyped-def]
+    install("hv-acme", ENTRY.format("acme", "hv_acme"), requires=requires)
+    (entry,) = found("acme")
+    assert entry.verdict is verdict
+    assert str(entry.reason).endswith(todo)
+
+
+@pytest.mark.parametrize(
+    ("requires", "version", "holds"),
+    [
+        (">=0.1", "0.1.0", True),
+        (">=0.1", "0.0.9", False),
+        ("<0.2", "0.1.99", True),
+        ("<0.2", "0.2.0", False),
+        ("<=0.1", "0.1.0", True),
+        ("<=0.1", "0.1.1", False),
+        (">0.1", "0.1.0", False),
+        ("==0.1", "0.1.0.0", True),
+        ("!=0.1.0", "0.1", False),
+        ("~=0.1", "0.9.3", True),
+        ("~=0.1", "1.0", False),
+        ("~=0.1.2", "0.1.9", True),
+        ("~=0.1.2", "0.2.0", False),
+        ("~=0.1.2", "0.1.1", False),
+        ("==0.*", "0.7", True),
+        ("==0.0.*", "0.1", False),
+        ("==0.1.*", "0.1.5", True),
+        ("!=0.1.*", "0.1.5", False),
+        ("!=0.1.*", "0.2.5", True),
+    ],
+)
+def test_ranges_mean_what_pep_440_says(requires: str, version: str, holds: bool) -> None:  # noqa: FBT001
+    operator = requires.rstrip("0123456789.*")
+    text = requires[len(operator) :]
+    assert _holds(operator, _release(version), text.removesuffix(".*"), star=text.endswith(".*")) is holds
+
+
+def test_a_range_is_read_from_the_requirement_of_hvcore_and_no_other() -> None:
+    lines = ["hvcore-extra>=9", "hvcores>=9", "click>=8", 'hvcore[cli] (<0.2,>=0.1) ; python_version > "3"']
+    assert _range_of_hvcore(lines) == "<0.2,>=0.1"
+    assert _range_of_hvcore(["click"]) == ""
+    assert _fits("") == (Verdict.OK, None)
+
+
+def test_an_operator_can_block_all_but_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HVCORE_DRIVERS", "fake, other")
+    verdicts = {entry.name: entry.verdict for entry in catalogue()}
+    assert verdicts["fake"] is Verdict.OK
+    assert verdicts["kvm"] is Verdict.BLOCKED
+    assert "not in HVCORE_DRIVERS='fake, other'; add it there" in str(found("kvm")[0].reason)
+    monkeypatch.setenv("HVCORE_DRIVERS", "")
+    assert {entry.verdict for entry in catalogue()} == {Verdict.BLOCKED}
+
+
+def test_a_distribution_with_damaged_metadata_breaks_nobody(install) -> None:  # type: ignore[no-untyped-def]
+    for name in ("hv-torn", "hv-good"):
+        path: Path = install(name, ENTRY.format("acme", name.replace("-", "_")))
+        if name == "hv-torn":
+            next(path.parent.glob("*.dist-info/METADATA")).write_text("")
+    assert found("fake")[0].verdict is Verdict.OK
+    assert {entry.verdict for entry in found("acme")} == {Verdict.DUPLICATE}

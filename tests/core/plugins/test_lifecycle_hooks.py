@@ -1,0 +1,164 @@
+"""Extensions around start and stop: what each one breaks is told with its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hv_fake.plugin import FakeDriver
+
+import hvcore
+from hvcore import HookError, Instance, NodeError, Outcome, State, hookimpl
+from hvcore.deadline import Deadline
+from hvcore.loader import LoadedDriver
+from hvcore.operations.context import Context
+from hvcore.operations.look import look
+from hvcore.operations.start import start
+from hvcore.operations.stop import stop
+
+WEB = Instance(name="web1", driver="fake")
+
+
+def extension(hook: str, act: Callable[..., Any]) -> object:
+    """A plugin with that one hook, which takes no argument."""
+
+    def implementation() -> Any:
+        return act()
+
+    implementation.__name__ = hook
+    return SimpleNamespace(**{hook: hookimpl(implementation)})
+
+
+def boom() -> None:
+    raise ZeroDivisionError("oh")
+
+
+def refuse() -> None:
+    raise NodeError("web1: the moon is full; wait")
+
+
+@pytest.fixture
+def node(load: Callable[..., LoadedDriver], context: Callable[..., Context]) -> Callable[..., Any]:
+    def make(**extensions: object) -> tuple[Context, LoadedDriver]:
+        loaded = load(FakeDriver, **extensions)
+        return context(loaded), loaded
+
+    return make
+
+
+def up(node: Context, loaded: LoadedDriver) -> Outcome:
+    return start(node, loaded, WEB, paused=False, deadline=Deadline(10))
+
+
+def down(node: Context, *, force: bool = False) -> Outcome:
+    return stop(node, "web1", force=force, deadline=Deadline(10))
+
+
+def test_before_start_that_raises_refuses_the_start_in_the_plugins_name(
+    node: Any, nothing_left: Callable[[], None]
+) -> None:
+    made = node(audit=extension("before_start", boom))
+    with pytest.raises(HookError, match="plugin audit, hook before_start: raised ZeroDivisionError: oh") as caught:
+        up(*made)
+    assert (caught.value.plugin, caught.value.hook) == ("audit", "before_start")
+    nothing_left()
+
+
+def test_an_error_of_ours_that_a_plugin_raises_stays_what_it_is_and_names_the_plugin(node: Any) -> None:
+    with pytest.raises(NodeError, match="the moon is full") as caught:
+        up(*node(audit=extension("before_start", refuse)))
+    assert caught.value.__notes__ == ["raised by plugin audit, hook before_start"]
+
+
+def test_after_start_that_raises_is_a_note_and_it_runs(node: Any) -> None:
+    for act, told in ((boom, "raised ZeroDivisionError: oh"), (refuse, "raised NodeError: web1: the moon is full")):
+        made = node(audit=extension("after_start", act))
+        outcome = up(*made)
+        assert (outcome.changed, outcome.state) == (True, State.RUNNING)
+        assert f"plugin audit, hook after_start: {told}" in outcome.notes[0]
+        assert look(made[0], "web1").state is State.RUNNING
+        down(made[0])
+
+
+@pytest.mark.parametrize("act", [boom, refuse])
+def test_before_stop_that_raises_refuses_a_polite_stop_and_not_a_forced_one(
+    node: Any, act: Callable[[], None], nothing_left: Callable[[], None]
+) -> None:
+    heard: list[str] = []
+    made = node(audit=extension("before_stop", act), second=extension("before_stop", lambda: heard.append("second")))
+    up(*made)
+    with pytest.raises(hvcore.HvError):
+        down(made[0])
+    assert look(made[0], "web1").state is State.RUNNING
+    heard.clear()
+    outcome = down(made[0], force=True)
+    assert outcome.rung == "kill"
+    assert "plugin audit, hook before_stop" in outcome.notes[0]
+    assert heard == ["second"]  # one that fails keeps no other from hearing of it
+    nothing_left()
+
+
+def test_after_stop_that_raises_is_a_note_and_it_is_gone(node: Any, nothing_left: Callable[[], None]) -> None:
+    made = node(audit=extension("after_stop", boom))
+    up(*made)
+    assert "plugin audit, hook after_stop: raised ZeroDivisionError: oh" in down(made[0]).notes[0]
+    nothing_left()
+
+
+def test_extensions_hear_of_everything_in_order_with_what_they_ask_for(node: Any) -> None:
+    heard: list[tuple[Any, ...]] = []
+
+    class Listener:
+        @hookimpl
+        def before_start(self, instance: Instance) -> None:
+            heard.append(("before_start", instance.name))
+
+        @hookimpl
+        def after_start(self, outcome: Outcome, instance: Instance) -> None:
+            heard.append(("after_start", outcome.state, instance.name))
+
+        @hookimpl
+        def before_stop(self, force: bool) -> None:  # noqa: FBT001 - hook arguments are passed by name
+            heard.append(("before_stop", force))
+
+        @hookimpl
+        def after_stop(self, outcome: Outcome) -> None:
+            heard.append(("after_stop", outcome.rung))
+
+    made = node(listener=Listener())
+    up(*made)
+    down(made[0])
+    assert heard == [
+        ("before_start", "web1"),
+        ("after_start", State.RUNNING, "web1"),
+        ("before_stop", False),
+        ("after_stop", "powerdown"),
+    ]
+
+
+def test_a_check_that_raises_or_gives_the_wrong_thing_names_its_plugin(node: Any) -> None:
+    for act, told in (
+        (boom, "raised ZeroDivisionError"),
+        (lambda: ["wrong"], "gave 'wrong', must be Problem"),
+        (lambda: 7, "returned 7, must be an iterable"),
+    ):
+        _, loaded = node(audit=extension("check", act))
+        with pytest.raises(HookError, match=f"plugin audit, hook check: {told}"):
+            loaded.check(WEB)
+
+
+def test_a_check_may_return_nothing(node: Any) -> None:
+    _, loaded = node(audit=extension("check", lambda: None))
+    assert loaded.check(WEB)["motd"] == "hello"
+
+
+def test_problems_of_all_plugins_come_together(node: Any) -> None:
+    problem = hvcore.Problem(path="x", what="is wrong")
+    _, loaded = node(
+        a=extension("check", lambda: [problem]), b=extension("check", lambda: iter([problem, problem]))
+    )
+    with pytest.raises(hvcore.ParamsError) as caught:
+        loaded.check(WEB)
+    assert len(caught.value.problems) == 3

@@ -1,0 +1,250 @@
+"""Loading a driver by name: whatever is wrong with it is told with plugin, distribution and what to do."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hvcore
+from hvcore import DriverLoadError, Instance, UnknownDriverError
+from hvcore.loader import load
+
+DRIVERS = "[hvcore.drivers]\n{0} = hv_{0}:Driver\n"
+EXTENSIONS = "[hvcore.extensions]\nfake.{0} = hv_{0}{1}\n"
+
+
+@pytest.fixture
+def broken(install: Any, driver_source: str) -> Any:
+    """``broken(body)``: install driver ``acme`` with more in its module, and what loading it says."""
+
+    def do(source: str, *, target: str = "hv_acme:Driver") -> str:
+        install("hv-acme", f"[hvcore.drivers]\nacme = {target}\n", driver_source.format(name="acme") + source)
+        with pytest.raises(DriverLoadError) as caught:
+            load("acme")
+        assert load("fake").name == "fake"  # the others are none the worse
+        return str(caught.value)
+
+    return do
+
+
+@pytest.fixture
+def extended(install: Any) -> Any:
+    """``extended(source)``: install extension ``fake.plus`` and what loading ``fake`` says."""
+
+    def do(source: str, *, target: str = "") -> str:
+        install("hv-plus", EXTENSIONS.format("plus", target), "import hvcore\n" + source)
+        with pytest.raises(DriverLoadError) as caught:
+            load("fake")
+        assert "fake.plus" in str(caught.value)
+        assert "hv-plus 1.0" in str(caught.value)
+        return str(caught.value)
+
+    return do
+
+
+def test_a_third_partys_driver_is_loaded_by_name(install: Any, driver_source: str, node: hvcore.Node) -> None:
+    install("hv-acme", DRIVERS.format("acme"), driver_source.format(name="acme"))
+    handle = node.driver("acme")
+    assert handle.start(Instance(name="web1", driver="acme")).changed
+    assert node.info("web1").driver == "acme"
+    assert node.stop("web1").changed
+
+
+def test_an_unknown_name_is_told_with_the_nearest_one() -> None:
+    with pytest.raises(UnknownDriverError, match=r"no driver 'fakee'; installed: .*fake.*; did you mean 'fake'\?"):
+        load("fakee")
+    with pytest.raises(UnknownDriverError, match="see hv drivers"):
+        load("zzz")
+
+
+def test_those_that_were_refused_are_told_too(install: Any) -> None:
+    install("hv-old", DRIVERS.format("old"), requires="hvcore<0.1")
+    with pytest.raises(UnknownDriverError, match=r"refused: old \(too-old\)"):
+        load("zzz")
+    with pytest.raises(DriverLoadError, match=r"driver old \(hv-old 1.0\): needs hvcore<0.1"):
+        load("old")
+
+
+def test_a_missing_dependency_is_told_with_file_and_line(broken: Any) -> None:
+    told = broken("import no_such_dependency\n")
+    assert "driver acme (hv-acme 1.0): cannot be imported, got ModuleNotFoundError" in told
+    assert "hv_acme.py:7" in told
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("1 / 0\n", ["ZeroDivisionError", "hv_acme.py:7"]),
+        ("def (:\n", ["SyntaxError", "hv_acme.py:7"]),
+        ("import sys; sys.exit(3)\n", ["SystemExit: 3", "hv_acme.py:7"]),
+        ("def f():\n    raise KeyError('x')\nf()\n", ["KeyError: 'x'", "hv_acme.py:8"]),
+    ],
+)
+def test_an_import_that_fails_is_told_with_file_and_line(broken: Any, source: str, told: list[str]) -> None:
+    text = broken(source)
+    assert all(part in text for part in told), text
+
+
+def test_a_target_that_does_not_exist_is_told(broken: Any) -> None:
+    assert "no such module" in broken("", target="hv_nothing:Driver")
+
+
+def test_a_target_without_that_name_is_told(broken: Any) -> None:
+    assert "Drivver" in broken("", target="hv_acme:Drivver")
+
+
+def test_a_module_or_an_object_instead_of_a_class_is_told(broken: Any) -> None:
+    assert "hv_acme has no" in broken("", target="hv_acme")
+
+
+def test_a_class_without_the_methods_is_told(broken: Any) -> None:
+    assert "hv_acme:Half has no plugins, hookspecs, plan" in broken(
+        "class Half:\n    name = 'acme'\n", target="hv_acme:Half"
+    )
+
+
+def test_an_object_that_looks_right_is_no_class(broken: Any) -> None:
+    assert "is not a class" in broken("thing = Driver(None)\n", target="hv_acme:thing")
+
+
+def test_a_class_with_another_name_is_told(broken: Any) -> None:
+    assert "its class is named 'emca'" in broken("Driver.name = 'emca'\n")
+
+
+def test_a_class_that_cannot_be_made_is_told(broken: Any) -> None:
+    told = broken("def init(self, hooks):\n    raise RuntimeError('no')\nDriver.__init__ = init\n")
+    assert "RuntimeError: no" in told
+    assert "hv_acme.py:8" in told
+
+
+def test_two_distributions_with_one_name_cannot_be_loaded(install: Any, driver_source: str) -> None:
+    for name in ("hv-acme", "hv-other"):
+        install(name, f"[hvcore.drivers]\nacme = {name.replace('-', '_')}:Driver\n", driver_source.format(name="acme"))
+    with pytest.raises(DriverLoadError, match=r"declared by hv-acme 1\.0 and hv-other 1\.0; uninstall all but one"):
+        load("acme")
+    assert not {"hv_acme", "hv_other"} & set(sys.modules)
+
+
+def test_an_extension_adds_parameters_and_checks_to_somebody_elses_driver(install: Any) -> None:
+    source = """
+    import hvcore
+    @hvcore.hookimpl
+    def params():
+        return hvcore.ParamGroup("audio", hvcore.Param("volume", hvcore.integer(0, 11), default=5, help="Loudness."))
+    @hvcore.hookimpl
+    def check(params):
+        if params["volume"] == 11:
+            yield hvcore.Problem(path="params.volume", what="is too loud")
+    """
+    install("hv-plus", EXTENSIONS.format("plus", ""), source)
+    loaded = load("fake")
+    assert [entry.name for entry in loaded.extensions] == ["fake.plus"]
+    assert loaded.schema.owner("volume") == "fake.plus (hv-plus 1.0)"
+    assert loaded.check(Instance(name="w", driver="fake"))["volume"] == 5
+    with pytest.raises(hvcore.ParamsError, match=r"params\.volume: is too loud"):
+        loaded.check(Instance(name="w", driver="fake", params={"volume": 11}))
+    assert loaded.hooks.implementations("check") == ("fake", "fake.plus")
+
+
+def test_an_extension_of_another_driver_is_left_alone(install: Any) -> None:
+    path: Path = install("hv-plus", "[hvcore.extensions]\nfaker.plus = hv_plus\n", "raise RuntimeError")
+    assert load("fake").extensions == ()
+    assert path.stem not in sys.modules
+
+
+def test_an_unknown_hook_is_told_with_the_nearest_one(extended: Any) -> None:
+    told = extended("@hvcore.hookimpl\ndef befor_start(instance): pass\n")
+    assert "unknown hook 'befor_start'" in told
+    assert "did you mean 'before_start'?" in told
+
+
+def test_a_hook_unlike_any_other_is_told_with_all_there_are(extended: Any) -> None:
+    told = extended("@hvcore.hookimpl\ndef zzz(): pass\n")
+    assert "the hooks are after_start, after_stop, before_start, before_stop, check, params" in told
+
+
+def test_an_argument_that_the_hook_does_not_have_is_told(extended: Any) -> None:
+    told = extended("@hvcore.hookimpl\ndef before_start(instanse): pass\n")
+    assert "instanse" in told
+    assert "before_start" in told
+    assert "did you mean" not in told
+
+
+def test_a_generator_for_a_hook_that_returns_nothing_is_told(extended: Any) -> None:
+    told = extended("@hvcore.hookimpl\ndef before_start():\n    yield 1\n")
+    assert "has a yield, so its body would never run" in told
+    assert "hv_plus.py:" in told
+
+
+@pytest.mark.parametrize("annotation", ["int", "dict[str, int] | int", "None"])
+def test_a_return_annotation_that_cannot_be_right_is_told(extended: Any, annotation: str) -> None:
+    assert "hook params" in extended(f"@hvcore.hookimpl\ndef params() -> {annotation}: ...\n")
+
+
+@pytest.mark.parametrize("annotation", ["Any", "hvcore.ParamGroup", "'Nowhere'", "Union[hvcore.ParamGroup, None]"])
+def test_a_return_annotation_that_may_be_right_is_not_refused(install: Any, annotation: str) -> None:
+    source = (
+        "from typing import Any, Union\nimport hvcore\n@hvcore.hookimpl\n"
+        f"def params() -> {annotation}:\n    return hvcore.ParamGroup('g')\n"
+    )
+    install("hv-plus", EXTENSIONS.format("plus", ""), source)
+    assert len(load("fake").extensions) == 1
+
+
+@pytest.mark.parametrize("option", ["wrapper", "hookwrapper"])
+def test_a_wrapper_is_refused(extended: Any, option: str) -> None:
+    told = extended(f"@hvcore.hookimpl({option}=True)\ndef before_start():\n    yield\n")
+    assert "hook wrappers are not supported" in told
+
+
+def test_parameters_that_are_none_are_told(extended: Any) -> None:
+    assert "hook params: returned 7; return an hvcore.ParamGroup" in extended("@hvcore.hookimpl\ndef params(): return 7\n")
+
+
+def test_a_parameter_that_another_plugin_has_is_told_with_both(install: Any) -> None:
+    source = """
+    import hvcore
+    @hvcore.hookimpl
+    def params():
+        return hvcore.ParamGroup("x", hvcore.Param("motd", hvcore.text(), help="x"))
+    """
+    install("hv-plus", EXTENSIONS.format("plus", ""), source)
+    with pytest.raises(DriverLoadError, match=r"parameter 'motd': declared by both fake \(hv-fake .*fake\.plus \(hv-plus"):
+        load("fake")
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "told"),
+    [
+        ("import no_such_dependency\n", "", "no_such_dependency"),
+        ("class P:\n    def __init__(self):\n        raise RuntimeError('no')\n", ":P", "RuntimeError: no"),
+        ("", ":nothing", "nothing"),
+    ],
+)
+def test_an_extension_that_cannot_be_had_is_told_as_an_extension(
+    extended: Any, source: str, target: str, told: str
+) -> None:
+    text = extended(source, target=target)
+    assert text.startswith("extension fake.plus (hv-plus 1.0): cannot be imported")
+    assert told in text
+
+
+def test_an_extension_for_another_hvcore_is_told(install: Any) -> None:
+    install("hv-plus", EXTENSIONS.format("plus", ""), "raise RuntimeError", requires="hvcore>=99")
+    with pytest.raises(DriverLoadError, match=r"extension fake.plus \(hv-plus 1.0\): needs hvcore>=99"):
+        load("fake")
+
+
+def test_an_extension_may_be_a_class_whose_methods_are_the_hooks(install: Any) -> None:
+    source = """
+    import hvcore
+    class Plus:
+        @hvcore.hookimpl
+        def check(self, instance):
+            return [hvcore.Problem(path="name", what=f"is {instance.name}")]
+    """
+    install("hv-plus", EXTENSIONS.format("plus", ":Plus"), source)
+    assert len(load("fake").problems(Instance(name="w", driver="fake"))[1]) == 1
