@@ -31,21 +31,27 @@ from hvcore.errors import (
 )
 from hvcore.hooks import Hooks
 from hvcore.hookspecs import hookimpl, hookspec
-from hvcore.host.confine import Level, Sandbox, weaknesses
+from hvcore.host.confine import Level, Sandbox, capability_mask, sandboxed, system_view, weaknesses
+from hvcore.host.disks import identify_disk
+from hvcore.host.files import tail
 from hvcore.host.host import Host
-from hvcore.host.launch import Child, Command, Ended, read_status
+from hvcore.host.launch import Child, Command, Ended, launch, life_lock, read_status, run_tool
+from hvcore.host.own_root import with_own_root
 from hvcore.host.process import (
     Figures,
     alive,
+    boot_id,
     figures,
     identify,
     kill_and_wait,
     pidfile_lock_holder,
+    processes_in_pid_namespace,
+    verified_pidfd,
     wait_gone,
     wait_readable,
 )
 from hvcore.instance_file import load_instance
-from hvcore.job import DISK, LINK, MOUNT, PROCESS, UID, Job, Live
+from hvcore.job import DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, Job, Live
 from hvcore.model.codec import decode, encode
 from hvcore.model.info import Console, InstanceInfo, Observation, Outcome
 from hvcore.model.instance import Disk, Instance, Nic
@@ -77,9 +83,11 @@ from hvcore.params import (
 
 __all__ = [
     "DISK",
+    "LIFE_LOCK",
     "LINK",
     "MOUNT",
     "PROCESS",
+    "STATUS",
     "UID",
     "Adopts",
     "Argument",
@@ -147,6 +155,8 @@ __all__ = [
     "address_or_path",
     "alive",
     "boolean",
+    "boot_id",
+    "capability_mask",
     "catalogue",
     "cpu_mask",
     "decode",
@@ -158,18 +168,28 @@ __all__ = [
     "hookimpl",
     "hookspec",
     "identify",
+    "identify_disk",
     "integer",
     "kill_and_wait",
+    "launch",
+    "life_lock",
     "load_instance",
     "one_of",
     "pidfile_lock_holder",
     "port",
+    "processes_in_pid_namespace",
     "read_status",
     "regexp",
+    "run_tool",
+    "sandboxed",
     "seconds",
     "size_mib",
+    "system_view",
+    "tail",
     "text",
+    "verified_pidfd",
     "wait_gone",
     "wait_readable",
     "weaknesses",
+    "with_own_root",
 ]

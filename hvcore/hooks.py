@@ -11,7 +11,8 @@ import collections.abc
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pluggy
@@ -24,16 +25,19 @@ _Call = tuple[str, Callable[..., Any], tuple[str, ...]]
 
 
 class Hooks:
-    """The hooks of one driver, with the driver's own implementations first and its extensions' after."""
+    """The hooks of one driver, with the driver's own implementations first and its extensions' after.
 
-    def __init__(self, manager: pluggy.PluginManager) -> None:
+    ``owners`` says of a plugin in which distribution it comes, for what is wrong with it when it is loaded.
+    """
+
+    def __init__(self, manager: pluggy.PluginManager, owners: Mapping[str, str] = MappingProxyType({})) -> None:
         self._calls: dict[str, tuple[_Call, ...]] = {}
         for hook in vars(manager.hook).values():
             if not hook.has_spec():
                 continue
             order = sorted(hook.get_hookimpls(), key=lambda found: found.trylast - found.tryfirst)
             for found in order:
-                _refuse_misuse(found, hook.spec.function)
+                _refuse_misuse(found, hook.spec.function, owners.get(found.plugin_name, found.plugin_name))
             calls = tuple((found.plugin_name, found.function, tuple(found.argnames)) for found in order)
             self._calls[hook.name] = calls
 
@@ -89,9 +93,9 @@ def _raised(plugin: str, hook: str, error: Exception) -> HookError:
     return HookError(plugin=plugin, hook=hook, what=f"raised {type(error).__name__}: {error}")
 
 
-def _refuse_misuse(found: Any, spec: Callable[..., Any]) -> None:
+def _refuse_misuse(found: Any, spec: Callable[..., Any], owner: str) -> None:
     """Raise `DriverLoadError` for what pluggy lets pass: wrappers, and return types that cannot be right."""
-    where = f"plugin {found.plugin_name}, hook {found.function.__name__} ({_place(found.function)})"
+    where = f"plugin {owner}, hook {found.function.__name__} ({_place(found.function)})"
     if found.wrapper or found.hookwrapper:
         raise DriverLoadError(f"{where}: hook wrappers are not supported; implement the hook itself")
     wanted = _return_type(spec)

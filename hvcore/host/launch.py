@@ -24,6 +24,7 @@ from typing import Final
 from hvcore.errors import NodeError
 from hvcore.host.confine import Level, Sandbox, sandboxed
 from hvcore.host.files import read_regular
+from hvcore.host.own_root import with_own_root
 from hvcore.host.process import alive, identify, processes_holding, processes_in_pid_namespace, wait_readable
 from hvcore.model.record import ProcessId
 
@@ -151,6 +152,8 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
         raise
     environment = (*command.sandbox.environment, (_MARK, _mark_of(life_fd)))
     argv = sandboxed(replace(command.sandbox, environment=environment), command.argv, status_fd, life_fd)
+    if command.sandbox.level is not Level.OFF:
+        argv = (*with_own_root(), *argv)
     try:
         # Room for what bubblewrap will write: without it, it dies halfway and leaves a child that waits for ever.
         os.write(status_fd, b"\n")

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,21 @@ def fake(node: Node) -> DriverHandle:
 @pytest.fixture
 def store(run_dir: Path) -> Store:
     return Store(run_dir)
+
+
+@dataclass(frozen=True)
+class Here:
+    """A node with its fake driver, for tests that need all of it."""
+
+    node: Node
+    fake: DriverHandle
+    run_dir: Path
+    store: Store
+
+
+@pytest.fixture
+def here(node: Node, fake: DriverHandle, run_dir: Path, store: Store) -> Here:
+    return Here(node, fake, run_dir, store)
 
 
 def instance(name: str = "web1", **params: Any) -> Instance:

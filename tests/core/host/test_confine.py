@@ -28,9 +28,7 @@ STRICT = Sandbox(
     hostname="web1",
     environment=(("LC_ALL", "C"),),
 )
-AS_ROOT = Sandbox(
-    level=Level.STRICT, root="/srv/root", capabilities=("CAP_CHOWN", "CAP_KILL"), proc=True, reaper=True
-)
+AS_ROOT = Sandbox(level=Level.STRICT, root="/srv/root", capabilities=("CAP_CHOWN", "CAP_KILL"), proc=True, reaper=True)
 
 
 def words(sandbox: Sandbox, *argv: str) -> str:
@@ -100,7 +98,19 @@ BWRAP = ["bwrap", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-
 FILES = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
 SETPRIV = ["setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups", "--inh-caps=-all"]
 # bubblewrap always sets no_new_privs; util-linux does not.
-UNSHARE = ["unshare", "--fork", "--mount", "--pid", "--ipc", "--uts", "--net", "--", *SETPRIV, "--bounding-set=-all", "--"]
+UNSHARE = [
+    "unshare",
+    "--fork",
+    "--mount",
+    "--pid",
+    "--ipc",
+    "--uts",
+    "--net",
+    "--",
+    *SETPRIV,
+    "--bounding-set=-all",
+    "--",
+]
 FULL = [*BWRAP, *FILES, "--", *SETPRIV, "--bounding-set=-all", "--no-new-privs", "--", "sleep", "100"]
 
 
@@ -153,7 +163,10 @@ LEFT_OUT = [
     ([*UNSHARE, "sleep", "100"], "may gain privileges"),
     (changed("--bounding-set=-all"), "CapBnd holds more than asked"),
     (changed("--bounding-set=-all", "--bounding-set=-all,+chown"), "CapBnd holds more than asked, 0x1"),
-    ([*BWRAP, *FILES, "--", *SETPRIV[:-1], "--inh-caps=-all,+kill", "--", "sleep", "100"], "CapInh holds more than asked"),
+    (
+        [*BWRAP, *FILES, "--", *SETPRIV[:-1], "--inh-caps=-all,+kill", "--", "sleep", "100"],
+        "CapInh holds more than asked",
+    ),
     (changed("--clear-groups", "--groups", "6"), "belongs to groups 6"),
     (changed("--regid", "--egid"), "Gid is"),
     ([word if word != str(UID) else str(UID + 1) for word in FULL], f"Uid is ['{UID + 1}'"),

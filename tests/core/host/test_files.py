@@ -95,7 +95,7 @@ def test_reading_follows_no_link_and_waits_for_no_fifo(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc/passwd")
     os.mkfifo(tmp_path / "fifo")
     for name, number in (("link", errno.ELOOP), ("fifo", errno.EINVAL), (".", errno.EINVAL)):
-        with pytest.raises(OSError) as caught:  # noqa: PT011 - the number is looked at
+        with pytest.raises(OSError) as caught:
             read_regular(tmp_path / name, limit=10)
         assert caught.value.errno == number
 
@@ -147,7 +147,7 @@ def test_a_guest_cannot_nest_directories_so_deep_that_they_stay(tmp_path: Path) 
     tree = tmp_path / "tree"
     tree.mkdir()
     fd = os.open(tree, os.O_RDONLY)
-    for _ in range(3000):
+    for _ in range(1500):
         os.mkdir("deep", dir_fd=fd)
         os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
         below = os.open("deep", os.O_RDONLY, dir_fd=fd)

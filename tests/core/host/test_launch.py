@@ -113,12 +113,14 @@ def descriptors(pid: int) -> dict[int, str]:
 
 @pytest.mark.live
 @ROOT
-@pytest.mark.parametrize("sandbox", [STRICT, Sandbox(level=Level.USER), Sandbox(level=Level.STRICT, reaper=True)], ids=str)
+@pytest.mark.parametrize(
+    "sandbox", [STRICT, Sandbox(level=Level.USER), Sandbox(level=Level.STRICT, reaper=True)], ids=str
+)
 def test_it_gets_the_descriptors_that_are_listed_and_no_other(
     start: Start, tmp_path: Path, sandbox: Sandbox, eventually: Eventually
 ) -> None:
     wanted, secret = os.memfd_create("wanted"), os.memfd_create("secret")
-    os.set_inheritable(secret, True)  # noqa: FBT003 - os has it like that
+    os.set_inheritable(secret, True)
     start("sleep", "100", sandbox=sandbox, fds=(wanted,))
     eventually(lambda: b"sleep\x00100" in b"".join(map(cmdline, members_of(tmp_path))))
     pid = next(pid for pid in members_of(tmp_path) if cmdline(pid) == b"sleep\x00100\x00")

@@ -163,5 +163,8 @@ def test_no_program_that_is_started_inherits_the_lock(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["none/l", "link"])
 def test_where_no_lock_file_can_be_the_error_says_so(tmp_path: Path, path: str) -> None:
     (tmp_path / "link").symlink_to("/etc/passwd")
-    with pytest.raises(NodeError, match="web1: cannot be locked"), held_lock(tmp_path / path, subject="web1", purpose="a"):
+    with (
+        pytest.raises(NodeError, match="web1: cannot be locked"),
+        held_lock(tmp_path / path, subject="web1", purpose="a"),
+    ):
         pass

@@ -101,8 +101,10 @@ def test_a_busy_mount_is_left_and_its_user_is_named(private: Path, mount: MakeMo
     (private / "web1").mkdir()
     mount("tmpfs", private / "web1", "tmpfs")
     (private / "web1" / "f").touch()
-    script = f"import os,sys; os.chdir({str(private / 'web1')!r})" if how == "cwd" else "import sys; f = open(sys.argv[1])"
-    argv = [sys.executable, "-c", f"{script}; print(flush=True); sys.stdin.read()", private / "web1" / "f"]
+    script = (
+        f"import os,sys; os.chdir({str(private / 'web1')!r})" if how == "cwd" else "import sys; f = open(sys.argv[1])"
+    )
+    argv = [sys.executable, "-c", f"{script}; print(flush=True); sys.stdin.read()", str(private / "web1" / "f")]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as popen:
         assert popen.stdout is not None
         popen.stdout.readline()

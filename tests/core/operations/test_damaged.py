@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,9 +127,10 @@ def test_a_directory_without_a_record_is_cleared_away(node: Node, fake: DriverHa
 
 
 def test_after_a_reboot_everything_is_cleaned_and_nobody_is_signalled(
-    node: Node, fake: DriverHandle, web: Web, store: Store, uids: Uids, in_child: Callable[..., int], run_dir: Path
+    here: Any, web: Web, uids: Uids, in_child: Callable[..., int]
 ) -> None:
     """The numbers in the record are those of a process that lives now and has nothing to do with it."""
+    node, fake, store, run_dir = here.node, here.fake, here.store, here.run_dir
     import signal
 
     from hvcore import Entry
@@ -186,7 +188,9 @@ def test_one_instance_that_cannot_be_recovered_keeps_no_other_from_it(
     ]
 
 
-def test_a_ledger_entry_that_nobody_knows_is_kept_and_told(node: Node, fake: DriverHandle, web: Web, store: Store) -> None:
+def test_a_ledger_entry_that_nobody_knows_is_kept_and_told(
+    node: Node, fake: DriverHandle, web: Web, store: Store
+) -> None:
     from hvcore import Entry, LeftoverError
 
     fake.start(web())
@@ -208,7 +212,9 @@ class TestStore:
         store.save(record())
         assert store.load("web1") is store.load("web1")
 
-    def test_a_change_by_another_process_is_seen(self, store: Store, record: Callable[..., Record], run_dir: Path) -> None:
+    def test_a_change_by_another_process_is_seen(
+        self, store: Store, record: Callable[..., Record], run_dir: Path
+    ) -> None:
         store.create("web1")
         store.save(record())
         store.load("web1")

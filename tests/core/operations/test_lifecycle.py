@@ -148,10 +148,9 @@ def run(op: str, node: Node, fake: DriverHandle, web: Web) -> Any:
 
 
 @pytest.mark.parametrize(("state", "op"), CASES, ids=[f"{op} while {state}" for state, op in CASES])
-def test_each_operation_in_each_state_has_one_answer(
-    state: str, op: str, node: Node, fake: DriverHandle, web: Web, store: Store, uids: Uids
-) -> None:
-    bring_to(state, node, fake, web, store)
+def test_each_operation_in_each_state_has_one_answer(state: str, op: str, here: Any, web: Web, uids: Uids) -> None:
+    node, fake = here.node, here.fake
+    bring_to(state, node, fake, web, here.store)
     wanted = EXPECTED[state][op]
     if isinstance(wanted, type):
         with pytest.raises(wanted):
@@ -178,7 +177,7 @@ def test_every_state_that_can_be_made_is_in_the_table() -> None:
     ("force", "stubborn", "rung"), [(False, False, "powerdown"), (True, False, "kill"), (False, True, "kill")]
 )
 def test_the_rung_that_worked_is_told(
-    fake: DriverHandle, node: Node, web: Web, force: bool, stubborn: bool, rung: str  # noqa: FBT001 - parameters
+    fake: DriverHandle, node: Node, web: Web, *, force: bool, stubborn: bool, rung: str
 ) -> None:
     fake.start(web(ignores_powerdown=stubborn))
     assert node.stop("web1", force=force).rung == rung
@@ -209,7 +208,9 @@ def test_a_start_that_fails_is_undone_completely(
     assert fake.start(web()).changed
 
 
-def test_what_the_node_cannot_run_touches_nothing(fake: DriverHandle, web: Web, run_dir: Path, nothing_left: Any) -> None:
+def test_what_the_node_cannot_run_touches_nothing(
+    fake: DriverHandle, web: Web, run_dir: Path, nothing_left: Any
+) -> None:
     with pytest.raises(VerifyError, match=r"params\.fail_at: was told to fail here"):
         fake.start(web(fail_at="verify"))
     with pytest.raises(VerifyError):

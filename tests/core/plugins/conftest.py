@@ -13,17 +13,23 @@ import pytest
 
 class Install(Protocol):
     def __call__(
-        self, name: str, entry_points: str, source: str = "", *, requires: str = "hvcore>=0.1,<0.2", version: str = "1.0"
+        self,
+        name: str,
+        entry_points: str,
+        source: str = "",
+        *,
+        requires: str = "hvcore>=0.1,<0.2",
+        version: str = "1.0",
     ) -> Path: ...
 
 
-DRIVER = '''
+DRIVER = """
 import hvcore
 from hv_fake.plugin import FakeDriver
 
 class Driver(FakeDriver):
     name = {name!r}
-'''
+"""
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import doctest
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import hv_kvm.hookspecs
 import pytest
 
+import hv_kvm.hookspecs
 import hvcore.hookspecs
 from hvcore.hookspecs import PROJECT
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hv_fake.plugin import FakeDriver
 
 import hvcore
+from hv_fake.plugin import FakeDriver
 from hvcore import HookError, Instance, NodeError, Outcome, State, hookimpl
 from hvcore.deadline import Deadline
 from hvcore.loader import LoadedDriver
@@ -156,9 +156,7 @@ def test_a_check_may_return_nothing(node: Any) -> None:
 
 def test_problems_of_all_plugins_come_together(node: Any) -> None:
     problem = hvcore.Problem(path="x", what="is wrong")
-    _, loaded = node(
-        a=extension("check", lambda: [problem]), b=extension("check", lambda: iter([problem, problem]))
-    )
+    _, loaded = node(a=extension("check", lambda: [problem]), b=extension("check", lambda: iter([problem, problem])))
     with pytest.raises(hvcore.ParamsError) as caught:
         loaded.check(WEB)
     assert len(caught.value.problems) == 3

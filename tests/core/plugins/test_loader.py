@@ -201,7 +201,9 @@ def test_a_wrapper_is_refused(extended: Any, option: str) -> None:
 
 
 def test_parameters_that_are_none_are_told(extended: Any) -> None:
-    assert "hook params: returned 7; return an hvcore.ParamGroup" in extended("@hvcore.hookimpl\ndef params(): return 7\n")
+    assert "hook params: returned 7; return an hvcore.ParamGroup" in extended(
+        "@hvcore.hookimpl\ndef params(): return 7\n"
+    )
 
 
 def test_a_parameter_that_another_plugin_has_is_told_with_both(install: Any) -> None:
@@ -209,10 +211,12 @@ def test_a_parameter_that_another_plugin_has_is_told_with_both(install: Any) -> 
     import hvcore
     @hvcore.hookimpl
     def params():
-        return hvcore.ParamGroup("x", hvcore.Param("motd", hvcore.text(), help="x"))
+        return hvcore.ParamGroup("x", hvcore.Param("motd", hvcore.text(), help="Says."))
     """
     install("hv-plus", EXTENSIONS.format("plus", ""), source)
-    with pytest.raises(DriverLoadError, match=r"parameter 'motd': declared by both fake \(hv-fake .*fake\.plus \(hv-plus"):
+    with pytest.raises(
+        DriverLoadError, match=r"parameter 'motd': declared by both fake \(hv-fake .*fake\.plus \(hv-plus"
+    ):
         load("fake")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import hvcore
-from hvcore.host.process import boot_id
+from hvcore import boot_id
 
 __all__ = ["Census", "census", "is_ending", "namespace_of"]
 

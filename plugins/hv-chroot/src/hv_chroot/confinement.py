@@ -11,7 +11,7 @@ from typing import Final
 import hvcore
 from hv_chroot.census import is_ending
 from hv_chroot.spec import ChrootSpec
-from hvcore.host.confine import capability_mask, system_view
+from hvcore import capability_mask, system_view
 
 __all__ = ["enter_command", "prove", "sandbox_of"]
 
@@ -71,4 +71,4 @@ def enter_command(
     mode = "terminal" if terminal else "plain"
     environment = (f"{key}={value}" for key, value in spec.environment)
     how = (f"{capability_mask(spec.capabilities):x}", mode, *environment, "--")
-    return ("bwrap", *view, "--", python, "-I", "-S", _ENTER_INSIDE, *who, *how, *argv)
+    return (*hvcore.with_own_root(), "bwrap", *view, "--", python, "-I", "-S", _ENTER_INSIDE, *who, *how, *argv)

@@ -8,8 +8,7 @@ import hvcore
 from hv_chroot.confinement import sandbox_of
 from hv_chroot.mounting import ROOT, mount_command
 from hv_chroot.spec import ChrootSpec
-from hvcore.host.confine import sandboxed
-from hvcore.host.disks import identify_disk
+from hvcore import identify_disk, sandboxed
 
 __all__ = ["describe"]
 

@@ -9,9 +9,7 @@ from typing import Final
 
 import hvcore
 from hv_chroot.spec import ChrootSpec
-from hvcore.host.disks import identify_disk
-from hvcore.host.launch import run_tool
-from hvcore.job import LIFE_LOCK, STATUS
+from hvcore import LIFE_LOCK, STATUS, identify_disk, run_tool
 
 __all__ = ["OUTPUT", "ROOT", "mount_command", "mount_disk", "mount_output"]
 

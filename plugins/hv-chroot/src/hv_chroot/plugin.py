@@ -16,8 +16,7 @@ from hv_chroot.script import run_start
 from hv_chroot.spec import ChrootSpec, decide
 from hv_chroot.stopping import stop
 from hv_chroot.verify import verify
-from hvcore.host.process import processes_in_pid_namespace
-from hvcore.job import STATUS
+from hvcore import STATUS, processes_in_pid_namespace
 
 __all__ = ["ChrootDriver"]
 

@@ -9,9 +9,7 @@ from typing import Final
 import hvcore
 from hv_chroot.confinement import enter_command, sandbox_of
 from hv_chroot.spec import ChrootSpec
-from hvcore.host.files import tail
-from hvcore.host.launch import launch, life_lock, run_tool
-from hvcore.job import LIFE_LOCK, STATUS
+from hvcore import LIFE_LOCK, STATUS, launch, life_lock, run_tool, tail
 
 __all__ = ["run_start", "run_stop"]
 

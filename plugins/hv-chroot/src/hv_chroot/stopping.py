@@ -9,7 +9,7 @@ from typing import Final
 import hvcore
 from hv_chroot.script import run_stop
 from hv_chroot.spec import ChrootSpec
-from hvcore.host.process import processes_in_pid_namespace, verified_pidfd
+from hvcore import processes_in_pid_namespace, verified_pidfd
 
 __all__ = ["stop"]
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import hvcore
 from hv_chroot.spec import ChrootSpec
-from hvcore.host.disks import identify_disk
+from hvcore import identify_disk
 
 __all__ = ["verify"]
 

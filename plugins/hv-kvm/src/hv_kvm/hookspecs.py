@@ -30,7 +30,17 @@ def plan(instance: Instance, params: Params) -> Iterable[Device]:  # type: ignor
 
 @hookspec
 def verify(spec: KvmSpec, facts: Facts) -> Iterable[Problem]:  # type: ignore[empty-body]
-    """What this QEMU lacks for the machine. Judged from probed facts, never from a version."""
+    """What this QEMU lacks for the machine. Judged from probed facts, never from a version.
+
+    >>> from types import SimpleNamespace
+    >>> import hvcore
+    >>> @hvcore.hookimpl
+    ... def verify(facts):
+    ...     if "virtio-rng-pci" not in facts.types:
+    ...         yield hvcore.Problem(path="params.rng", what=f"this QEMU ({facts.version}) has no virtio-rng-pci")
+    >>> [str(problem) for problem in verify(SimpleNamespace(version="7.2.22", types=frozenset()))]
+    ['params.rng: this QEMU (7.2.22) has no virtio-rng-pci']
+    """
 
 
 @hookspec

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from hv_kvm.events import Journal, read_journal
 from hv_kvm.paths import GuestPaths
-from hvcore import Live, Observation, ProcessId, State, alive, figures, identify, pidfile_lock_holder, read_status
+from hvcore import Live, Observation, ProcessId, State, figures, identify, pidfile_lock_holder, read_status, wait_gone
 
 __all__ = ["observe", "process_of"]
 
@@ -24,6 +24,9 @@ _PAUSES: Final = {
     "io-error": "paused by a disk error",
     "watchdog": "paused by the guest's watchdog",
 }
+
+# How long one that is just ending may take to be gone, and what watched it to write down how.
+_ENDING_S: Final = 0.1
 
 
 def process_of(live: Live) -> ProcessId | None:
@@ -80,10 +83,12 @@ def _state_of(journal: Journal) -> tuple[State, str | None]:
 
 def _ended(live: Live, process: ProcessId | None, journal: Journal) -> Observation:
     """What is left of a guest without a living process. What the guest could have written is only for the reason."""
-    if process is not None and alive(process):
+    if process is not None and not wait_gone(process, _ENDING_S):
         reason = f"killed and not gone: pid {process.pid} hangs in the kernel and may still write"
         return Observation(state=State.STOPPING, reason=reason, pid=process.pid, details=_details(live))
     ended = read_status(live.dir / "status").ended
+    if ended is None and live.record.monitor is not None and wait_gone(live.record.monitor, _ENDING_S):
+        ended = read_status(live.dir / "status").ended
     if ended is None:
         return Observation(state=State.CRASHED, reason="ended, and how is not known", details=_details(live))
     if ended.code != 0:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from hvcore.errors import OperationError
+from hvcore import OperationError
 
 __all__ = ["Trial", "TrialError"]
 

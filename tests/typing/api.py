@@ -1,0 +1,115 @@
+"""Usage of the public API that has to type-check, as a host application and a driver author write it.
+
+Never run: mypy --strict reads it with the rest of the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, assert_type
+
+import hvcore
+
+
+def host_application() -> None:
+    node = hvcore.Node(run_dir="/run/hvcore", uid_pool=range(100, 200), progress=print)
+    fake = node.driver("fake")
+    assert_type(fake, hvcore.DriverHandle)
+    instance = hvcore.load_instance("web1.toml")
+    assert_type(instance, hvcore.Instance)
+    assert_type(fake.check(instance), hvcore.Params)
+    assert_type(fake.plan(instance).explain(), str)
+    outcome = fake.start(instance, paused=True, deadline_s=30)
+    assert_type(outcome, hvcore.Outcome)
+    assert_type(outcome.state, hvcore.State)
+    assert_type(outcome.rung, str | None)
+    for info in node.instances():
+        assert_type(info.memory_mib, int | None)
+        assert_type(info.to_json(), dict[str, Any])
+    assert_type(node.stop("web1", force=True, deadline_s=60.0).notes, tuple[str, ...])
+    assert_type([result.what for result in node.recover()], list[str])
+    assert_type(node.console("web1").socket, str | None)
+    assert_type([entry.verdict for entry in hvcore.catalogue()], list[hvcore.Verdict])
+    try:
+        node.pause("web1")
+    except hvcore.ParamsError as error:
+        assert_type(error.problems, tuple[hvcore.Problem, ...])
+    except hvcore.HvError as error:
+        assert_type(error.exit_code, int)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    loud: bool
+
+
+@hvcore.hookimpl
+def params() -> hvcore.ParamGroup:
+    return hvcore.ParamGroup("audio", hvcore.Param("loud", hvcore.boolean(), default=False, help="Loudness."))
+
+
+@hvcore.hookimpl
+def check(instance: hvcore.Instance, params: hvcore.Params) -> Iterator[hvcore.Problem]:
+    if params["loud"] and instance.vcpus > 1:
+        yield hvcore.Problem(path="vcpus", what="are too many for this", got=str(instance.vcpus))
+
+
+class Loud:
+    """A driver with every ability."""
+
+    name: ClassVar[str] = "loud"
+    plugins: ClassVar[tuple[tuple[str, object], ...]] = ()
+    hookspecs: ClassVar[tuple[object, ...]] = ()
+
+    def __init__(self, hooks: hvcore.Hooks) -> None:
+        self._hooks = hooks
+
+    def plan(self, instance: hvcore.Instance, params: hvcore.Params) -> Spec:
+        return Spec(loud=params["loud"])
+
+    def verify(self, spec: Spec, host: hvcore.Host) -> Iterable[hvcore.Problem]:
+        return ()
+
+    def describe(self, spec: Spec, host: hvcore.Host) -> hvcore.Plan:
+        origin = hvcore.Origin(plugin=self.name, params=("loud",), why="it was asked for")
+        argument = hvcore.Argument(tokens=("--loud",), origin=origin)
+        return hvcore.Plan(name="x", driver=self.name, steps=(), arguments=(argument,))
+
+    def start(self, spec: Spec, job: hvcore.Job) -> None:
+        job.intend(hvcore.Entry(kind=hvcore.UID), hvcore.Entry(kind=hvcore.PROCESS))
+        uid = job.take_uid()
+        assert_type(uid, int)
+        sandbox = hvcore.Sandbox(level=hvcore.Level.STRICT, uid=uid)
+        child = job.launch(hvcore.Command(argv=("sleep", "1"), sandbox=sandbox))
+        assert_type(child.ended(), hvcore.Ended | None)
+        child.close()
+
+    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+        assert_type(live.record.spec, dict[str, Any])
+        return hvcore.Observation(state=hvcore.State.RUNNING)
+
+    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+        return "kill" if force else "powerdown"
+
+    def pause(self, live: hvcore.Live, job: hvcore.Job) -> None: ...
+
+    def resume(self, live: hvcore.Live, job: hvcore.Job) -> None: ...
+
+    def console(self, live: hvcore.Live) -> hvcore.Console:
+        return hvcore.Console(name=live.record.name, argv=("cat",))
+
+    def adopt(self, live: hvcore.Live, job: hvcore.Job) -> bool:
+        return False
+
+    def releases(self) -> Mapping[str, Any]:
+        return {}
+
+
+def right(hooks: hvcore.Hooks) -> None:
+    driver: hvcore.Driver = Loud(hooks)
+    pausable: hvcore.Pausable = Loud(hooks)
+    console: hvcore.HasConsole = Loud(hooks)
+    adopts: hvcore.Adopts = Loud(hooks)
+    releases: hvcore.Releases = Loud(hooks)
+    del driver, pausable, console, adopts, releases
