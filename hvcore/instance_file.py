@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
     name = str(path)
     try:
-        data = read_regular(Path(path).resolve(), limit=_MAX_BYTES + 1)
+        data = read_regular(Path(os.path.realpath(path)), limit=_MAX_BYTES + 1)
     except OSError as error:
         raise InstanceFileError(f"{name!r}: cannot be read, got {error.strerror}; give an instance file") from error
     except ValueError as error:

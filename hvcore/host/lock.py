@@ -65,24 +65,23 @@ def _take(path: Path, subject: str, wait_s: float) -> int:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise NodeError(f"{subject}: cannot be locked, got {error.strerror}; check {path}") from error
+        taken = False
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _same_file(fd, path):
+            taken = _same_file(fd, path)
+            if taken:
                 return fd
         except BlockingIOError:
             if time.monotonic() >= give_up:
                 holder = os.pread(fd, 200, 0).decode("utf-8", "backslashreplace").strip()
-                os.close(fd)
                 raise BusyError(_busy(subject, holder, wait_s)) from None
             time.sleep(retry_s)
             retry_s = min(retry_s * 2, _LAST_RETRY_S)
         except OSError as error:
-            os.close(fd)
             raise NodeError(f"{subject}: cannot be locked, got {error.strerror}; check {path}") from error
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)
+        finally:
+            if not taken:
+                os.close(fd)
 
 
 def _busy(subject: str, holder: str, wait_s: float) -> str:

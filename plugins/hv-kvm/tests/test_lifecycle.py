@@ -104,9 +104,9 @@ def test_a_paused_guest_stands_still_and_goes_on(world: World) -> None:
     assert world.info().state is State.PAUSED
     assert world.info().reason is None
     assert not world.node.pause("web1").changed
-    used = world.info().cpu_seconds
+    used = world.info().cpu_seconds or 0.0
     time.sleep(0.3)
-    assert world.info().cpu_seconds == used
+    assert (world.info().cpu_seconds or 0.0) - used < 0.1  # QEMU itself answers to us
     assert world.node.resume("web1").changed
     assert not world.node.resume("web1").changed
     assert world.info().state is State.RUNNING

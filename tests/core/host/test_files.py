@@ -143,8 +143,8 @@ def test_a_link_in_place_of_the_tree_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "real" / "precious").exists()
 
 
-def test_a_guest_cannot_nest_directories_so_deep_that_they_stay(tmp_path: Path) -> None:
-    tree = tmp_path / "tree"
+def test_a_guest_cannot_nest_directories_so_deep_that_they_stay(run_dir: Path) -> None:
+    tree = run_dir / "tree"
     tree.mkdir()
     fd = os.open(tree, os.O_RDONLY)
     for _ in range(1500):

@@ -160,6 +160,18 @@ def test_no_program_that_is_started_inherits_the_lock(tmp_path: Path) -> None:
         assert fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
 
 
+def test_an_interrupt_while_waiting_leaves_no_descriptor(tmp_path: Path, in_child: InChild) -> None:
+    """What the fixture for every test looks for."""
+    main = threading.main_thread().ident
+    assert main is not None
+    timer = threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT))
+    with held_lock(tmp_path / "l", subject="x", purpose="a"):
+        timer.start()
+        with pytest.raises(KeyboardInterrupt), held_lock(tmp_path / "l", subject="x", purpose="b", wait_s=10):
+            pass
+    timer.join()
+
+
 @pytest.mark.parametrize("path", ["none/l", "link"])
 def test_where_no_lock_file_can_be_the_error_says_so(tmp_path: Path, path: str) -> None:
     (tmp_path / "link").symlink_to("/etc/passwd")

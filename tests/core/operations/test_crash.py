@@ -36,6 +36,9 @@ OPERATIONS: dict[str, Callable[[Node, Instance], object]] = {
     "pause": lambda node, web: node.pause(web.name),
     "reboot": lambda node, web: node.reboot(web.name),
 }
+# A forced stop and a reboot are made of the same steps.
+FAST = ["start", "stop", "pause"]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("stop --force", "reboot")]
 
 
 def at_event(number: int, act: Callable[[], None], run_dir: Path) -> Callable[[], int]:
@@ -78,7 +81,7 @@ def count(in_child: InChild, work: Callable[[], object], run_dir: Path) -> int:
     return number
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", [*FAST, *SLOW])
 def test_whoever_is_killed_anywhere_leaves_it_running_or_gone(
     name: str, here: Any, web: Web, in_child: InChild
 ) -> None:
@@ -117,7 +120,7 @@ def nothing_left_but_locks(run_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("number_of_error", [errno.ENOSPC, errno.EIO], ids=["ENOSPC", "EIO"])
-@pytest.mark.parametrize("name", sorted(set(OPERATIONS) - {"reboot"}))  # that is the two after each other
+@pytest.mark.parametrize("name", [*FAST, *SLOW])
 def test_what_the_node_refuses_anywhere_is_a_clear_error_and_never_a_half(
     name: str, here: Any, web: Web, in_child: InChild, number_of_error: int
 ) -> None:

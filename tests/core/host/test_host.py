@@ -1,0 +1,39 @@
+"""Where state is kept, and which uids guests may have, when nobody says."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hvcore.errors import NodeError
+from hvcore.host.host import Host, default_run_dir, default_uid_pool
+
+
+def test_the_environment_chooses_the_run_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HVCORE_RUN_DIR", str(tmp_path))
+    assert default_run_dir() == tmp_path
+
+
+def test_without_it_root_and_users_have_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HVCORE_RUN_DIR", raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert default_run_dir() == Path("/run/hvcore")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
+    assert default_run_dir() == Path("/run/user/1000/hvcore")
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    with pytest.raises(NodeError, match="XDG_RUNTIME_DIR is not set; set it, or choose one with --run-dir"):
+        default_run_dir()
+
+
+def test_uids_are_ones_that_exist_here_and_belong_to_nobody() -> None:
+    pool = default_uid_pool()
+    assert 0 not in pool
+    assert 65534 not in pool
+    assert len(pool) > 0
+
+
+def test_results_of_probing_end_with_the_boot(tmp_path: Path) -> None:
+    assert Host(run_dir=tmp_path, privileged=True, uid_pool=range(1)).cache_dir == tmp_path / "cache"
