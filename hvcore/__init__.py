@@ -35,7 +35,7 @@ from hvcore.host.confine import Level, Sandbox, capability_mask, sandboxed, syst
 from hvcore.host.disks import identify_disk
 from hvcore.host.files import tail
 from hvcore.host.host import Host
-from hvcore.host.launch import Child, Command, Ended, launch, life_lock, read_status, run_tool
+from hvcore.host.launch import Child, Command, Ended, launch, launched_for, life_lock, read_status, run_tool
 from hvcore.host.own_root import with_own_root
 from hvcore.host.process import (
     Figures,
@@ -172,6 +172,7 @@ __all__ = [
     "integer",
     "kill_and_wait",
     "launch",
+    "launched_for",
     "life_lock",
     "load_instance",
     "one_of",

@@ -37,6 +37,7 @@ class LoadedDriver:
     hooks: Hooks
     schema: Schema
     extensions: tuple[CatalogueEntry, ...]
+    skipped: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -74,8 +75,12 @@ def without_secrets(instance: Instance, schema: Schema) -> Instance:
     return replace(instance, params={key: value for key, value in instance.params.items() if key not in secret})
 
 
-def load(name: str) -> LoadedDriver:
-    """Import one driver and its extensions. Raises `UnknownDriverError` or `DriverLoadError`, saying whose fault it is."""
+def load(name: str, *, without_broken: bool = False) -> LoadedDriver:
+    """Import one driver and its extensions. Raises `UnknownDriverError` or `DriverLoadError`, saying whose fault it is.
+
+    With ``without_broken`` an extension that cannot be used is left out and named in ``skipped``: what runs already can
+    still be seen and stopped. Nothing may be started that way.
+    """
     entry = _find(name)
     try:
         found = _import_driver(entry)
@@ -89,9 +94,27 @@ def load(name: str) -> LoadedDriver:
     for plugin_name, plugin in driver_class.plugins:
         _register(manager, owners, plugin_name, plugin, entry)
     extensions = tuple(extensions_of(name))
+    skipped: list[str] = []
     for extension in extensions:
-        _register(manager, owners, extension.name, _import_extension(extension), extension)
+        try:
+            _register(manager, owners, extension.name, _import_extension(extension), extension)
+        except DriverLoadError as error:
+            if not without_broken:
+                raise
+            skipped.append(str(error))
+            if manager.has_plugin(extension.name):
+                manager.unregister(name=extension.name)
     hooks = Hooks(manager, owners)
+    if skipped:
+        # What runs has been checked; the parameters of what is missing could not be judged anyway.
+        return LoadedDriver(
+            entry=entry,
+            driver=driver_class(hooks),
+            hooks=hooks,
+            schema=Schema.compile(()),
+            extensions=extensions,
+            skipped=tuple(skipped),
+        )
     groups = [(owners[plugin], _group(owners[plugin], group)) for plugin, group in hooks.each("params")]
     schema = Schema.compile(groups)
     try:

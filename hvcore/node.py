@@ -15,7 +15,15 @@ from typing import Any, Final
 
 from hvcore.deadline import Deadline
 from hvcore.driver import HasConsole, capabilities
-from hvcore.errors import NotFoundError, ParamsError, Problem, UnknownDriverError, UnsupportedError, VerifyError
+from hvcore.errors import (
+    DriverLoadError,
+    NotFoundError,
+    ParamsError,
+    Problem,
+    UnknownDriverError,
+    UnsupportedError,
+    VerifyError,
+)
 from hvcore.host.files import private_dir
 from hvcore.host.host import Host, default_run_dir, default_uid_pool
 from hvcore.loader import LoadedDriver, load
@@ -62,15 +70,26 @@ class Node:
         if os.path.exists(directory):
             private_dir(directory)
         self._drivers: dict[str, LoadedDriver] = {}
+        self._maimed: dict[str, LoadedDriver] = {}
         self._loading = threading.Lock()
         host = Host(run_dir=directory, privileged=os.geteuid() == 0, uid_pool=uid_pool or default_uid_pool())
-        self._context = Context(host=host, store=Store(directory), driver=self._load, progress=progress)
+        self._context = Context(host=host, store=Store(directory), driver=self._load_for_running, progress=progress)
 
     def _load(self, name: str) -> LoadedDriver:
         with self._loading:
             if name not in self._drivers:
                 self._drivers[name] = load(name)
             return self._drivers[name]
+
+    def _load_for_running(self, name: str) -> LoadedDriver:
+        """The driver for what runs already: a broken extension must not take sight of it, nor a polite stop."""
+        try:
+            return self._load(name)
+        except DriverLoadError:
+            with self._loading:
+                if name not in self._maimed:
+                    self._maimed[name] = load(name, without_broken=True)
+                return self._maimed[name]
 
     def driver(self, name: str) -> DriverHandle:
         """A driver by name. Imports that one only. Raises `UnknownDriverError` or `DriverLoadError`."""
@@ -140,7 +159,7 @@ class Node:
         look.judged(name, seen, Op.CONSOLE)
         if seen.record is None:
             raise NotFoundError(name)
-        driver = self._load(seen.record.driver).driver
+        driver = self._load_for_running(seen.record.driver).driver
         if not isinstance(driver, HasConsole):
             raise UnsupportedError(driver=seen.record.driver, operation="console")
         found = driver.console(self._context.live(seen.record))

@@ -34,6 +34,7 @@ __all__ = [
     "Ended",
     "Status",
     "launch",
+    "launched_for",
     "life_lock",
     "members",
     "read_status",
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 _MARK: Final = "HVCORE_LIFE"
+_PLACE: Final = "HVCORE_INSTANCE"
 _TOOL_OUTPUT_BYTES: Final = 64 * 1024
 
 # Children of this process that outlive their launch. They are reaped when the next one is launched or stopped,
@@ -150,7 +152,7 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
     except OSError:
         os.close(status_fd)
         raise
-    environment = (*command.sandbox.environment, (_MARK, _mark_of(life_fd)))
+    environment = (*command.sandbox.environment, (_MARK, _mark_of(life_fd)), (_PLACE, str(status.parent)))
     argv = sandboxed(replace(command.sandbox, environment=environment), command.argv, status_fd, life_fd)
     if command.sandbox.level is not Level.OFF:
         argv = (*with_own_root(), *argv)
@@ -269,6 +271,30 @@ def _in_sandbox(status: Status) -> list[ProcessId]:
     if first != wanted or os.readlink("/proc/self/ns/pid") == wanted:
         return []
     return processes_in_pid_namespace(status.pid_namespace)
+
+
+def launched_for(directory: Path) -> list[int]:
+    """Pids of our own user's processes that were launched for the instance with that directory, found by their mark.
+
+    For when the directory is gone, and with it everything that `members` goes by. Another user cannot put himself here.
+    """
+    mark = os.fsencode(f"{_PLACE}={directory}")
+    return sorted(int(pid) for pid in os.listdir("/proc") if pid.isdecimal() and mark in _environment(pid))
+
+
+def _environment(pid: str) -> list[bytes]:
+    try:
+        if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
+            return []
+        fd = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        return os.read(fd, 1 << 16).split(b"\0")
+    except OSError:
+        return []
+    finally:
+        os.close(fd)
 
 
 def _is_marked(process: ProcessId, life: Path) -> bool:

@@ -15,14 +15,14 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from hvcore.errors import InputError
+from hvcore.errors import InputError, RecordError
 
 __all__ = ["DecodeError", "decode", "encode"]
 
 T = TypeVar("T")
 
 
-class DecodeError(ValueError):
+class DecodeError(RecordError):
     """The data is not what the type says; the text names the place."""
 
 

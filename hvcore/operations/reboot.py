@@ -5,25 +5,41 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hvcore.deadline import Deadline
-from hvcore.errors import NotFoundError, OperationError
+from hvcore.errors import NotFoundError, OperationError, VerifyError
 from hvcore.model.info import Outcome
+from hvcore.model.record import Record
 from hvcore.model.state import Op, State
 from hvcore.operations.context import LOCK_WAIT_S, Context
 from hvcore.operations.look import judged, look
 from hvcore.operations.recover import settle
-from hvcore.operations.start import start
-from hvcore.operations.stop import stop
+from hvcore.operations.start import announced, decide, start_locked
+from hvcore.operations.stop import stop_locked
 
 __all__ = ["reboot"]
 
 
 def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, start_deadline: Deadline) -> Outcome:
-    """Stop the instance, as `stop` does, and start it again as it was defined.
+    """Stop the instance, as `stop` does, and start it again as it was defined, without letting go of its lock.
 
-    Raises what `stop` and `start` raise. When the start fails the instance is stopped, and the error says why.
+    Raises what `stop` and `start` raise. It is checked and verified while it still runs, so that it is not stopped
+    for nothing; when the start fails all the same, the instance is stopped and the error says why.
     """
     with context.store.lock(name, "reboot", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
         settle(context, name, deadline)
+        record = _to_reboot(context, name)
+        loaded = context.driver(record.driver)
+        wanted = decide(loaded, record.instance, paused=False)
+        problems = loaded.verify(wanted.spec, wanted.params, context.host)
+        if problems:
+            raise VerifyError(name, problems)
+        stopped = stop_locked(context, name, force=force, deadline=deadline)
+        started = start_locked(context, loaded, wanted, start_deadline)
+    started = announced(loaded, wanted, started)
+    seconds = deadline.spent()
+    return replace(started, op=Op.REBOOT, rung=stopped.rung, seconds=seconds, notes=(*stopped.notes, *started.notes))
+
+
+def _to_reboot(context: Context, name: str) -> Record:
     seen = look(context, name)
     if seen.state is State.STOPPED:
         raise NotFoundError(name)
@@ -33,8 +49,4 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
     if seen.record.withheld:
         what = f"cannot be started again from its record, secret {', '.join(seen.record.withheld)} is not in it"
         raise OperationError(f"{name}: {what}; stop it and start it from its instance file")
-    loaded = context.driver(seen.record.driver)
-    stopped = stop(context, name, force=force, deadline=deadline)
-    started = start(context, loaded, seen.record.instance, paused=False, deadline=start_deadline)
-    seconds = deadline.spent()
-    return replace(started, op=Op.REBOOT, rung=stopped.rung, seconds=seconds, notes=(*stopped.notes, *started.notes))
+    return seen.record

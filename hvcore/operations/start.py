@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from hvcore.deadline import Deadline
-from hvcore.errors import HvError, NodeError, VerifyError
+from hvcore.errors import DriverLoadError, HvError, NodeError, VerifyError
 from hvcore.host.process import boot_id
 from hvcore.job import Job
 from hvcore.loader import LoadedDriver, without_secrets
@@ -18,8 +20,37 @@ from hvcore.operations.context import LOCK_WAIT_S, Context
 from hvcore.operations.look import Seen, judged, look
 from hvcore.operations.recover import settle
 from hvcore.operations.release import release_all
+from hvcore.params import Params
 
-__all__ = ["start"]
+__all__ = ["Wanted", "announced", "decide", "start", "start_locked"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """An instance that has been checked, and what its driver has decided about it. Nothing was looked at or done."""
+
+    instance: Instance
+    params: Params
+    spec: object
+    paused: bool
+
+
+def decide(loaded: LoadedDriver, instance: Instance, *, paused: bool) -> Wanted:
+    """Check the instance and let the driver decide its spec. Pure.
+
+    Raises `ParamsError`, and `DriverLoadError` when a part of the driver is missing or would write a secret down.
+    """
+    if loaded.skipped:
+        raise DriverLoadError(
+            f"driver {loaded.name}: nothing is started with a part of it missing: {loaded.skipped[0]}"
+        )
+    params = loaded.check(instance)
+    spec = loaded.driver.plan(instance, params)
+    secrets = [params[key] for key, param in loaded.schema.params.items() if param.secret and params[key] is not None]
+    if secrets and any(json.dumps(secret)[1:-1] in json.dumps(encode(spec)) for secret in secrets):
+        what = "puts a secret parameter into its spec, which is written to disk"
+        raise DriverLoadError(f"driver {loaded.name}: {what}; report this to its authors")
+    return Wanted(instance=instance, params=params, spec=spec, paused=paused)
 
 
 def start(context: Context, loaded: LoadedDriver, instance: Instance, *, paused: bool, deadline: Deadline) -> Outcome:
@@ -28,39 +59,49 @@ def start(context: Context, loaded: LoadedDriver, instance: Instance, *, paused:
     Raises `ParamsError` and `VerifyError` before anything is touched, `BusyError`, `StateError`, and
     `OperationError` when it did not come up; then nothing of it is left.
     """
-    params = loaded.check(instance)
-    spec = loaded.driver.plan(instance, params)
-    name, kept = instance.name, without_secrets(instance, loaded.schema)
-    with context.store.lock(name, "start", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
-        settle(context, name, deadline)
-        seen = look(context, name)
-        verdict = judged(name, seen, Op.START)
-        if isinstance(verdict, Already):
-            notes = _differences(seen, kept)
-            return Outcome(name=name, op=Op.START, changed=False, state=verdict.state, notes=notes)
-        if seen.record is not None:
-            _clear_up(context, seen.record, deadline)
-        problems = loaded.verify(spec, params, context.host)
-        if problems:
-            raise VerifyError(name, problems)
-        for _ in loaded.hooks.each("before_start", instance=instance, params=params):
-            pass
-        record = Record(
-            name=name,
-            driver=loaded.name,
-            phase=Phase.STARTING,
-            boot_id=boot_id(),
-            instance=kept,
-            spec=encode(spec),
-            paused=paused,
-            withheld=tuple(sorted(set(instance.params) - set(kept.params))),
-            started_at=datetime.now(UTC).timestamp(),
-        )
-        _bring_up(context, loaded, spec, record, deadline)
-    state = State.PAUSED if paused else State.RUNNING
-    outcome = Outcome(name=name, op=Op.START, changed=True, state=state, seconds=deadline.spent())
-    notes = loaded.hooks.notes("after_start", instance=instance, params=params, outcome=outcome)
-    return Outcome(name=name, op=Op.START, changed=True, state=state, seconds=outcome.seconds, notes=notes)
+    wanted = decide(loaded, instance, paused=paused)
+    with context.store.lock(instance.name, "start", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
+        settle(context, instance.name, deadline)
+        outcome = start_locked(context, loaded, wanted, deadline)
+    return announced(loaded, wanted, outcome)
+
+
+def start_locked(context: Context, loaded: LoadedDriver, wanted: Wanted, deadline: Deadline) -> Outcome:
+    """As `start`, for a caller that holds the lock of an instance that is settled. The hooks are not told yet."""
+    name, kept = wanted.instance.name, without_secrets(wanted.instance, loaded.schema)
+    seen = look(context, name)
+    verdict = judged(name, seen, Op.START)
+    if isinstance(verdict, Already):
+        notes = _differences(seen, kept)
+        return Outcome(name=name, op=Op.START, changed=False, state=verdict.state, notes=notes)
+    notes = () if seen.record is None else _clear_up(context, seen.record, deadline)
+    problems = loaded.verify(wanted.spec, wanted.params, context.host)
+    if problems:
+        raise VerifyError(name, problems)
+    for _ in loaded.hooks.each("before_start", instance=wanted.instance, params=wanted.params):
+        pass
+    record = Record(
+        name=name,
+        driver=loaded.name,
+        phase=Phase.STARTING,
+        boot_id=boot_id(),
+        instance=kept,
+        spec=encode(wanted.spec),
+        paused=wanted.paused,
+        withheld=tuple(sorted(set(wanted.instance.params) - set(kept.params))),
+        started_at=datetime.now(UTC).timestamp(),
+    )
+    _bring_up(context, loaded, wanted.spec, record, deadline)
+    state = State.PAUSED if wanted.paused else State.RUNNING
+    return Outcome(name=name, op=Op.START, changed=True, state=state, seconds=deadline.spent(), notes=notes)
+
+
+def announced(loaded: LoadedDriver, wanted: Wanted, outcome: Outcome) -> Outcome:
+    """Tell the hooks that the instance runs; the outcome with what went wrong in them."""
+    if not outcome.changed:
+        return outcome
+    told = {"instance": wanted.instance, "params": wanted.params, "outcome": outcome}
+    return replace(outcome, notes=(*outcome.notes, *loaded.hooks.notes("after_start", **told)))
 
 
 def _bring_up(context: Context, loaded: LoadedDriver, spec: object, record: Record, deadline: Deadline) -> None:
@@ -89,11 +130,11 @@ def _undone(context: Context, loaded: LoadedDriver, job: Job) -> tuple[str, ...]
     return _told_gone(loaded, job.record)
 
 
-def _clear_up(context: Context, record: Record, deadline: Deadline) -> None:
-    """Release what an instance that has ended by itself still holds."""
+def _clear_up(context: Context, record: Record, deadline: Deadline) -> tuple[str, ...]:
+    """Release what an instance that has ended by itself still holds; what went wrong in the hooks that were told."""
     loaded = context.driver(record.driver)
     release_all(context, loaded.driver, context.job(record, deadline))
-    _told_gone(loaded, record)
+    return _told_gone(loaded, record)
 
 
 def _told_gone(loaded: LoadedDriver, record: Record) -> tuple[str, ...]:

@@ -6,17 +6,17 @@ from contextlib import suppress
 from dataclasses import replace
 
 from hvcore.deadline import Deadline
-from hvcore.errors import DriverLoadError, HvError, UnknownDriverError
+from hvcore.errors import DriverLoadError, HvError, RecordError, UnknownDriverError
 from hvcore.host.launch import reap
 from hvcore.model.info import Outcome
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import Already, Op, State
 from hvcore.operations.context import LOCK_WAIT_S, Context
-from hvcore.operations.look import judged, look
+from hvcore.operations.look import Seen, judged, look
 from hvcore.operations.recover import settle
 from hvcore.operations.release import release_all, release_without_record
 
-__all__ = ["cleanup", "stop"]
+__all__ = ["cleanup", "stop", "stop_locked"]
 
 
 def stop(context: Context, name: str, *, force: bool, deadline: Deadline) -> Outcome:
@@ -24,32 +24,49 @@ def stop(context: Context, name: str, *, force: bool, deadline: Deadline) -> Out
 
     Raises `BusyError`, `DeadlineError` when its process does not go, and `LeftoverError`.
     """
-    op = Op.KILL if force else Op.STOP
     with context.store.lock(name, "stop", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
+        return stop_locked(context, name, force=force, deadline=deadline)
+
+
+def stop_locked(context: Context, name: str, *, force: bool, deadline: Deadline) -> Outcome:
+    """As `stop`, for a caller that holds the instance's lock."""
+    op = Op.KILL if force else Op.STOP
+    try:
+        recovered = settle(context, name, deadline)
+    except (DriverLoadError, UnknownDriverError) as error:
+        if not force:
+            raise
+        return _without_driver(context, name, op, (str(error),))
+    seen = look(context, name)
+    verdict = judged(name, seen, op)
+    if isinstance(verdict, Already):
+        rung = "gone" if recovered else None
+        return Outcome(name=name, op=op, changed=recovered is not None, state=State.STOPPED, rung=rung)
+    unusable = _unusable(context, seen)
+    if seen.record is None or unusable is not None:
+        return _without_driver(context, name, op, unusable or ())
+    # A guest that panicked counts as crashed and can still have its process.
+    lives = seen.state is State.CRASHED and seen.observation.pid is not None
+    if seen.state in (State.RUNNING, State.PAUSED) or lives:
         try:
-            recovered = settle(context, name, deadline)
-        except (DriverLoadError, UnknownDriverError) as error:
+            return _end(context, seen.record, op, deadline)
+        except RecordError as error:  # the driver cannot read what another version of it wrote
             if not force:
                 raise
             return _without_driver(context, name, op, (str(error),))
-        seen = look(context, name)
-        verdict = judged(name, seen, op)
-        if isinstance(verdict, Already):
-            rung = "gone" if recovered else None
-            return Outcome(name=name, op=op, changed=recovered is not None, state=State.STOPPED, rung=rung)
-        if seen.record is None:
-            return _without_driver(context, name, op)
-        if seen.state is State.UNKNOWN:
-            try:
-                context.driver(seen.record.driver)
-            except (DriverLoadError, UnknownDriverError) as error:
-                return _without_driver(context, name, op, (str(error),))
-        # A guest that panicked counts as crashed and can still have its process.
-        lives = seen.state is State.CRASHED and seen.observation.pid is not None
-        if seen.state in (State.RUNNING, State.PAUSED) or lives:
-            return _end(context, seen.record, op, deadline)
-        rung = "gone" if seen.state in (State.SHUTDOWN, State.CRASHED) else "kill"
-        return _release(context, seen.record, op, rung, (), deadline)
+    rung = "gone" if seen.state in (State.SHUTDOWN, State.CRASHED) else "kill"
+    return _release(context, seen.record, op, rung, (), deadline)
+
+
+def _unusable(context: Context, seen: Seen) -> tuple[str, ...] | None:
+    """Why the driver of an instance in unknown state cannot be loaded; None when it can, or nobody has to ask."""
+    if seen.record is None or seen.state is not State.UNKNOWN:
+        return None
+    try:
+        context.driver(seen.record.driver)
+    except (DriverLoadError, UnknownDriverError) as error:
+        return (str(error),)
+    return None
 
 
 def cleanup(context: Context, name: str, *, deadline: Deadline) -> Outcome:
@@ -106,4 +123,4 @@ def _release(
         notes=notes,
     )
     failures = loaded.hooks.notes("after_stop", instance=record.instance, outcome=outcome)
-    return replace(outcome, notes=(*notes, *failures))
+    return replace(outcome, notes=(*notes, *failures, *loaded.skipped))

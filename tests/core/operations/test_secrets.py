@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,3 +54,19 @@ def test_a_reboot_that_would_need_the_secret_is_refused_and_leaves_it_running(va
     with pytest.raises(hvcore.OperationError, match="vault_key is not in it; stop it and start it"):
         vaulted.reboot("web1")
     assert vaulted.info("web1").state is hvcore.State.RUNNING
+
+
+def test_a_driver_that_would_write_the_secret_into_its_spec_is_not_started(
+    vaulted: hvcore.Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = pytest.importorskip("hv_fake.plugin").FakeDriver
+    plan = fake.plan
+
+    def leaking(self: object, instance: hvcore.Instance, params: hvcore.Params) -> object:
+        return dataclasses.replace(plan(self, instance, params), motd=f"psst: {params['vault_key']}")
+
+    monkeypatch.setattr(fake, "plan", leaking)
+    instance = hvcore.Instance(name="web1", driver="fake", params={"vault_key": "hunter2hunter2"})
+    with pytest.raises(hvcore.DriverLoadError, match="puts a secret parameter into its spec"):
+        vaulted.driver("fake").start(instance)
+    assert vaulted.instances() == []

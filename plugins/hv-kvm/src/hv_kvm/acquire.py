@@ -12,7 +12,7 @@ from typing import Self
 from hv_kvm.bindings import GuestFile
 from hv_kvm.paths import GuestPaths
 from hv_kvm.spec import KvmSpec, Open
-from hvcore import Job, OperationError
+from hvcore import Job, OperationError, launched_for
 
 __all__ = ["Held", "listening_socket", "make_guest_dir", "open_files", "refuse_twin", "shown_files"]
 
@@ -60,34 +60,13 @@ def listening_socket(path: Path) -> int:
         os.close(directory)
 
 
-def refuse_twin(paths: GuestPaths, name: str) -> None:
-    """Raise `OperationError` when the instance runs already and only its state is gone, as when somebody wiped that.
-
-    bubblewrap, and QEMU itself when it is not confined, have the guest's directory in their command line.
-    """
-    wanted = os.fsencode(paths.guest)
-    found = [int(pid) for pid in os.listdir("/proc") if pid.isdecimal() and _names(pid, wanted)]
+def refuse_twin(directory: Path, name: str) -> None:
+    """Raise `OperationError` when the instance runs already and only its state is gone, as when somebody wiped that."""
+    found = launched_for(directory)
     if found:
         pids = " ".join(str(pid) for pid in sorted({*found, *(child for pid in found for child in _children(pid))}))
         what = f"{name}: runs already as pid {pids}, and its state here is gone"
         raise OperationError(f"{what}; look at it, and end it with kill -KILL {pids} before it is started again")
-
-
-def _names(pid: str, wanted: bytes) -> bool:
-    # Without pathlib and io, which would be two thirds of the time: this is asked of every process of the node.
-    try:
-        fd = os.open(f"/proc/{pid}/cmdline", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        line = b""
-        while piece := os.read(fd, 1 << 16):
-            line += piece
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return wanted in line
 
 
 def _children(pid: int) -> list[int]:

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-__all__ = ["Device", "KvmSpec", "Open", "PciDevice", "place"]
+__all__ = ["SLOTS", "Device", "KvmSpec", "Open", "PciDevice", "place"]
 
 # The pc machine has its chipset in 0 and 1 and the display in 2; q35 has its own in 0x1f.
 FIRST_SLOT: Final = 3
 LAST_SLOT: Final = 30
+SLOTS: Final = LAST_SLOT - FIRST_SLOT + 1
 
 D = TypeVar("D", bound="Device")
 
@@ -118,7 +119,7 @@ def place(devices: Iterable[Device]) -> tuple[Device, ...]:
     for device in devices:
         if isinstance(device, PciDevice) and device.takes_slot():
             if slot > LAST_SLOT:
-                msg = f"more than {LAST_SLOT - FIRST_SLOT + 1} PCI devices"
+                msg = f"more than {SLOTS} PCI devices"
                 raise ValueError(msg)
             placed.append(replace(device, slot=slot))
             slot += 1

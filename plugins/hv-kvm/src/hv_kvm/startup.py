@@ -56,7 +56,7 @@ def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
     accel = node.accel_of(spec, job.host)
     paths = GuestPaths(job.dir)
     level = level_of(spec, job.host)
-    refuse_twin(paths, job.name)
+    refuse_twin(job.dir, job.name)
     job.update(spec=encode(spec), ledger=_ledger(spec, level))
     with Held() as held:
         uid = job.take_uid() if level is Level.STRICT else None

@@ -13,11 +13,14 @@ from hvcore import Instance, Param, ParamGroup, Params, Problem, hookimpl, integ
 
 __all__ = ["PARAMS", "Cpu", "check", "params", "plan", "render", "verify"]
 
+_MODEL: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+_FEATURES: Final = r"(,([+-][a-z0-9_.-]+|[a-z0-9_.-]+(=[A-Za-z0-9_.+-]+)?))*"
+
 PARAMS: Final = ParamGroup(
     "cpu",
     Param(
         "cpu_type",
-        regexp(r"[A-Za-z0-9][A-Za-z0-9_.,=+-]{0,255}", "a cpu model, with features such as 'qemu64,+ssse3'"),
+        regexp(_MODEL + _FEATURES, "a cpu model, with features such as 'qemu64,+ssse3'"),
         help="The cpu model, with features after it. Unset: QEMU's default.",
         example="qemu64",
     ),
@@ -48,6 +51,11 @@ def params() -> ParamGroup:
 @hookimpl
 def check(instance: Instance, params: Params) -> Iterator[Problem]:
     """A topology that is given in full has to be that of the instance's vcpus."""
+    features = [_feature(text)[0] for text in (params["cpu_type"] or "").split(",")[1:]]
+    twice = sorted({key for key in features if features.count(key) > 1})
+    if twice:
+        what = f"gives {', '.join(twice)} more than once"
+        yield Problem(path="params.cpu_type", what=what, got=repr(params["cpu_type"]), todo="give each feature once")
     sockets, cores, threads = (params[key] for key in _TOPOLOGY)
     product = sockets * cores * threads
     if product and product != instance.vcpus:
@@ -82,7 +90,6 @@ def render(spec: KvmSpec) -> Iterator[Opt]:
     """Model and number."""
     for cpu in spec.of(Cpu):
         if cpu.model:
-            # The parameter's own check lets through no key but cpu features; QEMU parses the commas.
             model, *features = cpu.model.split(",")
             yield Opt(name="-cpu", head=model, props=dict(map(_feature, features)), params=("cpu_type",))
         topology = {"sockets": cpu.sockets, "cores": cpu.cores, "threads": cpu.threads}

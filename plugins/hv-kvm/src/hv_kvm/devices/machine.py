@@ -9,7 +9,7 @@ from typing import Final
 from hv_kvm.bindings import Bindings
 from hv_kvm.facts import Facts
 from hv_kvm.option import Opt
-from hv_kvm.spec import Device, KvmSpec
+from hv_kvm.spec import SLOTS, Device, KvmSpec
 from hvcore import Instance, Param, ParamGroup, Params, Problem, boolean, file, hookimpl, one_of, regexp
 
 __all__ = ["PARAMS", "Machine", "check", "params", "plan", "render", "verify"]
@@ -63,12 +63,16 @@ def params() -> ParamGroup:
 
 
 @hookimpl
-def check(params: Params) -> Iterator[Problem]:
-    """ACPI is where the power button is."""
+def check(instance: Instance, params: Params) -> Iterator[Problem]:
+    """A machine to put things into, with a place for each of them."""
     if params["machine_version"] == "none":
         yield Problem(
             path="params.machine_version", what="has no machine in it", got="'none'", todo="use 'pc' or 'q35'"
         )
+    wanted = len(instance.nics) + (len(instance.disks) if params["disk_type"] == "paravirtual" else 0)
+    if wanted > SLOTS:
+        what = f"{wanted} disks and NICs are more than the {SLOTS} places on the PCI bus"
+        yield Problem(path="disks", what=what, todo="remove some")
 
 
 @hookimpl

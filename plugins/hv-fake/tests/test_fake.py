@@ -1,0 +1,33 @@
+"""The driver that exists only in records, used as a host application would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import hvcore
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> hvcore.Node:
+    """A node with nothing on it."""
+    return hvcore.Node(tmp_path / "run")
+
+
+def test_a_stubborn_guest_takes_the_last_rung(node: hvcore.Node) -> None:
+    instance = hvcore.Instance(name="web1", driver="fake", params={"ignores_powerdown": True})
+    node.driver("fake").start(instance)
+    assert node.stop("web1").rung == "kill"
+
+
+def test_its_console_prints_the_message_of_the_day(node: hvcore.Node) -> None:
+    node.driver("fake").start(hvcore.Instance(name="web1", driver="fake", params={"motd": "good morning"}))
+    assert node.console("web1").argv[-1] == "good morning"
+
+
+@pytest.mark.parametrize("step", ["verify", "acquire", "start"])
+def test_a_start_that_fails_leaves_nothing(node: hvcore.Node, step: str) -> None:
+    with pytest.raises(hvcore.HvError, match=r"was told to fail"):
+        node.driver("fake").start(hvcore.Instance(name="web1", driver="fake", params={"fail_at": step}))
+    assert node.instances() == []
