@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -154,7 +155,7 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
         raise
     environment = (*command.sandbox.environment, (_MARK, _mark_of(life_fd)), (_PLACE, str(status.parent)))
     argv = sandboxed(replace(command.sandbox, environment=environment), command.argv, status_fd, life_fd)
-    if command.sandbox.level is not Level.OFF:
+    if command.sandbox.level is not Level.OFF and shutil.which(argv[0]) is not None:
         argv = (*with_own_root(), *argv)
     try:
         # Room for what bubblewrap will write: without it, it dies halfway and leaves a child that waits for ever.
