@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import DiskInUseError, NodeError
-from hvcore.host.disks import host_use, identify_disk
+from hvcore.host.disks import host_use, identify_disk, overlap
 from hvcore.host.files import private_dir, tail
 from hvcore.host.host import Host
 from hvcore.host.launch import Child, Command, launch, life_lock
@@ -115,8 +115,10 @@ class Job:
         root = private_dir(self.host.run_dir / "reservations")
         writers, readers = Reservations(root / DISK), Reservations(root / f"{DISK}-readers")
         with held_lock(root / ".disks", subject=f"disk {path!r}", purpose=f"claim for {self.name}", keep=True):
-            holder = writers.items().get(disk.key)
-            others = {owner for key, owner in readers.items().items() if key.startswith(f"{disk.key}.")} - {self.name}
+            written = {owner for key, owner in writers.items().items() if overlap(key, disk.key)}
+            read = {owner for key, owner in readers.items().items() if overlap(key.split(".", 1)[0], disk.key)}
+            holder = next(iter(sorted(written - {self.name})), None)
+            others = read - {self.name}
             if not read_only:
                 holder = holder or next(iter(sorted(others)), None)
             if holder not in (None, self.name):

@@ -22,6 +22,7 @@ from typing import Final
 from hvcore.errors import LeftoverError, NodeError, NotFoundError, RecordError
 from hvcore.host.files import private_dir, read_regular, remove_tree, write_atomic
 from hvcore.host.lock import held_lock, is_held
+from hvcore.host.reservations import Reservations
 from hvcore.model.names import name_problem
 from hvcore.model.record import Record, parse_record, record_bytes
 
@@ -42,10 +43,21 @@ class Store:
         try:
             found = os.listdir(self.run_dir / "instances")
         except FileNotFoundError:
-            return []
+            found = []
+        found += self._owners().difference(found)
         for name in set(self._cache).difference(found):
             self._cache.pop(name, None)
         return sorted(name for name in found if name in self._cache or name_problem(name) is None)
+
+    def _owners(self) -> set[str]:
+        """Everybody who has reserved something, also with nothing else left of him on this node."""
+        root = self.run_dir / "reservations"
+        kinds = ("uid", "disk", "disk-readers")
+        found: set[str] = set()
+        for kind in kinds:
+            with suppress(OSError):  # a file system that fails is told where something is written to it
+                found.update(Reservations(root / kind).items().values())
+        return found
 
     def abandoned_locks(self) -> list[str]:
         """Names with a lock file that nobody holds: an operation died before it had written any other state."""
@@ -74,9 +86,12 @@ class Store:
         path = f"{directory}/record.json"
         try:
             found = os.stat(path, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError as error:
             self._cache.pop(name, None)
-            if directory.is_dir() and (directory / "alive").exists():
+            if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                what = f"{name}: its directory cannot be used, got {error.strerror}; look at {directory}"
+                raise RecordError(what) from error
+            if (directory.is_dir() and (directory / "alive").exists()) or name in self._owners():
                 raise RecordError(
                     f"{name}: its record is missing; hv stop --force ends it and keeps the record aside"
                 ) from None

@@ -17,7 +17,7 @@ from typing import Final
 
 from hvcore.host.mounts import mounted_devices
 
-__all__ = ["DiskId", "host_use", "identify_disk", "loops_over"]
+__all__ = ["DiskId", "host_use", "identify_disk", "loops_over", "overlap"]
 
 _LOOP_GET_STATUS64: Final = 0x4C05  # linux/loop.h
 _LOOP_INFO64_BYTES: Final = 232
@@ -46,8 +46,26 @@ def identify_disk(path: str) -> DiskId:
         backing = _loop_backing(fd) if os.major(found.st_rdev) == _LOOP_MAJOR else None
     finally:
         os.close(fd)
-    key = backing or f"block-{os.major(found.st_rdev)}-{os.minor(found.st_rdev)}"
+    key = backing or _block_key(found.st_rdev)
     return DiskId(key=key, block_device=True, size_bytes=size)
+
+
+def _block_key(number: int) -> str:
+    """The key of a block device; of a partition, that of its disk with ``~`` and the partition's number."""
+    here = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+    try:
+        part = (here / "partition").read_text().strip()
+        major, minor = map(int, (here.resolve().parent / "dev").read_text().split(":"))
+    except (OSError, ValueError):
+        return f"block-{os.major(number)}-{os.minor(number)}"
+    whole = os.makedev(major, minor)
+    backing = _loop_key(f"/dev/{here.resolve().parent.name}") if major == _LOOP_MAJOR else None
+    return f"{backing or _block_key(whole)}~{part}"
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two keys share blocks: they are equal, or one is a disk and the other a partition of it."""
+    return one == other or one.startswith(f"{other}~") or other.startswith(f"{one}~")
 
 
 def _inode_key(device: int, inode: int) -> str:

@@ -34,6 +34,8 @@ def default_run_dir() -> Path:
     """``HVCORE_RUN_DIR``, else /run/hvcore for root, else a directory below ``XDG_RUNTIME_DIR``."""
     chosen = os.environ.get("HVCORE_RUN_DIR")
     if chosen:
+        if not os.path.isabs(chosen):
+            raise NodeError(f"HVCORE_RUN_DIR: is not an absolute path, got {chosen!r}; give one")
         return Path(chosen)
     if os.geteuid() == 0:
         return Path("/run/hvcore")

@@ -274,18 +274,20 @@ def _in_sandbox(status: Status) -> list[ProcessId]:
     return processes_in_pid_namespace(status.pid_namespace)
 
 
-def launched_for(directory: Path) -> list[int]:
-    """Pids of our own user's processes that were launched for the instance with that directory, found by their mark.
+def launched_for(directory: Path, uid_pool: range = range(0)) -> list[int]:
+    """Pids of processes that were launched for the instance with that directory, found by their mark.
 
-    For when the directory is gone, and with it everything that `members` goes by. Another user cannot put himself here.
+    For when the directory is gone, and with it everything that `members` goes by. Only our own user's and those of
+    guests, whose uids are in the pool, are looked at: nobody else can put himself here.
     """
     mark = os.fsencode(f"{_PLACE}={directory}")
-    return sorted(int(pid) for pid in os.listdir("/proc") if pid.isdecimal() and mark in _environment(pid))
+    return sorted(int(pid) for pid in os.listdir("/proc") if pid.isdecimal() and mark in _environment(pid, uid_pool))
 
 
-def _environment(pid: str) -> list[bytes]:
+def _environment(pid: str, uid_pool: range) -> list[bytes]:
     try:
-        if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
+        owner = os.stat(f"/proc/{pid}").st_uid
+        if owner != os.geteuid() and owner not in uid_pool:
             return []
         fd = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -47,14 +47,16 @@ def held_lock(path: Path, *, subject: str, purpose: str, wait_s: float = 5.0, ke
         yield fd
     finally:
         if fd in _held:  # else this is a forked child that leaves its parent's block, and the hold is the parent's
-            if not keep:
-                with suppress(OSError):  # a file that stays is in nobody's way, a lock that is still held would be
-                    path.unlink(missing_ok=True)
-            # Explicitly, because a child that was forked by other means shares the hold.
-            with suppress(OSError):
-                fcntl.flock(fd, fcntl.LOCK_UN)
-            _held.discard(fd)
-            os.close(fd)
+            try:
+                if not keep:
+                    with suppress(OSError):  # a file that stays is in nobody's way, a lock that is still held would be
+                        path.unlink(missing_ok=True)
+            finally:  # also when the user interrupts just here
+                # Explicitly, because a child that was forked by other means shares the hold.
+                with suppress(OSError):
+                    fcntl.flock(fd, fcntl.LOCK_UN)
+                _held.discard(fd)
+                os.close(fd)
 
 
 def _take(path: Path, subject: str, wait_s: float) -> int:

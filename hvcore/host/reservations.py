@@ -32,6 +32,8 @@ class Reservations:
                     present = str(path.readlink())
                 except FileNotFoundError:
                     continue  # given back meanwhile
+                except OSError:
+                    present = f"a file that is none of ours, {path}"
                 return None if present == owner else present
             return None
 
@@ -45,8 +47,8 @@ class Reservations:
         for name in names:
             try:
                 found[name] = os.readlink(self._directory / name)
-            except FileNotFoundError:
-                continue
+            except OSError:
+                continue  # given back meanwhile, or nothing that we have made
         return found
 
     def release(self, owner: str) -> None:

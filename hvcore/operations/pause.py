@@ -6,7 +6,7 @@ from hvcore.deadline import Deadline
 from hvcore.driver import Pausable
 from hvcore.errors import NotFoundError, UnsupportedError
 from hvcore.model.info import Outcome
-from hvcore.model.state import Already, Op, State
+from hvcore.model.state import Already, Move, Op, State
 from hvcore.operations.context import LOCK_WAIT_S, Context
 from hvcore.operations.look import judged, look
 from hvcore.operations.recover import settle
@@ -31,13 +31,19 @@ def _change(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
         if seen.state is State.STOPPED:
             raise NotFoundError(name)
         verdict = judged(name, seen, op)
-        if isinstance(verdict, Already) or seen.record is None:
-            return Outcome(name=name, op=op, changed=False, state=seen.state)
+        if seen.record is None:
+            raise NotFoundError(name)
         driver = context.driver(seen.record.driver).driver
         if not isinstance(driver, Pausable):
             raise UnsupportedError(driver=seen.record.driver, operation=str(op))
         job = context.job(seen.record, deadline)
-        act = driver.pause if op is Op.PAUSE else driver.resume
-        act(job.live, job)
         job.update(paused=op is Op.PAUSE)
-        return Outcome(name=name, op=op, changed=True, state=verdict.to, seconds=deadline.spent())
+        act = driver.pause if op is Op.PAUSE else driver.resume
+        # Also when it looks done already: what was seen is what the guest's journal last said, and this asks.
+        written = job.record
+        act(job.live, job)
+        if job.record is not written:
+            job.update()
+        changed = not isinstance(verdict, Already)
+        state = verdict.to if isinstance(verdict, Move) else verdict.state
+        return Outcome(name=name, op=op, changed=changed, state=state, seconds=deadline.spent() if changed else 0.0)

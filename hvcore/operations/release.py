@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from hvcore.deadline import Deadline
 from hvcore.driver import Driver, Releases
-from hvcore.errors import DeadlineError, HvError, LeftoverError
+from hvcore.errors import DeadlineError, HvError, LeftoverError, NodeError
 from hvcore.host.holders import wait_unused
 from hvcore.host.host import Host
-from hvcore.host.launch import members, reap
+from hvcore.host.launch import launched_for, members, reap
 from hvcore.host.mounts import unmount_below
-from hvcore.host.process import boot_id, kill_and_wait, wait_gone
+from hvcore.host.process import boot_id, identify, kill_and_wait, wait_gone
 from hvcore.host.reservations import Reservations
 from hvcore.job import DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, Job
 from hvcore.model.record import Entry, Record
@@ -46,7 +47,8 @@ def release_all(context: Context, driver: Driver, job: Job) -> None:
             if entry.kind == PROCESS:
                 break
     if reasons:
-        job.update(ledger=(*entries, *left))
+        with suppress(NodeError):  # the reasons are what has to be told
+            job.update(ledger=(*entries, *left))
         raise LeftoverError(f"{job.name}: not everything could be released: {'; '.join(reasons)}; try again")
     context.store.remove(job.name)
     reap()
@@ -59,6 +61,10 @@ def release_without_record(context: Context, name: str) -> list[str]:
     """
     directory = context.store.dir(name)
     done = [f"ended pid {pid}" for pid in _end_members(name, directory, Deadline(_KILL_S))]
+    for pid in reversed(launched_for(directory, context.host.uid_pool)):  # children first: their parents collect them
+        process = identify(pid)
+        if process is not None and kill_and_wait(process, subject=name, deadline_s=_KILL_S):
+            done.append(f"ended pid {pid}")
     _unmount(directory)
     for kind in (UID, DISK):
         _release_reservations(context.host, kind, name)
@@ -87,7 +93,9 @@ def _release_process(entry: Entry, job: Job) -> None:
         return  # it ended with its boot, and its numbers may be anybody's now
     if record.process is not None:
         kill_and_wait(record.process, subject=job.name, deadline_s=_KILL_S)
-    if record.monitor is not None and wait_gone(record.monitor, _MONITOR_S):
+    if record.monitor is not None and (
+        wait_gone(record.monitor, _MONITOR_S) or kill_and_wait(record.monitor, subject=job.name, deadline_s=_KILL_S)
+    ):
         return  # it ends only after everything it launched
     _end_members(job.name, job.dir, Deadline(_KILL_S))
 

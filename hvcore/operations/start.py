@@ -92,7 +92,8 @@ def start_locked(context: Context, loaded: LoadedDriver, wanted: Wanted, deadlin
         started_at=datetime.now(UTC).timestamp(),
     )
     _bring_up(context, loaded, wanted.spec, record, deadline)
-    state = State.PAUSED if wanted.paused else State.RUNNING
+    # As it is now: a script may have left nothing that runs.
+    state = look(context, name).state
     return Outcome(name=name, op=Op.START, changed=True, state=state, seconds=deadline.spent(), notes=notes)
 
 

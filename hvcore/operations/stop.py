@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from hvcore.deadline import Deadline
-from hvcore.errors import DriverLoadError, HvError, RecordError, UnknownDriverError
+from hvcore.errors import DriverLoadError, HvError, NodeError, RecordError, UnknownDriverError
 from hvcore.host.launch import reap
 from hvcore.model.info import Outcome
 from hvcore.model.record import Phase, Record
@@ -37,6 +37,10 @@ def stop_locked(context: Context, name: str, *, force: bool, deadline: Deadline)
         if not force:
             raise
         return _without_driver(context, name, op, (str(error),))
+    except HvError:  # such as a half-started one that does not answer: with force it is ended all the same
+        if not force:
+            raise
+        recovered = None
     seen = look(context, name)
     verdict = judged(name, seen, op)
     if isinstance(verdict, Already):
@@ -96,7 +100,10 @@ def _end(context: Context, record: Record, op: Op, deadline: Deadline) -> Outcom
     else:
         for _ in loaded.hooks.each("before_stop", instance=record.instance, force=False):
             pass
-    job.update(phase=Phase.STOPPING)
+    try:
+        job.update(phase=Phase.STOPPING)
+    except NodeError as error:  # a full run directory must not keep anything running: stopping makes room
+        notes = (*notes, str(error))
     try:
         rung = loaded.driver.stop(job.live, job, force=force)
     except BaseException:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hvcore.host.disks import host_use, identify_disk
+from hvcore.host.disks import host_use, identify_disk, overlap
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 Tool = Callable[[str], str]
@@ -144,3 +144,17 @@ def test_a_disk_with_a_mounted_partition_is_used(tmp_path: Path, mount: Callable
         subprocess.run(["umount", target], check=True)
     finally:
         subprocess.run([tool("losetup"), "--detach", device], check=True)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shared"),
+    [
+        ("block-8-0", "block-8-0", True),
+        ("block-8-0", "block-8-0~1", True),
+        ("file-8-1-77~2", "file-8-1-77", True),
+        ("block-8-0~1", "block-8-0~2", False),
+        ("block-8-0", "block-8-01", False),
+    ],
+)
+def test_a_disk_and_its_partition_share_blocks_and_two_partitions_do_not(one: str, other: str, *, shared: bool) -> None:
+    assert overlap(one, other) is shared

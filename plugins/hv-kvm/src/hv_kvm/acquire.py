@@ -110,7 +110,7 @@ def open_files(spec: KvmSpec, job: Job, held: Held) -> dict[str, GuestFile]:
 def _open(wanted: Open) -> tuple[list[int], bool]:
     flags = os.O_CLOEXEC | (os.O_RDWR if wanted.write else os.O_RDONLY) | (os.O_DIRECT if wanted.direct else 0)
     block = stat.S_ISBLK(os.stat(wanted.path).st_mode)
-    if not block or not wanted.claim:
+    if not block or not wanted.claim or not wanted.write:
         return [os.open(wanted.path, flags)], block
     # The kernel's own claim, held by QEMU for life: no mount, no swap, no other opener with O_EXCL beside it.
     # QEMU asks the set for a read-only descriptor as well, to look at the device first.

@@ -9,7 +9,8 @@ from hv_kvm import ladder, node, startup
 from hv_kvm.describe import describe
 from hv_kvm.observe import observe, process_of
 from hv_kvm.paths import GuestPaths
-from hv_kvm.qmp import QmpError, commands, connect
+from hv_kvm.qmp import QmpBusyError, QmpError, QmpTimeoutError, commands
+from hv_kvm.reach import reach
 from hv_kvm.spec import Device, KvmSpec, place
 from hvcore import (
     Console,
@@ -79,13 +80,13 @@ class KvmOperations:
 
     def pause(self, live: Live, job: Job) -> None:
         """QMP stop, and proof of it."""
-        with connect(str(GuestPaths(live.dir).commands), deadline_s=job.deadline.left()) as client:
+        with reach(live.dir, job.deadline.left()) as client:
             commands.stop(client, deadline_s=job.deadline.left())
             self._expect(commands.query_status(client).running, False, job)
 
     def resume(self, live: Live, job: Job) -> None:
         """QMP cont, and proof of it."""
-        with connect(str(GuestPaths(live.dir).commands), deadline_s=job.deadline.left()) as client:
+        with reach(live.dir, job.deadline.left()) as client:
             commands.cont(client, deadline_s=job.deadline.left())
             self._expect(commands.query_status(client).running, True, job)
 
@@ -109,7 +110,11 @@ class KvmOperations:
         if process is None:
             return False
         try:
-            with connect(str(GuestPaths(live.dir).commands), deadline_s=_ADOPT_S) as client:
+            with reach(live.dir, _ADOPT_S) as client:
                 return startup.finish(client, process, job)
+        except (QmpBusyError, QmpTimeoutError) as error:
+            # It may be running well. Undoing would kill it, so somebody has to try again or say stop --force.
+            what = f"{job.name}: its start was interrupted and its monitor does not answer, so it is left as it is"
+            raise OperationError(f"{what}; try again, or end it with stop --force ({error})") from error
         except (QmpError, OperationError):
             return False

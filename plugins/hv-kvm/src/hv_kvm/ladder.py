@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+from contextlib import suppress
 from typing import Final
 
 from hv_kvm.observe import process_of
-from hv_kvm.paths import GuestPaths
-from hv_kvm.qmp import QmpError, commands, connect
-from hvcore import Job, Live, ProcessId, kill_and_wait, wait_gone
+from hv_kvm.qmp import QmpConnectError, QmpError, commands
+from hv_kvm.reach import reach
+from hvcore import Job, Live, ProcessId, kill_and_wait, verified_pidfd, wait_gone
 
 __all__ = ["stop"]
 
@@ -36,15 +38,20 @@ def stop(live: Live, job: Job, *, force: bool) -> str:
 
 
 def _power_down(live: Live, process: ProcessId, job: Job) -> bool:
-    """Press the power button until the guest goes down: one that was still booting did not hear it the first time."""
+    """Press the power button until the guest goes down: one that was still booting did not hear it the first time.
+
+    Only the deadline ends this: a QEMU that stalls (on its storage, say) goes on later, and killing it loses data.
+    """
     again_s = _FIRST_PRESS_S
     job.progress(f"waiting up to {job.deadline.left():.0f} s for the guest to shut down")
     while job.deadline.left() > 0.0:
         try:
             _press(live, job)
-        except QmpError as error:
+        except QmpConnectError as error:  # both monitors are gone: nobody will ever press it
             job.progress(f"no power button: {error}")
             return wait_gone(process, 0.0)
+        except QmpError as error:
+            job.progress(f"no power button yet: {error}")
         if wait_gone(process, job.deadline.left(at_most=again_s)):
             return True
         again_s = _NEXT_PRESS_S
@@ -52,16 +59,22 @@ def _power_down(live: Live, process: ProcessId, job: Job) -> bool:
 
 
 def _press(live: Live, job: Job) -> None:
-    with connect(str(GuestPaths(live.dir).commands), deadline_s=job.deadline.left(at_most=_MONITOR_S)) as client:
+    with reach(live.dir, job.deadline.left(at_most=_MONITOR_S)) as client:
         if not commands.query_status(client).running:
             commands.cont(client)  # a guest that stands still cannot hear its power button
         commands.system_powerdown(client)
 
 
 def _quit(live: Live, process: ProcessId) -> bool:
+    """Tell QEMU to end, flushing what it holds: over QMP, else by the signal that means the same to it."""
     try:
-        with connect(str(GuestPaths(live.dir).commands), deadline_s=_MONITOR_S) as client:
+        with reach(live.dir, _MONITOR_S) as client:
             commands.quit(client, deadline_s=_MONITOR_S)
+    except QmpConnectError:
+        with verified_pidfd(process) as pidfd:
+            if pidfd is not None:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGTERM)
     except QmpError:
-        return wait_gone(process, 0.0)
+        return wait_gone(process, 0.0)  # it hangs, and would not hear a signal either
     return wait_gone(process, _QUIT_S)
