@@ -55,7 +55,8 @@ from hvcore.job import DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, Job, 
 from hvcore.model.codec import decode, encode
 from hvcore.model.info import Console, InstanceInfo, Observation, Outcome
 from hvcore.model.instance import Disk, Instance, Nic
-from hvcore.model.plan import Argument, Origin, Plan, Step
+from hvcore.model.plan import Argument, Origin, Plan, Step, Value
+from hvcore.model.plan_diff import Change, differences
 from hvcore.model.record import Entry, ProcessId, Record
 from hvcore.model.state import Op, State
 from hvcore.node import DriverHandle, Node
@@ -93,6 +94,7 @@ __all__ = [
     "Argument",
     "BusyError",
     "CatalogueEntry",
+    "Change",
     "Child",
     "Command",
     "ConfinementError",
@@ -148,6 +150,7 @@ __all__ = [
     "Step",
     "UnknownDriverError",
     "UnsupportedError",
+    "Value",
     "Verdict",
     "VerifyError",
     "__version__",
@@ -160,6 +163,7 @@ __all__ = [
     "catalogue",
     "cpu_mask",
     "decode",
+    "differences",
     "directory",
     "encode",
     "figures",

@@ -23,6 +23,7 @@ from hvcore.hooks import Hooks
 from hvcore.host.host import Host
 from hvcore.host.node_checks import node_problems
 from hvcore.model.instance import Instance
+from hvcore.model.layers import NO_LAYERS, Layers
 from hvcore.params import ParamGroup, Params, Schema
 
 __all__ = ["LoadedDriver", "load", "without_secrets"]
@@ -43,24 +44,38 @@ class LoadedDriver:
         """The driver's name."""
         return self.entry.name
 
-    def problems(self, instance: Instance) -> tuple[Params | None, tuple[Problem, ...]]:
-        """The instance's parameters with defaults filled in, and everything that is wrong. Pure."""
-        params, problems = self.schema.problems(instance.params)
+    def problems(self, instance: Instance, layers: Layers = NO_LAYERS) -> tuple[Params | None, tuple[Problem, ...]]:
+        """The instance's parameters with the layers below and the defaults filled in, and everything that is wrong.
+
+        Pure: the layers are given.
+        """
+        params, problems = self.schema.problems(instance.params, below=layers.below)
         if params is not None:
             crossed = self.hooks.items("check", Problem, instance=instance, params=params)
             problems = (*problems, *(problem for _, problem in crossed))
+        problems = (*layers.problems, *layers.placed(problems, params))
         return (None if problems else params), problems
+
+    def warnings(self, instance: Instance, params: Params, layers: Layers = NO_LAYERS) -> tuple[Problem, ...]:
+        """What works and is rarely wanted. Pure, and fails for nothing: a plugin's own failure is a warning too."""
+        found = [
+            item
+            if isinstance(item, Problem)
+            else Problem(path=f"plugin {plugin}", what=f"its warnings could not be had ({item})")
+            for plugin, item in self.hooks.attempts("assess", Problem, instance=instance, params=params)
+        ]
+        return layers.placed(found, params)
 
     def verify(self, spec: object, params: Params, host: Host) -> tuple[Problem, ...]:
         """Everything that keeps this node from running it: parameters that name files, then what the driver finds."""
         return (*node_problems(self.schema, params), *self.driver.verify(spec, host))
 
-    def check(self, instance: Instance) -> Params:
+    def check(self, instance: Instance, layers: Layers = NO_LAYERS) -> Params:
         """The instance's parameters, complete and typed. Raises `ParamsError` with every problem at once."""
         if instance.driver != self.name:
             wrong = Problem(path="driver", what=f"is not {self.name}", got=repr(instance.driver))
             raise ParamsError(instance.name, [wrong])
-        params, problems = self.problems(instance)
+        params, problems = self.problems(instance, layers)
         if params is None:
             raise ParamsError(instance.name, problems)
         return params

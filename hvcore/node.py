@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from hvcore.config import Config, default_config_dir
 from hvcore.deadline import Deadline
 from hvcore.driver import HasConsole, capabilities
 from hvcore.errors import NotFoundError, ParamsError, Problem, UnknownDriverError, UnsupportedError, VerifyError
@@ -21,7 +22,8 @@ from hvcore.host.host import Host, default_run_dir, default_uid_pool
 from hvcore.loader import LoadedDriver, load
 from hvcore.model.info import Console, InstanceInfo, Outcome
 from hvcore.model.instance import Instance, read_instance
-from hvcore.model.plan import Plan
+from hvcore.model.layers import Layers
+from hvcore.model.plan import Plan, with_params
 from hvcore.model.state import Op, State
 from hvcore.operations import look, recover
 from hvcore.operations.context import Context
@@ -46,7 +48,8 @@ class Node:
     """One node's instances, by the run directory that holds their state.
 
     ``run_dir`` defaults to ``HVCORE_RUN_DIR``, else /run/hvcore, or a directory below ``XDG_RUNTIME_DIR`` for
-    others than root. ``uid_pool`` are the uids that confined guests run as. ``progress`` is called with short
+    others than root. ``config_dir``, with the node's own values and profiles, to ``HVCORE_CONFIG_DIR``, else
+    /etc/hvcore. ``uid_pool`` are the uids that confined guests run as. ``progress`` is called with short
     texts while something takes time. Raises `NodeError` when the run directory is not safe to use.
     """
 
@@ -54,6 +57,7 @@ class Node:
         self,
         run_dir: str | os.PathLike[str] | None = None,
         *,
+        config_dir: str | os.PathLike[str] | None = None,
         uid_pool: range | None = None,
         progress: Callable[[str], None] = _silent,
     ) -> None:
@@ -64,13 +68,19 @@ class Node:
         self._drivers: dict[str, LoadedDriver] = {}
         self._loading = threading.Lock()
         host = Host(run_dir=directory, privileged=os.geteuid() == 0, uid_pool=uid_pool or default_uid_pool())
-        self._context = Context(host=host, store=Store(directory), driver=self._load, progress=progress)
+        self._config = Config(Path(config_dir) if config_dir is not None else default_config_dir())
+        self._context = Context(
+            host=host, store=Store(directory), driver=self._load, layers=self._layers, progress=progress
+        )
 
     def _load(self, name: str) -> LoadedDriver:
         with self._loading:
             if name not in self._drivers:
                 self._drivers[name] = load(name)
             return self._drivers[name]
+
+    def _layers(self, instance: Instance) -> Layers:
+        return self._config.layers(instance.driver, instance.profile)
 
     def driver(self, name: str) -> DriverHandle:
         """A driver by name. Imports that one only. Raises `UnknownDriverError` or `DriverLoadError`."""
@@ -94,7 +104,8 @@ class Node:
         if not isinstance(driver, str) or not isinstance(params, Mapping):
             return ()
         try:
-            return self._load(driver).schema.problems(params)[1]
+            layers = self._config.layers(driver, None)
+            return layers.placed(self._load(driver).schema.problems(params, below=layers.below)[1])
         except UnknownDriverError as error:
             return (Problem(path="driver", what=str(error)),)
 
@@ -168,9 +179,17 @@ class DriverHandle:
         """The schema of all its parameters, those of its extensions included."""
         return self._loaded.schema
 
-    def parameters(self) -> tuple[ParamRow, ...]:
-        """All its parameters as they are shown, in the order of the reference."""
-        return rows(self._loaded.schema)
+    def parameters(self, *, profile: str | None = None) -> tuple[ParamRow, ...]:
+        """All its parameters as they are shown, in the order of the reference, with what this node sets of them.
+
+        Raises `ParamsError` when the node's own values, or those of the profile, are wrong.
+        """
+        layers = self._context.layers(Instance(name="none", driver=self.name, profile=profile))
+        values, problems = self._loaded.schema.problems({}, below=layers.below)
+        wrong = (*layers.problems, *(problem for problem in layers.placed(problems) if problem.where))
+        if wrong:
+            raise ParamsError(f"driver {self.name}", wrong)
+        return rows(self._loaded.schema, values)
 
     def json_schema(self) -> dict[str, Any]:
         """Its parameters as JSON Schema, for forms and other languages."""
@@ -182,20 +201,32 @@ class DriverHandle:
         return capabilities(self._loaded.driver)
 
     def check(self, instance: Instance) -> Params:
-        """The complete, typed parameters. Pure. Raises `ParamsError` holding every problem."""
-        return self._loaded.check(instance)
+        """The complete, typed parameters. Raises `ParamsError` holding every problem.
+
+        Looks at the node's own values and the instance's profile, and at nothing else of the node.
+        """
+        return self._loaded.check(instance, self._context.layers(instance))
+
+    def warnings(self, instance: Instance) -> tuple[Problem, ...]:
+        """What is slow, unsafe or hard to move about the instance, and keeps it from nothing. Raises `ParamsError`."""
+        layers = self._context.layers(instance)
+        return self._loaded.warnings(instance, self._loaded.check(instance, layers), layers)
 
     def verify(self, instance: Instance) -> None:
         """Check, and then check against this node. Raises `ParamsError` or `VerifyError`."""
-        params = self._loaded.check(instance)
+        layers = self._context.layers(instance)
+        params = self._loaded.check(instance, layers)
         problems = self._loaded.verify(self._loaded.driver.plan(instance, params), params, self._context.host)
         if problems:
-            raise VerifyError(instance.name, problems)
+            raise VerifyError(instance.name, layers.placed(problems, params))
 
     def plan(self, instance: Instance) -> Plan:
         """What a start would do, and why each argument is there. Nothing is acquired. Raises `ParamsError`."""
-        spec = self._loaded.driver.plan(instance, self._loaded.check(instance))
-        return replace(self._loaded.driver.describe(spec, self._context.host), name=instance.name)
+        layers = self._context.layers(instance)
+        params = self._loaded.check(instance, layers)
+        found = self._loaded.driver.describe(self._loaded.driver.plan(instance, params), self._context.host)
+        warnings = self._loaded.warnings(instance, params, layers)
+        return replace(with_params(found, params), name=instance.name, warnings=warnings)
 
     def start(self, instance: Instance, *, paused: bool = False, deadline_s: float = 30.0) -> Outcome:
         """Start an instance and return when it is ready; ``changed=False`` when it runs already.

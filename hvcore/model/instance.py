@@ -44,7 +44,7 @@ class Nic:
 class Instance:
     """One instance as it is wanted. Build it with keywords; ``params`` are the driver's own.
 
-    ``memory_mib`` is in MiB. ``uuid`` is filled in from the name when it is not given.
+    ``profile`` names values of the node for what ``params`` leaves open. ``memory_mib`` is in MiB. ``uuid`` is filled in from the name when it is not given.
     Raises `ParamsError` with every problem when a field is not what it has to be.
     """
 
@@ -55,6 +55,7 @@ class Instance:
     uuid: str = ""
     disks: tuple[Disk, ...] = ()
     nics: tuple[Nic, ...] = ()
+    profile: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -99,10 +100,12 @@ _INSTANCE: Final[_Parsers] = {
     "driver": regexp("[a-z][a-z0-9_-]{0,63}", "a driver name such as 'kvm'"),
     "memory_mib": integer(minimum=1, maximum=64 * 1024 * 1024),
     "vcpus": integer(minimum=1, maximum=4096),
+    # A file's name, so no path: it neither begins with a dot nor has a slash in it.
+    "profile": regexp("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", "a profile's name of letters, digits, '_', '.' and '-'"),
     "uuid": regexp(f"{_HEX}{{8}}(-{_HEX}{{4}}){{3}}-{_HEX}{{12}}", "a uuid of 36 characters"),
 }
 _LISTS: Final = ("disks", "nics")
-_MAY_BE_NONE: Final = ("uuid", "mac", "link")
+_MAY_BE_NONE: Final = ("profile", "uuid", "mac", "link")
 _GUESSES: Final = 20  # a table with more unknown keys than this is not a matter of typing errors
 _REQUIRED: Final = {"": ("name", "driver"), "disks": ("path",), "nics": ()}
 

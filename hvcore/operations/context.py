@@ -10,6 +10,8 @@ from hvcore.deadline import Deadline
 from hvcore.host.host import Host
 from hvcore.job import Job, Live
 from hvcore.loader import LoadedDriver
+from hvcore.model.instance import Instance
+from hvcore.model.layers import Layers
 from hvcore.model.record import Record
 from hvcore.store import Store
 
@@ -21,11 +23,16 @@ LOCK_WAIT_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """One node, for the length of a call. ``progress`` is told in words what is being done or waited for."""
+    """One node, for the length of a call.
+
+    ``layers`` gives the parameter values that the node has for an instance, ``progress`` is told in words what is
+    being done or waited for.
+    """
 
     host: Host
     store: Store
     driver: Callable[[str], LoadedDriver]
+    layers: Callable[[Instance], Layers]
     progress: Callable[[str], None]
 
     def job(self, record: Record, deadline: Deadline) -> Job:

@@ -34,6 +34,8 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
         what = f"cannot be started again from its record, secret {', '.join(seen.record.withheld)} is not in it"
         raise OperationError(f"{name}: {what}; stop it and start it from its instance file")
     loaded = context.driver(seen.record.driver)
+    # Before anything is stopped: the node's values may have changed since it was started, or its profile be gone.
+    loaded.check(seen.record.instance, context.layers(seen.record.instance))
     stopped = stop(context, name, force=force, deadline=deadline)
     started = start(context, loaded, seen.record.instance, paused=False, deadline=start_deadline)
     seconds = deadline.spent()

@@ -28,7 +28,8 @@ def start(context: Context, loaded: LoadedDriver, instance: Instance, *, paused:
     Raises `ParamsError` and `VerifyError` before anything is touched, `BusyError`, `StateError`, and
     `OperationError` when it did not come up; then nothing of it is left.
     """
-    params = loaded.check(instance)
+    layers = context.layers(instance)
+    params = loaded.check(instance, layers)
     spec = loaded.driver.plan(instance, params)
     name, kept = instance.name, without_secrets(instance, loaded.schema)
     with context.store.lock(name, "start", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
@@ -42,7 +43,7 @@ def start(context: Context, loaded: LoadedDriver, instance: Instance, *, paused:
             _clear_up(context, seen.record, deadline)
         problems = loaded.verify(spec, params, context.host)
         if problems:
-            raise VerifyError(name, problems)
+            raise VerifyError(name, layers.placed(problems, params))
         for _ in loaded.hooks.each("before_start", instance=instance, params=params):
             pass
         record = Record(

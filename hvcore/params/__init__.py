@@ -21,7 +21,7 @@ from hvcore.params.paramtype import PATTERN_END, NodeCheck, ParamType, Reject, k
 from hvcore.params.reference import ParamRow, json_schema, markdown, rows
 from hvcore.params.schema import Schema, shortened
 from hvcore.params.types import boolean, integer, line, name, one_of, port, regexp, seconds, size_mib, text
-from hvcore.params.values import DEFAULT, INSTANCE, REDACTED, Params
+from hvcore.params.values import DEFAULT, INSTANCE, REDACTED, UNSET, Params
 
 __all__ = [
     "DEFAULT",
@@ -29,6 +29,7 @@ __all__ = [
     "MAX_CPU_ID",
     "PATTERN_END",
     "REDACTED",
+    "UNSET",
     "Changes",
     "NodeCheck",
     "Param",
