@@ -16,6 +16,7 @@ from hvcore.params.hosttypes import (
     file,
     file_or_url,
 )
+from hvcore.params.lists import list_of
 from hvcore.params.param import Changes, Param, ParamGroup
 from hvcore.params.paramtype import PATTERN_END, NodeCheck, ParamType, Reject, kind_of, wrong_type
 from hvcore.params.reference import ParamRow, json_schema, markdown, rows
@@ -51,6 +52,7 @@ __all__ = [
     "json_schema",
     "kind_of",
     "line",
+    "list_of",
     "markdown",
     "name",
     "one_of",
