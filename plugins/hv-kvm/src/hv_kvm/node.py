@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from hv_kvm.accel import kvm_works
-from hv_kvm.confine import level_of
+from hv_kvm.addresses import address_of, is_interface, port_problem
+from hv_kvm.confine import identity_of, level_of
+from hv_kvm.devices.security import Security
 from hv_kvm.facts import Facts, resolve_machine
+from hv_kvm.handed import HandedError, contents
 from hv_kvm.probe import ProbeError, probe
 from hv_kvm.spec import KvmSpec, Open
 from hvcore import Hooks, Host, Level, Problem
@@ -46,7 +49,12 @@ def pin(spec: KvmSpec, facts: Facts) -> KvmSpec:
 
 def problems_on(hooks: Hooks, spec: KvmSpec, host: Host) -> Iterator[Problem]:
     """Everything that keeps this node from running the spec."""
+    yield from spec.each(lambda device: device.refusals())
     yield from _confinement_problems(spec, host)
+    yield from _identity_problems(spec)
+    yield from _handed_problems(spec)
+    yield from _address_problems(spec)
+    yield from _data_problems(spec)
     for opened in spec.opens:
         if not opened.given_as.startswith("params."):  # those are checked with all parameters that name files
             yield from _file_problems(opened)
@@ -71,7 +79,76 @@ def problems_on(hooks: Hooks, spec: KvmSpec, host: Host) -> Iterator[Problem]:
 def _confinement_problems(spec: KvmSpec, host: Host) -> Iterator[Problem]:
     if level_of(spec, host) is Level.STRICT and not host.privileged:
         todo = 'run as root, or set confinement = "user"'
-        yield Problem(path="params.confinement", what="needs root for a uid of its own", got="'strict'", todo=todo)
+        models = [security.model for security in spec.of(Security) if security.model in ("user", "pool")]
+        if models:
+            path, got, todo = "params.security_model", repr(models[0]), "run as root, or set security_model = 'none'"
+        else:
+            path, got = "params.confinement", "'strict'"
+        yield Problem(path=path, what="needs root for a uid of its own", got=got, todo=todo)
+
+
+def _identity_problems(spec: KvmSpec) -> Iterator[Problem]:
+    path = "params.security_domain"
+    for security in spec.of(Security):
+        if security.user is None:
+            continue
+        try:
+            found = identity_of(spec)
+        except KeyError:
+            yield Problem(
+                path=path, what="is no user of this node", got=repr(security.user), todo="make it, or name one"
+            )
+            continue
+        if found is not None and found[0] == 0:
+            yield Problem(
+                path=path, what="is root, which a guest never runs as", got=repr(security.user), todo="name another"
+            )
+
+
+def _handed_problems(spec: KvmSpec) -> Iterator[Problem]:
+    for handed in spec.each(lambda device: device.handed()):
+        try:
+            contents(handed)
+        except HandedError as error:
+            path = f"params.{handed.param}"
+            yield Problem(path=path, what=str(error), got=repr(handed.path), todo="correct the file, or name another")
+
+
+def _address_problems(spec: KvmSpec) -> Iterator[Problem]:
+    found: dict[str, str] = {}
+    for wanted in spec.each(lambda device: device.interfaces()):
+        path, got = f"params.{wanted.param}", repr(wanted.name)
+        try:
+            address = address_of(wanted.name, wanted.family)
+        except OSError as error:
+            yield Problem(path=path, what=f"is no interface of this node ({error.strerror})", got=got)
+            continue
+        if address is None:
+            kind = f"IPv{wanted.family} address" if wanted.family else "address"
+            yield Problem(
+                path=path, what=f"is an interface without an {kind}", got=got, todo="give it one, or name another"
+            )
+        else:
+            found[wanted.name] = address
+    for port in spec.each(lambda device: device.ports()):
+        bind = found.get(port.bind, port.bind)
+        why = None if port.port is None or is_interface(bind) else port_problem(bind, port.port)
+        if why is not None:
+            what = f"cannot be listened on at {bind} ({why})"
+            yield Problem(
+                path=f"params.{port.param}", what=what, got=str(port.port), todo="choose another, or unset it"
+            )
+
+
+def _data_problems(spec: KvmSpec) -> Iterator[Problem]:
+    """What the binary should have brought and has not. Where its data is not in a usual place, nothing is said."""
+    prefix = os.path.dirname(os.path.dirname(os.path.realpath(spec.qemu)))
+    for param, name in spec.each(lambda device: device.data_files()):
+        places = [place for place in (f"{prefix}/share/qemu", "/usr/share/qemu") if os.path.isdir(place)]
+        folders = [os.path.dirname(os.path.join(place, name)) for place in places]
+        if not any(os.path.exists(os.path.join(place, name)) for place in places) and any(map(os.path.isdir, folders)):
+            what = "is nothing that this QEMU brings"
+            yield Problem(path=f"params.{param}", what=what, got=repr(os.path.basename(name)), todo="choose another")
 
 
 def _file_problems(opened: Open) -> Iterator[Problem]:

@@ -5,7 +5,23 @@ from __future__ import annotations
 from typing import ClassVar
 
 from hv_kvm import hookspecs
-from hv_kvm.devices import boot, cdrom, clock, cpu, disk, machine, memory, monitor, nic, sandbox, serial, vnc
+from hv_kvm.devices import (
+    boot,
+    cdrom,
+    clock,
+    cpu,
+    disk,
+    machine,
+    memory,
+    migration,
+    monitor,
+    nic,
+    sandbox,
+    security,
+    serial,
+    spice,
+    vnc,
+)
 from hv_kvm.driver import KvmOperations
 
 __all__ = ["KvmDriver"]
@@ -28,5 +44,8 @@ class KvmDriver(KvmOperations):
         ("cdrom", cdrom),
         ("nic", nic),
         ("vnc", vnc),
+        ("spice", spice),
+        ("security", security),
+        ("migration", migration),
         ("sandbox", sandbox),
     )

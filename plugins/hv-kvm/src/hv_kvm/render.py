@@ -29,7 +29,7 @@ def render(hooks: Hooks, spec: KvmSpec, facts: Facts, bindings: Bindings) -> tup
                     plugin=plugin, hook="render", what=f"defines {name!r}, which plugin {defined[name]} does"
                 )
             defined[name] = plugin
-        origin = Origin(plugin=plugin, params=option.params, why=option.why)
+        origin = Origin(plugin=plugin, params=option.params, why=option.why, capability=option.capability)
         arguments.append(Argument(tokens=option.argv, origin=origin))
     return tuple(arguments)
 

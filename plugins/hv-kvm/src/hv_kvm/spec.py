@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-__all__ = ["Device", "KvmSpec", "Open", "PciDevice", "place"]
+from hvcore import Problem
+
+__all__ = ["Device", "Handed", "Interface", "KvmSpec", "Open", "PciDevice", "Port", "place"]
 
 # The pc machine has its chipset in 0 and 1 and the display in 2; q35 has its own in 0x1f.
 FIRST_SLOT: Final = 3
 LAST_SLOT: Final = 30
 
 D = TypeVar("D", bound="Device")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,46 @@ class Open:
     write: bool
     claim: bool
     direct: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handed:
+    """A file that only QEMU is to read: a copy of it in the guest's directory, 0400, gone once QEMU has read it.
+
+    ``name`` is where it is there and ``param`` which parameter it follows from. Of a password (``password_bytes``
+    is how long it may be) the copy has the first line and nothing after it. One that is ``optional`` need not exist.
+    """
+
+    name: str
+    path: str
+    param: str
+    password_bytes: int | None = None
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """A network interface of the node that stands for its address; ``family`` 4 or 6, or 0 for the first it has."""
+
+    name: str
+    param: str
+    family: int = 0
+
+    @property
+    def key(self) -> str:
+        """By what `Bindings.addresses` has its address."""
+        return f"{self.name}/{self.family}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """A TCP port of the node to serve ``name`` on: ``port``, or when that is None the first free one from ``first`` on."""
+
+    name: str
+    bind: str
+    port: int | None
+    first: int
+    param: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +92,26 @@ class Device:
     def needs_host_network(self) -> bool:
         """True when QEMU has to speak on the host's network itself."""
         return False
+
+    def handed(self) -> tuple[Handed, ...]:
+        """Files whose contents only QEMU gets."""
+        return ()
+
+    def interfaces(self) -> tuple[Interface, ...]:
+        """Interfaces of the node whose addresses are looked up when it is launched."""
+        return ()
+
+    def ports(self) -> tuple[Port, ...]:
+        """Ports of the node to choose when it is launched."""
+        return ()
+
+    def data_files(self) -> tuple[tuple[str, str], ...]:
+        """``(parameter, path)`` of files that QEMU brings itself, below its directory of data."""
+        return ()
+
+    def refusals(self) -> tuple[Problem, ...]:
+        """What of it this release can check and render, and not yet do: each keeps the guest from being started."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +172,10 @@ class KvmSpec:
     def host_network(self) -> bool:
         """True when any device needs the host's network."""
         return any(device.needs_host_network() for device in self.devices)
+
+    def each(self, ask: Callable[[Device], tuple[T, ...]]) -> tuple[T, ...]:
+        """What every device answers, in device order: ``spec.each(lambda device: device.handed())``."""
+        return tuple(answer for device in self.devices for answer in ask(device))
 
 
 def place(devices: Iterable[Device]) -> tuple[Device, ...]:
