@@ -11,7 +11,7 @@ from hvcore.host.host import Host
 from hvcore.job import Job, Live
 from hvcore.loader import LoadedDriver
 from hvcore.model.instance import Instance
-from hvcore.model.layers import Layers
+from hvcore.model.layers import NO_LAYERS, Layers
 from hvcore.model.record import Record
 from hvcore.store import Store
 
@@ -19,6 +19,11 @@ __all__ = ["LOCK_WAIT_S", "Context"]
 
 LOCK_WAIT_S: Final = 5.0
 """Seconds that an operation waits for another one on the same instance, when its deadline is not sooner."""
+
+
+def _no_layers(instance: Instance) -> Layers:
+    del instance
+    return NO_LAYERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +37,8 @@ class Context:
     host: Host
     store: Store
     driver: Callable[[str], LoadedDriver]
-    layers: Callable[[Instance], Layers]
     progress: Callable[[str], None]
+    layers: Callable[[Instance], Layers] = _no_layers
 
     def job(self, record: Record, deadline: Deadline) -> Job:
         """An operation on the instance of that record."""

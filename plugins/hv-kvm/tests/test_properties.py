@@ -24,7 +24,7 @@ from hvcore.loader import LoadedDriver, load
 
 # How QEMU reads the argument of each option that the driver gives it; what is not here must not be there.
 NONE: Final = {"-nodefaults", "-no-user-config", "-S", "-no-reboot"}
-PLAIN: Final = {"-uuid", "-qmp", "-pidfile", "-serial", "-kernel", "-initrd", "-append", "-display"}
+PLAIN: Final = {"-uuid", "-qmp", "-pidfile", "-serial", "-kernel", "-initrd", "-append", "-display", "-k"}
 KEYS: Final = {
     "-name": None,
     "-machine": "type",
@@ -39,6 +39,8 @@ KEYS: Final = {
     "-device": "driver",
     "-netdev": "type",
     "-vnc": "where",
+    "-object": "type",
+    "-spice": None,
     "-sandbox": "enable",
 }
 Read = list[tuple[str, dict[str, str] | str | None]]
@@ -51,6 +53,8 @@ FACTS: Final = Facts(
     machines=(MachineType(name="pc-i440fx-7.2", alias="pc", deprecated=False, is_default=True, cpu_max=255),),
     types=frozenset(),
     cpu_models=frozenset(),
+    block_drivers=frozenset(),
+    aio=frozenset(),
     kvm_present=False,
     kvm_enabled=False,
 )
@@ -141,6 +145,7 @@ JUNK: Final = st.one_of(
     st.just("-drive"),
 )
 # For each parameter what is certainly right; whoever adds a parameter adds a row.
+ADDRESSES: Final = st.sampled_from(["127.0.0.1", "::1", "0.0.0.0", "lo", "br-lan.7"])
 RIGHT: Final[dict[str, st.SearchStrategy[Any]]] = {
     "kvm_path": PATHS,
     "kvm_flag": st.sampled_from(["enabled", "disabled"]),
@@ -166,8 +171,38 @@ RIGHT: Final[dict[str, st.SearchStrategy[Any]]] = {
     "disk_discard": st.sampled_from(["ignore", "unmap"]),
     "cdrom_image_path": PATHS,
     "nic_type": st.sampled_from(["paravirtual", "e1000", "rtl8139"]),
-    "vnc_bind_address": st.one_of(PATHS, st.sampled_from(["127.0.0.1", "::1", "0.0.0.0"])),
+    "vhost_net": st.booleans(),
+    "virtio_net_queues": st.integers(1, 32),
+    "vnet_hdr": st.booleans(),
+    "vnc_bind_address": st.one_of(PATHS, ADDRESSES),
     "vnc_port": st.integers(5900, 65535),
+    "vnc_tls": st.booleans(),
+    "vnc_x509_path": PATHS,
+    "vnc_x509_verify": st.booleans(),
+    "vnc_password_file": PATHS,
+    "keymap": st.sampled_from(["de", "en-us", "tr"]),
+    "spice_bind": ADDRESSES,
+    "spice_port": st.integers(1, 65535),
+    "spice_ip_version": st.sampled_from([0, 4, 6]),
+    "spice_password_file": PATHS,
+    "spice_image_compression": st.sampled_from(["auto_glz", "off"]),
+    "spice_jpeg_wan_compression": st.sampled_from(["always", "never"]),
+    "spice_zlib_glz_wan_compression": st.sampled_from(["always", "never"]),
+    "spice_streaming_video": st.sampled_from(["all", "off"]),
+    "spice_playback_compression": st.booleans(),
+    "spice_use_tls": st.booleans(),
+    "spice_x509_path": PATHS,
+    "spice_tls_ciphers": st.from_regex("[A-Za-z0-9:+!@=_.-]{1,20}", fullmatch=True),
+    "spice_use_vdagent": st.booleans(),
+    "security_model": st.sampled_from(["auto", "none", "user", "pool"]),
+    "security_domain": st.from_regex("[A-Za-z0-9_][A-Za-z0-9_.+-]{0,20}", fullmatch=True),
+    "use_chroot": st.booleans(),
+    "migration_port": st.integers(1, 65535),
+    "migration_bandwidth": st.integers(0, 1 << 20),
+    "migration_downtime": st.integers(0, 2_000_000),
+    "migration_mode": st.sampled_from(["live", "non-live"]),
+    "migration_caps": st.lists(st.sampled_from(["xbzrle", "events", "auto-converge"]), unique=True, max_size=3),
+    "user_shutdown": st.booleans(),
 }
 
 
@@ -185,7 +220,7 @@ def instances(params: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[di
             "disks": st.lists(
                 st.fixed_dictionaries({"path": PATHS}, optional={"read_only": st.booleans()}), max_size=3
             ),
-            "nics": st.lists(st.fixed_dictionaries({}, optional={"mode": st.just("user")}), max_size=2),
+            "nics": st.lists(st.sampled_from([{}, {"mode": "user"}, {"mode": "bridged", "link": "br0"}]), max_size=2),
             "params": params,
         }
     )
