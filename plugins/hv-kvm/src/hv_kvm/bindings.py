@@ -35,8 +35,9 @@ class Bindings:
     """What rendering needs to know of this node. In a plan, descriptors are symbols such as ``{fd:qmp}``.
 
     ``sockets`` are listening sockets, ``files`` open files and ``shown`` paths as QEMU sees them, all by the names
-    that the devices gave them. ``guest_dir`` is the instance's own directory as QEMU sees it, and ``socket_dir`` the
-    same by a name that is short and has nothing in it that an address of a socket could not hold. ``addresses`` are
+    that the devices gave them; ``temporary`` are files without a name, by descriptor. ``guest_dir`` is the instance's
+    own directory as QEMU sees it, and ``socket_dir`` the same by a name that is short and has nothing in it that an
+    address of a socket could not hold. ``addresses`` are
     those of network interfaces and ``ports`` those that were chosen, by the names in the spec; ``taps`` are by the id
     of the NIC.
     """
@@ -52,3 +53,4 @@ class Bindings:
     addresses: Mapping[str, str] = field(default_factory=dict)
     ports: Mapping[str, str] = field(default_factory=dict)
     taps: Mapping[str, Tap] = field(default_factory=dict)
+    temporary: Mapping[str, str] = field(default_factory=dict)

@@ -12,10 +12,16 @@ from hv_kvm.devices.security import Security
 from hv_kvm.spec import KvmSpec
 from hvcore import Host, Level, Sandbox
 
-__all__ = ["GUEST_DIR", "identity_of", "inside", "level_of", "sandbox_of"]
+__all__ = ["FIXED", "GUEST_DIR", "identity_of", "inside", "level_of", "sandbox_of"]
 
 # Where the guest's directory is inside the sandbox: at the top, because directories on the way would be root's alone.
 GUEST_DIR: Final = "/guest"
+FIXED: Final = {
+    "resolv.conf": "/etc/resolv.conf",
+    "hosts": "/etc/hosts",
+    "ca-certificates.crt": "/etc/ssl/certs/ca-certificates.crt",
+}
+"""Files of the node that libraries look for in one place only, by name; a node may be without them."""
 
 
 def level_of(spec: KvmSpec, host: Host) -> Level:
@@ -44,7 +50,7 @@ def inside(spec: KvmSpec, level: Level) -> dict[str, str]:
     """The path of each shown file as QEMU sees it."""
     if level is Level.OFF:
         return spec.shows
-    return {name: "/etc/resolv.conf" if name == "resolv.conf" else f"/{name}" for name in spec.shows}
+    return {name: FIXED.get(name, f"/{name}") for name in spec.shows}
 
 
 def sandbox_of(
@@ -69,6 +75,7 @@ def sandbox_of(
         writable=((str(guest_dir), GUEST_DIR),),
         devices=(("/dev/kvm", "/dev/kvm"),) if kvm else (),
         share_network=spec.host_network,
+        proc=bool(spec.temporaries),  # a file without a name is opened again by its descriptor
         seccomp=True,
     )
 

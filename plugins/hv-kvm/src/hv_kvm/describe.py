@@ -55,6 +55,7 @@ def symbols(spec: KvmSpec, level: Level, accel: Accel) -> Bindings:
             port.name: str(port.port) if port.port is not None else f"{{port:{port.name}}}"
             for port in spec.each(lambda device: device.ports())
         },
+        temporary={made.name: f"{{fd:{made.name}}}" for made in spec.temporaries},
         taps={f"nic{nic.index}": _tap(nic) for nic in spec.of(TapNic)},
     )
 
@@ -84,7 +85,10 @@ def _steps(spec: KvmSpec, host: Host, level: Level, accel: Accel) -> Iterator[St
     for opened in spec.opens:
         claim = "claim and open" if opened.claim else "open"
         right = "read-write" if opened.write else "read-only"
-        yield Step(kind="file", what=f"{claim} {opened.path} {right} as {opened.name}")
+        made = f", made from {opened.template} if it is not there" if opened.template else ""
+        yield Step(kind="file", what=f"{claim} {opened.path} {right} as {opened.name}{made}")
+    for memory in spec.temporaries:
+        yield Step(kind="file", what=f"make a file of {memory.size_mib} MiB without a name in {memory.directory}")
     for handed in spec.each(lambda device: device.handed()):
         kind, part = ("password", "the first line of ") if handed.password_bytes else ("file", "")
         what = f"copy {part}{handed.path} for QEMU alone, until it has read it"

@@ -31,6 +31,11 @@ __all__ = ["KvmOperations"]
 _ADOPT_S: Final = 5.0
 
 
+def _too_many(error: ValueError) -> Problem:
+    todo = "remove some, put disks behind a SCSI controller, or lower kvm_pci_reservations"
+    return Problem(path="devices", what=str(error), todo=todo)
+
+
 class KvmOperations:
     """What `hvcore.Driver` and the abilities that this driver has ask for."""
 
@@ -41,9 +46,9 @@ class KvmOperations:
         """The machine, with every device in its place. Pure. Raises `ParamsError` when they do not all fit."""
         devices = [device for _, device in self._hooks.items("plan", Device, instance=instance, params=params)]
         try:
-            placed = place(devices)
+            placed = place(devices, reserved=params["kvm_pci_reservations"])
         except ValueError as error:
-            raise ParamsError(instance.name, [Problem(path="devices", what=str(error), todo="remove some")]) from error
+            raise ParamsError(instance.name, [_too_many(error)]) from error
         return KvmSpec(
             name=instance.name,
             uuid=instance.uuid,

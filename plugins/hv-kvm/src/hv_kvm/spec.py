@@ -8,9 +8,20 @@ from typing import Final, TypeVar
 
 from hvcore import Problem
 
-__all__ = ["Device", "Handed", "Interface", "KvmSpec", "Open", "PciDevice", "Port", "place"]
+__all__ = [
+    "Device",
+    "Handed",
+    "Interface",
+    "KvmSpec",
+    "Open",
+    "PciDevice",
+    "Port",
+    "Temporary",
+    "display_address",
+    "place",
+]
 
-# The pc machine has its chipset in 0 and 1 and the display in 2; q35 has its own in 0x1f.
+# The pc machine has its chipset in 0 and 1 and the display in 2; q35 has its own in 0x1f and the display in 1.
 FIRST_SLOT: Final = 3
 LAST_SLOT: Final = 30
 
@@ -22,15 +33,30 @@ T = TypeVar("T")
 class Open:
     """A file that is opened for QEMU before it starts, so that the guest's uid needs no right to it.
 
-    ``given_as`` is what the path was set by (``disks[0].path``), for messages. ``claim`` makes the instance its one user on the node; ``direct`` opens it past the page cache.
+    ``given_as`` is what the path was set by (``disks[0].path``), for messages. ``claim`` makes the instance its one user
+    on the node; ``direct`` opens it past the page cache. ``kind`` is what it
+    has to be: ``image`` (a file or a block device), ``block`` or ``sg`` (a SCSI generic device). ``format`` is what has
+    to be in it. A file with a ``template`` is copied from that when it is not there.
     """
 
     name: str
-    given_as: str
+    given_as: str = ""
     path: str
     write: bool
     claim: bool
     direct: bool = False
+    kind: str = "image"
+    format: str = "raw"
+    template: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Temporary:
+    """A file without a name in ``directory``, of ``size_mib``, for QEMU alone: it goes when the last user does."""
+
+    name: str
+    directory: str
+    size_mib: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +139,22 @@ class Device:
         """What of it this release can check and render, and not yet do: each keeps the guest from being started."""
         return ()
 
+    def temporaries(self) -> tuple[Temporary, ...]:
+        """Files without a name to make and hand over."""
+        return ()
+
+    def escapes(self) -> tuple[tuple[str, str], ...]:
+        """``(path of the parameter, reason)`` for each thing that cannot work inside the sandbox."""
+        return ()
+
+    def modules(self) -> tuple[tuple[str, str], ...]:
+        """``(path of the parameter, block driver)`` for what QEMU may have in a module that is not installed."""
+        return ()
+
+    def needs_kvm(self) -> str | None:
+        """The path of the parameter that software emulation cannot serve."""
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PciDevice(Device):
@@ -123,6 +165,10 @@ class PciDevice(Device):
     def takes_slot(self) -> bool:
         """False when it turns out to be on another bus."""
         return True
+
+    def on_board(self) -> bool:
+        """True for what is part of the machine: it gets a reserved slot, so that disks and NICs keep theirs."""
+        return False
 
     def address(self, spec: KvmSpec) -> dict[str, bool | int | str | None]:
         """The properties that pin the device to its place. A number would be read differently by QEMU 10."""
@@ -169,6 +215,11 @@ class KvmSpec:
         return tuple(name for device in self.devices for name in device.listens_on())
 
     @property
+    def temporaries(self) -> tuple[Temporary, ...]:
+        """Every file without a name to make."""
+        return tuple(made for device in self.devices for made in device.temporaries())
+
+    @property
     def host_network(self) -> bool:
         """True when any device needs the host's network."""
         return any(device.needs_host_network() for device in self.devices)
@@ -178,17 +229,27 @@ class KvmSpec:
         return tuple(answer for device in self.devices for answer in ask(device))
 
 
-def place(devices: Iterable[Device]) -> tuple[Device, ...]:
-    """The devices with PCI slots given out in order. Raises ValueError when there are more than fit."""
-    placed: list[Device] = []
-    slot = FIRST_SLOT
-    for device in devices:
-        if isinstance(device, PciDevice) and device.takes_slot():
-            if slot > LAST_SLOT:
-                msg = f"more than {LAST_SLOT - FIRST_SLOT + 1} PCI devices"
-                raise ValueError(msg)
-            placed.append(replace(device, slot=slot))
-            slot += 1
-        else:
-            placed.append(device)
+def display_address(spec: KvmSpec) -> dict[str, bool | int | str | None]:
+    """The place of the one graphics card: slot 2 as QEMU itself does it on pc, slot 1 on q35."""
+    return {"bus": "pcie.0", "addr": "0x1"} if spec.q35 else {"bus": "pci.0", "addr": "0x2"}
+
+
+def place(devices: Iterable[Device], *, reserved: int = FIRST_SLOT) -> tuple[Device, ...]:
+    """The devices with PCI slots given out in order, from slot ``reserved`` on; what is on board gets those before.
+
+    Raises ValueError when there are more than fit.
+    """
+    placed = list(devices)
+    free = list(range(FIRST_SLOT, LAST_SLOT + 1))
+    # What the instance lists comes first: it shall not move because the machine gets one device more.
+    for on_board in (False, True):
+        least = max(FIRST_SLOT, 0 if on_board else reserved)
+        for index, device in enumerate(placed):
+            if isinstance(device, PciDevice) and device.takes_slot() and device.on_board() is on_board:
+                slot = next((slot for slot in free if slot >= least), None)
+                if slot is None:
+                    msg = f"more PCI devices than the {max(0, LAST_SLOT + 1 - least)} slots that there are for them"
+                    raise ValueError(msg)
+                free.remove(slot)
+                placed[index] = replace(device, slot=slot)
     return tuple(placed)

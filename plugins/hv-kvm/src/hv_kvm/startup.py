@@ -15,6 +15,7 @@ from hv_kvm.devices.vnc import Vnc
 from hv_kvm.displays import addresses, link, note_displays, ports, set_passwords
 from hv_kvm.facts import Facts
 from hv_kvm.handed import HandedError, hand_over, take_back
+from hv_kvm.newfiles import make_temporaries
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import QmpClient, QmpClosedError, QmpConnectError, QmpError, QmpTimeoutError, commands, connect
 from hv_kvm.render import argv_of, render
@@ -90,6 +91,7 @@ def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
             shown=shown if level is Level.OFF else inside(spec, level),
             addresses=found,
             ports=ports(spec, job, found),
+            temporary=make_temporaries(spec, uid, held.add),
         )
         arguments = render(hooks, spec, facts, bindings)
         sandbox = sandbox_of(
