@@ -6,11 +6,15 @@ from typing import ClassVar
 
 from hv_kvm import hookspecs
 from hv_kvm.devices import (
+    agent,
+    audio,
+    balloon,
     boot,
     cdrom,
     clock,
     cpu,
     disk,
+    extra,
     firmware,
     floppy,
     iothread,
@@ -19,11 +23,15 @@ from hv_kvm.devices import (
     migration,
     monitor,
     nic,
+    rng,
     sandbox,
     scsi,
     security,
     serial,
     spice,
+    tpm,
+    usb,
+    video,
     vnc,
 )
 from hv_kvm.driver import KvmOperations
@@ -45,6 +53,9 @@ class KvmDriver(KvmOperations):
         ("boot", boot),
         ("monitor", monitor),
         ("serial", serial),
+        ("balloon", balloon),
+        ("rng", rng),
+        ("agent", agent),
         ("iothread", iothread),
         ("scsi", scsi),
         ("disk", disk),
@@ -55,5 +66,10 @@ class KvmDriver(KvmOperations):
         ("spice", spice),
         ("security", security),
         ("migration", migration),
+        ("video", video),
+        ("usb", usb),
+        ("audio", audio),
+        ("tpm", tpm),
         ("sandbox", sandbox),
+        ("extra", extra),
     )

@@ -126,6 +126,10 @@ class Spice(PciDevice):
         """Only the agent's channel needs one."""
         return self.vdagent
 
+    def on_board(self) -> bool:
+        """It comes and goes without moving disks and NICs."""
+        return True
+
     def needs_host_network(self) -> bool:
         """It is served on the node's own addresses."""
         return True
@@ -226,7 +230,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
         if not facts.has_command("query-spice"):
             what = f"this QEMU ({facts.version}) was built without SPICE"
             yield Problem(path="params.spice_bind", what=what, todo="use another build of it, or vnc_bind_address")
-        elif not facts.has_type("chardev-spicevmc") or not facts.has_type("qxl-vga"):
+        elif not facts.has_type("chardev-spicevmc"):
             what = f"this QEMU ({facts.version}) has SPICE as a module, which is not installed"
             yield Problem(path="params.spice_bind", what=what, todo="install it (Debian: qemu-system-modules-spice)")
         elif spice.password_file and not _can_secret(facts) and not facts.has_command("set_password"):
@@ -249,8 +253,6 @@ def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
             params=tuple(param.key for param in PARAMS if param.key != "spice_use_vdagent" or not spice.vdagent),
             capability=_how(facts) if spice.password_file else "",
         )
-        place: Props = {"bus": "pcie.0" if spec.q35 else "pci.0", "addr": "0x2" if not spec.q35 else "0x1"}
-        yield Opt(name="-device", head="qxl-vga", props={"id": "vga", **place}, params=("spice_bind",))
         if spice.vdagent:
             yield from _agent(spice, spec)
 

@@ -197,10 +197,8 @@ def plan(instance: Instance, params: Params) -> Iterator[Device]:
 
 @hookimpl
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
-    """There has to be a graphics card for it, and what encrypts it."""
+    """There has to be what encrypts it."""
     for vnc in spec.of(Vnc):
-        if "VGA" not in facts.types:
-            yield Problem(path="params.vnc_bind_address", what=f"this QEMU ({facts.version}) has no VGA device")
         kind = _creds_type(vnc)
         if vnc.tls and not facts.has_type(kind):
             what = f"this QEMU ({facts.version}) was built without TLS, it has no {kind}"
@@ -209,7 +207,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
 
 @hookimpl
 def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
-    """The display and a graphics card, or none of both."""
+    """The display, or none; the card is the video family's."""
     displays = spec.of(Vnc)
     if not displays:
         yield Opt(name="-display", head="none", plain=True, why="no display was asked for")
@@ -225,8 +223,6 @@ def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
         )
         if vnc.keymap:
             yield Opt(name="-k", head=vnc.keymap, plain=True, params=("keymap",))
-        place = {"bus": "pcie.0" if spec.q35 else "pci.0", "addr": "0x2" if not spec.q35 else "0x1"}
-        yield Opt(name="-device", head="VGA", props={"id": "vga", **place}, params=("vnc_bind_address",))
 
 
 def _credentials(vnc: Vnc, bindings: Bindings) -> Iterator[Opt]:
