@@ -182,7 +182,9 @@ def _file_problems(opened: Open) -> Iterator[Problem]:
         if opened.template is not None and isinstance(error, FileNotFoundError):
             yield from _template_problems(opened, opened.template)
         else:
-            yield Problem(path=opened.given_as or opened.name, what=f"cannot be used ({error.strerror})", got=repr(path))
+            yield Problem(
+                path=opened.given_as or opened.name, what=f"cannot be used ({error.strerror})", got=repr(path)
+            )
         return
     what = _wrong_kind(opened.kind, found.st_mode)
     if what is not None:
@@ -211,7 +213,10 @@ def _template_problems(opened: Open, template: str) -> Iterator[Problem]:
     if not os.path.isfile(template):
         what = f"is not there, and neither is its template {template!r}"
         yield Problem(
-            path=opened.given_as or opened.name, what=what, got=repr(opened.path), todo="install it (Debian: ovmf) or name another"
+            path=opened.given_as or opened.name,
+            what=what,
+            got=repr(opened.path),
+            todo="install it (Debian: ovmf) or name another",
         )
     elif not os.path.isdir(directory) or not os.access(directory, os.W_OK):
         what = f"is not there, and we cannot make it in {directory!r}"
