@@ -38,6 +38,9 @@ KEYS: Final = {
     "-blockdev": None,
     "-device": "driver",
     "-netdev": "type",
+    "-audiodev": "driver",
+    "-global": None,
+    "-tpmdev": "type",
     "-vnc": "where",
     "-object": "type",
     "-spice": None,
@@ -251,7 +254,9 @@ def test_whatever_is_accepted_is_read_back_as_it_was_given(data: dict[str, Any],
     params = KVM.check(instance)
     assert only(options, "-name") == {"guest": data["name"], "debug-threads": "on"}
     assert only(options, "-m") == {"size": f"{data['memory_mib']}M"}
-    assert len(devices(options, "raw")) == len(data["disks"]) + bool(params["cdrom_image_path"])
+    images = sum(params[key] is not None for key in ("cdrom_image_path", "cdrom2_image_path", "floppy_image_path"))
+    images += 2 * (params["boot_firmware"] == "uefi")
+    assert len(devices(options, "raw")) == len(data["disks"]) + images
     assert len([1 for option, _ in options if option == "-netdev"]) == len(data["nics"])
     if params["kernel_path"]:
         assert only(options, "-kernel") == (params["kernel_path"] if level is Level.OFF else "/kernel")

@@ -131,15 +131,22 @@ def open_files(spec: KvmSpec, job: Job, held: Held) -> dict[str, GuestFile]:
             what = f"{job.name}: {wanted.path!r} cannot be opened, got {error.strerror}; check it and its rights"
             raise OperationError(what) from error
         files[wanted.name] = GuestFile(set_id=set_id, fds=tuple(map(held.add, fds)), block_device=special)
-        # Once more, in what QEMU gets: it may be another file than the one that was looked at before.
-        wrong = qcow2_problem(os.pread(fds[0], HEADER_BYTES, 0)) if wanted.format == "qcow2" else None
-        if wrong is not None:
-            raise OperationError(f"{job.name}: {wanted.path!r} {wrong.what}; {wrong.todo}")
+        if wanted.format == "qcow2":
+            _refuse_references(job.name, wanted.path, fds[0])
     return files
 
 
+def _refuse_references(name: str, path: str, fd: int) -> None:
+    """Look once more, in what QEMU gets: it may be another file than the one that was looked at before."""
+    with open(f"/proc/self/fd/{fd}", "rb") as file:  # without O_DIRECT, which would ask for whole blocks
+        wrong = qcow2_problem(file.read(HEADER_BYTES))
+    if wrong is not None:
+        raise OperationError(f"{name}: {path!r} {wrong.what}; {wrong.todo}")
+
+
 def _open(wanted: Open) -> tuple[list[int], bool]:
-    direct = os.O_DIRECT if wanted.direct and wanted.format == "raw" else 0
+    # QEMU 10 and newer take only a descriptor that has O_DIRECT already when the node is to have it.
+    direct = os.O_DIRECT if wanted.direct else 0
     flags = os.O_CLOEXEC | (os.O_RDWR if wanted.write else os.O_RDONLY) | direct
     mode = os.stat(wanted.path).st_mode
     if not stat.S_ISBLK(mode) or not wanted.claim:

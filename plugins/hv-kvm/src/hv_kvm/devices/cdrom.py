@@ -8,12 +8,11 @@ from typing import Final
 
 from hv_kvm.bindings import Bindings
 from hv_kvm.blockdev import descriptors, file_props, read_only_image
-from hv_kvm.choice import refusing
 from hv_kvm.facts import Facts
 from hv_kvm.option import Opt, Props
 from hv_kvm.spec import Device, KvmSpec, Open, PciDevice
 from hv_kvm.storage import SCSI_DISKS, SCSI_TARGETS, boots_first, cdrom_bus
-from hvcore import Instance, Param, ParamGroup, Params, Problem, file_or_url, hookimpl
+from hvcore import Instance, Param, ParamGroup, Params, Problem, file_or_url, hookimpl, one_of
 
 __all__ = ["PARAMS", "Cdrom", "check", "params", "plan", "render", "verify"]
 
@@ -34,7 +33,7 @@ PARAMS: Final = ParamGroup(
     Param(_KEYS[1], file_or_url(), help="An ISO image to put into the guest's second cdrom drive."),
     Param(
         "cdrom_disk_type",
-        refusing("ide", "scsi-cd", "paravirtual", never=_NOT_A_CDROM),
+        one_of("ide", "scsi-cd", "paravirtual", refused=_NOT_A_CDROM),
         help="How the guest sees its cdroms. Unset: like its disks when those are SCSI, else IDE.",
         example="scsi-cd",
     ),

@@ -8,7 +8,6 @@ from typing import Final
 
 from hv_kvm.bindings import Bindings
 from hv_kvm.blockdev import descriptors, file_props, network_props
-from hv_kvm.choice import refusing
 from hv_kvm.facts import Facts
 from hv_kvm.netdisk import Gluster, Rbd, parse_uri
 from hv_kvm.option import Opt, Props
@@ -30,7 +29,7 @@ PARAMS: Final = ParamGroup(
     "disk",
     Param(
         "disk_type",
-        refusing("paravirtual", "ide", *SCSI_DISKS, never=_NEVER),
+        one_of("paravirtual", "ide", *SCSI_DISKS, refused=_NEVER),
         default="paravirtual",
         help="How the guest sees its disks: virtio-blk (paravirtual), IDE, or behind the SCSI controller.",
         example="scsi-hd",

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from hv_kvm.choice import refusing
 from hv_kvm.facts import Facts
 from hv_kvm.option import Opt, Props
 from hv_kvm.spec import Device, KvmSpec, PciDevice
-from hvcore import Param, ParamGroup, Params, Problem, boolean, hookimpl, integer
+from hvcore import Param, ParamGroup, Params, Problem, boolean, hookimpl, integer, one_of
 
 __all__ = ["PARAMS", "Rng", "params", "plan", "render", "verify"]
 
@@ -27,7 +26,7 @@ PARAMS: Final = ParamGroup(
     ),
     Param(
         "rng_source",
-        refusing("/dev/urandom", "/dev/random", never={"/dev/hwrng": _HARDWARE, "/dev/hw_random": _HARDWARE}),
+        one_of("/dev/urandom", "/dev/random", refused={"/dev/hwrng": _HARDWARE, "/dev/hw_random": _HARDWARE}),
         default="/dev/urandom",
         help="Where the random numbers come from.",
         changes="launch",

@@ -119,7 +119,12 @@ def query_block_layer(client: QmpClient, *, deadline_s: float) -> BlockLayer:
 
 def _enumeration(entities: Mapping[str, Reply], holder: Reply, member: str) -> frozenset[str]:
     kinds = {row.need("name", str): row.need("type", str) for row in holder.rows("members")}
-    return entities[kinds[member]].names("values") if member in kinds else frozenset()
+    if member not in kinds:
+        return frozenset()
+    enumeration = entities[kinds[member]]
+    if "members" in enumeration:  # since 6.2, when "values" became deprecated (QAPI SchemaInfoEnum)
+        return frozenset(row.need("name", str) for row in enumeration.rows("members"))
+    return enumeration.names("values")
 
 
 def _rows(client: QmpClient, command: str, deadline_s: float) -> list[Reply]:
