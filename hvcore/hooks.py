@@ -31,6 +31,7 @@ class Hooks:
     """
 
     def __init__(self, manager: pluggy.PluginManager, owners: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._owners = dict(owners)
         self._calls: dict[str, tuple[_Call, ...]] = {}
         for hook in vars(manager.hook).values():
             if not hook.has_spec():
@@ -44,6 +45,10 @@ class Hooks:
     def implementations(self, hook: str) -> tuple[str, ...]:
         """The plugins that implement the hook, in the order they are called."""
         return tuple(plugin for plugin, _, _ in self._calls[hook])
+
+    def owner(self, plugin: str) -> str:
+        """The plugin with the distribution that it comes in: ``kvm.owner (hv-inventory 0.1.0)``."""
+        return self._owners.get(plugin, plugin)
 
     def each(self, hook: str, **arguments: Any) -> Iterator[tuple[str, Any]]:
         """Call every implementation; ``(plugin, result)`` pairs. Raises `HookError` naming the plugin that raised."""

@@ -111,6 +111,8 @@ def load(name: str) -> LoadedDriver:
     schema = Schema.compile(groups)
     try:
         driver = driver_class(hooks)
+    except DriverLoadError:
+        raise
     except Exception as error:
         raise DriverLoadError(_import_failed("driver", entry, error)) from error
     return LoadedDriver(entry=entry, driver=driver, hooks=hooks, schema=schema, extensions=extensions)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import ClassVar, Final
 
 from hv_kvm import ladder, node, startup
 from hv_kvm.describe import describe
 from hv_kvm.observe import observe, process_of
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import QmpError, commands, connect
+from hv_kvm.rehearsal import rehearse
 from hv_kvm.spec import Device, KvmSpec, place
 from hvcore import (
     Console,
@@ -39,8 +40,12 @@ def _too_many(error: ValueError) -> Problem:
 class KvmOperations:
     """What `hvcore.Driver` and the abilities that this driver has ask for."""
 
+    plugins: ClassVar[tuple[tuple[str, object], ...]] = ()
+
     def __init__(self, hooks: Hooks) -> None:
         self._hooks = hooks
+        if set(hooks.implementations("render")) - {name for name, _ in self.plugins}:
+            rehearse(hooks)
 
     def plan(self, instance: Instance, params: Params) -> KvmSpec:
         """The machine, with every device in its place. Pure. Raises `ParamsError` when they do not all fit."""
