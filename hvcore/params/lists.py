@@ -31,5 +31,5 @@ def list_of(item: ParamType, *, maximum: int = 64) -> ParamType:
             raise Reject(what, todo)
         return tuple(clean)
 
-    schema = {"type": "array", "items": item.json_schema(), "maxItems": maximum}
+    schema = {"type": "array", "items": item.json_schema(), "maxItems": maximum, "uniqueItems": True}
     return ParamType(f"list of {item.kind}", expects, parse, schema, item.node_check)
