@@ -115,8 +115,15 @@ def _why(before: Argument | None, after: Argument | None, first: Plan, second: P
     able = [origin.capability for origin in sides]
     if len(set(able)) > 1 or (len(able) == 1 and able[0]):
         reasons.append(" -> ".join(text or "otherwise" for text in able))
+    if not reasons and before and after and _program(first) != _program(second):
+        # Nothing that was asked for differs: a machine type that is an alias, for one, stands for another there.
+        reasons.append("not asked for otherwise: the two programs differ")
     said = list(dict.fromkeys(origin.why for origin in sides if origin.why))
     return (*reasons, *(said if not reasons or len(said) > 1 else ()))
+
+
+def _program(plan: Plan) -> tuple[str, ...]:
+    return plan.arguments[0].tokens if plan.arguments else ()
 
 
 def _value(params: Mapping[str, Value], key: str) -> Value:
