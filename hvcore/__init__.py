@@ -55,7 +55,8 @@ from hvcore.job import DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, Job, 
 from hvcore.model.codec import decode, encode
 from hvcore.model.info import Console, InstanceInfo, Observation, Outcome
 from hvcore.model.instance import Disk, Instance, Nic
-from hvcore.model.plan import Argument, Origin, Plan, Step
+from hvcore.model.plan import Argument, Origin, Plan, Step, Value
+from hvcore.model.plan_diff import Change, differences
 from hvcore.model.record import Entry, ProcessId, Record
 from hvcore.model.state import Op, State
 from hvcore.node import DriverHandle, Node
@@ -64,6 +65,7 @@ from hvcore.params import (
     ParamGroup,
     Params,
     ParamType,
+    Reject,
     Schema,
     address,
     address_or_path,
@@ -73,6 +75,8 @@ from hvcore.params import (
     file,
     file_or_url,
     integer,
+    list_of,
+    name,
     one_of,
     port,
     regexp,
@@ -93,6 +97,7 @@ __all__ = [
     "Argument",
     "BusyError",
     "CatalogueEntry",
+    "Change",
     "Child",
     "Command",
     "ConfinementError",
@@ -140,6 +145,7 @@ __all__ = [
     "ProcessId",
     "Record",
     "RecordError",
+    "Reject",
     "Releases",
     "Sandbox",
     "Schema",
@@ -148,6 +154,7 @@ __all__ = [
     "Step",
     "UnknownDriverError",
     "UnsupportedError",
+    "Value",
     "Verdict",
     "VerifyError",
     "__version__",
@@ -160,6 +167,7 @@ __all__ = [
     "catalogue",
     "cpu_mask",
     "decode",
+    "differences",
     "directory",
     "encode",
     "figures",
@@ -174,7 +182,9 @@ __all__ = [
     "launch",
     "launched_for",
     "life_lock",
+    "list_of",
     "load_instance",
+    "name",
     "one_of",
     "pidfile_lock_holder",
     "port",

@@ -62,22 +62,25 @@ class Problem:
     """One thing that is wrong with an input.
 
     ``path`` names the place as a person writes it (``params.vnc_port``, ``disks[0].path``).
-    ``got`` is the value's ``repr``, or None when there is none to show or it is secret.
+    ``got`` is the value's ``repr``, or None when there is none to show or it is secret. ``where`` is the layer and the
+    file that a value came from, when that is not the instance itself.
     """
 
     path: str
     what: str
     got: str | None = None
     todo: str | None = None
+    where: str | None = None
 
     def __str__(self) -> str:
+        where = f" ({self.where})" if self.where else ""
         got = f", got {self.got}" if self.got is not None else ""
         todo = f"; {self.todo}" if self.todo else ""
-        return f"{self.path}: {self.what}{got}{todo}"
+        return f"{self.path}{where}: {self.what}{got}{todo}"
 
     def to_json(self) -> dict[str, Any]:
         """The problem as plain JSON types."""
-        return {"path": self.path, "what": self.what, "got": self.got, "todo": self.todo}
+        return {"path": self.path, "what": self.what, "got": self.got, "todo": self.todo, "where": self.where}
 
 
 class HvError(Exception):

@@ -31,6 +31,7 @@ class Hooks:
     """
 
     def __init__(self, manager: pluggy.PluginManager, owners: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._owners = dict(owners)
         self._calls: dict[str, tuple[_Call, ...]] = {}
         for hook in vars(manager.hook).values():
             if not hook.has_spec():
@@ -45,38 +46,31 @@ class Hooks:
         """The plugins that implement the hook, in the order they are called."""
         return tuple(plugin for plugin, _, _ in self._calls[hook])
 
+    def owner(self, plugin: str) -> str:
+        """The plugin with the distribution that it comes in: ``kvm.owner (hv-inventory 0.1.0)``."""
+        return self._owners.get(plugin, plugin)
+
     def each(self, hook: str, **arguments: Any) -> Iterator[tuple[str, Any]]:
         """Call every implementation; ``(plugin, result)`` pairs. Raises `HookError` naming the plugin that raised."""
-        for plugin, function, names in self._calls[hook]:
-            try:
-                result = function(*[arguments[name] for name in names])
-            except HvError as error:
-                error.add_note(f"raised by plugin {plugin}, hook {hook}")
-                raise
-            except Exception as error:
-                raise _raised(plugin, hook, error) from error
-            yield plugin, result
+        for call in self._calls[hook]:
+            yield call[0], _called(hook, call, arguments)
 
     def items(self, hook: str, kind: type[Any], **arguments: Any) -> Iterator[tuple[str, Any]]:
         """Like `each` for hooks that return an iterable: ``(plugin, item)`` pairs, every item checked to be a ``kind``."""
-        for plugin, function, names in self._calls[hook]:
+        for call in self._calls[hook]:
+            for item in _items(hook, call, kind, arguments):
+                yield call[0], item
+
+    def attempts(self, hook: str, kind: type[Any], **arguments: Any) -> Iterator[tuple[str, Any | HookError]]:
+        """Like `items` for hooks that may not fail anything: a plugin's failure is an item of it, and ends only its own."""
+        for call in self._calls[hook]:
             try:
-                result = function(*[arguments[name] for name in names])
-                if result is None:
-                    continue
-                if not hasattr(result, "__iter__"):
-                    raise HookError(plugin=plugin, hook=hook, what=f"returned {result!r:.80}, must be an iterable")
-                for item in result:
-                    if not isinstance(item, kind):
-                        raise HookError(plugin=plugin, hook=hook, what=f"gave {item!r:.80}, must be {kind.__name__}")
-                    yield plugin, item
-            except HookError:
-                raise
+                for item in _items(hook, call, kind, arguments):
+                    yield call[0], item
+            except HookError as error:
+                yield call[0], error
             except HvError as error:
-                error.add_note(f"raised by plugin {plugin}, hook {hook}")
-                raise
-            except Exception as error:
-                raise _raised(plugin, hook, error) from error
+                yield call[0], _raised(call[0], hook, error)
 
     def notes(self, hook: str, **arguments: Any) -> tuple[str, ...]:
         """Call every implementation and turn what fails into a note: for hooks after the point of no return."""
@@ -87,6 +81,38 @@ class Hooks:
             except Exception as error:  # noqa: BLE001 - whatever a plugin raises is reported, not raised
                 failures.append(str(_raised(plugin, hook, error)))
         return tuple(failures)
+
+
+def _called(hook: str, call: _Call, arguments: Mapping[str, Any]) -> Any:
+    plugin, function, names = call
+    try:
+        return function(*[arguments[name] for name in names])
+    except HvError as error:
+        error.add_note(f"raised by plugin {plugin}, hook {hook}")
+        raise
+    except Exception as error:
+        raise _raised(plugin, hook, error) from error
+
+
+def _items(hook: str, call: _Call, kind: type[Any], arguments: Mapping[str, Any]) -> Iterator[Any]:
+    plugin = call[0]
+    result = _called(hook, call, arguments)
+    if result is None:
+        return
+    if not hasattr(result, "__iter__"):
+        raise HookError(plugin=plugin, hook=hook, what=f"returned {result!r:.80}, must be an iterable")
+    try:
+        for item in result:
+            if not isinstance(item, kind):
+                raise HookError(plugin=plugin, hook=hook, what=f"gave {item!r:.80}, must be {kind.__name__}")
+            yield item
+    except HookError:
+        raise
+    except HvError as error:
+        error.add_note(f"raised by plugin {plugin}, hook {hook}")
+        raise
+    except Exception as error:
+        raise _raised(plugin, hook, error) from error
 
 
 def _raised(plugin: str, hook: str, error: Exception) -> HookError:

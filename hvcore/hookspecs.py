@@ -57,6 +57,22 @@ def check(instance: Instance, params: Params) -> Iterable[Problem]:  # type: ign
 
 
 @hookspec
+def assess(instance: Instance, params: Params) -> Iterable[Problem]:  # type: ignore[empty-body]
+    """What works and is rarely wanted: slow, unsafe, hard to move. Pure, like ``check``; nothing fails because of it.
+
+    Called only for an instance that passed every check. What one plugin raises here is itself told as a warning.
+
+    >>> import hvcore
+    >>> @hvcore.hookimpl
+    ... def assess(params):
+    ...     if params["volume"] > 9:
+    ...         yield hvcore.Problem(path="params.volume", what="hurts the ears", got=str(params["volume"]))
+    >>> [str(problem) for problem in assess({"volume": 11})]
+    ['params.volume: hurts the ears, got 11']
+    """
+
+
+@hookspec
 def before_start(instance: Instance, params: Params) -> None:
     """Called when everything has been checked and nothing has been acquired. Raise to refuse the start.
 

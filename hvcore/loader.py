@@ -23,6 +23,7 @@ from hvcore.hooks import Hooks
 from hvcore.host.host import Host
 from hvcore.host.node_checks import node_problems
 from hvcore.model.instance import Instance
+from hvcore.model.layers import NO_LAYERS, Layers
 from hvcore.params import ParamGroup, Params, Schema
 
 __all__ = ["LoadedDriver", "load", "without_secrets"]
@@ -44,24 +45,38 @@ class LoadedDriver:
         """The driver's name."""
         return self.entry.name
 
-    def problems(self, instance: Instance) -> tuple[Params | None, tuple[Problem, ...]]:
-        """The instance's parameters with defaults filled in, and everything that is wrong. Pure."""
-        params, problems = self.schema.problems(instance.params)
+    def problems(self, instance: Instance, layers: Layers = NO_LAYERS) -> tuple[Params | None, tuple[Problem, ...]]:
+        """The instance's parameters with the layers below and the defaults filled in, and everything that is wrong.
+
+        Pure: the layers are given.
+        """
+        params, problems = self.schema.problems(instance.params, below=layers.below)
         if params is not None:
             crossed = self.hooks.items("check", Problem, instance=instance, params=params)
             problems = (*problems, *(problem for _, problem in crossed))
+        problems = (*layers.problems, *layers.placed(problems, params))
         return (None if problems else params), problems
+
+    def warnings(self, instance: Instance, params: Params, layers: Layers = NO_LAYERS) -> tuple[Problem, ...]:
+        """What works and is rarely wanted. Pure, and fails for nothing: a plugin's own failure is a warning too."""
+        found = [
+            item
+            if isinstance(item, Problem)
+            else Problem(path=f"plugin {plugin}", what=f"its warnings could not be had ({item})")
+            for plugin, item in self.hooks.attempts("assess", Problem, instance=instance, params=params)
+        ]
+        return layers.placed(found, params)
 
     def verify(self, spec: object, params: Params, host: Host) -> tuple[Problem, ...]:
         """Everything that keeps this node from running it: parameters that name files, then what the driver finds."""
         return (*node_problems(self.schema, params), *self.driver.verify(spec, host))
 
-    def check(self, instance: Instance) -> Params:
+    def check(self, instance: Instance, layers: Layers = NO_LAYERS) -> Params:
         """The instance's parameters, complete and typed. Raises `ParamsError` with every problem at once."""
         if instance.driver != self.name:
             wrong = Problem(path="driver", what=f"is not {self.name}", got=repr(instance.driver))
             raise ParamsError(instance.name, [wrong])
-        params, problems = self.problems(instance)
+        params, problems = self.problems(instance, layers)
         if params is None:
             raise ParamsError(instance.name, problems)
         return params
@@ -94,16 +109,7 @@ def load(name: str, *, without_broken: bool = False) -> LoadedDriver:
     for plugin_name, plugin in driver_class.plugins:
         _register(manager, owners, plugin_name, plugin, entry)
     extensions = tuple(extensions_of(name))
-    skipped: list[str] = []
-    for extension in extensions:
-        try:
-            _register(manager, owners, extension.name, _import_extension(extension), extension)
-        except DriverLoadError as error:
-            if not without_broken:
-                raise
-            skipped.append(str(error))
-            if manager.has_plugin(extension.name):
-                manager.unregister(name=extension.name)
+    skipped = _register_extensions(manager, owners, extensions, without_broken=without_broken)
     hooks = Hooks(manager, owners)
     if skipped:
         # What runs has been checked; the parameters of what is missing could not be judged anyway.
@@ -113,15 +119,38 @@ def load(name: str, *, without_broken: bool = False) -> LoadedDriver:
             hooks=hooks,
             schema=Schema.compile(()),
             extensions=extensions,
-            skipped=tuple(skipped),
+            skipped=skipped,
         )
     groups = [(owners[plugin], _group(owners[plugin], group)) for plugin, group in hooks.each("params")]
     schema = Schema.compile(groups)
     try:
         driver = driver_class(hooks)
+    except DriverLoadError:
+        raise
     except Exception as error:
         raise DriverLoadError(_import_failed("driver", entry, error)) from error
     return LoadedDriver(entry=entry, driver=driver, hooks=hooks, schema=schema, extensions=extensions)
+
+
+def _register_extensions(
+    manager: pluggy.PluginManager,
+    owners: dict[str, str],
+    extensions: tuple[CatalogueEntry, ...],
+    *,
+    without_broken: bool,
+) -> tuple[str, ...]:
+    """Register them all, or with ``without_broken`` those that can be; what is wrong with the others."""
+    skipped = []
+    for extension in extensions:
+        try:
+            _register(manager, owners, extension.name, _import_extension(extension), extension)
+        except DriverLoadError as error:
+            if not without_broken:
+                raise
+            skipped.append(str(error))
+            if manager.has_plugin(extension.name):
+                manager.unregister(name=extension.name)
+    return tuple(skipped)
 
 
 def _import_driver(entry: CatalogueEntry) -> Any:

@@ -10,18 +10,19 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from hvcore.config import Config, default_config_dir
 from hvcore.deadline import Deadline
-from hvcore.driver import HasConsole, capabilities
+from hvcore.driver import capabilities
 from hvcore.errors import (
     DriverLoadError,
     NotFoundError,
     ParamsError,
     Problem,
     UnknownDriverError,
-    UnsupportedError,
     VerifyError,
 )
 from hvcore.host.files import private_dir
@@ -29,9 +30,10 @@ from hvcore.host.host import Host, default_run_dir, default_uid_pool
 from hvcore.loader import LoadedDriver, load
 from hvcore.model.info import Console, InstanceInfo, Outcome
 from hvcore.model.instance import Instance, read_instance
-from hvcore.model.plan import Plan
-from hvcore.model.state import Op, State
+from hvcore.model.layers import Layers
+from hvcore.model.plan import Plan, with_params
 from hvcore.operations import look, recover
+from hvcore.operations.console import console
 from hvcore.operations.context import Context
 from hvcore.operations.pause import pause, resume
 from hvcore.operations.reboot import reboot
@@ -43,18 +45,21 @@ from hvcore.store import Store
 
 __all__ = ["DriverHandle", "Node"]
 
-_CONSOLE_LOCK: Final = "console.lock"
-
 
 def _silent(text: str) -> None:
     del text
+
+
+def _layers(config: Config, instance: Instance) -> Layers:
+    return config.layers(instance.driver, instance.profile)
 
 
 class Node:
     """One node's instances, by the run directory that holds their state.
 
     ``run_dir`` defaults to ``HVCORE_RUN_DIR``, else /run/hvcore, or a directory below ``XDG_RUNTIME_DIR`` for
-    others than root. ``uid_pool`` are the uids that confined guests run as. ``progress`` is called with short
+    others than root. ``config_dir``, with the node's own values and profiles, to ``HVCORE_CONFIG_DIR``, else
+    /etc/hvcore. ``uid_pool`` are the uids that confined guests run as. ``progress`` is called with short
     texts while something takes time. Raises `NodeError` when the run directory is not safe to use.
     """
 
@@ -62,6 +67,7 @@ class Node:
         self,
         run_dir: str | os.PathLike[str] | None = None,
         *,
+        config_dir: str | os.PathLike[str] | None = None,
         uid_pool: range | None = None,
         progress: Callable[[str], None] = _silent,
     ) -> None:
@@ -73,7 +79,14 @@ class Node:
         self._maimed: dict[str, LoadedDriver] = {}
         self._loading = threading.Lock()
         host = Host(run_dir=directory, privileged=os.geteuid() == 0, uid_pool=uid_pool or default_uid_pool())
-        self._context = Context(host=host, store=Store(directory), driver=self._load_for_running, progress=progress)
+        self._config = Config(Path(config_dir) if config_dir is not None else default_config_dir())
+        self._context = Context(
+            host=host,
+            store=Store(directory),
+            driver=self._load_for_running,
+            layers=partial(_layers, self._config),
+            progress=progress,
+        )
 
     def _load(self, name: str) -> LoadedDriver:
         with self._loading:
@@ -113,7 +126,8 @@ class Node:
         if not isinstance(driver, str) or not isinstance(params, Mapping):
             return ()
         try:
-            return self._load(driver).schema.problems(params)[1]
+            layers = self._config.layers(driver, None)
+            return layers.placed(self._load(driver).schema.problems(params, below=layers.below)[1])
         except UnknownDriverError as error:
             return (Problem(path="driver", what=str(error)),)
 
@@ -153,17 +167,7 @@ class Node:
 
     def console(self, name: str) -> Console:
         """How to reach the instance's console. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
-        seen = look.look(self._context, name)
-        if seen.state is State.STOPPED:
-            raise NotFoundError(name)
-        look.judged(name, seen, Op.CONSOLE)
-        if seen.record is None:
-            raise NotFoundError(name)
-        driver = self._load_for_running(seen.record.driver).driver
-        if not isinstance(driver, HasConsole):
-            raise UnsupportedError(driver=seen.record.driver, operation="console")
-        found = driver.console(self._context.live(seen.record))
-        return replace(found, lock=str(self._context.store.dir(name) / _CONSOLE_LOCK))
+        return console(self._context, name)
 
     def recover(self, *, deadline_s: float = 30.0) -> list[Recovered]:
         """Finish or undo whatever interrupted operations left, for every instance. Never stops a healthy one."""
@@ -187,9 +191,17 @@ class DriverHandle:
         """The schema of all its parameters, those of its extensions included."""
         return self._loaded.schema
 
-    def parameters(self) -> tuple[ParamRow, ...]:
-        """All its parameters as they are shown, in the order of the reference."""
-        return rows(self._loaded.schema)
+    def parameters(self, *, profile: str | None = None) -> tuple[ParamRow, ...]:
+        """All its parameters as they are shown, in the order of the reference, with what this node sets of them.
+
+        Raises `ParamsError` when the node's own values, or those of the profile, are wrong.
+        """
+        layers = self._context.layers(Instance(name="none", driver=self.name, profile=profile))
+        values, problems = self._loaded.schema.problems({}, below=layers.below)
+        wrong = (*layers.problems, *(problem for problem in layers.placed(problems) if problem.where))
+        if wrong:
+            raise ParamsError(f"driver {self.name}", wrong)
+        return rows(self._loaded.schema, values)
 
     def json_schema(self) -> dict[str, Any]:
         """Its parameters as JSON Schema, for forms and other languages."""
@@ -201,20 +213,32 @@ class DriverHandle:
         return capabilities(self._loaded.driver)
 
     def check(self, instance: Instance) -> Params:
-        """The complete, typed parameters. Pure. Raises `ParamsError` holding every problem."""
-        return self._loaded.check(instance)
+        """The complete, typed parameters. Raises `ParamsError` holding every problem.
+
+        Looks at the node's own values and the instance's profile, and at nothing else of the node.
+        """
+        return self._loaded.check(instance, self._context.layers(instance))
+
+    def warnings(self, instance: Instance) -> tuple[Problem, ...]:
+        """What is slow, unsafe or hard to move about the instance, and keeps it from nothing. Raises `ParamsError`."""
+        layers = self._context.layers(instance)
+        return self._loaded.warnings(instance, self._loaded.check(instance, layers), layers)
 
     def verify(self, instance: Instance) -> None:
         """Check, and then check against this node. Raises `ParamsError` or `VerifyError`."""
-        params = self._loaded.check(instance)
+        layers = self._context.layers(instance)
+        params = self._loaded.check(instance, layers)
         problems = self._loaded.verify(self._loaded.driver.plan(instance, params), params, self._context.host)
         if problems:
-            raise VerifyError(instance.name, problems)
+            raise VerifyError(instance.name, layers.placed(problems, params))
 
     def plan(self, instance: Instance) -> Plan:
         """What a start would do, and why each argument is there. Nothing is acquired. Raises `ParamsError`."""
-        spec = self._loaded.driver.plan(instance, self._loaded.check(instance))
-        return replace(self._loaded.driver.describe(spec, self._context.host), name=instance.name)
+        layers = self._context.layers(instance)
+        params = self._loaded.check(instance, layers)
+        found = self._loaded.driver.describe(self._loaded.driver.plan(instance, params), self._context.host)
+        warnings = self._loaded.warnings(instance, params, layers)
+        return replace(with_params(found, params), name=instance.name, warnings=warnings)
 
     def start(self, instance: Instance, *, paused: bool = False, deadline_s: float = 30.0) -> Outcome:
         """Start an instance and return when it is ready; ``changed=False`` when it runs already.

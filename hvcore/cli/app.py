@@ -25,7 +25,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "check": "files:check",
         "verify": "files:verify",
         "plan": "files:plan",
-        "explain": "files:explain",
+        "explain": "explain:explain",
     },
     "Instances": {
         "start": "start:start",
@@ -153,6 +153,14 @@ driver, 4 no such instance, 5 busy. 'hv SUBCOMMAND --help' has an example each."
     "for others than root.",
 )
 @click.option(
+    "--config-dir",
+    metavar="DIR",
+    callback=check_run_dir,
+    type=click.Path(file_okay=False),
+    help="Where this node's own parameter values (node.toml) and profiles are. Default: HVCORE_CONFIG_DIR, "
+    "else /etc/hvcore.",
+)
+@click.option(
     "--version",
     is_flag=True,
     is_eager=True,
@@ -160,6 +168,6 @@ driver, 4 no such instance, 5 busy. 'hv SUBCOMMAND --help' has an example each."
     callback=_show_version,
     help="Print the version and exit.",
 )
-def hv(run_dir: str | None) -> None:
+def hv(run_dir: str | None, config_dir: str | None) -> None:
     """Run instances with drivers that are loaded by name."""
-    del run_dir  # kept in the context, see hvcore.cli.session
+    del run_dir, config_dir  # kept in the context, see hvcore.cli.session

@@ -77,18 +77,20 @@ Example:
   hv params kvm --schema > kvm.schema.json"""
 )
 @driver_argument
+@click.option("--profile", metavar="NAME", help="Show what instances with this profile get.")
 @click.option("--schema", is_flag=True, help="Print JSON Schema instead, for forms and other programs.")
 @json_option
-def params(driver: str, *, schema: bool, as_json: bool) -> None:
+def params(driver: str, *, profile: str | None, schema: bool, as_json: bool) -> None:
     """Show the parameters of a driver.
 
-    They are what an instance file may have under [params], those of the driver's extensions included.
+    They are what an instance file may have under [params], those of the driver's extensions included. A default that
+    this node or the profile sets is shown with that layer.
     """
     handle = open_node().driver(driver)
     if schema:
         emit_json(handle.json_schema())
         return
-    rows = [row.to_json() for row in handle.parameters()]
+    rows = [row.to_json() for row in handle.parameters(profile=profile)]
     if as_json:
         emit_json(rows)
         return
@@ -105,9 +107,13 @@ def _value(row: dict[str, Any]) -> str:
 
 
 def _default(row: dict[str, Any]) -> str:
-    if row["required"]:
+    value, layer = row["value"], row["layer"]
+    if row["required"] and value is None:
         return "required"
-    value = row["default"]
     if value is None:
-        return "unset"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+        shown = "unset"
+    elif isinstance(value, list | tuple):
+        shown = ", ".join(map(str, value)) or "none"
+    else:
+        shown = str(value).lower() if isinstance(value, bool) else str(value)
+    return shown if layer == "default" else f"{shown} ({layer})"

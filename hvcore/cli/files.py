@@ -1,4 +1,4 @@
-"""``hv check``, ``verify``, ``plan`` and ``explain``: everything about an instance file, and nothing done yet."""
+"""``hv check``, ``verify`` and ``plan``: everything about an instance file, and nothing done yet."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import hvcore
 from hvcore.cli.instancefile import read_instance
 from hvcore.cli.options import file_argument, json_option, target_argument
 from hvcore.cli.output import emit_json, say
-from hvcore.cli.session import open_node, working
+from hvcore.cli.session import open_node, warn, working
 
-__all__ = ["check", "explain", "plan", "verify"]
+__all__ = ["check", "plan", "verify"]
 
 
 @click.command(
@@ -27,14 +27,19 @@ Example:
 def check(file: str, *, as_json: bool) -> None:
     """Check an instance file.
 
-    Every problem is told at once. Nothing on this node is looked at, so it gives the same answer everywhere;
-    'hv verify' asks whether this node can run it. FILE - is stdin.
+    Every problem is told at once, then what works and is rarely wanted, as warnings. Of this node only its own values
+    and profiles are looked at (--config-dir), so where those are the same the answer is; 'hv verify' asks whether
+    this node can run it. FILE - is stdin.
     """
     node = open_node()
     instance = read_instance(node, file)
-    params = node.driver(instance.driver).check(instance)
+    driver = node.driver(instance.driver)
+    params, warnings = driver.check(instance), driver.warnings(instance)
+    warn(instance.name, warnings)
     if as_json:
-        emit_json({"name": instance.name, "driver": instance.driver, "params": params.redacted()})
+        told = [warning.to_json() for warning in warnings]
+        facts = {"params": params.redacted(), "layers": {key: params.layer(key) for key in params}, "warnings": told}
+        emit_json({"name": instance.name, "driver": instance.driver, **facts})
     else:
         count = len(params.given)
         say(f"{instance.name}: ok ({instance.driver}, {count} parameter{'' if count == 1 else 's'} set)")
@@ -96,6 +101,7 @@ def plan(file: str, *, as_json: bool) -> None:
     exist only during a start are shown as {name}, secrets not at all. FILE - is stdin.
     """
     found = _plan(file)
+    warn(found.name, found.warnings)
     if as_json:
         emit_json(found.to_json())
         return
@@ -105,27 +111,6 @@ def plan(file: str, *, as_json: bool) -> None:
         first, *rest = (" ".join(map(_quoted, argument.tokens)) for argument in found.arguments)
         lines += ["", " \\\n    ".join([f"  {first}", *rest])]
     say("\n".join(lines))
-
-
-@click.command(
-    epilog="""\b
-Example:
-  hv explain web1.toml
-  hv explain web1.toml > a; ...; hv explain web1.toml | diff a -"""
-)
-@file_argument
-@json_option
-def explain(file: str, *, as_json: bool) -> None:
-    """Show what a start would do, and why.
-
-    Each argument of the command with the plugin that put it there, the parameters it follows from, and the reason.
-    FILE - is stdin.
-    """
-    found = _plan(file)
-    if as_json:
-        emit_json(found.to_json())
-    else:
-        say(found.explain())
 
 
 def _plan(file: str) -> hvcore.Plan:

@@ -15,7 +15,15 @@ from hvcore.cli.session import open_node
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-__all__ = ["deadline_option", "driver_argument", "file_argument", "json_option", "name_argument", "target_argument"]
+__all__ = [
+    "deadline_option",
+    "driver_argument",
+    "file_argument",
+    "files_argument",
+    "json_option",
+    "name_argument",
+    "target_argument",
+]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _LONGEST_S: Final = 7 * 86_400.0
@@ -95,6 +103,11 @@ def driver_argument(command: _F) -> _F:
 def file_argument(command: _F) -> _F:
     """An instance file, ``-`` for stdin."""
     return click.argument("file", shell_complete=_files)(command)
+
+
+def files_argument(command: _F) -> _F:
+    """One instance file or several, ``-`` for stdin."""
+    return click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=_files)(command)
 
 
 def target_argument(command: _F) -> _F:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import click
 
 import hvcore
+from hvcore.cli.output import remark
 from hvcore.cli.progress import progress
 
-__all__ = ["check_run_dir", "known", "near_names", "open_node", "working"]
+__all__ = ["check_run_dir", "known", "near_names", "open_node", "warn", "working"]
 
 
 def check_run_dir(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Refuse an empty ``--run-dir``: it would mean the current directory, which nobody who has an unset variable wants."""
+    """Refuse an empty ``--run-dir`` or ``--config-dir``: it would mean the current directory, which nobody who has an unset variable wants."""
     if value == "":
         raise click.BadParameter("is empty; give a directory", ctx=ctx, param=param)
     return value
@@ -23,7 +24,7 @@ def check_run_dir(ctx: click.Context, param: click.Parameter, value: str | None)
 def open_node(ctx: click.Context | None = None) -> hvcore.Node:
     """The node whose state is where the command line says."""
     root = (ctx or click.get_current_context()).find_root()
-    return hvcore.Node(root.params.get("run_dir"))
+    return hvcore.Node(root.params.get("run_dir"), config_dir=root.params.get("config_dir"))
 
 
 @contextmanager
@@ -31,7 +32,13 @@ def working(what: str) -> Iterator[hvcore.Node]:
     """The node, for work that may take a while: ``what`` and what the node says meanwhile are shown on a terminal."""
     root = click.get_current_context().find_root()
     with progress(what) as tell:
-        yield hvcore.Node(root.params.get("run_dir"), progress=tell)
+        yield hvcore.Node(root.params.get("run_dir"), config_dir=root.params.get("config_dir"), progress=tell)
+
+
+def warn(name: str, warnings: Iterable[hvcore.Problem]) -> None:
+    """Tell the warnings about an instance on stderr, a line each."""
+    for warning in warnings:
+        remark(f"{name}: warning: {warning}")
 
 
 def near_names(node: hvcore.Node, name: str) -> str | None:

@@ -58,11 +58,12 @@ class Sandbox:
 
     ``read_only``, ``writable`` and ``devices`` are (host path, path inside). ``root`` is a directory to take as the
     whole file system; without it only the system's /usr is there. ``capabilities`` are kept, the rest is given up.
-    ``uid`` None keeps the caller's. ``seccomp`` says that the program installs a filter itself, to be proved later.
+    ``uid`` None keeps the caller's; ``gid`` None is the same number as the uid. ``seccomp`` says that the program installs a filter itself, to be proved later.
     """
 
     level: Level
     uid: int | None = None
+    gid: int | None = None
     groups: tuple[int, ...] = ()
     root: str | None = None
     read_only: tuple[tuple[str, str], ...] = ()
@@ -165,13 +166,20 @@ def _way_to(target: str) -> list[str]:
 
 
 def _privileges(sandbox: Sandbox) -> list[str]:
+    if sandbox.level is Level.USER and os.geteuid() == 0:
+        # bubblewrap leaves a root all capabilities of the user namespace; exec with an empty bounding set takes them.
+        return ["setpriv", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--"]
     if sandbox.level is not Level.STRICT or sandbox.uid is None:
         return []
     groups = ["--groups", ",".join(map(str, sandbox.groups))] if sandbox.groups else ["--clear-groups"]
     return [
-        *("setpriv", "--reuid", str(sandbox.uid), "--regid", str(sandbox.uid), *groups),
+        *("setpriv", "--reuid", str(sandbox.uid), "--regid", str(_gid(sandbox)), *groups),
         *("--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--"),
     ]
+
+
+def _gid(sandbox: Sandbox) -> int | None:
+    return sandbox.uid if sandbox.gid is None else sandbox.gid
 
 
 def weaknesses(sandbox: Sandbox, pid: int) -> list[str]:
@@ -232,8 +240,8 @@ def _weak_thread(sandbox: Sandbox, path: str) -> list[str]:
         if extra:
             found.append(f"{name} holds more than asked, {extra:#x}")
     if sandbox.uid is not None and sandbox.level is Level.STRICT:
-        wanted = str(sandbox.uid)
-        found += [f"{key} is {status[key].split()}" for key in ("Uid", "Gid") if set(status[key].split()) != {wanted}]
+        wanted = {"Uid": str(sandbox.uid), "Gid": str(_gid(sandbox))}
+        found += [f"{key} is {status[key].split()}" for key in wanted if set(status[key].split()) != {wanted[key]}]
         if {int(group) for group in status["Groups"].split()} - set(sandbox.groups):
             found.append(f"belongs to groups {status['Groups'].strip()}")
     return found

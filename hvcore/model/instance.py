@@ -7,9 +7,10 @@ reports everything that is wrong with it at once.
 from __future__ import annotations
 
 import difflib
+import re
 import uuid as uuid_module
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from hvcore.errors import ParamsError, Problem
@@ -25,10 +26,20 @@ _NAMESPACE: Final = uuid_module.UUID("5a9c1a5e-9f07-4c5f-8f0e-2d8f3f6f5b11")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
-    """One disk, by absolute path to an image file or a block device."""
+    """One disk, by absolute path to an image file or a block device, or by a URI that its driver understands.
+
+    ``cache``, ``aio`` and ``discard`` take the place of the driver's parameters of that name for this disk alone; None
+    leaves it to those. ``boot_index`` is its turn when the firmware looks for something to boot, from 1; None is never,
+    unless the driver's parameters say otherwise.
+    """
 
     path: str
     read_only: bool = False
+    format: str = "raw"
+    cache: str | None = None
+    aio: str | None = None
+    discard: str | None = None
+    boot_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +55,7 @@ class Nic:
 class Instance:
     """One instance as it is wanted. Build it with keywords; ``params`` are the driver's own.
 
-    ``memory_mib`` is in MiB. ``uuid`` is filled in from the name when it is not given.
+    ``profile`` names values of the node for what ``params`` leaves open. ``memory_mib`` is in MiB. ``uuid`` is filled in from the name when it is not given.
     Raises `ParamsError` with every problem when a field is not what it has to be.
     """
 
@@ -55,6 +66,7 @@ class Instance:
     uuid: str = ""
     disks: tuple[Disk, ...] = ()
     nics: tuple[Nic, ...] = ()
+    profile: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -88,7 +100,29 @@ class Instance:
 
 _HEX: Final = "[0-9a-fA-F]"
 _Parsers = Mapping[str, ParamType]
-_DISK: Final[_Parsers] = {"path": file(), "read_only": boolean()}
+
+
+def _file_or_uri() -> ParamType:
+    path = file()
+    uri = regexp("[a-z][a-z0-9+.-]{1,31}:[!-~]{1,1000}", "an absolute path or a URI such as 'rbd:pool/image'")
+
+    def parse(value: object) -> object:
+        # A driver judges its own URIs; here they only have to be unlike a path.
+        like_uri = isinstance(value, str) and re.match("[a-z][a-z0-9+.-]+:", value) is not None
+        return uri.parse(value) if like_uri else path.parse(value)
+
+    return replace(path, kind="file or uri", expects=uri.expects, parse=parse, schema={"type": "string"})
+
+
+_DISK: Final[_Parsers] = {
+    "path": _file_or_uri(),
+    "read_only": boolean(),
+    "format": one_of("raw", "qcow2"),
+    "cache": one_of("default", "none", "writeback", "writethrough"),
+    "aio": one_of("threads", "native", "io_uring"),
+    "discard": one_of("ignore", "unmap"),
+    "boot_index": integer(minimum=1, maximum=1000),
+}
 _NIC: Final[_Parsers] = {
     "mode": one_of(*NIC_MODES),
     # An even first byte: the lowest bit of it marks multicast, which no interface may have.
@@ -99,10 +133,12 @@ _INSTANCE: Final[_Parsers] = {
     "driver": regexp("[a-z][a-z0-9_-]{0,63}", "a driver name such as 'kvm'"),
     "memory_mib": integer(minimum=1, maximum=64 * 1024 * 1024),
     "vcpus": integer(minimum=1, maximum=4096),
+    # A file's name, so no path: it neither begins with a dot nor has a slash in it.
+    "profile": regexp("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", "a profile's name of letters, digits, '_', '.' and '-'"),
     "uuid": regexp(f"{_HEX}{{8}}(-{_HEX}{{4}}){{3}}-{_HEX}{{12}}", "a uuid of 36 characters"),
 }
 _LISTS: Final = ("disks", "nics")
-_MAY_BE_NONE: Final = ("uuid", "mac", "link")
+_MAY_BE_NONE: Final = ("profile", "uuid", "mac", "link", "cache", "aio", "discard", "boot_index")
 _GUESSES: Final = 20  # a table with more unknown keys than this is not a matter of typing errors
 _REQUIRED: Final = {"": ("name", "driver"), "disks": ("path",), "nics": ()}
 

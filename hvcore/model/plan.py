@@ -2,23 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-__all__ = ["Argument", "Origin", "Plan", "Step"]
+from hvcore.errors import Problem
+from hvcore.params import REDACTED, Params
+
+__all__ = ["Argument", "Origin", "Plan", "Step", "Value", "with_params"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """What a parameter is set to, as it is shown (``<secret>`` for a secret), and the layer that it comes from."""
+
+    value: Any
+    layer: str
+
+    def __str__(self) -> str:
+        shown = "unset" if self.value is None else repr(self.value)
+        return f"{shown} ({self.layer})"
+
+    def to_json(self) -> dict[str, Any]:
+        """The value as plain JSON types."""
+        return {"value": self.value, "layer": self.layer}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Why an argument is there: which plugin put it, which parameters it follows from, and the reason in words."""
+    """Why an argument is there: which plugin put it, which parameters it follows from, and the reason in words.
+
+    ``capability`` is what the program can do, or cannot, that decided the argument's form; empty when it has one form
+    only. ``layers`` are those of the parameters, by key; the core fills them in.
+    """
 
     plugin: str
     params: tuple[str, ...] = ()
     why: str = ""
+    capability: str = ""
+    layers: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        params = ", ".join(self.params) or "always"
-        return f"{self.plugin} <- {params}" + (f": {self.why}" if self.why else "")
+        params = ", ".join(f"{key} ({self.layers[key]})" if key in self.layers else key for key in self.params)
+        reasons = [*([self.why] if self.why else []), *([f"[{self.capability}]"] if self.capability else [])]
+        return f"{self.plugin} <- {params or 'always'}" + (f": {' '.join(reasons)}" if reasons else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """The origin as plain JSON types."""
+        facts = {"plugin": self.plugin, "params": list(self.params), "layers": dict(self.layers)}
+        return {**facts, "why": self.why, "capability": self.capability}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +65,7 @@ class Argument:
 
     def to_json(self) -> dict[str, Any]:
         """The argument as plain JSON types."""
-        origin = {"plugin": self.origin.plugin, "params": list(self.origin.params), "why": self.origin.why}
-        return {"tokens": list(self.tokens), **origin}
+        return {"tokens": list(self.tokens), **self.origin.to_json()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +82,18 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a start of ``name`` would do. Nothing was acquired, written or started to make it."""
+    """What a start of ``name`` would do. Nothing was acquired, written or started to make it.
+
+    ``params`` are all the driver's parameters, secrets redacted, and ``warnings`` what is slow, unsafe or hard to
+    move about the instance; the core fills both in.
+    """
 
     name: str
     driver: str
     steps: tuple[Step, ...]
     arguments: tuple[Argument, ...] = ()
+    params: Mapping[str, Value] = field(default_factory=dict)
+    warnings: tuple[Problem, ...] = ()
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -82,4 +119,33 @@ class Plan:
             "driver": self.driver,
             "steps": [step.to_json() for step in self.steps],
             "arguments": [argument.to_json() for argument in self.arguments],
+            "params": {key: value.to_json() for key, value in self.params.items()},
+            "warnings": [warning.to_json() for warning in self.warnings],
         }
+
+
+def with_params(plan: Plan, params: Params) -> Plan:
+    """The plan with the parameters it was made from, and none of their secrets anywhere in it.
+
+    A driver keeps secrets out of arguments itself; this holds for the plugins that do not.
+    """
+    hidden = sorted({form for secret in params.secrets for form in (secret, secret.replace(",", ",,"))}, key=len)
+
+    def shown(text: str) -> str:
+        for secret in reversed(hidden):
+            text = text.replace(secret, REDACTED)
+        return text
+
+    def told(origin: Origin) -> Origin:
+        layers = {key: params.layer(key) for key in origin.params if key in params}
+        return replace(origin, layers=layers, why=shown(origin.why), capability=shown(origin.capability))
+
+    return replace(
+        plan,
+        steps=tuple(replace(step, what=shown(step.what)) for step in plan.steps),
+        arguments=tuple(
+            Argument(tokens=tuple(map(shown, argument.tokens)), origin=told(argument.origin))
+            for argument in plan.arguments
+        ),
+        params={key: Value(value=value, layer=params.layer(key)) for key, value in params.redacted().items()},
+    )

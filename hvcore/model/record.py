@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from hvcore.model.instance import Instance
 
 __all__ = ["RECORD_VERSION", "Entry", "Phase", "ProcessId", "Record", "parse_record", "record_bytes"]
 
-RECORD_VERSION: Final = 1
+RECORD_VERSION: Final = 2  # 2: instances have a profile
 
 
 class Phase(StrEnum):
@@ -101,7 +101,8 @@ def parse_record(data: bytes, place: str) -> Record:
     if version > RECORD_VERSION:
         raise RecordError(f"{place}: written by a newer hvcore, got version {version!r}; upgrade hvcore on this node")
     try:
-        return decode(Record, raw, place)
+        # What an older version lacks has a default, and from here on it is one of today.
+        return replace(decode(Record, raw, place), version=RECORD_VERSION)
     except DecodeError as error:
         raise RecordError(
             f"{place}: not a record: {error}; hv stop --force ends it and keeps the record aside"

@@ -10,6 +10,8 @@ from hvcore.deadline import Deadline
 from hvcore.host.host import Host
 from hvcore.job import Job, Live
 from hvcore.loader import LoadedDriver
+from hvcore.model.instance import Instance
+from hvcore.model.layers import NO_LAYERS, Layers
 from hvcore.model.record import Record
 from hvcore.store import Store
 
@@ -19,14 +21,24 @@ LOCK_WAIT_S: Final = 5.0
 """Seconds that an operation waits for another one on the same instance, when its deadline is not sooner."""
 
 
+def _no_layers(instance: Instance) -> Layers:
+    del instance
+    return NO_LAYERS
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """One node, for the length of a call. ``progress`` is told in words what is being done or waited for."""
+    """One node, for the length of a call.
+
+    ``layers`` gives the parameter values that the node has for an instance, ``progress`` is told in words what is
+    being done or waited for.
+    """
 
     host: Host
     store: Store
     driver: Callable[[str], LoadedDriver]
     progress: Callable[[str], None]
+    layers: Callable[[Instance], Layers] = _no_layers
 
     def job(self, record: Record, deadline: Deadline) -> Job:
         """An operation on the instance of that record."""

@@ -28,10 +28,10 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
         settle(context, name, deadline)
         record = _to_reboot(context, name)
         loaded = context.driver(record.driver)
-        wanted = decide(loaded, record.instance, paused=False)
+        wanted = decide(loaded, record.instance, context.layers(record.instance), paused=False)
         problems = loaded.verify(wanted.spec, wanted.params, context.host)
         if problems:
-            raise VerifyError(name, problems)
+            raise VerifyError(name, wanted.layers.placed(problems, wanted.params))
         stopped = stop_locked(context, name, force=force, deadline=deadline)
         started = start_locked(context, loaded, wanted, start_deadline)
     started = announced(loaded, wanted, started)

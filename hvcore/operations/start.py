@@ -14,6 +14,7 @@ from hvcore.loader import LoadedDriver, without_secrets
 from hvcore.model.codec import encode
 from hvcore.model.info import Outcome
 from hvcore.model.instance import Instance
+from hvcore.model.layers import Layers
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import Already, Op, State
 from hvcore.operations.context import LOCK_WAIT_S, Context
@@ -30,12 +31,13 @@ class Wanted:
     """An instance that has been checked, and what its driver has decided about it. Nothing was looked at or done."""
 
     instance: Instance
+    layers: Layers
     params: Params
     spec: object
     paused: bool
 
 
-def decide(loaded: LoadedDriver, instance: Instance, *, paused: bool) -> Wanted:
+def decide(loaded: LoadedDriver, instance: Instance, layers: Layers, *, paused: bool) -> Wanted:
     """Check the instance and let the driver decide its spec. Pure.
 
     Raises `ParamsError`, and `DriverLoadError` when a part of the driver is missing or would write a secret down.
@@ -44,13 +46,13 @@ def decide(loaded: LoadedDriver, instance: Instance, *, paused: bool) -> Wanted:
         raise DriverLoadError(
             f"driver {loaded.name}: nothing is started with a part of it missing: {loaded.skipped[0]}"
         )
-    params = loaded.check(instance)
+    params = loaded.check(instance, layers)
     spec = loaded.driver.plan(instance, params)
     secrets = [params[key] for key, param in loaded.schema.params.items() if param.secret and params[key] is not None]
     if secrets and any(json.dumps(secret)[1:-1] in json.dumps(encode(spec)) for secret in secrets):
         what = "puts a secret parameter into its spec, which is written to disk"
         raise DriverLoadError(f"driver {loaded.name}: {what}; report this to its authors")
-    return Wanted(instance=instance, params=params, spec=spec, paused=paused)
+    return Wanted(instance=instance, layers=layers, params=params, spec=spec, paused=paused)
 
 
 def start(context: Context, loaded: LoadedDriver, instance: Instance, *, paused: bool, deadline: Deadline) -> Outcome:
@@ -59,7 +61,7 @@ def start(context: Context, loaded: LoadedDriver, instance: Instance, *, paused:
     Raises `ParamsError` and `VerifyError` before anything is touched, `BusyError`, `StateError`, and
     `OperationError` when it did not come up; then nothing of it is left.
     """
-    wanted = decide(loaded, instance, paused=paused)
+    wanted = decide(loaded, instance, context.layers(instance), paused=paused)
     with context.store.lock(instance.name, "start", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
         settle(context, instance.name, deadline)
         outcome = start_locked(context, loaded, wanted, deadline)
@@ -77,7 +79,7 @@ def start_locked(context: Context, loaded: LoadedDriver, wanted: Wanted, deadlin
     notes = () if seen.record is None else _clear_up(context, seen.record, deadline)
     problems = loaded.verify(wanted.spec, wanted.params, context.host)
     if problems:
-        raise VerifyError(name, problems)
+        raise VerifyError(name, wanted.layers.placed(problems, wanted.params))
     for _ in loaded.hooks.each("before_start", instance=wanted.instance, params=wanted.params):
         pass
     record = Record(

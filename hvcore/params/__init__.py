@@ -16,12 +16,13 @@ from hvcore.params.hosttypes import (
     file,
     file_or_url,
 )
+from hvcore.params.lists import list_of
 from hvcore.params.param import Changes, Param, ParamGroup
 from hvcore.params.paramtype import PATTERN_END, NodeCheck, ParamType, Reject, kind_of, wrong_type
 from hvcore.params.reference import ParamRow, json_schema, markdown, rows
 from hvcore.params.schema import Schema, shortened
 from hvcore.params.types import boolean, integer, line, name, one_of, port, regexp, seconds, size_mib, text
-from hvcore.params.values import DEFAULT, INSTANCE, REDACTED, Params
+from hvcore.params.values import DEFAULT, INSTANCE, REDACTED, UNSET, Params
 
 __all__ = [
     "DEFAULT",
@@ -29,6 +30,7 @@ __all__ = [
     "MAX_CPU_ID",
     "PATTERN_END",
     "REDACTED",
+    "UNSET",
     "Changes",
     "NodeCheck",
     "Param",
@@ -50,6 +52,7 @@ __all__ = [
     "json_schema",
     "kind_of",
     "line",
+    "list_of",
     "markdown",
     "name",
     "one_of",

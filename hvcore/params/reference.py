@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from hvcore.params.values import REDACTED
+from hvcore.params.values import DEFAULT, REDACTED, UNSET, Params
 
 if TYPE_CHECKING:
     from hvcore.params.param import Param
@@ -22,7 +22,8 @@ _EFFECT = {"start": "next start", "launch": "next launch", "live": "at once"}
 class ParamRow:
     """One parameter as it is shown. ``default`` and ``example`` are clean values or None; a secret's read ``<secret>``.
 
-    ``group`` and ``owner`` are the device family and the plugin it comes from.
+    ``group`` and ``owner`` are the device family and the plugin it comes from. ``value`` and ``layer`` say what an
+    instance gets here that does not set it: the default, or what the node or a profile has for it.
     """
 
     key: str
@@ -38,18 +39,20 @@ class ParamRow:
     since: str
     help: str
     example: Any
+    value: Any
+    layer: str
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain JSON types."""
         return asdict(self)
 
 
-def rows(schema: Schema) -> tuple[ParamRow, ...]:
-    """All parameters, in the order of the schema's groups."""
-    return tuple(_row(schema, group.name, param) for group in schema.groups for param in group)
+def rows(schema: Schema, params: Params | None = None) -> tuple[ParamRow, ...]:
+    """All parameters, in the order of the schema's groups; with the values of ``params`` beside the defaults."""
+    return tuple(_row(schema, group.name, param, params) for group in schema.groups for param in group)
 
 
-def _row(schema: Schema, group: str, param: Param) -> ParamRow:
+def _row(schema: Schema, group: str, param: Param, params: Params | None = None) -> ParamRow:
     return ParamRow(
         key=param.key,
         group=group,
@@ -64,6 +67,8 @@ def _row(schema: Schema, group: str, param: Param) -> ParamRow:
         since=param.since,
         help=param.help,
         example=_shown(param, param.example),
+        value=_shown(param, param.default if params is None else params[param.key]),
+        layer=DEFAULT if params is None else params.layer(param.key),
     )
 
 
@@ -109,6 +114,10 @@ def json_schema(schema: Schema, *, title: str) -> dict[str, Any]:
     ``x-node-check``; a secret is ``writeOnly``.
     """
     properties = {param.key: _property(schema, group.name, param) for group in schema.groups for param in group}
+    if properties:
+        names = {"type": "string", "enum": sorted(properties)}
+        what = "Parameters that get back the driver's own default, whatever the node or the profile sets."
+        properties[UNSET] = {"type": "array", "items": names, "description": what}
     whole: dict[str, Any] = {
         "$schema": _DIALECT,
         "title": title,

@@ -18,7 +18,7 @@ import voluptuous as vol
 
 from hvcore.errors import DriverLoadError, ParamsError, Problem
 from hvcore.params.paramtype import Reject, kind_of
-from hvcore.params.values import INSTANCE, Params
+from hvcore.params.values import INSTANCE, UNSET, Params
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -92,6 +92,9 @@ class Schema:
         self._owners: dict[str, str] = {}
         for owner, group in owned:
             for param in group:
+                if param.key == UNSET:
+                    what = f"parameter {UNSET!r}: declared by {owner}; it is the list of those to unset, rename it"
+                    raise DriverLoadError(what)
                 if param.key in params:
                     raise _clash(param.key, self._owners[param.key], owner)
                 params[param.key] = param
@@ -132,7 +135,8 @@ class Schema:
 
         ``values`` is what the instance sets. ``below`` are further layers, ``(name, mapping)``, lowest first: a value
         in a later layer wins, and the instance's wins over all. A None unsets what a lower layer set, where the
-        parameter can be unset.
+        parameter can be unset; and for files, which have no None, ``unset = ["KEY"]`` in a layer takes back what
+        lower ones set, so that the driver's default holds.
         """
         if type(values) is dict and not below:
             try:
@@ -151,7 +155,13 @@ class Schema:
         named: set[str] = set()
         for layer, values in layers:
             prefix = "params" if layer == INSTANCE else f"{layer}.params"
+            unset, wrong = self._unset_by(values, prefix)
+            for key in unset:
+                merged.pop(key, None)
+                origin.pop(key, None)
+                named.discard(key)
             clean, found = self._one_layer(values, prefix, named)
+            problems += wrong
             merged |= clean
             origin |= dict.fromkeys(clean, layer)
             problems += found
@@ -174,6 +184,8 @@ class Schema:
         order: list[object] = []
         problems: dict[object, Problem] = {}
         for name, value in values.items():
+            if name == UNSET:
+                continue
             param = self.params.get(name) if isinstance(name, str) else None
             order.append(param.key if param else name)
             if param is None:
@@ -190,6 +202,20 @@ class Schema:
                 key = str(error.path[0])
                 problems[key] = _refused(prefix, self.params[key], asked[key], error)
         return clean, [problems[key] for key in order if key in problems]
+
+    def _unset_by(self, values: object, prefix: str) -> tuple[list[str], list[Problem]]:
+        """The keys that one layer takes back from those below it, and what is wrong with its list of them."""
+        names = values.get(UNSET, ()) if isinstance(values, Mapping) else ()
+        place = f"{prefix}.{UNSET}"
+        if not isinstance(names, list | tuple):
+            return [], [Problem(path=place, what=f"is {kind_of(names)}, not a list", todo="give a list of parameters")]
+        problems: list[Problem] = []
+        for name in names:
+            if not isinstance(name, str) or name not in self.params:
+                problems.append(self._unknown(place, name, guess=len(problems) < _GUESSES))
+            elif isinstance(values, Mapping) and name in values:
+                problems.append(Problem(path=f"{place}.{name}", what="is also set here", todo="do one of both"))
+        return [name for name in names if isinstance(name, str)], problems
 
     def _unknown(self, prefix: str, name: object, *, guess: bool) -> Problem:
         # The value is not shown: the name may be a misspelt one of a secret.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from collections.abc import Mapping
 
 from hvcore import units
 from hvcore.params.paramtype import PATTERN_END, ParamType, Reject, wrong_type
@@ -75,8 +76,11 @@ def _whole_number(value: object, low: int, high: int) -> int:
     return int.__int__(value)
 
 
-def one_of(*choices: int | str) -> ParamType:
-    """One of a fixed set, of texts only or of whole numbers only."""
+def one_of(*choices: int | str, refused: Mapping[str, str] | None = None) -> ParamType:
+    """One of a fixed set, of texts only or of whole numbers only.
+
+    ``refused`` has values that people know from elsewhere, each with the reason why it is none here: ``is ...``.
+    """
     words = tuple(choice for choice in choices if isinstance(choice, str))
     if not choices or len(words) not in (0, len(choices)) or any(isinstance(choice, bool) for choice in choices):
         raise TypeError("one_of() needs choices that are all texts or all whole numbers")
@@ -88,6 +92,8 @@ def one_of(*choices: int | str) -> ParamType:
             found = known.get(value)
             if found is not None:
                 return found
+            if isinstance(value, str) and refused is not None and value in refused:
+                raise Reject(refused[value])
             near = difflib.get_close_matches(value[:64], words, 1) if isinstance(value, str) else []
             raise Reject("is not a known choice", f"did you mean {near[0]!r}? give one of {listed}" if near else None)
         raise wrong_type(value, "a text" if words else "a whole number")

@@ -9,13 +9,16 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from collections.abc import Set as AbstractSet
 
-__all__ = ["DEFAULT", "INSTANCE", "REDACTED", "Params"]
+__all__ = ["DEFAULT", "INSTANCE", "REDACTED", "UNSET", "Params"]
 
 DEFAULT = "default"
 """The layer of the values that the driver itself declares."""
 
 INSTANCE = "instance"
 """The layer of the values that the instance's own description sets: the highest."""
+
+UNSET = "unset"
+"""The one key of a table of values that is no parameter: a list of those that get back the driver's own default."""
 
 REDACTED = "<secret>"
 """What is shown in place of a secret value."""
@@ -61,6 +64,12 @@ class Params(Mapping[str, Any]):
         if key not in self._values:
             raise KeyError(key)
         return self._layers[key] if key in self._given else DEFAULT
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The values of secrets that are set, as text: to be kept out of what is shown."""
+        found = (self._values[key] for key in self._secrets)
+        return tuple(str(value) for value in found if value not in (None, "", True, False))
 
     def redacted(self) -> dict[str, Any]:
         """All values as plain JSON types, with ``<secret>`` in place of each secret that is set."""

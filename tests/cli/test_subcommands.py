@@ -161,7 +161,7 @@ def test_every_kind_of_error_is_one_json_document(hv: Hv, args: tuple[str, ...],
 def test_plan_and_explain_show_the_same_plan(hv: Hv, instance_file: File) -> None:
     file = instance_file(params='motd = "hi there"')
     assert "  fake-guest \\\n    --motd 'hi there'\n" in hv("plan", file).stdout
-    assert "# fake <- motd: the guest says it on its console" in hv("explain", file).stdout
+    assert "# fake <- motd (instance): the guest says it on its console" in hv("explain", file).stdout
     assert json.loads(hv("plan", file, "--json").stdout) == json.loads(hv("explain", file, "--json").stdout)
 
 
@@ -183,7 +183,7 @@ def test_params_as_table_rows_and_schema(hv: Hv) -> None:
         "MEANING",
     ]
     keys = [row["key"] for row in json.loads(hv("params", "fake", "--json").stdout)]
-    assert sorted(keys) == sorted(json.loads(hv("params", "fake", "--schema").stdout)["properties"])
+    assert sorted([*keys, "unset"]) == sorted(json.loads(hv("params", "fake", "--schema").stdout)["properties"])
 
 
 def test_unknown_driver_is_bad_input(hv: Hv, instance_file: File) -> None:

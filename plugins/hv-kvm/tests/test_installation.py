@@ -16,7 +16,7 @@ def sandbox(qemu: Path) -> Sandbox:
     spec = KvmSpec(
         name="w", uuid="", machine="pc", qemu=str(qemu), memory_mib=64, vcpus=1, kvm="", confinement="auto", acpi=True
     )
-    return sandbox_of(spec, Level.STRICT, uid=5, guest_dir=Path("/g"), shown={}, kvm=False)
+    return sandbox_of(spec, Level.STRICT, identity=(5, 5), guest_dir=Path("/g"), shown={}, kvm=False)
 
 
 @pytest.mark.parametrize("path", ["/usr/bin/qemu", "/usr/local/bin/qemu", "/usr/libexec/qemu-kvm"])

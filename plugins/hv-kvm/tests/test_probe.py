@@ -30,6 +30,8 @@ FACTS = Facts(
     machines=(PC, Q35),
     types=frozenset({"virtio-blk-pci", "secret"}),
     cpu_models=frozenset({"qemu64"}),
+    block_drivers=frozenset({"file", "raw"}),
+    aio=frozenset({"threads", "native"}),
     kvm_present=True,
     kvm_enabled=False,
 )
@@ -233,6 +235,8 @@ def test_a_real_qemu_tells_what_it_can_do_and_is_asked_once(tmp_path: Path) -> N
     assert facts.has_option("vnc", "password")
     assert {"virtio-blk-pci", "isa-debug-exit", "memory-backend-memfd"} <= facts.types
     assert "qemu64" in facts.cpu_models
+    assert {"file", "host_device", "raw", "qcow2"} <= facts.block_drivers
+    assert {"threads", "native"} <= facts.aio
     machine = resolve_machine(facts, "pc")
     assert machine is not None
     assert machine == default_machine(facts)

@@ -24,7 +24,7 @@ from hvcore.loader import LoadedDriver, load
 
 # How QEMU reads the argument of each option that the driver gives it; what is not here must not be there.
 NONE: Final = {"-nodefaults", "-no-user-config", "-S", "-no-reboot"}
-PLAIN: Final = {"-uuid", "-qmp", "-pidfile", "-serial", "-kernel", "-initrd", "-append", "-display"}
+PLAIN: Final = {"-uuid", "-qmp", "-pidfile", "-serial", "-kernel", "-initrd", "-append", "-display", "-k"}
 KEYS: Final = {
     "-name": None,
     "-machine": "type",
@@ -38,7 +38,12 @@ KEYS: Final = {
     "-blockdev": None,
     "-device": "driver",
     "-netdev": "type",
+    "-audiodev": "driver",
+    "-global": None,
+    "-tpmdev": "type",
     "-vnc": "where",
+    "-object": "type",
+    "-spice": None,
     "-sandbox": "enable",
 }
 Read = list[tuple[str, dict[str, str] | str | None]]
@@ -51,6 +56,8 @@ FACTS: Final = Facts(
     machines=(MachineType(name="pc-i440fx-7.2", alias="pc", deprecated=False, is_default=True, cpu_max=255),),
     types=frozenset(),
     cpu_models=frozenset(),
+    block_drivers=frozenset(),
+    aio=frozenset(),
     kvm_present=False,
     kvm_enabled=False,
 )
@@ -141,6 +148,7 @@ JUNK: Final = st.one_of(
     st.just("-drive"),
 )
 # For each parameter what is certainly right; whoever adds a parameter adds a row.
+ADDRESSES: Final = st.sampled_from(["127.0.0.1", "::1", "0.0.0.0", "lo", "br-lan.7"])
 RIGHT: Final[dict[str, st.SearchStrategy[Any]]] = {
     "kvm_path": PATHS,
     "kvm_flag": st.sampled_from(["enabled", "disabled"]),
@@ -166,13 +174,56 @@ RIGHT: Final[dict[str, st.SearchStrategy[Any]]] = {
     "disk_discard": st.sampled_from(["ignore", "unmap"]),
     "cdrom_image_path": PATHS,
     "nic_type": st.sampled_from(["paravirtual", "e1000", "rtl8139"]),
-    "vnc_bind_address": st.one_of(PATHS, st.sampled_from(["127.0.0.1", "::1", "0.0.0.0"])),
+    "vhost_net": st.booleans(),
+    "virtio_net_queues": st.integers(1, 32),
+    "vnet_hdr": st.booleans(),
+    "vnc_bind_address": st.one_of(PATHS, ADDRESSES),
     "vnc_port": st.integers(5900, 65535),
+    "vnc_tls": st.booleans(),
+    "vnc_x509_path": PATHS,
+    "vnc_x509_verify": st.booleans(),
+    "vnc_password_file": PATHS,
+    "keymap": st.sampled_from(["de", "en-us", "tr"]),
+    "spice_bind": ADDRESSES,
+    "spice_port": st.integers(1, 65535),
+    "spice_ip_version": st.sampled_from([0, 4, 6]),
+    "spice_password_file": PATHS,
+    "spice_image_compression": st.sampled_from(["auto_glz", "off"]),
+    "spice_jpeg_wan_compression": st.sampled_from(["always", "never"]),
+    "spice_zlib_glz_wan_compression": st.sampled_from(["always", "never"]),
+    "spice_streaming_video": st.sampled_from(["all", "off"]),
+    "spice_playback_compression": st.booleans(),
+    "spice_use_tls": st.booleans(),
+    "spice_x509_path": PATHS,
+    "spice_tls_ciphers": st.from_regex("[A-Za-z0-9:+!@=_.-]{1,20}", fullmatch=True),
+    "spice_use_vdagent": st.booleans(),
+    "security_model": st.sampled_from(["auto", "none", "user", "pool"]),
+    "security_domain": st.from_regex("[A-Za-z0-9_][A-Za-z0-9_.+-]{0,20}", fullmatch=True),
+    "use_chroot": st.booleans(),
+    "migration_port": st.integers(1, 65535),
+    "migration_bandwidth": st.integers(0, 1 << 20),
+    "migration_downtime": st.integers(0, 2_000_000),
+    "migration_mode": st.sampled_from(["live", "non-live"]),
+    "migration_caps": st.lists(st.sampled_from(["xbzrle", "events", "auto-converge"]), unique=True, max_size=3),
+    "user_shutdown": st.booleans(),
 }
 
 
-def test_every_parameter_has_a_row() -> None:
-    assert set(RIGHT) == set(KVM.schema.params)
+def from_the_type(param: hvcore.Param) -> st.SearchStrategy[Any]:
+    """Right values of a parameter that has no row of its own."""
+    schema = param.type.json_schema()
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    if schema.get("type") == "boolean":
+        return st.booleans()
+    if schema.get("type") == "integer":
+        return st.integers(schema["minimum"], schema["maximum"])
+    if param.type.node_check is not None:
+        return PATHS
+    return st.sampled_from([value for value in (param.example, param.default) if value is not None])
+
+
+RIGHT.update({key: from_the_type(param) for key, param in KVM.schema.params.items() if key not in RIGHT})
 
 
 def instances(params: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
@@ -185,7 +236,7 @@ def instances(params: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[di
             "disks": st.lists(
                 st.fixed_dictionaries({"path": PATHS}, optional={"read_only": st.booleans()}), max_size=3
             ),
-            "nics": st.lists(st.fixed_dictionaries({}, optional={"mode": st.just("user")}), max_size=2),
+            "nics": st.lists(st.sampled_from([{}, {"mode": "user"}, {"mode": "bridged", "link": "br0"}]), max_size=2),
             "params": params,
         }
     )
@@ -203,7 +254,9 @@ def test_whatever_is_accepted_is_read_back_as_it_was_given(data: dict[str, Any],
     params = KVM.check(instance)
     assert only(options, "-name") == {"guest": data["name"], "debug-threads": "on"}
     assert only(options, "-m") == {"size": f"{data['memory_mib']}M"}
-    assert len(devices(options, "raw")) == len(data["disks"]) + bool(params["cdrom_image_path"])
+    images = sum(params[key] is not None for key in ("cdrom_image_path", "cdrom2_image_path", "floppy_image_path"))
+    images += 2 * (params["boot_firmware"] == "uefi")
+    assert len(devices(options, "raw")) == len(data["disks"]) + images
     assert len([1 for option, _ in options if option == "-netdev"]) == len(data["nics"])
     if params["kernel_path"]:
         assert only(options, "-kernel") == (params["kernel_path"] if level is Level.OFF else "/kernel")

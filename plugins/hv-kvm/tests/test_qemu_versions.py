@@ -62,6 +62,43 @@ GUESTS: Final[Mapping[str, Mapping[str, Any]]] = {
         model: {"nic_type": model, "nics": (Nic(mode="user"), Nic(mode="user", mac="aa:00:00:4b:c1:01"))}
         for model in ("paravirtual", "e1000", "rtl8139", "pcnet", "ne2k_pci", "i82551", "i82557b", "i82559er")
     },
+    **{
+        f"scsi-{controller}-{machine}": {
+            "disk_type": "scsi-hd",
+            "scsi_controller_type": controller,
+            "machine_version": machine,
+            "cdrom_image_path": "@cd.iso",
+            "memory_balloon": False,
+            "virtio_rng": False,
+        }
+        for controller in ("lsi", "virtio-scsi-pci", "megasas", "dc390")
+        for machine in ("pc", "q35")
+    },
+    **{
+        f"everything-{machine}": {
+            "machine_version": machine,
+            "cdrom_image_path": "@cd.iso",
+            "cdrom2_image_path": "@cd.iso",
+            "floppy_image_path": "@cd.iso",
+            "iothreads": 2,
+            "usb_mouse": "tablet",
+            "usb_devices": "keyboard mouse wacom-tablet ccid hub",
+            "soundhw": "hda,ac97,es1370,sb16,adlib,gus,cs4231a,pcspk",
+            "use_guest_agent": True,
+            "mem_path": "/dev/shm",
+            "kvm_extra": "-device pvpanic",
+            "nics": (Nic(mode="user"),),
+        }
+        for machine in ("pc", "q35")
+    },
+    "floppy-boot-q35": {
+        "machine_version": "q35",
+        "floppy_image_path": "@cd.iso",
+        "cdrom_image_path": "@cd.iso",
+        "boot_order": "floppy",
+    },
+    "virtio-cdrom": {"cdrom_image_path": "@cd.iso", "cdrom_disk_type": "paravirtual", "boot_order": "cdrom"},
+    **{f"vga-{name}": {"vga": name} for name in ("std", "cirrus", "virtio", "vmware")},
     "network-boot": {"nics": (Nic(mode="user"),), "boot_order": "network"},
 }
 

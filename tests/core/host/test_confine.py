@@ -68,7 +68,12 @@ def test_without_root_a_user_namespace_does_it() -> None:
     text = words(Sandbox(level=Level.USER, share_network=True), "qemu")
     assert text.startswith("bwrap --json-status-fd 9 --unshare-pid --unshare-ipc --unshare-uts --unshare-user ")
     assert "--unshare-net" not in text
-    assert "setpriv" not in text
+    # Nothing to give up for others: bubblewrap leaves them no capability. A root keeps those of the namespace.
+    assert ("setpriv --inh-caps=-all --bounding-set=-all --no-new-privs -- qemu" in text) == (os.geteuid() == 0)
+
+
+def test_a_user_of_the_node_has_a_group_of_his_own() -> None:
+    assert " --reuid 5 --regid 60 " in words(Sandbox(level=Level.STRICT, uid=5, gid=60), "qemu")
 
 
 def test_without_groups_all_of_them_are_given_up() -> None:

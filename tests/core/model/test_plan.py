@@ -45,11 +45,13 @@ def test_the_command_is_the_tokens_in_order() -> None:
 
 def test_the_json_keys_are_stable() -> None:
     data = json.loads(json.dumps(PLAN.to_json()))
-    assert list(data) == ["name", "driver", "steps", "arguments"]
+    assert list(data) == ["name", "driver", "steps", "arguments", "params", "warnings"]
     assert data["steps"][0] == {"kind": "claim", "what": "/srv/a.img"}
     assert data["arguments"][1] == {
         "tokens": ["-m", "512"],
         "plugin": "memory",
         "params": ["memory_mib"],
+        "layers": {},
         "why": "its memory",
+        "capability": "",
     }

@@ -38,6 +38,7 @@ V1 = Record(
     paused=True,
     started_at=1790000000.25,
 )
+V2 = replace(V1, instance=replace(V1.instance, profile="db"))
 
 
 def sealed(body: bytes) -> bytes:
@@ -48,9 +49,13 @@ def test_a_record_of_the_first_version_can_be_read_for_ever() -> None:
     assert parse_record((DATA / "record-v1.json").read_bytes(), "web1") == V1
 
 
-def test_the_first_version_is_still_written_like_that() -> None:
-    if RECORD_VERSION == 1:
-        assert record_bytes(V1) == (DATA / "record-v1.json").read_bytes()
+def test_a_record_of_the_second_version_can_be_read_for_ever() -> None:
+    assert parse_record((DATA / "record-v2.json").read_bytes(), "web1") == V2
+
+
+def test_the_second_version_is_still_written_like_that() -> None:
+    if RECORD_VERSION == 2:
+        assert record_bytes(V2) == (DATA / "record-v2.json").read_bytes()
 
 
 def test_what_was_written_is_read_back_the_same(record: Callable[..., Record]) -> None:

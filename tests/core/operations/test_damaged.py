@@ -103,7 +103,7 @@ def test_a_record_that_cannot_be_read_means_unknown_and_only_force_ends_it(
 def test_what_a_newer_version_wrote_is_told_so(node: Node, fake: DriverHandle, web: Web, run_dir: Path) -> None:
     fake.start(web())
     newer(of(run_dir))
-    assert "written by a newer hvcore, got version 2; upgrade" in str(node.info("web1").reason)
+    assert f"written by a newer hvcore, got version {RECORD_VERSION + 1}; upgrade" in str(node.info("web1").reason)
 
 
 def test_a_file_in_place_of_an_instance_breaks_nothing(node: Node, fake: DriverHandle, web: Web, run_dir: Path) -> None:

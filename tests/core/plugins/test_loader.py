@@ -163,7 +163,7 @@ def test_an_unknown_hook_is_told_with_the_nearest_one(extended: Any) -> None:
 
 def test_a_hook_unlike_any_other_is_told_with_all_there_are(extended: Any) -> None:
     told = extended("@hvcore.hookimpl\ndef zzz(): pass\n")
-    assert "the hooks are after_start, after_stop, before_start, before_stop, check, params" in told
+    assert "the hooks are after_start, after_stop, assess, before_start, before_stop, check, params" in told
 
 
 def test_an_argument_that_the_hook_does_not_have_is_told(extended: Any) -> None:

@@ -56,6 +56,13 @@ def check(instance: hvcore.Instance, params: hvcore.Params) -> Iterator[hvcore.P
         yield hvcore.Problem(path="vcpus", what="a stubborn guest has at most 64", got=str(instance.vcpus))
 
 
+@hvcore.hookimpl
+def assess(params: hvcore.Params) -> Iterator[hvcore.Problem]:
+    """One warning, to show how: it fails nothing."""
+    if params["ignores_powerdown"]:
+        yield hvcore.Problem(path="params.ignores_powerdown", what="only a forced stop ends it soon")
+
+
 class FakeDriver:
     """The driver class that the entry point names."""
 

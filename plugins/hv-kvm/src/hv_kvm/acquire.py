@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -10,7 +11,10 @@ from pathlib import Path
 from typing import Self
 
 from hv_kvm.bindings import GuestFile
+from hv_kvm.confine import FIXED
+from hv_kvm.newfiles import copy_template
 from hv_kvm.paths import GuestPaths
+from hv_kvm.qcow2 import HEADER_BYTES, qcow2_problem
 from hv_kvm.spec import KvmSpec, Open
 from hvcore import Job, OperationError, launched_for
 
@@ -96,30 +100,55 @@ def open_files(spec: KvmSpec, job: Job, held: Held) -> dict[str, GuestFile]:
     """Claim and open every file of the spec. Raises `DiskInUseError`, and `OperationError` naming the path."""
     files = {}
     for set_id, wanted in enumerate(spec.opens):
-        if wanted.claim:
-            job.claim_disk(wanted.path, read_only=not wanted.write)
         try:
-            fds, block = _open(wanted)
+            if wanted.template is not None:
+                copy_template(wanted.template, wanted.path)
+            if wanted.claim and (path := _claimable(wanted.path)) is not None:
+                job.claim_disk(path, read_only=not wanted.write)
+            fds, special = _open(wanted)
         except OSError as error:
             what = f"{job.name}: {wanted.path!r} cannot be opened, got {error.strerror}; check it and its rights"
             raise OperationError(what) from error
-        files[wanted.name] = GuestFile(set_id=set_id, fds=tuple(map(held.add, fds)), block_device=block)
+        files[wanted.name] = GuestFile(set_id=set_id, fds=tuple(map(held.add, fds)), block_device=special)
+        if wanted.format == "qcow2":
+            _refuse_references(job.name, wanted.path, fds[0])
     return files
 
 
+def _refuse_references(name: str, path: str, fd: int) -> None:
+    """Look once more, in what QEMU gets: it may be another file than the one that was looked at before."""
+    with open(f"/proc/self/fd/{fd}", "rb") as file:  # without O_DIRECT, which would ask for whole blocks
+        wrong = qcow2_problem(file.read(HEADER_BYTES))
+    if wrong is not None:
+        raise OperationError(f"{name}: {path!r} {wrong.what}; {wrong.todo}")
+
+
 def _open(wanted: Open) -> tuple[list[int], bool]:
-    flags = os.O_CLOEXEC | (os.O_RDWR if wanted.write else os.O_RDONLY) | (os.O_DIRECT if wanted.direct else 0)
-    block = stat.S_ISBLK(os.stat(wanted.path).st_mode)
-    if not block or not wanted.claim or not wanted.write:
-        return [os.open(wanted.path, flags)], block
+    # QEMU 10 and newer take only a descriptor that has O_DIRECT already when the node is to have it.
+    direct = os.O_DIRECT if wanted.direct else 0
+    flags = os.O_CLOEXEC | (os.O_RDWR if wanted.write else os.O_RDONLY) | direct
+    mode = os.stat(wanted.path).st_mode
+    if not stat.S_ISBLK(mode) or not wanted.claim or not wanted.write:
+        return [os.open(wanted.path, flags)], not stat.S_ISREG(mode)
     # The kernel's own claim, held by QEMU for life: no mount, no swap, no other opener with O_EXCL beside it.
     # QEMU asks the set for a read-only descriptor as well, to look at the device first.
     writer = os.open(wanted.path, flags | os.O_EXCL)
     try:
-        return [writer, os.open(wanted.path, os.O_RDONLY | os.O_CLOEXEC)], block
+        return [writer, os.open(wanted.path, os.O_RDONLY | os.O_CLOEXEC)], True
     except OSError:
         os.close(writer)
         raise
+
+
+def _claimable(path: str) -> str | None:
+    """The path to claim a disk by: of a SCSI generic device the block device that is the same disk, None without one."""
+    found = os.stat(path)
+    if not stat.S_ISCHR(found.st_mode):
+        return path
+    places = f"/sys/dev/char/{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}/device/block"
+    with contextlib.suppress(FileNotFoundError):
+        return next((f"/dev/{name}" for name in sorted(os.listdir(places))), None)
+    return None
 
 
 def shown_files(spec: KvmSpec, paths: GuestPaths, uid: int | None) -> dict[str, str]:
@@ -127,6 +156,8 @@ def shown_files(spec: KvmSpec, paths: GuestPaths, uid: int | None) -> dict[str, 
     shown = {}
     for name, path in spec.shows.items():
         source = path
+        if name in FIXED and not os.path.exists(path):
+            continue
         if uid is not None and not os.stat(path).st_mode & stat.S_IROTH:
             copy = paths.guest / f"copy-of-{name}"
             shutil.copyfile(path, copy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Bindings", "GuestFile"]
+__all__ = ["Bindings", "GuestFile", "Tap"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +23,23 @@ class GuestFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tap:
+    """An open tap device, one descriptor for each queue, and as many of vhost-net, or none."""
+
+    fds: tuple[str, ...]
+    vhost_fds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bindings:
     """What rendering needs to know of this node. In a plan, descriptors are symbols such as ``{fd:qmp}``.
 
     ``sockets`` are listening sockets, ``files`` open files and ``shown`` paths as QEMU sees them, all by the names
-    that the devices gave them. ``guest_dir`` is the instance's own directory as QEMU sees it, and ``socket_dir`` the
-    same by a name that is short and has nothing in it that an address of a socket could not hold.
+    that the devices gave them; ``temporary`` are files without a name, by descriptor. ``guest_dir`` is the instance's
+    own directory as QEMU sees it, and ``socket_dir`` the same by a name that is short and has nothing in it that an
+    address of a socket could not hold. ``addresses`` are
+    those of network interfaces and ``ports`` those that were chosen, by the names in the spec; ``taps`` are by the id
+    of the NIC.
     """
 
     guest_dir: str
@@ -39,3 +50,7 @@ class Bindings:
     sockets: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, GuestFile] = field(default_factory=dict)
     shown: Mapping[str, str] = field(default_factory=dict)
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    ports: Mapping[str, str] = field(default_factory=dict)
+    taps: Mapping[str, Tap] = field(default_factory=dict)
+    temporary: Mapping[str, str] = field(default_factory=dict)

@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from hv_kvm import node
-from hv_kvm.bindings import Bindings, GuestFile
+from hv_kvm.bindings import Bindings, GuestFile, Tap
 from hv_kvm.confine import GUEST_DIR, inside, level_of
+from hv_kvm.devices.nic import TapNic
+from hv_kvm.devices.security import Security
 from hv_kvm.devices.vnc import Vnc
 from hv_kvm.node import Accel
 from hv_kvm.render import render
@@ -46,7 +48,23 @@ def symbols(spec: KvmSpec, level: Level, accel: Accel) -> Bindings:
         sockets={name: f"{{fd:{name}}}" for name in spec.sockets},
         files=files,
         shown=inside(spec, level),
+        addresses={
+            wanted.key: f"{{address:{wanted.name}}}" for wanted in spec.each(lambda device: device.interfaces())
+        },
+        ports={
+            port.name: str(port.port) if port.port is not None else f"{{port:{port.name}}}"
+            for port in spec.each(lambda device: device.ports())
+        },
+        temporary={made.name: f"{{fd:{made.name}}}" for made in spec.temporaries},
+        taps={f"nic{nic.index}": _tap(nic) for nic in spec.of(TapNic)},
     )
+
+
+def _tap(nic: TapNic) -> Tap:
+    """Symbols for the descriptors. Whether vhost is there is the node's to say; a plan takes it to be."""
+    names = [f"nic{nic.index}" + (f".{queue}" if nic.queues > 1 else "") for queue in range(nic.queues)]
+    vhost = tuple(f"{{fd:vhost-{name}}}" for name in names) if nic.vhost is not False else ()
+    return Tap(fds=tuple(f"{{fd:tap-{name}}}" for name in names), vhost_fds=vhost)
 
 
 def _as_device(name: str, file: GuestFile) -> GuestFile:
@@ -61,11 +79,22 @@ def _steps(spec: KvmSpec, host: Host, level: Level, accel: Accel) -> Iterator[St
     directory = host.run_dir / "instances" / spec.name
     yield Step(kind="lock", what=f"the instance, and write to {directory}/record.json what follows")
     if level is Level.STRICT:
-        yield Step(kind="uid", what=f"take one of {host.uid_pool.start}-{host.uid_pool.stop - 1} for this guest alone")
+        users = [security.user for security in spec.of(Security) if security.user is not None]
+        pool = f"take one of {host.uid_pool.start}-{host.uid_pool.stop - 1} for this guest alone"
+        yield Step(kind="uid", what=f"run as the user {users[0]}" if users else pool)
     for opened in spec.opens:
         claim = "claim and open" if opened.claim else "open"
         right = "read-write" if opened.write else "read-only"
-        yield Step(kind="file", what=f"{claim} {opened.path} {right} as {opened.name}")
+        made = f", made from {opened.template} if it is not there" if opened.template else ""
+        yield Step(kind="file", what=f"{claim} {opened.path} {right} as {opened.name}{made}")
+    for memory in spec.temporaries:
+        yield Step(kind="file", what=f"make a file of {memory.size_mib} MiB without a name in {memory.directory}")
+    for handed in spec.each(lambda device: device.handed()):
+        kind, part = ("password", "the first line of ") if handed.password_bytes else ("file", "")
+        what = f"copy {part}{handed.path} for QEMU alone, until it has read it"
+        yield Step(kind=kind, what=what)
+    for interface in spec.each(lambda device: device.interfaces()):
+        yield Step(kind="address", what=f"take that of {interface.name} for {interface.param}")
     for name in spec.sockets:
         yield Step(kind="socket", what=f"listen on {directory}/{name}")
     yield Step(kind="launch", what=f"{spec.qemu} ({accel.name}), {_confinement(spec, level)}")

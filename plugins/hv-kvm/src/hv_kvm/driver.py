@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import ClassVar, Final
 
 from hv_kvm import ladder, node, startup
 from hv_kvm.describe import describe
@@ -11,6 +11,7 @@ from hv_kvm.observe import observe, process_of
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import QmpBusyError, QmpError, QmpTimeoutError, commands
 from hv_kvm.reach import reach
+from hv_kvm.rehearsal import rehearse
 from hv_kvm.spec import Device, KvmSpec, place
 from hvcore import (
     Console,
@@ -32,19 +33,28 @@ __all__ = ["KvmOperations"]
 _ADOPT_S: Final = 5.0
 
 
+def _too_many(error: ValueError) -> Problem:
+    todo = "remove some, put disks behind a SCSI controller, or lower kvm_pci_reservations"
+    return Problem(path="devices", what=str(error), todo=todo)
+
+
 class KvmOperations:
     """What `hvcore.Driver` and the abilities that this driver has ask for."""
 
+    plugins: ClassVar[tuple[tuple[str, object], ...]] = ()
+
     def __init__(self, hooks: Hooks) -> None:
         self._hooks = hooks
+        if set(hooks.implementations("render")) - {name for name, _ in self.plugins}:
+            rehearse(hooks)
 
     def plan(self, instance: Instance, params: Params) -> KvmSpec:
         """The machine, with every device in its place. Pure. Raises `ParamsError` when they do not all fit."""
         devices = [device for _, device in self._hooks.items("plan", Device, instance=instance, params=params)]
         try:
-            placed = place(devices)
+            placed = place(devices, reserved=params["kvm_pci_reservations"])
         except ValueError as error:
-            raise ParamsError(instance.name, [Problem(path="devices", what=str(error), todo="remove some")]) from error
+            raise ParamsError(instance.name, [_too_many(error)]) from error
         return KvmSpec(
             name=instance.name,
             uuid=instance.uuid,

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 __all__ = ["FACTS_FORMAT", "Facts", "MachineType", "default_machine", "resolve_machine"]
 
-FACTS_FORMAT: Final = 1
+FACTS_FORMAT: Final = 2
 """Number of the JSON form. Raise it whenever what is asked or how it is written changes; old caches are then ignored."""
 
 
@@ -32,7 +32,8 @@ class Facts:
 
     ``version`` and ``package`` are for people only. ``options`` maps a command-line option to its parameters; QEMU does
     not list options without parameters there (-chroot, -runas, -audio), nor machine properties before 10.0. ``types``
-    holds devices, objects, character devices and machines alike. ``kvm_present`` is what QEMU believes; whether a guest
+    holds devices, objects, character devices and machines alike. ``block_drivers`` are those that were compiled, maybe as
+    a module that is not installed; ``aio`` what the file driver can do. ``kvm_present`` is what QEMU believes; whether a guest
     runs is for `hv_kvm.accel`.
     """
 
@@ -43,6 +44,8 @@ class Facts:
     machines: tuple[MachineType, ...]
     types: frozenset[str]
     cpu_models: frozenset[str]
+    block_drivers: frozenset[str]
+    aio: frozenset[str]
     kvm_present: bool
     kvm_enabled: bool
 
@@ -73,6 +76,8 @@ class Facts:
             ],
             "types": sorted(self.types),
             "cpu_models": sorted(self.cpu_models),
+            "block_drivers": sorted(self.block_drivers),
+            "aio": sorted(self.aio),
             "kvm": [self.kvm_present, self.kvm_enabled],
         }
 
@@ -97,6 +102,8 @@ class Facts:
             machines=tuple(_machine(*row) for row in body["machines"]),
             types=_names(body["types"]),
             cpu_models=_names(body["cpu_models"]),
+            block_drivers=_names(body["block_drivers"]),
+            aio=_names(body["aio"]),
             kvm_present=kvm_present is True,
             kvm_enabled=kvm_enabled is True,
         )

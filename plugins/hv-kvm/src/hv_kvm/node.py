@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from hv_kvm.accel import kvm_works
-from hv_kvm.confine import level_of
+from hv_kvm.addresses import address_of, is_interface, port_problem
+from hv_kvm.confine import identity_of, level_of
+from hv_kvm.devices.security import Security
 from hv_kvm.facts import Facts, resolve_machine
+from hv_kvm.handed import HandedError, contents
+from hv_kvm.hugepages import temporary_problem
+from hv_kvm.modules import missing_module
 from hv_kvm.probe import ProbeError, probe
+from hv_kvm.qcow2 import HEADER_BYTES, qcow2_problem
 from hv_kvm.spec import KvmSpec, Open
 from hvcore import Hooks, Host, Level, Problem
 
@@ -46,10 +53,17 @@ def pin(spec: KvmSpec, facts: Facts) -> KvmSpec:
 
 def problems_on(hooks: Hooks, spec: KvmSpec, host: Host) -> Iterator[Problem]:
     """Everything that keeps this node from running the spec."""
+    yield from spec.each(lambda device: device.refusals())
     yield from _confinement_problems(spec, host)
+    yield from _identity_problems(spec)
+    yield from _handed_problems(spec)
+    yield from _address_problems(spec)
+    yield from _data_problems(spec)
     for opened in spec.opens:
         if not opened.given_as.startswith("params."):  # those are checked with all parameters that name files
             yield from _file_problems(opened)
+    for wanted in spec.temporaries:
+        yield from temporary_problem(wanted)
     for name, path in spec.shows.items():
         if os.path.exists(path) and not os.path.isfile(path):
             what = "is not a regular file; QEMU could wait for ever to read it"
@@ -61,6 +75,20 @@ def problems_on(hooks: Hooks, spec: KvmSpec, host: Host) -> Iterator[Problem]:
         return
     for _, problem in hooks.items("verify", Problem, spec=spec, facts=facts):
         yield problem
+    for path, driver in (wanted for device in spec.devices for wanted in device.modules()):
+        said = missing_module(spec.qemu, driver) if driver in facts.block_drivers else None
+        if said is not None:
+            todo = "install its module (Debian: qemu-block-extra)"
+            yield Problem(path=path, what=f"this QEMU ({facts.version}) cannot load {driver}: {said}", todo=todo)
+    yield from _kvm_problems(spec, host)
+
+
+def _kvm_problems(spec: KvmSpec, host: Host) -> Iterator[Problem]:
+    needs = [path for device in spec.devices if (path := device.needs_kvm()) is not None]
+    if needs and spec.kvm != "enabled":
+        accel = accel_of(spec, host)
+        for path in needs if accel.name == "tcg" else ():
+            yield Problem(path=path, what=f"needs KVM, and this guest gets none ({accel.why})", todo="use another")
     if spec.kvm == "enabled":
         verdict = kvm_works(spec.qemu, cache_dir=str(host.cache_dir))
         if not verdict.usable:
@@ -71,18 +99,125 @@ def problems_on(hooks: Hooks, spec: KvmSpec, host: Host) -> Iterator[Problem]:
 def _confinement_problems(spec: KvmSpec, host: Host) -> Iterator[Problem]:
     if level_of(spec, host) is Level.STRICT and not host.privileged:
         todo = 'run as root, or set confinement = "user"'
-        yield Problem(path="params.confinement", what="needs root for a uid of its own", got="'strict'", todo=todo)
+        models = [security.model for security in spec.of(Security) if security.model in ("user", "pool")]
+        if models:
+            path, got, todo = "params.security_model", repr(models[0]), "run as root, or set security_model = 'none'"
+        else:
+            path, got = "params.confinement", "'strict'"
+        yield Problem(path=path, what="needs root for a uid of its own", got=got, todo=todo)
+    if level_of(spec, host) is not Level.OFF:
+        for path, reason in (escape for device in spec.devices for escape in device.escapes()):
+            yield Problem(path=path, what=reason, todo='leave it out, or set confinement = "off"')
+
+
+def _identity_problems(spec: KvmSpec) -> Iterator[Problem]:
+    path = "params.security_domain"
+    for security in spec.of(Security):
+        if security.user is None:
+            continue
+        try:
+            found = identity_of(spec)
+        except KeyError:
+            yield Problem(
+                path=path, what="is no user of this node", got=repr(security.user), todo="make it, or name one"
+            )
+            continue
+        if found is not None and found[0] == 0:
+            yield Problem(
+                path=path, what="is root, which a guest never runs as", got=repr(security.user), todo="name another"
+            )
+
+
+def _handed_problems(spec: KvmSpec) -> Iterator[Problem]:
+    for handed in spec.each(lambda device: device.handed()):
+        try:
+            contents(handed)
+        except HandedError as error:
+            path = f"params.{handed.param}"
+            yield Problem(path=path, what=str(error), got=repr(handed.path), todo="correct the file, or name another")
+
+
+def _address_problems(spec: KvmSpec) -> Iterator[Problem]:
+    found: dict[str, str] = {}
+    for wanted in spec.each(lambda device: device.interfaces()):
+        path, got = f"params.{wanted.param}", repr(wanted.name)
+        try:
+            address = address_of(wanted.name, wanted.family)
+        except OSError as error:
+            yield Problem(path=path, what=f"is no interface of this node ({error.strerror})", got=got)
+            continue
+        if address is None:
+            kind = f"IPv{wanted.family} address" if wanted.family else "address"
+            yield Problem(
+                path=path, what=f"is an interface without an {kind}", got=got, todo="give it one, or name another"
+            )
+        else:
+            found[wanted.name] = address
+    for port in spec.each(lambda device: device.ports()):
+        bind = found.get(port.bind, port.bind)
+        why = None if port.port is None or is_interface(bind) else port_problem(bind, port.port)
+        if why is not None:
+            what = f"cannot be listened on at {bind} ({why})"
+            yield Problem(
+                path=f"params.{port.param}", what=what, got=str(port.port), todo="choose another, or unset it"
+            )
+
+
+def _data_problems(spec: KvmSpec) -> Iterator[Problem]:
+    """What the binary should have brought and has not. Where its data is not in a usual place, nothing is said."""
+    prefix = os.path.dirname(os.path.dirname(os.path.realpath(spec.qemu)))
+    for param, name in spec.each(lambda device: device.data_files()):
+        places = [place for place in (f"{prefix}/share/qemu", "/usr/share/qemu") if os.path.isdir(place)]
+        folders = [os.path.dirname(os.path.join(place, name)) for place in places]
+        if not any(os.path.exists(os.path.join(place, name)) for place in places) and any(map(os.path.isdir, folders)):
+            what = "is nothing that this QEMU brings"
+            yield Problem(path=f"params.{param}", what=what, got=repr(os.path.basename(name)), todo="choose another")
 
 
 def _file_problems(opened: Open) -> Iterator[Problem]:
+    path = opened.path
     try:
-        found = os.stat(opened.path)
+        found = os.stat(path)
     except OSError as error:
-        yield Problem(path=opened.given_as, what=f"cannot be used ({error.strerror})", got=repr(opened.path))
+        if opened.template is not None and isinstance(error, FileNotFoundError):
+            yield from _template_problems(opened, opened.template)
+        else:
+            yield Problem(
+                path=opened.given_as or opened.name, what=f"cannot be used ({error.strerror})", got=repr(path)
+            )
         return
-    kind = found.st_mode & 0o170000
-    if kind not in (0o100000, 0o060000):
-        yield Problem(path=opened.given_as, what="is neither a file nor a block device", got=repr(opened.path))
-    elif not os.access(opened.path, os.R_OK | (os.W_OK if opened.write else 0)):
+    what = _wrong_kind(opened.kind, found.st_mode)
+    if what is not None:
+        yield Problem(path=opened.given_as or opened.name, what=what, got=repr(path))
+    elif not os.access(path, os.R_OK | (os.W_OK if opened.write else 0)):
         right = "read and write" if opened.write else "read"
-        yield Problem(path=opened.given_as, what=f"we may not {right} it", got=repr(opened.path))
+        yield Problem(path=opened.given_as or opened.name, what=f"we may not {right} it", got=repr(path))
+    elif opened.format == "qcow2":
+        with open(path, "rb") as file:
+            wrong = qcow2_problem(file.read(HEADER_BYTES))
+        if wrong is not None:
+            yield Problem(path=opened.given_as or opened.name, what=wrong.what, got=repr(path), todo=wrong.todo)
+
+
+def _wrong_kind(kind: str, mode: int) -> str | None:
+    if kind == "sg":
+        return None if stat.S_ISCHR(mode) else "is not a SCSI generic device such as /dev/sg0"
+    if kind == "block":
+        return None if stat.S_ISBLK(mode) else "is not a block device, so there is no SCSI device behind it"
+    return None if stat.S_ISREG(mode) or stat.S_ISBLK(mode) else "is neither a file nor a block device"
+
+
+def _template_problems(opened: Open, template: str) -> Iterator[Problem]:
+    """The file is not there yet: then it has to be possible to make it."""
+    directory = os.path.dirname(opened.path)
+    if not os.path.isfile(template):
+        what = f"is not there, and neither is its template {template!r}"
+        yield Problem(
+            path=opened.given_as or opened.name,
+            what=what,
+            got=repr(opened.path),
+            todo="install it (Debian: ovmf) or name another",
+        )
+    elif not os.path.isdir(directory) or not os.access(directory, os.W_OK):
+        what = f"is not there, and we cannot make it in {directory!r}"
+        yield Problem(path=opened.given_as or opened.name, what=what, got=repr(opened.path), todo="make that directory")

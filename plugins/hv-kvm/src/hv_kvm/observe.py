@@ -16,7 +16,7 @@ from hvcore import Live, Observation, ProcessId, State, figures, identify, pidfi
 
 __all__ = ["observe", "process_of"]
 
-_TOLD: Final = ("vnc", "confinement", "uid", "accel", "qemu", "machine")
+_TOLD: Final = ("vnc", "spice", "confinement", "uid", "accel", "qemu", "machine")
 _PAUSES: Final = {
     "paused": None,
     "prelaunch": "has not been let go yet",

@@ -19,7 +19,8 @@ Props = dict[str, Value | None]
 class Opt:
     """One option: ``-name`` alone, with a ``head`` (the implied first key or a plain argument), with ``props``, or both.
 
-    ``plain`` says that QEMU takes the argument as it is. ``params`` and ``why`` tell where the option came from.
+    ``plain`` says that QEMU takes the argument as it is. ``params`` and ``why`` tell where the option came from, and
+    ``capability`` what this QEMU can do, or cannot, that decided its form.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Opt:
     plain: bool = False
     params: tuple[str, ...] = ()
     why: str = ""
+    capability: str = ""
 
     @property
     def argv(self) -> tuple[str, ...]:

@@ -10,13 +10,21 @@ from hv_kvm.option import Opt
 from hv_kvm.spec import KvmSpec
 from hvcore import Argument, HookError, Hooks, Origin
 
-__all__ = ["argv_of", "render"]
+__all__ = ["IdClashError", "argv_of", "render"]
+
+
+class IdClashError(HookError):
+    """Two options define one id; ``first`` is the plugin that did so before ``plugin``."""
+
+    def __init__(self, *, plugin: str, first: str, option: str) -> None:
+        self.first, self.option = first, option
+        super().__init__(plugin=plugin, hook="render", what=f"defines {option!r}, which plugin {first} does")
 
 
 def render(hooks: Hooks, spec: KvmSpec, facts: Facts, bindings: Bindings) -> tuple[Argument, ...]:
     """The command: the binary, then each plugin's options in the order the plugins are registered.
 
-    Pure. Raises `HookError` naming both plugins when two options define the same id.
+    Pure. Raises `IdClashError` naming both plugins when two options define the same id.
     """
     binary = Origin(plugin="machine", params=("kvm_path",), why="the QEMU binary")
     arguments = [Argument(tokens=(spec.qemu,), origin=binary)]
@@ -25,11 +33,9 @@ def render(hooks: Hooks, spec: KvmSpec, facts: Facts, bindings: Bindings) -> tup
     for plugin, option in found:
         for name in option.ids:
             if name in defined:
-                raise HookError(
-                    plugin=plugin, hook="render", what=f"defines {name!r}, which plugin {defined[name]} does"
-                )
+                raise IdClashError(plugin=plugin, first=defined[name], option=name)
             defined[name] = plugin
-        origin = Origin(plugin=plugin, params=option.params, why=option.why)
+        origin = Origin(plugin=plugin, params=option.params, why=option.why, capability=option.capability)
         arguments.append(Argument(tokens=option.argv, origin=origin))
     return tuple(arguments)
 

@@ -2,33 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-__all__ = ["SLOTS", "Device", "KvmSpec", "Open", "PciDevice", "place"]
+from hvcore import Problem
 
-# The pc machine has its chipset in 0 and 1 and the display in 2; q35 has its own in 0x1f.
+__all__ = [
+    "FIRST_SLOT",
+    "LAST_SLOT",
+    "Device",
+    "Handed",
+    "Interface",
+    "KvmSpec",
+    "Open",
+    "PciDevice",
+    "Port",
+    "Temporary",
+    "display_address",
+    "place",
+]
+
+# The pc machine has its chipset in 0 and 1 and the display in 2; q35 has its own in 0x1f and the display in 1.
 FIRST_SLOT: Final = 3
 LAST_SLOT: Final = 30
-SLOTS: Final = LAST_SLOT - FIRST_SLOT + 1
 
 D = TypeVar("D", bound="Device")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Open:
     """A file that is opened for QEMU before it starts, so that the guest's uid needs no right to it.
 
-    ``given_as`` is what the path was set by (``disks[0].path``), for messages. ``claim`` makes the instance its one user on the node; ``direct`` opens it past the page cache.
+    ``given_as`` is what the path was set by (``disks[0].path``), for messages. ``claim`` makes the instance its one user
+    on the node; ``direct`` opens it past the page cache. ``kind`` is what it
+    has to be: ``image`` (a file or a block device), ``block`` or ``sg`` (a SCSI generic device). ``format`` is what has
+    to be in it. A file with a ``template`` is copied from that when it is not there.
     """
 
     name: str
-    given_as: str
+    given_as: str = ""
     path: str
     write: bool
     claim: bool
     direct: bool = False
+    kind: str = "image"
+    format: str = "raw"
+    template: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Temporary:
+    """A file without a name in ``directory``, of ``size_mib``, for QEMU alone: it goes when the last user does."""
+
+    name: str
+    directory: str
+    size_mib: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handed:
+    """A file that only QEMU is to read: a copy of it in the guest's directory, 0400, gone once QEMU has read it.
+
+    ``name`` is where it is there and ``param`` which parameter it follows from. Of a password (``password_bytes``
+    is how long it may be) the copy has the first line and nothing after it. One that is ``optional`` need not exist.
+    """
+
+    name: str
+    path: str
+    param: str
+    password_bytes: int | None = None
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """A network interface of the node that stands for its address; ``family`` 4 or 6, or 0 for the first it has."""
+
+    name: str
+    param: str
+    family: int = 0
+
+    @property
+    def key(self) -> str:
+        """By what `Bindings.addresses` has its address."""
+        return f"{self.name}/{self.family}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """A TCP port of the node to serve ``name`` on: ``port``, or when that is None the first free one from ``first`` on."""
+
+    name: str
+    bind: str
+    port: int | None
+    first: int
+    param: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +121,42 @@ class Device:
         """True when QEMU has to speak on the host's network itself."""
         return False
 
+    def handed(self) -> tuple[Handed, ...]:
+        """Files whose contents only QEMU gets."""
+        return ()
+
+    def interfaces(self) -> tuple[Interface, ...]:
+        """Interfaces of the node whose addresses are looked up when it is launched."""
+        return ()
+
+    def ports(self) -> tuple[Port, ...]:
+        """Ports of the node to choose when it is launched."""
+        return ()
+
+    def data_files(self) -> tuple[tuple[str, str], ...]:
+        """``(parameter, path)`` of files that QEMU brings itself, below its directory of data."""
+        return ()
+
+    def refusals(self) -> tuple[Problem, ...]:
+        """What of it this release can check and render, and not yet do: each keeps the guest from being started."""
+        return ()
+
+    def temporaries(self) -> tuple[Temporary, ...]:
+        """Files without a name to make and hand over."""
+        return ()
+
+    def escapes(self) -> tuple[tuple[str, str], ...]:
+        """``(path of the parameter, reason)`` for each thing that cannot work inside the sandbox."""
+        return ()
+
+    def modules(self) -> tuple[tuple[str, str], ...]:
+        """``(path of the parameter, block driver)`` for what QEMU may have in a module that is not installed."""
+        return ()
+
+    def needs_kvm(self) -> str | None:
+        """The path of the parameter that software emulation cannot serve."""
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PciDevice(Device):
@@ -61,6 +167,10 @@ class PciDevice(Device):
     def takes_slot(self) -> bool:
         """False when it turns out to be on another bus."""
         return True
+
+    def on_board(self) -> bool:
+        """True for what is part of the machine: it gets a reserved slot, so that disks and NICs keep theirs."""
+        return False
 
     def address(self, spec: KvmSpec) -> dict[str, bool | int | str | None]:
         """The properties that pin the device to its place. A number would be read differently by QEMU 10."""
@@ -107,22 +217,41 @@ class KvmSpec:
         return tuple(name for device in self.devices for name in device.listens_on())
 
     @property
+    def temporaries(self) -> tuple[Temporary, ...]:
+        """Every file without a name to make."""
+        return tuple(made for device in self.devices for made in device.temporaries())
+
+    @property
     def host_network(self) -> bool:
         """True when any device needs the host's network."""
         return any(device.needs_host_network() for device in self.devices)
 
+    def each(self, ask: Callable[[Device], tuple[T, ...]]) -> tuple[T, ...]:
+        """What every device answers, in device order: ``spec.each(lambda device: device.handed())``."""
+        return tuple(answer for device in self.devices for answer in ask(device))
 
-def place(devices: Iterable[Device]) -> tuple[Device, ...]:
-    """The devices with PCI slots given out in order. Raises ValueError when there are more than fit."""
-    placed: list[Device] = []
-    slot = FIRST_SLOT
-    for device in devices:
-        if isinstance(device, PciDevice) and device.takes_slot():
-            if slot > LAST_SLOT:
-                msg = f"more than {SLOTS} PCI devices"
-                raise ValueError(msg)
-            placed.append(replace(device, slot=slot))
-            slot += 1
-        else:
-            placed.append(device)
+
+def display_address(spec: KvmSpec) -> dict[str, bool | int | str | None]:
+    """The place of the one graphics card: slot 2 as QEMU itself does it on pc, slot 1 on q35."""
+    return {"bus": "pcie.0", "addr": "0x1"} if spec.q35 else {"bus": "pci.0", "addr": "0x2"}
+
+
+def place(devices: Iterable[Device], *, reserved: int = FIRST_SLOT) -> tuple[Device, ...]:
+    """The devices with PCI slots given out in order, from slot ``reserved`` on; what is on board gets those before.
+
+    Raises ValueError when there are more than fit.
+    """
+    placed = list(devices)
+    free = list(range(FIRST_SLOT, LAST_SLOT + 1))
+    # What the instance lists comes first: it shall not move because the machine gets one device more.
+    for on_board in (False, True):
+        least = max(FIRST_SLOT, 0 if on_board else reserved)
+        for index, device in enumerate(placed):
+            if isinstance(device, PciDevice) and device.takes_slot() and device.on_board() is on_board:
+                slot = next((slot for slot in free if slot >= least), None)
+                if slot is None:
+                    msg = f"more PCI devices than the {max(0, LAST_SLOT + 1 - least)} slots that there are for them"
+                    raise ValueError(msg)
+                free.remove(slot)
+                placed[index] = replace(device, slot=slot)
     return tuple(placed)

@@ -9,8 +9,13 @@ from typing import Final
 from hv_kvm import node
 from hv_kvm.acquire import Held, listening_socket, make_guest_dir, open_files, refuse_twin, shown_files
 from hv_kvm.bindings import Bindings
-from hv_kvm.confine import GUEST_DIR, inside, level_of, sandbox_of
+from hv_kvm.confine import GUEST_DIR, identity_of, inside, level_of, sandbox_of
+from hv_kvm.devices.security import Security
 from hv_kvm.devices.vnc import Vnc
+from hv_kvm.displays import addresses, link, note_displays, ports, set_passwords
+from hv_kvm.facts import Facts
+from hv_kvm.handed import HandedError, hand_over, take_back
+from hv_kvm.newfiles import make_temporaries
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import QmpClient, QmpClosedError, QmpConnectError, QmpError, QmpTimeoutError, commands, connect
 from hv_kvm.render import argv_of, render
@@ -59,13 +64,22 @@ def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
     refuse_twin(job.dir, job.name)
     job.update(spec=encode(spec), ledger=_ledger(spec, level))
     with Held() as held:
-        uid = job.take_uid() if level is Level.STRICT else None
-        job.bind(uid=uid, confinement=str(level), accel=accel.name, qemu=str(facts.version))
+        identity = _identity(spec, level, job)
+        uid = identity[0] if identity else None
+        job.bind(
+            uid=uid,
+            gid=identity[1] if identity else None,
+            confinement=str(level),
+            accel=accel.name,
+            qemu=str(facts.version),
+        )
         job.bind(host_network=spec.host_network)
         fifo = make_guest_dir(paths, uid)  # kept open until QEMU has its own end
         held.keep(fifo)
         files = open_files(spec, job, held)
         shown = shown_files(spec, paths, uid)
+        _hand_over(spec, paths, uid, job)
+        found = addresses(spec, job)
         bindings = Bindings(
             guest_dir=str(paths.guest) if level is Level.OFF else GUEST_DIR,
             socket_dir=_by_descriptor(paths.guest, held) if level is Level.OFF else GUEST_DIR,
@@ -75,9 +89,14 @@ def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
             sockets={name: held.add(listening_socket(job.dir / name)) for name in spec.sockets},
             files=files,
             shown=shown if level is Level.OFF else inside(spec, level),
+            addresses=found,
+            ports=ports(spec, job, found),
+            temporary=make_temporaries(spec, uid, held.add),
         )
         arguments = render(hooks, spec, facts, bindings)
-        sandbox = sandbox_of(spec, level, uid=uid, guest_dir=paths.guest, shown=shown, kvm=accel.name == "kvm")
+        sandbox = sandbox_of(
+            spec, level, identity=identity, guest_dir=paths.guest, shown=shown, kvm=accel.name == "kvm"
+        )
         job.bind(groups=list(sandbox.groups))
         job.update()  # if we die from here on, whoever finds the guest has to know how it was to be confined
         job.progress(f"starting {spec.qemu}")
@@ -85,9 +104,30 @@ def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
         try:
             # Our copies of the listening sockets would keep a connection waiting after QEMU died.
             held.close()
-            _make_ready(child, sandbox, argv_of(arguments), spec, job)
+            _make_ready(child, sandbox, argv_of(arguments), (spec, facts), job)
         finally:
             child.close()
+
+
+def _identity(spec: KvmSpec, level: Level, job: Job) -> tuple[int, int] | None:
+    """Uid and gid to run as; None for those of the caller."""
+    if level is not Level.STRICT:
+        return None
+    try:
+        found = identity_of(spec)
+    except KeyError as error:
+        raise OperationError(f"{job.name}: security_domain is no user of this node, {error.args[0]}") from error
+    if found is None:
+        uid = job.take_uid()
+        return uid, uid
+    return found
+
+
+def _hand_over(spec: KvmSpec, paths: GuestPaths, uid: int | None, job: Job) -> None:
+    try:
+        hand_over(spec.each(lambda device: device.handed()), paths.guest, uid)
+    except HandedError as error:
+        raise OperationError(f"{job.name}: {error}; correct the file, or name another") from error
 
 
 def _by_descriptor(directory: Path, held: Held) -> str:
@@ -96,7 +136,8 @@ def _by_descriptor(directory: Path, held: Held) -> str:
 
 
 def _ledger(spec: KvmSpec, level: Level) -> tuple[Entry, ...]:
-    entries = [Entry(kind=UID)] if level is Level.STRICT else []
+    own = any(security.user is not None for security in spec.of(Security))
+    entries = [Entry(kind=UID)] if level is Level.STRICT and not own else []
     if any(opened.claim for opened in spec.opens):
         entries.append(Entry(kind=DISK))
     links = (vnc.bind for vnc in spec.of(Vnc) if vnc.unix)
@@ -104,15 +145,17 @@ def _ledger(spec: KvmSpec, level: Level) -> tuple[Entry, ...]:
     return (*entries, Entry(kind=PROCESS))
 
 
-def _make_ready(child: Child, sandbox: Sandbox, argv: tuple[str, ...], spec: KvmSpec, job: Job) -> None:
-    paths = GuestPaths(job.dir)
+def _make_ready(child: Child, sandbox: Sandbox, argv: tuple[str, ...], what: tuple[KvmSpec, Facts], job: Job) -> None:
+    paths, (spec, facts) = GuestPaths(job.dir), what
     job.progress("waiting for QMP")
     try:
         with connect(str(paths.commands), deadline_s=job.deadline.left()) as client:
             commands.query_status(client, deadline_s=job.deadline.left())
             _remember(child, job)
             _prove_confined(sandbox, job)
-            _note_displays(client, spec, job)
+            take_back(spec.each(lambda device: device.handed()), paths.guest)
+            set_passwords(client, spec, facts, job)
+            note_displays(client, spec, job)
             if not job.record.paused:
                 commands.cont(client, deadline_s=job.deadline.left())
                 _prove_running(client, job)
@@ -154,6 +197,7 @@ def finish(client: QmpClient, process: ProcessId, job: Job) -> bool:
     sandbox = Sandbox(
         level=Level(bound["confinement"]),
         uid=bound["uid"],
+        gid=bound.get("gid"),
         groups=tuple(bound["groups"]),
         share_network=bound["host_network"],
         seccomp=True,
@@ -166,33 +210,9 @@ def finish(client: QmpClient, process: ProcessId, job: Job) -> bool:
         job.bind(vnc=f"{server.host}:{server.port}")
     for entry in job.record.ledger:
         if entry.kind == LINK:
-            _link(Path(entry.data["path"]), GuestPaths(job.dir).vnc, job)
+            link(Path(entry.data["path"]), GuestPaths(job.dir).vnc, job)
             job.bind(vnc=entry.data["path"])
     return True
-
-
-def _note_displays(client: QmpClient, spec: KvmSpec, job: Job) -> None:
-    """Record where each display is served; a unix socket gets a link at the path that was asked for."""
-    for vnc in spec.of(Vnc):
-        server = commands.query_vnc(client, deadline_s=job.deadline.left())
-        if vnc.unix:
-            _link(Path(vnc.bind), GuestPaths(job.dir).vnc, job)
-            job.bind(vnc=vnc.bind)
-        elif server is not None:
-            job.bind(vnc=f"{server.host}:{server.port}")
-
-
-def _link(path: Path, target: Path, job: Job) -> None:
-    try:
-        path.symlink_to(target)
-    except FileExistsError:
-        if path.is_symlink() and path.readlink() == target:
-            return
-        raise OperationError(f"{job.name}: {str(path)!r} exists already; remove it or choose another path") from None
-    except OSError as error:
-        raise OperationError(
-            f"{job.name}: {str(path)!r} cannot be made, got {error.strerror}; choose another"
-        ) from error
 
 
 def _died(child: Child, sandbox: Sandbox, argv: tuple[str, ...], job: Job, error: QmpError) -> LaunchError | QmpError:

@@ -11,21 +11,22 @@ from hv_kvm.option import Opt
 from hv_kvm.spec import Device, KvmSpec
 from hvcore import Instance, Param, ParamGroup, Params, Problem, file, hookimpl, one_of, text
 
-__all__ = ["PARAMS", "DirectKernel", "check", "params", "plan", "render"]
+__all__ = ["PARAMS", "DirectKernel", "assess", "check", "params", "plan", "render"]
 
 PARAMS: Final = ParamGroup(
     "boot",
     Param(
         "boot_order",
-        one_of("disk", "cdrom", "network"),
+        one_of("disk", "cdrom", "floppy", "network"),
         default="disk",
-        help="What the firmware boots: the first disk, the cdrom, or the first NIC.",
+        help="What the firmware boots first: a disk, the first cdrom, the floppy, or the first NIC.",
+        example="cdrom",
     ),
     Param("kernel_path", file(), help="A Linux kernel to load directly, instead of what the firmware would boot."),
     Param("initrd_path", file(), help="The initial ram disk that goes with kernel_path."),
     Param(
         "root_path",
-        text(max_bytes=256),
+        text(max_bytes=256, empty=True),
         default="/dev/vda1",
         help="The guest's root device, given to the kernel as root=.",
     ),
@@ -60,19 +61,30 @@ def params() -> ParamGroup:
 
 @hookimpl
 def check(instance: Instance, params: Params) -> Iterator[Problem]:
-    """A ram disk needs a kernel, and what is to be booted has to be there."""
+    """A kernel needs to know its root, a ram disk needs a kernel, and what is to be booted has to be there."""
     if params["initrd_path"] and not params["kernel_path"]:
         yield Problem(path="params.initrd_path", what="is set without a kernel", todo="set kernel_path too")
     if params["kernel_path"]:
+        if not params["root_path"]:
+            yield Problem(path="params.root_path", what="is empty, and kernel_path is set", todo="name the root device")
         return
     missing = {
         "cdrom": not params["cdrom_image_path"] and "no cdrom: set cdrom_image_path",
+        "floppy": not params["floppy_image_path"] and "no floppy: set floppy_image_path",
         "network": not instance.nics and "no NIC: add one under [[nics]]",
         "disk": False,  # a machine without a disk is legal, and shows its firmware's message
     }[params["boot_order"]]
     if missing:
         what, _, todo = missing.partition(": ")
         yield Problem(path="params.boot_order", what=f"there is {what}", got=repr(params["boot_order"]), todo=todo)
+
+
+@hookimpl
+def assess(params: Params) -> Iterator[Problem]:
+    """A kernel that is loaded directly leaves the firmware nothing to choose."""
+    if params["kernel_path"] and params["boot_order"] != "disk":
+        what = "has no effect beside kernel_path"
+        yield Problem(path="params.boot_order", what=what, got=repr(params["boot_order"]), todo="unset one of them")
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""A cdrom drive with an image in it."""
+"""Cdrom drives with an image in them, from a file of the node or from a web or ftp server."""
 
 from __future__ import annotations
 
@@ -7,28 +7,97 @@ from dataclasses import dataclass
 from typing import Final
 
 from hv_kvm.bindings import Bindings
+from hv_kvm.blockdev import descriptors, file_props, read_only_image
+from hv_kvm.facts import Facts
 from hv_kvm.option import Opt, Props
-from hv_kvm.spec import Device, KvmSpec, Open
-from hvcore import Instance, Param, ParamGroup, Params, file, hookimpl
+from hv_kvm.spec import Device, KvmSpec, Open, PciDevice
+from hv_kvm.storage import SCSI_DISKS, SCSI_TARGETS, boots_first, cdrom_bus
+from hvcore import Instance, Param, ParamGroup, Params, Problem, file_or_url, hookimpl, one_of
 
-__all__ = ["PARAMS", "Cdrom", "params", "plan", "render"]
+__all__ = ["PARAMS", "Cdrom", "check", "params", "plan", "render", "verify"]
+
+_KEYS: Final = ("cdrom_image_path", "cdrom2_image_path")
+_NOT_A_CDROM: Final = dict.fromkeys(
+    (*(name for name in SCSI_DISKS if name != "scsi-cd"), "scsi", "sd", "mtd", "pflash"),
+    "is not a kind of cdrom drive",
+)
 
 PARAMS: Final = ParamGroup(
     "cdrom",
-    Param("cdrom_image_path", file(), help="An ISO image to put into a cdrom drive of the guest."),
+    Param(
+        _KEYS[0],
+        file_or_url(),
+        help="An ISO image to put into the guest's first cdrom drive.",
+        example="/srv/iso/debian.iso",
+    ),
+    Param(_KEYS[1], file_or_url(), help="An ISO image to put into the guest's second cdrom drive."),
+    Param(
+        "cdrom_disk_type",
+        one_of("ide", "scsi-cd", "paravirtual", refused=_NOT_A_CDROM),
+        help="How the guest sees its cdroms. Unset: like its disks when those are SCSI, else IDE.",
+        example="scsi-cd",
+    ),
+    help="The guest's cdroms.",
 )
+_MODELS: Final = {"ide": "ide-cd", "scsi": "scsi-cd", "virtio": "virtio-blk-pci"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cdrom(Device):
-    """A drive on the last IDE place. Images are only read, so any number of instances may use one."""
+class Cdrom(PciDevice):
+    """A drive on the last places of its bus. Images are only read, so any number of instances may use one.
 
-    path: str
+    ``number`` is 1 or 2; ``target`` the SCSI one, which disks leave free.
+    """
+
+    number: int
+    bus: str
+    image: str
+    target: int
     boot_index: int | None
+
+    @property
+    def id(self) -> str:
+        """The id that the drive has in QEMU, as device and as block node."""
+        return f"cdrom{self.number}"
+
+    @property
+    def key(self) -> str:
+        """The parameter that its image comes from."""
+        return _KEYS[self.number - 1]
+
+    @property
+    def protocol(self) -> str | None:
+        """Of a URL, the block driver that reads it."""
+        return None if self.image.startswith("/") else self.image.partition(":")[0]
+
+    def takes_slot(self) -> bool:
+        """Only a virtio one is a PCI device itself."""
+        return self.bus == "virtio"
+
+    def on_board(self) -> bool:
+        """It comes and goes without moving disks and NICs."""
+        return True
 
     def opens(self) -> tuple[Open, ...]:
         """The image, read-only and not claimed."""
-        return (Open(name="cdrom", given_as="params.cdrom_image_path", path=self.path, write=False, claim=False),)
+        given_as = f"params.{self.key}"
+        opened = Open(name=self.id, given_as=given_as, path=self.image, write=False, claim=False)
+        return () if self.protocol else (opened,)
+
+    def needs_host_network(self) -> bool:
+        """QEMU itself reads the image from its server."""
+        return self.protocol is not None
+
+    def modules(self) -> tuple[tuple[str, str], ...]:
+        """What reads a URL."""
+        return ((f"params.{self.key}", self.protocol),) if self.protocol else ()
+
+    def shows(self) -> tuple[tuple[str, str], ...]:
+        """What it takes to find a server by its name and to trust it."""
+        if not self.protocol:
+            return ()
+        trust = ("ca-certificates.crt", "/etc/ssl/certs/ca-certificates.crt")
+        return (("resolv.conf", "/etc/resolv.conf"), ("hosts", "/etc/hosts"), trust)
 
 
 @hookimpl
@@ -38,23 +107,57 @@ def params() -> ParamGroup:
 
 
 @hookimpl
+def check(params: Params) -> Iterator[Problem]:
+    """A second drive comes after a first one."""
+    if params[_KEYS[1]] and not params[_KEYS[0]]:
+        what = "is set and there is no first cdrom"
+        yield Problem(path=f"params.{_KEYS[1]}", what=what, got=repr(params[_KEYS[1]])[:80], todo=f"set {_KEYS[0]}")
+
+
+@hookimpl
 def plan(instance: Instance, params: Params) -> Iterator[Device]:
-    """A drive, when there is an image for it."""
+    """A drive for each image."""
     del instance
-    if params["cdrom_image_path"]:
-        yield Cdrom(path=params["cdrom_image_path"], boot_index=1 if params["boot_order"] == "cdrom" else None)
+    targets = SCSI_TARGETS[params["scsi_controller_type"]]
+    for number, key in enumerate(_KEYS, start=1):
+        if params[key] is not None:
+            boot_index = 1 if number == 1 and boots_first(params, "cdrom") else None
+            bus = cdrom_bus(params)
+            yield Cdrom(number=number, bus=bus, image=params[key], target=targets - number, boot_index=boot_index)
+
+
+@hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+    """The drive must exist in this QEMU, and what reads a URL."""
+    for cdrom in spec.of(Cdrom):
+        model = _MODELS[cdrom.bus]
+        if not facts.has_type(model):
+            what = f"this QEMU ({facts.version}) has no {model}"
+            yield Problem(path="params.cdrom_disk_type", what=what, todo="use another")
+        if cdrom.protocol and facts.block_drivers and cdrom.protocol not in facts.block_drivers:
+            what = f"this QEMU ({facts.version}) was built without {cdrom.protocol}"
+            yield Problem(path=f"params.{cdrom.key}", what=what, got=repr(cdrom.image)[:80], todo="use a file")
 
 
 @hookimpl
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """Descriptor, block node, drive."""
     for cdrom in spec.of(Cdrom):
-        opened = bindings.files["cdrom"]
-        for fd in opened.fds:
-            yield Opt(name="-add-fd", props={"fd": fd, "set": opened.set_id}, why=f"{cdrom.path}, opened before")
-        node: Props = {"driver": "raw", "node-name": "cdrom", "read-only": True}
-        node |= {"file.driver": "file", "file.filename": opened.path}
-        yield Opt(name="-blockdev", props=node, params=("cdrom_image_path",))
-        place: Props = {"bus": "ide.5", "unit": 0} if spec.q35 else {"bus": "ide.1", "unit": 1}
-        props: Props = {"id": "cdrom-dev", "drive": "cdrom", **place, "bootindex": cdrom.boot_index}
-        yield Opt(name="-device", head="ide-cd", props=props, params=("cdrom_image_path", "boot_order"))
+        lower: Props = {"file.driver": cdrom.protocol, "file.url": cdrom.image}
+        if not cdrom.protocol:
+            opened = bindings.files[cdrom.id]
+            yield from descriptors(opened, cdrom.image)
+            lower = file_props(opened)
+        yield read_only_image(cdrom.id, lower, (cdrom.key,))
+        props: Props = {"id": f"{cdrom.id}-dev", "drive": cdrom.id, **_place(cdrom, spec)}
+        props["bootindex"] = cdrom.boot_index
+        yield Opt(name="-device", head=_MODELS[cdrom.bus], props=props, params=("cdrom_disk_type", "boot_order"))
+
+
+def _place(cdrom: Cdrom, spec: KvmSpec) -> Props:
+    if cdrom.bus == "virtio":
+        return cdrom.address(spec)
+    if cdrom.bus == "scsi":
+        return {"bus": "scsi.0", "channel": 0, "scsi-id": cdrom.target, "lun": 0}
+    # From the last place down, the disks from the first one up.
+    return {"bus": f"ide.{6 - cdrom.number}", "unit": 0} if spec.q35 else {"bus": "ide.1", "unit": 2 - cdrom.number}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -9,9 +10,9 @@ from typing import Final
 from hv_kvm.facts import Facts
 from hv_kvm.option import Opt, Props
 from hv_kvm.spec import Device, KvmSpec
-from hvcore import Instance, Param, ParamGroup, Params, Problem, hookimpl, integer, regexp
+from hvcore import Instance, Param, ParamGroup, Params, Problem, cpu_mask, hookimpl, integer, regexp
 
-__all__ = ["PARAMS", "Cpu", "check", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "Cpu", "assess", "check", "params", "plan", "render", "verify"]
 
 _MODEL: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _FEATURES: Final = r"(,([+-][a-z0-9_.-]+|[a-z0-9_.-]+(=[A-Za-z0-9_.+-]+)?))*"
@@ -27,19 +28,41 @@ PARAMS: Final = ParamGroup(
     Param("cpu_cores", integer(minimum=0, maximum=4096), default=0, help="Cores per socket; 0 leaves it to QEMU."),
     Param("cpu_threads", integer(minimum=0, maximum=4096), default=0, help="Threads per core; 0 leaves it to QEMU."),
     Param("cpu_sockets", integer(minimum=0, maximum=4096), default=0, help="Sockets; 0 leaves it to QEMU."),
+    Param(
+        "cpu_mask",
+        cpu_mask(multi=True),
+        default="all",
+        help="The node's CPUs that the guest may run on: one list for all its processors, or one for each.",
+        changes="live",
+        example="0-3:4-7",
+    ),
     help="The guest's processors; how many is the instance's vcpus.",
 )
+# What QEMU takes by itself, and models that no processor was ever sold as.
+_PLAIN: Final = ("qemu32", "qemu64", "kvm32", "kvm64")
 _TOPOLOGY: Final = ("cpu_sockets", "cpu_cores", "cpu_threads")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cpu(Device):
-    """Model and topology; 0 is for QEMU to decide."""
+    """Model and topology; 0 is for QEMU to decide. ``mask`` is where on the node they may run."""
 
     model: str | None
     sockets: int
     cores: int
     threads: int
+    mask: str = "all"
+
+    def refusals(self) -> tuple[Problem, ...]:
+        """Nothing pins processors yet."""
+        if self.mask == "all":
+            return ()
+        what = "needs processors pinned, which this release of hv-kvm does not do"
+        return (Problem(path="params.cpu_mask", what=what, got=repr(self.mask)[:80], todo='leave it "all"'),)
+
+    def needs_kvm(self) -> str | None:
+        """The node's own processor cannot be emulated."""
+        return "params.cpu_type" if (self.model or "").split(",")[0] == "host" else None
 
 
 @hookimpl
@@ -50,21 +73,43 @@ def params() -> ParamGroup:
 
 @hookimpl
 def check(instance: Instance, params: Params) -> Iterator[Problem]:
-    """A topology that is given in full has to be that of the instance's vcpus."""
+    """What is given of a topology has to divide the instance's vcpus, and a mask has one part or one for each."""
     features = [_feature(text)[0] for text in (params["cpu_type"] or "").split(",")[1:]]
     twice = sorted({key for key in features if features.count(key) > 1})
     if twice:
         what = f"gives {', '.join(twice)} more than once"
         yield Problem(path="params.cpu_type", what=what, got=repr(params["cpu_type"]), todo="give each feature once")
-    sockets, cores, threads = (params[key] for key in _TOPOLOGY)
-    product = sockets * cores * threads
-    if product and product != instance.vcpus:
-        what = f"{sockets} sockets x {cores} cores x {threads} threads are {product}, the instance has {instance.vcpus}"
-        yield Problem(path="params.cpu_sockets", what=what, todo="change vcpus or the topology")
-    elif any(value > instance.vcpus for value in (sockets, cores, threads)):
-        largest = max(_TOPOLOGY, key=lambda key: int(params[key]))
-        what = f"is more than the instance's {instance.vcpus} vcpus"
-        yield Problem(path=f"params.{largest}", what=what, got=str(params[largest]), todo="lower it")
+    given = {key: params[key] for key in _TOPOLOGY if params[key]}
+    product = math.prod(given.values())
+    if given and (instance.vcpus % product or (len(given) == 3 and product != instance.vcpus)):
+        parts = " x ".join(f"{value} {key.removeprefix('cpu_')}" for key, value in given.items())
+        what = f"{parts} cannot be the topology of the instance's {instance.vcpus} vcpus"
+        yield Problem(path=f"params.{next(iter(given))}", what=what, todo="change vcpus or the topology")
+    masks = params["cpu_mask"].count(":") + 1
+    if masks not in (1, instance.vcpus):
+        what = f"has {masks} parts, and the instance has {instance.vcpus} vcpus"
+        todo = "give one part for all, or one for each"
+        yield Problem(path="params.cpu_mask", what=what, got=repr(params["cpu_mask"])[:80], todo=todo)
+    if (params["cpu_type"] or "").split(",")[0] == "host" and params["kvm_flag"] == "disabled":
+        what = "needs KVM, and kvm_flag is disabled"
+        yield Problem(path="params.cpu_type", what=what, got=repr(params["cpu_type"]), todo="use 'max' or a model")
+
+
+@hookimpl
+def assess(params: Params) -> Iterator[Problem]:
+    """Under KVM a plain model hides what the node's processors can do, and the node's own ties the guest to its like."""
+    if params["kvm_flag"] == "disabled":
+        return
+    given = params["cpu_type"]
+    model = (given or "qemu64").split(",")[0]
+    got = None if given is None else repr(given)
+    if model in _PLAIN:
+        what = "is not set, which means the plain qemu64," if given is None else "is a plain model,"
+        what += " without most of what the node's processors can do"
+        yield Problem(path="params.cpu_type", what=what, got=got, todo="name the oldest model among your nodes")
+    elif model in ("host", "max"):
+        what = "ties the guest to nodes with the same processors when it is to migrate"
+        yield Problem(path="params.cpu_type", what=what, got=got, todo="name the oldest model among your nodes")
 
 
 @hookimpl
@@ -72,7 +117,7 @@ def plan(instance: Instance, params: Params) -> Iterator[Device]:
     """One set of processors."""
     del instance
     sockets, cores, threads = (params[key] for key in _TOPOLOGY)
-    yield Cpu(model=params["cpu_type"], sockets=sockets, cores=cores, threads=threads)
+    yield Cpu(model=params["cpu_type"], sockets=sockets, cores=cores, threads=threads, mask=params["cpu_mask"])
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""Disks: raw images and block devices, opened before QEMU starts and handed over by descriptor."""
+"""Disks: images and block devices, opened before QEMU starts and handed over by descriptor, and network disks."""
 
 from __future__ import annotations
 
@@ -6,61 +6,82 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from hv_kvm.bindings import Bindings, GuestFile
+from hv_kvm.bindings import Bindings
+from hv_kvm.blockdev import descriptors, file_props, network_props
 from hv_kvm.facts import Facts
-from hv_kvm.option import Opt, Value
+from hv_kvm.netdisk import Gluster, Rbd, parse_uri
+from hv_kvm.option import Opt, Props
 from hv_kvm.spec import Device, KvmSpec, Open, PciDevice
+from hv_kvm.storage import SCSI_DISKS, SCSI_TARGETS, boots_first, cdroms_on, disk_bus
+from hvcore import Disk as Wanted
 from hvcore import Instance, Param, ParamGroup, Params, Problem, hookimpl, one_of
 
-__all__ = ["PARAMS", "Disk", "check", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "Disk", "assess", "check", "params", "plan", "render", "verify"]
+
+_NEVER: Final = {
+    "scsi": "is an interface that no PC has in QEMU any more; a disk behind its SCSI controller is 'scsi-hd'",
+    "sd": "is an SD card, and a PC has no slot for one",
+    "mtd": "is flash memory of embedded boards, and a PC has none",
+    "pflash": "is the flash memory of the firmware, not a disk; see uefi_vars_path",
+}
 
 PARAMS: Final = ParamGroup(
     "disk",
     Param(
         "disk_type",
-        one_of("paravirtual", "ide"),
+        one_of("paravirtual", "ide", *SCSI_DISKS, refused=_NEVER),
         default="paravirtual",
-        help="How the guest sees its disks: virtio-blk (paravirtual) or IDE.",
+        help="How the guest sees its disks: virtio-blk (paravirtual), IDE, or behind the SCSI controller.",
+        example="scsi-hd",
     ),
     Param(
         "disk_cache",
         one_of("default", "none", "writeback", "writethrough"),
         default="default",
         help="How the node caches the disks; none goes past its page cache.",
+        example="none",
     ),
     Param(
         "disk_aio",
         one_of("threads", "native", "io_uring"),
         default="threads",
         help="How QEMU does the input and output of the disks; native needs disk_cache none.",
+        example="io_uring",
     ),
     Param(
         "disk_discard",
         one_of("ignore", "unmap"),
         default="ignore",
         help="Whether blocks that the guest gives up are given back to the node.",
+        example="unmap",
     ),
-    help="The guest's disks, all of them alike.",
+    help="The guest's disks; each can have a cache, aio and discard of its own under [[disks]].",
 )
-_ALL: Final = ("disk_type", "disk_cache", "disk_aio", "disk_discard")
-_VIRTIO: Final = "virtio"
-_IDE: Final = "ide"
-_MODELS: Final = {_VIRTIO: "virtio-blk-pci", _IDE: "ide-hd"}
-_IDE_PLACES: Final = 3  # of the four, the last is the cdrom's
+_URIS: Final = "the forms are rbd:POOL/IMAGE and gluster://HOST/VOLUME/PATH"
+_NODE: Final = ("disk_cache", "disk_aio", "disk_discard")
+_MODELS: Final = {"paravirtual": "virtio-blk-pci", "ide": "ide-hd", **{name: name for name in SCSI_DISKS}}
+_IDE_PLACES: Final = 4  # two on each of the pc's two channels; q35 has two more, which are left to its cdroms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk(PciDevice):
-    """A disk: virtio-blk on a PCI slot of its own, or on the machine's IDE controller."""
+    """A disk: virtio-blk on a PCI slot of its own, on the machine's IDE controller, or a target of the SCSI one.
+
+    ``source`` is set for a disk over the network, which no path leads to.
+    """
 
     bus: str
+    model: str
     index: int
     path: str
+    format: str
     read_only: bool
     cache: str
     aio: str
     discard: str
     boot_index: int | None
+    iothread: str | None = None
+    source: Rbd | Gluster | None = None
 
     @property
     def id(self) -> str:
@@ -68,15 +89,41 @@ class Disk(PciDevice):
         return f"disk{self.index}"
 
     def takes_slot(self) -> bool:
-        """An IDE disk is behind the controller that the machine has."""
-        return self.bus == _VIRTIO
+        """Only a virtio disk is a PCI device itself."""
+        return self.bus == "virtio"
 
     def opens(self) -> tuple[Open, ...]:
         """The image or device, for this instance alone."""
-        direct = self.cache == "none"
-        given_as = f"disks[{self.index}].path"
-        write = not self.read_only
-        return (Open(name=self.id, given_as=given_as, path=self.path, write=write, claim=True, direct=direct),)
+        if self.source is not None:
+            return ()
+        kind = {"scsi-block": "block", "scsi-generic": "sg"}.get(self.model, "image")
+        direct, write = self.cache == "none", not self.read_only
+        opened = Open(
+            name=self.id,
+            given_as=f"disks[{self.index}].path",
+            path=self.path,
+            write=write,
+            claim=True,
+            direct=direct,
+            kind=kind,
+            format=self.format,
+        )
+        return (opened,)
+
+    def needs_host_network(self) -> bool:
+        """QEMU itself speaks to the servers of a network disk."""
+        return self.source is not None
+
+    def modules(self) -> tuple[tuple[str, str], ...]:
+        """What speaks to the servers."""
+        return ((f"disks[{self.index}].path", self.source.driver),) if self.source else ()
+
+    def escapes(self) -> tuple[tuple[str, str], ...]:
+        """Ceph's and Gluster's libraries read files of the node whose names only they know."""
+        if self.source is None:
+            return ()
+        own = "configuration and keys" if isinstance(self.source, Rbd) else "certificates, volume files and sockets"
+        return ((f"disks[{self.index}].path", f"the {self.source.driver} library needs the node's {own}"),)
 
 
 @hookimpl
@@ -87,89 +134,184 @@ def params() -> ParamGroup:
 
 @hookimpl
 def check(instance: Instance, params: Params) -> Iterator[Problem]:
-    """Native aio only past the page cache (QEMU refuses it otherwise), and IDE has few places."""
-    if params["disk_aio"] == "native" and params["disk_cache"] != "none":
-        got = repr(params["disk_cache"])
-        yield Problem(
-            path="params.disk_cache", what="disk_aio native needs 'none'", got=got, todo='set disk_cache = "none"'
-        )
-    if params["disk_type"] == "ide" and len(instance.disks) > _IDE_PLACES:
-        what = f"there are places for {_IDE_PLACES} IDE disks beside the cdrom"
-        yield Problem(path="disks", what=what, got=str(len(instance.disks)), todo="use disk_type paravirtual")
+    """Places on the bus, each disk once, and combinations that QEMU refuses."""
+    yield from _places(instance, params)
+    yield from _boot_turns(instance, params)
     paths = [disk.path for disk in instance.disks]
-    for index, path in enumerate(paths):
-        if path in paths[:index]:
-            yield Problem(path=f"disks[{index}].path", what="is a disk of this instance already", got=repr(path)[:80])
-    if params["disk_type"] == "ide" and any(disk.read_only for disk in instance.disks):
-        yield Problem(path="disks", what="an IDE disk cannot be read-only", todo="use disk_type paravirtual")
+    if any(disk.cache is None and disk.aio is None for disk in instance.disks) or not instance.disks:
+        yield from _native_needs_direct(params["disk_aio"], params["disk_cache"], "params.disk_cache")
+    for index, disk in enumerate(instance.disks):
+        place = f"disks[{index}]"
+        if disk.path in paths[:index]:
+            yield Problem(path=f"{place}.path", what="is a disk of this instance already", got=repr(disk.path)[:80])
+        if disk.cache is not None or disk.aio is not None:
+            aio, cache = disk.aio or params["disk_aio"], disk.cache or params["disk_cache"]
+            yield from _native_needs_direct(aio, cache, f"{place}.cache")
+        yield from _of_type(disk, place, params["disk_type"])
+        if not disk.path.startswith("/"):
+            yield from _of_uri(disk, place, params["disk_type"])
+
+
+def _native_needs_direct(aio: str, cache: str, path: str) -> Iterator[Problem]:
+    if aio == "native" and cache != "none":
+        what = "native aio needs 'none'"
+        yield Problem(path=path, what=what, got=repr(cache), todo=f'set {path.rpartition(".")[2]} = "none"')
+
+
+def _places(instance: Instance, params: Params) -> Iterator[Problem]:
+    kind, bus = params["disk_type"], disk_bus(params)
+    if bus == "virtio":
+        return  # slots are counted when all devices are there
+    places = _IDE_PLACES if bus == "ide" else SCSI_TARGETS[params["scsi_controller_type"]]
+    cdroms = cdroms_on(params, bus)
+    if len(instance.disks) > places - cdroms:
+        where = "IDE" if bus == "ide" else f"SCSI ({params['scsi_controller_type']})"
+        what = f"there are places for {places - cdroms} {where} disks beside {cdroms} cdroms"
+        yield Problem(path="disks", what=what, got=str(len(instance.disks)), todo=f"use another disk_type than {kind}")
+
+
+def _boot_turns(instance: Instance, params: Params) -> Iterator[Problem]:
+    taken = {} if boots_first(params, "disk") or params["kernel_path"] else {1: f"boot_order's {params['boot_order']}"}
+    for index, disk in enumerate(instance.disks):
+        turn = disk.boot_index
+        if turn is None:
+            continue
+        if turn in taken:
+            what = f"is the turn of {taken[turn]} already"
+            yield Problem(path=f"disks[{index}].boot_index", what=what, got=str(turn), todo="give another")
+        taken.setdefault(turn, f"disks[{index}]")
+
+
+def _of_type(disk: Wanted, place: str, kind: str) -> Iterator[Problem]:
+    if disk.read_only and kind in ("ide", "scsi-block", "scsi-generic"):
+        todo = "use disk_type paravirtual or scsi-hd"
+        yield Problem(
+            path=f"{place}.read_only", what=f"a disk of type {kind} cannot be read-only", got="True", todo=todo
+        )
+    if disk.format != "raw" and kind in ("scsi-block", "scsi-generic"):
+        what = f"disk_type {kind} hands the device itself to the guest"
+        yield Problem(path=f"{place}.format", what=what, got=repr(disk.format), todo='set format = "raw"')
+
+
+def _of_uri(disk: Wanted, place: str, kind: str) -> Iterator[Problem]:
+    try:
+        source = parse_uri(disk.path)
+    except ValueError as error:
+        yield Problem(path=f"{place}.path", what=str(error), got=repr(disk.path)[:80], todo=_URIS)
+        return
+    if kind in ("scsi-block", "scsi-generic"):
+        what = f"disk_type {kind} needs a device of the node"
+        yield Problem(path=f"{place}.path", what=what, got=repr(disk.path)[:80], todo="use disk_type scsi-hd")
+    if isinstance(source, Rbd) and source.snapshot is not None and not (disk.read_only or kind == "scsi-cd"):
+        what = "is of a snapshot, which nobody can write to"
+        yield Problem(path=f"{place}.path", what=what, got=repr(disk.path)[:80], todo="set read_only = true")
+    if disk.aio is not None:
+        yield Problem(
+            path=f"{place}.aio", what="has no meaning for a network disk", got=repr(disk.aio), todo="unset it"
+        )
+
+
+@hookimpl
+def assess(instance: Instance, params: Params) -> Iterator[Problem]:
+    """Emulated controllers are slow."""
+    kind, controller = params["disk_type"], params["scsi_controller_type"]
+    if instance.disks and kind == "ide":
+        yield Problem(
+            path="params.disk_type", what="is slow", got=repr(kind), todo="use 'paravirtual' if the guest can"
+        )
+    elif instance.disks and kind in SCSI_DISKS and controller != "virtio-scsi-pci":
+        todo = "use 'virtio-scsi-pci' if the guest can"
+        yield Problem(path="params.scsi_controller_type", what="is slow", got=repr(controller), todo=todo)
 
 
 @hookimpl
 def plan(instance: Instance, params: Params) -> Iterator[Device]:
     """One device for each of the instance's disks."""
-    bus = _VIRTIO if params["disk_type"] == "paravirtual" else _IDE
-    boots = params["boot_order"] == "disk"
+    bus, kind, threads = disk_bus(params), params["disk_type"], params["iothreads"]
+    # A turn given to any disk is what boot_order disk means then; else it is the first one's.
+    first = boots_first(params, "disk") and all(disk.boot_index is None for disk in instance.disks)
     for index, disk in enumerate(instance.disks):
         yield Disk(
             bus=bus,
+            model=_MODELS[kind],
             index=index,
             path=disk.path,
-            read_only=disk.read_only,
-            cache=params["disk_cache"],
-            aio=params["disk_aio"],
-            discard=params["disk_discard"],
-            boot_index=1 if boots and index == 0 else None,
+            format=disk.format,
+            read_only=disk.read_only or kind == "scsi-cd",
+            cache=disk.cache or params["disk_cache"],
+            aio=disk.aio or params["disk_aio"],
+            discard=disk.discard or params["disk_discard"],
+            boot_index=1 if first and index == 0 else disk.boot_index,
+            iothread=f"iothread{index % threads}" if threads and bus == "virtio" else None,
+            source=None if disk.path.startswith("/") else parse_uri(disk.path),
         )
 
 
 @hookimpl
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
-    """The device must exist in this QEMU."""
-    for name in {_MODELS[disk.bus] for disk in spec.of(Disk)}:
+    """Devices, block drivers and kinds of input and output must exist in this QEMU."""
+    this = f"this QEMU ({facts.version})"
+    for name in sorted({disk.model for disk in spec.of(Disk)}):
         if name not in facts.types:
+            yield Problem(path="params.disk_type", what=f"{this} has no {name}", todo="use another")
+    for disk in spec.of(Disk):
+        place = f"disks[{disk.index}]"
+        needed = {disk.format, disk.source.driver} if disk.source else {disk.format}
+        for driver in sorted(needed - facts.block_drivers if facts.block_drivers else ()):
+            gone = "; QEMU gave it up with release 11" if driver == "gluster" else ""
+            todo = "use a block device or a file of the node"
             yield Problem(
-                path="params.disk_type", what=f"this QEMU ({facts.version}) has no {name}", todo="use another"
+                path=f"{place}.path", what=f"{this} cannot read {driver}{gone}", got=repr(disk.path)[:80], todo=todo
             )
+        if disk.source is None and facts.aio and disk.aio not in facts.aio:
+            what = f"{this} was built without {disk.aio}"
+            yield Problem(path="params.disk_aio", what=what, got=repr(disk.aio), todo="use 'threads'")
 
 
 @hookimpl
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """For each disk its descriptors, its block node, and the device on top."""
     for disk in spec.of(Disk):
-        opened = bindings.files[disk.id]
-        for fd in opened.fds:
-            yield Opt(name="-add-fd", props={"fd": fd, "set": opened.set_id}, why=f"{disk.path}, opened before")
-        yield _blockdev(disk, opened)
+        if disk.source is None:
+            opened = bindings.files[disk.id]
+            yield from descriptors(opened, disk.path)
+            lower = file_props(opened, aio=disk.aio)
+        else:
+            lower = network_props(disk.source)
+        yield _blockdev(disk, lower)
         yield _device(disk, spec)
 
 
-def _blockdev(disk: Disk, opened: GuestFile) -> Opt:
-    direct = disk.cache == "none"
-    return Opt(
-        name="-blockdev",
-        props={
-            "driver": "raw",
-            "node-name": disk.id,
-            "read-only": True if disk.read_only else None,
-            "auto-read-only": False,
-            "discard": disk.discard,
-            "cache.direct": direct,
-            "cache.no-flush": False,
-            "file.driver": "host_device" if opened.block_device else "file",
-            "file.filename": opened.path,
-            "file.aio": disk.aio,
-        },
-        params=_ALL[1:],
-        why="raw: what a guest writes into its disk is never taken for an image format",
-    )
+def _blockdev(disk: Disk, lower: Props) -> Opt:
+    props: Props = {
+        "driver": disk.format,
+        "node-name": disk.id,
+        "read-only": True if disk.read_only else None,
+        "auto-read-only": False,
+        "discard": disk.discard,
+        "cache.direct": disk.cache == "none",
+        "cache.no-flush": False,
+        **lower,
+    }
+    why = "the format is said, so that what a guest writes into its disk is never taken for another"
+    return Opt(name="-blockdev", props=props, params=_NODE, why=why)
 
 
 def _device(disk: Disk, spec: KvmSpec) -> Opt:
-    place: dict[str, Value | None] = disk.address(spec)
-    if disk.bus == _IDE:
-        place = {"bus": f"ide.{disk.index}", "unit": 0}
-        if not spec.q35:
-            place = {"bus": f"ide.{disk.index // 2}", "unit": disk.index % 2}
-    cache = {"write-cache": "off" if disk.cache == "writethrough" else "on"}
-    props = {"id": f"{disk.id}-dev", "drive": disk.id, **place, **cache, "bootindex": disk.boot_index}
-    return Opt(name="-device", head=_MODELS[disk.bus], props=props, params=("disk_type", "boot_order"))
+    # scsi-block and scsi-generic pass the guest's commands on, caching ones too; a cdrom has nothing to write.
+    cached = disk.model in ("virtio-blk-pci", "ide-hd", "scsi-hd")
+    cache: Props = {"write-cache": "off" if disk.cache == "writethrough" else "on"} if cached else {}
+    props: Props = {"id": f"{disk.id}-dev", "drive": disk.id, **_place(disk, spec), **cache}
+    props |= {"iothread": disk.iothread, "bootindex": disk.boot_index}
+    used = ("disk_type", "boot_order", "iothreads" if disk.iothread else "")
+    return Opt(name="-device", head=disk.model, props=props, params=tuple(filter(None, used)))
+
+
+def _place(disk: Disk, spec: KvmSpec) -> Props:
+    if disk.bus == "virtio":
+        return disk.address(spec)
+    if disk.bus == "scsi":
+        return {"bus": "scsi.0", "channel": 0, "scsi-id": disk.index, "lun": 0}
+    if spec.q35:
+        return {"bus": f"ide.{disk.index}", "unit": 0}
+    return {"bus": f"ide.{disk.index // 2}", "unit": disk.index % 2}

@@ -9,10 +9,10 @@ from typing import Final
 from hv_kvm.bindings import Bindings
 from hv_kvm.facts import Facts
 from hv_kvm.option import Opt
-from hv_kvm.spec import SLOTS, Device, KvmSpec
-from hvcore import Instance, Param, ParamGroup, Params, Problem, boolean, file, hookimpl, one_of, regexp
+from hv_kvm.spec import FIRST_SLOT, LAST_SLOT, Device, KvmSpec
+from hvcore import Instance, Param, ParamGroup, Params, Problem, boolean, file, hookimpl, integer, one_of, regexp
 
-__all__ = ["PARAMS", "Machine", "check", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "Machine", "assess", "check", "params", "plan", "render", "verify"]
 
 PARAMS: Final = ParamGroup(
     "machine",
@@ -26,10 +26,17 @@ PARAMS: Final = ParamGroup(
     ),
     Param(
         "machine_version",
-        regexp("[a-z0-9][a-z0-9._-]{0,63}", "a machine type such as 'pc' or 'pc-q35-7.2'"),
+        regexp("[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a machine type such as 'pc' or 'pc-q35-7.2'"),
         default="pc",
         help="The machine type. An alias is pinned to what it stands for when the instance is started.",
         example="pc-i440fx-7.2",
+    ),
+    Param(
+        "kvm_pci_reservations",
+        integer(minimum=0, maximum=32),
+        default=12,
+        unit="PCI slots",
+        help="The first PCI slot that disks and NICs get; those before are kept for what belongs to the machine.",
     ),
     Param("acpi", boolean(), default=True, help="Whether the guest has ACPI, and with it a power button."),
     Param(
@@ -47,6 +54,16 @@ PARAMS: Final = ParamGroup(
     ),
     help="What the guest is built on.",
 )
+# Known to QEMU, and no PC with a PCI bus in it; verify finds those that are not listed here.
+_NEVER: Final = {
+    "none": "has no machine in it",
+    "microvm": "has no PCI bus and no firmware that boots disks",
+    "isapc": "has no PCI bus",
+    "x-remote": "is one half of a split QEMU, not a machine of its own",
+    "xenpv": "works under Xen only",
+    "xenfv": "works under Xen only",
+    "nitro-enclave": "is an enclave without disks and NICs",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,15 +81,27 @@ def params() -> ParamGroup:
 
 @hookimpl
 def check(instance: Instance, params: Params) -> Iterator[Problem]:
-    """A machine to put things into, with a place for each of them."""
-    if params["machine_version"] == "none":
-        yield Problem(
-            path="params.machine_version", what="has no machine in it", got="'none'", todo="use 'pc' or 'q35'"
-        )
+    """Some machine types can never run a guest of ours."""
+    name = params["machine_version"]
+    reason = _NEVER.get(name) or (_NEVER["xenfv"] if name.startswith("xenfv-") else None)
+    if reason is not None:
+        yield Problem(path="params.machine_version", what=reason, got=repr(name), todo="use 'pc' or 'q35'")
+    places = LAST_SLOT + 1 - max(FIRST_SLOT, params["kvm_pci_reservations"])
     wanted = len(instance.nics) + (len(instance.disks) if params["disk_type"] == "paravirtual" else 0)
-    if wanted > SLOTS:
-        what = f"{wanted} disks and NICs are more than the {SLOTS} places on the PCI bus"
-        yield Problem(path="disks", what=what, todo="remove some")
+    if wanted > places:
+        what = f"{wanted} disks and NICs are more than the {places} places that the PCI bus has for them"
+        todo = "remove some, put disks behind a SCSI controller, or lower kvm_pci_reservations"
+        yield Problem(path="disks", what=what, todo=todo)
+
+
+@hookimpl
+def assess(params: Params) -> Iterator[Problem]:
+    """A machine type that moves with QEMU is another machine after an upgrade."""
+    name = params["machine_version"]
+    if name in ("pc", "q35"):
+        what = "stands for another machine after an upgrade of QEMU, from the next start on"
+        todo = f"name one, such as 'pc-{'q35' if name == 'q35' else 'i440fx'}-7.2'"
+        yield Problem(path="params.machine_version", what=what, got=repr(name), todo=todo)
 
 
 @hookimpl
@@ -84,12 +113,18 @@ def plan(instance: Instance, params: Params) -> Iterator[Device]:
 
 @hookimpl
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
-    """The machine type must exist in this QEMU."""
-    known = {machine.name for machine in facts.machines} | {machine.alias for machine in facts.machines}
-    if spec.machine not in known:
-        names = sorted(name for name in known if name and name.startswith(("pc", "q35")))
+    """The machine type must exist in this QEMU, be a PC, and hold as many processors."""
+    path, got = "params.machine_version", repr(spec.machine)
+    found = next((machine for machine in facts.machines if spec.machine in {machine.name, machine.alias}), None)
+    if found is None:
+        names = sorted({machine.name for machine in facts.machines if machine.name.startswith("pc-")})
         todo = f"this QEMU ({facts.version}) has {', '.join(names[-6:])} and others"
-        yield Problem(path="params.machine_version", what="no such machine type", got=repr(spec.machine), todo=todo)
+        yield Problem(path=path, what="no such machine type", got=got, todo=todo)
+    elif not found.name.startswith("pc-"):
+        yield Problem(path=path, what="is not a PC", got=got, todo="use 'pc' or 'q35'")
+    elif spec.vcpus > found.cpu_max:
+        what = f"is more than the {found.cpu_max} processors that {found.name} can have"
+        yield Problem(path="vcpus", what=what, got=str(spec.vcpus), todo="lower vcpus, or use 'q35'")
 
 
 @hookimpl

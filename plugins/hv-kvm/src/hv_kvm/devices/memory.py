@@ -1,17 +1,63 @@
-"""The guest's memory."""
+"""The guest's memory: the node's, or a file system's such as one of huge pages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
 
-from hv_kvm.option import Opt
-from hv_kvm.spec import KvmSpec
-from hvcore import hookimpl
+from hv_kvm.bindings import Bindings
+from hv_kvm.option import Opt, Props
+from hv_kvm.spec import Device, KvmSpec, Temporary
+from hvcore import Instance, Param, ParamGroup, Params, directory, hookimpl
 
-__all__ = ["render"]
+__all__ = ["PARAMS", "Memory", "params", "plan", "render"]
+
+PARAMS: Final = ParamGroup(
+    "memory",
+    Param(
+        "mem_path",
+        directory(),
+        help="A directory that the guest's memory is taken from, all of it at the start: a mounted hugetlbfs.",
+        example="/dev/hugepages",
+        changes="launch",
+    ),
+    help="Where the guest's memory comes from; how much is the instance's memory_mib.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory(Device):
+    """All of the guest's memory, from ``path`` if that is set."""
+
+    mib: int
+    path: str | None
+
+    def temporaries(self) -> tuple[Temporary, ...]:
+        """A file without a name: nothing to clean up, and no right to the directory for the guest's uid."""
+        return (Temporary(name="mem_path", directory=self.path, size_mib=self.mib),) if self.path else ()
 
 
 @hookimpl
-def render(spec: KvmSpec) -> Iterator[Opt]:
+def params() -> ParamGroup:
+    """The family's parameters."""
+    return PARAMS
+
+
+@hookimpl
+def plan(instance: Instance, params: Params) -> Iterator[Device]:
     """One piece of memory."""
+    yield Memory(mib=instance.memory_mib, path=params["mem_path"])
+
+
+@hookimpl
+def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
+    """The size, and the file if there is one. QEMU opens that anew by its descriptor: it takes no fdset for memory."""
     yield Opt(name="-m", props={"size": f"{spec.memory_mib}M"}, why="the instance's memory_mib")
+    for memory in spec.of(Memory):
+        if memory.path is not None:
+            props: Props = {"id": "ram", "size": f"{memory.mib}M"}
+            props |= {"mem-path": f"/proc/self/fd/{bindings.temporary['mem_path']}", "prealloc": True}
+            why = f"a file without a name in {memory.path}"
+            yield Opt(name="-object", head="memory-backend-file", props=props, params=("mem_path",), why=why)
+            yield Opt(name="-machine", props={"memory-backend": "ram"}, params=("mem_path",))

@@ -1,4 +1,4 @@
-"""Network interfaces. User-mode ones need nothing of the node; taps come with the network drivers."""
+"""Network interfaces: user-mode ones need nothing of the node, all others a tap, which is made elsewhere."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from hv_kvm.bindings import Bindings, Tap
 from hv_kvm.facts import Facts
 from hv_kvm.option import Opt, Props
 from hv_kvm.spec import Device, KvmSpec, PciDevice
-from hvcore import Instance, Param, ParamGroup, Params, Problem, hookimpl, one_of
+from hvcore import Instance, Nic, Param, ParamGroup, Params, Problem, boolean, hookimpl, integer, one_of
 
-__all__ = ["PARAMS", "UserNic", "check", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "GuestNic", "TapNic", "UserNic", "assess", "check", "params", "plan", "render", "verify"]
 
+_VIRTIO: Final = "virtio-net-pci"
 _MODELS: Final = {
-    "paravirtual": "virtio-net-pci",
+    "paravirtual": _VIRTIO,
     "e1000": "e1000",
     "i82551": "i82551",
     "i82557b": "i82557b",
@@ -23,21 +25,54 @@ _MODELS: Final = {
     "pcnet": "pcnet",
     "rtl8139": "rtl8139",
 }
+_NO_ISA: Final = "is an ISA card, which has no place on a PCI bus and never started"
+_MAX_QUEUES: Final = 32
+_NEED_LINK: Final = {"bridged": "bridge", "openvswitch": "Open vSwitch bridge", "macvtap": "interface below it"}
 
 PARAMS: Final = ParamGroup(
     "nic",
-    Param("nic_type", one_of(*_MODELS), default="paravirtual", help="The model of the guest's network interfaces."),
+    Param(
+        "nic_type",
+        one_of(*_MODELS, refused={"ne2k_isa": _NO_ISA}),
+        default="paravirtual",
+        help="The model of the guest's network interfaces.",
+    ),
+    Param(
+        "vhost_net",
+        boolean(),
+        help="Whether the kernel moves the packets of paravirtual interfaces, and not QEMU. Unset: where the node can.",
+        changes="launch",
+        example=True,
+    ),
+    Param(
+        "virtio_net_queues",
+        integer(minimum=1, maximum=_MAX_QUEUES),
+        default=1,
+        help="Queues of each paravirtual interface, for guests of many vcpus; more than one needs vhost_net.",
+    ),
+    Param(
+        "vnet_hdr",
+        boolean(),
+        default=True,
+        help="Whether packets pass the tap with the header that leaves checksums and segmentation to whoever can.",
+    ),
+    help="The guest's network interfaces, all of them alike; where each leads is in [[nics]].",
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UserNic(PciDevice):
-    """An interface behind QEMU's own network stack: out to where the node can reach, nothing in."""
+class GuestNic(PciDevice):
+    """What the guest sees of an interface, wherever that leads."""
 
     index: int
     model: str
     mac: str
     boot_index: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserNic(GuestNic):
+    """An interface behind QEMU's own network stack: out to where the node can reach, nothing in."""
 
     def needs_host_network(self) -> bool:
         """QEMU itself speaks for the guest."""
@@ -48,6 +83,23 @@ class UserNic(PciDevice):
         return (("resolv.conf", "/etc/resolv.conf"),)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TapNic(GuestNic):
+    """An interface on a tap of the node, which comes to QEMU open. ``vhost`` None is for the node to decide."""
+
+    mode: str
+    link: str | None
+    queues: int
+    vhost: bool | None
+    vnet_hdr: bool
+
+    def refusals(self) -> tuple[Problem, ...]:
+        """Nothing makes taps yet."""
+        what = "needs a tap, which this release of hv-kvm does not make"
+        path = f"nics[{self.index}].mode"
+        return (Problem(path=path, what=what, got=repr(self.mode), todo="use mode 'user'"),)
+
+
 @hookimpl
 def params() -> ParamGroup:
     """The family's parameters."""
@@ -55,43 +107,83 @@ def params() -> ParamGroup:
 
 
 @hookimpl
-def check(instance: Instance) -> Iterator[Problem]:
-    """Only user-mode interfaces can be made so far."""
+def check(instance: Instance, params: Params) -> Iterator[Problem]:
+    """Each mode has its kind of link, and queues are a matter of virtio with vhost."""
     for index, nic in enumerate(instance.nics):
-        if nic.mode != "user":
-            what = "needs a tap, which this release of hv-kvm does not make"
-            yield Problem(path=f"nics[{index}].mode", what=what, got=repr(nic.mode), todo="use mode 'user'")
-        elif nic.link is not None:
-            yield Problem(
-                path=f"nics[{index}].link", what="mode 'user' has no link", got=repr(nic.link), todo="unset it"
-            )
+        yield from _link_problems(index, nic)
+    queues = params["virtio_net_queues"]
+    if queues == 1:
+        return
+    path, got = "params.virtio_net_queues", str(queues)
+    if params["nic_type"] != "paravirtual":
+        what = f"needs paravirtual interfaces, nic_type is {params['nic_type']!r}"
+        yield Problem(path=path, what=what, got=got, todo="set it to 1, or nic_type = 'paravirtual'")
+    if params["vhost_net"] is False:
+        what = "needs vhost_net, which is off"
+        yield Problem(path=path, what=what, got=got, todo="set vhost_net = true, or one queue")
+    if any(nic.mode == "user" for nic in instance.nics):
+        what = "cannot be had with a NIC of mode 'user', which has one queue"
+        yield Problem(path=path, what=what, got=got, todo="set it to 1, or use another mode")
+
+
+def _link_problems(index: int, nic: Nic) -> Iterator[Problem]:
+    path = f"nics[{index}].link"
+    if nic.mode == "user" and nic.link is not None:
+        yield Problem(path=path, what="mode 'user' has no link", got=repr(nic.link), todo="unset it")
+    if nic.mode in _NEED_LINK and nic.link is None:
+        yield Problem(path=path, what=f"mode {nic.mode!r} needs one", todo=f"give the {_NEED_LINK[nic.mode]}")
+
+
+@hookimpl
+def assess(instance: Instance, params: Params) -> Iterator[Problem]:
+    """What makes an interface slow."""
+    if not instance.nics:
+        return
+    if params["nic_type"] != "paravirtual":
+        what = "is a real card to emulate, far slower than a paravirtual one"
+        yield Problem(path="params.nic_type", what=what, got=repr(params["nic_type"]))
+    if params["vhost_net"] is False and any(nic.mode != "user" for nic in instance.nics):
+        what = "lets every packet pass through QEMU"
+        yield Problem(path="params.vhost_net", what=what, got="False", todo="leave it unset")
 
 
 @hookimpl
 def plan(instance: Instance, params: Params) -> Iterator[Device]:
     """One interface for each of the instance's."""
     boots = params["boot_order"] == "network"
-    for index in range(len(instance.nics)):
+    for index, nic in enumerate(instance.nics):
         model = _MODELS[params["nic_type"]]
-        boot_index = 1 if boots and index == 0 else None
-        yield UserNic(index=index, model=model, mac=instance.mac(index), boot_index=boot_index)
+        mac, boot_index = instance.mac(index), 1 if boots and index == 0 else None
+        if nic.mode == "user":
+            yield UserNic(index=index, model=model, mac=mac, boot_index=boot_index)
+            continue
+        yield TapNic(
+            index=index,
+            model=model,
+            mac=mac,
+            boot_index=boot_index,
+            mode=nic.mode,
+            link=nic.link,
+            queues=params["virtio_net_queues"],
+            vhost=params["vhost_net"] if model == _VIRTIO else False,
+            vnet_hdr=params["vnet_hdr"],
+        )
 
 
 @hookimpl
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
     """QEMU 10 starts without the NIC when it does not know the model, so it is looked up first."""
-    for nic in spec.of(UserNic):
-        if nic.model not in facts.types:
-            what = f"this QEMU ({facts.version}) has no {nic.model}"
+    for model in sorted({nic.model for nic in spec.of(GuestNic)}):
+        if model not in facts.types:
+            what = f"this QEMU ({facts.version}) has no {model}"
             yield Problem(path="params.nic_type", what=what, todo="use another")
 
 
 @hookimpl
-def render(spec: KvmSpec) -> Iterator[Opt]:
+def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """Back end and device."""
-    for nic in spec.of(UserNic):
+    for nic in spec.of(GuestNic):
         name = f"nic{nic.index}"
-        yield Opt(name="-netdev", head="user", props={"id": name}, why="nics[].mode user")
         props: Props = {
             "id": f"{name}-dev",
             "netdev": name,
@@ -99,4 +191,25 @@ def render(spec: KvmSpec) -> Iterator[Opt]:
             **nic.address(spec),
             "bootindex": nic.boot_index,
         }
-        yield Opt(name="-device", head=nic.model, props=props, params=("nic_type",))
+        keys = ["nic_type", "boot_order"]
+        if not isinstance(nic, TapNic):
+            yield Opt(name="-netdev", head="user", props={"id": name}, why="nics[].mode user")
+        else:
+            yield _backend(name, nic, bindings.taps[name])
+            if nic.queues > 1:
+                # Two vectors for each pair of queues, one for the control queue and one for configuration changes.
+                props |= {"mq": True, "vectors": 2 * nic.queues + 2}
+                keys.append("virtio_net_queues")
+        yield Opt(name="-device", head=nic.model, props=props, params=tuple(keys))
+
+
+def _backend(name: str, nic: TapNic, tap: Tap) -> Opt:
+    several = len(tap.fds) > 1
+    props: Props = {
+        "id": name,
+        "fds" if several else "fd": ":".join(tap.fds),
+        "vhost": bool(tap.vhost_fds) or None,
+        "vhostfds" if several else "vhostfd": ":".join(tap.vhost_fds) or None,
+    }
+    keys = ("vhost_net", "virtio_net_queues", "vnet_hdr")
+    return Opt(name="-netdev", head="tap", props=props, params=keys, why=f"nics[].mode {nic.mode}")

@@ -1,29 +1,54 @@
-"""A graphical display over VNC, without encryption."""
+"""A graphical display over VNC, with or without encryption and a password."""
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from hv_kvm.bindings import Bindings
 from hv_kvm.facts import Facts
-from hv_kvm.option import Opt
-from hv_kvm.spec import Device, KvmSpec
-from hvcore import Instance, Param, ParamGroup, Params, Problem, address_or_path, hookimpl, port
+from hv_kvm.option import Opt, Props
+from hv_kvm.spec import Device, Handed, Interface, KvmSpec
+from hvcore import (
+    Instance,
+    Param,
+    ParamGroup,
+    Params,
+    Problem,
+    address_or_path,
+    boolean,
+    directory,
+    file,
+    hookimpl,
+    one_of,
+    port,
+)
 
-__all__ = ["PARAMS", "SOCKET", "Vnc", "check", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "PASSWORD", "SOCKET", "Vnc", "assess", "check", "params", "plan", "render", "verify"]
 
 SOCKET: Final = "vnc.sock"
+PASSWORD: Final = "vnc-password"  # noqa: S105 - the name of a file, not what is in it
+_CREDS: Final = "vnc-tls"
 _FIRST_PORT: Final = 5900
 _AUTO_PORTS: Final = 1000
+_PASSWORD_BYTES: Final = 8  # QEMU takes more, and RFB 6 (VNC authentication) compares the first 8 only
+
+# The layouts of every QEMU from 5.2 to 11 (pc-bios/keymaps); verify asks the one that will run.
+_KEYMAPS: Final = (
+    *("ar", "bepo", "cz", "da", "de", "de-ch", "en-gb", "en-us", "es", "et", "fi", "fo", "fr", "fr-be", "fr-ca"),
+    *("fr-ch", "hr", "hu", "is", "it", "ja", "lt", "lv", "mk", "nl", "no", "pl", "pt", "pt-br", "ru", "sl", "sv"),
+    *("th", "tr"),
+)
 
 PARAMS: Final = ParamGroup(
     "vnc",
     Param(
         "vnc_bind_address",
-        address_or_path(),
-        help="Where the display is served: an IP address of the node, or the path of a unix socket. Unset: no display.",
+        address_or_path(interface=True),
+        help="Where the display is served: an IP address of the node, an interface for its first address, or the path "
+        "of a unix socket. Unset: no display.",
         example="127.0.0.1",
     ),
     Param(
@@ -31,15 +56,57 @@ PARAMS: Final = ParamGroup(
         port(minimum=_FIRST_PORT),
         help="The TCP port of the display. Unset: the first free one from 5900; hv info shows it.",
     ),
+    Param(
+        "vnc_tls",
+        boolean(),
+        default=False,
+        help="Whether the display is encrypted. Without vnc_x509_path nobody is identified by it, so a listener is kept "
+        "out and an impostor is not.",
+    ),
+    Param(
+        "vnc_x509_path",
+        directory(),
+        help="A directory with ca-cert.pem, server-cert.pem and server-key.pem, by which clients know this server.",
+        example="/etc/pki/vnc",
+    ),
+    Param(
+        "vnc_x509_verify",
+        boolean(),
+        default=False,
+        help="Whether clients need a certificate of the same authority.",
+    ),
+    Param(
+        "vnc_password_file",
+        file(),
+        help="A file whose first line is the password of the display, at most 8 bytes, which is all that VNC looks at.",
+        changes="launch",
+    ),
+    Param(
+        "keymap",
+        one_of(*_KEYMAPS),
+        help="The keyboard layout for clients that send characters and not keys.",
+        changes="launch",
+        example="de",
+    ),
+    help="A display that any VNC viewer can open.",
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vnc(Device):
-    """A display and where it is served. ``port`` None is for QEMU to pick; a path in ``bind`` is a unix socket."""
+    """A display and where it is served.
+
+    ``port`` None is for QEMU to pick. ``bind`` is an address, the path of a unix socket, or an interface that stands
+    for its address wherever the guest runs. ``x509`` is the directory of certificates.
+    """
 
     bind: str
     port: int | None
+    tls: bool = False
+    x509: str | None = None
+    verify_peer: bool = False
+    password_file: str | None = None
+    keymap: str | None = None
 
     @property
     def unix(self) -> bool:
@@ -50,6 +117,28 @@ class Vnc(Device):
         """TCP is served on the node's own addresses."""
         return not self.unix
 
+    def interfaces(self) -> tuple[Interface, ...]:
+        """The interface, when it is bound to one."""
+        if self.unix or _ip(self.bind) is not None:
+            return ()
+        return (Interface(name=self.bind, param="vnc_bind_address"),)
+
+    def handed(self) -> tuple[Handed, ...]:
+        """The password and the certificates: neither may be read by others, and QEMU reads them as the guest's uid."""
+        files = []
+        if self.password_file:
+            key = "vnc_password_file"
+            files.append(Handed(name=PASSWORD, path=self.password_file, param=key, password_bytes=_PASSWORD_BYTES))
+        if self.x509:
+            for name in ("ca-cert.pem", "ca-crl.pem", "dh-params.pem", "server-cert.pem", "server-key.pem"):
+                path, optional = f"{self.x509.rstrip('/')}/{name}", name in ("ca-crl.pem", "dh-params.pem")
+                files.append(Handed(name=f"{_CREDS}/{name}", path=path, param="vnc_x509_path", optional=optional))
+        return tuple(files)
+
+    def data_files(self) -> tuple[tuple[str, str], ...]:
+        """The keymap."""
+        return (("keymap", f"keymaps/{self.keymap}"),) if self.keymap else ()
+
 
 @hookimpl
 def params() -> ParamGroup:
@@ -59,11 +148,35 @@ def params() -> ParamGroup:
 
 @hookimpl
 def check(params: Params) -> Iterator[Problem]:
-    """A port needs an address."""
+    """A port needs an address, certificates need TLS, and asking clients for theirs needs an authority."""
     bind = params["vnc_bind_address"]
     if params["vnc_port"] is not None and (bind is None or bind.startswith("/")):
         what = "is set without an address to serve it on"
         yield Problem(path="params.vnc_port", what=what, got=str(params["vnc_port"]), todo="set vnc_bind_address")
+    if params["vnc_x509_path"] is not None and not params["vnc_tls"]:
+        got = repr(params["vnc_x509_path"])[:80]
+        yield Problem(path="params.vnc_x509_path", what="is set without TLS", got=got, todo="set vnc_tls = true")
+    if params["vnc_x509_verify"] and params["vnc_x509_path"] is None:
+        what = "is set without the certificate of an authority to verify with"
+        yield Problem(path="params.vnc_x509_verify", what=what, got="True", todo="set vnc_x509_path")
+
+
+@hookimpl
+def assess(params: Params) -> Iterator[Problem]:
+    """Who could listen, who could open it, and what has no effect."""
+    bind = params["vnc_bind_address"]
+    if bind is None:
+        for key in ("vnc_tls", "vnc_password_file", "keymap"):
+            if params[key]:
+                yield Problem(path=f"params.{key}", what="has no effect without vnc_bind_address")
+    elif not bind.startswith("/") and not _on_loopback(bind):
+        if not params["vnc_tls"]:
+            what = "serves the display beyond this node without encryption"
+            yield Problem(path="params.vnc_bind_address", what=what, got=repr(bind), todo="set vnc_tls = true")
+        if not params["vnc_password_file"] and not params["vnc_x509_verify"]:
+            what = "lets everybody who reaches the node open the display"
+            todo = "set vnc_password_file, or vnc_x509_verify = true"
+            yield Problem(path="params.vnc_bind_address", what=what, got=repr(bind), todo=todo)
 
 
 @hookimpl
@@ -71,35 +184,103 @@ def plan(instance: Instance, params: Params) -> Iterator[Device]:
     """One display, or none."""
     del instance
     if params["vnc_bind_address"] is not None:
-        yield Vnc(bind=params["vnc_bind_address"], port=params["vnc_port"])
+        yield Vnc(
+            bind=params["vnc_bind_address"],
+            port=params["vnc_port"],
+            tls=params["vnc_tls"],
+            x509=params["vnc_x509_path"],
+            verify_peer=params["vnc_x509_verify"],
+            password_file=params["vnc_password_file"],
+            keymap=params["keymap"],
+        )
 
 
 @hookimpl
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
-    """There has to be a graphics card for it."""
-    if spec.of(Vnc) and "VGA" not in facts.types:
-        yield Problem(path="params.vnc_bind_address", what=f"this QEMU ({facts.version}) has no VGA device")
+    """There has to be what encrypts it."""
+    for vnc in spec.of(Vnc):
+        kind = _creds_type(vnc)
+        if vnc.tls and not facts.has_type(kind):
+            what = f"this QEMU ({facts.version}) was built without TLS, it has no {kind}"
+            yield Problem(path="params.vnc_tls", what=what, todo="use another build of it, or set vnc_tls = false")
 
 
 @hookimpl
-def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
-    """The display and a graphics card, or none of both."""
+def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
+    """The display, or none; the card is the video family's."""
     displays = spec.of(Vnc)
     if not displays:
         yield Opt(name="-display", head="none", plain=True, why="no display was asked for")
     for vnc in displays:
-        yield Opt(name="-vnc", head=_where(vnc, bindings), props=_more(vnc), params=("vnc_bind_address", "vnc_port"))
-        place = {"bus": "pcie.0" if spec.q35 else "pci.0", "addr": "0x2" if not spec.q35 else "0x1"}
-        yield Opt(name="-device", head="VGA", props={"id": "vga", **place}, params=("vnc_bind_address",))
+        yield from _credentials(vnc, bindings)
+        yield from _password(vnc, facts, bindings)
+        yield Opt(
+            name="-vnc",
+            head=_where(vnc, bindings),
+            props=_more(vnc, facts),
+            params=("vnc_bind_address", "vnc_port", "vnc_tls", "vnc_password_file"),
+            capability=_how(facts) if vnc.password_file else "",
+        )
+        if vnc.keymap:
+            yield Opt(name="-k", head=vnc.keymap, plain=True, params=("keymap",))
+
+
+def _credentials(vnc: Vnc, bindings: Bindings) -> Iterator[Opt]:
+    if not vnc.tls:
+        return
+    props: Props = {"id": _CREDS, "endpoint": "server"}
+    if vnc.x509:
+        props |= {"dir": f"{bindings.guest_dir}/{_CREDS}", "verify-peer": vnc.verify_peer}
+    keys = ("vnc_tls", "vnc_x509_path", "vnc_x509_verify")
+    yield Opt(name="-object", head=_creds_type(vnc), props=props, params=keys)
+
+
+def _password(vnc: Vnc, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
+    if vnc.password_file and facts.has_option("vnc", "password-secret"):
+        props: Props = {"id": PASSWORD, "file": f"{bindings.guest_dir}/{PASSWORD}"}
+        why = "QEMU reads it from a file that is gone when the guest runs"
+        yield Opt(
+            name="-object", head="secret", props=props, params=("vnc_password_file",), why=why, capability=_how(facts)
+        )
+
+
+def _how(facts: Facts) -> str:
+    has = facts.has_option("vnc", "password-secret")
+    return (
+        f"vnc has {'password-secret' if has else 'no password-secret, so QMP sets the password before the guest runs'}"
+    )
+
+
+def _creds_type(vnc: Vnc) -> str:
+    return "tls-creds-x509" if vnc.x509 else "tls-creds-anon"
 
 
 def _where(vnc: Vnc, bindings: Bindings) -> str:
     if vnc.unix:
         # In the instance's own directory: the guest's uid may make it there, and only there. The path links to it.
         return f"unix:{bindings.socket_dir}/{SOCKET}"
-    host = f"[{vnc.bind}]" if ":" in vnc.bind else vnc.bind
+    bind = vnc.bind if _ip(vnc.bind) is not None else bindings.addresses[vnc.interfaces()[0].key]
+    host = f"[{bind}]" if ":" in bind and not bind.startswith("{") else bind
     return f"{host}:{(vnc.port or _FIRST_PORT) - _FIRST_PORT}"
 
 
-def _more(vnc: Vnc) -> dict[str, bool | int | str | None]:
-    return {"to": _AUTO_PORTS if vnc.port is None and not vnc.unix else None}
+def _more(vnc: Vnc, facts: Facts) -> Props:
+    secret = facts.has_option("vnc", "password-secret")
+    return {
+        "to": _AUTO_PORTS if vnc.port is None and not vnc.unix else None,
+        "tls-creds": _CREDS if vnc.tls else None,
+        "password-secret": PASSWORD if vnc.password_file and secret else None,
+        "password": True if vnc.password_file and not secret else None,
+    }
+
+
+def _ip(bind: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(bind)
+    except ValueError:
+        return None
+
+
+def _on_loopback(bind: str) -> bool:
+    ip = _ip(bind)
+    return bind == "lo" if ip is None else ip.is_loopback

@@ -30,6 +30,7 @@ __all__ = [
     "query_version",
     "query_vnc",
     "quit",
+    "set_password",
     "stop",
     "system_powerdown",
 ]
@@ -173,6 +174,11 @@ def cont(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> None:
 def system_powerdown(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> None:
     """Press the power button. Says nothing of whether the guest will react; a paused guest cannot."""
     client.execute("system_powerdown", deadline_s=deadline_s)
+
+
+def set_password(client: QmpClient, *, protocol: str, password: str, deadline_s: float = COMMAND_DEADLINE_S) -> None:
+    """Set the password of a display, ``vnc`` or ``spice``; who is connected stays so."""
+    client.execute("set_password", {"protocol": protocol, "password": password}, deadline_s=deadline_s)
 
 
 def quit(client: QmpClient, *, deadline_s: float = QUIT_DEADLINE_S) -> None:  # noqa: A001  # QMP's name for it

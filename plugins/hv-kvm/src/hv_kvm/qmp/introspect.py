@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hv_kvm.facts import MachineType
@@ -10,8 +11,10 @@ from hv_kvm.qmp.errors import QmpCommandError
 from hv_kvm.qmp.replies import Reply, as_list, as_reply
 
 __all__ = [
+    "BlockLayer",
     "KvmSupport",
     "qom_list_types",
+    "query_block_layer",
     "query_command_line_options",
     "query_commands",
     "query_cpu_definitions",
@@ -26,6 +29,14 @@ class KvmSupport:
 
     present: bool
     enabled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockLayer:
+    """``drivers`` that -blockdev knows, modules that may be missing among them, and the ``aio`` that files can have."""
+
+    drivers: frozenset[str]
+    aio: frozenset[str]
 
 
 def query_commands(client: QmpClient, *, deadline_s: float) -> frozenset[str]:
@@ -89,6 +100,31 @@ def query_kvm(client: QmpClient, *, commands: frozenset[str], deadline_s: float)
     if command == "query-kvm":
         return KvmSupport(present=reply.need("present", bool), enabled=reply.need("enabled", bool))
     return KvmSupport(present="kvm" in reply.names("present"), enabled=reply.need("enabled", str) == "kvm")
+
+
+def query_block_layer(client: QmpClient, *, deadline_s: float) -> BlockLayer:
+    """What the arguments of blockdev-add can be, from QEMU's description of its own protocol (query-qmp-schema).
+
+    Types there have numbers for names, so they are followed from the command's name on.
+    """
+    entities = {row.need("name", str): row for row in _rows(client, "query-qmp-schema", deadline_s)}
+    node = entities[entities["blockdev-add"].need("arg-type", str)] if "blockdev-add" in entities else None
+    if node is None:
+        return BlockLayer(drivers=frozenset(), aio=frozenset())
+    cases = {row.need("case", str): row.need("type", str) for row in node.rows("variants")}
+    drivers = _enumeration(entities, node, "driver")
+    aio = _enumeration(entities, entities[cases["file"]], "aio") if "file" in cases else frozenset()
+    return BlockLayer(drivers=drivers, aio=aio)
+
+
+def _enumeration(entities: Mapping[str, Reply], holder: Reply, member: str) -> frozenset[str]:
+    kinds = {row.need("name", str): row.need("type", str) for row in holder.rows("members")}
+    if member not in kinds:
+        return frozenset()
+    enumeration = entities[kinds[member]]
+    if "members" in enumeration:  # since 6.2, when "values" became deprecated (QAPI SchemaInfoEnum)
+        return frozenset(row.need("name", str) for row in enumeration.rows("members"))
+    return enumeration.names("values")
 
 
 def _rows(client: QmpClient, command: str, deadline_s: float) -> list[Reply]:

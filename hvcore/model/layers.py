@@ -1,0 +1,71 @@
+"""The layers of parameter values below an instance's own: the node's, and those of the profile that it names.
+
+From low to high: the driver's default, the node, the profile, the instance. A higher one wins. The layers are plain
+data here; `hvcore.config` reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from hvcore.errors import Problem
+from hvcore.params import DEFAULT, INSTANCE, Params
+
+__all__ = ["NODE", "NO_LAYERS", "Layer", "Layers", "profile_layer"]
+
+NODE: Final = "node"
+"""The layer of the values that this node sets for all its instances."""
+
+
+def profile_layer(name: str) -> str:
+    """What the layer of that profile is called: ``profile db``."""
+    return f"profile {name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """Values for one driver's parameters: what the layer is called, the file it came from, and its table as it stands."""
+
+    name: str
+    file: str
+    values: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """What lies between the driver's defaults and the instance, lowest first; ``problems`` kept some from being read."""
+
+    layers: tuple[Layer, ...] = ()
+    problems: tuple[Problem, ...] = field(default=())
+
+    @property
+    def below(self) -> tuple[tuple[str, Any], ...]:
+        """As `Schema.problems` takes them."""
+        return tuple((layer.name, layer.values) for layer in self.layers)
+
+    def placed(self, problems: Iterable[Problem], params: Params | None = None) -> tuple[Problem, ...]:
+        """The problems, with layer and file for those about a value that the instance did not set itself."""
+        return tuple(self._placed(problem, params) for problem in problems)
+
+    def _placed(self, problem: Problem, params: Params | None) -> Problem:
+        if problem.where is not None:
+            return problem
+        for layer in self.layers:
+            # Where `Schema.problems` found it in the layer itself, or where `params` has it from.
+            if problem.path.startswith((f"{layer.name}.params.", f"{layer.name}.params[")) or (
+                problem.path == f"{layer.name}.params"
+            ):
+                return replace(problem, where=layer.file)
+        key = problem.path.removeprefix("params.")
+        if params is not None and key in params and problem.path != key:
+            name = params.layer(key)
+            files = [layer.file for layer in self.layers if layer.name == name]
+            if name not in (DEFAULT, INSTANCE) and files:
+                return replace(problem, where=f"{name}, {files[0]}")
+        return problem
+
+
+NO_LAYERS: Final = Layers()
+"""Nothing between the driver's defaults and the instance."""

@@ -1,0 +1,75 @@
+"""The channel to the QEMU guest agent, a program in the guest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from hv_kvm.bindings import Bindings
+from hv_kvm.facts import Facts
+from hv_kvm.option import Opt, Props
+from hv_kvm.spec import Device, KvmSpec, PciDevice
+from hvcore import Param, ParamGroup, Params, Problem, boolean, hookimpl
+
+__all__ = ["PARAMS", "SOCKET", "Agent", "params", "plan", "render", "verify"]
+
+SOCKET: Final = "qga"
+
+PARAMS: Final = ParamGroup(
+    "agent",
+    Param(
+        "use_guest_agent",
+        boolean(),
+        default=False,
+        help="Whether the guest has a channel for the QEMU guest agent; its socket is in the instance's directory.",
+        example=True,
+    ),
+)
+_MODEL: Final = "virtio-serial-pci"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent(PciDevice):
+    """A virtio serial controller with one port, on a unix socket of the node."""
+
+    def on_board(self) -> bool:
+        """It is the machine's."""
+        return True
+
+    def listens_on(self) -> tuple[str, ...]:
+        """One, for whoever speaks the agent's protocol."""
+        return (SOCKET,)
+
+
+@hookimpl
+def params() -> ParamGroup:
+    """The family's parameters."""
+    return PARAMS
+
+
+@hookimpl
+def plan(params: Params) -> Iterator[Device]:
+    """One channel, if it is wanted."""
+    if params["use_guest_agent"]:
+        yield Agent()
+
+
+@hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+    """The device must exist in this QEMU."""
+    if spec.of(Agent) and not facts.has_type(_MODEL):
+        what = f"this QEMU ({facts.version}) has no {_MODEL}"
+        yield Problem(path="params.use_guest_agent", what=what, got="True", todo="set it to false")
+
+
+@hookimpl
+def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
+    """Socket, controller, port."""
+    keys = ("use_guest_agent",)
+    for agent in spec.of(Agent):
+        socket: Props = {"id": SOCKET, "fd": bindings.sockets[SOCKET], "server": True, "wait": False}
+        yield Opt(name="-chardev", head="socket", props=socket, params=keys)
+        yield Opt(name="-device", head=_MODEL, props={"id": "agent", **agent.address(spec)}, params=keys)
+        port: Props = {"id": "agent-port", "bus": "agent.0", "chardev": SOCKET, "name": "org.qemu.guest_agent.0"}
+        yield Opt(name="-device", head="virtserialport", props=port, params=keys)

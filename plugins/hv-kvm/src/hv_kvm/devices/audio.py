@@ -1,0 +1,104 @@
+"""Sound cards. What they play goes to the SPICE client, or nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from hv_kvm.choice import listed
+from hv_kvm.facts import Facts
+from hv_kvm.option import Opt, Props
+from hv_kvm.spec import Device, KvmSpec, PciDevice
+from hvcore import Param, ParamGroup, Params, Problem, hookimpl
+
+__all__ = ["PARAMS", "Audio", "SoundCard", "params", "plan", "render", "verify"]
+
+_PCI: Final = {"ac97": "AC97", "es1370": "ES1370", "hda": "intel-hda", "virtio": "virtio-sound-pci"}
+_ISA: Final = {"sb16": "sb16", "adlib": "adlib", "gus": "gus", "cs4231a": "cs4231a"}
+_SPEAKER: Final = "pcspk"
+_MODELS: Final = {**_PCI, **_ISA, _SPEAKER: "isa-pcspk"}
+_EXPECTS: Final = f"sound cards out of {', '.join(_MODELS)}, separated by commas or spaces"
+
+
+PARAMS: Final = ParamGroup(
+    "audio",
+    Param(
+        "soundhw",
+        listed("|".join(_MODELS), _EXPECTS, max_items=len(_MODELS)),
+        help="The guest's sound cards.",
+        example="hda",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audio(Device):
+    """Where the sound goes: ``none`` or ``spice``."""
+
+    backend: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundCard(PciDevice):
+    """One card, by its parameter's word for it."""
+
+    name: str
+
+    @property
+    def model(self) -> str:
+        """What QEMU calls it."""
+        return _MODELS[self.name]
+
+    def takes_slot(self) -> bool:
+        """The old ones are on the ISA bus, and the speaker is in the chipset."""
+        return self.name in _PCI
+
+    def on_board(self) -> bool:
+        """It comes and goes without moving disks and NICs."""
+        return True
+
+
+@hookimpl
+def params() -> ParamGroup:
+    """The family's parameters."""
+    return PARAMS
+
+
+@hookimpl
+def plan(params: Params) -> Iterator[Device]:
+    """Each card once, and one back end for all."""
+    cards = list(dict.fromkeys((params["soundhw"] or "").split(","))) if params["soundhw"] else []
+    if cards:
+        yield Audio(backend="spice" if params.get("spice_bind") else "none")
+    for name in cards:
+        yield SoundCard(name=name)
+
+
+@hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+    """The cards must exist in this QEMU."""
+    for card in spec.of(SoundCard):
+        if not facts.has_type(card.model):
+            since = ", which came with release 8.2" if card.name == "virtio" else ""
+            what = f"this QEMU ({facts.version}) has no {card.model}{since}"
+            yield Problem(path="params.soundhw", what=what, got=repr(card.name), todo="use another")
+
+
+@hookimpl
+def render(spec: KvmSpec) -> Iterator[Opt]:
+    """Back end and cards. The PC speaker is the machine's own and only told where to play."""
+    for audio in spec.of(Audio):
+        yield Opt(name="-audiodev", head=audio.backend, props={"id": "audio"}, params=("soundhw",))
+    for card in spec.of(SoundCard):
+        if card.name == _SPEAKER:
+            yield Opt(name="-machine", props={"pcspk-audiodev": "audio"}, params=("soundhw",))
+            continue
+        place: Props = card.address(spec) if card.takes_slot() else {}
+        props: Props = {"id": f"sound-{card.name}", **place}
+        if card.name == "hda":
+            yield Opt(name="-device", head=card.model, props=props, params=("soundhw",))
+            codec: Props = {"id": "sound-codec", "bus": "sound-hda.0", "audiodev": "audio"}
+            yield Opt(name="-device", head="hda-duplex", props=codec, params=("soundhw",))
+        else:
+            yield Opt(name="-device", head=card.model, props={**props, "audiodev": "audio"}, params=("soundhw",))

@@ -1,0 +1,64 @@
+"""The balloon: how a running guest gives memory back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from hv_kvm.facts import Facts
+from hv_kvm.option import Opt
+from hv_kvm.spec import Device, KvmSpec, PciDevice
+from hvcore import Param, ParamGroup, Params, Problem, boolean, hookimpl
+
+__all__ = ["PARAMS", "Balloon", "params", "plan", "render", "verify"]
+
+PARAMS: Final = ParamGroup(
+    "balloon",
+    Param(
+        "memory_balloon",
+        boolean(),
+        default=True,
+        help="Whether the guest has a balloon device, through which its memory can be changed while it runs.",
+        example=False,
+    ),
+)
+_MODEL: Final = "virtio-balloon-pci"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balloon(PciDevice):
+    """The device."""
+
+    def on_board(self) -> bool:
+        """It is the machine's."""
+        return True
+
+
+@hookimpl
+def params() -> ParamGroup:
+    """The family's parameters."""
+    return PARAMS
+
+
+@hookimpl
+def plan(params: Params) -> Iterator[Device]:
+    """One, unless it is not wanted."""
+    if params["memory_balloon"]:
+        yield Balloon()
+
+
+@hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+    """The device must exist in this QEMU."""
+    if spec.of(Balloon) and not facts.has_type(_MODEL):
+        what = f"this QEMU ({facts.version}) has no {_MODEL}"
+        yield Problem(path="params.memory_balloon", what=what, got="True", todo="set it to false")
+
+
+@hookimpl
+def render(spec: KvmSpec) -> Iterator[Opt]:
+    """The device."""
+    for balloon in spec.of(Balloon):
+        props = {"id": "balloon", **balloon.address(spec)}
+        yield Opt(name="-device", head=_MODEL, props=props, params=("memory_balloon",))

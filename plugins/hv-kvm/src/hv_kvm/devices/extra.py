@@ -1,0 +1,99 @@
+"""Further arguments for QEMU, word for word, after everything else."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from hv_kvm.option import Opt
+from hv_kvm.spec import Device, KvmSpec
+from hvcore import Param, ParamGroup, Params, Problem, hookimpl, text
+
+__all__ = ["PARAMS", "Extra", "assess", "check", "params", "plan", "render"]
+
+PARAMS: Final = ParamGroup(
+    "extra",
+    Param(
+        "kvm_extra",
+        text(max_bytes=8192),
+        help="Further arguments for QEMU, with quotes as in a shell. Nothing checks them but QEMU.",
+        example="-device pvpanic",
+        changes="launch",
+    ),
+)
+_OURS: Final = "is how this driver knows, asks and stops its guests"
+_MONITOR: Final = "would be a monitor that can tell QEMU anything"
+_PROCESS: Final = "is for the launcher, which confines the process before QEMU starts"
+_ELSEWHERE: Final = {
+    "m": "set memory_mib of the instance",
+    "smp": "set vcpus of the instance",
+    "M": "set machine_version",
+    "machine": "set machine_version",
+    "accel": "set kvm_flag",
+    "enable-kvm": "set kvm_flag",
+}
+_NEVER: Final = {
+    **dict.fromkeys(("name", "uuid", "pidfile", "qmp", "qmp-pretty", "S", "daemonize", "incoming", "add-fd"), _OURS),
+    **dict.fromkeys(("preconfig", "no-shutdown", "loadvm"), _OURS),
+    **dict.fromkeys(("monitor", "mon", "gdb", "s"), _MONITOR),
+    **dict.fromkeys(("sandbox", "runas", "run-with", "chroot", "D", "readconfig", "writeconfig"), _PROCESS),
+    **dict.fromkeys(("h", "help", "version"), "ends QEMU at once"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extra(Device):
+    """The arguments, split."""
+
+    words: tuple[str, ...]
+
+
+@hookimpl
+def params() -> ParamGroup:
+    """The family's parameters."""
+    return PARAMS
+
+
+@hookimpl
+def check(params: Params) -> Iterator[Problem]:
+    """The quotes must match, and no argument may undo what the driver rests on."""
+    try:
+        words = shlex.split(params["kvm_extra"] or "")
+    except ValueError as error:
+        what = f"cannot be split into arguments ({str(error).lower()})"
+        yield Problem(path="params.kvm_extra", what=what, got=repr(params["kvm_extra"])[:80], todo="close the quotes")
+        return
+    for word in dict.fromkeys(words):
+        # QEMU takes two dashes for one (system/vl.c, lookup_opt).
+        option = word[2:] if word.startswith("--") else word[1:] if word.startswith("-") else ""
+        todo = _ELSEWHERE.get(option)
+        reason = "has a parameter or field of its own" if todo else _NEVER.get(option)
+        if reason is not None:
+            what = f"has {word} in it, which {reason}"
+            yield Problem(path="params.kvm_extra", what=what, got=repr(word), todo=todo or "leave it out")
+
+
+@hookimpl
+def assess(params: Params) -> Iterator[Problem]:
+    """Whoever writes arguments for QEMU answers for what the next QEMU makes of them."""
+    if params["kvm_extra"]:
+        what = "is not checked, and may stop working with the next QEMU"
+        yield Problem(path="params.kvm_extra", what=what, got=repr(params["kvm_extra"])[:80])
+
+
+@hookimpl
+def plan(params: Params) -> Iterator[Device]:
+    """The arguments, if there are any."""
+    words = tuple(shlex.split(params["kvm_extra"] or ""))
+    if words:
+        yield Extra(words=words)
+
+
+@hookimpl
+def render(spec: KvmSpec) -> Iterator[Opt]:
+    """One token for each, last of all."""
+    for extra in spec.of(Extra):
+        for word in extra.words:
+            yield Opt(name=word, params=("kvm_extra",), why="given word for word")

@@ -1,0 +1,145 @@
+"""The firmware: SeaBIOS, which QEMU brings, or UEFI with variables of the instance's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from hv_kvm.bindings import Bindings
+from hv_kvm.blockdev import descriptors, file_props, read_only_image
+from hv_kvm.choice import new_file
+from hv_kvm.facts import Facts
+from hv_kvm.option import Opt, Props
+from hv_kvm.spec import Device, KvmSpec, Open
+from hv_kvm.storage import boots_first
+from hvcore import Param, ParamGroup, Params, Problem, boolean, file, hookimpl, one_of
+
+__all__ = ["PARAMS", "Uefi", "check", "params", "plan", "render", "verify"]
+
+_DEBIAN: Final = "/usr/share/OVMF"
+
+PARAMS: Final = ParamGroup(
+    "firmware",
+    Param(
+        "boot_firmware",
+        one_of("bios", "uefi"),
+        default="bios",
+        help="What starts the guest: a BIOS, or UEFI (OVMF).",
+        example="uefi",
+    ),
+    Param(
+        "uefi_vars_path",
+        new_file(),
+        help="The instance's own UEFI variables. The file is made from uefi_vars_template when it is not there.",
+        example="/srv/web1.nvram",
+    ),
+    Param(
+        "uefi_secure_boot",
+        boolean(),
+        default=False,
+        help="Whether the firmware only starts what is signed; needs a q35 machine.",
+        example=True,
+    ),
+    Param(
+        "uefi_code_path",
+        file(),
+        help=f"The UEFI firmware's code. Unset: that of Debian's package ovmf in {_DEBIAN}.",
+        example=f"{_DEBIAN}/OVMF_CODE_4M.fd",
+    ),
+    Param(
+        "uefi_vars_template",
+        file(),
+        help="What uefi_vars_path is made from. Unset: that of Debian's package, with Microsoft's keys for secure boot.",
+        example=f"{_DEBIAN}/OVMF_VARS_4M.fd",
+    ),
+    help="The guest's firmware.",
+)
+_CODE: Final = "pflash0"
+_VARS: Final = "pflash1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uefi(Device):
+    """Two flash memories: the code, which is only read, and the variables, which are this instance's alone."""
+
+    code: str
+    variables: str
+    template: str
+    secure: bool
+
+    def opens(self) -> tuple[Open, ...]:
+        """Both files, the variables made from their template when they are not there."""
+        code = Open(name=_CODE, path=self.code, write=False, claim=False)
+        return (code, Open(name=_VARS, path=self.variables, write=True, claim=True, template=self.template))
+
+
+@hookimpl
+def params() -> ParamGroup:
+    """The family's parameters."""
+    return PARAMS
+
+
+@hookimpl
+def check(params: Params) -> Iterator[Problem]:
+    """Variables need a place, and the rest of the parameters UEFI."""
+    if params["boot_firmware"] == "bios":
+        for param in PARAMS.params[1:]:
+            if params[param.key]:
+                todo = 'set boot_firmware = "uefi"'
+                got = repr(params[param.key])[:80]
+                yield Problem(
+                    path=f"params.{param.key}", what="is set, and a BIOS has no use for it", got=got, todo=todo
+                )
+        return
+    if params["uefi_vars_path"] is None:
+        todo = "name a file, which is made at the first start"
+        yield Problem(path="params.uefi_vars_path", what="is not set, and UEFI keeps its variables there", todo=todo)
+    if params["uefi_secure_boot"] and "q35" not in params["machine_version"]:
+        got, todo = repr(params["machine_version"]), 'set machine_version = "q35"'
+        yield Problem(path="params.machine_version", what="has no secure boot", got=got, todo=todo)
+    if boots_first(params, "floppy") and not params["kernel_path"]:
+        yield Problem(
+            path="params.boot_order", what="UEFI does not boot from floppies", got="'floppy'", todo="use a cdrom"
+        )
+
+
+@hookimpl
+def plan(params: Params) -> Iterator[Device]:
+    """The flash memories of UEFI; a BIOS is what QEMU takes by itself."""
+    if params["boot_firmware"] == "uefi":
+        secure = params["uefi_secure_boot"]
+        code = "OVMF_CODE_4M.secboot.fd" if secure else "OVMF_CODE_4M.fd"
+        template = "OVMF_VARS_4M.ms.fd" if secure else "OVMF_VARS_4M.fd"
+        yield Uefi(
+            code=params["uefi_code_path"] or f"{_DEBIAN}/{code}",
+            variables=params["uefi_vars_path"],
+            template=params["uefi_vars_template"] or f"{_DEBIAN}/{template}",
+            secure=secure,
+        )
+
+
+@hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+    """Flash memory must exist in this QEMU."""
+    if spec.of(Uefi) and not facts.has_type("cfi.pflash01"):
+        what = f"this QEMU ({facts.version}) has no flash memory"
+        yield Problem(path="params.boot_firmware", what=what, got="'uefi'", todo="use 'bios'")
+
+
+@hookimpl
+def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
+    """Two block nodes, and which is which."""
+    for uefi in spec.of(Uefi):
+        code, variables = bindings.files[_CODE], bindings.files[_VARS]
+        yield from descriptors(code, uefi.code)
+        yield read_only_image(_CODE, file_props(code), ("uefi_code_path",))
+        yield from descriptors(variables, uefi.variables)
+        node: Props = {"driver": "raw", "node-name": _VARS, **file_props(variables)}
+        yield Opt(name="-blockdev", props=node, params=("uefi_vars_path",))
+        secure = True if uefi.secure else None
+        machine: Props = {_CODE: _CODE, _VARS: _VARS, "smm": secure}
+        yield Opt(name="-machine", props=machine, params=("boot_firmware", "uefi_secure_boot"))
+        if secure:
+            fixed: Props = {"driver": "cfi.pflash01", "property": "secure", "value": True}
+            yield Opt(name="-global", props=fixed, params=("uefi_secure_boot",), why="only the firmware writes to it")

@@ -1,0 +1,81 @@
+"""A floppy drive with an image in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from hv_kvm.bindings import Bindings
+from hv_kvm.blockdev import descriptors, file_props, read_only_image
+from hv_kvm.facts import Facts
+from hv_kvm.option import Opt, Props
+from hv_kvm.spec import Device, KvmSpec, Open
+from hv_kvm.storage import boots_first
+from hvcore import Instance, Param, ParamGroup, Params, Problem, file, hookimpl
+
+__all__ = ["PARAMS", "Floppy", "params", "plan", "render", "verify"]
+
+PARAMS: Final = ParamGroup(
+    "floppy",
+    Param(
+        "floppy_image_path",
+        file(),
+        help="An image to put into a floppy drive of the guest, write protected.",
+        example="/srv/img/boot.fd",
+    ),
+)
+_ID: Final = "floppy1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floppy(Device):
+    """The drive. Its image is only read, so any number of instances may use one."""
+
+    path: str
+    boot_index: int | None
+
+    def opens(self) -> tuple[Open, ...]:
+        """The image, read-only and not claimed."""
+        return (Open(name=_ID, path=self.path, write=False, claim=False),)
+
+
+@hookimpl
+def params() -> ParamGroup:
+    """The family's parameters."""
+    return PARAMS
+
+
+@hookimpl
+def plan(instance: Instance, params: Params) -> Iterator[Device]:
+    """A drive, when there is an image for it."""
+    del instance
+    if params["floppy_image_path"]:
+        yield Floppy(path=params["floppy_image_path"], boot_index=1 if boots_first(params, "floppy") else None)
+
+
+@hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+    """A QEMU can be built without it."""
+    if spec.of(Floppy) and not (facts.has_type("floppy") and facts.has_type("isa-fdc")):
+        what = f"this QEMU ({facts.version}) has no floppy drive"
+        yield Problem(path="params.floppy_image_path", what=what, todo="use a cdrom")
+
+
+@hookimpl
+def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
+    """Descriptor, block node, drive. The boot index is the controller's, which pc has and q35 has to be given."""
+    keys = ("floppy_image_path", "boot_order")
+    for floppy in spec.of(Floppy):
+        opened = bindings.files[_ID]
+        yield from descriptors(opened, floppy.path)
+        yield read_only_image(_ID, file_props(opened), keys[:1])
+        props: Props = {"id": f"{_ID}-dev", "drive": _ID}
+        if spec.q35:
+            controller: Props = {"id": "fdc", "bootindexA": floppy.boot_index}
+            yield Opt(name="-device", head="isa-fdc", props=controller, params=keys)
+            props["bus"] = "fdc.0"
+        elif floppy.boot_index is not None:
+            fixed: Props = {"driver": "isa-fdc", "property": "bootindexA", "value": floppy.boot_index}
+            yield Opt(name="-global", props=fixed, params=keys, why="the controller is the machine's own")
+        yield Opt(name="-device", head="floppy", props=props, params=keys[:1])

@@ -1,0 +1,132 @@
+"""How a guest moves to another node. Read when it moves, so nothing of it is on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from hv_kvm.spec import Device
+from hvcore import (
+    Instance,
+    Param,
+    ParamGroup,
+    Params,
+    Problem,
+    boolean,
+    hookimpl,
+    integer,
+    list_of,
+    one_of,
+    port,
+)
+
+__all__ = ["PARAMS", "UserShutdown", "assess", "check", "params", "plan"]
+
+_BANDWIDTH_MIB_S: Final = 32
+# QAPI MigrationCapability of QEMU 5.2 to 11, without those for COLO and for snapshots. Which of them the two QEMUs of
+# a migration have is asked when it begins.
+_CAPABILITIES: Final = (
+    *("auto-converge", "block", "compress", "dirty-bitmaps", "dirty-limit", "events", "late-block-activate"),
+    *("mapped-ram", "multifd", "pause-before-switchover", "postcopy-blocktime", "postcopy-preempt", "postcopy-ram"),
+    *("rdma-pin-all", "release-ram", "return-path", "switchover-ack", "validate-uuid", "x-ignore-shared", "xbzrle"),
+    *("zero-blocks", "zero-copy-send"),
+)
+_NEEDS: Final = {"postcopy-preempt": "postcopy-ram", "postcopy-blocktime": "postcopy-ram", "zero-copy-send": "multifd"}
+_NOT_BOTH: Final = (("multifd", "compress"), ("zero-copy-send", "xbzrle"))
+
+PARAMS: Final = ParamGroup(
+    "migration",
+    Param(
+        "migration_port",
+        port(),
+        default=8102,
+        help="The TCP port of the target node that a guest arrives at.",
+        changes="live",
+    ),
+    Param(
+        "migration_bandwidth",
+        integer(minimum=0, maximum=1 << 20),
+        default=_BANDWIDTH_MIB_S,
+        unit="MiB per second",
+        help="How fast a guest may move; 0 for as fast as the network is.",
+        changes="live",
+    ),
+    Param(
+        "migration_downtime",
+        integer(minimum=0, maximum=2_000_000),  # QEMU's own limit (migration/options.c, MAX_MIGRATE_DOWNTIME)
+        default=30,
+        unit="milliseconds",
+        help="How long a guest may stand still at the end of its move.",
+        changes="live",
+    ),
+    Param(
+        "migration_mode",
+        one_of("live", "non-live"),
+        default="live",
+        help="Whether a guest runs while it moves, or is paused before.",
+        changes="live",
+    ),
+    Param(
+        "migration_caps",
+        list_of(one_of(*_CAPABILITIES)),
+        default=(),
+        help="Capabilities of QEMU's migration to use, on both nodes.",
+        changes="live",
+        example=["xbzrle", "auto-converge"],
+    ),
+    Param(
+        "user_shutdown",
+        boolean(),
+        default=False,
+        help="Whether a guest that shuts itself down stays down, as if its owner had stopped it.",
+        changes="launch",
+    ),
+    help="How a guest moves, and what it means when it ends by itself.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserShutdown(Device):
+    """The guest's own shutdown is to count as its owner's wish."""
+
+    def refusals(self) -> tuple[Problem, ...]:
+        """Nothing watches guests yet."""
+        what = "needs a watcher of guests that end by themselves, which this release of hv-kvm does not have"
+        return (Problem(path="params.user_shutdown", what=what, got="True", todo="set user_shutdown = false"),)
+
+
+@hookimpl
+def params() -> ParamGroup:
+    """The family's parameters."""
+    return PARAMS
+
+
+@hookimpl
+def check(params: Params) -> Iterator[Problem]:
+    """Capabilities that need each other, or do not go together: QEMU would refuse them when the guest is to move."""
+    caps, path = params["migration_caps"], "params.migration_caps"
+    for cap in caps:
+        needed = _NEEDS.get(cap)
+        if needed is not None and needed not in caps:
+            yield Problem(path=path, what=f"{cap} needs {needed}", got=repr(list(caps)), todo=f"add {needed!r}")
+    for first, second in _NOT_BOTH:
+        if first in caps and second in caps:
+            what = f"{first} and {second} exclude each other"
+            yield Problem(path=path, what=what, got=repr(list(caps)), todo="take one of them out")
+
+
+@hookimpl
+def assess(params: Params) -> Iterator[Problem]:
+    """The default is of a time of slower networks."""
+    if params["migration_bandwidth"] == _BANDWIDTH_MIB_S:
+        what = f"is at its default of {_BANDWIDTH_MIB_S} MiB per second, far below what a network of today carries"
+        yield Problem(path="params.migration_bandwidth", what=what, todo="set it to what the network can spare")
+
+
+@hookimpl
+def plan(instance: Instance, params: Params) -> Iterator[Device]:
+    """Nothing for a move; a wish about the guest's end, when there is one."""
+    del instance
+    if params["user_shutdown"]:
+        yield UserShutdown()

@@ -1,0 +1,96 @@
+"""Random numbers of the node for the guest, so that it does not wait for its own when it boots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from hv_kvm.facts import Facts
+from hv_kvm.option import Opt, Props
+from hv_kvm.spec import Device, KvmSpec, PciDevice
+from hvcore import Param, ParamGroup, Params, Problem, boolean, hookimpl, integer, one_of
+
+__all__ = ["PARAMS", "Rng", "params", "plan", "render", "verify"]
+
+_HARDWARE: Final = "is for the node alone, whose kernel feeds /dev/urandom from it"
+
+PARAMS: Final = ParamGroup(
+    "rng",
+    Param(
+        "virtio_rng",
+        boolean(),
+        default=True,
+        help="Whether the guest has a virtio device that gives it random numbers of the node.",
+        example=False,
+    ),
+    Param(
+        "rng_source",
+        one_of("/dev/urandom", "/dev/random", refused={"/dev/hwrng": _HARDWARE, "/dev/hw_random": _HARDWARE}),
+        default="/dev/urandom",
+        help="Where the random numbers come from.",
+        changes="launch",
+    ),
+    Param(
+        "rng_max_bytes",
+        integer(minimum=0, maximum=1 << 30),
+        default=1024,
+        unit="bytes",
+        help="How many random bytes the guest gets in each rng_period; 0 is no limit.",
+    ),
+    Param(
+        "rng_period",
+        integer(minimum=1, maximum=86_400_000),
+        default=1000,
+        unit="milliseconds",
+        help="The time for which rng_max_bytes counts.",
+    ),
+    help="Random numbers for the guest.",
+)
+_MODEL: Final = "virtio-rng-pci"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rng(PciDevice):
+    """The device, its source on the node, and its rate."""
+
+    source: str
+    max_bytes: int
+    period_ms: int
+
+    def on_board(self) -> bool:
+        """It is the machine's."""
+        return True
+
+
+@hookimpl
+def params() -> ParamGroup:
+    """The family's parameters."""
+    return PARAMS
+
+
+@hookimpl
+def plan(params: Params) -> Iterator[Device]:
+    """One, unless it is not wanted."""
+    if params["virtio_rng"]:
+        yield Rng(source=params["rng_source"], max_bytes=params["rng_max_bytes"], period_ms=params["rng_period"])
+
+
+@hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+    """The device must exist in this QEMU."""
+    if spec.of(Rng) and not facts.has_type(_MODEL):
+        what = f"this QEMU ({facts.version}) has no {_MODEL}"
+        yield Problem(path="params.virtio_rng", what=what, got="True", todo="set it to false")
+
+
+@hookimpl
+def render(spec: KvmSpec) -> Iterator[Opt]:
+    """Source and device."""
+    for rng in spec.of(Rng):
+        source: Props = {"id": "rng", "filename": rng.source}
+        yield Opt(name="-object", head="rng-random", props=source, params=("virtio_rng", "rng_source"))
+        props: Props = {"id": "rng-dev", "rng": "rng", **rng.address(spec)}
+        if rng.max_bytes:
+            props |= {"max-bytes": rng.max_bytes, "period": rng.period_ms}
+        yield Opt(name="-device", head=_MODEL, props=props, params=("virtio_rng", "rng_max_bytes", "rng_period"))

@@ -1,0 +1,73 @@
+"""The SCSI controller, when a disk or a cdrom is behind one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from hv_kvm.facts import Facts
+from hv_kvm.option import Opt, Props
+from hv_kvm.spec import Device, KvmSpec, PciDevice
+from hv_kvm.storage import SCSI_TARGETS, needs_scsi
+from hvcore import Instance, Param, ParamGroup, Params, Problem, hookimpl, one_of
+
+__all__ = ["PARAMS", "ScsiController", "params", "plan", "render", "verify"]
+
+# "lsi" is an alias in QEMU, which introspection does not show.
+_MODELS: Final = {name: {"lsi": "lsi53c895a"}.get(name, name) for name in SCSI_TARGETS}
+
+PARAMS: Final = ParamGroup(
+    "scsi",
+    Param(
+        "scsi_controller_type",
+        one_of(*_MODELS),
+        default="lsi",
+        help="The controller of SCSI disks and cdroms; it is there when there is one of them.",
+        example="virtio-scsi-pci",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScsiController(PciDevice):
+    """The one controller, with bus ``scsi.0``."""
+
+    model: str
+    iothread: str | None
+
+    def on_board(self) -> bool:
+        """It is the machine's, the disks behind it are the instance's."""
+        return True
+
+
+@hookimpl
+def params() -> ParamGroup:
+    """The family's parameters."""
+    return PARAMS
+
+
+@hookimpl
+def plan(instance: Instance, params: Params) -> Iterator[Device]:
+    """One, if anything needs it."""
+    if needs_scsi(instance, params):
+        model = _MODELS[params["scsi_controller_type"]]
+        threaded = params["iothreads"] and model == "virtio-scsi-pci"
+        yield ScsiController(model=model, iothread="iothread0" if threaded else None)
+
+
+@hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+    """The device must exist in this QEMU."""
+    for controller in spec.of(ScsiController):
+        if not facts.has_type(controller.model):
+            what = f"this QEMU ({facts.version}) has no {controller.model}"
+            yield Problem(path="params.scsi_controller_type", what=what, todo="use another")
+
+
+@hookimpl
+def render(spec: KvmSpec) -> Iterator[Opt]:
+    """The device."""
+    for controller in spec.of(ScsiController):
+        props: Props = {"id": "scsi", **controller.address(spec), "iothread": controller.iothread}
+        yield Opt(name="-device", head=controller.model, props=props, params=("scsi_controller_type", "iothreads"))

@@ -1,0 +1,321 @@
+"""A graphical display over SPICE: faster than VNC, with sound, a shared clipboard and encryption of its own."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from hv_kvm.bindings import Bindings
+from hv_kvm.facts import Facts
+from hv_kvm.option import Opt, Props
+from hv_kvm.spec import Handed, Interface, KvmSpec, PciDevice, Port
+from hvcore import (
+    Instance,
+    Param,
+    ParamGroup,
+    Params,
+    Problem,
+    address,
+    boolean,
+    directory,
+    file,
+    hookimpl,
+    one_of,
+    port,
+    regexp,
+)
+
+__all__ = ["PARAMS", "PASSWORD", "PORT", "Spice", "assess", "check", "params", "plan", "render", "verify"]
+
+PASSWORD: Final = "spice-password"  # noqa: S105 - the name of a file, not what is in it
+PORT: Final = "spice"
+_CERTS: Final = "spice-tls"
+_FIRST_PORT: Final = 5930
+_PASSWORD_BYTES: Final = 60  # SPICE_MAX_PASSWORD_LENGTH (spice-protocol, spice/protocol.h)
+_WAN: Final = ("always", "auto", "never")
+
+PARAMS: Final = ParamGroup(
+    "spice",
+    Param(
+        "spice_bind",
+        address(interface=True),
+        help="Where the display is served: an IP address of the node, or an interface for its first address. Unset: no "
+        "SPICE.",
+        example="127.0.0.1",
+    ),
+    Param("spice_port", port(), help="The TCP port. Unset: the first free one from 5930; hv info shows it."),
+    Param(
+        "spice_ip_version",
+        one_of(0, 4, 6),
+        default=0,
+        help="Which address of an interface is taken: IPv4, IPv6, or 0 for the first that there is.",
+    ),
+    Param(
+        "spice_password_file",
+        file(),
+        help="A file whose first line is the password, at most 60 bytes. Unset: everybody who gets there is let in.",
+        changes="launch",
+    ),
+    Param(
+        "spice_image_compression",
+        one_of("auto_glz", "auto_lz", "glz", "lz", "off", "quic"),
+        help="How pictures are compressed without loss. Unset: SPICE decides.",
+    ),
+    Param("spice_jpeg_wan_compression", one_of(*_WAN), help="Whether a slow link gets pictures as JPEG."),
+    Param("spice_zlib_glz_wan_compression", one_of(*_WAN), help="Whether a slow link gets pictures packed further."),
+    Param(
+        "spice_streaming_video",
+        one_of("all", "filter", "off"),
+        help="Which moving regions are sent as video: all, those that look like video, none.",
+    ),
+    Param("spice_playback_compression", boolean(), default=True, help="Whether sound is compressed on its way."),
+    Param(
+        "spice_use_tls",
+        boolean(),
+        default=False,
+        help="Whether everything is encrypted; needs spice_x509_path.",
+    ),
+    Param(
+        "spice_x509_path",
+        directory(),
+        help="A directory with ca-cert.pem, server-cert.pem and server-key.pem, by which clients know this server.",
+        example="/etc/pki/spice",
+    ),
+    Param(
+        "spice_tls_ciphers",
+        # A comma would end the value, and OpenSSL takes a colon all the same (ciphers(1)).
+        regexp("[A-Za-z0-9:+!@=_.-]+", "OpenSSL's list of ciphers, joined by ':'"),
+        default="HIGH:-DES:-3DES:-EXPORT:-DH",
+        help="The ciphers that TLS may use.",
+    ),
+    Param(
+        "spice_use_vdagent",
+        boolean(),
+        default=True,
+        help="Whether the guest gets a channel for its agent: exact mouse, clipboard, screen size.",
+    ),
+    help="A display for SPICE viewers. On Debian 13 and later it needs the package qemu-system-modules-spice.",
+)
+# What only says how a display would be served. Those that are on without being asked for may stay.
+_NEED_BIND: Final = (
+    *("spice_port", "spice_ip_version", "spice_password_file", "spice_image_compression"),
+    *("spice_jpeg_wan_compression", "spice_zlib_glz_wan_compression", "spice_streaming_video", "spice_use_tls"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spice(PciDevice):
+    """A display; its PCI slot is for the controller of the agent's channel. None leaves a choice to SPICE."""
+
+    bind: str
+    port: int | None
+    ip_version: int
+    password_file: str | None
+    x509: str | None
+    ciphers: str
+    image: str | None
+    jpeg_wan: str | None
+    zlib_glz_wan: str | None
+    streaming: str | None
+    playback: bool
+    vdagent: bool
+
+    def takes_slot(self) -> bool:
+        """Only the agent's channel needs one."""
+        return self.vdagent
+
+    def on_board(self) -> bool:
+        """It comes and goes without moving disks and NICs."""
+        return True
+
+    def needs_host_network(self) -> bool:
+        """It is served on the node's own addresses."""
+        return True
+
+    def interfaces(self) -> tuple[Interface, ...]:
+        """The interface, when it is bound to one."""
+        if _ip(self.bind) is not None:
+            return ()
+        return (Interface(name=self.bind, param="spice_bind", family=self.ip_version),)
+
+    def ports(self) -> tuple[Port, ...]:
+        """One."""
+        return (Port(name=PORT, bind=self.bind, port=self.port, first=_FIRST_PORT, param="spice_port"),)
+
+    def handed(self) -> tuple[Handed, ...]:
+        """The password and the certificates: neither may be read by others, and QEMU reads them as the guest's uid."""
+        files = []
+        if self.password_file:
+            key = "spice_password_file"
+            files.append(Handed(name=PASSWORD, path=self.password_file, param=key, password_bytes=_PASSWORD_BYTES))
+        if self.x509:
+            for name in ("ca-cert.pem", "server-cert.pem", "server-key.pem"):
+                path = f"{self.x509.rstrip('/')}/{name}"
+                files.append(Handed(name=f"{_CERTS}/{name}", path=path, param="spice_x509_path"))
+        return tuple(files)
+
+
+@hookimpl
+def params() -> ParamGroup:
+    """The family's parameters."""
+    return PARAMS
+
+
+@hookimpl
+def check(params: Params) -> Iterator[Problem]:
+    """Nothing without an address, one kind of display, and TLS with certificates."""
+    bind = params["spice_bind"]
+    if bind is None:
+        for key in _NEED_BIND:
+            if params[key]:
+                what = "is set without an address to serve SPICE on"
+                yield Problem(path=f"params.{key}", what=what, got=repr(params[key])[:80], todo="set spice_bind")
+    elif params["vnc_bind_address"] is not None:
+        yield Problem(path="params.spice_bind", what="a guest has VNC or SPICE, not both", todo="unset one of them")
+    ip, version = None if bind is None else _ip(bind), params["spice_ip_version"]
+    if ip is not None and version not in (0, ip.version):
+        what = f"spice_bind is an IPv{ip.version} address"
+        yield Problem(path="params.spice_ip_version", what=what, got=str(version), todo=f"set it to {ip.version} or 0")
+    if params["spice_use_tls"] and params["spice_x509_path"] is None:
+        what = "needs certificates"
+        yield Problem(path="params.spice_use_tls", what=what, got="True", todo="set spice_x509_path")
+    if params["spice_x509_path"] is not None and not params["spice_use_tls"]:
+        got = repr(params["spice_x509_path"])[:80]
+        yield Problem(
+            path="params.spice_x509_path", what="is set without TLS", got=got, todo="set spice_use_tls = true"
+        )
+
+
+@hookimpl
+def assess(params: Params) -> Iterator[Problem]:
+    """Who could listen, and who could open it."""
+    bind = params["spice_bind"]
+    if bind is None or _on_loopback(bind):
+        return
+    if not params["spice_use_tls"]:
+        what = "serves the display beyond this node without encryption"
+        yield Problem(path="params.spice_bind", what=what, got=repr(bind), todo="set spice_use_tls = true")
+    if not params["spice_password_file"]:
+        what = "lets everybody who reaches the node open the display"
+        yield Problem(path="params.spice_bind", what=what, got=repr(bind), todo="set spice_password_file")
+
+
+@hookimpl
+def plan(instance: Instance, params: Params) -> Iterator[Spice]:
+    """One display, or none."""
+    del instance
+    if params["spice_bind"] is not None:
+        yield Spice(
+            bind=params["spice_bind"],
+            port=params["spice_port"],
+            ip_version=params["spice_ip_version"],
+            password_file=params["spice_password_file"],
+            x509=params["spice_x509_path"],
+            ciphers=params["spice_tls_ciphers"],
+            image=params["spice_image_compression"],
+            jpeg_wan=params["spice_jpeg_wan_compression"],
+            zlib_glz_wan=params["spice_zlib_glz_wan_compression"],
+            streaming=params["spice_streaming_video"],
+            playback=params["spice_playback_compression"],
+            vdagent=params["spice_use_vdagent"],
+        )
+
+
+@hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+    """SPICE may be left out of a build, or be a module that is not installed; then its types are not there either."""
+    for spice in spec.of(Spice):
+        if not facts.has_command("query-spice"):
+            what = f"this QEMU ({facts.version}) was built without SPICE"
+            yield Problem(path="params.spice_bind", what=what, todo="use another build of it, or vnc_bind_address")
+        elif not facts.has_type("chardev-spicevmc"):
+            what = f"this QEMU ({facts.version}) has SPICE as a module, which is not installed"
+            yield Problem(path="params.spice_bind", what=what, todo="install it (Debian: qemu-system-modules-spice)")
+        elif spice.password_file and not _can_secret(facts) and not facts.has_command("set_password"):
+            what = f"this QEMU ({facts.version}) takes no password for SPICE"
+            yield Problem(path="params.spice_password_file", what=what, todo="unset it")
+
+
+@hookimpl
+def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
+    """The server, and the channel of the guest's agent."""
+    for spice in spec.of(Spice):
+        if spice.password_file and _can_secret(facts):
+            secret: Props = {"id": PASSWORD, "file": f"{bindings.guest_dir}/{PASSWORD}"}
+            why = "QEMU reads it from a file that is gone when the guest runs"
+            keys = ("spice_password_file",)
+            yield Opt(name="-object", head="secret", props=secret, params=keys, why=why, capability=_how(facts))
+        yield Opt(
+            name="-spice",
+            props={**_where(spice, bindings), **_who(spice, facts, bindings), **_looks(spice)},
+            params=tuple(param.key for param in PARAMS if param.key != "spice_use_vdagent" or not spice.vdagent),
+            capability=_how(facts) if spice.password_file else "",
+        )
+        if spice.vdagent:
+            yield from _agent(spice, spec)
+
+
+def _where(spice: Spice, bindings: Bindings) -> Props:
+    ip = _ip(spice.bind)
+    family = ip.version if ip is not None else spice.ip_version
+    return {
+        "addr": spice.bind if ip is not None else bindings.addresses[spice.interfaces()[0].key],
+        "tls-port" if spice.x509 else "port": bindings.ports[PORT],
+        "ipv4": True if family == 4 else None,
+        "ipv6": True if family == 6 else None,
+    }
+
+
+def _who(spice: Spice, facts: Facts, bindings: Bindings) -> Props:
+    return {
+        "disable-ticketing": None if spice.password_file else True,
+        "password-secret": PASSWORD if spice.password_file and _can_secret(facts) else None,
+        "x509-dir": f"{bindings.guest_dir}/{_CERTS}" if spice.x509 else None,
+        "tls-ciphers": spice.ciphers if spice.x509 else None,
+    }
+
+
+def _looks(spice: Spice) -> Props:
+    return {
+        "image-compression": spice.image,
+        "jpeg-wan-compression": spice.jpeg_wan,
+        "zlib-glz-wan-compression": spice.zlib_glz_wan,
+        "streaming-video": spice.streaming,
+        "playback-compression": None if spice.playback else False,
+        "agent-mouse": None if spice.vdagent else False,
+    }
+
+
+def _agent(spice: Spice, spec: KvmSpec) -> Iterator[Opt]:
+    keys = ("spice_use_vdagent",)
+    props: Props = {"id": "spice-agent-bus", **spice.address(spec)}
+    yield Opt(name="-device", head="virtio-serial-pci", props=props, params=keys)
+    yield Opt(name="-chardev", head="spicevmc", props={"id": "spice-agent", "name": "vdagent"}, params=keys)
+    port: Props = {"id": "spice-agent-port", "bus": "spice-agent-bus.0", "chardev": "spice-agent"}
+    port["name"] = "com.redhat.spice.0"
+    yield Opt(name="-device", head="virtserialport", props=port, params=keys)
+
+
+def _can_secret(facts: Facts) -> bool:
+    # A module's options are not listed. VNC and SPICE learnt it together (QEMU 6.0), so VNC's tells of both.
+    option = "spice" if facts.has_option("spice") else "vnc"
+    return facts.has_option(option, "password-secret")
+
+
+def _how(facts: Facts) -> str:
+    has = _can_secret(facts)
+    return f"spice has {'password-secret' if has else 'no password-secret, so QMP sets it before the guest runs'}"
+
+
+def _ip(bind: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(bind)
+    except ValueError:
+        return None
+
+
+def _on_loopback(bind: str) -> bool:
+    ip = _ip(bind)
+    return bind == "lo" if ip is None else ip.is_loopback

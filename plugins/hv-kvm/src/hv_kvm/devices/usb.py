@@ -1,0 +1,131 @@
+"""USB: a controller, a pointing device for displays, and further devices."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from hv_kvm.choice import listed
+from hv_kvm.facts import Facts
+from hv_kvm.option import Opt, Props
+from hv_kvm.spec import Device, KvmSpec, PciDevice
+from hvcore import Param, ParamGroup, Params, Problem, hookimpl, one_of
+
+__all__ = ["PARAMS", "UsbController", "UsbDevice", "params", "plan", "render", "verify"]
+
+_MODELS: Final = {
+    "mouse": "usb-mouse",
+    "tablet": "usb-tablet",
+    "keyboard": "usb-kbd",
+    "wacom-tablet": "usb-wacom-tablet",
+    "ccid": "usb-ccid",
+    "hub": "usb-hub",
+}
+_HOST: Final = re.compile("host:(?:([0-9a-f]{4}):([0-9a-f]{4})|([0-9]{1,3})[.]([0-9]{1,3}))")
+_EXPECTS: Final = (
+    f"devices out of {', '.join(_MODELS)}, host:VENDOR:PRODUCT (four hexadecimal digits each) "
+    "and host:BUS.ADDRESS, separated by commas or spaces"
+)
+_ITEM: Final = f"{'|'.join(_MODELS)}|host:[0-9A-Fa-f]{{4}}:[0-9A-Fa-f]{{4}}|host:[0-9]{{1,3}}[.][0-9]{{1,3}}"
+
+PARAMS: Final = ParamGroup(
+    "usb",
+    Param(
+        "usb_mouse",
+        one_of("mouse", "tablet"),
+        help="A USB mouse, or a tablet, which tells where the pointer is and so suits displays better.",
+        example="tablet",
+    ),
+    Param(
+        "usb_devices",
+        listed(_ITEM, _EXPECTS, max_items=8),
+        help="Further USB devices; those of the node (host:) only without confinement.",
+        example="keyboard,wacom-tablet",
+    ),
+    help="The guest's USB devices.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsbController(PciDevice):
+    """The controller, there when a device is: what the pc chipset has, and xHCI on q35."""
+
+    q35: bool
+
+    def on_board(self) -> bool:
+        """It is the machine's."""
+        return True
+
+    @property
+    def model(self) -> str:
+        """What QEMU calls it."""
+        return "qemu-xhci" if self.q35 else "piix3-usb-uhci"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsbDevice(Device):
+    """One device, as written in its parameter ``key``."""
+
+    index: int
+    key: str
+    what: str
+
+    @property
+    def model(self) -> str:
+        """What QEMU calls it."""
+        return _MODELS.get(self.what, "usb-host")
+
+    def escapes(self) -> tuple[tuple[str, str], ...]:
+        """A device of the node is opened below /dev/bus/usb, wherever it is after it was plugged again."""
+        return ((f"params.{self.key}", f"{self.what} is a device of the node"),) if self.model == "usb-host" else ()
+
+
+@hookimpl
+def params() -> ParamGroup:
+    """The family's parameters."""
+    return PARAMS
+
+
+@hookimpl
+def plan(params: Params) -> Iterator[Device]:
+    """The devices, and a controller for them."""
+    wanted = [("usb_mouse", params["usb_mouse"])] if params["usb_mouse"] else []
+    wanted += [("usb_devices", word) for word in (params["usb_devices"] or "").split(",") if word]
+    if wanted:
+        yield UsbController(q35="q35" in params["machine_version"])
+    for index, (key, what) in enumerate(wanted):
+        yield UsbDevice(index=index, key=key, what=what)
+
+
+@hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+    """Controller and devices must exist in this QEMU; those of the node are in a package of their own."""
+    needed = {(device.key, device.model) for device in spec.of(UsbDevice)}
+    needed |= {("usb_mouse", controller.model) for controller in spec.of(UsbController)}
+    for key, model in sorted(needed):
+        if not facts.has_type(model):
+            what = f"this QEMU ({facts.version}) has no {model}"
+            yield Problem(path=f"params.{key}", what=what, todo="leave it out, or install the package it is in")
+
+
+@hookimpl
+def render(spec: KvmSpec) -> Iterator[Opt]:
+    """Controller and devices."""
+    for controller in spec.of(UsbController):
+        place: Props = {"id": "usb", **controller.address(spec)}
+        yield Opt(name="-device", head=controller.model, props=place, params=("usb_mouse", "usb_devices"))
+    for device in spec.of(UsbDevice):
+        props: Props = {"id": f"usb{device.index}-dev", "bus": "usb.0", **_host(device.what)}
+        yield Opt(name="-device", head=device.model, props=props, params=(device.key,))
+
+
+def _host(what: str) -> Props:
+    found = _HOST.fullmatch(what)
+    if found is None:
+        return {}
+    vendor, product, bus, address = found.groups()
+    if vendor is not None:
+        return {"vendorid": f"0x{vendor}", "productid": f"0x{product}"}
+    return {"hostbus": int(bus), "hostaddr": int(address)}

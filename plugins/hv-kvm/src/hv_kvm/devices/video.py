@@ -1,0 +1,71 @@
+"""The graphics card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from hv_kvm.facts import Facts
+from hv_kvm.option import Opt, Props
+from hv_kvm.spec import Device, KvmSpec, display_address
+from hvcore import Param, ParamGroup, Params, Problem, hookimpl, one_of
+
+__all__ = ["PARAMS", "Video", "params", "plan", "render", "verify"]
+
+_MODELS: Final = {
+    "std": "VGA",
+    "cirrus": "cirrus-vga",
+    "qxl": "qxl-vga",
+    "virtio": "virtio-vga",
+    "vmware": "vmware-svga",
+}
+
+PARAMS: Final = ParamGroup(
+    "video",
+    Param(
+        "vga",
+        one_of(*_MODELS, "none"),
+        help="The graphics card. Unset: qxl for SPICE, std for VNC, and none without a display.",
+        example="virtio",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Video(Device):
+    """The one card, in the place where QEMU itself would put it."""
+
+    model: str
+
+
+@hookimpl
+def params() -> ParamGroup:
+    """The family's parameters."""
+    return PARAMS
+
+
+@hookimpl
+def plan(params: Params) -> Iterator[Device]:
+    """The card that was asked for, or the one that suits the display."""
+    shown = "std" if params["vnc_bind_address"] is not None else "none"
+    wanted = params["vga"] or ("qxl" if params.get("spice_bind") else shown)
+    if wanted != "none":
+        yield Video(model=_MODELS[wanted])
+
+
+@hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+    """The card must exist in this QEMU; some are in packages of their own."""
+    for video in spec.of(Video):
+        if not facts.has_type(video.model):
+            what = f"this QEMU ({facts.version}) has no {video.model}"
+            yield Problem(path="params.vga", what=what, todo="use another, or install the package it is in")
+
+
+@hookimpl
+def render(spec: KvmSpec) -> Iterator[Opt]:
+    """The device."""
+    for video in spec.of(Video):
+        props: Props = {"id": "vga", **display_address(spec)}
+        yield Opt(name="-device", head=video.model, props=props, params=("vga",))

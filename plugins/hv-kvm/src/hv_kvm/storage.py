@@ -1,0 +1,47 @@
+"""Decisions about disks and cdroms that more than one family needs: on which bus, behind which controller. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hvcore import Instance, Params
+
+__all__ = ["SCSI_DISKS", "SCSI_TARGETS", "boots_first", "cdrom_bus", "cdroms_on", "disk_bus", "needs_scsi"]
+
+SCSI_DISKS: Final = ("scsi-hd", "scsi-cd", "scsi-block", "scsi-generic")
+SCSI_TARGETS: Final = {"lsi": 7, "virtio-scsi-pci": 256, "megasas": 64, "dc390": 7}
+"""How many targets each controller has. Of the old buses' eight, the controller is one (QEMU lsi53c895a.c, esp.c)."""
+
+_CDROMS: Final = ("cdrom_image_path", "cdrom2_image_path")
+
+
+def disk_bus(params: Params) -> str:
+    """The bus of the disks: ``virtio``, ``ide`` or ``scsi``."""
+    kind: str = params["disk_type"]
+    return "scsi" if kind in SCSI_DISKS else {"paravirtual": "virtio"}.get(kind, kind)
+
+
+def cdrom_bus(params: Params) -> str:
+    """The bus of the cdroms; unset, that of the disks if it can have cdroms at all, and IDE beside virtio disks.
+
+    A virtio-blk cdrom is a hard disk to its guest, so that is for those who ask for it.
+    """
+    kind: str | None = params["cdrom_disk_type"]
+    if kind is not None:
+        return {"paravirtual": "virtio", "scsi-cd": "scsi"}.get(kind, kind)
+    return "scsi" if disk_bus(params) == "scsi" else "ide"
+
+
+def cdroms_on(params: Params, bus: str) -> int:
+    """How many cdroms with an image are on the bus."""
+    return sum(params[key] is not None for key in _CDROMS) if cdrom_bus(params) == bus else 0
+
+
+def needs_scsi(instance: Instance, params: Params) -> bool:
+    """Whether anything is behind a SCSI controller."""
+    return (disk_bus(params) == "scsi" and bool(instance.disks)) or bool(cdroms_on(params, "scsi"))
+
+
+def boots_first(params: Params, what: str) -> bool:
+    """Whether the firmware boots that first: ``disk``, ``cdrom``, ``floppy`` or ``network``."""
+    return bool(params["boot_order"] == what)

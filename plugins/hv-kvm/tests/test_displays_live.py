@@ -1,0 +1,321 @@
+"""Displays as a viewer meets them: encryption, passwords, addresses; and that no secret of theirs can be seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import ssl
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+import hvcore
+from hv_kvm.qmp import connect
+
+pytestmark = pytest.mark.live
+
+SECRET: Final = "hunt,r=2"  # 8 bytes, and a comma that would end a value
+VNC_AUTH, VENCRYPT = 2, 19
+TLS_NONE, X509_NONE = 257, 260
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Path:
+    """An authority of our own, a server's certificate for 127.0.0.1, and a client's. The key is its owner's alone."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl on this machine")
+    folder = tmp_path / "pki"
+    folder.mkdir(mode=0o700)
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+    fresh = ("-newkey", "rsa:2048", "-nodes", "-days", "2")
+    authority = ("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
+    openssl("req", "-x509", *fresh, "-keyout", "ca-key.pem", "-out", "ca-cert.pem", "-subj", "/CN=test", *authority)
+    for who, use in (("server", "serverAuth"), ("client", "clientAuth")):
+        (folder / "ext").write_text(
+            f"subjectAltName=IP:127.0.0.1\nextendedKeyUsage={use}\nkeyUsage=critical,digitalSignature,keyEncipherment\n"
+        )
+        openssl("req", *fresh, "-keyout", f"{who}-key.pem", "-out", f"{who}.csr", "-subj", f"/CN={who}")
+        signed = ("-CA", "ca-cert.pem", "-CAkey", "ca-key.pem", "-CAcreateserial", "-days", "2", "-extfile", "ext")
+        openssl("x509", "-req", "-in", f"{who}.csr", "-out", f"{who}-cert.pem", *signed)
+    (folder / "server-key.pem").chmod(0o600)
+    return folder
+
+
+@pytest.fixture
+def password(tmp_path: Path) -> str:
+    path = tmp_path / "password"
+    path.write_text(f"{SECRET}\nand a line that is none of it\n")
+    path.chmod(0o600)
+    return str(path)
+
+
+@pytest.fixture(params=["strict", "off"])
+def level(request: pytest.FixtureRequest) -> str:
+    if request.param == "strict" and os.geteuid() != 0:
+        pytest.skip("needs root: sudo ./dev test")
+    return str(request.param)
+
+
+def ask(world: Any, command: str) -> Any:
+    with connect(str(world.dir() / "qmp"), deadline_s=10.0) as client:
+        return client.execute(command)
+
+
+def connected(world: Any, kind: str = "vnc") -> socket.socket:
+    host, _, port = str(world.info().details[kind]).rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=20)
+
+
+def read(sock: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = sock.recv(size - len(data))
+        assert piece, f"ended after {data!r}"
+        data += piece
+    return data
+
+
+def offered(sock: socket.socket) -> list[int]:
+    """The kinds of security that the server offers: RFB 7.1.2."""
+    assert read(sock, 12) == b"RFB 003.008\n"
+    sock.sendall(b"RFB 003.008\n")
+    return list(read(sock, read(sock, 1)[0]))
+
+
+def answer(challenge: bytes, word: str) -> bytes:
+    """What VNC authentication expects: the challenge in DES, with each byte of the key backwards (RFB 7.2.2)."""
+    key = word.encode().ljust(8, b"\0")[:8]
+    mirrored = bytes(int(f"{byte:08b}"[::-1], 2) for byte in key).hex()
+    command = ["openssl", "enc", "-des-ecb", "-K", mirrored, "-nopad", "-provider", "legacy", "-provider", "default"]
+    done = subprocess.run(command, input=challenge, capture_output=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"this openssl has no DES: {done.stderr.decode().strip()}")
+    return done.stdout
+
+
+def lets_in(world: Any, word: str) -> bool:
+    with connected(world) as sock:
+        assert offered(sock) == [VNC_AUTH]
+        sock.sendall(bytes([VNC_AUTH]))
+        sock.sendall(answer(read(sock, 16), word))
+        return read(sock, 4) == b"\0\0\0\0"
+
+
+def vencrypt(sock: socket.socket) -> list[int]:
+    """The subtypes of VeNCrypt that are offered."""
+    assert offered(sock) == [VENCRYPT]
+    sock.sendall(bytes([VENCRYPT]))
+    assert read(sock, 2) == b"\0\2"
+    sock.sendall(b"\0\2")
+    assert read(sock, 1) == b"\0"
+    return list(struct.unpack(f">{(count := read(sock, 1)[0])}I", read(sock, 4 * count)))
+
+
+def everything_to_be_seen(world: Any) -> Iterator[str]:
+    """What others, or later readers, could find a secret in."""
+    process = world.record().process
+    assert process is not None
+    for name in ("cmdline", "environ"):
+        yield Path(f"/proc/{process.pid}/{name}").read_bytes().decode("latin-1")
+    yield json.dumps(world.info().to_json())
+    for folder, _, names in os.walk(world.run_dir):
+        for name in names:
+            path = Path(folder, name)
+            if path.is_file():
+                yield path.read_bytes().decode("latin-1")
+
+
+def test_the_password_of_vnc_is_the_first_line_of_the_file_and_is_seen_nowhere(
+    world: Any, password: str, level: str
+) -> None:
+    world.start(vnc_bind_address="127.0.0.1", vnc_password_file=password, confinement=level)
+    assert not any(SECRET in text or "hunt,,r" in text for text in everything_to_be_seen(world))
+    assert [lets_in(world, word) for word in (SECRET, "wrong", "")] == [True, False, False]
+
+
+def test_vnc_with_certificates_is_who_it_says_and_leaves_no_key_behind(
+    world: Any, certificates: Path, level: str
+) -> None:
+    world.start(vnc_bind_address="127.0.0.1", vnc_tls=True, vnc_x509_path=str(certificates), confinement=level)
+    key = (certificates / "server-key.pem").read_text()
+    assert not any(key[100:200] in text for text in everything_to_be_seen(world))
+    context = ssl.create_default_context(cafile=str(certificates / "ca-cert.pem"))
+    with connected(world) as sock:
+        assert vencrypt(sock) == [X509_NONE]
+        sock.sendall(struct.pack(">I", X509_NONE))
+        assert read(sock, 1) == b"\1"
+        with context.wrap_socket(sock, server_hostname="127.0.0.1") as encrypted:
+            assert dict(pair[0] for pair in encrypted.getpeercert()["subject"])["commonName"] == "server"  # type: ignore[index,misc]
+            assert read(encrypted, 4) == b"\0\0\0\0"
+
+
+def test_vnc_that_verifies_lets_in_who_has_a_certificate_only(world: Any, certificates: Path) -> None:
+    given = {"vnc_tls": True, "vnc_x509_path": str(certificates), "vnc_x509_verify": True}
+    world.start(vnc_bind_address="127.0.0.1", **given)
+    context = ssl.create_default_context(cafile=str(certificates / "ca-cert.pem"))
+
+    def comes_in() -> bool:
+        with connected(world) as sock:
+            vencrypt(sock)
+            sock.sendall(struct.pack(">I", X509_NONE))
+            read(sock, 1)
+            try:
+                with context.wrap_socket(sock, server_hostname="127.0.0.1") as encrypted:
+                    return encrypted.recv(4) == b"\0\0\0\0"
+            except OSError:
+                return False
+
+    assert not comes_in()
+    context.load_cert_chain(str(certificates / "client-cert.pem"), str(certificates / "client-key.pem"))
+    assert comes_in()
+
+
+def test_vnc_is_encrypted_without_certificates_too(world: Any) -> None:
+    world.start(vnc_bind_address="127.0.0.1", vnc_tls=True, keymap="de")
+    with connected(world) as sock:
+        assert vencrypt(sock) == [TLS_NONE]
+
+
+def test_vnc_on_an_interface_is_served_on_its_address(world: Any) -> None:
+    world.start(vnc_bind_address="lo")
+    assert str(world.info().details["vnc"]).startswith("127.0.0.1:")
+    assert world.record().instance.params["vnc_bind_address"] == "lo"
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "has no password in its first line"),
+        (b"\nsecond", "has no password in its first line"),
+        (b"123456789\n", "has a password of 9 bytes, of which only the first 8 would count"),
+        (b"\xff\xfe\n", "has a password that is not UTF-8"),
+        (b"a\0b\n", "has a NUL byte in its password"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_password_that_protects_nothing_is_refused(
+    content: bytes | None, what: str, world: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "password"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(hvcore.VerifyError, match=what) as caught:
+        world.start(vnc_bind_address="127.0.0.1", vnc_password_file=str(path))
+    assert "123456789" not in str(caught.value)
+
+
+def test_certificates_that_are_missing_are_found_before_anything_is_started(world: Any, certificates: Path) -> None:
+    (certificates / "server-key.pem").unlink()
+    with pytest.raises(hvcore.VerifyError, match=r"params.vnc_x509_path: cannot be read.*server-key.pem"):
+        world.start(vnc_bind_address="127.0.0.1", vnc_tls=True, vnc_x509_path=str(certificates))
+
+
+@pytest.mark.parametrize("params", [{"vnc_bind_address": "no-such0"}, {"spice_bind": "no-such0"}])
+def test_an_interface_that_is_not_there_is_refused(params: dict[str, str], world: Any) -> None:
+    with pytest.raises(hvcore.VerifyError, match="is no interface of this node"):
+        world.start(**params)
+
+
+@pytest.fixture
+def spice(world: Any) -> None:
+    problems = ""
+    try:
+        world.kvm.verify(world.instance("probe", spice_bind="127.0.0.1"))
+    except hvcore.VerifyError as error:
+        problems = str(error)
+    if problems:
+        pytest.skip(f"no SPICE on this machine: {problems}")
+
+
+@pytest.mark.usefixtures("spice")
+def test_spice_asks_for_the_password_and_shows_it_nowhere(world: Any, password: str, level: str) -> None:
+    world.start(spice_bind="127.0.0.1", spice_password_file=password, confinement=level)
+    assert not any(SECRET in text or "hunt,,r" in text for text in everything_to_be_seen(world))
+    told = ask(world, "query-spice")
+    assert (told["enabled"], told["auth"]) == (True, "spice")
+    assert world.info().details["spice"] == f"127.0.0.1:{told['port']}"
+    with connected(world, "spice"):
+        pass
+
+
+@pytest.mark.usefixtures("spice")
+def test_spice_with_certificates_is_who_it_says(world: Any, certificates: Path, level: str) -> None:
+    world.start(spice_bind="lo", spice_use_tls=True, spice_x509_path=str(certificates), confinement=level)
+    context = ssl.create_default_context(cafile=str(certificates / "ca-cert.pem"))
+    with connected(world, "spice") as sock, context.wrap_socket(sock, server_hostname="127.0.0.1") as encrypted:
+        assert encrypted.version() is not None
+    assert "port" not in ask(world, "query-spice")
+
+
+@pytest.mark.usefixtures("spice")
+def test_two_displays_of_spice_get_two_ports_and_one_that_is_taken_is_refused(world: Any) -> None:
+    world.start("web1", spice_bind="127.0.0.1")
+    world.start("web2", spice_bind="127.0.0.1", machine_version="q35", spice_use_vdagent=False)
+    places = [str(world.info(name).details["spice"]) for name in ("web1", "web2")]
+    assert len(set(places)) == 2
+    taken = int(places[0].rpartition(":")[2])
+    with pytest.raises(hvcore.VerifyError, match=r"params.spice_port: cannot be listened on at 127.0.0.1"):
+        world.start("web3", spice_bind="127.0.0.1", spice_port=taken)
+
+
+@pytest.mark.usefixtures("spice")
+def test_every_choice_of_spice_is_one_that_qemu_takes(world: Any) -> None:
+    looks = {"image_compression": "quic", "jpeg_wan_compression": "auto", "zlib_glz_wan_compression": "always"}
+    looks |= {"streaming_video": "all"}
+    given = {f"spice_{key}": value for key, value in looks.items()}
+    world.start(spice_bind="127.0.0.1", spice_ip_version=4, spice_playback_compression=False, **given)
+    assert world.info().state is hvcore.State.RUNNING
+
+
+def test_a_guest_as_a_user_of_the_node(root: None, world: Any) -> None:
+    import pwd
+
+    user = pwd.getpwnam("games")
+    world.start(security_model="user", security_domain="games")
+    status = Path(f"/proc/{world.pid()}/status").read_text()
+    ids = {line.split()[0]: set(line.split()[1:]) for line in status.splitlines() if line[:4] in ("Uid:", "Gid:")}
+    assert ids == {"Uid:": {str(user.pw_uid)}, "Gid:": {str(user.pw_gid)}}
+
+
+def test_a_guest_as_the_caller_is_confined_all_the_same(world: Any) -> None:
+    try:
+        world.start(security_model="none")
+    except hvcore.LaunchError as error:
+        if "user namespace" not in str(error):
+            raise
+        pytest.skip(f"no user namespaces here: {error}")
+    assert world.info().details["confinement"] == "user"
+    assert os.stat(f"/proc/{world.pid()}").st_uid == os.geteuid()
+
+
+@pytest.mark.parametrize(("name", "what"), [("nobody-of-ours", "is no user of this node"), ("root", "is root")])
+def test_a_user_that_cannot_be_is_refused(name: str, what: str, root: None, world: Any) -> None:
+    with pytest.raises(hvcore.VerifyError, match=what):
+        world.start(security_model="user", security_domain=name)
+
+
+@pytest.mark.parametrize(
+    ("params", "nics", "what"),
+    [
+        ({}, (hvcore.Nic(mode="bridged", link="br0"),), r"nics\[0\].mode: needs a tap, which this release of hv-kvm"),
+        ({"user_shutdown": True}, (), "params.user_shutdown: needs a watcher of guests that end by themselves"),
+    ],
+)
+def test_what_cannot_act_yet_refuses_the_start_with_that_reason(
+    params: dict[str, object], nics: tuple[hvcore.Nic, ...], what: str, world: Any
+) -> None:
+    with pytest.raises(hvcore.VerifyError, match=what):
+        world.start(nics=nics, **params)
+
+
+def test_what_is_read_when_a_guest_moves_does_not_keep_it_from_starting(world: Any) -> None:
+    world.start(migration_bandwidth=1000, migration_mode="non-live", migration_caps=["xbzrle"])

@@ -1,0 +1,73 @@
+"""Distributions of third parties, installed for processes that are started from here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+WATCHDOG = Path(__file__).resolve().parents[1] / "extension-watchdog"
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A folder for packages, with the watchdog in it: its source, and the metadata that an installer would write."""
+    project = tomllib.loads((WATCHDOG / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    folder = tmp_path / "site"
+    install(folder, project["name"], project["entry-points"], project["dependencies"])
+    (folder / "hv_watchdog").symlink_to(WATCHDOG / "src/hv_watchdog")
+    return folder
+
+
+def install(site: Path, name: str, groups: dict[str, dict[str, str]], requires: list[str]) -> None:
+    info = site / f"{name.replace('-', '_')}-0.1.0.dist-info"
+    info.mkdir(parents=True)
+    needs = "".join(f"Requires-Dist: {line}\n" for line in requires)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1.0\n{needs}")
+    lines = [line for group, points in groups.items() for line in (f"[{group}]", *map(" = ".join, points.items()))]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+
+
+@pytest.fixture
+def other(site: Path) -> Callable[[str], None]:
+    """Installs one more extension of kvm, ``kvm.other`` of hv-other, with this source."""
+
+    def do(source: str) -> None:
+        install(site, "hv-other", {"hvcore.extensions": {"kvm.other": "hv_other"}}, ["hvcore>=0.1,<0.2"])
+        (site / "hv_other.py").write_text(f"import hvcore\nfrom hv_kvm.option import Opt\n\n{source}")
+
+    return do
+
+
+@pytest.fixture
+def hv(site: Path, tmp_path: Path) -> Run:
+    """``hv`` with these arguments in a process that has what is in ``site``."""
+
+    def run(*args: str) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH"))))
+        own = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        command = [sys.executable, "-c", "from hvcore.cli import main; main()", "--run-dir", str(tmp_path / "run")]
+        command += ["--config-dir", str(tmp_path / "etc"), *args]
+        return subprocess.run(
+            command, env={**os.environ, **own}, check=False, capture_output=True, text=True, timeout=60
+        )
+
+    return run
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[[str], str]:
+    """An instance file of driver kvm with these parameters."""
+
+    def write(params: str) -> str:
+        path = tmp_path / "web1.toml"
+        path.write_text(f'name = "web1"\ndriver = "kvm"\n[params]\nkvm_flag = "disabled"\n{params}\n')
+        return str(path)
+
+    return write

@@ -1,0 +1,126 @@
+"""A third party's family: its parameters, device, arguments and rule, in kvm and without a change to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+File = Callable[[str], str]
+
+needs_qemu: Final = pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="no QEMU: ./dev setup")
+
+SAME_KEY: Final = """
+@hvcore.hookimpl
+def params():
+    return hvcore.ParamGroup("other", hvcore.Param("watchdog_action", hvcore.boolean(), help="Something else."))
+"""
+SAME_ID: Final = """
+@hvcore.hookimpl
+def render():
+    yield Opt(name="-chardev", head="null", props={"id": "qmp"})
+"""
+ID_OF_AN_OPTION: Final = """
+@hvcore.hookimpl
+def render(spec):
+    yield Opt(name="-device", head="edu", props={"id": "watchdog0"})
+"""
+
+
+def document(ended: subprocess.CompletedProcess[str]) -> Any:
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+def test_its_parameters_are_those_of_the_driver(hv: Run) -> None:
+    rows = {row["key"]: row for row in document(hv("params", "kvm", "--json"))}
+    assert rows["watchdog_action"]["owner"] == "kvm.i6300esb (hv-watchdog 0.1.0)"
+    assert rows["watchdog_action"]["group"] == "watchdog"
+    assert "watchdog_action" in hv("params", "kvm").stdout
+    schema = document(hv("params", "kvm", "--schema"))
+    assert schema["properties"]["watchdog"]["type"] == "boolean"
+    assert "watchdog" in schema["properties"]["unset"]["items"]["enum"]
+
+
+def test_it_is_in_the_reference(site: Path) -> None:
+    script = "import hvcore.loader, hvcore.params; print(hvcore.params.markdown(hvcore.loader.load('kvm').schema))"
+    path = os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    page = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
+    assert "## watchdog" in page.stdout
+    assert "| `watchdog_action` | one of 'reset', " in page.stdout
+
+
+@needs_qemu
+def test_its_device_and_arguments_are_explained(hv: Run, file: File) -> None:
+    plan = document(hv("explain", file('watchdog = true\nwatchdog_action = "pause"'), "--json"))
+    own = {row["tokens"][0]: row for row in plan["arguments"] if row["plugin"] == "kvm.i6300esb"}
+    assert own["-device"]["tokens"][1].startswith("i6300esb,id=watchdog0,bus=pci.0,addr=0x")
+    assert own["-action"]["tokens"] == ["-action", "watchdog=pause"]
+    assert own["-action"]["capability"] == "action has watchdog"
+    assert own["-action"]["layers"] == {"watchdog_action": "instance"}
+    assert plan["params"]["watchdog"] == {"value": True, "layer": "instance"}
+
+
+@needs_qemu
+def test_without_it_nothing_is_added(hv: Run, file: File) -> None:
+    assert "watchdog" not in str(document(hv("explain", file(""), "--json"))["arguments"])
+
+
+def test_its_rule_and_its_warning_are_told_with_all_others(hv: Run, file: File) -> None:
+    ended = hv("check", file('watchdog_action = "reset"\nserial_speed = 5'))
+    assert ended.returncode == 2
+    assert "params.serial_speed: " in ended.stderr
+    ended = hv("check", file('watchdog_action = "reset"'))
+    assert "params.watchdog_action: is set without one, got 'reset'; watchdog = true" in ended.stderr
+    ended = hv("check", file('watchdog = true\nwatchdog_action = "none"'))
+    assert ended.returncode == 0
+    assert "warning: params.watchdog_action: helps nobody" in ended.stderr
+
+
+def test_a_clash_of_keys_names_both(hv: Run, other: Callable[[str], None], file: File) -> None:
+    other(SAME_KEY)
+    ended = hv("check", file(""))
+    assert ended.returncode == 1
+    both = "'watchdog_action': declared by both kvm.i6300esb (hv-watchdog 0.1.0) and kvm.other (hv-other 0.1.0)"
+    assert both in ended.stderr
+
+
+def test_a_clash_of_ids_is_found_when_the_driver_is_loaded_and_names_both(
+    hv: Run, other: Callable[[str], None]
+) -> None:
+    other(SAME_ID)
+    ended = hv("params", "kvm")
+    assert ended.returncode == 1
+    assert "kvm.other (hv-other 0.1.0)" in ended.stderr
+    assert "'-chardev qmp'" in ended.stderr
+    assert "monitor (hv-kvm " in ended.stderr
+
+
+@needs_qemu
+def test_a_clash_that_needs_a_value_names_both_when_it_is_planned(
+    hv: Run, other: Callable[[str], None], file: File
+) -> None:
+    other(ID_OF_AN_OPTION)
+    assert hv("params", "kvm").returncode == 0
+    ended = hv("plan", file("watchdog = true"))
+    assert ended.returncode == 1
+    assert "plugin kvm.other, hook render: defines '-device watchdog0', which plugin kvm.i6300esb does" in ended.stderr
+
+
+@needs_qemu
+@pytest.mark.live
+def test_qemu_takes_it(hv: Run, file: File) -> None:
+    started = hv("start", file('watchdog = true\nwatchdog_action = "poweroff"'))
+    try:
+        assert started.returncode == 0, started.stderr
+    finally:
+        assert hv("stop", "web1", "--force").returncode == 0
