@@ -87,13 +87,17 @@ def _entry(point: metadata.EntryPoint) -> CatalogueEntry:
     return CatalogueEntry(
         name=point.name,
         target=point.value,
-        # A distribution whose metadata is damaged has neither.
-        distribution=(found and found.name) or "unknown",
-        version=(found and found.version) or "unknown",
+        distribution=_field(found, "Name"),
+        version=_field(found, "Version"),
         requires=requires,
         verdict=verdict,
         reason=reason,
     )
+
+
+def _field(found: metadata.Distribution | None, name: str) -> str:
+    # A distribution whose metadata is damaged lacks it.
+    return str(found.metadata[name]) if found is not None and name in found.metadata else "unknown"
 
 
 def _judged(entry: CatalogueEntry, same_name: list[CatalogueEntry]) -> CatalogueEntry:

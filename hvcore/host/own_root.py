@@ -17,6 +17,7 @@ __all__ = ["main", "with_own_root"]
 
 _CLONE_NEWNS: Final = 0x00020000  # linux/sched.h
 _MS_BIND_REC: Final = 0x1000 | 0x4000  # linux/mount.h
+_MNT_DETACH: Final = 2
 _FAILED: Final = 125
 
 
@@ -37,6 +38,7 @@ def main(argv: list[str]) -> int:
         _call(libc.mount, b"/", place, None, ctypes.c_ulong(_MS_BIND_REC), None)
         os.chroot(place)
         os.chdir("/")
+        _forget_others(libc)
         os.execvp(argv[0], argv)  # noqa: S606 - no shell is the point
     except OSError as error:
         sys.stderr.write(f"own_root: {argv[0]}: no root of its own in this chroot, got {error.strerror}\n")
@@ -52,6 +54,19 @@ def _private_mount() -> bytes:
             if not any(tag.startswith(b"shared:") for tag in tags) and os.path.isdir(fields[4]):
                 return fields[4]
     raise OSError(22, "no mount that is private")
+
+
+def _forget_others(libc: ctypes.CDLL) -> None:
+    """Let go of the disks of other instances: this copy of their mounts would keep them in use as long as we live."""
+    ours = os.environ.get("HVCORE_INSTANCE")
+    if not ours:
+        return
+    below = os.fsencode(os.path.dirname(ours)) + b"/"
+    with open("/proc/self/mountinfo", "rb") as table:
+        points = [line.split(b" ", 5)[4] for line in table]
+    for point in reversed(points):
+        if point.startswith(below) and not point.startswith(os.fsencode(ours) + b"/"):
+            libc.umount2(point, _MNT_DETACH)
 
 
 def _call(function: Callable[..., int], *arguments: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import runpy
 import shutil
@@ -60,5 +61,11 @@ def initrd() -> Callable[..., bytes]:
 def modules(kernel: Path) -> dict[str, bytes]:
     """The power button's driver, and the one that shows what was pressed to programs."""
     tree = kernel.parents[1] / "lib/modules"
-    found = {path.name: path for path in tree.rglob("*.ko") if path.name in {"button.ko", "evdev.ko"}}
-    return {name: path.read_bytes() for name, path in found.items() if os.access(path, os.R_OK)}
+    found = {path.name.removesuffix(".xz"): path for path in tree.rglob("*.ko*")}
+    wanted = {name: found[name] for name in ("button.ko", "evdev.ko") if name in found}
+    return {name: _unpacked(path) for name, path in wanted.items() if os.access(path, os.R_OK)}
+
+
+def _unpacked(module: Path) -> bytes:
+    data = module.read_bytes()
+    return lzma.decompress(data) if module.suffix == ".xz" else data

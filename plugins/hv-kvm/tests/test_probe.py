@@ -131,7 +131,7 @@ def odd_binary(kind: str, folder: Path) -> str:
         ("empty", "cannot be executed: exec format error"),
         ("not-a-program", "cannot be executed: exec format error"),
         ("long-name", "file name too long"),
-        ("nul", "null byte"),
+        ("nul", "null (byte|character)"),
         ("exit 0", "exited with 0 and said nothing"),
         ("echo no such option >&2; exit 3", 'exited with 3: "no such option"'),
         ("printf 'a\\033[2J\\n' >&2; exit 1", r'exited with 1: "a\?\[2J"'),

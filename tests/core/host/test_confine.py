@@ -14,6 +14,7 @@ import pytest
 
 from hvcore import Level, Sandbox, weaknesses
 from hvcore.host.confine import capability_mask, sandboxed
+from hvcore.host.own_root import with_own_root
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 UID = 1_880_000_007
@@ -122,6 +123,8 @@ FULL = [*BWRAP, *FILES, "--", *SETPRIV, "--bounding-set=-all", "--no-new-privs",
 @contextmanager
 def running(argv: list[str], eventually: Eventually) -> Any:
     """The pid of the innermost ``sleep`` or ``python`` that the command becomes."""
+    if "bwrap" in argv:
+        argv = [*with_own_root(), *argv]
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as popen:
         found: list[int] = []
 
