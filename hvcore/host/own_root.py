@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Final
@@ -39,6 +40,11 @@ def main(argv: list[str]) -> int:
         os.chroot(place)
         os.chdir("/")
         _forget_others(libc)
+        for number in (
+            signal.SIGPIPE,
+            signal.SIGXFSZ,
+        ):  # Python ignores them, and what is executed would go on doing so
+            signal.signal(number, signal.SIG_DFL)
         os.execvp(argv[0], argv)  # noqa: S606 - no shell is the point
     except OSError as error:
         sys.stderr.write(f"own_root: {argv[0]}: no root of its own in this chroot, got {error.strerror}\n")

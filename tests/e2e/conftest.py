@@ -60,8 +60,8 @@ def initrd() -> Callable[..., bytes]:
 @pytest.fixture
 def modules(kernel: Path) -> dict[str, bytes]:
     """The power button's driver, and the one that shows what was pressed to programs."""
-    tree = kernel.parents[1] / "lib/modules"
-    found = {path.name.removesuffix(".xz"): path for path in tree.rglob("*.ko*")}
+    trees = (kernel.parents[1] / folder for folder in ("lib/modules", "usr/lib/modules"))
+    found = {path.name.removesuffix(".xz"): path for tree in trees for path in tree.rglob("*.ko*")}
     wanted = {name: found[name] for name in ("button.ko", "evdev.ko") if name in found}
     return {name: _unpacked(path) for name, path in wanted.items() if os.access(path, os.R_OK)}
 

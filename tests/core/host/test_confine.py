@@ -107,6 +107,7 @@ SETPRIV = ["setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups"
 UNSHARE = [
     "unshare",
     "--fork",
+    *(("--propagation", "unchanged") if with_own_root() else ()),
     "--mount",
     "--pid",
     "--ipc",
@@ -135,7 +136,9 @@ def running(argv: list[str], eventually: Eventually) -> Any:
                 pid = int(below[0])
             found[:] = [pid]
             cmdline = Path(f"/proc/{pid}/cmdline").read_bytes()
-            return cmdline == b"sleep\x00100\x00" or cmdline.startswith(os.fsencode(sys.executable))
+            return cmdline == b"sleep\x00100\x00" or (
+                cmdline.startswith(os.fsencode(sys.executable)) and b"own_root" not in cmdline
+            )
 
         try:
             eventually(there)
