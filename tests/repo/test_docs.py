@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import importlib.util
 import os
 import re
 import subprocess
@@ -12,10 +11,11 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
+import generate
 import hv_kvm.hookspecs
 import hvcore
 import hvcore.errors
@@ -33,18 +33,6 @@ LINK: Final = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
 HEADING: Final = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
-def _generator() -> Any:
-    spec = importlib.util.spec_from_file_location("docs_generate", TOP / "docs/generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-GENERATOR: Final = _generator()
-
-
 def pages() -> list[Path]:
     """Every page that a reader may open."""
     return [*(TOP / name for name in WRITTEN), *sorted((TOP / "docs").rglob("*.md"))]
@@ -54,21 +42,21 @@ def text_of(name: str) -> str:
     return (REFERENCE / name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", GENERATOR.PAGES)
+@pytest.mark.parametrize("name", generate.PAGES)
 def test_reference_page_is_what_the_code_says(name: str) -> None:
     written = (TOP / name).read_text(encoding="utf-8")
-    assert written == GENERATOR.page(name), "run: .venv/bin/python docs/generate.py"
+    assert written == generate.page(name), "run: .venv/bin/python docs/generate.py"
 
 
-@pytest.mark.parametrize("path", GENERATOR.quoting_pages(), ids=lambda path: path.relative_to(TOP).as_posix())
+@pytest.mark.parametrize("path", generate.quoting_pages(), ids=lambda path: path.relative_to(TOP).as_posix())
 def test_page_quotes_files_as_they_are(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert GENERATOR.quoted(text) == text, "run: .venv/bin/python docs/generate.py"
+    assert generate.quoted(text) == text, "run: .venv/bin/python docs/generate.py"
 
 
 def test_a_changed_file_makes_its_quote_stale() -> None:
     text = "<!-- quote tox.ini -->\nold\n<!-- end of quote -->\n"
-    assert "env_list" in GENERATOR.quoted(text)
+    assert "env_list" in generate.quoted(text)
 
 
 def test_the_guide_shows_the_whole_fake_driver() -> None:

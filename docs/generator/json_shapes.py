@@ -1,0 +1,72 @@
+"""The page of what `--json` prints."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+import hvcore
+from generator.words import TEXT, WORDS, table
+from hvcore.operations.recover import Recovered
+from hvcore.params import ParamRow
+
+__all__ = ["json_page"]
+
+
+_JSON: Final[tuple[tuple[str, str, type], ...]] = (
+    ("hv info, hv list", "`hv info` prints one object, `hv list` a list of them.", hvcore.InstanceInfo),
+    ("hv start, stop, reboot, pause, resume, cleanup", "One object.", hvcore.Outcome),
+    ("hv recover", "A list, with an entry for each instance that something was done with.", Recovered),
+    (
+        "hv drivers",
+        "A list. There is one more key, `can`: a list of abilities with `--load`, else null.",
+        hvcore.CatalogueEntry,
+    ),
+    ("hv plan, hv explain", "One object.", hvcore.Plan),
+    ("hv params", "A list. With `--schema` it is JSON Schema (draft 2020-12) instead.", ParamRow),
+)
+
+
+def _key_words(cls: type, key: str) -> str:
+    words = WORDS["keys"]
+    return words.get(f"{cls.__name__}.{key}") or words[key]
+
+
+def json_page() -> str:
+    """The keys of what ``--json`` prints."""
+    parts = [
+        "# JSON output",
+        TEXT["json"],
+    ]
+    for heading, words, cls in _JSON:
+        keys = [field.name for field in dataclasses.fields(cls)]
+        parts += [
+            f"## {heading}",
+            words,
+            table(("key", "value"), ((f"`{key}`", _key_words(cls, key)) for key in keys)),
+        ]
+    parts += [
+        "## hv check and hv verify",
+        table(
+            ("command", "keys"),
+            (
+                ("`hv check FILE`", "`name`, `driver`, `params`: every parameter with its value, secrets redacted"),
+                ("`hv verify FILE`", "`name`, `driver`, `verified` (true)"),
+                ("`hv verify DRIVER`", "`driver`, `can`: a list of abilities"),
+            ),
+        ),
+        "## Errors",
+        "The exit code is not 0, and the document is one object.",
+        table(
+            ("key", "value"),
+            (
+                ("`error`", "the class of the [error](errors.md), such as `NotFoundError`"),
+                ("`message`", "the text that is on stderr as well"),
+                ("`exit_code`", "the exit code of `hv`"),
+                ("`notes`", "a list of remarks that go with it"),
+                ("`problems`", "of `ParamsError` and `VerifyError`: a list of `{path, what, got, todo}`"),
+                ("`output`, `argv`", "of `LaunchError`: what the process said last, and its command"),
+            ),
+        ),
+    ]
+    return "\n\n".join(parts)
