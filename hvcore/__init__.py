@@ -50,7 +50,7 @@ from hvcore.host.process import (
     wait_gone,
     wait_readable,
 )
-from hvcore.instance_file import load_instance
+from hvcore.instance_file import load_instance, parse_instance_file, read_instance_file
 from hvcore.job import DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, Job, Live
 from hvcore.model.codec import decode, encode
 from hvcore.model.info import Console, InstanceInfo, Observation, Outcome
@@ -186,9 +186,11 @@ __all__ = [
     "load_instance",
     "name",
     "one_of",
+    "parse_instance_file",
     "pidfile_lock_holder",
     "port",
     "processes_in_pid_namespace",
+    "read_instance_file",
     "read_status",
     "regexp",
     "run_tool",

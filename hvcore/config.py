@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -21,10 +20,10 @@ from typing import Any, Final
 from hvcore.errors import Problem
 from hvcore.model.layers import NODE, Layer, Layers, profile_layer
 from hvcore.params import kind_of, shortened
+from hvcore.toml import MAX_TOML_BYTES, parse_toml
 
 __all__ = ["Config", "default_config_dir"]
 
-_MAX_BYTES: Final = 1024 * 1024
 _DEFAULT: Final = "/etc/hvcore"
 
 
@@ -99,12 +98,10 @@ def _read(path: Path) -> dict[str, Any]:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             raise FileNotFoundError from None
         raise _NotUsableError(f"cannot be read ({error.strerror})", "make it readable, or move it away") from error
-    if len(data) > _MAX_BYTES:
-        raise _NotUsableError("is larger than 1 MiB", "that is not such a file; move it away")
     try:
-        return tomllib.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise _NotUsableError(f"is not TOML ({error})", "correct it there") from error
+        return parse_toml(data)
+    except ValueError as error:
+        raise _NotUsableError(str(error), "correct it there") from error
 
 
 def _bytes(path: Path) -> bytes:
@@ -120,7 +117,7 @@ def _bytes(path: Path) -> bytes:
             what = f"can be changed by others, uid {found.st_uid}, mode {mode:04o}"
             raise _NotUsableError(what, "chown it to root and chmod it 0644")
         data = b""
-        while len(data) <= _MAX_BYTES and (piece := os.read(fd, _MAX_BYTES + 1 - len(data))):
+        while len(data) <= MAX_TOML_BYTES and (piece := os.read(fd, MAX_TOML_BYTES + 1 - len(data))):
             data += piece
         return data
     finally:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
 from hvcore.errors import InstanceFileError, ParamsError
-from hvcore.host.files import read_regular
 from hvcore.model.instance import Instance, read_instance
+from hvcore.toml import MAX_TOML_BYTES, parse_toml
 
-__all__ = ["load_instance", "read_toml"]
-
-_MAX_BYTES = 1024 * 1024
+__all__ = ["load_instance", "parse_instance_file", "read_instance_file"]
 
 
 def load_instance(path: str | Path) -> Instance:
@@ -20,28 +19,37 @@ def load_instance(path: str | Path) -> Instance:
 
     Raises `InstanceFileError` when it is not readable as TOML, `ParamsError` with every problem in it otherwise.
     """
-    instance, problems = read_instance(read_toml(path))
+    instance, problems = read_instance(read_instance_file(path))
     if instance is None:
         raise ParamsError(str(path), problems)
     return instance
 
 
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """The contents of a TOML file. Raises `InstanceFileError` saying where it is not TOML."""
-    import tomllib  # not for those who only list
-
-    name = str(path)
+def read_instance_file(path: str | Path) -> dict[str, Any]:
+    """What stands in an instance file, unchecked: for `Node.check`. Raises `InstanceFileError`."""
+    subject = repr(str(path))
     try:
-        data = read_regular(Path(os.path.realpath(path)), limit=_MAX_BYTES + 1)
+        # Not blocking: opening a FIFO that nobody writes to would wait for ever.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            mode = os.fstat(fd).st_mode
+            if not stat.S_ISREG(mode):
+                kind = "a directory" if stat.S_ISDIR(mode) else "no regular file"
+                raise InstanceFileError(f"{subject}: is {kind}; give an instance file")
+            with open(fd, "rb", closefd=False) as file:
+                data = file.read(MAX_TOML_BYTES + 1)
+        finally:
+            os.close(fd)
     except OSError as error:
-        raise InstanceFileError(f"{name!r}: cannot be read, got {error.strerror}; give an instance file") from error
+        raise InstanceFileError(f"{subject}: cannot be read, got {error.strerror}; give an instance file") from error
     except ValueError as error:
-        raise InstanceFileError(f"{name!r}: is not a path, {error}; give an instance file") from error
-    if len(data) > _MAX_BYTES:
-        raise InstanceFileError(f"{name!r}: is larger than 1 MiB; that is not an instance file")
+        raise InstanceFileError(f"{subject}: is not a path, {error}; give an instance file") from error
+    return parse_instance_file(data, subject)
+
+
+def parse_instance_file(data: bytes, subject: str) -> dict[str, Any]:
+    """As `read_instance_file`, of a text that is here already; ``subject`` names it in errors."""
     try:
-        return tomllib.loads(data.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise InstanceFileError(f"{name!r}: is not UTF-8 at byte {error.start}; save it as UTF-8") from error
-    except (ValueError, RecursionError) as error:
-        raise InstanceFileError(f"{name!r}: is not TOML, {error}; see docs/reference/instance-file.md") from error
+        return parse_toml(data)
+    except ValueError as error:
+        raise InstanceFileError(f"{subject}: {error}; see docs/reference/instance-file.md") from error

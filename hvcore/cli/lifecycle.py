@@ -81,7 +81,7 @@ def pause(name: str, *, as_json: bool) -> None:
     """Freeze an instance; 'hv resume' lets it go on."""
     with working(f"pausing {name}") as node, known(node, name):
         outcome = node.pause(name)
-    show_outcome(outcome, f"{name}: {outcome.state}{'' if outcome.changed else ' already'}", as_json=as_json)
+    _show_state(outcome, as_json=as_json)
 
 
 @click.command(
@@ -95,7 +95,12 @@ def resume(name: str, *, as_json: bool) -> None:
     """Let a paused instance go on."""
     with working(f"resuming {name}") as node, known(node, name):
         outcome = node.resume(name)
-    show_outcome(outcome, f"{name}: {outcome.state}{'' if outcome.changed else ' already'}", as_json=as_json)
+    _show_state(outcome, as_json=as_json)
+
+
+def _show_state(outcome: hvcore.Outcome, *, as_json: bool) -> None:
+    already = "" if outcome.changed else " already"
+    show_outcome(outcome, f"{outcome.name}: {outcome.state}{already}", as_json=as_json)
 
 
 @click.command(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Final, Self
 
 from hvcore.model.state import Op, State
 
@@ -29,26 +29,26 @@ class Observation:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+_OBSERVED: Final = tuple(one.name for one in fields(Observation))
+_FIRST: Final = ("name", "driver", "state", "reason", "pid", "uuid")  # the order of the keys, for people
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InstanceInfo:
-    """One instance as the node sees it now. Units as in `Observation`; ``to_json`` has stable keys."""
+class InstanceInfo(Observation):
+    """One instance as the node sees it now: whose observation it is. ``to_json`` has stable keys."""
 
     name: str
     driver: str
-    state: State
-    reason: str | None = None
-    pid: int | None = None
     uuid: str | None = None
-    memory_mib: int | None = None
-    resident_mib: int | None = None
-    vcpus: int | None = None
-    cpu_seconds: float | None = None
-    uptime_s: float | None = None
-    details: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, observation: Observation, *, name: str, driver: str, uuid: str | None) -> Self:
+        """That observation, of the instance that is named."""
+        return cls(name=name, driver=driver, uuid=uuid, **{key: getattr(observation, key) for key in _OBSERVED})
 
     def to_json(self) -> dict[str, Any]:
         """The facts as plain JSON types."""
-        return {**asdict(self), "state": str(self.state)}
+        return {**dict.fromkeys(_FIRST), **asdict(self), "state": str(self.state)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hvcore.driver import HasConsole
-from hvcore.errors import NotFoundError, UnsupportedError
+from hvcore.errors import UnsupportedError
 from hvcore.model.info import Console
-from hvcore.model.state import Op, State
+from hvcore.model.state import Op
 from hvcore.operations.context import Context
-from hvcore.operations.look import judged, look
+from hvcore.operations.look import existing
 
 __all__ = ["console"]
 
@@ -19,14 +19,9 @@ def console(context: Context, name: str) -> Console:
 
     Raises `NotFoundError`, `UnsupportedError`, and `StateError` while there is nobody to talk to.
     """
-    seen = look(context, name)
-    if seen.state is State.STOPPED:
-        raise NotFoundError(name)
-    judged(name, seen, Op.CONSOLE)
-    if seen.record is None:
-        raise NotFoundError(name)
-    driver = context.driver(seen.record.driver).driver
+    record, _ = existing(context, name, Op.CONSOLE)
+    driver = context.driver(record.driver).driver
     if not isinstance(driver, HasConsole):
-        raise UnsupportedError(driver=seen.record.driver, operation="console")
-    live = context.live(seen.record)
+        raise UnsupportedError(driver=record.driver, operation="console")
+    live = context.live(record)
     return replace(driver.console(live), lock=str(live.dir / "console.lock"))

@@ -11,7 +11,7 @@ from hvcore.model.record import Phase, Record
 from hvcore.model.state import Already, Move, Op, State, judge
 from hvcore.operations.context import Context
 
-__all__ = ["Seen", "info", "infos", "judged", "look"]
+__all__ = ["Seen", "existing", "info", "infos", "judged", "look"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +74,20 @@ def judged(name: str, seen: Seen, op: Op) -> Move | Already:
         raise
 
 
+def existing(context: Context, name: str, op: Op) -> tuple[Record, Move | Already]:
+    """The record of an instance that has to be there, and what ``op`` means for it.
+
+    Raises `NotFoundError` when the node has no state of that name, else what `judged` raises.
+    """
+    seen = look(context, name)
+    if seen.state is State.STOPPED:
+        raise NotFoundError(name)
+    verdict = judged(name, seen, op)
+    if seen.record is None:
+        raise NotFoundError(name)
+    return seen.record, verdict
+
+
 def info(context: Context, name: str) -> InstanceInfo:
     """One instance. Raises `NotFoundError` when the node has no state of that name."""
     seen = look(context, name)
@@ -89,19 +103,6 @@ def infos(context: Context) -> list[InstanceInfo]:
 
 
 def _info(name: str, seen: Seen) -> InstanceInfo:
-    record, observed = seen.record, seen.observation
-    instance = record.instance if record else None
-    return InstanceInfo(
-        name=name,
-        driver=record.driver if record else "unknown",
-        state=observed.state,
-        reason=observed.reason,
-        pid=observed.pid,
-        uuid=instance.uuid if instance else None,
-        memory_mib=observed.memory_mib,
-        resident_mib=observed.resident_mib,
-        vcpus=observed.vcpus,
-        cpu_seconds=observed.cpu_seconds,
-        uptime_s=observed.uptime_s,
-        details=observed.details,
-    )
+    record = seen.record
+    driver, uuid = (record.driver, record.instance.uuid) if record else ("unknown", None)
+    return InstanceInfo.of(seen.observation, name=name, driver=driver, uuid=uuid)

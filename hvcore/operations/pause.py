@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from hvcore.deadline import Deadline
 from hvcore.driver import Pausable
-from hvcore.errors import NotFoundError, UnsupportedError
+from hvcore.errors import UnsupportedError
 from hvcore.model.info import Outcome
-from hvcore.model.state import Already, Move, Op, State
+from hvcore.model.state import Already, Move, Op
 from hvcore.operations.context import LOCK_WAIT_S, Context
-from hvcore.operations.look import judged, look
+from hvcore.operations.look import existing
 from hvcore.operations.recover import settle
 
 __all__ = ["pause", "resume"]
@@ -27,16 +27,11 @@ def resume(context: Context, name: str, *, deadline: Deadline) -> Outcome:
 def _change(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
     with context.store.lock(name, str(op), wait_s=deadline.left(at_most=LOCK_WAIT_S)):
         settle(context, name, deadline)
-        seen = look(context, name)
-        if seen.state is State.STOPPED:
-            raise NotFoundError(name)
-        verdict = judged(name, seen, op)
-        if seen.record is None:
-            raise NotFoundError(name)
-        driver = context.driver(seen.record.driver).driver
+        record, verdict = existing(context, name, op)
+        driver = context.driver(record.driver).driver
         if not isinstance(driver, Pausable):
-            raise UnsupportedError(driver=seen.record.driver, operation=str(op))
-        job = context.job(seen.record, deadline)
+            raise UnsupportedError(driver=record.driver, operation=str(op))
+        job = context.job(record, deadline)
         job.update(paused=op is Op.PAUSE)
         act = driver.pause if op is Op.PAUSE else driver.resume
         # Also when it looks done already: what was seen is what the guest's journal last said, and this asks.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hvcore.deadline import Deadline
-from hvcore.errors import NotFoundError, OperationError, VerifyError
+from hvcore.errors import OperationError, VerifyError
 from hvcore.model.info import Outcome
 from hvcore.model.record import Record
-from hvcore.model.state import Op, State
+from hvcore.model.state import Op
 from hvcore.operations.context import LOCK_WAIT_S, Context
-from hvcore.operations.look import judged, look
+from hvcore.operations.look import existing
 from hvcore.operations.recover import settle
 from hvcore.operations.start import announced, decide, start_locked
 from hvcore.operations.stop import stop_locked
@@ -40,13 +40,8 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
 
 
 def _to_reboot(context: Context, name: str) -> Record:
-    seen = look(context, name)
-    if seen.state is State.STOPPED:
-        raise NotFoundError(name)
-    judged(name, seen, Op.REBOOT)
-    if seen.record is None:
-        raise NotFoundError(name)
-    if seen.record.withheld:
-        what = f"cannot be started again from its record, secret {', '.join(seen.record.withheld)} is not in it"
+    record, _ = existing(context, name, Op.REBOOT)
+    if record.withheld:
+        what = f"cannot be started again from its record, secret {', '.join(record.withheld)} is not in it"
         raise OperationError(f"{name}: {what}; stop it and start it from its instance file")
-    return seen.record
+    return record

@@ -14,11 +14,10 @@ from hvcore.driver import Adopts
 from hvcore.errors import HvError, RecordError
 from hvcore.host.process import boot_id
 from hvcore.loader import LoadedDriver
-from hvcore.model.info import Outcome
 from hvcore.model.record import Phase, Record
-from hvcore.model.state import Op, State
+from hvcore.model.state import State
 from hvcore.operations.context import Context
-from hvcore.operations.release import release_all
+from hvcore.operations.release import gone
 
 __all__ = ["Recovered", "recover_all", "settle"]
 
@@ -83,11 +82,8 @@ def _settle_stop(context: Context, loaded: LoadedDriver, record: Record, deadlin
 def _undo(
     context: Context, loaded: LoadedDriver, record: Record, deadline: Deadline, what: str, detail: str
 ) -> Recovered:
-    job = context.job(record, deadline)
-    release_all(context, loaded.driver, job)
-    outcome = Outcome(name=record.name, op=Op.CLEANUP, changed=True, state=State.STOPPED, rung="gone")
-    failures = loaded.hooks.notes("after_stop", instance=record.instance, outcome=outcome)
-    return Recovered(name=record.name, what=what, detail="; ".join((detail, *failures)))
+    outcome = gone(context, loaded, context.job(record, deadline))
+    return Recovered(name=record.name, what=what, detail="; ".join((detail, *outcome.notes)))
 
 
 def recover_all(context: Context, deadline_s: float) -> list[Recovered]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -18,14 +19,45 @@ from hvcore.host.mounts import unmount_below
 from hvcore.host.process import boot_id, identify, kill_and_wait, wait_gone
 from hvcore.host.reservations import Reservations
 from hvcore.job import DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, Job
+from hvcore.loader import LoadedDriver
+from hvcore.model.info import Outcome
 from hvcore.model.record import Entry, Record
+from hvcore.model.state import Op, State
 from hvcore.operations.context import Context
 
-__all__ = ["release_all", "release_without_record"]
+__all__ = ["gone", "release_all", "release_without_record"]
 
 _LET_GO_S: Final = 3.0
 _KILL_S: Final = 5.0
 _MONITOR_S: Final = 2.0
+
+
+def gone(
+    context: Context,
+    loaded: LoadedDriver,
+    job: Job,
+    *,
+    op: Op = Op.CLEANUP,
+    rung: str = "gone",
+    notes: tuple[str, ...] = (),
+) -> Outcome:
+    """Release what an instance that has ended holds, and tell the hooks; the outcome, with what went wrong in those.
+
+    ``rung`` is what ended it, ``notes`` are what is to be known of that. Raises `LeftoverError`; the hooks are then
+    not told.
+    """
+    release_all(context, loaded.driver, job)
+    outcome = Outcome(
+        name=job.name,
+        op=op,
+        changed=True,
+        state=State.STOPPED,
+        rung=rung,
+        seconds=job.deadline.spent(),
+        notes=notes,
+    )
+    failures = loaded.hooks.notes("after_stop", instance=job.record.instance, outcome=outcome)
+    return replace(outcome, notes=(*notes, *failures))
 
 
 def release_all(context: Context, driver: Driver, job: Job) -> None:

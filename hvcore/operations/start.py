@@ -16,11 +16,11 @@ from hvcore.model.info import Outcome
 from hvcore.model.instance import Instance
 from hvcore.model.layers import Layers
 from hvcore.model.record import Phase, Record
-from hvcore.model.state import Already, Op, State
+from hvcore.model.state import Already, Op
 from hvcore.operations.context import LOCK_WAIT_S, Context
 from hvcore.operations.look import Seen, judged, look
 from hvcore.operations.recover import settle
-from hvcore.operations.release import release_all
+from hvcore.operations.release import gone
 from hvcore.params import Params
 
 __all__ = ["Wanted", "announced", "decide", "start", "start_locked"]
@@ -127,22 +127,14 @@ def _bring_up(context: Context, loaded: LoadedDriver, spec: object, record: Reco
 def _undone(context: Context, loaded: LoadedDriver, job: Job) -> tuple[str, ...]:
     """Release what a start that failed had acquired; what went wrong with that."""
     try:
-        release_all(context, loaded.driver, job)
+        return gone(context, loaded, job).notes
     except HvError as left:
         return (str(left),)
-    return _told_gone(loaded, job.record)
 
 
 def _clear_up(context: Context, record: Record, deadline: Deadline) -> tuple[str, ...]:
     """Release what an instance that has ended by itself still holds; what went wrong in the hooks that were told."""
-    loaded = context.driver(record.driver)
-    release_all(context, loaded.driver, context.job(record, deadline))
-    return _told_gone(loaded, record)
-
-
-def _told_gone(loaded: LoadedDriver, record: Record) -> tuple[str, ...]:
-    outcome = Outcome(name=record.name, op=Op.CLEANUP, changed=True, state=State.STOPPED, rung="gone")
-    return loaded.hooks.notes("after_stop", instance=record.instance, outcome=outcome)
+    return gone(context, context.driver(record.driver), context.job(record, deadline)).notes
 
 
 def _differences(seen: Seen, instance: Instance) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from hvcore.model.state import Already, Op, State
 from hvcore.operations.context import LOCK_WAIT_S, Context
 from hvcore.operations.look import Seen, judged, look
 from hvcore.operations.recover import settle
-from hvcore.operations.release import release_all, release_without_record
+from hvcore.operations.release import gone, release_without_record
 
 __all__ = ["cleanup", "stop", "stop_locked"]
 
@@ -119,15 +119,5 @@ def _release(
     context: Context, record: Record, op: Op, rung: str, notes: tuple[str, ...], deadline: Deadline
 ) -> Outcome:
     loaded = context.driver(record.driver)
-    release_all(context, loaded.driver, context.job(record, deadline))
-    outcome = Outcome(
-        name=record.name,
-        op=op,
-        changed=True,
-        state=State.STOPPED,
-        rung=rung,
-        seconds=deadline.spent(),
-        notes=notes,
-    )
-    failures = loaded.hooks.notes("after_stop", instance=record.instance, outcome=outcome)
-    return replace(outcome, notes=(*notes, *failures, *loaded.skipped))
+    outcome = gone(context, loaded, context.job(record, deadline), op=op, rung=rung, notes=notes)
+    return replace(outcome, notes=(*outcome.notes, *loaded.skipped))
