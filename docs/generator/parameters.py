@@ -10,11 +10,15 @@ __all__ = ["params_page"]
 
 def params_page(driver: str) -> str:
     """The parameters of a driver, as its schema says. Raises `hvcore.DriverLoadError` when it cannot be loaded."""
-    loaded = load(driver)
+    schema = load(driver).schema
     head = f"""# Parameters of driver {driver}
 
-What an instance file may have under `[params]` when it says `driver = "{driver}"`. `hv params {driver}` prints the
-same on the node, with the parameters of installed extensions. "Takes effect" says when a changed value is used: at the
-next start, at the next launch of the process, or at once. Unset means that there is no value.
+What an instance file may have under `[params]` when it says `driver = "{driver}"`. `hv params {driver}` prints the same
+on the node, with the parameters of installed extensions and with the values that the node's configuration sets. Values
+are written as in TOML; unset means that there is no value. A change takes effect at the next start, at the next launch
+of the process (a reboot is one too), or at once.
 """
-    return f"{head}\n{markdown(loaded.schema)}"
+    index = [
+        f"- {group.name}: {', '.join(f'[`{param.key}`](#{param.key})' for param in group)}" for group in schema.groups
+    ]
+    return "\n".join([head, *index, "", markdown(schema)])

@@ -1,21 +1,24 @@
-"""What a schema says, for readers and other programs: rows, a Markdown table, and JSON Schema. All deterministic."""
+"""What a schema says, for readers and other programs: rows, Markdown, and JSON Schema. All deterministic."""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from hvcore.params.values import DEFAULT, REDACTED, UNSET, Params
 
 if TYPE_CHECKING:
-    from hvcore.params.param import Param
+    from collections.abc import Iterator
+
+    from hvcore.params.param import Param, ParamGroup
     from hvcore.params.schema import Schema
 
 __all__ = ["ParamRow", "json_schema", "markdown", "rows"]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_EFFECT = {"start": "next start", "launch": "next launch", "live": "at once"}
+_EFFECT = {"start": "at the next start", "launch": "at the next launch of the process", "live": "at once"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,34 +80,47 @@ def _shown(param: Param, value: object) -> object:
 
 
 def markdown(schema: Schema) -> str:
-    """A table for each group under a heading, values as TOML has them, ending with a newline."""
-    parts = []
-    for group in schema.groups:
-        lines = [f"## {group.name}", ""]
-        if group.help:
-            lines += [group.help, ""]
-        lines += ["| parameter | value | default | takes effect | since | meaning |", "|---|---|---|---|---|---|"]
-        lines += [_line(_row(schema, group.name, param)) for param in group]
-        parts.append("\n".join(lines) + "\n")
-    return "\n".join(parts)
+    """A chapter for each group, a heading for each parameter, values as TOML has them; ends with a newline."""
+    return "\n".join(part for group in schema.groups for part in _chapter(schema, group))
 
 
-def _line(row: ParamRow) -> str:
+def _chapter(schema: Schema, group: ParamGroup) -> Iterator[str]:
+    yield f"## {group.name}\n"
+    if group.help:
+        yield f"{_text(schema, group.help)}\n"
+    for param in group:
+        yield _section(schema, _row(schema, group.name, param))
+
+
+def _section(schema: Schema, row: ParamRow) -> str:
     value = row.expects + (f", in {row.unit}" if row.unit else "") + (" (secret)" if row.secret else "")
-    unset = "required" if row.required else "unset"
-    default = unset if row.default is None else _code(row.default)
-    meaning = _cell(row.help) + ("" if row.example is None else f" Example: {_code(row.example)}.")
-    cells = (f"`{row.key}`", _cell(value), default, _EFFECT[row.changes], row.since, meaning)
-    return f"| {' | '.join(cells)} |"
+    unset = "none, it has to be set" if row.required else "unset"
+    facts = {
+        "Value": _text(schema, value),
+        "Default": unset if row.default is None else f"`{_toml(row.default)}`",
+        "A change takes effect": _EFFECT[row.changes],
+        "Since": row.since,
+    }
+    if row.example is not None:
+        facts["Example"] = f"`{row.key} = {_toml(row.example)}`"
+    lines = [f"- {name}: {words}" for name, words in facts.items()]
+    return "\n".join([f"### `{row.key}`", "", _text(schema, row.help), "", *lines, ""])
 
 
-def _cell(words: str) -> str:
-    """Text as text: no ``|`` ends the cell and no ``<`` begins a tag."""
-    return words.replace("|", "\\|").replace("<", "&lt;")
+def _text(schema: Schema, words: str) -> str:
+    """Text as text: nothing in it is markup. The name of a parameter leads to it, other names in it are code."""
+
+    def safe(found: re.Match[str]) -> str:
+        word = found[0]
+        if len(word) == 1:
+            return f"\\{word}"
+        return f"[`{word}`](#{word})" if word in schema.params else f"`{word}`"
+
+    return re.sub(r"(?<![\w/.-])[a-z0-9]+(?:_[a-z0-9]+)+(?![\w/-])|[\\`*_<\[]", safe, words)
 
 
-def _code(value: object) -> str:
-    return f"`{json.dumps(value, ensure_ascii=False)}`".replace("|", "\\|")
+def _toml(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def json_schema(schema: Schema, *, title: str) -> dict[str, Any]:

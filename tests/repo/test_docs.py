@@ -89,7 +89,7 @@ def test_examples_of_hooks_run(module: ModuleType) -> None:
 def test_every_parameter_is_documented(driver: str, tmp_path: Path) -> None:
     schema = hvcore.Node(tmp_path).driver(driver).schema
     page = text_of(f"params-{driver}.md")
-    assert [key for key in schema.params if f"\n| `{key}` |" not in page] == []
+    assert [key for key in schema.params if f"\n### `{key}`\n" not in page] == []
 
 
 def test_every_error_is_documented() -> None:

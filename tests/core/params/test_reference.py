@@ -279,28 +279,49 @@ def test_rows_have_all_parameters_in_order() -> None:
     assert json.loads(json.dumps([row.to_json() for row in rows(SCHEMA)]))[2]["unit"] == "MiB per second"
 
 
-def test_the_table_is_what_a_reader_expects() -> None:
-    assert markdown(SCHEMA) == (
+def test_a_chapter_for_each_group_and_a_section_for_each_parameter() -> None:
+    assert markdown(SCHEMA).startswith(
         "## machine\n"
         "\n"
         "The machine.\n"
         "\n"
-        "| parameter | value | default | takes effect | since | meaning |\n"
-        "|---|---|---|---|---|---|\n"
-        "| `acpi` | true or false | `true` | next start | 0.1 | Whether there is ACPI. |\n"
-        "| `kernel` | the absolute path of a file | unset | next start | 0.1 "
-        '| The kernel. Example: `"/boot/vmlinuz"`. |\n'
-        "| `speed` | a whole number from 0 to 9, in MiB per second | `3` | at once | 0.1 | How fast. |\n"
+        "### `acpi`\n"
         "\n"
-        "## vnc\n"
+        "Whether there is ACPI.\n"
         "\n"
-        "| parameter | value | default | takes effect | since | meaning |\n"
-        "|---|---|---|---|---|---|\n"
-        "| `mode` | one of 'a\\|b', '&lt;c>' | `\"a\\|b\"` | next launch | 0.2 | Which. |\n"
-        '| `password` | one line of text of at most 64 bytes (secret) | `"<secret>"` | next start | 0.1 '
-        '| The password. Example: `"<secret>"`. |\n'
-        "| `root` | the absolute path of a directory | required | next start | 0.1 | Where it is. |\n"
+        "- Value: true or false\n"
+        "- Default: `true`\n"
+        "- A change takes effect: at the next start\n"
+        "- Since: 0.1\n"
+        "\n"
+        "### `kernel`\n"
     )
+    assert markdown(SCHEMA).endswith("- Since: 0.1\n")
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        ("kernel", '- Example: `kernel = "/boot/vmlinuz"`'),
+        ("kernel", "- Default: unset"),
+        ("speed", "- Value: a whole number from 0 to 9, in MiB per second"),
+        ("speed", "- A change takes effect: at once"),
+        ("mode", "- Value: one of 'a|b', '\\<c>'"),
+        ("mode", "- A change takes effect: at the next launch of the process"),
+        ("password", "- Value: one line of text of at most 64 bytes (secret)"),
+        ("password", '- Default: `"<secret>"`'),
+        ("root", "- Default: none, it has to be set"),
+    ],
+)
+def test_a_section_has_what_an_operator_asks_for(key: str, line: str) -> None:
+    section = markdown(SCHEMA).partition(f"\n### `{key}`\n")[2].partition("\n#")[0]
+    assert line in section.splitlines()
+
+
+def test_a_parameter_named_in_a_text_is_a_link_and_other_names_are_code() -> None:
+    one = Param("disk_cache", boolean(), help="Goes with disk_aio, memory_mib and <b>*.")
+    page = markdown(Schema([("x", ParamGroup("disk", one, Param("disk_aio", boolean(), help="How.")))]))
+    assert "Goes with [`disk_aio`](#disk_aio), `memory_mib` and \\<b>\\*." in page
 
 
 def test_a_secret_is_in_no_description() -> None:
