@@ -4,13 +4,14 @@ Everything that host applications and drivers may use is here; other modules are
 """
 
 from hvcore._version import __version__
-from hvcore.catalogue import CatalogueEntry, Verdict, catalogue
+from hvcore.catalogue import CatalogueEntry, Verdict, catalogue, strict
 from hvcore.driver import Adopts, Driver, HasConsole, Pausable, Releases
 from hvcore.errors import (
     BusyError,
     ConfinementError,
     DeadlineError,
     DiskInUseError,
+    DriverError,
     DriverLoadError,
     HookError,
     HvError,
@@ -106,6 +107,7 @@ __all__ = [
     "Disk",
     "DiskInUseError",
     "Driver",
+    "DriverError",
     "DriverHandle",
     "DriverLoadError",
     "Ended",
@@ -197,6 +199,7 @@ __all__ = [
     "sandboxed",
     "seconds",
     "size_mib",
+    "strict",
     "system_view",
     "tail",
     "text",

@@ -18,7 +18,7 @@ from hvcore._version import __version__
 if TYPE_CHECKING:
     from importlib import metadata
 
-__all__ = ["DRIVERS_GROUP", "EXTENSIONS_GROUP", "CatalogueEntry", "Verdict", "catalogue", "extensions_of"]
+__all__ = ["DRIVERS_GROUP", "EXTENSIONS_GROUP", "CatalogueEntry", "Verdict", "catalogue", "extensions_of", "strict"]
 
 DRIVERS_GROUP: Final = "hvcore.drivers"
 EXTENSIONS_GROUP: Final = "hvcore.extensions"
@@ -73,6 +73,11 @@ def catalogue(group: str = DRIVERS_GROUP) -> list[CatalogueEntry]:
     for entry in entries:
         counts.setdefault(entry.name, []).append(entry)
     return sorted((_judged(entry, counts[entry.name]) for entry in entries), key=lambda e: (e.name, e.distribution))
+
+
+def strict() -> bool:
+    """Whether ``HVCORE_STRICT=1`` is set: what is broken or deprecated fails at once, for continuous integration."""
+    return os.environ.get("HVCORE_STRICT", "") not in ("", "0")
 
 
 def extensions_of(driver: str) -> list[CatalogueEntry]:

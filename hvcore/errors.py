@@ -10,6 +10,7 @@
     +-- VerifyError                right, but this node cannot do it
     +-- DriverLoadError            a driver or extension is installed and cannot be used
     +-- HookError                  a plugin's hook raised or returned the wrong thing
+    +-- DriverError                a driver's method raised or returned the wrong thing
     +-- UnsupportedError           the driver does not have this ability (exit 3)
     +-- NotFoundError              no such instance on this node (exit 4)
     +-- BusyError                  held by somebody else (exit 5)
@@ -37,6 +38,7 @@ __all__ = [
     "ConfinementError",
     "DeadlineError",
     "DiskInUseError",
+    "DriverError",
     "DriverLoadError",
     "HookError",
     "HvError",
@@ -135,9 +137,20 @@ class DriverLoadError(HvError):
 class HookError(HvError):
     """A plugin's hook raised, or returned what its specification does not allow."""
 
-    def __init__(self, *, plugin: str, hook: str, what: str) -> None:
-        self.plugin, self.hook, self.what = plugin, hook, what
-        super().__init__(f"plugin {plugin}, hook {hook}: {what}; report this to the plugin's authors")
+    def __init__(
+        self, *, plugin: str, hook: str, what: str, owner: str | None = None, place: str | None = None
+    ) -> None:
+        self.plugin, self.hook, self.what, self.place = plugin, hook, what, place
+        where = f" ({place})" if place else ""
+        super().__init__(f"plugin {owner or plugin}, hook {hook}{where}: {what}; report this to the plugin's authors")
+
+
+class DriverError(HvError):
+    """A driver's own method raised what is no `HvError`, or returned what its contract does not allow."""
+
+    def __init__(self, *, owner: str, method: str, place: str, what: str, todo: str) -> None:
+        self.owner, self.method, self.place, self.what = owner, method, place, what
+        super().__init__(f"driver {owner}, {method} ({place}): {what}; {todo}")
 
 
 class UnsupportedError(HvError):

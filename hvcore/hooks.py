@@ -7,21 +7,42 @@ failing plugin hide the answers of the others.
 
 from __future__ import annotations
 
-import collections.abc
-import inspect
-import types
-import typing
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import pluggy
 
-from hvcore.errors import DriverLoadError, HookError, HvError
+from hvcore.contract import place
+from hvcore.errors import HookError, HvError
 
 __all__ = ["Hooks"]
 
-_Call = tuple[str, Callable[..., Any], tuple[str, ...]]
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One implementation of a hook: whose it is, and with which of the hook's arguments it is called."""
+
+    hook: str
+    plugin: str
+    owner: str
+    function: Callable[..., Any]
+    names: tuple[str, ...]
+
+    def __call__(self, arguments: Mapping[str, Any]) -> Any:
+        return self.function(*[arguments[name] for name in self.names])
+
+    def wrong(self, what: str, where: str | None = None) -> HookError:
+        return HookError(
+            plugin=self.plugin, hook=self.hook, what=what, owner=self.owner, place=where or place(self.function)
+        )
+
+    def raised(self, error: Exception) -> HookError:
+        return self.wrong(f"raised {type(error).__name__}: {error}", _innermost(error))
+
+    def note(self) -> str:
+        return f"raised by plugin {self.owner}, hook {self.hook}"
 
 
 class Hooks:
@@ -37,14 +58,18 @@ class Hooks:
             if not hook.has_spec():
                 continue
             order = sorted(hook.get_hookimpls(), key=lambda found: found.trylast - found.tryfirst)
-            for found in order:
-                _refuse_misuse(found, hook.spec.function, owners.get(found.plugin_name, found.plugin_name))
-            calls = tuple((found.plugin_name, found.function, tuple(found.argnames)) for found in order)
-            self._calls[hook.name] = calls
+            self._calls[hook.name] = tuple(
+                _Call(hook.name, found.plugin_name, self.owner(found.plugin_name), found.function, found.argnames)
+                for found in order
+            )
 
     def implementations(self, hook: str) -> tuple[str, ...]:
         """The plugins that implement the hook, in the order they are called."""
-        return tuple(plugin for plugin, _, _ in self._calls[hook])
+        return tuple(call.plugin for call in self._calls[hook])
+
+    def functions(self, hook: str) -> tuple[tuple[str, Callable[..., Any]], ...]:
+        """``(plugin, function)`` of every implementation of the hook, in the order they are called."""
+        return tuple((call.plugin, call.function) for call in self._calls[hook])
 
     def owner(self, plugin: str) -> str:
         """The plugin with the distribution that it comes in: ``kvm.owner (hv-inventory 0.1.0)``."""
@@ -53,109 +78,69 @@ class Hooks:
     def each(self, hook: str, **arguments: Any) -> Iterator[tuple[str, Any]]:
         """Call every implementation; ``(plugin, result)`` pairs. Raises `HookError` naming the plugin that raised."""
         for call in self._calls[hook]:
-            yield call[0], _called(hook, call, arguments)
+            yield call.plugin, _called(call, arguments)
 
     def items(self, hook: str, kind: type[Any], **arguments: Any) -> Iterator[tuple[str, Any]]:
         """Like `each` for hooks that return an iterable: ``(plugin, item)`` pairs, every item checked to be a ``kind``."""
         for call in self._calls[hook]:
-            for item in _items(hook, call, kind, arguments):
-                yield call[0], item
+            for item in _items(call, kind, arguments):
+                yield call.plugin, item
 
     def attempts(self, hook: str, kind: type[Any], **arguments: Any) -> Iterator[tuple[str, Any | HookError]]:
         """Like `items` for hooks that may not fail anything: a plugin's failure is an item of it, and ends only its own."""
         for call in self._calls[hook]:
             try:
-                for item in _items(hook, call, kind, arguments):
-                    yield call[0], item
+                for item in _items(call, kind, arguments):
+                    yield call.plugin, item
             except HookError as error:
-                yield call[0], error
+                yield call.plugin, error
             except HvError as error:
-                yield call[0], _raised(call[0], hook, error)
+                yield call.plugin, call.raised(error)
 
     def notes(self, hook: str, **arguments: Any) -> tuple[str, ...]:
         """Call every implementation and turn what fails into a note: for hooks after the point of no return."""
         failures = []
-        for plugin, function, names in self._calls[hook]:
+        for call in self._calls[hook]:
             try:
-                function(*[arguments[name] for name in names])
+                call(arguments)
             except Exception as error:  # noqa: BLE001 - whatever a plugin raises is reported, not raised
-                failures.append(str(_raised(plugin, hook, error)))
+                failures.append(str(call.raised(error)))
         return tuple(failures)
 
 
-def _called(hook: str, call: _Call, arguments: Mapping[str, Any]) -> Any:
-    plugin, function, names = call
+def _called(call: _Call, arguments: Mapping[str, Any]) -> Any:
     try:
-        return function(*[arguments[name] for name in names])
+        return call(arguments)
     except HvError as error:
-        error.add_note(f"raised by plugin {plugin}, hook {hook}")
+        error.add_note(call.note())
         raise
     except Exception as error:
-        raise _raised(plugin, hook, error) from error
+        raise call.raised(error) from error
 
 
-def _items(hook: str, call: _Call, kind: type[Any], arguments: Mapping[str, Any]) -> Iterator[Any]:
-    plugin = call[0]
-    result = _called(hook, call, arguments)
+def _items(call: _Call, kind: type[Any], arguments: Mapping[str, Any]) -> Iterator[Any]:
+    result = _called(call, arguments)
     if result is None:
         return
     if not hasattr(result, "__iter__"):
-        raise HookError(plugin=plugin, hook=hook, what=f"returned {result!r:.80}, must be an iterable")
+        raise call.wrong(f"returned {result!r:.80}, must be an iterable of {kind.__name__}")
     try:
         for item in result:
             if not isinstance(item, kind):
-                raise HookError(plugin=plugin, hook=hook, what=f"gave {item!r:.80}, must be {kind.__name__}")
+                raise call.wrong(f"gave {item!r:.80}, must be {kind.__name__}")
             yield item
     except HookError:
         raise
     except HvError as error:
-        error.add_note(f"raised by plugin {plugin}, hook {hook}")
+        error.add_note(call.note())
         raise
     except Exception as error:
-        raise _raised(plugin, hook, error) from error
+        raise call.raised(error) from error
 
 
-def _raised(plugin: str, hook: str, error: Exception) -> HookError:
-    return HookError(plugin=plugin, hook=hook, what=f"raised {type(error).__name__}: {error}")
-
-
-def _refuse_misuse(found: Any, spec: Callable[..., Any], owner: str) -> None:
-    """Raise `DriverLoadError` for what pluggy lets pass: wrappers, and return types that cannot be right."""
-    where = f"plugin {owner}, hook {found.function.__name__} ({_place(found.function)})"
-    if found.wrapper or found.hookwrapper:
-        raise DriverLoadError(f"{where}: hook wrappers are not supported; implement the hook itself")
-    wanted = _return_type(spec)
-    if wanted is type(None) and inspect.isgeneratorfunction(found.function):
-        raise DriverLoadError(f"{where}: has a yield, so its body would never run; this hook returns nothing")
-    given = _return_type(found.function)
-    if given is None or wanted is None:
-        return
-    if not _may_be(given, wanted):
-        raise DriverLoadError(f"{where}: returns {given}, the hook's specification says {wanted}; correct it")
-
-
-def _place(function: Callable[..., Any]) -> str:
-    code = getattr(function, "__code__", None)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code else "no source"
-
-
-def _return_type(function: Callable[..., Any]) -> Any:
-    """The annotated return type, ``NoneType`` for None, or None when there is none that can be resolved."""
-    try:
-        return typing.get_type_hints(function).get("return")
-    except Exception:  # noqa: BLE001 - a name that only a type checker can resolve says nothing here
-        return None
-
-
-def _may_be(given: Any, wanted: Any) -> bool:
-    given_class = typing.get_origin(given) or given
-    wanted_class = typing.get_origin(wanted) or wanted
-    if given is Any:
-        return True
-    if given_class in (typing.Union, types.UnionType):
-        return any(_may_be(member, wanted) for member in typing.get_args(given))
-    if not isinstance(given_class, type) or not isinstance(wanted_class, type):
-        return True
-    if wanted_class is collections.abc.Iterable and given_class is type(None):
-        return False
-    return issubclass(given_class, wanted_class)
+def _innermost(error: Exception) -> str | None:
+    """``FILE:LINE`` where it was raised; it may be deep below the hook."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return None if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

@@ -6,10 +6,11 @@ everything that could go wrong is decided here and named with plugin, distributi
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import traceback
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import metadata
 from typing import Any
 
@@ -17,13 +18,18 @@ import pluggy
 
 from hvcore import hookspecs
 from hvcore.catalogue import DRIVERS_GROUP, CatalogueEntry, Verdict, catalogue, extensions_of
+from hvcore.contract import class_faults, hook_faults, near, place
 from hvcore.driver import Driver
-from hvcore.errors import DriverLoadError, ParamsError, Problem, UnknownDriverError
+from hvcore.errors import DriverError, DriverLoadError, HvError, ParamsError, Problem, UnknownDriverError
 from hvcore.hooks import Hooks
 from hvcore.host.host import Host
 from hvcore.host.node_checks import node_problems
+from hvcore.importing import attempt, imported, owner_of, refused, where_raised
+from hvcore.job import Job, Live
+from hvcore.model.info import Observation
 from hvcore.model.instance import Instance
 from hvcore.model.layers import NO_LAYERS, Layers
+from hvcore.model.plan import Plan
 from hvcore.params import ParamGroup, Params, Schema
 
 __all__ = ["LoadedDriver", "load", "without_secrets"]
@@ -69,7 +75,58 @@ class LoadedDriver:
 
     def verify(self, spec: object, params: Params, host: Host) -> tuple[Problem, ...]:
         """Everything that keeps this node from running it: parameters that name files, then what the driver finds."""
-        return (*node_problems(self.schema, params), *self.driver.verify(spec, host))
+        found = self._asked(lambda *given: tuple(self.driver.verify(*given)), "verify", spec, host)
+        for item in found:
+            if not isinstance(item, Problem):
+                raise self._wrong("verify", f"gave {item!r:.80}", "yield each as an hvcore.Problem")
+        return (*node_problems(self.schema, params), *found)
+
+    def plan(self, instance: Instance, params: Params) -> Any:
+        """The spec that the driver decides on. Raises `DriverError` when that is no frozen dataclass."""
+        spec = self._asked(self.driver.plan, "plan", instance, params)
+        if not dataclasses.is_dataclass(spec) or isinstance(spec, type):
+            raise self._wrong("plan", f"returned {spec!r:.80}", "return an object of a frozen dataclass")
+        if not spec.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+            kind = type(spec)
+            what = f"returned a {kind.__name__} ({place(kind)}), which can be changed"
+            raise self._wrong("plan", what, "declare it @dataclass(frozen=True): a spec is decided once")
+        return spec
+
+    def describe(self, spec: object, host: Host) -> Plan:
+        """What a start would do, as the driver tells it."""
+        found: Plan = self._asked(self.driver.describe, "describe", spec, host, kind=Plan)
+        return found
+
+    def start(self, spec: object, job: Job) -> None:
+        """Let the driver start it."""
+        self._asked(self.driver.start, "start", spec, job)
+
+    def observe(self, live: Live) -> Observation:
+        """How the driver sees the instance now."""
+        found: Observation = self._asked(self.driver.observe, "observe", live, kind=Observation)
+        return found
+
+    def stop(self, live: Live, job: Job, *, force: bool) -> str:
+        """Let the driver end it; the rung that worked."""
+        found: str = self._asked(partial(self.driver.stop, force=force), "stop", live, job, kind=str)
+        return found
+
+    def _asked(self, call: Callable[..., Any], method: str, *arguments: Any, kind: type[Any] = object) -> Any:
+        """What a method of the driver returns. Raises `DriverError` when it raises what is no error of the node's."""
+        try:
+            result = call(*arguments)
+        except (HvError, OSError):
+            raise
+        except Exception as error:
+            what = f"raised {type(error).__name__}: {error}"
+            raise self._wrong(method, what, "report this to its authors", where_raised(error)) from error
+        if not isinstance(result, kind):
+            raise self._wrong(method, f"returned {result!r:.80}", f"return {_article(kind)}")
+        return result
+
+    def _wrong(self, method: str, what: str, todo: str, where: str | None = None) -> DriverError:
+        found = where or place(getattr(self.driver, method))
+        return DriverError(owner=owner_of(self.entry), method=method, place=found, what=what, todo=todo)
 
     def check(self, instance: Instance, layers: Layers = NO_LAYERS) -> Params:
         """The instance's parameters, complete and typed. Raises `ParamsError` with every problem at once."""
@@ -97,11 +154,7 @@ def load(name: str, *, without_broken: bool = False) -> LoadedDriver:
     still be seen and stopped. Nothing may be started that way.
     """
     entry = _find(name)
-    try:
-        found = _import_driver(entry)
-    except (Exception, SystemExit) as error:
-        raise DriverLoadError(_import_failed("driver", entry, error)) from error
-    driver_class = _driver_class(found, entry)
+    driver_class = _driver_class(attempt("driver", entry, partial(_import_driver, entry)), entry)
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     for specs in (hookspecs, *driver_class.hookspecs):
         manager.add_hookspecs(specs)
@@ -111,25 +164,18 @@ def load(name: str, *, without_broken: bool = False) -> LoadedDriver:
     extensions = tuple(extensions_of(name))
     skipped = _register_extensions(manager, owners, extensions, without_broken=without_broken)
     hooks = Hooks(manager, owners)
-    if skipped:
-        # What runs has been checked; the parameters of what is missing could not be judged anyway.
-        return LoadedDriver(
-            entry=entry,
-            driver=driver_class(hooks),
-            hooks=hooks,
-            schema=Schema.compile(()),
-            extensions=extensions,
-            skipped=skipped,
-        )
-    groups = [(owners[plugin], _group(owners[plugin], group)) for plugin, group in hooks.each("params")]
-    schema = Schema.compile(groups)
-    try:
-        driver = driver_class(hooks)
-    except DriverLoadError:
-        raise
-    except Exception as error:
-        raise DriverLoadError(_import_failed("driver", entry, error)) from error
-    return LoadedDriver(entry=entry, driver=driver, hooks=hooks, schema=schema, extensions=extensions)
+    # Without an extension, what runs has been checked; the parameters of what is missing could not be judged anyway.
+    groups = (
+        [] if skipped else [(owners[plugin], _group(hooks, plugin, group)) for plugin, group in hooks.each("params")]
+    )
+    return LoadedDriver(
+        entry=entry,
+        driver=attempt("driver", entry, partial(driver_class, hooks)),
+        hooks=hooks,
+        schema=_schema(hooks, groups),
+        extensions=extensions,
+        skipped=skipped,
+    )
 
 
 def _register_extensions(
@@ -143,7 +189,7 @@ def _register_extensions(
     skipped = []
     for extension in extensions:
         try:
-            _register(manager, owners, extension.name, _import_extension(extension), extension)
+            _register(manager, owners, extension.name, _extension(extension), extension)
         except DriverLoadError as error:
             if not without_broken:
                 raise
@@ -171,8 +217,7 @@ def _find(name: str) -> CatalogueEntry:
     if not found:
         names = sorted({entry.name for entry in everything if entry.verdict is Verdict.OK})
         refused = [f"{entry.name} ({entry.verdict})" for entry in everything if entry.verdict is not Verdict.OK]
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "see hv drivers"
+        hint = near(name, names) or "see hv drivers"
         also = f"; refused: {', '.join(refused)}" if refused else ""
         raise UnknownDriverError(f"no driver {name!r:.80}; installed: {', '.join(names) or 'none'}{also}; {hint}")
     if found[0].verdict is not Verdict.OK:
@@ -181,74 +226,78 @@ def _find(name: str) -> CatalogueEntry:
 
 
 def _driver_class(found: Any, entry: CatalogueEntry) -> Any:
-    missing = [
-        attribute
-        for attribute in ("name", "plugins", "hookspecs", "plan", "verify", "describe", "start", "observe", "stop")
-        if not hasattr(found, attribute)
-    ]
-    if not isinstance(found, type) or missing:
-        lacks = f"has no {', '.join(missing)}" if missing else "is not a class"
-        raise DriverLoadError(f"driver {_owner(entry)}: {entry.target} {lacks}; see docs/how-to/write-a-driver.md")
-    if getattr(found, "name", None) != entry.name:
-        got = getattr(found, "name", None)
-        raise DriverLoadError(f"driver {_owner(entry)}: its class is named {got!r}; make it equal to the entry point")
+    subject = f"driver {owner_of(entry)}"
+    if not isinstance(found, type):
+        raise DriverLoadError(
+            f"{subject}: {entry.target} is {_kind(found)}, not a class; {_name_a_class(found, entry)}"
+        )
+    faults = class_faults(found)
+    name: object = getattr(found, "name", entry.name)
+    if name != entry.name:
+        faults.append(f"its class is named {name!r}; make it equal to the entry point, {entry.name!r}")
+    if faults:
+        raise refused(f"{subject}: class {entry.target} ({place(found)})", faults)
     return found
+
+
+def _kind(found: object) -> str:
+    if inspect.ismodule(found):
+        return "a module"
+    return "a function" if inspect.isroutine(found) else _article(type(found))
+
+
+def _name_a_class(found: object, entry: CatalogueEntry) -> str:
+    module = inspect.getmodule(found)
+    inside: Iterable[tuple[str, object]] = vars(module).items() if module is not None else ()
+    known = [name for name, item in inside if isinstance(item, type) and getattr(item, "name", None) == entry.name]
+    target = f"{entry.target.partition(':')[0]}:{known[0] if known else 'CLASS'}"
+    return f"write {entry.name} = {target!r} under {DRIVERS_GROUP}"
+
+
+def _article(kind: type[Any]) -> str:
+    name = f"hvcore.{kind.__name__}" if kind.__module__.startswith("hvcore.") else kind.__name__
+    return f"{'an' if name[0] in 'aeiouhO' else 'a'} {name}"
 
 
 def _register(
     manager: pluggy.PluginManager, owners: dict[str, str], name: str, plugin: object, entry: CatalogueEntry
 ) -> None:
+    owner = f"{name} ({entry.distribution} {entry.version})"
+    specs = {hook: item.spec.function for hook, item in vars(manager.hook).items() if item.has_spec()}
+    faults = hook_faults(plugin, specs)
+    if faults:
+        raise refused(f"plugin {owner}", faults)
     try:
         manager.register(plugin, name)
         manager.check_pending()
     except (pluggy.PluginValidationError, ValueError) as error:
-        hooks = [hook for hook in vars(manager.hook) if vars(manager.hook)[hook].has_spec()]
-        if "unknown hook" not in str(error):
-            text = " ".join(str(error).split())
-            raise DriverLoadError(
-                f"plugin {_owner(entry)}: {text}; a hook may take fewer arguments, not others"
-            ) from error
-        words = [word.strip("'\"") for word in str(error).split()]
-        near = [match for word in words for match in difflib.get_close_matches(word, hooks, n=1) if word not in hooks]
-        hint = f"did you mean {near[0]!r}?" if near else f"the hooks are {', '.join(sorted(hooks))}"
-        text = " ".join(str(error).split())
-        raise DriverLoadError(f"plugin {_owner(entry)}: {text}; {hint}") from error
-    owners[name] = f"{name} ({entry.distribution} {entry.version})"
+        raise DriverLoadError(f"plugin {owner}: {' '.join(str(error).split())}; report this to its authors") from error
+    owners[name] = owner
 
 
-def _import_extension(entry: CatalogueEntry) -> object:
+def _extension(entry: CatalogueEntry) -> object:
     if entry.verdict is not Verdict.OK:
-        raise DriverLoadError(f"extension {_owner(entry)}: {entry.reason}")
-    module, _, attribute = entry.target.partition(":")
-    try:
-        found: object = importlib.import_module(module)
-        for part in attribute.split(".") if attribute else ():
-            found = getattr(found, part)
+        raise DriverLoadError(f"extension {owner_of(entry)}: {entry.reason}")
+
+    def made() -> object:
+        found = imported(entry)
         return found() if isinstance(found, type) else found
-    except (Exception, SystemExit) as error:
-        raise DriverLoadError(_import_failed("extension", entry, error)) from error
+
+    return attempt("extension", entry, made)
 
 
-def _import_failed(kind: str, entry: CatalogueEntry, error: BaseException) -> str:
-    return (
-        f"{kind} {_owner(entry)}: cannot be imported, got {type(error).__name__}: {error} "
-        f"({_place(error)}); reinstall or report to its authors"
-    )
+def _schema(hooks: Hooks, groups: Sequence[tuple[str, ParamGroup]]) -> Schema:
+    try:
+        return Schema.compile(groups)
+    except DriverLoadError as error:  # two that declare one key, by their owners: say where, too
+        told = str(error)
+        places = [place(function) for name, function in hooks.functions("params") if hooks.owner(name) in told]
+        raise DriverLoadError(f"{told} ({', '.join(places)})") from error
 
 
-def _place(error: BaseException) -> str:
-    """The file and line where it happened; those of the importer itself help nobody."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}:{error.lineno}"
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return "no such module" if frame.filename.startswith("<frozen") else f"{frame.filename}:{frame.lineno}"
-
-
-def _owner(entry: CatalogueEntry) -> str:
-    return f"{entry.name} ({entry.distribution} {entry.version})"
-
-
-def _group(plugin: str, group: object) -> ParamGroup:
-    if not isinstance(group, ParamGroup):
-        raise DriverLoadError(f"plugin {plugin}, hook params: returned {group!r:.80}; return an hvcore.ParamGroup")
-    return group
+def _group(hooks: Hooks, plugin: str, group: object) -> ParamGroup:
+    if isinstance(group, ParamGroup):
+        return group
+    where = next(place(function) for name, function in hooks.functions("params") if name == plugin)
+    what = f"returned {group!r:.80}; return an hvcore.ParamGroup"
+    raise DriverLoadError(f"plugin {hooks.owner(plugin)}, hook params ({where}): {what}")

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hvcore.catalogue import strict
 from hvcore.config import Config, default_config_dir
 from hvcore.deadline import Deadline
 from hvcore.driver import capabilities
@@ -99,6 +100,8 @@ class Node:
         try:
             return self._load(name)
         except DriverLoadError:
+            if strict():
+                raise
             with self._loading:
                 if name not in self._maimed:
                     self._maimed[name] = load(name, without_broken=True)
@@ -228,7 +231,7 @@ class DriverHandle:
         """Check, and then check against this node. Raises `ParamsError` or `VerifyError`."""
         layers = self._context.layers(instance)
         params = self._loaded.check(instance, layers)
-        problems = self._loaded.verify(self._loaded.driver.plan(instance, params), params, self._context.host)
+        problems = self._loaded.verify(self._loaded.plan(instance, params), params, self._context.host)
         if problems:
             raise VerifyError(instance.name, layers.placed(problems, params))
 
@@ -236,7 +239,7 @@ class DriverHandle:
         """What a start would do, and why each argument is there. Nothing is acquired. Raises `ParamsError`."""
         layers = self._context.layers(instance)
         params = self._loaded.check(instance, layers)
-        found = self._loaded.driver.describe(self._loaded.driver.plan(instance, params), self._context.host)
+        found = self._loaded.describe(self._loaded.plan(instance, params), self._context.host)
         warnings = self._loaded.warnings(instance, params, layers)
         return replace(with_params(found, params), name=instance.name, warnings=warnings)
 

@@ -8,7 +8,7 @@ import click
 
 import hvcore
 from hvcore.cli.options import driver_argument, json_option
-from hvcore.cli.output import emit_json, remark
+from hvcore.cli.output import emit_json, remark, say
 from hvcore.cli.session import open_node
 from hvcore.cli.table import Column, show_table
 
@@ -28,7 +28,8 @@ Example:
 def drivers(*, load: bool, as_json: bool) -> None:
     """List the installed drivers.
 
-    They are found by their packages' metadata and not imported, so one that is broken hides no other.
+    They are found by their packages' metadata and not imported, so one that is broken hides no other. With --load and
+    HVCORE_STRICT=1 the exit code is 1 when there is one that cannot be used.
     """
     found = [_tried(entry) if load else _untried(entry) for entry in hvcore.catalogue()]
     if as_json:
@@ -37,6 +38,8 @@ def drivers(*, load: bool, as_json: bool) -> None:
         remark("no driver is installed; pip install hv-kvm, for example")
     else:
         _show_drivers(found, load=load)
+    if load and hvcore.strict() and any(row["verdict"] != str(hvcore.Verdict.OK) for row in found):
+        click.get_current_context().exit(1)
 
 
 def _show_drivers(found: list[dict[str, Any]], *, load: bool) -> None:
@@ -51,8 +54,13 @@ def _show_drivers(found: list[dict[str, Any]], *, load: bool) -> None:
     if load:
         columns.append(Column("CAN"))
         keys.append("can")
-    rows = [[", ".join(row[key]) if key == "can" else row[key] for key in keys] + [row["reason"]] for row in found]
-    show_table([*columns, Column("REASON")], rows)
+    show_table(columns, [[", ".join(row[key]) if key == "can" else row[key] for key in keys] for row in found])
+    for row in found:
+        if row["reason"]:  # too long for a column, and of several lines where several things are wrong
+            told = (
+                row["reason"] if row["reason"].startswith(("driver", "plugin")) else f"{row['name']}: {row['reason']}"
+            )
+            say(f"\n{told}")
 
 
 def _untried(entry: hvcore.CatalogueEntry) -> dict[str, Any]:

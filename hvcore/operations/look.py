@@ -44,7 +44,7 @@ def _observe(context: Context, record: Record) -> Observation:
     if record.phase is not Phase.RUNNING:
         return _half_done(context, record)
     try:
-        return context.driver(record.driver).driver.observe(context.live(record))
+        return context.driver(record.driver).observe(context.live(record))
     except HvError as error:
         return Observation(state=State.UNKNOWN, reason=str(error))
     except Exception as error:  # noqa: BLE001 - one broken driver must not hide the instances of the others

@@ -72,7 +72,7 @@ def _settle_start(context: Context, loaded: LoadedDriver, record: Record, deadli
 
 
 def _settle_stop(context: Context, loaded: LoadedDriver, record: Record, deadline: Deadline) -> Recovered:
-    seen = loaded.driver.observe(context.live(record))
+    seen = loaded.observe(context.live(record))
     if seen.state in (State.RUNNING, State.PAUSED):
         context.job(record, deadline).update(phase=Phase.RUNNING)
         return Recovered(name=record.name, what="taken back", detail=f"its stop was interrupted, it is {seen.state}")

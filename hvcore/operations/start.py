@@ -47,7 +47,7 @@ def decide(loaded: LoadedDriver, instance: Instance, layers: Layers, *, paused: 
             f"driver {loaded.name}: nothing is started with a part of it missing: {loaded.skipped[0]}"
         )
     params = loaded.check(instance, layers)
-    spec = loaded.driver.plan(instance, params)
+    spec = loaded.plan(instance, params)
     secrets = [params[key] for key, param in loaded.schema.params.items() if param.secret and params[key] is not None]
     if secrets and any(json.dumps(secret)[1:-1] in json.dumps(encode(spec)) for secret in secrets):
         what = "puts a secret parameter into its spec, which is written to disk"
@@ -112,7 +112,7 @@ def _bring_up(context: Context, loaded: LoadedDriver, spec: object, record: Reco
     job = context.job(record, deadline)
     try:
         job.update()
-        loaded.driver.start(spec, job)
+        loaded.start(spec, job)
         job.update(phase=Phase.RUNNING)
     except BaseException as error:
         for failure in _undone(context, loaded, job):

@@ -105,10 +105,10 @@ def _end(context: Context, record: Record, op: Op, deadline: Deadline) -> Outcom
     except NodeError as error:  # a full run directory must not keep anything running: stopping makes room
         notes = (*notes, str(error))
     try:
-        rung = loaded.driver.stop(job.live, job, force=force)
+        rung = loaded.stop(job.live, job, force=force)
     except BaseException:
         with suppress(HvError):  # what went wrong with the stop is the thing to tell
-            if loaded.driver.observe(job.live).state in (State.RUNNING, State.PAUSED):
+            if loaded.observe(job.live).state in (State.RUNNING, State.PAUSED):
                 job.update(phase=Phase.RUNNING)
         raise
     reap()

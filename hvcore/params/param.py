@@ -7,12 +7,10 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from hvcore.errors import DriverLoadError
-from hvcore.params.paramtype import Reject
+from hvcore.params.paramtype import ParamType, Reject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from hvcore.params.paramtype import ParamType
 
 __all__ = ["Changes", "Param", "ParamGroup"]
 
@@ -50,6 +48,8 @@ class Param:
             raise DriverLoadError(
                 f"parameter {self.key!r}: not a parameter name; give lower case letters, digits and '_'"
             )
+        if not isinstance(self.type, ParamType):
+            raise self._bad(f"type is {self.type!r:.80}; give one of hvcore's, hvcore.integer() for example")
         if not self.help.endswith(".") or self.help != " ".join(self.help.split()):
             raise self._bad("help is not a sentence on one line that ends with a full stop")
         if _SINCE.fullmatch(self.since) is None:
@@ -99,6 +99,9 @@ class ParamGroup:
 
     def __init__(self, name: str, *params: Param, help: str = "") -> None:  # noqa: A002 - as in Param
         """Name the family and list its parameters."""
+        for param in params:
+            if not isinstance(param, Param):
+                raise DriverLoadError(f"parameter group {name!r}: holds {param!r:.80}; give each as an hvcore.Param")
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "params", params)
         object.__setattr__(self, "help", help)

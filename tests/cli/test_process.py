@@ -107,7 +107,8 @@ def test_a_bug_is_one_line_and_a_traceback_only_on_request(
     found = hv_process("plan", file)
     assert found.returncode == 1
     assert found.stderr.count(b"\n") == 1
-    assert found.stderr.startswith(b"hv: internal error: ValueError: a bug of the driver; please report it")
+    assert found.stderr.startswith(b"hv: driver bare (hv-bare 2.0), plan (")
+    assert b"bare_driver.py:16): raised ValueError: a bug of the driver; report this to its authors" in found.stderr
     monkeypatch.setenv("HVCORE_DEBUG", "1")
     assert b"Traceback" in hv_process("plan", file).stderr
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -38,8 +39,14 @@ def rehearse(hooks: Hooks) -> None:
     """
     clash = _clash(hooks)
     if clash is not None:
-        both = f"{hooks.owner(clash.first)} and {hooks.owner(clash.plugin)}"
-        raise DriverLoadError(f"option id {clash.option!r}: defined by both {both}; rename one")
+        places = dict(hooks.functions("render"))
+        first, second = (f"{hooks.owner(name)} at {_place(places[name])}" for name in (clash.first, clash.plugin))
+        raise DriverLoadError(f"option id {clash.option!r}: defined by both {first} and {second}; rename one")
+
+
+def _place(function: Callable[..., object]) -> str:
+    code = getattr(function, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else "no source"
 
 
 def _clash(hooks: Hooks) -> IdClashError | None:
