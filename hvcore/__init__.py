@@ -52,7 +52,7 @@ from hvcore.host.process import (
     wait_readable,
 )
 from hvcore.instance_file import load_instance, parse_instance_file, read_instance_file
-from hvcore.job import DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, Job, Live
+from hvcore.job import COMPANION, DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, Job, Live
 from hvcore.model.codec import decode, encode
 from hvcore.model.info import Console, InstanceInfo, Observation, Outcome
 from hvcore.model.instance import Disk, Instance, Nic
@@ -87,6 +87,7 @@ from hvcore.params import (
 )
 
 __all__ = [
+    "COMPANION",
     "DISK",
     "LIFE_LOCK",
     "LINK",

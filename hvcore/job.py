@@ -22,16 +22,17 @@ from hvcore.host.reservations import Reservations
 from hvcore.model.record import Entry, ProcessId, Record
 from hvcore.store import Store
 
-__all__ = ["DISK", "LIFE_LOCK", "LINK", "LOG", "MOUNT", "PROCESS", "STATUS", "UID", "Job", "Live"]
+__all__ = ["COMPANION", "DISK", "LIFE_LOCK", "LINK", "LOG", "MOUNT", "PROCESS", "STATUS", "UID", "Job", "Live"]
 
 # Kinds of ledger entries that the core itself releases.
 PROCESS: Final = "process"
+COMPANION: Final = "companion"  # data["name"]: a program beside the instance's own, which ends with it
 UID: Final = "uid"
 DISK: Final = "disk"
 MOUNT: Final = "mount"  # anything mounted below its directory; data["disk"], if there, has to be unused afterwards
 LINK: Final = "link"  # data["path"]: a link to something in the instance's directory
 
-# Files of the launch, in the instance's directory.
+# Files of the launch, in the instance's directory; those of a companion have its name and a dot before theirs.
 LIFE_LOCK: Final = "alive"
 STATUS: Final = "status"
 LOG: Final = "log"
@@ -132,11 +133,18 @@ class Job:
             else:
                 writers.take(disk.key, self.name)
 
-    def launch(self, command: Command) -> Child:
-        """Start the instance's process, confined. Intend a ``process`` entry first. Close the child when done."""
-        with life_lock(self.dir / LIFE_LOCK) as life_fd:
-            return launch(command, life_fd=life_fd, status=self.dir / STATUS, log=self.dir / LOG)
+    def launch(self, command: Command, *, companion: str = "") -> Child:
+        """Start the instance's process, or a companion of it, confined. Close the child when done.
 
-    def output(self) -> str:
-        """The last 64 KiB that the launched process wrote to stdout and stderr."""
-        return tail(self.dir / LOG)
+        Intend a ``process`` entry first, or a ``companion`` one.
+        """
+        life, status, log = (self._of(companion, name) for name in (LIFE_LOCK, STATUS, LOG))
+        with life_lock(life) as life_fd:
+            return launch(command, life_fd=life_fd, status=status, log=log)
+
+    def output(self, companion: str = "") -> str:
+        """The last 64 KiB that the launched process, or that companion of it, wrote to stdout and stderr."""
+        return tail(self._of(companion, LOG))
+
+    def _of(self, companion: str, name: str) -> Path:
+        return self.dir / (f"{companion}.{name}" if companion else name)

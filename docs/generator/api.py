@@ -38,7 +38,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "Errors": ("hvcore.errors",),
 }
 _HOMES: Final = {
-    **dict.fromkeys(("DISK", "LIFE_LOCK", "LINK", "MOUNT", "PROCESS", "STATUS", "UID"), "hvcore.job"),
+    **dict.fromkeys(("COMPANION", "DISK", "LIFE_LOCK", "LINK", "MOUNT", "PROCESS", "STATUS", "UID"), "hvcore.job"),
     **dict.fromkeys(("hookimpl", "hookspec"), "hvcore.hookspecs"),
     "__version__": "hvcore._version",
 }

@@ -3,6 +3,7 @@
 Records hold specs this way, so a spec may use: str, int, float, bool, None, enums, tuples,
 ``dict[str, ...]``, other frozen dataclasses, and unions of None or of dataclasses. Dataclasses
 in a union are told apart by a ``kind`` key that carries the class name, so none of several has a field of that name.
+Where a base class stands for classes that only their owners know, those are handed to `decode`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import enum
 import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from hvcore.errors import InputError, RecordError
@@ -20,6 +21,7 @@ from hvcore.errors import InputError, RecordError
 __all__ = ["DecodeError", "decode", "encode"]
 
 T = TypeVar("T")
+_Kinds = Mapping[str, type]
 
 
 class DecodeError(RecordError):
@@ -43,52 +45,53 @@ def encode(value: object) -> Any:
     raise TypeError(msg)
 
 
-def decode(expected: type[T], data: object, place: str = "record") -> T:
+def decode(expected: type[T], data: object, place: str = "record", *, kinds: Iterable[type] = ()) -> T:
     """The value of type ``expected`` that `encode` made ``data`` from. Raises `DecodeError` when it is not one.
 
-    Keys that the type does not have are refused: a record from a newer version is never half understood.
+    Keys that the type does not have are refused: a record from a newer version is never half understood. ``kinds`` are
+    dataclasses that may be in the place of one that they are derived from.
     """
-    return typing.cast("T", _decode(expected, data, place))
+    return typing.cast("T", _decode(expected, data, place, {kind.__name__: kind for kind in kinds}))
 
 
-def _decode(expected: Any, data: object, place: str) -> Any:
+def _decode(expected: Any, data: object, place: str, kinds: _Kinds) -> Any:
     origin = typing.get_origin(expected)
     if expected is Any or expected is object:
         return data
     if origin in (typing.Union, types.UnionType):
-        return _decode_union(typing.get_args(expected), data, place)
+        return _decode_union(typing.get_args(expected), data, place, kinds)
     if origin is tuple:
-        return _decode_tuple(typing.get_args(expected), data, place)
+        return _decode_tuple(typing.get_args(expected), data, place, kinds)
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(data, dict):
             raise DecodeError(f"{place}: must be an object, got {data!r:.60}")
         item = typing.get_args(expected)[1]
-        return {key: _decode(item, value, f"{place}.{key}") for key, value in data.items()}
+        return {key: _decode(item, value, f"{place}.{key}", kinds) for key, value in data.items()}
     if dataclasses.is_dataclass(expected):
-        return _decode_dataclass(expected, data, place)
+        return _decode_dataclass(expected, data, place, kinds)
     return _decode_scalar(expected, data, place)
 
 
-def _decode_union(members: tuple[Any, ...], data: object, place: str) -> Any:
+def _decode_union(members: tuple[Any, ...], data: object, place: str, kinds: _Kinds) -> Any:
     if data is None and type(None) in members:
         return None
     kind = data.get("kind") if isinstance(data, dict) else None
     for member in members:
         if kind is not None and getattr(member, "__name__", None) == kind:
-            return _decode(member, data, place)
+            return _decode(member, data, place, kinds)
     scalars = [member for member in members if not dataclasses.is_dataclass(member) and member is not type(None)]
     for member in scalars:
         try:
-            return _decode(member, data, place)
+            return _decode(member, data, place, kinds)
         except DecodeError:
             continue
     only = [member for member in members if dataclasses.is_dataclass(member)]
     if len(only) == 1 and (kind is None or "kind" in _hints(typing.cast("type", only[0]))):
-        return _decode(only[0], data, place)
+        return _decode(only[0], data, place, kinds)
     raise DecodeError(f"{place}: none of the allowed kinds, got {data!r:.60}")
 
 
-def _decode_tuple(members: tuple[Any, ...], data: object, place: str) -> tuple[Any, ...]:
+def _decode_tuple(members: tuple[Any, ...], data: object, place: str, kinds: _Kinds) -> tuple[Any, ...]:
     if not isinstance(data, list):
         raise DecodeError(f"{place}: must be a list, got {data!r:.60}")
     if len(members) == 2 and members[1] is Ellipsis:
@@ -96,22 +99,34 @@ def _decode_tuple(members: tuple[Any, ...], data: object, place: str) -> tuple[A
     if len(members) != len(data):
         raise DecodeError(f"{place}: must have {len(members)} items, got {len(data)}")
     pairs = zip(members, data, strict=True)
-    return tuple(_decode(member, item, f"{place}[{index}]") for index, (member, item) in enumerate(pairs))
+    return tuple(_decode(member, item, f"{place}[{index}]", kinds) for index, (member, item) in enumerate(pairs))
 
 
-def _decode_dataclass(expected: Any, data: object, place: str) -> Any:
+def _decode_dataclass(expected: Any, data: object, place: str, kinds: _Kinds) -> Any:
     if not isinstance(data, dict):
         raise DecodeError(f"{place}: must be an object, got {data!r:.60}")
+    expected = _meant(expected, data, place, kinds)
     hints = _hints(expected)
     given = {key: value for key, value in data.items() if key != "kind" or "kind" in hints}
     unknown = sorted(set(given) - set(hints))
     if unknown:
         raise DecodeError(f"{place}: unknown keys {', '.join(unknown)}")
-    values = {key: _decode(hints[key], value, f"{place}.{key}") for key, value in given.items()}
+    values = {key: _decode(hints[key], value, f"{place}.{key}", kinds) for key, value in given.items()}
     try:
         return expected(**values)
     except (TypeError, ValueError, InputError) as error:  # its own __post_init__ may refuse what has the right types
         raise DecodeError(f"{place}: {error}") from error
+
+
+def _meant(expected: type, data: dict[str, Any], place: str, kinds: _Kinds) -> Any:
+    """The class that the data says it is: the expected one, or one of ``kinds`` that is derived from it."""
+    kind = data.get("kind")
+    if kind is None or kind == expected.__name__ or "kind" in _hints(expected):
+        return expected
+    found = kinds.get(kind) if isinstance(kind, str) else None
+    if found is None or not issubclass(found, expected):
+        raise DecodeError(f"{place}: is a {kind!r:.60}, must be a {expected.__name__} that is known here")
+    return found
 
 
 def _decode_scalar(expected: Any, data: object, place: str) -> Any:

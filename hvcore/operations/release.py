@@ -18,7 +18,7 @@ from hvcore.host.launch import launched_for, members, reap
 from hvcore.host.mounts import unmount_below
 from hvcore.host.process import boot_id, identify, kill_and_wait, wait_gone
 from hvcore.host.reservations import Reservations
-from hvcore.job import DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, Job
+from hvcore.job import COMPANION, DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, Job
 from hvcore.loader import LoadedDriver
 from hvcore.model.info import Outcome
 from hvcore.model.record import Entry, Record
@@ -30,6 +30,7 @@ __all__ = ["gone", "release_all", "release_without_record"]
 _LET_GO_S: Final = 3.0
 _KILL_S: Final = 5.0
 _MONITOR_S: Final = 2.0
+_COMPANION_S: Final = 1.0
 
 
 def gone(
@@ -76,7 +77,7 @@ def release_all(context: Context, driver: Driver, job: Job) -> None:
         except (HvError, OSError) as error:
             left.insert(0, entry)
             reasons.append(str(error))
-            if entry.kind == PROCESS:
+            if entry.kind in (PROCESS, COMPANION):
                 break
     if reasons:
         with suppress(NodeError):  # the reasons are what has to be told
@@ -92,7 +93,11 @@ def release_without_record(context: Context, name: str) -> list[str]:
     Its processes hold the life lock, its reservations name it, its mounts are below its directory.
     """
     directory = context.store.dir(name)
-    done = [f"ended pid {pid}" for pid in _end_members(name, directory, Deadline(_KILL_S))]
+    deadline = Deadline(_KILL_S)
+    done = [f"ended pid {pid}" for pid in _end_members(name, directory, deadline)]
+    for life in sorted(directory.glob(f"*.{LIFE_LOCK}")):
+        companion = life.name.removesuffix(LIFE_LOCK)
+        done += [f"ended pid {pid}" for pid in _end_members(name, directory, deadline, companion)]
     for pid in reversed(launched_for(directory, context.host.uid_pool)):  # children first: their parents collect them
         process = identify(pid)
         if process is not None and kill_and_wait(process, subject=name, deadline_s=_KILL_S):
@@ -132,10 +137,20 @@ def _release_process(entry: Entry, job: Job) -> None:
     _end_members(job.name, job.dir, Deadline(_KILL_S))
 
 
-def _end_members(name: str, directory: Path, deadline: Deadline) -> list[int]:
+def _release_companion(entry: Entry, job: Job) -> None:
+    """It ends by itself when what it served has ended, and writes down what it keeps; else it is made to."""
+    prefix, deadline = f"{entry.data['name']}.", Deadline(_COMPANION_S)
+    if job.record.boot_id != boot_id():
+        return
+    for process in members(job.dir / f"{prefix}{LIFE_LOCK}", job.dir / f"{prefix}{STATUS}"):
+        wait_gone(process, deadline.left())
+    _end_members(job.name, job.dir, Deadline(_KILL_S), prefix)
+
+
+def _end_members(name: str, directory: Path, deadline: Deadline, prefix: str = "") -> list[int]:
     ended: list[int] = []
     # Again and again, because one that was between fork and exec may have made another.
-    while found := members(directory / LIFE_LOCK, directory / STATUS):
+    while found := members(directory / f"{prefix}{LIFE_LOCK}", directory / f"{prefix}{STATUS}"):
         left_s = deadline.left()
         ended += [process.pid for process in found if kill_and_wait(process, subject=name, deadline_s=left_s)]
         if deadline.left() == 0.0:
@@ -180,6 +195,7 @@ def _release_link(entry: Entry, job: Job) -> None:
 
 _RELEASES: Final[Mapping[str, Callable[[Entry, Job], None]]] = {
     PROCESS: _release_process,
+    COMPANION: _release_companion,
     UID: _release_uid,
     DISK: _release_disk,
     MOUNT: _release_mount,

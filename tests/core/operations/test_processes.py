@@ -263,6 +263,36 @@ def test_whoever_was_given_its_numbers_survives_the_end_of_a_dead_one(
     stop(node, "web2", force=True, deadline=Deadline(10))
 
 
+@pytest.mark.parametrize(
+    ("sandbox", "how"),
+    [(OFF, "stop"), (OFF, "damaged"), pytest.param(STRICT, "recovery", marks=[pytest.mark.live, ROOT])],
+    ids=["stop", "damaged", "strict-recovery"],
+)
+def test_a_companion_ends_with_what_it_was_launched_for(
+    make: Any, sandbox: Sandbox, how: str, run_dir: Path, nothing_left: Callable[[], None]
+) -> None:
+    node, loaded = make(sandbox)
+    bring_up(node, loaded)
+    record = node.store.load("web1")
+    assert record is not None
+    job, folder = node.job(record, Deadline(10)), run_dir / "instances" / "web1"
+    job.intend(Entry(kind=hvcore.COMPANION, data={"name": "tpm"}))
+    job.launch(hvcore.Command(argv=("sleep", "100"), sandbox=sandbox), companion="tpm").close()
+    found = members(folder / "tpm.alive", folder / "tpm.status")
+    assert found
+    assert not set(found) & set(members(folder / "alive", folder / "status"))
+    if how == "recovery":
+        kill_and_wait(process_of(node), subject="x", deadline_s=5)
+        job.update(phase=Phase.STARTING)
+        assert [result.what for result in recover_all(node, 10)] == ["undone"]
+    else:
+        if how == "damaged":
+            (folder / "record.json").write_bytes(b"")
+        stop(node, "web1", force=True, deadline=Deadline(10))
+    assert not any(hvcore.alive(process) for process in found)
+    nothing_left()
+
+
 def test_disks_are_claimed_once_on_a_node(make: Any, run_dir: Path, tmp_path: Path) -> None:
     node, loaded = make()
     image = tmp_path / "a.img"
