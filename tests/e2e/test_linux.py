@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
 GREETING = "hello from the initial ram disk"
 
 
-def instance_file(folder: Path, kernel: Path, archive: bytes) -> Path:
+def instance_file(folder: Path, kernel: Path, archive: bytes, *more: str) -> Path:
     ram_disk = folder / "initrd.img"
     ram_disk.write_bytes(archive)
     path = folder / "linux1.toml"
@@ -34,6 +35,7 @@ def instance_file(folder: Path, kernel: Path, archive: bytes) -> Path:
         kernel_args = "quiet panic=1"
         serial_speed = 115200
         """
+        + "\n".join(more)
     )
     return path
 
@@ -97,7 +99,11 @@ def test_a_linux_boots_to_its_console_and_goes_down_by_its_power_button(
 def test_a_linux_that_turns_itself_off_is_shut_down_and_not_crashed(
     node: hvcore.Node, tmp_path: Path, kernel: Path, initrd: Callable[..., bytes]
 ) -> None:
-    instance = hvcore.load_instance(str(instance_file(tmp_path, kernel, initrd(GREETING, {}))))
+    """It has a TPM as well, which Linux finds and asks for its version."""
+    tpm = tmp_path / "tpm"
+    tpm.mkdir(mode=0o700)
+    more = ('tpm_version = "2.0"', f'tpm_state_path = "{tpm}"') if shutil.which("swtpm") else ()
+    instance = hvcore.load_instance(str(instance_file(tmp_path, kernel, initrd(GREETING, {}), *more)))
     assert node.driver("kvm").start(instance, paused=True).changed
     pid = node.info("linux1").pid
     assert pid is not None
@@ -106,6 +112,9 @@ def test_a_linux_that_turns_itself_off_is_shut_down_and_not_crashed(
     with terminal(node, "linux1") as console:
         node.resume("linux1")
         console.until(GREETING, deadline_s=90)
+        if more:
+            console.type('read v </sys/class/tpm/tpm0/tpm_version_major; [ -c /dev/tpm0 ] && echo "TPM has version $v"')
+            console.until("TPM has version 2", deadline_s=30)
         console.type("/bin/busybox poweroff -f")
         assert hvcore.wait_gone(process, 60)
     info = node.info("linux1")

@@ -28,6 +28,30 @@ SAME_ID: Final = """
 def render():
     yield Opt(name="-chardev", head="null", props={"id": "qmp"})
 """
+SAME_KIND: Final = """
+from hv_kvm.spec import Device
+
+
+class Watchdog(Device):
+    pass
+
+
+@hvcore.hookimpl
+def devices():
+    return [Watchdog]
+"""
+UNDECLARED: Final = """
+from hv_kvm.spec import Device
+
+
+class Other(Device):
+    pass
+
+
+@hvcore.hookimpl
+def plan():
+    return [Other()]
+"""
 ID_OF_AN_OPTION: Final = """
 @hvcore.hookimpl
 def render(spec):
@@ -103,6 +127,23 @@ def test_a_clash_of_ids_is_found_when_the_driver_is_loaded_and_names_both(
     assert "kvm.other (hv-other 0.1.0)" in ended.stderr
     assert "'-chardev qmp'" in ended.stderr
     assert "monitor (hv-kvm " in ended.stderr
+
+
+def test_a_clash_of_device_classes_is_found_at_load_and_names_both(hv: Run, other: Callable[[str], None]) -> None:
+    other(SAME_KIND)
+    ended = hv("params", "kvm")
+    assert ended.returncode == 1
+    both = "'Watchdog': declared by both kvm.i6300esb (hv-watchdog 0.1.0) and kvm.other (hv-other 0.1.0); rename one"
+    assert both in ended.stderr
+
+
+def test_a_device_that_no_record_could_be_read_with_names_its_plugin(
+    hv: Run, other: Callable[[str], None], file: File
+) -> None:
+    other(UNDECLARED)
+    ended = hv("plan", file(""))
+    assert ended.returncode == 1
+    assert "plugin kvm.other, hook plan: gave Other, which hook devices of this plugin does not declare" in ended.stderr
 
 
 @needs_qemu

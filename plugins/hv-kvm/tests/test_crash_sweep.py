@@ -147,7 +147,9 @@ def sweep(
 @pytest.fixture
 def acts(world: World) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
     """What is interrupted, and what has to be done before."""
-    instance = world.instance()
+    instance, state = world.instance(), world.root / "tpm"
+    state.mkdir()
+    with_tpm = world.instance(tpm_version="2.0", tpm_state_path=str(state))
     world.start()  # probes the binary once
     world.node.stop("web1", force=True)
 
@@ -160,6 +162,8 @@ def acts(world: World) -> dict[str, tuple[Callable[[], object], Callable[[], obj
     return {
         "start": (lambda: world.kvm.start(instance), nothing),
         "stop": (lambda: world.node.stop("web1", force=True), started),
+        "start-with-tpm": (lambda: world.kvm.start(with_tpm), nothing),
+        "stop-with-tpm": (lambda: world.node.stop("web1", force=True), lambda: world.kvm.start(with_tpm)),
     }
 
 
@@ -186,7 +190,10 @@ def chosen_points(world: World, acts: Acts, name: str) -> list[Point]:
     return found
 
 
-@pytest.mark.parametrize("name", ["start", "stop"])
+TPM = pytest.mark.skipif(shutil.which("swtpm") is None, reason="no swtpm: ./dev setup")
+
+
+@pytest.mark.parametrize("name", ["start", "stop", pytest.param("start-with-tpm", marks=TPM)])
 def test_a_caller_killed_at_some_calls_leaves_nothing_that_recovery_does_not_settle(
     world: World, acts: Acts, name: str
 ) -> None:
@@ -196,7 +203,9 @@ def test_a_caller_killed_at_some_calls_leaves_nothing_that_recovery_does_not_set
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("name", ["start", "stop"])
+@pytest.mark.parametrize(
+    "name", ["start", "stop", pytest.param("start-with-tpm", marks=TPM), pytest.param("stop-with-tpm", marks=TPM)]
+)
 def test_a_caller_killed_at_any_call_leaves_nothing_that_recovery_does_not_settle(
     world: World, acts: Acts, name: str, announce: Callable[[str], None]
 ) -> None:

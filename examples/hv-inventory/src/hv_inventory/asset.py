@@ -9,7 +9,7 @@ import hvcore
 from hv_kvm.option import Opt
 from hv_kvm.spec import Device, KvmSpec
 
-__all__ = ["AssetTag", "params", "plan", "render"]
+__all__ = ["AssetTag", "devices", "params", "plan", "render"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,12 @@ def params() -> hvcore.ParamGroup:
     """One parameter of driver kvm."""
     tag = hvcore.Param("asset_tag", hvcore.text(max_bytes=64), help="The asset tag in the guest's SMBIOS tables.")
     return hvcore.ParamGroup("asset", tag)
+
+
+@hvcore.hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (AssetTag,)
 
 
 @hvcore.hookimpl

@@ -34,7 +34,7 @@ class Tap:
 class Bindings:
     """What rendering needs to know of this node. In a plan, descriptors are symbols such as ``{fd:qmp}``.
 
-    ``sockets`` are listening sockets, ``files`` open files and ``shown`` paths as QEMU sees them, all by the names
+    ``sockets`` are listening sockets, ``companions`` our ends of the pairs to programs beside QEMU, ``files`` open files and ``shown`` paths as QEMU sees them, all by the names
     that the devices gave them; ``temporary`` are files without a name, by descriptor. ``guest_dir`` is the instance's
     own directory as QEMU sees it, and ``socket_dir`` the same by a name that is short and has nothing in it that an
     address of a socket could not hold. ``addresses`` are
@@ -48,6 +48,7 @@ class Bindings:
     accel_why: str = ""
     confined: bool = True
     sockets: Mapping[str, str] = field(default_factory=dict)
+    companions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, GuestFile] = field(default_factory=dict)
     shown: Mapping[str, str] = field(default_factory=dict)
     addresses: Mapping[str, str] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from hv_kvm.devices.security import Security
 from hv_kvm.spec import KvmSpec
 from hvcore import Host, Level, Sandbox
 
-__all__ = ["FIXED", "GUEST_DIR", "identity_of", "inside", "level_of", "sandbox_of"]
+__all__ = ["FIXED", "GUEST_DIR", "identity_of", "inside", "installation", "level_of", "sandbox_of"]
 
 # Where the guest's directory is inside the sandbox: at the top, because directories on the way would be root's alone.
 GUEST_DIR: Final = "/guest"
@@ -65,7 +65,7 @@ def sandbox_of(
     """What QEMU may see and be: /usr, a private /dev, its own directory, and the files of its spec."""
     places = inside(spec, level)
     read_only = [(source, places[name]) for name, source in shown.items() if os.path.exists(source)]
-    read_only += [(path, path) for path in _installation(spec.qemu)]
+    read_only += [(path, path) for path in installation(spec.qemu)]
     return Sandbox(
         level=level,
         uid=identity[0] if identity else None,
@@ -80,8 +80,8 @@ def sandbox_of(
     )
 
 
-def _installation(binary: str) -> list[str]:
-    """What has to be there beside /usr for a QEMU that was installed elsewhere: its own libraries, modules, firmware.
+def installation(binary: str) -> list[str]:
+    """What has to be there beside /usr for a program that was installed elsewhere: its own libraries, modules, firmware.
 
     Directories of an installation by name, so that of what else is there (a home directory, the whole file
     system) nothing is shown; all of the directory for one in the place where it was built.

@@ -46,6 +46,7 @@ def symbols(spec: KvmSpec, level: Level, accel: Accel) -> Bindings:
         accel_why=accel.why,
         confined=level is not Level.OFF,
         sockets={name: f"{{fd:{name}}}" for name in spec.sockets},
+        companions={companion.name: f"{{fd:{companion.name}}}" for companion in spec.companions},
         files=files,
         shown=inside(spec, level),
         addresses={
@@ -97,6 +98,10 @@ def _steps(spec: KvmSpec, host: Host, level: Level, accel: Accel) -> Iterator[St
         yield Step(kind="address", what=f"take that of {interface.name} for {interface.param}")
     for name in spec.sockets:
         yield Step(kind="socket", what=f"listen on {directory}/{name}")
+    for companion in spec.companions:
+        yield Step(kind="file", what=f"claim {companion.directory}, for {companion.name} alone while it runs")
+        own = ", with a uid of its own" if level is Level.STRICT else ""
+        yield Step(kind="launch", what=f"{companion.binary} beside it{own}, which ends with the guest")
     yield Step(kind="launch", what=f"{spec.qemu} ({accel.name}), {_confinement(spec, level)}")
     for vnc in spec.of(Vnc):
         if vnc.unix:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Final
 
 from hv_kvm import ladder, node, startup
+from hv_kvm.companions import OWNER, give_back
 from hv_kvm.describe import describe
+from hv_kvm.kinds import declared, kinds_of, read_spec
 from hv_kvm.observe import observe, process_of
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import QmpBusyError, QmpError, QmpTimeoutError, commands
@@ -15,6 +17,7 @@ from hv_kvm.rehearsal import rehearse
 from hv_kvm.spec import Device, KvmSpec, place
 from hvcore import (
     Console,
+    Entry,
     Hooks,
     Host,
     Instance,
@@ -45,12 +48,13 @@ class KvmOperations:
 
     def __init__(self, hooks: Hooks) -> None:
         self._hooks = hooks
+        self._kinds = kinds_of(hooks)
         if set(hooks.implementations("render")) - {name for name, _ in self.plugins}:
             rehearse(hooks)
 
     def plan(self, instance: Instance, params: Params) -> KvmSpec:
         """The machine, with every device in its place. Pure. Raises `ParamsError` when they do not all fit."""
-        devices = [device for _, device in self._hooks.items("plan", Device, instance=instance, params=params)]
+        devices = declared(self._hooks.items("plan", Device, instance=instance, params=params), self._kinds)
         try:
             placed = place(devices, reserved=params["kvm_pci_reservations"])
         except ValueError as error:
@@ -88,6 +92,10 @@ class KvmOperations:
         """Powerdown, quit, kill."""
         return ladder.stop(live, job, force=force)
 
+    def releases(self) -> Mapping[str, Callable[[Entry, Job], None]]:
+        """The directories of programs beside QEMU."""
+        return {OWNER: give_back}
+
     def pause(self, live: Live, job: Job) -> None:
         """QMP stop, and proof of it."""
         with reach(live.dir, job.deadline.left()) as client:
@@ -121,7 +129,7 @@ class KvmOperations:
             return False
         try:
             with reach(live.dir, _ADOPT_S) as client:
-                return startup.finish(client, process, job)
+                return startup.finish(client, process, read_spec(job.record.spec, self._kinds), job)
         except (QmpBusyError, QmpTimeoutError) as error:
             # It may be running well. Undoing would kill it, so somebody has to try again or say stop --force.
             what = f"{job.name}: its start was interrupted and its monitor does not answer, so it is left as it is"

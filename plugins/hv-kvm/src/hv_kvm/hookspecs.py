@@ -1,7 +1,7 @@
 """The hooks of the kvm driver: what a device family, built in or of a third party, contributes.
 
 A family module has, in this order: ``PARAMS``, its device (a frozen dataclass), and implementations
-of ``params``, ``check``, ``plan``, ``verify`` and ``render``, as far as it needs them.
+of ``params``, ``devices``, ``check``, ``plan``, ``verify`` and ``render``, as far as it needs them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,17 @@ from hv_kvm.option import Opt
 from hv_kvm.spec import Device, KvmSpec
 from hvcore import Instance, Params, Problem, hookspec
 
-__all__ = ["plan", "render", "verify"]
+__all__ = ["devices", "plan", "render", "verify"]
+
+
+@hookspec
+def devices() -> Iterable[type[Device]]:  # type: ignore[empty-body]
+    """The classes of what ``plan`` gives, so that a machine can be read back from its record. Names are taken once.
+
+    >>> from hv_kvm.devices import clock
+    >>> [kind.__name__ for kind in clock.devices()]
+    ['Clock']
+    """
 
 
 @hookspec

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from hv_kvm.accel import kvm_works
 from hv_kvm.addresses import address_of, is_interface, port_problem
+from hv_kvm.companions import companion_problems
 from hv_kvm.confine import identity_of, level_of
 from hv_kvm.devices.security import Security
 from hv_kvm.facts import Facts, resolve_machine
@@ -59,6 +60,7 @@ def problems_on(hooks: Hooks, spec: KvmSpec, host: Host) -> Iterator[Problem]:
     yield from _handed_problems(spec)
     yield from _address_problems(spec)
     yield from _data_problems(spec)
+    yield from companion_problems(spec)
     for opened in spec.opens:
         if not opened.given_as.startswith("params."):  # those are checked with all parameters that name files
             yield from _file_problems(opened)

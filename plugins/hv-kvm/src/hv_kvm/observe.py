@@ -10,6 +10,7 @@ import functools
 from pathlib import Path
 from typing import Any, Final
 
+from hv_kvm.companions import lost
 from hv_kvm.events import Journal, read_journal
 from hv_kvm.paths import GuestPaths
 from hvcore import Live, Observation, ProcessId, State, figures, identify, pidfile_lock_holder, read_status, wait_gone
@@ -46,6 +47,7 @@ def observe(live: Live) -> Observation:
     if process is None or found is None:
         return _ended(live, process, journal)
     state, reason = _state_of(journal)
+    reason = "; ".join(filter(None, (reason, lost(live)))) or None
     return Observation(
         state=state,
         reason=reason,

@@ -11,6 +11,7 @@ from hvcore import Problem
 __all__ = [
     "FIRST_SLOT",
     "LAST_SLOT",
+    "Companion",
     "Device",
     "Handed",
     "Interface",
@@ -77,6 +78,28 @@ class Handed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Companion:
+    """A program of the node beside QEMU, which speaks with it over a pair of sockets made before both, and ends with it.
+
+    In ``arguments``, ``{fd}`` stands for its end of the pair and ``{state}`` for ``directory``, the only place it may
+    write to. Nothing may be in there but ``lock``, by which the instance claims it, and files that begin with one of
+    ``keeps``. ``param`` is where ``directory`` comes from, ``binary_param`` the same of the program and ``package`` what
+    has that on Debian. ``seccomp`` says that the program installs a filter itself, which is proved.
+    """
+
+    name: str
+    binary: str
+    binary_param: str
+    package: str
+    arguments: tuple[str, ...]
+    directory: str
+    param: str
+    lock: str
+    keeps: tuple[str, ...]
+    seccomp: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Interface:
     """A network interface of the node that stands for its address; ``family`` 4 or 6, or 0 for the first it has."""
 
@@ -135,6 +158,10 @@ class Device:
 
     def data_files(self) -> tuple[tuple[str, str], ...]:
         """``(parameter, path)`` of files that QEMU brings itself, below its directory of data."""
+        return ()
+
+    def companions(self) -> tuple[Companion, ...]:
+        """Programs to start before QEMU."""
         return ()
 
     def refusals(self) -> tuple[Problem, ...]:
@@ -220,6 +247,11 @@ class KvmSpec:
     def temporaries(self) -> tuple[Temporary, ...]:
         """Every file without a name to make."""
         return tuple(made for device in self.devices for made in device.temporaries())
+
+    @property
+    def companions(self) -> tuple[Companion, ...]:
+        """Every program to start before QEMU."""
+        return tuple(companion for device in self.devices for companion in device.companions())
 
     @property
     def host_network(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Final
 from hv_kvm import node
 from hv_kvm.acquire import Held, listening_socket, make_guest_dir, open_files, refuse_twin, shown_files
 from hv_kvm.bindings import Bindings
+from hv_kvm.companions import entries, prove_companions, said, start_companions
 from hv_kvm.confine import GUEST_DIR, identity_of, inside, level_of, sandbox_of
 from hv_kvm.devices.security import Security
 from hv_kvm.devices.vnc import Vnc
@@ -62,7 +63,7 @@ def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
     paths = GuestPaths(job.dir)
     level = level_of(spec, job.host)
     refuse_twin(job.dir, job.name)
-    job.update(spec=encode(spec), ledger=_ledger(spec, level))
+    job.update(spec=encode(spec), ledger=_ledger(spec, level, job))
     with Held() as held:
         identity = _identity(spec, level, job)
         uid = identity[0] if identity else None
@@ -87,6 +88,7 @@ def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
             accel_why=accel.why,
             confined=level is not Level.OFF,
             sockets={name: held.add(listening_socket(job.dir / name)) for name in spec.sockets},
+            companions=start_companions(spec, level, job, held.add),
             files=files,
             shown=shown if level is Level.OFF else inside(spec, level),
             addresses=found,
@@ -135,14 +137,14 @@ def _by_descriptor(directory: Path, held: Held) -> str:
     return f"/proc/self/fd/{held.add(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))}"
 
 
-def _ledger(spec: KvmSpec, level: Level) -> tuple[Entry, ...]:
+def _ledger(spec: KvmSpec, level: Level, job: Job) -> tuple[Entry, ...]:
     own = any(security.user is not None for security in spec.of(Security))
-    entries = [Entry(kind=UID)] if level is Level.STRICT and not own else []
+    found = [Entry(kind=UID)] if level is Level.STRICT and not own else []
     if any(opened.claim for opened in spec.opens):
-        entries.append(Entry(kind=DISK))
+        found.append(Entry(kind=DISK))
     links = (vnc.bind for vnc in spec.of(Vnc) if vnc.unix)
-    entries += [Entry(kind=LINK, data={"path": path}) for path in links]
-    return (*entries, Entry(kind=PROCESS))
+    found += [Entry(kind=LINK, data={"path": path}) for path in links]
+    return (*found, *entries(spec, level, job), Entry(kind=PROCESS))
 
 
 def _make_ready(child: Child, sandbox: Sandbox, argv: tuple[str, ...], what: tuple[KvmSpec, Facts], job: Job) -> None:
@@ -153,6 +155,7 @@ def _make_ready(child: Child, sandbox: Sandbox, argv: tuple[str, ...], what: tup
             commands.query_status(client, deadline_s=job.deadline.left())
             _remember(child, job)
             _prove_confined(sandbox, job)
+            prove_companions(spec, sandbox.level, job)
             take_back(spec.each(lambda device: device.handed()), paths.guest)
             set_passwords(client, spec, facts, job)
             note_displays(client, spec, job)
@@ -160,7 +163,7 @@ def _make_ready(child: Child, sandbox: Sandbox, argv: tuple[str, ...], what: tup
                 commands.cont(client, deadline_s=job.deadline.left())
                 _prove_running(client, job)
     except (QmpClosedError, QmpConnectError) as error:
-        raise _died(child, sandbox, argv, job, error) from error
+        raise _died(child, sandbox, argv, spec, job, error) from error
     except QmpTimeoutError as error:
         how = f"{argv[0]} runs and does not answer to {error.command} within {job.deadline.spent():.1f} s"
         raise LaunchError(name=job.name, how=how, output=job.output(), argv=argv) from error
@@ -189,7 +192,7 @@ def _prove_running(client: QmpClient, job: Job) -> None:
         raise OperationError(f"{job.name}: did not go on, QEMU says {status.state!r}; see its log in {job.dir}")
 
 
-def finish(client: QmpClient, process: ProcessId, job: Job) -> bool:
+def finish(client: QmpClient, process: ProcessId, spec: KvmSpec, job: Job) -> bool:
     """Complete a start that was interrupted after QEMU had answered; False when it is not what was asked for."""
     bound = job.record.bindings
     if "groups" not in bound or commands.query_status(client).running == job.record.paused:
@@ -204,6 +207,7 @@ def finish(client: QmpClient, process: ProcessId, job: Job) -> bool:
     )
     if weaknesses(sandbox, process.pid):
         return False
+    prove_companions(spec, sandbox.level, job)
     job.started(process)
     server = commands.query_vnc(client)
     if server is not None and server.port is not None:
@@ -215,7 +219,9 @@ def finish(client: QmpClient, process: ProcessId, job: Job) -> bool:
     return True
 
 
-def _died(child: Child, sandbox: Sandbox, argv: tuple[str, ...], job: Job, error: QmpError) -> LaunchError | QmpError:
+def _died(
+    child: Child, sandbox: Sandbox, argv: tuple[str, ...], spec: KvmSpec, job: Job, error: QmpError
+) -> LaunchError | QmpError:
     """How QEMU ended, instead of what its monitor looked like from here."""
     if not wait_readable(child.pidfd, job.deadline.left(at_most=_DYING_S)):
         return error
@@ -224,4 +230,6 @@ def _died(child: Child, sandbox: Sandbox, argv: tuple[str, ...], job: Job, error
     output = job.output()
     if read_status(job.dir / "status").pid is None and output.startswith("bwrap: "):
         how = _NO_SANDBOX[sandbox.level]
+    for companion in spec.companions:
+        output += f"\n{companion.name}: {said(companion, job)}"
     return LaunchError(name=job.name, how=how, output=output, argv=argv)

@@ -10,7 +10,7 @@ from hv_kvm.facts import Facts
 from hv_kvm.option import Opt, Props
 from hv_kvm.spec import Device, KvmSpec, PciDevice
 
-__all__ = ["PARAMS", "Watchdog", "assess", "check", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "Watchdog", "assess", "check", "devices", "params", "plan", "render", "verify"]
 
 PARAMS = hvcore.ParamGroup(
     "watchdog",
@@ -36,6 +36,12 @@ class Watchdog(PciDevice):
 def params() -> hvcore.ParamGroup:
     """Two, beside the driver's own."""
     return PARAMS
+
+
+@hvcore.hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Watchdog,)
 
 
 @hvcore.hookimpl

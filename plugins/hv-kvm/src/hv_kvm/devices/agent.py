@@ -12,7 +12,7 @@ from hv_kvm.option import Opt, Props
 from hv_kvm.spec import Device, KvmSpec, PciDevice
 from hvcore import Param, ParamGroup, Params, Problem, boolean, hookimpl
 
-__all__ = ["PARAMS", "SOCKET", "Agent", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "SOCKET", "Agent", "devices", "params", "plan", "render", "verify"]
 
 SOCKET: Final = "qga"
 
@@ -46,6 +46,12 @@ class Agent(PciDevice):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Agent,)
 
 
 @hookimpl

@@ -12,7 +12,7 @@ from hv_kvm.option import Opt, Props
 from hv_kvm.spec import Device, KvmSpec, PciDevice
 from hvcore import Param, ParamGroup, Params, Problem, hookimpl
 
-__all__ = ["PARAMS", "Audio", "SoundCard", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "Audio", "SoundCard", "devices", "params", "plan", "render", "verify"]
 
 _PCI: Final = {"ac97": "AC97", "es1370": "ES1370", "hda": "intel-hda", "virtio": "virtio-sound-pci"}
 _ISA: Final = {"sb16": "sb16", "adlib": "adlib", "gus": "gus", "cs4231a": "cs4231a"}
@@ -63,6 +63,12 @@ class SoundCard(PciDevice):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Audio, SoundCard)
 
 
 @hookimpl

@@ -11,7 +11,7 @@ from hv_kvm.option import Opt
 from hv_kvm.spec import Device, KvmSpec, PciDevice
 from hvcore import Param, ParamGroup, Params, Problem, boolean, hookimpl
 
-__all__ = ["PARAMS", "Balloon", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "Balloon", "devices", "params", "plan", "render", "verify"]
 
 PARAMS: Final = ParamGroup(
     "balloon",
@@ -39,6 +39,12 @@ class Balloon(PciDevice):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Balloon,)
 
 
 @hookimpl

@@ -11,7 +11,7 @@ from hv_kvm.option import Opt
 from hv_kvm.spec import Device, KvmSpec
 from hvcore import Instance, Param, ParamGroup, Params, Problem, file, hookimpl, one_of, text
 
-__all__ = ["PARAMS", "DirectKernel", "assess", "check", "params", "plan", "render"]
+__all__ = ["PARAMS", "DirectKernel", "assess", "check", "devices", "params", "plan", "render"]
 
 PARAMS: Final = ParamGroup(
     "boot",
@@ -57,6 +57,12 @@ class DirectKernel(Device):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (DirectKernel,)
 
 
 @hookimpl

@@ -14,7 +14,7 @@ from hv_kvm.spec import Device, KvmSpec, Open, PciDevice
 from hv_kvm.storage import SCSI_DISKS, SCSI_TARGETS, boots_first, cdrom_bus
 from hvcore import Instance, Param, ParamGroup, Params, Problem, file_or_url, hookimpl, one_of
 
-__all__ = ["PARAMS", "Cdrom", "check", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "Cdrom", "check", "devices", "params", "plan", "render", "verify"]
 
 _KEYS: Final = ("cdrom_image_path", "cdrom2_image_path")
 _NOT_A_CDROM: Final = dict.fromkeys(
@@ -104,6 +104,12 @@ class Cdrom(PciDevice):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Cdrom,)
 
 
 @hookimpl

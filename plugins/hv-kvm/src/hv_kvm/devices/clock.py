@@ -10,7 +10,7 @@ from hv_kvm.option import Opt
 from hv_kvm.spec import Device, KvmSpec
 from hvcore import Instance, Param, ParamGroup, Params, boolean, hookimpl
 
-__all__ = ["PARAMS", "Clock", "params", "plan", "render"]
+__all__ = ["PARAMS", "Clock", "devices", "params", "plan", "render"]
 
 PARAMS: Final = ParamGroup(
     "clock",
@@ -29,6 +29,12 @@ class Clock(Device):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Clock,)
 
 
 @hookimpl

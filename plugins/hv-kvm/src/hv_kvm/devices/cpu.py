@@ -12,7 +12,7 @@ from hv_kvm.option import Opt, Props
 from hv_kvm.spec import Device, KvmSpec
 from hvcore import Instance, Param, ParamGroup, Params, Problem, cpu_mask, hookimpl, integer, regexp
 
-__all__ = ["PARAMS", "Cpu", "assess", "check", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "Cpu", "assess", "check", "devices", "params", "plan", "render", "verify"]
 
 _MODEL: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _FEATURES: Final = r"(,([+-][a-z0-9_.-]+|[a-z0-9_.-]+(=[A-Za-z0-9_.+-]+)?))*"
@@ -69,6 +69,12 @@ class Cpu(Device):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Cpu,)
 
 
 @hookimpl

@@ -16,7 +16,7 @@ from hv_kvm.storage import SCSI_DISKS, SCSI_TARGETS, boots_first, cdroms_on, dis
 from hvcore import Disk as Wanted
 from hvcore import Instance, Param, ParamGroup, Params, Problem, hookimpl, one_of
 
-__all__ = ["PARAMS", "Disk", "assess", "check", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "Disk", "assess", "check", "devices", "params", "plan", "render", "verify"]
 
 _NEVER: Final = {
     "scsi": "is an interface that no PC has in QEMU any more; a disk behind its SCSI controller is 'scsi-hd'",
@@ -130,6 +130,12 @@ class Disk(PciDevice):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Disk,)
 
 
 @hookimpl

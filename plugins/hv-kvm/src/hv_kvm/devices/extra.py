@@ -11,7 +11,7 @@ from hv_kvm.option import Opt
 from hv_kvm.spec import Device, KvmSpec
 from hvcore import Param, ParamGroup, Params, Problem, hookimpl, text
 
-__all__ = ["PARAMS", "Extra", "assess", "check", "params", "plan", "render"]
+__all__ = ["PARAMS", "Extra", "assess", "check", "devices", "params", "plan", "render"]
 
 PARAMS: Final = ParamGroup(
     "extra",
@@ -54,6 +54,12 @@ class Extra(Device):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Extra,)
 
 
 @hookimpl

@@ -15,7 +15,7 @@ from hv_kvm.spec import Device, KvmSpec, Open
 from hv_kvm.storage import boots_first
 from hvcore import Param, ParamGroup, Params, Problem, boolean, file, hookimpl, one_of
 
-__all__ = ["PARAMS", "Uefi", "check", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "Uefi", "check", "devices", "params", "plan", "render", "verify"]
 
 _DEBIAN: Final = "/usr/share/OVMF"
 
@@ -78,6 +78,12 @@ class Uefi(Device):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Uefi,)
 
 
 @hookimpl

@@ -14,7 +14,7 @@ from hv_kvm.spec import Device, KvmSpec, Open
 from hv_kvm.storage import boots_first
 from hvcore import Instance, Param, ParamGroup, Params, Problem, file, hookimpl
 
-__all__ = ["PARAMS", "Floppy", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "Floppy", "devices", "params", "plan", "render", "verify"]
 
 PARAMS: Final = ParamGroup(
     "floppy",
@@ -44,6 +44,12 @@ class Floppy(Device):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Floppy,)
 
 
 @hookimpl

@@ -11,7 +11,7 @@ from hv_kvm.spec import Device, KvmSpec
 from hv_kvm.storage import disk_bus, needs_scsi
 from hvcore import Instance, Param, ParamGroup, Params, Problem, hookimpl, integer
 
-__all__ = ["PARAMS", "IoThreads", "assess", "check", "params", "plan", "render"]
+__all__ = ["PARAMS", "IoThreads", "assess", "check", "devices", "params", "plan", "render"]
 
 PARAMS: Final = ParamGroup(
     "iothread",
@@ -37,6 +37,12 @@ class IoThreads(Device):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (IoThreads,)
 
 
 @hookimpl

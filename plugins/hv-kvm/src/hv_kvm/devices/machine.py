@@ -12,7 +12,7 @@ from hv_kvm.option import Opt
 from hv_kvm.spec import FIRST_SLOT, LAST_SLOT, Device, KvmSpec
 from hvcore import Instance, Param, ParamGroup, Params, Problem, boolean, file, hookimpl, integer, one_of, regexp
 
-__all__ = ["PARAMS", "Machine", "assess", "check", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "Machine", "assess", "check", "devices", "params", "plan", "render", "verify"]
 
 PARAMS: Final = ParamGroup(
     "machine",
@@ -77,6 +77,12 @@ class Machine(Device):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Machine,)
 
 
 @hookimpl

@@ -11,7 +11,7 @@ from hv_kvm.option import Opt, Props
 from hv_kvm.spec import Device, KvmSpec, Temporary
 from hvcore import Instance, Param, ParamGroup, Params, directory, hookimpl
 
-__all__ = ["PARAMS", "Memory", "params", "plan", "render"]
+__all__ = ["PARAMS", "Memory", "devices", "params", "plan", "render"]
 
 PARAMS: Final = ParamGroup(
     "memory",
@@ -42,6 +42,12 @@ class Memory(Device):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Memory,)
 
 
 @hookimpl

@@ -21,7 +21,7 @@ from hvcore import (
     port,
 )
 
-__all__ = ["PARAMS", "UserShutdown", "assess", "check", "params", "plan"]
+__all__ = ["PARAMS", "UserShutdown", "assess", "check", "devices", "params", "plan"]
 
 _BANDWIDTH_MIB_S: Final = 32
 # QAPI MigrationCapability of QEMU 5.2 to 11, without those for COLO and for snapshots. Which of them the two QEMUs of
@@ -100,6 +100,12 @@ class UserShutdown(Device):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (UserShutdown,)
 
 
 @hookimpl

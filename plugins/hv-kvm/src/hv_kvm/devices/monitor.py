@@ -11,7 +11,7 @@ from hv_kvm.option import Opt, Props
 from hv_kvm.spec import Device, KvmSpec
 from hvcore import Instance, Params, hookimpl
 
-__all__ = ["COMMANDS", "EVENTS", "PIDFILE", "RECOVERY", "Monitor", "plan", "render"]
+__all__ = ["COMMANDS", "EVENTS", "PIDFILE", "RECOVERY", "Monitor", "devices", "plan", "render"]
 
 COMMANDS: Final = "qmp"
 RECOVERY: Final = "qmp-oob"
@@ -26,6 +26,12 @@ class Monitor(Device):
     def listens_on(self) -> tuple[str, ...]:
         """QEMU serves one client per monitor, so recovery has one that short commands never hold."""
         return (COMMANDS, RECOVERY)
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Monitor,)
 
 
 @hookimpl

@@ -12,7 +12,19 @@ from hv_kvm.option import Opt, Props
 from hv_kvm.spec import Device, KvmSpec, PciDevice
 from hvcore import Instance, Nic, Param, ParamGroup, Params, Problem, boolean, hookimpl, integer, one_of
 
-__all__ = ["PARAMS", "GuestNic", "TapNic", "UserNic", "assess", "check", "params", "plan", "render", "verify"]
+__all__ = [
+    "PARAMS",
+    "GuestNic",
+    "TapNic",
+    "UserNic",
+    "assess",
+    "check",
+    "devices",
+    "params",
+    "plan",
+    "render",
+    "verify",
+]
 
 _VIRTIO: Final = "virtio-net-pci"
 _MODELS: Final = {
@@ -104,6 +116,12 @@ class TapNic(GuestNic):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (UserNic, TapNic)
 
 
 @hookimpl

@@ -11,7 +11,7 @@ from hv_kvm.option import Opt, Props
 from hv_kvm.spec import Device, KvmSpec, PciDevice
 from hvcore import Param, ParamGroup, Params, Problem, boolean, hookimpl, integer, one_of
 
-__all__ = ["PARAMS", "Rng", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "Rng", "devices", "params", "plan", "render", "verify"]
 
 _HARDWARE: Final = "is for the node alone, whose kernel feeds /dev/urandom from it"
 
@@ -67,6 +67,12 @@ class Rng(PciDevice):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Rng,)
 
 
 @hookimpl

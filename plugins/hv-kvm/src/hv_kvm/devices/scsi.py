@@ -12,7 +12,7 @@ from hv_kvm.spec import Device, KvmSpec, PciDevice
 from hv_kvm.storage import SCSI_TARGETS, needs_scsi
 from hvcore import Instance, Param, ParamGroup, Params, Problem, hookimpl, one_of
 
-__all__ = ["PARAMS", "ScsiController", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "ScsiController", "devices", "params", "plan", "render", "verify"]
 
 # "lsi" is an alias in QEMU, which introspection does not show.
 _MODELS: Final = {name: {"lsi": "lsi53c895a"}.get(name, name) for name in SCSI_TARGETS}
@@ -45,6 +45,12 @@ class ScsiController(PciDevice):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (ScsiController,)
 
 
 @hookimpl

@@ -9,7 +9,7 @@ from typing import Final
 from hv_kvm.spec import Device
 from hvcore import Instance, Param, ParamGroup, Params, Problem, boolean, hookimpl, name, one_of
 
-__all__ = ["PARAMS", "Security", "assess", "check", "params", "plan"]
+__all__ = ["PARAMS", "Security", "assess", "check", "devices", "params", "plan"]
 
 PARAMS: Final = ParamGroup(
     "security",
@@ -51,6 +51,12 @@ class Security(Device):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Security,)
 
 
 @hookimpl

@@ -11,7 +11,7 @@ from hv_kvm.option import Opt, Props
 from hv_kvm.spec import Device, KvmSpec
 from hvcore import Instance, Param, ParamGroup, Params, boolean, hookimpl, one_of
 
-__all__ = ["PARAMS", "SOCKET", "Serial", "params", "plan", "render"]
+__all__ = ["PARAMS", "SOCKET", "Serial", "devices", "params", "plan", "render"]
 
 SOCKET: Final = "serial"
 _SPEEDS: Final = (
@@ -47,6 +47,12 @@ class Serial(Device):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Serial,)
 
 
 @hookimpl

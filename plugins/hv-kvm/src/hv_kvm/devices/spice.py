@@ -10,7 +10,7 @@ from typing import Final
 from hv_kvm.bindings import Bindings
 from hv_kvm.facts import Facts
 from hv_kvm.option import Opt, Props
-from hv_kvm.spec import Handed, Interface, KvmSpec, PciDevice, Port
+from hv_kvm.spec import Device, Handed, Interface, KvmSpec, PciDevice, Port
 from hvcore import (
     Instance,
     Param,
@@ -27,7 +27,7 @@ from hvcore import (
     regexp,
 )
 
-__all__ = ["PARAMS", "PASSWORD", "PORT", "Spice", "assess", "check", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "PASSWORD", "PORT", "Spice", "assess", "check", "devices", "params", "plan", "render", "verify"]
 
 PASSWORD: Final = "spice-password"  # noqa: S105 - the name of a file, not what is in it
 PORT: Final = "spice"
@@ -161,6 +161,12 @@ class Spice(PciDevice):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Spice,)
 
 
 @hookimpl

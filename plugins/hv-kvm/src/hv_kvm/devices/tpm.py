@@ -9,10 +9,12 @@ from typing import Final
 from hv_kvm.bindings import Bindings
 from hv_kvm.facts import Facts
 from hv_kvm.option import Opt, Props
-from hv_kvm.spec import Device, KvmSpec
-from hvcore import Param, ParamGroup, Params, Problem, directory, hookimpl, one_of
+from hv_kvm.spec import Companion, Device, KvmSpec
+from hvcore import Param, ParamGroup, Params, Problem, directory, file, hookimpl, one_of
 
-__all__ = ["PARAMS", "Tpm", "check", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "Tpm", "check", "devices", "params", "plan", "render", "verify"]
+
+_SWTPM: Final = "/usr/bin/swtpm"
 
 PARAMS: Final = ParamGroup(
     "tpm",
@@ -20,12 +22,20 @@ PARAMS: Final = ParamGroup(
     Param(
         "tpm_state_path",
         directory(),
-        help="The directory in which the instance's TPM keeps its keys.",
+        help="The directory in which the instance's TPM keeps its keys: of this instance alone, empty at first. It stays "
+        "when the instance stops, and whoever has it has the keys.",
         example="/srv/tpm/web1",
     ),
-    help="The guest's TPM.",
+    Param(
+        "swtpm_path",
+        file(),
+        help=f"The program that emulates the TPM. Unset: {_SWTPM}, of the package swtpm.",
+        changes="launch",
+    ),
+    help="The guest's TPM, which swtpm emulates: a program beside QEMU, confined as that is, which ends with the guest.",
 )
 _MODEL: Final = "tpm-crb"
+_NAME: Final = "tpm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +43,24 @@ class Tpm(Device):
     """The device, and where its keys are."""
 
     state: str
+    swtpm: str
 
-    def refusals(self) -> tuple[Problem, ...]:
-        """Nothing starts swtpm yet, and QEMU without it ends at once."""
-        what = "needs the program swtpm, which this release of hv-kvm does not start"
-        return (Problem(path="params.tpm_version", what=what, got="'2.0'", todo="unset it"),)
+    def companions(self) -> tuple[Companion, ...]:
+        """swtpm, which ends when QEMU's connection does (``--terminate``)."""
+        state, control = "dir={state},mode=0600", "type=unixio,clientfd={fd}"
+        swtpm = Companion(
+            name=_NAME,
+            binary=self.swtpm,
+            binary_param="swtpm_path",
+            package="swtpm",
+            arguments=("socket", "--tpm2", "--tpmstate", state, "--ctrl", control, "--terminate"),
+            directory=self.state,
+            param="tpm_state_path",
+            lock=".lock",
+            keeps=("tpm2-",),
+            seccomp=True,
+        )
+        return (swtpm,)
 
 
 @hookimpl
@@ -47,21 +70,28 @@ def params() -> ParamGroup:
 
 
 @hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Tpm,)
+
+
+@hookimpl
 def check(params: Params) -> Iterator[Problem]:
-    """Both or none."""
+    """A TPM and its directory, or nothing of either."""
     if params["tpm_version"] and not params["tpm_state_path"]:
         what = "is not set, and a TPM that forgets its keys locks the guest out of its disks"
         yield Problem(path="params.tpm_state_path", what=what, todo="name a directory of this instance alone")
-    if params["tpm_state_path"] and not params["tpm_version"]:
-        got, todo = repr(params["tpm_state_path"])[:80], 'set tpm_version = "2.0"'
-        yield Problem(path="params.tpm_state_path", what="is set without a TPM", got=got, todo=todo)
+    for key in ("tpm_state_path", "swtpm_path"):
+        if params[key] and not params["tpm_version"]:
+            got, todo = repr(params[key])[:80], 'set tpm_version = "2.0"'
+            yield Problem(path=f"params.{key}", what="is set without a TPM", got=got, todo=todo)
 
 
 @hookimpl
 def plan(params: Params) -> Iterator[Device]:
     """One, if it is wanted."""
     if params["tpm_version"]:
-        yield Tpm(state=params["tpm_state_path"])
+        yield Tpm(state=params["tpm_state_path"], swtpm=params["swtpm_path"] or _SWTPM)
 
 
 @hookimpl
@@ -76,9 +106,10 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """The way to swtpm, and the device."""
     for _ in spec.of(Tpm):
-        socket: Props = {"id": "tpm", "path": f"{bindings.guest_dir}/swtpm.sock"}
-        yield Opt(name="-chardev", head="socket", props=socket, params=("tpm_version",))
-        backend: Props = {"id": "tpm", "chardev": "tpm"}
+        socket: Props = {"id": _NAME, "fd": bindings.companions[_NAME]}
+        keys = ("tpm_version", "tpm_state_path", "swtpm_path")
+        yield Opt(name="-chardev", head="socket", props=socket, params=keys, why="connected to swtpm already")
+        backend: Props = {"id": _NAME, "chardev": _NAME}
         yield Opt(name="-tpmdev", head="emulator", props=backend, params=("tpm_version", "tpm_state_path"))
-        device: Props = {"id": "tpm-dev", "tpmdev": "tpm"}
+        device: Props = {"id": "tpm-dev", "tpmdev": _NAME}
         yield Opt(name="-device", head=_MODEL, props=device, params=("tpm_version",))

@@ -13,7 +13,7 @@ from hv_kvm.option import Opt, Props
 from hv_kvm.spec import Device, KvmSpec, PciDevice
 from hvcore import Param, ParamGroup, Params, Problem, hookimpl, one_of
 
-__all__ = ["PARAMS", "UsbController", "UsbDevice", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "UsbController", "UsbDevice", "devices", "params", "plan", "render", "verify"]
 
 _MODELS: Final = {
     "mouse": "usb-mouse",
@@ -86,6 +86,12 @@ class UsbDevice(Device):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (UsbController, UsbDevice)
 
 
 @hookimpl

@@ -11,7 +11,7 @@ from hv_kvm.option import Opt, Props
 from hv_kvm.spec import Device, KvmSpec, display_address
 from hvcore import Param, ParamGroup, Params, Problem, hookimpl, one_of
 
-__all__ = ["PARAMS", "Video", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "Video", "devices", "params", "plan", "render", "verify"]
 
 _MODELS: Final = {
     "std": "VGA",
@@ -43,6 +43,12 @@ class Video(Device):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Video,)
 
 
 @hookimpl

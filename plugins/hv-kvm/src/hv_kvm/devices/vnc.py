@@ -26,7 +26,7 @@ from hvcore import (
     port,
 )
 
-__all__ = ["PARAMS", "PASSWORD", "SOCKET", "Vnc", "assess", "check", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "PASSWORD", "SOCKET", "Vnc", "assess", "check", "devices", "params", "plan", "render", "verify"]
 
 SOCKET: Final = "vnc.sock"
 PASSWORD: Final = "vnc-password"  # noqa: S105 - the name of a file, not what is in it
@@ -144,6 +144,12 @@ class Vnc(Device):
 def params() -> ParamGroup:
     """The family's parameters."""
     return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Vnc,)
 
 
 @hookimpl

@@ -1,0 +1,203 @@
+"""Programs beside QEMU, such as swtpm: connected before either runs, confined like it, ended with it. Impure.
+
+Whoever dies first, nothing stays: a companion ends when its connection does, and what does not end by itself the core
+ends from the ledger. Its directory belongs to its uid while it runs and goes back to its owner afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from hv_kvm.confine import installation
+from hv_kvm.spec import Companion, KvmSpec
+from hvcore import (
+    COMPANION,
+    DISK,
+    UID,
+    Command,
+    ConfinementError,
+    Entry,
+    Job,
+    Level,
+    Live,
+    OperationError,
+    Problem,
+    ProcessId,
+    Sandbox,
+    decode,
+    encode,
+    identify,
+    read_status,
+    wait_gone,
+    weaknesses,
+)
+
+__all__ = [
+    "OWNER",
+    "companion_problems",
+    "entries",
+    "give_back",
+    "lost",
+    "prove_companions",
+    "said",
+    "start_companions",
+]
+
+OWNER: Final = "owner"
+"""Kind of a ledger entry: the directory at data["path"] goes back to data["uid"] and data["gid"]."""
+
+_BOUND: Final = "companions"
+_STATE: Final = "/state"
+
+
+def companion_problems(spec: KvmSpec) -> Iterator[Problem]:
+    """Why a companion cannot be started here: its program is not there, or its directory is somebody's."""
+    for companion in spec.companions:
+        if not os.access(companion.binary, os.X_OK) or not os.path.isfile(companion.binary):
+            todo = f"install it (Debian: {companion.package})"
+            path, got = f"params.{companion.binary_param}", repr(companion.binary)
+            yield Problem(path=path, what="is no program of this node", got=got, todo=todo)
+        with suppress(OSError):  # that it is a directory at all is checked with all parameters that name one
+            foreign = _foreign(companion, os.listdir(companion.directory))
+            if foreign:
+                what = f"holds {foreign[0][:40]!r}, which is not of {companion.package}"
+                todo = "name a directory of this instance alone"
+                yield Problem(path=f"params.{companion.param}", what=what, got=repr(companion.directory), todo=todo)
+
+
+def _foreign(companion: Companion, names: list[str]) -> list[str]:
+    return sorted(name for name in names if name != companion.lock and not name.startswith(companion.keeps))
+
+
+def entries(spec: KvmSpec, level: Level, job: Job) -> Iterator[Entry]:
+    """What the ledger has to say of them, in the order in which it is acquired."""
+    for companion in spec.companions:
+        yield Entry(kind=DISK)
+        if level is Level.STRICT:
+            yield Entry(kind=UID)
+            yield Entry(kind=OWNER, data=_owner(companion, job))
+        yield Entry(kind=COMPANION, data={"name": companion.name})
+
+
+def _owner(companion: Companion, job: Job) -> dict[str, Any]:
+    found = os.stat(companion.directory)
+    # Of one that could not be given back, the owner was a guest's uid. That is nobody to give it to.
+    lost_one = found.st_uid in job.host.uid_pool
+    uid, gid = (os.geteuid(), os.getegid()) if lost_one else (found.st_uid, found.st_gid)
+    return {"path": companion.directory, "uid": uid, "gid": gid, "keeps": [companion.lock, *companion.keeps]}
+
+
+def give_back(entry: Entry, job: Job) -> None:
+    """The directory and what is in it, to whom it belonged before. That it is gone is fine."""
+    del job
+    with suppress(FileNotFoundError, NotADirectoryError):
+        _chown(entry.data["path"], tuple(entry.data["keeps"]), entry.data["uid"], entry.data["gid"])
+
+
+def _chown(directory: str, keeps: tuple[str, ...], uid: int, gid: int) -> None:
+    """Nobody else is in there: it is claimed, and who had it before is gone."""
+    place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in os.listdir(place):
+            found = os.stat(name, dir_fd=place, follow_symlinks=False)
+            if name.startswith(keeps) and stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+                os.chown(name, uid, gid, dir_fd=place, follow_symlinks=False)
+        os.fchown(place, uid, gid)
+    finally:
+        os.close(place)
+
+
+def start_companions(spec: KvmSpec, level: Level, job: Job, keep: Callable[[int], str]) -> dict[str, str]:
+    """Start each; QEMU's end of its pair by name, as ``keep`` gives the descriptor back.
+
+    Raises `DiskInUseError` when another instance has the directory, and `OperationError`.
+    """
+    ends = {}
+    for companion in spec.companions:
+        uid = job.take_uid() if level is Level.STRICT else None
+        _take_directory(companion, uid, job)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ends[companion.name] = keep(os.dup(ours.fileno()))
+            state = os.open(companion.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                command = _command(companion, level, uid, (theirs.fileno(), state))
+                job.launch(command, companion=companion.name).close()
+            finally:
+                os.close(state)
+        bound = job.record.bindings.get(_BOUND, {})
+        job.bind(**{_BOUND: {**bound, companion.name: {"uid": uid}}})
+    return ends
+
+
+def _take_directory(companion: Companion, uid: int | None, job: Job) -> None:
+    lock, wrong = (
+        os.path.join(companion.directory, companion.lock),
+        _foreign(companion, os.listdir(companion.directory)),
+    )
+    if wrong:
+        what = f"{job.name}: {companion.directory!r} holds {wrong[0][:40]!r}, which is not of {companion.package}"
+        raise OperationError(f"{what}; name another in {companion.param}")
+    # A file that stays, and so has an identity: those with the state are replaced by new ones.
+    os.close(os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600))
+    job.claim_disk(lock)
+    if uid is not None:
+        _chown(companion.directory, (companion.lock, *companion.keeps), uid, uid)
+
+
+def _command(companion: Companion, level: Level, uid: int | None, fds: tuple[int, int]) -> Command:
+    end, state = fds
+    # Without a sandbox by descriptor: no option of the program can be made of the directory's name.
+    place = f"/proc/self/fd/{state}" if level is Level.OFF else _STATE
+    argv = tuple(argument.format(fd=end, state=place) for argument in companion.arguments)
+    passed = (end, state) if level is Level.OFF else (end,)
+    return Command(argv=(companion.binary, *argv), sandbox=_sandbox(companion, level, uid), fds=passed)
+
+
+def _sandbox(companion: Companion, level: Level, uid: int | None) -> Sandbox:
+    return Sandbox(
+        level=level,
+        uid=uid,
+        read_only=tuple((path, path) for path in installation(companion.binary)),
+        writable=((companion.directory, _STATE),),
+        seccomp=companion.seccomp,
+    )
+
+
+def prove_companions(spec: KvmSpec, level: Level, job: Job) -> None:
+    """Remember which process each is, and read back how it is confined. Raises `OperationError`, `ConfinementError`."""
+    bound = dict(job.record.bindings.get(_BOUND, {}))
+    for companion in spec.companions:
+        pid = read_status(job.dir / f"{companion.name}.status").pid
+        process = None if pid is None else identify(pid)
+        if process is None:
+            raise OperationError(f"{job.name}: {companion.binary} ended at once: {said(companion, job)}")
+        uid = bound.get(companion.name, {}).get("uid")
+        found = weaknesses(_sandbox(companion, level, uid), process.pid)
+        if found:
+            what = f"{job.name}: {companion.name} is not as confined as asked ({level}): {'; '.join(found)}"
+            raise ConfinementError(f"{what}; look at what differs on this node")
+        bound[companion.name] = {"uid": uid, "process": encode(process)}
+    if bound:
+        job.bind(**{_BOUND: bound})
+
+
+def said(companion: Companion, job: Job) -> str:
+    """What it wrote, in one line."""
+    return " ".join(job.output(companion.name).split())[-300:] or "it said nothing"
+
+
+def lost(live: Live) -> str | None:
+    """Which companions of a running guest have ended, in words, or None."""
+    bound = live.record.bindings.get(_BOUND, {})
+    ended = [name for name, about in bound.items() if "process" in about and wait_gone(_process(about), 0.0)]
+    return f"its {' and '.join(ended)} has ended, until it is started anew" if ended else None
+
+
+def _process(about: Mapping[str, Any]) -> ProcessId:
+    return decode(ProcessId, about["process"], "bindings")
