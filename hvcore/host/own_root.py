@@ -17,7 +17,9 @@ from typing import Final
 __all__ = ["main", "with_own_root"]
 
 _CLONE_NEWNS: Final = 0x00020000  # linux/sched.h
-_MS_BIND_REC: Final = 0x1000 | 0x4000  # linux/mount.h
+_MS_MOVE: Final = 0x2000  # linux/mount.h
+_MS_BIND_REC: Final = 0x1000 | 0x4000
+_MS_PRIVATE_REC: Final = 0x40000 | 0x4000
 _MNT_DETACH: Final = 2
 _FAILED: Final = 125
 
@@ -33,13 +35,7 @@ def with_own_root() -> tuple[str, ...]:
 def main(argv: list[str]) -> int:
     """Become the command; 125 when that cannot be done."""
     try:
-        place = _private_mount()
-        libc = ctypes.CDLL(None, use_errno=True)
-        _call(libc.unshare, _CLONE_NEWNS)
-        _call(libc.mount, b"/", place, None, ctypes.c_ulong(_MS_BIND_REC), None)
-        os.chroot(place)
-        os.chdir("/")
-        _forget_others(libc)
+        _take_root()
         for number in (
             signal.SIGPIPE,
             signal.SIGXFSZ,
@@ -51,28 +47,59 @@ def main(argv: list[str]) -> int:
     return _FAILED
 
 
-def _private_mount() -> bytes:
-    """A directory that is mounted and shared with no other namespace: what is bound there shows up nowhere else."""
-    with open("/proc/self/mountinfo", "rb") as table:
-        for line in table:
-            fields = line.split(b" ")
-            tags = fields[6 : fields.index(b"-")]
-            if not any(tag.startswith(b"shared:") for tag in tags) and os.path.isdir(fields[4]):
-                return fields[4]
-    raise OSError(22, "no mount that is private")
+def _take_root() -> None:
+    """Make our root directory the root of a mount namespace of its own, with nothing of the node beside it.
+
+    What our root is mounted on cannot be named from inside and may be shared with the node: an unmount here would be
+    one there. So go out to the top of the new namespace first, to which a chroot is no wall for root, and make it
+    private as a whole. Then what nobody here needs is let go of, above all the disks of other instances: this copy of
+    their mounts would keep them in use for as long as we live.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    _call(libc.unshare, _CLONE_NEWNS)
+    inside = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    _to_the_top(inside)
+    _call(libc.mount, None, b"/", None, ctypes.c_ulong(_MS_PRIVATE_REC), None)
+    os.fchdir(inside)
+    place = os.getcwdb()
+    for point in _not_needed(place):
+        libc.umount2(point, _MNT_DETACH)
+    _call(libc.mount, place, place, None, ctypes.c_ulong(_MS_BIND_REC), None)
+    os.chdir(place)  # once more: the name now leads to the mount upon the directory
+    # As switch_root(8) does it, because pivot_root(2) cannot where the node itself runs from an initramfs.
+    _call(libc.mount, b".", b"/", None, ctypes.c_ulong(_MS_MOVE), None)
+    os.chroot(".")
+    os.chdir("/")
 
 
-def _forget_others(libc: ctypes.CDLL) -> None:
-    """Let go of the disks of other instances: this copy of their mounts would keep them in use as long as we live."""
-    ours = os.environ.get("HVCORE_INSTANCE")
-    if not ours:
-        return
-    below = os.fsencode(os.path.dirname(ours)) + b"/"
+def _to_the_top(inside: int) -> None:
+    os.chroot("/proc")  # any directory below: whoever is outside of his root is stopped by it no more
+    os.fchdir(inside)
+    while not os.path.samefile(".", ".."):
+        os.chdir("..")
+    os.chroot(".")
+
+
+def _not_needed(place: bytes) -> list[bytes]:
+    """Mount points of the namespace, the latest first, but those on the way to ``place`` and those below it.
+
+    Of the latter only what is mounted for another instance than that we are launched for.
+    """
+    ours = place + os.fsencode(os.environ.get("HVCORE_INSTANCE", ""))
+    others = os.path.dirname(ours) + b"/" if ours != place else b"\0"
     with open("/proc/self/mountinfo", "rb") as table:
-        points = [line.split(b" ", 5)[4] for line in table]
-    for point in reversed(points):
-        if point.startswith(below) and not point.startswith(os.fsencode(ours) + b"/"):
-            libc.umount2(point, _MNT_DETACH)
+        # With \040 and the like for what cannot stand in a field (proc(5)).
+        points = [line.split(b" ", 5)[4].decode("unicode_escape").encode("latin-1") for line in table]
+    return [
+        point
+        for point in reversed(points)
+        if not _leads_to(point, place)
+        and (not _leads_to(place, point) or (point.startswith(others) and not _leads_to(ours, point)))
+    ]
+
+
+def _leads_to(above: bytes, below: bytes) -> bool:
+    return above == below or below.startswith(above.rstrip(b"/") + b"/")
 
 
 def _call(function: Callable[..., int], *arguments: object) -> None:

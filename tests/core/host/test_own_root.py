@@ -1,0 +1,72 @@
+"""A root of its own in a plain chroot, made here of this machine's own directories."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hvcore.host import own_root
+from hvcore.host.mounts import mounts, parse_mountinfo
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+_MS_BIND_REC = 0x1000 | 0x4000
+_MS_SHARED_REC = 0x100000 | 0x4000
+_CHROOT = "import os, sys; os.chroot(sys.argv[1]); os.chdir('/'); os.execv(sys.executable, sys.argv[2:])"
+
+
+@pytest.fixture
+def plain_chroot(tmp_path: Path, mount: Callable[..., None]) -> Path:
+    """A directory that is no mount point, on a mount that is shared as on nodes with systemd, with two instances."""
+    share = tmp_path / "share"
+    share.mkdir()
+    mount("none", share, "tmpfs")
+    mount("none", share, flags=_MS_SHARED_REC)
+    top = share / "a b"
+    top.mkdir()
+    for place in (Path("/") / name for name in sorted(os.listdir("/"))):
+        if place.is_symlink():
+            (top / place.name).symlink_to(place.readlink())
+        elif place.name not in ("run", "tmp", "mnt") and place.is_dir():
+            (top / place.name).mkdir()
+            mount(str(place), top / place.name, flags=_MS_BIND_REC)
+            # Not what is mounted there with the node itself: unmounting here would unmount it there.
+            mount("none", top / place.name, flags=0x40000 | 0x4000)
+    for name in ("web1", "web2"):
+        (top / "run/instances" / name / "root").mkdir(parents=True)
+        mount("none", top / "run/instances" / name / "root", "tmpfs")
+    return top
+
+
+def test_the_chroot_is_the_root_without_other_instances_and_the_node_keeps_its_mounts(plain_chroot: Path) -> None:
+    before = {mount.point for mount in mounts()}
+    inside = [sys.executable, "-I", "-S", os.path.abspath(own_root.__file__), "cat", "/proc/self/mountinfo"]
+    seen = subprocess.run(
+        [sys.executable, "-c", _CHROOT, str(plain_chroot), *inside],
+        env={**os.environ, "HVCORE_INSTANCE": "/run/instances/web2"},
+        capture_output=True,
+        check=True,
+    )
+    points = {mount.point for mount in parse_mountinfo(seen.stdout)}
+    assert "/" in points
+    assert "/run/instances/web2/root" in points
+    assert "/run/instances/web1/root" not in points
+    assert {mount.point for mount in mounts()} == before
+
+
+def test_nothing_of_the_node_is_above_that_root(plain_chroot: Path) -> None:
+    """Also not for a root inside that leaves a chroot as root can."""
+    climb = (
+        "import os; os.mkdir('/tmp'); os.chroot('/tmp'); [os.chdir('..') for _ in range(50)]; os.chroot('.');"
+        "print(*sorted(os.listdir('/')))"
+    )
+    program = [sys.executable, "-I", "-S", os.path.abspath(own_root.__file__), sys.executable, "-I", "-S", "-c", climb]
+    seen = subprocess.run(
+        [sys.executable, "-c", _CHROOT, str(plain_chroot), *program], capture_output=True, check=True, text=True
+    )
+    assert seen.stdout.split() == sorted(os.listdir(plain_chroot))
