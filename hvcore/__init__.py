@@ -32,11 +32,12 @@ from hvcore.errors import (
 )
 from hvcore.hooks import Hooks
 from hvcore.hookspecs import hookimpl, hookspec
-from hvcore.host.confine import Level, Sandbox, capability_mask, sandboxed, system_view, weaknesses
+from hvcore.host.confine import CAPABILITIES, Level, Sandbox, capability_mask, sandboxed, system_view, weaknesses
 from hvcore.host.disks import identify_disk
 from hvcore.host.files import tail
 from hvcore.host.host import Host
 from hvcore.host.launch import Child, Command, Ended, launch, launched_for, life_lock, read_status, run_tool
+from hvcore.host.namespaces import UID_RANGE_SIZE, Held, hold_namespaces, uid_ranges
 from hvcore.host.own_root import with_own_root
 from hvcore.host.process import (
     Figures,
@@ -52,7 +53,7 @@ from hvcore.host.process import (
     wait_readable,
 )
 from hvcore.instance_file import load_instance, parse_instance_file, read_instance_file
-from hvcore.job import COMPANION, DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, Job, Live
+from hvcore.job import COMPANION, DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, UID_RANGE, Job, Live
 from hvcore.model.codec import decode, encode
 from hvcore.model.info import Console, InstanceInfo, Observation, Outcome
 from hvcore.model.instance import Disk, Instance, Nic
@@ -87,6 +88,7 @@ from hvcore.params import (
 )
 
 __all__ = [
+    "CAPABILITIES",
     "COMPANION",
     "DISK",
     "LIFE_LOCK",
@@ -95,6 +97,8 @@ __all__ = [
     "PROCESS",
     "STATUS",
     "UID",
+    "UID_RANGE",
+    "UID_RANGE_SIZE",
     "Adopts",
     "Argument",
     "BusyError",
@@ -115,6 +119,7 @@ __all__ = [
     "Entry",
     "Figures",
     "HasConsole",
+    "Held",
     "HookError",
     "Hooks",
     "Host",
@@ -176,6 +181,7 @@ __all__ = [
     "figures",
     "file",
     "file_or_url",
+    "hold_namespaces",
     "hookimpl",
     "hookspec",
     "identify",
@@ -204,6 +210,7 @@ __all__ = [
     "system_view",
     "tail",
     "text",
+    "uid_ranges",
     "verified_pidfd",
     "wait_gone",
     "wait_readable",

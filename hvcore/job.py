@@ -18,16 +18,31 @@ from hvcore.host.files import private_dir, tail
 from hvcore.host.host import Host
 from hvcore.host.launch import Child, Command, launch, life_lock
 from hvcore.host.lock import held_lock
+from hvcore.host.namespaces import UID_RANGE_SIZE, uid_ranges
 from hvcore.host.reservations import Reservations
 from hvcore.model.record import Entry, ProcessId, Record
 from hvcore.store import Store
 
-__all__ = ["COMPANION", "DISK", "LIFE_LOCK", "LINK", "LOG", "MOUNT", "PROCESS", "STATUS", "UID", "Job", "Live"]
+__all__ = [
+    "COMPANION",
+    "DISK",
+    "LIFE_LOCK",
+    "LINK",
+    "LOG",
+    "MOUNT",
+    "PROCESS",
+    "STATUS",
+    "UID",
+    "UID_RANGE",
+    "Job",
+    "Live",
+]
 
 # Kinds of ledger entries that the core itself releases.
 PROCESS: Final = "process"
 COMPANION: Final = "companion"  # data["name"]: a program beside the instance's own, which ends with it
 UID: Final = "uid"
+UID_RANGE: Final = "uid-range"
 DISK: Final = "disk"
 MOUNT: Final = "mount"  # anything mounted below its directory; data["disk"], if there, has to be unused afterwards
 LINK: Final = "link"  # data["path"]: a link to something in the instance's directory
@@ -99,13 +114,27 @@ class Job:
 
     def take_uid(self) -> int:
         """A uid that no other instance on this node has. Intend a ``uid`` entry first."""
-        taken = Reservations(self.host.run_dir / "reservations" / UID)
+        uid = self._take(UID, self.host.uid_pool)
+        if uid is None:
+            pool = self.host.uid_pool
+            raise NodeError(f"uid pool {pool.start}-{pool.stop - 1}: all {len(pool)} are taken; stop an instance first")
+        return uid
+
+    def take_uid_range(self) -> range:
+        """65536 uids that no other instance on this node has, for users of its own. Intend a ``uid-range`` first."""
+        ranges = uid_ranges()
+        first = self._take(UID_RANGE, ranges)
+        if first is None:
+            raise NodeError(f"uid ranges: all {len(ranges)} of this node are taken; stop an instance first")
+        return range(first, first + UID_RANGE_SIZE)
+
+    def _take(self, kind: str, pool: range) -> int | None:
+        taken = Reservations(self.host.run_dir / "reservations" / kind)
         present = taken.items()
-        for uid in self.host.uid_pool:
-            if str(uid) not in present and taken.take(str(uid), self.name) is None:
-                return uid
-        pool = self.host.uid_pool
-        raise NodeError(f"uid pool {pool.start}-{pool.stop - 1}: all {len(pool)} are taken; stop an instance first")
+        for number in pool:
+            if str(number) not in present and taken.take(str(number), self.name) is None:
+                return number
+        return None
 
     def claim_disk(self, path: str, *, read_only: bool = False) -> None:
         """Become the one user of the disk on this node; readers share. Intend a ``disk`` entry first.

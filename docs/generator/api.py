@@ -38,7 +38,11 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "Errors": ("hvcore.errors",),
 }
 _HOMES: Final = {
-    **dict.fromkeys(("COMPANION", "DISK", "LIFE_LOCK", "LINK", "MOUNT", "PROCESS", "STATUS", "UID"), "hvcore.job"),
+    **dict.fromkeys(
+        ("COMPANION", "DISK", "LIFE_LOCK", "LINK", "MOUNT", "PROCESS", "STATUS", "UID", "UID_RANGE"), "hvcore.job"
+    ),
+    "CAPABILITIES": "hvcore.host.confine",
+    "UID_RANGE_SIZE": "hvcore.host.namespaces",
     **dict.fromkeys(("hookimpl", "hookspec"), "hvcore.hookspecs"),
     "__version__": "hvcore._version",
 }

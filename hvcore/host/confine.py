@@ -8,12 +8,24 @@ nothing security-critical here is our own but the choice of options.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-__all__ = ["Level", "Sandbox", "capability_mask", "sandboxed", "system_view", "weaknesses"]
+from hvcore.host.namespaces import Held
+
+__all__ = [
+    "CAPABILITIES",
+    "Level",
+    "Sandbox",
+    "Wrapped",
+    "capability_mask",
+    "sandboxed",
+    "system_view",
+    "weaknesses",
+    "wrapped",
+]
 
 
 class Level(StrEnum):
@@ -24,23 +36,58 @@ class Level(StrEnum):
     OFF = "off"
 
 
-# Bits of linux/capability.h, for those that a chroot instance keeps.
-_CAPABILITIES: Final = {
-    "CAP_CHOWN": 0,
-    "CAP_DAC_OVERRIDE": 1,
-    "CAP_FOWNER": 3,
-    "CAP_FSETID": 4,
-    "CAP_KILL": 5,
-    "CAP_SETGID": 6,
-    "CAP_SETUID": 7,
-    "CAP_SETPCAP": 8,
-    "CAP_NET_BIND_SERVICE": 10,
-    "CAP_SYS_CHROOT": 18,
-    "CAP_AUDIT_WRITE": 29,
-    "CAP_SETFCAP": 31,
-}
+# In the order of their bits, linux/capability.h as of Linux 5.9.
+CAPABILITIES: Final = tuple(
+    f"CAP_{name}"
+    for name in [
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "DAC_READ_SEARCH",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "SETGID",
+        "SETUID",
+        "SETPCAP",
+        "LINUX_IMMUTABLE",
+        "NET_BIND_SERVICE",
+        "NET_BROADCAST",
+        "NET_ADMIN",
+        "NET_RAW",
+        "IPC_LOCK",
+        "IPC_OWNER",
+        "SYS_MODULE",
+        "SYS_RAWIO",
+        "SYS_CHROOT",
+        "SYS_PTRACE",
+        "SYS_PACCT",
+        "SYS_ADMIN",
+        "SYS_BOOT",
+        "SYS_NICE",
+        "SYS_RESOURCE",
+        "SYS_TIME",
+        "SYS_TTY_CONFIG",
+        "MKNOD",
+        "LEASE",
+        "AUDIT_WRITE",
+        "AUDIT_CONTROL",
+        "SETFCAP",
+        "MAC_OVERRIDE",
+        "MAC_ADMIN",
+        "SYSLOG",
+        "WAKE_ALARM",
+        "BLOCK_SUSPEND",
+        "AUDIT_READ",
+        "PERFMON",
+        "BPF",
+        "CHECKPOINT_RESTORE",
+    ]
+)
 # What bubblewrap itself needs while it sets up the sandbox; gone before the program begins.
 _SETUP_CAPABILITIES: Final = ("CAP_DAC_OVERRIDE", "CAP_NET_ADMIN", "CAP_SETPCAP", "CAP_SYS_ADMIN", "CAP_SYS_CHROOT")
+
+# bubblewrap needs a directory there itself, so there is one.
+_STAGE: Final = "/tmp"  # noqa: S108 - nothing is made in it
 
 # Parts of /proc that root may write to without any capability (core_pattern names a program that the host then runs).
 # bubblewrap 0.8 covers what access(2) calls writable, and of the directory /proc/sys that says no.
@@ -49,7 +96,7 @@ _READ_ONLY_PROC: Final = ("sys", "sysrq-trigger", "irq", "bus", "fs", "mtrr", "s
 
 def capability_mask(names: tuple[str, ...]) -> int:
     """Those capabilities as the bits that /proc and capset(2) show them in."""
-    return sum(1 << _CAPABILITIES[name] for name in names)
+    return sum(1 << CAPABILITIES.index(name) for name in names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +105,10 @@ class Sandbox:
 
     ``read_only``, ``writable`` and ``devices`` are (host path, path inside). ``root`` is a directory to take as the
     whole file system; without it only the system's /usr is there. ``capabilities`` are kept, the rest is given up.
-    ``uid`` None keeps the caller's; ``gid`` None is the same number as the uid. ``seccomp`` says that the program installs a filter itself, to be proved later.
+    ``uid`` None keeps the caller's; ``gid`` None is the same number as the uid. ``seccomp`` says that the program installs a filter itself, to be proved later; ``filter`` is
+    one that bubblewrap installs, as an array of struct sock_filter. ``users`` are the node's uids that 0 and the
+    following inside stand for, in a user namespace that is held ready; ``root``, and what is mounted below it, is then
+    shown from a place that they can reach, and any other path must be open to everybody.
     """
 
     level: Level
@@ -75,25 +125,83 @@ class Sandbox:
     hostname: str | None = None
     reaper: bool = False
     seccomp: bool = False
+    filter: bytes | None = None
+    users: range | None = None
     environment: tuple[tuple[str, str], ...] = ()
 
 
-def sandboxed(sandbox: Sandbox, argv: tuple[str, ...], status_fd: int, life_fd: int | None = None) -> tuple[str, ...]:
-    """The command that runs ``argv`` inside the sandbox; bubblewrap reports pid and end on ``status_fd``.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wrapped:
+    """The command of a sandbox around the options of its outermost bubblewrap, which can be told them later.
 
-    With a reaper it is the reaper that keeps ``life_fd``, and nothing else in the sandbox gets it.
-    Without ``--die-with-parent``: guests outlive the program that started them.
+    ``before`` replaces itself by exec and ends with ``bwrap``; ``options`` are those of that one; ``after`` begins
+    with ``--``.
     """
+
+    before: tuple[str, ...]
+    options: tuple[str, ...]
+    after: tuple[str, ...]
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The whole command."""
+        return (*self.before, *self.options, *self.after)
+
+
+def sandboxed(
+    sandbox: Sandbox,
+    argv: tuple[str, ...],
+    status_fd: int,
+    life_fd: int | None = None,
+    *,
+    filter_fd: int | None = None,
+    held: Held | None = None,
+) -> tuple[str, ...]:
+    """The command that runs ``argv`` inside the sandbox, as `wrapped` makes it; ``argv`` alone when that is off."""
     if sandbox.level is Level.OFF:
         return argv
-    command = [*_bounding_set(sandbox), "bwrap", "--json-status-fd", str(status_fd)]
+    return wrapped(sandbox, argv, status_fd, life_fd, filter_fd=filter_fd, held=held).argv
+
+
+def wrapped(
+    sandbox: Sandbox,
+    argv: tuple[str, ...],
+    status_fd: int,
+    life_fd: int | None = None,
+    *,
+    filter_fd: int | None = None,
+    held: Held | None = None,
+) -> Wrapped:
+    """The command that runs ``argv`` inside a sandbox that is not off; bubblewrap reports pid and end on ``status_fd``.
+
+    With a reaper it is the reaper that keeps ``life_fd``, and nothing else in the sandbox gets it. bubblewrap reads
+    the sandbox's filter from ``filter_fd``. ``held`` has the namespaces that are there already.
+    Without ``--die-with-parent``: guests outlive the program that started them.
+    """
+    staged = held is not None and held.users and sandbox.root is not None
+    options = ["--json-status-fd", str(status_fd)]
     if sandbox.reaper and life_fd is not None:
-        command += ["--sync-fd", str(life_fd)]
-    command += [*_namespaces(sandbox), *_file_system(sandbox)]
-    command += ["--clearenv"]
+        options += ["--sync-fd", str(life_fd)]
+    if sandbox.filter is not None and filter_fd is not None:
+        options += ["--seccomp", str(filter_fd)]
+    options += [*_namespaces(sandbox, held), *_file_system(replace(sandbox, root=_STAGE) if staged else sandbox)]
+    options += ["--clearenv"]
     for key, value in sandbox.environment:
-        command += ["--setenv", key, value]
-    return (*command, "--", *_privileges(sandbox), *argv)
+        options += ["--setenv", key, value]
+    entering = [] if held is None else _entering(held)
+    before = (*entering, *_bounding_set(sandbox), "bwrap")
+    after = ("--", *_privileges(sandbox), *argv)
+    if staged and sandbox.root is not None:
+        # The run directory is 0700: a mount namespace in which the root is at a place that every uid can reach.
+        shown = ("--dev-bind", "/", "/", "--bind", sandbox.root, _STAGE)
+        return Wrapped(before=("bwrap",), options=shown, after=("--", *before, *options, *after))
+    return Wrapped(before=before, options=tuple(options), after=after)
+
+
+def _entering(held: Held) -> list[str]:
+    """What joins the namespaces, as their root. By the holder's pid: a descriptor would be inherited inside."""
+    kinds = [*(["user"] if held.users else []), *(["net"] if held.network else [])]
+    return ["nsenter", *(f"--{kind}=/proc/{held.pid}/ns/{kind}" for kind in kinds), "--"]
 
 
 def _bounding_set(sandbox: Sandbox) -> list[str]:
@@ -112,11 +220,11 @@ def _bounding_set(sandbox: Sandbox) -> list[str]:
     ]
 
 
-def _namespaces(sandbox: Sandbox) -> list[str]:
+def _namespaces(sandbox: Sandbox, held: Held | None) -> list[str]:
     options = ["--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     if sandbox.level is Level.USER:
         options.append("--unshare-user")
-    if not sandbox.share_network:
+    if not sandbox.share_network and not (held is not None and held.network):
         options.append("--unshare-net")
     if not sandbox.reaper:
         options.append("--as-pid-1")
@@ -187,6 +295,7 @@ def weaknesses(sandbox: Sandbox, pid: int) -> list[str]:
     if sandbox.level is Level.OFF:
         return []
     found = [f"{kind} namespace is the host's" for kind in _expected_namespaces(sandbox) if _shares(pid, kind)]
+    found += _weak_users(sandbox, pid)
     if sandbox.proc and sandbox.uid is None and not _proc_sys_is_read_only(pid):
         found.append("/proc/sys can be written to")
     try:
@@ -202,9 +311,24 @@ def _expected_namespaces(sandbox: Sandbox) -> list[str]:
     kinds = ["mnt", "pid", "ipc", "uts"]
     if not sandbox.share_network:
         kinds.append("net")
-    if sandbox.level is Level.USER:
+    if sandbox.level is Level.USER or sandbox.users is not None:
         kinds.append("user")
     return kinds
+
+
+def _weak_users(sandbox: Sandbox, pid: int) -> list[str]:
+    if sandbox.users is None:
+        return []
+    wanted = [[0, sandbox.users.start, len(sandbox.users)]]
+    found = []
+    for kind in ("uid", "gid"):
+        try:
+            lines = Path(f"/proc/{pid}/{kind}_map").read_text().splitlines()
+        except OSError as error:
+            return [f"/proc/{pid}: cannot be read ({error.strerror})"]
+        if [list(map(int, line.split())) for line in lines] != wanted:
+            found.append(f"{kind}s inside are the node's {' '.join(lines).split()}")
+    return found
 
 
 def _shares(pid: int, kind: str) -> bool:
@@ -232,7 +356,7 @@ def _weak_thread(sandbox: Sandbox, path: str) -> list[str]:
     found = []
     if status["NoNewPrivs"].strip() != "1":
         found.append("may gain privileges (NoNewPrivs is not 1)")
-    if sandbox.seccomp and status["Seccomp"].strip() != "2":
+    if (sandbox.seccomp or sandbox.filter is not None) and status["Seccomp"].strip() != "2":
         found.append("has no seccomp filter")
     allowed = capability_mask(sandbox.capabilities)
     for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):

@@ -17,7 +17,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from typing import Final
 from hvcore.errors import NodeError
 from hvcore.host.confine import Level, Sandbox, sandboxed
 from hvcore.host.files import read_regular
+from hvcore.host.namespaces import Held
 from hvcore.host.own_root import with_own_root
 from hvcore.host.process import alive, identify, processes_holding, processes_in_pid_namespace, wait_readable
 from hvcore.model.record import ProcessId
@@ -45,6 +46,7 @@ __all__ = [
 
 _MARK: Final = "HVCORE_LIFE"
 _PLACE: Final = "HVCORE_INSTANCE"
+_PACKAGES: Final = {"bwrap": "bubblewrap", "setpriv": "util-linux", "nsenter": "util-linux"}
 _TOOL_OUTPUT_BYTES: Final = 64 * 1024
 
 # Children of this process that outlive their launch. They are reaped when the next one is launched or stopped,
@@ -54,11 +56,15 @@ _children: Final[list[subprocess.Popen[bytes]]] = []
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A program to run confined. ``fds`` are the only descriptors it gets besides stdin (null), stdout and stderr."""
+    """A program to run confined. ``fds`` are the only descriptors it gets besides stdin (null), stdout and stderr.
+
+    ``held`` are namespaces that it shall join, held until it has been waited for.
+    """
 
     argv: tuple[str, ...]
     sandbox: Sandbox
     fds: tuple[int, ...] = ()
+    held: Held | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,41 +152,53 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
     Raises `NodeError` when a program that the launch itself needs is missing.
     """
     reap()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-    status_fd = os.open(status, flags, 0o600)
-    try:
-        log_fd = os.open(log, flags, 0o600)
-    except OSError:
-        os.close(status_fd)
-        raise
-    environment = (*command.sandbox.environment, (_MARK, _mark_of(life_fd)), (_PLACE, str(status.parent)))
-    argv = sandboxed(replace(command.sandbox, environment=environment), command.argv, status_fd, life_fd)
-    if command.sandbox.level is not Level.OFF and shutil.which(argv[0]) is not None:
-        argv = (*with_own_root(), *argv)
-    try:
+    with ExitStack() as opened:
+        status_fd, log_fd = (_appending(path, opened) for path in (status, log))
+        filter_fd = _filter_fd(command.sandbox, opened)
+        environment = (*command.sandbox.environment, (_MARK, _mark_of(life_fd)), (_PLACE, str(status.parent)))
+        sandbox = replace(command.sandbox, environment=environment)
+        argv = sandboxed(sandbox, command.argv, status_fd, life_fd, filter_fd=filter_fd, held=command.held)
+        if sandbox.level is not Level.OFF and shutil.which(argv[0]) is not None:
+            argv = (*with_own_root(), *argv)
         # Room for what bubblewrap will write: without it, it dies halfway and leaves a child that waits for ever.
         os.write(status_fd, b"\n")
-        popen = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=log_fd,
-            stderr=log_fd,
-            pass_fds=(life_fd, status_fd, *command.fds),
-            start_new_session=True,
-            cwd="/",
-            env={"PATH": os.environ.get("PATH", os.defpath), **dict(environment)},
-        )
-        if command.sandbox.level is Level.OFF:
+        filters = () if filter_fd is None else (filter_fd,)
+        try:
+            popen = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log_fd,
+                stderr=log_fd,
+                pass_fds=(life_fd, status_fd, *filters, *command.fds),
+                start_new_session=True,
+                cwd="/",
+                env={"PATH": os.environ.get("PATH", os.defpath), **dict(environment)},
+            )
+        except FileNotFoundError as error:
+            package = _PACKAGES.get(argv[0], argv[0])
+            raise NodeError(f"{argv[0]}: not found on this node; install {package}") from error
+        except PermissionError as error:
+            raise NodeError(f"{argv[0]}: may not be executed; check its mode") from error
+        if sandbox.level is Level.OFF:
             os.write(status_fd, json.dumps({"child-pid": popen.pid}).encode() + b"\n")
-    except FileNotFoundError as error:
-        package = {"bwrap": "bubblewrap", "setpriv": "util-linux"}.get(argv[0], argv[0])
-        raise NodeError(f"{argv[0]}: not found on this node; install {package}") from error
-    except PermissionError as error:
-        raise NodeError(f"{argv[0]}: may not be executed; check its mode") from error
-    finally:
-        os.close(status_fd)
-        os.close(log_fd)
     return Child(popen, status)
+
+
+def _appending(path: Path, opened: ExitStack) -> int:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    opened.callback(os.close, fd)
+    return fd
+
+
+def _filter_fd(sandbox: Sandbox, opened: ExitStack) -> int | None:
+    """A file with the seccomp filter, at its beginning; bubblewrap closes it once it has been read."""
+    if sandbox.filter is None:
+        return None
+    fd = os.memfd_create("filter", os.MFD_CLOEXEC)
+    opened.callback(os.close, fd)
+    os.write(fd, sandbox.filter)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
 
 
 def run_tool(argv: tuple[str, ...], *, life: Path, status: Path, deadline_s: float) -> tuple[Ended | None, str]:

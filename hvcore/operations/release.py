@@ -18,7 +18,7 @@ from hvcore.host.launch import launched_for, members, reap
 from hvcore.host.mounts import unmount_below
 from hvcore.host.process import boot_id, identify, kill_and_wait, wait_gone
 from hvcore.host.reservations import Reservations
-from hvcore.job import COMPANION, DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, Job
+from hvcore.job import COMPANION, DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, UID_RANGE, Job
 from hvcore.loader import LoadedDriver
 from hvcore.model.info import Outcome
 from hvcore.model.record import Entry, Record
@@ -103,7 +103,7 @@ def release_without_record(context: Context, name: str) -> list[str]:
         if process is not None and kill_and_wait(process, subject=name, deadline_s=_KILL_S):
             done.append(f"ended pid {pid}")
     _unmount(directory)
-    for kind in (UID, DISK):
+    for kind in (UID, UID_RANGE, DISK):
         _release_reservations(context.host, kind, name)
     kept = context.store.set_aside(name)
     if kept is not None:
@@ -165,6 +165,11 @@ def _release_uid(entry: Entry, job: Job) -> None:
     _release_reservations(job.host, UID, job.name)
 
 
+def _release_uid_range(entry: Entry, job: Job) -> None:
+    del entry
+    _release_reservations(job.host, UID_RANGE, job.name)
+
+
 def _release_disk(entry: Entry, job: Job) -> None:
     del entry
     _release_reservations(job.host, DISK, job.name)
@@ -197,6 +202,7 @@ _RELEASES: Final[Mapping[str, Callable[[Entry, Job], None]]] = {
     PROCESS: _release_process,
     COMPANION: _release_companion,
     UID: _release_uid,
+    UID_RANGE: _release_uid_range,
     DISK: _release_disk,
     MOUNT: _release_mount,
     LINK: _release_link,

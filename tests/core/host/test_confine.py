@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hvcore import Level, Sandbox, weaknesses
-from hvcore.host.confine import capability_mask, sandboxed
+from hvcore import Held, Level, Sandbox, weaknesses
+from hvcore.host.confine import capability_mask, sandboxed, wrapped
 from hvcore.host.own_root import with_own_root
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -91,6 +92,21 @@ def test_what_is_run_can_never_become_an_option_and_outlives_us(sandbox: Sandbox
     assert argv[-4:] == ("--", "--bind", "/", "/")
     assert "--die-with-parent" not in argv
     assert "--clearenv" in argv
+
+
+@pytest.mark.parametrize("users", [True, False], ids=["users", "network"])
+def test_the_outermost_bubblewrap_can_be_told_its_options_later(*, users: bool) -> None:
+    own = range(1_900_019_712, 1_900_085_248) if users else None
+    sandbox = replace(AS_ROOT, users=own, environment=(("DASHES", "--"), ("B", "bwrap")))
+    parts = wrapped(sandbox, ("/init",), 9, held=Held(pid=77, users=users, network=True))
+    joins = ("nsenter", *(["--user=/proc/77/ns/user"] if users else []), "--net=/proc/77/ns/net", "--", "setpriv")
+    assert parts.before == ("bwrap",) if users else parts.before[: len(joins)] == joins
+    assert " ".join(joins) in " ".join(parts.argv)
+    assert parts.after[0] == "--"
+    assert "--unshare-net" not in parts.argv
+    # The directory of the root is closed to the users inside: they see it from elsewhere.
+    assert ("--bind /tmp / " in " ".join(parts.argv)) == users
+    assert parts.before[-1] == "bwrap"
 
 
 def test_capabilities_become_the_bits_of_proc() -> None:
