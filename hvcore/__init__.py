@@ -3,6 +3,8 @@
 Everything that host applications and drivers may use is here; other modules are private.
 """
 
+import typing as _typing
+
 from hvcore._version import __version__
 from hvcore.catalogue import CatalogueEntry, Verdict, catalogue, strict
 from hvcore.driver import Adopts, Driver, HasConsole, Pausable, Releases
@@ -61,9 +63,12 @@ from hvcore.model.plan import Argument, Origin, Plan, Step, Value
 from hvcore.model.plan_diff import Change, differences
 from hvcore.model.record import Entry, ProcessId, Record
 from hvcore.model.state import Op, State
+from hvcore.moved import moved_names as _moved_names
 from hvcore.node import DriverHandle, Node
 from hvcore.params import (
+    Bump,
     Param,
+    ParamChange,
     ParamGroup,
     Params,
     ParamType,
@@ -71,12 +76,15 @@ from hvcore.params import (
     Schema,
     address,
     address_or_path,
+    as_schema,
     boolean,
+    compare_schemas,
     cpu_mask,
     directory,
     file,
     file_or_url,
     integer,
+    largest,
     list_of,
     name,
     one_of,
@@ -101,6 +109,7 @@ __all__ = [
     "UID_RANGE_SIZE",
     "Adopts",
     "Argument",
+    "Bump",
     "BusyError",
     "CatalogueEntry",
     "Change",
@@ -143,6 +152,7 @@ __all__ = [
     "Origin",
     "Outcome",
     "Param",
+    "ParamChange",
     "ParamGroup",
     "ParamType",
     "Params",
@@ -169,10 +179,12 @@ __all__ = [
     "address",
     "address_or_path",
     "alive",
+    "as_schema",
     "boolean",
     "boot_id",
     "capability_mask",
     "catalogue",
+    "compare_schemas",
     "cpu_mask",
     "decode",
     "differences",
@@ -188,6 +200,7 @@ __all__ = [
     "identify_disk",
     "integer",
     "kill_and_wait",
+    "largest",
     "launch",
     "launched_for",
     "life_lock",
@@ -217,3 +230,6 @@ __all__ = [
     "weaknesses",
     "with_own_root",
 ]
+
+if not _typing.TYPE_CHECKING:  # for a type checker there would be no unknown name any more
+    __getattr__ = _moved_names(__name__, {})  # none so far

@@ -71,6 +71,11 @@ class LoadedDriver:
             else Problem(path=f"plugin {plugin}", what=f"its warnings could not be had ({item})")
             for plugin, item in self.hooks.attempts("assess", Problem, instance=instance, params=params)
         ]
+        found += [
+            Problem(path=f"params.{key}", what=str(farewell))
+            for key, param in self.schema.params.items()
+            if key in params.given and (farewell := param.farewell) is not None
+        ]
         return layers.placed(found, params)
 
     def verify(self, spec: object, params: Params, host: Host) -> tuple[Problem, ...]:

@@ -22,6 +22,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
     "Drivers and instance files": {
         "drivers": "drivers:drivers",
         "params": "drivers:params",
+        "schema-diff": "schema_diff:schema_diff",
         "check": "files:check",
         "verify": "files:verify",
         "plan": "files:plan",

@@ -73,7 +73,7 @@ def _tried(entry: hvcore.CatalogueEntry) -> dict[str, Any]:
         return {**facts, "can": []}
     try:
         handle = open_node().driver(entry.name)
-    except hvcore.DriverLoadError as error:
+    except hvcore.HvError as error:
         return {**facts, "verdict": str(hvcore.Verdict.BROKEN), "reason": str(error), "can": []}
     return {**facts, "can": ["start", "stop", *handle.capabilities]}
 
@@ -106,7 +106,13 @@ def params(driver: str, *, profile: str | None, schema: bool, as_json: bool) -> 
         remark(f"driver {driver} has no parameters")
         return
     columns = [Column("PARAMETER"), Column("VALUE"), Column("DEFAULT"), Column("CHANGES"), Column("MEANING")]
-    show_table(columns, [[row["key"], _value(row), _default(row), row["changes"], row["help"]] for row in rows])
+    show_table(columns, [[row["key"], _value(row), _default(row), row["changes"], _meaning(row)] for row in rows])
+
+
+def _meaning(row: dict[str, Any]) -> str:
+    if row["deprecated"] is None:
+        return str(row["help"])
+    return f"{row['help']} Deprecated, goes in release {row['removed_in']}; {row['deprecated']}."
 
 
 def _value(row: dict[str, Any]) -> str:

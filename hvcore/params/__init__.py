@@ -6,6 +6,7 @@ extensions, checks a mapping, and tells every problem at once; `json_schema`, `m
 
 from __future__ import annotations
 
+from hvcore.params.compare import Bump, ParamChange, as_schema, compare_schemas, largest
 from hvcore.params.hosttypes import (
     MAX_CPU_ID,
     address,
@@ -31,9 +32,11 @@ __all__ = [
     "PATTERN_END",
     "REDACTED",
     "UNSET",
+    "Bump",
     "Changes",
     "NodeCheck",
     "Param",
+    "ParamChange",
     "ParamGroup",
     "ParamRow",
     "ParamType",
@@ -42,7 +45,9 @@ __all__ = [
     "Schema",
     "address",
     "address_or_path",
+    "as_schema",
     "boolean",
+    "compare_schemas",
     "cpu_mask",
     "cpu_sets",
     "directory",
@@ -51,6 +56,7 @@ __all__ = [
     "integer",
     "json_schema",
     "kind_of",
+    "largest",
     "line",
     "list_of",
     "markdown",

@@ -27,7 +27,9 @@ class Param:
     """One parameter. ``default`` None means unset, and then None may also be given; it is kept in its clean form.
 
     ``unit`` is in words (``bytes per second``), ``since`` the release of the plugin that brought it, and
-    ``example`` a value worth showing. DriverLoadError when the declaration contradicts itself.
+    ``example`` a value worth showing. One that is to go says in ``deprecated`` what to do instead (``use vnc_address``)
+    and in ``removed_in`` which release of the plugin is the first without it. DriverLoadError when the declaration
+    contradicts itself.
     """
 
     key: str
@@ -41,6 +43,8 @@ class Param:
     changes: Changes = "start"
     example: Any = None
     required: bool = False
+    deprecated: str | None = None
+    removed_in: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a declaration that contradicts itself, when the plugin is loaded and not when the value is used."""
@@ -58,6 +62,10 @@ class Param:
             raise self._bad(f"changes is not 'start', 'launch' or 'live', got {self.changes!r}")
         if self.required and self.default is not None:
             raise self._bad("is required and has a default")
+        if (self.deprecated is None) != (self.removed_in is None):
+            raise self._bad("deprecated and removed_in go together; say what to do instead, and until when it works")
+        if self.removed_in is not None and _SINCE.fullmatch(self.removed_in) is None:
+            raise self._bad(f"removed_in is not a release such as '2.0', got {self.removed_in!r}")
         object.__setattr__(self, "default", self._own("default"))
         object.__setattr__(self, "example", self._own("example"))
 
@@ -79,6 +87,13 @@ class Param:
     def expects(self) -> str:
         """What to give, with limits and unit, as a phrase: ``a whole number from 0 to 100, in percent``."""
         return f"{self.type.expects}, in {self.unit}" if self.unit else self.type.expects
+
+    @property
+    def farewell(self) -> str | None:
+        """``is deprecated and goes in release 2.0; use NAME``, or None for one that stays."""
+        if self.deprecated is None:
+            return None
+        return f"is deprecated and goes in release {self.removed_in}; {self.deprecated}"
 
     @property
     def optional(self) -> bool:

@@ -26,7 +26,8 @@ class ParamRow:
     """One parameter as it is shown. ``default`` and ``example`` are clean values or None; a secret's read ``<secret>``.
 
     ``group`` and ``owner`` are the device family and the plugin it comes from. ``value`` and ``layer`` say what an
-    instance gets here that does not set it: the default, or what the node or a profile has for it.
+    instance gets here that does not set it: the default, or what the node or a profile has for it. ``schema`` is the
+    parameter's own part of the JSON Schema. ``deprecated`` says what to do instead, None for one that stays.
     """
 
     key: str
@@ -44,6 +45,9 @@ class ParamRow:
     example: Any
     value: Any
     layer: str
+    deprecated: str | None
+    removed_in: str | None
+    schema: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain JSON types."""
@@ -72,6 +76,9 @@ def _row(schema: Schema, group: str, param: Param, params: Params | None = None)
         example=_shown(param, param.example),
         value=_shown(param, param.default if params is None else params[param.key]),
         layer=DEFAULT if params is None else params.layer(param.key),
+        deprecated=param.deprecated,
+        removed_in=param.removed_in,
+        schema=_property(schema, group, param),
     )
 
 
@@ -101,6 +108,8 @@ def _section(schema: Schema, row: ParamRow) -> str:
         "A change takes effect": _EFFECT[row.changes],
         "Since": row.since,
     }
+    if row.deprecated is not None:
+        facts["Deprecated"] = f"goes in release {row.removed_in}; {_text(schema, row.deprecated)}"
     if row.example is not None:
         facts["Example"] = f"`{row.key} = {_toml(row.example)}`"
     lines = [f"- {name}: {words}" for name, words in facts.items()]
@@ -126,8 +135,8 @@ def _toml(value: object) -> str:
 def json_schema(schema: Schema, *, title: str) -> dict[str, Any]:
     """The whole as JSON Schema (draft 2020-12): an object without further properties.
 
-    What it has no word for is an annotation: ``x-unit``, ``x-since``, ``x-changes``, ``x-group``, ``x-owner`` and
-    ``x-node-check``; a secret is ``writeOnly``.
+    What it has no word for is an annotation: ``x-unit``, ``x-since``, ``x-changes``, ``x-group``, ``x-owner``,
+    ``x-node-check``, and for one that is deprecated ``x-instead`` and ``x-removed-in``; a secret is ``writeOnly``.
     """
     properties = {param.key: _property(schema, group.name, param) for group in schema.groups for param in group}
     if properties:
@@ -145,20 +154,26 @@ def json_schema(schema: Schema, *, title: str) -> dict[str, Any]:
     return {**whole, "required": required} if required else whole
 
 
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _property(schema: Schema, group: str, param: Param) -> dict[str, Any]:
     value = param.type.json_schema()
     shape = {"anyOf": [value, {"type": "null"}]} if param.optional else value
     notes: dict[str, Any] = {"description": param.help}
     if not param.secret:
         if param.default is not None:
-            notes["default"] = param.default
+            notes["default"] = _plain(param.default)
         if param.example is not None:
-            notes["examples"] = [param.example]
+            notes["examples"] = [_plain(param.example)]
     else:
         notes["writeOnly"] = True
     if param.unit:
         notes["x-unit"] = param.unit
     if param.type.node_check is not None:
         notes["x-node-check"] = param.type.node_check.value
+    if param.deprecated is not None:
+        notes |= {"deprecated": True, "x-instead": param.deprecated, "x-removed-in": param.removed_in}
     notes |= {"x-since": param.since, "x-changes": param.changes, "x-group": group, "x-owner": schema.owner(param.key)}
     return {**shape, **notes}

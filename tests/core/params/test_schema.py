@@ -311,3 +311,22 @@ def test_params_are_read_only_comparable_and_copyable() -> None:
     assert isinstance(other, Params)
     assert other == params == dict(params)
     assert other.given == params.given
+
+
+def test_a_parameter_that_goes_says_what_to_do_and_when() -> None:
+    gone = Param("p", text(), help="Words.", deprecated="use q", removed_in="2.0")
+    assert gone.farewell == "is deprecated and goes in release 2.0; use q"
+    assert Param("p", text(), help="Words.").farewell is None
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"deprecated": "use q"}, "go together"),
+        ({"removed_in": "2.0"}, "go together"),
+        ({"deprecated": "use q", "removed_in": "soon"}, "removed_in is not a release such as '2.0', got 'soon'"),
+    ],
+)
+def test_a_farewell_that_says_half_is_refused(more: dict[str, str], told: str) -> None:
+    with pytest.raises(DriverLoadError, match=told):
+        Param("p", text(), help="Words.", **more)  # type: ignore[arg-type]

@@ -165,3 +165,18 @@ def test_problems_of_all_plugins_come_together(node: Any) -> None:
     with pytest.raises(hvcore.ParamsError) as caught:
         loaded.check(WEB)
     assert len(caught.value.problems) == 3
+
+
+def test_a_deprecated_parameter_in_use_is_a_warning_(node: Any) -> None:
+    class Old:
+        @hvcore.hookimpl
+        def params(self) -> hvcore.ParamGroup:
+            old = hvcore.Param("speed", hvcore.integer(), default=1, help="Hz.", deprecated="use hz", removed_in="2.0")
+            return hvcore.ParamGroup("old", old)
+
+    _, loaded = node(old=Old())
+    told = {}
+    for name, params in (("set", {"speed": 2}), ("left", {})):
+        found = Instance(name=name, driver="fake", params=params)
+        told[name] = [str(warning) for warning in loaded.warnings(found, loaded.check(found))]
+    assert told == {"set": ["params.speed: is deprecated and goes in release 2.0; use hz"], "left": []}

@@ -1,0 +1,27 @@
+"""A name that is to go warns the one who uses it, with the release that removes it."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+import hvcore
+from hvcore.moved import Moved, moved_names
+
+OLD = moved_names("hvcore", {"Machine": Moved(target="hvcore:Instance", removed_in="0.4")})
+
+
+def test_an_old_name_works_and_says_until_when() -> None:
+    with pytest.warns(DeprecationWarning, match="goes in hvcore 0.4") as caught:
+        assert OLD("Machine") is hvcore.Instance
+    (warning,) = caught
+    assert str(warning.message) == "hvcore.Machine: is deprecated and goes in hvcore 0.4; use hvcore.Instance"
+    assert warning.filename == __file__
+
+
+def test_any_other_name_is_an_error_as_always() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(AttributeError, match="module 'hvcore' has no attribute 'nothing'"):
+            hvcore.nothing  # type: ignore[attr-defined]  # noqa: B018 - the access is what is tested
