@@ -48,9 +48,9 @@ def _text(name: str) -> str:
     "schema-diff",
     epilog="""\b
 Example:
-  hv params kvm --schema > kvm-0.1.json
   hv schema-diff kvm-0.1.json kvm
-  hv schema-diff kvm-0.1.json kvm --expect minor || echo not in a minor release""",
+  hv schema-diff kvm-0.1.json kvm --expect minor || echo not in a minor release
+  hv params kvm --schema > kvm-0.2.json""",
 )
 @click.argument("old", callback=_schema)
 @click.argument("new", callback=_schema)
