@@ -6,6 +6,8 @@ benchmarks and demonstrations can start real guests by the hundred::
 
     write_disk("web1.img", boot_sector("hello"))
 
+From a shell: ``python3 -m hv_kvm.testguest web1.img "hello"``.
+
 The machine code is a table of rows that a person can check against any x86 manual; `assemble` resolves the
 labels. The ports are those that SeaBIOS sets up: the ACPI power management block is at 0x600 on both machines
 (SeaBIOS, src/fw/pciinit.c).
@@ -174,3 +176,11 @@ def assemble(rows: Iterable[Row], data: dict[str, bytes] | None = None) -> bytes
     except (KeyError, OverflowError) as error:
         raise ValueError(f"boot sector: no label within reach: {error}") from None
     return bytes(code).ljust(SECTOR_BYTES - len(_SIGNATURE), b"\0") + _SIGNATURE
+
+
+if __name__ == "__main__":
+    import sys
+
+    if len(sys.argv) != 3:
+        sys.exit("usage: python3 -m hv_kvm.testguest FILE MESSAGE")
+    write_disk(sys.argv[1], boot_sector(f"{sys.argv[2]}\r\n"))

@@ -1,0 +1,119 @@
+"""What the pages show is what happens: everything that a tutorial tells its reader to do is done, and compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from walkthrough import blocks, differences, lacks, missing, recorded, said_the_same, walk
+
+TOP: Final = Path(__file__).resolve().parents[2]
+ALWAYS: Final = [TOP / "README.md", TOP / "docs/index.md", *sorted((TOP / "docs/tutorial").glob("*.md"))]
+PAGES: Final = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
+
+
+def shown(path: Path) -> str:
+    return path.relative_to(TOP).as_posix()
+
+
+def to_walk() -> list[object]:
+    """Pages with something to do, as pytest's parameters: those that need a hypervisor or root are live tests."""
+    found: list[object] = []
+    for path in PAGES:
+        page = path.read_text(encoding="utf-8")
+        if any(block.todo == "run" for block in blocks(page)):
+            marks = [pytest.mark.live] if "\n<!-- needs " in f"\n{page}" else []
+            found.append(pytest.param(path, id=shown(path), marks=marks))
+    return found
+
+
+@pytest.mark.parametrize("path", ALWAYS, ids=shown)
+def test_somebody_looks_at_every_block_of_a_tutorial(path: Path) -> None:
+    assert lacks(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("path", to_walk())
+def test_what_a_page_shows_is_what_happens(path: Path, tmp_path: Path) -> None:
+    page = path.read_text(encoding="utf-8")
+    reason = missing(page)
+    if reason:
+        pytest.skip(f"{shown(path)}: {reason}")
+    found = differences(list(walk(page, tmp_path)), shown(path))
+    assert not found, "\n".join(["", *found, "with --record, docs/walkthrough.py writes what was said into the page"])
+
+
+@pytest.mark.parametrize(
+    ("expected", "said", "same"),
+    [
+        ("web1: running (kvm, 0.04 s)\n", "web1: running (kvm, 12.30 s)\n", True),
+        ("web1: running (kvm, 0.04 s)\n", "web1: paused (kvm, 0.04 s)\n", False),
+        ("NAME  CPU  MEMORY\nweb1  0.1      64\n", "NAME   CPU  MEMORY\nweb1  22.1      64\n", True),
+        ("NAME  CPU  MEMORY\nweb1  0.1      64\n", "NAME  CPU  MEMORY\nweb1  0.1      65\n", False),
+        ("pid     12\nstate  running\n", "pid  4711\nstate   running\n", True),
+        ("pid     12\nstate  running\n", "pid  4711\nstate   paused\n", False),
+        ("one\n...\nlast\n", "one\ntwo\nthree\nlast\n", True),
+        ("one\n...\nlast\n", "one\nlast\n", True),
+        ("one\n...\nlast\n", "one\nlast\nmore\n", False),
+        ("got ... of it\n", "got 17 of it\n", True),
+        ("a.c\n", "abc\n", False),
+        ("", "something\n", False),
+        ("64 MiB\n", "65 MiB\n", False),
+    ],
+)
+def test_only_what_differs_between_runs_may_differ(expected: str, said: str, same: bool) -> None:  # noqa: FBT001 - a table
+    assert said_the_same(expected, said) is same
+
+
+PAGE: Final = """\
+<!-- folder /srv -->
+<!-- first: mkdir before -->
+
+<!-- file sub/a.txt -->
+```text
+path = /srv/a
+```
+
+<!-- run -->
+```console
+$ cat sub/a.txt
+path = /srv/a
+$ cd before
+$ pwd
+/srv/before
+$ echo a \\
+> b
+a c
+```
+
+<!-- run -->
+```sh
+exit_with() { return "$1"; }
+exit_with 3
+```
+"""
+
+
+def test_commands_are_done_in_a_folder_of_their_own_and_what_differs_is_told(tmp_path: Path) -> None:
+    steps = list(walk(PAGE, tmp_path))
+    assert [step.as_expected for step in steps] == [True, True, True, True, False, False]
+    found = differences(steps, "page.md")
+    assert "page.md:10: echo a \\\nb\nthe page says\na c\nand it said\na b\n" in found[0]
+    assert "(exit code 3)" in found[1]
+    assert (tmp_path / "sub/a.txt").read_text(encoding="utf-8") == f"path = {tmp_path}/a\n"
+
+
+def test_what_was_said_can_be_written_into_the_page(tmp_path: Path) -> None:
+    page = recorded(PAGE, list(walk(PAGE, tmp_path)))
+    assert page == PAGE.replace("a c\n", "a b\n")
+
+
+def test_a_block_that_nobody_looks_at_is_told() -> None:
+    page = "<!-- shown: it needs two nodes -->\n```sh\na\n```\n\n```python\n>>> 1\n1\n```\n\n```console\n$ b\n```\n"
+    assert [text.partition(":")[0] for text in lacks(page)] == ["line 11"]
+
+
+def test_a_page_says_what_it_needs() -> None:
+    assert missing("<!-- needs no-such-program -->\n") == "it needs no-such-program"
+    assert missing("<!-- needs sh -->\n") is None
