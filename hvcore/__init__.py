@@ -39,6 +39,7 @@ from hvcore.host.disks import identify_disk
 from hvcore.host.files import tail
 from hvcore.host.host import Host
 from hvcore.host.launch import Child, Command, Ended, launch, launched_for, life_lock, read_status, run_tool
+from hvcore.host.limits import unmet_limits
 from hvcore.host.namespaces import UID_RANGE_SIZE, Held, hold_namespaces, uid_ranges
 from hvcore.host.own_root import with_own_root
 from hvcore.host.process import (
@@ -224,6 +225,7 @@ __all__ = [
     "tail",
     "text",
     "uid_ranges",
+    "unmet_limits",
     "verified_pidfd",
     "wait_gone",
     "wait_readable",

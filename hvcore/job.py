@@ -114,27 +114,19 @@ class Job:
 
     def take_uid(self) -> int:
         """A uid that no other instance on this node has. Intend a ``uid`` entry first."""
-        uid = self._take(UID, self.host.uid_pool)
+        pool = self.host.uid_pool
+        uid = Reservations(self.host.run_dir / "reservations" / UID).take_one(pool, self.name)
         if uid is None:
-            pool = self.host.uid_pool
             raise NodeError(f"uid pool {pool.start}-{pool.stop - 1}: all {len(pool)} are taken; stop an instance first")
         return uid
 
     def take_uid_range(self) -> range:
         """65536 uids that no other instance on this node has, for users of its own. Intend a ``uid-range`` first."""
         ranges = uid_ranges()
-        first = self._take(UID_RANGE, ranges)
+        first = Reservations(self.host.run_dir / "reservations" / UID_RANGE).take_one(ranges, self.name)
         if first is None:
             raise NodeError(f"uid ranges: all {len(ranges)} of this node are taken; stop an instance first")
         return range(first, first + UID_RANGE_SIZE)
-
-    def _take(self, kind: str, pool: range) -> int | None:
-        taken = Reservations(self.host.run_dir / "reservations" / kind)
-        present = taken.items()
-        for number in pool:
-            if str(number) not in present and taken.take(str(number), self.name) is None:
-                return number
-        return None
 
     def claim_disk(self, path: str, *, read_only: bool = False) -> None:
         """Become the one user of the disk on this node; readers share. Intend a ``disk`` entry first.

@@ -25,6 +25,7 @@ from typing import Final
 from hvcore.errors import NodeError
 from hvcore.host.confine import Level, Sandbox, sandboxed
 from hvcore.host.files import read_regular
+from hvcore.host.limits import limited
 from hvcore.host.namespaces import Held
 from hvcore.host.own_root import with_own_root
 from hvcore.host.process import alive, identify, processes_holding, processes_in_pid_namespace, wait_readable
@@ -46,7 +47,7 @@ __all__ = [
 
 _MARK: Final = "HVCORE_LIFE"
 _PLACE: Final = "HVCORE_INSTANCE"
-_PACKAGES: Final = {"bwrap": "bubblewrap", "setpriv": "util-linux", "nsenter": "util-linux"}
+_PACKAGES: Final = {"bwrap": "bubblewrap", **dict.fromkeys(("nsenter", "prlimit", "setpriv"), "util-linux")}
 _TOOL_OUTPUT_BYTES: Final = 64 * 1024
 
 # Children of this process that outlive their launch. They are reaped when the next one is launched or stopped,
@@ -158,8 +159,8 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
         environment = (*command.sandbox.environment, (_MARK, _mark_of(life_fd)), (_PLACE, str(status.parent)))
         sandbox = replace(command.sandbox, environment=environment)
         argv = sandboxed(sandbox, command.argv, status_fd, life_fd, filter_fd=filter_fd, held=command.held)
-        if sandbox.level is not Level.OFF and shutil.which(argv[0]) is not None:
-            argv = (*with_own_root(), *argv)
+        if shutil.which(argv[0]) is not None:  # else let that be told, and not that by which it would be executed
+            argv = (*limited(), *(() if sandbox.level is Level.OFF else with_own_root()), *argv)
         # Room for what bubblewrap will write: without it, it dies halfway and leaves a child that waits for ever.
         os.write(status_fd, b"\n")
         filters = () if filter_fd is None else (filter_fd,)

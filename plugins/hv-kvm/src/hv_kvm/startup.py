@@ -40,6 +40,7 @@ from hvcore import (
     encode,
     pidfile_lock_holder,
     read_status,
+    unmet_limits,
     wait_readable,
     weaknesses,
 )
@@ -178,7 +179,7 @@ def _remember(child: Child, job: Job) -> None:
 
 def _prove_confined(sandbox: Sandbox, job: Job) -> None:
     process = job.record.process
-    found = weaknesses(sandbox, process.pid) if process is not None else ["no process"]
+    found = [*weaknesses(sandbox, process.pid), *unmet_limits(process.pid)] if process is not None else ["no process"]
     if found:
         raise ConfinementError(
             f"{job.name}: not as confined as asked ({sandbox.level}): {'; '.join(found)}; "
