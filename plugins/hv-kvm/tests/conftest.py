@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import json
 import os
-import re
 import select
 import shutil
 import signal
@@ -14,20 +13,17 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from corpus import Corpus
 
 import hvcore
-from hv_kvm import node
-from hv_kvm.describe import symbols
 from hv_kvm.facts import Facts
-from hv_kvm.render import render
 from hv_kvm.testguest import boot_sector, write_disk
-from hvcore.instance_file import load_instance
-from hvcore.loader import LoadedDriver, load
+from hvcore.loader import load
 
 HELLO: Final = "hvcore test guest\r\n"
 # Beside the default pool, so that tests and the instances of this machine never meet; one range for each test.
@@ -36,53 +32,6 @@ _UIDS: Final = itertools.count(1_890_000_000 + os.getpid() % 10_000 * 1000, 20)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden-update", action="store_true", help="write the golden files anew, for you to review")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a case of the corpus comes to with one QEMU: ``argv``, or the problems; golden/README.md says in which form."""
-
-    kind: str
-    text: str
-    arguments: tuple[hvcore.Argument, ...] = field(default=(), compare=False)
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """The golden instances (golden/FAMILY/CASE.toml), and what each of them comes to."""
-
-    kvm: LoadedDriver
-
-    def answer(self, case: Path, facts: Facts) -> Answer:
-        """Problems are those of check, or else those of verify."""
-        try:
-            instance = load_instance(str(case))
-            spec = self.kvm.driver.plan(instance, self.kvm.check(instance))
-        except hvcore.ParamsError as error:
-            return Answer("error", "".join(f"{problem}\n" for problem in error.problems))
-        named = spec.machine
-        spec = node.pin(spec, facts)
-        symbol = named if named == spec.machine else f"{{machine:{named}}}"
-        lacking = [problem for _, problem in self.kvm.hooks.items("verify", hvcore.Problem, spec=spec, facts=facts)]
-        if lacking:
-            text = "".join(f"{problem}\n" for problem in lacking)
-            return Answer("error", text.replace(facts.version, "{version}").replace(spec.machine, symbol))
-        accel = node.Accel(header(case, "accelerator", "tcg"), "golden")
-        bindings = symbols(spec, hvcore.Level(header(case, "level", "strict")), accel)
-        blocks = header(case, "block devices", "").split()
-        files = {
-            name: replace(file, block_device=True, fds=(*file.fds, f"{{fd:{name}-reader}}")) if name in blocks else file
-            for name, file in bindings.files.items()
-        }
-        arguments = render(self.kvm.hooks, spec, facts, replace(bindings, files=files))
-        text = "".join(f"{' '.join(argument.tokens)}\n" for argument in arguments)
-        return Answer("argv", text.replace(f"-machine {spec.machine},", f"-machine {symbol},", 1), arguments)
-
-
-def header(case: Path, key: str, default: str) -> str:
-    """What a comment at the top of a case fixes of the node: ``# accelerator: kvm``."""
-    found = re.search(rf"^# {key}: *(.*)$", case.read_text(encoding="utf-8"), re.MULTILINE)
-    return found[1].strip() if found else default
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from pki import make_certificates
 
 import hvcore
 from hv_kvm.qmp import connect
@@ -27,27 +28,9 @@ TLS_NONE, X509_NONE = 257, 260
 
 @pytest.fixture
 def certificates(tmp_path: Path) -> Path:
-    """An authority of our own, a server's certificate for 127.0.0.1, and a client's. The key is its owner's alone."""
     if shutil.which("openssl") is None:
         pytest.skip("no openssl on this machine")
-    folder = tmp_path / "pki"
-    folder.mkdir(mode=0o700)
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-
-    fresh = ("-newkey", "rsa:2048", "-nodes", "-days", "2")
-    authority = ("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
-    openssl("req", "-x509", *fresh, "-keyout", "ca-key.pem", "-out", "ca-cert.pem", "-subj", "/CN=test", *authority)
-    for who, use in (("server", "serverAuth"), ("client", "clientAuth")):
-        (folder / "ext").write_text(
-            f"subjectAltName=IP:127.0.0.1\nextendedKeyUsage={use}\nkeyUsage=critical,digitalSignature,keyEncipherment\n"
-        )
-        openssl("req", *fresh, "-keyout", f"{who}-key.pem", "-out", f"{who}.csr", "-subj", f"/CN={who}")
-        signed = ("-CA", "ca-cert.pem", "-CAkey", "ca-key.pem", "-CAcreateserial", "-days", "2", "-extfile", "ext")
-        openssl("x509", "-req", "-in", f"{who}.csr", "-out", f"{who}-cert.pem", *signed)
-    (folder / "server-key.pem").chmod(0o600)
-    return folder
+    return make_certificates(tmp_path / "pki")
 
 
 @pytest.fixture

@@ -10,17 +10,11 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
 
 import pytest
+from corpus import CASES, GOLDEN, Answer, Corpus
 
 from hv_kvm.facts import Facts
-
-if TYPE_CHECKING:
-    from conftest import Answer, Corpus
-
-GOLDEN: Final = Path(__file__).with_name("golden")
-CASES: Final = sorted(GOLDEN.glob("*/*.toml"))
 
 
 def folded(case: str, answers: Mapping[str, Answer]) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """No value of any parameter, name or path becomes another option, and nothing that is wrong ends in a traceback.
 
-The command line is read back by a reader of QEMU's syntax written from its documentation (docs/interop and
-util/keyval.c: ``key=value``, a doubled comma is a comma), which shares nothing with the code that wrote it.
+The command line is read back by `qemu_syntax`, which shares nothing with the code that wrote it.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from qemu_syntax import KEYS, NONE, PLAIN, Read, devices, only, read, read_keys
 
 import hvcore
 from hv_kvm.describe import symbols
@@ -21,32 +21,6 @@ from hv_kvm.node import Accel
 from hv_kvm.render import render
 from hvcore import Level, ParamsError
 from hvcore.loader import LoadedDriver, load
-
-# How QEMU reads the argument of each option that the driver gives it; what is not here must not be there.
-NONE: Final = {"-nodefaults", "-no-user-config", "-S", "-no-reboot"}
-PLAIN: Final = {"-uuid", "-qmp", "-pidfile", "-serial", "-kernel", "-initrd", "-append", "-display", "-k"}
-KEYS: Final = {
-    "-name": None,
-    "-machine": "type",
-    "-cpu": "model",
-    "-smp": "cpus",
-    "-m": None,
-    "-rtc": None,
-    "-boot": None,
-    "-chardev": "backend",
-    "-add-fd": None,
-    "-blockdev": None,
-    "-device": "driver",
-    "-netdev": "type",
-    "-audiodev": "driver",
-    "-global": None,
-    "-tpmdev": "type",
-    "-vnc": "where",
-    "-object": "type",
-    "-spice": None,
-    "-sandbox": "enable",
-}
-Read = list[tuple[str, dict[str, str] | str | None]]
 
 FACTS: Final = Facts(
     version="7.2.0",
@@ -63,58 +37,6 @@ FACTS: Final = Facts(
 )
 KVM: Final = load("kvm")
 SETTINGS: Final = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-def split(text: str) -> list[str]:
-    """At single commas; a doubled one stands for a comma."""
-    parts = [""]
-    at = 0
-    while at < len(text):
-        if text[at] != ",":
-            parts[-1] += text[at]
-        elif text[at : at + 2] == ",,":
-            parts[-1] += ","
-            at += 1
-        else:
-            parts.append("")
-        at += 1
-    return parts
-
-
-def read_keys(text: str, implied: str | None) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for number, part in enumerate(split(text)):
-        key, equals, value = part.partition("=")
-        if number == 0 and implied is not None:
-            key, value = implied, part
-        else:
-            assert equals, f"{part!r} in {text!r} has no value"
-        assert key not in found, f"{key} twice in {text!r}"
-        found[key] = value
-    return found
-
-
-def read(argv: tuple[str, ...]) -> Read:
-    """The options of a command line, each as QEMU understands it."""
-    found: Read = []
-    rest = iter(argv[1:])
-    for option in rest:
-        if option in NONE:
-            found.append((option, None))
-        elif option in PLAIN:
-            found.append((option, next(rest)))
-        else:
-            found.append((option, read_keys(next(rest), KEYS[option])))
-    return found
-
-
-def only(options: Read, name: str) -> Any:
-    (found,) = [value for option, value in options if option == name]
-    return found
-
-
-def devices(options: Read, driver: str) -> list[dict[str, str]]:
-    return [value for option, value in options if isinstance(value, dict) and value.get("driver") == driver]
 
 
 def options_of(instance: hvcore.Instance, level: Level = Level.STRICT, kvm: LoadedDriver = KVM) -> Read:

@@ -1,0 +1,78 @@
+"""The golden corpus: golden/FAMILY/CASE.toml is an instance, and here is what it comes to with one QEMU."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import hvcore
+from hv_kvm import node
+from hv_kvm.bindings import Bindings
+from hv_kvm.describe import symbols
+from hv_kvm.facts import Facts
+from hv_kvm.render import render
+from hv_kvm.spec import KvmSpec
+from hvcore.instance_file import load_instance
+from hvcore.loader import LoadedDriver
+
+GOLDEN: Final = Path(__file__).parents[1] / "golden"
+CASES: Final = sorted(GOLDEN.glob("*/*.toml"))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``argv`` or ``error``, and the text of that file; golden/README.md says in which form."""
+
+    kind: str
+    text: str
+    arguments: tuple[hvcore.Argument, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What the cases come to, from the driver with its families and extensions."""
+
+    kvm: LoadedDriver
+
+    def answer(self, case: Path, facts: Facts) -> Answer:
+        """The command line with symbols for what is of a node; or the problems of check, or else those of verify."""
+        try:
+            instance = load_instance(str(case))
+            asked = self.kvm.driver.plan(instance, self.kvm.check(instance))
+        except hvcore.ParamsError as error:
+            return Answer("error", "".join(f"{problem}\n" for problem in error.problems))
+        spec = node.pin(asked, facts)
+        symbol = asked.machine if asked == spec else f"{{machine:{asked.machine}}}"
+        lacking = [problem for _, problem in self.kvm.hooks.items("verify", hvcore.Problem, spec=spec, facts=facts)]
+        if lacking:
+            text = "".join(f"{problem}\n" for problem in lacking)
+            return Answer("error", text.replace(facts.version, "{version}").replace(spec.machine, symbol))
+        arguments = self.render(spec, facts, bindings(case, spec))
+        text = "".join(f"{' '.join(argument.tokens)}\n" for argument in arguments)
+        return Answer("argv", text.replace(f"-machine {spec.machine},", f"-machine {symbol},", 1), arguments)
+
+    def spec(self, case: Path, facts: Facts) -> KvmSpec:
+        """The machine of a case that has a command line, pinned."""
+        instance = load_instance(str(case))
+        return node.pin(self.kvm.driver.plan(instance, self.kvm.check(instance)), facts)
+
+    def render(self, spec: KvmSpec, facts: Facts, bound: Bindings) -> tuple[hvcore.Argument, ...]:
+        """The command line."""
+        return render(self.kvm.hooks, spec, facts, bound)
+
+
+def bindings(case: Path, spec: KvmSpec) -> Bindings:
+    """Symbols, for the kind of node that the comments at the top of the case ask for."""
+    accel = node.Accel(_header(case, "accelerator", "tcg"), "golden")
+    found = symbols(spec, hvcore.Level(_header(case, "level", "strict")), accel)
+    files = dict(found.files)
+    for name in _header(case, "block devices", "").split():
+        files[name] = replace(files[name], block_device=True, fds=(*files[name].fds, f"{{fd:{name}-reader}}"))
+    return replace(found, files=files)
+
+
+def _header(case: Path, key: str, default: str) -> str:
+    found = re.search(rf"^# {key}: *(.*)$", case.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1].strip() if found else default

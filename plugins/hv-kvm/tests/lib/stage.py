@@ -1,0 +1,228 @@
+"""A stage for one command line: the files, sockets, taps and helpers that it names, without a node around it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import struct
+import subprocess
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, Self
+
+from hv_kvm.accel import kvm_works
+from hv_kvm.acquire import listening_socket
+from hv_kvm.bindings import Bindings, GuestFile, Tap
+from hv_kvm.devices.tpm import Tpm
+from hv_kvm.devices.usb import UsbDevice
+from hv_kvm.qmp import QmpError, commands, connect
+from hv_kvm.spec import KvmSpec, Open
+
+IMAGE_BYTES: Final = 1_474_560
+"""Of every image: a floppy disk's size, a whole number of a flash chip's blocks, and enough for a disk."""
+# linux/if_tun.h
+TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_MULTI_QUEUE, IFF_VNET_HDR = 0x400454CA, 0x2, 0x1000, 0x100, 0x4000
+# A network of its own, so that no port of this machine is taken. SPICE looks its address up with AI_ADDRCONFIG, which
+# wants one beside that of loopback.
+ALONE: Final = (
+    *("sh", "-c"),
+    'ip link set lo up && ip addr add 192.0.2.1 dev lo && ip addr add 2001:db8::1 dev lo nodad && exec "$@"',
+    "sh",
+)
+_ENVIRONMENT: Final = {"LC_ALL": "C", "PATH": os.environ["PATH"]}
+# Of the accelerator and the model, not of the command line; and of VNC.
+_SAID_BY_ALL: Final = re.compile(
+    "doesn't support (requested feature|hyperthreading)|^Please configure -smp options|^VNC server running on "
+)
+
+
+class MissingError(Exception):
+    """What this machine has not got, and the command line needs: ``/dev/vhost-net``."""
+
+
+@dataclass(frozen=True)
+class Props:
+    """What is the same for every command line."""
+
+    qemu: str
+    folder: Path
+    kernel: Path
+    certificates: Path | None
+
+
+@dataclass
+class Stage:
+    """One command line's own directory and descriptors; gone on leaving. ``without`` what it is started, if anything."""
+
+    props: Props
+    name: str
+    without: str = ""
+    fds: list[int] = field(default_factory=list)
+    _undo: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def folder(self) -> Path:
+        return self.props.folder / self.name
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir()
+        self._undo.callback(shutil.rmtree, self.folder)
+        self._undo.callback(self.let_go)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._undo.close()
+
+    def bind(self, spec: KvmSpec, symbols: Bindings) -> Bindings:
+        """The bindings with something real for each symbol. Raises `MissingError`."""
+        for _, driver in spec.each(lambda device: device.modules()):
+            raise MissingError(f"a {driver} server")
+        if any(device.model == "usb-host" for device in spec.of(UsbDevice)):
+            raise MissingError("the host's USB device")
+        os.mkfifo(self.folder / "events")
+        for handed in spec.each(lambda device: device.handed()):
+            self._hand(handed.name, password=handed.password_bytes is not None)
+        if spec.of(Tpm):
+            self._emulate_tpm()
+        if symbols.accel == "kvm" and not (verdict := kvm_works(self.props.qemu, cache_dir=None)).usable:
+            raise MissingError(f"KVM ({verdict.reason})")
+        by_fd = symbols.socket_dir.startswith("/proc/self/fd/")
+        return replace(
+            symbols,
+            guest_dir=str(self.folder),
+            socket_dir=f"/proc/self/fd/{self._fd(os.open(self.folder, os.O_PATH))}" if by_fd else str(self.folder),
+            sockets={name: self._fd(listening_socket(self.folder / name)) for name in symbols.sockets},
+            files={it.name: self._file(it, symbols.files[it.name]) for it in spec.opens},
+            shown={name: self._shown(name) for name in symbols.shown},
+            addresses=dict.fromkeys(symbols.addresses, "127.0.0.1"),
+            ports={it.name: str(it.port or it.first) for it in spec.each(lambda device: device.ports())},
+            taps={name: self._tap(tap) for name, tap in symbols.taps.items()},
+            temporary={it.name: self._memory(it.size_mib) for it in spec.temporaries},
+        )
+
+    def let_go(self) -> None:
+        """Close our copies of what QEMU has now: they would keep its sockets listening when it is gone."""
+        while self.fds:
+            os.close(self.fds.pop())
+
+    def _fd(self, fd: int) -> str:
+        self.fds.append(fd)
+        return str(fd)
+
+    def _hand(self, name: str, *, password: bool) -> None:
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True)
+        if password:
+            path.write_text("secret12")
+        elif self.props.certificates is None:
+            raise MissingError("openssl, for certificates")
+        elif (source := self.props.certificates / path.name).exists():
+            shutil.copyfile(source, path)
+
+    def _shown(self, name: str) -> str:
+        source = {"kernel": self.props.kernel, "initrd": Path("/etc/hostname")}.get(name)
+        if source is None:
+            return f"/etc/{name}"
+        if not source.exists():
+            raise MissingError("a Linux kernel: ./dev setup")
+        path = self.folder / f"a,b=c {name}"
+        path.symlink_to(source)
+        return str(path)
+
+    def _file(self, wanted: Open, symbol: GuestFile) -> GuestFile:
+        if wanted.kind != "image":
+            raise MissingError("a SCSI device")
+        path = str(self.folder / f"{wanted.name}.img")
+        with open(path, "wb") as file:
+            file.write(_empty_qcow2() if wanted.format == "qcow2" else b"")
+            file.truncate(IMAGE_BYTES)
+        if symbol.block_device:
+            path = self._loop(path)
+        flags = (os.O_RDWR if wanted.write else os.O_RDONLY) | (os.O_DIRECT if wanted.direct else 0)
+        fds = [self._fd(os.open(path, flags))]
+        if symbol.block_device:
+            fds.append(self._fd(os.open(path, os.O_RDONLY)))
+        return replace(symbol, fds=tuple(fds))
+
+    def _loop(self, path: str) -> str:
+        done = subprocess.run(["losetup", "--find", "--show", path], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise MissingError("a loop device")
+        device = done.stdout.strip()
+        self._undo.callback(subprocess.run, ["losetup", "--detach", device], check=True)
+        return device
+
+    def _tap(self, symbol: Tap) -> Tap:
+        vhost_fds = symbol.vhost_fds if os.path.exists("/dev/vhost-net") else ()
+        self.without = "/dev/vhost-net" if vhost_fds != symbol.vhost_fds else self.without
+        several = IFF_MULTI_QUEUE if len(symbol.fds) > 1 else 0
+        name, fds = b"hvg%d", []  # the kernel fills in a number, and the other queues take the name that it gave
+        for _ in symbol.fds:
+            try:
+                fds.append(self._fd(os.open("/dev/net/tun", os.O_RDWR)))
+                asked = struct.pack("16sH22x", name, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | several)
+                name = fcntl.ioctl(int(fds[-1]), TUNSETIFF, asked)[:16]
+            except OSError as error:
+                raise MissingError(f"taps ({error.strerror})") from error
+        vhost = [self._fd(os.open("/dev/vhost-net", os.O_RDWR)) for _ in vhost_fds]
+        return Tap(fds=tuple(fds), vhost_fds=tuple(vhost))
+
+    def _memory(self, size_mib: int) -> str:
+        fd = os.memfd_create("guest")
+        os.truncate(fd, size_mib << 20)
+        return self._fd(fd)
+
+    def _emulate_tpm(self) -> None:
+        if shutil.which("swtpm") is None:
+            raise MissingError("swtpm")
+        listening = listening_socket(self.folder / "swtpm.sock")
+        words = ("--tpm2", "--tpmstate", f"dir={self.folder}", "--ctrl", f"type=unixio,fd={listening}")
+        swtpm = subprocess.Popen(["swtpm", "socket", *words], pass_fds=(listening,), stderr=subprocess.DEVNULL)
+        os.close(listening)
+        self._undo.callback(swtpm.wait)
+        self._undo.callback(swtpm.kill)
+
+
+def complaints(argv: Sequence[str], stage: Stage) -> list[str]:
+    """Start it, stopped, and ask it on its monitor; everything that it complained of, or how it ended instead."""
+    alone = ["unshare", "--net", *(() if os.geteuid() == 0 else ("--map-root-user",)), *ALONE]
+    with open(stage.folder / "stderr", "w+b") as said:
+        process = subprocess.Popen(
+            [*alone, *argv], stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=stage.fds, env=_ENVIRONMENT
+        )
+        stage.let_go()
+        found = []
+        try:
+            with connect(str(stage.folder / "qmp"), deadline_s=20.0) as client:
+                status = commands.query_status(client)
+                found += [] if str(status.state) == "prelaunch" else [f"is {status.state}"]
+                there = {row["name"] for row in client.execute("qom-list", {"path": "/machine/peripheral"})}
+                found += [f"has no device {name}" for name in _device_ids(argv) if name not in there]
+        except QmpError:
+            process.wait(5)
+            found.append(f"ended with {process.returncode}")
+        finally:
+            process.kill()
+            process.wait()
+        said.seek(0)
+        lines = said.read().decode("utf-8", "replace").splitlines()
+    return found + [line for line in lines if not _SAID_BY_ALL.search(line)]
+
+
+def _device_ids(argv: Sequence[str]) -> list[str]:
+    given = [value.split(",") for option, value in pairwise(argv) if option == "-device"]
+    return [part.removeprefix("id=") for parts in given for part in parts if part.startswith("id=")]
+
+
+def _empty_qcow2() -> bytes:
+    """An image without content, in four clusters: header, table and block of reference counts, table of tables."""
+    cluster = 1 << 16
+    fields = (2, 0, 0, 16, IMAGE_BYTES, 0, 1, 3 * cluster, cluster, 1, 0, 0)
+    header = b"QFI\xfb" + struct.pack(">IQIIQIIQQIIQ", *fields)
+    counts = struct.pack(">Q", 2 * cluster), struct.pack(">4H", 1, 1, 1, 1)
+    return b"".join(part.ljust(cluster, b"\0") for part in (header, *counts, b""))

@@ -1,0 +1,187 @@
+"""The golden command lines in the QEMUs that they are for: the installed one, and those of ``tests/qemus.sh``.
+
+Each is started, stopped, with everything that QEMU calls deprecated ending it, and asked on its monitor whether it has
+what it was told to have. What cannot be started on this machine is skipped and says what it needs; its options, devices
+and properties are looked up in what that QEMU says of itself, as those of all others are.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from corpus import CASES, Corpus, bindings
+from introspection import Introspection, strict_of
+from pki import make_certificates
+from qemu_syntax import read
+from stage import MissingError, Props, Stage, complaints
+
+import hvcore
+from hv_kvm.facts import Facts, resolve_machine
+from hv_kvm.probe import probe
+from hvcore.instance_file import load_instance
+
+if TYPE_CHECKING:
+    from conftest import World
+
+pytestmark = pytest.mark.live
+
+CACHE: Final = Path(__file__).resolve().parents[3] / ".cache"
+KERNEL: Final = CACHE / "kernel" / "vmlinuz"
+SUITES: Final = ("bullseye", "trixie", "forky")
+BINARIES: Final = {
+    "installed": Path(shutil.which("qemu-system-x86_64") or "/nonexistent"),
+    **{suite: CACHE / "qemu" / suite / "root/usr/bin/qemu-system-x86_64" for suite in SUITES},
+}
+STARTED: Final = [case for case in CASES if list(case.parent.glob(f"{case.stem}[.@]*argv"))]
+AT_ONCE: Final = os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``missing``: what it takes and this machine has not; ``complaints``: what QEMU said against it."""
+
+    missing: str = ""
+    complaints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Qemu:
+    path: str
+    facts: Facts
+
+    @property
+    def release(self) -> str:
+        return ".".join(self.facts.version.split(".")[:2])
+
+
+@cache
+def asked(name: str) -> Qemu:
+    path = str(BINARIES[name])
+    return Qemu(path, probe(path, cache_dir=None))
+
+
+def there(name: str) -> str:
+    if not BINARIES[name].exists():
+        pytest.skip(f"no such QEMU: {'./dev setup' if name == 'installed' else f'tests/qemus.sh {name}'}")
+    return name
+
+
+@pytest.fixture(params=BINARIES)
+def qemu(request: pytest.FixtureRequest) -> Qemu:
+    return asked(there(request.param))
+
+
+@pytest.fixture(scope="module")
+def outcomes(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[Path, Outcome]]:
+    """Starts all that one QEMU is to start, as many at once as there are processors, the first time it is asked."""
+    folder = tmp_path_factory.mktemp("golden")
+    certificates = make_certificates(folder / "pki") if shutil.which("openssl") else None
+
+    @cache
+    def run(name: str) -> dict[Path, Outcome]:
+        qemu = asked(name)
+        props = Props(qemu.path, folder, KERNEL, certificates)
+        cases = [case for case in STARTED if corpus.answer(case, qemu.facts).kind == "argv"]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return dict(zip(cases, pool.map(lambda case: start(corpus, qemu, case, props), cases), strict=True))
+
+    return run
+
+
+def start(corpus: Corpus, qemu: Qemu, case: Path, props: Props) -> Outcome:
+    spec = corpus.spec(case, qemu.facts)
+    try:
+        with Stage(props, f"{case.parent.name}-{case.stem}") as stage:
+            arguments = corpus.render(spec, qemu.facts, stage.bind(spec, bindings(case, spec)))
+            argv = [qemu.path, *strict_of(qemu.path), *(token for it in arguments[1:] for token in it.tokens)]
+            said, without = complaints(argv, stage), stage.without
+    except MissingError as error:
+        return Outcome(missing=str(error))
+    asked_for_it = spec.machine in case.read_text(encoding="utf-8")
+    old = f"Machine type '{spec.machine}' is deprecated"
+    return Outcome(
+        missing=f"{without}, and starts without it" if without else "",
+        complaints=tuple(line for line in said if not (asked_for_it and old in line)),
+    )
+
+
+def asked_for(case: Path, says: Introspection) -> set[str]:
+    """The machine may be an old one where that is what the case is about."""
+    text = case.read_text(encoding="utf-8")
+    return {f"-machine: {name} is deprecated" for name in says.deprecated["machine"] if f'"{name}"' in text}
+
+
+def every_case_of_every_qemu() -> Iterator[object]:
+    for name, path in BINARIES.items():
+        cases = STARTED if path.exists() else STARTED[:1]  # one skip, not one for each case
+        yield from (pytest.param(name, case, id=f"{name}-{case.parent.name}/{case.stem}") for case in cases)
+
+
+@pytest.mark.parametrize(("name", "case"), list(every_case_of_every_qemu()))
+def test_qemu_takes_it_without_a_word(
+    name: str, case: Path, corpus: Corpus, recorded: dict[str, Facts], outcomes: Callable[[str], dict[Path, Outcome]]
+) -> None:
+    qemu = asked(there(name))
+    answer = corpus.answer(case, qemu.facts)
+    golden = corpus.answer(case, recorded.get(qemu.release, qemu.facts))
+    if answer.kind == "error" and golden.kind == "argv":
+        pytest.skip(f"this {qemu.release} has less than the recorded one: {answer.text.splitlines()[0]}")
+    assert answer == golden
+    outcome = outcomes(name).get(case, Outcome())
+    assert outcome.complaints == ()
+    if outcome.missing:
+        pytest.skip(f"needs {outcome.missing}")
+
+
+def test_it_knows_every_option_device_and_property_and_calls_none_deprecated(corpus: Corpus, qemu: Qemu) -> None:
+    unknown = {}
+    with Introspection.of(qemu.path) as says:
+        for case in STARTED:
+            given = [it for it in corpus.answer(case, qemu.facts).arguments if it.origin.plugin != "extra"]
+            options = read([token for argument in given for token in argument.tokens])
+            problems = {problem for option in options for problem in says.problems(*option)}
+            unknown[f"{case.parent.name}/{case.stem}"] = problems - asked_for(case, says)
+    assert {case: problems for case, problems in unknown.items() if problems} == {}
+
+
+def test_what_it_lacks_is_told_and_nothing_is_started(corpus: Corpus, qemu: Qemu, world: World) -> None:
+    for case in CASES:
+        answer = corpus.answer(case, qemu.facts)
+        if answer.kind == "error" and list(case.parent.glob(f"{case.stem}@*.*")):
+            given = load_instance(str(case))
+            instance = replace(given, params={**given.params, "kvm_path": qemu.path})
+            with pytest.raises(hvcore.VerifyError) as caught:
+                world.kvm.start(instance)
+            said = {str(problem) for problem in caught.value.problems}
+            assert set(answer.text.replace("{version}", qemu.facts.version).splitlines()) <= said
+            assert world.node.instances() == []
+
+
+def test_the_look_ups_find_what_is_not_there(qemu: Qemu) -> None:
+    """Else the test above would prove nothing."""
+    machine = resolve_machine(qemu.facts, "pc")
+    wrong = [
+        ("-device", "virtio-blk-pci,id=a,no-such=1"),
+        ("-device", "no-such,id=b"),
+        ("-netdev", "user,id=c,no-such=1"),
+        ("-blockdev", "driver=raw,node-name=d,file.driver=file,file.no-such=1"),
+        ("-object", "rng-random,id=e,no-such=1"),
+        ("-global", "driver=isa-fdc,property=no-such,value=1"),
+        ("-boot", "no-such=on"),
+        ("-cpu", "no-such"),
+        ("-machine", "no-such"),
+        ("-machine", f"{machine},no-such=on"),
+    ]
+    with Introspection.of(qemu.path) as says:
+        for option in wrong:
+            (found,) = read(["qemu", *option])
+            assert len(list(says.problems(*found))) == 1, option
+        assert list(says.problems("-no-such", "")) == ["no option -no-such"]
