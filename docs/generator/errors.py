@@ -2,53 +2,63 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 import textwrap
+from collections.abc import Iterator
 
 import hvcore
 import hvcore.errors
-from generator.words import TEXT, WORDS, first_line, table
+from generator.words import DRIVERS, TEXT, WORDS, first_line, table
 
 __all__ = ["errors_page"]
 
 
 def errors_page() -> str:
-    """The tree of errors, each with its exit code, and those of the plugins."""
+    """The exit codes, the tree, and of each error its cause and what to do; then those of the plugins."""
     doc = inspect.cleandoc(hvcore.errors.__doc__ or "")
     tree = textwrap.dedent(doc.partition("::\n\n")[2].partition("\n\nEvery message")[0])
     known = [thing for name in hvcore.errors.__all__ if issubclass(thing := getattr(hvcore.errors, name), Exception)]
     parts = [
         "# Errors and exit codes",
         TEXT["errors"],
-        f"```text\n{tree}\n```",
         "## Exit codes of hv",
         table(("code", "meaning"), ((code, words) for code, words in WORDS["exit_codes"].items())),
-        "## Classes",
-        table(("class", "is a", "exit code", "when"), map(_error_row, known)),
+        "## All errors",
+        f"```text\n{tree}\n```",
         TEXT["problem"],
-        "## Classes of hv-kvm",
-        TEXT["errors_kvm"],
-        table(("class", "is a", "exit code", "when"), map(_error_row, _plugin_errors("hv_kvm"))),
+        *map(_section, known),
     ]
+    for driver in DRIVERS:
+        own = list(_errors_of(f"hv_{driver}"))
+        if own:
+            parts += [f"## Errors of hv-{driver}", TEXT["errors_plugin"], *map(_section, own)]
     return "\n\n".join(parts)
 
 
-def _error_row(error: type[hvcore.HvError]) -> tuple[str, str, str, str]:
-    public = [base for base in error.__mro__[1:] if not base.__name__.startswith("_")]
+def _section(error: type[hvcore.HvError]) -> str:
+    """Cause, remedy, exit code and parents of an error. Ends the program when nobody has said what to do."""
+    if error.__name__ not in WORDS["remedies"]:
+        raise SystemExit(f"docs/words.toml: [remedies] does not say what to do about {error.__name__}")
+    public = [base for base in error.__mro__[1:] if issubclass(base, hvcore.HvError) and base.__name__[0] != "_"]
     bases = [base for base in public if not any(issubclass(other, base) for other in public if other is not base)]
-    return (
-        f"`{error.__name__}`",
-        ", ".join(f"`{base.__name__}`" for base in bases),
-        str(error.exit_code),
-        first_line(error),
-    )
+    facts = {
+        "What to do": " ".join(WORDS["remedies"][error.__name__].split()),
+        "Exit code": str(error.exit_code),
+        "Is a": ", ".join(f"[`{base.__name__}`](#{base.__name__.lower()})" for base in bases),
+    }
+    lines = [f"- {name}: {words}" for name, words in facts.items() if words]
+    return "\n".join([f"### `{error.__name__}`", "", first_line(error), "", *lines])
 
 
-def _plugin_errors(package: str) -> list[type[hvcore.HvError]]:
-    import hv_kvm.probe
-    import hv_kvm.qmp
-
-    modules = (hv_kvm.trial, hv_kvm.probe, hv_kvm.qmp.errors)
-    found = [thing for module in modules for thing in vars(module).values() if inspect.isclass(thing)]
-    own = [thing for thing in found if issubclass(thing, hvcore.HvError) and thing.__module__.startswith(package)]
-    return sorted(set(own), key=lambda error: (error.__module__, error.__name__))
+def _errors_of(package: str) -> Iterator[type[hvcore.HvError]]:
+    """The public errors that a plugin's modules define, by module and name."""
+    home = importlib.import_module(package)
+    for found in sorted(pkgutil.walk_packages(home.__path__, f"{package}."), key=lambda found: found.name):
+        things = vars(importlib.import_module(found.name))
+        for name in sorted(things):
+            thing = things[name]
+            own = inspect.isclass(thing) and issubclass(thing, hvcore.HvError) and thing.__module__ == found.name
+            if own and not name.startswith("_"):
+                yield thing

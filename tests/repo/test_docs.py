@@ -95,7 +95,7 @@ def test_every_parameter_is_documented(driver: str, tmp_path: Path) -> None:
 def test_every_error_is_documented() -> None:
     names = [name for name in hvcore.errors.__all__ if name != "Problem"]
     page = text_of("errors.md")
-    assert [name for name in names if f"\n| `{name}` |" not in page] == []
+    assert [name for name in names if f"\n### `{name}`\n" not in page] == []
     tree = page.partition("```text")[2].partition("```")[0]
     assert [name for name in names if not re.search(rf"\b{name}\b", tree)] == []
 
