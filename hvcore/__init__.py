@@ -5,6 +5,7 @@ Everything that host applications and drivers may use is here; other modules are
 
 import typing as _typing
 
+from hvcore import impl
 from hvcore._version import __version__
 from hvcore.catalogue import CatalogueEntry, Verdict, catalogue, strict
 from hvcore.driver import Adopts, Driver, HasConsole, Pausable, Releases
@@ -199,6 +200,7 @@ __all__ = [
     "hookspec",
     "identify",
     "identify_disk",
+    "impl",
     "integer",
     "kill_and_wait",
     "largest",

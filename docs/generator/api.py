@@ -41,6 +41,7 @@ _HOMES: Final = {
     **dict.fromkeys(
         ("COMPANION", "DISK", "LIFE_LOCK", "LINK", "MOUNT", "PROCESS", "STATUS", "UID", "UID_RANGE"), "hvcore.job"
     ),
+    "impl": "hvcore.hookspecs",
     "CAPABILITIES": "hvcore.host.confine",
     "UID_RANGE_SIZE": "hvcore.host.namespaces",
     **dict.fromkeys(("hookimpl", "hookspec"), "hvcore.hookspecs"),

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, assert_type
 
+import hv_kvm.impl
 import hvcore
 
 
@@ -53,6 +54,55 @@ def params() -> hvcore.ParamGroup:
 def check(instance: hvcore.Instance, params: hvcore.Params) -> Iterator[hvcore.Problem]:
     if params["loud"] and instance.vcpus > 1:
         yield hvcore.Problem(path="vcpus", what="are too many for this", got=str(instance.vcpus))
+
+
+# The same, in decorators that a type checker understands: some of a hook's arguments, in any order, under any name.
+
+
+@hvcore.impl.params
+def loudness() -> hvcore.ParamGroup:
+    return params()
+
+
+@hvcore.impl.check
+def not_too_loud(params: hvcore.Params, instance: hvcore.Instance) -> list[hvcore.Problem]:
+    return list(check(instance, params))
+
+
+@hvcore.impl.assess
+def rarely(params: hvcore.Params) -> Iterator[hvcore.Problem]:
+    yield from ()
+
+
+@hvcore.impl.before_start
+def refuse() -> None: ...
+
+
+@hvcore.impl.after_start
+def note(outcome: hvcore.Outcome, instance: hvcore.Instance) -> None: ...
+
+
+@hvcore.impl.before_stop
+def drain(instance: hvcore.Instance, force: bool) -> None: ...  # noqa: FBT001 - hooks are called by name
+
+
+@hvcore.impl.after_stop
+def forget(outcome: hvcore.Outcome) -> None: ...
+
+
+@hv_kvm.impl.plan
+def devices(params: hvcore.Params) -> Iterator[hv_kvm.spec.Device]:
+    yield from ()
+
+
+@hv_kvm.impl.verify
+def lacks(facts: hv_kvm.facts.Facts) -> Iterator[hvcore.Problem]:
+    yield from ()
+
+
+@hv_kvm.impl.render
+def options(bindings: hv_kvm.bindings.Bindings, spec: hv_kvm.spec.KvmSpec) -> Iterator[hv_kvm.option.Opt]:
+    yield from ()
 
 
 class Loud:

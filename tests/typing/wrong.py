@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import hv_kvm.impl
 import hvcore
 
 
@@ -26,10 +27,76 @@ class Odd(Half):
     def resume(self, live: hvcore.Live, job: hvcore.Job) -> None: ...
 
 
+class Extra(Half):
+    """One whose methods would not be called as they are written."""
+
+    def plan(self, instance: hvcore.Instance) -> None: ...
+
+    def verify(self, spec: object, host: hvcore.Host) -> list[str]:
+        raise NotImplementedError
+
+    def describe(self, spec: object, host: hvcore.Host) -> hvcore.Plan:
+        raise NotImplementedError
+
+    def start(self, spec: object, job: hvcore.Job) -> None: ...
+
+    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+        raise NotImplementedError
+
+    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+        raise NotImplementedError
+
+
+@hvcore.impl.chek  # type: ignore[attr-defined, untyped-decorator]
+def no_such_hook() -> None: ...
+
+
+@hvcore.impl.check  # type: ignore[type-var]
+def no_such_argument(parameters: hvcore.Params) -> list[hvcore.Problem]:
+    raise NotImplementedError
+
+
+@hvcore.impl.check  # type: ignore[type-var]
+def another_type(params: dict[str, int]) -> list[hvcore.Problem]:
+    raise NotImplementedError
+
+
+@hvcore.impl.check  # type: ignore[type-var]
+def another_result(params: hvcore.Params) -> list[str]:
+    raise NotImplementedError
+
+
+@hvcore.impl.params  # type: ignore[type-var]
+def parameters_as_a_list() -> list[hvcore.Param]:
+    raise NotImplementedError
+
+
+@hvcore.impl.before_start  # type: ignore[type-var]
+def too_early(outcome: hvcore.Outcome) -> None: ...
+
+
+@hvcore.impl.before_stop  # type: ignore[type-var]
+async def never_run(instance: hvcore.Instance) -> None: ...
+
+
+@hv_kvm.impl.render  # type: ignore[type-var]
+def options_as_text(spec: hv_kvm.spec.KvmSpec) -> list[str]:
+    raise NotImplementedError
+
+
+@hv_kvm.impl.plan  # type: ignore[type-var]
+def plan_that_looks(instance: hvcore.Instance, host: hvcore.Host) -> list[hv_kvm.spec.Device]:
+    raise NotImplementedError
+
+
 def wrong(node: hvcore.Node, instance: hvcore.Instance) -> None:
     driver: hvcore.Driver = Half()  # type: ignore[assignment]
+    another: hvcore.Driver = Extra()  # type: ignore[assignment]
     pausable: hvcore.Pausable = Odd()  # type: ignore[assignment]
-    del driver, pausable
+    del driver, another, pausable
+    hvcore.Param("speed", int, help="Speed.")  # type: ignore[arg-type]
+    hvcore.Param("speed", hvcore.integer())  # type: ignore[call-arg]
+    hvcore.ParamGroup("audio", "speed")  # type: ignore[arg-type]
     node.stop("web1", True)  # type: ignore[call-arg]
     node.stop(instance)  # type: ignore[arg-type]
     node.driver(instance.name).start("web1")  # type: ignore[arg-type]

@@ -1,0 +1,61 @@
+"""The typed decorators are the hooks: all of them, with the same arguments, found and called alike."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import typing
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import hv_kvm.hookspecs
+import hv_kvm.impl
+from hvcore import Instance, hookspecs, impl
+from hvcore.loader import load
+
+PAIRS = [(hookspecs, impl), (hv_kvm.hookspecs, hv_kvm.impl)]
+
+
+def specs_in(module: ModuleType) -> dict[str, Any]:
+    return {name: item for name, item in vars(module).items() if hasattr(item, f"{hookspecs.PROJECT}_spec")}
+
+
+@pytest.mark.parametrize(("specs", "typed"), PAIRS, ids=["core", "kvm"])
+def test_there_is_one_for_each_hook(specs: ModuleType, typed: ModuleType) -> None:
+    assert set(typed.__all__) == set(specs_in(specs))
+
+
+@pytest.mark.parametrize(("specs", "typed"), PAIRS, ids=["core", "kvm"])
+def test_each_takes_any_choice_of_the_hooks_arguments(specs: ModuleType, typed: ModuleType) -> None:
+    for name, spec in specs_in(specs).items():
+        bound = typing.get_type_hints(getattr(typed, name))["function"].__bound__
+        members = [
+            member
+            for member in typing.get_args(bound)
+            if getattr(typing.get_origin(member), "_is_protocol", False)
+            and typing.get_origin(member).__module__ == typed.__name__
+        ]
+        found = {tuple(sorted(_arguments(member))) for member in members} or {()}
+        known = sorted(inspect.signature(spec).parameters)
+        choices = itertools.chain.from_iterable(itertools.combinations(known, size) for size in range(len(known) + 1))
+        assert found == set(choices), name
+
+
+def _arguments(member: Any) -> list[str]:
+    call = inspect.signature(typing.get_origin(member).__call__)
+    return [name for name in call.parameters if name != "self"]
+
+
+def test_a_function_is_called_whatever_its_name(install: Any) -> None:
+    source = """
+    import hvcore
+
+    @hvcore.impl.check
+    def a_rule(params: hvcore.Params, instance: hvcore.Instance) -> list[hvcore.Problem]:
+        return [hvcore.Problem(path="name", what=f"is {instance.name} and says {params['motd']}")]
+    """
+    install("hv-plus", "[hvcore.extensions]\nfake.plus = hv_plus\n", source)
+    found = load("fake").problems(Instance(name="w", driver="fake"))[1]
+    assert [str(problem) for problem in found] == ["name: is w and says hello"]
