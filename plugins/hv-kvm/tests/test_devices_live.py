@@ -155,10 +155,6 @@ def test_what_the_sandbox_cannot_serve_is_refused_with_the_reason(world: World) 
     assert "params.usb_devices: host:046d:c52b is a device of the node" in said
 
 
-def test_what_nothing_acts_on_yet_is_refused_with_the_reason(world: World) -> None:
-    assert "params.cpu_mask: " in refused(world, Disk(path=world.disk()), cpu_mask="0")
-
-
 def test_the_guest_agent_has_a_socket(world: World) -> None:
     world.start(use_guest_agent=True)
     with socket.socket(socket.AF_UNIX) as client:

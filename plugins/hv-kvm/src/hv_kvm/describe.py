@@ -9,6 +9,7 @@ from pathlib import Path
 from hv_kvm import node
 from hv_kvm.bindings import Bindings, GuestFile, Tap
 from hv_kvm.confine import GUEST_DIR, inside, level_of
+from hv_kvm.devices.cpu import Cpu
 from hv_kvm.devices.nic import TapNic
 from hv_kvm.devices.security import Security
 from hv_kvm.devices.vnc import Vnc
@@ -98,6 +99,11 @@ def _steps(spec: KvmSpec, host: Host, level: Level, accel: Accel) -> Iterator[St
         yield Step(kind="address", what=f"take that of {interface.name} for {interface.param}")
     for name in spec.sockets:
         yield Step(kind="socket", what=f"listen on {directory}/{name}")
+    yield from _launches(spec, level, accel)
+    yield Step(kind="ready", what="when QMP answers, the confinement has been read back from /proc, and the guest runs")
+
+
+def _launches(spec: KvmSpec, level: Level, accel: Accel) -> Iterator[Step]:
     for companion in spec.companions:
         yield Step(kind="file", what=f"claim {companion.directory}, for {companion.name} alone while it runs")
         own = ", with a uid of its own" if level is Level.STRICT else ""
@@ -106,7 +112,10 @@ def _steps(spec: KvmSpec, host: Host, level: Level, accel: Accel) -> Iterator[St
     for vnc in spec.of(Vnc):
         if vnc.unix:
             yield Step(kind="link", what=f"{vnc.bind} to the display's socket")
-    yield Step(kind="ready", what="when QMP answers, the confinement has been read back from /proc, and the guest runs")
+    for cpu in spec.of(Cpu):
+        if cpu.mask != "all":
+            whom = "each processor to its own of CPUs" if ":" in cpu.mask else "the whole process to CPUs"
+            yield Step(kind="pin", what=f"{whom} {cpu.mask}, before the guest runs")
 
 
 def _confinement(spec: KvmSpec, level: Level) -> str:

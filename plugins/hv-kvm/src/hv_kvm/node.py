@@ -16,6 +16,7 @@ from hv_kvm.facts import Facts, resolve_machine
 from hv_kvm.handed import HandedError, contents
 from hv_kvm.hugepages import temporary_problem
 from hv_kvm.modules import missing_module
+from hv_kvm.pinning import pin_problems
 from hv_kvm.probe import ProbeError, probe
 from hv_kvm.qcow2 import HEADER_BYTES, qcow2_problem
 from hv_kvm.spec import KvmSpec, Open
@@ -61,6 +62,7 @@ def problems_on(hooks: Hooks, spec: KvmSpec, host: Host) -> Iterator[Problem]:
     yield from _address_problems(spec)
     yield from _data_problems(spec)
     yield from companion_problems(spec)
+    yield from pin_problems(spec)
     for opened in spec.opens:
         if not opened.given_as.startswith("params."):  # those are checked with all parameters that name files
             yield from _file_problems(opened)

@@ -18,6 +18,7 @@ from hv_kvm.facts import Facts
 from hv_kvm.handed import HandedError, hand_over, take_back
 from hv_kvm.newfiles import make_temporaries
 from hv_kvm.paths import GuestPaths
+from hv_kvm.pinning import pin_vcpus
 from hv_kvm.qmp import QmpClient, QmpClosedError, QmpConnectError, QmpError, QmpTimeoutError, commands, connect
 from hv_kvm.render import argv_of, render
 from hv_kvm.spec import KvmSpec
@@ -157,6 +158,7 @@ def _make_ready(child: Child, sandbox: Sandbox, argv: tuple[str, ...], what: tup
             _remember(child, job)
             _prove_confined(sandbox, job)
             prove_companions(spec, sandbox.level, job)
+            _pin(client, spec, job)
             take_back(spec.each(lambda device: device.handed()), paths.guest)
             set_passwords(client, spec, facts, job)
             note_displays(client, spec, job)
@@ -187,6 +189,11 @@ def _prove_confined(sandbox: Sandbox, job: Job) -> None:
         )
 
 
+def _pin(client: QmpClient, spec: KvmSpec, job: Job) -> None:
+    if job.record.process is not None:
+        pin_vcpus(client, job.record.process, spec, job)
+
+
 def _prove_running(client: QmpClient, job: Job) -> None:
     status = commands.query_status(client, deadline_s=job.deadline.left())
     if not status.running:
@@ -210,6 +217,7 @@ def finish(client: QmpClient, process: ProcessId, spec: KvmSpec, job: Job) -> bo
         return False
     prove_companions(spec, sandbox.level, job)
     job.started(process)
+    pin_vcpus(client, process, spec, job)
     server = commands.query_vnc(client)
     if server is not None and server.port is not None:
         job.bind(vnc=f"{server.host}:{server.port}")

@@ -32,8 +32,9 @@ PARAMS: Final = ParamGroup(
         "cpu_mask",
         cpu_mask(multi=True),
         default="all",
-        help="The node's CPUs that the guest may run on: one list for all its processors, or one for each.",
-        changes="live",
+        help="The node's CPUs that the guest may run on: one list for all of QEMU, its input and output as well, or one "
+        "for each processor, which leaves the rest of QEMU free.",
+        changes="launch",
         example="0-3:4-7",
     ),
     help="The guest's processors; how many is the instance's vcpus.",
@@ -52,13 +53,6 @@ class Cpu(Device):
     cores: int
     threads: int
     mask: str = "all"
-
-    def refusals(self) -> tuple[Problem, ...]:
-        """Nothing pins processors yet."""
-        if self.mask == "all":
-            return ()
-        what = "needs processors pinned, which this release of hv-kvm does not do"
-        return (Problem(path="params.cpu_mask", what=what, got=repr(self.mask)[:80], todo='leave it "all"'),)
 
     def needs_kvm(self) -> str | None:
         """The node's own processor cannot be emulated."""
