@@ -44,11 +44,15 @@ class Disk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nic:
-    """One network interface. ``mac`` None means: derived from the instance's uuid and the position."""
+    """One network interface. ``mac`` None means: derived from the instance's uuid and the position.
+
+    ``boot_index`` is its turn when the firmware looks for something to boot, as that of a `Disk`.
+    """
 
     mode: str = "user"
     mac: str | None = None
     link: str | None = None
+    boot_index: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +118,7 @@ def _file_or_uri() -> ParamType:
     return replace(path, kind="file or uri", expects=uri.expects, parse=parse, schema={"type": "string"})
 
 
+_BOOT_INDEX: Final = integer(minimum=1, maximum=1000)
 _DISK: Final[_Parsers] = {
     "path": _file_or_uri(),
     "read_only": boolean(),
@@ -121,13 +126,14 @@ _DISK: Final[_Parsers] = {
     "cache": one_of("default", "none", "writeback", "writethrough"),
     "aio": one_of("threads", "native", "io_uring"),
     "discard": one_of("ignore", "unmap"),
-    "boot_index": integer(minimum=1, maximum=1000),
+    "boot_index": _BOOT_INDEX,
 }
 _NIC: Final[_Parsers] = {
     "mode": one_of(*NIC_MODES),
     # An even first byte: the lowest bit of it marks multicast, which no interface may have.
     "mac": regexp(f"{_HEX}[02468aceACE](:{_HEX}{{2}}){{5}}", "a unicast MAC address such as 'aa:00:00:4b:c1:01'"),
     "link": regexp(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,14}", "a network interface name of at most 15 characters"),
+    "boot_index": _BOOT_INDEX,
 }
 _INSTANCE: Final[_Parsers] = {
     "driver": regexp("[a-z][a-z0-9_-]{0,63}", "a driver name such as 'kvm'"),

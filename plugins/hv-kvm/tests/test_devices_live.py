@@ -71,7 +71,7 @@ def test_everything_at_once(world: World, machine: str) -> None:
         cpu_cores=2,
         vcpus=2,
         mem_path="/dev/shm",
-        nics=(Nic(mode="user"), Nic(mode="user")),
+        nics=(Nic(mode="user"), Nic(mode="user", boot_index=2)),
         use_localtime=True,
     )
     assert world.node.stop("web1", deadline_s=20).rung == "powerdown"

@@ -1,4 +1,4 @@
-"""Decisions about disks and cdroms that more than one family needs: on which bus, behind which controller. Pure."""
+"""Decisions that more than one family needs: on which bus, behind which controller, whose turn to boot. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ from typing import Final
 
 from hvcore import Instance, Params
 
-__all__ = ["SCSI_DISKS", "SCSI_TARGETS", "boots_first", "cdrom_bus", "cdroms_on", "disk_bus", "needs_scsi"]
+__all__ = [
+    "SCSI_DISKS",
+    "SCSI_TARGETS",
+    "boot_turn",
+    "boots_first",
+    "cdrom_bus",
+    "cdroms_on",
+    "disk_bus",
+    "implied_turn",
+    "needs_scsi",
+]
 
 SCSI_DISKS: Final = ("scsi-hd", "scsi-cd", "scsi-block", "scsi-generic")
 SCSI_TARGETS: Final = {"lsi": 7, "virtio-scsi-pci": 256, "megasas": 64, "dc390": 7}
@@ -45,3 +55,23 @@ def needs_scsi(instance: Instance, params: Params) -> bool:
 def boots_first(params: Params, what: str) -> bool:
     """Whether the firmware boots that first: ``disk``, ``cdrom``, ``floppy`` or ``network``."""
     return bool(params["boot_order"] == what)
+
+
+def implied_turn(instance: Instance, params: Params) -> str | None:
+    """The path of what boots first because boot_order says so; None when it is said there, or is not there.
+
+    A turn that any disk has is what boot_order disk means, and any NIC's what network means; else it is the first one's.
+    """
+    order = params["boot_order"]
+    if order in ("cdrom", "floppy"):
+        return f"params.{order}_image_path" if params[f"{order}_image_path"] is not None else None
+    key, rows = ("disks", instance.disks) if order == "disk" else ("nics", instance.nics)
+    return f"{key}[0]" if rows and all(row.boot_index is None for row in rows) else None
+
+
+def boot_turn(instance: Instance, params: Params, key: str, index: int) -> int | None:
+    """The turn of ``disks[index]`` or ``nics[index]`` when the firmware looks for something to boot; None for never."""
+    if implied_turn(instance, params) == f"{key}[{index}]":
+        return 1
+    turn: int | None = getattr(instance, key)[index].boot_index
+    return turn

@@ -9,6 +9,7 @@ from typing import Final
 from hv_kvm.bindings import Bindings
 from hv_kvm.option import Opt
 from hv_kvm.spec import Device, KvmSpec
+from hv_kvm.storage import implied_turn
 from hvcore import Instance, Param, ParamGroup, Params, Problem, file, hookimpl, one_of, text
 
 __all__ = ["PARAMS", "DirectKernel", "assess", "check", "devices", "params", "plan", "render"]
@@ -19,7 +20,8 @@ PARAMS: Final = ParamGroup(
         "boot_order",
         one_of("disk", "cdrom", "floppy", "network"),
         default="disk",
-        help="What the firmware boots first: a disk, the first cdrom, the floppy, or the first NIC.",
+        help="What the firmware boots first: a disk, the first cdrom, the floppy, or the first NIC. Disks and NICs with "
+        "a boot_index of their own are tried as that says.",
         example="cdrom",
     ),
     Param("kernel_path", file(), help="A Linux kernel to load directly, instead of what the firmware would boot."),
@@ -67,7 +69,8 @@ def devices() -> tuple[type[Device], ...]:
 
 @hookimpl
 def check(instance: Instance, params: Params) -> Iterator[Problem]:
-    """A kernel needs to know its root, a ram disk needs a kernel, and what is to be booted has to be there."""
+    """A kernel needs to know its root, a ram disk needs a kernel, what is to be booted has to be there, each in turn."""
+    yield from _turns(instance, params)
     if params["initrd_path"] and not params["kernel_path"]:
         yield Problem(path="params.initrd_path", what="is set without a kernel", todo="set kernel_path too")
     if params["kernel_path"]:
@@ -83,6 +86,20 @@ def check(instance: Instance, params: Params) -> Iterator[Problem]:
     if missing:
         what, _, todo = missing.partition(": ")
         yield Problem(path="params.boot_order", what=f"there is {what}", got=repr(params["boot_order"]), todo=todo)
+
+
+def _turns(instance: Instance, params: Params) -> Iterator[Problem]:
+    """QEMU takes no turn twice, whether it is said or follows from boot_order."""
+    first = implied_turn(instance, params)
+    taken = {} if first is None else {1: f"boot_order's {params['boot_order']}"}
+    said = [(f"disks[{index}]", disk.boot_index) for index, disk in enumerate(instance.disks)]
+    said += [(f"nics[{index}]", nic.boot_index) for index, nic in enumerate(instance.nics)]
+    for place, turn in said:
+        if turn is not None and turn in taken:
+            what = f"is the turn of {taken[turn]} already"
+            yield Problem(path=f"{place}.boot_index", what=what, got=str(turn), todo="give another")
+        elif turn is not None:
+            taken[turn] = place
 
 
 @hookimpl

@@ -12,7 +12,7 @@ from hv_kvm.facts import Facts
 from hv_kvm.netdisk import Gluster, Rbd, parse_uri
 from hv_kvm.option import Opt, Props
 from hv_kvm.spec import Device, KvmSpec, Open, PciDevice
-from hv_kvm.storage import SCSI_DISKS, SCSI_TARGETS, boots_first, cdroms_on, disk_bus
+from hv_kvm.storage import SCSI_DISKS, SCSI_TARGETS, boot_turn, cdroms_on, disk_bus
 from hvcore import Disk as Wanted
 from hvcore import Instance, Param, ParamGroup, Params, Problem, hookimpl, one_of
 
@@ -142,7 +142,6 @@ def devices() -> tuple[type[Device], ...]:
 def check(instance: Instance, params: Params) -> Iterator[Problem]:
     """Places on the bus, each disk once, and combinations that QEMU refuses."""
     yield from _places(instance, params)
-    yield from _boot_turns(instance, params)
     paths = [disk.path for disk in instance.disks]
     if any(disk.cache is None and disk.aio is None for disk in instance.disks) or not instance.disks:
         yield from _native_needs_direct(params["disk_aio"], params["disk_cache"], "params.disk_cache")
@@ -174,18 +173,6 @@ def _places(instance: Instance, params: Params) -> Iterator[Problem]:
         where = "IDE" if bus == "ide" else f"SCSI ({params['scsi_controller_type']})"
         what = f"there are places for {places - cdroms} {where} disks beside {cdroms} cdroms"
         yield Problem(path="disks", what=what, got=str(len(instance.disks)), todo=f"use another disk_type than {kind}")
-
-
-def _boot_turns(instance: Instance, params: Params) -> Iterator[Problem]:
-    taken = {} if boots_first(params, "disk") or params["kernel_path"] else {1: f"boot_order's {params['boot_order']}"}
-    for index, disk in enumerate(instance.disks):
-        turn = disk.boot_index
-        if turn is None:
-            continue
-        if turn in taken:
-            what = f"is the turn of {taken[turn]} already"
-            yield Problem(path=f"disks[{index}].boot_index", what=what, got=str(turn), todo="give another")
-        taken.setdefault(turn, f"disks[{index}]")
 
 
 def _of_type(disk: Wanted, place: str, kind: str) -> Iterator[Problem]:
@@ -234,8 +221,6 @@ def assess(instance: Instance, params: Params) -> Iterator[Problem]:
 def plan(instance: Instance, params: Params) -> Iterator[Device]:
     """One device for each of the instance's disks."""
     bus, kind, threads = disk_bus(params), params["disk_type"], params["iothreads"]
-    # A turn given to any disk is what boot_order disk means then; else it is the first one's.
-    first = boots_first(params, "disk") and all(disk.boot_index is None for disk in instance.disks)
     for index, disk in enumerate(instance.disks):
         yield Disk(
             bus=bus,
@@ -247,7 +232,7 @@ def plan(instance: Instance, params: Params) -> Iterator[Device]:
             cache=disk.cache or params["disk_cache"],
             aio=disk.aio or params["disk_aio"],
             discard=disk.discard or params["disk_discard"],
-            boot_index=1 if first and index == 0 else disk.boot_index,
+            boot_index=boot_turn(instance, params, "disks", index),
             iothread=f"iothread{index % threads}" if threads and bus == "virtio" else None,
             source=None if disk.path.startswith("/") else parse_uri(disk.path),
         )

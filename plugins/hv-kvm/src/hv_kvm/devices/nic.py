@@ -10,6 +10,7 @@ from hv_kvm.bindings import Bindings, Tap
 from hv_kvm.facts import Facts
 from hv_kvm.option import Opt, Props
 from hv_kvm.spec import Device, KvmSpec, PciDevice
+from hv_kvm.storage import boot_turn
 from hvcore import Instance, Nic, Param, ParamGroup, Params, Problem, boolean, hookimpl, integer, one_of
 
 __all__ = [
@@ -168,10 +169,9 @@ def assess(instance: Instance, params: Params) -> Iterator[Problem]:
 @hookimpl
 def plan(instance: Instance, params: Params) -> Iterator[Device]:
     """One interface for each of the instance's."""
-    boots = params["boot_order"] == "network"
     for index, nic in enumerate(instance.nics):
         model = _MODELS[params["nic_type"]]
-        mac, boot_index = instance.mac(index), 1 if boots and index == 0 else None
+        mac, boot_index = instance.mac(index), boot_turn(instance, params, "nics", index)
         if nic.mode == "user":
             yield UserNic(index=index, model=model, mac=mac, boot_index=boot_index)
             continue
