@@ -1,27 +1,39 @@
 """What a disk *is*, and who on this node uses it already, whatever its path.
 
 QEMU's own image locks know only the inode. They do not see a second device node, a loop device over
-the same file, or a mount by the host; two writers on one file system destroy it.
+the same file, a mapped device or array over the same disk, or a mount by the host; two writers on one file system
+destroy it.
+
+A key is a file's name: ``file-DEVICE-INODE``, ``block-DEVICE``, ``uri-HASH``; of a partition that of its disk, ``~``
+and its number; of what is made of other devices (dm, md) its own, and ``^`` before each key of those, all the way
+down. Two that are made of one device do not meet in it: the volumes of a group share its disks.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
+import re
 import stat
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from hvcore.host.mounts import mounted_devices
 
-__all__ = ["DiskId", "host_use", "identify_disk", "loops_over", "overlap"]
+__all__ = ["DiskId", "block_key", "host_use", "identify_disk", "loops_over", "overlap"]
 
 _LOOP_GET_STATUS64: Final = 0x4C05  # linux/loop.h
 _LOOP_INFO64_BYTES: Final = 232
 _LOOP_MAJOR: Final = 7
+_URI: Final = re.compile(r"[a-z][a-z0-9+.-]+:")
+_SYS: Final = Path("/sys")
+_SWAPS: Final = Path("/proc/swaps")
+_NAME_BYTES: Final = 200  # of the 255 of a file's name, for whoever keeps a key with more beside it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +46,13 @@ class DiskId:
 
 
 def identify_disk(path: str) -> DiskId:
-    """What ``path`` leads to. Raises OSError, with EINVAL when it is neither a regular file nor a block device."""
+    """What ``path`` leads to. Raises OSError, with EINVAL when it is neither a regular file nor a block device.
+
+    A URI stands for itself: whoever gives it brings it into the one form that all names of that disk have.
+    """
+    if _URI.match(path):
+        name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:40]
+        return DiskId(key=f"uri-{name}", block_device=False, size_bytes=0)
     found = os.stat(path)
     if stat.S_ISREG(found.st_mode):
         return DiskId(key=_inode_key(found.st_dev, found.st_ino), block_device=False, size_bytes=found.st_size)
@@ -46,26 +64,64 @@ def identify_disk(path: str) -> DiskId:
         backing = _loop_backing(fd) if os.major(found.st_rdev) == _LOOP_MAJOR else None
     finally:
         os.close(fd)
-    key = backing or _block_key(found.st_rdev)
+    key = backing or block_key(found.st_rdev)
     return DiskId(key=key, block_device=True, size_bytes=size)
 
 
-def _block_key(number: int) -> str:
-    """The key of a block device; of a partition, that of its disk with ``~`` and the partition's number."""
-    here = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+def block_key(number: int, sys: Path = _SYS) -> str:
+    """The key of a block device, as what is mounted at ``sys`` tells of it. Raises OSError when it would be too long."""
+    below = sorted(set(_below(number, sys)))
+    key = "^".join((_own_key(number, sys), *below))
+    if len(key) <= _NAME_BYTES:
+        return key
+    raise OSError(errno.ENAMETOOLONG, f"made of more devices ({len(below)}) than can be told apart")
+
+
+def _own_key(number: int, sys: Path) -> str:
+    """Without what it is made of; of a partition, that of its disk with ``~`` and the partition's number."""
+    disk, part = _whole(number, sys)
+    if part is not None:
+        return f"{_own_key(disk, sys)}~{part}"
+    backing = _loop_key(f"/dev/{_place(number, sys).resolve().name}") if os.major(number) == _LOOP_MAJOR else None
+    return backing or f"block-{os.major(number)}-{os.minor(number)}"
+
+
+def _whole(number: int, sys: Path) -> tuple[int, str | None]:
+    """The disk that the device is a partition of, with the partition's number; itself and None when it is none."""
+    here = _place(number, sys)
     try:
         part = (here / "partition").read_text().strip()
-        major, minor = map(int, (here.resolve().parent / "dev").read_text().split(":"))
+        return _number(here.resolve().parent), part
     except (OSError, ValueError):
-        return f"block-{os.major(number)}-{os.minor(number)}"
-    whole = os.makedev(major, minor)
-    backing = _loop_key(f"/dev/{here.resolve().parent.name}") if major == _LOOP_MAJOR else None
-    return f"{backing or _block_key(whole)}~{part}"
+        return number, None
+
+
+def _below(number: int, sys: Path) -> Iterator[str]:
+    """The keys of the devices that this one is made of, all the way down."""
+    try:
+        slaves = sorted((_place(_whole(number, sys)[0], sys) / "slaves").iterdir())
+    except OSError:
+        return
+    for slave in slaves:
+        below = _number(slave)
+        yield _own_key(below, sys)
+        yield from _below(below, sys)
+
+
+def _place(number: int, sys: Path) -> Path:
+    return sys / "dev/block" / f"{os.major(number)}:{os.minor(number)}"
+
+
+def _number(here: Path) -> int:
+    major, minor = map(int, (here / "dev").read_text().split(":"))
+    return os.makedev(major, minor)
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether two keys share blocks: they are equal, or one is a disk and the other a partition of it."""
-    return one == other or one.startswith(f"{other}~") or other.startswith(f"{one}~")
+    """Whether two keys share blocks: they are equal, one is a partition of the other, or one is made of the other."""
+    (own, *below), (others, *others_below) = one.split("^"), other.split("^")
+    pairs = ((own, others), *((own, key) for key in others_below), *((others, key) for key in below))
+    return any(a == b or a.startswith(f"{b}~") or b.startswith(f"{a}~") for a, b in pairs)
 
 
 def _inode_key(device: int, inode: int) -> str:
@@ -84,12 +140,17 @@ def _loop_backing(fd: int) -> str | None:
     return _inode_key(device, inode)
 
 
-def host_use(path: str, disk: DiskId) -> str | None:
+def host_use(path: str, disk: DiskId, swaps: Path = _SWAPS) -> str | None:
     """How the host itself uses the disk (mounted, swap, part of a volume), in words, or None when it does not.
 
-    A loop device that is only attached counts as well: whoever attached it may mount it at any moment.
+    A loop device that is only attached counts as well: whoever attached it may mount it at any moment. Of a disk that
+    no path leads to, the host knows nothing.
     """
+    if disk.key.startswith("uri-"):
+        return None
     own = os.stat(path).st_rdev if disk.block_device else None
+    if _is_swap(path, swaps):
+        return "the host, as swap"
     if own is not None:
         where = _mounted_at(own)
         used = f"the host, mounted at {where}" if where is not None else _claimed(path)
@@ -101,6 +162,23 @@ def host_use(path: str, disk: DiskId) -> str | None:
             where = _mounted_at(os.stat(f"/dev/{name}").st_rdev)
             return f"the host, attached as /dev/{name}" + (f" and mounted at {where}" if where else "")
     return None
+
+
+def _is_swap(path: str, swaps: Path) -> bool:
+    """Whether the kernel swaps to it. Only block devices does it hold with O_EXCL; a file's writer it lets in."""
+    try:
+        lines = swaps.read_bytes().splitlines()[1:]
+    except FileNotFoundError:  # a kernel without swap
+        return False
+    for line in lines:
+        # Blanks in the name are in octal (seq_file, mangle_path()).
+        name = re.sub(rb"\\([0-7]{3})", lambda found: bytes((int(found[1], 8),)), line.split()[0])
+        try:
+            if os.path.samefile(os.fsdecode(name), path):
+                return True
+        except OSError:
+            continue  # it has been deleted since
+    return False
 
 
 def _mounted_at(device: int) -> str | None:

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hvcore
+from hv_kvm.acquire import Held, open_files
 from hv_kvm.blockdev import network_props
 from hv_kvm.choice import listed
 from hv_kvm.devices.balloon import Balloon
@@ -21,7 +23,11 @@ from hv_kvm.netdisk import Gluster, Rbd, Server, parse_uri
 from hv_kvm.newfiles import copy_template
 from hv_kvm.qcow2 import qcow2_problem
 from hv_kvm.spec import Device, PciDevice, Temporary, place
-from hvcore import Reject
+from hvcore import Host, Job, Reject
+from hvcore.deadline import Deadline
+from hvcore.loader import load
+from hvcore.model.record import Phase
+from hvcore.store import Store
 
 
 @pytest.mark.parametrize(
@@ -187,3 +193,40 @@ def test_memory_that_does_not_fit_its_directory_is_told(tmp_path: Path) -> None:
     assert found(1) == []
     assert "free, the instance needs" in found(1 << 40)[0]
     assert "cannot be used" in found(1, "/nowhere")[0]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("rbd:p/i", "rbd:p/i:id=me:conf=/etc/ceph/a.conf:mon_host=10.0.0.1", True),
+        ("rbd:p/i", "rbd:p/n/i", False),
+        ("rbd:p/i", "rbd:p/i@s", False),
+        (r"rbd:p\/i/i", "rbd:p/i/i", False),
+        (r"rbd:p/i\@s", "rbd:p/i@s", False),
+        ("gluster://a/v/x.img", "gluster+unix:///v//./x.img?socket=/run/g", True),
+        ("gluster://a/v/x.img", "gluster://a/v/y/../x.img", True),
+        ("gluster://a/v/x.img", "gluster://a/w/x.img", False),
+    ],
+)
+def test_a_network_disk_has_one_name_however_it_is_reached(one: str, other: str, *, same: bool) -> None:
+    assert (parse_uri(one).canonical == parse_uri(other).canonical) is same
+
+
+def test_a_network_disk_has_one_user(tmp_path: Path) -> None:
+    host = Host(run_dir=tmp_path, privileged=False, uid_pool=range(0))
+
+    def claim(name: str, uri: str, *, read_only: bool = False) -> None:
+        kvm, disk = load("kvm"), hvcore.Disk(path=uri, read_only=read_only)
+        instance = hvcore.Instance(name=name, driver="kvm", disks=(disk,))
+        spec = kvm.driver.plan(instance, kvm.check(instance))
+        record = hvcore.Record(name=name, driver="kvm", phase=Phase.STARTING, boot_id="", instance=instance, spec={})
+        store = Store(tmp_path)
+        job = Job(host=host, store=store, record=record, deadline=Deadline(5), progress=lambda text: None)
+        with Held() as held:
+            assert open_files(spec, job, held) == {}
+
+    claim("web1", "rbd:pool/web1")
+    with pytest.raises(hvcore.DiskInUseError, match="already in use by instance web1"):
+        claim("web2", "rbd:pool/web1:id=admin")
+    claim("web2", "rbd:pool/web2@old", read_only=True)
+    claim("web3", "rbd:pool/web2@old", read_only=True)

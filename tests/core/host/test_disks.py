@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hvcore.host.disks import host_use, identify_disk, overlap
+from hvcore.host.disks import block_key, host_use, identify_disk, overlap
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 Tool = Callable[[str], str]
@@ -154,7 +154,93 @@ def test_a_disk_with_a_mounted_partition_is_used(tmp_path: Path, mount: Callable
         ("file-8-1-77~2", "file-8-1-77", True),
         ("block-8-0~1", "block-8-0~2", False),
         ("block-8-0", "block-8-01", False),
+        ("block-253-0^block-8-17", "block-8-17", True),
+        ("block-8-16", "block-253-0^block-8-16~1", True),
+        ("block-253-0^block-8-16~1", "block-8-16~2", False),
+        ("block-253-0^block-8-16", "block-253-1^block-8-16", False),
+        ("block-253-1^block-253-0^block-8-16", "block-253-0^block-8-16", True),
+        ("block-9-0~1^block-8-16", "block-9-0^block-8-16", True),
     ],
 )
-def test_a_disk_and_its_partition_share_blocks_and_two_partitions_do_not(one: str, other: str, *, shared: bool) -> None:
+def test_a_disk_shares_blocks_with_its_parts_and_with_what_is_made_of_it_and_these_do_not_with_each_other(
+    one: str, other: str, *, shared: bool
+) -> None:
     assert overlap(one, other) is shared
+
+
+@pytest.fixture
+def sysfs(tmp_path: Path) -> Path:
+    """Two disks with a partition each, an array of those, with a partition, a mapped device on it, another on the disk.
+
+    The kernels of many machines of developers and of builders have neither dm nor md, so the tree is made by hand.
+    """
+    block = tmp_path / "sys/dev/block"
+    block.mkdir(parents=True)
+
+    def device(number: str, place: str, *, partition: str = "", made_of: tuple[str, ...] = ()) -> None:
+        here = tmp_path / "sys/devices" / place
+        (here / "slaves").mkdir(parents=True)
+        (here / "dev").write_text(f"{number}\n")
+        if partition:
+            (here / "partition").write_text(f"{partition}\n")
+        for other in made_of:
+            (here / "slaves" / other.rpartition("/")[2]).symlink_to(tmp_path / "sys/devices" / other)
+        (block / number).symlink_to(here)
+
+    for letter, minor in (("a", 0), ("b", 16)):
+        device(f"8:{minor}", f"sd{letter}")
+        device(f"8:{minor + 1}", f"sd{letter}/sd{letter}1", partition="1")
+    device("9:0", "md0", made_of=("sda/sda1", "sdb/sdb1"))
+    device("259:0", "md0/md0p1", partition="1")
+    device("253:0", "dm-0", made_of=("md0",))
+    device("253:1", "dm-1", made_of=("sda",))
+    return tmp_path / "sys"
+
+
+@pytest.mark.parametrize(
+    ("number", "key"),
+    [
+        ((8, 0), "block-8-0"),
+        ((8, 17), "block-8-16~1"),
+        ((9, 0), "block-9-0^block-8-0~1^block-8-16~1"),
+        ((259, 0), "block-9-0~1^block-8-0~1^block-8-16~1"),
+        ((253, 0), "block-253-0^block-8-0~1^block-8-16~1^block-9-0"),
+        ((253, 1), "block-253-1^block-8-0"),
+        ((8, 99), "block-8-99"),
+    ],
+)
+def test_a_mapped_device_and_an_array_are_followed_to_what_they_are_made_of(
+    sysfs: Path, number: tuple[int, int], key: str
+) -> None:
+    assert block_key(os.makedev(*number), sysfs) == key
+
+
+def test_an_array_of_more_devices_than_a_name_holds_is_refused(sysfs: Path) -> None:
+    many = sysfs / "devices/md1"
+    (many / "slaves").mkdir(parents=True)
+    for minor in range(30):
+        (many / "slaves" / f"x{minor}").mkdir()
+        (many / "slaves" / f"x{minor}/dev").write_text(f"65:{minor}")
+    (sysfs / "dev/block/9:1").symlink_to(many)
+    with pytest.raises(OSError, match=r"made of more devices \(30\)"):
+        block_key(os.makedev(9, 1), sysfs)
+
+
+def test_a_file_that_is_swapped_to_is_used_by_the_host(tmp_path: Path) -> None:
+    path, link = image(tmp_path / "swap file"), tmp_path / "link"
+    link.symlink_to(path)
+    swaps = tmp_path / "swaps"
+    name = str(path).replace(" ", "\\040")
+    swaps.write_text(f"Filename Type Size Used Priority\n/gone\\040(deleted) file 1 0 -2\n{name} file 4096 0 -2\n")
+    assert host_use(str(link), identify_disk(str(link)), swaps) == "the host, as swap"
+    other = image(tmp_path / "other")
+    assert host_use(str(other), identify_disk(str(other)), swaps) is None
+    assert host_use(str(other), identify_disk(str(other)), tmp_path / "none") is None
+
+
+def test_a_uri_is_itself_and_a_file_name() -> None:
+    one, other = identify_disk("rbd:pool/web1"), identify_disk("rbd:pool/web2")
+    assert one == identify_disk("rbd:pool/web1")
+    assert one.key != other.key
+    assert "/" not in one.key
+    assert host_use("rbd:pool/web1", one) is None

@@ -98,6 +98,8 @@ def make_guest_dir(paths: GuestPaths, uid: int | None) -> int:
 
 def open_files(spec: KvmSpec, job: Job, held: Held) -> dict[str, GuestFile]:
     """Claim and open every file of the spec. Raises `DiskInUseError`, and `OperationError` naming the path."""
+    for uri, written in spec.each(lambda device: device.claims()):
+        job.claim_disk(uri, read_only=not written)
     files = {}
     for set_id, wanted in enumerate(spec.opens):
         try:

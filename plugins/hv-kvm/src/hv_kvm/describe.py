@@ -89,6 +89,8 @@ def _steps(spec: KvmSpec, host: Host, level: Level, accel: Accel) -> Iterator[St
         right = "read-write" if opened.write else "read-only"
         made = f", made from {opened.template} if it is not there" if opened.template else ""
         yield Step(kind="file", what=f"{claim} {opened.path} {right} as {opened.name}{made}")
+    for uri, written in spec.each(lambda device: device.claims()):
+        yield Step(kind="file", what=f"claim {uri} {'read-write' if written else 'read-only'}")
     for memory in spec.temporaries:
         yield Step(kind="file", what=f"make a file of {memory.size_mib} MiB without a name in {memory.directory}")
     for handed in spec.each(lambda device: device.handed()):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from posixpath import normpath
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 __all__ = ["Gluster", "NetworkDisk", "Rbd", "Server", "parse_uri"]
 
@@ -39,6 +40,12 @@ class Rbd:
         """What QEMU calls it."""
         return "rbd"
 
+    @property
+    def canonical(self) -> str:
+        """The one name of what it is, however it is reached: a cluster has many names, and not all can be told apart."""
+        names = [quote(name, safe="") for name in (self.pool, self.namespace, self.image) if name is not None]
+        return f"rbd:{'/'.join(names)}" + (f"@{quote(self.snapshot, safe='')}" if self.snapshot else "")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gluster:
@@ -52,6 +59,11 @@ class Gluster:
     def driver(self) -> str:
         """What QEMU calls it."""
         return "gluster"
+
+    @property
+    def canonical(self) -> str:
+        """The one name of what it is, by whichever of its servers."""
+        return f"gluster:{quote(self.volume, safe='')}{normpath(f'/./{self.path}')}"
 
 
 NetworkDisk = Rbd | Gluster

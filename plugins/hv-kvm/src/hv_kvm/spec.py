@@ -140,6 +140,10 @@ class Device:
         """Names of listening unix sockets in the instance's directory to make and hand over."""
         return ()
 
+    def claims(self) -> tuple[tuple[str, bool], ...]:
+        """``(URI, whether it is written to)`` of each disk that no path of the node leads to, in one form for all its names."""
+        return ()
+
     def needs_host_network(self) -> bool:
         """True when QEMU has to speak on the host's network itself."""
         return False

@@ -142,7 +142,7 @@ def _by_descriptor(directory: Path, held: Held) -> str:
 def _ledger(spec: KvmSpec, level: Level, job: Job) -> tuple[Entry, ...]:
     own = any(security.user is not None for security in spec.of(Security))
     found = [Entry(kind=UID)] if level is Level.STRICT and not own else []
-    if any(opened.claim for opened in spec.opens):
+    if any(opened.claim for opened in spec.opens) or spec.each(lambda device: device.claims()):
         found.append(Entry(kind=DISK))
     links = (vnc.bind for vnc in spec.of(Vnc) if vnc.unix)
     found += [Entry(kind=LINK, data={"path": path}) for path in links]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -110,6 +111,10 @@ class Disk(PciDevice):
         )
         return (opened,)
 
+    def claims(self) -> tuple[tuple[str, bool], ...]:
+        """A network disk, for this instance alone."""
+        return ((self.source.canonical, not self.read_only),) if self.source is not None else ()
+
     def needs_host_network(self) -> bool:
         """QEMU itself speaks to the servers of a network disk."""
         return self.source is not None
@@ -142,12 +147,12 @@ def devices() -> tuple[type[Device], ...]:
 def check(instance: Instance, params: Params) -> Iterator[Problem]:
     """Places on the bus, each disk once, and combinations that QEMU refuses."""
     yield from _places(instance, params)
-    paths = [disk.path for disk in instance.disks]
+    names = [_one_name(disk.path) for disk in instance.disks]
     if any(disk.cache is None and disk.aio is None for disk in instance.disks) or not instance.disks:
         yield from _native_needs_direct(params["disk_aio"], params["disk_cache"], "params.disk_cache")
     for index, disk in enumerate(instance.disks):
         place = f"disks[{index}]"
-        if disk.path in paths[:index]:
+        if names[index] in names[:index]:
             yield Problem(path=f"{place}.path", what="is a disk of this instance already", got=repr(disk.path)[:80])
         if disk.cache is not None or disk.aio is not None:
             aio, cache = disk.aio or params["disk_aio"], disk.cache or params["disk_cache"]
@@ -155,6 +160,13 @@ def check(instance: Instance, params: Params) -> Iterator[Problem]:
         yield from _of_type(disk, place, params["disk_type"])
         if not disk.path.startswith("/"):
             yield from _of_uri(disk, place, params["disk_type"])
+
+
+def _one_name(path: str) -> str:
+    """The path, or the one URI of a network disk that has many."""
+    with suppress(ValueError):
+        return path if path.startswith("/") else parse_uri(path).canonical
+    return path
 
 
 def _native_needs_direct(aio: str, cache: str, path: str) -> Iterator[Problem]:
