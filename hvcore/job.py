@@ -159,13 +159,14 @@ class Job:
 
         Intend a ``process`` entry first, or a ``companion`` one.
         """
-        life, status, log = (self._of(companion, name) for name in (LIFE_LOCK, STATUS, LOG))
+        life, status, log = (self.dir / _of(companion, name) for name in (LIFE_LOCK, STATUS, LOG))
         with life_lock(life) as life_fd:
             return launch(command, life_fd=life_fd, status=status, log=log)
 
     def output(self, companion: str = "") -> str:
         """The last 64 KiB that the launched process, or that companion of it, wrote to stdout and stderr."""
-        return tail(self._of(companion, LOG))
+        return tail(self.dir / _of(companion, LOG))
 
-    def _of(self, companion: str, name: str) -> Path:
-        return self.dir / (f"{companion}.{name}" if companion else name)
+
+def _of(companion: str, name: str) -> str:
+    return f"{companion}.{name}" if companion else name

@@ -18,7 +18,7 @@ from hvcore.model.instance import Instance
 
 __all__ = ["RECORD_VERSION", "Entry", "Phase", "ProcessId", "Record", "parse_record", "record_bytes"]
 
-RECORD_VERSION: Final = 2  # 2: instances have a profile
+RECORD_VERSION: Final = 3  # 2: instances have a profile; 3: NICs have a boot index
 
 
 class Phase(StrEnum):

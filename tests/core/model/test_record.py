@@ -39,6 +39,7 @@ V1 = Record(
     started_at=1790000000.25,
 )
 V2 = replace(V1, instance=replace(V1.instance, profile="db"))
+V3 = replace(V2, instance=replace(V2.instance, nics=(Nic(mode="user", boot_index=2), *V2.instance.nics[1:])))
 
 
 def sealed(body: bytes) -> bytes:
@@ -53,9 +54,13 @@ def test_a_record_of_the_second_version_can_be_read_for_ever() -> None:
     assert parse_record((DATA / "record-v2.json").read_bytes(), "web1") == V2
 
 
-def test_the_second_version_is_still_written_like_that() -> None:
+def test_a_record_of_the_third_version_can_be_read_for_ever() -> None:
+    assert parse_record((DATA / "record-v3.json").read_bytes(), "web1") == V3
+
+
+def test_the_third_version_is_still_written_like_that() -> None:
     if RECORD_VERSION == 2:
-        assert record_bytes(V2) == (DATA / "record-v2.json").read_bytes()
+        assert record_bytes(V3) == (DATA / "record-v3.json").read_bytes()
 
 
 def test_what_was_written_is_read_back_the_same(record: Callable[..., Record]) -> None:
