@@ -37,6 +37,7 @@ html_theme_options = {"navigation_with_keys": True}
 
 _SECTION: Final = re.compile(r"^## (.+)\n((?:(?!## ).*\n?)*)", re.MULTILINE)
 _PAGE: Final = re.compile(r"\]\(([\w/-]+)\.md\)")
+_OUTSIDE: Final = re.compile(r"\[([^\]]+)\]\((?:\.\./)+[A-Z][^)/]*\)")  # ../../ARCHITECTURE.md is no page of the site
 _INCLUDE: Final = re.compile(r"<!-- include (\S+) -->")
 
 
@@ -49,7 +50,7 @@ def setup(app: Sphinx) -> None:
 def _read(app: Sphinx, name: str, source: list[str]) -> None:
     """Fill in what a code host shows by a link: the navigation on the front page, and files from the repository's top."""
     del app
-    source[0] = _INCLUDE.sub(lambda found: _from_top(found[1]), source[0])
+    source[0] = _INCLUDE.sub(lambda found: _from_top(found[1]), _OUTSIDE.sub(r"`\1`", source[0]))
     if name == "index":
         source[0] += navigation((HERE / "README.md").read_text(encoding="utf-8"))
 
@@ -66,7 +67,7 @@ def _keep_anchors(app: Sphinx, tree: nodes.document) -> None:
 def _from_top(name: str) -> str:
     """A file of the repository's top without its heading, its links as seen from a folder of docs."""
     text = (HERE.parent / name).read_text(encoding="utf-8").partition("\n")[2]
-    text = text.replace("](docs/README.md", "](../index.md")
+    text = re.sub(r"\]\(docs/README\.md#\w+\)", "](../index.md)", text)
     return re.sub(r"\]\(docs/", "](../", text)
 
 

@@ -191,14 +191,19 @@ class Reader:
         return said
 
     def _here(self, text: str) -> str:
-        return re.sub(rf"(?<![\w/]){re.escape(self.called)}(?![\w-])", str(self.folder), text)
+        for path, there in self._places():
+            text = re.sub(rf"(?<![\w/]){re.escape(path)}(?![\w-])", there, text)
+        return text
 
     def _there(self, text: str) -> str:
-        return (
-            text.replace(f"{self.folder}/run/", "/run/")
-            .replace(f"{self.folder}/etc/", "/etc/")
-            .replace(str(self.folder), self.called)
-        )
+        for path, there in self._places():
+            text = text.replace(there, path)
+        return text
+
+    def _places(self) -> list[tuple[str, str]]:
+        """What the page calls a place, and where it is; the innermost first."""
+        own = ("/run/hvcore", "/etc/hvcore")
+        return [*((path, f"{self.folder}{path}") for path in own), (self.called, str(self.folder))]
 
 
 def _quoted(command: str) -> str:
