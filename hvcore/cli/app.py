@@ -27,6 +27,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "verify": "files:verify",
         "plan": "files:plan",
         "explain": "explain:explain",
+        "conformance": "conformance:conformance",
     },
     "Instances": {
         "start": "start:start",

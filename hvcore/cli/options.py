@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "deadline_option",
     "driver_argument",
+    "driver_completion",
     "file_argument",
     "files_argument",
     "json_option",
@@ -53,7 +54,8 @@ def _instances(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
     return []
 
 
-def _drivers(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def driver_completion(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The installed drivers that begin so."""
     del ctx, param
     return _items(((entry.name, entry.distribution) for entry in hvcore.catalogue()), incomplete)
 
@@ -75,7 +77,7 @@ def _files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
 
 
 def _targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    drivers = _drivers(ctx, param, incomplete) if incomplete else []
+    drivers = driver_completion(ctx, param, incomplete) if incomplete else []
     return drivers or _files(ctx, param, incomplete)
 
 
@@ -97,7 +99,7 @@ def name_argument(command: _F) -> _F:
 
 def driver_argument(command: _F) -> _F:
     """The name of a driver."""
-    return click.argument("driver", shell_complete=_drivers)(command)
+    return click.argument("driver", shell_complete=driver_completion)(command)
 
 
 def file_argument(command: _F) -> _F:

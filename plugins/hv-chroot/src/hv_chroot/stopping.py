@@ -15,6 +15,7 @@ __all__ = ["stop"]
 
 _AFTER_SCRIPT_S: Final = 1.0  # for what the script has told to end and not waited for
 _AFTER_TERM_S: Final = 3.0
+_AFTER_TERM_AT_LEAST_S: Final = 0.5  # also when the script has used up the time: to flush what is half written
 _AFTER_KILL_S: Final = 10.0
 
 
@@ -31,7 +32,7 @@ def stop(spec: ChrootSpec, live: hvcore.Live, job: hvcore.Job, *, force: bool) -
             return "script"
         job.progress("sending SIGTERM to its processes")
         _terminate(init, live.record.bindings["pid_namespace"])
-        if hvcore.wait_gone(init, _AFTER_TERM_S):
+        if hvcore.wait_gone(init, max(_AFTER_TERM_AT_LEAST_S, job.deadline.left(at_most=_AFTER_TERM_S))):
             return "term"
         job.progress("killing its processes")
     # The kernel ends a pid namespace with its init, and the init last.

@@ -56,6 +56,8 @@ def listening_socket(path: Path) -> int:
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
+            # Linux gives the name in the file system the mode of the socket; the umask may be anything.
+            os.fchmod(made.fileno(), 0o600)
             # The kernel takes 108 bytes for a socket's name; through the descriptor it is short.
             made.bind(f"/proc/self/fd/{directory}/{path.name}")
             made.listen(8)

@@ -1,0 +1,160 @@
+"""``hv conformance``: prove that a driver does what is asked of one, on this node."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import hvcore
+from hvcore.cli.options import driver_completion, json_option
+from hvcore.cli.output import emit_json, is_terminal, remark, say
+from hvcore.cli.table import Column, show_table
+
+if TYPE_CHECKING:
+    from hvcore.testing import Check, Report
+
+__all__ = ["conformance"]
+
+_OUTCOMES = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
+
+
+@click.command(
+    epilog="""\b
+Example:
+  hv conformance kvm --static
+  hv conformance kvm --report kvm.json --junit kvm.xml
+  hv conformance kvm --only life_full_cycle --only leak_fds
+  hv conformance --explain crash_disk_full"""
+)
+@click.argument("driver", required=False, shell_complete=driver_completion)
+@click.option("--level", type=click.Choice(["must", "capability", "hardening"]), help="Only the checks of that level.")
+@click.option("--static", is_flag=True, help="Only the checks that need no hypervisor and start nothing.")
+@click.option("--only", "names", metavar="NAME", multiple=True, help="Only the check of that name; may be repeated.")
+@click.option("--thorough", is_flag=True, help="Crash at every change instead of at a sample of them; takes minutes.")
+@click.option("--report", metavar="FILE", type=click.File("w", lazy=True), help="Write the report there as JSON.")
+@click.option("--junit", metavar="FILE", type=click.File("w", lazy=True), help="Write the report there as JUnit XML.")
+@click.option("--explain", metavar="NAME", help="Say what that check looks at and why it exists, and run nothing.")
+@click.option("--list", "listed", is_flag=True, help="List the checks, and run nothing.")
+@json_option
+def conformance(driver: str | None, *, as_json: bool, **options: Any) -> None:
+    """Run the conformance checks on a driver.
+
+    On a node of its own in a scratch directory, beside whatever runs. What is skipped is shown with the reason. Exit
+    code 0 when nothing failed, 1 when something did.
+    """
+    chosen = _chosen(options)
+    if options["explain"]:
+        _explain(options["explain"], as_json=as_json)
+    elif options["listed"]:
+        _list(chosen, as_json=as_json)
+    elif driver is None:
+        raise click.UsageError("DRIVER is missing; give the name of an installed driver")
+    else:
+        _prove(driver, chosen, options, as_json=as_json)
+
+
+def _chosen(options: dict[str, Any]) -> tuple[Check, ...]:
+    from hvcore.testing import Level, Tier, selected
+
+    for name in options["names"]:
+        _known(name, "--only")
+    level = Level(options["level"]) if options["level"] else None
+    found = selected(level=level, tier=Tier.STATIC if options["static"] else None, only=options["names"])
+    if not found:
+        raise click.UsageError("no check is left by these options; leave one of them out")
+    return found
+
+
+def _known(name: str, option: str) -> Check:
+    import difflib
+
+    from hvcore.testing import CHECKS
+
+    by_name = {check.name: check for check in CHECKS}
+    if name not in by_name:
+        near = difflib.get_close_matches(name, by_name, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "see 'hv conformance --list'"
+        raise click.UsageError(f"{option}: no check {name!r:.80}; {hint}")
+    return by_name[name]
+
+
+def _explain(name: str, *, as_json: bool) -> None:
+    check = _known(name, "--explain")
+    if as_json:
+        emit_json(_facts(check))
+    else:
+        say(check.explain())
+
+
+def _facts(check: Check) -> dict[str, str]:
+    keys = ("name", "area", "level", "tier", "what", "why")
+    return {key: str(getattr(check, key)) for key in keys}
+
+
+def _list(chosen: tuple[Check, ...], *, as_json: bool) -> None:
+    if as_json:
+        emit_json([_facts(check) for check in chosen])
+        return
+    columns = [Column("CHECK"), Column("AREA"), Column("LEVEL"), Column("TIER"), Column("WHAT")]
+    show_table(columns, [[check.name, check.area, check.level, check.tier, check.what] for check in chosen])
+
+
+def _prove(driver: str, chosen: tuple[Check, ...], options: dict[str, Any], *, as_json: bool) -> None:
+    from hvcore.testing import find_subject, run
+
+    if driver not in {entry.name for entry in hvcore.catalogue()}:
+        hvcore.Node().driver(driver)  # raises, with the nearest name
+    with _line() as progress:
+        report = run(find_subject(driver), chosen, thorough=options["thorough"], progress=progress)
+    if options["report"] is not None:
+        import json
+
+        options["report"].write(json.dumps(report.to_json(), indent=2) + "\n")
+    if options["junit"] is not None:
+        options["junit"].write(report.to_junit())
+    if as_json:
+        emit_json(report.to_json())
+    else:
+        _show(report)
+    if not report.conforms:
+        click.get_current_context().exit(1)
+
+
+def _show(report: Report) -> None:
+    columns = [Column("CHECK"), Column("LEVEL"), Column("RESULT", styles=_OUTCOMES), Column("SECONDS", right=True)]
+    rows = [
+        [result.name, result.level, str(result.outcome), f"{result.seconds:.2f}", result.reason]
+        for result in report.results
+    ]
+    show_table([*columns, Column("REASON")], rows)
+    counts, versions = report.counts, report.versions
+    numbers = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
+    say(
+        f"\n{report.driver} ({versions.distribution} {versions.version}) on hvcore {versions.hvcore}, Python "
+        f"{versions.python}, Linux {versions.kernel}: {numbers}, {report.seconds:.1f} s"
+    )
+    failed = next((result.name for result in report.results if result.outcome == "failed"), None)
+    if failed is not None:
+        remark(f"why a check exists: hv conformance --explain {failed}")
+
+
+@contextmanager
+def _line() -> Iterator[Callable[[int, int, Check], None] | None]:
+    """One line on stderr that says which check runs. No thread draws it: the checks fork."""
+    if not is_terminal(sys.stderr):
+        yield None
+        return
+
+    def tell(number: int, of: int, check: Check) -> None:
+        sys.stderr.write(f"\r\033[K{number}/{of} {check.name}")
+        sys.stderr.flush()
+
+    try:
+        yield tell
+    finally:
+        sys.stderr.write("\r\033[K")
+        sys.stderr.flush()

@@ -1,0 +1,38 @@
+"""All checks, one module to an area, in the order in which they are run."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Final
+
+from hvcore.testing.check import Check
+from hvcore.testing.checks import (
+    budgets,
+    capabilities,
+    concurrency,
+    contract,
+    crash,
+    idempotency,
+    leaks,
+    lifecycle,
+    load,
+    recovery,
+    rendering,
+    schema,
+    security,
+)
+
+__all__ = ["CHECKS"]
+
+_AREAS: Final[tuple[ModuleType, ...]] = (
+    *(load, contract, schema, rendering, lifecycle, capabilities, idempotency, crash, recovery, concurrency, leaks),
+    *(security, budgets),
+)
+
+CHECKS: Final[tuple[Check, ...]] = tuple(
+    thing
+    for area in _AREAS
+    for thing in vars(area).values()
+    if isinstance(thing, Check) and thing.body.__module__ == area.__name__
+)
+"""Every check, in the order in which they are run."""

@@ -1,0 +1,112 @@
+"""Concurrency: several threads of one program, on one instance and on many."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from hvcore.driver import Pausable
+from hvcore.errors import BusyError, HvError, StateError
+from hvcore.model.state import State
+from hvcore.testing.bench import Bench
+from hvcore.testing.check import Level, Tier, check, require
+
+__all__: tuple[str, ...] = ()
+
+_THREADS, _ROUNDS, _MANY = 4, 4, 6
+_ALLOWED = (BusyError, StateError)
+
+
+def _together(works: list[Callable[[], None]]) -> list[str]:
+    """Run them in threads at the same time; what was raised and is not allowed, in words."""
+    wrong: list[str] = []
+    gate = threading.Barrier(len(works))
+
+    def run(work: Callable[[], None]) -> None:
+        gate.wait()
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - that is what is looked for
+            wrong.append(f"{type(error).__name__}: {error}")
+
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return wrong
+
+
+@check(
+    Level.MUST,
+    Tier.LIVE,
+    why="A web interface has a button, and people press it twice. Of two operations on one instance one waits or is told "
+    "that it is busy; neither sees the other's middle.",
+)
+def conc_same_instance(bench: Bench) -> None:
+    """Threads start, look at, pause and stop one instance at random: only busy and state errors, and a legal end."""
+    name, instance, handle = bench.name(), bench.instance(), bench.handle
+    acts: list[Callable[[], object]] = [
+        lambda: handle.start(instance, deadline_s=20),
+        lambda: bench.node.stop(name, force=True, deadline_s=20),
+        bench.node.instances,
+    ]
+    if isinstance(bench.loaded.driver, Pausable):
+        acts += [lambda: bench.node.pause(name), lambda: bench.node.resume(name)]
+    bench.start()
+
+    def some(seed: int) -> Callable[[], None]:
+        chosen = random.Random(seed).choices(acts, k=_ROUNDS)  # noqa: S311 - which operations, the same each time
+
+        def work() -> None:
+            for act in chosen:
+                _tolerated(act)
+
+        return work
+
+    wrong = _together([some(seed) for seed in range(_THREADS)])
+    require(not wrong, f"operations at the same time raise {wrong[:1]}")
+    states = [info.state for info in bench.node.instances()]
+    require(set(states) <= {State.RUNNING, State.PAUSED}, f"is {states} after operations at the same time")
+    bench.stop()
+    left = bench.scope.leftovers()
+    require(not left, f"operations at the same time leave {', '.join(left[:3])}")
+
+
+def _tolerated(act: Callable[[], object]) -> None:
+    try:
+        act()
+    except _ALLOWED:
+        pass
+    except HvError as error:
+        if error.exit_code != 4:  # not found: another thread has stopped it
+            raise
+
+
+@check(
+    Level.MUST,
+    Tier.LIVE,
+    why="After a power cut a node starts everything at once. What is chosen by looking whether it is free (ports, names "
+    "of devices) is chosen twice then.",
+)
+def conc_many_instances(bench: Bench) -> None:
+    """Six instances are started at the same time and stopped at the same time: all run, each in a process of its own."""
+    labels = [f"many{number}" for number in range(_MANY)]
+    instances = {label: bench.instance(label) for label in labels}
+    handle = bench.handle
+    wrong = _together([lambda label=label: handle.start(instances[label], deadline_s=30) for label in labels])  # type: ignore[misc]
+    require(not wrong, f"starts at the same time fail: {wrong[:1]}")
+    began = time.monotonic()
+    infos = bench.node.instances()
+    took_s = time.monotonic() - began
+    states = {info.state for info in infos}
+    require(len(infos) == _MANY and states == {State.RUNNING}, f"{len(infos)} of {_MANY} are there, {sorted(states)}")
+    pids = [info.pid for info in infos if info.pid is not None]
+    require(len(pids) == len(set(pids)), "two instances have one process")
+    require(took_s < 2.0, f"looking at {_MANY} instances takes {took_s:.1f} s")
+    wrong = _together([lambda label=label: bench.stop(label) for label in labels])  # type: ignore[misc]
+    require(not wrong, f"stops at the same time fail: {wrong[:1]}")
+    left = bench.scope.leftovers()
+    require(not left, f"stops at the same time leave {', '.join(left[:3])}")

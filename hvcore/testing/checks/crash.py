@@ -1,0 +1,301 @@
+"""Crash: the caller is killed, interrupted or refused at a change that it makes; then somebody else comes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+from hvcore.errors import HvError
+from hvcore.host.process import kill_and_wait, wait_gone
+from hvcore.model.state import State
+from hvcore.testing.bench import Bench
+from hvcore.testing.check import Failed, Level, Skipped, Tier, check, require
+from hvcore.testing.checks.lifecycle import settled_state
+from hvcore.testing.isolate import Fate, forked
+from hvcore.testing.watch import act_at
+
+__all__: tuple[str, ...] = ()
+
+_SAMPLE = 6
+_HEALTHY = (State.RUNNING, State.PAUSED)
+_ENDED = (State.SHUTDOWN, State.CRASHED)
+
+
+def _start(bench: Bench) -> None:
+    bench.another_node().driver(bench.subject.driver).start(bench.instance(), deadline_s=20)
+
+
+def _stop(bench: Bench) -> None:
+    bench.another_node().stop(bench.name(), force=True, deadline_s=10)
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def _refuse() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _at(bench: Bench, number: int, act: Callable[[], None], work: Callable[[Bench], None]) -> Fate:
+    """Do the work in a child, with the act before its n-th change."""
+
+    def acted() -> None:
+        act_at(number, act, bench.run_dir)
+        work(bench)
+
+    return forked(acted)
+
+
+def _points(bench: Bench, work: Callable[[Bench], None]) -> Iterator[int]:
+    """Numbers of the changes that the work makes: all of them, or a sample that is spread evenly."""
+
+    def counted() -> int:
+        seen = act_at(-1, _die, bench.run_dir)
+        work(bench)
+        return seen()
+
+    total = forked(counted).result()
+    step = 1 if bench.thorough else max(1, total // _SAMPLE)
+    yield from range(1, total + 1, step)
+
+
+def _settled(bench: Bench, where: str) -> None:
+    """Recover as another program would, and demand that it either runs or is gone with all that it held."""
+    node = bench.another_node()
+    failed = [found for found in node.recover() if found.what == "failed"]
+    require(not failed, f"{where}: recovery fails: {failed[0].detail if failed else ''}")
+    infos = node.instances()
+    if infos and infos[0].state in _ENDED:  # it was told to end just before, and may be cleaned up
+        node.cleanup(bench.name())
+        infos = node.instances()
+    states = [info.state for info in infos]
+    require(set(states) <= set(_HEALTHY), f"{where}: is {states} after recovery, neither running nor gone")
+    if not states:
+        left = bench.scope.leftovers()
+        require(not left, f"{where}: gone, and leaves {', '.join(left[:3])}")
+
+
+def _clean_cycle(bench: Bench, where: str) -> None:
+    try:
+        bench.start()
+        bench.stop()
+    except Failed as error:
+        raise Failed(f"{where}: afterwards it {error}") from error
+    left = bench.scope.leftovers()
+    require(not left, f"{where}: a clean cycle afterwards leaves {', '.join(left[:3])}")
+
+
+def _warm(bench: Bench) -> None:
+    """What is made only once (caches, directories) is there before anything is counted."""
+    bench.start()
+    bench.stop()
+
+
+@check(
+    Level.MUST,
+    Tier.LIVE,
+    why="Programs are killed, nodes lose power. Whatever was acquired and not written down first is lost for ever: taps, "
+    "mounts and processes of dead starts are the most reported leaks of all (lxd#11520, kata#2198, hypeman#222).",
+)
+def crash_host_sigkill_start(bench: Bench) -> None:
+    """The caller of a start is killed at its changes (thorough: at each one): it runs or it is gone, and starts again."""
+    _warm(bench)
+    for number in _points(bench, _start):
+        bench.stop()
+        fate = _at(bench, number, _die, _start)
+        require(fate.signal in (0, signal.SIGKILL), f"killed at change {number} of a start: it ended by {fate.signal}")
+        _settled(bench, f"killed at change {number} of a start")
+        bench.stop()
+        _clean_cycle(bench, f"killed at change {number} of a start")
+
+
+@check(
+    Level.MUST,
+    Tier.LIVE,
+    why="A stop that died half-way leaves a guest that is half gone: what it held has to be released by whoever comes "
+    "next, in the order that the ledger says.",
+)
+def crash_host_sigkill_stop(bench: Bench) -> None:
+    """The caller of a stop is killed at its changes (thorough: at each one): it runs or it is gone, and starts again."""
+    bench.start()
+    for number in _points(bench, _stop):
+        bench.start()
+        _at(bench, number, _die, _stop)
+        _settled(bench, f"killed at change {number} of a stop")
+        bench.stop()
+        _clean_cycle(bench, f"killed at change {number} of a stop")
+
+
+@check(
+    Level.MUST,
+    Tier.LIVE,
+    why="Ctrl-C comes in the middle. Every error path after the process was spawned has leaked it somewhere (kata#13564: "
+    "any ? after spawn).",
+)
+def crash_interrupted_start(bench: Bench) -> None:
+    """A start that is interrupted at its changes undoes itself: nothing is left but what runs well."""
+    _warm(bench)
+    for number in _points(bench, _start):
+        bench.stop()
+        _at(bench, number, _interrupt, _start)
+        states = [info.state for info in bench.another_node().instances()]
+        where = f"interrupted at change {number} of a start"
+        if not set(states) & set(_HEALTHY):
+            # What the undoing itself was not allowed to do, recovery does.
+            _settled(bench, where)
+        bench.stop()
+        left = bench.scope.leftovers()
+        require(not left, f"{where}: leaves {', '.join(left[:3])}")
+
+
+@check(
+    Level.MUST,
+    Tier.LIVE,
+    why="A full /run is a clear error and no reason to lose anything: libvirt once killed all guests because their state "
+    "could not be written (gitlab.com/libvirt #549).",
+)
+def crash_disk_full(bench: Bench) -> None:
+    """Each sampled change of a start is refused for want of space: a typed error, and nothing half is left."""
+    _warm(bench)
+
+    def refused(there: Bench) -> None:
+        try:
+            _start(there)
+        except HvError:
+            return
+
+    for number in _points(bench, _start):
+        bench.stop()
+        fate = _at(bench, number, _refuse, refused)
+        where = f"refused change {number} of a start"
+        require(fate.error is None, f"{where}: raises {fate.error} and no typed error")
+        _settled(bench, where)
+    bench.stop()
+
+
+@check(
+    Level.MUST,
+    Tier.LIVE,
+    why="A program that has used up its descriptors has to be told so, and finds everything as it was.",
+)
+def crash_emfile(bench: Bench) -> None:
+    """With no descriptor to be had, a start fails with a typed error and leaves nothing; what runs goes on."""
+    _warm(bench)
+    bench.start("other")
+
+    def starved() -> str | None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 1, 4096))
+        try:
+            _start(bench)
+        except (HvError, OSError) as error:
+            return None if isinstance(error, HvError) else f"raises {type(error).__name__}: {error}"
+        return None
+
+    fate = forked(starved)
+    require(fate.signal == 0 and fate.error is None, f"without descriptors a start ends in {fate.error or fate.signal}")
+    require(fate.value is None, f"without descriptors a start {fate.value}")
+    require(
+        bench.info("other").state is State.RUNNING,
+        f"without descriptors another instance is {bench.info('other').state}",
+    )
+    bench.another_node().recover()
+    bench.stop("other")
+    bench.stop()
+    left = bench.scope.leftovers()
+    require(not left, f"without descriptors a start leaves {', '.join(left[:3])}")
+
+
+@check(
+    Level.MUST,
+    Tier.LIVE,
+    why="The kernel kills for memory, people kill by mistake. An instance that is shown as running after that is restarted "
+    "by nobody.",
+)
+def crash_vmm_sigkill(bench: Bench) -> None:
+    """Its process is killed: within two seconds it has ended, with a reason; cleanup releases all and it starts again."""
+    bench.start()
+    started = bench.processes()
+    kill_and_wait(bench.process(), subject=bench.name(), deadline_s=5)
+    _wait_monitor(bench)
+    state = settled_state(bench)
+    require(state in _ENDED, f"is {state} after its process was killed")
+    require(bench.info().reason, "gives no reason after its process was killed")
+    bench.node.cleanup(bench.name())
+    left = bench.scope.leftovers(started)
+    require(not left, f"cleanup after its process was killed leaves {', '.join(left[:3])}")
+    _clean_cycle(bench, "after its process was killed")
+
+
+@check(
+    Level.HARDENING,
+    Tier.LIVE,
+    why="Whoever watches a node restarts what crashed and leaves alone what was shut down by its owner.",
+)
+def crash_vmm_sigkill_told(bench: Bench) -> None:
+    """Its process is killed: within two seconds it is crashed, and not shutdown."""
+    bench.start()
+    kill_and_wait(bench.process(), subject=bench.name(), deadline_s=5)
+    _wait_monitor(bench)
+    state = settled_state(bench)
+    require(state is State.CRASHED, f"is {state} after its process was killed, not crashed")
+
+
+def _wait_monitor(bench: Bench) -> None:
+    monitor = bench.record().monitor
+    if monitor is not None:
+        wait_gone(monitor, 5.0)
+
+
+@check(
+    Level.MUST,
+    Tier.LIVE,
+    why="A program that hangs holds up everybody who asks it. Looking must stay quick, others must not notice, and force "
+    "has to end it.",
+)
+def crash_vmm_sigstop(bench: Bench) -> None:
+    """Its process stands still: info answers within three seconds, another instance works, a stop by force ends it."""
+    bench.start()
+    bench.start("web2")
+    os.kill(bench.process().pid, signal.SIGSTOP)
+    began = time.monotonic()
+    bench.info()
+    took_s = time.monotonic() - began
+    require(took_s < 3.0, f"info of an instance whose process hangs takes {took_s:.1f} s")
+    bench.stop("web2")
+    began = time.monotonic()
+    bench.stop()
+    took_s = time.monotonic() - began
+    require(took_s < 10.0, f"a stop by force of an instance whose process hangs takes {took_s:.1f} s")
+    left = bench.scope.leftovers()
+    require(not left, f"an instance whose process hung leaves {', '.join(left[:3])}")
+
+
+@check(
+    Level.MUST,
+    Tier.LIVE,
+    why="The process is gone and its network and mounts are still there: cleanup that begins with a kill and stops at "
+    "'no such process' skips the rest (urunc#408).",
+)
+def crash_partial_cleanup(bench: Bench) -> None:
+    """All its processes are gone: a stop still releases everything that it held, and is no error."""
+    bench.start()
+    started = bench.processes()
+    if not started:
+        raise Skipped("its instances have no process")
+    for process in started:
+        kill_and_wait(process, subject=bench.name(), deadline_s=5)
+    try:
+        bench.node.stop(bench.name(), deadline_s=10)
+    except Exception as error:
+        raise Failed(f"a stop of what has no process any more raises {type(error).__name__}: {error}") from error
+    left = bench.scope.leftovers(started)
+    require(not left, f"a stop of what has no process any more leaves {', '.join(left[:3])}")

@@ -1,0 +1,183 @@
+"""Rendering: the plan, the command line in it, and why each argument is there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from hvcore.errors import HvError
+from hvcore.model.codec import encode
+from hvcore.model.instance import Instance
+from hvcore.model.plan import Plan
+from hvcore.params import Param
+from hvcore.testing.bench import Bench
+from hvcore.testing.check import Failed, Level, Skipped, Tier, check, require
+from hvcore.testing.isolate import forked, interpreted
+from hvcore.testing.values import alternatives, parsed
+
+__all__: tuple[str, ...] = ()
+
+_FIELDS = frozenset({"name", "driver", "memory_mib", "vcpus", "uuid", "disks", "nics", "profile"})
+_TAME, _WILD = "kitvalue", "kitvalue,kit=on"
+
+
+def _plan(bench: Bench, instance: Instance) -> Plan:
+    try:
+        return bench.handle.plan(instance)
+    except HvError as error:
+        raise Skipped(f"this node cannot describe it ({error})") from error
+
+
+@check(
+    Level.MUST,
+    Tier.STATIC,
+    why="A plan that changes by itself cannot be compared, reviewed or kept as a golden file. Sets of strings have another "
+    "order in each process.",
+)
+def argv_deterministic(bench: Bench) -> None:
+    """The same instance gives the same plan in three interpreters with other hash seeds, locales and order of keys."""
+    instance = bench.instance()
+    plain = encode(instance)
+    turned = {**plain, "params": dict(reversed(list(plain["params"].items())))}
+    seen = []
+    for seed, locale, data in (("1", "C", plain), ("2", "C.UTF-8", turned), ("77", "C", plain)):
+        environment = {"PYTHONHASHSEED": seed, "LC_ALL": locale}
+        seen.append(interpreted("planned", bench.subject.driver, json.dumps(data), env=environment))
+    require(seen[0] == seen[1] == seen[2], "its plan is another one in another process; look for sets and hashes")
+
+
+@check(
+    Level.MUST,
+    Tier.STATIC,
+    why="An operator asks why an argument is there. An origin that names a parameter which does not exist sends him the "
+    "wrong way.",
+)
+def argv_provenance_complete(bench: Bench) -> None:
+    """Every argument says which plugin put it, and which existing parameters or what reason it follows from."""
+    known = {*bench.loaded.schema.params, *_FIELDS}
+    plugins = {bench.subject.driver, *bench.loaded.hooks.implementations("params"), *_plugins(bench)}
+    for argument in _plan(bench, bench.instance()).arguments:
+        origin, text = argument.origin, " ".join(argument.tokens)
+        require(origin.plugin in plugins, f"{text!r:.80} comes from plugin {origin.plugin!r}, which is not one of it")
+        gone = [key for key in origin.params if key.partition("[")[0].partition(".")[0] not in known]
+        require(not gone, f"{text!r:.80} follows from {', '.join(gone)}, which is no parameter and no field")
+        require(origin.params or origin.why, f"{text!r:.80} follows from no parameter and gives no reason")
+
+
+def _plugins(bench: Bench) -> set[str]:
+    own = {name for name, _ in bench.loaded.driver.plugins}
+    return own | {extension.name for extension in bench.loaded.extensions}
+
+
+@check(
+    Level.MUST,
+    Tier.STATIC,
+    why="A comma in a path or a text has made options of values in every program that puts command lines together. What "
+    "the value says, the value says.",
+)
+def argv_injection(bench: Bench) -> None:
+    """Values with commas, signs of equality, spaces and a leading minus make no options of their own."""
+    tried = 0
+    for param in bench.loaded.schema.params.values():
+        if param.secret or param.key in bench.subject.raw or not parsed(param, _TAME)[0]:
+            continue
+        tame = _planned(bench, {param.key: _TAME})
+        if tame is None:
+            continue
+        for value in (_WILD, "-kitvalue", "kitvalue kit", "kitvalue\n-kit"):
+            wild = _planned(bench, {param.key: value}) if parsed(param, value)[0] else None
+            if wild is not None:
+                tried += 1
+                _same_shape(param, value, tame, wild)
+    if tried == 0:
+        raise Skipped("no parameter takes a free text, or this node cannot describe an instance")
+
+
+def _planned(bench: Bench, params: Mapping[str, Any]) -> Plan | None:
+    try:
+        return bench.handle.plan(bench.instance(params=params))
+    except HvError:
+        return None
+
+
+def _same_shape(param: Param, value: str, tame: Plan, wild: Plan) -> None:
+    where = f"params.{param.key} = {value!r}"
+    require(len(tame.argv) == len(wild.argv), f"{where} changes the number of arguments")
+    for argument in wild.arguments:
+        require(argument.tokens[0] != value or not value.startswith("-"), f"{where} stands where an option stands")
+    for before, after in zip(tame.argv, wild.argv, strict=True):
+        if before in {after, _TAME} or _TAME not in before:
+            continue
+        listed = before.startswith("{") is False and "," in before.replace(_TAME, "")
+        bare = value == _WILD and listed and _WILD in after
+        require(not bare, f"{where} becomes an option of its own in {after!r:.120}")
+
+
+@check(
+    Level.MUST,
+    Tier.STATIC,
+    why="On a node without the program the answer is one sentence that says so. Half a command line, or a traceback, is "
+    "what Ganeti and others gave.",
+)
+def argv_min_caps(bench: Bench) -> None:
+    """With no program on PATH, verify and describe give problems, a plan or a typed error, and nothing else."""
+    instance = bench.instance()
+
+    def work() -> str | None:
+        os.environ["PATH"] = "/nonexistent"
+        for name, ask in (("verify", bench.handle.verify), ("plan", bench.handle.plan)):
+            try:
+                ask(instance)
+            except HvError:
+                continue
+            except Exception as error:  # noqa: BLE001 - that is what is looked for
+                return f"without programs {name} raises {type(error).__name__}: {error}"
+        return None
+
+    wrong = forked(work).result()
+    require(wrong is None, str(wrong))
+
+
+@check(
+    Level.HARDENING,
+    Tier.STATIC,
+    why="A parameter that changes arguments which do not name it is a surprise in a review of two plans, and usually a "
+    "mistake in the origins.",
+)
+def argv_monotone_delta(bench: Bench) -> None:
+    """Changing one parameter changes only arguments that say they follow from it."""
+    base = _plan(bench, bench.instance())
+    for param in bench.loaded.schema.params.values():
+        for value in alternatives(param, 2):
+            changed = _planned(bench, {param.key: value})
+            if changed is not None:
+                _only(param.key, base, changed)
+
+
+def _only(key: str, base: Plan, changed: Plan) -> None:
+    for before, after in ((base, changed), (changed, base)):
+        there = {argument.tokens for argument in after.arguments}
+        for argument in before.arguments:
+            if argument.tokens not in there and not argument.origin.capability:
+                text = " ".join(argument.tokens)
+                require(key in argument.origin.params, f"{key} changes {text!r:.80}, which does not name it")
+
+
+@check(
+    Level.MUST,
+    Tier.STATIC,
+    why="What a start does to the node is shown before it is done. A plan without steps, or for another instance, shows "
+    "nothing.",
+)
+def argv_plan_tells(bench: Bench) -> None:
+    """The plan is of this driver, has steps with words in them, and is plain JSON."""
+    plan = _plan(bench, bench.instance())
+    require(plan.driver == bench.subject.driver, f"its plan is of driver {plan.driver!r}")
+    require(plan.steps, "its plan has no steps")
+    require(all(step.kind and step.what for step in plan.steps), "a step of its plan has no words")
+    try:
+        json.dumps(plan.to_json())
+    except (TypeError, ValueError) as error:
+        raise Failed(f"its plan is not plain JSON: {error}") from error

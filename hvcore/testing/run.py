@@ -1,0 +1,122 @@
+"""Running checks: one with its deadline and its outcome, and all that are chosen as one report."""
+
+from __future__ import annotations
+
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+from hvcore.driver import capabilities
+from hvcore.errors import HvError
+from hvcore.loader import load
+from hvcore.testing.bench import bench_of
+from hvcore.testing.check import Check, Failed, Level, Skipped, Tier
+from hvcore.testing.checks import CHECKS
+from hvcore.testing.report import Outcome, Report, Result, versions_of
+from hvcore.testing.subject import Subject
+
+__all__ = ["run", "run_check", "selected"]
+
+_LIMIT_S: Final = 60.0
+_LIMIT_THOROUGH_S: Final = 1200.0
+
+
+def selected(*, level: Level | None = None, tier: Tier | None = None, only: Sequence[str] = ()) -> tuple[Check, ...]:
+    """The checks of that level, of that tier, and with one of those names; all of them without."""
+    return tuple(
+        check
+        for check in CHECKS
+        if (level is None or check.level is level)
+        and (tier is None or check.tier is tier)
+        and (not only or check.name in only)
+    )
+
+
+def run_check(check: Check, subject: Subject, *, thorough: bool = False) -> Result:
+    """Run one check on a bench of its own. Never raises but for an interrupt: what goes wrong is the result."""
+    began = time.monotonic()
+    try:
+        _run(check, subject, thorough=thorough)
+    except Skipped as skipped:
+        return Result.of(check, Outcome.SKIPPED, reason=str(skipped), seconds=time.monotonic() - began)
+    except AssertionError as error:
+        seconds, excuse = time.monotonic() - began, subject.excused.get(check.name)
+        if excuse is not None and check.level is Level.HARDENING:
+            return Result.of(check, Outcome.SKIPPED, reason=f"excused: {excuse} ({error})", seconds=seconds)
+        return Result.of(check, Outcome.FAILED, reason=str(error), seconds=seconds, detail=_where(error))
+    except Exception as error:  # noqa: BLE001 - a driver may raise anything, and the other checks are run all the same
+        reason = f"raised {type(error).__name__}: {error}"
+        return Result.of(check, Outcome.FAILED, reason=reason, seconds=time.monotonic() - began, detail=_where(error))
+    return Result.of(check, Outcome.PASSED, seconds=time.monotonic() - began)
+
+
+def _run(check: Check, subject: Subject, *, thorough: bool) -> None:
+    if check.tier is Tier.LIVE:
+        unfit = subject.unfit()
+        if unfit is not None:
+            raise Skipped(f"this node cannot run it: {unfit}")
+    with bench_of(subject, thorough=thorough) as bench, _limit(_LIMIT_THOROUGH_S if thorough else _LIMIT_S):
+        check.body(bench)
+
+
+def _where(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+@contextmanager
+def _limit(seconds: float) -> Iterator[None]:
+    """Raise `Failed` in the block when it takes longer; not where somebody else has the alarm (pytest-timeout)."""
+
+    def over(signum: int, frame: FrameType | None) -> None:
+        del signum, frame
+        raise Failed(f"takes longer than {seconds:.0f} s and was given up")
+
+    try:
+        free = signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+        if free:
+            signal.signal(signal.SIGALRM, over)
+    except ValueError:  # not the main thread
+        free = False
+    if free:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        if free:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+def run(
+    subject: Subject,
+    checks: Sequence[Check] = CHECKS,
+    *,
+    thorough: bool = False,
+    progress: Callable[[int, int, Check], None] | None = None,
+) -> Report:
+    """Run the checks one after the other; ``progress`` is called with number, how many, and the check that is next."""
+    began = time.monotonic()
+    results = []
+    for number, check in enumerate(checks, 1):
+        if progress is not None:
+            progress(number, len(checks), check)
+        results.append(run_check(check, subject, thorough=thorough))
+    return Report(
+        driver=subject.driver,
+        capabilities=_capabilities(subject.driver),
+        versions=versions_of(subject.driver, subject.versions()),
+        results=tuple(results),
+        thorough=thorough,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _capabilities(driver: str) -> tuple[str, ...]:
+    try:
+        return capabilities(load(driver).driver)
+    except HvError:
+        return ()

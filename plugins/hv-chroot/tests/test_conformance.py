@@ -1,0 +1,11 @@
+"""The driver does what is asked of one."""
+
+from __future__ import annotations
+
+import hvcore.testing
+
+
+class TestChroot(hvcore.testing.DriverContract):
+    """Every check of the kit."""
+
+    driver = "chroot"

@@ -1,0 +1,32 @@
+"""What the conformance kit has to know of this driver: which of its instances fail, do not listen, are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import hvcore
+from hvcore.testing import Factory, Subject
+
+__all__ = ["subject"]
+
+
+def _with(**fields: Any) -> Factory:
+    params: dict[str, Any] = {key: fields.pop(key) for key in ("fail_at", "ignores_powerdown") if key in fields}
+
+    def make(name: str, directory: Path) -> hvcore.Instance:
+        del directory
+        return hvcore.Instance(name=name, driver="fake", params=params, **fields)
+
+    return make
+
+
+def subject() -> Subject:
+    """The driver under test."""
+    return Subject(
+        driver="fake",
+        instance=_with(),
+        stubborn=_with(ignores_powerdown=True),
+        failing=_with(fail_at="start"),
+        refused=(_with(ignores_powerdown=True, vcpus=65),),
+    )
