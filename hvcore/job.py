@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from hvcore.deadline import Deadline
-from hvcore.errors import DiskInUseError, NodeError
-from hvcore.host.disks import host_use, identify_disk, overlap
-from hvcore.host.files import private_dir, tail
+from hvcore.errors import NodeError
+from hvcore.host.claims import DISK, DiskClaims
+from hvcore.host.files import tail
 from hvcore.host.host import Host
 from hvcore.host.launch import Child, Command, launch, life_lock
-from hvcore.host.lock import held_lock
 from hvcore.host.namespaces import UID_RANGE_SIZE, uid_ranges
 from hvcore.host.reservations import Reservations
 from hvcore.model.record import Entry, ProcessId, Record
@@ -43,7 +42,6 @@ PROCESS: Final = "process"
 COMPANION: Final = "companion"  # data["name"]: a program beside the instance's own, which ends with it
 UID: Final = "uid"
 UID_RANGE: Final = "uid-range"
-DISK: Final = "disk"
 MOUNT: Final = "mount"  # anything mounted below its directory; data["disk"], if there, has to be unused afterwards
 LINK: Final = "link"  # data["path"]: a link to something in the instance's directory
 
@@ -71,6 +69,7 @@ class Job:
         self.host = host
         self.deadline = deadline
         self.progress = progress
+        self.claims = DiskClaims(host.run_dir, record.name)
         self._store = store
         self._record = record
 
@@ -131,28 +130,12 @@ class Job:
     def claim_disk(self, path: str, *, read_only: bool = False) -> None:
         """Become the one user of the disk on this node; readers share. Intend a ``disk`` entry first.
 
+        The node knows of it until what is launched next, and has inherited the claim, has gone. What is launched in a
+        sandbox with a reaper does not: there a mount of the disk has to say that it is in use.
+
         Raises `DiskInUseError` naming the holder, and OSError when there is no such disk.
         """
-        disk = identify_disk(path)
-        root = private_dir(self.host.run_dir / "reservations")
-        writers, readers = Reservations(root / DISK), Reservations(root / f"{DISK}-readers")
-        with held_lock(root / ".disks", subject=f"disk {path!r}", purpose=f"claim for {self.name}", keep=True):
-            written = {owner for key, owner in writers.items().items() if overlap(key, disk.key)}
-            read = {owner for key, owner in readers.items().items() if overlap(key.split(".", 1)[0], disk.key)}
-            holder = next(iter(sorted(written - {self.name})), None)
-            others = read - {self.name}
-            if not read_only:
-                holder = holder or next(iter(sorted(others)), None)
-            if holder not in (None, self.name):
-                raise DiskInUseError(path=path, holder=f"instance {holder}")
-            # Other readers may have it mounted: that is them, and whoever came first has looked for the host.
-            used = None if others else host_use(path, disk)
-            if used is not None:
-                raise DiskInUseError(path=path, holder=used)
-            if read_only:
-                readers.take(f"{disk.key}.{self.name}", self.name)
-            else:
-                writers.take(disk.key, self.name)
+        self.claims.take(path, read_only=read_only)
 
     def launch(self, command: Command, *, companion: str = "") -> Child:
         """Start the instance's process, or a companion of it, confined. Close the child when done.
@@ -160,6 +143,9 @@ class Job:
         Intend a ``process`` entry first, or a ``companion`` one.
         """
         life, status, log = (self.dir / _of(companion, name) for name in (LIFE_LOCK, STATUS, LOG))
+        if not companion and not command.sandbox.reaper:
+            # A sandbox with a reaper runs other people's programs: they see the file system on a disk, not the disk.
+            command = replace(command, fds=(*command.fds, *self.claims.fds))
         with life_lock(life) as life_fd:
             return launch(command, life_fd=life_fd, status=status, log=log)
 

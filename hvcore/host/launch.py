@@ -38,6 +38,7 @@ __all__ = [
     "Status",
     "launch",
     "launched_for",
+    "launched_in",
     "life_lock",
     "members",
     "read_status",
@@ -301,6 +302,16 @@ def launched_for(directory: Path, uid_pool: range = range(0)) -> list[int]:
     """
     mark = os.fsencode(f"{_PLACE}={directory}")
     return sorted(int(pid) for pid in os.listdir("/proc") if pid.isdecimal() and mark in _environment(pid, uid_pool))
+
+
+def launched_in(pid: int) -> Path | None:
+    """The directory of the instance that the process was launched for; None when there is none that we may see."""
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    mark = os.fsencode(f"{_PLACE}=")
+    return next((Path(os.fsdecode(one.removeprefix(mark))) for one in variables if one.startswith(mark)), None)
 
 
 def _environment(pid: str, uid_pool: range) -> list[bytes]:

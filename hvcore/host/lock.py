@@ -12,7 +12,7 @@ from typing import Final
 
 from hvcore.errors import BusyError, NodeError
 
-__all__ = ["held_lock", "is_held"]
+__all__ = ["close_in_children", "forget_in_children", "held_lock", "is_held"]
 
 # The kernel cannot wait for a flock with a deadline, and a signal or a blocked thread is not a library's to use.
 _FIRST_RETRY_S: Final = 0.001
@@ -31,6 +31,16 @@ def _forget_in_child() -> None:
 os.register_at_fork(after_in_child=_forget_in_child)
 
 
+def close_in_children(fd: int) -> None:
+    """Let no child that is forked from now on share the lock that this descriptor holds."""
+    _held.add(fd)
+
+
+def forget_in_children(fd: int) -> None:
+    """The descriptor is about to be closed: its number may soon be that of another file."""
+    _held.discard(fd)
+
+
 @contextmanager
 def held_lock(path: Path, *, subject: str, purpose: str, wait_s: float = 5.0, keep: bool = False) -> Iterator[int]:
     """Hold the lock at ``path`` for the block; yields its fd, which no child inherits.
@@ -39,7 +49,7 @@ def held_lock(path: Path, *, subject: str, purpose: str, wait_s: float = 5.0, ke
     takes a lock compares the inode afterwards, so a file unlinked by its holder is never held by two.
     """
     fd = _take(path, subject, wait_s)
-    _held.add(fd)
+    close_in_children(fd)
     try:
         with suppress(OSError):  # a full disk: the lock holds all the same, only nobody is told by whom
             os.ftruncate(fd, 0)
@@ -55,7 +65,7 @@ def held_lock(path: Path, *, subject: str, purpose: str, wait_s: float = 5.0, ke
                 # Explicitly, because a child that was forked by other means shares the hold.
                 with suppress(OSError):
                     fcntl.flock(fd, fcntl.LOCK_UN)
-                _held.discard(fd)
+                forget_in_children(fd)
                 os.close(fd)
 
 

@@ -122,6 +122,8 @@ def _bring_up(context: Context, loaded: LoadedDriver, spec: object, record: Reco
             what = f"{record.name}: cannot be started, got {error.strerror or error}{place}"
             raise NodeError(f"{what}; make room or repair {context.host.run_dir}") from error
         raise
+    finally:
+        job.claims.close()
 
 
 def _undone(context: Context, loaded: LoadedDriver, job: Job) -> tuple[str, ...]:

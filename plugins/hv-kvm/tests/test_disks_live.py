@@ -187,3 +187,20 @@ def test_it_starts_in_a_run_directory_of_any_name(
     with inner.console() as console:
         console.sock.send(b"x")
     assert inner.node.stop("web1", deadline_s=20).rung == "powerdown"
+
+
+def test_a_disk_is_refused_to_another_run_directory_as_long_as_its_guest_lives(world: World) -> None:
+    disk = world.disk("shared.img")
+    world.start("web1", disks=[disk])
+    other = hvcore.Node(world.run_dir.with_name("other"), uid_pool=world.uids)
+    world.undo.append(lambda: other.stop("web2", force=True))
+    wanted = world.instance("web2", disks=[disk])
+    held = rf"already in use by instance web1 of run directory {world.run_dir}, pid {world.pid()};"
+    with pytest.raises(hvcore.DiskInUseError, match=held):
+        other.driver("kvm").start(wanted)
+    assert other.instances() == []
+    world.kill("web1")
+    # Nobody has cleaned up in the first run directory: the kernel let go of it.
+    assert other.driver("kvm").start(wanted).changed
+    assert other.stop("web2", force=True).changed
+    world.node.cleanup("web1")

@@ -305,6 +305,7 @@ def test_disks_are_claimed_once_on_a_node(make: Any, run_dir: Path, tmp_path: Pa
     first.intend(Entry(kind=hvcore.DISK))
     first.claim_disk(str(image))
     first.claim_disk(str(image))  # it has it already
+    first.claims.close()  # what follows is about the reservations
     for read_only in (False, True):
         with pytest.raises(hvcore.DiskInUseError, match="already in use by instance a; stop that first") as caught:
             second.claim_disk(str(tmp_path / "link"), read_only=read_only)
@@ -314,11 +315,13 @@ def test_disks_are_claimed_once_on_a_node(make: Any, run_dir: Path, tmp_path: Pa
     stop(node, "a", force=True, deadline=Deadline(10))
     second.intend(Entry(kind=hvcore.DISK))
     second.claim_disk(str(image), read_only=True)
+    second.claims.close()
     bring_up(node, loaded, "a")
     record = node.store.load("a")
     assert record is not None
     first = node.job(record, Deadline(10))
     first.claim_disk(str(image), read_only=True)  # readers share
+    first.claims.close()
     with pytest.raises(hvcore.DiskInUseError, match="instance b"):
         first.claim_disk(str(image))
     first.intend(Entry(kind=hvcore.DISK))

@@ -1,0 +1,139 @@
+"""A disk has one user on the node, also when two run directories are in use there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hvcore import DiskInUseError
+from hvcore.host.claims import DiskClaims
+
+HELD = "import sys; print(flush=True); sys.stdin.read()"
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Callable[[str, str], DiskClaims]]:
+    """``node("run", "web1")``: the claims of that instance, of the node's state in that run directory."""
+    made: list[DiskClaims] = []
+
+    def make(run_dir: str, owner: str) -> DiskClaims:
+        made.append(DiskClaims(tmp_path / run_dir, owner))
+        return made[-1]
+
+    yield make
+    for claims in made:
+        claims.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> str:
+    (tmp_path / "a.img").write_bytes(bytes(4096))
+    return str(tmp_path / "a.img")
+
+
+@pytest.mark.parametrize(
+    ("first_reads", "second_reads", "refused"),
+    [(False, False, True), (False, True, True), (True, False, True), (True, True, False)],
+)
+def test_readers_share_and_a_writer_is_alone(
+    node: Callable[..., DiskClaims], disk: str, *, first_reads: bool, second_reads: bool, refused: bool
+) -> None:
+    first, second = node("one", "web1"), node("two", "web2")
+    first.take(disk, read_only=first_reads)
+    if refused:
+        with pytest.raises(DiskInUseError, match="already in use by an instance of another run directory on this node"):
+            second.take(disk, read_only=second_reads)
+        assert second.fds == ()
+        first.close()
+    second.take(disk, read_only=second_reads)
+
+
+def test_a_disk_that_may_only_be_read_can_be_claimed(node: Callable[..., DiskClaims], disk: str) -> None:
+    os.chmod(disk, 0o400)
+    node("one", "web1").take(disk, read_only=False)
+    with pytest.raises(DiskInUseError):
+        node("two", "web1").take(disk, read_only=False)
+
+
+def test_who_inherits_it_holds_it_until_its_end_and_is_named(
+    node: Callable[..., DiskClaims], disk: str, tmp_path: Path
+) -> None:
+    first, second = node("one", "web1"), node("two", "web2")
+    first.take(disk, read_only=False)
+    launched = {**os.environ, "HVCORE_INSTANCE": str(tmp_path / "one/instances/web1")}
+    with subprocess.Popen(
+        [sys.executable, "-c", HELD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        pass_fds=first.fds,
+        env=launched,
+    ) as popen:
+        assert popen.stdout is not None
+        popen.stdout.readline()
+        first.close()
+        told = rf"in use by instance web1 of run directory {tmp_path}/one, pid {popen.pid};"
+        with pytest.raises(DiskInUseError, match=told):
+            second.take(disk, read_only=False)
+        popen.kill()
+    second.take(disk, read_only=False)  # nobody has cleaned up in the other run directory
+
+
+def test_it_ends_with_an_operation_that_is_killed(node: Callable[..., DiskClaims], disk: str, tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from hvcore.host.claims import DiskClaims\n"
+        "claims = DiskClaims(Path(sys.argv[1]), 'web1'); claims.take(sys.argv[2], read_only=False)\n" + HELD
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "one"), disk], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as popen:
+        assert popen.stdout is not None
+        popen.stdout.readline()
+        with pytest.raises(DiskInUseError):
+            node("two", "web2").take(disk, read_only=True)
+        popen.kill()
+    node("two", "web2").take(disk, read_only=True)
+
+
+def test_a_child_that_the_host_application_forks_does_not_hold_it(
+    node: Callable[..., DiskClaims], disk: str, in_child: Callable[..., int]
+) -> None:
+    first = node("one", "web1")
+    first.take(disk, read_only=False)
+    reading, writing = os.pipe()
+    said, saying = os.pipe()
+
+    def live_on() -> None:
+        os.close(writing)
+        os.write(saying, b"x")
+        os.read(reading, 1)
+
+    in_child(live_on, wait=False)
+    os.read(said, 1)
+    first.close()
+    node("two", "web2").take(disk, read_only=False)
+    for fd in (reading, writing, said, saying):
+        os.close(fd)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_loop_device_and_its_file_are_one_disk(
+    node: Callable[..., DiskClaims], disk: str, tool: Callable[[str], str]
+) -> None:
+    made = subprocess.run([tool("losetup"), "--find", "--show", disk], check=False, capture_output=True, text=True)
+    if made.returncode != 0:
+        pytest.skip("no loop device here")
+    device = made.stdout.strip()
+    try:
+        first = node("one", "web1")
+        first.take(device, read_only=False)
+        with pytest.raises(DiskInUseError):
+            node("two", "web2").take(device, read_only=False)
+        first.close()
+        node("two", "web2").take(device, read_only=False)
+    finally:
+        subprocess.run([tool("losetup"), "--detach", device], check=False)
