@@ -107,13 +107,14 @@ def test_every_distribution_has_the_licence_and_the_same_basics() -> None:
     licence = (TOP / "LICENSE").read_text(encoding="utf-8")
     assert "Apache License" in licence
     core = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    basics = ("license", "license-files", "authors", "requires-python", "classifiers")
     for path, name in PROJECTS.items():
         project = tomllib.loads((TOP / path).read_text(encoding="utf-8"))["project"]
         assert project["name"] == name
-        assert {key: project[key] for key in ("license", "authors", "requires-python")} == {
-            key: core[key] for key in ("license", "authors", "requires-python")
-        }
-        assert (TOP / path).with_name("LICENSE").read_text(encoding="utf-8") == licence
+        assert {key: project[key] for key in basics} == {key: core[key] for key in basics}
+        own = (TOP / path).with_name("LICENSE")
+        assert own.read_text(encoding="utf-8") == licence
+        assert not own.is_symlink(), "an archive of the plugin would have a link that leads out of it"
         assert (TOP / path).with_name("README.md").is_file()
 
 
