@@ -35,7 +35,9 @@ from hvcore.errors import (
 )
 from hvcore.hooks import Hooks
 from hvcore.hookspecs import hookimpl, hookspec
+from hvcore.host.cgroups import ControlGroups, GroupLimits
 from hvcore.host.confine import CAPABILITIES, Level, Sandbox, capability_mask, sandboxed, system_view, weaknesses
+from hvcore.host.control_group import Group, GroupFigures
 from hvcore.host.disks import identify_disk
 from hvcore.host.files import tail
 from hvcore.host.host import Host
@@ -57,7 +59,7 @@ from hvcore.host.process import (
     wait_readable,
 )
 from hvcore.instance_file import load_instance, parse_instance_file, read_instance_file
-from hvcore.job import COMPANION, DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, UID_RANGE, Job, Live
+from hvcore.job import CGROUP, COMPANION, DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, UID_RANGE, Job, Live
 from hvcore.model.codec import decode, encode
 from hvcore.model.info import Console, InstanceInfo, Observation, Outcome
 from hvcore.model.instance import Disk, Instance, Nic
@@ -99,6 +101,7 @@ from hvcore.params import (
 
 __all__ = [
     "CAPABILITIES",
+    "CGROUP",
     "COMPANION",
     "DISK",
     "LIFE_LOCK",
@@ -119,6 +122,7 @@ __all__ = [
     "Command",
     "ConfinementError",
     "Console",
+    "ControlGroups",
     "DeadlineError",
     "Disk",
     "DiskInUseError",
@@ -129,6 +133,9 @@ __all__ = [
     "Ended",
     "Entry",
     "Figures",
+    "Group",
+    "GroupFigures",
+    "GroupLimits",
     "HasConsole",
     "Held",
     "HookError",

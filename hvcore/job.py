@@ -13,7 +13,9 @@ from typing import Any, Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import NodeError
+from hvcore.host.cgroups import GroupLimits, group_name
 from hvcore.host.claims import DISK, DiskClaims
+from hvcore.host.control_group import Group
 from hvcore.host.files import tail
 from hvcore.host.host import Host
 from hvcore.host.launch import Child, Command, launch, life_lock
@@ -23,6 +25,7 @@ from hvcore.model.record import Entry, ProcessId, Record
 from hvcore.store import Store
 
 __all__ = [
+    "CGROUP",
     "COMPANION",
     "DISK",
     "LIFE_LOCK",
@@ -43,12 +46,15 @@ COMPANION: Final = "companion"  # data["name"]: a program beside the instance's 
 UID: Final = "uid"
 UID_RANGE: Final = "uid-range"
 MOUNT: Final = "mount"  # anything mounted below its directory; data["disk"], if there, has to be unused afterwards
+CGROUP: Final = "cgroup"  # data["name"]: a control group with everything that runs in it
 LINK: Final = "link"  # data["path"]: a link to something in the instance's directory
 
 # Files of the launch, in the instance's directory; those of a companion have its name and a dot before theirs.
 LIFE_LOCK: Final = "alive"
 STATUS: Final = "status"
 LOG: Final = "log"
+
+NO_LIMITS: Final = GroupLimits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +64,12 @@ class Live:
     record: Record
     dir: Path
     host: Host
+
+    @property
+    def group(self) -> Group | None:
+        """Its control group, when it has one: to freeze it, to ask for figures."""
+        names = [entry.data["name"] for entry in self.record.ledger if entry.kind == CGROUP]
+        return Group(names[-1], self.host.cgroups) if names and self.host.cgroups.usable else None
 
 
 class Job:
@@ -127,6 +139,29 @@ class Job:
             raise NodeError(f"uid ranges: all {len(ranges)} of this node are taken; stop an instance first")
         return range(first, first + UID_RANGE_SIZE)
 
+    def take_group(self, limits: GroupLimits = NO_LIMITS) -> Group | None:
+        """A control group of the instance's own with these limits, None when this node can have none and none are asked.
+
+        Writes the ledger itself, and only once it has seen that nobody is in a group of that name. All that the job
+        launches from here on begins in it. Raises `NodeError`; ``host.cgroups.problems`` says beforehand what is wrong
+        with limits.
+        """
+        groups = self.host.cgroups
+        if not groups.usable and not limits.controllers():
+            return None
+        problems = groups.problems(limits)
+        if problems:
+            raise NodeError(f"{self.name}: its limits cannot be set, {'; '.join(problems)}")
+        group = Group(group_name(self.host.run_dir, self.name), groups)
+        strangers = group.holders()
+        if strangers:
+            pids = ", ".join(map(str, strangers))
+            what = f"{self.name}: its control group {group.directories[0]} is in use by pid {pids}"
+            raise NodeError(f"{what}, which no instance has started; end that first")
+        self.intend(Entry(kind=CGROUP, data={"name": group.name}))
+        group.create(limits)
+        return group
+
     def claim_disk(self, path: str, *, read_only: bool = False) -> None:
         """Become the one user of the disk on this node; readers share. Intend a ``disk`` entry first.
 
@@ -146,6 +181,7 @@ class Job:
         if not companion and not command.sandbox.reaper:
             # A sandbox with a reaper runs other people's programs: they see the file system on a disk, not the disk.
             command = replace(command, fds=(*command.fds, *self.claims.fds))
+        command = replace(command, group=command.group or self.live.group)
         with life_lock(life) as life_fd:
             return launch(command, life_fd=life_fd, status=status, log=log)
 

@@ -39,7 +39,8 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _HOMES: Final = {
     **dict.fromkeys(
-        ("COMPANION", "DISK", "LIFE_LOCK", "LINK", "MOUNT", "PROCESS", "STATUS", "UID", "UID_RANGE"), "hvcore.job"
+        ("CGROUP", "COMPANION", "DISK", "LIFE_LOCK", "LINK", "MOUNT", "PROCESS", "STATUS", "UID", "UID_RANGE"),
+        "hvcore.job",
     ),
     "impl": "hvcore.hookspecs",
     "CAPABILITIES": "hvcore.host.confine",
@@ -48,7 +49,7 @@ _HOMES: Final = {
     "__version__": "hvcore._version",
 }
 _WITH_METHODS: Final = (
-    *("Node", "DriverHandle", "Plan", "InstanceInfo", "Schema", "Job", "Child", "Hooks", "Host"),
+    *("Node", "DriverHandle", "Plan", "InstanceInfo", "Schema", "Job", "Live", "Group", "Child", "Hooks", "Host"),
     *("Driver", "Pausable", "HasConsole", "Adopts", "Releases"),
 )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from hvcore.errors import NodeError
+from hvcore.host.cgroups import ControlGroups, control_groups
 
 __all__ = ["Host", "default_run_dir", "default_uid_pool"]
 
@@ -23,6 +24,7 @@ class Host:
     run_dir: Path
     privileged: bool
     uid_pool: range
+    cgroups: ControlGroups = field(default_factory=control_groups)
 
     @property
     def cache_dir(self) -> Path:

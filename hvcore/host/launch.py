@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Final
 
 from hvcore.errors import NodeError
-from hvcore.host.confine import Level, Sandbox, sandboxed
+from hvcore.host.confine import Level, Sandbox, Wrapped, wrapped
+from hvcore.host.control_group import Group
 from hvcore.host.files import read_regular
+from hvcore.host.gate import Gate, behind_gate
 from hvcore.host.limits import limited
 from hvcore.host.namespaces import Held
 from hvcore.host.own_root import with_own_root
@@ -60,13 +62,15 @@ _children: Final[list[subprocess.Popen[bytes]]] = []
 class Command:
     """A program to run confined. ``fds`` are the only descriptors it gets besides stdin (null), stdout and stderr.
 
-    ``held`` are namespaces that it shall join, held until it has been waited for.
+    ``held`` are namespaces that it shall join, held until it has been waited for. ``group`` is the control group that
+    it is in before it does anything; None leaves it in the caller's.
     """
 
     argv: tuple[str, ...]
     sandbox: Sandbox
     fds: tuple[int, ...] = ()
     held: Held | None = None
+    group: Group | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,32 +162,61 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
         status_fd, log_fd = (_appending(path, opened) for path in (status, log))
         filter_fd = _filter_fd(command.sandbox, opened)
         environment = (*command.sandbox.environment, (_MARK, _mark_of(life_fd)), (_PLACE, str(status.parent)))
-        sandbox = replace(command.sandbox, environment=environment)
-        argv = sandboxed(sandbox, command.argv, status_fd, life_fd, filter_fd=filter_fd, held=command.held)
-        if shutil.which(argv[0]) is not None:  # else let that be told, and not that by which it would be executed
-            argv = (*limited(), *(() if sandbox.level is Level.OFF else with_own_root()), *argv)
+        whole = _whole(command, environment, status_fd, life_fd, filter_fd)
+        gate = None if command.group is None else opened.enter_context(Gate())
         # Room for what bubblewrap will write: without it, it dies halfway and leaves a child that waits for ever.
         os.write(status_fd, b"\n")
-        filters = () if filter_fd is None else (filter_fd,)
-        try:
+        with _found():
+            argv, word = (whole.argv, ()) if gate is None else behind_gate(gate.fd, whole)
+            if shutil.which(argv[0]) is not None:  # else let that be told, and not that by which it would be executed
+                argv = (*limited(), *(() if command.sandbox.level is Level.OFF else with_own_root()), *argv)
+            gate_fd = None if gate is None else gate.fd
+            ours = (fd for fd in (life_fd, status_fd, filter_fd, gate_fd) if fd is not None)
             popen = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log_fd,
                 stderr=log_fd,
-                pass_fds=(life_fd, status_fd, *filters, *command.fds),
+                pass_fds=(*ours, *command.fds),
                 start_new_session=True,
                 cwd="/",
                 env={"PATH": os.environ.get("PATH", os.defpath), **dict(environment)},
             )
-        except FileNotFoundError as error:
-            package = _PACKAGES.get(argv[0], argv[0])
-            raise NodeError(f"{argv[0]}: not found on this node; install {package}") from error
-        except PermissionError as error:
-            raise NodeError(f"{argv[0]}: may not be executed; check its mode") from error
-        if sandbox.level is Level.OFF:
+        if gate is not None and command.group is not None:
+            _let_in(popen, command.group)
+            gate.open(word)
+        if command.sandbox.level is Level.OFF:
             os.write(status_fd, json.dumps({"child-pid": popen.pid}).encode() + b"\n")
     return Child(popen, status)
+
+
+def _whole(
+    command: Command, environment: tuple[tuple[str, str], ...], status_fd: int, life_fd: int, filter_fd: int | None
+) -> Wrapped:
+    sandbox = replace(command.sandbox, environment=environment)
+    if sandbox.level is Level.OFF:
+        return Wrapped(before=(), options=(), after=command.argv)
+    return wrapped(sandbox, command.argv, status_fd, life_fd, filter_fd=filter_fd, held=command.held)
+
+
+@contextmanager
+def _found() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        program = str(error.filename)
+        raise NodeError(f"{program}: not found on this node; install {_PACKAGES.get(program, program)}") from error
+    except PermissionError as error:
+        raise NodeError(f"{error.filename}: may not be executed; check its mode") from error
+
+
+def _let_in(popen: subprocess.Popen[bytes], group: Group) -> None:
+    try:
+        group.enter(popen.pid)
+    except BaseException:
+        popen.kill()
+        popen.wait()
+        raise
 
 
 def _appending(path: Path, opened: ExitStack) -> int:

@@ -12,13 +12,15 @@ from typing import Final
 from hvcore.deadline import Deadline
 from hvcore.driver import Driver, Releases
 from hvcore.errors import DeadlineError, HvError, LeftoverError, NodeError
+from hvcore.host.cgroups import group_name
+from hvcore.host.control_group import Group
 from hvcore.host.holders import wait_unused
 from hvcore.host.host import Host
 from hvcore.host.launch import launched_for, members, reap
 from hvcore.host.mounts import unmount_below
 from hvcore.host.process import boot_id, identify, kill_and_wait, wait_gone
 from hvcore.host.reservations import Reservations
-from hvcore.job import COMPANION, DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, UID_RANGE, Job
+from hvcore.job import CGROUP, COMPANION, DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, UID_RANGE, Job
 from hvcore.loader import LoadedDriver
 from hvcore.model.info import Outcome
 from hvcore.model.record import Entry, Record
@@ -90,7 +92,8 @@ def release_all(context: Context, driver: Driver, job: Job) -> None:
 def release_without_record(context: Context, name: str) -> list[str]:
     """End and release what can be found of an instance whose record is unreadable; what was done, in words.
 
-    Its processes hold the life lock, its reservations name it, its mounts are below its directory.
+    Its processes hold the life lock or are in its control group, its reservations name it, its mounts are below its
+    directory.
     """
     directory = context.store.dir(name)
     deadline = Deadline(_KILL_S)
@@ -102,6 +105,7 @@ def release_without_record(context: Context, name: str) -> list[str]:
         process = identify(pid)
         if process is not None and kill_and_wait(process, subject=name, deadline_s=_KILL_S):
             done.append(f"ended pid {pid}")
+    done += _end_group(context.host, group_name(context.host.run_dir, name))
     _unmount(directory)
     for kind in (UID, UID_RANGE, DISK):
         _release_reservations(context.host, kind, name)
@@ -160,6 +164,21 @@ def _end_members(name: str, directory: Path, deadline: Deadline, prefix: str = "
     return ended
 
 
+def _release_cgroup(entry: Entry, job: Job) -> None:
+    _end_group(job.host, entry.data["name"])
+
+
+def _end_group(host: Host, name: str) -> list[str]:
+    """End what is in the control group, remove it, and say so. Nothing there is fine."""
+    if not host.cgroups.usable:
+        return []
+    group = Group(name, host.cgroups)
+    pids = group.pids()
+    group.kill(_KILL_S)
+    group.remove()
+    return [f"ended pid {pid}" for pid in pids]
+
+
 def _release_uid(entry: Entry, job: Job) -> None:
     del entry
     _release_reservations(job.host, UID, job.name)
@@ -201,6 +220,7 @@ def _release_link(entry: Entry, job: Job) -> None:
 _RELEASES: Final[Mapping[str, Callable[[Entry, Job], None]]] = {
     PROCESS: _release_process,
     COMPANION: _release_companion,
+    CGROUP: _release_cgroup,
     UID: _release_uid,
     UID_RANGE: _release_uid_range,
     DISK: _release_disk,

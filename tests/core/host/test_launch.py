@@ -11,12 +11,17 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
 from hvcore import Command, Ended, Level, NodeError, Sandbox
+from hvcore.host.cgroups import GroupLimits, control_groups, group_name
+from hvcore.host.confine import Wrapped
+from hvcore.host.control_group import Group
+from hvcore.host.gate import Gate, behind_gate
 from hvcore.host.launch import Child, Status, launch, life_lock, members, read_status, reap, run_tool
 from hvcore.host.own_root import with_own_root
 from hvcore.host.process import alive, identify, wait_gone
@@ -28,7 +33,14 @@ STRICT = Sandbox(level=Level.STRICT, uid=1_880_000_000)
 
 
 class Start(Protocol):
-    def __call__(self, *argv: str, sandbox: Sandbox = OFF, fds: tuple[int, ...] = (), name: str = "i") -> Child: ...
+    def __call__(
+        self,
+        *argv: str,
+        sandbox: Sandbox = OFF,
+        fds: tuple[int, ...] = (),
+        name: str = "i",
+        group: Group | None = None,
+    ) -> Child: ...
 
 
 @pytest.fixture
@@ -37,12 +49,18 @@ def start(tmp_path: Path) -> Iterator[Start]:
     children: list[Child] = []
     folders: list[Path] = []
 
-    def run(*argv: str, sandbox: Sandbox = OFF, fds: tuple[int, ...] = (), name: str = "i") -> Child:
+    def run(
+        *argv: str,
+        sandbox: Sandbox = OFF,
+        fds: tuple[int, ...] = (),
+        name: str = "i",
+        group: Group | None = None,
+    ) -> Child:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         folders.append(folder)
         with life_lock(folder / "alive") as life_fd:
-            command = Command(argv=argv, sandbox=sandbox, fds=fds)
+            command = Command(argv=argv, sandbox=sandbox, fds=fds, group=group)
             child = launch(command, life_fd=life_fd, status=folder / "status", log=folder / "log")
         children.append(child)
         return child
@@ -329,3 +347,58 @@ def test_a_tool_that_is_late_is_a_member_so_that_it_can_be_ended(tmp_path: Path)
 def test_a_tool_that_is_missing_is_told(tmp_path: Path) -> None:
     with pytest.raises(NodeError, match="no-such-tool: not found"):
         run_tool(("no-such-tool",), life=tmp_path / "alive", status=tmp_path / "s", deadline_s=1)
+
+
+class TestIntoAGroup:
+    """Nothing of what is launched runs before it is in its control group."""
+
+    @pytest.fixture
+    def group(self, tmp_path: Path) -> Iterator[Group]:
+        node = control_groups()
+        if not node.usable:
+            pytest.skip("this node lets nobody make control groups")
+        group = Group(group_name(tmp_path, "web1"), node)
+        group.create(GroupLimits())
+        yield group
+        group.kill(5)
+        group.remove()
+
+    @pytest.mark.parametrize("sandbox", [OFF, STRICT], ids=["off", "strict"])
+    def test_it_and_all_around_it_are_in_the_group(self, start: Start, group: Group, sandbox: Sandbox) -> None:
+        child = start("sleep", "100", sandbox=sandbox, group=group)
+        process = child.monitor()
+        assert process is not None
+        assert process.pid in group.pids()
+        assert group.kill(5)
+        assert child.wait(5) is not None
+
+    @ROOT
+    def test_it_reads_its_options_also_when_they_are_many(self, start: Start, group: Group, tmp_path: Path) -> None:
+        environment = tuple((f"V{n}", "--" if n % 2 else "x" * 100) for n in range(2000))
+        child = start("env", sandbox=replace(STRICT, environment=environment), group=group)
+        assert child.wait(10) == Ended(code=0)
+        said = (tmp_path / "i/log").read_text().splitlines()
+        assert {f"V1999={'--'}", f"V1998={'x' * 100}"} <= set(said)
+
+    @pytest.mark.parametrize("confined", [False, True])
+    def test_it_does_not_run_when_whoever_launched_it_dies_first(self, tmp_path: Path, *, confined: bool) -> None:
+        argv = ("touch", str(tmp_path / "ran"))
+        everything = ("--dev-bind", "/", "/")
+        whole = Wrapped(before=(), options=(), after=argv)
+        if confined:
+            whole = Wrapped(before=("bwrap",), options=everything, after=("--", *argv))
+        with Gate() as gate:
+            stands, _ = behind_gate(gate.fd, whole)
+            popen = subprocess.Popen(stands, pass_fds=(gate.fd,), stderr=subprocess.DEVNULL)
+        assert popen.wait(10) != 0
+        assert not (tmp_path / "ran").exists()
+
+    def test_it_does_not_run_when_the_group_is_gone(self, start: Start, group: Group, tmp_path: Path) -> None:
+        group.remove()
+        with pytest.raises(NodeError, match=r"cgroup.procs: pid \d+ cannot be put in"):
+            start("touch", str(tmp_path / "ran"), group=group)
+        assert not (tmp_path / "ran").exists()
+
+    def test_a_program_that_is_missing_is_named(self, start: Start, group: Group) -> None:
+        with pytest.raises(NodeError, match="no-such-program: not found"):
+            start("no-such-program", group=group)
