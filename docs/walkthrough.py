@@ -4,11 +4,13 @@ A comment, which readers do not see, stands before each block of code and says w
 
     <!-- file web1.toml -->      the block is the content of that file
     <!-- run -->                 a `console` block: each command is run and says what the block says;
-                                 an `sh` block: a script that has to end well
+                                 an `sh` block: a script that has to end well;
+                                 a `diff` block: a change to files, which has to apply
     <!-- shown: REASON -->       nothing is done
 
 Before the first block there may be ``<!-- folder /srv -->`` (what the page calls the folder it is done in),
-``<!-- needs root qemu-system-x86_64 -->``, and ``<!-- first: COMMAND -->`` (done before, and not shown). In what a command
+``<!-- needs root qemu-system-x86_64 -->``, ``<!-- first: COMMAND -->`` (done before, and not shown), and ``<!-- venv -->``: an
+environment of its own that has what ours has, where ``pip install`` takes what is here and asks nobody. In what a command
 says, times and numbers that differ between runs (`_VARIES`) count as equal, ``...`` stands for anything, and a line of
 ``...`` for any lines. A line ``^]`` is a key pressed when the line before it has appeared. ``--record`` writes what was
 said into the blocks that differ.
@@ -23,9 +25,10 @@ import select
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -33,7 +36,7 @@ from typing import Final, Self
 __all__ = ["Block", "Reader", "Step", "blocks", "differences", "lacks", "main", "missing", "said_the_same", "walk"]
 
 _BLOCK: Final = re.compile(r"(?:^<!-- ([^\n]+?) -->\n+)?^(`{3,})(\w*)\n(.*?)^\2$", re.MULTILINE | re.DOTALL)
-_DIRECTIVE: Final = re.compile(r"^<!-- (folder|needs|first:) ?(.*?) -->$", re.MULTILINE)
+_DIRECTIVE: Final = re.compile(r"^<!-- (folder|needs|first:|venv) ?(.*?) -->$", re.MULTILINE)
 _DEADLINE_S: Final = 60.0
 _KEY: Final = "^]"
 
@@ -128,12 +131,15 @@ class Reader:
 
     folder: Path
     called: str
+    venv: bool = False
     _shell: subprocess.Popen[bytes] = field(init=False)
 
     def __enter__(self) -> Self:
-        bin_dir = str(Path(sys.executable).parent)
+        bin_dir = str(_own_environment(self.folder) if self.venv else Path(sys.executable).parent)
         settings = {"HVCORE_RUN_DIR": f"{self.folder}/run/hvcore", "NO_COLOR": "1", "COLUMNS": "120", "PS1": ""}
         environment = {**os.environ, **settings, "PATH": f"{bin_dir}:{os.environ['PATH']}"}
+        environment |= {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_QUIET": "1"}
+        environment |= {"PIP_ROOT_USER_ACTION": "ignore", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
         environment |= {"HVCORE_CONFIG_DIR": f"{self.folder}/etc/hvcore", "PYTHONDONTWRITEBYTECODE": "1"}
         pipe = subprocess.PIPE
         self._shell = subprocess.Popen(
@@ -206,6 +212,27 @@ class Reader:
         return [*((path, f"{self.folder}{path}") for path in own), (self.called, str(self.folder))]
 
 
+_PROGRAMS: Final[Mapping[str, str]] = {
+    "hv": "-c 'from hvcore.cli import main; main()'",
+    **{name: f"-m {name}" for name in ("pip", "pytest", "mypy")},
+}
+
+
+def _own_environment(folder: Path) -> Path:
+    """Make a virtual environment in which everything of ours can be imported; the folder of its programs."""
+    home = folder / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
+    bin_dir = home / "bin"
+    for name, how in _PROGRAMS.items():
+        (bin_dir / name).write_text(f'#!/bin/sh\nexec {bin_dir}/python {how} "$@"\n', encoding="utf-8")
+        (bin_dir / name).chmod(0o755)
+    # A file of paths would not have the files of paths in ours read, and editable installations are such.
+    ours = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+    target = next(home.glob("lib/python*/site-packages"))
+    (target / "ours.pth").write_text(ours, encoding="utf-8")
+    return bin_dir
+
+
 def _quoted(command: str) -> str:
     return "'" + command.replace("'", "'\\''") + "'"
 
@@ -214,7 +241,7 @@ def walk(page: str, folder: Path) -> Iterator[Step]:
     """Do everything on a page, in an empty folder; every command with what it said."""
     facts = _DIRECTIVE.findall(page)
     called = next((value for name, value in facts if name == "folder"), "/srv")
-    with Reader(folder, called) as reader:
+    with Reader(folder, called, venv=any(name == "venv" for name, _ in facts)) as reader:
         before = Block("run", "sh", "", (0, 0), 1)
         for command in (value for name, value in facts if name == "first:"):
             yield _script(reader, before, command)
@@ -225,7 +252,8 @@ def walk(page: str, folder: Path) -> Iterator[Step]:
             elif kind == "run" and block.language == "console":
                 yield from _session(reader, block)
             elif kind == "run":
-                yield _script(reader, block, block.text)
+                change = block.language == "diff"
+                yield _script(reader, block, f"git apply - <<'END'\n{block.text}END" if change else block.text)
 
 
 def _script(reader: Reader, block: Block, text: str) -> Step:
