@@ -98,6 +98,7 @@ from hvcore.params import (
     size_mib,
     text,
 )
+from hvcore.scaffold import new_driver, new_extension
 
 __all__ = [
     "CAPABILITIES",
@@ -217,6 +218,8 @@ __all__ = [
     "list_of",
     "load_instance",
     "name",
+    "new_driver",
+    "new_extension",
     "one_of",
     "parse_instance_file",
     "pidfile_lock_holder",

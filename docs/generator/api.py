@@ -31,6 +31,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "hvcore.job",
         "hvcore.hooks",
         "hvcore.hookspecs",
+        "hvcore.scaffold",
         "hvcore.host",
         "hvcore.model.record",
         "hvcore.model.codec",

@@ -22,12 +22,16 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
     "Drivers and instance files": {
         "drivers": "drivers:drivers",
         "params": "drivers:params",
-        "schema-diff": "schema_diff:schema_diff",
         "check": "files:check",
         "verify": "files:verify",
         "plan": "files:plan",
         "explain": "explain:explain",
         "conformance": "conformance:conformance",
+    },
+    "For authors of drivers": {
+        "new-driver": "scaffold:new_driver",
+        "new-extension": "scaffold:new_extension",
+        "schema-diff": "schema_diff:schema_diff",
     },
     "Instances": {
         "start": "start:start",

@@ -1,0 +1,61 @@
+"""``hv new-driver`` and ``hv new-extension``: a distribution to begin with, from a template, without a network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+import hvcore
+from hvcore.cli.options import json_option
+from hvcore.cli.output import emit_json, say
+
+__all__ = ["new_driver", "new_extension"]
+
+_directory = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+
+
+@click.command(
+    "new-driver",
+    epilog="""\b
+Example:
+  hv new-driver hv-mine && cd hv-mine && pip install -e '.[test]' && pytest""",
+)
+@_directory
+@click.option("--name", metavar="NAME", help="What the driver is called. Default: as DIR, without 'hv-'.")
+@json_option
+def new_driver(directory: Path, *, name: str | None, as_json: bool) -> None:
+    """Make a distribution with a driver in it.
+
+    It works as it is: one confined process for each instance, with types, tests that run the conformance checks, a
+    README and a file for continuous integration. DIR is new or empty; nothing is overwritten.
+    """
+    _tell(directory, hvcore.new_driver(directory, name=name), as_json=as_json)
+
+
+@click.command(
+    "new-extension",
+    epilog="""\b
+Example:
+  hv new-extension hv-retire --for kvm && cd hv-retire && pip install -e '.[test]' && pytest""",
+)
+@_directory
+@click.option("--for", "driver", metavar="DRIVER", required=True, help="The driver that it adds to.")
+@click.option("--name", metavar="NAME", help="What the extension is called. Default: as DIR, without 'hv-'.")
+@json_option
+def new_extension(directory: Path, *, driver: str, name: str | None, as_json: bool) -> None:
+    """Make a distribution with an extension of a driver in it.
+
+    It works as it is and adds a parameter, a rule and a lifecycle hook. DIR is new or empty; nothing is overwritten.
+    """
+    _tell(directory, hvcore.new_extension(directory, driver=driver, name=name), as_json=as_json)
+
+
+def _tell(directory: Path, written: tuple[Path, ...], *, as_json: bool) -> None:
+    names = [os.path.relpath(path, directory) for path in written]
+    if as_json:
+        emit_json({"directory": str(directory), "files": names})
+        return
+    say("\n".join([f"{directory}:", *(f"  {name}" for name in names)]))
+    say(f"\nnext: cd {directory} && pip install -e '.[test]' && pytest")
