@@ -40,8 +40,9 @@ def explain(files: tuple[str, ...], *, diff: bool, binaries: tuple[str, ...], as
     that set each, the reason, and in brackets what the program can do that decided its form. FILE - is stdin.
     """
     _refuse_misuse(files, binaries, diff=diff)
+    given = {file: _read(file) for file in dict.fromkeys(files)}  # each once: stdin has no second time
     if not diff:
-        found = _plan(files[0], *binaries)
+        found = _plan(_with(given[files[0]], *binaries))
         warn(found.name, found.warnings)
         if as_json:
             emit_json(found.to_json())
@@ -50,8 +51,10 @@ def explain(files: tuple[str, ...], *, diff: bool, binaries: tuple[str, ...], as
         return
     # One file and two binaries, or two files and at most one binary for both.
     names, chosen = (files * 2, binaries) if len(files) == 1 else (files, (binaries or (None,)) * 2)
-    first, second = (_plan(file, binary) for file, binary in zip(names, chosen, strict=True))
+    sides = [_with(given[file], binary) for file, binary in zip(names, chosen, strict=True)]
+    first, second = (_plan(instance) for instance in sides)
     changes = hvcore.differences(first, second)
+    _tell_refusals(*(_refusals(instance) for instance in sides))
     if as_json:
         emit_json([change.to_json() for change in changes])
     elif not changes:
@@ -70,9 +73,34 @@ def _refuse_misuse(files: tuple[str, ...], binaries: tuple[str, ...], *, diff: b
         raise click.UsageError(f"give {what}", click.get_current_context())
 
 
-def _plan(file: str, binary: str | None = None) -> hvcore.Plan:
-    with working(f"planning {file}") as node:
-        instance = read_instance(node, file)
-        if binary is not None:
-            instance = replace(instance, params={**instance.params, _QEMU: os.path.abspath(binary)})
+def _tell_refusals(before: list[str], after: list[str]) -> None:
+    """A command that is shown need not start: what this node lacks for one of the two and not for the other."""
+    for side, own, other in (("before", before, after), ("after", after, before)):
+        for problem in own:
+            if problem not in other:
+                remark(f"{side}: would be refused: {problem}")
+
+
+def _refusals(instance: hvcore.Instance) -> list[str]:
+    with working(f"verifying {instance.name}") as node:
+        try:
+            node.driver(instance.driver).verify(instance)
+        except hvcore.VerifyError as error:
+            return [str(problem) for problem in error.problems]
+    return []
+
+
+def _read(file: str) -> hvcore.Instance:
+    with working(f"reading {file}") as node:
+        return read_instance(node, file)
+
+
+def _plan(instance: hvcore.Instance) -> hvcore.Plan:
+    with working(f"planning {instance.name}") as node:
         return node.driver(instance.driver).plan(instance)
+
+
+def _with(instance: hvcore.Instance, binary: str | None = None) -> hvcore.Instance:
+    if binary is None:
+        return instance
+    return replace(instance, params={**instance.params, _QEMU: os.path.abspath(binary)})

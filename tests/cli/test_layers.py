@@ -68,6 +68,14 @@ def test_the_difference_of_two_files_and_its_reason(hv: Hv, instance_file: File)
     assert hv("explain", "--diff", first, first).stderr == "no difference: the commands are the same\n"
 
 
+def test_a_difference_tells_which_of_the_two_would_be_refused(hv: Hv, instance_file: File) -> None:
+    first, second = instance_file(), instance_file("web2", params='fail_at = "verify"')
+    refused = "would be refused: params.fail_at: was told to fail here, got 'verify'\n"
+    assert hv("explain", "--diff", first, second).stderr.startswith(f"after: {refused}")
+    assert hv("explain", "--diff", second, first).stderr.startswith(f"before: {refused}")
+    assert "refused" not in hv("explain", "--diff", second, second).stderr
+
+
 @pytest.mark.parametrize(
     "args",
     [

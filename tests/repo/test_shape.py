@@ -23,12 +23,10 @@ SLEEPERS: Final[dict[str, str]] = {  # path: which event does not exist there
     "hvcore/host/control_files.py": "the freezer of cgroup v1 tells nobody when the last process stands still",
     "hvcore/host/holders.py": "the kernel tells nobody when a file system has let go of its device after the unmount",
 }
-QUIRK_TABLES: Final[dict[str, str]] = {
-    "plugins/hv-kvm/src/hv_kvm/quirks.py": "the one place that may branch on a QEMU version (R7)",
-}
+QUIRK_TABLES: Final[dict[str, str]] = {}  # path: why it has to branch on a QEMU version (R7); one at most, none so far
 
 SHELL_CALLS: Final = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
-EXCEPTION_TABLES: Final = [LONGER_MODULES, BIGGER_CLASSES, SLEEPERS]
+EXCEPTION_TABLES: Final = [LONGER_MODULES, BIGGER_CLASSES, SLEEPERS, QUIRK_TABLES]
 
 FUNCTION: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -134,16 +132,29 @@ def shells(module: Module) -> Iterator[str]:
 
 
 def version_branches(module: Module) -> Iterator[str]:
-    """An ordered comparison in hv_kvm with a name that ends in `version`."""
+    """A QEMU's version in hv_kvm that is compared, taken apart or handed to what could: it is there to be shown."""
     if not module.name.startswith("plugins/hv-kvm/") or module.name in QUIRK_TABLES:
         return
+    parents = {child: parent for parent in ast.walk(module.tree) for child in ast.iter_child_nodes(parent)}
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.Compare) and any(
-            isinstance(op, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for op in node.ops
-        ):
-            names = [ast.unparse(side).rpartition(".")[2] for side in (node.left, *node.comparators)]
-            if any(name.lower().endswith("version") for name in names):
-                yield f"{module.name}:{node.lineno}: compares a version; probe the feature or use the quirk table (R7)"
+        if isinstance(node, ast.Name | ast.Attribute) and is_qemu_version(node) and not is_shown(parents[node]):
+            yield f"{module.name}:{node.lineno}: compares a version; probe the feature or use the quirk table (R7)"
+
+
+def is_qemu_version(node: ast.Name | ast.Attribute) -> bool:
+    """``facts.version``, ``client.greeting.package``, ``qemu_version``."""
+    if isinstance(node, ast.Name):
+        return node.id == "qemu_version"
+    holder = ast.unparse(node.value).rpartition(".")[2]
+    return node.attr == "qemu_version" or (
+        node.attr in {"version", "release", "package"} and holder.endswith(("facts", "greeting"))
+    )
+
+
+def is_shown(above: ast.AST) -> bool:
+    """Whether what stands above a version in the tree does no more than show it, keep it, or hand it on by its name."""
+    text = isinstance(above, ast.Call) and isinstance(above.func, ast.Name) and above.func.id == "str"
+    return text or isinstance(above, ast.FormattedValue | ast.keyword | ast.Dict | ast.Return)
 
 
 RULES: Final = [lines, methods, exports, docstrings, sleeps, shells, version_branches]
@@ -177,6 +188,13 @@ BROKEN: Final = [
     (shells, "Popen(['true'], preexec_fn=f)\n", "preexec_fn="),
     (shells, "import os\nos.system('true')\n", "os.system"),
     (version_branches, "new = facts.qemu_version >= (8, 2)\n", "compares a version"),
+    (version_branches, "new = '8.2' < facts.version\n", "compares a version"),
+    (version_branches, "new = facts.version == '8.2.0'\n", "compares a version"),
+    (version_branches, "new = facts.version.startswith('8.')\n", "compares a version"),
+    (version_branches, "new = facts.version[0] in '89'\n", "compares a version"),
+    (version_branches, "new = parse(client.greeting.version)\n", "compares a version"),
+    (version_branches, "match self.facts.version:\n    case '8.2.0': pass\n", "compares a version"),
+    (version_branches, "new = 'Debian' in facts.package\n", "compares a version"),
 ]
 
 

@@ -37,7 +37,7 @@ def test_the_installed_qemu_is_recorded_under_its_release(tmp_path: Path, capsys
     assert main([qemu, "--to", str(tmp_path)]) == 0
     (path,) = tmp_path.iterdir()
     facts = Facts.from_json(json.loads(path.read_text(encoding="utf-8")))
-    assert path.name == f"facts-{'.'.join(facts.version.split('.')[:2])}.json"
+    assert path.name == f"facts-{facts.release}.json"
     assert facts == replace(probe(qemu, cache_dir=None), kvm_present=False, kvm_enabled=False)
     assert capsys.readouterr().out.startswith(f"{path}: QEMU {facts.version}, ")
     assert main([qemu, "--to", str(tmp_path / "none")]) == 1

@@ -15,6 +15,21 @@ FACTS_FORMAT: Final = 2
 """Number of the JSON form. Raise it whenever what is asked or how it is written changes; old caches are then ignored."""
 
 
+# For people, who have to know which QEMU to install; nothing is decided by them. Sources: QEMU's docs/about, its
+# change logs, and the recordings that the tests are made with.
+_CAME: Final = {
+    "virtio-sound-pci": "8.2",
+    "EPYC-Milan": "6.0",
+    "SapphireRapids": "8.0",
+    "EPYC-Genoa": "8.1",
+    "GraniteRapids": "8.1",
+    "SierraForest": "9.1",
+    "ClearwaterForest": "10.0",
+    "YongFeng": "10.0",
+}
+_WENT: Final = {"Icelake-Client": "7.1", "gluster": "11", "sheepdog": "6.0"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineType:
     """One machine type; ``cpu_max`` counts vCPUs, ``alias`` is the short name that moves with the QEMU release."""
@@ -49,6 +64,11 @@ class Facts:
     kvm_present: bool
     kvm_enabled: bool
 
+    @property
+    def release(self) -> str:
+        """``version`` without what is only a correction of it: ``7.2``. For people and for names of files as well."""
+        return ".".join(self.version.split(".")[:2])
+
     def has_command(self, command: str) -> bool:
         """Whether the monitor has that command."""
         return command in self.commands
@@ -61,6 +81,13 @@ class Facts:
     def has_type(self, name: str) -> bool:
         """Whether a device, object or character device of that type can be made."""
         return name in self.types
+
+    def lacks(self, name: str) -> str:
+        """That this QEMU has no ``name``, in words, and which release has, where that is known."""
+        came, went = _CAME.get(name), _WENT.get(name)
+        more = f", which came with release {came}" if came else ""
+        more = f", which went with release {went}" if went else more
+        return f"this QEMU ({self.version}) has no {name}{more}"
 
     def to_json(self) -> dict[str, Any]:
         """The facts as plain JSON types, in a stable order."""

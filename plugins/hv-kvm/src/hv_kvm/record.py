@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.to is None:
             sys.stdout.write(recording(facts))
             return 0
-        path = options.to / f"facts-{'.'.join(facts.version.split('.')[:2])}.json"
+        path = options.to / f"facts-{facts.release}.json"
         path.write_text(recording(facts), encoding="utf-8")
     except ProbeError as error:
         sys.stderr.write(f"{error}\n")

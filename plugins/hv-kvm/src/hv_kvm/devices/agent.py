@@ -65,7 +65,7 @@ def plan(params: Params) -> Iterator[Device]:
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
     """The device must exist in this QEMU."""
     if spec.of(Agent) and not facts.has_type(_MODEL):
-        what = f"this QEMU ({facts.version}) has no {_MODEL}"
+        what = facts.lacks(_MODEL)
         yield Problem(path="params.use_guest_agent", what=what, got="True", todo="set it to false")
 
 

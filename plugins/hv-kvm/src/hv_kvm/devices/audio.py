@@ -86,8 +86,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
     """The cards must exist in this QEMU."""
     for card in spec.of(SoundCard):
         if not facts.has_type(card.model):
-            since = ", which came with release 8.2" if card.name == "virtio" else ""
-            what = f"this QEMU ({facts.version}) has no {card.model}{since}"
+            what = facts.lacks(card.model)
             yield Problem(path="params.soundhw", what=what, got=repr(card.name), todo="use another")
 
 

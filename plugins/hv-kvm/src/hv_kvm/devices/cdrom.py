@@ -138,7 +138,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
     for cdrom in spec.of(Cdrom):
         model = _MODELS[cdrom.bus]
         if not facts.has_type(model):
-            what = f"this QEMU ({facts.version}) has no {model}"
+            what = facts.lacks(model)
             yield Problem(path="params.cdrom_disk_type", what=what, todo="use another")
         if cdrom.protocol and facts.block_drivers and cdrom.protocol not in facts.block_drivers:
             what = f"this QEMU ({facts.version}) was built without {cdrom.protocol}"

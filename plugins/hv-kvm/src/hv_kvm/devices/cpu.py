@@ -127,7 +127,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
         model = (cpu.model or "").split(",")[0]
         if model and facts.cpu_models and model not in facts.cpu_models:
             todo = f"'{spec.qemu} -cpu help' lists them"
-            yield Problem(path="params.cpu_type", what="no such cpu model in this QEMU", got=repr(model), todo=todo)
+            yield Problem(path="params.cpu_type", what=facts.lacks(model), got=repr(model), todo=todo)
 
 
 @hookimpl

@@ -253,21 +253,17 @@ def plan(instance: Instance, params: Params) -> Iterator[Device]:
 @hookimpl
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
     """Devices, block drivers and kinds of input and output must exist in this QEMU."""
-    this = f"this QEMU ({facts.version})"
     for name in sorted({disk.model for disk in spec.of(Disk)}):
         if name not in facts.types:
-            yield Problem(path="params.disk_type", what=f"{this} has no {name}", todo="use another")
+            yield Problem(path="params.disk_type", what=facts.lacks(name), todo="use another")
     for disk in spec.of(Disk):
         place = f"disks[{disk.index}]"
         needed = {disk.format, disk.source.driver} if disk.source else {disk.format}
         for driver in sorted(needed - facts.block_drivers if facts.block_drivers else ()):
-            gone = "; QEMU gave it up with release 11" if driver == "gluster" else ""
             todo = "use a block device or a file of the node"
-            yield Problem(
-                path=f"{place}.path", what=f"{this} cannot read {driver}{gone}", got=repr(disk.path)[:80], todo=todo
-            )
+            yield Problem(path=f"{place}.path", what=facts.lacks(driver), got=repr(disk.path)[:80], todo=todo)
         if disk.source is None and facts.aio and disk.aio not in facts.aio:
-            what = f"{this} was built without {disk.aio}"
+            what = f"this QEMU ({facts.version}) was built without {disk.aio}"
             yield Problem(path="params.disk_aio", what=what, got=repr(disk.aio), todo="use 'threads'")
 
 

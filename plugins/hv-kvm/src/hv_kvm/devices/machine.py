@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -123,9 +124,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
     path, got = "params.machine_version", repr(spec.machine)
     found = next((machine for machine in facts.machines if spec.machine in {machine.name, machine.alias}), None)
     if found is None:
-        names = sorted({machine.name for machine in facts.machines if machine.name.startswith("pc-")})
-        todo = f"this QEMU ({facts.version}) has {', '.join(names[-6:])} and others"
-        yield Problem(path=path, what="no such machine type", got=got, todo=todo)
+        yield Problem(path=path, what=facts.lacks("such machine"), got=got, todo=f"use {_choice(spec, facts)}")
     elif not found.name.startswith("pc-"):
         yield Problem(path=path, what="is not a PC", got=got, todo="use 'pc' or 'q35'")
     elif spec.vcpus > found.cpu_max:
@@ -134,7 +133,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
 
 
 @hookimpl
-def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
+def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
     """Name, uuid, machine, and that it waits for us before its first instruction."""
     yield Opt(name="-name", props={"guest": spec.name, "debug-threads": True}, why="the instance's name")
     yield Opt(name="-uuid", head=spec.uuid, plain=True, why="the instance's uuid")
@@ -146,7 +145,21 @@ def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
         props={"accel": bindings.accel, "acpi": None if spec.acpi else False},
         params=("machine_version", "kvm_flag", "acpi"),
         why=bindings.accel_why,
+        capability=_alias(spec, facts),
     )
     if not all(machine.may_reboot for machine in spec.of(Machine)):
         yield Opt(name="-no-reboot", params=("reboot_behavior",), why="a reboot of the guest ends the instance")
     yield Opt(name="-S", why="no instruction runs before everything has been checked")
+
+
+def _choice(spec: KvmSpec, facts: Facts) -> str:
+    """The machines of the same family: ``'pc-q35-2.4' to 'pc-q35-10.0'``."""
+    family = "pc-q35-" if spec.q35 else "pc-i440fx-"
+    numbers = [machine.name.removeprefix(family) for machine in facts.machines if machine.name.startswith(family)]
+    ordered = sorted(numbers, key=lambda number: [int(digits) for digits in re.findall("[0-9]+", number)])
+    return f"'{family}{ordered[0]}' to '{family}{ordered[-1]}'" if ordered else "another"
+
+
+def _alias(spec: KvmSpec, facts: Facts) -> str:
+    named = (machine for machine in facts.machines if machine.name == spec.machine and machine.alias)
+    return next((f"its {machine.alias} is {machine.name}" for machine in named), "")

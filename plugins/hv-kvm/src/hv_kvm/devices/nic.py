@@ -193,7 +193,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
     """QEMU 10 starts without the NIC when it does not know the model, so it is looked up first."""
     for model in sorted({nic.model for nic in spec.of(GuestNic)}):
         if model not in facts.types:
-            what = f"this QEMU ({facts.version}) has no {model}"
+            what = facts.lacks(model)
             yield Problem(path="params.nic_type", what=what, todo="use another")
 
 

@@ -67,7 +67,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
     """The device must exist in this QEMU."""
     for controller in spec.of(ScsiController):
         if not facts.has_type(controller.model):
-            what = f"this QEMU ({facts.version}) has no {controller.model}"
+            what = facts.lacks(controller.model)
             yield Problem(path="params.scsi_controller_type", what=what, todo="use another")
 
 

@@ -98,7 +98,7 @@ def plan(params: Params) -> Iterator[Device]:
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
     """The device must exist in this QEMU."""
     if spec.of(Tpm) and not facts.has_type(_MODEL):
-        what = f"this QEMU ({facts.version}) has no {_MODEL}"
+        what = facts.lacks(_MODEL)
         yield Problem(path="params.tpm_version", what=what, got="'2.0'", todo="unset it")
 
 

@@ -112,7 +112,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
     needed |= {("usb_mouse", controller.model) for controller in spec.of(UsbController)}
     for key, model in sorted(needed):
         if not facts.has_type(model):
-            what = f"this QEMU ({facts.version}) has no {model}"
+            what = facts.lacks(model)
             yield Problem(path=f"params.{key}", what=what, todo="leave it out, or install the package it is in")
 
 

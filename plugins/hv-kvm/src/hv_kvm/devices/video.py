@@ -65,7 +65,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
     """The card must exist in this QEMU; some are in packages of their own."""
     for video in spec.of(Video):
         if not facts.has_type(video.model):
-            what = f"this QEMU ({facts.version}) has no {video.model}"
+            what = facts.lacks(video.model)
             yield Problem(path="params.vga", what=what, todo="use another, or install the package it is in")
 
 
