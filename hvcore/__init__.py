@@ -5,7 +5,6 @@ Everything that host applications and drivers may use is here; other modules are
 
 import typing as _typing
 
-from hvcore import impl
 from hvcore._version import __version__
 from hvcore.catalogue import CatalogueEntry, Verdict, catalogue, strict
 from hvcore.driver import Adopts, Driver, HasConsole, Pausable, Releases
@@ -245,5 +244,7 @@ __all__ = [
     "with_own_root",
 ]
 
-if not _typing.TYPE_CHECKING:  # for a type checker there would be no unknown name any more
-    __getattr__ = _moved_names(__name__, {})  # none so far
+if _typing.TYPE_CHECKING:
+    from hvcore import impl
+else:  # for a type checker there would be no unknown name any more
+    __getattr__ = _moved_names(__name__, {}, late=("impl",))  # none so far; impl takes long and is for authors

@@ -32,7 +32,7 @@ from hvcore.model.layers import NO_LAYERS, Layers
 from hvcore.model.plan import Plan
 from hvcore.params import ParamGroup, Params, Schema
 
-__all__ = ["LoadedDriver", "load", "without_secrets"]
+__all__ = ["LoadedDriver", "load"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +77,15 @@ class LoadedDriver:
             if key in params.given and (farewell := param.farewell) is not None
         ]
         return layers.placed(found, params)
+
+    def without_secrets(self, instance: Instance) -> Instance:
+        """The instance as it may be written down: secret parameters are left out."""
+        kept = {key: value for key, value in instance.params.items() if not self._is_secret(key)}
+        return instance if len(kept) == len(instance.params) else replace(instance, params=kept)
+
+    def _is_secret(self, key: str) -> bool:
+        param = self.schema.params.get(key)
+        return param is not None and param.secret
 
     def verify(self, spec: object, params: Params, host: Host) -> tuple[Problem, ...]:
         """Everything that keeps this node from running it: parameters that name files, then what the driver finds."""
@@ -142,14 +151,6 @@ class LoadedDriver:
         if params is None:
             raise ParamsError(instance.name, problems)
         return params
-
-
-def without_secrets(instance: Instance, schema: Schema) -> Instance:
-    """The instance as it may be written down: secret parameters are left out."""
-    secret = {key for key, param in schema.params.items() if param.secret}
-    if not secret & set(instance.params):
-        return instance
-    return replace(instance, params={key: value for key, value in instance.params.items() if key not in secret})
 
 
 def load(name: str, *, without_broken: bool = False) -> LoadedDriver:

@@ -19,10 +19,15 @@ class Moved:
     removed_in: str
 
 
-def moved_names(module: str, names: Mapping[str, Moved]) -> Callable[[str], Any]:
-    """A ``__getattr__`` for ``module``: the old ``names`` with a DeprecationWarning at the caller, no others."""
+def moved_names(module: str, names: Mapping[str, Moved], *, late: tuple[str, ...] = ()) -> Callable[[str], Any]:
+    """A ``__getattr__`` for ``module``: the old ``names`` with a DeprecationWarning at the caller, no others.
+
+    ``late`` are submodules that are imported when somebody first asks for them.
+    """
 
     def get(name: str) -> Any:
+        if name in late:
+            return importlib.import_module(f"{module}.{name}")
         moved = names.get(name)
         if moved is None:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")

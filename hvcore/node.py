@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hvcore.catalogue import strict
 from hvcore.config import Config, default_config_dir
@@ -28,7 +28,6 @@ from hvcore.errors import (
 )
 from hvcore.host.files import private_dir
 from hvcore.host.host import Host, default_run_dir, default_uid_pool
-from hvcore.loader import LoadedDriver, load
 from hvcore.model.info import Console, InstanceInfo, Outcome
 from hvcore.model.instance import Instance, read_instance
 from hvcore.model.layers import Layers
@@ -44,6 +43,9 @@ from hvcore.operations.stop import cleanup, stop
 from hvcore.params import ParamRow, Params, Schema, json_schema, rows
 from hvcore.store import Store
 
+if TYPE_CHECKING:
+    from hvcore.loader import LoadedDriver  # with pluggy and metadata: not for those who load no driver
+
 __all__ = ["DriverHandle", "Node"]
 
 
@@ -53,6 +55,12 @@ def _silent(text: str) -> None:
 
 def _layers(config: Config, instance: Instance) -> Layers:
     return config.layers(instance.driver, instance.profile)
+
+
+def _load(name: str, *, without_broken: bool = False) -> LoadedDriver:
+    from hvcore.loader import load
+
+    return load(name, without_broken=without_broken)
 
 
 class Node:
@@ -92,7 +100,7 @@ class Node:
     def _load(self, name: str) -> LoadedDriver:
         with self._loading:
             if name not in self._drivers:
-                self._drivers[name] = load(name)
+                self._drivers[name] = _load(name)
             return self._drivers[name]
 
     def _load_for_running(self, name: str) -> LoadedDriver:
@@ -104,7 +112,7 @@ class Node:
                 raise
             with self._loading:
                 if name not in self._maimed:
-                    self._maimed[name] = load(name, without_broken=True)
+                    self._maimed[name] = _load(name, without_broken=True)
                 return self._maimed[name]
 
     def driver(self, name: str) -> DriverHandle:

@@ -150,15 +150,22 @@ def _raise_signalled(signum: int, frame: FrameType | None) -> NoReturn:
     raise Signalled(signum)
 
 
+_HANDLERS: Final = {
+    signal.SIGTERM: _raise_signalled,
+    signal.SIGHUP: _raise_signalled,
+    signal.SIGINT: signal.default_int_handler,  # the default only for the command itself, see hv_command
+}
+
+
 @contextmanager
 def _ends_on_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise `Signalled`, unless whoever started us has them ignored (nohup) or handled."""
+    """Signals raise `Signalled` or KeyboardInterrupt, unless whoever started us has them ignored (nohup) or handled."""
     changed = []
-    for signum in (signal.SIGTERM, signal.SIGHUP):
+    for signum, handler in _HANDLERS.items():
         with suppress(ValueError):  # not the main thread: then they are the host application's
             if signal.getsignal(signum) is signal.SIG_DFL:
-                signal.signal(signum, _raise_signalled)
                 changed.append(signum)
+                signal.signal(signum, handler)
     try:
         yield
     finally:

@@ -74,9 +74,9 @@ class DiskClaims:
             used = None if read - {self._owner} else host_use(path, disk)
             if used is not None:
                 raise DiskInUseError(path=path, holder=used)
-            fd = lock_disk(path, disk, read_only=read_only)
-            self._fds.append(fd)
-            close_in_children(fd)
+            if not disk.elsewhere:
+                self._fds.append(lock_disk(path, disk, read_only=read_only))
+                close_in_children(self._fds[-1])
             mine[0].take(mine[1], self._owner)
 
 

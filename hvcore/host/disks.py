@@ -31,6 +31,7 @@ _LOOP_GET_STATUS64: Final = 0x4C05  # linux/loop.h
 _LOOP_INFO64_BYTES: Final = 232
 _LOOP_MAJOR: Final = 7
 _URI: Final = re.compile(r"[a-z][a-z0-9+.-]+:")
+_ELSEWHERE: Final = "uri-"
 _SYS: Final = Path("/sys")
 _SWAPS: Final = Path("/proc/swaps")
 _NAME_BYTES: Final = 200  # of the 255 of a file's name, for whoever keeps a key with more beside it
@@ -44,6 +45,11 @@ class DiskId:
     block_device: bool
     size_bytes: int
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it is a disk of the network, named by a URI, of which this node's kernel knows nothing."""
+        return self.key.startswith(_ELSEWHERE)
+
 
 def identify_disk(path: str) -> DiskId:
     """What ``path`` leads to. Raises OSError, with EINVAL when it is neither a regular file nor a block device.
@@ -52,7 +58,7 @@ def identify_disk(path: str) -> DiskId:
     """
     if _URI.match(path):
         name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:40]
-        return DiskId(key=f"uri-{name}", block_device=False, size_bytes=0)
+        return DiskId(key=f"{_ELSEWHERE}{name}", block_device=False, size_bytes=0)
     found = os.stat(path)
     if stat.S_ISREG(found.st_mode):
         return DiskId(key=_inode_key(found.st_dev, found.st_ino), block_device=False, size_bytes=found.st_size)
@@ -146,7 +152,7 @@ def host_use(path: str, disk: DiskId, swaps: Path = _SWAPS) -> str | None:
     A loop device that is only attached counts as well: whoever attached it may mount it at any moment. Of a disk that
     no path leads to, the host knows nothing.
     """
-    if disk.key.startswith("uri-"):
+    if disk.elsewhere:
         return None
     own = os.stat(path).st_rdev if disk.block_device else None
     if _is_swap(path, swaps):

@@ -7,7 +7,6 @@ import os
 import stat
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
 
 from hvcore.errors import LeftoverError, NodeError
 from hvcore.host.mounts import mounts_at_or_below
@@ -161,7 +160,7 @@ def _remove_files(directory: int, top: int) -> list[str]:
         except OSError as error:
             if error.errno != errno.ENOTEMPTY:
                 raise
-            name = entry.name if directory == top else f".{uuid4().hex}"
+            name = entry.name if directory == top else f".{os.urandom(16).hex()}"
             os.rename(entry.name, name, src_dir_fd=directory, dst_dir_fd=top)
             kept.append(name)
     return kept

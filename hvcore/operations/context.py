@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hvcore.deadline import Deadline
 from hvcore.host.host import Host
 from hvcore.job import Job, Live
-from hvcore.loader import LoadedDriver
 from hvcore.model.instance import Instance
 from hvcore.model.layers import NO_LAYERS, Layers
 from hvcore.model.record import Record
 from hvcore.store import Store
+
+if TYPE_CHECKING:
+    from hvcore.loader import LoadedDriver  # with pluggy and metadata: not for those who load no driver
 
 __all__ = ["LOCK_WAIT_S", "Context"]
 

@@ -7,17 +7,19 @@ interrupted stop of a guest that still runs is taken back.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hvcore.deadline import Deadline
 from hvcore.driver import Adopts
 from hvcore.errors import HvError, RecordError
 from hvcore.host.process import boot_id
-from hvcore.loader import LoadedDriver
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import State
 from hvcore.operations.context import Context
 from hvcore.operations.release import gone
+
+if TYPE_CHECKING:
+    from hvcore.loader import LoadedDriver  # with pluggy and metadata: not for those who load no driver
 
 __all__ = ["Recovered", "recover_all", "settle"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hvcore.deadline import Deadline
 from hvcore.driver import Driver, Releases
@@ -21,11 +21,13 @@ from hvcore.host.mounts import unmount_below
 from hvcore.host.process import boot_id, identify, kill_and_wait, wait_gone
 from hvcore.host.reservations import Reservations
 from hvcore.job import CGROUP, COMPANION, DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, UID_RANGE, Job
-from hvcore.loader import LoadedDriver
 from hvcore.model.info import Outcome
 from hvcore.model.record import Entry, Record
 from hvcore.model.state import Op, State
 from hvcore.operations.context import Context
+
+if TYPE_CHECKING:
+    from hvcore.loader import LoadedDriver  # with pluggy and metadata: not for those who load no driver
 
 __all__ = ["gone", "release_all", "release_without_record"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from hvcore.deadline import Deadline
 from hvcore.errors import DriverLoadError, HvError, NodeError, VerifyError
 from hvcore.host.process import boot_id
 from hvcore.job import Job
-from hvcore.loader import LoadedDriver, without_secrets
 from hvcore.model.codec import encode
 from hvcore.model.info import Outcome
 from hvcore.model.instance import Instance
@@ -22,6 +22,9 @@ from hvcore.operations.look import Seen, judged, look
 from hvcore.operations.recover import settle
 from hvcore.operations.release import gone
 from hvcore.params import Params
+
+if TYPE_CHECKING:
+    from hvcore.loader import LoadedDriver  # with pluggy and metadata: not for those who load no driver
 
 __all__ = ["Wanted", "announced", "decide", "start", "start_locked"]
 
@@ -70,7 +73,7 @@ def start(context: Context, loaded: LoadedDriver, instance: Instance, *, paused:
 
 def start_locked(context: Context, loaded: LoadedDriver, wanted: Wanted, deadline: Deadline) -> Outcome:
     """As `start`, for a caller that holds the lock of an instance that is settled. The hooks are not told yet."""
-    name, kept = wanted.instance.name, without_secrets(wanted.instance, loaded.schema)
+    name, kept = wanted.instance.name, loaded.without_secrets(wanted.instance)
     seen = look(context, name)
     verdict = judged(name, seen, Op.START)
     if isinstance(verdict, Already):

@@ -137,3 +137,11 @@ def test_a_loop_device_and_its_file_are_one_disk(
         node("two", "web2").take(device, read_only=False)
     finally:
         subprocess.run([tool("losetup"), "--detach", device], check=False)
+
+
+def test_a_disk_of_the_network_is_reserved_and_has_nothing_to_lock(node: Callable[..., DiskClaims]) -> None:
+    claims = node("one", "web1")
+    claims.take("nbd://192.0.2.1/export", read_only=False)
+    assert claims.fds == ()
+    with pytest.raises(DiskInUseError, match="already in use by instance web1;"):
+        node("one", "web2").take("nbd://192.0.2.1/export", read_only=False)

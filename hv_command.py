@@ -1,0 +1,17 @@
+"""The command ``hv`` in its first moments, while everything else is still being imported."""
+
+from __future__ import annotations
+
+import signal
+from typing import NoReturn
+
+__all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Run ``hv``. As long as there is nothing to undo, Ctrl-C ends it as the kernel does, without a traceback."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored: nohup, or a shell's &
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # hvcore.cli.ending takes it back
+    from hvcore.cli import main as run
+
+    run()

@@ -1,0 +1,59 @@
+"""What happens before ``hv`` does anything: few imports, and no traceback for Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HV = "import sys; sys.argv = ['hv', *sys.argv[1:]]; from hv_command import main; main()"
+# Each takes long to import, and is for those who load a driver, read a file, or sit at a terminal.
+LATE = {"ctypes", "hvcore.impl", "hvcore.loader", "importlib.metadata", "rich", "stevedore", "tomllib"}
+INTERRUPT = """
+import os, signal, sys
+def hook(event, args):
+    if event == "import" and args[0] == wanted:
+        os.kill(os.getpid(), signal.SIGINT)
+wanted = sys.argv.pop(1)
+sys.addaudithook(hook)
+"""
+
+
+def imported(*arguments: str) -> set[str]:
+    command = [sys.executable, "-X", "importtime", "-c", HV, *arguments]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stderr
+    return {line.rpartition("|")[2].strip() for line in said.splitlines() if line.startswith("import time:")}
+
+
+def test_it_imports_little_to_tell_its_version_or_that_there_is_no_instance(run_dir: Path) -> None:
+    bare = {
+        line.rpartition("|")[2].strip()
+        for line in subprocess.run(
+            [sys.executable, "-X", "importtime", "-c", "pass"], capture_output=True, text=True, check=True
+        ).stderr.splitlines()
+    }
+    for arguments, budget in ((("--version",), 215), (("--run-dir", str(run_dir), "list"), 220)):
+        found = imported(*arguments) - bare
+        assert LATE & found == set()
+        assert len(found) <= budget, sorted(found)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["hvcore", "hvcore.node", "hvcore.cli", "click", "hvcore.cli.app", "hvcore.cli.ending", "hvcore.cli.table"],
+)
+def test_an_interrupt_while_it_is_imported_ends_it_without_a_word(moment: str, run_dir: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPT + HV, moment, "--run-dir", str(run_dir), "list"]
+    found = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    assert (found.stdout, found.stderr) == (b"", b"")
+    assert found.returncode in (-signal.SIGINT, 128 + signal.SIGINT)
+
+
+def test_an_interrupt_that_is_ignored_stays_so(run_dir: Path) -> None:
+    ignoring = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    command = [sys.executable, "-c", ignoring + INTERRUPT + HV, "click", "--run-dir", str(run_dir), "list"]
+    found = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    assert (found.returncode, found.stderr) == (0, b"no instances\n")
