@@ -14,6 +14,7 @@ from benchmarks.checking import checks
 from benchmarks.command import commands
 from benchmarks.listing import lists
 from benchmarks.measure import Report
+from benchmarks.qemu import plans, probes
 from benchmarks.show import lines
 from benchmarks.starting import starts, stops
 
@@ -24,6 +25,8 @@ _ALL: Final[dict[str, Callable[[int], Iterator[Report]]]] = {
     "stop": stops,
     "list": lists,
     "check": checks,
+    "plan": plans,
+    "probe": probes,
     "command": commands,
 }
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import timeit
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import hvcore
 from benchmarks.measure import Goal, Report, Row, alternate
@@ -37,18 +37,59 @@ def checks(repeat: int) -> Iterator[Report]:
             name="web1", driver="kvm", memory_mib=512, vcpus=2, disks=(disk,), nics=(nic,), params=_PARAMS
         )
         params = dict(instance.params)
-        found = alternate(
-            {
-                "schema": lambda: _each_us(lambda: kvm.schema.check(params, "web1")),
-                "check": lambda: _each_us(lambda: kvm.check(instance)),
-            },
-            repeat=repeat,
-        )
-    schema = Row(name="the schema alone", samples=found["schema"], unit="us")
+        candidates = {
+            "schema": lambda: _each_us(lambda: kvm.schema.check(params, "web1")),
+            "check": lambda: _each_us(lambda: kvm.check(instance)),
+        }
+        notes = [f"each sample is the mean of {_LOOPS} calls; the check has the node's layers and the rules across too"]
+        validate = _pydantic(kvm.schema)
+        if validate is None:
+            notes.append("not compared with pydantic-core, which is not installed: pip install 'hvcore[bench]'")
+        else:
+            candidates["pydantic-core"] = lambda: _each_us(lambda: validate(params))
+        found = alternate(candidates, repeat=repeat)
+    rival = Row(name="pydantic-core", samples=found["pydantic-core"], unit="us") if validate else None
+    goal = Goal(1, ratio=True) if rival else None
+    schema = Row(name="the schema alone", samples=found["schema"], unit="us", against=rival, goal=goal)
     check = Row(name="DriverHandle.check", samples=found["check"], unit="us", against=schema, goal=Goal(10))
     title = f"check of a kvm instance with {len(_PARAMS)} of {len(kvm.schema.params)} parameters set"
-    note = f"each sample is the mean of {_LOOPS} calls; the difference is the rules across parameters"
-    return iter([Report(title=title, rows=[schema, check], notes=(note,))])
+    return iter([Report(title=title, rows=[*([rival] if rival else []), schema, check], notes=notes)])
+
+
+def _pydantic(schema: Any) -> Callable[[Mapping[str, object]], object] | None:
+    """pydantic-core's check of the same mapping: the same keys, limits and defaults, and nothing unknown.
+
+    It has types of its own for what JSON Schema can say all of. The others (addresses, paths, texts in bytes) it gets as
+    our functions, as a program that uses it would have to write some.
+    """
+    try:
+        from pydantic_core import SchemaValidator, core_schema
+    except ImportError:
+        return None
+    fields = {
+        key: core_schema.typed_dict_field(
+            core_schema.with_default_schema(
+                core_schema.nullable_schema(_core(param.type)) if param.optional else _core(param.type),
+                default=param.default,
+            ),
+            required=False,
+        )
+        for key, param in schema.params.items()
+    }
+    return SchemaValidator(core_schema.typed_dict_schema(fields, extra_behavior="forbid")).validate_python
+
+
+def _core(kind: hvcore.ParamType) -> Any:
+    from pydantic_core import core_schema
+
+    told = kind.json_schema()
+    if kind.kind == "one of":
+        return core_schema.literal_schema(list(told["enum"]))
+    if kind.kind == "boolean":
+        return core_schema.bool_schema(strict=True)
+    if kind.kind in {"integer", "port"}:
+        return core_schema.int_schema(strict=True, ge=told["minimum"], le=told["maximum"])
+    return core_schema.no_info_plain_validator_function(kind.parse)
 
 
 def _each_us(work: Callable[[], object]) -> float:

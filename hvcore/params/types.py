@@ -86,8 +86,11 @@ def one_of(*choices: int | str, refused: Mapping[str, str] | None = None) -> Par
         raise TypeError("one_of() needs choices that are all texts or all whole numbers")
     known: dict[object, int | str] = {choice: choice for choice in choices}
     listed = ", ".join(map(repr, choices))
+    plain = str if words else int
 
     def parse(value: object) -> int | str:
+        if type(value) is plain and value in known:
+            return value
         if isinstance(value, str if words else int) and not isinstance(value, bool):
             found = known.get(value)
             if found is not None:
