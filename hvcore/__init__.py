@@ -7,7 +7,8 @@ import typing as _typing
 
 from hvcore._version import __version__
 from hvcore.catalogue import CatalogueEntry, Verdict, catalogue, strict
-from hvcore.driver import Adopts, Driver, HasConsole, Pausable, Releases
+from hvcore.doctor import examine
+from hvcore.driver import Adopts, Driver, Examines, HasConsole, Pausable, Releases
 from hvcore.errors import (
     BusyError,
     ConfinementError,
@@ -34,6 +35,7 @@ from hvcore.errors import (
 )
 from hvcore.hooks import Hooks
 from hvcore.hookspecs import hookimpl, hookspec
+from hvcore.host.abilities import how_to_install, program
 from hvcore.host.cgroups import ControlGroups, GroupLimits
 from hvcore.host.confine import CAPABILITIES, Level, Sandbox, capability_mask, sandboxed, system_view, weaknesses
 from hvcore.host.control_group import Group, GroupFigures
@@ -60,6 +62,7 @@ from hvcore.host.process import (
 from hvcore.instance_file import load_instance, parse_instance_file, read_instance_file
 from hvcore.job import CGROUP, COMPANION, DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, UID_RANGE, Job, Live
 from hvcore.model.codec import decode, encode
+from hvcore.model.finding import Finding, Severity
 from hvcore.model.info import Console, InstanceInfo, Observation, Outcome
 from hvcore.model.instance import Disk, Instance, Nic
 from hvcore.model.plan import Argument, Origin, Plan, Step, Value
@@ -132,7 +135,9 @@ __all__ = [
     "DriverLoadError",
     "Ended",
     "Entry",
+    "Examines",
     "Figures",
+    "Finding",
     "Group",
     "GroupFigures",
     "GroupLimits",
@@ -176,6 +181,7 @@ __all__ = [
     "Releases",
     "Sandbox",
     "Schema",
+    "Severity",
     "State",
     "StateError",
     "Step",
@@ -199,12 +205,14 @@ __all__ = [
     "differences",
     "directory",
     "encode",
+    "examine",
     "figures",
     "file",
     "file_or_url",
     "hold_namespaces",
     "hookimpl",
     "hookspec",
+    "how_to_install",
     "identify",
     "identify_disk",
     "impl",
@@ -224,6 +232,7 @@ __all__ = [
     "pidfile_lock_holder",
     "port",
     "processes_in_pid_namespace",
+    "program",
     "read_instance_file",
     "read_status",
     "regexp",

@@ -15,13 +15,14 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from hvcore.errors import Problem
 from hvcore.host.host import Host
 from hvcore.job import Job, Live
+from hvcore.model.finding import Finding
 from hvcore.model.info import Console, Observation
 from hvcore.model.instance import Instance
 from hvcore.model.plan import Plan
 from hvcore.model.record import Entry
 from hvcore.params import Params
 
-__all__ = ["Adopts", "Driver", "HasConsole", "Pausable", "Releases", "capabilities"]
+__all__ = ["Adopts", "Driver", "Examines", "HasConsole", "Pausable", "Releases", "capabilities"]
 
 
 class Driver(Protocol):
@@ -88,6 +89,14 @@ class Releases(Protocol):
 
     def releases(self) -> Mapping[str, ReleaseFunction]:
         """Kind to function. A function is idempotent, and raises an `HvError` when the thing cannot be released."""
+
+
+@runtime_checkable
+class Examines(Protocol):
+    """The driver can tell what this node has for it and what it lacks, without any instance: for ``hv doctor``."""
+
+    def examine(self, host: Host) -> Iterable[Finding]:
+        """Programs, devices and privileges: what is well, what is worth knowing, and what keeps it from working at all."""
 
 
 class ReleaseFunction(Protocol):

@@ -54,6 +54,7 @@ class Hooks:
     def __init__(self, manager: pluggy.PluginManager, owners: Mapping[str, str] = MappingProxyType({})) -> None:
         self._owners = dict(owners)
         self._calls: dict[str, tuple[_Call, ...]] = {}
+        self._farewells: dict[str, str] = {}
         for hook in vars(manager.hook).values():
             if not hook.has_spec():
                 continue
@@ -62,6 +63,14 @@ class Hooks:
                 _Call(hook.name, found.plugin_name, self.owner(found.plugin_name), found.function, found.argnames)
                 for found in order
             )
+            if hook.spec.warn_on_impl is not None:  # as pluggy has it: hookspec(warn_on_impl=DeprecationWarning(...))
+                self._farewells[hook.name] = str(hook.spec.warn_on_impl)
+
+    def deprecated(self) -> Iterator[tuple[str, str]]:
+        """What is implemented and to go: ``plugin kvm.x (hv-x 1.0), hook NAME (FILE:LINE)``, and the specification's words."""
+        for hook, words in self._farewells.items():
+            for call in self._calls[hook]:
+                yield f"plugin {call.owner}, hook {hook} ({place(call.function)})", words
 
     def implementations(self, hook: str) -> tuple[str, ...]:
         """The plugins that implement the hook, in the order they are called."""

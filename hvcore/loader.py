@@ -19,13 +19,14 @@ import pluggy
 from hvcore import hookspecs
 from hvcore.catalogue import DRIVERS_GROUP, CatalogueEntry, Verdict, catalogue, extensions_of
 from hvcore.contract import class_faults, hook_faults, near, place
-from hvcore.driver import Driver
+from hvcore.driver import Driver, Examines
 from hvcore.errors import DriverError, DriverLoadError, HvError, ParamsError, Problem, UnknownDriverError
 from hvcore.hooks import Hooks
 from hvcore.host.host import Host
 from hvcore.host.node_checks import node_problems
 from hvcore.importing import attempt, imported, owner_of, refused, where_raised
 from hvcore.job import Job, Live
+from hvcore.model.finding import Finding, Severity
 from hvcore.model.info import Observation
 from hvcore.model.instance import Instance
 from hvcore.model.layers import NO_LAYERS, Layers
@@ -124,6 +125,21 @@ class LoadedDriver:
         """Let the driver end it; the rung that worked."""
         found: str = self._asked(partial(self.driver.stop, force=force), "stop", live, job, kind=str)
         return found
+
+    def examine(self, host: Host) -> tuple[Finding, ...]:
+        """What the driver says of this node, and which of its hooks' implementations are to go."""
+        found = [
+            Finding(subject=where, severity=Severity.NOTE, what=f"is deprecated: {words}")
+            for where, words in self.hooks.deprecated()
+        ]
+        if not isinstance(self.driver, Examines):
+            return tuple(found)
+        driver = self.driver
+        try:
+            found += self._asked(lambda given: tuple(driver.examine(given)), "examine", host)
+        except (HvError, OSError) as error:
+            found.append(Finding(subject="examine", severity=Severity.PROBLEM, what=str(error)))
+        return tuple(found)
 
     def _asked(self, call: Callable[..., Any], method: str, *arguments: Any, kind: type[Any] = object) -> Any:
         """What a method of the driver returns. Raises `DriverError` when it raises what is no error of the node's."""

@@ -28,6 +28,7 @@ from hvcore.errors import (
 )
 from hvcore.host.files import private_dir
 from hvcore.host.host import Host, default_run_dir, default_uid_pool
+from hvcore.model.finding import Finding
 from hvcore.model.info import Console, InstanceInfo, Outcome
 from hvcore.model.instance import Instance, read_instance
 from hvcore.model.layers import Layers
@@ -222,6 +223,10 @@ class DriverHandle:
     def capabilities(self) -> tuple[str, ...]:
         """What it can do beyond start and stop: ``pause``, ``console``, ..."""
         return capabilities(self._loaded.driver)
+
+    def examine(self) -> tuple[Finding, ...]:
+        """What this node has for it and what it lacks, as far as the driver can tell; never raises for what it finds."""
+        return self._loaded.examine(self._context.host)
 
     def check(self, instance: Instance) -> Params:
         """The complete, typed parameters. Raises `ParamsError` holding every problem.

@@ -17,6 +17,8 @@ __all__ = ["SECTIONS", "api_page"]
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "For host applications": (
         "hvcore.node",
+        "hvcore.doctor",
+        "hvcore.model.finding",
         "hvcore.catalogue",
         "hvcore.instance_file",
         "hvcore.model.instance",
@@ -51,7 +53,7 @@ _HOMES: Final = {
 }
 _WITH_METHODS: Final = (
     *("Node", "DriverHandle", "Plan", "InstanceInfo", "Schema", "Job", "Live", "Group", "Child", "Hooks", "Host"),
-    *("Driver", "Pausable", "HasConsole", "Adopts", "Releases"),
+    *("Driver", "Pausable", "HasConsole", "Adopts", "Releases", "Examines"),
 )
 
 

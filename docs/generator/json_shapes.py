@@ -32,6 +32,10 @@ def _key_words(cls: type, key: str) -> str:
     return words.get(f"{cls.__name__}.{key}") or words[key]
 
 
+def _keys(cls: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]
+
+
 def json_page() -> str:
     """The keys of what ``--json`` prints."""
     parts = [
@@ -52,9 +56,22 @@ def json_page() -> str:
             (
                 ("`hv check FILE`", "`name`, `driver`, `params`: every parameter with its value, secrets redacted"),
                 ("`hv verify FILE`", "`name`, `driver`, `verified` (true)"),
-                ("`hv verify DRIVER`", "`driver`, `can`: a list of abilities"),
+                ("`hv verify DRIVER`", "`driver`, `can`: a list of abilities, `findings`: as those of `hv doctor`"),
             ),
         ),
+        "## Others",
+        table(
+            ("command", "keys"),
+            (
+                ("`hv doctor`", "`well`: whether there is no problem, `findings`: a list, see below"),
+                ("`hv schema-diff`", "`bump`: `none`, `patch`, `minor` or `major`, `changes`: a list, see below"),
+                ("`hv new-driver`, `hv new-extension`", "`directory`, `files`: what was written, from there"),
+            ),
+        ),
+        "A finding:",
+        table(("key", "value"), ((f"`{key}`", WORDS["finding"][key]) for key in _keys(hvcore.Finding))),
+        "A change:",
+        table(("key", "value"), ((f"`{key}`", WORDS["change"][key]) for key in _keys(hvcore.ParamChange))),
         "## Errors",
         "The exit code is not 0, and the document is one object.",
         table(

@@ -46,6 +46,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "Node": {
         "recover": "lifecycle:recover",
+        "doctor": "doctor:doctor",
         "completion": "completion:completion",
     },
 }

@@ -57,15 +57,12 @@ def verify(target: str, *, as_json: bool) -> None:
     """Check an instance file against this node, or try a driver.
 
     With a FILE: do its files exist, can this node's programs do what it asks for? With the name of a DRIVER: can
-    it be loaded with its extensions?
+    it be loaded with its extensions, and does this node have what it needs? What is missing is told with the command
+    that installs it.
     """
     if _is_driver(target):
-        handle = open_node().driver(target)
-        facts = {"driver": handle.name, "can": ["start", "stop", *handle.capabilities]}
-        if as_json:
-            emit_json(facts)
-        else:
-            say(f"driver {handle.name}: can be loaded; it can {', '.join(facts['can'])}")
+        with working(f"examining driver {target}") as node:
+            _verify_driver(node.driver(target), as_json=as_json)
         return
     with working(f"verifying {target}") as node:
         instance = read_instance(node, target)
@@ -74,6 +71,26 @@ def verify(target: str, *, as_json: bool) -> None:
         emit_json({"name": instance.name, "driver": instance.driver, "verified": True})
     else:
         say(f"{instance.name}: this node can run it ({instance.driver})")
+
+
+def _verify_driver(handle: hvcore.DriverHandle, *, as_json: bool) -> None:
+    findings = handle.examine()
+    problems = [
+        hvcore.Problem(path=found.subject, what=found.what, todo=found.todo)
+        for found in findings
+        if found.severity is hvcore.Severity.PROBLEM
+    ]
+    if problems:
+        raise hvcore.VerifyError(f"driver {handle.name}", problems)
+    can = ["start", "stop", *handle.capabilities]
+    if as_json:
+        emit_json({"driver": handle.name, "can": can, "findings": [found.to_json() for found in findings]})
+        return
+    say(
+        "\n".join(
+            [f"driver {handle.name}: this node can run it; it can {', '.join(can)}", *map("  {}".format, findings)]
+        )
+    )
 
 
 def _is_driver(target: str) -> bool:

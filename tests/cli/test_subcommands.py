@@ -167,7 +167,7 @@ def test_plan_and_explain_show_the_same_plan(hv: Hv, instance_file: File) -> Non
 
 def test_verify_takes_a_file_or_a_driver(hv: Hv, instance_file: File) -> None:
     assert hv("verify", instance_file()).stdout == "web1: this node can run it (fake)\n"
-    assert hv("verify", "fake").stdout.startswith("driver fake: can be loaded; it can start, stop")
+    assert hv("verify", "fake").stdout.startswith("driver fake: this node can run it; it can start, stop")
     failed = hv("verify", instance_file(params='fail_at = "verify"'))
     assert failed.exit_code == 1
     assert "params.fail_at: was told to fail here" in failed.stderr

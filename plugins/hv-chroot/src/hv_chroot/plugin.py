@@ -10,6 +10,7 @@ from hv_chroot import params as parameters
 from hv_chroot.census import census, namespace_of
 from hv_chroot.confinement import enter_command, prove, sandbox_of
 from hv_chroot.describe import describe
+from hv_chroot.examine import examine
 from hv_chroot.mounting import ROOT, mount_disk, mount_output
 from hv_chroot.root import plain_directories, program_problem
 from hv_chroot.script import run_start
@@ -42,6 +43,10 @@ class ChrootDriver:
     def verify(self, spec: ChrootSpec, host: hvcore.Host) -> Iterable[hvcore.Problem]:
         """Privileges, tools and the disk."""
         return verify(spec, host)
+
+    def examine(self, host: hvcore.Host) -> Iterable[hvcore.Finding]:
+        """Privileges, tools, loop devices."""
+        return examine(host)
 
     def describe(self, spec: ChrootSpec, host: hvcore.Host) -> hvcore.Plan:
         """Claim, mount, launch, confinement, and the launch argument by argument."""

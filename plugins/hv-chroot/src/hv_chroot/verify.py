@@ -12,10 +12,10 @@ import hvcore
 from hv_chroot.spec import ChrootSpec
 from hvcore import identify_disk
 
-__all__ = ["verify"]
+__all__ = ["TOOLS", "verify"]
 
-# Program to the Debian package that has it.
-_TOOLS: Final = {"bwrap": "bubblewrap", "mount": "mount", "setpriv": "util-linux"}
+TOOLS: Final = {"bwrap": "bubblewrap", "mount": "mount", "setpriv": "util-linux"}
+"""Program to the Debian package that has it."""
 
 
 def verify(spec: ChrootSpec, host: hvcore.Host) -> Iterator[hvcore.Problem]:
@@ -23,7 +23,7 @@ def verify(spec: ChrootSpec, host: hvcore.Host) -> Iterator[hvcore.Problem]:
     if not host.privileged:
         what = "only root can mount a disk"
         yield hvcore.Problem(path="privileges", what=what, got=f"uid {os.geteuid()}", todo="run it as root")
-    for program, package in _TOOLS.items():
+    for program, package in TOOLS.items():
         if shutil.which(program) is None:
             yield hvcore.Problem(path=program, what="is not installed on this node", todo=f"install {package}")
     yield from _disk(spec)

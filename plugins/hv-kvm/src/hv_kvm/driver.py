@@ -8,6 +8,7 @@ from typing import ClassVar, Final
 from hv_kvm import ladder, node, startup
 from hv_kvm.companions import OWNER, give_back
 from hv_kvm.describe import describe
+from hv_kvm.examine import examine
 from hv_kvm.kinds import declared, kinds_of, read_spec
 from hv_kvm.observe import observe, process_of
 from hv_kvm.paths import GuestPaths
@@ -18,6 +19,7 @@ from hv_kvm.spec import Device, KvmSpec, place
 from hvcore import (
     Console,
     Entry,
+    Finding,
     Hooks,
     Host,
     Instance,
@@ -75,6 +77,12 @@ class KvmOperations:
     def verify(self, spec: KvmSpec, host: Host) -> Iterable[Problem]:
         """Files, rights, what the QEMU binary lacks."""
         return node.problems_on(self._hooks, spec, host)
+
+    def examine(self, host: Host) -> Iterable[Finding]:
+        """The QEMU that instances get which name no other, and whether KVM works."""
+        groups = (group for _, group in self._hooks.each("params"))
+        binary = next(param.default for group in groups for param in group if param.key == "kvm_path")
+        return examine(binary, host)
 
     def describe(self, spec: KvmSpec, host: Host) -> Plan:
         """The steps of a start, and the command line with an origin for every option."""

@@ -1,0 +1,77 @@
+"""``hv doctor`` and ``hv verify DRIVER``: what an operator reads, and what a script gets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+Hv = Callable[..., Result]
+Process = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+@pytest.fixture(autouse=True)
+def _only_these(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HVCORE_DRIVERS", "fake,bare,failing,chroot")
+
+
+def areas(findings: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(finding["area"] for finding in findings))
+
+
+def test_a_healthy_installation_ends_with_0(hv: Hv, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HVCORE_DRIVERS", "fake")
+    found = hv("doctor")
+    assert "  ok      driver fake: hv-fake" in found.stdout
+    assert "  note    driver kvm: hv-kvm" in found.stdout
+    assert found.stdout.splitlines()[-1].startswith("no problems, ")
+    assert found.exit_code == 0
+
+
+def test_the_same_as_json(hv: Hv, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HVCORE_DRIVERS", "fake")
+    found = json.loads(hv("doctor", "--json").stdout)
+    assert found["well"] is True
+    assert areas(found["findings"]) == ["versions", "plugins", "node", "run directory", "leftovers", "driver fake"]
+    assert set(found["findings"][0]) == {"area", "subject", "severity", "what", "todo"}
+
+
+@pytest.mark.usefixtures("other_drivers")
+def test_a_broken_driver_ends_with_1_and_says_why(hv_process: Process) -> None:
+    found = hv_process("doctor")
+    assert found.returncode == 1
+    assert b"PROBLEM load: driver failing (hv-failing 2.0): cannot be imported" in found.stdout
+    assert b"driver bare\n  ok      load: 1 parameters" in found.stdout
+
+
+def test_leftovers_are_told_with_what_to_type(hv: Hv, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HVCORE_DRIVERS", "fake")
+    path = run_dir / "reservations" / "uid"
+    path.mkdir(parents=True, mode=0o700)
+    run_dir.chmod(0o700)
+    (path / "1880000001").symlink_to("ghost")
+    found = hv("doctor")
+    assert found.exit_code == 1
+    assert "-> hv stop --force ghost" in found.stdout
+
+
+def test_a_driver_that_lacks_something_here_says_what_installs_it(hv_process: Process, monkeypatch: Any) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    found = hv_process("verify", "chroot", "--json")
+    assert found.returncode == 1
+    problems = json.loads(found.stdout)["problems"]
+    assert {"bwrap", "mount", "setpriv"} <= {problem["path"] for problem in problems}
+    assert "install bubblewrap" in {problem["todo"] for problem in problems}
+
+
+def test_a_driver_that_has_all_it_needs_says_so(hv: Hv) -> None:
+    found = hv("verify", "fake")
+    assert (found.exit_code, found.stdout) == (
+        0,
+        "driver fake: this node can run it; it can start, stop, pause, console\n",
+    )

@@ -1,0 +1,232 @@
+"""An examination finds what is wrong, says what to do about it, and changes nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hvcore
+from hvcore import Finding, Host, Instance, Node, Record, Severity
+from hvcore.host.abilities import abilities, program
+from hvcore.host.process import boot_id
+from hvcore.host.reservations import Reservations
+from hvcore.model.record import Phase
+from hvcore.store import Store
+
+WEB = Instance(name="web1", driver="fake")
+
+
+@pytest.fixture(autouse=True)
+def _only_fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HVCORE_DRIVERS", "fake,acme")
+
+
+@pytest.fixture
+def found(run_dir: Path, tmp_path: Path) -> Callable[[str], dict[str, Finding]]:
+    """``found("leftovers")``: the findings of one area, by subject."""
+
+    def examine(area: str) -> dict[str, Finding]:
+        findings = hvcore.examine(run_dir, config_dir=tmp_path / "etc")
+        return {finding.subject: finding for finding in findings if finding.area == area}
+
+    return examine
+
+
+def told(finding: Finding) -> tuple[str, str | None]:
+    return str(finding.severity), finding.todo
+
+
+def test_a_calm_node_has_nothing_to_mend(found: Any, node: Node) -> None:
+    node.driver("fake").start(WEB)
+    assert told(found("leftovers")["instances"]) == ("ok", None)
+    assert found("leftovers")["instances"].what == "1 with state here, 1 of them run"
+    assert {finding.severity for finding in found("run directory").values()} == {Severity.OK}
+
+
+def test_one_that_has_ended_says_what_it_holds(found: Any, node: Node, store: Store) -> None:
+    node.driver("fake").start(WEB)
+    record = store.load("web1")
+    assert record is not None
+    store.save(replace(record, bindings={**record.bindings, "guest": "shutdown"}))
+    finding = found("leftovers")["web1"]
+    assert told(finding) == ("note", "hv cleanup web1")
+    assert "has ended, shutdown" in finding.what
+    assert "holds uid" in finding.what
+
+
+def test_one_that_was_interrupted_is_a_problem(found: Any, store: Store, record: Callable[..., Record]) -> None:
+    store.create("web1")
+    store.save(record(phase=Phase.STARTING, process=None, boot_id=boot_id()))
+    assert told(found("leftovers")["web1"]) == ("problem", "hv recover")
+
+
+def test_a_damaged_record_and_one_put_aside_are_told(found: Any, store: Store, run_dir: Path) -> None:
+    store.create("web1")
+    (run_dir / "instances/web1/record.json").write_text("torn")
+    (run_dir / "damaged").mkdir(mode=0o700)
+    (run_dir / "damaged/web0.1").write_text("torn")
+    assert told(found("leftovers")["web1"]) == ("problem", "hv info web1")
+    assert "web0.1" in found("leftovers")["damaged records"].what
+
+
+def test_a_reservation_of_nobody_is_told_with_what_frees_it(found: Any, node: Node, run_dir: Path) -> None:
+    Reservations(run_dir / "reservations" / "uid").take("1880000007", "ghost")
+    finding = found("leftovers")["uid 1880000007"]
+    assert told(finding) == ("problem", "hv stop --force ghost")
+    node.stop("ghost", force=True)
+    assert "uid 1880000007" not in found("leftovers")
+
+
+@pytest.fixture
+def orphan(run_dir: Path) -> Iterator[int]:
+    """A process that says that it was launched for an instance of which nothing is known."""
+    environment = {**os.environ, "HVCORE_INSTANCE": str(run_dir / "instances/ghost")}
+    with subprocess.Popen(["sleep", "60"], env=environment) as process:
+        yield process.pid
+        process.kill()
+
+
+def test_a_process_of_nobody_is_told(found: Any, orphan: int) -> None:
+    finding = found("leftovers")[f"process {orphan}"]
+    assert told(finding) == ("problem", "hv stop --force ghost")
+    assert "launched for 'ghost'" in finding.what
+
+
+@pytest.mark.live
+def test_a_mount_of_nobody_is_told(found: Any, run_dir: Path, mount: Callable[..., None]) -> None:
+    point = run_dir / "instances/ghost"
+    point.mkdir(parents=True, mode=0o700)
+    mount("none", point, "tmpfs")
+    assert found("leftovers")[str(point)].severity is Severity.PROBLEM
+
+
+@pytest.mark.parametrize(("mode", "severity"), [(0o755, "note"), (0o770, "problem"), (0o700, None)])
+def test_a_directory_that_others_can_enter_is_told(
+    found: Any, node: Node, run_dir: Path, mode: int, severity: str | None
+) -> None:
+    node.driver("fake").start(WEB)
+    path = run_dir / "instances"
+    path.chmod(mode)
+    finding = found("run directory").get(str(path))
+    assert (finding and str(finding.severity)) == severity
+    assert finding is None or finding.todo == f"chmod 0700 {path}"
+
+
+def test_a_run_directory_that_cannot_be_used_is_a_finding(run_dir: Path) -> None:
+    run_dir.chmod(0o777)
+    (finding,) = [finding for finding in hvcore.examine(run_dir) if finding.area == "run directory"]
+    assert finding.severity is Severity.PROBLEM
+    assert "others can write to it" in finding.what
+
+
+def test_nothing_is_made_where_nothing_was(tmp_path: Path) -> None:
+    hvcore.examine(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_broken_driver_is_a_problem_and_the_others_are_well(found: Any, install: Any) -> None:
+    install("hv-acme", "[hvcore.drivers]\nacme = hv_acme:Driver\n", "import lxml_that_is_not_there\n")
+    assert "No module named" in found("driver acme")["load"].what
+    assert found("driver fake")["load"].severity is Severity.OK
+
+
+@pytest.mark.parametrize(
+    ("requires", "told_of"),
+    [("hvcore<0.1", "too-old"), ("hvcore>=0.1\nRequires-Dist: not-there>=2", "pip install 'not-there>=2'")],
+)
+def test_a_plugin_that_does_not_fit_is_told(found: Any, install: Any, requires: str, told_of: str) -> None:
+    install("hv-acme", "[hvcore.drivers]\nacme = hv_acme:Driver\n", requires=requires)
+    finding = found("plugins")["driver acme"]
+    assert finding.severity is Severity.PROBLEM
+    assert told_of in str(finding)
+
+
+def test_an_extension_of_no_driver_is_told(found: Any, install: Any) -> None:
+    install("hv-plus", "[hvcore.extensions]\nnone.plus = hv_plus\n")
+    assert "extends none, which is not installed" in found("plugins")["extension none.plus"].what
+
+
+def test_a_deprecated_parameter_in_use_is_told_with_who_sets_it(
+    found: Any, install: Any, node: Node, tmp_path: Path
+) -> None:
+    source = """
+    import hvcore
+    @hvcore.impl.params
+    def params():
+        old = hvcore.Param("speed", hvcore.integer(), help="Hz.", deprecated="use hz", removed_in="2.0")
+        return hvcore.ParamGroup("old", old)
+    """
+    install("hv-plus", "[hvcore.extensions]\nfake.plus = hv_plus\n", source)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/node.toml").write_text("[params.fake]\nspeed = 3\n")
+    Node(node.run_dir, uid_pool=range(1_880_000_000, 1_880_000_100)).driver("fake").start(
+        Instance(name="web1", driver="fake", params={"speed": 2})
+    )
+    findings = found("driver fake")
+    for who in ("every instance of this node: speed", "web1: speed"):
+        assert findings[who].what == "is deprecated and goes in release 2.0; use hz"
+
+
+def test_a_deprecated_hook_is_told_with_its_place(install: Any, driver_source: str, node: Node) -> None:
+    source = f"""{driver_source.format(name="acme")}
+    plugins = (*FakeDriver.plugins, ("more", __import__("types").SimpleNamespace(spin=hvcore.hookimpl(lambda: None))))
+    hookspecs = (__import__("hv_specs"),)
+"""
+    specs = (
+        "import hvcore\n@hvcore.hookspec(warn_on_impl=DeprecationWarning('goes in 2.0; use turn'))\ndef spin(): ...\n"
+    )
+    install("hv-specs", "", specs)
+    path = install("hv-acme", "[hvcore.drivers]\nacme = hv_acme:Driver\n", source.replace("lambda: None", "spin"))
+    path.write_text(f"def spin(): ...\n{path.read_text()}")
+    with pytest.warns(DeprecationWarning, match="goes in 2.0"):
+        handle = node.driver("acme")
+    (finding,) = handle.examine()
+    assert finding.subject == f"plugin more (hv-acme 1.0), hook spin ({path}:1)"
+    assert finding.what == "is deprecated: goes in 2.0; use turn"
+
+
+def test_a_driver_that_fails_to_examine_is_a_problem_of_its_own(install: Any, driver_source: str, node: Node) -> None:
+    source = f"{driver_source.format(name='acme')}    def examine(self, host): return 1 / 0\n"
+    path = install("hv-acme", "[hvcore.drivers]\nacme = hv_acme:Driver\n", source)
+    (finding,) = node.driver("acme").examine()
+    assert finding.severity is Severity.PROBLEM
+    assert f"examine ({path}:7): raised ZeroDivisionError" in finding.what
+
+
+@pytest.fixture
+def host(run_dir: Path) -> Host:
+    return Host(run_dir=run_dir, privileged=True, uid_pool=range(1_880_000_000, 1_880_000_002))
+
+
+def test_a_program_that_is_missing_is_told_with_its_package(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    found = {finding.subject: finding for finding in abilities(host)}
+    assert told(found["bwrap"]) == ("problem", "install bubblewrap")
+    assert program("ls", "coreutils").todo == "install coreutils"
+
+
+def test_a_program_that_does_not_run_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "odd").write_text("#!/bin/sh\nexit 3\n")
+    (tmp_path / "odd").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin")
+    assert "does not run" in program("odd", "odd", "--version").what
+
+
+@pytest.mark.parametrize(("taken", "severity"), [(0, "note"), (2, "problem")])
+def test_uids_that_run_out_are_told(host: Host, run_dir: Path, taken: int, severity: str) -> None:
+    for uid in host.uid_pool[:taken]:
+        Reservations(run_dir / "reservations" / "uid").take(str(uid), "web1")
+    (finding,) = [finding for finding in abilities(host) if finding.subject.startswith("uids ")]
+    assert str(finding.severity) == severity
+    assert f"{2 - taken} of 2 are free" in finding.what
+
+
+def test_a_user_in_the_pool_is_a_problem(host: Host) -> None:
+    findings = [str(finding) for finding in abilities(replace(host, uid_pool=range(1)))]
+    assert any("are also those of" in text and "root" in text for text in findings)
