@@ -7,7 +7,6 @@ import typing as _typing
 
 from hvcore._version import __version__
 from hvcore.catalogue import CatalogueEntry, Verdict, catalogue, strict
-from hvcore.doctor import examine
 from hvcore.driver import Adopts, Driver, Examines, HasConsole, Pausable, Releases
 from hvcore.errors import (
     BusyError,
@@ -35,7 +34,6 @@ from hvcore.errors import (
 )
 from hvcore.hooks import Hooks
 from hvcore.hookspecs import hookimpl, hookspec
-from hvcore.host.abilities import how_to_install, program
 from hvcore.host.cgroups import ControlGroups, GroupLimits
 from hvcore.host.confine import CAPABILITIES, Level, Sandbox, capability_mask, sandboxed, system_view, weaknesses
 from hvcore.host.control_group import Group, GroupFigures
@@ -100,7 +98,6 @@ from hvcore.params import (
     size_mib,
     text,
 )
-from hvcore.scaffold import new_driver, new_extension
 
 __all__ = [
     "CAPABILITIES",
@@ -255,5 +252,16 @@ __all__ = [
 
 if _typing.TYPE_CHECKING:
     from hvcore import impl
+    from hvcore.doctor import examine
+    from hvcore.host.abilities import how_to_install, program
+    from hvcore.scaffold import new_driver, new_extension
 else:  # for a type checker there would be no unknown name any more
-    __getattr__ = _moved_names(__name__, {}, late=("impl",))  # none so far; impl takes long and is for authors
+    _LATE = {  # long to import, and not for those who run instances
+        "examine": "hvcore.doctor:examine",
+        "how_to_install": "hvcore.host.abilities:how_to_install",
+        "impl": "hvcore.impl",
+        "new_driver": "hvcore.scaffold:new_driver",
+        "new_extension": "hvcore.scaffold:new_extension",
+        "program": "hvcore.host.abilities:program",
+    }
+    __getattr__ = _moved_names(__name__, {}, late=_LATE)  # no name has moved so far

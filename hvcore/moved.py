@@ -19,15 +19,18 @@ class Moved:
     removed_in: str
 
 
-def moved_names(module: str, names: Mapping[str, Moved], *, late: tuple[str, ...] = ()) -> Callable[[str], Any]:
+def moved_names(module: str, names: Mapping[str, Moved], *, late: Mapping[str, str]) -> Callable[[str], Any]:
     """A ``__getattr__`` for ``module``: the old ``names`` with a DeprecationWarning at the caller, no others.
 
-    ``late`` are submodules that are imported when somebody first asks for them.
+    ``late`` are names that are imported when somebody first asks for them, each with its home, ``module`` when it is
+    one and ``module:name`` otherwise.
     """
 
     def get(name: str) -> Any:
         if name in late:
-            return importlib.import_module(f"{module}.{name}")
+            place, _, inside = late[name].partition(":")
+            found = importlib.import_module(place)
+            return getattr(found, inside) if inside else found
         moved = names.get(name)
         if moved is None:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")

@@ -9,7 +9,9 @@ import pytest
 import hvcore
 from hvcore.moved import Moved, moved_names
 
-OLD = moved_names("hvcore", {"Machine": Moved(target="hvcore:Instance", removed_in="0.4")})
+OLD = moved_names(
+    "hvcore", {"Machine": Moved(target="hvcore:Instance", removed_in="0.4")}, late={"Late": "hvcore.errors:HvError"}
+)
 
 
 def test_an_old_name_works_and_says_until_when() -> None:
@@ -18,6 +20,11 @@ def test_an_old_name_works_and_says_until_when() -> None:
     (warning,) = caught
     assert str(warning.message) == "hvcore.Machine: is deprecated and goes in hvcore 0.4; use hvcore.Instance"
     assert warning.filename == __file__
+
+
+def test_a_late_name_is_had_when_it_is_asked_for() -> None:
+    assert OLD("Late") is hvcore.HvError
+    assert [name for name in hvcore.__all__ if not hasattr(hvcore, name)] == []
 
 
 def test_any_other_name_is_an_error_as_always() -> None:
