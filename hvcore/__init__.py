@@ -7,7 +7,7 @@ import typing as _typing
 
 from hvcore._version import __version__
 from hvcore.catalogue import CatalogueEntry, Verdict, catalogue, strict
-from hvcore.driver import Adopts, Driver, Examines, HasConsole, Pausable, Releases
+from hvcore.driver import Adopts, Driver, Examines, HasConsole, OwesStop, Pausable, ReleaseFunction, Releases
 from hvcore.errors import (
     BusyError,
     ConfinementError,
@@ -162,6 +162,7 @@ __all__ = [
     "OperationError",
     "Origin",
     "Outcome",
+    "OwesStop",
     "Param",
     "ParamChange",
     "ParamGroup",
@@ -175,6 +176,7 @@ __all__ = [
     "Record",
     "RecordError",
     "Reject",
+    "ReleaseFunction",
     "Releases",
     "Sandbox",
     "Schema",

@@ -22,7 +22,7 @@ from hvcore.model.plan import Plan
 from hvcore.model.record import Entry
 from hvcore.params import Params
 
-__all__ = ["Adopts", "Driver", "Examines", "HasConsole", "Pausable", "Releases", "capabilities"]
+__all__ = ["Adopts", "Driver", "Examines", "HasConsole", "OwesStop", "Pausable", "Releases", "capabilities"]
 
 
 class Driver(Protocol):
@@ -81,6 +81,14 @@ class Adopts(Protocol):
 
     def adopt(self, live: Live, job: Job) -> bool:
         """True when the instance is up as wanted, with its bindings and process recorded through the job."""
+
+
+@runtime_checkable
+class OwesStop(Protocol):
+    """The driver can have something to do at a stop of an instance that has ended by itself."""
+
+    def owes_stop(self, live: Live) -> bool:
+        """True when it has, such as a script of the instance's own: a polite stop then calls `stop` all the same."""
 
 
 @runtime_checkable

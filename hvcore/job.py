@@ -167,6 +167,7 @@ class Job:
 
         The node knows of it until what is launched next, and has inherited the claim, has gone. What is launched in a
         sandbox with a reaper does not: there a mount of the disk has to say that it is in use.
+        A directory that is used as a whole can be claimed as well; those below it are not looked at.
 
         Raises `DiskInUseError` naming the holder, and OSError when there is no such disk.
         """

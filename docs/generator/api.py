@@ -53,7 +53,7 @@ _HOMES: Final = {
 }
 _WITH_METHODS: Final = (
     *("Node", "DriverHandle", "Plan", "InstanceInfo", "Schema", "Job", "Live", "Group", "Child", "Hooks", "Host"),
-    *("Driver", "Pausable", "HasConsole", "Adopts", "Releases", "Examines"),
+    *("Driver", "Pausable", "HasConsole", "Adopts", "OwesStop", "Releases", "Examines"),
 )
 
 

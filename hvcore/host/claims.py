@@ -58,7 +58,7 @@ class DiskClaims:
 
     def take(self, path: str, *, read_only: bool) -> None:
         """Become the one user of the disk; readers share. Raises `DiskInUseError` naming the holder, and OSError."""
-        disk = identify_disk(path)
+        disk = identify_disk(path, directories=True)
         root = private_dir(self._root)
         writers, readers = Reservations(root / DISK), Reservations(root / f"{DISK}-readers")
         mine = (readers, f"{disk.key}.{self._owner}") if read_only else (writers, disk.key)

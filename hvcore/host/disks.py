@@ -51,15 +51,18 @@ class DiskId:
         return self.key.startswith(_ELSEWHERE)
 
 
-def identify_disk(path: str) -> DiskId:
+def identify_disk(path: str, *, directories: bool = False) -> DiskId:
     """What ``path`` leads to. Raises OSError, with EINVAL when it is neither a regular file nor a block device.
 
     A URI stands for itself: whoever gives it brings it into the one form that all names of that disk have.
+    With ``directories`` it may also be a directory that somebody takes as a whole, as a disk of size 0.
     """
     if _URI.match(path):
         name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:40]
         return DiskId(key=f"{_ELSEWHERE}{name}", block_device=False, size_bytes=0)
     found = os.stat(path)
+    if directories and stat.S_ISDIR(found.st_mode):
+        return DiskId(key=_inode_key(found.st_dev, found.st_ino), block_device=False, size_bytes=0)
     if stat.S_ISREG(found.st_mode):
         return DiskId(key=_inode_key(found.st_dev, found.st_ino), block_device=False, size_bytes=found.st_size)
     if not stat.S_ISBLK(found.st_mode):

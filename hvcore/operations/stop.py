@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from hvcore.deadline import Deadline
+from hvcore.driver import OwesStop
 from hvcore.errors import DriverLoadError, HvError, NodeError, RecordError, UnknownDriverError
 from hvcore.host.launch import reap
 from hvcore.model.info import Outcome
@@ -49,9 +50,7 @@ def stop_locked(context: Context, name: str, *, force: bool, deadline: Deadline)
     unusable = _unusable(context, seen)
     if seen.record is None or unusable is not None:
         return _without_driver(context, name, op, unusable or ())
-    # A guest that panicked counts as crashed and can still have its process.
-    lives = seen.state is State.CRASHED and seen.observation.pid is not None
-    if seen.state in (State.RUNNING, State.PAUSED) or lives:
+    if _has_to_be_ended(context, seen, force=force):
         try:
             return _end(context, seen.record, op, deadline)
         except RecordError as error:  # the driver cannot read what another version of it wrote
@@ -60,6 +59,16 @@ def stop_locked(context: Context, name: str, *, force: bool, deadline: Deadline)
             return _without_driver(context, name, op, (str(error),))
     rung = "gone" if seen.state in (State.SHUTDOWN, State.CRASHED) else "kill"
     return _release(context, seen.record, op, rung, (), deadline)
+
+
+def _has_to_be_ended(context: Context, seen: Seen, *, force: bool) -> bool:
+    """Whether the driver has something to do before everything is released."""
+    if seen.state is State.CRASHED:  # a guest that panicked can still have its process
+        return seen.observation.pid is not None
+    if seen.state is State.SHUTDOWN and seen.record is not None and not force:
+        driver = context.driver(seen.record.driver).driver
+        return isinstance(driver, OwesStop) and driver.owes_stop(context.live(seen.record))
+    return seen.state in (State.RUNNING, State.PAUSED)
 
 
 def _unusable(context: Context, seen: Seen) -> tuple[str, ...] | None:

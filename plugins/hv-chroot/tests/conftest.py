@@ -18,7 +18,7 @@ from hvcore.host.mounts import mounts_at_or_below
 BUSYBOX = "/bin/busybox"
 APPLETS = (
     *("cat", "chmod", "echo", "env", "false", "grep", "head", "hostname", "id", "kill", "ls", "mkdir", "mount"),
-    *("ps", "readlink", "rm", "sh", "sleep", "stty", "touch", "true", "tty", "umount", "yes"),
+    *("chown", "ln", "mknod", "ps", "readlink", "rm", "sh", "sleep", "stty", "touch", "true", "tty", "umount", "yes"),
 )
 
 # Starts one daemon, and stops it; what it was called with is on the disk.
@@ -96,7 +96,7 @@ def leftovers(folder: Path, mark: str) -> list[str]:
     found = [f"mount {mount.point}" for mount in mounts_at_or_below(str(folder.resolve()))]
     found += [f"loop {name}" for name in loops_of(folder)]
     found += [f"process {name}" for name in processes_in(mark)]
-    for kind in ("instances", "locks", "reservations/disk", "reservations/disk-readers"):
+    for kind in ("instances", "locks", "reservations/disk", "reservations/disk-readers", "reservations/uid-range"):
         found += [f"file {path}" for path in (run / kind).glob("*")]
     return found
 
@@ -138,6 +138,8 @@ def node(tmp_path: Path, mark: str, progress: list[str]) -> Iterator[hvcore.Node
 @pytest.fixture
 def web1() -> Callable[..., hvcore.Instance]:
     def build(image: Path | str, *, name: str = "web1", read_only: bool = False, **params: object) -> hvcore.Instance:
+        if Path(image).is_dir() and not read_only and params.pop("as_root", True):
+            return hvcore.Instance(name=name, driver="chroot", params={"root_directory": str(image), **params})
         disk = hvcore.Disk(path=str(image), read_only=read_only)
         return hvcore.Instance(name=name, driver="chroot", disks=(disk,), params=params)
 

@@ -154,7 +154,7 @@ def test_no_shell_no_console(node: hvcore.Node, images: Any, web1: Build) -> Non
     tree = images.tree("#!/bin/busybox sh\n[ $1 = stop ] || busybox sleep 1000 &\n")
     (tree / "bin/sh").unlink()
     node.driver("chroot").start(web1(images.pack(tree)))
-    with pytest.raises(hvcore.OperationError, match="web1: no console, /bin/sh on its disk is not there"):
+    with pytest.raises(hvcore.OperationError, match="web1: no console, /bin/sh inside is not there"):
         node.console("web1")
     node.stop("web1", force=True)
 

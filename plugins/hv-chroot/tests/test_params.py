@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import hvcore
+from hv_chroot.bind import Bind
 from hv_chroot.spec import ChrootSpec
 from hvcore.model.codec import decode, encode
 
@@ -33,7 +34,9 @@ def test_defaults_are_ganetis(handle: hvcore.DriverHandle) -> None:
 
 
 def test_no_disk_is_a_problem(handle: hvcore.DriverHandle) -> None:
-    assert problems(handle, instance(disks=())) == ["disks: is empty; give the disk with the root file system"]
+    assert problems(handle, instance(disks=())) == [
+        "disks: is empty; give the disk with the root file system, or set params.root_directory"
+    ]
 
 
 def test_what_it_would_ignore_is_a_problem_each(handle: hvcore.DriverHandle) -> None:
@@ -84,6 +87,8 @@ def test_spec_survives_its_record() -> None:
         disk="/srv/a,b\nc",
         read_only=True,
         init_script="/s",
+        stop_script="/t",
+        binds=(Bind(source="/a", target="/b", writable=True),),
         script_deadline_s=1.5,
         hostname="web1",
         share_network=False,
@@ -93,11 +98,11 @@ def test_spec_survives_its_record() -> None:
 
 def test_plan_says_every_step_and_the_origin_of_every_argument(handle: hvcore.DriverHandle) -> None:
     plan = handle.plan(instance(params={"network": "none", "init_script": "/etc/rc"}))
-    assert [step.kind for step in plan.steps] == ["claim", "mount", "mount", "check", "launch", "confine"]
+    assert [step.kind for step in plan.steps] == ["claim", "uids", "mount", "mount", "check", "launch", "confine"]
     assert all(argument.origin.why for argument in plan.arguments)
     origins = {argument.tokens: argument.origin.params for argument in plan.arguments}
-    assert origins["/etc/rc", "start"] == ("init_script",)
-    assert origins["--unshare-net",] == ("network",)
+    assert origins["/etc/rc", "start"] == ("init_script", "isolation")
+    assert origins["--unshare-net",] == ("network", "isolation")
     assert "{status}" in plan.argv
 
 

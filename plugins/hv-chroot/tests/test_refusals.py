@@ -36,7 +36,7 @@ def refused(node: hvcore.Node, left: Left) -> Callable[..., str]:
 def test_script_missing(refused: Any, images: Any, web1: Build) -> None:
     text = refused(web1(images(None)), hvcore.OperationError)
     assert "'/ganeti-chroot' on disk" in text
-    assert "is not there; put it on the disk, or set params.init_script" in text
+    assert "is not there; put it there, or set params.init_script" in text
 
 
 def test_script_not_executable(refused: Any, images: Any, web1: Build) -> None:
@@ -151,7 +151,7 @@ def test_read_only_disk_without_dev(refused: Any, images: Any, web1: Build) -> N
     tree = images.tree()
     (tree / "dev").rmdir()
     text = refused(web1(images.pack(tree), read_only=True), hvcore.OperationError)
-    assert "/dev is not there, and the disk is read-only" in text
+    assert "/dev is not there, and it is read-only" in text
 
 
 def test_no_disk(refused: Any) -> None:
@@ -164,7 +164,7 @@ def test_disk_that_does_not_exist(refused: Any, web1: Build) -> None:
 
 
 def test_directory_for_a_disk(refused: Any, web1: Build, tmp_path: Path) -> None:
-    assert "disks[0].path: is a directory" in refused(web1(tmp_path), hvcore.VerifyError)
+    assert "disks[0].path: is a directory" in refused(web1(tmp_path, as_root=False), hvcore.VerifyError)
 
 
 def test_empty_image(refused: Any, web1: Build, tmp_path: Path) -> None:

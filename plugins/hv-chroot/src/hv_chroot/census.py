@@ -15,7 +15,7 @@ from typing import Final
 import hvcore
 from hvcore import boot_id
 
-__all__ = ["Census", "census", "is_ending", "namespace_of"]
+__all__ = ["Census", "census", "is_ending", "namespace_of", "tally"]
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -58,23 +58,32 @@ def census(init: hvcore.ProcessId) -> Census | None:
     root = _stat(init.pid)
     if root is None or int(root[19]) != init.start_ticks or init.boot_id != boot_id() or root[0] in b"ZX":
         return None
-    ticks, pages, count = 0, 0, 0
-    pending = [(init.pid, root)]
-    while pending:
-        pid, fields = pending.pop()
-        # utime and stime, and those of children that have ended and were waited for
-        ticks += sum(map(int, fields[11:15]))
-        pages += int(fields[21])
+    found = [(init.pid, root)]
+    for pid, fields in found:  # grows while it is walked
         for child in _children(pid, threads=int(fields[17])):
-            found = _stat(child)
-            if found is not None:
-                count += 1
-                pending.append((child, found))
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - init.start_ticks / _TICKS_PER_S
+            stat = _stat(child)
+            if stat is not None:
+                found.append((child, stat))
+    return _summed([fields for _, fields in found], started=init.start_ticks, processes=len(found) - 1)
+
+
+def tally(pids: list[int]) -> Census | None:
+    """What those processes use together; None when none of them is there any more."""
+    found = [fields for fields in map(_stat, pids) if fields is not None and fields[0] not in b"ZX"]
+    if not found:
+        return None
+    return _summed(found, started=min(int(fields[19]) for fields in found), processes=len(found))
+
+
+def _summed(found: list[list[bytes]], *, started: int, processes: int) -> Census:
+    # utime and stime, and those of children that have ended and were waited for
+    ticks = sum(sum(map(int, fields[11:15])) for fields in found)
+    pages = sum(int(fields[21]) for fields in found)
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - started / _TICKS_PER_S
     return Census(
         cpu_seconds=ticks / _TICKS_PER_S,
         resident_mib=-(-pages * _PAGE_BYTES // _MIB),
-        processes=count,
+        processes=processes,
         uptime_s=max(0.0, age),
     )
 

@@ -1,7 +1,8 @@
-"""How an instance is confined, and the commands that run something in it: the same confinement for all of them."""
+"""How an instance is confined, and the command that runs something in it: the same confinement for all of them."""
 
 from __future__ import annotations
 
+import base64
 import os
 import sys
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from typing import Final
 
 import hvcore
 from hv_chroot.census import is_ending
+from hv_chroot.seccomp import filter_program
 from hv_chroot.spec import ChrootSpec
 from hvcore import capability_mask, system_view
 
@@ -19,10 +21,10 @@ _ENTER: Final = Path(__file__).with_name("enter.py")
 _ENTER_INSIDE: Final = "/enter.py"
 
 
-def sandbox_of(spec: ChrootSpec, root: str) -> hvcore.Sandbox:
-    """What the instance is allowed: its disk as the whole file system, own namespaces, few capabilities.
+def sandbox_of(spec: ChrootSpec, root: str, uids: range | None = None) -> hvcore.Sandbox:
+    """What the instance is allowed: its root as the whole file system, own namespaces, few capabilities.
 
-    The uid stays root's: users inside need several. No user namespace maps them elsewhere yet.
+    ``uids`` are the node's that its users are; None: the same inside and outside, for users inside need several.
     """
     return hvcore.Sandbox(
         level=hvcore.Level.STRICT,
@@ -32,8 +34,14 @@ def sandbox_of(spec: ChrootSpec, root: str) -> hvcore.Sandbox:
         capabilities=spec.capabilities,
         share_network=spec.share_network,
         hostname=spec.hostname,
+        users=uids,
+        filter=_filter(spec),
         environment=spec.environment,
     )
+
+
+def _filter(spec: ChrootSpec) -> bytes | None:
+    return filter_program(os.uname().machine, spec.capabilities) if spec.seccomp else None
 
 
 def prove(name: str, sandbox: hvcore.Sandbox, members: Iterable[hvcore.ProcessId]) -> None:
@@ -70,5 +78,6 @@ def enter_command(
     who = (str(init.pid), str(init.start_ticks), init.boot_id)
     mode = "terminal" if terminal else "plain"
     environment = (f"{key}={value}" for key, value in spec.environment)
-    how = (f"{capability_mask(spec.capabilities):x}", mode, *environment, "--")
+    seccomp = base64.b64encode(_filter(spec) or b"").decode()
+    how = (f"{capability_mask(spec.capabilities):x}", seccomp, mode, *environment, "--")
     return (*hvcore.with_own_root(), "bwrap", *view, "--", python, "-I", "-S", _ENTER_INSIDE, *who, *how, *argv)

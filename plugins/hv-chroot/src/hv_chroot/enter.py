@@ -7,6 +7,7 @@ what the instance does not have, and execute. Exits as the program does, 128 + n
 
 from __future__ import annotations
 
+import binascii
 import ctypes
 import os
 import sys
@@ -20,9 +21,17 @@ __all__ = ["main"]
 
 _FAILED: Final = 125
 # linux/sched.h; Linux 5.8 lets setns(2) take several of them with a pidfd.
-_NAMESPACES: Final = {"mnt": 0x00020000, "uts": 0x04000000, "ipc": 0x08000000, "net": 0x40000000}
+_NAMESPACES: Final = {
+    "mnt": 0x00020000,
+    "uts": 0x04000000,
+    "ipc": 0x08000000,
+    "user": 0x10000000,
+    "net": 0x40000000,
+}
 _CLONE_NEWPID: Final = 0x20000000
 _PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
+_PR_SET_SECCOMP: Final = 22
+_SECCOMP_MODE_FILTER: Final = 2  # linux/seccomp.h
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_CAP_AMBIENT: Final = 47
@@ -36,11 +45,11 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 def main(arguments: list[str]) -> int:
     """Do it; the exit code.
 
-    Arguments: the init's pid, its start in ticks, the boot id, the capabilities to keep in hexadecimal, ``terminal``
-    or ``plain``, then ``KEY=VALUE`` for each variable of the environment, ``--``, and the program with its arguments.
+    Arguments: the init's pid, its start in ticks, the boot id, the capabilities to keep in hexadecimal, the seccomp
+    filter in base64 or nothing, ``terminal`` or ``plain``, then ``KEY=VALUE`` for each variable of the environment, ``--``, and the program with its arguments.
     """
-    number, ticks, boot_id, kept, mode, *rest = arguments
-    pid, capabilities = int(number), int(kept, 16)
+    number, ticks, boot_id, kept, seccomp, mode, *rest = arguments
+    pid, capabilities, program = int(number), int(kept, 16), binascii.a2b_base64(seccomp)
     end = rest.index("--")
     environment = dict(pair.split("=", 1) for pair in rest[:end])
     argv = rest[end + 1 :]
@@ -64,6 +73,7 @@ def main(arguments: list[str]) -> int:
             os.closerange(3, 2**20)  # a descriptor of the node's would be a way out
             for number in _IGNORED_BY_PYTHON:
                 _libc.signal(number, None)
+            _filter(program)
             os.execve(argv[0], argv, environment)  # noqa: S606 - no shell is what is wanted
         except OSError as error:
             os._exit(_say(f"{argv[0]}: cannot be executed inside, got {error.strerror}"))
@@ -83,7 +93,7 @@ def _say(text: str) -> int:
     return _FAILED
 
 
-def _call(function: Callable[..., int], *arguments: int) -> None:
+def _call(function: Callable[..., int], *arguments: object) -> None:
     if function(*arguments) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
@@ -114,6 +124,10 @@ def _is_other(pid: int, kind: str) -> bool:
 
 def _join(pidfd: int, root: int, kinds: list[str]) -> None:
     _call(_libc.setns, pidfd, sum(_NAMESPACES[kind] for kind in kinds))
+    if "user" in kinds:
+        os.setgroups([])
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
     os.fchdir(root)
     os.chroot(".")
     os.chdir("/")
@@ -131,6 +145,15 @@ def _give_up(dropped: list[int], kept: int) -> None:
     data = (ctypes.c_uint32 * 6)(low, low, low, high, high, high)
     if _libc.capset(header, data) != 0:
         raise OSError(ctypes.get_errno(), "capabilities cannot be given up")
+
+
+def _filter(program: bytes) -> None:
+    """Install the filter: struct sock_fprog is a count of 8-byte instructions and where they are."""
+    if not program:
+        return
+    instructions = ctypes.create_string_buffer(program, len(program))
+    described = (ctypes.c_uint64 * 2)(len(program) // 8, ctypes.addressof(instructions))
+    _call(_libc.prctl, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, described, 0, 0)
 
 
 def _leave_keeper(*, ends_with_sigterm: bool) -> None:

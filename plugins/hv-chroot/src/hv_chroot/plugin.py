@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, Final
 
 import hvcore
-from hv_chroot import params as parameters
-from hv_chroot.census import census, namespace_of
-from hv_chroot.confinement import enter_command, prove, sandbox_of
+from hv_chroot.census import Census, census, namespace_of
+from hv_chroot.confinement import enter_command
 from hv_chroot.describe import describe
 from hv_chroot.examine import examine
-from hv_chroot.mounting import ROOT, mount_disk, mount_output
-from hv_chroot.root import plain_directories, program_problem
-from hv_chroot.script import run_start
+from hv_chroot.families import confine, network, root, script
+from hv_chroot.mounting import ROOT
+from hv_chroot.plain import ROOTED, chroot_command, plain_census, release_rooted
+from hv_chroot.root import program_problem
 from hv_chroot.spec import ChrootSpec, decide
+from hv_chroot.starting import remember, start
 from hv_chroot.stopping import stop
 from hv_chroot.verify import verify
-from hvcore import STATUS, processes_in_pid_namespace
+from hvcore import STATUS
 
 __all__ = ["ChrootDriver"]
 
 _SHELL: Final = "/bin/sh"
-_INIT_ENDS_S: Final = 1.0
-_MADE_BY_US: Final = ("dev", "proc")
+_FAMILIES: Final = (("script", script), ("root", root), ("confine", confine), ("network", network))
 
 
 class ChrootDriver:
     """The driver class that the entry point names."""
 
     name: ClassVar[str] = "chroot"
-    plugins: ClassVar[tuple[tuple[str, object], ...]] = (("chroot", parameters),)
+    plugins: ClassVar[tuple[tuple[str, object], ...]] = _FAMILIES
     hookspecs: ClassVar[tuple[object, ...]] = ()
 
     def __init__(self, hooks: hvcore.Hooks) -> None:
@@ -53,53 +53,41 @@ class ChrootDriver:
         return describe(spec, host)
 
     def start(self, spec: ChrootSpec, job: hvcore.Job) -> None:
-        """Mount the disk, run the start script on it, and prove how what it left is confined."""
-        job.intend(hvcore.Entry(kind=hvcore.DISK))
-        job.progress(f"claiming {spec.disk}")
-        job.claim_disk(spec.disk, read_only=spec.read_only)
-        # Once it is ours, nobody else may be found to use it when we let go; a read-only one has other readers.
-        mount = hvcore.Entry(kind=hvcore.MOUNT, data={} if spec.read_only else {"disk": spec.disk})
-        job.intend(mount, hvcore.Entry(kind=hvcore.PROCESS))
-        job.progress(f"mounting {spec.disk}")
-        root = mount_disk(spec, job)
-        problem = program_problem(root, spec.init_script)
-        if problem is not None:
-            todo = "put it on the disk, or set params.init_script"
-            raise hvcore.OperationError(f"{job.name}: {spec.init_script!r} on disk {spec.disk!r} {problem}; {todo}")
-        problem = plain_directories(root, _MADE_BY_US, may_be_made=not spec.read_only)
-        if problem is not None:
-            raise hvcore.OperationError(f"{job.name}: on disk {spec.disk!r} {problem}; make it an empty directory")
-        log = mount_output(job)
-        job.progress(f"running {spec.init_script} start")
-        init, monitor = run_start(spec, job, root, log)
-        if init is not None:
-            _remember(spec, job, init, monitor)
+        """Mount its root, run the start script in it, and prove how what it left is confined."""
+        start(spec, job)
 
     def adopt(self, live: hvcore.Live, job: hvcore.Job) -> bool:
-        """True when the start script had ended well before anybody could write that down, and something runs."""
+        """True when the start script had ended well before anybody could write that down, and something runs.
+
+        Without namespaces nobody has written down how it ended: such a start is undone.
+        """
         status = hvcore.read_status(live.dir / STATUS)
         if status.pid is None or status.ended is None or status.ended.code != 0:
             return False
         init = hvcore.identify(status.pid)
         if init is None or namespace_of(init.pid) != status.pid_namespace or census(init) is None:
             return False
-        _remember(_spec(live), job, init, None)
+        remember(_spec(live), job, init, None)
         return True
 
     def observe(self, live: hvcore.Live) -> hvcore.Observation:
         """Running while anything of it runs, with the figures of all its processes together."""
         init = live.record.process
-        found = census(init) if init is not None else None
-        if init is None or found is None:
+        found = _census(live)
+        if found is None:
             return hvcore.Observation(state=hvcore.State.SHUTDOWN, reason="no process left")
         return hvcore.Observation(
             state=hvcore.State.RUNNING,
-            pid=init.pid,
+            pid=None if init is None else init.pid,
             resident_mib=found.resident_mib,
             cpu_seconds=found.cpu_seconds,
             uptime_s=found.uptime_s,
             details={"processes": found.processes},
         )
+
+    def owes_stop(self, live: hvcore.Live) -> bool:
+        """True: its stop script may have to put something in order, also when its last process has ended."""
+        return program_problem(live.dir / ROOT, _spec(live).stop_script) is None
 
     def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
         """The stop script, then SIGTERM, then the end of the namespace; which of them it took."""
@@ -107,24 +95,35 @@ class ChrootDriver:
 
     def console(self, live: hvcore.Live) -> hvcore.Console:
         """A shell among its processes. Raises `OperationError` when it has none."""
-        init = live.record.process
         problem = program_problem(live.dir / ROOT, _SHELL)
-        if problem is not None or init is None:
-            what = f"{_SHELL} on its disk {problem or 'has nobody to run beside'}"
-            raise hvcore.OperationError(f"{live.record.name}: no console, {what}; put a shell there")
-        command = enter_command(_spec(live), init, (_SHELL, "-i"), terminal=True)
-        return hvcore.Console(name=live.record.name, argv=command)
+        if problem is not None:
+            raise hvcore.OperationError(f"{live.record.name}: no console, {_SHELL} inside {problem}; put a shell there")
+        return hvcore.Console(name=live.record.name, argv=_inside(live, (_SHELL, "-i"), terminal=True))
+
+    def releases(self) -> Mapping[str, hvcore.ReleaseFunction]:
+        """What has its root, where no namespace holds it together."""
+        return {ROOTED: release_rooted}
 
 
 def _spec(live: hvcore.Live) -> ChrootSpec:
     return hvcore.decode(ChrootSpec, live.record.spec)
 
 
-def _remember(spec: ChrootSpec, job: hvcore.Job, init: hvcore.ProcessId, monitor: hvcore.ProcessId | None) -> None:
-    """Prove the confinement of all that lives, and note the init as the instance's process."""
-    namespace, now = namespace_of(init.pid), census(init)
-    if namespace is None or now is None or (now.processes == 0 and hvcore.wait_gone(init, _INIT_ENDS_S)):
-        return  # the script has left nothing, and then the init ends too
-    prove(job.name, sandbox_of(spec, ""), (init, *processes_in_pid_namespace(namespace)))
-    job.bind(pid_namespace=namespace)
-    job.started(init, monitor)
+def _is_plain(live: hvcore.Live) -> bool:
+    return live.record.spec.get("namespaces") is False
+
+
+def _census(live: hvcore.Live) -> Census | None:
+    if _is_plain(live):
+        return plain_census(live.dir / ROOT)
+    return None if live.record.process is None else census(live.record.process)
+
+
+def _inside(live: hvcore.Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
+    """The command that runs ``argv`` among its processes, confined like them. Raises `OperationError` without any."""
+    spec, init = _spec(live), live.record.process
+    if not spec.namespaces:
+        return chroot_command(spec, live.dir / ROOT, argv)
+    if init is None:
+        raise hvcore.OperationError(f"{live.record.name}: has no process to run {argv[0]} beside; start it again")
+    return enter_command(spec, init, argv, terminal=terminal)

@@ -1,50 +1,76 @@
-"""Running the instance's own script: ``start`` when it is launched, ``stop`` in the midst of its processes."""
+"""Running the instance's own scripts: ``start`` when it is launched, ``stop`` in the midst of its processes."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import hvcore
 from hv_chroot.confinement import enter_command, sandbox_of
+from hv_chroot.plain import chroot_command
 from hv_chroot.spec import ChrootSpec
 from hvcore import LIFE_LOCK, STATUS, launch, life_lock, run_tool, tail
 
-__all__ = ["run_start", "run_stop"]
+__all__ = ["Place", "Started", "run_afterwards", "run_start", "run_stop"]
 
 _RAISE: Final = "see what it waits for, or raise params.script_deadline"
+_LAST_STATUS: Final = "stop-status"  # the other one says how the start ended, which has to stay so
+_END_S: Final = 5.0
 
 
-def run_start(
-    spec: ChrootSpec, job: hvcore.Job, root: Path, log: Path
-) -> tuple[hvcore.ProcessId | None, hvcore.ProcessId | None]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The instance's init, None when the script left nothing, and what waited for the script, which is gone."""
+
+    init: hvcore.ProcessId | None
+    monitor: hvcore.ProcessId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a script runs: the mounted root, the file for its output, and its namespaces as far as they are made."""
+
+    root: Path
+    log: Path
+    held: hvcore.Held | None = None
+    uids: range | None = None
+
+
+def run_start(spec: ChrootSpec, job: hvcore.Job, place: Place) -> Started:
     """Launch the instance with ``SCRIPT start`` and wait until the script, and only that, has ended well.
 
-    The instance's init, None when the script left nothing running, and the process that waited for the script, which
-    is gone. What the script wrote is in ``log``.
-    Raises `LaunchError` or `DeadlineError` with the last of that.
+    Raises `LaunchError` or `DeadlineError` with the last of what it wrote.
     """
-    command = hvcore.Command(argv=(spec.init_script, "start"), sandbox=sandbox_of(spec, str(root)))
+    command = _command(spec, place, (spec.init_script, "start"))
     begun = time.monotonic()
     with life_lock(job.dir / LIFE_LOCK) as life_fd:
-        child = launch(command, life_fd=life_fd, status=job.dir / STATUS, log=log)
+        child = launch(command, life_fd=life_fd, status=job.dir / STATUS, log=place.log)
     try:
         monitor = child.monitor()
         allowed_s = job.deadline.left(spec.script_deadline_s)
         ended = child.wait(allowed_s)
         if ended is None:
-            raise _too_slow(spec, job, log, allowed_s)
+            raise _too_slow(spec, job, place.log, allowed_s)
         # Bubblewrap ends with the script; its init stays for what the script has left.
         written = hvcore.read_status(job.dir / STATUS).ended
         if ended.code != 0:
             how = f"{spec.init_script} start {ended} after {time.monotonic() - begun:.1f} s"
-            if written is None:
+            if spec.namespaces and written is None:
                 how = f"its confinement could not be set up, bubblewrap {ended}"
-            raise hvcore.LaunchError(name=job.name, how=how, output=tail(log), argv=command.argv)
-        return child.process(), monitor
+            raise hvcore.LaunchError(name=job.name, how=how, output=tail(place.log), argv=command.argv)
+        return Started(init=child.process() if spec.namespaces else None, monitor=monitor)
     finally:
         child.close()
+
+
+def _command(spec: ChrootSpec, place: Place, argv: tuple[str, str]) -> hvcore.Command:
+    if not spec.namespaces:
+        off = hvcore.Sandbox(level=hvcore.Level.OFF)
+        return hvcore.Command(argv=chroot_command(spec, place.root, argv), sandbox=off)
+    sandbox = sandbox_of(spec, str(place.root), place.uids)
+    return hvcore.Command(argv=argv, sandbox=sandbox, held=place.held)
 
 
 def _too_slow(spec: ChrootSpec, job: hvcore.Job, log: Path, waited_s: float) -> hvcore.DeadlineError:
@@ -54,8 +80,36 @@ def _too_slow(spec: ChrootSpec, job: hvcore.Job, log: Path, waited_s: float) -> 
     return hvcore.DeadlineError(subject=job.name, waiting_for=waiting_for, waited_s=waited_s, todo=todo)
 
 
-def run_stop(spec: ChrootSpec, job: hvcore.Job, init: hvcore.ProcessId) -> tuple[hvcore.Ended | None, str]:
+def run_stop(
+    spec: ChrootSpec, job: hvcore.Job, root: Path, init: hvcore.ProcessId | None
+) -> tuple[hvcore.Ended | None, str]:
     """Run ``SCRIPT stop`` inside: how it ended, None when not in time (it then still runs), and what it wrote."""
-    command = enter_command(spec, init, (spec.init_script, "stop"), terminal=False)
+    argv = (spec.stop_script, "stop")
+    inside = enter_command(spec, init, argv, terminal=False) if init is not None else None
+    command = inside or chroot_command(spec, root, argv)
     allowed_s = job.deadline.left(spec.script_deadline_s)
     return run_tool(command, life=job.dir / LIFE_LOCK, status=job.dir / STATUS, deadline_s=allowed_s)
+
+
+def run_afterwards(spec: ChrootSpec, job: hvcore.Job, place: Place) -> tuple[hvcore.Ended | None, str]:
+    """Run ``SCRIPT stop`` in namespaces of its own, after those of the instance have ended with its last process.
+
+    What it wrote is only what it adds to the output of the start.
+    """
+    command = _command(spec, place, (spec.stop_script, "stop"))
+    status = job.dir / _LAST_STATUS
+    before = place.log.stat().st_size if place.log.exists() else 0
+    with life_lock(job.dir / LIFE_LOCK) as life_fd:
+        child = launch(command, life_fd=life_fd, status=status, log=place.log)
+    try:
+        ended = child.wait(job.deadline.left(spec.script_deadline_s))
+        init = child.process()
+        if init is not None:  # nothing of it stays, whatever it has started
+            hvcore.kill_and_wait(init, subject=job.name, deadline_s=_END_S)
+        if child.wait(_END_S) is None:
+            raise hvcore.DeadlineError(
+                subject=job.name, waiting_for="end of its stop script", waited_s=_END_S, todo="try again with --force"
+            )
+        return ended, tail(place.log)[max(0, before - 65536) :].strip()
+    finally:
+        child.close()

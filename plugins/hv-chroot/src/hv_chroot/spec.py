@@ -6,24 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import hvcore
+from hv_chroot.bind import Bind
+from hv_chroot.families.confine import has_users
 
-__all__ = ["CAPABILITIES", "ENVIRONMENT", "ChrootSpec", "decide"]
-
-# What daemons need to change users, own their files and listen on low ports, and nothing that reaches the node.
-CAPABILITIES: Final = (
-    "CAP_AUDIT_WRITE",
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
-)
+__all__ = ["ENVIRONMENT", "ChrootSpec", "decide"]
 
 ENVIRONMENT: Final = (
     ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
@@ -32,38 +18,79 @@ ENVIRONMENT: Final = (
     ("container", "hvcore"),
 )
 
+_OVERLAY_MIB: Final = 256
 _MAX_HOSTNAME: Final = 64  # linux/utsname.h, __NEW_UTS_LEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChrootSpec:
-    """One instance: its disk, the script that starts and stops it, and what it shares with the node.
+    """One instance: its root, the scripts that start and stop it, and how it is kept apart from the node.
 
-    ``disk`` is the path of an image file or a block device; ``script_deadline_s`` is for one run of the script.
+    Its root is ``disk``, an image file or a block device, or else ``directory``. Changes to it go into it, unless
+    ``overlay`` is not ``none``: into ``memory`` of ``overlay_mib``, or into a ``directory``.
+    ``script_deadline_s`` is for one run of a script. ``users``: root inside is nobody outside.
     """
 
     name: str
-    disk: str
-    read_only: bool
+    disk: str | None
+    directory: str | None = None
+    read_only: bool = False
+    overlay: str = "none"
+    overlay_directory: str | None = None
+    overlay_mib: int = _OVERLAY_MIB
+    binds: tuple[Bind, ...] = ()
+    node_resolv_conf: bool = False
+    suid: bool = False
+    devices: bool = False
     init_script: str
+    stop_script: str
     script_deadline_s: float
+    environment: tuple[tuple[str, str], ...] = ENVIRONMENT
     hostname: str
     share_network: bool
-    capabilities: tuple[str, ...] = CAPABILITIES
-    environment: tuple[tuple[str, str], ...] = ENVIRONMENT
+    namespaces: bool = True
+    users: bool = False
+    seccomp: bool = True
+    capabilities: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """Where its root comes from, for people."""
+        return f"disk {self.disk!r}" if self.disk is not None else f"directory {self.directory!r}"
+
+    @property
+    def source_is_written(self) -> bool:
+        """Whether what its root comes from is changed by it, which nobody else may do at the same time."""
+        return not self.read_only and self.overlay == "none"
 
 
 def decide(instance: hvcore.Instance, params: hvcore.Params) -> ChrootSpec:
     """The spec of a checked instance with its complete parameters."""
-    disk = instance.disks[0]
+    disk = instance.disks[0] if instance.disks else None
+    namespaces = params["isolation"] == "namespaces"
+    own = tuple((name, value) for name, _, value in (pair.partition("=") for pair in params["environment"]))
     return ChrootSpec(
         name=instance.name,
-        disk=disk.path,
-        read_only=disk.read_only,
+        disk=None if disk is None else disk.path,
+        directory=params["root_directory"],
+        read_only=disk is not None and disk.read_only,
+        overlay=params["overlay"],
+        overlay_directory=params["overlay_directory"],
+        overlay_mib=params["overlay_size"] or _OVERLAY_MIB,
+        binds=tuple(Bind.of(text) for text in params["binds"]),
+        node_resolv_conf=params["resolv_conf"] == "node",
+        suid=params["allow_suid"],
+        devices=params["allow_devices"],
         init_script=params["init_script"],
+        stop_script=params["stop_script"] or params["init_script"],
         script_deadline_s=params["script_deadline"],
+        environment=tuple({**dict(ENVIRONMENT), **dict(own)}.items()),
         hostname=params["hostname"] or _hostname(instance.name),
         share_network=params["network"] == "host",
+        namespaces=namespaces,
+        users=has_users(params),
+        seccomp=params["seccomp"] == "default",
+        capabilities=params["capabilities"],
     )
 
 

@@ -1,0 +1,154 @@
+"""Where its root file system comes from, what is kept of changes to it, and what of the node is shown in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Final
+
+import hvcore
+from hv_chroot.bind import Bind, bind
+
+__all__ = ["PARAMS", "check", "params"]
+
+_DEFAULT_OVERLAY_MIB: Final = 256
+_OURS: Final = ("/", "/dev", "/proc")  # bubblewrap's own mounts, and the root itself
+
+PARAMS: Final = hvcore.ParamGroup(
+    "root",
+    hvcore.Param(
+        "root_directory",
+        hvcore.directory(),
+        help="A directory of the node that is its root file system, in place of a disk.",
+        example="/srv/roots/web1",
+    ),
+    hvcore.Param(
+        "overlay",
+        hvcore.one_of("none", "memory", "directory"),
+        default="none",
+        help="Where changes to its root go: into it; into memory, gone after the stop; or into overlay_directory.",
+        example="memory",
+    ),
+    hvcore.Param(
+        "overlay_directory",
+        hvcore.directory(),
+        help="The directory of the node that keeps what is changed, for overlay = directory.",
+        example="/srv/changes/web1",
+    ),
+    hvcore.Param(
+        "overlay_size",
+        hvcore.size_mib(minimum=1),
+        unit="MiB",
+        help=f"How much the changes in memory may take, for overlay = memory; unset, {_DEFAULT_OVERLAY_MIB}.",
+        example=64,
+    ),
+    hvcore.Param(
+        "binds",
+        hvcore.list_of(bind()),
+        default=(),
+        help="Files and directories of the node to show inside, read-only unless :rw follows.",
+        example=["/srv/www:/var/www", "/srv/data:/data:rw"],
+    ),
+    hvcore.Param(
+        "resolv_conf",
+        hvcore.one_of("image", "node"),
+        default="image",
+        help="Whose /etc/resolv.conf it has: its root's own, or the node's as it is at the start.",
+        example="node",
+    ),
+    hvcore.Param(
+        "allow_suid",
+        hvcore.boolean(),
+        default=False,
+        help="Let set-uid programs in its root take effect; possible only with isolation = none.",
+        example=True,
+    ),
+    hvcore.Param(
+        "allow_devices",
+        hvcore.boolean(),
+        default=False,
+        help="Let device nodes in its root work; possible only with isolation = none.",
+        example=True,
+    ),
+    help="Its root file system: a disk, or a directory, or changes on top of one of them.",
+)
+
+
+@hvcore.hookimpl
+def params() -> hvcore.ParamGroup:
+    """The parameters of this family."""
+    return PARAMS
+
+
+@hvcore.hookimpl
+def check(instance: hvcore.Instance, params: hvcore.Params) -> Iterator[hvcore.Problem]:
+    """One root, and nothing asked for that would have no effect."""
+    directory = params["root_directory"]
+    if not instance.disks and directory is None:
+        todo = "give the disk with the root file system, or set params.root_directory"
+        yield hvcore.Problem(path="disks", what="is empty", todo=todo)
+    if instance.disks and directory is not None:
+        what = "is a second root beside params.root_directory"
+        yield hvcore.Problem(path="disks[0]", what=what, got=repr(instance.disks[0].path), todo="remove one of them")
+    for index, disk in enumerate(instance.disks[1:], 1):
+        what = "is a second disk, and only the root file system is mounted"
+        yield hvcore.Problem(path=f"disks[{index}]", what=what, got=repr(disk.path), todo="remove it")
+    for index, disk in enumerate(instance.disks):
+        yield from _disk(disk, f"disks[{index}]")
+    yield from _overlay(params)
+    yield from _binds(params["binds"])
+    if params["isolation"] == "namespaces":
+        for key in ("allow_suid", "allow_devices"):
+            if params[key]:
+                what = "has no effect in namespaces, which never gain privileges"
+                yield hvcore.Problem(
+                    path=f"params.{key}", what=what, got="true", todo="unset it, or isolation = 'none'"
+                )
+
+
+def _disk(disk: hvcore.Disk, path: str) -> Iterator[hvcore.Problem]:
+    if disk.format != "raw":
+        what = "cannot be mounted by the kernel"
+        yield hvcore.Problem(path=f"{path}.format", what=what, got=repr(disk.format), todo="convert it to raw")
+    if not disk.path.startswith("/"):
+        what = "is no file or block device, which is all that can be mounted"
+        yield hvcore.Problem(path=f"{path}.path", what=what, got=repr(disk.path), todo="give a path")
+    for key in ("cache", "aio", "discard", "boot_index"):
+        value = getattr(disk, key)
+        if value is not None:
+            what = "has no effect on a disk that is mounted"
+            yield hvcore.Problem(path=f"{path}.{key}", what=what, got=repr(value), todo="remove it")
+
+
+def _overlay(params: hvcore.Params) -> Iterator[hvcore.Problem]:
+    overlay, directory = params["overlay"], params["overlay_directory"]
+    if overlay == "directory" and directory is None:
+        what = "is not set, and overlay = 'directory' needs it"
+        yield hvcore.Problem(path="params.overlay_directory", what=what, todo="give a directory of the node")
+    if overlay != "directory" and directory is not None:
+        what = f"has no effect with overlay = {overlay!r}"
+        todo = "unset it, or overlay = 'directory'"
+        yield hvcore.Problem(path="params.overlay_directory", what=what, got=repr(directory), todo=todo)
+    if overlay != "memory" and params["overlay_size"] is not None:
+        what = f"has no effect with overlay = {overlay!r}"
+        todo = "unset it, or overlay = 'memory'"
+        yield hvcore.Problem(path="params.overlay_size", what=what, got=str(params["overlay_size"]), todo=todo)
+    if directory is not None and params["root_directory"] is not None:
+        upper, lower = PurePosixPath(directory), PurePosixPath(params["root_directory"])
+        if upper.is_relative_to(lower) or lower.is_relative_to(upper):
+            what = "and params.root_directory are one inside the other"
+            yield hvcore.Problem(
+                path="params.overlay_directory", what=what, got=repr(directory), todo="keep them apart"
+            )
+
+
+def _binds(texts: tuple[str, ...]) -> Iterator[hvcore.Problem]:
+    targets = [Bind.of(text).target for text in texts]
+    for target in dict.fromkeys(targets):
+        got = repr(target)
+        if targets.count(target) > 1:
+            what = "shows two things at one place"
+            yield hvcore.Problem(path="params.binds", what=what, got=got, todo="leave one out")
+        if target in _OURS or target.startswith(("/dev/", "/proc/")):
+            what = "would cover the root, /dev or /proc"
+            yield hvcore.Problem(path="params.binds", what=what, got=got, todo="show it elsewhere")

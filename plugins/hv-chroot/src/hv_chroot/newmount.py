@@ -1,0 +1,86 @@
+"""Mounts as descriptors (open_tree(2), mount_setattr(2), move_mount(2); Linux 5.12): made, changed, then put somewhere.
+
+A mount that is put onto a descriptor goes exactly there: no path is resolved again, and no link in an image can lead
+it elsewhere.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+__all__ = ["attach", "cloned_tree", "mount_overlay", "mount_tmpfs"]
+
+# The same on every architecture.
+_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
+_AT_FDCWD: Final = -100
+_AT_EMPTY_PATH: Final = 0x1000
+_OPEN_TREE_CLONE: Final = 1  # linux/mount.h, like all that follows
+_FROM_AND_TO_ARE_DESCRIPTORS: Final = 0x04 | 0x40
+_ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV, _ATTR_IDMAP = 0x01, 0x02, 0x04, 0x100000
+_MS_NOSUID_NODEV, _MS_NOEXEC, _MS_PRIVATE = 2 | 4, 8, 1 << 18
+
+
+@contextmanager
+def cloned_tree(
+    path: str, *, read_only: bool = False, plain: bool = True, users_fd: int | None = None
+) -> Iterator[int]:
+    """A copy of what is at ``path``, mounted nowhere yet, shared with no other mount namespace.
+
+    ``plain`` means without set-uid programs and devices. ``users_fd``, a user namespace, shifts who owns the files: uid
+    0 on the file system is uid 0 of that namespace. What is mounted below is not part of it. Raises OSError.
+    """
+    fd = _syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | os.O_CLOEXEC)
+    try:
+        wanted = (_ATTR_NOSUID | _ATTR_NODEV if plain else 0) | (_ATTR_RDONLY if read_only else 0)
+        wanted |= _ATTR_IDMAP if users_fd is not None else 0
+        attributes = struct.pack("QQQQ", wanted, 0, _MS_PRIVATE, users_fd or 0)
+        _syscall(_MOUNT_SETATTR, fd, b"", _AT_EMPTY_PATH, attributes, len(attributes))
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def attach(tree: int, target: int) -> None:
+    """Mount a copy onto what the descriptor ``target`` stands for, a directory on a directory, a file on a file."""
+    _syscall(_MOVE_MOUNT, tree, b"", target, b"", _FROM_AND_TO_ARE_DESCRIPTORS)
+
+
+def mount_tmpfs(target: str, options: str, *, programs: bool) -> None:
+    """An empty file system in memory, with those options of tmpfs(5). Raises OSError."""
+    _mount("tmpfs", target, _MS_NOSUID_NODEV | (0 if programs else _MS_NOEXEC), options)
+
+
+def mount_overlay(target: str, *, lower: int, upper: int, work: int) -> None:
+    """Show ``lower`` with what is changed kept in ``upper``; descriptors of directories. Raises OSError.
+
+    By descriptor, for paths have commas, colons and backslashes that overlayfs reads as its own.
+    """
+    names = {"lowerdir": lower, "upperdir": upper, "workdir": work}
+    options = ",".join(f"{name}=/proc/self/fd/{fd}" for name, fd in names.items())
+    _mount("overlay", target, _MS_NOSUID_NODEV, options)
+
+
+def _mount(kind: str, target: str, flags: int, options: str) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    arguments = (b"hvcore", os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), os.fsencode(options))
+    if libc.mount(*arguments) != 0 or libc.mount(None, arguments[1], None, ctypes.c_ulong(_MS_PRIVATE), None) != 0:
+        raise _failed(target)
+
+
+def _syscall(number: int, *arguments: int | bytes) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    words = [ctypes.c_long(each) if isinstance(each, int) else ctypes.c_char_p(each) for each in arguments]
+    result = int(libc.syscall(ctypes.c_long(number), *words))
+    if result < 0:
+        raise _failed(None)
+    return result
+
+
+def _failed(path: str | None) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number), path)

@@ -1,0 +1,88 @@
+"""Starting an instance: claim its root, mount it, run its script, and prove how what that left is confined."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import hvcore
+from hv_chroot.census import census, namespace_of
+from hv_chroot.confinement import prove, sandbox_of
+from hv_chroot.mounting import mount_output, mount_root, owners_of
+from hv_chroot.plain import ROOTED
+from hv_chroot.root import plain_directories, program_problem
+from hv_chroot.script import Place, run_start
+from hv_chroot.spec import ChrootSpec
+from hvcore import processes_in_pid_namespace
+
+__all__ = ["remember", "start"]
+
+_INIT_ENDS_S: Final = 1.0
+_MADE_BY_US: Final = ("dev", "proc")
+
+
+def start(spec: ChrootSpec, job: hvcore.Job) -> None:
+    """Start it and return when its script has ended well. Raises `HvError`; what was acquired is in the ledger."""
+    _claim(spec, job)
+    uids = _take_uids(spec, job)
+    job.intend(*_intended(spec))
+    with hvcore.hold_namespaces(users=uids, network=False) as held:
+        job.progress(f"mounting {spec.source}")
+        with owners_of(held, uids) as owners:
+            root = mount_root(spec, job, owners)
+        _look_inside(spec, root, job)
+        log = mount_output(job)
+        job.progress(f"running {spec.init_script} start")
+        started = run_start(spec, job, Place(root=root, log=log, held=held, uids=uids))
+    if started.init is not None:
+        remember(spec, job, started.init, started.monitor)
+
+
+def _claim(spec: ChrootSpec, job: hvcore.Job) -> None:
+    job.intend(hvcore.Entry(kind=hvcore.DISK))
+    source = spec.disk or spec.directory or ""
+    job.progress(f"claiming {source}")
+    job.claim_disk(source, read_only=not spec.source_is_written)
+    if spec.overlay_directory is not None:
+        job.claim_disk(spec.overlay_directory)
+
+
+def _take_uids(spec: ChrootSpec, job: hvcore.Job) -> range | None:
+    if not spec.users:
+        return None
+    job.intend(hvcore.Entry(kind=hvcore.UID_RANGE))
+    uids = job.take_uid_range()
+    job.bind(uids=uids.start)
+    return uids
+
+
+def _intended(spec: ChrootSpec) -> tuple[hvcore.Entry, ...]:
+    # Once it is ours, nobody else may be found to use it when we let go; one that is only read has other readers.
+    alone = spec.disk is not None and spec.source_is_written
+    mount = hvcore.Entry(kind=hvcore.MOUNT, data={"disk": spec.disk} if alone else {})
+    process = hvcore.Entry(kind=hvcore.PROCESS)
+    return (mount, process) if spec.namespaces else (mount, hvcore.Entry(kind=ROOTED), process)
+
+
+def _look_inside(spec: ChrootSpec, root: Path, job: hvcore.Job) -> None:
+    problem = program_problem(root, spec.init_script)
+    if problem is not None:
+        todo = "put it there, or set params.init_script"
+        raise hvcore.OperationError(f"{job.name}: {spec.init_script!r} on {spec.source} {problem}; {todo}")
+    if spec.namespaces:
+        may_be_made = spec.source_is_written or spec.overlay != "none"
+        problem = plain_directories(root, _MADE_BY_US, may_be_made=may_be_made)
+        if problem is not None:
+            raise hvcore.OperationError(f"{job.name}: on {spec.source} {problem}; make it an empty directory")
+
+
+def remember(spec: ChrootSpec, job: hvcore.Job, init: hvcore.ProcessId, monitor: hvcore.ProcessId | None) -> None:
+    """Prove the confinement of all that lives, and note the init as the instance's process."""
+    namespace, now = namespace_of(init.pid), census(init)
+    if namespace is None or now is None or (now.processes == 0 and hvcore.wait_gone(init, _INIT_ENDS_S)):
+        return  # the script has left nothing, and then the init ends too
+    first = job.record.bindings.get("uids")
+    uids = None if first is None else range(first, first + hvcore.UID_RANGE_SIZE)
+    prove(job.name, sandbox_of(spec, "", uids), (init, *processes_in_pid_namespace(namespace)))
+    job.bind(pid_namespace=namespace)
+    job.started(init, monitor)
