@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hvcore.driver import Adopts, Driver, HasConsole, Pausable, Releases
-from hvcore.errors import HvError, Problem
+from hvcore.errors import DriverLoadError, HvError, Problem
 from hvcore.model.codec import decode, encode
 from hvcore.model.instance import Instance
 from hvcore.model.plan import Plan
@@ -40,7 +40,10 @@ def spec_of(bench: Bench, instance: Instance) -> Any:
 )
 def contract_signatures(bench: Bench) -> None:
     """Each method takes the arguments that the core calls it with, by position and by name."""
-    driver: Any = bench.loaded.driver
+    try:
+        driver: Any = bench.loaded.driver
+    except DriverLoadError as error:
+        raise Failed(str(error)) from error
     protocols: list[Any] = [Driver, *(ability for ability in _ABILITIES if isinstance(driver, ability))]
     for protocol in protocols:
         for name, specified in vars(protocol).items():

@@ -92,10 +92,9 @@ def recover_leaves_running_alone(bench: Bench) -> None:
     bench.start()
     before = bench.info()
     found = bench.another_node().recover()
+    deeds = [(one.what, one.detail) for one in found]
+    require(not found, f"recover does something with an instance that runs: {deeds}")
     after = bench.info()
-    require(
-        not found, f"recover does something with an instance that runs: {[(one.what, one.detail) for one in found]}"
-    )
     same = (after.state, after.pid) == (before.state, before.pid)
     require(same, f"was {before.state} with pid {before.pid}, after recover {after.state} with pid {after.pid}")
 

@@ -1,0 +1,77 @@
+"""How a broken driver is declared: `breaks` says which check finds it, and what that check says of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kit_good import PARAMS, check
+from kit_subject import SUBJECT
+
+import hvcore
+from hvcore.testing import Subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broken:
+    """One broken driver, as it is to be installed. ``files`` are further ones of its distribution, by path."""
+
+    check: str
+    message: str
+    target: str
+    requires: str = "hvcore>=0.1,<0.2"
+    subject: Subject = SUBJECT
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+BROKEN: dict[str, Broken] = {}
+
+
+def breaks(check: str, message: str, **more: Any) -> Callable[[type], type]:
+    """The class is what that check fails, with that message (a regular expression)."""
+
+    def declare(driver: type) -> type:
+        target = more.pop("target", f"{driver.__module__}:{driver.__qualname__}")
+        assert check not in BROKEN
+        BROKEN[check] = Broken(check=check, message=message, target=target, **more)
+        return driver
+
+    return declare
+
+
+def plugins(*params: hvcore.Param, rule: Any = check, ended: Any = None) -> tuple[tuple[str, object], ...]:
+    """The plugins of the good driver with parameters more, and another rule."""
+
+    class Plugin:
+        @hvcore.hookimpl
+        def params(self) -> hvcore.ParamGroup:
+            return hvcore.ParamGroup("good", *PARAMS, *params)
+
+        if rule is not None:
+
+            @hvcore.hookimpl
+            def check(self, instance: hvcore.Instance, params: hvcore.Params) -> Any:
+                return rule(instance, params)
+
+        if ended is not None:
+
+            @hvcore.hookimpl
+            def after_stop(self, instance: hvcore.Instance) -> None:
+                ended(instance)
+
+    return (("good", Plugin()),)
+
+
+def waste(seconds: float) -> None:
+    """Wait for nothing."""
+    threading.Event().wait(seconds)
+
+
+def burn(seconds: float) -> None:
+    """Use the cpu for nothing."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass

@@ -1,0 +1,241 @@
+"""Drivers that break a check of crash, recovery or security."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from kit_broken import breaks, waste
+from kit_good import ALLOW_ALL, Good
+
+import hvcore
+from hvcore import State
+from hvcore.model.record import Phase
+
+
+class OutsideLedger(Good):
+    """Has a file that the ledger does not know, and removes it itself when all goes well."""
+
+    def mine(self, run_dir: Path, name: str) -> Path:
+        return run_dir / f"mine-{name}"
+
+    def start(self, spec: Any, job: hvcore.Job) -> None:
+        path = self.mine(job.host.run_dir, job.name)
+        path.touch()
+        with self.kept(path):
+            super().start(spec, job)
+
+    @contextmanager
+    def kept(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            path.unlink()
+            raise
+
+    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+        rung = super().stop(live, job, force=force)
+        for _ in range(20):
+            os.listdir(live.dir)
+        self.mine(live.host.run_dir, job.name).unlink()
+        return rung
+
+
+@breaks("crash_host_sigkill_start", "gone, and leaves file .*/mine-")
+class LostByKill(OutsideLedger): ...
+
+
+@breaks("crash_host_sigkill_stop", r"killed at change \d+ of a stop: gone, and leaves file .*/mine-")
+class LostInStop(OutsideLedger): ...
+
+
+@breaks("crash_interrupted_start", r"interrupted at change \d+ of a start: gone, and leaves file .*/mine-")
+class LostByInterrupt(OutsideLedger): ...
+
+
+class Wrapped(Good):
+    def start(self, spec: Any, job: hvcore.Job) -> None:
+        try:
+            super().start(spec, job)
+        except (OSError, hvcore.NodeError) as error:
+            raise RuntimeError("it did not work") from error
+
+
+@breaks("crash_disk_full", "it did not work; report this to its authors and no typed error")
+class WrapsFull(Wrapped): ...
+
+
+@breaks("crash_emfile", "without descriptors a start ends in DriverError: .*it did not work")
+class WrapsStarved(Wrapped): ...
+
+
+@breaks("crash_vmm_sigkill", "is running after its process was killed")
+class Hopeful(Good):
+    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+        return replace(super().observe(live), state=State.RUNNING)
+
+
+@breaks("crash_vmm_sigkill_told", "is shutdown after its process was killed, not crashed")
+class Discreet(Good):
+    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+        found = super().observe(live)
+        return replace(found, state=State.SHUTDOWN) if found.state is State.CRASHED else found
+
+
+@breaks("crash_vmm_sigstop", r"info of an instance whose process hangs takes 2\.\d s")
+class Waits(Good):
+    waited = False
+
+    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+        found = super().observe(live)
+        if found.state is State.PAUSED and not Waits.waited:
+            Waits.waited = True
+            waste(2.1)
+        return found
+
+
+@breaks("crash_partial_cleanup", "a stop of what has no process any more raises LeftoverError")
+class NeedsProcess(Good):
+    def release_note(self, entry: hvcore.Entry, job: hvcore.Job) -> None:
+        process = job.record.process
+        if process is not None and not hvcore.alive(process):
+            raise ProcessLookupError(3, "no such process")
+        super().release_note(entry, job)
+
+
+# --------------------------------------------------------------------------------------------------------- recovery
+
+
+@breaks("recover_running", "for another program crashed")
+class InMemory(Good):
+    known: ClassVar[set[str]] = set()
+
+    def start(self, spec: Any, job: hvcore.Job) -> None:
+        super().start(spec, job)
+        self.known.add(job.name)
+
+    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+        if live.record.name not in self.known:
+            return hvcore.Observation(state=State.CRASHED, reason="never heard of it")
+        return super().observe(live)
+
+
+@breaks("recover_wrong_process", "a stop signals a stranger that has its process's number")
+class ByNumber(Good):
+    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+        process = live.record.process
+        there = process is not None and os.path.exists(f"/proc/{process.pid}")
+        return hvcore.Observation(state=State.RUNNING if there else State.CRASHED, reason="by its number")
+
+    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+        if live.record.process is not None:
+            with suppress(ProcessLookupError):
+                os.kill(live.record.process.pid, 9)
+                hvcore.wait_gone(live.record.process, 1.0)
+                waste(0.05)
+        return "kill"
+
+
+@breaks("recover_leaves_running_alone", "recover does something with an instance that runs")
+class OtherBoot(Good):
+    def start(self, spec: Any, job: hvcore.Job) -> None:
+        super().start(spec, job)
+        job.update(boot_id="another")
+
+
+@breaks("recover_interrupted_start", r"an interrupted start is \['failed'\] by recovery")
+class CannotAdopt(Good):
+    def adopt(self, live: hvcore.Live, job: hvcore.Job) -> bool:
+        raise RuntimeError("no")
+
+
+@breaks("recover_interrupted_stop", r"an interrupted stop of an instance that runs is \['finished'\]")
+class GivesUp(Good):
+    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+        if live.record.phase is Phase.STOPPING:
+            return hvcore.Observation(state=State.SHUTDOWN, reason="it was to stop")
+        return super().observe(live)
+
+
+@breaks("recover_after_reboot", r"a record of another boot is \['failed'\] by recovery")
+class ThisBoot(Good):
+    def release_note(self, entry: hvcore.Entry, job: hvcore.Job) -> None:
+        if job.record.boot_id != hvcore.boot_id():
+            raise hvcore.LeftoverError(f"{job.name}: is of another boot; reboot again")
+        super().release_note(entry, job)
+
+
+@breaks("recover_record_reads", "the spec in its record is a Other, not a Spec")
+class OtherSpec(Good):
+    def start(self, spec: Any, job: hvcore.Job) -> None:
+        super().start(spec, job)
+        job.update(spec={"kind": "Other"})
+
+
+# --------------------------------------------------------------------------------------------------------- security
+
+
+@breaks("sec_user", "its process runs as root")
+class AsRoot(Good):
+    sandbox: ClassVar[dict[str, Any]] = {"level": hvcore.Level.STRICT, "uid": None}
+
+
+@breaks("sec_no_capabilities", "its process has capabilities: .*CapEff")
+class Capable(Good):
+    sandbox: ClassVar[dict[str, Any]] = {"level": hvcore.Level.STRICT, "uid": None, "capabilities": ("CAP_CHOWN",)}
+
+
+class Free(Good):
+    sandbox: ClassVar[dict[str, Any]] = {"level": hvcore.Level.OFF}
+
+
+@breaks("sec_no_new_privs", "its process may gain privileges")
+class FreeToGain(Free): ...
+
+
+@breaks("sec_own_namespaces", "its process shares the node's mnt, pid, ipc namespace")
+class FreeToSee(Free): ...
+
+
+@breaks("sec_seccomp", "its process has no seccomp filter")
+class Unfiltered(Good):
+    sandbox: ClassVar[dict[str, Any]] = {"level": hvcore.Level.STRICT}
+
+
+@breaks("sec_node_files_hidden", "its process sees the node's /etc/passwd")
+class SeesEtc(Good):
+    sandbox: ClassVar[dict[str, Any]] = {
+        "level": hvcore.Level.STRICT,
+        "filter": ALLOW_ALL,
+        "read_only": (("/etc/passwd", "/etc/passwd"),),
+    }
+
+
+@breaks("sec_run_dir_private", "has mode 0755, not 0700")
+class OpenDirectory(Good):
+    def start(self, spec: Any, job: hvcore.Job) -> None:
+        super().start(spec, job)
+        os.chmod(job.dir, 0o755)
+
+
+@breaks("sec_sockets_private", "monitor of an instance has mode 0666, open to everybody")
+class OpenFile(Good):
+    def start(self, spec: Any, job: hvcore.Job) -> None:
+        super().start(spec, job)
+        (job.dir / "monitor").touch()
+        (job.dir / "monitor").chmod(0o666)
+
+
+@breaks("sec_secrets_stay_secret", "the value of password is in .*environ of pid")
+class Environment(Good):
+    def plan(self, instance: hvcore.Instance, params: hvcore.Params) -> Any:
+        self.secret = params["password"] or ""
+        return super().plan(instance, params)
+
+    def start(self, spec: Any, job: hvcore.Job) -> None:
+        self.sandbox = {**Good.sandbox, "environment": (("PASSWORD", self.secret),)}  # type: ignore[misc]
+        super().start(spec, job)

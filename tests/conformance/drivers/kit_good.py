@@ -1,0 +1,202 @@
+"""A driver that does everything right, so that each broken one can differ from it in one thing.
+
+An instance is one confined process, ``timeout SECONDS sleep SECONDS``, which ends when it is sent SIGTERM.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import hvcore
+
+PARAMS = hvcore.ParamGroup(
+    "good",
+    hvcore.Param("motd", hvcore.text(max_bytes=80), default="hello", help="What it would say."),
+    hvcore.Param("size", hvcore.integer(minimum=1, maximum=9), default=1, help="How large it is."),
+    hvcore.Param("quick", hvcore.boolean(), default=False, help="Whether it ends by itself."),
+    hvcore.Param("deaf", hvcore.boolean(), default=False, help="Whether it ignores a polite stop."),
+    hvcore.Param("broken", hvcore.boolean(), default=False, help="Whether its program does not exist."),
+    hvcore.Param("kernel", hvcore.file(), help="A file that it would boot."),
+    hvcore.Param("password", hvcore.text(max_bytes=80), secret=True, help="What it would ask for."),
+)
+ALLOW_ALL = struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000)  # linux/seccomp.h: return SECCOMP_RET_ALLOW
+NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """What is decided about an instance."""
+
+    name: str
+    motd: str
+    size: int
+    seconds: str
+    deaf: bool
+    broken: bool
+    kernel: str | None
+
+
+@hvcore.hookimpl
+def params() -> hvcore.ParamGroup:
+    return PARAMS
+
+
+@hvcore.hookimpl
+def check(instance: hvcore.Instance, params: hvcore.Params) -> Iterator[hvcore.Problem]:
+    if params["quick"] and params["deaf"]:
+        yield hvcore.Problem(path="params.deaf", what="contradicts params.quick", got="true")
+
+
+class Good:
+    """The base of all broken ones."""
+
+    name: ClassVar[str] = "good"
+    plugins: ClassVar[tuple[tuple[str, object], ...]] = (("good", sys.modules[__name__]),)
+    hookspecs: ClassVar[tuple[object, ...]] = ()
+    sandbox: ClassVar[dict[str, Any]] = {"level": hvcore.Level.STRICT, "filter": ALLOW_ALL}
+
+    def __init__(self, hooks: hvcore.Hooks) -> None:
+        self.hooks = hooks
+
+    def plan(self, instance: hvcore.Instance, params: hvcore.Params) -> Any:
+        return Spec(
+            name=instance.name,
+            motd=params["motd"],
+            size=params["size"],
+            seconds="0.2" if params["quick"] else "100000",
+            deaf=params["deaf"],
+            broken=params["broken"],
+            kernel=params["kernel"],
+        )
+
+    def verify(self, spec: Any, host: hvcore.Host) -> Iterable[hvcore.Problem]:
+        return ()
+
+    def describe(self, spec: Any, host: hvcore.Host) -> hvcore.Plan:
+        def origin(*keys: str) -> hvcore.Origin:
+            return hvcore.Origin(plugin="good", params=keys, why="the program")
+
+        text = spec.motd.replace(",", ",,")
+        return hvcore.Plan(
+            name=spec.name,
+            driver=self.name,
+            steps=(hvcore.Step(kind="uid", what="one of the pool"), hvcore.Step(kind="launch", what="timeout")),
+            arguments=(
+                hvcore.Argument(tokens=("timeout", spec.seconds), origin=origin("quick", "deaf", "broken")),
+                hvcore.Argument(tokens=("--say", f"text={text},size={spec.size}"), origin=origin("motd", "size")),
+                *([hvcore.Argument(tokens=("--kernel", spec.kernel), origin=origin("kernel"))] if spec.kernel else ()),
+            ),
+        )
+
+    def argv(self, spec: Any) -> tuple[str, ...]:
+        if spec.broken:
+            return ("/usr/bin/no-such-program",)
+        # Alone, sleep is the first process of its namespace and has no handler: SIGTERM does not reach it.
+        sleep = ("/usr/bin/sleep", spec.seconds)
+        return sleep if spec.deaf or spec.seconds == "0.2" else ("/usr/bin/timeout", spec.seconds, *sleep)
+
+    def start(self, spec: Any, job: hvcore.Job) -> None:
+        entries = (hvcore.Entry(kind=NOTE), hvcore.Entry(kind=hvcore.UID), hvcore.Entry(kind=hvcore.PROCESS))
+        job.intend(*entries)
+        self.note(job).write_text("taken")
+        self.launch(spec, job)
+
+    def note(self, job: hvcore.Job) -> Path:
+        """A thing of its own kind, outside of the instance's directory: it has to be released."""
+        return job.host.run_dir / f"note-{job.name}"
+
+    def launch(self, spec: Any, job: hvcore.Job) -> None:
+        wanted = {"uid": job.take_uid()} if self.sandbox["level"] is hvcore.Level.STRICT else {}
+        child = job.launch(hvcore.Command(argv=self.argv(spec), sandbox=hvcore.Sandbox(**{**wanted, **self.sandbox})))
+        try:
+            process = self.ready(child, job)
+            if job.record.paused:
+                self.send(process, signal.SIGSTOP)
+            job.started(process, child.monitor())
+        finally:
+            child.close()
+
+    def ready(self, child: hvcore.Child, job: hvcore.Job) -> hvcore.ProcessId:
+        while job.deadline.left() > 0.0:
+            process = child.process()
+            if process is not None and executed(process.pid):
+                return process
+            ended = child.wait(0.002)
+            if ended is not None:
+                said = job.output()
+                raise hvcore.LaunchError(name=job.name, how=f"timeout {ended}", output=said, argv=("timeout",))
+        raise hvcore.DeadlineError(subject=job.name, waiting_for="process", waited_s=0.0, todo="try again")
+
+    @staticmethod
+    def send(process: hvcore.ProcessId | None, number: int) -> None:
+        if process is None:
+            return
+        with hvcore.verified_pidfd(process) as fd, suppress(ProcessLookupError):
+            if fd is not None:
+                signal.pidfd_send_signal(fd, number)
+
+    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+        process = live.record.process
+        if process is not None and hvcore.alive(process):
+            stands = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+            return hvcore.Observation(state=hvcore.State.PAUSED if stands else hvcore.State.RUNNING, pid=process.pid)
+        ended = hvcore.read_status(live.dir / hvcore.STATUS).ended
+        if ended is not None and ended.code == 0:
+            return hvcore.Observation(state=hvcore.State.SHUTDOWN, reason="ended by itself")
+        return hvcore.Observation(state=hvcore.State.CRASHED, reason=f"it {ended or 'ended'}")
+
+    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+        process = live.record.process
+        if process is None:
+            return "gone"
+        if not force:
+            self.send(process, signal.SIGCONT)
+            self.send(process, signal.SIGTERM)
+            if hvcore.wait_gone(process, job.deadline.left()):
+                return "term-by-itself"
+        hvcore.kill_and_wait(process, subject=job.name, deadline_s=5.0)
+        return "kill"
+
+    def pause(self, live: hvcore.Live, job: hvcore.Job) -> None:
+        self.send(live.record.process, signal.SIGSTOP)
+        self.wait_state(live, hvcore.State.PAUSED, job)
+
+    def resume(self, live: hvcore.Live, job: hvcore.Job) -> None:
+        self.send(live.record.process, signal.SIGCONT)
+        self.wait_state(live, hvcore.State.RUNNING, job)
+
+    def wait_state(self, live: hvcore.Live, state: hvcore.State, job: hvcore.Job) -> None:
+        while self.observe(live).state is not state and job.deadline.left() > 0.0:
+            pass
+
+    def console(self, live: hvcore.Live) -> hvcore.Console:
+        return hvcore.Console(name=live.record.name, argv=("true",))
+
+    def adopt(self, live: hvcore.Live, job: hvcore.Job) -> bool:
+        status = hvcore.read_status(live.dir / hvcore.STATUS)
+        process = None if status.pid is None else hvcore.identify(status.pid)
+        if process is None or status.ended is not None or not hvcore.alive(process) or not executed(process.pid):
+            return False
+        job.started(process, None)
+        return True
+
+    def releases(self) -> Mapping[str, Any]:
+        return {NOTE: self.release_note}
+
+    def release_note(self, entry: hvcore.Entry, job: hvcore.Job) -> None:
+        self.note(job).unlink(missing_ok=True)
+
+
+def executed(pid: int) -> bool:
+    """Whether it is the program by now, and no longer what confines it."""
+    with suppress(OSError):
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe")) in {"timeout", "sleep"}
+    return False

@@ -1,0 +1,280 @@
+"""Drivers that break a check of the live tier, but for crash, recovery and security."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from kit_broken import breaks, plugins, waste
+from kit_good import NOTE, Good
+from kit_subject import SUBJECT
+
+import hvcore
+from hvcore import State
+
+
+def seen(state: State, live: hvcore.Live) -> hvcore.Observation:
+    process = live.record.process
+    return hvcore.Observation(state=state, reason="so it says", pid=None if process is None else process.pid)
+
+
+@breaks("life_full_cycle", "a start ends with crashed")
+class Gloomy(Good):
+    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+        return seen(State.CRASHED, live)
+
+
+@breaks("life_state_table", "reboot while paused fails: OperationError: .*cannot be stopped while it stands still")
+class NotWhilePaused(Good):
+    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+        if self.observe(live).state is State.PAUSED:
+            raise hvcore.OperationError(f"{job.name}: cannot be stopped while it stands still; resume it")
+        return super().stop(live, job, force=force)
+
+
+@breaks("life_effects_within_plan", "holds a process, and no step of its plan says launch")
+class Unannounced(Good):
+    def describe(self, spec: Any, host: hvcore.Host) -> hvcore.Plan:
+        return replace(super().describe(spec, host), steps=(hvcore.Step(kind="think", what="about it"),))
+
+
+@breaks("life_start_failure_reports", "a start that fails raises no error of hvcore's: .*RuntimeError: no")
+class Untyped(Good):
+    def start(self, spec: Any, job: hvcore.Job) -> None:
+        if spec.broken:
+            raise RuntimeError("no")
+        super().start(spec, job)
+
+
+@breaks("life_polite_stop", "a guest that listens is ended by kill")
+class Rude(Good):
+    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+        return super().stop(live, job, force=True)
+
+
+@breaks("life_graceful_then_forced", r"a stop with a deadline of 1 s takes [23]\.\d s")
+class Patient(Good):
+    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+        waste(2.6)
+        return super().stop(live, job, force=True)
+
+
+@breaks("life_stop_by_force", r"a stop by force takes 2\.\d s")
+class Hesitant(Good):
+    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+        waste(2.1)
+        return super().stop(live, job, force=force)
+
+
+@breaks("life_deadline_kept", r"a start with a deadline of 1 ms takes 2\.\d s")
+class Slow(Good):
+    def start(self, spec: Any, job: hvcore.Job) -> None:
+        waste(2.1)
+        super().start(spec, job)
+
+
+@breaks("life_exit_reported", "a guest that ended by itself is crashed, not shutdown")
+class Alarmed(Good):
+    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+        found = super().observe(live)
+        return replace(found, state=State.CRASHED) if found.state is State.SHUTDOWN else found
+
+
+@breaks("life_name_limits", "stopping web1 leaves web10 crashed")
+class ByPrefix(Good):
+    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+        for directory in live.dir.parent.glob(f"{live.dir.name}*"):
+            pid = hvcore.read_status(directory / hvcore.STATUS).pid
+            process = None if pid is None else hvcore.identify(pid)
+            if process is not None:
+                hvcore.kill_and_wait(process, subject=job.name, deadline_s=5.0)
+        return "kill"
+
+
+@breaks("argv_no_shell", "runs a shell")
+class Shell(Good):
+    def start(self, spec: Any, job: hvcore.Job) -> None:
+        subprocess.run("true", shell=True, check=True)
+        super().start(spec, job)
+
+
+# --------------------------------------------------------------------------------------------------------- abilities
+
+
+@breaks("capability_pause", "is running after pause")
+class NoPause(Good):
+    def pause(self, live: hvcore.Live, job: hvcore.Job) -> None:
+        """Says so, and does nothing. The core believes it until somebody looks."""
+
+    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+        return replace(
+            super().observe(live), state=State.PAUSED if live.record.paused and Looked.twice() else State.RUNNING
+        )
+
+
+class Looked:
+    """The first look after the pause and the one of its repetition see what was asked for."""
+
+    count = 0
+
+    @classmethod
+    def twice(cls) -> bool:
+        cls.count += 1
+        return cls.count < 2
+
+
+@breaks("capability_console", "its console has neither a socket nor a command")
+class NoConsole(Good):
+    def console(self, live: hvcore.Live) -> hvcore.Console:
+        return hvcore.Console(name=live.record.name)
+
+
+@breaks("capability_adopt", "a start whose process is dead is not undone by recovery")
+class Trusting(Good):
+    def adopt(self, live: hvcore.Live, job: hvcore.Job) -> bool:
+        return True
+
+
+@breaks("capability_releases", "a second release of note raises FileNotFoundError")
+class Once(Good):
+    def release_note(self, entry: hvcore.Entry, job: hvcore.Job) -> None:
+        self.note(job).unlink()
+
+
+# ------------------------------------------------------------------------------------------------------ idempotency
+
+
+@breaks("idem_stop_twice", "a second stop says that it changed something")
+class Returns(Good):
+    place: ClassVar[list[Path]] = []
+
+    @staticmethod
+    def come_back(instance: hvcore.Instance) -> None:
+        if Returns.place:
+            Returns.place[0].mkdir(exist_ok=True)
+            (Returns.place[0] / "alive").touch()
+
+    plugins = plugins(ended=come_back.__func__)  # type: ignore[attr-defined]
+
+    def start(self, spec: Any, job: hvcore.Job) -> None:
+        super().start(spec, job)
+        Returns.place.append(job.dir)
+
+
+@breaks("idem_start_running", "a second start says that it changed something")
+class Forgetful(Good):
+    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+        return seen(State.SHUTDOWN, live)
+
+
+class Litter(Good):
+    """Leaves a file that nothing releases."""
+
+    def start(self, spec: Any, job: hvcore.Job) -> None:
+        super().start(spec, job)
+        (job.host.run_dir / f"litter-{job.name}").touch()
+
+
+@breaks("idem_lifecycle_x10", "cycles leave file .*/litter-")
+class LitterOfCycles(Litter): ...
+
+
+@breaks("leak_files_sockets_shm_tmp", "after a stop there is file .*/litter-")
+class LitterOfOne(Litter): ...
+
+
+# ------------------------------------------------------------------------------------------------------ concurrency
+
+
+@breaks("conc_same_instance", "operations at the same time raise .*no slot left")
+class OneSlot(Good):
+    started = 0
+
+    def start(self, spec: Any, job: hvcore.Job) -> None:
+        OneSlot.started += 1
+        if OneSlot.started > 1:
+            raise RuntimeError("no slot left")
+        super().start(spec, job)
+
+
+@breaks("conc_many_instances", "starts at the same time fail")
+class OnePlace(Good):
+    def note(self, job: hvcore.Job) -> Path:
+        return job.host.run_dir / "note"
+
+    def start(self, spec: Any, job: hvcore.Job) -> None:
+        job.intend(hvcore.Entry(kind=NOTE), hvcore.Entry(kind=hvcore.UID), hvcore.Entry(kind=hvcore.PROCESS))
+        os.close(os.open(self.note(job), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        self.launch(spec, job)
+
+
+# ------------------------------------------------------------------------------------------------------------ leaks
+
+
+@breaks("leak_fds", "a cycle leaves descriptor .* of /dev/null")
+class KeepsOpen(Good):
+    def start(self, spec: Any, job: hvcore.Job) -> None:
+        os.open("/dev/null", os.O_RDONLY)
+        super().start(spec, job)
+
+
+class Helper(Good):
+    """Starts a process of its own, beside hvcore's launcher."""
+
+    def helper(self, job: hvcore.Job, **more: Any) -> hvcore.ProcessId | None:
+        environment: Mapping[str, str] = {"PLACE": str(job.dir)}
+        child = subprocess.Popen(["/usr/bin/sleep", "100000"], env=environment, start_new_session=True, **more)
+        child.returncode = 0  # nobody waits for it
+        return hvcore.identify(child.pid)
+
+
+@breaks("leak_fds_inherited", "has a descriptor of the program that started it")
+class Inherits(Helper):
+    def launch(self, spec: Any, job: hvcore.Job) -> None:
+        process = self.helper(job, close_fds=False)
+        assert process is not None
+        job.started(process)
+
+
+@breaks("leak_processes_zombies", "after a stop there is process")
+class Leaves(Helper):
+    def start(self, spec: Any, job: hvcore.Job) -> None:
+        super().start(spec, job)
+        self.helper(job)
+
+
+@breaks("leak_mounts_netns_links_cgroups", "after a stop there is mount .*/mount-")
+class Mounts(Good):
+    def start(self, spec: Any, job: hvcore.Job) -> None:
+        super().start(spec, job)
+        place = job.host.run_dir / f"mount-{job.name}"
+        place.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "none", str(place)], check=True)
+
+
+# ------------------------------------------------------------------------------------------------------------- time
+
+
+@breaks("time_start", "takes .* ms, budget 300 ms", subject=replace(SUBJECT, budgets={"time_start": 0.3}))
+class SlowStart(Good):
+    def start(self, spec: Any, job: hvcore.Job) -> None:
+        waste(0.35)
+        super().start(spec, job)
+
+
+@breaks("time_info", "takes .* ms, budget 50 ms")
+class SlowInfo(Good):
+    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+        waste(0.06)
+        return super().observe(live)
+
+
+@breaks("time_stop", "takes .* ms, budget 300 ms", subject=replace(SUBJECT, budgets={"time_stop": 0.3}))
+class SlowStop(Good):
+    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+        waste(0.35)
+        return super().stop(live, job, force=force)

@@ -1,0 +1,91 @@
+"""Every check finds what it is for: a driver that is broken in one thing fails the check of that thing, and says so.
+
+Each broken driver differs from a good one that passes all checks, and is installed as a distribution of its own.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hvcore.testing import CHECKS, Check, Outcome, Subject, Tier, run_check
+
+DRIVERS = Path(__file__).with_name("drivers")
+sys.path.insert(0, str(DRIVERS))
+
+import kit_crash  # noqa: E402
+import kit_live  # noqa: E402
+import kit_static  # noqa: E402
+from kit_broken import BROKEN, Broken  # noqa: E402
+from kit_subject import SUBJECT  # noqa: E402
+
+WITHOUT: dict[str, str] = {}
+"""Checks that no driver can break, with the reason."""
+
+GOOD = Broken(check="", message="", target="kit_good:Good")
+
+
+EACH = [
+    pytest.param(check, id=check.name, marks=[pytest.mark.live] if check.tier is Tier.LIVE else []) for check in CHECKS
+]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Broken], None]]:
+    """Makes a driver the one that is installed as ``good``."""
+    before = set(sys.modules)
+
+    def do(broken: Broken) -> None:
+        info = tmp_path / "good-1.0.dist-info"
+        info.mkdir()
+        metadata = f"Metadata-Version: 2.1\nName: good\nVersion: 1.0\nRequires-Dist: {broken.requires}\n"
+        (info / "METADATA").write_text(metadata)
+        (info / "entry_points.txt").write_text(f"[hvcore.drivers]\ngood = {broken.target}\n")
+        for name, text in broken.files.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text)
+        monkeypatch.syspath_prepend(str(tmp_path))
+
+    yield do
+    for module in set(sys.modules) - before:
+        if module.startswith(("kit_inline", "kit_pack")):
+            del sys.modules[module]
+
+
+def fit(check: Check, subject: Subject) -> None:
+    if check.tier is Tier.LIVE and subject.unfit() is not None:
+        pytest.skip(str(subject.unfit()))
+
+
+@pytest.mark.parametrize("check", EACH)
+def test_a_driver_that_is_broken_in_this_fails_this_check_and_says_so(
+    check: Check, install: Callable[[Broken], None]
+) -> None:
+    if check.name in WITHOUT:
+        pytest.skip(WITHOUT[check.name])
+    broken = BROKEN[check.name]
+    fit(check, broken.subject)
+    install(broken)
+    result = run_check(check, broken.subject)
+    assert result.outcome is Outcome.FAILED, result
+    assert re.search(broken.message, result.reason or ""), result.reason
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", EACH)
+def test_the_driver_that_they_differ_from_passes(check: Check, install: Callable[[Broken], None]) -> None:
+    fit(check, SUBJECT)
+    install(GOOD)
+    result = run_check(check, SUBJECT)
+    assert result.outcome is not Outcome.FAILED, result.detail
+
+
+def test_every_check_has_a_broken_driver_or_a_reason_why_not() -> None:
+    names = {check.name for check in CHECKS}
+    assert names == {*BROKEN, *WITHOUT}
+    assert set(BROKEN).isdisjoint(WITHOUT)
+    assert all((kit_static, kit_live, kit_crash))
