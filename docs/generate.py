@@ -16,6 +16,7 @@ from typing import Final
 
 import hvcore
 from generator.api import api_page
+from generator.checks import checks_page, matrix_page
 from generator.cli import cli_page
 from generator.errors import errors_page
 from generator.hooks import hooks_page
@@ -40,6 +41,8 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     f"{REFERENCE}/instance-file.md": instance_file_page,
     f"{REFERENCE}/json.md": json_page,
     f"{REFERENCE}/state-table.md": state_table_page,
+    f"{REFERENCE}/conformance-checks.md": checks_page,
+    f"{REFERENCE}/support-matrix.md": matrix_page,
 }
 
 
