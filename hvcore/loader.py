@@ -89,12 +89,17 @@ class LoadedDriver:
         return param is not None and param.secret
 
     def verify(self, spec: object, params: Params, host: Host) -> tuple[Problem, ...]:
-        """Everything that keeps this node from running it: parameters that name files, then what the driver finds."""
+        """Everything that keeps this node from running it: parameters that name files, then what the driver finds.
+
+        Of a file that is refused as a parameter already, the driver's finding is no news.
+        """
         found = self._asked(lambda *given: tuple(self.driver.verify(*given)), "verify", spec, host)
         for item in found:
             if not isinstance(item, Problem):
                 raise self._wrong("verify", f"gave {item!r:.80}", "yield each as an hvcore.Problem")
-        return (*node_problems(self.schema, params), *found)
+        refused = tuple(node_problems(self.schema, params))
+        told = {problem.got for problem in refused}
+        return (*refused, *(problem for problem in found if problem.got is None or problem.got not in told))
 
     def plan(self, instance: Instance, params: Params) -> Any:
         """The spec that the driver decides on. Raises `DriverError` when that is no frozen dataclass."""

@@ -123,3 +123,13 @@ def test_deadline_has_to_be_a_number_of_seconds(hv: Hv, value: str) -> None:
 )
 def test_bad_usage_names_what_is_wrong(hv: Hv, args: tuple[str, ...], words: str) -> None:
     assert words in clean(hv(*args))
+
+
+@pytest.mark.parametrize("path", ["/none/qemu", "/tmp"])
+@pytest.mark.parametrize("key", ["kvm_path", "kernel_path"])
+def test_a_file_that_is_not_there_is_told_once(hv: Hv, key: str, path: str) -> None:
+    text = f'name = "web1"\ndriver = "kvm"\n[params]\nkvm_flag = "disabled"\n{key} = "{path}"\n'
+    first, *problems = clean(hv("verify", "-", stdin=text), code=1).splitlines()
+    assert first == "hv: web1: 1 problem"
+    assert len(problems) == 1
+    assert problems[0].startswith(f"  params.{key}: ")
