@@ -253,3 +253,11 @@ def test_a_real_qemu_leaves_a_journal_that_outlives_it(tmp_path: Path) -> None:
     journal = read_journal(str(tmp_path / "ev.out"))
     assert (journal.status, journal.reason, journal.guest_initiated) == ("shutdown", "host-signal", False)
     assert journal.at is not None
+
+
+def test_an_event_that_found_no_space_is_noticed_and_hides_not_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    path.write_bytes(RESUME + b"\r\n" + STOP[:40])
+    assert read_journal(str(path)) == Journal(status="running", at=100.5, torn=True)
+    path.write_bytes(RESUME + b"\r\n" + STOP[:40] + event("STOP", at=200) + b"\r\n")
+    assert read_journal(str(path)) == Journal(status="paused", at=200.5)

@@ -28,6 +28,8 @@ _MOST_BLOCKS: Final = 2048  # of 512 bytes: 1 MiB
 _FALLOC_FL_KEEP_SIZE: Final = 1
 _FALLOC_FL_PUNCH_HOLE: Final = 2
 
+_BEGINNING: Final = b'{"timestamp": '  # of every event, in QEMU's own spelling
+
 # STOP follows these and says only that the vCPUs stopped, not why.
 _REASONS_TO_STOP: Final = frozenset({"io-error", "panicked", "shutdown", "watchdog"})
 
@@ -39,13 +41,15 @@ class Journal:
     ``status`` is ``prelaunch`` (never ran, or was reset while stopped), ``running``, ``paused``, ``suspended``,
     ``shutdown``, ``panicked``, ``io-error``, ``watchdog``, or ``unknown`` when the journal does not tell; ``reason`` is
     QEMU's or the kernel's short text; ``guest_initiated`` says who asked for a shutdown, None for everything else;
-    ``at`` is QEMU's wall clock in seconds when that began.
+    ``at`` is QEMU's wall clock in seconds when that began. ``torn`` says that the last event could not be written whole,
+    for want of space, and QEMU does not write it again: all this may be of before.
     """
 
     status: str
     reason: str | None = None
     guest_initiated: bool | None = None
     at: float | None = None
+    torn: bool = False
 
 
 def last_run_state(lines: Iterable[bytes], *, from_start: bool = True) -> Journal:
@@ -95,7 +99,8 @@ def _read(path: str, dir_fd: int | None) -> Journal:
     finally:
         os.close(fd)
     # A torn first or last line is no JSON and skipped with all the rest that is none.
-    return last_run_state(tail.split(b"\n"), from_start=start == 0)
+    found = last_run_state(tail.split(b"\n"), from_start=start == 0)
+    return replace(found, torn=True) if tail and not tail.endswith(b"\n") else found
 
 
 def trim(path: str, keep: int = 4 * TAIL_BYTES, *, dir_fd: int | None = None) -> int:
@@ -149,8 +154,10 @@ def _punch(fd: int, length: int) -> None:
 
 
 def _event(line: bytes) -> tuple[str, Mapping[str, Any], float | None] | None:
+    # Zeros where trim ended, or the beginning of an event that found no space for the rest.
+    begin = max(0, line.rfind(_BEGINNING))
     try:
-        message = json.loads(line.lstrip(b"\0"))  # zeros: where trim ended
+        message = json.loads(line[begin:].lstrip(b"\0"))
     except (ValueError, RecursionError):
         return None
     if not isinstance(message, dict) or not isinstance(name := message.get("event"), str):

@@ -26,6 +26,8 @@ _PAUSES: Final = {
     "watchdog": "paused by the guest's watchdog",
 }
 
+_TORN: Final = "its journal is cut off, the run directory was full: this may be old until the next event"
+
 # How long one that is just ending may take to be gone, and what watched it to write down how.
 _ENDING_S: Final = 0.1
 
@@ -47,6 +49,8 @@ def observe(live: Live) -> Observation:
     if process is None or found is None:
         return _ended(live, process, journal)
     state, reason = _state_of(journal)
+    if journal.torn:
+        reason = "; ".join(filter(None, (reason, _TORN)))
     reason = "; ".join(filter(None, (reason, lost(live)))) or None
     return Observation(
         state=state,
