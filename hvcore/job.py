@@ -162,16 +162,17 @@ class Job:
         group.create(limits)
         return group
 
-    def claim_disk(self, path: str, *, read_only: bool = False) -> None:
+    def claim_disk(self, path: str, *, read_only: bool = False, lock: bool = True) -> None:
         """Become the one user of the disk on this node; readers share. Intend a ``disk`` entry first.
 
         The node knows of it until what is launched next, and has inherited the claim, has gone. What is launched in a
-        sandbox with a reaper does not: there a mount of the disk has to say that it is in use.
+        sandbox with a reaper does not: there a mount of the disk has to say that it is in use. Without ``lock`` it is
+        known in this run directory only: for a file that its user locks as a whole, which our lock would keep it from.
         A directory that is used as a whole can be claimed as well; those below it are not looked at.
 
         Raises `DiskInUseError` naming the holder, and OSError when there is no such disk.
         """
-        self.claims.take(path, read_only=read_only)
+        self.claims.take(path, read_only=read_only, lock=lock)
 
     def launch(self, command: Command, *, companion: str = "") -> Child:
         """Start the instance's process, or a companion of it, confined. Close the child when done.

@@ -56,8 +56,11 @@ class DiskClaims:
             forget_in_children(fd)
             os.close(fd)
 
-    def take(self, path: str, *, read_only: bool) -> None:
-        """Become the one user of the disk; readers share. Raises `DiskInUseError` naming the holder, and OSError."""
+    def take(self, path: str, *, read_only: bool, lock: bool = True) -> None:
+        """Become the one user of the disk; readers share. Raises `DiskInUseError` naming the holder, and OSError.
+
+        Without ``lock`` it is reserved only: for what its user locks as a whole, which ours would keep it from.
+        """
         disk = identify_disk(path, directories=True)
         root = private_dir(self._root)
         writers, readers = Reservations(root / DISK), Reservations(root / f"{DISK}-readers")
@@ -74,7 +77,7 @@ class DiskClaims:
             used = None if read - {self._owner} else host_use(path, disk)
             if used is not None:
                 raise DiskInUseError(path=path, holder=used)
-            if not disk.elsewhere:
+            if lock and not disk.elsewhere:
                 self._fds.append(lock_disk(path, disk, read_only=read_only))
                 close_in_children(self._fds[-1])
             mine[0].take(mine[1], self._owner)

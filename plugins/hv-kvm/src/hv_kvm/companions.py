@@ -145,7 +145,7 @@ def _take_directory(companion: Companion, uid: int | None, job: Job) -> None:
         raise OperationError(f"{what}; name another in {companion.param}")
     # A file that stays, and so has an identity: those with the state are replaced by new ones.
     os.close(os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600))
-    job.claim_disk(lock)
+    job.claim_disk(lock, lock=False)  # swtpm does
     if uid is not None:
         _chown(companion.directory, (companion.lock, *companion.keeps), uid, uid)
 
