@@ -1,0 +1,112 @@
+"""What ``hv new-driver`` and ``hv new-extension`` make is built, installed and passes its own tests, untouched.
+
+With hvcore from its wheel: what is not in the wheel is not there. No network is used.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+TOP: Final = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.live
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site directory with hvcore and hv-fake from wheels that were built now."""
+    folder = tmp_path_factory.mktemp("wheels")
+    pip("wheel", "--wheel-dir", str(folder), str(TOP), str(TOP / "plugins/hv-fake"))
+    site = tmp_path_factory.mktemp("site")
+    pip("install", "--target", str(site), *map(str, sorted(folder.glob("*.whl"))))
+    return site
+
+
+def pip(*args: str) -> None:
+    offline = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check")
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", args[0], *offline, *args[1:]], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def made(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of ``hv-own`` or ``hv-retire``: made by the installed ``hv``, and installed beside it."""
+    top = tmp_path_factory.mktemp("made")
+    arguments = {"hv-own": ["new-driver"], "hv-retire": ["new-extension", "--for", "fake"]}
+    for name, command in arguments.items():
+        hv = [sys.executable, "-P", "-c", "from hvcore.cli import main; main()"]
+        run = subprocess.run(
+            [*hv, *command, str(top / name)], env=environment(site), capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, run.stderr
+        pip("install", "--target", str(site), str(top / name))
+    return lambda name: top / name
+
+
+def environment(site: Path) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("HVCORE", "PYTEST", "COV"))}
+    return {**kept, "PYTHONPATH": str(site), "HVCORE_STRICT": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def run_in(folder: Path, site: Path, *command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", *command],
+        cwd=folder,
+        env=environment(site),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_templates_and_types_are_in_the_wheel(site: Path) -> None:
+    for kind in ("driver", "extension"):
+        there = sorted(path.relative_to(TOP) for path in (TOP / f"hvcore/templates/{kind}").rglob("*.in"))
+        assert there
+        assert [path for path in there if not (site / path).is_file()] == []
+    assert (site / "hvcore/py.typed").is_file()
+
+
+@pytest.mark.parametrize("name", ["hv-own", "hv-retire"])
+def test_its_types_hold(made: Callable[[str], Path], site: Path, name: str) -> None:
+    assert "Success" in run_in(made(name), site, "mypy", "--cache-dir", str(site.parent / "mypy"))
+
+
+@pytest.mark.parametrize("name", ["hv-own", "hv-retire"])
+def test_its_own_tests_pass(made: Callable[[str], Path], site: Path, name: str) -> None:
+    few = "not TestConformance or load_ or life_full_cycle"
+    said = run_in(made(name), site, "pytest", "-q", "-p", "no:cacheprovider", "-k", few)
+    assert " passed" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hv-own", "hv-retire"])
+def test_it_conforms(made: Callable[[str], Path], site: Path, name: str) -> None:
+    assert " passed" in run_in(made(name), site, "pytest", "-q", "-p", "no:cacheprovider", "-k", "TestConformance")
+
+
+@pytest.mark.parametrize("name", ["hv-own", "hv-retire"])
+def test_it_is_clean_and_formatted(made: Callable[[str], Path], site: Path, name: str) -> None:
+    run_in(made(name), site, "ruff", "check", "--no-cache", "--select", "E,F,W,B,UP,SIM,RET", ".")
+    run_in(made(name), site, "ruff", "format", "--no-cache", "--check", ".")
+
+
+@pytest.mark.parametrize("name", ["hv-own", "hv-retire"])
+def test_its_wheel_has_the_package_and_its_types(made: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    pip("wheel", "--wheel-dir", str(tmp_path), str(made(name)))
+    (wheel,) = tmp_path.glob("*.whl")
+    module = name.replace("-", "_")
+    assert {f"{module}/plugin.py", f"{module}/py.typed"} < set(zipfile.ZipFile(wheel).namelist())
