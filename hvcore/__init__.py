@@ -7,7 +7,18 @@ import typing as _typing
 
 from hvcore._version import __version__
 from hvcore.catalogue import CatalogueEntry, Verdict, catalogue, strict
-from hvcore.driver import Adopts, Driver, Examines, HasConsole, OwesStop, Pausable, ReleaseFunction, Releases
+from hvcore.driver import (
+    Adopts,
+    Driver,
+    Examines,
+    Executes,
+    HasConsole,
+    HasLog,
+    OwesStop,
+    Pausable,
+    ReleaseFunction,
+    Releases,
+)
 from hvcore.errors import (
     BusyError,
     ConfinementError,
@@ -39,6 +50,7 @@ from hvcore.host.confine import CAPABILITIES, Level, Sandbox, capability_mask, s
 from hvcore.host.control_group import Group, GroupFigures
 from hvcore.host.disks import identify_disk
 from hvcore.host.files import tail
+from hvcore.host.follow import log_pieces
 from hvcore.host.host import Host
 from hvcore.host.launch import Child, Command, Ended, launch, launched_for, life_lock, read_status, run_tool
 from hvcore.host.limits import unmet_limits
@@ -58,10 +70,10 @@ from hvcore.host.process import (
     wait_readable,
 )
 from hvcore.instance_file import load_instance, parse_instance_file, read_instance_file
-from hvcore.job import CGROUP, COMPANION, DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, UID_RANGE, Job, Live
+from hvcore.job import CGROUP, COMPANION, DISK, LIFE_LOCK, LINK, LOG, MOUNT, PROCESS, STATUS, UID, UID_RANGE, Job, Live
 from hvcore.model.codec import decode, encode
 from hvcore.model.finding import Finding, Severity
-from hvcore.model.info import Console, InstanceInfo, Observation, Outcome
+from hvcore.model.info import Console, Execution, InstanceInfo, Log, Observation, Outcome
 from hvcore.model.instance import Disk, Instance, Nic
 from hvcore.model.plan import Argument, Origin, Plan, Step, Value
 from hvcore.model.plan_diff import Change, differences
@@ -106,6 +118,7 @@ __all__ = [
     "DISK",
     "LIFE_LOCK",
     "LINK",
+    "LOG",
     "MOUNT",
     "PROCESS",
     "STATUS",
@@ -133,12 +146,15 @@ __all__ = [
     "Ended",
     "Entry",
     "Examines",
+    "Executes",
+    "Execution",
     "Figures",
     "Finding",
     "Group",
     "GroupFigures",
     "GroupLimits",
     "HasConsole",
+    "HasLog",
     "Held",
     "HookError",
     "Hooks",
@@ -153,6 +169,7 @@ __all__ = [
     "LeftoverError",
     "Level",
     "Live",
+    "Log",
     "Nic",
     "Node",
     "NodeError",
@@ -223,6 +240,7 @@ __all__ = [
     "life_lock",
     "list_of",
     "load_instance",
+    "log_pieces",
     "name",
     "new_driver",
     "new_extension",

@@ -10,6 +10,7 @@ with the record written. Drivers never check states, take locks, or write record
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from hvcore.errors import Problem
@@ -22,7 +23,18 @@ from hvcore.model.plan import Plan
 from hvcore.model.record import Entry
 from hvcore.params import Params
 
-__all__ = ["Adopts", "Driver", "Examines", "HasConsole", "OwesStop", "Pausable", "Releases", "capabilities"]
+__all__ = [
+    "Adopts",
+    "Driver",
+    "Examines",
+    "Executes",
+    "HasConsole",
+    "HasLog",
+    "OwesStop",
+    "Pausable",
+    "Releases",
+    "capabilities",
+]
 
 
 class Driver(Protocol):
@@ -76,6 +88,26 @@ class HasConsole(Protocol):
 
 
 @runtime_checkable
+class Executes(Protocol):
+    """The driver can run a program inside a running instance."""
+
+    def execution(self, live: Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
+        """The command of this node that runs ``argv`` inside, with its own stdin, stdout and stderr, and ends as it does.
+
+        With ``terminal`` those are a terminal, and the program is to have one too. 128 + n stands for signal n.
+        Raises an `HvError` when nothing can be run.
+        """
+
+
+@runtime_checkable
+class HasLog(Protocol):
+    """The driver keeps what an instance writes that nobody listens to: of scripts, of daemons, of the program itself."""
+
+    def log(self, live: Live) -> Path:
+        """The file, which only grows. Raises an `HvError` when this instance has none."""
+
+
+@runtime_checkable
 class Adopts(Protocol):
     """The driver can tell that a start which was interrupted had in fact succeeded."""
 
@@ -114,7 +146,7 @@ class ReleaseFunction(Protocol):
         """Release what the entry names; that it is not there is fine."""
 
 
-_CAPABILITIES: dict[str, type] = {"pause": Pausable, "console": HasConsole}
+_CAPABILITIES: dict[str, type] = {"pause": Pausable, "console": HasConsole, "exec": Executes, "log": HasLog}
 
 
 def capabilities(driver: Driver) -> tuple[str, ...]:

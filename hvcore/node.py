@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,13 +29,14 @@ from hvcore.errors import (
 from hvcore.host.files import private_dir
 from hvcore.host.host import Host, default_run_dir, default_uid_pool
 from hvcore.model.finding import Finding
-from hvcore.model.info import Console, InstanceInfo, Outcome
+from hvcore.model.info import Console, Execution, InstanceInfo, Log, Outcome
 from hvcore.model.instance import Instance, read_instance
 from hvcore.model.layers import Layers
 from hvcore.model.plan import Plan, with_params
 from hvcore.operations import look, recover
 from hvcore.operations.console import console
 from hvcore.operations.context import Context
+from hvcore.operations.inside import execution, log
 from hvcore.operations.pause import pause, resume
 from hvcore.operations.reboot import reboot
 from hvcore.operations.recover import Recovered
@@ -64,6 +65,46 @@ def _load(name: str, *, without_broken: bool = False) -> LoadedDriver:
     return load(name, without_broken=without_broken)
 
 
+class _Drivers:
+    """The drivers that were loaded so far, each once. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._whole: dict[str, LoadedDriver] = {}
+        self._maimed: dict[str, LoadedDriver] = {}
+        self._loading = threading.Lock()
+
+    def get(self, name: str) -> LoadedDriver:
+        """The driver with everything that belongs to it. Raises `UnknownDriverError` or `DriverLoadError`."""
+        with self._loading:
+            if name not in self._whole:
+                self._whole[name] = _load(name)
+            return self._whole[name]
+
+    def for_running(self, name: str) -> LoadedDriver:
+        """The driver for what runs already: a broken extension must not take sight of it, nor a polite stop."""
+        try:
+            return self.get(name)
+        except DriverLoadError:
+            if strict():
+                raise
+            with self._loading:
+                if name not in self._maimed:
+                    self._maimed[name] = _load(name, without_broken=True)
+                return self._maimed[name]
+
+
+def _params_problems(config: Config, drivers: _Drivers, data: Mapping[str, Any]) -> tuple[Problem, ...]:
+    """What the driver says of the parameters, when the rest was too wrong to build an instance of."""
+    driver, params = data.get("driver"), data.get("params", {})
+    if not isinstance(driver, str) or not isinstance(params, Mapping):
+        return ()
+    try:
+        layers = config.layers(driver, None)
+        return layers.placed(drivers.get(driver).schema.problems(params, below=layers.below)[1])
+    except UnknownDriverError as error:
+        return (Problem(path="driver", what=str(error)),)
+
+
 class Node:
     """One node's instances, by the run directory that holds their state.
 
@@ -85,40 +126,20 @@ class Node:
         self.run_dir = directory
         if os.path.exists(directory):
             private_dir(directory)
-        self._drivers: dict[str, LoadedDriver] = {}
-        self._maimed: dict[str, LoadedDriver] = {}
-        self._loading = threading.Lock()
+        self._drivers = _Drivers()
         host = Host(run_dir=directory, privileged=os.geteuid() == 0, uid_pool=uid_pool or default_uid_pool())
         self._config = Config(Path(config_dir) if config_dir is not None else default_config_dir())
         self._context = Context(
             host=host,
             store=Store(directory),
-            driver=self._load_for_running,
+            driver=self._drivers.for_running,
             layers=partial(_layers, self._config),
             progress=progress,
         )
 
-    def _load(self, name: str) -> LoadedDriver:
-        with self._loading:
-            if name not in self._drivers:
-                self._drivers[name] = _load(name)
-            return self._drivers[name]
-
-    def _load_for_running(self, name: str) -> LoadedDriver:
-        """The driver for what runs already: a broken extension must not take sight of it, nor a polite stop."""
-        try:
-            return self._load(name)
-        except DriverLoadError:
-            if strict():
-                raise
-            with self._loading:
-                if name not in self._maimed:
-                    self._maimed[name] = _load(name, without_broken=True)
-                return self._maimed[name]
-
     def driver(self, name: str) -> DriverHandle:
         """A driver by name. Imports that one only. Raises `UnknownDriverError` or `DriverLoadError`."""
-        return DriverHandle(self._context, self._load(name))
+        return DriverHandle(self._context, self._drivers.get(name))
 
     def check(self, data: object) -> Instance:
         """The instance in plain data, fully checked with its driver. Raises `ParamsError` with every problem at once."""
@@ -129,19 +150,8 @@ class Node:
         subject = "instance"
         if isinstance(data, Mapping):
             subject = str(data.get("name", subject))[:80]
-            problems += self._params_problems(data)
+            problems += _params_problems(self._config, self._drivers, data)
         raise ParamsError(subject, problems)
-
-    def _params_problems(self, data: Mapping[str, Any]) -> tuple[Problem, ...]:
-        """What the driver says of the parameters, when the rest was too wrong to build an instance of."""
-        driver, params = data.get("driver"), data.get("params", {})
-        if not isinstance(driver, str) or not isinstance(params, Mapping):
-            return ()
-        try:
-            layers = self._config.layers(driver, None)
-            return layers.placed(self._load(driver).schema.problems(params, below=layers.below)[1])
-        except UnknownDriverError as error:
-            return (Problem(path="driver", what=str(error)),)
 
     def instances(self) -> list[InstanceInfo]:
         """Every instance with state on this node, sorted by name. Takes no lock and waits for nobody."""
@@ -180,6 +190,17 @@ class Node:
     def console(self, name: str) -> Console:
         """How to reach the instance's console. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
         return console(self._context, name)
+
+    def execution(self, name: str, argv: Sequence[str], *, terminal: bool = False) -> Execution:
+        """How to run a program inside the instance, on a terminal or not: a command to execute, which ends as it does.
+
+        Raises `InputError`, `NotFoundError`, `UnsupportedError`, `StateError`.
+        """
+        return execution(self._context, name, tuple(argv), terminal=terminal)
+
+    def log(self, name: str) -> Log:
+        """Where what the instance has written is kept. Raises `NotFoundError`, `UnsupportedError`."""
+        return log(self._context, name)
 
     def recover(self, *, deadline_s: float = 30.0) -> list[Recovered]:
         """Finish or undo whatever interrupted operations left, for every instance. Never stops a healthy one."""

@@ -42,7 +42,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _HOMES: Final = {
     **dict.fromkeys(
-        ("CGROUP", "COMPANION", "DISK", "LIFE_LOCK", "LINK", "MOUNT", "PROCESS", "STATUS", "UID", "UID_RANGE"),
+        ("CGROUP", "COMPANION", "DISK", "LIFE_LOCK", "LINK", "LOG", "MOUNT", "PROCESS", "STATUS", "UID", "UID_RANGE"),
         "hvcore.job",
     ),
     "impl": "hvcore.hookspecs",
@@ -53,7 +53,7 @@ _HOMES: Final = {
 }
 _WITH_METHODS: Final = (
     *("Node", "DriverHandle", "Plan", "InstanceInfo", "Schema", "Job", "Live", "Group", "Child", "Hooks", "Host"),
-    *("Driver", "Pausable", "HasConsole", "Adopts", "OwesStop", "Releases", "Examines"),
+    *("Driver", "Pausable", "HasConsole", "Executes", "HasLog", "Adopts", "OwesStop", "Releases", "Examines"),
 )
 
 

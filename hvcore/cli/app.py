@@ -38,6 +38,8 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "list": "look:list_instances",
         "info": "look:info",
         "console": "console:console",
+        "exec": "inside:execute",
+        "log": "inside:log",
         "stop": "lifecycle:stop",
         "reboot": "lifecycle:reboot",
         "pause": "lifecycle:pause",

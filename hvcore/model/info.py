@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 
 from hvcore.model.state import Op, State
 
-__all__ = ["Console", "InstanceInfo", "Observation", "Outcome"]
+__all__ = ["Console", "Execution", "InstanceInfo", "Log", "Observation", "Outcome"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,3 +84,22 @@ class Console:
     socket: str | None = None
     argv: tuple[str, ...] = ()
     lock: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """A program to be run inside an instance: execute ``argv`` on this node, with the caller's own descriptors.
+
+    It ends as the program does, with 128 + n for signal n, and with 125 when the program could not be run.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """Where what an instance has written is kept. ``path`` is a file of this node; it goes when the instance stops."""
+
+    name: str
+    path: str

@@ -42,6 +42,8 @@ class Op(StrEnum):
     RESUME = "resume"
     REBOOT = "reboot"
     CONSOLE = "console"
+    EXEC = "exec"
+    LOG = "log"
     CLEANUP = "cleanup"
 
 
@@ -75,6 +77,7 @@ TRANSITIONS: Final[dict[tuple[State, Op], Move | Already]] = {
     (State.RUNNING, Op.RESUME): Already(State.RUNNING),
     (State.RUNNING, Op.REBOOT): Move(State.RUNNING),
     (State.RUNNING, Op.CONSOLE): Move(State.RUNNING),
+    (State.RUNNING, Op.EXEC): Move(State.RUNNING),
     (State.PAUSED, Op.STOP): Move(State.STOPPED),
     (State.PAUSED, Op.KILL): Move(State.STOPPED),
     (State.PAUSED, Op.PAUSE): Already(State.PAUSED),
@@ -86,6 +89,8 @@ TRANSITIONS: Final[dict[tuple[State, Op], Move | Already]] = {
     **{(state, op): Move(State.STOPPED) for state in _ENDED for op in (Op.STOP, Op.KILL, Op.CLEANUP)},
     # Half-done and still half-done after recovery: something could not be released. Only letting go is legal.
     **{(state, op): Move(State.STOPPED) for state in _HALF for op in (Op.STOP, Op.KILL, Op.CLEANUP)},
+    # Once there is something of it on this node, there is something to read.
+    **{(state, Op.LOG): Move(state) for state in (*_HALF, *_ENDED, State.RUNNING, State.PAUSED)},
     (State.UNKNOWN, Op.KILL): Move(State.STOPPED),
 }
 

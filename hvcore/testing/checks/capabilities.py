@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
-from hvcore.driver import Adopts, HasConsole, Pausable, Releases
+from hvcore.driver import Adopts, Executes, HasConsole, HasLog, Pausable, Releases
 from hvcore.errors import HvError, UnsupportedError
 from hvcore.model.state import State
 from hvcore.testing.bench import Bench
@@ -137,3 +138,41 @@ def capability_releases(bench: Bench) -> None:
             own[entry.kind](entry, job)
         except Exception as error:
             raise Failed(f"a second release of {entry.kind} raises {type(error).__name__}: {error}") from error
+
+
+@check(
+    Level.CAPABILITY,
+    Tier.LIVE,
+    why="Whoever runs a program inside relies on its exit code: a backup script that failed and was not told is no backup.",
+)
+def capability_exec(bench: Bench) -> None:
+    """Claimed: it is a command to execute. Else: Unsupported."""
+    name = bench.name()
+    bench.start()
+    if not isinstance(bench.loaded.driver, Executes):
+        _refused(bench, "exec", lambda: bench.node.execution(name, ["true"]))
+        return
+    try:
+        found = bench.node.execution(name, ["true"])
+    except Exception as error:
+        raise Failed(f"exec is claimed, and raises {type(error).__name__}: {error}") from error
+    require(bool(found.argv), "exec is claimed, and its command is empty")
+
+
+@check(
+    Level.CAPABILITY,
+    Tier.LIVE,
+    why="What went wrong inside is in what it wrote. A log that is claimed and is not there is looked for in vain.",
+)
+def capability_log(bench: Bench) -> None:
+    """Claimed: it is a file of the instance. Else: Unsupported."""
+    name = bench.name()
+    bench.start()
+    if not isinstance(bench.loaded.driver, HasLog):
+        _refused(bench, "log", lambda: bench.node.log(name))
+        return
+    try:
+        found = bench.node.log(name)
+    except Exception as error:
+        raise Failed(f"log is claimed, and raises {type(error).__name__}: {error}") from error
+    require(Path(found.path).is_file(), f"its log {found.path!r} is no file")

@@ -139,6 +139,11 @@ class FakeDriver:
         del live
         job.bind(guest="running")
 
+    def execution(self, live: hvcore.Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
+        """The command itself: there is no inside but the node."""
+        del live, terminal
+        return argv
+
     def console(self, live: hvcore.Live) -> hvcore.Console:
         """A command that prints what the guest says."""
         return hvcore.Console(name=live.record.name, argv=("printf", "%s\\n", live.record.spec["motd"]))

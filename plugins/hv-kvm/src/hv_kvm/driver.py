@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import ClassVar, Final
 
 from hv_kvm import ladder, node, startup
@@ -17,6 +18,7 @@ from hv_kvm.reach import reach
 from hv_kvm.rehearsal import rehearse
 from hv_kvm.spec import Device, KvmSpec, place
 from hvcore import (
+    LOG,
     Console,
     Entry,
     Finding,
@@ -129,6 +131,10 @@ class KvmOperations:
             todo = "set serial_console = true and start it again"
             raise OperationError(f"{live.record.name}: was started without a serial console; {todo}")
         return Console(name=live.record.name, socket=str(path))
+
+    def log(self, live: Live) -> Path:
+        """What QEMU, and what confines it, wrote to stderr."""
+        return live.dir / LOG
 
     def adopt(self, live: Live, job: Job) -> bool:
         """True when QEMU answers and is in the run state that the interrupted start was to reach."""
