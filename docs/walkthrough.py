@@ -11,7 +11,7 @@ A comment, which readers do not see, stands before each block of code and says w
 Before the first block there may be ``<!-- folder /srv -->`` (what the page calls the folder it is done in),
 ``<!-- needs root qemu-system-x86_64 -->``, ``<!-- first: COMMAND -->`` (done before, and not shown), and ``<!-- venv -->``: an
 environment of its own that has what ours has, where ``pip install`` takes what is here and asks nobody. In what a command
-says, times and numbers that differ between runs (`_VARIES`) count as equal, ``...`` stands for anything, and a line of
+says, times and numbers that differ between runs (`_VARIES`, `_NOISE`) count as equal, ``...`` stands for anything, and a line of
 ``...`` for any lines. A line ``^]`` is a key pressed when the line before it has appeared. ``--record`` writes what was
 said into the blocks that differ.
 """
@@ -33,7 +33,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
-__all__ = ["Block", "Reader", "Step", "blocks", "differences", "lacks", "main", "missing", "said_the_same", "walk"]
+__all__ = [
+    "Block",
+    "Reader",
+    "Step",
+    "blocks",
+    "differences",
+    "lacks",
+    "main",
+    "missing",
+    "on_screen",
+    "said_the_same",
+    "walk",
+]
 
 _BLOCK: Final = re.compile(r"(?:^<!-- ([^\n]+?) -->\n+)?^(`{3,})(\w*)\n(.*?)^\2$", re.MULTILINE | re.DOTALL)
 _DIRECTIVE: Final = re.compile(r"^<!-- (folder|needs|first:|venv) ?(.*?) -->$", re.MULTILINE)
@@ -41,8 +53,13 @@ _DEADLINE_S: Final = 60.0
 _KEY: Final = "^]"
 
 # What differs between two runs: in a table by the title of the column, in a list of facts by its first word.
-_VARIES: Final = frozenset({"RESIDENT", "CPU", "UPTIME", "pid", "uid", "resident", "cpu", "uptime", "qemu"})
-_TIME: Final = re.compile(r"(?<![\w.])\d+(?:\.\d+)? ?(?:ms|s|m|h)(?![\w])")
+_VARIES: Final = frozenset({"RESIDENT", "CPU", "UPTIME", "SECONDS", "pid", "uid", "resident", "cpu", "uptime", "qemu"})
+_NOISE: Final = re.compile(
+    r"(?<![\w.])\d+(?:\.\d+)? ?(?:ms|s|m|h)(?!\w)"  # a time
+    r"|(?<![\w.])\d+\.\d+\.\d+[\w.+-]*"  # the version of something
+    r"|(?<!\w)\d+ (?=passed|skipped|deselected)"  # how many tests there are
+    r"|^[.s]+ *\[ *\d+%\]$"  # pytest's row of dots
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +138,7 @@ def _steadied(text: str) -> Iterator[str]:
             words[1] = "~"
         else:
             words = ["~" if place in columns else word for place, word in enumerate(words)]
-        # The key itself is not seen; `hv` moves on to a new line.
-        yield "" if line.strip() == _KEY else _TIME.sub("~", " ".join(" ".join(words).split()))
+        yield _NOISE.sub("~", " ".join(" ".join(words).split()))
 
 
 @dataclass(slots=True)
@@ -181,8 +197,10 @@ class Reader:
         else:
             said = self._until(end.encode())
         code = int(self._until(b"\n"))
-        text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", said.decode("utf-8", "replace")).replace("\r", "")
-        return self._there(text.removesuffix(end)), code
+        text = on_screen(said.decode("utf-8", "replace").removesuffix(end))
+        if press_after is not None:  # `hv` moves on to a new line, and the key itself is not seen
+            text = text.replace(f"{press_after}\n\n", f"{press_after}\n{_KEY}\n")
+        return self._there(text), code
 
     def _until(self, mark: bytes) -> bytes:
         assert self._shell.stdout is not None
@@ -210,6 +228,25 @@ class Reader:
         """What the page calls a place, and where it is; the innermost first."""
         own = ("/run/hvcore", "/etc/hvcore")
         return [*((path, f"{self.folder}{path}") for path in own), (self.called, str(self.folder))]
+
+
+def on_screen(said: str) -> str:
+    """What is still to be seen on a terminal when everything has been said: a moving mark has been taken away again."""
+    lines, anew = [""], False
+    for piece in re.findall(r"\x1b\[[\d;?]*[A-Za-z]|\r?\n|\r|[^\x1b\r\n]+", said):
+        if piece.endswith("\n"):
+            lines.append("")
+        elif piece == "\r":
+            anew = True
+        elif piece.startswith("\x1b"):
+            if piece.endswith("A") and len(lines) > 1:
+                lines.pop()
+            if piece[-1] in "AK":
+                lines[-1] = ""
+        else:
+            lines[-1] = piece if anew else lines[-1] + piece
+            anew = False
+    return "\n".join(lines)
 
 
 _PROGRAMS: Final[Mapping[str, str]] = {

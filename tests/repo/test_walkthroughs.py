@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from walkthrough import blocks, differences, lacks, missing, recorded, said_the_same, walk
+from walkthrough import blocks, differences, lacks, missing, on_screen, recorded, said_the_same, walk
 
 TOP: Final = Path(__file__).resolve().parents[2]
 ALWAYS: Final = [TOP / "README.md", TOP / "docs/index.md", *sorted((TOP / "docs/tutorial").glob("*.md"))]
@@ -60,6 +60,8 @@ def test_what_a_page_shows_is_what_happens(path: Path, tmp_path: Path) -> None:
         ("a.c\n", "abc\n", False),
         ("", "something\n", False),
         ("64 MiB\n", "65 MiB\n", False),
+        ("31 passed, 0 failed, 0.3 s\n", "32 passed, 0 failed, 9 s\n", True),
+        ("31 passed, 0 failed, 0.3 s\n", "31 passed, 1 failed, 0.3 s\n", False),
     ],
 )
 def test_only_what_differs_between_runs_may_differ(expected: str, said: str, same: bool) -> None:  # noqa: FBT001 - a table
@@ -117,3 +119,11 @@ def test_a_block_that_nobody_looks_at_is_told() -> None:
 def test_a_page_says_what_it_needs() -> None:
     assert missing("<!-- needs no-such-program -->\n") == "it needs no-such-program"
     assert missing("<!-- needs sh -->\n") is None
+
+
+def test_a_moving_mark_on_a_terminal_is_gone_in_the_end() -> None:
+    moving = (
+        "\x1b[?25l\r\x1b[2K| working\r\n\r\x1b[1A\x1b[2K/ working\r\n\x1b[?25h\r\x1b[1A\x1b[2Kweb1: ready\r\nmore\r\n"
+    )
+    assert on_screen(moving) == "web1: ready\nmore\n"
+    assert on_screen("10 %\r20 %\r\nend") == "20 %\nend"
