@@ -32,7 +32,7 @@ def test_an_interrupted_start_is_not_undone_because_its_monitors_are_held(world:
     record = world.record()
     with connect(str(world.dir() / "qmp")), connect(str(world.dir() / "qmp-oob")):
         store.save(replace(record, phase=Phase.STARTING, process=None, monitor=None))
-        results = {result.name: result.what for result in world.node.recover()}
+        results = {result.name: result.what for result in world.node.recover(deadline_s=1)}
         assert results == {"web1": "failed"}
         assert hvcore.alive(record.process) if record.process else False
     assert {result.what for result in world.node.recover()} == {"finished"}

@@ -142,7 +142,7 @@ class KvmOperations:
         if process is None:
             return False
         try:
-            with reach(live.dir, _ADOPT_S) as client:
+            with reach(live.dir, job.deadline.left(at_most=_ADOPT_S)) as client:
                 return startup.finish(client, process, read_spec(job.record.spec, self._kinds), job)
         except (QmpBusyError, QmpTimeoutError) as error:
             # It may be running well. Undoing would kill it, so somebody has to try again or say stop --force.
