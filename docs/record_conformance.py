@@ -1,4 +1,3 @@
-
 """Prove every driver on this node and keep the reports that the support matrix is made from: docs/reports/DRIVER.json.
 
 Run as root, with QEMU and busybox installed, then ``python docs/generate.py``. What differs from run to run and says

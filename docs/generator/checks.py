@@ -13,7 +13,8 @@ from hvcore.testing import CHECKS, Check
 __all__ = ["REPORTS", "checks_page", "matrix_page", "report_of"]
 
 REPORTS: Final = "docs/reports"
-_SIGNS: Final = {"passed": "yes", "failed": "**no**", "skipped": "-", "excused": "excused"}
+_NOT_YET: Final = {"outcome": "not yet", "reason": ""}  # a check that is newer than the report
+_SIGNS: Final = {"passed": "yes", "failed": "**no**", "skipped": "-", "excused": "excused", "not yet": "not yet"}
 
 
 def checks_page() -> str:
@@ -76,7 +77,7 @@ def _abilities(reports: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, 
 def _rows(reports: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
     by_driver = {driver: {row["name"]: row for row in report["checks"]} for driver, report in reports.items()}
     for check in CHECKS:
-        cells = (_SIGNS[_outcome(by_driver[driver][check.name])] for driver in DRIVERS)
+        cells = (_SIGNS[_outcome(by_driver[driver].get(check.name, _NOT_YET))] for driver in DRIVERS)
         yield (f"[`{check.name}`](conformance-checks.md#{check.name})", str(check.level), *cells)
 
 

@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> int:
             for number in _IGNORED_BY_PYTHON:
                 _libc.signal(number, None)
             _filter(program)
-            os.execve(argv[0], argv, environment)  # noqa: S606 - no shell is what is wanted
+            os.execvpe(argv[0], argv, environment)  # noqa: S606 - no shell is what is wanted
         except OSError as error:
             os._exit(_say(f"{argv[0]}: cannot be executed inside, got {error.strerror}"))
 

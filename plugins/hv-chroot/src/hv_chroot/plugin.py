@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import ClassVar, Final
 
 import hvcore
@@ -11,7 +12,7 @@ from hv_chroot.confinement import enter_command
 from hv_chroot.describe import describe
 from hv_chroot.examine import examine
 from hv_chroot.families import confine, network, root, script
-from hv_chroot.mounting import ROOT
+from hv_chroot.mounting import LOG_FILE, OUTPUT, ROOT
 from hv_chroot.plain import ROOTED, chroot_command, plain_census, release_rooted
 from hv_chroot.root import program_problem
 from hv_chroot.spec import ChrootSpec, decide
@@ -99,6 +100,14 @@ class ChrootDriver:
         if problem is not None:
             raise hvcore.OperationError(f"{live.record.name}: no console, {_SHELL} inside {problem}; put a shell there")
         return hvcore.Console(name=live.record.name, argv=_inside(live, (_SHELL, "-i"), terminal=True))
+
+    def execution(self, live: hvcore.Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
+        """Among its processes, confined like them. Raises `OperationError` when there are none."""
+        return _inside(live, argv, terminal=terminal)
+
+    def log(self, live: hvcore.Live) -> Path:
+        """What its scripts have written, and what they left running."""
+        return live.dir / OUTPUT / LOG_FILE
 
     def releases(self) -> Mapping[str, hvcore.ReleaseFunction]:
         """What has its root, where no namespace holds it together."""
