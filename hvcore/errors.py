@@ -158,9 +158,10 @@ class UnsupportedError(HvError):
 
     exit_code = 3
 
-    def __init__(self, *, driver: str, operation: str) -> None:
+    def __init__(self, *, driver: str, operation: str, reason: str = "") -> None:
         self.driver, self.operation = driver, operation
-        super().__init__(f"driver {driver}: does not support {operation}; 'hv drivers' lists what each can do")
+        why = f" here, {reason}" if reason else "; 'hv drivers' lists what each can do"
+        super().__init__(f"driver {driver}: does not support {operation}{why}")
 
 
 class NotFoundError(HvError):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import hvcore
+from hvcore.host.cgroups import group_name
 from hvcore.host.mounts import mounts_at_or_below
 
 BUSYBOX = "/bin/busybox"
@@ -90,12 +91,19 @@ def processes_in(mark: str) -> list[str]:
 _OWN_PID_NS = os.readlink("/proc/self/ns/pid") if os.path.exists("/proc/self/ns/pid") else ""
 
 
+def groups_of(run: Path) -> list[Path]:
+    """The control groups of all instances of that run directory, whatever their names."""
+    ending = group_name(run, "")
+    return [path for top in ("*/", "") for path in Path("/sys/fs/cgroup").glob(f"{top}hvcore/*{ending}")]
+
+
 def leftovers(folder: Path, mark: str) -> list[str]:
     """What there is of any instance whose node and images are in the folder, in words."""
     run = folder / "run"
     found = [f"mount {mount.point}" for mount in mounts_at_or_below(str(folder.resolve()))]
     found += [f"loop {name}" for name in loops_of(folder)]
     found += [f"process {name}" for name in processes_in(mark)]
+    found += [f"group {path}" for path in groups_of(run)]
     for kind in ("instances", "locks", "reservations/disk", "reservations/disk-readers", "reservations/uid-range"):
         found += [f"file {path}" for path in (run / kind).glob("*")]
     return found

@@ -266,13 +266,6 @@ def test_reboot_runs_stop_and_start(node: hvcore.Node, images: Any, web1: Build,
     node.stop("web1", force=True)
 
 
-def test_pause_is_not_supported(node: hvcore.Node, images: Any, web1: Build) -> None:
-    node.driver("chroot").start(web1(images()))
-    with pytest.raises(hvcore.UnsupportedError, match="driver chroot: does not support pause"):
-        node.pause("web1")
-    node.stop("web1", force=True)
-
-
 def test_name_that_does_not_exist(node: hvcore.Node) -> None:
     with pytest.raises(hvcore.NotFoundError):
         node.info("web9")

@@ -98,7 +98,16 @@ def test_spec_survives_its_record() -> None:
 
 def test_plan_says_every_step_and_the_origin_of_every_argument(handle: hvcore.DriverHandle) -> None:
     plan = handle.plan(instance(params={"network": "none", "init_script": "/etc/rc"}))
-    assert [step.kind for step in plan.steps] == ["claim", "uids", "mount", "mount", "check", "launch", "confine"]
+    assert [step.kind for step in plan.steps] == [
+        "claim",
+        "uids",
+        "mount",
+        "group",
+        "mount",
+        "check",
+        "launch",
+        "confine",
+    ]
     assert all(argument.origin.why for argument in plan.arguments)
     origins = {argument.tokens: argument.origin.params for argument in plan.arguments}
     assert origins["/etc/rc", "start"] == ("init_script", "isolation")
@@ -116,4 +125,4 @@ def test_plan_touches_nothing(handle: hvcore.DriverHandle, tmp_path: Path) -> No
 
 
 def test_capabilities_are_those_it_implements(handle: hvcore.DriverHandle) -> None:
-    assert handle.capabilities == ("console",)
+    assert set(handle.capabilities) >= {"console", "pause"}

@@ -19,6 +19,7 @@ __all__ = ["enter_command", "prove", "sandbox_of"]
 
 _ENTER: Final = Path(__file__).with_name("enter.py")
 _ENTER_INSIDE: Final = "/enter.py"
+_GROUPS_INSIDE: Final = "/group"  # and a number
 
 
 def sandbox_of(spec: ChrootSpec, root: str, uids: range | None = None) -> hvcore.Sandbox:
@@ -60,9 +61,16 @@ def prove(name: str, sandbox: hvcore.Sandbox, members: Iterable[hvcore.ProcessId
 
 
 def enter_command(
-    spec: ChrootSpec, init: hvcore.ProcessId, argv: tuple[str, ...], *, terminal: bool
+    spec: ChrootSpec,
+    init: hvcore.ProcessId,
+    argv: tuple[str, ...],
+    *,
+    group: hvcore.Group | None,
+    terminal: bool = False,
 ) -> tuple[str, ...]:
     """The command that runs ``argv`` among the processes of that init, with a terminal of its own or without.
+
+    It counts as one of them: it is in their control ``group``, if they have one.
 
     The interpreter is started from a read-only view of the node: a file inside the instance can name the program
     that executes it (``#!/proc/self/exe``) and through that path write to it. The view holds the interpreter and
@@ -75,9 +83,12 @@ def enter_command(
         if not directory.startswith("/usr/") and directory != "/usr":
             view += ["--ro-bind", directory, directory]
     view += ["--ro-bind", str(_ENTER), _ENTER_INSIDE]
+    entrances = () if group is None else group.entrances
+    for number, entrance in enumerate(entrances):
+        view += ["--bind-try", entrance, f"{_GROUPS_INSIDE}{number}"]
     who = (str(init.pid), str(init.start_ticks), init.boot_id)
     mode = "terminal" if terminal else "plain"
     environment = (f"{key}={value}" for key, value in spec.environment)
     seccomp = base64.b64encode(_filter(spec) or b"").decode()
-    how = (f"{capability_mask(spec.capabilities):x}", seccomp, mode, *environment, "--")
+    how = (f"{capability_mask(spec.capabilities):x}", seccomp, str(len(entrances)), mode, *environment, "--")
     return (*hvcore.with_own_root(), "bwrap", *view, "--", python, "-I", "-S", _ENTER_INSIDE, *who, *how, *argv)

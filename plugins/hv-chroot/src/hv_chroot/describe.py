@@ -65,6 +65,7 @@ def _steps(spec: ChrootSpec, root: Path) -> Iterator[tuple[str, str]]:
     if spec.users:
         yield "uids", "65536 uids of the node that nobody else has, as those of its users"
     yield "mount", _source(spec, root)
+    yield "group", f"a control group of its own, where the node has them, {_limits(spec)}"
     if spec.overlay != "none":
         where = f"{spec.overlay_mib} MiB of memory" if spec.overlay_directory is None else repr(spec.overlay_directory)
         yield "mount", f"an overlay with the changes to it in {where}"
@@ -76,6 +77,16 @@ def _steps(spec: ChrootSpec, root: Path) -> Iterator[tuple[str, str]]:
     yield "check", f"{spec.init_script!r} is a program in its root, without leaving it"
     yield "launch", f"{spec.init_script!r} start; ready when it exits with 0 within {spec.script_deadline_s:g} s"
     yield "confine", _confinement(spec)
+
+
+def _limits(spec: ChrootSpec) -> str:
+    values = {
+        "{} MiB of memory": spec.memory_limit_mib,
+        "{} % of one cpu": spec.cpu_limit_percent,
+        "{} processes": spec.process_limit,
+    }
+    found = [text.format(value) for text, value in values.items() if value is not None]
+    return f"with at most {', '.join(found)}" if found else "without limits"
 
 
 def _source(spec: ChrootSpec, root: Path) -> str:

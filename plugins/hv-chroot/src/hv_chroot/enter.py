@@ -46,15 +46,18 @@ def main(arguments: list[str]) -> int:
     """Do it; the exit code.
 
     Arguments: the init's pid, its start in ticks, the boot id, the capabilities to keep in hexadecimal, the seccomp
-    filter in base64 or nothing, ``terminal`` or ``plain``, then ``KEY=VALUE`` for each variable of the environment, ``--``, and the program with its arguments.
+    filter in base64 or nothing, in how many control groups it has to be (entered by writing to ``/group0`` and so on),
+    ``terminal`` or ``plain``, then ``KEY=VALUE`` for each variable of the environment, ``--``, and the program with its arguments.
     """
-    number, ticks, boot_id, kept, seccomp, mode, *rest = arguments
+    number, ticks, boot_id, kept, seccomp, groups, mode, *rest = arguments
     pid, capabilities, program = int(number), int(kept, 16), binascii.a2b_base64(seccomp)
     end = rest.index("--")
     environment = dict(pair.split("=", 1) for pair in rest[:end])
     argv = rest[end + 1 :]
     try:
         pidfd = _hold(pid, int(ticks), boot_id)
+        for each in range(int(groups)):
+            _join_group(f"/group{each}")
         root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         kinds = [kind for kind in _NAMESPACES if _is_other(pid, kind)]
         last = int(_read("/proc/sys/kernel/cap_last_cap"))
@@ -114,6 +117,14 @@ def _read(path: str) -> bytes:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(fd, 4096)
+    finally:
+        os.close(fd)
+
+
+def _join_group(entrance: str) -> None:
+    fd = os.open(entrance, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, b"0")
     finally:
         os.close(fd)
 

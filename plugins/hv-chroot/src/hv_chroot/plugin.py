@@ -11,7 +11,8 @@ from hv_chroot.census import Census, census, namespace_of
 from hv_chroot.confinement import enter_command
 from hv_chroot.describe import describe
 from hv_chroot.examine import examine
-from hv_chroot.families import confine, network, root, script
+from hv_chroot.families import confine, limits, network, root, script
+from hv_chroot.limits import freeze, is_frozen, thaw
 from hv_chroot.mounting import LOG_FILE, OUTPUT, ROOT
 from hv_chroot.plain import ROOTED, chroot_command, plain_census, release_rooted
 from hv_chroot.root import program_problem
@@ -24,7 +25,13 @@ from hvcore import STATUS
 __all__ = ["ChrootDriver"]
 
 _SHELL: Final = "/bin/sh"
-_FAMILIES: Final = (("script", script), ("root", root), ("confine", confine), ("network", network))
+_FAMILIES: Final = (
+    ("script", script),
+    ("root", root),
+    ("confine", confine),
+    ("limits", limits),
+    ("network", network),
+)
 
 
 class ChrootDriver:
@@ -78,8 +85,9 @@ class ChrootDriver:
         if found is None:
             return hvcore.Observation(state=hvcore.State.SHUTDOWN, reason="no process left")
         return hvcore.Observation(
-            state=hvcore.State.RUNNING,
+            state=hvcore.State.PAUSED if is_frozen(live) else hvcore.State.RUNNING,
             pid=None if init is None else init.pid,
+            memory_mib=live.record.spec.get("memory_limit_mib"),
             resident_mib=found.resident_mib,
             cpu_seconds=found.cpu_seconds,
             uptime_s=found.uptime_s,
@@ -93,6 +101,15 @@ class ChrootDriver:
     def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
         """The stop script, then SIGTERM, then the end of the namespace; which of them it took."""
         return stop(_spec(live), live, job, force=force)
+
+    def pause(self, live: hvcore.Live, job: hvcore.Job) -> None:
+        """Let all its processes stand still, by the freezer."""
+        freeze(live, job)
+
+    def resume(self, live: hvcore.Live, job: hvcore.Job) -> None:
+        """Let them go on."""
+        del job
+        thaw(live)
 
     def console(self, live: hvcore.Live) -> hvcore.Console:
         """A shell among its processes. Raises `OperationError` when it has none."""
@@ -135,4 +152,4 @@ def _inside(live: hvcore.Live, argv: tuple[str, ...], *, terminal: bool) -> tupl
         return chroot_command(spec, live.dir / ROOT, argv)
     if init is None:
         raise hvcore.OperationError(f"{live.record.name}: has no process to run {argv[0]} beside; start it again")
-    return enter_command(spec, init, argv, terminal=terminal)
+    return enter_command(spec, init, argv, group=live.group, terminal=terminal)

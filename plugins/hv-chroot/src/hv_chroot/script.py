@@ -34,6 +34,7 @@ class Place:
 
     root: Path
     log: Path
+    group: hvcore.Group | None = None
     held: hvcore.Held | None = None
     uids: range | None = None
 
@@ -68,9 +69,9 @@ def run_start(spec: ChrootSpec, job: hvcore.Job, place: Place) -> Started:
 def _command(spec: ChrootSpec, place: Place, argv: tuple[str, str]) -> hvcore.Command:
     if not spec.namespaces:
         off = hvcore.Sandbox(level=hvcore.Level.OFF)
-        return hvcore.Command(argv=chroot_command(spec, place.root, argv), sandbox=off)
+        return hvcore.Command(argv=chroot_command(spec, place.root, argv), sandbox=off, group=place.group)
     sandbox = sandbox_of(spec, str(place.root), place.uids)
-    return hvcore.Command(argv=argv, sandbox=sandbox, held=place.held)
+    return hvcore.Command(argv=argv, sandbox=sandbox, held=place.held, group=place.group)
 
 
 def _too_slow(spec: ChrootSpec, job: hvcore.Job, log: Path, waited_s: float) -> hvcore.DeadlineError:
@@ -85,7 +86,7 @@ def run_stop(
 ) -> tuple[hvcore.Ended | None, str]:
     """Run ``SCRIPT stop`` inside: how it ended, None when not in time (it then still runs), and what it wrote."""
     argv = (spec.stop_script, "stop")
-    inside = enter_command(spec, init, argv, terminal=False) if init is not None else None
+    inside = enter_command(spec, init, argv, group=job.live.group) if init is not None else None
     command = inside or chroot_command(spec, root, argv)
     allowed_s = job.deadline.left(spec.script_deadline_s)
     return run_tool(command, life=job.dir / LIFE_LOCK, status=job.dir / STATUS, deadline_s=allowed_s)

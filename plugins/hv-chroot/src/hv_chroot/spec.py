@@ -52,6 +52,9 @@ class ChrootSpec:
     users: bool = False
     seccomp: bool = True
     capabilities: tuple[str, ...] = ()
+    memory_limit_mib: int | None = None
+    cpu_limit_percent: int | None = None
+    process_limit: int | None = None
 
     @property
     def source(self) -> str:
@@ -91,6 +94,9 @@ def decide(instance: hvcore.Instance, params: hvcore.Params) -> ChrootSpec:
         users=has_users(params),
         seccomp=params["seccomp"] == "default",
         capabilities=params["capabilities"],
+        memory_limit_mib=params["memory_limit"],
+        cpu_limit_percent=params["cpu_limit"],
+        process_limit=params["process_limit"],
     )
 
 

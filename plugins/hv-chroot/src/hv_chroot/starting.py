@@ -8,6 +8,7 @@ from typing import Final
 import hvcore
 from hv_chroot.census import census, namespace_of
 from hv_chroot.confinement import prove, sandbox_of
+from hv_chroot.limits import freeze, limits_of
 from hv_chroot.mounting import mount_output, mount_root, owners_of
 from hv_chroot.plain import ROOTED
 from hv_chroot.root import plain_directories, program_problem
@@ -25,7 +26,9 @@ def start(spec: ChrootSpec, job: hvcore.Job) -> None:
     """Start it and return when its script has ended well. Raises `HvError`; what was acquired is in the ledger."""
     _claim(spec, job)
     uids = _take_uids(spec, job)
-    job.intend(*_intended(spec))
+    job.intend(_mounts(spec))
+    job.take_group(limits_of(spec))
+    job.intend(*_processes(spec))
     with hvcore.hold_namespaces(users=uids, network=False) as held:
         job.progress(f"mounting {spec.source}")
         with owners_of(held, uids) as owners:
@@ -33,9 +36,11 @@ def start(spec: ChrootSpec, job: hvcore.Job) -> None:
         _look_inside(spec, root, job)
         log = mount_output(job)
         job.progress(f"running {spec.init_script} start")
-        started = run_start(spec, job, Place(root=root, log=log, held=held, uids=uids))
+        started = run_start(spec, job, Place(root=root, log=log, group=job.live.group, held=held, uids=uids))
     if started.init is not None:
         remember(spec, job, started.init, started.monitor)
+    if job.record.paused:
+        freeze(job.live, job)
 
 
 def _claim(spec: ChrootSpec, job: hvcore.Job) -> None:
@@ -56,12 +61,15 @@ def _take_uids(spec: ChrootSpec, job: hvcore.Job) -> range | None:
     return uids
 
 
-def _intended(spec: ChrootSpec) -> tuple[hvcore.Entry, ...]:
+def _mounts(spec: ChrootSpec) -> hvcore.Entry:
     # Once it is ours, nobody else may be found to use it when we let go; one that is only read has other readers.
     alone = spec.disk is not None and spec.source_is_written
-    mount = hvcore.Entry(kind=hvcore.MOUNT, data={"disk": spec.disk} if alone else {})
+    return hvcore.Entry(kind=hvcore.MOUNT, data={"disk": spec.disk} if alone else {})
+
+
+def _processes(spec: ChrootSpec) -> tuple[hvcore.Entry, ...]:
     process = hvcore.Entry(kind=hvcore.PROCESS)
-    return (mount, process) if spec.namespaces else (mount, hvcore.Entry(kind=ROOTED), process)
+    return (process,) if spec.namespaces else (hvcore.Entry(kind=ROOTED), process)
 
 
 def _look_inside(spec: ChrootSpec, root: Path, job: hvcore.Job) -> None:

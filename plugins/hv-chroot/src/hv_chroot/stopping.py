@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import hvcore
+from hv_chroot.limits import thaw
 from hv_chroot.mounting import LOG_FILE, OUTPUT, ROOT
 from hv_chroot.plain import end_rooted, rooted, terminate_rooted, wait_rooted_gone
 from hv_chroot.script import Place, run_afterwards, run_stop
@@ -39,6 +40,7 @@ def stop(spec: ChrootSpec, live: hvcore.Live, job: hvcore.Job, *, force: bool) -
     The script is run also when nothing runs any more: what it has to put in order is on the disk, not in a process.
     Raises `DeadlineError` when a process hangs in the kernel and does not go even when killed.
     """
+    thaw(live)  # what stands still neither runs a script nor, with the freezer of cgroup v1, dies
     root, init = live.dir / ROOT, live.record.process
     if (init is None or not hvcore.alive(init)) if spec.namespaces else not rooted(root):
         return "gone" if force else _afterwards(spec, live, job)
@@ -94,7 +96,7 @@ def _afterwards(spec: ChrootSpec, live: hvcore.Live, job: hvcore.Job) -> str:
     uids = None if first is None else range(first, first + hvcore.UID_RANGE_SIZE)
     if spec.namespaces:
         with hvcore.hold_namespaces(users=uids, network=False) as held:
-            ended, said = run_afterwards(spec, job, Place(root=root, log=log, held=held, uids=uids))
+            ended, said = run_afterwards(spec, job, Place(root=root, log=log, group=live.group, held=held, uids=uids))
     else:
         ended, said = run_stop(spec, job, root, None)
         end_rooted(root, subject=job.name, deadline_s=_AFTER_KILL_S)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import hvcore
+from hv_chroot.limits import limits_of
 from hv_chroot.seccomp import MACHINES
 from hv_chroot.spec import ChrootSpec
 from hvcore import identify_disk, uid_ranges
@@ -27,6 +28,8 @@ def verify(spec: ChrootSpec, host: hvcore.Host) -> Iterator[hvcore.Problem]:
         what = "only root can mount a disk"
         yield hvcore.Problem(path="privileges", what=what, got=f"uid {os.geteuid()}", todo="run it as root")
     yield from _abilities(spec)
+    for what in host.cgroups.problems(limits_of(spec)):
+        yield hvcore.Problem(path="params", what=f"its limits cannot be set, {what}", todo="unset them")
     if spec.disk is not None:
         yield from _disk(spec, spec.disk)
     directories = {"root_directory": spec.directory, "overlay_directory": spec.overlay_directory}

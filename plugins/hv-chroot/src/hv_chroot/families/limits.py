@@ -1,0 +1,40 @@
+"""How much of the node it may use."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import hvcore
+
+__all__ = ["PARAMS", "params"]
+
+PARAMS: Final = hvcore.ParamGroup(
+    "limits",
+    hvcore.Param(
+        "memory_limit",
+        hvcore.size_mib(minimum=4),
+        unit="MiB",
+        help="The memory that all its processes may use together, cached files included; unset, as much as there is.",
+        example="512M",
+    ),
+    hvcore.Param(
+        "cpu_limit",
+        hvcore.integer(minimum=1, maximum=819200),
+        unit="percent of one cpu",
+        help="The cpu time that all its processes may use together, 150 for one and a half; unset, what there is.",
+        example=150,
+    ),
+    hvcore.Param(
+        "process_limit",
+        hvcore.integer(minimum=1, maximum=4194304),
+        help="How many processes and threads it may have at once; unset, as many as there can be.",
+        example=500,
+    ),
+    help="What it may use at most, by a control group.",
+)
+
+
+@hvcore.hookimpl
+def params() -> hvcore.ParamGroup:
+    """The parameters of this family."""
+    return PARAMS

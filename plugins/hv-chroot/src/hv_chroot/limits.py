@@ -1,0 +1,48 @@
+"""The control group of an instance: its limits, and standing still."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import hvcore
+from hv_chroot.spec import ChrootSpec
+
+__all__ = ["freeze", "is_frozen", "limits_of", "thaw"]
+
+_MIB: Final = 1024 * 1024
+_OURS: Final = 2  # the init, and what waits for the script
+_FREEZE_S: Final = 10.0
+
+
+def limits_of(spec: ChrootSpec) -> hvcore.GroupLimits:
+    """What all its processes together may use."""
+    memory_mib, cpu_percent, processes = spec.memory_limit_mib, spec.cpu_limit_percent, spec.process_limit
+    return hvcore.GroupLimits(
+        memory_bytes=None if memory_mib is None else memory_mib * _MIB,
+        cpus=None if cpu_percent is None else cpu_percent / 100,
+        processes=None if processes is None else processes + _OURS,
+    )
+
+
+def is_frozen(live: hvcore.Live) -> bool:
+    """Whether its processes stand still."""
+    return live.group is not None and live.group.frozen()
+
+
+def freeze(live: hvcore.Live, job: hvcore.Job) -> None:
+    """Let all its processes stand still. Raises `UnsupportedError` where there is no freezer."""
+    if live.group is None:
+        job.update(paused=False)
+        reason = "this node has no control groups that can be written to, and so no freezer"
+        raise hvcore.UnsupportedError(driver=live.record.driver, operation="pause", reason=reason)
+    try:
+        live.group.freeze(job.deadline.left(_FREEZE_S))
+    except hvcore.HvError:
+        job.update(paused=False)
+        raise
+
+
+def thaw(live: hvcore.Live) -> None:
+    """Let them go on. Fine when they do."""
+    if live.group is not None and live.group.frozen():
+        live.group.thaw()
