@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections.abc
 import difflib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -124,7 +125,7 @@ def _required_faults(found: type[Any]) -> Iterator[str]:
     missing = [name for name in methods if not hasattr(found, name)]
     if missing:
         yield f"has no {', '.join(missing)}; every driver has these methods, see docs/how-to/write-a-driver.md"
-    for name in methods.keys() - set(missing):
+    for name in (name for name in methods if name not in missing):
         yield from _method_faults(found, name, methods[name])
 
 
@@ -159,8 +160,8 @@ def _method_faults(found: type[Any], name: str, spec: _Function) -> Iterator[str
         return
     bound = isinstance(inspect.getattr_static(found, name), classmethod | staticmethod)
     if not _can_be_called(function, spec, bound=bound):
-        own, ours = inspect.signature(function), _arguments(spec)
-        yield f"{where}: is written {name}{own} and called as {name}{ours}; give it these arguments"
+        own, ours = _arguments(function, 0 if bound else 1), _arguments(spec, 1)
+        yield f"{where}: takes {own} and is called with {ours}; give it these arguments"
     wanted = _return_type(spec)
     if inspect.iscoroutinefunction(function):
         yield f"{where}: is async, so its body would never run; write a plain method"
@@ -184,9 +185,9 @@ def _can_be_called(function: _Function, spec: _Function, *, bound: bool) -> bool
     return True
 
 
-def _arguments(spec: _Function) -> str:
-    """What the core gives, as it is written: ``(live, job, *, force)``."""
-    names = list(inspect.signature(spec).parameters.values())[1:]
+def _arguments(function: _Function, skipped: int) -> str:
+    """The arguments as they are written, without types and the first ones: ``(live, job, *, force)``."""
+    names = list(inspect.signature(function).parameters.values())[skipped:]
     return str(inspect.Signature([item.replace(annotation=item.empty) for item in names]))
 
 
@@ -196,7 +197,17 @@ def _arguments(spec: _Function) -> str:
 def _return_fault(function: _Function, wanted: Any, by: str) -> Iterator[str]:
     given = _return_type(function)
     if given is not None and wanted is not None and not _may_be(given, wanted):
-        yield f"returns {given}, {by} says {wanted}; correct it"
+        yield f"returns {_type_words(given)}, {by} says {_type_words(wanted)}; correct it"
+
+
+def _type_words(kind: Any) -> str:
+    """The type as an author writes it: ``hvcore.Observation``, ``dict[str, int]``."""
+    words = kind.__qualname__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
+    if isinstance(kind, type) and kind.__module__.startswith("hvcore."):
+        return f"hvcore.{words}"
+    return (
+        re.sub(r"hvcore\.(?:[a-z_]+\.)+", "hvcore.", words).replace("collections.abc.", "").replace("NoneType", "None")
+    )
 
 
 def _return_type(function: _Function) -> Any:

@@ -10,7 +10,8 @@ import pytest
 from walkthrough import blocks, differences, lacks, missing, on_screen, recorded, said_the_same, walk
 
 TOP: Final = Path(__file__).resolve().parents[2]
-ALWAYS: Final = [TOP / "README.md", TOP / "docs/index.md", *sorted((TOP / "docs/tutorial").glob("*.md"))]
+FOR_AUTHORS: Final = [TOP / f"docs/how-to/write-{what}.md" for what in ("a-driver", "an-extension")]
+ALWAYS: Final = [TOP / "README.md", TOP / "docs/index.md", *sorted((TOP / "docs/tutorial").glob("*.md")), *FOR_AUTHORS]
 PAGES: Final = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
 
 

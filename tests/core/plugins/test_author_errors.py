@@ -66,13 +66,13 @@ DRIVER_MISTAKES = {
     ),
     "a method with too few arguments": Mistake(
         "class Bad(Driver):\n    def stop(self, live, *, force): ...\n",
-        ("stop (", "is written stop(self, live, *, force) and called as stop(live, job, *, force); give it"),
+        ("stop (", "takes (live, *, force) and is called with (live, job, *, force); give it"),
         line=8,
         target="hv_acme:Bad",
     ),
     "a keyword that is missing": Mistake(
         "class Bad(Driver):\n    def stop(self, live, job): ...\n",
-        ("is written stop(self, live, job) and called as stop(live, job, *, force)",),
+        ("takes (live, job) and is called with (live, job, *, force)",),
         line=8,
         target="hv_acme:Bad",
     ),
@@ -84,7 +84,7 @@ DRIVER_MISTAKES = {
     ),
     "a method's return type": Mistake(
         "class Bad(Driver):\n    def observe(self, live) -> dict[str, int]: ...\n",
-        ("returns dict[str, int]", "hvcore.Driver.observe says", "correct it"),
+        ("returns dict[str, int]", "hvcore.Driver.observe says hvcore.Observation; correct it"),
         line=8,
         target="hv_acme:Bad",
     ),
@@ -163,7 +163,10 @@ EXTENSION_MISTAKES = {
     "default": ("def before_start(params=None): ...", ("has a default for 'params'", "remove the default")),
     "keywords": ("def before_start(**all): ...", ("takes **all", "name those of instance, params it needs")),
     "async": ("async def before_start(): ...", ("is async",)),
-    "returns": ("def check() -> int: ...", ("returns <class 'int'>", "the hook's specification says", "correct it")),
+    "returns": (
+        "def check() -> int: ...",
+        ("returns int, the hook's specification says Iterable[hvcore.Problem]", "correct it"),
+    ),
     "wrapper": ("def before_start(): yield", ("has a yield",)),
     "group": ("def params(): return ['x']", ("returned ['x']", "return an hvcore.ParamGroup")),
     "raises": ("def params(): return 1 / 0", ("raised ZeroDivisionError", "report this to the plugin's authors")),
