@@ -73,5 +73,5 @@ def test_a_driver_that_has_all_it_needs_says_so(hv: Hv) -> None:
     found = hv("verify", "fake")
     assert (found.exit_code, found.stdout) == (
         0,
-        "driver fake: this node can run it; it can start, stop, pause, console\n",
+        "driver fake: this node can run it; it can start, stop, pause, console, exec\n",
     )

@@ -59,7 +59,7 @@ def test_a_record_of_the_third_version_can_be_read_for_ever() -> None:
 
 
 def test_the_third_version_is_still_written_like_that() -> None:
-    if RECORD_VERSION == 2:
+    if RECORD_VERSION == 3:
         assert record_bytes(V3) == (DATA / "record-v3.json").read_bytes()
 
 

@@ -22,6 +22,7 @@ from hvcore import (
     State,
     StateError,
     UnknownDriverError,
+    UnsupportedError,
     VerifyError,
 )
 from hvcore.model.record import Phase
@@ -66,6 +67,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "resume": NotFoundError,
         "reboot": NotFoundError,
         "console": NotFoundError,
+        "exec": NotFoundError,
+        "log": NotFoundError,
         "cleanup": (SAME, State.STOPPED),
     },
     "running": {
@@ -76,6 +79,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "resume": (SAME, State.RUNNING),
         "reboot": (DONE, State.RUNNING),
         "console": None,
+        "exec": None,
+        "log": UnsupportedError,
         "cleanup": StateError,
     },
     "paused": {
@@ -86,6 +91,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "resume": (DONE, State.RUNNING),
         "reboot": (DONE, State.RUNNING),
         "console": None,
+        "exec": StateError,
+        "log": UnsupportedError,
         "cleanup": StateError,
     },
     **{
@@ -97,6 +104,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "resume": StateError,
             "reboot": StateError,
             "console": StateError,
+            "exec": StateError,
+            "log": UnsupportedError,
             "cleanup": (DONE, State.STOPPED),
         }
         for ended in ("crashed", "shutdown")
@@ -109,6 +118,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "resume": StateError,
         "reboot": StateError,
         "console": StateError,
+        "exec": StateError,
+        "log": StateError,
         "cleanup": StateError,
     },
 }
@@ -142,6 +153,8 @@ def run(op: str, node: Node, fake: DriverHandle, web: Web) -> Any:
         "resume": lambda: node.resume("web1"),
         "reboot": lambda: node.reboot("web1"),
         "console": lambda: node.console("web1"),
+        "exec": lambda: node.execution("web1", ["true"]),
+        "log": lambda: node.log("web1"),
         "cleanup": lambda: node.cleanup("web1"),
     }
     return calls[op]()
@@ -159,7 +172,7 @@ def test_each_operation_in_each_state_has_one_answer(state: str, op: str, here: 
         return
     outcome = run(op, node, fake, web)
     if wanted is None:
-        assert outcome.argv == ("printf", "%s\\n", "hello")
+        assert outcome.argv == {"console": ("printf", "%s\\n", "hello"), "exec": ("true",)}[op]
         return
     assert (outcome.changed, outcome.state) == wanted
     assert outcome.op == op
@@ -337,7 +350,7 @@ def test_planning_does_nothing(fake: DriverHandle, web: Web, run_dir: Path) -> N
 
 
 def test_what_the_driver_can_do_is_told(fake: DriverHandle) -> None:
-    assert fake.capabilities == ("pause", "console")
+    assert fake.capabilities == ("pause", "console", "exec")
     assert {"fail_at", "motd"} <= set(fake.schema.params)
     assert "motd" in fake.json_schema()["properties"]
     assert {row.key for row in fake.parameters()} == set(fake.schema.params)
