@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections.abc
 import difflib
+import functools
 import inspect
 import re
 import types
@@ -210,6 +211,7 @@ def _type_words(kind: Any) -> str:
     )
 
 
+@functools.cache  # of a specification asked for once for each implementation, and the slowest part of a load
 def _return_type(function: _Function) -> Any:
     """The annotated return type, ``NoneType`` for None, or None when there is none that can be resolved."""
     try:
