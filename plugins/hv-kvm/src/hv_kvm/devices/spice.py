@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -10,6 +9,17 @@ from typing import Final
 from hv_kvm.bindings import Bindings
 from hv_kvm.facts import Facts
 from hv_kvm.option import Opt, Props
+from hv_kvm.serving import (
+    CERTIFICATES_HELP,
+    certificates,
+    interfaces,
+    ip_of,
+    open_to_all,
+    password,
+    password_how,
+    secret,
+    served_at,
+)
 from hv_kvm.spec import Device, Handed, Interface, KvmSpec, PciDevice, Port
 from hvcore import (
     Instance,
@@ -80,7 +90,7 @@ PARAMS: Final = ParamGroup(
     Param(
         "spice_x509_path",
         directory(),
-        help="A directory with ca-cert.pem, server-cert.pem and server-key.pem, by which clients know this server.",
+        help=CERTIFICATES_HELP,
         example="/etc/pki/spice",
     ),
     Param(
@@ -136,9 +146,7 @@ class Spice(PciDevice):
 
     def interfaces(self) -> tuple[Interface, ...]:
         """The interface, when it is bound to one."""
-        if _ip(self.bind) is not None:
-            return ()
-        return (Interface(name=self.bind, param="spice_bind", family=self.ip_version),)
+        return interfaces(self.bind, "spice_bind", self.ip_version)
 
     def ports(self) -> tuple[Port, ...]:
         """One."""
@@ -146,15 +154,10 @@ class Spice(PciDevice):
 
     def handed(self) -> tuple[Handed, ...]:
         """The password and the certificates: neither may be read by others, and QEMU reads them as the guest's uid."""
-        files = []
-        if self.password_file:
-            key = "spice_password_file"
-            files.append(Handed(name=PASSWORD, path=self.password_file, param=key, password_bytes=_PASSWORD_BYTES))
-        if self.x509:
-            for name in ("ca-cert.pem", "server-cert.pem", "server-key.pem"):
-                path = f"{self.x509.rstrip('/')}/{name}"
-                files.append(Handed(name=f"{_CERTS}/{name}", path=path, param="spice_x509_path"))
-        return tuple(files)
+        return (
+            *password(PASSWORD, self.password_file, "spice_password_file", _PASSWORD_BYTES),
+            *certificates(_CERTS, self.x509, "spice_x509_path"),
+        )
 
 
 @hookimpl
@@ -180,7 +183,7 @@ def check(params: Params) -> Iterator[Problem]:
                 yield Problem(path=f"params.{key}", what=what, got=repr(params[key])[:80], todo="set spice_bind")
     elif params["vnc_bind_address"] is not None:
         yield Problem(path="params.spice_bind", what="a guest has VNC or SPICE, not both", todo="unset one of them")
-    ip, version = None if bind is None else _ip(bind), params["spice_ip_version"]
+    ip, version = None if bind is None else ip_of(bind), params["spice_ip_version"]
     if ip is not None and version not in (0, ip.version):
         what = f"spice_bind is an IPv{ip.version} address"
         yield Problem(path="params.spice_ip_version", what=what, got=str(version), todo=f"set it to {ip.version} or 0")
@@ -198,14 +201,13 @@ def check(params: Params) -> Iterator[Problem]:
 def assess(params: Params) -> Iterator[Problem]:
     """Who could listen, and who could open it."""
     bind = params["spice_bind"]
-    if bind is None or _on_loopback(bind):
-        return
-    if not params["spice_use_tls"]:
-        what = "serves the display beyond this node without encryption"
-        yield Problem(path="params.spice_bind", what=what, got=repr(bind), todo="set spice_use_tls = true")
-    if not params["spice_password_file"]:
-        what = "lets everybody who reaches the node open the display"
-        yield Problem(path="params.spice_bind", what=what, got=repr(bind), todo="set spice_password_file")
+    if bind is not None:
+        yield from open_to_all(
+            "spice_bind",
+            bind,
+            tls=None if params["spice_use_tls"] else "spice_use_tls",
+            guarded_by=None if params["spice_password_file"] else "spice_password_file",
+        )
 
 
 @hookimpl
@@ -249,10 +251,7 @@ def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
     """The server, and the channel of the guest's agent."""
     for spice in spec.of(Spice):
         if spice.password_file and _can_secret(facts):
-            secret: Props = {"id": PASSWORD, "file": f"{bindings.guest_dir}/{PASSWORD}"}
-            why = "QEMU reads it from a file that is gone when the guest runs"
-            keys = ("spice_password_file",)
-            yield Opt(name="-object", head="secret", props=secret, params=keys, why=why, capability=_how(facts))
+            yield secret(PASSWORD, "spice_password_file", bindings, _how(facts))
         yield Opt(
             name="-spice",
             props={**_where(spice, bindings), **_who(spice, facts, bindings), **_looks(spice)},
@@ -264,10 +263,10 @@ def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
 
 
 def _where(spice: Spice, bindings: Bindings) -> Props:
-    ip = _ip(spice.bind)
+    ip = ip_of(spice.bind)
     family = ip.version if ip is not None else spice.ip_version
     return {
-        "addr": spice.bind if ip is not None else bindings.addresses[spice.interfaces()[0].key],
+        "addr": served_at(spice.bind, spice.interfaces(), bindings),
         "tls-port" if spice.x509 else "port": bindings.ports[PORT],
         "ipv4": True if family == 4 else None,
         "ipv6": True if family == 6 else None,
@@ -311,17 +310,4 @@ def _can_secret(facts: Facts) -> bool:
 
 
 def _how(facts: Facts) -> str:
-    has = _can_secret(facts)
-    return f"spice has {'password-secret' if has else 'no password-secret, so QMP sets it before the guest runs'}"
-
-
-def _ip(bind: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(bind)
-    except ValueError:
-        return None
-
-
-def _on_loopback(bind: str) -> bool:
-    ip = _ip(bind)
-    return bind == "lo" if ip is None else ip.is_loopback
+    return password_how("spice", by_secret=_can_secret(facts))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -10,6 +9,16 @@ from typing import Final
 from hv_kvm.bindings import Bindings
 from hv_kvm.facts import Facts
 from hv_kvm.option import Opt, Props
+from hv_kvm.serving import (
+    CERTIFICATES_HELP,
+    certificates,
+    interfaces,
+    open_to_all,
+    password,
+    password_how,
+    secret,
+    served_at,
+)
 from hv_kvm.spec import Device, Handed, Interface, KvmSpec
 from hvcore import (
     Instance,
@@ -66,7 +75,7 @@ PARAMS: Final = ParamGroup(
     Param(
         "vnc_x509_path",
         directory(),
-        help="A directory with ca-cert.pem, server-cert.pem and server-key.pem, by which clients know this server.",
+        help=CERTIFICATES_HELP,
         example="/etc/pki/vnc",
     ),
     Param(
@@ -119,21 +128,14 @@ class Vnc(Device):
 
     def interfaces(self) -> tuple[Interface, ...]:
         """The interface, when it is bound to one."""
-        if self.unix or _ip(self.bind) is not None:
-            return ()
-        return (Interface(name=self.bind, param="vnc_bind_address"),)
+        return () if self.unix else interfaces(self.bind, "vnc_bind_address")
 
     def handed(self) -> tuple[Handed, ...]:
         """The password and the certificates: neither may be read by others, and QEMU reads them as the guest's uid."""
-        files = []
-        if self.password_file:
-            key = "vnc_password_file"
-            files.append(Handed(name=PASSWORD, path=self.password_file, param=key, password_bytes=_PASSWORD_BYTES))
-        if self.x509:
-            for name in ("ca-cert.pem", "ca-crl.pem", "dh-params.pem", "server-cert.pem", "server-key.pem"):
-                path, optional = f"{self.x509.rstrip('/')}/{name}", name in ("ca-crl.pem", "dh-params.pem")
-                files.append(Handed(name=f"{_CREDS}/{name}", path=path, param="vnc_x509_path", optional=optional))
-        return tuple(files)
+        return (
+            *password(PASSWORD, self.password_file, "vnc_password_file", _PASSWORD_BYTES),
+            *certificates(_CREDS, self.x509, "vnc_x509_path", optional=("ca-crl.pem", "dh-params.pem")),
+        )
 
     def data_files(self) -> tuple[tuple[str, str], ...]:
         """The keymap."""
@@ -175,14 +177,14 @@ def assess(params: Params) -> Iterator[Problem]:
         for key in ("vnc_tls", "vnc_password_file", "keymap"):
             if params[key]:
                 yield Problem(path=f"params.{key}", what="has no effect without vnc_bind_address")
-    elif not bind.startswith("/") and not _on_loopback(bind):
-        if not params["vnc_tls"]:
-            what = "serves the display beyond this node without encryption"
-            yield Problem(path="params.vnc_bind_address", what=what, got=repr(bind), todo="set vnc_tls = true")
-        if not params["vnc_password_file"] and not params["vnc_x509_verify"]:
-            what = "lets everybody who reaches the node open the display"
-            todo = "set vnc_password_file, or vnc_x509_verify = true"
-            yield Problem(path="params.vnc_bind_address", what=what, got=repr(bind), todo=todo)
+    elif not bind.startswith("/"):
+        guarded = params["vnc_password_file"] or params["vnc_x509_verify"]
+        yield from open_to_all(
+            "vnc_bind_address",
+            bind,
+            tls=None if params["vnc_tls"] else "vnc_tls",
+            guarded_by=None if guarded else "vnc_password_file, or vnc_x509_verify = true",
+        )
 
 
 @hookimpl
@@ -219,7 +221,8 @@ def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
         yield Opt(name="-display", head="none", plain=True, why="no display was asked for")
     for vnc in displays:
         yield from _credentials(vnc, bindings)
-        yield from _password(vnc, facts, bindings)
+        if vnc.password_file and _has_secret(facts):
+            yield secret(PASSWORD, "vnc_password_file", bindings, _how(facts))
         yield Opt(
             name="-vnc",
             head=_where(vnc, bindings),
@@ -241,20 +244,12 @@ def _credentials(vnc: Vnc, bindings: Bindings) -> Iterator[Opt]:
     yield Opt(name="-object", head=_creds_type(vnc), props=props, params=keys)
 
 
-def _password(vnc: Vnc, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
-    if vnc.password_file and facts.has_option("vnc", "password-secret"):
-        props: Props = {"id": PASSWORD, "file": f"{bindings.guest_dir}/{PASSWORD}"}
-        why = "QEMU reads it from a file that is gone when the guest runs"
-        yield Opt(
-            name="-object", head="secret", props=props, params=("vnc_password_file",), why=why, capability=_how(facts)
-        )
+def _has_secret(facts: Facts) -> bool:
+    return facts.has_option("vnc", "password-secret")
 
 
 def _how(facts: Facts) -> str:
-    has = facts.has_option("vnc", "password-secret")
-    return (
-        f"vnc has {'password-secret' if has else 'no password-secret, so QMP sets the password before the guest runs'}"
-    )
+    return password_how("vnc", by_secret=_has_secret(facts))
 
 
 def _creds_type(vnc: Vnc) -> str:
@@ -265,28 +260,15 @@ def _where(vnc: Vnc, bindings: Bindings) -> str:
     if vnc.unix:
         # In the instance's own directory: the guest's uid may make it there, and only there. The path links to it.
         return f"unix:{bindings.socket_dir}/{SOCKET}"
-    bind = vnc.bind if _ip(vnc.bind) is not None else bindings.addresses[vnc.interfaces()[0].key]
+    bind = served_at(vnc.bind, vnc.interfaces(), bindings)
     host = f"[{bind}]" if ":" in bind and not bind.startswith("{") else bind
     return f"{host}:{(vnc.port or _FIRST_PORT) - _FIRST_PORT}"
 
 
 def _more(vnc: Vnc, facts: Facts) -> Props:
-    secret = facts.has_option("vnc", "password-secret")
     return {
         "to": _AUTO_PORTS if vnc.port is None and not vnc.unix else None,
         "tls-creds": _CREDS if vnc.tls else None,
-        "password-secret": PASSWORD if vnc.password_file and secret else None,
-        "password": True if vnc.password_file and not secret else None,
+        "password-secret": PASSWORD if vnc.password_file and _has_secret(facts) else None,
+        "password": True if vnc.password_file and not _has_secret(facts) else None,
     }
-
-
-def _ip(bind: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(bind)
-    except ValueError:
-        return None
-
-
-def _on_loopback(bind: str) -> bool:
-    ip = _ip(bind)
-    return bind == "lo" if ip is None else ip.is_loopback
