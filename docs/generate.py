@@ -19,6 +19,7 @@ from generator.api import api_page
 from generator.checks import checks_page, matrix_page
 from generator.cli import cli_page
 from generator.errors import errors_page
+from generator.ganeti import ganeti_page
 from generator.hooks import hooks_page
 from generator.instance_file import instance_file_page
 from generator.json_shapes import json_page
@@ -34,6 +35,7 @@ NOTE: Final = "<!-- Made by docs/generate.py from the code. Change it there. -->
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     **{f"{REFERENCE}/params-{driver}.md": functools.partial(params_page, driver) for driver in DRIVERS},
+    f"{REFERENCE}/ganeti-parameters.md": ganeti_page,
     f"{REFERENCE}/hooks.md": hooks_page,
     f"{REFERENCE}/errors.md": errors_page,
     f"{REFERENCE}/cli.md": cli_page,

@@ -24,19 +24,31 @@ PARAMS: Final = ParamGroup(
         "a boot_index of their own are tried as that says.",
         example="cdrom",
     ),
-    Param("kernel_path", file(), help="A Linux kernel to load directly, instead of what the firmware would boot."),
-    Param("initrd_path", file(), help="The initial ram disk that goes with kernel_path."),
+    Param(
+        "kernel_path",
+        file(),
+        help="A Linux kernel to load directly, instead of what the firmware would boot.",
+        example="/boot/vmlinuz",
+    ),
+    Param(
+        "initrd_path",
+        file(),
+        help="The initial ram disk that goes with kernel_path.",
+        example="/boot/initrd.img",
+    ),
     Param(
         "root_path",
         text(max_bytes=256, empty=True),
         default="/dev/vda1",
         help="The guest's root device, given to the kernel as root=.",
+        example="LABEL=root",
     ),
     Param(
         "kernel_args",
         text(max_bytes=2000, empty=True),
         default="ro",
         help="More arguments for the kernel. The serial console is added by itself.",
+        example="ro quiet",
     ),
     help="From what the guest boots.",
 )

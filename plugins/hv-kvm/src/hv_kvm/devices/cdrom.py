@@ -30,7 +30,12 @@ PARAMS: Final = ParamGroup(
         help="An ISO image to put into the guest's first cdrom drive.",
         example="/srv/iso/debian.iso",
     ),
-    Param(_KEYS[1], file_or_url(), help="An ISO image to put into the guest's second cdrom drive."),
+    Param(
+        _KEYS[1],
+        file_or_url(),
+        help="An ISO image to put into the guest's second cdrom drive.",
+        example="/srv/iso/drivers.iso",
+    ),
     Param(
         "cdrom_disk_type",
         one_of("ide", "scsi-cd", "paravirtual", refused=_NOT_A_CDROM),

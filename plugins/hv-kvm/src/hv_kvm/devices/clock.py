@@ -14,7 +14,13 @@ __all__ = ["PARAMS", "Clock", "devices", "params", "plan", "render"]
 
 PARAMS: Final = ParamGroup(
     "clock",
-    Param("use_localtime", boolean(), default=False, help="Whether the guest's clock shows the node's local time."),
+    Param(
+        "use_localtime",
+        boolean(),
+        default=False,
+        help="Whether the guest's clock shows the node's local time.",
+        example=True,
+    ),
 )
 
 

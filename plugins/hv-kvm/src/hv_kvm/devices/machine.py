@@ -17,7 +17,13 @@ __all__ = ["PARAMS", "Machine", "assess", "check", "devices", "params", "plan", 
 
 PARAMS: Final = ParamGroup(
     "machine",
-    Param("kvm_path", file(), default="/usr/bin/qemu-system-x86_64", help="The QEMU binary."),
+    Param(
+        "kvm_path",
+        file(),
+        default="/usr/bin/qemu-system-x86_64",
+        help="The QEMU binary.",
+        example="/usr/local/bin/qemu-system-x86_64",
+    ),
     Param(
         "kvm_flag",
         one_of("enabled", "disabled"),
@@ -38,13 +44,21 @@ PARAMS: Final = ParamGroup(
         default=12,
         unit="PCI slots",
         help="The first PCI slot that disks and NICs get; those before are kept for what belongs to the machine.",
+        example=8,
     ),
-    Param("acpi", boolean(), default=True, help="Whether the guest has ACPI, and with it a power button."),
+    Param(
+        "acpi",
+        boolean(),
+        default=True,
+        help="Whether the guest has ACPI, and with it a power button.",
+        example=False,
+    ),
     Param(
         "reboot_behavior",
         one_of("reboot", "exit"),
         default="reboot",
         help="What happens when the guest reboots itself: it does, or the instance ends.",
+        example="exit",
     ),
     Param(
         "confinement",
@@ -52,6 +66,7 @@ PARAMS: Final = ParamGroup(
         default="auto",
         help="How the process is confined: strict (own uid, root only), user (user namespace), off; auto picks.",
         changes="launch",
+        example="user",
     ),
     help="What the guest is built on.",
 )

@@ -43,6 +43,7 @@ PARAMS: Final = ParamGroup(
         default=8102,
         help="The TCP port of the target node that a guest arrives at.",
         changes="live",
+        example=8103,
     ),
     Param(
         "migration_bandwidth",
@@ -51,6 +52,7 @@ PARAMS: Final = ParamGroup(
         unit="MiB per second",
         help="How fast a guest may move; 0 for as fast as the network is.",
         changes="live",
+        example=1000,
     ),
     Param(
         "migration_downtime",
@@ -59,6 +61,7 @@ PARAMS: Final = ParamGroup(
         unit="milliseconds",
         help="How long a guest may stand still at the end of its move.",
         changes="live",
+        example=100,
     ),
     Param(
         "migration_mode",
@@ -66,6 +69,7 @@ PARAMS: Final = ParamGroup(
         default="live",
         help="Whether a guest runs while it moves, or is paused before.",
         changes="live",
+        example="non-live",
     ),
     Param(
         "migration_caps",
@@ -81,6 +85,7 @@ PARAMS: Final = ParamGroup(
         default=False,
         help="Whether a guest that shuts itself down stays down, as if its owner had stopped it.",
         changes="launch",
+        example=True,
     ),
     help="How a guest moves, and what it means when it ends by itself.",
 )

@@ -49,6 +49,7 @@ PARAMS: Final = ParamGroup(
         one_of(*_MODELS, refused={"ne2k_isa": _NO_ISA}),
         default="paravirtual",
         help="The model of the guest's network interfaces.",
+        example="e1000",
     ),
     Param(
         "vhost_net",
@@ -62,12 +63,15 @@ PARAMS: Final = ParamGroup(
         integer(minimum=1, maximum=_MAX_QUEUES),
         default=1,
         help="Queues of each paravirtual interface, for guests of many vcpus; more than one needs vhost_net.",
+        unit="queues",
+        example=4,
     ),
     Param(
         "vnet_hdr",
         boolean(),
         default=True,
         help="Whether packets pass the tap with the header that leaves checksums and segmentation to whoever can.",
+        example=False,
     ),
     help="The guest's network interfaces, all of them alike; where each leads is in [[nics]].",
 )

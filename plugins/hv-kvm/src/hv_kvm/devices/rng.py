@@ -30,6 +30,7 @@ PARAMS: Final = ParamGroup(
         default="/dev/urandom",
         help="Where the random numbers come from.",
         changes="launch",
+        example="/dev/random",
     ),
     Param(
         "rng_max_bytes",
@@ -37,6 +38,7 @@ PARAMS: Final = ParamGroup(
         default=1024,
         unit="bytes",
         help="How many random bytes the guest gets in each rng_period; 0 is no limit.",
+        example=4096,
     ),
     Param(
         "rng_period",
@@ -44,6 +46,7 @@ PARAMS: Final = ParamGroup(
         default=1000,
         unit="milliseconds",
         help="The time for which rng_max_bytes counts.",
+        example=500,
     ),
     help="Random numbers for the guest.",
 )

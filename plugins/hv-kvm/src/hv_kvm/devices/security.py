@@ -20,6 +20,7 @@ PARAMS: Final = ParamGroup(
         help="As whom the guest runs: pool (a uid that no other guest has), user (security_domain), none (the caller, in "
         "a user namespace); auto is pool for root and none for others.",
         changes="launch",
+        example="user",
     ),
     Param(
         "security_domain",
@@ -34,6 +35,7 @@ PARAMS: Final = ParamGroup(
         default=False,
         help="Whether the guest's process must have a file system of its own. Every confinement but off has one.",
         changes="launch",
+        example=True,
     ),
     help="Under which identity a guest runs on the node.",
 )

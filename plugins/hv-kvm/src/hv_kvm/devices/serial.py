@@ -22,7 +22,11 @@ _SPEEDS: Final = (
 PARAMS: Final = ParamGroup(
     "serial",
     Param(
-        "serial_console", boolean(), default=True, help="Whether the guest has a serial port, reached by hv console."
+        "serial_console",
+        boolean(),
+        default=True,
+        help="Whether the guest has a serial port, reached by hv console.",
+        example=False,
     ),
     Param(
         "serial_speed",
@@ -30,6 +34,7 @@ PARAMS: Final = ParamGroup(
         default=38400,
         unit="bits per second",
         help="The speed that a directly loaded kernel is told to use on its serial console.",
+        example=115200,
     ),
 )
 

@@ -31,6 +31,7 @@ PARAMS: Final = ParamGroup(
         file(),
         help=f"The program that emulates the TPM. Unset: {_SWTPM}, of the package swtpm.",
         changes="launch",
+        example="/usr/local/bin/swtpm",
     ),
     help="The guest's TPM, which swtpm emulates: a program beside QEMU, confined as that is, which ends with the guest.",
 )

@@ -64,6 +64,7 @@ PARAMS: Final = ParamGroup(
         "vnc_port",
         port(minimum=_FIRST_PORT),
         help="The TCP port of the display. Unset: the first free one from 5900; hv info shows it.",
+        example=5901,
     ),
     Param(
         "vnc_tls",
@@ -71,6 +72,7 @@ PARAMS: Final = ParamGroup(
         default=False,
         help="Whether the display is encrypted. Without vnc_x509_path nobody is identified by it, so a listener is kept "
         "out and an impostor is not.",
+        example=True,
     ),
     Param(
         "vnc_x509_path",
@@ -83,12 +85,14 @@ PARAMS: Final = ParamGroup(
         boolean(),
         default=False,
         help="Whether clients need a certificate of the same authority.",
+        example=True,
     ),
     Param(
         "vnc_password_file",
         file(),
         help="A file whose first line is the password of the display, at most 8 bytes, which is all that VNC looks at.",
         changes="launch",
+        example="/etc/hvcore/web1.vnc",
     ),
     Param(
         "keymap",

@@ -1,0 +1,24 @@
+"""What the pages and forms show of every parameter is there: words, a unit for each number, an example that is one."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+import hvcore
+from hvcore.loader import load
+
+SCHEMA: Final = load("kvm").schema
+# Numbers that count nothing.
+NO_UNIT: Final = {"migration_port", "spice_port", "vnc_port"}
+
+
+@pytest.mark.parametrize("param", SCHEMA.params.values(), ids=lambda param: param.key)
+def test_a_parameter_says_all_that_there_is_to_say(param: hvcore.Param) -> None:
+    assert param.help.endswith(".")
+    assert param.since
+    assert param.example not in (None, param.default)
+    assert param.type.parse(param.example) is not None
+    if param.type.json_schema().get("type") == "integer" and param.key not in NO_UNIT:
+        assert param.unit
