@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pwd
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from hvcore.host.cgroups import LIMITED
 from hvcore.host.host import Host
 from hvcore.host.reservations import Reservations
 from hvcore.model.finding import Finding, Severity
@@ -47,7 +47,7 @@ def abilities(host: Host) -> Iterator[Finding]:
     if shutil.which("bwrap") is not None:
         yield _sandbox("sandbox", [])
         yield _user_namespaces(host)
-    yield _cgroups()
+    yield _cgroups(host)
     yield from _uids(host)
 
 
@@ -82,12 +82,20 @@ def _is_zero(path: Path) -> bool:
         return False
 
 
-def _cgroups() -> Finding:
-    if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
-        return Finding(subject="cgroups", severity=Severity.OK, what="version 2")
-    what = "version 1 or none: limits and accounting by cgroup are not to be had"
-    todo = "boot with systemd.unified_cgroup_hierarchy=1"
-    return Finding(subject="cgroups", severity=Severity.NOTE, what=what, todo=todo)
+def _cgroups(host: Host) -> Finding:
+    groups = host.cgroups
+    lacking = [name for name in LIMITED if groups.place(name) is None]
+    version = "version 1" if groups.unified is None else "version 2"
+    if groups.usable and not lacking:
+        return Finding(subject="control groups", severity=Severity.OK, what=f"{version}, with {', '.join(LIMITED)}")
+    what = f"{version}, lacks {', '.join(lacking)}" if groups.usable else "none that can be used"
+    reason = f" ({'; '.join(groups.refused)})" if groups.refused else ""
+    return Finding(
+        subject="control groups",
+        severity=Severity.NOTE,
+        what=f"{what}{reason}: limits that need them are refused",
+        todo="see the cgroup mounts in /proc/mounts; systemd.unified_cgroup_hierarchy=1 boots with version 2",
+    )
 
 
 def _uids(host: Host) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ import pytest
 import hvcore
 from hvcore import Finding, Host, Instance, Node, Record, Severity
 from hvcore.host.abilities import abilities, program
+from hvcore.host.cgroups import LIMITED, ControlGroups
 from hvcore.host.process import boot_id
 from hvcore.host.reservations import Reservations
 from hvcore.model.record import Phase
@@ -230,3 +231,19 @@ def test_uids_that_run_out_are_told(host: Host, run_dir: Path, taken: int, sever
 def test_a_user_in_the_pool_is_a_problem(host: Host) -> None:
     findings = [str(finding) for finding in abilities(replace(host, uid_pool=range(1)))]
     assert any("are also those of" in text and "root" in text for text in findings)
+
+
+@pytest.mark.parametrize(
+    ("groups", "severity", "what"),
+    [
+        (ControlGroups(unified="/sys/fs/cgroup", shared_out=LIMITED), "ok", "version 2, with "),
+        (ControlGroups(by_controller={"cpu": "/sys/fs/cgroup/cpu"}), "note", "version 1, lacks "),
+        (ControlGroups(refused=("not ours",)), "note", "none that can be used (not ours)"),
+    ],
+)
+def test_control_groups_that_lack_something_are_a_note(
+    host: Host, groups: ControlGroups, severity: str, what: str
+) -> None:
+    (finding,) = [one for one in abilities(replace(host, cgroups=groups)) if one.subject == "control groups"]
+    assert str(finding.severity) == severity
+    assert finding.what.startswith(what)
