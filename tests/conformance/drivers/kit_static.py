@@ -95,7 +95,7 @@ class Kept(Good):
 # --------------------------------------------------------------------------------------------------------- contract
 
 
-@breaks("contract_signatures", r"is written stop\(self, live.*\) -> .* and called as stop\(live, job, \*, force\)")
+@breaks("contract_signatures", r"takes \(live, job\) and is called with \(live, job, \*, force\)")
 class NoForce(Good):
     def stop(self, live: hvcore.Live, job: hvcore.Job) -> str:  # type: ignore[override]
         return "kill"
