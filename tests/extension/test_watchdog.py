@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -127,6 +128,7 @@ def test_a_clash_of_ids_is_found_when_the_driver_is_loaded_and_names_both(
     assert "kvm.other (hv-other 0.1.0)" in ended.stderr
     assert "'-chardev qmp'" in ended.stderr
     assert "monitor (hv-kvm " in ended.stderr
+    assert len(re.findall(r" at \S+\.py:\d+", ended.stderr)) == 2
 
 
 def test_a_clash_of_device_classes_is_found_at_load_and_names_both(hv: Run, other: Callable[[str], None]) -> None:
@@ -154,7 +156,10 @@ def test_a_clash_that_needs_a_value_names_both_when_it_is_planned(
     assert hv("params", "kvm").returncode == 0
     ended = hv("plan", file("watchdog = true"))
     assert ended.returncode == 1
-    assert "plugin kvm.other, hook render: defines '-device watchdog0', which plugin kvm.i6300esb does" in ended.stderr
+    told = (
+        r"plugin kvm.other \(hv-other 0\.1\.0\), hook render \(\S+py:\d+\): defines '-device watchdog0', which plugin "
+    )
+    assert re.search(told + r"kvm\.i6300esb \(hv-watchdog 0\.1\.0\) at \S+py:\d+ does", ended.stderr)
 
 
 @needs_qemu

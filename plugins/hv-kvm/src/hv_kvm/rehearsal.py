@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -39,14 +38,7 @@ def rehearse(hooks: Hooks) -> None:
     """
     clash = _clash(hooks)
     if clash is not None:
-        places = dict(hooks.functions("render"))
-        first, second = (f"{hooks.owner(name)} at {_place(places[name])}" for name in (clash.first, clash.plugin))
-        raise DriverLoadError(f"option id {clash.option!r}: defined by both {first} and {second}; rename one")
-
-
-def _place(function: Callable[..., object]) -> str:
-    code = getattr(function, "__code__", None)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code else "no source"
+        raise DriverLoadError(f"option id {clash.option!r}: defined by both {' and '.join(clash.both)}; rename one")
 
 
 def _clash(hooks: Hooks) -> IdClashError | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hv_kvm.bindings import Bindings
 from hv_kvm.facts import Facts
@@ -16,9 +16,17 @@ __all__ = ["IdClashError", "argv_of", "render"]
 class IdClashError(HookError):
     """Two options define one id; ``first`` is the plugin that did so before ``plugin``."""
 
-    def __init__(self, *, plugin: str, first: str, option: str) -> None:
+    def __init__(self, hooks: Hooks, *, plugin: str, first: str, option: str) -> None:
         self.first, self.option = first, option
-        super().__init__(plugin=plugin, hook="render", what=f"defines {option!r}, which plugin {first} does")
+        places = {name: _place(function) for name, function in hooks.functions("render")}
+        self.both = tuple(f"{hooks.owner(name)} at {places[name]}" for name in (first, plugin))
+        what = f"defines {option!r}, which plugin {self.both[0]} does"
+        super().__init__(plugin=plugin, hook="render", what=what, owner=hooks.owner(plugin), place=places[plugin])
+
+
+def _place(function: Callable[..., object]) -> str:
+    code = getattr(function, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else "no source"
 
 
 def render(hooks: Hooks, spec: KvmSpec, facts: Facts, bindings: Bindings) -> tuple[Argument, ...]:
@@ -33,7 +41,7 @@ def render(hooks: Hooks, spec: KvmSpec, facts: Facts, bindings: Bindings) -> tup
     for plugin, option in found:
         for name in option.ids:
             if name in defined:
-                raise IdClashError(plugin=plugin, first=defined[name], option=name)
+                raise IdClashError(hooks, plugin=plugin, first=defined[name], option=name)
             defined[name] = plugin
         origin = Origin(plugin=plugin, params=option.params, why=option.why, capability=option.capability)
         arguments.append(Argument(tokens=option.argv, origin=origin))
