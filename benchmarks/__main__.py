@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from benchmarks.checking import checks
+from benchmarks.chroots import chroots
 from benchmarks.command import commands
 from benchmarks.listing import lists
 from benchmarks.measure import Report
@@ -28,6 +29,7 @@ _ALL: Final[dict[str, Callable[[int], Iterator[Report]]]] = {
     "plan": plans,
     "probe": probes,
     "command": commands,
+    "chroot": chroots,
 }
 
 

@@ -15,7 +15,7 @@ from typing import Final
 import hvcore
 from hvcore import boot_id
 
-__all__ = ["Census", "census", "is_ending", "namespace_of", "tally"]
+__all__ = ["Census", "census", "is_ending", "members", "namespace_of", "tally"]
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -58,13 +58,27 @@ def census(init: hvcore.ProcessId) -> Census | None:
     root = _stat(init.pid)
     if root is None or int(root[19]) != init.start_ticks or init.boot_id != boot_id() or root[0] in b"ZX":
         return None
-    found = [(init.pid, root)]
-    for pid, fields in found:  # grows while it is walked
-        for child in _children(pid, threads=int(fields[17])):
+    found = [fields for _, fields in _descent(init.pid, root)]
+    return _summed(found, started=init.start_ticks, processes=len(found) - 1)
+
+
+def members(init: hvcore.ProcessId) -> list[hvcore.ProcessId]:
+    """The init and everything that descends from it now, which is all that began in its pid namespace."""
+    root = _stat(init.pid)
+    if root is None or int(root[19]) != init.start_ticks:
+        return []
+    found = _descent(init.pid, root)
+    return [hvcore.ProcessId(pid=pid, start_ticks=int(fields[19]), boot_id=init.boot_id) for pid, fields in found]
+
+
+def _descent(pid: int, root: list[bytes]) -> list[tuple[int, list[bytes]]]:
+    found = [(pid, root)]
+    for parent, fields in found:  # grows while it is walked
+        for child in _children(parent, threads=int(fields[17])):
             stat = _stat(child)
             if stat is not None:
                 found.append((child, stat))
-    return _summed([fields for _, fields in found], started=init.start_ticks, processes=len(found) - 1)
+    return found
 
 
 def tally(pids: list[int]) -> Census | None:

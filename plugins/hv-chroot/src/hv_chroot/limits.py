@@ -25,8 +25,9 @@ def limits_of(spec: ChrootSpec) -> hvcore.GroupLimits:
 
 
 def is_frozen(live: hvcore.Live) -> bool:
-    """Whether its processes stand still."""
-    return live.group is not None and live.group.frozen()
+    """Whether its processes stand still, after a pause by us."""
+    # The record first: it costs nothing, and almost nothing is paused.
+    return live.record.paused and live.group is not None and live.group.frozen()
 
 
 def freeze(live: hvcore.Live, job: hvcore.Job) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import hvcore
-from hv_chroot.census import census, namespace_of
+from hv_chroot.census import census, members, namespace_of
 from hv_chroot.confinement import prove, sandbox_of
 from hv_chroot.limits import freeze, limits_of
 from hv_chroot.mounting import mount_output, mount_root, owners_of
@@ -14,7 +14,6 @@ from hv_chroot.plain import ROOTED
 from hv_chroot.root import plain_directories, program_problem
 from hv_chroot.script import Place, run_start
 from hv_chroot.spec import ChrootSpec
-from hvcore import processes_in_pid_namespace
 
 __all__ = ["remember", "start"]
 
@@ -26,9 +25,8 @@ def start(spec: ChrootSpec, job: hvcore.Job) -> None:
     """Start it and return when its script has ended well. Raises `HvError`; what was acquired is in the ledger."""
     _claim(spec, job)
     uids = _take_uids(spec, job)
-    job.intend(_mounts(spec))
+    job.intend(_mounts(spec), *_processes(spec))
     job.take_group(limits_of(spec))
-    job.intend(*_processes(spec))
     with hvcore.hold_namespaces(users=uids, network=False) as held:
         job.progress(f"mounting {spec.source}")
         with owners_of(held, uids) as owners:
@@ -44,7 +42,8 @@ def start(spec: ChrootSpec, job: hvcore.Job) -> None:
 
 
 def _claim(spec: ChrootSpec, job: hvcore.Job) -> None:
-    job.intend(hvcore.Entry(kind=hvcore.DISK))
+    kinds = (hvcore.DISK, hvcore.UID_RANGE) if spec.users else (hvcore.DISK,)
+    job.intend(*(hvcore.Entry(kind=kind) for kind in kinds))
     source = spec.disk or spec.directory or ""
     job.progress(f"claiming {source}")
     job.claim_disk(source, read_only=not spec.source_is_written)
@@ -55,7 +54,6 @@ def _claim(spec: ChrootSpec, job: hvcore.Job) -> None:
 def _take_uids(spec: ChrootSpec, job: hvcore.Job) -> range | None:
     if not spec.users:
         return None
-    job.intend(hvcore.Entry(kind=hvcore.UID_RANGE))
     uids = job.take_uid_range()
     job.bind(uids=uids.start)
     return uids
@@ -91,6 +89,6 @@ def remember(spec: ChrootSpec, job: hvcore.Job, init: hvcore.ProcessId, monitor:
         return  # the script has left nothing, and then the init ends too
     first = job.record.bindings.get("uids")
     uids = None if first is None else range(first, first + hvcore.UID_RANGE_SIZE)
-    prove(job.name, sandbox_of(spec, "", uids), (init, *processes_in_pid_namespace(namespace)))
+    prove(job.name, sandbox_of(spec, "", uids), members(init))
     job.bind(pid_namespace=namespace)
     job.started(init, monitor)
