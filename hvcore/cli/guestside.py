@@ -21,6 +21,7 @@ __all__ = ["GuestSide", "connect", "opened"]
 _MAX_SOCKET_PATH: Final = 107  # sizeof(sun_path) - 1, unix(7)
 _CONNECT_S: Final = 5.0
 _HANGUP_S: Final = 1.0
+_COULD_NOT: Final = 125  # as with env(1), chroot(1) and hv exec: not the program's code, it never ran
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,10 @@ def connect(path: str) -> socket.socket:
 
 @contextmanager
 def _command(name: str, argv: Sequence[str]) -> Iterator[int]:
-    """The master of a new terminal on which the command runs; hung up and waited for at the end of the block."""
+    """The master of a new terminal on which the command runs; hung up and waited for at the end of the block.
+
+    Raises `OperationError` when it ended because it could not get in; what it had to say of that is on the screen.
+    """
     master, slave = os.openpty()
     told, tell = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
@@ -109,7 +113,9 @@ def _command(name: str, argv: Sequence[str]) -> Iterator[int]:
         yield master
     finally:
         os.close(master)  # SIGHUP to the command
-        _end(pid, pidfd)
+        code = _end(pid, pidfd)
+    if code == _COULD_NOT:
+        raise hvcore.OperationError(f"{name}: its console could not be entered; see hv info {name}")
 
 
 def _become(argv: Sequence[str], slave: int, tell: int) -> NoReturn:
@@ -126,14 +132,14 @@ def _become(argv: Sequence[str], slave: int, tell: int) -> NoReturn:
         os._exit(127)
 
 
-def _end(pid: int, pidfd: int) -> None:
-    """Wait for the command, which lost its terminal; what ignores that is ended the hard way."""
+def _end(pid: int, pidfd: int) -> int:
+    """Wait for the command, which lost its terminal; what ignores that is ended the hard way. Its exit code."""
     try:
         for signum in (signal.SIGTERM, signal.SIGKILL):
             if _gone(pidfd, _HANGUP_S):
                 break
             signal.pidfd_send_signal(pidfd, signum)
-        os.waitpid(pid, 0)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     finally:
         os.close(pidfd)
 

@@ -389,3 +389,12 @@ def test_start_with_console_misses_nothing_and_lets_it_run(
     ]
     assert b"running" in hv_process("list").stdout
     assert hv_process("console", "web1").stdout == b"first words\r\n"
+
+
+@pytest.mark.parametrize(("code", "ends"), [(125, 1), (0, 0), (5, 0), (127, 0)])
+def test_command_that_could_not_get_in_is_a_failure_and_one_that_ended_is_none(code: int, ends: int) -> None:
+    command = attached("", "", "sh", "-c", f"echo said; exit {code}")
+    ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=DEADLINE_S)
+    assert ran.returncode == ends
+    assert b"said" in ran.stdout
+    assert (b"its console could not be entered" in ran.stderr) == (ends == 1)

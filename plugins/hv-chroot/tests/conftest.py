@@ -19,7 +19,24 @@ from hvcore.host.mounts import mounts_at_or_below
 BUSYBOX = "/bin/busybox"
 APPLETS = (
     *("cat", "chmod", "echo", "env", "false", "grep", "head", "hostname", "id", "kill", "ls", "mkdir", "mount"),
-    *("chown", "ln", "mknod", "ps", "readlink", "rm", "sh", "sleep", "stty", "touch", "true", "tty", "umount", "yes"),
+    *(
+        "chown",
+        "httpd",
+        "ln",
+        "mknod",
+        "pidof",
+        "ps",
+        "readlink",
+        "rm",
+        "sh",
+        "sleep",
+        "stty",
+        "touch",
+        "true",
+        "tty",
+        "umount",
+        "yes",
+    ),
 )
 
 # Starts one daemon, and stops it; what it was called with is on the disk.

@@ -50,11 +50,18 @@ os.access("/hvcore-crash-ends-here", os.F_OK)
 # Its stop takes a moment, so that there is something to interrupt.
 _SCRIPT = """\
     #!/bin/sh
+    [ -c /dev/null ] || : > /dev/null
     case $1 in
       start) sleep 1000 & echo $! > /daemon; sleep 0.02 ;;
       stop) sleep 0.02; kill $(cat /daemon) ;;
     esac
 """
+
+
+_KINDS_OF_INSTANCES: dict[str, dict[str, Any]] = {
+    "all": {"network": "none", "overlay": "memory", "resolv_conf": "node", "binds": ["/usr:/usr"], "process_limit": 50},
+    "plain": {"isolation": "none"},
+}
 
 
 class Sweep:
@@ -68,6 +75,7 @@ class Sweep:
             "name": instance.name,
             "driver": "chroot",
             "disks": [{"path": instance.disks[0].path}],
+            "params": dict(instance.params),
         }
         self.child = [sys.executable, "-c", _CHILD]
         self.arguments = [str(node.run_dir), json.dumps(data)]
@@ -153,6 +161,17 @@ def test_caller_killed_at_some_system_calls(sweep: Sweep, left: Left, verb: str)
 @pytest.mark.parametrize("verb", ["start", "stop", "kill"])
 def test_caller_killed_at_every_system_call(sweep: Sweep, left: Left, verb: str) -> None:
     survives(sweep, left, verb, every=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("verb", ["start", "stop", "kill"])
+@pytest.mark.parametrize("kind", sorted(_KINDS_OF_INSTANCES))
+def test_caller_killed_at_many_system_calls_with_more_to_undo(
+    sweep: Sweep, web1: Build, left: Left, verb: str, kind: str
+) -> None:
+    instance = web1(sweep.instance.disks[0].path, **_KINDS_OF_INSTANCES[kind])
+    survives(Sweep(sweep.node, instance, sweep.log.parent), left, verb, every=3)
 
 
 def test_start_that_had_succeeded_is_finished_by_recovery(

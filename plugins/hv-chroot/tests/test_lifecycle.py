@@ -235,6 +235,53 @@ def test_without_a_process_left_it_is_shut_down_until_cleanup(
     assert not node.cleanup("web1").changed
 
 
+@pytest.mark.parametrize("network", ["host", "none"])
+def test_stop_runs_the_stop_script_also_after_the_last_process_has_ended(
+    node: hvcore.Node, images: Any, web1: Build, left: Left, network: str
+) -> None:
+    script = """\
+        #!/bin/sh
+        echo "$1 $(hostname)" >> /calls; [ $1 = start ] || sleep 1000 &
+    """
+    image = images(script)
+    node.driver("chroot").start(web1(image, network=network, hostname="inside"))
+    assert node.info("web1").state is hvcore.State.SHUTDOWN
+    assert node.stop("web1").rung == "script"
+    assert left() == []
+    assert read_image(image, "/calls") == "start inside\nstop inside\n"
+
+
+@pytest.mark.parametrize("failure", ["exit 3: stop exited with 3", "sleep 1000: has not ended in time"])
+def test_stop_script_that_fails_after_the_end_holds_nothing_up(
+    node: hvcore.Node, images: Any, web1: Build, left: Left, progress: list[str], failure: str
+) -> None:
+    stop, told = failure.split(": ")
+    image = images(f"#!/bin/sh\n[ $1 = start ] && exit 0\n{stop}\n")
+    node.driver("chroot").start(web1(image, script_deadline=0.5))
+    assert node.stop("web1").rung == "gone"
+    assert any(told in text for text in progress)
+    assert left() == []
+
+
+def test_force_and_cleanup_run_no_script_after_the_end(node: hvcore.Node, images: Any, web1: Build) -> None:
+    image = images("#!/bin/sh\necho $1 >> /calls\n")
+    node.driver("chroot").start(web1(image))
+    assert node.stop("web1", force=True).changed
+    node.driver("chroot").start(web1(image))
+    assert node.cleanup("web1").changed
+    assert read_image(image, "/calls") == "start\nstart\n"
+
+
+def test_stop_script_of_its_own(node: hvcore.Node, images: Any, web1: Build) -> None:
+    tree = images.tree()
+    (tree / "rk").write_text("#!/bin/sh\necho own $1 >> /calls; kill $(cat /daemon)\n")
+    (tree / "rk").chmod(0o755)
+    image = images.pack(tree)
+    node.driver("chroot").start(web1(image, stop_script="/rk"))
+    assert node.stop("web1").rung == "script"
+    assert read_image(image, "/calls") == "start\nown stop\n"
+
+
 def test_started_again_after_its_daemon_died(node: hvcore.Node, images: Any, web1: Build, tmp_path: Path) -> None:
     instance = web1(images())
     driver = node.driver("chroot")

@@ -8,7 +8,7 @@ import pytest
 
 import hvcore
 from hv_chroot.bind import Bind
-from hv_chroot.spec import ChrootSpec
+from hv_chroot.spec import ChrootSpec, decide
 from hvcore.model.codec import decode, encode
 
 
@@ -126,3 +126,71 @@ def test_plan_touches_nothing(handle: hvcore.DriverHandle, tmp_path: Path) -> No
 
 def test_capabilities_are_those_it_implements(handle: hvcore.DriverHandle) -> None:
     assert set(handle.capabilities) >= {"console", "pause"}
+
+
+def of_directory(**params: object) -> hvcore.Instance:
+    return instance(disks=(), params={"root_directory": "/srv/roots/web1", **params})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "paths"),
+    [
+        (instance(params={"root_directory": "/srv/roots/web1"}), ["disks[0]"]),
+        (
+            instance(disks=(hvcore.Disk(path="/a.qcow2", format="qcow2", cache="none"),)),
+            ["disks[0].format", "disks[0].cache"],
+        ),
+        (instance(disks=(hvcore.Disk(path="rbd:pool/image"),)), ["disks[0].path"]),
+        (of_directory(overlay="directory"), ["params.overlay_directory"]),
+        (of_directory(overlay_directory="/srv/kept"), ["params.overlay_directory"]),
+        (of_directory(overlay="directory", overlay_directory="/srv/roots/web1/kept"), ["params.overlay_directory"]),
+        (of_directory(overlay_size=5), ["params.overlay_size"]),
+        (of_directory(binds=["/a:/b", "/c:/b"]), ["params.binds"]),
+        (of_directory(binds=["/a:/proc/x"]), ["params.binds"]),
+        (of_directory(binds=["/a:/"]), ["params.binds"]),
+        (of_directory(binds=["/a"]), ["params.binds"]),
+        (of_directory(binds=["/a:/b:wr"]), ["params.binds"]),
+        (of_directory(binds=["/a/../b:/b"]), ["params.binds"]),
+        (of_directory(binds=["/a:/b/../../etc"]), ["params.binds"]),
+        (of_directory(environment=["A=1", "A=2", "HVCORE_LIFE=x"]), ["params.environment"] * 2),
+        (of_directory(environment=["no value"]), ["params.environment"]),
+        (of_directory(capabilities=["CAP_NOSUCH"]), ["params.capabilities"]),
+        (of_directory(allow_suid=True, allow_devices=True), ["params.allow_suid", "params.allow_devices"]),
+        (
+            of_directory(isolation="none", user_namespace="on", hostname="h", network="none", capabilities=[]),
+            ["params.user_namespace", "params.capabilities", "params.hostname", "params.network"],
+        ),
+        (of_directory(memory_limit=1), ["params.memory_limit"]),
+        (of_directory(cpu_limit=0, process_limit=-1), ["params.cpu_limit", "params.process_limit"]),
+    ],
+)
+def test_what_does_not_go_together_is_said_all_at_once(
+    handle: hvcore.DriverHandle, wanted: hvcore.Instance, paths: list[str]
+) -> None:
+    assert sorted(text.partition(": ")[0] for text in problems(handle, wanted)) == sorted(paths)
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"isolation": "none"}, "root inside is root of the node"),
+        ({"capabilities": ["CAP_SYS_ADMIN"]}, "with CAP_SYS_ADMIN root inside can become root of the node"),
+        ({"user_namespace": "on"}, "keeps it from the ports below 1024"),
+        ({"seccomp": "off"}, "leaves every system call"),
+        ({"environment": ["DB_PASSWORD=x"]}, "shows DB_PASSWORD to everybody"),
+    ],
+)
+def test_what_is_rarely_wanted_is_a_warning(handle: hvcore.DriverHandle, params: dict[str, object], words: str) -> None:
+    found = [str(problem) for problem in handle.warnings(of_directory(**params))]
+    assert len(found) == 1
+    assert words in found[0]
+
+
+def test_an_ordinary_instance_has_no_warning(handle: hvcore.DriverHandle) -> None:
+    assert handle.warnings(of_directory(capabilities=["CAP_SYS_ADMIN"], network="none")) == ()
+
+
+def test_stop_script_is_the_one_that_started_it_unless_another_is_named(handle: hvcore.DriverHandle) -> None:
+    for params, stop in (({}, "/rc"), ({"stop_script": "/rk"}, "/rk")):
+        wanted = of_directory(init_script="/rc", **params)
+        assert decide(wanted, handle.check(wanted)).stop_script == stop
