@@ -18,6 +18,7 @@ __all__ = ["abilities", "how_to_install", "program"]
 
 _TRIAL_S: Final = 10.0
 _FEW_UIDS: Final = 16
+_FEW_REASONS: Final = 2  # it is one for each hierarchy, and the same most often
 
 
 def how_to_install(package: str) -> str:
@@ -89,7 +90,8 @@ def _cgroups(host: Host) -> Finding:
     if groups.usable and not lacking:
         return Finding(subject="control groups", severity=Severity.OK, what=f"{version}, with {', '.join(LIMITED)}")
     what = f"{version}, lacks {', '.join(lacking)}" if groups.usable else "none that can be used"
-    reason = f" ({'; '.join(groups.refused)})" if groups.refused else ""
+    more = ["..."] if len(groups.refused) > _FEW_REASONS else []
+    reason = f" ({'; '.join([*groups.refused[:_FEW_REASONS], *more])})" if groups.refused else ""
     return Finding(
         subject="control groups",
         severity=Severity.NOTE,

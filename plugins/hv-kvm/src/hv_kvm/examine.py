@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Final
 
 from hv_kvm.accel import kvm_works
 from hv_kvm.probe import ProbeError, probe
 from hvcore import Finding, Host, Severity, how_to_install
 
 __all__ = ["examine"]
+
+_KVM: Final = "/dev/kvm"
 
 
 def examine(binary: str, host: Host) -> Iterator[Finding]:
@@ -28,8 +31,10 @@ def examine(binary: str, host: Host) -> Iterator[Finding]:
     yield Finding(subject=binary, severity=Severity.OK, what=f"QEMU {facts.version}, {machines} machine types")
     verdict = kvm_works(binary, cache_dir=cache_dir)
     if verdict.usable:
-        yield Finding(subject="/dev/kvm", severity=Severity.OK, what=verdict.reason)
+        yield Finding(subject=_KVM, severity=Severity.OK, what=verdict.reason)
     else:
         what = f"guests are emulated, which is slow: {verdict.reason}"
         todo = "enable virtualisation in the firmware, or nested on the host of this one, and load kvm_intel or kvm_amd"
-        yield Finding(subject="/dev/kvm", severity=Severity.NOTE, what=what, todo=todo)
+        if os.path.exists(_KVM) and not os.access(_KVM, os.R_OK | os.W_OK):
+            todo = "let this user open it: usermod -aG kvm USER, most often"
+        yield Finding(subject=_KVM, severity=Severity.NOTE, what=what, todo=todo)
