@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import shutil
+import socket
 import struct
 import subprocess
 from collections.abc import Sequence
@@ -18,7 +19,6 @@ from typing import Final, Self
 from hv_kvm.accel import kvm_works
 from hv_kvm.acquire import listening_socket
 from hv_kvm.bindings import Bindings, GuestFile, Tap
-from hv_kvm.devices.tpm import Tpm
 from hv_kvm.devices.usb import UsbDevice
 from hv_kvm.qmp import QmpError, commands, connect
 from hv_kvm.spec import KvmSpec, Open
@@ -87,8 +87,6 @@ class Stage:
         os.mkfifo(self.folder / "events")
         for handed in spec.each(lambda device: device.handed()):
             self._hand(handed.name, password=handed.password_bytes is not None)
-        if spec.of(Tpm):
-            self._emulate_tpm()
         if symbols.accel == "kvm" and not (verdict := kvm_works(self.props.qemu, cache_dir=None)).usable:
             raise MissingError(f"KVM ({verdict.reason})")
         by_fd = symbols.socket_dir.startswith("/proc/self/fd/")
@@ -102,6 +100,7 @@ class Stage:
             addresses=dict.fromkeys(symbols.addresses, "127.0.0.1"),
             ports={it.name: str(it.port or it.first) for it in spec.each(lambda device: device.ports())},
             taps={name: self._tap(tap) for name, tap in symbols.taps.items()},
+            companions=dict.fromkeys(symbols.companions, self._emulated_tpm() if symbols.companions else ""),
             temporary={it.name: self._memory(it.size_mib) for it in spec.temporaries},
         )
 
@@ -177,15 +176,18 @@ class Stage:
         os.truncate(fd, size_mib << 20)
         return self._fd(fd)
 
-    def _emulate_tpm(self) -> None:
+    def _emulated_tpm(self) -> str:
         if shutil.which("swtpm") is None:
             raise MissingError("swtpm")
-        listening = listening_socket(self.folder / "swtpm.sock")
-        words = ("--tpm2", "--tpmstate", f"dir={self.folder}", "--ctrl", f"type=unixio,fd={listening}")
-        swtpm = subprocess.Popen(["swtpm", "socket", *words], pass_fds=(listening,), stderr=subprocess.DEVNULL)
-        os.close(listening)
+        qemus, swtpms = socket.socketpair()
+        with swtpms:
+            words = ("--tpm2", "--tpmstate", f"dir={self.folder}", "--ctrl", f"type=unixio,clientfd={swtpms.fileno()}")
+            swtpm = subprocess.Popen(
+                ["swtpm", "socket", *words], pass_fds=(swtpms.fileno(),), stderr=subprocess.DEVNULL
+            )
         self._undo.callback(swtpm.wait)
         self._undo.callback(swtpm.kill)
+        return self._fd(qemus.detach())
 
 
 def complaints(argv: Sequence[str], stage: Stage) -> list[str]:
