@@ -22,7 +22,7 @@ NASTY: Final[tuple[Any, ...]] = (
 )
 """Each of them was once taken for something it is not, by some program."""
 
-_EXAMPLES: Final = 25
+_EXAMPLES: Final = 100
 
 
 def parsed(param: Param, value: object) -> tuple[bool, Any]:

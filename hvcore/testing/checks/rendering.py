@@ -37,15 +37,15 @@ def _plan(bench: Bench, instance: Instance) -> Plan:
     "order in each process.",
 )
 def argv_deterministic(bench: Bench) -> None:
-    """The same instance gives the same plan in three interpreters with other hash seeds, locales and order of keys."""
+    """The same instance gives the same plan in two interpreters with other hash seeds, locales and order of keys."""
     instance = bench.instance()
     plain = encode(instance)
     turned = {**plain, "params": dict(reversed(list(plain["params"].items())))}
     seen = []
-    for seed, locale, data in (("1", "C", plain), ("2", "C.UTF-8", turned), ("77", "C", plain)):
+    for seed, locale, data in (("1", "C", plain), ("2", "C.UTF-8", turned)):
         environment = {"PYTHONHASHSEED": seed, "LC_ALL": locale}
         seen.append(interpreted("planned", bench.subject.driver, json.dumps(data), env=environment))
-    require(seen[0] == seen[1] == seen[2], "its plan is another one in another process; look for sets and hashes")
+    require(seen[0] == seen[1], "its plan is another one in another process; look for sets and hashes")
 
 
 @check(

@@ -83,7 +83,7 @@ class NoUpperBound(Good): ...
 class NoLowerBound(Good): ...
 
 
-@breaks("load_twice_and_unload", "leaves 20 driver objects alive")
+@breaks("load_twice_and_unload", "leaves 10 driver objects alive")
 class Kept(Good):
     kept: ClassVar[list[Any]] = []
 
