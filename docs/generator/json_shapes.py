@@ -72,6 +72,27 @@ def json_page() -> str:
         table(("key", "value"), ((f"`{key}`", WORDS["finding"][key]) for key in _keys(hvcore.Finding))),
         "A change:",
         table(("key", "value"), ((f"`{key}`", WORDS["change"][key]) for key in _keys(hvcore.ParamChange))),
+        "## hv conformance",
+        table(
+            ("key", "value"),
+            (
+                ("`report`", "the version of this form, 1"),
+                ("`driver`, `capabilities`", "the driver's name, and a list of its abilities"),
+                ("`conforms`", "true when no check failed"),
+                ("`counts`", "how many checks `passed`, `failed` and were `skipped`"),
+                ("`thorough`", "whether crashes were tried at every change"),
+                ("`began`, `seconds`", "when the run began (UTC), and how long it took"),
+                (
+                    "`versions`",
+                    "of `distribution` (its name) the `version`; `hvcore`, `python`, `kernel`, `machine`, and the `programs` used",
+                ),
+                (
+                    "`checks`",
+                    "a list of `{name, area, level, tier, outcome, reason, seconds, detail}`; `detail` is where it failed",
+                ),
+            ),
+        ),
+        "`--list` prints a list of `{name, area, level, tier, what, why}`, `--explain NAME` one of them.",
         "## Errors",
         "The exit code is not 0, and the document is one object.",
         table(

@@ -104,10 +104,13 @@ def _list(chosen: tuple[Check, ...], *, as_json: bool) -> None:
 
 
 def _prove(driver: str, chosen: tuple[Check, ...], options: dict[str, Any], *, as_json: bool) -> None:
-    from hvcore.testing import find_subject, run
+    from hvcore.testing import CONFORMANCE_GROUP, find_subject, has_subject, run
 
     if driver not in {entry.name for entry in hvcore.catalogue()}:
         hvcore.Node().driver(driver)  # raises, with the nearest name
+    if not has_subject(driver):
+        what = f"driver {driver} ships no subject (an entry point in {CONFORMANCE_GROUP})"
+        remark(f"{what}; instances without disks and parameters are used")
     with _line() as progress:
         report = run(find_subject(driver), chosen, thorough=options["thorough"], progress=progress)
     if options["report"] is not None:

@@ -12,7 +12,7 @@ from hvcore.testing.check import Check, Failed, Level, Skipped, Tier
 from hvcore.testing.checks import CHECKS
 from hvcore.testing.report import Outcome, Report, Result, Versions
 from hvcore.testing.run import run, run_check, selected
-from hvcore.testing.subject import CONFORMANCE_GROUP, Factory, Subject, find_subject
+from hvcore.testing.subject import CONFORMANCE_GROUP, Factory, Subject, find_subject, has_subject
 
 if TYPE_CHECKING:
     from hvcore.testing.contract import DriverContract
@@ -33,6 +33,7 @@ __all__ = [
     "Tier",
     "Versions",
     "find_subject",
+    "has_subject",
     "run",
     "run_check",
     "selected",

@@ -95,24 +95,23 @@ def judged(driver: str, version: str) -> Any:
 
 def _loaded(driver: str) -> dict[str, str | None]:
     try:
-        hvcore.Node(tempfile.gettempdir() + "/hvcore-kit-none").driver(driver)
+        with tempfile.TemporaryDirectory(prefix="hvcore-kit-") as directory:
+            hvcore.Node(directory).driver(driver)
     except Exception as error:  # noqa: BLE001 - the type is what is asked for
         return {"error": type(error).__name__, "message": str(error)}
     return {"error": None, "message": None}
 
 
-def planned(driver: str, text: str) -> Any:
+def planned(driver: str, text: str, run_dir: str) -> Any:
     """The plan of an instance, or its spec where the node cannot describe one."""
     instance = hvcore.decode(hvcore.Instance, json.loads(text))
-    node = hvcore.Node(tempfile.gettempdir() + "/hvcore-kit-none")
-    handle = node.driver(driver)
+    handle = hvcore.Node(run_dir, config_dir=f"{run_dir}/none").driver(driver)
     try:
         return handle.plan(instance).to_json()
     except hvcore.HvError:
         from hvcore.loader import load
 
-        loaded = load(driver)
-        return hvcore.encode(loaded.driver.plan(instance, handle.check(instance)))
+        return hvcore.encode(load(driver).driver.plan(instance, handle.check(instance)))
 
 
 def main(argv: list[str]) -> int:

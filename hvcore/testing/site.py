@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from hvcore.errors import HvError
+from hvcore.host.files import remove_tree
 from hvcore.host.host import Host, default_uid_pool
 from hvcore.host.launch import reap
 from hvcore.host.mounts import unmount_below
@@ -87,7 +87,8 @@ class Site:
         reap()
         with suppress(HvError, OSError):
             unmount_below(str(self.directory.resolve()))
-        shutil.rmtree(self.directory, ignore_errors=True)
+        with suppress(HvError, OSError):
+            remove_tree(self.directory)  # refuses when something is still mounted: it may be the node's own files
 
 
 def _names(node: Node) -> list[str]:

@@ -16,7 +16,7 @@ from hvcore.errors import DriverLoadError
 from hvcore.model.instance import Instance
 from hvcore.node import Node
 
-__all__ = ["CONFORMANCE_GROUP", "Factory", "Subject", "find_subject"]
+__all__ = ["CONFORMANCE_GROUP", "Factory", "Subject", "find_subject", "has_subject"]
 
 CONFORMANCE_GROUP: Final = "hvcore.conformance"
 
@@ -67,6 +67,11 @@ class Subject:
         if self.instance is None:
             return Instance(name=name, driver=self.driver)
         return self.instance(name, directory)
+
+
+def has_subject(driver: str) -> bool:
+    """Whether the driver's distribution ships a subject."""
+    return any(point.name == driver for point in metadata.entry_points(group=CONFORMANCE_GROUP))
 
 
 def find_subject(driver: str) -> Subject:

@@ -47,6 +47,7 @@ def test_a_driver_that_fails_ends_with_1_and_says_where_to_read_on(other_drivers
     assert ended.returncode == 1
     assert b"does not say which hvcore it needs" in ended.stdout
     assert b"hv conformance --explain load_manifest_valid" in ended.stderr
+    assert b"driver bare ships no subject (an entry point in hvcore.conformance)" in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hvcore.driver import Adopts, Driver, HasConsole, Pausable, Releases
+from hvcore.driver import Adopts, Driver, Executes, HasConsole, HasLog, Pausable, Releases
 from hvcore.errors import DriverLoadError, HvError, Problem
 from hvcore.model.codec import decode, encode
 from hvcore.model.instance import Instance
@@ -21,7 +21,7 @@ from hvcore.testing.check import Failed, Level, Skipped, Tier, check, require
 
 __all__ = ["spec_of"]
 
-_ABILITIES = (Pausable, HasConsole, Adopts, Releases)
+_ABILITIES = (Pausable, HasConsole, Executes, HasLog, Adopts, Releases)
 
 
 def spec_of(bench: Bench, instance: Instance) -> Any:

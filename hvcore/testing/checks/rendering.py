@@ -44,7 +44,7 @@ def argv_deterministic(bench: Bench) -> None:
     seen = []
     for seed, locale, data in (("1", "C", plain), ("2", "C.UTF-8", turned)):
         environment = {"PYTHONHASHSEED": seed, "LC_ALL": locale}
-        seen.append(interpreted("planned", bench.subject.driver, json.dumps(data), env=environment))
+        seen.append(interpreted("planned", bench.subject.driver, json.dumps(data), str(bench.run_dir), env=environment))
     require(seen[0] == seen[1], "its plan is another one in another process; look for sets and hashes")
 
 

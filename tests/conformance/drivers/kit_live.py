@@ -133,6 +133,18 @@ class NoConsole(Good):
         return hvcore.Console(name=live.record.name)
 
 
+@breaks("capability_exec", "exec is claimed, and its command is empty")
+class NothingToRun(Good):
+    def execution(self, live: hvcore.Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
+        return ()
+
+
+@breaks("capability_log", "its log .*/nowhere' is no file")
+class NoLog(Good):
+    def log(self, live: hvcore.Live) -> Path:
+        return live.dir / "nowhere"
+
+
 @breaks("capability_adopt", "a start whose process is dead is not undone by recovery")
 class Trusting(Good):
     def adopt(self, live: hvcore.Live, job: hvcore.Job) -> bool:
