@@ -66,6 +66,9 @@ def _steps(spec: ChrootSpec, root: Path) -> Iterator[tuple[str, str]]:
         yield "uids", "65536 uids of the node that nobody else has, as those of its users"
     yield "mount", _source(spec, root)
     yield "group", f"a control group of its own, where the node has them, {_limits(spec)}"
+    for interface in spec.interfaces:
+        with_them = ", ".join(interface.addresses) or "no address"
+        yield "connect", f"{interface.name} ({interface.mac}, {with_them}) to bridge {interface.bridge!r}"
     if spec.overlay != "none":
         where = f"{spec.overlay_mib} MiB of memory" if spec.overlay_directory is None else repr(spec.overlay_directory)
         yield "mount", f"an overlay with the changes to it in {where}"
@@ -125,7 +128,9 @@ def _of(tokens: tuple[str, ...], params: tuple[str, ...], why: str) -> hvcore.Ar
 
 
 def _arguments(spec: ChrootSpec, root: Path) -> tuple[hvcore.Argument, ...]:
-    held = hvcore.Held(pid=_HOLDER_PID, users=True, network=False) if spec.users else None
+    held = None
+    if spec.users or spec.interfaces:
+        held = hvcore.Held(pid=_HOLDER_PID, users=spec.users, network=bool(spec.interfaces))
     sandbox = sandbox_of(spec, str(root), _UIDS if spec.users else None)
     tokens = sandboxed(sandbox, (), _STATUS_FD, _LIFE_FD, filter_fd=_FILTER_FD, held=held)
     groups: list[list[str]] = []

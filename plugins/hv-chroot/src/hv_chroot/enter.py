@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> int:
             for number in _IGNORED_BY_PYTHON:
                 _libc.signal(number, None)
             _filter(program)
-            os.execvpe(argv[0], argv, environment)  # noqa: S606 - no shell is what is wanted
+            _execute(argv, environment)
         except OSError as error:
             os._exit(_say(f"{argv[0]}: cannot be executed inside, got {error.strerror}"))
 
@@ -88,6 +88,19 @@ def main(arguments: list[str]) -> int:
         return _without_terminal(become)
     except OSError as error:
         return _say(f"cannot go on, got {error.strerror}")
+
+
+def _execute(argv: list[str], environment: dict[str, str]) -> NoReturn:
+    """Become the program, one without a slash by the instance's own PATH. os.execvpe imports what is not there inside."""
+    places = [""] if "/" in argv[0] else [f"{place or '.'}/" for place in environment.get("PATH", "").split(":")]
+    found = OSError(2, "No such file or directory")
+    for place in places:
+        try:
+            os.execve(place + argv[0], argv, environment)  # noqa: S606 - no shell is what is wanted
+        except OSError as error:
+            if error.errno not in (2, 20):
+                found = error
+    raise found
 
 
 def _say(text: str) -> int:

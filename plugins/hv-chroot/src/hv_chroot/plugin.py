@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import ClassVar, Final
 
 import hvcore
 from hv_chroot.census import Census, census, namespace_of
-from hv_chroot.confinement import enter_command
 from hv_chroot.describe import describe
 from hv_chroot.examine import examine
 from hv_chroot.families import confine, limits, network, root, script
+from hv_chroot.inside import Enterable
 from hv_chroot.limits import freeze, is_frozen, thaw
-from hv_chroot.mounting import LOG_FILE, OUTPUT, ROOT
-from hv_chroot.plain import ROOTED, chroot_command, plain_census, release_rooted
+from hv_chroot.mounting import ROOT
+from hv_chroot.network import VETH, release_veth
+from hv_chroot.plain import ROOTED, plain_census, release_rooted
 from hv_chroot.root import program_problem
 from hv_chroot.spec import ChrootSpec, decide
 from hv_chroot.starting import remember, start
@@ -24,7 +24,6 @@ from hvcore import STATUS
 
 __all__ = ["ChrootDriver"]
 
-_SHELL: Final = "/bin/sh"
 _FAMILIES: Final = (
     ("script", script),
     ("root", root),
@@ -34,7 +33,7 @@ _FAMILIES: Final = (
 )
 
 
-class ChrootDriver:
+class ChrootDriver(Enterable):
     """The driver class that the entry point names."""
 
     name: ClassVar[str] = "chroot"
@@ -111,24 +110,9 @@ class ChrootDriver:
         del job
         thaw(live)
 
-    def console(self, live: hvcore.Live) -> hvcore.Console:
-        """A shell among its processes. Raises `OperationError` when it has none."""
-        problem = program_problem(live.dir / ROOT, _SHELL)
-        if problem is not None:
-            raise hvcore.OperationError(f"{live.record.name}: no console, {_SHELL} inside {problem}; put a shell there")
-        return hvcore.Console(name=live.record.name, argv=_inside(live, (_SHELL, "-i"), terminal=True))
-
-    def execution(self, live: hvcore.Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
-        """Among its processes, confined like them. Raises `OperationError` when there are none."""
-        return _inside(live, argv, terminal=terminal)
-
-    def log(self, live: hvcore.Live) -> Path:
-        """What its scripts have written, and what they left running."""
-        return live.dir / OUTPUT / LOG_FILE
-
     def releases(self) -> Mapping[str, hvcore.ReleaseFunction]:
-        """What has its root, where no namespace holds it together."""
-        return {ROOTED: release_rooted}
+        """What has its root, where no namespace holds it together, and interfaces of its own."""
+        return {ROOTED: release_rooted, VETH: release_veth}
 
 
 def _spec(live: hvcore.Live) -> ChrootSpec:
@@ -143,13 +127,3 @@ def _census(live: hvcore.Live) -> Census | None:
     if _is_plain(live):
         return plain_census(live.dir / ROOT)
     return None if live.record.process is None else census(live.record.process)
-
-
-def _inside(live: hvcore.Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
-    """The command that runs ``argv`` among its processes, confined like them. Raises `OperationError` without any."""
-    spec, init = _spec(live), live.record.process
-    if not spec.namespaces:
-        return chroot_command(spec, live.dir / ROOT, argv)
-    if init is None:
-        raise hvcore.OperationError(f"{live.record.name}: has no process to run {argv[0]} beside; start it again")
-    return enter_command(spec, init, argv, group=live.group, terminal=terminal)

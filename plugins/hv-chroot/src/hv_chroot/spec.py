@@ -8,6 +8,7 @@ from typing import Final
 import hvcore
 from hv_chroot.bind import Bind
 from hv_chroot.families.confine import has_users
+from hv_chroot.families.network import Interface, interfaces_of
 
 __all__ = ["ENVIRONMENT", "ChrootSpec", "decide"]
 
@@ -48,6 +49,9 @@ class ChrootSpec:
     environment: tuple[tuple[str, str], ...] = ENVIRONMENT
     hostname: str
     share_network: bool
+    interfaces: tuple[Interface, ...] = ()
+    gateways: tuple[str, ...] = ()
+    mtu: int | None = None
     namespaces: bool = True
     users: bool = False
     seccomp: bool = True
@@ -90,6 +94,9 @@ def decide(instance: hvcore.Instance, params: hvcore.Params) -> ChrootSpec:
         environment=tuple({**dict(ENVIRONMENT), **dict(own)}.items()),
         hostname=params["hostname"] or _hostname(instance.name),
         share_network=params["network"] == "host",
+        interfaces=interfaces_of(instance, params),
+        gateways=params["network_gateways"],
+        mtu=params["network_mtu"],
         namespaces=namespaces,
         users=has_users(params),
         seccomp=params["seccomp"] == "default",

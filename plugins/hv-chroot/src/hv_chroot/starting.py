@@ -10,6 +10,7 @@ from hv_chroot.census import census, members, namespace_of
 from hv_chroot.confinement import prove, sandbox_of
 from hv_chroot.limits import freeze, limits_of
 from hv_chroot.mounting import mount_output, mount_root, owners_of
+from hv_chroot.network import connect, intended
 from hv_chroot.plain import ROOTED
 from hv_chroot.root import plain_directories, program_problem
 from hv_chroot.script import Place, run_start
@@ -25,9 +26,10 @@ def start(spec: ChrootSpec, job: hvcore.Job) -> None:
     """Start it and return when its script has ended well. Raises `HvError`; what was acquired is in the ledger."""
     _claim(spec, job)
     uids = _take_uids(spec, job)
-    job.intend(_mounts(spec), *_processes(spec))
+    job.intend(_mounts(spec), *intended(spec, job), *_processes(spec))
     job.take_group(limits_of(spec))
-    with hvcore.hold_namespaces(users=uids, network=False) as held:
+    with hvcore.hold_namespaces(users=uids, network=bool(spec.interfaces)) as held:
+        connect(spec, job, held)
         job.progress(f"mounting {spec.source}")
         with owners_of(held, uids) as owners:
             root = mount_root(spec, job, owners)

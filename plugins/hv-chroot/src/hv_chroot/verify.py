@@ -10,6 +10,7 @@ from typing import Final
 
 import hvcore
 from hv_chroot.limits import limits_of
+from hv_chroot.network import bridge_problems
 from hv_chroot.seccomp import MACHINES
 from hv_chroot.spec import ChrootSpec
 from hvcore import identify_disk, uid_ranges
@@ -36,6 +37,7 @@ def verify(spec: ChrootSpec, host: hvcore.Host) -> Iterator[hvcore.Problem]:
     for key, path in directories.items():
         if path is not None:
             yield from _directory(f"params.{key}", path)
+    yield from bridge_problems(spec)
     for bind in spec.binds:
         if not os.path.exists(bind.source):
             todo = "make it, or leave it out"
@@ -43,7 +45,7 @@ def verify(spec: ChrootSpec, host: hvcore.Host) -> Iterator[hvcore.Problem]:
 
 
 def _abilities(spec: ChrootSpec) -> Iterator[hvcore.Problem]:
-    tools = {**(TOOLS if spec.namespaces else _PLAIN_TOOLS), **(_FOR_USERS if spec.users else {})}
+    tools = {**(TOOLS if spec.namespaces else _PLAIN_TOOLS), **(_FOR_USERS if spec.users or spec.interfaces else {})}
     for program, package in tools.items():
         if shutil.which(program) is None:
             yield hvcore.Problem(path=program, what="is not installed on this node", todo=f"install {package}")
