@@ -6,6 +6,7 @@ A check is one value. The pytest classes, the command ``hv conformance`` and the
 from __future__ import annotations
 
 import inspect
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -48,8 +49,9 @@ class Check:
     body: Callable[[Bench], None]
 
     def explain(self) -> str:
-        """The check in words, for people."""
-        return f"{self.name} ({self.level}, {self.tier}, {self.area})\n\n{self.what}\n\nWhy: {self.why}"
+        """The check in words, for people, in lines of at most 100 characters."""
+        head = f"{self.name} ({self.level}, {self.tier}, {self.area})"
+        return "\n\n".join(textwrap.fill(part, 100) for part in (head, self.what, f"Why: {self.why}"))
 
 
 def check(level: Level, tier: Tier, *, why: str) -> Callable[[Callable[[Bench], None]], Check]:

@@ -27,12 +27,13 @@ __all__ = ["DriverContract"]
 class DriverContract:
     """Every check is one test of the subclass: ``test_conforms[NAME]``. Checks of the live tier are marked ``live``.
 
-    ``level`` and ``tier`` choose some of them, ``thorough`` makes those that sample take everything.
+    ``level``, ``tier`` and the names in ``only`` choose some of them, ``thorough`` makes those that sample take everything.
     """
 
     driver: ClassVar[str] = ""
     level: ClassVar[Level | None] = None
     tier: ClassVar[Tier | None] = None
+    only: ClassVar[tuple[str, ...]] = ()
     thorough: ClassVar[bool] = False
 
     @pytest.fixture
@@ -48,7 +49,7 @@ class DriverContract:
         known = any(line.split(":")[0].strip() == "live" for line in metafunc.config.getini("markers"))
         checks = [
             pytest.param(check, id=check.name, marks=[pytest.mark.live] if known and check.tier is Tier.LIVE else [])
-            for check in selected(level=cls.level, tier=cls.tier)
+            for check in selected(level=cls.level, tier=cls.tier, only=cls.only)
         ]
         metafunc.parametrize("check", checks)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 import hvcore.testing
 
 
@@ -9,3 +11,16 @@ class TestKvm(hvcore.testing.DriverContract):
     """Every check of the kit."""
 
     driver = "kvm"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+class TestKvmThorough(hvcore.testing.DriverContract):
+    """A crash at every change that a start and a stop make, and many cycles."""
+
+    driver = "kvm"
+    thorough = True
+    only = (
+        *("crash_host_sigkill_start", "crash_host_sigkill_stop", "crash_interrupted_start", "crash_disk_full"),
+        "idem_lifecycle_x10",
+    )
