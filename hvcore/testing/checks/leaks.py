@@ -6,7 +6,7 @@ import gc
 import os
 
 from hvcore.host.launch import reap
-from hvcore.host.process import alive
+from hvcore.host.process import alive, identify
 from hvcore.testing.bench import Bench
 from hvcore.testing.check import Level, Skipped, Tier, check, require
 from hvcore.testing.isolate import forked
@@ -87,8 +87,18 @@ def leak_processes_zombies(bench: Bench) -> None:
     left = [str(process.pid) for process in started if alive(process)]
     left += [str(process.pid) for process in bench.scope.processes()]
     require(not left, f"after a stop there is process {', '.join(dict.fromkeys(left))}")
-    zombies = [process.pid for process in started if os.path.exists(f"/proc/{process.pid}/status") and alive(process)]
-    require(not zombies, f"after a stop there are zombies: {zombies}")
+    reap()
+    zombies = [str(process.pid) for process in started if identify(process.pid) == process and _is_ours(process.pid)]
+    require(not zombies, f"after a stop nobody has collected process {', '.join(zombies)}")
+
+
+def _is_ours(pid: int) -> bool:
+    """Whether it is a child of this process, which nobody else can collect."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return int(file.read().rpartition(")")[2].split()[1]) == os.getpid()
+    except OSError:
+        return False
 
 
 @check(
