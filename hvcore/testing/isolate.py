@@ -8,6 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -58,6 +59,12 @@ def forked(work: Callable[[], Any], *, deadline_s: int = _DEADLINE_S) -> Fate:
     return Fate(value=value, error=error)
 
 
+def _place(error: BaseException) -> str:
+    """The file and line where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "no place"
+
+
 def _in_child(work: Callable[[], Any], write: int, deadline_s: int) -> None:
     code = 1
     try:
@@ -66,7 +73,7 @@ def _in_child(work: Callable[[], Any], write: int, deadline_s: int) -> None:
         try:
             answer: tuple[Any, str | None] = (work(), None)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the parent is told and must not go on twice
-            answer = (None, f"{type(error).__name__}: {error}")
+            answer = (None, f"{type(error).__name__}: {error} ({_place(error)})")
         with os.fdopen(write, "wb") as pipe:
             pipe.write(pickle.dumps(answer))
         code = 0

@@ -69,7 +69,11 @@ def _key(binary: str) -> list[Any]:
 
 
 def _ask_binary(binary: str, deadline: float, deadline_s: float) -> Facts:
-    ours, theirs = socket.socketpair()
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError as error:  # no descriptor is left
+        reason = f"cannot be asked, got {os.strerror(error.errno or 0).lower()}"
+        raise ProbeError(binary=binary, reason=reason, todo="let this program have more files open") from error
     with ours:
         with theirs:
             argv = [
