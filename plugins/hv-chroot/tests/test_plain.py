@@ -138,15 +138,16 @@ def test_console_is_a_shell_with_that_root(node: hvcore.Node, images: Any, web1:
     node.stop("web1")
 
 
+@pytest.mark.parametrize("kind", ["disk", "directory", "overlay"])
 @pytest.mark.parametrize(("params", "flags"), [({}, "nosuid,nodev"), ({"allow_suid": True}, "nodev")])
 def test_programs_that_gain_privileges_only_when_allowed(
-    node: hvcore.Node, images: Any, web1: Build, tmp_path: Path, params: dict[str, bool], flags: str
+    node: hvcore.Node, images: Any, web1: Build, params: dict[str, Any], flags: str, kind: str
 ) -> None:
-    node.driver("chroot").start(web1(images(GOOD), **PLAIN, **params))
-    (line,) = [
-        line
-        for line in Path("/proc/self/mountinfo").read_text().splitlines()
-        if f"{tmp_path}/run/instances/web1/root " in line
-    ]
-    assert re.findall("nosuid|nodev", line) == flags.split(",")
+    tree = images.tree(GOOD)
+    source = images.pack(tree) if kind == "disk" else tree
+    overlay = {"overlay": "memory"} if kind == "overlay" else {}
+    node.driver("chroot").start(web1(source, **PLAIN, **params, **overlay))
+    mounted = Path("/proc/self/mountinfo").read_text().splitlines()
+    (line,) = [line for line in mounted if f"{images.folder}/run/instances/web1/root " in line]
+    assert re.findall("nosuid|nodev", line.split(" - ")[0]) == flags.split(",")
     node.stop("web1", force=True)

@@ -242,7 +242,7 @@ def _raw(fd: int) -> object:
     if not os.isatty(fd):
         return None
     saved = termios.tcgetattr(fd)
-    tty.setraw(fd)
+    tty.setraw(fd, termios.TCSANOW)  # what has been typed already is not thrown away
     return saved
 
 

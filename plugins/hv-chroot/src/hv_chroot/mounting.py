@@ -15,7 +15,7 @@ from typing import Final
 
 import hvcore
 from hv_chroot.bind import Bind
-from hv_chroot.newmount import attach, cloned_tree, mount_overlay, mount_tmpfs
+from hv_chroot.newmount import Allowed, attach, cloned_tree, mount_overlay, mount_tmpfs
 from hv_chroot.owner import as_owner
 from hv_chroot.root import mount_point
 from hv_chroot.spec import ChrootSpec
@@ -112,10 +112,10 @@ def _mount_source(spec: ChrootSpec, job: hvcore.Job, target: Path, owners: Owner
         return
     # Of a disk that is mounted already: the same once more, over it, with other owners.
     todo = "see whether it can be mounted" if owners.fd is None else _SHIFTED
-    read_only = not spec.source_is_written
+    allowed = Allowed(write=spec.source_is_written, suid=spec.suid, devices=spec.devices)
     with (
         _told(job, f"{spec.source} cannot be shown as its root", todo),
-        cloned_tree(source, read_only=read_only, plain=not spec.suid, users_fd=owners.fd) as tree,
+        cloned_tree(source, allowed, users_fd=owners.fd) as tree,
         _opened(target) as place,
     ):
         attach(tree, place)
@@ -144,7 +144,7 @@ def _mount_overlay(spec: ChrootSpec, job: hvcore.Job, lower: Path, root: Path, o
             for name in ("changes", "work"):
                 os.makedirs(os.path.join(spec.overlay_directory, name), mode=0o755, exist_ok=True)
             with (
-                cloned_tree(spec.overlay_directory, plain=not spec.suid, users_fd=owners.fd) as tree,
+                cloned_tree(spec.overlay_directory, Allowed(), users_fd=owners.fd) as tree,
                 _opened(upper) as place,
             ):
                 attach(tree, place)
@@ -158,7 +158,8 @@ def _mount_overlay(spec: ChrootSpec, job: hvcore.Job, lower: Path, root: Path, o
             _opened(upper / "work") as work,
             as_owner(owners.first),
         ):
-            mount_overlay(str(root), lower=low, upper=changes, work=work)
+            allowed = Allowed(suid=spec.suid, devices=spec.devices)
+            mount_overlay(str(root), allowed, lower=low, upper=changes, work=work)
 
 
 def _show(job: hvcore.Job, root: Path, bind: Bind, owners: Owners) -> None:
@@ -166,7 +167,7 @@ def _show(job: hvcore.Job, root: Path, bind: Bind, owners: Owners) -> None:
     todo = "what is on the way there has to be a directory and no link, and there when its root is read-only"
     with (
         _told(job, what, todo),
-        cloned_tree(bind.source, read_only=not bind.writable, users_fd=owners.fd) as tree,
+        cloned_tree(bind.source, Allowed(write=bind.writable), users_fd=owners.fd) as tree,
         mount_point(root, bind.target, directory=_is_directory(tree), owner=owners.first) as place,
     ):
         attach(tree, place)
@@ -180,7 +181,7 @@ def _show_resolv_conf(job: hvcore.Job, root: Path, owners: Owners) -> None:
     what, todo = "the node's resolv.conf cannot be shown", "make /etc/resolv.conf in its root a file and no link"
     with (
         _told(job, what, todo),
-        cloned_tree(str(copy), read_only=True) as tree,
+        cloned_tree(str(copy), Allowed(write=False)) as tree,
         mount_point(root, "/etc/resolv.conf", directory=False, owner=owners.first) as place,
     ):
         attach(tree, place)

@@ -11,9 +11,10 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["attach", "cloned_tree", "mount_overlay", "mount_tmpfs"]
+__all__ = ["Allowed", "attach", "cloned_tree", "mount_overlay", "mount_tmpfs"]
 
 # The same on every architecture.
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
@@ -21,23 +22,35 @@ _AT_FDCWD: Final = -100
 _AT_EMPTY_PATH: Final = 0x1000
 _OPEN_TREE_CLONE: Final = 1  # linux/mount.h, like all that follows
 _FROM_AND_TO_ARE_DESCRIPTORS: Final = 0x04 | 0x40
-_ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV, _ATTR_IDMAP = 0x01, 0x02, 0x04, 0x100000
-_MS_NOSUID_NODEV, _MS_NOEXEC, _MS_PRIVATE = 2 | 4, 8, 1 << 18
+_RDONLY, _NOSUID, _NODEV = 0x01, 0x02, 0x04  # MS_ and MOUNT_ATTR_ alike
+_ATTR_IDMAP: Final = 0x100000
+_MS_NOEXEC, _MS_PRIVATE = 8, 1 << 18
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """What works on a mount besides reading: writing, set-uid programs, device nodes."""
+
+    write: bool = True
+    suid: bool = False
+    devices: bool = False
+
+    @property
+    def flags(self) -> int:
+        """As mount(2) has them, and mount_setattr(2) too: what is not allowed."""
+        return (0 if self.write else _RDONLY) | (0 if self.suid else _NOSUID) | (0 if self.devices else _NODEV)
 
 
 @contextmanager
-def cloned_tree(
-    path: str, *, read_only: bool = False, plain: bool = True, users_fd: int | None = None
-) -> Iterator[int]:
+def cloned_tree(path: str, allowed: Allowed, *, users_fd: int | None = None) -> Iterator[int]:
     """A copy of what is at ``path``, mounted nowhere yet, shared with no other mount namespace.
 
-    ``plain`` means without set-uid programs and devices. ``users_fd``, a user namespace, shifts who owns the files: uid
+    ``users_fd``, a user namespace, shifts who owns the files: uid
     0 on the file system is uid 0 of that namespace. What is mounted below is not part of it. Raises OSError.
     """
     fd = _syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | os.O_CLOEXEC)
     try:
-        wanted = (_ATTR_NOSUID | _ATTR_NODEV if plain else 0) | (_ATTR_RDONLY if read_only else 0)
-        wanted |= _ATTR_IDMAP if users_fd is not None else 0
+        wanted = allowed.flags | (_ATTR_IDMAP if users_fd is not None else 0)
         attributes = struct.pack("QQQQ", wanted, 0, _MS_PRIVATE, users_fd or 0)
         _syscall(_MOUNT_SETATTR, fd, b"", _AT_EMPTY_PATH, attributes, len(attributes))
         yield fd
@@ -52,17 +65,17 @@ def attach(tree: int, target: int) -> None:
 
 def mount_tmpfs(target: str, options: str, *, programs: bool) -> None:
     """An empty file system in memory, with those options of tmpfs(5). Raises OSError."""
-    _mount("tmpfs", target, _MS_NOSUID_NODEV | (0 if programs else _MS_NOEXEC), options)
+    _mount("tmpfs", target, _NOSUID | _NODEV | (0 if programs else _MS_NOEXEC), options)
 
 
-def mount_overlay(target: str, *, lower: int, upper: int, work: int) -> None:
+def mount_overlay(target: str, allowed: Allowed, *, lower: int, upper: int, work: int) -> None:
     """Show ``lower`` with what is changed kept in ``upper``; descriptors of directories. Raises OSError.
 
     By descriptor, for paths have commas, colons and backslashes that overlayfs reads as its own.
     """
     names = {"lowerdir": lower, "upperdir": upper, "workdir": work}
     options = ",".join(f"{name}=/proc/self/fd/{fd}" for name, fd in names.items())
-    _mount("overlay", target, _MS_NOSUID_NODEV, options)
+    _mount("overlay", target, allowed.flags, options)
 
 
 def _mount(kind: str, target: str, flags: int, options: str) -> None:
