@@ -16,6 +16,7 @@ from hvcore.driver import (
     HasLog,
     OwesStop,
     Pausable,
+    ReadsSpec,
     ReleaseFunction,
     Releases,
 )
@@ -190,6 +191,7 @@ __all__ = [
     "Plan",
     "Problem",
     "ProcessId",
+    "ReadsSpec",
     "Record",
     "RecordError",
     "Reject",

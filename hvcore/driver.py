@@ -32,6 +32,7 @@ __all__ = [
     "HasLog",
     "OwesStop",
     "Pausable",
+    "ReadsSpec",
     "Releases",
     "capabilities",
 ]
@@ -121,6 +122,14 @@ class OwesStop(Protocol):
 
     def owes_stop(self, live: Live) -> bool:
         """True when it has, such as a script of the instance's own: a polite stop then calls `stop` all the same."""
+
+
+@runtime_checkable
+class ReadsSpec(Protocol):
+    """The driver reads its spec back itself, because the type alone does not tell what is in it: devices of extensions."""
+
+    def read_spec(self, data: object) -> Any:
+        """The spec that `hvcore.encode` made the plain ``data`` of. Raises `RecordError` when it is not that."""
 
 
 @runtime_checkable

@@ -53,7 +53,18 @@ _HOMES: Final = {
 }
 _WITH_METHODS: Final = (
     *("Node", "DriverHandle", "Plan", "InstanceInfo", "Schema", "Job", "Live", "Group", "Child", "Hooks", "Host"),
-    *("Driver", "Pausable", "HasConsole", "Executes", "HasLog", "Adopts", "OwesStop", "Releases", "Examines"),
+    *(
+        "Driver",
+        "Pausable",
+        "HasConsole",
+        "Executes",
+        "HasLog",
+        "Adopts",
+        "OwesStop",
+        "ReadsSpec",
+        "Releases",
+        "Examines",
+    ),
 )
 
 

@@ -45,6 +45,12 @@ def _too_many(error: ValueError) -> Problem:
     return Problem(path="devices", what=str(error), todo=todo)
 
 
+def _expect(found: bool, wanted: bool, job: Job) -> None:  # noqa: FBT001 - two facts side by side
+    if found != wanted:
+        state = "runs" if found else "stands still"
+        raise OperationError(f"{job.name}: QEMU took the command and the guest still {state}; see hv info")
+
+
 class KvmOperations:
     """What `hvcore.Driver` and the abilities that this driver has ask for."""
 
@@ -75,6 +81,10 @@ class KvmOperations:
             acpi=params["acpi"],
             devices=placed,
         )
+
+    def read_spec(self, data: object) -> KvmSpec:
+        """The machine that a record holds, devices of extensions included."""
+        return read_spec(data, self._kinds)
 
     def verify(self, spec: KvmSpec, host: Host) -> Iterable[Problem]:
         """Files, rights, what the QEMU binary lacks."""
@@ -110,19 +120,13 @@ class KvmOperations:
         """QMP stop, and proof of it."""
         with reach(live.dir, job.deadline.left()) as client:
             commands.stop(client, deadline_s=job.deadline.left())
-            self._expect(commands.query_status(client).running, False, job)
+            _expect(commands.query_status(client).running, False, job)
 
     def resume(self, live: Live, job: Job) -> None:
         """QMP cont, and proof of it."""
         with reach(live.dir, job.deadline.left()) as client:
             commands.cont(client, deadline_s=job.deadline.left())
-            self._expect(commands.query_status(client).running, True, job)
-
-    @staticmethod
-    def _expect(found: bool, wanted: bool, job: Job) -> None:  # noqa: FBT001 - two facts side by side
-        if found != wanted:
-            state = "runs" if found else "stands still"
-            raise OperationError(f"{job.name}: QEMU took the command and the guest still {state}; see hv info")
+            _expect(commands.query_status(client).running, True, job)
 
     def console(self, live: Live) -> Console:
         """The serial console's socket."""
@@ -143,7 +147,7 @@ class KvmOperations:
             return False
         try:
             with reach(live.dir, job.deadline.left(at_most=_ADOPT_S)) as client:
-                return startup.finish(client, process, read_spec(job.record.spec, self._kinds), job)
+                return startup.finish(client, process, self.read_spec(job.record.spec), job)
         except (QmpBusyError, QmpTimeoutError) as error:
             # It may be running well. Undoing would kill it, so somebody has to try again or say stop --force.
             what = f"{job.name}: its start was interrupted and its monitor does not answer, so it is left as it is"
