@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from hvcore.cli.output import is_terminal, printable, say
 
 __all__ = ["Column", "show_table"]
+
+# A longer cell sticks out of its column and moves the rest of its own line only.
+_WIDEST: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ def _cell(value: object) -> str:
 
 def _plain(columns: Sequence[Column], cells: list[list[str]]) -> str:
     lines = [[column.title for column in columns], *cells]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    widths = [max(len(line[index]) for line in lines if len(line[index]) <= _WIDEST) for index in range(len(columns))]
     return "\n".join(_line(columns, widths, line) for line in lines)
 
 

@@ -103,13 +103,13 @@ class Plan:
     def explain(self) -> str:
         """The plan in words: the steps, then one line per argument with the reason it is there."""
         lines = [f"{self.name} ({self.driver})", "", "steps"]
-        lines += [f"  {number}. {step.kind}: {step.what}" for number, step in enumerate(self.steps, 1)]
+        lines += [f"  {number}. {step.kind}: {_on_one_line(step.what)}" for number, step in enumerate(self.steps, 1)]
         if self.arguments:
             lines += ["", "arguments"]
-            width = min(72, max(len(" ".join(argument.tokens)) for argument in self.arguments))
-            for argument in self.arguments:
-                text = " ".join(argument.tokens)
-                lines.append(f"  {text:<{width}}  # {argument.origin}")
+            commands = [_on_one_line(" ".join(argument.tokens)) for argument in self.arguments]
+            width = min(72, max(map(len, commands)))
+            for argument, command in zip(self.arguments, commands, strict=True):
+                lines.append(f"  {command:<{width}}  # {_on_one_line(str(argument.origin))}")
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -122,6 +122,11 @@ class Plan:
             "params": {key: value.to_json() for key, value in self.params.items()},
             "warnings": [warning.to_json() for warning in self.warnings],
         }
+
+
+def _on_one_line(text: str) -> str:
+    r"""The text with everything that is no printable character as an escape: ``\n``, ``\x1b``."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def with_params(plan: Plan, params: Params) -> Plan:

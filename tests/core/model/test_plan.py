@@ -33,6 +33,14 @@ def test_every_argument_is_explained_on_its_line() -> None:
     ]
 
 
+def test_an_argument_with_a_newline_stays_on_its_line() -> None:
+    argument = Argument(tokens=("-append", "a\nb\x1b[0m"), origin=Origin(plugin="boot", why="two\nlines"))
+    plan = Plan(name="w", driver="d", steps=(Step(kind="file", what="/srv/a\nb"),), arguments=(argument,))
+    steps, arguments = plan.explain().split("\n\n")[1:]
+    assert steps == r"steps" + "\n" + r"  1. file: /srv/a\nb"
+    assert arguments == r"arguments" + "\n" + r"  -append a\nb\x1b[0m  # boot <- always: two\nlines"
+
+
 def test_a_plan_without_a_command_has_only_steps() -> None:
     assert Plan(name="w", driver="d", steps=(Step(kind="mount", what="x"),)).explain() == (
         "w (d)\n\nsteps\n  1. mount: x"
