@@ -60,7 +60,8 @@ def check(instance: Instance, params: Params) -> Iterable[Problem]:  # type: ign
 def assess(instance: Instance, params: Params) -> Iterable[Problem]:  # type: ignore[empty-body]
     """What works and is rarely wanted: slow, unsafe, hard to move. Pure, like ``check``; nothing fails because of it.
 
-    Called only for an instance that passed every check. What one plugin raises here is itself told as a warning.
+    Called only for an instance that passed every check. What one plugin raises here is itself told as a warning. A
+    default alone is no reason for one: what is always told is soon read by nobody.
 
     >>> import hvcore
     >>> @hvcore.hookimpl

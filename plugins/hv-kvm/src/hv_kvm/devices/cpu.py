@@ -22,7 +22,8 @@ PARAMS: Final = ParamGroup(
     Param(
         "cpu_type",
         regexp(_MODEL + _FEATURES, "a cpu model, with features such as 'qemu64,+ssse3'"),
-        help="The cpu model, with features after it. Unset: QEMU's default.",
+        help="The cpu model, with features after it. Unset: QEMU's default, qemu64, which has little of what the node's "
+        "processors can do.",
         example="qemu64",
     ),
     Param(
@@ -119,18 +120,16 @@ def check(instance: Instance, params: Params) -> Iterator[Problem]:
 @hookimpl
 def assess(params: Params) -> Iterator[Problem]:
     """Under KVM a plain model hides what the node's processors can do, and the node's own ties the guest to its like."""
-    if params["kvm_flag"] == "disabled":
-        return
     given = params["cpu_type"]
-    model = (given or "qemu64").split(",")[0]
-    got = None if given is None else repr(given)
+    if given is None or params["kvm_flag"] == "disabled":
+        return
+    model, todo = given.split(",")[0], "name the oldest model among your nodes"
     if model in _PLAIN:
-        what = "is not set, which means the plain qemu64," if given is None else "is a plain model,"
-        what += " without most of what the node's processors can do"
-        yield Problem(path="params.cpu_type", what=what, got=got, todo="name the oldest model among your nodes")
+        what = "is a plain model, without most of what the node's processors can do"
+        yield Problem(path="params.cpu_type", what=what, got=repr(given), todo=todo)
     elif model in ("host", "max"):
         what = "ties the guest to nodes with the same processors when it is to migrate"
-        yield Problem(path="params.cpu_type", what=what, got=got, todo="name the oldest model among your nodes")
+        yield Problem(path="params.cpu_type", what=what, got=repr(given), todo=todo)
 
 
 @hookimpl

@@ -118,9 +118,9 @@ def check(instance: Instance, params: Params) -> Iterator[Problem]:
 
 @hookimpl
 def assess(params: Params) -> Iterator[Problem]:
-    """A machine type that moves with QEMU is another machine after an upgrade."""
+    """A machine type that moves with QEMU is another machine after an upgrade, for whoever chose it by name."""
     name = params["machine_version"]
-    if name in ("pc", "q35"):
+    if name in ("pc", "q35") and params.layer("machine_version") != "default":
         what = "stands for another machine after an upgrade of QEMU, from the next start on"
         todo = f"name one, such as 'pc-{'q35' if name == 'q35' else 'i440fx'}-7.2'"
         yield Problem(path="params.machine_version", what=what, got=repr(name), todo=todo)

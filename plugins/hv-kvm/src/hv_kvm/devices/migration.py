@@ -21,9 +21,8 @@ from hvcore import (
     port,
 )
 
-__all__ = ["PARAMS", "UserShutdown", "assess", "check", "devices", "params", "plan"]
+__all__ = ["PARAMS", "UserShutdown", "check", "devices", "params", "plan"]
 
-_BANDWIDTH_MIB_S: Final = 32
 # QAPI MigrationCapability of QEMU 5.2 to 11, without those for COLO and for snapshots. Which of them the two QEMUs of
 # a migration have is asked when it begins.
 _CAPABILITIES: Final = (
@@ -48,9 +47,9 @@ PARAMS: Final = ParamGroup(
     Param(
         "migration_bandwidth",
         integer(minimum=0, maximum=1 << 20),
-        default=_BANDWIDTH_MIB_S,
+        default=32,
         unit="MiB per second",
-        help="How fast a guest may move; 0 for as fast as the network is.",
+        help="How fast a guest may move; 0 for as fast as the network is. The default is of a time of slower networks.",
         changes="live",
         example=1000,
     ),
@@ -125,14 +124,6 @@ def check(params: Params) -> Iterator[Problem]:
         if first in caps and second in caps:
             what = f"{first} and {second} exclude each other"
             yield Problem(path=path, what=what, got=repr(list(caps)), todo="take one of them out")
-
-
-@hookimpl
-def assess(params: Params) -> Iterator[Problem]:
-    """The default is of a time of slower networks."""
-    if params["migration_bandwidth"] == _BANDWIDTH_MIB_S:
-        what = f"is at its default of {_BANDWIDTH_MIB_S} MiB per second, far below what a network of today carries"
-        yield Problem(path="params.migration_bandwidth", what=what, todo="set it to what the network can spare")
 
 
 @hookimpl
