@@ -122,12 +122,43 @@ def test_a_start_that_had_succeeded_is_finished(world: World) -> None:
     assert world.info().state is State.RUNNING
 
 
-def test_a_directory_has_one_user(world: World) -> None:
+def owners(directory: str) -> set[int]:
+    return {path.stat().st_uid for path in (Path(directory), *Path(directory).iterdir())}
+
+
+def test_a_directory_has_one_user_who_keeps_it(world: World) -> None:
     more = wanted(world)
     world.start(**more)
+    before = owners(more["tpm_state_path"])
     with pytest.raises(hvcore.DiskInUseError, match="in use by instance web1"):
         world.start("web2", **more)
     assert world.info().state is State.RUNNING
+    assert owners(more["tpm_state_path"]) == before
+
+
+def test_a_directory_has_one_user_in_all_run_directories(world: World, tmp_path: Path) -> None:
+    more = wanted(world)
+    world.start(**more)
+    before = owners(more["tpm_state_path"])
+    elsewhere = hvcore.Node(tmp_path / "elsewhere", uid_pool=world.uids)
+    with pytest.raises(hvcore.DiskInUseError, match="another run directory"):
+        elsewhere.driver("kvm").start(world.instance("web2", **more))
+    assert owners(more["tpm_state_path"]) == before
+
+
+def test_what_a_crash_left_takes_the_directory_from_nobody(world: World, tmp_path: Path) -> None:
+    """Its record still says to whom the directory is to go back, when another has had it for long."""
+    more = wanted(world)
+    world.start(**more)
+    world.kill()
+    elsewhere = hvcore.Node(tmp_path / "elsewhere", uid_pool=world.uids)
+    elsewhere.driver("kvm").start(world.instance("web2", **more))
+    try:
+        before = owners(more["tpm_state_path"])
+        assert world.node.cleanup("web1").changed
+        assert owners(more["tpm_state_path"]) == before
+    finally:
+        elsewhere.stop("web2", force=True)
 
 
 def test_a_directory_with_other_things_in_it_is_refused(world: World) -> None:

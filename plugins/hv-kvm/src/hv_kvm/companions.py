@@ -1,14 +1,17 @@
 """Programs beside QEMU, such as swtpm: connected before either runs, confined like it, ended with it. Impure.
 
 Whoever dies first, nothing stays: a companion ends when its connection does, and what does not end by itself the core
-ends from the ledger. Its directory belongs to its uid while it runs and goes back to its owner afterwards.
+ends from the ledger. Its directory belongs to its uid while it runs and goes back to its owner afterwards. It is given
+to nobody, and taken from nobody, whose companion has the lock file in it: that may be one of another run directory.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import stat
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -21,6 +24,7 @@ from hvcore import (
     UID,
     Command,
     ConfinementError,
+    DiskInUseError,
     Entry,
     Job,
     Level,
@@ -53,6 +57,8 @@ OWNER: Final = "owner"
 
 _BOUND: Final = "companions"
 _STATE: Final = "/state"
+_FLOCK: Final = "hh4xqqi4x"  # struct flock of Linux on 64-bit: l_type, l_whence, padding, l_start, l_len, l_pid
+_ELSEWHERE: Final = "an instance of another run directory on this node"
 
 
 def companion_problems(spec: KvmSpec) -> Iterator[Problem]:
@@ -74,18 +80,16 @@ def _foreign(companion: Companion, names: list[str]) -> list[str]:
     return sorted(name for name in names if name != companion.lock and not name.startswith(companion.keeps))
 
 
-def entries(spec: KvmSpec, level: Level, job: Job) -> Iterator[Entry]:
-    """What the ledger has to say of them, in the order in which it is acquired."""
-    for companion in spec.companions:
+def entries(spec: KvmSpec, level: Level) -> Iterator[Entry]:
+    """What the ledger has to say of them before they are started. The rest is said once their directory is claimed."""
+    for _ in spec.companions:
         yield Entry(kind=DISK)
         if level is Level.STRICT:
             yield Entry(kind=UID)
-            yield Entry(kind=OWNER, data=_owner(companion, job))
-        yield Entry(kind=COMPANION, data={"name": companion.name})
 
 
-def _owner(companion: Companion, job: Job) -> dict[str, Any]:
-    found = os.stat(companion.directory)
+def _owner(companion: Companion, place: int, job: Job) -> dict[str, Any]:
+    found = os.stat(place)
     # Of one that could not be given back, the owner was a guest's uid. That is nobody to give it to.
     lost_one = found.st_uid in job.host.uid_pool
     uid, gid = (os.geteuid(), os.getegid()) if lost_one else (found.st_uid, found.st_gid)
@@ -93,61 +97,87 @@ def _owner(companion: Companion, job: Job) -> dict[str, Any]:
 
 
 def give_back(entry: Entry, job: Job) -> None:
-    """The directory and what is in it, to whom it belonged before. That it is gone is fine."""
+    """The directory and what is in it, to whom it belonged before. That it is gone is fine, or another's by now."""
     del job
+    lock, *_ = keeps = tuple(entry.data["keeps"])
     with suppress(FileNotFoundError, NotADirectoryError):
-        _chown(entry.data["path"], tuple(entry.data["keeps"]), entry.data["uid"], entry.data["gid"])
+        place = _open_directory(entry.data["path"])
+        try:
+            if _only_ours(place, lock):
+                _chown(place, keeps, entry.data["uid"], entry.data["gid"])
+        finally:
+            os.close(place)
 
 
-def _chown(directory: str, keeps: tuple[str, ...], uid: int, gid: int) -> None:
-    """Nobody else is in there: it is claimed, and who had it before is gone."""
-    place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _open_directory(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _only_ours(place: int, lock: str) -> bool:
+    """Whether nobody else is giving the directory to a companion, and no companion has locked it. Ours until closed."""
     try:
-        for name in os.listdir(place):
-            found = os.stat(name, dir_fd=place, follow_symlinks=False)
-            if name.startswith(keeps) and stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
-                os.chown(name, uid, gid, dir_fd=place, follow_symlinks=False)
-        os.fchown(place, uid, gid)
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    try:
+        file = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
+    except FileNotFoundError:
+        return True
+    try:
+        reply = fcntl.fcntl(file, fcntl.F_OFD_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
     finally:
-        os.close(place)
+        os.close(file)
+    return bool(struct.unpack(_FLOCK, reply)[0] == fcntl.F_UNLCK)
 
 
-def start_companions(spec: KvmSpec, level: Level, job: Job, keep: Callable[[int], str]) -> dict[str, str]:
-    """Start each; QEMU's end of its pair by name, as ``keep`` gives the descriptor back.
+def _chown(place: int, keeps: tuple[str, ...], uid: int, gid: int) -> None:
+    for name in os.listdir(place):
+        found = os.stat(name, dir_fd=place, follow_symlinks=False)
+        if name.startswith(keeps) and stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+            os.chown(name, uid, gid, dir_fd=place, follow_symlinks=False)
+    os.fchown(place, uid, gid)
 
+
+def start_companions(
+    spec: KvmSpec, level: Level, job: Job, add: Callable[[int], str], keep: Callable[[int], None]
+) -> dict[str, str]:
+    """Start each; QEMU's end of its pair by name, as ``add`` gives the descriptor back.
+
+    ``keep`` gets what has to stay open until QEMU answers: only then has the companion locked its directory itself.
     Raises `DiskInUseError` when another instance has the directory, and `OperationError`.
     """
     ends = {}
     for companion in spec.companions:
         uid = job.take_uid() if level is Level.STRICT else None
-        _take_directory(companion, uid, job)
+        _claim_directory(companion, job)
+        place = _open_directory(companion.directory)
+        keep(place)
+        if not _only_ours(place, companion.lock):
+            raise DiskInUseError(path=companion.directory, holder=_ELSEWHERE)
+        keeps = (companion.lock, *companion.keeps)
+        given = [] if uid is None else [Entry(kind=OWNER, data=_owner(companion, place, job))]
+        job.intend(*given, Entry(kind=COMPANION, data={"name": companion.name}))
+        if uid is not None:
+            _chown(place, keeps, uid, uid)
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            ends[companion.name] = keep(os.dup(ours.fileno()))
-            state = os.open(companion.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                command = _command(companion, level, uid, (theirs.fileno(), state))
-                job.launch(command, companion=companion.name).close()
-            finally:
-                os.close(state)
+            ends[companion.name] = add(os.dup(ours.fileno()))
+            command = _command(companion, level, uid, (theirs.fileno(), place))
+            job.launch(command, companion=companion.name).close()
         bound = job.record.bindings.get(_BOUND, {})
         job.bind(**{_BOUND: {**bound, companion.name: {"uid": uid}}})
     return ends
 
 
-def _take_directory(companion: Companion, uid: int | None, job: Job) -> None:
-    lock, wrong = (
-        os.path.join(companion.directory, companion.lock),
-        _foreign(companion, os.listdir(companion.directory)),
-    )
+def _claim_directory(companion: Companion, job: Job) -> None:
+    wrong = _foreign(companion, os.listdir(companion.directory))
     if wrong:
         what = f"{job.name}: {companion.directory!r} holds {wrong[0][:40]!r}, which is not of {companion.package}"
         raise OperationError(f"{what}; name another in {companion.param}")
+    lock = os.path.join(companion.directory, companion.lock)
     # A file that stays, and so has an identity: those with the state are replaced by new ones.
     os.close(os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600))
     job.claim_disk(lock, lock=False)  # swtpm does
-    if uid is not None:
-        _chown(companion.directory, (companion.lock, *companion.keeps), uid, uid)
 
 
 def _command(companion: Companion, level: Level, uid: int | None, fds: tuple[int, int]) -> Command:

@@ -65,7 +65,7 @@ def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
     paths = GuestPaths(job.dir)
     level = level_of(spec, job.host)
     refuse_twin(job.dir, job.name)
-    job.update(spec=encode(spec), ledger=_ledger(spec, level, job))
+    job.update(spec=encode(spec), ledger=_ledger(spec, level))
     with Held() as held:
         identity = _identity(spec, level, job)
         uid = identity[0] if identity else None
@@ -90,7 +90,7 @@ def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
             accel_why=accel.why,
             confined=level is not Level.OFF,
             sockets={name: held.add(listening_socket(job.dir / name)) for name in spec.sockets},
-            companions=start_companions(spec, level, job, held.add),
+            companions=start_companions(spec, level, job, held.add, held.keep),
             files=files,
             shown=shown if level is Level.OFF else inside(spec, level),
             addresses=found,
@@ -102,7 +102,8 @@ def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
             spec, level, identity=identity, guest_dir=paths.guest, shown=shown, kvm=accel.name == "kvm"
         )
         job.bind(groups=list(sandbox.groups))
-        job.update()  # if we die from here on, whoever finds the guest has to know how it was to be confined
+        # If we die from here on, whoever finds the guest has to know how it was to be confined.
+        job.intend(Entry(kind=PROCESS))
         job.progress(f"starting {spec.qemu}")
         child = job.launch(Command(argv=argv_of(arguments), sandbox=sandbox, fds=tuple(held.fds)))
         try:
@@ -139,14 +140,14 @@ def _by_descriptor(directory: Path, held: Held) -> str:
     return f"/proc/self/fd/{held.add(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))}"
 
 
-def _ledger(spec: KvmSpec, level: Level, job: Job) -> tuple[Entry, ...]:
+def _ledger(spec: KvmSpec, level: Level) -> tuple[Entry, ...]:
     own = any(security.user is not None for security in spec.of(Security))
     found = [Entry(kind=UID)] if level is Level.STRICT and not own else []
     if any(opened.claim for opened in spec.opens) or spec.each(lambda device: device.claims()):
         found.append(Entry(kind=DISK))
     links = (vnc.bind for vnc in spec.of(Vnc) if vnc.unix)
     found += [Entry(kind=LINK, data={"path": path}) for path in links]
-    return (*found, *entries(spec, level, job), Entry(kind=PROCESS))
+    return (*found, *entries(spec, level))
 
 
 def _make_ready(child: Child, sandbox: Sandbox, argv: tuple[str, ...], what: tuple[KvmSpec, Facts], job: Job) -> None:
