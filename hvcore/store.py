@@ -130,6 +130,7 @@ class Store:
 
     @staticmethod
     def _remove(directory: Path) -> None:
+        _refuse_link(directory)
         for child in sorted(directory.iterdir()) if directory.is_dir() else ():
             if child.name == "record.json":
                 continue
@@ -154,16 +155,27 @@ class Store:
 
     @contextmanager
     def lock(self, name: str, purpose: str, *, wait_s: float = 5.0) -> Iterator[None]:
-        """Be the only one who changes this instance. Raises `BusyError` naming the holder."""
+        """Be the only one who changes this instance. Raises `BusyError` naming the holder.
+
+        Also raises `LeftoverError` when its directory is a link: what an operation removes or unmounts there would be
+        somebody else's.
+        """
         self.dir(name)
         private_dir(self.run_dir)
         path = private_dir(self.run_dir / "locks") / name
         with held_lock(path, subject=name, purpose=f"{purpose} {name}", wait_s=wait_s):
+            _refuse_link(self.dir(name))
             yield
 
     def locked(self, name: str) -> bool:
         """True while an operation is at work on the instance."""
         return is_held(self.run_dir / "locks" / name)
+
+
+def _refuse_link(directory: Path) -> None:
+    if directory.is_symlink():
+        what = f"{directory}: is a link, and never made by us; nothing behind it is touched"
+        raise LeftoverError(f"{what}; look at where it leads, then unlink it")
 
 
 @functools.lru_cache(maxsize=4096)  # asked for several times in every operation, and paths are slow to put together

@@ -7,6 +7,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,31 @@ def test_a_file_in_place_of_an_instance_breaks_nothing(node: Node, fake: DriverH
     with pytest.raises(NodeError, match="stray"):
         fake.start(web("stray"))
     assert node.recover() == []
+
+
+@pytest.mark.parametrize("act", ["stop", "force", "cleanup", "recover", "start"])
+def test_a_link_in_place_of_an_instance_is_followed_by_nothing(
+    act: str, node: Node, fake: DriverHandle, web: Web, run_dir: Path, tmp_path: Path
+) -> None:
+    """Whatever it leads to is somebody else's: emptying that would be the end of it."""
+    theirs = tmp_path / "theirs"
+    (theirs / "deeper").mkdir(parents=True)
+    (theirs / "file").write_text("precious")
+    (theirs / "deeper" / "file").write_text("precious")
+    (run_dir / "instances").mkdir(mode=0o700, exist_ok=True)
+    (run_dir / "instances" / "web1").symlink_to(theirs)
+    acts: dict[str, Callable[[], object]] = {
+        "stop": lambda: node.stop("web1"),
+        "force": lambda: node.stop("web1", force=True),
+        "cleanup": lambda: node.cleanup("web1"),
+        "recover": node.recover,
+        "start": lambda: fake.start(web()),
+    }
+    with suppress(HvError):
+        acts[act]()
+    assert sorted(str(path.relative_to(theirs)) for path in theirs.rglob("*")) == ["deeper", "deeper/file", "file"]
+    with pytest.raises(HvError, match="is a link, and never made by us"):
+        node.stop("web1", force=True)
 
 
 def test_a_directory_without_a_record_is_cleared_away(node: Node, fake: DriverHandle, web: Web, run_dir: Path) -> None:
