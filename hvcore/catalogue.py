@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
@@ -68,7 +68,10 @@ def catalogue(group: str = DRIVERS_GROUP) -> list[CatalogueEntry]:
     """
     from importlib import metadata  # a tenth of a second for those who never ask
 
-    entries = [_entry(point) for point in metadata.entry_points(group=group)]
+    try:
+        entries = [_entry(point) for point in metadata.entry_points(group=group)]
+    except Exception:  # noqa: BLE001 - one distribution with damaged metadata, of any project, and nobody gets anything
+        entries = [entry for found in _distributions() for entry in _entries_of(found, group)]
     counts: dict[str, list[CatalogueEntry]] = {}
     for entry in entries:
         counts.setdefault(entry.name, []).append(entry)
@@ -83,6 +86,55 @@ def strict() -> bool:
 def extensions_of(driver: str) -> list[CatalogueEntry]:
     """Installed extensions of one driver: entry points named ``DRIVER.ANYTHING``."""
     return [entry for entry in catalogue(EXTENSIONS_GROUP) if entry.name.split(".", 1)[0] == driver]
+
+
+def _distributions() -> Iterable[metadata.Distribution]:
+    """Each once, the first of a name on the path, as ``entry_points`` has them."""
+    from importlib import metadata
+
+    seen = set()
+    for found in metadata.distributions():
+        try:
+            name = re.sub(r"[-_.]+", "-", _field(found, "Name")).lower()
+        except ValueError:  # no UTF-8; then it has no name by which it could be there twice
+            name = str(id(found))
+        if name not in seen:
+            seen.add(name)
+            yield found
+
+
+def _entries_of(found: metadata.Distribution, group: str) -> list[CatalogueEntry]:
+    try:
+        return [_entry(point) for point in found.entry_points if point.group == group]
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with it is its own
+        return list(_damaged(found, group, f"{type(error).__name__}: {error}"))
+
+
+def _damaged(found: metadata.Distribution, group: str, why: str) -> Iterator[CatalogueEntry]:
+    """What a distribution seems to declare whose metadata cannot be read: refused by its name, so that it is missed."""
+    place = getattr(found, "_path", "its metadata")  # of nothing else that there is in public
+    text = _text(f"{place}/entry_points.txt")
+    section = re.search(rf"^\s*\[{re.escape(group)}\]?\s*$(.*?)(?=^\s*\[|\Z)", text, re.MULTILINE | re.DOTALL)
+    for line in section[1].splitlines() if section else ():
+        name, _, target = (part.strip() for part in line.partition("="))
+        if name and not name.startswith("#"):
+            yield CatalogueEntry(
+                name=name,
+                target=target,
+                distribution=os.path.basename(str(place)).partition("-")[0].replace("_", "-"),
+                version="unknown",
+                requires="",
+                verdict=Verdict.BROKEN,
+                reason=f"{place} cannot be read, got {why}; reinstall it",
+            )
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="backslashreplace") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def _entry(point: metadata.EntryPoint) -> CatalogueEntry:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hvcore import CatalogueEntry, Verdict, catalogue
-from hvcore.catalogue import _fits, _holds, _range_of_hvcore, _release
+from hvcore.catalogue import _fits, _holds, _range_of_hvcore, _release, extensions_of
 
 ENTRY = "[hvcore.drivers]\n{0} = {1}:Driver\n"
 
@@ -118,6 +118,26 @@ def test_an_operator_can_block_all_but_some(monkeypatch: pytest.MonkeyPatch) -> 
     assert "not in HVCORE_DRIVERS='fake, other'; add it there" in str(found("kvm")[0].reason)
     monkeypatch.setenv("HVCORE_DRIVERS", "")
     assert {entry.verdict for entry in catalogue()} == {Verdict.BLOCKED}
+
+
+@pytest.mark.parametrize("line", ["acme", "acme = hv_torn:Driver\nno equals sign here"])
+def test_damaged_entry_points_break_nobody_and_are_missed(install, line: str) -> None:  # type: ignore[no-untyped-def]
+    """Python itself gives up on all distributions then; that one of another project is damaged is no driver's affair."""
+    install("hv-torn", f"[hvcore.drivers]\n{line}\n[hvcore.extensions]\nfake.plus = hv_torn\n")
+    install("other", "[console_scripts]\nbroken\n")
+    assert found("fake")[0].verdict is Verdict.OK
+    (entry,) = found("acme")
+    assert (entry.verdict, entry.distribution) == (Verdict.BROKEN, "hv-torn")
+    assert "hv_torn-1.0.dist-info cannot be read" in str(entry.reason)
+    assert [(one.name, one.verdict) for one in extensions_of("fake")] == [("fake.plus", Verdict.BROKEN)]
+    assert "broken" not in {one.name for one in catalogue()}
+
+
+def test_entry_points_that_are_no_utf_8_break_nobody(install) -> None:  # type: ignore[no-untyped-def]
+    path: Path = install("hv-torn", ENTRY.format("acme", "hv_torn"))
+    next(path.parent.glob("*.dist-info/entry_points.txt")).write_bytes(b"[hvcore.drivers]\nacme = hv_\xff:Driver\n")
+    assert found("fake")[0].verdict is Verdict.OK
+    assert [entry.verdict for entry in found("acme")] == [Verdict.BROKEN]
 
 
 def test_a_distribution_with_damaged_metadata_breaks_nobody(install) -> None:  # type: ignore[no-untyped-def]
