@@ -38,7 +38,7 @@ class _Call:
             plugin=self.plugin, hook=self.hook, what=what, owner=self.owner, place=where or place(self.function)
         )
 
-    def raised(self, error: Exception) -> HookError:
+    def raised(self, error: BaseException) -> HookError:
         return self.wrong(f"raised {type(error).__name__}: {error}", _innermost(error))
 
     def note(self) -> str:
@@ -112,7 +112,7 @@ class Hooks:
         for call in self._calls[hook]:
             try:
                 call(arguments)
-            except Exception as error:  # noqa: BLE001 - whatever a plugin raises is reported, not raised
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is reported, not raised
                 failures.append(str(call.raised(error)))
         return tuple(failures)
 
@@ -123,7 +123,7 @@ def _called(call: _Call, arguments: Mapping[str, Any]) -> Any:
     except HvError as error:
         error.add_note(call.note())
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise call.raised(error) from error
 
 
@@ -143,11 +143,11 @@ def _items(call: _Call, kind: type[Any], arguments: Mapping[str, Any]) -> Iterat
     except HvError as error:
         error.add_note(call.note())
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise call.raised(error) from error
 
 
-def _innermost(error: Exception) -> str | None:
+def _innermost(error: BaseException) -> str | None:
     """``FILE:LINE`` where it was raised; it may be deep below the hook."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

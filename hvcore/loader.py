@@ -152,7 +152,7 @@ class LoadedDriver:
             result = call(*arguments)
         except (HvError, OSError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a plugin does not decide when its host application ends
             what = f"raised {type(error).__name__}: {error}"
             raise self._wrong(method, what, "report this to its authors", where_raised(error)) from error
         if not isinstance(result, kind):
@@ -258,7 +258,7 @@ def _driver_class(found: Any, entry: CatalogueEntry) -> Any:
         raise DriverLoadError(
             f"{subject}: {entry.target} is {_kind(found)}, not a class; {_name_a_class(found, entry)}"
         )
-    faults = class_faults(found)
+    faults: list[str] = attempt("driver", entry, partial(class_faults, found))  # its class may have a class of its own
     name: object = getattr(found, "name", entry.name)
     if name != entry.name:
         faults.append(f"its class is named {name!r}; make it equal to the entry point, {entry.name!r}")

@@ -47,7 +47,7 @@ def _observe(context: Context, record: Record) -> Observation:
         return context.driver(record.driver).observe(context.live(record))
     except HvError as error:
         return Observation(state=State.UNKNOWN, reason=str(error))
-    except Exception as error:  # noqa: BLE001 - one broken driver must not hide the instances of the others
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - one broken driver must not hide the instances of the others
         what = f"driver {record.driver}: raised {type(error).__name__}: {error}; report this to its authors"
         return Observation(state=State.UNKNOWN, reason=what)
 

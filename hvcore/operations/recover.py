@@ -97,7 +97,7 @@ def recover_all(context: Context, deadline_s: float) -> list[Recovered]:
                 result = settle(context, name, Deadline(deadline_s))
         except HvError as error:
             result = Recovered(name=name, what="failed", detail=str(error))
-        except Exception as error:  # noqa: BLE001 - a failure of one keeps no other from being recovered
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a failure of one keeps no other from being recovered
             result = Recovered(name=name, what="failed", detail=f"raised {type(error).__name__}: {error}")
         if result is not None:
             found.append(result)

@@ -35,6 +35,10 @@ def boom() -> None:
     raise ZeroDivisionError("oh")
 
 
+def leave() -> None:
+    raise SystemExit(0)
+
+
 def refuse() -> None:
     raise NodeError("web1: the moon is full; wait")
 
@@ -66,6 +70,14 @@ def test_before_start_that_raises_refuses_the_start_in_the_plugins_name(
         up(*made)
     assert (caught.value.plugin, caught.value.hook) == ("audit", "before_start")
     nothing_left()
+
+
+def test_a_hook_that_ends_the_process_is_told_as_any_failure(node: Any, nothing_left: Callable[[], None]) -> None:
+    with pytest.raises(HookError, match=r"plugin audit, hook before_start .*: raised SystemExit: 0"):
+        up(*node(audit=extension("before_start", leave)))
+    nothing_left()
+    outcome = up(*node(audit=extension("after_start", leave)))
+    assert "raised SystemExit: 0" in outcome.notes[0]
 
 
 def test_an_error_of_ours_that_a_plugin_raises_stays_what_it_is_and_names_the_plugin(node: Any) -> None:

@@ -111,6 +111,27 @@ def test_an_object_that_looks_right_is_no_class(broken: Any) -> None:
     assert "is a Driver, not a class" in broken("thing = Driver(None)\n", target="hv_acme:thing")
 
 
+def test_a_class_that_ends_the_process_when_it_is_looked_at_is_told(broken: Any) -> None:
+    source = "class Kind(type):\n    def __getattr__(cls, name): raise SystemExit(0)\nclass Odd(metaclass=Kind): pass\n"
+    assert "SystemExit: 0 (" in broken(source, target="hv_acme:Odd")
+
+
+@pytest.mark.parametrize("method", ["plan", "verify", "start", "observe"])
+def test_a_method_that_ends_the_process_is_the_drivers_fault(
+    install: Any, driver_source: str, node: hvcore.Node, method: str
+) -> None:
+    """Or it ends its host application, with the exit code of success."""
+    source = driver_source.format(name="acme") + f"    def {method}(self, *given): raise SystemExit(0)\n"
+    install("hv-acme", DRIVERS.format("acme"), source)
+    handle = node.driver("acme")
+    if method == "observe":
+        handle.start(Instance(name="web1", driver="acme"))
+        assert "SystemExit: 0" in str(node.info("web1").reason)
+    else:
+        with pytest.raises(hvcore.DriverError, match="SystemExit: 0"):
+            handle.start(Instance(name="web1", driver="acme"))
+
+
 def test_a_class_with_another_name_is_told(broken: Any) -> None:
     assert "its class is named 'emca'" in broken("Driver.name = 'emca'\n")
 
