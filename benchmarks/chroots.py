@@ -21,7 +21,7 @@ _SCRIPT: Final = "#!/bin/sh\n[ $1 = stop ] || sleep 1000 &\n"
 _MANY: Final = 200
 _UNSHARED: Final = ("unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "--")
 _PARTS: Final = {
-    "check and verify": "hvcore.loader:LoadedDriver.verify",
+    "check and verify": "hvcore.loaded:LoadedDriver.verify",
     "record, durable writes": "hvcore.store:Store.save",
     "claim": "hvcore.job:Job.claim_disk",
     "control group": "hvcore.job:Job.take_group",

@@ -19,8 +19,8 @@ _NAME: Final = "web1"
 
 # Where a start spends its time. What one of them spends in another counts for the other.
 _PARTS: Final = {
-    "check": "hvcore.loader:LoadedDriver.check",
-    "verify against the node": "hvcore.loader:LoadedDriver.verify",
+    "check": "hvcore.loaded:LoadedDriver.check",
+    "verify against the node": "hvcore.loaded:LoadedDriver.verify",
     "record, three durable writes": "hvcore.store:Store.save",
     "facts of the QEMU binary": "hv_kvm.startup:node.facts_of",
     "claim and open the disk": "hv_kvm.startup:open_files",

@@ -21,7 +21,7 @@ from hvcore import driver as protocols
 from hvcore.driver import Driver
 from hvcore.hookspecs import PROJECT
 
-__all__ = ["class_faults", "hook_faults", "hooks_of", "near", "place"]
+__all__ = ["article", "class_faults", "hook_faults", "hooks_of", "near", "place"]
 
 _Function = Callable[..., Any]
 
@@ -41,6 +41,12 @@ def near(word: str, known: collections.abc.Iterable[str]) -> str | None:
     """``did you mean 'KNOWN'?`` for the known word that is most like it; None when none is."""
     found = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean {found[0]!r}?" if found else None
+
+
+def article(kind: type[Any]) -> str:
+    """The class as an author knows it, in a sentence: ``an hvcore.Observation``, ``a str``."""
+    name = f"hvcore.{kind.__name__}" if kind.__module__.startswith("hvcore.") else kind.__name__
+    return f"{'an' if name[0] in 'aeiouhO' else 'a'} {name}"
 
 
 # ----------------------------------------------------------------------------------------------------------- hooks

@@ -46,7 +46,7 @@ from hvcore.params import ParamRow, Params, Schema, json_schema, rows
 from hvcore.store import Store
 
 if TYPE_CHECKING:
-    from hvcore.loader import LoadedDriver  # with pluggy and metadata: not for those who load no driver
+    from hvcore.loaded import LoadedDriver  # with pluggy and metadata: not for those who load no driver
 
 __all__ = ["DriverHandle", "Node"]
 

@@ -15,7 +15,7 @@ from hvcore.model.record import Record
 from hvcore.store import Store
 
 if TYPE_CHECKING:
-    from hvcore.loader import LoadedDriver  # with pluggy and metadata: not for those who load no driver
+    from hvcore.loaded import LoadedDriver  # with pluggy and metadata: not for those who load no driver
 
 __all__ = ["LOCK_WAIT_S", "Context"]
 

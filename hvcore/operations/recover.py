@@ -19,7 +19,7 @@ from hvcore.operations.context import Context
 from hvcore.operations.release import gone
 
 if TYPE_CHECKING:
-    from hvcore.loader import LoadedDriver  # with pluggy and metadata: not for those who load no driver
+    from hvcore.loaded import LoadedDriver  # with pluggy and metadata: not for those who load no driver
 
 __all__ = ["Recovered", "recover_all", "settle"]
 

@@ -27,7 +27,7 @@ from hvcore.model.state import Op, State
 from hvcore.operations.context import Context
 
 if TYPE_CHECKING:
-    from hvcore.loader import LoadedDriver  # with pluggy and metadata: not for those who load no driver
+    from hvcore.loaded import LoadedDriver  # with pluggy and metadata: not for those who load no driver
 
 __all__ = ["gone", "release_all", "release_without_record"]
 

@@ -24,7 +24,7 @@ from hvcore.operations.release import gone
 from hvcore.params import Params
 
 if TYPE_CHECKING:
-    from hvcore.loader import LoadedDriver  # with pluggy and metadata: not for those who load no driver
+    from hvcore.loaded import LoadedDriver  # with pluggy and metadata: not for those who load no driver
 
 __all__ = ["Wanted", "announced", "decide", "start", "start_locked"]
 

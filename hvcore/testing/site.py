@@ -15,7 +15,8 @@ from hvcore.host.host import Host, default_uid_pool
 from hvcore.host.launch import reap
 from hvcore.host.mounts import unmount_below
 from hvcore.host.process import kill_and_wait
-from hvcore.loader import LoadedDriver, load
+from hvcore.loaded import LoadedDriver
+from hvcore.loader import load
 from hvcore.node import DriverHandle, Node
 from hvcore.testing.residue import Scope
 from hvcore.testing.subject import Subject

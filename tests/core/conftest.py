@@ -26,7 +26,7 @@ from hvcore import Disk, DriverHandle, Hooks, Host, Instance, Nic, Node, hookspe
 from hvcore.catalogue import CatalogueEntry, Verdict
 from hvcore.host.process import boot_id
 from hvcore.host.reservations import Reservations
-from hvcore.loader import LoadedDriver
+from hvcore.loaded import LoadedDriver
 from hvcore.model.record import Entry, Phase, ProcessId, Record
 from hvcore.operations.context import Context
 from hvcore.params import ParamGroup, Schema

@@ -24,7 +24,8 @@ from hv_kvm.node import Accel
 from hv_kvm.option import Opt
 from hv_kvm.render import render
 from hvcore import Level, ParamsError
-from hvcore.loader import LoadedDriver, load
+from hvcore.loaded import LoadedDriver
+from hvcore.loader import load
 
 FACTS: Final = Facts(
     version="7.2.0",

@@ -14,7 +14,7 @@ import hvcore
 from hv_fake.plugin import FakeDriver
 from hvcore import DISK, LINK, Entry, Instance, Job, LeftoverError, Live, Node, NotFoundError, State, UnsupportedError
 from hvcore.deadline import Deadline
-from hvcore.loader import LoadedDriver
+from hvcore.loaded import LoadedDriver
 from hvcore.model.record import Phase
 from hvcore.operations.context import Context
 from hvcore.operations.look import infos, look

@@ -17,7 +17,7 @@ from hvcore.deadline import Deadline
 from hvcore.host.cgroups import ControlGroups, control_groups, group_name
 from hvcore.host.host import Host
 from hvcore.host.process import alive
-from hvcore.loader import LoadedDriver
+from hvcore.loaded import LoadedDriver
 from hvcore.operations.context import Context
 from hvcore.operations.look import look
 from hvcore.operations.recover import recover_all

@@ -19,7 +19,7 @@ from hvcore import Entry, Instance, Job, Level, Live, OperationError, Sandbox, S
 from hvcore.deadline import Deadline
 from hvcore.host.launch import members
 from hvcore.host.process import identify, kill_and_wait
-from hvcore.loader import LoadedDriver
+from hvcore.loaded import LoadedDriver
 from hvcore.model.record import Phase, ProcessId
 from hvcore.operations.context import Context
 from hvcore.operations.look import look

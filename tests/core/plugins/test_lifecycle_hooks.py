@@ -12,7 +12,7 @@ import hvcore
 from hv_fake.plugin import FakeDriver
 from hvcore import HookError, Instance, NodeError, Outcome, State, hookimpl
 from hvcore.deadline import Deadline
-from hvcore.loader import LoadedDriver
+from hvcore.loaded import LoadedDriver
 from hvcore.operations.context import Context
 from hvcore.operations.look import look
 from hvcore.operations.start import start

@@ -15,7 +15,7 @@ from hv_kvm.facts import Facts
 from hv_kvm.render import render
 from hv_kvm.spec import KvmSpec
 from hvcore.instance_file import load_instance
-from hvcore.loader import LoadedDriver
+from hvcore.loaded import LoadedDriver
 
 GOLDEN: Final = Path(__file__).parents[1] / "golden"
 CASES: Final = sorted(GOLDEN.glob("*/*.toml"))
