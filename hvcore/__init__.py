@@ -53,7 +53,8 @@ from hvcore.host.disks import identify_disk
 from hvcore.host.files import tail
 from hvcore.host.follow import log_pieces
 from hvcore.host.host import Host
-from hvcore.host.launch import Child, Command, Ended, launch, launched_for, life_lock, read_status, run_tool
+from hvcore.host.launch import Child, Command, launch, life_lock, run_tool
+from hvcore.host.launched import Ended, launched_for, read_status
 from hvcore.host.limits import unmet_limits
 from hvcore.host.namespaces import UID_RANGE_SIZE, Held, hold_namespaces, uid_ranges
 from hvcore.host.own_root import with_own_root

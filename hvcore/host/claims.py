@@ -21,7 +21,7 @@ from typing import Final
 from hvcore.errors import DiskInUseError
 from hvcore.host.disks import DiskId, host_use, identify_disk, overlap
 from hvcore.host.files import private_dir
-from hvcore.host.launch import launched_in
+from hvcore.host.launched import launched_in
 from hvcore.host.lock import close_in_children, forget_in_children, held_lock
 from hvcore.host.process import processes_holding
 from hvcore.host.reservations import Reservations

@@ -14,7 +14,6 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,31 +24,16 @@ from typing import Final
 from hvcore.errors import NodeError
 from hvcore.host.confine import Level, Sandbox, Wrapped, wrapped
 from hvcore.host.control_group import Group
-from hvcore.host.files import read_regular
 from hvcore.host.gate import Gate, behind_gate
+from hvcore.host.launched import Ended, how_ended, instance_mark, life_mark, read_status
 from hvcore.host.limits import limited
 from hvcore.host.namespaces import Held
 from hvcore.host.own_root import with_own_root
-from hvcore.host.process import alive, identify, processes_holding, processes_in_pid_namespace, wait_readable
+from hvcore.host.process import identify, wait_readable
 from hvcore.model.record import ProcessId
 
-__all__ = [
-    "Child",
-    "Command",
-    "Ended",
-    "Status",
-    "launch",
-    "launched_for",
-    "launched_in",
-    "life_lock",
-    "members",
-    "read_status",
-    "reap",
-    "run_tool",
-]
+__all__ = ["Child", "Command", "launch", "life_lock", "reap", "run_tool"]
 
-_MARK: Final = "HVCORE_LIFE"
-_PLACE: Final = "HVCORE_INSTANCE"
 _PACKAGES: Final = {"bwrap": "bubblewrap", **dict.fromkeys(("nsenter", "prlimit", "setpriv"), "util-linux")}
 _TOOL_OUTPUT_BYTES: Final = 64 * 1024
 
@@ -71,32 +55,6 @@ class Command:
     fds: tuple[int, ...] = ()
     held: Held | None = None
     group: Group | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """How a process ended: an exit code, or the number of the signal that killed it."""
-
-    code: int | None = None
-    signal: int | None = None
-
-    def __str__(self) -> str:
-        if self.signal is None:
-            return f"exited with {self.code}"
-        try:
-            name = signal.Signals(self.signal).name
-        except ValueError:
-            name = f"signal {self.signal}"
-        return f"was killed by {name}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """What the status file says. ``pid`` is the confined process as the host numbers it."""
-
-    pid: int | None = None
-    pid_namespace: int | None = None
-    ended: Ended | None = None
 
 
 @contextmanager
@@ -137,19 +95,12 @@ class Child:
     def ended(self) -> Ended | None:
         """How it ended, or None while it lives. Does not wait."""
         code = self._popen.poll()
-        return None if code is None else _ended(code)
+        return None if code is None else how_ended(code)
 
     def wait(self, deadline_s: float) -> Ended | None:
         """How it ended, waiting at most ``deadline_s`` seconds for that; None when it still lives."""
         wait_readable(self.pidfd, deadline_s)
         return self.ended()
-
-
-def _ended(code: int) -> Ended:
-    if code < 0:
-        return Ended(signal=-code)
-    # bubblewrap, like a shell, passes on a death by signal as 128 + its number.
-    return Ended(signal=code - 128) if code > 128 else Ended(code=code)
 
 
 def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
@@ -161,7 +112,7 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
     with ExitStack() as opened:
         status_fd, log_fd = (_appending(path, opened) for path in (status, log))
         filter_fd = _filter_fd(command.sandbox, opened)
-        environment = (*command.sandbox.environment, (_MARK, _mark_of(life_fd)), (_PLACE, str(status.parent)))
+        environment = (*command.sandbox.environment, life_mark(os.fstat(life_fd)), instance_mark(status.parent))
         whole = _whole(command, environment, status_fd, life_fd, filter_fd)
         gate = None if command.group is None else opened.enter_context(Gate())
         # Room for what bubblewrap will write: without it, it dies halfway and leaves a child that waits for ever.
@@ -180,7 +131,7 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
                 pass_fds=(*ours, *command.fds),
                 start_new_session=True,
                 cwd="/",
-                env={"PATH": os.environ.get("PATH", os.defpath), **dict(environment)},
+                env={**_path(), **dict(environment)},
             )
         if gate is not None and command.group is not None:
             _let_in(popen, command.group)
@@ -197,6 +148,10 @@ def _whole(
     if sandbox.level is Level.OFF:
         return Wrapped(before=(), options=(), after=command.argv)
     return wrapped(sandbox, command.argv, status_fd, life_fd, filter_fd=filter_fd, held=command.held)
+
+
+def _path() -> dict[str, str]:
+    return {"PATH": os.environ.get("PATH", os.defpath)}
 
 
 @contextmanager
@@ -256,7 +211,7 @@ def run_tool(argv: tuple[str, ...], *, life: Path, status: Path, deadline_s: flo
             pass_fds=(life_fd,),
             start_new_session=True,
             cwd="/",
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", _MARK: _mark_of(life_fd)},
+            env={**_path(), "LC_ALL": "C.UTF-8", **dict((life_mark(os.fstat(life_fd)),))},
         )
         child = Child(popen, status)
         try:
@@ -271,105 +226,6 @@ def run_tool(argv: tuple[str, ...], *, life: Path, status: Path, deadline_s: flo
         os.close(life_fd)
         os.close(output)
     return ended, said.decode("utf-8", "backslashreplace").strip()
-
-
-def read_status(path: Path) -> Status:
-    """What bubblewrap wrote so far. A missing, torn or foreign file reads as nothing known."""
-    try:
-        lines = read_regular(path, limit=65536).splitlines()
-    except OSError:
-        return Status()
-    facts: dict[str, object] = {}
-    for line in lines:
-        try:
-            facts |= json.loads(line)
-        except (ValueError, TypeError):
-            continue
-    pid, namespace, code = (facts.get(key) for key in ("child-pid", "pid-namespace", "exit-code"))
-    return Status(
-        pid=pid if isinstance(pid, int) else None,
-        pid_namespace=namespace if isinstance(namespace, int) else None,
-        ended=_ended(code) if isinstance(code, int) else None,
-    )
-
-
-def _mark_of(life_fd: int) -> str:
-    found = os.fstat(life_fd)
-    return f"{found.st_dev}:{found.st_ino}"
-
-
-def members(life: Path, status: Path) -> list[ProcessId]:
-    """Every process that was launched with this life lock and status file and is not gone, however far it came.
-
-    Found by the descriptor and the mark while it comes up, and by its pid namespace after that. A process
-    that a host application forked in the middle of a start holds the descriptor too, without the mark: it is not ours.
-    """
-    found = {process.pid: process for process in processes_holding(life) if _is_marked(process, life)}
-    found |= {process.pid: process for process in _in_sandbox(read_status(status))}
-    return [process for process in found.values() if alive(process)]
-
-
-def _in_sandbox(status: Status) -> list[ProcessId]:
-    """The processes in the pid namespace that bubblewrap made, as long as the first of them lives.
-
-    The kernel ends a namespace with its first process and gives the number to the next one that is made, which
-    may be another instance's: so the number counts only together with that process.
-    """
-    if status.pid is None or status.pid_namespace is None or status.ended is not None:
-        return []
-    wanted = f"pid:[{status.pid_namespace}]"
-    try:
-        first = os.readlink(f"/proc/{status.pid}/ns/pid")
-    except OSError:
-        return []
-    if first != wanted or os.readlink("/proc/self/ns/pid") == wanted:
-        return []
-    return processes_in_pid_namespace(status.pid_namespace)
-
-
-def launched_for(directory: Path, uid_pool: range = range(0)) -> list[int]:
-    """Pids of processes that were launched for the instance with that directory, found by their mark.
-
-    For when the directory is gone, and with it everything that `members` goes by. Only our own user's and those of
-    guests, whose uids are in the pool, are looked at: nobody else can put himself here.
-    """
-    mark = os.fsencode(f"{_PLACE}={directory}")
-    return sorted(int(pid) for pid in os.listdir("/proc") if pid.isdecimal() and mark in _environment(pid, uid_pool))
-
-
-def launched_in(pid: int) -> Path | None:
-    """The directory of the instance that the process was launched for; None when there is none that we may see."""
-    try:
-        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return None
-    mark = os.fsencode(f"{_PLACE}=")
-    return next((Path(os.fsdecode(one.removeprefix(mark))) for one in variables if one.startswith(mark)), None)
-
-
-def _environment(pid: str, uid_pool: range) -> list[bytes]:
-    try:
-        owner = os.stat(f"/proc/{pid}").st_uid
-        if owner != os.geteuid() and owner not in uid_pool:
-            return []
-        fd = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return []
-    try:
-        return os.read(fd, 1 << 16).split(b"\0")
-    except OSError:
-        return []
-    finally:
-        os.close(fd)
-
-
-def _is_marked(process: ProcessId, life: Path) -> bool:
-    try:
-        there = life.stat(follow_symlinks=False)
-        environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return f"{_MARK}={there.st_dev}:{there.st_ino}".encode() in environment
 
 
 def reap() -> None:

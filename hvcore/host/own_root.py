@@ -35,10 +35,7 @@ def main(argv: list[str]) -> int:
     """Become the command; 125 when that cannot be done."""
     try:
         _take_root()
-        for number in (
-            signal.SIGPIPE,
-            signal.SIGXFSZ,
-        ):  # Python ignores them, and what is executed would go on doing so
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and what is executed would go on so
             signal.signal(number, signal.SIG_DFL)
         os.execvp(argv[0], argv)  # noqa: S606 - no shell is the point
     except OSError as error:

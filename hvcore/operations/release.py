@@ -16,7 +16,8 @@ from hvcore.host.cgroups import group_name
 from hvcore.host.control_group import Group
 from hvcore.host.holders import wait_unused
 from hvcore.host.host import Host
-from hvcore.host.launch import launched_for, members, reap
+from hvcore.host.launch import reap
+from hvcore.host.launched import launched_for, members
 from hvcore.host.mounts import unmount_below
 from hvcore.host.process import boot_id, identify, kill_and_wait, wait_gone
 from hvcore.host.reservations import Reservations

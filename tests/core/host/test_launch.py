@@ -22,7 +22,8 @@ from hvcore.host.cgroups import GroupLimits, control_groups, group_name
 from hvcore.host.confine import Wrapped
 from hvcore.host.control_group import Group
 from hvcore.host.gate import Gate, behind_gate
-from hvcore.host.launch import Child, Status, launch, life_lock, members, read_status, reap, run_tool
+from hvcore.host.launch import Child, launch, life_lock, reap, run_tool
+from hvcore.host.launched import Status, members, read_status
 from hvcore.host.own_root import with_own_root
 from hvcore.host.process import alive, identify, wait_gone
 

@@ -17,7 +17,7 @@ import pytest
 import hvcore
 from hvcore import Entry, Instance, Job, Level, Live, OperationError, Sandbox, State
 from hvcore.deadline import Deadline
-from hvcore.host.launch import members
+from hvcore.host.launched import members
 from hvcore.host.process import identify, kill_and_wait
 from hvcore.loaded import LoadedDriver
 from hvcore.model.record import Phase, ProcessId

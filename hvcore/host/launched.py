@@ -1,0 +1,170 @@
+"""Finding again what was launched, whoever launched it: by the status file, the life lock, and marks in the environment.
+
+`hvcore.host.launch` arranges them. Nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hvcore.host.files import read_regular
+from hvcore.host.process import alive, processes_holding, processes_in_pid_namespace
+from hvcore.model.record import ProcessId
+
+__all__ = [
+    "Ended",
+    "Status",
+    "how_ended",
+    "instance_mark",
+    "launched_for",
+    "launched_in",
+    "life_mark",
+    "members",
+    "read_status",
+]
+
+_LIFE: Final = "HVCORE_LIFE"
+_INSTANCE: Final = "HVCORE_INSTANCE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a process ended: an exit code, or the number of the signal that killed it."""
+
+    code: int | None = None
+    signal: int | None = None
+
+    def __str__(self) -> str:
+        if self.signal is None:
+            return f"exited with {self.code}"
+        try:
+            name = signal.Signals(self.signal).name
+        except ValueError:
+            name = f"signal {self.signal}"
+        return f"was killed by {name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What the status file says. ``pid`` is the confined process as the host numbers it."""
+
+    pid: int | None = None
+    pid_namespace: int | None = None
+    ended: Ended | None = None
+
+
+def life_mark(found: os.stat_result) -> tuple[str, str]:
+    """The environment variable of what is launched with that life lock; a process that merely has its file open has not."""
+    return _LIFE, f"{found.st_dev}:{found.st_ino}"
+
+
+def instance_mark(directory: Path) -> tuple[str, str]:
+    """The environment variable of what is launched for the instance with that directory."""
+    return _INSTANCE, str(directory)
+
+
+def how_ended(code: int) -> Ended:
+    """How a process ended, by its return code as `subprocess` or bubblewrap has it."""
+    if code < 0:
+        return Ended(signal=-code)
+    # bubblewrap, like a shell, passes on a death by signal as 128 + its number.
+    return Ended(signal=code - 128) if code > 128 else Ended(code=code)
+
+
+def read_status(path: Path) -> Status:
+    """What bubblewrap wrote so far. A missing, torn or foreign file reads as nothing known."""
+    try:
+        lines = read_regular(path, limit=65536).splitlines()
+    except OSError:
+        return Status()
+    facts: dict[str, object] = {}
+    for line in lines:
+        try:
+            facts |= json.loads(line)
+        except (ValueError, TypeError):
+            continue
+    pid, namespace, code = (facts.get(key) for key in ("child-pid", "pid-namespace", "exit-code"))
+    return Status(
+        pid=pid if isinstance(pid, int) else None,
+        pid_namespace=namespace if isinstance(namespace, int) else None,
+        ended=how_ended(code) if isinstance(code, int) else None,
+    )
+
+
+def members(life: Path, status: Path) -> list[ProcessId]:
+    """Every process that was launched with this life lock and status file and is not gone, however far it came.
+
+    Found by the descriptor and the mark while it comes up, and by its pid namespace after that. A process
+    that a host application forked in the middle of a start holds the descriptor too, without the mark: it is not ours.
+    """
+    found = {process.pid: process for process in processes_holding(life) if _is_marked(process, life)}
+    found |= {process.pid: process for process in _in_sandbox(read_status(status))}
+    return [process for process in found.values() if alive(process)]
+
+
+def _in_sandbox(status: Status) -> list[ProcessId]:
+    """The processes in the pid namespace that bubblewrap made, as long as the first of them lives.
+
+    The kernel ends a namespace with its first process and gives the number to the next one that is made, which
+    may be another instance's: so the number counts only together with that process.
+    """
+    if status.pid is None or status.pid_namespace is None or status.ended is not None:
+        return []
+    wanted = f"pid:[{status.pid_namespace}]"
+    try:
+        first = os.readlink(f"/proc/{status.pid}/ns/pid")
+    except OSError:
+        return []
+    if first != wanted or os.readlink("/proc/self/ns/pid") == wanted:
+        return []
+    return processes_in_pid_namespace(status.pid_namespace)
+
+
+def launched_for(directory: Path, uid_pool: range = range(0)) -> list[int]:
+    """Pids of processes that were launched for the instance with that directory, found by their mark.
+
+    For when the directory is gone, and with it everything that `members` goes by. Only our own user's and those of
+    guests, whose uids are in the pool, are looked at: nobody else can put himself here.
+    """
+    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    return sorted(pid for pid in pids if _is_ours(pid, uid_pool) and _has_mark(pid, instance_mark(directory)))
+
+
+def launched_in(pid: int) -> Path | None:
+    """The directory of the instance that the process was launched for; None when there is none that we may see."""
+    key = os.fsencode(f"{_INSTANCE}=")
+    found = (Path(os.fsdecode(one.removeprefix(key))) for one in _environment(pid) if one.startswith(key))
+    return next(found, None)
+
+
+def _is_ours(pid: int, uid_pool: range) -> bool:
+    try:
+        owner = os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return False
+    return owner == os.geteuid() or owner in uid_pool
+
+
+def _is_marked(process: ProcessId, life: Path) -> bool:
+    try:
+        there = life.stat(follow_symlinks=False)
+    except OSError:
+        return False
+    return _has_mark(process.pid, life_mark(there))
+
+
+def _has_mark(pid: int, mark: tuple[str, str]) -> bool:
+    return os.fsencode("=".join(mark)) in _environment(pid)
+
+
+def _environment(pid: int) -> list[bytes]:
+    """``NAME=VALUE`` as it was executed with; nothing when it has ended, or is not ours to look at."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
