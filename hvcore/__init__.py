@@ -46,8 +46,9 @@ from hvcore.errors import (
 )
 from hvcore.hooks import Hooks
 from hvcore.hookspecs import hookimpl, hookspec
+from hvcore.host.capabilities import CAPABILITIES, capability_mask
 from hvcore.host.cgroups import ControlGroups, GroupLimits
-from hvcore.host.confine import CAPABILITIES, Level, Sandbox, capability_mask, sandboxed, system_view, weaknesses
+from hvcore.host.confine import Level, Sandbox, sandboxed, system_view
 from hvcore.host.control_group import Group, GroupFigures
 from hvcore.host.disks import identify_disk
 from hvcore.host.files import tail
@@ -71,6 +72,7 @@ from hvcore.host.process import (
     wait_gone,
     wait_readable,
 )
+from hvcore.host.proof import weaknesses
 from hvcore.instance_file import load_instance, parse_instance_file, read_instance_file
 from hvcore.job import CGROUP, COMPANION, DISK, LIFE_LOCK, LINK, LOG, MOUNT, PROCESS, STATUS, UID, UID_RANGE, Job, Live
 from hvcore.model.codec import decode, encode

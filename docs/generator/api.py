@@ -46,7 +46,7 @@ _HOMES: Final = {
         "hvcore.job",
     ),
     "impl": "hvcore.hookspecs",
-    "CAPABILITIES": "hvcore.host.confine",
+    "CAPABILITIES": "hvcore.host.capabilities",
     "UID_RANGE_SIZE": "hvcore.host.namespaces",
     **dict.fromkeys(("hookimpl", "hookspec"), "hvcore.hookspecs"),
     "__version__": "hvcore._version",

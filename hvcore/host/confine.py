@@ -1,4 +1,4 @@
-"""How an instance's process is confined: the command that does it, and the proof that it was done.
+"""How an instance's process is confined: the command that does it. `hvcore.host.proof` looks whether it was done.
 
 bubblewrap makes the namespaces and the small file system, util-linux's setpriv gives up uid and
 capabilities, then the program is executed. Both are in every distribution and audited by others;
@@ -15,17 +15,7 @@ from typing import Final
 
 from hvcore.host.namespaces import Held
 
-__all__ = [
-    "CAPABILITIES",
-    "Level",
-    "Sandbox",
-    "Wrapped",
-    "capability_mask",
-    "sandboxed",
-    "system_view",
-    "weaknesses",
-    "wrapped",
-]
+__all__ = ["Level", "Sandbox", "Wrapped", "sandboxed", "system_view", "wrapped"]
 
 
 class Level(StrEnum):
@@ -36,53 +26,6 @@ class Level(StrEnum):
     OFF = "off"
 
 
-# In the order of their bits, linux/capability.h as of Linux 5.9.
-CAPABILITIES: Final = tuple(
-    f"CAP_{name}"
-    for name in [
-        "CHOWN",
-        "DAC_OVERRIDE",
-        "DAC_READ_SEARCH",
-        "FOWNER",
-        "FSETID",
-        "KILL",
-        "SETGID",
-        "SETUID",
-        "SETPCAP",
-        "LINUX_IMMUTABLE",
-        "NET_BIND_SERVICE",
-        "NET_BROADCAST",
-        "NET_ADMIN",
-        "NET_RAW",
-        "IPC_LOCK",
-        "IPC_OWNER",
-        "SYS_MODULE",
-        "SYS_RAWIO",
-        "SYS_CHROOT",
-        "SYS_PTRACE",
-        "SYS_PACCT",
-        "SYS_ADMIN",
-        "SYS_BOOT",
-        "SYS_NICE",
-        "SYS_RESOURCE",
-        "SYS_TIME",
-        "SYS_TTY_CONFIG",
-        "MKNOD",
-        "LEASE",
-        "AUDIT_WRITE",
-        "AUDIT_CONTROL",
-        "SETFCAP",
-        "MAC_OVERRIDE",
-        "MAC_ADMIN",
-        "SYSLOG",
-        "WAKE_ALARM",
-        "BLOCK_SUSPEND",
-        "AUDIT_READ",
-        "PERFMON",
-        "BPF",
-        "CHECKPOINT_RESTORE",
-    ]
-)
 # What bubblewrap itself needs while it sets up the sandbox; gone before the program begins.
 _SETUP_CAPABILITIES: Final = ("CAP_DAC_OVERRIDE", "CAP_NET_ADMIN", "CAP_SETPCAP", "CAP_SYS_ADMIN", "CAP_SYS_CHROOT")
 
@@ -94,21 +37,17 @@ _STAGE: Final = "/tmp"  # noqa: S108 - nothing is made in it
 _READ_ONLY_PROC: Final = ("sys", "sysrq-trigger", "irq", "bus", "fs", "mtrr", "scsi", "acpi")
 
 
-def capability_mask(names: tuple[str, ...]) -> int:
-    """Those capabilities as the bits that /proc and capset(2) show them in."""
-    return sum(1 << CAPABILITIES.index(name) for name in names)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
     """What a confined process is allowed to see and to be.
 
     ``read_only``, ``writable`` and ``devices`` are (host path, path inside). ``root`` is a directory to take as the
     whole file system; without it only the system's /usr is there. ``capabilities`` are kept, the rest is given up.
-    ``uid`` None keeps the caller's; ``gid`` None is the same number as the uid. ``seccomp`` says that the program installs a filter itself, to be proved later; ``filter`` is
-    one that bubblewrap installs, as an array of struct sock_filter. ``users`` are the node's uids that 0 and the
-    following inside stand for, in a user namespace that is held ready; ``root``, and what is mounted below it, is then
-    shown from a place that they can reach, and any other path must be open to everybody.
+    ``uid`` None keeps the caller's; ``gid`` None is the same number as the uid. ``seccomp`` says that the program
+    installs a filter itself, to be proved later; ``filter`` is one that bubblewrap installs, as an array of struct
+    sock_filter. ``users`` are the node's uids that 0 and the following inside stand for, in a user namespace that is
+    held ready; ``root``, and what is mounted below it, is then shown from a place that they can reach, and any other
+    path must be open to everybody.
     """
 
     level: Level
@@ -128,6 +67,11 @@ class Sandbox:
     filter: bytes | None = None
     users: range | None = None
     environment: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def effective_gid(self) -> int | None:
+        """The gid that it runs with, None for the caller's."""
+        return self.uid if self.gid is None else self.gid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,91 +225,6 @@ def _privileges(sandbox: Sandbox) -> list[str]:
         return []
     groups = ["--groups", ",".join(map(str, sandbox.groups))] if sandbox.groups else ["--clear-groups"]
     return [
-        *("setpriv", "--reuid", str(sandbox.uid), "--regid", str(_gid(sandbox)), *groups),
+        *("setpriv", "--reuid", str(sandbox.uid), "--regid", str(sandbox.effective_gid), *groups),
         *("--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--"),
     ]
-
-
-def _gid(sandbox: Sandbox) -> int | None:
-    return sandbox.uid if sandbox.gid is None else sandbox.gid
-
-
-def weaknesses(sandbox: Sandbox, pid: int) -> list[str]:
-    """In what the process is confined less than asked, from /proc, for every one of its threads. Empty is good."""
-    if sandbox.level is Level.OFF:
-        return []
-    found = [f"{kind} namespace is the host's" for kind in _expected_namespaces(sandbox) if _shares(pid, kind)]
-    found += _weak_users(sandbox, pid)
-    if sandbox.proc and sandbox.uid is None and not _proc_sys_is_read_only(pid):
-        found.append("/proc/sys can be written to")
-    try:
-        threads = os.listdir(f"/proc/{pid}/task")
-    except OSError as error:
-        return [f"/proc/{pid}: cannot be read ({error.strerror})"]
-    for thread in threads:
-        found += [f"thread {thread}: {text}" for text in _weak_thread(sandbox, f"/proc/{pid}/task/{thread}/status")]
-    return found
-
-
-def _expected_namespaces(sandbox: Sandbox) -> list[str]:
-    kinds = ["mnt", "pid", "ipc", "uts"]
-    if not sandbox.share_network:
-        kinds.append("net")
-    if sandbox.level is Level.USER or sandbox.users is not None:
-        kinds.append("user")
-    return kinds
-
-
-def _weak_users(sandbox: Sandbox, pid: int) -> list[str]:
-    if sandbox.users is None:
-        return []
-    wanted = [[0, sandbox.users.start, len(sandbox.users)]]
-    found = []
-    for kind in ("uid", "gid"):
-        try:
-            lines = Path(f"/proc/{pid}/{kind}_map").read_text().splitlines()
-        except OSError as error:
-            return [f"/proc/{pid}: cannot be read ({error.strerror})"]
-        if [list(map(int, line.split())) for line in lines] != wanted:
-            found.append(f"{kind}s inside are the node's {' '.join(lines).split()}")
-    return found
-
-
-def _shares(pid: int, kind: str) -> bool:
-    try:
-        return os.readlink(f"/proc/{pid}/ns/{kind}") == os.readlink(f"/proc/self/ns/{kind}")
-    except OSError:
-        return True
-
-
-def _proc_sys_is_read_only(pid: int) -> bool:
-    try:
-        lines = Path(f"/proc/{pid}/mountinfo").read_bytes().split(b"\n")[:-1]
-    except OSError:
-        return False
-    fields = [line.split(b" ") for line in lines]
-    return any(field[4] == b"/proc/sys" and b"ro" in field[5].split(b",") for field in fields)
-
-
-def _weak_thread(sandbox: Sandbox, path: str) -> list[str]:
-    try:
-        text = Path(path).read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return []  # the thread ended meanwhile
-    status = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
-    found = []
-    if status["NoNewPrivs"].strip() != "1":
-        found.append("may gain privileges (NoNewPrivs is not 1)")
-    if (sandbox.seccomp or sandbox.filter is not None) and status["Seccomp"].strip() != "2":
-        found.append("has no seccomp filter")
-    allowed = capability_mask(sandbox.capabilities)
-    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
-        extra = int(status[name], 16) & ~allowed
-        if extra:
-            found.append(f"{name} holds more than asked, {extra:#x}")
-    if sandbox.uid is not None and sandbox.level is Level.STRICT:
-        wanted = {"Uid": str(sandbox.uid), "Gid": str(_gid(sandbox))}
-        found += [f"{key} is {status[key].split()}" for key in wanted if set(status[key].split()) != {wanted[key]}]
-        if {int(group) for group in status["Groups"].split()} - set(sandbox.groups):
-            found.append(f"belongs to groups {status['Groups'].strip()}")
-    return found

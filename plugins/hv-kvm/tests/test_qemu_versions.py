@@ -22,7 +22,7 @@ from hv_kvm.paths import GuestPaths
 from hv_kvm.probe import probe
 from hv_kvm.qmp import commands, connect
 from hvcore import Nic, State
-from hvcore.host.confine import weaknesses
+from hvcore.host.proof import weaknesses
 
 if TYPE_CHECKING:
     from conftest import World

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from hvcore import Held, Level, Sandbox, weaknesses
-from hvcore.host.confine import capability_mask, sandboxed, wrapped
+from hvcore.host.capabilities import capability_mask
+from hvcore.host.confine import sandboxed, wrapped
 from hvcore.host.own_root import with_own_root
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
