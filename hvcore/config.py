@@ -10,7 +10,6 @@ Read anew for every question: a change holds for whatever is asked next, and for
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hvcore.errors import Problem
-from hvcore.model.layers import NODE, Layer, Layers, profile_layer
+from hvcore.model.layers import NO_LAYERS, NODE, Layer, Layers, profile_layer
 from hvcore.params import kind_of, shortened
 from hvcore.toml import MAX_TOML_BYTES, parse_toml
 
@@ -37,18 +36,19 @@ class Config:
 
     def __init__(self, directory: Path) -> None:
         self._dir = directory
+        self._node = directory / "node.toml"
 
     def layers(self, driver: str, profile: str | None) -> Layers:
         """The values of node and profile for that driver, and every problem in reading them. Never raises."""
         layers: list[Layer] = []
         problems: list[Problem] = []
-        wanted = [(NODE, self._dir / "node.toml")]
+        wanted = [(NODE, self._node)]
         if profile is not None:
             wanted.append((profile_layer(profile), self._dir / "profiles" / f"{profile}.toml"))
         for name, path in wanted:
             try:
                 data = _read(path)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 if name != NODE:
                     problems.append(self._no_profile(str(profile), path))
                 continue
@@ -62,7 +62,7 @@ class Config:
             else:
                 what = f"is {kind_of(tables)}, not a table"
                 problems.append(Problem(path=f"{name}.params", what=what, todo=_FORM, where=str(path)))
-        return Layers(layers=tuple(layers), problems=tuple(problems))
+        return Layers(layers=tuple(layers), problems=tuple(problems)) if layers or problems else NO_LAYERS
 
     def _no_profile(self, profile: str, path: Path) -> Problem:
         try:
@@ -91,12 +91,12 @@ class _NotUsableError(Exception):
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The TOML in the file. FileNotFoundError when there is none, and `_NotUsableError` for everything else."""
+    """The TOML in the file. What `open` raises when there is none, and `_NotUsableError` for everything else."""
     try:
         data = _bytes(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            raise FileNotFoundError from None
         raise _NotUsableError(f"cannot be read ({error.strerror})", "make it readable, or move it away") from error
     try:
         return parse_toml(data)

@@ -31,7 +31,7 @@ class _Call:
     names: tuple[str, ...]
 
     def __call__(self, arguments: Mapping[str, Any]) -> Any:
-        return self.function(*[arguments[name] for name in self.names])
+        return self.function(*map(arguments.__getitem__, self.names))
 
     def wrong(self, what: str, where: str | None = None) -> HookError:
         return HookError(
@@ -128,12 +128,13 @@ def _called(call: _Call, arguments: Mapping[str, Any]) -> Any:
 
 
 def _items(call: _Call, kind: type[Any], arguments: Mapping[str, Any]) -> Iterator[Any]:
-    result = _called(call, arguments)
-    if result is None:
-        return
-    if not hasattr(result, "__iter__"):
-        raise call.wrong(f"returned {result!r:.80}, must be an iterable of {kind.__name__}")
+    # One generator and no function between: a check of parameters runs this for each family, mostly for no item.
     try:
+        result = call(arguments)
+        if result is None:
+            return
+        if not hasattr(result, "__iter__"):
+            raise call.wrong(f"returned {result!r:.80}, must be an iterable of {kind.__name__}")
         for item in result:
             if not isinstance(item, kind):
                 raise call.wrong(f"gave {item!r:.80}, must be {kind.__name__}")

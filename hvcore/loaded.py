@@ -48,11 +48,10 @@ class LoadedDriver:
 
         Pure: the layers are given.
         """
-        params, problems = self.schema.problems(instance.params, below=layers.below)
+        params, found = self.schema.problems(instance.params, below=layers.below)
         if params is not None:
-            crossed = self.hooks.items("check", Problem, instance=instance, params=params)
-            problems = (*problems, *(problem for _, problem in crossed))
-        problems = (*layers.problems, *layers.placed(problems, params))
+            found = tuple(found for _, found in self.hooks.items("check", Problem, instance=instance, params=params))
+        problems = (*layers.problems, *layers.placed(found, params))
         return (None if problems else params), problems
 
     def warnings(self, instance: Instance, params: Params, layers: Layers = NO_LAYERS) -> tuple[Problem, ...]:
