@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +18,7 @@ from hvcore._version import __version__
 if TYPE_CHECKING:
     from importlib import metadata
 
-__all__ = ["DRIVERS_GROUP", "EXTENSIONS_GROUP", "CatalogueEntry", "Verdict", "catalogue", "extensions_of", "strict"]
+__all__ = ["DRIVERS_GROUP", "EXTENSIONS_GROUP", "CatalogueEntry", "Verdict", "catalogue", "installed", "strict"]
 
 DRIVERS_GROUP: Final = "hvcore.drivers"
 EXTENSIONS_GROUP: Final = "hvcore.extensions"
@@ -66,26 +66,25 @@ def catalogue(group: str = DRIVERS_GROUP) -> list[CatalogueEntry]:
 
     ``HVCORE_DRIVERS``, a comma-separated list of names, blocks all others when it is set.
     """
+    return installed(group)[group]
+
+
+def installed(*groups: str) -> dict[str, list[CatalogueEntry]]:
+    """`catalogue` of each of the groups, from one look at what is installed: most of its time goes into that."""
     from importlib import metadata  # a tenth of a second for those who never ask
 
     try:
-        entries = [_entry(point) for point in metadata.entry_points(group=group)]
+        points = metadata.entry_points()
+        found = {group: [_entry(point) for point in points.select(group=group)] for group in groups}
     except Exception:  # noqa: BLE001 - one distribution with damaged metadata, of any project, and nobody gets anything
-        entries = [entry for found in _distributions() for entry in _entries_of(found, group)]
-    counts: dict[str, list[CatalogueEntry]] = {}
-    for entry in entries:
-        counts.setdefault(entry.name, []).append(entry)
-    return sorted((_judged(entry, counts[entry.name]) for entry in entries), key=lambda e: (e.name, e.distribution))
+        each = list(_distributions())
+        found = {group: [entry for one in each for entry in _entries_of(one, group)] for group in groups}
+    return {group: _judged(entries) for group, entries in found.items()}
 
 
 def strict() -> bool:
     """Whether ``HVCORE_STRICT=1`` is set: what is broken or deprecated fails at once, for continuous integration."""
     return os.environ.get("HVCORE_STRICT", "") not in ("", "0")
-
-
-def extensions_of(driver: str) -> list[CatalogueEntry]:
-    """Installed extensions of one driver: entry points named ``DRIVER.ANYTHING``."""
-    return [entry for entry in catalogue(EXTENSIONS_GROUP) if entry.name.split(".", 1)[0] == driver]
 
 
 def _distributions() -> Iterable[metadata.Distribution]:
@@ -95,7 +94,7 @@ def _distributions() -> Iterable[metadata.Distribution]:
     seen = set()
     for found in metadata.distributions():
         try:
-            name = re.sub(r"[-_.]+", "-", _field(found, "Name")).lower()
+            name = re.sub(r"[-_.]+", "-", _field(found.metadata, "Name")).lower()
         except ValueError:  # no UTF-8; then it has no name by which it could be there twice
             name = str(id(found))
         if name not in seen:
@@ -141,23 +140,33 @@ def _entry(point: metadata.EntryPoint) -> CatalogueEntry:
     found = point.dist
     requires = _range_of_hvcore(found.requires or ()) if found else ""
     verdict, reason = _fits(requires)
+    known = found.metadata if found else None  # once: it is parsed anew for each question
     return CatalogueEntry(
         name=point.name,
         target=point.value,
-        distribution=_field(found, "Name"),
-        version=_field(found, "Version"),
+        distribution=_field(known, "Name"),
+        version=_field(known, "Version"),
         requires=requires,
         verdict=verdict,
         reason=reason,
     )
 
 
-def _field(found: metadata.Distribution | None, name: str) -> str:
+def _field(known: metadata.PackageMetadata | None, name: str) -> str:
     # A distribution whose metadata is damaged lacks it.
-    return str(found.metadata[name]) if found is not None and name in found.metadata else "unknown"
+    return str(known[name]) if known is not None and name in known else "unknown"
 
 
-def _judged(entry: CatalogueEntry, same_name: list[CatalogueEntry]) -> CatalogueEntry:
+def _judged(entries: Sequence[CatalogueEntry]) -> list[CatalogueEntry]:
+    """Those of one group, with what only shows beside each other and on this node, sorted by name."""
+    same_name: dict[str, list[CatalogueEntry]] = {}
+    for entry in entries:
+        same_name.setdefault(entry.name, []).append(entry)
+    judged = (_judged_one(entry, same_name[entry.name]) for entry in entries)
+    return sorted(judged, key=lambda entry: (entry.name, entry.distribution))
+
+
+def _judged_one(entry: CatalogueEntry, same_name: list[CatalogueEntry]) -> CatalogueEntry:
     owners = sorted({f"{other.distribution} {other.version}" for other in same_name})
     if len(owners) > 1:
         reason = f"declared by {' and '.join(owners)}; uninstall all but one"

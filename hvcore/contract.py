@@ -57,7 +57,7 @@ def hooks_of(plugin: object) -> Iterator[tuple[str, _Function, Mapping[str, Any]
     for name in dir(plugin):
         function = getattr(plugin, name, None)
         marks = getattr(function, f"{PROJECT}_impl", None)
-        if inspect.isroutine(function) and isinstance(marks, dict):
+        if isinstance(marks, dict) and inspect.isroutine(function):
             yield marks.get("specname") or name, function, marks
 
 
@@ -89,7 +89,7 @@ def _implementation_faults(function: _Function, spec: _Function, marks: Mapping[
 
 
 def _argument_faults(function: _Function, spec: _Function) -> Iterator[str]:
-    known = list(inspect.signature(spec).parameters)
+    known = _names(spec)
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.KEYWORD_ONLY):
             yield f"takes {parameter}, and hooks are called with plain arguments; name those of {_listed(known)} it needs"
@@ -98,6 +98,11 @@ def _argument_faults(function: _Function, spec: _Function) -> Iterator[str]:
             yield f"has no argument {name!r}; {todo}"
         elif parameter.default is not parameter.empty:
             yield f"has a default for {name!r}, so that it is never given a value; remove the default"
+
+
+@functools.cache  # as `_return_type` is: a specification is asked for once for each implementation
+def _names(spec: _Function) -> tuple[str, ...]:
+    return tuple(inspect.signature(spec).parameters)
 
 
 def _listed(names: collections.abc.Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import pluggy
 
 from hvcore import hookspecs
-from hvcore.catalogue import DRIVERS_GROUP, CatalogueEntry, Verdict, catalogue, extensions_of
+from hvcore.catalogue import DRIVERS_GROUP, EXTENSIONS_GROUP, CatalogueEntry, Verdict, installed
 from hvcore.contract import article, class_faults, hook_faults, near, place
 from hvcore.errors import DriverLoadError, UnknownDriverError
 from hvcore.hooks import Hooks
@@ -32,15 +32,16 @@ def load(name: str, *, without_broken: bool = False) -> LoadedDriver:
     With ``without_broken`` an extension that cannot be used is left out and named in ``skipped``: what runs already can
     still be seen and stopped. Nothing may be started that way.
     """
-    entry = _find(name)
+    found = installed(DRIVERS_GROUP, EXTENSIONS_GROUP)
+    entry = _find(name, found[DRIVERS_GROUP])
     driver_class = _driver_class(attempt("driver", entry, partial(_import_driver, entry)), entry)
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager = _Manager(hookspecs.PROJECT)
     for specs in (hookspecs, *driver_class.hookspecs):
         manager.add_hookspecs(specs)
     owners: dict[str, str] = {}
     for plugin_name, plugin in driver_class.plugins:
         _register(manager, owners, plugin_name, plugin, entry)
-    extensions = tuple(extensions_of(name))
+    extensions = tuple(item for item in found[EXTENSIONS_GROUP] if item.name.split(".", 1)[0] == name)
     skipped = _register_extensions(manager, owners, extensions, without_broken=without_broken)
     hooks = Hooks(manager, owners)
     # Without an extension, what runs has been checked; the parameters of what is missing could not be judged anyway.
@@ -55,6 +56,16 @@ def load(name: str, *, without_broken: bool = False) -> LoadedDriver:
         extensions=extensions,
         skipped=skipped,
     )
+
+
+class _Manager(pluggy.PluginManager):
+    """pluggy looks at each name of a plugin with `inspect.getattr_static`; of a module most are nothing to it."""
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        """The marks of an implementation, None for what is none."""
+        if not hasattr(getattr(plugin, name, None), f"{self.project_name}_impl"):
+            return None
+        return super().parse_hookimpl_opts(plugin, name)
 
 
 def _register_extensions(
@@ -90,8 +101,7 @@ def _import_driver(entry: CatalogueEntry) -> Any:
     return Judged(DRIVERS_GROUP, entry.name, invoke_on_load=False).driver
 
 
-def _find(name: str) -> CatalogueEntry:
-    everything = catalogue()
+def _find(name: str, everything: Sequence[CatalogueEntry]) -> CatalogueEntry:
     found = [entry for entry in everything if entry.name == name]
     if not found:
         names = sorted({entry.name for entry in everything if entry.verdict is Verdict.OK})
