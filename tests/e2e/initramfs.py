@@ -16,9 +16,9 @@ _INIT: Final = """\
 /bin/busybox mount -t devtmpfs none /dev
 /bin/busybox mount -t proc none /proc
 /bin/busybox mount -t sysfs none /sys
-for module in /modules/*.ko; do /bin/busybox insmod "$module"; done
+for module in /modules/*.ko; do [ ! -e "$module" ] || /bin/busybox insmod "$module"; done
 for button in /dev/input/event*; do
-  (/bin/busybox head -c 24 "$button" >/dev/null; echo "power button"; /bin/busybox poweroff -f) &
+  [ ! -c "$button" ] || (/bin/busybox head -c 24 "$button" >/dev/null && echo "power button" && /bin/busybox poweroff -f) &
 done
 echo "{greeting}"
 echo "$(/bin/busybox uname -sr) with $(/bin/busybox nproc) cpus"

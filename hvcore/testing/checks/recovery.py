@@ -57,9 +57,9 @@ def recover_wrong_process(bench: Bench) -> None:
     process = bench.process()
     with _bystander() as stranger:
         kill_and_wait(process, subject=bench.name(), deadline_s=5)
-        bench.save(
-            process=ProcessId(pid=stranger.pid, start_ticks=process.start_ticks, boot_id=process.boot_id), monitor=None
-        )
+        # No number is used again within a hundredth of a second, but this stranger may have begun in the same one.
+        began = min(process.start_ticks, stranger.start_ticks - 1)
+        bench.save(process=ProcessId(pid=stranger.pid, start_ticks=began, boot_id=process.boot_id), monitor=None)
         state = bench.another_node().info(bench.name()).state
         try:
             bench.another_node().stop(bench.name(), force=True, deadline_s=5)
