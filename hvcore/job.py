@@ -20,7 +20,7 @@ from hvcore.host.files import tail
 from hvcore.host.host import Host
 from hvcore.host.launch import Child, Command, launch, life_lock
 from hvcore.host.namespaces import UID_RANGE_SIZE, uid_ranges
-from hvcore.host.reservations import Reservations
+from hvcore.host.uids import UidClaims
 from hvcore.model.record import Entry, ProcessId, Record
 from hvcore.store import Store
 
@@ -82,6 +82,7 @@ class Job:
         self.deadline = deadline
         self.progress = progress
         self.claims = DiskClaims(host.run_dir, record.name)
+        self.uids = UidClaims(host.run_dir, record.name, node_wide=host.privileged)
         self._store = store
         self._record = record
 
@@ -126,7 +127,7 @@ class Job:
     def take_uid(self) -> int:
         """A uid that no other instance on this node has. Intend a ``uid`` entry first."""
         pool = self.host.uid_pool
-        uid = Reservations(self.host.run_dir / "reservations" / UID).take_one(pool, self.name)
+        uid = self.uids.take_one(UID, pool)
         if uid is None:
             raise NodeError(f"uid pool {pool.start}-{pool.stop - 1}: all {len(pool)} are taken; stop an instance first")
         return uid
@@ -134,7 +135,7 @@ class Job:
     def take_uid_range(self) -> range:
         """65536 uids that no other instance on this node has, for users of its own. Intend a ``uid-range`` first."""
         ranges = uid_ranges()
-        first = Reservations(self.host.run_dir / "reservations" / UID_RANGE).take_one(ranges, self.name)
+        first = self.uids.take_one(UID_RANGE, ranges)
         if first is None:
             raise NodeError(f"uid ranges: all {len(ranges)} of this node are taken; stop an instance first")
         return range(first, first + UID_RANGE_SIZE)
@@ -180,9 +181,10 @@ class Job:
         Intend a ``process`` entry first, or a ``companion`` one.
         """
         life, status, log = (self.dir / _of(companion, name) for name in (LIFE_LOCK, STATUS, LOG))
-        if not companion and not command.sandbox.reaper:
+        if not command.sandbox.reaper:
             # A sandbox with a reaper runs other people's programs: they see the file system on a disk, not the disk.
-            command = replace(command, fds=(*command.fds, *self.claims.fds))
+            disks = () if companion else self.claims.fds
+            command = replace(command, fds=(*command.fds, *disks, *self.uids.fds))
         command = replace(command, group=command.group or self.live.group)
         with life_lock(life) as life_fd:
             return launch(command, life_fd=life_fd, status=status, log=log)

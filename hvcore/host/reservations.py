@@ -37,14 +37,6 @@ class Reservations:
                 return None if present == owner else present
             return None
 
-    def take_one(self, pool: range, owner: str) -> int | None:
-        """Reserve one number of the pool that nobody has; None when there is none."""
-        present = self.items()
-        for number in pool:
-            if str(number) not in present and self.take(str(number), owner) is None:
-                return number
-        return None
-
     def items(self) -> dict[str, str]:
         """Every reservation as key to owner."""
         try:

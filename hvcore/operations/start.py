@@ -127,6 +127,7 @@ def _bring_up(context: Context, loaded: LoadedDriver, spec: object, record: Reco
         raise
     finally:
         job.claims.close()
+        job.uids.close()
 
 
 def _undone(context: Context, loaded: LoadedDriver, job: Job) -> tuple[str, ...]:

@@ -58,16 +58,18 @@ def test_root_inside_is_nobody_outside(node: hvcore.Node, images: Any, web1: Bui
 
 
 @pytest.mark.live
-def test_each_instance_has_users_that_no_other_has(node: hvcore.Node, images: Any, web1: Build) -> None:
-    image = images()
+def test_each_instance_has_users_that_no_other_has(node: hvcore.Node, images: Any, web1: Build, tmp_path: Path) -> None:
+    """Not of this run directory, and not of another."""
+    other = hvcore.Node(tmp_path / "other")
+    started = ((node, "web1"), (node, "web2"), (other, "web1"))
     firsts = set()
-    for name in ("web1", "web2"):
-        node.driver("chroot").start(web1(image, name=name, network="none", overlay="memory"))
-        pid = node.info(name).pid
-        firsts.add(Path(f"/proc/{pid}/uid_map").read_text())
-    assert len(firsts) == 2
-    for name in ("web1", "web2"):
-        node.stop(name, force=True)
+    for number, (where, name) in enumerate(started):
+        tree = images.tree(name=f"tree{number}")
+        where.driver("chroot").start(web1(tree, name=name, network="none", overlay="memory"))
+        firsts.add(Path(f"/proc/{where.info(name).pid}/uid_map").read_text())
+    assert len(firsts) == 3
+    for where, name in started:
+        where.stop(name, force=True)
 
 
 @pytest.mark.live

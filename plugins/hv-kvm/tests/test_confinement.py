@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import hvcore
+from hv_kvm.qmp import connect
 
 if TYPE_CHECKING:
     from conftest import World
@@ -61,6 +63,36 @@ def test_two_guests_have_two_uids_and_do_not_see_each_other(root_world: World) -
     assert len({info.details["uid"] for info in infos}) == 2
     assert len({os.readlink(f"/proc/{info.pid}/ns/pid") for info in infos}) == 2
     assert not [name for name in os.listdir(f"/proc/{infos[0].pid}/root") if "web10" in name]
+
+
+def test_guests_of_two_run_directories_have_two_uids_also_when_a_start_was_killed(root_world: World) -> None:
+    """The first guest is known to nobody: its starter died as soon as it was launched."""
+    world = root_world
+    other = hvcore.Node(world.run_dir.with_name("other"), uid_pool=world.uids)
+    starter = os.fork()
+    if starter == 0:
+        dying = hvcore.Node(world.run_dir, uid_pool=world.uids, progress=_die_when_launched)
+        dying.driver("kvm").start(world.instance())
+        os._exit(1)
+    assert os.WTERMSIG(os.waitpid(starter, 0)[1]) == signal.SIGKILL
+    other.driver("kvm").start(world.instance("web2"))
+    first, second = status_of(_confined(world)), status_of(str(other.info("web2").pid))
+    assert {first["Uid"], second["Uid"]} == {"\t".join([str(uid)] * 4) for uid in world.uids[:2]}
+    assert [one.what for one in world.node.recover()] == ["undone"]
+    assert other.info("web2").state is hvcore.State.RUNNING
+    other.stop("web2", force=True)
+
+
+def _die_when_launched(text: str) -> None:
+    if text == "waiting for QMP":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _confined(world: World) -> str:
+    """The pid of the guest whose start was killed, once it has become who it was to be."""
+    with connect(str(world.dir() / "qmp"), deadline_s=20) as client:
+        client.execute("query-status", deadline_s=20)
+    return str(hvcore.read_status(world.dir() / "status").pid)
 
 
 def test_nothing_but_the_listed_files_is_there_to_see(root_world: World) -> None:

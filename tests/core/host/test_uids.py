@@ -1,0 +1,114 @@
+"""A uid has one user on the node, also when two run directories are in use there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hvcore.host.uids import UidClaims
+
+POOL = range(1_870_000_000, 1_870_000_003)
+HELD = "import sys; print(flush=True); sys.stdin.read()"
+
+Node = Callable[[str], UidClaims]
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    """``node("one")``: the uids of an operation on web1, of the node's state in that run directory."""
+    made: list[UidClaims] = []
+
+    def make(run_dir: str) -> UidClaims:
+        made.append(UidClaims(tmp_path / run_dir, "web1", node_wide=True, locks=tmp_path / "locks"))
+        return made[-1]
+
+    yield make
+    for claims in made:
+        claims.close()
+    assert os.listdir(tmp_path / "locks") == []
+
+
+def test_two_that_are_started_at_the_same_time_get_two(node: Node) -> None:
+    one, two = node("one"), node("two")
+    taken = [one.take_one("uid", POOL), one.take_one("uid", POOL), two.take_one("uid", POOL)]
+    assert taken == list(POOL)
+    assert node("three").take_one("uid", POOL) is None
+
+
+def test_one_that_something_runs_as_is_not_given(node: Node) -> None:
+    ours = os.getuid()
+    assert node("one").take_one("uid", range(ours, ours + 1)) is None
+    assert node("one").take_one("uid", POOL) == POOL[0]
+
+
+def test_one_that_nobody_runs_as_after_the_start_is_free_elsewhere_and_not_here(node: Node) -> None:
+    one = node("one")
+    assert one.take_one("uid", POOL) == POOL[0]
+    one.close()
+    assert node("one").take_one("uid", POOL) == POOL[1]
+    assert node("two").take_one("uid", POOL) == POOL[0]
+
+
+def test_an_operation_that_is_killed_keeps_none(node: Node, in_child: Callable[..., int]) -> None:
+    def take_and_die() -> None:
+        assert node("one").take_one("uid", POOL) == POOL[0]
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert os.WTERMSIG(in_child(take_and_die)) == signal.SIGKILL
+    assert node("two").take_one("uid", POOL) == POOL[0]
+
+
+def test_what_a_killed_operation_has_launched_keeps_it_before_it_has_become_that_user(
+    node: Node, in_child: Callable[..., int]
+) -> None:
+    """The launched process inherits the lock, and is nobody yet when the operation is killed."""
+    (said, says), (hears, told) = os.pipe(), os.pipe()
+
+    def launch_and_die() -> None:
+        one = node("one")
+        assert one.take_one("uid", POOL) == POOL[0]
+        os.close(told)
+        with subprocess.Popen([sys.executable, "-c", HELD], stdin=hears, stdout=says, pass_fds=one.fds):
+            os.read(said, 1)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert os.WTERMSIG(in_child(launch_and_die)) == signal.SIGKILL
+    os.close(says)
+    os.close(hears)
+    two = node("two")
+    assert two.take_one("uid", POOL) == POOL[1]
+    os.close(told)
+    assert os.read(said, 1) == b""  # it has ended
+    os.close(said)
+    assert two.take_one("uid", POOL) == POOL[0]
+
+
+def test_a_forked_child_of_the_host_application_does_not_keep_it(node: Node, in_child: Callable[..., int]) -> None:
+    one = node("one")
+    assert one.take_one("uid", POOL) == POOL[0]
+    release, wait = os.pipe()
+
+    def stay() -> None:
+        os.close(wait)
+        os.read(release, 1)
+
+    child = in_child(stay, wait=False)
+    one.close()
+    assert node("two").take_one("uid", POOL) == POOL[0]
+    os.close(wait)
+    os.waitpid(child, 0)
+    os.close(release)
+
+
+def test_others_than_root_have_none_to_give_and_ask_nobody(tmp_path: Path) -> None:
+    ours = os.getuid()
+    claims = UidClaims(tmp_path / "run", "web1", node_wide=False, locks=tmp_path / "locks")
+    assert claims.take_one("uid", range(ours, ours + 1)) == ours
+    assert claims.fds == ()
+    assert not (tmp_path / "locks").exists()
