@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -78,6 +79,28 @@ def test_it_gets_no_more_memory_than_it_may(node: hvcore.Node, images: Any, web1
     script = "#!/bin/sh\nhead -c 100000000 /dev/zero | tail -c 90000000 > /dev/null || exit 5\n"
     with pytest.raises(hvcore.LaunchError, match=r"exited with (5|137)|was killed by SIGKILL"):
         node.driver("chroot").start(web1(images(script), memory_limit=16))
+    assert left() == []
+
+
+@pytest.mark.skipif(bool(NODE.problems(hvcore.GroupLimits(memory_bytes=1))), reason="no memory controller here")
+def test_what_was_killed_at_its_memory_limit_is_told(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
+    script = """\
+        #!/bin/sh
+        [ $1 = stop ] && exec kill -9 -1
+        head -c 100000000 /dev/zero | tail -c 90000000 > /dev/null
+        sleep 1000 &
+    """
+    node.driver("chroot").start(web1(images(script), memory_limit=16))
+    info, reason = node.info("web1"), "oom-killed: 1 process, at its limit of 16 MiB"
+    assert (info.state, info.reason) == (hvcore.State.RUNNING, reason)
+    assert info.pid is not None
+    init = hvcore.identify(info.pid)
+    assert init is not None
+    os.kill(init.pid, signal.SIGKILL)
+    assert hvcore.wait_gone(init, 10.0)
+    info = node.info("web1")
+    assert (info.state, info.reason) == (hvcore.State.CRASHED, reason)
+    node.stop("web1", force=True)
     assert left() == []
 
 

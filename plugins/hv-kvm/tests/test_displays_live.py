@@ -17,6 +17,7 @@ import pytest
 from pki import make_certificates
 
 import hvcore
+from hv_kvm.addresses import reserve_port
 from hv_kvm.qmp import connect
 
 pytestmark = pytest.mark.live
@@ -248,6 +249,29 @@ def test_two_displays_of_spice_get_two_ports_and_one_that_is_taken_is_refused(wo
     taken = int(places[0].rpartition(":")[2])
     with pytest.raises(hvcore.VerifyError, match=r"params.spice_port: cannot be listened on at 127.0.0.1"):
         world.start("web3", spice_bind="127.0.0.1", spice_port=taken)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_port_that_was_chosen_is_nobody_elses_until_its_server_listens(address: str) -> None:
+    """A server that reuses addresses, as SPICE's does, gets it; others, and the next to choose, do not."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    first, second, server, stranger = reserve_port(address, 21_900), None, socket.socket(family), socket.socket(family)
+    try:
+        assert first is not None
+        port = first.getsockname()[1]
+        second = reserve_port(address, port)
+        assert second is not None
+        assert second.getsockname()[1] > port
+        with pytest.raises(OSError, match="in use"):
+            stranger.bind((address, port))
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((address, port))
+        server.listen()
+        first.close()
+        socket.create_connection((address, port), timeout=5).close()
+    finally:
+        for sock in filter(None, (first, second, server, stranger)):
+            sock.close()
 
 
 @pytest.mark.usefixtures("spice")

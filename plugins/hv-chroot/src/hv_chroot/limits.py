@@ -7,7 +7,7 @@ from typing import Final
 import hvcore
 from hv_chroot.spec import ChrootSpec
 
-__all__ = ["freeze", "is_frozen", "limits_of", "thaw"]
+__all__ = ["freeze", "is_frozen", "limits_of", "oom_killed", "thaw"]
 
 _MIB: Final = 1024 * 1024
 _OURS: Final = 2  # the init, and what waits for the script
@@ -22,6 +22,16 @@ def limits_of(spec: ChrootSpec) -> hvcore.GroupLimits:
         cpus=None if cpu_percent is None else cpu_percent / 100,
         processes=None if processes is None else processes + _OURS,
     )
+
+
+def oom_killed(live: hvcore.Live) -> str | None:
+    """How many of its processes the kernel has killed at its memory limit, in words; None when none, or no limit."""
+    limit_mib = live.record.spec.get("memory_limit_mib")
+    figures = None if limit_mib is None or live.group is None else live.group.figures()
+    if figures is None or not figures.oom_kills:
+        return None
+    count = figures.oom_kills
+    return f"oom-killed: {count} process{'es' if count > 1 else ''}, at its limit of {limit_mib} MiB"
 
 
 def is_frozen(live: hvcore.Live) -> bool:

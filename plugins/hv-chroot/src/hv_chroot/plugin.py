@@ -11,7 +11,7 @@ from hv_chroot.describe import describe
 from hv_chroot.examine import examine
 from hv_chroot.families import confine, limits, network, root, script
 from hv_chroot.inside import Enterable
-from hv_chroot.limits import freeze, is_frozen, thaw
+from hv_chroot.limits import freeze, is_frozen, oom_killed, thaw
 from hv_chroot.mounting import ROOT
 from hv_chroot.network import VETH, release_veth
 from hv_chroot.plain import ROOTED, plain_census, release_rooted
@@ -80,11 +80,14 @@ class ChrootDriver(Enterable):
     def observe(self, live: hvcore.Live) -> hvcore.Observation:
         """Running while anything of it runs, with the figures of all its processes together."""
         init = live.record.process
-        found = _census(live)
+        found, killed = _census(live), oom_killed(live)
         if found is None:
-            return hvcore.Observation(state=hvcore.State.SHUTDOWN, reason="no process left")
+            # Killed for its memory it has not ended by itself, whatever else had ended before.
+            state = hvcore.State.SHUTDOWN if killed is None else hvcore.State.CRASHED
+            return hvcore.Observation(state=state, reason=killed or "no process left")
         return hvcore.Observation(
             state=hvcore.State.PAUSED if is_frozen(live) else hvcore.State.RUNNING,
+            reason=killed,
             pid=None if init is None else init.pid,
             memory_mib=live.record.spec.get("memory_limit_mib"),
             resident_mib=found.resident_mib,

@@ -10,7 +10,7 @@ import socket
 import struct
 from typing import Final
 
-__all__ = ["address_of", "free_port", "is_interface", "port_problem"]
+__all__ = ["address_of", "is_interface", "port_problem", "reserve_port"]
 
 # linux/sockios.h
 _SIOCGIFADDR: Final = 0x8915
@@ -75,9 +75,22 @@ def port_problem(address: str, port: int) -> str | None:
     return None
 
 
-def free_port(address: str, first: int) -> int | None:
-    """The first port from ``first`` on that nothing listens on at that address; None when that is none of a thousand.
+def reserve_port(address: str, first: int) -> socket.socket | None:
+    """A socket bound to the first port from ``first`` on that nobody has at that address; None when none of a thousand is.
 
-    It is free now, and somebody else may take it before it is used.
+    For as long as it is open, no other start chooses that port, the kernel gives it to nobody who asks for any, and a
+    server that sets SO_REUSEADDR, as SPICE's does, can be told to listen on it.
     """
-    return next((port for port in range(first, first + _TRIES) if port_problem(address, port) is None), None)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    for port in range(first, first + _TRIES):
+        made = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            made.bind((address, port))  # without SO_REUSEADDR, so that it is ours alone
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        except OSError as error:
+            made.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            return made
+    return None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from hv_kvm.addresses import address_of, free_port
+from hv_kvm.addresses import address_of, reserve_port
 from hv_kvm.devices import spice as spice_family
 from hv_kvm.devices import vnc as vnc_family
 from hv_kvm.devices.vnc import Vnc
@@ -12,7 +13,7 @@ from hv_kvm.facts import Facts
 from hv_kvm.handed import HandedError, password
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import QmpClient, commands
-from hv_kvm.spec import KvmSpec
+from hv_kvm.spec import KvmSpec, Port
 from hvcore import Job, OperationError
 
 __all__ = ["addresses", "link", "note_displays", "ports", "set_passwords"]
@@ -34,19 +35,33 @@ def addresses(spec: KvmSpec, job: Job) -> dict[str, str]:
     return found
 
 
-def ports(spec: KvmSpec, job: Job, found: dict[str, str]) -> dict[str, str]:
-    """The ports that the spec leaves open, chosen, and those that it names. Raises `OperationError` when none is free."""
+def ports(spec: KvmSpec, job: Job, found: dict[str, str], keep: Callable[[int], None]) -> dict[str, str]:
+    """The ports that the spec leaves open, chosen, and those that it names. Raises `OperationError` when none is free.
+
+    ``keep`` gets a descriptor for each one chosen, to stay open until QEMU listens there.
+    """
     chosen = {}
     keys = {wanted.name: wanted.key for wanted in spec.each(lambda device: device.interfaces())}
     for wanted in spec.each(lambda device: device.ports()):
         bind = found[keys[wanted.bind]] if wanted.bind in keys else wanted.bind
-        port = wanted.port if wanted.port is not None else free_port(bind, wanted.first)
-        if port is None:
-            what = f"no free port from {wanted.first} on at {bind} for {wanted.name}"
-            raise OperationError(f"{job.name}: {what}; set {wanted.param}")
+        port = wanted.port if wanted.port is not None else _chosen(wanted, bind, job, keep)
         chosen[wanted.name] = str(port)
         job.bind(**{wanted.name: f"{bind}:{port}"})
     return chosen
+
+
+def _chosen(wanted: Port, bind: str, job: Job, keep: Callable[[int], None]) -> int:
+    try:
+        reserved = reserve_port(bind, wanted.first)
+    except OSError as error:
+        what = f"{job.name}: cannot listen at {bind} for {wanted.name}, got {error.strerror}"
+        raise OperationError(f"{what}; correct {wanted.param}, or the address") from error
+    if reserved is None:
+        what = f"no free port from {wanted.first} on at {bind} for {wanted.name}"
+        raise OperationError(f"{job.name}: {what}; set {wanted.param}")
+    port = int(reserved.getsockname()[1])
+    keep(reserved.detach())
+    return port
 
 
 def set_passwords(client: QmpClient, spec: KvmSpec, facts: Facts, job: Job) -> None:

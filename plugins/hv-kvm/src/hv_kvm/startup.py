@@ -94,7 +94,7 @@ def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
             files=files,
             shown=shown if level is Level.OFF else inside(spec, level),
             addresses=found,
-            ports=ports(spec, job, found),
+            ports=ports(spec, job, found, held.keep),
             temporary=make_temporaries(spec, uid, held.add),
         )
         arguments = render(hooks, spec, facts, bindings)
