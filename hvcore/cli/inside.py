@@ -55,7 +55,7 @@ Example:
 @click.option("-f", "--follow", is_flag=True, help="Go on with what it writes, until it is stopped or ^C.")
 @click.option("-n", "--lines", metavar="N", type=click.IntRange(min=0), help="Only the last N lines.")
 def log(name: str, *, follow: bool, lines: int | None) -> None:
-    """Print what an instance has written that nobody listened to: its scripts, its daemons, the program that runs it.
+    """Print what an instance, or the program that runs it, has written.
 
     It is kept until the instance is stopped, and can be read after it has ended by itself. On a terminal, control
     characters are shown escaped.
