@@ -10,7 +10,7 @@ from hv_chroot.confinement import enter_command
 from hv_chroot.mounting import LOG_FILE, OUTPUT, ROOT
 from hv_chroot.plain import chroot_command
 from hv_chroot.root import program_problem
-from hv_chroot.spec import ChrootSpec
+from hv_chroot.spec import spec_of
 
 __all__ = ["Enterable"]
 
@@ -38,7 +38,7 @@ class Enterable:
 
 def _inside(live: hvcore.Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
     """The command that runs ``argv`` among its processes, confined like them. Raises `OperationError` without any."""
-    spec, init = hvcore.decode(ChrootSpec, live.record.spec), live.record.process
+    spec, init = spec_of(live.record), live.record.process
     if not spec.namespaces:
         return chroot_command(spec, live.dir / ROOT, argv)
     if init is None:

@@ -140,6 +140,9 @@ def _mount_overlay(spec: ChrootSpec, job: hvcore.Job, lower: Path, root: Path, o
     with _told(job, what, "see whether overlayfs can use that file system"):
         if spec.overlay_directory is None:
             mount_tmpfs(str(upper), f"size={spec.overlay_mib}m,mode=0755", programs=True)
+            for name in ("changes", "work"):
+                (upper / name).mkdir(mode=0o755)
+                os.chown(upper / name, owners.first, owners.first)
         else:
             for name in ("changes", "work"):
                 os.makedirs(os.path.join(spec.overlay_directory, name), mode=0o755, exist_ok=True)
@@ -148,10 +151,6 @@ def _mount_overlay(spec: ChrootSpec, job: hvcore.Job, lower: Path, root: Path, o
                 _opened(upper) as place,
             ):
                 attach(tree, place)
-        if spec.overlay_directory is None:
-            for name in ("changes", "work"):
-                (upper / name).mkdir(mode=0o755)
-                os.chown(upper / name, owners.first, owners.first)
         with (
             _opened(lower) as low,
             _opened(upper / "changes") as changes,

@@ -16,7 +16,7 @@ from hv_chroot.mounting import ROOT
 from hv_chroot.network import VETH, release_veth
 from hv_chroot.plain import ROOTED, plain_census, release_rooted
 from hv_chroot.root import program_problem
-from hv_chroot.spec import ChrootSpec, decide
+from hv_chroot.spec import ChrootSpec, decide, spec_of
 from hv_chroot.starting import remember, start
 from hv_chroot.stopping import stop
 from hv_chroot.verify import verify
@@ -74,7 +74,7 @@ class ChrootDriver(Enterable):
         init = hvcore.identify(status.pid)
         if init is None or namespace_of(init.pid) != status.pid_namespace or census(init) is None:
             return False
-        remember(_spec(live), job, init, None)
+        remember(spec_of(live.record), job, init, None)
         return True
 
     def observe(self, live: hvcore.Live) -> hvcore.Observation:
@@ -98,11 +98,11 @@ class ChrootDriver(Enterable):
 
     def owes_stop(self, live: hvcore.Live) -> bool:
         """True: its stop script may have to put something in order, also when its last process has ended."""
-        return program_problem(live.dir / ROOT, _spec(live).stop_script) is None
+        return program_problem(live.dir / ROOT, spec_of(live.record).stop_script) is None
 
     def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
         """The stop script, then SIGTERM, then the end of the namespace; which of them it took."""
-        return stop(_spec(live), live, job, force=force)
+        return stop(spec_of(live.record), live, job, force=force)
 
     def pause(self, live: hvcore.Live, job: hvcore.Job) -> None:
         """Let all its processes stand still, by the freezer."""
@@ -118,15 +118,7 @@ class ChrootDriver(Enterable):
         return {ROOTED: release_rooted, VETH: release_veth}
 
 
-def _spec(live: hvcore.Live) -> ChrootSpec:
-    return hvcore.decode(ChrootSpec, live.record.spec)
-
-
-def _is_plain(live: hvcore.Live) -> bool:
-    return live.record.spec.get("namespaces") is False
-
-
 def _census(live: hvcore.Live) -> Census | None:
-    if _is_plain(live):
+    if live.record.spec.get("namespaces") is False:
         return plain_census(live.dir / ROOT)
     return None if live.record.process is None else census(live.record.process)

@@ -9,8 +9,9 @@ import hvcore
 from hv_chroot.bind import Bind
 from hv_chroot.families.confine import has_users
 from hv_chroot.families.network import Interface, interfaces_of
+from hv_chroot.families.root import DEFAULT_OVERLAY_MIB
 
-__all__ = ["ENVIRONMENT", "ChrootSpec", "decide"]
+__all__ = ["ENVIRONMENT", "ChrootSpec", "decide", "spec_of", "uids_of"]
 
 ENVIRONMENT: Final = (
     ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
@@ -19,7 +20,6 @@ ENVIRONMENT: Final = (
     ("container", "hvcore"),
 )
 
-_OVERLAY_MIB: Final = 256
 _MAX_HOSTNAME: Final = 64  # linux/utsname.h, __NEW_UTS_LEN
 
 
@@ -38,7 +38,7 @@ class ChrootSpec:
     read_only: bool = False
     overlay: str = "none"
     overlay_directory: str | None = None
-    overlay_mib: int = _OVERLAY_MIB
+    overlay_mib: int = DEFAULT_OVERLAY_MIB
     binds: tuple[Bind, ...] = ()
     node_resolv_conf: bool = False
     suid: bool = False
@@ -83,7 +83,7 @@ def decide(instance: hvcore.Instance, params: hvcore.Params) -> ChrootSpec:
         read_only=disk is not None and disk.read_only,
         overlay=params["overlay"],
         overlay_directory=params["overlay_directory"],
-        overlay_mib=params["overlay_size"] or _OVERLAY_MIB,
+        overlay_mib=params["overlay_size"] or DEFAULT_OVERLAY_MIB,
         binds=tuple(Bind.of(text) for text in params["binds"]),
         node_resolv_conf=params["resolv_conf"] == "node",
         suid=params["allow_suid"],
@@ -105,6 +105,17 @@ def decide(instance: hvcore.Instance, params: hvcore.Params) -> ChrootSpec:
         cpu_limit_percent=params["cpu_limit"],
         process_limit=params["process_limit"],
     )
+
+
+def spec_of(record: hvcore.Record) -> ChrootSpec:
+    """The spec that a record holds. Raises `RecordError`."""
+    return hvcore.decode(ChrootSpec, record.spec)
+
+
+def uids_of(record: hvcore.Record) -> range | None:
+    """The node's uids that the users of a started instance are; None when it has no users of its own."""
+    first = record.bindings.get("uids")
+    return None if first is None else range(first, first + hvcore.UID_RANGE_SIZE)
 
 
 def _hostname(name: str) -> str:

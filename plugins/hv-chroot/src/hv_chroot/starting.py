@@ -14,7 +14,7 @@ from hv_chroot.network import connect, intended
 from hv_chroot.plain import ROOTED
 from hv_chroot.root import plain_directories, program_problem
 from hv_chroot.script import Place, run_start
-from hv_chroot.spec import ChrootSpec
+from hv_chroot.spec import ChrootSpec, uids_of
 
 __all__ = ["remember", "start"]
 
@@ -89,8 +89,6 @@ def remember(spec: ChrootSpec, job: hvcore.Job, init: hvcore.ProcessId, monitor:
     namespace, now = namespace_of(init.pid), census(init)
     if namespace is None or now is None or (now.processes == 0 and hvcore.wait_gone(init, _INIT_ENDS_S)):
         return  # the script has left nothing, and then the init ends too
-    first = job.record.bindings.get("uids")
-    uids = None if first is None else range(first, first + hvcore.UID_RANGE_SIZE)
-    prove(job.name, sandbox_of(spec, "", uids), members(init))
+    prove(job.name, sandbox_of(spec, "", uids_of(job.record)), members(init))
     job.bind(pid_namespace=namespace)
     job.started(init, monitor)

@@ -14,7 +14,7 @@ from hv_chroot.limits import thaw
 from hv_chroot.mounting import LOG_FILE, OUTPUT, ROOT
 from hv_chroot.plain import end_rooted, rooted, terminate_rooted, wait_rooted_gone
 from hv_chroot.script import Place, run_afterwards, run_stop
-from hv_chroot.spec import ChrootSpec
+from hv_chroot.spec import ChrootSpec, uids_of
 from hvcore import processes_in_pid_namespace, verified_pidfd
 
 __all__ = ["stop"]
@@ -92,8 +92,7 @@ def _tell(spec: ChrootSpec, job: hvcore.Job, ended: hvcore.Ended | None, said: s
 def _afterwards(spec: ChrootSpec, live: hvcore.Live, job: hvcore.Job) -> str:
     job.progress(f"running {spec.stop_script} stop, after the end of its last process")
     root, log = live.dir / ROOT, live.dir / OUTPUT / LOG_FILE
-    first = live.record.bindings.get("uids")
-    uids = None if first is None else range(first, first + hvcore.UID_RANGE_SIZE)
+    uids = uids_of(live.record)
     if spec.namespaces:
         with hvcore.hold_namespaces(users=uids, network=False) as held:
             ended, said = run_afterwards(spec, job, Place(root=root, log=log, group=live.group, held=held, uids=uids))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 from typing import Final
 
 import hvcore
 from hv_chroot.bind import Bind, bind
 
-__all__ = ["PARAMS", "check", "params"]
+__all__ = ["DEFAULT_OVERLAY_MIB", "PARAMS", "check", "params"]
 
-_DEFAULT_OVERLAY_MIB: Final = 256
+DEFAULT_OVERLAY_MIB: Final = 256
 _OURS: Final = ("/", "/dev", "/proc")  # bubblewrap's own mounts, and the root itself
 
 PARAMS: Final = hvcore.ParamGroup(
@@ -39,7 +38,7 @@ PARAMS: Final = hvcore.ParamGroup(
         "overlay_size",
         hvcore.size_mib(minimum=1),
         unit="MiB",
-        help=f"How much the changes in memory may take, for overlay = memory; unset, {_DEFAULT_OVERLAY_MIB}.",
+        help=f"How much the changes in memory may take, for overlay = memory; unset, {DEFAULT_OVERLAY_MIB}.",
         example=64,
     ),
     hvcore.Param(
@@ -133,13 +132,15 @@ def _overlay(params: hvcore.Params) -> Iterator[hvcore.Problem]:
         what = f"has no effect with overlay = {overlay!r}"
         todo = "unset it, or overlay = 'memory'"
         yield hvcore.Problem(path="params.overlay_size", what=what, got=str(params["overlay_size"]), todo=todo)
-    if directory is not None and params["root_directory"] is not None:
-        upper, lower = PurePosixPath(directory), PurePosixPath(params["root_directory"])
-        if upper.is_relative_to(lower) or lower.is_relative_to(upper):
-            what = "and params.root_directory are one inside the other"
-            yield hvcore.Problem(
-                path="params.overlay_directory", what=what, got=repr(directory), todo="keep them apart"
-            )
+    lower = params["root_directory"]
+    if directory is not None and lower is not None and (_within(directory, lower) or _within(lower, directory)):
+        what = "and params.root_directory are one inside the other"
+        yield hvcore.Problem(path="params.overlay_directory", what=what, got=repr(directory), todo="keep them apart")
+
+
+def _within(inner: str, outer: str) -> bool:
+    """By components of the path; both are absolute and normalised."""
+    return f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
 
 
 def _binds(texts: tuple[str, ...]) -> Iterator[hvcore.Problem]:
