@@ -144,6 +144,8 @@ def of_directory(**params: object) -> hvcore.Instance:
         (of_directory(overlay="directory"), ["params.overlay_directory"]),
         (of_directory(overlay_directory="/srv/kept"), ["params.overlay_directory"]),
         (of_directory(overlay="directory", overlay_directory="/srv/roots/web1/kept"), ["params.overlay_directory"]),
+        (of_directory(overlay="directory", overlay_directory="/srv/roots"), ["params.overlay_directory"]),
+        (of_directory(overlay="directory", overlay_directory="/"), ["params.overlay_directory"]),
         (of_directory(overlay_size=5), ["params.overlay_size"]),
         (of_directory(binds=["/a:/b", "/c:/b"]), ["params.binds"]),
         (of_directory(binds=["/a:/proc/x"]), ["params.binds"]),
@@ -168,6 +170,10 @@ def test_what_does_not_go_together_is_said_all_at_once(
     handle: hvcore.DriverHandle, wanted: hvcore.Instance, paths: list[str]
 ) -> None:
     assert sorted(text.partition(": ")[0] for text in problems(handle, wanted)) == sorted(paths)
+
+
+def test_changes_may_be_kept_beside_the_root_under_a_name_that_begins_alike(handle: hvcore.DriverHandle) -> None:
+    handle.check(of_directory(overlay="directory", overlay_directory="/srv/roots/web1-kept"))
 
 
 @pytest.mark.parametrize(
