@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
 from hvcore.errors import Problem
 from hvcore.host.host import Host
@@ -21,9 +21,11 @@ from hvcore.model.info import Console, Observation
 from hvcore.model.instance import Instance
 from hvcore.model.plan import Plan
 from hvcore.model.record import Entry
+from hvcore.model.state import Op
 from hvcore.params import Params
 
 __all__ = [
+    "ABILITIES",
     "Adopts",
     "Driver",
     "Examines",
@@ -155,9 +157,17 @@ class ReleaseFunction(Protocol):
         """Release what the entry names; that it is not there is fine."""
 
 
-_CAPABILITIES: dict[str, type] = {"pause": Pausable, "console": HasConsole, "exec": Executes, "log": HasLog}
+ABILITIES: Final[Mapping[Op, tuple[type, str, type]]] = {
+    Op.PAUSE: (Pausable, "pause", object),
+    Op.RESUME: (Pausable, "resume", object),
+    Op.CONSOLE: (HasConsole, "console", Console),
+    Op.EXEC: (Executes, "execution", tuple),
+    Op.LOG: (HasLog, "log", Path),
+}
+"""What not every driver can do: who can, by which method, and what that returns."""
 
 
 def capabilities(driver: Driver) -> tuple[str, ...]:
-    """What the driver can do beyond start and stop, by name."""
-    return tuple(name for name, protocol in _CAPABILITIES.items() if isinstance(driver, protocol))
+    """What the driver can do beyond start and stop, by name: ``pause``, with which goes resume, ``console``, ..."""
+    able = (op for op, (protocol, _, _) in ABILITIES.items() if isinstance(driver, protocol))
+    return tuple(str(op) for op in able if op is not Op.RESUME)

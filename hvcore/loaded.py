@@ -10,8 +10,8 @@ from typing import Any
 
 from hvcore.catalogue import CatalogueEntry
 from hvcore.contract import article, place
-from hvcore.driver import Driver, Examines
-from hvcore.errors import DriverError, HvError, ParamsError, Problem
+from hvcore.driver import ABILITIES, Driver, Examines
+from hvcore.errors import DriverError, HvError, ParamsError, Problem, UnsupportedError
 from hvcore.hooks import Hooks
 from hvcore.host.host import Host
 from hvcore.host.node_checks import node_problems
@@ -22,6 +22,7 @@ from hvcore.model.info import Observation
 from hvcore.model.instance import Instance
 from hvcore.model.layers import NO_LAYERS, Layers
 from hvcore.model.plan import Plan
+from hvcore.model.state import Op
 from hvcore.params import Params, Schema
 
 __all__ = ["LoadedDriver"]
@@ -71,12 +72,9 @@ class LoadedDriver:
 
     def without_secrets(self, instance: Instance) -> Instance:
         """The instance as it may be written down: secret parameters are left out."""
-        kept = {key: value for key, value in instance.params.items() if not self._is_secret(key)}
+        secret = {key for key, param in self.schema.params.items() if param.secret}
+        kept = {key: value for key, value in instance.params.items() if key not in secret}
         return instance if len(kept) == len(instance.params) else replace(instance, params=kept)
-
-    def _is_secret(self, key: str) -> bool:
-        param = self.schema.params.get(key)
-        return param is not None and param.secret
 
     def verify(self, spec: object, params: Params, host: Host) -> tuple[Problem, ...]:
         """Everything that keeps this node from running it: parameters that name files, then what the driver finds.
@@ -120,6 +118,17 @@ class LoadedDriver:
         """Let the driver end it; the rung that worked."""
         found: str = self._asked(partial(self.driver.stop, force=force), "stop", live, job, kind=str)
         return found
+
+    def able(self, op: Op) -> Callable[..., Any]:
+        """The driver's method for what not every driver can do. Raises `UnsupportedError` when this one cannot."""
+        protocol, method, kind = ABILITIES[op]
+        if not isinstance(self.driver, protocol):
+            raise UnsupportedError(driver=self.name, operation=str(op))
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            return self._asked(partial(getattr(self.driver, method), **named), method, *arguments, kind=kind)
+
+        return call
 
     def examine(self, host: Host) -> tuple[Finding, ...]:
         """What the driver says of this node, and which of its hooks' implementations are to go."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hvcore.driver import HasConsole
-from hvcore.errors import UnsupportedError
 from hvcore.model.info import Console
 from hvcore.model.state import Op
 from hvcore.operations.context import Context
@@ -20,8 +18,7 @@ def console(context: Context, name: str) -> Console:
     Raises `NotFoundError`, `UnsupportedError`, and `StateError` while there is nobody to talk to.
     """
     record, _ = existing(context, name, Op.CONSOLE)
-    driver = context.driver(record.driver).driver
-    if not isinstance(driver, HasConsole):
-        raise UnsupportedError(driver=record.driver, operation="console")
+    reach = context.driver(record.driver).able(Op.CONSOLE)
     live = context.live(record)
-    return replace(driver.console(live), lock=str(live.dir / "console.lock"))
+    found: Console = reach(live)
+    return replace(found, lock=str(live.dir / "console.lock"))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hvcore.driver import Executes, HasLog
-from hvcore.errors import InputError, UnsupportedError
+from hvcore.errors import InputError
 from hvcore.model.info import Execution, Log
 from hvcore.model.state import Op
 from hvcore.operations.context import Context
@@ -17,16 +16,12 @@ def execution(context: Context, name: str, argv: tuple[str, ...], *, terminal: b
     if not argv or not argv[0] or any("\0" in argument for argument in argv):
         raise InputError(f"{name}: not a command, got {argv!r}; give a program, and arguments without NUL bytes")
     record, _ = existing(context, name, Op.EXEC)
-    driver = context.driver(record.driver).driver
-    if not isinstance(driver, Executes):
-        raise UnsupportedError(driver=record.driver, operation=str(Op.EXEC))
-    return Execution(name=name, argv=driver.execution(context.live(record), argv, terminal=terminal))
+    command = context.driver(record.driver).able(Op.EXEC)
+    return Execution(name=name, argv=command(context.live(record), argv, terminal=terminal))
 
 
 def log(context: Context, name: str) -> Log:
     """What it has written so far. Raises `NotFoundError`, and `UnsupportedError` when its driver keeps none of it."""
     record, _ = existing(context, name, Op.LOG)
-    driver = context.driver(record.driver).driver
-    if not isinstance(driver, HasLog):
-        raise UnsupportedError(driver=record.driver, operation=str(Op.LOG))
-    return Log(name=name, path=str(driver.log(context.live(record))))
+    place = context.driver(record.driver).able(Op.LOG)
+    return Log(name=name, path=str(place(context.live(record))))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from hvcore.deadline import Deadline
-from hvcore.driver import Pausable
-from hvcore.errors import UnsupportedError
 from hvcore.model.info import Outcome
 from hvcore.model.state import Already, Move, Op
 from hvcore.operations.context import LOCK_WAIT_S, Context
@@ -28,12 +26,9 @@ def _change(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
     with context.store.lock(name, str(op), wait_s=deadline.left(at_most=LOCK_WAIT_S)):
         settle(context, name, deadline)
         record, verdict = existing(context, name, op)
-        driver = context.driver(record.driver).driver
-        if not isinstance(driver, Pausable):
-            raise UnsupportedError(driver=record.driver, operation=str(op))
+        act = context.driver(record.driver).able(op)
         job = context.job(record, deadline)
         job.update(paused=op is Op.PAUSE)
-        act = driver.pause if op is Op.PAUSE else driver.resume
         # Also when it looks done already: what was seen is what the guest's journal last said, and this asks.
         written = job.record
         act(job.live, job)

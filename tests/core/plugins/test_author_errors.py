@@ -242,6 +242,45 @@ def test_a_method_that_answers_wrongly_is_told_with_its_place(
     assert node.instances() == []
 
 
+ABILITIES: dict[str, tuple[str, Callable[[hvcore.Node], object], str]] = {
+    "a console that raises": (
+        "def console(self, live): raise KeyError('tty')",
+        lambda node: node.console("web1"),
+        "console ({place}): raised KeyError: 'tty'; report this to its authors",
+    ),
+    "a pause that raises": (
+        "def pause(self, live, job): raise IndexError('cpu')\n    def resume(self, live, job): ...",
+        lambda node: node.pause("web1"),
+        "pause ({place}): raised IndexError: cpu; report this to its authors",
+    ),
+    "a command that is a text": (
+        "def execution(self, live, argv, *, terminal): return 'sh'",
+        lambda node: node.execution("web1", ["sh"]),
+        "execution ({place}): returned 'sh'; return a tuple",
+    ),
+    "a log that is a text": (
+        "def log(self, live): return '/tmp/log'",
+        lambda node: node.log("web1"),
+        "log ({place}): returned '/tmp/log'; return a Path",
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "act", "told"), ABILITIES.values(), ids=ABILITIES)
+def test_what_not_every_driver_can_do_is_told_like_what_all_can(
+    install: Any, driver_source: str, node: hvcore.Node, code: str, act: Any, told: str
+) -> None:
+    path = install(
+        "hv-acme", "[hvcore.drivers]\nacme = hv_acme:Driver\n", f"{driver_source.format(name='acme')}    {code}\n"
+    )
+    node.driver("acme").start(WEB)
+    with pytest.raises(DriverError) as caught:
+        act(node)
+    line = len(driver_source.format(name="acme").splitlines()) + 1
+    assert str(caught.value) == f"driver acme (hv-acme 1.0), {told.format(place=f'{path}:{line}')}"
+    assert node.stop("web1", force=True).changed
+
+
 def test_an_observation_that_is_none_makes_the_state_unknown_and_says_why(
     install: Any, driver_source: str, node: hvcore.Node
 ) -> None:
