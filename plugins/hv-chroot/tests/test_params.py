@@ -101,10 +101,10 @@ def test_plan_says_every_step_and_the_origin_of_every_argument(handle: hvcore.Dr
     assert [step.kind for step in plan.steps] == [
         "claim",
         "uids",
-        "mount",
         "group",
         "mount",
         "check",
+        "mount",
         "launch",
         "confine",
     ]

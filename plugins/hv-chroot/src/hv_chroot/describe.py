@@ -64,11 +64,11 @@ def _steps(spec: ChrootSpec, root: Path) -> Iterator[tuple[str, str]]:
     yield "claim", f"{spec.source}, {shared}"
     if spec.users:
         yield "uids", "65536 uids of the node that nobody else has, as those of its users"
-    yield "mount", _source(spec, root)
     yield "group", f"a control group of its own, where the node has them, {_limits(spec)}"
     for interface in spec.interfaces:
         with_them = ", ".join(interface.addresses) or "no address"
         yield "connect", f"{interface.name} ({interface.mac}, {with_them}) to bridge {interface.bridge!r}"
+    yield "mount", _source(spec, root)
     if spec.overlay != "none":
         where = f"{spec.overlay_mib} MiB of memory" if spec.overlay_directory is None else repr(spec.overlay_directory)
         yield "mount", f"an overlay with the changes to it in {where}"
@@ -76,8 +76,8 @@ def _steps(spec: ChrootSpec, root: Path) -> Iterator[tuple[str, str]]:
         yield "mount", f"{bind.source!r} at {bind.target!r}, {'writable' if bind.writable else 'read-only'}"
     if spec.node_resolv_conf:
         yield "mount", "a copy of the node's resolv.conf at '/etc/resolv.conf', read-only"
-    yield "mount", "a tmpfs of 1 MiB for the output of the script"
     yield "check", f"{spec.init_script!r} is a program in its root, without leaving it"
+    yield "mount", "a tmpfs of 1 MiB for the output of the script"
     yield "launch", f"{spec.init_script!r} start; ready when it exits with 0 within {spec.script_deadline_s:g} s"
     yield "confine", _confinement(spec)
 
