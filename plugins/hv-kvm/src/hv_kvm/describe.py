@@ -121,7 +121,7 @@ def _launches(spec: KvmSpec, level: Level, accel: Accel) -> Iterator[Step]:
 
 
 def _confinement(spec: KvmSpec, level: Level) -> str:
-    network = "the host's network" if spec.host_network else "no network"
+    network = "the node's network" if spec.host_network else "no network"
     own = {
         Level.STRICT: f"confined: a uid of its own, no capabilities, own mounts and /dev, {network}",
         Level.USER: f"confined in a user namespace of the caller: own mounts and /dev, {network}",

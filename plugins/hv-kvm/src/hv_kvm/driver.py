@@ -16,7 +16,7 @@ from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import QmpBusyError, QmpError, QmpTimeoutError, commands
 from hv_kvm.reach import reach
 from hv_kvm.rehearsal import rehearse
-from hv_kvm.spec import Device, KvmSpec, place
+from hv_kvm.spec import Device, KvmSpec, decide
 from hvcore import (
     LOG,
     Console,
@@ -66,21 +66,9 @@ class KvmOperations:
         """The machine, with every device in its place. Pure. Raises `ParamsError` when they do not all fit."""
         devices = declared(self._hooks.items("plan", Device, instance=instance, params=params), self._kinds)
         try:
-            placed = place(devices, reserved=params["kvm_pci_reservations"])
+            return decide(instance, params, devices)
         except ValueError as error:
             raise ParamsError(instance.name, [_too_many(error)]) from error
-        return KvmSpec(
-            name=instance.name,
-            uuid=instance.uuid,
-            machine=params["machine_version"],
-            qemu=params["kvm_path"],
-            memory_mib=instance.memory_mib,
-            vcpus=instance.vcpus,
-            kvm=params["kvm_flag"] or "auto",
-            confinement=params["confinement"],
-            acpi=params["acpi"],
-            devices=placed,
-        )
 
     def read_spec(self, data: object) -> KvmSpec:
         """The machine that a record holds, devices of extensions included."""

@@ -9,7 +9,7 @@ from hv_kvm.describe import symbols
 from hv_kvm.facts import Facts
 from hv_kvm.node import Accel
 from hv_kvm.render import IdClashError, render
-from hv_kvm.spec import Device, KvmSpec, place
+from hv_kvm.spec import Device, decide
 from hvcore import Disk, DriverLoadError, Hooks, Instance, Level, Nic
 
 __all__ = ["rehearse"]
@@ -46,18 +46,7 @@ def _clash(hooks: Hooks) -> IdClashError | None:
         params = {param.key: param.default for _, group in hooks.each("params") for param in group}
         instance = Instance(name="rehearsal", driver="kvm", disks=(Disk(path="/disk"),), nics=(Nic(),))
         found = hooks.items("plan", Device, instance=instance, params=params)
-        spec = KvmSpec(
-            name=instance.name,
-            uuid=instance.uuid,
-            machine="pc",
-            qemu=params["kvm_path"],
-            memory_mib=instance.memory_mib,
-            vcpus=instance.vcpus,
-            kvm="disabled",
-            confinement="strict",
-            acpi=True,
-            devices=place((device for _, device in found), reserved=params["kvm_pci_reservations"]),
-        )
+        spec = decide(instance, params, (device for _, device in found))
         try:
             render(hooks, spec, _FACTS, symbols(spec, Level.STRICT, Accel("tcg", "")))
         except IdClashError as error:

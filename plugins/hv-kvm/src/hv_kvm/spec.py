@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from hvcore import Problem
+from hvcore import Instance, Problem
 
 __all__ = [
     "FIRST_SLOT",
@@ -20,6 +20,7 @@ __all__ = [
     "PciDevice",
     "Port",
     "Temporary",
+    "decide",
     "display_address",
     "place",
 ]
@@ -145,7 +146,7 @@ class Device:
         return ()
 
     def needs_host_network(self) -> bool:
-        """True when QEMU has to speak on the host's network itself."""
+        """True when QEMU has to speak on the node's network itself."""
         return False
 
     def handed(self) -> tuple[Handed, ...]:
@@ -259,7 +260,7 @@ class KvmSpec:
 
     @property
     def host_network(self) -> bool:
-        """True when any device needs the host's network."""
+        """True when any device needs the node's network."""
         return any(device.needs_host_network() for device in self.devices)
 
     def each(self, ask: Callable[[Device], tuple[T, ...]]) -> tuple[T, ...]:
@@ -291,3 +292,19 @@ def place(devices: Iterable[Device], *, reserved: int = FIRST_SLOT) -> tuple[Dev
                 free.remove(slot)
                 placed[index] = replace(device, slot=slot)
     return tuple(placed)
+
+
+def decide(instance: Instance, params: Mapping[str, Any], devices: Iterable[Device]) -> KvmSpec:
+    """The machine of an instance with these devices, each in its place. Raises ValueError when they do not all fit."""
+    return KvmSpec(
+        name=instance.name,
+        uuid=instance.uuid,
+        machine=params["machine_version"],
+        qemu=params["kvm_path"],
+        memory_mib=instance.memory_mib,
+        vcpus=instance.vcpus,
+        kvm=params["kvm_flag"] or "auto",
+        confinement=params["confinement"],
+        acpi=params["acpi"],
+        devices=place(devices, reserved=params["kvm_pci_reservations"]),
+    )
