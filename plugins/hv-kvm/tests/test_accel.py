@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -46,8 +47,8 @@ def test_this_node_gets_a_verdict_in_time_which_is_remembered(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "reason", "hung"),
     [
-        ("sleep 30", "opens, but a guest hangs: 0.2 s without progress", True),
-        ("sleep 30 & wait", "opens, but a guest hangs: 0.2 s without progress", True),
+        ("sleep 30", r"opens, but a guest hangs: \d+\.\d s without progress", True),
+        ("sleep 30 & wait", r"opens, but a guest hangs: \d+\.\d s without progress", True),
         ("kill -ABRT $$", "qemu was killed by SIGABRT and said nothing", False),
         ("echo 'failed to set MSR' >&2; kill -ABRT $$", 'was killed by SIGABRT: "failed to set MSR"', False),
         ("exit 0", "qemu exited with 0 and said nothing", False),
@@ -57,7 +58,7 @@ def test_this_node_gets_a_verdict_in_time_which_is_remembered(tmp_path: Path) ->
 def test_whatever_else_the_binary_does_means_not_usable(text: str, reason: str, hung: object, tmp_path: Path) -> None:
     verdict, did_hang = guest_runs(script(tmp_path / "qemu", text), accel="kvm", deadline_s=0.2)
     assert not verdict.usable
-    assert reason in verdict.reason
+    assert re.search(reason, verdict.reason)
     assert did_hang is hung
 
 

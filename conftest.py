@@ -1,0 +1,11 @@
+"""What all tests take for granted of the process that they run in."""
+
+from __future__ import annotations
+
+import signal
+
+# `./dev test &` in a script, and nohup, hand on ignored signals, and each program that a test starts would have them
+# ignored as well: those that a test interrupts would go on.
+for _signum, _default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_signum) is signal.SIG_IGN:
+        signal.signal(_signum, _default)
