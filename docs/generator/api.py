@@ -28,16 +28,27 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "hvcore._version",
     ),
     "Parameters": ("hvcore.params",),
-    "For drivers and extensions": (
+    "Extensions: hooks": ("hvcore.hookspecs",),
+    "Drivers: what one is, and what it is given": (
         "hvcore.driver",
         "hvcore.job",
         "hvcore.hooks",
-        "hvcore.hookspecs",
+        "hvcore.host.host",
         "hvcore.scaffold",
-        "hvcore.host",
         "hvcore.model.record",
         "hvcore.model.codec",
     ),
+    "Drivers: launching and confining a program": (
+        "hvcore.host.launch",  # and launched
+        "hvcore.host.confine",
+        "hvcore.host.proof",
+        "hvcore.host.capabilities",
+        "hvcore.host.limits",
+        "hvcore.host.namespaces",
+        "hvcore.host.own_root",
+    ),
+    "Drivers: processes": ("hvcore.host.process",),
+    "Drivers: control groups, disks, files, the node": ("hvcore.host",),
     "Errors": ("hvcore.errors",),
 }
 _HOMES: Final = {
