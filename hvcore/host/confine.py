@@ -136,8 +136,11 @@ def wrapped(
     before = (*entering, *_bounding_set(sandbox), "bwrap")
     after = ("--", *_privileges(sandbox), *argv)
     if staged and sandbox.root is not None:
-        # The run directory is 0700: a mount namespace in which the root is at a place that every uid can reach.
-        shown = ("--dev-bind", "/", "/", "--bind", sandbox.root, _STAGE)
+        # The run directory is 0700: a mount namespace in which the root is at a place that every uid can reach. Beside it
+        # only what the rest of the command needs: a copy of all of the node's mounts would keep other instances' in
+        # use, and bubblewrap fails when one of them goes while it makes that copy. /proc with its flags, or no other
+        # could be mounted among the users (mount_namespaces(7)).
+        shown = (*system_view(), "--dev", "/dev", "--dev-bind", "/proc", "/proc", "--bind", sandbox.root, _STAGE)
         return Wrapped(before=("bwrap",), options=shown, after=("--", *before, *options, *after))
     return Wrapped(before=before, options=tuple(options), after=after)
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import hvcore
 from hv_chroot.families.confine import DEFAULT_CAPABILITIES
 from hv_chroot.seccomp import MACHINES, filter_program
+from hvcore.host.launched import launched_for
 
 Build = Callable[..., hvcore.Instance]
 Left = Callable[[], list[str]]
@@ -190,3 +192,42 @@ def test_the_program_is_well_formed(machine: str) -> None:
 def test_another_architecture_has_none() -> None:
     with pytest.raises(KeyError):
         filter_program("riscv64", ())
+
+
+@pytest.mark.live
+def test_what_launches_it_takes_no_mount_of_another_along(node: hvcore.Node, images: Any, web1: Build) -> None:
+    # Such a copy goes when the other's directory does, in the middle of bubblewrap's work on it, and keeps its disk.
+    driver = node.driver("chroot")
+    driver.start(web1(images(), name="web0", network="none"))
+    tree = images.tree("#!/bin/sh\n[ $1 = stop ] || { sleep 1000 & read _ < /go; }\n")
+    os.mkfifo(tree / "go")
+    directory = node.run_dir / "instances/web2"
+    with ThreadPoolExecutor(1) as pool:
+        start = pool.submit(driver.start, web1(tree, name="web2", network="none"))
+        try:
+            while not any("\tsleep\n" in status for status in map(status_of, launched_for(directory, ANY_UID))):
+                assert not start.done()
+            launched = launched_for(directory, ANY_UID)
+            own = os.readlink("/proc/self/ns/mnt")
+            tables = [mounted_for(pid) for pid in launched if os.readlink(f"/proc/{pid}/ns/mnt") != own]
+        finally:
+            (tree / "go").write_text("\n")
+        start.result()
+    assert len(tables) > 2
+    assert [table for table in tables if b"instances/web0/" in table] == []
+    for name in ("web0", "web2"):
+        node.stop(name, force=True)
+
+
+ANY_UID = range(2**32)
+
+
+def status_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return ""
+
+
+def mounted_for(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/mountinfo").read_bytes()

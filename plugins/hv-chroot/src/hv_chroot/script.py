@@ -39,7 +39,7 @@ class Place:
     uids: range | None = None
 
 
-def run_start(spec: ChrootSpec, job: hvcore.Job, place: Place, *, again: int = 3) -> Started:
+def run_start(spec: ChrootSpec, job: hvcore.Job, place: Place) -> Started:
     """Launch the instance with ``SCRIPT start`` and wait until the script, and only that, has ended well.
 
     Raises `LaunchError` or `DeadlineError` with the last of what it wrote.
@@ -59,9 +59,6 @@ def run_start(spec: ChrootSpec, job: hvcore.Job, place: Place, *, again: int = 3
         if ended.code != 0:
             how = f"{spec.init_script} start {ended} after {time.monotonic() - begun:.1f} s"
             if spec.namespaces and written is None:
-                if spec.users and again:
-                    # Another's mount has gone while bubblewrap made its copy of all of them; nothing has run yet.
-                    return run_start(spec, job, place, again=again - 1)
                 how = f"its confinement could not be set up, bubblewrap {ended}"
             raise hvcore.LaunchError(name=job.name, how=how, output=tail(place.log), argv=command.argv)
         return Started(init=child.process() if spec.namespaces else None, monitor=monitor)
