@@ -46,8 +46,8 @@ class Sandbox:
     ``uid`` None keeps the caller's; ``gid`` None is the same number as the uid. ``seccomp`` says that the program
     installs a filter itself, to be proved later; ``filter`` is one that bubblewrap installs, as an array of struct
     sock_filter. ``users`` are the node's uids that 0 and the following inside stand for, in a user namespace that is
-    held ready; ``root``, and what is mounted below it, is then shown from a place that they can reach, and any other
-    path must be open to everybody.
+    held ready. ``root``, and what is mounted below it, is shown from a place that they can reach; any other path must
+    then be open to everybody.
     """
 
     level: Level
@@ -122,24 +122,28 @@ def wrapped(
     the sandbox's filter from ``filter_fd``. ``held`` has the namespaces that are there already.
     Without ``--die-with-parent``: guests outlive the program that started them.
     """
-    staged = held is not None and held.users and sandbox.root is not None
     options = ["--json-status-fd", str(status_fd)]
     if sandbox.reaper and life_fd is not None:
         options += ["--sync-fd", str(life_fd)]
     if sandbox.filter is not None and filter_fd is not None:
         options += ["--seccomp", str(filter_fd)]
-    options += [*_namespaces(sandbox, held), *_file_system(replace(sandbox, root=_STAGE) if staged else sandbox)]
+    options += [
+        *_namespaces(sandbox, held),
+        *_file_system(sandbox if sandbox.root is None else replace(sandbox, root=_STAGE)),
+    ]
     options += ["--clearenv"]
     for key, value in sandbox.environment:
         options += ["--setenv", key, value]
     entering = [] if held is None else _entering(held)
     before = (*entering, *_bounding_set(sandbox), "bwrap")
     after = ("--", *_privileges(sandbox), *argv)
-    if staged and sandbox.root is not None:
-        # The run directory is 0700: a mount namespace in which the root is at a place that every uid can reach. Beside it
-        # only what the rest of the command needs: a copy of all of the node's mounts would keep other instances' in
-        # use, and bubblewrap fails when one of them goes while it makes that copy. /proc with its flags, or no other
-        # could be mounted among the users (mount_namespaces(7)).
+    if sandbox.root is not None:
+        # A mount namespace in which every uid can reach the root, which the 0700 of the run directory does not let it, and
+        # bubblewrap itself is on a read-only mount: root inside can reach its init's program (/proc/1/exe), make that
+        # init another one (ptrace(2)), and then write to what the node executes next. Beside them only what the rest
+        # of the command needs: a copy of all of the node's mounts would keep other instances' in use, and bubblewrap
+        # fails when one of them goes while it makes that copy. /proc with its flags, or no other could be mounted
+        # among the users (mount_namespaces(7)).
         shown = (*system_view(), "--dev", "/dev", "--dev-bind", "/proc", "/proc", "--bind", sandbox.root, _STAGE)
         return Wrapped(before=("bwrap",), options=shown, after=("--", *before, *options, *after))
     return Wrapped(before=before, options=tuple(options), after=after)

@@ -219,6 +219,19 @@ def test_what_launches_it_takes_no_mount_of_another_along(node: hvcore.Node, ima
         node.stop(name, force=True)
 
 
+@pytest.mark.live
+@pytest.mark.parametrize("network", ["host", "none"])
+def test_the_program_of_its_init_is_on_a_read_only_mount(
+    node: hvcore.Node, images: Any, web1: Build, network: str
+) -> None:
+    # Root inside can name it, and without users of its own it is the owner of what the node executes next.
+    node.driver("chroot").start(web1(images(), network=network))
+    pid = node.info("web1").pid
+    assert os.readlink(f"/proc/{pid}/exe").endswith("bwrap")
+    assert os.statvfs(f"/proc/{pid}/exe").f_flag & os.ST_RDONLY
+    node.stop("web1", force=True)
+
+
 ANY_UID = range(2**32)
 
 

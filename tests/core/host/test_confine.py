@@ -57,11 +57,13 @@ def test_an_unprivileged_guest_gets_its_own_uid_and_nothing_else() -> None:
 
 def test_a_root_of_its_own_keeps_only_the_capabilities_that_are_listed() -> None:
     text = words(AS_ROOT, "/sbin/init")
-    assert text.startswith(
+    assert without_usr(text).startswith(
+        "bwrap --perms 0755 --dir /etc --ro-bind-try /etc/ld.so.cache /etc/ld.so.cache --dev /dev "
+        "--dev-bind /proc /proc --bind /srv/root /tmp -- "
         "setpriv --inh-caps=-all,+chown,+dac_override,+kill,+net_admin,+setpcap,+sys_admin,+sys_chroot -- "
         "setpriv --bounding-set=-all,+chown,+kill -- bwrap --json-status-fd 9 --sync-fd 5 "
     )
-    assert "--cap-drop ALL --cap-add CAP_CHOWN --cap-add CAP_KILL --bind /srv/root / --dev /dev --proc /proc" in text
+    assert "--cap-drop ALL --cap-add CAP_CHOWN --cap-add CAP_KILL --bind /tmp / --dev /dev --proc /proc" in text
     assert "--ro-bind-try /proc/sys /proc/sys" in text
     assert text.endswith(" --chdir / --clearenv -- /sbin/init")
     assert "--as-pid-1" not in text
@@ -101,13 +103,12 @@ def test_the_outermost_bubblewrap_can_be_told_its_options_later(*, users: bool) 
     sandbox = replace(AS_ROOT, users=own, environment=(("DASHES", "--"), ("B", "bwrap")))
     parts = wrapped(sandbox, ("/init",), 9, held=Held(pid=77, users=users, network=True))
     joins = ("nsenter", *(["--user=/proc/77/ns/user"] if users else []), "--net=/proc/77/ns/net", "--", "setpriv")
-    assert parts.before == ("bwrap",) if users else parts.before[: len(joins)] == joins
+    assert parts.before == ("bwrap",)
     assert " ".join(joins) in " ".join(parts.argv)
     assert parts.after[0] == "--"
     assert "--unshare-net" not in parts.argv
     # The directory of the root is closed to the users inside: they see it from elsewhere.
-    assert ("--bind /tmp / " in " ".join(parts.argv)) == users
-    assert parts.before[-1] == "bwrap"
+    assert "--bind /tmp / " in " ".join(parts.argv)
 
 
 def test_capabilities_become_the_bits_of_proc() -> None:

@@ -26,7 +26,7 @@ _WHY: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "nsenter": (_USERS, "joins the namespaces that were made for it"),
     "setpriv": (("capabilities",), "gives up what no process of the instance may ever get"),
     "bwrap": (_USERS, "makes the namespaces and the file system"),
-    "--ro-bind": (_USERS, "what the rest of the command needs, where its users can reach the root"),
+    "--ro-bind": (_USERS, "the node's programs, read-only, where its users can reach the root"),
     "--dev-bind": (_USERS, "the node's processes, to join the namespaces by"),
     "--json-status-fd": ((), "reports the init's pid and the script's exit code"),
     "--sync-fd": ((), "the init holds the life lock, nothing else inside does"),
