@@ -33,6 +33,7 @@ DISK: Final = "disk"
 _WRITER_BYTE: Final = 0x68760000  # "hv", far behind QEMU's, and below 2 GiB for old network file systems
 _READER_BYTE: Final = _WRITER_BYTE + 1
 _FLOCK: Final = "hh4xqqi4x"  # struct flock of Linux on 64-bit: l_type, l_whence, padding, l_start, l_len, l_pid
+_NAME_BYTES: Final = 255  # of a file, linux/limits.h
 _NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -64,7 +65,7 @@ class DiskClaims:
         disk = identify_disk(path, directories=True)
         root = private_dir(self._root)
         writers, readers = Reservations(root / DISK), Reservations(root / f"{DISK}-readers")
-        mine = (readers, f"{disk.key}.{self._owner}") if read_only else (writers, disk.key)
+        mine = (readers, _reader(disk.key, self._owner)) if read_only else (writers, disk.key)
         with held_lock(root / ".disks", subject=f"disk {path!r}", purpose=f"claim for {self._owner}", keep=True):
             written = {owner for key, owner in writers.items().items() if overlap(key, disk.key)}
             read = {owner for key, owner in readers.items().items() if overlap(key.split(".", 1)[0], disk.key)}
@@ -81,6 +82,13 @@ class DiskClaims:
                 self._fds.append(lock_disk(path, disk, read_only=read_only))
                 close_in_children(self._fds[-1])
             mine[0].take(mine[1], self._owner)
+
+
+def _reader(key: str, owner: str) -> str:
+    """The name of a reader's reservation: the farthest parts of a long key give way to a long name of its owner."""
+    while len(key) + 1 + len(owner) > _NAME_BYTES and "^" in key:
+        key = key.rpartition("^")[0]
+    return f"{key}.{owner}"
 
 
 def lock_disk(path: str, disk: DiskId, *, read_only: bool) -> int:

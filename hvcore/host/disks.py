@@ -6,7 +6,8 @@ destroy it.
 
 A key is a file's name: ``file-DEVICE-INODE``, ``block-DEVICE``, ``uri-HASH``; of a partition that of its disk, ``~``
 and its number; of what is made of other devices (dm, md) its own, and ``^`` before each key of those, all the way
-down. Two that are made of one device do not meet in it: the volumes of a group share its disks.
+down. Two that are made of one device do not meet in it: the volumes of a group share its disks. A directory is a part of
+those that it lies in, and is named in the same way, so that one inside the other is seen and neighbours do not meet.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def identify_disk(path: str, *, directories: bool = False) -> DiskId:
         return DiskId(key=f"{_ELSEWHERE}{name}", block_device=False, size_bytes=0)
     found = os.stat(path)
     if directories and stat.S_ISDIR(found.st_mode):
-        return DiskId(key=_inode_key(found.st_dev, found.st_ino), block_device=False, size_bytes=0)
+        return DiskId(key=_directory_key(path), block_device=False, size_bytes=0)
     if stat.S_ISREG(found.st_mode):
         return DiskId(key=_inode_key(found.st_dev, found.st_ino), block_device=False, size_bytes=found.st_size)
     if not stat.S_ISBLK(found.st_mode):
@@ -135,6 +136,21 @@ def overlap(one: str, other: str) -> bool:
 
 def _inode_key(device: int, inode: int) -> str:
     return f"file-{os.major(device)}-{os.minor(device)}-{inode}"
+
+
+def _directory_key(path: str) -> str:
+    """The directory's own key, then those of the directories above it, the nearest first, as many as a name has room for."""
+    key = ""
+    place = os.path.realpath(path)
+    while True:
+        found = os.stat(place)
+        longer = f"{key}^{_inode_key(found.st_dev, found.st_ino)}".lstrip("^")
+        if len(longer) > _NAME_BYTES:
+            return key
+        key, above = longer, os.path.dirname(place)
+        if above == place:
+            return key
+        place = above
 
 
 def _loop_backing(fd: int) -> str | None:

@@ -145,3 +145,25 @@ def test_a_disk_of_the_network_is_reserved_and_has_nothing_to_lock(node: Callabl
     assert claims.fds == ()
     with pytest.raises(DiskInUseError, match="already in use by instance web1;"):
         node("one", "web2").take("nbd://192.0.2.1/export", read_only=False)
+
+
+def test_of_directories_one_inside_the_other_is_in_use_and_a_neighbour_is_not(tmp_path: Path) -> None:
+    for name in ("web1/x", "web10", "deep/" + "d/" * 15):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "way").symlink_to("web1/x")
+
+    def take(owner: str, name: str, *, read_only: bool = False) -> None:
+        claims = DiskClaims(tmp_path / "run", owner)
+        claims.take(str(tmp_path / name), read_only=read_only)
+        claims.close()
+
+    take("first", "web1")
+    take("neighbour", "web10")
+    for name in ("web1/x", "web1", "way", ".", "web1/../web1/x"):
+        with pytest.raises(DiskInUseError, match=r"first|neighbour"):
+            take("other", name)
+        with pytest.raises(DiskInUseError, match=r"first|neighbour"):
+            take("reader", name, read_only=True)
+    take("n" * 200, "deep/" + "d/" * 15, read_only=True)
+    with pytest.raises(DiskInUseError, match="nnn"):
+        take("other", "deep/" + "d/" * 15)
