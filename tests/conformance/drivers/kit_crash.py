@@ -65,7 +65,7 @@ class Wrapped(Good):
             raise RuntimeError("it did not work") from error
 
 
-@breaks("crash_disk_full", "it did not work; report this to its authors and no typed error")
+@breaks("crash_disk_full", r"it did not work; report this to its authors .*and no typed error")
 class WrapsFull(Wrapped): ...
 
 
