@@ -161,6 +161,20 @@ def test_what_a_crash_left_takes_the_directory_from_nobody(world: World, tmp_pat
         elsewhere.stop("web2", force=True)
 
 
+def test_another_directory_at_that_path_is_given_to_nobody(world: World, tmp_path: Path) -> None:
+    """Whoever may write above it could have any directory of the node for his own."""
+    more = wanted(world)
+    path, theirs = Path(more["tpm_state_path"]), tmp_path / "theirs"
+    os.chown(path, 1234, -1)
+    theirs.mkdir()
+    world.start(**more)
+    path.rename(tmp_path / "moved")
+    path.symlink_to(theirs)
+    world.node.stop("web1", force=True)
+    assert theirs.stat().st_uid == os.geteuid()
+    assert world.leftovers() == []
+
+
 def test_a_directory_with_other_things_in_it_is_refused(world: World) -> None:
     more = wanted(world)
     Path(more["tpm_state_path"], "passwd").touch()

@@ -93,17 +93,22 @@ def _owner(companion: Companion, place: int, job: Job) -> dict[str, Any]:
     # Of one that could not be given back, the owner was a guest's uid. That is nobody to give it to.
     lost_one = found.st_uid in job.host.uid_pool
     uid, gid = (os.geteuid(), os.getegid()) if lost_one else (found.st_uid, found.st_gid)
-    return {"path": companion.directory, "uid": uid, "gid": gid, "keeps": [companion.lock, *companion.keeps]}
+    keeps = [companion.lock, *companion.keeps]
+    return {"path": companion.directory, "inode": found.st_ino, "uid": uid, "gid": gid, "keeps": keeps}
 
 
 def give_back(entry: Entry, job: Job) -> None:
-    """The directory and what is in it, to whom it belonged before. That it is gone is fine, or another's by now."""
+    """The directory and what is in it, to whom it belonged before. That it is gone is fine, or another's by now.
+
+    Also when the path leads to another directory by now, which whoever may write on the way there can bring about.
+    """
     del job
     lock, *_ = keeps = tuple(entry.data["keeps"])
     with suppress(FileNotFoundError, NotADirectoryError):
         place = _open_directory(entry.data["path"])
+        found = os.fstat(place)
         try:
-            if _only_ours(place, lock):
+            if entry.data.get("inode", found.st_ino) == found.st_ino and _only_ours(place, lock):
                 _chown(place, keeps, entry.data["uid"], entry.data["gid"])
         finally:
             os.close(place)
@@ -149,9 +154,9 @@ def start_companions(
     ends = {}
     for companion in spec.companions:
         uid = job.take_uid() if level is Level.STRICT else None
-        _claim_directory(companion, job)
         place = _open_directory(companion.directory)
         keep(place)
+        _claim_directory(companion, place, job)
         if not _only_ours(place, companion.lock):
             raise DiskInUseError(path=companion.directory, holder=_ELSEWHERE)
         keeps = (companion.lock, *companion.keeps)
@@ -169,15 +174,15 @@ def start_companions(
     return ends
 
 
-def _claim_directory(companion: Companion, job: Job) -> None:
-    wrong = _foreign(companion, os.listdir(companion.directory))
+def _claim_directory(companion: Companion, place: int, job: Job) -> None:
+    wrong = _foreign(companion, os.listdir(place))
     if wrong:
         what = f"{job.name}: {companion.directory!r} holds {wrong[0][:40]!r}, which is not of {companion.package}"
         raise OperationError(f"{what}; name another in {companion.param}")
-    lock = os.path.join(companion.directory, companion.lock)
     # A file that stays, and so has an identity: those with the state are replaced by new ones.
-    os.close(os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600))
-    job.claim_disk(lock, lock=False)  # swtpm does
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    os.close(os.open(companion.lock, flags, 0o600, dir_fd=place))
+    job.claim_disk(os.path.join(companion.directory, companion.lock), lock=False)  # swtpm does
 
 
 def _command(companion: Companion, level: Level, uid: int | None, fds: tuple[int, int]) -> Command:
