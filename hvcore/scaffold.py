@@ -9,7 +9,9 @@ from __future__ import annotations
 import keyword
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -94,17 +96,36 @@ def _write(kind: str, directory: Path, name: str, problems: list[Problem], more:
         raise ParamsError(f"new {kind}", problems)
     words = {**_words(name), **more}
     files = [_File(_path(path, words), _filled(text, words)) for path, text in _template(kind)]
-    written = []
     try:
-        for file in files:
-            target = directory / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open(target, "x", encoding="utf-8") as out:  # never what is there, nor through a link
-                out.write(file.text)
-            written.append(target)
+        with _all_or_nothing(directory) as place:
+            for file in files:
+                target = place / file.path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(file.text, encoding="utf-8")
     except OSError as error:
-        raise NodeError(f"{error.filename}: cannot be written, got {error.strerror}; give another directory") from error
-    return tuple(written)
+        raise NodeError(f"{directory}: cannot be written, got {error.strerror}; give another directory") from error
+    return tuple(directory / file.path for file in files)
+
+
+@contextmanager
+def _all_or_nothing(directory: Path) -> Iterator[Path]:
+    """A new directory, what is in which becomes that of ``directory`` when the block ends well, and nothing if not."""
+    there = directory.is_dir()  # one that is there and empty stays itself: it may be where somebody works
+    above = directory if there else directory.parent
+    above.mkdir(parents=True, exist_ok=True)
+    place = above / f".hv-new.{os.urandom(8).hex()}"
+    place.mkdir()
+    try:
+        yield place
+        if there:
+            for entry in place.iterdir():
+                entry.rename(directory / entry.name)
+            place.rmdir()
+        else:
+            place.rename(directory)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
 
 
 def _words(name: str) -> dict[str, str]:

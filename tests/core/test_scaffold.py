@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -101,3 +102,32 @@ def test_an_empty_directory_is_used_and_a_file_is_not(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_told_by_name() -> None:
     with pytest.raises(hvcore.NodeError, match=r"/proc/x.*: cannot be written"):
         new_driver(Path("/proc/x"), name="own")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_interruption_at_any_moment_leaves_nothing(tmp_path: Path, there: bool) -> None:  # noqa: FBT001
+    """Nobody can tell a half of a distribution from one; and it would be in the way of the next try."""
+    directory = tmp_path / "hv-own"
+    if there:
+        directory.mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    opened = 0
+
+    def interrupt(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal opened
+        if event == "open" and armed and str(arguments[0]).startswith(str(tmp_path)):
+            opened += 1
+            if opened == 4:
+                raise KeyboardInterrupt
+
+    armed = True
+    sys.addaudithook(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            new_driver(directory, name="own")
+    finally:
+        armed = False
+    assert sorted(tmp_path.rglob("*")) == before
+    assert new_driver(directory, name="own")
+    assert {path.name for path in tmp_path.iterdir()} == {"hv-own"}
+    assert list(directory.rglob(".hv-new*")) == []
