@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
@@ -31,11 +31,15 @@ _LIBRARIES: Final = ("pluggy", "stevedore", "voluptuous")
 
 
 def examine(
-    run_dir: str | os.PathLike[str] | None = None, *, config_dir: str | os.PathLike[str] | None = None
+    run_dir: str | os.PathLike[str] | None = None,
+    *,
+    config_dir: str | os.PathLike[str] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[Finding, ...]:
     """Everything that can be said about hvcore on this node, area by area. The arguments are those of `Node`.
 
     Tries bubblewrap, every driver, and what those examine themselves (`Examines`): seconds, when nothing is cached yet.
+    ``progress`` is told of each driver before it is loaded: a plugin can hang when it is imported.
     """
     findings = [*_in("versions", _versions()), *_in("plugins", _plugins())]
     try:
@@ -49,6 +53,7 @@ def examine(
     findings += _in("leftovers", leftovers(context))
     for entry in catalogue():
         if entry.verdict is Verdict.OK:
+            progress(f"driver {entry.name} ({entry.distribution}) and its extensions")
             findings += _in(f"driver {entry.name}", _driver(node, context, entry))
     return tuple(findings)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import groupby
 
 import click
 
 import hvcore
+from hvcore.cli.ending import Signalled
 from hvcore.cli.options import json_option
-from hvcore.cli.output import emit_json, say
+from hvcore.cli.output import complain, emit_json, say
 from hvcore.cli.progress import progress
 
 __all__ = ["doctor"]
@@ -31,8 +34,8 @@ def doctor(*, as_json: bool) -> None:
     there is a problem.
     """
     given = click.get_current_context().find_root().params
-    with progress("examining the installation"):
-        findings = hvcore.examine(given.get("run_dir"), config_dir=given.get("config_dir"))
+    with progress("examining the installation") as tell, _says_where_it_was(tell) as reached:
+        findings = hvcore.examine(given.get("run_dir"), config_dir=given.get("config_dir"), progress=reached)
     problems = sum(found.severity is hvcore.Severity.PROBLEM for found in findings)
     if as_json:
         emit_json({"well": not problems, "findings": [found.to_json() for found in findings]})
@@ -43,6 +46,24 @@ def doctor(*, as_json: bool) -> None:
         say(f"\n{_count(problems, 'problem')}, {_count(notes, 'note')}")
     if problems:
         click.get_current_context().exit(1)
+
+
+@contextmanager
+def _says_where_it_was(tell: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
+    """Pass on what is examined, and complain of it when the examination is ended from outside: it may have hung."""
+    last = ""
+
+    def reached(what: str) -> None:
+        nonlocal last
+        last = what
+        tell(f"examining {what}")
+
+    try:
+        yield reached
+    except (KeyboardInterrupt, Signalled):
+        if last:
+            complain(f"interrupted while examining {last}; HVCORE_DRIVERS leaves one out")
+        raise
 
 
 def _lines(found: hvcore.Finding) -> list[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+HV = (sys.executable, "-c", "from hvcore.cli import main; main()")
 Hv = Callable[..., Result]
 Process = Callable[..., subprocess.CompletedProcess[bytes]]
 
@@ -73,3 +77,18 @@ def test_a_driver_that_has_all_it_needs_says_so(hv: Hv) -> None:
     found = hv("verify", "fake")
     assert found.exit_code == 0
     assert found.stdout.startswith("driver fake: this node can run it; it can start, stop, ")
+
+
+@pytest.mark.usefixtures("other_drivers")
+def test_a_driver_that_hangs_when_it_is_imported_is_named_to_who_gives_up(tmp_path: Path, run_dir: Path) -> None:
+    began = tmp_path / "began"
+    os.mkfifo(began)
+    code = f"import time\nopen({str(began)!r}, 'w').write('now')\ntime.sleep(60)\n"
+    (tmp_path / "site" / "failing_driver.py").write_text(code)
+    process = subprocess.Popen([*HV, "doctor"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with process:
+        began.read_text()
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read() if process.stderr else b""
+    assert b"interrupted while examining driver failing (hv-failing) and its extensions; HVCORE_DRIVERS" in said
+    assert process.returncode == 130
