@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -111,20 +111,31 @@ def _prove(driver: str, chosen: tuple[Check, ...], options: dict[str, Any], *, a
     if not has_subject(driver):
         what = f"driver {driver} ships no subject (an entry point in {CONFORMANCE_GROUP})"
         remark(f"{what}; instances without disks and parameters are used")
+    for file in (options["report"], options["junit"]):
+        if file is not None:
+            file.open()  # what cannot be written is told now, and not after minutes
     with _line() as progress:
         report = run(find_subject(driver), chosen, thorough=options["thorough"], progress=progress)
     if options["report"] is not None:
         import json
 
-        options["report"].write(json.dumps(report.to_json(), indent=2) + "\n")
+        _write(options["report"], json.dumps(report.to_json(), indent=2) + "\n")
     if options["junit"] is not None:
-        options["junit"].write(report.to_junit())
+        _write(options["junit"], report.to_junit())
     if as_json:
         emit_json(report.to_json())
     else:
         _show(report)
     if not report.conforms:
         click.get_current_context().exit(1)
+
+
+def _write(file: TextIO, text: str) -> None:
+    try:
+        file.write(text)
+        file.close()
+    except OSError as error:  # of a full file system the kernel does not say which file
+        raise OSError(error.errno, error.strerror, file.name) from error
 
 
 def _show(report: Report) -> None:

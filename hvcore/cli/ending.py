@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 import click
 
 import hvcore
-from hvcore.cli.output import complain, emit_json, remark
+from hvcore.cli.output import STDOUT, complain, emit_json, remark
 
 __all__ = ["Signalled", "exit_code_of"]
 
@@ -63,7 +63,7 @@ def _judged(run: Callable[[], int], *, as_json: bool) -> int:
         _tell(error, text, facts if as_json else None)
         return _BAD_USAGE
     except OSError as error:
-        if _reader_is_gone():
+        if error.filename == STDOUT or _reader_is_gone():
             raise
         text = _os_error(error)
         _tell(error, text, {"error": "OSError", "message": text, "exit_code": 1} if as_json else None)
@@ -93,7 +93,9 @@ def _tell(error: BaseException, text: str, facts: dict[str, Any] | None) -> None
 
 def _usage(error: click.ClickException) -> str:
     message = " ".join(error.message.split()).removesuffix(".")
-    if isinstance(error, click.MissingParameter):
+    if isinstance(error, click.FileError):
+        message = f"{error.ui_filename!r}: {message[:1].lower()}{message[1:]}"
+    elif isinstance(error, click.MissingParameter):
         message = " ".join(error.format_message().split()).removesuffix(".")
     elif isinstance(error, click.BadParameter) and error.param is not None:
         message = f"{error.param.get_error_hint(error.ctx).strip(chr(39))}: {message}"
@@ -118,7 +120,7 @@ def _after_os_error(error: OSError) -> int:
     _drop_output()
     if gone:
         return _READER_GONE
-    complain(f"standard output: {(error.strerror or str(error)).lower()}")
+    complain(f"{STDOUT}: {(error.strerror or str(error)).lower()}")
     return 1
 
 

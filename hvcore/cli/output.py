@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
-__all__ = ["complain", "emit_json", "is_terminal", "printable", "remark", "say"]
+__all__ = ["STDOUT", "complain", "emit_json", "is_terminal", "printable", "remark", "say"]
+
+
+STDOUT: Final = "standard output"
 
 
 def printable(text: str) -> str:
@@ -26,11 +29,14 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def say(text: str) -> None:
-    """Print text on stdout, and be sure that it went out. Raises OSError when it did not."""
+    """Print text on stdout, and be sure that it went out. Raises OSError naming `STDOUT` when it did not."""
     if sys.stdout is None:
         return
-    sys.stdout.write(f"{printable(text)}\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(f"{printable(text)}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, STDOUT) from error
 
 
 def emit_json(data: Any) -> None:

@@ -106,3 +106,13 @@ def test_what_xml_cannot_hold_is_escaped_in_the_junit_report() -> None:
     (failure,) = suite.iter("failure")
     assert (failure.get("message"), failure.text) == ("said \\x1b[31m <no>", "a\\x00b")
     assert suite.get("failures") == "1"
+
+
+@pytest.mark.parametrize("option", ["--report", "--junit"])
+def test_a_report_that_cannot_be_written_is_told_by_name(hv: Hv, option: str) -> None:
+    ended = hv("conformance", "fake", "--only", "time_check", option, "/nonexistent/report")
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("hv: '/nonexistent/report': no such file or directory")
+    ended = hv("conformance", "fake", "--only", "time_check", option, "/dev/full")
+    assert ended.exit_code == 1
+    assert ended.stderr == "hv: '/dev/full': no space left on device\n"

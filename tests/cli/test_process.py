@@ -59,7 +59,7 @@ def test_a_full_disk_is_an_error(hv_process: Process) -> None:
     with open("/dev/full", "wb") as full:
         found = hv_process("drivers", stdout=full)
     assert found.returncode == 1
-    assert b"no space left on device" in found.stderr
+    assert found.stderr == b"hv: standard output: no space left on device\n"
     assert b"Traceback" not in found.stderr
 
 
