@@ -6,7 +6,8 @@
     RUN_DIR/instances/NAME/...            what the driver needs: sockets, logs, mount points
     RUN_DIR/locks/NAME                    held while an operation is at work
     RUN_DIR/reservations/KIND/KEY         a link to the owner's name
-    RUN_DIR/damaged/NAME.STAMP            records that could not be read, kept for a person to look at
+    RUN_DIR/damaged/NAME.STAMP            records that could not be read, kept for a person to look at, and what lay
+                                          in the place of an instance and was never one
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from hvcore.model.record import Record, parse_record, record_bytes
 __all__ = ["Store"]
 
 _MAX_RECORD_BYTES: Final = 16 * 1024 * 1024
+_KINDS: Final = ("uid", "uid-range", "disk", "disk-readers")  # of reservations
 
 
 class Store:
@@ -52,9 +54,8 @@ class Store:
     def _owners(self) -> set[str]:
         """Everybody who has reserved something, also with nothing else left of him on this node."""
         root = self.run_dir / "reservations"
-        kinds = ("uid", "disk", "disk-readers")
         found: set[str] = set()
-        for kind in kinds:
+        for kind in _KINDS:
             with suppress(OSError):  # a file system that fails is told where something is written to it
                 found.update(Reservations(root / kind).items().values())
         return found
@@ -91,9 +92,12 @@ class Store:
             if not isinstance(error, FileNotFoundError | NotADirectoryError):
                 what = f"{name}: its directory cannot be used, got {error.strerror}; look at {directory}"
                 raise RecordError(what) from error
-            if (directory.is_dir() and (directory / "alive").exists()) or name in self._owners():
+            there = _contents(directory)
+            if "record.json" in there:  # only just: by a start that is at work
+                return self.load(name)
+            if there or name in self._owners():
                 raise RecordError(
-                    f"{name}: its record is missing; hv stop --force ends it and keeps the record aside"
+                    f"{name}: its record is missing; hv stop --force ends it and keeps aside what is not its own"
                 ) from None
             return None
         key = (found.st_ino, found.st_mtime_ns, found.st_size)
@@ -143,10 +147,20 @@ class Store:
             directory.rmdir()
 
     def set_aside(self, name: str) -> Path | None:
-        """Move an unreadable record away without losing it; its new path, or None when there was none."""
-        path = self.dir(name) / "record.json"
+        """Move an unreadable record away without losing it; its new path, or None when there was none.
+
+        Nobody has made a directory with neither a record nor a life lock for an instance: that is moved as a whole.
+        Where there can be no directory for what is damaged, the run directory itself has to do.
+        """
+        directory = path = self.dir(name)
+        if os.path.lexists(directory / "record.json") or os.path.lexists(directory / "alive"):
+            path = directory / "record.json"
         self._cache.pop(name, None)
-        target = private_dir(self.run_dir / "damaged") / f"{name}.{time.time_ns()}"
+        stamped = f"{name}.{time.time_ns()}"
+        try:
+            target = private_dir(self.run_dir / "damaged") / stamped
+        except NodeError:
+            target = self.run_dir / f"damaged-{stamped}"
         try:
             path.rename(target)
         except FileNotFoundError:
@@ -157,13 +171,14 @@ class Store:
     def lock(self, name: str, purpose: str, *, wait_s: float = 5.0) -> Iterator[None]:
         """Be the only one who changes this instance. Raises `BusyError` naming the holder.
 
-        Also raises `LeftoverError` when its directory is a link: what an operation removes or unmounts there would be
-        somebody else's.
+        Also raises `LeftoverError` when its directory is a link, or that of all instances: what an operation removes or
+        unmounts there would be somebody else's.
         """
         self.dir(name)
         private_dir(self.run_dir)
         path = private_dir(self.run_dir / "locks") / name
         with held_lock(path, subject=name, purpose=f"{purpose} {name}", wait_s=wait_s):
+            _refuse_link(self.run_dir / "instances")
             _refuse_link(self.dir(name))
             yield
 
@@ -176,6 +191,15 @@ def _refuse_link(directory: Path) -> None:
     if directory.is_symlink():
         what = f"{directory}: is a link, and never made by us; nothing behind it is touched"
         raise LeftoverError(f"{what}; look at where it leads, then unlink it")
+
+
+def _contents(directory: Path) -> list[str]:
+    """What is in there, but for the half of a first record that a crash can leave; nothing when it is no directory."""
+    try:
+        found = os.listdir(directory)
+    except OSError:
+        return []
+    return [name for name in found if not (name.startswith(".record.json.") and name.endswith(".new"))]
 
 
 @functools.lru_cache(maxsize=4096)  # asked for several times in every operation, and paths are slow to put together

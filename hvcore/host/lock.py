@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +19,8 @@ __all__ = ["close_in_children", "forget_in_children", "held_lock", "is_held"]
 # The kernel cannot wait for a flock with a deadline, and a signal or a blocked thread is not a library's to use.
 _FIRST_RETRY_S: Final = 0.001
 _LAST_RETRY_S: Final = 0.05
+
+_NO_FILE: Final = {errno.ENOENT, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV}
 
 # Descriptors of the locks that this process holds. A child that the host application forks meanwhile shares the hold
 # of each, also when its parent is killed: so it gives up its copies at once.
@@ -112,12 +116,16 @@ def _same_file(fd: int, path: Path) -> bool:
 
 
 def is_held(path: Path) -> bool:
-    """True while some process holds a ``flock`` on the file; a missing file is held by nobody."""
+    """True while some process holds a ``flock`` on the file. What is missing, or no file, nobody has locked."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            return False
+        raise
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return False
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

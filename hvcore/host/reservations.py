@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from hvcore.errors import NodeError
 from hvcore.host.files import private_dir
 
 __all__ = ["Reservations"]
@@ -22,6 +23,7 @@ class Reservations:
 
     def take(self, key: str, owner: str) -> str | None:
         """Reserve ``key`` for ``owner``. None when it worked or was theirs already, else the present owner."""
+        private_dir(self._directory.parent)
         private_dir(self._directory)
         path = self._directory / key
         while True:
@@ -52,7 +54,13 @@ class Reservations:
         return found
 
     def release(self, owner: str) -> None:
-        """Give back everything of this kind that ``owner`` has. Nothing there is fine."""
+        """Give back everything of this kind that ``owner`` has. Nothing there is fine.
+
+        Raises `NodeError` when the directory is a link: what is behind it has never been reserved here.
+        """
+        for directory in (self._directory.parent, self._directory):
+            if directory.is_symlink():
+                raise NodeError(f"{directory}: is a link, and never made by us; look at where it leads, then unlink it")
         for key, present in self.items().items():
             if present == owner:
                 (self._directory / key).unlink(missing_ok=True)

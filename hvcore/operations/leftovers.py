@@ -58,6 +58,11 @@ def _of_instance(context: Context, info: InstanceInfo) -> Finding | None:
 
 def _locks(context: Context) -> Iterator[Finding]:
     for name in context.store.abandoned_locks():
+        path = context.host.run_dir / "locks" / name
+        if path.is_symlink() or not path.is_file():
+            what, todo = f"nothing can be done to {name}: that is no lock file", "look at it, then move it away"
+            yield Finding(subject=str(path), severity=Severity.PROBLEM, what=what, todo=todo)
+            continue
         what = "an operation on it died before it had done anything"
         yield Finding(subject=name, severity=Severity.NOTE, what=what, todo="hv recover")
 

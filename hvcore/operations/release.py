@@ -114,7 +114,8 @@ def release_without_record(context: Context, name: str) -> list[str]:
         _release_reservations(context.host, kind, name)
     kept = context.store.set_aside(name)
     if kept is not None:
-        done.append(f"kept the damaged record as {kept}")
+        what = "the damaged record" if directory.exists() else "what was in its place"
+        done.append(f"kept {what} as {kept}")
     context.store.remove(name)
     reap()
     return done

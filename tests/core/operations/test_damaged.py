@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from hvcore import DriverHandle, HvError, Instance, Node, NodeError, Record, State, StateError
+from hvcore.host.reservations import Reservations
 from hvcore.model.record import RECORD_VERSION, record_bytes
 from hvcore.store import Store
 
@@ -51,11 +52,11 @@ def missing(path: Path) -> None:
 
 def link(path: Path) -> None:
     path.unlink()
-    path.symlink_to("/etc/passwd")
+    path.symlink_to(path.with_name("elsewhere"))
 
 
 def directory(path: Path) -> None:
-    path.unlink()
+    path.unlink(missing_ok=True)
     path.mkdir()
 
 
@@ -117,34 +118,107 @@ def test_a_file_in_place_of_an_instance_breaks_nothing(node: Node, fake: DriverH
     assert node.recover() == []
 
 
+@pytest.mark.parametrize("place", ["instances/web1", "instances", "locks", "reservations", "reservations/uid"])
 @pytest.mark.parametrize("act", ["stop", "force", "cleanup", "recover", "start"])
-def test_a_link_in_place_of_an_instance_is_followed_by_nothing(
-    act: str, node: Node, fake: DriverHandle, web: Web, run_dir: Path, tmp_path: Path
+def test_a_link_in_place_of_a_directory_is_followed_by_nothing(
+    act: str, place: str, here: Any, web: Web, tmp_path: Path
 ) -> None:
     """Whatever it leads to is somebody else's: emptying that would be the end of it."""
+    node, fake, run_dir = here.node, here.fake, here.run_dir
     theirs = tmp_path / "theirs"
-    (theirs / "deeper").mkdir(parents=True)
-    (theirs / "file").write_text("precious")
-    (theirs / "deeper" / "file").write_text("precious")
-    (run_dir / "instances").mkdir(mode=0o700, exist_ok=True)
-    (run_dir / "instances" / "web1").symlink_to(theirs)
+    for directory in (theirs, theirs / "web1", theirs / "web1" / "deeper", theirs / "uid"):
+        directory.mkdir(mode=0o700)
+        (directory / "file").write_text("precious")
+        (directory / "owned").symlink_to("web1")  # as a reservation looks
+    before = sorted(theirs.rglob("*"))
+    fake.start(web())
+    if (run_dir / place).is_dir():
+        shutil.move(run_dir / place, tmp_path / "moved")
+    (run_dir / place).symlink_to(theirs)
     acts: dict[str, Callable[[], object]] = {
         "stop": lambda: node.stop("web1"),
         "force": lambda: node.stop("web1", force=True),
         "cleanup": lambda: node.cleanup("web1"),
         "recover": node.recover,
-        "start": lambda: fake.start(web()),
+        "start": lambda: fake.start(web("web2")),
     }
     with suppress(HvError):
         acts[act]()
-    assert sorted(str(path.relative_to(theirs)) for path in theirs.rglob("*")) == ["deeper", "deeper/file", "file"]
-    with pytest.raises(HvError, match="is a link, and never made by us"):
+    assert sorted(theirs.rglob("*")) == before
+    with pytest.raises(HvError, match=r"is a link, and never made by us|cannot be used|Too many levels"):
         node.stop("web1", force=True)
+    assert sorted(theirs.rglob("*")) == before
+
+
+def dangle(path: Path) -> None:
+    path.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("how", [directory, dangle])
+def test_what_is_no_lock_file_stops_only_what_is_done_to_that_instance(
+    how: Callable[[Path], object], node: Node, fake: DriverHandle, web: Web, run_dir: Path
+) -> None:
+    fake.start(web())
+    (run_dir / "locks").mkdir(mode=0o700, exist_ok=True)
+    how(run_dir / "locks" / "web0")
+    Reservations(run_dir / "reservations" / "uid").take("1880000099", "ghost")
+    assert [result.name for result in node.recover() if result.what == "failed"] == ["web0"]
+    assert [info.name for info in node.instances()] == ["ghost", "web1"]
+    assert not node.stop("web1").notes
+
+
+def test_a_file_where_damaged_records_are_kept_is_in_nobodys_way(
+    node: Node, fake: DriverHandle, web: Web, run_dir: Path
+) -> None:
+    fake.start(web())
+    truncate(of(run_dir))
+    content = of(run_dir).read_bytes()
+    (run_dir / "damaged").write_text("a file")
+    outcome = node.stop("web1", force=True)
+    (kept,) = run_dir.glob("damaged-web1.*")
+    assert str(kept) in outcome.notes[-1]
+    assert kept.read_bytes() == content
+    assert (run_dir / "damaged").read_text() == "a file"
+    assert node.instances() == []
+
+
+@pytest.mark.parametrize("kind", ["uid", "uid-range", "disk", "disk-readers"])
+def test_what_is_reserved_for_nobody_is_told_and_given_back_by_force(kind: str, node: Node, run_dir: Path) -> None:
+    reserved = Reservations(run_dir / "reservations" / kind)
+    reserved.take("1880000099", "ghost")
+    assert [(info.name, info.state) for info in node.instances()] == [("ghost", State.UNKNOWN)]
+    assert node.stop("ghost", force=True).changed
+    assert reserved.items() == {}
+    assert node.instances() == []
+
+
+def test_what_was_never_an_instance_is_removed_by_nobody(
+    node: Node, fake: DriverHandle, web: Web, run_dir: Path
+) -> None:
+    """Somebody has put it in the wrong place: recover and start leave it there, and force moves it aside whole."""
+    theirs = run_dir / "instances" / "web1" / "sub"
+    theirs.mkdir(parents=True)
+    (theirs / "file").write_text("precious")
+    assert [(info.name, info.state) for info in node.instances()] == [("web1", State.UNKNOWN)]
+    assert node.recover() == []
+    calls: list[Callable[[], object]] = [
+        lambda: fake.start(web()),
+        lambda: node.stop("web1"),
+        lambda: node.cleanup("web1"),
+    ]
+    for call in calls:
+        with pytest.raises(StateError, match="while unknown; allowed now: stop --force"):
+            call()
+    outcome = node.stop("web1", force=True)
+    (kept,) = (run_dir / "damaged").iterdir()
+    assert str(kept) in outcome.notes[-1]
+    assert (kept / "sub" / "file").read_text() == "precious"
+    assert fake.start(web()).changed
 
 
 def test_a_directory_without_a_record_is_cleared_away(node: Node, fake: DriverHandle, web: Web, run_dir: Path) -> None:
     """Somebody died between making it and writing the first record, or between removing the last and it."""
-    (run_dir / "instances" / "web1" / "sub").mkdir(parents=True)
+    (run_dir / "instances" / "web1").mkdir(parents=True)
     (run_dir / "instances" / "web1" / ".record.json.77.new").touch()
     assert node.instances() == []
     node.recover()
@@ -266,10 +340,12 @@ class TestStore:
         store.save(record())
         (directory / "zzz").mkdir()
         (directory / "zzz" / "file").touch()
-        (directory / "aaa").symlink_to("/etc")
+        (run_dir / "theirs").mkdir()
+        (run_dir / "theirs" / "file").touch()
+        (directory / "aaa").symlink_to(run_dir / "theirs")
         store.remove("web1")
         assert not directory.exists()
-        assert os.path.isdir("/etc")
+        assert (run_dir / "theirs" / "file").exists()
 
     def test_what_cannot_be_saved_keeps_the_old_record(self, store: Store, record: Callable[..., Record]) -> None:
         with pytest.raises(NodeError, match="web1: its record cannot be saved, got No such file"):

@@ -247,3 +247,10 @@ def test_control_groups_that_lack_something_are_a_note(
     (finding,) = [one for one in abilities(replace(host, cgroups=groups)) if one.subject == "control groups"]
     assert str(finding.severity) == severity
     assert finding.what.startswith(what)
+
+
+def test_a_directory_among_the_locks_is_told_and_ends_no_examination(found: Any, node: Node, run_dir: Path) -> None:
+    node.driver("fake").start(WEB)
+    (run_dir / "locks" / "web0").mkdir()
+    assert told(found("leftovers")[str(run_dir / "locks" / "web0")]) == ("problem", "look at it, then move it away")
+    assert told(found("leftovers")["instances"]) == ("ok", None)
