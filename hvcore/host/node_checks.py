@@ -17,12 +17,13 @@ def node_problems(schema: Schema, params: Params) -> Iterator[Problem]:
     for key, param in schema.params.items():
         value = params[key]
         wanted = param.type.node_check
-        if wanted is None or not isinstance(value, str) or not value.startswith("/"):
-            continue
-        what = _wrong(value, wanted)
-        if what is not None:
-            shown = None if param.secret else repr(value)[:80]
-            yield Problem(path=f"params.{key}", what=what, got=shown, todo=f"give {param.expects} of this node")
+        for one in value if isinstance(value, tuple) else (value,):
+            if wanted is None or not isinstance(one, str) or not one.startswith("/"):
+                continue
+            what = _wrong(one, wanted)
+            if what is not None:
+                shown = None if param.secret else repr(one)[:80]
+                yield Problem(path=f"params.{key}", what=what, got=shown, todo=f"give {param.expects} of this node")
 
 
 def _wrong(path: str, wanted: NodeCheck) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 from hvcore.errors import HvError, ParamsError, Problem, VerifyError
 from hvcore.model.codec import encode
 from hvcore.model.instance import Disk, Instance
-from hvcore.params import NodeCheck, Param, Params
+from hvcore.params import Param, Params
 from hvcore.testing.bench import Bench
 from hvcore.testing.check import Failed, Level, Skipped, Tier, check, require
 from hvcore.testing.isolate import forked
@@ -244,12 +244,11 @@ def _wrong_paths(bench: Bench) -> Iterator[tuple[str, Instance]]:
         if base.disks:
             disks = (Disk(path=str(path)), *base.disks[1:])
             yield f"disks[0].path, {words}", replace(base, disks=disks)
+    missing = str(wrong["a missing file"])
     for param in bench.loaded.schema.params.values():
-        if param.type.node_check is NodeCheck.FILE and not param.secret:
-            yield (
-                f"params.{param.key}, a missing file",
-                bench.instance(params={param.key: str(wrong["a missing file"])}),
-            )
+        if param.type.node_check is not None and not param.secret:
+            value: str | list[str] = [missing] if param.type.json_schema().get("type") == "array" else missing
+            yield f"params.{param.key}, a missing file", bench.instance(params={param.key: value})
 
 
 @check(

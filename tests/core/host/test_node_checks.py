@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hvcore import Param, ParamGroup, Schema, directory, file
+from hvcore import Param, ParamGroup, Schema, directory, file, list_of
 from hvcore.host.node_checks import node_problems
 
 SCHEMA = Schema.compile(
@@ -19,13 +19,14 @@ SCHEMA = Schema.compile(
                 Param("kernel", file(), help="What is booted."),
                 Param("key", file(), secret=True, help="What nobody sees."),
                 Param("share", directory(), help="What is shared."),
+                Param("shares", list_of(directory()), help="More of them."),
             ),
         )
     ]
 )
 
 
-def told(**values: str) -> list[str]:
+def told(**values: str | list[str]) -> list[str]:
     return [str(problem) for problem in node_problems(SCHEMA, SCHEMA.check(values, "web1"))]
 
 
@@ -42,6 +43,11 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     assert second.startswith("params.share: is not a directory, got")
     (missing,) = told(kernel=str(tmp_path / "none"))
     assert "cannot be used (No such file or directory)" in missing
+
+
+def test_each_path_of_a_list_is_looked_at(tmp_path: Path) -> None:
+    (only,) = told(shares=[str(tmp_path), str(tmp_path / "none")])
+    assert only.startswith(f"params.shares: cannot be used (No such file or directory), got {str(tmp_path / 'none')!r}")
 
 
 def test_a_secret_path_is_not_shown(tmp_path: Path) -> None:

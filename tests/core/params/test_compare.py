@@ -64,6 +64,8 @@ CHANGES: dict[str, tuple[list[Param], list[Param], str, Bump]] = {
     "another pattern": ([param(regexp("a+", "as"))], [param(regexp("b+", "bs"))], "tightened", Bump.MAJOR),
     "number to text": ([param()], [param(text())], "type changed", Bump.MAJOR),
     "one to a list": ([param()], [param(list_of(integer(0, 9)))], "type changed", Bump.MAJOR),
+    "list with repeats": ([param(list_of(text()))], [param(list_of(text(), repeats=True))], "loosened", Bump.MINOR),
+    "list without repeats": ([param(list_of(text(), repeats=True))], [param(list_of(text()))], "tightened", Bump.MAJOR),
     "wider list": ([param(list_of(integer(0, 9)))], [param(list_of(integer(0, 10)))], "loosened", Bump.MINOR),
     "required": ([param()], [param(required=True)], "tightened", Bump.MAJOR),
     "optional": ([param(required=True)], [param()], "loosened", Bump.MINOR),

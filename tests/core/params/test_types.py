@@ -22,6 +22,7 @@ from hvcore.params import (
     file,
     file_or_url,
     integer,
+    list_of,
     name,
     one_of,
     port,
@@ -295,3 +296,12 @@ def test_a_subclass_of_a_plain_type_becomes_the_plain_type() -> None:
         assert type(kind.parse(value)) is int
     for kind, word in ((text(), "ab"), (file(), "/a"), (address(), "1.1.1.1"), (name(), "a"), (one_of("a"), "a")):
         assert type(kind.parse(Words(word))) is str
+
+
+def test_a_list_refuses_a_value_twice_unless_it_may_repeat() -> None:
+    with pytest.raises(Reject, match=r"has a value twice \(value 2 of the list\)"):
+        list_of(text()).parse(["-v", "-v"])
+    words = list_of(text(), repeats=True)
+    assert words.parse(["-v", "-v"]) == ("-v", "-v")
+    assert "different" not in words.expects
+    assert "uniqueItems" not in words.json_schema()
