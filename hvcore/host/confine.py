@@ -47,7 +47,14 @@ class Sandbox:
     installs a filter itself, to be proved later; ``filter`` is one that bubblewrap installs, as an array of struct
     sock_filter. ``users`` are the node's uids that 0 and the following inside stand for, in a user namespace that is
     held ready. ``root``, and what is mounted below it, is shown from a place that they can reach; any other path must
-    then be open to everybody.
+    then be open to everybody. ``proc`` mounts a /proc of its own, ``share_network`` leaves it in the node's network,
+    ``hostname`` is what it calls itself, ``environment`` are all its variables, as (name, value): nothing is
+    inherited, not even a PATH. It begins in ``/``.
+
+    It is the first process of its pid namespace: a signal that it has no handler for does nothing but SIGKILL and
+    SIGSTOP (pid_namespaces(7)), SIGTERM too, and when it ends, all others in there are killed. With ``reaper``
+    bubblewrap is that first process, as the caller's uid: `Child.process` is then the reaper, which `weaknesses` finds
+    too weak, and it lives as long as anything in there does.
     """
 
     level: Level

@@ -30,6 +30,7 @@ __all__ = [
     "Figures",
     "alive",
     "boot_id",
+    "ending",
     "figures",
     "identify",
     "kill_and_wait",
@@ -41,6 +42,7 @@ __all__ = [
     "wait_readable",
 ]
 
+_PF_EXITING: Final = 0x4
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _MIB: Final = 1024 * 1024
@@ -106,6 +108,21 @@ def wait_readable(fd: int, timeout_s: float) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(max(0, round(min(timeout_s, _LONGEST_WAIT_S) * 1000))))
+
+
+def ending(pid: int) -> bool:
+    """Whether every thread of it has gone or is on its way: it gives up its namespaces before it is a zombie.
+
+    PF_EXITING (linux/sched.h) in the flags of /proc/PID/task/TID/stat, the seventh field after the name (proc(5)).
+    """
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        try:
+            flags = int(stat.read_bytes().rpartition(b")")[2].split()[6])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if not flags & _PF_EXITING:
+            return False
+    return True
 
 
 def wait_gone(process: ProcessId, deadline_s: float) -> bool:

@@ -7,14 +7,21 @@ from pathlib import Path
 
 from hvcore.host.capabilities import capability_mask
 from hvcore.host.confine import Level, Sandbox
+from hvcore.host.process import ending
 
 __all__ = ["weaknesses"]
 
 
 def weaknesses(sandbox: Sandbox, pid: int) -> list[str]:
-    """In what the process is confined less than asked, from /proc, for every one of its threads. Empty is good."""
-    if sandbox.level is Level.OFF:
-        return []
+    """In what the process is confined less than asked, from /proc, for every one of its threads. Empty is good.
+
+    Of one that has ended, or is about to, nothing can be proved, and that is all that is said.
+    """
+    found = [] if sandbox.level is Level.OFF else _weak_process(sandbox, pid)
+    return [f"process {pid} has ended already"] if found and ending(pid) else found
+
+
+def _weak_process(sandbox: Sandbox, pid: int) -> list[str]:
     found = [f"{kind} namespace is the host's" for kind in _expected_namespaces(sandbox) if _shares(pid, kind)]
     found += _weak_users(sandbox, pid)
     if sandbox.proc and sandbox.uid is None and not _proc_sys_is_read_only(pid):
