@@ -68,7 +68,11 @@ class Driver(Protocol):
         """How it is doing now. Fast, without the lock, without changing anything; never raises for a dead guest."""
 
     def stop(self, live: Live, job: Job, *, force: bool) -> str:
-        """End its processes within the job's deadline and say which rung worked. What it held, the core releases."""
+        """End its processes within the job's deadline and say which rung worked. What it held, the core releases.
+
+        Rungs of a guest that was asked are ``powerdown`` and ``script``; of one that was forced ``term``, ``quit`` and
+        ``kill``. One that had ended before is ``gone``.
+        """
 
 
 @runtime_checkable

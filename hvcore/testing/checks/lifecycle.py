@@ -128,7 +128,7 @@ def life_start_failure_reports(bench: Bench) -> None:
     "for a slip of one character, and no test noticed.",
 )
 def life_polite_stop(bench: Bench) -> None:
-    """A guest that listens is stopped politely: the rung is neither kill nor quit."""
+    """A guest that listens is stopped politely: the rung is none of kill, quit and term."""
     name = bench.name()
     bench.start()
     bench.subject.ready(bench.node, name)
