@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-WATCHDOG = Path(__file__).resolve().parents[1] / "extension-watchdog"
+WATCHDOG = Path(__file__).resolve().parents[2] / "examples/hv-watchdog"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

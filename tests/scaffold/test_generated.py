@@ -1,11 +1,12 @@
-"""What ``hv new-driver`` and ``hv new-extension`` make is built, installed and passes its own tests, untouched.
+"""What ``hv new-driver`` and ``hv new-extension`` make, and the examples, are built, installed and pass their own tests.
 
-With hvcore from its wheel: what is not in the wheel is not there. No network is used.
+Untouched, and with hvcore from its wheel: what is not in the wheel is not there. No network is used.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -16,6 +17,11 @@ from typing import Final
 import pytest
 
 TOP: Final = Path(__file__).resolve().parents[2]
+GENERATED: Final = ("hv-own", "hv-retire")
+EXAMPLES: Final = ("hv-process", "hv-watchdog")
+KERNEL: Final = TOP / ".cache/kernel/vmlinuz"  # the one that the watchdog's tests boot
+# Of the conformance checks those that say most for their time; all of them are below, and slow.
+FEW: Final = "not TestConformance or load_ or life_full_cycle or capability_"
 pytestmark = pytest.mark.live
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -23,9 +29,9 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A site directory with hvcore and hv-fake from wheels that were built now."""
+    """A site directory with hvcore, hv-fake and hv-kvm from wheels that were built now."""
     folder = tmp_path_factory.mktemp("wheels")
-    pip("wheel", "--wheel-dir", str(folder), str(TOP), str(TOP / "plugins/hv-fake"))
+    pip("wheel", "--wheel-dir", str(folder), str(TOP), str(TOP / "plugins/hv-fake"), str(TOP / "plugins/hv-kvm"))
     site = tmp_path_factory.mktemp("site")
     pip("install", "--target", str(site), *map(str, sorted(folder.glob("*.whl"))))
     return site
@@ -41,7 +47,7 @@ def pip(*args: str) -> None:
 
 @pytest.fixture(scope="module")
 def made(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of ``hv-own`` or ``hv-retire``: made by the installed ``hv``, and installed beside it."""
+    """The folder of a distribution that is installed: made by the installed ``hv``, or a copy of an example."""
     top = tmp_path_factory.mktemp("made")
     arguments = {"hv-own": ["new-driver"], "hv-retire": ["new-extension", "--for", "fake"]}
     for name, command in arguments.items():
@@ -50,13 +56,16 @@ def made(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str]
             [*hv, *command, str(top / name)], env=environment(site), capture_output=True, text=True, check=False
         )
         assert run.returncode == 0, run.stderr
-        pip("install", "--target", str(site), str(top / name))
+    for name in EXAMPLES:
+        shutil.copytree(TOP / "examples" / name, top / name, ignore=shutil.ignore_patterns("__pycache__"))
+    pip("install", "--target", str(site), *(str(top / name) for name in (*GENERATED, *EXAMPLES)))
     return lambda name: top / name
 
 
 def environment(site: Path) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("HVCORE", "PYTEST", "COV"))}
-    return {**kept, "PYTHONPATH": str(site), "HVCORE_STRICT": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    own = {"PYTHONPATH": str(site), "HVCORE_STRICT": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**kept, **own, **({"KERNEL": str(KERNEL)} if KERNEL.exists() else {})}
 
 
 def run_in(folder: Path, site: Path, *command: str) -> str:
@@ -80,31 +89,30 @@ def test_the_templates_and_types_are_in_the_wheel(site: Path) -> None:
     assert (site / "hvcore/py.typed").is_file()
 
 
-@pytest.mark.parametrize("name", ["hv-own", "hv-retire"])
+@pytest.mark.parametrize("name", [*GENERATED, *EXAMPLES])
 def test_its_types_hold(made: Callable[[str], Path], site: Path, name: str) -> None:
     assert "Success" in run_in(made(name), site, "mypy", "--cache-dir", str(site.parent / "mypy"))
 
 
-@pytest.mark.parametrize("name", ["hv-own", "hv-retire"])
+@pytest.mark.parametrize("name", [*GENERATED, *EXAMPLES])
 def test_its_own_tests_pass(made: Callable[[str], Path], site: Path, name: str) -> None:
-    few = "not TestConformance or load_ or life_full_cycle"
-    said = run_in(made(name), site, "pytest", "-q", "-p", "no:cacheprovider", "-k", few)
+    said = run_in(made(name), site, "pytest", "-q", "-p", "no:cacheprovider", "-k", FEW)
     assert " passed" in said
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["hv-own", "hv-retire"])
+@pytest.mark.parametrize("name", [*GENERATED, *EXAMPLES])
 def test_it_conforms(made: Callable[[str], Path], site: Path, name: str) -> None:
     assert " passed" in run_in(made(name), site, "pytest", "-q", "-p", "no:cacheprovider", "-k", "TestConformance")
 
 
-@pytest.mark.parametrize("name", ["hv-own", "hv-retire"])
+@pytest.mark.parametrize("name", GENERATED)
 def test_it_is_clean_and_formatted(made: Callable[[str], Path], site: Path, name: str) -> None:
     run_in(made(name), site, "ruff", "check", "--no-cache", "--select", "E,F,W,B,UP,SIM,RET", ".")
     run_in(made(name), site, "ruff", "format", "--no-cache", "--check", ".")
 
 
-@pytest.mark.parametrize("name", ["hv-own", "hv-retire"])
+@pytest.mark.parametrize("name", [*GENERATED, *EXAMPLES])
 def test_its_wheel_has_the_package_and_its_types(made: Callable[[str], Path], tmp_path: Path, name: str) -> None:
     pip("wheel", "--wheel-dir", str(tmp_path), str(made(name)))
     (wheel,) = tmp_path.glob("*.whl")

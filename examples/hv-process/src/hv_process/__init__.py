@@ -1,0 +1,1 @@
+"""Driver process of hvcore."""

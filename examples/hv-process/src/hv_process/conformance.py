@@ -1,0 +1,31 @@
+"""What the conformance checks run on: `hv conformance process` proves the driver on any node that has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hvcore
+from hvcore.testing import Factory, Subject
+
+__all__ = ["subject"]
+
+
+def subject() -> Subject:
+    """Programs that listen, that do not, that end, that cannot be executed, and one that the check refuses."""
+    return Subject(
+        driver="process",
+        instance=_program("sleep", "infinity"),
+        stubborn=_program("bash", "-c", "trap '' TERM; while :; do sleep 3600; done"),
+        ending=_program("sleep", "0.5"),
+        failing=_program("/nonexistent"),
+        refused=(_program(),),
+        excused={"sec_seccomp": "its program installs no filter, and Sandbox.filter is not set"},
+    )
+
+
+def _program(*command: str) -> Factory:
+    def make(name: str, directory: Path) -> hvcore.Instance:
+        del directory  # for drivers that need a disk image or another file
+        return hvcore.Instance(name=name, driver="process", params={"command": list(command), "stop_after": 60})
+
+    return make

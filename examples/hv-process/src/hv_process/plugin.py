@@ -1,0 +1,310 @@
+"""Driver ``process``: each instance is one program, with all that it starts, in namespaces of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final
+
+import hvcore
+
+__all__ = ["ProcessDriver", "ProcessSpec"]
+
+SHELL: Final = "/usr/bin/bash"
+# The first process of a pid namespace gets no signal that it has no handler for. So a shell is the first: it hands SIGTERM
+# on, reaps, and ends as the program does, which ends all the others.
+INIT: Final = """set -m; trap 'kill "$!"' TERM; "$BASH" -O execfail -c "$@" & exec READY>&-
+while kill -0 "$!"; do wait -f "$!"; done 2>/dev/null; wait "$!"; exit "$?" """
+# Closes its own copy of READY by a successful exec only: the pipe ends without a word when the program runs, and with one
+# when it does not. Values are arguments, never code.
+ENTER: Final = """{ cd -- "$1" && exec -- "${@:2}"; } READY>&-; echo failed >&READY; exit 127"""
+PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+AFTER_KILL_S: Final = 5.0
+ENDING_S: Final = 1.0
+
+
+@hvcore.impl.params
+def params() -> hvcore.ParamGroup:
+    """The parameters of this driver; `hv params process` shows them."""
+    return hvcore.ParamGroup(
+        "process",
+        hvcore.Param(
+            "command",
+            hvcore.list_of(hvcore.text(max_bytes=4096, empty=True), maximum=256, repeats=True),
+            required=True,
+            help="The program and its arguments. No shell comes in between.",
+            example=["sleep", "infinity"],
+        ),
+        hvcore.Param(
+            "environment",
+            hvcore.list_of(hvcore.regexp("[A-Za-z_][A-Za-z0-9_]*=.*", "NAME=value"), maximum=256),
+            default=[],
+            help="Variables, beside a PATH. Everybody on the node can read them.",
+            example=["LANG=C.UTF-8"],
+        ),
+        hvcore.Param(
+            "working_directory",
+            hvcore.regexp("/.*", "an absolute path"),
+            default="/",
+            help="Where it begins, by the path that it sees.",
+        ),
+        hvcore.Param(
+            "read_only",
+            hvcore.list_of(hvcore.directory()),
+            default=[],
+            help="Directories of the node that it sees, beside /usr.",
+        ),
+        hvcore.Param(
+            "writable",
+            hvcore.list_of(hvcore.directory()),
+            default=[],
+            help="Directories of the node that it sees and may write to, as far as their modes let it.",
+        ),
+        hvcore.Param("network", hvcore.boolean(), default=False, help="Whether it is in the node's network."),
+        hvcore.Param(
+            "confinement",
+            hvcore.one_of("strict", "user"),
+            help="A uid of its own, which takes root, or a user namespace; unset: the best that the caller can.",
+        ),
+        hvcore.Param(
+            "enforce_limits",
+            hvcore.boolean(),
+            default=False,
+            help="Whether memory_mib and vcpus are limits of its control group; else they are not looked at.",
+        ),
+        hvcore.Param(
+            "stop_after",
+            hvcore.seconds(maximum=3600),
+            default=10,
+            unit="seconds",
+            help="How long it gets after SIGTERM, before SIGKILL.",
+        ),
+        help="The program.",
+    )
+
+
+@hvcore.impl.check
+def check(instance: hvcore.Instance, params: hvcore.Params) -> Iterator[hvcore.Problem]:
+    """What is wrong across values. It runs anywhere, so it looks at nothing but its arguments."""
+    for field in ("disks", "nics"):
+        if getattr(instance, field):
+            yield hvcore.Problem(path=field, what="cannot be used by this driver", todo="leave them out")
+    if not params["command"]:
+        yield hvcore.Problem(path="params.command", what="is empty", todo="name a program")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSpec:
+    """What the program sees, decided once by `plan`. It is kept in the record for as long as the instance runs."""
+
+    command: tuple[str, ...]
+    environment: tuple[str, ...]
+    working_directory: str
+    read_only: tuple[str, ...]
+    writable: tuple[str, ...]
+    network: bool
+    confinement: str | None
+    memory_mib: int | None
+    vcpus: int | None
+    stop_after_s: float
+
+    @property
+    def limits(self) -> hvcore.GroupLimits:
+        """What its control group keeps it to."""
+        memory_bytes = None if self.memory_mib is None else self.memory_mib << 20
+        return hvcore.GroupLimits(memory_bytes=memory_bytes, cpus=self.vcpus)
+
+
+class ProcessDriver:
+    """The class that the entry point names. hvcore has taken the lock and judged the state before it calls a method."""
+
+    name: ClassVar[str] = "process"
+    plugins: ClassVar[tuple[tuple[str, object], ...]] = (("process", sys.modules[__name__]),)
+    hookspecs: ClassVar[tuple[object, ...]] = ()
+
+    def __init__(self, hooks: hvcore.Hooks) -> None:
+        del hooks  # it has no hooks of its own
+
+    def plan(self, instance: hvcore.Instance, params: hvcore.Params) -> ProcessSpec:
+        """The spec, from values alone: no file, no clock, no process."""
+        return ProcessSpec(
+            command=params["command"],
+            environment=params["environment"],
+            working_directory=params["working_directory"],
+            read_only=params["read_only"],
+            writable=params["writable"],
+            network=params["network"],
+            confinement=params["confinement"],
+            memory_mib=instance.memory_mib if params["enforce_limits"] else None,
+            vcpus=instance.vcpus if params["enforce_limits"] else None,
+            stop_after_s=params["stop_after"],
+        )
+
+    def verify(self, spec: ProcessSpec, host: hvcore.Host) -> Iterator[hvcore.Problem]:
+        """What this node lacks. It may look, and changes nothing."""
+        for finding in self.examine(host):
+            if finding.severity is hvcore.Severity.PROBLEM:
+                yield hvcore.Problem(path=finding.subject, what=finding.what, todo=finding.todo)
+        if spec.confinement == "strict" and not host.privileged:
+            yield hvcore.Problem(path="params.confinement", what="takes root", got="'strict'", todo="use 'user'")
+        for problem in host.cgroups.problems(spec.limits):
+            yield hvcore.Problem(path="params.enforce_limits", what=problem, todo="set it to false")
+
+    def examine(self, host: hvcore.Host) -> Iterable[hvcore.Finding]:
+        """What this node has for every instance: `hv doctor` shows it."""
+        del host
+        yield hvcore.program(SHELL, "bash")
+        yield hvcore.program("bwrap", "bubblewrap")
+        yield hvcore.program("setpriv", "util-linux")
+
+    def describe(self, spec: ProcessSpec, host: hvcore.Host) -> hvcore.Plan:
+        """What `hv plan` and `hv explain` show."""
+        argv = _argv(spec, "{ready}")
+        shell = hvcore.Origin(plugin=self.name, why="an init, and a shell that becomes the program")
+        where = hvcore.Origin(plugin=self.name, params=("working_directory",))
+        command = hvcore.Origin(plugin=self.name, params=("command",))
+        level = "strict" if _strict(spec, host) else "user"
+        return hvcore.Plan(
+            name=self.name,
+            driver=self.name,
+            steps=(
+                hvcore.Step(kind="group", what="a control group of its own, where the node has them"),
+                hvcore.Step(kind="launch", what=f"the program, confinement {level}, and wait until it is executed"),
+            ),
+            arguments=(
+                hvcore.Argument(tokens=argv[:6], origin=shell),
+                hvcore.Argument(tokens=argv[6:7], origin=where),
+                *(hvcore.Argument(tokens=(word,), origin=command) for word in argv[7:]),
+            ),
+        )
+
+    def start(self, spec: ProcessSpec, job: hvcore.Job) -> None:
+        """Say what will be held, hold it, launch, wait until it is up. When this raises, hvcore undoes the ledger."""
+        job.intend(hvcore.Entry(kind=hvcore.UID), hvcore.Entry(kind=hvcore.PROCESS))
+        group = job.take_group(spec.limits)
+        sandbox = _sandbox(spec, uid=job.take_uid() if _strict(spec, job.host) else None)
+        up, ready = os.pipe()
+        try:
+            try:
+                command = hvcore.Command(argv=_argv(spec, str(ready)), sandbox=sandbox, fds=(ready,), group=group)
+                child = job.launch(command)
+            finally:
+                os.close(ready)  # ours; when the last other one is closed, that wakes us
+            try:
+                _wait_until_up(up, child, command, job)
+                _remember(sandbox, child, command, job)
+            finally:
+                child.close()
+        finally:
+            os.close(up)
+        if job.record.paused:
+            self.pause(job.live, job)
+
+    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+        """How it is doing now: fast, without the lock, also for one that is dead."""
+        process = live.record.process
+        found = None if process is None else hvcore.figures(process)
+        if process is None or found is None:
+            ended = hvcore.read_status(live.dir / hvcore.STATUS).ended
+            state = hvcore.State.SHUTDOWN if ended == hvcore.Ended(code=0) else hvcore.State.CRASHED
+            return hvcore.Observation(state=state, reason=str(ended or "its process is gone"))
+        spec = hvcore.decode(ProcessSpec, live.record.spec)
+        group = live.group
+        used = None if group is None else group.figures()
+        return hvcore.Observation(
+            state=hvcore.State.PAUSED if group is not None and group.frozen() else hvcore.State.RUNNING,
+            pid=process.pid,
+            memory_mib=spec.memory_mib,
+            vcpus=spec.vcpus,
+            resident_mib=found.resident_mib if used is None or used.memory_bytes is None else used.memory_bytes >> 20,
+            cpu_seconds=found.cpu_seconds if used is None or used.cpu_seconds is None else used.cpu_seconds,
+            uptime_s=found.uptime_s,
+        )
+
+    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+        """SIGTERM to the program, SIGKILL to all that is left. What it held, hvcore releases."""
+        process = live.record.process
+        if process is None:
+            return "gone"
+        if live.group is not None:
+            live.group.thaw()
+        if not force:
+            spec = hvcore.decode(ProcessSpec, live.record.spec)
+            with hvcore.verified_pidfd(process) as pidfd:
+                if pidfd is None:
+                    return "gone"
+                signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+            if hvcore.wait_gone(process, job.deadline.left(at_most=spec.stop_after_s)):
+                return "powerdown"
+        hvcore.kill_and_wait(process, subject=job.name, deadline_s=AFTER_KILL_S)
+        return "kill"
+
+    def pause(self, live: hvcore.Live, job: hvcore.Job) -> None:
+        """Freeze it with all that it started."""
+        if live.group is None:
+            raise hvcore.NodeError(f"{job.name}: there is no control group to freeze it with; see hv doctor")
+        live.group.freeze(job.deadline.left())
+
+    def resume(self, live: hvcore.Live, job: hvcore.Job) -> None:
+        """Let all of it go on."""
+        del job
+        if live.group is not None:
+            live.group.thaw()
+
+    def log(self, live: hvcore.Live) -> Path:
+        """What it writes to stdout and stderr."""
+        return live.dir / "log"
+
+
+def _strict(spec: ProcessSpec, host: hvcore.Host) -> bool:
+    return host.privileged if spec.confinement is None else spec.confinement == "strict"
+
+
+def _sandbox(spec: ProcessSpec, *, uid: int | None) -> hvcore.Sandbox:
+    return hvcore.Sandbox(
+        level=hvcore.Level.USER if uid is None else hvcore.Level.STRICT,
+        uid=uid,
+        read_only=tuple((path, path) for path in spec.read_only),
+        writable=tuple((path, path) for path in spec.writable),
+        share_network=spec.network,
+        proc=True,
+        environment=(("PATH", PATH), *_variables(spec)),
+    )
+
+
+def _variables(spec: ProcessSpec) -> Iterator[tuple[str, str]]:
+    for variable in spec.environment:
+        name, _, value = variable.partition("=")
+        yield name, value
+
+
+def _argv(spec: ProcessSpec, ready: str) -> tuple[str, ...]:
+    """The command. Made anew for each start from the spec and what exists on this node only; never read back."""
+    init, enter = (script.replace("READY", ready) for script in (INIT, ENTER))
+    return (SHELL, "-c", init, "init", enter, "process", spec.working_directory, *spec.command)
+
+
+def _wait_until_up(up: int, child: hvcore.Child, command: hvcore.Command, job: hvcore.Job) -> None:
+    if not hvcore.wait_readable(up, job.deadline.left()):
+        raise hvcore.DeadlineError(
+            subject=job.name, waiting_for="program", waited_s=job.deadline.seconds, todo="try a longer deadline"
+        )
+    if os.read(up, 1):
+        how = str(child.wait(AFTER_KILL_S) or "ended")
+        raise hvcore.LaunchError(name=job.name, how=how, output=job.output(), argv=command.argv)
+
+
+def _remember(sandbox: hvcore.Sandbox, child: hvcore.Child, command: hvcore.Command, job: hvcore.Job) -> None:
+    """Prove from /proc that it is confined as asked, and note which process it is."""
+    process = child.process()
+    weak = [] if process is None else hvcore.weaknesses(sandbox, process.pid)
+    if process is None or (weak and hvcore.wait_gone(process, ENDING_S)):  # ended before anything could be proved
+        how = str(child.wait(AFTER_KILL_S) or "ended")
+        raise hvcore.LaunchError(name=job.name, how=how, output=job.output(), argv=command.argv)
+    if weak:
+        raise hvcore.ConfinementError(f"{job.name}: confined less than asked: {'; '.join(weak)}; see hv doctor")
+    job.started(process, child.monitor())

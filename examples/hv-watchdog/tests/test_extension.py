@@ -1,0 +1,95 @@
+"""What this extension adds: its device, the options for it, what it refuses and what it warns of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hv_watchdog.plugin import Watchdog, render, verify
+
+import hv_kvm.facts
+import hvcore
+from hv_kvm.spec import KvmSpec
+
+
+@pytest.fixture
+def kvm(tmp_path: Path) -> hvcore.DriverHandle:
+    """The driver, on a node with nothing on it."""
+    return hvcore.Node(tmp_path / "run").driver("kvm")
+
+
+def web1(**params: object) -> hvcore.Instance:
+    return hvcore.Instance(name="web1", driver="kvm", params={"kvm_flag": "disabled", **params})
+
+
+def facts(*, types: frozenset[str], options: dict[str, frozenset[str]]) -> hv_kvm.facts.Facts:
+    """A QEMU of which only this is known."""
+    nothing: frozenset[str] = frozenset()
+    return hv_kvm.facts.Facts(
+        version="7.2.22",
+        package="",
+        commands=nothing,
+        options=options,
+        machines=(),
+        types=types,
+        cpu_models=nothing,
+        block_drivers=nothing,
+        aio=nothing,
+        kvm_present=False,
+        kvm_enabled=False,
+    )
+
+
+def spec(action: str) -> KvmSpec:
+    """A machine with a watchdog in slot 5 and nothing else."""
+    machine = {"machine": "pc", "qemu": "", "kvm": "", "confinement": "off"}
+    return KvmSpec(
+        name="web1", uuid="", memory_mib=64, vcpus=1, acpi=True, devices=(Watchdog(slot=5, action=action),), **machine
+    )
+
+
+def test_the_parameters_are_ones_of_the_driver(kvm: hvcore.DriverHandle) -> None:
+    assert kvm.schema.owner("watchdog_action") == "kvm.watchdog (hv-watchdog 0.1.0)"
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"watchdog": False, "watchdog_action": "reset"}, "is set without one, got 'reset'; watchdog = true"),
+        ({"watchdog_action": "shutdown", "acpi": False}, "needs acpi, which is off, got 'shutdown'; use 'poweroff'"),
+        ({"watchdog_action": "reset", "reboot_behavior": "exit"}, "ends a guest with reboot_behavior 'exit'"),
+        ({"watchdog_action": "explode"}, "is not a known choice, got 'explode'"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(kvm: hvcore.DriverHandle, params: dict[str, object], told: str) -> None:
+    with pytest.raises(hvcore.ParamsError, match=told):
+        kvm.check(web1(**{"watchdog": True, **params}))
+
+
+@pytest.mark.parametrize("action", ["pause", "debug", "none"])
+def test_what_brings_no_guest_back_is_warned_of(kvm: hvcore.DriverHandle, action: str) -> None:
+    (own,) = [found for found in kvm.warnings(web1(watchdog=True, watchdog_action=action)) if "watchdog" in found.path]
+    assert own.what.startswith("brings no guest back")
+
+
+def test_the_action_is_told_in_the_form_that_this_qemu_has() -> None:
+    new = facts(types=frozenset(), options={"action": frozenset({"watchdog"})})
+    old = facts(types=frozenset(), options={})
+    device = ("-device", "i6300esb,id=watchdog0,bus=pci.0,addr=0x5")
+    assert [option.argv for option in render(spec("pause"), new)] == [device, ("-action", "watchdog=pause")]
+    assert [option.argv for option in render(spec("pause"), old)] == [device, ("-watchdog-action", "pause")]
+
+
+def test_a_qemu_without_the_device_is_told() -> None:
+    assert list(verify(spec("reset"), facts(types=frozenset({"i6300esb"}), options={}))) == []
+    (problem,) = verify(spec("reset"), facts(types=frozenset(), options={}))
+    assert problem.path == "params.watchdog"
+    assert "i6300esb" in problem.what
+
+
+@pytest.mark.parametrize("action", ["shutdown", "inject-nmi"])
+def test_plan_shows_the_device_where_disks_keep_their_slots(kvm: hvcore.DriverHandle, action: str) -> None:
+    with_one, without = (kvm.plan(web1(**params)) for params in ({"watchdog": True, "watchdog_action": action}, {}))
+    added = [change for change in hvcore.differences(without, with_one) if change.kind == "added"]
+    assert [change.after.origin.plugin for change in added if change.after is not None] == ["kvm.watchdog"] * 2
+    assert len(added) == len(hvcore.differences(without, with_one))
