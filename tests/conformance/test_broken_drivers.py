@@ -5,9 +5,11 @@ Each broken driver differs from a good one that passes all checks, and is instal
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         monkeypatch.syspath_prepend(str(tmp_path))
 
     yield do
+    while kit_live.HELPERS:
+        with suppress(ChildProcessError):  # a check in a process of its own had it
+            os.waitpid(kit_live.HELPERS.pop(), 0)
     for module in set(sys.modules) - before:
         if module.startswith(("kit_inline", "kit_pack")):
             del sys.modules[module]

@@ -427,13 +427,17 @@ def _comm(pid: int) -> str:
     return Path(f"/proc/{pid}/comm").read_text()
 
 
+def _own_children() -> set[str]:
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
 def test_start_and_stop_from_a_long_lived_program_leave_no_child(node: hvcore.Node, images: Any, web1: Build) -> None:
-    instance = web1(images())
+    instance, before = web1(images()), _own_children()
     for _ in range(5):
         node.driver("chroot").start(instance)
         node.stop("web1", force=True)
     give_up = time.monotonic() + 5  # the last of them may be just about to end
-    while children := Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+    while children := _own_children() - before:
         assert time.monotonic() < give_up, children
         reap()
         time.sleep(0.01)

@@ -234,6 +234,10 @@ class KeepsOpen(Good):
         super().start(spec, job)
 
 
+HELPERS: list[int] = []
+"""Pids of the processes that nobody waits for: for the tests to collect, when a check has ended them."""
+
+
 class Helper(Good):
     """Starts a process of its own, beside hvcore's launcher."""
 
@@ -241,6 +245,7 @@ class Helper(Good):
         environment: Mapping[str, str] = {"PLACE": str(job.dir)}
         child = subprocess.Popen(["/usr/bin/sleep", "100000"], env=environment, start_new_session=True, **more)
         child.returncode = 0  # nobody waits for it
+        HELPERS.append(child.pid)
         return hvcore.identify(child.pid)
 
 
