@@ -86,14 +86,22 @@ def _not_needed(place: bytes) -> list[bytes]:
     ours = place + os.fsencode(os.environ.get("HVCORE_INSTANCE", ""))
     others = os.path.dirname(ours) + b"/" if ours != place else b"\0"
     with open("/proc/self/mountinfo", "rb") as table:
-        # With \040 and the like for what cannot stand in a field (proc(5)).
-        points = [line.split(b" ", 5)[4].decode("unicode_escape").encode("latin-1") for line in table]
+        points = [_unescaped(line.split(b" ", 5)[4]) for line in table]
     return [
         point
         for point in reversed(points)
         if not _leads_to(point, place)
         and (not _leads_to(place, point) or (point.startswith(others) and not _leads_to(ours, point)))
     ]
+
+
+def _unescaped(field: bytes) -> bytes:
+    r"""A field with \040 and the like for what cannot stand in one (proc(5)).
+
+    Not by a codec: out here its module would have to come from the node, where there may be another Python or none.
+    """
+    first, *rest = field.split(b"\\")
+    return first + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in rest)
 
 
 def _leads_to(above: bytes, below: bytes) -> bool:

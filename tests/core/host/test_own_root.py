@@ -70,3 +70,11 @@ def test_nothing_of_the_node_is_above_that_root(plain_chroot: Path) -> None:
         [sys.executable, "-c", _CHROOT, str(plain_chroot), *program], capture_output=True, check=True, text=True
     )
     assert seen.stdout.split() == sorted(os.listdir(plain_chroot))
+
+
+def test_out_there_no_module_is_looked_for() -> None:
+    """Above the chroot there may be another Python or none: what is not loaded by then cannot be had."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import own_root; sys.meta_path.clear(); own_root._not_needed(b'/')"
+    folder = os.path.dirname(os.path.abspath(own_root.__file__))
+    subprocess.run([sys.executable, "-I", "-S", "-c", code, folder], check=True)
+    assert own_root._unescaped(rb"/a\040b\134c") == rb"/a b\c"
