@@ -221,6 +221,8 @@ def chroot(demo: Demo) -> None:
 def main() -> int:
     """Everything, in a folder of its own. The exit code."""
     began = time.monotonic()
+    # `./dev demo &` in a script hands on an ignored SIGINT, and the console that is ended by it would go on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="hv-") as folder:
         demo = Demo(Path(folder))
         try:
