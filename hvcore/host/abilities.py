@@ -11,6 +11,7 @@ from typing import Final
 
 from hvcore.host.cgroups import LIMITED
 from hvcore.host.host import Host
+from hvcore.host.own_root import with_own_root
 from hvcore.host.reservations import Reservations
 from hvcore.model.finding import Finding, Severity
 
@@ -54,7 +55,7 @@ def abilities(host: Host) -> Iterator[Finding]:
 
 def _sandbox(subject: str, more: list[str]) -> Finding:
     argv = ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--unshare-pid", *more, "true"]
-    if _tried(argv) is not None:
+    if _tried([*with_own_root(), *argv]) is not None:  # as a launch does it
         return Finding(subject=subject, severity=Severity.OK, what="bubblewrap makes one")
     return Finding(
         subject=subject,

@@ -61,6 +61,7 @@ def importing(module: str) -> Any:
             seen.append(f"{event}: {', '.join(repr(word)[:80] for word in arguments[:2])}")
 
     before = set(sys.modules)
+    sys.dont_write_bytecode = True  # what Python itself writes is no deed of the module
     sys.addaudithook(hook)
     began = time.process_time()
     importlib.import_module(module)
