@@ -53,7 +53,9 @@ _DEADLINE_S: Final = 60.0
 _KEY: Final = "^]"
 
 # What differs between two runs: in a table by the title of the column, in a list of facts by its first word.
-_VARIES: Final = frozenset({"RESIDENT", "CPU", "UPTIME", "SECONDS", "pid", "uid", "resident", "cpu", "uptime", "qemu"})
+_VARIES: Final = frozenset(
+    {"RESIDENT", "CPU", "UPTIME", "SECONDS", "pid", "uid", "resident", "cpu", "uptime", "qemu", "machine"}
+)
 _NOISE: Final = re.compile(
     r"(?<![\w.])\d+(?:\.\d+)? ?(?:ms|s|m|h)(?!\w)"  # a time
     r"|(?<![\w.])\d+\.\d+\.\d+[\w.+-]*"  # the version of something

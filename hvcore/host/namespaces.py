@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from hvcore.errors import NodeError
+from hvcore.host.own_root import with_own_root
 
 __all__ = ["UID_RANGE_SIZE", "Held", "hold_namespaces", "uid_ranges"]
 
@@ -62,7 +63,11 @@ def hold_namespaces(*, users: range | None, network: bool) -> Iterator[Held | No
     kinds = [*(["--user"] if users is not None else []), *(["--net"] if network else [])]
     try:
         process = subprocess.Popen(
-            ["unshare", *kinds, "--", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", bufsize=0
+            [*with_own_root(), "unshare", *kinds, "--", "cat"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd="/",
+            bufsize=0,
         )
     except FileNotFoundError as error:
         raise NodeError("unshare: not found on this node; install util-linux") from error
