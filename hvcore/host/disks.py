@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hvcore.host.mounts import mounted_devices
+from hvcore.host.mounts import mounted_devices, unescaped
 
 __all__ = ["DiskId", "block_key", "host_use", "identify_disk", "loops_over", "overlap"]
 
@@ -196,10 +196,8 @@ def _is_swap(path: str, swaps: Path) -> bool:
     except FileNotFoundError:  # a kernel without swap
         return False
     for line in lines:
-        # Blanks in the name are in octal (seq_file, mangle_path()).
-        name = re.sub(rb"\\([0-7]{3})", lambda found: bytes((int(found[1], 8),)), line.split()[0])
         try:
-            if os.path.samefile(os.fsdecode(name), path):
+            if os.path.samefile(unescaped(line.split()[0]), path):
                 return True
         except OSError:
             continue  # it has been deleted since

@@ -11,7 +11,7 @@ from typing import Final
 
 from hvcore.errors import LeftoverError
 
-__all__ = ["Mount", "mounted_devices", "mounts", "mounts_at_or_below", "parse_mountinfo", "unmount_below"]
+__all__ = ["Mount", "mounted_devices", "mounts", "mounts_at_or_below", "parse_mountinfo", "unescaped", "unmount_below"]
 
 _UMOUNT_NOFOLLOW: Final = 8  # linux/fs.h
 
@@ -26,13 +26,18 @@ class Mount:
     point: str
 
 
+def unescaped(field: bytes) -> str:
+    r"""A path as the kernel's tables have it (seq_file, mangle_path()), with escapes such as ``\040`` undone."""
+    return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field))
+
+
 def parse_mountinfo(text: bytes) -> list[Mount]:
     r"""The mounts in the text of a mountinfo file, in its order; escapes such as ``\040`` are undone."""
     found = []
     for line in text.split(b"\n")[:-1]:  # not splitlines: a carriage return in a path stands there as it is
         fields = line.split(b" ")
         major, _, minor = fields[2].partition(b":")
-        point = os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), fields[4]))
+        point = unescaped(fields[4])
         found.append(Mount(id=int(fields[0]), parent=int(fields[1]), device=(int(major), int(minor)), point=point))
     return found
 
