@@ -1,4 +1,4 @@
-"""What the driver warns of: what a file asks for, and never a default that nobody chose."""
+"""What the driver warns of: what a guest would have that is slow, unsafe or hard to move, chosen or left out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from hvcore import Disk, Instance, Nic
 from hvcore.loader import load
+from hvcore.model.layers import Layer, Layers
 
 KVM: Final = load("kvm")
 
@@ -19,9 +20,28 @@ def warned_of(**params: Any) -> list[str]:
     return [problem.path for problem in KVM.warnings(web1, KVM.check(web1))]
 
 
-@pytest.mark.parametrize("params", [{}, {"kvm_flag": "enabled"}, {"kvm_flag": "disabled"}])
-def test_a_file_that_chooses_little_is_not_warned_of(params: dict[str, Any]) -> None:
-    assert warned_of(**params) == []
+# What a node names once for all of its guests, see docs/how-to/set-defaults.md.
+NAMED: Final = {"machine_version": "pc-i440fx-7.2", "cpu_type": "Nehalem"}
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({}, ["params.cpu_type", "params.machine_version"]),
+        ({"kvm_flag": "enabled"}, ["params.cpu_type", "params.machine_version"]),
+        ({"kvm_flag": "disabled"}, ["params.machine_version"]),
+        (NAMED, []),
+    ],
+    ids=str,
+)
+def test_a_machine_and_processors_that_nobody_named_are_warned_of(params: dict[str, Any], expected: list[str]) -> None:
+    assert sorted(warned_of(**params)) == expected
+
+
+def test_a_node_that_names_them_for_all_of_its_guests_silences_it() -> None:
+    web1 = Instance(name="web1", driver="kvm")
+    layers = Layers(layers=(Layer(name="node", file="/etc/hvcore/node.toml", values=NAMED),))
+    assert KVM.warnings(web1, KVM.check(web1, layers), layers) == ()
 
 
 @pytest.mark.parametrize(
@@ -40,8 +60,8 @@ def test_a_file_that_chooses_little_is_not_warned_of(params: dict[str, Any]) -> 
 )
 def test_a_choice_that_is_slow_unsafe_or_hard_to_move_is_warned_of(params: dict[str, Any]) -> None:
     (key,) = params
-    assert set(warned_of(**params)) == {f"params.{key}"}
+    assert set(warned_of(**NAMED | params)) == {f"params.{key}"}
 
 
 def test_the_model_of_the_processors_is_no_matter_where_they_are_emulated() -> None:
-    assert warned_of(cpu_type="qemu64", kvm_flag="disabled") == []
+    assert warned_of(machine_version="pc-i440fx-7.2", cpu_type="qemu64", kvm_flag="disabled") == []

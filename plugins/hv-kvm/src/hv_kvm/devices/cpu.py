@@ -120,16 +120,22 @@ def check(instance: Instance, params: Params) -> Iterator[Problem]:
 @hookimpl
 def assess(params: Params) -> Iterator[Problem]:
     """Under KVM a plain model hides what the node's processors can do, and the node's own ties the guest to its like."""
-    given = params["cpu_type"]
-    if given is None or params["kvm_flag"] == "disabled":
+    if params["kvm_flag"] == "disabled":
         return
-    model, todo = given.split(",")[0], "name the oldest model among your nodes"
-    if model in _PLAIN:
+    given = params["cpu_type"]
+    model = (given or "").split(",")[0]
+    if given is None:
+        what = (
+            "is not set, and what QEMU takes then is a plain model, without most of what the node's processors can do"
+        )
+    elif model in _PLAIN:
         what = "is a plain model, without most of what the node's processors can do"
-        yield Problem(path="params.cpu_type", what=what, got=repr(given), todo=todo)
     elif model in ("host", "max"):
         what = "ties the guest to nodes with the same processors when it is to migrate"
-        yield Problem(path="params.cpu_type", what=what, got=repr(given), todo=todo)
+    else:
+        return
+    todo = "name the oldest model among your nodes, here or for all guests of the node"
+    yield Problem(path="params.cpu_type", what=what, got=None if given is None else repr(given), todo=todo)
 
 
 @hookimpl

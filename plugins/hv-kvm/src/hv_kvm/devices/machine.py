@@ -118,11 +118,11 @@ def check(instance: Instance, params: Params) -> Iterator[Problem]:
 
 @hookimpl
 def assess(params: Params) -> Iterator[Problem]:
-    """A machine type that moves with QEMU is another machine after an upgrade, for whoever chose it by name."""
+    """A machine type that moves with QEMU is another machine after an upgrade, whether it was chosen or left out."""
     name = params["machine_version"]
-    if name in ("pc", "q35") and params.layer("machine_version") != "default":
+    if name in ("pc", "q35"):
         what = "stands for another machine after an upgrade of QEMU, from the next start on"
-        todo = f"name one, such as 'pc-{'q35' if name == 'q35' else 'i440fx'}-7.2'"
+        todo = f"name one, such as 'pc-{'q35' if name == 'q35' else 'i440fx'}-7.2', here or for all guests of the node"
         yield Problem(path="params.machine_version", what=what, got=repr(name), todo=todo)
 
 
