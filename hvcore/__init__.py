@@ -57,6 +57,7 @@ from hvcore.host.host import Host
 from hvcore.host.launch import Child, Command, launch, life_lock, run_tool
 from hvcore.host.launched import Ended, launched_for, read_status
 from hvcore.host.limits import unmet_limits
+from hvcore.host.mount_claims import claim_mount
 from hvcore.host.namespaces import UID_RANGE_SIZE, Held, hold_namespaces, uid_ranges
 from hvcore.host.own_root import with_own_root
 from hvcore.host.process import (
@@ -220,6 +221,7 @@ __all__ = [
     "boot_id",
     "capability_mask",
     "catalogue",
+    "claim_mount",
     "compare_schemas",
     "cpu_mask",
     "decode",

@@ -169,7 +169,7 @@ class Job:
         The node knows of it until what is launched next, and has inherited the claim, has gone. What is launched in a
         sandbox with a reaper does not: there a mount of the disk has to say that it is in use. Without ``lock`` it is
         known in this run directory only: for a file that its user locks as a whole, which our lock would keep it from.
-        A directory that is used as a whole can be claimed as well; those below it are not looked at.
+        A directory that is used as a whole can be claimed as well; `claim_mount` then keeps it after the start.
 
         Raises `DiskInUseError` naming the holder, and OSError when there is no such disk.
         """

@@ -18,16 +18,23 @@ _UMOUNT_NOFOLLOW: Final = 8  # linux/fs.h
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """One line of mountinfo: ids, the device as (major, minor), and the mount point as an absolute path."""
+    """One line of mountinfo: ids, the device as (major, minor), and the mount point as an absolute path.
+
+    ``root`` is the directory of that device's file system that is shown there.
+    """
 
     id: int
     parent: int
     device: tuple[int, int]
+    root: str
     point: str
+    read_only: bool
 
 
 def unescaped(field: bytes) -> str:
     r"""A path as the kernel's tables have it (seq_file, mangle_path()), with escapes such as ``\040`` undone."""
+    if b"\\" not in field:
+        return os.fsdecode(field)
     return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field))
 
 
@@ -37,8 +44,16 @@ def parse_mountinfo(text: bytes) -> list[Mount]:
     for line in text.split(b"\n")[:-1]:  # not splitlines: a carriage return in a path stands there as it is
         fields = line.split(b" ")
         major, _, minor = fields[2].partition(b":")
-        point = unescaped(fields[4])
-        found.append(Mount(id=int(fields[0]), parent=int(fields[1]), device=(int(major), int(minor)), point=point))
+        found.append(
+            Mount(
+                id=int(fields[0]),
+                parent=int(fields[1]),
+                device=(int(major), int(minor)),
+                root=unescaped(fields[3]),
+                point=unescaped(fields[4]),
+                read_only=b"ro" in fields[5].split(b","),
+            )
+        )
     return found
 
 

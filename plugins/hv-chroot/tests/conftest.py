@@ -161,6 +161,16 @@ def node(tmp_path: Path, mark: str, progress: list[str]) -> Iterator[hvcore.Node
 
 
 @pytest.fixture
+def other_node(node: hvcore.Node, tmp_path: Path) -> Iterator[hvcore.Node]:
+    """The same node with its state in another run directory; `leftovers` looks at what it mounts and starts too."""
+    made = hvcore.Node(tmp_path / "other-run", progress=lambda _: None)
+    yield made
+    for info in made.instances():
+        made.stop(info.name, force=True)
+    assert not list((tmp_path / "other-run/instances").glob("*"))
+
+
+@pytest.fixture
 def web1() -> Callable[..., hvcore.Instance]:
     def build(image: Path | str, *, name: str = "web1", read_only: bool = False, **params: object) -> hvcore.Instance:
         if Path(image).is_dir() and not read_only and params.pop("as_root", True):

@@ -28,6 +28,13 @@ TELLS = """\
     [ $1 = start ] && sleep 1000 &
     [ $1 = start ] || kill -9 -1
 """
+# Runs without namespaces too, where /dev is the image's.
+DAEMON = """\
+    #!/bin/sh
+    [ -c /dev/null ] || : > /dev/null
+    [ $1 = stop ] || { sleep 1000 & echo $! > /daemon; }
+    [ $1 = start ] || kill $(cat /daemon)
+"""
 USERS = pytest.mark.parametrize("users", ["off", "on"])
 
 
@@ -134,6 +141,47 @@ def test_one_directory_is_the_root_of_one_instance(node: hvcore.Node, images: An
     with pytest.raises(hvcore.DiskInUseError, match="instance web1"):
         node.driver("chroot").start(web1(tree, name="web2"))
     node.stop("web1")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"user_namespace": "off"}, {"user_namespace": "on"}, {"isolation": "none"}],
+    ids=["root", "users", "plain"],
+)
+def test_directory_is_the_root_of_one_instance_on_the_node(
+    node: hvcore.Node, other_node: hvcore.Node, images: Any, web1: Build, how: dict[str, str]
+) -> None:
+    tree = images.tree(DAEMON)
+    (tree / "inner").mkdir()
+    node.driver("chroot").start(web1(tree, **how))
+    holder = rf"instance web1 of run directory {re.escape(str(node.run_dir))}, mounted at "
+    for directory in (tree, tree / "inner", tree.parent):
+        for params in (how, {**how, "overlay": "memory"}):
+            with pytest.raises(hvcore.DiskInUseError, match=holder):
+                other_node.driver("chroot").start(web1(directory, **params))
+    assert node.info("web1").state is hvcore.State.RUNNING
+    assert other_node.instances() == []
+    node.stop("web1")
+    other_node.driver("chroot").start(web1(tree, **how))
+    with pytest.raises(hvcore.DiskInUseError, match=f"run directory {re.escape(str(other_node.run_dir))}"):
+        node.driver("chroot").start(web1(tree, **how))
+    other_node.stop("web1")
+
+
+def test_directory_that_is_only_read_is_shared_on_the_node_and_its_changes_are_not(
+    node: hvcore.Node, other_node: hvcore.Node, images: Any, web1: Build, tmp_path: Path
+) -> None:
+    tree = images.tree()
+    (tmp_path / "kept").mkdir()
+    kept = {"overlay": "directory", "overlay_directory": str(tmp_path / "kept")}
+    node.driver("chroot").start(web1(tree, **kept))
+    with pytest.raises(hvcore.DiskInUseError, match=r"kept': already in use by instance web1 of run directory"):
+        other_node.driver("chroot").start(web1(tree, **kept))
+    other_node.driver("chroot").start(web1(tree, overlay="memory"))
+    node.stop("web1")
+    with pytest.raises(hvcore.DiskInUseError, match="instance web1 of run directory"):
+        node.driver("chroot").start(web1(tree))
+    other_node.stop("web1")
 
 
 @pytest.mark.skipif(shutil.which("mksquashfs") is None, reason="needs mksquashfs")

@@ -29,8 +29,14 @@ def written(point: str) -> bytes:
 
 @given(st.lists(PARTS, min_size=1, max_size=3).map(lambda parts: "/" + "/".join(parts)))
 def test_every_path_is_read_as_it_is(point: str) -> None:
-    text = b"36 35 98:0 / " + written(point) + b" rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n"
-    assert parse_mountinfo(text) == [Mount(id=36, parent=35, device=(98, 0), point=point)]
+    text = (
+        b"36 35 98:0 "
+        + written(point)
+        + b" "
+        + written(point)
+        + b" rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n"
+    )
+    assert parse_mountinfo(text) == [Mount(id=36, parent=35, device=(98, 0), root=point, point=point, read_only=False)]
 
 
 def test_our_own_table_can_be_read() -> None:
@@ -40,7 +46,10 @@ def test_our_own_table_can_be_read() -> None:
 
 
 def table(*points: tuple[int, int, str]) -> list[Mount]:
-    return [Mount(id=number, parent=parent, device=(8, 1), point=point) for number, parent, point in points]
+    return [
+        Mount(id=number, parent=parent, device=(8, 1), root="/", point=point, read_only=False)
+        for number, parent, point in points
+    ]
 
 
 def test_names_that_begin_alike_are_different() -> None:

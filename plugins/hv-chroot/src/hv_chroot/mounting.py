@@ -19,7 +19,7 @@ from hv_chroot.newmount import Allowed, attach, cloned_tree, mount_overlay, moun
 from hv_chroot.owner import as_owner
 from hv_chroot.root import mount_point
 from hv_chroot.spec import ChrootSpec
-from hvcore import LIFE_LOCK, STATUS, identify_disk, run_tool
+from hvcore import LIFE_LOCK, STATUS, claim_mount, identify_disk, run_tool
 
 __all__ = ["LOG_FILE", "OUTPUT", "ROOT", "Owners", "mount_command", "mount_output", "mount_root", "owners_of"]
 
@@ -119,6 +119,8 @@ def _mount_source(spec: ChrootSpec, job: hvcore.Job, target: Path, owners: Owner
         _opened(target) as place,
     ):
         attach(tree, place)
+    if spec.disk is None:
+        claim_mount(source, str(target))
 
 
 def _mount_disk(spec: ChrootSpec, path: str, job: hvcore.Job, target: Path) -> None:
@@ -151,6 +153,7 @@ def _mount_overlay(spec: ChrootSpec, job: hvcore.Job, lower: Path, root: Path, o
                 _opened(upper) as place,
             ):
                 attach(tree, place)
+            claim_mount(spec.overlay_directory, str(upper))
         with (
             _opened(lower) as low,
             _opened(upper / "changes") as changes,

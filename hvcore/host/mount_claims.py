@@ -1,0 +1,62 @@
+"""A directory's one user on the whole node, whichever run directory that belongs to: its mount is the claim.
+
+A directory that an instance takes as a whole is mounted in the instance's own directory for as long as the instance
+holds it. So the kernel's table says who has which, and forgets it with the mount: nothing is inherited by what runs in
+there, and a crash leaves nothing that has to be told from the living.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import PurePath
+from typing import Final
+
+from hvcore.errors import DiskInUseError
+from hvcore.host.mounts import Mount, mounts
+
+__all__ = ["claim_mount", "other_user"]
+
+_INSTANCES: Final = "instances"  # RUN_DIR/instances/NAME/anything
+_DELETED: Final = "//deleted"  # what the kernel adds to a path that leads nowhere any more
+
+
+def claim_mount(path: str, point: str) -> None:
+    """Be the one user of the directory ``path``, which has just been mounted at ``point`` in an instance's directory.
+
+    Raises `DiskInUseError` naming another instance that has mounted it, a directory in it or one that it is in; readers
+    share. The mount is then still there: it comes first, so that of two at the same moment at least one sees the other.
+    """
+    other = other_user(mounts(), os.path.realpath(point))
+    if other is not None:
+        raise DiskInUseError(path=path, holder=_named(other))
+
+
+def other_user(table: list[Mount], point: str) -> Mount | None:
+    """The mount of another instance that shares what is mounted at ``point``, as far as one of the two writes to it."""
+    own = [mount for mount in table if mount.point == point]
+    others = (mount for mount in table if mount.point != point)
+    return next(
+        (other for other in others if any(_share(mount, other) for mount in own) and _is_instances(other)), None
+    )
+
+
+def _is_instances(mount: Mount) -> bool:
+    parts = PurePath(mount.point).parts
+    return len(parts) > 3 and parts[-3] == _INSTANCES
+
+
+def _share(one: Mount, other: Mount) -> bool:
+    if one.device != other.device or (one.read_only and other.read_only):
+        return False
+    if one.root.endswith(_DELETED) or other.root.endswith(_DELETED):
+        return False
+    return _within(one.root, other.root) or _within(other.root, one.root)
+
+
+def _within(inner: str, outer: str) -> bool:
+    return f"{inner}/".startswith(f"{outer.rstrip('/')}/")
+
+
+def _named(mount: Mount) -> str:
+    directory = PurePath(mount.point).parent
+    return f"instance {directory.name} of run directory {directory.parent.parent}, mounted at {mount.point}"
