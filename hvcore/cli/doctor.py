@@ -10,8 +10,9 @@ import click
 
 import hvcore
 from hvcore.cli.ending import Signalled
-from hvcore.cli.options import json_option
+from hvcore.cli.options import deadline_option, json_option
 from hvcore.cli.output import complain, emit_json, say
+from hvcore.cli.patience import patience
 from hvcore.cli.progress import progress
 
 __all__ = ["doctor"]
@@ -25,8 +26,9 @@ Example:
   hv doctor
   hv doctor --json > before-the-upgrade.json"""
 )
+@deadline_option(60.0, "each driver has to be imported and examined within")
 @json_option
-def doctor(*, as_json: bool) -> None:
+def doctor(*, deadline_s: float, as_json: bool) -> None:
     """Examine the installation.
 
     Versions, plugins and why one does not work, what is deprecated and in use, what this node can do for each driver,
@@ -34,7 +36,11 @@ def doctor(*, as_json: bool) -> None:
     there is a problem.
     """
     given = click.get_current_context().find_root().params
-    with progress("examining the installation") as tell, _says_where_it_was(tell) as reached:
+    with (
+        progress("examining the installation") as tell,
+        patience(deadline_s) as begin,
+        _says_where_it_was(tell, begin) as reached,
+    ):
         findings = hvcore.examine(given.get("run_dir"), config_dir=given.get("config_dir"), progress=reached)
     problems = sum(found.severity is hvcore.Severity.PROBLEM for found in findings)
     if as_json:
@@ -49,13 +55,14 @@ def doctor(*, as_json: bool) -> None:
 
 
 @contextmanager
-def _says_where_it_was(tell: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
+def _says_where_it_was(tell: Callable[[str], None], begin: Callable[[], None]) -> Iterator[Callable[[str], None]]:
     """Pass on what is examined, and complain of it when the examination is ended from outside: it may have hung."""
     last = ""
 
     def reached(what: str) -> None:
         nonlocal last
         last = what
+        begin()
         tell(f"examining {what}")
 
     try:

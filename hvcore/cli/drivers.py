@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 import hvcore
-from hvcore.cli.options import driver_argument, json_option
+from hvcore.cli.options import deadline_option, driver_argument, json_option
 from hvcore.cli.output import emit_json, remark, say
+from hvcore.cli.patience import patience
 from hvcore.cli.session import open_node
 from hvcore.cli.table import Column, show_table
 
@@ -24,14 +26,16 @@ Example:
   hv drivers --load"""
 )
 @click.option("--load", is_flag=True, help="Import each one too, and show what it can do or why it does not work.")
+@deadline_option(30.0, "with --load each driver has to be imported within")
 @json_option
-def drivers(*, load: bool, as_json: bool) -> None:
+def drivers(*, load: bool, deadline_s: float, as_json: bool) -> None:
     """List the installed drivers.
 
     They are found by their packages' metadata and not imported, so one that is broken hides no other. With --load and
     HVCORE_STRICT=1 the exit code is 1 when there is one that cannot be used.
     """
-    found = [_tried(entry) if load else _untried(entry) for entry in hvcore.catalogue()]
+    with patience(deadline_s) as begin:
+        found = [_tried(entry, begin) if load else _untried(entry) for entry in hvcore.catalogue()]
     if as_json:
         emit_json(found)
     elif not found:
@@ -67,10 +71,11 @@ def _untried(entry: hvcore.CatalogueEntry) -> dict[str, Any]:
     return {**entry.to_json(), "can": None}
 
 
-def _tried(entry: hvcore.CatalogueEntry) -> dict[str, Any]:
+def _tried(entry: hvcore.CatalogueEntry, begin: Callable[[], None]) -> dict[str, Any]:
     facts = entry.to_json()
     if entry.verdict is not hvcore.Verdict.OK:
         return {**facts, "can": []}
+    begin()
     try:
         handle = open_node().driver(entry.name)
     except hvcore.HvError as error:

@@ -68,7 +68,9 @@ def _judged(run: Callable[[], int], *, as_json: bool) -> int:
         text = _os_error(error)
         _tell(error, text, {"error": "OSError", "message": text, "exit_code": 1} if as_json else None)
         return 1
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - no traceback for an operator, whatever went wrong
+    except (KeyboardInterrupt, Signalled):
+        raise
+    except BaseException as error:  # noqa: BLE001 - no traceback for an operator, whatever a plugin may raise
         text = f"internal error: {type(error).__name__}: {error}; please report it, with what HVCORE_DEBUG=1 shows"
         _tell(error, text, {"error": "InternalError", "message": text, "exit_code": 1} if as_json else None)
         return 1

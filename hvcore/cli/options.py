@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from contextlib import nullcontext, suppress
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
 import hvcore
+from hvcore.cli.output import only_documents
 from hvcore.cli.session import open_node
 
 if TYPE_CHECKING:
@@ -89,7 +91,15 @@ def _items(found: Iterable[tuple[str, str]], incomplete: str) -> list[Completion
 
 def json_option(command: _F) -> _F:
     """``--json``: print one JSON document, errors included."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for an error too.")(command)
+
+    @wraps(command)
+    def alone(*args: Any, as_json: bool, **named: Any) -> Any:
+        with only_documents() if as_json else nullcontext():
+            return command(*args, as_json=as_json, **named)
+
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for an error too.")(
+        cast("_F", alone)
+    )
 
 
 def name_argument(command: _F) -> _F:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
 from typing import Any, Final, TextIO
 
-__all__ = ["STDOUT", "complain", "emit_json", "is_terminal", "printable", "remark", "say"]
+__all__ = ["STDOUT", "complain", "emit_json", "is_terminal", "only_documents", "printable", "remark", "say"]
 
+_documents: ContextVar[TextIO] = ContextVar("documents")  # where they go while stdout is kept for them
 
 STDOUT: Final = "standard output"
 
@@ -30,18 +34,33 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 def say(text: str) -> None:
     """Print text on stdout, and be sure that it went out. Raises OSError naming `STDOUT` when it did not."""
-    if sys.stdout is None:
+    _write(sys.stdout, printable(text))
+
+
+def _write(stdout: TextIO | None, text: str) -> None:
+    if stdout is None:
         return
     try:
-        sys.stdout.write(f"{printable(text)}\n")
-        sys.stdout.flush()
+        stdout.write(f"{text}\n")
+        stdout.flush()
     except OSError as error:
         raise OSError(error.errno, error.strerror, STDOUT) from error
 
 
+@contextmanager
+def only_documents() -> Iterator[None]:
+    """Keep stdout for what `emit_json` prints in the block: a plugin that prints is heard on stderr, beside it."""
+    kept = _documents.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _documents.reset(kept)
+
+
 def emit_json(data: Any) -> None:
     """Print one JSON document on stdout: plain ASCII, indented, with a newline at its end."""
-    say(json.dumps(data, indent=2))
+    _write(_documents.get(sys.stdout), json.dumps(data, indent=2))
 
 
 def remark(text: str) -> None:

@@ -80,6 +80,18 @@ def test_a_driver_that_has_all_it_needs_says_so(hv: Hv) -> None:
 
 
 @pytest.mark.usefixtures("other_drivers")
+@pytest.mark.parametrize("command", [("doctor",), ("drivers", "--load")])
+def test_a_driver_that_hangs_when_it_is_imported_keeps_no_other_waiting(
+    hv_process: Process, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    place = tmp_path / "site" / "failing_driver.py"
+    place.write_text("import time\ntime.sleep(60)\n")
+    text = hv_process(*command, "--deadline", "1").stdout.decode()
+    assert f"cannot be imported, got TimeoutError: not done within 1 s ({place}:2)" in text
+    assert "driver fake\n  ok      load" in text or "fake     hv-fake" in text
+
+
+@pytest.mark.usefixtures("other_drivers")
 def test_a_driver_that_hangs_when_it_is_imported_is_named_to_who_gives_up(tmp_path: Path, run_dir: Path) -> None:
     began = tmp_path / "began"
     os.mkfifo(began)

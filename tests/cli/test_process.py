@@ -101,6 +101,27 @@ def test_a_broken_driver_hides_no_other(hv_process: Process) -> None:
 
 
 @pytest.mark.usefixtures("other_drivers")
+@pytest.mark.parametrize("command", [("drivers", "--load"), ("doctor",), ("params", "failing"), ("plan", "FILE")])
+def test_a_driver_that_prints_is_heard_beside_the_document(
+    hv_process: Process, instance_file: File, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "site" / "failing_driver.py").write_text("print('hello')\nimport lxml_is_not_installed\n")
+    file = instance_file(driver="failing")
+    found = hv_process(*(file if word == "FILE" else word for word in command), "--json")
+    json.loads(found.stdout)
+    assert b"hello\n" in found.stderr
+
+
+@pytest.mark.usefixtures("other_drivers")
+def test_what_a_driver_raises_is_no_traceback_whatever_it_is(hv_process: Process, tmp_path: Path) -> None:
+    (tmp_path / "site" / "failing_driver.py").write_text("class Panic(BaseException): ...\nraise Panic('no memory')\n")
+    found = hv_process("params", "failing")
+    assert found.returncode == 1
+    assert found.stderr.startswith(b"hv: internal error: Panic: no memory; ")
+    assert found.stderr.count(b"\n") == 1
+
+
+@pytest.mark.usefixtures("other_drivers")
 def test_a_bug_is_one_line_and_a_traceback_only_on_request(
     hv_process: Process, instance_file: File, monkeypatch: pytest.MonkeyPatch
 ) -> None:
