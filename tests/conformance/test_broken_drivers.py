@@ -80,6 +80,14 @@ def test_a_driver_that_is_broken_in_this_fails_this_check_and_says_so(
     assert re.search(broken.message, result.reason or ""), result.reason
 
 
+def test_a_list_of_texts_that_makes_options_is_found(install: Callable[[Broken], None]) -> None:
+    message = r"params.words = \['kitvalue,kit=on'\] becomes an option of its own"
+    broken = Broken(check="argv_injection", message=message, target="kit_static:UnescapedList")
+    (check,) = (check for check in CHECKS if check.name == broken.check)
+    install(broken)
+    assert re.search(message, run_check(check, broken.subject).reason or "")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("check", EACH)
 def test_the_driver_that_they_differ_from_passes(check: Check, install: Callable[[Broken], None]) -> None:

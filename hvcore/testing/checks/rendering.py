@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 from hvcore.errors import HvError
@@ -21,6 +21,13 @@ __all__: tuple[str, ...] = ()
 
 _FIELDS = frozenset({"name", "driver", "memory_mib", "vcpus", "uuid", "disks", "nics", "profile"})
 _TAME, _WILD = "kitvalue", "kitvalue,kit=on"
+_SHAPES: tuple[Callable[[str], Any], ...] = (
+    lambda text: text,
+    lambda text: f"/{text}",
+    lambda text: [text],
+    lambda text: [f"/{text}"],
+)
+"""What a parameter may take: a text, a path, and lists of them."""
 
 
 def _plan(bench: Bench, instance: Instance) -> Plan:
@@ -78,32 +85,35 @@ def _plugins(bench: Bench) -> set[str]:
     "the value says, the value says.",
 )
 def argv_injection(bench: Bench) -> None:
-    """Values with commas, signs of equality, spaces and a leading minus make no options of their own."""
-    tried = 0
-    for param in bench.loaded.schema.params.values():
-        if param.secret or param.key in bench.subject.raw or not parsed(param, _TAME)[0]:
-            continue
-        tame = _planned(bench, {param.key: _TAME})
-        if tame is None:
-            continue
-        for value in (_WILD, "-kitvalue", "kitvalue kit", "kitvalue\n-kit"):
-            wild = _planned(bench, {param.key: value}) if parsed(param, value)[0] else None
-            if wild is not None:
-                tried += 1
-                _same_shape(param, value, tame, wild)
-    if tried == 0:
+    """Texts, paths and lists of them, with commas, signs of equality, spaces and a leading minus, make no options."""
+    params = bench.loaded.schema.params.values()
+    free = [param for param in params if not param.secret and param.key not in bench.subject.raw]
+    if not sum(_inject(bench, param, shape) for param in free for shape in _SHAPES):
         raise Skipped("no parameter takes a free text, or this node cannot describe an instance")
 
 
-def _planned(bench: Bench, params: Mapping[str, Any]) -> Plan | None:
+def _inject(bench: Bench, param: Param, shape: Callable[[str], Any]) -> int:
+    """How many values of that shape were tried."""
+    tried = 0
+    tame = _planned(bench, param, shape(_TAME))
+    for text in (_WILD, "-kitvalue", "kitvalue kit", "kitvalue\n-kit") if tame is not None else ():
+        wild = _planned(bench, param, shape(text))
+        if tame is not None and wild is not None:
+            tried += 1
+            _same_shape(f"params.{param.key} = {shape(text)!r}", text, tame, wild)
+    return tried
+
+
+def _planned(bench: Bench, param: Param, value: Any) -> Plan | None:
+    if not parsed(param, value)[0]:
+        return None
     try:
-        return bench.handle.plan(bench.instance(params=params))
+        return bench.handle.plan(bench.instance(params={param.key: value}))
     except HvError:
         return None
 
 
-def _same_shape(param: Param, value: str, tame: Plan, wild: Plan) -> None:
-    where = f"params.{param.key} = {value!r}"
+def _same_shape(where: str, value: str, tame: Plan, wild: Plan) -> None:
     require(len(tame.argv) == len(wild.argv), f"{where} changes the number of arguments")
     for argument in wild.arguments:
         require(argument.tokens[0] != value or not value.startswith("-"), f"{where} stands where an option stands")
@@ -153,7 +163,7 @@ def argv_monotone_delta(bench: Bench) -> None:
         if param.secret:
             continue  # what is shown of it is the same for every value
         for value in alternatives(param, 2):
-            changed = _planned(bench, {param.key: value})
+            changed = _planned(bench, param, value)
             if changed is not None:
                 _only(param.key, base, changed)
 

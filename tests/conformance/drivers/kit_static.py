@@ -274,6 +274,15 @@ class Unescaped(Good):
         return argued(super().describe(spec, host), 1, hvcore.Argument(tokens=tokens, origin=origin))
 
 
+class UnescapedList(Unescaped):
+    """The same of a parameter that takes several texts."""
+
+    plugins = plugins(hvcore.Param("words", hvcore.list_of(hvcore.text(max_bytes=80)), default=(), help="What it says."))
+
+    def plan(self, instance: hvcore.Instance, params: hvcore.Params) -> Any:
+        return replace(super().plan(instance, params), motd=",".join(params["words"]))
+
+
 @breaks("argv_min_caps", "without programs plan raises FileNotFoundError")
 class NeedsProgram(Good):
     def describe(self, spec: Any, host: hvcore.Host) -> hvcore.Plan:

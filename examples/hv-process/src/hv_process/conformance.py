@@ -19,6 +19,7 @@ def subject() -> Subject:
         ending=_program("sleep", "0.5"),
         failing=_program("/nonexistent"),
         refused=(_program(),),
+        raw=("command",),  # its words are meant to become arguments as they are
         excused={"sec_seccomp": "its program installs no filter, and Sandbox.filter is not set"},
     )
 
