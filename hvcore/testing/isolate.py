@@ -98,4 +98,7 @@ def interpreted(verb: str, *words: str, env: Mapping[str, str] | None = None, de
     if ended.returncode != 0:
         said = ended.stderr.strip().splitlines()[-1:] or ["nothing"]
         raise Failed(f"failed in a new interpreter: {verb}: {said[0]}")
-    return json.loads(ended.stdout)
+    try:
+        return json.loads(ended.stdout)
+    except ValueError:
+        raise Failed(f"ended in a new interpreter before it gave an answer: {verb}") from None

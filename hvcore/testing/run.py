@@ -48,7 +48,7 @@ def run_check(check: Check, subject: Subject, *, thorough: bool = False) -> Resu
         if excuse is not None and check.level is Level.HARDENING:
             return Result.of(check, Outcome.SKIPPED, reason=f"excused: {excuse} ({error})", seconds=seconds)
         return Result.of(check, Outcome.FAILED, reason=str(error), seconds=seconds, detail=_where(error))
-    except Exception as error:  # noqa: BLE001 - a driver may raise anything, and the other checks are run all the same
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a driver raises, the other checks are run
         reason = f"raised {type(error).__name__}: {error}"
         return Result.of(check, Outcome.FAILED, reason=reason, seconds=time.monotonic() - began, detail=_where(error))
     return Result.of(check, Outcome.PASSED, seconds=time.monotonic() - began)
@@ -98,8 +98,11 @@ def run(
     thorough: bool = False,
     progress: Callable[[int, int, Check], None] | None = None,
 ) -> Report:
-    """Run the checks one after the other; ``progress`` is called with number, how many, and the check that is next."""
-    began = time.monotonic()
+    """Run the checks one after the other; ``progress`` is called with number, how many, and the check that is next.
+
+    Raises `DriverLoadError` when the subject cannot tell its versions.
+    """
+    began, programs = time.monotonic(), subject.programs()
     results = []
     for number, check in enumerate(checks, 1):
         if progress is not None:
@@ -108,7 +111,7 @@ def run(
     return Report(
         driver=subject.driver,
         capabilities=_capabilities(subject.driver),
-        versions=versions_of(subject.driver, subject.versions()),
+        versions=versions_of(subject.driver, programs),
         results=tuple(results),
         thorough=thorough,
         seconds=time.monotonic() - began,

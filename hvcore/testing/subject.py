@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from hvcore.catalogue import CatalogueEntry, catalogue
 from hvcore.errors import DriverLoadError
+from hvcore.importing import imported
 from hvcore.model.instance import Instance
 from hvcore.node import Node
 
@@ -68,25 +69,37 @@ class Subject:
             return Instance(name=name, driver=self.driver)
         return self.instance(name, directory)
 
+    def programs(self) -> dict[str, str]:
+        """``versions``, read. Raises `DriverLoadError` when that fails."""
+        try:
+            return dict(self.versions())
+        except (Exception, SystemExit) as error:
+            what = f"its subject's versions cannot be read, got {type(error).__name__}: {error}"
+            raise DriverLoadError(f"driver {self.driver}: {what}; correct that function") from error
+
 
 def has_subject(driver: str) -> bool:
     """Whether the driver's distribution ships a subject."""
-    return any(point.name == driver for point in metadata.entry_points(group=CONFORMANCE_GROUP))
+    return bool(_declared(driver))
+
+
+def _declared(driver: str) -> list[CatalogueEntry]:
+    return [entry for entry in catalogue(CONFORMANCE_GROUP) if entry.name == driver]
 
 
 def find_subject(driver: str) -> Subject:
     """The subject that the driver's distribution ships, or the default one. Raises `DriverLoadError` for a broken one."""
-    points = [point for point in metadata.entry_points(group=CONFORMANCE_GROUP) if point.name == driver]
-    if not points:
+    declared = _declared(driver)
+    if not declared:
         return Subject(driver=driver)
+    target = declared[0].target
     try:
-        found = points[0].load()()
-    except Exception as error:
-        what = f"its subject {points[0].value!r} cannot be used, got {type(error).__name__}: {error}"
+        make: Any = imported(declared[0])
+        found = make()
+    except (Exception, SystemExit) as error:
+        what = f"its subject {target!r} cannot be used, got {type(error).__name__}: {error}"
         raise DriverLoadError(f"driver {driver}: {what}; correct the entry point in {CONFORMANCE_GROUP}") from error
     if not isinstance(found, Subject) or found.driver != driver:
-        what = (
-            f"its subject {points[0].value!r} is {found!r:.80}; return an hvcore.testing.Subject of driver {driver!r}"
-        )
+        what = f"its subject {target!r} is {found!r:.80}; return an hvcore.testing.Subject of driver {driver!r}"
         raise DriverLoadError(f"driver {driver}: {what}")
     return found

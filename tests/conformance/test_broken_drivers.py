@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from hvcore.testing import CHECKS, Check, Outcome, Subject, Tier, run_check
+from hvcore.errors import DriverLoadError
+from hvcore.testing import CHECKS, Check, Outcome, Subject, Tier, find_subject, has_subject, run, run_check
 
 DRIVERS = Path(__file__).with_name("drivers")
 sys.path.insert(0, str(DRIVERS))
@@ -80,12 +81,55 @@ def test_a_driver_that_is_broken_in_this_fails_this_check_and_says_so(
     assert re.search(broken.message, result.reason or ""), result.reason
 
 
+def named(name: str) -> Check:
+    (check,) = (check for check in CHECKS if check.name == name)
+    return check
+
+
+@pytest.mark.parametrize("name", ["contract_returns", "argv_deterministic", "schema_pure_phase_is_pure"])
+def test_a_driver_that_ends_its_process_fails_and_the_kit_goes_on(install: Callable[[Broken], None], name: str) -> None:
+    install(Broken(check=name, message="", target="kit_static:Exits"))
+    result = run_check(named(name), SUBJECT)
+    assert result.outcome is Outcome.FAILED
+    assert re.search("SystemExit|before it gave an answer", result.reason or "")
+
+
+def test_a_driver_that_prints_at_import_is_told_so_and_fails_nothing_else(install: Callable[[Broken], None]) -> None:
+    install(Broken(check="", message="", target=kit_static.AT, files=kit_static.inline("print('hello')\n")))
+    reason = run_check(named("load_import_is_quiet"), SUBJECT).reason
+    assert reason == r"its import does things to the node: print: 'hello\n'"
+    for name in ("argv_deterministic", "load_no_import_for_listing", "load_api_too_old"):
+        assert run_check(named(name), SUBJECT).outcome is Outcome.PASSED
+
+
+def test_a_subject_is_found_beside_a_distribution_with_damaged_metadata(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torn-1.0.dist-info").mkdir()
+    (tmp_path / "torn-1.0.dist-info" / "entry_points.txt").write_text("[console_scripts]\nbroken\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert has_subject("fake")
+    assert find_subject("fake").driver == "fake"
+
+
+def test_a_subject_that_fails_is_told_by_the_name_of_its_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "odd-1.0.dist-info").mkdir()
+    (tmp_path / "odd-1.0.dist-info" / "entry_points.txt").write_text("[hvcore.conformance]\nodd = kit_odd:find\n")
+    (tmp_path / "kit_odd.py").write_text("import sys\ndef find(): sys.exit(3)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(DriverLoadError, match=r"driver odd: its subject 'kit_odd:find' .* got SystemExit: 3"):
+        find_subject("odd")
+    with pytest.raises(DriverLoadError, match=r"driver odd: its subject's versions .* got SystemExit: 3"):
+        run(Subject(driver="odd", versions=lambda: sys.exit(3)), ())
+
+
 def test_a_list_of_texts_that_makes_options_is_found(install: Callable[[Broken], None]) -> None:
     message = r"params.words = \['kitvalue,kit=on'\] becomes an option of its own"
     broken = Broken(check="argv_injection", message=message, target="kit_static:UnescapedList")
-    (check,) = (check for check in CHECKS if check.name == broken.check)
     install(broken)
-    assert re.search(message, run_check(check, broken.subject).reason or "")
+    assert re.search(message, run_check(named(broken.check), broken.subject).reason or "")
 
 
 @pytest.mark.slow

@@ -274,10 +274,19 @@ class Unescaped(Good):
         return argued(super().describe(spec, host), 1, hvcore.Argument(tokens=tokens, origin=origin))
 
 
+class Exits(Good):
+    """For no check in particular."""
+
+    def plan(self, instance: hvcore.Instance, params: hvcore.Params) -> Any:
+        raise SystemExit(0)
+
+
 class UnescapedList(Unescaped):
     """The same of a parameter that takes several texts."""
 
-    plugins = plugins(hvcore.Param("words", hvcore.list_of(hvcore.text(max_bytes=80)), default=(), help="What it says."))
+    plugins = plugins(
+        hvcore.Param("words", hvcore.list_of(hvcore.text(max_bytes=80)), default=(), help="What it says.")
+    )
 
     def plan(self, instance: hvcore.Instance, params: hvcore.Params) -> Any:
         return replace(super().plan(instance, params), motd=",".join(params["words"]))
