@@ -12,108 +12,55 @@ For functions; in a class, mark methods with `hvcore.hookimpl`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Protocol, TypeVar
+from collections.abc import Iterable
+from typing import TypeVar
 
+from hvcore import takes
 from hvcore.errors import Problem
 from hvcore.hookspecs import hookimpl
-from hvcore.model.info import Outcome
-from hvcore.model.instance import Instance
-from hvcore.params import ParamGroup, Params
+from hvcore.params import ParamGroup
 
 __all__ = ["after_start", "after_stop", "assess", "before_start", "before_stop", "check", "params"]
 
-_R_co = TypeVar("_R_co", covariant=True)
-_Any = TypeVar("_Any", bound=Callable[..., object])
-
-
-# One for each choice of arguments. By keyword: then the order in which a function has them does not matter.
-class _Nothing(Protocol[_R_co]):
-    def __call__(self) -> _R_co: ...
-
-
-class _I(Protocol[_R_co]):
-    def __call__(self, *, instance: Instance) -> _R_co: ...
-
-
-class _P(Protocol[_R_co]):
-    def __call__(self, *, params: Params) -> _R_co: ...
-
-
-class _O(Protocol[_R_co]):
-    def __call__(self, *, outcome: Outcome) -> _R_co: ...
-
-
-class _F(Protocol[_R_co]):
-    def __call__(self, *, force: bool) -> _R_co: ...
-
-
-class _IP(Protocol[_R_co]):
-    def __call__(self, *, instance: Instance, params: Params) -> _R_co: ...
-
-
-class _IO(Protocol[_R_co]):
-    def __call__(self, *, instance: Instance, outcome: Outcome) -> _R_co: ...
-
-
-class _PO(Protocol[_R_co]):
-    def __call__(self, *, params: Params, outcome: Outcome) -> _R_co: ...
-
-
-class _IPO(Protocol[_R_co]):
-    def __call__(self, *, instance: Instance, params: Params, outcome: Outcome) -> _R_co: ...
-
-
-class _IF(Protocol[_R_co]):
-    def __call__(self, *, instance: Instance, force: bool) -> _R_co: ...
-
-
-_Problems = Iterable[Problem] | None
-_Group = TypeVar("_Group", bound=Callable[[], ParamGroup])
-_Check = TypeVar("_Check", bound=_Nothing[_Problems] | _I[_Problems] | _P[_Problems] | _IP[_Problems])
-_Begin = TypeVar("_Begin", bound=_Nothing[None] | _I[None] | _P[None] | _IP[None])
-_Begun = TypeVar(
-    "_Begun",
-    bound=_Nothing[None] | _I[None] | _P[None] | _O[None] | _IP[None] | _IO[None] | _PO[None] | _IPO[None],
-)
-_End = TypeVar("_End", bound=_Nothing[None] | _I[None] | _F[None] | _IF[None])
-_Ended = TypeVar("_Ended", bound=_Nothing[None] | _I[None] | _O[None] | _IO[None])
+# One for each kind of hook, and not a decorator that is called with its hook: that would forget the function's own type.
+_Group = TypeVar("_Group", bound=takes.Nothing[ParamGroup])
+_Check = TypeVar("_Check", bound=takes.InstanceParams[Iterable[Problem] | None])
+_Begin = TypeVar("_Begin", bound=takes.InstanceParams[None])
+_Begun = TypeVar("_Begun", bound=takes.InstanceParamsOutcome[None])
+_End = TypeVar("_End", bound=takes.InstanceForce[None])
+_Ended = TypeVar("_Ended", bound=takes.InstanceOutcome[None])
 
 
 def params(function: _Group) -> _Group:
     """The parameters that this plugin adds: `hvcore.hookspecs.params`."""
-    return _marked(function, "params")
+    return hookimpl(specname="params")(function)
 
 
 def check(function: _Check) -> _Check:
     """What is wrong across parameters: `hvcore.hookspecs.check`."""
-    return _marked(function, "check")
+    return hookimpl(specname="check")(function)
 
 
 def assess(function: _Check) -> _Check:
     """What works and is rarely wanted: `hvcore.hookspecs.assess`."""
-    return _marked(function, "assess")
+    return hookimpl(specname="assess")(function)
 
 
 def before_start(function: _Begin) -> _Begin:
     """Before anything is acquired: `hvcore.hookspecs.before_start`."""
-    return _marked(function, "before_start")
+    return hookimpl(specname="before_start")(function)
 
 
 def after_start(function: _Begun) -> _Begun:
     """When it runs: `hvcore.hookspecs.after_start`."""
-    return _marked(function, "after_start")
+    return hookimpl(specname="after_start")(function)
 
 
 def before_stop(function: _End) -> _End:
     """Before it is told to stop: `hvcore.hookspecs.before_stop`."""
-    return _marked(function, "before_stop")
+    return hookimpl(specname="before_stop")(function)
 
 
 def after_stop(function: _Ended) -> _Ended:
     """When it is gone: `hvcore.hookspecs.after_stop`."""
-    return _marked(function, "after_stop")
-
-
-def _marked(function: _Any, hook: str) -> _Any:
-    return hookimpl(specname=hook)(function)
+    return hookimpl(specname="after_stop")(function)
