@@ -121,9 +121,9 @@ class Bare:
         ]
         self._log = self._open(directory / "log")
         if sandbox:
-            level = hvcore.Level.STRICT if strict else hvcore.Level.USER
-            guest = (str(self._paths.guest), GUEST_DIR)
-            limits = hvcore.Sandbox(level=level, uid=uid, writable=(guest,), seccomp=True)
+            view = hvcore.View(writable=((str(self._paths.guest), GUEST_DIR),))
+            who = hvcore.AsCaller() if uid is None else hvcore.AsUser(uid)
+            limits = hvcore.Sandbox(who=who, view=view, seccomp=True)
             self._fds["status"] = self._open(directory / "status")
             self.argv = sandboxed(limits, tuple(tokens), self._fds["status"])
         else:

@@ -48,7 +48,7 @@ from hvcore.hooks import Hooks
 from hvcore.hookspecs import hookimpl, hookspec
 from hvcore.host.capabilities import CAPABILITIES, capability_mask
 from hvcore.host.cgroups import ControlGroups, GroupLimits
-from hvcore.host.confine import Level, Sandbox, sandboxed, system_view
+from hvcore.host.confine import sandboxed, system_view
 from hvcore.host.control_group import Group, GroupFigures
 from hvcore.host.disks import identify_disk
 from hvcore.host.files import tail
@@ -74,6 +74,7 @@ from hvcore.host.process import (
     wait_readable,
 )
 from hvcore.host.proof import weaknesses
+from hvcore.host.sandbox import AsCaller, AsRoot, AsUser, Level, Sandbox, View
 from hvcore.instance_file import load_instance, parse_instance_file, read_instance_file
 from hvcore.job import CGROUP, COMPANION, DISK, LIFE_LOCK, LINK, LOG, MOUNT, PROCESS, STATUS, UID, UID_RANGE, Job, Live
 from hvcore.model.codec import decode, encode
@@ -132,6 +133,9 @@ __all__ = [
     "UID_RANGE_SIZE",
     "Adopts",
     "Argument",
+    "AsCaller",
+    "AsRoot",
+    "AsUser",
     "Bump",
     "BusyError",
     "CatalogueEntry",
@@ -212,6 +216,7 @@ __all__ = [
     "Value",
     "Verdict",
     "VerifyError",
+    "View",
     "__version__",
     "address",
     "address_or_path",

@@ -181,7 +181,7 @@ class Job:
         Intend a ``process`` entry first, or a ``companion`` one.
         """
         life, status, log = (self.dir / _of(companion, name) for name in (LIFE_LOCK, STATUS, LOG))
-        if not command.sandbox.reaper:
+        if command.sandbox is None or not command.sandbox.reaper:
             # A sandbox with a reaper runs other people's programs: they see the file system on a disk, not the disk.
             disks = () if companion else self.claims.fds
             command = replace(command, fds=(*command.fds, *disks, *self.uids.fds))

@@ -41,6 +41,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "Drivers: launching and confining a program": (
         "hvcore.host.launch",  # and launched
         "hvcore.host.confine",
+        "hvcore.host.sandbox",
         "hvcore.host.proof",
         "hvcore.host.capabilities",
         "hvcore.host.limits",

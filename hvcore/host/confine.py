@@ -1,4 +1,4 @@
-"""How an instance's process is confined: the command that does it. `hvcore.host.proof` looks whether it was done.
+"""The command that confines an instance's process as its `hvcore.host.sandbox.Sandbox` says.
 
 bubblewrap makes the namespaces and the small file system, util-linux's setpriv gives up uid and
 capabilities, then the program is executed. Both are in every distribution and audited by others;
@@ -9,21 +9,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from hvcore.host.namespaces import Held
+from hvcore.host.sandbox import AsCaller, AsRoot, AsUser, Sandbox, View, Who
 
-__all__ = ["Level", "Sandbox", "Wrapped", "sandboxed", "system_view", "wrapped"]
-
-
-class Level(StrEnum):
-    """``strict``: own uid and no capability, needs root. ``user``: a user namespace of the caller. ``off``: nothing."""
-
-    STRICT = "strict"
-    USER = "user"
-    OFF = "off"
+__all__ = ["Wrapped", "sandboxed", "system_view", "wrapped"]
 
 
 # What bubblewrap itself needs while it sets up the sandbox; gone before the program begins.
@@ -35,50 +27,6 @@ _STAGE: Final = "/tmp"  # noqa: S108 - nothing is made in it
 # Parts of /proc that root may write to without any capability (core_pattern names a program that the host then runs).
 # bubblewrap 0.8 covers what access(2) calls writable, and of the directory /proc/sys that says no.
 _READ_ONLY_PROC: Final = ("sys", "sysrq-trigger", "irq", "bus", "fs", "mtrr", "scsi", "acpi")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sandbox:
-    """What a confined process is allowed to see and to be.
-
-    ``read_only``, ``writable`` and ``devices`` are (host path, path inside). ``root`` is a directory to take as the
-    whole file system; without it only the system's /usr is there. ``capabilities`` are kept, the rest is given up.
-    ``uid`` None keeps the caller's; ``gid`` None is the same number as the uid. ``seccomp`` says that the program
-    installs a filter itself, to be proved later; ``filter`` is one that bubblewrap installs, as an array of struct
-    sock_filter. ``users`` are the node's uids that 0 and the following inside stand for, in a user namespace that is
-    held ready. ``root``, and what is mounted below it, is shown from a place that they can reach; any other path must
-    then be open to everybody. ``proc`` mounts a /proc of its own, ``share_network`` leaves it in the node's network,
-    ``hostname`` is what it calls itself, ``environment`` are all its variables, as (name, value): nothing is
-    inherited, not even a PATH. It begins in ``/``.
-
-    It is the first process of its pid namespace: a signal that it has no handler for does nothing but SIGKILL and
-    SIGSTOP (pid_namespaces(7)), SIGTERM too, and when it ends, all others in there are killed. With ``reaper``
-    bubblewrap is that first process, as the caller's uid: `Child.process` is then the reaper, which `weaknesses` finds
-    too weak, and it lives as long as anything in there does.
-    """
-
-    level: Level
-    uid: int | None = None
-    gid: int | None = None
-    groups: tuple[int, ...] = ()
-    root: str | None = None
-    read_only: tuple[tuple[str, str], ...] = ()
-    writable: tuple[tuple[str, str], ...] = ()
-    devices: tuple[tuple[str, str], ...] = ()
-    capabilities: tuple[str, ...] = ()
-    share_network: bool = False
-    proc: bool = False
-    hostname: str | None = None
-    reaper: bool = False
-    seccomp: bool = False
-    filter: bytes | None = None
-    users: range | None = None
-    environment: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def effective_gid(self) -> int | None:
-        """The gid that it runs with, None for the caller's."""
-        return self.uid if self.gid is None else self.gid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +56,7 @@ def sandboxed(
     filter_fd: int | None = None,
     held: Held | None = None,
 ) -> tuple[str, ...]:
-    """The command that runs ``argv`` inside the sandbox, as `wrapped` makes it; ``argv`` alone when that is off."""
-    if sandbox.level is Level.OFF:
-        return argv
+    """The command that runs ``argv`` inside the sandbox; bubblewrap reports pid and end on ``status_fd``."""
     return wrapped(sandbox, argv, status_fd, life_fd, filter_fd=filter_fd, held=held).argv
 
 
@@ -123,7 +69,7 @@ def wrapped(
     filter_fd: int | None = None,
     held: Held | None = None,
 ) -> Wrapped:
-    """The command that runs ``argv`` inside a sandbox that is not off; bubblewrap reports pid and end on ``status_fd``.
+    """The command that runs ``argv`` inside the sandbox; bubblewrap reports pid and end on ``status_fd``.
 
     With a reaper it is the reaper that keeps ``life_fd``, and nothing else in the sandbox gets it. bubblewrap reads
     the sandbox's filter from ``filter_fd``. ``held`` has the namespaces that are there already.
@@ -134,24 +80,23 @@ def wrapped(
         options += ["--sync-fd", str(life_fd)]
     if sandbox.filter is not None and filter_fd is not None:
         options += ["--seccomp", str(filter_fd)]
-    options += [
-        *_namespaces(sandbox, held),
-        *_file_system(sandbox if sandbox.root is None else replace(sandbox, root=_STAGE)),
-    ]
+    view = sandbox.view
+    options += _namespaces(sandbox, held)
+    options += _file_system(view if view.root is None else replace(view, root=_STAGE))
     options += ["--clearenv"]
     for key, value in sandbox.environment:
         options += ["--setenv", key, value]
     entering = [] if held is None else _entering(held)
-    before = (*entering, *_bounding_set(sandbox), "bwrap")
-    after = ("--", *_privileges(sandbox), *argv)
-    if sandbox.root is not None:
+    before = (*entering, *_bounding_set(sandbox.who), "bwrap")
+    after = ("--", *_privileges(sandbox.who), *argv)
+    if view.root is not None:
         # A mount namespace in which every uid can reach the root, which the 0700 of the run directory does not let it, and
         # bubblewrap itself is on a read-only mount: root inside can reach its init's program (/proc/1/exe), make that
         # init another one (ptrace(2)), and then write to what the node executes next. Beside them only what the rest
         # of the command needs: a copy of all of the node's mounts would keep other instances' in use, and bubblewrap
         # fails when one of them goes while it makes that copy. /proc with its flags, or no other could be mounted
         # among the users (mount_namespaces(7)).
-        shown = (*system_view(), "--dev", "/dev", "--dev-bind", "/proc", "/proc", "--bind", sandbox.root, _STAGE)
+        shown = (*system_view(), "--dev", "/dev", "--dev-bind", "/proc", "/proc", "--bind", view.root, _STAGE)
         return Wrapped(before=("bwrap",), options=shown, after=("--", *before, *options, *after))
     return Wrapped(before=before, options=tuple(options), after=after)
 
@@ -162,15 +107,15 @@ def _entering(held: Held) -> list[str]:
     return ["nsenter", *(f"--{kind}=/proc/{held.pid}/ns/{kind}" for kind in kinds), "--"]
 
 
-def _bounding_set(sandbox: Sandbox) -> list[str]:
+def _bounding_set(who: Who) -> list[str]:
     """What gives up the bounding set of a root that keeps its uid: bubblewrap's --cap-drop leaves it full.
 
     Inheritable first, so that bubblewrap still gets what it needs from exec; it then gives that up itself.
     In two commands, because one setpriv (util-linux 2.38) does it in the wrong order.
     """
-    if sandbox.level is not Level.STRICT or sandbox.uid is not None:
+    if not isinstance(who, AsRoot):
         return []
-    keep = {name.removeprefix("CAP_").lower() for name in sandbox.capabilities}
+    keep = {name.removeprefix("CAP_").lower() for name in who.capabilities}
     setup = keep | {name.removeprefix("CAP_").lower() for name in _SETUP_CAPABILITIES}
     return [
         *("setpriv", "--inh-caps=" + ",".join(("-all", *(f"+{name}" for name in sorted(setup)))), "--"),
@@ -180,7 +125,7 @@ def _bounding_set(sandbox: Sandbox) -> list[str]:
 
 def _namespaces(sandbox: Sandbox, held: Held | None) -> list[str]:
     options = ["--unshare-pid", "--unshare-ipc", "--unshare-uts"]
-    if sandbox.level is Level.USER:
+    if isinstance(sandbox.who, AsCaller):
         options.append("--unshare-user")
     if not sandbox.share_network and not (held is not None and held.network):
         options.append("--unshare-net")
@@ -188,24 +133,24 @@ def _namespaces(sandbox: Sandbox, held: Held | None) -> list[str]:
         options.append("--as-pid-1")
     if sandbox.hostname is not None:
         options += ["--hostname", sandbox.hostname]
-    if sandbox.level is Level.STRICT and sandbox.uid is None:
+    if isinstance(sandbox.who, AsRoot):
         options += ["--cap-drop", "ALL"]
-        for capability in sandbox.capabilities:
+        for capability in sandbox.who.capabilities:
             options += ["--cap-add", capability]
     return options
 
 
-def _file_system(sandbox: Sandbox) -> list[str]:
-    options = system_view() if sandbox.root is None else ["--bind", sandbox.root, "/"]
+def _file_system(view: View) -> list[str]:
+    options = system_view() if view.root is None else ["--bind", view.root, "/"]
     options += ["--dev", "/dev"]
-    if sandbox.proc:
+    if view.proc:
         options += ["--proc", "/proc"]
         for name in _READ_ONLY_PROC:
             options += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
     for kind, pairs in (
-        ("--dev-bind", sandbox.devices),
-        ("--ro-bind", sandbox.read_only),
-        ("--bind", sandbox.writable),
+        ("--dev-bind", view.devices),
+        ("--ro-bind", view.read_only),
+        ("--bind", view.writable),
     ):
         for source, target in pairs:
             options += [*_way_to(target), kind, source, target]
@@ -231,14 +176,14 @@ def _way_to(target: str) -> list[str]:
     return [word for parent in parents for word in ("--perms", "0755", "--dir", parent)]
 
 
-def _privileges(sandbox: Sandbox) -> list[str]:
-    if sandbox.level is Level.USER and os.geteuid() == 0:
+def _privileges(who: Who) -> list[str]:
+    if isinstance(who, AsCaller) and os.geteuid() == 0:
         # bubblewrap leaves a root all capabilities of the user namespace; exec with an empty bounding set takes them.
         return ["setpriv", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--"]
-    if sandbox.level is not Level.STRICT or sandbox.uid is None:
+    if not isinstance(who, AsUser):
         return []
-    groups = ["--groups", ",".join(map(str, sandbox.groups))] if sandbox.groups else ["--clear-groups"]
+    groups = ["--groups", ",".join(map(str, who.groups))] if who.groups else ["--clear-groups"]
     return [
-        *("setpriv", "--reuid", str(sandbox.uid), "--regid", str(sandbox.effective_gid), *groups),
+        *("setpriv", "--reuid", str(who.uid), "--regid", str(who.group), *groups),
         *("--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--"),
     ]

@@ -15,14 +15,14 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from hvcore.errors import NodeError
-from hvcore.host.confine import Level, Sandbox, Wrapped, wrapped
+from hvcore.host.confine import Wrapped, wrapped
 from hvcore.host.control_group import Group
 from hvcore.host.gate import Gate, behind_gate
 from hvcore.host.launched import Ended, how_ended, instance_mark, life_mark, read_status
@@ -30,6 +30,7 @@ from hvcore.host.limits import limited
 from hvcore.host.namespaces import Held
 from hvcore.host.own_root import with_own_root
 from hvcore.host.process import identify, wait_readable
+from hvcore.host.sandbox import Sandbox
 from hvcore.model.record import ProcessId
 
 __all__ = ["Child", "Command", "launch", "life_lock", "reap", "run_tool"]
@@ -44,14 +45,14 @@ _children: Final[list[subprocess.Popen[bytes]]] = []
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A program to run confined. ``fds`` are the only descriptors it gets besides stdin (null), stdout and stderr.
+    """A program to run. ``fds`` are the only descriptors it gets besides stdin (null), stdout and stderr.
 
-    ``held`` are namespaces that it shall join, held until it has been waited for. ``group`` is the control group that
+    ``sandbox`` None leaves it unconfined, with all rights of the caller. ``held`` are namespaces that it shall join, held until it has been waited for. ``group`` is the control group that
     it is in before it does anything; None leaves it in the caller's.
     """
 
     argv: tuple[str, ...]
-    sandbox: Sandbox
+    sandbox: Sandbox | None
     fds: tuple[int, ...] = ()
     held: Held | None = None
     group: Group | None = None
@@ -112,42 +113,47 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
     with ExitStack() as opened:
         status_fd, log_fd = (_appending(path, opened) for path in (status, log))
         filter_fd = _filter_fd(command.sandbox, opened)
-        environment = (*command.sandbox.environment, life_mark(os.fstat(life_fd)), instance_mark(status.parent))
-        whole = _whole(command, environment, status_fd, life_fd, filter_fd)
-        gate = None if command.group is None else opened.enter_context(Gate())
-        # Room for what bubblewrap will write: without it, it dies halfway and leaves a child that waits for ever.
-        os.write(status_fd, b"\n")
-        with _found():
-            argv, word = (whole.argv, ()) if gate is None else behind_gate(gate.fd, whole)
-            if shutil.which(argv[0]) is not None:  # else let that be told, and not that by which it would be executed
-                argv = (*limited(), *(() if command.sandbox.level is Level.OFF else with_own_root()), *argv)
-            gate_fd = None if gate is None else gate.fd
-            ours = (fd for fd in (life_fd, status_fd, filter_fd, gate_fd) if fd is not None)
-            popen = subprocess.Popen(
-                argv,
+        marks = (life_mark(os.fstat(life_fd)), instance_mark(status.parent))
+        whole, environment = _whole(command, marks, status_fd, life_fd, filter_fd)
+        ours = tuple(fd for fd in (life_fd, status_fd, filter_fd) if fd is not None)
+
+        def run(argv: tuple[str, ...], *gate_fd: int) -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                _prepared(argv, confined=command.sandbox is not None),
                 stdin=subprocess.DEVNULL,
                 stdout=log_fd,
                 stderr=log_fd,
-                pass_fds=(*ours, *command.fds),
+                pass_fds=(*ours, *gate_fd, *command.fds),
                 start_new_session=True,
                 cwd="/",
-                env={**_path(), **dict(environment)},
+                env={**_path(), **environment},
             )
-        if gate is not None and command.group is not None:
-            _let_in(popen, command.group)
-            gate.open(word)
-        if command.sandbox.level is Level.OFF:
+
+        # Room for what bubblewrap will write: without it, it dies halfway and leaves a child that waits for ever.
+        os.write(status_fd, b"\n")
+        with _found():
+            popen = run(whole.argv) if command.group is None else _run_in(command.group, whole, run)
+        if command.sandbox is None:
             os.write(status_fd, json.dumps({"child-pid": popen.pid}).encode() + b"\n")
     return Child(popen, status)
 
 
 def _whole(
-    command: Command, environment: tuple[tuple[str, str], ...], status_fd: int, life_fd: int, filter_fd: int | None
-) -> Wrapped:
-    sandbox = replace(command.sandbox, environment=environment)
-    if sandbox.level is Level.OFF:
-        return Wrapped(before=(), options=(), after=command.argv)
-    return wrapped(sandbox, command.argv, status_fd, life_fd, filter_fd=filter_fd, held=command.held)
+    command: Command, marks: tuple[tuple[str, str], ...], status_fd: int, life_fd: int, filter_fd: int | None
+) -> tuple[Wrapped, dict[str, str]]:
+    """The command with its sandbox around it, and the variables that both of them get."""
+    if command.sandbox is None:
+        return Wrapped(before=(), options=(), after=command.argv), dict(marks)
+    sandbox = replace(command.sandbox, environment=(*command.sandbox.environment, *marks))
+    whole = wrapped(sandbox, command.argv, status_fd, life_fd, filter_fd=filter_fd, held=command.held)
+    return whole, dict(sandbox.environment)
+
+
+def _prepared(argv: tuple[str, ...], *, confined: bool) -> tuple[str, ...]:
+    """The command with what has to run before it; one that is not there as it is, so that its absence is told."""
+    if shutil.which(argv[0]) is None:
+        return argv
+    return (*limited(), *(with_own_root() if confined else ()), *argv)
 
 
 def _path() -> dict[str, str]:
@@ -165,13 +171,19 @@ def _found() -> Iterator[None]:
         raise NodeError(f"{error.filename}: may not be executed; check its mode") from error
 
 
-def _let_in(popen: subprocess.Popen[bytes], group: Group) -> None:
-    try:
-        group.enter(popen.pid)
-    except BaseException:
-        popen.kill()
-        popen.wait()
-        raise
+def _run_in(group: Group, whole: Wrapped, run: Callable[..., subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+    """Run it so that it does nothing before it is in the group; with ``run``, which is given the gate's descriptor."""
+    with Gate() as gate:
+        argv, word = behind_gate(gate.fd, whole)
+        popen = run(argv, gate.fd)
+        try:
+            group.enter(popen.pid)
+        except BaseException:
+            popen.kill()
+            popen.wait()
+            raise
+        gate.open(word)
+    return popen
 
 
 def _appending(path: Path, opened: ExitStack) -> int:
@@ -180,9 +192,9 @@ def _appending(path: Path, opened: ExitStack) -> int:
     return fd
 
 
-def _filter_fd(sandbox: Sandbox, opened: ExitStack) -> int | None:
+def _filter_fd(sandbox: Sandbox | None, opened: ExitStack) -> int | None:
     """A file with the seccomp filter, at its beginning; bubblewrap closes it once it has been read."""
-    if sandbox.filter is None:
+    if sandbox is None or sandbox.filter is None:
         return None
     fd = os.memfd_create("filter", os.MFD_CLOEXEC)
     opened.callback(os.close, fd)

@@ -6,25 +6,27 @@ import os
 from pathlib import Path
 
 from hvcore.host.capabilities import capability_mask
-from hvcore.host.confine import Level, Sandbox
 from hvcore.host.process import ending
+from hvcore.host.sandbox import AsCaller, AsRoot, AsUser, Sandbox, Who
 
 __all__ = ["weaknesses"]
 
 
-def weaknesses(sandbox: Sandbox, pid: int) -> list[str]:
+def weaknesses(sandbox: Sandbox | None, pid: int) -> list[str]:
     """In what the process is confined less than asked, from /proc, for every one of its threads. Empty is good.
 
     Of one that has ended, or is about to, nothing can be proved, and that is all that is said.
     """
-    found = [] if sandbox.level is Level.OFF else _weak_process(sandbox, pid)
+    found = [] if sandbox is None else _weak_process(sandbox, pid)
     return [f"process {pid} has ended already"] if found and ending(pid) else found
 
 
 def _weak_process(sandbox: Sandbox, pid: int) -> list[str]:
     found = [f"{kind} namespace is the host's" for kind in _expected_namespaces(sandbox) if _shares(pid, kind)]
-    found += _weak_users(sandbox, pid)
-    if sandbox.proc and sandbox.uid is None and not _proc_sys_is_read_only(pid):
+    users = _users(sandbox.who)
+    if users is not None:
+        found += _weak_users(users, pid)
+    if sandbox.view.proc and not isinstance(sandbox.who, AsUser) and not _proc_sys_is_read_only(pid):
         found.append("/proc/sys can be written to")
     try:
         threads = os.listdir(f"/proc/{pid}/task")
@@ -39,15 +41,17 @@ def _expected_namespaces(sandbox: Sandbox) -> list[str]:
     kinds = ["mnt", "pid", "ipc", "uts"]
     if not sandbox.share_network:
         kinds.append("net")
-    if sandbox.level is Level.USER or sandbox.users is not None:
+    if isinstance(sandbox.who, AsCaller) or _users(sandbox.who) is not None:
         kinds.append("user")
     return kinds
 
 
-def _weak_users(sandbox: Sandbox, pid: int) -> list[str]:
-    if sandbox.users is None:
-        return []
-    wanted = [[0, sandbox.users.start, len(sandbox.users)]]
+def _users(who: Who) -> range | None:
+    return who.users if isinstance(who, AsRoot) else None
+
+
+def _weak_users(users: range, pid: int) -> list[str]:
+    wanted = [[0, users.start, len(users)]]
     found = []
     for kind in ("uid", "gid"):
         try:
@@ -86,14 +90,15 @@ def _weak_thread(sandbox: Sandbox, path: str) -> list[str]:
         found.append("may gain privileges (NoNewPrivs is not 1)")
     if (sandbox.seccomp or sandbox.filter is not None) and status["Seccomp"].strip() != "2":
         found.append("has no seccomp filter")
-    allowed = capability_mask(sandbox.capabilities)
+    who = sandbox.who
+    allowed = capability_mask(who.capabilities) if isinstance(who, AsRoot) else 0
     for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
         extra = int(status[name], 16) & ~allowed
         if extra:
             found.append(f"{name} holds more than asked, {extra:#x}")
-    if sandbox.uid is not None and sandbox.level is Level.STRICT:
-        wanted = {"Uid": str(sandbox.uid), "Gid": str(sandbox.effective_gid)}
+    if isinstance(who, AsUser):
+        wanted = {"Uid": str(who.uid), "Gid": str(who.group)}
         found += [f"{key} is {status[key].split()}" for key in wanted if set(status[key].split()) != {wanted[key]}]
-        if {int(group) for group in status["Groups"].split()} - set(sandbox.groups):
+        if {int(group) for group in status["Groups"].split()} - set(who.groups):
             found.append(f"belongs to groups {status['Groups'].strip()}")
     return found

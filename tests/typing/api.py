@@ -130,7 +130,7 @@ class Loud:
         job.intend(hvcore.Entry(kind=hvcore.UID), hvcore.Entry(kind=hvcore.PROCESS))
         uid = job.take_uid()
         assert_type(uid, int)
-        sandbox = hvcore.Sandbox(level=hvcore.Level.STRICT, uid=uid)
+        sandbox = hvcore.Sandbox(who=hvcore.AsUser(uid))
         child = job.launch(hvcore.Command(argv=("sleep", "1"), sandbox=sandbox))
         assert_type(child.ended(), hvcore.Ended | None)
         child.close()

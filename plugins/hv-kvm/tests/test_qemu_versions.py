@@ -184,7 +184,7 @@ def test_it_is_confined_and_seen_to_be(world: World, qemu: str, root: None) -> N
     assert {int(uid) for uid in status["Uid"].split()} == {info.details["uid"]} <= set(world.uids)
     assert status["CapEff"].strip("0\n") == status["CapBnd"].strip("0\n") == ""
     assert (status["Seccomp"].strip(), status["NoNewPrivs"].strip()) == ("2", "1")
-    sandbox = hvcore.Sandbox(level=hvcore.Level.STRICT, uid=info.details["uid"], seccomp=True)
+    sandbox = hvcore.Sandbox(who=hvcore.AsUser(info.details["uid"]), seccomp=True)
     assert info.pid is not None
     assert weaknesses(sandbox, info.pid) == []
     # Only the installation is there, and of what is around it not even the names.

@@ -181,16 +181,16 @@ class OtherSpec(Good):
 
 @breaks("sec_user", "its process runs as root")
 class AsRoot(Good):
-    sandbox: ClassVar[dict[str, Any]] = {"level": hvcore.Level.STRICT, "uid": None}
+    sandbox: ClassVar[dict[str, Any]] = {"who": hvcore.AsRoot()}
 
 
 @breaks("sec_no_capabilities", "its process has capabilities: .*CapEff")
 class Capable(Good):
-    sandbox: ClassVar[dict[str, Any]] = {"level": hvcore.Level.STRICT, "uid": None, "capabilities": ("CAP_CHOWN",)}
+    sandbox: ClassVar[dict[str, Any]] = {"who": hvcore.AsRoot(capabilities=("CAP_CHOWN",))}
 
 
 class Free(Good):
-    sandbox: ClassVar[dict[str, Any]] = {"level": hvcore.Level.OFF}
+    sandbox: ClassVar[dict[str, Any] | None] = None
 
 
 @breaks("sec_no_new_privs", "its process may gain privileges")
@@ -203,15 +203,14 @@ class FreeToSee(Free): ...
 
 @breaks("sec_seccomp", "its process has no seccomp filter")
 class Unfiltered(Good):
-    sandbox: ClassVar[dict[str, Any]] = {"level": hvcore.Level.STRICT}
+    sandbox: ClassVar[dict[str, Any]] = {}
 
 
 @breaks("sec_node_files_hidden", "its process sees the node's /etc/passwd")
 class SeesEtc(Good):
     sandbox: ClassVar[dict[str, Any]] = {
-        "level": hvcore.Level.STRICT,
         "filter": ALLOW_ALL,
-        "read_only": (("/etc/passwd", "/etc/passwd"),),
+        "view": hvcore.View(read_only=(("/etc/passwd", "/etc/passwd"),)),
     }
 
 
@@ -237,5 +236,5 @@ class Environment(Good):
         return super().plan(instance, params)
 
     def start(self, spec: Any, job: hvcore.Job) -> None:
-        self.sandbox = {**Good.sandbox, "environment": (("PASSWORD", self.secret),)}  # type: ignore[misc]
+        self.sandbox = {"filter": ALLOW_ALL, "environment": (("PASSWORD", self.secret),)}  # type: ignore[misc]
         super().start(spec, job)

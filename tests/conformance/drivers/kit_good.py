@@ -61,7 +61,7 @@ class Good:
     name: ClassVar[str] = "good"
     plugins: ClassVar[tuple[tuple[str, object], ...]] = (("good", sys.modules[__name__]),)
     hookspecs: ClassVar[tuple[object, ...]] = ()
-    sandbox: ClassVar[dict[str, Any]] = {"level": hvcore.Level.STRICT, "filter": ALLOW_ALL}
+    sandbox: ClassVar[dict[str, Any] | None] = {"filter": ALLOW_ALL}
 
     def __init__(self, hooks: hvcore.Hooks) -> None:
         self.hooks = hooks
@@ -114,8 +114,10 @@ class Good:
         return job.host.run_dir / f"note-{job.name}"
 
     def launch(self, spec: Any, job: hvcore.Job) -> None:
-        wanted = {"uid": job.take_uid()} if self.sandbox["level"] is hvcore.Level.STRICT else {}
-        child = job.launch(hvcore.Command(argv=self.argv(spec), sandbox=hvcore.Sandbox(**{**wanted, **self.sandbox})))
+        sandbox = None
+        if self.sandbox is not None:
+            sandbox = hvcore.Sandbox(**{"who": hvcore.AsUser(job.take_uid()), **self.sandbox})
+        child = job.launch(hvcore.Command(argv=self.argv(spec), sandbox=sandbox))
         try:
             process = self.ready(child, job)
             if job.record.paused:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hvcore import Held, Level, Sandbox, weaknesses
+from hvcore import AsCaller, AsRoot, AsUser, Held, Sandbox, View, weaknesses
 from hvcore.host.capabilities import capability_mask
 from hvcore.host.confine import sandboxed, wrapped
 from hvcore.host.own_root import with_own_root
@@ -22,16 +22,18 @@ ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 UID = 1_880_000_007
 Eventually = Callable[..., None]
 STRICT = Sandbox(
-    level=Level.STRICT,
-    uid=UID,
-    groups=(36, 104),
-    read_only=(("/srv/ro", "/ro"),),
-    writable=(("/srv/guest dir", "/guest"),),
-    devices=(("/dev/kvm", "/dev/kvm"),),
+    who=AsUser(UID, groups=(36, 104)),
+    view=View(
+        read_only=(("/srv/ro", "/ro"),),
+        writable=(("/srv/guest dir", "/guest"),),
+        devices=(("/dev/kvm", "/dev/kvm"),),
+    ),
     hostname="web1",
     environment=(("LC_ALL", "C"),),
 )
-AS_ROOT = Sandbox(level=Level.STRICT, root="/srv/root", capabilities=("CAP_CHOWN", "CAP_KILL"), proc=True, reaper=True)
+AS_ROOT = Sandbox(
+    who=AsRoot(capabilities=("CAP_CHOWN", "CAP_KILL")), view=View(root="/srv/root", proc=True), reaper=True
+)
 
 
 def words(sandbox: Sandbox, *argv: str) -> str:
@@ -70,7 +72,7 @@ def test_a_root_of_its_own_keeps_only_the_capabilities_that_are_listed() -> None
 
 
 def test_without_root_a_user_namespace_does_it() -> None:
-    text = words(Sandbox(level=Level.USER, share_network=True), "qemu")
+    text = words(Sandbox(who=AsCaller(), share_network=True), "qemu")
     assert text.startswith("bwrap --json-status-fd 9 --unshare-pid --unshare-ipc --unshare-uts --unshare-user ")
     assert "--unshare-net" not in text
     # Nothing to give up for others: bubblewrap leaves them no capability. A root keeps those of the namespace.
@@ -78,18 +80,14 @@ def test_without_root_a_user_namespace_does_it() -> None:
 
 
 def test_a_user_of_the_node_has_a_group_of_his_own() -> None:
-    assert " --reuid 5 --regid 60 " in words(Sandbox(level=Level.STRICT, uid=5, gid=60), "qemu")
+    assert " --reuid 5 --regid 60 " in words(Sandbox(who=AsUser(5, 60)), "qemu")
 
 
 def test_without_groups_all_of_them_are_given_up() -> None:
-    assert " --clear-groups " in words(Sandbox(level=Level.STRICT, uid=UID), "qemu")
+    assert " --clear-groups " in words(Sandbox(who=AsUser(UID)), "qemu")
 
 
-def test_off_is_the_program_alone() -> None:
-    assert sandboxed(Sandbox(level=Level.OFF), ("qemu", "-S"), 9, 5) == ("qemu", "-S")
-
-
-@pytest.mark.parametrize("sandbox", [STRICT, AS_ROOT, Sandbox(level=Level.USER)], ids=["strict", "root", "user"])
+@pytest.mark.parametrize("sandbox", [STRICT, AS_ROOT, Sandbox(who=AsCaller())], ids=["strict", "root", "user"])
 def test_what_is_run_can_never_become_an_option_and_outlives_us(sandbox: Sandbox) -> None:
     argv = sandboxed(sandbox, ("--bind", "/", "/"), 9)
     assert argv[-4:] == ("--", "--bind", "/", "/")
@@ -100,7 +98,7 @@ def test_what_is_run_can_never_become_an_option_and_outlives_us(sandbox: Sandbox
 @pytest.mark.parametrize("users", [True, False], ids=["users", "network"])
 def test_the_outermost_bubblewrap_can_be_told_its_options_later(*, users: bool) -> None:
     own = range(1_900_019_712, 1_900_085_248) if users else None
-    sandbox = replace(AS_ROOT, users=own, environment=(("DASHES", "--"), ("B", "bwrap")))
+    sandbox = replace(AS_ROOT, who=AsRoot(users=own), environment=(("DASHES", "--"), ("B", "bwrap")))
     parts = wrapped(sandbox, ("/init",), 9, held=Held(pid=77, users=users, network=True))
     joins = ("nsenter", *(["--user=/proc/77/ns/user"] if users else []), "--net=/proc/77/ns/net", "--", "setpriv")
     assert parts.before == ("bwrap",)
@@ -117,7 +115,7 @@ def test_capabilities_become_the_bits_of_proc() -> None:
 
 # What follows takes each protection away in turn. bwrap and setpriv are run by hand, to be able to leave one out.
 
-PLAIN = Sandbox(level=Level.STRICT, uid=UID, seccomp=False)
+PLAIN = Sandbox(who=AsUser(UID))
 BWRAP = ["bwrap", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--as-pid-1"]
 FILES = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
 SETPRIV = ["setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups", "--inh-caps=-all"]
@@ -234,7 +232,7 @@ def test_ambient_capabilities_are_noticed(eventually: Eventually) -> None:
 @ROOT
 def test_a_seccomp_filter_that_was_promised_and_is_missing_is_noticed(eventually: Eventually) -> None:
     with running(FULL, eventually) as pid:
-        (only,) = weaknesses(Sandbox(level=Level.STRICT, uid=UID, seccomp=True), pid)
+        (only,) = weaknesses(Sandbox(who=AsUser(UID), seccomp=True), pid)
         assert only.endswith("has no seccomp filter")
 
 
@@ -262,7 +260,7 @@ def test_every_thread_is_looked_at(eventually: Eventually) -> None:
 @pytest.mark.live
 @ROOT
 def test_a_root_that_could_write_to_proc_sys_is_noticed(eventually: Eventually) -> None:
-    sandbox = Sandbox(level=Level.STRICT, proc=True)
+    sandbox = Sandbox(who=AsRoot(), view=View(proc=True))
     argv = list(sandboxed(sandbox, ("sleep", "100"), 1))
     at = argv.index("/proc/sys")
     del argv[at - 1 : at + 2]
@@ -274,10 +272,10 @@ def test_a_root_that_could_write_to_proc_sys_is_noticed(eventually: Eventually) 
 @ROOT
 def test_the_command_that_is_made_has_no_weakness(eventually: Eventually) -> None:
     for sandbox in (
-        Sandbox(level=Level.STRICT, uid=UID, hostname="web1"),
-        Sandbox(level=Level.STRICT, uid=UID, groups=(6,), share_network=True, proc=True),
-        Sandbox(level=Level.STRICT, capabilities=("CAP_CHOWN", "CAP_SETUID"), proc=True),
-        Sandbox(level=Level.STRICT, proc=True, reaper=True),
+        Sandbox(who=AsUser(UID), hostname="web1"),
+        Sandbox(who=AsUser(UID, groups=(6,)), view=View(proc=True), share_network=True),
+        Sandbox(who=AsRoot(capabilities=("CAP_CHOWN", "CAP_SETUID")), view=View(proc=True)),
+        Sandbox(who=AsRoot(), view=View(proc=True), reaper=True),
     ):
         argv = sandboxed(sandbox, ("sleep", "100"), 1)
         with running(list(argv), eventually) as pid:
@@ -287,7 +285,7 @@ def test_the_command_that_is_made_has_no_weakness(eventually: Eventually) -> Non
 @pytest.mark.live
 @ROOT
 def test_a_user_without_privileges_is_confined_by_a_user_namespace(eventually: Eventually) -> None:
-    sandbox = Sandbox(level=Level.USER)
+    sandbox = Sandbox(who=AsCaller())
     become = ["setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups", "--"]
     probe = subprocess.run([*become, "unshare", "-U", "true"], check=False, capture_output=True)
     if probe.returncode != 0:
@@ -298,4 +296,4 @@ def test_a_user_without_privileges_is_confined_by_a_user_namespace(eventually: E
 
 
 def test_with_confinement_off_nothing_is_asked() -> None:
-    assert weaknesses(Sandbox(level=Level.OFF), os.getpid()) == []
+    assert weaknesses(None, os.getpid()) == []

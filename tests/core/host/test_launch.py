@@ -17,7 +17,7 @@ from typing import Protocol
 
 import pytest
 
-from hvcore import Command, Ended, Level, NodeError, Sandbox
+from hvcore import AsCaller, AsRoot, AsUser, Command, Ended, NodeError, Sandbox
 from hvcore.host.cgroups import GroupLimits, control_groups, group_name
 from hvcore.host.confine import Wrapped
 from hvcore.host.control_group import Group
@@ -29,15 +29,15 @@ from hvcore.host.process import alive, identify, wait_gone
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 Eventually = Callable[..., None]
-OFF = Sandbox(level=Level.OFF)
-STRICT = Sandbox(level=Level.STRICT, uid=1_880_000_000)
+OFF = None
+STRICT = Sandbox(who=AsUser(1_880_000_000))
 
 
 class Start(Protocol):
     def __call__(
         self,
         *argv: str,
-        sandbox: Sandbox = OFF,
+        sandbox: Sandbox | None = OFF,
         fds: tuple[int, ...] = (),
         name: str = "i",
         group: Group | None = None,
@@ -52,7 +52,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     def run(
         *argv: str,
-        sandbox: Sandbox = OFF,
+        sandbox: Sandbox | None = OFF,
         fds: tuple[int, ...] = (),
         name: str = "i",
         group: Group | None = None,
@@ -133,13 +133,11 @@ def descriptors(pid: int) -> dict[int, str]:
 
 @pytest.mark.live
 @ROOT
-@pytest.mark.parametrize(
-    "sandbox", [STRICT, Sandbox(level=Level.USER), Sandbox(level=Level.STRICT, reaper=True)], ids=str
-)
+@pytest.mark.parametrize("sandbox", [STRICT, Sandbox(who=AsCaller()), Sandbox(who=AsRoot(), reaper=True)], ids=str)
 def test_it_gets_the_descriptors_that_are_listed_and_no_other(
     start: Start, tmp_path: Path, sandbox: Sandbox, eventually: Eventually
 ) -> None:
-    if sandbox.level is Level.USER and with_own_root():
+    if isinstance(sandbox.who, AsCaller) and with_own_root():
         pytest.skip("the kernel makes no user namespaces in a chroot")
     wanted, secret = os.memfd_create("wanted"), os.memfd_create("secret")
     os.set_inheritable(secret, True)
@@ -319,7 +317,7 @@ def test_a_missing_bubblewrap_is_told_with_its_package(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NodeError, match="bwrap: not found on this node; install bubblewrap"):
-        start("true", sandbox=Sandbox(level=Level.USER))
+        start("true", sandbox=Sandbox(who=AsCaller()))
 
 
 def test_a_tool_says_how_it_ended_and_what_it_wrote(tmp_path: Path) -> None:
@@ -365,7 +363,7 @@ class TestIntoAGroup:
         group.remove()
 
     @pytest.mark.parametrize("sandbox", [OFF, STRICT], ids=["off", "strict"])
-    def test_it_and_all_around_it_are_in_the_group(self, start: Start, group: Group, sandbox: Sandbox) -> None:
+    def test_it_and_all_around_it_are_in_the_group(self, start: Start, group: Group, sandbox: Sandbox | None) -> None:
         child = start("sleep", "100", sandbox=sandbox, group=group)
         process = child.monitor()
         assert process is not None

@@ -53,7 +53,7 @@ def test_what_is_launched_by_a_limited_caller_is_not_limited(tmp_path: Path) -> 
         "here = Path(sys.argv[1])\n"
         "shown = ('/bin/sh', '-c', 'echo $(ulimit -n) $(ulimit -c) $(ulimit -t)')\n"
         "for level in ('off', 'strict'):\n"
-        "    sandbox = hvcore.Sandbox(level=hvcore.Level(level), uid=1880000000 if level == 'strict' else None)\n"
+        "    sandbox = hvcore.Sandbox(who=hvcore.AsUser(1880000000)) if level == 'strict' else None\n"
         "    with life_lock(here / 'alive') as life:\n"
         "        command = hvcore.Command(argv=shown, sandbox=sandbox)\n"
         "        child = launch(command, life_fd=life, status=here / 'status', log=here / 'log')\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hvcore import Command, Held, Level, NodeError, Sandbox, hold_namespaces, uid_ranges, weaknesses
+from hvcore import AsRoot, Command, Held, NodeError, Sandbox, View, hold_namespaces, uid_ranges, weaknesses
 from hvcore.host.launch import Child, launch, life_lock
 
 pytestmark = [
@@ -23,7 +23,7 @@ Eventually = Callable[..., None]
 USERS = range(uid_ranges()[5], uid_ranges()[6]) if uid_ranges() else range(0)
 # struct sock_filter: BPF_RET | BPF_K, SECCOMP_RET_ALLOW (linux/seccomp.h)
 ALLOW_ALL = struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000)
-INSIDE = Sandbox(level=Level.STRICT, root="/", users=USERS, filter=ALLOW_ALL, proc=True, reaper=True)
+INSIDE = Sandbox(who=AsRoot(users=USERS), view=View(root="/", proc=True), filter=ALLOW_ALL, reaper=True)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_that_is_read_back(tmp_path: Path, held: Held, eventually: Eventually) -
     try:
         assert weaknesses(INSIDE, init.pid) == []
         assert f"Uid:\t{USERS.start}\t" in Path(f"/proc/{init.pid}/status").read_text()
-        assert len(weaknesses(replace(INSIDE, users=range(65536)), init.pid)) == 2
+        assert len(weaknesses(replace(INSIDE, who=AsRoot(users=range(65536))), init.pid)) == 2
     finally:
         os.kill(init.pid, signal.SIGKILL)
         child.wait(5)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 import hvcore
-from hvcore import CGROUP, Group, GroupLimits, Instance, Job, Level, NodeError, Sandbox
+from hvcore import CGROUP, AsUser, Group, GroupLimits, Instance, Job, NodeError, Sandbox
 from hvcore.deadline import Deadline
 from hvcore.host.cgroups import ControlGroups, control_groups, group_name
 from hvcore.host.host import Host
@@ -46,7 +46,7 @@ class Grouped(Sleeper):
 @pytest.fixture
 def make(load: Callable[..., LoadedDriver], run_dir: Path) -> Callable[..., Node]:
     def build(cgroups: ControlGroups = HERE, **changed: Any) -> Node:
-        sandbox = Sandbox(level=Level.STRICT, uid=1_880_000_000) if os.geteuid() == 0 else Sandbox(level=Level.OFF)
+        sandbox = Sandbox(who=AsUser(1_880_000_000)) if os.geteuid() == 0 else None
         loaded = load(type("Made", (Grouped,), {"sandbox": sandbox, **changed}))
         host = Host(run_dir=run_dir, privileged=True, uid_pool=range(1_880_000_000, 1_880_000_100), cgroups=cgroups)
         context = Context(host=host, store=Store(run_dir), driver=lambda name: loaded, progress=lambda text: None)

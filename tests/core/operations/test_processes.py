@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import pytest
 
 import hvcore
-from hvcore import Entry, Instance, Job, Level, Live, OperationError, Sandbox, State
+from hvcore import AsUser, Entry, Instance, Job, Live, OperationError, Sandbox, State
 from hvcore.deadline import Deadline
 from hvcore.host.launched import members
 from hvcore.host.process import identify, kill_and_wait
@@ -28,8 +28,8 @@ from hvcore.operations.start import start
 from hvcore.operations.stop import stop
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-OFF = Sandbox(level=Level.OFF)
-STRICT = Sandbox(level=Level.STRICT, uid=1_880_000_000)
+OFF = None
+STRICT = Sandbox(who=AsUser(1_880_000_000))
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Sleeper:
     name: ClassVar[str] = "fake"
     plugins: ClassVar[tuple[tuple[str, object], ...]] = ()
     hookspecs: ClassVar[tuple[object, ...]] = ()
-    sandbox: ClassVar[Sandbox] = OFF
+    sandbox: ClassVar[Sandbox | None] = OFF
     meanwhile: ClassVar[Callable[[], None]] = staticmethod(lambda: None)
 
     def __init__(self, hooks: hvcore.Hooks) -> None:
@@ -87,7 +87,9 @@ class Sleeper:
 def make(load: Callable[..., LoadedDriver], context: Callable[..., Context]) -> Callable[..., Any]:
     """``make(sandbox, meanwhile)``: the driver and its node."""
 
-    def build(sandbox: Sandbox = OFF, meanwhile: Callable[[], None] = lambda: None) -> tuple[Context, LoadedDriver]:
+    def build(
+        sandbox: Sandbox | None = OFF, meanwhile: Callable[[], None] = lambda: None
+    ) -> tuple[Context, LoadedDriver]:
         made = type("Made", (Sleeper,), {"sandbox": sandbox, "meanwhile": staticmethod(meanwhile)})
         loaded = load(made)
         return context(loaded), loaded
@@ -119,7 +121,7 @@ SANDBOXES = [pytest.param(OFF, id="off"), pytest.param(STRICT, id="strict", mark
 
 
 @pytest.mark.parametrize("sandbox", SANDBOXES)
-def test_it_lives_until_it_is_stopped(make: Any, sandbox: Sandbox, nothing_left: Callable[[], None]) -> None:
+def test_it_lives_until_it_is_stopped(make: Any, sandbox: Sandbox | None, nothing_left: Callable[[], None]) -> None:
     node, loaded = make(sandbox)
     bring_up(node, loaded)
     process = process_of(node)
@@ -132,7 +134,7 @@ def test_it_lives_until_it_is_stopped(make: Any, sandbox: Sandbox, nothing_left:
 
 @pytest.mark.parametrize("sandbox", SANDBOXES)
 def test_a_start_that_fails_after_the_launch_ends_what_it_launched(
-    make: Any, sandbox: Sandbox, run_dir: Path, nothing_left: Callable[[], None]
+    make: Any, sandbox: Sandbox | None, run_dir: Path, nothing_left: Callable[[], None]
 ) -> None:
     seen: list[ProcessId] = []
 
@@ -161,7 +163,7 @@ def test_an_interrupt_after_the_launch_ends_what_it_launched(make: Any, nothing_
 
 @pytest.mark.parametrize("sandbox", SANDBOXES)
 def test_whoever_is_killed_right_after_the_launch_leaves_nothing_to_live_on(
-    make: Any, sandbox: Sandbox, run_dir: Path, in_child: Callable[..., int], nothing_left: Callable[[], None]
+    make: Any, sandbox: Sandbox | None, run_dir: Path, in_child: Callable[..., int], nothing_left: Callable[[], None]
 ) -> None:
     node, loaded = make(sandbox, lambda: os.kill(os.getpid(), signal.SIGKILL))
     assert in_child(bring_up, node, loaded) == signal.SIGKILL
@@ -218,7 +220,9 @@ def test_one_that_was_killed_by_somebody_is_crashed_and_starts_again(make: Any) 
 
 
 @pytest.mark.parametrize("sandbox", SANDBOXES)
-def test_a_damaged_record_does_not_hide_the_process_from_force(make: Any, sandbox: Sandbox, run_dir: Path) -> None:
+def test_a_damaged_record_does_not_hide_the_process_from_force(
+    make: Any, sandbox: Sandbox | None, run_dir: Path
+) -> None:
     node, loaded = make(sandbox)
     bring_up(node, loaded)
     process = process_of(node)
@@ -269,7 +273,7 @@ def test_whoever_was_given_its_numbers_survives_the_end_of_a_dead_one(
     ids=["stop", "damaged", "strict-recovery"],
 )
 def test_a_companion_ends_with_what_it_was_launched_for(
-    make: Any, sandbox: Sandbox, how: str, run_dir: Path, nothing_left: Callable[[], None]
+    make: Any, sandbox: Sandbox | None, how: str, run_dir: Path, nothing_left: Callable[[], None]
 ) -> None:
     node, loaded = make(sandbox)
     bring_up(node, loaded)

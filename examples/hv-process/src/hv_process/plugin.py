@@ -266,12 +266,13 @@ def _strict(spec: ProcessSpec, host: hvcore.Host) -> bool:
 
 def _sandbox(spec: ProcessSpec, *, uid: int | None) -> hvcore.Sandbox:
     return hvcore.Sandbox(
-        level=hvcore.Level.USER if uid is None else hvcore.Level.STRICT,
-        uid=uid,
-        read_only=tuple((path, path) for path in spec.read_only),
-        writable=tuple((path, path) for path in spec.writable),
+        who=hvcore.AsCaller() if uid is None else hvcore.AsUser(uid),
+        view=hvcore.View(
+            read_only=tuple((path, path) for path in spec.read_only),
+            writable=tuple((path, path) for path in spec.writable),
+            proc=True,
+        ),
         share_network=spec.network,
-        proc=True,
         environment=(("PATH", PATH), *_variables(spec)),
     )
 

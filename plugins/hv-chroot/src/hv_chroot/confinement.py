@@ -28,14 +28,11 @@ def sandbox_of(spec: ChrootSpec, root: str, uids: range | None = None) -> hvcore
     ``uids`` are the node's that its users are; None: the same inside and outside, for users inside need several.
     """
     return hvcore.Sandbox(
-        level=hvcore.Level.STRICT,
-        root=root,
-        proc=True,
+        who=hvcore.AsRoot(capabilities=spec.capabilities, users=uids),
+        view=hvcore.View(root=root, proc=True),
         reaper=True,
-        capabilities=spec.capabilities,
         share_network=spec.share_network,
         hostname=spec.hostname,
-        users=uids,
         filter=_filter(spec),
         environment=spec.environment,
     )

@@ -68,8 +68,7 @@ def run_start(spec: ChrootSpec, job: hvcore.Job, place: Place) -> Started:
 
 def _command(spec: ChrootSpec, place: Place, argv: tuple[str, str]) -> hvcore.Command:
     if not spec.namespaces:
-        off = hvcore.Sandbox(level=hvcore.Level.OFF)
-        return hvcore.Command(argv=chroot_command(spec, place.root, argv), sandbox=off, group=place.group)
+        return hvcore.Command(argv=chroot_command(spec, place.root, argv), sandbox=None, group=place.group)
     sandbox = sandbox_of(spec, str(place.root), place.uids)
     return hvcore.Command(argv=argv, sandbox=sandbox, held=place.held, group=place.group)
 

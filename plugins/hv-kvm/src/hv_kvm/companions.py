@@ -22,6 +22,8 @@ from hvcore import (
     COMPANION,
     DISK,
     UID,
+    AsCaller,
+    AsUser,
     Command,
     ConfinementError,
     DiskInUseError,
@@ -33,6 +35,7 @@ from hvcore import (
     Problem,
     ProcessId,
     Sandbox,
+    View,
     decode,
     encode,
     identify,
@@ -194,14 +197,14 @@ def _command(companion: Companion, level: Level, uid: int | None, fds: tuple[int
     return Command(argv=(companion.binary, *argv), sandbox=_sandbox(companion, level, uid), fds=passed)
 
 
-def _sandbox(companion: Companion, level: Level, uid: int | None) -> Sandbox:
-    return Sandbox(
-        level=level,
-        uid=uid,
+def _sandbox(companion: Companion, level: Level, uid: int | None) -> Sandbox | None:
+    if level is Level.OFF:
+        return None
+    view = View(
         read_only=tuple((path, path) for path in installation(companion.binary)),
         writable=((companion.directory, _STATE),),
-        seccomp=companion.seccomp,
     )
+    return Sandbox(who=AsCaller() if uid is None else AsUser(uid), view=view, seccomp=companion.seccomp)
 
 
 def prove_companions(spec: KvmSpec, level: Level, job: Job) -> None:

@@ -6,13 +6,23 @@ import os
 import pwd
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 from hv_kvm.devices.security import Security
 from hv_kvm.spec import KvmSpec
-from hvcore import Host, Level, Sandbox
+from hvcore import AsCaller, AsUser, Host, Level, Sandbox, View
 
-__all__ = ["FIXED", "GUEST_DIR", "identity_of", "inside", "installation", "level_of", "sandbox_of"]
+__all__ = [
+    "FIXED",
+    "GUEST_DIR",
+    "inside",
+    "installation",
+    "kvm_groups",
+    "level_of",
+    "sandbox_in_record",
+    "sandbox_of",
+    "user_of",
+]
 
 # Where the guest's directory is inside the sandbox: at the top, because directories on the way would be root's alone.
 GUEST_DIR: Final = "/guest"
@@ -34,50 +44,51 @@ def level_of(spec: KvmSpec, host: Host) -> Level:
     return Level(spec.confinement)
 
 
-def identity_of(spec: KvmSpec) -> tuple[int, int] | None:
-    """Uid and gid of the user that the guest is to run as; None when it is to have one of the pool, or the caller's.
+def user_of(spec: KvmSpec) -> AsUser | None:
+    """The user that the guest is to run as; None when it is to have a uid of the pool, or the caller's.
 
     Raises KeyError when this node has no such user.
     """
     for security in spec.of(Security):
         if security.user is not None:
             found = pwd.getpwnam(security.user)
-            return found.pw_uid, found.pw_gid
+            return AsUser(found.pw_uid, found.pw_gid)
     return None
 
 
 def inside(spec: KvmSpec, level: Level) -> dict[str, str]:
     """The path of each shown file as QEMU sees it."""
-    if level is Level.OFF:
-        return spec.shows
-    return {name: FIXED.get(name, f"/{name}") for name in spec.shows}
+    return spec.shows if level is Level.OFF else {name: _inside(name) for name in spec.shows}
+
+
+def _inside(name: str) -> str:
+    return FIXED.get(name, f"/{name}")
 
 
 def sandbox_of(
-    spec: KvmSpec,
-    level: Level,
-    *,
-    identity: tuple[int, int] | None,
-    guest_dir: Path,
-    shown: Mapping[str, str],
-    kvm: bool,
+    spec: KvmSpec, who: AsUser | AsCaller, *, guest_dir: Path, shown: Mapping[str, str], kvm: bool
 ) -> Sandbox:
     """What QEMU may see and be: /usr, a private /dev, its own directory, and the files of its spec."""
-    places = inside(spec, level)
-    read_only = [(source, places[name]) for name, source in shown.items() if os.path.exists(source)]
+    read_only = [(source, _inside(name)) for name, source in shown.items() if os.path.exists(source)]
     read_only += [(path, path) for path in installation(spec.qemu)]
-    return Sandbox(
-        level=level,
-        uid=identity[0] if identity else None,
-        gid=identity[1] if identity else None,
-        groups=_kvm_groups() if kvm and level is Level.STRICT else (),
+    view = View(
         read_only=tuple(read_only),
         writable=((str(guest_dir), GUEST_DIR),),
         devices=(("/dev/kvm", "/dev/kvm"),) if kvm else (),
-        share_network=spec.host_network,
         proc=bool(spec.temporaries),  # a file without a name is opened again by its descriptor
-        seccomp=True,
     )
+    return Sandbox(who=who, view=view, share_network=spec.host_network, seccomp=True)
+
+
+def sandbox_in_record(bindings: Mapping[str, Any]) -> Sandbox | None:
+    """What can be proved of the sandbox that a guest was started in; None for one that is not confined."""
+    level = Level(bindings["confinement"])
+    if level is Level.OFF:
+        return None
+    who: AsUser | AsCaller = AsCaller()
+    if level is Level.STRICT:
+        who = AsUser(bindings["uid"], bindings.get("gid"), tuple(bindings["groups"]))
+    return Sandbox(who=who, share_network=bindings["host_network"], seccomp=True)
 
 
 def installation(binary: str) -> list[str]:
@@ -95,6 +106,7 @@ def installation(binary: str) -> list[str]:
     return [directory for directory in beside if os.path.isdir(directory)]
 
 
-def _kvm_groups() -> tuple[int, ...]:
+def kvm_groups() -> tuple[int, ...]:
+    """The groups whose members may open /dev/kvm, for a user who is not root."""
     group = os.stat("/dev/kvm").st_gid
     return (group,) if group else ()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from hv_kvm.accel import kvm_works
 from hv_kvm.addresses import address_of, is_interface, port_problem
 from hv_kvm.companions import companion_problems
-from hv_kvm.confine import identity_of, level_of
+from hv_kvm.confine import level_of, user_of
 from hv_kvm.devices.security import Security
 from hv_kvm.facts import Facts, resolve_machine
 from hv_kvm.handed import HandedError, contents
@@ -120,13 +120,13 @@ def _identity_problems(spec: KvmSpec) -> Iterator[Problem]:
         if security.user is None:
             continue
         try:
-            found = identity_of(spec)
+            found = user_of(spec)
         except KeyError:
             yield Problem(
                 path=path, what="is no user of this node", got=repr(security.user), todo="make it, or name one"
             )
             continue
-        if found is not None and found[0] == 0:
+        if found is not None and found.uid == 0:
             yield Problem(
                 path=path, what="is root, which a guest never runs as", got=repr(security.user), todo="name another"
             )

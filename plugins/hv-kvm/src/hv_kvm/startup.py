@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +11,7 @@ from hv_kvm import node
 from hv_kvm.acquire import Held, listening_socket, make_guest_dir, open_files, refuse_twin, shown_files
 from hv_kvm.bindings import Bindings
 from hv_kvm.companions import entries, prove_companions, said, start_companions
-from hv_kvm.confine import GUEST_DIR, identity_of, inside, level_of, sandbox_of
+from hv_kvm.confine import GUEST_DIR, inside, kvm_groups, level_of, sandbox_in_record, sandbox_of, user_of
 from hv_kvm.devices.security import Security
 from hv_kvm.devices.vnc import Vnc
 from hv_kvm.displays import addresses, link, note_displays, ports, set_passwords
@@ -27,6 +28,8 @@ from hvcore import (
     LINK,
     PROCESS,
     UID,
+    AsCaller,
+    AsUser,
     Child,
     Command,
     ConfinementError,
@@ -67,16 +70,17 @@ def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
     refuse_twin(job.dir, job.name)
     job.update(spec=encode(spec), ledger=_ledger(spec, level))
     with Held() as held:
-        identity = _identity(spec, level, job)
-        uid = identity[0] if identity else None
+        user = _user(spec, level, job, kvm=accel.name == "kvm")
+        uid = None if user is None else user.uid
         job.bind(
             uid=uid,
-            gid=identity[1] if identity else None,
+            gid=None if user is None else user.group,
+            groups=[] if user is None else list(user.groups),
             confinement=str(level),
             accel=accel.name,
             qemu=str(facts.version),
+            host_network=spec.host_network,
         )
-        job.bind(host_network=spec.host_network)
         fifo = make_guest_dir(paths, uid)  # kept open until QEMU has its own end
         held.keep(fifo)
         files = open_files(spec, job, held)
@@ -98,10 +102,10 @@ def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
             temporary=make_temporaries(spec, uid, held.add),
         )
         arguments = render(hooks, spec, facts, bindings)
-        sandbox = sandbox_of(
-            spec, level, identity=identity, guest_dir=paths.guest, shown=shown, kvm=accel.name == "kvm"
-        )
-        job.bind(groups=list(sandbox.groups))
+        sandbox = None
+        if level is not Level.OFF:
+            kvm = accel.name == "kvm"
+            sandbox = sandbox_of(spec, user or AsCaller(), guest_dir=paths.guest, shown=shown, kvm=kvm)
         # If we die from here on, whoever finds the guest has to know how it was to be confined.
         job.intend(Entry(kind=PROCESS))
         job.progress(f"starting {spec.qemu}")
@@ -109,23 +113,20 @@ def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
         try:
             # Our copies of the listening sockets would keep a connection waiting after QEMU died.
             held.close()
-            _make_ready(child, sandbox, argv_of(arguments), (spec, facts), job)
+            _make_ready(child, (sandbox, level), argv_of(arguments), (spec, facts), job)
         finally:
             child.close()
 
 
-def _identity(spec: KvmSpec, level: Level, job: Job) -> tuple[int, int] | None:
-    """Uid and gid to run as; None for those of the caller."""
+def _user(spec: KvmSpec, level: Level, job: Job, *, kvm: bool) -> AsUser | None:
+    """The user to run as; None for the caller."""
     if level is not Level.STRICT:
         return None
     try:
-        found = identity_of(spec)
+        found = user_of(spec) or AsUser(job.take_uid())
     except KeyError as error:
         raise OperationError(f"{job.name}: security_domain is no user of this node, {error.args[0]}") from error
-    if found is None:
-        uid = job.take_uid()
-        return uid, uid
-    return found
+    return replace(found, groups=kvm_groups()) if kvm else found
 
 
 def _hand_over(spec: KvmSpec, paths: GuestPaths, uid: int | None, job: Job) -> None:
@@ -150,15 +151,17 @@ def _ledger(spec: KvmSpec, level: Level) -> tuple[Entry, ...]:
     return (*found, *entries(spec, level))
 
 
-def _make_ready(child: Child, sandbox: Sandbox, argv: tuple[str, ...], what: tuple[KvmSpec, Facts], job: Job) -> None:
-    paths, (spec, facts) = GuestPaths(job.dir), what
+def _make_ready(
+    child: Child, confined: tuple[Sandbox | None, Level], argv: tuple[str, ...], what: tuple[KvmSpec, Facts], job: Job
+) -> None:
+    paths, (spec, facts), (sandbox, level) = GuestPaths(job.dir), what, confined
     job.progress("waiting for QMP")
     try:
         with connect(str(paths.commands), deadline_s=job.deadline.left()) as client:
             commands.query_status(client, deadline_s=job.deadline.left())
             _remember(child, job)
-            _prove_confined(sandbox, job)
-            prove_companions(spec, sandbox.level, job)
+            _prove_confined(sandbox, level, job)
+            prove_companions(spec, level, job)
             _pin(client, spec, job)
             take_back(spec.each(lambda device: device.handed()), paths.guest)
             set_passwords(client, spec, facts, job)
@@ -167,7 +170,7 @@ def _make_ready(child: Child, sandbox: Sandbox, argv: tuple[str, ...], what: tup
                 commands.cont(client, deadline_s=job.deadline.left())
                 _prove_running(client, job)
     except (QmpClosedError, QmpConnectError) as error:
-        raise _died(child, sandbox, argv, spec, job, error) from error
+        raise _died(child, level, argv, spec, job, error) from error
     except QmpTimeoutError as error:
         how = f"{argv[0]} runs and does not answer to {error.command} within {job.deadline.spent():.1f} s"
         raise LaunchError(name=job.name, how=how, output=job.output(), argv=argv) from error
@@ -180,12 +183,12 @@ def _remember(child: Child, job: Job) -> None:
     job.started(process, child.monitor())
 
 
-def _prove_confined(sandbox: Sandbox, job: Job) -> None:
+def _prove_confined(sandbox: Sandbox | None, level: Level, job: Job) -> None:
     process = job.record.process
     found = [*weaknesses(sandbox, process.pid), *unmet_limits(process.pid)] if process is not None else ["no process"]
     if found:
         raise ConfinementError(
-            f"{job.name}: not as confined as asked ({sandbox.level}): {'; '.join(found)}; "
+            f"{job.name}: not as confined as asked ({level}): {'; '.join(found)}; "
             'look at what differs on this node, or lower it with confinement = "off"'
         )
 
@@ -206,17 +209,9 @@ def finish(client: QmpClient, process: ProcessId, spec: KvmSpec, job: Job) -> bo
     bound = job.record.bindings
     if "groups" not in bound or commands.query_status(client).running == job.record.paused:
         return False
-    sandbox = Sandbox(
-        level=Level(bound["confinement"]),
-        uid=bound["uid"],
-        gid=bound.get("gid"),
-        groups=tuple(bound["groups"]),
-        share_network=bound["host_network"],
-        seccomp=True,
-    )
-    if weaknesses(sandbox, process.pid):
+    if weaknesses(sandbox_in_record(bound), process.pid):
         return False
-    prove_companions(spec, sandbox.level, job)
+    prove_companions(spec, Level(bound["confinement"]), job)
     job.started(process)
     pin_vcpus(client, process, spec, job)
     server = commands.query_vnc(client)
@@ -230,7 +225,7 @@ def finish(client: QmpClient, process: ProcessId, spec: KvmSpec, job: Job) -> bo
 
 
 def _died(
-    child: Child, sandbox: Sandbox, argv: tuple[str, ...], spec: KvmSpec, job: Job, error: QmpError
+    child: Child, level: Level, argv: tuple[str, ...], spec: KvmSpec, job: Job, error: QmpError
 ) -> LaunchError | QmpError:
     """How QEMU ended, instead of what its monitor looked like from here."""
     if not wait_readable(child.pidfd, job.deadline.left(at_most=_DYING_S)):
@@ -239,7 +234,7 @@ def _died(
     how = f"{argv[0]} {ended} after {job.deadline.spent():.1f} s" if ended else f"{argv[0]} ended"
     output = job.output()
     if read_status(job.dir / "status").pid is None and output.startswith("bwrap: "):
-        how = _NO_SANDBOX[sandbox.level]
+        how = _NO_SANDBOX[level]
     for companion in spec.companions:
         output += f"\n{companion.name}: {said(companion, job)}"
     return LaunchError(name=job.name, how=how, output=output, argv=argv)
