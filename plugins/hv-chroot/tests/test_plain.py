@@ -75,7 +75,8 @@ def test_what_the_script_leaves_is_ended_and_what_it_mounts_is_unmounted(
         [ $1 = start ] || exit 0
         : > /dev/null
         mount -t proc proc /proc; mount -t tmpfs x /tmp; mkdir /tmp/a; mount -t tmpfs y /tmp/a
-        (trap "" TERM; sleep 1000) > /dev/null 2>&1 &
+        trap "" TERM; sleep 1000 > /dev/null 2>&1 &
+        trap - TERM
         (sleep 1001 & sleep 1002 &)
     """
     node.driver("chroot").start(web1(images(script), **PLAIN))
