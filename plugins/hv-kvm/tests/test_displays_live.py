@@ -10,6 +10,7 @@ import ssl
 import struct
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,10 @@ from pki import make_certificates
 
 import hvcore
 from hv_kvm.addresses import reserve_port
+from hv_kvm.devices.vnc import PASSWORD
+from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import connect
+from hvcore.model.record import Phase
 
 pytestmark = pytest.mark.live
 
@@ -124,6 +128,18 @@ def test_the_password_of_vnc_is_the_first_line_of_the_file_and_is_seen_nowhere(
     world.start(vnc_bind_address="127.0.0.1", vnc_password_file=password, confinement=level)
     assert not any(SECRET in text or "hunt,,r" in text for text in everything_to_be_seen(world))
     assert [lets_in(world, word) for word in (SECRET, "wrong", "")] == [True, False, False]
+
+
+def test_a_paused_start_that_is_finished_after_a_crash_leaves_no_copy_of_the_password(
+    world: Any, password: str
+) -> None:
+    world.start(paused=True, vnc_bind_address="127.0.0.1", vnc_password_file=password)
+    copy = GuestPaths(world.dir()).guest / PASSWORD  # as it lies there until QEMU has answered
+    shutil.copyfile(password, copy)
+    world.save(replace(world.record(), phase=Phase.STARTING, process=None))
+    assert [found.what for found in world.node.recover()] == ["finished"]
+    assert not copy.exists()
+    assert str(world.info().details["vnc"]).startswith("127.0.0.1:")
 
 
 def test_vnc_with_certificates_is_who_it_says_and_leaves_no_key_behind(

@@ -80,7 +80,7 @@ def sandbox_of(
     return Sandbox(who=who, view=view, share_network=spec.host_network, seccomp=True)
 
 
-def sandbox_in_record(bindings: Mapping[str, Any]) -> Sandbox | None:
+def sandbox_in_record(spec: KvmSpec, bindings: Mapping[str, Any]) -> Sandbox | None:
     """What can be proved of the sandbox that a guest was started in; None for one that is not confined."""
     level = Level(bindings["confinement"])
     if level is Level.OFF:
@@ -88,7 +88,7 @@ def sandbox_in_record(bindings: Mapping[str, Any]) -> Sandbox | None:
     who: AsUser | AsCaller = AsCaller()
     if level is Level.STRICT:
         who = AsUser(bindings["uid"], bindings.get("gid"), tuple(bindings["groups"]))
-    return Sandbox(who=who, share_network=bindings["host_network"], seccomp=True)
+    return Sandbox(who=who, view=View(proc=bool(spec.temporaries)), share_network=spec.host_network, seccomp=True)
 
 
 def installation(binary: str) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar, Final
 
-from hv_kvm import ladder, node, startup
+from hv_kvm import ladder, node, ready, startup
 from hv_kvm.companions import OWNER, give_back
 from hv_kvm.describe import describe
 from hv_kvm.examine import examine
@@ -135,7 +135,7 @@ class KvmOperations:
             return False
         try:
             with reach(live.dir, job.deadline.left(at_most=_ADOPT_S)) as client:
-                return startup.finish(client, process, self.read_spec(job.record.spec), job)
+                return ready.finish(client, process, self.read_spec(job.record.spec), job)
         except (QmpBusyError, QmpTimeoutError) as error:
             # It may be running well. Undoing would kill it, so somebody has to try again or say stop --force.
             what = f"{job.name}: its start was interrupted and its monitor does not answer, so it is left as it is"
