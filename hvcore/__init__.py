@@ -7,19 +7,6 @@ import typing as _typing
 
 from hvcore._version import __version__
 from hvcore.catalogue import CatalogueEntry, Verdict, catalogue, strict
-from hvcore.driver import (
-    Adopts,
-    Driver,
-    Examines,
-    Executes,
-    HasConsole,
-    HasLog,
-    OwesStop,
-    Pausable,
-    ReadsSpec,
-    ReleaseFunction,
-    Releases,
-)
 from hvcore.errors import (
     BusyError,
     ConfinementError,
@@ -44,78 +31,8 @@ from hvcore.errors import (
     UnsupportedError,
     VerifyError,
 )
-from hvcore.hooks import Hooks
-from hvcore.hookspecs import hookimpl, hookspec
-from hvcore.host.capabilities import CAPABILITIES, capability_mask
-from hvcore.host.cgroups import ControlGroups, GroupLimits
-from hvcore.host.confine import sandboxed, system_view
-from hvcore.host.control_group import Group, GroupFigures
-from hvcore.host.disks import identify_disk
-from hvcore.host.files import tail
-from hvcore.host.follow import log_pieces
-from hvcore.host.host import Host
-from hvcore.host.launch import Child, Command, launch, life_lock, run_tool
-from hvcore.host.launched import Ended, launched_for, read_status
-from hvcore.host.limits import unmet_limits
-from hvcore.host.mount_claims import claim_mount
-from hvcore.host.namespaces import UID_RANGE_SIZE, Held, hold_namespaces, uid_ranges
-from hvcore.host.own_root import with_own_root
-from hvcore.host.process import (
-    Figures,
-    alive,
-    boot_id,
-    figures,
-    identify,
-    kill_and_wait,
-    pidfile_lock_holder,
-    processes_in_pid_namespace,
-    verified_pidfd,
-    wait_gone,
-    wait_readable,
-)
-from hvcore.host.proof import weaknesses
-from hvcore.host.sandbox import AsCaller, AsRoot, AsUser, Level, Sandbox, View
-from hvcore.instance_file import load_instance, parse_instance_file, read_instance_file
-from hvcore.job import CGROUP, COMPANION, DISK, LIFE_LOCK, LINK, LOG, MOUNT, PROCESS, STATUS, UID, UID_RANGE, Job, Live
-from hvcore.model.codec import decode, encode
-from hvcore.model.finding import Finding, Severity
-from hvcore.model.info import Console, Execution, InstanceInfo, Log, Observation, Outcome
-from hvcore.model.instance import Disk, Instance, Nic
-from hvcore.model.plan import Argument, Origin, Plan, Step, Value
-from hvcore.model.plan_diff import Change, differences
-from hvcore.model.record import Entry, ProcessId, Record
-from hvcore.model.state import Op, State
+from hvcore.moved import by_home as _by_home
 from hvcore.moved import moved_names as _moved_names
-from hvcore.node import DriverHandle, Node
-from hvcore.params import (
-    Bump,
-    Param,
-    ParamChange,
-    ParamGroup,
-    Params,
-    ParamType,
-    Reject,
-    Schema,
-    address,
-    address_or_path,
-    as_schema,
-    boolean,
-    compare_schemas,
-    cpu_mask,
-    directory,
-    file,
-    file_or_url,
-    integer,
-    largest,
-    list_of,
-    name,
-    one_of,
-    port,
-    regexp,
-    seconds,
-    size_mib,
-    text,
-)
 
 __all__ = [
     "CAPABILITIES",
@@ -282,18 +199,160 @@ __all__ = [
     "with_own_root",
 ]
 
+# Imported when somebody first asks for it: a program that lists instances needs a small part of all this.
 if _typing.TYPE_CHECKING:
     from hvcore import impl
     from hvcore.doctor import examine
+    from hvcore.driver import (
+        Adopts,
+        Driver,
+        Examines,
+        Executes,
+        HasConsole,
+        HasLog,
+        OwesStop,
+        Pausable,
+        ReadsSpec,
+        ReleaseFunction,
+        Releases,
+    )
+    from hvcore.handle import DriverHandle
+    from hvcore.hooks import Hooks
+    from hvcore.hookspecs import hookimpl, hookspec
     from hvcore.host.abilities import how_to_install, program
+    from hvcore.host.capabilities import CAPABILITIES, capability_mask
+    from hvcore.host.cgroups import ControlGroups, GroupLimits
+    from hvcore.host.confine import sandboxed, system_view
+    from hvcore.host.control_group import Group, GroupFigures
+    from hvcore.host.disks import identify_disk
+    from hvcore.host.files import tail
+    from hvcore.host.follow import log_pieces
+    from hvcore.host.host import Host
+    from hvcore.host.launch import Child, Command, launch, life_lock, run_tool
+    from hvcore.host.launched import Ended, launched_for, read_status
+    from hvcore.host.limits import unmet_limits
+    from hvcore.host.mount_claims import claim_mount
+    from hvcore.host.namespaces import UID_RANGE_SIZE, Held, hold_namespaces, uid_ranges
+    from hvcore.host.own_root import with_own_root
+    from hvcore.host.process import (
+        Figures,
+        alive,
+        boot_id,
+        figures,
+        identify,
+        kill_and_wait,
+        pidfile_lock_holder,
+        processes_in_pid_namespace,
+        verified_pidfd,
+        wait_gone,
+        wait_readable,
+    )
+    from hvcore.host.proof import weaknesses
+    from hvcore.host.sandbox import AsCaller, AsRoot, AsUser, Level, Sandbox, View
+    from hvcore.instance_file import load_instance, parse_instance_file, read_instance_file
+    from hvcore.job import (
+        COMPANION,
+        DISK,
+        LIFE_LOCK,
+        LINK,
+        LOG,
+        MOUNT,
+        PROCESS,
+        STATUS,
+        UID,
+        UID_RANGE,
+        Job,
+    )
+    from hvcore.live import CGROUP, Live
+    from hvcore.model.codec import decode, encode
+    from hvcore.model.finding import Finding, Severity
+    from hvcore.model.info import InstanceInfo, Observation
+    from hvcore.model.instance import Disk, Instance, Nic
+    from hvcore.model.outcome import Console, Execution, Log, Outcome
+    from hvcore.model.plan import Argument, Origin, Plan, Step, Value
+    from hvcore.model.plan_diff import Change, differences
+    from hvcore.model.record import Entry, ProcessId, Record
+    from hvcore.model.state import Op, State
+    from hvcore.node import Node
+    from hvcore.params import (
+        Bump,
+        Param,
+        ParamChange,
+        ParamGroup,
+        Params,
+        ParamType,
+        Reject,
+        Schema,
+        address,
+        address_or_path,
+        as_schema,
+        boolean,
+        compare_schemas,
+        cpu_mask,
+        directory,
+        file,
+        file_or_url,
+        integer,
+        largest,
+        list_of,
+        name,
+        one_of,
+        port,
+        regexp,
+        seconds,
+        size_mib,
+        text,
+    )
     from hvcore.scaffold import new_driver, new_extension
 else:  # for a type checker there would be no unknown name any more
-    _LATE = {  # long to import, and not for those who run instances
-        "examine": "hvcore.doctor:examine",
-        "how_to_install": "hvcore.host.abilities:how_to_install",
-        "impl": "hvcore.impl",
-        "new_driver": "hvcore.scaffold:new_driver",
-        "new_extension": "hvcore.scaffold:new_extension",
-        "program": "hvcore.host.abilities:program",
+    _LATE = {
+        "hvcore.driver": (
+            "Adopts Driver Examines Executes HasConsole HasLog OwesStop Pausable ReadsSpec ReleaseFunction Releases"
+        ),
+        "hvcore.handle": "DriverHandle",
+        "hvcore.hooks": "Hooks",
+        "hvcore.hookspecs": "hookimpl hookspec",
+        "hvcore.host.capabilities": "CAPABILITIES capability_mask",
+        "hvcore.host.cgroups": "ControlGroups GroupLimits",
+        "hvcore.host.confine": "sandboxed system_view",
+        "hvcore.host.control_group": "Group GroupFigures",
+        "hvcore.host.disks": "identify_disk",
+        "hvcore.host.files": "tail",
+        "hvcore.host.follow": "log_pieces",
+        "hvcore.host.host": "Host",
+        "hvcore.host.launch": "Child Command launch life_lock run_tool",
+        "hvcore.host.launched": "Ended launched_for read_status",
+        "hvcore.host.limits": "unmet_limits",
+        "hvcore.host.mount_claims": "claim_mount",
+        "hvcore.host.namespaces": "UID_RANGE_SIZE Held hold_namespaces uid_ranges",
+        "hvcore.host.own_root": "with_own_root",
+        "hvcore.host.process": (
+            "Figures alive boot_id figures identify kill_and_wait pidfile_lock_holder processes_in_pid_namespace "
+            "verified_pidfd wait_gone wait_readable"
+        ),
+        "hvcore.host.proof": "weaknesses",
+        "hvcore.host.sandbox": "AsCaller AsRoot AsUser Level Sandbox View",
+        "hvcore.instance_file": "load_instance parse_instance_file read_instance_file",
+        "hvcore.job": "COMPANION DISK LIFE_LOCK LINK LOG MOUNT PROCESS STATUS UID UID_RANGE Job",
+        "hvcore.live": "CGROUP Live",
+        "hvcore.model.codec": "decode encode",
+        "hvcore.model.finding": "Finding Severity",
+        "hvcore.model.info": "InstanceInfo Observation",
+        "hvcore.model.outcome": "Console Execution Log Outcome",
+        "hvcore.model.instance": "Disk Instance Nic",
+        "hvcore.model.plan": "Argument Origin Plan Step Value",
+        "hvcore.model.plan_diff": "Change differences",
+        "hvcore.model.record": "Entry ProcessId Record",
+        "hvcore.model.state": "Op State",
+        "hvcore.node": "Node",
+        "hvcore.params": (
+            "Bump Param ParamChange ParamGroup Params ParamType Reject Schema address address_or_path as_schema "
+            "boolean compare_schemas cpu_mask directory file file_or_url integer largest list_of name one_of port "
+            "regexp seconds size_mib text"
+        ),
+        "hvcore.doctor": "examine",
+        "hvcore.host.abilities": "how_to_install program",
+        "hvcore.scaffold": "new_driver new_extension",
     }
-    __getattr__ = _moved_names(__name__, {}, late=_LATE)  # no name has moved so far
+    # No name has moved so far.
+    __getattr__ = _moved_names(__name__, {}, late={"impl": "hvcore.impl", **_by_home(_LATE)})

@@ -17,11 +17,12 @@ from typing import Final
 from hvcore._version import __version__
 from hvcore.catalogue import EXTENSIONS_GROUP, CatalogueEntry, Verdict, catalogue
 from hvcore.errors import HvError, NodeError
+from hvcore.handle import DriverHandle
 from hvcore.host.abilities import abilities
 from hvcore.importing import missing_requirements
 from hvcore.model.finding import Finding, Severity
 from hvcore.model.instance import Instance
-from hvcore.node import DriverHandle, Node
+from hvcore.node import Node
 from hvcore.operations.context import Context
 from hvcore.operations.leftovers import leftovers, permissions
 

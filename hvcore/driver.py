@@ -15,10 +15,12 @@ from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
 from hvcore.errors import Problem
 from hvcore.host.host import Host
-from hvcore.job import Job, Live
+from hvcore.job import Job
+from hvcore.live import Live
 from hvcore.model.finding import Finding
-from hvcore.model.info import Console, Observation
+from hvcore.model.info import Observation
 from hvcore.model.instance import Instance
+from hvcore.model.outcome import Console
 from hvcore.model.plan import Plan
 from hvcore.model.record import Entry
 from hvcore.model.state import Op
@@ -65,7 +67,11 @@ class Driver(Protocol):
         """Start it and return when it is ready. Raise when it cannot be: the core then undoes the ledger."""
 
     def observe(self, live: Live) -> Observation:
-        """How it is doing now. Fast, without the lock, without changing anything; never raises for a dead guest."""
+        """How it is doing now. Fast, without the lock, without changing anything; never raises for a dead guest.
+
+        When it needs nothing of the driver, it can be a function in a module that imports little, and a static method
+        here: ``observe = staticmethod(observe)``. A list of what runs then imports that module only.
+        """
 
     def stop(self, live: Live, job: Job, *, force: bool) -> str:
         """End its processes within the job's deadline and say which rung worked. What it held, the core releases.

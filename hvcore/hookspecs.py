@@ -16,8 +16,8 @@ from typing import Final
 import pluggy
 
 from hvcore.errors import Problem
-from hvcore.model.info import Outcome
 from hvcore.model.instance import Instance
+from hvcore.model.outcome import Outcome
 from hvcore.params import ParamGroup, Params
 
 __all__ = ["PROJECT", "hookimpl", "hookspec"]

@@ -7,7 +7,7 @@ exists, so that a crash at any moment leaves something that recovery can release
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,11 +21,11 @@ from hvcore.host.host import Host
 from hvcore.host.launch import Child, Command, launch, life_lock
 from hvcore.host.namespaces import UID_RANGE_SIZE, uid_ranges
 from hvcore.host.uids import UidClaims
+from hvcore.live import CGROUP, Live
 from hvcore.model.record import Entry, ProcessId, Record
 from hvcore.store import Store
 
 __all__ = [
-    "CGROUP",
     "COMPANION",
     "DISK",
     "LIFE_LOCK",
@@ -37,7 +37,6 @@ __all__ = [
     "UID",
     "UID_RANGE",
     "Job",
-    "Live",
 ]
 
 # Kinds of ledger entries that the core itself releases.
@@ -46,7 +45,6 @@ COMPANION: Final = "companion"  # data["name"]: a program beside the instance's 
 UID: Final = "uid"
 UID_RANGE: Final = "uid-range"
 MOUNT: Final = "mount"  # anything mounted below its directory; data["disk"], if there, has to be unused afterwards
-CGROUP: Final = "cgroup"  # data["name"]: a control group with everything that runs in it
 LINK: Final = "link"  # data["path"]: a link to something in the instance's directory
 
 # Files of the launch, in the instance's directory; those of a companion have its name and a dot before theirs.
@@ -55,21 +53,6 @@ STATUS: Final = "status"
 LOG: Final = "log"
 
 NO_LIMITS: Final = GroupLimits()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Live:
-    """A started instance as its driver looks at it: the record and the directory with its files."""
-
-    record: Record
-    dir: Path
-    host: Host
-
-    @property
-    def group(self) -> Group | None:
-        """Its control group, when it has one: to freeze it, to ask for figures."""
-        names = [entry.data["name"] for entry in self.record.ledger if entry.kind == CGROUP]
-        return Group(names[-1], self.host.cgroups) if names and self.host.cgroups.usable else None
 
 
 class Job:

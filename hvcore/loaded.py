@@ -16,7 +16,8 @@ from hvcore.hooks import Hooks
 from hvcore.host.host import Host
 from hvcore.host.node_checks import node_problems
 from hvcore.importing import owner_of, where_raised
-from hvcore.job import Job, Live
+from hvcore.job import Job
+from hvcore.live import Live
 from hvcore.model.finding import Finding, Severity
 from hvcore.model.info import Observation
 from hvcore.model.instance import Instance

@@ -1,22 +1,26 @@
-"""Public names that are to go: each still works, and warns with what to use instead and until when."""
+"""Public names that are imported late, or are to go: those still work, and warn with what to use instead and until when."""
 
 from __future__ import annotations
 
 import importlib
+import sys
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["Moved", "moved_names"]
+__all__ = ["Moved", "by_home", "moved_names"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moved:
+class Moved(NamedTuple):
     """Where a name went: ``target`` is ``module:name``; ``removed_in`` the first release of hvcore without the old one."""
 
     target: str
     removed_in: str
+
+
+def by_home(homes: Mapping[str, str]) -> dict[str, str]:
+    """``{"hvcore.job": "Job Live"}`` as `moved_names` takes late names: ``{"Job": "hvcore.job:Job", ...}``."""
+    return {name: f"{home}:{name}" for home, names in homes.items() for name in names.split()}
 
 
 def moved_names(module: str, names: Mapping[str, Moved], *, late: Mapping[str, str]) -> Callable[[str], Any]:
@@ -30,7 +34,9 @@ def moved_names(module: str, names: Mapping[str, Moved], *, late: Mapping[str, s
         if name in late:
             place, _, inside = late[name].partition(":")
             found = importlib.import_module(place)
-            return getattr(found, inside) if inside else found
+            found = getattr(found, inside) if inside else found
+            setattr(sys.modules[module], name, found)
+            return found
         moved = names.get(name)
         if moved is None:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")

@@ -1,7 +1,8 @@
 """The host-application API: one node, its drivers and its instances.
 
 Synchronous and safe to share between threads. Every call has a deadline; none needs a daemon. Arguments and
-results are plain values, and what a call changed is on disk when it returns.
+results are plain values, and what a call changed is on disk when it returns. What an operation needs is imported
+when it is first asked for: a look at what runs needs little of it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,38 +17,23 @@ from typing import TYPE_CHECKING, Any
 from hvcore.catalogue import strict
 from hvcore.config import Config, default_config_dir
 from hvcore.deadline import Deadline
-from hvcore.driver import capabilities
-from hvcore.errors import (
-    DriverLoadError,
-    NotFoundError,
-    ParamsError,
-    Problem,
-    UnknownDriverError,
-    VerifyError,
-)
+from hvcore.errors import DriverLoadError, ParamsError, Problem, UnknownDriverError
 from hvcore.host.files import private_dir
 from hvcore.host.host import Host, default_run_dir, default_uid_pool
-from hvcore.model.finding import Finding
-from hvcore.model.info import Console, Execution, InstanceInfo, Log, Outcome
 from hvcore.model.instance import Instance, read_instance
-from hvcore.model.layers import Layers
-from hvcore.model.plan import Plan, with_params
-from hvcore.operations import look, recover
-from hvcore.operations.console import console
+from hvcore.operations import look
 from hvcore.operations.context import Context
-from hvcore.operations.inside import execution, log
-from hvcore.operations.pause import pause, resume
-from hvcore.operations.reboot import reboot
-from hvcore.operations.recover import Recovered
-from hvcore.operations.start import start
-from hvcore.operations.stop import cleanup, stop
-from hvcore.params import ParamRow, Params, Schema, json_schema, rows
 from hvcore.store import Store
 
 if TYPE_CHECKING:
+    from hvcore.handle import DriverHandle
     from hvcore.loaded import LoadedDriver  # with pluggy and metadata: not for those who load no driver
+    from hvcore.model.info import InstanceInfo
+    from hvcore.model.layers import Layers
+    from hvcore.model.outcome import Console, Execution, Log, Outcome
+    from hvcore.operations.recover import Recovered
 
-__all__ = ["DriverHandle", "Node"]
+__all__ = ["Node"]
 
 
 def _silent(text: str) -> None:
@@ -139,6 +124,8 @@ class Node:
 
     def driver(self, name: str) -> DriverHandle:
         """A driver by name. Imports that one only. Raises `UnknownDriverError` or `DriverLoadError`."""
+        from hvcore.handle import DriverHandle
+
         return DriverHandle(self._context, self._drivers.get(name))
 
     def check(self, data: object) -> Instance:
@@ -167,28 +154,40 @@ class Node:
         Not running, or unknown, is fine: the outcome has ``changed=False``. Raises `BusyError`,
         `DeadlineError` when its process does not go even when killed, and `LeftoverError`.
         """
+        from hvcore.operations.stop import stop
+
         return stop(self._context, name, force=force, deadline=Deadline(deadline_s))
 
     def cleanup(self, name: str, *, deadline_s: float = 30.0) -> Outcome:
         """Release what an instance that ended by itself still holds. Raises `StateError` while it runs."""
+        from hvcore.operations.stop import cleanup
+
         return cleanup(self._context, name, deadline=Deadline(deadline_s))
 
     def pause(self, name: str, *, deadline_s: float = 10.0) -> Outcome:
         """Stop a running instance's cpus. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
+        from hvcore.operations.pause import pause
+
         return pause(self._context, name, deadline=Deadline(deadline_s))
 
     def resume(self, name: str, *, deadline_s: float = 10.0) -> Outcome:
         """Let a paused instance go on. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
+        from hvcore.operations.pause import resume
+
         return resume(self._context, name, deadline=Deadline(deadline_s))
 
     def reboot(self, name: str, *, force: bool = False, deadline_s: float = 60.0) -> Outcome:
         """Stop an instance, wait until it is gone, and start it again as it was defined."""
+        from hvcore.operations.reboot import reboot
+
         return reboot(
             self._context, name, force=force, deadline=Deadline(deadline_s), start_deadline=Deadline(deadline_s + 30.0)
         )
 
     def console(self, name: str) -> Console:
         """How to reach the instance's console. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
+        from hvcore.operations.console import console
+
         return console(self._context, name)
 
     def execution(self, name: str, argv: Sequence[str], *, terminal: bool = False) -> Execution:
@@ -196,98 +195,18 @@ class Node:
 
         Raises `InputError`, `NotFoundError`, `UnsupportedError`, `StateError`.
         """
+        from hvcore.operations.inside import execution
+
         return execution(self._context, name, tuple(argv), terminal=terminal)
 
     def log(self, name: str) -> Log:
         """Where what the instance has written is kept. Raises `NotFoundError`, `UnsupportedError`."""
+        from hvcore.operations.inside import log
+
         return log(self._context, name)
 
     def recover(self, *, deadline_s: float = 30.0) -> list[Recovered]:
         """Finish or undo whatever interrupted operations left, for every instance. Never stops a healthy one."""
-        return recover.recover_all(self._context, deadline_s)
+        from hvcore.operations.recover import recover_all
 
-
-class DriverHandle:
-    """One loaded driver on one node."""
-
-    def __init__(self, context: Context, loaded: LoadedDriver) -> None:
-        self._context = context
-        self._loaded = loaded
-
-    @property
-    def name(self) -> str:
-        """The driver's name."""
-        return self._loaded.name
-
-    @property
-    def schema(self) -> Schema:
-        """The schema of all its parameters, those of its extensions included."""
-        return self._loaded.schema
-
-    def parameters(self, *, profile: str | None = None) -> tuple[ParamRow, ...]:
-        """All its parameters as they are shown, in the order of the reference, with what this node sets of them.
-
-        Raises `ParamsError` when the node's own values, or those of the profile, are wrong.
-        """
-        layers = self._context.layers(Instance(name="none", driver=self.name, profile=profile))
-        values, problems = self._loaded.schema.problems({}, below=layers.below)
-        wrong = (*layers.problems, *(problem for problem in layers.placed(problems) if problem.where))
-        if wrong:
-            raise ParamsError(f"driver {self.name}", wrong)
-        return rows(self._loaded.schema, values)
-
-    def json_schema(self) -> dict[str, Any]:
-        """Its parameters as JSON Schema, for forms and other languages."""
-        return json_schema(self._loaded.schema, title=f"parameters of driver {self.name}")
-
-    @property
-    def capabilities(self) -> tuple[str, ...]:
-        """What it can do beyond start and stop: ``pause``, ``console``, ..."""
-        return capabilities(self._loaded.driver)
-
-    def examine(self) -> tuple[Finding, ...]:
-        """What this node has for it and what it lacks, as far as the driver can tell; never raises for what it finds."""
-        return self._loaded.examine(self._context.host)
-
-    def check(self, instance: Instance) -> Params:
-        """The complete, typed parameters. Raises `ParamsError` holding every problem.
-
-        Looks at the node's own values and the instance's profile, and at nothing else of the node.
-        """
-        return self._loaded.check(instance, self._context.layers(instance))
-
-    def warnings(self, instance: Instance) -> tuple[Problem, ...]:
-        """What is slow, unsafe or hard to move about the instance, and keeps it from nothing. Raises `ParamsError`."""
-        layers = self._context.layers(instance)
-        return self._loaded.warnings(instance, self._loaded.check(instance, layers), layers)
-
-    def verify(self, instance: Instance) -> None:
-        """Check, and then check against this node. Raises `ParamsError` or `VerifyError`."""
-        layers = self._context.layers(instance)
-        params = self._loaded.check(instance, layers)
-        problems = self._loaded.verify(self._loaded.plan(instance, params), params, self._context.host)
-        if problems:
-            raise VerifyError(instance.name, layers.placed(problems, params))
-
-    def plan(self, instance: Instance) -> Plan:
-        """What a start would do, and why each argument is there. Nothing is acquired. Raises `ParamsError`."""
-        layers = self._context.layers(instance)
-        params = self._loaded.check(instance, layers)
-        found = self._loaded.describe(self._loaded.plan(instance, params), self._context.host)
-        warnings = self._loaded.warnings(instance, params, layers)
-        return replace(with_params(found, params), name=instance.name, warnings=warnings)
-
-    def start(self, instance: Instance, *, paused: bool = False, deadline_s: float = 30.0) -> Outcome:
-        """Start an instance and return when it is ready; ``changed=False`` when it runs already.
-
-        Raises `ParamsError`, `VerifyError`, `BusyError`, `StateError`, and `OperationError` when it does not
-        come up: then nothing of it is left on the node.
-        """
-        return start(self._context, self._loaded, instance, paused=paused, deadline=Deadline(deadline_s))
-
-    def stop(self, name: str, *, force: bool = False, deadline_s: float = 60.0) -> Outcome:
-        """As `Node.stop`, for an instance of this driver. Raises `NotFoundError` when it is another driver's."""
-        record = look.look(self._context, name).record
-        if record is not None and record.driver != self.name:
-            raise NotFoundError(name, hint=f"it belongs to driver {record.driver}")
-        return stop(self._context, name, force=force, deadline=Deadline(deadline_s))
+        return recover_all(self._context, deadline_s)

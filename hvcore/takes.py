@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Protocol, TypeAlias, TypeVar
 
-from hvcore.model.info import Outcome
 from hvcore.model.instance import Instance
+from hvcore.model.outcome import Outcome
 from hvcore.params import Params
 
 __all__ = ["InstanceForce", "InstanceOutcome", "InstanceParams", "InstanceParamsOutcome", "Nothing"]

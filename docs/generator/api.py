@@ -17,12 +17,14 @@ __all__ = ["SECTIONS", "api_page"]
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "For host applications": (
         "hvcore.node",
+        "hvcore.handle",
         "hvcore.doctor",
         "hvcore.model.finding",
         "hvcore.catalogue",
         "hvcore.instance_file",
         "hvcore.model.instance",
         "hvcore.model.info",
+        "hvcore.model.outcome",
         "hvcore.model.plan",
         "hvcore.model.state",
         "hvcore._version",
@@ -32,6 +34,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "Drivers: what one is, and what it is given": (
         "hvcore.driver",
         "hvcore.job",
+        "hvcore.live",
         "hvcore.hooks",
         "hvcore.host.host",
         "hvcore.scaffold",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from hvcore.cli.output import is_terminal, printable, say
 
@@ -15,13 +15,12 @@ __all__ = ["Column", "show_table"]
 _WIDEST: Final = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """A heading; ``right`` for numbers; ``styles`` maps a cell's text to the rich style it has on a terminal."""
 
     title: str
     right: bool = False
-    styles: Mapping[str, str] = field(default_factory=dict)
+    styles: Mapping[str, str] = MappingProxyType({})
 
 
 def show_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:

@@ -7,7 +7,6 @@ the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -109,4 +108,6 @@ def control_groups(mountinfo: bytes | None = None) -> ControlGroups:
 
 def group_name(run_dir: Path, instance: str) -> str:
     """The group's name: the instance's, and which run directory it belongs to, for a node may have several."""
+    import hashlib  # OpenSSL: 3 ms that a look does not need
+
     return f"{instance}.{hashlib.sha256(os.fsencode(os.path.realpath(run_dir))).hexdigest()[:8]}"

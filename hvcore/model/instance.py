@@ -6,22 +6,23 @@ reports everything that is wrong with it at once.
 
 from __future__ import annotations
 
-import difflib
 import re
-import uuid as uuid_module
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hvcore.errors import ParamsError, Problem
 from hvcore.model.names import name_problem
 from hvcore.params import ParamType, Reject, boolean, file, integer, one_of, regexp, shortened
 
+if TYPE_CHECKING:
+    from uuid import UUID
+
 __all__ = ["NIC_MODES", "Disk", "Instance", "Nic", "read_instance"]
 
 NIC_MODES: Final = ("user", "bridged", "routed", "openvswitch", "macvtap", "ext")
 # Instances without a uuid of their own get one that follows from their name, the same on every node.
-_NAMESPACE: Final = uuid_module.UUID("5a9c1a5e-9f07-4c5f-8f0e-2d8f3f6f5b11")
+_NAMESPACE: Final = "5a9c1a5e-9f07-4c5f-8f0e-2d8f3f6f5b11"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,15 +92,21 @@ class Instance:
         object.__setattr__(self, "nics", tuple(self.nics))
         object.__setattr__(self, "params", dict(self.params))
         if not self.uuid:
-            object.__setattr__(self, "uuid", str(uuid_module.uuid5(_NAMESPACE, self.name)))
+            object.__setattr__(self, "uuid", str(_derived(_NAMESPACE, self.name)))
 
     def mac(self, index: int) -> str:
         """The MAC address of NIC ``index``: the one given, else one in QEMU's 52:54:00 range from the uuid."""
         given = self.nics[index].mac
         if given is not None:
             return given
-        tail = uuid_module.uuid5(uuid_module.UUID(self.uuid), f"nic{index}").bytes[:3]
+        tail = _derived(self.uuid, f"nic{index}").bytes[:3]
         return "52:54:00:" + ":".join(f"{byte:02x}" for byte in tail)
+
+
+def _derived(namespace: str, name: str) -> UUID:
+    import uuid  # with hashlib 5 ms, and a record that is read has one
+
+    return uuid.uuid5(uuid.UUID(namespace), name)
 
 
 _HEX: Final = "[0-9a-fA-F]"
@@ -230,6 +237,8 @@ def _tables(
 
 
 def _unknown(data: Mapping[Any, Any], prefix: str, known: Iterable[str]) -> list[Problem]:
+    import difflib
+
     known = tuple(known)
     problems: list[Problem] = []
     for key in data:

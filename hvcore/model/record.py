@@ -18,7 +18,7 @@ from hvcore.model.instance import Instance
 
 __all__ = ["RECORD_VERSION", "Entry", "Phase", "ProcessId", "Record", "parse_record", "record_bytes"]
 
-RECORD_VERSION: Final = 3  # 2: instances have a profile; 3: NICs have a boot index
+RECORD_VERSION: Final = 4  # 2: instances have a profile; 3: NICs have a boot index; 4: observer
 
 
 class Phase(StrEnum):
@@ -55,6 +55,7 @@ class Record:
 
     ``process`` is the instance's own, ``monitor`` the one that waits for its exit code.
     ``withheld`` names secret parameters that ``instance`` had and that are not written down.
+    ``observer`` is ``module:function`` of what tells its state without the driver, empty when only the driver can.
     ``started_at`` is wall-clock seconds and only a label. ``paused`` is the run state that was asked for.
     """
 
@@ -71,6 +72,7 @@ class Record:
     paused: bool = False
     withheld: tuple[str, ...] = ()
     started_at: float = 0.0
+    observer: str = ""
     version: int = RECORD_VERSION
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hvcore.model.info import Console
+from hvcore.model.outcome import Console
 from hvcore.model.state import Op
 from hvcore.operations.context import Context
 from hvcore.operations.look import existing

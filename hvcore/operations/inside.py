@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hvcore.errors import InputError
-from hvcore.model.info import Execution, Log
+from hvcore.model.outcome import Execution, Log
 from hvcore.model.state import Op
 from hvcore.operations.context import Context
 from hvcore.operations.look import existing

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hvcore.deadline import Deadline
 from hvcore.errors import OperationError, VerifyError
-from hvcore.model.info import Outcome
+from hvcore.model.outcome import Outcome
 from hvcore.model.record import Record
 from hvcore.model.state import Op
 from hvcore.operations.context import LOCK_WAIT_S, Context

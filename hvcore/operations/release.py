@@ -21,8 +21,9 @@ from hvcore.host.launched import launched_for, members
 from hvcore.host.mounts import unmount_below
 from hvcore.host.process import boot_id, identify, kill_and_wait, wait_gone
 from hvcore.host.reservations import Reservations
-from hvcore.job import CGROUP, COMPANION, DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, UID_RANGE, Job
-from hvcore.model.info import Outcome
+from hvcore.job import COMPANION, DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, UID_RANGE, Job
+from hvcore.live import CGROUP
+from hvcore.model.outcome import Outcome
 from hvcore.model.record import Entry, Record
 from hvcore.model.state import Op, State
 from hvcore.operations.context import Context

@@ -12,13 +12,13 @@ from hvcore.errors import DriverLoadError, HvError, NodeError, VerifyError
 from hvcore.host.process import boot_id
 from hvcore.job import Job
 from hvcore.model.codec import encode
-from hvcore.model.info import Outcome
 from hvcore.model.instance import Instance
 from hvcore.model.layers import Layers
+from hvcore.model.outcome import Outcome
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import Already, Op
 from hvcore.operations.context import LOCK_WAIT_S, Context
-from hvcore.operations.look import Seen, judged, look
+from hvcore.operations.look import Seen, judged, look, observer_of
 from hvcore.operations.recover import settle
 from hvcore.operations.release import gone
 from hvcore.params import Params
@@ -95,6 +95,7 @@ def start_locked(context: Context, loaded: LoadedDriver, wanted: Wanted, deadlin
         paused=wanted.paused,
         withheld=tuple(sorted(set(wanted.instance.params) - set(kept.params))),
         started_at=datetime.now(UTC).timestamp(),
+        observer=observer_of(loaded.driver),
     )
     _bring_up(context, loaded, wanted.spec, record, deadline)
     # As it is now: a script may have left nothing that runs.

@@ -9,7 +9,7 @@ from hvcore.deadline import Deadline
 from hvcore.driver import OwesStop
 from hvcore.errors import DriverLoadError, HvError, NodeError, RecordError, UnknownDriverError
 from hvcore.host.launch import reap
-from hvcore.model.info import Outcome
+from hvcore.model.outcome import Outcome
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import Already, Op, State
 from hvcore.operations.context import LOCK_WAIT_S, Context

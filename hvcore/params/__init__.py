@@ -6,24 +6,9 @@ extensions, checks a mapping, and tells every problem at once; `json_schema`, `m
 
 from __future__ import annotations
 
-from hvcore.params.compare import Bump, ParamChange, as_schema, compare_schemas, largest
-from hvcore.params.hosttypes import (
-    MAX_CPU_ID,
-    address,
-    address_or_path,
-    cpu_mask,
-    cpu_sets,
-    directory,
-    file,
-    file_or_url,
-)
-from hvcore.params.lists import list_of
-from hvcore.params.param import Changes, Param, ParamGroup
-from hvcore.params.paramtype import PATTERN_END, NodeCheck, ParamType, Reject, kind_of, wrong_type
-from hvcore.params.reference import ParamRow, json_schema, markdown, rows
-from hvcore.params.schema import Schema, shortened
-from hvcore.params.types import boolean, integer, line, name, one_of, port, regexp, seconds, size_mib, text
-from hvcore.params.values import DEFAULT, INSTANCE, REDACTED, UNSET, Params
+from typing import TYPE_CHECKING
+
+from hvcore.moved import by_home, moved_names
 
 __all__ = [
     "DEFAULT",
@@ -71,3 +56,39 @@ __all__ = [
     "text",
     "wrong_type",
 ]
+
+# As in hvcore itself: whoever reads a record needs neither the compiler of schemas nor the comparison of two.
+if TYPE_CHECKING:
+    from hvcore.params.compare import Bump, ParamChange, as_schema, compare_schemas, largest
+    from hvcore.params.hosttypes import (
+        MAX_CPU_ID,
+        address,
+        address_or_path,
+        cpu_mask,
+        cpu_sets,
+        directory,
+        file,
+        file_or_url,
+    )
+    from hvcore.params.lists import list_of
+    from hvcore.params.param import Changes, Param, ParamGroup
+    from hvcore.params.paramtype import PATTERN_END, NodeCheck, ParamType, Reject, wrong_type
+    from hvcore.params.reference import ParamRow, json_schema, markdown, rows
+    from hvcore.params.schema import Schema
+    from hvcore.params.types import boolean, integer, line, name, one_of, port, regexp, seconds, size_mib, text
+    from hvcore.params.values import DEFAULT, INSTANCE, REDACTED, UNSET, Params
+    from hvcore.params.words import kind_of, shortened
+else:
+    _LATE = {
+        "hvcore.params.compare": "Bump ParamChange as_schema compare_schemas largest",
+        "hvcore.params.hosttypes": "MAX_CPU_ID address address_or_path cpu_mask cpu_sets directory file file_or_url",
+        "hvcore.params.lists": "list_of",
+        "hvcore.params.param": "Changes Param ParamGroup",
+        "hvcore.params.paramtype": "PATTERN_END NodeCheck ParamType Reject wrong_type",
+        "hvcore.params.reference": "ParamRow json_schema markdown rows",
+        "hvcore.params.schema": "Schema",
+        "hvcore.params.types": "boolean integer line name one_of port regexp seconds size_mib text",
+        "hvcore.params.values": "DEFAULT INSTANCE REDACTED UNSET Params",
+        "hvcore.params.words": "kind_of shortened",
+    }
+    __getattr__ = moved_names(__name__, {}, late=by_home(_LATE))

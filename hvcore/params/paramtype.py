@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import voluptuous as vol
 
+from hvcore.params.words import kind_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["PATTERN_END", "NodeCheck", "ParamType", "Reject", "kind_of", "wrong_type"]
+__all__ = ["PATTERN_END", "NodeCheck", "ParamType", "Reject", "wrong_type"]
 
 PATTERN_END = r"(?![\s\S])"
 """The true end, for a JSON Schema pattern: in ECMA and in Python, whose ``$`` also stands before a last newline."""
@@ -59,23 +60,6 @@ class ParamType:
         a text that is short enough in characters and not in bytes, a size that is out of range once read.
         """
         return copy.deepcopy(dict(self.schema))
-
-
-_KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
-    (bool, "true or false"),
-    (str, "a text"),
-    (int, "a whole number"),
-    (float, "a number with a fraction"),
-    ((list, tuple), "a list"),
-    (Mapping, "a table"),
-    ((dt.date, dt.time), "a date or a time"),
-    (type(None), "nothing (null)"),
-)
-
-
-def kind_of(value: object) -> str:
-    """What a value is, in the words of the person who wrote the file: ``a text``, ``a list``."""
-    return next((words for types, words in _KINDS if isinstance(value, types)), f"a Python {type(value).__name__}")
 
 
 def wrong_type(value: object, wanted: str, todo: str | None = None) -> Reject:

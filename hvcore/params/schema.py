@@ -7,9 +7,7 @@ the words. voluptuous knows the path and not the value, reports no nearest name,
 
 from __future__ import annotations
 
-import difflib
 import re
-import reprlib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -17,32 +15,19 @@ from typing import TYPE_CHECKING, Any
 import voluptuous as vol
 
 from hvcore.errors import DriverLoadError, ParamsError, Problem
-from hvcore.params.paramtype import Reject, kind_of
+from hvcore.params.paramtype import Reject
 from hvcore.params.values import INSTANCE, UNSET, Params
+from hvcore.params.words import kind_of, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from hvcore.params.param import Param, ParamGroup
 
-__all__ = ["Schema", "shortened"]
+__all__ = ["Schema"]
 
-_SHOWN = 80
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _GUESSES = 20  # a file with more unknown names than this is not a matter of typing errors
-
-_repr = reprlib.Repr()
-_repr.maxstring = _repr.maxother = _repr.maxlong = _SHOWN
-_repr.maxlevel = 3
-
-
-def shortened(value: object) -> str:
-    """The value's ``repr``, at most about 80 characters, whatever it is."""
-    try:
-        shown = _repr.repr(value)
-    except ValueError:  # Python >= 3.11 refuses to print an int of more than 4300 digits
-        return "a number too long to show"
-    return shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 3]}..."
 
 
 class _Table:
@@ -218,6 +203,8 @@ class Schema:
         return [name for name in names if isinstance(name, str)], problems
 
     def _unknown(self, prefix: str, name: object, *, guess: bool) -> Problem:
+        import difflib  # for those who have made an error
+
         # The value is not shown: the name may be a misspelt one of a secret.
         if not isinstance(name, str):
             todo = "give the name as a text"

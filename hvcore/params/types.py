@@ -7,7 +7,6 @@ is not true. None of them touches the node. `hvcore.params.hosttypes` has the ty
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -97,6 +96,8 @@ def one_of(*choices: int | str, refused: Mapping[str, str] | None = None) -> Par
                 return found
             if isinstance(value, str) and refused is not None and value in refused:
                 raise Reject(refused[value])
+            import difflib
+
             near = difflib.get_close_matches(value[:64], words, 1) if isinstance(value, str) else []
             raise Reject("is not a known choice", f"did you mean {near[0]!r}? give one of {listed}" if near else None)
         raise wrong_type(value, "a text" if words else "a whole number")

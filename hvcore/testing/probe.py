@@ -23,6 +23,7 @@ _BEGAN_S = time.process_time()
 import hvcore  # noqa: E402 - how long that takes is measured
 import hvcore.catalogue  # noqa: E402
 
+_ALL_NAMES = [getattr(hvcore, name) for name in hvcore.__all__ if name != "impl"]  # each is imported when it is used
 _CORE_S = time.process_time() - _BEGAN_S
 
 __all__ = ["main"]

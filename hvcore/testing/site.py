@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from hvcore.errors import HvError
+from hvcore.handle import DriverHandle
 from hvcore.host.files import remove_tree
 from hvcore.host.host import Host, default_uid_pool
 from hvcore.host.launch import reap
@@ -17,7 +18,7 @@ from hvcore.host.mounts import unmount_below
 from hvcore.host.process import kill_and_wait
 from hvcore.loaded import LoadedDriver
 from hvcore.loader import load
-from hvcore.node import DriverHandle, Node
+from hvcore.node import Node
 from hvcore.testing.residue import Scope
 from hvcore.testing.subject import Subject
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import warnings
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import hvcore
-from hvcore.moved import Moved, moved_names
+import hvcore.params
+from hvcore.moved import Moved, by_home, moved_names
 
 OLD = moved_names(
     "hvcore", {"Machine": Moved(target="hvcore:Instance", removed_in="0.4")}, late={"Late": "hvcore.errors:HvError"}
@@ -32,3 +36,17 @@ def test_any_other_name_is_an_error_as_always() -> None:
         warnings.simplefilter("error")
         with pytest.raises(AttributeError, match="module 'hvcore' has no attribute 'nothing'"):
             hvcore.nothing  # type: ignore[attr-defined]  # noqa: B018 - the access is what is tested
+
+
+@pytest.mark.parametrize("package", [hvcore, hvcore.params], ids=lambda package: package.__name__)
+def test_what_a_type_checker_reads_is_where_late_names_come_from(package: ModuleType) -> None:
+    tree = ast.parse(Path(str(package.__file__)).read_text(encoding="utf-8"))
+    (told,) = (node for node in tree.body if isinstance(node, ast.If))
+    homes = {
+        alias.name: f"{node.module}:{alias.name}"
+        for node in told.body
+        if isinstance(node, ast.ImportFrom) and node.module != package.__name__
+        for alias in node.names
+    }
+    assert by_home(package._LATE) == homes
+    assert set(homes) <= set(package.__all__)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from hvcore.driver import Pausable
 from hvcore.errors import DriverError, HvError, LaunchError, StateError
 from hvcore.host.process import wait_gone
-from hvcore.model.info import Outcome
 from hvcore.model.names import MAX_NAME_BYTES
+from hvcore.model.outcome import Outcome
 from hvcore.model.state import State
 from hvcore.testing.bench import Bench
 from hvcore.testing.check import Failed, Level, Tier, check, require

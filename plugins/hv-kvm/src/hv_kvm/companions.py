@@ -12,11 +12,12 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
 from hv_kvm.confine import installation
+from hv_kvm.names import COMPANIONS
 from hv_kvm.spec import Companion, KvmSpec
 from hvcore import (
     COMPANION,
@@ -30,17 +31,13 @@ from hvcore import (
     Entry,
     Job,
     Level,
-    Live,
     OperationError,
     Problem,
-    ProcessId,
     Sandbox,
     View,
-    decode,
     encode,
     identify,
     read_status,
-    wait_gone,
     weaknesses,
 )
 
@@ -49,7 +46,6 @@ __all__ = [
     "companion_problems",
     "entries",
     "give_back",
-    "lost",
     "prove_companions",
     "said",
     "start_companions",
@@ -58,7 +54,6 @@ __all__ = [
 OWNER: Final = "owner"
 """Kind of a ledger entry: the directory at data["path"] goes back to data["uid"] and data["gid"]."""
 
-_BOUND: Final = "companions"
 _STATE: Final = "/state"
 _FLOCK: Final = "hh4xqqi4x"  # struct flock of Linux on 64-bit: l_type, l_whence, padding, l_start, l_len, l_pid
 _ELSEWHERE: Final = "an instance of another run directory on this node"
@@ -172,8 +167,8 @@ def start_companions(
             ends[companion.name] = add(os.dup(ours.fileno()))
             command = _command(companion, level, uid, (theirs.fileno(), place))
             job.launch(command, companion=companion.name).close()
-        bound = job.record.bindings.get(_BOUND, {})
-        job.bind(**{_BOUND: {**bound, companion.name: {"uid": uid}}})
+        bound = job.record.bindings.get(COMPANIONS, {})
+        job.bind(**{COMPANIONS: {**bound, companion.name: {"uid": uid}}})
     return ends
 
 
@@ -209,7 +204,7 @@ def _sandbox(companion: Companion, level: Level, uid: int | None) -> Sandbox | N
 
 def prove_companions(spec: KvmSpec, level: Level, job: Job) -> None:
     """Remember which process each is, and read back how it is confined. Raises `OperationError`, `ConfinementError`."""
-    bound = dict(job.record.bindings.get(_BOUND, {}))
+    bound = dict(job.record.bindings.get(COMPANIONS, {}))
     for companion in spec.companions:
         pid = read_status(job.dir / f"{companion.name}.status").pid
         process = None if pid is None else identify(pid)
@@ -222,20 +217,9 @@ def prove_companions(spec: KvmSpec, level: Level, job: Job) -> None:
             raise ConfinementError(f"{what}; look at what differs on this node")
         bound[companion.name] = {"uid": uid, "process": encode(process)}
     if bound:
-        job.bind(**{_BOUND: bound})
+        job.bind(**{COMPANIONS: bound})
 
 
 def said(companion: Companion, job: Job) -> str:
     """What it wrote, in one line."""
     return " ".join(job.output(companion.name).split())[-300:] or "it said nothing"
-
-
-def lost(live: Live) -> str | None:
-    """Which companions of a running guest have ended, in words, or None."""
-    bound = live.record.bindings.get(_BOUND, {})
-    ended = [name for name, about in bound.items() if "process" in about and wait_gone(_process(about), 0.0)]
-    return f"its {' and '.join(ended)} has ended, until it is started anew" if ended else None
-
-
-def _process(about: Mapping[str, Any]) -> ProcessId:
-    return decode(ProcessId, about["process"], "bindings")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from hv_kvm.qmp.client import event_time
+from hv_kvm.timestamp import event_time
 
 __all__ = ["TAIL_BYTES", "Journal", "last_run_state", "read_journal", "trim"]
 

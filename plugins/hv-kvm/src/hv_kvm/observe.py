@@ -1,19 +1,31 @@
 """How a guest is doing, without asking QEMU: from /proc, its journal of events, and its exit status.
 
 So a listing costs microseconds per guest, a hung monitor delays nobody, and how a guest ended is
-known when nobody was there to watch.
+known when nobody was there to watch. It imports no family, and nothing that does: `hv list` imports this alone.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from hv_kvm.companions import lost
 from hv_kvm.events import Journal, read_journal
+from hv_kvm.names import COMPANIONS
 from hv_kvm.paths import GuestPaths
-from hvcore import Live, Observation, ProcessId, State, figures, identify, pidfile_lock_holder, read_status, wait_gone
+from hvcore import (
+    Live,
+    Observation,
+    ProcessId,
+    State,
+    decode,
+    figures,
+    identify,
+    pidfile_lock_holder,
+    read_status,
+    wait_gone,
+)
 
 __all__ = ["observe", "process_of"]
 
@@ -51,7 +63,7 @@ def observe(live: Live) -> Observation:
     state, reason = _state_of(journal)
     if journal.torn:
         reason = "; ".join(filter(None, (reason, _TORN)))
-    reason = "; ".join(filter(None, (reason, lost(live)))) or None
+    reason = "; ".join(filter(None, (reason, _lost(live)))) or None
     return Observation(
         state=state,
         reason=reason,
@@ -85,6 +97,17 @@ def _state_of(journal: Journal) -> tuple[State, str | None]:
     if journal.status == "shutdown":
         return State.RUNNING, "on its way down"
     return State.RUNNING, None if journal.status == "running" else f"QEMU's journal says {journal.status}"
+
+
+def _lost(live: Live) -> str | None:
+    """Which companions of a running guest have ended, in words, or None."""
+    bound = live.record.bindings.get(COMPANIONS, {})
+    ended = [name for name, about in bound.items() if "process" in about and wait_gone(_process(about), 0.0)]
+    return f"its {' and '.join(ended)} has ended, until it is started anew" if ended else None
+
+
+def _process(about: Mapping[str, Any]) -> ProcessId:
+    return decode(ProcessId, about["process"], "bindings")
 
 
 def _ended(live: Live, process: ProcessId | None, journal: Journal) -> Observation:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hv_kvm.devices import monitor, serial, vnc
+from hv_kvm.names import COMMANDS, EVENTS, PIDFILE, RECOVERY, SERIAL, VNC
 
 __all__ = ["GuestPaths"]
 
@@ -24,34 +24,34 @@ class GuestPaths:
     @property
     def commands(self) -> Path:
         """The QMP socket for commands."""
-        return self.directory / monitor.COMMANDS
+        return self.directory / COMMANDS
 
     @property
     def recovery(self) -> Path:
         """The QMP socket that is kept free."""
-        return self.directory / monitor.RECOVERY
+        return self.directory / RECOVERY
 
     @property
     def serial(self) -> Path:
         """The serial console's socket."""
-        return self.directory / serial.SOCKET
+        return self.directory / SERIAL
 
     @property
     def events_in(self) -> Path:
         """The FIFO that put the journal's monitor to work."""
-        return self.guest / f"{monitor.EVENTS}.in"
+        return self.guest / f"{EVENTS}.in"
 
     @property
     def journal(self) -> Path:
         """The journal of events, written by QEMU."""
-        return self.guest / f"{monitor.EVENTS}.out"
+        return self.guest / f"{EVENTS}.out"
 
     @property
     def pidfile(self) -> Path:
         """The file that QEMU holds a lock on for life."""
-        return self.guest / monitor.PIDFILE
+        return self.guest / PIDFILE
 
     @property
     def vnc(self) -> Path:
         """The display's unix socket."""
-        return self.guest / vnc.SOCKET
+        return self.guest / VNC

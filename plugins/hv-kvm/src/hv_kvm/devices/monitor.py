@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
 from hv_kvm.bindings import Bindings
+from hv_kvm.names import COMMANDS, EVENTS, PIDFILE, RECOVERY
 from hv_kvm.option import Opt, Props
 from hv_kvm.spec import Device, KvmSpec
 from hvcore import Instance, Params, hookimpl
 
-__all__ = ["COMMANDS", "EVENTS", "PIDFILE", "RECOVERY", "Monitor", "devices", "plan", "render"]
-
-COMMANDS: Final = "qmp"
-RECOVERY: Final = "qmp-oob"
-EVENTS: Final = "events"
-PIDFILE: Final = "qemu.pid"
+__all__ = ["Monitor", "devices", "plan", "render"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

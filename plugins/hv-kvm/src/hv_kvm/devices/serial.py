@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from hv_kvm.bindings import Bindings
+from hv_kvm.names import SERIAL
 from hv_kvm.option import Opt, Props
 from hv_kvm.spec import Device, KvmSpec
 from hvcore import Instance, Param, ParamGroup, Params, boolean, hookimpl, one_of
 
-__all__ = ["PARAMS", "SOCKET", "Serial", "devices", "params", "plan", "render"]
+__all__ = ["PARAMS", "Serial", "devices", "params", "plan", "render"]
 
-SOCKET: Final = "serial"
 _SPEEDS: Final = (
     *(75, 110, 300, 600, 1200, 1800, 2400, 4800, 9600, 14400, 19200, 28800),
     *(38400, 57600, 115200, 230400, 345600, 460800),
@@ -45,7 +45,7 @@ class Serial(Device):
 
     def listens_on(self) -> tuple[str, ...]:
         """One, which `hv console` connects to."""
-        return (SOCKET,)
+        return (SERIAL,)
 
 
 @hookimpl
@@ -72,6 +72,6 @@ def plan(instance: Instance, params: Params) -> Iterator[Device]:
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """The socket was made before QEMU and is handed over: no path to be too long, nothing to wait for."""
     for _ in spec.of(Serial):
-        props: Props = {"id": "serial0", "fd": bindings.sockets[SOCKET], "server": True, "wait": False}
+        props: Props = {"id": "serial0", "fd": bindings.sockets[SERIAL], "server": True, "wait": False}
         yield Opt(name="-chardev", head="socket", props=props, params=("serial_console",))
         yield Opt(name="-serial", head="chardev:serial0", plain=True, params=("serial_console",))

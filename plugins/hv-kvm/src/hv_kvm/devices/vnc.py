@@ -8,6 +8,7 @@ from typing import Final
 
 from hv_kvm.bindings import Bindings
 from hv_kvm.facts import Facts
+from hv_kvm.names import VNC
 from hv_kvm.option import Opt, Props
 from hv_kvm.serving import (
     CERTIFICATES_HELP,
@@ -35,9 +36,8 @@ from hvcore import (
     port,
 )
 
-__all__ = ["PARAMS", "PASSWORD", "SOCKET", "Vnc", "assess", "check", "devices", "params", "plan", "render", "verify"]
+__all__ = ["PARAMS", "PASSWORD", "Vnc", "assess", "check", "devices", "params", "plan", "render", "verify"]
 
-SOCKET: Final = "vnc.sock"
 PASSWORD: Final = "vnc-password"  # noqa: S105 - the name of a file, not what is in it
 _CREDS: Final = "vnc-tls"
 _FIRST_PORT: Final = 5900
@@ -263,7 +263,7 @@ def _creds_type(vnc: Vnc) -> str:
 def _where(vnc: Vnc, bindings: Bindings) -> str:
     if vnc.unix:
         # In the instance's own directory: the guest's uid may make it there, and only there. The path links to it.
-        return f"unix:{bindings.socket_dir}/{SOCKET}"
+        return f"unix:{bindings.socket_dir}/{VNC}"
     bind = served_at(vnc.bind, vnc.interfaces(), bindings)
     host = f"[{bind}]" if ":" in bind and not bind.startswith("{") else bind
     return f"{host}:{(vnc.port or _FIRST_PORT) - _FIRST_PORT}"

@@ -29,8 +29,9 @@ from hv_kvm.qmp.errors import (
 )
 from hv_kvm.qmp.holders import accepted_connections
 from hv_kvm.qmp.wire import Wire, open_wire
+from hv_kvm.timestamp import event_time
 
-__all__ = ["COMMAND_DEADLINE_S", "EVENT_BOUND", "Greeting", "QmpClient", "QmpEvent", "adopt", "connect", "event_time"]
+__all__ = ["COMMAND_DEADLINE_S", "EVENT_BOUND", "Greeting", "QmpClient", "QmpEvent", "adopt", "connect"]
 
 COMMAND_DEADLINE_S: Final = 5.0
 """Seconds a command is waited for unless told otherwise; the slow ones say so in `hv_kvm.qmp.commands`."""
@@ -206,18 +207,6 @@ class QmpClient:
             error_class=str(error.get("class", "GenericError")),
             desc=str(error.get("desc", "")),
         )
-
-
-def event_time(stamp: Any) -> float | None:
-    """Seconds since the epoch from a QMP timestamp; None when there is none or QEMU could not tell (-1)."""
-    if not isinstance(stamp, dict):
-        return None
-    seconds, microseconds = stamp.get("seconds"), stamp.get("microseconds")
-    if type(seconds) is not int or type(microseconds) is not int:
-        return None
-    if not (0 <= seconds < 1 << 40 and 0 <= microseconds < 1_000_000):
-        return None
-    return seconds + microseconds / 1e6
 
 
 def _greeting(body: Any, subject: str) -> Greeting:

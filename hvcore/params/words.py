@@ -1,0 +1,40 @@
+"""Values in words, for messages: what kind of value it is, and the value itself at a length that can be shown."""
+
+from __future__ import annotations
+
+import datetime as dt
+import reprlib
+from collections.abc import Mapping
+
+__all__ = ["SHOWN_CHARACTERS", "kind_of", "shortened"]
+
+SHOWN_CHARACTERS = 80
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = SHOWN_CHARACTERS
+_repr.maxlevel = 3
+
+_KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (bool, "true or false"),
+    (str, "a text"),
+    (int, "a whole number"),
+    (float, "a number with a fraction"),
+    ((list, tuple), "a list"),
+    (Mapping, "a table"),
+    ((dt.date, dt.time), "a date or a time"),
+    (type(None), "nothing (null)"),
+)
+
+
+def kind_of(value: object) -> str:
+    """What a value is, in the words of the person who wrote the file: ``a text``, ``a list``."""
+    return next((words for types, words in _KINDS if isinstance(value, types)), f"a Python {type(value).__name__}")
+
+
+def shortened(value: object) -> str:
+    """The value's ``repr``, at most about 80 characters, whatever it is."""
+    try:
+        shown = _repr.repr(value)
+    except ValueError:  # Python >= 3.11 refuses to print an int of more than 4300 digits
+        return "a number too long to show"
+    return shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[: SHOWN_CHARACTERS - 3]}..."
