@@ -372,6 +372,20 @@ def test_a_full_run_directory_is_a_clean_error_at_every_fill_level(root: None, w
         assert [line for line in world.leftovers() if "tmpfs" not in line and "/small/run/cache" not in line] == []
     assert "No space left" in endings[0], endings
     assert endings[-1] == "started", endings
+    assert not [ending for ending in endings if ending.endswith(" s and said nothing")], endings
+
+
+def test_a_directory_without_room_is_blamed_by_its_name(root: None, world: World) -> None:
+    place = small_tmpfs(world, "size=16k,nr_inodes=2")
+    (place / "tpm").mkdir()
+    with pytest.raises(hvcore.OperationError, match=r"small/tpm' cannot be used, got No space left .* tpm_state_path"):
+        world.start(tpm_version="2.0", tpm_state_path=str(place / "tpm"))
+    (place / "tpm").rmdir()
+    with pytest.raises(hvcore.OperationError, match=r"small/vars.fd' cannot be opened, got No space left"):
+        world.start(boot_firmware="uefi", uefi_vars_path=str(place / "vars.fd"))
+    subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+    with pytest.raises(hvcore.VerifyError, match=r"params.uefi_vars_path: .*; let us write there, or name another"):
+        world.start(boot_firmware="uefi", uefi_vars_path=str(place / "vars.fd"))
 
 
 def test_a_run_directory_without_inodes_is_a_clean_error_at_every_count(root: None, world: World) -> None:

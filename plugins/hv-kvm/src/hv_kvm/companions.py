@@ -13,7 +13,7 @@ import socket
 import stat
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from hv_kvm.confine import installation
@@ -161,7 +161,8 @@ def start_companions(
         given = [] if uid is None else [Entry(kind=OWNER, data=_owner(companion, place, job))]
         job.intend(*given, Entry(kind=COMPANION, data={"name": companion.name}))
         if uid is not None:
-            _chown(place, keeps, uid, uid)
+            with _blaming(companion, job):
+                _chown(place, keeps, uid, uid)
         ours, theirs = socket.socketpair()
         with ours, theirs:
             ends[companion.name] = add(os.dup(ours.fileno()))
@@ -172,14 +173,28 @@ def start_companions(
     return ends
 
 
+@contextmanager
+def _blaming(companion: Companion, job: Job) -> Iterator[None]:
+    """What the node refuses there is the directory's fault, and the names in it say nothing to anybody."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{job.name}: {companion.directory!r} cannot be used, got {error.strerror}"
+        raise OperationError(
+            f"{what}; make room and let us write there, or name another in {companion.param}"
+        ) from error
+
+
 def _claim_directory(companion: Companion, place: int, job: Job) -> None:
-    wrong = _foreign(companion, os.listdir(place))
+    # A file that stays, and so has an identity: those with the state are replaced by new ones.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with _blaming(companion, job):
+        wrong = _foreign(companion, os.listdir(place))
+        if not wrong:
+            os.close(os.open(companion.lock, flags, 0o600, dir_fd=place))
     if wrong:
         what = f"{job.name}: {companion.directory!r} holds {wrong[0][:40]!r}, which is not of {companion.package}"
         raise OperationError(f"{what}; name another in {companion.param}")
-    # A file that stays, and so has an identity: those with the state are replaced by new ones.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    os.close(os.open(companion.lock, flags, 0o600, dir_fd=place))
     job.claim_disk(os.path.join(companion.directory, companion.lock), lock=False)  # swtpm does
 
 

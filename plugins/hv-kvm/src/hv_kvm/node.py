@@ -64,8 +64,7 @@ def problems_on(hooks: Hooks, spec: KvmSpec, host: Host) -> Iterator[Problem]:
     yield from companion_problems(spec)
     yield from pin_problems(spec)
     for opened in spec.opens:
-        if not opened.given_as.startswith("params."):  # those are checked with all parameters that name files
-            yield from _file_problems(opened)
+        yield from _file_problems(opened)
     for wanted in spec.temporaries:
         yield from temporary_problem(wanted)
     for name, path in spec.shows.items():
@@ -224,4 +223,5 @@ def _template_problems(opened: Open, template: str) -> Iterator[Problem]:
         )
     elif not os.path.isdir(directory) or not os.access(directory, os.W_OK):
         what = f"is not there, and we cannot make it in {directory!r}"
-        yield Problem(path=opened.given_as or opened.name, what=what, got=repr(opened.path), todo="make that directory")
+        todo = "let us write there, or name another" if os.path.isdir(directory) else "make that directory"
+        yield Problem(path=opened.given_as or opened.name, what=what, got=repr(opened.path), todo=todo)

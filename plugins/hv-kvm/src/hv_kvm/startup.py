@@ -183,6 +183,8 @@ def _died(child: Child, argv: tuple[str, ...], spec: KvmSpec, job: Job, error: Q
     output = job.output()
     if read_status(job.dir / "status").pid is None and output.startswith("bwrap: "):
         how = _NO_SANDBOX[Level(job.record.bindings["confinement"])]
+    elif not output and os.statvfs(job.dir).f_bavail == 0:
+        how = f"{how}, with no room left in {str(job.dir)!r},"
     for companion in spec.companions:
         output += f"\n{companion.name}: {said(companion, job)}"
     return LaunchError(name=job.name, how=how, output=output, argv=argv)

@@ -70,8 +70,10 @@ class Uefi(Device):
 
     def opens(self) -> tuple[Open, ...]:
         """Both files, the variables made from their template when they are not there."""
-        code = Open(name=_CODE, path=self.code, write=False, claim=False)
-        return (code, Open(name=_VARS, path=self.variables, write=True, claim=True, template=self.template))
+        code = Open(name=_CODE, given_as="params.uefi_code_path", path=self.code, write=False, claim=False)
+        given_as = "params.uefi_vars_path"
+        path, template = self.variables, self.template
+        return (code, Open(name=_VARS, given_as=given_as, path=path, write=True, claim=True, template=template))
 
 
 @hookimpl
