@@ -21,6 +21,7 @@ _PIECE_BYTES: Final = 64 * 1024
 _IN_MODIFY: Final = 0x2  # linux/inotify.h
 _IN_ATTRIB: Final = 0x4  # the number of links too, for a file that somebody still has open
 _IN_DELETE_SELF: Final = 0x400
+_IN_MOVE_SELF: Final = 0x800
 _IN_UNMOUNT: Final = 0x2000
 _IN_IGNORED: Final = 0x8000
 _IN_DONT_FOLLOW: Final = 0x2000000
@@ -31,7 +32,8 @@ _FOREVER_S: Final = 1e9
 def log_pieces(path: str, *, lines: int | None = None, follow: bool = False) -> Iterator[bytes]:
     """The last ``lines`` lines of the file, all of them for None, in pieces; with ``follow``, what is added later too.
 
-    Following ends when the file is removed or its file system unmounted. A file that is not there has nothing in it.
+    Following ends when the file is removed, moved away or its file system unmounted; of one that is cut short, it begins
+    anew. A file that is not there has nothing in it.
     """
     if not follow:
         yield from _added(path, _line_start(path, lines))
@@ -39,6 +41,7 @@ def log_pieces(path: str, *, lines: int | None = None, follow: bool = False) -> 
     with _watched(path) as watch:
         offset = _line_start(path, lines)
         while True:
+            offset = _kept(path, offset)
             for piece in _added(path, offset):
                 offset += len(piece)
                 yield piece
@@ -63,6 +66,14 @@ def _is_file(path: str) -> bool:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
         return False
+
+
+def _kept(path: str, offset: int) -> int:
+    """The offset, or 0 when the file has been cut short of it since (logrotate's copytruncate)."""
+    try:
+        return offset if os.lstat(path).st_size >= offset else 0
+    except OSError:
+        return offset
 
 
 def _added(path: str, offset: int) -> Iterator[bytes]:
@@ -118,7 +129,7 @@ def _watched(path: str) -> Iterator[int]:
         reason = os.strerror(ctypes.get_errno())
         raise NodeError(f"{path}: cannot be followed, got {reason}; see fs.inotify.max_user_instances in sysctl")
     try:
-        wanted = _IN_MODIFY | _IN_ATTRIB | _IN_DELETE_SELF | _IN_DONT_FOLLOW
+        wanted = _IN_MODIFY | _IN_ATTRIB | _IN_DELETE_SELF | _IN_MOVE_SELF | _IN_DONT_FOLLOW
         watches = _is_file(path) and libc.inotify_add_watch(fd, os.fsencode(path), wanted) >= 0
         yield fd if watches else -1
     finally:
@@ -134,7 +145,7 @@ def _wait(watch: int) -> bool:
         return True
     while told:
         _, mask, _, length = _EVENT.unpack_from(told)
-        if mask & (_IN_DELETE_SELF | _IN_UNMOUNT | _IN_IGNORED):
+        if mask & (_IN_DELETE_SELF | _IN_MOVE_SELF | _IN_UNMOUNT | _IN_IGNORED):
             return False
         told = told[_EVENT.size + length :]
     return True

@@ -79,6 +79,24 @@ def test_it_ends_also_when_somebody_still_writes_to_the_file_that_was_removed(lo
         assert after(pieces, log.unlink) == b""
 
 
+def test_a_file_that_is_cut_short_is_told_from_its_beginning(log: Path) -> None:
+    pieces = log_pieces(str(log), lines=1, follow=True)
+    assert next(pieces) == b"line 9\n"
+    assert after(pieces, lambda: log.write_bytes(b"anew\n")) == b"anew\n"
+    assert after(pieces, lambda: add(log, b"more\n")) == b"more\n"
+
+
+def test_another_file_in_its_place_is_not_taken_for_it(log: Path) -> None:
+    pieces = log_pieces(str(log), lines=1, follow=True)
+    assert next(pieces) == b"line 9\n"
+
+    def rotate() -> None:
+        log.rename(log.with_suffix(".1"))
+        log.write_bytes(TEN + b"of another\n")
+
+    assert after(pieces, rotate) == b""
+
+
 def test_it_keeps_no_file_system_busy(log: Path, tmp_path: Path, mount: Callable[..., None]) -> None:
     place = tmp_path / "output"
     place.mkdir()
