@@ -218,7 +218,7 @@ class LaunchError(OperationError):
     def __init__(self, *, name: str, how: str, output: str, argv: Sequence[str]) -> None:
         self.name, self.how, self.output, self.argv = name, how, output, tuple(argv)
         said = output.strip().splitlines()
-        tail = f': "{said[-1]}"' if said else " and said nothing"
+        tail = f': "{said[-1]:.300}"' if said else " and said nothing"
         super().__init__(f"{name}: {how}{tail}")
 
     def to_json(self) -> dict[str, Any]:

@@ -22,6 +22,9 @@ def main() -> NoReturn:
         sys.exit("hv: click is not installed; pip install 'hvcore[cli]'")
     except KeyboardInterrupt:
         sys.exit(130)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # one that is closed is None
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # else no TextIOWrapper
     try:
         hv.main()
     except SystemExit as ended:

@@ -71,6 +71,28 @@ def test_closed_standard_streams_are_survived(run_dir: Path, closed: str) -> Non
     assert b"Traceback" not in found.stderr
 
 
+def test_names_of_files_are_utf8_whatever_the_locale(instance_file: File, tmp_path: Path) -> None:
+    (tmp_path / "dïsk").write_bytes(b"0" * 512)
+    file = Path(instance_file(driver="kvm", params='kvm_path = "/none/qému"'))
+    file.write_text(file.read_text().replace("[params]", f'[[disks]]\npath = "{tmp_path}/dïsk"\n[params]'))
+    code = "from hv_command import main; main()"
+    command = ["env", "PYTHONUTF8=0", "LC_ALL=C", sys.executable, "-c", code, "verify", os.fspath(file)]
+    said = subprocess.run(command, capture_output=True, check=False, timeout=60).stderr.decode()
+    assert said.startswith("hv: web1: 1 problem\n  params.kvm_path: ")
+    assert "/none/qému" in said
+
+
+def test_what_the_encoding_of_stdout_lacks_is_shown_escaped(
+    hv_process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rün").mkdir(mode=0o700)
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    monkeypatch.setenv("HVCORE_DRIVERS", "fake")
+    found = hv_process("--run-dir", os.fspath(tmp_path / "rün"), "doctor")
+    assert rb"/r\xfcn" in found.stdout
+    assert b"error" not in found.stderr
+
+
 def test_arguments_that_are_not_utf8_are_shown_escaped(hv_process: Process) -> None:
     for args in ((b"info", b"\xff\xfe"), (b"check", b"/\xff"), (b"\xff",), (b"verify", b"\xff"), (b"params", b"\xff")):
         found = hv_process(*args)
