@@ -115,9 +115,10 @@ def ending(pid: int) -> bool:
 
     PF_EXITING (linux/sched.h) in the flags of /proc/PID/task/TID/stat, the seventh field after the name (proc(5)).
     """
-    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+    for thread in _listed(f"/proc/{pid}/task"):
         try:
-            flags = int(stat.read_bytes().rpartition(b")")[2].split()[6])
+            stat = Path(f"/proc/{pid}/task/{thread}/stat").read_bytes()
+            flags = int(stat.rpartition(b")")[2].split()[6])
         except (FileNotFoundError, ProcessLookupError):
             continue
         if not flags & _PF_EXITING:

@@ -37,6 +37,7 @@ _LET_GO_S: Final = 3.0
 _KILL_S: Final = 5.0
 _MONITOR_S: Final = 2.0
 _COMPANION_S: Final = 1.0
+_END_TRIES: Final = 100
 
 
 def gone(
@@ -177,10 +178,15 @@ def _end_group(host: Host, name: str) -> list[str]:
     """End what is in the control group, remove it, and say so. Nothing there is fine."""
     if not host.cgroups.usable:
         return []
-    group = Group(name, host.cgroups)
+    group, deadline = Group(name, host.cgroups), Deadline(_KILL_S)
     pids = group.pids()
-    group.kill(_KILL_S)
-    group.remove()
+    for _ in range(_END_TRIES):
+        group.kill(deadline.left())
+        with suppress(NodeError):  # one was on its way in: a stop script, whose caller has been killed
+            group.remove()
+            break
+    else:
+        group.remove()
     return [f"ended pid {pid}" for pid in pids]
 
 
@@ -205,7 +211,13 @@ def _release_reservations(host: Host, kind: str, owner: str) -> None:
 
 
 def _release_mount(entry: Entry, job: Job) -> None:
-    _unmount(job.dir)
+    try:
+        _unmount(job.dir)
+    except LeftoverError:
+        # Who was between fork and exec, its starter killed, was not known for one of ours before; now it has the mark.
+        if job.record.boot_id != boot_id() or not _end_members(job.name, job.dir, Deadline(_KILL_S)):
+            raise
+        _unmount(job.dir)
     if "disk" in entry.data:
         # Also when an earlier try has unmounted it: what is still in use has not been released.
         wait_unused(entry.data["disk"], _LET_GO_S)

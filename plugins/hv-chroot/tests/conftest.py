@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import json
 import os
 import shutil
 import subprocess
@@ -17,6 +19,7 @@ from hvcore.host.cgroups import group_name
 from hvcore.host.mounts import mounts_at_or_below
 
 BUSYBOX = "/bin/busybox"
+CLONE_NEWNET = 0x40000000
 APPLETS = (
     *("cat", "chmod", "echo", "env", "false", "grep", "head", "hostname", "id", "kill", "ls", "mkdir", "mount"),
     *(
@@ -124,6 +127,34 @@ def leftovers(folder: Path, mark: str) -> list[str]:
     for kind in ("instances", "locks", "reservations/disk", "reservations/disk-readers", "reservations/uid-range"):
         found += [f"file {path}" for path in (run / kind).glob("*")]
     return found
+
+
+class Net:
+    """A network with a bridge, br0, that is 10.77.0.1."""
+
+    def ip(self, *args: str) -> bytes:
+        return subprocess.run(["ip", *args], check=True, capture_output=True).stdout
+
+    def links(self) -> set[str]:
+        return {link["ifname"] for link in json.loads(self.ip("-json", "link"))}
+
+
+@pytest.fixture
+def net() -> Iterator[Net]:
+    """A network of the test's own, with nothing more than its bridge when the test is done."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    made = Net()
+    before = os.open("/proc/self/ns/net", os.O_RDONLY)
+    assert libc.unshare(CLONE_NEWNET) == 0
+    try:
+        made.ip("link", "add", "br0", "type", "bridge")
+        made.ip("address", "add", "10.77.0.1/24", "dev", "br0")
+        made.ip("link", "set", "br0", "mtu", "1450", "up")
+        yield made
+        assert made.links() == {"lo", "br0"}
+    finally:
+        assert libc.setns(before, CLONE_NEWNET) == 0
+        os.close(before)
 
 
 @pytest.fixture

@@ -105,6 +105,29 @@ def test_control_c_reaches_the_program_inside_only(console: Callable[[], Termina
     assert terminal.end() == 0
 
 
+def test_size_inside_follows_that_of_the_window(console: Callable[[], Terminal]) -> None:
+    terminal = console()
+    terminal.read_until(r"# ")
+    terminal.type("while :; do stty size; sleep 0.05; done\n")
+    terminal.read_until(r"40 100")
+    fcntl.ioctl(terminal.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 132, 0, 0))
+    terminal.read_until(r"50 132")
+    terminal.type("\x03")
+    terminal.read_until(r"# ")
+    terminal.type("exit\n")
+    assert terminal.end() == 130
+
+
+def test_console_of_what_stands_still_is_refused(node: hvcore.Node, images: Any, web1: Build) -> None:
+    node.driver("chroot").start(web1(images()))
+    node.pause("web1")
+    with pytest.raises(hvcore.OperationError, match=r"web1: no console while it is paused.*resume it first"):
+        node.console("web1")
+    with pytest.raises(hvcore.StateError, match="cannot exec while paused"):
+        node.execution("web1", ("/bin/true",))
+    node.stop("web1", force=True)
+
+
 def test_megabytes_come_through_whole(console: Callable[[], Terminal]) -> None:
     terminal = console()
     terminal.read_until(r"# ")

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ Left = Callable[[], list[str]]
 _KINDS = (
     *("mkdir", "openat", "write", "pwrite64", "fsync", "rename", "unlink", "unlinkat", "rmdir", "symlink", "flock"),
     *("mount", "umount2", "ftruncate", "memfd_create", "vfork", "fork", "clone", "clone3", "poll", "wait4", "waitid"),
-    *("pidfd_open", "pidfd_send_signal", "ioctl", "close"),
+    *("pidfd_open", "pidfd_send_signal", "ioctl", "close", "kill"),
+    *("open_tree", "mount_setattr", "move_mount", "sendto", "sendmsg"),  # of newmount, and of netlink
 )
 
 # What the child runs: everything is imported and read before the mark, a look at a file that is not there.
@@ -61,6 +63,16 @@ _SCRIPT = """\
 _KINDS_OF_INSTANCES: dict[str, dict[str, Any]] = {
     "all": {"network": "none", "overlay": "memory", "resolv_conf": "node", "binds": ["/usr:/usr"], "process_limit": 50},
     "plain": {"isolation": "none"},
+    "whole": {
+        "network": "veth",
+        "network_addresses": ["10.77.0.2/24"],
+        "network_gateways": ["10.77.0.1"],
+        "user_namespace": "on",
+        "overlay": "memory",
+        "memory_limit": 64,
+        "cpu_limit": 100,
+        "process_limit": 50,
+    },
 }
 
 
@@ -75,6 +87,7 @@ class Sweep:
             "name": instance.name,
             "driver": "chroot",
             "disks": [{"path": instance.disks[0].path}],
+            "nics": [{"mode": nic.mode, "link": nic.link} for nic in instance.nics],
             "params": dict(instance.params),
         }
         self.child = [sys.executable, "-c", _CHILD]
@@ -168,9 +181,11 @@ def test_caller_killed_at_every_system_call(sweep: Sweep, left: Left, verb: str)
 @pytest.mark.parametrize("verb", ["start", "stop", "kill"])
 @pytest.mark.parametrize("kind", sorted(_KINDS_OF_INSTANCES))
 def test_caller_killed_at_many_system_calls_with_more_to_undo(
-    sweep: Sweep, web1: Build, left: Left, verb: str, kind: str
+    net: Any, sweep: Sweep, web1: Build, left: Left, verb: str, kind: str
 ) -> None:
     instance = web1(sweep.instance.disks[0].path, **_KINDS_OF_INSTANCES[kind])
+    if kind == "whole":
+        instance = replace(instance, nics=(hvcore.Nic(mode="bridged", link="br0"),))
     survives(Sweep(sweep.node, instance, sweep.log.parent), left, verb, every=3)
 
 
@@ -178,8 +193,6 @@ def test_start_that_had_succeeded_is_finished_by_recovery(
     node: hvcore.Node, images: Any, web1: Build, tmp_path: Path
 ) -> None:
     # As after a crash between the end of the script and the last write of the record.
-    from dataclasses import replace
-
     from hvcore.model.record import Phase
     from hvcore.store import Store
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,35 +25,8 @@ SERVES = """\
       stop) exit 0 ;;
     esac
 """
-CLONE_NEWNET = 0x40000000
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 Build = Callable[..., Instance]
-
-
-def ip(*args: str) -> None:
-    subprocess.run(["ip", *args], check=True, capture_output=True)
-
-
-def links() -> set[str]:
-    said = subprocess.run(["ip", "-json", "link"], check=True, capture_output=True).stdout
-    return {link["ifname"] for link in json.loads(said)}
-
-
-@pytest.fixture
-def net() -> Iterator[None]:
-    """A network of the test's own with the bridge br0 in it, and nothing more when the test is done."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    before = os.open("/proc/self/ns/net", os.O_RDONLY)
-    assert libc.unshare(CLONE_NEWNET) == 0
-    try:
-        ip("link", "add", "br0", "type", "bridge")
-        ip("address", "add", "10.77.0.1/24", "dev", "br0")
-        ip("link", "set", "br0", "mtu", "1450", "up")
-        yield
-        assert links() == {"lo", "br0"}
-    finally:
-        assert libc.setns(before, CLONE_NEWNET) == 0
-        os.close(before)
 
 
 @pytest.fixture
@@ -79,7 +51,7 @@ def run(node: hvcore.Node, name: str, *argv: str) -> str:
 @pytest.mark.live
 @pytest.mark.parametrize("users", ["on", "off"])
 def test_a_daemon_is_reached_over_the_bridge_and_instances_reach_each_other(
-    net: None, node: hvcore.Node, web: Build, users: str
+    net: Any, node: hvcore.Node, web: Build, users: str
 ) -> None:
     first, second = web("web1", "10.77.0.2/24"), web("web2", "10.77.0.3/24", user_namespace=users, network_mtu=1400)
     for instance in (first, second):
@@ -92,28 +64,28 @@ def test_a_daemon_is_reached_over_the_bridge_and_instances_reach_each_other(
     assert "aa:00:00:4b:c1:02" in seen
     assert "mtu 1400" in run(node, "web2", "busybox", "ip", "link", "show", "eth0")
     assert "default via 10.77.0.1" in run(node, "web1", "busybox", "ip", "route")
-    assert len(links()) == 4
+    assert len(net.links()) == 4
     node.stop("web1")
-    assert len(links()) == 3
+    assert len(net.links()) == 3
     node.stop("web2", force=True)
 
 
 @ROOT
 @pytest.mark.live
-def test_a_bridge_that_is_not_there_is_refused_before_anything(net: None, node: hvcore.Node, web: Build) -> None:
-    ip("link", "add", "dummy0", "type", "veth", "peer", "dummy1")
+def test_a_bridge_that_is_not_there_is_refused_before_anything(net: Any, node: hvcore.Node, web: Build) -> None:
+    net.ip("link", "add", "dummy0", "type", "veth", "peer", "dummy1")
     missing, other = web("web1", "10.77.0.2/24", bridge="br9"), web("web2", "10.77.0.3/24", bridge="dummy0")
     with pytest.raises(hvcore.VerifyError, match=r"nics\[0\].link: does not exist on this node, got 'br9'"):
         node.driver("chroot").start(missing)
     with pytest.raises(hvcore.VerifyError, match=r"nics\[0\].link: is no bridge, got 'dummy0'"):
         node.driver("chroot").start(other)
-    ip("link", "del", "dummy0")
+    net.ip("link", "del", "dummy0")
 
 
 @ROOT
 @pytest.mark.live
 @pytest.mark.parametrize("step", ["connecting", "mounting", "running"])
-def test_a_caller_that_is_killed_leaves_no_interface(net: None, node: hvcore.Node, web: Build, step: str) -> None:
+def test_a_caller_that_is_killed_leaves_no_interface(net: Any, node: hvcore.Node, web: Build, step: str) -> None:
     instance = web("web1", "10.77.0.2/24")
 
     def die(text: str) -> None:
@@ -129,26 +101,26 @@ def test_a_caller_that_is_killed_leaves_no_interface(net: None, node: hvcore.Nod
             os._exit(70)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
     assert [found.what for found in node.recover()] == ["undone"]
-    assert links() == {"lo", "br0"}
+    assert net.links() == {"lo", "br0"}
 
 
 @ROOT
 @pytest.mark.live
-def test_somebody_elses_interface_of_that_name_is_left_alone(net: None, node: hvcore.Node, web: Build) -> None:
+def test_somebody_elses_interface_of_that_name_is_left_alone(net: Any, node: hvcore.Node, web: Build) -> None:
     instance = web("web1", "10.77.0.2/24")
     node.driver("chroot").start(instance)
-    (name,) = links() - {"lo", "br0"}
+    (name,) = net.links() - {"lo", "br0"}
     node.stop("web1", force=True)
-    ip("link", "add", name, "type", "bridge")
+    net.ip("link", "add", name, "type", "bridge")
     with pytest.raises(hvcore.NodeError, match=r"web1: its interfaces cannot be made, got .*File exists"):
         node.driver("chroot").start(instance)
-    assert name in links()
-    ip("link", "del", name)
+    assert name in net.links()
+    net.ip("link", "del", name)
 
 
 @ROOT
 @pytest.mark.live
-def test_a_network_of_none_has_only_loopback(net: None, node: hvcore.Node, images: Callable[..., Path]) -> None:
+def test_a_network_of_none_has_only_loopback(net: Any, node: hvcore.Node, images: Callable[..., Path]) -> None:
     disk = hvcore.Disk(path=str(images(SERVES)))
     node.driver("chroot").start(Instance(name="web1", driver="chroot", disks=(disk,), params={"network": "none"}))
     assert "eth" not in run(node, "web1", "busybox", "ip", "link")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import time
 from collections.abc import Callable
@@ -47,6 +48,28 @@ def test_script_not_executable(refused: Any, images: Any, web1: Build) -> None:
 
 def test_script_is_a_directory(refused: Any, images: Any, web1: Build) -> None:
     assert "is not a file" in refused(web1(images(), init_script="/etc"), hvcore.OperationError)
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK])
+def test_script_is_a_fifo_a_socket_or_a_device(refused: Any, images: Any, web1: Build, kind: int) -> None:
+    tree = images.tree(None)
+    os.mknod(tree / "ganeti-chroot", kind | 0o755, os.makedev(1, 3))
+    assert "is not a file" in refused(web1(tree), hvcore.OperationError)
+
+
+def test_script_is_a_link_to_itself(refused: Any, images: Any, web1: Build) -> None:
+    tree = images.tree(None)
+    (tree / "ganeti-chroot").symlink_to("ganeti-chroot")
+    assert "cannot be looked at, got Too many levels" in refused(web1(images.pack(tree)), hvcore.OperationError)
+
+
+def test_script_that_is_set_uid_runs_as_its_root_like_any_other(node: hvcore.Node, images: Any, web1: Build) -> None:
+    tree = images.tree("#!/bin/sh\nid -u > /ran-as; [ $1 = stop ] || sleep 1000 &\n")
+    os.chown(tree / "ganeti-chroot", 1000, 1000)
+    (tree / "ganeti-chroot").chmod(0o6755)
+    node.driver("chroot").start(web1(tree))
+    assert (tree / "ran-as").read_text() == "0\n"
+    node.stop("web1", force=True)
 
 
 @pytest.mark.parametrize("target", ["/bin/bash", "../../../../../../../bin/bash", "/proc/self/root/bin/bash"])

@@ -7,6 +7,7 @@ from typing import Final
 
 import hvcore
 from hv_chroot.confinement import enter_command
+from hv_chroot.limits import is_frozen
 from hv_chroot.mounting import LOG_FILE, OUTPUT, ROOT
 from hv_chroot.plain import chroot_command
 from hv_chroot.root import program_problem
@@ -21,7 +22,10 @@ class Enterable:
     """The abilities of the driver that lead inside."""
 
     def console(self, live: hvcore.Live) -> hvcore.Console:
-        """A shell among its processes. Raises `OperationError` when it has none."""
+        """A shell among its processes. Raises `OperationError` when it has none, or they stand still."""
+        if is_frozen(live):
+            what = "no console while it is paused: a shell in it would stand still too"
+            raise hvcore.OperationError(f"{live.record.name}: {what}; resume it first")
         problem = program_problem(live.dir / ROOT, _SHELL)
         if problem is not None:
             raise hvcore.OperationError(f"{live.record.name}: no console, {_SHELL} inside {problem}; put a shell there")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import hvcore
 from hv_chroot.confinement import enter_command, sandbox_of
+from hv_chroot.newmount import Allowed, cloned_tree
 from hv_chroot.plain import chroot_command
 from hv_chroot.spec import ChrootSpec
 from hvcore import LIFE_LOCK, STATUS, launch, life_lock, run_tool, tail
@@ -46,7 +49,7 @@ def run_start(spec: ChrootSpec, job: hvcore.Job, place: Place) -> Started:
     """
     command = _command(spec, place, (spec.init_script, "start"))
     begun = time.monotonic()
-    with life_lock(job.dir / LIFE_LOCK) as life_fd:
+    with _life_lock(job.dir) as life_fd:
         child = launch(command, life_fd=life_fd, status=job.dir / STATUS, log=place.log)
     try:
         monitor = child.monitor()
@@ -64,6 +67,21 @@ def run_start(spec: ChrootSpec, job: hvcore.Job, place: Place) -> Started:
         return Started(init=child.process() if spec.namespaces else None, monitor=monitor)
     finally:
         child.close()
+
+
+@contextmanager
+def _life_lock(directory: Path) -> Iterator[int]:
+    """The life lock in that directory, held through a read-only mount that is nowhere.
+
+    The init keeps it, and root inside can open once more what the init has open (/proc/1/fd): for writing too, were it
+    not for this mount, and then fill the run directory.
+    """
+    (directory / LIFE_LOCK).touch(mode=0o600)
+    with (
+        cloned_tree(str(directory), Allowed(write=False)) as tree,
+        life_lock(Path(f"/proc/self/fd/{tree}", LIFE_LOCK)) as life_fd,
+    ):
+        yield life_fd
 
 
 def _command(spec: ChrootSpec, place: Place, argv: tuple[str, str]) -> hvcore.Command:
@@ -99,7 +117,7 @@ def run_afterwards(spec: ChrootSpec, job: hvcore.Job, place: Place) -> tuple[hvc
     command = _command(spec, place, (spec.stop_script, "stop"))
     status = job.dir / _LAST_STATUS
     before = place.log.stat().st_size if place.log.exists() else 0
-    with life_lock(job.dir / LIFE_LOCK) as life_fd:
+    with _life_lock(job.dir) as life_fd:
         child = launch(command, life_fd=life_fd, status=status, log=place.log)
     try:
         ended = child.wait(job.deadline.left(spec.script_deadline_s))
