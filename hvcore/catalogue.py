@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
@@ -77,8 +77,7 @@ def installed(*groups: str) -> dict[str, list[CatalogueEntry]]:
         points = metadata.entry_points()
         found = {group: [_entry(point) for point in points.select(group=group)] for group in groups}
     except Exception:  # noqa: BLE001 - one distribution with damaged metadata, of any project, and nobody gets anything
-        each = list(_distributions())
-        found = {group: [entry for one in each for entry in _entries_of(one, group)] for group in groups}
+        found = _one_by_one(groups)
     return {group: _judged(entries) for group, entries in found.items()}
 
 
@@ -87,53 +86,33 @@ def strict() -> bool:
     return os.environ.get("HVCORE_STRICT", "") not in ("", "0")
 
 
-def _distributions() -> Iterable[metadata.Distribution]:
-    """Each once, the first of a name on the path, as ``entry_points`` has them."""
-    from importlib import metadata
+def _one_by_one(groups: Iterable[str]) -> dict[str, list[CatalogueEntry]]:
+    from hvcore import damaged  # only where something is
 
-    seen = set()
-    for found in metadata.distributions():
-        try:
-            name = re.sub(r"[-_.]+", "-", _field(found.metadata, "Name")).lower()
-        except ValueError:  # no UTF-8; then it has no name by which it could be there twice
-            name = str(id(found))
-        if name not in seen:
-            seen.add(name)
-            yield found
+    each = list(damaged.distributions())
+    return {group: [entry for found in each for entry in _entries_of(found, group)] for group in groups}
 
 
 def _entries_of(found: metadata.Distribution, group: str) -> list[CatalogueEntry]:
+    from hvcore import damaged
+
     try:
         return [_entry(point) for point in found.entry_points if point.group == group]
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it is its own
-        return list(_damaged(found, group, f"{type(error).__name__}: {error}"))
-
-
-def _damaged(found: metadata.Distribution, group: str, why: str) -> Iterator[CatalogueEntry]:
-    """What a distribution seems to declare whose metadata cannot be read: refused by its name, so that it is missed."""
-    place = getattr(found, "_path", "its metadata")  # of nothing else that there is in public
-    text = _text(f"{place}/entry_points.txt")
-    section = re.search(rf"^\s*\[{re.escape(group)}\]?\s*$(.*?)(?=^\s*\[|\Z)", text, re.MULTILINE | re.DOTALL)
-    for line in section[1].splitlines() if section else ():
-        name, _, target = (part.strip() for part in line.partition("="))
-        if name and not name.startswith("#"):
-            yield CatalogueEntry(
+        place = damaged.place(found)
+        reason = f"{place} cannot be read, got {type(error).__name__}: {error}; reinstall it"
+        return [
+            CatalogueEntry(
                 name=name,
                 target=target,
-                distribution=os.path.basename(str(place)).partition("-")[0].replace("_", "-"),
+                distribution=os.path.basename(place).partition("-")[0].replace("_", "-"),
                 version="unknown",
                 requires="",
                 verdict=Verdict.BROKEN,
-                reason=f"{place} cannot be read, got {why}; reinstall it",
+                reason=reason,
             )
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="backslashreplace") as file:
-            return file.read()
-    except OSError:
-        return ""
+            for name, target in damaged.seems_to_declare(found, group)
+        ]
 
 
 def _entry(point: metadata.EntryPoint) -> CatalogueEntry:
