@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hvcore.deadline import Deadline
-from hvcore.driver import Adopts
 from hvcore.errors import HvError, RecordError
 from hvcore.host.process import boot_id
 from hvcore.model.record import Phase, Record
@@ -67,7 +66,7 @@ def _forget_empty(context: Context, name: str) -> None:
 
 def _settle_start(context: Context, loaded: LoadedDriver, record: Record, deadline: Deadline) -> Recovered:
     job = context.job(record, deadline)
-    if isinstance(loaded.driver, Adopts) and loaded.driver.adopt(context.live(record), job):
+    if loaded.adopt(context.live(record), job):
         job.update(phase=Phase.RUNNING)
         return Recovered(name=record.name, what="finished", detail="its start had succeeded, it runs")
     return _undo(context, loaded, record, deadline, "undone", "its start was interrupted")

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hvcore.deadline import Deadline
-from hvcore.driver import Driver, Releases
 from hvcore.errors import DeadlineError, HvError, LeftoverError, NodeError
 from hvcore.host.cgroups import group_name
 from hvcore.host.control_group import Group
@@ -54,7 +53,7 @@ def gone(
     ``rung`` is what ended it, ``notes`` are what is to be known of that. Raises `LeftoverError`; the hooks are then
     not told.
     """
-    release_all(context, loaded.driver, job)
+    release_all(context, loaded, job)
     outcome = Outcome(
         name=job.name,
         op=op,
@@ -68,7 +67,7 @@ def gone(
     return replace(outcome, notes=(*notes, *failures))
 
 
-def release_all(context: Context, driver: Driver, job: Job) -> None:
+def release_all(context: Context, loaded: LoadedDriver, job: Job) -> None:
     """Release every ledger entry, the last acquired first, then remove the instance's state.
 
     A process that does not go keeps everything else reserved: it may still write. Any other failure does not
@@ -80,7 +79,7 @@ def release_all(context: Context, driver: Driver, job: Job) -> None:
     while entries:
         entry = entries.pop()
         try:
-            _release(driver, entry, job)
+            _release(loaded, entry, job)
         except (HvError, OSError) as error:
             left.insert(0, entry)
             reasons.append(str(error))
@@ -123,14 +122,11 @@ def release_without_record(context: Context, name: str) -> list[str]:
     return done
 
 
-def _release(driver: Driver, entry: Entry, job: Job) -> None:
-    known: Mapping[str, Callable[[Entry, Job], None]] = _RELEASES
-    if isinstance(driver, Releases):
-        known = {**driver.releases(), **_RELEASES}
-    release = known.get(entry.kind)
-    if release is None:
-        raise LeftoverError(f"{job.name}: nobody knows how to release {entry.kind!r}; upgrade driver {driver.name}")
-    release(entry, job)
+def _release(loaded: LoadedDriver, entry: Entry, job: Job) -> None:
+    if entry.kind in _RELEASES:
+        _RELEASES[entry.kind](entry, job)
+    elif not loaded.release(entry, job):
+        raise LeftoverError(f"{job.name}: nobody knows how to release {entry.kind!r}; upgrade driver {loaded.name}")
 
 
 def _release_process(entry: Entry, job: Job) -> None:

@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import replace
 
 from hvcore.deadline import Deadline
-from hvcore.driver import OwesStop
 from hvcore.errors import DriverLoadError, HvError, NodeError, RecordError, UnknownDriverError
 from hvcore.host.launch import reap
 from hvcore.model.outcome import Outcome
@@ -66,8 +65,7 @@ def _has_to_be_ended(context: Context, seen: Seen, *, force: bool) -> bool:
     if seen.state is State.CRASHED:  # a guest that panicked can still have its process
         return seen.observation.pid is not None
     if seen.state is State.SHUTDOWN and seen.record is not None and not force:
-        driver = context.driver(seen.record.driver).driver
-        return isinstance(driver, OwesStop) and driver.owes_stop(context.live(seen.record))
+        return context.driver(seen.record.driver).owes_stop(context.live(seen.record))
     return seen.state in (State.RUNNING, State.PAUSED)
 
 

@@ -12,7 +12,20 @@ import pytest
 
 import hvcore
 from hv_fake.plugin import FakeDriver
-from hvcore import DISK, LINK, Entry, Instance, Job, LeftoverError, Live, Node, NotFoundError, State, UnsupportedError
+from hvcore import (
+    DISK,
+    LINK,
+    UID,
+    Entry,
+    Instance,
+    Job,
+    LeftoverError,
+    Live,
+    Node,
+    NotFoundError,
+    State,
+    UnsupportedError,
+)
 from hvcore.deadline import Deadline
 from hvcore.loaded import LoadedDriver
 from hvcore.model.record import Phase
@@ -125,7 +138,33 @@ def test_a_driver_that_raises_in_recovery_keeps_no_other_from_it(made: Any) -> N
     node, loaded = made(Wrong)
     up(node, loaded)
     interrupt(node, Phase.STARTING)
-    assert [(result.what, result.detail) for result in recover_all(node, 10)] == [("failed", "raised KeyError: 'x'")]
+    (result,) = recover_all(node, 10)
+    assert result.what == "failed"
+    assert result.detail.startswith(f"driver fake (test 1), adopt ({__file__}:")
+    assert result.detail.endswith("raised KeyError: 'x'; report this to its authors")
+    assert stop(node, "web1", force=True, deadline=Deadline(10)).state is State.STOPPED
+
+
+def test_a_driver_that_raises_in_a_release_is_named_and_keeps_the_rest_from_nothing(made: Any) -> None:
+    class Wrong(FakeDriver):
+        def start(self, spec: Any, job: Job) -> None:
+            job.intend(Entry(kind=UID), Entry(kind="cup"))
+            job.take_uid()
+            super().start(spec, job)
+
+        def releases(self) -> Mapping[str, Callable[[Entry, Job], None]]:
+            def cup(entry: Entry, job: Job) -> None:
+                raise KeyError("x")
+
+            return {"cup": cup}
+
+    node, loaded = made(Wrong)
+    up(node, loaded)
+    with pytest.raises(LeftoverError, match=r"driver fake \(test 1\), releases .*raised KeyError: 'x'; report this"):
+        stop(node, "web1", force=False, deadline=Deadline(10))
+    record = node.store.load("web1")
+    assert record is not None
+    assert [entry.kind for entry in record.ledger] == ["cup"]
 
 
 def test_what_only_the_driver_can_release_is_released_by_it_the_last_first(made: Any) -> None:
