@@ -223,7 +223,8 @@ if _typing.TYPE_CHECKING:
     from hvcore.host.capabilities import CAPABILITIES, capability_mask
     from hvcore.host.cgroups import ControlGroups, GroupLimits
     from hvcore.host.confine import sandboxed, system_view
-    from hvcore.host.control_group import Group, GroupFigures
+    from hvcore.host.control_group import Group
+    from hvcore.host.controllers import GroupFigures
     from hvcore.host.disks import identify_disk
     from hvcore.host.files import tail
     from hvcore.host.follow import log_pieces
@@ -315,7 +316,8 @@ else:  # for a type checker there would be no unknown name any more
         "hvcore.host.capabilities": "CAPABILITIES capability_mask",
         "hvcore.host.cgroups": "ControlGroups GroupLimits",
         "hvcore.host.confine": "sandboxed system_view",
-        "hvcore.host.control_group": "Group GroupFigures",
+        "hvcore.host.control_group": "Group",
+        "hvcore.host.controllers": "GroupFigures",
         "hvcore.host.disks": "identify_disk",
         "hvcore.host.files": "tail",
         "hvcore.host.follow": "log_pieces",

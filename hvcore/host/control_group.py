@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import DeadlineError, NodeError
 from hvcore.host.cgroups import LIMITED, ControlGroups, GroupLimits
 from hvcore.host.control_files import ControlFiles
+from hvcore.host.control_version import freezer_grip, unified_grip
+from hvcore.host.controllers import Controllers, GroupFigures
 from hvcore.host.process import identify, kill_and_wait, wait_gone
 
-__all__ = ["Group", "GroupFigures"]
+__all__ = ["Group"]
 
 _PARENT: Final = "hvcore"
-_CPU_PERIOD_US: Final = 100_000  # the kernel's default; a quota is never below 1 ms
 _MAKING_TRIES: Final = 100
 _FREEZE_S: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupFigures:
-    """What all processes of a group use together, those that ended included in the cpu time. None: nobody counts it.
-
-    ``processes`` counts threads, as the kernel's limit does; ``oom_kills`` are processes killed at the memory limit.
-    """
-
-    memory_bytes: int | None = None
-    cpu_seconds: float | None = None
-    processes: int | None = None
-    oom_kills: int | None = None
 
 
 class Group:
@@ -47,11 +32,13 @@ class Group:
         wanted = LIMITED if node.unified is not None else (*LIMITED, "cpuacct", "freezer")
         found = {controller: node.place(controller) for controller in wanted}
         self._by_controller = {key: f"{top}/{_PARENT}/{name}" for key, top in found.items() if top is not None}
+        self._controllers = Controllers(self._files, self._unified, self._by_controller)
         # Where its processes are looked for: in the hierarchy that can stop or end them together.
-        self._grip = self._unified or self._by_controller.get("freezer") or next(iter(self._by_controller.values()))
-        freezer = self._by_controller.get("freezer", self._grip)
-        self._freezer = f"{freezer}/freezer.state" if self._unified is None else f"{freezer}/cgroup.freeze"
-        self._frozen, self._thawed = ("FROZEN", "THAWED") if self._unified is None else ("1", "0")
+        if self._unified is not None:
+            self._grip = unified_grip(self._unified)
+        else:
+            any_one = next(iter(self._by_controller.values()))
+            self._grip = freezer_grip(self._by_controller.get("freezer", any_one))
 
     @property
     def directories(self) -> tuple[str, ...]:
@@ -74,8 +61,8 @@ class Group:
                 with suppress(FileNotFoundError):  # somebody else has just removed the parent that stood empty
                     self._make(limits)
                     break
-            for name, value in _settings(limits, self._by_controller, self._unified, self._files):
-                self._files.write(name, value)
+            for path, value in self._controllers.settings(limits):
+                self._files.write(path, value)
         except OSError as error:
             what = f"{self.name}: its control group cannot be made, got {error.strerror} for {error.filename}"
             raise NodeError(f"{what}; see what this node allows below /sys/fs/cgroup") from error
@@ -106,7 +93,7 @@ class Group:
 
     def pids(self) -> list[int]:
         """The processes in it and in groups below it, as far as our own pid namespace has them."""
-        return _pids_in(self._files, self._grip)
+        return _pids_in(self._files, self._grip.directory)
 
     def holders(self) -> list[int]:
         """Processes that are in any of its directories: those of `pids`, and what was put into only one of them."""
@@ -115,10 +102,10 @@ class Group:
     def wait_empty(self, deadline_s: float) -> bool:
         """Wait until no process is in it, at most that long; False when one still is. One that is gone is empty."""
         deadline = Deadline(deadline_s)
-        if self._unified is not None and not self._files.wait(
-            f"{self._unified}/cgroup.events", lambda text: "populated 1" not in text, deadline
-        ):
-            return False
+        if self._grip.busy is not None:
+            path, word = self._grip.busy
+            if not self._files.wait(path, lambda text: word not in text, deadline):
+                return False
         # v1 has no word for it, so by each process; on v2 this finds nothing any more.
         while pids := self.pids():
             for process in filter(None, map(identify, pids)):
@@ -137,7 +124,7 @@ class Group:
         if not self.pids():
             return False
         try:
-            self._files.write(f"{self._grip}/cgroup.kill", "1")
+            self._files.write(f"{self._grip.directory}/cgroup.kill", "1")
         except FileNotFoundError:  # v1, and v2 before Linux 5.14
             _kill_frozen(self, deadline)
         if not self.wait_empty(deadline.left()):
@@ -155,14 +142,13 @@ class Group:
 
         Raises `DeadlineError`, and they go on, and `NodeError` when there is nothing to freeze them with.
         """
+        grip = self._grip
         try:
-            self._files.write(self._freezer, self._frozen)
+            self._files.write(grip.freezer, grip.frozen)
         except OSError as error:
-            raise NodeError(f"{self._freezer}: cannot freeze, got {error.strerror}; is the group gone?") from error
-        watched, word = (self._freezer, "FROZEN")
-        if self._unified is not None:
-            watched, word = f"{self._unified}/cgroup.events", "frozen 1"
-        if not self._files.wait(watched, lambda text: word in text, Deadline(deadline_s)):
+            raise NodeError(f"{grip.freezer}: cannot freeze, got {error.strerror}; is the group gone?") from error
+        path, word = grip.stands
+        if not self._files.wait(path, lambda text: word in text, Deadline(deadline_s)):
             self.thaw()
             raise DeadlineError(
                 subject=self.name,
@@ -174,15 +160,15 @@ class Group:
     def thaw(self) -> None:
         """Let its processes go on. A group that is gone has none."""
         with suppress(FileNotFoundError):
-            self._files.write(self._freezer, self._thawed)
+            self._files.write(self._grip.freezer, self._grip.thawed)
 
     def frozen(self) -> bool:
         """Whether its processes are to stand still."""
-        return self._files.read(self._freezer).startswith(self._frozen)
+        return self._files.read(self._grip.freezer).startswith(self._grip.frozen)
 
     def figures(self) -> GroupFigures | None:
         """What it uses now; None when it is gone."""
-        return _figures(self._files, self._by_controller, self._unified)
+        return self._controllers.figures()
 
     def remove(self) -> None:
         """Remove it, with the groups that something made below it. Raises `NodeError` while a process is in it."""
@@ -229,48 +215,3 @@ def _share_out(files: ControlFiles, directory: str, controllers: list[str], need
         except OSError:
             if controller in needed:
                 raise
-
-
-def _settings(
-    limits: GroupLimits, places: dict[str, str], unified: str | None, files: ControlFiles
-) -> Iterator[tuple[str, str]]:
-    """Files and what to write into them, in order."""
-    memory, cpu, pids = (places.get(name, "") for name in LIMITED)
-    if limits.memory_bytes is not None:
-        hard, swap = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
-        if memory == unified:
-            hard, swap = ("memory.max", "memory.swap.max")
-        yield f"{memory}/{hard}", str(limits.memory_bytes)
-        if files.read(f"{memory}/{swap}"):  # not on a kernel that does not count swap
-            yield f"{memory}/{swap}", "0" if memory == unified else str(limits.memory_bytes)
-    if limits.cpus is not None:
-        quota_us = max(1000, round(limits.cpus * _CPU_PERIOD_US))
-        if cpu == unified:
-            yield f"{cpu}/cpu.max", f"{quota_us} {_CPU_PERIOD_US}"
-        else:
-            yield f"{cpu}/cpu.cfs_period_us", str(_CPU_PERIOD_US)
-            yield f"{cpu}/cpu.cfs_quota_us", str(quota_us)
-    if limits.processes is not None:
-        yield f"{pids}/pids.max", str(limits.processes)
-
-
-def _figures(files: ControlFiles, places: dict[str, str], unified: str | None) -> GroupFigures | None:
-    memory, cpu, pids = (places.get(name, "") for name in LIMITED)
-    on_v2 = memory == unified
-    used = _number(files.read(f"{memory}/{'memory.current' if on_v2 else 'memory.usage_in_bytes'}"))
-    killed = _number(files.read(f"{memory}/{'memory.events' if on_v2 else 'memory.oom_control'}"), "oom_kill ")
-    processes = _number(files.read(f"{pids}/pids.current"))
-    if unified is not None:
-        ticks, per_s = _number(files.read(f"{unified}/cpu.stat"), "usage_usec "), 1e6
-    else:
-        ticks, per_s = _number(files.read(f"{places.get('cpuacct', cpu)}/cpuacct.usage")), 1e9
-    if used is ticks is processes is None:
-        return None
-    cpu_seconds = None if ticks is None else ticks / per_s
-    return GroupFigures(memory_bytes=used, cpu_seconds=cpu_seconds, processes=processes, oom_kills=killed)
-
-
-def _number(text: str, key: str = "") -> int | None:
-    """The number behind ``key`` in one of the lines; None when there is none."""
-    found = re.search(rf"^{key}(\d+)$", text, re.MULTILINE)
-    return None if found is None else int(found[1])
