@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +89,12 @@ class Bench(Site):
         """Its process and monitor with everything that descends from them."""
         record = self.record(label)
         return [one for top in (record.monitor, record.process) if top is not None for one in children_of(top.pid)]
+
+    def nothing_left(self, after: str, started: Iterable[ProcessId] = ()) -> None:
+        """Demand that nothing of an instance is left: no file, no mount, no process. ``after`` are words for what was done."""
+        left = self.scope.leftovers(started)
+        if left:
+            raise Failed(f"{after} leaves {', '.join(left[:3])}")
 
     def needs(self, factory: Factory | None, what: str) -> Factory:
         """That factory; skips the check when the subject has none."""

@@ -71,8 +71,7 @@ def conc_same_instance(bench: Bench) -> None:
     states = [info.state for info in bench.node.instances()]
     require(set(states) <= {State.RUNNING, State.PAUSED}, f"is {states} after operations at the same time")
     bench.stop()
-    left = bench.scope.leftovers()
-    require(not left, f"operations at the same time leave {', '.join(left[:3])}")
+    bench.nothing_left("all that at the same time")
 
 
 def _tolerated(act: Callable[[], object]) -> None:
@@ -108,5 +107,4 @@ def conc_many_instances(bench: Bench) -> None:
     require(took_s < 2.0, f"looking at {_MANY} instances takes {took_s:.1f} s")
     wrong = _together([lambda label=label: bench.stop(label) for label in labels])  # type: ignore[misc]
     require(not wrong, f"stops at the same time fail: {wrong[:1]}")
-    left = bench.scope.leftovers()
-    require(not left, f"stops at the same time leave {', '.join(left[:3])}")
+    bench.nothing_left("stopping all at the same time")

@@ -78,6 +78,18 @@ def _points(bench: Bench, work: Callable[[Bench], None]) -> Iterator[int]:
     yield from range(1, total + 1, step)
 
 
+def _each(
+    bench: Bench, work: Callable[[Bench], None], act: Callable[[], None], before: Callable[[], object], words: str
+) -> Iterator[tuple[str, Fate]]:
+    """The work, with the act before one of its changes, for each of its points: in words where, and what became of it.
+
+    ``before`` brings the instance to where the work begins; ``words`` have ``{}`` for the number of the change.
+    """
+    for number in _points(bench, work):
+        before()
+        yield words.format(number), _at(bench, number, act, work)
+
+
 def _settled(bench: Bench, where: str) -> None:
     """Recover as another program would, and demand that it either runs or is gone with all that it held."""
     node = bench.another_node()
@@ -90,8 +102,7 @@ def _settled(bench: Bench, where: str) -> None:
     states = [info.state for info in infos]
     require(set(states) <= set(_HEALTHY), f"{where}: is {states} after recovery, neither running nor gone")
     if not states:
-        left = bench.scope.leftovers()
-        require(not left, f"{where}: gone, and leaves {', '.join(left[:3])}")
+        bench.nothing_left(f"{where}: gone, and")
 
 
 def _clean_cycle(bench: Bench, where: str) -> None:
@@ -100,8 +111,7 @@ def _clean_cycle(bench: Bench, where: str) -> None:
         bench.stop()
     except Failed as error:
         raise Failed(f"{where}: afterwards it {error}") from error
-    left = bench.scope.leftovers()
-    require(not left, f"{where}: a clean cycle afterwards leaves {', '.join(left[:3])}")
+    bench.nothing_left(f"{where}: a clean cycle afterwards")
 
 
 def _warm(bench: Bench) -> None:
@@ -119,13 +129,11 @@ def _warm(bench: Bench) -> None:
 def crash_host_sigkill_start(bench: Bench) -> None:
     """The caller of a start is killed at its changes (thorough: at each one): it runs or it is gone, and starts again."""
     _warm(bench)
-    for number in _points(bench, _start):
+    for where, fate in _each(bench, _start, _die, bench.stop, "killed at change {} of a start"):
+        require(fate.signal in (0, signal.SIGKILL), f"{where}: it ended by {fate.signal}")
+        _settled(bench, where)
         bench.stop()
-        fate = _at(bench, number, _die, _start)
-        require(fate.signal in (0, signal.SIGKILL), f"killed at change {number} of a start: it ended by {fate.signal}")
-        _settled(bench, f"killed at change {number} of a start")
-        bench.stop()
-        _clean_cycle(bench, f"killed at change {number} of a start")
+        _clean_cycle(bench, where)
 
 
 @check(
@@ -137,12 +145,10 @@ def crash_host_sigkill_start(bench: Bench) -> None:
 def crash_host_sigkill_stop(bench: Bench) -> None:
     """The caller of a stop is killed at its changes (thorough: at each one): it runs or it is gone, and starts again."""
     bench.start()
-    for number in _points(bench, _stop):
-        bench.start()
-        _at(bench, number, _die, _stop)
-        _settled(bench, f"killed at change {number} of a stop")
+    for where, _ in _each(bench, _stop, _die, bench.start, "killed at change {} of a stop"):
+        _settled(bench, where)
         bench.stop()
-        _clean_cycle(bench, f"killed at change {number} of a stop")
+        _clean_cycle(bench, where)
 
 
 @check(
@@ -154,17 +160,13 @@ def crash_host_sigkill_stop(bench: Bench) -> None:
 def crash_interrupted_start(bench: Bench) -> None:
     """A start that is interrupted at its changes undoes itself: nothing is left but what runs well."""
     _warm(bench)
-    for number in _points(bench, _start):
-        bench.stop()
-        _at(bench, number, _interrupt, _start)
+    for where, _ in _each(bench, _start, _interrupt, bench.stop, "interrupted at change {} of a start"):
         states = [info.state for info in bench.another_node().instances()]
-        where = f"interrupted at change {number} of a start"
         if not set(states) & set(_HEALTHY):
             # What the undoing itself was not allowed to do, recovery does.
             _settled(bench, where)
         bench.stop()
-        left = bench.scope.leftovers()
-        require(not left, f"{where}: leaves {', '.join(left[:3])}")
+        bench.nothing_left(f"{where}:")
 
 
 @check(
@@ -176,10 +178,7 @@ def crash_interrupted_start(bench: Bench) -> None:
 def crash_disk_full(bench: Bench) -> None:
     """Each sampled change of a start is refused for want of space: a typed error, and nothing half is left."""
     _warm(bench)
-    for number in _points(bench, _start):
-        bench.stop()
-        fate = _at(bench, number, _refuse, _start_or_error)
-        where = f"refused change {number} of a start"
+    for where, fate in _each(bench, _start_or_error, _refuse, bench.stop, "refused change {} of a start"):
         require(fate.error is None, f"{where}: raises {fate.error} and no typed error")
         _settled(bench, where)
     bench.stop()
@@ -211,8 +210,7 @@ def crash_emfile(bench: Bench) -> None:
     )
     bench.another_node().recover()
     bench.stop("other")
-    left = bench.scope.leftovers()
-    require(not left, f"without descriptors a start leaves {', '.join(left[:3])}")
+    bench.nothing_left("without descriptors a start")
 
 
 @check(
@@ -231,8 +229,7 @@ def crash_vmm_sigkill(bench: Bench) -> None:
     require(state in _ENDED, f"is {state} after its process was killed")
     require(bench.info().reason, "gives no reason after its process was killed")
     bench.node.cleanup(bench.name())
-    left = bench.scope.leftovers(started)
-    require(not left, f"cleanup after its process was killed leaves {', '.join(left[:3])}")
+    bench.nothing_left("cleanup after its process was killed", started)
     _clean_cycle(bench, "after its process was killed")
 
 
@@ -277,8 +274,7 @@ def crash_vmm_sigstop(bench: Bench) -> None:
     bench.stop()
     took_s = time.monotonic() - began
     require(took_s < 10.0, f"a stop by force of an instance whose process hangs takes {took_s:.1f} s")
-    left = bench.scope.leftovers()
-    require(not left, f"an instance whose process hung leaves {', '.join(left[:3])}")
+    bench.nothing_left("an instance whose process hung")
 
 
 def _wait_standing(pid: int) -> None:
@@ -308,5 +304,4 @@ def crash_partial_cleanup(bench: Bench) -> None:
         bench.node.stop(bench.name(), deadline_s=10)
     except Exception as error:
         raise Failed(f"a stop of what has no process any more raises {type(error).__name__}: {error}") from error
-    left = bench.scope.leftovers(started)
-    require(not left, f"a stop of what has no process any more leaves {', '.join(left[:3])}")
+    bench.nothing_left("a stop of what has no process any more", started)

@@ -55,5 +55,4 @@ def idem_lifecycle_x10(bench: Bench) -> None:
         except Failed as error:
             raise Failed(f"start {number + 1} under one name: {error}") from error
         bench.stop()
-    left = bench.scope.leftovers()
-    require(not left, f"cycles leave {', '.join(left[:3])}")
+    bench.nothing_left("one cycle after the other")

@@ -117,8 +117,7 @@ def life_start_failure_reports(bench: Bench) -> None:
         raise Failed(f"a start that fails raises {type(error).__name__} and no typed error: {error}") from error
     else:
         raise Failed("starts an instance that the subject says cannot be started")
-    left = bench.scope.leftovers()
-    require(not left, f"a start that failed leaves {', '.join(left[:3])}")
+    bench.nothing_left("a start that failed")
 
 
 @check(
@@ -178,8 +177,7 @@ def life_deadline_kept(bench: Bench) -> None:
     try:
         bench.handle.start(bench.instance(), deadline_s=0.001)
     except HvError:
-        left = bench.scope.leftovers()
-        require(not left, f"a start that ran out of time leaves {', '.join(left[:3])}")
+        bench.nothing_left("a start that ran out of time")
     took_s = time.monotonic() - began
     require(took_s < 2.0, f"a start with a deadline of 1 ms takes {took_s:.1f} s")
 

@@ -41,8 +41,7 @@ def recover_running(bench: Bench) -> None:
     processes = bench.processes()
     stopped = forked(lambda: bench.another_node().stop(bench.name(), force=True, deadline_s=10).changed).result()
     require(stopped, "a stop by another program says that it changed nothing")
-    left = bench.scope.leftovers(processes)
-    require(not left, f"a stop by another program leaves {', '.join(left[:3])}")
+    bench.nothing_left("a stop by another program", processes)
 
 
 @check(
@@ -117,8 +116,7 @@ def recover_interrupted_start(bench: Bench) -> None:
         f"an interrupted start is {whats} by recovery: {[one.detail for one in found]}",
     )
     if whats == ["undone"]:
-        left = bench.scope.leftovers(started)
-        require(not left, f"an interrupted start is undone and leaves {', '.join(left[:3])}")
+        bench.nothing_left("an interrupted start is undone and", started)
     else:
         require(
             bench.info().state is State.RUNNING, f"an interrupted start is finished, and it is {bench.info().state}"
@@ -158,8 +156,7 @@ def recover_after_reboot(bench: Bench) -> None:
     bench.save(boot_id="another-boot", process=older, monitor=None)
     found = [one.what for one in bench.another_node().recover()]
     require(found == ["cleaned"], f"a record of another boot is {found} by recovery")
-    left = bench.scope.leftovers()
-    require(not left, f"a record of another boot leaves {', '.join(left[:3])}")
+    bench.nothing_left("a record of another boot")
     bench.start()
 
 

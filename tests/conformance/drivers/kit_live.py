@@ -191,7 +191,7 @@ class Litter(Good):
         (job.host.run_dir / f"litter-{job.name}").touch()
 
 
-@breaks("idem_lifecycle_x10", "cycles leave file .*/litter-")
+@breaks("idem_lifecycle_x10", "one cycle after the other leaves file .*/litter-")
 class LitterOfCycles(Litter): ...
 
 
