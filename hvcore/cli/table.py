@@ -31,7 +31,7 @@ def show_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> N
 
 
 def _cell(value: object) -> str:
-    text = "-" if value is None or value == "" else " ".join(str(value).split())
+    text = "-" if value is None or value == "" else " ".join(map(str.strip, str(value).splitlines()))
     return printable(text)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from hvcore.errors import Problem
 from hvcore.params import REDACTED, Params
 
-__all__ = ["Argument", "Origin", "Plan", "Step", "Value", "with_params"]
+__all__ = ["Argument", "Origin", "Plan", "Step", "Value", "on_one_line", "with_params"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,13 +103,13 @@ class Plan:
     def explain(self) -> str:
         """The plan in words: the steps, then one line per argument with the reason it is there."""
         lines = [f"{self.name} ({self.driver})", "", "steps"]
-        lines += [f"  {number}. {step.kind}: {_on_one_line(step.what)}" for number, step in enumerate(self.steps, 1)]
+        lines += [f"  {number}. {step.kind}: {on_one_line(step.what)}" for number, step in enumerate(self.steps, 1)]
         if self.arguments:
             lines += ["", "arguments"]
-            commands = [_on_one_line(" ".join(argument.tokens)) for argument in self.arguments]
+            commands = [on_one_line(" ".join(argument.tokens)) for argument in self.arguments]
             width = min(72, max(map(len, commands)))
             for argument, command in zip(self.arguments, commands, strict=True):
-                lines.append(f"  {command:<{width}}  # {_on_one_line(str(argument.origin))}")
+                lines.append(f"  {command:<{width}}  # {on_one_line(str(argument.origin))}")
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class Plan:
         }
 
 
-def _on_one_line(text: str) -> str:
+def on_one_line(text: str) -> str:
     r"""The text with everything that is no printable character as an escape: ``\n``, ``\x1b``."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 

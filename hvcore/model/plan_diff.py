@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from hvcore.model.plan import Argument, Plan, Value
+from hvcore.model.plan import Argument, Plan, Value, on_one_line
 
 __all__ = ["Change", "differences"]
 
@@ -30,12 +30,12 @@ class Change:
     why: tuple[str, ...]
 
     def parts(self) -> tuple[str, str]:
-        """The two arguments as text, without those of their properties that are the same."""
+        """The two arguments as text on one line, without those of their properties that are the same."""
         if self.before is None or self.after is None or self.kind == "moved":
-            return _text(self.before), _text(self.after)
+            return on_one_line(_text(self.before)), on_one_line(_text(self.after))
         old, new = _pieces(self.before), _pieces(self.after)
         shared = {piece for piece in old if piece in new and not _ID.match(piece)}
-        return _without(old, shared), _without(new, shared)
+        return on_one_line(_without(old, shared)), on_one_line(_without(new, shared))
 
     def to_json(self) -> dict[str, Any]:
         """The change as plain JSON types."""

@@ -14,3 +14,8 @@ def test_a_cell_that_is_far_too_long_moves_its_own_line_only(capsys: pytest.Capt
         "a    1      x",
         f"b    {'2' * 100}  y",
     ]
+
+
+def test_a_cell_is_on_one_line_and_keeps_its_blanks(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table([Column("KEY"), Column("VALUE")], [["a", "two  blanks"], ["b", "two\n  lines"]])
+    assert capsys.readouterr().out.splitlines() == ["KEY  VALUE", "a    two  blanks", "b    two lines"]

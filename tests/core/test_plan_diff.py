@@ -36,6 +36,12 @@ def test_a_changed_option_is_matched_by_its_id_and_shows_only_what_changed() -> 
     ]
 
 
+def test_what_cannot_be_seen_is_shown_as_an_escape() -> None:
+    first, second = plan(("-append", "a b", "x"), x=1), plan(("-append", "a\nb", "x"), x=2)
+    (change,) = differences(first, second)
+    assert change.parts() == ("-append a b", r"-append a\nb")
+
+
 def test_what_comes_and_goes_says_why() -> None:
     first, second = plan(("-S", ""), ("-k", "de", "keymap"), keymap="de"), plan(("-S", ""), ("-n", "always"))
     assert told(first, second) == [
