@@ -26,8 +26,8 @@ SLEEPERS: Final[dict[str, str]] = {  # path: which event does not exist there
 QUIRK_TABLES: Final[dict[str, str]] = {}  # path: why it has to branch on a QEMU version (R7); one at most, none so far
 
 SHELL_CALLS: Final = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
-EXCEPTION_TABLES: Final = [LONGER_MODULES, BIGGER_CLASSES, SLEEPERS, QUIRK_TABLES]
 
+Found = Iterator[tuple[str, str]]
 FUNCTION: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -55,18 +55,26 @@ def parsed(name: str, text: str) -> Module:
     return Module(name, text, ast.parse(text, name))
 
 
-def lines(module: Module) -> Iterator[str]:
+# Each rule yields what it finds as the name that an exception would have, and the words.
+
+
+def at(module: Module, node: ast.stmt | ast.expr, what: str) -> tuple[str, str]:
+    return module.name, f"{module.name}:{node.lineno}: {what}"
+
+
+def lines(module: Module) -> Found:
     count = len(module.text.splitlines())
-    if count > MODULE_LINES and module.name not in LONGER_MODULES:
-        yield f"{module.name}: {count} lines, the budget is {MODULE_LINES}"
+    if count > MODULE_LINES:
+        yield module.name, f"{module.name}: {count} lines, the budget is {MODULE_LINES}"
 
 
-def methods(module: Module) -> Iterator[str]:
+def methods(module: Module) -> Found:
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.ClassDef) and f"{module.name}:{node.name}" not in BIGGER_CLASSES:
+        if isinstance(node, ast.ClassDef):
             count = len({child.name for child in node.body if isinstance(child, FUNCTION)})
             if count > CLASS_METHODS:
-                yield f"{module.name}:{node.lineno}: class {node.name} has {count} methods, the budget is {CLASS_METHODS}"
+                what = f"class {node.name} has {count} methods, the budget is {CLASS_METHODS}"
+                yield f"{module.name}:{node.name}", f"{module.name}:{node.lineno}: {what}"
 
 
 def defined_names(module: Module) -> set[str]:
@@ -84,21 +92,21 @@ def defined_names(module: Module) -> set[str]:
     return {name for name in names if not name.startswith("_") or name == "__all__"}
 
 
-def exports(module: Module) -> Iterator[str]:
+def exports(module: Module) -> Found:
     if module.public and defined_names(module) and "__all__" not in defined_names(module):
-        yield f"{module.name}: has no __all__"
+        yield module.name, f"{module.name}: has no __all__"
 
 
-def docstrings(module: Module) -> Iterator[str]:
+def docstrings(module: Module) -> Found:
     if not module.public:
         return
     if ast.get_docstring(module.tree) is None:
-        yield f"{module.name}: has no docstring"
+        yield module.name, f"{module.name}: has no docstring"
     for node in module.tree.body:
         if isinstance(node, (*FUNCTION, ast.ClassDef)) and not node.name.startswith("_"):
             overload = any("overload" in ast.unparse(decorator) for decorator in node.decorator_list)
             if ast.get_docstring(node) is None and not overload:
-                yield f"{module.name}:{node.lineno}: {node.name} has no docstring"
+                yield at(module, node, f"{node.name} has no docstring")
 
 
 def calls(module: Module) -> Iterator[tuple[ast.Call, str]]:
@@ -115,30 +123,30 @@ def calls(module: Module) -> Iterator[tuple[ast.Call, str]]:
             yield node, origin.get(written, written)
 
 
-def sleeps(module: Module) -> Iterator[str]:
+def sleeps(module: Module) -> Found:
     for node, name in calls(module):
-        if name == "time.sleep" and module.name not in SLEEPERS:
-            yield f"{module.name}:{node.lineno}: time.sleep; wait for an event, a pidfd or a deadline (R13)"
+        if name == "time.sleep":
+            yield at(module, node, "time.sleep; wait for an event, a pidfd or a deadline (R13)")
 
 
-def shells(module: Module) -> Iterator[str]:
+def shells(module: Module) -> Found:
     for node, name in calls(module):
         for keyword in node.keywords:
             off = isinstance(keyword.value, ast.Constant) and not keyword.value.value
             if keyword.arg in {"shell", "preexec_fn"} and not off:
-                yield f"{module.name}:{node.lineno}: {keyword.arg}=; no shell (R6), and the launcher is a program"
+                yield at(module, node, f"{keyword.arg}=; no shell (R6), and the launcher is a program")
         if name in SHELL_CALLS:
-            yield f"{module.name}:{node.lineno}: {name}; no shell (R6)"
+            yield at(module, node, f"{name}; no shell (R6)")
 
 
-def version_branches(module: Module) -> Iterator[str]:
+def version_branches(module: Module) -> Found:
     """A QEMU's version in hv_kvm that is compared, taken apart or handed to what could: it is there to be shown."""
-    if not module.name.startswith("plugins/hv-kvm/") or module.name in QUIRK_TABLES:
+    if not module.name.startswith("plugins/hv-kvm/"):
         return
     parents = {child: parent for parent in ast.walk(module.tree) for child in ast.iter_child_nodes(parent)}
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Name | ast.Attribute) and is_qemu_version(node) and not is_shown(parents[node]):
-            yield f"{module.name}:{node.lineno}: compares a version; probe the feature or use the quirk table (R7)"
+            yield at(module, node, "compares a version; probe the feature or use the quirk table (R7)")
 
 
 def is_qemu_version(node: ast.Name | ast.Attribute) -> bool:
@@ -157,23 +165,30 @@ def is_shown(above: ast.AST) -> bool:
     return text or isinstance(above, ast.FormattedValue | ast.keyword | ast.Dict | ast.Return)
 
 
-RULES: Final = [lines, methods, exports, docstrings, sleeps, shells, version_branches]
+RULES: Final[list[tuple[Callable[[Module], Found], dict[str, str]]]] = [
+    (lines, LONGER_MODULES),
+    (methods, BIGGER_CLASSES),
+    (exports, {}),
+    (docstrings, {}),
+    (sleeps, SLEEPERS),
+    (shells, {}),
+    (version_branches, QUIRK_TABLES),
+]
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_every_module_keeps_to(rule: Callable[[Module], Iterator[str]], modules: list[Module]) -> None:
-    problems = [problem for module in modules for problem in rule(module)]
+@pytest.mark.parametrize(("rule", "exceptions"), RULES, ids=[rule.__name__ for rule, _ in RULES])
+def test_every_module_keeps_to(
+    rule: Callable[[Module], Found], exceptions: dict[str, str], modules: list[Module]
+) -> None:
+    found = [each for module in modules for each in rule(module)]
+    problems = [words for name, words in found if name not in exceptions]
     assert not problems, "\n".join(["", *problems])
+    needless = exceptions.keys() - {name for name, _ in found}
+    assert not needless, "needs no exception any more"
 
 
 def test_there_is_something_to_look_at(modules: list[Module]) -> None:
     assert {module.name.split("/")[0] for module in modules} == {"hvcore", "docs", "plugins"}
-
-
-def test_exceptions_name_files_that_exist(modules: list[Module]) -> None:
-    known = {module.name for module in modules}
-    stale = [name for table in EXCEPTION_TABLES for name in table if name.partition(":")[0] not in known]
-    assert not stale
 
 
 BROKEN: Final = [
@@ -199,7 +214,6 @@ BROKEN: Final = [
 
 
 @pytest.mark.parametrize(("rule", "text", "message"), BROKEN, ids=[f"{row[0].__name__}-{row[2]}" for row in BROKEN])
-def test_a_planted_violation_is_reported(rule: Callable[[Module], Iterator[str]], text: str, message: str) -> None:
-    problems = list(rule(parsed("plugins/hv-kvm/src/hv_kvm/x.py", text)))
-    assert len(problems) == 1
-    assert message in problems[0]
+def test_a_planted_violation_is_reported(rule: Callable[[Module], Found], text: str, message: str) -> None:
+    ((_, words),) = rule(parsed("plugins/hv-kvm/src/hv_kvm/x.py", text))
+    assert message in words
