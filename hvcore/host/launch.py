@@ -31,6 +31,7 @@ from hvcore.host.namespaces import Held
 from hvcore.host.own_root import with_own_root
 from hvcore.host.process import identify, wait_readable
 from hvcore.host.sandbox import Sandbox
+from hvcore.host.signals import telling, with_default_signals
 from hvcore.model.record import ProcessId
 
 __all__ = ["Child", "Command", "launch", "life_lock", "reap", "run_tool"]
@@ -76,6 +77,7 @@ class Child:
     def __init__(self, popen: subprocess.Popen[bytes], status: Path) -> None:
         self._popen = popen
         self._status = status
+        self._untold = False
         self.pidfd = os.pidfd_open(popen.pid)
 
     def close(self) -> None:
@@ -95,7 +97,18 @@ class Child:
 
     def ended(self) -> Ended | None:
         """How it ended, or None while it lives. Does not wait."""
-        code = self._popen.poll()
+        if self._untold:
+            return Ended()
+        if self._popen.returncode is None:
+            try:
+                found = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
+            except ChildProcessError:  # somebody else has waited for it; `Popen` would take that for an exit code of 0
+                self._untold = True
+                return Ended()
+            if found is not None:
+                exited = found.si_code == os.CLD_EXITED
+                self._popen.returncode = found.si_status if exited else -found.si_status
+        code = self._popen.returncode
         return None if code is None else how_ended(code)
 
     def wait(self, deadline_s: float) -> Ended | None:
@@ -153,7 +166,7 @@ def _prepared(argv: tuple[str, ...], *, confined: bool) -> tuple[str, ...]:
     """The command with what has to run before it; one that is not there as it is, so that its absence is told."""
     if shutil.which(argv[0]) is None:
         return argv
-    return (*limited(), *(with_own_root() if confined else ()), *argv)
+    return (*with_default_signals(), *limited(), *(with_own_root() if confined else ()), *argv)
 
 
 def _path() -> dict[str, str]:
@@ -211,16 +224,18 @@ def run_tool(argv: tuple[str, ...], *, life: Path, status: Path, deadline_s: flo
     Raises `NodeError` when there is no such program.
     """
     output = os.memfd_create("output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    told = os.memfd_create("told", os.MFD_CLOEXEC)
     life_fd = os.open(life, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.ftruncate(output, _TOOL_OUTPUT_BYTES)
         fcntl.fcntl(output, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+        before = telling(told) if shutil.which(argv[0]) else ()
         popen = subprocess.Popen(
-            argv,
+            (*before, *argv),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            pass_fds=(life_fd,),
+            pass_fds=(life_fd, told) if str(told) in before else (life_fd,),
             start_new_session=True,
             cwd="/",
             env={**_path(), "LC_ALL": "C.UTF-8", **dict((life_mark(os.fstat(life_fd)),))},
@@ -230,13 +245,15 @@ def run_tool(argv: tuple[str, ...], *, life: Path, status: Path, deadline_s: flo
             ended = child.wait(deadline_s)
         finally:
             child.close()
+        if ended is not None and (code := os.pread(told, 16, 0)):
+            ended = how_ended(int(code))
         # All of them write at one offset, so it says how much that is.
         said = os.pread(output, os.lseek(output, 0, os.SEEK_CUR), 0)
     except FileNotFoundError as error:
         raise NodeError(f"{argv[0]}: not found on this node; install it") from error
     finally:
-        os.close(life_fd)
-        os.close(output)
+        for fd in (life_fd, output, told):
+            os.close(fd)
     return ended, said.decode("utf-8", "backslashreplace").strip()
 
 

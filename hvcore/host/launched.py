@@ -30,18 +30,19 @@ __all__ = [
 
 _LIFE: Final = "HVCORE_LIFE"
 _INSTANCE: Final = "HVCORE_INSTANCE"
+_UNTOLD: Final = "ended (how, the host application took from us: it ignores SIGCHLD or waits for every child)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a process ended: an exit code, or the number of the signal that killed it."""
+    """How a process ended: an exit code, or the number of the signal that killed it; neither when nobody could tell us."""
 
     code: int | None = None
     signal: int | None = None
 
     def __str__(self) -> str:
         if self.signal is None:
-            return f"exited with {self.code}"
+            return f"exited with {self.code}" if self.code is not None else _UNTOLD
         try:
             name = signal.Signals(self.signal).name
         except ValueError:

@@ -1,0 +1,100 @@
+"""A host application may do with its signals what it likes: what is launched has its own, and how it ended is known."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hvcore import AsUser, Command, Ended, Sandbox
+from hvcore.host.launch import Child, launch, life_lock, run_tool
+from hvcore.host.process import wait_readable
+from hvcore.host.signals import telling, with_default_signals
+
+
+def wait_for_every_child(*_: object) -> None:
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+@pytest.fixture(params=[signal.SIG_IGN, wait_for_every_child], ids=["ignores", "waits for every child"])
+def children_are_taken(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = signal.signal(signal.SIGCHLD, request.param)
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.fixture
+def odd_signals() -> Iterator[None]:
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGHUP)}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGCHLD})
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def tool(tmp_path: Path, *argv: str) -> tuple[Ended | None, str]:
+    return run_tool(argv, life=tmp_path / "alive", status=tmp_path / "status", deadline_s=20)
+
+
+def launched(tmp_path: Path, *argv: str, **more: Any) -> Child:
+    with life_lock(tmp_path / "alive") as life_fd:
+        command = Command(argv=argv, **more)
+        return launch(command, life_fd=life_fd, status=tmp_path / "status", log=tmp_path / "log")
+
+
+@pytest.mark.usefixtures("children_are_taken")
+@pytest.mark.parametrize(
+    ("script", "ended"), [("exit 0", Ended(code=0)), ("exit 32", Ended(code=32)), ("kill -9 $$", Ended(signal=9))]
+)
+def test_how_a_tool_ended_is_known(tmp_path: Path, script: str, ended: Ended) -> None:
+    assert tool(tmp_path, "sh", "-c", f"echo said; {script}") == (ended, "said")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.usefixtures("children_are_taken")
+def test_a_sandbox_goes_with_what_runs_in_it(tmp_path: Path) -> None:
+    child = launched(tmp_path, "false", sandbox=Sandbox(who=AsUser(1_880_000_000)))
+    assert wait_readable(child.pidfd, 20)
+    child.close()
+
+
+def test_an_end_that_somebody_else_has_waited_for_is_no_success(tmp_path: Path) -> None:
+    popen = subprocess.Popen(["false"])
+    child = Child(popen, tmp_path / "status")
+    os.waitpid(popen.pid, 0)
+    ended = child.ended()
+    assert ended is not None
+    assert (ended.code, ended.signal) == (None, None)
+    assert "the host application took from us" in str(ended)
+    child.close()
+
+
+@pytest.mark.usefixtures("odd_signals")
+def test_what_is_ignored_or_blocked_here_is_not_there(tmp_path: Path) -> None:
+    grep = ("grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status")
+    none = ["SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000"]
+    assert tool(tmp_path, *grep)[1].splitlines() == none
+    child = launched(tmp_path, *grep, sandbox=None)
+    assert child.wait(20) == Ended(code=0)
+    assert (tmp_path / "log").read_text().splitlines() == none
+    child.close()
+
+
+def test_with_ordinary_signals_nothing_comes_before() -> None:
+    before = {
+        number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+    }
+    try:
+        assert with_default_signals() == telling(9) == ()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
