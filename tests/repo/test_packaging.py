@@ -18,6 +18,7 @@ from typing import Any, Final
 import pytest
 
 pytest.importorskip("build", reason="distributions are built with hvcore[dev]")
+pytestmark = pytest.mark.heavy
 TOP: Final = Path(__file__).resolve().parents[2]
 FOLDERS: Final = {
     tomllib.loads(path.read_text(encoding="utf-8"))["project"]["name"]: path.parent

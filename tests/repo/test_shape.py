@@ -119,8 +119,15 @@ def calls(module: Module) -> Iterator[tuple[ast.Call, str]]:
     }
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Call):
-            written = ast.unparse(node.func)
+            written = dotted(node.func)
             yield node, origin.get(written, written)
+
+
+def dotted(node: ast.expr) -> str:
+    """``os.path.join`` as it is written; of what is not made of names only its end."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def sleeps(module: Module) -> Found:

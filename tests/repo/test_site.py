@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 
 pytest.importorskip("sphinx", reason="the site needs hvcore[docs]")
+pytestmark = pytest.mark.heavy
 TOP: Final = Path(__file__).resolve().parents[2]
 
 
