@@ -216,12 +216,14 @@ def _filter_fd(sandbox: Sandbox | None, opened: ExitStack) -> int | None:
     return fd
 
 
-def run_tool(argv: tuple[str, ...], *, life: Path, status: Path, deadline_s: float) -> tuple[Ended | None, str]:
+def run_tool(
+    argv: tuple[str, ...], *, life: Path, status: Path, deadline_s: float, group: Group | None = None
+) -> tuple[Ended | None, str]:
     """Run a program of the node's own, unconfined: how it ended, None when not in time, and what it wrote.
 
     Of that the first 64 KiB are kept; a write beyond them fails, so that a flood costs nothing. It holds the file
     of the life lock and carries the mark: when the caller dies in the meantime, recovery ends it too.
-    Raises `NodeError` when there is no such program.
+    While it runs it is put into ``group``. Raises `NodeError` when there is no such program.
     """
     output = os.memfd_create("output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     told = os.memfd_create("told", os.MFD_CLOEXEC)
@@ -242,6 +244,8 @@ def run_tool(argv: tuple[str, ...], *, life: Path, status: Path, deadline_s: flo
         )
         child = Child(popen, status)
         try:
+            if group is not None:
+                group.enter(popen.pid)
             ended = child.wait(deadline_s)
         finally:
             child.close()

@@ -1,4 +1,4 @@
-"""The processes of an instance: who is in its pid namespace, and what they have used together.
+"""The processes of an instance: who is in its pid namespace, or has its root, and what they have used together.
 
 Bubblewrap's init is the root of the tree: everything in the namespace descends from it, because what loses
 its parent becomes the init's child. So a few small files tell it all, and the node's other processes are not looked
@@ -10,16 +10,18 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import hvcore
 from hvcore import boot_id
 
-__all__ = ["Census", "census", "is_ending", "members", "namespace_of", "tally"]
+__all__ = ["Census", "census", "is_ending", "members", "namespace_of", "plain_census", "rooted"]
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _MIB: Final = 1024 * 1024
+_FIELDS: Final = 22
 _PF_EXITING: Final = 4  # linux/sched.h
 
 
@@ -81,7 +83,29 @@ def _descent(pid: int, root: list[bytes]) -> list[tuple[int, list[bytes]]]:
     return found
 
 
-def tally(pids: list[int]) -> Census | None:
+def rooted(root: Path) -> list[hvcore.ProcessId]:
+    """Every process that has ``root``, or a directory below it, as its own root."""
+    top = os.path.realpath(root)
+    below = f"{top}/"
+    found = []
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            place = os.readlink(f"/proc/{pid}/root")
+        except OSError:
+            continue
+        if place != "/" and (place == top or place.startswith(below)):
+            process = hvcore.identify(int(pid))
+            if process is not None:
+                found.append(process)
+    return found
+
+
+def plain_census(root: Path) -> Census | None:
+    """What its processes use; None when there is none."""
+    return _tally([process.pid for process in rooted(root)])
+
+
+def _tally(pids: list[int]) -> Census | None:
     """What those processes use together; None when none of them is there any more."""
     found = [fields for fields in map(_stat, pids) if fields is not None and fields[0] not in b"ZX"]
     if not found:
@@ -103,10 +127,10 @@ def _summed(found: list[list[bytes]], *, started: int, processes: int) -> Census
 
 
 def _stat(pid: int) -> list[bytes] | None:
-    """Fields of /proc/PID/stat from ``state`` on, or None when there is no such process."""
+    """Fields of /proc/PID/stat from ``state`` to ``rss``, then the rest as one; None when there is no such process."""
     data = _read(f"/proc/{pid}/stat")
     # The command's name is in parentheses and may hold some itself: it ends at the last one.
-    return data[data.rindex(b")") + 2 :].split() if data else None
+    return data[data.rindex(b")") + 2 :].split(None, _FIELDS) if data else None
 
 
 def _children(pid: int, *, threads: int) -> list[int]:

@@ -8,7 +8,8 @@ from typing import Final
 
 import hvcore
 from hv_chroot.confinement import sandbox_of
-from hv_chroot.mounting import ROOT, mount_command
+from hv_chroot.mounting import mount_command
+from hv_chroot.names import ROOT
 from hv_chroot.plain import chroot_command
 from hv_chroot.spec import ChrootSpec
 from hvcore import identify_disk, sandboxed

@@ -8,7 +8,7 @@ from typing import Final
 import hvcore
 from hv_chroot.confinement import enter_command
 from hv_chroot.limits import is_frozen
-from hv_chroot.mounting import LOG_FILE, OUTPUT, ROOT
+from hv_chroot.names import LOG_FILE, OUTPUT, ROOT
 from hv_chroot.plain import chroot_command
 from hv_chroot.root import program_problem
 from hv_chroot.spec import spec_of

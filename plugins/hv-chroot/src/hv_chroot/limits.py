@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import hvcore
-from hv_chroot.spec import ChrootSpec
+
+if TYPE_CHECKING:
+    from hv_chroot.spec import ChrootSpec  # with all families: not for those who only look
 
 __all__ = ["freeze", "is_frozen", "limits_of", "oom_killed", "thaw"]
 

@@ -15,17 +15,15 @@ from typing import Final
 
 import hvcore
 from hv_chroot.bind import Bind
+from hv_chroot.names import LOG_FILE, OUTPUT, ROOT
 from hv_chroot.newmount import Allowed, attach, cloned_tree, mount_overlay, mount_tmpfs
 from hv_chroot.owner import as_owner
 from hv_chroot.root import mount_point
 from hv_chroot.spec import ChrootSpec
 from hvcore import LIFE_LOCK, STATUS, claim_mount, identify_disk, run_tool
 
-__all__ = ["LOG_FILE", "OUTPUT", "ROOT", "Owners", "mount_command", "mount_output", "mount_root", "owners_of"]
+__all__ = ["Owners", "mount_command", "mount_output", "mount_root", "owners_of"]
 
-ROOT: Final = "root"
-OUTPUT: Final = "output"
-LOG_FILE: Final = "log"  # in the directory for output
 _LOWER: Final = "lower"
 _UPPER: Final = "upper"
 _RESOLV_CONF: Final = "resolv.conf"
@@ -127,7 +125,9 @@ def _mount_disk(spec: ChrootSpec, path: str, job: hvcore.Job, target: Path) -> N
     disk = identify_disk(path)
     command = mount_command(spec, str(target), image=not disk.block_device)
     left = job.deadline.left()
-    ended, said = run_tool(command, life=job.dir / LIFE_LOCK, status=job.dir / STATUS, deadline_s=left)
+    # In its group, for what comes after it: the kernel's quiet point, which the first to enter waits for, is then over.
+    group = job.live.group
+    ended, said = run_tool(command, life=job.dir / LIFE_LOCK, status=job.dir / STATUS, deadline_s=left, group=group)
     if ended is None:
         todo = f"see whether {path!r} can be read at all"
         raise hvcore.DeadlineError(subject=job.name, waiting_for=f"mount of {path!r}", waited_s=left, todo=todo)

@@ -6,13 +6,13 @@ A process that only stands in the directory, or has a file of it open, has anoth
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import time
 from pathlib import Path
 
 import hvcore
-from hv_chroot.census import Census, tally
+from hv_chroot.census import rooted
+from hv_chroot.names import ROOT
 from hv_chroot.spec import ChrootSpec
 from hvcore import boot_id, verified_pidfd
 
@@ -20,9 +20,7 @@ __all__ = [
     "ROOTED",
     "chroot_command",
     "end_rooted",
-    "plain_census",
     "release_rooted",
-    "rooted",
     "terminate_rooted",
     "wait_rooted_gone",
 ]
@@ -34,28 +32,6 @@ def chroot_command(spec: ChrootSpec, root: Path, argv: tuple[str, ...]) -> tuple
     """The command that runs ``argv`` with that root and the instance's environment, unconfined."""
     environment = (f"{key}={value}" for key, value in spec.environment)
     return ("env", *environment, "chroot", "--", str(root), *argv)
-
-
-def rooted(root: Path) -> list[hvcore.ProcessId]:
-    """Every process that has ``root``, or a directory below it, as its own root."""
-    top = os.path.realpath(root)
-    below = f"{top}/"
-    found = []
-    for pid in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            place = os.readlink(f"/proc/{pid}/root")
-        except OSError:
-            continue
-        if place != "/" and (place == top or place.startswith(below)):
-            process = hvcore.identify(int(pid))
-            if process is not None:
-                found.append(process)
-    return found
-
-
-def plain_census(root: Path) -> Census | None:
-    """What its processes use; None when there is none."""
-    return tally([process.pid for process in rooted(root)])
 
 
 def terminate_rooted(root: Path) -> None:
@@ -95,4 +71,4 @@ def release_rooted(entry: hvcore.Entry, job: hvcore.Job) -> None:
     """End what still has its root, before that is unmounted. Those of another boot ended with it."""
     del entry
     if job.record.boot_id == boot_id():
-        end_rooted(job.dir / "root", subject=job.name, deadline_s=10.0)
+        end_rooted(job.dir / ROOT, subject=job.name, deadline_s=10.0)

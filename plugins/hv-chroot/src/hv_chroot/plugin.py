@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar, Final
 
 import hvcore
-from hv_chroot.census import Census, census, namespace_of
+from hv_chroot.census import census, namespace_of
 from hv_chroot.describe import describe
 from hv_chroot.examine import examine
 from hv_chroot.families import confine, limits, network, root, script
 from hv_chroot.inside import Enterable
-from hv_chroot.limits import freeze, is_frozen, oom_killed, thaw
-from hv_chroot.mounting import ROOT
+from hv_chroot.limits import freeze, thaw
+from hv_chroot.names import ROOT
 from hv_chroot.network import VETH, release_veth
-from hv_chroot.plain import ROOTED, plain_census, release_rooted
+from hv_chroot.observe import observe
+from hv_chroot.plain import ROOTED, release_rooted
 from hv_chroot.root import program_problem
 from hv_chroot.spec import ChrootSpec, decide, spec_of
 from hv_chroot.starting import remember, start
@@ -39,6 +40,7 @@ class ChrootDriver(Enterable):
     name: ClassVar[str] = "chroot"
     plugins: ClassVar[tuple[tuple[str, object], ...]] = _FAMILIES
     hookspecs: ClassVar[tuple[object, ...]] = ()
+    observe = staticmethod(observe)
 
     def __init__(self, hooks: hvcore.Hooks) -> None:
         self._hooks = hooks
@@ -77,25 +79,6 @@ class ChrootDriver(Enterable):
         remember(spec_of(live.record), job, init, None)
         return True
 
-    def observe(self, live: hvcore.Live) -> hvcore.Observation:
-        """Running while anything of it runs, with the figures of all its processes together."""
-        init = live.record.process
-        found, killed = _census(live), oom_killed(live)
-        if found is None:
-            # Killed for its memory it has not ended by itself, whatever else had ended before.
-            state = hvcore.State.SHUTDOWN if killed is None else hvcore.State.CRASHED
-            return hvcore.Observation(state=state, reason=killed or "no process left")
-        return hvcore.Observation(
-            state=hvcore.State.PAUSED if is_frozen(live) else hvcore.State.RUNNING,
-            reason=killed,
-            pid=None if init is None else init.pid,
-            memory_mib=live.record.spec.get("memory_limit_mib"),
-            resident_mib=found.resident_mib,
-            cpu_seconds=found.cpu_seconds,
-            uptime_s=found.uptime_s,
-            details={"processes": found.processes},
-        )
-
     def owes_stop(self, live: hvcore.Live) -> bool:
         """True: its stop script may have to put something in order, also when its last process has ended."""
         return program_problem(live.dir / ROOT, spec_of(live.record).stop_script) is None
@@ -116,9 +99,3 @@ class ChrootDriver(Enterable):
     def releases(self) -> Mapping[str, hvcore.ReleaseFunction]:
         """What has its root, where no namespace holds it together, and interfaces of its own."""
         return {ROOTED: release_rooted, VETH: release_veth}
-
-
-def _census(live: hvcore.Live) -> Census | None:
-    if live.record.spec.get("namespaces") is False:
-        return plain_census(live.dir / ROOT)
-    return None if live.record.process is None else census(live.record.process)

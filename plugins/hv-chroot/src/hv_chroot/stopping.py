@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Final
 
 import hvcore
+from hv_chroot.census import rooted
 from hv_chroot.limits import thaw
-from hv_chroot.mounting import LOG_FILE, OUTPUT, ROOT
-from hv_chroot.plain import end_rooted, rooted, terminate_rooted, wait_rooted_gone
+from hv_chroot.names import LOG_FILE, OUTPUT, ROOT
+from hv_chroot.plain import end_rooted, terminate_rooted, wait_rooted_gone
 from hv_chroot.script import Place, run_afterwards, run_stop
 from hv_chroot.spec import ChrootSpec, uids_of
 from hvcore import processes_in_pid_namespace, verified_pidfd

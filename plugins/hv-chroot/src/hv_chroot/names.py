@@ -1,0 +1,12 @@
+"""What is what in an instance's directory."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["LOG_FILE", "OUTPUT", "ROOT"]
+
+ROOT: Final = "root"
+OUTPUT: Final = "output"
+LOG_FILE: Final = "log"
+"""In the directory for output."""

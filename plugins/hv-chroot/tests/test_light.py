@@ -1,0 +1,20 @@
+"""A list of instances imports what looks at them, and none of what makes them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from hv_chroot.plugin import ChrootDriver
+from hvcore.operations.look import observer_of
+
+
+def test_the_look_at_an_instance_imports_no_family_and_no_mount() -> None:
+    place = observer_of(ChrootDriver)
+    assert place == "hv_chroot.observe:observe"
+    code = f"import sys, {place.partition(':')[0]}; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    ours = {name for name in found if name.startswith("hv_chroot.")}
+    assert ours == {"hv_chroot.census", "hv_chroot.limits", "hv_chroot.names", "hv_chroot.observe"}
+    late = {"ctypes", "hvcore.job", "hvcore.loader", "hvcore.params.schema", "pluggy", "subprocess"}
+    assert late & set(found) == set()
