@@ -125,7 +125,7 @@ class Bare:
             who = hvcore.AsCaller() if uid is None else hvcore.AsUser(uid)
             limits = hvcore.Sandbox(who=who, view=view, seccomp=True)
             self._fds["status"] = self._open(directory / "status")
-            self.argv = sandboxed(limits, tuple(tokens), self._fds["status"])
+            self.argv = sandboxed(limits, tuple(tokens), self._fds["status"]).argv
         else:
             self.argv = tuple(token.replace(f"{GUEST_DIR}/", f"{self._paths.guest}/") for token in tokens)
 

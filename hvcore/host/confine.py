@@ -15,7 +15,7 @@ from typing import Final
 from hvcore.host.namespaces import Held
 from hvcore.host.sandbox import AsCaller, AsRoot, AsUser, Sandbox, View, Who
 
-__all__ = ["Wrapped", "sandboxed", "system_view", "wrapped"]
+__all__ = ["Wrapped", "sandboxed", "system_view"]
 
 
 # What bubblewrap itself needs while it sets up the sandbox; gone before the program begins.
@@ -48,19 +48,6 @@ class Wrapped:
 
 
 def sandboxed(
-    sandbox: Sandbox,
-    argv: tuple[str, ...],
-    status_fd: int,
-    life_fd: int | None = None,
-    *,
-    filter_fd: int | None = None,
-    held: Held | None = None,
-) -> tuple[str, ...]:
-    """The command that runs ``argv`` inside the sandbox; bubblewrap reports pid and end on ``status_fd``."""
-    return wrapped(sandbox, argv, status_fd, life_fd, filter_fd=filter_fd, held=held).argv
-
-
-def wrapped(
     sandbox: Sandbox,
     argv: tuple[str, ...],
     status_fd: int,

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from hvcore.errors import NodeError
-from hvcore.host.confine import Wrapped, wrapped
+from hvcore.host.confine import Wrapped, sandboxed
 from hvcore.host.control_group import Group
 from hvcore.host.gate import Gate, behind_gate
 from hvcore.host.launched import Ended, how_ended, instance_mark, life_mark, read_status
@@ -158,7 +158,7 @@ def _whole(
     if command.sandbox is None:
         return Wrapped(before=(), options=(), after=command.argv), dict(marks)
     sandbox = replace(command.sandbox, environment=(*command.sandbox.environment, *marks))
-    whole = wrapped(sandbox, command.argv, status_fd, life_fd, filter_fd=filter_fd, held=command.held)
+    whole = sandboxed(sandbox, command.argv, status_fd, life_fd, filter_fd=filter_fd, held=command.held)
     return whole, dict(sandbox.environment)
 
 

@@ -46,7 +46,7 @@ def test_the_whole_file_system_is_never_shown() -> None:
 
 
 def test_every_uid_may_pass_the_directories_on_the_way(tmp_path: Path) -> None:
-    command = sandboxed(sandbox(tmp_path / "qemu"), ("qemu",), 3)
+    command = sandboxed(sandbox(tmp_path / "qemu"), ("qemu",), 3).argv
     place = command.index(str(tmp_path), command.index("--ro-bind", command.index("/dev")))
     for parent in tmp_path.parents[:-1]:
         at = command.index(str(parent))

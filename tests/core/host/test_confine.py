@@ -15,7 +15,7 @@ import pytest
 
 from hvcore import AsCaller, AsRoot, AsUser, Held, Sandbox, View, weaknesses
 from hvcore.host.capabilities import capability_mask
-from hvcore.host.confine import sandboxed, wrapped
+from hvcore.host.confine import sandboxed
 from hvcore.host.own_root import with_own_root
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -37,7 +37,7 @@ AS_ROOT = Sandbox(
 
 
 def words(sandbox: Sandbox, *argv: str) -> str:
-    return " ".join(sandboxed(sandbox, argv, 9, 5))
+    return " ".join(sandboxed(sandbox, argv, 9, 5).argv)
 
 
 def without_usr(text: str) -> str:
@@ -89,7 +89,7 @@ def test_without_groups_all_of_them_are_given_up() -> None:
 
 @pytest.mark.parametrize("sandbox", [STRICT, AS_ROOT, Sandbox(who=AsCaller())], ids=["strict", "root", "user"])
 def test_what_is_run_can_never_become_an_option_and_outlives_us(sandbox: Sandbox) -> None:
-    argv = sandboxed(sandbox, ("--bind", "/", "/"), 9)
+    argv = sandboxed(sandbox, ("--bind", "/", "/"), 9).argv
     assert argv[-4:] == ("--", "--bind", "/", "/")
     assert "--die-with-parent" not in argv
     assert "--clearenv" in argv
@@ -99,7 +99,7 @@ def test_what_is_run_can_never_become_an_option_and_outlives_us(sandbox: Sandbox
 def test_the_outermost_bubblewrap_can_be_told_its_options_later(*, users: bool) -> None:
     own = range(1_900_019_712, 1_900_085_248) if users else None
     sandbox = replace(AS_ROOT, who=AsRoot(users=own), environment=(("DASHES", "--"), ("B", "bwrap")))
-    parts = wrapped(sandbox, ("/init",), 9, held=Held(pid=77, users=users, network=True))
+    parts = sandboxed(sandbox, ("/init",), 9, held=Held(pid=77, users=users, network=True))
     joins = ("nsenter", *(["--user=/proc/77/ns/user"] if users else []), "--net=/proc/77/ns/net", "--", "setpriv")
     assert parts.before == ("bwrap",)
     assert " ".join(joins) in " ".join(parts.argv)
@@ -261,7 +261,7 @@ def test_every_thread_is_looked_at(eventually: Eventually) -> None:
 @ROOT
 def test_a_root_that_could_write_to_proc_sys_is_noticed(eventually: Eventually) -> None:
     sandbox = Sandbox(who=AsRoot(), view=View(proc=True))
-    argv = list(sandboxed(sandbox, ("sleep", "100"), 1))
+    argv = list(sandboxed(sandbox, ("sleep", "100"), 1).argv)
     at = argv.index("/proc/sys")
     del argv[at - 1 : at + 2]
     with running(argv, eventually) as pid:
@@ -277,7 +277,7 @@ def test_the_command_that_is_made_has_no_weakness(eventually: Eventually) -> Non
         Sandbox(who=AsRoot(capabilities=("CAP_CHOWN", "CAP_SETUID")), view=View(proc=True)),
         Sandbox(who=AsRoot(), view=View(proc=True), reaper=True),
     ):
-        argv = sandboxed(sandbox, ("sleep", "100"), 1)
+        argv = sandboxed(sandbox, ("sleep", "100"), 1).argv
         with running(list(argv), eventually) as pid:
             assert weaknesses(sandbox, pid) == []
 
@@ -290,7 +290,7 @@ def test_a_user_without_privileges_is_confined_by_a_user_namespace(eventually: E
     probe = subprocess.run([*become, "unshare", "-U", "true"], check=False, capture_output=True)
     if probe.returncode != 0:
         pytest.skip("no user namespaces for users here")
-    with running([*become, *sandboxed(sandbox, ("sleep", "100"), 1)], eventually) as pid:
+    with running([*become, *sandboxed(sandbox, ("sleep", "100"), 1).argv], eventually) as pid:
         assert weaknesses(sandbox, pid) == []
         assert int(Path(f"/proc/{pid}/status").read_text().split("Uid:\t")[1].split()[0]) == 12345
 

@@ -134,7 +134,7 @@ def _arguments(spec: ChrootSpec, root: Path) -> tuple[hvcore.Argument, ...]:
     if spec.users or spec.interfaces:
         held = hvcore.Held(pid=_HOLDER_PID, users=spec.users, network=bool(spec.interfaces))
     sandbox = sandbox_of(spec, str(root), _UIDS if spec.users else None)
-    tokens = sandboxed(sandbox, (), _STATUS_FD, _LIFE_FD, filter_fd=_FILTER_FD, held=held)
+    tokens = sandboxed(sandbox, (), _STATUS_FD, _LIFE_FD, filter_fd=_FILTER_FD, held=held).argv
     groups: list[list[str]] = []
     for token in tokens:
         if token in _WHY or not groups:
