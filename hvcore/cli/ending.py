@@ -100,7 +100,8 @@ def _usage(error: click.ClickException) -> str:
     elif isinstance(error, click.MissingParameter):
         message = " ".join(error.format_message().split()).removesuffix(".")
     elif isinstance(error, click.BadParameter) and error.param is not None:
-        message = f"{error.param.get_error_hint(error.ctx).strip(chr(39))}: {message}"
+        what = error.param.get_error_hint(error.ctx).replace("'", "")  # of two names, each has its own quotes
+        message = f"{what}: {message}"
     elif isinstance(error, click.NoSuchOption):
         message = " ".join(error.format_message().split()).removesuffix(".").replace(". Did you", "; did you")
     if message[:1].isupper() and message[1:2].islower():

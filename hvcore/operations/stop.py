@@ -110,7 +110,7 @@ def _end(context: Context, record: Record, op: Op, deadline: Deadline) -> Outcom
     try:
         job.update(phase=Phase.STOPPING)
     except NodeError as error:  # a full run directory must not keep anything running: stopping makes room
-        notes = (*notes, str(error))
+        notes = (*notes, str(error).removeprefix(f"{record.name}: "))
     try:
         rung = loaded.stop(job.live, job, force=force)
     except BaseException:

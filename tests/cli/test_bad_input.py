@@ -116,6 +116,7 @@ def test_deadline_has_to_be_a_number_of_seconds(hv: Hv, value: str) -> None:
     [
         (("list", "--josn"), "did you mean '--json'"),
         (("list", "extra"), "unexpected extra argument (extra)"),
+        (("log", "web1", "-n", "-1"), "hv: -n / --lines: -1 is not in the range"),
         (("start",), "missing argument 'FILE'"),
         (("completion", "tcsh"), "'tcsh' is not one of"),
         (("--run-dir",), "requires an argument"),
