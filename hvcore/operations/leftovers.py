@@ -121,15 +121,26 @@ def permissions(run_dir: Path) -> Iterator[Finding]:
         yield Finding(subject=str(run_dir), severity=Severity.OK, what=what)
         return
     found = [_owner_problem(path) for path in (run_dir, *(run_dir / name for name in _OWN_DIRECTORIES))]
+    lacking = _lacking(os.statvfs(run_dir))
+    if lacking is not None:
+        what, todo = f"its file system {lacking[0]}: nothing can be started", lacking[1]
+        found.append(Finding(subject=str(run_dir), severity=Severity.PROBLEM, what=what, todo=todo))
     problems = [finding for finding in found if finding is not None]
     yield from problems
     yield from _above(run_dir)
-    room = os.statvfs(run_dir)
-    if room.f_bavail * room.f_frsize < _LEAST_FREE_BYTES:
-        what, todo = "its file system is full: nothing can be started", "make room there"
-        yield Finding(subject=str(run_dir), severity=Severity.PROBLEM, what=what, todo=todo)
     if not problems:
         yield Finding(subject=str(run_dir), severity=Severity.OK, what="only we can write to it")
+
+
+def _lacking(room: os.statvfs_result) -> tuple[str, str] | None:
+    """What a file system lacks for new files, and what to do; some do not count their blocks or inodes (tmpfs, btrfs)."""
+    if room.f_flag & os.ST_RDONLY:
+        return "is read-only", "mount it for writing"
+    if room.f_blocks and room.f_bavail * room.f_frsize < _LEAST_FREE_BYTES:
+        return "is full", "make room there"
+    if room.f_files and not room.f_favail:
+        return "has no inode left", "remove files there"
+    return None
 
 
 def _owner_problem(path: Path) -> Finding | None:

@@ -50,6 +50,29 @@ def test_a_calm_node_has_nothing_to_mend(found: Any, node: Node) -> None:
     assert {finding.severity for finding in found("run directory").values()} == {Severity.OK}
 
 
+@pytest.mark.parametrize(
+    ("options", "flags", "what"),
+    [
+        ("size=64k", 0, "is full"),
+        ("nr_inodes=2", 0, "has no inode left"),
+        ("size=4m", 1, "is read-only"),  # MS_RDONLY
+        ("size=0,nr_inodes=0", 0, None),
+    ],
+)
+def test_a_run_directory_without_room_is_a_problem(
+    found: Any, run_dir: Path, mount: Callable[..., None], options: str, flags: int, what: str | None
+) -> None:
+    mount("none", run_dir, "tmpfs", flags, f"{options},mode=700")
+    if what == "has no inode left":
+        (run_dir / "one").touch()
+    (finding,) = found("run directory").values()
+    if what is None:
+        assert told(finding) == ("ok", None)
+    else:
+        assert finding.severity is Severity.PROBLEM
+        assert finding.what == f"its file system {what}: nothing can be started"
+
+
 def test_one_that_has_ended_says_what_it_holds(found: Any, node: Node, store: Store) -> None:
     node.driver("fake").start(WEB)
     record = store.load("web1")
