@@ -108,12 +108,13 @@ def check(instance: Instance, params: Params) -> Iterator[Problem]:
     reason = _NEVER.get(name) or (_NEVER["xenfv"] if name.startswith("xenfv-") else None)
     if reason is not None:
         yield Problem(path="params.machine_version", what=reason, got=repr(name), todo="use 'pc' or 'q35'")
-    places = LAST_SLOT + 1 - max(FIRST_SLOT, params["kvm_pci_reservations"])
-    wanted = len(instance.nics) + (len(instance.disks) if params["disk_type"] == "paravirtual" else 0)
+    places = max(0, LAST_SLOT + 1 - max(FIRST_SLOT, params["kvm_pci_reservations"]))
+    disks = len(instance.disks) if params["disk_type"] == "paravirtual" else 0
+    wanted = len(instance.nics) + disks
     if wanted > places:
         what = f"{wanted} disks and NICs are more than the {places} places that the PCI bus has for them"
         todo = "remove some, put disks behind a SCSI controller, or lower kvm_pci_reservations"
-        yield Problem(path="disks", what=what, todo=todo)
+        yield Problem(path="disks" if disks else "nics", what=what, todo=todo)
 
 
 @hookimpl
