@@ -60,7 +60,13 @@ def examine(
 
 
 def _in(area: str, findings: Iterable[Finding]) -> list[Finding]:
-    return [replace(finding, area=area) for finding in findings]
+    found = []
+    try:
+        for finding in findings:
+            found.append(replace(finding, area=area))  # noqa: PERF401 - what came before an error is kept
+    except (HvError, OSError) as error:
+        found.append(Finding(area=area, subject="examined", severity=Severity.PROBLEM, what=f"not to its end: {error}"))
+    return found
 
 
 def _versions() -> Iterator[Finding]:

@@ -41,11 +41,14 @@ class Store:
         self._cache: dict[str, tuple[tuple[int, int, int], Record]] = {}
 
     def names(self) -> list[str]:
-        """Every name that has state on this node, sorted."""
+        """Every name that has state on this node, sorted. Raises `NodeError` when it cannot be read."""
         try:
             found = os.listdir(self.run_dir / "instances")
         except FileNotFoundError:
             found = []
+        except OSError as error:
+            what = f"run directory {str(self.run_dir)!r}: cannot be read, got {error.strerror}"
+            raise NodeError(f"{what}; choose another with --run-dir, or see whose it is") from error
         found += self._owners().difference(found)
         for name in set(self._cache).difference(found):
             self._cache.pop(name, None)

@@ -42,8 +42,10 @@ def default_run_dir() -> Path:
     if os.geteuid() == 0:
         return Path("/run/hvcore")
     session = os.environ.get("XDG_RUNTIME_DIR")
-    if not session:
-        raise NodeError("run directory: not root and XDG_RUNTIME_DIR is not set; set it, or choose one with --run-dir")
+    if not session or not os.path.isabs(session):  # the XDG base directory specification: a relative one is invalid
+        raise NodeError(
+            "run directory: not root and XDG_RUNTIME_DIR is not an absolute path; set it, or choose one with --run-dir"
+        )
     return Path(session, "hvcore")
 
 

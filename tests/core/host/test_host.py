@@ -23,8 +23,13 @@ def test_without_it_root_and_users_have_their_own(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
     assert default_run_dir() == Path("/run/user/1000/hvcore")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "run/user/1000")
+    with pytest.raises(NodeError, match="XDG_RUNTIME_DIR is not an absolute path"):
+        default_run_dir()
     monkeypatch.delenv("XDG_RUNTIME_DIR")
-    with pytest.raises(NodeError, match="XDG_RUNTIME_DIR is not set; set it, or choose one with --run-dir"):
+    with pytest.raises(
+        NodeError, match="XDG_RUNTIME_DIR is not an absolute path; set it, or choose one with --run-dir"
+    ):
         default_run_dir()
 
 

@@ -73,6 +73,14 @@ def test_a_run_directory_without_room_is_a_problem(
         assert finding.what == f"its file system {what}: nothing can be started"
 
 
+def test_what_cannot_be_examined_is_told_and_the_rest_is_examined(found: Any, run_dir: Path) -> None:
+    (run_dir / "instances").touch()
+    finding = found("leftovers")["examined"]
+    assert finding.severity is Severity.PROBLEM
+    assert f"not to its end: run directory '{run_dir}': cannot be read, got Not a directory; " in finding.what
+    assert found("driver fake")["load"].severity is Severity.OK
+
+
 def test_one_that_has_ended_says_what_it_holds(found: Any, node: Node, store: Store) -> None:
     node.driver("fake").start(WEB)
     record = store.load("web1")
