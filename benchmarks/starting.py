@@ -30,7 +30,7 @@ _PARTS: Final = {
     "bubblewrap, setpriv and QEMU until the greeting": "hv_kvm.startup:connect",
     "query-status": "hv_kvm.startup:commands.query_status",
     "which process it is": "hv_kvm.startup:_remember",
-    "confinement read back": "hv_kvm.startup:weaknesses",
+    "confinement read back": "hv_kvm.ready:weaknesses",
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar, Final
 
-from hv_kvm import ladder, node, ready, startup
+from hv_kvm import ladder, ready, startup
 from hv_kvm.companions import OWNER, give_back
 from hv_kvm.describe import describe
 from hv_kvm.examine import examine
@@ -17,6 +17,7 @@ from hv_kvm.qmp import QmpBusyError, QmpError, QmpTimeoutError, commands
 from hv_kvm.reach import reach
 from hv_kvm.rehearsal import rehearse
 from hv_kvm.spec import Device, KvmSpec, decide
+from hv_kvm.verify import problems_on
 from hvcore import (
     LOG,
     Console,
@@ -75,7 +76,7 @@ class KvmOperations:
 
     def verify(self, spec: KvmSpec, host: Host) -> Iterable[Problem]:
         """Files, rights, what the QEMU binary lacks."""
-        return node.problems_on(self._hooks, spec, host)
+        return problems_on(self._hooks, spec, host)
 
     def examine(self, host: Host) -> Iterable[Finding]:
         """The QEMU that instances get which name no other, and whether KVM works."""

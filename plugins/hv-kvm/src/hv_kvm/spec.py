@@ -53,6 +53,11 @@ class Open:
     format: str = "raw"
     template: str | None = None
 
+    @property
+    def where(self) -> str:
+        """What to call it in a message."""
+        return self.given_as or self.name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Temporary:

@@ -1,0 +1,32 @@
+"""What the benchmarks name in the code, to be timed apart, is still there by that name."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+TOP: Final = Path(__file__).resolve().parents[2]
+NAMED: Final = sorted(
+    {
+        place
+        for path in (TOP / "benchmarks").glob("*.py")
+        for place in re.findall(r'"(hv\w+(?:\.\w+)*:\w+(?:\.\w+)*)"', path.read_text(encoding="utf-8"))
+    }
+)
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert len(NAMED) > 10
+
+
+@pytest.mark.parametrize("place", NAMED)
+def test_what_is_timed_exists(place: str) -> None:
+    module, _, names = place.partition(":")
+    found: object = importlib.import_module(module)
+    for name in names.split("."):
+        assert hasattr(found, name), f"{place}: nothing of that name; benchmarks could not time it"
+        found = getattr(found, name)
