@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hvcore
-from hv_kvm.acquire import Held, open_files
+from hv_kvm.acquire import Descriptors, open_files
 from hv_kvm.blockdev import network_props
 from hv_kvm.choice import listed
 from hv_kvm.devices.balloon import Balloon
@@ -222,7 +222,7 @@ def test_a_network_disk_has_one_user(tmp_path: Path) -> None:
         record = hvcore.Record(name=name, driver="kvm", phase=Phase.STARTING, boot_id="", instance=instance, spec={})
         store = Store(tmp_path)
         job = Job(host=host, store=store, record=record, deadline=Deadline(5), progress=lambda text: None)
-        with Held() as held:
+        with Descriptors() as held:
             assert open_files(spec, job, held) == {}
 
     claim("web1", "rbd:pool/web1")

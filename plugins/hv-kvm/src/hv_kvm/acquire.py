@@ -18,10 +18,10 @@ from hv_kvm.qcow2 import HEADER_BYTES, qcow2_problem
 from hv_kvm.spec import KvmSpec, Open
 from hvcore import Job, OperationError, launched_for
 
-__all__ = ["Held", "listening_socket", "make_guest_dir", "open_files", "refuse_twin", "shown_files"]
+__all__ = ["Descriptors", "listening_socket", "make_guest_dir", "open_files", "refuse_twin", "shown_files"]
 
 
-class Held:
+class Descriptors:
     """Descriptors that are ours only until QEMU has its own: those handed over, and those merely kept open."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ def make_guest_dir(paths: GuestPaths, uid: int | None) -> int:
     return fifo
 
 
-def open_files(spec: KvmSpec, job: Job, held: Held) -> dict[str, GuestFile]:
+def open_files(spec: KvmSpec, job: Job, held: Descriptors) -> dict[str, GuestFile]:
     """Claim and open every file of the spec. Raises `DiskInUseError`, and `OperationError` naming the path."""
     for uri, written in spec.each(lambda device: device.claims()):
         job.claim_disk(uri, read_only=not written)

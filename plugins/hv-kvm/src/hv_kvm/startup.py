@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from hv_kvm import node
-from hv_kvm.acquire import Held, listening_socket, make_guest_dir, open_files, refuse_twin, shown_files
+from hv_kvm.acquire import Descriptors, listening_socket, make_guest_dir, open_files, refuse_twin, shown_files
 from hv_kvm.bindings import Bindings
 from hv_kvm.companions import entries, said, start_companions
 from hv_kvm.confine import GUEST_DIR, inside, kvm_groups, level_of, sandbox_of, user_of
@@ -64,7 +64,7 @@ def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
     level = level_of(spec, job.host)
     refuse_twin(job.dir, job.name)
     job.update(spec=encode(spec), ledger=_ledger(spec, level))
-    with Held() as held:
+    with Descriptors() as held:
         user = _user(spec, level, job, kvm=accel.name == "kvm")
         job.bind(
             uid=None if user is None else user.uid,
@@ -105,7 +105,7 @@ def _user(spec: KvmSpec, level: Level, job: Job, *, kvm: bool) -> AsUser | None:
 
 
 def _acquire(
-    spec: KvmSpec, accel: node.Accel, level: Level, user: AsUser | None, job: Job, held: Held
+    spec: KvmSpec, accel: node.Accel, level: Level, user: AsUser | None, job: Job, held: Descriptors
 ) -> tuple[Bindings, dict[str, str]]:
     """Make, open and claim what QEMU will use; and where each file that it opens by path is on the node."""
     paths, uid, off = GuestPaths(job.dir), None if user is None else user.uid, level is Level.OFF
@@ -138,7 +138,7 @@ def _hand_over(spec: KvmSpec, paths: GuestPaths, uid: int | None, job: Job) -> N
         raise OperationError(f"{job.name}: {error}; correct the file, or name another") from error
 
 
-def _by_descriptor(directory: Path, held: Held) -> str:
+def _by_descriptor(directory: Path, held: Descriptors) -> str:
     """A name of 20 bytes for a directory whose own may be too long for a socket's address, or have '=' in it."""
     return f"/proc/self/fd/{held.add(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))}"
 
