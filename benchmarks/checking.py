@@ -59,8 +59,8 @@ def checks(repeat: int) -> Iterator[Report]:
 def _pydantic(schema: Any) -> Callable[[Mapping[str, object]], object] | None:
     """pydantic-core's check of the same mapping: the same keys, limits and defaults, and nothing unknown.
 
-    It has types of its own for what JSON Schema can say all of. The others (addresses, paths, texts in bytes) it gets as
-    our functions, as a program that uses it would have to write some.
+    It has types of its own for what JSON Schema can say all of. The others (addresses, paths, texts in bytes) it gets
+    as our functions, as a program that uses it would have to write some.
     """
     try:
         from pydantic_core import SchemaValidator, core_schema

@@ -8,12 +8,12 @@ A comment, which readers do not see, stands before each block of code and says w
                                  a `diff` block: a change to files, which has to apply
     <!-- shown: REASON -->       nothing is done
 
-Before the first block there may be ``<!-- folder /srv -->`` (what the page calls the folder it is done in),
-``<!-- needs root qemu-system-x86_64 -->``, ``<!-- first: COMMAND -->`` (done before, and not shown), and ``<!-- venv -->``: an
-environment of its own that has what ours has, where ``pip install`` takes what is here and asks nobody. In what a command
-says, times and numbers that differ between runs (`_VARIES`, `_NOISE`) count as equal, ``...`` stands for anything, and a line of
-``...`` for any lines. A line ``^]`` is a key pressed when the line before it has appeared. ``--record`` writes what was
-said into the blocks that differ.
+Before the first block there may be ``<!-- folder /srv -->`` (what the page calls the folder it is done in), ``<!--
+needs root qemu-system-x86_64 -->``, ``<!-- first: COMMAND -->`` (done before, and not shown), and ``<!-- venv -->``: an
+environment of its own that has what ours has, where ``pip install`` takes what is here and asks nobody. In what a
+command says, times and numbers that differ between runs (`_VARIES`, `_NOISE`) count as equal, ``...`` stands for
+anything, and a line of ``...`` for any lines. A line ``^]`` is a key pressed when the line before it has appeared.
+``--record`` writes what was said into the blocks that differ.
 """
 
 from __future__ import annotations

@@ -63,9 +63,9 @@ Example:
 def schema_diff(old: dict[str, Any], new: dict[str, Any], *, expect: str | None, as_json: bool) -> None:
     """Compare the parameters of two releases of a driver.
 
-    OLD and NEW are files that 'hv params DRIVER --schema' (or --json) wrote, - for stdin, or names of installed drivers.
-    Each change is told with the part of the version that it asks to raise: major when an instance file that worked may
-    be refused or mean something else, minor when it goes on as it was, patch for words.
+    OLD and NEW are files that 'hv params DRIVER --schema' (or --json) wrote, - for stdin, or names of installed
+    drivers. Each change is told with the part of the version that it asks to raise: major when an instance file that
+    worked may be refused or mean something else, minor when it goes on as it was, patch for words.
     """
     changes = hvcore.compare_schemas(old, new)
     needed = hvcore.largest(changes)

@@ -15,7 +15,7 @@ __all__ = ["check_run_dir", "known", "near_names", "open_node", "warn", "working
 
 
 def check_run_dir(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Refuse an empty ``--run-dir`` or ``--config-dir``: it would mean the current directory, which nobody who has an unset variable wants."""
+    """Refuse an empty ``--run-dir`` or ``--config-dir``: a variable that is unset, and no wish for the current directory."""
     if value == "":
         raise click.BadParameter("is empty; give a directory", ctx=ctx, param=param)
     return value

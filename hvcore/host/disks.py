@@ -5,8 +5,8 @@ the same file, a mapped device or array over the same disk, or a mount by the ho
 destroy it.
 
 A key is a file's name: ``file-DEVICE-INODE``, ``block-DEVICE``, ``uri-HASH``; of a partition that of its disk, ``~``
-and its number; of what is made of other devices (dm, md) its own, and ``^`` before each key of those, all the way
-down. Two that are made of one device do not meet in it: the volumes of a group share its disks. A directory is a part of
+and its number; of what is made of other devices (dm, md) its own, and ``^`` before each key of those, all the way down.
+Two that are made of one device do not meet in it: the volumes of a group share its disks. A directory is a part of
 those that it lies in, and is named in the same way, so that one inside the other is seen and neighbours do not meet.
 """
 

@@ -32,8 +32,8 @@ _FOREVER_S: Final = 1e9
 def log_pieces(path: str, *, lines: int | None = None, follow: bool = False) -> Iterator[bytes]:
     """The last ``lines`` lines of the file, all of them for None, in pieces; with ``follow``, what is added later too.
 
-    Following ends when the file is removed, moved away or its file system unmounted; of one that is cut short, it begins
-    anew. A file that is not there has nothing in it.
+    Following ends when the file is removed, moved away or its file system unmounted; of one that is cut short, it
+    begins anew. A file that is not there has nothing in it.
     """
     if not follow:
         yield from _added(path, _line_start(path, lines))

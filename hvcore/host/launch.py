@@ -48,8 +48,9 @@ _children: Final[list[subprocess.Popen[bytes]]] = []
 class Command:
     """A program to run. ``fds`` are the only descriptors it gets besides stdin (null), stdout and stderr.
 
-    ``sandbox`` None leaves it unconfined, with all rights of the caller. ``held`` are namespaces that it shall join, held until it has been waited for. ``group`` is the control group that
-    it is in before it does anything; None leaves it in the caller's.
+    ``sandbox`` None leaves it unconfined, with all rights of the caller. ``held`` are namespaces that it shall join,
+    held until it has been waited for. ``group`` is the control group that it is in before it does anything; None leaves
+    it in the caller's.
     """
 
     argv: tuple[str, ...]

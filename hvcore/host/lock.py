@@ -49,8 +49,9 @@ def forget_in_children(fd: int) -> None:
 def held_lock(path: Path, *, subject: str, purpose: str, wait_s: float = 5.0, keep: bool = False) -> Iterator[int]:
     """Hold the lock at ``path`` for the block; yields its fd, which no child inherits.
 
-    Raises `BusyError` naming the holder after ``wait_s``, and `NodeError` when there can be no such file. The file is removed again unless ``keep``: whoever
-    takes a lock compares the inode afterwards, so a file unlinked by its holder is never held by two.
+    Raises `BusyError` naming the holder after ``wait_s``, and `NodeError` when there can be no such file. The file is
+    removed again unless ``keep``: whoever takes a lock compares the inode afterwards, so a file unlinked by its holder
+    is never held by two.
     """
     fd = _take(path, subject, wait_s)
     close_in_children(fd)

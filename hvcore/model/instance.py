@@ -60,8 +60,9 @@ class Nic:
 class Instance:
     """One instance as it is wanted. Build it with keywords; ``params`` are the driver's own.
 
-    ``profile`` names values of the node for what ``params`` leaves open. ``memory_mib`` is in MiB. ``uuid`` is filled in from the name when it is not given.
-    Raises `ParamsError` with every problem when a field is not what it has to be.
+    ``profile`` names values of the node for what ``params`` leaves open. ``memory_mib`` is in MiB. ``uuid`` is filled
+    in from the name when it is not given. Raises `ParamsError` with every problem when a field is not what it has to
+    be.
     """
 
     name: str

@@ -36,7 +36,8 @@ class Console:
     """How to reach an instance's console on this node.
 
     Either ``socket`` (the path of a listening unix stream socket) or ``argv`` (a command to run on a terminal).
-    ``lock`` is the file on which the one user of the console holds a ``flock``, with its pid in it; the core fills it in.
+    ``lock`` is the file on which the one user of the console holds a ``flock``, with its pid in it; the core fills it
+    in.
     """
 
     name: str

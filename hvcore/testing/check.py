@@ -1,6 +1,7 @@
 """What a check is: a name, a level, a tier, the reason why it exists, and a body that raises.
 
-A check is one value. The pytest classes, the command ``hv conformance`` and the reference of all checks are made from it.
+A check is one value. The pytest classes, the command ``hv conformance`` and the reference of all checks are made from
+it.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ __all__ = ["DriverContract"]
 class DriverContract:
     """Every check is one test of the subclass: ``test_conforms[NAME]``. Checks of the live tier are marked ``live``.
 
-    ``level``, ``tier`` and the names in ``only`` choose some of them, ``thorough`` makes those that sample take everything.
+    ``level``, ``tier`` and the names in ``only`` choose some of them, ``thorough`` makes those that sample take
+    everything.
     """
 
     driver: ClassVar[str] = ""

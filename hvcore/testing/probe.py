@@ -55,7 +55,10 @@ def listing(driver: str, module: str) -> Any:
 
 
 def importing(module: str) -> Any:
-    """What importing a module costs (seconds of cpu, and those of hvcore itself), which modules it brings, and what it does to the node."""
+    """What importing a module costs, which modules it brings, and what it does to the node.
+
+    ``cpu_s`` are seconds of cpu, ``core_s`` those of hvcore itself.
+    """
     seen: list[str] = []
     watching = True
 

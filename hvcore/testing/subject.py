@@ -42,12 +42,13 @@ def _no_versions() -> Mapping[str, str]:
 class Subject:
     """One driver under test. Everything but its name has a default, which does for a driver without disks.
 
-    ``instance`` makes a small valid instance that starts quickly and stops when it is asked to; ``ready`` waits until it
-    listens to that. ``stubborn`` makes one that ignores a polite stop, ``ending`` one that ends by itself soon after its
-    start, ``failing`` one that passes the check and cannot be started, ``refused`` ones that the check has to refuse.
-    ``unfit`` says why this node cannot run live checks, None when it can. ``versions`` are those of the programs that
-    the driver uses. ``raw`` are parameters whose values are meant to become arguments as they are. ``excused`` are checks of level hardening that it cannot pass, with the reason. ``budgets`` are
-    seconds that replace those of the ``time_`` checks, by their names.
+    ``instance`` makes a small valid instance that starts quickly and stops when it is asked to; ``ready`` waits until
+    it listens to that. ``stubborn`` makes one that ignores a polite stop, ``ending`` one that ends by itself soon after
+    its start, ``failing`` one that passes the check and cannot be started, ``refused`` ones that the check has to
+    refuse. ``unfit`` says why this node cannot run live checks, None when it can. ``versions`` are those of the
+    programs that the driver uses. ``raw`` are parameters whose values are meant to become arguments as they are.
+    ``excused`` are checks of level hardening that it cannot pass, with the reason. ``budgets`` are seconds that replace
+    those of the ``time_`` checks, by their names.
     """
 
     driver: str

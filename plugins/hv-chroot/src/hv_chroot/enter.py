@@ -47,7 +47,8 @@ def main(arguments: list[str]) -> int:
 
     Arguments: the init's pid, its start in ticks, the boot id, the capabilities to keep in hexadecimal, the seccomp
     filter in base64 or nothing, in how many control groups it has to be (entered by writing to ``/group0`` and so on),
-    ``terminal`` or ``plain``, then ``KEY=VALUE`` for each variable of the environment, ``--``, and the program with its arguments.
+    ``terminal`` or ``plain``, then ``KEY=VALUE`` for each variable of the environment, ``--``, and the program with its
+    arguments.
     """
     number, ticks, boot_id, kept, seccomp, groups, mode, *rest = arguments
     pid, capabilities, program = int(number), int(kept, 16), binascii.a2b_base64(seccomp)

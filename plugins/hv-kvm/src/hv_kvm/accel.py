@@ -86,9 +86,9 @@ class KvmVerdict:
 def kvm_works(binary: str, *, cache_dir: str | None = None, deadline_s: float = KVM_DEADLINE_S) -> KvmVerdict:
     """Whether a guest of the QEMU at ``binary`` really runs under KVM; never raises for what it finds.
 
-    Remembered in ``cache_dir`` until the next boot of the host, or until the binary or the access to /dev/kvm changes; a
-    guest that hung is tried again by a caller who would wait longer. Costs up to ``deadline_s`` of one core when KVM is
-    broken in that way.
+    Remembered in ``cache_dir`` until the next boot of the host, or until the binary or the access to /dev/kvm changes;
+    a guest that hung is tried again by a caller who would wait longer. Costs up to ``deadline_s`` of one core when KVM
+    is broken in that way.
     """
     closed = cache.kvm_opens()
     if closed is not None:

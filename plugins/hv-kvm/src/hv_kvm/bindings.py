@@ -34,10 +34,10 @@ class Tap:
 class Bindings:
     """What rendering needs to know of this node. In a plan, descriptors are symbols such as ``{fd:qmp}``.
 
-    ``sockets`` are listening sockets, ``companions`` our ends of the pairs to programs beside QEMU, ``files`` open files and ``shown`` paths as QEMU sees them, all by the names
-    that the devices gave them; ``temporary`` are files without a name, by descriptor. ``guest_dir`` is the instance's
-    own directory as QEMU sees it, and ``socket_dir`` the same by a name that is short and has nothing in it that an
-    address of a socket could not hold. ``addresses`` are
+    ``guest_dir`` is the instance's own directory as QEMU sees it, and ``socket_dir`` the same by a name that is short
+    and has nothing in it that an address of a socket could not hold. By the names that the devices gave them:
+    ``sockets`` are listening sockets, ``companions`` our ends of the pairs to programs beside QEMU, ``files`` open
+    files, ``temporary`` descriptors of files without a name, and ``shown`` paths as QEMU sees them. ``addresses`` are
     those of network interfaces and ``ports`` those that were chosen, by the names in the spec; ``taps`` are by the id
     of the NIC.
     """

@@ -41,8 +41,8 @@ class Journal:
     ``status`` is ``prelaunch`` (never ran, or was reset while stopped), ``running``, ``paused``, ``suspended``,
     ``shutdown``, ``panicked``, ``io-error``, ``watchdog``, or ``unknown`` when the journal does not tell; ``reason`` is
     QEMU's or the kernel's short text; ``guest_initiated`` says who asked for a shutdown, None for everything else;
-    ``at`` is QEMU's wall clock in seconds when that began. ``torn`` says that the last event could not be written whole,
-    for want of space, and QEMU does not write it again: all this may be of before.
+    ``at`` is QEMU's wall clock in seconds when that began. ``torn`` says that the last event could not be written
+    whole, for want of space, and QEMU does not write it again: all this may be of before.
     """
 
     status: str

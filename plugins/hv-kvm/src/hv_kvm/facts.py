@@ -47,9 +47,9 @@ class Facts:
 
     ``version`` and ``package`` are for people only. ``options`` maps a command-line option to its parameters; QEMU does
     not list options without parameters there (-chroot, -runas, -audio), nor machine properties before 10.0. ``types``
-    holds devices, objects, character devices and machines alike. ``block_drivers`` are those that were compiled, maybe as
-    a module that is not installed; ``aio`` what the file driver can do. ``kvm_present`` is what QEMU believes; whether a guest
-    runs is for `hv_kvm.accel`.
+    holds devices, objects, character devices and machines alike. ``block_drivers`` are those that were compiled, maybe
+    as a module that is not installed; ``aio`` what the file driver can do. ``kvm_present`` is what QEMU believes;
+    whether a guest runs is for `hv_kvm.accel`.
     """
 
     version: str

@@ -37,10 +37,10 @@ T = TypeVar("T")
 class Open:
     """A file that is opened for QEMU before it starts, so that the guest's uid needs no right to it.
 
-    ``given_as`` is what the path was set by (``disks[0].path``), for messages. ``claim`` makes the instance its one user
-    on the node; ``direct`` opens it past the page cache. ``kind`` is what it
-    has to be: ``image`` (a file or a block device), ``block`` or ``sg`` (a SCSI generic device). ``format`` is what has
-    to be in it. A file with a ``template`` is copied from that when it is not there.
+    ``given_as`` is what the path was set by (``disks[0].path``), for messages. ``claim`` makes the instance its one
+    user on the node; ``direct`` opens it past the page cache. ``kind`` is what it has to be: ``image`` (a file or a
+    block device), ``block`` or ``sg`` (a SCSI generic device). ``format`` is what has to be in it. A file with a
+    ``template`` is copied from that when it is not there.
     """
 
     name: str
@@ -89,8 +89,8 @@ class Companion:
 
     In ``arguments``, ``{fd}`` stands for its end of the pair and ``{state}`` for ``directory``, the only place it may
     write to. Nothing may be in there but ``lock``, by which the instance claims it, and files that begin with one of
-    ``keeps``. ``param`` is where ``directory`` comes from, ``binary_param`` the same of the program and ``package`` what
-    has that on Debian. ``seccomp`` says that the program installs a filter itself, which is proved.
+    ``keeps``. ``param`` is where ``directory`` comes from, ``binary_param`` the same of the program and ``package``
+    what has that on Debian. ``seccomp`` says that the program installs a filter itself, which is proved.
     """
 
     name: str

@@ -60,7 +60,8 @@ def boots_first(params: Params, what: str) -> bool:
 def implied_turn(instance: Instance, params: Params) -> str | None:
     """The path of what boots first because boot_order says so; None when it is said there, or is not there.
 
-    A turn that any disk has is what boot_order disk means, and any NIC's what network means; else it is the first one's.
+    A turn that any disk has is what boot_order disk means, and any NIC's what network means; else it is the first
+    one's.
     """
     order = params["boot_order"]
     if order in ("cdrom", "floppy"):
