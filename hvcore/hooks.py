@@ -7,10 +7,10 @@ failing plugin hide the answers of the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 
@@ -18,6 +18,8 @@ from hvcore.contract import place
 from hvcore.errors import HookError, HvError
 
 __all__ = ["Hooks"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,12 @@ class Hooks:
             for item in _items(call, kind, arguments):
                 yield call.plugin, item
 
+    def gathered(self, hook: str, kind: type[T], **arguments: Any) -> list[T]:
+        """The items of `items` without their plugins, for where it does not matter whose they are."""
+        return [item for call in self._calls[hook] for item in _items(call, kind, arguments)]
+
     def attempts(self, hook: str, kind: type[Any], **arguments: Any) -> Iterator[tuple[str, Any | HookError]]:
-        """Like `items` for hooks that may not fail anything: a plugin's failure is an item of it, and ends only its own."""
+        """Like `items` for hooks that may not fail anything: a plugin's failure is the one item of that plugin."""
         for call in self._calls[hook]:
             try:
                 for item in _items(call, kind, arguments):
@@ -127,18 +133,15 @@ def _called(call: _Call, arguments: Mapping[str, Any]) -> Any:
         raise call.raised(error) from error
 
 
-def _items(call: _Call, kind: type[Any], arguments: Mapping[str, Any]) -> Iterator[Any]:
-    # One generator and no function between: a check of parameters runs this for each family, mostly for no item.
+def _items(call: _Call, kind: type[Any], arguments: Mapping[str, Any]) -> Sequence[Any]:
+    # A list and no generator around the plugin's: a check of parameters asks each family, mostly for nothing.
     try:
         result = call(arguments)
         if result is None:
-            return
+            return ()
         if not hasattr(result, "__iter__"):
             raise call.wrong(f"returned {result!r:.80}, must be an iterable of {kind.__name__}")
-        for item in result:
-            if not isinstance(item, kind):
-                raise call.wrong(f"gave {item!r:.80}, must be {kind.__name__}")
-            yield item
+        items = list(result)
     except HookError:
         raise
     except HvError as error:
@@ -146,6 +149,10 @@ def _items(call: _Call, kind: type[Any], arguments: Mapping[str, Any]) -> Iterat
         raise
     except (Exception, SystemExit) as error:
         raise call.raised(error) from error
+    for item in items:
+        if not isinstance(item, kind):
+            raise call.wrong(f"gave {item!r:.80}, must be {kind.__name__}")
+    return items
 
 
 def _innermost(error: BaseException) -> str | None:

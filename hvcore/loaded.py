@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hvcore.asked import AskedDriver
@@ -35,10 +36,11 @@ class LoadedDriver(AskedDriver):
 
         Pure: the layers are given.
         """
+        found: Sequence[Problem]
         params, found = self.schema.problems(instance.params, below=layers.below)
         if params is not None:
-            found = tuple(found for _, found in self.hooks.items("check", Problem, instance=instance, params=params))
-        problems = (*layers.problems, *layers.placed(found, params))
+            found = self.hooks.gathered("check", Problem, instance=instance, params=params)
+        problems = (*layers.problems, *layers.placed(found, params)) if found or layers.problems else ()
         return (None if problems else params), problems
 
     def check(self, instance: Instance, layers: Layers = NO_LAYERS) -> Params:

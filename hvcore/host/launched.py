@@ -133,7 +133,8 @@ def launched_for(directory: Path, uid_pool: range = range(0)) -> list[int]:
     guests, whose uids are in the pool, are looked at: nobody else can put himself here.
     """
     pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
-    return sorted(pid for pid in pids if _is_ours(pid, uid_pool) and _has_mark(pid, instance_mark(directory)))
+    mark = instance_mark(directory)
+    return sorted(pid for pid in pids if _is_ours(pid, uid_pool) and _has_mark(pid, mark))
 
 
 def launched_in(pid: int) -> Path | None:
@@ -166,6 +167,16 @@ def _has_mark(pid: int, mark: tuple[str, str]) -> bool:
 def _environment(pid: int) -> list[bytes]:
     """``NAME=VALUE`` as it was executed with; nothing when it has ended, or is not ours to look at."""
     try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        # Not by pathlib, which takes twice as long: before a start, every process of the node is looked at.
+        fd = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return []
+    data = b""
+    try:
+        while piece := os.read(fd, 65536):
+            data += piece
+    except OSError:
+        return []
+    finally:
+        os.close(fd)
+    return data.split(b"\0")

@@ -14,7 +14,7 @@ import functools
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from hvcore.errors import InputError, RecordError
 
@@ -28,8 +28,15 @@ class DecodeError(RecordError):
     """The data is not what the type says; the text names the place."""
 
 
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
+
+
 def encode(value: object) -> Any:
     """The value as plain JSON types; dataclasses become objects with a ``kind``."""
+    if (
+        type(value) in _PLAIN
+    ):  # most of what there is: a record has its spec in it, and is written four times in a start
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"kind": type(value).__name__, **fields}

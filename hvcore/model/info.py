@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
 from hvcore.model.state import State
@@ -29,7 +29,6 @@ class Observation:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-_OBSERVED: Final = tuple(one.name for one in fields(Observation))
 _FIRST: Final = ("name", "driver", "state", "reason", "pid", "uuid")  # the order of the keys, for people
 
 
@@ -44,7 +43,20 @@ class InstanceInfo(Observation):
     @classmethod
     def of(cls, observation: Observation, *, name: str, driver: str, uuid: str | None) -> Self:
         """That observation, of the instance that is named."""
-        return cls(name=name, driver=driver, uuid=uuid, **{key: getattr(observation, key) for key in _OBSERVED})
+        return cls(
+            name=name,
+            driver=driver,
+            uuid=uuid,
+            state=observation.state,
+            reason=observation.reason,
+            pid=observation.pid,
+            memory_mib=observation.memory_mib,
+            resident_mib=observation.resident_mib,
+            vcpus=observation.vcpus,
+            cpu_seconds=observation.cpu_seconds,
+            uptime_s=observation.uptime_s,
+            details=observation.details,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The facts as plain JSON types."""

@@ -32,23 +32,26 @@ class Seen(NamedTuple):
         return self.observation.state
 
 
-def look(context: Context, name: str) -> Seen:
-    """The instance as it is now. Never raises for one that is dead, damaged or absent."""
+def look(context: Context, name: str, *, drivers: bool | None = None) -> Seen:
+    """The instance as it is now. Never raises for one that is dead, damaged or absent.
+
+    ``drivers`` says that somebody wants to know about drivers; the environment does when it is None.
+    """
     try:
         record = context.store.load(name)
     except RecordError as error:
         return Seen(record=None, observation=Observation(state=State.UNKNOWN, reason=str(error)))
     if record is None:
         return Seen(record=None, observation=Observation(state=State.STOPPED))
-    return Seen(record=record, observation=_observe(context, record))
+    return Seen(record=record, observation=_observe(context, record, _drivers_wanted() if drivers is None else drivers))
 
 
-def _observe(context: Context, record: Record) -> Observation:
+def _observe(context: Context, record: Record, drivers: bool) -> Observation:  # noqa: FBT001 - as `look` has it
     if record.boot_id != boot_id():
         return Observation(state=State.CRASHED, reason="the node was restarted")
     if record.phase is not Phase.RUNNING:
         return _half_done(context, record)
-    found = _without_driver(context, record) if record.observer else None
+    found = _without_driver(context, record) if record.observer and not drivers else None
     if found is not None:
         return found
     try:
@@ -60,13 +63,15 @@ def _observe(context: Context, record: Record) -> Observation:
         return Observation(state=State.UNKNOWN, reason=what)
 
 
+def _drivers_wanted() -> bool:
+    return strict() or "HVCORE_DRIVERS" in os.environ
+
+
 def _without_driver(context: Context, record: Record) -> Observation | None:
     """What the driver's own function says, alone: importing all of a driver takes longer than a list with everything else.
 
-    None when that will not do, or when somebody wants to know about drivers. Then the driver is asked, and says why.
+    None when that will not do: then the driver is asked, and says why.
     """
-    if strict() or "HVCORE_DRIVERS" in os.environ:
-        return None
     try:
         found = _observer(record.observer)(context.live(record))
     except (Exception, SystemExit):  # noqa: BLE001 - the driver may be another one by now
@@ -135,7 +140,8 @@ def info(context: Context, name: str) -> InstanceInfo:
 
 def infos(context: Context) -> list[InstanceInfo]:
     """Every instance with state on this node, sorted by name."""
-    found = ((name, look(context, name)) for name in context.store.names())
+    drivers = _drivers_wanted()
+    found = ((name, look(context, name, drivers=drivers)) for name in context.store.names())
     return [_info(name, seen) for name, seen in found if seen.state is not State.STOPPED]
 
 

@@ -29,7 +29,7 @@ from hvcore import (
 
 __all__ = ["observe", "process_of"]
 
-_TOLD: Final = ("vnc", "spice", "confinement", "uid", "accel", "qemu", "machine")
+_TOLD: Final = ("vnc", "spice", "confinement", "uid", "accel", "qemu")  # and the machine, which the spec has
 _PAUSES: Final = {
     "paused": None,
     "prelaunch": "has not been let go yet",
@@ -61,9 +61,9 @@ def observe(live: Live) -> Observation:
     if process is None or found is None:
         return _ended(live, process, journal)
     state, reason = _state_of(journal)
-    if journal.torn:
-        reason = "; ".join(filter(None, (reason, _TORN)))
-    reason = "; ".join(filter(None, (reason, _lost(live)))) or None
+    also = (_TORN if journal.torn else None, _lost(live))
+    if any(also):
+        reason = "; ".join(filter(None, (reason, *also)))
     return Observation(
         state=state,
         reason=reason,
@@ -83,8 +83,11 @@ def _journal_path(directory: Path) -> str:
 
 
 def _details(live: Live) -> dict[str, Any]:
-    told = {**live.record.bindings, "machine": live.record.spec.get("machine")}
-    return {key: told[key] for key in _TOLD if told.get(key) is not None}
+    bound, machine = live.record.bindings, live.record.spec.get("machine")
+    told = {key: bound[key] for key in _TOLD if bound.get(key) is not None}
+    if machine is not None:
+        told["machine"] = machine
+    return told
 
 
 def _state_of(journal: Journal) -> tuple[State, str | None]:
@@ -101,7 +104,9 @@ def _state_of(journal: Journal) -> tuple[State, str | None]:
 
 def _lost(live: Live) -> str | None:
     """Which companions of a running guest have ended, in words, or None."""
-    bound = live.record.bindings.get(COMPANIONS, {})
+    bound = live.record.bindings.get(COMPANIONS)
+    if not bound:
+        return None
     ended = [name for name, about in bound.items() if "process" in about and wait_gone(_process(about), 0.0)]
     return f"its {' and '.join(ended)} has ended, until it is started anew" if ended else None
 

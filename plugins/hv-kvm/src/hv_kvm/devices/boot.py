@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +10,7 @@ from hv_kvm.bindings import Bindings
 from hv_kvm.option import Opt
 from hv_kvm.spec import Device, KvmSpec
 from hv_kvm.storage import implied_turn
-from hvcore import Instance, Param, ParamGroup, Params, Problem, file, hookimpl, one_of, text
+from hvcore import Disk, Instance, Nic, Param, ParamGroup, Params, Problem, file, hookimpl, one_of, text
 
 __all__ = ["PARAMS", "DirectKernel", "assess", "check", "devices", "params", "plan", "render"]
 
@@ -89,11 +89,12 @@ def check(instance: Instance, params: Params) -> Iterator[Problem]:
         if not params["root_path"]:
             yield Problem(path="params.root_path", what="is empty, and kernel_path is set", todo="name the root device")
         return
+    if params["boot_order"] == "disk":
+        return  # a machine without a disk is legal, and shows its firmware's message
     missing = {
         "cdrom": not params["cdrom_image_path"] and "no cdrom: set cdrom_image_path",
         "floppy": not params["floppy_image_path"] and "no floppy: set floppy_image_path",
         "network": not instance.nics and "no NIC: add one under [[nics]]",
-        "disk": False,  # a machine without a disk is legal, and shows its firmware's message
     }[params["boot_order"]]
     if missing:
         what, _, todo = missing.partition(": ")
@@ -102,16 +103,20 @@ def check(instance: Instance, params: Params) -> Iterator[Problem]:
 
 def _turns(instance: Instance, params: Params) -> Iterator[Problem]:
     """QEMU takes no turn twice, whether it is said or follows from boot_order."""
-    first = implied_turn(instance, params)
-    taken = {} if first is None else {1: f"boot_order's {params['boot_order']}"}
-    said = [(f"disks[{index}]", disk.boot_index) for index, disk in enumerate(instance.disks)]
-    said += [(f"nics[{index}]", nic.boot_index) for index, nic in enumerate(instance.nics)]
-    for place, turn in said:
-        if turn is not None and turn in taken:
-            what = f"is the turn of {taken[turn]} already"
-            yield Problem(path=f"{place}.boot_index", what=what, got=str(turn), todo="give another")
-        elif turn is not None:
-            taken[turn] = place
+    taken: dict[int, str] = {}
+    said: tuple[tuple[str, Sequence[Disk | Nic]], ...] = (("disks", instance.disks), ("nics", instance.nics))
+    for key, rows in said:
+        for index, row in enumerate(rows):
+            turn = row.boot_index
+            if turn is None:
+                continue
+            if not taken and implied_turn(instance, params) is not None:
+                taken[1] = f"boot_order's {params['boot_order']}"
+            if turn in taken:
+                what = f"is the turn of {taken[turn]} already"
+                yield Problem(path=f"{key}[{index}].boot_index", what=what, got=str(turn), todo="give another")
+            else:
+                taken[turn] = f"{key}[{index}]"
 
 
 @hookimpl

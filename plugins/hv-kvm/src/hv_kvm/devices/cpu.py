@@ -96,13 +96,14 @@ def devices() -> tuple[type[Device], ...]:
 @hookimpl
 def check(instance: Instance, params: Params) -> Iterator[Problem]:
     """What is given of a topology has to divide the instance's vcpus, and a mask has one part or one for each."""
-    features = [_feature(text)[0] for text in (params["cpu_type"] or "").split(",")[1:]]
-    twice = sorted({key for key in features if features.count(key) > 1})
+    model, *features = (params["cpu_type"] or "").split(",")
+    keys = [_feature(text)[0] for text in features]
+    twice = sorted({key for key in keys if keys.count(key) > 1}) if keys else None
     if twice:
         what = f"gives {', '.join(twice)} more than once"
         yield Problem(path="params.cpu_type", what=what, got=repr(params["cpu_type"]), todo="give each feature once")
     given = {key: params[key] for key in _TOPOLOGY if params[key]}
-    product = math.prod(given.values())
+    product = math.prod(given.values()) if given else 1
     if given and (instance.vcpus % product or (len(given) == 3 and product != instance.vcpus)):
         parts = " x ".join(f"{value} {key.removeprefix('cpu_')}" for key, value in given.items())
         what = f"{parts} cannot be the topology of the instance's {instance.vcpus} vcpus"
@@ -112,7 +113,7 @@ def check(instance: Instance, params: Params) -> Iterator[Problem]:
         what = f"has {masks} parts, and the instance has {instance.vcpus} vcpus"
         todo = "give one part for all, or one for each"
         yield Problem(path="params.cpu_mask", what=what, got=repr(params["cpu_mask"])[:80], todo=todo)
-    if (params["cpu_type"] or "").split(",")[0] == "host" and params["kvm_flag"] == "disabled":
+    if model == "host" and params["kvm_flag"] == "disabled":
         what = "needs KVM, and kvm_flag is disabled"
         yield Problem(path="params.cpu_type", what=what, got=repr(params["cpu_type"]), todo="use 'max' or a model")
 

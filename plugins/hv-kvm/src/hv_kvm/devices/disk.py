@@ -164,8 +164,10 @@ def check(instance: Instance, params: Params) -> Iterator[Problem]:
 
 def _one_name(path: str) -> str:
     """The path, or the one URI of a network disk that has many."""
+    if path.startswith("/"):
+        return path
     with suppress(ValueError):
-        return path if path.startswith("/") else parse_uri(path).canonical
+        return parse_uri(path).canonical
     return path
 
 

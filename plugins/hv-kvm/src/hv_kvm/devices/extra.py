@@ -65,8 +65,10 @@ def devices() -> tuple[type[Device], ...]:
 @hookimpl
 def check(params: Params) -> Iterator[Problem]:
     """The quotes must match, and no argument may undo what the driver rests on."""
+    if not params["kvm_extra"]:
+        return
     try:
-        words = shlex.split(params["kvm_extra"] or "")
+        words = shlex.split(params["kvm_extra"])
     except ValueError as error:
         what = f"cannot be split into arguments ({str(error).lower()})"
         yield Problem(path="params.kvm_extra", what=what, got=repr(params["kvm_extra"])[:80], todo="close the quotes")
