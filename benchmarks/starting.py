@@ -21,7 +21,7 @@ _NAME: Final = "web1"
 _PARTS: Final = {
     "check": "hvcore.loaded:LoadedDriver.check",
     "verify against the node": "hvcore.loaded:LoadedDriver.verify",
-    "record, three durable writes": "hvcore.store:Store.save",
+    "record, four durable writes": "hvcore.store:Store.save",
     "facts of the QEMU binary": "hv_kvm.startup:node.facts_of",
     "claim and open the disk": "hv_kvm.startup:open_files",
     "look for a twin in /proc": "hv_kvm.startup:refuse_twin",
