@@ -90,19 +90,12 @@ class Store:
         path = f"{directory}/record.json"
         try:
             found = os.stat(path, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return self._without_record(name)
         except OSError as error:
             self._cache.pop(name, None)
-            if not isinstance(error, FileNotFoundError | NotADirectoryError):
-                what = f"{name}: its directory cannot be used, got {error.strerror}; look at {directory}"
-                raise RecordError(what) from error
-            there = _contents(directory)
-            if "record.json" in there:  # only just: by a start that is at work
-                return self.load(name)
-            if there or name in self._owners():
-                raise RecordError(
-                    f"{name}: its record is missing; hv stop --force ends it and keeps aside what is not its own"
-                ) from None
-            return None
+            what = f"{name}: its directory cannot be used, got {error.strerror}; look at {directory}"
+            raise RecordError(what) from error
         key = (found.st_ino, found.st_mtime_ns, found.st_size)
         cached = self._cache.get(name)
         if cached is not None and cached[0] == key:
@@ -114,6 +107,16 @@ class Store:
         record = parse_record(data, name)
         self._cache[name] = (key, record)
         return record
+
+    def _without_record(self, name: str) -> Record | None:
+        self._cache.pop(name, None)
+        there = _contents(self.dir(name))
+        if "record.json" in there:  # only just: by a start that is at work
+            return self.load(name)
+        if there or name in self._owners():
+            todo = "hv stop --force ends it and keeps aside what is not its own"
+            raise RecordError(f"{name}: its record is missing; {todo}") from None
+        return None
 
     def save(self, record: Record) -> None:
         """Replace the record on disk, durably. Raises `NodeError` when that fails; the old one is then still there."""
