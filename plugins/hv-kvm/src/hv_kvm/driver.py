@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from hv_kvm import ladder, ready, startup
-from hv_kvm.companions import OWNER, give_back
 from hv_kvm.describe import describe
 from hv_kvm.examine import examine
 from hv_kvm.kinds import declared, kinds_of, read_spec
@@ -17,6 +16,7 @@ from hv_kvm.qmp import QmpBusyError, QmpError, QmpTimeoutError, commands
 from hv_kvm.reach import reach
 from hv_kvm.rehearsal import rehearse
 from hv_kvm.spec import Device, KvmSpec, decide
+from hv_kvm.state_dir import OWNER, give_back
 from hv_kvm.verify import problems_on
 from hvcore import (
     LOG,
