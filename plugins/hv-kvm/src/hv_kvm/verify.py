@@ -80,7 +80,7 @@ def _confinement_problems(spec: KvmSpec, host: Host) -> Iterator[Problem]:
             path, got = "params.confinement", "'strict'"
         yield Problem(path=path, what="needs root for a uid of its own", got=got, todo=todo)
     if level_of(spec, host) is not Level.OFF:
-        for path, reason in (escape for device in spec.devices for escape in device.escapes()):
+        for path, reason in spec.each(lambda device: device.escapes()):
             yield Problem(path=path, what=reason, todo='leave it out, or set confinement = "off"')
 
 
