@@ -105,6 +105,9 @@ def wrong(node: hvcore.Node, instance: hvcore.Instance) -> None:
     hvcore.Instance(name="web1")  # type: ignore[call-arg]
     hvcore.Instance(name="web1", driver="fake", memory="512M")  # type: ignore[call-arg]
     hvcore.Entry(hvcore.UID)  # type: ignore[call-arg]
+    hvcore.Command(argv=("true",))  # type: ignore[call-arg]
+    hvcore.Sandbox(who=1000)  # type: ignore[arg-type]
+    hvcore.AsCaller(uid=1000)  # type: ignore[call-arg]
     hvcore.Observation(state="running")  # type: ignore[arg-type]
     number: int = node.info("web1").memory_mib  # type: ignore[assignment]
     del number
