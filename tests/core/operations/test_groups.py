@@ -24,6 +24,7 @@ from hvcore.operations.recover import recover_all
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
 from hvcore.store import Store
+from tests.core.host.kernel import FakeKernel
 from tests.core.operations.test_processes import Sleeper, SleeperSpec
 
 HERE = control_groups()
@@ -85,6 +86,33 @@ def test_all_of_an_instance_is_in_its_group_and_the_group_goes_with_it(make: Cal
     assert live.directories == group.directories
     stop(node[0], "web1", force=True, deadline=Deadline(10))
     assert not is_there(group)
+
+
+class Latecomer(FakeKernel):
+    """A kernel in which somebody enters the group in the very moment that it is to be removed."""
+
+    late: subprocess.Popen[bytes] | None = None
+
+    def remove(self, directory: str) -> None:
+        if self.late is not None and directory in self.groups:
+            self.groups[directory].pids.add(self.late.pid)
+            self.late = None
+        super().remove(directory)
+
+
+def test_who_was_on_the_way_in_ends_with_the_rest(make: Callable[..., Node]) -> None:
+    # As a stop script whose caller has been killed: it enters after the others have been ended.
+    kernel = Latecomer()
+    node = make(kernel.node())
+    bring_up(node)
+    with subprocess.Popen(["sleep", "1000"]) as late:
+        kernel.late = late
+        try:
+            assert stop(node[0], "web1", force=True, deadline=Deadline(10)).changed
+            assert late.wait(10) == -signal.SIGKILL
+        finally:
+            late.kill()
+    assert not [name for name in kernel.groups if "web1" in name]
 
 
 @pytest.mark.parametrize("step", ["take_group", "launch"])
