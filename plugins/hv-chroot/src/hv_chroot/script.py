@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,7 +77,8 @@ def _life_lock(directory: Path) -> Iterator[int]:
     The init keeps it, and root inside can open once more what the init has open (/proc/1/fd): for writing too, were it
     not for this mount, and then fill the run directory.
     """
-    (directory / LIFE_LOCK).touch(mode=0o600)
+    flags = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    os.close(os.open(directory / LIFE_LOCK, flags, 0o600))
     with (
         cloned_tree(str(directory), Allowed(write=False)) as tree,
         life_lock(Path(f"/proc/self/fd/{tree}", LIFE_LOCK)) as life_fd,
