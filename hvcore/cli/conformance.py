@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 import hvcore
-from hvcore.cli.options import driver_completion, json_option
+from hvcore.cli.options import deadline_option, driver_completion, json_option
 from hvcore.cli.output import emit_json, is_terminal, remark, say
+from hvcore.cli.patience import patience
+from hvcore.cli.session import open_node
 from hvcore.cli.table import Column, show_table
 
 if TYPE_CHECKING:
-    from hvcore.testing import Check, Report
+    from hvcore.testing import Check, Report, Subject
 
 __all__ = ["conformance"]
 
@@ -39,6 +41,7 @@ Example:
 @click.option("--junit", metavar="FILE", type=click.File("w", lazy=True), help="Write the report there as JUnit XML.")
 @click.option("--explain", metavar="NAME", help="Say what that check looks at and why it exists, and run nothing.")
 @click.option("--list", "listed", is_flag=True, help="List the checks, and run nothing.")
+@deadline_option(30.0, "the driver has to be imported within")
 @json_option
 def conformance(driver: str | None, *, as_json: bool, **options: Any) -> None:
     """Run the conformance checks on a driver.
@@ -104,18 +107,19 @@ def _list(chosen: tuple[Check, ...], *, as_json: bool) -> None:
 
 
 def _prove(driver: str, chosen: tuple[Check, ...], options: dict[str, Any], *, as_json: bool) -> None:
-    from hvcore.testing import CONFORMANCE_GROUP, find_subject, has_subject, run
+    from hvcore.testing import CONFORMANCE_GROUP, has_subject, run
 
     if driver not in {entry.name for entry in hvcore.catalogue()}:
         hvcore.Node().driver(driver)  # raises, with the nearest name
     if not has_subject(driver):
         what = f"driver {driver} ships no subject (an entry point in {CONFORMANCE_GROUP})"
         remark(f"{what}; instances without disks and parameters are used")
+    subject = _subject(driver, options["deadline_s"])
     for file in (options["report"], options["junit"]):
         if file is not None:
             file.open()  # what cannot be written is told now, and not after minutes
     with _line() as progress:
-        report = run(find_subject(driver), chosen, thorough=options["thorough"], progress=progress)
+        report = run(subject, chosen, thorough=options["thorough"], progress=progress)
     if options["report"] is not None:
         import json
 
@@ -128,6 +132,21 @@ def _prove(driver: str, chosen: tuple[Check, ...], options: dict[str, Any], *, a
         _show(report)
     if not report.conforms:
         click.get_current_context().exit(1)
+
+
+def _subject(driver: str, deadline_s: float) -> Subject:
+    """What is tested, once the driver has shown that it comes to an end when it is imported: every check imports it."""
+    from hvcore.testing import find_subject
+
+    with patience(deadline_s) as begin:
+        begin()
+        subject = find_subject(driver)
+        try:
+            open_node().driver(driver)
+        except hvcore.DriverLoadError as error:  # why else it cannot be loaded, the checks tell
+            if isinstance(error.__cause__, TimeoutError):
+                raise
+    return subject
 
 
 def _write(file: TextIO, text: str) -> None:

@@ -108,6 +108,16 @@ def test_what_xml_cannot_hold_is_escaped_in_the_junit_report() -> None:
     assert suite.get("failures") == "1"
 
 
+def test_a_driver_that_hangs_when_it_is_imported_is_given_up(
+    other_drivers: None, hv_process: Hv, tmp_path: Path
+) -> None:
+    (tmp_path / "site" / "failing_driver.py").write_text("import time\ntime.sleep(60)\n")
+    found = hv_process("conformance", "failing", "--static", "--deadline", "1")
+    assert found.returncode == 1
+    assert b"got TimeoutError: not done within 1 s (" in found.stderr
+    assert found.stdout == b""
+
+
 @pytest.mark.parametrize("option", ["--report", "--junit"])
 def test_a_report_that_cannot_be_written_is_told_by_name(hv: Hv, option: str) -> None:
     ended = hv("conformance", "fake", "--only", "time_check", option, "/nonexistent/report")
