@@ -10,7 +10,7 @@ import click
 
 import hvcore
 from hvcore.cli.options import name_argument
-from hvcore.cli.output import is_terminal, printable
+from hvcore.cli.output import is_terminal, printable, printing
 from hvcore.cli.session import known, open_node
 
 __all__ = ["execute", "log"]
@@ -65,12 +65,13 @@ def log(name: str, *, follow: bool, lines: int | None) -> None:
         found = node.log(name)
     on_terminal = is_terminal(sys.stdout)
     for piece in hvcore.log_pieces(found.path, lines=lines, follow=follow):
-        if on_terminal:
-            sys.stdout.write(_shown(piece))
-            sys.stdout.flush()
-        else:
-            sys.stdout.buffer.write(piece)
-            sys.stdout.buffer.flush()
+        with printing():
+            if on_terminal:
+                sys.stdout.write(_shown(piece))
+                sys.stdout.flush()
+            else:
+                sys.stdout.buffer.write(piece)
+                sys.stdout.buffer.flush()
 
 
 def _shown(piece: bytes) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from typing import Any, Final, TextIO
 
-__all__ = ["STDOUT", "complain", "emit_json", "is_terminal", "only_documents", "printable", "remark", "say"]
+__all__ = ["STDOUT", "complain", "emit_json", "is_terminal", "only_documents", "printable", "printing", "remark", "say"]
 
 _documents: ContextVar[TextIO] = ContextVar("documents")  # where they go while stdout is kept for them
 
@@ -40,9 +40,16 @@ def say(text: str) -> None:
 def _write(stdout: TextIO | None, text: str) -> None:
     if stdout is None:
         return
-    try:
+    with printing():
         stdout.write(f"{text}\n")
         stdout.flush()
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """What fails in the block is standard output, whatever file or socket the next thing to blame would be."""
+    try:
+        yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, STDOUT) from error
 

@@ -9,6 +9,8 @@ from contextlib import suppress
 from enum import Enum
 from typing import Final
 
+from hvcore.cli.output import printing
+
 __all__ = ["End", "Relay"]
 
 _CHUNK: Final = 65_536
@@ -146,5 +148,5 @@ class Relay:
         del self._to_guest[:sent]
 
     def _write_screen(self, fd: int) -> None:
-        with suppress(BlockingIOError):
+        with suppress(BlockingIOError), printing():
             del self._to_screen[: os.write(fd, memoryview(self._to_screen)[:_CHUNK])]

@@ -342,6 +342,16 @@ def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
     assert process.returncode == 141
 
 
+def test_a_full_disk_under_stdout_is_told_as_such(tmp_path: Path) -> None:
+    guest = Guest(tmp_path / "c", megabytes)
+    with open("/dev/full", "wb") as full:
+        found = subprocess.run(
+            attached(guest.path), stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60
+        )
+    assert found.stderr.endswith(b"hv: standard output: no space left on device\n")
+    assert found.returncode == 1
+
+
 def set_size(person: Person, lines: int, columns: int) -> None:
     fcntl.ioctl(person.master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
