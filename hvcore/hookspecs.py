@@ -60,8 +60,9 @@ def check(instance: Instance, params: Params) -> Iterable[Problem]:  # type: ign
 def assess(instance: Instance, params: Params) -> Iterable[Problem]:  # type: ignore[empty-body]
     """What works and is rarely wanted: slow, unsafe, hard to move. Pure, like ``check``; nothing fails because of it.
 
-    Called only for an instance that passed every check. What one plugin raises here is itself told as a warning. A
-    default alone is no reason for one: what is always told is soon read by nobody.
+    Called only for an instance that passed every check. What one plugin raises here is itself told as a warning. Warn
+    of a default only when a node can name something better once for all instances: what is always told is soon
+    read by nobody.
 
     >>> import hvcore
     >>> @hvcore.hookimpl
