@@ -175,6 +175,15 @@ def test_another_directory_at_that_path_is_given_to_nobody(world: World, tmp_pat
     assert world.leftovers() == []
 
 
+def test_a_state_that_was_being_written_when_all_was_killed_is_in_nobodys_way(world: World) -> None:
+    more = wanted(world)
+    torn = Path(more["tpm_state_path"], "TMP2-00.permall")
+    torn.write_bytes(b"half")
+    world.start(**more)
+    assert world.info().state is State.RUNNING
+    assert torn.with_name(_STATE).stat().st_size > 1000
+
+
 def test_a_directory_with_other_things_in_it_is_refused(world: World) -> None:
     more = wanted(world)
     Path(more["tpm_state_path"], "passwd").touch()

@@ -58,7 +58,7 @@ class Tpm(Device):
             directory=self.state,
             param="tpm_state_path",
             lock=".lock",
-            keeps=("tpm2-",),
+            keeps=("tpm2-", "TMP"),  # it writes to TMP2-00.permall and renames that; a kill in between leaves it
             seccomp=True,
         )
         return (swtpm,)
