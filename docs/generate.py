@@ -19,6 +19,7 @@ from generator.api import api_page
 from generator.checks import checks_page, matrix_page
 from generator.cli import cli_page
 from generator.errors import errors_page
+from generator.events import events_page
 from generator.ganeti import ganeti_page
 from generator.hooks import hooks_page
 from generator.instance_file import instance_file_page
@@ -38,6 +39,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     f"{REFERENCE}/ganeti-parameters.md": ganeti_page,
     f"{REFERENCE}/hooks.md": hooks_page,
     f"{REFERENCE}/errors.md": errors_page,
+    f"{REFERENCE}/events.md": events_page,
     f"{REFERENCE}/cli.md": cli_page,
     f"{REFERENCE}/api.md": api_page,
     f"{REFERENCE}/instance-file.md": instance_file_page,

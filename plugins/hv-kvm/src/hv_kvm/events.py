@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from hv_kvm.timestamp import event_time
 
-__all__ = ["TAIL_BYTES", "Journal", "last_run_state", "read_journal", "trim"]
+__all__ = ["EVENTS", "TAIL_BYTES", "Journal", "last_run_state", "read_journal", "trim"]
 
 TAIL_BYTES: Final = 16 << 10
 """How much of the journal's end is read: about 150 events."""
@@ -234,3 +234,6 @@ _STEPS: Final[Mapping[str, Callable[[Journal, Mapping[str, Any], float | None], 
     "BLOCK_IO_ERROR": _io_error,
     "WATCHDOG": _watchdog,
 }
+
+EVENTS: Final = tuple(_STEPS)
+"""The events of QEMU that tell something of a guest's state."""
