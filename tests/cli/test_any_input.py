@@ -85,7 +85,7 @@ def ended_well(arguments: list[str], stdin: str | None = None) -> None:
         assert ended.stdout == ""
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(INSTANCES, st.sampled_from(["check", "verify", "plan"]), st.booleans())
 def test_any_instance_file_is_judged(data: dict[str, Any], subcommand: str, as_json: bool) -> None:  # noqa: FBT001
     text = "".join(f"{key} = {toml(value)}\n" for key, value in data.items())
@@ -94,7 +94,7 @@ def test_any_instance_file_is_judged(data: dict[str, Any], subcommand: str, as_j
     ended_well([subcommand, "-", *(["--json"] if as_json else [])], stdin=text)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(max_size=40))
 def test_any_bytes_for_an_instance_file_are_refused(data: bytes) -> None:
     ended = CliRunner().invoke(hv, ["check", "-"], input=data)
@@ -102,7 +102,7 @@ def test_any_bytes_for_an_instance_file_are_refused(data: bytes) -> None:
     assert ended.stderr.startswith("hv: stdin: ")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.sampled_from([name for section in COMMANDS.values() for name in section if name in {"info", "stop", "list"}]),
     st.lists(st.sampled_from(["--json", "--force", "--deadline", "--", "-h"]) | TEXTS, max_size=3),

@@ -41,7 +41,7 @@ FACTS: Final = Facts(
     kvm_enabled=False,
 )
 KVM: Final = load("kvm")
-SETTINGS: Final = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+SETTINGS: Final = settings(max_examples=60, suppress_health_check=list(HealthCheck))
 
 
 def tokens(instance: hvcore.Instance, level: Level = Level.STRICT, kvm: LoadedDriver = KVM) -> list[str]:

@@ -275,7 +275,7 @@ def receive_all(wire: Wire) -> None:
         assert isinstance(wire.receive(what="x", deadline=time.monotonic() + 1), dict)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(max_size=200))
 def test_no_bytes_make_the_wire_raise_anything_else(data: bytes) -> None:
     ours, theirs = socket.socketpair()
