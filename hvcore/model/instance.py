@@ -187,7 +187,8 @@ def _fields(source: object, prefix: str, parsers: _Parsers) -> tuple[dict[str, A
         try:
             values[key] = parser.parse(value)
         except Reject as reject:
-            problems.append(Problem(path=prefix + key, what=reject.what, got=shortened(value), todo=reject.todo))
+            todo = reject.todo or f"give {parser.expects}"
+            problems.append(Problem(path=prefix + key, what=reject.what, got=shortened(value), todo=todo))
     return values, problems
 
 

@@ -81,6 +81,7 @@ def test_all_problems_are_told_at_once() -> None:
         ({"name": "-web"}, "name", "'-web'"),
         ({"name": "web\n1"}, "name", r"web\n1"),
         ({"driver": "a,b"}, "driver", "'a,b'"),
+        ({"profile": "../x"}, "profile", "; give a profile's name of letters"),
         ({"bad\nkey": 1}, r"'bad\nkey'", "unknown key"),
         ({7: 1}, "7", "unknown key"),
     ],
@@ -91,6 +92,7 @@ def test_each_problem_names_the_place_the_value_and_what_to_do(change: Any, path
     assert [problem.path for problem in problems] == [path]
     assert told in str(problems[0])
     assert "\n" not in str(problems[0])
+    assert problems[0].todo or problems[0].what.startswith("must be ")
 
 
 @pytest.mark.parametrize("missing", ["name", "driver"])
