@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from hvcore.host.files import read_regular
-from hvcore.host.process import alive, processes_holding, processes_in_pid_namespace
+from hvcore.host.process import alive, processes_holding, processes_in_pid_namespace, wait_gone
 from hvcore.model.record import ProcessId
 
 __all__ = [
@@ -30,6 +30,8 @@ __all__ = [
 
 _LIFE: Final = "HVCORE_LIFE"
 _INSTANCE: Final = "HVCORE_INSTANCE"
+_IN_EXEC_S: Final = 0.001
+_TRIES_IN_EXEC: Final = 50
 _UNTOLD: Final = "ended (how, the host application took from us: it ignores SIGCHLD or waits for every child)"
 
 
@@ -157,6 +159,11 @@ def _is_marked(process: ProcessId, life: Path) -> bool:
         there = life.stat(follow_symlinks=False)
     except OSError:
         return False
+    # In the middle of exec a program has no environment yet (fs/exec.c, begin_new_exec(): descriptors are closed, which
+    # is what its parent waits for, before binfmt_elf.c sets env_start). No event tells when it has.
+    tries = _TRIES_IN_EXEC
+    while tries and not _environment(process.pid) and not wait_gone(process, _IN_EXEC_S):
+        tries -= 1
     return _has_mark(process.pid, life_mark(there))
 
 
