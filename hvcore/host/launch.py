@@ -224,11 +224,12 @@ def run_tool(
 
     Of that the first 64 KiB are kept; a write beyond them fails, so that a flood costs nothing. It holds the file
     of the life lock and carries the mark: when the caller dies in the meantime, recovery ends it too.
-    While it runs it is put into ``group``. Raises `NodeError` when there is no such program.
+    While it runs it is put into ``group``, so that the kernel's wait overlaps with its work; what it started before that
+    is not in there. Raises `NodeError` when there is no such program.
     """
+    life_fd = os.open(life, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     output = os.memfd_create("output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     told = os.memfd_create("told", os.MFD_CLOEXEC)
-    life_fd = os.open(life, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.ftruncate(output, _TOOL_OUTPUT_BYTES)
         fcntl.fcntl(output, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)

@@ -142,7 +142,7 @@ def launched_for(directory: Path, uid_pool: range = range(0)) -> list[int]:
 def launched_in(pid: int) -> Path | None:
     """The directory of the instance that the process was launched for; None when there is none that we may see."""
     key = os.fsencode(f"{_INSTANCE}=")
-    found = (Path(os.fsdecode(one.removeprefix(key))) for one in _environment(pid) if one.startswith(key))
+    found = (Path(os.fsdecode(one.removeprefix(key))) for one in _environment(pid) or () if one.startswith(key))
     return next(found, None)
 
 
@@ -162,28 +162,28 @@ def _is_marked(process: ProcessId, life: Path) -> bool:
     # In the middle of exec a program has no environment yet (fs/exec.c, begin_new_exec(): descriptors are closed, which
     # is what its parent waits for, before binfmt_elf.c sets env_start). No event tells when it has.
     tries = _TRIES_IN_EXEC
-    while tries and not _environment(process.pid) and not wait_gone(process, _IN_EXEC_S):
+    while tries and _environment(process.pid) == [] and not wait_gone(process, _IN_EXEC_S):
         tries -= 1
     return _has_mark(process.pid, life_mark(there))
 
 
 def _has_mark(pid: int, mark: tuple[str, str]) -> bool:
-    return os.fsencode("=".join(mark)) in _environment(pid)
+    return os.fsencode("=".join(mark)) in (_environment(pid) or ())
 
 
-def _environment(pid: int) -> list[bytes]:
-    """``NAME=VALUE`` as it was executed with; nothing when it has ended, or is not ours to look at."""
+def _environment(pid: int) -> list[bytes] | None:
+    """``NAME=VALUE`` as it was executed with; None when it has ended, or is not ours to look at."""
     try:
         # Not by pathlib, which takes twice as long: before a start, every process of the node is looked at.
         fd = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return []
+        return None
     data = b""
     try:
         while piece := os.read(fd, 65536):
             data += piece
     except OSError:
-        return []
+        return None
     finally:
         os.close(fd)
-    return data.split(b"\0")
+    return [one for one in data.split(b"\0") if one]

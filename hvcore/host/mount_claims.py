@@ -8,39 +8,46 @@ there, and a crash leaves nothing that has to be told from the living.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Final
 
-from hvcore.errors import DiskInUseError
+from hvcore.errors import DiskInUseError, NodeError
 from hvcore.host.mounts import Mount, mounts
 
-__all__ = ["claim_mount", "other_user"]
+__all__ = ["claim_mount", "other_users"]
 
 _INSTANCES: Final = "instances"  # RUN_DIR/instances/NAME/anything
+_RECORD: Final = "record.json"
 _DELETED: Final = "//deleted"  # what the kernel adds to a path that leads nowhere any more
 
 
 def claim_mount(path: str, point: str) -> None:
     """Be the one user of the directory ``path``, which has just been mounted at ``point`` in an instance's directory.
 
-    Raises `DiskInUseError` naming another instance that has mounted it, a directory in it or one that it is in; readers
-    share. The mount is then still there: it comes first, so that of two at the same moment at least one sees the other.
+    Raises `DiskInUseError` naming the instance that has mounted it, a directory in it or one that it is in, another one or
+    this one a second time; readers share. The mount is then still there: it comes first, so that of two at the same
+    moment at least one sees the other.
     """
-    other = other_user(mounts(), os.path.realpath(point))
-    if other is not None:
-        raise DiskInUseError(path=path, holder=_named(other))
+    for other in other_users(mounts(), os.path.realpath(point)):
+        # An operator may keep roots in a directory of that shape too, and mount them there himself.
+        if os.path.lexists(PurePath(other.point).parent / _RECORD):
+            raise DiskInUseError(path=path, holder=_named(other))
 
 
-def other_user(table: list[Mount], point: str) -> Mount | None:
-    """The mount of another instance that shares what is mounted at ``point``, as far as one of the two writes to it."""
+def other_users(table: list[Mount], point: str) -> Iterator[Mount]:
+    """What looks like mounts of instances and shares what is at ``point``, as far as one of the two writes to it."""
     own = [mount for mount in table if mount.point == point]
-    others = (mount for mount in table if mount.point != point)
-    return next(
-        (other for other in others if any(_share(mount, other) for mount in own) and _is_instances(other)), None
-    )
+    if not own:
+        raise NodeError(
+            f"{point!r}: is not among the mounts of this process, where it has just been mounted; try again"
+        )
+    for other in table:
+        if other.point != point and _of_an_instance(other) and any(_share(mount, other) for mount in own):
+            yield other
 
 
-def _is_instances(mount: Mount) -> bool:
+def _of_an_instance(mount: Mount) -> bool:
     parts = PurePath(mount.point).parts
     return len(parts) > 3 and parts[-3] == _INSTANCES
 

@@ -17,17 +17,15 @@ import sys
 __all__ = ["main", "telling", "with_default_signals"]
 
 _NOWHERE = "-"
-# `subprocess` itself takes SIGPIPE and SIGXFSZ back, which Python ignores.
-_EXPECTED = (
-    *(signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT),
-    *(signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2),
-)
+# Those that `subprocess` itself takes back, which Python ignores.
+_TAKEN_BACK = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 
 
 def with_default_signals() -> tuple[str, ...]:
     """What a command has to begin with so that no signal is ignored or blocked; nothing when none is."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    if not blocked and all(signal.getsignal(number) is not signal.SIG_IGN for number in _EXPECTED):
+    asked = signal.valid_signals() - _TAKEN_BACK
+    if not blocked and all(signal.getsignal(number) is not signal.SIG_IGN for number in asked):
         return ()
     return _ourselves(_NOWHERE)
 

@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -80,11 +81,13 @@ def _without_driver(context: Context, record: Record) -> Observation | None:
 
 
 def observer_of(driver: object) -> str:
-    """``module:function`` of its ``observe`` when that is a static method, so a function of one argument; else empty."""
+    """``module:function`` of its ``observe`` when that is a function of a module, as a static method; else empty."""
     found = inspect.getattr_static(driver, "observe")
-    if not isinstance(found, staticmethod):
+    function = found.__func__ if isinstance(found, staticmethod) else None
+    if not inspect.isfunction(function):
         return ""
-    return f"{found.__func__.__module__}:{found.__func__.__qualname__}"
+    home, name = sys.modules.get(function.__module__), function.__qualname__
+    return f"{function.__module__}:{name}" if getattr(home, name, None) is function else ""
 
 
 @functools.cache

@@ -52,6 +52,29 @@ def test_start_runs_the_script_and_stop_runs_it_again(node: hvcore.Node, images:
     assert read_image(image, "/calls") == "start\nstop\n"
 
 
+def test_host_application_that_ignores_sigchld_starts_and_stops(
+    node: hvcore.Node, images: Any, web1: Build, left: Left
+) -> None:
+    """Then nobody tells us how a child ended: bubblewrap has written it down. The daemons end before the stop."""
+    script = """\
+        #!/bin/sh
+        [ $1 = stop ] || sleep 1000 &
+    """
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert node.driver("chroot").start(web1(images(script))).state is hvcore.State.RUNNING
+        info = node.info("web1")
+        assert info.pid is not None
+        os.kill(info.pid, signal.SIGKILL)
+        assert node.stop("web1").rung == "script"
+        fails = web1(images("#!/bin/sh\nexit 3\n"))
+        with pytest.raises(hvcore.LaunchError, match="exited with 3"):
+            node.driver("chroot").start(fails)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert left() == []
+
+
 def test_start_again_is_fine_and_changes_nothing(node: hvcore.Node, images: Any, web1: Build, tmp_path: Path) -> None:
     instance = web1(images())
     node.driver("chroot").start(instance)

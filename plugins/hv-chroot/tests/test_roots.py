@@ -168,6 +168,21 @@ def test_directory_is_the_root_of_one_instance_on_the_node(
     other_node.stop("web1")
 
 
+def test_directory_that_the_operator_has_mounted_is_in_nobodys_way(
+    node: hvcore.Node, images: Any, web1: Build, tmp_path: Path, left: Left
+) -> None:
+    """Also in a tree of the shape that a run directory has."""
+    place = tmp_path / "instances" / "web1" / "rootfs"
+    place.mkdir(parents=True)
+    subprocess.run(["mount", "--bind", str(images.tree(DAEMON)), str(place)], check=True)
+    try:
+        node.driver("chroot").start(web1(place))
+        node.stop("web1")
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+    assert left() == []
+
+
 def test_directory_that_is_only_read_is_shared_on_the_node_and_its_changes_are_not(
     node: hvcore.Node, other_node: hvcore.Node, images: Any, web1: Build, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from hv_kvm import accel, cache
 from hv_kvm.accel import KVM_DEADLINE_S, guest_runs, kvm_works
 from hv_kvm.testguest import assemble
+from hv_kvm.trial import TrialError
 
 QEMU = shutil.which("qemu-system-x86_64") or "qemu-system-x86_64"
 needs_kvm_node = pytest.mark.skipif(cache.kvm_opens() is not None, reason="/dev/kvm does not open here")
@@ -101,3 +103,12 @@ def test_the_trial_guest_fits_a_boot_sector() -> None:
     sector = assemble((*accel._TRIAL_GUEST, *accel._GDT_ROWS))
     assert len(sector) == 512
     assert sector.endswith(b"\x55\xaa")
+
+
+def test_what_the_host_application_takes_is_no_verdict(tmp_path: Path) -> None:
+    binary, before = script(tmp_path / "qemu", "exit 33"), signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with pytest.raises(TrialError, match="the host application took from us"):
+            guest_runs(binary, accel="kvm", deadline_s=5)
+    finally:
+        signal.signal(signal.SIGCHLD, before)

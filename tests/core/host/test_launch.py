@@ -23,7 +23,7 @@ from hvcore.host.confine import Wrapped
 from hvcore.host.control_group import Group
 from hvcore.host.gate import Gate, behind_gate
 from hvcore.host.launch import Child, launch, life_lock, reap, run_tool
-from hvcore.host.launched import Status, members, read_status
+from hvcore.host.launched import Status, life_mark, members, read_status
 from hvcore.host.own_root import with_own_root
 from hvcore.host.process import alive, identify, wait_gone
 
@@ -401,3 +401,18 @@ class TestIntoAGroup:
     def test_a_program_that_is_missing_is_named(self, start: Start, group: Group) -> None:
         with pytest.raises(NodeError, match="no-such-program: not found"):
             start("no-such-program", group=group)
+
+
+def test_a_holder_in_the_middle_of_exec_is_looked_at_again(tmp_path: Path) -> None:
+    """As it is there, by a program without an environment that becomes one with the mark a moment later."""
+    with life_lock(tmp_path / "alive") as life_fd:
+        mark = "=".join(life_mark(os.fstat(life_fd)))
+        later = ("sh", "-c", f"read _; exec /usr/bin/env {mark} sleep 100")
+        with subprocess.Popen(later, env={}, stdin=subprocess.PIPE, pass_fds=(life_fd,)) as popen:
+            try:
+                assert popen.stdin is not None
+                threading.Timer(0.01, popen.stdin.close).start()
+                found = members(tmp_path / "alive", tmp_path / "status")
+                assert [process.pid for process in found] == [popen.pid]
+            finally:
+                popen.kill()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hvcore.host.mount_claims import other_user
+from hvcore import NodeError
+from hvcore.host.mount_claims import other_users
 from hvcore.host.mounts import parse_mountinfo
 
 OWN = "/run/one/instances/web1/root"
@@ -16,8 +17,7 @@ def line(root: str, point: str, *, device: str = "8:1", mode: str = "rw") -> byt
 
 
 def found(*lines: bytes) -> str | None:
-    other = other_user(parse_mountinfo(b"".join(lines)), OWN)
-    return None if other is None else other.point
+    return next((other.point for other in other_users(parse_mountinfo(b"".join(lines)), OWN)), None)
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,8 @@ def test_second_mount_of_the_same_instance_is_a_second_user() -> None:
 
 def test_directory_that_was_deleted_is_not_the_one_that_is_there_now() -> None:
     assert found(line("/srv/web1//deleted", OWN), line("/srv/web1", "/run/two/instances/db/root")) is None
+
+
+def test_what_is_not_mounted_where_it_should_be_is_no_claim() -> None:
+    with pytest.raises(NodeError, match="has just been mounted"):
+        found(line("/srv/web1", "/run/two/instances/db/root"))

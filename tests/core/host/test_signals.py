@@ -33,7 +33,7 @@ def children_are_taken(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def odd_signals() -> Iterator[None]:
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTSTP, signal.SIGRTMIN + 2)}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGCHLD})
     yield
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
+from typing import Any
 
-from hvcore import InstanceInfo, Op, Outcome, State
+from hvcore import InstanceInfo, Observation, Op, Outcome, State
 
 
 def test_the_keys_of_an_instance_are_stable() -> None:
@@ -23,3 +25,9 @@ def test_the_keys_of_an_outcome_are_stable() -> None:
     assert list(data) == ["name", "op", "changed", "state", "rung", "seconds", "notes"]
     assert json.loads(json.dumps(data)) == data
     assert (data["op"], data["state"], data["notes"]) == ("stop --force", "stopped", ["a"])
+
+
+def test_whatever_is_observed_of_an_instance_is_in_what_is_told_of_it() -> None:
+    given: dict[str, Any] = {one.name: object() for one in fields(Observation)}
+    told = InstanceInfo.of(Observation(**given), name="w", driver="fake", uuid=None)
+    assert [name for name, value in given.items() if getattr(told, name) is not value] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import hvcore
+from hvcore.operations.look import observer_of
 from hvcore.store import Store
 
 LOOK = """
@@ -105,3 +107,31 @@ def test_a_function_of_a_driver_that_is_gone_is_told_as_the_driver_is(
     store.save(replace(record, driver="nowhere", observer="nowhere:observe"))
     ((_, state, reason),) = listed()["seen"]
     assert (state, reason.partition(";")[0]) == ("unknown", "no driver 'nowhere'")
+
+
+def afar(live: object) -> None:
+    """A function of a module."""
+
+
+class _Methods:
+    @staticmethod
+    def observe(live: object) -> None:
+        """A function of no module."""
+
+
+class _Function:
+    observe = staticmethod(afar)
+
+
+class _Partial:
+    observe = staticmethod(functools.partial(afar, None))
+
+
+class _Ordinary:
+    def observe(self, live: object) -> None:
+        """What most drivers have."""
+
+
+def test_only_a_function_of_a_module_is_found_without_its_driver() -> None:
+    assert observer_of(_Function()) == f"{__name__}:afar"
+    assert [observer_of(driver) for driver in (_Methods(), _Partial(), _Ordinary())] == ["", "", ""]

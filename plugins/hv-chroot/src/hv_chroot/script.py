@@ -60,6 +60,7 @@ def run_start(spec: ChrootSpec, job: hvcore.Job, place: Place) -> Started:
             raise _too_slow(spec, job, place.log, allowed_s)
         # Bubblewrap ends with the script; its init stays for what the script has left.
         written = hvcore.read_status(job.dir / STATUS).ended
+        ended = _as_written(ended, written)
         if ended.code != 0:
             how = f"{spec.init_script} start {ended} after {time.monotonic() - begun:.1f} s"
             if spec.namespaces and written is None:
@@ -68,6 +69,11 @@ def run_start(spec: ChrootSpec, job: hvcore.Job, place: Place) -> Started:
         return Started(init=child.process() if spec.namespaces else None, monitor=monitor)
     finally:
         child.close()
+
+
+def _as_written(ended: hvcore.Ended, written: hvcore.Ended | None) -> hvcore.Ended:
+    """How it ended; what bubblewrap wrote of that, where the host application waits for our children."""
+    return written if written is not None and ended == hvcore.Ended() else ended
 
 
 @contextmanager
@@ -130,6 +136,8 @@ def run_afterwards(spec: ChrootSpec, job: hvcore.Job, place: Place) -> tuple[hvc
             raise hvcore.DeadlineError(
                 subject=job.name, waiting_for="end of its stop script", waited_s=_END_S, todo="try again with --force"
             )
+        if ended is not None:
+            ended = _as_written(ended, hvcore.read_status(status).ended)
         return ended, tail(place.log)[max(0, before - 65536) :].strip()
     finally:
         child.close()

@@ -101,7 +101,10 @@ def kvm_works(binary: str, *, cache_dir: str | None = None, deadline_s: float = 
         known = _from_cache(cache.load(cache_dir, "kvm", key), deadline_s)
         if known is not None:
             return known
-    verdict, hung = guest_runs(binary, accel="kvm", deadline_s=deadline_s)
+    try:
+        verdict, hung = guest_runs(binary, accel="kvm", deadline_s=deadline_s)
+    except TrialError as error:  # nothing was learned, so nothing is to be remembered
+        return KvmVerdict(usable=False, reason=str(error))
     if cache_dir is not None:
         value = [verdict.usable, verdict.reason, deadline_s if hung else None]
         cache.store(cache_dir, "kvm", key, value)
@@ -109,7 +112,10 @@ def kvm_works(binary: str, *, cache_dir: str | None = None, deadline_s: float = 
 
 
 def guest_runs(binary: str, *, accel: str, deadline_s: float) -> tuple[KvmVerdict, bool]:
-    """The verdict on ``accel`` (``kvm`` or ``tcg``) from one trial, and whether the guest hung. Asks no cache."""
+    """The verdict on ``accel`` (``kvm`` or ``tcg``) from one trial, and whether the guest hung. Asks no cache.
+
+    Raises TrialError when nobody could tell how the trial ended.
+    """
     started = time.monotonic()
     boot = os.memfd_create("boot", os.MFD_CLOEXEC)
     try:

@@ -66,6 +66,11 @@ class Trial:
             os.close(child_output)
         self._output: int | None = output
         self._said = b""
+        try:
+            self._pidfd = os.pidfd_open(self._process.pid)
+        except ProcessLookupError as error:
+            os.close(output)
+            raise self._untold() from error
 
     def __enter__(self) -> Self:
         return self
@@ -76,17 +81,28 @@ class Trial:
         self.close()
 
     def wait(self, deadline: float) -> int | None:
-        """How the child ended: its exit status, or minus the signal; None when ``deadline`` (monotonic s) came first."""
-        if self._process.poll() is not None:
-            return self._process.returncode
-        pidfd = os.pidfd_open(self._process.pid)
-        try:
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-        finally:
-            os.close(pidfd)
-        return self._process.poll()
+        """How the child ended: its exit status, or minus the signal; None when ``deadline`` (monotonic s) came first.
+
+        Raises TrialError when the host application has waited for it instead of us.
+        """
+        if self._process.returncode is None and self._has_ended(deadline - time.monotonic()):
+            try:
+                found = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+            except ChildProcessError as error:  # `Popen` would take that for an exit status of 0
+                raise self._untold() from error
+            if found is not None:
+                self._process.returncode = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+        return self._process.returncode
+
+    def _has_ended(self, wait_s: float) -> bool:
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(max(0.0, wait_s) * 1000))
+
+    def _untold(self) -> TrialError:
+        self._process.returncode = 0  # it is gone, and nobody is to wait for it
+        todo = "let SIGCHLD have its default there, or set kvm_flag"
+        return TrialError(binary=self.binary, reason="how a trial ended, the host application took from us", todo=todo)
 
     def said(self) -> str:
         """The last line of what it wrote to standard error so far, at most 200 characters, or the empty string."""
@@ -111,14 +127,18 @@ class Trial:
 
     def close(self) -> None:
         """Kill the child and its group and reap it; harmless when done. A child in D state is left to the kernel."""
-        # Not reaped yet, so the number is still its own and its group's.
+        if self._output is None:
+            return
         if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self.wait(time.monotonic() + _REAP_DEADLINE_S)
-        if self._output is not None:
-            os.close(self._output)
-            self._output = None
+            # Nobody has reaped what has not ended, so the number is still its own and its group's.
+            if not self._has_ended(0.0):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+            with contextlib.suppress(TrialError):
+                self.wait(time.monotonic() + _REAP_DEADLINE_S)
+        for fd in (self._output, self._pidfd):
+            os.close(fd)
+        self._output = None
 
 
 def _not_executable(binary: str, reason: str) -> TrialError:
