@@ -115,7 +115,7 @@ class Store:
             return self.load(name)
         if there or name in self._owners():
             todo = "hv stop --force ends it and keeps aside what is not its own"
-            raise RecordError(f"{name}: its record is missing; {todo}") from None
+            raise RecordError(f"{name}: its record is missing; {todo}")
         return None
 
     def save(self, record: Record) -> None:

@@ -139,5 +139,6 @@ class KvmOperations:
             # It may be running well. Undoing would kill it, so somebody has to try again or say stop --force.
             what = f"{job.name}: its start was interrupted and its monitor does not answer, so it is left as it is"
             raise OperationError(f"{what}; try again, or end it with stop --force ({error})") from error
-        except (QmpError, OperationError):
+        except (QmpError, OperationError) as error:
+            job.progress(f"its start cannot be finished: {error}")
             return False
