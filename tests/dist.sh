@@ -29,11 +29,12 @@ try() { # NAME TESTS WHEEL...
   (cd "$place" && bin/python -P -m pytest -c "$top/pyproject.toml" --rootdir "$top" -o cache_dir="$place/cache" -q \
     -m "not live and not slow" $(printf "$top/%s " $tests)) || return 1
 }
-# The library alone is usable: no driver, no command line.
+# The library alone is usable: no driver, and a command line that fails with what it lacks.
 alone() {
+  local said
   "$python" -m venv --clear "$work/alone" && "$work/alone/bin/pip" install --quiet "$core" &&
     (cd "$work/alone" && bin/python -P -c 'import hvcore; assert hvcore.catalogue() == []') &&
-    "$work/alone/bin/hv" drivers 2>&1 | grep -F 'hvcore[cli]'
+    { said=$("$work/alone/bin/hv" drivers 2>&1) && return 1 || grep -F 'hvcore[cli]' <<<"$said"; }
 }
 core=$(echo "$work"/wheels/hvcore-*.whl)
 extra="${core}[cli,test]"
