@@ -151,6 +151,7 @@ __all__ = [
     "directory",
     "encode",
     "examine",
+    "exit_code",
     "figures",
     "file",
     "file_or_url",
@@ -239,6 +240,7 @@ if _typing.TYPE_CHECKING:
         Figures,
         alive,
         boot_id,
+        exit_code,
         figures,
         identify,
         kill_and_wait,
@@ -329,7 +331,7 @@ else:  # for a type checker there would be no unknown name any more
         "hvcore.host.namespaces": "UID_RANGE_SIZE Held hold_namespaces uid_ranges",
         "hvcore.host.own_root": "with_own_root",
         "hvcore.host.process": (
-            "Figures alive boot_id figures identify kill_and_wait pidfile_lock_holder processes_in_pid_namespace "
+            "Figures alive boot_id exit_code figures identify kill_and_wait pidfile_lock_holder processes_in_pid_namespace "
             "verified_pidfd wait_gone wait_readable"
         ),
         "hvcore.host.proof": "weaknesses",

@@ -25,7 +25,7 @@ from hvcore.host.files import private_dir, read_regular, remove_tree, write_atom
 from hvcore.host.lock import held_lock, is_held
 from hvcore.host.reservations import Reservations
 from hvcore.model.names import name_problem
-from hvcore.model.record import Record, parse_record, record_bytes
+from hvcore.model.record import RECORD_FILE, Record, parse_record, record_bytes
 
 __all__ = ["Store"]
 
@@ -111,7 +111,7 @@ class Store:
     def _without_record(self, name: str) -> Record | None:
         self._cache.pop(name, None)
         there = _contents(self.dir(name))
-        if "record.json" in there:  # only just: by a start that is at work
+        if RECORD_FILE in there:  # only just: by a start that is at work
             return self.load(name)
         if there or name in self._owners():
             todo = "hv stop --force ends it and keeps aside what is not its own"
@@ -121,7 +121,7 @@ class Store:
     def save(self, record: Record) -> None:
         """Replace the record on disk, durably. Raises `NodeError` when that fails; the old one is then still there."""
         try:
-            write_atomic(self.dir(record.name) / "record.json", record_bytes(record))
+            write_atomic(self.dir(record.name) / RECORD_FILE, record_bytes(record))
         except OSError as error:
             todo = f"make room or repair {self.run_dir}"
             raise NodeError(f"{record.name}: its record cannot be saved, got {error.strerror}; {todo}") from error
@@ -142,13 +142,13 @@ class Store:
     def _remove(directory: Path) -> None:
         _refuse_link(directory)
         for child in sorted(directory.iterdir()) if directory.is_dir() else ():
-            if child.name == "record.json":
+            if child.name == RECORD_FILE:
                 continue
             if child.is_dir() and not child.is_symlink():
                 remove_tree(child)
             else:
                 child.unlink(missing_ok=True)
-        (directory / "record.json").unlink(missing_ok=True)
+        (directory / RECORD_FILE).unlink(missing_ok=True)
         with suppress(FileNotFoundError):
             directory.rmdir()
 
@@ -159,8 +159,8 @@ class Store:
         Where there can be no directory for what is damaged, the run directory itself has to do.
         """
         directory = path = self.dir(name)
-        if os.path.lexists(directory / "record.json") or os.path.lexists(directory / "alive"):
-            path = directory / "record.json"
+        if os.path.lexists(directory / RECORD_FILE) or os.path.lexists(directory / "alive"):
+            path = directory / RECORD_FILE
         self._cache.pop(name, None)
         stamped = f"{name}.{time.time_ns()}"
         try:

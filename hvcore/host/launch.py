@@ -29,7 +29,7 @@ from hvcore.host.launched import Ended, how_ended, instance_mark, life_mark, rea
 from hvcore.host.limits import limited
 from hvcore.host.namespaces import Held
 from hvcore.host.own_root import with_own_root
-from hvcore.host.process import identify, wait_readable
+from hvcore.host.process import exit_code, identify, wait_readable
 from hvcore.host.sandbox import Sandbox
 from hvcore.host.signals import telling, with_default_signals
 from hvcore.model.record import ProcessId
@@ -102,13 +102,10 @@ class Child:
             return Ended()
         if self._popen.returncode is None:
             try:
-                found = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
-            except ChildProcessError:  # somebody else has waited for it; `Popen` would take that for an exit code of 0
+                self._popen.returncode = exit_code(self.pidfd)
+            except ChildProcessError:
                 self._untold = True
                 return Ended()
-            if found is not None:
-                exited = found.si_code == os.CLD_EXITED
-                self._popen.returncode = found.si_status if exited else -found.si_status
         code = self._popen.returncode
         return None if code is None else how_ended(code)
 
@@ -233,13 +230,13 @@ def run_tool(
     try:
         os.ftruncate(output, _TOOL_OUTPUT_BYTES)
         fcntl.fcntl(output, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
-        before = telling(told) if shutil.which(argv[0]) else ()
+        before, theirs = telling(told) if shutil.which(argv[0]) else ((), ())
         popen = subprocess.Popen(
             (*before, *argv),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            pass_fds=(life_fd, told) if str(told) in before else (life_fd,),
+            pass_fds=(life_fd, *theirs),
             start_new_session=True,
             cwd="/",
             env={**_path(), "LC_ALL": "C.UTF-8", **dict((life_mark(os.fstat(life_fd)),))},

@@ -14,11 +14,11 @@ from typing import Final
 
 from hvcore.errors import DiskInUseError, NodeError
 from hvcore.host.mounts import Mount, mounts
+from hvcore.model.record import RECORD_FILE
 
 __all__ = ["claim_mount", "other_users"]
 
 _INSTANCES: Final = "instances"  # RUN_DIR/instances/NAME/anything
-_RECORD: Final = "record.json"
 _DELETED: Final = "//deleted"  # what the kernel adds to a path that leads nowhere any more
 
 
@@ -31,7 +31,7 @@ def claim_mount(path: str, point: str) -> None:
     """
     for other in other_users(mounts(), os.path.realpath(point)):
         # An operator may keep roots in a directory of that shape too, and mount them there himself.
-        if os.path.lexists(PurePath(other.point).parent / _RECORD):
+        if os.path.lexists(PurePath(other.point).parent / RECORD_FILE):
             raise DiskInUseError(path=path, holder=_named(other))
 
 

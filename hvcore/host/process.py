@@ -31,6 +31,7 @@ __all__ = [
     "alive",
     "boot_id",
     "ending",
+    "exit_code",
     "figures",
     "identify",
     "kill_and_wait",
@@ -108,6 +109,18 @@ def wait_readable(fd: int, timeout_s: float) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(max(0, round(min(timeout_s, _LONGEST_WAIT_S) * 1000))))
+
+
+def exit_code(pidfd: int) -> int | None:
+    """How a child of ours ended, as `subprocess` has it: its exit code, or minus the signal; None while it lives.
+
+    It is reaped by that. Raises ChildProcessError when somebody else has waited for it, which `subprocess` itself would
+    take for an exit code of 0.
+    """
+    found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    if found is None:
+        return None
+    return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
 
 
 def ending(pid: int) -> bool:

@@ -30,11 +30,14 @@ def with_default_signals() -> tuple[str, ...]:
     return _ourselves(_NOWHERE)
 
 
-def telling(fd: int) -> tuple[str, ...]:
-    """The same, and the exit code is written to that descriptor; nothing when its parent will learn it anyway."""
+def telling(fd: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The same, and the exit code is written to that descriptor, unless its parent will learn it anyway.
+
+    Second are the descriptors that it has to be given for that.
+    """
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL:
-        return with_default_signals()
-    return _ourselves(str(fd))
+        return with_default_signals(), ()
+    return _ourselves(str(fd)), (fd,)
 
 
 def _ourselves(fd: str) -> tuple[str, ...]:

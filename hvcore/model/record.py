@@ -16,7 +16,10 @@ from hvcore.errors import RecordError
 from hvcore.model.codec import DecodeError, decode, encode
 from hvcore.model.instance import Instance
 
-__all__ = ["RECORD_VERSION", "Entry", "Phase", "ProcessId", "Record", "parse_record", "record_bytes"]
+__all__ = ["RECORD_FILE", "RECORD_VERSION", "Entry", "Phase", "ProcessId", "Record", "parse_record", "record_bytes"]
+
+RECORD_FILE: Final = "record.json"
+"""Its name in the instance's directory; where it is, there is an instance."""
 
 RECORD_VERSION: Final = 4  # 2: instances have a profile; 3: NICs have a boot index; 4: observer
 

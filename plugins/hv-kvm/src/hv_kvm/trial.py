@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 import signal
 import subprocess
 import time
@@ -18,7 +17,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from hvcore import OperationError
+from hvcore import OperationError, exit_code, wait_readable
 
 __all__ = ["Trial", "TrialError"]
 
@@ -85,19 +84,12 @@ class Trial:
 
         Raises TrialError when the host application has waited for it instead of us.
         """
-        if self._process.returncode is None and self._has_ended(deadline - time.monotonic()):
+        if self._process.returncode is None and wait_readable(self._pidfd, deadline - time.monotonic()):
             try:
-                found = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
-            except ChildProcessError as error:  # `Popen` would take that for an exit status of 0
+                self._process.returncode = exit_code(self._pidfd)
+            except ChildProcessError as error:
                 raise self._untold() from error
-            if found is not None:
-                self._process.returncode = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
         return self._process.returncode
-
-    def _has_ended(self, wait_s: float) -> bool:
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        return bool(poll.poll(max(0.0, wait_s) * 1000))
 
     def _untold(self) -> TrialError:
         self._process.returncode = 0  # it is gone, and nobody is to wait for it
@@ -131,7 +123,7 @@ class Trial:
             return
         if self._process.returncode is None:
             # Nobody has reaped what has not ended, so the number is still its own and its group's.
-            if not self._has_ended(0.0):
+            if not wait_readable(self._pidfd, 0.0):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(self._process.pid, signal.SIGKILL)
             with contextlib.suppress(TrialError):
