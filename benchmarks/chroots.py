@@ -21,16 +21,16 @@ _SCRIPT: Final = "#!/bin/sh\n[ $1 = stop ] || sleep 1000 &\n"
 _MANY: Final = 200
 _UNSHARED: Final = ("unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "--")
 _PARTS: Final = {
-    "check and verify": "hvcore.loaded:LoadedDriver.verify",
-    "record, durable writes": "hvcore.store:Store.save",
-    "claim": "hvcore.job:Job.claim_disk",
-    "control group": "hvcore.job:Job.take_group",
-    "mount": "hv_chroot.mounting:run_tool",
-    "everything else of the root": "hv_chroot.starting:mount_root",
-    "output": "hv_chroot.starting:mount_output",
-    "users of its own": "hv_chroot.starting:hvcore.hold_namespaces",
-    "script, confined": "hv_chroot.starting:run_start",
-    "confinement read back": "hv_chroot.starting:remember",
+    "check and verify": "hvcore.plugins.loaded_driver:LoadedDriver.verify",
+    "record, durable writes": "hvcore.state.store:Store.save",
+    "claim": "hvcore.state.job:Job.claim_disk",
+    "control group": "hvcore.state.job:Job.take_group",
+    "mount": "hv_chroot.resources.mounts:run_tool",
+    "everything else of the root": "hv_chroot.run.start:mount_root",
+    "output": "hv_chroot.run.start:mount_output",
+    "users of its own": "hv_chroot.run.start:hvcore.hold_namespaces",
+    "script, confined": "hv_chroot.run.start:run_start",
+    "confinement read back": "hv_chroot.run.start:remember",
 }
 
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Final
 
 import hvcore
-from hv_kvm.acquire import listening_socket, make_guest_dir
-from hv_kvm.confine import GUEST_DIR
+from hv_kvm.confinement import GUEST_DIR
 from hv_kvm.paths import GuestPaths
+from hv_kvm.qemu.boot_sector import boot_sector, write_disk
 from hv_kvm.qmp import commands, connect
-from hv_kvm.testguest import boot_sector, write_disk
-from hvcore.host.confine import sandboxed
-from hvcore.host.host import default_uid_pool
+from hv_kvm.resources.acquire import listening_socket, make_guest_dir
+from hvcore.host.confinement.bubblewrap import sandboxed
+from hvcore.host.environment import default_uid_pool
 
 __all__ = ["Bare", "Bench", "bench", "file_system_of", "on_disk", "on_tmpfs"]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import hvcore
 from benchmarks.guests import Bench, bench, file_system_of, on_disk, on_tmpfs
 from benchmarks.measure import Goal, Report, Row, alternate, elapsed_ms
-from hvcore.store import Store
+from hvcore.state.store import Store
 
 __all__ = ["lists"]
 

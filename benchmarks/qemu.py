@@ -12,11 +12,11 @@ from typing import Final
 
 import hvcore
 from benchmarks.measure import Goal, Report, Row, alternate, elapsed_ms
-from hv_kvm import probe as probing
-from hv_kvm.describe import symbols
-from hv_kvm.node import Accel, pin
-from hv_kvm.render import render
-from hvcore.loader import load
+from hv_kvm.machine.render import render
+from hv_kvm.qemu import probe as probing
+from hv_kvm.qemu.choose import Accel, pin
+from hv_kvm.run.describe import symbols
+from hvcore.plugins.loader import load
 
 __all__ = ["plans", "probes"]
 

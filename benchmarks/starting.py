@@ -19,18 +19,18 @@ _NAME: Final = "web1"
 
 # Where a start spends its time. What one of them spends in another counts for the other.
 _PARTS: Final = {
-    "check": "hvcore.loaded:LoadedDriver.check",
-    "verify against the node": "hvcore.loaded:LoadedDriver.verify",
-    "record, four durable writes": "hvcore.store:Store.save",
-    "facts of the QEMU binary": "hv_kvm.startup:node.facts_of",
-    "claim and open the disk": "hv_kvm.startup:open_files",
-    "look for a twin in /proc": "hv_kvm.startup:refuse_twin",
-    "render": "hv_kvm.startup:render",
-    "spawn": "hvcore.job:Job.launch",
-    "bubblewrap, setpriv and QEMU until the greeting": "hv_kvm.startup:connect",
-    "query-status": "hv_kvm.startup:commands.query_status",
-    "which process it is": "hv_kvm.startup:_remember",
-    "confinement read back": "hv_kvm.ready:weaknesses",
+    "check": "hvcore.plugins.loaded_driver:LoadedDriver.check",
+    "verify against the node": "hvcore.plugins.loaded_driver:LoadedDriver.verify",
+    "record, four durable writes": "hvcore.state.store:Store.save",
+    "facts of the QEMU binary": "hv_kvm.run.start:choose.facts_of",
+    "claim and open the disk": "hv_kvm.run.start:open_files",
+    "look for a twin in /proc": "hv_kvm.run.start:refuse_twin",
+    "render": "hv_kvm.run.start:render",
+    "spawn": "hvcore.state.job:Job.launch",
+    "bubblewrap, setpriv and QEMU until the greeting": "hv_kvm.run.start:connect",
+    "query-status": "hv_kvm.run.start:commands.query_status",
+    "which process it is": "hv_kvm.run.start:_remember",
+    "confinement read back": "hv_kvm.run.ready:weaknesses",
 }
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from hv_kvm.testguest import boot_sector, write_disk
+from hv_kvm.qemu.boot_sector import boot_sector, write_disk
 
 HV: Final = str(Path(sys.executable).with_name("hv"))
 GREETING: Final = "Hello from the guest: 512 bytes of boot sector, no kernel, no download."

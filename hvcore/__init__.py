@@ -6,7 +6,6 @@ Everything that host applications and drivers may use is here; other modules are
 import typing as _typing
 
 from hvcore._version import __version__
-from hvcore.catalogue import CatalogueEntry, Verdict, catalogue, strict
 from hvcore.errors import (
     BusyError,
     ConfinementError,
@@ -33,6 +32,7 @@ from hvcore.errors import (
 )
 from hvcore.moved import by_home as _by_home
 from hvcore.moved import moved_names as _moved_names
+from hvcore.plugins.catalogue import CatalogueEntry, Verdict, catalogue, strict
 
 __all__ = [
     "CAPABILITIES",
@@ -202,41 +202,29 @@ __all__ = [
 
 # Imported when somebody first asks for it: a program that lists instances needs a small part of all this.
 if _typing.TYPE_CHECKING:
-    from hvcore import impl
-    from hvcore.doctor import examine
-    from hvcore.driver import (
-        Adopts,
-        Driver,
-        Examines,
-        Executes,
-        HasConsole,
-        HasLog,
-        OwesStop,
-        Pausable,
-        ReadsSpec,
-        ReleaseFunction,
-        Releases,
-    )
-    from hvcore.handle import DriverHandle
-    from hvcore.hooks import Hooks
-    from hvcore.hookspecs import hookimpl, hookspec
+    from hvcore.api.doctor import examine
+    from hvcore.api.driver_handle import DriverHandle
+    from hvcore.api.node import Node
+    from hvcore.config.instance_file import load_instance, parse_instance_file, read_instance_file
     from hvcore.host.abilities import how_to_install, program
-    from hvcore.host.capabilities import CAPABILITIES, capability_mask
-    from hvcore.host.cgroups import ControlGroups, GroupLimits
-    from hvcore.host.confine import sandboxed, system_view
-    from hvcore.host.control_group import Group
-    from hvcore.host.controllers import GroupFigures
-    from hvcore.host.disks import identify_disk
+    from hvcore.host.cgroups.controllers import GroupFigures
+    from hvcore.host.cgroups.group import Group
+    from hvcore.host.cgroups.hierarchy import ControlGroups, GroupLimits
+    from hvcore.host.confinement.bubblewrap import sandboxed, system_view
+    from hvcore.host.confinement.capabilities import CAPABILITIES, capability_mask
+    from hvcore.host.confinement.namespaces import UID_RANGE_SIZE, Held, hold_namespaces, uid_ranges
+    from hvcore.host.confinement.own_root import with_own_root
+    from hvcore.host.confinement.proof import weaknesses
+    from hvcore.host.confinement.sandbox import AsCaller, AsRoot, AsUser, Level, Sandbox, View
+    from hvcore.host.disks.identity import identify_disk
+    from hvcore.host.environment import Host
     from hvcore.host.files import tail
     from hvcore.host.follow import log_pieces
-    from hvcore.host.host import Host
-    from hvcore.host.launch import Child, Command, launch, life_lock, run_tool
-    from hvcore.host.launched import Ended, launched_for, read_status
-    from hvcore.host.limits import unmet_limits
-    from hvcore.host.mount_claims import claim_mount
-    from hvcore.host.namespaces import UID_RANGE_SIZE, Held, hold_namespaces, uid_ranges
-    from hvcore.host.own_root import with_own_root
-    from hvcore.host.process import (
+    from hvcore.host.launching.launch import Child, Command, launch, life_lock, run_tool
+    from hvcore.host.launching.rlimits import unmet_limits
+    from hvcore.host.mounts.mount_claims import claim_mount
+    from hvcore.host.processes.launched import Ended, launched_for, read_status
+    from hvcore.host.processes.process import (
         Figures,
         alive,
         boot_id,
@@ -250,23 +238,6 @@ if _typing.TYPE_CHECKING:
         wait_gone,
         wait_readable,
     )
-    from hvcore.host.proof import weaknesses
-    from hvcore.host.sandbox import AsCaller, AsRoot, AsUser, Level, Sandbox, View
-    from hvcore.instance_file import load_instance, parse_instance_file, read_instance_file
-    from hvcore.job import (
-        COMPANION,
-        DISK,
-        LIFE_LOCK,
-        LINK,
-        LOG,
-        MOUNT,
-        PROCESS,
-        STATUS,
-        UID,
-        UID_RANGE,
-        Job,
-    )
-    from hvcore.live import CGROUP, Live
     from hvcore.model.codec import decode, encode
     from hvcore.model.finding import Finding, Severity
     from hvcore.model.info import InstanceInfo, Observation
@@ -276,7 +247,6 @@ if _typing.TYPE_CHECKING:
     from hvcore.model.plan_diff import Change, differences
     from hvcore.model.record import Entry, ProcessId, Record
     from hvcore.model.state import Op, State
-    from hvcore.node import Node
     from hvcore.params import (
         Bump,
         Param,
@@ -306,39 +276,69 @@ if _typing.TYPE_CHECKING:
         size_mib,
         text,
     )
-    from hvcore.scaffold import new_driver, new_extension
+    from hvcore.plugins import typed_hooks as impl
+    from hvcore.plugins.hooks import Hooks
+    from hvcore.plugins.hookspecs import hookimpl, hookspec
+    from hvcore.plugins.new_project import new_driver, new_extension
+    from hvcore.plugins.protocols import (
+        Adopts,
+        Driver,
+        Examines,
+        Executes,
+        HasConsole,
+        HasLog,
+        OwesStop,
+        Pausable,
+        ReadsSpec,
+        ReleaseFunction,
+        Releases,
+    )
+    from hvcore.state.job import (
+        COMPANION,
+        DISK,
+        LIFE_LOCK,
+        LINK,
+        LOG,
+        MOUNT,
+        PROCESS,
+        STATUS,
+        UID,
+        UID_RANGE,
+        Job,
+    )
+    from hvcore.state.live import CGROUP, Live
 else:  # for a type checker there would be no unknown name any more
     _LATE = {
-        "hvcore.driver": (
+        "hvcore.plugins.protocols": (
             "Adopts Driver Examines Executes HasConsole HasLog OwesStop Pausable ReadsSpec ReleaseFunction Releases"
         ),
-        "hvcore.handle": "DriverHandle",
-        "hvcore.hooks": "Hooks",
-        "hvcore.hookspecs": "hookimpl hookspec",
-        "hvcore.host.capabilities": "CAPABILITIES capability_mask",
-        "hvcore.host.cgroups": "ControlGroups GroupLimits",
-        "hvcore.host.confine": "sandboxed system_view",
-        "hvcore.host.control_group": "Group",
-        "hvcore.host.controllers": "GroupFigures",
-        "hvcore.host.disks": "identify_disk",
+        "hvcore.api.driver_handle": "DriverHandle",
+        "hvcore.plugins.hooks": "Hooks",
+        "hvcore.plugins.hookspecs": "hookimpl hookspec",
+        "hvcore.host.confinement.capabilities": "CAPABILITIES capability_mask",
+        "hvcore.host.cgroups.hierarchy": "ControlGroups GroupLimits",
+        "hvcore.host.confinement.bubblewrap": "sandboxed system_view",
+        "hvcore.host.cgroups.group": "Group",
+        "hvcore.host.cgroups.controllers": "GroupFigures",
+        "hvcore.host.disks.identity": "identify_disk",
         "hvcore.host.files": "tail",
         "hvcore.host.follow": "log_pieces",
-        "hvcore.host.host": "Host",
-        "hvcore.host.launch": "Child Command launch life_lock run_tool",
-        "hvcore.host.launched": "Ended launched_for read_status",
-        "hvcore.host.limits": "unmet_limits",
-        "hvcore.host.mount_claims": "claim_mount",
-        "hvcore.host.namespaces": "UID_RANGE_SIZE Held hold_namespaces uid_ranges",
-        "hvcore.host.own_root": "with_own_root",
-        "hvcore.host.process": (
+        "hvcore.host.environment": "Host",
+        "hvcore.host.launching.launch": "Child Command launch life_lock run_tool",
+        "hvcore.host.processes.launched": "Ended launched_for read_status",
+        "hvcore.host.launching.rlimits": "unmet_limits",
+        "hvcore.host.mounts.mount_claims": "claim_mount",
+        "hvcore.host.confinement.namespaces": "UID_RANGE_SIZE Held hold_namespaces uid_ranges",
+        "hvcore.host.confinement.own_root": "with_own_root",
+        "hvcore.host.processes.process": (
             "Figures alive boot_id exit_code figures identify kill_and_wait pidfile_lock_holder processes_in_pid_namespace "
             "verified_pidfd wait_gone wait_readable"
         ),
-        "hvcore.host.proof": "weaknesses",
-        "hvcore.host.sandbox": "AsCaller AsRoot AsUser Level Sandbox View",
-        "hvcore.instance_file": "load_instance parse_instance_file read_instance_file",
-        "hvcore.job": "COMPANION DISK LIFE_LOCK LINK LOG MOUNT PROCESS STATUS UID UID_RANGE Job",
-        "hvcore.live": "CGROUP Live",
+        "hvcore.host.confinement.proof": "weaknesses",
+        "hvcore.host.confinement.sandbox": "AsCaller AsRoot AsUser Level Sandbox View",
+        "hvcore.config.instance_file": "load_instance parse_instance_file read_instance_file",
+        "hvcore.state.job": "COMPANION DISK LIFE_LOCK LINK LOG MOUNT PROCESS STATUS UID UID_RANGE Job",
+        "hvcore.state.live": "CGROUP Live",
         "hvcore.model.codec": "decode encode",
         "hvcore.model.finding": "Finding Severity",
         "hvcore.model.info": "InstanceInfo Observation",
@@ -348,15 +348,15 @@ else:  # for a type checker there would be no unknown name any more
         "hvcore.model.plan_diff": "Change differences",
         "hvcore.model.record": "Entry ProcessId Record",
         "hvcore.model.state": "Op State",
-        "hvcore.node": "Node",
+        "hvcore.api.node": "Node",
         "hvcore.params": (
             "Bump Param ParamChange ParamGroup Params ParamType Reject Schema address address_or_path as_schema "
             "boolean compare_schemas cpu_mask directory file file_or_url integer largest list_of name one_of port "
             "regexp seconds size_mib text"
         ),
-        "hvcore.doctor": "examine",
+        "hvcore.api.doctor": "examine",
         "hvcore.host.abilities": "how_to_install program",
-        "hvcore.scaffold": "new_driver new_extension",
+        "hvcore.plugins.new_project": "new_driver new_extension",
     }
     # No name has moved so far.
-    __getattr__ = _moved_names(__name__, {}, late={"impl": "hvcore.impl", **_by_home(_LATE)})
+    __getattr__ = _moved_names(__name__, {}, late={"impl": "hvcore.plugins.typed_hooks", **_by_home(_LATE)})

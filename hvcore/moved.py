@@ -19,7 +19,7 @@ class Moved(NamedTuple):
 
 
 def by_home(homes: Mapping[str, str]) -> dict[str, str]:
-    """``{"hvcore.job": "Job Live"}`` as `moved_names` takes late names: ``{"Job": "hvcore.job:Job", ...}``."""
+    """``{"hvcore.state.job": "Job Live"}`` as `moved_names` takes late names: ``{"Job": "hvcore.state.job:Job", ...}``."""
     return {name: f"{home}:{name}" for home, names in homes.items() for name in names.split()}
 
 

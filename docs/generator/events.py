@@ -13,28 +13,30 @@ from typing import Any, Final
 
 import pluggy
 
-import hvcore.hookspecs
+import hvcore.plugins.hookspecs
 from generator.hooks import hook_functions
 from generator.words import TEXT, WORDS, first_line, table
 from hv_fake.plugin import FakeDriver
-from hv_kvm.events import EVENTS, last_run_state
+from hv_kvm.run.journal import EVENTS, last_run_state
 from hvcore import HvError, Instance, hookimpl
 from hvcore.deadline import Deadline
-from hvcore.hooks import Hooks
-from hvcore.host.host import Host
-from hvcore.loaded import LoadedDriver
-from hvcore.loader import load
+from hvcore.host.environment import Host
 from hvcore.operations.context import Context
 from hvcore.operations.pause import pause, resume
 from hvcore.operations.reboot import reboot
 from hvcore.operations.start import start
 from hvcore.operations.stop import cleanup, stop
-from hvcore.store import Store
+from hvcore.plugins.hooks import Hooks
+from hvcore.plugins.loaded_driver import LoadedDriver
+from hvcore.plugins.loader import load
+from hvcore.state.store import Store
 
 __all__ = ["events_page"]
 
 LIFECYCLE: Final = tuple(
-    function for function in hook_functions(hvcore.hookspecs) if function.__name__.startswith(("before_", "after_"))
+    function
+    for function in hook_functions(hvcore.plugins.hookspecs)
+    if function.__name__.startswith(("before_", "after_"))
 )
 EXCEPTIONS: Final = {
     "before_start": "refuses the start",
@@ -84,8 +86,8 @@ def _heard() -> Iterator[tuple[str, str]]:
 
 
 def _with_listener(heard: list[str]) -> LoadedDriver:
-    manager = pluggy.PluginManager(hvcore.hookspecs.PROJECT)
-    manager.add_hookspecs(hvcore.hookspecs)
+    manager = pluggy.PluginManager(hvcore.plugins.hookspecs.PROJECT)
+    manager.add_hookspecs(hvcore.plugins.hookspecs)
     listener = SimpleNamespace(**{function.__name__: _hearing(function.__name__, heard) for function in LIFECYCLE})
     for name, plugin in (*FakeDriver.plugins, ("listener", listener)):
         manager.register(plugin, name)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from generator.words import TOP, table, wrapped
-from hvcore.loader import load
 from hvcore.params import ParamRow, rows
+from hvcore.plugins.loader import load
 
 __all__ = ["GANETI", "GOLDEN", "ganeti_page"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-import hvcore.hookspecs
+import hvcore.plugins.hookspecs
 from generator.words import prose
 
 __all__ = ["hook_functions", "hooks_page"]
@@ -16,14 +16,19 @@ def hooks_page() -> str:
     """Every hook specification, of the core and of the kvm driver, with its example."""
     import hv_kvm.hookspecs
 
-    parts = ["# Hooks", prose(hvcore.hookspecs.__doc__ or ""), "## Hooks of every driver", *_hooks(hvcore.hookspecs)]
+    parts = [
+        "# Hooks",
+        prose(hvcore.plugins.hookspecs.__doc__ or ""),
+        "## Hooks of every driver",
+        *_hooks(hvcore.plugins.hookspecs),
+    ]
     parts += ["## Hooks of driver kvm", prose(hv_kvm.hookspecs.__doc__ or ""), *_hooks(hv_kvm.hookspecs)]
     return "\n\n".join(parts)
 
 
 def hook_functions(module: ModuleType) -> list[Any]:
     """The hook specifications in a module, in the order they are written."""
-    marked = f"{hvcore.hookspecs.PROJECT}_spec"
+    marked = f"{hvcore.plugins.hookspecs.PROJECT}_spec"
     found = [item for item in vars(module).values() if hasattr(item, marked)]
     return sorted(found, key=lambda item: int(item.__code__.co_firstlineno))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hvcore.loader import load
 from hvcore.params import markdown
+from hvcore.plugins.loader import load
 
 __all__ = ["params_page"]
 

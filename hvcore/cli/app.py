@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from hvcore.cli.ending import exit_code_of
+from hvcore.cli.exit_status import exit_code_of
 from hvcore.cli.session import check_run_dir
 
 __all__ = ["COMMANDS", "COMPLETE_VARIABLE", "HvGroup", "hv"]
@@ -22,9 +22,9 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
     "Drivers and instance files": {
         "drivers": "drivers:drivers",
         "params": "drivers:params",
-        "check": "files:check",
-        "verify": "files:verify",
-        "plan": "files:plan",
+        "check": "validate:check",
+        "verify": "validate:verify",
+        "plan": "validate:plan",
         "explain": "explain:explain",
         "conformance": "conformance:conformance",
     },
@@ -34,21 +34,21 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "schema-diff": "schema_diff:schema_diff",
     },
     "Instances": {
-        "start": "start:start",
-        "list": "look:list_instances",
-        "info": "look:info",
+        "start": "power:start",
+        "list": "listing:list_instances",
+        "info": "listing:info",
         "console": "console:console",
-        "exec": "inside:execute",
-        "log": "inside:log",
-        "stop": "lifecycle:stop",
-        "reboot": "lifecycle:reboot",
-        "pause": "lifecycle:pause",
-        "resume": "lifecycle:resume",
-        "cleanup": "lifecycle:cleanup",
+        "exec": "exec_and_log:execute",
+        "log": "exec_and_log:log",
+        "stop": "power:stop",
+        "reboot": "power:reboot",
+        "pause": "power:pause",
+        "resume": "power:resume",
+        "cleanup": "power:cleanup",
     },
     "Node": {
-        "recover": "lifecycle:recover",
-        "doctor": "doctor:doctor",
+        "recover": "power:recover",
+        "doctor": "diagnose:doctor",
         "completion": "completion:completion",
     },
 }

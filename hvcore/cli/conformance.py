@@ -12,9 +12,9 @@ import click
 import hvcore
 from hvcore.cli.options import deadline_option, driver_completion, json_option
 from hvcore.cli.output import emit_json, is_terminal, remark, say
-from hvcore.cli.patience import patience
 from hvcore.cli.session import open_node
 from hvcore.cli.table import Column, show_table
+from hvcore.cli.time_limit import patience
 
 if TYPE_CHECKING:
     from hvcore.testing import Check, Report, Subject

@@ -1,6 +1,6 @@
 """``hv console``: sit at an instance's console until the guest closes it or ``^]`` is pressed.
 
-The guest's side is a unix socket or a command on a pseudo-terminal (`hvcore.cli.guestside`), this side is whatever
+The guest's side is a unix socket or a command on a pseudo-terminal (`hvcore.cli.guest_end`), this side is whatever
 stdin and stdout are (`hvcore.cli.terminal`); `hvcore.cli.relay` carries bytes between the two.
 """
 
@@ -18,8 +18,8 @@ from typing import Final
 import click
 
 import hvcore
-from hvcore.cli.ending import Signalled
-from hvcore.cli.guestside import GuestSide, opened
+from hvcore.cli.exit_status import Signalled
+from hvcore.cli.guest_end import GuestSide, opened
 from hvcore.cli.options import name_argument
 from hvcore.cli.output import remark
 from hvcore.cli.relay import End, Relay

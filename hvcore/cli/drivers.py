@@ -10,9 +10,9 @@ import click
 import hvcore
 from hvcore.cli.options import deadline_option, driver_argument, json_option
 from hvcore.cli.output import emit_json, remark, say
-from hvcore.cli.patience import patience
 from hvcore.cli.session import open_node
 from hvcore.cli.table import Column, show_table
+from hvcore.cli.time_limit import patience
 
 __all__ = ["drivers", "params"]
 

@@ -8,10 +8,9 @@ from dataclasses import replace
 import click
 
 import hvcore
-from hvcore.cli.instancefile import read_instance
 from hvcore.cli.options import files_argument, json_option
 from hvcore.cli.output import emit_json, remark, say
-from hvcore.cli.session import warn, working
+from hvcore.cli.session import read_instance, warn, working
 from hvcore.cli.table import Column, show_table
 
 __all__ = ["explain"]

@@ -1,9 +1,11 @@
-"""What every subcommand begins with: the node that ``--run-dir`` means, and somebody to tell about progress."""
+"""What subcommands begin with: the node that ``--run-dir`` means, its progress, the instance file that is given."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import click
 
@@ -11,7 +13,9 @@ import hvcore
 from hvcore.cli.output import remark
 from hvcore.cli.progress import progress
 
-__all__ = ["check_run_dir", "known", "near_names", "open_node", "warn", "working"]
+__all__ = ["check_run_dir", "known", "near_names", "open_node", "read_instance", "warn", "working"]
+
+_TOO_MANY_BYTES: Final = 1024 * 1024 + 1
 
 
 def check_run_dir(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -59,3 +63,25 @@ def known(node: hvcore.Node, name: str) -> Iterator[None]:
         if hint:
             error.add_note(f"{name}: {hint}")
         raise
+
+
+def read_instance(node: hvcore.Node, file: str) -> hvcore.Instance:
+    """The instance in the file, fully checked: every problem at once, those of the driver's parameters included.
+
+    Raises `InstanceFileError` when the file is not readable as TOML, and `ParamsError` about the file.
+    """
+    stdin = file == "-"
+    data = hvcore.parse_instance_file(_read_stdin(), "stdin") if stdin else hvcore.read_instance_file(file)
+    try:
+        return node.check(data)
+    except hvcore.ParamsError as error:
+        raise hvcore.ParamsError("stdin" if stdin else repr(file), error.problems) from None
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin is None:
+        raise hvcore.InstanceFileError("stdin: is closed; give it an instance file")
+    try:
+        return sys.stdin.buffer.read(_TOO_MANY_BYTES)
+    except OSError as error:
+        raise hvcore.InstanceFileError(f"stdin: cannot be read, got {error.strerror}; give an instance file") from error

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from hvcore.host.cgroups import LIMITED
-from hvcore.host.host import Host
-from hvcore.host.own_root import with_own_root
+from hvcore.host.cgroups.hierarchy import LIMITED
+from hvcore.host.confinement.own_root import with_own_root
+from hvcore.host.environment import Host
 from hvcore.host.reservations import Reservations
 from hvcore.model.finding import Finding, Severity
 

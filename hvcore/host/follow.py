@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from hvcore.errors import NodeError
-from hvcore.host.process import wait_readable
+from hvcore.host.processes.process import wait_readable
 
 __all__ = ["log_pieces"]
 

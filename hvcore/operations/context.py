@@ -6,17 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from hvcore.host.host import Host
-from hvcore.live import Live
+from hvcore.host.environment import Host
 from hvcore.model.instance import Instance
 from hvcore.model.layers import NO_LAYERS, Layers
 from hvcore.model.record import Record
-from hvcore.store import Store
+from hvcore.state.live import Live
+from hvcore.state.store import Store
 
 if TYPE_CHECKING:
     from hvcore.deadline import Deadline
-    from hvcore.job import Job
-    from hvcore.loaded import LoadedDriver  # with pluggy and metadata: not for those who load no driver
+    from hvcore.plugins.loaded_driver import LoadedDriver  # with pluggy and metadata: not for those who load no driver
+    from hvcore.state.job import Job
 
 __all__ = ["LOCK_WAIT_S", "Context"]
 
@@ -45,7 +45,7 @@ class Context:
 
     def job(self, record: Record, deadline: Deadline) -> Job:
         """An operation on the instance of that record."""
-        from hvcore.job import Job  # launch, claims and confinement: not for those who only look
+        from hvcore.state.job import Job  # launch, claims and confinement: not for those who only look
 
         return Job(host=self.host, store=self.store, record=record, deadline=deadline, progress=self.progress)
 

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from hvcore.host.launched import launched_in
-from hvcore.host.mounts import mounts_at_or_below
+from hvcore.host.mounts.mount_table import mounts_at_or_below
+from hvcore.host.processes.launched import launched_in
 from hvcore.host.reservations import Reservations
 from hvcore.model.finding import Finding, Severity
 from hvcore.model.info import InstanceInfo
 from hvcore.model.state import State
 from hvcore.operations.context import Context
-from hvcore.operations.look import infos
+from hvcore.operations.observe import infos
 
 __all__ = ["leftovers", "permissions"]
 

@@ -6,7 +6,7 @@ from hvcore.deadline import Deadline
 from hvcore.model.outcome import Outcome
 from hvcore.model.state import Already, Move, Op
 from hvcore.operations.context import LOCK_WAIT_S, Context
-from hvcore.operations.look import existing
+from hvcore.operations.observe import existing
 from hvcore.operations.recover import settle
 
 __all__ = ["pause", "resume"]

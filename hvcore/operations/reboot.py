@@ -10,7 +10,7 @@ from hvcore.model.outcome import Outcome
 from hvcore.model.record import Record
 from hvcore.model.state import Op
 from hvcore.operations.context import LOCK_WAIT_S, Context
-from hvcore.operations.look import existing
+from hvcore.operations.observe import existing
 from hvcore.operations.recover import settle
 from hvcore.operations.start import announced, decide, start_locked
 from hvcore.operations.stop import stop_locked

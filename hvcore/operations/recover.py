@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from hvcore.deadline import Deadline
 from hvcore.errors import HvError, RecordError
-from hvcore.host.process import boot_id
+from hvcore.host.processes.process import boot_id
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import State
 from hvcore.operations.context import Context
 from hvcore.operations.release import gone
 
 if TYPE_CHECKING:
-    from hvcore.loaded import LoadedDriver  # with pluggy and metadata: not for those who load no driver
+    from hvcore.plugins.loaded_driver import LoadedDriver  # with pluggy and metadata: not for those who load no driver
 
 __all__ = ["Recovered", "recover_all", "settle"]
 

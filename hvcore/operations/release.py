@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import DeadlineError, HvError, LeftoverError, NodeError
-from hvcore.host.cgroups import group_name
-from hvcore.host.control_group import Group
-from hvcore.host.holders import wait_unused
-from hvcore.host.host import Host
-from hvcore.host.launch import reap
-from hvcore.host.launched import launched_for, members
-from hvcore.host.mounts import unmount_below
-from hvcore.host.process import boot_id, identify, kill_and_wait, wait_gone
+from hvcore.host.cgroups.group import Group
+from hvcore.host.cgroups.hierarchy import group_name
+from hvcore.host.disks.holders import wait_unused
+from hvcore.host.environment import Host
+from hvcore.host.launching.launch import reap
+from hvcore.host.mounts.mount_table import unmount_below
+from hvcore.host.processes.launched import launched_for, members
+from hvcore.host.processes.process import boot_id, identify, kill_and_wait, wait_gone
 from hvcore.host.reservations import Reservations
-from hvcore.job import COMPANION, DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, UID_RANGE, Job
-from hvcore.live import CGROUP
 from hvcore.model.outcome import Outcome
 from hvcore.model.record import Entry, Record
 from hvcore.model.state import Op, State
 from hvcore.operations.context import Context
+from hvcore.state.job import COMPANION, DISK, LIFE_LOCK, LINK, MOUNT, PROCESS, STATUS, UID, UID_RANGE, Job
+from hvcore.state.live import CGROUP
 
 if TYPE_CHECKING:
-    from hvcore.loaded import LoadedDriver  # with pluggy and metadata: not for those who load no driver
+    from hvcore.plugins.loaded_driver import LoadedDriver  # with pluggy and metadata: not for those who load no driver
 
 __all__ = ["gone", "release_all", "release_without_record"]
 

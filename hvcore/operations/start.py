@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from hvcore.deadline import Deadline
 from hvcore.errors import DriverLoadError, HvError, NodeError, VerifyError
-from hvcore.host.process import boot_id
-from hvcore.job import Job
+from hvcore.host.processes.process import boot_id
 from hvcore.model.codec import encode
 from hvcore.model.instance import Instance
 from hvcore.model.layers import Layers
@@ -18,13 +17,14 @@ from hvcore.model.outcome import Outcome
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import Already, Op
 from hvcore.operations.context import LOCK_WAIT_S, Context
-from hvcore.operations.look import Seen, judged, look, observer_of
+from hvcore.operations.observe import Seen, judged, look, observer_of
 from hvcore.operations.recover import settle
 from hvcore.operations.release import gone
 from hvcore.params import Params
+from hvcore.state.job import Job
 
 if TYPE_CHECKING:
-    from hvcore.loaded import LoadedDriver  # with pluggy and metadata: not for those who load no driver
+    from hvcore.plugins.loaded_driver import LoadedDriver  # with pluggy and metadata: not for those who load no driver
 
 __all__ = ["Wanted", "announced", "decide", "start", "start_locked"]
 

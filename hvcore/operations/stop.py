@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from hvcore.deadline import Deadline
 from hvcore.errors import DriverLoadError, HvError, NodeError, RecordError, UnknownDriverError
-from hvcore.host.launch import reap
+from hvcore.host.launching.launch import reap
 from hvcore.model.outcome import Outcome
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import Already, Op, State
 from hvcore.operations.context import LOCK_WAIT_S, Context
-from hvcore.operations.look import Seen, judged, look
+from hvcore.operations.observe import Seen, judged, look
 from hvcore.operations.recover import settle
 from hvcore.operations.release import gone, release_without_record
 

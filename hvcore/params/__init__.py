@@ -60,7 +60,7 @@ __all__ = [
 # As in hvcore itself: whoever reads a record needs neither the compiler of schemas nor the comparison of two.
 if TYPE_CHECKING:
     from hvcore.params.compare import Bump, ParamChange, as_schema, compare_schemas, largest
-    from hvcore.params.hosttypes import (
+    from hvcore.params.host_types import (
         MAX_CPU_ID,
         address,
         address_or_path,
@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     )
     from hvcore.params.lists import list_of
     from hvcore.params.param import Changes, Param, ParamGroup
-    from hvcore.params.paramtype import PATTERN_END, NodeCheck, ParamType, Reject, wrong_type
+    from hvcore.params.param_type import PATTERN_END, NodeCheck, ParamType, Reject, wrong_type
     from hvcore.params.reference import ParamRow, json_schema, markdown, rows
     from hvcore.params.schema import Schema
     from hvcore.params.types import boolean, integer, line, name, one_of, port, regexp, seconds, size_mib, text
@@ -81,10 +81,10 @@ if TYPE_CHECKING:
 else:
     _LATE = {
         "hvcore.params.compare": "Bump ParamChange as_schema compare_schemas largest",
-        "hvcore.params.hosttypes": "MAX_CPU_ID address address_or_path cpu_mask cpu_sets directory file file_or_url",
+        "hvcore.params.host_types": "MAX_CPU_ID address address_or_path cpu_mask cpu_sets directory file file_or_url",
         "hvcore.params.lists": "list_of",
         "hvcore.params.param": "Changes Param ParamGroup",
-        "hvcore.params.paramtype": "PATTERN_END NodeCheck ParamType Reject wrong_type",
+        "hvcore.params.param_type": "PATTERN_END NodeCheck ParamType Reject wrong_type",
         "hvcore.params.reference": "ParamRow json_schema markdown rows",
         "hvcore.params.schema": "Schema",
         "hvcore.params.types": "boolean integer line name one_of port regexp seconds size_mib text",

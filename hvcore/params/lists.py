@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hvcore.params.paramtype import ParamType, Reject, wrong_type
+from hvcore.params.param_type import ParamType, Reject, wrong_type
 
 __all__ = ["list_of"]
 

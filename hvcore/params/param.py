@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from hvcore.errors import DriverLoadError
-from hvcore.params.paramtype import ParamType, Reject
+from hvcore.params.param_type import ParamType, Reject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import voluptuous as vol
 
 from hvcore.errors import DriverLoadError, ParamsError, Problem
-from hvcore.params.paramtype import Reject
+from hvcore.params.param_type import Reject
 from hvcore.params.values import INSTANCE, UNSET, Params
 from hvcore.params.words import kind_of, shortened
 

@@ -2,7 +2,7 @@
 
 Each function returns a `ParamType`. All are strict, because a value comes from a TOML or JSON file or from a
 program, and each of them has its own types: ``true`` is not 1, ``1.9`` is not 1, ``"512"`` is not 512, ``[1]``
-is not true. None of them touches the node. `hvcore.params.hosttypes` has the types that name things of the node.
+is not true. None of them touches the node. `hvcore.params.host_types` has the types that name things of the node.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 
 from hvcore import units
-from hvcore.params.paramtype import PATTERN_END, ParamType, Reject, wrong_type
+from hvcore.params.param_type import PATTERN_END, ParamType, Reject, wrong_type
 
 __all__ = ["boolean", "integer", "line", "name", "one_of", "port", "regexp", "seconds", "size_mib", "text"]
 

@@ -15,7 +15,7 @@ from hvcore.testing.run import run, run_check, selected
 from hvcore.testing.subject import CONFORMANCE_GROUP, Factory, Subject, find_subject, has_subject
 
 if TYPE_CHECKING:
-    from hvcore.testing.contract import DriverContract
+    from hvcore.testing.pytest_class import DriverContract
 
 __all__ = [
     "CHECKS",
@@ -43,7 +43,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """`DriverContract`, when it is asked for: pytest is imported then and not before."""
     if name == "DriverContract":
-        from hvcore.testing.contract import DriverContract
+        from hvcore.testing.pytest_class import DriverContract
 
         return DriverContract
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

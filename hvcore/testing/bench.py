@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import HvError
-from hvcore.job import Job
 from hvcore.model.info import InstanceInfo
 from hvcore.model.instance import Instance
 from hvcore.model.outcome import Outcome
 from hvcore.model.record import ProcessId, Record
-from hvcore.store import Store
+from hvcore.state.job import Job
+from hvcore.state.store import Store
 from hvcore.testing.residue import children_of
 from hvcore.testing.site import Site
 from hvcore.testing.subject import Factory, Subject

@@ -11,11 +11,15 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from hvcore.testing.bench import Bench
 from hvcore.testing.verdict import Failed, Skipped, require
 
 __all__ = ["Check", "Failed", "Level", "Skipped", "Tier", "check", "require"]
+
+# What reports call the checks of a module, where that is another word.
+_AREAS: Final = {"methods": "contract", "optional": "capabilities", "parameters": "schema", "states": "lifecycle"}
 
 
 class Level(StrEnum):
@@ -61,7 +65,8 @@ def check(level: Level, tier: Tier, *, why: str) -> Callable[[Callable[[Bench], 
     def made(body: Callable[[Bench], None]) -> Check:
         name = body.__name__
         what = " ".join((inspect.getdoc(body) or "").split())
-        area = body.__module__.rpartition(".")[2]
+        module = body.__module__.rpartition(".")[2]
+        area = _AREAS.get(module, module)
         return Check(name=name, area=area, level=level, tier=tier, what=what, why=" ".join(why.split()), body=body)
 
     return made

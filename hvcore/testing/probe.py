@@ -21,7 +21,7 @@ from typing import Any
 _BEGAN_S = time.process_time()
 
 import hvcore  # noqa: E402 - how long that takes is measured
-import hvcore.catalogue  # noqa: E402
+import hvcore.plugins.catalogue  # noqa: E402
 
 _ALL_NAMES = [getattr(hvcore, name) for name in hvcore.__all__ if name != "impl"]  # each is imported when it is used
 _CORE_S = time.process_time() - _BEGAN_S
@@ -96,7 +96,7 @@ def hidden(driver: str, name: str) -> Any:
 
 def judged(driver: str, version: str) -> Any:
     """What the catalogue and the loader say of the driver when hvcore is of another version."""
-    vars(sys.modules["hvcore.catalogue"])["__version__"] = version
+    vars(sys.modules["hvcore.plugins.catalogue"])["__version__"] = version
     (entry,) = [entry for entry in hvcore.catalogue() if entry.name == driver]
     said = _loaded(driver)
     module = entry.target.partition(":")[0]
@@ -119,7 +119,7 @@ def planned(driver: str, text: str, run_dir: str) -> Any:
     try:
         return handle.plan(instance).to_json()
     except hvcore.HvError:
-        from hvcore.loader import load
+        from hvcore.plugins.loader import load
 
         return hvcore.encode(load(driver).driver.plan(instance, handle.check(instance)))
 

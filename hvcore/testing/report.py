@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from hvcore._version import __version__
-from hvcore.catalogue import catalogue
+from hvcore.plugins.catalogue import catalogue
 from hvcore.testing.check import Check, Level, Tier
 
 __all__ = ["REPORT_VERSION", "Outcome", "Report", "Result", "Versions", "versions_of"]

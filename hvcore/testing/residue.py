@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hvcore.host.mounts import mounts_at_or_below
-from hvcore.host.process import alive, identify
+from hvcore.host.mounts.mount_table import mounts_at_or_below
+from hvcore.host.processes.process import alive, identify
 from hvcore.model.record import ProcessId
 
 __all__ = ["Scope", "children_of", "held_by_us"]

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-from hvcore.driver import capabilities
 from hvcore.errors import HvError
-from hvcore.loader import load
+from hvcore.plugins.loader import load
+from hvcore.plugins.protocols import capabilities
 from hvcore.testing.bench import bench_of
 from hvcore.testing.check import Check, Failed, Level, Skipped, Tier
 from hvcore.testing.checks import CHECKS

@@ -9,16 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+from hvcore.api.driver_handle import DriverHandle
+from hvcore.api.node import Node
 from hvcore.errors import HvError
-from hvcore.handle import DriverHandle
+from hvcore.host.environment import Host, default_uid_pool
 from hvcore.host.files import remove_tree
-from hvcore.host.host import Host, default_uid_pool
-from hvcore.host.launch import reap
-from hvcore.host.mounts import unmount_below
-from hvcore.host.process import kill_and_wait
-from hvcore.loaded import LoadedDriver
-from hvcore.loader import load
-from hvcore.node import Node
+from hvcore.host.launching.launch import reap
+from hvcore.host.mounts.mount_table import unmount_below
+from hvcore.host.processes.process import kill_and_wait
+from hvcore.plugins.loaded_driver import LoadedDriver
+from hvcore.plugins.loader import load
 from hvcore.testing.residue import Scope
 from hvcore.testing.subject import Subject
 

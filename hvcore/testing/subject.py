@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from hvcore.catalogue import CatalogueEntry, catalogue
+from hvcore.api.node import Node
 from hvcore.errors import DriverLoadError
-from hvcore.importing import imported
 from hvcore.model.instance import Instance
-from hvcore.node import Node
+from hvcore.plugins.catalogue import CatalogueEntry, catalogue
+from hvcore.plugins.importing import imported
 
 __all__ = ["CONFORMANCE_GROUP", "Factory", "Subject", "find_subject", "has_subject"]
 

@@ -27,7 +27,7 @@ if os.isatty(0):
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 import hvcore
 from hvcore.cli.console import attach
-from hvcore.cli.ending import exit_code_of
+from hvcore.cli.exit_status import exit_code_of
 socket, lock, *argv = sys.argv[1:]
 where = hvcore.Console(name="web1", socket=socket or None, lock=lock or None, argv=tuple(argv))
 sys.exit(exit_code_of(lambda: attach(where) or 0, as_json=False))

@@ -13,7 +13,14 @@ HV = "import sys; sys.argv = ['hv', *sys.argv[1:]]; from hv_command import main;
 # Each takes long to import, and is for those who load a driver, read a file, or sit at a terminal.
 LATE = {
     *("ctypes", "importlib.metadata", "pluggy", "rich", "stevedore", "subprocess", "tomllib"),
-    *("hvcore.handle", "hvcore.impl", "hvcore.job", "hvcore.loader", "hvcore.operations.start", "hvcore.params.schema"),
+    *(
+        "hvcore.api.driver_handle",
+        "hvcore.plugins.typed_hooks",
+        "hvcore.state.job",
+        "hvcore.plugins.loader",
+        "hvcore.operations.start",
+        "hvcore.params.schema",
+    ),
 }
 INTERRUPT = """
 import os, signal, sys
@@ -46,7 +53,15 @@ def test_it_imports_little_to_tell_its_version_or_that_there_is_no_instance(run_
 
 @pytest.mark.parametrize(
     "moment",
-    ["hvcore", "hvcore.store", "hvcore.cli", "click", "hvcore.cli.app", "hvcore.cli.ending", "hvcore.cli.table"],
+    [
+        "hvcore",
+        "hvcore.state.store",
+        "hvcore.cli",
+        "click",
+        "hvcore.cli.app",
+        "hvcore.cli.exit_status",
+        "hvcore.cli.table",
+    ],
 )
 def test_an_interrupt_while_it_is_imported_ends_it_without_a_word(moment: str, run_dir: Path) -> None:
     command = [sys.executable, "-c", INTERRUPT + HV, moment, "--run-dir", str(run_dir), "list"]

@@ -22,15 +22,16 @@ import pluggy
 import pytest
 from hypothesis import settings
 
-from hvcore import Disk, DriverHandle, Hooks, Host, Instance, Nic, Node, hookspecs
-from hvcore.catalogue import CatalogueEntry, Verdict
-from hvcore.host.process import boot_id
+from hvcore import Disk, DriverHandle, Hooks, Host, Instance, Nic, Node
+from hvcore.host.processes.process import boot_id
 from hvcore.host.reservations import Reservations
-from hvcore.loaded import LoadedDriver
 from hvcore.model.record import Entry, Phase, ProcessId, Record
 from hvcore.operations.context import Context
 from hvcore.params import ParamGroup, Schema
-from hvcore.store import Store
+from hvcore.plugins import hookspecs
+from hvcore.plugins.catalogue import CatalogueEntry, Verdict
+from hvcore.plugins.loaded_driver import LoadedDriver
+from hvcore.state.store import Store
 
 # A deadline per example fails on a machine where others work, and says nothing about the code.
 settings.register_profile("core", deadline=None, max_examples=60)

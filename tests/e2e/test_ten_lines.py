@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import hvcore
-from hv_kvm.testguest import boot_sector, write_disk
+from hv_kvm.qemu.boot_sector import boot_sector, write_disk
 
 PROGRAM = Path(__file__).resolve().parents[2] / "examples/ten_lines.py"
 

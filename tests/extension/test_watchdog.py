@@ -30,7 +30,7 @@ def render():
     yield Opt(name="-chardev", head="null", props={"id": "qmp"})
 """
 SAME_KIND: Final = """
-from hv_kvm.spec import Device
+from hv_kvm.machine.spec import Device
 
 
 class Watchdog(Device):
@@ -42,7 +42,7 @@ def devices():
     return [Watchdog]
 """
 UNDECLARED: Final = """
-from hv_kvm.spec import Device
+from hv_kvm.machine.spec import Device
 
 
 class Other(Device):
@@ -76,7 +76,7 @@ def test_its_parameters_are_those_of_the_driver(hv: Run) -> None:
 
 
 def test_it_is_in_the_reference(site: Path) -> None:
-    script = "import hvcore.loader, hvcore.params; print(hvcore.params.markdown(hvcore.loader.load('kvm').schema))"
+    script = "import hvcore.plugins.loader, hvcore.params; print(hvcore.params.markdown(hvcore.plugins.loader.load('kvm').schema))"
     path = os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     page = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)

@@ -19,7 +19,7 @@ import generate
 import hv_kvm.hookspecs
 import hvcore
 import hvcore.errors
-import hvcore.hookspecs
+import hvcore.plugins.hookspecs
 from hvcore.cli.app import COMMANDS
 
 TOP: Final = Path(__file__).resolve().parents[2]
@@ -70,15 +70,15 @@ def test_every_public_name_is_documented() -> None:
     assert [name for name in hvcore.__all__ if not re.search(rf"^\| `{re.escape(name)}\b", page, re.MULTILINE)] == []
 
 
-@pytest.mark.parametrize("module", [hvcore.hookspecs, hv_kvm.hookspecs], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [hvcore.plugins.hookspecs, hv_kvm.hookspecs], ids=lambda module: module.__name__)
 def test_every_hook_is_documented(module: ModuleType) -> None:
-    names = [name for name, item in vars(module).items() if hasattr(item, f"{hvcore.hookspecs.PROJECT}_spec")]
+    names = [name for name, item in vars(module).items() if hasattr(item, f"{hvcore.plugins.hookspecs.PROJECT}_spec")]
     assert names
     page = text_of("hooks.md")
     assert [name for name in names if f"\n### {name}\n" not in page] == []
 
 
-@pytest.mark.parametrize("module", [hvcore.hookspecs, hv_kvm.hookspecs], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [hvcore.plugins.hookspecs, hv_kvm.hookspecs], ids=lambda module: module.__name__)
 def test_examples_of_hooks_run(module: ModuleType) -> None:
     result = doctest.testmod(module)
     assert result.attempted > 0

@@ -9,7 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, assert_type
 
-import hv_kvm.impl
+import hv_kvm.machine.bindings
+import hv_kvm.machine.facts
+import hv_kvm.machine.option
+import hv_kvm.machine.spec
+import hv_kvm.typed_hooks
 import hvcore
 
 
@@ -90,18 +94,20 @@ def drain(instance: hvcore.Instance, force: bool) -> None: ...  # noqa: FBT001 -
 def forget(outcome: hvcore.Outcome) -> None: ...
 
 
-@hv_kvm.impl.plan
-def devices(params: hvcore.Params) -> Iterator[hv_kvm.spec.Device]:
+@hv_kvm.typed_hooks.plan
+def devices(params: hvcore.Params) -> Iterator[hv_kvm.machine.spec.Device]:
     yield from ()
 
 
-@hv_kvm.impl.verify
-def lacks(facts: hv_kvm.facts.Facts) -> Iterator[hvcore.Problem]:
+@hv_kvm.typed_hooks.verify
+def lacks(facts: hv_kvm.machine.facts.Facts) -> Iterator[hvcore.Problem]:
     yield from ()
 
 
-@hv_kvm.impl.render
-def options(bindings: hv_kvm.bindings.Bindings, spec: hv_kvm.spec.KvmSpec) -> Iterator[hv_kvm.option.Opt]:
+@hv_kvm.typed_hooks.render
+def options(
+    bindings: hv_kvm.machine.bindings.Bindings, spec: hv_kvm.machine.spec.KvmSpec
+) -> Iterator[hv_kvm.machine.option.Opt]:
     yield from ()
 
 

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import hv_kvm.impl
+import hv_kvm.machine.bindings
+import hv_kvm.machine.facts
+import hv_kvm.machine.option
+import hv_kvm.machine.spec
+import hv_kvm.typed_hooks
 import hvcore
 
 
@@ -79,13 +83,13 @@ def too_early(outcome: hvcore.Outcome) -> None: ...
 async def never_run(instance: hvcore.Instance) -> None: ...
 
 
-@hv_kvm.impl.render  # type: ignore[type-var]
-def options_as_text(spec: hv_kvm.spec.KvmSpec) -> list[str]:
+@hv_kvm.typed_hooks.render  # type: ignore[type-var]
+def options_as_text(spec: hv_kvm.machine.spec.KvmSpec) -> list[str]:
     raise NotImplementedError
 
 
-@hv_kvm.impl.plan  # type: ignore[type-var]
-def plan_that_looks(instance: hvcore.Instance, host: hvcore.Host) -> list[hv_kvm.spec.Device]:
+@hv_kvm.typed_hooks.plan  # type: ignore[type-var]
+def plan_that_looks(instance: hvcore.Instance, host: hvcore.Host) -> list[hv_kvm.machine.spec.Device]:
     raise NotImplementedError
 
 

@@ -8,24 +8,24 @@ from typing import Final
 from hvcore.testing.check import Check
 from hvcore.testing.checks import (
     budgets,
-    capabilities,
     concurrency,
-    contract,
     crash,
     idempotency,
     leaks,
-    lifecycle,
     load,
+    methods,
+    optional,
+    parameters,
     recovery,
     rendering,
-    schema,
     security,
+    states,
 )
 
 __all__ = ["CHECKS"]
 
 _AREAS: Final[tuple[ModuleType, ...]] = (
-    *(load, contract, schema, rendering, lifecycle, capabilities, idempotency, crash, recovery, concurrency, leaks),
+    *(load, methods, parameters, rendering, states, optional, idempotency, crash, recovery, concurrency, leaks),
     *(security, budgets),
 )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hvcore.errors import HvError
 from hvcore.testing.bench import Bench
 from hvcore.testing.check import Level, Skipped, Tier, check, require
-from hvcore.testing.checks.contract import spec_of
+from hvcore.testing.checks.methods import spec_of
 
 __all__: tuple[str, ...] = ()
 

@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from hvcore.driver import Pausable
 from hvcore.errors import BusyError, HvError, StateError
 from hvcore.model.state import State
+from hvcore.plugins.protocols import Pausable
 from hvcore.testing.bench import Bench
 from hvcore.testing.check import Level, Tier, check, require
 

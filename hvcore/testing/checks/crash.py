@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 
 from hvcore.errors import DriverError, HvError
-from hvcore.host.process import kill_and_wait, wait_gone
+from hvcore.host.processes.process import kill_and_wait, wait_gone
 from hvcore.model.state import State
 from hvcore.testing.bench import Bench
 from hvcore.testing.check import Failed, Level, Skipped, Tier, check, require
-from hvcore.testing.checks.lifecycle import settled_state
+from hvcore.testing.checks.states import settled_state
 from hvcore.testing.isolate import Fate, forked
 from hvcore.testing.watch import act_at
 

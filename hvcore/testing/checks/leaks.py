@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import os
 
-from hvcore.host.launch import reap
-from hvcore.host.process import alive, identify
+from hvcore.host.launching.launch import reap
+from hvcore.host.processes.process import alive, identify
 from hvcore.testing.bench import Bench
 from hvcore.testing.check import Level, Skipped, Tier, check, require
 from hvcore.testing.isolate import forked

@@ -9,9 +9,9 @@ import sys
 from importlib import metadata
 from typing import Any
 
-from hvcore.catalogue import CatalogueEntry, Verdict, catalogue
 from hvcore.errors import DriverLoadError
-from hvcore.loader import load
+from hvcore.plugins.catalogue import CatalogueEntry, Verdict, catalogue
+from hvcore.plugins.loader import load
 from hvcore.testing.bench import Bench
 from hvcore.testing.check import Failed, Level, Skipped, Tier, check, require
 from hvcore.testing.isolate import forked, interpreted

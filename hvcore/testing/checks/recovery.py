@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hvcore.errors import HvError
-from hvcore.host.process import alive, identify, kill_and_wait
+from hvcore.host.processes.process import alive, identify, kill_and_wait
 from hvcore.model.codec import encode
 from hvcore.model.record import Phase, ProcessId
 from hvcore.model.state import State

@@ -14,8 +14,8 @@ from hvcore.model.plan import Plan
 from hvcore.params import Param
 from hvcore.testing.bench import Bench
 from hvcore.testing.check import Failed, Level, Skipped, Tier, check, require
+from hvcore.testing.generate_values import alternatives, parsed
 from hvcore.testing.isolate import forked, interpreted
-from hvcore.testing.values import alternatives, parsed
 
 __all__: tuple[str, ...] = ()
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import hvcore
-from hvcore.host.cgroups import group_name
-from hvcore.host.mounts import mounts_at_or_below
+from hvcore.host.cgroups.hierarchy import group_name
+from hvcore.host.mounts.mount_table import mounts_at_or_below
 
 BUSYBOX = "/bin/busybox"
 CLONE_NEWNET = 0x40000000

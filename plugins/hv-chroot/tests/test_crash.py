@@ -194,7 +194,7 @@ def test_start_that_had_succeeded_is_finished_by_recovery(
 ) -> None:
     # As after a crash between the end of the script and the last write of the record.
     from hvcore.model.record import Phase
-    from hvcore.store import Store
+    from hvcore.state.store import Store
 
     node.driver("chroot").start(web1(images(_SCRIPT)))
     store = Store(tmp_path / "run")

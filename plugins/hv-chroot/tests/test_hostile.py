@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import hvcore
-from hvcore.host.cgroups import control_groups
+from hvcore.host.cgroups.hierarchy import control_groups
 
 pytestmark = pytest.mark.live
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import hvcore
-from hvcore.host.launch import reap
-from hvcore.host.mounts import mounts_at_or_below
+from hvcore.host.launching.launch import reap
+from hvcore.host.mounts.mount_table import mounts_at_or_below
 
 pytestmark = pytest.mark.live
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from hv_chroot.plugin import ChrootDriver
-from hvcore.operations.look import observer_of
+from hv_chroot.driver import ChrootDriver
+from hvcore.operations.observe import observer_of
 
 
 def test_the_look_at_an_instance_imports_no_family_and_no_mount() -> None:
     place = observer_of(ChrootDriver)
-    assert place == "hv_chroot.observe:observe"
+    assert place == "hv_chroot.run.observe:observe"
     code = f"import sys, {place.partition(':')[0]}; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     ours = {name for name in found if name.startswith("hv_chroot.")}
-    assert ours == {"hv_chroot.census", "hv_chroot.limits", "hv_chroot.names", "hv_chroot.observe"}
-    late = {"ctypes", "hvcore.job", "hvcore.loader", "hvcore.params.schema", "pluggy", "subprocess"}
+    assert ours == {
+        "hv_chroot.run",
+        "hv_chroot.run.census",
+        "hv_chroot.run.control_group",
+        "hv_chroot.names",
+        "hv_chroot.run.observe",
+    }
+    late = {"ctypes", "hvcore.state.job", "hvcore.plugins.loader", "hvcore.params.schema", "pluggy", "subprocess"}
     assert late & set(found) == set()

@@ -228,8 +228,8 @@ def test_one_image_under_two_names_is_refused_naming_the_holder(
 
 
 def test_without_root_there_is_a_clear_word(images: Any, web1: Build, tmp_path: Path) -> None:
+    from hv_chroot.run.verify import verify
     from hv_chroot.spec import decide
-    from hv_chroot.verify import verify
 
     instance = web1("/dev/null")
     driver = hvcore.Node(tmp_path / "run").driver("chroot")

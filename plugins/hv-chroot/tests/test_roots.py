@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import hvcore
-from hvcore.host.mounts import mounts_at_or_below
+from hvcore.host.mounts.mount_table import mounts_at_or_below
 
 pytestmark = pytest.mark.live
 

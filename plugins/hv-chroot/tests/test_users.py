@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 import hvcore
-from hv_chroot.families.confine import DEFAULT_CAPABILITIES
+from hv_chroot.families.isolation import DEFAULT_CAPABILITIES
 from hv_chroot.seccomp import MACHINES, filter_program
-from hvcore.host.launched import launched_for
+from hvcore.host.processes.launched import launched_for
 
 Build = Callable[..., hvcore.Instance]
 Left = Callable[[], list[str]]

@@ -21,9 +21,9 @@ import pytest
 from corpus import Corpus
 
 import hvcore
-from hv_kvm.facts import Facts
-from hv_kvm.testguest import boot_sector, write_disk
-from hvcore.loader import load
+from hv_kvm.machine.facts import Facts
+from hv_kvm.qemu.boot_sector import boot_sector, write_disk
+from hvcore.plugins.loader import load
 
 HELLO: Final = "hvcore test guest\r\n"
 # Beside the default pool, so that tests and the instances of this machine never meet; one range for each test.
@@ -41,7 +41,7 @@ def corpus() -> Corpus:
 
 @pytest.fixture(scope="session")
 def recorded() -> dict[str, Facts]:
-    """What the recorded QEMUs can do, by version (``7.2``), oldest first; ``python -m hv_kvm.record`` made them."""
+    """What the recorded QEMUs can do, by version (``7.2``), oldest first; ``python -m hv_kvm.qemu.record_facts`` made them."""
     data = Path(__file__).with_name("data")
     found = {path.stem.removeprefix("facts-"): path for path in data.glob("facts-*.json")}
     return {
@@ -109,14 +109,14 @@ class World:
             assert process is None or hvcore.wait_gone(process, 10.0)
 
     def record(self, name: str = "web1") -> hvcore.Record:
-        from hvcore.store import Store
+        from hvcore.state.store import Store
 
         record = Store(self.run_dir).load(name)
         assert record is not None
         return record
 
     def save(self, record: hvcore.Record) -> None:
-        from hvcore.store import Store
+        from hvcore.state.store import Store
 
         Store(self.run_dir).save(record)
 
@@ -245,7 +245,7 @@ def tear_down(world: World) -> None:
     for undo in reversed(world.undo):
         undo()
     world.undo.clear()
-    hvcore.host.launch.reap()  # type: ignore[attr-defined]
+    hvcore.host.launching.launch.reap()  # type: ignore[attr-defined]
     give_up = time.monotonic() + 2.0  # init may be slow to collect a process whose parent was killed
     while (left := world.leftovers()) and time.monotonic() < give_up:
         time.sleep(0.02)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from hv_kvm import accel, cache
-from hv_kvm.accel import KVM_DEADLINE_S, guest_runs, kvm_works
-from hv_kvm.testguest import assemble
-from hv_kvm.trial import TrialError
+from hv_kvm.qemu import accelerator, facts_cache
+from hv_kvm.qemu.accelerator import KVM_DEADLINE_S, guest_runs, kvm_works
+from hv_kvm.qemu.boot_sector import assemble
+from hv_kvm.qemu.trial import TrialError
 
 QEMU = shutil.which("qemu-system-x86_64") or "qemu-system-x86_64"
-needs_kvm_node = pytest.mark.skipif(cache.kvm_opens() is not None, reason="/dev/kvm does not open here")
+needs_kvm_node = pytest.mark.skipif(facts_cache.kvm_opens() is not None, reason="/dev/kvm does not open here")
 
 
 def script(path: Path, text: str) -> str:
@@ -100,7 +100,7 @@ def test_a_broken_cache_means_asking_again(tmp_path: Path) -> None:
 
 
 def test_the_trial_guest_fits_a_boot_sector() -> None:
-    sector = assemble((*accel._TRIAL_GUEST, *accel._GDT_ROWS))
+    sector = assemble((*accelerator._TRIAL_GUEST, *accelerator._GDT_ROWS))
     assert len(sector) == 512
     assert sector.endswith(b"\x55\xaa")
 

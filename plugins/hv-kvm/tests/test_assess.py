@@ -7,8 +7,8 @@ from typing import Any, Final
 import pytest
 
 from hvcore import Disk, Instance, Nic
-from hvcore.loader import load
 from hvcore.model.layers import Layer, Layers
+from hvcore.plugins.loader import load
 
 KVM: Final = load("kvm")
 

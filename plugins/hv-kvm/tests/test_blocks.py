@@ -12,22 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hvcore
-from hv_kvm.acquire import Descriptors, open_files
-from hv_kvm.blockdev import network_props
-from hv_kvm.choice import listed
 from hv_kvm.devices.balloon import Balloon
 from hv_kvm.devices.clock import Clock
 from hv_kvm.devices.nic import UserNic
-from hv_kvm.hugepages import temporary_problem
-from hv_kvm.netdisk import Gluster, Rbd, Server, parse_uri
-from hv_kvm.newfiles import copy_template
-from hv_kvm.qcow2 import qcow2_problem
-from hv_kvm.spec import Device, PciDevice, Temporary, place
+from hv_kvm.devices.shared.block_nodes import network_props
+from hv_kvm.devices.shared.network_disk import Gluster, Rbd, Server, parse_uri
+from hv_kvm.devices.shared.param_types import listed
+from hv_kvm.machine.spec import Device, PciDevice, Temporary, place
+from hv_kvm.resources.acquire import Descriptors, open_files
+from hv_kvm.resources.hugepages import temporary_problem
+from hv_kvm.resources.newfiles import copy_template
+from hv_kvm.resources.qcow2 import qcow2_problem
 from hvcore import Host, Job, Reject
 from hvcore.deadline import Deadline
-from hvcore.loader import load
 from hvcore.model.record import Phase
-from hvcore.store import Store
+from hvcore.plugins.loader import load
+from hvcore.state.store import Store
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_it_has_the_graphics_card(world: World, vga: str) -> None:
 
 
 def refusable(world: World) -> frozenset[str]:
-    from hv_kvm.probe import probe
+    from hv_kvm.qemu.probe import probe
 
     return probe("/usr/bin/qemu-system-x86_64", cache_dir=str(world.run_dir / "cache")).types
 
@@ -279,7 +279,7 @@ def test_it_boots_from_a_web_server(world: World, server: str, qemu_with_curl: s
 
 @pytest.fixture
 def qemu_with_curl() -> str:
-    from hv_kvm.modules import missing_module
+    from hv_kvm.qemu.block_modules import missing_module
 
     fetched = Path(__file__).resolve().parents[3] / ".cache/qemu/trixie/root/usr/bin/qemu-system-x86_64"
     for binary in (Path("/usr/bin/qemu-system-x86_64"), fetched.resolve()):
@@ -289,7 +289,7 @@ def qemu_with_curl() -> str:
 
 
 def test_a_missing_module_is_told_before_the_start(world: World) -> None:
-    from hv_kvm.modules import missing_module
+    from hv_kvm.qemu.block_modules import missing_module
 
     if missing_module("/usr/bin/qemu-system-x86_64", "http") is None:
         pytest.skip("this QEMU has it")
@@ -300,7 +300,7 @@ def test_a_missing_module_is_told_before_the_start(world: World) -> None:
 
 def bootable_iso() -> bytes:
     """El Torito without emulation: a boot record, a catalogue, and a boot sector that is loaded as it is."""
-    from hv_kvm.testguest import boot_sector
+    from hv_kvm.qemu.boot_sector import boot_sector
 
     def sector(data: bytes) -> bytes:
         return data.ljust(2048, b"\0")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import hvcore
-from hv_kvm.testguest import boot_sector
+from hv_kvm.qemu.boot_sector import boot_sector
 from hvcore import State
 
 if TYPE_CHECKING:

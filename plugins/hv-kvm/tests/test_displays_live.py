@@ -18,10 +18,10 @@ import pytest
 from pki import make_certificates
 
 import hvcore
-from hv_kvm.addresses import reserve_port
 from hv_kvm.devices.vnc import PASSWORD
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import connect
+from hv_kvm.resources.addresses import reserve_port
 from hvcore.model.record import Phase
 
 pytestmark = pytest.mark.live

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hv_kvm.events import TAIL_BYTES, Journal, last_run_state, read_journal, trim
 from hv_kvm.qmp import adopt, commands
+from hv_kvm.run.journal import TAIL_BYTES, Journal, last_run_state, read_journal, trim
 
 GREETING = b'{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": ""}, "capabilities": []}}'
 READY = b'{"return": {}}'

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hv_kvm.examine import examine
+from hv_kvm.run.examine import examine
 from hvcore import Host, Severity
 
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import hvcore
-from hv_kvm.probe import probe
-from hv_kvm.testguest import DISK_BYTES, Row, assemble
+from hv_kvm.qemu.boot_sector import DISK_BYTES, Row, assemble
+from hv_kvm.qemu.probe import probe
 from hvcore import State
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from corpus import CASES, GOLDEN, Answer, Corpus
 
-from hv_kvm.facts import Facts
+from hv_kvm.driver import KvmDriver
+from hv_kvm.machine.facts import Facts
 
 
 def folded(case: str, answers: Mapping[str, Answer]) -> dict[str, str]:
@@ -53,8 +54,9 @@ def test_every_parameter_has_a_case_that_sets_it(corpus: Corpus) -> None:
 
 
 def test_every_family_with_parameters_has_cases_of_its_own() -> None:
-    families = {path.stem for path in (GOLDEN.parents[1] / "src/hv_kvm/devices").glob("*.py")} - {"__init__"}
-    assert {case.parent.name for case in CASES} == families
+    assert {case.parent.name for case in CASES} == {name for name, _ in KvmDriver.plugins}
+    modules = {path.stem for path in (GOLDEN.parents[1] / "src/hv_kvm/devices").glob("*.py")} - {"__init__"}
+    assert {getattr(family, "__name__", "").rpartition(".")[2] for _, family in KvmDriver.plugins} == modules
 
 
 def test_every_answer_has_a_case() -> None:

@@ -25,9 +25,9 @@ from qemu_syntax import read
 from stage import MissingError, Props, Stage, complaints
 
 import hvcore
-from hv_kvm.facts import Facts, resolve_machine
-from hv_kvm.probe import probe
-from hvcore.instance_file import load_instance
+from hv_kvm.machine.facts import Facts, resolve_machine
+from hv_kvm.qemu.probe import probe
+from hvcore.config.instance_file import load_instance
 
 if TYPE_CHECKING:
     from conftest import World

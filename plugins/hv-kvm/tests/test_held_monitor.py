@@ -12,7 +12,7 @@ import hvcore
 from hv_kvm.qmp import connect
 from hvcore import State
 from hvcore.model.record import Phase
-from hvcore.store import Store
+from hvcore.state.store import Store
 
 if TYPE_CHECKING:
     from conftest import World

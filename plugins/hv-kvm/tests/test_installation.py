@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hv_kvm.confine import sandbox_of
-from hv_kvm.spec import KvmSpec
+from hv_kvm.confinement import sandbox_of
+from hv_kvm.machine.spec import KvmSpec
 from hvcore import AsUser, Sandbox, sandboxed
 
 

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import hvcore
-from hv_kvm.kinds import kinds_of, read_spec
-from hv_kvm.spec import Device, KvmSpec
-from hvcore.instance_file import load_instance
-from hvcore.loader import load
+from hv_kvm.machine.device_classes import kinds_of, read_spec
+from hv_kvm.machine.spec import Device, KvmSpec
+from hvcore.config.instance_file import load_instance
+from hvcore.plugins.loader import load
 
 KVM: Final = load("kvm")
 KINDS: Final = kinds_of(KVM.hooks)

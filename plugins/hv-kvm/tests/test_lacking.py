@@ -8,9 +8,9 @@ from typing import Any, Final
 import pytest
 
 import hvcore
-from hv_kvm.facts import Facts
+from hv_kvm.machine.facts import Facts
 from hvcore import Problem
-from hvcore.loader import load
+from hvcore.plugins.loader import load
 
 KVM: Final = load("kvm")
 

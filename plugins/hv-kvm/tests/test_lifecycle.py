@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import hvcore
-from hv_kvm.testguest import boot_sector
+from hv_kvm.qemu.boot_sector import boot_sector
 from hvcore import Nic, State
 
 if TYPE_CHECKING:

@@ -5,17 +5,29 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from hv_kvm.driver import KvmOperations
-from hvcore.operations.look import observer_of
+from hv_kvm.driver import KvmDriver
+from hvcore.operations.observe import observer_of
 
 
 def test_the_look_at_a_guest_imports_no_family_and_no_monitor() -> None:
-    place = observer_of(KvmOperations)
-    assert place == "hv_kvm.observe:observe"
+    place = observer_of(KvmDriver)
+    assert place == "hv_kvm.run.observe:observe"
     code = f"import sys, {place.partition(':')[0]}; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     ours = {name for name in found if name.startswith("hv_kvm.")}
-    assert ours == {"hv_kvm.events", "hv_kvm.names", "hv_kvm.observe", "hv_kvm.paths", "hv_kvm.timestamp"}
-    assert {"hvcore.job", "hvcore.loader", "hvcore.params.schema", "pluggy", "subprocess", "socket"} & set(
-        found
-    ) == set()
+    assert ours == {
+        "hv_kvm.run",
+        "hv_kvm.run.journal",
+        "hv_kvm.names",
+        "hv_kvm.run.observe",
+        "hv_kvm.paths",
+        "hv_kvm.timestamp",
+    }
+    assert {
+        "hvcore.state.job",
+        "hvcore.plugins.loader",
+        "hvcore.params.schema",
+        "pluggy",
+        "subprocess",
+        "socket",
+    } & set(found) == set()

@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 import hvcore
-from hvcore.loader import load
+from hvcore.plugins.loader import load
 
 SCHEMA: Final = load("kvm").schema
 # Numbers that count nothing.

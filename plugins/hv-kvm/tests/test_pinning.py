@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 import hvcore
-from hv_kvm.pinning import pin_problems
+from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qmp import commands, connect
-from hv_kvm.spec import KvmSpec
-from hvcore.loader import load
+from hv_kvm.run.pinning import pin_problems
 from hvcore.model.record import Phase
+from hvcore.plugins.loader import load
 
 if TYPE_CHECKING:
     from conftest import World

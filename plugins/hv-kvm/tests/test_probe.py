@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from hv_kvm import cache
-from hv_kvm.facts import FACTS_FORMAT, Facts, MachineType, default_machine, resolve_machine
-from hv_kvm.probe import ProbeError, probe
+from hv_kvm.machine.facts import FACTS_FORMAT, Facts, MachineType, default_machine, resolve_machine
+from hv_kvm.qemu import facts_cache
+from hv_kvm.qemu.probe import ProbeError, probe
 
 QEMU = shutil.which("qemu-system-x86_64") or "qemu-system-x86_64"
 
@@ -172,11 +172,11 @@ def test_garbage_on_the_monitor_is_told_from_silence(tmp_path: Path) -> None:
 
 def test_a_cache_gives_back_what_was_stored_for_the_same_key_only(tmp_path: Path) -> None:
     folder = str(tmp_path / "deep" / "cache")
-    assert cache.load(folder, "facts", ["/q", 1]) is None
-    cache.store(folder, "facts", ["/q", 1], {"a": [1]})
-    assert cache.load(folder, "facts", ["/q", 1]) == {"a": [1]}
-    assert cache.load(folder, "facts", ["/q", 2]) is None
-    assert cache.load(folder, "kvm", ["/q", 1]) is None
+    assert facts_cache.load(folder, "facts", ["/q", 1]) is None
+    facts_cache.store(folder, "facts", ["/q", 1], {"a": [1]})
+    assert facts_cache.load(folder, "facts", ["/q", 1]) == {"a": [1]}
+    assert facts_cache.load(folder, "facts", ["/q", 2]) is None
+    assert facts_cache.load(folder, "kvm", ["/q", 1]) is None
     (file,) = Path(folder).iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
     assert Path(folder).stat().st_mode & 0o777 == 0o700
@@ -185,7 +185,7 @@ def test_a_cache_gives_back_what_was_stored_for_the_same_key_only(tmp_path: Path
 @pytest.mark.parametrize("damage", ["empty", "torn", "list", "writable", "link", "fifo", "deep"])
 def test_a_damaged_or_foreign_cache_file_is_no_cache(damage: str, tmp_path: Path) -> None:
     folder = str(tmp_path)
-    cache.store(folder, "facts", ["/q"], 1)
+    facts_cache.store(folder, "facts", ["/q"], 1)
     (file,) = tmp_path.iterdir()
     match damage:
         case "empty":
@@ -204,24 +204,24 @@ def test_a_damaged_or_foreign_cache_file_is_no_cache(damage: str, tmp_path: Path
         case "fifo":
             file.unlink()
             os.mkfifo(file)
-    assert cache.load(folder, "facts", ["/q"]) is None
-    cache.store(folder, "facts", ["/q"], 2)
+    assert facts_cache.load(folder, "facts", ["/q"]) is None
+    facts_cache.store(folder, "facts", ["/q"], 2)
     if damage != "writable":
-        assert cache.load(folder, "facts", ["/q"]) == 2
+        assert facts_cache.load(folder, "facts", ["/q"]) == 2
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_a_cache_file_of_another_user_is_no_cache(tmp_path: Path) -> None:
-    cache.store(str(tmp_path), "facts", ["/q"], 1)
+    facts_cache.store(str(tmp_path), "facts", ["/q"], 1)
     (file,) = tmp_path.iterdir()
     os.chown(file, 65534, 65534)
-    assert cache.load(str(tmp_path), "facts", ["/q"]) is None
+    assert facts_cache.load(str(tmp_path), "facts", ["/q"]) is None
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    cache.store(str(tmp_path / "file" / "cache"), "facts", ["/q"], 1)
-    cache.store("/proc/self/cache", "facts", ["/q"], 1)
+    facts_cache.store(str(tmp_path / "file" / "cache"), "facts", ["/q"], 1)
+    facts_cache.store("/proc/self/cache", "facts", ["/q"], 1)
 
 
 @pytest.mark.live

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from qemu_syntax import KEYS, NONE, PLAIN, Read, only, read, read_keys
 
 import hvcore
-from hv_kvm.describe import symbols
-from hv_kvm.facts import Facts, MachineType
-from hv_kvm.node import Accel
-from hv_kvm.option import Opt
-from hv_kvm.render import render
+from hv_kvm.machine.facts import Facts, MachineType
+from hv_kvm.machine.option import Opt
+from hv_kvm.machine.render import render
+from hv_kvm.qemu.choose import Accel
+from hv_kvm.run.describe import symbols
 from hvcore import Level, ParamsError
-from hvcore.loaded import LoadedDriver
-from hvcore.loader import load
+from hvcore.plugins.loaded_driver import LoadedDriver
+from hvcore.plugins.loader import load
 
 FACTS: Final = Facts(
     version="7.2.0",

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 import hvcore
-from hv_kvm.events import read_journal
-from hv_kvm.facts import Facts, resolve_machine
+from hv_kvm.machine.facts import Facts, resolve_machine
 from hv_kvm.paths import GuestPaths
-from hv_kvm.probe import probe
+from hv_kvm.qemu.probe import probe
 from hv_kvm.qmp import commands, connect
+from hv_kvm.run.journal import read_journal
 from hvcore import Nic, State
-from hvcore.host.proof import weaknesses
+from hvcore.host.confinement.proof import weaknesses
 
 if TYPE_CHECKING:
     from conftest import World

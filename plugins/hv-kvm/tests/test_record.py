@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hv_kvm.facts import Facts
-from hv_kvm.probe import probe
-from hv_kvm.record import main, recording
+from hv_kvm.machine.facts import Facts
+from hv_kvm.qemu.probe import probe
+from hv_kvm.qemu.record_facts import main, recording
 
 
 def test_a_recording_is_read_back_without_what_is_the_nodes(recorded: dict[str, Facts]) -> None:

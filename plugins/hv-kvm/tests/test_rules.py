@@ -13,7 +13,7 @@ import pytest
 from corpus import Corpus
 
 import hvcore
-from hv_kvm.facts import Facts
+from hv_kvm.machine.facts import Facts
 from hvcore import Disk, Nic, ParamsError, Problem
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-from hvcore.loader import load
 from hvcore.params import json_schema, rows
+from hvcore.plugins.loader import load
 
 SCHEMA: Final = load("kvm").schema
 KEYS: Final = sorted(SCHEMA.params)

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from hv_kvm.qemu.boot_sector import DISK_BYTES, SECTOR_BYTES, assemble, boot_sector, write_disk
 from hv_kvm.qmp import QmpClient, QmpTimeoutError, adopt, commands
-from hv_kvm.testguest import DISK_BYTES, SECTOR_BYTES, assemble, boot_sector, write_disk
 
 QEMU = shutil.which("qemu-system-x86_64") or "qemu-system-x86_64"
 HELLO = b"hvcore test guest\r\n"

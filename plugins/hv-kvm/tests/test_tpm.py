@@ -14,7 +14,7 @@ import pytest
 import hvcore
 from hv_kvm.qmp import connect
 from hvcore import State, read_status
-from hvcore.host.launched import members
+from hvcore.host.processes.launched import members
 from hvcore.model.record import Phase
 
 if TYPE_CHECKING:

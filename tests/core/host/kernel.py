@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hvcore.deadline import Deadline
-from hvcore.host.cgroups import ControlGroups
-from hvcore.host.control_files import ControlFiles
-from hvcore.host.process import wait_readable
+from hvcore.host.cgroups.group_files import ControlFiles
+from hvcore.host.cgroups.hierarchy import ControlGroups
+from hvcore.host.processes.process import wait_readable
 
 TOP = "/fake"
 CONTROLLERS = ("memory", "cpu", "pids")

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from hvcore.errors import DeadlineError, NodeError
-from hvcore.host.cgroups import ControlGroups, GroupLimits, control_groups, group_name
-from hvcore.host.control_group import Group
-from hvcore.host.process import identify, wait_gone, wait_readable
+from hvcore.host.cgroups.group import Group
+from hvcore.host.cgroups.hierarchy import ControlGroups, GroupLimits, control_groups, group_name
+from hvcore.host.processes.process import identify, wait_gone, wait_readable
 from tests.core.host.kernel import TOP, FakeKernel
 
 REAL = control_groups()

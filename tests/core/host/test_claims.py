@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hvcore import DiskInUseError
-from hvcore.host.claims import DiskClaims
+from hvcore.host.disks.disk_claims import DiskClaims
 
 HELD = "import sys; print(flush=True); sys.stdin.read()"
 
@@ -85,7 +85,7 @@ def test_who_inherits_it_holds_it_until_its_end_and_is_named(
 
 def test_it_ends_with_an_operation_that_is_killed(node: Callable[..., DiskClaims], disk: str, tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from hvcore.host.claims import DiskClaims\n"
+        "import sys; from pathlib import Path; from hvcore.host.disks.disk_claims import DiskClaims\n"
         "claims = DiskClaims(Path(sys.argv[1]), 'web1'); claims.take(sys.argv[2], read_only=False)\n" + HELD
     )
     with subprocess.Popen(

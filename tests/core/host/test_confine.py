@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from hvcore import AsCaller, AsRoot, AsUser, Held, Sandbox, View, weaknesses
-from hvcore.host.capabilities import capability_mask
-from hvcore.host.confine import sandboxed
-from hvcore.host.own_root import with_own_root
+from hvcore.host.confinement.bubblewrap import sandboxed
+from hvcore.host.confinement.capabilities import capability_mask
+from hvcore.host.confinement.own_root import with_own_root
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 UID = 1_880_000_007

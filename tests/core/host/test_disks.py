@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hvcore.host.disks import block_key, host_use, identify_disk, overlap
+from hvcore.host.disks.identity import block_key, host_use, identify_disk, overlap
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 Tool = Callable[[str], str]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hvcore.errors import NodeError
-from hvcore.host.host import Host, default_run_dir, default_uid_pool
+from hvcore.host.environment import Host, default_run_dir, default_uid_pool
 
 
 def test_the_environment_chooses_the_run_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -18,14 +18,14 @@ from typing import Protocol
 import pytest
 
 from hvcore import AsCaller, AsRoot, AsUser, Command, Ended, NodeError, Sandbox
-from hvcore.host.cgroups import GroupLimits, control_groups, group_name
-from hvcore.host.confine import Wrapped
-from hvcore.host.control_group import Group
-from hvcore.host.gate import Gate, behind_gate
-from hvcore.host.launch import Child, launch, life_lock, reap, run_tool
-from hvcore.host.launched import Status, life_mark, members, read_status
-from hvcore.host.own_root import with_own_root
-from hvcore.host.process import alive, identify, wait_gone
+from hvcore.host.cgroups.group import Group
+from hvcore.host.cgroups.hierarchy import GroupLimits, control_groups, group_name
+from hvcore.host.confinement.bubblewrap import Wrapped
+from hvcore.host.confinement.own_root import with_own_root
+from hvcore.host.launching.gate import Gate, behind_gate
+from hvcore.host.launching.launch import Child, launch, life_lock, reap, run_tool
+from hvcore.host.processes.launched import Status, life_mark, members, read_status
+from hvcore.host.processes.process import alive, identify, wait_gone
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 Eventually = Callable[..., None]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hvcore import NodeError
-from hvcore.host.limits import LIMITS, limited, unmet_limits
+from hvcore.host.launching.rlimits import LIMITS, limited, unmet_limits
 
 ANY = resource.RLIM_INFINITY
 ENOUGH = {limit.number: (limit.wanted, limit.wanted) for limit in LIMITS}
@@ -49,7 +49,7 @@ def test_one_that_a_user_cannot_raise_is_told() -> None:
 def test_what_is_launched_by_a_limited_caller_is_not_limited(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; import hvcore\n"
-        "from hvcore.host.launch import launch, life_lock\n"
+        "from hvcore.host.launching.launch import launch, life_lock\n"
         "here = Path(sys.argv[1])\n"
         "shown = ('/bin/sh', '-c', 'echo $(ulimit -n) $(ulimit -c) $(ulimit -t)')\n"
         "for level in ('off', 'strict'):\n"

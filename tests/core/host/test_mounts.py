@@ -13,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvcore.errors import LeftoverError
-from hvcore.host.mounts import Mount, _at_or_below, mounts, mounts_at_or_below, parse_mountinfo, unmount_below
+from hvcore.host.mounts.mount_table import (
+    Mount,
+    _at_or_below,
+    mounts,
+    mounts_at_or_below,
+    parse_mountinfo,
+    unmount_below,
+)
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 MS_BIND, MS_MOVE, MS_PRIVATE = 4096, 8192, 1 << 18

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hvcore import AsRoot, Command, Held, NodeError, Sandbox, View, hold_namespaces, uid_ranges, weaknesses
-from hvcore.host.launch import Child, launch, life_lock
+from hvcore.host.launching.launch import Child, launch, life_lock
 
 pytestmark = [
     pytest.mark.live,

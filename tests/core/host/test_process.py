@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from hvcore.host import process as module
-from hvcore.host.process import (
+from hvcore.host.processes import process as module
+from hvcore.host.processes.process import (
     alive,
     boot_id,
     figures,

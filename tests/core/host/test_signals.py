@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from hvcore import AsUser, Command, Ended, Sandbox
-from hvcore.host.launch import Child, launch, life_lock, run_tool
-from hvcore.host.process import wait_readable
-from hvcore.host.signals import telling, with_default_signals
+from hvcore.host.launching.launch import Child, launch, life_lock, run_tool
+from hvcore.host.launching.signals import telling, with_default_signals
+from hvcore.host.processes.process import wait_readable
 
 
 def wait_for_every_child(*_: object) -> None:

@@ -27,14 +27,14 @@ from hvcore import (
     UnsupportedError,
 )
 from hvcore.deadline import Deadline
-from hvcore.loaded import LoadedDriver
 from hvcore.model.record import Phase
 from hvcore.operations.context import Context
-from hvcore.operations.look import infos, look
+from hvcore.operations.observe import infos, look
 from hvcore.operations.pause import pause
 from hvcore.operations.recover import recover_all
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
+from hvcore.plugins.loaded_driver import LoadedDriver
 
 WEB = Instance(name="web1", driver="fake")
 
@@ -79,7 +79,7 @@ def test_an_ability_that_the_driver_lacks_is_answered_by_the_core(made: Any) -> 
         pause(node, "web1", deadline=Deadline(10))
     assert caught.value.exit_code == 3
     assert look(node, "web1").state is State.RUNNING
-    assert hvcore.driver.capabilities(loaded.driver) == ()
+    assert hvcore.plugins.protocols.capabilities(loaded.driver) == ()
 
 
 def test_an_interrupted_start_that_had_succeeded_is_finished(made: Any) -> None:
@@ -231,7 +231,7 @@ def test_a_disk_is_free_again_after_a_start_that_failed(made: Any, tmp_path: Pat
 
 
 def test_a_handle_stops_only_instances_of_its_driver(node: Node, fake: hvcore.DriverHandle) -> None:
-    from hvcore.store import Store
+    from hvcore.state.store import Store
 
     fake.start(WEB)
     store = Store(node.run_dir)

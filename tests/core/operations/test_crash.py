@@ -21,7 +21,7 @@ import pytest
 
 from hvcore import DriverHandle, HvError, Instance, Node, State
 from hvcore.model.record import Phase
-from hvcore.store import Store
+from hvcore.state.store import Store
 
 Web = Callable[..., Instance]
 InChild = Callable[..., int]

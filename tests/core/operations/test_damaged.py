@@ -17,7 +17,7 @@ import pytest
 from hvcore import DriverHandle, HvError, Instance, Node, NodeError, Record, State, StateError
 from hvcore.host.reservations import Reservations
 from hvcore.model.record import RECORD_VERSION, record_bytes
-from hvcore.store import Store
+from hvcore.state.store import Store
 
 Web = Callable[..., Instance]
 Uids = Callable[[], dict[str, str]]
@@ -234,7 +234,7 @@ def test_after_a_reboot_everything_is_cleaned_and_nobody_is_signalled(
     import signal
 
     from hvcore import Entry
-    from hvcore.host.process import identify
+    from hvcore.host.processes.process import identify
 
     bystander = in_child(signal.pause, wait=False)
     process = identify(bystander)

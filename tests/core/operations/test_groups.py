@@ -14,16 +14,16 @@ import pytest
 import hvcore
 from hvcore import CGROUP, AsUser, Group, GroupLimits, Instance, Job, NodeError, Sandbox
 from hvcore.deadline import Deadline
-from hvcore.host.cgroups import ControlGroups, control_groups, group_name
-from hvcore.host.host import Host
-from hvcore.host.process import alive
-from hvcore.loaded import LoadedDriver
+from hvcore.host.cgroups.hierarchy import ControlGroups, control_groups, group_name
+from hvcore.host.environment import Host
+from hvcore.host.processes.process import alive
 from hvcore.operations.context import Context
-from hvcore.operations.look import look
+from hvcore.operations.observe import look
 from hvcore.operations.recover import recover_all
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
-from hvcore.store import Store
+from hvcore.plugins.loaded_driver import LoadedDriver
+from hvcore.state.store import Store
 from tests.core.host.kernel import FakeKernel
 from tests.core.operations.test_processes import Sleeper, SleeperSpec
 

@@ -25,9 +25,9 @@ from hvcore import (
     UnsupportedError,
     VerifyError,
 )
+from hvcore.api.node import Node
 from hvcore.model.record import Phase
-from hvcore.node import Node
-from hvcore.store import Store
+from hvcore.state.store import Store
 
 Web = Callable[..., Instance]
 Uids = Callable[[], dict[str, str]]

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import hvcore
-from hvcore.operations.look import observer_of
-from hvcore.store import Store
+from hvcore.operations.observe import observer_of
+from hvcore.state.store import Store
 
 LOOK = """
 import hvcore
@@ -77,7 +77,7 @@ def test_a_list_imports_the_function_and_not_the_driver(listed: Listed) -> None:
     found = listed()
     assert found["seen"] == [["web1", "running", "seen from afar"]]
     assert "afar_look" in found["modules"]
-    unwanted = {"afar_driver", "hvcore.loader", "hvcore.job", "importlib.metadata", "pluggy", "stevedore"}
+    unwanted = {"afar_driver", "hvcore.plugins.loader", "hvcore.state.job", "importlib.metadata", "pluggy", "stevedore"}
     assert unwanted & set(found["modules"]) == set()
 
 
@@ -107,6 +107,17 @@ def test_a_function_of_a_driver_that_is_gone_is_told_as_the_driver_is(
     store.save(replace(record, driver="nowhere", observer="nowhere:observe"))
     ((_, state, reason),) = listed()["seen"]
     assert (state, reason.partition(";")[0]) == ("unknown", "no driver 'nowhere'")
+
+
+@pytest.mark.parametrize("place", ["hv_kvm.observe:observe", "hv_chroot.observe:observe"])
+def test_a_place_that_an_older_release_wrote_down_leaves_the_answer_to_the_driver(
+    place: str, listed: Listed, run_dir: Path
+) -> None:
+    store = Store(run_dir)
+    record = store.load("web1")
+    assert record is not None
+    store.save(replace(record, observer=place))
+    assert listed()["seen"] == [["web1", "running", "seen from afar"]]
 
 
 def afar(live: object) -> None:

@@ -17,15 +17,15 @@ import pytest
 import hvcore
 from hvcore import AsUser, Entry, Instance, Job, Live, OperationError, Sandbox, State
 from hvcore.deadline import Deadline
-from hvcore.host.launched import members
-from hvcore.host.process import identify, kill_and_wait
-from hvcore.loaded import LoadedDriver
+from hvcore.host.processes.launched import members
+from hvcore.host.processes.process import identify, kill_and_wait
 from hvcore.model.record import Phase, ProcessId
 from hvcore.operations.context import Context
-from hvcore.operations.look import look
+from hvcore.operations.observe import look
 from hvcore.operations.recover import recover_all
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
+from hvcore.plugins.loaded_driver import LoadedDriver
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 OFF = None

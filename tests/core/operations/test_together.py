@@ -31,7 +31,7 @@ def test_thirty_two_starts_at_once_get_thirty_two_uids(
     assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * 32
     os.close(go[0])
     assert {info.state for info in node.instances()} == {State.RUNNING}
-    from hvcore.store import Store
+    from hvcore.state.store import Store
 
     records = [Store(run_dir).load(info.name) for info in node.instances()]
     taken = [record.bindings["uid"] for record in records if record is not None]
@@ -92,7 +92,7 @@ def test_a_host_that_forks_in_the_middle_of_a_start_holds_nothing_up(
 
 
 def test_looking_never_waits_for_a_lock(run_dir: Path, node: Node, fake: DriverHandle, web: Web) -> None:
-    from hvcore.store import Store
+    from hvcore.state.store import Store
 
     fake.start(web())
     with Store(run_dir).lock("web1", "stop"):

@@ -15,7 +15,7 @@ import pytest
 
 import hvcore
 from hvcore import DriverError, DriverLoadError, Instance
-from hvcore.loader import load
+from hvcore.plugins.loader import load
 
 WEB = Instance(name="web1", driver="acme")
 

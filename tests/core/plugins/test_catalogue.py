@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hvcore import CatalogueEntry, Verdict, catalogue
-from hvcore.catalogue import _fits, _holds, _range_of_hvcore, _release
+from hvcore.plugins.catalogue import _fits, _holds, _range_of_hvcore, _release
 
 ENTRY = "[hvcore.drivers]\n{0} = {1}:Driver\n"
 

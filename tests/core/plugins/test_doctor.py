@@ -14,11 +14,11 @@ import pytest
 import hvcore
 from hvcore import Finding, Host, Instance, Node, Record, Severity
 from hvcore.host.abilities import abilities, program
-from hvcore.host.cgroups import LIMITED, ControlGroups
-from hvcore.host.process import boot_id
+from hvcore.host.cgroups.hierarchy import LIMITED, ControlGroups
+from hvcore.host.processes.process import boot_id
 from hvcore.host.reservations import Reservations
 from hvcore.model.record import Phase
-from hvcore.store import Store
+from hvcore.state.store import Store
 
 WEB = Instance(name="web1", driver="fake")
 

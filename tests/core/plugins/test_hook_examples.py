@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import hv_kvm.hookspecs
-import hvcore.hookspecs
-from hvcore.hookspecs import PROJECT
+import hvcore.plugins.hookspecs
+from hvcore.plugins.hookspecs import PROJECT
 
-MODULES = [hvcore.hookspecs, hv_kvm.hookspecs]
+MODULES = [hvcore.plugins.hookspecs, hv_kvm.hookspecs]
 
 
 def specified() -> Iterator[tuple[str, Callable[..., Any]]]:
@@ -26,7 +26,7 @@ HOOKS = dict(specified())
 
 
 def test_the_hooks_are_found() -> None:
-    assert {"hvcore.hookspecs.check", "hv_kvm.hookspecs.render"} <= set(HOOKS)
+    assert {"hvcore.plugins.hookspecs.check", "hv_kvm.hookspecs.render"} <= set(HOOKS)
 
 
 @pytest.mark.parametrize("name", HOOKS)

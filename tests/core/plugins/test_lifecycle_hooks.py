@@ -12,11 +12,11 @@ import hvcore
 from hv_fake.plugin import FakeDriver
 from hvcore import HookError, Instance, NodeError, Outcome, State, hookimpl
 from hvcore.deadline import Deadline
-from hvcore.loaded import LoadedDriver
 from hvcore.operations.context import Context
-from hvcore.operations.look import look
+from hvcore.operations.observe import look
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
+from hvcore.plugins.loaded_driver import LoadedDriver
 
 WEB = Instance(name="web1", driver="fake")
 

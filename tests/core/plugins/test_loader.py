@@ -10,7 +10,7 @@ import pytest
 
 import hvcore
 from hvcore import DriverLoadError, Instance, UnknownDriverError
-from hvcore.loader import load
+from hvcore.plugins.loader import load
 
 DRIVERS = "[hvcore.drivers]\n{0} = hv_{0}:Driver\n"
 EXTENSIONS = "[hvcore.extensions]\nfake.{0} = hv_{0}{1}\n"

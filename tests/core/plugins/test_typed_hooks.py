@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 import hv_kvm.hookspecs
-import hv_kvm.impl
-from hvcore import Instance, hookspecs, impl
-from hvcore.loader import load
+import hv_kvm.typed_hooks
+from hvcore import Instance, impl
+from hvcore.plugins import hookspecs
+from hvcore.plugins.loader import load
 
-PAIRS = [(hookspecs, impl), (hv_kvm.hookspecs, hv_kvm.impl)]
+PAIRS = [(hookspecs, impl), (hv_kvm.hookspecs, hv_kvm.typed_hooks)]
 
 
 def specs_in(module: types.ModuleType) -> dict[str, Any]:

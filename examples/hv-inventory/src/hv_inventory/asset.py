@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import hvcore
-from hv_kvm.option import Opt
-from hv_kvm.spec import Device, KvmSpec
+from hv_kvm.machine.option import Opt
+from hv_kvm.machine.spec import Device, KvmSpec
 
 __all__ = ["AssetTag", "devices", "params", "plan", "render"]
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import hv_kvm.impl
+import hv_kvm.typed_hooks
 import hvcore
-from hv_kvm.facts import Facts
-from hv_kvm.option import Opt, Props
-from hv_kvm.spec import Device, KvmSpec, PciDevice
+from hv_kvm.machine.facts import Facts
+from hv_kvm.machine.option import Opt, Props
+from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 
 __all__ = ["Watchdog", "assess", "check", "devices", "params", "plan", "render", "verify"]
 
@@ -78,27 +78,27 @@ def assess(params: hvcore.Params) -> Iterator[hvcore.Problem]:
         yield hvcore.Problem(path="params.watchdog_action", what=f"brings no guest back: it {what}", got=got)
 
 
-@hv_kvm.impl.devices
+@hv_kvm.typed_hooks.devices
 def devices() -> tuple[type[Device], ...]:
     """What it plans."""
     return (Watchdog,)
 
 
-@hv_kvm.impl.plan
+@hv_kvm.typed_hooks.plan
 def plan(params: hvcore.Params) -> Iterator[Device]:
     """Decide it once, from values alone."""
     if params["watchdog"]:
         yield Watchdog(action=params["watchdog_action"] or "reset")
 
 
-@hv_kvm.impl.verify
+@hv_kvm.typed_hooks.verify
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[hvcore.Problem]:
     """What this QEMU lacks, asked of what the binary has and never of its version."""
     if spec.of(Watchdog) and not facts.has_type(MODEL):
         yield hvcore.Problem(path="params.watchdog", what=facts.lacks(MODEL))
 
 
-@hv_kvm.impl.render
+@hv_kvm.typed_hooks.render
 def render(spec: KvmSpec, facts: Facts) -> Iterator[Opt]:
     """Say how QEMU is told. `Opt` escapes; `params`, `why` and `capability` are what hv explain shows."""
     for watchdog in spec.of(Watchdog):

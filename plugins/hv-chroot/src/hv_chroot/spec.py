@@ -7,7 +7,7 @@ from typing import Final
 
 import hvcore
 from hv_chroot.bind import Bind
-from hv_chroot.families.confine import has_users
+from hv_chroot.families.isolation import has_users
 from hv_chroot.families.network import Interface, interfaces_of
 from hv_chroot.families.root import DEFAULT_OVERLAY_MIB
 

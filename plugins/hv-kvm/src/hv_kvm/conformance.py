@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import hvcore
-from hv_kvm.probe import probe
-from hv_kvm.testguest import boot_sector, write_disk
+from hv_kvm.qemu.boot_sector import boot_sector, write_disk
+from hv_kvm.qemu.probe import probe
 from hvcore.testing import Factory, Subject
 
 __all__ = ["subject"]

@@ -1,4 +1,4 @@
-"""The operations of the kvm driver, each handed on to the module that does it."""
+"""Driver ``kvm``: the families it is made of, in the order of their options, and each operation handed on to its module."""
 
 from __future__ import annotations
 
@@ -6,18 +6,48 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar, Final
 
-from hv_kvm import ladder, ready, startup
-from hv_kvm.describe import describe
-from hv_kvm.examine import examine
-from hv_kvm.kinds import declared, kinds_of, read_spec
-from hv_kvm.observe import observe, process_of
+from hv_kvm import hookspecs
+from hv_kvm.devices import (
+    agent,
+    audio,
+    balloon,
+    boot,
+    cdrom,
+    clock,
+    cpu,
+    disk,
+    extra,
+    firmware,
+    floppy,
+    iothread,
+    machine_type,
+    memory,
+    migration,
+    monitor,
+    nic,
+    rng,
+    sandbox,
+    scsi,
+    security,
+    serial,
+    spice,
+    tpm,
+    usb,
+    video,
+    vnc,
+)
+from hv_kvm.machine.device_classes import declared, kinds_of, read_spec
+from hv_kvm.machine.spec import Device, KvmSpec, decide
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import QmpBusyError, QmpError, QmpTimeoutError, commands
-from hv_kvm.reach import reach
-from hv_kvm.rehearsal import rehearse
-from hv_kvm.spec import Device, KvmSpec, decide
-from hv_kvm.state_dir import OWNER, give_back
-from hv_kvm.verify import problems_on
+from hv_kvm.qmp.reach import reach
+from hv_kvm.resources.state_dir import OWNER, give_back
+from hv_kvm.run import ready, start, stop
+from hv_kvm.run.describe import describe
+from hv_kvm.run.examine import examine
+from hv_kvm.run.id_clashes import rehearse
+from hv_kvm.run.observe import observe, process_of
+from hv_kvm.run.verify import problems_on
 from hvcore import (
     LOG,
     Console,
@@ -35,7 +65,7 @@ from hvcore import (
     Problem,
 )
 
-__all__ = ["KvmOperations"]
+__all__ = ["KvmDriver"]
 
 _ADOPT_S: Final = 5.0
 
@@ -51,10 +81,40 @@ def _expect(found: bool, wanted: bool, job: Job) -> None:  # noqa: FBT001 - two 
         raise OperationError(f"{job.name}: QEMU took the command and the guest still {state}; see hv info")
 
 
-class KvmOperations:
-    """What `hvcore.Driver` and the abilities that this driver has ask for."""
+class KvmDriver:
+    """Guests in QEMU, with KVM where it really works, confined by default."""
 
-    plugins: ClassVar[tuple[tuple[str, object], ...]] = ()
+    name: ClassVar[str] = "kvm"
+    hookspecs: ClassVar[tuple[object, ...]] = (hookspecs,)
+    plugins: ClassVar[tuple[tuple[str, object], ...]] = (
+        ("machine", machine_type),
+        ("cpu", cpu),
+        ("memory", memory),
+        ("clock", clock),
+        ("firmware", firmware),
+        ("boot", boot),
+        ("monitor", monitor),
+        ("serial", serial),
+        ("balloon", balloon),
+        ("rng", rng),
+        ("agent", agent),
+        ("iothread", iothread),
+        ("scsi", scsi),
+        ("disk", disk),
+        ("cdrom", cdrom),
+        ("floppy", floppy),
+        ("nic", nic),
+        ("vnc", vnc),
+        ("spice", spice),
+        ("security", security),
+        ("migration", migration),
+        ("video", video),
+        ("usb", usb),
+        ("audio", audio),
+        ("tpm", tpm),
+        ("sandbox", sandbox),
+        ("extra", extra),
+    )
 
     def __init__(self, hooks: Hooks) -> None:
         self._hooks = hooks
@@ -90,14 +150,14 @@ class KvmOperations:
 
     def start(self, spec: KvmSpec, job: Job) -> None:
         """Bring the guest up; return when QMP says that it runs."""
-        startup.bring_up(self._hooks, spec, job)
+        start.bring_up(self._hooks, spec, job)
 
     # State and figures, from /proc and QEMU's journal. Static, so that a list does not have to import all families.
     observe = staticmethod(observe)
 
     def stop(self, live: Live, job: Job, *, force: bool) -> str:
         """Powerdown, quit, kill."""
-        return ladder.stop(live, job, force=force)
+        return stop.stop(live, job, force=force)
 
     def releases(self) -> Mapping[str, Callable[[Entry, Job], None]]:
         """The directories of programs beside QEMU."""

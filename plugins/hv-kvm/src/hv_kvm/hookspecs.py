@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hv_kvm.bindings import Bindings
-from hv_kvm.facts import Facts
-from hv_kvm.option import Opt
-from hv_kvm.spec import Device, KvmSpec
+from hv_kvm.machine.bindings import Bindings
+from hv_kvm.machine.facts import Facts
+from hv_kvm.machine.option import Opt
+from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore import Instance, Params, Problem, hookspec
 
 __all__ = ["devices", "plan", "render", "verify"]
@@ -58,7 +58,7 @@ def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterable[Opt]:  #
     """The options for this plugin's own devices. Pure.
 
     >>> from hv_kvm.devices import clock
-    >>> from hv_kvm.spec import KvmSpec
+    >>> from hv_kvm.machine.spec import KvmSpec
     >>> spec = KvmSpec(name="w", uuid="", machine="pc", qemu="", memory_mib=64, vcpus=1, kvm="", confinement="off",
     ...                acpi=True, devices=(clock.Clock(base="utc"),))
     >>> [option.argv for option in clock.render(spec)]

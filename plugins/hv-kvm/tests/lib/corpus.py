@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Final
 
 import hvcore
-from hv_kvm import node
-from hv_kvm.bindings import Bindings
-from hv_kvm.describe import symbols
-from hv_kvm.facts import Facts
-from hv_kvm.render import render
-from hv_kvm.spec import KvmSpec
-from hvcore.instance_file import load_instance
-from hvcore.loaded import LoadedDriver
+from hv_kvm.machine.bindings import Bindings
+from hv_kvm.machine.facts import Facts
+from hv_kvm.machine.render import render
+from hv_kvm.machine.spec import KvmSpec
+from hv_kvm.qemu import choose
+from hv_kvm.run.describe import symbols
+from hvcore.config.instance_file import load_instance
+from hvcore.plugins.loaded_driver import LoadedDriver
 
 GOLDEN: Final = Path(__file__).parents[1] / "golden"
 CASES: Final = sorted(GOLDEN.glob("*/*.toml"))
@@ -43,7 +43,7 @@ class Corpus:
             asked = self.kvm.driver.plan(instance, self.kvm.check(instance))
         except hvcore.ParamsError as error:
             return Answer("error", "".join(f"{problem}\n" for problem in error.problems))
-        spec = node.pin(asked, facts)
+        spec = choose.pin(asked, facts)
         symbol = asked.machine if asked == spec else f"{{machine:{asked.machine}}}"
         lacking = [problem for _, problem in self.kvm.hooks.items("verify", hvcore.Problem, spec=spec, facts=facts)]
         if lacking:
@@ -56,7 +56,7 @@ class Corpus:
     def spec(self, case: Path, facts: Facts) -> KvmSpec:
         """The machine of a case that has a command line, pinned."""
         instance = load_instance(str(case))
-        return node.pin(self.kvm.driver.plan(instance, self.kvm.check(instance)), facts)
+        return choose.pin(self.kvm.driver.plan(instance, self.kvm.check(instance)), facts)
 
     def render(self, spec: KvmSpec, facts: Facts, bound: Bindings) -> tuple[hvcore.Argument, ...]:
         """The command line."""
@@ -65,7 +65,7 @@ class Corpus:
 
 def bindings(case: Path, spec: KvmSpec) -> Bindings:
     """Symbols, for the kind of node that the comments at the top of the case ask for."""
-    accel = node.Accel(_header(case, "accelerator", "tcg"), "golden")
+    accel = choose.Accel(_header(case, "accelerator", "tcg"), "golden")
     found = symbols(spec, hvcore.Level(_header(case, "level", "strict")), accel)
     files = dict(found.files)
     for name in _header(case, "block devices", "").split():

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, Final
 
+from hv_kvm.qemu.trial import Trial
 from hv_kvm.qmp import QmpClient, QmpCommandError, adopt
-from hv_kvm.trial import Trial
 
 Keys = Mapping[str, str]
 

@@ -16,12 +16,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final, Self
 
-from hv_kvm.accel import kvm_works
-from hv_kvm.acquire import listening_socket
-from hv_kvm.bindings import Bindings, GuestFile, Tap
 from hv_kvm.devices.usb import UsbDevice
+from hv_kvm.machine.bindings import Bindings, GuestFile, Tap
+from hv_kvm.machine.spec import KvmSpec, Open
+from hv_kvm.qemu.accelerator import kvm_works
 from hv_kvm.qmp import QmpError, commands, connect
-from hv_kvm.spec import KvmSpec, Open
+from hv_kvm.resources.acquire import listening_socket
 
 IMAGE_BYTES: Final = 1_474_560
 """Of every image: a floppy disk's size, a whole number of a flash chip's blocks, and enough for a disk."""

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from hv_kvm.choice import listed
-from hv_kvm.facts import Facts
-from hv_kvm.option import Opt, Props
-from hv_kvm.spec import Device, KvmSpec, PciDevice
+from hv_kvm.devices.shared.param_types import listed
+from hv_kvm.machine.facts import Facts
+from hv_kvm.machine.option import Opt, Props
+from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 from hvcore import Param, ParamGroup, Params, Problem, hookimpl
 
 __all__ = ["PARAMS", "Audio", "SoundCard", "devices", "params", "plan", "render", "verify"]

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from hv_kvm.facts import Facts
-from hv_kvm.option import Opt
-from hv_kvm.spec import Device, KvmSpec, PciDevice
+from hv_kvm.machine.facts import Facts
+from hv_kvm.machine.option import Opt
+from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 from hvcore import Param, ParamGroup, Params, Problem, boolean, hookimpl
 
 __all__ = ["PARAMS", "Balloon", "devices", "params", "plan", "render", "verify"]

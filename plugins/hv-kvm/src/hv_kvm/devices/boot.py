@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from hv_kvm.bindings import Bindings
-from hv_kvm.option import Opt
-from hv_kvm.spec import Device, KvmSpec
-from hv_kvm.storage import implied_turn
+from hv_kvm.devices.shared.buses import implied_turn
+from hv_kvm.machine.bindings import Bindings
+from hv_kvm.machine.option import Opt
+from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore import Disk, Instance, Nic, Param, ParamGroup, Params, Problem, file, hookimpl, one_of, text
 
 __all__ = ["PARAMS", "DirectKernel", "assess", "check", "devices", "params", "plan", "render"]

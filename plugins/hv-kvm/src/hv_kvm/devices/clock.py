@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from hv_kvm.option import Opt
-from hv_kvm.spec import Device, KvmSpec
+from hv_kvm.machine.option import Opt
+from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore import Instance, Param, ParamGroup, Params, boolean, hookimpl
 
 __all__ = ["PARAMS", "Clock", "devices", "params", "plan", "render"]

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from hv_kvm.facts import Facts
-from hv_kvm.option import Opt, Props
-from hv_kvm.spec import Device, KvmSpec
+from hv_kvm.machine.facts import Facts
+from hv_kvm.machine.option import Opt, Props
+from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore import Instance, Param, ParamGroup, Params, Problem, cpu_mask, hookimpl, integer, regexp
 
 __all__ = ["PARAMS", "Cpu", "assess", "check", "devices", "params", "plan", "render", "verify"]

@@ -7,13 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from hv_kvm.bindings import Bindings
-from hv_kvm.blockdev import descriptors, file_props, network_props
-from hv_kvm.facts import Facts
-from hv_kvm.netdisk import Gluster, Rbd, parse_uri
-from hv_kvm.option import Opt, Props
-from hv_kvm.spec import Device, KvmSpec, Open, PciDevice
-from hv_kvm.storage import SCSI_DISKS, SCSI_TARGETS, boot_turn, cdroms_on, disk_bus
+from hv_kvm.devices.shared.block_nodes import descriptors, file_props, network_props
+from hv_kvm.devices.shared.buses import SCSI_DISKS, SCSI_TARGETS, boot_turn, cdroms_on, disk_bus
+from hv_kvm.devices.shared.network_disk import Gluster, Rbd, parse_uri
+from hv_kvm.machine.bindings import Bindings
+from hv_kvm.machine.facts import Facts
+from hv_kvm.machine.option import Opt, Props
+from hv_kvm.machine.spec import Device, KvmSpec, Open, PciDevice
 from hvcore import Disk as Wanted
 from hvcore import Instance, Param, ParamGroup, Params, Problem, hookimpl, one_of
 

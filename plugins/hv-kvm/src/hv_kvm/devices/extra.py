@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from hv_kvm.option import Opt
-from hv_kvm.spec import Device, KvmSpec
+from hv_kvm.machine.option import Opt
+from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore import Param, ParamGroup, Params, Problem, hookimpl, text
 
 __all__ = ["PARAMS", "Extra", "assess", "check", "devices", "params", "plan", "render"]

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from hv_kvm.bindings import Bindings
-from hv_kvm.blockdev import descriptors, file_props, read_only_image
-from hv_kvm.facts import Facts
-from hv_kvm.option import Opt, Props
-from hv_kvm.spec import Device, KvmSpec, Open
-from hv_kvm.storage import boots_first
+from hv_kvm.devices.shared.block_nodes import descriptors, file_props, read_only_image
+from hv_kvm.devices.shared.buses import boots_first
+from hv_kvm.machine.bindings import Bindings
+from hv_kvm.machine.facts import Facts
+from hv_kvm.machine.option import Opt, Props
+from hv_kvm.machine.spec import Device, KvmSpec, Open
 from hvcore import Instance, Param, ParamGroup, Params, Problem, file, hookimpl
 
 __all__ = ["PARAMS", "Floppy", "devices", "params", "plan", "render", "verify"]

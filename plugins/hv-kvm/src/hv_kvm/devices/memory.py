@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from hv_kvm.bindings import Bindings
-from hv_kvm.option import Opt, Props
-from hv_kvm.spec import Device, KvmSpec, Temporary
+from hv_kvm.machine.bindings import Bindings
+from hv_kvm.machine.option import Opt, Props
+from hv_kvm.machine.spec import Device, KvmSpec, Temporary
 from hvcore import Instance, Param, ParamGroup, Params, directory, hookimpl
 
 __all__ = ["PARAMS", "Memory", "devices", "params", "plan", "render"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from hv_kvm.spec import Device
+from hv_kvm.machine.spec import Device
 from hvcore import (
     Instance,
     Param,

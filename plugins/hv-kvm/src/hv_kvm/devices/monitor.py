@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hv_kvm.bindings import Bindings
+from hv_kvm.machine.bindings import Bindings
+from hv_kvm.machine.option import Opt, Props
+from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.names import COMMANDS, EVENTS, PIDFILE, RECOVERY
-from hv_kvm.option import Opt, Props
-from hv_kvm.spec import Device, KvmSpec
 from hvcore import Instance, Params, hookimpl
 
 __all__ = ["Monitor", "devices", "plan", "render"]

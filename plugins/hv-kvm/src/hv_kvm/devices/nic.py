@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from hv_kvm.bindings import Bindings, Tap
-from hv_kvm.facts import Facts
-from hv_kvm.option import Opt, Props
-from hv_kvm.spec import Device, KvmSpec, PciDevice
-from hv_kvm.storage import boot_turn
+from hv_kvm.devices.shared.buses import boot_turn
+from hv_kvm.machine.bindings import Bindings, Tap
+from hv_kvm.machine.facts import Facts
+from hv_kvm.machine.option import Opt, Props
+from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 from hvcore import Instance, Nic, Param, ParamGroup, Params, Problem, boolean, hookimpl, integer, one_of
 
 __all__ = [

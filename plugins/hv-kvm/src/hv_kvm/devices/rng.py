@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from hv_kvm.facts import Facts
-from hv_kvm.option import Opt, Props
-from hv_kvm.spec import Device, KvmSpec, PciDevice
+from hv_kvm.machine.facts import Facts
+from hv_kvm.machine.option import Opt, Props
+from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 from hvcore import Param, ParamGroup, Params, Problem, boolean, hookimpl, integer, one_of
 
 __all__ = ["PARAMS", "Rng", "devices", "params", "plan", "render", "verify"]

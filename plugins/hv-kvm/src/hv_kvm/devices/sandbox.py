@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from hv_kvm.bindings import Bindings
-from hv_kvm.facts import Facts
-from hv_kvm.option import Opt
-from hv_kvm.spec import KvmSpec
+from hv_kvm.machine.bindings import Bindings
+from hv_kvm.machine.facts import Facts
+from hv_kvm.machine.option import Opt
+from hv_kvm.machine.spec import KvmSpec
 from hvcore import Problem, hookimpl
 
 __all__ = ["render", "verify"]

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from hv_kvm.facts import Facts
-from hv_kvm.option import Opt, Props
-from hv_kvm.spec import Device, KvmSpec, PciDevice
-from hv_kvm.storage import SCSI_TARGETS, needs_scsi
+from hv_kvm.devices.shared.buses import SCSI_TARGETS, needs_scsi
+from hv_kvm.machine.facts import Facts
+from hv_kvm.machine.option import Opt, Props
+from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 from hvcore import Instance, Param, ParamGroup, Params, Problem, hookimpl, one_of
 
 __all__ = ["PARAMS", "ScsiController", "devices", "params", "plan", "render", "verify"]

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from hv_kvm.bindings import Bindings
+from hv_kvm.machine.bindings import Bindings
+from hv_kvm.machine.option import Opt, Props
+from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.names import SERIAL
-from hv_kvm.option import Opt, Props
-from hv_kvm.spec import Device, KvmSpec
 from hvcore import Instance, Param, ParamGroup, Params, boolean, hookimpl, one_of
 
 __all__ = ["PARAMS", "Serial", "devices", "params", "plan", "render"]

@@ -6,11 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from hv_kvm.bindings import Bindings
-from hv_kvm.facts import Facts
-from hv_kvm.names import VNC
-from hv_kvm.option import Opt, Props
-from hv_kvm.serving import (
+from hv_kvm.devices.shared.display_server import (
     CERTIFICATES_HELP,
     certificates,
     interfaces,
@@ -20,7 +16,11 @@ from hv_kvm.serving import (
     secret,
     served_at,
 )
-from hv_kvm.spec import Device, Handed, Interface, KvmSpec
+from hv_kvm.machine.bindings import Bindings
+from hv_kvm.machine.facts import Facts
+from hv_kvm.machine.option import Opt, Props
+from hv_kvm.machine.spec import Device, Handed, Interface, KvmSpec
+from hv_kvm.names import VNC
 from hvcore import (
     Instance,
     Param,

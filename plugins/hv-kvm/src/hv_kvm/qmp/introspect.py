@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hv_kvm.facts import MachineType
+from hv_kvm.machine.facts import MachineType
 from hv_kvm.qmp.client import QmpClient
 from hv_kvm.qmp.errors import QmpCommandError
 from hv_kvm.qmp.replies import Reply, as_list, as_reply
@@ -89,7 +89,7 @@ def query_cpu_definitions(client: QmpClient, *, deadline_s: float) -> frozenset[
 
 
 def query_kvm(client: QmpClient, *, commands: frozenset[str], deadline_s: float) -> KvmSupport:
-    """What QEMU says of KVM, which proves nothing (`hv_kvm.accel` does); all false when no command tells.
+    """What QEMU says of KVM, which proves nothing (`hv_kvm.qemu.accelerator` does); all false when no command tells.
 
     ``commands`` are those of `query_commands`: query-accelerators (since 11.1) made query-kvm deprecated.
     """

@@ -1,0 +1,136 @@
+"""An examination of the whole installation: plugins, deprecations, the node, its run directory, what was left behind.
+
+Changes nothing, and raises for nothing that it finds: whatever is wrong becomes a `Finding`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from hvcore._version import __version__
+from hvcore.api.driver_handle import DriverHandle
+from hvcore.api.node import Node
+from hvcore.errors import HvError, NodeError
+from hvcore.host.abilities import abilities
+from hvcore.model.finding import Finding, Severity
+from hvcore.model.instance import Instance
+from hvcore.operations.context import Context
+from hvcore.operations.leftovers import leftovers, permissions
+from hvcore.plugins.catalogue import EXTENSIONS_GROUP, CatalogueEntry, Verdict, catalogue
+from hvcore.plugins.importing import missing_requirements
+
+__all__ = ["examine"]
+
+_LIBRARIES: Final = ("pluggy", "stevedore", "voluptuous")
+
+
+def examine(
+    run_dir: str | os.PathLike[str] | None = None,
+    *,
+    config_dir: str | os.PathLike[str] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> tuple[Finding, ...]:
+    """Everything that can be said about hvcore on this node, area by area. The arguments are those of `Node`.
+
+    Tries bubblewrap, every driver, and what those examine themselves (`Examines`): seconds, when nothing is cached yet.
+    ``progress`` is told of each driver before it is loaded: a plugin can hang when it is imported.
+    """
+    findings = [*_in("versions", _versions()), *_in("plugins", _plugins())]
+    try:
+        node = Node(run_dir, config_dir=config_dir)
+    except NodeError as error:
+        wrong = Finding(subject="run directory", severity=Severity.PROBLEM, what=str(error))
+        return (*findings, *_in("run directory", [wrong]))
+    context = node._context  # noqa: SLF001 - the same package; for others a node is its operations
+    findings += _in("node", abilities(context.host))
+    findings += _in("run directory", permissions(context.host.run_dir))
+    findings += _in("leftovers", leftovers(context))
+    for entry in catalogue():
+        if entry.verdict is Verdict.OK:
+            progress(f"driver {entry.name} ({entry.distribution}) and its extensions")
+            findings += _in(f"driver {entry.name}", _driver(node, context, entry))
+    return tuple(findings)
+
+
+def _in(area: str, findings: Iterable[Finding]) -> list[Finding]:
+    found = []
+    try:
+        for finding in findings:
+            found.append(replace(finding, area=area))  # noqa: PERF401 - what came before an error is kept
+    except (HvError, OSError) as error:
+        found.append(Finding(area=area, subject="examined", severity=Severity.PROBLEM, what=f"not to its end: {error}"))
+    return found
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding(subject="hvcore", severity=Severity.OK, what=f"{__version__} in {Path(__file__).parents[1]}")
+    yield Finding(subject="python", severity=Severity.OK, what=platform.python_version())
+    for name in _LIBRARIES:
+        yield Finding(subject=name, severity=Severity.OK, what=metadata.version(name))
+
+
+def _plugins() -> Iterator[Finding]:
+    drivers = {entry.name for entry in catalogue()}
+    if not drivers:
+        what = "none is installed"
+        yield Finding(subject="drivers", severity=Severity.NOTE, what=what, todo="pip install hv-kvm, for example")
+    for entry in catalogue():
+        yield _plugin("driver", entry)
+    for entry in catalogue(EXTENSIONS_GROUP):
+        driver = entry.name.partition(".")[0]
+        if driver in drivers:
+            yield _plugin("extension", entry)
+        else:
+            what = f"{entry.distribution} {entry.version} extends {driver}, which is not installed"
+            todo = f"install driver {driver}, or uninstall {entry.distribution}"
+            yield Finding(subject=f"extension {entry.name}", severity=Severity.NOTE, what=what, todo=todo)
+
+
+def _plugin(kind: str, entry: CatalogueEntry) -> Finding:
+    subject, home = f"{kind} {entry.name}", f"{entry.distribution} {entry.version}"
+    if entry.verdict is not Verdict.OK:
+        severity = Severity.NOTE if entry.verdict is Verdict.BLOCKED else Severity.PROBLEM
+        return Finding(subject=subject, severity=severity, what=f"{home}: {entry.verdict}, {entry.reason}")
+    missing = missing_requirements(entry.distribution)
+    if missing:
+        what = f"{home} requires {', '.join(missing)}, which is not installed"
+        todo = f"pip install {' '.join(repr(line) for line in missing)}"
+        return Finding(subject=subject, severity=Severity.PROBLEM, what=what, todo=todo)
+    return Finding(subject=subject, severity=Severity.OK, what=home)
+
+
+def _driver(node: Node, context: Context, entry: CatalogueEntry) -> Iterator[Finding]:
+    try:
+        handle = node.driver(entry.name)
+    except HvError as error:
+        yield Finding(subject="load", severity=Severity.PROBLEM, what=str(error))
+        return
+    can = ", ".join(["start", "stop", *handle.capabilities])
+    yield Finding(subject="load", severity=Severity.OK, what=f"{len(handle.schema.params)} parameters; it can {can}")
+    yield from handle.examine()
+    yield from _deprecated(context, handle)
+
+
+def _deprecated(context: Context, handle: DriverHandle) -> Iterator[Finding]:
+    """Parameters that are to go and that somebody sets: this node, or an instance that has state here."""
+    farewells = {key: param.farewell for key, param in handle.schema.params.items() if param.farewell is not None}
+    for who, instance in _described(context, handle.name) if farewells else ():
+        tables = [layer.values for layer in context.layers(instance).layers if isinstance(layer.values, Mapping)]
+        for key in sorted(farewells.keys() & {key for table in (instance.params, *tables) for key in table}):
+            yield Finding(subject=f"{who}: {key}", severity=Severity.NOTE, what=str(farewells[key]))
+
+
+def _described(context: Context, driver: str) -> Iterator[tuple[str, Instance]]:
+    yield "every instance of this node", Instance(name="none", driver=driver)
+    for name in context.store.names():
+        with suppress(HvError):  # told among what was left behind
+            record = context.store.load(name)
+            if record is not None and record.driver == driver:
+                yield name, record.instance

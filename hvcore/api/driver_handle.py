@@ -1,0 +1,110 @@
+"""The host-application API for one driver: what it has, and what it makes of an instance on this node."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from hvcore.deadline import Deadline
+from hvcore.errors import NotFoundError, ParamsError, Problem, VerifyError
+from hvcore.model.finding import Finding
+from hvcore.model.instance import Instance
+from hvcore.model.outcome import Outcome
+from hvcore.model.plan import Plan, with_params
+from hvcore.operations import observe
+from hvcore.operations.context import Context
+from hvcore.operations.start import start
+from hvcore.operations.stop import stop
+from hvcore.params import ParamRow, Params, Schema, json_schema, rows
+from hvcore.plugins.protocols import capabilities
+
+if TYPE_CHECKING:
+    from hvcore.plugins.loaded_driver import LoadedDriver
+
+__all__ = ["DriverHandle"]
+
+
+class DriverHandle:
+    """One loaded driver on one node."""
+
+    def __init__(self, context: Context, loaded: LoadedDriver) -> None:
+        self._context = context
+        self._loaded = loaded
+
+    @property
+    def name(self) -> str:
+        """The driver's name."""
+        return self._loaded.name
+
+    @property
+    def schema(self) -> Schema:
+        """The schema of all its parameters, those of its extensions included."""
+        return self._loaded.schema
+
+    def parameters(self, *, profile: str | None = None) -> tuple[ParamRow, ...]:
+        """All its parameters as they are shown, in the order of the reference, with what this node sets of them.
+
+        Raises `ParamsError` when the node's own values, or those of the profile, are wrong.
+        """
+        layers = self._context.layers(Instance(name="none", driver=self.name, profile=profile))
+        values, problems = self._loaded.schema.problems({}, below=layers.below)
+        wrong = (*layers.problems, *(problem for problem in layers.placed(problems) if problem.where))
+        if wrong:
+            raise ParamsError(f"driver {self.name}", wrong)
+        return rows(self._loaded.schema, values)
+
+    def json_schema(self) -> dict[str, Any]:
+        """Its parameters as JSON Schema, for forms and other languages."""
+        return json_schema(self._loaded.schema, title=f"parameters of driver {self.name}")
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What it can do beyond start and stop: ``pause``, ``console``, ..."""
+        return capabilities(self._loaded.driver)
+
+    def examine(self) -> tuple[Finding, ...]:
+        """What this node has for it and what it lacks, as far as the driver can tell; never raises for what it finds."""
+        return self._loaded.examine(self._context.host)
+
+    def check(self, instance: Instance) -> Params:
+        """The complete, typed parameters. Raises `ParamsError` holding every problem.
+
+        Looks at the node's own values and the instance's profile, and at nothing else of the node.
+        """
+        return self._loaded.check(instance, self._context.layers(instance))
+
+    def warnings(self, instance: Instance) -> tuple[Problem, ...]:
+        """What is slow, unsafe or hard to move about the instance, and keeps it from nothing. Raises `ParamsError`."""
+        layers = self._context.layers(instance)
+        return self._loaded.warnings(instance, self._loaded.check(instance, layers), layers)
+
+    def verify(self, instance: Instance) -> None:
+        """Check, and then check against this node. Raises `ParamsError` or `VerifyError`."""
+        layers = self._context.layers(instance)
+        params = self._loaded.check(instance, layers)
+        problems = self._loaded.verify(self._loaded.plan(instance, params), params, self._context.host)
+        if problems:
+            raise VerifyError(instance.name, layers.placed(problems, params))
+
+    def plan(self, instance: Instance) -> Plan:
+        """What a start would do, and why each argument is there. Nothing is acquired. Raises `ParamsError`."""
+        layers = self._context.layers(instance)
+        params = self._loaded.check(instance, layers)
+        found = self._loaded.describe(self._loaded.plan(instance, params), self._context.host)
+        warnings = self._loaded.warnings(instance, params, layers)
+        return replace(with_params(found, params), name=instance.name, warnings=warnings)
+
+    def start(self, instance: Instance, *, paused: bool = False, deadline_s: float = 30.0) -> Outcome:
+        """Start an instance and return when it is ready; ``changed=False`` when it runs already.
+
+        Raises `ParamsError`, `VerifyError`, `BusyError`, `StateError`, and `OperationError` when it does not
+        come up: then nothing of it is left on the node.
+        """
+        return start(self._context, self._loaded, instance, paused=paused, deadline=Deadline(deadline_s))
+
+    def stop(self, name: str, *, force: bool = False, deadline_s: float = 60.0) -> Outcome:
+        """As `Node.stop`, for an instance of this driver. Raises `NotFoundError` when it is another driver's."""
+        record = observe.look(self._context, name).record
+        if record is not None and record.driver != self.name:
+            raise NotFoundError(name, hint=f"it belongs to driver {record.driver}")
+        return stop(self._context, name, force=force, deadline=Deadline(deadline_s))

@@ -1,0 +1,212 @@
+"""The host-application API: one node, its drivers and its instances.
+
+Synchronous and safe to share between threads. Every call has a deadline; none needs a daemon. Arguments and
+results are plain values, and what a call changed is on disk when it returns. What an operation needs is imported
+when it is first asked for: a look at what runs needs little of it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hvcore.config.node_config import Config, default_config_dir
+from hvcore.deadline import Deadline
+from hvcore.errors import DriverLoadError, ParamsError, Problem, UnknownDriverError
+from hvcore.host.environment import Host, default_run_dir, default_uid_pool
+from hvcore.host.files import private_dir
+from hvcore.model.instance import Instance, read_instance
+from hvcore.operations import observe
+from hvcore.operations.context import Context
+from hvcore.plugins.catalogue import strict
+from hvcore.state.store import Store
+
+if TYPE_CHECKING:
+    from hvcore.api.driver_handle import DriverHandle
+    from hvcore.model.info import InstanceInfo
+    from hvcore.model.layers import Layers
+    from hvcore.model.outcome import Console, Execution, Log, Outcome
+    from hvcore.operations.recover import Recovered
+    from hvcore.plugins.loaded_driver import LoadedDriver  # with pluggy and metadata: not for those who load no driver
+
+__all__ = ["Node"]
+
+
+def _silent(text: str) -> None:
+    del text
+
+
+def _layers(config: Config, instance: Instance) -> Layers:
+    return config.layers(instance.driver, instance.profile)
+
+
+def _load(name: str, *, without_broken: bool = False) -> LoadedDriver:
+    from hvcore.plugins.loader import load
+
+    return load(name, without_broken=without_broken)
+
+
+class _Drivers:
+    """The drivers that were loaded so far, each once. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._whole: dict[str, LoadedDriver] = {}
+        self._maimed: dict[str, LoadedDriver] = {}
+        self._loading = threading.Lock()
+
+    def get(self, name: str) -> LoadedDriver:
+        """The driver with everything that belongs to it. Raises `UnknownDriverError` or `DriverLoadError`."""
+        with self._loading:
+            if name not in self._whole:
+                self._whole[name] = _load(name)
+            return self._whole[name]
+
+    def for_running(self, name: str) -> LoadedDriver:
+        """The driver for what runs already: a broken extension must not take sight of it, nor a polite stop."""
+        try:
+            return self.get(name)
+        except DriverLoadError:
+            if strict():
+                raise
+            with self._loading:
+                if name not in self._maimed:
+                    self._maimed[name] = _load(name, without_broken=True)
+                return self._maimed[name]
+
+
+def _params_problems(config: Config, drivers: _Drivers, data: Mapping[str, Any]) -> tuple[Problem, ...]:
+    """What the driver says of the parameters, when the rest was too wrong to build an instance of."""
+    driver, params = data.get("driver"), data.get("params", {})
+    if not isinstance(driver, str) or not isinstance(params, Mapping):
+        return ()
+    try:
+        layers = config.layers(driver, None)
+        return layers.placed(drivers.get(driver).schema.problems(params, below=layers.below)[1])
+    except UnknownDriverError as error:
+        return (Problem(path="driver", what=str(error)),)
+
+
+class Node:
+    """One node's instances, by the run directory that holds their state.
+
+    ``run_dir`` defaults to ``HVCORE_RUN_DIR``, else /run/hvcore, or a directory below ``XDG_RUNTIME_DIR`` for
+    others than root. ``config_dir``, with the node's own values and profiles, to ``HVCORE_CONFIG_DIR``, else
+    /etc/hvcore. ``uid_pool`` are the uids that confined guests run as. ``progress`` is called with short
+    texts while something takes time. Raises `NodeError` when the run directory is not safe to use.
+    """
+
+    def __init__(
+        self,
+        run_dir: str | os.PathLike[str] | None = None,
+        *,
+        config_dir: str | os.PathLike[str] | None = None,
+        uid_pool: range | None = None,
+        progress: Callable[[str], None] = _silent,
+    ) -> None:
+        directory = Path(run_dir).absolute() if run_dir is not None else default_run_dir().absolute()
+        self.run_dir = directory
+        if os.path.exists(directory):
+            private_dir(directory)
+        self._drivers = _Drivers()
+        host = Host(run_dir=directory, privileged=os.geteuid() == 0, uid_pool=uid_pool or default_uid_pool())
+        self._config = Config(Path(config_dir) if config_dir is not None else default_config_dir())
+        self._context = Context(
+            host=host,
+            store=Store(directory),
+            driver=self._drivers.for_running,
+            layers=partial(_layers, self._config),
+            progress=progress,
+        )
+
+    def driver(self, name: str) -> DriverHandle:
+        """A driver by name. Imports that one only. Raises `UnknownDriverError` or `DriverLoadError`."""
+        from hvcore.api.driver_handle import DriverHandle
+
+        return DriverHandle(self._context, self._drivers.get(name))
+
+    def check(self, data: object) -> Instance:
+        """The instance in plain data, fully checked with its driver. Raises `ParamsError` with every problem at once."""
+        instance, problems = read_instance(data)
+        if instance is not None:
+            self.driver(instance.driver).check(instance)
+            return instance
+        subject = "instance"
+        if isinstance(data, Mapping):
+            subject = str(data.get("name", subject))[:80]
+            problems += _params_problems(self._config, self._drivers, data)
+        raise ParamsError(subject, problems)
+
+    def instances(self) -> list[InstanceInfo]:
+        """Every instance with state on this node, sorted by name. Takes no lock and waits for nobody."""
+        return observe.infos(self._context)
+
+    def info(self, name: str) -> InstanceInfo:
+        """One instance. Raises `NotFoundError`."""
+        return observe.info(self._context, name)
+
+    def stop(self, name: str, *, force: bool = False, deadline_s: float = 60.0) -> Outcome:
+        """Stop an instance: politely for ``deadline_s`` seconds, then harder; at once with ``force``.
+
+        Not running, or unknown, is fine: the outcome has ``changed=False``. Raises `BusyError`,
+        `DeadlineError` when its process does not go even when killed, and `LeftoverError`.
+        """
+        from hvcore.operations.stop import stop
+
+        return stop(self._context, name, force=force, deadline=Deadline(deadline_s))
+
+    def cleanup(self, name: str, *, deadline_s: float = 30.0) -> Outcome:
+        """Release what an instance that ended by itself still holds. Raises `StateError` while it runs."""
+        from hvcore.operations.stop import cleanup
+
+        return cleanup(self._context, name, deadline=Deadline(deadline_s))
+
+    def pause(self, name: str, *, deadline_s: float = 10.0) -> Outcome:
+        """Stop a running instance's cpus. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
+        from hvcore.operations.pause import pause
+
+        return pause(self._context, name, deadline=Deadline(deadline_s))
+
+    def resume(self, name: str, *, deadline_s: float = 10.0) -> Outcome:
+        """Let a paused instance go on. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
+        from hvcore.operations.pause import resume
+
+        return resume(self._context, name, deadline=Deadline(deadline_s))
+
+    def reboot(self, name: str, *, force: bool = False, deadline_s: float = 60.0) -> Outcome:
+        """Stop an instance, wait until it is gone, and start it again as it was defined."""
+        from hvcore.operations.reboot import reboot
+
+        return reboot(
+            self._context, name, force=force, deadline=Deadline(deadline_s), start_deadline=Deadline(deadline_s + 30.0)
+        )
+
+    def console(self, name: str) -> Console:
+        """How to reach the instance's console. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
+        from hvcore.operations.access import console
+
+        return console(self._context, name)
+
+    def execution(self, name: str, argv: Sequence[str], *, terminal: bool = False) -> Execution:
+        """How to run a program inside the instance, on a terminal or not: a command to execute, which ends as it does.
+
+        Raises `InputError`, `NotFoundError`, `UnsupportedError`, `StateError`.
+        """
+        from hvcore.operations.access import execution
+
+        return execution(self._context, name, tuple(argv), terminal=terminal)
+
+    def log(self, name: str) -> Log:
+        """Where what the instance has written is kept. Raises `NotFoundError`, `UnsupportedError`."""
+        from hvcore.operations.access import log
+
+        return log(self._context, name)
+
+    def recover(self, *, deadline_s: float = 30.0) -> list[Recovered]:
+        """Finish or undo whatever interrupted operations left, for every instance. Never stops a healthy one."""
+        from hvcore.operations.recover import recover_all
+
+        return recover_all(self._context, deadline_s)

@@ -1,0 +1,217 @@
+"""``hv start``, ``stop``, ``reboot``, ``pause``, ``resume``, ``cleanup`` and ``recover``: what changes an instance."""
+
+from __future__ import annotations
+
+import click
+
+import hvcore
+from hvcore.cli.options import deadline_option, file_argument, json_option, name_argument
+from hvcore.cli.output import emit_json, remark, say
+from hvcore.cli.session import known, near_names, open_node, read_instance, working
+
+__all__ = ["cleanup", "pause", "reboot", "recover", "resume", "show_outcome", "start", "stop"]
+
+
+def show_outcome(outcome: hvcore.Outcome, text: str, *, as_json: bool) -> None:
+    """Print how an operation ended, its notes on stderr."""
+    if as_json:
+        emit_json(outcome.to_json())
+    else:
+        say(text)
+    for note in outcome.notes:
+        remark(f"{outcome.name}: {note}")
+
+
+@click.command(
+    epilog="""\b
+Example:
+  hv start web1.toml
+  hv start web1.toml --console
+  generate-instance | hv start -"""
+)
+@file_argument
+@click.option("--paused", is_flag=True, help="Leave it paused before its first instruction; 'hv resume' lets it go.")
+@click.option("--console", "with_console", is_flag=True, help="Open its console before it runs: not a byte is missed.")
+@deadline_option(30.0, "it has to be ready within")
+@json_option
+def start(file: str, *, paused: bool, with_console: bool, deadline_s: float, as_json: bool) -> None:
+    """Start an instance, and return when it is ready.
+
+    What runs already is left as it is. When it does not come up, nothing of it is left on the node. FILE - is stdin.
+    """
+    if with_console and as_json:
+        raise click.UsageError(
+            "--json cannot be used with --console: stdout is the guest's", click.get_current_context()
+        )
+    with working(f"starting {file}") as node:
+        instance = read_instance(node, file)
+        driver = node.driver(instance.driver)
+        held = with_console and not paused and _can(driver, "pause")
+        if with_console and not _can(driver, "console"):
+            raise hvcore.UnsupportedError(driver=driver.name, operation="console")
+        outcome = driver.start(instance, paused=paused or held, deadline_s=deadline_s)
+    text = _told(outcome, instance.driver, held=held)
+    if not with_console:
+        show_outcome(outcome, text, as_json=as_json)
+        return
+    for line in (text, *(f"{instance.name}: {note}" for note in outcome.notes)):
+        remark(line)
+    _attach(instance.name, release=held and outcome.changed)
+
+
+def _can(driver: hvcore.DriverHandle, what: str) -> bool:
+    return what in driver.capabilities
+
+
+def _told(outcome: hvcore.Outcome, driver: str, *, held: bool) -> str:
+    if not outcome.changed:
+        return f"{outcome.name}: {outcome.state} already"
+    state = "ready" if held else outcome.state  # paused only until the console is open
+    return f"{outcome.name}: {state} ({driver}, {outcome.seconds:.2f} s)"
+
+
+def _attach(name: str, *, release: bool) -> None:
+    from hvcore.cli.console import attach
+
+    node = open_node()
+
+    def let_go() -> None:
+        if release:
+            node.resume(name)
+
+    try:
+        attach(node.console(name), attached=let_go)
+    except (hvcore.HvError, OSError) as error:
+        if release:
+            error.add_note(
+                f"{name}: was started all the same; hv info {name} shows how it is, hv resume {name} lets it run"
+            )
+        raise
+
+
+@click.command(
+    epilog="""\b
+Example:
+  hv stop web1
+  hv stop web1 --deadline 10
+  hv stop web1 --force"""
+)
+@name_argument
+@click.option("--force", is_flag=True, help="At once, without asking the guest.")
+@deadline_option(60.0, "the guest has to shut down before it is ended the hard way")
+@json_option
+def stop(name: str, *, force: bool, deadline_s: float, as_json: bool) -> None:
+    """Stop an instance, and tell what made it stop.
+
+    Politely first (powerdown), then harder (quit, kill). What does not run is stopped already: that is no error.
+    """
+    with working(f"stopping {name}") as node:
+        outcome = node.stop(name, force=force, deadline_s=deadline_s)
+        hint = None if outcome.changed else near_names(node, name)
+    if outcome.changed:
+        rung = f"{outcome.rung}, " if outcome.rung else ""
+        show_outcome(outcome, f"{name}: stopped ({rung}{outcome.seconds:.2f} s)", as_json=as_json)
+        return
+    remark(f"{name}: not running, nothing to stop" + (f"; {hint}" if hint else ""))
+    if as_json:
+        emit_json(outcome.to_json())
+
+
+@click.command(
+    epilog="""\b
+Example:
+  hv reboot web1"""
+)
+@name_argument
+@click.option("--force", is_flag=True, help="Do not ask the guest to shut down.")
+@deadline_option(60.0, "the guest has to shut down before it is ended the hard way")
+@json_option
+def reboot(name: str, *, force: bool, deadline_s: float, as_json: bool) -> None:
+    """Stop an instance and start it again.
+
+    A real stop, waited for, and then a start of the instance as it was defined when it was started.
+    """
+    with working(f"rebooting {name}") as node, known(node, name):
+        outcome = node.reboot(name, force=force, deadline_s=deadline_s)
+    rung = f"{outcome.rung}, " if outcome.rung else ""
+    show_outcome(outcome, f"{name}: {outcome.state} again ({rung}{outcome.seconds:.2f} s)", as_json=as_json)
+
+
+@click.command(
+    epilog="""\b
+Example:
+  hv pause web1 && snapshot-disk; hv resume web1"""
+)
+@name_argument
+@json_option
+def pause(name: str, *, as_json: bool) -> None:
+    """Freeze an instance; 'hv resume' lets it go on."""
+    with working(f"pausing {name}") as node, known(node, name):
+        outcome = node.pause(name)
+    _show_state(outcome, as_json=as_json)
+
+
+@click.command(
+    epilog="""\b
+Example:
+  hv resume web1"""
+)
+@name_argument
+@json_option
+def resume(name: str, *, as_json: bool) -> None:
+    """Let a paused instance go on."""
+    with working(f"resuming {name}") as node, known(node, name):
+        outcome = node.resume(name)
+    _show_state(outcome, as_json=as_json)
+
+
+def _show_state(outcome: hvcore.Outcome, *, as_json: bool) -> None:
+    already = "" if outcome.changed else " already"
+    show_outcome(outcome, f"{outcome.name}: {outcome.state}{already}", as_json=as_json)
+
+
+@click.command(
+    epilog="""\b
+Example:
+  hv cleanup web1"""
+)
+@name_argument
+@json_option
+def cleanup(name: str, *, as_json: bool) -> None:
+    """Release what an instance that ended by itself still holds.
+
+    An instance that runs is refused: 'hv stop' is for that.
+    """
+    with working(f"cleaning up {name}") as node:
+        outcome = node.cleanup(name)
+        hint = None if outcome.changed else near_names(node, name)
+    if outcome.changed:
+        show_outcome(outcome, f"{name}: cleaned up", as_json=as_json)
+        return
+    remark(f"{name}: nothing to clean up" + (f"; {hint}" if hint else ""))
+    if as_json:
+        emit_json(outcome.to_json())
+
+
+@click.command(
+    epilog="""\b
+Example:
+  hv recover"""
+)
+@json_option
+def recover(*, as_json: bool) -> None:
+    """Finish or undo what interrupted operations left.
+
+    For every instance of the node, after a crash or a power cut. A healthy instance is never stopped. Exit code 1
+    when something could not be recovered.
+    """
+    with working("recovering") as node:
+        found = node.recover()
+    if as_json:
+        emit_json([one.to_json() for one in found])
+    elif found:
+        say("\n".join(f"{one.name}: {one.what}, {one.detail}" for one in found))
+    else:
+        remark("nothing to recover")
+    if any(one.what == "failed" for one in found):
+        click.get_current_context().exit(1)

@@ -1,0 +1,113 @@
+"""Which control groups this node has, and what limits it can set with them.
+
+cgroup v2 is one hierarchy, v1 is several with a controller or two each, and many nodes have both: then v2 gives the
+grip (kill, freeze, word when it is empty) and each limit is set where its controller is. Written in cgroups(7) and in
+the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from hvcore.host.cgroups.group_files import ControlFiles
+
+__all__ = ["LIMITED", "ControlGroups", "GroupLimits", "control_groups", "group_name"]
+
+LIMITED: Final = ("memory", "cpu", "pids")
+"""The controllers that limit something, in the order of `GroupLimits`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupLimits:
+    """What an instance may use at most, None without limit.
+
+    ``memory_bytes`` of memory and swap together, ``cpus`` as a fraction of one cpu (1.5 is one and a half),
+    ``processes`` with every thread counted and with hvcore's own two.
+    """
+
+    memory_bytes: int | None = None
+    cpus: float | None = None
+    processes: int | None = None
+
+    def controllers(self) -> tuple[str, ...]:
+        """The controllers that these limits need."""
+        values = (self.memory_bytes, self.cpus, self.processes)
+        return tuple(name for name, value in zip(LIMITED, values, strict=True) if value is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlGroups:
+    """The hierarchies of this node that we may write to: v2's mount point, and v1's by controller.
+
+    ``shared_out`` are the controllers that v2 has here. ``refused`` says why other hierarchies are not used, ``files``
+    is how these are read and written.
+    """
+
+    unified: str | None = None
+    shared_out: tuple[str, ...] = ()
+    by_controller: Mapping[str, str] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
+    files: ControlFiles = field(default_factory=ControlFiles)
+
+    @property
+    def usable(self) -> bool:
+        """Whether instances can have groups here."""
+        return self.unified is not None or any(name in self.by_controller for name in (*LIMITED, "freezer"))
+
+    def problems(self, limits: GroupLimits) -> tuple[str, ...]:
+        """Why this node cannot set these limits; a sentence for each."""
+        return tuple(text for name in limits.controllers() for text in self._why_not(name))
+
+    def place(self, controller: str) -> str | None:
+        """The mount point of the hierarchy that has the controller."""
+        if controller in self.shared_out:
+            return self.unified
+        return self.by_controller.get(controller)
+
+    def _why_not(self, controller: str) -> Iterator[str]:
+        place = self.place(controller)
+        if place is None:
+            reason = "; ".join(self.refused) or "the kernel or the mounts in /sys/fs/cgroup lack it"
+            yield f"no {controller} controller that can be used here ({reason})"
+        elif place == self.unified and not self._can_enable(controller):
+            yield f"{place}: the {controller} controller cannot be given on, processes are in the top group itself"
+
+    def _can_enable(self, controller: str) -> bool:
+        # Only the top of a container has a type. It is like any other group: with processes in it, it cannot share out.
+        if controller in self.files.read(f"{self.unified}/cgroup.subtree_control").split():
+            return True
+        nested = bool(self.files.read(f"{self.unified}/cgroup.type"))
+        return not (nested and self.files.read(f"{self.unified}/cgroup.procs"))
+
+
+def control_groups(mountinfo: bytes | None = None) -> ControlGroups:
+    """The control groups of this node, from /proc/self/mountinfo (proc(5))."""
+    text = Path("/proc/self/mountinfo").read_bytes() if mountinfo is None else mountinfo
+    unified: str | None = None
+    by_controller: dict[str, str] = {}
+    refused: list[str] = []
+    for line in re.findall(rb"^\S+ \S+ \S+ \S+ (\S+) .* - (cgroup2?) \S+ (\S+)$", text, re.MULTILINE):
+        place, kind, options = (os.fsdecode(part) for part in line)
+        if not os.access(place, os.W_OK):
+            refused.append(f"{place} cannot be written to")
+        elif kind == "cgroup2":
+            unified = unified or place
+        else:
+            by_controller |= {name: place for name in options.split(",") if name not in by_controller}
+    files = ControlFiles()
+    shared_out = () if unified is None else tuple(files.read(f"{unified}/cgroup.controllers").split())
+    return ControlGroups(
+        unified=unified, shared_out=shared_out, by_controller=by_controller, refused=tuple(refused), files=files
+    )
+
+
+def group_name(run_dir: Path, instance: str) -> str:
+    """The group's name: the instance's, and which run directory it belongs to, for a node may have several."""
+    import hashlib  # OpenSSL: 3 ms that a look does not need
+
+    return f"{instance}.{hashlib.sha256(os.fsencode(os.path.realpath(run_dir))).hexdigest()[:8]}"

@@ -1,0 +1,104 @@
+"""The proof that a process is confined as asked, read back from /proc. Believes nobody who did it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hvcore.host.confinement.capabilities import capability_mask
+from hvcore.host.confinement.sandbox import AsCaller, AsRoot, AsUser, Sandbox, Who
+from hvcore.host.processes.process import ending
+
+__all__ = ["weaknesses"]
+
+
+def weaknesses(sandbox: Sandbox | None, pid: int) -> list[str]:
+    """In what the process is confined less than asked, from /proc, for every one of its threads. Empty is good.
+
+    Of one that has ended, or is about to, nothing can be proved, and that is all that is said.
+    """
+    found = [] if sandbox is None else _weak_process(sandbox, pid)
+    return [f"process {pid} has ended already"] if found and ending(pid) else found
+
+
+def _weak_process(sandbox: Sandbox, pid: int) -> list[str]:
+    found = [f"{kind} namespace is the host's" for kind in _expected_namespaces(sandbox) if _shares(pid, kind)]
+    users = _users(sandbox.who)
+    if users is not None:
+        found += _weak_users(users, pid)
+    if sandbox.view.proc and not isinstance(sandbox.who, AsUser) and not _proc_sys_is_read_only(pid):
+        found.append("/proc/sys can be written to")
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError as error:
+        return [f"/proc/{pid}: cannot be read ({error.strerror})"]
+    for thread in threads:
+        found += [f"thread {thread}: {text}" for text in _weak_thread(sandbox, f"/proc/{pid}/task/{thread}/status")]
+    return found
+
+
+def _expected_namespaces(sandbox: Sandbox) -> list[str]:
+    kinds = ["mnt", "pid", "ipc", "uts"]
+    if not sandbox.share_network:
+        kinds.append("net")
+    if isinstance(sandbox.who, AsCaller) or _users(sandbox.who) is not None:
+        kinds.append("user")
+    return kinds
+
+
+def _users(who: Who) -> range | None:
+    return who.users if isinstance(who, AsRoot) else None
+
+
+def _weak_users(users: range, pid: int) -> list[str]:
+    wanted = [[0, users.start, len(users)]]
+    found = []
+    for kind in ("uid", "gid"):
+        try:
+            lines = Path(f"/proc/{pid}/{kind}_map").read_text().splitlines()
+        except OSError as error:
+            return [f"/proc/{pid}: cannot be read ({error.strerror})"]
+        if [list(map(int, line.split())) for line in lines] != wanted:
+            found.append(f"{kind}s inside are the node's {' '.join(lines).split()}")
+    return found
+
+
+def _shares(pid: int, kind: str) -> bool:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{kind}") == os.readlink(f"/proc/self/ns/{kind}")
+    except OSError:
+        return True
+
+
+def _proc_sys_is_read_only(pid: int) -> bool:
+    try:
+        lines = Path(f"/proc/{pid}/mountinfo").read_bytes().split(b"\n")[:-1]
+    except OSError:
+        return False
+    fields = [line.split(b" ") for line in lines]
+    return any(field[4] == b"/proc/sys" and b"ro" in field[5].split(b",") for field in fields)
+
+
+def _weak_thread(sandbox: Sandbox, path: str) -> list[str]:
+    try:
+        text = Path(path).read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return []  # the thread ended meanwhile
+    status = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+    found = []
+    if status["NoNewPrivs"].strip() != "1":
+        found.append("may gain privileges (NoNewPrivs is not 1)")
+    if (sandbox.seccomp or sandbox.filter is not None) and status["Seccomp"].strip() != "2":
+        found.append("has no seccomp filter")
+    who = sandbox.who
+    allowed = capability_mask(who.capabilities) if isinstance(who, AsRoot) else 0
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        extra = int(status[name], 16) & ~allowed
+        if extra:
+            found.append(f"{name} holds more than asked, {extra:#x}")
+    if isinstance(who, AsUser):
+        wanted = {"Uid": str(who.uid), "Gid": str(who.group)}
+        found += [f"{key} is {status[key].split()}" for key in wanted if set(status[key].split()) != {wanted[key]}]
+        if {int(group) for group in status["Groups"].split()} - set(who.groups):
+            found.append(f"belongs to groups {status['Groups'].strip()}")
+    return found

@@ -1,0 +1,153 @@
+"""A disk's one user on the whole node, whichever run directory that belongs to: a lock of the kernel on the disk itself.
+
+Reservations are known in one run directory only. So whoever claims a disk also takes an open file description lock
+(fcntl(2)) on it, and the process that is launched inherits the descriptor: the lock is gone when that process is, and
+with nobody launched when the operation ends. Whoever may read a disk can claim it, root or not, and no lock file lies
+anywhere. Both locks are for reading, so that a descriptor that cannot write will do; what they mean is which byte they
+are on. QEMU's own image locks are on bytes 100 to 299 and on other descriptors.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from hvcore.errors import DiskInUseError
+from hvcore.host.disks.identity import DiskId, host_use, identify_disk, overlap
+from hvcore.host.files import private_dir
+from hvcore.host.lock import close_in_children, forget_in_children, held_lock
+from hvcore.host.processes.launched import launched_in
+from hvcore.host.processes.process import processes_holding
+from hvcore.host.reservations import Reservations
+
+__all__ = ["DISK", "DiskClaims", "lock_disk"]
+
+DISK: Final = "disk"
+
+_WRITER_BYTE: Final = 0x68760000  # "hv", far behind QEMU's, and below 2 GiB for old network file systems
+_READER_BYTE: Final = _WRITER_BYTE + 1
+_FLOCK: Final = "hh4xqqi4x"  # struct flock of Linux on 64-bit: l_type, l_whence, padding, l_start, l_len, l_pid
+_NAME_BYTES: Final = 255  # of a file, linux/limits.h
+_NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+class DiskClaims:
+    """The disks that one operation claims for an instance: reserved in the run directory, and locked on the node."""
+
+    def __init__(self, run_dir: Path, owner: str) -> None:
+        self._root = run_dir / "reservations"
+        self._owner = owner
+        self._fds: list[int] = []
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """What the process that will use the disks has to inherit."""
+        return tuple(self._fds)
+
+    def close(self) -> None:
+        """Give up our own hold of the locks; those who inherited them still have them."""
+        while self._fds:
+            fd = self._fds.pop()
+            forget_in_children(fd)
+            os.close(fd)
+
+    def take(self, path: str, *, read_only: bool, lock: bool = True) -> None:
+        """Become the one user of the disk; readers share. Raises `DiskInUseError` naming the holder, and OSError.
+
+        Without ``lock`` it is reserved only: for what its user locks as a whole, which ours would keep it from.
+        """
+        disk = identify_disk(path, directories=True)
+        root = private_dir(self._root)
+        writers, readers = Reservations(root / DISK), Reservations(root / f"{DISK}-readers")
+        mine = (readers, _reader(disk.key, self._owner)) if read_only else (writers, disk.key)
+        with held_lock(root / ".disks", subject=f"disk {path!r}", purpose=f"claim for {self._owner}", keep=True):
+            written = {owner for key, owner in writers.items().items() if overlap(key, disk.key)}
+            read = {owner for key, owner in readers.items().items() if overlap(key.split(".", 1)[0], disk.key)}
+            others = (written if read_only else written | read) - {self._owner}
+            if others:
+                raise DiskInUseError(path=path, holder=f"instance {min(written & others or others)}")
+            if mine[0].items().get(mine[1]) == self._owner:
+                return  # it has it already, and the lock as well
+            # Other readers may have it mounted: that is them, and whoever came first has looked for the host.
+            used = None if read - {self._owner} else host_use(path, disk)
+            if used is not None:
+                raise DiskInUseError(path=path, holder=used)
+            if lock and not disk.elsewhere:
+                self._fds.append(lock_disk(path, disk, read_only=read_only))
+                close_in_children(self._fds[-1])
+            mine[0].take(mine[1], self._owner)
+
+
+def _reader(key: str, owner: str) -> str:
+    """The name of a reader's reservation: the farthest parts of a long key give way to a long name of its owner."""
+    while len(key) + 1 + len(owner) > _NAME_BYTES and "^" in key:
+        key = key.rpartition("^")[0]
+    return f"{key}.{owner}"
+
+
+def lock_disk(path: str, disk: DiskId, *, read_only: bool) -> int:
+    """The lock on the disk, as a descriptor that holds it. Raises `DiskInUseError` naming the holder, and OSError.
+
+    Two that come in the same moment may both be refused; never do both get it.
+    """
+    place = _place_of(path, disk)
+    fd = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        # Ours first and then a look at the others', so that of two at once at least one sees the other.
+        if _lock(fd, _READER_BYTE if read_only else _WRITER_BYTE):
+            looked_at = (_WRITER_BYTE,) if read_only else (_WRITER_BYTE, _READER_BYTE)
+            if any(_locked_by_another(fd, byte) for byte in looked_at):
+                raise DiskInUseError(path=path, holder=_holder(place))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _lock(fd: int, byte: int) -> bool:
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return False  # a file system without locks: then there are the reservations
+        raise
+    return True
+
+
+def _locked_by_another(fd: int, byte: int) -> bool:
+    reply = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+    return bool(struct.unpack(_FLOCK, reply)[0] != fcntl.F_UNLCK)
+
+
+def _place_of(path: str, disk: DiskId) -> str:
+    """The path to lock it by. Locks belong to an inode, and a block device can have several: the one that udev made.
+
+    Of a loop device it is the file behind it.
+    """
+    found = os.stat(path)
+    if not stat.S_ISBLK(found.st_mode):
+        return path
+    here = os.path.realpath(f"/sys/dev/block/{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}")
+    places = [f"/dev/{os.path.basename(here)}"]
+    with suppress(OSError):
+        places.insert(0, Path(here, "loop/backing_file").read_text().rstrip("\n"))
+    for place in places:
+        with suppress(OSError):
+            if identify_disk(place).key == disk.key:
+                return place
+    return path
+
+
+def _holder(path: str) -> str:
+    """Who else has it open and was launched for an instance, as far as we may see that."""
+    for process in processes_holding(Path(os.path.realpath(path))):
+        directory = launched_in(process.pid)
+        if directory is not None:
+            return f"instance {directory.name} of run directory {directory.parent.parent}, pid {process.pid}"
+    return "an instance of another run directory on this node, which cannot be seen from here"

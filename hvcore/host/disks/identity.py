@@ -1,0 +1,244 @@
+"""What a disk *is*, and who on this node uses it already, whatever its path.
+
+QEMU's own image locks know only the inode. They do not see a second device node, a loop device over
+the same file, a mapped device or array over the same disk, or a mount by the host; two writers on one file system
+destroy it.
+
+A key is a file's name: ``file-DEVICE-INODE``, ``block-DEVICE``, ``uri-HASH``; of a partition that of its disk, ``~``
+and its number; of what is made of other devices (dm, md) its own, and ``^`` before each key of those, all the way down.
+Two that are made of one device do not meet in it: the volumes of a group share its disks. A directory is a part of
+those that it lies in, and is named in the same way, so that one inside the other is seen and neighbours do not meet.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hvcore.host.mounts.mount_table import mounted_devices, unescaped
+
+__all__ = ["DiskId", "block_key", "host_use", "identify_disk", "loops_over", "overlap"]
+
+_LOOP_GET_STATUS64: Final = 0x4C05  # linux/loop.h
+_LOOP_INFO64_BYTES: Final = 232
+_LOOP_MAJOR: Final = 7
+_URI: Final = re.compile(r"[a-z][a-z0-9+.-]+:")
+_ELSEWHERE: Final = "uri-"
+_SYS: Final = Path("/sys")
+_SWAPS: Final = Path("/proc/swaps")
+_NAME_BYTES: Final = 200  # of the 255 of a file's name, for whoever keeps a key with more beside it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskId:
+    """A disk's identity: ``key`` is equal for every path, link, device node and loop device that leads to it."""
+
+    key: str
+    block_device: bool
+    size_bytes: int
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it is a disk of the network, named by a URI, of which this node's kernel knows nothing."""
+        return self.key.startswith(_ELSEWHERE)
+
+
+def identify_disk(path: str, *, directories: bool = False) -> DiskId:
+    """What ``path`` leads to. Raises OSError, with EINVAL when it is neither a regular file nor a block device.
+
+    A URI stands for itself: whoever gives it brings it into the one form that all names of that disk have.
+    With ``directories`` it may also be a directory that somebody takes as a whole, as a disk of size 0.
+    """
+    if _URI.match(path):
+        name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:40]
+        return DiskId(key=f"{_ELSEWHERE}{name}", block_device=False, size_bytes=0)
+    found = os.stat(path)
+    if directories and stat.S_ISDIR(found.st_mode):
+        return DiskId(key=_directory_key(path), block_device=False, size_bytes=0)
+    if stat.S_ISREG(found.st_mode):
+        return DiskId(key=_inode_key(found.st_dev, found.st_ino), block_device=False, size_bytes=found.st_size)
+    if not stat.S_ISBLK(found.st_mode):
+        raise OSError(errno.EINVAL, "neither a regular file nor a block device", path)
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        size = os.lseek(fd, 0, os.SEEK_END)
+        backing = _loop_backing(fd) if os.major(found.st_rdev) == _LOOP_MAJOR else None
+    finally:
+        os.close(fd)
+    key = backing or block_key(found.st_rdev)
+    return DiskId(key=key, block_device=True, size_bytes=size)
+
+
+def block_key(number: int, sys: Path = _SYS) -> str:
+    """The key of a block device, as what is mounted at ``sys`` tells of it. Raises OSError when it would be too long."""
+    below = sorted(set(_below(number, sys)))
+    key = "^".join((_own_key(number, sys), *below))
+    if len(key) <= _NAME_BYTES:
+        return key
+    raise OSError(errno.ENAMETOOLONG, f"made of more devices ({len(below)}) than can be told apart")
+
+
+def _own_key(number: int, sys: Path) -> str:
+    """Without what it is made of; of a partition, that of its disk with ``~`` and the partition's number."""
+    disk, part = _whole(number, sys)
+    if part is not None:
+        return f"{_own_key(disk, sys)}~{part}"
+    backing = _loop_key(f"/dev/{_place(number, sys).resolve().name}") if os.major(number) == _LOOP_MAJOR else None
+    return backing or f"block-{os.major(number)}-{os.minor(number)}"
+
+
+def _whole(number: int, sys: Path) -> tuple[int, str | None]:
+    """The disk that the device is a partition of, with the partition's number; itself and None when it is none."""
+    here = _place(number, sys)
+    try:
+        part = (here / "partition").read_text().strip()
+        return _number(here.resolve().parent), part
+    except (OSError, ValueError):
+        return number, None
+
+
+def _below(number: int, sys: Path) -> Iterator[str]:
+    """The keys of the devices that this one is made of, all the way down."""
+    try:
+        slaves = sorted((_place(_whole(number, sys)[0], sys) / "slaves").iterdir())
+    except OSError:
+        return
+    for slave in slaves:
+        below = _number(slave)
+        yield _own_key(below, sys)
+        yield from _below(below, sys)
+
+
+def _place(number: int, sys: Path) -> Path:
+    return sys / "dev/block" / f"{os.major(number)}:{os.minor(number)}"
+
+
+def _number(here: Path) -> int:
+    major, minor = map(int, (here / "dev").read_text().split(":"))
+    return os.makedev(major, minor)
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two keys share blocks: they are equal, one is a partition of the other, or one is made of the other."""
+    (own, *below), (others, *others_below) = one.split("^"), other.split("^")
+    pairs = ((own, others), *((own, key) for key in others_below), *((others, key) for key in below))
+    return any(a == b or a.startswith(f"{b}~") or b.startswith(f"{a}~") for a, b in pairs)
+
+
+def _inode_key(device: int, inode: int) -> str:
+    return f"file-{os.major(device)}-{os.minor(device)}-{inode}"
+
+
+def _directory_key(path: str) -> str:
+    """The directory's own key, then those of the directories above it, the nearest first, as many as a name has room for."""
+    key = ""
+    place = os.path.realpath(path)
+    while True:
+        found = os.stat(place)
+        longer = f"{key}^{_inode_key(found.st_dev, found.st_ino)}".lstrip("^")
+        if len(longer) > _NAME_BYTES:
+            return key
+        key, above = longer, os.path.dirname(place)
+        if above == place:
+            return key
+        place = above
+
+
+def _loop_backing(fd: int) -> str | None:
+    """The identity of the file behind a loop device, or None when nothing is behind it."""
+    info = bytearray(_LOOP_INFO64_BYTES)
+    try:
+        fcntl.ioctl(fd, _LOOP_GET_STATUS64, info)
+    except OSError:
+        return None
+    device, inode = struct.unpack_from("QQ", info)
+    # The kernel packs lo_device with new_encode_dev or huge_encode_dev: the same split that os.major and os.minor undo.
+    return _inode_key(device, inode)
+
+
+def host_use(path: str, disk: DiskId, swaps: Path = _SWAPS) -> str | None:
+    """How the host itself uses the disk (mounted, swap, part of a volume), in words, or None when it does not.
+
+    A loop device that is only attached counts as well: whoever attached it may mount it at any moment. Of a disk that
+    no path leads to, the host knows nothing.
+    """
+    if disk.elsewhere:
+        return None
+    own = os.stat(path).st_rdev if disk.block_device else None
+    if _is_swap(path, swaps):
+        return "the host, as swap"
+    if own is not None:
+        where = _mounted_at(own)
+        used = f"the host, mounted at {where}" if where is not None else _claimed(path)
+        if used is not None:
+            return used
+    for name in _loops():
+        # The loop device that was asked for is not in the way of itself, a second one over its file is.
+        if _loop_key(f"/dev/{name}") == disk.key and os.stat(f"/dev/{name}").st_rdev != own:
+            where = _mounted_at(os.stat(f"/dev/{name}").st_rdev)
+            return f"the host, attached as /dev/{name}" + (f" and mounted at {where}" if where else "")
+    return None
+
+
+def _is_swap(path: str, swaps: Path) -> bool:
+    """Whether the kernel swaps to it. Only block devices does it hold with O_EXCL; a file's writer it lets in."""
+    try:
+        lines = swaps.read_bytes().splitlines()[1:]
+    except FileNotFoundError:  # a kernel without swap
+        return False
+    for line in lines:
+        try:
+            if os.path.samefile(unescaped(line.split()[0]), path):
+                return True
+        except OSError:
+            continue  # it has been deleted since
+    return False
+
+
+def _mounted_at(device: int) -> str | None:
+    return mounted_devices().get((os.major(device), os.minor(device)))
+
+
+def _claimed(path: str) -> str | None:
+    # Mounts, swap, md, lvm and other programs hold block devices with O_EXCL, and the kernel lets one do so.
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            return "the host (swap, a volume group, or another program)"
+        raise
+    os.close(fd)
+    return None
+
+
+def loops_over(disk: DiskId) -> set[int]:
+    """The device numbers of the loop devices that are attached to that file."""
+    return {os.stat(f"/dev/{name}").st_rdev for name in _loops() if _loop_key(f"/dev/{name}") == disk.key}
+
+
+def _loops() -> list[str]:
+    try:
+        names = os.listdir("/sys/block")
+    except FileNotFoundError:
+        return []
+    return [name for name in names if name.startswith("loop") and Path("/sys/block", name, "loop").is_dir()]
+
+
+def _loop_key(device: str) -> str | None:
+    try:
+        fd = os.open(device, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return _loop_backing(fd)
+    finally:
+        os.close(fd)

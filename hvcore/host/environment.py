@@ -1,0 +1,61 @@
+"""What a driver may know of the node it works on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from hvcore.errors import NodeError
+from hvcore.host.cgroups.hierarchy import ControlGroups, control_groups
+
+__all__ = ["Host", "default_run_dir", "default_uid_pool"]
+
+# Nobody hands these out: systemd's list of uid ranges leaves 1879048192 to 2147483647 unused.
+_POOL_FIRST: Final = 1_880_000_000
+_POOL_SIZE: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """The node as a driver sees it: where state is, where probe results may be cached, and what the caller may do."""
+
+    run_dir: Path
+    privileged: bool
+    uid_pool: range
+    cgroups: ControlGroups = field(default_factory=control_groups)
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where results of probing are kept; like everything in the run directory it ends with the boot."""
+        return self.run_dir / "cache"
+
+
+def default_run_dir() -> Path:
+    """``HVCORE_RUN_DIR``, else /run/hvcore for root, else a directory below ``XDG_RUNTIME_DIR``."""
+    chosen = os.environ.get("HVCORE_RUN_DIR")
+    if chosen:
+        if not os.path.isabs(chosen):
+            raise NodeError(f"HVCORE_RUN_DIR: is not an absolute path, got {chosen!r}; give one")
+        return Path(chosen)
+    if os.geteuid() == 0:
+        return Path("/run/hvcore")
+    session = os.environ.get("XDG_RUNTIME_DIR")
+    if not session or not os.path.isabs(session):  # the XDG base directory specification: a relative one is invalid
+        raise NodeError(
+            "run directory: not root and XDG_RUNTIME_DIR is not an absolute path; set it, or choose one with --run-dir"
+        )
+    return Path(session, "hvcore")
+
+
+def default_uid_pool() -> range:
+    """The uids that guests run as: a range that nobody else hands out, as far as our user namespace has it."""
+    mapped = [tuple(map(int, line.split())) for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    for first, _, count in mapped:
+        if first <= _POOL_FIRST and _POOL_FIRST + _POOL_SIZE <= first + count:
+            return range(_POOL_FIRST, _POOL_FIRST + _POOL_SIZE)
+    # In a container with few uids: the upper end of the largest piece, without 65534, which is nobody.
+    first, _, count = max(mapped, key=lambda piece: piece[2])
+    last = first + count if first + count < 65_534 else min(first + count, 65_534)
+    return range(max(first + 1, last - 4096), last)

@@ -1,0 +1,41 @@
+"""How to reach an instance: its console, a program inside it, what it has written. Changes nothing on the node."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hvcore.errors import InputError
+from hvcore.model.outcome import Console, Execution, Log
+from hvcore.model.state import Op
+from hvcore.operations.context import Context
+from hvcore.operations.observe import existing
+
+__all__ = ["console", "execution", "log"]
+
+
+def console(context: Context, name: str) -> Console:
+    """The console, with the file to lock while somebody sits at it.
+
+    Raises `NotFoundError`, `UnsupportedError`, and `StateError` while there is nobody to talk to.
+    """
+    record, _ = existing(context, name, Op.CONSOLE)
+    reach = context.driver(record.driver).able(Op.CONSOLE)
+    live = context.live(record)
+    found: Console = reach(live)
+    return replace(found, lock=str(live.dir / "console.lock"))
+
+
+def execution(context: Context, name: str, argv: tuple[str, ...], *, terminal: bool) -> Execution:
+    """How to run that program inside. Raises `NotFoundError`, `UnsupportedError`, and `StateError` unless it runs."""
+    if not argv or not argv[0] or any("\0" in argument for argument in argv):
+        raise InputError(f"{name}: not a command, got {argv!r}; give a program, and arguments without NUL bytes")
+    record, _ = existing(context, name, Op.EXEC)
+    command = context.driver(record.driver).able(Op.EXEC)
+    return Execution(name=name, argv=command(context.live(record), argv, terminal=terminal))
+
+
+def log(context: Context, name: str) -> Log:
+    """What it has written so far. Raises `NotFoundError`, and `UnsupportedError` when its driver keeps none of it."""
+    record, _ = existing(context, name, Op.LOG)
+    place = context.driver(record.driver).able(Op.LOG)
+    return Log(name=name, path=str(place(context.live(record))))

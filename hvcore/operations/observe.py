@@ -1,0 +1,154 @@
+"""How instances are doing. Reads only: no lock, no recovery, no change."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from hvcore.errors import HvError, NotFoundError, RecordError, StateError
+from hvcore.host.processes.process import alive, boot_id, figures
+from hvcore.model.info import InstanceInfo, Observation
+from hvcore.model.record import Phase, Record
+from hvcore.model.state import Already, Move, Op, State, judge
+from hvcore.operations.context import Context
+from hvcore.plugins.catalogue import strict
+
+__all__ = ["Seen", "existing", "info", "infos", "judged", "look", "observer_of"]
+
+
+class Seen(NamedTuple):
+    """What there is of an instance: its record, if there is a readable one, and what can be observed."""
+
+    record: Record | None
+    observation: Observation
+
+    @property
+    def state(self) -> State:
+        """The state that the next operation starts from."""
+        return self.observation.state
+
+
+def look(context: Context, name: str, *, drivers: bool | None = None) -> Seen:
+    """The instance as it is now. Never raises for one that is dead, damaged or absent.
+
+    ``drivers`` says that somebody wants to know about drivers; the environment does when it is None.
+    """
+    try:
+        record = context.store.load(name)
+    except RecordError as error:
+        return Seen(record=None, observation=Observation(state=State.UNKNOWN, reason=str(error)))
+    if record is None:
+        return Seen(record=None, observation=Observation(state=State.STOPPED))
+    return Seen(record=record, observation=_observe(context, record, _drivers_wanted() if drivers is None else drivers))
+
+
+def _observe(context: Context, record: Record, drivers: bool) -> Observation:  # noqa: FBT001 - as `look` has it
+    if record.boot_id != boot_id():
+        return Observation(state=State.CRASHED, reason="the node was restarted")
+    if record.phase is not Phase.RUNNING:
+        return _half_done(context, record)
+    found = _without_driver(context, record) if record.observer and not drivers else None
+    if found is not None:
+        return found
+    try:
+        return context.driver(record.driver).observe(context.live(record))
+    except HvError as error:
+        return Observation(state=State.UNKNOWN, reason=str(error))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - one broken driver must not hide the instances of the others
+        what = f"driver {record.driver}: raised {type(error).__name__}: {error}; report this to its authors"
+        return Observation(state=State.UNKNOWN, reason=what)
+
+
+def _drivers_wanted() -> bool:
+    return strict() or "HVCORE_DRIVERS" in os.environ
+
+
+def _without_driver(context: Context, record: Record) -> Observation | None:
+    """What the driver's own function says, alone: importing all of a driver takes longer than a list with everything else.
+
+    None when that will not do: then the driver is asked, and says why.
+    """
+    try:
+        found = _observer(record.observer)(context.live(record))
+    except (Exception, SystemExit):  # noqa: BLE001 - the driver may be another one by now
+        return None
+    return found if isinstance(found, Observation) else None
+
+
+def observer_of(driver: object) -> str:
+    """``module:function`` of its ``observe`` when that is a function of a module, as a static method; else empty."""
+    found = inspect.getattr_static(driver, "observe")
+    function = found.__func__ if isinstance(found, staticmethod) else None
+    if not inspect.isfunction(function):
+        return ""
+    home, name = sys.modules.get(function.__module__), function.__qualname__
+    return f"{function.__module__}:{name}" if getattr(home, name, None) is function else ""
+
+
+@functools.cache
+def _observer(place: str) -> Callable[..., Any]:
+    module, _, name = place.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _half_done(context: Context, record: Record) -> Observation:
+    state = State.STARTING if record.phase is Phase.STARTING else State.STOPPING
+    process = record.process
+    pid = process.pid if process is not None and alive(process) else None
+    if context.store.locked(record.name):
+        return Observation(state=state, pid=pid)
+    if process is not None and pid is not None and figures(process) is None:
+        reason = f"killed and not gone: pid {pid} hangs in the kernel and may still write; hv stop tries again"
+        return Observation(state=state, pid=pid, reason=reason)
+    return Observation(state=state, pid=pid, reason="interrupted; hv recover finishes or undoes it")
+
+
+def judged(name: str, seen: Seen, op: Op) -> Move | Already:
+    """What ``op`` means for the instance as it is. Raises `StateError`, with the reason for the state as a note."""
+    try:
+        return judge(name, seen.state, op)
+    except StateError as error:
+        if seen.observation.reason is not None:
+            error.add_note(seen.observation.reason)
+        raise
+
+
+def existing(context: Context, name: str, op: Op) -> tuple[Record, Move | Already]:
+    """The record of an instance that has to be there, and what ``op`` means for it.
+
+    Raises `NotFoundError` when the node has no state of that name, else what `judged` raises.
+    """
+    seen = look(context, name)
+    if seen.state is State.STOPPED:
+        raise NotFoundError(name)
+    verdict = judged(name, seen, op)
+    if seen.record is None:
+        raise NotFoundError(name)
+    return seen.record, verdict
+
+
+def info(context: Context, name: str) -> InstanceInfo:
+    """One instance. Raises `NotFoundError` when the node has no state of that name."""
+    seen = look(context, name)
+    if seen.state is State.STOPPED:
+        raise NotFoundError(name)
+    return _info(name, seen)
+
+
+def infos(context: Context) -> list[InstanceInfo]:
+    """Every instance with state on this node, sorted by name."""
+    drivers = _drivers_wanted()
+    found = ((name, look(context, name, drivers=drivers)) for name in context.store.names())
+    return [_info(name, seen) for name, seen in found if seen.state is not State.STOPPED]
+
+
+def _info(name: str, seen: Seen) -> InstanceInfo:
+    record = seen.record
+    driver, uuid = (record.driver, record.instance.uuid) if record else ("unknown", None)
+    return InstanceInfo.of(seen.observation, name=name, driver=driver, uuid=uuid)

@@ -1,0 +1,1 @@
+"""Drivers and extensions: found, loaded by name, called, and blamed for what is theirs."""

@@ -1,0 +1,202 @@
+"""Which drivers are installed, found without importing any of them.
+
+Everything comes from the metadata of the installed distributions, so a driver that is broken or does
+not fit can still be listed, with the reason, and costs the others nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from hvcore._version import __version__
+
+if TYPE_CHECKING:
+    from importlib import metadata
+
+__all__ = ["DRIVERS_GROUP", "EXTENSIONS_GROUP", "CatalogueEntry", "Verdict", "catalogue", "installed", "strict"]
+
+DRIVERS_GROUP: Final = "hvcore.drivers"
+EXTENSIONS_GROUP: Final = "hvcore.extensions"
+_CLAUSE: Final = re.compile(r"(~=|==|!=|<=|>=|<|>)\s*([0-9]+(?:\.[0-9]+)*)(\.\*)?")
+
+
+class Verdict(StrEnum):
+    """Whether a driver can be used. ``broken`` is only known once it was tried."""
+
+    OK = "ok"
+    TOO_OLD = "too-old"
+    TOO_NEW = "too-new"
+    DUPLICATE = "duplicate"
+    BLOCKED = "blocked"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueEntry:
+    """One installed driver or extension. ``requires`` is the range of hvcore that its distribution asks for."""
+
+    name: str
+    target: str
+    distribution: str
+    version: str
+    requires: str
+    verdict: Verdict
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry as plain JSON types."""
+        return {
+            "name": self.name,
+            "target": self.target,
+            "distribution": self.distribution,
+            "version": self.version,
+            "requires": self.requires,
+            "verdict": str(self.verdict),
+            "reason": self.reason,
+        }
+
+
+def catalogue(group: str = DRIVERS_GROUP) -> list[CatalogueEntry]:
+    """Every installed driver with the verdict on it, sorted by name. No driver is imported.
+
+    ``HVCORE_DRIVERS``, a comma-separated list of names, blocks all others when it is set.
+    """
+    return installed(group)[group]
+
+
+def installed(*groups: str) -> dict[str, list[CatalogueEntry]]:
+    """`catalogue` of each of the groups, from one look at what is installed: most of its time goes into that."""
+    from importlib import metadata  # a tenth of a second for those who never ask
+
+    try:
+        points = metadata.entry_points()
+        found = {group: [_entry(point) for point in points.select(group=group)] for group in groups}
+    except Exception:  # noqa: BLE001 - one distribution with damaged metadata, of any project, and nobody gets anything
+        found = _one_by_one(groups)
+    return {group: _judged(entries) for group, entries in found.items()}
+
+
+def strict() -> bool:
+    """Whether ``HVCORE_STRICT=1`` is set: what is broken or deprecated fails at once, for continuous integration."""
+    return os.environ.get("HVCORE_STRICT", "") not in ("", "0")
+
+
+def _one_by_one(groups: Iterable[str]) -> dict[str, list[CatalogueEntry]]:
+    from hvcore.plugins import metadata  # only where something is
+
+    each = list(metadata.distributions())
+    return {group: [entry for found in each for entry in _entries_of(found, group)] for group in groups}
+
+
+def _entries_of(found: metadata.Distribution, group: str) -> list[CatalogueEntry]:
+    from hvcore.plugins import metadata
+
+    try:
+        return [_entry(point) for point in found.entry_points if point.group == group]
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with it is its own
+        place = metadata.place(found)
+        reason = f"{place} cannot be read, got {type(error).__name__}: {error}; reinstall it"
+        return [
+            CatalogueEntry(
+                name=name,
+                target=target,
+                distribution=os.path.basename(place).partition("-")[0].replace("_", "-"),
+                version="unknown",
+                requires="",
+                verdict=Verdict.BROKEN,
+                reason=reason,
+            )
+            for name, target in metadata.seems_to_declare(found, group)
+        ]
+
+
+def _entry(point: metadata.EntryPoint) -> CatalogueEntry:
+    found = point.dist
+    requires = _range_of_hvcore(found.requires or ()) if found else ""
+    verdict, reason = _fits(requires)
+    known = found.metadata if found else None  # once: it is parsed anew for each question
+    return CatalogueEntry(
+        name=point.name,
+        target=point.value,
+        distribution=_field(known, "Name"),
+        version=_field(known, "Version"),
+        requires=requires,
+        verdict=verdict,
+        reason=reason,
+    )
+
+
+def _field(known: metadata.PackageMetadata | None, name: str) -> str:
+    # A distribution whose metadata is damaged lacks it.
+    return str(known[name]) if known is not None and name in known else "unknown"
+
+
+def _judged(entries: Sequence[CatalogueEntry]) -> list[CatalogueEntry]:
+    """Those of one group, with what only shows beside each other and on this node, sorted by name."""
+    same_name: dict[str, list[CatalogueEntry]] = {}
+    for entry in entries:
+        same_name.setdefault(entry.name, []).append(entry)
+    judged = (_judged_one(entry, same_name[entry.name]) for entry in entries)
+    return sorted(judged, key=lambda entry: (entry.name, entry.distribution))
+
+
+def _judged_one(entry: CatalogueEntry, same_name: list[CatalogueEntry]) -> CatalogueEntry:
+    owners = sorted({f"{other.distribution} {other.version}" for other in same_name})
+    if len(owners) > 1:
+        reason = f"declared by {' and '.join(owners)}; uninstall all but one"
+        return replace(entry, verdict=Verdict.DUPLICATE, reason=reason)
+    allowed = os.environ.get("HVCORE_DRIVERS")
+    if allowed is not None and entry.name.split(".", 1)[0] not in re.split(r"[\s,]+", allowed):
+        return replace(entry, verdict=Verdict.BLOCKED, reason=f"not in HVCORE_DRIVERS={allowed!r}; add it there")
+    return entry
+
+
+def _range_of_hvcore(requires: Iterable[str]) -> str:
+    for line in requires:
+        match = re.match(r"hvcore(?![\w.-])\s*(?:\[[^\]]*\])?\s*\(?([^;)]*)", line)
+        if match:
+            return match[1].strip()
+    return ""
+
+
+def _fits(requires: str) -> tuple[Verdict, str | None]:
+    """The verdict on a range such as ``>=0.1,<0.2`` against the hvcore that is running."""
+    ours = _release(__version__)
+    for operator, text, star in _CLAUSE.findall(requires):
+        wanted = _release(text)
+        if not _holds(operator, ours, text, star=bool(star)):
+            newer = operator in ("<", "<=") or (operator in ("==", "~=") and ours > wanted)
+            verdict = Verdict.TOO_OLD if newer else Verdict.TOO_NEW
+            todo = "upgrade the driver" if newer else "upgrade hvcore"
+            return verdict, f"needs hvcore{requires}, installed is {__version__}; {todo}"
+    return Verdict.OK, None
+
+
+def _release(text: str) -> tuple[int, ...]:
+    match = re.match(r"\d+(?:\.\d+)*", text)
+    parts = tuple(int(part) for part in match[0].split(".")) if match else (0,)
+    return parts + (0,) * (6 - len(parts))
+
+
+def _holds(operator: str, ours: tuple[int, ...], text: str, *, star: bool) -> bool:
+    # Only what PEP 440 ranges use in practice, without pre-releases: the core has no dependency for the rest.
+    wanted, length = _release(text), text.count(".") + 1
+    if operator == "~=":
+        return ours >= wanted and ours[: length - 1] == wanted[: length - 1]
+    if star:
+        same = ours[:length] == wanted[:length]
+        return same if operator == "==" else not same
+    results = {
+        "==": ours == wanted,
+        "!=": ours != wanted,
+        "<=": ours <= wanted,
+        ">=": ours >= wanted,
+        "<": ours < wanted,
+        ">": ours > wanted,
+    }
+    return results[operator]

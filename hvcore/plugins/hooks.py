@@ -1,0 +1,163 @@
+"""Calling hooks: every result and every failure is attributed to the plugin it came from.
+
+pluggy registers the implementations and checks them against their specifications. They are called
+from here one by one, because a plain pluggy call gives results without their plugins and lets one
+failing plugin hide the answers of the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import pluggy
+
+from hvcore.errors import HookError, HvError
+from hvcore.plugins.faults import place
+
+__all__ = ["Hooks"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One implementation of a hook: whose it is, and with which of the hook's arguments it is called."""
+
+    hook: str
+    plugin: str
+    owner: str
+    function: Callable[..., Any]
+    names: tuple[str, ...]
+
+    def __call__(self, arguments: Mapping[str, Any]) -> Any:
+        return self.function(*map(arguments.__getitem__, self.names))
+
+    def wrong(self, what: str, where: str | None = None) -> HookError:
+        return HookError(
+            plugin=self.plugin, hook=self.hook, what=what, owner=self.owner, place=where or place(self.function)
+        )
+
+    def raised(self, error: BaseException) -> HookError:
+        return self.wrong(f"raised {type(error).__name__}: {error}", _innermost(error))
+
+    def note(self) -> str:
+        return f"raised by plugin {self.owner}, hook {self.hook}"
+
+
+class Hooks:
+    """The hooks of one driver, with the driver's own implementations first and its extensions' after.
+
+    ``owners`` says of a plugin in which distribution it comes, for what is wrong with it when it is loaded.
+    """
+
+    def __init__(self, manager: pluggy.PluginManager, owners: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._owners = dict(owners)
+        self._calls: dict[str, tuple[_Call, ...]] = {}
+        self._farewells: dict[str, str] = {}
+        for hook in vars(manager.hook).values():
+            if not hook.has_spec():
+                continue
+            order = sorted(hook.get_hookimpls(), key=lambda found: found.trylast - found.tryfirst)
+            self._calls[hook.name] = tuple(
+                _Call(hook.name, found.plugin_name, self.owner(found.plugin_name), found.function, found.argnames)
+                for found in order
+            )
+            if hook.spec.warn_on_impl is not None:  # as pluggy has it: hookspec(warn_on_impl=DeprecationWarning(...))
+                self._farewells[hook.name] = str(hook.spec.warn_on_impl)
+
+    def deprecated(self) -> Iterator[tuple[str, str]]:
+        """What is implemented and to go: ``plugin kvm.x (hv-x 1.0), hook NAME (FILE:LINE)``, and the specification's words."""
+        for hook, words in self._farewells.items():
+            for call in self._calls[hook]:
+                yield f"plugin {call.owner}, hook {hook} ({place(call.function)})", words
+
+    def implementations(self, hook: str) -> tuple[str, ...]:
+        """The plugins that implement the hook, in the order they are called."""
+        return tuple(call.plugin for call in self._calls[hook])
+
+    def functions(self, hook: str) -> tuple[tuple[str, Callable[..., Any]], ...]:
+        """``(plugin, function)`` of every implementation of the hook, in the order they are called."""
+        return tuple((call.plugin, call.function) for call in self._calls[hook])
+
+    def owner(self, plugin: str) -> str:
+        """The plugin with the distribution that it comes in: ``kvm.owner (hv-inventory 0.1.0)``."""
+        return self._owners.get(plugin, plugin)
+
+    def each(self, hook: str, **arguments: Any) -> Iterator[tuple[str, Any]]:
+        """Call every implementation; ``(plugin, result)`` pairs. Raises `HookError` naming the plugin that raised."""
+        for call in self._calls[hook]:
+            yield call.plugin, _called(call, arguments)
+
+    def items(self, hook: str, kind: type[Any], **arguments: Any) -> Iterator[tuple[str, Any]]:
+        """Like `each` for hooks that return an iterable: ``(plugin, item)`` pairs, every item checked to be a ``kind``."""
+        for call in self._calls[hook]:
+            for item in _items(call, kind, arguments):
+                yield call.plugin, item
+
+    def gathered(self, hook: str, kind: type[T], **arguments: Any) -> list[T]:
+        """The items of `items` without their plugins, for where it does not matter whose they are."""
+        return [item for call in self._calls[hook] for item in _items(call, kind, arguments)]
+
+    def attempts(self, hook: str, kind: type[Any], **arguments: Any) -> Iterator[tuple[str, Any | HookError]]:
+        """Like `items` for hooks that may not fail anything: a plugin's failure is the one item of that plugin."""
+        for call in self._calls[hook]:
+            try:
+                for item in _items(call, kind, arguments):
+                    yield call.plugin, item
+            except HookError as error:
+                yield call.plugin, error
+            except HvError as error:
+                yield call.plugin, call.raised(error)
+
+    def notes(self, hook: str, **arguments: Any) -> tuple[str, ...]:
+        """Call every implementation and turn what fails into a note: for hooks after the point of no return."""
+        failures = []
+        for call in self._calls[hook]:
+            try:
+                call(arguments)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is reported, not raised
+                failures.append(str(call.raised(error)))
+        return tuple(failures)
+
+
+def _called(call: _Call, arguments: Mapping[str, Any]) -> Any:
+    try:
+        return call(arguments)
+    except HvError as error:
+        error.add_note(call.note())
+        raise
+    except (Exception, SystemExit) as error:
+        raise call.raised(error) from error
+
+
+def _items(call: _Call, kind: type[Any], arguments: Mapping[str, Any]) -> Sequence[Any]:
+    # A list and no generator around the plugin's: a check of parameters asks each family, mostly for nothing.
+    try:
+        result = call(arguments)
+        if result is None:
+            return ()
+        if not hasattr(result, "__iter__"):
+            raise call.wrong(f"returned {result!r:.80}, must be an iterable of {kind.__name__}")
+        items = list(result)
+    except HookError:
+        raise
+    except HvError as error:
+        error.add_note(call.note())
+        raise
+    except (Exception, SystemExit) as error:
+        raise call.raised(error) from error
+    for item in items:
+        if not isinstance(item, kind):
+            raise call.wrong(f"gave {item!r:.80}, must be {kind.__name__}")
+    return items
+
+
+def _innermost(error: BaseException) -> str | None:
+    """``FILE:LINE`` where it was raised; it may be deep below the hook."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return None if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

@@ -1,0 +1,110 @@
+"""Importing what an entry point names; whatever is wrong with that, in words for the one who can mend it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from hvcore.errors import DriverLoadError, HvError
+from hvcore.plugins.catalogue import DRIVERS_GROUP, EXTENSIONS_GROUP, CatalogueEntry
+from hvcore.plugins.faults import near
+
+__all__ = ["attempt", "imported", "missing_requirements", "owner_of", "refused", "where_raised"]
+
+_OURS: Final = f"{Path(__file__).resolve().parents[1]}{os.sep}"
+_GROUPS: Final = {"driver": DRIVERS_GROUP, "extension": EXTENSIONS_GROUP}
+
+
+def owner_of(entry: CatalogueEntry) -> str:
+    """Plugin, distribution and version: ``kvm.owner (hv-inventory 0.1.0)``."""
+    return f"{entry.name} ({entry.distribution} {entry.version})"
+
+
+def refused(subject: str, faults: list[str]) -> DriverLoadError:
+    """One error that holds every fault: on a line when there is one, else a line each."""
+    if len(faults) == 1:
+        return DriverLoadError(f"{subject}: {faults[0]}")
+    return DriverLoadError("\n".join([f"{subject}: {len(faults)} problems", *(f"  {fault}" for fault in faults)]))
+
+
+def imported(entry: CatalogueEntry) -> object:
+    """What the entry point names. Raises what the import raises."""
+    module, _, attribute = entry.target.partition(":")
+    found: object = importlib.import_module(module)
+    for part in attribute.split(".") if attribute else ():
+        found = getattr(found, part)
+    return found
+
+
+def attempt(kind: str, entry: CatalogueEntry, step: Callable[[], Any]) -> Any:
+    """What ``step`` returns; whatever it raises becomes a `DriverLoadError` that says whose fault it is, and where."""
+    try:
+        return step()
+    except (Exception, SystemExit) as error:
+        head = f"{kind} {owner_of(entry)}"
+        if isinstance(error, HvError):  # what it declares contradicts itself, say
+            place = where_raised(error)
+            text = f"{head}: {error}" if place is None or place in str(error) else f"{head}: {error} ({place})"
+            raise DriverLoadError(text) from error
+        raise DriverLoadError(f"{head}: {_import_words(kind, entry, error)}") from error
+
+
+def _import_words(kind: str, entry: CatalogueEntry, error: BaseException) -> str:
+    module, _, attribute = entry.target.partition(":")
+    place = where_raised(error) or "no such module"
+    what = f"cannot be imported, got {type(error).__name__}: {error} ({place})"
+    if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
+        return f"{what}; its entry point in {_GROUPS[kind]} names {entry.target}: correct that, or reinstall it"
+    missing = missing_requirements(entry.distribution)
+    if isinstance(error, ImportError) and missing:
+        return f"{what}; pip install {' '.join(repr(line) for line in missing)}, which it requires"
+    if isinstance(error, ModuleNotFoundError):
+        return f"{what}; install that, and tell its authors: it is not among what {entry.distribution} requires"
+    if isinstance(error, AttributeError) and where_raised(error) is None and module in sys.modules:
+        names = [name for name in vars(sys.modules[module]) if not name.startswith("_")]
+        todo = near(attribute, names) or f"its names are {', '.join(names)}"
+        return f"cannot be imported, {entry.target} does not exist; {todo}; correct its entry point in {_GROUPS[kind]}"
+    return f"{what}; reinstall or report to its authors"
+
+
+def where_raised(error: BaseException) -> str | None:
+    """``FILE:LINE`` of the last step that is neither ours nor the importer's; None when all of them are."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        own = frame.filename.startswith(_OURS) or frame.filename == inspect.getsourcefile(importlib)
+        if not own and frame.filename[0] != "<" and frame.filename not in _importers():
+            return f"{frame.filename}:{frame.lineno}"
+    return None
+
+
+def _importers() -> set[str]:
+    # stevedore and importlib.metadata load entry points; that they were the last to do something helps nobody.
+    found = {str(inspect.getsourcefile(metadata))}
+    found |= {str(module.__file__) for name, module in list(sys.modules.items()) if name.startswith("stevedore.")}
+    return found
+
+
+def missing_requirements(distribution: str) -> list[str]:
+    """Requirements of an installed distribution that are not installed at all; without those that depend on markers."""
+    try:
+        lines = metadata.requires(distribution) or []
+    except metadata.PackageNotFoundError:
+        return []
+    return [line for line in lines if ";" not in line and not _is_installed(line)]
+
+
+def _is_installed(requirement: str) -> bool:
+    name = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", requirement.strip())
+    try:
+        return name is None or bool(metadata.version(name[0]))
+    except metadata.PackageNotFoundError:
+        return False

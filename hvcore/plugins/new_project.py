@@ -1,0 +1,166 @@
+"""A new distribution from a template in this package: a driver or an extension that works before a line is changed.
+
+Templates are the files below ``hvcore/templates``; ``{{word}}`` stands for a name, ``MODULE`` and ``dot_`` in paths for
+the package's and for a leading dot. Nothing but names that have been checked goes into them.
+"""
+
+from __future__ import annotations
+
+import keyword
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Final
+
+from hvcore._version import __version__
+from hvcore.errors import NodeError, ParamsError, Problem
+from hvcore.plugins.catalogue import EXTENSIONS_GROUP, catalogue
+
+__all__ = ["new_driver", "new_extension"]
+
+_NAME: Final = re.compile("[a-z](?:[a-z0-9]|-(?=[a-z0-9])){0,31}")
+_WORD: Final = re.compile(r"\{\{(\w+)\}\}")
+_HOW: Final = "give a small letter, then at most 31 more, digits, and '-' between them"
+
+
+def new_driver(directory: Path, *, name: str | None = None) -> tuple[Path, ...]:
+    """Write a distribution with a driver into ``directory``; the files it wrote. ``name``: from the directory.
+
+    Raises `ParamsError` with everything that is wrong, before anything is written, and `NodeError` when it cannot be.
+    """
+    chosen = _default(directory) if name is None else name
+    return _write("driver", directory, chosen, [*_name_problems("name", chosen), *_taken(chosen)], {})
+
+
+def new_extension(directory: Path, *, driver: str, name: str | None = None) -> tuple[Path, ...]:
+    """Write a distribution with an extension of ``driver`` into ``directory``; otherwise as `new_driver`."""
+    chosen = _default(directory) if name is None else name
+    problems = [*_name_problems("name", chosen), *_name_problems("for", driver)]
+    point = f"{driver}.{chosen}"
+    problems += [
+        Problem(path="name", what=f"extension {point} is installed ({entry.distribution})", todo="give another")
+        for entry in catalogue(EXTENSIONS_GROUP)
+        if entry.name == point
+    ]
+    homes = [entry.distribution for entry in catalogue() if entry.name == driver]
+    words = {"driver": driver, "driver_distribution": homes[0] if homes else f"hv-{driver}"}
+    return _write("extension", directory, chosen, problems, words)
+
+
+def _default(directory: Path) -> str:
+    return Path(os.path.abspath(directory)).name.removeprefix("hv-")
+
+
+def _name_problems(path: str, name: str) -> Iterator[Problem]:
+    if _NAME.fullmatch(name) is None:
+        yield Problem(path=path, what="is not a name", got=repr(name[:80]), todo=_HOW)
+    elif keyword.iskeyword(name):
+        yield Problem(path=path, what="is a word of Python", got=repr(name), todo="give another")
+
+
+def _taken(name: str) -> Iterator[Problem]:
+    for entry in catalogue():
+        if entry.name == name:
+            todo = "two distributions with one name are both refused: give another"
+            yield Problem(path="name", what=f"driver {name} is installed ({entry.distribution})", todo=todo)
+
+
+def _directory_problems(directory: Path) -> Iterator[Problem]:
+    try:
+        there = os.listdir(directory)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield Problem(path=str(directory), what=f"cannot be used ({error.strerror})", todo="give a new directory")
+        return
+    if there:
+        todo = "give a new or an empty directory: nothing is overwritten"
+        yield Problem(path=str(directory), what=f"is not empty, {min(there)!r} is in it", todo=todo)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: str
+    text: str
+
+
+def _write(kind: str, directory: Path, name: str, problems: list[Problem], more: Mapping[str, str]) -> tuple[Path, ...]:
+    problems = [*problems, *_directory_problems(directory)]
+    if problems:
+        raise ParamsError(f"new {kind}", problems)
+    words = {**_words(name), **more}
+    files = [_File(_path(path, words), _filled(text, words)) for path, text in _template(kind)]
+    try:
+        with _all_or_nothing(directory) as place:
+            for file in files:
+                target = place / file.path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(file.text, encoding="utf-8")
+    except OSError as error:
+        raise NodeError(f"{directory}: cannot be written, got {error.strerror}; give another directory") from error
+    return tuple(directory / file.path for file in files)
+
+
+@contextmanager
+def _all_or_nothing(directory: Path) -> Iterator[Path]:
+    """A new directory, what is in which becomes that of ``directory`` when the block ends well, and nothing if not."""
+    there = directory.is_dir()  # one that is there and empty stays itself: it may be where somebody works
+    above = directory if there else directory.parent
+    above.mkdir(parents=True, exist_ok=True)
+    place = above / f".hv-new.{os.urandom(8).hex()}"
+    place.mkdir()
+    try:
+        yield place
+        if there:
+            for entry in place.iterdir():
+                entry.rename(directory / entry.name)
+            place.rmdir()
+        else:
+            place.rename(directory)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+
+
+def _words(name: str) -> dict[str, str]:
+    camel = "".join(part.capitalize() for part in name.split("-"))
+    major, minor, *_ = (int(part) for part in re.findall(r"\d+", __version__))
+    above = f"0.{minor + 1}" if major == 0 else str(major + 1)
+    return {
+        "name": name,
+        "distribution": f"hv-{name}",
+        "module": f"hv_{name.replace('-', '_')}",
+        "key": name.replace("-", "_"),
+        "class": f"{camel}Driver",
+        "spec": f"{camel}Spec",
+        "oldest": f"{major}.{minor}",
+        "range": f">={major}.{minor},<{above}",
+    }
+
+
+def _template(kind: str) -> Iterator[tuple[str, str]]:
+    """Path and text of each file of a template, by path."""
+    yield from sorted(_below(resources.files("hvcore") / "templates" / kind, ""))
+
+
+def _below(folder: Traversable, prefix: str) -> Iterator[tuple[str, str]]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _below(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith(".in"):
+            yield f"{prefix}{entry.name.removesuffix('.in')}", entry.read_text(encoding="utf-8")
+
+
+def _path(path: str, words: Mapping[str, str]) -> str:
+    parts = (part.replace("MODULE", words["module"]) for part in path.split("/"))
+    return "/".join(re.sub("^dot_", ".", part) for part in parts)
+
+
+def _filled(text: str, words: Mapping[str, str]) -> str:
+    return _WORD.sub(lambda found: words[found[1]], text)

@@ -1,0 +1,66 @@
+"""Typed decorators for hook implementations: ``@hvcore.impl.check`` is `hvcore.hookimpl` that a type checker understands.
+
+A function may have any name and takes those of the hook's arguments that it needs, by name, in any order. An argument
+that the hook does not have, another type, or another result is an error of the type checker before it is one at load.
+For functions; in a class, mark methods with `hvcore.hookimpl`.
+
+>>> import hvcore
+>>> @hvcore.impl.check
+... def loud_enough(params: hvcore.Params) -> list[hvcore.Problem]:
+...     return [] if params["volume"] else [hvcore.Problem(path="params.volume", what="is 0")]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from hvcore.errors import Problem
+from hvcore.params import ParamGroup
+from hvcore.plugins import hook_arguments
+from hvcore.plugins.hookspecs import hookimpl
+
+__all__ = ["after_start", "after_stop", "assess", "before_start", "before_stop", "check", "params"]
+
+# One for each kind of hook, and not a decorator that is called with its hook: that would forget the function's own type.
+_Group = TypeVar("_Group", bound=hook_arguments.Nothing[ParamGroup])
+_Check = TypeVar("_Check", bound=hook_arguments.InstanceParams[Iterable[Problem] | None])
+_Begin = TypeVar("_Begin", bound=hook_arguments.InstanceParams[None])
+_Begun = TypeVar("_Begun", bound=hook_arguments.InstanceParamsOutcome[None])
+_End = TypeVar("_End", bound=hook_arguments.InstanceForce[None])
+_Ended = TypeVar("_Ended", bound=hook_arguments.InstanceOutcome[None])
+
+
+def params(function: _Group) -> _Group:
+    """The parameters that this plugin adds: `hvcore.plugins.hookspecs.params`."""
+    return hookimpl(specname="params")(function)
+
+
+def check(function: _Check) -> _Check:
+    """What is wrong across parameters: `hvcore.plugins.hookspecs.check`."""
+    return hookimpl(specname="check")(function)
+
+
+def assess(function: _Check) -> _Check:
+    """What works and is rarely wanted: `hvcore.plugins.hookspecs.assess`."""
+    return hookimpl(specname="assess")(function)
+
+
+def before_start(function: _Begin) -> _Begin:
+    """Before anything is acquired: `hvcore.plugins.hookspecs.before_start`."""
+    return hookimpl(specname="before_start")(function)
+
+
+def after_start(function: _Begun) -> _Begun:
+    """When it runs: `hvcore.plugins.hookspecs.after_start`."""
+    return hookimpl(specname="after_start")(function)
+
+
+def before_stop(function: _End) -> _End:
+    """Before it is told to stop: `hvcore.plugins.hookspecs.before_stop`."""
+    return hookimpl(specname="before_stop")(function)
+
+
+def after_stop(function: _Ended) -> _Ended:
+    """When it is gone: `hvcore.plugins.hookspecs.after_stop`."""
+    return hookimpl(specname="after_stop")(function)

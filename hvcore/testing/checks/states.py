@@ -1,0 +1,256 @@
+"""Lifecycle: from start to stop, through every state, and what is told when it goes wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from hvcore.errors import DriverError, HvError, LaunchError, StateError
+from hvcore.host.processes.process import wait_gone
+from hvcore.model.names import MAX_NAME_BYTES
+from hvcore.model.outcome import Outcome
+from hvcore.model.state import State
+from hvcore.plugins.protocols import Pausable
+from hvcore.testing.bench import Bench
+from hvcore.testing.check import Failed, Level, Tier, check, require
+from hvcore.testing.isolate import forked
+from hvcore.testing.watch import deeds
+
+__all__ = ["settled_state"]
+
+_FORCED = ("quit", "kill", "term")
+_SEEN_WITHIN_S = 2.0
+
+
+@check(
+    Level.MUST,
+    Tier.LIVE,
+    why="The one thing that everybody does: what starts is seen to run, what stops is gone, and each step says so.",
+)
+def life_full_cycle(bench: Bench) -> None:
+    """start, info, list, stop: the outcomes and the states are the right ones, and nothing is listed afterwards."""
+    name = bench.name()
+    outcome = bench.start()
+    require(outcome.changed and outcome.state is State.RUNNING, f"a start ends with {outcome.state}")
+    info = bench.info()
+    require(info.state is State.RUNNING, f"is {info.state} ({info.reason}) after its start")
+    require(info.driver == bench.subject.driver, f"belongs to driver {info.driver!r}")
+    require([one.name for one in bench.node.instances()] == [name], "is not listed while it runs")
+    bench.subject.ready(bench.node, name)
+    stopped = bench.node.stop(name, deadline_s=20)
+    require(stopped.changed and stopped.state is State.STOPPED, f"a stop ends with {stopped.state}")
+    require(stopped.rung, "a stop does not say which rung worked")
+    require(bench.node.instances() == [], "is still listed after its stop")
+
+
+@check(
+    Level.MUST,
+    Tier.LIVE,
+    why="The table of states is the core's promise to every host application. A driver that fails in a state where the "
+    "operation is legal breaks it for all of them.",
+)
+def life_state_table(bench: Bench) -> None:
+    """Reboot and stop work on a running and, where it can pause, on a paused instance; what is not legal is refused."""
+    name = bench.name()
+    pausable = isinstance(bench.loaded.driver, Pausable)
+    for paused in (False, True) if pausable else (False,):
+        bench.start(paused=paused)
+        where = "paused" if paused else "running"
+        require(str(bench.info().state) == where, f"is {bench.info().state} after a start that should leave it {where}")
+        _works(f"reboot while {where}", lambda: bench.node.reboot(name, force=True, deadline_s=10))
+        try:
+            bench.node.cleanup(name)
+        except StateError:
+            pass
+        else:
+            raise Failed(f"cleanup is allowed while {where}")
+        if paused:
+            _works("pause while paused", lambda: bench.node.pause(name))
+        _works(f"stop while {where}", lambda: bench.node.stop(name, force=True, deadline_s=10))
+
+
+def _works(what: str, act: Callable[[], Outcome]) -> Outcome:
+    try:
+        outcome = act()
+    except Exception as error:
+        raise Failed(f"{what} fails: {type(error).__name__}: {error}") from error
+    require(isinstance(outcome, Outcome), f"{what} gives no outcome")
+    return outcome
+
+
+@check(
+    Level.MUST,
+    Tier.LIVE,
+    why="The plan is what an operator approves. A process that runs without a step that says so was not approved.",
+)
+def life_effects_within_plan(bench: Bench) -> None:
+    """What the ledger holds after a start (a process, mounts, links, a disk) is announced by a step of the plan."""
+    wanted = {"process": ("launch",), "mount": ("mount",), "link": ("link",), "disk": ("claim", "file", "disk", "lock")}
+    plan = bench.handle.plan(bench.instance())
+    kinds = {step.kind for step in plan.steps}
+    bench.start()
+    for entry in bench.record().ledger:
+        announced = wanted.get(entry.kind)
+        if announced and not kinds.intersection(announced):
+            raise Failed(f"holds a {entry.kind}, and no step of its plan says {' or '.join(announced)}")
+    started = bench.record().process is not None
+    require(not started or "launch" in kinds, "runs a process, and no step of its plan says launch")
+
+
+@check(
+    Level.MUST,
+    Tier.LIVE,
+    why="A start that fails is when the driver's words matter most: how the process ended, what it said, what to do. And "
+    "it leaves nothing, or the next start fails as well.",
+)
+def life_start_failure_reports(bench: Bench) -> None:
+    """An instance that cannot be started ends in a typed error with a reason, and nothing of it is left."""
+    factory = bench.needs(bench.subject.failing, "failing")
+    try:
+        bench.handle.start(bench.instance(factory=factory), deadline_s=10)
+    except DriverError as error:
+        raise Failed(f"a start that fails raises no error of hvcore's: {error}") from error
+    except HvError as error:
+        require(len(str(error)) > len(bench.name()) + 10, f"fails without a reason: {error}")
+        require(not isinstance(error, LaunchError) or error.how, "does not say how its process ended")
+    except Exception as error:
+        raise Failed(f"a start that fails raises {type(error).__name__} and no typed error: {error}") from error
+    else:
+        raise Failed("starts an instance that the subject says cannot be started")
+    bench.nothing_left("a start that failed")
+
+
+@check(
+    Level.MUST,
+    Tier.LIVE,
+    why="Polite first: a guest that is killed at every stop loses data. Ganeti's chroot driver never ran its stop script, "
+    "for a slip of one character, and no test noticed.",
+)
+def life_polite_stop(bench: Bench) -> None:
+    """A guest that listens is stopped politely: the rung is none of kill, quit and term."""
+    name = bench.name()
+    bench.start()
+    bench.subject.ready(bench.node, name)
+    outcome = bench.node.stop(name, deadline_s=20)
+    require(outcome.rung not in _FORCED, f"a guest that listens is ended by {outcome.rung}")
+
+
+@check(
+    Level.MUST,
+    Tier.LIVE,
+    why="A guest that ignores a polite stop must not hold up the shutdown of a node for longer than the caller said.",
+)
+def life_graceful_then_forced(bench: Bench) -> None:
+    """A guest that ignores a polite stop is forced at most one and a half seconds after the deadline, and it says so."""
+    factory = bench.needs(bench.subject.stubborn, "stubborn")
+    bench.start(factory=factory)
+    bench.subject.ready(bench.node, bench.name())
+    began = time.monotonic()
+    outcome = bench.node.stop(bench.name(), deadline_s=1.0)
+    took_s = time.monotonic() - began
+    require(outcome.rung in _FORCED, f"a guest that ignores a polite stop is said to have ended by {outcome.rung}")
+    require(took_s < 2.5, f"a stop with a deadline of 1 s takes {took_s:.1f} s")
+
+
+@check(
+    Level.MUST,
+    Tier.LIVE,
+    why="Force is for when there is no time left. It may not wait for a guest that does not answer.",
+)
+def life_stop_by_force(bench: Bench) -> None:
+    """A stop by force ends a guest within two seconds, whether it listens or not."""
+    bench.start(factory=bench.subject.stubborn)
+    began = time.monotonic()
+    bench.stop()
+    took_s = time.monotonic() - began
+    require(took_s < 2.0, f"a stop by force takes {took_s:.1f} s")
+
+
+@check(
+    Level.MUST,
+    Tier.LIVE,
+    why="A start that hangs holds the instance's lock, and with it every operation on the instance.",
+)
+def life_deadline_kept(bench: Bench) -> None:
+    """A start with a deadline of 1 ms either has done it or gives up within two seconds, and then leaves nothing."""
+    began = time.monotonic()
+    try:
+        bench.handle.start(bench.instance(), deadline_s=0.001)
+    except HvError:
+        bench.nothing_left("a start that ran out of time")
+    took_s = time.monotonic() - began
+    require(took_s < 2.0, f"a start with a deadline of 1 ms takes {took_s:.1f} s")
+
+
+@check(
+    Level.MUST,
+    Tier.LIVE,
+    why="Whoever watches a node restarts what crashed and leaves alone what was shut down. Both ended; only the driver "
+    "knows how.",
+)
+def life_exit_reported(bench: Bench) -> None:
+    """A guest that ends by itself is seen as shutdown within two seconds."""
+    factory = bench.needs(bench.subject.ending, "ending")
+    bench.start(factory=factory)
+    record = bench.record()
+    if record.process is not None:
+        require(wait_gone(record.process, 20.0), "the subject's ending instance does not end")
+        require(record.monitor is None or wait_gone(record.monitor, 5.0), "its monitor does not end with it")
+    state = settled_state(bench)
+    require(state is State.SHUTDOWN, f"a guest that ended by itself is {state}, not shutdown")
+
+
+def settled_state(bench: Bench) -> State:
+    """The state as soon as it is neither running nor paused, or what it is after two seconds."""
+    give_up = time.monotonic() + _SEEN_WITHIN_S
+    while (state := bench.info().state) in (State.RUNNING, State.PAUSED):
+        if time.monotonic() > give_up:
+            break
+    return state
+
+
+@check(
+    Level.MUST,
+    Tier.LIVE,
+    why="Names become directories, sockets and cgroups. Long ones do not fit into the address of a socket (107 bytes), and "
+    "a comparison by prefix takes web10 for a part of web1, as Ganeti's chroot driver did with mounts.",
+)
+def life_name_limits(bench: Bench) -> None:
+    """The longest name works, and stopping web1 leaves web10 alone."""
+    room = MAX_NAME_BYTES - len(bench.name(""))
+    long = "a" * min(63 - len(bench.name("")), room)
+    while len(bench.name(long)) < MAX_NAME_BYTES - 1:
+        long += "." + "b" * min(62, MAX_NAME_BYTES - len(bench.name(long)) - 1)
+    bench.start(long)
+    bench.stop(long)
+    for label in ("web1", "web10"):
+        bench.start(label)
+    pid = bench.info("web10").pid
+    bench.stop("web1")
+    info = bench.info("web10")
+    require((info.state, info.pid) == (State.RUNNING, pid), f"stopping web1 leaves web10 {info.state}")
+
+
+@check(
+    Level.MUST,
+    Tier.LIVE,
+    why="A shell between the driver and its program makes code of values, and a process more that can be left behind.",
+)
+def argv_no_shell(bench: Bench) -> None:
+    """Neither a start nor a stop runs a shell with a command line."""
+
+    def work() -> list[str]:
+        def cycle() -> None:
+            bench.start()
+            bench.stop()
+
+        return deeds(cycle, events=("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn"))
+
+    shells = ("'sh'", "'/bin/sh'", "'bash'", "'/bin/bash'", "'/usr/bin/sh'", "'dash'")
+    seen = [deed for deed in forked(work).result() if deed.startswith("os.system") or _runs(deed, shells)]
+    require(not seen, f"runs a shell: {seen[:1]}")
+
+
+def _runs(deed: str, shells: tuple[str, ...]) -> bool:
+    program = deed.partition(": ")[2].partition(",")[0]
+    return program in shells and "'-c'" in deed

@@ -1,0 +1,91 @@
+"""How an instance is confined, and the command that runs something in it: the same confinement for all of them."""
+
+from __future__ import annotations
+
+import base64
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import hvcore
+from hv_chroot.run.census import is_ending
+from hv_chroot.seccomp import filter_program
+from hv_chroot.spec import ChrootSpec
+from hvcore import capability_mask, system_view
+
+__all__ = ["enter_command", "prove", "sandbox_of"]
+
+_ENTER: Final = Path(__file__).with_name("enter.py")
+_ENTER_INSIDE: Final = "/enter.py"
+_GROUPS_INSIDE: Final = "/group"  # and a number
+
+
+def sandbox_of(spec: ChrootSpec, root: str, uids: range | None = None) -> hvcore.Sandbox:
+    """What the instance is allowed: its root as the whole file system, own namespaces, few capabilities.
+
+    ``uids`` are the node's that its users are; None: the same inside and outside, for users inside need several.
+    """
+    return hvcore.Sandbox(
+        who=hvcore.AsRoot(capabilities=spec.capabilities, users=uids),
+        view=hvcore.View(root=root, proc=True),
+        reaper=True,
+        share_network=spec.share_network,
+        hostname=spec.hostname,
+        filter=_filter(spec),
+        environment=spec.environment,
+    )
+
+
+def _filter(spec: ChrootSpec) -> bytes | None:
+    return filter_program(os.uname().machine, spec.capabilities) if spec.seccomp else None
+
+
+def prove(name: str, sandbox: hvcore.Sandbox, members: Iterable[hvcore.ProcessId]) -> None:
+    """Raise `ConfinementError` when a process that lives is confined less than asked.
+
+    One that is just ending has given up its namespaces already.
+    """
+    found = [
+        f"pid {process.pid}: {text}"
+        for process in members
+        for text in hvcore.weaknesses(sandbox, process.pid)
+        if not is_ending(process)
+    ]
+    if found:
+        raise hvcore.ConfinementError(f"{name}: confined less than asked, got {'; '.join(found)}; report this")
+
+
+def enter_command(
+    spec: ChrootSpec,
+    init: hvcore.ProcessId,
+    argv: tuple[str, ...],
+    *,
+    group: hvcore.Group | None,
+    terminal: bool = False,
+) -> tuple[str, ...]:
+    """The command that runs ``argv`` among the processes of that init, with a terminal of its own or without.
+
+    It counts as one of them: it is in their control ``group``, if they have one.
+
+    The interpreter is started from a read-only view of the node: a file inside the instance can name the program
+    that executes it (``#!/proc/self/exe``) and through that path write to it. The view holds the interpreter and
+    no instance's file system, which it would keep in use.
+    """
+    python = os.path.realpath(sys.executable)
+    shown = dict.fromkeys((sys.base_prefix, sys.base_exec_prefix, os.path.dirname(python)))
+    view = [*system_view(), "--dev", "/dev", "--ro-bind", "/proc", "/proc"]
+    for directory in shown:
+        if not directory.startswith("/usr/") and directory != "/usr":
+            view += ["--ro-bind", directory, directory]
+    view += ["--ro-bind", str(_ENTER), _ENTER_INSIDE]
+    entrances = () if group is None else group.entrances
+    for number, entrance in enumerate(entrances):
+        view += ["--bind-try", entrance, f"{_GROUPS_INSIDE}{number}"]
+    who = (str(init.pid), str(init.start_ticks), init.boot_id)
+    mode = "terminal" if terminal else "plain"
+    environment = (f"{key}={value}" for key, value in spec.environment)
+    seccomp = base64.b64encode(_filter(spec) or b"").decode()
+    how = (f"{capability_mask(spec.capabilities):x}", seccomp, str(len(entrances)), mode, *environment, "--")
+    return (*hvcore.with_own_root(), "bwrap", *view, "--", python, "-I", "-S", _ENTER_INSIDE, *who, *how, *argv)

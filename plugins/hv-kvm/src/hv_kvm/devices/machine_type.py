@@ -1,0 +1,181 @@
+"""The machine itself: its type, the accelerator, ACPI, and what a reboot of the guest does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from hv_kvm.machine.bindings import Bindings
+from hv_kvm.machine.facts import Facts
+from hv_kvm.machine.option import Opt
+from hv_kvm.machine.spec import FIRST_SLOT, LAST_SLOT, Device, KvmSpec
+from hvcore import Instance, Param, ParamGroup, Params, Problem, boolean, file, hookimpl, integer, one_of, regexp
+
+__all__ = ["PARAMS", "Machine", "assess", "check", "devices", "params", "plan", "render", "verify"]
+
+PARAMS: Final = ParamGroup(
+    "machine",
+    Param(
+        "kvm_path",
+        file(),
+        default="/usr/bin/qemu-system-x86_64",
+        help="The QEMU binary.",
+        example="/usr/local/bin/qemu-system-x86_64",
+    ),
+    Param(
+        "kvm_flag",
+        one_of("enabled", "disabled"),
+        help="Whether to use KVM. Unset: only if a trial guest really runs under it on this node.",
+        example="disabled",
+        changes="launch",
+    ),
+    Param(
+        "machine_version",
+        regexp("[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a machine type such as 'pc' or 'pc-q35-7.2'"),
+        default="pc",
+        help="The machine type. An alias is pinned to what it stands for when the instance is started.",
+        example="pc-i440fx-7.2",
+    ),
+    Param(
+        "kvm_pci_reservations",
+        integer(minimum=0, maximum=32),
+        default=12,
+        unit="PCI slots",
+        help="The first PCI slot that disks and NICs get; those before are kept for what belongs to the machine.",
+        example=8,
+    ),
+    Param(
+        "acpi",
+        boolean(),
+        default=True,
+        help="Whether the guest has ACPI, and with it a power button.",
+        example=False,
+    ),
+    Param(
+        "reboot_behavior",
+        one_of("reboot", "exit"),
+        default="reboot",
+        help="What happens when the guest reboots itself: it does, or the instance ends.",
+        example="exit",
+    ),
+    Param(
+        "confinement",
+        one_of("auto", "strict", "user", "off"),
+        default="auto",
+        help="How the process is confined: strict (own uid, root only), user (user namespace), off; auto picks.",
+        changes="launch",
+        example="user",
+    ),
+    help="What the guest is built on.",
+)
+# Known to QEMU, and no PC with a PCI bus in it; verify finds those that are not listed here.
+_NEVER: Final = {
+    "none": "has no machine in it",
+    "microvm": "has no PCI bus and no firmware that boots disks",
+    "isapc": "has no PCI bus",
+    "x-remote": "is one half of a split QEMU, not a machine of its own",
+    "xenpv": "works under Xen only",
+    "xenfv": "works under Xen only",
+    "nitro-enclave": "is an enclave without disks and NICs",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine(Device):
+    """Whether the guest may reboot itself. The rest of the machine is in the spec."""
+
+    may_reboot: bool
+
+
+@hookimpl
+def params() -> ParamGroup:
+    """The family's parameters."""
+    return PARAMS
+
+
+@hookimpl
+def devices() -> tuple[type[Device], ...]:
+    """What it plans."""
+    return (Machine,)
+
+
+@hookimpl
+def check(instance: Instance, params: Params) -> Iterator[Problem]:
+    """Some machine types can never run a guest of ours."""
+    name = params["machine_version"]
+    reason = _NEVER.get(name) or (_NEVER["xenfv"] if name.startswith("xenfv-") else None)
+    if reason is not None:
+        yield Problem(path="params.machine_version", what=reason, got=repr(name), todo="use 'pc' or 'q35'")
+    places = max(0, LAST_SLOT + 1 - max(FIRST_SLOT, params["kvm_pci_reservations"]))
+    disks = len(instance.disks) if params["disk_type"] == "paravirtual" else 0
+    wanted = len(instance.nics) + disks
+    if wanted > places:
+        what = f"{wanted} disks and NICs are more than the {places} places that the PCI bus has for them"
+        todo = "remove some, put disks behind a SCSI controller, or lower kvm_pci_reservations"
+        yield Problem(path="disks" if disks else "nics", what=what, todo=todo)
+
+
+@hookimpl
+def assess(params: Params) -> Iterator[Problem]:
+    """A machine type that moves with QEMU is another machine after an upgrade, whether it was chosen or left out."""
+    name = params["machine_version"]
+    if name in ("pc", "q35"):
+        what = "stands for another machine after an upgrade of QEMU, from the next start on"
+        todo = f"name one, such as 'pc-{'q35' if name == 'q35' else 'i440fx'}-7.2', here or for all guests of the node"
+        yield Problem(path="params.machine_version", what=what, got=repr(name), todo=todo)
+
+
+@hookimpl
+def plan(instance: Instance, params: Params) -> Iterator[Device]:
+    """One machine."""
+    del instance
+    yield Machine(may_reboot=params["reboot_behavior"] == "reboot")
+
+
+@hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+    """The machine type must exist in this QEMU, be a PC, and hold as many processors."""
+    path, got = "params.machine_version", repr(spec.machine)
+    found = next((machine for machine in facts.machines if spec.machine in {machine.name, machine.alias}), None)
+    if found is None:
+        yield Problem(path=path, what=facts.lacks("such machine"), got=got, todo=f"use {_choice(spec, facts)}")
+    elif not found.name.startswith("pc-"):
+        yield Problem(path=path, what="is not a PC", got=got, todo="use 'pc' or 'q35'")
+    elif spec.vcpus > found.cpu_max:
+        what = f"is more than the {found.cpu_max} processors that {found.name} can have"
+        yield Problem(path="vcpus", what=what, got=str(spec.vcpus), todo="lower vcpus, or use 'q35'")
+
+
+@hookimpl
+def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
+    """Name, uuid, machine, and that it waits for us before its first instruction."""
+    yield Opt(name="-name", props={"guest": spec.name, "debug-threads": True}, why="the instance's name")
+    yield Opt(name="-uuid", head=spec.uuid, plain=True, why="the instance's uuid")
+    yield Opt(name="-nodefaults", why="nothing that was not asked for")
+    yield Opt(name="-no-user-config", why="no configuration file of the node changes the guest")
+    yield Opt(
+        name="-machine",
+        head=spec.machine,
+        props={"accel": bindings.accel, "acpi": None if spec.acpi else False},
+        params=("machine_version", "kvm_flag", "acpi"),
+        why=bindings.accel_why,
+        capability=_alias(spec, facts),
+    )
+    if not all(machine.may_reboot for machine in spec.of(Machine)):
+        yield Opt(name="-no-reboot", params=("reboot_behavior",), why="a reboot of the guest ends the instance")
+    yield Opt(name="-S", why="no instruction runs before everything has been checked")
+
+
+def _choice(spec: KvmSpec, facts: Facts) -> str:
+    """The machines of the same family: ``'pc-q35-2.4' to 'pc-q35-10.0'``."""
+    family = "pc-q35-" if spec.q35 else "pc-i440fx-"
+    numbers = [machine.name.removeprefix(family) for machine in facts.machines if machine.name.startswith(family)]
+    ordered = sorted(numbers, key=lambda number: [int(digits) for digits in re.findall("[0-9]+", number)])
+    return f"'{family}{ordered[0]}' to '{family}{ordered[-1]}'" if ordered else "another"
+
+
+def _alias(spec: KvmSpec, facts: Facts) -> str:
+    named = (machine for machine in facts.machines if machine.name == spec.machine and machine.alias)
+    return next((f"its {machine.alias} is {machine.name}" for machine in named), "")

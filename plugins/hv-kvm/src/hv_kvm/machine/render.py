@@ -1,0 +1,53 @@
+"""Spec, facts and bindings to the command line. The only place that knows in which order options stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from hv_kvm.machine.bindings import Bindings
+from hv_kvm.machine.facts import Facts
+from hv_kvm.machine.option import Opt
+from hv_kvm.machine.spec import KvmSpec
+from hvcore import Argument, HookError, Hooks, Origin
+
+__all__ = ["IdClashError", "argv_of", "render"]
+
+
+class IdClashError(HookError):
+    """Two options define one id; ``first`` is the plugin that did so before ``plugin``."""
+
+    def __init__(self, hooks: Hooks, *, plugin: str, first: str, option: str) -> None:
+        self.first, self.option = first, option
+        places = {name: _place(function) for name, function in hooks.functions("render")}
+        self.both = tuple(f"{hooks.owner(name)} at {places[name]}" for name in (first, plugin))
+        what = f"defines {option!r}, which plugin {self.both[0]} does"
+        super().__init__(plugin=plugin, hook="render", what=what, owner=hooks.owner(plugin), place=places[plugin])
+
+
+def _place(function: Callable[..., object]) -> str:
+    code = getattr(function, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else "no source"
+
+
+def render(hooks: Hooks, spec: KvmSpec, facts: Facts, bindings: Bindings) -> tuple[Argument, ...]:
+    """The command: the binary, then each plugin's options in the order the plugins are registered.
+
+    Pure. Raises `IdClashError` naming both plugins when two options define the same id.
+    """
+    binary = Origin(plugin="machine", params=("kvm_path",), why="the QEMU binary")
+    arguments = [Argument(tokens=(spec.qemu,), origin=binary)]
+    defined: dict[str, str] = {}
+    found = hooks.items("render", Opt, spec=spec, facts=facts, bindings=bindings)
+    for plugin, option in found:
+        for name in option.ids:
+            if name in defined:
+                raise IdClashError(hooks, plugin=plugin, first=defined[name], option=name)
+            defined[name] = plugin
+        origin = Origin(plugin=plugin, params=option.params, why=option.why, capability=option.capability)
+        arguments.append(Argument(tokens=option.argv, origin=origin))
+    return tuple(arguments)
+
+
+def argv_of(arguments: Sequence[Argument]) -> tuple[str, ...]:
+    """The tokens of the arguments, one after the other."""
+    return tuple(token for argument in arguments for token in argument.tokens)

@@ -1,0 +1,128 @@
+"""Find out what a QEMU binary can do: one short session with it, remembered on disk.
+
+The session is QEMU's own introspection on ``-machine none``: no guest, no memory, no devices, no configuration file.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import Any, Final
+
+from hv_kvm.machine.facts import FACTS_FORMAT, Facts
+from hv_kvm.qemu import facts_cache
+from hv_kvm.qemu.trial import Trial, TrialError
+from hv_kvm.qmp import QmpClient, QmpClosedError, QmpError, QmpTimeoutError, adopt
+from hv_kvm.qmp import introspect as ask
+
+__all__ = ["PROBE_DEADLINE_S", "ProbeError", "probe"]
+
+PROBE_DEADLINE_S: Final = 10.0
+"""Seconds a probe may take in all. One takes about 0.1 s; the rest is for a loaded host and a cold disk."""
+
+
+# What this process has read from a cache file already: reading it again would be a millisecond of every start.
+_known: dict[str, Facts] = {}
+
+
+class ProbeError(TrialError):
+    """The binary is not a usable QEMU; ``reason`` says what it did instead of answering."""
+
+
+def probe(binary: str, *, cache_dir: str | None, deadline_s: float = PROBE_DEADLINE_S) -> Facts:
+    """What the QEMU at the path ``binary`` can do, from ``cache_dir`` if it is known there, else by asking it.
+
+    With ``cache_dir`` None nothing is remembered. The answer is forgotten when the file, QEMU's modules, the kernel
+    or the access to /dev/kvm changes. Raises ProbeError when there is no such program, or it does not answer as QEMU
+    does within ``deadline_s``; whatever was started is gone then.
+    """
+    deadline = time.monotonic() + deadline_s
+    key = _key(binary)
+    known = _known.get(repr(key))
+    if known is not None and cache_dir is not None:
+        return known
+    if cache_dir is not None:
+        try:
+            _known[repr(key)] = Facts.from_json(facts_cache.load(cache_dir, "facts", key))
+            return _known[repr(key)]
+        except ValueError:
+            pass
+    facts = _ask_binary(binary, deadline, deadline_s)
+    # Replaced meanwhile: then it is not known which of the two was asked.
+    if cache_dir is not None and _key(binary) == key:
+        facts_cache.store(cache_dir, "facts", key, facts.to_json())
+    return facts
+
+
+def _key(binary: str) -> list[Any]:
+    try:
+        if not os.path.isfile(binary):
+            os.stat(binary)
+            raise ProbeError(binary=binary, reason="is not a file", todo="name an installed qemu-system binary")
+        return [*facts_cache.binary_key(binary), FACTS_FORMAT, os.geteuid()]
+    except (OSError, ValueError) as error:
+        reason = os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else str(error)
+        raise ProbeError(
+            binary=binary, reason=reason, todo="install it (Debian: qemu-system-x86) or name another"
+        ) from None
+
+
+def _ask_binary(binary: str, deadline: float, deadline_s: float) -> Facts:
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError as error:  # no descriptor is left
+        reason = f"cannot be asked, got {os.strerror(error.errno or 0).lower()}"
+        raise ProbeError(binary=binary, reason=reason, todo="let this program have more files open") from error
+    with ours:
+        with theirs:
+            argv = [
+                os.path.abspath(binary),
+                *("-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S"),
+                *("-chardev", f"socket,id=probe,fd={theirs.fileno()}", "-qmp", "chardev:probe"),
+            ]
+            try:
+                trial = Trial(argv, pass_fds=(theirs.fileno(),))
+            except TrialError as error:
+                raise _error(binary, error.reason) from error
+        with trial:
+            try:
+                with adopt(ours, subject=binary, deadline_s=deadline - time.monotonic()) as client:
+                    return _facts(client, deadline)
+            except QmpTimeoutError as error:
+                said = trial.said()
+                what = f"no answer to {error.command} within {deadline_s:.1f} s" + (f': "{said}"' if said else "")
+                raise _error(binary, what) from error
+            except QmpClosedError as error:
+                status = trial.wait(deadline)
+                what = "closed its monitor and lives on" if status is None else trial.ending(status)
+                reason = what if what.startswith("cannot be executed") else f"{what} instead of answering"
+                raise _error(binary, reason) from error
+            except QmpError as error:
+                raise _error(binary, f"did not answer as qemu does ({error})") from error
+
+
+def _error(binary: str, reason: str) -> ProbeError:
+    return ProbeError(binary=binary, reason=reason, todo="is this a qemu-system binary; try it with --version")
+
+
+def _facts(client: QmpClient, deadline: float) -> Facts:
+    def left_s() -> float:
+        return deadline - time.monotonic()
+
+    monitor_commands = ask.query_commands(client, deadline_s=left_s())
+    blocks = ask.query_block_layer(client, deadline_s=left_s())
+    kvm = ask.query_kvm(client, commands=monitor_commands, deadline_s=left_s())
+    return Facts(
+        version=client.greeting.version,
+        package=client.greeting.package,
+        commands=monitor_commands,
+        options=ask.query_command_line_options(client, deadline_s=left_s()),
+        machines=ask.query_machines(client, deadline_s=left_s()),
+        types=ask.qom_list_types(client, deadline_s=left_s()),
+        cpu_models=ask.query_cpu_definitions(client, deadline_s=left_s()),
+        block_drivers=blocks.drivers,
+        aio=blocks.aio,
+        kvm_present=kvm.present,
+        kvm_enabled=kvm.enabled,
+    )

@@ -1,0 +1,1 @@
+"""What a guest needs of the node: files, addresses, directories, programs beside QEMU."""

@@ -1,0 +1,80 @@
+"""Ending a guest: ask it, tell QEMU, kill. Each rung has a deadline and waits for the process, not for a clock."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import suppress
+from typing import Final
+
+from hv_kvm.qmp import QmpConnectError, QmpError, commands
+from hv_kvm.qmp.reach import reach
+from hv_kvm.run.observe import process_of
+from hvcore import Job, Live, ProcessId, kill_and_wait, verified_pidfd, wait_gone
+
+__all__ = ["stop"]
+
+_MONITOR_S: Final = 2.0
+_QUIT_S: Final = 2.0
+_KILL_S: Final = 5.0
+_FIRST_PRESS_S: Final = 1.0
+_NEXT_PRESS_S: Final = 5.0
+
+
+def stop(live: Live, job: Job, *, force: bool) -> str:
+    """The rung that ended it: ``powerdown``, ``quit`` or ``kill``; ``gone`` when it had ended by then.
+
+    Raises `DeadlineError` when it does not go even when killed.
+    """
+    process = process_of(live)
+    if process is None:
+        return "gone"
+    if not force and live.record.spec.get("acpi", True) and _power_down(live, process, job):
+        return "powerdown"
+    job.progress("telling QEMU to quit")
+    if _quit(live, process):
+        return "quit"
+    job.progress("killing QEMU")
+    return "kill" if kill_and_wait(process, subject=job.name, deadline_s=_KILL_S) else "gone"
+
+
+def _power_down(live: Live, process: ProcessId, job: Job) -> bool:
+    """Press the power button until the guest goes down: one that was still booting did not hear it the first time.
+
+    Only the deadline ends this: a QEMU that stalls (on its storage, say) goes on later, and killing it loses data.
+    """
+    again_s = _FIRST_PRESS_S
+    job.progress(f"waiting up to {job.deadline.left():.0f} s for the guest to shut down")
+    while job.deadline.left() > 0.0:
+        try:
+            _press(live, job)
+        except QmpConnectError as error:  # both monitors are gone: nobody will ever press it
+            job.progress(f"no power button: {error}")
+            return wait_gone(process, 0.0)
+        except QmpError as error:
+            job.progress(f"no power button yet: {error}")
+        if wait_gone(process, job.deadline.left(at_most=again_s)):
+            return True
+        again_s = _NEXT_PRESS_S
+    return False
+
+
+def _press(live: Live, job: Job) -> None:
+    with reach(live.dir, job.deadline.left(at_most=_MONITOR_S)) as client:
+        if not commands.query_status(client).running:
+            commands.cont(client)  # a guest that stands still cannot hear its power button
+        commands.system_powerdown(client)
+
+
+def _quit(live: Live, process: ProcessId) -> bool:
+    """Tell QEMU to end, flushing what it holds: over QMP, else by the signal that means the same to it."""
+    try:
+        with reach(live.dir, _MONITOR_S) as client:
+            commands.quit(client, deadline_s=_MONITOR_S)
+    except QmpConnectError:
+        with verified_pidfd(process) as pidfd:
+            if pidfd is not None:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+    except QmpError:
+        return wait_gone(process, 0.0)  # it hangs, and would not hear a signal either
+    return wait_gone(process, _QUIT_S)
