@@ -23,12 +23,12 @@ from hvcore.model.finding import Finding, Severity
 from hvcore.model.instance import Instance
 from hvcore.operations.context import Context
 from hvcore.operations.leftovers import leftovers, permissions
+from hvcore.plugins import requirements
 from hvcore.plugins.catalogue import EXTENSIONS_GROUP, CatalogueEntry, Verdict, catalogue
-from hvcore.plugins.importing import missing_requirements
 
 __all__ = ["examine"]
 
-_LIBRARIES: Final = ("pluggy", "stevedore", "voluptuous")
+_LIBRARIES: Final = ("packaging", "pluggy", "stevedore", "voluptuous")
 
 
 def examine(
@@ -98,9 +98,9 @@ def _plugin(kind: str, entry: CatalogueEntry) -> Finding:
     if entry.verdict is not Verdict.OK:
         severity = Severity.NOTE if entry.verdict is Verdict.BLOCKED else Severity.PROBLEM
         return Finding(subject=subject, severity=severity, what=f"{home}: {entry.verdict}, {entry.reason}")
-    missing = missing_requirements(entry.distribution)
+    missing = requirements.missing(entry.distribution)
     if missing:
-        what = f"{home} requires {', '.join(missing)}, which is not installed"
+        what = f"{home} requires {', '.join(missing)}, which is not installed, or in another version"
         todo = f"pip install {' '.join(repr(line) for line in missing)}"
         return Finding(subject=subject, severity=Severity.PROBLEM, what=what, todo=todo)
     return Finding(subject=subject, severity=Severity.OK, what=home)

@@ -22,7 +22,6 @@ __all__ = ["DRIVERS_GROUP", "EXTENSIONS_GROUP", "CatalogueEntry", "Verdict", "ca
 
 DRIVERS_GROUP: Final = "hvcore.drivers"
 EXTENSIONS_GROUP: Final = "hvcore.extensions"
-_CLAUSE: Final = re.compile(r"(~=|==|!=|<=|>=|<|>)\s*([0-9]+(?:\.[0-9]+)*)(\.\*)?")
 
 
 class Verdict(StrEnum):
@@ -117,8 +116,7 @@ def _entries_of(found: metadata.Distribution, group: str) -> list[CatalogueEntry
 
 def _entry(point: metadata.EntryPoint) -> CatalogueEntry:
     found = point.dist
-    requires = _range_of_hvcore(found.requires or ()) if found else ""
-    verdict, reason = _fits(requires)
+    requires, verdict, reason = _fits(found.requires or () if found else (), __version__)
     known = found.metadata if found else None  # once: it is parsed anew for each question
     return CatalogueEntry(
         name=point.name,
@@ -156,47 +154,18 @@ def _judged_one(entry: CatalogueEntry, same_name: list[CatalogueEntry]) -> Catal
     return entry
 
 
-def _range_of_hvcore(requires: Iterable[str]) -> str:
-    for line in requires:
-        match = re.match(r"hvcore(?![\w.-])\s*(?:\[[^\]]*\])?\s*\(?([^;)]*)", line)
-        if match:
-            return match[1].strip()
-    return ""
+def _fits(lines: Iterable[str], installed: str) -> tuple[str, Verdict, str | None]:
+    """The range of hvcore that a distribution requires, such as ``<0.2,>=0.1``, and the verdict on it with the reason."""
+    from hvcore.plugins import requirements
 
-
-def _fits(requires: str) -> tuple[Verdict, str | None]:
-    """The verdict on a range such as ``>=0.1,<0.2`` against the hvcore that is running."""
-    ours = _release(__version__)
-    for operator, text, star in _CLAUSE.findall(requires):
-        wanted = _release(text)
-        if not _holds(operator, ours, text, star=bool(star)):
-            newer = operator in ("<", "<=") or (operator in ("==", "~=") and ours > wanted)
-            verdict = Verdict.TOO_OLD if newer else Verdict.TOO_NEW
-            todo = "upgrade the driver" if newer else "upgrade hvcore"
-            return verdict, f"needs hvcore{requires}, installed is {__version__}; {todo}"
-    return Verdict.OK, None
-
-
-def _release(text: str) -> tuple[int, ...]:
-    match = re.match(r"\d+(?:\.\d+)*", text)
-    parts = tuple(int(part) for part in match[0].split(".")) if match else (0,)
-    return parts + (0,) * (6 - len(parts))
-
-
-def _holds(operator: str, ours: tuple[int, ...], text: str, *, star: bool) -> bool:
-    # Only what PEP 440 ranges use in practice, without pre-releases: the core has no dependency for the rest.
-    wanted, length = _release(text), text.count(".") + 1
-    if operator == "~=":
-        return ours >= wanted and ours[: length - 1] == wanted[: length - 1]
-    if star:
-        same = ours[:length] == wanted[:length]
-        return same if operator == "==" else not same
-    results = {
-        "==": ours == wanted,
-        "!=": ours != wanted,
-        "<=": ours <= wanted,
-        ">=": ours >= wanted,
-        "<": ours < wanted,
-        ">": ours > wanted,
-    }
-    return results[operator]
+    try:
+        wanted = requirements.range_of("hvcore", lines)
+    except ValueError as error:
+        return "", Verdict.BROKEN, f"its requirement {str(error)!r} is not valid; report this to its authors"
+    clause = requirements.unmet(wanted, installed)
+    if clause is None:
+        return str(wanted), Verdict.OK, None
+    below = requirements.is_below(installed, clause)
+    todo = "upgrade hvcore" if below else "upgrade the driver"
+    reason = f"needs hvcore{wanted}, installed is {installed}; {todo}"
+    return str(wanted), Verdict.TOO_NEW if below else Verdict.TOO_OLD, reason

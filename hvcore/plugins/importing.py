@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -14,10 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from hvcore.errors import DriverLoadError, HvError
+from hvcore.plugins import requirements
 from hvcore.plugins.catalogue import DRIVERS_GROUP, EXTENSIONS_GROUP, CatalogueEntry
 from hvcore.plugins.faults import near
 
-__all__ = ["attempt", "imported", "missing_requirements", "owner_of", "refused", "where_raised"]
+__all__ = ["attempt", "imported", "owner_of", "refused", "where_raised"]
 
 _OURS: Final = f"{Path(__file__).resolve().parents[1]}{os.sep}"
 _GROUPS: Final = {"driver": DRIVERS_GROUP, "extension": EXTENSIONS_GROUP}
@@ -63,7 +63,7 @@ def _import_words(kind: str, entry: CatalogueEntry, error: BaseException) -> str
     what = f"cannot be imported, got {type(error).__name__}: {error} ({place})"
     if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
         return f"{what}; its entry point in {_GROUPS[kind]} names {entry.target}: correct that, or reinstall it"
-    missing = missing_requirements(entry.distribution)
+    missing = requirements.missing(entry.distribution)
     if isinstance(error, ImportError) and missing:
         return f"{what}; pip install {' '.join(repr(line) for line in missing)}, which it requires"
     if isinstance(error, ModuleNotFoundError):
@@ -91,20 +91,3 @@ def _importers() -> set[str]:
     found = {str(inspect.getsourcefile(metadata))}
     found |= {str(module.__file__) for name, module in list(sys.modules.items()) if name.startswith("stevedore.")}
     return found
-
-
-def missing_requirements(distribution: str) -> list[str]:
-    """Requirements of an installed distribution that are not installed at all; without those that depend on markers."""
-    try:
-        lines = metadata.requires(distribution) or []
-    except metadata.PackageNotFoundError:
-        return []
-    return [line for line in lines if ";" not in line and not _is_installed(line)]
-
-
-def _is_installed(requirement: str) -> bool:
-    name = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", requirement.strip())
-    try:
-        return name is None or bool(metadata.version(name[0]))
-    except metadata.PackageNotFoundError:
-        return False

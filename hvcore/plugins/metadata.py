@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from importlib import metadata
 
+from packaging.utils import canonicalize_name
+
 __all__ = ["distributions", "place", "seems_to_declare"]
 
 
@@ -20,7 +22,7 @@ def distributions() -> Iterator[metadata.Distribution]:
             name = str(found.metadata["Name"] if "Name" in found.metadata else id(found))
         except ValueError:  # no UTF-8; then it has no name by which it could be there twice
             name = str(id(found))
-        key = re.sub(r"[-_.]+", "-", name).lower()
+        key = canonicalize_name(name)
         if key not in seen:
             seen.add(key)
             yield found

@@ -18,6 +18,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Final
 
+from packaging.version import Version
+
 from hvcore._version import __version__
 from hvcore.errors import NodeError, ParamsError, Problem
 from hvcore.plugins.catalogue import EXTENSIONS_GROUP, catalogue
@@ -130,8 +132,10 @@ def _all_or_nothing(directory: Path) -> Iterator[Path]:
 
 def _words(name: str) -> dict[str, str]:
     camel = "".join(part.capitalize() for part in name.split("-"))
-    major, minor, *_ = (int(part) for part in re.findall(r"\d+", __version__))
+    ours = Version(__version__)
+    major, minor = ours.major, ours.minor
     above = f"0.{minor + 1}" if major == 0 else str(major + 1)
+    oldest = __version__ if ours.is_prerelease else f"{major}.{minor}"  # 0.2 does not allow 0.2.0rc1
     return {
         "name": name,
         "distribution": f"hv-{name}",
@@ -140,7 +144,7 @@ def _words(name: str) -> dict[str, str]:
         "class": f"{camel}Driver",
         "spec": f"{camel}Spec",
         "oldest": f"{major}.{minor}",
-        "range": f">={major}.{minor},<{above}",
+        "range": f">={oldest},<{above}",
     }
 
 

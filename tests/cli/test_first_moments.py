@@ -12,7 +12,7 @@ import pytest
 HV = "import sys; sys.argv = ['hv', *sys.argv[1:]]; from hv_command import main; main()"
 # Each takes long to import, and is for those who load a driver, read a file, or sit at a terminal.
 LATE = {
-    *("ctypes", "importlib.metadata", "pluggy", "rich", "stevedore", "subprocess", "tomllib"),
+    *("ctypes", "importlib.metadata", "packaging", "pluggy", "rich", "stevedore", "subprocess", "tomllib"),
     *(
         "hvcore.api.driver_handle",
         "hvcore.plugins.typed_hooks",

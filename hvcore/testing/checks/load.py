@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import gc
-import re
 import sys
 from importlib import metadata
 from typing import Any
 
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
 from hvcore.errors import DriverLoadError
 from hvcore.plugins.catalogue import CatalogueEntry, Verdict, catalogue
 from hvcore.plugins.loader import load
+from hvcore.plugins.requirements import required
 from hvcore.testing.bench import Bench
 from hvcore.testing.check import Failed, Level, Skipped, Tier, check, require
 from hvcore.testing.isolate import forked, interpreted
@@ -31,6 +34,13 @@ def _entry(bench: Bench) -> CatalogueEntry:
     found = [entry for entry in catalogue() if entry.name == bench.subject.driver]
     require(found, f"no installed distribution has an entry point {bench.subject.driver!r} in hvcore.drivers")
     return found[0]
+
+
+def _is_version(text: str) -> bool:
+    try:
+        return bool(Version(text))
+    except InvalidVersion:
+        return False
 
 
 def _module(bench: Bench) -> str:
@@ -57,7 +67,7 @@ def load_manifest_valid(bench: Bench) -> None:
     """The metadata is complete, the driver loads, and its class has the name of the entry point."""
     entry = _entry(bench)
     require(entry.verdict is Verdict.OK, f"the catalogue says {entry.verdict}: {entry.reason}")
-    require(re.match(r"\d+(\.\d+)*", entry.version), f"its distribution has no version, got {entry.version!r}")
+    require(_is_version(entry.version), f"its distribution has no version of PEP 440, got {entry.version!r}")
     require(entry.requires, f"distribution {entry.distribution} does not say which hvcore it needs; add a dependency")
     try:
         load(entry.name)
@@ -144,8 +154,8 @@ def _packages(bench: Bench, entry: CatalogueEntry) -> list[str]:
     own = _module(bench)
     tops = sorted({name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) - {own.partition(".")[0]})
     installed = metadata.packages_distributions()
-    needed = {re.split(r"[^\w.-]", line, maxsplit=1)[0].lower() for line in metadata.requires(entry.distribution) or ()}
-    found = [top for top in tops if {name.lower() for name in installed.get(top, ())} & needed]
+    needed = required(entry.distribution)
+    found = [top for top in tops if {canonicalize_name(name) for name in installed.get(top, ())} & needed]
     siblings = [name for name in modules if name.startswith(f"{own.partition('.')[0]}.") and name != own]
     packages = {name for name in siblings if any(other.startswith(f"{name}.") for other in siblings)}
     found += sorted(set(siblings) - packages)[:1]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hvcore import CatalogueEntry, Verdict, catalogue
-from hvcore.plugins.catalogue import _fits, _holds, _range_of_hvcore, _release
+from hvcore import CatalogueEntry, DriverLoadError, Verdict, catalogue
+from hvcore.plugins.loader import load
 
 ENTRY = "[hvcore.drivers]\n{0} = {1}:Driver\n"
 
@@ -73,41 +73,31 @@ def test_one_made_for_another_hvcore_is_told_so(install, requires: str, verdict:
     assert str(entry.reason).endswith(todo)
 
 
-@pytest.mark.parametrize(
-    ("requires", "version", "holds"),
-    [
-        (">=0.1", "0.1.0", True),
-        (">=0.1", "0.0.9", False),
-        ("<0.2", "0.1.99", True),
-        ("<0.2", "0.2.0", False),
-        ("<=0.1", "0.1.0", True),
-        ("<=0.1", "0.1.1", False),
-        (">0.1", "0.1.0", False),
-        ("==0.1", "0.1.0.0", True),
-        ("!=0.1.0", "0.1", False),
-        ("~=0.1", "0.9.3", True),
-        ("~=0.1", "1.0", False),
-        ("~=0.1.2", "0.1.9", True),
-        ("~=0.1.2", "0.2.0", False),
-        ("~=0.1.2", "0.1.1", False),
-        ("==0.*", "0.7", True),
-        ("==0.0.*", "0.1", False),
-        ("==0.1.*", "0.1.5", True),
-        ("!=0.1.*", "0.1.5", False),
-        ("!=0.1.*", "0.2.5", True),
-    ],
-)
-def test_ranges_mean_what_pep_440_says(requires: str, version: str, holds: bool) -> None:  # noqa: FBT001
-    operator = requires.rstrip("0123456789.*")
-    text = requires[len(operator) :]
-    assert _holds(operator, _release(version), text.removesuffix(".*"), star=text.endswith(".*")) is holds
+def test_a_requirement_whose_marker_does_not_hold_here_judges_nothing(install) -> None:  # type: ignore[no-untyped-def]
+    install("hv-acme", ENTRY.format("acme", "hv_acme"), requires='hvcore>=99; python_version < "3"')
+    (entry,) = found("acme")
+    assert (entry.requires, entry.verdict) == ("", Verdict.OK)
 
 
-def test_a_range_is_read_from_the_requirement_of_hvcore_and_no_other() -> None:
-    lines = ["hvcore-extra>=9", "hvcores>=9", "click>=8", 'hvcore[cli] (<0.2,>=0.1) ; python_version > "3"']
-    assert _range_of_hvcore(lines) == "<0.2,>=0.1"
-    assert _range_of_hvcore(["click"]) == ""
-    assert _fits("") == (Verdict.OK, None)
+def test_a_requirement_that_is_not_valid_refuses_its_own_driver_only(install) -> None:  # type: ignore[no-untyped-def]
+    install("hv-acme", ENTRY.format("acme", "hv_acme"), requires="hvcore>=0.1,<zwei")
+    install("hv-other", ENTRY.format("other", "hv_other"), requires="hvcore>=0.1\nRequires-Dist: ???")
+    assert [entry.verdict for entry in found("other") + found("fake")] == [Verdict.OK, Verdict.OK]
+    (entry,) = found("acme")
+    assert entry.verdict is Verdict.BROKEN
+    assert entry.reason == "its requirement 'hvcore>=0.1,<zwei' is not valid; report this to its authors"
+    with pytest.raises(DriverLoadError, match="is not valid; report this to its authors"):
+        load("acme")
+
+
+@pytest.mark.parametrize("version", ["one", "2021-may", "1.0-", ""])
+def test_a_version_that_is_not_valid_is_listed_and_hides_nobody(install, driver_source: str, version: str) -> None:  # type: ignore[no-untyped-def]
+    install("hv-acme", ENTRY.format("acme", "hv_acme"), driver_source.format(name="acme"), version=version)
+    install("other", "", version=version)
+    (entry,) = found("acme")
+    assert (entry.version, entry.verdict) == (version, Verdict.OK)
+    assert found("fake")[0].verdict is Verdict.OK
+    assert load("acme").name == "acme"
 
 
 def test_an_operator_can_block_all_but_some(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,105 @@
+"""What a distribution requires, as ``packaging`` reads it: the hvcore that it is made for, and what is missing here.
+
+A requirement counts only where its marker holds for this Python. A requirement or version that is not valid (PEP 440,
+PEP 508) raises nothing but what is said below, because one distribution must not hide the others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from importlib import metadata
+
+from packaging.markers import UndefinedComparison
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import Specifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+__all__ = ["is_below", "missing", "range_of", "required", "unmet"]
+
+
+def range_of(name: str, lines: Iterable[str]) -> SpecifierSet:
+    """The versions of one distribution that the requirements allow: all of them if none names it.
+
+    Raises ValueError with the first requirement that seems to name it and is not valid.
+    """
+    seems = re.compile(rf"\s*{re.escape(name)}(?![\w.-])", re.IGNORECASE)
+    wanted = SpecifierSet()
+    for line in lines:
+        parsed = _parsed(line)
+        if parsed is None and seems.match(line):
+            raise ValueError(line)
+        if parsed is not None and canonicalize_name(parsed.name) == name and _holds(parsed):
+            wanted &= parsed.specifier
+    return wanted
+
+
+def unmet(wanted: SpecifierSet, version: str) -> Specifier | None:
+    """One clause that the installed version does not meet; None if it meets all. A pre-release can meet a range."""
+    clauses = sorted(wanted, key=str)  # the set itself has no order
+    return next((clause for clause in clauses if not clause.contains(version, prereleases=True)), None)
+
+
+def is_below(version: str, clause: Specifier) -> bool:
+    """Whether an installed version that does not meet the clause is too low for it, and not too high."""
+    if clause.operator in ("<", "<="):
+        return False
+    if clause.operator in ("==", "~=", "==="):
+        wanted = _version(clause.version.removesuffix(".*"))
+        return wanted is None or Version(version) <= wanted
+    return True
+
+
+def missing(distribution: str) -> list[str]:
+    """What the installed distribution requires and this Python lacks, or has in a version that does not do."""
+    return [_without_marker(item) for item in _wanted_by(distribution) if not _is_met(item)]
+
+
+def required(distribution: str) -> set[str]:
+    """The names of what the installed distribution requires here, as `packaging.utils.canonicalize_name` writes them."""
+    return {canonicalize_name(item.name) for item in _wanted_by(distribution)}
+
+
+def _wanted_by(distribution: str) -> list[Requirement]:
+    try:
+        lines = metadata.requires(distribution) or []
+    except metadata.PackageNotFoundError:
+        return []
+    return [parsed for line in lines if (parsed := _parsed(line)) is not None and _holds(parsed)]
+
+
+def _holds(parsed: Requirement) -> bool:
+    return parsed.marker is None or parsed.marker.evaluate({"extra": ""})
+
+
+def _parsed(line: str) -> Requirement | None:
+    try:
+        found = Requirement(line)
+        _holds(found)
+    except (InvalidRequirement, UndefinedComparison):
+        return None
+    return found
+
+
+def _version(text: str) -> Version | None:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None
+
+
+def _is_met(wanted: Requirement) -> bool:
+    try:
+        found: str | None = metadata.version(wanted.name)
+    except metadata.PackageNotFoundError:
+        return False
+    if not found:  # its metadata was removed or emptied
+        return False
+    return _version(found) is None or wanted.specifier.contains(found, prereleases=True)
+
+
+def _without_marker(wanted: Requirement) -> str:
+    plain = Requirement(str(wanted))
+    plain.marker = None
+    return str(plain)
