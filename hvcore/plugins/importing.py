@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from stevedore.driver import DriverManager
+
 from hvcore.errors import DriverLoadError, HvError
 from hvcore.plugins import requirements
 from hvcore.plugins.catalogue import DRIVERS_GROUP, EXTENSIONS_GROUP, CatalogueEntry
@@ -35,13 +37,20 @@ def refused(subject: str, faults: list[str]) -> DriverLoadError:
     return DriverLoadError("\n".join([f"{subject}: {len(faults)} problems", *(f"  {fault}" for fault in faults)]))
 
 
-def imported(entry: CatalogueEntry) -> object:
+def imported(group: str, entry: CatalogueEntry) -> Any:
     """What the entry point names. Raises what the import raises."""
-    module, _, attribute = entry.target.partition(":")
-    found: object = importlib.import_module(module)
-    for part in attribute.split(".") if attribute else ():
-        found = getattr(found, part)
-    return found
+    return _Judged(group, entry).driver
+
+
+class _Judged(DriverManager[Any]):
+    # stevedore loads what the catalogue judged, and nothing else. Its own scan of the entry points has no versions,
+    # drops duplicates, and can be two minutes old (docs/decisions/0001).
+    def __init__(self, group: str, entry: CatalogueEntry) -> None:
+        self._judged = metadata.EntryPoint(name=entry.name, value=entry.target, group=group)
+        super().__init__(group, entry.name)
+
+    def list_entry_points(self) -> list[metadata.EntryPoint]:
+        return [self._judged]
 
 
 def attempt(kind: str, entry: CatalogueEntry, step: Callable[[], Any]) -> Any:
@@ -58,6 +67,8 @@ def attempt(kind: str, entry: CatalogueEntry, step: Callable[[], Any]) -> Any:
 
 
 def _import_words(kind: str, entry: CatalogueEntry, error: BaseException) -> str:
+    if not metadata.EntryPoint.pattern.match(entry.target):
+        return f"cannot be imported, its entry point in {_GROUPS[kind]} is not MODULE:NAME, got {entry.target!r}; correct that"
     module, _, attribute = entry.target.partition(":")
     place = where_raised(error) or "no such module"
     what = f"cannot be imported, got {type(error).__name__}: {error} ({place})"

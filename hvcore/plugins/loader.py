@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Sequence
 from functools import partial
-from importlib import metadata
 from typing import Any
 
 import pluggy
@@ -34,7 +33,7 @@ def load(name: str, *, without_broken: bool = False) -> LoadedDriver:
     """
     found = installed(DRIVERS_GROUP, EXTENSIONS_GROUP)
     entry = _find(name, found[DRIVERS_GROUP])
-    driver_class = _driver_class(attempt("driver", entry, partial(_import_driver, entry)), entry)
+    driver_class = _driver_class(attempt("driver", entry, partial(imported, DRIVERS_GROUP, entry)), entry)
     manager = _Manager(hookspecs.PROJECT)
     for specs in (hookspecs, *driver_class.hookspecs):
         manager.add_hookspecs(specs)
@@ -87,18 +86,6 @@ def _register_extensions(
             if manager.has_plugin(extension.name):
                 manager.unregister(name=extension.name)
     return tuple(skipped)
-
-
-def _import_driver(entry: CatalogueEntry) -> Any:
-    from stevedore.driver import DriverManager  # 6 ms that hv list of an empty node need not pay
-
-    class Judged(DriverManager[Any]):
-        # What the catalogue has judged and nothing else. stevedore's own list is kept for the life of the process, and
-        # on disk under a key of times rounded to two minutes: a driver installed since is not in it.
-        def list_entry_points(self) -> list[metadata.EntryPoint]:
-            return [metadata.EntryPoint(name=entry.name, value=entry.target, group=DRIVERS_GROUP)]
-
-    return Judged(DRIVERS_GROUP, entry.name, invoke_on_load=False).driver
 
 
 def _find(name: str, everything: Sequence[CatalogueEntry]) -> CatalogueEntry:
@@ -164,7 +151,7 @@ def _extension(entry: CatalogueEntry) -> object:
         raise DriverLoadError(f"extension {owner_of(entry)}: {entry.reason}")
 
     def made() -> object:
-        found = imported(entry)
+        found = imported(EXTENSIONS_GROUP, entry)
         return found() if isinstance(found, type) else found
 
     return attempt("extension", entry, made)

@@ -95,7 +95,7 @@ def find_subject(driver: str) -> Subject:
         return Subject(driver=driver)
     target = declared[0].target
     try:
-        make: Any = imported(declared[0])
+        make: Any = imported(CONFORMANCE_GROUP, declared[0])
         found = make()
     except (Exception, SystemExit) as error:
         what = f"its subject {target!r} cannot be used, got {type(error).__name__}: {error}"

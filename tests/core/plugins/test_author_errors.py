@@ -51,6 +51,9 @@ DRIVER_MISTAKES = {
     "no such module": Mistake(
         "", ("'hv_nothing'", "its entry point in hvcore.drivers names hv_nothing:Driver"), target="hv_nothing:Driver"
     ),
+    "a distribution's name for a module's": Mistake(
+        "", ("its entry point in hvcore.drivers is not MODULE:NAME, got 'hv-acme:Driver'",), target="hv-acme:Driver"
+    ),
     "no such name": Mistake(
         "", ("hv_acme:Drivr does not exist", "did you mean 'Driver'?", "entry point"), target="hv_acme:Drivr"
     ),
