@@ -63,6 +63,7 @@ from hvcore import (
     ParamsError,
     Plan,
     Problem,
+    Severity,
 )
 
 __all__ = ["KvmDriver"]
@@ -119,8 +120,8 @@ class KvmDriver:
     def __init__(self, hooks: Hooks) -> None:
         self._hooks = hooks
         self._kinds = kinds_of(hooks)
-        if set(hooks.implementations("render")) - {name for name, _ in self.plugins}:
-            rehearse(hooks)
+        extended = set(hooks.implementations("render")) - {name for name, _ in self.plugins}
+        self._not_compared = rehearse(hooks) if extended else ()
 
     def plan(self, instance: Instance, params: Params) -> KvmSpec:
         """The machine, with every device in its place. Pure. Raises `ParamsError` when they do not all fit."""
@@ -139,10 +140,13 @@ class KvmDriver:
         return problems_on(self._hooks, spec, host)
 
     def examine(self, host: Host) -> Iterable[Finding]:
-        """The QEMU that instances get which name no other, and whether KVM works."""
+        """The QEMU that instances get which name no other, whether KVM works, and extensions whose ids were not compared."""
+        for why in self._not_compared:
+            what = f"could not be compared with those of other plugins when the driver was loaded: {why}"
+            yield Finding(subject="option ids", severity=Severity.NOTE, what=what)
         groups = (group for _, group in self._hooks.each("params"))
         binary = next(param.default for group in groups for param in group if param.key == "kvm_path")
-        return examine(binary, host)
+        yield from examine(binary, host)
 
     def describe(self, spec: KvmSpec, host: Host) -> Plan:
         """The steps of a start, and the command line with an origin for every option."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
@@ -10,7 +10,7 @@ from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import KvmSpec
 from hvcore import Argument, HookError, Hooks, Origin
 
-__all__ = ["IdClashError", "argv_of", "render"]
+__all__ = ["IdClashError", "argv_of", "distinct", "render"]
 
 
 class IdClashError(HookError):
@@ -36,16 +36,22 @@ def render(hooks: Hooks, spec: KvmSpec, facts: Facts, bindings: Bindings) -> tup
     """
     binary = Origin(plugin="machine", params=("kvm_path",), why="the QEMU binary")
     arguments = [Argument(tokens=(spec.qemu,), origin=binary)]
-    defined: dict[str, str] = {}
     found = hooks.items("render", Opt, spec=spec, facts=facts, bindings=bindings)
-    for plugin, option in found:
+    for plugin, option in distinct(hooks, found):
+        origin = Origin(plugin=plugin, params=option.params, why=option.why, capability=option.capability)
+        arguments.append(Argument(tokens=option.argv, origin=origin))
+    return tuple(arguments)
+
+
+def distinct(hooks: Hooks, options: Iterable[tuple[str, Opt]]) -> Iterator[tuple[str, Opt]]:
+    """The options with their plugins, unchanged. Raises `IdClashError` at the first that defines an id a second time."""
+    defined: dict[str, str] = {}
+    for plugin, option in options:
         for name in option.ids:
             if name in defined:
                 raise IdClashError(hooks, plugin=plugin, first=defined[name], option=name)
             defined[name] = plugin
-        origin = Origin(plugin=plugin, params=option.params, why=option.why, capability=option.capability)
-        arguments.append(Argument(tokens=option.argv, origin=origin))
-    return tuple(arguments)
+        yield plugin, option
 
 
 def argv_of(arguments: Sequence[Argument]) -> tuple[str, ...]:

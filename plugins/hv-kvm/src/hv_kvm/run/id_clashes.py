@@ -1,16 +1,16 @@
-"""A rehearsal of a command line when the driver is loaded with extensions: do their options define one id twice? Pure."""
+"""Options of extensions that define an id twice, found when the driver is loaded: a command line is rendered. Pure."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Final
 
 from hv_kvm.machine.facts import Facts
-from hv_kvm.machine.render import IdClashError, render
+from hv_kvm.machine.option import Opt
+from hv_kvm.machine.render import IdClashError, distinct
 from hv_kvm.machine.spec import Device, decide
 from hv_kvm.qemu.choose import Accel
 from hv_kvm.run.describe import symbols
-from hvcore import Disk, DriverLoadError, Hooks, Instance, Level, Nic
+from hvcore import Disk, DriverLoadError, HookError, Hooks, Instance, Level, Nic
 
 __all__ = ["rehearse"]
 
@@ -30,25 +30,33 @@ _FACTS: Final = Facts(
 )
 
 
-def rehearse(hooks: Hooks) -> None:
+def rehearse(hooks: Hooks) -> tuple[str, ...]:
     """Render a guest of defaults with a disk and a NIC. Raises `DriverLoadError` naming both plugins of a clash.
 
-    Only that is judged: what an extension needs a QEMU or a value for it may well fail without here, and what clashes
-    for other values only is found when those are planned.
+    Returns what could not be compared, a text for each failure: a plugin may need a value or a QEMU that is not there
+    yet. What clashes for other values only is found when those are planned.
     """
-    clash = _clash(hooks)
-    if clash is not None:
-        raise DriverLoadError(f"option id {clash.option!r}: defined by both {' and '.join(clash.both)}; rename one")
+    failures: list[str] = []
+    options = [(plugin, found) for plugin, found in _rendered(hooks, failures) if isinstance(found, Opt)]
+    try:
+        list(distinct(hooks, options))
+    except IdClashError as clash:
+        both = " and ".join(clash.both)
+        raise DriverLoadError(f"option id {clash.option!r}: defined by both {both}; rename one") from clash
+    return tuple(failures)
 
 
-def _clash(hooks: Hooks) -> IdClashError | None:
-    with suppress(Exception):
-        params = {param.key: param.default for _, group in hooks.each("params") for param in group}
-        instance = Instance(name="rehearsal", driver="kvm", disks=(Disk(path="/disk"),), nics=(Nic(),))
-        found = hooks.items("plan", Device, instance=instance, params=params)
-        spec = decide(instance, params, (device for _, device in found))
-        try:
-            render(hooks, spec, _FACTS, symbols(spec, Level.STRICT, Accel("tcg", "")))
-        except IdClashError as error:
-            return error
-    return None
+def _rendered(hooks: Hooks, failures: list[str]) -> list[tuple[str, Opt | HookError]]:
+    params = {param.key: param.default for _, group in hooks.each("params") for param in group}
+    instance = Instance(name="rehearsal", driver="kvm", disks=(Disk(path="/disk"),), nics=(Nic(),))
+    planned = list(hooks.attempts("plan", Device, instance=instance, params=params))
+    failures += [str(found) for _, found in planned if isinstance(found, HookError)]
+    try:
+        spec = decide(instance, params, [found for _, found in planned if isinstance(found, Device)])
+        bindings = symbols(spec, Level.STRICT, Accel("tcg", ""))
+    except Exception as error:  # noqa: BLE001 - the devices are an extension's, and so is what their methods raise
+        failures.append(f"its devices cannot be placed, got {type(error).__name__}: {error}")
+        return []
+    rendered = list(hooks.attempts("render", Opt, spec=spec, facts=_FACTS, bindings=bindings))
+    failures += [str(found) for _, found in rendered if isinstance(found, HookError)]
+    return rendered
