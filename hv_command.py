@@ -19,6 +19,6 @@ def main() -> NoReturn:
     if sys.getfilesystemencoding() != "utf-8":
         # Instance files and records are UTF-8, so are the names of files in them, and a locale changes no file's name.
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - ourselves
-    from hvcore.cli import main as run
+    from hvcore.cli import main as run  # noqa: PLC0415 - after the signal, above
 
     run()

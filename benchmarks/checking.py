@@ -63,7 +63,7 @@ def _pydantic(schema: Any) -> Callable[[Mapping[str, object]], object] | None:
     as our functions, as a program that uses it would have to write some.
     """
     try:
-        from pydantic_core import SchemaValidator, core_schema
+        from pydantic_core import SchemaValidator, core_schema  # noqa: PLC0415 - may be missing
     except ImportError:
         return None
     fields = {
@@ -80,7 +80,7 @@ def _pydantic(schema: Any) -> Callable[[Mapping[str, object]], object] | None:
 
 
 def _core(kind: hvcore.ParamType) -> Any:
-    from pydantic_core import core_schema
+    from pydantic_core import core_schema  # noqa: PLC0415 - as above
 
     told = kind.json_schema()
     if kind.kind == "one of":

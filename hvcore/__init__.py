@@ -32,7 +32,6 @@ from hvcore.errors import (
 )
 from hvcore.moved import by_home as _by_home
 from hvcore.moved import moved_names as _moved_names
-from hvcore.plugins.catalogue import CatalogueEntry, Verdict, catalogue, strict
 
 __all__ = [
     "CAPABILITIES",
@@ -206,6 +205,7 @@ if _typing.TYPE_CHECKING:
     from hvcore.api.driver_handle import DriverHandle
     from hvcore.api.node import Node
     from hvcore.config.instance_file import load_instance, parse_instance_file, read_instance_file
+    from hvcore.config.node_config import strict
     from hvcore.host.abilities import how_to_install, program
     from hvcore.host.cgroups.controllers import GroupFigures
     from hvcore.host.cgroups.group import Group
@@ -277,6 +277,7 @@ if _typing.TYPE_CHECKING:
         text,
     )
     from hvcore.plugins import typed_hooks as impl
+    from hvcore.plugins.catalogue import CatalogueEntry, Verdict, catalogue
     from hvcore.plugins.hooks import Hooks
     from hvcore.plugins.hookspecs import hookimpl, hookspec
     from hvcore.plugins.new_project import new_driver, new_extension
@@ -309,6 +310,8 @@ if _typing.TYPE_CHECKING:
     from hvcore.state.live import CGROUP, Live
 else:  # for a type checker there would be no unknown name any more
     _LATE = {
+        "hvcore.config.node_config": "strict",
+        "hvcore.plugins.catalogue": "CatalogueEntry Verdict catalogue",
         "hvcore.plugins.protocols": (
             "Adopts Driver Examines Executes HasConsole HasLog OwesStop Pausable ReadsSpec ReleaseFunction Releases"
         ),

@@ -22,6 +22,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "hvcore.model.finding",
         "hvcore.plugins.catalogue",
         "hvcore.config.instance_file",
+        "hvcore.config.node_config",
         "hvcore.model.instance",
         "hvcore.model.info",
         "hvcore.model.outcome",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+import hv_kvm.hookspecs
 import hvcore.plugins.hookspecs
 from generator.words import prose
 
@@ -14,8 +15,6 @@ __all__ = ["hook_functions", "hooks_page"]
 
 def hooks_page() -> str:
     """Every hook specification, of the core and of the kvm driver, with its example."""
-    import hv_kvm.hookspecs
-
     parts = [
         "# Hooks",
         prose(hvcore.plugins.hookspecs.__doc__ or ""),

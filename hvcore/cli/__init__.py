@@ -15,7 +15,7 @@ __all__ = ["main"]
 def main() -> NoReturn:
     """Run ``hv`` with this process's arguments, and end the process with an exit code that scripts can use."""
     try:
-        from hvcore.cli.app import hv
+        from hvcore.cli.app import hv  # noqa: PLC0415 - click may be missing, and then this says so
     except ModuleNotFoundError as error:
         if error.name != "click":
             raise

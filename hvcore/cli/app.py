@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 import click
+from click.shell_completion import shell_complete
 
+import hvcore
 from hvcore.cli.exit_status import exit_code_of
-from hvcore.cli.session import check_run_dir
+from hvcore.cli.session import check_run_dir, near_word
 
 __all__ = ["COMMANDS", "COMPLETE_VARIABLE", "HvGroup", "hv"]
 
@@ -81,10 +83,7 @@ class HvGroup(click.Group):
         """As click's, with our words for a name that does not exist."""
         name = args[0]
         if name not in _PLACES and not name.startswith("-") and not ctx.resilient_parsing:
-            import difflib
-
-            near = difflib.get_close_matches(name, _PLACES, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "see 'hv --help'"
+            hint = near_word(name, _PLACES) or "see 'hv --help'"
             raise click.UsageError(f"{name!r}: no such subcommand; {hint}")
         return super().resolve_command(ctx, args)
 
@@ -118,8 +117,6 @@ class HvGroup(click.Group):
         return 0
 
     def _complete(self, instruction: str) -> int:
-        from click.shell_completion import shell_complete
-
         try:
             return shell_complete(self, {}, "hv", COMPLETE_VARIABLE, instruction)
         except Exception:  # noqa: BLE001 - in the middle of somebody's line there is no place for any message
@@ -133,8 +130,6 @@ def _options_in(args: list[str]) -> list[str]:
 def _show_version(ctx: click.Context, param: click.Parameter, value: object) -> None:
     del param
     if value and not ctx.resilient_parsing:
-        import hvcore
-
         click.echo(f"hv {hvcore.__version__}")
         ctx.exit()
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import click
+from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
+from hvcore.cli.app import COMPLETE_VARIABLE, hv
 from hvcore.cli.output import say
 
 __all__ = ["completion"]
@@ -20,10 +22,6 @@ Example:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the completion script for a shell."""
-    from click.shell_completion import BashComplete, FishComplete, ZshComplete
-
-    from hvcore.cli.app import COMPLETE_VARIABLE, hv
-
     kinds = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
     complete = kinds[shell](hv, {}, "hv", COMPLETE_VARIABLE)
     # Not source(): for bash it starts a bash to look at its version, and this may run where there is none.

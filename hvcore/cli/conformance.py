@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import click
 import hvcore
 from hvcore.cli.options import deadline_option, driver_completion, json_option
 from hvcore.cli.output import emit_json, is_terminal, remark, say
-from hvcore.cli.session import open_node
+from hvcore.cli.session import near_word, open_node
 from hvcore.cli.table import Column, show_table
 from hvcore.cli.time_limit import patience
 
@@ -61,7 +62,7 @@ def conformance(driver: str | None, *, as_json: bool, **options: Any) -> None:
 
 
 def _chosen(options: dict[str, Any]) -> tuple[Check, ...]:
-    from hvcore.testing import Level, Tier, selected
+    from hvcore.testing import Level, Tier, selected  # noqa: PLC0415 - 193 ms, for hv --help too
 
     for name in options["names"]:
         _known(name, "--only")
@@ -73,14 +74,11 @@ def _chosen(options: dict[str, Any]) -> tuple[Check, ...]:
 
 
 def _known(name: str, option: str) -> Check:
-    import difflib
-
-    from hvcore.testing import CHECKS
+    from hvcore.testing import CHECKS  # noqa: PLC0415 - 193 ms, for hv --help too
 
     by_name = {check.name: check for check in CHECKS}
     if name not in by_name:
-        near = difflib.get_close_matches(name, by_name, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "see 'hv conformance --list'"
+        hint = near_word(name, by_name) or "see 'hv conformance --list'"
         raise click.UsageError(f"{option}: no check {name!r:.80}; {hint}")
     return by_name[name]
 
@@ -107,7 +105,7 @@ def _list(chosen: tuple[Check, ...], *, as_json: bool) -> None:
 
 
 def _prove(driver: str, chosen: tuple[Check, ...], options: dict[str, Any], *, as_json: bool) -> None:
-    from hvcore.testing import CONFORMANCE_GROUP, has_subject, run
+    from hvcore.testing import CONFORMANCE_GROUP, has_subject, run  # noqa: PLC0415 - 193 ms, for hv --help too
 
     if driver not in {entry.name for entry in hvcore.catalogue()}:
         hvcore.Node().driver(driver)  # raises, with the nearest name
@@ -121,8 +119,6 @@ def _prove(driver: str, chosen: tuple[Check, ...], options: dict[str, Any], *, a
     with _line() as progress:
         report = run(subject, chosen, thorough=options["thorough"], progress=progress)
     if options["report"] is not None:
-        import json
-
         _write(options["report"], json.dumps(report.to_json(), indent=2) + "\n")
     if options["junit"] is not None:
         _write(options["junit"], report.to_junit())
@@ -136,7 +132,7 @@ def _prove(driver: str, chosen: tuple[Check, ...], options: dict[str, Any], *, a
 
 def _subject(driver: str, deadline_s: float) -> Subject:
     """What is tested, once the driver has shown that it comes to an end when it is imported: every check imports it."""
-    from hvcore.testing import find_subject
+    from hvcore.testing import find_subject  # noqa: PLC0415 - 193 ms, for hv --help too
 
     with patience(deadline_s) as begin:
         begin()

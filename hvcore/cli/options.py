@@ -6,16 +6,14 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext, suppress
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 import hvcore
 from hvcore.cli.output import only_documents
 from hvcore.cli.session import open_node
-
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
 
 __all__ = [
     "deadline_option",
@@ -64,8 +62,6 @@ def driver_completion(ctx: click.Context, param: click.Parameter, incomplete: st
 
 def _files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     del ctx, param
-    from click.shell_completion import CompletionItem
-
     head, tail = os.path.split(incomplete)
     try:
         found = sorted((entry.name, entry.is_dir()) for entry in os.scandir(head or ".") if entry.name.startswith(tail))
@@ -84,8 +80,6 @@ def _targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
 
 
 def _items(found: Iterable[tuple[str, str]], incomplete: str) -> list[CompletionItem]:
-    from click.shell_completion import CompletionItem
-
     return [CompletionItem(name, help=note) for name, note in found if name.startswith(incomplete)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 import hvcore
+from hvcore.cli.console import attach
 from hvcore.cli.options import deadline_option, file_argument, json_option, name_argument
 from hvcore.cli.output import emit_json, remark, say
 from hvcore.cli.session import known, near_names, open_node, read_instance, working
@@ -71,8 +72,6 @@ def _told(outcome: hvcore.Outcome, driver: str, *, held: bool) -> str:
 
 
 def _attach(name: str, *, release: bool) -> None:
-    from hvcore.cli.console import attach
-
     node = open_node()
 
     def let_go() -> None:

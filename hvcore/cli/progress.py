@@ -65,13 +65,13 @@ class _Spinner:
         self._timer.join()
 
     def _shown(self) -> str:
-        from rich.markup import escape
+        from rich.markup import escape  # noqa: PLC0415 - 30 ms with the console, for work that takes a while
 
         return escape(printable(self._text))
 
     def _appear(self) -> None:
         try:
-            from rich.console import Console
+            from rich.console import Console  # noqa: PLC0415 - as in _shown
         except ModuleNotFoundError:
             return
         with self._lock:

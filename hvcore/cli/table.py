@@ -52,9 +52,9 @@ def _line(columns: Sequence[Column], widths: list[int], cells: list[str]) -> str
 def _show_rich(columns: Sequence[Column], cells: list[list[str]]) -> bool:
     """Print with rich; False when rich is not installed."""
     try:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
+        from rich.console import Console  # noqa: PLC0415 - 34 ms, on a terminal only; may be missing
+        from rich.table import Table  # noqa: PLC0415 - as above
+        from rich.text import Text  # noqa: PLC0415 - as above
     except ModuleNotFoundError:
         return False
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -21,7 +21,7 @@ from hvcore.errors import Problem
 from hvcore.model.layers import NO_LAYERS, NODE, Layer, Layers, profile_layer
 from hvcore.params import kind_of, shortened
 
-__all__ = ["Config", "default_config_dir"]
+__all__ = ["Config", "default_config_dir", "strict"]
 
 _DEFAULT: Final = "/etc/hvcore"
 
@@ -29,6 +29,11 @@ _DEFAULT: Final = "/etc/hvcore"
 def default_config_dir() -> Path:
     """``HVCORE_CONFIG_DIR``, else /etc/hvcore."""
     return Path(os.environ.get("HVCORE_CONFIG_DIR") or _DEFAULT)
+
+
+def strict() -> bool:
+    """Whether ``HVCORE_STRICT=1`` is set: what is broken or deprecated fails at once, for continuous integration."""
+    return os.environ.get("HVCORE_STRICT", "") not in ("", "0")
 
 
 class Config:

@@ -11,7 +11,7 @@ MAX_TOML_BYTES: Final = 1024 * 1024
 
 def parse_toml(data: bytes) -> dict[str, Any]:
     """The document. Raises ValueError, whose text goes on after the name of the file: ``is not TOML (...)``."""
-    import tomllib  # not for those who only list
+    import tomllib  # noqa: PLC0415 - 3.2 ms, for those who read a file
 
     if len(data) > MAX_TOML_BYTES:
         raise ValueError("is larger than 1 MiB")

@@ -5,6 +5,7 @@ The file is not kept open meanwhile: that would keep the file system busy that i
 
 from __future__ import annotations
 
+import ctypes
 import os
 import stat
 import struct
@@ -121,8 +122,6 @@ def _line_start(path: str, lines: int | None) -> int:
 @contextmanager
 def _watched(path: str) -> Iterator[int]:
     """A descriptor that tells of changes to the file, -1 when there is no such file. Raises `NodeError`."""
-    import ctypes  # 1.4 ms, and few follow a log
-
     libc = ctypes.CDLL(None, use_errno=True)
     fd = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
     if fd < 0:

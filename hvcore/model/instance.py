@@ -7,16 +7,15 @@ reports everything that is wrong with it at once.
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hvcore.errors import ParamsError, Problem
 from hvcore.model.names import name_problem
 from hvcore.params import ParamType, Reject, boolean, file, integer, one_of, regexp, shortened
-
-if TYPE_CHECKING:
-    from uuid import UUID
+from hvcore.params.words import nearest
 
 __all__ = ["NIC_MODES", "Disk", "Instance", "Nic", "read_instance"]
 
@@ -104,9 +103,7 @@ class Instance:
         return "52:54:00:" + ":".join(f"{byte:02x}" for byte in tail)
 
 
-def _derived(namespace: str, name: str) -> UUID:
-    import uuid  # with hashlib 5 ms, and a record that is read has one
-
+def _derived(namespace: str, name: str) -> uuid.UUID:
     return uuid.uuid5(uuid.UUID(namespace), name)
 
 
@@ -239,15 +236,13 @@ def _tables(
 
 
 def _unknown(data: Mapping[Any, Any], prefix: str, known: Iterable[str]) -> list[Problem]:
-    import difflib
-
     known = tuple(known)
     problems: list[Problem] = []
     for key in data:
         if key in known:
             continue
-        near = difflib.get_close_matches(str(key)[:64], known, n=1) if len(problems) < _GUESSES else []
-        todo = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        near = nearest(str(key), known) if len(problems) < _GUESSES else None
+        todo = f"did you mean {near!r}?" if near is not None else f"known here: {', '.join(known)}"
         shown = key if isinstance(key, str) and key.isprintable() and len(key) <= 64 else shortened(key)
         problems.append(Problem(path=f"{prefix}{shown}", what="unknown key", todo=todo))
     return problems

@@ -45,7 +45,7 @@ class Context:
 
     def job(self, record: Record, deadline: Deadline) -> Job:
         """An operation on the instance of that record."""
-        from hvcore.state.job import Job  # launch, claims and confinement: not for those who only look
+        from hvcore.state.job import Job  # noqa: PLC0415 - 26 ms (launch, claims, confinement), not for a look
 
         return Job(host=self.host, store=self.store, record=record, deadline=deadline, progress=self.progress)
 

@@ -10,13 +10,13 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from hvcore.config.node_config import strict
 from hvcore.errors import HvError, NotFoundError, RecordError, StateError
 from hvcore.host.processes.process import alive, boot_id, figures
 from hvcore.model.info import InstanceInfo, Observation
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import Already, Move, Op, State, judge
 from hvcore.operations.context import Context
-from hvcore.plugins.catalogue import strict
 
 __all__ = ["Seen", "existing", "info", "infos", "judged", "look", "observer_of"]
 

@@ -17,7 +17,7 @@ import voluptuous as vol
 from hvcore.errors import DriverLoadError, ParamsError, Problem
 from hvcore.params.param_type import Reject
 from hvcore.params.values import INSTANCE, UNSET, Params
-from hvcore.params.words import kind_of, shortened
+from hvcore.params.words import kind_of, nearest, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -203,15 +203,12 @@ class Schema:
         return [name for name in names if isinstance(name, str)], problems
 
     def _unknown(self, prefix: str, name: object, *, guess: bool) -> Problem:
-        import difflib  # for those who have made an error
-
         # The value is not shown: the name may be a misspelt one of a secret.
         if not isinstance(name, str):
             todo = "give the name as a text"
             return Problem(path=f"{prefix}[{shortened(name)}]", what=f"is {kind_of(name)}, not a name", todo=todo)
-        plain = name[:64].lower().replace("-", "_")
-        near = difflib.get_close_matches(plain, self.params, 1) if guess else []
-        todo = f"did you mean {near[0]}?" if near else "see 'hv params DRIVER' for those it has"
+        near = nearest(name.lower().replace("-", "_"), self.params) if guess else None
+        todo = f"did you mean {near}?" if near else "see 'hv params DRIVER' for those it has"
         path = f"{prefix}.{name}" if _PLAIN_KEY.fullmatch(name) else f"{prefix}[{shortened(name)}]"
         return Problem(path=path, what="is not a parameter of this driver", todo=todo)
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from hvcore import units
 from hvcore.params.param_type import PATTERN_END, ParamType, Reject, wrong_type
+from hvcore.params.words import nearest
 
 __all__ = ["boolean", "integer", "line", "name", "one_of", "port", "regexp", "seconds", "size_mib", "text"]
 
@@ -96,10 +97,8 @@ def one_of(*choices: int | str, refused: Mapping[str, str] | None = None) -> Par
                 return found
             if isinstance(value, str) and refused is not None and value in refused:
                 raise Reject(refused[value])
-            import difflib
-
-            near = difflib.get_close_matches(value[:64], words, 1) if isinstance(value, str) else []
-            raise Reject("is not a known choice", f"did you mean {near[0]!r}? give one of {listed}" if near else None)
+            near = nearest(value, words) if isinstance(value, str) else None
+            raise Reject("is not a known choice", f"did you mean {near!r}? give one of {listed}" if near else None)
         raise wrong_type(value, "a text" if words else "a whole number")
 
     expects = f"one of {listed}" if len(choices) > 1 else listed

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from importlib import metadata
+from typing import Any, Final
+
+from packaging.utils import canonicalize_name
 
 from hvcore._version import __version__
+from hvcore.plugins import requirements
 
-if TYPE_CHECKING:
-    from importlib import metadata
-
-__all__ = ["DRIVERS_GROUP", "EXTENSIONS_GROUP", "CatalogueEntry", "Verdict", "catalogue", "installed", "strict"]
+__all__ = ["DRIVERS_GROUP", "EXTENSIONS_GROUP", "CatalogueEntry", "Verdict", "catalogue", "installed"]
 
 DRIVERS_GROUP: Final = "hvcore.drivers"
 EXTENSIONS_GROUP: Final = "hvcore.extensions"
@@ -70,8 +71,6 @@ def catalogue(group: str = DRIVERS_GROUP) -> list[CatalogueEntry]:
 
 def installed(*groups: str) -> dict[str, list[CatalogueEntry]]:
     """`catalogue` of each of the groups, from one look at what is installed: most of its time goes into that."""
-    from importlib import metadata  # a tenth of a second for those who never ask
-
     try:
         points = metadata.entry_points()
         found = {group: [_entry(point) for point in points.select(group=group)] for group in groups}
@@ -80,25 +79,20 @@ def installed(*groups: str) -> dict[str, list[CatalogueEntry]]:
     return {group: _judged(entries) for group, entries in found.items()}
 
 
-def strict() -> bool:
-    """Whether ``HVCORE_STRICT=1`` is set: what is broken or deprecated fails at once, for continuous integration."""
-    return os.environ.get("HVCORE_STRICT", "") not in ("", "0")
-
-
 def _one_by_one(groups: Iterable[str]) -> dict[str, list[CatalogueEntry]]:
-    from hvcore.plugins import metadata  # only where something is
+    """Entry points one distribution at a time, for a node where the metadata of one is damaged.
 
-    each = list(metadata.distributions())
+    That can be a distribution of any project. What it seems to declare is listed, so that it is missed by its name.
+    """
+    each = list(_distributions())
     return {group: [entry for found in each for entry in _entries_of(found, group)] for group in groups}
 
 
 def _entries_of(found: metadata.Distribution, group: str) -> list[CatalogueEntry]:
-    from hvcore.plugins import metadata
-
     try:
         return [_entry(point) for point in found.entry_points if point.group == group]
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it is its own
-        place = metadata.place(found)
+        place = _place(found)
         reason = f"{place} cannot be read, got {type(error).__name__}: {error}; reinstall it"
         return [
             CatalogueEntry(
@@ -110,8 +104,45 @@ def _entries_of(found: metadata.Distribution, group: str) -> list[CatalogueEntry
                 verdict=Verdict.BROKEN,
                 reason=reason,
             )
-            for name, target in metadata.seems_to_declare(found, group)
+            for name, target in _seems_to_declare(found, group)
         ]
+
+
+def _distributions() -> Iterator[metadata.Distribution]:
+    # Each once, the first of a name on the path, as `metadata.entry_points` has them.
+    seen = set()
+    for found in metadata.distributions():
+        try:
+            name = str(found.metadata["Name"] if "Name" in found.metadata else id(found))
+        except ValueError:  # no UTF-8; then it has no name by which it could be there twice
+            name = str(id(found))
+        key = canonicalize_name(name)
+        if key not in seen:
+            seen.add(key)
+            yield found
+
+
+def _place(found: metadata.Distribution) -> str:
+    # The directory with its metadata, by which alone it is known when that cannot be read.
+    return str(getattr(found, "_path", "its metadata"))  # of nothing else that there is in public
+
+
+def _seems_to_declare(found: metadata.Distribution, group: str) -> Iterator[tuple[str, str]]:
+    """``(name, target)`` of each line that looks like an entry point of the group; nothing when there is no text at all."""
+    text = _text(f"{_place(found)}/entry_points.txt")
+    section = re.search(rf"^\s*\[{re.escape(group)}\]?\s*$(.*?)(?=^\s*\[|\Z)", text, re.MULTILINE | re.DOTALL)
+    for line in section[1].splitlines() if section else ():
+        name, _, target = (part.strip() for part in line.partition("="))
+        if name and not name.startswith("#"):
+            yield name, target
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="backslashreplace") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def _entry(point: metadata.EntryPoint) -> CatalogueEntry:
@@ -156,8 +187,6 @@ def _judged_one(entry: CatalogueEntry, same_name: list[CatalogueEntry]) -> Catal
 
 def _fits(lines: Iterable[str], installed: str) -> tuple[str, Verdict, str | None]:
     """The range of hvcore that a distribution requires, such as ``<0.2,>=0.1``, and the verdict on it with the reason."""
-    from hvcore.plugins import requirements
-
     try:
         wanted = requirements.range_of("hvcore", lines)
     except ValueError as error:

@@ -8,7 +8,6 @@ that return nothing, return types that cannot be right, methods that the core co
 from __future__ import annotations
 
 import collections.abc
-import difflib
 import functools
 import inspect
 import re
@@ -17,6 +16,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from hvcore.params.words import nearest
 from hvcore.plugins import protocols
 from hvcore.plugins.hookspecs import PROJECT
 from hvcore.plugins.protocols import Driver
@@ -39,8 +39,8 @@ def place(thing: object) -> str:
 
 def near(word: str, known: collections.abc.Iterable[str]) -> str | None:
     """``did you mean 'KNOWN'?`` for the known word that is most like it; None when none is."""
-    found = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {found[0]!r}?" if found else None
+    found = nearest(word, known)
+    return f"did you mean {found!r}?" if found is not None else None
 
 
 def article(kind: type[Any]) -> str:

@@ -43,7 +43,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """`DriverContract`, when it is asked for: pytest is imported then and not before."""
     if name == "DriverContract":
-        from hvcore.testing.pytest_class import DriverContract
+        from hvcore.testing.pytest_class import DriverContract  # noqa: PLC0415 - pytest may be missing
 
         return DriverContract
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

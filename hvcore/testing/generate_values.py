@@ -52,8 +52,8 @@ def each_generated(act: Callable[[Any], None]) -> None:
     for value in NASTY:
         act(value)
     try:
-        from hypothesis import HealthCheck, given, settings
-        from hypothesis import strategies as st
+        from hypothesis import HealthCheck, given, settings  # noqa: PLC0415 - may be missing
+        from hypothesis import strategies as st  # noqa: PLC0415 - as above
     except ModuleNotFoundError:
         return
     scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40)

@@ -119,7 +119,7 @@ def planned(driver: str, text: str, run_dir: str) -> Any:
     try:
         return handle.plan(instance).to_json()
     except hvcore.HvError:
-        from hvcore.plugins.loader import load
+        from hvcore.plugins.loader import load  # noqa: PLC0415 - a probe of imports has none that it does not need
 
         return hvcore.encode(load(driver).driver.plan(instance, handle.check(instance)))
 

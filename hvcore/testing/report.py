@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
+from xml.etree import ElementTree as ET
 
 from hvcore._version import __version__
 from hvcore.plugins.catalogue import catalogue
@@ -131,8 +132,6 @@ class Report:
 
     def to_junit(self) -> str:
         """The report as JUnit XML, which CI systems read; versions are properties of the suite."""
-        from xml.etree import ElementTree as ET
-
         counts = self.counts
         numbers = {"tests": len(self.results), "failures": counts["failed"], "errors": 0, "skipped": counts["skipped"]}
         suite = ET.Element("testsuite", name=f"hvcore.conformance.{self.driver}", timestamp=self.began)

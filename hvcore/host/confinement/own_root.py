@@ -7,6 +7,7 @@ makes that the root, and becomes the command. Nothing of it is seen outside, and
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -51,8 +52,6 @@ def _take_root() -> None:
     private as a whole. Then what nobody here needs is let go of, above all the disks of other instances: this copy of
     their mounts would keep them in use for as long as we live.
     """
-    import ctypes  # 1.4 ms that those who only ask whether it is needed need not pay
-
     libc = ctypes.CDLL(None, use_errno=True)
     _call(libc.unshare, _CLONE_NEWNS)
     inside = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -110,8 +109,6 @@ def _leads_to(above: bytes, below: bytes) -> bool:
 
 
 def _call(function: Callable[..., int], *arguments: object) -> None:
-    import ctypes
-
     if function(*arguments) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

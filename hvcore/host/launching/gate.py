@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import sys
 
 TYPE_CHECKING = False  # typing takes longer to import than all that is done here
@@ -71,8 +72,6 @@ def behind_gate(fd: int, whole: Wrapped) -> tuple[tuple[str, ...], tuple[str, ..
 
 def main(arguments: list[str]) -> int:
     """Wait at the gate, then become the command; 125 when that is not to be."""
-    import signal
-
     fd, argv = int(arguments[0]), arguments[1:]
     if not os.read(fd, 1):
         return _FAILED

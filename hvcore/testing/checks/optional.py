@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 from hvcore.errors import HvError, UnsupportedError
+from hvcore.host.processes.process import kill_and_wait
+from hvcore.model.record import Phase
 from hvcore.model.state import State
 from hvcore.plugins.protocols import Adopts, Executes, HasConsole, HasLog, Pausable, Releases
 from hvcore.testing.bench import Bench
@@ -76,8 +79,6 @@ def capability_console(bench: Bench) -> None:
 
 
 def _connects(path: str) -> None:
-    import os
-
     directory = os.open(os.path.dirname(path), os.O_PATH | os.O_CLOEXEC)  # the path may be too long for an address
     try:
         with socket.socket(socket.AF_UNIX) as tried:
@@ -99,9 +100,6 @@ def capability_adopt(bench: Bench) -> None:
     """Claimed: an interrupted start that had succeeded is finished, and one whose process is dead is not."""
     if not isinstance(bench.loaded.driver, Adopts):
         raise Skipped("it does not claim to adopt: interrupted starts are undone")
-    from hvcore.host.processes.process import kill_and_wait
-    from hvcore.model.record import Phase
-
     bench.start()
     bench.save(phase=Phase.STARTING)
     found = bench.another_node().recover()

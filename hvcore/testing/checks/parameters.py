@@ -57,7 +57,7 @@ def schema_self_valid(bench: Bench) -> None:
 def schema_json_roundtrip(bench: Bench) -> None:
     """What a parameter takes, its JSON Schema takes: for nasty and generated values of every parameter."""
     try:
-        from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+        from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # noqa: PLC0415 - may be missing
     except ModuleNotFoundError:
         raise Skipped("the package jsonschema is not installed; pip install hvcore[testing]") from None
     judges = [(param, Draft202012Validator(param.type.json_schema())) for param in _params(bench)]

@@ -135,13 +135,13 @@ def _index(netlink: IPRoute, name: str) -> int:
 
 
 def _netlink() -> IPRoute:
-    from pyroute2 import IPRoute  # 0.1 s, and only instances with interfaces of their own need it
+    from pyroute2 import IPRoute  # noqa: PLC0415 - 158 ms, for instances with interfaces of their own
 
     return IPRoute()
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    from pyroute2 import NetlinkError
+    from pyroute2 import NetlinkError  # noqa: PLC0415 - as above
 
     return (NetlinkError, OSError)
 

@@ -9,8 +9,13 @@ from __future__ import annotations
 
 import binascii
 import ctypes
+import fcntl
 import os
+import pty
+import select
 import sys
+import termios
+import tty
 
 TYPE_CHECKING = False  # typing takes longer to import than all that is done here
 if TYPE_CHECKING:
@@ -221,8 +226,6 @@ def _with_terminal(become: Callable[[], NoReturn]) -> int:
 
     Not on the caller's: a program inside could push characters into that one, to be read by the caller's shell.
     """
-    import pty
-
     pid, master = pty.fork()
     if pid == 0:
         become()
@@ -237,9 +240,6 @@ def _with_terminal(become: Callable[[], NoReturn]) -> int:
 
 
 def _raw(fd: int) -> object:
-    import termios
-    import tty
-
     if not os.isatty(fd):
         return None
     saved = termios.tcgetattr(fd)
@@ -248,17 +248,13 @@ def _raw(fd: int) -> object:
 
 
 def _restore(fd: int, saved: object) -> None:
-    import termios
-
     if isinstance(saved, list):
         termios.tcsetattr(fd, termios.TCSAFLUSH, saved)
 
 
 def _follow_size(master: int) -> None:
     """Give the terminal inside the size of the one outside, now and whenever that changes."""
-    import fcntl
-    import signal
-    import termios
+    import signal  # noqa: PLC0415 - 7 ms (enum), on a terminal only
 
     def resize(*_: object) -> None:
         fcntl.ioctl(master, termios.TIOCSWINSZ, fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8)))
@@ -273,8 +269,6 @@ def _copy(master: int, pid: int) -> None:
 
     The end of our own input is passed on as ^D. Input that the program does not read waits, and holds up no output.
     """
-    import select
-
     os.set_blocking(master, False)
     pidfd = os.pidfd_open(pid)
     typed = b""
