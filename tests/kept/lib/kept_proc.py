@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
+import signal
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,3 +124,19 @@ def ended(pid: int) -> bool:
         return status(pid)["State"][0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+def kill(pid: int) -> None:
+    """Kill it and wait until it has ended."""
+    wait_ended(pid, signal.SIGKILL)
+
+
+def wait_ended(pid: int, number: int | None = None) -> None:
+    """Wait until it has ended; of that signal, if there is one. Raises ProcessLookupError when it is gone already."""
+    fd = os.pidfd_open(pid)
+    try:
+        if number is not None:
+            signal.pidfd_send_signal(fd, number)
+        assert select.select([fd], [], [], 10)[0], f"{pid} does not end"
+    finally:
+        os.close(fd)
