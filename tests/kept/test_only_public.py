@@ -14,8 +14,6 @@ import hvcore
 
 FOLDER: Final = Path(__file__).parent
 PACKAGES: Final = ("hvcore", "hv_kvm", "hv_chroot", "hv_fake")
-# Written for one commit, and run with that commit's code only.
-MAKERS: Final = FOLDER.glob("made_by_*/*.py")
 
 
 def private(tree: ast.AST) -> Iterator[str]:
@@ -35,7 +33,7 @@ def public(name: str) -> bool:
     return not isinstance(getattr(hvcore, name, types), types.ModuleType)
 
 
-@pytest.mark.parametrize("path", sorted({*FOLDER.rglob("*.py")} - {*MAKERS}), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.py")), ids=lambda path: path.name)
 def test_nothing_private_is_used(path: Path) -> None:
     assert list(private(ast.parse(path.read_text(encoding="utf-8")))) == []
 
