@@ -70,24 +70,22 @@ if TYPE_CHECKING:
         file,
         file_or_url,
     )
-    from hvcore.params.lists import list_of
     from hvcore.params.param import Changes, Param, ParamGroup
     from hvcore.params.param_type import PATTERN_END, NodeCheck, ParamType, Reject, wrong_type
     from hvcore.params.reference import ParamRow, json_schema, markdown, rows
     from hvcore.params.schema import Schema
-    from hvcore.params.types import boolean, integer, line, name, one_of, port, regexp, seconds, size_mib, text
+    from hvcore.params.types import boolean, integer, line, list_of, name, one_of, port, regexp, seconds, size_mib, text
     from hvcore.params.values import DEFAULT, INSTANCE, REDACTED, UNSET, Params
     from hvcore.params.words import kind_of, shortened
 else:
     _LATE = {
         "hvcore.params.compare": "Bump ParamChange as_schema compare_schemas largest",
         "hvcore.params.host_types": "MAX_CPU_ID address address_or_path cpu_mask cpu_sets directory file file_or_url",
-        "hvcore.params.lists": "list_of",
         "hvcore.params.param": "Changes Param ParamGroup",
         "hvcore.params.param_type": "PATTERN_END NodeCheck ParamType Reject wrong_type",
         "hvcore.params.reference": "ParamRow json_schema markdown rows",
         "hvcore.params.schema": "Schema",
-        "hvcore.params.types": "boolean integer line name one_of port regexp seconds size_mib text",
+        "hvcore.params.types": "boolean integer line list_of name one_of port regexp seconds size_mib text",
         "hvcore.params.values": "DEFAULT INSTANCE REDACTED UNSET Params",
         "hvcore.params.words": "kind_of shortened",
     }

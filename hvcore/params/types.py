@@ -15,7 +15,7 @@ from hvcore import units
 from hvcore.params.param_type import PATTERN_END, ParamType, Reject, wrong_type
 from hvcore.params.words import nearest
 
-__all__ = ["boolean", "integer", "line", "name", "one_of", "port", "regexp", "seconds", "size_mib", "text"]
+__all__ = ["boolean", "integer", "line", "list_of", "name", "one_of", "port", "regexp", "seconds", "size_mib", "text"]
 
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 
@@ -226,3 +226,36 @@ def _matching(kind: str, pattern: re.Pattern[str], what: str, max_bytes: int) ->
         **_NOT_CONTROL,
     }
     return ParamType(kind, what, parse, schema)
+
+
+def list_of(item: ParamType, *, maximum: int = 64, repeats: bool = False) -> ParamType:
+    """A list of at most ``maximum`` values, each as ``item`` has it. The clean value is a tuple, in order.
+
+    They are different ones, but for ``repeats``: the words of a command may be the same.
+    """
+    expects = f"a list of at most {maximum} {'' if repeats else 'different '}values, each {item.expects}"
+
+    def parse(value: object) -> tuple[object, ...]:
+        if not isinstance(value, list | tuple):
+            todo = "write it in brackets, [...]" if isinstance(value, str | int) else None
+            raise wrong_type(value, "a list", todo)
+        if len(value) > maximum:
+            raise Reject(f"has more than {maximum} values")
+        clean: list[object] = []
+        for index, member in enumerate(value):
+            try:
+                one = item.parse(member)
+            except Reject as reject:
+                what, todo = f"{reject.what} (value {index + 1} of the list)", reject.todo
+            else:
+                if repeats or one not in clean:
+                    clean.append(one)
+                    continue
+                what, todo = f"has a value twice (value {index + 1} of the list)", "leave one out"
+            raise Reject(what, todo)
+        return tuple(clean)
+
+    schema = {"type": "array", "items": item.json_schema(), "maxItems": maximum}
+    if not repeats:
+        schema["uniqueItems"] = True
+    return ParamType(f"list of {item.kind}", expects, parse, schema, item.node_check)

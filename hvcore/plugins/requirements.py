@@ -16,7 +16,7 @@ from packaging.specifiers import Specifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-__all__ = ["is_below", "missing", "range_of", "required", "unmet"]
+__all__ = ["is_below", "missing", "range_of", "required", "unmet", "version_of"]
 
 
 def range_of(name: str, lines: Iterable[str]) -> SpecifierSet:
@@ -46,14 +46,22 @@ def is_below(version: str, clause: Specifier) -> bool:
     if clause.operator in ("<", "<="):
         return False
     if clause.operator in ("==", "~=", "==="):
-        wanted = _version(clause.version.removesuffix(".*"))
+        wanted = version_of(clause.version.removesuffix(".*"))
         return wanted is None or Version(version) <= wanted
     return True
 
 
+def version_of(text: str) -> Version | None:
+    """The version that the text is in the notation of PEP 440; None when it is none."""
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None
+
+
 def missing(distribution: str) -> list[str]:
     """What the installed distribution requires and this Python lacks, or has in a version that does not do."""
-    return [_without_marker(item) for item in _wanted_by(distribution) if not _is_met(item)]
+    return [str(item).partition(";")[0].rstrip() for item in _wanted_by(distribution) if not _is_met(item)]
 
 
 def required(distribution: str) -> set[str]:
@@ -82,13 +90,6 @@ def _parsed(line: str) -> Requirement | None:
     return found
 
 
-def _version(text: str) -> Version | None:
-    try:
-        return Version(text)
-    except InvalidVersion:
-        return None
-
-
 def _is_met(wanted: Requirement) -> bool:
     try:
         found: str | None = metadata.version(wanted.name)
@@ -96,10 +97,4 @@ def _is_met(wanted: Requirement) -> bool:
         return False
     if not found:  # its metadata was removed or emptied
         return False
-    return _version(found) is None or wanted.specifier.contains(found, prereleases=True)
-
-
-def _without_marker(wanted: Requirement) -> str:
-    plain = Requirement(str(wanted))
-    plain.marker = None
-    return str(plain)
+    return version_of(found) is None or wanted.specifier.contains(found, prereleases=True)

@@ -9,12 +9,11 @@ from importlib import metadata
 from typing import Any
 
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
 
 from hvcore.errors import DriverLoadError
 from hvcore.plugins.catalogue import CatalogueEntry, Verdict, catalogue
 from hvcore.plugins.loader import load
-from hvcore.plugins.requirements import required
+from hvcore.plugins.requirements import required, version_of
 from hvcore.testing.bench import Bench
 from hvcore.testing.check import Failed, Level, Skipped, Tier, check, require
 from hvcore.testing.isolate import forked, interpreted
@@ -34,13 +33,6 @@ def _entry(bench: Bench) -> CatalogueEntry:
     found = [entry for entry in catalogue() if entry.name == bench.subject.driver]
     require(found, f"no installed distribution has an entry point {bench.subject.driver!r} in hvcore.drivers")
     return found[0]
-
-
-def _is_version(text: str) -> bool:
-    try:
-        return bool(Version(text))
-    except InvalidVersion:
-        return False
 
 
 def _module(bench: Bench) -> str:
@@ -67,7 +59,7 @@ def load_manifest_valid(bench: Bench) -> None:
     """The metadata is complete, the driver loads, and its class has the name of the entry point."""
     entry = _entry(bench)
     require(entry.verdict is Verdict.OK, f"the catalogue says {entry.verdict}: {entry.reason}")
-    require(_is_version(entry.version), f"its distribution has no version of PEP 440, got {entry.version!r}")
+    require(version_of(entry.version) is not None, f"its distribution has no version of PEP 440, got {entry.version!r}")
     require(entry.requires, f"distribution {entry.distribution} does not say which hvcore it needs; add a dependency")
     try:
         load(entry.name)
