@@ -13,6 +13,7 @@ from typing import Any, Final
 from benchmarks.checking import checks
 from benchmarks.chroots import chroots
 from benchmarks.command import commands
+from benchmarks.growth import growths
 from benchmarks.listing import lists
 from benchmarks.measure import Report
 from benchmarks.qemu import plans, probes
@@ -24,6 +25,7 @@ __all__ = ["main"]
 _ALL: Final[dict[str, Callable[[int], Iterator[Report]]]] = {
     "start": starts,
     "stop": stops,
+    "growth": growths,
     "list": lists,
     "check": checks,
     "plan": plans,
