@@ -16,6 +16,7 @@ from hvcore.errors import LeftoverError
 from hvcore.host.mounts.mount_table import (
     Mount,
     _at_or_below,
+    _mentions,
     mounts,
     mounts_at_or_below,
     parse_mountinfo,
@@ -44,6 +45,8 @@ def test_every_path_is_read_as_it_is(point: str) -> None:
         + b" rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n"
     )
     assert parse_mountinfo(text) == [Mount(id=36, parent=35, device=(98, 0), root=point, point=point, read_only=False)]
+    assert _mentions(text, point)
+    assert _mentions(text, os.path.dirname(point))
 
 
 def test_our_own_table_can_be_read() -> None:
