@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -43,9 +44,9 @@ class UidClaims:
         Raises `NodeError` when the node cannot be asked.
         """
         reserved = Reservations(self._root / kind)
-        present = reserved.items()
-        for number in pool:
-            if str(number) in present or not self._lock(number):
+        first = _free_one(reserved, pool)
+        for number in chain(pool[first:], pool[:first]):
+            if reserved.taken(str(number)) or not self._lock(number):
                 continue
             if reserved.take(str(number), self._owner) is None:
                 return number
@@ -80,6 +81,26 @@ class UidClaims:
         close_in_children(fd)
         self._held[fd] = path
         return True
+
+
+def _free_one(reserved: Reservations, pool: range) -> int:
+    """Where in the pool there is a number that nobody has here, with a taken one, or nothing, right before it.
+
+    Found by a few looks however many are taken: ever farther ahead to one that is free, then by halves back towards
+    one that is taken. When all that were looked at are taken it is the beginning.
+    """
+    taken, free = -1, 0
+    while free < len(pool) and reserved.taken(str(pool[free])):
+        taken, free = free, 2 * free + 1
+    if free >= len(pool):
+        return 0
+    while free - taken > 1:
+        middle = (taken + free) // 2
+        if reserved.taken(str(pool[middle])):
+            taken = middle
+        else:
+            free = middle
+    return free
 
 
 def _locked(fd: int) -> bool:

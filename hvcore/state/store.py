@@ -6,6 +6,7 @@
     RUN_DIR/instances/NAME/...            what the driver needs: sockets, logs, mount points
     RUN_DIR/locks/NAME                    held while an operation is at work
     RUN_DIR/reservations/KIND/KEY         a link to the owner's name
+    RUN_DIR/reservations/owners/NAME/...  a note for each of its reservations
     RUN_DIR/damaged/NAME.STAMP            records that could not be read, kept for a person to look at, and what lay
                                           in the place of an instance and was never one
 """
@@ -23,7 +24,7 @@ from typing import Final
 from hvcore.errors import LeftoverError, NodeError, NotFoundError, RecordError
 from hvcore.host.files import private_dir, read_regular, remove_tree, write_atomic
 from hvcore.host.lock import held_lock, is_held
-from hvcore.host.reservations import Reservations
+from hvcore.host.reservations import Reservations, has_reserved
 from hvcore.model.names import name_problem
 from hvcore.model.record import RECORD_FILE, Record, parse_record, record_bytes
 
@@ -31,6 +32,7 @@ __all__ = ["Store"]
 
 _MAX_RECORD_BYTES: Final = 16 * 1024 * 1024
 _KINDS: Final = ("uid", "uid-range", "disk", "disk-readers")  # of reservations
+_TICK_NS: Final = 100_000_000  # no kernel counts the time of files in longer steps, most in 4 ms
 
 
 class Store:
@@ -39,6 +41,7 @@ class Store:
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
         self._cache: dict[str, tuple[tuple[int, int, int], Record]] = {}
+        self._owned: tuple[tuple[tuple[int, int], ...], frozenset[str]] | None = None
 
     def names(self) -> list[str]:
         """Every name that has state on this node, sorted. Raises `NodeError` when it cannot be read."""
@@ -54,14 +57,24 @@ class Store:
             self._cache.pop(name, None)
         return sorted(name for name in found if name in self._cache or name_problem(name) is None)
 
-    def _owners(self) -> set[str]:
-        """Everybody who has reserved something, also with nothing else left of him on this node."""
+    def _owners(self) -> frozenset[str]:
+        """Everybody who has reserved something, also with nothing else left of him on this node.
+
+        Read again when one of the directories has changed, or may have changed again in the tick of its last change.
+        """
         root = self.run_dir / "reservations"
+        begun_ns = time.time_ns()
+        changed = tuple(_changed(f"{root}/{kind}") for kind in _KINDS)
+        if self._owned is not None and self._owned[0] == changed:
+            return self._owned[1]
         found: set[str] = set()
         for kind in _KINDS:
             with suppress(OSError):  # a file system that fails is told where something is written to it
                 found.update(Reservations(root / kind).items().values())
-        return found
+        owners = frozenset(found)
+        settled = all(begun_ns - time_ns > _TICK_NS for _, time_ns in changed)
+        self._owned = (changed, owners) if settled else None
+        return owners
 
     def abandoned_locks(self) -> list[str]:
         """Names with a lock file that nobody holds: an operation died before it had written any other state."""
@@ -113,7 +126,10 @@ class Store:
         there = _contents(self.dir(name))
         if RECORD_FILE in there:  # only just: by a start that is at work
             return self.load(name)
-        if there or name in self._owners():
+        reserved = False
+        with suppress(OSError):  # as in `_owners`
+            reserved = has_reserved(self.run_dir / "reservations", name)
+        if there or reserved:
             todo = "hv stop --force ends it and keeps aside what is not its own"
             raise RecordError(f"{name}: its record is missing; {todo}")
         return None
@@ -197,6 +213,15 @@ def _refuse_link(directory: Path) -> None:
     if directory.is_symlink():
         what = f"{directory}: is a link, and never made by us; nothing behind it is touched"
         raise LeftoverError(f"{what}; look at where it leads, then unlink it")
+
+
+def _changed(path: str) -> tuple[int, int]:
+    """Which directory it is and when an entry of it was last made or removed; zeros when there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return 0, 0
+    return found.st_ino, found.st_mtime_ns
 
 
 def _contents(directory: Path) -> list[str]:

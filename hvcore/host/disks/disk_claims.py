@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from hvcore.errors import DiskInUseError
-from hvcore.host.disks.identity import DiskId, host_use, identify_disk, overlap
+from hvcore.host.disks.identity import DiskId, host_use, identify_disk, sharing
 from hvcore.host.files import private_dir
 from hvcore.host.lock import close_in_children, forget_in_children, held_lock
 from hvcore.host.processes.launched import launched_in
@@ -67,12 +67,12 @@ class DiskClaims:
         writers, readers = Reservations(root / DISK), Reservations(root / f"{DISK}-readers")
         mine = (readers, _reader(disk.key, self._owner)) if read_only else (writers, disk.key)
         with held_lock(root / ".disks", subject=f"disk {path!r}", purpose=f"claim for {self._owner}", keep=True):
-            written = {owner for key, owner in writers.items().items() if overlap(key, disk.key)}
-            read = {owner for key, owner in readers.items().items() if overlap(key.split(".", 1)[0], disk.key)}
+            written = {owner for key in sharing(writers.keys(), disk.key) if (owner := writers.owner(key))}
+            read = {owner for key in sharing(readers.keys(), disk.key) if (owner := readers.owner(key))}
             others = (written if read_only else written | read) - {self._owner}
             if others:
                 raise DiskInUseError(path=path, holder=f"instance {min(written & others or others)}")
-            if mine[0].items().get(mine[1]) == self._owner:
+            if mine[0].owner(mine[1]) == self._owner:
                 return  # it has it already, and the lock as well
             # Other readers may have it mounted: that is them, and whoever came first has looked for the host.
             used = None if read - {self._owner} else host_use(path, disk)

@@ -19,14 +19,14 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from hvcore.host.mounts.mount_table import mounted_devices, unescaped
 
-__all__ = ["DiskId", "block_key", "host_use", "identify_disk", "loops_over", "overlap"]
+__all__ = ["DiskId", "block_key", "host_use", "identify_disk", "loops_over", "overlap", "sharing"]
 
 _LOOP_GET_STATUS64: Final = 0x4C05  # linux/loop.h
 _LOOP_INFO64_BYTES: Final = 232
@@ -132,6 +132,22 @@ def overlap(one: str, other: str) -> bool:
     (own, *below), (others, *others_below) = one.split("^"), other.split("^")
     pairs = ((own, others), *((own, key) for key in others_below), *((others, key) for key in below))
     return any(a == b or a.startswith(f"{b}~") or b.startswith(f"{a}~") for a, b in pairs)
+
+
+def sharing(names: Iterable[str], key: str) -> list[str]:
+    """Those names of reservations whose key shares blocks with ``key``. What a name has behind a dot is no part of its key.
+
+    `overlap` takes a key apart, which is slow: it is only asked about a name that has our first part somewhere in it, or
+    whose first part is one of the others of ours.
+    """
+    own, *below = (_disk_of(part) for part in key.split("^"))
+    near = [name for name in names if own in name or (below and _disk_of(name) in below)]
+    return [name for name in near if overlap(name.partition(".")[0], key)]
+
+
+def _disk_of(name: str) -> str:
+    """The first part of a key, without the number of a partition."""
+    return name.partition(".")[0].partition("^")[0].partition("~")[0]
 
 
 def _inode_key(device: int, inode: int) -> str:

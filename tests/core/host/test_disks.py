@@ -9,8 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hvcore.host.disks.identity import block_key, host_use, identify_disk, overlap
+from hvcore.host.disks.identity import block_key, host_use, identify_disk, overlap, sharing
+
+PARTS = st.sampled_from(
+    ["block-8-0", "block-8-0~1", "block-8-0~2", "block-8-1", "file-8-1-7", "file-8-1-77", "block-9-0"]
+)
+KEYS = st.lists(PARTS, min_size=1, max_size=3).map("^".join)
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 Tool = Callable[[str], str]
@@ -166,6 +173,12 @@ def test_a_disk_shares_blocks_with_its_parts_and_with_what_is_made_of_it_and_the
     one: str, other: str, *, shared: bool
 ) -> None:
     assert overlap(one, other) is shared
+    assert sharing([one, f"{one}.web1"], other) == ([one, f"{one}.web1"] if shared else [])
+
+
+@given(st.lists(KEYS, max_size=8), KEYS)
+def test_a_search_by_names_finds_all_that_share_blocks(names: list[str], key: str) -> None:
+    assert sharing(names, key) == [name for name in names if overlap(name, key)]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from hvcore.host.reservations import Reservations
+from hvcore.host.reservations import Reservations, has_reserved
 
 
 def test_what_is_taken_has_one_owner(tmp_path: Path) -> None:
@@ -53,3 +53,93 @@ def test_thirty_two_processes_get_thirty_two_uids(tmp_path: Path, in_child: Call
     taken = Reservations(tmp_path / "uid").items()
     assert sorted(taken) == [str(uid) for uid in range(1000, 1032)]
     assert len(set(taken.values())) == 32
+
+
+def notes(tmp_path: Path) -> list[str]:
+    """The notes beside the reservations, as NAME/KIND/KEY."""
+    owners = tmp_path / "owners"
+    return sorted(str(path.relative_to(owners)) for path in owners.rglob("*") if path.is_file())
+
+
+def test_what_of_an_instance_has_it_stands_behind_its_name(tmp_path: Path) -> None:
+    disks = Reservations(tmp_path / "disk")
+    assert disks.take("a", "web1/disk0") is None
+    assert disks.take("b", "web1/disk1") is None
+    assert disks.take("a", "web1/disk1") is None
+    assert disks.take("a", "web10/disk0") == "web1"
+    assert disks.items() == {"a": "web1", "b": "web1"}
+    assert os.readlink(tmp_path / "disk/a") == "web1/disk0"
+    disks.release("web1/disk0")
+    assert disks.items() == {"b": "web1"}
+    disks.release("web")
+    assert disks.owner("b") == "web1"
+    disks.release("web1")
+    assert disks.items() == {}
+    assert os.listdir(tmp_path / "owners") == []
+
+
+def test_a_note_is_there_for_as_long_as_its_reservation(tmp_path: Path) -> None:
+    uids, disks = Reservations(tmp_path / "uid"), Reservations(tmp_path / "disk")
+    uids.take("7", "web1")
+    disks.take("a", "web1")
+    uids.take("7", "web2")
+    assert notes(tmp_path) == ["web1/disk/a", "web1/uid/7"]
+    assert has_reserved(tmp_path, "web1")
+    assert not has_reserved(tmp_path, "web2")
+    uids.release("web1")
+    assert notes(tmp_path) == ["web1/disk/a"]
+    disks.release("web1")
+    assert os.listdir(tmp_path / "owners") == []
+    assert not has_reserved(tmp_path, "web1")
+
+
+def test_a_note_alone_proves_nothing(tmp_path: Path) -> None:
+    """Its maker has died before it had made the link, or the link was given back by a version without notes."""
+    uids = Reservations(tmp_path / "uid")
+    uids.take("7", "web1")
+    os.unlink(tmp_path / "uid/7")
+    assert not has_reserved(tmp_path, "web1")
+    assert uids.take("7", "web2") is None
+    uids.release("web1")
+    assert notes(tmp_path) == ["web2/uid/7"]
+    assert uids.items() == {"7": "web2"}
+
+
+def test_reservations_that_are_older_than_notes_are_known_and_given_back(tmp_path: Path) -> None:
+    for kind, key, owner in (("uid", "7", "old"), ("disk", "a", "old"), ("disk-readers", "b.old", "old")):
+        (tmp_path / kind).mkdir(mode=0o700, exist_ok=True)
+        (tmp_path / kind / key).symlink_to(owner)
+    assert has_reserved(tmp_path, "old")
+    uids = Reservations(tmp_path / "uid")
+    assert uids.take("7", "new") == "old"
+    assert uids.take("8", "new") is None
+    assert notes(tmp_path) == ["new/uid/8", "old/disk-readers/b.old", "old/disk/a", "old/uid/7"]
+    assert has_reserved(tmp_path, "old")
+    for kind in ("uid", "disk", "disk-readers"):
+        Reservations(tmp_path / kind).release("old")
+    assert not has_reserved(tmp_path, "old")
+    assert notes(tmp_path) == ["new/uid/8"]
+
+
+def test_a_reservation_that_an_older_version_makes_beside_notes_is_given_back(tmp_path: Path) -> None:
+    uids = Reservations(tmp_path / "uid")
+    uids.take("8", "new")
+    (tmp_path / "uid/7").symlink_to("old")
+    assert uids.take("7", "new") == "old"
+    uids.release("old")
+    assert uids.items() == {"8": "new"}
+
+
+def test_whoever_comes_first_begins_the_notes_once(tmp_path: Path, in_child: Callable[..., int]) -> None:
+    (tmp_path / "uid").mkdir(mode=0o700)
+    for number in range(50):
+        (tmp_path / "uid" / str(number)).symlink_to(f"old{number}")
+
+    def take(number: int) -> None:
+        assert Reservations(tmp_path / "uid").take(str(1000 + number), f"new{number}") is None
+
+    pids = [in_child(take, number, wait=False) for number in range(16)]
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * 16
+    assert sorted(os.listdir(tmp_path)) == ["owners", "uid"]
+    wanted = [f"old{n}/uid/{n}" for n in range(50)] + [f"new{n}/uid/{1000 + n}" for n in range(16)]
+    assert notes(tmp_path) == sorted(wanted)

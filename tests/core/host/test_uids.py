@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hvcore.host.reservations import Reservations
 from hvcore.host.uids import UidClaims
 
 POOL = range(1_870_000_000, 1_870_000_003)
@@ -112,3 +113,17 @@ def test_others_than_root_have_none_to_give_and_ask_nobody(tmp_path: Path) -> No
     assert claims.take_one("uid", range(ours, ours + 1)) == ours
     assert claims.fds == ()
     assert not (tmp_path / "locks").exists()
+
+
+@pytest.mark.parametrize("pattern", ["", "x", "xx", "xxxxxxx", "x.x", ".xx", "xxx.xxxx", "xxxxxxx.", "xxxxxxxx"])
+def test_whichever_numbers_are_taken_a_free_one_is_found_when_there_is_one(tmp_path: Path, pattern: str) -> None:
+    pool = range(1000, 1008)
+    reserved = Reservations(tmp_path / "run/reservations/uid")
+    for number, taken in zip(pool, pattern, strict=False):
+        if taken == "x":
+            reserved.take(str(number), "web0")
+    claims = UidClaims(tmp_path / "run", "web1", node_wide=False)
+    free = {number for number in pool if not reserved.taken(str(number))}
+    found = {claims.take_one("uid", pool) for _ in free}
+    assert found == free
+    assert claims.take_one("uid", pool) is None
