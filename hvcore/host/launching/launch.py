@@ -16,7 +16,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -39,9 +39,57 @@ __all__ = ["Child", "Command", "launch", "life_lock", "reap", "run_tool"]
 _PACKAGES: Final = {"bwrap": "bubblewrap", **dict.fromkeys(("nsenter", "prlimit", "setpriv"), "util-linux")}
 _TOOL_OUTPUT_BYTES: Final = 64 * 1024
 
-# Children of this process that outlive their launch. They are reaped when the next one is launched or stopped,
-# so that a long-lived host application keeps no zombies and needs no SIGCHLD handler.
-_children: Final[list[subprocess.Popen[bytes]]] = []
+_FEW: Final = 16
+
+
+class _Children:
+    """Children of this process that outlive their launch. They are reaped when the next one is launched or stopped.
+
+    So a long-lived host application keeps no zombies and needs no SIGCHLD handler.
+    """
+
+    def __init__(self) -> None:
+        self._all: dict[int, subprocess.Popen[bytes]] = {}
+        self._many = _FEW
+
+    def add(self, popen: subprocess.Popen[bytes]) -> None:
+        """Take over a child that lives on."""
+        self._all[popen.pid] = popen
+
+    def collect(self) -> None:
+        """Reap those that have ended: the kernel names one after the other, and none of hundreds that live is asked.
+
+        All are asked where the host application is in the way of that: it leaves a child of its own unreaped, or waits
+        for ours, which is seen when they have become twice as many as the last time.
+        """
+        while len(self._all) < self._many:
+            ended = _one_that_has_ended()
+            if ended is None:
+                return
+            if ended not in self._all or not self._reap(ended):
+                break
+        for pid in tuple(self._all):
+            self._reap(pid)
+        self._many = 2 * len(self._all) + _FEW
+
+    def _reap(self, pid: int) -> bool:
+        popen = self._all.get(pid)
+        if popen is not None and popen.poll() is None:
+            return False
+        self._all.pop(pid, None)  # another thread may have been first
+        return True
+
+
+def _one_that_has_ended() -> int | None:
+    """The pid of a child of this process that nobody has waited for yet; None when all live, 0 when there is none."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return 0
+    return None if found is None else found.si_pid
+
+
+_children: Final = _Children()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +133,7 @@ class Child:
         """Let it live on without us."""
         os.close(self.pidfd)
         if self._popen.poll() is None:
-            _children.append(self._popen)
+            _children.add(self._popen)
 
     def process(self) -> ProcessId | None:
         """The confined process itself, once bubblewrap has made it."""
@@ -262,7 +310,4 @@ def run_tool(
 
 def reap() -> None:
     """Collect children that have ended since they were launched."""
-    for popen in tuple(_children):
-        if popen.poll() is not None:
-            with suppress(ValueError):  # another thread was first
-                _children.remove(popen)
+    _children.collect()

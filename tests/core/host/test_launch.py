@@ -78,6 +78,39 @@ def start(tmp_path: Path) -> Iterator[Start]:
     reap()
 
 
+def test_of_many_children_those_that_have_ended_are_reaped_and_nobody_elses(tmp_path: Path) -> None:
+    def start(number: int) -> int:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with life_lock(folder / "alive") as life_fd:
+            command = Command(argv=("sleep", "60"), sandbox=None)
+            child = launch(command, life_fd=life_fd, status=folder / "status", log=folder / "log")
+        pid = read_status(folder / "status").pid
+        child.close()
+        assert pid is not None
+        return pid
+
+    def kill(*pids: int) -> None:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+    def zombies() -> set[int]:
+        stats = {pid: Path(f"/proc/{pid}/stat") for pid in (*ours, theirs.pid)}
+        return {pid for pid, stat in stats.items() if stat.exists() and stat.read_text().rpartition(") ")[2][0] == "Z"}
+
+    theirs = subprocess.Popen(["sleep", "60"])
+    ours = [start(number) for number in range(12)]
+    kill(*ours[6:])
+    assert zombies() == set(ours[6:])
+    reap()
+    assert zombies() == set()
+    kill(theirs.pid, *ours[:6])
+    reap()
+    assert zombies() == {theirs.pid}
+    assert theirs.wait() == -signal.SIGKILL
+
+
 def held(path: Path) -> bool:
     with path.open() as file:
         try:
