@@ -223,7 +223,8 @@ if _typing.TYPE_CHECKING:
     from hvcore.host.launching.launch import Child, Command, launch, life_lock, run_tool
     from hvcore.host.launching.rlimits import unmet_limits
     from hvcore.host.mounts.mount_claims import claim_mount
-    from hvcore.host.processes.launched import Ended, launched_for, read_status
+    from hvcore.host.processes.launch_notes import launched_for
+    from hvcore.host.processes.launched import Ended, read_status
     from hvcore.host.processes.process import (
         Figures,
         alive,
@@ -328,7 +329,8 @@ else:  # for a type checker there would be no unknown name any more
         "hvcore.host.follow": "log_pieces",
         "hvcore.host.environment": "Host",
         "hvcore.host.launching.launch": "Child Command launch life_lock run_tool",
-        "hvcore.host.processes.launched": "Ended launched_for read_status",
+        "hvcore.host.processes.launched": "Ended read_status",
+        "hvcore.host.processes.launch_notes": "launched_for",
         "hvcore.host.launching.rlimits": "unmet_limits",
         "hvcore.host.mounts.mount_claims": "claim_mount",
         "hvcore.host.confinement.namespaces": "UID_RANGE_SIZE Held hold_namespaces uid_ranges",

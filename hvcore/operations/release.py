@@ -17,7 +17,8 @@ from hvcore.host.disks.holders import wait_unused
 from hvcore.host.environment import Host
 from hvcore.host.launching.launch import reap
 from hvcore.host.mounts.mount_table import unmount_below
-from hvcore.host.processes.launched import launched_for, members
+from hvcore.host.processes.launch_notes import forget_launch
+from hvcore.host.processes.launched import marked_for, members
 from hvcore.host.processes.process import boot_id, identify, kill_and_wait, wait_gone
 from hvcore.host.reservations import Reservations
 from hvcore.model.outcome import Outcome
@@ -90,6 +91,7 @@ def release_all(context: Context, loaded: LoadedDriver, job: Job) -> None:
             job.update(ledger=(*entries, *left))
         raise LeftoverError(f"{job.name}: not everything could be released: {'; '.join(reasons)}; try again")
     context.store.remove(job.name)
+    forget_launch(job.dir, str(job.record.started_at))
     reap()
 
 
@@ -105,7 +107,7 @@ def release_without_record(context: Context, name: str) -> list[str]:
     for life in sorted(directory.glob(f"*.{LIFE_LOCK}")):
         companion = life.name.removesuffix(LIFE_LOCK)
         done += [f"ended pid {pid}" for pid in _end_members(name, directory, deadline, companion)]
-    for pid in reversed(launched_for(directory, context.host.uid_pool)):  # children first: their parents collect them
+    for pid in reversed(marked_for(directory, context.host.uid_pool)):  # children first: their parents collect them
         process = identify(pid)
         if process is not None and kill_and_wait(process, subject=name, deadline_s=_KILL_S):
             done.append(f"ended pid {pid}")

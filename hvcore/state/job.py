@@ -20,6 +20,7 @@ from hvcore.host.disks.disk_claims import DISK, DiskClaims
 from hvcore.host.environment import Host
 from hvcore.host.files import tail
 from hvcore.host.launching.launch import Child, Command, launch, life_lock
+from hvcore.host.processes.launch_notes import note_launch
 from hvcore.host.uids import UidClaims
 from hvcore.model.record import Entry, ProcessId, Record
 from hvcore.state.live import CGROUP, Live
@@ -169,6 +170,7 @@ class Job:
             disks = () if companion else self.claims.fds
             command = replace(command, fds=(*command.fds, *disks, *self.uids.fds))
         command = replace(command, group=command.group or self.live.group)
+        note_launch(self.dir, str(self._record.started_at))
         with life_lock(life) as life_fd:
             return launch(command, life_fd=life_fd, status=status, log=log)
 

@@ -21,9 +21,10 @@ __all__ = [
     "Status",
     "how_ended",
     "instance_mark",
-    "launched_for",
     "launched_in",
     "life_mark",
+    "marked_for",
+    "marks",
     "members",
     "read_status",
 ]
@@ -128,22 +129,33 @@ def _in_sandbox(status: Status) -> list[ProcessId]:
     return processes_in_pid_namespace(status.pid_namespace)
 
 
-def launched_for(directory: Path, uid_pool: range = range(0)) -> list[int]:
+def marked_for(directory: Path, uid_pool: range = range(0)) -> list[int]:
     """Pids of processes that were launched for the instance with that directory, found by their mark.
 
-    For when the directory is gone, and with it everything that `members` goes by. Only our own user's and those of
-    guests, whose uids are in the pool, are looked at: nobody else can put himself here.
+    For when the directory is gone, and with it everything that `members` goes by.
+    """
+    return sorted(pid for pid, path in marks(uid_pool).items() if path == str(directory))
+
+
+def marks(uid_pool: range = range(0)) -> dict[int, str]:
+    """Every process that was launched for an instance, by pid, with the path of that instance's directory.
+
+    Only our own user's and those of guests, whose uids are in the pool, are looked at: nobody else can put himself here.
     """
     pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
-    mark = instance_mark(directory)
-    return sorted(pid for pid in pids if _is_ours(pid, uid_pool) and _has_mark(pid, mark))
+    found = ((pid, _instance(pid)) for pid in pids if _is_ours(pid, uid_pool))
+    return {pid: path for pid, path in found if path is not None}
 
 
 def launched_in(pid: int) -> Path | None:
     """The directory of the instance that the process was launched for; None when there is none that we may see."""
+    found = _instance(pid)
+    return None if found is None else Path(found)
+
+
+def _instance(pid: int) -> str | None:
     key = os.fsencode(f"{_INSTANCE}=")
-    found = (Path(os.fsdecode(one.removeprefix(key))) for one in _environment(pid) or () if one.startswith(key))
-    return next(found, None)
+    return next((os.fsdecode(one.removeprefix(key)) for one in _environment(pid) or () if one.startswith(key)), None)
 
 
 def _is_ours(pid: int, uid_pool: range) -> bool:

@@ -17,7 +17,7 @@ import pytest
 import hvcore
 from hv_chroot.families.isolation import DEFAULT_CAPABILITIES
 from hv_chroot.seccomp import MACHINES, filter_program
-from hvcore.host.processes.launched import launched_for
+from hvcore.host.processes.launched import marked_for
 
 Build = Callable[..., hvcore.Instance]
 Left = Callable[[], list[str]]
@@ -205,9 +205,9 @@ def test_what_launches_it_takes_no_mount_of_another_along(node: hvcore.Node, ima
     with ThreadPoolExecutor(1) as pool:
         start = pool.submit(driver.start, web1(tree, name="web2", network="none"))
         try:
-            while not any("\tsleep\n" in status for status in map(status_of, launched_for(directory, ANY_UID))):
+            while not any("\tsleep\n" in status for status in map(status_of, marked_for(directory, ANY_UID))):
                 assert not start.done()
-            launched = launched_for(directory, ANY_UID)
+            launched = marked_for(directory, ANY_UID)
             own = os.readlink("/proc/self/ns/mnt")
             tables = [mounted_for(pid) for pid in launched if os.readlink(f"/proc/{pid}/ns/mnt") != own]
         finally:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -224,6 +224,29 @@ def test_a_run_directory_wiped_under_a_guest_does_not_let_it_start_twice(world: 
         os.kill(pid, signal.SIGKILL)
         world.wait_ended(record)
     assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("level", [{}, {"confinement": "off"}], ids=["default", "off"])
+def test_a_guest_that_runs_without_state_is_refused_as_often_as_it_is_started(
+    world: World, level: dict[str, Any]
+) -> None:
+    """It has no disk, so nothing but its processes is in the way of a second one."""
+    world.start("web2", disks=[], **level)  # one that is stopped as it should be leaves nothing in the way
+    world.node.stop("web2", force=True)
+    world.start(disks=[], **level)
+    record = world.record()
+    assert record.process is not None
+    try:
+        shutil.rmtree(world.run_dir)
+        for _ in range(3):
+            with pytest.raises(hvcore.OperationError, match=rf"runs already as pid .*\b{record.process.pid}\b"):
+                world.start(disks=[], **level)
+            world.start("web2", disks=[], **level)
+            world.node.stop("web2", force=True)
+    finally:
+        os.kill(record.process.pid, signal.SIGKILL)
+        world.wait_ended(record)
+    world.start(disks=[], **level)
 
 
 # -------------------------------------------------------------------------------------------------------- start

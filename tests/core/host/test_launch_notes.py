@@ -1,0 +1,199 @@
+"""Whether something runs for an instance of which nothing is known is told without looking through /proc, and surely."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hvcore import NodeError
+from hvcore.host.processes.launch_notes import LaunchNotes
+from hvcore.host.processes.launched import instance_mark, marked_for, marks
+
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="the notes are root's")
+
+
+class Proc:
+    """What is running, as a look into /proc would find it, and how often somebody looked."""
+
+    def __init__(self) -> None:
+        self.running: dict[int, str] = {}
+        self.looks = 0
+
+    def look(self) -> dict[int, str]:
+        self.looks += 1
+        return self.running
+
+
+@pytest.fixture
+def proc() -> Proc:
+    return Proc()
+
+
+@pytest.fixture
+def notes(tmp_path: Path, proc: Proc) -> LaunchNotes:
+    return LaunchNotes(tmp_path / "notes", proc.look)
+
+
+@pytest.fixture
+def web1(tmp_path: Path) -> Path:
+    return made(tmp_path / "run/instances/web1")
+
+
+def made(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def test_once_all_is_noted_nobody_looks_through_proc(notes: LaunchNotes, proc: Proc, web1: Path) -> None:
+    assert notes.launched(web1) == []
+    assert proc.looks == 1  # nobody had looked since the boot
+    for start in ("1", "2", "3"):
+        assert notes.launched(web1) == []
+        notes.add(web1, start)
+        proc.running[7] = str(web1)
+        proc.running.clear()
+        notes.remove(web1, start)
+    assert proc.looks == 1
+
+
+def test_a_guest_whose_state_was_wiped_is_found_again_and_again(notes: LaunchNotes, proc: Proc, web1: Path) -> None:
+    notes.launched(web1)
+    notes.add(web1, "1")
+    proc.running[7] = str(web1)
+    web1.rmdir()
+    for _ in range(3):
+        assert notes.launched(web1) == [7]
+        notes.remove(web1, "2")  # the start that was refused gives back what it has: nothing of the first
+    proc.running.clear()
+    assert notes.launched(web1) == []
+    looked = proc.looks
+    assert notes.launched(web1) == []
+    assert proc.looks == looked
+
+
+def test_what_another_start_launches_meanwhile_does_not_hide_the_first(
+    notes: LaunchNotes, proc: Proc, web1: Path
+) -> None:
+    """A driver that refuses no twin, under the same name."""
+    notes.launched(web1)
+    notes.add(web1, "1")
+    proc.running[7] = str(web1)
+    notes.add(web1, "2")
+    notes.remove(web1, "2")
+    assert notes.launched(web1) == [7]
+
+
+def test_guests_of_an_older_hvcore_have_no_note_and_are_found(notes: LaunchNotes, proc: Proc, web1: Path) -> None:
+    proc.running[7] = str(web1)
+    other = made(web1.with_name("other"))
+    for _ in range(2):
+        assert notes.launched(other) == []
+        assert notes.launched(web1) == [7]
+        notes.add(other, "1")
+        proc.running[8] = str(other)
+        assert notes.launched(web1) == [7]
+        del proc.running[8]
+        notes.remove(other, "1")
+    assert proc.looks == 6  # each time: there is a process without a note
+    proc.running.clear()
+    assert notes.launched(other) == []
+    assert notes.launched(web1) == []
+    assert proc.looks == 7
+
+
+def test_notes_of_another_boot_count_for_nothing(notes: LaunchNotes, proc: Proc, web1: Path, tmp_path: Path) -> None:
+    notes.launched(web1)
+    notes.add(web1, "1")
+    (tmp_path / "notes/complete").unlink()
+    (tmp_path / "notes/complete").symlink_to("another-boot pid:[1]")
+    other = made(web1.with_name("other"))
+    assert notes.launched(other) == []
+    assert notes.launched(web1) == []
+    assert proc.looks == 3
+    assert notes.launched(web1) == []
+    assert proc.looks == 3
+
+
+@pytest.mark.parametrize("wiped", ["all", "content", "complete"])
+def test_notes_that_were_wiped_as_well_are_no_proof(
+    notes: LaunchNotes, proc: Proc, web1: Path, tmp_path: Path, wiped: str
+) -> None:
+    notes.launched(web1)
+    notes.add(web1, "1")
+    proc.running[7] = str(web1)
+    for path in (tmp_path / "notes").iterdir():
+        if wiped != "complete" or path.name == "complete":
+            path.unlink()
+    if wiped == "all":
+        (tmp_path / "notes").rmdir()
+    assert notes.launched(web1) == [7]
+    assert notes.launched(web1) == [7]
+
+
+def test_notes_of_what_is_gone_with_its_directory_are_removed_when_somebody_looks(
+    notes: LaunchNotes, proc: Proc, web1: Path, tmp_path: Path
+) -> None:
+    gone, runs, coming = (made(web1.with_name(name)) for name in ("gone", "runs", "coming"))
+    for directory in (web1, gone, runs, coming):
+        notes.add(directory, "1")
+    proc.running[7] = str(runs)
+    for directory in (gone, runs):
+        directory.rmdir()
+    assert notes.launched(web1) == []
+    assert notes.launched(coming) == []
+    notes.add(coming, "1")
+    assert proc.looks == 3
+    kept = {os.readlink(path).partition(" ")[2] for path in (tmp_path / "notes").iterdir() if path.name != "complete"}
+    assert kept == {str(runs), str(coming)}
+
+
+@ROOT
+def test_a_place_that_others_can_write_to_proves_nothing_and_is_not_written_to(
+    notes: LaunchNotes, proc: Proc, web1: Path, tmp_path: Path
+) -> None:
+    notes.launched(web1)
+    (tmp_path / "notes").chmod(0o777)
+    notes.launched(web1)
+    assert proc.looks == 2
+    with pytest.raises(NodeError, match="cannot note what is launched"):
+        notes.add(web1, "1")
+
+
+def test_where_there_can_be_no_notes_every_start_looks(proc: Proc, web1: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    notes = LaunchNotes(tmp_path / "file/notes", proc.look)
+    notes.add(web1, "1")
+    notes.remove(web1, "1")
+    proc.running[7] = str(web1)
+    assert notes.launched(web1) == notes.launched(web1) == [7]
+
+
+@pytest.fixture
+def launched() -> Iterator[Callable[[Path], int]]:
+    """A process with the mark of one that was launched for the instance with that directory."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def launch(directory: Path) -> int:
+        processes.append(subprocess.Popen(["sleep", "60"], env={**os.environ, **dict([instance_mark(directory)])}))
+        return processes[-1].pid
+
+    yield launch
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_a_look_into_proc_finds_what_is_marked(web1: Path, tmp_path: Path, launched: Callable[[Path], int]) -> None:
+    other = made(web1.with_name("web10"))
+    one, two, three = launched(web1), launched(other), launched(web1)
+    found = marks()
+    assert {found[pid] for pid in (one, three)} == {str(web1)}
+    assert found[two] == str(other)
+    assert marked_for(web1) == sorted((one, three))
+    notes = LaunchNotes(tmp_path / "notes")
+    assert notes.launched(web1) == sorted((one, three))
+    assert notes.launched(other) == [two]
