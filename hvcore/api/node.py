@@ -12,11 +12,11 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hvcore.config.node_config import Config, default_config_dir, strict
 from hvcore.deadline import Deadline
-from hvcore.errors import DriverLoadError, ParamsError, Problem, UnknownDriverError
+from hvcore.errors import DriverLoadError, HookError, ParamsError, Problem, UnknownDriverError
 from hvcore.host.environment import Host, default_run_dir, default_uid_pool
 from hvcore.host.files import private_dir
 from hvcore.model.instance import Instance, read_instance
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["Node"]
 
 
+_LOAD_S: Final = 10.0  # for one plugin; a driver takes a tenth of a second
+
+
 def _silent(text: str) -> None:
     del text
 
@@ -43,38 +46,55 @@ def _layers(config: Config, instance: Instance) -> Layers:
     return config.layers(instance.driver, instance.profile)
 
 
-def _load(name: str, *, without_broken: bool = False) -> LoadedDriver:
-    from hvcore.plugins.loader import load  # noqa: PLC0415 - 91 ms
-
-    return load(name, without_broken=without_broken)
-
-
 class _Drivers:
-    """The drivers that were loaded so far, each once. Safe to share between threads."""
+    """The drivers that were loaded so far, each once. Safe to share between threads.
 
-    def __init__(self) -> None:
+    For what runs already nothing that a plugin does at its load is waited for longer than ``limit_s`` seconds.
+    """
+
+    def __init__(self, limit_s: float = _LOAD_S) -> None:
+        self._limit_s = limit_s
         self._whole: dict[str, LoadedDriver] = {}
         self._maimed: dict[str, LoadedDriver] = {}
+        self._refused: dict[str, DriverLoadError] = {}
         self._loading = threading.Lock()
 
     def get(self, name: str) -> LoadedDriver:
         """The driver with everything that belongs to it. Raises `UnknownDriverError` or `DriverLoadError`."""
+        from hvcore.plugins.loader import load  # noqa: PLC0415 - 91 ms
+
         with self._loading:
             if name not in self._whole:
-                self._whole[name] = _load(name)
+                self._whole[name] = load(name)
             return self._whole[name]
 
     def for_running(self, name: str) -> LoadedDriver:
-        """The driver for what runs already: a broken extension must not take sight of it, nor a polite stop."""
+        """The driver for what runs already: a broken extension must not take sight of it, nor a polite stop.
+
+        Raises `UnknownDriverError` or `DriverLoadError`, also when a hook of the driver fails.
+        """
         try:
-            return self.get(name)
-        except DriverLoadError:
-            if strict():
+            return self.get(name) if strict() else self._without_broken(name)
+        except HookError as error:
+            raise DriverLoadError(str(error)) from error
+
+    def _without_broken(self, name: str) -> LoadedDriver:
+        from hvcore.plugins.loader import load_for_running  # noqa: PLC0415 - 91 ms
+
+        with self._loading:
+            for known in (self._whole, self._maimed):
+                if name in known:
+                    return known[name]
+            if name in self._refused:  # once is long enough to wait for what hangs
+                raise self._refused[name]
+            try:
+                loaded = load_for_running(name, limit_s=self._limit_s)
+            except DriverLoadError as error:
+                if isinstance(error.__cause__, TimeoutError):
+                    self._refused[name] = error
                 raise
-            with self._loading:
-                if name not in self._maimed:
-                    self._maimed[name] = _load(name, without_broken=True)
-                return self._maimed[name]
+            (self._maimed if loaded.skipped else self._whole)[name] = loaded
+            return loaded
 
 
 def _params_problems(config: Config, drivers: _Drivers, data: Mapping[str, Any]) -> tuple[Problem, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from hvcore.state.live import CGROUP
 if TYPE_CHECKING:
     from hvcore.plugins.loaded_driver import LoadedDriver  # with pluggy and metadata: not for those who load no driver
 
-__all__ = ["gone", "release_all", "release_without_record"]
+__all__ = ["gone", "release_all", "release_without_driver", "release_without_record"]
 
 _LET_GO_S: Final = 3.0
 _KILL_S: Final = 5.0
@@ -101,6 +101,52 @@ def release_without_record(context: Context, name: str) -> list[str]:
     Its processes hold the life lock or are in its control group, its reservations name it, its mounts are below its
     directory.
     """
+    done = _end_found(context, name)
+    _give_back(context, name)
+    kept = context.store.set_aside(name)
+    if kept is not None:
+        what = "the damaged record" if context.store.dir(name).exists() else "what was in its place"
+        done.append(f"kept {what} as {kept}")
+    context.store.remove(name)
+    reap()
+    return done
+
+
+def release_without_driver(context: Context, job: Job) -> list[str]:
+    """End and release what an instance holds whose driver cannot be used; what was done, in words.
+
+    What only the driver can release is named, and the record is kept aside. Raises `LeftoverError` when something of the
+    core's own cannot be released; the record is then as it was.
+    """
+    ledger = job.record.ledger[::-1]
+    _release_core(job, [entry for entry in ledger if entry.kind in (PROCESS, COMPANION)])
+    done = _end_found(context, job.name)
+    _release_core(job, [entry for entry in ledger if entry.kind not in (PROCESS, COMPANION)])
+    _give_back(context, job.name)
+    foreign = sorted({entry.kind for entry in ledger} - set(_RELEASES))
+    if foreign:
+        what = f"only driver {job.record.driver} can release {', '.join(foreign)}"
+        done.append(f"{what}: its record is kept as {context.store.set_aside(job.name)}")
+    context.store.remove(job.name)
+    reap()
+    return done
+
+
+def _release_core(job: Job, entries: Iterable[Entry]) -> None:
+    """Release those entries that the core itself can. Raises `LeftoverError` naming all that could not be."""
+    reasons = []
+    for entry in entries:
+        try:
+            if entry.kind in _RELEASES:
+                _RELEASES[entry.kind](entry, job)
+        except (HvError, OSError) as error:
+            reasons.append(str(error))
+    if reasons:
+        raise LeftoverError(f"{job.name}: not everything could be released: {'; '.join(reasons)}; try again")
+
+
+def _end_found(context: Context, name: str) -> list[str]:
+    """End every process that can be found of the instance without its record, and say so."""
     directory = context.store.dir(name)
     deadline = Deadline(_KILL_S)
     done = [f"ended pid {pid}" for pid in _end_members(name, directory, deadline)]
@@ -111,17 +157,14 @@ def release_without_record(context: Context, name: str) -> list[str]:
         process = identify(pid)
         if process is not None and kill_and_wait(process, subject=name, deadline_s=_KILL_S):
             done.append(f"ended pid {pid}")
-    done += _end_group(context.host, group_name(context.host.run_dir, name))
-    _unmount(directory)
+    return done + _end_group(context.host, group_name(context.host.run_dir, name))
+
+
+def _give_back(context: Context, name: str) -> None:
+    """Unmount what is below the instance's directory, and free what is reserved for it."""
+    _unmount(context.store.dir(name))
     for kind in (UID, UID_RANGE, DISK):
         _release_reservations(context.host, kind, name)
-    kept = context.store.set_aside(name)
-    if kept is not None:
-        what = "the damaged record" if directory.exists() else "what was in its place"
-        done.append(f"kept {what} as {kept}")
-    context.store.remove(name)
-    reap()
-    return done
 
 
 def _release(loaded: LoadedDriver, entry: Entry, job: Job) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 
 from hvcore.deadline import Deadline
-from hvcore.errors import DriverLoadError, HvError, NodeError, RecordError, UnknownDriverError
+from hvcore.errors import DriverError, DriverLoadError, HvError, NodeError, RecordError, UnknownDriverError
 from hvcore.host.launching.launch import reap
 from hvcore.model.outcome import Outcome
 from hvcore.model.record import Phase, Record
@@ -14,9 +16,12 @@ from hvcore.model.state import Already, Op, State
 from hvcore.operations.context import LOCK_WAIT_S, Context
 from hvcore.operations.observe import Seen, judged, look
 from hvcore.operations.recover import settle
-from hvcore.operations.release import gone, release_without_record
+from hvcore.operations.release import gone, release_without_driver, release_without_record
 
 __all__ = ["cleanup", "stop", "stop_locked"]
+
+_NO_DRIVER: Final = (DriverLoadError, UnknownDriverError, RecordError, DriverError)
+"""What shows that the driver cannot be used: not installed, broken, or it cannot read what another release wrote."""
 
 
 def stop(context: Context, name: str, *, force: bool, deadline: Deadline) -> Outcome:
@@ -32,13 +37,20 @@ def stop_locked(context: Context, name: str, *, force: bool, deadline: Deadline)
     """As `stop`, for a caller that holds the instance's lock."""
     op = Op.KILL if force else Op.STOP
     try:
-        recovered = settle(context, name, deadline)
-    except (DriverLoadError, UnknownDriverError) as error:
+        return _stop(context, name, op, deadline)
+    except _NO_DRIVER as error:
         if not force:
+            error.add_note(f"{name}: hv stop --force ends it without its driver")
             raise
-        return _without_driver(context, name, op, (str(error),))
-    except HvError:  # such as a half-started one that does not answer: with force it is ended all the same
-        if not force:
+        return _without_driver(context, name, op, deadline, str(error))
+
+
+def _stop(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
+    force = op is Op.KILL
+    try:
+        recovered = settle(context, name, deadline)
+    except HvError as error:  # such as a half-started one that does not answer: with force it is ended all the same
+        if not force or isinstance(error, _NO_DRIVER):
             raise
         recovered = None
     seen = look(context, name)
@@ -46,16 +58,10 @@ def stop_locked(context: Context, name: str, *, force: bool, deadline: Deadline)
     if isinstance(verdict, Already):
         rung = "gone" if recovered else None
         return Outcome(name=name, op=op, changed=recovered is not None, state=State.STOPPED, rung=rung)
-    unusable = _unusable(context, seen)
-    if seen.record is None or unusable is not None:
-        return _without_driver(context, name, op, unusable or ())
+    if seen.record is None:
+        return _killed(name, op, release_without_record(context, name))
     if _has_to_be_ended(context, seen, force=force):
-        try:
-            return _end(context, seen.record, op, deadline)
-        except RecordError as error:  # the driver cannot read what another version of it wrote
-            if not force:
-                raise
-            return _without_driver(context, name, op, (str(error),))
+        return _end(context, seen.record, op, deadline)
     rung = "gone" if seen.state in (State.SHUTDOWN, State.CRASHED) else "kill"
     return _release(context, seen.record, op, rung, (), deadline)
 
@@ -69,17 +75,6 @@ def _has_to_be_ended(context: Context, seen: Seen, *, force: bool) -> bool:
     return seen.state in (State.RUNNING, State.PAUSED)
 
 
-def _unusable(context: Context, seen: Seen) -> tuple[str, ...] | None:
-    """Why the driver of an instance in unknown state cannot be loaded; None when it can, or nobody has to ask."""
-    if seen.record is None or seen.state is not State.UNKNOWN:
-        return None
-    try:
-        context.driver(seen.record.driver)
-    except (DriverLoadError, UnknownDriverError) as error:
-        return (str(error),)
-    return None
-
-
 def cleanup(context: Context, name: str, *, deadline: Deadline) -> Outcome:
     """Release what an instance that ended by itself still holds. Raises `StateError` while it runs."""
     with context.store.lock(name, "cleanup", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
@@ -91,10 +86,17 @@ def cleanup(context: Context, name: str, *, deadline: Deadline) -> Outcome:
         return _release(context, seen.record, Op.CLEANUP, "gone", (), deadline)
 
 
-def _without_driver(context: Context, name: str, op: Op, notes: tuple[str, ...] = ()) -> Outcome:
-    """The last resort, when the record or the driver cannot be used: end and release what can be found."""
-    notes = (*notes, *release_without_record(context, name))
-    return Outcome(name=name, op=op, changed=True, state=State.STOPPED, rung="kill", notes=notes)
+def _without_driver(context: Context, name: str, op: Op, deadline: Deadline, why: str) -> Outcome:
+    """The last resort, when the driver cannot be used: end it and release what the core itself can."""
+    record = context.store.load(name)
+    if record is None:
+        return _killed(name, op, [why, *release_without_record(context, name)])
+    done = release_without_driver(context, context.job(record, deadline))
+    return _killed(name, op, [why, "stopped without its driver, so no hook was called", *done])
+
+
+def _killed(name: str, op: Op, notes: Iterable[str]) -> Outcome:
+    return Outcome(name=name, op=op, changed=True, state=State.STOPPED, rung="kill", notes=tuple(notes))
 
 
 def _end(context: Context, record: Record, op: Op, deadline: Deadline) -> Outcome:

@@ -6,11 +6,13 @@ import importlib
 import inspect
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn, TypeVar
 
 from stevedore.driver import DriverManager
 
@@ -19,7 +21,9 @@ from hvcore.plugins import requirements
 from hvcore.plugins.catalogue import DRIVERS_GROUP, EXTENSIONS_GROUP, CatalogueEntry
 from hvcore.plugins.faults import near
 
-__all__ = ["attempt", "imported", "owner_of", "refused", "where_raised"]
+__all__ = ["attempt", "imported", "owner_of", "refused", "where_raised", "within"]
+
+T = TypeVar("T")
 
 _OURS: Final = f"{Path(__file__).resolve().parents[1]}{os.sep}"
 _GROUPS: Final = {"driver": DRIVERS_GROUP, "extension": EXTENSIONS_GROUP}
@@ -64,6 +68,47 @@ def attempt(kind: str, entry: CatalogueEntry, step: Callable[[], Any]) -> Any:
             text = f"{head}: {error}" if place is None or place in str(error) else f"{head}: {error} ({place})"
             raise DriverLoadError(text) from error
         raise DriverLoadError(f"{head}: {_import_words(kind, entry, error)}") from error
+
+
+def within(limit_s: float, step: Callable[[], T]) -> T:
+    """What ``step`` returns or raises. `DriverLoadError` when it takes longer: its thread is left behind.
+
+    No deadline ends an import, and what runs has to be seen and stopped also when a plugin's import does not end.
+    """
+    ended: list[Callable[[], T]] = []
+
+    def run() -> None:
+        try:
+            result = step()
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+            ended.append(partial(_raise, error))
+        else:
+            ended.append(lambda: result)
+
+    thread = threading.Thread(target=run, name="load", daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    if not ended:
+        where = _where(thread)
+        what = f"a plugin did not finish loading within {limit_s:g} s{where}; see hv doctor"
+        raise DriverLoadError(what) from TimeoutError()
+    return ended[0]()
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
+
+
+def _where(thread: threading.Thread) -> str:
+    """`` (at FILE:LINE)`` of what the thread is doing: the innermost step in a plugin, not in what that calls of Python's."""
+    frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - documented, and the only way to see it
+    stack = [] if frame is None else traceback.extract_stack(frame)
+    library = f"{os.path.dirname(os.__file__)}{os.sep}"
+    for step in reversed(stack):
+        of_python = step.filename.startswith(library) and "site-packages" not in step.filename
+        if not of_python and not step.filename.startswith((_OURS, "<")):
+            return f" (at {step.filename}:{step.lineno})"
+    return ""
 
 
 def _import_words(kind: str, entry: CatalogueEntry, error: BaseException) -> str:

@@ -7,46 +7,99 @@ everything that could go wrong is decided here and named with plugin, distributi
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 
-from hvcore.errors import DriverLoadError, UnknownDriverError
+from hvcore.errors import DriverLoadError, HvError, UnknownDriverError
 from hvcore.params import ParamGroup, Schema
 from hvcore.plugins import hookspecs
 from hvcore.plugins.catalogue import DRIVERS_GROUP, EXTENSIONS_GROUP, CatalogueEntry, Verdict, installed
 from hvcore.plugins.faults import article, class_faults, hook_faults, near, place
 from hvcore.plugins.hooks import Hooks
-from hvcore.plugins.importing import attempt, imported, owner_of, refused
+from hvcore.plugins.importing import attempt, imported, owner_of, refused, within
 from hvcore.plugins.loaded_driver import LoadedDriver
 
-__all__ = ["load"]
+__all__ = ["load", "load_for_running"]
+
+T = TypeVar("T")
+_Plugin = tuple[CatalogueEntry, object]
 
 
-def load(name: str, *, without_broken: bool = False) -> LoadedDriver:
-    """Import one driver and its extensions. Raises `UnknownDriverError` or `DriverLoadError`, saying whose fault it is.
+def load(name: str) -> LoadedDriver:
+    """Import one driver and its extensions. Raises `UnknownDriverError` or `DriverLoadError`, saying whose fault it is."""
+    entry, driver_class, extensions = _found(name, lambda step: step())
+    plugins = [(extension, _extension(extension)) for extension in extensions]
+    return _assembled(entry, driver_class, extensions, plugins)
 
-    With ``without_broken`` an extension that cannot be used is left out and named in ``skipped``: what runs already can
-    still be seen and stopped. Nothing may be started that way.
+
+def load_for_running(name: str, *, limit_s: float) -> LoadedDriver:
+    """As `load`, and an extension that cannot be used is left out and named in ``skipped``.
+
+    What runs already can then still be seen and stopped. Nothing may be started that way. Nothing that a plugin does
+    here is waited for longer than ``limit_s`` seconds.
     """
+
+    def limited(step: Callable[[], T]) -> T:
+        return within(limit_s, step)
+
+    entry, driver_class, extensions = _found(name, limited)
+    plugins, skipped = [], []
+    for extension in extensions:
+        try:
+            plugins.append((extension, limited(partial(_extension, extension))))
+        except DriverLoadError as error:
+            skipped.append(str(error))
+    assemble = partial(_assembled, entry, driver_class, extensions)
+    try:
+        return limited(partial(assemble, plugins, tuple(skipped)))
+    except HvError:
+        usable: list[_Plugin] = []
+        for plugin in plugins:
+            try:
+                limited(partial(assemble, [*usable, plugin]))
+            except HvError as error:
+                skipped.append(_blamed(plugin[0], error))
+            else:
+                usable.append(plugin)
+        return limited(partial(assemble, usable, tuple(skipped)))
+
+
+def _blamed(extension: CatalogueEntry, error: HvError) -> str:
+    owner = owner_of(extension)
+    return str(error) if owner in str(error) else f"extension {owner}: {error}"
+
+
+def _found(
+    name: str, run: Callable[[Callable[[], Any]], Any]
+) -> tuple[CatalogueEntry, Any, tuple[CatalogueEntry, ...]]:
+    """The driver's entry in the catalogue, its class, which ``run`` imports, and the entries of its extensions."""
     found = installed(DRIVERS_GROUP, EXTENSIONS_GROUP)
     entry = _find(name, found[DRIVERS_GROUP])
-    driver_class = _driver_class(attempt("driver", entry, partial(imported, DRIVERS_GROUP, entry)), entry)
+    driver_class = run(lambda: _driver_class(attempt("driver", entry, partial(imported, DRIVERS_GROUP, entry)), entry))
+    return entry, driver_class, tuple(item for item in found[EXTENSIONS_GROUP] if item.name.split(".", 1)[0] == name)
+
+
+def _assembled(
+    entry: CatalogueEntry,
+    driver_class: Any,
+    extensions: tuple[CatalogueEntry, ...],
+    plugins: Sequence[_Plugin],
+    skipped: tuple[str, ...] = (),
+) -> LoadedDriver:
+    """The driver with these extensions. Raises `HvError` when one of them, or the driver, has something wrong."""
     manager = _Manager(hookspecs.PROJECT)
     for specs in (hookspecs, *driver_class.hookspecs):
         manager.add_hookspecs(specs)
     owners: dict[str, str] = {}
     for plugin_name, plugin in driver_class.plugins:
         _register(manager, owners, plugin_name, plugin, entry)
-    extensions = tuple(item for item in found[EXTENSIONS_GROUP] if item.name.split(".", 1)[0] == name)
-    skipped = _register_extensions(manager, owners, extensions, without_broken=without_broken)
+    for extension, plugin in plugins:
+        _register(manager, owners, extension.name, plugin, extension)
     hooks = Hooks(manager, owners)
-    # Without an extension, what runs has been checked; the parameters of what is missing could not be judged anyway.
-    groups = (
-        [] if skipped else [(owners[plugin], _group(hooks, plugin, group)) for plugin, group in hooks.each("params")]
-    )
+    groups = [(owners[plugin], _group(hooks, plugin, group)) for plugin, group in hooks.each("params")]
     return LoadedDriver(
         entry=entry,
         driver=attempt("driver", entry, partial(driver_class, hooks)),
@@ -65,27 +118,6 @@ class _Manager(pluggy.PluginManager):
         if not hasattr(getattr(plugin, name, None), f"{self.project_name}_impl"):
             return None
         return super().parse_hookimpl_opts(plugin, name)
-
-
-def _register_extensions(
-    manager: pluggy.PluginManager,
-    owners: dict[str, str],
-    extensions: tuple[CatalogueEntry, ...],
-    *,
-    without_broken: bool,
-) -> tuple[str, ...]:
-    """Register them all, or with ``without_broken`` those that can be; what is wrong with the others."""
-    skipped = []
-    for extension in extensions:
-        try:
-            _register(manager, owners, extension.name, _extension(extension), extension)
-        except DriverLoadError as error:
-            if not without_broken:
-                raise
-            skipped.append(str(error))
-            if manager.has_plugin(extension.name):
-                manager.unregister(name=extension.name)
-    return tuple(skipped)
 
 
 def _find(name: str, everything: Sequence[CatalogueEntry]) -> CatalogueEntry:
