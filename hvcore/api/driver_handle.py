@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -94,13 +95,22 @@ class DriverHandle:
         warnings = self._loaded.warnings(instance, params, layers)
         return replace(with_params(found, params), name=instance.name, warnings=warnings)
 
-    def start(self, instance: Instance, *, paused: bool = False, deadline_s: float = 30.0) -> Outcome:
+    def start(
+        self,
+        instance: Instance,
+        *,
+        paused: bool = False,
+        deadline_s: float = 30.0,
+        source: str | os.PathLike[str] = "",
+    ) -> Outcome:
         """Start an instance and return when it is ready; ``changed=False`` when it runs already.
 
+        ``source`` is the file that describes the instance, if there is one: a reboot reads it again.
         Raises `ParamsError`, `VerifyError`, `BusyError`, `StateError`, and `OperationError` when it does not
         come up: then nothing of it is left on the node.
         """
-        return start(self._context, self._loaded, instance, paused=paused, deadline=Deadline(deadline_s))
+        path = os.path.abspath(source) if source else ""
+        return start(self._context, self._loaded, instance, paused=paused, source=path, deadline=Deadline(deadline_s))
 
     def stop(self, name: str, *, force: bool = False, deadline_s: float = 60.0) -> Outcome:
         """As `Node.stop`, for an instance of this driver. Raises `NotFoundError` when it is another driver's."""

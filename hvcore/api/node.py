@@ -196,7 +196,11 @@ class Node:
         return resume(self._context, name, deadline=Deadline(deadline_s))
 
     def reboot(self, name: str, *, force: bool = False, deadline_s: float = 60.0) -> Outcome:
-        """Stop an instance, wait until it is gone, and start it again as it was defined."""
+        """Stop an instance, wait until it is gone, and start the machine that its record holds.
+
+        Values of parameters that may change at a launch are taken from the instance file, if there was one, and from
+        the node. The outcome's notes name what was taken, what could not be, and what takes effect at a start only.
+        """
         from hvcore.operations.reboot import reboot  # noqa: PLC0415 - 32 ms
 
         return reboot(

@@ -50,7 +50,8 @@ def start(file: str, *, paused: bool, with_console: bool, deadline_s: float, as_
         held = with_console and not paused and _can(driver, "pause")
         if with_console and not _can(driver, "console"):
             raise hvcore.UnsupportedError(driver=driver.name, operation="console")
-        outcome = driver.start(instance, paused=paused or held, deadline_s=deadline_s)
+        source = "" if file == "-" else file
+        outcome = driver.start(instance, paused=paused or held, deadline_s=deadline_s, source=source)
     text = _told(outcome, instance.driver, held=held)
     if not with_console:
         show_outcome(outcome, text, as_json=as_json)
@@ -126,9 +127,10 @@ Example:
 @deadline_option(60.0, "the guest has to shut down before it is ended the hard way")
 @json_option
 def reboot(name: str, *, force: bool, deadline_s: float, as_json: bool) -> None:
-    """Stop an instance and start it again.
+    """Stop an instance and start the same machine again.
 
-    A real stop, waited for, and then a start of the instance as it was defined when it was started.
+    Takes new values of parameters that take effect at a launch from the instance file and the node. All other changes
+    take effect at 'hv stop' and 'hv start'.
     """
     with working(f"rebooting {name}") as node, known(node, name):
         outcome = node.reboot(name, force=force, deadline_s=deadline_s)

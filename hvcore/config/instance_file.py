@@ -9,9 +9,10 @@ from typing import Any
 
 from hvcore.config.toml import MAX_TOML_BYTES, parse_toml
 from hvcore.errors import InstanceFileError, ParamsError
+from hvcore.host.files import changed_by_others
 from hvcore.model.instance import Instance, read_instance
 
-__all__ = ["load_instance", "parse_instance_file", "read_instance_file"]
+__all__ = ["load_instance", "parse_instance_file", "read_again", "read_instance_file"]
 
 
 def load_instance(path: str | Path) -> Instance:
@@ -25,26 +26,43 @@ def load_instance(path: str | Path) -> Instance:
     return instance
 
 
+def read_again(path: str | Path) -> Instance:
+    """As `load_instance`, for a file that was named some time ago, and not by the caller.
+
+    Raises `InstanceFileError` also when others than root and we can change the file: it names programs that are run.
+    """
+    instance, problems = read_instance(parse_instance_file(_content(path, named_now=False), repr(str(path))))
+    if instance is None:
+        raise ParamsError(str(path), problems)
+    return instance
+
+
 def read_instance_file(path: str | Path) -> dict[str, Any]:
     """What stands in an instance file, unchecked: for `Node.check`. Raises `InstanceFileError`."""
+    return parse_instance_file(_content(path), repr(str(path)))
+
+
+def _content(path: str | Path, *, named_now: bool = True) -> bytes:
     subject = repr(str(path))
     try:
         # Not blocking: opening a FIFO that nobody writes to would wait for ever.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:
-            mode = os.fstat(fd).st_mode
-            if not stat.S_ISREG(mode):
-                kind = "a directory" if stat.S_ISDIR(mode) else "no regular file"
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                kind = "a directory" if stat.S_ISDIR(found.st_mode) else "no regular file"
                 raise InstanceFileError(f"{subject}: is {kind}; give an instance file")
+            fault = None if named_now else changed_by_others(found)
+            if fault is not None:
+                raise InstanceFileError(f"{subject}: {fault}; chown it to root and chmod it 0644")
             with open(fd, "rb", closefd=False) as file:
-                data = file.read(MAX_TOML_BYTES + 1)
+                return file.read(MAX_TOML_BYTES + 1)
         finally:
             os.close(fd)
     except OSError as error:
         raise InstanceFileError(f"{subject}: cannot be read, got {error.strerror}; give an instance file") from error
     except ValueError as error:
         raise InstanceFileError(f"{subject}: is not a path, {error}; give an instance file") from error
-    return parse_instance_file(data, subject)
 
 
 def parse_instance_file(data: bytes, subject: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from hvcore.config.toml import MAX_TOML_BYTES, parse_toml
 from hvcore.errors import Problem
+from hvcore.host.files import changed_by_others
 from hvcore.model.layers import NO_LAYERS, NODE, Layer, Layers, profile_layer
 from hvcore.params import kind_of, shortened
 
@@ -117,9 +118,8 @@ def _bytes(path: Path) -> bytes:
         if not stat.S_ISREG(found.st_mode):
             raise _NotUsableError("is not a regular file", "move it away")
         # It names programs that are run as the caller: kvm_path, for one.
-        if found.st_uid not in (0, os.geteuid()) or found.st_mode & stat.S_IWOTH:
-            mode = stat.S_IMODE(found.st_mode)
-            what = f"can be changed by others, uid {found.st_uid}, mode {mode:04o}"
+        what = changed_by_others(found)
+        if what is not None:
             raise _NotUsableError(what, "chown it to root and chmod it 0644")
         data = b""
         while len(data) <= MAX_TOML_BYTES and (piece := os.read(fd, MAX_TOML_BYTES + 1 - len(data))):

@@ -11,7 +11,7 @@ from typing import Final
 from hvcore.errors import LeftoverError, NodeError
 from hvcore.host.mounts.mount_table import mounts_at_or_below
 
-__all__ = ["fsync_dir", "private_dir", "read_regular", "remove_tree", "tail", "write_atomic"]
+__all__ = ["changed_by_others", "fsync_dir", "private_dir", "read_regular", "remove_tree", "tail", "write_atomic"]
 
 _TAIL_BYTES: Final = 64 * 1024
 
@@ -67,6 +67,13 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     fsync_dir(path.parent)
+
+
+def changed_by_others(found: os.stat_result) -> str | None:
+    """``can be changed by others, ...`` for a file that somebody else than root and we can write to, else None."""
+    if found.st_uid in (0, os.geteuid()) and not found.st_mode & stat.S_IWOTH:
+        return None
+    return f"can be changed by others, uid {found.st_uid}, mode {stat.S_IMODE(found.st_mode):04o}"
 
 
 def fsync_dir(path: Path) -> None:

@@ -21,7 +21,7 @@ __all__ = ["RECORD_FILE", "RECORD_VERSION", "Entry", "Phase", "ProcessId", "Reco
 RECORD_FILE: Final = "record.json"
 """Its name in the instance's directory; where it is, there is an instance."""
 
-RECORD_VERSION: Final = 4  # 2: instances have a profile; 3: NICs have a boot index; 4: observer
+RECORD_VERSION: Final = 5  # 2: instances have a profile; 3: NICs have a boot index; 4: observer; 5: params, source
 
 
 class Phase(StrEnum):
@@ -57,7 +57,9 @@ class Record:
     """The state of one started instance. ``spec`` and ``bindings`` are the driver's, as plain JSON types.
 
     ``process`` is the instance's own, ``monitor`` the one that waits for its exit code.
-    ``withheld`` names secret parameters that ``instance`` had and that are not written down.
+    ``withheld`` names secret parameters that were set and that are not written down.
+    ``params`` are the complete clean values that held at the start, without secrets; None in a record of an older
+    version. ``source`` is the absolute path of the instance file, empty for an instance that a program built.
     ``observer`` is ``module:function`` of what tells its state without the driver, empty when only the driver can.
     ``started_at`` is wall-clock seconds and only a label. ``paused`` is the run state that was asked for.
     """
@@ -76,6 +78,8 @@ class Record:
     withheld: tuple[str, ...] = ()
     started_at: float = 0.0
     observer: str = ""
+    params: dict[str, Any] | None = None
+    source: str = ""
     version: int = RECORD_VERSION
 
 

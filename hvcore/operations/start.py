@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hvcore.deadline import Deadline
 from hvcore.errors import DriverLoadError, HvError, NodeError, VerifyError
@@ -26,45 +26,74 @@ from hvcore.state.job import Job
 if TYPE_CHECKING:
     from hvcore.plugins.loaded_driver import LoadedDriver  # with pluggy and metadata: not for those who load no driver
 
-__all__ = ["Wanted", "announced", "decide", "start", "start_locked"]
+__all__ = ["Wanted", "announced", "decide", "refuse_incomplete", "refuse_secrets", "start", "start_locked"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """An instance that has been checked, and what its driver has decided about it. Nothing was looked at or done."""
+    """An instance that has been checked, and what its driver has decided about it. Nothing was looked at or done.
+
+    ``source`` and ``recorded`` are what the record keeps: the instance file, and the parameters without secrets.
+    """
 
     instance: Instance
     layers: Layers
     params: Params
     spec: object
-    paused: bool
+    paused: bool = False
+    source: str = ""
+    recorded: dict[str, Any] | None = None
 
 
-def decide(loaded: LoadedDriver, instance: Instance, layers: Layers, *, paused: bool) -> Wanted:
+def decide(
+    loaded: LoadedDriver, instance: Instance, layers: Layers, *, paused: bool = False, source: str = ""
+) -> Wanted:
     """Check the instance and let the driver decide its spec. Pure.
 
     Raises `ParamsError`, and `DriverLoadError` when a part of the driver is missing or would write a secret down.
     """
+    refuse_incomplete(loaded)
+    params = loaded.check(instance, layers)
+    spec = loaded.plan(instance, params)
+    refuse_secrets(loaded, params, spec)
+    return Wanted(
+        instance=instance,
+        layers=layers,
+        params=params,
+        spec=spec,
+        paused=paused,
+        source=source,
+        recorded=encode(params.kept()),
+    )
+
+
+def refuse_incomplete(loaded: LoadedDriver) -> None:
+    """Raise `DriverLoadError` when an extension of the driver was left out."""
     if loaded.skipped:
         raise DriverLoadError(
             f"driver {loaded.name}: nothing is started with a part of it missing: {loaded.skipped[0]}"
         )
-    params = loaded.check(instance, layers)
-    spec = loaded.plan(instance, params)
+
+
+def refuse_secrets(loaded: LoadedDriver, params: Params, spec: object) -> None:
+    """Raise `DriverLoadError` when the value of a secret parameter is in the spec."""
     secrets = [params[key] for key, param in loaded.schema.params.items() if param.secret and params[key] is not None]
     if secrets and any(json.dumps(secret)[1:-1] in json.dumps(encode(spec)) for secret in secrets):
         what = "puts a secret parameter into its spec, which is written to disk"
         raise DriverLoadError(f"driver {loaded.name}: {what}; report this to its authors")
-    return Wanted(instance=instance, layers=layers, params=params, spec=spec, paused=paused)
 
 
-def start(context: Context, loaded: LoadedDriver, instance: Instance, *, paused: bool, deadline: Deadline) -> Outcome:
+def start(
+    context: Context, loaded: LoadedDriver, instance: Instance, *, paused: bool, deadline: Deadline, source: str = ""
+) -> Outcome:
     """Start the instance and return when it is ready. Started already is fine, and says so.
+
+    ``source`` is the absolute path of the file that describes the instance, empty when there is none.
 
     Raises `ParamsError` and `VerifyError` before anything is touched, `BusyError`, `StateError`, and
     `OperationError` when it did not come up; then nothing of it is left.
     """
-    wanted = decide(loaded, instance, context.layers(instance), paused=paused)
+    wanted = decide(loaded, instance, context.layers(instance), paused=paused, source=source)
     with context.store.lock(instance.name, "start", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
         settle(context, instance.name, deadline)
         outcome = start_locked(context, loaded, wanted, deadline)
@@ -93,7 +122,9 @@ def start_locked(context: Context, loaded: LoadedDriver, wanted: Wanted, deadlin
         instance=kept,
         spec=encode(wanted.spec),
         paused=wanted.paused,
-        withheld=tuple(sorted(set(wanted.instance.params) - set(kept.params))),
+        withheld=wanted.params.withheld(),
+        params=wanted.recorded,
+        source=wanted.source,
         started_at=datetime.now(UTC).timestamp(),
         observer=observer_of(loaded.driver),
     )

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["Changes", "Param", "ParamGroup"]
 
 Changes = Literal["start", "launch", "live"]
-"""When a changed value takes effect: at the next cold start (it is part of the frozen machine), at the next launch
-of the process (a reboot and an incoming migration launch one too), or at once in a running instance."""
+"""When a changed value takes effect: at the next stop and start (it is part of the frozen machine), at the next launch
+of the process (a reboot launches one too), or at once in a running instance. No operation changes a running instance
+yet: until then a ``live`` value is taken at a launch."""
 
 _KEY = re.compile("[a-z][a-z0-9_]{0,63}")
 _SINCE = re.compile(r"[0-9]+(\.[0-9]+){1,2}")

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["ParamRow", "json_schema", "markdown", "rows"]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_EFFECT = {"start": "at the next start", "launch": "at the next launch of the process", "live": "at once"}
+_EFFECT = {
+    "start": "at the next start",
+    "launch": "at the next launch of the process",
+    "live": "at once; today at the next launch of the process",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,11 +16,11 @@ import voluptuous as vol
 
 from hvcore.errors import DriverLoadError, ParamsError, Problem
 from hvcore.params.param_type import Reject
-from hvcore.params.values import INSTANCE, UNSET, Params
+from hvcore.params.values import INSTANCE, RECORD, UNSET, Params
 from hvcore.params.words import kind_of, nearest, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from hvcore.params.param import Param, ParamGroup
 
@@ -132,6 +132,25 @@ class Schema:
                 if not self._required or self._required <= clean.keys():
                     return Params(self._defaults | clean, clean, self._instance, self._secrets), ()
         return self._all_layers((*below, (INSTANCE, values)))
+
+    def restored(self, values: Mapping[str, Any], given: Collection[str]) -> tuple[Params | None, tuple[Problem, ...]]:
+        """The parameters that a record keeps as plain JSON, or every problem: another release of the driver wrote it.
+
+        A parameter that the record does not have gets its default; what is not a parameter any more is left out.
+        ``given`` are the keys that the instance itself set.
+        """
+        there = {key: value for key, value in values.items() if key in self.params}
+        clean, problems = self._one_layer(
+            {key: value for key, value in there.items() if value is not None}, "params", set()
+        )
+        lacking = self._required - self._secrets - there.keys()
+        problems += [Problem(path=f"params.{key}", what="is required and not in the record") for key in sorted(lacking)]
+        if problems:
+            return None, tuple(problems)
+        clean |= dict.fromkeys(there.keys() - clean.keys())
+        changed = (key for key in clean if key in given or clean[key] != self._defaults[key])
+        set_by = {key: INSTANCE if key in given else RECORD for key in changed}
+        return Params(self._defaults | clean, set_by, set_by, self._secrets), ()
 
     def _all_layers(self, layers: Iterable[tuple[str, object]]) -> tuple[Params | None, tuple[Problem, ...]]:
         merged: dict[str, Any] = {}

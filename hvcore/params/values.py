@@ -9,13 +9,16 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from collections.abc import Set as AbstractSet
 
-__all__ = ["DEFAULT", "INSTANCE", "REDACTED", "UNSET", "Params"]
+__all__ = ["DEFAULT", "INSTANCE", "RECORD", "REDACTED", "UNSET", "Params"]
 
 DEFAULT = "default"
 """The layer of the values that the driver itself declares."""
 
 INSTANCE = "instance"
 """The layer of the values that the instance's own description sets: the highest."""
+
+RECORD = "record"
+"""The layer of the values that the record of a started instance keeps and that the instance itself did not set."""
 
 UNSET = "unset"
 """The one key of a table of values that is no parameter: a list of those that get back the driver's own default."""
@@ -64,6 +67,22 @@ class Params(Mapping[str, Any]):
         if key not in self._values:
             raise KeyError(key)
         return self._layers[key] if key in self._given else DEFAULT
+
+    def kept(self) -> dict[str, Any]:
+        """All values but those of secret parameters: what may be written down."""
+        return {key: value for key, value in self._values.items() if key not in self._secrets}
+
+    def withheld(self) -> tuple[str, ...]:
+        """The keys of secrets that some layer set, sorted: what `kept` lacks and a later start needs."""
+        return tuple(sorted(key for key in self._secrets if key in self._given and self._values[key] is not None))
+
+    def taking(self, other: Params, keys: Collection[str]) -> Params:
+        """These, with the values that ``other`` has for the keys, and the layers they come from."""
+        taken = set(keys).intersection(other)
+        values = {key: other[key] if key in taken else value for key, value in self._values.items()}
+        given = {key for key in values if key in (other if key in taken else self).given}
+        layers = {key: (other if key in taken else self).layer(key) for key in given}
+        return Params(values, given, layers, self._secrets)
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from hvcore.errors import DriverError, HvError, Problem, UnsupportedError
+from hvcore.errors import DriverError, HvError, Problem, RecordError, UnsupportedError
 from hvcore.host.environment import Host
+from hvcore.model.codec import decode
 from hvcore.model.finding import Finding, Severity
 from hvcore.model.info import Observation
 from hvcore.model.instance import Instance
@@ -20,9 +21,9 @@ from hvcore.model.record import Entry
 from hvcore.model.state import Op
 from hvcore.params import Params
 from hvcore.plugins.catalogue import CatalogueEntry
-from hvcore.plugins.faults import article, place
+from hvcore.plugins.faults import article, place, return_type
 from hvcore.plugins.importing import owner_of, where_raised
-from hvcore.plugins.protocols import ABILITIES, Adopts, Driver, Examines, OwesStop, ReleaseFunction, Releases
+from hvcore.plugins.protocols import ABILITIES, Adopts, Driver, Examines, OwesStop, ReadsSpec, ReleaseFunction, Releases
 from hvcore.state.job import Job
 from hvcore.state.live import Live
 
@@ -52,6 +53,20 @@ class AskedDriver:
             what = f"returned a {kind.__name__} ({place(kind)}), which can be changed"
             raise self._wrong("plan", what, "declare it @dataclass(frozen=True): a spec is decided once")
         return spec
+
+    def read_spec(self, data: object, planned: type[Any] | None = None) -> Any:
+        """The spec that a record holds; ``planned`` is its class, for a driver that does not say it at ``plan``.
+
+        Raises `RecordError` when this release of the driver, with its extensions, cannot read it.
+        """
+        driver = self.driver
+        if isinstance(driver, ReadsSpec):
+            return self._asked(driver.read_spec, "read_spec", data)
+        declared = return_type(driver.plan)
+        kind = declared if dataclasses.is_dataclass(declared) else planned
+        if not isinstance(kind, type):
+            raise RecordError(f"driver {self.name}: does not say what its spec is; annotate the return type of plan")
+        return decode(kind, data, "spec", kinds=() if planned is None else (planned,))
 
     def describe(self, spec: object, host: Host) -> Plan:
         """What a start would do, as the driver tells it."""

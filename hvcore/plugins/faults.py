@@ -21,7 +21,7 @@ from hvcore.plugins import protocols
 from hvcore.plugins.hookspecs import PROJECT
 from hvcore.plugins.protocols import Driver
 
-__all__ = ["article", "class_faults", "hook_faults", "hooks_of", "near", "place"]
+__all__ = ["article", "class_faults", "hook_faults", "hooks_of", "near", "place", "return_type"]
 
 _Function = Callable[..., Any]
 
@@ -80,7 +80,7 @@ def _implementation_faults(function: _Function, spec: _Function, marks: Mapping[
     if marks.get("wrapper") or marks.get("hookwrapper"):
         yield "hook wrappers are not supported; implement the hook itself"
     yield from _argument_faults(function, spec)
-    wanted = _return_type(spec)
+    wanted = return_type(spec)
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         yield "is async, so its body would never run; write a plain function"
     elif wanted is type(None) and inspect.isgeneratorfunction(function):
@@ -174,7 +174,7 @@ def _method_faults(found: type[Any], name: str, spec: _Function) -> Iterator[str
     if not _can_be_called(function, spec, bound=bound):
         own, ours = _arguments(function, 0 if bound else 1), _arguments(spec, 1)
         yield f"{where}: takes {own} and is called with {ours}; give it these arguments"
-    wanted = _return_type(spec)
+    wanted = return_type(spec)
     if inspect.iscoroutinefunction(function):
         yield f"{where}: is async, so its body would never run; write a plain method"
     elif inspect.isgeneratorfunction(function) and wanted is not None and not _may_be(types.GeneratorType, wanted):
@@ -207,7 +207,7 @@ def _arguments(function: _Function, skipped: int) -> str:
 
 
 def _return_fault(function: _Function, wanted: Any, by: str) -> Iterator[str]:
-    given = _return_type(function)
+    given = return_type(function)
     if given is not None and wanted is not None and not _may_be(given, wanted):
         yield f"returns {_type_words(given)}, {by} says {_type_words(wanted)}; correct it"
 
@@ -223,7 +223,7 @@ def _type_words(kind: Any) -> str:
 
 
 @functools.cache  # of a specification asked for once for each implementation, and the slowest part of a load
-def _return_type(function: _Function) -> Any:
+def return_type(function: _Function) -> Any:
     """The annotated return type, ``NoneType`` for None, or None when there is none that can be resolved."""
     try:
         return typing.get_type_hints(function).get("return")

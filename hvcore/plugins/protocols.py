@@ -55,7 +55,10 @@ class Driver(Protocol):
     hookspecs: ClassVar[tuple[object, ...]]
 
     def plan(self, instance: Instance, params: Params) -> Any:
-        """The spec: a frozen dataclass of everything guest-visible, decided once. Pure: no file, clock or process."""
+        """The spec: a frozen dataclass of everything guest-visible, decided once. Pure: no file, clock or process.
+
+        A reboot starts the saved spec and reads it back by the class that this method is annotated with.
+        """
 
     def verify(self, spec: Any, host: Host) -> Iterable[Problem]:
         """Why this node cannot run it: files that are missing, abilities that the program lacks."""

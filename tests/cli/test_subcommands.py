@@ -98,6 +98,27 @@ def test_info_as_json_is_the_entry_of_the_list(hv: Hv, instance_file: File) -> N
     assert "state   running\n" in hv("info", "web1").stdout
 
 
+def test_a_start_keeps_the_full_path_of_its_file_and_none_of_stdin(
+    hv: Hv, instance_file: File, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def source() -> object:
+        return json.loads((run_dir / "instances/web1/record.json").read_bytes().splitlines()[0])["source"]
+
+    path = Path(instance_file())
+    monkeypatch.chdir(path.parent)
+    assert hv("start", path.name).exit_code == 0
+    assert source() == str(path)
+    text = path.read_text()
+    path.unlink()
+    told = hv("reboot", "web1").stderr
+    assert f"web1: {str(path)!r}: cannot be read, got No such file or directory" in told
+    assert "the values of its start hold" in told
+    assert hv("stop", "web1").exit_code == 0
+    assert hv("start", "-", stdin=text).exit_code == 0
+    assert source() == ""
+    assert hv("reboot", "web1").stderr == ""
+
+
 def test_reboot_and_cleanup(hv: Hv, instance_file: File) -> None:
     hv("start", instance_file())
     assert hv("reboot", "web1").stdout.startswith("web1: running again (powerdown, ")

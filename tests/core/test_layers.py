@@ -158,14 +158,15 @@ def test_a_fifo_for_a_node_file_makes_nobody_wait(config: Write, fake: hvcore.Dr
     assert "is not a regular file" in problems(fake, web1())[0]
 
 
-def test_a_start_uses_the_layers_and_a_reboot_checks_them_before_it_stops(config: Write, tmp_path: Path) -> None:
+def test_a_start_uses_the_layers_and_a_reboot_keeps_what_they_gave_it(config: Write, tmp_path: Path) -> None:
     config("profiles/db.toml", '[params.fake]\nmotd = "profile"\n')
     node = hvcore.Node(tmp_path / "run", config_dir=tmp_path / "etc")
     node.driver("fake").start(web1("db"))
     (tmp_path / "etc/profiles/db.toml").unlink()
-    with pytest.raises(hvcore.ParamsError, match="no such profile"):
-        node.reboot("web1")
-    assert node.info("web1").state is hvcore.State.RUNNING
+    (note,) = node.reboot("web1").notes
+    assert note.startswith("profile: no such profile, got 'db'; ")
+    assert note.endswith("the values of its start hold")
+    assert node.console("web1").argv[-1] == "profile"
 
 
 def test_parameters_are_shown_with_what_the_node_has_for_them(config: Write, fake: hvcore.DriverHandle) -> None:

@@ -41,6 +41,7 @@ V1 = Record(
 V2 = replace(V1, instance=replace(V1.instance, profile="db"))
 V3 = replace(V2, instance=replace(V2.instance, nics=(Nic(mode="user", boot_index=2), *V2.instance.nics[1:])))
 V4 = replace(V3, observer="hv_fake.plugin:observe")
+V5 = replace(V4, params={"motd": "grüß", "ignores_powerdown": True, "fail_at": None}, source="/srv/web1.toml")
 
 
 def sealed(body: bytes) -> bytes:
@@ -63,9 +64,13 @@ def test_a_record_of_the_fourth_version_can_be_read_for_ever() -> None:
     assert parse_record((DATA / "record-v4.json").read_bytes(), "web1") == V4
 
 
-def test_the_fourth_version_is_still_written_like_that() -> None:
-    if RECORD_VERSION == 4:
-        assert record_bytes(V4) == (DATA / "record-v4.json").read_bytes()
+def test_a_record_of_the_fifth_version_can_be_read_for_ever() -> None:
+    assert parse_record((DATA / "record-v5.json").read_bytes(), "web1") == V5
+
+
+def test_the_fifth_version_is_still_written_like_that() -> None:
+    assert RECORD_VERSION == 5
+    assert record_bytes(V5) == (DATA / "record-v5.json").read_bytes()
 
 
 def test_what_was_written_is_read_back_the_same(record: Callable[..., Record]) -> None:

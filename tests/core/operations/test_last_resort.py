@@ -56,7 +56,7 @@ def test_a_reboot_that_could_not_start_again_leaves_it_running(tmp_path: Path) -
     node = hvcore.Node(tmp_path / "run")
     node.driver("fake").start(hvcore.Instance(name="web1", driver="fake"))
     record = node.run_dir / "instances" / "web1" / "record.json"
-    body = record.read_bytes().split(b"\n")[0].replace(b'"params":{}', b'"params":{"fail_at":"verify"}')
+    body = record.read_bytes().split(b"\n")[0].replace(b'"fail_at":null,"ign', b'"fail_at":"verify","ign')
     record.write_bytes(body + f"\ncrc32:{zlib.crc32(body):08x}\n".encode())
     with pytest.raises(hvcore.VerifyError):
         node.reboot("web1")

@@ -68,6 +68,30 @@ def test_every_parameter_is_there_and_defaults_are_clean() -> None:
     assert (params.given, params.layer("acpi")) == (frozenset(), "default")
 
 
+def test_what_a_record_keeps_is_read_back_with_its_layers() -> None:
+    params = SCHEMA.check({"memory_limit": "1G", "vnc_password": SECRET}, "web1", below=[("node", {"wait_s": 7})])
+    kept = json.loads(json.dumps(params.kept()))
+    assert "vnc_password" not in kept
+    assert params.withheld() == ("vnc_password",)
+    found, problems = SCHEMA.restored(kept, ["memory_limit"])
+    assert problems == ()
+    assert found is not None
+    assert {**found, "vnc_password": SECRET} == dict(params)
+    assert {key: found.layer(key) for key in found.given} == {"memory_limit": "instance", "wait_s": "record"}
+    assert found.taking(params, ["vnc_password", "wait_s"]).layer("wait_s") == "node"
+    assert dict(found.taking(params, ["vnc_password", "no such key"])) == dict(params)
+
+
+def test_what_a_record_keeps_and_this_release_does_not_take_is_told() -> None:
+    found, problems = SCHEMA.restored({"memory_limit": 1, "disk_type": "nvme", "of another release": 7}, ())
+    assert found is None
+    assert [problem.path for problem in problems] == ["params.memory_limit", "params.disk_type"]
+    schema = Schema.compile([("x", ParamGroup("x", Param("needed", boolean(), required=True, help="Needed.")))])
+    assert [str(problem) for problem in schema.restored({}, ())[1]] == [
+        "params.needed: is required and not in the record"
+    ]
+
+
 def test_given_values_are_cleaned_and_known_as_given() -> None:
     params = SCHEMA.check({"memory_limit": "1G", "acpi": True}, "web1")
     assert params["memory_limit"] == 1024
