@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import hvcore
+import hvcore.plugin as hv
 from benchmarks.measure import Goal, Report, Row, alternate
 
 __all__ = ["checks"]
@@ -79,7 +80,7 @@ def _pydantic(schema: Any) -> Callable[[Mapping[str, object]], object] | None:
     return SchemaValidator(core_schema.typed_dict_schema(fields, extra_behavior="forbid")).validate_python
 
 
-def _core(kind: hvcore.ParamType) -> Any:
+def _core(kind: hv.ParamType) -> Any:
     from pydantic_core import core_schema  # noqa: PLC0415 - as above
 
     told = kind.json_schema()

@@ -28,7 +28,7 @@ _PARTS: Final = {
     "mount": "hv_chroot.resources.mounts:run_tool",
     "everything else of the root": "hv_chroot.run.start:mount_root",
     "output": "hv_chroot.run.start:mount_output",
-    "users of its own": "hv_chroot.run.start:hvcore.hold_namespaces",
+    "users of its own": "hv_chroot.run.start:hv.hold_namespaces",
     "script, confined": "hv_chroot.run.start:run_start",
     "confinement read back": "hv_chroot.run.start:remember",
 }

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
-import hvcore
+import hvcore.plugin as hv
 from benchmarks.guests import Bench, bench, file_system_of, on_disk, on_tmpfs
 from benchmarks.measure import Goal, Report, Row
 from hvcore.deadline import Deadline
@@ -100,10 +100,10 @@ def _stand_in(made: Bench, template: Record, name: str) -> None:
     store.create(name)
     job = Job(host=host, store=store, record=blank, deadline=Deadline(30.0), progress=lambda _: None)
     try:
-        job.intend(*(hvcore.Entry(kind=kind) for kind in (UID, DISK, PROCESS)))
+        job.intend(*(hv.Entry(kind=kind) for kind in (UID, DISK, PROCESS)))
         job.bind(uid=job.take_uid())
         job.claim_disk(instance.disks[0].path)
-        child = job.launch(hvcore.Command(argv=("sleep", "infinity"), sandbox=None))
+        child = job.launch(hv.Command(argv=("sleep", "infinity"), sandbox=None))
         process = child.process()
         child.close()
         if process is None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import hvcore
+import hvcore.plugin as hv
 from hv_kvm.confinement import GUEST_DIR
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qemu.boot_sector import boot_sector, write_disk
@@ -121,9 +122,9 @@ class Bare:
         ]
         self._log = self._open(directory / "log")
         if sandbox:
-            view = hvcore.View(writable=((str(self._paths.guest), GUEST_DIR),))
-            who = hvcore.AsCaller() if uid is None else hvcore.AsUser(uid)
-            limits = hvcore.Sandbox(who=who, view=view, seccomp=True)
+            view = hv.View(writable=((str(self._paths.guest), GUEST_DIR),))
+            who = hv.AsCaller() if uid is None else hv.AsUser(uid)
+            limits = hv.Sandbox(who=who, view=view, seccomp=True)
             self._fds["status"] = self._open(directory / "status")
             self.argv = sandboxed(limits, tuple(tokens), self._fds["status"]).argv
         else:

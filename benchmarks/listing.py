@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import hvcore
+import hvcore.plugin as hv
 from benchmarks.guests import Bench, bench, file_system_of, on_disk, on_tmpfs
 from benchmarks.measure import Goal, Report, Row, alternate, elapsed_ms
 from hvcore.state.store import Store
@@ -90,7 +91,7 @@ def stand_ins(source: Bench, target: Bench, count: int) -> Iterator[None]:
         for number in range(count):
             process = subprocess.Popen(["cat"], stdin=read, stdout=subprocess.DEVNULL)
             processes.append(process)
-            identity = hvcore.identify(process.pid)
+            identity = hv.identify(process.pid)
             name = f"vm{number:03}"
             shutil.copytree(
                 source.node.run_dir / "instances/vm000", store.create(name), ignore=_no_sockets, dirs_exist_ok=True

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import hvcore
+import hvcore.plugin as hv
 from benchmarks.measure import Goal, Report, Row, alternate, elapsed_ms
 from hv_kvm.machine.render import render
 from hv_kvm.qemu import probe as probing
@@ -52,7 +53,7 @@ def plans(repeat: int) -> Iterator[Report]:
 
     def work() -> None:
         spec = pin(kvm.driver.plan(instance, params), facts)
-        render(kvm.hooks, spec, facts, symbols(spec, hvcore.Level.STRICT, Accel("tcg", "")))
+        render(kvm.hooks, spec, facts, symbols(spec, hv.Level.STRICT, Accel("tcg", "")))
 
     found = alternate({"plan": lambda: timeit.timeit(work, number=_LOOPS) / _LOOPS * 1000}, repeat=repeat)
     row = Row(name="plan and render", samples=found["plan"], goal=Goal(1))

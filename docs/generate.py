@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import hvcore
-from generator.api import api_page
+from generator.api import ROLES, api_page
 from generator.checks import checks_page, matrix_page
 from generator.cli import cli_page
 from generator.errors import errors_page
@@ -34,6 +34,12 @@ __all__ = ["PAGES", "main", "page", "quoted", "quoting_pages", "stale"]
 REFERENCE: Final = "docs/reference"
 NOTE: Final = "<!-- Made by docs/generate.py from the code. Change it there. -->"
 
+_API: Final = {
+    "hvcore": "api",
+    "hvcore.plugin": "api-plugin",
+    "hvcore.testing": "api-testing",
+    "hv_kvm.plugin": "api-kvm",
+}
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     **{f"{REFERENCE}/params-{driver}.md": functools.partial(params_page, driver) for driver in DRIVERS},
     f"{REFERENCE}/ganeti-parameters.md": ganeti_page,
@@ -41,7 +47,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     f"{REFERENCE}/errors.md": errors_page,
     f"{REFERENCE}/events.md": events_page,
     f"{REFERENCE}/cli.md": cli_page,
-    f"{REFERENCE}/api.md": api_page,
+    **{f"{REFERENCE}/{_API[role]}.md": functools.partial(api_page, role) for role in ROLES},
     f"{REFERENCE}/instance-file.md": instance_file_page,
     f"{REFERENCE}/json.md": json_page,
     f"{REFERENCE}/state-table.md": state_table_page,

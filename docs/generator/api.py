@@ -1,121 +1,145 @@
-"""The page of public names."""
+"""The pages of public names, one for each role."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
+import re
 from collections.abc import Iterator, Mapping
-from typing import Final
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
 
 import hvcore
 from generator.words import TEXT, WORDS, first_line, signature, table
 
-__all__ = ["SECTIONS", "api_page"]
+__all__ = ["ROLES", "Role", "api_page", "public_names"]
+
+_LINE: Final = re.compile(r"^from (\S+) import \w+ as (\w+)$|^(\w+) = ", re.MULTILINE)
 
 
-# By the module that defines a name: where a reader looks for it.
-SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
-    "For host applications": (
-        "hvcore.api.node",
-        "hvcore.api.driver_handle",
-        "hvcore.api.doctor",
-        "hvcore.model.finding",
-        "hvcore.plugins.catalogue",
-        "hvcore.config.instance_file",
-        "hvcore.config.node_config",
-        "hvcore.model.instance",
-        "hvcore.model.info",
-        "hvcore.model.outcome",
-        "hvcore.model.plan",
-        "hvcore.model.state",
-        "hvcore._version",
+@dataclasses.dataclass(frozen=True, slots=True)
+class Role:
+    """One module of public names. ``sections``: by the module that defines a name, where a reader looks for it."""
+
+    title: str
+    text: str
+    sections: Mapping[str, tuple[str, ...]]
+    with_methods: tuple[str, ...] = ()
+
+
+ROLES: Final[Mapping[str, Role]] = {
+    "hvcore": Role(
+        "Names for host applications",
+        "api",
+        {
+            "A node and its drivers": (
+                "hvcore.api",
+                "hvcore.plugins.catalogue",
+                "hvcore.operations",
+                "hvcore._version",
+            ),
+            "Instances, and what is known of them": ("hvcore.config", "hvcore.model", "hvcore.host"),
+            "Parameters": ("hvcore.params",),
+            "New drivers and extensions": ("hvcore.plugins.new_project",),
+            "Errors": ("hvcore.errors",),
+        },
+        ("Node", "DriverHandle", "Plan", "InstanceInfo", "Schema"),
     ),
-    "Parameters": ("hvcore.params",),
-    "Extensions: hooks": ("hvcore.plugins.hookspecs",),
-    "Drivers: what one is, and what it is given": (
-        "hvcore.plugins.protocols",
-        "hvcore.state.job",
-        "hvcore.state.live",
-        "hvcore.plugins.hooks",
-        "hvcore.host.environment",
-        "hvcore.plugins.new_project",
-        "hvcore.model.record",
-        "hvcore.model.codec",
+    "hvcore.plugin": Role(
+        "Names for authors of drivers and extensions",
+        "api_plugin",
+        {
+            "Parameters": ("hvcore.params",),
+            "Hooks": ("hvcore.plugins.hookspecs", "hvcore.plugins.hook_arguments", "impl"),
+            "Instances, plans and what is observed": (
+                *("hvcore.model.instance", "hvcore.model.plan", "hvcore.model.info", "hvcore.model.finding"),
+                *("hvcore.model.outcome", "hvcore.model.state"),
+            ),
+            "What a driver is, and what it is given": (
+                *("hvcore.plugins.protocols", "hvcore.plugins.hooks", "hvcore.state", "hvcore.host.environment"),
+                *("hvcore.model.record", "hvcore.model.codec", "hvcore.lazy_names"),
+            ),
+            "Launching and confining a program": ("hvcore.host.launching", "hvcore.host.confinement"),
+            "Processes": ("hvcore.host.processes",),
+            "Control groups, disks, files, the node": ("hvcore.host",),
+            "Errors": ("hvcore.errors",),
+        },
+        (
+            *("Job", "Live", "Group", "Child", "Hooks", "Host", "Plan"),
+            *("Driver", "Pausable", "HasConsole", "Executes", "HasLog"),
+            *("Adopts", "OwesStop", "ReadsSpec", "Releases", "Examines"),
+        ),
     ),
-    "Drivers: launching and confining a program": (
-        "hvcore.host.launching.launch",  # and launched
-        "hvcore.host.confinement.bubblewrap",
-        "hvcore.host.confinement.sandbox",
-        "hvcore.host.confinement.proof",
-        "hvcore.host.confinement.capabilities",
-        "hvcore.host.launching.rlimits",
-        "hvcore.host.confinement.namespaces",
-        "hvcore.host.confinement.own_root",
+    "hvcore.testing": Role(
+        "Names for tests of drivers",
+        "api_testing",
+        {"The conformance kit": ("",)},
+        ("Subject", "Report"),
     ),
-    "Drivers: processes": ("hvcore.host.processes.process",),
-    "Drivers: control groups, disks, files, the node": ("hvcore.host",),
-    "Errors": ("hvcore.errors",),
+    "hv_kvm.plugin": Role(
+        "Names for extensions of kvm",
+        "api_kvm",
+        {
+            "Hooks": ("impl",),
+            "The machine and its devices": ("hv_kvm.machine.spec",),
+            "Options": ("hv_kvm.machine.option",),
+            "What this QEMU can do": ("hv_kvm.machine.facts",),
+            "What exists on this node, for one launch": ("hv_kvm.machine.bindings",),
+            "Types of parameters": ("hv_kvm.devices.shared",),
+            "For tests": ("hv_kvm.qemu.boot_sector",),
+        },
+        ("KvmSpec", "Device", "PciDevice", "Facts", "Opt"),
+    ),
 }
-_HOMES: Final = {
-    **dict.fromkeys(
-        ("CGROUP", "COMPANION", "DISK", "LIFE_LOCK", "LINK", "LOG", "MOUNT", "PROCESS", "STATUS", "UID", "UID_RANGE"),
-        "hvcore.state.job",
-    ),
-    "impl": "hvcore.plugins.hookspecs",
-    "CAPABILITIES": "hvcore.host.confinement.capabilities",
-    "UID_RANGE_SIZE": "hvcore.host.confinement.namespaces",
-    **dict.fromkeys(("hookimpl", "hookspec"), "hvcore.plugins.hookspecs"),
-    "__version__": "hvcore._version",
-}
-_WITH_METHODS: Final = (
-    *("Node", "DriverHandle", "Plan", "InstanceInfo", "Schema", "Job", "Live", "Group", "Child", "Hooks", "Host"),
-    *(
-        "Driver",
-        "Pausable",
-        "HasConsole",
-        "Executes",
-        "HasLog",
-        "Adopts",
-        "OwesStop",
-        "ReadsSpec",
-        "Releases",
-        "Examines",
-    ),
-)
+"""The modules of public names, in the order in which readers meet them."""
 
 
-def api_page() -> str:
-    """Every public name with the first words of its docstring, by who needs it."""
-    parts = [
-        "# Public names",
-        TEXT["api"],
-    ]
-    left = set(hvcore.__all__)
-    for heading, modules in SECTIONS.items():
-        names = sorted(name for name in left if _home(name).startswith(modules))
+def public_names(module: str) -> dict[str, str]:
+    """The names of a role, each with its full name where it is defined; ``impl`` as it is."""
+    found = importlib.import_module(module)
+    stub = Path(str(found.__file__)).with_suffix(".pyi")
+    if not stub.exists():
+        return {name: _home(found, name) for name in found.__all__}
+    lines = _LINE.findall(stub.read_text(encoding="utf-8"))
+    return {
+        name or alias: f"{home}.{name}" if home else alias
+        for home, name, alias in lines
+        if name[:1] != "_" or name[:2] == "__"
+    }
+
+
+def _home(module: ModuleType, name: str) -> str:
+    return str(getattr(getattr(module, name), "__module__", module.__name__))
+
+
+def api_page(module: str) -> str:
+    """Every public name of a role with the first words of its docstring, by what it is for."""
+    role, found = ROLES[module], importlib.import_module(module)
+    parts = [f"# {role.title}", TEXT[role.text].strip()]
+    homes = public_names(module)
+    left = set(homes)
+    for heading, modules in role.sections.items():
+        names = sorted(name for name in left if homes[name].startswith(modules))
         left -= set(names)
-        parts += [f"## {heading}", table(("name", "what"), ((f"`{_shown(name)}`", _what(name)) for name in names))]
+        rows = ((f"`{_shown(name, getattr(found, name))}`", _what(name, getattr(found, name))) for name in names)
+        parts += [f"## {heading}", table(("name", "what"), rows)]
         for name in names:
-            if name in _WITH_METHODS:
-                parts += [f"### {name}", table(("member", "what"), _members(getattr(hvcore, name)))]
+            if name in role.with_methods:
+                parts += [f"### {name}", table(("member", "what"), _members(getattr(found, name)))]
     if left:
-        raise SystemExit(f"docs/generator/api.py: SECTIONS has no place for {', '.join(sorted(left))}")
+        raise SystemExit(f"docs/generator/api.py: ROLES has no place for {', '.join(sorted(left))} of {module}")
     return "\n\n".join(parts)
 
 
-def _home(name: str) -> str:
-    return _HOMES.get(name) or str(getattr(hvcore, name).__module__)
-
-
-def _shown(name: str) -> str:
+def _shown(name: str, thing: Any) -> str:
     """The name; of functions and dataclasses with what they take."""
-    thing = getattr(hvcore, name)
     return f"{name}{signature(thing)}" if inspect.isfunction(thing) or dataclasses.is_dataclass(thing) else name
 
 
-def _what(name: str) -> str:
-    words = WORDS["names"].get(name) or first_line(getattr(hvcore, name))
-    thing = getattr(hvcore, name)
+def _what(name: str, thing: Any) -> str:
+    words = WORDS["names"].get(name) or first_line(thing)
     if isinstance(thing, type(hvcore.State)):
         words += f" Values: {', '.join(f'`{value}`' for value in thing)}."
     return words

@@ -18,7 +18,7 @@ from generator.hooks import hook_functions
 from generator.words import TEXT, WORDS, first_line, table
 from hv_fake.plugin import FakeDriver
 from hv_kvm.run.journal import EVENTS, last_run_state
-from hvcore import HvError, Instance, hookimpl
+from hvcore import HvError, Instance
 from hvcore.deadline import Deadline
 from hvcore.host.environment import Host
 from hvcore.operations.context import Context
@@ -26,6 +26,7 @@ from hvcore.operations.pause import pause, resume
 from hvcore.operations.reboot import reboot
 from hvcore.operations.start import start
 from hvcore.operations.stop import cleanup, stop
+from hvcore.plugin import hookimpl
 from hvcore.plugins.hooks import Hooks
 from hvcore.plugins.loaded_driver import LoadedDriver
 from hvcore.plugins.loader import load

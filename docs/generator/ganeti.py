@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from generator.words import TOP, table, wrapped
-from hvcore.params import ParamRow, rows
+from hvcore.params.reference import ParamRow, rows
 from hvcore.plugins.loader import load
 
 __all__ = ["GANETI", "GOLDEN", "ganeti_page"]

@@ -8,7 +8,7 @@ from typing import Final
 import hvcore
 from generator.words import TEXT, WORDS, table
 from hvcore.operations.recover import Recovered
-from hvcore.params import ParamRow
+from hvcore.params.reference import ParamRow
 
 __all__ = ["json_page"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hvcore.params import markdown
+from hvcore.params.reference import markdown
 from hvcore.plugins.loader import load
 
 __all__ = ["params_page"]

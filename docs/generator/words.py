@@ -70,4 +70,5 @@ def signature(thing: Any) -> str:
 
 
 def _default(value: object) -> str:
-    return repr(value) if isinstance(value, bool | int | float | str | tuple | None) else "..."
+    shown = repr(value) if isinstance(value, bool | int | float | str | tuple | None) else "..."
+    return shown if len(shown) <= 60 else "..."

@@ -16,7 +16,9 @@ from hvcore.operations import observe
 from hvcore.operations.context import Context
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
-from hvcore.params import ParamRow, Params, Schema, json_schema, rows
+from hvcore.params.reference import ParamRow, json_schema, rows
+from hvcore.params.schema import Schema
+from hvcore.params.values import Params
 from hvcore.plugins.protocols import capabilities
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from hvcore.config.toml import MAX_TOML_BYTES, parse_toml
 from hvcore.errors import Problem
 from hvcore.host.files import changed_by_others
 from hvcore.model.layers import NO_LAYERS, NODE, Layer, Layers, profile_layer
-from hvcore.params import kind_of, shortened
+from hvcore.params.words import kind_of, shortened
 
 __all__ = ["Config", "default_config_dir", "strict"]
 

@@ -7,7 +7,9 @@ import stat
 from collections.abc import Iterator
 
 from hvcore.errors import Problem
-from hvcore.params import NodeCheck, Params, Schema
+from hvcore.params.param_type import NodeCheck
+from hvcore.params.schema import Schema
+from hvcore.params.values import Params
 
 __all__ = ["node_problems"]
 

@@ -14,8 +14,10 @@ from typing import Any, Final
 
 from hvcore.errors import ParamsError, Problem
 from hvcore.model.names import name_problem
-from hvcore.params import ParamType, Reject, boolean, file, integer, one_of, regexp, shortened
-from hvcore.params.words import nearest
+from hvcore.params.host_types import file
+from hvcore.params.param_type import ParamType, Reject
+from hvcore.params.types import boolean, integer, one_of, regexp
+from hvcore.params.words import nearest, shortened
 
 __all__ = ["NIC_MODES", "Disk", "Instance", "Nic", "read_instance"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from hvcore.errors import Problem
-from hvcore.params import DEFAULT, INSTANCE, Params
+from hvcore.params.values import DEFAULT, INSTANCE, Params
 
 __all__ = ["NODE", "NO_LAYERS", "Layer", "Layers", "profile_layer"]
 

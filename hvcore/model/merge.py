@@ -13,7 +13,7 @@ _Key = tuple[str, int]
 def merged(saved: Any, before: Any, after: Any) -> Any:
     """``saved``, with each difference between ``before`` and ``after`` carried out in it.
 
-    Objects are merged key by key. Objects in a list that carry a ``kind``, as `hvcore.encode` makes them of dataclasses,
+    Objects are merged key by key. Objects in a list that carry a ``kind``, as `hvcore.plugin.encode` makes them of dataclasses,
     are matched by it, several of one kind in their order; other lists of one length are merged item by item. What
     differs otherwise is taken from ``after`` as a whole.
     """

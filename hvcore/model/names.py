@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from hvcore.errors import Problem
-from hvcore.params import shortened
+from hvcore.params.words import shortened
 
 __all__ = ["MAX_NAME_BYTES", "name_problem"]
 

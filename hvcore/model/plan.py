@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hvcore.errors import Problem
-from hvcore.params import REDACTED, Params
+from hvcore.params.values import REDACTED, Params
 
 __all__ = ["Argument", "Origin", "Plan", "Step", "Value", "on_one_line", "with_params"]
 

@@ -19,7 +19,7 @@ from hvcore.model.merge import merged
 from hvcore.model.record import Record
 from hvcore.operations.context import Context
 from hvcore.operations.start import Wanted, refuse_incomplete, refuse_secrets
-from hvcore.params import DEFAULT, INSTANCE, Params
+from hvcore.params.values import DEFAULT, INSTANCE, Params
 
 if TYPE_CHECKING:
     from hvcore.plugins.loaded_driver import LoadedDriver  # with pluggy and metadata: not for those who load no driver

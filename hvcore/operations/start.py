@@ -20,7 +20,7 @@ from hvcore.operations.context import LOCK_WAIT_S, Context
 from hvcore.operations.observe import Seen, judged, look, observer_of
 from hvcore.operations.recover import settle
 from hvcore.operations.release import gone
-from hvcore.params import Params
+from hvcore.params.values import Params
 from hvcore.state.job import Job
 
 if TYPE_CHECKING:

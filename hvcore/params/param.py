@@ -54,7 +54,7 @@ class Param:
                 f"parameter {self.key!r}: not a parameter name; give lower case letters, digits and '_'"
             )
         if not isinstance(self.type, ParamType):
-            raise self._bad(f"type is {self.type!r:.80}; give one of hvcore's, hvcore.integer() for example")
+            raise self._bad(f"type is {self.type!r:.80}; give one of hvcore's, hvcore.plugin.integer() for example")
         if not self.help.endswith(".") or self.help != " ".join(self.help.split()):
             raise self._bad("help is not a sentence on one line that ends with a full stop")
         if _SINCE.fullmatch(self.since) is None:
@@ -117,7 +117,9 @@ class ParamGroup:
         """Name the family and list its parameters."""
         for param in params:
             if not isinstance(param, Param):
-                raise DriverLoadError(f"parameter group {name!r}: holds {param!r:.80}; give each as an hvcore.Param")
+                raise DriverLoadError(
+                    f"parameter group {name!r}: holds {param!r:.80}; give each as an hvcore.plugin.Param"
+                )
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "params", params)
         object.__setattr__(self, "help", help)

@@ -19,7 +19,7 @@ from hvcore.model.instance import Instance
 from hvcore.model.plan import Plan
 from hvcore.model.record import Entry
 from hvcore.model.state import Op
-from hvcore.params import Params
+from hvcore.params.values import Params
 from hvcore.plugins.catalogue import CatalogueEntry
 from hvcore.plugins.faults import article, place, return_type
 from hvcore.plugins.importing import owner_of, where_raised
@@ -122,7 +122,7 @@ class AskedDriver:
         found: tuple[Problem, ...] = self._asked(lambda *given: tuple(self.driver.verify(*given)), "verify", spec, host)
         for item in found:
             if not isinstance(item, Problem):
-                raise self._wrong("verify", f"gave {item!r:.80}", "yield each as an hvcore.Problem")
+                raise self._wrong("verify", f"gave {item!r:.80}", "yield each as an hvcore.plugin.Problem")
         return found
 
     def told_by_driver(self, host: Host) -> tuple[Finding, ...]:

@@ -44,8 +44,8 @@ def near(word: str, known: collections.abc.Iterable[str]) -> str | None:
 
 
 def article(kind: type[Any]) -> str:
-    """The class as an author knows it, in a sentence: ``an hvcore.Observation``, ``a str``."""
-    name = f"hvcore.{kind.__name__}" if kind.__module__.startswith("hvcore.") else kind.__name__
+    """The class as an author knows it, in a sentence: ``an hvcore.plugin.Observation``, ``a str``."""
+    name = f"hvcore.plugin.{kind.__name__}" if kind.__module__.startswith("hvcore.") else kind.__name__
     return f"{'an' if name[0] in 'aeiouhO' else 'a'} {name}"
 
 
@@ -149,7 +149,7 @@ def _ability_faults(found: type[Any]) -> Iterator[str]:
         if present and missing:
             yield (
                 f"has {', '.join(present)} and not {', '.join(missing)}; "
-                f"hvcore.{protocol.__name__} is all of them, add what is missing"
+                f"hvcore.plugin.{protocol.__name__} is all of them, add what is missing"
             )
         for name in present:
             yield from _method_faults(found, name, methods[name])
@@ -179,7 +179,7 @@ def _method_faults(found: type[Any], name: str, spec: _Function) -> Iterator[str
         yield f"{where}: is async, so its body would never run; write a plain method"
     elif inspect.isgeneratorfunction(function) and wanted is not None and not _may_be(types.GeneratorType, wanted):
         yield f"{where}: has a yield, so its body would never run; return the result"
-    for fault in _return_fault(function, wanted, f"hvcore.{spec.__qualname__}"):
+    for fault in _return_fault(function, wanted, f"hvcore.plugin.{spec.__qualname__}"):
         yield f"{where}: {fault}"
 
 
@@ -213,12 +213,14 @@ def _return_fault(function: _Function, wanted: Any, by: str) -> Iterator[str]:
 
 
 def _type_words(kind: Any) -> str:
-    """The type as an author writes it: ``hvcore.Observation``, ``dict[str, int]``."""
+    """The type as an author writes it: ``hvcore.plugin.Observation``, ``dict[str, int]``."""
     words = kind.__qualname__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
     if isinstance(kind, type) and kind.__module__.startswith("hvcore."):
-        return f"hvcore.{words}"
+        return f"hvcore.plugin.{words}"
     return (
-        re.sub(r"hvcore\.(?:[a-z_]+\.)+", "hvcore.", words).replace("collections.abc.", "").replace("NoneType", "None")
+        re.sub(r"hvcore\.(?:[a-z_]+\.)+", "hvcore.plugin.", words)
+        .replace("collections.abc.", "")
+        .replace("NoneType", "None")
     )
 
 

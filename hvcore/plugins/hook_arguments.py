@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from hvcore.model.instance import Instance
 from hvcore.model.outcome import Outcome
-from hvcore.params import Params
+from hvcore.params.values import Params
 
 __all__ = ["InstanceForce", "InstanceOutcome", "InstanceParams", "InstanceParamsOutcome", "Nothing"]
 

@@ -1,6 +1,6 @@
 """The hooks that every driver has. Extensions and the drivers' own device families implement them alike.
 
-Mark an implementation with `hvcore.hookimpl`. A function may take fewer arguments than are listed.
+Mark an implementation with `hvcore.plugin.hookimpl`. A function may take fewer arguments than are listed.
 Hooks that begin with ``before_`` run before the point of no return: an exception in one undoes the
 operation and is reported as that plugin's. Hooks that begin with ``after_`` run when it is done: an
 exception is reported with the outcome and changes nothing.
@@ -18,7 +18,8 @@ import pluggy
 from hvcore.errors import Problem
 from hvcore.model.instance import Instance
 from hvcore.model.outcome import Outcome
-from hvcore.params import ParamGroup, Params
+from hvcore.params.param import ParamGroup
+from hvcore.params.values import Params
 
 __all__ = ["PROJECT", "hookimpl", "hookspec"]
 
@@ -31,11 +32,11 @@ hookimpl: Final = pluggy.HookimplMarker(PROJECT)
 def params() -> ParamGroup:  # type: ignore[empty-body]
     """The parameters that this plugin adds to the driver. Called once, when the driver is loaded.
 
-    >>> import hvcore
-    >>> @hvcore.hookimpl
+    >>> import hvcore.plugin as hv
+    >>> @hv.hookimpl
     ... def params():
-    ...     volume = hvcore.Param("volume", hvcore.integer(minimum=0, maximum=11), default=5, help="Loudness.")
-    ...     return hvcore.ParamGroup("audio", volume)
+    ...     volume = hv.Param("volume", hv.integer(minimum=0, maximum=11), default=5, help="Loudness.")
+    ...     return hv.ParamGroup("audio", volume)
     >>> params().params[0].key
     'volume'
     """
@@ -45,12 +46,12 @@ def params() -> ParamGroup:  # type: ignore[empty-body]
 def check(instance: Instance, params: Params) -> Iterable[Problem]:  # type: ignore[empty-body]
     """What is wrong across parameters. Pure: it runs anywhere, so it may not look at files or the clock.
 
-    >>> import hvcore
-    >>> @hvcore.hookimpl
+    >>> import hvcore.plugin as hv
+    >>> @hv.hookimpl
     ... def check(instance, params):
     ...     if instance.vcpus > 1 and not params["smp"]:
-    ...         yield hvcore.Problem(path="vcpus", what="needs smp", got="2", todo="set smp = true")
-    >>> web1 = hvcore.Instance(name="web1", driver="fake", vcpus=2)
+    ...         yield hv.Problem(path="vcpus", what="needs smp", got="2", todo="set smp = true")
+    >>> web1 = hv.Instance(name="web1", driver="fake", vcpus=2)
     >>> [str(problem) for problem in check(web1, {"smp": False})]
     ['vcpus: needs smp, got 2; set smp = true']
     """
@@ -64,11 +65,11 @@ def assess(instance: Instance, params: Params) -> Iterable[Problem]:  # type: ig
     of a default only when a node can name something better once for all instances: what is always told is soon
     read by nobody.
 
-    >>> import hvcore
-    >>> @hvcore.hookimpl
+    >>> import hvcore.plugin as hv
+    >>> @hv.hookimpl
     ... def assess(params):
     ...     if params["volume"] > 9:
-    ...         yield hvcore.Problem(path="params.volume", what="hurts the ears", got=str(params["volume"]))
+    ...         yield hv.Problem(path="params.volume", what="hurts the ears", got=str(params["volume"]))
     >>> [str(problem) for problem in assess({"volume": 11})]
     ['params.volume: hurts the ears, got 11']
     """
@@ -78,8 +79,8 @@ def assess(instance: Instance, params: Params) -> Iterable[Problem]:  # type: ig
 def before_start(instance: Instance, params: Params) -> None:
     """Called when everything has been checked and nothing has been acquired. Raise to refuse the start.
 
-    >>> import hvcore
-    >>> @hvcore.hookimpl
+    >>> import hvcore.plugin as hv
+    >>> @hv.hookimpl
     ... def before_start(instance):
     ...     if instance.name.startswith("old-"):
     ...         raise RuntimeError("retired instances stay off")
@@ -90,12 +91,12 @@ def before_start(instance: Instance, params: Params) -> None:
 def after_start(instance: Instance, params: Params, outcome: Outcome) -> None:
     """Called when the instance runs.
 
-    >>> import hvcore
+    >>> import hvcore.plugin as hv
     >>> started = []
-    >>> @hvcore.hookimpl
+    >>> @hv.hookimpl
     ... def after_start(outcome):
     ...     started.append(outcome.name)
-    >>> after_start(hvcore.Outcome(name="web1", op=hvcore.Op.START, changed=True, state=hvcore.State.RUNNING))
+    >>> after_start(hv.Outcome(name="web1", op=hv.Op.START, changed=True, state=hv.State.RUNNING))
     >>> started
     ['web1']
     """
@@ -105,11 +106,11 @@ def after_start(instance: Instance, params: Params, outcome: Outcome) -> None:
 def before_stop(instance: Instance, force: bool) -> None:  # noqa: FBT001 - hook arguments are passed by name
     """Called before a running instance is told to stop. Raise to refuse; a forced stop goes on and reports it.
 
-    >>> import hvcore
-    >>> @hvcore.hookimpl
+    >>> import hvcore.plugin as hv
+    >>> @hv.hookimpl
     ... def before_stop(instance, force):
     ...     print("draining", instance.name)
-    >>> before_stop(hvcore.Instance(name="web1", driver="fake"), force=False)
+    >>> before_stop(hv.Instance(name="web1", driver="fake"), force=False)
     draining web1
     """
 
@@ -118,10 +119,10 @@ def before_stop(instance: Instance, force: bool) -> None:  # noqa: FBT001 - hook
 def after_stop(instance: Instance, outcome: Outcome) -> None:
     """Called when the instance is gone and everything it held has been released, also by recovery or a failed start.
 
-    >>> import hvcore
-    >>> @hvcore.hookimpl
+    >>> import hvcore.plugin as hv
+    >>> @hv.hookimpl
     ... def after_stop(outcome):
     ...     print(outcome.name, "ended by", outcome.rung)
-    >>> after_stop(hvcore.Outcome(name="w", op=hvcore.Op.STOP, changed=True, state=hvcore.State.STOPPED, rung="quit"))
+    >>> after_stop(hv.Outcome(name="w", op=hv.Op.STOP, changed=True, state=hv.State.STOPPED, rung="quit"))
     w ended by quit
     """

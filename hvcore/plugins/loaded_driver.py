@@ -11,7 +11,8 @@ from hvcore.host.node_checks import node_problems
 from hvcore.model.finding import Finding, Severity
 from hvcore.model.instance import Instance
 from hvcore.model.layers import NO_LAYERS, Layers
-from hvcore.params import Params, Schema
+from hvcore.params.schema import Schema
+from hvcore.params.values import Params
 from hvcore.plugins.catalogue import CatalogueEntry
 from hvcore.plugins.driver_calls import AskedDriver
 from hvcore.plugins.hooks import Hooks

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import pluggy
 
 from hvcore.errors import DriverLoadError, HvError, UnknownDriverError
-from hvcore.params import ParamGroup, Schema
+from hvcore.params.param import ParamGroup
+from hvcore.params.schema import Schema
 from hvcore.plugins import hookspecs
 from hvcore.plugins.catalogue import DRIVERS_GROUP, EXTENSIONS_GROUP, CatalogueEntry, Verdict, installed
 from hvcore.plugins.faults import article, class_faults, hook_faults, near, place
@@ -202,5 +203,5 @@ def _group(hooks: Hooks, plugin: str, group: object) -> ParamGroup:
     if isinstance(group, ParamGroup):
         return group
     where = next(place(function) for name, function in hooks.functions("params") if name == plugin)
-    what = f"returned {group!r:.80}; return an hvcore.ParamGroup"
+    what = f"returned {group!r:.80}; return an hvcore.plugin.ParamGroup"
     raise DriverLoadError(f"plugin {hooks.owner(plugin)}, hook params ({where}): {what}")

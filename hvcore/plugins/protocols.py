@@ -22,7 +22,7 @@ from hvcore.model.outcome import Console
 from hvcore.model.plan import Plan
 from hvcore.model.record import Entry
 from hvcore.model.state import Op
-from hvcore.params import Params
+from hvcore.params.values import Params
 from hvcore.state.job import Job
 from hvcore.state.live import Live
 
@@ -47,7 +47,7 @@ class Driver(Protocol):
 
     ``plugins`` are the driver's own hook implementations, ``(name, module or object)`` pairs;
     ``hookspecs`` are modules with hook specifications of its own, for extensions to implement.
-    The class is constructed with one argument, the `hvcore.Hooks` of itself and its extensions.
+    The class is constructed with one argument, the `hvcore.plugin.Hooks` of itself and its extensions.
     """
 
     name: ClassVar[str]
@@ -144,7 +144,7 @@ class ReadsSpec(Protocol):
     """The driver reads its spec back itself, because the type alone does not tell what is in it: devices of extensions."""
 
     def read_spec(self, data: object) -> Any:
-        """The spec that `hvcore.encode` made the plain ``data`` of. Raises `RecordError` when it is not that."""
+        """The spec that `hvcore.plugin.encode` made the plain ``data`` of. Raises `RecordError` when it is not that."""
 
 
 @runtime_checkable

@@ -1,13 +1,13 @@
-"""Typed decorators for hook implementations: ``@hvcore.impl.check`` is `hvcore.hookimpl` that a type checker understands.
+"""Typed decorators for hook implementations: ``@hv.impl.check`` is `hvcore.plugin.hookimpl` that a type checker understands.
 
 A function may have any name and takes those of the hook's arguments that it needs, by name, in any order. An argument
 that the hook does not have, another type, or another result is an error of the type checker before it is one at load.
-For functions; in a class, mark methods with `hvcore.hookimpl`.
+For functions; in a class, mark methods with `hvcore.plugin.hookimpl`.
 
->>> import hvcore
->>> @hvcore.impl.check
-... def loud_enough(params: hvcore.Params) -> list[hvcore.Problem]:
-...     return [] if params["volume"] else [hvcore.Problem(path="params.volume", what="is 0")]
+>>> import hvcore.plugin as hv
+>>> @hv.impl.check
+... def loud_enough(params: hv.Params) -> list[hv.Problem]:
+...     return [] if params["volume"] else [hv.Problem(path="params.volume", what="is 0")]
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from hvcore.errors import Problem
-from hvcore.params import ParamGroup
+from hvcore.params.param import ParamGroup
 from hvcore.plugins import hook_arguments
 from hvcore.plugins.hookspecs import hookimpl
 

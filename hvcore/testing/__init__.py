@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hvcore.testing.check import Check, Failed, Level, Skipped, Tier
 from hvcore.testing.checks import CHECKS
 from hvcore.testing.report import Outcome, Report, Result, Versions
-from hvcore.testing.run import run, run_check, selected
+from hvcore.testing.run_checks import run, run_check, selected
 from hvcore.testing.subject import CONFORMANCE_GROUP, Factory, Subject, find_subject, has_subject
 
 if TYPE_CHECKING:

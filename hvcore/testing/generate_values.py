@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from hvcore.params import Param, Reject
+from hvcore.params.param import Param
+from hvcore.params.param_type import Reject
 
 __all__ = ["NASTY", "alternatives", "each_generated", "parsed"]
 

@@ -21,9 +21,11 @@ from typing import Any
 _BEGAN_S = time.process_time()
 
 import hvcore  # noqa: E402 - how long that takes is measured
+import hvcore.plugin  # noqa: E402
 import hvcore.plugins.catalogue  # noqa: E402
 
-_ALL_NAMES = [getattr(hvcore, name) for name in hvcore.__all__ if name != "impl"]  # each is imported when it is used
+_PUBLIC = [(module, name) for module in (hvcore, hvcore.plugin) for name in dir(module) if name != "impl"]
+_ALL_NAMES = [getattr(module, name) for module, name in _PUBLIC]  # each is imported when it is used
 _CORE_S = time.process_time() - _BEGAN_S
 
 __all__ = ["main"]
@@ -114,14 +116,14 @@ def _loaded(driver: str) -> dict[str, str | None]:
 
 def planned(driver: str, text: str, run_dir: str) -> Any:
     """The plan of an instance, or its spec where the node cannot describe one."""
-    instance = hvcore.decode(hvcore.Instance, json.loads(text))
+    instance = hvcore.plugin.decode(hvcore.Instance, json.loads(text))
     handle = hvcore.Node(run_dir, config_dir=f"{run_dir}/none").driver(driver)
     try:
         return handle.plan(instance).to_json()
     except hvcore.HvError:
         from hvcore.plugins.loader import load  # noqa: PLC0415 - a probe of imports has none that it does not need
 
-        return hvcore.encode(load(driver).driver.plan(instance, handle.check(instance)))
+        return hvcore.plugin.encode(load(driver).driver.plan(instance, handle.check(instance)))
 
 
 def main(argv: list[str]) -> int:

@@ -18,7 +18,7 @@ import pytest
 
 from hvcore.testing.check import Check, Level, Tier
 from hvcore.testing.report import Outcome
-from hvcore.testing.run import run_check, selected
+from hvcore.testing.run_checks import run_check, selected
 from hvcore.testing.subject import Subject, find_subject
 
 __all__ = ["DriverContract"]

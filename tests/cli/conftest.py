@@ -20,11 +20,11 @@ HV = (sys.executable, "-c", "from hvcore.cli import main; main()")
 # by its only parameter, one cannot be imported.
 BARE = """
 import sys, time
-import hvcore
+import hvcore.plugin as hv
 
-@hvcore.hookimpl
+@hv.hookimpl
 def params():
-    return hvcore.ParamGroup("bare", hvcore.Param("do", hvcore.one_of("plan", "wait", "ok"), default="ok", help="What."))
+    return hv.ParamGroup("bare", hv.Param("do", hv.one_of("plan", "wait", "ok"), default="ok", help="What."))
 
 class Bare:
     name = "bare"
@@ -34,18 +34,18 @@ class Bare:
     def plan(self, instance, params):
         if params["do"] == "plan":
             raise ValueError("a bug of the driver")
-        return hvcore.Disk(path=params["do"])
+        return hv.Disk(path=params["do"])
     def verify(self, spec, host): return ()
-    def describe(self, spec, host): return hvcore.Plan(name="x", driver="bare", steps=())
+    def describe(self, spec, host): return hv.Plan(name="x", driver="bare", steps=())
     def start(self, spec, job):
-        job.intend(hvcore.Entry(kind="uid"))
+        job.intend(hv.Entry(kind="uid"))
         job.bind(uid=job.take_uid())
         job.update()
         if spec.path == "wait":
             print("waiting", flush=True)
             for _ in range(300):  # Python does not see a signal that comes just before a sleep until that is over
                 time.sleep(0.1)
-    def observe(self, live): return hvcore.Observation(state=hvcore.State.RUNNING, reason="a \\x1b[31mred\\x1b[0m guest")
+    def observe(self, live): return hv.Observation(state=hv.State.RUNNING, reason="a \\x1b[31mred\\x1b[0m guest")
     def stop(self, live, job, *, force): return "term"
 """
 FAILING = "raise ImportError('lxml is not installed')\n"

@@ -22,12 +22,14 @@ import pluggy
 import pytest
 from hypothesis import settings
 
-from hvcore import Disk, DriverHandle, Hooks, Host, Instance, Nic, Node
+from hvcore import Disk, DriverHandle, Instance, Nic, Node
 from hvcore.host.processes.process import boot_id
 from hvcore.host.reservations import Reservations
 from hvcore.model.record import Entry, Phase, ProcessId, Record
 from hvcore.operations.context import Context
-from hvcore.params import ParamGroup, Schema
+from hvcore.params.param import ParamGroup
+from hvcore.params.schema import Schema
+from hvcore.plugin import Hooks, Host
 from hvcore.plugins import hookspecs
 from hvcore.plugins.catalogue import CatalogueEntry, Verdict
 from hvcore.plugins.loaded_driver import LoadedDriver

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 import hvcore
-from hvcore.params import Param, ParamGroup, Schema, boolean, integer, json_schema, text
+from hvcore.params.param import Param, ParamGroup
+from hvcore.params.reference import json_schema
+from hvcore.params.schema import Schema
+from hvcore.params.types import boolean, integer, text
 
 Write = Callable[[str, str], Path]
 

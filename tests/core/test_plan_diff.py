@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from hvcore import Argument, Origin, Plan, Step, Value, differences
 from hvcore.model.plan import with_params
-from hvcore.params import Param, ParamGroup, Schema, integer, text
+from hvcore.params.param import Param, ParamGroup
+from hvcore.params.schema import Schema
+from hvcore.params.types import integer, text
 
 
 def plan(*options: tuple[str, ...], **params: object) -> Plan:

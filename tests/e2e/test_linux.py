@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import hvcore
+import hvcore.plugin as hv
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
 
@@ -107,7 +108,7 @@ def test_a_linux_that_turns_itself_off_is_shut_down_and_not_crashed(
     assert node.driver("kvm").start(instance, paused=True).changed
     pid = node.info("linux1").pid
     assert pid is not None
-    process = hvcore.identify(pid)
+    process = hv.identify(pid)
     assert process is not None
     with terminal(node, "linux1") as console:
         node.resume("linux1")
@@ -116,7 +117,7 @@ def test_a_linux_that_turns_itself_off_is_shut_down_and_not_crashed(
             console.type('read v </sys/class/tpm/tpm0/tpm_version_major; [ -c /dev/tpm0 ] && echo "TPM has version $v"')
             console.until("TPM has version 2", deadline_s=30)
         console.type("/bin/busybox poweroff -f")
-        assert hvcore.wait_gone(process, 60)
+        assert hv.wait_gone(process, 60)
     info = node.info("linux1")
     assert (info.state, info.reason) == (hvcore.State.SHUTDOWN, "shut down by the guest")
     assert node.cleanup("linux1").changed

@@ -40,7 +40,7 @@ def other(site: Path) -> Callable[[str], None]:
 
     def do(source: str) -> None:
         install(site, "hv-other", {"hvcore.extensions": {"kvm.other": "hv_other"}}, ["hvcore>=0.1,<0.2"])
-        (site / "hv_other.py").write_text(f"import hvcore\nfrom hv_kvm.machine.option import Opt\n\n{source}")
+        (site / "hv_other.py").write_text(f"import hvcore.plugin as hv\nfrom hv_kvm.plugin import Opt\n\n{source}")
 
     return do
 

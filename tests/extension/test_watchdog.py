@@ -20,41 +20,41 @@ File = Callable[[str], str]
 needs_qemu: Final = pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="no QEMU: ./dev setup")
 
 SAME_KEY: Final = """
-@hvcore.hookimpl
+@hv.hookimpl
 def params():
-    return hvcore.ParamGroup("other", hvcore.Param("watchdog_action", hvcore.boolean(), help="Something else."))
+    return hv.ParamGroup("other", hv.Param("watchdog_action", hv.boolean(), help="Something else."))
 """
 SAME_ID: Final = """
-@hvcore.hookimpl
+@hv.hookimpl
 def render():
     yield Opt(name="-chardev", head="null", props={"id": "qmp"})
 """
 SAME_KIND: Final = """
-from hv_kvm.machine.spec import Device
+from hv_kvm.plugin import Device
 
 
 class Watchdog(Device):
     pass
 
 
-@hvcore.hookimpl
+@hv.hookimpl
 def devices():
     return [Watchdog]
 """
 UNDECLARED: Final = """
-from hv_kvm.machine.spec import Device
+from hv_kvm.plugin import Device
 
 
 class Other(Device):
     pass
 
 
-@hvcore.hookimpl
+@hv.hookimpl
 def plan():
     return [Other()]
 """
 ID_OF_AN_OPTION: Final = """
-@hvcore.hookimpl
+@hv.hookimpl
 def render(spec):
     yield Opt(name="-device", head="edu", props={"id": "watchdog0"})
 """
@@ -76,7 +76,7 @@ def test_its_parameters_are_those_of_the_driver(hv: Run) -> None:
 
 
 def test_it_is_in_the_reference(site: Path) -> None:
-    script = "import hvcore.plugins.loader, hvcore.params; print(hvcore.params.markdown(hvcore.plugins.loader.load('kvm').schema))"
+    script = "from hvcore.params.reference import markdown; from hvcore.plugins.loader import load; print(markdown(load('kvm').schema))"
     path = os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     page = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)

@@ -17,9 +17,11 @@ import pytest
 
 import generate
 import hv_kvm.hookspecs
+import hv_kvm.plugin
 import hvcore
 import hvcore.errors
 import hvcore.plugins.hookspecs
+import hvcore.testing
 from hvcore.cli.app import COMMANDS
 
 TOP: Final = Path(__file__).resolve().parents[2]
@@ -65,9 +67,20 @@ def test_the_guide_shows_the_whole_fake_driver() -> None:
         assert (TOP / name).read_text(encoding="utf-8").strip() in guide
 
 
-def test_every_public_name_is_documented() -> None:
-    page = text_of("api.md")
-    assert [name for name in hvcore.__all__ if not re.search(rf"^\| `{re.escape(name)}\b", page, re.MULTILINE)] == []
+@pytest.mark.parametrize(
+    ("role", "page"),
+    [
+        (hvcore, "api.md"),
+        (hvcore.plugin, "api-plugin.md"),
+        (hvcore.testing, "api-testing.md"),
+        (hv_kvm.plugin, "api-kvm.md"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_every_public_name_is_documented(role: ModuleType, page: str) -> None:
+    names = getattr(role, "__all__", dir(role))
+    assert names
+    assert [name for name in names if not re.search(rf"^\| `{re.escape(name)}\b", text_of(page), re.MULTILINE)] == []
 
 
 @pytest.mark.parametrize("module", [hvcore.plugins.hookspecs, hv_kvm.hookspecs], ids=lambda module: module.__name__)

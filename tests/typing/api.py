@@ -9,12 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, assert_type
 
-import hv_kvm.machine.bindings
-import hv_kvm.machine.facts
-import hv_kvm.machine.option
-import hv_kvm.machine.spec
-import hv_kvm.typed_hooks
+import hv_kvm.plugin as kvm
 import hvcore
+import hvcore.plugin as hv
 
 
 def host_application() -> None:
@@ -49,12 +46,12 @@ class Spec:
     loud: bool
 
 
-@hvcore.hookimpl
-def params() -> hvcore.ParamGroup:
-    return hvcore.ParamGroup("audio", hvcore.Param("loud", hvcore.boolean(), default=False, help="Loudness."))
+@hv.hookimpl
+def params() -> hv.ParamGroup:
+    return hv.ParamGroup("audio", hv.Param("loud", hv.boolean(), default=False, help="Loudness."))
 
 
-@hvcore.hookimpl
+@hv.hookimpl
 def check(instance: hvcore.Instance, params: hvcore.Params) -> Iterator[hvcore.Problem]:
     if params["loud"] and instance.vcpus > 1:
         yield hvcore.Problem(path="vcpus", what="are too many for this", got=str(instance.vcpus))
@@ -63,51 +60,49 @@ def check(instance: hvcore.Instance, params: hvcore.Params) -> Iterator[hvcore.P
 # The same, in decorators that a type checker understands: some of a hook's arguments, in any order, under any name.
 
 
-@hvcore.impl.params
-def loudness() -> hvcore.ParamGroup:
+@hv.impl.params
+def loudness() -> hv.ParamGroup:
     return params()
 
 
-@hvcore.impl.check
+@hv.impl.check
 def not_too_loud(params: hvcore.Params, instance: hvcore.Instance) -> list[hvcore.Problem]:
     return list(check(instance, params))
 
 
-@hvcore.impl.assess
+@hv.impl.assess
 def rarely(params: hvcore.Params) -> Iterator[hvcore.Problem]:
     yield from ()
 
 
-@hvcore.impl.before_start
+@hv.impl.before_start
 def refuse() -> None: ...
 
 
-@hvcore.impl.after_start
+@hv.impl.after_start
 def note(outcome: hvcore.Outcome, instance: hvcore.Instance) -> None: ...
 
 
-@hvcore.impl.before_stop
+@hv.impl.before_stop
 def drain(instance: hvcore.Instance, force: bool) -> None: ...  # noqa: FBT001 - hooks are called by name
 
 
-@hvcore.impl.after_stop
+@hv.impl.after_stop
 def forget(outcome: hvcore.Outcome) -> None: ...
 
 
-@hv_kvm.typed_hooks.plan
-def devices(params: hvcore.Params) -> Iterator[hv_kvm.machine.spec.Device]:
+@kvm.impl.plan
+def devices(params: hvcore.Params) -> Iterator[kvm.Device]:
     yield from ()
 
 
-@hv_kvm.typed_hooks.verify
-def lacks(facts: hv_kvm.machine.facts.Facts) -> Iterator[hvcore.Problem]:
+@kvm.impl.verify
+def lacks(facts: kvm.Facts) -> Iterator[hvcore.Problem]:
     yield from ()
 
 
-@hv_kvm.typed_hooks.render
-def options(
-    bindings: hv_kvm.machine.bindings.Bindings, spec: hv_kvm.machine.spec.KvmSpec
-) -> Iterator[hv_kvm.machine.option.Opt]:
+@kvm.impl.render
+def options(bindings: kvm.Bindings, spec: kvm.KvmSpec) -> Iterator[kvm.Opt]:
     yield from ()
 
 
@@ -118,54 +113,54 @@ class Loud:
     plugins: ClassVar[tuple[tuple[str, object], ...]] = ()
     hookspecs: ClassVar[tuple[object, ...]] = ()
 
-    def __init__(self, hooks: hvcore.Hooks) -> None:
+    def __init__(self, hooks: hv.Hooks) -> None:
         self._hooks = hooks
 
     def plan(self, instance: hvcore.Instance, params: hvcore.Params) -> Spec:
         return Spec(loud=params["loud"])
 
-    def verify(self, spec: Spec, host: hvcore.Host) -> Iterable[hvcore.Problem]:
+    def verify(self, spec: Spec, host: hv.Host) -> Iterable[hvcore.Problem]:
         return ()
 
-    def describe(self, spec: Spec, host: hvcore.Host) -> hvcore.Plan:
+    def describe(self, spec: Spec, host: hv.Host) -> hvcore.Plan:
         origin = hvcore.Origin(plugin=self.name, params=("loud",), why="it was asked for")
         argument = hvcore.Argument(tokens=("--loud",), origin=origin)
         return hvcore.Plan(name="x", driver=self.name, steps=(), arguments=(argument,))
 
-    def start(self, spec: Spec, job: hvcore.Job) -> None:
-        job.intend(hvcore.Entry(kind=hvcore.UID), hvcore.Entry(kind=hvcore.PROCESS))
+    def start(self, spec: Spec, job: hv.Job) -> None:
+        job.intend(hv.Entry(kind=hv.UID), hv.Entry(kind=hv.PROCESS))
         uid = job.take_uid()
         assert_type(uid, int)
-        sandbox = hvcore.Sandbox(who=hvcore.AsUser(uid))
-        child = job.launch(hvcore.Command(argv=("sleep", "1"), sandbox=sandbox))
-        assert_type(child.ended(), hvcore.Ended | None)
+        sandbox = hv.Sandbox(who=hv.AsUser(uid))
+        child = job.launch(hv.Command(argv=("sleep", "1"), sandbox=sandbox))
+        assert_type(child.ended(), hv.Ended | None)
         child.close()
 
-    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+    def observe(self, live: hv.Live) -> hv.Observation:
         assert_type(live.record.spec, dict[str, Any])
-        return hvcore.Observation(state=hvcore.State.RUNNING)
+        return hv.Observation(state=hvcore.State.RUNNING)
 
-    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+    def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         return "kill" if force else "powerdown"
 
-    def pause(self, live: hvcore.Live, job: hvcore.Job) -> None: ...
+    def pause(self, live: hv.Live, job: hv.Job) -> None: ...
 
-    def resume(self, live: hvcore.Live, job: hvcore.Job) -> None: ...
+    def resume(self, live: hv.Live, job: hv.Job) -> None: ...
 
-    def console(self, live: hvcore.Live) -> hvcore.Console:
+    def console(self, live: hv.Live) -> hvcore.Console:
         return hvcore.Console(name=live.record.name, argv=("cat",))
 
-    def adopt(self, live: hvcore.Live, job: hvcore.Job) -> bool:
+    def adopt(self, live: hv.Live, job: hv.Job) -> bool:
         return False
 
     def releases(self) -> Mapping[str, Any]:
         return {}
 
 
-def right(hooks: hvcore.Hooks) -> None:
-    driver: hvcore.Driver = Loud(hooks)
-    pausable: hvcore.Pausable = Loud(hooks)
-    console: hvcore.HasConsole = Loud(hooks)
-    adopts: hvcore.Adopts = Loud(hooks)
-    releases: hvcore.Releases = Loud(hooks)
+def right(hooks: hv.Hooks) -> None:
+    driver: hv.Driver = Loud(hooks)
+    pausable: hv.Pausable = Loud(hooks)
+    console: hv.HasConsole = Loud(hooks)
+    adopts: hv.Adopts = Loud(hooks)
+    releases: hv.Releases = Loud(hooks)
     del driver, pausable, console, adopts, releases

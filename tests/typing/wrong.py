@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import hv_kvm.machine.bindings
-import hv_kvm.machine.facts
-import hv_kvm.machine.option
-import hv_kvm.machine.spec
-import hv_kvm.typed_hooks
+import hv_kvm.plugin as kvm
 import hvcore
+import hvcore.plugin as hv
 
 
 class Half:
@@ -26,9 +23,9 @@ class Half:
 class Odd(Half):
     """One whose stop takes force by position and says nothing."""
 
-    def pause(self, live: hvcore.Live) -> None: ...
+    def pause(self, live: hv.Live) -> None: ...
 
-    def resume(self, live: hvcore.Live, job: hvcore.Job) -> None: ...
+    def resume(self, live: hv.Live, job: hv.Job) -> None: ...
 
 
 class Extra(Half):
@@ -36,71 +33,71 @@ class Extra(Half):
 
     def plan(self, instance: hvcore.Instance) -> None: ...
 
-    def verify(self, spec: object, host: hvcore.Host) -> list[str]:
+    def verify(self, spec: object, host: hv.Host) -> list[str]:
         raise NotImplementedError
 
-    def describe(self, spec: object, host: hvcore.Host) -> hvcore.Plan:
+    def describe(self, spec: object, host: hv.Host) -> hvcore.Plan:
         raise NotImplementedError
 
-    def start(self, spec: object, job: hvcore.Job) -> None: ...
+    def start(self, spec: object, job: hv.Job) -> None: ...
 
-    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+    def observe(self, live: hv.Live) -> hv.Observation:
         raise NotImplementedError
 
-    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+    def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         raise NotImplementedError
 
 
-@hvcore.impl.chek  # type: ignore[attr-defined, untyped-decorator]
+@hv.impl.chek  # type: ignore[attr-defined, untyped-decorator]
 def no_such_hook() -> None: ...
 
 
-@hvcore.impl.check  # type: ignore[type-var]
+@hv.impl.check  # type: ignore[type-var]
 def no_such_argument(parameters: hvcore.Params) -> list[hvcore.Problem]:
     raise NotImplementedError
 
 
-@hvcore.impl.check  # type: ignore[type-var]
+@hv.impl.check  # type: ignore[type-var]
 def another_type(params: dict[str, int]) -> list[hvcore.Problem]:
     raise NotImplementedError
 
 
-@hvcore.impl.check  # type: ignore[type-var]
+@hv.impl.check  # type: ignore[type-var]
 def another_result(params: hvcore.Params) -> list[str]:
     raise NotImplementedError
 
 
-@hvcore.impl.params  # type: ignore[type-var]
-def parameters_as_a_list() -> list[hvcore.Param]:
+@hv.impl.params  # type: ignore[type-var]
+def parameters_as_a_list() -> list[hv.Param]:
     raise NotImplementedError
 
 
-@hvcore.impl.before_start  # type: ignore[type-var]
+@hv.impl.before_start  # type: ignore[type-var]
 def too_early(outcome: hvcore.Outcome) -> None: ...
 
 
-@hvcore.impl.before_stop  # type: ignore[type-var]
+@hv.impl.before_stop  # type: ignore[type-var]
 async def never_run(instance: hvcore.Instance) -> None: ...
 
 
-@hv_kvm.typed_hooks.render  # type: ignore[type-var]
-def options_as_text(spec: hv_kvm.machine.spec.KvmSpec) -> list[str]:
+@kvm.impl.render  # type: ignore[type-var]
+def options_as_text(spec: kvm.KvmSpec) -> list[str]:
     raise NotImplementedError
 
 
-@hv_kvm.typed_hooks.plan  # type: ignore[type-var]
-def plan_that_looks(instance: hvcore.Instance, host: hvcore.Host) -> list[hv_kvm.machine.spec.Device]:
+@kvm.impl.plan  # type: ignore[type-var]
+def plan_that_looks(instance: hvcore.Instance, host: hv.Host) -> list[kvm.Device]:
     raise NotImplementedError
 
 
 def wrong(node: hvcore.Node, instance: hvcore.Instance) -> None:
-    driver: hvcore.Driver = Half()  # type: ignore[assignment]
-    another: hvcore.Driver = Extra()  # type: ignore[assignment]
-    pausable: hvcore.Pausable = Odd()  # type: ignore[assignment]
+    driver: hv.Driver = Half()  # type: ignore[assignment]
+    another: hv.Driver = Extra()  # type: ignore[assignment]
+    pausable: hv.Pausable = Odd()  # type: ignore[assignment]
     del driver, another, pausable
-    hvcore.Param("speed", int, help="Speed.")  # type: ignore[arg-type]
-    hvcore.Param("speed", hvcore.integer())  # type: ignore[call-arg]
-    hvcore.ParamGroup("audio", "speed")  # type: ignore[arg-type]
+    hv.Param("speed", int, help="Speed.")  # type: ignore[arg-type]
+    hv.Param("speed", hv.integer())  # type: ignore[call-arg]
+    hv.ParamGroup("audio", "speed")  # type: ignore[arg-type]
     node.stop("web1", True)  # type: ignore[call-arg]
     node.stop(instance)  # type: ignore[arg-type]
     node.driver(instance.name).start("web1")  # type: ignore[arg-type]
@@ -108,10 +105,10 @@ def wrong(node: hvcore.Node, instance: hvcore.Instance) -> None:
     hvcore.Instance("web1", "fake")  # type: ignore[call-arg]
     hvcore.Instance(name="web1")  # type: ignore[call-arg]
     hvcore.Instance(name="web1", driver="fake", memory="512M")  # type: ignore[call-arg]
-    hvcore.Entry(hvcore.UID)  # type: ignore[call-arg]
-    hvcore.Command(argv=("true",))  # type: ignore[call-arg]
-    hvcore.Sandbox(who=1000)  # type: ignore[arg-type]
-    hvcore.AsCaller(uid=1000)  # type: ignore[call-arg]
-    hvcore.Observation(state="running")  # type: ignore[arg-type]
+    hv.Entry(hv.UID)  # type: ignore[call-arg]
+    hv.Command(argv=("true",))  # type: ignore[call-arg]
+    hv.Sandbox(who=1000)  # type: ignore[arg-type]
+    hv.AsCaller(uid=1000)  # type: ignore[call-arg]
+    hv.Observation(state="running")  # type: ignore[arg-type]
     number: int = node.info("web1").memory_mib  # type: ignore[assignment]
     del number

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import hvcore
+import hvcore.plugin as hv
 
 
 @pytest.fixture
@@ -123,8 +124,8 @@ def test_a_program_above_its_memory_is_ended(node: hvcore.Node) -> None:
     """``tail`` keeps a line whole, however long it is."""
     node.driver("process").start(web1("tail", "/dev/zero", enforce_limits=True))
     pid = node.info("web1").pid
-    process = None if pid is None else hvcore.identify(pid)
-    assert process is None or hvcore.wait_gone(process, 30)
+    process = None if pid is None else hv.identify(pid)
+    assert process is None or hv.wait_gone(process, 30)
     assert node.info("web1").state is hvcore.State.CRASHED
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from hv_watchdog.plugin import Watchdog, render, verify
 
-import hv_kvm.machine.facts
 import hvcore
-from hv_kvm.machine.spec import KvmSpec
+from hv_kvm.plugin import Facts, KvmSpec
 
 
 @pytest.fixture
@@ -22,10 +21,10 @@ def web1(**params: object) -> hvcore.Instance:
     return hvcore.Instance(name="web1", driver="kvm", params={"kvm_flag": "disabled", **params})
 
 
-def facts(*, types: frozenset[str], options: dict[str, frozenset[str]]) -> hv_kvm.machine.facts.Facts:
+def facts(*, types: frozenset[str], options: dict[str, frozenset[str]]) -> Facts:
     """A QEMU of which only this is known."""
     nothing: frozenset[str] = frozenset()
-    return hv_kvm.machine.facts.Facts(
+    return Facts(
         version="7.2.22",
         package="",
         commands=nothing,

@@ -81,7 +81,7 @@ def contract_returns(bench: Bench) -> None:
         described = driver.describe(spec, bench.host)
     except HvError:
         return  # this node lacks what it needs to know
-    require(isinstance(described, Plan), f"describe gives {type(described).__name__}, not an hvcore.Plan")
+    require(isinstance(described, Plan), f"describe gives {type(described).__name__}, not an hvcore.plugin.Plan")
 
 
 @check(
@@ -108,7 +108,7 @@ def contract_spec_encodes(bench: Bench) -> None:
     "finds out late that one is missing.",
 )
 def contract_spec_decodes(bench: Bench) -> None:
-    """hvcore.decode, or the driver's own read_spec, makes the same spec of what hvcore.encode made of it."""
+    """hvcore.plugin.decode, or the driver's own read_spec, makes the same spec of what hvcore.plugin.encode made of it."""
     spec, driver = spec_of(bench, bench.instance()), bench.loaded.driver
     try:
         written = encode(spec)

@@ -11,7 +11,8 @@ from typing import Any
 from hvcore.errors import HvError, ParamsError, Problem, VerifyError
 from hvcore.model.codec import encode
 from hvcore.model.instance import Disk, Instance
-from hvcore.params import Param, Params
+from hvcore.params.param import Param
+from hvcore.params.values import Params
 from hvcore.testing.bench import Bench
 from hvcore.testing.check import Failed, Level, Skipped, Tier, check, require
 from hvcore.testing.generate_values import NASTY, alternatives, each_generated, parsed

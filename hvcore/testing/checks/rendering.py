@@ -11,7 +11,7 @@ from hvcore.errors import HvError
 from hvcore.model.codec import encode
 from hvcore.model.instance import Instance
 from hvcore.model.plan import Plan
-from hvcore.params import Param
+from hvcore.params.param import Param
 from hvcore.testing.bench import Bench
 from hvcore.testing.check import Failed, Level, Skipped, Tier, check, require
 from hvcore.testing.generate_values import alternatives, parsed

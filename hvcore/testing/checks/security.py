@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from hvcore.params import Param
+from hvcore.params.param import Param
 from hvcore.testing.bench import Bench
 from hvcore.testing.check import Level, Skipped, Tier, check, require
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hv_chroot.run.examine import examine
-from hvcore import Host, Severity
+from hvcore import Severity
+from hvcore.plugin import Host
 
 
 def test_an_ordinary_user_is_told_that_it_takes_root(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import hvcore
+import hvcore.plugin
 from hvcore.host.cgroups.hierarchy import control_groups
 
 NODE = control_groups()
@@ -59,7 +60,9 @@ def test_paused_it_can_be_stopped(node: hvcore.Node, images: Any, web1: Build, l
     assert left() == []
 
 
-@pytest.mark.skipif(bool(NODE.problems(hvcore.GroupLimits(processes=1))), reason="this node has no pids controller")
+@pytest.mark.skipif(
+    bool(NODE.problems(hvcore.plugin.GroupLimits(processes=1))), reason="this node has no pids controller"
+)
 def test_it_forks_no_further_than_it_may(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
     script = """\
         #!/bin/sh
@@ -74,7 +77,7 @@ def test_it_forks_no_further_than_it_may(node: hvcore.Node, images: Any, web1: B
     assert left() == []
 
 
-@pytest.mark.skipif(bool(NODE.problems(hvcore.GroupLimits(memory_bytes=1))), reason="no memory controller here")
+@pytest.mark.skipif(bool(NODE.problems(hvcore.plugin.GroupLimits(memory_bytes=1))), reason="no memory controller here")
 def test_it_gets_no_more_memory_than_it_may(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
     script = "#!/bin/sh\nhead -c 100000000 /dev/zero | tail -c 90000000 > /dev/null || exit 5\n"
     with pytest.raises(hvcore.LaunchError, match=r"exited with (5|137)|was killed by SIGKILL"):
@@ -82,7 +85,7 @@ def test_it_gets_no_more_memory_than_it_may(node: hvcore.Node, images: Any, web1
     assert left() == []
 
 
-@pytest.mark.skipif(bool(NODE.problems(hvcore.GroupLimits(memory_bytes=1))), reason="no memory controller here")
+@pytest.mark.skipif(bool(NODE.problems(hvcore.plugin.GroupLimits(memory_bytes=1))), reason="no memory controller here")
 def test_what_was_killed_at_its_memory_limit_is_told(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
     script = """\
         #!/bin/sh
@@ -94,10 +97,10 @@ def test_what_was_killed_at_its_memory_limit_is_told(node: hvcore.Node, images: 
     info, reason = node.info("web1"), "oom-killed: 1 process, at its limit of 16 MiB"
     assert (info.state, info.reason) == (hvcore.State.RUNNING, reason)
     assert info.pid is not None
-    init = hvcore.identify(info.pid)
+    init = hvcore.plugin.identify(info.pid)
     assert init is not None
     os.kill(init.pid, signal.SIGKILL)
-    assert hvcore.wait_gone(init, 10.0)
+    assert hvcore.plugin.wait_gone(init, 10.0)
     info = node.info("web1")
     assert (info.state, info.reason) == (hvcore.State.CRASHED, reason)
     node.stop("web1", force=True)
@@ -120,8 +123,10 @@ def test_node_without_a_freezer_says_so(images: Any, web1: Build, tmp_path: Path
     node.driver("chroot").start(web1(images()))
     record = node._context.store.load("web1")
     assert record is not None
-    without = hvcore.Host(run_dir=tmp_path / "run", privileged=True, uid_pool=range(1), cgroups=control_groups(b""))
-    live = hvcore.Live(record=record, dir=tmp_path / "run/instances/web1", host=without)
+    without = hvcore.plugin.Host(
+        run_dir=tmp_path / "run", privileged=True, uid_pool=range(1), cgroups=control_groups(b"")
+    )
+    live = hvcore.plugin.Live(record=record, dir=tmp_path / "run/instances/web1", host=without)
     job = node._context.job(record, Deadline(1.0))
     with pytest.raises(hvcore.UnsupportedError, match="does not support pause here, this node has no control groups"):
         freeze(live, job)

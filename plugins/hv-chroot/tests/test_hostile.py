@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 import hvcore
+import hvcore.plugin
 from hvcore.host.cgroups.hierarchy import control_groups
 
 pytestmark = pytest.mark.live
 
 NODE = control_groups()
-LIMITED = NODE.usable and not NODE.problems(hvcore.GroupLimits(processes=1))
+LIMITED = NODE.usable and not NODE.problems(hvcore.plugin.GroupLimits(processes=1))
 Build = Callable[..., hvcore.Instance]
 Left = Callable[[], list[str]]
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import hvcore
+import hvcore.plugin
 from hvcore.host.launching.launch import reap
 from hvcore.host.mounts.mount_table import mounts_at_or_below
 
@@ -314,7 +315,7 @@ def test_started_again_after_its_daemon_died(node: hvcore.Node, images: Any, web
     init = os.pidfd_open(pid)
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         os.kill(int(child), signal.SIGKILL)
-    hvcore.wait_readable(init, 5)
+    hvcore.plugin.wait_readable(init, 5)
     os.close(init)
     assert node.info("web1").state is hvcore.State.SHUTDOWN
     assert driver.start(instance).changed
@@ -427,7 +428,7 @@ def test_copy_of_the_mount_in_another_namespace_is_named_until_it_is_gone(
     node: hvcore.Node, images: Any, web1: Build, tmp_path: Path
 ) -> None:
     node.driver("chroot").start(web1(images()))
-    propagation = "unchanged" if hvcore.with_own_root() else "private"
+    propagation = "unchanged" if hvcore.plugin.with_own_root() else "private"
     other = subprocess.Popen(
         ["unshare", "--mount", "--propagation", propagation, "sh", "-c", _KEEPS_OURS, "sh", str(tmp_path)]
     )

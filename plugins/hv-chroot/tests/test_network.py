@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import hvcore
+import hvcore.plugin
 from hv_chroot.families.network import addresses
 from hvcore import Instance, Nic
 
@@ -159,7 +160,7 @@ def test_what_does_not_go_together_is_told_at_once() -> None:
 
 @pytest.mark.parametrize("wrong", ["10.0.0.1", "eth=10.0.0.1/8", "lo=10.0.0.1/8", "10.0.0.1/33", "", 5, "eth0=/8"])
 def test_an_address_needs_its_prefix_and_an_interface_its_number(wrong: object) -> None:
-    with pytest.raises(hvcore.Reject):
+    with pytest.raises(hvcore.plugin.Reject):
         addresses().parse(wrong)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import hvcore
+import hvcore.plugin
 
 pytestmark = pytest.mark.live
 
@@ -234,7 +235,7 @@ def test_without_root_there_is_a_clear_word(images: Any, web1: Build, tmp_path: 
     instance = web1("/dev/null")
     driver = hvcore.Node(tmp_path / "run").driver("chroot")
     spec = decide(instance, driver.check(instance))
-    host = hvcore.Host(run_dir=tmp_path, privileged=False, uid_pool=range(1, 2))
+    host = hvcore.plugin.Host(run_dir=tmp_path, privileged=False, uid_pool=range(1, 2))
     assert any("privileges: only root can mount a disk" in str(problem) for problem in verify(spec, host))
 
 

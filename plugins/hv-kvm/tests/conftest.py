@@ -21,6 +21,7 @@ import pytest
 from corpus import Corpus
 
 import hvcore
+import hvcore.plugin
 from hv_kvm.machine.facts import Facts
 from hv_kvm.qemu.boot_sector import boot_sector, write_disk
 from hvcore.plugins.loader import load
@@ -104,18 +105,18 @@ class World:
         os.kill(record.process.pid, number)
         self.wait_ended(record)
 
-    def wait_ended(self, record: hvcore.Record) -> None:
+    def wait_ended(self, record: hvcore.plugin.Record) -> None:
         for process in (record.process, record.monitor):
-            assert process is None or hvcore.wait_gone(process, 10.0)
+            assert process is None or hvcore.plugin.wait_gone(process, 10.0)
 
-    def record(self, name: str = "web1") -> hvcore.Record:
+    def record(self, name: str = "web1") -> hvcore.plugin.Record:
         from hvcore.state.store import Store
 
         record = Store(self.run_dir).load(name)
         assert record is not None
         return record
 
-    def save(self, record: hvcore.Record) -> None:
+    def save(self, record: hvcore.plugin.Record) -> None:
         from hvcore.state.store import Store
 
         Store(self.run_dir).save(record)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hvcore
+import hvcore.plugin
 from hv_kvm.devices.balloon import Balloon
 from hv_kvm.devices.clock import Clock
 from hv_kvm.devices.nic import UserNic
@@ -23,9 +24,9 @@ from hv_kvm.resources.acquire import Descriptors, open_files
 from hv_kvm.resources.hugepages import temporary_problem
 from hv_kvm.resources.newfiles import copy_template
 from hv_kvm.resources.qcow2 import qcow2_problem
-from hvcore import Host, Job, Reject
 from hvcore.deadline import Deadline
 from hvcore.model.record import Phase
+from hvcore.plugin import Host, Job, Reject
 from hvcore.plugins.loader import load
 from hvcore.state.store import Store
 
@@ -219,7 +220,9 @@ def test_a_network_disk_has_one_user(tmp_path: Path) -> None:
         kvm, disk = load("kvm"), hvcore.Disk(path=uri, read_only=read_only)
         instance = hvcore.Instance(name=name, driver="kvm", disks=(disk,))
         spec = kvm.driver.plan(instance, kvm.check(instance))
-        record = hvcore.Record(name=name, driver="kvm", phase=Phase.STARTING, boot_id="", instance=instance, spec={})
+        record = hvcore.plugin.Record(
+            name=name, driver="kvm", phase=Phase.STARTING, boot_id="", instance=instance, spec={}
+        )
         store = Store(tmp_path)
         job = Job(host=host, store=store, record=record, deadline=Deadline(5), progress=lambda text: None)
         with Descriptors() as held:

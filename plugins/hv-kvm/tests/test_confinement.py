@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import hvcore
+import hvcore.plugin
 from hv_kvm.qmp import connect
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _confined(world: World) -> str:
     """The pid of the guest whose start was killed, once it has become who it was to be."""
     with connect(str(world.dir() / "qmp"), deadline_s=20) as client:
         client.execute("query-status", deadline_s=20)
-    return str(hvcore.read_status(world.dir() / "status").pid)
+    return str(hvcore.plugin.read_status(world.dir() / "status").pid)
 
 
 def test_nothing_but_the_listed_files_is_there_to_see(root_world: World) -> None:
@@ -295,7 +296,7 @@ def as_nobody(root: None, public: World) -> Callable[..., subprocess.CompletedPr
     folders += [str(project), *map(str, project.glob("plugins/*/src"))]
     if subprocess.run([*AS_NOBODY, "test", "-r", str(project / "hvcore")], check=False).returncode != 0:
         pytest.skip("user nobody may not read this checkout")
-    if hvcore.with_own_root():
+    if hvcore.plugin.with_own_root():
         pytest.skip("the kernel makes no user namespaces in a chroot")
 
     def run(confinement: str, *prefix: str) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hv_kvm.run.examine import examine
-from hvcore import Host, Severity
+from hvcore import Severity
+from hvcore.plugin import Host
 
 
 @pytest.fixture

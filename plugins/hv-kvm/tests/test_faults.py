@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import hvcore
+import hvcore.plugin
 from hv_kvm.qemu.boot_sector import DISK_BYTES, Row, assemble
 from hv_kvm.qemu.probe import probe
 from hvcore import State
@@ -84,7 +85,7 @@ def test_after_a_reboot_of_the_node_everything_is_cleaned_without_a_signal(
     world.kill()
     strangers.append(subprocess.Popen(["sleep", "60"]))
     before = "00000000-0000-4000-8000-000000000000"
-    there = hvcore.identify(strangers[0].pid)
+    there = hvcore.plugin.identify(strangers[0].pid)
     assert there is not None
     there = replace(there, boot_id=before)
     world.save(replace(world.record(), boot_id=before, process=there, monitor=there))
@@ -219,7 +220,7 @@ def test_a_run_directory_wiped_under_a_guest_does_not_let_it_start_twice(world: 
             world.start(disks=[disk])
         with pytest.raises(hvcore.HvError):
             world.start("web2", disks=[disk])
-        assert hvcore.alive(record.process)
+        assert hvcore.plugin.alive(record.process)
     finally:
         os.kill(pid, signal.SIGKILL)
         world.wait_ended(record)
@@ -586,9 +587,9 @@ def test_a_probe_whose_caller_was_killed_ends_by_itself(world: World) -> None:
             probe(str(binary), cache_dir=None, deadline_s=60)
         os._exit(1)
     wait_until(told.exists)
-    process = hvcore.identify(int(told.read_text()))
+    process = hvcore.plugin.identify(int(told.read_text()))
     os.kill(caller, signal.SIGKILL)
     os.waitpid(caller, 0)
     assert process is not None
-    assert hvcore.alive(process)
-    assert hvcore.wait_gone(process, 30)
+    assert hvcore.plugin.alive(process)
+    assert hvcore.plugin.wait_gone(process, 30)

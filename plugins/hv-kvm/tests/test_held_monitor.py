@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import hvcore
+import hvcore.plugin
 from hv_kvm.qmp import connect
 from hvcore import State
 from hvcore.model.record import Phase
@@ -34,7 +34,7 @@ def test_an_interrupted_start_is_not_undone_because_its_monitors_are_held(world:
         store.save(replace(record, phase=Phase.STARTING, process=None, monitor=None))
         results = {result.name: result.what for result in world.node.recover(deadline_s=1)}
         assert results == {"web1": "failed"}
-        assert hvcore.alive(record.process) if record.process else False
+        assert hvcore.plugin.alive(record.process) if record.process else False
     assert {result.what for result in world.node.recover()} == {"finished"}
     assert world.info().state is State.RUNNING
 
@@ -47,6 +47,6 @@ def test_a_guest_whose_directory_was_wiped_is_still_listed_and_can_be_ended(root
     assert [(info.name, info.state) for info in world.node.instances()] == [("web1", State.UNKNOWN)]
     outcome = world.node.stop("web1", force=True)
     assert outcome.changed
-    assert hvcore.wait_gone(process, 5.0)
+    assert hvcore.plugin.wait_gone(process, 5.0)
     assert world.node.instances() == []
     world.start("web2", disks=[str(world.root / "web1.img")])

@@ -14,7 +14,8 @@ from hv_kvm.driver import KvmDriver
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import Device
 from hv_kvm.run.id_clashes import rehearse
-from hvcore import DriverLoadError, Hooks, Host, hookimpl
+from hvcore import DriverLoadError
+from hvcore.plugin import Hooks, Host, hookimpl
 from hvcore.plugins import hookspecs as core_hookspecs
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from hv_kvm.confinement import sandbox_of
 from hv_kvm.machine.spec import KvmSpec
-from hvcore import AsUser, Sandbox, sandboxed
+from hvcore.plugin import AsUser, Sandbox, sandboxed
 
 
 def sandbox(qemu: Path) -> Sandbox:

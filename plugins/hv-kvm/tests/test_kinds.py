@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import hvcore
+import hvcore.plugin
 from hv_kvm.machine.device_classes import kinds_of, read_spec
 from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore.config.instance_file import load_instance
@@ -28,7 +29,7 @@ CASES: Final = sorted((Path(__file__).parent / "golden").glob("*/*.toml"))
 
 def kept(spec: KvmSpec) -> Any:
     """What a record has of it, through JSON."""
-    return json.loads(json.dumps(hvcore.encode(spec)))
+    return json.loads(json.dumps(hvcore.plugin.encode(spec)))
 
 
 def anything(kind: type[Device]) -> st.SearchStrategy[Device]:

@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-import hvcore
+import hvcore.plugin
 from hvcore.plugins.loader import load
 
 SCHEMA: Final = load("kvm").schema
@@ -15,7 +15,7 @@ NO_UNIT: Final = {"migration_port", "spice_port", "vnc_port"}
 
 
 @pytest.mark.parametrize("param", SCHEMA.params.values(), ids=lambda param: param.key)
-def test_a_parameter_says_all_that_there_is_to_say(param: hvcore.Param) -> None:
+def test_a_parameter_says_all_that_there_is_to_say(param: hvcore.plugin.Param) -> None:
     assert param.help.endswith(".")
     assert param.since
     assert param.example not in (None, param.default)

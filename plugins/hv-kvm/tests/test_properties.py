@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 from qemu_syntax import KEYS, NONE, PLAIN, Read, only, read, read_keys
 
 import hvcore
+import hvcore.plugin
 from hv_kvm.machine.facts import Facts, MachineType
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.render import render
 from hv_kvm.qemu.choose import Accel
 from hv_kvm.run.describe import symbols
-from hvcore import Level, ParamsError
+from hvcore import ParamsError
+from hvcore.plugin import Level
 from hvcore.plugins.loaded_driver import LoadedDriver
 from hvcore.plugins.loader import load
 
@@ -146,7 +148,7 @@ RIGHT: Final[dict[str, st.SearchStrategy[Any]]] = {
 }
 
 
-def from_the_type(param: hvcore.Param) -> st.SearchStrategy[Any]:
+def from_the_type(param: hvcore.plugin.Param) -> st.SearchStrategy[Any]:
     """Right values of a parameter that has no row of its own."""
     schema = param.type.json_schema()
     if "enum" in schema:

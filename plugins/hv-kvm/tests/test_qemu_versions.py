@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-import hvcore
+import hvcore.plugin
 from hv_kvm.machine.facts import Facts, resolve_machine
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qemu.probe import probe
@@ -166,7 +166,7 @@ def test_it_lives_from_start_to_power_button(world: World, qemu: str) -> None:
     assert world.node.resume("web1").changed
     assert world.info().state is State.RUNNING
     paths = GuestPaths(world.dir())
-    assert hvcore.pidfile_lock_holder(paths.pidfile) == info.pid
+    assert hvcore.plugin.pidfile_lock_holder(paths.pidfile) == info.pid
     assert os.readlink(f"/proc/{info.pid}/exe").startswith(qemu)
     with connect(str(paths.recovery), deadline_s=10) as client:
         assert commands.query_uuid(client) == info.uuid
@@ -184,7 +184,7 @@ def test_it_is_confined_and_seen_to_be(world: World, qemu: str, root: None) -> N
     assert {int(uid) for uid in status["Uid"].split()} == {info.details["uid"]} <= set(world.uids)
     assert status["CapEff"].strip("0\n") == status["CapBnd"].strip("0\n") == ""
     assert (status["Seccomp"].strip(), status["NoNewPrivs"].strip()) == ("2", "1")
-    sandbox = hvcore.Sandbox(who=hvcore.AsUser(info.details["uid"]), seccomp=True)
+    sandbox = hvcore.plugin.Sandbox(who=hvcore.plugin.AsUser(info.details["uid"]), seccomp=True)
     assert info.pid is not None
     assert weaknesses(sandbox, info.pid) == []
     # Only the installation is there, and of what is around it not even the names.

@@ -12,11 +12,13 @@ import pytest
 from corpus import Corpus
 
 import hvcore
+import hvcore.plugin as hv
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.spec import KvmSpec, PciDevice
 from hv_kvm.qemu import choose
-from hvcore import Disk, Instance, Nic, State, encode
+from hvcore import Disk, Instance, Nic, State
 from hvcore.model.merge import merged
+from hvcore.plugin import encode
 
 if TYPE_CHECKING:
     from conftest import World
@@ -57,7 +59,7 @@ def changed_by(
             corpus.kvm.driver.plan(MACHINE, corpus.kvm.check(replace(MACHINE, params=params)))
             for params in (machine, {**machine, **given})
         )
-    except hvcore.ParamsError:
+    except hv.ParamsError:
         return None
     return None if before == after else (before, after)
 
@@ -131,7 +133,7 @@ def test_the_machine_stays_and_what_may_change_at_a_launch_is_taken(world: World
 
 
 EXTENSION = """
-import hvcore
+import hvcore.plugin as hv
 from dataclasses import dataclass
 from hv_kvm.machine.spec import Device
 
@@ -139,20 +141,20 @@ from hv_kvm.machine.spec import Device
 class Extra(Device):
     pass
 
-@hvcore.hookimpl
+@hv.hookimpl
 def params():
-    return hvcore.ParamGroup("x", hvcore.Param("x_flag", hvcore.boolean(), default=False, help="Mine."))
+    return hv.ParamGroup("x", hv.Param("x_flag", hv.boolean(), default=False, help="Mine."))
 
-@hvcore.hookimpl(specname="devices")
+@hv.hookimpl(specname="devices")
 def _devices():
     yield Extra
 """
 BROKEN = {
     "a parameter of kvm's own": ("x_flag", "kvm_flag"),
-    "params that raise": ("return hvcore", "return nonsense"),
+    "params that raise": ("return hv.", "return nonsense."),
     "devices that raise": ("yield Extra", "yield nonsense"),
     "a device of kvm's own": ("class Extra(Device):\n    pass", "from hv_kvm.devices.disk import Disk as Extra"),
-    "an import that fails": ("import hvcore\n", "import hvcore_that_is_not_there\n"),
+    "an import that fails": ("import hvcore.plugin as hv\n", "import hvcore_that_is_not_there\n"),
 }
 
 
@@ -176,7 +178,7 @@ def test_a_guest_is_seen_and_stopped_while_an_extension_of_kvm_is_broken(
     node = hvcore.Node(world.run_dir, uid_pool=world.uids)
     try:
         assert [one.state for one in node.instances()] == [State.RUNNING]
-        with pytest.raises(hvcore.HvError, match=r"kvm_x 1\.0"):
+        with pytest.raises(hv.HvError, match=r"kvm_x 1\.0"):
             node.reboot("web1")
         outcome = node.stop("web1", deadline_s=1)
         assert outcome.state is State.STOPPED
@@ -194,7 +196,7 @@ def test_a_guest_is_ended_by_force_while_two_distributions_claim_its_driver(
     monkeypatch.syspath_prepend(str(world.root))
     node = hvcore.Node(world.run_dir, uid_pool=world.uids)
     assert [one.state for one in node.instances()] == [State.RUNNING]
-    with pytest.raises(hvcore.DriverLoadError, match="uninstall all but one") as caught:
+    with pytest.raises(hv.DriverLoadError, match="uninstall all but one") as caught:
         node.stop("web1")
     assert caught.value.__notes__ == ["web1: hv stop --force ends it without its driver"]
     outcome = node.stop("web1", force=True)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-from hvcore.params import json_schema, rows
+from hvcore.params.reference import json_schema, rows
 from hvcore.plugins.loader import load
 
 SCHEMA: Final = load("kvm").schema

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 import hvcore
+import hvcore.plugin
 from hv_kvm.qmp import connect
-from hvcore import State, read_status
+from hvcore import State
 from hvcore.host.processes.launched import members
 from hvcore.model.record import Phase
+from hvcore.plugin import read_status
 
 if TYPE_CHECKING:
     from conftest import World
@@ -33,10 +35,10 @@ def wanted(world: World, name: str = "web1", **more: Any) -> dict[str, Any]:
     return {"tpm_version": "2.0", "tpm_state_path": str(directory), **more}
 
 
-def swtpm(world: World, name: str = "web1") -> hvcore.ProcessId:
+def swtpm(world: World, name: str = "web1") -> hvcore.plugin.ProcessId:
     pid = read_status(world.dir(name) / "tpm.status").pid
     assert pid is not None
-    process = hvcore.identify(pid)
+    process = hvcore.plugin.identify(pid)
     assert process is not None
     return process
 
@@ -57,7 +59,7 @@ def test_the_guest_has_a_tpm_that_keeps_its_state(world: World, confinement: str
         assert (found["model"], found["options"]["type"]) == ("tpm-crb", "emulator")
     process = swtpm(world)
     assert world.node.stop("web1", force=True).changed
-    assert not hvcore.alive(process)
+    assert not hvcore.plugin.alive(process)
     kept = (directory / _STATE).read_bytes()
     assert kept
     assert {path.stat().st_uid for path in (directory, *directory.iterdir())} == {before}
@@ -80,7 +82,7 @@ def test_a_killed_qemu_takes_it_along(world: World) -> None:
     world.start(**wanted(world))
     process = swtpm(world)
     world.kill()
-    assert hvcore.wait_gone(process, 10)
+    assert hvcore.plugin.wait_gone(process, 10)
     assert world.info().state is State.CRASHED
     assert world.node.cleanup("web1").changed
     assert world.leftovers() == []
@@ -91,7 +93,7 @@ def test_a_killed_swtpm_is_told_and_the_guest_goes_on(world: World) -> None:
     process = swtpm(world)
     assert world.info().reason is None
     os.kill(process.pid, signal.SIGKILL)
-    assert hvcore.wait_gone(process, 10)
+    assert hvcore.plugin.wait_gone(process, 10)
     info = world.info()
     assert (info.state, info.reason) == (State.RUNNING, "its tpm has ended, until it is started anew")
     assert world.node.stop("web1", deadline_s=20).rung == "powerdown"
@@ -111,7 +113,7 @@ def test_a_killed_starter_leaves_neither(world: World) -> None:
     found = members(world.dir() / "tpm.alive", world.dir() / "tpm.status")
     assert found
     assert [one.what for one in world.node.recover()] == ["undone"]
-    assert not any(hvcore.alive(process) for process in found)
+    assert not any(hvcore.plugin.alive(process) for process in found)
     assert world.leftovers() == []
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from kit_good import PARAMS, check
 from kit_subject import SUBJECT
 
-import hvcore
+import hvcore.plugin as hv
 from hvcore.testing import Subject
 
 
@@ -42,24 +42,24 @@ def breaks(check: str, message: str, **more: Any) -> Callable[[type], type]:
     return declare
 
 
-def plugins(*params: hvcore.Param, rule: Any = check, ended: Any = None) -> tuple[tuple[str, object], ...]:
+def plugins(*params: hv.Param, rule: Any = check, ended: Any = None) -> tuple[tuple[str, object], ...]:
     """The plugins of the good driver with parameters more, and another rule."""
 
     class Plugin:
-        @hvcore.hookimpl
-        def params(self) -> hvcore.ParamGroup:
-            return hvcore.ParamGroup("good", *PARAMS, *params)
+        @hv.hookimpl
+        def params(self) -> hv.ParamGroup:
+            return hv.ParamGroup("good", *PARAMS, *params)
 
         if rule is not None:
 
-            @hvcore.hookimpl
-            def check(self, instance: hvcore.Instance, params: hvcore.Params) -> Any:
+            @hv.hookimpl
+            def check(self, instance: hv.Instance, params: hv.Params) -> Any:
                 return rule(instance, params)
 
         if ended is not None:
 
-            @hvcore.hookimpl
-            def after_stop(self, instance: hvcore.Instance) -> None:
+            @hv.hookimpl
+            def after_stop(self, instance: hv.Instance) -> None:
                 ended(instance)
 
     return (("good", Plugin()),)

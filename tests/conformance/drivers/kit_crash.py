@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 from kit_broken import breaks, waste
 from kit_good import ALLOW_ALL, Good
 
-import hvcore
-from hvcore import State
+import hvcore.plugin as hv
 from hvcore.model.record import Phase
+from hvcore.plugin import State
 
 
 class OutsideLedger(Good):
@@ -23,7 +23,7 @@ class OutsideLedger(Good):
     def mine(self, run_dir: Path, name: str) -> Path:
         return run_dir / f"mine-{name}"
 
-    def start(self, spec: Any, job: hvcore.Job) -> None:
+    def start(self, spec: Any, job: hv.Job) -> None:
         path = self.mine(job.host.run_dir, job.name)
         path.touch()
         with self.kept(path):
@@ -37,7 +37,7 @@ class OutsideLedger(Good):
             path.unlink()
             raise
 
-    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+    def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         rung = super().stop(live, job, force=force)
         for _ in range(20):
             os.listdir(live.dir)
@@ -58,10 +58,10 @@ class LostByInterrupt(OutsideLedger): ...
 
 
 class Wrapped(Good):
-    def start(self, spec: Any, job: hvcore.Job) -> None:
+    def start(self, spec: Any, job: hv.Job) -> None:
         try:
             super().start(spec, job)
-        except (OSError, hvcore.NodeError) as error:
+        except (OSError, hv.NodeError) as error:
             raise RuntimeError("it did not work") from error
 
 
@@ -75,13 +75,13 @@ class WrapsStarved(Wrapped): ...
 
 @breaks("crash_vmm_sigkill", "is running after its process was killed")
 class Hopeful(Good):
-    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+    def observe(self, live: hv.Live) -> hv.Observation:
         return replace(super().observe(live), state=State.RUNNING)
 
 
 @breaks("crash_vmm_sigkill_told", "is shutdown after its process was killed, not crashed")
 class Discreet(Good):
-    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+    def observe(self, live: hv.Live) -> hv.Observation:
         found = super().observe(live)
         return replace(found, state=State.SHUTDOWN) if found.state is State.CRASHED else found
 
@@ -90,7 +90,7 @@ class Discreet(Good):
 class Waits(Good):
     waited = False
 
-    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+    def observe(self, live: hv.Live) -> hv.Observation:
         found = super().observe(live)
         if found.state is State.PAUSED and not Waits.waited:
             Waits.waited = True
@@ -100,9 +100,9 @@ class Waits(Good):
 
 @breaks("crash_partial_cleanup", "a stop of what has no process any more raises LeftoverError")
 class NeedsProcess(Good):
-    def release_note(self, entry: hvcore.Entry, job: hvcore.Job) -> None:
+    def release_note(self, entry: hv.Entry, job: hv.Job) -> None:
         process = job.record.process
-        if process is not None and not hvcore.alive(process):
+        if process is not None and not hv.alive(process):
             raise ProcessLookupError(3, "no such process")
         super().release_note(entry, job)
 
@@ -114,64 +114,64 @@ class NeedsProcess(Good):
 class InMemory(Good):
     known: ClassVar[set[str]] = set()
 
-    def start(self, spec: Any, job: hvcore.Job) -> None:
+    def start(self, spec: Any, job: hv.Job) -> None:
         super().start(spec, job)
         self.known.add(job.name)
 
-    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+    def observe(self, live: hv.Live) -> hv.Observation:
         if live.record.name not in self.known:
-            return hvcore.Observation(state=State.CRASHED, reason="never heard of it")
+            return hv.Observation(state=State.CRASHED, reason="never heard of it")
         return super().observe(live)
 
 
 @breaks("recover_wrong_process", "a stop signals a stranger that has its process's number")
 class ByNumber(Good):
-    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+    def observe(self, live: hv.Live) -> hv.Observation:
         process = live.record.process
         there = process is not None and os.path.exists(f"/proc/{process.pid}")
-        return hvcore.Observation(state=State.RUNNING if there else State.CRASHED, reason="by its number")
+        return hv.Observation(state=State.RUNNING if there else State.CRASHED, reason="by its number")
 
-    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+    def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         if live.record.process is not None:
             with suppress(ProcessLookupError):
                 os.kill(live.record.process.pid, 9)
-                hvcore.wait_gone(live.record.process, 1.0)
+                hv.wait_gone(live.record.process, 1.0)
                 waste(0.05)
         return "kill"
 
 
 @breaks("recover_leaves_running_alone", "recover does something with an instance that runs")
 class OtherBoot(Good):
-    def start(self, spec: Any, job: hvcore.Job) -> None:
+    def start(self, spec: Any, job: hv.Job) -> None:
         super().start(spec, job)
         job.update(boot_id="another")
 
 
 @breaks("recover_interrupted_start", r"an interrupted start is \['failed'\] by recovery")
 class CannotAdopt(Good):
-    def adopt(self, live: hvcore.Live, job: hvcore.Job) -> bool:
+    def adopt(self, live: hv.Live, job: hv.Job) -> bool:
         raise RuntimeError("no")
 
 
 @breaks("recover_interrupted_stop", r"an interrupted stop of an instance that runs is \['finished'\]")
 class GivesUp(Good):
-    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+    def observe(self, live: hv.Live) -> hv.Observation:
         if live.record.phase is Phase.STOPPING:
-            return hvcore.Observation(state=State.SHUTDOWN, reason="it was to stop")
+            return hv.Observation(state=State.SHUTDOWN, reason="it was to stop")
         return super().observe(live)
 
 
 @breaks("recover_after_reboot", r"a record of another boot is \['failed'\] by recovery")
 class ThisBoot(Good):
-    def release_note(self, entry: hvcore.Entry, job: hvcore.Job) -> None:
-        if job.record.boot_id != hvcore.boot_id():
-            raise hvcore.LeftoverError(f"{job.name}: is of another boot; reboot again")
+    def release_note(self, entry: hv.Entry, job: hv.Job) -> None:
+        if job.record.boot_id != hv.boot_id():
+            raise hv.LeftoverError(f"{job.name}: is of another boot; reboot again")
         super().release_note(entry, job)
 
 
 @breaks("recover_record_reads", "the spec in its record is a Other, not a Spec")
 class OtherSpec(Good):
-    def start(self, spec: Any, job: hvcore.Job) -> None:
+    def start(self, spec: Any, job: hv.Job) -> None:
         super().start(spec, job)
         job.update(spec={"kind": "Other"})
 
@@ -181,12 +181,12 @@ class OtherSpec(Good):
 
 @breaks("sec_user", "its process runs as root")
 class AsRoot(Good):
-    sandbox: ClassVar[dict[str, Any]] = {"who": hvcore.AsRoot()}
+    sandbox: ClassVar[dict[str, Any]] = {"who": hv.AsRoot()}
 
 
 @breaks("sec_no_capabilities", "its process has capabilities: .*CapEff")
 class Capable(Good):
-    sandbox: ClassVar[dict[str, Any]] = {"who": hvcore.AsRoot(capabilities=("CAP_CHOWN",))}
+    sandbox: ClassVar[dict[str, Any]] = {"who": hv.AsRoot(capabilities=("CAP_CHOWN",))}
 
 
 class Free(Good):
@@ -210,20 +210,20 @@ class Unfiltered(Good):
 class SeesEtc(Good):
     sandbox: ClassVar[dict[str, Any]] = {
         "filter": ALLOW_ALL,
-        "view": hvcore.View(read_only=(("/etc/passwd", "/etc/passwd"),)),
+        "view": hv.View(read_only=(("/etc/passwd", "/etc/passwd"),)),
     }
 
 
 @breaks("sec_run_dir_private", "has mode 0755, not 0700")
 class OpenDirectory(Good):
-    def start(self, spec: Any, job: hvcore.Job) -> None:
+    def start(self, spec: Any, job: hv.Job) -> None:
         super().start(spec, job)
         os.chmod(job.dir, 0o755)
 
 
 @breaks("sec_sockets_private", "monitor of an instance has mode 0666, open to everybody")
 class OpenFile(Good):
-    def start(self, spec: Any, job: hvcore.Job) -> None:
+    def start(self, spec: Any, job: hv.Job) -> None:
         super().start(spec, job)
         (job.dir / "monitor").touch()
         (job.dir / "monitor").chmod(0o666)
@@ -231,10 +231,10 @@ class OpenFile(Good):
 
 @breaks("sec_secrets_stay_secret", "the value of password is in .*environ of pid")
 class Environment(Good):
-    def plan(self, instance: hvcore.Instance, params: hvcore.Params) -> Any:
+    def plan(self, instance: hv.Instance, params: hv.Params) -> Any:
         self.secret = params["password"] or ""
         return super().plan(instance, params)
 
-    def start(self, spec: Any, job: hvcore.Job) -> None:
+    def start(self, spec: Any, job: hv.Job) -> None:
         self.sandbox = {"filter": ALLOW_ALL, "environment": (("PASSWORD", self.secret),)}  # type: ignore[misc]
         super().start(spec, job)

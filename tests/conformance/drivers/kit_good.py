@@ -15,17 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import hvcore
+import hvcore.plugin as hv
 
-PARAMS = hvcore.ParamGroup(
+PARAMS = hv.ParamGroup(
     "good",
-    hvcore.Param("motd", hvcore.text(max_bytes=80), default="hello", help="What it would say."),
-    hvcore.Param("size", hvcore.integer(minimum=1, maximum=9), default=1, help="How large it is."),
-    hvcore.Param("quick", hvcore.boolean(), default=False, help="Whether it ends by itself."),
-    hvcore.Param("deaf", hvcore.boolean(), default=False, help="Whether it ignores a polite stop."),
-    hvcore.Param("broken", hvcore.boolean(), default=False, help="Whether its program does not exist."),
-    hvcore.Param("kernel", hvcore.file(), help="A file that it would boot."),
-    hvcore.Param("password", hvcore.text(max_bytes=80), secret=True, help="What it would ask for."),
+    hv.Param("motd", hv.text(max_bytes=80), default="hello", help="What it would say."),
+    hv.Param("size", hv.integer(minimum=1, maximum=9), default=1, help="How large it is."),
+    hv.Param("quick", hv.boolean(), default=False, help="Whether it ends by itself."),
+    hv.Param("deaf", hv.boolean(), default=False, help="Whether it ignores a polite stop."),
+    hv.Param("broken", hv.boolean(), default=False, help="Whether its program does not exist."),
+    hv.Param("kernel", hv.file(), help="A file that it would boot."),
+    hv.Param("password", hv.text(max_bytes=80), secret=True, help="What it would ask for."),
 )
 ALLOW_ALL = struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000)  # linux/seccomp.h: return SECCOMP_RET_ALLOW
 NOTE = "note"
@@ -44,15 +44,15 @@ class Spec:
     kernel: str | None
 
 
-@hvcore.hookimpl
-def params() -> hvcore.ParamGroup:
+@hv.hookimpl
+def params() -> hv.ParamGroup:
     return PARAMS
 
 
-@hvcore.hookimpl
-def check(instance: hvcore.Instance, params: hvcore.Params) -> Iterator[hvcore.Problem]:
+@hv.hookimpl
+def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     if params["quick"] and params["deaf"]:
-        yield hvcore.Problem(path="params.deaf", what="contradicts params.quick", got="true")
+        yield hv.Problem(path="params.deaf", what="contradicts params.quick", got="true")
 
 
 class Good:
@@ -63,10 +63,10 @@ class Good:
     hookspecs: ClassVar[tuple[object, ...]] = ()
     sandbox: ClassVar[dict[str, Any] | None] = {"filter": ALLOW_ALL}
 
-    def __init__(self, hooks: hvcore.Hooks) -> None:
+    def __init__(self, hooks: hv.Hooks) -> None:
         self.hooks = hooks
 
-    def plan(self, instance: hvcore.Instance, params: hvcore.Params) -> Any:
+    def plan(self, instance: hv.Instance, params: hv.Params) -> Any:
         return Spec(
             name=instance.name,
             motd=params["motd"],
@@ -77,22 +77,22 @@ class Good:
             kernel=params["kernel"],
         )
 
-    def verify(self, spec: Any, host: hvcore.Host) -> Iterable[hvcore.Problem]:
+    def verify(self, spec: Any, host: hv.Host) -> Iterable[hv.Problem]:
         return ()
 
-    def describe(self, spec: Any, host: hvcore.Host) -> hvcore.Plan:
-        def origin(*keys: str) -> hvcore.Origin:
-            return hvcore.Origin(plugin="good", params=keys, why="the program")
+    def describe(self, spec: Any, host: hv.Host) -> hv.Plan:
+        def origin(*keys: str) -> hv.Origin:
+            return hv.Origin(plugin="good", params=keys, why="the program")
 
         text = spec.motd.replace(",", ",,")
-        return hvcore.Plan(
+        return hv.Plan(
             name=spec.name,
             driver=self.name,
-            steps=(hvcore.Step(kind="uid", what="one of the pool"), hvcore.Step(kind="launch", what="timeout")),
+            steps=(hv.Step(kind="uid", what="one of the pool"), hv.Step(kind="launch", what="timeout")),
             arguments=(
-                hvcore.Argument(tokens=("timeout", spec.seconds), origin=origin("quick", "deaf", "broken")),
-                hvcore.Argument(tokens=("--say", f"text={text},size={spec.size}"), origin=origin("motd", "size")),
-                *([hvcore.Argument(tokens=("--kernel", spec.kernel), origin=origin("kernel"))] if spec.kernel else ()),
+                hv.Argument(tokens=("timeout", spec.seconds), origin=origin("quick", "deaf", "broken")),
+                hv.Argument(tokens=("--say", f"text={text},size={spec.size}"), origin=origin("motd", "size")),
+                *([hv.Argument(tokens=("--kernel", spec.kernel), origin=origin("kernel"))] if spec.kernel else ()),
             ),
         )
 
@@ -103,21 +103,21 @@ class Good:
         sleep = ("/usr/bin/sleep", spec.seconds)
         return sleep if spec.deaf or spec.seconds == "0.2" else ("/usr/bin/timeout", spec.seconds, *sleep)
 
-    def start(self, spec: Any, job: hvcore.Job) -> None:
-        entries = (hvcore.Entry(kind=NOTE), hvcore.Entry(kind=hvcore.UID), hvcore.Entry(kind=hvcore.PROCESS))
+    def start(self, spec: Any, job: hv.Job) -> None:
+        entries = (hv.Entry(kind=NOTE), hv.Entry(kind=hv.UID), hv.Entry(kind=hv.PROCESS))
         job.intend(*entries)
         self.note(job).write_text("taken")
         self.launch(spec, job)
 
-    def note(self, job: hvcore.Job) -> Path:
+    def note(self, job: hv.Job) -> Path:
         """A thing of its own kind, outside of the instance's directory: it has to be released."""
         return job.host.run_dir / f"note-{job.name}"
 
-    def launch(self, spec: Any, job: hvcore.Job) -> None:
+    def launch(self, spec: Any, job: hv.Job) -> None:
         sandbox = None
         if self.sandbox is not None:
-            sandbox = hvcore.Sandbox(**{"who": hvcore.AsUser(job.take_uid()), **self.sandbox})
-        child = job.launch(hvcore.Command(argv=self.argv(spec), sandbox=sandbox))
+            sandbox = hv.Sandbox(**{"who": hv.AsUser(job.take_uid()), **self.sandbox})
+        child = job.launch(hv.Command(argv=self.argv(spec), sandbox=sandbox))
         try:
             process = self.ready(child, job)
             if job.record.paused:
@@ -126,7 +126,7 @@ class Good:
         finally:
             child.close()
 
-    def ready(self, child: hvcore.Child, job: hvcore.Job) -> hvcore.ProcessId:
+    def ready(self, child: hv.Child, job: hv.Job) -> hv.ProcessId:
         while job.deadline.left() > 0.0:
             process = child.process()
             if process is not None and executed(process.pid):
@@ -134,58 +134,58 @@ class Good:
             ended = child.wait(0.002)
             if ended is not None:
                 said = job.output()
-                raise hvcore.LaunchError(name=job.name, how=f"timeout {ended}", output=said, argv=("timeout",))
-        raise hvcore.DeadlineError(subject=job.name, waiting_for="process", waited_s=0.0, todo="try again")
+                raise hv.LaunchError(name=job.name, how=f"timeout {ended}", output=said, argv=("timeout",))
+        raise hv.DeadlineError(subject=job.name, waiting_for="process", waited_s=0.0, todo="try again")
 
     @staticmethod
-    def send(process: hvcore.ProcessId | None, number: int) -> None:
+    def send(process: hv.ProcessId | None, number: int) -> None:
         if process is None:
             return
-        with hvcore.verified_pidfd(process) as fd, suppress(ProcessLookupError):
+        with hv.verified_pidfd(process) as fd, suppress(ProcessLookupError):
             if fd is not None:
                 signal.pidfd_send_signal(fd, number)
 
-    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+    def observe(self, live: hv.Live) -> hv.Observation:
         process = live.record.process
-        if process is not None and hvcore.alive(process):
+        if process is not None and hv.alive(process):
             stands = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-            return hvcore.Observation(state=hvcore.State.PAUSED if stands else hvcore.State.RUNNING, pid=process.pid)
-        ended = hvcore.read_status(live.dir / hvcore.STATUS).ended
+            return hv.Observation(state=hv.State.PAUSED if stands else hv.State.RUNNING, pid=process.pid)
+        ended = hv.read_status(live.dir / hv.STATUS).ended
         if ended is not None and ended.code == 0:
-            return hvcore.Observation(state=hvcore.State.SHUTDOWN, reason="ended by itself")
-        return hvcore.Observation(state=hvcore.State.CRASHED, reason=f"it {ended or 'ended'}")
+            return hv.Observation(state=hv.State.SHUTDOWN, reason="ended by itself")
+        return hv.Observation(state=hv.State.CRASHED, reason=f"it {ended or 'ended'}")
 
-    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+    def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         process = live.record.process
         if process is None:
             return "gone"
         if not force:
             self.send(process, signal.SIGCONT)
             self.send(process, signal.SIGTERM)
-            if hvcore.wait_gone(process, job.deadline.left()):
+            if hv.wait_gone(process, job.deadline.left()):
                 return "term-by-itself"
-        hvcore.kill_and_wait(process, subject=job.name, deadline_s=5.0)
+        hv.kill_and_wait(process, subject=job.name, deadline_s=5.0)
         return "kill"
 
-    def pause(self, live: hvcore.Live, job: hvcore.Job) -> None:
+    def pause(self, live: hv.Live, job: hv.Job) -> None:
         self.send(live.record.process, signal.SIGSTOP)
-        self.wait_state(live, hvcore.State.PAUSED, job)
+        self.wait_state(live, hv.State.PAUSED, job)
 
-    def resume(self, live: hvcore.Live, job: hvcore.Job) -> None:
+    def resume(self, live: hv.Live, job: hv.Job) -> None:
         self.send(live.record.process, signal.SIGCONT)
-        self.wait_state(live, hvcore.State.RUNNING, job)
+        self.wait_state(live, hv.State.RUNNING, job)
 
-    def wait_state(self, live: hvcore.Live, state: hvcore.State, job: hvcore.Job) -> None:
+    def wait_state(self, live: hv.Live, state: hv.State, job: hv.Job) -> None:
         while self.observe(live).state is not state and job.deadline.left() > 0.0:
             pass
 
-    def console(self, live: hvcore.Live) -> hvcore.Console:
-        return hvcore.Console(name=live.record.name, argv=("true",))
+    def console(self, live: hv.Live) -> hv.Console:
+        return hv.Console(name=live.record.name, argv=("true",))
 
-    def adopt(self, live: hvcore.Live, job: hvcore.Job) -> bool:
-        status = hvcore.read_status(live.dir / hvcore.STATUS)
-        process = None if status.pid is None else hvcore.identify(status.pid)
-        if process is None or status.ended is not None or not hvcore.alive(process) or not executed(process.pid):
+    def adopt(self, live: hv.Live, job: hv.Job) -> bool:
+        status = hv.read_status(live.dir / hv.STATUS)
+        process = None if status.pid is None else hv.identify(status.pid)
+        if process is None or status.ended is not None or not hv.alive(process) or not executed(process.pid):
             return False
         job.started(process, None)
         return True
@@ -193,7 +193,7 @@ class Good:
     def releases(self) -> Mapping[str, Any]:
         return {NOTE: self.release_note}
 
-    def release_note(self, entry: hvcore.Entry, job: hvcore.Job) -> None:
+    def release_note(self, entry: hv.Entry, job: hv.Job) -> None:
         self.note(job).unlink(missing_ok=True)
 
 

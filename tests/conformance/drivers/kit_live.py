@@ -13,38 +13,38 @@ from kit_broken import breaks, plugins, waste
 from kit_good import NOTE, Good
 from kit_subject import SUBJECT
 
-import hvcore
-from hvcore import State
+import hvcore.plugin as hv
+from hvcore.plugin import State
 
 
-def seen(state: State, live: hvcore.Live) -> hvcore.Observation:
+def seen(state: State, live: hv.Live) -> hv.Observation:
     process = live.record.process
-    return hvcore.Observation(state=state, reason="so it says", pid=None if process is None else process.pid)
+    return hv.Observation(state=state, reason="so it says", pid=None if process is None else process.pid)
 
 
 @breaks("life_full_cycle", "a start ends with crashed")
 class Gloomy(Good):
-    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+    def observe(self, live: hv.Live) -> hv.Observation:
         return seen(State.CRASHED, live)
 
 
 @breaks("life_state_table", "reboot while paused fails: OperationError: .*cannot be stopped while it stands still")
 class NotWhilePaused(Good):
-    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+    def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         if self.observe(live).state is State.PAUSED:
-            raise hvcore.OperationError(f"{job.name}: cannot be stopped while it stands still; resume it")
+            raise hv.OperationError(f"{job.name}: cannot be stopped while it stands still; resume it")
         return super().stop(live, job, force=force)
 
 
 @breaks("life_effects_within_plan", "holds a process, and no step of its plan says launch")
 class Unannounced(Good):
-    def describe(self, spec: Any, host: hvcore.Host) -> hvcore.Plan:
-        return replace(super().describe(spec, host), steps=(hvcore.Step(kind="think", what="about it"),))
+    def describe(self, spec: Any, host: hv.Host) -> hv.Plan:
+        return replace(super().describe(spec, host), steps=(hv.Step(kind="think", what="about it"),))
 
 
 @breaks("life_start_failure_reports", "a start that fails raises no error of hvcore's: .*RuntimeError: no")
 class Untyped(Good):
-    def start(self, spec: Any, job: hvcore.Job) -> None:
+    def start(self, spec: Any, job: hv.Job) -> None:
         if spec.broken:
             raise RuntimeError("no")
         super().start(spec, job)
@@ -52,52 +52,52 @@ class Untyped(Good):
 
 @breaks("life_polite_stop", "a guest that listens is ended by kill")
 class Rude(Good):
-    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+    def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         return super().stop(live, job, force=True)
 
 
 @breaks("life_graceful_then_forced", r"a stop with a deadline of 1 s takes \d+\.\d s")
 class Patient(Good):
-    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+    def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         waste(2.6)
         return super().stop(live, job, force=True)
 
 
 @breaks("life_stop_by_force", r"a stop by force takes \d+\.\d s")
 class Hesitant(Good):
-    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+    def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         waste(2.1)
         return super().stop(live, job, force=force)
 
 
 @breaks("life_deadline_kept", r"a start with a deadline of 1 ms takes \d+\.\d s")
 class Slow(Good):
-    def start(self, spec: Any, job: hvcore.Job) -> None:
+    def start(self, spec: Any, job: hv.Job) -> None:
         waste(2.1)
         super().start(spec, job)
 
 
 @breaks("life_exit_reported", "a guest that ended by itself is crashed, not shutdown")
 class Alarmed(Good):
-    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+    def observe(self, live: hv.Live) -> hv.Observation:
         found = super().observe(live)
         return replace(found, state=State.CRASHED) if found.state is State.SHUTDOWN else found
 
 
 @breaks("life_name_limits", "stopping web1 leaves web10 crashed")
 class ByPrefix(Good):
-    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+    def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         for directory in live.dir.parent.glob(f"{live.dir.name}*"):
-            pid = hvcore.read_status(directory / hvcore.STATUS).pid
-            process = None if pid is None else hvcore.identify(pid)
+            pid = hv.read_status(directory / hv.STATUS).pid
+            process = None if pid is None else hv.identify(pid)
             if process is not None:
-                hvcore.kill_and_wait(process, subject=job.name, deadline_s=5.0)
+                hv.kill_and_wait(process, subject=job.name, deadline_s=5.0)
         return "kill"
 
 
 @breaks("argv_no_shell", "runs a shell")
 class Shell(Good):
-    def start(self, spec: Any, job: hvcore.Job) -> None:
+    def start(self, spec: Any, job: hv.Job) -> None:
         subprocess.run("true", shell=True, check=True)
         super().start(spec, job)
 
@@ -107,10 +107,10 @@ class Shell(Good):
 
 @breaks("capability_pause", "is running after pause")
 class NoPause(Good):
-    def pause(self, live: hvcore.Live, job: hvcore.Job) -> None:
+    def pause(self, live: hv.Live, job: hv.Job) -> None:
         """Says so, and does nothing. The core believes it until somebody looks."""
 
-    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+    def observe(self, live: hv.Live) -> hv.Observation:
         return replace(
             super().observe(live), state=State.PAUSED if live.record.paused and Looked.twice() else State.RUNNING
         )
@@ -129,31 +129,31 @@ class Looked:
 
 @breaks("capability_console", "its console has neither a socket nor a command")
 class NoConsole(Good):
-    def console(self, live: hvcore.Live) -> hvcore.Console:
-        return hvcore.Console(name=live.record.name)
+    def console(self, live: hv.Live) -> hv.Console:
+        return hv.Console(name=live.record.name)
 
 
 @breaks("capability_exec", "exec is claimed, and its command is empty")
 class NothingToRun(Good):
-    def execution(self, live: hvcore.Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
+    def execution(self, live: hv.Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
         return ()
 
 
 @breaks("capability_log", "its log .*/nowhere' is no file")
 class NoLog(Good):
-    def log(self, live: hvcore.Live) -> Path:
+    def log(self, live: hv.Live) -> Path:
         return live.dir / "nowhere"
 
 
 @breaks("capability_adopt", "a start whose process is dead is not undone by recovery")
 class Trusting(Good):
-    def adopt(self, live: hvcore.Live, job: hvcore.Job) -> bool:
+    def adopt(self, live: hv.Live, job: hv.Job) -> bool:
         return True
 
 
 @breaks("capability_releases", "a second release of note raises FileNotFoundError")
 class Once(Good):
-    def release_note(self, entry: hvcore.Entry, job: hvcore.Job) -> None:
+    def release_note(self, entry: hv.Entry, job: hv.Job) -> None:
         self.note(job).unlink()
 
 
@@ -165,28 +165,28 @@ class Returns(Good):
     place: ClassVar[list[Path]] = []
 
     @staticmethod
-    def come_back(instance: hvcore.Instance) -> None:
+    def come_back(instance: hv.Instance) -> None:
         if Returns.place:
             Returns.place[0].mkdir(exist_ok=True)
             (Returns.place[0] / "alive").touch()
 
     plugins = plugins(ended=come_back.__func__)  # type: ignore[attr-defined]
 
-    def start(self, spec: Any, job: hvcore.Job) -> None:
+    def start(self, spec: Any, job: hv.Job) -> None:
         super().start(spec, job)
         Returns.place.append(job.dir)
 
 
 @breaks("idem_start_running", "a second start says that it changed something")
 class Forgetful(Good):
-    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+    def observe(self, live: hv.Live) -> hv.Observation:
         return seen(State.SHUTDOWN, live)
 
 
 class Litter(Good):
     """Leaves a file that nothing releases."""
 
-    def start(self, spec: Any, job: hvcore.Job) -> None:
+    def start(self, spec: Any, job: hv.Job) -> None:
         super().start(spec, job)
         (job.host.run_dir / f"litter-{job.name}").touch()
 
@@ -206,7 +206,7 @@ class LitterOfOne(Litter): ...
 class OneSlot(Good):
     started = 0
 
-    def start(self, spec: Any, job: hvcore.Job) -> None:
+    def start(self, spec: Any, job: hv.Job) -> None:
         OneSlot.started += 1
         if OneSlot.started > 1:
             raise RuntimeError("no slot left")
@@ -215,11 +215,11 @@ class OneSlot(Good):
 
 @breaks("conc_many_instances", "starts at the same time fail")
 class OnePlace(Good):
-    def note(self, job: hvcore.Job) -> Path:
+    def note(self, job: hv.Job) -> Path:
         return job.host.run_dir / "note"
 
-    def start(self, spec: Any, job: hvcore.Job) -> None:
-        job.intend(hvcore.Entry(kind=NOTE), hvcore.Entry(kind=hvcore.UID), hvcore.Entry(kind=hvcore.PROCESS))
+    def start(self, spec: Any, job: hv.Job) -> None:
+        job.intend(hv.Entry(kind=NOTE), hv.Entry(kind=hv.UID), hv.Entry(kind=hv.PROCESS))
         os.close(os.open(self.note(job), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         self.launch(spec, job)
 
@@ -229,7 +229,7 @@ class OnePlace(Good):
 
 @breaks("leak_fds", "a cycle leaves descriptor .* of /dev/null")
 class KeepsOpen(Good):
-    def start(self, spec: Any, job: hvcore.Job) -> None:
+    def start(self, spec: Any, job: hv.Job) -> None:
         os.open("/dev/null", os.O_RDONLY)
         super().start(spec, job)
 
@@ -241,17 +241,17 @@ HELPERS: list[int] = []
 class Helper(Good):
     """Starts a process of its own, beside hvcore's launcher."""
 
-    def helper(self, job: hvcore.Job, **more: Any) -> hvcore.ProcessId | None:
+    def helper(self, job: hv.Job, **more: Any) -> hv.ProcessId | None:
         environment: Mapping[str, str] = {"PLACE": str(job.dir)}
         child = subprocess.Popen(["/usr/bin/sleep", "100000"], env=environment, start_new_session=True, **more)
         child.returncode = 0  # nobody waits for it
         HELPERS.append(child.pid)
-        return hvcore.identify(child.pid)
+        return hv.identify(child.pid)
 
 
 @breaks("leak_fds_inherited", "has a descriptor of the program that started it")
 class Inherits(Helper):
-    def launch(self, spec: Any, job: hvcore.Job) -> None:
+    def launch(self, spec: Any, job: hv.Job) -> None:
         process = self.helper(job, close_fds=False)
         assert process is not None
         job.started(process)
@@ -259,14 +259,14 @@ class Inherits(Helper):
 
 @breaks("leak_processes_zombies", "after a stop there is process")
 class Leaves(Helper):
-    def start(self, spec: Any, job: hvcore.Job) -> None:
+    def start(self, spec: Any, job: hv.Job) -> None:
         super().start(spec, job)
         self.helper(job)
 
 
 @breaks("leak_mounts_netns_links_cgroups", "after a stop there is mount .*/mount-")
 class Mounts(Good):
-    def start(self, spec: Any, job: hvcore.Job) -> None:
+    def start(self, spec: Any, job: hv.Job) -> None:
         super().start(spec, job)
         place = job.host.run_dir / f"mount-{job.name}"
         place.mkdir()
@@ -278,20 +278,20 @@ class Mounts(Good):
 
 @breaks("time_start", "takes .* ms, budget 300 ms", subject=replace(SUBJECT, budgets={"time_start": 0.3}))
 class SlowStart(Good):
-    def start(self, spec: Any, job: hvcore.Job) -> None:
+    def start(self, spec: Any, job: hv.Job) -> None:
         waste(0.35)
         super().start(spec, job)
 
 
 @breaks("time_info", "takes .* ms, budget 50 ms")
 class SlowInfo(Good):
-    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+    def observe(self, live: hv.Live) -> hv.Observation:
         waste(0.06)
         return super().observe(live)
 
 
 @breaks("time_stop", "takes .* ms, budget 300 ms", subject=replace(SUBJECT, budgets={"time_stop": 0.3}))
 class SlowStop(Good):
-    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+    def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         waste(0.35)
         return super().stop(live, job, force=force)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from kit_broken import breaks, burn, plugins
 from kit_good import Good, Spec
 
-import hvcore
+import hvcore.plugin as hv
 
 INLINE = "from kit_good import Good\nclass Inline(Good):\n    pass\n"
 AT = "kit_inline:Inline"
@@ -87,7 +87,7 @@ class NoLowerBound(Good): ...
 class Kept(Good):
     kept: ClassVar[list[Any]] = []
 
-    def __init__(self, hooks: hvcore.Hooks) -> None:
+    def __init__(self, hooks: hv.Hooks) -> None:
         super().__init__(hooks)
         self.kept.append(self)
 
@@ -97,13 +97,13 @@ class Kept(Good):
 
 @breaks("contract_signatures", r"takes \(live, job\) and is called with \(live, job, \*, force\)")
 class NoForce(Good):
-    def stop(self, live: hvcore.Live, job: hvcore.Job) -> str:  # type: ignore[override]
+    def stop(self, live: hv.Live, job: hv.Job) -> str:  # type: ignore[override]
         return "kill"
 
 
 @breaks("contract_returns", "describe gives str")
 class Words(Good):
-    def describe(self, spec: Any, host: hvcore.Host) -> Any:
+    def describe(self, spec: Any, host: hv.Host) -> Any:
         return "starts it"
 
 
@@ -115,13 +115,13 @@ class Odd:
 
 @breaks("contract_spec_encodes", "cannot be kept in a record: cannot encode a set")
 class Unwritable(Good):
-    def plan(self, instance: hvcore.Instance, params: hvcore.Params) -> Any:
+    def plan(self, instance: hv.Instance, params: hv.Params) -> Any:
         return Odd(name=instance.name, value={1})
 
 
 @breaks("contract_spec_decodes", "another one after it was decoded")
 class ListSpec(Good):
-    def plan(self, instance: hvcore.Instance, params: hvcore.Params) -> Any:
+    def plan(self, instance: hv.Instance, params: hv.Params) -> Any:
         return Odd(name=instance.name, value=(1, 2))
 
 
@@ -129,14 +129,14 @@ class ListSpec(Good):
 class Remembers(Good):
     last = ""
 
-    def plan(self, instance: hvcore.Instance, params: hvcore.Params) -> Any:
+    def plan(self, instance: hv.Instance, params: hv.Params) -> Any:
         before, Remembers.last = Remembers.last, instance.name
         return replace(super().plan(instance, params), motd=before)
 
 
 @breaks("contract_no_stubs", "console only raises NotImplementedError")
 class Stub(Good):
-    def console(self, live: hvcore.Live) -> hvcore.Console:
+    def console(self, live: hv.Live) -> hv.Console:
         raise NotImplementedError
 
 
@@ -152,8 +152,8 @@ class Preexec: ...
 # ----------------------------------------------------------------------------------------------------------- schema
 
 
-def refuse(instance: hvcore.Instance, params: hvcore.Params) -> Any:
-    yield hvcore.Problem(path="params.motd", what="is never right")
+def refuse(instance: hv.Instance, params: hv.Params) -> Any:
+    yield hv.Problem(path="params.motd", what="is never right")
 
 
 @breaks("schema_self_valid", "its defaults are refused: params.motd: is never right")
@@ -161,49 +161,49 @@ class RefusesDefaults(Good):
     plugins = plugins(rule=refuse)
 
 
-def kind(parse: Any, **schema: Any) -> hvcore.ParamType:
-    return hvcore.ParamType(kind="own", expects="something", parse=parse, schema=schema)
+def kind(parse: Any, **schema: Any) -> hv.ParamType:
+    return hv.ParamType(kind="own", expects="something", parse=parse, schema=schema)
 
 
 def text_only(value: object) -> str:
     if isinstance(value, str):
         return value
-    raise hvcore.Reject("is not a text")
+    raise hv.Reject("is not a text")
 
 
 @breaks("schema_json_roundtrip", r"own takes .* and its JSON Schema does not")
 class NarrowSchema(Good):
-    plugins = plugins(hvcore.Param("own", kind(text_only, enum=["a"]), help="Own."))
+    plugins = plugins(hv.Param("own", kind(text_only, enum=["a"]), help="Own."))
 
 
 def to_int(value: Any) -> int:
     try:
         return int(value)
     except (TypeError, ValueError, OverflowError):
-        raise hvcore.Reject("is not a number") from None
+        raise hv.Reject("is not a number") from None
 
 
 @breaks("schema_type_strict", "own is something and takes True")
 class Lenient(Good):
-    plugins = plugins(hvcore.Param("own", kind(to_int, type="integer"), help="Own."))
+    plugins = plugins(hv.Param("own", kind(to_int, type="integer"), help="Own."))
 
 
 @breaks("schema_idempotent_normalise", "own makes '/' of '', and then '//'")
 class Growing(Good):
-    plugins = plugins(hvcore.Param("own", kind(lambda value: text_only(value) + "/", type="string"), help="Own."))
+    plugins = plugins(hv.Param("own", kind(lambda value: text_only(value) + "/", type="string"), help="Own."))
 
 
 @breaks("schema_check_gives_problems", "plan raises KeyError for size = 9")
 class Raises(Good):
-    def plan(self, instance: hvcore.Instance, params: hvcore.Params) -> Any:
+    def plan(self, instance: hv.Instance, params: hv.Params) -> Any:
         if params["size"] == 9:
             raise KeyError("nine")
         return super().plan(instance, params)
 
 
-def nowhere(instance: hvcore.Instance, params: hvcore.Params) -> Any:
+def nowhere(instance: hv.Instance, params: hv.Params) -> Any:
     if params["size"] > 1:
-        yield hvcore.Problem(path="params.width", what="is too large")
+        yield hv.Problem(path="params.width", what="is too large")
 
 
 @breaks("schema_problem_paths", "has the path 'params.width', which is nowhere")
@@ -213,7 +213,7 @@ class Nowhere(Good):
 
 @breaks("schema_pure_phase_is_pure", "looks at the node: open: '/etc/hostname'")
 class Looks(Good):
-    def plan(self, instance: hvcore.Instance, params: hvcore.Params) -> Any:
+    def plan(self, instance: hv.Instance, params: hv.Params) -> Any:
         Path("/etc/hostname").exists()
         with open("/etc/hostname", encoding="utf-8") as file:
             return replace(super().plan(instance, params), motd=file.read())
@@ -221,15 +221,15 @@ class Looks(Good):
 
 @breaks("schema_host_phase_paths", "verify raises FileNotFoundError for params.kernel")
 class Opens(Good):
-    def verify(self, spec: Any, host: hvcore.Host) -> Iterable[hvcore.Problem]:
+    def verify(self, spec: Any, host: hv.Host) -> Iterable[hv.Problem]:
         if spec.kernel:
             Path(spec.kernel).read_bytes()
         return ()
 
 
-def tells(instance: hvcore.Instance, params: hvcore.Params) -> Any:
+def tells(instance: hv.Instance, params: hv.Params) -> Any:
     if params["password"]:
-        yield hvcore.Problem(path="params.password", what="is weak", got=repr(params["password"]))
+        yield hv.Problem(path="params.password", what="is weak", got=repr(params["password"]))
 
 
 @breaks("schema_secret_redaction", "the value of password is shown in a problem")
@@ -245,7 +245,7 @@ class TakesAll(Good):
 # -------------------------------------------------------------------------------------------------------- rendering
 
 
-def argued(plan: hvcore.Plan, number: int, argument: hvcore.Argument) -> hvcore.Plan:
+def argued(plan: hv.Plan, number: int, argument: hv.Argument) -> hv.Plan:
     """The plan with one argument in the place of another."""
     arguments = list(plan.arguments)
     arguments[number] = argument
@@ -254,69 +254,67 @@ def argued(plan: hvcore.Plan, number: int, argument: hvcore.Argument) -> hvcore.
 
 @breaks("argv_deterministic", "another one in another process")
 class Unordered(Good):
-    def describe(self, spec: Any, host: hvcore.Host) -> hvcore.Plan:
+    def describe(self, spec: Any, host: hv.Host) -> hv.Plan:
         what = " ".join({"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"})
-        return replace(super().describe(spec, host), steps=(hvcore.Step(kind="launch", what=what),))
+        return replace(super().describe(spec, host), steps=(hv.Step(kind="launch", what=what),))
 
 
 @breaks("argv_provenance_complete", "follows from colour, which is no parameter")
 class WrongOrigin(Good):
-    def describe(self, spec: Any, host: hvcore.Host) -> hvcore.Plan:
-        origin = hvcore.Origin(plugin="good", params=("colour",))
-        return argued(super().describe(spec, host), 0, hvcore.Argument(tokens=("timeout",), origin=origin))
+    def describe(self, spec: Any, host: hv.Host) -> hv.Plan:
+        origin = hv.Origin(plugin="good", params=("colour",))
+        return argued(super().describe(spec, host), 0, hv.Argument(tokens=("timeout",), origin=origin))
 
 
 @breaks("argv_injection", "becomes an option of its own in 'text=kitvalue,kit=on,size=1'")
 class Unescaped(Good):
-    def describe(self, spec: Spec, host: hvcore.Host) -> hvcore.Plan:
-        origin = hvcore.Origin(plugin="good", params=("motd", "size"))
+    def describe(self, spec: Spec, host: hv.Host) -> hv.Plan:
+        origin = hv.Origin(plugin="good", params=("motd", "size"))
         tokens = ("--say", f"text={spec.motd},size={spec.size}")
-        return argued(super().describe(spec, host), 1, hvcore.Argument(tokens=tokens, origin=origin))
+        return argued(super().describe(spec, host), 1, hv.Argument(tokens=tokens, origin=origin))
 
 
 class Exits(Good):
     """For no check in particular."""
 
-    def plan(self, instance: hvcore.Instance, params: hvcore.Params) -> Any:
+    def plan(self, instance: hv.Instance, params: hv.Params) -> Any:
         raise SystemExit(0)
 
 
 class UnescapedList(Unescaped):
     """The same of a parameter that takes several texts."""
 
-    plugins = plugins(
-        hvcore.Param("words", hvcore.list_of(hvcore.text(max_bytes=80)), default=(), help="What it says.")
-    )
+    plugins = plugins(hv.Param("words", hv.list_of(hv.text(max_bytes=80)), default=(), help="What it says."))
 
-    def plan(self, instance: hvcore.Instance, params: hvcore.Params) -> Any:
+    def plan(self, instance: hv.Instance, params: hv.Params) -> Any:
         return replace(super().plan(instance, params), motd=",".join(params["words"]))
 
 
 @breaks("argv_min_caps", "without programs plan raises FileNotFoundError")
 class NeedsProgram(Good):
-    def describe(self, spec: Any, host: hvcore.Host) -> hvcore.Plan:
+    def describe(self, spec: Any, host: hv.Host) -> hv.Plan:
         subprocess.run(["true"], check=True)
         return super().describe(spec, host)
 
 
 @breaks("argv_monotone_delta", "size changes '--say text=hello,size=1', which does not name it")
 class HalfOrigin(Good):
-    def describe(self, spec: Any, host: hvcore.Host) -> hvcore.Plan:
+    def describe(self, spec: Any, host: hv.Host) -> hv.Plan:
         plan = super().describe(spec, host)
-        origin = hvcore.Origin(plugin="good", params=("motd",))
+        origin = hv.Origin(plugin="good", params=("motd",))
         return argued(plan, 1, replace(plan.arguments[1], origin=origin))
 
 
 @breaks("argv_plan_tells", "its plan has no steps")
 class Stepless(Good):
-    def describe(self, spec: Any, host: hvcore.Host) -> hvcore.Plan:
+    def describe(self, spec: Any, host: hv.Host) -> hv.Plan:
         return replace(super().describe(spec, host), steps=())
 
 
 # ------------------------------------------------------------------------------------------------------------- time
 
 
-def slow_rule(instance: hvcore.Instance, params: hvcore.Params) -> Any:
+def slow_rule(instance: hv.Instance, params: hv.Params) -> Any:
     burn(0.02)
     return ()
 
@@ -328,6 +326,6 @@ class SlowCheck(Good):
 
 @breaks("time_render", "takes .* ms, budget 20 ms")
 class SlowRender(Good):
-    def describe(self, spec: Any, host: hvcore.Host) -> hvcore.Plan:
+    def describe(self, spec: Any, host: hv.Host) -> hv.Plan:
         burn(0.04)
         return super().describe(spec, host)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import hvcore
+import hvcore.plugin as hv
 from hvcore.testing import Factory, Subject
 
 
 def made(**params: Any) -> Factory:
-    def make(name: str, directory: Path) -> hvcore.Instance:
-        return hvcore.Instance(name=name, driver="good", params=params)
+    def make(name: str, directory: Path) -> hv.Instance:
+        return hv.Instance(name=name, driver="good", params=params)
 
     return make
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from hvcore import AsCaller, AsRoot, AsUser, Held, Sandbox, View, weaknesses
 from hvcore.host.confinement.bubblewrap import sandboxed
 from hvcore.host.confinement.capabilities import capability_mask
 from hvcore.host.confinement.own_root import with_own_root
+from hvcore.plugin import AsCaller, AsRoot, AsUser, Held, Sandbox, View, weaknesses
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 UID = 1_880_000_007

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import pytest
 
-from hvcore import AsCaller, AsRoot, AsUser, Command, Ended, NodeError, Sandbox
+from hvcore import NodeError
 from hvcore.host.cgroups.group import Group
 from hvcore.host.cgroups.hierarchy import GroupLimits, control_groups, group_name
 from hvcore.host.confinement.bubblewrap import Wrapped
@@ -26,6 +26,7 @@ from hvcore.host.launching.gate import Gate, behind_gate
 from hvcore.host.launching.launch import Child, launch, life_lock, reap, run_tool
 from hvcore.host.processes.launched import Status, life_mark, members, read_status
 from hvcore.host.processes.process import alive, identify, wait_gone
+from hvcore.plugin import AsCaller, AsRoot, AsUser, Command, Ended, Sandbox
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 Eventually = Callable[..., None]

@@ -48,14 +48,14 @@ def test_one_that_a_user_cannot_raise_is_told() -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_what_is_launched_by_a_limited_caller_is_not_limited(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; import hvcore\n"
+        "import sys; from pathlib import Path; import hvcore.plugin as hv\n"
         "from hvcore.host.launching.launch import launch, life_lock\n"
         "here = Path(sys.argv[1])\n"
         "shown = ('/bin/sh', '-c', 'echo $(ulimit -n) $(ulimit -c) $(ulimit -t)')\n"
         "for level in ('off', 'strict'):\n"
-        "    sandbox = hvcore.Sandbox(who=hvcore.AsUser(1880000000)) if level == 'strict' else None\n"
+        "    sandbox = hv.Sandbox(who=hv.AsUser(1880000000)) if level == 'strict' else None\n"
         "    with life_lock(here / 'alive') as life:\n"
-        "        command = hvcore.Command(argv=shown, sandbox=sandbox)\n"
+        "        command = hv.Command(argv=shown, sandbox=sandbox)\n"
         "        child = launch(command, life_fd=life, status=here / 'status', log=here / 'log')\n"
         "    assert child.wait(10).code == 0; child.close()\n"
     )

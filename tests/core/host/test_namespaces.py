@@ -11,8 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from hvcore import AsRoot, Command, Held, NodeError, Sandbox, View, hold_namespaces, uid_ranges, weaknesses
+from hvcore import NodeError
 from hvcore.host.launching.launch import Child, launch, life_lock
+from hvcore.plugin import (
+    AsRoot,
+    Command,
+    Held,
+    Sandbox,
+    View,
+    hold_namespaces,
+    uid_ranges,
+    weaknesses,
+)
 
 pytestmark = [
     pytest.mark.live,

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hvcore import Param, ParamGroup, Schema, directory, file, list_of
+from hvcore import Schema
 from hvcore.host.node_checks import node_problems
+from hvcore.plugin import Param, ParamGroup, directory, file, list_of
 
 SCHEMA = Schema.compile(
     [

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from hvcore import AsUser, Command, Ended, Sandbox
 from hvcore.host.launching.launch import Child, launch, life_lock, run_tool
 from hvcore.host.launching.signals import telling, with_default_signals
 from hvcore.host.processes.process import wait_readable
+from hvcore.plugin import AsUser, Command, Ended, Sandbox
 
 
 def wait_for_every_child(*_: object) -> None:

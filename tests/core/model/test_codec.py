@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvcore import decode, encode
 from hvcore.errors import InputError
 from hvcore.model.codec import DecodeError
+from hvcore.plugin import decode, encode
 
 
 class Colour(StrEnum):

@@ -6,7 +6,8 @@ import json
 from dataclasses import fields
 from typing import Any
 
-from hvcore import InstanceInfo, Observation, Op, Outcome, State
+from hvcore import InstanceInfo, Op, Outcome, State
+from hvcore.plugin import Observation
 
 
 def test_the_keys_of_an_instance_are_stable() -> None:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from hvcore import Disk, Entry, Instance, Nic, ProcessId, Record, RecordError
+from hvcore import Disk, Instance, Nic, RecordError
 from hvcore.model.record import RECORD_VERSION, Phase, parse_record, record_bytes
+from hvcore.plugin import Entry, ProcessId, Record
 
 DATA = Path(__file__).parents[1] / "data"
 # Written by the first version of hvcore. Neither this nor the file may ever be changed: nodes have such records.

@@ -11,21 +11,9 @@ from typing import Any, ClassVar
 import pytest
 
 import hvcore
+import hvcore.plugin as hv
 from hv_fake.plugin import FakeDriver
-from hvcore import (
-    DISK,
-    LINK,
-    UID,
-    Entry,
-    Instance,
-    Job,
-    LeftoverError,
-    Live,
-    Node,
-    NotFoundError,
-    State,
-    UnsupportedError,
-)
+from hvcore import Instance, LeftoverError, Node, NotFoundError, State, UnsupportedError
 from hvcore.deadline import Deadline
 from hvcore.model.record import Phase
 from hvcore.operations.context import Context
@@ -34,6 +22,7 @@ from hvcore.operations.pause import pause
 from hvcore.operations.recover import recover_all
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
+from hvcore.plugin import DISK, LINK, UID, Entry, Job, Live
 from hvcore.plugins.loaded_driver import LoadedDriver
 
 WEB = Instance(name="web1", driver="fake")
@@ -46,7 +35,7 @@ class Plain:
     plugins = FakeDriver.plugins
     hookspecs = FakeDriver.hookspecs
 
-    def __init__(self, hooks: hvcore.Hooks) -> None:
+    def __init__(self, hooks: hv.Hooks) -> None:
         self.fake = FakeDriver(hooks)
         for method in ("plan", "verify", "describe", "start", "observe", "stop"):
             if not hasattr(type(self), method):
@@ -117,7 +106,7 @@ def test_an_interrupted_stop_that_had_succeeded_is_finished(made: Any) -> None:
 
 def test_a_driver_that_cannot_observe_hides_only_its_own(made: Any) -> None:
     class Wrong(FakeDriver):
-        def observe(self, live: Live) -> hvcore.Observation:
+        def observe(self, live: Live) -> hv.Observation:
             raise KeyError("x")
 
     node, loaded = made(Wrong)

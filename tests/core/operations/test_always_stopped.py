@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-import hvcore
+import hvcore.plugin as hv
 from hvcore import DriverError, DriverLoadError, HvError, Instance, Node, RecordError, State, StateError
 from hvcore.model.record import RECORD_VERSION
 from hvcore.plugins.loader import load, load_for_running
@@ -23,16 +23,16 @@ from hvcore.state.store import Store
 DRIVER = """
 import dataclasses
 import sys
-import hvcore
+import hvcore.plugin as hv
 from fragile_look import observe
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
     shape: str
 
-@hvcore.hookimpl
+@hv.hookimpl
 def params():
-    return hvcore.ParamGroup("fragile", hvcore.Param("shape", hvcore.text(), default="thin", help="Its shape."))
+    return hv.ParamGroup("fragile", hv.Param("shape", hv.text(), default="thin", help="Its shape."))
 
 class Driver:
     name = "fragile"
@@ -49,12 +49,12 @@ class Driver:
         return ()
 
     def describe(self, spec, host):
-        return hvcore.Plan(name="x", driver=self.name, steps=())
+        return hv.Plan(name="x", driver=self.name, steps=())
 
     def start(self, spec, job):
-        job.intend(hvcore.Entry(kind="uid"), hvcore.Entry(kind="process"), *ENTRIES)
+        job.intend(hv.Entry(kind="uid"), hv.Entry(kind="process"), *ENTRIES)
         job.take_uid()
-        child = job.launch(hvcore.Command(argv=("sleep", "100"), sandbox=None))
+        child = job.launch(hv.Command(argv=("sleep", "100"), sandbox=None))
         try:
             process = child.process()
             while process is None and child.ended() is None:
@@ -66,27 +66,27 @@ class Driver:
     observe = OBSERVE
 
     def stop(self, live, job, *, force):
-        hvcore.decode(Spec, live.record.spec)
-        hvcore.kill_and_wait(live.record.process, subject=job.name, deadline_s=5)
+        hv.decode(Spec, live.record.spec)
+        hv.kill_and_wait(live.record.process, subject=job.name, deadline_s=5)
         return "quit" if force else "powerdown"
 
 ENTRIES = ()
 """
 LOOK = """
-import hvcore
+import hvcore.plugin as hv
 def observe(live):
-    lives = hvcore.alive(live.record.process)
-    return hvcore.Observation(state=hvcore.State.RUNNING if lives else hvcore.State.CRASHED)
+    lives = hv.alive(live.record.process)
+    return hv.Observation(state=hv.State.RUNNING if lives else hv.State.CRASHED)
 """
 FAR, NEAR = "staticmethod(observe)", "lambda self, live: observe(live)"
 EXTENSION = """
-import hvcore
+import hvcore.plugin as hv
 
-@hvcore.hookimpl
+@hv.hookimpl
 def params():
-    return hvcore.ParamGroup("more", hvcore.Param("colour", hvcore.text(), default="red", help="Its colour."))
+    return hv.ParamGroup("more", hv.Param("colour", hv.text(), default="red", help="Its colour."))
 
-@hvcore.hookimpl
+@hv.hookimpl
 def before_stop(instance, force):
     CALLED.append("before")
 
@@ -179,7 +179,7 @@ def extension_leaves(site: Site) -> None:
 
 
 def extension_with_broken_params(site: Site) -> None:
-    site.write("fragile_more", f"{EXTENSION.replace('return hvcore', 'return nonsense')}\nimport sys\nplugin = sys.modules[__name__]\n")  # fmt: skip
+    site.write("fragile_more", f"{EXTENSION.replace('return hv.', 'return nonsense.')}\nimport sys\nplugin = sys.modules[__name__]\n")  # fmt: skip
 
 
 def extension_with_a_param_of_the_driver(site: Site) -> None:
@@ -215,7 +215,7 @@ def driver_with_a_broken_constructor(site: Site) -> None:
 
 
 def driver_with_broken_params(site: Site) -> None:
-    site.write("fragile_driver", site.driver.replace("return hvcore.ParamGroup", "return nonsense"))
+    site.write("fragile_driver", site.driver.replace("return hv.ParamGroup", "return nonsense"))
 
 
 def driver_uninstalled(site: Site) -> None:
@@ -231,7 +231,7 @@ def driver_that_cannot_read_its_spec(site: Site) -> None:
 
 
 def driver_with_a_mistake_in_stop(site: Site) -> None:
-    site.write("fragile_driver", site.driver.replace("hvcore.decode(Spec, live.record.spec)", "nonsense()"))
+    site.write("fragile_driver", site.driver.replace("hv.decode(Spec, live.record.spec)", "nonsense()"))
 
 
 def record_truncated(site: Site) -> None:
@@ -282,7 +282,7 @@ _FATES = [
     Fate(driver_not_importable, DriverLoadError, "got RuntimeError: oh", by_driver=False),
     Fate(driver_with_a_broken_constructor, DriverLoadError, "got RuntimeError: oh", by_driver=False),
     Fate(driver_with_broken_params, DriverLoadError, "'nonsense' is not defined", by_driver=False),
-    Fate(driver_uninstalled, hvcore.UnknownDriverError, "no driver 'fragile'", by_driver=False),
+    Fate(driver_uninstalled, hv.UnknownDriverError, "no driver 'fragile'", by_driver=False),
     Fate(driver_without_a_method, DriverLoadError, "has no describe", by_driver=False),
     Fate(driver_that_cannot_read_its_spec, RecordError, "unknown keys shape", by_driver=False),
     Fate(driver_with_a_mistake_in_stop, DriverError, "'nonsense' is not defined", by_driver=False),
@@ -368,7 +368,7 @@ def test_what_only_its_driver_can_release_is_named_and_the_record_kept(
     store = Store(site.run_dir)
     record = store.load("web1")
     assert record is not None
-    store.save(replace(record, ledger=(*record.ledger, hvcore.Entry(kind="tap"))))
+    store.save(replace(record, ledger=(*record.ledger, hv.Entry(kind="tap"))))
     before = site.record.read_bytes()
     driver_uninstalled(site)
     outcome = site.node.stop("web1", force=True)

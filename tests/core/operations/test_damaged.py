@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from hvcore import DriverHandle, HvError, Instance, Node, NodeError, Record, State, StateError
+from hvcore import DriverHandle, HvError, Instance, Node, NodeError, State, StateError
 from hvcore.host.reservations import Reservations
 from hvcore.model.record import RECORD_VERSION, record_bytes
+from hvcore.plugin import Record
 from hvcore.state.store import Store
 
 Web = Callable[..., Instance]
@@ -233,8 +234,8 @@ def test_after_a_reboot_everything_is_cleaned_and_nobody_is_signalled(
     node, fake, store, run_dir = here.node, here.fake, here.store, here.run_dir
     import signal
 
-    from hvcore import Entry
     from hvcore.host.processes.process import identify
+    from hvcore.plugin import Entry
 
     bystander = in_child(signal.pause, wait=False)
     process = identify(bystander)
@@ -291,7 +292,8 @@ def test_one_instance_that_cannot_be_recovered_keeps_no_other_from_it(
 def test_a_ledger_entry_that_nobody_knows_is_kept_and_told(
     node: Node, fake: DriverHandle, web: Web, store: Store
 ) -> None:
-    from hvcore import Entry, LeftoverError
+    from hvcore import LeftoverError
+    from hvcore.plugin import Entry
 
     fake.start(web())
     record = store.load("web1")

@@ -19,12 +19,12 @@ from hvcore.operations.observe import observer_of
 from hvcore.state.store import Store
 
 LOOK = """
-import hvcore
+import hvcore.plugin as hv
 def observe(live):
-    return hvcore.Observation(state=hvcore.State.RUNNING, reason="seen from afar")
+    return hv.Observation(state=hv.State.RUNNING, reason="seen from afar")
 """
 DRIVER = """
-import hvcore
+import hvcore.plugin as hv
 from hv_fake.plugin import FakeDriver
 from afar_look import observe
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import hvcore
+import hvcore.plugin as hv
 from hvcore import Instance, Node, Outcome
 from hvcore.state.store import Store
 
@@ -21,7 +22,7 @@ from hvcore.state.store import Store
 DRIVER = """
 import dataclasses
 import sys
-import hvcore
+import hvcore.plugin as hv
 
 ENGINE = "2-stroke"
 
@@ -38,26 +39,26 @@ class Spec:
     lights: int
     parts: tuple[Lamp, ...] = ()
 
-GROUP = hvcore.ParamGroup(
+GROUP = hv.ParamGroup(
     "boat",
-    hvcore.Param("hull", hvcore.text(), default="wood", help="Of the frozen machine."),
-    hvcore.Param("paint", hvcore.text(), default="white", changes="launch", help="Of each launch."),
-    hvcore.Param("lights", hvcore.integer(0, 9), default=1, changes="live", help="Of each moment."),
-    hvcore.Param("code", hvcore.text(), secret=True, changes="launch", help="A secret."),
+    hv.Param("hull", hv.text(), default="wood", help="Of the frozen machine."),
+    hv.Param("paint", hv.text(), default="white", changes="launch", help="Of each launch."),
+    hv.Param("lights", hv.integer(0, 9), default=1, changes="live", help="Of each moment."),
+    hv.Param("code", hv.text(), secret=True, changes="launch", help="A secret."),
 )
 
-@hvcore.hookimpl
+@hv.hookimpl
 def params():
     return GROUP
 
-@hvcore.hookimpl
+@hv.hookimpl
 def check(params):
     if params["paint"] == params["hull"]:
-        yield hvcore.Problem(path="params.paint", what="cannot be told from the hull")
+        yield hv.Problem(path="params.paint", what="cannot be told from the hull")
 
 SEEN = []
 
-@hvcore.hookimpl
+@hv.hookimpl
 def before_start(instance, params):
     SEEN.append((instance, dict(params)))
 
@@ -69,22 +70,22 @@ class Driver:
     def __init__(self, hooks):
         pass
 
-    def plan(self, instance: hvcore.Instance, params: hvcore.Params) -> Spec:
+    def plan(self, instance: hv.Instance, params: hv.Params) -> Spec:
         return Spec("alias", instance.memory_mib, params["hull"], params["paint"], params["lights"])
 
     def verify(self, spec, host):
         if spec.paint == "none":
-            yield hvcore.Problem(path="params.paint", what="is sold out")
+            yield hv.Problem(path="params.paint", what="is sold out")
 
     def describe(self, spec, host):
-        return hvcore.Plan(name="x", driver=self.name, steps=())
+        return hv.Plan(name="x", driver=self.name, steps=())
 
     def start(self, spec, job):
         engine = ENGINE if spec.engine == "alias" else spec.engine
-        job.update(spec=hvcore.encode(dataclasses.replace(spec, engine=engine)))
+        job.update(spec=hv.encode(dataclasses.replace(spec, engine=engine)))
 
     def observe(self, live):
-        return hvcore.Observation(state=hvcore.State.RUNNING)
+        return hv.Observation(state=hv.State.RUNNING)
 
     def stop(self, live, job, *, force):
         return "powerdown"
@@ -117,7 +118,7 @@ class Harbour:
         return Node(self.run_dir, config_dir=self.top / "etc")
 
     @property
-    def record(self) -> hvcore.Record:
+    def record(self) -> hv.Record:
         found = Store(self.run_dir).load("web1")
         assert found is not None
         return found
@@ -261,7 +262,7 @@ def test_a_default_that_an_upgrade_changes_is_kept_as_it_was(boat: Harbour) -> N
 def test_an_upgrade_that_refuses_what_held_keeps_the_saved_machine_and_says_so(boat: Harbour) -> None:
     boat.start(**FIRST)
     before = boat.spec
-    boat.upgrade('hvcore.Param("hull", hvcore.text()', 'hvcore.Param("hull", hvcore.one_of("wood", "carbon")')
+    boat.upgrade('hv.Param("hull", hv.text()', 'hv.Param("hull", hv.one_of("wood", "carbon")')
     boat.write(hull="wood", paint="blue")
     (note,) = boat.reboot()
     assert note.startswith("driver boat does not take the values of its start any more (params.hull: ")
@@ -273,7 +274,7 @@ def test_a_saved_machine_that_an_upgrade_cannot_read_goes_on_running(boat: Harbo
     boat.start(**FIRST)
     before = boat.record
     boat.upgrade("    engine: str\n", "    motor: str\n")
-    with pytest.raises(hvcore.RecordError, match="unknown keys engine"):
+    with pytest.raises(hv.RecordError, match="unknown keys engine"):
         boat.reboot()
     assert boat.record == before
 
@@ -409,7 +410,7 @@ def test_a_new_value_that_this_node_cannot_run_is_told_while_it_still_runs(boat:
     boat.start(**FIRST)
     before = boat.record
     boat.write(**{**FIRST, "paint": "none"})
-    with pytest.raises(hvcore.VerifyError, match="is sold out"):
+    with pytest.raises(hv.VerifyError, match="is sold out"):
         boat.reboot()
     assert boat.record == before
 
@@ -449,7 +450,7 @@ def test_without_its_secret_it_is_not_rebooted_and_goes_on_running(
     boat.start(**FIRST, code="hunter2hunter2")
     before = boat.record
     spoil(boat)
-    with pytest.raises(hvcore.OperationError, match=r"secret code is not in it, nor in '/.*web1\.toml'.*; stop it and"):
+    with pytest.raises(hv.OperationError, match=r"secret code is not in it, nor in '/.*web1\.toml'.*; stop it and"):
         boat.reboot()
     assert boat.record == before
 
@@ -475,7 +476,7 @@ def test_without_a_secret_that_the_node_had_it_is_not_rebooted(
     if old and spoil is node_forgets:  # an older record does not know that there was one
         boat.reboot()
         return
-    with pytest.raises(hvcore.OperationError, match="secret code is not in it"):
+    with pytest.raises(hv.OperationError, match="secret code is not in it"):
         boat.reboot()
     assert boat.record == before
 

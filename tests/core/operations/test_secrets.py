@@ -12,11 +12,11 @@ import pytest
 import hvcore
 
 _PLUGIN = """
-import hvcore
+import hvcore.plugin as hv
 
-@hvcore.hookimpl
+@hv.hookimpl
 def params():
-    return hvcore.ParamGroup("vault", hvcore.Param("vault_key", hvcore.text(), secret=True, help="Opens the vault."))
+    return hv.ParamGroup("vault", hv.Param("vault_key", hv.text(), secret=True, help="Opens the vault."))
 """
 _METADATA = "Metadata-Version: 2.1\nName: hv-vault\nVersion: 1.0\nRequires-Dist: hvcore>=0.1,<0.2\n"
 

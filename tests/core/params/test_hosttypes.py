@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvcore.params import ParamType, Reject, address, address_or_path, cpu_mask, cpu_sets, directory, file, file_or_url
+from hvcore.params.host_types import address, address_or_path, cpu_mask, cpu_sets, directory, file, file_or_url
+from hvcore.params.param_type import ParamType, Reject
 
 
 def attempt(kind: ParamType, value: object) -> Any:

@@ -10,31 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvcore.params import (
-    Param,
-    ParamGroup,
-    ParamType,
-    Reject,
-    Schema,
-    address,
-    address_or_path,
-    boolean,
-    cpu_mask,
-    directory,
-    file,
-    file_or_url,
-    integer,
-    json_schema,
-    markdown,
-    name,
-    one_of,
-    port,
-    regexp,
-    rows,
-    seconds,
-    size_mib,
-    text,
-)
+from hvcore.params.host_types import address, address_or_path, cpu_mask, directory, file, file_or_url
+from hvcore.params.param import Param, ParamGroup
+from hvcore.params.param_type import ParamType, Reject
+from hvcore.params.reference import json_schema, markdown, rows
+from hvcore.params.schema import Schema
+from hvcore.params.types import boolean, integer, name, one_of, port, regexp, seconds, size_mib, text
 
 TYPES: dict[str, ParamType] = {
     "boolean": boolean(),

@@ -13,24 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvcore.errors import DriverLoadError, ParamsError, Problem
-from hvcore.params import (
-    Param,
-    ParamGroup,
-    Params,
-    ParamType,
-    Schema,
-    boolean,
-    cpu_mask,
-    file,
-    integer,
-    one_of,
-    port,
-    regexp,
-    seconds,
-    shortened,
-    size_mib,
-    text,
-)
+from hvcore.params.host_types import cpu_mask, file
+from hvcore.params.param import Param, ParamGroup
+from hvcore.params.param_type import ParamType
+from hvcore.params.schema import Schema
+from hvcore.params.types import boolean, integer, one_of, port, regexp, seconds, size_mib, text
+from hvcore.params.values import Params
+from hvcore.params.words import shortened
 
 SECRET = "hunter2hunter2"
 

@@ -10,27 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvcore.params import (
-    NodeCheck,
-    ParamType,
-    Reject,
-    address,
-    address_or_path,
-    boolean,
-    cpu_mask,
-    directory,
-    file,
-    file_or_url,
-    integer,
-    list_of,
-    name,
-    one_of,
-    port,
-    regexp,
-    seconds,
-    size_mib,
-    text,
-)
+from hvcore.params.host_types import address, address_or_path, cpu_mask, directory, file, file_or_url
+from hvcore.params.param_type import NodeCheck, ParamType, Reject
+from hvcore.params.types import boolean, integer, list_of, name, one_of, port, regexp, seconds, size_mib, text
 
 ALL_TYPES: dict[str, ParamType] = {
     "boolean": boolean(),

@@ -24,7 +24,7 @@ class Install(Protocol):
 
 
 DRIVER = """
-import hvcore
+import hvcore.plugin as hv
 from hv_fake.plugin import FakeDriver
 
 class Driver(FakeDriver):

@@ -87,7 +87,7 @@ DRIVER_MISTAKES = {
     ),
     "a method's return type": Mistake(
         "class Bad(Driver):\n    def observe(self, live) -> dict[str, int]: ...\n",
-        ("returns dict[str, int]", "hvcore.Driver.observe says hvcore.Observation; correct it"),
+        ("returns dict[str, int]", "hvcore.plugin.Driver.observe says hvcore.plugin.Observation; correct it"),
         line=8,
         target="hv_acme:Bad",
     ),
@@ -95,7 +95,7 @@ DRIVER_MISTAKES = {
         "class Bad:\n    name = 'acme'\n    plugins = hookspecs = ()\n    def __init__(self, hooks): ...\n"
         "    plan = verify = describe = start = lambda self, a, b: None\n    def observe(self, live): ...\n"
         "    def stop(self, live, job, *, force): ...\n    def pause(self, live, job): ...\n",
-        ("has pause and not resume; hvcore.Pausable is all of them",),
+        ("has pause and not resume; hvcore.plugin.Pausable is all of them",),
         line=7,
         target="hv_acme:Bad",
     ),
@@ -106,17 +106,17 @@ DRIVER_MISTAKES = {
         "hv_acme:Bad",
     ),
     "a default that its type refuses": Mistake(
-        "P = hvcore.Param('p', hvcore.integer(0, 9),\n    help='A number.', default=10)\n",
+        "P = hv.Param('p', hv.integer(0, 9),\n    help='A number.', default=10)\n",
         ("parameter 'p'", "default is above the maximum of 9, got 10", "give a whole number from 0 to 9"),
         line=7,
     ),
     "a type that is none": Mistake(
-        "P = hvcore.Param('p', int, help='A number.')\n",
-        ("parameter 'p'", "type is <class 'int'>", "hvcore.integer()"),
+        "P = hv.Param('p', int, help='A number.')\n",
+        ("parameter 'p'", "type is <class 'int'>", "hvcore.plugin.integer()"),
         7,
     ),
     "a group of something else": Mistake(
-        "P = hvcore.ParamGroup('g', 'p')\n", ("parameter group 'g'", "holds 'p'", "hvcore.Param"), line=7
+        "P = hv.ParamGroup('g', 'p')\n", ("parameter group 'g'", "holds 'p'", "hvcore.plugin.Param"), line=7
     ),
     "a class that cannot be made": Mistake(
         "class Bad(Driver):\n    def __init__(self, hooks):\n        self.x = hooks.nothing\n",
@@ -125,7 +125,7 @@ DRIVER_MISTAKES = {
         target="hv_acme:Bad",
     ),
     "a hook of its own": Mistake(
-        "import sys\n@hvcore.hookimpl\ndef before_sart(instance): ...\n"
+        "import sys\n@hv.hookimpl\ndef before_sart(instance): ...\n"
         "class Bad(Driver):\n    plugins = (('acme', sys.modules[__name__]),)\n",
         ("plugin acme (hv-acme 1.0)", "unknown hook 'before_sart'", "did you mean 'before_start'?"),
         line=8,
@@ -168,17 +168,17 @@ EXTENSION_MISTAKES = {
     "async": ("async def before_start(): ...", ("is async",)),
     "returns": (
         "def check() -> int: ...",
-        ("returns int, the hook's specification says Iterable[hvcore.Problem]", "correct it"),
+        ("returns int, the hook's specification says Iterable[hvcore.plugin.Problem]", "correct it"),
     ),
     "wrapper": ("def before_start(): yield", ("has a yield",)),
-    "group": ("def params(): return ['x']", ("returned ['x']", "return an hvcore.ParamGroup")),
+    "group": ("def params(): return ['x']", ("returned ['x']", "return an hvcore.plugin.ParamGroup")),
     "raises": ("def params(): return 1 / 0", ("raised ZeroDivisionError", "report this to the plugin's authors")),
 }
 
 
 @pytest.mark.parametrize(("code", "told"), EXTENSION_MISTAKES.values(), ids=EXTENSION_MISTAKES)
 def test_a_mistake_in_an_extension_is_told_with_its_place(install: Any, code: str, told: tuple[str, ...]) -> None:
-    source = f"import hvcore\n\n@hvcore.hookimpl\n{code}\n"
+    source = f"import hvcore.plugin as hv\n\n@hv.hookimpl\n{code}\n"
     path = install("hv-plus", "[hvcore.extensions]\nfake.plus = hv_plus\n", source)
     with pytest.raises(hvcore.HvError) as caught:
         load("fake")
@@ -190,7 +190,7 @@ def test_a_mistake_in_an_extension_is_told_with_its_place(install: Any, code: st
 
 
 def test_all_that_is_wrong_with_an_extension_is_told_at_once(install: Any) -> None:
-    source = "import hvcore\n@hvcore.hookimpl\ndef chek(): ...\n@hvcore.hookimpl\ndef before_start(a, b): ...\n"
+    source = "import hvcore.plugin as hv\n@hv.hookimpl\ndef chek(): ...\n@hv.hookimpl\ndef before_start(a, b): ...\n"
     install("hv-plus", "[hvcore.extensions]\nfake.plus = hv_plus\n", source)
     with pytest.raises(DriverLoadError, match=r"plugin fake.plus \(hv-plus 1\.0\): 3 problems"):
         load("fake")
@@ -215,12 +215,12 @@ CALLS: dict[str, tuple[str, Callable[[hvcore.Node], object], tuple[str, ...]]] =
     "a verify that gives words": (
         "def verify(self, spec, host): return ['no cpu']",
         lambda node: node.driver("acme").verify(WEB),
-        ("verify (", "gave 'no cpu'", "yield each as an hvcore.Problem"),
+        ("verify (", "gave 'no cpu'", "yield each as an hvcore.plugin.Problem"),
     ),
     "a description in words": (
         "def describe(self, spec, host): return 'it starts'",
         lambda node: node.driver("acme").plan(WEB),
-        ("describe (", "returned 'it starts'", "return an hvcore.Plan"),
+        ("describe (", "returned 'it starts'", "return an hvcore.plugin.Plan"),
     ),
     "a start that raises": (
         "def start(self, spec, job): raise IndexError('oh')",
@@ -293,7 +293,7 @@ def test_an_observation_that_is_none_makes_the_state_unknown_and_says_why(
     found = node.info("web1")
     assert found.state is hvcore.State.UNKNOWN
     assert "driver acme (hv-acme 1.0), observe (" in str(found.reason)
-    assert "returned 'running'; return an hvcore.Observation" in str(found.reason)
+    assert "returned 'running'; return an hvcore.plugin.Observation" in str(found.reason)
     assert node.stop("web1", force=True).changed
 
 

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 import hvcore
-from hvcore import Finding, Host, Instance, Node, Record, Severity
+from hvcore import Finding, Instance, Node, Severity
 from hvcore.host.abilities import abilities, program
 from hvcore.host.cgroups.hierarchy import LIMITED, ControlGroups
 from hvcore.host.processes.process import boot_id
 from hvcore.host.reservations import Reservations
 from hvcore.model.record import Phase
+from hvcore.plugin import Host, Record
 from hvcore.state.store import Store
 
 WEB = Instance(name="web1", driver="fake")
@@ -188,11 +189,11 @@ def test_a_deprecated_parameter_in_use_is_told_with_who_sets_it(
     found: Any, install: Any, node: Node, tmp_path: Path
 ) -> None:
     source = """
-    import hvcore
-    @hvcore.impl.params
+    import hvcore.plugin as hv
+    @hv.impl.params
     def params():
-        old = hvcore.Param("speed", hvcore.integer(), help="Hz.", deprecated="use hz", removed_in="2.0")
-        return hvcore.ParamGroup("old", old)
+        old = hv.Param("speed", hv.integer(), help="Hz.", deprecated="use hz", removed_in="2.0")
+        return hv.ParamGroup("old", old)
     """
     install("hv-plus", "[hvcore.extensions]\nfake.plus = hv_plus\n", source)
     (tmp_path / "etc").mkdir()
@@ -207,12 +208,10 @@ def test_a_deprecated_parameter_in_use_is_told_with_who_sets_it(
 
 def test_a_deprecated_hook_is_told_with_its_place(install: Any, driver_source: str, node: Node) -> None:
     source = f"""{driver_source.format(name="acme")}
-    plugins = (*FakeDriver.plugins, ("more", __import__("types").SimpleNamespace(spin=hvcore.hookimpl(lambda: None))))
+    plugins = (*FakeDriver.plugins, ("more", __import__("types").SimpleNamespace(spin=hv.hookimpl(lambda: None))))
     hookspecs = (__import__("hv_specs"),)
 """
-    specs = (
-        "import hvcore\n@hvcore.hookspec(warn_on_impl=DeprecationWarning('goes in 2.0; use turn'))\ndef spin(): ...\n"
-    )
+    specs = "import hvcore.plugin as hv\n@hv.hookspec(warn_on_impl=DeprecationWarning('goes in 2.0; use turn'))\ndef spin(): ...\n"
     install("hv-specs", "", specs)
     path = install("hv-acme", "[hvcore.drivers]\nacme = hv_acme:Driver\n", source.replace("lambda: None", "spin"))
     path.write_text(f"def spin(): ...\n{path.read_text()}")

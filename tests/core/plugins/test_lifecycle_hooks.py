@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 import hvcore
+import hvcore.plugin as hv
 from hv_fake.plugin import FakeDriver
-from hvcore import HookError, Instance, NodeError, Outcome, State, hookimpl
+from hvcore import HookError, Instance, NodeError, Outcome, State
 from hvcore.deadline import Deadline
 from hvcore.operations.context import Context
 from hvcore.operations.observe import look
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
+from hvcore.plugin import hookimpl
 from hvcore.plugins.loaded_driver import LoadedDriver
 
 WEB = Instance(name="web1", driver="fake")
@@ -181,10 +183,10 @@ def test_problems_of_all_plugins_come_together(node: Any) -> None:
 
 def test_a_deprecated_parameter_in_use_is_a_warning_(node: Any) -> None:
     class Old:
-        @hvcore.hookimpl
-        def params(self) -> hvcore.ParamGroup:
-            old = hvcore.Param("speed", hvcore.integer(), default=1, help="Hz.", deprecated="use hz", removed_in="2.0")
-            return hvcore.ParamGroup("old", old)
+        @hv.hookimpl
+        def params(self) -> hv.ParamGroup:
+            old = hv.Param("speed", hv.integer(), default=1, help="Hz.", deprecated="use hz", removed_in="2.0")
+            return hv.ParamGroup("old", old)
 
     _, loaded = node(old=Old())
     told = {}

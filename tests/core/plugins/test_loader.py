@@ -35,7 +35,7 @@ def extended(install: Any) -> Any:
     """``extended(source)``: install extension ``fake.plus`` and what loading ``fake`` says."""
 
     def do(source: str, *, target: str = "") -> str:
-        install("hv-plus", EXTENSIONS.format("plus", target), "import hvcore\n" + source)
+        install("hv-plus", EXTENSIONS.format("plus", target), "import hvcore.plugin as hv\n" + source)
         with pytest.raises(DriverLoadError) as caught:
             load("fake")
         assert "fake.plus" in str(caught.value)
@@ -152,14 +152,14 @@ def test_two_distributions_with_one_name_cannot_be_loaded(install: Any, driver_s
 
 def test_an_extension_adds_parameters_and_checks_to_somebody_elses_driver(install: Any) -> None:
     source = """
-    import hvcore
-    @hvcore.hookimpl
+    import hvcore.plugin as hv
+    @hv.hookimpl
     def params():
-        return hvcore.ParamGroup("audio", hvcore.Param("volume", hvcore.integer(0, 11), default=5, help="Loudness."))
-    @hvcore.hookimpl
+        return hv.ParamGroup("audio", hv.Param("volume", hv.integer(0, 11), default=5, help="Loudness."))
+    @hv.hookimpl
     def check(params):
         if params["volume"] == 11:
-            yield hvcore.Problem(path="params.volume", what="is too loud")
+            yield hv.Problem(path="params.volume", what="is too loud")
     """
     install("hv-plus", EXTENSIONS.format("plus", ""), source)
     loaded = load("fake")
@@ -178,39 +178,39 @@ def test_an_extension_of_another_driver_is_left_alone(install: Any) -> None:
 
 
 def test_an_unknown_hook_is_told_with_the_nearest_one(extended: Any) -> None:
-    told = extended("@hvcore.hookimpl\ndef befor_start(instance): pass\n")
+    told = extended("@hv.hookimpl\ndef befor_start(instance): pass\n")
     assert "unknown hook 'befor_start'" in told
     assert "did you mean 'before_start'?" in told
 
 
 def test_a_hook_unlike_any_other_is_told_with_all_there_are(extended: Any) -> None:
-    told = extended("@hvcore.hookimpl\ndef zzz(): pass\n")
+    told = extended("@hv.hookimpl\ndef zzz(): pass\n")
     assert "the hooks are after_start, after_stop, assess, before_start, before_stop, check, params" in told
 
 
 def test_an_argument_that_the_hook_does_not_have_is_told(extended: Any) -> None:
-    told = extended("@hvcore.hookimpl\ndef before_start(instanse): pass\n")
+    told = extended("@hv.hookimpl\ndef before_start(instanse): pass\n")
     assert "instanse" in told
     assert "before_start" in told
     assert "did you mean 'instance'?" in told
 
 
 def test_a_generator_for_a_hook_that_returns_nothing_is_told(extended: Any) -> None:
-    told = extended("@hvcore.hookimpl\ndef before_start():\n    yield 1\n")
+    told = extended("@hv.hookimpl\ndef before_start():\n    yield 1\n")
     assert "has a yield, so its body would never run" in told
     assert "hv_plus.py:" in told
 
 
 @pytest.mark.parametrize("annotation", ["int", "dict[str, int] | int", "None"])
 def test_a_return_annotation_that_cannot_be_right_is_told(extended: Any, annotation: str) -> None:
-    assert "hook params" in extended(f"@hvcore.hookimpl\ndef params() -> {annotation}: ...\n")
+    assert "hook params" in extended(f"@hv.hookimpl\ndef params() -> {annotation}: ...\n")
 
 
-@pytest.mark.parametrize("annotation", ["Any", "hvcore.ParamGroup", "'Nowhere'", "Union[hvcore.ParamGroup, None]"])
+@pytest.mark.parametrize("annotation", ["Any", "hv.ParamGroup", "'Nowhere'", "Union[hv.ParamGroup, None]"])
 def test_a_return_annotation_that_may_be_right_is_not_refused(install: Any, annotation: str) -> None:
     source = (
-        "from typing import Any, Union\nimport hvcore\n@hvcore.hookimpl\n"
-        f"def params() -> {annotation}:\n    return hvcore.ParamGroup('g')\n"
+        "from typing import Any, Union\nimport hvcore.plugin as hv\n@hv.hookimpl\n"
+        f"def params() -> {annotation}:\n    return hv.ParamGroup('g')\n"
     )
     install("hv-plus", EXTENSIONS.format("plus", ""), source)
     assert len(load("fake").extensions) == 1
@@ -218,21 +218,21 @@ def test_a_return_annotation_that_may_be_right_is_not_refused(install: Any, anno
 
 @pytest.mark.parametrize("option", ["wrapper", "hookwrapper"])
 def test_a_wrapper_is_refused(extended: Any, option: str) -> None:
-    told = extended(f"@hvcore.hookimpl({option}=True)\ndef before_start():\n    yield\n")
+    told = extended(f"@hv.hookimpl({option}=True)\ndef before_start():\n    yield\n")
     assert "hook wrappers are not supported" in told
 
 
 def test_parameters_that_are_none_are_told(extended: Any) -> None:
-    told = extended("@hvcore.hookimpl\ndef params(): return 7\n")
-    assert "hv_plus.py:2): returned 7; return an hvcore.ParamGroup" in told
+    told = extended("@hv.hookimpl\ndef params(): return 7\n")
+    assert "hv_plus.py:2): returned 7; return an hvcore.plugin.ParamGroup" in told
 
 
 def test_a_parameter_that_another_plugin_has_is_told_with_both(install: Any) -> None:
     source = """
-    import hvcore
-    @hvcore.hookimpl
+    import hvcore.plugin as hv
+    @hv.hookimpl
     def params():
-        return hvcore.ParamGroup("x", hvcore.Param("motd", hvcore.text(), help="Says."))
+        return hv.ParamGroup("x", hv.Param("motd", hv.text(), help="Says."))
     """
     install("hv-plus", EXTENSIONS.format("plus", ""), source)
     with pytest.raises(
@@ -265,11 +265,11 @@ def test_an_extension_for_another_hvcore_is_told(install: Any) -> None:
 
 def test_an_extension_may_be_a_class_whose_methods_are_the_hooks(install: Any) -> None:
     source = """
-    import hvcore
+    import hvcore.plugin as hv
     class Plus:
-        @hvcore.hookimpl
+        @hv.hookimpl
         def check(self, instance):
-            return [hvcore.Problem(path="name", what=f"is {instance.name}")]
+            return [hv.Problem(path="name", what=f"is {instance.name}")]
     """
     install("hv-plus", EXTENSIONS.format("plus", ":Plus"), source)
     assert len(load("fake").problems(Instance(name="w", driver="fake"))[1]) == 1

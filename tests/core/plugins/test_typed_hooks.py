@@ -12,7 +12,8 @@ import pytest
 
 import hv_kvm.hookspecs
 import hv_kvm.typed_hooks
-from hvcore import Instance, impl
+from hvcore import Instance
+from hvcore.plugin import impl
 from hvcore.plugins import hookspecs
 from hvcore.plugins.loader import load
 
@@ -46,11 +47,11 @@ def _arguments(choice: Any) -> list[str]:
 
 def test_a_function_is_called_whatever_its_name(install: Any) -> None:
     source = """
-    import hvcore
+    import hvcore.plugin as hv
 
-    @hvcore.impl.check
-    def a_rule(params: hvcore.Params, instance: hvcore.Instance) -> list[hvcore.Problem]:
-        return [hvcore.Problem(path="name", what=f"is {instance.name} and says {params['motd']}")]
+    @hv.impl.check
+    def a_rule(params: hv.Params, instance: hv.Instance) -> list[hv.Problem]:
+        return [hv.Problem(path="name", what=f"is {instance.name} and says {params['motd']}")]
     """
     install("hv-plus", "[hvcore.extensions]\nfake.plus = hv_plus\n", source)
     found = load("fake").problems(Instance(name="w", driver="fake"))[1]

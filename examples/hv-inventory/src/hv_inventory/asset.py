@@ -5,42 +5,43 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import hvcore
-from hv_kvm.machine.option import Opt
-from hv_kvm.machine.spec import Device, KvmSpec
+import hv_kvm.plugin as kvm
+import hvcore.plugin as hv
 
 __all__ = ["AssetTag", "devices", "params", "plan", "render"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AssetTag(Device):
+class AssetTag(kvm.Device):
     """What the guest sees. It is part of the spec, and so of the record."""
 
     tag: str
 
 
-@hvcore.hookimpl
-def params() -> hvcore.ParamGroup:
+@hv.hookimpl
+def params() -> hv.ParamGroup:
     """One parameter of driver kvm."""
-    tag = hvcore.Param("asset_tag", hvcore.text(max_bytes=64), help="The asset tag in the guest's SMBIOS tables.")
-    return hvcore.ParamGroup("asset", tag)
+    tag = hv.Param("asset_tag", hv.text(max_bytes=64), help="The asset tag in the guest's SMBIOS tables.")
+    return hv.ParamGroup("asset", tag)
 
 
-@hvcore.hookimpl
-def devices() -> tuple[type[Device], ...]:
+@hv.hookimpl
+def devices() -> tuple[type[kvm.Device], ...]:
     """What it plans."""
     return (AssetTag,)
 
 
-@hvcore.hookimpl
-def plan(params: hvcore.Params) -> Iterator[Device]:
+@hv.hookimpl
+def plan(params: hv.Params) -> Iterator[kvm.Device]:
     """Decide the device once, from values alone."""
     if params["asset_tag"] is not None:
         yield AssetTag(tag=params["asset_tag"])
 
 
-@hvcore.hookimpl
-def render(spec: KvmSpec) -> Iterator[Opt]:
+@hv.hookimpl
+def render(spec: kvm.KvmSpec) -> Iterator[kvm.Opt]:
     """Say how QEMU is told. ``Opt`` escapes; ``params`` and ``why`` are what hv explain shows."""
     for device in spec.of(AssetTag):
-        yield Opt(name="-smbios", props={"type": 3, "asset": device.tag}, params=("asset_tag",), why="the inventory")
+        yield kvm.Opt(
+            name="-smbios", props={"type": 3, "asset": device.tag}, params=("asset_tag",), why="the inventory"
+        )

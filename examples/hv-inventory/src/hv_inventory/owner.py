@@ -5,31 +5,31 @@ from __future__ import annotations
 import pwd
 from collections.abc import Iterator
 
-import hvcore
+import hvcore.plugin as hv
 
 __all__ = ["before_start", "check", "params"]
 
 _BIG_MIB = 1024
 
 
-@hvcore.hookimpl
-def params() -> hvcore.ParamGroup:
+@hv.hookimpl
+def params() -> hv.ParamGroup:
     """One parameter, under ``[params]`` beside the driver's own."""
-    login = hvcore.regexp("[a-z_][a-z0-9_-]{0,31}", "a login name")
-    owner = hvcore.Param("owner", login, help="Who is asked about this instance.", example="alice")
-    return hvcore.ParamGroup("inventory", owner, help="For the inventory.")
+    login = hv.regexp("[a-z_][a-z0-9_-]{0,31}", "a login name")
+    owner = hv.Param("owner", login, help="Who is asked about this instance.", example="alice")
+    return hv.ParamGroup("inventory", owner, help="For the inventory.")
 
 
-@hvcore.hookimpl
-def check(instance: hvcore.Instance, params: hvcore.Params) -> Iterator[hvcore.Problem]:
+@hv.hookimpl
+def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """A rule across values. Pure: it gives the same answer on every machine."""
     if instance.memory_mib > _BIG_MIB and params["owner"] is None:
         what = f"is required above {_BIG_MIB} MiB"
-        yield hvcore.Problem(path="params.owner", what=what, todo="say who owns it")
+        yield hv.Problem(path="params.owner", what=what, todo="say who owns it")
 
 
-@hvcore.hookimpl
-def before_start(instance: hvcore.Instance) -> None:
+@hv.hookimpl
+def before_start(instance: hv.Instance) -> None:
     """Refuse to start what belongs to nobody here. Nothing has been acquired yet, so nothing is to be undone."""
     owner = instance.params.get("owner")
     if owner is None:
@@ -38,4 +38,4 @@ def before_start(instance: hvcore.Instance) -> None:
         pwd.getpwnam(owner)
     except KeyError:
         todo = "make one, or name another owner"
-        raise hvcore.OperationError(f"{instance.name}: owner {owner!r} has no account on this node; {todo}") from None
+        raise hv.OperationError(f"{instance.name}: owner {owner!r} has no account on this node; {todo}") from None

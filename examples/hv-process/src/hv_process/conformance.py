@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import hvcore
+import hvcore.plugin as hv
 from hvcore.testing import Factory, Subject
 
 __all__ = ["subject"]
@@ -25,8 +25,8 @@ def subject() -> Subject:
 
 
 def _program(*command: str) -> Factory:
-    def make(name: str, directory: Path) -> hvcore.Instance:
+    def make(name: str, directory: Path) -> hv.Instance:
         del directory  # for drivers that need a disk image or another file
-        return hvcore.Instance(name=name, driver="process", params={"command": list(command), "stop_after": 60})
+        return hv.Instance(name=name, driver="process", params={"command": list(command), "stop_after": 60})
 
     return make

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
-import hvcore
+import hvcore.plugin as hv
 
 __all__ = ["ProcessDriver", "ProcessSpec"]
 
@@ -27,58 +27,58 @@ AFTER_KILL_S: Final = 5.0
 ENDING_S: Final = 1.0
 
 
-@hvcore.impl.params
-def params() -> hvcore.ParamGroup:
+@hv.impl.params
+def params() -> hv.ParamGroup:
     """The parameters of this driver; `hv params process` shows them."""
-    return hvcore.ParamGroup(
+    return hv.ParamGroup(
         "process",
-        hvcore.Param(
+        hv.Param(
             "command",
-            hvcore.list_of(hvcore.text(max_bytes=4096, empty=True), maximum=256, repeats=True),
+            hv.list_of(hv.text(max_bytes=4096, empty=True), maximum=256, repeats=True),
             required=True,
             help="The program and its arguments. No shell comes in between.",
             example=["sleep", "infinity"],
         ),
-        hvcore.Param(
+        hv.Param(
             "environment",
-            hvcore.list_of(hvcore.regexp("[A-Za-z_][A-Za-z0-9_]*=.*", "NAME=value"), maximum=256),
+            hv.list_of(hv.regexp("[A-Za-z_][A-Za-z0-9_]*=.*", "NAME=value"), maximum=256),
             default=[],
             help="Variables, beside a PATH. Everybody on the node can read them.",
             example=["LANG=C.UTF-8"],
         ),
-        hvcore.Param(
+        hv.Param(
             "working_directory",
-            hvcore.regexp("/.*", "an absolute path"),
+            hv.regexp("/.*", "an absolute path"),
             default="/",
             help="Where it begins, by the path that it sees.",
         ),
-        hvcore.Param(
+        hv.Param(
             "read_only",
-            hvcore.list_of(hvcore.directory()),
+            hv.list_of(hv.directory()),
             default=[],
             help="Directories of the node that it sees, beside /usr.",
         ),
-        hvcore.Param(
+        hv.Param(
             "writable",
-            hvcore.list_of(hvcore.directory()),
+            hv.list_of(hv.directory()),
             default=[],
             help="Directories of the node that it sees and may write to, as far as their modes let it.",
         ),
-        hvcore.Param("network", hvcore.boolean(), default=False, help="Whether it is in the node's network."),
-        hvcore.Param(
+        hv.Param("network", hv.boolean(), default=False, help="Whether it is in the node's network."),
+        hv.Param(
             "confinement",
-            hvcore.one_of("strict", "user"),
+            hv.one_of("strict", "user"),
             help="A uid of its own, which takes root, or a user namespace; unset: the best that the caller can.",
         ),
-        hvcore.Param(
+        hv.Param(
             "enforce_limits",
-            hvcore.boolean(),
+            hv.boolean(),
             default=False,
             help="Whether memory_mib and vcpus are limits of its control group; else they are not looked at.",
         ),
-        hvcore.Param(
+        hv.Param(
             "stop_after",
-            hvcore.seconds(maximum=3600),
+            hv.seconds(maximum=3600),
             default=10,
             unit="seconds",
             help="How long it gets after SIGTERM, before SIGKILL.",
@@ -87,14 +87,14 @@ def params() -> hvcore.ParamGroup:
     )
 
 
-@hvcore.impl.check
-def check(instance: hvcore.Instance, params: hvcore.Params) -> Iterator[hvcore.Problem]:
+@hv.impl.check
+def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """What is wrong across values. It runs anywhere, so it looks at nothing but its arguments."""
     for field in ("disks", "nics"):
         if getattr(instance, field):
-            yield hvcore.Problem(path=field, what="cannot be used by this driver", todo="leave them out")
+            yield hv.Problem(path=field, what="cannot be used by this driver", todo="leave them out")
     if not params["command"]:
-        yield hvcore.Problem(path="params.command", what="is empty", todo="name a program")
+        yield hv.Problem(path="params.command", what="is empty", todo="name a program")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,10 +113,10 @@ class ProcessSpec:
     stop_after_s: float
 
     @property
-    def limits(self) -> hvcore.GroupLimits:
+    def limits(self) -> hv.GroupLimits:
         """What its control group keeps it to."""
         memory_bytes = None if self.memory_mib is None else self.memory_mib << 20
-        return hvcore.GroupLimits(memory_bytes=memory_bytes, cpus=self.vcpus)
+        return hv.GroupLimits(memory_bytes=memory_bytes, cpus=self.vcpus)
 
 
 class ProcessDriver:
@@ -126,10 +126,10 @@ class ProcessDriver:
     plugins: ClassVar[tuple[tuple[str, object], ...]] = (("process", sys.modules[__name__]),)
     hookspecs: ClassVar[tuple[object, ...]] = ()
 
-    def __init__(self, hooks: hvcore.Hooks) -> None:
+    def __init__(self, hooks: hv.Hooks) -> None:
         del hooks  # it has no hooks of its own
 
-    def plan(self, instance: hvcore.Instance, params: hvcore.Params) -> ProcessSpec:
+    def plan(self, instance: hv.Instance, params: hv.Params) -> ProcessSpec:
         """The spec, from values alone: no file, no clock, no process."""
         return ProcessSpec(
             command=params["command"],
@@ -144,53 +144,53 @@ class ProcessDriver:
             stop_after_s=params["stop_after"],
         )
 
-    def verify(self, spec: ProcessSpec, host: hvcore.Host) -> Iterator[hvcore.Problem]:
+    def verify(self, spec: ProcessSpec, host: hv.Host) -> Iterator[hv.Problem]:
         """What this node lacks. It may look, and changes nothing."""
         for finding in self.examine(host):
-            if finding.severity is hvcore.Severity.PROBLEM:
-                yield hvcore.Problem(path=finding.subject, what=finding.what, todo=finding.todo)
+            if finding.severity is hv.Severity.PROBLEM:
+                yield hv.Problem(path=finding.subject, what=finding.what, todo=finding.todo)
         if spec.confinement == "strict" and not host.privileged:
-            yield hvcore.Problem(path="params.confinement", what="takes root", got="'strict'", todo="use 'user'")
+            yield hv.Problem(path="params.confinement", what="takes root", got="'strict'", todo="use 'user'")
         for problem in host.cgroups.problems(spec.limits):
-            yield hvcore.Problem(path="params.enforce_limits", what=problem, todo="set it to false")
+            yield hv.Problem(path="params.enforce_limits", what=problem, todo="set it to false")
 
-    def examine(self, host: hvcore.Host) -> Iterable[hvcore.Finding]:
+    def examine(self, host: hv.Host) -> Iterable[hv.Finding]:
         """What this node has for every instance: `hv doctor` shows it."""
         del host
-        yield hvcore.program(SHELL, "bash")
-        yield hvcore.program("bwrap", "bubblewrap")
-        yield hvcore.program("setpriv", "util-linux")
+        yield hv.program(SHELL, "bash")
+        yield hv.program("bwrap", "bubblewrap")
+        yield hv.program("setpriv", "util-linux")
 
-    def describe(self, spec: ProcessSpec, host: hvcore.Host) -> hvcore.Plan:
+    def describe(self, spec: ProcessSpec, host: hv.Host) -> hv.Plan:
         """What `hv plan` and `hv explain` show."""
         argv = _argv(spec, "{ready}")
-        shell = hvcore.Origin(plugin=self.name, why="an init, and a shell that becomes the program")
-        where = hvcore.Origin(plugin=self.name, params=("working_directory",))
-        command = hvcore.Origin(plugin=self.name, params=("command",))
+        shell = hv.Origin(plugin=self.name, why="an init, and a shell that becomes the program")
+        where = hv.Origin(plugin=self.name, params=("working_directory",))
+        command = hv.Origin(plugin=self.name, params=("command",))
         level = "strict" if _strict(spec, host) else "user"
-        return hvcore.Plan(
+        return hv.Plan(
             name=self.name,
             driver=self.name,
             steps=(
-                hvcore.Step(kind="group", what="a control group of its own, where the node has them"),
-                hvcore.Step(kind="launch", what=f"the program, confinement {level}, and wait until it is executed"),
+                hv.Step(kind="group", what="a control group of its own, where the node has them"),
+                hv.Step(kind="launch", what=f"the program, confinement {level}, and wait until it is executed"),
             ),
             arguments=(
-                hvcore.Argument(tokens=argv[:6], origin=shell),
-                hvcore.Argument(tokens=argv[6:7], origin=where),
-                *(hvcore.Argument(tokens=(word,), origin=command) for word in argv[7:]),
+                hv.Argument(tokens=argv[:6], origin=shell),
+                hv.Argument(tokens=argv[6:7], origin=where),
+                *(hv.Argument(tokens=(word,), origin=command) for word in argv[7:]),
             ),
         )
 
-    def start(self, spec: ProcessSpec, job: hvcore.Job) -> None:
+    def start(self, spec: ProcessSpec, job: hv.Job) -> None:
         """Say what will be held, hold it, launch, wait until it is up. When this raises, hvcore undoes the ledger."""
-        job.intend(hvcore.Entry(kind=hvcore.UID), hvcore.Entry(kind=hvcore.PROCESS))
+        job.intend(hv.Entry(kind=hv.UID), hv.Entry(kind=hv.PROCESS))
         group = job.take_group(spec.limits)
         sandbox = _sandbox(spec, uid=job.take_uid() if _strict(spec, job.host) else None)
         up, ready = os.pipe()
         try:
             try:
-                command = hvcore.Command(argv=_argv(spec, str(ready)), sandbox=sandbox, fds=(ready,), group=group)
+                command = hv.Command(argv=_argv(spec, str(ready)), sandbox=sandbox, fds=(ready,), group=group)
                 child = job.launch(command)
             finally:
                 os.close(ready)  # ours; when the last other one is closed, that wakes us
@@ -204,19 +204,19 @@ class ProcessDriver:
         if job.record.paused:
             self.pause(job.live, job)
 
-    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+    def observe(self, live: hv.Live) -> hv.Observation:
         """How it is doing now: fast, without the lock, also for one that is dead."""
         process = live.record.process
-        found = None if process is None else hvcore.figures(process)
+        found = None if process is None else hv.figures(process)
         if process is None or found is None:
-            ended = hvcore.read_status(live.dir / hvcore.STATUS).ended
-            state = hvcore.State.SHUTDOWN if ended == hvcore.Ended(code=0) else hvcore.State.CRASHED
-            return hvcore.Observation(state=state, reason=str(ended or "its process is gone"))
-        spec = hvcore.decode(ProcessSpec, live.record.spec)
+            ended = hv.read_status(live.dir / hv.STATUS).ended
+            state = hv.State.SHUTDOWN if ended == hv.Ended(code=0) else hv.State.CRASHED
+            return hv.Observation(state=state, reason=str(ended or "its process is gone"))
+        spec = hv.decode(ProcessSpec, live.record.spec)
         group = live.group
         used = None if group is None else group.figures()
-        return hvcore.Observation(
-            state=hvcore.State.PAUSED if group is not None and group.frozen() else hvcore.State.RUNNING,
+        return hv.Observation(
+            state=hv.State.PAUSED if group is not None and group.frozen() else hv.State.RUNNING,
             pid=process.pid,
             memory_mib=spec.memory_mib,
             vcpus=spec.vcpus,
@@ -225,7 +225,7 @@ class ProcessDriver:
             uptime_s=found.uptime_s,
         )
 
-    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+    def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         """SIGTERM to the program, SIGKILL to all that is left. What it held, hvcore releases."""
         process = live.record.process
         if process is None:
@@ -233,41 +233,41 @@ class ProcessDriver:
         if live.group is not None:
             live.group.thaw()
         if not force:
-            spec = hvcore.decode(ProcessSpec, live.record.spec)
-            with hvcore.verified_pidfd(process) as pidfd:
+            spec = hv.decode(ProcessSpec, live.record.spec)
+            with hv.verified_pidfd(process) as pidfd:
                 if pidfd is None:
                     return "gone"
                 signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-            if hvcore.wait_gone(process, job.deadline.left(at_most=spec.stop_after_s)):
+            if hv.wait_gone(process, job.deadline.left(at_most=spec.stop_after_s)):
                 return "powerdown"
-        hvcore.kill_and_wait(process, subject=job.name, deadline_s=AFTER_KILL_S)
+        hv.kill_and_wait(process, subject=job.name, deadline_s=AFTER_KILL_S)
         return "kill"
 
-    def pause(self, live: hvcore.Live, job: hvcore.Job) -> None:
+    def pause(self, live: hv.Live, job: hv.Job) -> None:
         """Freeze it with all that it started."""
         if live.group is None:
-            raise hvcore.NodeError(f"{job.name}: there is no control group to freeze it with; see hv doctor")
+            raise hv.NodeError(f"{job.name}: there is no control group to freeze it with; see hv doctor")
         live.group.freeze(job.deadline.left())
 
-    def resume(self, live: hvcore.Live, job: hvcore.Job) -> None:
+    def resume(self, live: hv.Live, job: hv.Job) -> None:
         """Let all of it go on."""
         del job
         if live.group is not None:
             live.group.thaw()
 
-    def log(self, live: hvcore.Live) -> Path:
+    def log(self, live: hv.Live) -> Path:
         """What it writes to stdout and stderr."""
         return live.dir / "log"
 
 
-def _strict(spec: ProcessSpec, host: hvcore.Host) -> bool:
+def _strict(spec: ProcessSpec, host: hv.Host) -> bool:
     return host.privileged if spec.confinement is None else spec.confinement == "strict"
 
 
-def _sandbox(spec: ProcessSpec, *, uid: int | None) -> hvcore.Sandbox:
-    return hvcore.Sandbox(
-        who=hvcore.AsCaller() if uid is None else hvcore.AsUser(uid),
-        view=hvcore.View(
+def _sandbox(spec: ProcessSpec, *, uid: int | None) -> hv.Sandbox:
+    return hv.Sandbox(
+        who=hv.AsCaller() if uid is None else hv.AsUser(uid),
+        view=hv.View(
             read_only=tuple((path, path) for path in spec.read_only),
             writable=tuple((path, path) for path in spec.writable),
             proc=True,
@@ -289,23 +289,23 @@ def _argv(spec: ProcessSpec, ready: str) -> tuple[str, ...]:
     return (SHELL, "-c", init, "init", enter, "process", spec.working_directory, *spec.command)
 
 
-def _wait_until_up(up: int, child: hvcore.Child, command: hvcore.Command, job: hvcore.Job) -> None:
-    if not hvcore.wait_readable(up, job.deadline.left()):
-        raise hvcore.DeadlineError(
+def _wait_until_up(up: int, child: hv.Child, command: hv.Command, job: hv.Job) -> None:
+    if not hv.wait_readable(up, job.deadline.left()):
+        raise hv.DeadlineError(
             subject=job.name, waiting_for="program", waited_s=job.deadline.seconds, todo="try a longer deadline"
         )
     if os.read(up, 1):
         how = str(child.wait(AFTER_KILL_S) or "ended")
-        raise hvcore.LaunchError(name=job.name, how=how, output=job.output(), argv=command.argv)
+        raise hv.LaunchError(name=job.name, how=how, output=job.output(), argv=command.argv)
 
 
-def _remember(sandbox: hvcore.Sandbox, child: hvcore.Child, command: hvcore.Command, job: hvcore.Job) -> None:
+def _remember(sandbox: hv.Sandbox, child: hv.Child, command: hv.Command, job: hv.Job) -> None:
     """Prove from /proc that it is confined as asked, and note which process it is."""
     process = child.process()
-    weak = [] if process is None else hvcore.weaknesses(sandbox, process.pid)
-    if process is None or (weak and hvcore.wait_gone(process, ENDING_S)):  # ended before anything could be proved
+    weak = [] if process is None else hv.weaknesses(sandbox, process.pid)
+    if process is None or (weak and hv.wait_gone(process, ENDING_S)):  # ended before anything could be proved
         how = str(child.wait(AFTER_KILL_S) or "ended")
-        raise hvcore.LaunchError(name=job.name, how=how, output=job.output(), argv=command.argv)
+        raise hv.LaunchError(name=job.name, how=how, output=job.output(), argv=command.argv)
     if weak:
-        raise hvcore.ConfinementError(f"{job.name}: confined less than asked: {'; '.join(weak)}; see hv doctor")
+        raise hv.ConfinementError(f"{job.name}: confined less than asked: {'; '.join(weak)}; see hv doctor")
     job.started(process, child.monitor())

@@ -6,11 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import hv_kvm.typed_hooks
-import hvcore
-from hv_kvm.machine.facts import Facts
-from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
+import hv_kvm.plugin as kvm
+import hvcore.plugin as hv
 
 __all__ = ["Watchdog", "assess", "check", "devices", "params", "plan", "render", "verify"]
 
@@ -25,7 +22,7 @@ BRINGS_NOTHING_BACK: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watchdog(PciDevice):
+class Watchdog(kvm.PciDevice):
     """What the guest sees, and what happens when it hangs. It is part of the spec, and so of the record."""
 
     action: str
@@ -35,15 +32,15 @@ class Watchdog(PciDevice):
         return True
 
 
-@hvcore.impl.params
-def params() -> hvcore.ParamGroup:
+@hv.impl.params
+def params() -> hv.ParamGroup:
     """Two parameters, under ``[params]`` beside the driver's own. Their names begin alike, so that none clashes."""
-    return hvcore.ParamGroup(
+    return hv.ParamGroup(
         "watchdog",
-        hvcore.Param("watchdog", hvcore.boolean(), default=False, help="Whether the guest has a watchdog."),
-        hvcore.Param(
+        hv.Param("watchdog", hv.boolean(), default=False, help="Whether the guest has a watchdog."),
+        hv.Param(
             "watchdog_action",
-            hvcore.one_of(*ACTIONS),
+            hv.one_of(*ACTIONS),
             help="What happens to a guest that does not feed it. Unset: reset.",
             example="poweroff",
         ),
@@ -51,8 +48,8 @@ def params() -> hvcore.ParamGroup:
     )
 
 
-@hvcore.impl.check
-def check(params: hvcore.Params) -> Iterator[hvcore.Problem]:
+@hv.impl.check
+def check(params: hv.Params) -> Iterator[hv.Problem]:
     """What contradicts itself. Pure: it gives the same answer on every machine."""
     action = params["watchdog_action"]
     found = [
@@ -66,50 +63,52 @@ def check(params: hvcore.Params) -> Iterator[hvcore.Problem]:
     ]
     for wrong, what, todo in found:
         if wrong:
-            yield hvcore.Problem(path="params.watchdog_action", what=what, got=repr(action), todo=todo)
+            yield hv.Problem(path="params.watchdog_action", what=what, got=repr(action), todo=todo)
 
 
-@hvcore.impl.assess
-def assess(params: hvcore.Params) -> Iterator[hvcore.Problem]:
+@hv.impl.assess
+def assess(params: hv.Params) -> Iterator[hv.Problem]:
     """What works and is rarely wanted: it warns, and nothing fails."""
     what = BRINGS_NOTHING_BACK.get(params["watchdog_action"])
     if what is not None:
         got = repr(params["watchdog_action"])
-        yield hvcore.Problem(path="params.watchdog_action", what=f"brings no guest back: it {what}", got=got)
+        yield hv.Problem(path="params.watchdog_action", what=f"brings no guest back: it {what}", got=got)
 
 
-@hv_kvm.typed_hooks.devices
-def devices() -> tuple[type[Device], ...]:
+@kvm.impl.devices
+def devices() -> tuple[type[kvm.Device], ...]:
     """What it plans."""
     return (Watchdog,)
 
 
-@hv_kvm.typed_hooks.plan
-def plan(params: hvcore.Params) -> Iterator[Device]:
+@kvm.impl.plan
+def plan(params: hv.Params) -> Iterator[kvm.Device]:
     """Decide it once, from values alone."""
     if params["watchdog"]:
         yield Watchdog(action=params["watchdog_action"] or "reset")
 
 
-@hv_kvm.typed_hooks.verify
-def verify(spec: KvmSpec, facts: Facts) -> Iterator[hvcore.Problem]:
+@kvm.impl.verify
+def verify(spec: kvm.KvmSpec, facts: kvm.Facts) -> Iterator[hv.Problem]:
     """What this QEMU lacks, asked of what the binary has and never of its version."""
     if spec.of(Watchdog) and not facts.has_type(MODEL):
-        yield hvcore.Problem(path="params.watchdog", what=facts.lacks(MODEL))
+        yield hv.Problem(path="params.watchdog", what=facts.lacks(MODEL))
 
 
-@hv_kvm.typed_hooks.render
-def render(spec: KvmSpec, facts: Facts) -> Iterator[Opt]:
+@kvm.impl.render
+def render(spec: kvm.KvmSpec, facts: kvm.Facts) -> Iterator[kvm.Opt]:
     """Say how QEMU is told. `Opt` escapes; `params`, `why` and `capability` are what hv explain shows."""
     for watchdog in spec.of(Watchdog):
-        props: Props = {"id": "watchdog0", **watchdog.address(spec)}
-        yield Opt(name="-device", head=MODEL, props=props, params=("watchdog",))
+        props: kvm.Props = {"id": "watchdog0", **watchdog.address(spec)}
+        yield kvm.Opt(name="-device", head=MODEL, props=props, params=("watchdog",))
         yield _action(watchdog, facts)
 
 
-def _action(watchdog: Watchdog, facts: Facts) -> Opt:
+def _action(watchdog: Watchdog, facts: kvm.Facts) -> kvm.Opt:
     own = ("watchdog_action",)
     if facts.has_option("action", "watchdog"):
-        props: Props = {"watchdog": watchdog.action}
-        return Opt(name="-action", props=props, params=own, capability="action has watchdog")
-    return Opt(name="-watchdog-action", head=watchdog.action, plain=True, params=own, capability="there is no action")
+        props: kvm.Props = {"watchdog": watchdog.action}
+        return kvm.Opt(name="-action", props=props, params=own, capability="action has watchdog")
+    return kvm.Opt(
+        name="-watchdog-action", head=watchdog.action, plain=True, params=own, capability="there is no action"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import hvcore
+import hvcore.plugin as hv
 
 __all__ = ["Bind", "bind"]
 
@@ -26,20 +26,20 @@ class Bind:
         return Bind(source=source, target=target, writable=mode == ["rw"])
 
 
-def bind() -> hvcore.ParamType:
+def bind() -> hv.ParamType:
     """The type of a parameter. Its clean value is the text: a list of texts is what files and forms can hold."""
-    path = hvcore.file()
+    path = hv.file()
 
     def parse(value: object) -> str:
         if not isinstance(value, str):
-            raise hvcore.Reject("is not a text", f"give {_EXPECTS}")
+            raise hv.Reject("is not a text", f"give {_EXPECTS}")
         parts = value.split(":")
         if len(parts) not in (2, 3) or parts[2:] not in ([], ["rw"], ["ro"]):
-            raise hvcore.Reject("is not of the right form", f"give {_EXPECTS}")
+            raise hv.Reject("is not of the right form", f"give {_EXPECTS}")
         for part in parts[:2]:
             path.parse(part)
         return value.removesuffix(":ro")
 
     one = r"(?:/(?!\.{1,2}(?:[/:]|$))[^/:\u0000]+)+"
     schema = {"type": "string", "maxLength": 8194, "pattern": f"^{one}:(?:/|{one})(?::r[ow])?$"}
-    return hvcore.ParamType("bind", _EXPECTS, parse, schema)
+    return hv.ParamType("bind", _EXPECTS, parse, schema)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import hvcore
+import hvcore.plugin as hv
 from hvcore.testing import Factory, Subject
 
 __all__ = ["subject"]
@@ -23,12 +23,12 @@ _STUBBORN: Final = "(trap '' TERM; while :; do sleep 1; done) & true"
 
 
 def _root(start: str = _START, stop: str = _STOP, *, params: Mapping[str, Any] | None = None, **fields: Any) -> Factory:
-    def make(name: str, directory: Path) -> hvcore.Instance:
+    def make(name: str, directory: Path) -> hv.Instance:
         image = directory / f"{name[-40:]}.img"
         if not image.exists() and _missing() is None:
             _make_image(image, _SCRIPT.format(start=start, stop=stop))
-        disk = hvcore.Disk(path=str(image))
-        return hvcore.Instance(name=name, driver="chroot", disks=(disk,), params=params or {}, **fields)
+        disk = hv.Disk(path=str(image))
+        return hv.Instance(name=name, driver="chroot", disks=(disk,), params=params or {}, **fields)
 
     return make
 
@@ -61,9 +61,9 @@ def _unfit() -> str | None:
     return "needs root" if os.geteuid() != 0 else _missing()
 
 
-def _two_disks(name: str, directory: Path) -> hvcore.Instance:
-    disks = tuple(hvcore.Disk(path=str(directory / f"{number}.img")) for number in range(2))
-    return hvcore.Instance(name=name, driver="chroot", disks=disks)
+def _two_disks(name: str, directory: Path) -> hv.Instance:
+    disks = tuple(hv.Disk(path=str(directory / f"{number}.img")) for number in range(2))
+    return hv.Instance(name=name, driver="chroot", disks=disks)
 
 
 def subject() -> Subject:

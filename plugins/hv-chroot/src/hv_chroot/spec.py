@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import hvcore
+import hvcore.plugin as hv
 from hv_chroot.bind import Bind
 from hv_chroot.families.isolation import has_users
 from hv_chroot.families.network import Interface, interfaces_of
@@ -71,7 +71,7 @@ class ChrootSpec:
         return not self.read_only and self.overlay == "none"
 
 
-def decide(instance: hvcore.Instance, params: hvcore.Params) -> ChrootSpec:
+def decide(instance: hv.Instance, params: hv.Params) -> ChrootSpec:
     """The spec of a checked instance with its complete parameters."""
     disk = instance.disks[0] if instance.disks else None
     namespaces = params["isolation"] == "namespaces"
@@ -107,15 +107,15 @@ def decide(instance: hvcore.Instance, params: hvcore.Params) -> ChrootSpec:
     )
 
 
-def spec_of(record: hvcore.Record) -> ChrootSpec:
+def spec_of(record: hv.Record) -> ChrootSpec:
     """The spec that a record holds. Raises `RecordError`."""
-    return hvcore.decode(ChrootSpec, record.spec)
+    return hv.decode(ChrootSpec, record.spec)
 
 
-def uids_of(record: hvcore.Record) -> range | None:
+def uids_of(record: hv.Record) -> range | None:
     """The node's uids that the users of a started instance are; None when it has no users of its own."""
     first = record.bindings.get("uids")
-    return None if first is None else range(first, first + hvcore.UID_RANGE_SIZE)
+    return None if first is None else range(first, first + hv.UID_RANGE_SIZE)
 
 
 def _hostname(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import hvcore
+import hvcore.plugin as hv
 from hvcore.testing import Factory, Subject
 
 __all__ = ["subject"]
@@ -14,9 +14,9 @@ __all__ = ["subject"]
 def _with(**fields: Any) -> Factory:
     params: dict[str, Any] = {key: fields.pop(key) for key in ("fail_at", "ignores_powerdown") if key in fields}
 
-    def make(name: str, directory: Path) -> hvcore.Instance:
+    def make(name: str, directory: Path) -> hv.Instance:
         del directory
-        return hvcore.Instance(name=name, driver="fake", params=params, **fields)
+        return hv.Instance(name=name, driver="fake", params=params, **fields)
 
     return make
 

@@ -11,24 +11,24 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-import hvcore
+import hvcore.plugin as hv
 
 __all__ = ["FakeDriver", "FakeSpec"]
 
-_PARAMS: Final = hvcore.ParamGroup(
+_PARAMS: Final = hv.ParamGroup(
     "fake",
-    hvcore.Param(
+    hv.Param(
         "fail_at",
-        hvcore.one_of("verify", "acquire", "start", "stop", "observe"),
+        hv.one_of("verify", "acquire", "start", "stop", "observe"),
         help="The step at which the driver fails on purpose.",
     ),
-    hvcore.Param(
+    hv.Param(
         "ignores_powerdown",
-        hvcore.boolean(),
+        hv.boolean(),
         default=False,
         help="Whether the guest ignores a polite stop, so that it takes a forced one.",
     ),
-    hvcore.Param("motd", hvcore.text(max_bytes=80), default="hello", help="What the guest says on its console."),
+    hv.Param("motd", hv.text(max_bytes=80), default="hello", help="What the guest says on its console."),
 )
 
 
@@ -43,24 +43,24 @@ class FakeSpec:
     ignores_powerdown: bool
 
 
-@hvcore.hookimpl
-def params() -> hvcore.ParamGroup:
+@hv.hookimpl
+def params() -> hv.ParamGroup:
     """The parameters of this driver."""
     return _PARAMS
 
 
-@hvcore.hookimpl
-def check(instance: hvcore.Instance, params: hvcore.Params) -> Iterator[hvcore.Problem]:
+@hv.hookimpl
+def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """One rule across two values, to show how."""
     if params["ignores_powerdown"] and instance.vcpus > 64:
-        yield hvcore.Problem(path="vcpus", what="a stubborn guest has at most 64", got=str(instance.vcpus))
+        yield hv.Problem(path="vcpus", what="a stubborn guest has at most 64", got=str(instance.vcpus))
 
 
-@hvcore.hookimpl
-def assess(params: hvcore.Params) -> Iterator[hvcore.Problem]:
+@hv.hookimpl
+def assess(params: hv.Params) -> Iterator[hv.Problem]:
     """One warning, to show how: it fails nothing."""
     if params["ignores_powerdown"]:
-        yield hvcore.Problem(path="params.ignores_powerdown", what="only a forced stop ends it soon")
+        yield hv.Problem(path="params.ignores_powerdown", what="only a forced stop ends it soon")
 
 
 class FakeDriver:
@@ -70,10 +70,10 @@ class FakeDriver:
     plugins: ClassVar[tuple[tuple[str, object], ...]] = (("fake", sys.modules[__name__]),)
     hookspecs: ClassVar[tuple[object, ...]] = ()
 
-    def __init__(self, hooks: hvcore.Hooks) -> None:
+    def __init__(self, hooks: hv.Hooks) -> None:
         self._hooks = hooks
 
-    def plan(self, instance: hvcore.Instance, params: hvcore.Params) -> FakeSpec:
+    def plan(self, instance: hv.Instance, params: hv.Params) -> FakeSpec:
         """The spec, from values alone."""
         return FakeSpec(
             memory_mib=instance.memory_mib,
@@ -83,67 +83,67 @@ class FakeDriver:
             ignores_powerdown=params["ignores_powerdown"],
         )
 
-    def verify(self, spec: FakeSpec, host: hvcore.Host) -> Iterable[hvcore.Problem]:
+    def verify(self, spec: FakeSpec, host: hv.Host) -> Iterable[hv.Problem]:
         """Every node can run it, unless it was told to fail."""
         del host
         if spec.fail_at == "verify":
-            yield hvcore.Problem(path="params.fail_at", what="was told to fail here", got="'verify'")
+            yield hv.Problem(path="params.fail_at", what="was told to fail here", got="'verify'")
 
-    def describe(self, spec: FakeSpec, host: hvcore.Host) -> hvcore.Plan:
+    def describe(self, spec: FakeSpec, host: hv.Host) -> hv.Plan:
         """One step and two arguments, to show how origins are told."""
         del host
-        origin = hvcore.Origin(plugin="fake", params=("motd",), why="the guest says it on its console")
-        always = hvcore.Origin(plugin="fake", why="the program")
-        return hvcore.Plan(
+        origin = hv.Origin(plugin="fake", params=("motd",), why="the guest says it on its console")
+        always = hv.Origin(plugin="fake", why="the program")
+        return hv.Plan(
             name="fake",
             driver=self.name,
-            steps=(hvcore.Step(kind="remember", what="that the guest runs"),),
+            steps=(hv.Step(kind="remember", what="that the guest runs"),),
             arguments=(
-                hvcore.Argument(tokens=("fake-guest",), origin=always),
-                hvcore.Argument(tokens=("--motd", spec.motd), origin=origin),
+                hv.Argument(tokens=("fake-guest",), origin=always),
+                hv.Argument(tokens=("--motd", spec.motd), origin=origin),
             ),
         )
 
-    def start(self, spec: FakeSpec, job: hvcore.Job) -> None:
+    def start(self, spec: FakeSpec, job: hv.Job) -> None:
         """Say what will be held, hold it, and run."""
-        job.intend(hvcore.Entry(kind="uid"))
+        job.intend(hv.Entry(kind="uid"))
         if spec.fail_at == "acquire":
-            raise hvcore.OperationError(f"{job.name}: was told to fail after the intent; unset params.fail_at")
+            raise hv.OperationError(f"{job.name}: was told to fail after the intent; unset params.fail_at")
         job.bind(uid=job.take_uid())
         if spec.fail_at == "start":
-            raise hvcore.OperationError(f"{job.name}: was told to fail half-way; unset params.fail_at")
+            raise hv.OperationError(f"{job.name}: was told to fail half-way; unset params.fail_at")
         job.bind(guest="paused" if job.record.paused else "running")
 
-    def observe(self, live: hvcore.Live) -> hvcore.Observation:
+    def observe(self, live: hv.Live) -> hv.Observation:
         """What the record says."""
         if live.record.spec["fail_at"] == "observe":
-            raise hvcore.OperationError(f"{live.record.name}: was told to fail; unset params.fail_at")
-        state = hvcore.State(live.record.bindings.get("guest", "crashed"))
+            raise hv.OperationError(f"{live.record.name}: was told to fail; unset params.fail_at")
+        state = hv.State(live.record.bindings.get("guest", "crashed"))
         instance = live.record.instance
-        return hvcore.Observation(state=state, memory_mib=instance.memory_mib, vcpus=instance.vcpus)
+        return hv.Observation(state=state, memory_mib=instance.memory_mib, vcpus=instance.vcpus)
 
-    def stop(self, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+    def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         """Politely if the guest listens, else the hard way."""
         if live.record.spec["fail_at"] == "stop":
-            raise hvcore.OperationError(f"{job.name}: was told to fail; unset params.fail_at")
+            raise hv.OperationError(f"{job.name}: was told to fail; unset params.fail_at")
         job.bind(guest="shutdown")
         return "kill" if force or live.record.spec["ignores_powerdown"] else "powerdown"
 
-    def pause(self, live: hvcore.Live, job: hvcore.Job) -> None:
+    def pause(self, live: hv.Live, job: hv.Job) -> None:
         """Remember that its cpus stand still."""
         del live
         job.bind(guest="paused")
 
-    def resume(self, live: hvcore.Live, job: hvcore.Job) -> None:
+    def resume(self, live: hv.Live, job: hv.Job) -> None:
         """Remember that they run."""
         del live
         job.bind(guest="running")
 
-    def execution(self, live: hvcore.Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
+    def execution(self, live: hv.Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
         """The command itself: there is no inside but the node."""
         del live, terminal
         return argv
 
-    def console(self, live: hvcore.Live) -> hvcore.Console:
+    def console(self, live: hv.Live) -> hv.Console:
         """A command that prints what the guest says."""
-        return hvcore.Console(name=live.record.name, argv=("printf", "%s\\n", live.record.spec["motd"]))
+        return hv.Console(name=live.record.name, argv=("printf", "%s\\n", live.record.spec["motd"]))

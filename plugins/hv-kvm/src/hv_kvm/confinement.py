@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from hv_kvm.devices.security import Security
 from hv_kvm.machine.spec import KvmSpec
-from hvcore import AsCaller, AsUser, Host, Level, Sandbox, View
+from hvcore.plugin import AsCaller, AsUser, Host, Level, Sandbox, View
 
 __all__ = [
     "FIXED",

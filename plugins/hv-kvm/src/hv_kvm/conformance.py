@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import hvcore
+import hvcore.plugin as hv
 from hv_kvm.qemu.boot_sector import boot_sector, write_disk
 from hv_kvm.qemu.probe import probe
 from hvcore.testing import Factory, Subject
@@ -21,15 +21,15 @@ _HELLO: Final = "hvcore test guest\r\n"
 
 
 def _guest(*, params: Mapping[str, Any] | None = None, **kind: Any) -> Factory:
-    def make(name: str, directory: Path) -> hvcore.Instance:
+    def make(name: str, directory: Path) -> hv.Instance:
         disk = directory / f"{name[-40:]}.img"
         if not disk.exists():
             write_disk(str(disk), boot_sector(_HELLO, **kind))
-        return hvcore.Instance(
+        return hv.Instance(
             name=name,
             driver="kvm",
             memory_mib=32,
-            disks=(hvcore.Disk(path=str(disk)),),
+            disks=(hv.Disk(path=str(disk)),),
             params={"kvm_flag": "disabled", "serial_console": True, **(params or {})},
         )
 
@@ -45,16 +45,16 @@ def _versions() -> Mapping[str, str]:
     with tempfile.TemporaryDirectory() as directory:
         try:
             return {"qemu": probe(_QEMU, cache_dir=directory).version}
-        except hvcore.HvError:
+        except hv.HvError:
             return {}
 
 
-def _two_boot_disks(name: str, directory: Path) -> hvcore.Instance:
-    disks = tuple(hvcore.Disk(path=str(directory / f"{number}.img"), boot_index=1) for number in range(2))
-    return hvcore.Instance(name=name, driver="kvm", disks=disks)
+def _two_boot_disks(name: str, directory: Path) -> hv.Instance:
+    disks = tuple(hv.Disk(path=str(directory / f"{number}.img"), boot_index=1) for number in range(2))
+    return hv.Instance(name=name, driver="kvm", disks=disks)
 
 
-def _bad_kernel(name: str, directory: Path) -> hvcore.Instance:
+def _bad_kernel(name: str, directory: Path) -> hv.Instance:
     """QEMU itself finds out that this is no kernel, and ends."""
     kernel = directory / "kernel"
     kernel.write_bytes(b"no kernel")

@@ -48,7 +48,7 @@ from hv_kvm.run.examine import examine
 from hv_kvm.run.id_clashes import rehearse
 from hv_kvm.run.observe import observe, process_of
 from hv_kvm.run.verify import problems_on
-from hvcore import (
+from hvcore.plugin import (
     LOG,
     Console,
     Entry,

@@ -12,7 +12,7 @@ from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore import Instance, Params, Problem, hookspec
+from hvcore.plugin import Instance, Params, Problem, hookspec
 
 __all__ = ["devices", "plan", "render", "verify"]
 
@@ -32,7 +32,7 @@ def plan(instance: Instance, params: Params) -> Iterable[Device]:  # type: ignor
     """The devices that the guest gets. Pure: the same on every node.
 
     >>> from hv_kvm.devices import clock
-    >>> from hvcore import Instance
+    >>> from hvcore.plugin import Instance
     >>> list(clock.plan(Instance(name="web1", driver="kvm"), {"use_localtime": True}))
     [Clock(base='localtime')]
     """
@@ -43,11 +43,11 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterable[Problem]:  # type: ignore[em
     """What this QEMU lacks for the machine. Judged from probed facts, never from a version.
 
     >>> from types import SimpleNamespace
-    >>> import hvcore
-    >>> @hvcore.hookimpl
+    >>> import hvcore.plugin as hv
+    >>> @hv.hookimpl
     ... def verify(facts):
     ...     if "virtio-rng-pci" not in facts.types:
-    ...         yield hvcore.Problem(path="params.rng", what=f"this QEMU ({facts.version}) has no virtio-rng-pci")
+    ...         yield hv.Problem(path="params.rng", what=f"this QEMU ({facts.version}) has no virtio-rng-pci")
     >>> [str(problem) for problem in verify(SimpleNamespace(version="7.2.22", types=frozenset()))]
     ['params.rng: this QEMU (7.2.22) has no virtio-rng-pci']
     """

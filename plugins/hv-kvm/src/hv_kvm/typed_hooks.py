@@ -1,8 +1,8 @@
-"""Typed decorators for implementations of the kvm driver's own hooks, as `hvcore.impl` has them for the core's.
+"""Typed decorators for implementations of the kvm driver's own hooks, as `hvcore.plugin.impl` has them for the core's.
 
->>> import hv_kvm.typed_hooks
->>> @hv_kvm.typed_hooks.render
-... def watchdog(spec: hv_kvm.machine.spec.KvmSpec) -> list[hv_kvm.machine.option.Opt]:
+>>> import hv_kvm.plugin as kvm
+>>> @kvm.impl.render
+... def watchdog(spec: kvm.KvmSpec) -> list[kvm.Opt]:
 ...     return []
 """
 
@@ -15,8 +15,7 @@ from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore import Problem, hookimpl
-from hvcore.plugins import hook_arguments
+from hvcore.plugin import Problem, hook_arguments, hookimpl
 
 __all__ = ["devices", "plan", "render", "verify"]
 

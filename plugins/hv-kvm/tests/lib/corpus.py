@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import hvcore
+import hvcore.plugin
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.render import render
@@ -66,7 +67,7 @@ class Corpus:
 def bindings(case: Path, spec: KvmSpec) -> Bindings:
     """Symbols, for the kind of node that the comments at the top of the case ask for."""
     accel = choose.Accel(_header(case, "accelerator", "tcg"), "golden")
-    found = symbols(spec, hvcore.Level(_header(case, "level", "strict")), accel)
+    found = symbols(spec, hvcore.plugin.Level(_header(case, "level", "strict")), accel)
     files = dict(found.files)
     for name in _header(case, "block devices", "").split():
         files[name] = replace(files[name], block_device=True, fds=(*files[name].fds, f"{{fd:{name}-reader}}"))

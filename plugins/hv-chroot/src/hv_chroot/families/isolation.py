@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-import hvcore
+import hvcore.plugin as hv
 
 __all__ = ["DEFAULT_CAPABILITIES", "PARAMS", "assess", "check", "has_users", "params"]
 
@@ -33,39 +33,39 @@ _REACH_THE_NODE: Final = frozenset(
     )
 )
 
-PARAMS: Final = hvcore.ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "confine",
-    hvcore.Param(
+    hv.Param(
         "isolation",
-        hvcore.one_of("namespaces", "none"),
+        hv.one_of("namespaces", "none"),
         default="namespaces",
         help="Keep it in namespaces of its own; or only change its root, as Ganeti does, which keeps it from nothing.",
         example="none",
     ),
-    hvcore.Param(
+    hv.Param(
         "user_namespace",
-        hvcore.one_of("auto", "on", "off"),
+        hv.one_of("auto", "on", "off"),
         default="auto",
         help="Make root inside nobody outside. auto: unless it shares the node's network, where low ports need root.",
         example="on",
     ),
-    hvcore.Param(
+    hv.Param(
         "capabilities",
-        hvcore.list_of(hvcore.one_of(*hvcore.CAPABILITIES)),
+        hv.list_of(hv.one_of(*hv.CAPABILITIES)),
         default=DEFAULT_CAPABILITIES,
         help="The capabilities that its processes keep.",
         example=["CAP_CHOWN", "CAP_SETGID", "CAP_SETUID"],
     ),
-    hvcore.Param(
+    hv.Param(
         "seccomp",
-        hvcore.one_of("default", "off"),
+        hv.one_of("default", "off"),
         default="default",
         help="Refuse system calls that no service needs and that only a capability it lacks is for.",
         example="off",
     ),
-    hvcore.Param(
+    hv.Param(
         "hostname",
-        hvcore.regexp("[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", "a host name of at most 64 bytes", max_bytes=64),
+        hv.regexp("[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", "a host name of at most 64 bytes", max_bytes=64),
         help="The host name that its processes see; unset, it is the instance's name.",
         example="web1",
     ),
@@ -73,21 +73,21 @@ PARAMS: Final = hvcore.ParamGroup(
 )
 
 
-@hvcore.hookimpl
-def params() -> hvcore.ParamGroup:
+@hv.hookimpl
+def params() -> hv.ParamGroup:
     """The parameters of this family."""
     return PARAMS
 
 
-def has_users(params: hvcore.Params) -> bool:
+def has_users(params: hv.Params) -> bool:
     """Whether its uids are others outside than inside."""
     if params["isolation"] == "none" or params["user_namespace"] == "off":
         return False
     return bool(params["user_namespace"] == "on" or params["network"] != "host")
 
 
-@hvcore.hookimpl
-def check(params: hvcore.Params) -> Iterator[hvcore.Problem]:
+@hv.hookimpl
+def check(params: hv.Params) -> Iterator[hv.Problem]:
     """Without namespaces there is nothing that could do the rest."""
     if params["isolation"] != "none":
         return
@@ -100,26 +100,26 @@ def check(params: hvcore.Params) -> Iterator[hvcore.Problem]:
     for key in (key for key, is_wrong in wrong.items() if is_wrong):
         what = "cannot be had without namespaces"
         todo = "unset it, or isolation = 'namespaces'"
-        yield hvcore.Problem(path=f"params.{key}", what=what, got=repr(params[key]), todo=todo)
+        yield hv.Problem(path=f"params.{key}", what=what, got=repr(params[key]), todo=todo)
 
 
-@hvcore.hookimpl
-def assess(params: hvcore.Params) -> Iterator[hvcore.Problem]:
+@hv.hookimpl
+def assess(params: hv.Params) -> Iterator[hv.Problem]:
     """What root inside could do to the node."""
     if params["isolation"] == "none":
         what = "confines nothing: root inside is root of the node"
-        yield hvcore.Problem(path="params.isolation", what=what, todo="use it only for what you would run as root")
+        yield hv.Problem(path="params.isolation", what=what, todo="use it only for what you would run as root")
         return
     users = has_users(params)
     reaching = [name for name in params["capabilities"] if name in _REACH_THE_NODE]
     if reaching and not users:
         what = f"with {', '.join(reaching)} root inside can become root of the node"
         todo = "set params.user_namespace to 'on', or remove it"
-        yield hvcore.Problem(path="params.capabilities", what=what, todo=todo)
+        yield hv.Problem(path="params.capabilities", what=what, todo=todo)
     if users and params["network"] == "host":
         what = "keeps it from the ports below 1024 of the node's network"
         todo = "give it a network of its own, or listen on others"
-        yield hvcore.Problem(path="params.user_namespace", what=what, got="'on'", todo=todo)
+        yield hv.Problem(path="params.user_namespace", what=what, got="'on'", todo=todo)
     if params["seccomp"] == "off":
         what = "leaves every system call of the kernel open to it"
-        yield hvcore.Problem(path="params.seccomp", what=what, got="'off'", todo="keep a capability it needs instead")
+        yield hv.Problem(path="params.seccomp", what=what, got="'off'", todo="keep a capability it needs instead")

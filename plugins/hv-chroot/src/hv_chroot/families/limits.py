@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from typing import Final
 
-import hvcore
+import hvcore.plugin as hv
 
 __all__ = ["PARAMS", "params"]
 
-PARAMS: Final = hvcore.ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "limits",
-    hvcore.Param(
+    hv.Param(
         "memory_limit",
-        hvcore.size_mib(minimum=4),
+        hv.size_mib(minimum=4),
         unit="MiB",
         help="The memory that all its processes may use together, cached files included; unset, as much as there is.",
         example="512M",
     ),
-    hvcore.Param(
+    hv.Param(
         "cpu_limit",
-        hvcore.integer(minimum=1, maximum=819200),
+        hv.integer(minimum=1, maximum=819200),
         unit="percent of one cpu",
         help="The cpu time that all its processes may use together, 150 for one and a half; unset, what there is.",
         example=150,
     ),
-    hvcore.Param(
+    hv.Param(
         "process_limit",
-        hvcore.integer(minimum=1, maximum=4194304),
+        hv.integer(minimum=1, maximum=4194304),
         help="How many processes and threads it may have at once; unset, as many as there can be.",
         example=500,
     ),
@@ -34,7 +34,7 @@ PARAMS: Final = hvcore.ParamGroup(
 )
 
 
-@hvcore.hookimpl
-def params() -> hvcore.ParamGroup:
+@hv.hookimpl
+def params() -> hv.ParamGroup:
     """The parameters of this family."""
     return PARAMS

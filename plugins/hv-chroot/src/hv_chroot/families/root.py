@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-import hvcore
+import hvcore.plugin as hv
 from hv_chroot.bind import Bind, bind
 
 __all__ = ["DEFAULT_OVERLAY_MIB", "PARAMS", "check", "params"]
@@ -13,58 +13,58 @@ __all__ = ["DEFAULT_OVERLAY_MIB", "PARAMS", "check", "params"]
 DEFAULT_OVERLAY_MIB: Final = 256
 _OURS: Final = ("/", "/dev", "/proc")  # bubblewrap's own mounts, and the root itself
 
-PARAMS: Final = hvcore.ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "root",
-    hvcore.Param(
+    hv.Param(
         "root_directory",
-        hvcore.directory(),
+        hv.directory(),
         help="A directory of the node that is its root file system, in place of a disk.",
         example="/srv/roots/web1",
     ),
-    hvcore.Param(
+    hv.Param(
         "overlay",
-        hvcore.one_of("none", "memory", "directory"),
+        hv.one_of("none", "memory", "directory"),
         default="none",
         help="Where changes to its root go: into it; into memory, gone after the stop; or into overlay_directory.",
         example="memory",
     ),
-    hvcore.Param(
+    hv.Param(
         "overlay_directory",
-        hvcore.directory(),
+        hv.directory(),
         help="The directory of the node that keeps what is changed, for overlay = directory.",
         example="/srv/changes/web1",
     ),
-    hvcore.Param(
+    hv.Param(
         "overlay_size",
-        hvcore.size_mib(minimum=1),
+        hv.size_mib(minimum=1),
         unit="MiB",
         help=f"How much the changes in memory may take, for overlay = memory; unset, {DEFAULT_OVERLAY_MIB}.",
         example=64,
     ),
-    hvcore.Param(
+    hv.Param(
         "binds",
-        hvcore.list_of(bind()),
+        hv.list_of(bind()),
         default=(),
         help="Files and directories of the node to show inside, read-only unless :rw follows.",
         example=["/srv/www:/var/www", "/srv/data:/data:rw"],
     ),
-    hvcore.Param(
+    hv.Param(
         "resolv_conf",
-        hvcore.one_of("image", "node"),
+        hv.one_of("image", "node"),
         default="image",
         help="Whose /etc/resolv.conf it has: its root's own, or the node's as it is at the start.",
         example="node",
     ),
-    hvcore.Param(
+    hv.Param(
         "allow_suid",
-        hvcore.boolean(),
+        hv.boolean(),
         default=False,
         help="Let set-uid programs in its root take effect; possible only with isolation = none.",
         example=True,
     ),
-    hvcore.Param(
+    hv.Param(
         "allow_devices",
-        hvcore.boolean(),
+        hv.boolean(),
         default=False,
         help="Let device nodes in its root work; possible only with isolation = none.",
         example=True,
@@ -73,25 +73,25 @@ PARAMS: Final = hvcore.ParamGroup(
 )
 
 
-@hvcore.hookimpl
-def params() -> hvcore.ParamGroup:
+@hv.hookimpl
+def params() -> hv.ParamGroup:
     """The parameters of this family."""
     return PARAMS
 
 
-@hvcore.hookimpl
-def check(instance: hvcore.Instance, params: hvcore.Params) -> Iterator[hvcore.Problem]:
+@hv.hookimpl
+def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """One root, and nothing asked for that would have no effect."""
     directory = params["root_directory"]
     if not instance.disks and directory is None:
         todo = "give the disk with the root file system, or set params.root_directory"
-        yield hvcore.Problem(path="disks", what="is empty", todo=todo)
+        yield hv.Problem(path="disks", what="is empty", todo=todo)
     if instance.disks and directory is not None:
         what = "is a second root beside params.root_directory"
-        yield hvcore.Problem(path="disks[0]", what=what, got=repr(instance.disks[0].path), todo="remove one of them")
+        yield hv.Problem(path="disks[0]", what=what, got=repr(instance.disks[0].path), todo="remove one of them")
     for index, disk in enumerate(instance.disks[1:], 1):
         what = "is a second disk, and only the root file system is mounted"
-        yield hvcore.Problem(path=f"disks[{index}]", what=what, got=repr(disk.path), todo="remove it")
+        yield hv.Problem(path=f"disks[{index}]", what=what, got=repr(disk.path), todo="remove it")
     for index, disk in enumerate(instance.disks):
         yield from _disk(disk, f"disks[{index}]")
     yield from _overlay(params)
@@ -100,42 +100,40 @@ def check(instance: hvcore.Instance, params: hvcore.Params) -> Iterator[hvcore.P
         for key in ("allow_suid", "allow_devices"):
             if params[key]:
                 what = "has no effect in namespaces, which never gain privileges"
-                yield hvcore.Problem(
-                    path=f"params.{key}", what=what, got="true", todo="unset it, or isolation = 'none'"
-                )
+                yield hv.Problem(path=f"params.{key}", what=what, got="true", todo="unset it, or isolation = 'none'")
 
 
-def _disk(disk: hvcore.Disk, path: str) -> Iterator[hvcore.Problem]:
+def _disk(disk: hv.Disk, path: str) -> Iterator[hv.Problem]:
     if disk.format != "raw":
         what = "cannot be mounted by the kernel"
-        yield hvcore.Problem(path=f"{path}.format", what=what, got=repr(disk.format), todo="convert it to raw")
+        yield hv.Problem(path=f"{path}.format", what=what, got=repr(disk.format), todo="convert it to raw")
     if not disk.path.startswith("/"):
         what = "is no file or block device, which is all that can be mounted"
-        yield hvcore.Problem(path=f"{path}.path", what=what, got=repr(disk.path), todo="give a path")
+        yield hv.Problem(path=f"{path}.path", what=what, got=repr(disk.path), todo="give a path")
     for key in ("cache", "aio", "discard", "boot_index"):
         value = getattr(disk, key)
         if value is not None:
             what = "has no effect on a disk that is mounted"
-            yield hvcore.Problem(path=f"{path}.{key}", what=what, got=repr(value), todo="remove it")
+            yield hv.Problem(path=f"{path}.{key}", what=what, got=repr(value), todo="remove it")
 
 
-def _overlay(params: hvcore.Params) -> Iterator[hvcore.Problem]:
+def _overlay(params: hv.Params) -> Iterator[hv.Problem]:
     overlay, directory = params["overlay"], params["overlay_directory"]
     if overlay == "directory" and directory is None:
         what = "is not set, and overlay = 'directory' needs it"
-        yield hvcore.Problem(path="params.overlay_directory", what=what, todo="give a directory of the node")
+        yield hv.Problem(path="params.overlay_directory", what=what, todo="give a directory of the node")
     if overlay != "directory" and directory is not None:
         what = f"has no effect with overlay = {overlay!r}"
         todo = "unset it, or overlay = 'directory'"
-        yield hvcore.Problem(path="params.overlay_directory", what=what, got=repr(directory), todo=todo)
+        yield hv.Problem(path="params.overlay_directory", what=what, got=repr(directory), todo=todo)
     if overlay != "memory" and params["overlay_size"] is not None:
         what = f"has no effect with overlay = {overlay!r}"
         todo = "unset it, or overlay = 'memory'"
-        yield hvcore.Problem(path="params.overlay_size", what=what, got=str(params["overlay_size"]), todo=todo)
+        yield hv.Problem(path="params.overlay_size", what=what, got=str(params["overlay_size"]), todo=todo)
     lower = params["root_directory"]
     if directory is not None and lower is not None and (_within(directory, lower) or _within(lower, directory)):
         what = "and params.root_directory are one inside the other"
-        yield hvcore.Problem(path="params.overlay_directory", what=what, got=repr(directory), todo="keep them apart")
+        yield hv.Problem(path="params.overlay_directory", what=what, got=repr(directory), todo="keep them apart")
 
 
 def _within(inner: str, outer: str) -> bool:
@@ -143,13 +141,13 @@ def _within(inner: str, outer: str) -> bool:
     return f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
 
 
-def _binds(texts: tuple[str, ...]) -> Iterator[hvcore.Problem]:
+def _binds(texts: tuple[str, ...]) -> Iterator[hv.Problem]:
     targets = [Bind.of(text).target for text in texts]
     for target in dict.fromkeys(targets):
         got = repr(target)
         if targets.count(target) > 1:
             what = "shows two things at one place"
-            yield hvcore.Problem(path="params.binds", what=what, got=got, todo="leave one out")
+            yield hv.Problem(path="params.binds", what=what, got=got, todo="leave one out")
         if target in _OURS or target.startswith(("/dev/", "/proc/")):
             what = "would cover the root, /dev or /proc"
-            yield hvcore.Problem(path="params.binds", what=what, got=got, todo="show it elsewhere")
+            yield hv.Problem(path="params.binds", what=what, got=got, todo="show it elsewhere")

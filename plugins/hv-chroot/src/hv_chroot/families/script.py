@@ -7,45 +7,45 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-import hvcore
+import hvcore.plugin as hv
 
 __all__ = ["PARAMS", "assess", "check", "params"]
 
-# Not hvcore.file(): that one is looked for on the node, this one is inside the instance's own file system.
+# Not hv.file(): that one is looked for on the node, this one is inside the instance's own file system.
 _PATH_INSIDE: Final = replace(
-    hvcore.file(), kind="path inside", expects="the absolute path of a program in its root", node_check=None
+    hv.file(), kind="path inside", expects="the absolute path of a program in its root", node_check=None
 )
-_VARIABLE: Final = hvcore.regexp(
+_VARIABLE: Final = hv.regexp(
     "[A-Za-z_][A-Za-z0-9_]*=.*", "a variable and its value, such as 'LANG=C.UTF-8'", max_bytes=4096
 )
 
-PARAMS: Final = hvcore.ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "script",
-    hvcore.Param(
+    hv.Param(
         "init_script",
         _PATH_INSIDE,
         default="/ganeti-chroot",
         help="The program in its root that is run with the argument start, and with stop when it stops.",
         example="/etc/init.d/rcS",
     ),
-    hvcore.Param(
+    hv.Param(
         "stop_script",
         _PATH_INSIDE,
         help="The program that is run with the argument stop when it stops; unset, it is the one that started it.",
         example="/etc/init.d/rcK",
     ),
-    hvcore.Param(
+    hv.Param(
         "script_deadline",
-        hvcore.seconds(minimum=0.1, maximum=86400),
+        hv.seconds(minimum=0.1, maximum=86400),
         default=60,
         unit="seconds",
         help="How long one run of a script may take; a start fails then, a stop goes on without it.",
         changes="launch",
         example=120,
     ),
-    hvcore.Param(
+    hv.Param(
         "environment",
-        hvcore.list_of(_VARIABLE),
+        hv.list_of(_VARIABLE),
         default=(),
         help="Variables for both scripts and everything they start, besides PATH, HOME and container.",
         example=["LANG=C.UTF-8", "TZ=UTC"],
@@ -54,30 +54,30 @@ PARAMS: Final = hvcore.ParamGroup(
 )
 
 
-@hvcore.hookimpl
-def params() -> hvcore.ParamGroup:
+@hv.hookimpl
+def params() -> hv.ParamGroup:
     """The parameters of this family."""
     return PARAMS
 
 
-@hvcore.hookimpl
-def check(params: hvcore.Params) -> Iterator[hvcore.Problem]:
+@hv.hookimpl
+def check(params: hv.Params) -> Iterator[hv.Problem]:
     """Each variable once, and none of hvcore's own."""
     names = [pair.partition("=")[0] for pair in params["environment"]]
     for name in dict.fromkeys(names):
         if re.match("HVCORE_", name):
             what = "has a variable that hvcore sets itself"
-            yield hvcore.Problem(path="params.environment", what=what, got=repr(name), todo="remove it")
+            yield hv.Problem(path="params.environment", what=what, got=repr(name), todo="remove it")
         elif names.count(name) > 1:
             what = "has a variable twice"
-            yield hvcore.Problem(path="params.environment", what=what, got=repr(name), todo="leave one out")
+            yield hv.Problem(path="params.environment", what=what, got=repr(name), todo="leave one out")
 
 
-@hvcore.hookimpl
-def assess(params: hvcore.Params) -> Iterator[hvcore.Problem]:
+@hv.hookimpl
+def assess(params: hv.Params) -> Iterator[hv.Problem]:
     """A secret in the environment is in the record, in plans, and in /proc."""
     for pair in params["environment"]:
         name = pair.partition("=")[0]
         if re.search("PASSWORD|SECRET|TOKEN", name, re.IGNORECASE):
             what = f"shows {name} to everybody who sees plans or /proc"
-            yield hvcore.Problem(path="params.environment", what=what, todo="put it into a file that only it can read")
+            yield hv.Problem(path="params.environment", what=what, todo="put it into a file that only it can read")

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import hvcore
+import hvcore.plugin as hv
 from hv_chroot.bind import Bind
 from hv_chroot.names import LOG_FILE, OUTPUT, ROOT
 from hv_chroot.resources.mount_calls import Allowed, attach, cloned_tree, mount_overlay, mount_tmpfs
 from hv_chroot.resources.owner import as_owner
 from hv_chroot.resources.root_files import mount_point
 from hv_chroot.spec import ChrootSpec
-from hvcore import LIFE_LOCK, STATUS, claim_mount, identify_disk, run_tool
+from hvcore.plugin import LIFE_LOCK, STATUS, claim_mount, identify_disk, run_tool
 
 __all__ = ["Owners", "mount_command", "mount_output", "mount_root", "owners_of"]
 
@@ -55,7 +55,7 @@ class Owners:
 
 
 @contextmanager
-def owners_of(held: hvcore.Held | None, uids: range | None) -> Iterator[Owners]:
+def owners_of(held: hv.Held | None, uids: range | None) -> Iterator[Owners]:
     """The owners that the held user namespace makes of them, where there is one."""
     if held is None or uids is None:
         yield Owners()
@@ -67,7 +67,7 @@ def owners_of(held: hvcore.Held | None, uids: range | None) -> Iterator[Owners]:
         os.close(fd)
 
 
-def mount_root(spec: ChrootSpec, job: hvcore.Job, owners: Owners) -> Path:
+def mount_root(spec: ChrootSpec, job: hv.Job, owners: Owners) -> Path:
     """Mount its root with everything that is shown in it, and give the mount point.
 
     The ledger has to have it, and the disk has to be claimed. Raises `HvError` with what is wrong.
@@ -86,23 +86,23 @@ def mount_root(spec: ChrootSpec, job: hvcore.Job, owners: Owners) -> Path:
     return root
 
 
-def _place(job: hvcore.Job, name: str) -> Path:
+def _place(job: hv.Job, name: str) -> Path:
     place = job.dir / name
     place.mkdir(mode=0o700, exist_ok=True)
     return place
 
 
 @contextmanager
-def _told(job: hvcore.Job, what: str, todo: str) -> Iterator[None]:
+def _told(job: hv.Job, what: str, todo: str) -> Iterator[None]:
     """Say of a failing system call what it was for."""
     try:
         yield
     except OSError as error:
         place = f" for {error.filename!r}" if error.filename else ""
-        raise hvcore.OperationError(f"{job.name}: {what}, got {error.strerror}{place}; {todo}") from error
+        raise hv.OperationError(f"{job.name}: {what}, got {error.strerror}{place}; {todo}") from error
 
 
-def _mount_source(spec: ChrootSpec, job: hvcore.Job, target: Path, owners: Owners) -> None:
+def _mount_source(spec: ChrootSpec, job: hv.Job, target: Path, owners: Owners) -> None:
     if spec.disk is not None:
         _mount_disk(spec, spec.disk, job, target)
     source = spec.directory if spec.disk is None else str(target)
@@ -121,7 +121,7 @@ def _mount_source(spec: ChrootSpec, job: hvcore.Job, target: Path, owners: Owner
         claim_mount(source, str(target))
 
 
-def _mount_disk(spec: ChrootSpec, path: str, job: hvcore.Job, target: Path) -> None:
+def _mount_disk(spec: ChrootSpec, path: str, job: hv.Job, target: Path) -> None:
     disk = identify_disk(path)
     command = mount_command(spec, str(target), image=not disk.block_device)
     left = job.deadline.left()
@@ -130,13 +130,13 @@ def _mount_disk(spec: ChrootSpec, path: str, job: hvcore.Job, target: Path) -> N
     ended, said = run_tool(command, life=job.dir / LIFE_LOCK, status=job.dir / STATUS, deadline_s=left, group=group)
     if ended is None:
         todo = f"see whether {path!r} can be read at all"
-        raise hvcore.DeadlineError(subject=job.name, waiting_for=f"mount of {path!r}", waited_s=left, todo=todo)
+        raise hv.DeadlineError(subject=job.name, waiting_for=f"mount of {path!r}", waited_s=left, todo=todo)
     if ended.code != 0:
         how = f"disk {path!r} cannot be mounted, mount {ended}"
-        raise hvcore.LaunchError(name=job.name, how=how, output=said, argv=command)
+        raise hv.LaunchError(name=job.name, how=how, output=said, argv=command)
 
 
-def _mount_overlay(spec: ChrootSpec, job: hvcore.Job, lower: Path, root: Path, owners: Owners) -> None:
+def _mount_overlay(spec: ChrootSpec, job: hv.Job, lower: Path, root: Path, owners: Owners) -> None:
     upper = _place(job, _UPPER)
     what = f"changes cannot be kept in {spec.overlay_directory or 'memory'!r}"
     with _told(job, what, "see whether overlayfs can use that file system"):
@@ -164,7 +164,7 @@ def _mount_overlay(spec: ChrootSpec, job: hvcore.Job, lower: Path, root: Path, o
             mount_overlay(str(root), allowed, lower=low, upper=changes, work=work)
 
 
-def _show(job: hvcore.Job, root: Path, bind: Bind, owners: Owners) -> None:
+def _show(job: hv.Job, root: Path, bind: Bind, owners: Owners) -> None:
     what = f"{bind.source!r} cannot be shown at {bind.target!r}"
     todo = "what is on the way there has to be a directory and no link, and there when its root is read-only"
     with (
@@ -175,7 +175,7 @@ def _show(job: hvcore.Job, root: Path, bind: Bind, owners: Owners) -> None:
         attach(tree, place)
 
 
-def _show_resolv_conf(job: hvcore.Job, root: Path, owners: Owners) -> None:
+def _show_resolv_conf(job: hv.Job, root: Path, owners: Owners) -> None:
     copy = job.dir / _RESOLV_CONF
     copy.write_bytes(_node_resolv_conf())
     copy.chmod(0o644)
@@ -209,7 +209,7 @@ def _is_directory(fd: int) -> bool:
     return stat.S_ISDIR(os.fstat(fd).st_mode)
 
 
-def mount_output(job: hvcore.Job) -> Path:
+def mount_output(job: hv.Job) -> Path:
     """A file for the output of the scripts and of what they leave running, that can grow to 1 MiB and no further.
 
     Nobody reads along once the start is done, so the file system has to set the limit. Raises `OperationError`.

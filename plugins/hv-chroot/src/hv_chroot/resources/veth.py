@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-import hvcore
+import hvcore.plugin as hv
 from hv_chroot.families.network import Interface
 from hv_chroot.spec import ChrootSpec
 
@@ -32,11 +32,11 @@ _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 _OURS: Final = "/proc/thread-self/ns/net"
 
 
-def intended(spec: ChrootSpec, job: hvcore.Job) -> tuple[hvcore.Entry, ...]:
+def intended(spec: ChrootSpec, job: hv.Job) -> tuple[hv.Entry, ...]:
     """The ledger entries of its interfaces: names of 14 characters that no other instance on this node comes to."""
     run_dir = os.path.realpath(job.host.run_dir)
     return tuple(
-        hvcore.Entry(
+        hv.Entry(
             kind=VETH,
             data={
                 "name": "hv" + hashlib.sha256(f"{run_dir}\0{spec.name}\0{interface.name}".encode()).hexdigest()[:12],
@@ -47,7 +47,7 @@ def intended(spec: ChrootSpec, job: hvcore.Job) -> tuple[hvcore.Entry, ...]:
     )
 
 
-def bridge_problems(spec: ChrootSpec) -> Iterator[hvcore.Problem]:
+def bridge_problems(spec: ChrootSpec) -> Iterator[hv.Problem]:
     """Interfaces whose bridge this node does not have."""
     if not spec.interfaces:
         return
@@ -55,16 +55,16 @@ def bridge_problems(spec: ChrootSpec) -> Iterator[hvcore.Problem]:
         with _netlink() as netlink:
             kinds = {link.get("ifname"): link.get(("linkinfo", "kind")) for link in netlink.get_links()}
     except ImportError:
-        yield hvcore.Problem(path="pyroute2", what="is not installed", todo="install hv-chroot with its dependencies")
+        yield hv.Problem(path="pyroute2", what="is not installed", todo="install hv-chroot with its dependencies")
         return
     for index, interface in enumerate(spec.interfaces):
         if kinds.get(interface.bridge) != "bridge":
             what = "is no bridge" if interface.bridge in kinds else "does not exist on this node"
             todo = "make the bridge, or name another"
-            yield hvcore.Problem(path=f"nics[{index}].link", what=what, got=repr(interface.bridge), todo=todo)
+            yield hv.Problem(path=f"nics[{index}].link", what=what, got=repr(interface.bridge), todo=todo)
 
 
-def connect(spec: ChrootSpec, job: hvcore.Job, held: hvcore.Held | None) -> None:
+def connect(spec: ChrootSpec, job: hv.Job, held: hv.Held | None) -> None:
     """Make the interfaces in the held network and join them to their bridges. The ledger has to have them.
 
     Raises `NodeError` with what the kernel says.
@@ -81,12 +81,12 @@ def connect(spec: ChrootSpec, job: hvcore.Job, held: hvcore.Held | None) -> None
                 _join(netlink, spec, interface, data["name"])
     except _errors() as error:
         what = f"{job.name}: its interfaces cannot be made, got {error}"
-        raise hvcore.NodeError(f"{what}; see whether {spec.interfaces[0].bridge} is still there") from error
+        raise hv.NodeError(f"{what}; see whether {spec.interfaces[0].bridge} is still there") from error
     finally:
         os.close(outer)
 
 
-def release_veth(entry: hvcore.Entry, job: hvcore.Job) -> None:
+def release_veth(entry: hv.Entry, job: hv.Job) -> None:
     """Remove the pair, if it is there and bears our mark. Raises `NodeError` when the kernel does not let us."""
     try:
         with _netlink() as netlink:
@@ -96,7 +96,7 @@ def release_veth(entry: hvcore.Entry, job: hvcore.Job) -> None:
     except _errors() as error:
         if getattr(error, "code", None) != errno.ENODEV:  # it went meanwhile, with its namespace
             what = f"{job.name}: interface {entry.data['name']} cannot be removed, got {error}"
-            raise hvcore.NodeError(f"{what}; try again") from error
+            raise hv.NodeError(f"{what}; try again") from error
 
 
 def _make(spec: ChrootSpec, names: list[dict[str, Any]], outer: int) -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import hvcore
-from hvcore import boot_id
+import hvcore.plugin as hv
+from hvcore.plugin import boot_id
 
 __all__ = ["Census", "census", "is_ending", "members", "namespace_of", "plain_census", "rooted"]
 
@@ -46,13 +46,13 @@ def namespace_of(pid: int) -> int | None:
         return None
 
 
-def is_ending(process: hvcore.ProcessId) -> bool:
+def is_ending(process: hv.ProcessId) -> bool:
     """True when the process is gone or on its way out, where no code of it runs any more."""
     fields = _stat(process.pid)
     return fields is None or int(fields[19]) != process.start_ticks or bool(int(fields[6]) & _PF_EXITING)
 
 
-def census(init: hvcore.ProcessId) -> Census | None:
+def census(init: hv.ProcessId) -> Census | None:
     """What lives under that init now. None when the init is gone, and so everything else.
 
     Fields as in proc_pid_stat(5); /proc/PID/task/TID/children needs CONFIG_PROC_CHILDREN, which distributions set.
@@ -64,13 +64,13 @@ def census(init: hvcore.ProcessId) -> Census | None:
     return _summed(found, started=init.start_ticks, processes=len(found) - 1)
 
 
-def members(init: hvcore.ProcessId) -> list[hvcore.ProcessId]:
+def members(init: hv.ProcessId) -> list[hv.ProcessId]:
     """The init and everything that descends from it now, which is all that began in its pid namespace."""
     root = _stat(init.pid)
     if root is None or int(root[19]) != init.start_ticks:
         return []
     found = _descent(init.pid, root)
-    return [hvcore.ProcessId(pid=pid, start_ticks=int(fields[19]), boot_id=init.boot_id) for pid, fields in found]
+    return [hv.ProcessId(pid=pid, start_ticks=int(fields[19]), boot_id=init.boot_id) for pid, fields in found]
 
 
 def _descent(pid: int, root: list[bytes]) -> list[tuple[int, list[bytes]]]:
@@ -83,7 +83,7 @@ def _descent(pid: int, root: list[bytes]) -> list[tuple[int, list[bytes]]]:
     return found
 
 
-def rooted(root: Path) -> list[hvcore.ProcessId]:
+def rooted(root: Path) -> list[hv.ProcessId]:
     """Every process that has ``root``, or a directory below it, as its own root."""
     top = os.path.realpath(root)
     below = f"{top}/"
@@ -94,7 +94,7 @@ def rooted(root: Path) -> list[hvcore.ProcessId]:
         except OSError:
             continue
         if place != "/" and (place == top or place.startswith(below)):
-            process = hvcore.identify(int(pid))
+            process = hv.identify(int(pid))
             if process is not None:
                 found.append(process)
     return found

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-import hvcore
+import hvcore.plugin as hv
 from hv_chroot.run.census import is_ending
 from hv_chroot.seccomp import filter_program
 from hv_chroot.spec import ChrootSpec
-from hvcore import capability_mask, system_view
+from hvcore.plugin import capability_mask, system_view
 
 __all__ = ["enter_command", "prove", "sandbox_of"]
 
@@ -22,14 +22,14 @@ _ENTER_INSIDE: Final = "/enter.py"
 _GROUPS_INSIDE: Final = "/group"  # and a number
 
 
-def sandbox_of(spec: ChrootSpec, root: str, uids: range | None = None) -> hvcore.Sandbox:
+def sandbox_of(spec: ChrootSpec, root: str, uids: range | None = None) -> hv.Sandbox:
     """What the instance is allowed: its root as the whole file system, own namespaces, few capabilities.
 
     ``uids`` are the node's that its users are; None: the same inside and outside, for users inside need several.
     """
-    return hvcore.Sandbox(
-        who=hvcore.AsRoot(capabilities=spec.capabilities, users=uids),
-        view=hvcore.View(root=root, proc=True),
+    return hv.Sandbox(
+        who=hv.AsRoot(capabilities=spec.capabilities, users=uids),
+        view=hv.View(root=root, proc=True),
         reaper=True,
         share_network=spec.share_network,
         hostname=spec.hostname,
@@ -42,7 +42,7 @@ def _filter(spec: ChrootSpec) -> bytes | None:
     return filter_program(os.uname().machine, spec.capabilities) if spec.seccomp else None
 
 
-def prove(name: str, sandbox: hvcore.Sandbox, members: Iterable[hvcore.ProcessId]) -> None:
+def prove(name: str, sandbox: hv.Sandbox, members: Iterable[hv.ProcessId]) -> None:
     """Raise `ConfinementError` when a process that lives is confined less than asked.
 
     One that is just ending has given up its namespaces already.
@@ -50,19 +50,19 @@ def prove(name: str, sandbox: hvcore.Sandbox, members: Iterable[hvcore.ProcessId
     found = [
         f"pid {process.pid}: {text}"
         for process in members
-        for text in hvcore.weaknesses(sandbox, process.pid)
+        for text in hv.weaknesses(sandbox, process.pid)
         if not is_ending(process)
     ]
     if found:
-        raise hvcore.ConfinementError(f"{name}: confined less than asked, got {'; '.join(found)}; report this")
+        raise hv.ConfinementError(f"{name}: confined less than asked, got {'; '.join(found)}; report this")
 
 
 def enter_command(
     spec: ChrootSpec,
-    init: hvcore.ProcessId,
+    init: hv.ProcessId,
     argv: tuple[str, ...],
     *,
-    group: hvcore.Group | None,
+    group: hv.Group | None,
     terminal: bool = False,
 ) -> tuple[str, ...]:
     """The command that runs ``argv`` among the processes of that init, with a terminal of its own or without.
@@ -88,4 +88,4 @@ def enter_command(
     environment = (f"{key}={value}" for key, value in spec.environment)
     seccomp = base64.b64encode(_filter(spec) or b"").decode()
     how = (f"{capability_mask(spec.capabilities):x}", seccomp, str(len(entrances)), mode, *environment, "--")
-    return (*hvcore.with_own_root(), "bwrap", *view, "--", python, "-I", "-S", _ENTER_INSIDE, *who, *how, *argv)
+    return (*hv.with_own_root(), "bwrap", *view, "--", python, "-I", "-S", _ENTER_INSIDE, *who, *how, *argv)

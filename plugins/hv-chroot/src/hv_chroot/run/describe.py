@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import hvcore
+import hvcore.plugin as hv
 from hv_chroot.names import ROOT
 from hv_chroot.resources.mounts import mount_command
 from hv_chroot.run.confinement import sandbox_of
 from hv_chroot.run.rooted import chroot_command
 from hv_chroot.spec import ChrootSpec
-from hvcore import identify_disk, sandboxed
+from hvcore.plugin import identify_disk, sandboxed
 
 __all__ = ["describe"]
 
@@ -50,13 +50,13 @@ _WHY: Final[dict[str, tuple[tuple[str, ...], str]]] = {
 }
 
 
-def describe(spec: ChrootSpec, host: hvcore.Host) -> hvcore.Plan:
+def describe(spec: ChrootSpec, host: hv.Host) -> hv.Plan:
     """The plan. Looks whether the disk is a file, which decides about a loop device; changes nothing."""
     root = host.run_dir / "instances" / spec.name / ROOT
-    return hvcore.Plan(
+    return hv.Plan(
         name=spec.name,
         driver=_PLUGIN,
-        steps=tuple(hvcore.Step(kind=kind, what=what) for kind, what in _steps(spec, root)),
+        steps=tuple(hv.Step(kind=kind, what=what) for kind, what in _steps(spec, root)),
         arguments=_arguments(spec, root) if spec.namespaces else _plain_arguments(spec, root),
     )
 
@@ -114,25 +114,25 @@ def _confinement(spec: ChrootSpec) -> str:
     return f"{own} namespaces, {network}, {capabilities}, {filtered}, no new privileges; read back from /proc"
 
 
-def _plain_arguments(spec: ChrootSpec, root: Path) -> tuple[hvcore.Argument, ...]:
+def _plain_arguments(spec: ChrootSpec, root: Path) -> tuple[hv.Argument, ...]:
     tokens = chroot_command(spec, root, ())
     why = "the start script with another root and this environment, and nothing else of its own"
     return (_of(tokens, ("environment",), why), _script(spec))
 
 
-def _script(spec: ChrootSpec) -> hvcore.Argument:
+def _script(spec: ChrootSpec) -> hv.Argument:
     return _of((spec.init_script, "start"), ("init_script",), "the start script, and how it is called")
 
 
-def _of(tokens: tuple[str, ...], params: tuple[str, ...], why: str) -> hvcore.Argument:
+def _of(tokens: tuple[str, ...], params: tuple[str, ...], why: str) -> hv.Argument:
     # Whether it is this command at all, or another, follows from the isolation.
-    return hvcore.Argument(tokens=tokens, origin=hvcore.Origin(plugin=_PLUGIN, params=(*params, "isolation"), why=why))
+    return hv.Argument(tokens=tokens, origin=hv.Origin(plugin=_PLUGIN, params=(*params, "isolation"), why=why))
 
 
-def _arguments(spec: ChrootSpec, root: Path) -> tuple[hvcore.Argument, ...]:
+def _arguments(spec: ChrootSpec, root: Path) -> tuple[hv.Argument, ...]:
     held = None
     if spec.users or spec.interfaces:
-        held = hvcore.Held(pid=_HOLDER_PID, users=spec.users, network=bool(spec.interfaces))
+        held = hv.Held(pid=_HOLDER_PID, users=spec.users, network=bool(spec.interfaces))
     sandbox = sandbox_of(spec, str(root), _UIDS if spec.users else None)
     tokens = sandboxed(sandbox, (), _STATUS_FD, _LIFE_FD, filter_fd=_FILTER_FD, held=held).argv
     groups: list[list[str]] = []

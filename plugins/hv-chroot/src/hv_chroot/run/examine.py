@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from hv_chroot.run.verify import TOOLS
-from hvcore import Finding, Host, Severity, program
+from hvcore.plugin import Finding, Host, Severity, program
 
 __all__ = ["examine"]
 

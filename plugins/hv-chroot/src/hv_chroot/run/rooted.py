@@ -10,11 +10,11 @@ import signal
 import time
 from pathlib import Path
 
-import hvcore
+import hvcore.plugin as hv
 from hv_chroot.names import ROOT
 from hv_chroot.run.census import rooted
 from hv_chroot.spec import ChrootSpec
-from hvcore import boot_id, verified_pidfd
+from hvcore.plugin import boot_id, verified_pidfd
 
 __all__ = [
     "ROOTED",
@@ -47,7 +47,7 @@ def wait_rooted_gone(root: Path, deadline_s: float) -> bool:
     give_up = time.monotonic() + deadline_s
     while found := rooted(root):
         for process in found:
-            if not hvcore.wait_gone(process, max(0.0, give_up - time.monotonic())):
+            if not hv.wait_gone(process, max(0.0, give_up - time.monotonic())):
                 return False
     return True
 
@@ -59,15 +59,15 @@ def end_rooted(root: Path, *, subject: str, deadline_s: float) -> bool:
     while found := rooted(root):  # again, for one may have made another meanwhile
         left_s = give_up - time.monotonic()
         if left_s <= 0:
-            raise hvcore.DeadlineError(
+            raise hv.DeadlineError(
                 subject=subject, waiting_for="end of its processes", waited_s=deadline_s, todo="try again"
             )
         for process in found:
-            ended = hvcore.kill_and_wait(process, subject=subject, deadline_s=left_s) or ended
+            ended = hv.kill_and_wait(process, subject=subject, deadline_s=left_s) or ended
     return ended
 
 
-def release_rooted(entry: hvcore.Entry, job: hvcore.Job) -> None:
+def release_rooted(entry: hv.Entry, job: hv.Job) -> None:
     """End what still has its root, before that is unmounted. Those of another boot ended with it."""
     del entry
     if job.record.boot_id == boot_id():

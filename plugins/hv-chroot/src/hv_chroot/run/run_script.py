@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import hvcore
+import hvcore.plugin as hv
 from hv_chroot.resources.mount_calls import Allowed, cloned_tree
 from hv_chroot.run.confinement import enter_command, sandbox_of
 from hv_chroot.run.rooted import chroot_command
 from hv_chroot.spec import ChrootSpec
-from hvcore import LIFE_LOCK, STATUS, launch, life_lock, run_tool, tail
+from hvcore.plugin import LIFE_LOCK, STATUS, launch, life_lock, run_tool, tail
 
 __all__ = ["Place", "Started", "run_afterwards", "run_start", "run_stop"]
 
@@ -28,8 +28,8 @@ _END_S: Final = 5.0
 class Started:
     """The instance's init, None when the script left nothing, and what waited for the script, which is gone."""
 
-    init: hvcore.ProcessId | None
-    monitor: hvcore.ProcessId | None
+    init: hv.ProcessId | None
+    monitor: hv.ProcessId | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +38,12 @@ class Place:
 
     root: Path
     log: Path
-    group: hvcore.Group | None = None
-    held: hvcore.Held | None = None
+    group: hv.Group | None = None
+    held: hv.Held | None = None
     uids: range | None = None
 
 
-def run_start(spec: ChrootSpec, job: hvcore.Job, place: Place) -> Started:
+def run_start(spec: ChrootSpec, job: hv.Job, place: Place) -> Started:
     """Launch the instance with ``SCRIPT start`` and wait until the script, and only that, has ended well.
 
     Raises `LaunchError` or `DeadlineError` with the last of what it wrote.
@@ -59,21 +59,21 @@ def run_start(spec: ChrootSpec, job: hvcore.Job, place: Place) -> Started:
         if ended is None:
             raise _too_slow(spec, job, place.log, allowed_s)
         # Bubblewrap ends with the script; its init stays for what the script has left.
-        written = hvcore.read_status(job.dir / STATUS).ended
+        written = hv.read_status(job.dir / STATUS).ended
         ended = _as_written(ended, written)
         if ended.code != 0:
             how = f"{spec.init_script} start {ended} after {time.monotonic() - begun:.1f} s"
             if spec.namespaces and written is None:
                 how = f"its confinement could not be set up, bubblewrap {ended}"
-            raise hvcore.LaunchError(name=job.name, how=how, output=tail(place.log), argv=command.argv)
+            raise hv.LaunchError(name=job.name, how=how, output=tail(place.log), argv=command.argv)
         return Started(init=child.process() if spec.namespaces else None, monitor=monitor)
     finally:
         child.close()
 
 
-def _as_written(ended: hvcore.Ended, written: hvcore.Ended | None) -> hvcore.Ended:
+def _as_written(ended: hv.Ended, written: hv.Ended | None) -> hv.Ended:
     """How it ended; what bubblewrap wrote of that, where the host application waits for our children."""
-    return written if written is not None and ended == hvcore.Ended() else ended
+    return written if written is not None and ended == hv.Ended() else ended
 
 
 @contextmanager
@@ -92,23 +92,21 @@ def _life_lock(directory: Path) -> Iterator[int]:
         yield life_fd
 
 
-def _command(spec: ChrootSpec, place: Place, argv: tuple[str, str]) -> hvcore.Command:
+def _command(spec: ChrootSpec, place: Place, argv: tuple[str, str]) -> hv.Command:
     if not spec.namespaces:
-        return hvcore.Command(argv=chroot_command(spec, place.root, argv), sandbox=None, group=place.group)
+        return hv.Command(argv=chroot_command(spec, place.root, argv), sandbox=None, group=place.group)
     sandbox = sandbox_of(spec, str(place.root), place.uids)
-    return hvcore.Command(argv=argv, sandbox=sandbox, held=place.held, group=place.group)
+    return hv.Command(argv=argv, sandbox=sandbox, held=place.held, group=place.group)
 
 
-def _too_slow(spec: ChrootSpec, job: hvcore.Job, log: Path, waited_s: float) -> hvcore.DeadlineError:
+def _too_slow(spec: ChrootSpec, job: hv.Job, log: Path, waited_s: float) -> hv.DeadlineError:
     said = tail(log).strip().splitlines()
     todo = f'it said last "{said[-1]:.200}"; {_RAISE}' if said else f"it said nothing; {_RAISE}"
     waiting_for = f"end of {spec.init_script} start"
-    return hvcore.DeadlineError(subject=job.name, waiting_for=waiting_for, waited_s=waited_s, todo=todo)
+    return hv.DeadlineError(subject=job.name, waiting_for=waiting_for, waited_s=waited_s, todo=todo)
 
 
-def run_stop(
-    spec: ChrootSpec, job: hvcore.Job, root: Path, init: hvcore.ProcessId | None
-) -> tuple[hvcore.Ended | None, str]:
+def run_stop(spec: ChrootSpec, job: hv.Job, root: Path, init: hv.ProcessId | None) -> tuple[hv.Ended | None, str]:
     """Run ``SCRIPT stop`` inside: how it ended, None when not in time (it then still runs), and what it wrote."""
     argv = (spec.stop_script, "stop")
     inside = enter_command(spec, init, argv, group=job.live.group) if init is not None else None
@@ -117,7 +115,7 @@ def run_stop(
     return run_tool(command, life=job.dir / LIFE_LOCK, status=job.dir / STATUS, deadline_s=allowed_s)
 
 
-def run_afterwards(spec: ChrootSpec, job: hvcore.Job, place: Place) -> tuple[hvcore.Ended | None, str]:
+def run_afterwards(spec: ChrootSpec, job: hv.Job, place: Place) -> tuple[hv.Ended | None, str]:
     """Run ``SCRIPT stop`` in namespaces of its own, after those of the instance have ended with its last process.
 
     What it wrote is only what it adds to the output of the start.
@@ -131,13 +129,13 @@ def run_afterwards(spec: ChrootSpec, job: hvcore.Job, place: Place) -> tuple[hvc
         ended = child.wait(job.deadline.left(spec.script_deadline_s))
         init = child.process()
         if init is not None:  # nothing of it stays, whatever it has started
-            hvcore.kill_and_wait(init, subject=job.name, deadline_s=_END_S)
+            hv.kill_and_wait(init, subject=job.name, deadline_s=_END_S)
         if child.wait(_END_S) is None:
-            raise hvcore.DeadlineError(
+            raise hv.DeadlineError(
                 subject=job.name, waiting_for="end of its stop script", waited_s=_END_S, todo="try again with --force"
             )
         if ended is not None:
-            ended = _as_written(ended, hvcore.read_status(status).ended)
+            ended = _as_written(ended, hv.read_status(status).ended)
         return ended, tail(place.log)[max(0, before - 65536) :].strip()
     finally:
         child.close()

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import hvcore
+import hvcore.plugin as hv
 from hv_chroot.names import LOG_FILE, OUTPUT, ROOT
 from hv_chroot.run.census import rooted
 from hv_chroot.run.control_group import thaw
 from hv_chroot.run.rooted import end_rooted, terminate_rooted, wait_rooted_gone
 from hv_chroot.run.run_script import Place, run_afterwards, run_stop
 from hv_chroot.spec import ChrootSpec, uids_of
-from hvcore import processes_in_pid_namespace, verified_pidfd
+from hvcore.plugin import processes_in_pid_namespace, verified_pidfd
 
 __all__ = ["stop"]
 
@@ -35,7 +35,7 @@ class _Crowd:
     kill: Callable[[], object]
 
 
-def stop(spec: ChrootSpec, live: hvcore.Live, job: hvcore.Job, *, force: bool) -> str:
+def stop(spec: ChrootSpec, live: hv.Live, job: hv.Job, *, force: bool) -> str:
     """End every process of the instance: ``script``, ``term``, ``kill``, or ``gone`` when nothing ran any more.
 
     The script is run also when nothing runs any more: what it has to put in order is on the disk, not in a process.
@@ -43,7 +43,7 @@ def stop(spec: ChrootSpec, live: hvcore.Live, job: hvcore.Job, *, force: bool) -
     """
     thaw(live)  # what stands still neither runs a script nor, with the freezer of cgroup v1, dies
     root, init = live.dir / ROOT, live.record.process
-    if (init is None or not hvcore.alive(init)) if spec.namespaces else not rooted(root):
+    if (init is None or not hv.alive(init)) if spec.namespaces else not rooted(root):
         return "gone" if force else _afterwards(spec, live, job)
     crowd = _of_namespace(init, live, job) if init is not None else _of_root(root, job)
     if not force:
@@ -58,16 +58,16 @@ def stop(spec: ChrootSpec, live: hvcore.Live, job: hvcore.Job, *, force: bool) -
     return "kill"
 
 
-def _of_namespace(init: hvcore.ProcessId, live: hvcore.Live, job: hvcore.Job) -> _Crowd:
+def _of_namespace(init: hv.ProcessId, live: hv.Live, job: hv.Job) -> _Crowd:
     return _Crowd(
-        wait_gone=lambda deadline_s: hvcore.wait_gone(init, deadline_s),
+        wait_gone=lambda deadline_s: hv.wait_gone(init, deadline_s),
         terminate=lambda: _terminate(init, live.record.bindings["pid_namespace"]),
         # The kernel ends a pid namespace with its init, and the init last.
-        kill=lambda: hvcore.kill_and_wait(init, subject=job.name, deadline_s=_AFTER_KILL_S),
+        kill=lambda: hv.kill_and_wait(init, subject=job.name, deadline_s=_AFTER_KILL_S),
     )
 
 
-def _of_root(root: Path, job: hvcore.Job) -> _Crowd:
+def _of_root(root: Path, job: hv.Job) -> _Crowd:
     return _Crowd(
         wait_gone=lambda deadline_s: wait_rooted_gone(root, deadline_s),
         terminate=lambda: terminate_rooted(root),
@@ -75,14 +75,14 @@ def _of_root(root: Path, job: hvcore.Job) -> _Crowd:
     )
 
 
-def _by_script(spec: ChrootSpec, job: hvcore.Job, root: Path, init: hvcore.ProcessId | None, crowd: _Crowd) -> bool:
+def _by_script(spec: ChrootSpec, job: hv.Job, root: Path, init: hv.ProcessId | None, crowd: _Crowd) -> bool:
     job.progress(f"running {spec.stop_script} stop")
     ended, said = run_stop(spec, job, root, init)
     _tell(spec, job, ended, said)
     return crowd.wait_gone(_AFTER_SCRIPT_S if ended is not None else 0.0)
 
 
-def _tell(spec: ChrootSpec, job: hvcore.Job, ended: hvcore.Ended | None, said: str) -> None:
+def _tell(spec: ChrootSpec, job: hv.Job, ended: hv.Ended | None, said: str) -> None:
     if ended is None:
         job.progress(f"{spec.stop_script} stop has not ended in time")
     elif ended.code != 0:
@@ -90,12 +90,12 @@ def _tell(spec: ChrootSpec, job: hvcore.Job, ended: hvcore.Ended | None, said: s
         job.progress(f"{spec.stop_script} stop {ended}, it said last {last!r:.200}")
 
 
-def _afterwards(spec: ChrootSpec, live: hvcore.Live, job: hvcore.Job) -> str:
+def _afterwards(spec: ChrootSpec, live: hv.Live, job: hv.Job) -> str:
     job.progress(f"running {spec.stop_script} stop, after the end of its last process")
     root, log = live.dir / ROOT, live.dir / OUTPUT / LOG_FILE
     uids = uids_of(live.record)
     if spec.namespaces:
-        with hvcore.hold_namespaces(users=uids, network=False) as held:
+        with hv.hold_namespaces(users=uids, network=False) as held:
             ended, said = run_afterwards(spec, job, Place(root=root, log=log, group=live.group, held=held, uids=uids))
     else:
         ended, said = run_stop(spec, job, root, None)
@@ -104,7 +104,7 @@ def _afterwards(spec: ChrootSpec, live: hvcore.Live, job: hvcore.Job) -> str:
     return "script" if ended is not None and ended.code == 0 else "gone"
 
 
-def _terminate(init: hvcore.ProcessId, namespace: int) -> None:
+def _terminate(init: hv.ProcessId, namespace: int) -> None:
     for process in processes_in_pid_namespace(namespace):
         if process == init:
             continue

@@ -10,7 +10,7 @@ from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
-from hvcore import Param, ParamGroup, Params, Problem, boolean, hookimpl
+from hvcore.plugin import Param, ParamGroup, Params, Problem, boolean, hookimpl
 
 __all__ = ["PARAMS", "SOCKET", "Agent", "devices", "params", "plan", "render", "verify"]
 

@@ -10,7 +10,7 @@ from hv_kvm.devices.shared.param_types import listed
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
-from hvcore import Param, ParamGroup, Params, Problem, hookimpl
+from hvcore.plugin import Param, ParamGroup, Params, Problem, hookimpl
 
 __all__ = ["PARAMS", "Audio", "SoundCard", "devices", "params", "plan", "render", "verify"]
 

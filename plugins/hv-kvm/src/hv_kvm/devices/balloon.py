@@ -9,7 +9,7 @@ from typing import Final
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
-from hvcore import Param, ParamGroup, Params, Problem, boolean, hookimpl
+from hvcore.plugin import Param, ParamGroup, Params, Problem, boolean, hookimpl
 
 __all__ = ["PARAMS", "Balloon", "devices", "params", "plan", "render", "verify"]
 

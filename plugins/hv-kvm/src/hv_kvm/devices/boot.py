@@ -10,7 +10,19 @@ from hv_kvm.devices.shared.buses import implied_turn
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore import Disk, Instance, Nic, Param, ParamGroup, Params, Problem, file, hookimpl, one_of, text
+from hvcore.plugin import (
+    Disk,
+    Instance,
+    Nic,
+    Param,
+    ParamGroup,
+    Params,
+    Problem,
+    file,
+    hookimpl,
+    one_of,
+    text,
+)
 
 __all__ = ["PARAMS", "DirectKernel", "assess", "check", "devices", "params", "plan", "render"]
 

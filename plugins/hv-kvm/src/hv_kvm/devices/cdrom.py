@@ -12,7 +12,16 @@ from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, Open, PciDevice
-from hvcore import Instance, Param, ParamGroup, Params, Problem, file_or_url, hookimpl, one_of
+from hvcore.plugin import (
+    Instance,
+    Param,
+    ParamGroup,
+    Params,
+    Problem,
+    file_or_url,
+    hookimpl,
+    one_of,
+)
 
 __all__ = ["PARAMS", "Cdrom", "check", "devices", "params", "plan", "render", "verify"]
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore import Instance, Param, ParamGroup, Params, boolean, hookimpl
+from hvcore.plugin import Instance, Param, ParamGroup, Params, boolean, hookimpl
 
 __all__ = ["PARAMS", "Clock", "devices", "params", "plan", "render"]
 

@@ -10,7 +10,17 @@ from typing import Final
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore import Instance, Param, ParamGroup, Params, Problem, cpu_mask, hookimpl, integer, regexp
+from hvcore.plugin import (
+    Instance,
+    Param,
+    ParamGroup,
+    Params,
+    Problem,
+    cpu_mask,
+    hookimpl,
+    integer,
+    regexp,
+)
 
 __all__ = ["PARAMS", "Cpu", "assess", "check", "devices", "params", "plan", "render", "verify"]
 

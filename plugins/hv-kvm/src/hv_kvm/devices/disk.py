@@ -14,8 +14,8 @@ from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, Open, PciDevice
-from hvcore import Disk as Wanted
-from hvcore import Instance, Param, ParamGroup, Params, Problem, hookimpl, one_of
+from hvcore.plugin import Disk as Wanted
+from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, hookimpl, one_of
 
 __all__ = ["PARAMS", "Disk", "assess", "check", "devices", "params", "plan", "render", "verify"]
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore import Param, ParamGroup, Params, Problem, hookimpl, text
+from hvcore.plugin import Param, ParamGroup, Params, Problem, hookimpl, text
 
 __all__ = ["PARAMS", "Extra", "assess", "check", "devices", "params", "plan", "render"]
 

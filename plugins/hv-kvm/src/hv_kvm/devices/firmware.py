@@ -13,7 +13,16 @@ from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, Open
-from hvcore import Param, ParamGroup, Params, Problem, boolean, file, hookimpl, one_of
+from hvcore.plugin import (
+    Param,
+    ParamGroup,
+    Params,
+    Problem,
+    boolean,
+    file,
+    hookimpl,
+    one_of,
+)
 
 __all__ = ["PARAMS", "Uefi", "check", "devices", "params", "plan", "render", "verify"]
 

@@ -12,7 +12,7 @@ from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, Open
-from hvcore import Instance, Param, ParamGroup, Params, Problem, file, hookimpl
+from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, file, hookimpl
 
 __all__ = ["PARAMS", "Floppy", "devices", "params", "plan", "render", "verify"]
 

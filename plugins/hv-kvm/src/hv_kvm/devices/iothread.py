@@ -9,7 +9,7 @@ from typing import Final
 from hv_kvm.devices.shared.buses import disk_bus, needs_scsi
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore import Instance, Param, ParamGroup, Params, Problem, hookimpl, integer
+from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, hookimpl, integer
 
 __all__ = ["PARAMS", "IoThreads", "assess", "check", "devices", "params", "plan", "render"]
 

@@ -9,7 +9,7 @@ from typing import Final
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, Temporary
-from hvcore import Instance, Param, ParamGroup, Params, directory, hookimpl
+from hvcore.plugin import Instance, Param, ParamGroup, Params, directory, hookimpl
 
 __all__ = ["PARAMS", "Memory", "devices", "params", "plan", "render"]
 

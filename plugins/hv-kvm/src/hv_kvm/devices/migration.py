@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hv_kvm.machine.spec import Device
-from hvcore import (
+from hvcore.plugin import (
     Instance,
     Param,
     ParamGroup,

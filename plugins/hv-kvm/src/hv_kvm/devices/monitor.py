@@ -9,7 +9,7 @@ from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.names import COMMANDS, EVENTS, PIDFILE, RECOVERY
-from hvcore import Instance, Params, hookimpl
+from hvcore.plugin import Instance, Params, hookimpl
 
 __all__ = ["Monitor", "devices", "plan", "render"]
 

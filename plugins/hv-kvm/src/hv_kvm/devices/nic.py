@@ -11,7 +11,18 @@ from hv_kvm.machine.bindings import Bindings, Tap
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
-from hvcore import Instance, Nic, Param, ParamGroup, Params, Problem, boolean, hookimpl, integer, one_of
+from hvcore.plugin import (
+    Instance,
+    Nic,
+    Param,
+    ParamGroup,
+    Params,
+    Problem,
+    boolean,
+    hookimpl,
+    integer,
+    one_of,
+)
 
 __all__ = [
     "PARAMS",

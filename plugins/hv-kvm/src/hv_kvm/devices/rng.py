@@ -9,7 +9,16 @@ from typing import Final
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
-from hvcore import Param, ParamGroup, Params, Problem, boolean, hookimpl, integer, one_of
+from hvcore.plugin import (
+    Param,
+    ParamGroup,
+    Params,
+    Problem,
+    boolean,
+    hookimpl,
+    integer,
+    one_of,
+)
 
 __all__ = ["PARAMS", "Rng", "devices", "params", "plan", "render", "verify"]
 

@@ -9,7 +9,7 @@ from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import KvmSpec
-from hvcore import Problem, hookimpl
+from hvcore.plugin import Problem, hookimpl
 
 __all__ = ["render", "verify"]
 

@@ -10,7 +10,7 @@ from hv_kvm.devices.shared.buses import SCSI_TARGETS, needs_scsi
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
-from hvcore import Instance, Param, ParamGroup, Params, Problem, hookimpl, one_of
+from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, hookimpl, one_of
 
 __all__ = ["PARAMS", "ScsiController", "devices", "params", "plan", "render", "verify"]
 

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from hv_kvm.machine.spec import Device
-from hvcore import Instance, Param, ParamGroup, Params, Problem, boolean, hookimpl, name, one_of
+from hvcore.plugin import (
+    Instance,
+    Param,
+    ParamGroup,
+    Params,
+    Problem,
+    boolean,
+    hookimpl,
+    name,
+    one_of,
+)
 
 __all__ = ["PARAMS", "Security", "assess", "check", "devices", "params", "plan"]
 

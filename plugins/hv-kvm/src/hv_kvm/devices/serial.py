@@ -10,7 +10,7 @@ from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.names import SERIAL
-from hvcore import Instance, Param, ParamGroup, Params, boolean, hookimpl, one_of
+from hvcore.plugin import Instance, Param, ParamGroup, Params, boolean, hookimpl, one_of
 
 __all__ = ["PARAMS", "Serial", "devices", "params", "plan", "render"]
 

@@ -21,7 +21,7 @@ from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, Handed, Interface, KvmSpec, PciDevice, Port
-from hvcore import (
+from hvcore.plugin import (
     Instance,
     Param,
     ParamGroup,

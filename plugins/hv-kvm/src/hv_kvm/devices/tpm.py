@@ -10,7 +10,16 @@ from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Companion, Device, KvmSpec
-from hvcore import Param, ParamGroup, Params, Problem, directory, file, hookimpl, one_of
+from hvcore.plugin import (
+    Param,
+    ParamGroup,
+    Params,
+    Problem,
+    directory,
+    file,
+    hookimpl,
+    one_of,
+)
 
 __all__ = ["PARAMS", "Tpm", "check", "devices", "params", "plan", "render", "verify"]
 

@@ -11,7 +11,7 @@ from hv_kvm.devices.shared.param_types import listed
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
-from hvcore import Param, ParamGroup, Params, Problem, hookimpl, one_of
+from hvcore.plugin import Param, ParamGroup, Params, Problem, hookimpl, one_of
 
 __all__ = ["PARAMS", "UsbController", "UsbDevice", "devices", "params", "plan", "render", "verify"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore import DriverLoadError, HookError, Hooks, decode
+from hvcore.plugin import DriverLoadError, HookError, Hooks, decode
 
 __all__ = ["declared", "kinds_of", "read_spec"]
 

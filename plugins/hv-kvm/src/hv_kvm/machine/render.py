@@ -8,7 +8,7 @@ from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import KvmSpec
-from hvcore import Argument, HookError, Hooks, Origin
+from hvcore.plugin import Argument, HookError, Hooks, Origin
 
 __all__ = ["IdClashError", "argv_of", "distinct", "render"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
-from hvcore import Instance, Problem
+from hvcore.plugin import Instance, Problem
 
 __all__ = [
     "FIRST_SLOT",

@@ -8,7 +8,7 @@ from hv_kvm.machine.facts import Facts, resolve_machine
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qemu.accelerator import kvm_works
 from hv_kvm.qemu.probe import probe
-from hvcore import Host
+from hvcore.plugin import Host
 
 __all__ = ["Accel", "accel_of", "facts_of", "pin"]
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from hvcore import OperationError, exit_code, wait_readable
+from hvcore.plugin import OperationError, exit_code, wait_readable
 
 __all__ = ["Trial", "TrialError"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hvcore import BusyError, DeadlineError, OperationError
+from hvcore.plugin import BusyError, DeadlineError, OperationError
 
 __all__ = [
     "QmpBusyError",

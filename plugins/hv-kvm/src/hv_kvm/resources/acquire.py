@@ -16,7 +16,7 @@ from hv_kvm.machine.spec import KvmSpec, Open
 from hv_kvm.paths import GuestPaths
 from hv_kvm.resources.newfiles import copy_template
 from hv_kvm.resources.qcow2 import HEADER_BYTES, qcow2_problem
-from hvcore import Job, OperationError, launched_for
+from hvcore.plugin import Job, OperationError, launched_for
 
 __all__ = ["Descriptors", "listening_socket", "make_guest_dir", "open_files", "refuse_twin", "shown_files"]
 

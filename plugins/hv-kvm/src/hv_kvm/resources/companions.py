@@ -16,7 +16,7 @@ from hv_kvm.confinement import installation
 from hv_kvm.machine.spec import Companion, KvmSpec
 from hv_kvm.names import COMPANIONS
 from hv_kvm.resources.state_dir import claim, foreign_files, give_to, open_directory, owner_entry
-from hvcore import (
+from hvcore.plugin import (
     COMPANION,
     DISK,
     UID,

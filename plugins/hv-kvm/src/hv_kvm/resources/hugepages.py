@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from hv_kvm.machine.spec import Temporary
-from hvcore import Problem
+from hvcore.plugin import Problem
 
 __all__ = ["temporary_problem"]
 

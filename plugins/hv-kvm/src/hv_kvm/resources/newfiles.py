@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 
 from hv_kvm.machine.spec import KvmSpec
-from hvcore import OperationError
+from hvcore.plugin import OperationError
 
 __all__ = ["copy_template", "make_temporaries"]
 

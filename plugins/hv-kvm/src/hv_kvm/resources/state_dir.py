@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from hv_kvm.machine.spec import Companion
-from hvcore import DiskInUseError, Entry, Job, OperationError
+from hvcore.plugin import DiskInUseError, Entry, Job, OperationError
 
 __all__ = ["OWNER", "claim", "foreign_files", "give_back", "give_to", "open_directory", "owner_entry"]
 

@@ -16,7 +16,7 @@ from hv_kvm.machine.render import render
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qemu import choose
 from hv_kvm.qemu.choose import Accel
-from hvcore import Hooks, Host, Level, Plan, Step
+from hvcore.plugin import Hooks, Host, Level, Plan, Step
 
 __all__ = ["describe", "symbols"]
 

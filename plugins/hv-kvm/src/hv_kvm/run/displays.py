@@ -14,7 +14,7 @@ from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import QmpClient, commands
 from hv_kvm.resources.addresses import address_of, reserve_port
 from hv_kvm.resources.handed import HandedError, password
-from hvcore import Job, OperationError
+from hvcore.plugin import Job, OperationError
 
 __all__ = ["addresses", "link", "note_displays", "ports", "set_passwords"]
 

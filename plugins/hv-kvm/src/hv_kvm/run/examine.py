@@ -8,7 +8,7 @@ from typing import Final
 
 from hv_kvm.qemu.accelerator import kvm_works
 from hv_kvm.qemu.probe import ProbeError, probe
-from hvcore import Finding, Host, Severity, how_to_install
+from hvcore.plugin import Finding, Host, Severity, how_to_install
 
 __all__ = ["examine"]
 

@@ -10,7 +10,7 @@ from hv_kvm.machine.render import IdClashError, distinct
 from hv_kvm.machine.spec import Device, decide
 from hv_kvm.qemu.choose import Accel
 from hv_kvm.run.describe import symbols
-from hvcore import Disk, DriverLoadError, HookError, Hooks, Instance, Level, Nic
+from hvcore.plugin import Disk, DriverLoadError, HookError, Hooks, Instance, Level, Nic
 
 __all__ = ["rehearse"]
 

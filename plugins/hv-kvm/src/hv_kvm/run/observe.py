@@ -14,7 +14,7 @@ from typing import Any, Final
 from hv_kvm.names import COMPANIONS
 from hv_kvm.paths import GuestPaths
 from hv_kvm.run.journal import Journal, read_journal
-from hvcore import (
+from hvcore.plugin import (
     Live,
     Observation,
     ProcessId,

@@ -9,8 +9,7 @@ from pathlib import Path
 from hv_kvm.devices.cpu import Cpu
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qmp import QmpClient, commands
-from hvcore import Job, OperationError, Problem, ProcessId, verified_pidfd, wait_readable
-from hvcore.params import cpu_sets
+from hvcore.plugin import Job, OperationError, Problem, ProcessId, cpu_sets, verified_pidfd, wait_readable
 
 __all__ = ["pin_problems", "pin_vcpus"]
 

@@ -12,7 +12,7 @@ from hv_kvm.resources.companions import prove_companions
 from hv_kvm.resources.handed import take_back
 from hv_kvm.run.displays import note_displays, set_passwords
 from hv_kvm.run.pinning import pin_vcpus
-from hvcore import ConfinementError, Job, Level, OperationError, ProcessId, unmet_limits, weaknesses
+from hvcore.plugin import ConfinementError, Job, Level, OperationError, ProcessId, unmet_limits, weaknesses
 
 __all__ = ["finish", "make_ready"]
 

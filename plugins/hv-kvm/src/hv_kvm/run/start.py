@@ -23,7 +23,7 @@ from hv_kvm.resources.handed import HandedError, hand_over
 from hv_kvm.resources.newfiles import make_temporaries
 from hv_kvm.run.displays import addresses, ports
 from hv_kvm.run.ready import make_ready
-from hvcore import (
+from hvcore.plugin import (
     DISK,
     LINK,
     PROCESS,

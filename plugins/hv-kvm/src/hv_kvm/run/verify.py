@@ -19,7 +19,7 @@ from hv_kvm.resources.handed import HandedError, contents
 from hv_kvm.resources.hugepages import temporary_problem
 from hv_kvm.resources.qcow2 import HEADER_BYTES, qcow2_problem
 from hv_kvm.run.pinning import pin_problems
-from hvcore import Hooks, Host, Level, Problem
+from hvcore.plugin import Hooks, Host, Level, Problem
 
 __all__ = ["problems_on"]
 

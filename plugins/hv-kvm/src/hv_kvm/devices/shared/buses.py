@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from hvcore import Instance, Params
+from hvcore.plugin import Instance, Params
 
 __all__ = [
     "SCSI_DISKS",

@@ -9,7 +9,7 @@ from typing import Final
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Handed, Interface
-from hvcore import Problem
+from hvcore.plugin import Problem
 
 __all__ = [
     "CERTIFICATES_HELP",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from hvcore import ParamType, Reject, file, text
+from hvcore.plugin import ParamType, Reject, file, text
 
 __all__ = ["listed", "new_file"]
 
