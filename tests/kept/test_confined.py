@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -67,6 +68,17 @@ def assert_is_nobody(pid: int, uids: range) -> int:
     (only,) = seen
     assert only in uids
     return only
+
+
+@pytest.fixture(autouse=True)
+def groups() -> Iterator[None]:
+    """Whoever starts it belongs to groups, and what is confined must not."""
+    before = os.getgroups()
+    if os.geteuid() == 0:
+        os.setgroups([*before, 4, 5])
+    yield
+    if os.geteuid() == 0:
+        os.setgroups(before)
 
 
 @pytest.fixture

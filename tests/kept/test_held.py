@@ -210,6 +210,37 @@ def test_a_script_that_fails_leaves_nothing(bridge: str, kept: Kept, what: str) 
     assert kept.settled() == []
 
 
+def test_interfaces_go_also_when_somebody_keeps_their_network(bridge: str, kept: Kept) -> None:
+    kept.start(in_namespaces(kept))
+    network = os.open(f"/proc/{kept.pid()}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        kept.node.stop(kept.name, force=True)
+        assert kept_node.links() == kept.links
+    finally:
+        os.close(network)
+
+
+def test_a_process_that_nothing_but_its_root_gives_away_is_ended(kept: Kept) -> None:
+    """It has neither the environment nor a descriptor of its start, and somebody has put it into another group."""
+    closed = " ".join(f"{fd}<&-" for fd in range(3, 10))
+    kept.image(f"#!/bin/sh\n: > /dev/null\n[ $1 = stop ] || /bin/busybox env -i /bin/sleep 1000 {closed} &\nsleep 1\n")
+    assert killed_when(lambda: bool(hidden(kept)), lambda: kept.start(plain(kept)))
+    (pid,) = hidden(kept)
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        if f"/{kept.name}" in line:
+            group = next(
+                folder for folder in kept.groups() if str(pid) in Path(folder, "cgroup.procs").read_text().split()
+            )
+            (Path(group).parent.parent / "cgroup.procs").write_text(str(pid))
+    assert kept.node.stop(kept.name, force=True).changed
+    assert proc.ended(pid)
+
+
+def hidden(kept: Kept) -> list[int]:
+    """Processes with its root and without the marks of its start."""
+    return [pid for pid in proc.rooted(str(kept.root)) if Path(f"/proc/{pid}/environ").read_bytes() == b""]
+
+
 def test_a_uid_is_nobody_elses(kept: Kept) -> None:
     few = hvcore.Node(kept.run_dir, uid_pool=kept.uids[:1])
     few.driver("kvm").start(kept.kvm())

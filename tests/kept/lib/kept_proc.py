@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -41,8 +42,14 @@ def descriptors(pid: int) -> dict[int, str]:
     """What each open descriptor of the process is."""
     found = {}
     for name in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(FileNotFoundError):
+        try:
             found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            found[int(name)] = "a name of more than 4096 bytes"
     return found
 
 
