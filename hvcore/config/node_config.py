@@ -42,7 +42,7 @@ class Config:
 
     def __init__(self, directory: Path) -> None:
         self._dir = directory
-        self._node = directory / "node.toml"
+        self._node = f"{directory}/node.toml"
 
     def layers(self, driver: str, profile: str | None) -> Layers:
         """The values of node and profile for that driver, and every problem in reading them. Never raises."""
@@ -50,24 +50,28 @@ class Config:
         problems: list[Problem] = []
         wanted = [(NODE, self._node)]
         if profile is not None:
-            wanted.append((profile_layer(profile), self._dir / "profiles" / f"{profile}.toml"))
+            wanted.append((profile_layer(profile), f"{self._dir}/profiles/{profile}.toml"))
         for name, path in wanted:
             try:
                 data = _read(path)
             except (FileNotFoundError, NotADirectoryError):
                 if name != NODE:
-                    problems.append(self._no_profile(str(profile), path))
+                    problems.append(self._no_profile(str(profile), Path(path)))
+                continue
+            except OSError as error:
+                what, todo = f"cannot be read ({error.strerror})", "make it readable, or move it away"
+                problems.append(Problem(path=name, what=what, todo=todo, where=path))
                 continue
             except _NotUsableError as error:
-                problems.append(Problem(path=name, what=error.what, todo=error.todo, where=str(path)))
+                problems.append(Problem(path=name, what=error.what, todo=error.todo, where=path))
                 continue
             problems += _strangers(name, path, data)
             tables = data.get("params", {})
             if isinstance(tables, Mapping):
-                layers.append(Layer(name=name, file=str(path), values=tables.get(driver, {})))
+                layers.append(Layer(name=name, file=path, values=tables.get(driver, {})))
             else:
                 what = f"is {kind_of(tables)}, not a table"
-                problems.append(Problem(path=f"{name}.params", what=what, todo=_FORM, where=str(path)))
+                problems.append(Problem(path=f"{name}.params", what=what, todo=_FORM, where=path))
         return Layers(layers=tuple(layers), problems=tuple(problems)) if layers or problems else NO_LAYERS
 
     def _no_profile(self, profile: str, path: Path) -> Problem:
@@ -82,9 +86,9 @@ class Config:
 _FORM: Final = "write values below [params.DRIVER], such as [params.kvm]"
 
 
-def _strangers(name: str, path: Path, data: Mapping[str, Any]) -> list[Problem]:
+def _strangers(name: str, path: str, data: Mapping[str, Any]) -> list[Problem]:
     return [
-        Problem(path=f"{name}.{shortened(key)[1:-1]}", what="unknown key", todo=_FORM, where=str(path))
+        Problem(path=f"{name}.{shortened(key)[1:-1]}", what="unknown key", todo=_FORM, where=path)
         for key in data
         if key != "params"
     ]
@@ -96,21 +100,16 @@ class _NotUsableError(Exception):
         self.what, self.todo = what, todo
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The TOML in the file. What `open` raises when there is none, and `_NotUsableError` for everything else."""
-    try:
-        data = _bytes(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise
-    except OSError as error:
-        raise _NotUsableError(f"cannot be read ({error.strerror})", "make it readable, or move it away") from error
+def _read(path: str) -> dict[str, Any]:
+    """The TOML in the file. Raises what `open` and `read` raise, and `_NotUsableError`."""
+    data = _bytes(path)
     try:
         return parse_toml(data)
     except ValueError as error:
         raise _NotUsableError(str(error), "correct it there") from error
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: str) -> bytes:
     # Links are followed: configuration is often a link into some other directory. Who may write there is what counts.
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:

@@ -62,6 +62,10 @@ class Params(Mapping[str, Any]):
         """The keys that some layer set, also those set to what the default is."""
         return frozenset(self._given)
 
+    def any_given(self, keys: AbstractSet[str]) -> bool:
+        """Whether some layer set one of these keys: else all of them have their defaults."""
+        return not keys.isdisjoint(self._given)
+
     def layer(self, key: str) -> str:
         """The layer that the value comes from: ``default``, ``instance``, or what the caller named; or KeyError."""
         if key not in self._values:

@@ -7,7 +7,7 @@ failing plugin hide the answers of the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -94,18 +94,18 @@ class Hooks:
     def items(self, hook: str, kind: type[Any], **arguments: Any) -> Iterator[tuple[str, Any]]:
         """Like `each` for hooks that return an iterable: ``(plugin, item)`` pairs, every item checked to be a ``kind``."""
         for call in self._calls[hook]:
-            for item in _items(call, kind, arguments):
+            for item in _items((call,), kind, arguments):
                 yield call.plugin, item
 
     def gathered(self, hook: str, kind: type[T], **arguments: Any) -> list[T]:
         """The items of `items` without their plugins, for where it does not matter whose they are."""
-        return [item for call in self._calls[hook] for item in _items(call, kind, arguments)]
+        return _items(self._calls[hook], kind, arguments)
 
     def attempts(self, hook: str, kind: type[Any], **arguments: Any) -> Iterator[tuple[str, Any | HookError]]:
         """Like `items` for hooks that may not fail anything: a plugin's failure is the one item of that plugin."""
         for call in self._calls[hook]:
             try:
-                for item in _items(call, kind, arguments):
+                for item in _items((call,), kind, arguments):
                     yield call.plugin, item
             except HookError as error:
                 yield call.plugin, error
@@ -133,26 +133,33 @@ def _called(call: _Call, arguments: Mapping[str, Any]) -> Any:
         raise call.raised(error) from error
 
 
-def _items(call: _Call, kind: type[Any], arguments: Mapping[str, Any]) -> Sequence[Any]:
-    # A list and no generator around the plugin's: a check of parameters asks each family, mostly for nothing.
-    try:
-        result = call(arguments)
-        if result is None:
-            return ()
-        if not hasattr(result, "__iter__"):
-            raise call.wrong(f"returned {result!r:.80}, must be an iterable of {kind.__name__}")
-        items = list(result)
-    except HookError:
-        raise
-    except HvError as error:
-        error.add_note(call.note())
-        raise
-    except (Exception, SystemExit) as error:
-        raise call.raised(error) from error
-    for item in items:
-        if not isinstance(item, kind):
-            raise call.wrong(f"gave {item!r:.80}, must be {kind.__name__}")
-    return items
+def _items(calls: tuple[_Call, ...], kind: type[T], arguments: Mapping[str, Any]) -> list[T]:
+    # One function and a list for all, and no generator around the plugins': a check of parameters asks each family,
+    # mostly for nothing.
+    found: list[T] = []
+    picked: dict[tuple[str, ...], list[Any]] = {}
+    for call in calls:
+        if call.names not in picked:
+            picked[call.names] = [arguments[name] for name in call.names]
+        try:
+            result = call.function(*picked[call.names])
+            if result is None:
+                continue
+            if not hasattr(result, "__iter__"):
+                raise call.wrong(f"returned {result!r:.80}, must be an iterable of {kind.__name__}")
+            items = list(result)
+        except HookError:
+            raise
+        except HvError as error:
+            error.add_note(call.note())
+            raise
+        except (Exception, SystemExit) as error:
+            raise call.raised(error) from error
+        for item in items:
+            if not isinstance(item, kind):
+                raise call.wrong(f"gave {item!r:.80}, must be {kind.__name__}")
+            found.append(item)
+    return found
 
 
 def _innermost(error: BaseException) -> str | None:

@@ -74,6 +74,7 @@ PARAMS: Final = ParamGroup(
 # What QEMU takes by itself, and models that no processor was ever sold as.
 _PLAIN: Final = ("qemu32", "qemu64", "kvm32", "kvm64")
 _TOPOLOGY: Final = ("cpu_sockets", "cpu_cores", "cpu_threads")
+_TOPOLOGY_KEYS: Final = frozenset(_TOPOLOGY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,21 +104,26 @@ def devices() -> tuple[type[Device], ...]:
     return (Cpu,)
 
 
+def _topology(instance: Instance, params: Params) -> Iterator[Problem]:
+    given = {key: params[key] for key in _TOPOLOGY if params[key]}
+    product = math.prod(given.values())
+    if instance.vcpus % product or (len(given) == 3 and product != instance.vcpus):
+        parts = " x ".join(f"{value} {key.removeprefix('cpu_')}" for key, value in given.items())
+        what = f"{parts} cannot be the topology of the instance's {instance.vcpus} vcpus"
+        yield Problem(path=f"params.{next(iter(given))}", what=what, todo="change vcpus or the topology")
+
+
 @hookimpl
 def check(instance: Instance, params: Params) -> Iterator[Problem]:
     """What is given of a topology has to divide the instance's vcpus, and a mask has one part or one for each."""
-    model, *features = (params["cpu_type"] or "").split(",")
-    keys = [_feature(text)[0] for text in features]
+    model, _, features = (params["cpu_type"] or "").partition(",")
+    keys = [_feature(text)[0] for text in features.split(",")] if features else []
     twice = sorted({key for key in keys if keys.count(key) > 1}) if keys else None
     if twice:
         what = f"gives {', '.join(twice)} more than once"
         yield Problem(path="params.cpu_type", what=what, got=repr(params["cpu_type"]), todo="give each feature once")
-    given = {key: params[key] for key in _TOPOLOGY if params[key]}
-    product = math.prod(given.values()) if given else 1
-    if given and (instance.vcpus % product or (len(given) == 3 and product != instance.vcpus)):
-        parts = " x ".join(f"{value} {key.removeprefix('cpu_')}" for key, value in given.items())
-        what = f"{parts} cannot be the topology of the instance's {instance.vcpus} vcpus"
-        yield Problem(path=f"params.{next(iter(given))}", what=what, todo="change vcpus or the topology")
+    if params.any_given(_TOPOLOGY_KEYS):
+        yield from _topology(instance, params)
     masks = params["cpu_mask"].count(":") + 1
     if masks not in (1, instance.vcpus):
         what = f"has {masks} parts, and the instance has {instance.vcpus} vcpus"

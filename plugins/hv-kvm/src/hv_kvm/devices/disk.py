@@ -146,26 +146,30 @@ def devices() -> tuple[type[Device], ...]:
 @hookimpl
 def check(instance: Instance, params: Params) -> Iterator[Problem]:
     """Places on the bus, each disk once, and combinations that QEMU refuses."""
-    yield from _places(instance, params)
-    names = [_one_name(disk.path) for disk in instance.disks]
-    if any(disk.cache is None and disk.aio is None for disk in instance.disks) or not instance.disks:
+    kind = params["disk_type"]
+    if kind != "paravirtual":  # their slots are counted when all devices are there
+        yield from _places(instance, params)
+    if not instance.disks or any(disk.cache is None and disk.aio is None for disk in instance.disks):
         yield from _native_needs_direct(params["disk_aio"], params["disk_cache"], "params.disk_cache")
+    names: set[str] = set()
     for index, disk in enumerate(instance.disks):
-        place = f"disks[{index}]"
-        if names[index] in names[:index]:
-            yield Problem(path=f"{place}.path", what="is a disk of this instance already", got=repr(disk.path)[:80])
+        local = disk.path.startswith("/")
+        name = disk.path if local else _one_name(disk.path)
+        if name in names:
+            what = "is a disk of this instance already"
+            yield Problem(path=f"disks[{index}].path", what=what, got=repr(disk.path)[:80])
+        names.add(name)
         if disk.cache is not None or disk.aio is not None:
             aio, cache = disk.aio or params["disk_aio"], disk.cache or params["disk_cache"]
-            yield from _native_needs_direct(aio, cache, f"{place}.cache")
-        yield from _of_type(disk, place, params["disk_type"])
-        if not disk.path.startswith("/"):
-            yield from _of_uri(disk, place, params["disk_type"])
+            yield from _native_needs_direct(aio, cache, f"disks[{index}].cache")
+        if kind != "paravirtual":
+            yield from _of_type(disk, f"disks[{index}]", kind)
+        if not local:
+            yield from _of_uri(disk, f"disks[{index}]", kind)
 
 
 def _one_name(path: str) -> str:
-    """The path, or the one URI of a network disk that has many."""
-    if path.startswith("/"):
-        return path
+    """The one URI of a network disk that has many."""
     with suppress(ValueError):
         return parse_uri(path).canonical
     return path
@@ -179,8 +183,6 @@ def _native_needs_direct(aio: str, cache: str, path: str) -> Iterator[Problem]:
 
 def _places(instance: Instance, params: Params) -> Iterator[Problem]:
     kind, bus = params["disk_type"], disk_bus(params)
-    if bus == "virtio":
-        return  # slots are counted when all devices are there
     places = _IDE_PLACES if bus == "ide" else SCSI_TARGETS[params["scsi_controller_type"]]
     cdroms = cdroms_on(params, bus)
     if len(instance.disks) > places - cdroms:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,10 +63,12 @@ def devices() -> tuple[type[Device], ...]:
 
 
 @hookimpl
-def check(params: Params) -> Iterator[Problem]:
+def check(params: Params) -> Iterable[Problem]:
     """The quotes must match, and no argument may undo what the driver rests on."""
-    if not params["kvm_extra"]:
-        return
+    return _wrong(params) if params["kvm_extra"] else ()
+
+
+def _wrong(params: Params) -> Iterator[Problem]:
     try:
         words = shlex.split(params["kvm_extra"])
     except ValueError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -97,9 +97,16 @@ def devices() -> tuple[type[Device], ...]:
     return (Uefi,)
 
 
+_CHECKED: Final = frozenset(param.key for param in PARAMS)
+
+
 @hookimpl
-def check(params: Params) -> Iterator[Problem]:
+def check(params: Params) -> Iterable[Problem]:
     """Variables need a place, and the rest of the parameters UEFI."""
+    return _wrong(params) if params.any_given(_CHECKED) else ()
+
+
+def _wrong(params: Params) -> Iterator[Problem]:
     if params["boot_firmware"] == "bios":
         for param in PARAMS.params[1:]:
             if params[param.key]:

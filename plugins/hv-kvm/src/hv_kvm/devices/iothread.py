@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,10 +46,12 @@ def devices() -> tuple[type[Device], ...]:
 
 
 @hookimpl
-def check(instance: Instance, params: Params) -> Iterator[Problem]:
+def check(instance: Instance, params: Params) -> Iterable[Problem]:
     """Only virtio devices can be served by one."""
-    if not params["iothreads"]:
-        return
+    return _wrong(instance, params) if params["iothreads"] else ()
+
+
+def _wrong(instance: Instance, params: Params) -> Iterator[Problem]:
     scsi = needs_scsi(instance, params) and params["scsi_controller_type"] == "virtio-scsi-pci"
     if disk_bus(params) != "virtio" and not scsi:
         todo = 'set disk_type = "paravirtual" or scsi_controller_type = "virtio-scsi-pci", or leave it 0'

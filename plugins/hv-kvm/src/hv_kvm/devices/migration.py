@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -112,9 +112,16 @@ def devices() -> tuple[type[Device], ...]:
     return (UserShutdown,)
 
 
+_CHECKED: Final = frozenset(param.key for param in PARAMS)
+
+
 @hookimpl
-def check(params: Params) -> Iterator[Problem]:
+def check(params: Params) -> Iterable[Problem]:
     """Capabilities that need each other, or do not go together: QEMU would refuse them when the guest is to move."""
+    return _wrong(params) if params.any_given(_CHECKED) else ()
+
+
+def _wrong(params: Params) -> Iterator[Problem]:
     caps, path = params["migration_caps"], "params.migration_caps"
     for cap in caps:
         needed = _NEEDS.get(cap)

@@ -144,7 +144,8 @@ def devices() -> tuple[type[Device], ...]:
 def check(instance: Instance, params: Params) -> Iterator[Problem]:
     """Each mode has its kind of link, and queues are a matter of virtio with vhost."""
     for index, nic in enumerate(instance.nics):
-        yield from _link_problems(index, nic)
+        if (nic.link is None) != (nic.mode == "user"):
+            yield from _link_problems(index, nic)
     queues = params["virtio_net_queues"]
     if queues == 1:
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -71,9 +71,16 @@ def devices() -> tuple[type[Device], ...]:
     return (Security,)
 
 
+_CHECKED: Final = frozenset(param.key for param in PARAMS)
+
+
 @hookimpl
-def check(params: Params) -> Iterator[Problem]:
+def check(params: Params) -> Iterable[Problem]:
     """A user for model user and for no other, and a confinement that can do what the model asks for."""
+    return _wrong(params) if params.any_given(_CHECKED) else ()
+
+
+def _wrong(params: Params) -> Iterator[Problem]:
     model, domain, confinement = params["security_model"], params["security_domain"], params["confinement"]
     path = "params.security_domain"
     if model == "user" and domain is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -200,9 +200,16 @@ def devices() -> tuple[type[Device], ...]:
     return (Spice,)
 
 
+_CHECKED: Final = frozenset(param.key for param in PARAMS)
+
+
 @hookimpl
-def check(params: Params) -> Iterator[Problem]:
+def check(params: Params) -> Iterable[Problem]:
     """Nothing without an address, one kind of display, and TLS with certificates."""
+    return _wrong(params) if params.any_given(_CHECKED) else ()
+
+
+def _wrong(params: Params) -> Iterator[Problem]:
     bind = params["spice_bind"]
     if bind is None:
         for key in _NEED_BIND:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -85,9 +85,16 @@ def devices() -> tuple[type[Device], ...]:
     return (Tpm,)
 
 
+_CHECKED: Final = frozenset(param.key for param in PARAMS)
+
+
 @hookimpl
-def check(params: Params) -> Iterator[Problem]:
+def check(params: Params) -> Iterable[Problem]:
     """A TPM and its directory, or nothing of either."""
+    return _wrong(params) if params.any_given(_CHECKED) else ()
+
+
+def _wrong(params: Params) -> Iterator[Problem]:
     if params["tpm_version"] and not params["tpm_state_path"]:
         what = "is not set, and a TPM that forgets its keys locks the guest out of its disks"
         yield Problem(path="params.tpm_state_path", what=what, todo="name a directory of this instance alone")
