@@ -13,13 +13,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from hv_kvm.resources.acquire import listening_socket, make_guest_dir
+
 import hvcore
 import hvcore.plugin as hv
 from hv_kvm.confinement import GUEST_DIR
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qemu.boot_sector import boot_sector, write_disk
 from hv_kvm.qmp import commands, connect
-from hv_kvm.resources.acquire import listening_socket, make_guest_dir
 from hvcore.host.confinement.bubblewrap import sandboxed
 from hvcore.host.environment import default_uid_pool
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from hvcore.host.cgroups.hierarchy import LIMITED
 from hvcore.host.confinement.own_root import with_own_root
 from hvcore.host.environment import Host
 from hvcore.host.reservations import Reservations
 from hvcore.model.finding import Finding, Severity
+from hvcore.model.limits import LIMITED
 
 __all__ = ["abilities", "how_to_install", "program"]
 

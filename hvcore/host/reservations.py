@@ -20,7 +20,7 @@ from typing import Final
 from hvcore.errors import NodeError
 from hvcore.host.files import private_dir, remove_tree
 
-__all__ = ["Reservations", "has_reserved"]
+__all__ = ["Reservations", "has_reserved", "instance_of", "kinds_of", "release_reservations"]
 
 _OWNERS: Final = "owners"
 _NOTE_MODE: Final = stat.S_IFREG | 0o600
@@ -47,16 +47,16 @@ class Reservations:
                     continue  # given back meanwhile
                 except OSError:
                     return f"a file that is none of ours, {self._directory / key}"
-                if _name(present) == _name(owner):
+                if instance_of(present) == instance_of(owner):
                     return None
                 _forget(self._directory, key, owner)
-                return _name(present)
+                return instance_of(present)
             return None
 
     def owner(self, key: str) -> str | None:
         """The instance that has ``key``; None when nobody has."""
         try:
-            return _name(os.readlink(f"{self._directory}/{key}"))
+            return instance_of(os.readlink(f"{self._directory}/{key}"))
         except OSError:
             return None  # it is free, or nothing that we have made
 
@@ -70,7 +70,7 @@ class Reservations:
 
     def items(self) -> dict[str, str]:
         """Every reservation as key to owner. Reads every link."""
-        return {key: _name(target) for key, target in _links(self._directory, None).items()}
+        return {key: instance_of(target) for key, target in _links(self._directory, None).items()}
 
     def release(self, owner: str) -> None:
         """Give back everything of this kind that ``owner`` has. Nothing there is fine.
@@ -87,14 +87,14 @@ class Reservations:
                 with suppress(FileNotFoundError):
                     os.unlink(f"{self._directory}/{key}")
         for key in noted:
-            if self.owner(key) != _name(owner):
+            if self.owner(key) != instance_of(owner):
                 _forget(self._directory, key, owner)
 
 
 def has_reserved(root: Path, name: str) -> bool:
     """Whether the instance has reserved anything, of whatever kind, below that directory of reservations."""
     if not _is_directory(root / _OWNERS):
-        return any(name in Reservations(root / kind).items().values() for kind in _kinds(root))
+        return any(name in Reservations(root / kind).items().values() for kind in kinds_of(root))
     return any(
         Reservations(root / kind).owner(key) == name
         for kind in _listed(root / _OWNERS / name)
@@ -102,7 +102,8 @@ def has_reserved(root: Path, name: str) -> bool:
     )
 
 
-def _name(owner: str) -> str:
+def instance_of(owner: str) -> str:
+    """The instance that an owner is, or is a resource of."""
     return owner.partition("/")[0]
 
 
@@ -123,8 +124,15 @@ def _links(directory: Path, keys: list[str] | None) -> dict[str, str]:
     return found
 
 
-def _kinds(root: Path) -> list[str]:
-    return [name for name in _listed(root) if not name.startswith(".") and _is_directory(root / name)]
+def kinds_of(root: Path) -> list[str]:
+    """What is reserved below that directory, by kind: ``uid``, ``disk``, ..."""
+    return [name for name in _listed(root) if name != _OWNERS and name[0] != "." and _is_directory(root / name)]
+
+
+def release_reservations(root: Path, owner: str) -> None:
+    """Give back everything that ``owner`` has reserved below that directory, of every kind."""
+    for kind in kinds_of(root):
+        Reservations(root / kind).release(owner)
 
 
 def _listed(directory: str | Path) -> list[str]:
@@ -138,7 +146,7 @@ def _listed(directory: str | Path) -> list[str]:
 
 
 def _place(directory: Path, owner: str) -> str:
-    return f"{directory.parent}/{_OWNERS}/{_name(owner)}/{directory.name}"
+    return f"{directory.parent}/{_OWNERS}/{instance_of(owner)}/{directory.name}"
 
 
 def _noted(directory: Path, owner: str) -> list[str]:
@@ -170,10 +178,10 @@ def _begin_notes(root: Path) -> None:
         return
     new = private_dir(root / f".{_OWNERS}.{os.getpid()}.{threading.get_ident()}")
     try:
-        for kind in _kinds(root):
+        for kind in kinds_of(root):
             for key, target in _links(root / kind, None).items():
-                (new / _name(target) / kind).mkdir(mode=0o700, parents=True, exist_ok=True)
-                (new / _name(target) / kind / key).touch(mode=0o600)
+                (new / instance_of(target) / kind).mkdir(mode=0o700, parents=True, exist_ok=True)
+                (new / instance_of(target) / kind / key).touch(mode=0o600)
         with suppress(OSError):  # somebody else was first, and has noted the same
             os.rename(new, root / _OWNERS)
     finally:

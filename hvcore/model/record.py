@@ -21,7 +21,7 @@ __all__ = ["RECORD_FILE", "RECORD_VERSION", "Entry", "Phase", "ProcessId", "Reco
 RECORD_FILE: Final = "record.json"
 """Its name in the instance's directory; where it is, there is an instance."""
 
-RECORD_VERSION: Final = 5  # 2: instances have a profile; 3: NICs have a boot index; 4: observer; 5: params, source
+RECORD_VERSION: Final = 5  # 2: profile; 3: boot index of NICs; 4: observer; 5: params, source, keys in the ledger
 
 
 class Phase(StrEnum):
@@ -46,9 +46,14 @@ class ProcessId:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One thing that the instance holds or is about to acquire. ``kind`` says who knows how to release it."""
+    """One thing that the instance holds or is about to acquire.
+
+    ``kind`` says who knows how to release it, ``key`` which resource of the instance it is. Entries of records before
+    version 5 have no key: such an entry means everything of its kind.
+    """
 
     kind: str
+    key: str = ""
     data: dict[str, Any] = field(default_factory=dict)
 
 

@@ -10,6 +10,7 @@ from hvcore.host.environment import Host
 from hvcore.model.instance import Instance
 from hvcore.model.layers import NO_LAYERS, Layers
 from hvcore.model.record import Record
+from hvcore.model.sandbox import Level
 from hvcore.state.live import Live
 from hvcore.state.store import Store
 
@@ -43,11 +44,22 @@ class Context:
     progress: Callable[[str], None]
     layers: Callable[[Instance], Layers] = _no_layers
 
-    def job(self, record: Record, deadline: Deadline) -> Job:
-        """An operation on the instance of that record."""
-        from hvcore.state.job import Job  # noqa: PLC0415 - 26 ms (launch, claims, confinement), not for a look
+    def job(self, record: Record, deadline: Deadline, loaded: LoadedDriver | None = None) -> Job:
+        """An operation on the instance of that record. Without its driver only what the core acquires can be released."""
+        # 26 ms (launch, claims, confinement), not for a look
+        from hvcore.resources.core_kinds import CORE_KINDS  # noqa: PLC0415 - as the next
+        from hvcore.resources.owner import Site  # noqa: PLC0415 - as the next
+        from hvcore.state.job import Job  # noqa: PLC0415 - 26 ms, see above
 
-        return Job(host=self.host, store=self.store, record=record, deadline=deadline, progress=self.progress)
+        level = Level.STRICT if self.host.privileged else Level.USER
+        return Job(
+            store=self.store,
+            record=record,
+            site=Site(name=record.name, host=self.host, level=level),
+            kinds=CORE_KINDS if loaded is None else loaded.hooks.kinds,
+            deadline=deadline,
+            progress=self.progress,
+        )
 
     def live(self, record: Record) -> Live:
         """The instance of that record, to be observed."""

@@ -26,8 +26,9 @@ def _change(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
     with context.store.lock(name, str(op), wait_s=deadline.left(at_most=LOCK_WAIT_S)):
         settle(context, name, deadline)
         record, verdict = existing(context, name, op)
-        act = context.driver(record.driver).able(op)
-        job = context.job(record, deadline)
+        loaded = context.driver(record.driver)
+        act = loaded.able(op)
+        job = context.job(record, deadline, loaded)
         job.update(paused=op is Op.PAUSE)
         # Also when it looks done already: what was seen is what the guest's journal last said, and this asks.
         written = job.record

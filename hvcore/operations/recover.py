@@ -65,7 +65,7 @@ def _forget_empty(context: Context, name: str) -> None:
 
 
 def _settle_start(context: Context, loaded: LoadedDriver, record: Record, deadline: Deadline) -> Recovered:
-    job = context.job(record, deadline)
+    job = context.job(record, deadline, loaded)
     if loaded.adopt(context.live(record), job):
         job.update(phase=Phase.RUNNING)
         return Recovered(name=record.name, what="finished", detail="its start had succeeded, it runs")
@@ -83,7 +83,7 @@ def _settle_stop(context: Context, loaded: LoadedDriver, record: Record, deadlin
 def _undo(
     context: Context, loaded: LoadedDriver, record: Record, deadline: Deadline, what: str, detail: str
 ) -> Recovered:
-    outcome = gone(context, loaded, context.job(record, deadline))
+    outcome = gone(context, loaded, context.job(record, deadline, loaded))
     return Recovered(name=record.name, what=what, detail="; ".join((detail, *outcome.notes)))
 
 

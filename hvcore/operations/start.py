@@ -144,7 +144,7 @@ def announced(loaded: LoadedDriver, wanted: Wanted, outcome: Outcome) -> Outcome
 
 def _bring_up(context: Context, loaded: LoadedDriver, spec: object, record: Record, deadline: Deadline) -> None:
     context.store.create(record.name)
-    job = context.job(record, deadline)
+    job = context.job(record, deadline, loaded)
     try:
         job.update()
         loaded.start(spec, job)
@@ -158,8 +158,7 @@ def _bring_up(context: Context, loaded: LoadedDriver, spec: object, record: Reco
             raise NodeError(f"{what}; make room or repair {context.host.run_dir}") from error
         raise
     finally:
-        job.claims.close()
-        job.uids.close()
+        job.held.close()
 
 
 def _undone(context: Context, loaded: LoadedDriver, job: Job) -> tuple[str, ...]:
@@ -172,7 +171,8 @@ def _undone(context: Context, loaded: LoadedDriver, job: Job) -> tuple[str, ...]
 
 def _clear_up(context: Context, record: Record, deadline: Deadline) -> tuple[str, ...]:
     """Release what an instance that has ended by itself still holds; what went wrong in the hooks that were told."""
-    return gone(context, context.driver(record.driver), context.job(record, deadline)).notes
+    loaded = context.driver(record.driver)
+    return gone(context, loaded, context.job(record, deadline, loaded)).notes
 
 
 def _differences(seen: Seen, instance: Instance) -> tuple[str, ...]:

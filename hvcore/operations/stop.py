@@ -101,7 +101,7 @@ def _killed(name: str, op: Op, notes: Iterable[str]) -> Outcome:
 
 def _end(context: Context, record: Record, op: Op, deadline: Deadline) -> Outcome:
     loaded = context.driver(record.driver)
-    job = context.job(record, deadline)
+    job = context.job(record, deadline, loaded)
     force = op is Op.KILL
     notes: tuple[str, ...] = ()
     if force:
@@ -128,5 +128,5 @@ def _release(
     context: Context, record: Record, op: Op, rung: str, notes: tuple[str, ...], deadline: Deadline
 ) -> Outcome:
     loaded = context.driver(record.driver)
-    outcome = gone(context, loaded, context.job(record, deadline), op=op, rung=rung, notes=notes)
+    outcome = gone(context, loaded, context.job(record, deadline, loaded), op=op, rung=rung, notes=notes)
     return replace(outcome, notes=(*outcome.notes, *loaded.skipped))

@@ -6,7 +6,7 @@ An `HvError` or an OSError is what a method may raise. Anything else is a mistak
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,13 +17,12 @@ from hvcore.model.finding import Finding, Severity
 from hvcore.model.info import Observation
 from hvcore.model.instance import Instance
 from hvcore.model.plan import Plan
-from hvcore.model.record import Entry
 from hvcore.model.state import Op
 from hvcore.params.values import Params
 from hvcore.plugins.catalogue import CatalogueEntry
 from hvcore.plugins.faults import article, place, return_type
 from hvcore.plugins.importing import owner_of, where_raised
-from hvcore.plugins.protocols import ABILITIES, Adopts, Driver, Examines, OwesStop, ReadsSpec, ReleaseFunction, Releases
+from hvcore.plugins.protocols import ABILITIES, Adopts, Driver, Examines, OwesStop, ReadsSpec
 from hvcore.state.job import Job
 from hvcore.state.live import Live
 
@@ -96,15 +95,6 @@ class AskedDriver:
         """Whether the driver has something to do at a stop of an instance that has ended by itself."""
         driver = self.driver
         return isinstance(driver, OwesStop) and bool(self._asked(driver.owes_stop, "owes_stop", live))
-
-    def release(self, entry: Entry, job: Job) -> bool:
-        """Let the driver give back what only it knows; False when it does not know that kind of thing either."""
-        if not isinstance(self.driver, Releases):
-            return False
-        known: Mapping[str, ReleaseFunction] = self._asked(self.driver.releases, "releases", kind=Mapping)
-        if entry.kind in known:
-            self._asked(known[entry.kind], "releases", entry, job)
-        return entry.kind in known
 
     def able(self, op: Op) -> Callable[..., Any]:
         """The driver's method for what not every driver can do. Raises `UnsupportedError` when this one cannot."""

@@ -7,6 +7,7 @@ failing plugin hide the answers of the others.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -16,6 +17,9 @@ import pluggy
 
 from hvcore.errors import HookError, HvError
 from hvcore.plugins.faults import place
+from hvcore.resources.core_kinds import with_kinds
+from hvcore.resources.kind import ResourceKind
+from hvcore.resources.kinds import Kinds
 
 __all__ = ["Hooks"]
 
@@ -67,6 +71,12 @@ class Hooks:
             )
             if hook.spec.warn_on_impl is not None:  # as pluggy has it: hookspec(warn_on_impl=DeprecationWarning(...))
                 self._farewells[hook.name] = str(hook.spec.warn_on_impl)
+
+    @functools.cached_property
+    def kinds(self) -> Kinds:
+        """The kinds of resources: the core's, the driver's and its extensions'. `DriverLoadError` when two clash."""
+        found = self.items("resource_kinds", ResourceKind)
+        return with_kinds([(self.owner(plugin), kind) for plugin, kind in found])
 
     def deprecated(self) -> Iterator[tuple[str, str]]:
         """What is implemented and to go: ``plugin kvm.x (hv-x 1.0), hook NAME (FILE:LINE)``, and the specification's words."""

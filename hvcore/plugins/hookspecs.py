@@ -11,7 +11,7 @@ Each example below is run by the project's tests.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 import pluggy
 
@@ -20,6 +20,7 @@ from hvcore.model.instance import Instance
 from hvcore.model.outcome import Outcome
 from hvcore.params.param import ParamGroup
 from hvcore.params.values import Params
+from hvcore.resources.kind import ResourceKind
 
 __all__ = ["PROJECT", "hookimpl", "hookspec"]
 
@@ -39,6 +40,24 @@ def params() -> ParamGroup:  # type: ignore[empty-body]
     ...     return hv.ParamGroup("audio", volume)
     >>> params().params[0].key
     'volume'
+    """
+
+
+@hookspec
+def resource_kinds() -> Iterable[ResourceKind[Any, Any]]:  # type: ignore[empty-body]
+    """The kinds of resources that this plugin adds: what the node does to check, show, get and release them.
+
+    >>> import hvcore.plugin
+    >>> from hvcore.plugin import Requirement, Turn
+    >>> class Licence(hvcore.plugin.Resource[None]):
+    ...     pass
+    >>> class LicenceKind(Requirement[Licence]):
+    ...     name, resource, turn = "licence", Licence, Turn.FILE
+    >>> @hvcore.plugin.hookimpl
+    ... def resource_kinds():
+    ...     return [LicenceKind()]
+    >>> [kind.name for kind in resource_kinds()]
+    ['licence']
     """
 
 

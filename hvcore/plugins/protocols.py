@@ -20,7 +20,6 @@ from hvcore.model.info import Observation
 from hvcore.model.instance import Instance
 from hvcore.model.outcome import Console
 from hvcore.model.plan import Plan
-from hvcore.model.record import Entry
 from hvcore.model.state import Op
 from hvcore.params.values import Params
 from hvcore.state.job import Job
@@ -37,7 +36,6 @@ __all__ = [
     "OwesStop",
     "Pausable",
     "ReadsSpec",
-    "Releases",
     "capabilities",
 ]
 
@@ -148,26 +146,11 @@ class ReadsSpec(Protocol):
 
 
 @runtime_checkable
-class Releases(Protocol):
-    """The driver acquires kinds of things of its own. ``releases`` maps each ledger kind to what gives it back."""
-
-    def releases(self) -> Mapping[str, ReleaseFunction]:
-        """Kind to function. A function is idempotent, and raises an `HvError` when the thing cannot be released."""
-
-
-@runtime_checkable
 class Examines(Protocol):
     """The driver can tell what this node has for it and what it lacks, without any instance: for ``hv doctor``."""
 
     def examine(self, host: Host) -> Iterable[Finding]:
         """Programs, devices and privileges: what is well, what is worth knowing, and what keeps it from working at all."""
-
-
-class ReleaseFunction(Protocol):
-    """Gives back one ledger entry."""
-
-    def __call__(self, entry: Entry, job: Job) -> None:
-        """Release what the entry names; that it is not there is fine."""
 
 
 ABILITIES: Final[Mapping[Op, tuple[type, str, type]]] = {

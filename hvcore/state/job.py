@@ -1,7 +1,7 @@
-"""One operation on one instance, as a driver sees it: where things are, and how to acquire them safely.
+"""One operation on one instance, as a driver sees it: where things are, and how to acquire and release resources.
 
-Whatever a driver acquires, it says first (`Job.intend`): the entry is on disk before the thing
-exists, so that a crash at any moment leaves something that recovery can release.
+Whatever is acquired is in the ledger first: the entry is on disk before the thing exists, so that a crash at any moment
+leaves something that recovery can release.
 """
 
 from __future__ import annotations
@@ -12,63 +12,46 @@ from pathlib import Path
 from typing import Any, Final
 
 from hvcore.deadline import Deadline
-from hvcore.errors import NodeError
-from hvcore.host.cgroups.group import Group
-from hvcore.host.cgroups.hierarchy import GroupLimits, group_name
-from hvcore.host.confinement.namespaces import UID_RANGE_SIZE, uid_ranges
-from hvcore.host.disks.disk_claims import DISK, DiskClaims
+from hvcore.errors import LeftoverError, NodeError
 from hvcore.host.environment import Host
 from hvcore.host.files import tail
 from hvcore.host.launching.launch import Child, Command, launch, life_lock
 from hvcore.host.processes.launch_notes import note_launch
-from hvcore.host.uids import UidClaims
-from hvcore.model.record import Entry, ProcessId, Record
-from hvcore.state.live import CGROUP, Live
+from hvcore.model.places import LIFE_LOCK, LOG, STATUS, of_program
+from hvcore.model.record import ProcessId, Record
+from hvcore.model.resource import InstanceProcess, Resource
+from hvcore.model.sandbox import Level
+from hvcore.resources.held import Held
+from hvcore.resources.kinds import Kinds
+from hvcore.resources.owner import Site
+from hvcore.state.live import Live
 from hvcore.state.store import Store
 
-__all__ = [
-    "COMPANION",
-    "DISK",
-    "LIFE_LOCK",
-    "LINK",
-    "LOG",
-    "MOUNT",
-    "PROCESS",
-    "STATUS",
-    "UID",
-    "UID_RANGE",
-    "Job",
-]
+__all__ = ["Job"]
 
-# Kinds of ledger entries that the core itself releases.
-PROCESS: Final = "process"
-COMPANION: Final = "companion"  # data["name"]: a program beside the instance's own, which ends with it
-UID: Final = "uid"
-UID_RANGE: Final = "uid-range"
-MOUNT: Final = "mount"  # anything mounted below its directory; data["disk"], if there, has to be unused afterwards
-LINK: Final = "link"  # data["path"]: a link to something in the instance's directory
-
-# Files of the launch, in the instance's directory; those of a companion have its name and a dot before theirs.
-LIFE_LOCK: Final = "alive"
-STATUS: Final = "status"
-LOG: Final = "log"
-
-NO_LIMITS: Final = GroupLimits()
+_PROCESS: Final = InstanceProcess(key="process")
 
 
 class Job:
     """An operation at work, under the instance's lock and with a deadline."""
 
     def __init__(
-        self, *, host: Host, store: Store, record: Record, deadline: Deadline, progress: Callable[[str], None]
+        self,
+        *,
+        store: Store,
+        record: Record,
+        site: Site,
+        kinds: Kinds,
+        deadline: Deadline,
+        progress: Callable[[str], None],
     ) -> None:
-        self.host = host
+        self.host: Host = site.host
+        self.kinds = kinds
         self.deadline = deadline
         self.progress = progress
-        self.claims = DiskClaims(host.run_dir, record.name)
-        self.uids = UidClaims(host.run_dir, record.name, node_wide=host.privileged)
         self._store = store
         self._record = record
+        self.held = Held(self, site)
 
     @property
     def name(self) -> str:
@@ -77,12 +60,12 @@ class Job:
 
     @property
     def record(self) -> Record:
-        """The record as it stands."""
+        """The record as it is now."""
         return self._record
 
     @property
     def dir(self) -> Path:
-        """The instance's own directory, 0700. All of it is removed when the instance has stopped."""
+        """The instance's directory, 0700. All of it is removed when the instance has stopped."""
         return self._store.dir(self.name)
 
     @property
@@ -90,9 +73,52 @@ class Job:
         """The instance as `observe` sees it."""
         return Live(record=self._record, dir=self.dir, host=self.host)
 
-    def intend(self, *entries: Entry) -> None:
-        """Write to the ledger what is about to be acquired, in the order it will be. One durable write."""
-        self.update(ledger=(*self._record.ledger, *entries))
+    def acquire(self, *resources: Resource[Any], level: Level | None = None) -> Held:
+        """Get these resources, and those that they need, as far as the operation does not hold them yet.
+
+        The ledger has them first. ``level`` is how the instance is confined; unset, strict for root and user for others.
+        Gives all handles of the operation: ``job.acquire(socket)[socket]``. What is opened stays open until the
+        operation ends; what the program inherits is closed here once it is launched.
+        """
+        if level is not None:
+            self.held.site = replace(self.held.site, level=level)
+        self.kinds.acquire(resources, self.held)
+        return self.held
+
+    def release(self, *keys: str) -> None:
+        """Take back the resources with these keys, all when there are none: first what runs, then the last acquired.
+
+        Those that are not in the ledger are fine. Raises `LeftoverError` with everything that could not be released.
+        """
+        ledger = self._record.ledger
+        entries = [entry for entry in ledger if not keys or entry.key in keys]
+        if not keys:
+            self.held.close()
+        for key in keys:
+            self.held.forget(key)
+        left, reasons = self.kinds.release(entries, self)
+        kept = tuple(entry for entry in ledger if entry not in entries or entry in left)
+        if reasons:
+            try:
+                self.update(ledger=kept)
+            except NodeError as error:
+                reasons.append(str(error))
+            raise LeftoverError(f"{self.name}: not everything could be released: {'; '.join(reasons)}; try again")
+        if keys and kept != ledger:
+            self.update(ledger=kept)
+
+    def prove(self, *resources: Resource[Any], level: Level) -> None:
+        """Look whether these resources are as wanted, after the launch or for an interrupted start that is finished."""
+        self.kinds.prove(resources, replace(self.held.site, level=level), self)
+
+    def note(self, key: str, **data: Any) -> None:
+        """Add to the ledger entry of resource ``key`` what was not known before. One durable write."""
+        self.update(
+            ledger=tuple(
+                replace(entry, data={**entry.data, **data}) if entry.key == key else entry
+                for entry in self._record.ledger
+            )
+        )
 
     def update(self, **changes: Any) -> None:
         """Replace fields of the record, durably."""
@@ -104,80 +130,36 @@ class Job:
         """Remember values that exist on this node only (a port, a uid). Saved with the next durable write."""
         self._record = replace(self._record, bindings={**self._record.bindings, **values})
 
+    def remember(self, **fields: Any) -> None:
+        """Replace fields of the record. Saved with the next durable write."""
+        self._record = replace(self._record, **fields)
+
     def started(self, process: ProcessId, monitor: ProcessId | None = None) -> None:
         """Remember the instance's process and its monitor. Saved with the next durable write."""
-        self._record = replace(self._record, process=process, monitor=monitor)
-
-    def take_uid(self) -> int:
-        """A uid that no other instance on this node has. Intend a ``uid`` entry first."""
-        pool = self.host.uid_pool
-        uid = self.uids.take_one(UID, pool)
-        if uid is None:
-            raise NodeError(f"uid pool {pool.start}-{pool.stop - 1}: all {len(pool)} are taken; stop an instance first")
-        return uid
-
-    def take_uid_range(self) -> range:
-        """65536 uids that no other instance on this node has, for users of its own. Intend a ``uid-range`` first."""
-        ranges = uid_ranges()
-        first = self.uids.take_one(UID_RANGE, ranges)
-        if first is None:
-            raise NodeError(f"uid ranges: all {len(ranges)} of this node are taken; stop an instance first")
-        return range(first, first + UID_RANGE_SIZE)
-
-    def take_group(self, limits: GroupLimits = NO_LIMITS) -> Group | None:
-        """A control group of the instance's own with these limits, None when this node can have none and none are asked.
-
-        Writes the ledger itself, and only once it has seen that nobody is in a group of that name. All that the job
-        launches from here on begins in it. Raises `NodeError`; ``host.cgroups.problems`` says beforehand what is wrong
-        with limits.
-        """
-        groups = self.host.cgroups
-        if not groups.usable and not limits.controllers():
-            return None
-        problems = groups.problems(limits)
-        if problems:
-            raise NodeError(f"{self.name}: its limits cannot be set, {'; '.join(problems)}")
-        group = Group(group_name(self.host.run_dir, self.name), groups)
-        strangers = group.holders()
-        if strangers:
-            pids = ", ".join(map(str, strangers))
-            what = f"{self.name}: its control group {group.directories[0]} is in use by pid {pids}"
-            raise NodeError(f"{what}, which no instance has started; end that first")
-        self.intend(Entry(kind=CGROUP, data={"name": group.name}))
-        group.create(limits)
-        return group
-
-    def claim_disk(self, path: str, *, read_only: bool = False, lock: bool = True) -> None:
-        """Become the one user of the disk on this node; readers share. Intend a ``disk`` entry first.
-
-        The node knows of it until what is launched next, and has inherited the claim, has gone. What is launched in a
-        sandbox with a reaper does not: there a mount of the disk has to say that it is in use. Without ``lock`` it is
-        known in this run directory only: for a file that its user locks as a whole, which our lock would keep it from.
-        A directory that is used as a whole can be claimed as well; `claim_mount` then keeps it after the start.
-
-        Raises `DiskInUseError` naming the holder, and OSError when there is no such disk.
-        """
-        self.claims.take(path, read_only=read_only, lock=lock)
+        self.remember(process=process, monitor=monitor)
 
     def launch(self, command: Command, *, companion: str = "") -> Child:
-        """Start the instance's process, or a companion of it, confined. Close the child when done.
+        """Start the instance's process, or a program beside it, confined. Close the child when done.
 
-        Intend a ``process`` entry first, or a ``companion`` one.
+        The process gets the descriptors of everything acquired, and the ledger knows of it first.
         """
-        life, status, log = (self.dir / _of(companion, name) for name in (LIFE_LOCK, STATUS, LOG))
-        if command.sandbox is None or not command.sandbox.reaper:
+        life, status, log = (self.dir / of_program(companion, name) for name in (LIFE_LOCK, STATUS, LOG))
+        inherits = command.sandbox is None or not command.sandbox.reaper
+        if inherits:
             # A sandbox with a reaper runs other people's programs: they see the file system on a disk, not the disk.
-            disks = () if companion else self.claims.fds
-            command = replace(command, fds=(*command.fds, *disks, *self.uids.fds))
+            held = self.held.for_companion if companion else self.held.for_program
+            command = replace(command, fds=(*command.fds, *held))
         command = replace(command, group=command.group or self.live.group)
         note_launch(self.dir, str(self._record.started_at))
+        if not companion:
+            # A crash from here on leaves a process, and whoever comes next has to know of it.
+            self.acquire(_PROCESS)
         with life_lock(life) as life_fd:
-            return launch(command, life_fd=life_fd, status=status, log=log)
+            child = launch(command, life_fd=life_fd, status=status, log=log)
+        if inherits and not companion:
+            self.held.close_passed()
+        return child
 
     def output(self, companion: str = "") -> str:
-        """The last 64 KiB that the launched process, or that companion of it, wrote to stdout and stderr."""
-        return tail(self.dir / _of(companion, LOG))
-
-
-def _of(companion: str, name: str) -> str:
-    return f"{companion}.{name}" if companion else name
+        """The last 64 KiB that the launched process, or that program beside it, wrote to stdout and stderr."""
+        return tail(self.dir / of_program(companion, LOG))

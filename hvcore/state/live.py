@@ -12,10 +12,9 @@ from hvcore.model.record import Record
 if TYPE_CHECKING:
     from hvcore.host.cgroups.group import Group
 
-__all__ = ["CGROUP", "Live"]
+__all__ = ["Live"]
 
-CGROUP: Final = "cgroup"
-"""Kind of a ledger entry: data["name"], a control group with everything that runs in it."""
+_CGROUP: Final = "cgroup"  # as `hvcore.resources.control_group` calls it, which a look does not import
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +28,7 @@ class Live:
     @property
     def group(self) -> Group | None:
         """Its control group, when it has one: to freeze it, to ask for figures."""
-        names = [entry.data["name"] for entry in self.record.ledger if entry.kind == CGROUP]
+        names = [entry.data["name"] for entry in self.record.ledger if entry.kind == _CGROUP]
         if not names or not self.host.cgroups.usable:
             return None
         from hvcore.host.cgroups.group import Group  # noqa: PLC0415 - 3.7 ms, for those that have one

@@ -24,14 +24,13 @@ from typing import Final
 from hvcore.errors import LeftoverError, NodeError, NotFoundError, RecordError
 from hvcore.host.files import private_dir, read_regular, remove_tree, write_atomic
 from hvcore.host.lock import held_lock, is_held
-from hvcore.host.reservations import Reservations, has_reserved
+from hvcore.host.reservations import Reservations, has_reserved, kinds_of
 from hvcore.model.names import name_problem
 from hvcore.model.record import RECORD_FILE, Record, parse_record, record_bytes
 
 __all__ = ["Store"]
 
 _MAX_RECORD_BYTES: Final = 16 * 1024 * 1024
-_KINDS: Final = ("uid", "uid-range", "disk", "disk-readers")  # of reservations
 _TICK_NS: Final = 100_000_000  # no kernel counts the time of files in longer steps, most in 4 ms
 
 
@@ -64,11 +63,12 @@ class Store:
         """
         root = self.run_dir / "reservations"
         begun_ns = time.time_ns()
-        changed = tuple(_changed(f"{root}/{kind}") for kind in _KINDS)
+        kinds = kinds_of(root)
+        changed = tuple(_changed(f"{root}/{kind}") for kind in kinds)
         if self._owned is not None and self._owned[0] == changed:
             return self._owned[1]
         found: set[str] = set()
-        for kind in _KINDS:
+        for kind in kinds:
             with suppress(OSError):  # a file system that fails is told where something is written to it
                 found.update(Reservations(root / kind).items().values())
         owners = frozenset(found)

@@ -17,6 +17,8 @@ from hvcore.model.info import InstanceInfo
 from hvcore.model.instance import Instance
 from hvcore.model.outcome import Outcome
 from hvcore.model.record import ProcessId, Record
+from hvcore.model.sandbox import Level
+from hvcore.resources.owner import Site as Place
 from hvcore.state.job import Job
 from hvcore.state.store import Store
 from hvcore.testing.residue import children_of
@@ -70,10 +72,13 @@ class Bench(Site):
 
     def job(self, label: str = "web1") -> Job:
         """An operation at work on it."""
+        record, host = self.record(label), self.host
+        level = Level.STRICT if host.privileged else Level.USER
         return Job(
-            host=self.host,
             store=Store(self.run_dir),
-            record=self.record(label),
+            record=record,
+            site=Place(name=record.name, host=host, level=level),
+            kinds=self.loaded.hooks.kinds,
             deadline=Deadline(30.0),
             progress=_silent,
         )

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from hvcore.host.cgroups.group_files import ControlFiles
-from hvcore.host.cgroups.hierarchy import GroupLimits
 from hvcore.host.cgroups.version import V1, V2, Version
+from hvcore.model.limits import GroupLimits
 
 __all__ = ["Controllers", "GroupFigures"]
 

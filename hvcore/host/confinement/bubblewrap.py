@@ -1,4 +1,4 @@
-"""The command that confines an instance's process as its `hvcore.host.confinement.sandbox.Sandbox` says.
+"""The command that confines an instance's process as its `hvcore.model.sandbox.Sandbox` says.
 
 bubblewrap makes the namespaces and the small file system, util-linux's setpriv gives up uid and
 capabilities, then the program is executed. Both are in every distribution and audited by others;
@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from hvcore.host.confinement.namespaces import Held
-from hvcore.host.confinement.sandbox import AsCaller, AsRoot, AsUser, Sandbox, View, Who
+from hvcore.host.confinement.namespaces import HeldNamespaces
+from hvcore.model.sandbox import AsCaller, AsRoot, AsUser, Sandbox, View, Who
 
 __all__ = ["Wrapped", "sandboxed", "system_view"]
 
@@ -54,7 +54,7 @@ def sandboxed(
     life_fd: int | None = None,
     *,
     filter_fd: int | None = None,
-    held: Held | None = None,
+    held: HeldNamespaces | None = None,
 ) -> Wrapped:
     """The command that runs ``argv`` inside the sandbox; bubblewrap reports pid and end on ``status_fd``.
 
@@ -88,7 +88,7 @@ def sandboxed(
     return Wrapped(before=before, options=tuple(options), after=after)
 
 
-def _entering(held: Held) -> list[str]:
+def _entering(held: HeldNamespaces) -> list[str]:
     """What joins the namespaces, as their root. By the holder's pid: a descriptor would be inherited inside."""
     kinds = [*(["user"] if held.users else []), *(["net"] if held.network else [])]
     return ["nsenter", *(f"--{kind}=/proc/{held.pid}/ns/{kind}" for kind in kinds), "--"]
@@ -110,7 +110,7 @@ def _bounding_set(who: Who) -> list[str]:
     ]
 
 
-def _namespaces(sandbox: Sandbox, held: Held | None) -> list[str]:
+def _namespaces(sandbox: Sandbox, held: HeldNamespaces | None) -> list[str]:
     options = ["--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     if isinstance(sandbox.who, AsCaller):
         options.append("--unshare-user")

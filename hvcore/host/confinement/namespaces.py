@@ -19,7 +19,7 @@ from typing import Final
 from hvcore.errors import NodeError
 from hvcore.host.confinement.own_root import with_own_root
 
-__all__ = ["UID_RANGE_SIZE", "Held", "hold_namespaces", "uid_ranges"]
+__all__ = ["UID_RANGE_SIZE", "HeldNamespaces", "hold_namespaces", "uid_ranges"]
 
 UID_RANGE_SIZE: Final = 65_536
 _FIRST: Final = 1_900_019_712  # above the pool of single uids, a multiple of the size as systemd likes them
@@ -28,7 +28,7 @@ _MADE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class HeldNamespaces:
     """The pid of a living process that holds a network of its own, a user namespace of its own, or both.
 
     With users, the network belongs to them: root among them may set it up and listen on every port of it.
@@ -52,7 +52,7 @@ def uid_ranges() -> range:
 
 
 @contextmanager
-def hold_namespaces(*, users: range | None, network: bool) -> Iterator[Held | None]:
+def hold_namespaces(*, users: range | None, network: bool) -> Iterator[HeldNamespaces | None]:
     """New namespaces for as long as the block lasts, then for as long as a process is in them; None for neither.
 
     ``users`` are the node's uids, and gids, that 0 and the following inside stand for. Raises `NodeError`.
@@ -76,7 +76,7 @@ def hold_namespaces(*, users: range | None, network: bool) -> Iterator[Held | No
         if users is not None:
             for kind in ("uid", "gid"):
                 _write(f"/proc/{process.pid}/{kind}_map", f"0 {users.start} {len(users)}\n")
-        yield Held(pid=process.pid, users=users is not None, network=network)
+        yield HeldNamespaces(pid=process.pid, users=users is not None, network=network)
     finally:
         process.kill()
         process.communicate()

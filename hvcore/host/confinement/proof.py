@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from hvcore.host.confinement.capabilities import capability_mask
-from hvcore.host.confinement.sandbox import AsCaller, AsRoot, AsUser, Sandbox, Who
 from hvcore.host.processes.process import ending
+from hvcore.model.sandbox import AsCaller, AsRoot, AsUser, Sandbox, Who
 
 __all__ = ["weaknesses"]
 

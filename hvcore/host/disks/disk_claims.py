@@ -24,7 +24,7 @@ from hvcore.host.files import private_dir
 from hvcore.host.lock import close_in_children, forget_in_children, held_lock
 from hvcore.host.processes.launched import launched_in
 from hvcore.host.processes.process import processes_holding
-from hvcore.host.reservations import Reservations
+from hvcore.host.reservations import Reservations, instance_of
 
 __all__ = ["DISK", "DiskClaims", "lock_disk"]
 
@@ -38,7 +38,7 @@ _NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class DiskClaims:
-    """The disks that one operation claims for an instance: reserved in the run directory, and locked on the node."""
+    """The disks that one operation claims for ``owner``, a resource of an instance: reserved, and locked on the node."""
 
     def __init__(self, run_dir: Path, owner: str) -> None:
         self._root = run_dir / "reservations"
@@ -65,17 +65,18 @@ class DiskClaims:
         disk = identify_disk(path, directories=True)
         root = private_dir(self._root)
         writers, readers = Reservations(root / DISK), Reservations(root / f"{DISK}-readers")
-        mine = (readers, _reader(disk.key, self._owner)) if read_only else (writers, disk.key)
+        instance = instance_of(self._owner)
+        mine = (readers, _reader(disk.key, instance)) if read_only else (writers, disk.key)
         with held_lock(root / ".disks", subject=f"disk {path!r}", purpose=f"claim for {self._owner}", keep=True):
             written = {owner for key in sharing(writers.keys(), disk.key) if (owner := writers.owner(key))}
             read = {owner for key in sharing(readers.keys(), disk.key) if (owner := readers.owner(key))}
-            others = (written if read_only else written | read) - {self._owner}
+            others = (written if read_only else written | read) - {instance}
             if others:
                 raise DiskInUseError(path=path, holder=f"instance {min(written & others or others)}")
-            if mine[0].owner(mine[1]) == self._owner:
+            if mine[0].owner(mine[1]) == instance:
                 return  # it has it already, and the lock as well
             # Other readers may have it mounted: that is them, and whoever came first has looked for the host.
-            used = None if read - {self._owner} else host_use(path, disk)
+            used = None if read - {instance} else host_use(path, disk)
             if used is not None:
                 raise DiskInUseError(path=path, holder=used)
             if lock and not disk.elsewhere:

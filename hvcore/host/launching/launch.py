@@ -24,15 +24,15 @@ from typing import Final
 from hvcore.errors import NodeError
 from hvcore.host.cgroups.group import Group
 from hvcore.host.confinement.bubblewrap import Wrapped, sandboxed
-from hvcore.host.confinement.namespaces import Held
+from hvcore.host.confinement.namespaces import HeldNamespaces
 from hvcore.host.confinement.own_root import with_own_root
-from hvcore.host.confinement.sandbox import Sandbox
 from hvcore.host.launching.gate import Gate, behind_gate
 from hvcore.host.launching.rlimits import limited
 from hvcore.host.launching.signals import telling, with_default_signals
 from hvcore.host.processes.launched import Ended, how_ended, instance_mark, life_mark, read_status
 from hvcore.host.processes.process import exit_code, identify, wait_readable
 from hvcore.model.record import ProcessId
+from hvcore.model.sandbox import Sandbox
 
 __all__ = ["Child", "Command", "launch", "life_lock", "reap", "run_tool"]
 
@@ -104,7 +104,7 @@ class Command:
     argv: tuple[str, ...]
     sandbox: Sandbox | None
     fds: tuple[int, ...] = ()
-    held: Held | None = None
+    held: HeldNamespaces | None = None
     group: Group | None = None
 
 

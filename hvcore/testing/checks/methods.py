@@ -15,13 +15,13 @@ from hvcore.errors import DriverLoadError, HvError, Problem
 from hvcore.model.codec import decode, encode
 from hvcore.model.instance import Instance
 from hvcore.model.plan import Plan
-from hvcore.plugins.protocols import Adopts, Driver, Executes, HasConsole, HasLog, Pausable, ReadsSpec, Releases
+from hvcore.plugins.protocols import Adopts, Driver, Executes, HasConsole, HasLog, Pausable, ReadsSpec
 from hvcore.testing.bench import Bench
 from hvcore.testing.check import Failed, Level, Skipped, Tier, check, require
 
 __all__ = ["spec_of"]
 
-_ABILITIES = (Pausable, HasConsole, Executes, HasLog, Adopts, ReadsSpec, Releases)
+_ABILITIES = (Pausable, HasConsole, Executes, HasLog, Adopts, ReadsSpec)
 
 
 def spec_of(bench: Bench, instance: Instance) -> Any:

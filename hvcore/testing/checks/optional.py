@@ -11,7 +11,8 @@ from hvcore.errors import HvError, UnsupportedError
 from hvcore.host.processes.process import kill_and_wait
 from hvcore.model.record import Phase
 from hvcore.model.state import State
-from hvcore.plugins.protocols import Adopts, Executes, HasConsole, HasLog, Pausable, Releases
+from hvcore.plugins.protocols import Adopts, Executes, HasConsole, HasLog, Pausable
+from hvcore.resources.core_kinds import CORE_KINDS
 from hvcore.testing.bench import Bench
 from hvcore.testing.check import Failed, Level, Skipped, Tier, check, require
 
@@ -122,18 +123,21 @@ def capability_adopt(bench: Bench) -> None:
 )
 def capability_releases(bench: Bench) -> None:
     """Claimed: every kind that the ledger holds is known, and releasing it a second time does nothing."""
-    driver = bench.loaded.driver
-    if not isinstance(driver, Releases):
+    kinds = bench.loaded.hooks.kinds
+    own = [name for name in kinds.names if name not in CORE_KINDS.names]
+    if not own:
         raise Skipped("it acquires no kinds of things of its own")
     bench.start()
     record, job = bench.record(), bench.job()
-    own = driver.releases()
     bench.stop()
     for entry in record.ledger:
+        kind = kinds.named(entry.kind)
+        if kind is None:
+            raise Failed(f"no plugin of it can release {entry.kind}")
         if entry.kind not in own:
             continue
         try:
-            own[entry.kind](entry, job)
+            kind.release(entry, job)
         except Exception as error:
             raise Failed(f"a second release of {entry.kind} raises {type(error).__name__}: {error}") from error
 

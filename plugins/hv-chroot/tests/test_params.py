@@ -99,12 +99,12 @@ def test_spec_survives_its_record() -> None:
 def test_plan_says_every_step_and_the_origin_of_every_argument(handle: hvcore.DriverHandle) -> None:
     plan = handle.plan(instance(params={"network": "none", "init_script": "/etc/rc"}))
     assert [step.kind for step in plan.steps] == [
-        "claim",
         "uids",
         "group",
+        "file",
+        "mount",
         "mount",
         "check",
-        "mount",
         "launch",
         "confine",
     ]

@@ -231,12 +231,15 @@ def test_one_image_under_two_names_is_refused_naming_the_holder(
 def test_without_root_there_is_a_clear_word(images: Any, web1: Build, tmp_path: Path) -> None:
     from hv_chroot.run.verify import verify
     from hv_chroot.spec import decide
+    from hvcore.plugins.loader import load
 
     instance = web1("/dev/null")
     driver = hvcore.Node(tmp_path / "run").driver("chroot")
     spec = decide(instance, driver.check(instance))
     host = hvcore.plugin.Host(run_dir=tmp_path, privileged=False, uid_pool=range(1, 2))
-    assert any("privileges: only root can mount a disk" in str(problem) for problem in verify(spec, host))
+    assert any(
+        "privileges: only root can mount a disk" in str(problem) for problem in verify(load("chroot").hooks, spec, host)
+    )
 
 
 def test_missing_tools_are_named(web1: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

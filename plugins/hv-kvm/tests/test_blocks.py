@@ -19,14 +19,15 @@ from hv_kvm.devices.nic import UserNic
 from hv_kvm.devices.shared.block_nodes import network_props
 from hv_kvm.devices.shared.network_disk import Gluster, Rbd, Server, parse_uri
 from hv_kvm.devices.shared.param_types import listed
-from hv_kvm.machine.spec import Device, PciDevice, Temporary, place
-from hv_kvm.resources.acquire import Descriptors, open_files
-from hv_kvm.resources.hugepages import temporary_problem
-from hv_kvm.resources.newfiles import copy_template
+from hv_kvm.machine.placement import place
+from hv_kvm.machine.resource import MemoryFile
+from hv_kvm.machine.spec import Device, PciDevice
+from hv_kvm.resources.image import copy_template
+from hv_kvm.resources.memory_file import MemoryFileKind
 from hv_kvm.resources.qcow2 import qcow2_problem
 from hvcore.deadline import Deadline
 from hvcore.model.record import Phase
-from hvcore.plugin import Host, Job, Reject
+from hvcore.plugin import DiskClaim, Host, Job, Level, Reject, Site
 from hvcore.plugins.loader import load
 from hvcore.state.store import Store
 
@@ -186,10 +187,10 @@ def test_a_template_is_copied_once_and_whole(tmp_path: Path) -> None:
 
 def test_memory_that_does_not_fit_its_directory_is_told(tmp_path: Path) -> None:
     def found(size_mib: int, directory: str = str(tmp_path)) -> list[str]:
-        return [
-            str(problem)
-            for problem in temporary_problem(Temporary(name="mem_path", directory=directory, size_mib=size_mib))
-        ]
+        wanted = MemoryFile(key="mem_path", directory=directory, size_mib=size_mib)
+        host = Host(run_dir=tmp_path, privileged=False, uid_pool=range(0))
+        site = Site(name="web1", host=host, level=Level.USER)
+        return [str(problem) for problem in MemoryFileKind().verify(wanted, site)]
 
     assert found(1) == []
     assert "free, the instance needs" in found(1 << 40)[0]
@@ -224,9 +225,18 @@ def test_a_network_disk_has_one_user(tmp_path: Path) -> None:
             name=name, driver="kvm", phase=Phase.STARTING, boot_id="", instance=instance, spec={}
         )
         store = Store(tmp_path)
-        job = Job(host=host, store=store, record=record, deadline=Deadline(5), progress=lambda text: None)
-        with Descriptors() as held:
-            assert open_files(spec, job, held) == {}
+        store.create(name)
+        site = Site(name=name, host=host, level=Level.USER)
+        job = Job(
+            store=store,
+            record=record,
+            site=site,
+            kinds=kvm.hooks.kinds,
+            deadline=Deadline(5),
+            progress=lambda text: None,
+        )
+        claims = spec.asks(DiskClaim)
+        assert [job.acquire(*claims)[claim] for claim in claims] == [()]
 
     claim("web1", "rbd:pool/web1")
     with pytest.raises(hvcore.DiskInUseError, match="already in use by instance web1"):

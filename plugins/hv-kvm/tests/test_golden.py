@@ -54,9 +54,11 @@ def test_every_parameter_has_a_case_that_sets_it(corpus: Corpus) -> None:
 
 
 def test_every_family_with_parameters_has_cases_of_its_own() -> None:
-    assert {case.parent.name for case in CASES} == {name for name, _ in KvmDriver.plugins}
+    families = {name for name, _ in KvmDriver.plugins} - {"resources", "pinning", "displays"}  # no options of their own
+    assert {case.parent.name for case in CASES} == families
     modules = {path.stem for path in (GOLDEN.parents[1] / "src/hv_kvm/devices").glob("*.py")} - {"__init__"}
-    assert {getattr(family, "__name__", "").rpartition(".")[2] for _, family in KvmDriver.plugins} == modules
+    names = {getattr(family, "__name__", "") for name, family in KvmDriver.plugins if name in families}
+    assert {name.rpartition(".")[2] for name in names} == modules
 
 
 def test_every_answer_has_a_case() -> None:

@@ -97,7 +97,7 @@ def start(corpus: Corpus, qemu: Qemu, case: Path, props: Props) -> Outcome:
     spec = corpus.spec(case, qemu.facts)
     try:
         with Stage(props, f"{case.parent.name}-{case.stem}") as stage:
-            arguments = corpus.render(spec, qemu.facts, stage.bind(spec, bindings(case, spec)))
+            arguments = corpus.render(spec, qemu.facts, stage.bind(spec, bindings(corpus.kvm, case, spec)))
             argv = [qemu.path, *strict_of(qemu.path), *(token for it in arguments[1:] for token in it.tokens)]
             said, without = complaints(argv, stage), stage.without
     except MissingError as error:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 import hvcore
+import hvcore.plugin
+from hv_kvm.machine.resource import OnlineCpus
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qmp import commands, connect
-from hv_kvm.run.pinning import pin_problems
+from hv_kvm.resources.requirements import OnlineCpusKind
 from hvcore.model.record import Phase
 from hvcore.plugins.loader import load
 
@@ -37,7 +39,13 @@ def spec_of(mask: str, vcpus: int = 1) -> KvmSpec:
 )
 def test_cpus_that_are_not_online_are_refused(tmp_path: Path, mask: str, vcpus: int, missing: str) -> None:
     (tmp_path / "online").write_text("0-1,3\n")
-    found = [str(problem) for problem in pin_problems(spec_of(mask, vcpus), str(tmp_path / "online"))]
+    host = hvcore.plugin.Host(run_dir=tmp_path, privileged=False, uid_pool=range(0))
+    kind, site = (
+        OnlineCpusKind(str(tmp_path / "online")),
+        hvcore.plugin.Site(name="x", host=host, level=hvcore.plugin.Level.USER),
+    )
+    asked = spec_of(mask, vcpus).asks(OnlineCpus)
+    found = [str(problem) for cpus in asked for problem in kind.verify(cpus, site)]
     wanted = f"params.cpu_mask: names CPUs that this node does not have online: {missing}, got {mask!r}; it has 0-1,3"
     assert found == ([wanted] if missing else [])
 

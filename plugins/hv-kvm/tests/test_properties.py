@@ -10,6 +10,7 @@ import re
 import shlex
 import string
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -25,7 +26,7 @@ from hv_kvm.machine.render import render
 from hv_kvm.qemu.choose import Accel
 from hv_kvm.run.describe import symbols
 from hvcore import ParamsError
-from hvcore.plugin import Level
+from hvcore.plugin import ControlGroups, Host, Level, Site
 from hvcore.plugins.loaded_driver import LoadedDriver
 from hvcore.plugins.loader import load
 
@@ -43,12 +44,18 @@ FACTS: Final = Facts(
     kvm_enabled=False,
 )
 KVM: Final = load("kvm")
+HOST: Final = Host(run_dir=Path("/run/hvcore"), privileged=True, uid_pool=range(1), cgroups=ControlGroups())
 SETTINGS: Final = settings(max_examples=60, suppress_health_check=list(HealthCheck))
 
 
 def tokens(instance: hvcore.Instance, level: Level = Level.STRICT, kvm: LoadedDriver = KVM) -> list[str]:
     spec = kvm.driver.plan(instance, kvm.check(instance))
-    arguments = render(kvm.hooks, spec, FACTS, symbols(spec, level, Accel("tcg", "")))
+    arguments = render(
+        kvm.hooks,
+        spec,
+        FACTS,
+        symbols(kvm.hooks, spec, Site(name=spec.name, host=HOST, level=level, pure=True), Accel("tcg", "")),
+    )
     return [token for argument in arguments for token in argument.tokens]
 
 

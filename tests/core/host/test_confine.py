@@ -16,7 +16,7 @@ import pytest
 from hvcore.host.confinement.bubblewrap import sandboxed
 from hvcore.host.confinement.capabilities import capability_mask
 from hvcore.host.confinement.own_root import with_own_root
-from hvcore.plugin import AsCaller, AsRoot, AsUser, Held, Sandbox, View, weaknesses
+from hvcore.plugin import AsCaller, AsRoot, AsUser, HeldNamespaces, Sandbox, View, weaknesses
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 UID = 1_880_000_007
@@ -99,7 +99,7 @@ def test_what_is_run_can_never_become_an_option_and_outlives_us(sandbox: Sandbox
 def test_the_outermost_bubblewrap_can_be_told_its_options_later(*, users: bool) -> None:
     own = range(1_900_019_712, 1_900_085_248) if users else None
     sandbox = replace(AS_ROOT, who=AsRoot(users=own), environment=(("DASHES", "--"), ("B", "bwrap")))
-    parts = sandboxed(sandbox, ("/init",), 9, held=Held(pid=77, users=users, network=True))
+    parts = sandboxed(sandbox, ("/init",), 9, held=HeldNamespaces(pid=77, users=users, network=True))
     joins = ("nsenter", *(["--user=/proc/77/ns/user"] if users else []), "--net=/proc/77/ns/net", "--", "setpriv")
     assert parts.before == ("bwrap",)
     assert " ".join(joins) in " ".join(parts.argv)

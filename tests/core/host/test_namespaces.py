@@ -13,16 +13,7 @@ import pytest
 
 from hvcore import NodeError
 from hvcore.host.launching.launch import Child, launch, life_lock
-from hvcore.plugin import (
-    AsRoot,
-    Command,
-    Held,
-    Sandbox,
-    View,
-    hold_namespaces,
-    uid_ranges,
-    weaknesses,
-)
+from hvcore.plugin import AsRoot, Command, HeldNamespaces, Sandbox, View, hold_namespaces, uid_ranges, weaknesses
 
 pytestmark = [
     pytest.mark.live,
@@ -37,19 +28,19 @@ INSIDE = Sandbox(who=AsRoot(users=USERS), view=View(root="/", proc=True), filter
 
 
 @pytest.fixture
-def held() -> Iterator[Held]:
+def held() -> Iterator[HeldNamespaces]:
     with hold_namespaces(users=USERS, network=True) as made:
         assert made is not None
         yield made
 
 
-def started(tmp_path: Path, sandbox: Sandbox, held: Held | None) -> Child:
+def started(tmp_path: Path, sandbox: Sandbox, held: HeldNamespaces | None) -> Child:
     with life_lock(tmp_path / "alive") as life_fd:
         command = Command(argv=("cat", "/proc/self/uid_map", "/proc/net/dev", "-"), sandbox=sandbox, held=held)
         return launch(command, life_fd=life_fd, status=tmp_path / "status", log=tmp_path / "log")
 
 
-def test_it_runs_as_a_root_that_is_nobody_outside(tmp_path: Path, held: Held) -> None:
+def test_it_runs_as_a_root_that_is_nobody_outside(tmp_path: Path, held: HeldNamespaces) -> None:
     child = started(tmp_path, INSIDE, held)
     ended = child.wait(10)
     child.close()
@@ -61,7 +52,7 @@ def test_it_runs_as_a_root_that_is_nobody_outside(tmp_path: Path, held: Held) ->
     assert [line.split(":")[0].strip() for line in devices[2:]] == ["lo"]
 
 
-def test_that_is_read_back(tmp_path: Path, held: Held, eventually: Eventually) -> None:
+def test_that_is_read_back(tmp_path: Path, held: HeldNamespaces, eventually: Eventually) -> None:
     with life_lock(tmp_path / "alive") as life_fd:
         command = Command(argv=("sh", "-c", "echo up; exec sleep 1000"), sandbox=INSIDE, held=held)
         child = launch(command, life_fd=life_fd, status=tmp_path / "status", log=tmp_path / "log")

@@ -166,9 +166,9 @@ class Kept:
     # What an instance holds, as the node has it.
 
     def reservations(self) -> set[str]:
-        """What is reserved for it: links with its name as target (docs/decisions/0007)."""
+        """What is reserved for it: links whose target begins with its name (docs/decisions/0007)."""
         found = (path for path in self.run_dir.rglob("*") if path.is_symlink())
-        return {path.name for path in found if os.readlink(path) == self.name}
+        return {path.name for path in found if os.readlink(path).partition("/")[0] == self.name}
 
     def groups(self) -> list[str]:
         """Its control groups."""

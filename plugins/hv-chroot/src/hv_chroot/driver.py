@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import ClassVar, Final
 
 import hvcore.plugin as hv
+from hv_chroot import kinds
 from hv_chroot.families import isolation, limits, network, root, script
 from hv_chroot.names import ROOT
 from hv_chroot.resources.root_files import program_problem
-from hv_chroot.resources.veth import VETH, release_veth
 from hv_chroot.run.access import Enterable
 from hv_chroot.run.census import census, namespace_of
 from hv_chroot.run.control_group import freeze, thaw
 from hv_chroot.run.describe import describe
 from hv_chroot.run.examine import examine
 from hv_chroot.run.observe import observe
-from hv_chroot.run.rooted import ROOTED, release_rooted
 from hv_chroot.run.start import remember, start
 from hv_chroot.run.stop import stop
 from hv_chroot.run.verify import verify
@@ -31,6 +30,7 @@ _FAMILIES: Final = (
     ("confine", isolation),
     ("limits", limits),
     ("network", network),
+    ("resources", kinds),
 )
 
 
@@ -51,7 +51,7 @@ class ChrootDriver(Enterable):
 
     def verify(self, spec: ChrootSpec, host: hv.Host) -> Iterable[hv.Problem]:
         """Privileges, tools and the disk."""
-        return verify(spec, host)
+        return verify(self._hooks, spec, host)
 
     def examine(self, host: hv.Host) -> Iterable[hv.Finding]:
         """Privileges, tools, loop devices."""
@@ -59,7 +59,7 @@ class ChrootDriver(Enterable):
 
     def describe(self, spec: ChrootSpec, host: hv.Host) -> hv.Plan:
         """Claim, mount, launch, confinement, and the launch argument by argument."""
-        return describe(spec, host)
+        return describe(self._hooks, spec, host)
 
     def start(self, spec: ChrootSpec, job: hv.Job) -> None:
         """Mount its root, run the start script in it, and prove how what it left is confined."""
@@ -95,7 +95,3 @@ class ChrootDriver(Enterable):
         """Let them go on."""
         del job
         thaw(live)
-
-    def releases(self) -> Mapping[str, hv.ReleaseFunction]:
-        """What has its root, where no namespace holds it together, and interfaces of its own."""
-        return {ROOTED: release_rooted, VETH: release_veth}

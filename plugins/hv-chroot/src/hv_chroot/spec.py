@@ -11,7 +11,7 @@ from hv_chroot.families.isolation import has_users
 from hv_chroot.families.network import Interface, interfaces_of
 from hv_chroot.families.root import DEFAULT_OVERLAY_MIB
 
-__all__ = ["ENVIRONMENT", "ChrootSpec", "decide", "spec_of", "uids_of"]
+__all__ = ["ENVIRONMENT", "ChrootSpec", "decide", "limits_of", "spec_of", "uids_of"]
 
 ENVIRONMENT: Final = (
     ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
@@ -20,6 +20,8 @@ ENVIRONMENT: Final = (
     ("container", "hvcore"),
 )
 
+_MIB: Final = 1024 * 1024
+_OURS: Final = 2  # the init, and what waits for the script
 _MAX_HOSTNAME: Final = 64  # linux/utsname.h, __NEW_UTS_LEN
 
 
@@ -104,6 +106,16 @@ def decide(instance: hv.Instance, params: hv.Params) -> ChrootSpec:
         memory_limit_mib=params["memory_limit"],
         cpu_limit_percent=params["cpu_limit"],
         process_limit=params["process_limit"],
+    )
+
+
+def limits_of(spec: ChrootSpec) -> hv.GroupLimits:
+    """What all its processes together may use."""
+    memory_mib, cpu_percent, processes = spec.memory_limit_mib, spec.cpu_limit_percent, spec.process_limit
+    return hv.GroupLimits(
+        memory_bytes=None if memory_mib is None else memory_mib * _MIB,
+        cpus=None if cpu_percent is None else cpu_percent / 100,
+        processes=None if processes is None else processes + _OURS,
     )
 
 

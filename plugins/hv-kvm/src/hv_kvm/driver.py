@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -37,12 +37,13 @@ from hv_kvm.devices import (
     vnc,
 )
 from hv_kvm.machine.device_classes import declared, kinds_of, read_spec
-from hv_kvm.machine.spec import Device, KvmSpec, decide
+from hv_kvm.machine.placement import decide
+from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import QmpBusyError, QmpError, QmpTimeoutError, commands
 from hv_kvm.qmp.reach import reach
-from hv_kvm.resources.state_dir import OWNER, give_back
-from hv_kvm.run import ready, start, stop
+from hv_kvm.resources import kinds
+from hv_kvm.run import displays, pinning, ready, start, stop
 from hv_kvm.run.describe import describe
 from hv_kvm.run.examine import examine
 from hv_kvm.run.id_clashes import rehearse
@@ -51,7 +52,6 @@ from hv_kvm.run.verify import problems_on
 from hvcore.plugin import (
     LOG,
     Console,
-    Entry,
     Finding,
     Hooks,
     Host,
@@ -115,6 +115,9 @@ class KvmDriver:
         ("tpm", tpm),
         ("sandbox", sandbox),
         ("extra", extra),
+        ("resources", kinds),
+        ("pinning", pinning),
+        ("displays", displays),
     )
 
     def __init__(self, hooks: Hooks) -> None:
@@ -163,10 +166,6 @@ class KvmDriver:
         """Powerdown, quit, kill."""
         return stop.stop(live, job, force=force)
 
-    def releases(self) -> Mapping[str, Callable[[Entry, Job], None]]:
-        """The directories of programs beside QEMU."""
-        return {OWNER: give_back}
-
     def pause(self, live: Live, job: Job) -> None:
         """QMP stop, and proof of it."""
         with reach(live.dir, job.deadline.left()) as client:
@@ -198,7 +197,7 @@ class KvmDriver:
             return False
         try:
             with reach(live.dir, job.deadline.left(at_most=_ADOPT_S)) as client:
-                return ready.finish(client, process, self.read_spec(job.record.spec), job)
+                return ready.finish(self._hooks, client, process, self.read_spec(job.record.spec), job)
         except (QmpBusyError, QmpTimeoutError) as error:
             # It may be running well. Undoing would kill it, so somebody has to try again or say stop --force.
             what = f"{job.name}: its start was interrupted and its monitor does not answer, so it is left as it is"

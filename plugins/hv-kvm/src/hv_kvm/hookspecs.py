@@ -12,9 +12,10 @@ from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore.plugin import Instance, Params, Problem, hookspec
+from hv_kvm.qmp import QmpClient
+from hvcore.plugin import Instance, Job, Params, Problem, hookspec
 
-__all__ = ["devices", "plan", "render", "verify"]
+__all__ = ["devices", "on_ready", "plan", "render", "verify"]
 
 
 @hookspec
@@ -63,4 +64,17 @@ def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterable[Opt]:  #
     ...                acpi=True, devices=(clock.Clock(base="utc"),))
     >>> [option.argv for option in clock.render(spec)]
     [('-rtc', 'base=utc')]
+    """
+
+
+@hookspec
+def on_ready(spec: KvmSpec, facts: Facts | None, client: QmpClient, job: Job) -> None:
+    """Called when QEMU answers and is proved to be confined, before the guest runs: what options cannot say, QMP can.
+
+    ``facts`` is None for a guest that runs already, whose interrupted start is finished. Raise to undo the start.
+
+    >>> import hvcore.plugin
+    >>> @hvcore.plugin.hookimpl
+    ... def on_ready(client, job):
+    ...     client.execute("query-name", deadline_s=job.deadline.left())
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -12,12 +12,16 @@ import hvcore.plugin
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.render import render
+from hv_kvm.machine.resource import Image
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qemu import choose
 from hv_kvm.run.describe import symbols
 from hvcore.config.instance_file import load_instance
 from hvcore.plugins.loaded_driver import LoadedDriver
 
+NODE: Final = hvcore.plugin.Host(
+    run_dir=Path("/run/hvcore"), privileged=True, uid_pool=range(1), cgroups=hvcore.plugin.ControlGroups()
+)
 GOLDEN: Final = Path(__file__).parents[1] / "golden"
 CASES: Final = sorted(GOLDEN.glob("*/*.toml"))
 
@@ -50,7 +54,7 @@ class Corpus:
         if lacking:
             text = "".join(f"{problem}\n" for problem in lacking)
             return Answer("error", text.replace(facts.version, "{version}").replace(spec.machine, symbol))
-        arguments = self.render(spec, facts, bindings(case, spec))
+        arguments = self.render(spec, facts, bindings(self.kvm, case, spec))
         text = "".join(f"{' '.join(argument.tokens)}\n" for argument in arguments)
         return Answer("argv", text.replace(f"-machine {spec.machine},", f"-machine {symbol},", 1), arguments)
 
@@ -64,14 +68,16 @@ class Corpus:
         return render(self.kvm.hooks, spec, facts, bound)
 
 
-def bindings(case: Path, spec: KvmSpec) -> Bindings:
+def bindings(kvm: LoadedDriver, case: Path, spec: KvmSpec) -> Bindings:
     """Symbols, for the kind of node that the comments at the top of the case ask for."""
     accel = choose.Accel(_header(case, "accelerator", "tcg"), "golden")
-    found = symbols(spec, hvcore.plugin.Level(_header(case, "level", "strict")), accel)
-    files = dict(found.files)
-    for name in _header(case, "block devices", "").split():
-        files[name] = replace(files[name], block_device=True, fds=(*files[name].fds, f"{{fd:{name}-reader}}"))
-    return replace(found, files=files)
+    level = hvcore.plugin.Level(_header(case, "level", "strict"))
+    found = symbols(kvm.hooks, spec, hvcore.plugin.Site(name=spec.name, host=NODE, level=level, pure=True), accel)
+    devices = _header(case, "block devices", "").split()
+    for image in spec.asks(Image):
+        if image.key in devices:
+            found.handles[image] = found[image].as_block_device()
+    return found
 
 
 def _header(case: Path, key: str, default: str) -> str:

@@ -9,19 +9,33 @@ import shutil
 import socket
 import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from hv_kvm.devices.usb import UsbDevice
-from hv_kvm.machine.bindings import Bindings, GuestFile, Tap
-from hv_kvm.machine.spec import KvmSpec, Open
+from hv_kvm.machine.bindings import Bindings
+from hv_kvm.machine.resource import (
+    BlockModule,
+    GuestDir,
+    GuestDirectory,
+    GuestFile,
+    Image,
+    MemoryFile,
+    PrivateCopy,
+    Shown,
+    ShownFile,
+    Tap,
+    TapFds,
+)
+from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qemu.accelerator import kvm_works
 from hv_kvm.qmp import QmpError, commands, connect
-from hv_kvm.resources.acquire import listening_socket
+from hvcore.plugin import Handles, InterfaceAddress, Program, Resource, TcpPort, UnixSocket
+from hvcore.resources.unix_socket import listening_socket
 
 IMAGE_BYTES: Final = 1_474_560
 """Of every image: a floppy disk's size, a whole number of a flash chip's blocks, and enough for a disk."""
@@ -80,29 +94,46 @@ class Stage:
 
     def bind(self, spec: KvmSpec, symbols: Bindings) -> Bindings:
         """The bindings with something real for each symbol. Raises `MissingError`."""
-        for _, driver in spec.each(lambda device: device.modules()):
-            raise MissingError(f"a {driver} server")
+        for module in spec.asks(BlockModule):
+            raise MissingError(f"a {module.driver} server")
         if any(device.model == "usb-host" for device in spec.of(UsbDevice)):
             raise MissingError("the host's USB device")
         os.mkfifo(self.folder / "events")
-        for handed in spec.each(lambda device: device.handed()):
-            self._hand(handed.name, password=handed.password_bytes is not None)
         if symbols.accel == "kvm" and not (verdict := kvm_works(self.props.qemu, cache_dir=None)).usable:
             raise MissingError(f"KVM ({verdict.reason})")
+        real = Handles()
+        for resource in spec.resources:
+            self._give(resource, symbols, real)
+        return replace(symbols, handles=real)
+
+    def _give(self, resource: Resource[Any], symbols: Bindings, real: Handles) -> None:
+        """Something real for one resource."""
+        for needed in resource.needs():
+            if needed not in real:
+                self._give(needed, symbols, real)
+        make = self._makers.get(type(resource))
+        if make is not None:
+            real[resource] = make(resource, symbols)
+
+    @property
+    def _makers(self) -> dict[type[Resource[Any]], Callable[[Any, Bindings], Any]]:
+        return {
+            GuestDirectory: lambda _, symbols: self._directory(symbols),
+            UnixSocket: lambda wanted, _: self._fd(listening_socket(self.folder / wanted.key)),
+            Image: lambda wanted, symbols: self._file(wanted, symbols[wanted]),
+            ShownFile: lambda wanted, _: self._shown(wanted.key),
+            PrivateCopy: lambda wanted, _: self._hand(wanted.key, password=wanted.password_bytes is not None),
+            InterfaceAddress: lambda wanted, _: "127.0.0.1",
+            TcpPort: lambda wanted, _: str(wanted.port or wanted.first),
+            Tap: lambda wanted, symbols: self._tap(symbols[wanted]),
+            Program: lambda wanted, _: self._emulated_tpm(),
+            MemoryFile: lambda wanted, _: self._memory(wanted.size_mib),
+        }
+
+    def _directory(self, symbols: Bindings) -> GuestDir:
         by_fd = symbols.socket_dir.startswith("/proc/self/fd/")
-        return replace(
-            symbols,
-            guest_dir=str(self.folder),
-            socket_dir=f"/proc/self/fd/{self._fd(os.open(self.folder, os.O_PATH))}" if by_fd else str(self.folder),
-            sockets={name: self._fd(listening_socket(self.folder / name)) for name in symbols.sockets},
-            files={it.name: self._file(it, symbols.files[it.name]) for it in spec.opens},
-            shown={name: self._shown(name) for name in symbols.shown},
-            addresses=dict.fromkeys(symbols.addresses, "127.0.0.1"),
-            ports={it.name: str(it.port or it.first) for it in spec.each(lambda device: device.ports())},
-            taps={name: self._tap(tap) for name, tap in symbols.taps.items()},
-            companions=dict.fromkeys(symbols.companions, self._emulated_tpm() if symbols.companions else ""),
-            temporary={it.name: self._memory(it.size_mib) for it in spec.temporaries},
-        )
+        place = f"/proc/self/fd/{self._fd(os.open(self.folder, os.O_PATH))}" if by_fd else str(self.folder)
+        return GuestDir(path=str(self.folder), sockets=place)
 
     def let_go(self) -> None:
         """Close our copies of what QEMU has now: they would keep its sockets listening when it is gone."""
@@ -123,20 +154,20 @@ class Stage:
         elif (source := self.props.certificates / path.name).exists():
             shutil.copyfile(source, path)
 
-    def _shown(self, name: str) -> str:
+    def _shown(self, name: str) -> Shown:
         source = {"kernel": self.props.kernel, "initrd": Path("/etc/hostname")}.get(name)
         if source is None:
-            return f"/etc/{name}"
+            return Shown(path=f"/etc/{name}", source="")
         if not source.exists():
             raise MissingError("a Linux kernel: ./dev setup")
         path = self.folder / f"a,b=c {name}"
         path.symlink_to(source)
-        return str(path)
+        return Shown(path=str(path), source="")
 
-    def _file(self, wanted: Open, symbol: GuestFile) -> GuestFile:
-        if wanted.kind != "image":
+    def _file(self, wanted: Image, symbol: GuestFile) -> GuestFile:
+        if wanted.must_be != "image":
             raise MissingError("a SCSI device")
-        path = str(self.folder / f"{wanted.name}.img")
+        path = str(self.folder / f"{wanted.key}.img")
         with open(path, "wb") as file:
             file.write(_empty_qcow2() if wanted.format == "qcow2" else b"")
             file.truncate(IMAGE_BYTES)
@@ -146,7 +177,7 @@ class Stage:
         fds = [self._fd(os.open(path, flags))]
         if symbol.block_device:
             fds.append(self._fd(os.open(path, os.O_RDONLY)))
-        return replace(symbol, fds=tuple(fds))
+        return replace(symbol, fds=tuple(fds), claims=())
 
     def _loop(self, path: str) -> str:
         done = subprocess.run(["losetup", "--find", "--show", path], capture_output=True, text=True, check=False)
@@ -156,7 +187,7 @@ class Stage:
         self._undo.callback(subprocess.run, ["losetup", "--detach", device], check=True)
         return device
 
-    def _tap(self, symbol: Tap) -> Tap:
+    def _tap(self, symbol: TapFds) -> TapFds:
         vhost_fds = symbol.vhost_fds if os.path.exists("/dev/vhost-net") else ()
         self.without = "/dev/vhost-net" if vhost_fds != symbol.vhost_fds else self.without
         several = IFF_MULTI_QUEUE if len(symbol.fds) > 1 else 0
@@ -169,7 +200,7 @@ class Stage:
             except OSError as error:
                 raise MissingError(f"taps ({error.strerror})") from error
         vhost = [self._fd(os.open("/dev/vhost-net", os.O_RDWR)) for _ in vhost_fds]
-        return Tap(fds=tuple(fds), vhost_fds=tuple(vhost))
+        return TapFds(fds=tuple(fds), vhost_fds=tuple(vhost))
 
     def _memory(self, size_mib: int) -> str:
         fd = os.memfd_create("guest")

@@ -13,116 +13,142 @@ import hashlib
 import ipaddress
 import os
 import threading
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import hvcore.plugin as hv
-from hv_chroot.families.network import Interface
-from hv_chroot.spec import ChrootSpec
+from hv_chroot.resource import Routes, Veth
+from hvcore.plugin import Held, HeldNamespaces, Owner, Requirement, ResourceKind, Site, Turn
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute  # type: ignore[import-untyped]  # it has no type information
 
-__all__ = ["VETH", "bridge_problems", "connect", "intended", "release_veth"]
-
-VETH: Final = "veth"
-"""Kind of a ledger entry: the outer end of a pair, ``data["name"]``, with the mark ``data["owner"]``."""
+__all__ = ["RoutesKind", "VethKind"]
 
 _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 _OURS: Final = "/proc/thread-self/ns/net"
 
 
-def intended(spec: ChrootSpec, job: hv.Job) -> tuple[hv.Entry, ...]:
-    """The ledger entries of its interfaces: names of 14 characters that no other instance on this node comes to."""
-    run_dir = os.path.realpath(job.host.run_dir)
-    return tuple(
-        hv.Entry(
-            kind=VETH,
-            data={
-                "name": "hv" + hashlib.sha256(f"{run_dir}\0{spec.name}\0{interface.name}".encode()).hexdigest()[:12],
-                "owner": f"hvcore {run_dir} {spec.name} {interface.name}"[-255:],
-            },
-        )
-        for interface in spec.interfaces
-    )
+class VethKind(ResourceKind[Veth, None]):
+    """The outer end is named after run directory, instance and interface: no other instance on the node comes to it."""
 
+    name: ClassVar[str] = "veth"
+    resource: ClassVar[type[Veth]] = Veth
+    turn: ClassVar[Turn] = Turn.NETWORK
 
-def bridge_problems(spec: ChrootSpec) -> Iterator[hv.Problem]:
-    """Interfaces whose bridge this node does not have."""
-    if not spec.interfaces:
-        return
-    try:
-        with _netlink() as netlink:
-            kinds = {link.get("ifname"): link.get(("linkinfo", "kind")) for link in netlink.get_links()}
-    except ImportError:
-        yield hv.Problem(path="pyroute2", what="is not installed", todo="install hv-chroot with its dependencies")
-        return
-    for index, interface in enumerate(spec.interfaces):
-        if kinds.get(interface.bridge) != "bridge":
-            what = "is no bridge" if interface.bridge in kinds else "does not exist on this node"
+    def verify(self, resource: Veth, site: Site) -> Iterator[hv.Problem]:
+        """The node has to have the bridge."""
+        del site
+        bridge = resource.interface.bridge
+        try:
+            with _netlink() as netlink:
+                found = netlink.link_lookup(ifname=bridge)
+                kind = netlink.get_links(found[0])[0].get(("linkinfo", "kind")) if found else None
+        except ImportError:
+            todo = "install hv-chroot with its dependencies"
+            yield hv.Problem(path="pyroute2", what="is not installed", todo=todo)
+            return
+        if kind != "bridge":
+            what = "is no bridge" if found else "does not exist on this node"
             todo = "make the bridge, or name another"
-            yield hv.Problem(path=f"nics[{index}].link", what=what, got=repr(interface.bridge), todo=todo)
+            yield hv.Problem(path=resource.where, what=what, got=repr(bridge), todo=todo)
+
+    def describe(self, resource: Veth, site: Site) -> Iterator[hv.Step]:
+        """What is connected to which bridge."""
+        del site
+        one = resource.interface
+        with_them = ", ".join(one.addresses) or "no address"
+        yield hv.Step(kind="connect", what=f"{one.name} ({one.mac}, {with_them}) to bridge {one.bridge!r}")
+
+    def placeholder(self, resource: Veth, site: Site) -> None:
+        """Nothing: no command line names it."""
+
+    def entry(self, resource: Veth, site: Site) -> Mapping[str, Any]:
+        """The outer end's name of 14 characters, and the mark that it bears."""
+        run_dir, inner = os.path.realpath(site.host.run_dir), resource.interface.name
+        digest = hashlib.sha256(f"{run_dir}\0{site.name}\0{inner}".encode()).hexdigest()
+        return {"name": f"hv{digest[:12]}", "owner": f"hvcore {run_dir} {site.name} {inner}"[-255:]}
+
+    def acquire(self, resource: Veth, held: Held) -> None:
+        """Make the pair in the held network and join its outer end to the bridge. Raises `NodeError`."""
+        bridge, name = resource.interface.bridge, held.owner.name
+        held.owner.progress(f"connecting it to {bridge}")
+        data = self.entry(resource, held.site)
+        outer = os.open(_OURS, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _inside(_pid(held[resource.inside]), lambda: _make(resource, data, outer))
+            with _netlink() as netlink:
+                _join(netlink, resource, data["name"])
+        except _errors() as error:
+            what = f"{name}: its interfaces cannot be made, got {error}"
+            raise hv.NodeError(f"{what}; see whether {bridge} is still there") from error
+        finally:
+            os.close(outer)
+
+    def release(self, entry: hv.Entry, owner: Owner) -> None:
+        """Remove the pair, if it is there and bears our mark. Raises `NodeError` when the kernel does not let us."""
+        try:
+            with _netlink() as netlink:
+                for index in netlink.link_lookup(ifname=entry.data["name"]):
+                    if netlink.get_links(index)[0].get("ifalias") == entry.data["owner"]:
+                        netlink.link("del", index=index)
+        except _errors() as error:
+            if getattr(error, "code", None) != errno.ENODEV:  # it went meanwhile, with its namespace
+                what = f"{owner.name}: interface {entry.data['name']} cannot be removed, got {error}"
+                raise hv.NodeError(f"{what}; try again") from error
 
 
-def connect(spec: ChrootSpec, job: hv.Job, held: hv.Held | None) -> None:
-    """Make the interfaces in the held network and join them to their bridges. The ledger has to have them.
+class RoutesKind(Requirement[Routes]):
+    """They are gone with the network that they are in."""
 
-    Raises `NodeError` with what the kernel says.
-    """
-    if held is None or not spec.interfaces:
-        return
-    job.progress(f"connecting it to {', '.join(dict.fromkeys(one.bridge for one in spec.interfaces))}")
-    names = [entry.data for entry in job.record.ledger if entry.kind == VETH]
-    outer = os.open(_OURS, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _inside(held.pid, lambda: _make(spec, names, outer))
-        with _netlink() as netlink:
-            for interface, data in zip(spec.interfaces, names, strict=True):
-                _join(netlink, spec, interface, data["name"])
-    except _errors() as error:
-        what = f"{job.name}: its interfaces cannot be made, got {error}"
-        raise hv.NodeError(f"{what}; see whether {spec.interfaces[0].bridge} is still there") from error
-    finally:
-        os.close(outer)
+    name: ClassVar[str] = "routes"
+    resource: ClassVar[type[Routes]] = Routes
+    turn: ClassVar[Turn] = Turn.SOCKET  # after all interfaces
 
+    def acquire(self, resource: Routes, held: Held) -> None:
+        """Set them. Raises `NodeError`."""
 
-def release_veth(entry: hv.Entry, job: hv.Job) -> None:
-    """Remove the pair, if it is there and bears our mark. Raises `NodeError` when the kernel does not let us."""
-    try:
-        with _netlink() as netlink:
-            for index in netlink.link_lookup(ifname=entry.data["name"]):
-                if netlink.get_links(index)[0].get("ifalias") == entry.data["owner"]:
-                    netlink.link("del", index=index)
-    except _errors() as error:
-        if getattr(error, "code", None) != errno.ENODEV:  # it went meanwhile, with its namespace
-            what = f"{job.name}: interface {entry.data['name']} cannot be removed, got {error}"
-            raise hv.NodeError(f"{what}; try again") from error
+        def act() -> None:
+            with _netlink() as netlink:
+                for gateway in resource.gateways:
+                    netlink.route("add", dst="default", gateway=gateway)
+
+        try:
+            _inside(_pid(held[resource.inside]), act)
+        except _errors() as error:
+            what = f"{held.owner.name}: its gateways cannot be set, got {error}"
+            raise hv.NodeError(f"{what}; correct params.network_gateways") from error
 
 
-def _make(spec: ChrootSpec, names: list[dict[str, Any]], outer: int) -> None:
-    """In the instance's namespace: both ends of each pair, the inner one ready for use, the outer one sent away."""
+def _pid(inside: HeldNamespaces | None) -> int:
+    """A process in the held network."""
+    if inside is None:
+        raise hv.NodeError("network namespace: is not there; report this")
+    return inside.pid
+
+
+def _make(veth: Veth, data: Mapping[str, Any], outer: int) -> None:
+    """In the instance's namespace: both ends of the pair, the inner one ready for use, the outer one sent away."""
+    interface = veth.interface
     with _netlink() as netlink:
         netlink.link("set", index=_index(netlink, "lo"), state="up")
-        for interface, data in zip(spec.interfaces, names, strict=True):
-            peer = {"ifname": interface.name, "address": interface.mac}
-            # The bridge takes the lowest address of its ports for its own: this one is never it.
-            netlink.link("add", ifname=data["name"], kind="veth", address=f"fe{interface.mac[2:]}", peer=peer)
-            end, inner = _index(netlink, data["name"]), _index(netlink, interface.name)
-            netlink.link("set", index=end, ifalias=data["owner"])
-            for text in interface.addresses:
-                address = ipaddress.ip_interface(text)
-                netlink.addr("add", index=inner, address=str(address.ip), prefixlen=address.network.prefixlen)
-            if spec.mtu is not None:
-                netlink.link("set", index=inner, mtu=spec.mtu)
-            netlink.link("set", index=inner, state="up")
-            netlink.link("set", index=end, net_ns_fd=outer)
-        for gateway in spec.gateways:
-            netlink.route("add", dst="default", gateway=gateway)
+        peer = {"ifname": interface.name, "address": interface.mac}
+        # The bridge takes the lowest address of its ports for its own: this one is never it.
+        netlink.link("add", ifname=data["name"], kind="veth", address=f"fe{interface.mac[2:]}", peer=peer)
+        end, inner = _index(netlink, data["name"]), _index(netlink, interface.name)
+        netlink.link("set", index=end, ifalias=data["owner"])
+        for text in interface.addresses:
+            address = ipaddress.ip_interface(text)
+            netlink.addr("add", index=inner, address=str(address.ip), prefixlen=address.network.prefixlen)
+        if veth.mtu is not None:
+            netlink.link("set", index=inner, mtu=veth.mtu)
+        netlink.link("set", index=inner, state="up")
+        netlink.link("set", index=end, net_ns_fd=outer)
 
 
-def _join(netlink: IPRoute, spec: ChrootSpec, interface: Interface, name: str) -> None:
-    end, bridge = _index(netlink, name), _index(netlink, interface.bridge)
-    mtu = spec.mtu or netlink.get_links(bridge)[0].get("mtu")
+def _join(netlink: IPRoute, veth: Veth, name: str) -> None:
+    end, bridge = _index(netlink, name), _index(netlink, veth.interface.bridge)
+    mtu = veth.mtu or netlink.get_links(bridge)[0].get("mtu")
     netlink.link("set", index=end, mtu=mtu)
     netlink.link("set", index=end, master=bridge, state="up")
 

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import hvcore.plugin as hv
 
-if TYPE_CHECKING:
-    from hv_chroot.spec import ChrootSpec  # with all families: not for those who only look
+__all__ = ["freeze", "is_frozen", "oom_killed", "thaw"]
 
-__all__ = ["freeze", "is_frozen", "limits_of", "oom_killed", "thaw"]
-
-_MIB: Final = 1024 * 1024
-_OURS: Final = 2  # the init, and what waits for the script
 _FREEZE_S: Final = 10.0
-
-
-def limits_of(spec: ChrootSpec) -> hv.GroupLimits:
-    """What all its processes together may use."""
-    memory_mib, cpu_percent, processes = spec.memory_limit_mib, spec.cpu_limit_percent, spec.process_limit
-    return hv.GroupLimits(
-        memory_bytes=None if memory_mib is None else memory_mib * _MIB,
-        cpus=None if cpu_percent is None else cpu_percent / 100,
-        processes=None if processes is None else processes + _OURS,
-    )
 
 
 def oom_killed(live: hv.Live) -> str | None:

@@ -8,11 +8,12 @@ from typing import Final
 
 import hvcore.plugin as hv
 from hv_chroot.names import ROOT
-from hv_chroot.resources.mounts import mount_command
+from hv_chroot.resource import resources_of
 from hv_chroot.run.confinement import sandbox_of
 from hv_chroot.run.rooted import chroot_command
+from hv_chroot.run.verify import site_of
 from hv_chroot.spec import ChrootSpec
-from hvcore.plugin import identify_disk, sandboxed
+from hvcore.plugin import sandboxed
 
 __all__ = ["describe"]
 
@@ -50,58 +51,24 @@ _WHY: Final[dict[str, tuple[tuple[str, ...], str]]] = {
 }
 
 
-def describe(spec: ChrootSpec, host: hv.Host) -> hv.Plan:
+def describe(hooks: hv.Hooks, spec: ChrootSpec, host: hv.Host) -> hv.Plan:
     """The plan. Looks whether the disk is a file, which decides about a loop device; changes nothing."""
-    root = host.run_dir / "instances" / spec.name / ROOT
+    site = site_of(spec, host)
+    root = site.dir / ROOT
     return hv.Plan(
         name=spec.name,
         driver=_PLUGIN,
-        steps=tuple(hv.Step(kind=kind, what=what) for kind, what in _steps(spec, root)),
+        steps=tuple(_steps(hooks, spec, site)),
         arguments=_arguments(spec, root) if spec.namespaces else _plain_arguments(spec, root),
     )
 
 
-def _steps(spec: ChrootSpec, root: Path) -> Iterator[tuple[str, str]]:
-    shared = "for it alone" if spec.source_is_written else "shared with others that only read it"
-    yield "claim", f"{spec.source}, {shared}"
-    if spec.users:
-        yield "uids", "65536 uids of the node that nobody else has, as those of its users"
-    yield "group", f"a control group of its own, where the node has them, {_limits(spec)}"
-    for interface in spec.interfaces:
-        with_them = ", ".join(interface.addresses) or "no address"
-        yield "connect", f"{interface.name} ({interface.mac}, {with_them}) to bridge {interface.bridge!r}"
-    yield "mount", _source(spec, root)
-    if spec.overlay != "none":
-        where = f"{spec.overlay_mib} MiB of memory" if spec.overlay_directory is None else repr(spec.overlay_directory)
-        yield "mount", f"an overlay with the changes to it in {where}"
-    for bind in spec.binds:
-        yield "mount", f"{bind.source!r} at {bind.target!r}, {'writable' if bind.writable else 'read-only'}"
-    if spec.node_resolv_conf:
-        yield "mount", "a copy of the node's resolv.conf at '/etc/resolv.conf', read-only"
-    yield "check", f"{spec.init_script!r} is a program in its root, without leaving it"
-    yield "mount", "a tmpfs of 1 MiB for the output of the script"
-    yield "launch", f"{spec.init_script!r} start; ready when it exits with 0 within {spec.script_deadline_s:g} s"
-    yield "confine", _confinement(spec)
-
-
-def _limits(spec: ChrootSpec) -> str:
-    values = {
-        "{} MiB of memory": spec.memory_limit_mib,
-        "{} % of one cpu": spec.cpu_limit_percent,
-        "{} processes": spec.process_limit,
-    }
-    found = [text.format(value) for text, value in values.items() if value is not None]
-    return f"with at most {', '.join(found)}" if found else "without limits"
-
-
-def _source(spec: ChrootSpec, root: Path) -> str:
-    if spec.disk is None:
-        return f"{spec.source}, nosuid and nodev"
-    try:
-        image = not identify_disk(spec.disk).block_device
-    except OSError:
-        image = True  # not there: verify says so
-    return " ".join(mount_command(spec, str(root if spec.overlay == "none" else root.with_name("lower")), image=image))
+def _steps(hooks: hv.Hooks, spec: ChrootSpec, site: hv.Site) -> Iterator[hv.Step]:
+    yield from hooks.kinds.steps(resources_of(spec), site)
+    yield hv.Step(kind="check", what=f"{spec.init_script!r} is a program in its root, without leaving it")
+    ready = f"ready when it exits with 0 within {spec.script_deadline_s:g} s"
+    yield hv.Step(kind="launch", what=f"{spec.init_script!r} start; {ready}")
+    yield hv.Step(kind="confine", what=_confinement(spec))
 
 
 def _confinement(spec: ChrootSpec) -> str:
@@ -132,7 +99,7 @@ def _of(tokens: tuple[str, ...], params: tuple[str, ...], why: str) -> hv.Argume
 def _arguments(spec: ChrootSpec, root: Path) -> tuple[hv.Argument, ...]:
     held = None
     if spec.users or spec.interfaces:
-        held = hv.Held(pid=_HOLDER_PID, users=spec.users, network=bool(spec.interfaces))
+        held = hv.HeldNamespaces(pid=_HOLDER_PID, users=spec.users, network=bool(spec.interfaces))
     sandbox = sandbox_of(spec, str(root), _UIDS if spec.users else None)
     tokens = sandboxed(sandbox, (), _STATUS_FD, _LIFE_FD, filter_fd=_FILTER_FD, held=held).argv
     groups: list[list[str]] = []

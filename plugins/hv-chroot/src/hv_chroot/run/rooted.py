@@ -8,24 +8,24 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
 import hvcore.plugin as hv
 from hv_chroot.names import ROOT
+from hv_chroot.resource import Rooted
 from hv_chroot.run.census import rooted
 from hv_chroot.spec import ChrootSpec
 from hvcore.plugin import boot_id, verified_pidfd
 
 __all__ = [
-    "ROOTED",
+    "RootedKind",
     "chroot_command",
     "end_rooted",
-    "release_rooted",
     "terminate_rooted",
     "wait_rooted_gone",
 ]
-
-ROOTED = "chroot-processes"  # ledger entry: whatever has the instance's root as its own
 
 
 def chroot_command(spec: ChrootSpec, root: Path, argv: tuple[str, ...]) -> tuple[str, ...]:
@@ -67,8 +67,27 @@ def end_rooted(root: Path, *, subject: str, deadline_s: float) -> bool:
     return ended
 
 
-def release_rooted(entry: hv.Entry, job: hv.Job) -> None:
-    """End what still has its root, before that is unmounted. Those of another boot ended with it."""
-    del entry
-    if job.record.boot_id == boot_id():
-        end_rooted(job.dir / ROOT, subject=job.name, deadline_s=10.0)
+class RootedKind(hv.ResourceKind[Rooted, None]):
+    """Released before its root is unmounted. The processes of another boot ended with it."""
+
+    name: ClassVar[str] = "chroot-processes"
+    resource: ClassVar[type[Rooted]] = Rooted
+    turn: ClassVar[hv.Turn] = hv.Turn.PROGRAM
+    runs: ClassVar[bool] = True
+
+    def placeholder(self, resource: Rooted, site: hv.Site) -> None:
+        """Nothing: no command line names them."""
+
+    def entry(self, resource: Rooted, site: hv.Site) -> Mapping[str, Any]:
+        """That there may be some."""
+        del resource, site
+        return {}
+
+    def acquire(self, resource: Rooted, held: hv.Held) -> None:
+        """Nothing: the script makes them."""
+
+    def release(self, entry: hv.Entry, owner: hv.Owner) -> None:
+        """Kill every process that still has the root."""
+        del entry
+        if owner.record.boot_id == boot_id():
+            end_rooted(owner.dir / ROOT, subject=owner.name, deadline_s=10.0)

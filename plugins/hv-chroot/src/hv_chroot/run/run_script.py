@@ -39,7 +39,7 @@ class Place:
     root: Path
     log: Path
     group: hv.Group | None = None
-    held: hv.Held | None = None
+    held: hv.HeldNamespaces | None = None
     uids: range | None = None
 
 

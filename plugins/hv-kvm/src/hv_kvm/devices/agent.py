@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, ClassVar, Final
 
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
-from hvcore.plugin import Param, ParamGroup, Params, Problem, boolean, hookimpl
+from hvcore.plugin import Param, ParamGroup, Params, Problem, Resource, UnixSocket, boolean, hookimpl
 
 __all__ = ["PARAMS", "SOCKET", "Agent", "devices", "params", "plan", "render", "verify"]
 
 SOCKET: Final = "qga"
+_SOCKET: Final = UnixSocket(key=SOCKET)
 
 PARAMS: Final = ParamGroup(
     "agent",
@@ -33,13 +34,12 @@ _MODEL: Final = "virtio-serial-pci"
 class Agent(PciDevice):
     """A virtio serial controller with one port, on a unix socket of the node."""
 
-    def on_board(self) -> bool:
-        """It is the machine's."""
-        return True
+    on_board: ClassVar[bool] = True
 
-    def listens_on(self) -> tuple[str, ...]:
-        """One, for whoever speaks the agent's protocol."""
-        return (SOCKET,)
+    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+        """The socket for programs that speak the agent's protocol."""
+        del spec
+        yield _SOCKET
 
 
 @hookimpl
@@ -74,7 +74,7 @@ def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """Socket, controller, port."""
     keys = ("use_guest_agent",)
     for agent in spec.of(Agent):
-        socket: Props = {"id": SOCKET, "fd": bindings.sockets[SOCKET], "server": True, "wait": False}
+        socket: Props = {"id": SOCKET, "fd": bindings[_SOCKET], "server": True, "wait": False}
         yield Opt(name="-chardev", head="socket", props=socket, params=keys)
         yield Opt(name="-device", head=_MODEL, props={"id": "agent", **agent.address(spec)}, params=keys)
         port: Props = {"id": "agent-port", "bus": "agent.0", "chardev": SOCKET, "name": "org.qemu.guest_agent.0"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from hv_kvm.devices.shared.param_types import listed
 from hv_kvm.machine.facts import Facts
@@ -50,13 +50,12 @@ class SoundCard(PciDevice):
         """What QEMU calls it."""
         return _MODELS[self.name]
 
-    def takes_slot(self) -> bool:
+    @property
+    def needs_slot(self) -> bool:
         """The old ones are on the ISA bus, and the speaker is in the chipset."""
         return self.name in _PCI
 
-    def on_board(self) -> bool:
-        """It comes and goes without moving disks and NICs."""
-        return True
+    on_board: ClassVar[bool] = True
 
 
 @hookimpl
@@ -99,7 +98,7 @@ def render(spec: KvmSpec) -> Iterator[Opt]:
         if card.name == _SPEAKER:
             yield Opt(name="-machine", props={"pcspk-audiodev": "audio"}, params=("soundhw",))
             continue
-        place: Props = card.address(spec) if card.takes_slot() else {}
+        place: Props = card.address(spec) if card.needs_slot else {}
         props: Props = {"id": f"sound-{card.name}", **place}
         if card.name == "hda":
             yield Opt(name="-device", head=card.model, props=props, params=("soundhw",))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from hv_kvm.devices.shared.buses import implied_turn
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.option import Opt
+from hv_kvm.machine.resource import ShownFile
 from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore.plugin import (
     Disk,
@@ -18,6 +19,7 @@ from hvcore.plugin import (
     ParamGroup,
     Params,
     Problem,
+    Resource,
     file,
     hookimpl,
     one_of,
@@ -74,9 +76,24 @@ class DirectKernel(Device):
     initrd: str | None
     command_line: str
 
-    def shows(self) -> tuple[tuple[str, str], ...]:
-        """QEMU reads both by path: it takes no descriptors for them."""
-        return (("kernel", self.kernel), *((("initrd", self.initrd),) if self.initrd else ()))
+    @property
+    def kernel_file(self) -> ShownFile:
+        """The kernel. QEMU reads it by path, and so the ram disk: it takes no descriptors for them."""
+        return ShownFile(key="kernel", given_by="params.kernel_path", path=self.kernel)
+
+    @property
+    def initrd_file(self) -> ShownFile | None:
+        """The initial ram disk."""
+        if self.initrd is None:
+            return None
+        return ShownFile(key="initrd", given_by="params.initrd_path", path=self.initrd)
+
+    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+        """Both files."""
+        del spec
+        yield self.kernel_file
+        if self.initrd_file is not None:
+            yield self.initrd_file
 
 
 @hookimpl
@@ -156,8 +173,8 @@ def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """Only what has a boot index is booted, nothing else by chance."""
     yield Opt(name="-boot", props={"strict": True}, params=("boot_order",), why="only what was asked for is booted")
     for kernel in spec.of(DirectKernel):
-        yield Opt(name="-kernel", head=bindings.shown["kernel"], plain=True, params=("kernel_path",))
-        if kernel.initrd:
-            yield Opt(name="-initrd", head=bindings.shown["initrd"], plain=True, params=("initrd_path",))
+        yield Opt(name="-kernel", head=bindings[kernel.kernel_file].path, plain=True, params=("kernel_path",))
+        if kernel.initrd_file is not None:
+            yield Opt(name="-initrd", head=bindings[kernel.initrd_file].path, plain=True, params=("initrd_path",))
         words = ("root_path", "kernel_args", "serial_console", "serial_speed")
         yield Opt(name="-append", head=kernel.command_line, plain=True, params=words)

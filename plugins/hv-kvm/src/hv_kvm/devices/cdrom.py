@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, ClassVar, Final
 
 from hv_kvm.devices.shared.block_nodes import descriptors, file_props, read_only_image
 from hv_kvm.devices.shared.buses import SCSI_DISKS, SCSI_TARGETS, boots_first, cdrom_bus
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.spec import Device, KvmSpec, Open, PciDevice
-from hvcore.plugin import (
-    Instance,
-    Param,
-    ParamGroup,
-    Params,
-    Problem,
-    file_or_url,
-    hookimpl,
-    one_of,
-)
+from hv_kvm.machine.resource import AUTHORITIES, HOST_NETWORK, HOSTS, RESOLV_CONF, BlockModule, Image
+from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
+from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, Resource, file_or_url, hookimpl, one_of
 
 __all__ = ["PARAMS", "Cdrom", "check", "devices", "params", "plan", "render", "verify"]
 
@@ -69,6 +61,8 @@ class Cdrom(PciDevice):
     target: int
     boot_index: int | None
 
+    on_board: ClassVar[bool] = True
+
     @property
     def id(self) -> str:
         """The id that the drive has in QEMU, as device and as block node."""
@@ -84,34 +78,31 @@ class Cdrom(PciDevice):
         """Of a URL, the block driver that reads it."""
         return None if self.image.startswith("/") else self.image.partition(":")[0]
 
-    def takes_slot(self) -> bool:
+    @property
+    def needs_slot(self) -> bool:
         """Only a virtio one is a PCI device itself."""
         return self.bus == "virtio"
 
-    def on_board(self) -> bool:
-        """It comes and goes without moving disks and NICs."""
-        return True
+    @property
+    def file(self) -> Image:
+        """The image in a file of the node, read-only and not claimed."""
+        return Image(
+            key=self.id,
+            given_by=f"params.{self.key}",
+            path=self.image,
+            fdset=0,
+            write=False,
+            claim=False,
+        )
 
-    def opens(self) -> tuple[Open, ...]:
-        """The image, read-only and not claimed."""
-        given_as = f"params.{self.key}"
-        opened = Open(name=self.id, given_as=given_as, path=self.image, write=False, claim=False)
-        return () if self.protocol else (opened,)
-
-    def needs_host_network(self) -> bool:
-        """QEMU itself reads the image from its server."""
-        return self.protocol is not None
-
-    def modules(self) -> tuple[tuple[str, str], ...]:
-        """What reads a URL."""
-        return ((f"params.{self.key}", self.protocol),) if self.protocol else ()
-
-    def shows(self) -> tuple[tuple[str, str], ...]:
-        """What it takes to find a server by its name and to trust it."""
-        if not self.protocol:
-            return ()
-        trust = ("ca-certificates.crt", "/etc/ssl/certs/ca-certificates.crt")
-        return (("resolv.conf", "/etc/resolv.conf"), ("hosts", "/etc/hosts"), trust)
+    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+        """The file; for a URL what reads it, and what it takes to find a server by its name and to trust it."""
+        if self.protocol is None:
+            yield self.file
+            return
+        given_by = f"params.{self.key}"
+        yield BlockModule(key=f"{self.id}.module", given_by=given_by, qemu=spec.qemu, driver=self.protocol)
+        yield from (HOST_NETWORK, RESOLV_CONF, HOSTS, AUTHORITIES)
 
 
 @hookimpl
@@ -165,7 +156,7 @@ def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     for cdrom in spec.of(Cdrom):
         lower: Props = {"file.driver": cdrom.protocol, "file.url": cdrom.image}
         if not cdrom.protocol:
-            opened = bindings.files[cdrom.id]
+            opened = bindings[cdrom.file]
             yield from descriptors(opened, cdrom.image)
             lower = file_props(opened)
         yield read_only_image(cdrom.id, lower, (cdrom.key,))

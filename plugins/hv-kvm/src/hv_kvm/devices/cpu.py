@@ -5,22 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
+from hv_kvm.machine.resource import KvmOnly, OnlineCpus
 from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore.plugin import (
-    Instance,
-    Param,
-    ParamGroup,
-    Params,
-    Problem,
-    cpu_mask,
-    hookimpl,
-    integer,
-    regexp,
-)
+from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, Resource, cpu_mask, hookimpl, integer, regexp
 
 __all__ = ["PARAMS", "Cpu", "assess", "check", "devices", "params", "plan", "render", "verify"]
 
@@ -87,9 +78,12 @@ class Cpu(Device):
     threads: int
     mask: str = "all"
 
-    def needs_kvm(self) -> str | None:
-        """The node's own processor cannot be emulated."""
-        return "params.cpu_type" if (self.model or "").split(",")[0] == "host" else None
+    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+        """KVM, for the node's own processor cannot be emulated; and the processors that it is pinned to."""
+        if (self.model or "").split(",")[0] == "host":
+            yield KvmOnly(key="cpu.kvm", given_by="params.cpu_type", qemu=spec.qemu, kvm=spec.kvm)
+        if self.mask != "all":
+            yield OnlineCpus(key="cpu.mask", given_by="params.cpu_mask", mask=self.mask)
 
 
 @hookimpl

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from hv_kvm.devices.shared.block_nodes import descriptors, file_props, network_props
 from hv_kvm.devices.shared.buses import SCSI_DISKS, SCSI_TARGETS, boot_turn, cdroms_on, disk_bus
@@ -13,9 +13,10 @@ from hv_kvm.devices.shared.network_disk import Gluster, Rbd, parse_uri
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.spec import Device, KvmSpec, Open, PciDevice
+from hv_kvm.machine.resource import HOST_NETWORK, BlockModule, Image, Outside
+from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 from hvcore.plugin import Disk as Wanted
-from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, hookimpl, one_of
+from hvcore.plugin import DiskClaim, Instance, Param, ParamGroup, Params, Problem, Resource, hookimpl, one_of
 
 __all__ = ["PARAMS", "Disk", "assess", "check", "devices", "params", "plan", "render", "verify"]
 
@@ -89,46 +90,43 @@ class Disk(PciDevice):
         """The id that the disk has in QEMU, as device and as block node."""
         return f"disk{self.index}"
 
-    def takes_slot(self) -> bool:
+    @property
+    def needs_slot(self) -> bool:
         """Only a virtio disk is a PCI device itself."""
         return self.bus == "virtio"
 
-    def opens(self) -> tuple[Open, ...]:
-        """The image or device, for this instance alone."""
-        if self.source is not None:
-            return ()
-        kind = {"scsi-block": "block", "scsi-generic": "sg"}.get(self.model, "image")
-        direct, write = self.cache == "none", not self.read_only
-        opened = Open(
-            name=self.id,
-            given_as=f"disks[{self.index}].path",
+    @property
+    def image(self) -> Image:
+        """The image or device of a disk of the node, for this instance alone."""
+        return Image(
+            key=self.id,
+            given_by=self.given_by,
             path=self.path,
-            write=write,
+            fdset=0,
+            write=not self.read_only,
             claim=True,
-            direct=direct,
-            kind=kind,
+            direct=self.cache == "none",
+            must_be={"scsi-block": "block", "scsi-generic": "sg"}.get(self.model, "image"),
             format=self.format,
         )
-        return (opened,)
 
-    def claims(self) -> tuple[tuple[str, bool], ...]:
-        """A network disk, for this instance alone."""
-        return ((self.source.canonical, not self.read_only),) if self.source is not None else ()
+    @property
+    def given_by(self) -> str:
+        """The path of its field in the instance."""
+        return f"disks[{self.index}].path"
 
-    def needs_host_network(self) -> bool:
-        """QEMU itself speaks to the servers of a network disk."""
-        return self.source is not None
-
-    def modules(self) -> tuple[tuple[str, str], ...]:
-        """What speaks to the servers."""
-        return ((f"disks[{self.index}].path", self.source.driver),) if self.source else ()
-
-    def escapes(self) -> tuple[tuple[str, str], ...]:
-        """Ceph's and Gluster's libraries read files of the node whose names only they know."""
+    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+        """Its image; of a network disk the right to it, what speaks to its servers, and the way there."""
         if self.source is None:
-            return ()
+            yield self.image
+            return
+        yield DiskClaim(key=self.id, given_by=self.given_by, path=self.source.canonical, write=not self.read_only)
+        yield HOST_NETWORK
+        yield BlockModule(key=f"{self.id}.module", given_by=self.given_by, qemu=spec.qemu, driver=self.source.driver)
+        # Ceph's and Gluster's libraries read files of the node whose names only they know.
         own = "configuration and keys" if isinstance(self.source, Rbd) else "certificates, volume files and sockets"
-        return ((f"disks[{self.index}].path", f"the {self.source.driver} library needs the node's {own}"),)
+        reason = f"the {self.source.driver} library needs the node's {own}"
+        yield Outside(key=f"{self.id}.outside", given_by=self.given_by, reason=reason)
 
 
 @hookimpl
@@ -276,7 +274,7 @@ def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """For each disk its descriptors, its block node, and the device on top."""
     for disk in spec.of(Disk):
         if disk.source is None:
-            opened = bindings.files[disk.id]
+            opened = bindings[disk.image]
             yield from descriptors(opened, disk.path)
             lower = file_props(opened, aio=disk.aio)
         else:

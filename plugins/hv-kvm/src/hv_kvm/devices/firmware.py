@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from hv_kvm.devices.shared.block_nodes import descriptors, file_props, read_only_image
 from hv_kvm.devices.shared.buses import boots_first
@@ -12,17 +12,9 @@ from hv_kvm.devices.shared.param_types import new_file
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.spec import Device, KvmSpec, Open
-from hvcore.plugin import (
-    Param,
-    ParamGroup,
-    Params,
-    Problem,
-    boolean,
-    file,
-    hookimpl,
-    one_of,
-)
+from hv_kvm.machine.resource import Image
+from hv_kvm.machine.spec import Device, KvmSpec
+from hvcore.plugin import Param, ParamGroup, Params, Problem, Resource, boolean, file, hookimpl, one_of
 
 __all__ = ["PARAMS", "Uefi", "check", "devices", "params", "plan", "render", "verify"]
 
@@ -77,12 +69,28 @@ class Uefi(Device):
     template: str
     secure: bool
 
-    def opens(self) -> tuple[Open, ...]:
-        """Both files, the variables made from their template when they are not there."""
-        code = Open(name=_CODE, given_as="params.uefi_code_path", path=self.code, write=False, claim=False)
-        given_as = "params.uefi_vars_path"
-        path, template = self.variables, self.template
-        return (code, Open(name=_VARS, given_as=given_as, path=path, write=True, claim=True, template=template))
+    @property
+    def code_image(self) -> Image:
+        """The code."""
+        return Image(key=_CODE, given_by="params.uefi_code_path", path=self.code, fdset=0, write=False, claim=False)
+
+    @property
+    def variables_image(self) -> Image:
+        """The variables, made from their template when they are not there."""
+        return Image(
+            key=_VARS,
+            given_by="params.uefi_vars_path",
+            path=self.variables,
+            fdset=0,
+            write=True,
+            claim=True,
+            template=self.template,
+        )
+
+    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+        """Both files."""
+        del spec
+        yield from (self.code_image, self.variables_image)
 
 
 @hookimpl
@@ -155,7 +163,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """Two block nodes, and which is which."""
     for uefi in spec.of(Uefi):
-        code, variables = bindings.files[_CODE], bindings.files[_VARS]
+        code, variables = bindings[uefi.code_image], bindings[uefi.variables_image]
         yield from descriptors(code, uefi.code)
         yield read_only_image(_CODE, file_props(code), ("uefi_code_path",))
         yield from descriptors(variables, uefi.variables)

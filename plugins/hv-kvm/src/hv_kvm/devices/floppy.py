@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from hv_kvm.devices.shared.block_nodes import descriptors, file_props, read_only_image
 from hv_kvm.devices.shared.buses import boots_first
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.spec import Device, KvmSpec, Open
-from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, file, hookimpl
+from hv_kvm.machine.resource import Image
+from hv_kvm.machine.spec import Device, KvmSpec
+from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, Resource, file, hookimpl
 
 __all__ = ["PARAMS", "Floppy", "devices", "params", "plan", "render", "verify"]
 
@@ -26,6 +27,7 @@ PARAMS: Final = ParamGroup(
     ),
 )
 _ID: Final = "floppy1"
+_GIVEN_BY: Final = "params.floppy_image_path"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +37,15 @@ class Floppy(Device):
     path: str
     boot_index: int | None
 
-    def opens(self) -> tuple[Open, ...]:
+    @property
+    def image(self) -> Image:
         """The image, read-only and not claimed."""
-        return (Open(name=_ID, path=self.path, write=False, claim=False),)
+        return Image(key=_ID, given_by=_GIVEN_BY, path=self.path, fdset=0, write=False, claim=False)
+
+    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+        """Its image."""
+        del spec
+        yield self.image
 
 
 @hookimpl
@@ -73,7 +81,7 @@ def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """Descriptor, block node, drive. The boot index is the controller's, which pc has and q35 has to be given."""
     keys = ("floppy_image_path", "boot_order")
     for floppy in spec.of(Floppy):
-        opened = bindings.files[_ID]
+        opened = bindings[floppy.image]
         yield from descriptors(opened, floppy.path)
         yield read_only_image(_ID, file_props(opened), keys[:1])
         props: Props = {"id": f"{_ID}-dev", "drive": _ID}

@@ -10,20 +10,9 @@ from typing import Final
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt
-from hv_kvm.machine.spec import FIRST_SLOT, LAST_SLOT, Device, KvmSpec
-from hvcore.plugin import (
-    Instance,
-    Param,
-    ParamGroup,
-    Params,
-    Problem,
-    boolean,
-    file,
-    hookimpl,
-    integer,
-    one_of,
-    regexp,
-)
+from hv_kvm.machine.placement import FIRST_SLOT, LAST_SLOT
+from hv_kvm.machine.spec import Device, KvmSpec
+from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, boolean, file, hookimpl, integer, one_of, regexp
 
 __all__ = ["PARAMS", "Machine", "assess", "check", "devices", "params", "plan", "render", "verify"]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.spec import Device, KvmSpec, Temporary
-from hvcore.plugin import Instance, Param, ParamGroup, Params, directory, hookimpl
+from hv_kvm.machine.resource import MemoryFile
+from hv_kvm.machine.spec import Device, KvmSpec
+from hvcore.plugin import Instance, Param, ParamGroup, Params, Resource, directory, hookimpl
 
 __all__ = ["PARAMS", "Memory", "devices", "params", "plan", "render"]
 
@@ -33,9 +34,18 @@ class Memory(Device):
     mib: int
     path: str | None
 
-    def temporaries(self) -> tuple[Temporary, ...]:
+    @property
+    def file(self) -> MemoryFile | None:
         """A file without a name: nothing to clean up, and no right to the directory for the guest's uid."""
-        return (Temporary(name="mem_path", directory=self.path, size_mib=self.mib),) if self.path else ()
+        if self.path is None:
+            return None
+        return MemoryFile(key="mem_path", given_by="params.mem_path", directory=self.path, size_mib=self.mib)
+
+    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+        """The file, if its memory comes from one."""
+        del spec
+        if self.file is not None:
+            yield self.file
 
 
 @hookimpl
@@ -61,9 +71,9 @@ def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """The size, and the file if there is one. QEMU opens that anew by its descriptor: it takes no fdset for memory."""
     yield Opt(name="-m", props={"size": f"{spec.memory_mib}M"}, why="the instance's memory_mib")
     for memory in spec.of(Memory):
-        if memory.path is not None:
+        if memory.file is not None:
             props: Props = {"id": "ram", "size": f"{memory.mib}M"}
-            props |= {"mem-path": f"/proc/self/fd/{bindings.temporary['mem_path']}", "prealloc": True}
+            props |= {"mem-path": f"/proc/self/fd/{bindings[memory.file]}", "prealloc": True}
             why = f"a file without a name in {memory.path}"
             yield Opt(name="-object", head="memory-backend-file", props=props, params=("mem_path",), why=why)
             yield Opt(name="-machine", props={"memory-backend": "ram"}, params=("mem_path",))

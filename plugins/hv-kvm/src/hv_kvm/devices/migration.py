@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from hv_kvm.machine.spec import Device
+from hv_kvm.machine.resource import NotYet
+from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore.plugin import (
     Instance,
     Param,
     ParamGroup,
     Params,
     Problem,
+    Resource,
     boolean,
     hookimpl,
     integer,
@@ -94,10 +96,13 @@ PARAMS: Final = ParamGroup(
 class UserShutdown(Device):
     """The guest's own shutdown is to count as its owner's wish."""
 
-    def refusals(self) -> tuple[Problem, ...]:
+    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
         """Nothing watches guests yet."""
+        del spec
         what = "needs a watcher of guests that end by themselves, which this release of hv-kvm does not have"
-        return (Problem(path="params.user_shutdown", what=what, got="True", todo="set user_shutdown = false"),)
+        yield NotYet(
+            key="watcher", given_by="params.user_shutdown", what=what, got="True", todo="set user_shutdown = false"
+        )
 
 
 @hookimpl

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Final
 
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.option import Opt, Props
+from hv_kvm.machine.resource import GUEST_DIRECTORY
 from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.names import COMMANDS, EVENTS, PIDFILE, RECOVERY
-from hvcore.plugin import Instance, Params, hookimpl
+from hvcore.plugin import Instance, Params, Resource, UnixSocket, hookimpl
 
 __all__ = ["Monitor", "devices", "plan", "render"]
+
+_SOCKETS: Final = (UnixSocket(key=COMMANDS), UnixSocket(key=RECOVERY))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Monitor(Device):
     """Always there: without it nothing could be asked or told."""
 
-    def listens_on(self) -> tuple[str, ...]:
+    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
         """QEMU serves one client per monitor, so recovery has one that short commands never hold."""
-        return (COMMANDS, RECOVERY)
+        del spec
+        yield GUEST_DIRECTORY
+        yield from _SOCKETS
 
 
 @hookimpl
@@ -40,8 +46,9 @@ def plan(instance: Instance, params: Params) -> Iterator[Device]:
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """Two sockets handed over as descriptors, a pipe pair for the events, the pidfile that QEMU locks for life."""
     for _ in spec.of(Monitor):
-        for name, why in ((COMMANDS, "commands"), (RECOVERY, "recovery, when commands hang")):
-            props: Props = {"id": name, "fd": bindings.sockets[name], "server": True, "wait": False}
+        for socket, why in zip(_SOCKETS, ("commands", "recovery, when commands hang"), strict=True):
+            name = socket.key
+            props: Props = {"id": name, "fd": bindings[socket], "server": True, "wait": False}
             yield Opt(name="-chardev", head="socket", props=props, why=f"QMP for {why}")
             yield Opt(name="-qmp", head=f"chardev:{name}", plain=True, why=f"QMP for {why}")
         # events.in is a FIFO that was given qmp_capabilities, events.out a plain file: QEMU itself keeps the journal.

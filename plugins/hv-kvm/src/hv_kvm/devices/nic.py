@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from hv_kvm.devices.shared.buses import boot_turn
-from hv_kvm.machine.bindings import Bindings, Tap
+from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
+from hv_kvm.machine.resource import HOST_NETWORK, RESOLV_CONF, Tap, TapFds
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 from hvcore.plugin import (
     Instance,
@@ -18,6 +19,7 @@ from hvcore.plugin import (
     ParamGroup,
     Params,
     Problem,
+    Resource,
     boolean,
     hookimpl,
     integer,
@@ -102,13 +104,11 @@ class GuestNic(PciDevice):
 class UserNic(GuestNic):
     """An interface behind QEMU's own network stack: out to where the node can reach, nothing in."""
 
-    def needs_host_network(self) -> bool:
-        """QEMU itself speaks for the guest."""
-        return True
-
-    def shows(self) -> tuple[tuple[str, str], ...]:
-        """QEMU's name server forwards to those of the node."""
-        return (("resolv.conf", "/etc/resolv.conf"),)
+    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+        """QEMU itself speaks for the guest, and its name server forwards to those of the node."""
+        del spec
+        yield HOST_NETWORK
+        yield RESOLV_CONF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,11 +121,23 @@ class TapNic(GuestNic):
     vhost: bool | None
     vnet_hdr: bool
 
-    def refusals(self) -> tuple[Problem, ...]:
-        """Nothing makes taps yet."""
-        what = "needs a tap, which this release of hv-kvm does not make"
-        path = f"nics[{self.index}].mode"
-        return (Problem(path=path, what=what, got=repr(self.mode), todo="use mode 'user'"),)
+    @property
+    def tap(self) -> Tap:
+        """The tap, one for all of its queues."""
+        return Tap(
+            key=f"nic{self.index}.tap",
+            given_by=f"nics[{self.index}].mode",
+            mode=self.mode,
+            link=self.link,
+            queues=self.queues,
+            vhost=self.vhost,
+            vnet_hdr=self.vnet_hdr,
+        )
+
+    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+        """The tap."""
+        del spec
+        yield self.tap
 
 
 @hookimpl
@@ -229,7 +241,7 @@ def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
         if not isinstance(nic, TapNic):
             yield Opt(name="-netdev", head="user", props={"id": name}, why="nics[].mode user")
         else:
-            yield _backend(name, nic, bindings.taps[name])
+            yield _backend(name, nic, bindings[nic.tap])
             if nic.queues > 1:
                 # Two vectors for each pair of queues, one for the control queue and one for configuration changes.
                 props |= {"mq": True, "vectors": 2 * nic.queues + 2}
@@ -237,7 +249,7 @@ def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
         yield Opt(name="-device", head=nic.model, props=props, params=tuple(keys))
 
 
-def _backend(name: str, nic: TapNic, tap: Tap) -> Opt:
+def _backend(name: str, nic: TapNic, tap: TapFds) -> Opt:
     several = len(tap.fds) > 1
     props: Props = {
         "id": name,

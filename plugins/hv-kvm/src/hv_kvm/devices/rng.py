@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
@@ -70,9 +70,7 @@ class Rng(PciDevice):
     max_bytes: int
     period_ms: int
 
-    def on_board(self) -> bool:
-        """It is the machine's."""
-        return True
+    on_board: ClassVar[bool] = True
 
 
 @hookimpl

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from hv_kvm.devices.shared.buses import SCSI_TARGETS, needs_scsi
 from hv_kvm.machine.facts import Facts
@@ -36,9 +36,7 @@ class ScsiController(PciDevice):
     model: str
     iothread: str | None
 
-    def on_board(self) -> bool:
-        """It is the machine's, the disks behind it are the instance's."""
-        return True
+    on_board: ClassVar[bool] = True
 
 
 @hookimpl

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
-from hv_kvm.machine.spec import Device
-from hvcore.plugin import (
-    Instance,
-    Param,
-    ParamGroup,
-    Params,
-    Problem,
-    boolean,
-    hookimpl,
-    name,
-    one_of,
-)
+from hv_kvm.machine.resource import GUEST_USER, SecurityModel
+from hv_kvm.machine.spec import Device, KvmSpec
+from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, Resource, boolean, hookimpl, name, one_of
 
 __all__ = ["PARAMS", "Security", "assess", "check", "devices", "params", "plan"]
 
@@ -57,6 +48,12 @@ class Security(Device):
 
     model: str
     user: str | None
+
+    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+        """The user that it runs as, and what that asks of its confinement."""
+        del spec
+        yield SecurityModel(key="security", given_by="params.security_model", model=self.model)
+        yield replace(GUEST_USER, given_by="params.security_domain", user=self.user)
 
 
 @hookimpl

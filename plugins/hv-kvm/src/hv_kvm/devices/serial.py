@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.names import SERIAL
-from hvcore.plugin import Instance, Param, ParamGroup, Params, boolean, hookimpl, one_of
+from hvcore.plugin import Instance, Param, ParamGroup, Params, Resource, UnixSocket, boolean, hookimpl, one_of
 
 __all__ = ["PARAMS", "Serial", "devices", "params", "plan", "render"]
 
+_SOCKET: Final = UnixSocket(key=SERIAL)
 _SPEEDS: Final = (
     *(75, 110, 300, 600, 1200, 1800, 2400, 4800, 9600, 14400, 19200, 28800),
     *(38400, 57600, 115200, 230400, 345600, 460800),
@@ -43,9 +44,10 @@ PARAMS: Final = ParamGroup(
 class Serial(Device):
     """A 16550 at COM1, on a unix socket of the node."""
 
-    def listens_on(self) -> tuple[str, ...]:
-        """One, which `hv console` connects to."""
-        return (SERIAL,)
+    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+        """The socket that `hv console` connects to."""
+        del spec
+        yield _SOCKET
 
 
 @hookimpl
@@ -72,6 +74,6 @@ def plan(instance: Instance, params: Params) -> Iterator[Device]:
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """The socket was made before QEMU and is handed over: no path to be too long, nothing to wait for."""
     for _ in spec.of(Serial):
-        props: Props = {"id": "serial0", "fd": bindings.sockets[SERIAL], "server": True, "wait": False}
+        props: Props = {"id": "serial0", "fd": bindings[_SOCKET], "server": True, "wait": False}
         yield Opt(name="-chardev", head="socket", props=props, params=("serial_console",))
         yield Opt(name="-serial", head="chardev:serial0", plain=True, params=("serial_console",))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, ClassVar, Final
 
 from hv_kvm.devices.shared.display_server import (
     CERTIFICATES_HELP,
+    address_at,
     certificates,
-    interfaces,
     ip_of,
     open_to_all,
     password,
@@ -20,13 +20,17 @@ from hv_kvm.devices.shared.display_server import (
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.spec import Device, Handed, Interface, KvmSpec, PciDevice, Port
+from hv_kvm.machine.resource import HOST_NETWORK
+from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 from hvcore.plugin import (
     Instance,
+    InterfaceAddress,
     Param,
     ParamGroup,
     Params,
     Problem,
+    Resource,
+    TcpPort,
     address,
     boolean,
     directory,
@@ -160,32 +164,32 @@ class Spice(PciDevice):
     playback: bool
     vdagent: bool
 
-    def takes_slot(self) -> bool:
+    @property
+    def needs_slot(self) -> bool:
         """Only the agent's channel needs one."""
         return self.vdagent
 
-    def on_board(self) -> bool:
-        """It comes and goes without moving disks and NICs."""
-        return True
+    on_board: ClassVar[bool] = True
 
-    def needs_host_network(self) -> bool:
-        """It is served on the node's own addresses."""
-        return True
+    @property
+    def address_served(self) -> str | InterfaceAddress:
+        """Where it is served: an address, or an interface."""
+        return address_at(self.bind, "spice_bind", "spice.address", self.ip_version)
 
-    def interfaces(self) -> tuple[Interface, ...]:
-        """The interface, when it is bound to one."""
-        return interfaces(self.bind, "spice_bind", self.ip_version)
-
-    def ports(self) -> tuple[Port, ...]:
-        """One."""
-        return (Port(name=PORT, bind=self.bind, port=self.port, first=_FIRST_PORT, param="spice_port"),)
-
-    def handed(self) -> tuple[Handed, ...]:
-        """The password and the certificates: neither may be read by others, and QEMU reads them as the guest's uid."""
-        return (
-            *password(PASSWORD, self.password_file, "spice_password_file", _PASSWORD_BYTES),
-            *certificates(_CERTS, self.x509, "spice_x509_path"),
+    @property
+    def tcp_port(self) -> TcpPort:
+        """Its port there."""
+        return TcpPort(
+            key=PORT, given_by="params.spice_port", bind=self.address_served, port=self.port, first=_FIRST_PORT
         )
+
+    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+        """The node's network, a port, and the password and certificates: QEMU reads them as the guest's uid."""
+        del spec
+        yield HOST_NETWORK
+        yield self.tcp_port
+        yield from password(PASSWORD, self.password_file, "spice_password_file", _PASSWORD_BYTES)
+        yield from certificates(_CERTS, self.x509, "spice_x509_path")
 
 
 @hookimpl
@@ -301,8 +305,8 @@ def _where(spice: Spice, bindings: Bindings) -> Props:
     ip = ip_of(spice.bind)
     family = ip.version if ip is not None else spice.ip_version
     return {
-        "addr": served_at(spice.bind, spice.interfaces(), bindings),
-        "tls-port" if spice.x509 else "port": bindings.ports[PORT],
+        "addr": served_at(spice.address_served, bindings),
+        "tls-port" if spice.x509 else "port": bindings[spice.tcp_port],
         "ipv4": True if family == 4 else None,
         "ipv6": True if family == 6 else None,
     }

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.spec import Companion, Device, KvmSpec
+from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore.plugin import (
+    Identity,
     Param,
     ParamGroup,
     Params,
     Problem,
+    Program,
+    Resource,
+    StateDirectory,
     directory,
     file,
     hookimpl,
@@ -55,22 +59,33 @@ class Tpm(Device):
     state: str
     swtpm: str
 
-    def companions(self) -> tuple[Companion, ...]:
+    @property
+    def program(self) -> Program:
         """swtpm, which ends when QEMU's connection does (``--terminate``)."""
         state, control = "dir={state},mode=0600", "type=unixio,clientfd={fd}"
-        swtpm = Companion(
-            name=_NAME,
-            binary=self.swtpm,
-            binary_param="swtpm_path",
+        directory = StateDirectory(
+            key=f"{_NAME}.state",
+            given_by="params.tpm_state_path",
+            path=self.state,
             package="swtpm",
-            arguments=("socket", "--tpm2", "--tpmstate", state, "--ctrl", control, "--terminate"),
-            directory=self.state,
-            param="tpm_state_path",
+            owner=Identity(key=f"{_NAME}.uid"),
             lock=".lock",
             keeps=("tpm2-", "TMP"),  # it writes to TMP2-00.permall and renames that; a kill in between leaves it
+        )
+        return Program(
+            key=_NAME,
+            given_by="params.swtpm_path",
+            binary=self.swtpm,
+            package="swtpm",
+            arguments=("socket", "--tpm2", "--tpmstate", state, "--ctrl", control, "--terminate"),
+            state=directory,
             seccomp=True,
         )
-        return (swtpm,)
+
+    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+        """swtpm, with its directory and its user."""
+        del spec
+        yield self.program
 
 
 @hookimpl
@@ -122,8 +137,8 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
 @hookimpl
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """The way to swtpm, and the device."""
-    for _ in spec.of(Tpm):
-        socket: Props = {"id": _NAME, "fd": bindings.companions[_NAME]}
+    for tpm in spec.of(Tpm):
+        socket: Props = {"id": _NAME, "fd": bindings[tpm.program]}
         keys = ("tpm_version", "tpm_state_path", "swtpm_path")
         yield Opt(name="-chardev", head="socket", props=socket, params=keys, why="connected to swtpm already")
         backend: Props = {"id": _NAME, "chardev": _NAME}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, ClassVar, Final
 
 from hv_kvm.devices.shared.param_types import listed
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
+from hv_kvm.machine.resource import Outside
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
-from hvcore.plugin import Param, ParamGroup, Params, Problem, hookimpl, one_of
+from hvcore.plugin import Param, ParamGroup, Params, Problem, Resource, hookimpl, one_of
 
 __all__ = ["PARAMS", "UsbController", "UsbDevice", "devices", "params", "plan", "render", "verify"]
 
@@ -54,9 +55,7 @@ class UsbController(PciDevice):
 
     q35: bool
 
-    def on_board(self) -> bool:
-        """It is the machine's."""
-        return True
+    on_board: ClassVar[bool] = True
 
     @property
     def model(self) -> str:
@@ -77,9 +76,12 @@ class UsbDevice(Device):
         """What QEMU calls it."""
         return _MODELS.get(self.what, "usb-host")
 
-    def escapes(self) -> tuple[tuple[str, str], ...]:
+    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
         """A device of the node is opened below /dev/bus/usb, wherever it is after it was plugged again."""
-        return ((f"params.{self.key}", f"{self.what} is a device of the node"),) if self.model == "usb-host" else ()
+        del spec
+        if self.model == "usb-host":
+            reason = f"{self.what} is a device of the node"
+            yield Outside(key=f"usb{self.index}.outside", given_by=f"params.{self.key}", reason=reason)
 
 
 @hookimpl

@@ -8,7 +8,8 @@ from typing import Final
 
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.spec import Device, KvmSpec, display_address
+from hv_kvm.machine.placement import display_address
+from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore.plugin import Param, ParamGroup, Params, Problem, hookimpl, one_of
 
 __all__ = ["PARAMS", "Video", "devices", "params", "plan", "render", "verify"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from hv_kvm.devices.shared.display_server import (
     CERTIFICATES_HELP,
+    address_at,
     certificates,
-    interfaces,
     open_to_all,
     password,
     password_how,
@@ -19,14 +19,18 @@ from hv_kvm.devices.shared.display_server import (
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.spec import Device, Handed, Interface, KvmSpec
+from hv_kvm.machine.resource import HOST_NETWORK, DataFile
+from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.names import VNC
 from hvcore.plugin import (
     Instance,
+    InterfaceAddress,
+    Link,
     Param,
     ParamGroup,
     Params,
     Problem,
+    Resource,
     address_or_path,
     boolean,
     directory,
@@ -126,24 +130,23 @@ class Vnc(Device):
         """Whether it is a unix socket."""
         return self.bind.startswith("/")
 
-    def needs_host_network(self) -> bool:
-        """TCP is served on the node's own addresses."""
-        return not self.unix
+    @property
+    def address(self) -> str | InterfaceAddress:
+        """Where it is served over TCP: an address, or an interface."""
+        return address_at(self.bind, "vnc_bind_address", "vnc.address")
 
-    def interfaces(self) -> tuple[Interface, ...]:
-        """The interface, when it is bound to one."""
-        return () if self.unix else interfaces(self.bind, "vnc_bind_address")
-
-    def handed(self) -> tuple[Handed, ...]:
-        """The password and the certificates: neither may be read by others, and QEMU reads them as the guest's uid."""
-        return (
-            *password(PASSWORD, self.password_file, "vnc_password_file", _PASSWORD_BYTES),
-            *certificates(_CREDS, self.x509, "vnc_x509_path", optional=("ca-crl.pem", "dh-params.pem")),
-        )
-
-    def data_files(self) -> tuple[tuple[str, str], ...]:
-        """The keymap."""
-        return (("keymap", f"keymaps/{self.keymap}"),) if self.keymap else ()
+    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+        """The way to it; the password and the certificates, which QEMU reads as the guest's uid; the keymap."""
+        if self.unix:
+            yield Link(key="vnc.link", given_by="params.vnc_bind_address", path=self.bind, target=f"guest/{VNC}")
+        else:
+            yield HOST_NETWORK
+            if not isinstance(self.address, str):
+                yield self.address
+        yield from password(PASSWORD, self.password_file, "vnc_password_file", _PASSWORD_BYTES)
+        yield from certificates(_CREDS, self.x509, "vnc_x509_path", optional=("ca-crl.pem", "dh-params.pem"))
+        if self.keymap:
+            yield DataFile(key="keymap", given_by="params.keymap", qemu=spec.qemu, path=f"keymaps/{self.keymap}")
 
 
 @hookimpl
@@ -264,7 +267,7 @@ def _where(vnc: Vnc, bindings: Bindings) -> str:
     if vnc.unix:
         # In the instance's own directory: the guest's uid may make it there, and only there. The path links to it.
         return f"unix:{bindings.socket_dir}/{VNC}"
-    bind = served_at(vnc.bind, vnc.interfaces(), bindings)
+    bind = served_at(vnc.address, bindings)
     host = f"[{bind}]" if ":" in bind and not bind.startswith("{") else bind
     return f"{host}:{(vnc.port or _FIRST_PORT) - _FIRST_PORT}"
 

@@ -1,16 +1,17 @@
-"""Spec, facts and bindings to the command line. The only place that knows in which order options stand."""
+"""Spec, facts and bindings to the command line: each plugin's options, in the order the plugins are registered."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt
-from hv_kvm.machine.spec import KvmSpec
+from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore.plugin import Argument, HookError, Hooks, Origin
 
-__all__ = ["IdClashError", "argv_of", "distinct", "render"]
+__all__ = ["IdClashError", "argv_of", "distinct", "render", "render_device"]
 
 
 class IdClashError(HookError):
@@ -57,3 +58,14 @@ def distinct(hooks: Hooks, options: Iterable[tuple[str, Opt]]) -> Iterator[tuple
 def argv_of(arguments: Sequence[Argument]) -> tuple[str, ...]:
     """The tokens of the arguments, one after the other."""
     return tuple(token for argument in arguments for token in argument.tokens)
+
+
+def render_device(hooks: Hooks, spec: KvmSpec, facts: Facts, bindings: Bindings, device: Device) -> tuple[Opt, ...]:
+    """The options of one device of the machine, from the code that renders them for the command line. Pure.
+
+    `hv_kvm.machine.hotplug.as_command` gives each in the form of QMP.
+    """
+    owner = next(plugin for plugin, kind in hooks.items("devices", type) if kind is type(device))
+    alone = replace(spec, devices=(device,))
+    found = hooks.items("render", Opt, spec=alone, facts=facts, bindings=bindings)
+    return tuple(option for plugin, option in found if plugin == owner)

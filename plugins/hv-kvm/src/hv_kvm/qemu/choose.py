@@ -10,7 +10,7 @@ from hv_kvm.qemu.accelerator import kvm_works
 from hv_kvm.qemu.probe import probe
 from hvcore.plugin import Host
 
-__all__ = ["Accel", "accel_of", "facts_of", "pin"]
+__all__ = ["Accel", "accel_for", "accel_of", "facts_of", "pin"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,17 @@ def facts_of(spec: KvmSpec, host: Host) -> Facts:
 
 
 def accel_of(spec: KvmSpec, host: Host) -> Accel:
-    """KVM if it was asked for, or if nothing was and a trial guest really ran under it; else software emulation."""
-    if spec.kvm == "disabled":
+    """The accelerator that the guest gets on this node."""
+    return accel_for(spec.qemu, spec.kvm, host)
+
+
+def accel_for(qemu: str, kvm: str, host: Host) -> Accel:
+    """KVM if it is ``enabled``, or if it is ``auto`` and a trial guest really ran under it; else software emulation."""
+    if kvm == "disabled":
         return Accel("tcg", "kvm_flag is disabled")
-    if spec.kvm == "enabled":
+    if kvm == "enabled":
         return Accel("kvm", "kvm_flag is enabled")
-    verdict = kvm_works(spec.qemu, cache_dir=str(host.cache_dir))
+    verdict = kvm_works(qemu, cache_dir=str(host.cache_dir))
     return Accel("kvm" if verdict.usable else "tcg", verdict.reason)
 
 

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt
+from hv_kvm.machine.placement import decide
 from hv_kvm.machine.render import IdClashError, distinct
-from hv_kvm.machine.spec import Device, decide
+from hv_kvm.machine.spec import Device
 from hv_kvm.qemu.choose import Accel
 from hv_kvm.run.describe import symbols
-from hvcore.plugin import Disk, DriverLoadError, HookError, Hooks, Instance, Level, Nic
+from hvcore.plugin import (
+    ControlGroups,
+    Disk,
+    DriverLoadError,
+    HookError,
+    Hooks,
+    Host,
+    Instance,
+    Level,
+    Nic,
+    Site,
+)
 
 __all__ = ["rehearse"]
 
@@ -28,6 +41,8 @@ _FACTS: Final = Facts(
     kvm_present=False,
     kvm_enabled=False,
 )
+_NODE: Final = Host(run_dir=Path("/"), privileged=True, uid_pool=range(0), cgroups=ControlGroups())
+_SITE: Final = Site(name="rehearsal", host=_NODE, level=Level.STRICT, pure=True)
 
 
 def rehearse(hooks: Hooks) -> tuple[str, ...]:
@@ -53,7 +68,7 @@ def _rendered(hooks: Hooks, failures: list[str]) -> list[tuple[str, Opt | HookEr
     failures += [str(found) for _, found in planned if isinstance(found, HookError)]
     try:
         spec = decide(instance, params, [found for _, found in planned if isinstance(found, Device)])
-        bindings = symbols(spec, Level.STRICT, Accel("tcg", ""))
+        bindings = symbols(hooks, spec, _SITE, Accel("tcg", ""))
     except Exception as error:  # noqa: BLE001 - the devices are an extension's, and so is what their methods raise
         failures.append(f"its devices cannot be placed, got {type(error).__name__}: {error}")
         return []

@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-from hv_kvm.devices.cpu import Cpu
+from hv_kvm.machine.resource import OnlineCpus
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qmp import QmpClient, commands
-from hvcore.plugin import Job, OperationError, Problem, ProcessId, cpu_sets, verified_pidfd, wait_readable
+from hvcore.plugin import Job, OperationError, cpu_sets, hookimpl, verified_pidfd, wait_readable
 
-__all__ = ["pin_problems", "pin_vcpus"]
-
-_ONLINE = "/sys/devices/system/cpu/online"
+__all__ = ["on_ready"]
 
 
-def pin_problems(spec: KvmSpec, online: str = _ONLINE) -> Iterator[Problem]:
-    """Processors of the node that a mask names and that it does not have, or not switched on. ``online`` says which are."""
-    masks = [cpu.mask for cpu in spec.of(Cpu) if cpu.mask != "all"]
-    if not masks:
-        return
-    text = Path(online).read_text(encoding="ascii").strip()
-    (there,) = cpu_sets(text)
-    for mask in masks:
-        missing = frozenset().union(*filter(None, cpu_sets(mask))) - (there or frozenset())
-        if missing:
-            what = f"names CPUs that this node does not have online: {', '.join(map(str, sorted(missing)[:8]))}"
-            yield Problem(path="params.cpu_mask", what=what, got=repr(mask)[:80], todo=f"it has {text}")
-
-
-def pin_vcpus(client: QmpClient, process: ProcessId, spec: KvmSpec, job: Job) -> None:
+@hookimpl
+def on_ready(spec: KvmSpec, client: QmpClient, job: Job) -> None:
     """Let the guest's processors run where the spec says and nowhere else. Raises `OperationError`.
 
     One mask is for the whole process: its processors, its input and output, and every thread that it makes later.
     One for each processor is for those threads; the others stay where the kernel puts them.
     """
-    for mask in (cpu.mask for cpu in spec.of(Cpu) if cpu.mask != "all"):
-        sets = cpu_sets(mask)
+    process = job.record.process
+    if process is None:
+        return
+    for cpus_asked in spec.asks(OnlineCpus):
+        sets = cpu_sets(cpus_asked.mask)
         with verified_pidfd(process) as pidfd:
             if pidfd is None:
                 raise OperationError(

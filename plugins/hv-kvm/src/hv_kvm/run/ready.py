@@ -4,44 +4,44 @@ from __future__ import annotations
 
 from hv_kvm.confinement import sandbox_in_record
 from hv_kvm.machine.facts import Facts
+from hv_kvm.machine.resource import PrivateCopy
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qemu import choose
 from hv_kvm.qmp import QmpClient, commands
-from hv_kvm.resources.companions import prove_companions
-from hv_kvm.resources.handed import take_back
-from hv_kvm.run.displays import note_displays, set_passwords
-from hv_kvm.run.pinning import pin_vcpus
-from hvcore.plugin import ConfinementError, Job, Level, OperationError, ProcessId, unmet_limits, weaknesses
+from hv_kvm.resources.private_copy import remove_copies
+from hvcore.plugin import ConfinementError, Hooks, Job, Level, OperationError, ProcessId, Site, unmet_limits, weaknesses
 
 __all__ = ["finish", "make_ready"]
 
 
-def make_ready(client: QmpClient, process: ProcessId, spec: KvmSpec, facts: Facts | None, job: Job) -> None:
+def make_ready(
+    hooks: Hooks, client: QmpClient, process: ProcessId, spec: KvmSpec, facts: Facts | None, job: Job
+) -> None:
     """Read back how QEMU is confined, set what cannot be said in options, and let the guest run unless it is to wait.
 
     ``facts`` None is for a guest that has been let go already: what belongs before that has been done.
     Raises `ConfinementError`, `OperationError` and `QmpError`.
     """
     _prove_confined(process, spec, job)
-    prove_companions(spec, Level(job.record.bindings["confinement"]), job)
-    pin_vcpus(client, process, spec, job)
+    site = Site(name=job.name, host=job.host, level=Level(job.record.bindings["confinement"]))
+    job.kinds.prove(spec.resources, site, job)
     if facts is not None:
-        take_back(spec.each(lambda device: device.handed()), GuestPaths(job.dir).guest)
-        set_passwords(client, spec, facts, job)
-    note_displays(client, spec, job)
+        remove_copies(spec.asks(PrivateCopy), GuestPaths(job.dir).guest)
+    for _ in hooks.each("on_ready", spec=spec, facts=facts, client=client, job=job):
+        pass
     if not job.record.paused:
         commands.cont(client, deadline_s=job.deadline.left())
         _prove_running(client, job)
 
 
-def finish(client: QmpClient, process: ProcessId, spec: KvmSpec, job: Job) -> bool:
+def finish(hooks: Hooks, client: QmpClient, process: ProcessId, spec: KvmSpec, job: Job) -> bool:
     """Complete a start that was interrupted after QEMU had answered; False when it is not what was asked for."""
     running = commands.query_status(client).running
     if "groups" not in job.record.bindings or running == job.record.paused:
         return False
     job.started(process, job.record.monitor)
-    make_ready(client, process, spec, None if running else choose.facts_of(spec, job.host), job)
+    make_ready(hooks, client, process, spec, None if running else choose.facts_of(spec, job.host), job)
     return True
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hv_kvm.devices.shared.network_disk import Gluster, NetworkDisk, Rbd, Server
-from hv_kvm.machine.bindings import GuestFile
 from hv_kvm.machine.option import Opt, Props
+from hv_kvm.machine.resource import GuestFile
 
 __all__ = ["descriptors", "file_props", "network_props", "read_only_image"]
 
@@ -60,5 +60,9 @@ def _servers(servers: tuple[Server, ...], *, typed: bool) -> Props:
         prefix = f"file.server.{index}"
         if typed:  # gluster takes a socket address of any type, rbd only host and port
             props[f"{prefix}.type"] = "unix" if server.path is not None else "inet"
-        props |= {f"{prefix}.host": server.host, f"{prefix}.port": server.port, f"{prefix}.path": server.path}
+        props |= {
+            f"{prefix}.host": server.host,
+            f"{prefix}.port": None if server.port is None else str(server.port),
+            f"{prefix}.path": server.path,
+        }
     return props

@@ -8,13 +8,13 @@ from typing import Final
 
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.spec import Handed, Interface
-from hvcore.plugin import Problem
+from hv_kvm.machine.resource import PrivateCopy
+from hvcore.plugin import InterfaceAddress, Problem
 
 __all__ = [
     "CERTIFICATES_HELP",
+    "address_at",
     "certificates",
-    "interfaces",
     "ip_of",
     "on_loopback",
     "open_to_all",
@@ -43,30 +43,34 @@ def on_loopback(bind: str) -> bool:
     return bind == "lo" if ip is None else ip.is_loopback
 
 
-def interfaces(bind: str, param: str, family: int = 0) -> tuple[Interface, ...]:
-    """The interface whose address is to be looked up, when it is bound to one. Not for the path of a socket."""
-    return () if ip_of(bind) is not None else (Interface(name=bind, param=param, family=family),)
+def address_at(bind: str, param: str, key: str, family: int = 0) -> str | InterfaceAddress:
+    """The address to serve on: as it is given, or that of the interface which is named. Not for a socket's path."""
+    if ip_of(bind) is not None:
+        return bind
+    return InterfaceAddress(key=key, given_by=f"params.{param}", interface=bind, family=family)
 
 
-def served_at(bind: str, found: tuple[Interface, ...], bindings: Bindings) -> str:
-    """The address that it is bound to on this node, a symbol in a plan."""
-    return bindings.addresses[found[0].key] if found else bind
+def served_at(address: str | InterfaceAddress, bindings: Bindings) -> str:
+    """That address on this node, a symbol in a plan."""
+    return address if isinstance(address, str) else bindings[address]
 
 
-def password(name: str, path: str | None, param: str, at_most: int) -> Iterator[Handed]:
-    """The file with the password, which nobody else may read."""
+def password(name: str, path: str | None, param: str, at_most: int) -> Iterator[PrivateCopy]:
+    """The file with the password, which only QEMU may read."""
     if path:
-        yield Handed(name=name, path=path, param=param, password_bytes=at_most)
+        yield PrivateCopy(key=name, given_by=f"params.{param}", path=path, password_bytes=at_most)
 
 
-def certificates(folder: str, directory: str | None, param: str, *, optional: Iterable[str] = ()) -> Iterator[Handed]:
+def certificates(
+    folder: str, directory: str | None, param: str, *, optional: Iterable[str] = ()
+) -> Iterator[PrivateCopy]:
     """The server's certificate with its key and its authority, and what else of ``optional`` there is."""
     if directory is None:
         return
     required = ("ca-cert.pem", "server-cert.pem", "server-key.pem")
     for name in sorted((*required, *optional)):
         path = f"{directory.rstrip('/')}/{name}"
-        yield Handed(name=f"{folder}/{name}", path=path, param=param, optional=name not in required)
+        yield PrivateCopy(key=f"{folder}/{name}", given_by=f"params.{param}", path=path, optional=name not in required)
 
 
 def open_to_all(param: str, bind: str, *, tls: str | None, guarded_by: str | None) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""How an instance's process is to be confined, as values. `bubblewrap`, beside this, does it and `proof` proves it."""
+"""How an instance's process is confined, as values. `hvcore.host.confinement` does it, and proves it. Pure."""
 
 from __future__ import annotations
 

@@ -1,0 +1,32 @@
+"""What a control group keeps an instance to, as values. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["LIMITED", "NO_LIMITS", "GroupLimits"]
+
+LIMITED: Final = ("memory", "cpu", "pids")
+"""The controllers that limit something, in the order of `GroupLimits`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupLimits:
+    """What an instance may use at most, None without limit.
+
+    ``memory_bytes`` of memory and swap together, ``cpus`` as a fraction of one cpu (1.5 is one and a half),
+    ``processes`` with every thread counted and with hvcore's own two.
+    """
+
+    memory_bytes: int | None = None
+    cpus: float | None = None
+    processes: int | None = None
+
+    def controllers(self) -> tuple[str, ...]:
+        """The controllers that these limits need."""
+        values = (self.memory_bytes, self.cpus, self.processes)
+        return tuple(name for name, value in zip(LIMITED, values, strict=True) if value is not None)
+
+
+NO_LIMITS: Final = GroupLimits()

@@ -1,0 +1,198 @@
+"""What an instance holds of its node while it runs, as values: a uid, a disk, a socket, a port. Pure.
+
+A driver derives resources from its spec; they are never saved. A resource says what is wanted. How the node gets it,
+shows it and takes it back is said once per class, by a `hvcore.resources.kind.ResourceKind`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from hvcore.model.limits import NO_LIMITS, GroupLimits
+from hvcore.model.sandbox import AsUser
+
+__all__ = [
+    "CharacterDevice",
+    "ControlGroup",
+    "DiskClaim",
+    "Identity",
+    "InstanceProcess",
+    "InterfaceAddress",
+    "Link",
+    "Mounts",
+    "Program",
+    "Resource",
+    "StateDirectory",
+    "TcpPort",
+    "UidRange",
+    "UniqueValue",
+    "UnixSocket",
+]
+
+H = TypeVar("H")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource(Generic[H]):
+    """Base of all resources. ``H`` is the type of the handle that the instance gets for it.
+
+    ``key`` names the resource within its instance: the ledger and the node's reservations use it. ``given_by`` is the
+    path of the parameter or field that asks for it (``disks[0].path``), for messages.
+    """
+
+    key: str
+    given_by: str = ""
+
+    @property
+    def where(self) -> str:
+        """What a message calls it: the parameter that asks for it, else its key."""
+        return self.given_by or self.key
+
+    def needs(self) -> tuple[Resource[Any], ...]:
+        """The resources that have to be acquired before this one."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity(Resource[AsUser | None]):
+    """The user that a confined process runs as: ``user`` of the node, else a uid of the pool that nobody else has.
+
+    The handle is None when the process keeps the caller's uid, as with every level of confinement but strict.
+    """
+
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UidRange(Resource[range]):
+    """65536 uids of the node that no other instance has, for the users inside an instance."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskClaim(Resource[tuple[str, ...]]):
+    """The right to be the only user of a disk or directory on the node, or one of its readers.
+
+    ``path`` may also be the URI of a network disk. The handle has the descriptors that hold the claim: the launched
+    program inherits them. ``lock`` False reserves it in this run directory only: for a file that its user locks as a
+    whole, which our lock would prevent.
+    """
+
+    path: str
+    write: bool
+    lock: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mounts(Resource[None]):
+    """Everything that a driver mounts below the instance's directory. ``disk`` must be unused once it is unmounted."""
+
+    disk: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnixSocket(Resource[str]):
+    """A listening unix socket in the instance's directory, named by its key. The handle is its descriptor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterfaceAddress(Resource[str]):
+    """The address of a network interface of the node; ``family`` is 4 or 6, or 0 for the first that it has."""
+
+    interface: str
+    family: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpPort(Resource[str]):
+    """A TCP port at ``bind``: ``port``, or when that is None the first free one from ``first`` on.
+
+    The handle is the port's number as text. The record's bindings keep address and port under the key.
+    """
+
+    bind: str | InterfaceAddress
+    port: int | None
+    first: int
+
+    def needs(self) -> tuple[Resource[Any], ...]:
+        """The interface, when the port is at the address of one."""
+        return () if isinstance(self.bind, str) else (self.bind,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlGroup(Resource[bool]):
+    """A control group with ``limits``. The handle is False when the node has none and no limit was asked for."""
+
+    limits: GroupLimits = field(default=NO_LIMITS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateDirectory(Resource[int]):
+    """The directory in which a program keeps its state from one start to the next; it belongs to ``owner`` meanwhile.
+
+    The instance claims it by the file ``lock`` in it. Only that file, and files whose names begin with one of
+    ``keeps``, may be in it. The handle is a descriptor of the directory.
+    """
+
+    path: str
+    package: str
+    owner: Identity
+    lock: str
+    keeps: tuple[str, ...]
+
+    def needs(self) -> tuple[Resource[Any], ...]:
+        """Whom it belongs to while the program runs."""
+        return (self.owner,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program(Resource[str]):
+    """A program beside the instance's own, connected to it by a pair of sockets. It ends with the instance.
+
+    The handle is the instance's end of the pair. In ``arguments``, ``{fd}`` means the program's end and ``{state}``
+    its state directory. ``package`` is the Debian package that has ``binary``. ``seccomp`` says that the program
+    installs a filter itself, which is then proved.
+    """
+
+    binary: str
+    package: str
+    arguments: tuple[str, ...]
+    state: StateDirectory
+    seccomp: bool = False
+
+    def needs(self) -> tuple[Resource[Any], ...]:
+        """Its user and its directory."""
+        return (self.state.owner, self.state)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceProcess(Resource[None]):
+    """The instance's own process. `Job.launch` lists it; a driver that launches in another way acquires it before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link(Resource[None]):
+    """A symbolic link at ``path`` to the file ``target`` in the instance's directory."""
+
+    path: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CharacterDevice(Resource[str]):
+    """A character device of the node, opened for reading and writing. The handle is its descriptor."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UniqueValue(Resource[int]):
+    """A number that only one instance of the node has, such as a vsock CID. ``space`` names what is numbered.
+
+    ``value`` is the number asked for; None takes the first free one from ``first`` to ``last``.
+    """
+
+    space: str
+    value: int | None
+    first: int
+    last: int

@@ -1,0 +1,108 @@
+"""The control group of an instance, with its limits and with everything that runs in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, ClassVar, Final
+
+from hvcore.deadline import Deadline
+from hvcore.errors import NodeError, Problem
+from hvcore.host.cgroups.group import Group
+from hvcore.host.cgroups.hierarchy import group_name
+from hvcore.host.environment import Host
+from hvcore.model.plan import Step
+from hvcore.model.record import Entry
+from hvcore.model.resource import ControlGroup
+from hvcore.resources.held import Held
+from hvcore.resources.kind import ResourceKind, Turn
+from hvcore.resources.owner import Owner, Site
+
+__all__ = ["ControlGroupKind", "end_group"]
+
+_KILL_S: Final = 5.0
+_END_TRIES: Final = 100
+_OWN_PROCESSES: Final = 2  # of hvcore, which its limit counts: see `GroupLimits`
+
+
+class ControlGroupKind(ResourceKind[ControlGroup, bool]):
+    """A group in every hierarchy of use. What is launched afterwards begins in it."""
+
+    name: ClassVar[str] = "cgroup"
+    resource: ClassVar[type[ControlGroup]] = ControlGroup
+    turn: ClassVar[Turn] = Turn.WHO
+    runs: ClassVar[bool] = True  # with what is in it
+
+    def verify(self, resource: ControlGroup, site: Site) -> Iterator[Problem]:
+        """The node has to be able to set the limits."""
+        for what in site.host.cgroups.problems(resource.limits):
+            yield Problem(path=resource.where, what=f"its limits cannot be set, {what}", todo="unset them")
+
+    def describe(self, resource: ControlGroup, site: Site) -> Iterator[Step]:
+        """The group and its limits."""
+        del site
+        limits = resource.limits
+        values = {
+            "{} MiB of memory": None if limits.memory_bytes is None else limits.memory_bytes >> 20,
+            "{:g} % of one cpu": None if limits.cpus is None else limits.cpus * 100,
+            "{} processes": None if limits.processes is None else limits.processes - _OWN_PROCESSES,
+        }
+        found = [text.format(value) for text, value in values.items() if value is not None]
+        with_them = f"with at most {', '.join(found)}" if found else "without limits"
+        yield Step(kind="group", what=f"a control group of its own, where the node has them, {with_them}")
+
+    def placeholder(self, resource: ControlGroup, site: Site) -> bool:
+        """Whether this node has them."""
+        del resource
+        return site.host.cgroups.usable
+
+    def entry(self, resource: ControlGroup, site: Site) -> Mapping[str, Any] | None:
+        """The group's name; None where the instance gets none.
+
+        Raises `NodeError` when the limits cannot be set, and when a stranger is in a group of that name: with an entry
+        for it, a release would end the stranger.
+        """
+        groups = site.host.cgroups
+        if not groups.usable and not resource.limits.controllers():
+            return None
+        problems = groups.problems(resource.limits)
+        if problems:
+            raise NodeError(f"{site.name}: its limits cannot be set, {'; '.join(problems)}")
+        group = _group(site)
+        strangers = group.holders()
+        if strangers:
+            pids = ", ".join(map(str, strangers))
+            what = f"{site.name}: its control group {group.directories[0]} is in use by pid {pids}"
+            raise NodeError(f"{what}, which no instance has started; end that first")
+        return {"name": group.name}
+
+    def acquire(self, resource: ControlGroup, held: Held) -> bool:
+        """Make it, where the node has groups."""
+        if not held.site.host.cgroups.usable:
+            return False
+        _group(held.site).create(resource.limits)
+        return True
+
+    def release(self, entry: Entry, owner: Owner) -> None:
+        """End what is in it, and remove it."""
+        end_group(owner.host, entry.data["name"])
+
+
+def _group(site: Site) -> Group:
+    return Group(group_name(site.host.run_dir, site.name), site.host.cgroups)
+
+
+def end_group(host: Host, name: str) -> list[int]:
+    """End what is in the control group and remove it; the pids of it. That it is not there is fine."""
+    if not host.cgroups.usable:
+        return []
+    group, deadline = Group(name, host.cgroups), Deadline(_KILL_S)
+    pids = group.pids()
+    for _ in range(_END_TRIES):
+        group.kill(deadline.left())
+        with suppress(NodeError):  # one was entering it: a stop script, whose caller was killed
+            group.remove()
+            break
+    else:
+        group.remove()
+    return pids

@@ -1,0 +1,66 @@
+"""The right to be a disk's only user on the node, or one of its readers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from hvcore.host.disks.disk_claims import DISK, DiskClaims
+from hvcore.model.plan import Step
+from hvcore.model.record import Entry
+from hvcore.model.resource import DiskClaim
+from hvcore.resources.held import Held
+from hvcore.resources.kind import ResourceKind, Turn
+from hvcore.resources.owner import Owner, Site
+from hvcore.resources.reserved import give_back
+
+__all__ = ["DiskClaimKind", "claim_disk", "release_disk"]
+
+
+class DiskClaimKind(ResourceKind[DiskClaim, tuple[str, ...]]):
+    """A claim without anything opened: of a network disk, of a directory, of a disk that is mounted."""
+
+    name: ClassVar[str] = DISK
+    resource: ClassVar[type[DiskClaim]] = DiskClaim
+    turn: ClassVar[Turn] = Turn.FILE
+
+    def describe(self, resource: DiskClaim, site: Site) -> Iterator[Step]:
+        """What is claimed, and how."""
+        del site
+        yield Step(kind="file", what=f"claim {resource.path} {'read-write' if resource.write else 'read-only'}")
+
+    def placeholder(self, resource: DiskClaim, site: Site) -> tuple[str, ...]:
+        """Nothing: a claim without an open file is not part of a command line."""
+        del resource, site
+        return ()
+
+    def entry(self, resource: DiskClaim, site: Site) -> Mapping[str, Any]:
+        """It is reserved."""
+        del resource, site
+        return {}
+
+    def acquire(self, resource: DiskClaim, held: Held) -> tuple[str, ...]:
+        """Claim it. Raises `DiskInUseError` naming the holder, and OSError when there is no such disk."""
+        return claim_disk(resource.path, resource.key, held, write=resource.write, lock=resource.lock)
+
+    def release(self, entry: Entry, owner: Owner) -> None:
+        """Others can have it."""
+        release_disk(entry, owner)
+
+
+def claim_disk(path: str, key: str, held: Held, *, write: bool, lock: bool = True) -> tuple[str, ...]:
+    """Become the disk's only user or one of its readers, for the resource ``key``. The ledger has to know of it.
+
+    The node knows of the claim until the launched program, which inherits its descriptors, has gone. A program in a
+    sandbox with a reaper does not inherit them: there a mount of the disk has to say that it is in use.
+    Raises `DiskInUseError` naming the holder, and OSError when there is no such disk.
+    """
+    claims = DiskClaims(held.site.host.run_dir, f"{held.owner.name}/{key}")
+    held.at_end(claims.close)
+    claims.take(path, read_only=not write, lock=lock)
+    return tuple(map(held.lend, claims.fds))
+
+
+def release_disk(entry: Entry, owner: Owner) -> None:
+    """Give the claims of the entry's resource back."""
+    give_back(DISK, entry, owner)

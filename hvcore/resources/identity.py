@@ -1,0 +1,142 @@
+"""The user that a confined process runs as, and a range of uids for the users inside an instance."""
+
+from __future__ import annotations
+
+import pwd
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Final
+
+from hvcore.errors import NodeError, OperationError, Problem
+from hvcore.host.confinement.namespaces import UID_RANGE_SIZE, uid_ranges
+from hvcore.host.uids import UidClaims
+from hvcore.model.plan import Step
+from hvcore.model.record import Entry
+from hvcore.model.resource import Identity, UidRange
+from hvcore.model.sandbox import AsUser, Level
+from hvcore.resources.held import Held
+from hvcore.resources.kind import ResourceKind, Turn
+from hvcore.resources.owner import Owner, Site
+from hvcore.resources.reserved import give_back
+
+__all__ = ["IdentityKind", "UidRangeKind", "user_problem"]
+
+_UID: Final = "uid"
+_RANGE: Final = "uid-range"
+
+
+def user_problem(name: str) -> str | None:
+    """Why a guest cannot run as that user of the node; None when it can."""
+    try:
+        found = pwd.getpwnam(name)
+    except KeyError:
+        return "is no user of this node"
+    return "is root, which a guest never runs as" if found.pw_uid == 0 else None
+
+
+class IdentityKind(ResourceKind[Identity, AsUser | None]):
+    """A named user, or a uid of the pool. Only at level strict; below it a process keeps the caller's uid."""
+
+    name: ClassVar[str] = _UID
+    resource: ClassVar[type[Identity]] = Identity
+    turn: ClassVar[Turn] = Turn.WHO
+
+    def verify(self, resource: Identity, site: Site) -> Iterator[Problem]:
+        """The user has to exist, and must not be root."""
+        del site
+        if resource.user is not None and (what := user_problem(resource.user)) is not None:
+            todo = "make it, or name one" if what.startswith("is no user") else "name another"
+            yield Problem(path=resource.where, what=what, got=repr(resource.user), todo=todo)
+
+    def describe(self, resource: Identity, site: Site) -> Iterator[Step]:
+        """Which user, or that one of the pool is taken."""
+        if site.level is Level.STRICT:
+            pool = site.host.uid_pool
+            taken = f"take one of {pool.start}-{pool.stop - 1} for this {_whose(resource)} alone"
+            yield Step(kind="uid", what=taken if resource.user is None else f"run as the user {resource.user}")
+
+    def placeholder(self, resource: Identity, site: Site) -> AsUser | None:
+        """The caller: a command line does not show a uid."""
+        del resource, site
+        return None
+
+    def entry(self, resource: Identity, site: Site) -> Mapping[str, Any] | None:
+        """A uid of the pool is reserved; a named user is not ours."""
+        return {} if site.level is Level.STRICT and resource.user is None else None
+
+    def acquire(self, resource: Identity, held: Held) -> AsUser | None:
+        """The user, by name or from the pool. Raises `NodeError` when all of the pool are taken."""
+        if held.site.level is not Level.STRICT:
+            return None
+        if resource.user is not None:
+            problem = user_problem(resource.user)
+            if problem is not None:
+                what = f"{held.owner.name}: {resource.where} {problem}, got {resource.user!r}"
+                raise OperationError(f"{what}; name another")
+            found = pwd.getpwnam(resource.user)
+            return AsUser(found.pw_uid, found.pw_gid)
+        pool = held.site.host.uid_pool
+        uid = _take(resource.key, _UID, pool, held)
+        if uid is None:
+            raise NodeError(f"uid pool {pool.start}-{pool.stop - 1}: all {len(pool)} are taken; stop an instance first")
+        return AsUser(uid)
+
+    def release(self, entry: Entry, owner: Owner) -> None:
+        """The uid is free for others."""
+        give_back(_UID, entry, owner)
+
+
+class UidRangeKind(ResourceKind[UidRange, range]):
+    """65536 uids for the users inside an instance."""
+
+    name: ClassVar[str] = _RANGE
+    resource: ClassVar[type[UidRange]] = UidRange
+    turn: ClassVar[Turn] = Turn.WHO
+
+    def verify(self, resource: UidRange, site: Site) -> Iterator[Problem]:
+        """In a container the node's uids may not be ours to give."""
+        del site
+        if not uid_ranges():
+            what = "cannot be had, the uids for its users are not ours to give"
+            yield Problem(path=resource.where, what=what, todo="run hvcore outside of a container, or set it to 'off'")
+
+    def describe(self, resource: UidRange, site: Site) -> Iterator[Step]:
+        """That they are taken."""
+        del resource, site
+        yield Step(kind="uids", what="65536 uids of the node that nobody else has, as those of its users")
+
+    def placeholder(self, resource: UidRange, site: Site) -> range:
+        """The first such range."""
+        del resource, site
+        return range(UID_RANGE_SIZE)
+
+    def entry(self, resource: UidRange, site: Site) -> Mapping[str, Any]:
+        """They are reserved."""
+        del resource, site
+        return {}
+
+    def acquire(self, resource: UidRange, held: Held) -> range:
+        """A range. Raises `NodeError` when all of the node are taken."""
+        ranges = uid_ranges()
+        first = _take(resource.key, _RANGE, ranges, held)
+        if first is None:
+            raise NodeError(f"uid ranges: all {len(ranges)} of this node are taken; stop an instance first")
+        return range(first, first + UID_RANGE_SIZE)
+
+    def release(self, entry: Entry, owner: Owner) -> None:
+        """The range is free for others."""
+        give_back(_RANGE, entry, owner)
+
+
+def _take(key: str, kind: str, pool: range, held: Held) -> int | None:
+    """A number of the pool. Its lock goes to all that is launched: that becomes the user only some time later."""
+    host = held.site.host
+    claims = UidClaims(host.run_dir, f"{held.owner.name}/{key}", node_wide=host.privileged)
+    held.at_end(claims.close)
+    number = claims.take_one(kind, pool)
+    for fd in claims.fds:
+        held.share(fd)
+    return number
+
+
+def _whose(resource: Identity) -> str:
+    return "guest" if resource.key == "uid" else "program"

@@ -1,0 +1,176 @@
+"""All kinds of resources that a driver can use, and the one loop for each thing that is done with them."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hvcore.errors import DriverLoadError, HookError, HvError, LeftoverError, Problem
+from hvcore.model.plan import Step
+from hvcore.model.record import Entry
+from hvcore.model.resource import Resource
+from hvcore.resources.held import Handles, Held
+from hvcore.resources.kind import ResourceKind
+from hvcore.resources.owner import Owner, Site
+
+__all__ = ["Kinds"]
+
+_Any = Resource[Any]
+_Kind = ResourceKind[Any, Any]
+
+
+class Kinds:
+    """The kinds of resources by their class and by their word in the ledger."""
+
+    def __init__(self, kinds: Iterable[tuple[str, _Kind]]) -> None:
+        """``kinds`` are ``(plugin, kind)``. Raises `DriverLoadError` naming both plugins when two share a name or class."""
+        self._by_name: dict[str, _Kind] = {}
+        self._by_class: dict[type[_Any], _Kind] = {}
+        self._plugins: dict[_Kind, str] = {}
+        for plugin, kind in kinds:
+            self._add(plugin, kind)
+
+    def _add(self, plugin: str, kind: _Kind) -> None:
+        first = self._by_name.get(kind.name) or self._by_class.get(kind.resource)
+        if first is not None:
+            both = f"{self._plugins[first]} and {plugin}"
+            raise DriverLoadError(f"resource kind {kind.name!r}: declared by both {both}; rename one")
+        asked, given = _handle_type(kind.resource, Resource, 0), _handle_type(type(kind), ResourceKind, 1)
+        if asked != given:
+            what = f"gives a handle of {given}, and {kind.resource.__name__} has one of {asked}"
+            raise DriverLoadError(f"resource kind {kind.name!r} of {plugin}: {what}; make them one type")
+        self._by_name[kind.name] = self._by_class[kind.resource] = kind
+        self._plugins[kind] = plugin
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The words in the ledger that they know."""
+        return tuple(self._by_name)
+
+    def named(self, name: str) -> _Kind | None:
+        """The kind of that word in the ledger; None when no plugin has one."""
+        return self._by_name.get(name)
+
+    def order(self, resources: Iterable[_Any]) -> tuple[_Any, ...]:
+        """The resources in the order of their turns, what each needs before it, each key once.
+
+        Raises ValueError when two different resources have one key, and TypeError for a class that has no kind.
+        """
+        found: dict[str, _Any] = {}
+        listed: dict[str, _Any] = {}
+        for resource in resources:
+            there = listed.setdefault(resource.key, resource)
+            if there != resource:
+                msg = f"two resources have the key {resource.key!r}: {there} and {resource}"
+                raise ValueError(msg)
+        for resource in sorted(listed.values(), key=lambda wanted: self._of(wanted).turn):
+            _place(resource, listed, found)
+        return tuple(found.values())
+
+    def problems(self, resources: Iterable[_Any], site: Site) -> Iterator[Problem]:
+        """Why this node cannot provide them."""
+        for resource in self.order(resources):
+            with self._blaming(kind := self._of(resource)):
+                yield from kind.verify(resource, site)
+
+    def steps(self, resources: Iterable[_Any], site: Site) -> Iterator[Step]:
+        """What a start does to get them, for people."""
+        for resource in self.order(resources):
+            with self._blaming(kind := self._of(resource)):
+                yield from kind.describe(resource, site)
+
+    def placeholders(self, resources: Iterable[_Any], site: Site) -> Handles:
+        """Symbols in place of the handles that only a start makes."""
+        return Handles({wanted.key: self._of(wanted).placeholder(wanted, site) for wanted in self.order(resources)})
+
+    def acquire(self, resources: Iterable[_Any], held: Held) -> None:
+        """Get those that are not held yet. Their ledger entries are written before, in one durable write."""
+        owner = held.owner
+        wanted = [resource for resource in self.order(resources) if resource not in held]
+        entries = []
+        for resource in wanted:
+            kind = self._of(resource)
+            data = kind.entry(resource, held.site)
+            if data is not None:
+                entries.append(Entry(kind=kind.name, key=resource.key, data=dict(data)))
+        if entries:
+            owner.update(ledger=(*owner.record.ledger, *entries))
+        for resource in wanted:
+            with self._blaming(kind := self._of(resource)), held.acquiring(resource.key):
+                held[resource] = kind.acquire(resource, held)
+
+    def prove(self, resources: Iterable[_Any], site: Site, owner: Owner) -> None:
+        """Look after the launch whether they are as wanted."""
+        for resource in self.order(resources):
+            self._of(resource).prove(resource, site, owner)
+
+    def release(self, entries: Sequence[Entry], owner: Owner) -> tuple[list[Entry], list[str]]:
+        """Take them back: first what runs, then the rest, the last acquired first. What is left, and why.
+
+        A process that does not go keeps everything else reserved: it may still write. Any other failure does not
+        keep the rest from being released.
+        """
+        ordered = list(reversed(entries))
+        ordered.sort(key=self._is_idle)  # stable
+        reasons: list[str] = []
+        left: list[Entry] = []
+        for index, entry in enumerate(ordered):
+            try:
+                self._release(entry, owner)
+            except (HvError, OSError) as error:
+                left.append(entry)
+                reasons.append(str(error))
+                if not self._is_idle(entry):
+                    left += ordered[index + 1 :]
+                    break
+        return [entry for entry in entries if any(entry is one for one in left)], reasons
+
+    def _is_idle(self, entry: Entry) -> bool:
+        kind = self._by_name.get(entry.kind)
+        return kind is None or not kind.runs
+
+    def _release(self, entry: Entry, owner: Owner) -> None:
+        kind = self._by_name.get(entry.kind)
+        if kind is None:
+            what = f"{owner.name}: no plugin of its driver can release {entry.kind!r}"
+            raise LeftoverError(f"{what}; install what started it, or upgrade the driver")
+        with self._blaming(kind):
+            kind.release(entry, owner)
+
+    def _of(self, resource: _Any) -> _Kind:
+        kind = self._by_class.get(type(resource))
+        if kind is None:
+            msg = f"resource {resource.key!r}: no plugin has a kind for {type(resource).__name__}; see hook resource_kinds"
+            raise TypeError(msg)
+        return kind
+
+    @contextmanager
+    def _blaming(self, kind: _Kind) -> Iterator[None]:
+        """What a kind raises that is not an error of the node is its plugin's fault, and is said to be."""
+        try:
+            yield
+        except (HvError, OSError):
+            raise
+        except (Exception, SystemExit) as error:
+            what = f"kind {kind.name!r} raised {type(error).__name__}: {error}"
+            raise HookError(plugin=self._plugins[kind], hook="resource_kinds", what=what) from error
+
+
+def _place(resource: _Any, listed: Mapping[str, _Any], found: dict[str, _Any]) -> None:
+    """Put what it needs before it. What is needed is meant by its key: the driver may list it with more in it."""
+    if resource.key in found:
+        return
+    for needed in resource.needs():
+        _place(listed.get(needed.key, needed), listed, found)
+    found[resource.key] = resource
+
+
+def _handle_type(cls: type, base: type, position: int) -> Any:
+    """The type that a class says its handle has; Any when it does not say."""
+    for each in cls.__mro__:
+        for origin in getattr(each, "__orig_bases__", ()):
+            if typing.get_origin(origin) is base:
+                return typing.get_args(origin)[position]
+    return Any

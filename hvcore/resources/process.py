@@ -1,0 +1,74 @@
+"""The instance's own process, and its members: everything that was launched for the instance and still lives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from hvcore.deadline import Deadline
+from hvcore.errors import DeadlineError
+from hvcore.host.processes.launched import members
+from hvcore.host.processes.process import boot_id, kill_and_wait, wait_gone
+from hvcore.model.places import LIFE_LOCK, STATUS, of_program
+from hvcore.model.record import Entry
+from hvcore.model.resource import InstanceProcess
+from hvcore.resources.held import Held
+from hvcore.resources.kind import ResourceKind, Turn
+from hvcore.resources.owner import Owner, Site
+
+__all__ = ["ProcessKind", "end_members"]
+
+_KILL_S: Final = 5.0
+_MONITOR_S: Final = 2.0
+
+
+class ProcessKind(ResourceKind[InstanceProcess, None]):
+    """Released first: while it lives it may write to everything else."""
+
+    name: ClassVar[str] = "process"
+    resource: ClassVar[type[InstanceProcess]] = InstanceProcess
+    turn: ClassVar[Turn] = Turn.PROGRAM
+    runs: ClassVar[bool] = True
+
+    def placeholder(self, resource: InstanceProcess, site: Site) -> None:
+        """Nothing: no command line names it."""
+
+    def entry(self, resource: InstanceProcess, site: Site) -> Mapping[str, Any]:
+        """That there may be one."""
+        del resource, site
+        return {}
+
+    def acquire(self, resource: InstanceProcess, held: Held) -> None:
+        """Nothing: the launch does it."""
+
+    def release(self, entry: Entry, owner: Owner) -> None:
+        """End the process, what monitors it, and all members."""
+        del entry
+        record = owner.record
+        if record.boot_id != boot_id():
+            return  # it ended with its boot, and its numbers may be another process's now
+        if record.process is not None:
+            kill_and_wait(record.process, subject=owner.name, deadline_s=_KILL_S)
+        if record.monitor is not None and (
+            wait_gone(record.monitor, _MONITOR_S)
+            or kill_and_wait(record.monitor, subject=owner.name, deadline_s=_KILL_S)
+        ):
+            return  # it ends only after everything it launched
+        end_members(owner.name, owner.dir)
+
+
+def end_members(name: str, directory: Path, program: str = "", *, deadline: Deadline | None = None) -> list[int]:
+    """End everything that was launched for the instance, or for that program beside it; the pids of it."""
+    deadline = deadline or Deadline(_KILL_S)
+    ended: list[int] = []
+    # Again and again, because one that was between fork and exec may have made another.
+    life, status = (directory / of_program(program, file) for file in (LIFE_LOCK, STATUS))
+    while found := members(life, status):
+        left_s = deadline.left()
+        ended += [process.pid for process in found if kill_and_wait(process, subject=name, deadline_s=left_s)]
+        if deadline.left() == 0.0:
+            raise DeadlineError(
+                subject=name, waiting_for="end of its processes", waited_s=deadline.seconds, todo="try again"
+            )
+    return ended

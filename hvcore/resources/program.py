@@ -1,0 +1,122 @@
+"""A program beside an instance, such as swtpm: connected before either runs, confined alike, ended together.
+
+Whichever of the two dies first, nothing stays: the program ends when its connection does, and one that does not end
+then is ended from the ledger.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Final
+
+from hvcore.deadline import Deadline
+from hvcore.errors import ConfinementError, OperationError, Problem
+from hvcore.host.confinement.proof import weaknesses
+from hvcore.host.installation import installation
+from hvcore.host.launching.launch import Command
+from hvcore.host.processes.launched import members, read_status
+from hvcore.host.processes.process import boot_id, identify, wait_gone
+from hvcore.model.codec import encode
+from hvcore.model.places import LIFE_LOCK, STATUS, of_program
+from hvcore.model.plan import Step
+from hvcore.model.record import Entry
+from hvcore.model.resource import Program
+from hvcore.model.sandbox import AsCaller, AsUser, Level, Sandbox, View
+from hvcore.resources.held import Held
+from hvcore.resources.kind import ResourceKind, Turn
+from hvcore.resources.owner import Owner, Site
+from hvcore.resources.process import end_members
+
+__all__ = ["PROGRAMS", "ProgramKind"]
+
+PROGRAMS: Final = "companions"
+"""In the record's bindings: uid and process of each program beside the instance, by key."""
+
+_STATE: Final = "/state"
+_END_S: Final = 1.0
+
+
+class ProgramKind(ResourceKind[Program, str]):
+    """Released among the first: while it runs it may write to its state."""
+
+    name: ClassVar[str] = "companion"
+    resource: ClassVar[type[Program]] = Program
+    turn: ClassVar[Turn] = Turn.PROGRAM
+    runs: ClassVar[bool] = True
+
+    def verify(self, resource: Program, site: Site) -> Iterator[Problem]:
+        """It has to be installed."""
+        del site
+        if not os.access(resource.binary, os.X_OK) or not os.path.isfile(resource.binary):
+            todo = f"install it (Debian: {resource.package})"
+            yield Problem(path=resource.where, what="is no program of this node", got=repr(resource.binary), todo=todo)
+
+    def describe(self, resource: Program, site: Site) -> Iterator[Step]:
+        """That it is launched."""
+        own = ", with a uid of its own" if site.level is Level.STRICT else ""
+        yield Step(kind="launch", what=f"{resource.binary} beside it{own}, which ends with the guest")
+
+    def entry(self, resource: Program, site: Site) -> Mapping[str, Any]:
+        """Its name, by which its files in the instance's directory are found."""
+        del site
+        return {"name": resource.key}
+
+    def acquire(self, resource: Program, held: Held) -> str:
+        """Launch it; the instance's end of the pair of sockets."""
+        user, place = held[resource.state.owner], held[resource.state]
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            end = held.add(os.dup(ours.fileno()))
+            held.owner.launch(
+                _command(resource, held.site, user, theirs.fileno(), place), companion=resource.key
+            ).close()
+        _remember(held.owner, resource.key, uid=None if user is None else user.uid)
+        return end
+
+    def prove(self, resource: Program, site: Site, owner: Owner) -> None:
+        """Remember which process it is, and read back how it is confined. `OperationError`, `ConfinementError`."""
+        pid = read_status(owner.dir / of_program(resource.key, STATUS)).pid
+        process = None if pid is None else identify(pid)
+        if process is None:
+            said = " ".join(owner.output(resource.key).split())[-300:] or "it said nothing"
+            raise OperationError(f"{owner.name}: {resource.binary} ended at once: {said}")
+        uid = owner.record.bindings.get(PROGRAMS, {}).get(resource.key, {}).get("uid")
+        found = weaknesses(_sandbox(resource, site.level, None if uid is None else AsUser(uid)), process.pid)
+        if found:
+            what = f"{owner.name}: {resource.key} is not as confined as asked ({site.level}): {'; '.join(found)}"
+            raise ConfinementError(f"{what}; look at what differs on this node")
+        _remember(owner, resource.key, uid=uid, process=encode(process))
+
+    def release(self, entry: Entry, owner: Owner) -> None:
+        """It ends when what it served has ended, and writes down what it keeps; else it is ended."""
+        program, deadline = entry.data["name"], Deadline(_END_S)
+        if owner.record.boot_id != boot_id():
+            return
+        for process in members(*(owner.dir / of_program(program, file) for file in (LIFE_LOCK, STATUS))):
+            wait_gone(process, deadline.left())
+        end_members(owner.name, owner.dir, program)
+
+
+def _remember(owner: Owner, key: str, **about: Any) -> None:
+    owner.bind(**{PROGRAMS: {**owner.record.bindings.get(PROGRAMS, {}), key: about}})
+
+
+def _command(program: Program, site: Site, user: AsUser | None, end: int, state: int) -> Command:
+    # Without a sandbox by descriptor: no option of the program can be made of the directory's name.
+    off = site.level is Level.OFF
+    place = f"/proc/self/fd/{state}" if off else _STATE
+    argv = tuple(argument.format(fd=end, state=place) for argument in program.arguments)
+    sandbox = _sandbox(program, site.level, user)
+    return Command(argv=(program.binary, *argv), sandbox=sandbox, fds=(end, state) if off else (end,))
+
+
+def _sandbox(program: Program, level: Level, user: AsUser | None) -> Sandbox | None:
+    if level is Level.OFF:
+        return None
+    view = View(
+        read_only=tuple((path, path) for path in installation(program.binary)),
+        writable=((program.state.path, _STATE),),
+    )
+    return Sandbox(who=user or AsCaller(), view=view, seccomp=program.seccomp)

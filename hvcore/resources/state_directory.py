@@ -1,0 +1,174 @@
+"""The directory in which a program beside an instance keeps its state from one start to the next.
+
+It belongs to the program's uid while that runs, and goes back to its owner afterwards. It is neither given nor taken
+while a program has locked the file in it: that may be one of another run directory.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, ClassVar, Final
+
+from hvcore.errors import DiskInUseError, OperationError, Problem
+from hvcore.model.plan import Step
+from hvcore.model.record import Entry
+from hvcore.model.resource import StateDirectory
+from hvcore.resources.disk_claim import claim_disk, release_disk
+from hvcore.resources.held import Held
+from hvcore.resources.kind import ResourceKind, Turn
+from hvcore.resources.owner import Owner, Site
+
+__all__ = ["StateDirectoryKind"]
+
+_FLOCK: Final = "hh4xqqi4x"  # struct flock of Linux on 64-bit: l_type, l_whence, padding, l_start, l_len, l_pid
+_ELSEWHERE: Final = "an instance of another run directory on this node"
+
+
+class StateDirectoryKind(ResourceKind[StateDirectory, int]):
+    """Claimed for one program, and given to its uid."""
+
+    name: ClassVar[str] = "owner"
+    resource: ClassVar[type[StateDirectory]] = StateDirectory
+    turn: ClassVar[Turn] = Turn.PROGRAM
+
+    def verify(self, resource: StateDirectory, site: Site) -> Iterator[Problem]:
+        """Nothing of others may be in it. That it is a directory at all is checked with its parameter."""
+        del site
+        with suppress(OSError):
+            foreign = _foreign(resource, os.listdir(resource.path))
+            if foreign is not None:
+                todo = "name a directory of this instance alone"
+                yield Problem(path=resource.where, what=foreign, got=repr(resource.path), todo=todo)
+
+    def describe(self, resource: StateDirectory, site: Site) -> Iterator[Step]:
+        """For which program it is claimed."""
+        del site
+        program = resource.key.partition(".")[0]
+        yield Step(kind="file", what=f"claim {resource.path}, for {program} alone while it runs")
+
+    def placeholder(self, resource: StateDirectory, site: Site) -> int:
+        """No descriptor."""
+        del resource, site
+        return -1
+
+    def entry(self, resource: StateDirectory, site: Site) -> Mapping[str, Any]:
+        """Which directory it is, and what in it is the program's. To whom it goes back is noted once it is claimed."""
+        del site
+        return {"path": resource.path, "keeps": [resource.lock, *resource.keeps]}
+
+    def acquire(self, resource: StateDirectory, held: Held) -> int:
+        """Claim it and give it to the program's uid. Raises `DiskInUseError`, `OperationError`.
+
+        The descriptor stays open until the operation ends: only then has the program locked the directory itself.
+        """
+        owner, user = held.owner, held[resource.owner]
+        place = _open_directory(resource.path)
+        held.keep(place)
+        _claim(resource, place, held)
+        if user is not None:
+            owner.note(resource.key, **_owner_before(place, held.site))
+            with _blaming(resource, owner.name):
+                _chown(place, (resource.lock, *resource.keeps), user.uid, user.group)
+        return place
+
+    def release(self, entry: Entry, owner: Owner) -> None:
+        """Give the directory and what is in it to whom it belonged before. That it is gone is fine.
+
+        Also fine is a path that leads to another directory by now.
+        """
+        if "uid" in entry.data:
+            _give_back(entry.data)
+        if entry.key:  # older records have an entry of its own for the claim
+            release_disk(entry, owner)
+
+
+def _foreign(resource: StateDirectory, names: list[str]) -> str | None:
+    """In words, what is in the directory and not of the program; None when nothing is."""
+    own = (resource.lock, *resource.keeps)
+    found = min((name for name in names if name != resource.lock and not name.startswith(own[1:])), default=None)
+    return None if found is None else f"holds {found[:40]!r}, which is not of {resource.package}"
+
+
+def _claim(resource: StateDirectory, place: int, held: Held) -> None:
+    """Become the directory's only user, in this run directory and on the node."""
+    # A file that stays, and so has an identity: those with the state are replaced by new ones.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    name = held.owner.name
+    with _blaming(resource, name):
+        wrong = _foreign(resource, os.listdir(place))
+        if wrong is None:
+            os.close(os.open(resource.lock, flags, 0o600, dir_fd=place))
+    if wrong is not None:
+        param = resource.where.removeprefix("params.")
+        raise OperationError(f"{name}: {resource.path!r} {wrong}; name another in {param}")
+    lock = os.path.join(resource.path, resource.lock)
+    claim_disk(lock, resource.key, held, write=True, lock=False)  # the program locks it
+    if not _only_ours(place, resource.lock):
+        raise DiskInUseError(path=resource.path, holder=_ELSEWHERE)
+
+
+@contextmanager
+def _blaming(resource: StateDirectory, name: str) -> Iterator[None]:
+    """What the node refuses in there is the directory's fault, and the names in it say nothing to people."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{name}: {resource.path!r} cannot be used, got {error.strerror}"
+        param = resource.where.removeprefix("params.")
+        raise OperationError(f"{what}; make room and let us write there, or name another in {param}") from error
+
+
+def _owner_before(place: int, site: Site) -> dict[str, int]:
+    """To whom the directory goes back, and which directory it is."""
+    found = os.stat(place)
+    # Of one that could not be given back, the owner was a guest's uid, and must not be that again.
+    lost = found.st_uid in site.host.uid_pool
+    uid, gid = (os.geteuid(), os.getegid()) if lost else (found.st_uid, found.st_gid)
+    return {"inode": found.st_ino, "uid": uid, "gid": gid}
+
+
+def _give_back(data: Mapping[str, Any]) -> None:
+    lock, *_ = keeps = tuple(data["keeps"])
+    with suppress(FileNotFoundError, NotADirectoryError):
+        place = _open_directory(data["path"])
+        found = os.fstat(place)
+        try:
+            if data.get("inode", found.st_ino) == found.st_ino and _only_ours(place, lock):
+                _chown(place, keeps, data["uid"], data["gid"])
+        finally:
+            os.close(place)
+
+
+def _open_directory(path: str) -> int:
+    """A descriptor of the directory itself, wherever its path leads later."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _only_ours(place: int, lock: str) -> bool:
+    """Whether no other start is giving the directory away, and no program has locked it. Ours until it is closed."""
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    try:
+        file = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
+    except FileNotFoundError:
+        return True
+    try:
+        reply = fcntl.fcntl(file, fcntl.F_OFD_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    finally:
+        os.close(file)
+    return bool(struct.unpack(_FLOCK, reply)[0] == fcntl.F_UNLCK)
+
+
+def _chown(place: int, keeps: tuple[str, ...], uid: int, gid: int) -> None:
+    for name in os.listdir(place):
+        found = os.stat(name, dir_fd=place, follow_symlinks=False)
+        if name.startswith(keeps) and stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+            os.chown(name, uid, gid, dir_fd=place, follow_symlinks=False)
+    os.fchown(place, uid, gid)

@@ -1,0 +1,113 @@
+"""A number that one instance of the node has, such as a vsock CID.
+
+It is reserved in the run directory, and locked on the node: the launched program inherits a lock on a file, so the number
+is taken for as long as that program lives, whichever run directory it belongs to.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from hvcore.errors import OperationError, Problem
+from hvcore.host.files import private_dir
+from hvcore.host.lock import is_held
+from hvcore.host.reservations import Reservations
+from hvcore.model.plan import Step
+from hvcore.model.record import Entry
+from hvcore.model.resource import UniqueValue
+from hvcore.resources.held import Held
+from hvcore.resources.kind import ResourceKind, Turn
+from hvcore.resources.owner import Owner, Site
+from hvcore.resources.reserved import give_back
+
+__all__ = ["UniqueValueKind"]
+
+_LOCKS: Final = Path("/run/hvcore-values")
+_TRIES: Final = 4096
+
+
+class UniqueValueKind(ResourceKind[UniqueValue, int]):
+    """The number that was asked for, or the first free one."""
+
+    name: ClassVar[str] = "unique-value"
+    resource: ClassVar[type[UniqueValue]] = UniqueValue
+    turn: ClassVar[Turn] = Turn.NETWORK
+
+    def __init__(self, locks: Path = _LOCKS) -> None:
+        self._locks = locks
+
+    def verify(self, resource: UniqueValue, site: Site) -> Iterator[Problem]:
+        """A number that was asked for has to be free."""
+        if resource.value is None:
+            return
+        holder = _reservations(resource.space, site).items().get(str(resource.value))
+        if holder not in (None, site.name) or (holder is None and is_held(self._file(resource, resource.value, site))):
+            what = f"is taken by instance {holder}" if holder else "is taken on this node"
+            yield Problem(path=resource.where, what=what, got=str(resource.value), todo="choose another, or unset it")
+
+    def describe(self, resource: UniqueValue, site: Site) -> Iterator[Step]:
+        """Which number."""
+        del site
+        which = "the first free one" if resource.value is None else str(resource.value)
+        yield Step(kind="number", what=f"take {resource.space} {which}, from {resource.first} to {resource.last}")
+
+    def placeholder(self, resource: UniqueValue, site: Site) -> int:
+        """The number that was asked for, else the first of all."""
+        del site
+        return resource.first if resource.value is None else resource.value
+
+    def entry(self, resource: UniqueValue, site: Site) -> Mapping[str, Any]:
+        """What is numbered."""
+        del site
+        return {"space": resource.space}
+
+    def acquire(self, resource: UniqueValue, held: Held) -> int:
+        """The number, reserved and locked. Raises `OperationError` when it, or every one, is taken."""
+        reserved = _reservations(resource.space, held.site)
+        numbers: Iterable[int] = (resource.value,) if resource.value is not None else _free(resource, reserved)
+        for number in numbers:
+            file = self._file(resource, number, held.site)
+            private_dir(file.parent.parent)
+            private_dir(file.parent)
+            fd = os.open(file, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            if _locked(fd) and reserved.take(str(number), f"{held.owner.name}/{resource.key}") is None:
+                held.add(fd)
+                held.owner.bind(**{resource.key: number})
+                return number
+            os.close(fd)
+        which = "every one" if resource.value is None else resource.value
+        raise OperationError(
+            f"{held.owner.name}: {resource.space} {which} is taken; choose another for {resource.where}"
+        )
+
+    def release(self, entry: Entry, owner: Owner) -> None:
+        """The number is free for others."""
+        give_back(f"value-{entry.data['space']}", entry, owner)
+
+    def _file(self, resource: UniqueValue, number: int, site: Site) -> Path:
+        """The lock's file. Only root can write to /run; a user's instances are alone in their run directory."""
+        return (self._locks if site.host.privileged else site.host.run_dir / "values") / resource.space / str(number)
+
+
+def _reservations(space: str, site: Site) -> Reservations:
+    return Reservations(site.host.run_dir / "reservations" / f"value-{space}")
+
+
+def _free(resource: UniqueValue, reserved: Reservations) -> Iterator[int]:
+    """Numbers that this run directory has not given away, at most 4096."""
+    taken = reserved.items()
+    for number in range(resource.first, min(resource.last, resource.first + _TRIES + len(taken)) + 1):
+        if str(number) not in taken:
+            yield number
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

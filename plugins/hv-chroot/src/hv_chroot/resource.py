@@ -1,0 +1,126 @@
+"""What an instance holds of its node beyond what every driver knows, as values. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import hvcore.plugin as hv
+from hv_chroot.families.network import Interface
+from hv_chroot.spec import ChrootSpec, limits_of
+from hvcore.plugin import HeldNamespaces, Resource
+
+__all__ = [
+    "PROCESS",
+    "SCRIPT_OUTPUT",
+    "Namespaces",
+    "Output",
+    "Root",
+    "Rooted",
+    "Routes",
+    "Veth",
+    "namespaces_of",
+    "resources_of",
+]
+
+_GROUP: Final = "cgroup"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Namespaces(Resource[HeldNamespaces | None]):
+    """User and network namespaces that are there before the instance; None when it needs neither."""
+
+    users: hv.UidRange | None
+    network: bool
+
+    def needs(self) -> tuple[Resource[Any], ...]:
+        """The uids of its users."""
+        return () if self.users is None else (self.users,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Veth(Resource[None]):
+    """A pair of virtual Ethernet: one end in the instance's network, the other in a bridge of the node."""
+
+    interface: Interface
+    mtu: int | None
+    inside: Namespaces
+
+    def needs(self) -> tuple[Resource[Any], ...]:
+        """The network that one end is in."""
+        return (self.inside,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routes(Resource[None]):
+    """The default routes inside, once all interfaces are there."""
+
+    gateways: tuple[str, ...]
+    inside: Namespaces
+
+    def needs(self) -> tuple[Resource[Any], ...]:
+        """The network that they are in."""
+        return (self.inside,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root(Resource[str]):
+    """The instance's root with everything that is shown in it, mounted below the instance's directory."""
+
+    spec: ChrootSpec
+    inside: Namespaces
+
+    def needs(self) -> tuple[Resource[Any], ...]:
+        """Who owns its files as seen inside, and the right to mount."""
+        # Once the disk is ours, no other program may be found to use it when we let go; a disk that is only read has
+        # other readers.
+        alone = self.spec.disk if self.spec.source_is_written else None
+        return (self.inside, hv.Mounts(key="mounts", disk=alone))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output(Resource[str]):
+    """A file for the output of the scripts and of what they leave running."""
+
+    def needs(self) -> tuple[Resource[Any], ...]:
+        """The right to mount."""
+        return (hv.Mounts(key="mounts"),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooted(Resource[None]):
+    """Every process that has the instance's root as its own: where no pid namespace holds them together."""
+
+
+SCRIPT_OUTPUT: Final = Output(key="output")
+PROCESS: Final = hv.InstanceProcess(key="process")
+
+
+def namespaces_of(spec: ChrootSpec) -> Namespaces:
+    """The namespaces that an instance needs before it is launched."""
+    users = hv.UidRange(key="users", given_by="params.user_namespace") if spec.users else None
+    return Namespaces(key="namespaces", users=users, network=bool(spec.interfaces))
+
+
+def resources_of(spec: ChrootSpec) -> Iterator[Resource[Any]]:
+    """Everything that an instance holds of its node while it runs."""
+    inside = namespaces_of(spec)
+    yield inside
+    yield hv.ControlGroup(key=_GROUP, given_by="params", limits=limits_of(spec))
+    source = spec.disk or spec.directory or ""
+    yield hv.DiskClaim(key="source", given_by="disks[0].path", path=source, write=spec.source_is_written)
+    if spec.overlay_directory is not None:
+        given_by = "params.overlay_directory"
+        yield hv.DiskClaim(key="overlay", given_by=given_by, path=spec.overlay_directory, write=True)
+    yield Root(key="root", spec=spec, inside=inside)
+    for index, interface in enumerate(spec.interfaces):
+        yield Veth(
+            key=f"nic{index}.veth", given_by=f"nics[{index}].link", interface=interface, mtu=spec.mtu, inside=inside
+        )
+    if spec.interfaces:
+        yield Routes(key="routes", given_by="params.network_gateways", gateways=spec.gateways, inside=inside)
+    yield SCRIPT_OUTPUT
+    if not spec.namespaces:
+        yield Rooted(key="rooted")
+    yield PROCESS

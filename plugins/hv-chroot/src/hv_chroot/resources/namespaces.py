@@ -1,0 +1,31 @@
+"""User and network namespaces that are made before the instance that will live in them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import hvcore.plugin as hv
+from hv_chroot.resource import Namespaces
+from hvcore.plugin import Held, HeldNamespaces, ResourceKind, Site, Turn
+
+__all__ = ["NamespacesKind"]
+
+
+class NamespacesKind(ResourceKind[Namespaces, HeldNamespaces | None]):
+    """A process holds them until the instance is in them; it ends with the operation."""
+
+    name: ClassVar[str] = "namespaces"
+    resource: ClassVar[type[Namespaces]] = Namespaces
+    turn: ClassVar[Turn] = Turn.WHO
+
+    def placeholder(self, resource: Namespaces, site: Site) -> HeldNamespaces | None:
+        """Held by a process that is not there yet."""
+        del site
+        if resource.users is None and not resource.network:
+            return None
+        return HeldNamespaces(pid=0, users=resource.users is not None, network=resource.network)
+
+    def acquire(self, resource: Namespaces, held: Held) -> HeldNamespaces | None:
+        """Make them and hold them."""
+        uids = None if resource.users is None else held[resource.users]
+        return held.enter(hv.hold_namespaces(users=uids, network=resource.network))

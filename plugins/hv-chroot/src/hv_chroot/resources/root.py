@@ -1,0 +1,333 @@
+"""The mounts of a start: its root, what is shown in it, and room for the output of its scripts.
+
+All of them are below the instance's directory, which is how the core finds them again.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final
+
+import hvcore.plugin as hv
+from hv_chroot.bind import Bind
+from hv_chroot.names import LOG_FILE, OUTPUT, ROOT
+from hv_chroot.resource import Output, Root
+from hv_chroot.resources.mount_calls import Allowed, attach, cloned_tree, mount_overlay, mount_tmpfs
+from hv_chroot.resources.owner import as_owner
+from hv_chroot.resources.root_files import mount_point
+from hv_chroot.spec import ChrootSpec
+from hvcore.plugin import (
+    LIFE_LOCK,
+    STATUS,
+    Held,
+    HeldNamespaces,
+    Live,
+    Owner,
+    ResourceKind,
+    Site,
+    Turn,
+    claim_mount,
+    identify_disk,
+    run_tool,
+)
+
+__all__ = ["OutputKind", "RootKind"]
+
+_LOWER: Final = "lower"
+_UPPER: Final = "upper"
+_RESOLV_CONF: Final = "resolv.conf"
+
+_OUTPUT_OPTIONS: Final = "size=1m,nr_inodes=16,mode=0700"
+_SHIFTED: Final = "set params.user_namespace to 'off', or use a file system that can show other owners"
+
+
+def _mount_command(spec: ChrootSpec, target: str, *, image: bool) -> tuple[str, ...]:
+    """The command that mounts the disk; ``image`` says that it is a file and needs a loop device.
+
+    Without mount's helper programs (-i): they would outlive it and answer to nobody.
+    """
+    options = [
+        "dev" if spec.devices else "nodev",
+        "suid" if spec.suid else "nosuid",
+        "rw" if spec.source_is_written else "ro",
+        *(["loop"] if image else []),
+    ]
+    return ("mount", "-i", "--make-private", "-o", ",".join(options), "--", spec.disk or "", target)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Owners:
+    """Who owns the files as seen inside: ``fd`` is a user namespace, None for the node's own; ``first`` its uid 0."""
+
+    fd: int | None = None
+    first: int = 0
+
+
+@contextmanager
+def _owners_of(held: HeldNamespaces | None, uids: range | None) -> Iterator[_Owners]:
+    """The owners that the held user namespace makes of them, where there is one."""
+    if held is None or uids is None:
+        yield _Owners()
+        return
+    fd = os.open(f"/proc/{held.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield _Owners(fd=fd, first=uids.start)
+    finally:
+        os.close(fd)
+
+
+class RootKind(ResourceKind[Root, str]):
+    """All mounts are below the instance's directory, which is how they are found again: `hv.Mounts` has the entry."""
+
+    name: ClassVar[str] = "root"
+    resource: ClassVar[type[Root]] = Root
+    turn: ClassVar[Turn] = Turn.FILE
+
+    def verify(self, resource: Root, site: Site) -> Iterator[hv.Problem]:
+        """The disk or the directories have to be there, and what is shown inside too."""
+        del site
+        spec = resource.spec
+        if spec.disk is not None:
+            yield from _disk_problems(spec, spec.disk)
+        directories = {"root_directory": spec.directory, "overlay_directory": spec.overlay_directory}
+        for key, path in directories.items():
+            if path is not None and not os.path.isdir(path):
+                what = "is no directory" if os.path.lexists(path) else "does not exist"
+                yield hv.Problem(path=f"params.{key}", what=what, got=repr(path), todo="make it a directory")
+        for bind in spec.binds:
+            if not os.path.exists(bind.source):
+                todo = "make it, or leave it out"
+                yield hv.Problem(path="params.binds", what="does not exist", got=repr(bind.source), todo=todo)
+
+    def describe(self, resource: Root, site: Site) -> Iterator[hv.Step]:
+        """Each mount."""
+        for what in _mounts(resource.spec, site.dir / ROOT):
+            yield hv.Step(kind="mount", what=what)
+
+    def placeholder(self, resource: Root, site: Site) -> str:
+        """Where it will be."""
+        del resource
+        return str(site.dir / ROOT)
+
+    def acquire(self, resource: Root, held: Held) -> str:
+        """Mount it with everything that is shown in it. Raises `HvError` with what is wrong."""
+        spec, inside = resource.spec, held[resource.inside]
+        held.owner.progress(f"mounting {spec.source}")
+        uids = None if resource.inside.users is None else held[resource.inside.users]
+        with _owners_of(inside, uids) as owners:
+            return str(_mount_root(spec, held.owner, owners))
+
+
+class OutputKind(ResourceKind[Output, str]):
+    """Nobody reads along once the start is done, so a file system of 1 MiB sets the limit."""
+
+    name: ClassVar[str] = "output"
+    resource: ClassVar[type[Output]] = Output
+    turn: ClassVar[Turn] = Turn.FILE
+
+    def describe(self, resource: Output, site: Site) -> Iterator[hv.Step]:
+        """That it is made."""
+        del resource, site
+        yield hv.Step(kind="mount", what="a tmpfs of 1 MiB for the output of the script")
+
+    def placeholder(self, resource: Output, site: Site) -> str:
+        """Where it will be."""
+        del resource
+        return str(site.dir / OUTPUT / LOG_FILE)
+
+    def acquire(self, resource: Output, held: Held) -> str:
+        """Mount it; the file that grows. Raises `OperationError`."""
+        del resource
+        directory = _place(held.owner, OUTPUT)
+        with _told(held.owner, f"no tmpfs for its output at {directory}", "check the kernel"):
+            mount_tmpfs(str(directory), _OUTPUT_OPTIONS, programs=False)
+        return str(directory / LOG_FILE)
+
+
+def _mounts(spec: ChrootSpec, root: Path) -> Iterator[str]:
+    """Each mount of a start, in words."""
+    if spec.disk is None:
+        yield f"{spec.source}, nosuid and nodev"
+    else:
+        try:
+            image = not identify_disk(spec.disk).block_device
+        except OSError:
+            image = True  # not there: verify says so
+        target = str(root if spec.overlay == "none" else root.with_name(_LOWER))
+        yield " ".join(_mount_command(spec, target, image=image))
+    if spec.overlay != "none":
+        where = f"{spec.overlay_mib} MiB of memory" if spec.overlay_directory is None else repr(spec.overlay_directory)
+        yield f"an overlay with the changes to it in {where}"
+    for bind in spec.binds:
+        yield f"{bind.source!r} at {bind.target!r}, {'writable' if bind.writable else 'read-only'}"
+    if spec.node_resolv_conf:
+        yield "a copy of the node's resolv.conf at '/etc/resolv.conf', read-only"
+
+
+def _mount_root(spec: ChrootSpec, owner: Owner, owners: _Owners) -> Path:
+    """Mount its root with everything that is shown in it, and give the mount point.
+
+    The ledger has to have it, and the disk has to be claimed. Raises `HvError` with what is wrong.
+    """
+    root = _place(owner, ROOT)
+    if spec.overlay == "none":
+        _mount_source(spec, owner, root, owners)
+    else:
+        lower = _place(owner, _LOWER)
+        _mount_source(spec, owner, lower, owners)
+        _mount_overlay(spec, owner, lower, root, owners)
+    for bind in spec.binds:
+        _show(owner, root, bind, owners)
+    if spec.node_resolv_conf:
+        _show_resolv_conf(owner, root, owners)
+    return root
+
+
+def _disk_problems(spec: ChrootSpec, place: str) -> Iterator[hv.Problem]:
+    path, got = "disks[0].path", repr(place)
+    wanted = "give an image file or a block device"
+    try:
+        if stat.S_ISDIR(os.stat(place).st_mode):
+            todo = "set params.root_directory to it in place of a disk"
+            yield hv.Problem(path=path, what="is a directory", got=got, todo=todo)
+            return
+        disk = identify_disk(place)
+    except FileNotFoundError:
+        yield hv.Problem(path=path, what="does not exist", got=got, todo=wanted)
+        return
+    except OSError as error:
+        yield hv.Problem(path=path, what=f"cannot be used ({error.strerror})", got=got, todo=wanted)
+        return
+    if disk.size_bytes == 0:
+        yield hv.Problem(path=path, what="is empty", got=got, todo="put a root file system on it")
+    elif not os.access(place, os.W_OK | os.R_OK if spec.source_is_written else os.R_OK):
+        todo = "make it so, or set read_only for the disk"
+        yield hv.Problem(path=path, what="may not be read and written", got=got, todo=todo)
+
+
+def _place(owner: Owner, name: str) -> Path:
+    place = owner.dir / name
+    place.mkdir(mode=0o700, exist_ok=True)
+    return place
+
+
+@contextmanager
+def _told(owner: Owner, what: str, todo: str) -> Iterator[None]:
+    """Say of a failing system call what it was for."""
+    try:
+        yield
+    except OSError as error:
+        place = f" for {error.filename!r}" if error.filename else ""
+        raise hv.OperationError(f"{owner.name}: {what}, got {error.strerror}{place}; {todo}") from error
+
+
+def _mount_source(spec: ChrootSpec, owner: Owner, target: Path, owners: _Owners) -> None:
+    if spec.disk is not None:
+        _mount_disk(spec, spec.disk, owner, target)
+    source = spec.directory if spec.disk is None else str(target)
+    if source is None or (spec.disk is not None and owners.fd is None):
+        return
+    # Of a disk that is mounted already: the same once more, over it, with other owners.
+    todo = "see whether it can be mounted" if owners.fd is None else _SHIFTED
+    allowed = Allowed(write=spec.source_is_written, suid=spec.suid, devices=spec.devices)
+    with (
+        _told(owner, f"{spec.source} cannot be shown as its root", todo),
+        cloned_tree(source, allowed, users_fd=owners.fd) as tree,
+        _opened(target) as place,
+    ):
+        attach(tree, place)
+    if spec.disk is None:
+        claim_mount(source, str(target))
+
+
+def _mount_disk(spec: ChrootSpec, path: str, owner: Owner, target: Path) -> None:
+    disk = identify_disk(path)
+    command = _mount_command(spec, str(target), image=not disk.block_device)
+    left = owner.deadline.left()
+    # In its group, for what comes after it: the kernel's quiet point, which the first to enter waits for, is then over.
+    group = Live(record=owner.record, dir=owner.dir, host=owner.host).group
+    ended, said = run_tool(command, life=owner.dir / LIFE_LOCK, status=owner.dir / STATUS, deadline_s=left, group=group)
+    if ended is None:
+        todo = f"see whether {path!r} can be read at all"
+        raise hv.DeadlineError(subject=owner.name, waiting_for=f"mount of {path!r}", waited_s=left, todo=todo)
+    if ended.code != 0:
+        how = f"disk {path!r} cannot be mounted, mount {ended}"
+        raise hv.LaunchError(name=owner.name, how=how, output=said, argv=command)
+
+
+def _mount_overlay(spec: ChrootSpec, owner: Owner, lower: Path, root: Path, owners: _Owners) -> None:
+    upper = _place(owner, _UPPER)
+    what = f"changes cannot be kept in {spec.overlay_directory or 'memory'!r}"
+    with _told(owner, what, "see whether overlayfs can use that file system"):
+        if spec.overlay_directory is None:
+            mount_tmpfs(str(upper), f"size={spec.overlay_mib}m,mode=0755", programs=True)
+            for name in ("changes", "work"):
+                (upper / name).mkdir(mode=0o755)
+                os.chown(upper / name, owners.first, owners.first)
+        else:
+            for name in ("changes", "work"):
+                os.makedirs(os.path.join(spec.overlay_directory, name), mode=0o755, exist_ok=True)
+            with (
+                cloned_tree(spec.overlay_directory, Allowed(), users_fd=owners.fd) as tree,
+                _opened(upper) as place,
+            ):
+                attach(tree, place)
+            claim_mount(spec.overlay_directory, str(upper))
+        with (
+            _opened(lower) as low,
+            _opened(upper / "changes") as changes,
+            _opened(upper / "work") as work,
+            as_owner(owners.first),
+        ):
+            allowed = Allowed(suid=spec.suid, devices=spec.devices)
+            mount_overlay(str(root), allowed, lower=low, upper=changes, work=work)
+
+
+def _show(owner: Owner, root: Path, bind: Bind, owners: _Owners) -> None:
+    what = f"{bind.source!r} cannot be shown at {bind.target!r}"
+    todo = "what is on the way there has to be a directory and no link, and there when its root is read-only"
+    with (
+        _told(owner, what, todo),
+        cloned_tree(bind.source, Allowed(write=bind.writable), users_fd=owners.fd) as tree,
+        mount_point(root, bind.target, directory=_is_directory(tree), owner=owners.first) as place,
+    ):
+        attach(tree, place)
+
+
+def _show_resolv_conf(owner: Owner, root: Path, owners: _Owners) -> None:
+    copy = owner.dir / _RESOLV_CONF
+    copy.write_bytes(_node_resolv_conf())
+    copy.chmod(0o644)
+    # With the node's owner, whatever owners the rest has: nobody inside may change it.
+    what, todo = "the node's resolv.conf cannot be shown", "make /etc/resolv.conf in its root a file and no link"
+    with (
+        _told(owner, what, todo),
+        cloned_tree(str(copy), Allowed(write=False)) as tree,
+        mount_point(root, "/etc/resolv.conf", directory=False, owner=owners.first) as place,
+    ):
+        attach(tree, place)
+
+
+def _node_resolv_conf() -> bytes:
+    try:
+        return Path("/etc/resolv.conf").read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[int]:
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _is_directory(fd: int) -> bool:
+    return stat.S_ISDIR(os.fstat(fd).st_mode)

@@ -1,0 +1,76 @@
+"""Where on the PCI bus a device is. A device once placed keeps its place, whatever is added beside it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
+from hvcore.plugin import Instance
+
+__all__ = ["FIRST_SLOT", "LAST_SLOT", "decide", "display_address", "place", "placed_beside"]
+
+# The pc machine has its chipset in 0 and 1 and the display in 2; q35 has its own in 0x1f and the display in 1.
+FIRST_SLOT: Final = 3
+LAST_SLOT: Final = 30
+
+
+def decide(instance: Instance, params: Mapping[str, Any], devices: Iterable[Device]) -> KvmSpec:
+    """The machine of an instance with these devices, each in its place. Raises ValueError when they do not all fit."""
+    return KvmSpec(
+        name=instance.name,
+        uuid=instance.uuid,
+        machine=params["machine_version"],
+        qemu=params["kvm_path"],
+        memory_mib=instance.memory_mib,
+        vcpus=instance.vcpus,
+        kvm=params["kvm_flag"] or "auto",
+        confinement=params["confinement"],
+        acpi=params["acpi"],
+        devices=place(devices, reserved=params["kvm_pci_reservations"]),
+    )
+
+
+def place(devices: Iterable[Device], *, reserved: int = FIRST_SLOT) -> tuple[Device, ...]:
+    """The devices with PCI slots given out in order, from slot ``reserved`` on; what is on board gets those before.
+
+    Raises ValueError when there are more than fit.
+    """
+    placed = list(devices)
+    free = list(range(FIRST_SLOT, LAST_SLOT + 1))
+    # What the instance lists comes first: it shall not move because the machine gets one device more.
+    for on_board in (False, True):
+        least = max(FIRST_SLOT, 0 if on_board else reserved)
+        for index, device in enumerate(placed):
+            if isinstance(device, PciDevice) and device.needs_slot and device.on_board is on_board:
+                slot = next((slot for slot in free if slot >= least), None)
+                if slot is None:
+                    raise _full(least)
+                free.remove(slot)
+                placed[index] = replace(device, slot=slot)
+    return tuple(placed)
+
+
+def placed_beside(spec: KvmSpec, device: Device, *, reserved: int = FIRST_SLOT) -> KvmSpec:
+    """The machine with one device more, in the first slot that no other device has. No other device moves.
+
+    Raises ValueError when there is no slot left.
+    """
+    taken = {other.slot for other in spec.of(PciDevice)}
+    if isinstance(device, PciDevice) and device.needs_slot:
+        least = max(FIRST_SLOT, 0 if device.on_board else reserved)
+        slot = next((slot for slot in range(least, LAST_SLOT + 1) if slot not in taken), None)
+        if slot is None:
+            raise _full(least)
+        device = replace(device, slot=slot)
+    return replace(spec, devices=(*spec.devices, device))
+
+
+def _full(least: int) -> ValueError:
+    return ValueError(f"more PCI devices than the {max(0, LAST_SLOT + 1 - least)} slots that there are for them")
+
+
+def display_address(spec: KvmSpec) -> dict[str, bool | int | str | None]:
+    """The place of the one graphics card: slot 2 as QEMU itself does it on pc, slot 1 on q35."""
+    return {"bus": "pcie.0", "addr": "0x1"} if spec.q35 else {"bus": "pci.0", "addr": "0x2"}

@@ -1,0 +1,178 @@
+"""A disk image, a device or a flash memory, opened before QEMU starts and passed to it as a set of descriptors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hv_kvm.machine.resource import GuestFile, Image
+from hv_kvm.resources.qcow2 import HEADER_BYTES, qcow2_problem
+from hvcore.plugin import (
+    Entry,
+    Held,
+    OperationError,
+    Owner,
+    Problem,
+    ResourceKind,
+    Site,
+    Step,
+    Turn,
+    claim_disk,
+    release_disk,
+)
+
+__all__ = ["ImageKind", "copy_template"]
+
+
+class ImageKind(ResourceKind[Image, GuestFile]):
+    """The claim, if there is one, is in the set too: it lasts as long as QEMU has the file, and goes back with it."""
+
+    name: ClassVar[str] = "image"
+    resource: ClassVar[type[Image]] = Image
+    turn: ClassVar[Turn] = Turn.FILE
+
+    def verify(self, resource: Image, site: Site) -> Iterator[Problem]:
+        """It has to be there, of the right kind and format, and ours to use; or there has to be a way to make it."""
+        del site
+        path, where = resource.path, resource.where
+        try:
+            found = os.stat(path)
+        except OSError as error:
+            if resource.template is not None and isinstance(error, FileNotFoundError):
+                yield from _template_problems(resource, resource.template)
+            else:
+                yield Problem(path=where, what=f"cannot be used ({error.strerror})", got=repr(path))
+            return
+        what = _wrong_kind(resource.must_be, found.st_mode)
+        if what is not None:
+            yield Problem(path=where, what=what, got=repr(path))
+        elif not os.access(path, os.R_OK | (os.W_OK if resource.write else 0)):
+            right = "read and write" if resource.write else "read"
+            yield Problem(path=where, what=f"we may not {right} it", got=repr(path))
+        elif resource.format == "qcow2":
+            with open(path, "rb") as file:
+                wrong = qcow2_problem(file.read(HEADER_BYTES))
+            if wrong is not None:
+                yield Problem(path=where, what=wrong.what, got=repr(path), todo=wrong.todo)
+
+    def describe(self, resource: Image, site: Site) -> Iterator[Step]:
+        """How it is opened."""
+        del site
+        claim = "claim and open" if resource.claim else "open"
+        right = "read-write" if resource.write else "read-only"
+        made = f", made from {resource.template} if it is not there" if resource.template else ""
+        yield Step(kind="file", what=f"{claim} {resource.path} {right} as {resource.key}{made}")
+
+    def placeholder(self, resource: Image, site: Site) -> GuestFile:
+        """Its set with ``{fd:KEY}``; a block device that is claimed has one more, to be read."""
+        key = resource.key
+        claims = (f"{{fd:{key}-claim}}",) if resource.claim else ()
+        file = GuestFile(name=key, set_id=resource.fdset, fds=(f"{{fd:{key}}}",), claims=claims)
+        device = not site.pure and resource.claim and Path(resource.path).is_block_device()
+        return file.as_block_device() if device else file
+
+    def entry(self, resource: Image, site: Site) -> Mapping[str, Any] | None:
+        """The claim is reserved."""
+        del site
+        return {} if resource.claim else None
+
+    def acquire(self, resource: Image, held: Held) -> GuestFile:
+        """Make it if need be, claim it, open it. Raises `DiskInUseError`, and `OperationError` naming the path."""
+        claims: tuple[str, ...] = ()
+        try:
+            if resource.template is not None:
+                copy_template(resource.template, resource.path)
+            if resource.claim and (path := _claimable(resource.path)) is not None:
+                claims = claim_disk(path, resource.key, held, write=resource.write)
+            fds, special = _open(resource)
+        except OSError as error:
+            what = f"{held.owner.name}: {resource.path!r} cannot be opened, got {error.strerror}"
+            raise OperationError(f"{what}; check it and its rights") from error
+        opened = tuple(map(held.add, fds))
+        if resource.format == "qcow2":
+            _refuse_references(held.owner.name, resource.path, fds[0])
+        return GuestFile(name=resource.key, set_id=resource.fdset, fds=opened, claims=claims, block_device=special)
+
+    def release(self, entry: Entry, owner: Owner) -> None:
+        """Others can have the disk. The file stays, also one that was made from a template."""
+        release_disk(entry, owner)
+
+
+def _wrong_kind(must_be: str, mode: int) -> str | None:
+    if must_be == "sg":
+        return None if stat.S_ISCHR(mode) else "is not a SCSI generic device such as /dev/sg0"
+    if must_be == "block":
+        return None if stat.S_ISBLK(mode) else "is not a block device, so there is no SCSI device behind it"
+    return None if stat.S_ISREG(mode) or stat.S_ISBLK(mode) else "is neither a file nor a block device"
+
+
+def _template_problems(resource: Image, template: str) -> Iterator[Problem]:
+    """The file is not there yet: then it has to be possible to make it."""
+    where, directory, got = resource.where, os.path.dirname(resource.path), repr(resource.path)
+    if not os.path.isfile(template):
+        what = f"is not there, and neither is its template {template!r}"
+        yield Problem(path=where, what=what, got=got, todo="install it (Debian: ovmf) or name another")
+    elif not os.path.isdir(directory) or not os.access(directory, os.W_OK):
+        what = f"is not there, and we cannot make it in {directory!r}"
+        todo = "let us write there, or name another" if os.path.isdir(directory) else "make that directory"
+        yield Problem(path=where, what=what, got=got, todo=todo)
+
+
+def copy_template(template: str, path: str) -> None:
+    """Make the file from its template, whole or not at all; nothing when it is there."""
+    if os.path.exists(path):
+        return
+    directory, name = os.path.split(path)
+    place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        nameless = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        with open(template, "rb") as source, open(nameless, "w+b") as made:
+            shutil.copyfileobj(source, made)
+            made.flush()
+            os.fsync(made.fileno())
+            with contextlib.suppress(FileExistsError):  # another start was faster, and its file is as good
+                # With a directory's descriptor: only then does Python ask for linkat(2), which follows the link.
+                os.link(f"/proc/self/fd/{made.fileno()}", name, dst_dir_fd=place, follow_symlinks=True)
+    finally:
+        os.close(place)
+
+
+def _claimable(path: str) -> str | None:
+    """The path to claim a disk by: of a SCSI generic device the block device that is the same disk, None without one."""
+    found = os.stat(path)
+    if not stat.S_ISCHR(found.st_mode):
+        return path
+    places = f"/sys/dev/char/{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}/device/block"
+    with contextlib.suppress(FileNotFoundError):
+        return next((f"/dev/{name}" for name in sorted(os.listdir(places))), None)
+    return None
+
+
+def _open(wanted: Image) -> tuple[list[int], bool]:
+    # QEMU 10 and newer take only a descriptor that has O_DIRECT already when the node is to have it.
+    direct = os.O_DIRECT if wanted.direct else 0
+    flags = os.O_CLOEXEC | (os.O_RDWR if wanted.write else os.O_RDONLY) | direct
+    mode = os.stat(wanted.path).st_mode
+    if not stat.S_ISBLK(mode) or not wanted.claim or not wanted.write:
+        return [os.open(wanted.path, flags)], not stat.S_ISREG(mode)
+    # The kernel's own claim, held by QEMU for life: no mount, no swap, no other opener with O_EXCL beside it.
+    # QEMU asks the set for a read-only descriptor as well, to look at the device first.
+    writer = os.open(wanted.path, flags | os.O_EXCL)
+    try:
+        return [writer, os.open(wanted.path, os.O_RDONLY | os.O_CLOEXEC)], True
+    except OSError:
+        os.close(writer)
+        raise
+
+
+def _refuse_references(name: str, path: str, fd: int) -> None:
+    """Look once more, in what QEMU gets: it may be another file than the one that verify has read."""
+    with open(f"/proc/self/fd/{fd}", "rb") as file:  # without O_DIRECT, which would ask for whole blocks
+        wrong = qcow2_problem(file.read(HEADER_BYTES))
+    if wrong is not None:
+        raise OperationError(f"{name}: {path!r} {wrong.what}; {wrong.todo}")

@@ -1,0 +1,75 @@
+"""The file that a guest's memory comes from: in a hugetlbfs, say, where a page that is missing kills the guest."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar, Final
+
+from hv_kvm.machine.resource import GUEST_USER, MemoryFile
+from hvcore.plugin import Held, OperationError, Problem, ResourceKind, Site, Step, Turn
+
+__all__ = ["MemoryFileKind"]
+
+_POOLS: Final = Path("/sys/kernel/mm/hugepages")
+
+
+class MemoryFileKind(ResourceKind[MemoryFile, str]):
+    """It has no name, so that nothing of it outlives its last user: the ledger need not know."""
+
+    name: ClassVar[str] = "memory-file"
+    resource: ClassVar[type[MemoryFile]] = MemoryFile
+    turn: ClassVar[Turn] = Turn.FILE
+
+    def verify(self, resource: MemoryFile, site: Site) -> Iterator[Problem]:
+        """There has to be room for all of it, in whole pages."""
+        del site
+        path, got = resource.where, repr(resource.directory)
+        try:
+            page_bytes, free_mib = os.statvfs(resource.directory).f_bsize, _free_mib(resource.directory)
+        except OSError as error:
+            yield Problem(path=path, what=f"cannot be used ({error.strerror})", got=got)
+            return
+        if (resource.size_mib << 20) % page_bytes:
+            what = f"has pages of {page_bytes >> 20} MiB, and the instance's {resource.size_mib} MiB are no multiple of that"
+            yield Problem(path=path, what=what, got=got, todo="change memory_mib")
+        elif free_mib < resource.size_mib:
+            what = f"has {free_mib} MiB free, the instance needs {resource.size_mib} MiB"
+            yield Problem(path=path, what=what, got=got, todo="reserve more (vm.nr_hugepages)")
+
+    def describe(self, resource: MemoryFile, site: Site) -> Iterator[Step]:
+        """How large it is, and where."""
+        del site
+        what = f"make a file of {resource.size_mib} MiB without a name in {resource.directory}"
+        yield Step(kind="file", what=what)
+
+    def acquire(self, resource: MemoryFile, held: Held) -> str:
+        """Its descriptor. Raises `OperationError`."""
+        user = held[GUEST_USER]
+        try:
+            fd = os.open(resource.directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            passed = held.add(fd)
+            os.truncate(fd, resource.size_mib << 20)
+            if user is not None:
+                os.fchown(fd, user.uid, user.uid)
+        except OSError as error:
+            reason = (
+                "its file system has no files without a name" if error.errno == errno.EOPNOTSUPP else error.strerror
+            )
+            what = f"{held.owner.name}: no file of {resource.size_mib} MiB in {resource.directory!r}, got {reason}"
+            raise OperationError(f"{what}; choose another directory") from error
+        return passed
+
+
+def _free_mib(directory: str) -> int:
+    found = os.statvfs(directory)
+    free_bytes = found.f_bavail * found.f_bsize
+    pool = _POOLS / f"hugepages-{found.f_bsize >> 10}kB"
+    if not pool.is_dir():
+        return free_bytes >> 20
+    # What is promised to others and not yet used counts as free in the one file and not in the other.
+    pages = int((pool / "free_hugepages").read_text()) - int((pool / "resv_hugepages").read_text())
+    left = pages * found.f_bsize
+    return (min(left, free_bytes) if found.f_blocks else left) >> 20
