@@ -90,7 +90,7 @@ class Cdrom(PciDevice):
             key=self.id,
             given_by=f"params.{self.key}",
             path=self.image,
-            fdset=0,
+            fdset=20 + self.number,
             write=False,
             claim=False,
         )

@@ -62,6 +62,7 @@ PARAMS: Final = ParamGroup(
 _URIS: Final = "the forms are rbd:POOL/IMAGE and gluster://HOST/VOLUME/PATH"
 _NODE: Final = ("disk_cache", "disk_aio", "disk_discard")
 _MODELS: Final = {"paravirtual": "virtio-blk-pci", "ide": "ide-hd", **{name: name for name in SCSI_DISKS}}
+_FIRST_FDSET: Final = 100
 _IDE_PLACES: Final = 4  # two on each of the pc's two channels; q35 has two more, which are left to its cdroms
 
 
@@ -102,7 +103,7 @@ class Disk(PciDevice):
             key=self.id,
             given_by=self.given_by,
             path=self.path,
-            fdset=0,
+            fdset=_FIRST_FDSET + self.index,
             write=not self.read_only,
             claim=True,
             direct=self.cache == "none",

@@ -72,7 +72,7 @@ class Uefi(Device):
     @property
     def code_image(self) -> Image:
         """The code."""
-        return Image(key=_CODE, given_by="params.uefi_code_path", path=self.code, fdset=0, write=False, claim=False)
+        return Image(key=_CODE, given_by="params.uefi_code_path", path=self.code, fdset=1, write=False, claim=False)
 
     @property
     def variables_image(self) -> Image:
@@ -81,7 +81,7 @@ class Uefi(Device):
             key=_VARS,
             given_by="params.uefi_vars_path",
             path=self.variables,
-            fdset=0,
+            fdset=2,
             write=True,
             claim=True,
             template=self.template,

@@ -40,7 +40,7 @@ class Floppy(Device):
     @property
     def image(self) -> Image:
         """The image, read-only and not claimed."""
-        return Image(key=_ID, given_by=_GIVEN_BY, path=self.path, fdset=0, write=False, claim=False)
+        return Image(key=_ID, given_by=_GIVEN_BY, path=self.path, fdset=10, write=False, claim=False)
 
     def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
         """Its image."""

@@ -72,7 +72,7 @@ def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     yield Opt(name="-m", props={"size": f"{spec.memory_mib}M"}, why="the instance's memory_mib")
     for memory in spec.of(Memory):
         if memory.file is not None:
-            props: Props = {"id": "ram", "size": f"{memory.mib}M"}
+            props: Props = {"id": "ram", "size": memory.mib << 20}
             props |= {"mem-path": f"/proc/self/fd/{bindings[memory.file]}", "prealloc": True}
             why = f"a file without a name in {memory.path}"
             yield Opt(name="-object", head="memory-backend-file", props=props, params=("mem_path",), why=why)

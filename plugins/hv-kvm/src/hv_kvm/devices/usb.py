@@ -135,5 +135,5 @@ def _host(what: str) -> Props:
         return {}
     vendor, product, bus, address = found.groups()
     if vendor is not None:
-        return {"vendorid": f"0x{vendor}", "productid": f"0x{product}"}
+        return {"vendorid": int(vendor, 16), "productid": int(product, 16)}
     return {"hostbus": int(bus), "hostaddr": int(address)}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from hv_kvm.machine.resource import Image
 from hvcore.plugin import Resource
 
 __all__ = ["Device", "KvmSpec", "PciDevice"]
@@ -70,13 +68,8 @@ class KvmSpec:
 
     @property
     def resources(self) -> tuple[Resource[Any], ...]:
-        """What all devices hold of their node, in device order. Images are numbered in that order."""
-        numbers = itertools.count()
-        return tuple(
-            replace(resource, fdset=next(numbers)) if isinstance(resource, Image) else resource
-            for device in self.devices
-            for resource in device.resources(self)
-        )
+        """What all devices hold of their node, in device order."""
+        return tuple(resource for device in self.devices for resource in device.resources(self))
 
     def asks(self, kind: type[R]) -> tuple[R, ...]:
         """The resources of one class, in device order."""

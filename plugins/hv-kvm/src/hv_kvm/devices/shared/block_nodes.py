@@ -12,9 +12,17 @@ __all__ = ["descriptors", "file_props", "network_props", "read_only_image"]
 
 
 def descriptors(opened: GuestFile, path: str) -> Iterator[Opt]:
-    """The descriptors of one open file, as the fdset that its block node opens."""
+    """The descriptors of one open file, as the fdset that its block node opens, each with the name of its resource.
+
+    The claim comes first: QEMU takes the descriptor that was added last of those with the right mode. It is in the set
+    because QEMU keeps a set for as long as a node has it open, and closes all of it with `remove-fd`.
+    """
+    for fd in opened.claims:
+        props: Props = {"fd": fd, "set": opened.set_id, "opaque": f"{opened.name}.claim"}
+        yield Opt(name="-add-fd", props=props, why=f"the claim on {path}")
     for fd in opened.fds:
-        yield Opt(name="-add-fd", props={"fd": fd, "set": opened.set_id}, why=f"{path}, opened before")
+        props = {"fd": fd, "set": opened.set_id, "opaque": opened.name}
+        yield Opt(name="-add-fd", props=props, why=f"{path}, opened before")
 
 
 def file_props(opened: GuestFile, *, aio: str | None = None) -> Props:
