@@ -19,7 +19,7 @@ from hvcore.errors import HookError, HvError
 from hvcore.plugins.faults import place
 from hvcore.resources.core_kinds import with_kinds
 from hvcore.resources.kind import ResourceKind
-from hvcore.resources.kinds import Kinds
+from hvcore.resources.kinds import Kinds, raised_at
 
 __all__ = ["Hooks"]
 
@@ -45,7 +45,7 @@ class _Call:
         )
 
     def raised(self, error: BaseException) -> HookError:
-        return self.wrong(f"raised {type(error).__name__}: {error}", _innermost(error))
+        return self.wrong(f"raised {type(error).__name__}: {error}", raised_at(error))
 
     def note(self) -> str:
         return f"raised by plugin {self.owner}, hook {self.hook}"
@@ -170,11 +170,3 @@ def _items(calls: tuple[_Call, ...], kind: type[T], arguments: Mapping[str, Any]
                 raise call.wrong(f"gave {item!r:.80}, must be {kind.__name__}")
             found.append(item)
     return found
-
-
-def _innermost(error: BaseException) -> str | None:
-    """``FILE:LINE`` where it was raised; it may be deep below the hook."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return None if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

@@ -15,7 +15,7 @@ from hvcore.resources.held import Handles, Held
 from hvcore.resources.kind import ResourceKind
 from hvcore.resources.owner import Owner, Site
 
-__all__ = ["Kinds"]
+__all__ = ["Kinds", "raised_at"]
 
 _Any = Resource[Any]
 _Kind = ResourceKind[Any, Any]
@@ -83,7 +83,11 @@ class Kinds:
 
     def placeholders(self, resources: Iterable[_Any], site: Site) -> Handles:
         """Symbols in place of the handles that only a start makes."""
-        return Handles({wanted.key: self._of(wanted).placeholder(wanted, site) for wanted in self.order(resources)})
+        found = {}
+        for resource in self.order(resources):
+            with self._blaming(kind := self._of(resource)):
+                found[resource.key] = kind.placeholder(resource, site)
+        return Handles(found)
 
     def acquire(self, resources: Iterable[_Any], held: Held) -> None:
         """Get those that are not held yet. Their ledger entries are written before, in one durable write."""
@@ -91,8 +95,8 @@ class Kinds:
         wanted = [resource for resource in self.order(resources) if resource not in held]
         entries = []
         for resource in wanted:
-            kind = self._of(resource)
-            data = kind.entry(resource, held.site)
+            with self._blaming(kind := self._of(resource)):
+                data = kind.entry(resource, held.site)
             if data is not None:
                 entries.append(Entry(kind=kind.name, key=resource.key, data=dict(data)))
         if entries:
@@ -104,7 +108,8 @@ class Kinds:
     def prove(self, resources: Iterable[_Any], site: Site, owner: Owner) -> None:
         """Look after the launch whether they are as wanted."""
         for resource in self.order(resources):
-            self._of(resource).prove(resource, site, owner)
+            with self._blaming(kind := self._of(resource)):
+                kind.prove(resource, site, owner)
 
     def release(self, entries: Sequence[Entry], owner: Owner) -> tuple[list[Entry], list[str]]:
         """Take them back: first what runs, then the rest, the last acquired first. What is left, and why.
@@ -155,7 +160,8 @@ class Kinds:
             raise
         except (Exception, SystemExit) as error:
             what = f"kind {kind.name!r} raised {type(error).__name__}: {error}"
-            raise HookError(plugin=self._plugins[kind], hook="resource_kinds", what=what) from error
+            plugin = self._plugins[kind]
+            raise HookError(plugin=plugin, hook="resource_kinds", what=what, place=raised_at(error)) from error
 
 
 def _place(resource: _Any, listed: Mapping[str, _Any], found: dict[str, _Any]) -> None:
@@ -165,6 +171,14 @@ def _place(resource: _Any, listed: Mapping[str, _Any], found: dict[str, _Any]) -
     for needed in resource.needs():
         _place(listed.get(needed.key, needed), listed, found)
     found[resource.key] = resource
+
+
+def raised_at(error: BaseException) -> str | None:
+    """``FILE:LINE`` where it was raised, however deep that is."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return None if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
 
 
 def _handle_type(cls: type, base: type, position: int) -> Any:
