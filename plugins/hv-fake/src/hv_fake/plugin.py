@@ -7,9 +7,9 @@ at any step, so that they can prove what is undone.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import hvcore.plugin as hv
 
@@ -32,6 +32,10 @@ _PARAMS: Final = hv.ParamGroup(
 )
 
 
+_USER: Final = hvcore.Identity(key="uid")
+_LEVEL: Final = hvcore.Level.STRICT  # a uid of its own, whoever starts it
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeSpec:
     """What a guest of this driver would see. Everything in it is decided by `FakeDriver.plan`."""
@@ -41,6 +45,43 @@ class FakeSpec:
     motd: str
     fail_at: str | None
     ignores_powerdown: bool
+
+    @property
+    def resources(self) -> tuple[hvcore.Resource[Any], ...]:
+        """What the guest holds of its node: a uid, and first what cannot be had, if acquiring is to fail."""
+        return (Snag(key="snag", given_by="params.fail_at"), _USER) if self.fail_at == "acquire" else (_USER,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snag(hvcore.Resource[None]):
+    """Something that cannot be acquired, so that tests can prove what is undone."""
+
+
+class SnagKind(hvcore.ResourceKind[Snag, None]):
+    """What the node does about a `Snag`. Every other kind of resource looks the same and succeeds."""
+
+    name: ClassVar[str] = "snag"
+    resource: ClassVar[type[Snag]] = Snag
+    turn: ClassVar[hvcore.Turn] = hvcore.Turn.WHO
+
+    def placeholder(self, resource: Snag, site: hvcore.Site) -> None:
+        """Nothing: no argument of a plan shows it."""
+
+    def entry(self, resource: Snag, site: hvcore.Site) -> Mapping[str, Any]:
+        """It is in the ledger before it is acquired."""
+        del resource, site
+        return {}
+
+    def acquire(self, resource: Snag, held: hvcore.Held) -> None:
+        """Raises `OperationError`."""
+        what = f"{held.owner.name}: was told to fail after the ledger was written"
+        raise hvcore.OperationError(f"{what}; unset {resource.where}")
+
+
+@hvcore.hookimpl
+def resource_kinds() -> list[hvcore.ResourceKind[Any, Any]]:
+    """The kinds of resources of this driver."""
+    return [SnagKind()]
 
 
 @hv.hookimpl
@@ -83,33 +124,31 @@ class FakeDriver:
             ignores_powerdown=params["ignores_powerdown"],
         )
 
-    def verify(self, spec: FakeSpec, host: hv.Host) -> Iterable[hv.Problem]:
-        """Every node can run it, unless it was told to fail."""
-        del host
+    def verify(self, spec: FakeSpec, host: hvcore.Host) -> Iterable[hvcore.Problem]:
+        """Every node can run it that has what it holds, unless it was told to fail."""
+        yield from self._hooks.kinds.problems(spec.resources, _site(host))
         if spec.fail_at == "verify":
             yield hv.Problem(path="params.fail_at", what="was told to fail here", got="'verify'")
 
-    def describe(self, spec: FakeSpec, host: hv.Host) -> hv.Plan:
-        """One step and two arguments, to show how origins are told."""
-        del host
-        origin = hv.Origin(plugin="fake", params=("motd",), why="the guest says it on its console")
-        always = hv.Origin(plugin="fake", why="the program")
-        return hv.Plan(
+    def describe(self, spec: FakeSpec, host: hvcore.Host) -> hvcore.Plan:
+        """Two steps and two arguments, to show how origins are told."""
+        acquired = self._hooks.kinds.steps(spec.resources, _site(host))
+        origin = hvcore.Origin(plugin="fake", params=("motd",), why="the guest says it on its console")
+        always = hvcore.Origin(plugin="fake", why="the program")
+        return hvcore.Plan(
             name="fake",
             driver=self.name,
-            steps=(hv.Step(kind="remember", what="that the guest runs"),),
+            steps=(*acquired, hvcore.Step(kind="remember", what="that the guest runs")),
             arguments=(
                 hv.Argument(tokens=("fake-guest",), origin=always),
                 hv.Argument(tokens=("--motd", spec.motd), origin=origin),
             ),
         )
 
-    def start(self, spec: FakeSpec, job: hv.Job) -> None:
-        """Say what will be held, hold it, and run."""
-        job.intend(hv.Entry(kind="uid"))
-        if spec.fail_at == "acquire":
-            raise hv.OperationError(f"{job.name}: was told to fail after the intent; unset params.fail_at")
-        job.bind(uid=job.take_uid())
+    def start(self, spec: FakeSpec, job: hvcore.Job) -> None:
+        """Acquire what it holds, and run."""
+        user = job.acquire(*spec.resources, level=_LEVEL)[_USER]
+        job.bind(uid=None if user is None else user.uid)
         if spec.fail_at == "start":
             raise hv.OperationError(f"{job.name}: was told to fail half-way; unset params.fail_at")
         job.bind(guest="paused" if job.record.paused else "running")
@@ -146,4 +185,8 @@ class FakeDriver:
 
     def console(self, live: hv.Live) -> hv.Console:
         """A command that prints what the guest says."""
-        return hv.Console(name=live.record.name, argv=("printf", "%s\\n", live.record.spec["motd"]))
+        return hvcore.Console(name=live.record.name, argv=("printf", "%s\\n", live.record.spec["motd"]))
+
+
+def _site(host: hvcore.Host) -> hvcore.Site:
+    return hvcore.Site(name="fake", host=host, level=_LEVEL)
