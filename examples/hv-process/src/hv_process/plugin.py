@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import hvcore.plugin as hv
 
@@ -23,6 +23,7 @@ while kill -0 "$!"; do wait -f "$!"; done 2>/dev/null; wait "$!"; exit "$?" """
 # when it does not. Values are arguments, never code.
 ENTER: Final = """{ cd -- "$1" && exec -- "${@:2}"; } READY>&-; echo failed >&READY; exit 127"""
 PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+USER: Final = hvcore.Identity(key="uid")
 AFTER_KILL_S: Final = 5.0
 ENDING_S: Final = 1.0
 
@@ -101,6 +102,7 @@ def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
 class ProcessSpec:
     """What the program sees, decided once by `plan`. It is kept in the record for as long as the instance runs."""
 
+    name: str
     command: tuple[str, ...]
     environment: tuple[str, ...]
     working_directory: str
@@ -113,10 +115,11 @@ class ProcessSpec:
     stop_after_s: float
 
     @property
-    def limits(self) -> hv.GroupLimits:
-        """What its control group keeps it to."""
+    def resources(self) -> tuple[hvcore.Resource[Any], ...]:
+        """What the instance holds of its node while it runs: hvcore checks it, shows it, gets it and takes it back."""
         memory_bytes = None if self.memory_mib is None else self.memory_mib << 20
-        return hv.GroupLimits(memory_bytes=memory_bytes, cpus=self.vcpus)
+        limits = hvcore.GroupLimits(memory_bytes=memory_bytes, cpus=self.vcpus)
+        return (hvcore.ControlGroup(key="cgroup", given_by="params.enforce_limits", limits=limits), USER)
 
 
 class ProcessDriver:
@@ -126,12 +129,13 @@ class ProcessDriver:
     plugins: ClassVar[tuple[tuple[str, object], ...]] = (("process", sys.modules[__name__]),)
     hookspecs: ClassVar[tuple[object, ...]] = ()
 
-    def __init__(self, hooks: hv.Hooks) -> None:
-        del hooks  # it has no hooks of its own
+    def __init__(self, hooks: hvcore.Hooks) -> None:
+        self._hooks = hooks
 
     def plan(self, instance: hv.Instance, params: hv.Params) -> ProcessSpec:
         """The spec, from values alone: no file, no clock, no process."""
         return ProcessSpec(
+            name=instance.name,
             command=params["command"],
             environment=params["environment"],
             working_directory=params["working_directory"],
@@ -150,9 +154,8 @@ class ProcessDriver:
             if finding.severity is hv.Severity.PROBLEM:
                 yield hv.Problem(path=finding.subject, what=finding.what, todo=finding.todo)
         if spec.confinement == "strict" and not host.privileged:
-            yield hv.Problem(path="params.confinement", what="takes root", got="'strict'", todo="use 'user'")
-        for problem in host.cgroups.problems(spec.limits):
-            yield hv.Problem(path="params.enforce_limits", what=problem, todo="set it to false")
+            yield hvcore.Problem(path="params.confinement", what="takes root", got="'strict'", todo="use 'user'")
+        yield from self._hooks.kinds.problems(spec.resources, _site(spec, host))
 
     def examine(self, host: hv.Host) -> Iterable[hv.Finding]:
         """What this node has for every instance: `hv doctor` shows it."""
@@ -164,16 +167,18 @@ class ProcessDriver:
     def describe(self, spec: ProcessSpec, host: hv.Host) -> hv.Plan:
         """What `hv plan` and `hv explain` show."""
         argv = _argv(spec, "{ready}")
-        shell = hv.Origin(plugin=self.name, why="an init, and a shell that becomes the program")
-        where = hv.Origin(plugin=self.name, params=("working_directory",))
-        command = hv.Origin(plugin=self.name, params=("command",))
-        level = "strict" if _strict(spec, host) else "user"
-        return hv.Plan(
+        shell = hvcore.Origin(plugin=self.name, why="an init, and a shell that becomes the program")
+        where = hvcore.Origin(plugin=self.name, params=("working_directory",))
+        command = hvcore.Origin(plugin=self.name, params=("command",))
+        site = _site(spec, host)
+        return hvcore.Plan(
             name=self.name,
             driver=self.name,
             steps=(
-                hv.Step(kind="group", what="a control group of its own, where the node has them"),
-                hv.Step(kind="launch", what=f"the program, confinement {level}, and wait until it is executed"),
+                *self._hooks.kinds.steps(spec.resources, site),
+                hvcore.Step(
+                    kind="launch", what=f"the program, confinement {site.level}, and wait until it is executed"
+                ),
             ),
             arguments=(
                 hv.Argument(tokens=argv[:6], origin=shell),
@@ -182,15 +187,14 @@ class ProcessDriver:
             ),
         )
 
-    def start(self, spec: ProcessSpec, job: hv.Job) -> None:
-        """Say what will be held, hold it, launch, wait until it is up. When this raises, hvcore undoes the ledger."""
-        job.intend(hv.Entry(kind=hv.UID), hv.Entry(kind=hv.PROCESS))
-        group = job.take_group(spec.limits)
-        sandbox = _sandbox(spec, uid=job.take_uid() if _strict(spec, job.host) else None)
+    def start(self, spec: ProcessSpec, job: hvcore.Job) -> None:
+        """Acquire, launch, wait until it is up. When this raises, hvcore takes back what the ledger names."""
+        handles = job.acquire(*spec.resources, level=_site(spec, job.host).level)
+        sandbox = _sandbox(spec, handles[USER] or hvcore.AsCaller())
         up, ready = os.pipe()
         try:
             try:
-                command = hv.Command(argv=_argv(spec, str(ready)), sandbox=sandbox, fds=(ready,), group=group)
+                command = hvcore.Command(argv=_argv(spec, str(ready)), sandbox=sandbox, fds=(ready,))
                 child = job.launch(command)
             finally:
                 os.close(ready)  # ours; when the last other one is closed, that wakes us
@@ -260,14 +264,15 @@ class ProcessDriver:
         return live.dir / "log"
 
 
-def _strict(spec: ProcessSpec, host: hv.Host) -> bool:
-    return host.privileged if spec.confinement is None else spec.confinement == "strict"
+def _site(spec: ProcessSpec, host: hvcore.Host) -> hvcore.Site:
+    strict = host.privileged if spec.confinement is None else spec.confinement == "strict"
+    return hvcore.Site(name=spec.name, host=host, level=hvcore.Level.STRICT if strict else hvcore.Level.USER)
 
 
-def _sandbox(spec: ProcessSpec, *, uid: int | None) -> hv.Sandbox:
-    return hv.Sandbox(
-        who=hv.AsCaller() if uid is None else hv.AsUser(uid),
-        view=hv.View(
+def _sandbox(spec: ProcessSpec, who: hvcore.AsUser | hvcore.AsCaller) -> hvcore.Sandbox:
+    return hvcore.Sandbox(
+        who=who,
+        view=hvcore.View(
             read_only=tuple((path, path) for path in spec.read_only),
             writable=tuple((path, path) for path in spec.writable),
             proc=True,
