@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kit_good import PARAMS, check
+from kit_good import PARAMS, NoteKind, check
 from kit_subject import SUBJECT
 
 import hvcore.plugin as hv
@@ -42,13 +42,19 @@ def breaks(check: str, message: str, **more: Any) -> Callable[[type], type]:
     return declare
 
 
-def plugins(*params: hv.Param, rule: Any = check, ended: Any = None) -> tuple[tuple[str, object], ...]:
-    """The plugins of the good driver with parameters more, and another rule."""
+def plugins(
+    *params: hvcore.Param, rule: Any = check, ended: Any = None, kind: type[NoteKind] = NoteKind
+) -> tuple[tuple[str, object], ...]:
+    """The plugins of the good driver with parameters more, another rule, and another kind of note."""
 
     class Plugin:
         @hv.hookimpl
         def params(self) -> hv.ParamGroup:
             return hv.ParamGroup("good", *PARAMS, *params)
+
+        @hvcore.hookimpl
+        def resource_kinds(self) -> list[NoteKind]:
+            return [kind()]
 
         if rule is not None:
 

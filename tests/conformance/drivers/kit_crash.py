@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kit_broken import breaks, waste
-from kit_good import ALLOW_ALL, Good
+from kit_broken import breaks, plugins, waste
+from kit_good import ALLOW_ALL, Good, NoteKind
 
 import hvcore.plugin as hv
 from hvcore.model.record import Phase
@@ -98,13 +98,17 @@ class Waits(Good):
         return found
 
 
+class NoteOfProcess(NoteKind):
+    def release(self, entry: hvcore.Entry, owner: hvcore.Owner) -> None:
+        process = owner.record.process
+        if process is not None and not hvcore.alive(process):
+            raise ProcessLookupError(3, "no such process")
+        super().release(entry, owner)
+
+
 @breaks("crash_partial_cleanup", "a stop of what has no process any more raises LeftoverError")
 class NeedsProcess(Good):
-    def release_note(self, entry: hv.Entry, job: hv.Job) -> None:
-        process = job.record.process
-        if process is not None and not hv.alive(process):
-            raise ProcessLookupError(3, "no such process")
-        super().release_note(entry, job)
+    plugins = plugins(kind=NoteOfProcess)
 
 
 # --------------------------------------------------------------------------------------------------------- recovery
@@ -161,12 +165,16 @@ class GivesUp(Good):
         return super().observe(live)
 
 
+class NoteOfBoot(NoteKind):
+    def release(self, entry: hvcore.Entry, owner: hvcore.Owner) -> None:
+        if owner.record.boot_id != hvcore.boot_id():
+            raise hvcore.LeftoverError(f"{owner.name}: is of another boot; reboot again")
+        super().release(entry, owner)
+
+
 @breaks("recover_after_reboot", r"a record of another boot is \['failed'\] by recovery")
 class ThisBoot(Good):
-    def release_note(self, entry: hv.Entry, job: hv.Job) -> None:
-        if job.record.boot_id != hv.boot_id():
-            raise hv.LeftoverError(f"{job.name}: is of another boot; reboot again")
-        super().release_note(entry, job)
+    plugins = plugins(kind=NoteOfBoot)
 
 
 @breaks("recover_record_reads", "the spec in its record is a Other, not a Spec")

@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 
 import hvcore.plugin as hv
 
-PARAMS = hv.ParamGroup(
+USER = hvcore.Identity(key="uid")
+PARAMS = hvcore.ParamGroup(
     "good",
     hv.Param("motd", hv.text(max_bytes=80), default="hello", help="What it would say."),
     hv.Param("size", hv.integer(minimum=1, maximum=9), default=1, help="How large it is."),
@@ -28,7 +29,29 @@ PARAMS = hv.ParamGroup(
     hv.Param("password", hv.text(max_bytes=80), secret=True, help="What it would ask for."),
 )
 ALLOW_ALL = struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000)  # linux/seccomp.h: return SECCOMP_RET_ALLOW
-NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note(hvcore.Resource[None]):
+    """A file outside of the instance's directory: it has to be released."""
+
+
+class NoteKind(hvcore.ResourceKind[Note, None]):
+    name: ClassVar[str] = "note"
+    resource: ClassVar[type[Note]] = Note
+    turn: ClassVar[hvcore.Turn] = hvcore.Turn.WHO
+
+    def path(self, owner: hvcore.Owner) -> Path:
+        return owner.host.run_dir / f"note-{owner.name}"
+
+    def entry(self, resource: Note, site: hvcore.Site) -> Mapping[str, Any]:
+        return {}
+
+    def acquire(self, resource: Note, held: hvcore.Held) -> None:
+        self.path(held.owner).write_text("taken")
+
+    def release(self, entry: hvcore.Entry, owner: hvcore.Owner) -> None:
+        self.path(owner).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +72,13 @@ def params() -> hv.ParamGroup:
     return PARAMS
 
 
-@hv.hookimpl
-def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
+@hvcore.hookimpl
+def resource_kinds() -> list[NoteKind]:
+    return [NoteKind()]
+
+
+@hvcore.hookimpl
+def check(instance: hvcore.Instance, params: hvcore.Params) -> Iterator[hvcore.Problem]:
     if params["quick"] and params["deaf"]:
         yield hv.Problem(path="params.deaf", what="contradicts params.quick", got="true")
 
@@ -103,21 +131,15 @@ class Good:
         sleep = ("/usr/bin/sleep", spec.seconds)
         return sleep if spec.deaf or spec.seconds == "0.2" else ("/usr/bin/timeout", spec.seconds, *sleep)
 
-    def start(self, spec: Any, job: hv.Job) -> None:
-        entries = (hv.Entry(kind=NOTE), hv.Entry(kind=hv.UID), hv.Entry(kind=hv.PROCESS))
-        job.intend(*entries)
-        self.note(job).write_text("taken")
+    def start(self, spec: Any, job: hvcore.Job) -> None:
+        job.acquire(Note(key="note"), USER, level=hvcore.Level.STRICT)
         self.launch(spec, job)
 
-    def note(self, job: hv.Job) -> Path:
-        """A thing of its own kind, outside of the instance's directory: it has to be released."""
-        return job.host.run_dir / f"note-{job.name}"
-
-    def launch(self, spec: Any, job: hv.Job) -> None:
+    def launch(self, spec: Any, job: hvcore.Job) -> None:
         sandbox = None
         if self.sandbox is not None:
-            sandbox = hv.Sandbox(**{"who": hv.AsUser(job.take_uid()), **self.sandbox})
-        child = job.launch(hv.Command(argv=self.argv(spec), sandbox=sandbox))
+            sandbox = hvcore.Sandbox(**{"who": job.held[USER], **self.sandbox})
+        child = job.launch(hvcore.Command(argv=self.argv(spec), sandbox=sandbox))
         try:
             process = self.ready(child, job)
             if job.record.paused:
@@ -189,12 +211,6 @@ class Good:
             return False
         job.started(process, None)
         return True
-
-    def releases(self) -> Mapping[str, Any]:
-        return {NOTE: self.release_note}
-
-    def release_note(self, entry: hv.Entry, job: hv.Job) -> None:
-        self.note(job).unlink(missing_ok=True)
 
 
 def executed(pid: int) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from kit_broken import breaks, plugins, waste
-from kit_good import NOTE, Good
+from kit_good import Good, Note, NoteKind
 from kit_subject import SUBJECT
 
 import hvcore.plugin as hv
@@ -151,10 +151,14 @@ class Trusting(Good):
         return True
 
 
+class ReleasedOnce(NoteKind):
+    def release(self, entry: hvcore.Entry, owner: hvcore.Owner) -> None:
+        self.path(owner).unlink()
+
+
 @breaks("capability_releases", "a second release of note raises FileNotFoundError")
 class Once(Good):
-    def release_note(self, entry: hv.Entry, job: hv.Job) -> None:
-        self.note(job).unlink()
+    plugins = plugins(kind=ReleasedOnce)
 
 
 # ------------------------------------------------------------------------------------------------------ idempotency
@@ -213,15 +217,17 @@ class OneSlot(Good):
         super().start(spec, job)
 
 
+class NoteOfAll(NoteKind):
+    def path(self, owner: hvcore.Owner) -> Path:
+        return owner.host.run_dir / "note"
+
+    def acquire(self, resource: Note, held: hvcore.Held) -> None:
+        os.close(os.open(self.path(held.owner), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
 @breaks("conc_many_instances", "starts at the same time fail")
 class OnePlace(Good):
-    def note(self, job: hv.Job) -> Path:
-        return job.host.run_dir / "note"
-
-    def start(self, spec: Any, job: hv.Job) -> None:
-        job.intend(hv.Entry(kind=NOTE), hv.Entry(kind=hv.UID), hv.Entry(kind=hv.PROCESS))
-        os.close(os.open(self.note(job), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        self.launch(spec, job)
+    plugins = plugins(kind=NoteOfAll)
 
 
 # ------------------------------------------------------------------------------------------------------------ leaks
