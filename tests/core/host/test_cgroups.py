@@ -16,8 +16,9 @@ import pytest
 
 from hvcore.errors import DeadlineError, NodeError
 from hvcore.host.cgroups.group import Group
-from hvcore.host.cgroups.hierarchy import ControlGroups, GroupLimits, control_groups, group_name
+from hvcore.host.cgroups.hierarchy import ControlGroups, control_groups, group_name
 from hvcore.host.processes.process import identify, wait_gone, wait_readable
+from hvcore.model.limits import GroupLimits
 from tests.core.host.kernel import TOP, FakeKernel
 
 REAL = control_groups()

@@ -19,14 +19,14 @@ import pytest
 
 from hvcore import NodeError
 from hvcore.host.cgroups.group import Group
-from hvcore.host.cgroups.hierarchy import GroupLimits, control_groups, group_name
+from hvcore.host.cgroups.hierarchy import control_groups, group_name
 from hvcore.host.confinement.bubblewrap import Wrapped
 from hvcore.host.confinement.own_root import with_own_root
 from hvcore.host.launching.gate import Gate, behind_gate
 from hvcore.host.launching.launch import Child, launch, life_lock, reap, run_tool
 from hvcore.host.processes.launched import Status, life_mark, members, read_status
 from hvcore.host.processes.process import alive, identify, wait_gone
-from hvcore.plugin import AsCaller, AsRoot, AsUser, Command, Ended, Sandbox
+from hvcore.model.limits import GroupLimits
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 Eventually = Callable[..., None]

@@ -42,7 +42,9 @@ V1 = Record(
 V2 = replace(V1, instance=replace(V1.instance, profile="db"))
 V3 = replace(V2, instance=replace(V2.instance, nics=(Nic(mode="user", boot_index=2), *V2.instance.nics[1:])))
 V4 = replace(V3, observer="hv_fake.plugin:observe")
-V5 = replace(V4, params={"motd": "grüß", "ignores_powerdown": True, "fail_at": None}, source="/srv/web1.toml")
+LEDGER = (Entry(kind="uid", key="uid"), Entry(kind="link", key="vnc.link", data={"path": "/run/vnc"}))
+PARAMS = {"motd": "grüß", "ignores_powerdown": True, "fail_at": None}
+V5 = replace(V4, ledger=LEDGER, params=PARAMS, source="/srv/web1.toml")
 
 
 def sealed(body: bytes) -> bytes:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +13,27 @@ import pytest
 import hvcore
 import hvcore.plugin as hv
 from hv_fake.plugin import FakeDriver
-from hvcore import Instance, LeftoverError, Node, NotFoundError, State, UnsupportedError
+from hvcore import (
+    DiskClaim,
+    Entry,
+    Held,
+    Identity,
+    Instance,
+    Job,
+    LeftoverError,
+    Level,
+    Link,
+    Live,
+    Node,
+    NotFoundError,
+    Owner,
+    Resource,
+    ResourceKind,
+    Site,
+    State,
+    Turn,
+    UnsupportedError,
+)
 from hvcore.deadline import Deadline
 from hvcore.model.record import Phase
 from hvcore.operations.context import Context
@@ -134,22 +154,60 @@ def test_a_driver_that_raises_in_recovery_keeps_no_other_from_it(made: Any) -> N
     assert stop(node, "web1", force=True, deadline=Deadline(10)).state is State.STOPPED
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cup(Resource[None]):
+    """Something of the driver's own; ``what`` is its word in the ledger."""
+
+    what: str = "cup"
+
+
+class CupKind(ResourceKind[Cup, None]):
+    """Calls ``released`` with the entry to release, and holds nothing."""
+
+    name: ClassVar[str] = "cup"
+    resource: ClassVar[type[Cup]] = Cup
+    turn: ClassVar[Turn] = Turn.FILE
+
+    def __init__(self, released: Callable[[Entry, Owner], None]) -> None:
+        self.released = released
+
+    def entry(self, resource: Cup, site: Site) -> Mapping[str, Any]:
+        return {"what": resource.what}
+
+    def acquire(self, resource: Cup, held: Held) -> None:
+        pass
+
+    def release(self, entry: Entry, owner: Owner) -> None:
+        self.released(entry, owner)
+
+
+class Cups:
+    """A plugin with that kind."""
+
+    def __init__(self, released: Callable[[Entry, Owner], None]) -> None:
+        self.kind = CupKind(released)
+
+    @hvcore.hookimpl
+    def resource_kinds(self) -> Iterator[ResourceKind[Any, Any]]:
+        yield self.kind
+
+
 def test_a_driver_that_raises_in_a_release_is_named_and_keeps_the_rest_from_nothing(made: Any) -> None:
+    def fails(entry: Entry, owner: Owner) -> None:
+        raise KeyError("x")
+
     class Wrong(FakeDriver):
+        plugins = (*FakeDriver.plugins, ("cups", Cups(fails)))
+
         def start(self, spec: Any, job: Job) -> None:
-            job.intend(Entry(kind=UID), Entry(kind="cup"))
-            job.take_uid()
+            job.acquire(Identity(key="uid"), Cup(key="cup"), level=Level.STRICT)
             super().start(spec, job)
-
-        def releases(self) -> Mapping[str, Callable[[Entry, Job], None]]:
-            def cup(entry: Entry, job: Job) -> None:
-                raise KeyError("x")
-
-            return {"cup": cup}
 
     node, loaded = made(Wrong)
     up(node, loaded)
-    with pytest.raises(LeftoverError, match=r"driver fake \(test 1\), releases .*raised KeyError: 'x'; report this"):
+    with pytest.raises(
+        LeftoverError, match=r"plugin cups.*resource_kinds.*kind 'cup' raised KeyError: 'x'; report this"
+    ):
         stop(node, "web1", force=False, deadline=Deadline(10))
     record = node.store.load("web1")
     assert record is not None
@@ -159,21 +217,17 @@ def test_a_driver_that_raises_in_a_release_is_named_and_keeps_the_rest_from_noth
 def test_what_only_the_driver_can_release_is_released_by_it_the_last_first(made: Any) -> None:
     released: list[str] = []
 
+    def release(entry: Entry, owner: Owner) -> None:
+        released.append(entry.key if entry.data["what"] == "cup" else f"{entry.key} of {owner.name}")
+        if entry.data["what"] == "cup" and released.count("cup") == 1:
+            raise LeftoverError("cup: is hot; wait")
+
     class Holding(FakeDriver):
+        plugins = (*FakeDriver.plugins, ("cups", Cups(release)))
+
         def start(self, spec: Any, job: Job) -> None:
-            job.intend(Entry(kind="teapot", data={"n": 1}), Entry(kind="cup"), Entry(kind="teapot", data={"n": 2}))
+            job.acquire(Cup(key="teapot 1", what="teapot"), Cup(key="cup"), Cup(key="teapot 2", what="teapot"))
             super().start(spec, job)
-
-        def releases(self) -> Mapping[str, Callable[[Entry, Job], None]]:
-            def teapot(entry: Entry, job: Job) -> None:
-                released.append(f"teapot {entry.data['n']} of {job.name}")
-
-            def cup(entry: Entry, job: Job) -> None:
-                released.append("cup")
-                if released.count("cup") == 1:
-                    raise LeftoverError("cup: is hot; wait")
-
-            return {"teapot": teapot, "cup": cup}
 
     node, loaded = made(Holding)
     up(node, loaded)
@@ -189,9 +243,12 @@ def test_a_link_is_removed_if_it_is_still_ours(made: Any, tmp_path: Path) -> Non
 
     class Linking(FakeDriver):
         def start(self, spec: Any, job: Job) -> None:
-            job.intend(*(Entry(kind=LINK, data={"path": str(path)}) for path in (ours, foreign, file)))
-            ours.symlink_to(job.dir / "socket")
+            paths = (ours, foreign, file)
+            job.acquire(*(Link(key=path.name, path=str(path), target="socket") for path in paths))
+            assert all(path.readlink() == job.dir / "socket" for path in paths)
+            foreign.unlink()
             foreign.symlink_to("/etc/passwd")
+            file.unlink()
             file.touch()
             super().start(spec, job)
 
@@ -207,8 +264,8 @@ def test_a_disk_is_free_again_after_a_start_that_failed(made: Any, tmp_path: Pat
 
     class Claiming(FakeDriver):
         def start(self, spec: Any, job: Job) -> None:
-            job.intend(Entry(kind=DISK))
-            job.claim_disk(str(image))
+            job.acquire(DiskClaim(key="disk0", path=str(image), write=True))
+            assert os.listdir(run_dir / "reservations" / "disk") != []
             raise OSError(28, "No space left on device", "/somewhere")
 
     node, loaded = made(Claiming)

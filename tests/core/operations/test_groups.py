@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 import hvcore
-from hvcore import Instance, NodeError
+from hvcore import AsUser, ControlGroup, Group, GroupLimits, Instance, Job, NodeError, Sandbox
 from hvcore.deadline import Deadline
 from hvcore.host.cgroups.hierarchy import ControlGroups, control_groups, group_name
 from hvcore.host.environment import Host
@@ -40,8 +40,8 @@ class Grouped(Sleeper):
     after: ClassVar[Callable[[str], None]] = staticmethod(lambda step: None)
 
     def start(self, spec: SleeperSpec, job: Job) -> None:
-        job.take_group(self.limits)
-        type(self).after("take_group")
+        job.acquire(ControlGroup(key="cgroup", limits=self.limits))
+        type(self).after("group")
         super().start(spec, job)
 
 
@@ -116,14 +116,14 @@ def test_who_was_on_the_way_in_ends_with_the_rest(make: Callable[..., Node]) -> 
     assert not [name for name in kernel.groups if "web1" in name]
 
 
-@pytest.mark.parametrize("step", ["take_group", "launch"])
+@pytest.mark.parametrize("step", ["group", "launch"])
 def test_a_start_whose_caller_is_killed_leaves_neither_group_nor_process(
     make: Callable[..., Node], group: Group, in_child: Callable[..., int], step: str
 ) -> None:
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    after = (lambda done: die() if done == step else None) if step == "take_group" else (lambda done: None)
+    after = (lambda done: die() if done == step else None) if step == "group" else (lambda done: None)
     meanwhile = die if step == "launch" else (lambda: None)
     node = make(after=staticmethod(after), meanwhile=staticmethod(meanwhile))
     assert in_child(bring_up, node) == signal.SIGKILL
@@ -186,7 +186,7 @@ def test_a_node_without_groups_runs_it_as_before_and_refuses_limits(make: Callab
     bring_up(node)
     seen = look(node[0], "web1").record
     assert seen is not None
-    assert CGROUP not in {entry.kind for entry in seen.ledger}
+    assert "cgroup" not in {entry.kind for entry in seen.ledger}
     assert node[0].live(seen).group is None
     stop(node[0], "web1", force=True, deadline=Deadline(10))
     with pytest.raises(NodeError, match="web1: its limits cannot be set, no pids controller"):

@@ -15,8 +15,7 @@ from typing import Any, ClassVar
 import pytest
 
 import hvcore
-import hvcore.plugin as hv
-from hvcore import Instance, OperationError, State
+from hvcore import AsUser, DiskClaim, Entry, Identity, Instance, Job, Level, Live, OperationError, Sandbox, State
 from hvcore.deadline import Deadline
 from hvcore.host.processes.launched import members
 from hvcore.host.processes.process import identify, kill_and_wait
@@ -61,9 +60,8 @@ class Sleeper:
         return hvcore.Plan(name="x", driver=self.name, steps=())
 
     def start(self, spec: SleeperSpec, job: Job) -> None:
-        job.intend(Entry(kind=hv.UID), Entry(kind=hv.PROCESS))
-        job.take_uid()
-        child = job.launch(hv.Command(argv=("sleep", str(spec.seconds)), sandbox=self.sandbox))
+        job.acquire(Identity(key="uid"), level=Level.STRICT)
+        child = job.launch(hvcore.Command(argv=("sleep", str(spec.seconds)), sandbox=self.sandbox))
         try:
             type(self).meanwhile()
             process = child.process()
@@ -282,8 +280,8 @@ def test_a_companion_ends_with_what_it_was_launched_for(
     record = node.store.load("web1")
     assert record is not None
     job, folder = node.job(record, Deadline(10)), run_dir / "instances" / "web1"
-    job.intend(Entry(kind=hv.COMPANION, data={"name": "tpm"}))
-    job.launch(hv.Command(argv=("sleep", "100"), sandbox=sandbox), companion="tpm").close()
+    job.update(ledger=(*record.ledger, Entry(kind="companion", key="tpm", data={"name": "tpm"})))
+    job.launch(hvcore.Command(argv=("sleep", "100"), sandbox=sandbox), companion="tpm").close()
     found = members(folder / "tpm.alive", folder / "tpm.status")
     assert found
     assert not set(found) & set(members(folder / "alive", folder / "status"))
@@ -299,6 +297,10 @@ def test_a_companion_ends_with_what_it_was_launched_for(
     nothing_left()
 
 
+def claim(path: Path, *, key: str = "disk0", write: bool = True) -> DiskClaim:
+    return DiskClaim(key=key, path=str(path), write=write)
+
+
 def test_disks_are_claimed_once_on_a_node(make: Any, run_dir: Path, tmp_path: Path) -> None:
     node, loaded = make()
     image = tmp_path / "a.img"
@@ -308,29 +310,26 @@ def test_disks_are_claimed_once_on_a_node(make: Any, run_dir: Path, tmp_path: Pa
     bring_up(node, loaded, "b")
     records = [node.store.load(name) for name in ("a", "b")]
     first, second = (node.job(record, Deadline(10)) for record in records if record is not None)
-    first.intend(Entry(kind=hv.DISK))
-    first.claim_disk(str(image))
-    first.claim_disk(str(image))  # it has it already
-    first.claims.close()  # what follows is about the reservations
-    for read_only in (False, True):
+    first.acquire(claim(image))
+    first.acquire(claim(image, key="disk1"))  # it has it already
+    first.held.close()  # what follows is about the reservations
+    for write in (True, False):
         with pytest.raises(hvcore.DiskInUseError, match="already in use by instance a; stop that first") as caught:
-            second.claim_disk(str(tmp_path / "link"), read_only=read_only)
+            second.acquire(claim(tmp_path / "link", write=write))
         assert caught.value.exit_code == 5
     with pytest.raises(FileNotFoundError):
-        second.claim_disk(str(tmp_path / "none"))
+        second.acquire(claim(tmp_path / "none", key="disk1"))
     stop(node, "a", force=True, deadline=Deadline(10))
-    second.intend(Entry(kind=hv.DISK))
-    second.claim_disk(str(image), read_only=True)
-    second.claims.close()
+    second.acquire(claim(image, write=False))
+    second.held.close()
     bring_up(node, loaded, "a")
     record = node.store.load("a")
     assert record is not None
     first = node.job(record, Deadline(10))
-    first.claim_disk(str(image), read_only=True)  # readers share
-    first.claims.close()
+    first.acquire(claim(image, write=False))  # readers share
+    first.held.close()
     with pytest.raises(hvcore.DiskInUseError, match="instance b"):
-        first.claim_disk(str(image))
-    first.intend(Entry(kind=hv.DISK))
+        first.acquire(claim(image, key="disk1"))
     for name in ("a", "b"):
         stop(node, name, force=True, deadline=Deadline(10))
     assert os.listdir(run_dir / "reservations" / "disk-readers") == []

@@ -14,9 +14,10 @@ import pytest
 import hvcore
 from hvcore import Finding, Instance, Node, Severity
 from hvcore.host.abilities import abilities, program
-from hvcore.host.cgroups.hierarchy import LIMITED, ControlGroups
+from hvcore.host.cgroups.hierarchy import ControlGroups
 from hvcore.host.processes.process import boot_id
 from hvcore.host.reservations import Reservations
+from hvcore.model.limits import LIMITED
 from hvcore.model.record import Phase
 from hvcore.plugin import Host, Record
 from hvcore.state.store import Store

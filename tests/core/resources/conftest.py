@@ -1,0 +1,82 @@
+"""Operations at work on instances that hold nothing yet, and kinds of resources that say what is done with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hvcore import Host, Job, Level, Record, ResourceKind, Site
+from hvcore.deadline import Deadline
+from hvcore.host.cgroups.hierarchy import ControlGroups
+from hvcore.model.record import Phase
+from hvcore.resources.core_kinds import with_kinds
+from hvcore.resources.kinds import Kinds
+from hvcore.state.store import Store
+
+UIDS = range(1_880_000_000, 1_880_000_100)
+
+
+class CountingStore(Store):
+    """A store that counts its durable writes."""
+
+    saved = 0
+
+    def save(self, record: Record) -> None:
+        self.saved += 1
+        super().save(record)
+
+
+@pytest.fixture
+def site(run_dir: Path) -> Callable[..., Site]:
+    """``site("web1", level=..., run_dir=...)``: where a resource is wanted, on a node without control groups."""
+
+    def make(name: str = "web1", *, level: Level = Level.STRICT, run_dir: Path = run_dir, **host: Any) -> Site:
+        privileged = host.pop("privileged", os.geteuid() == 0)
+        return Site(
+            name=name,
+            level=level,
+            host=Host(
+                run_dir=run_dir, privileged=privileged, uid_pool=UIDS, cgroups=host.pop("cgroups", ControlGroups())
+            ),
+        )
+
+    return make
+
+
+@pytest.fixture
+def at_work(record: Callable[..., Record], site: Callable[..., Site]) -> Iterator[Callable[..., Job]]:
+    """``at_work("web1", kinds=...)``: an operation on that instance, which is made unless it is there already.
+
+    ``kinds`` are all that there are, or ``more`` those beside the core's.
+    """
+    jobs: list[Job] = []
+
+    def make(
+        name: str = "web1", *, kinds: Kinds | None = None, more: tuple[ResourceKind[Any, Any], ...] = (), **where: Any
+    ) -> Job:
+        place = site(name, **where)
+        store = CountingStore(place.host.run_dir)
+        found = store.load(name)
+        if found is None:
+            found = record(name=name, phase=Phase.STARTING, ledger=(), bindings={}, process=None, monitor=None)
+            store.create(name)
+            store.save(found)
+            store.saved = 0
+        job = Job(
+            store=store,
+            record=found,
+            site=place,
+            kinds=kinds or with_kinds([("test", kind) for kind in more]),
+            deadline=Deadline(10),
+            progress=lambda text: None,
+        )
+        jobs.append(job)
+        return job
+
+    yield make
+    for job in jobs:
+        job.held.close()
