@@ -127,21 +127,21 @@ class Loud:
         argument = hvcore.Argument(tokens=("--loud",), origin=origin)
         return hvcore.Plan(name="x", driver=self.name, steps=(), arguments=(argument,))
 
-    def start(self, spec: Spec, job: hvcore.Job) -> None:
-        user, socket = hvcore.Identity(key="uid"), hvcore.UnixSocket(key="monitor")
+    def start(self, spec: Spec, job: hv.Job) -> None:
+        user, socket = hv.Identity(key="uid"), hv.UnixSocket(key="monitor")
         seat = Seat(key="seat", at=3)
-        handles = job.acquire(user, socket, seat, level=hvcore.Level.STRICT)
-        assert_type(handles, hvcore.Held)
-        assert_type(handles[user], hvcore.AsUser | None)
+        handles = job.acquire(user, socket, seat, level=hv.Level.STRICT)
+        assert_type(handles, hv.Held)
+        assert_type(handles[user], hv.AsUser | None)
         assert_type(handles[socket], str)
         assert_type(handles[seat], float)
-        assert_type(handles[hvcore.UidRange(key="users")], range)
-        assert_type(handles[hvcore.ControlGroup(key="cgroup")], bool)
-        assert_type(handles[hvcore.DiskClaim(key="disk", path="/srv/a.img", write=True)], tuple[str, ...])
+        assert_type(handles[hv.UidRange(key="users")], range)
+        assert_type(handles[hv.ControlGroup(key="cgroup")], bool)
+        assert_type(handles[hv.DiskClaim(key="disk", path="/srv/a.img", write=True)], tuple[str, ...])
         job.release("monitor", "seat")
-        sandbox = hvcore.Sandbox(who=handles[user] or hvcore.AsCaller())
-        child = job.launch(hvcore.Command(argv=("sleep", "1"), sandbox=sandbox))
-        assert_type(child.ended(), hvcore.Ended | None)
+        sandbox = hv.Sandbox(who=handles[user] or hv.AsCaller())
+        child = job.launch(hv.Command(argv=("sleep", "1"), sandbox=sandbox))
+        assert_type(child.ended(), hv.Ended | None)
         child.close()
 
     def observe(self, live: hv.Live) -> hv.Observation:
@@ -162,11 +162,11 @@ class Loud:
         return False
 
 
-def right(hooks: hvcore.Hooks) -> None:
-    driver: hvcore.Driver = Loud(hooks)
-    pausable: hvcore.Pausable = Loud(hooks)
-    console: hvcore.HasConsole = Loud(hooks)
-    adopts: hvcore.Adopts = Loud(hooks)
+def right(hooks: hv.Hooks) -> None:
+    driver: hv.Driver = Loud(hooks)
+    pausable: hv.Pausable = Loud(hooks)
+    console: hv.HasConsole = Loud(hooks)
+    adopts: hv.Adopts = Loud(hooks)
     del driver, pausable, console, adopts
 
 
@@ -174,34 +174,34 @@ def right(hooks: hvcore.Hooks) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seat(hvcore.Resource[float]):
+class Seat(hv.Resource[float]):
     at: int
 
 
-class SeatKind(hvcore.ResourceKind[Seat, float]):
+class SeatKind(hv.ResourceKind[Seat, float]):
     name: ClassVar[str] = "seat"
     resource: ClassVar[type[Seat]] = Seat
-    turn: ClassVar[hvcore.Turn] = hvcore.Turn.FILE
+    turn: ClassVar[hv.Turn] = hv.Turn.FILE
 
-    def verify(self, resource: Seat, site: hvcore.Site) -> Iterator[hvcore.Problem]:
+    def verify(self, resource: Seat, site: hv.Site) -> Iterator[hvcore.Problem]:
         if resource.at > 9:
             yield hvcore.Problem(path=resource.where, what="is not there", got=site.name)
 
-    def acquire(self, resource: Seat, held: hvcore.Held) -> float:
+    def acquire(self, resource: Seat, held: hv.Held) -> float:
         return resource.at / 2
 
-    def release(self, entry: hvcore.Entry, owner: hvcore.Owner) -> None:
+    def release(self, entry: hv.Entry, owner: hv.Owner) -> None:
         assert_type(entry.key, str)
         owner.progress(owner.name)
 
 
-@hvcore.hookimpl
-def resource_kinds() -> list[hvcore.ResourceKind[Any, Any]]:
+@hv.hookimpl
+def resource_kinds() -> list[hv.ResourceKind[Any, Any]]:
     return [SeatKind()]
 
 
-def loops(hooks: hvcore.Hooks, host: hvcore.Host) -> None:
-    site, seat = hvcore.Site(name="web1", host=host, level=hvcore.Level.USER), Seat(key="seat", at=3)
+def loops(hooks: hv.Hooks, host: hv.Host) -> None:
+    site, seat = hv.Site(name="web1", host=host, level=hv.Level.USER), Seat(key="seat", at=3)
     assert_type(list(hooks.kinds.problems([seat], site)), list[hvcore.Problem])
     assert_type(list(hooks.kinds.steps([seat], site)), list[hvcore.Step])
     assert_type(hooks.kinds.placeholders([seat], site)[seat], float)

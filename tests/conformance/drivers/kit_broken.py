@@ -43,7 +43,7 @@ def breaks(check: str, message: str, **more: Any) -> Callable[[type], type]:
 
 
 def plugins(
-    *params: hvcore.Param, rule: Any = check, ended: Any = None, kind: type[NoteKind] = NoteKind
+    *params: hv.Param, rule: Any = check, ended: Any = None, kind: type[NoteKind] = NoteKind
 ) -> tuple[tuple[str, object], ...]:
     """The plugins of the good driver with parameters more, another rule, and another kind of note."""
 
@@ -52,7 +52,7 @@ def plugins(
         def params(self) -> hv.ParamGroup:
             return hv.ParamGroup("good", *PARAMS, *params)
 
-        @hvcore.hookimpl
+        @hv.hookimpl
         def resource_kinds(self) -> list[NoteKind]:
             return [kind()]
 

@@ -99,9 +99,9 @@ class Waits(Good):
 
 
 class NoteOfProcess(NoteKind):
-    def release(self, entry: hvcore.Entry, owner: hvcore.Owner) -> None:
+    def release(self, entry: hv.Entry, owner: hv.Owner) -> None:
         process = owner.record.process
-        if process is not None and not hvcore.alive(process):
+        if process is not None and not hv.alive(process):
             raise ProcessLookupError(3, "no such process")
         super().release(entry, owner)
 
@@ -166,9 +166,9 @@ class GivesUp(Good):
 
 
 class NoteOfBoot(NoteKind):
-    def release(self, entry: hvcore.Entry, owner: hvcore.Owner) -> None:
-        if owner.record.boot_id != hvcore.boot_id():
-            raise hvcore.LeftoverError(f"{owner.name}: is of another boot; reboot again")
+    def release(self, entry: hv.Entry, owner: hv.Owner) -> None:
+        if owner.record.boot_id != hv.boot_id():
+            raise hv.LeftoverError(f"{owner.name}: is of another boot; reboot again")
         super().release(entry, owner)
 
 

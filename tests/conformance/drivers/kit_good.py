@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 
 import hvcore.plugin as hv
 
-USER = hvcore.Identity(key="uid")
-PARAMS = hvcore.ParamGroup(
+USER = hv.Identity(key="uid")
+PARAMS = hv.ParamGroup(
     "good",
     hv.Param("motd", hv.text(max_bytes=80), default="hello", help="What it would say."),
     hv.Param("size", hv.integer(minimum=1, maximum=9), default=1, help="How large it is."),
@@ -32,25 +32,25 @@ ALLOW_ALL = struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000)  # linux/seccomp.h: retu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Note(hvcore.Resource[None]):
+class Note(hv.Resource[None]):
     """A file outside of the instance's directory: it has to be released."""
 
 
-class NoteKind(hvcore.ResourceKind[Note, None]):
+class NoteKind(hv.ResourceKind[Note, None]):
     name: ClassVar[str] = "note"
     resource: ClassVar[type[Note]] = Note
-    turn: ClassVar[hvcore.Turn] = hvcore.Turn.WHO
+    turn: ClassVar[hv.Turn] = hv.Turn.WHO
 
-    def path(self, owner: hvcore.Owner) -> Path:
+    def path(self, owner: hv.Owner) -> Path:
         return owner.host.run_dir / f"note-{owner.name}"
 
-    def entry(self, resource: Note, site: hvcore.Site) -> Mapping[str, Any]:
+    def entry(self, resource: Note, site: hv.Site) -> Mapping[str, Any]:
         return {}
 
-    def acquire(self, resource: Note, held: hvcore.Held) -> None:
+    def acquire(self, resource: Note, held: hv.Held) -> None:
         self.path(held.owner).write_text("taken")
 
-    def release(self, entry: hvcore.Entry, owner: hvcore.Owner) -> None:
+    def release(self, entry: hv.Entry, owner: hv.Owner) -> None:
         self.path(owner).unlink(missing_ok=True)
 
 
@@ -72,13 +72,13 @@ def params() -> hv.ParamGroup:
     return PARAMS
 
 
-@hvcore.hookimpl
+@hv.hookimpl
 def resource_kinds() -> list[NoteKind]:
     return [NoteKind()]
 
 
-@hvcore.hookimpl
-def check(instance: hvcore.Instance, params: hvcore.Params) -> Iterator[hvcore.Problem]:
+@hv.hookimpl
+def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     if params["quick"] and params["deaf"]:
         yield hv.Problem(path="params.deaf", what="contradicts params.quick", got="true")
 
@@ -131,15 +131,15 @@ class Good:
         sleep = ("/usr/bin/sleep", spec.seconds)
         return sleep if spec.deaf or spec.seconds == "0.2" else ("/usr/bin/timeout", spec.seconds, *sleep)
 
-    def start(self, spec: Any, job: hvcore.Job) -> None:
-        job.acquire(Note(key="note"), USER, level=hvcore.Level.STRICT)
+    def start(self, spec: Any, job: hv.Job) -> None:
+        job.acquire(Note(key="note"), USER, level=hv.Level.STRICT)
         self.launch(spec, job)
 
-    def launch(self, spec: Any, job: hvcore.Job) -> None:
+    def launch(self, spec: Any, job: hv.Job) -> None:
         sandbox = None
         if self.sandbox is not None:
-            sandbox = hvcore.Sandbox(**{"who": job.held[USER], **self.sandbox})
-        child = job.launch(hvcore.Command(argv=self.argv(spec), sandbox=sandbox))
+            sandbox = hv.Sandbox(**{"who": job.held[USER], **self.sandbox})
+        child = job.launch(hv.Command(argv=self.argv(spec), sandbox=sandbox))
         try:
             process = self.ready(child, job)
             if job.record.paused:

@@ -152,7 +152,7 @@ class Trusting(Good):
 
 
 class ReleasedOnce(NoteKind):
-    def release(self, entry: hvcore.Entry, owner: hvcore.Owner) -> None:
+    def release(self, entry: hv.Entry, owner: hv.Owner) -> None:
         self.path(owner).unlink()
 
 
@@ -218,10 +218,10 @@ class OneSlot(Good):
 
 
 class NoteOfAll(NoteKind):
-    def path(self, owner: hvcore.Owner) -> Path:
+    def path(self, owner: hv.Owner) -> Path:
         return owner.host.run_dir / "note"
 
-    def acquire(self, resource: Note, held: hvcore.Held) -> None:
+    def acquire(self, resource: Note, held: hv.Held) -> None:
         os.close(os.open(self.path(held.owner), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 

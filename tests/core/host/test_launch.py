@@ -27,6 +27,7 @@ from hvcore.host.launching.launch import Child, launch, life_lock, reap, run_too
 from hvcore.host.processes.launched import Status, life_mark, members, read_status
 from hvcore.host.processes.process import alive, identify, wait_gone
 from hvcore.model.limits import GroupLimits
+from hvcore.plugin import AsCaller, AsRoot, AsUser, Command, Ended, Sandbox
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 Eventually = Callable[..., None]

@@ -13,27 +13,7 @@ import pytest
 import hvcore
 import hvcore.plugin as hv
 from hv_fake.plugin import FakeDriver
-from hvcore import (
-    DiskClaim,
-    Entry,
-    Held,
-    Identity,
-    Instance,
-    Job,
-    LeftoverError,
-    Level,
-    Link,
-    Live,
-    Node,
-    NotFoundError,
-    Owner,
-    Resource,
-    ResourceKind,
-    Site,
-    State,
-    Turn,
-    UnsupportedError,
-)
+from hvcore import Instance, LeftoverError, Node, NotFoundError, State, UnsupportedError
 from hvcore.deadline import Deadline
 from hvcore.model.record import Phase
 from hvcore.operations.context import Context
@@ -42,7 +22,21 @@ from hvcore.operations.pause import pause
 from hvcore.operations.recover import recover_all
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
-from hvcore.plugin import DISK, LINK, UID, Entry, Job, Live
+from hvcore.plugin import (
+    DiskClaim,
+    Entry,
+    Held,
+    Identity,
+    Job,
+    Level,
+    Link,
+    Live,
+    Owner,
+    Resource,
+    ResourceKind,
+    Site,
+    Turn,
+)
 from hvcore.plugins.loaded_driver import LoadedDriver
 
 WEB = Instance(name="web1", driver="fake")
@@ -187,7 +181,7 @@ class Cups:
     def __init__(self, released: Callable[[Entry, Owner], None]) -> None:
         self.kind = CupKind(released)
 
-    @hvcore.hookimpl
+    @hv.hookimpl
     def resource_kinds(self) -> Iterator[ResourceKind[Any, Any]]:
         yield self.kind
 

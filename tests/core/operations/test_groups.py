@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 import hvcore
-from hvcore import AsUser, ControlGroup, Group, GroupLimits, Instance, Job, NodeError, Sandbox
+from hvcore import Instance, NodeError
 from hvcore.deadline import Deadline
 from hvcore.host.cgroups.hierarchy import ControlGroups, control_groups, group_name
 from hvcore.host.environment import Host
@@ -22,7 +22,7 @@ from hvcore.operations.observe import look
 from hvcore.operations.recover import recover_all
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
-from hvcore.plugin import CGROUP, AsUser, Group, GroupLimits, Job, Sandbox
+from hvcore.plugin import AsUser, ControlGroup, Group, GroupLimits, Job, Sandbox
 from hvcore.plugins.loaded_driver import LoadedDriver
 from hvcore.state.store import Store
 from tests.core.host.kernel import FakeKernel

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 import pytest
 
 import hvcore
-from hvcore import AsUser, DiskClaim, Entry, Identity, Instance, Job, Level, Live, OperationError, Sandbox, State
+import hvcore.plugin
+from hvcore import Instance, OperationError, State
 from hvcore.deadline import Deadline
 from hvcore.host.processes.launched import members
 from hvcore.host.processes.process import identify, kill_and_wait
@@ -25,7 +26,7 @@ from hvcore.operations.observe import look
 from hvcore.operations.recover import recover_all
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
-from hvcore.plugin import AsUser, Entry, Job, Live, Sandbox
+from hvcore.plugin import AsUser, DiskClaim, Entry, Identity, Job, Level, Live, Sandbox
 from hvcore.plugins.loaded_driver import LoadedDriver
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -47,21 +48,21 @@ class Sleeper:
     sandbox: ClassVar[Sandbox | None] = OFF
     meanwhile: ClassVar[Callable[[], None]] = staticmethod(lambda: None)
 
-    def __init__(self, hooks: hv.Hooks) -> None:
+    def __init__(self, hooks: hvcore.plugin.Hooks) -> None:
         self._hooks = hooks
 
     def plan(self, instance: Instance, params: hvcore.Params) -> SleeperSpec:
         return SleeperSpec()
 
-    def verify(self, spec: SleeperSpec, host: hv.Host) -> Iterable[hvcore.Problem]:
+    def verify(self, spec: SleeperSpec, host: hvcore.plugin.Host) -> Iterable[hvcore.Problem]:
         return ()
 
-    def describe(self, spec: SleeperSpec, host: hv.Host) -> hvcore.Plan:
+    def describe(self, spec: SleeperSpec, host: hvcore.plugin.Host) -> hvcore.Plan:
         return hvcore.Plan(name="x", driver=self.name, steps=())
 
     def start(self, spec: SleeperSpec, job: Job) -> None:
         job.acquire(Identity(key="uid"), level=Level.STRICT)
-        child = job.launch(hvcore.Command(argv=("sleep", str(spec.seconds)), sandbox=self.sandbox))
+        child = job.launch(hvcore.plugin.Command(argv=("sleep", str(spec.seconds)), sandbox=self.sandbox))
         try:
             type(self).meanwhile()
             process = child.process()
@@ -72,10 +73,10 @@ class Sleeper:
         finally:
             child.close()
 
-    def observe(self, live: Live) -> hv.Observation:
+    def observe(self, live: Live) -> hvcore.plugin.Observation:
         process = live.record.process
-        lives = process is not None and hv.alive(process)
-        return hv.Observation(state=State.RUNNING if lives else State.CRASHED)
+        lives = process is not None and hvcore.plugin.alive(process)
+        return hvcore.plugin.Observation(state=State.RUNNING if lives else State.CRASHED)
 
     def stop(self, live: Live, job: Job, *, force: bool) -> str:
         assert live.record.process is not None
@@ -125,10 +126,10 @@ def test_it_lives_until_it_is_stopped(make: Any, sandbox: Sandbox | None, nothin
     node, loaded = make(sandbox)
     bring_up(node, loaded)
     process = process_of(node)
-    assert hv.alive(process)
+    assert hvcore.plugin.alive(process)
     assert look(node, "web1").state is State.RUNNING
     stop(node, "web1", force=True, deadline=Deadline(10))
-    assert not hv.alive(process)
+    assert not hvcore.plugin.alive(process)
     nothing_left()
 
 
@@ -147,7 +148,7 @@ def test_a_start_that_fails_after_the_launch_ends_what_it_launched(
     with pytest.raises(OperationError):
         bring_up(node, loaded)
     assert seen
-    assert not any(hv.alive(process) for process in seen)
+    assert not any(hvcore.plugin.alive(process) for process in seen)
     nothing_left()
 
 
@@ -171,7 +172,7 @@ def test_whoever_is_killed_right_after_the_launch_leaves_nothing_to_live_on(
     orphans = members(folder / "alive", folder / "status")
     assert orphans
     assert [result.what for result in recover_all(node, 10)] == ["undone"]
-    assert not any(hv.alive(process) for process in orphans)
+    assert not any(hvcore.plugin.alive(process) for process in orphans)
     nothing_left()
 
 
@@ -195,7 +196,7 @@ def test_a_child_that_the_host_forked_during_the_start_survives_the_recovery(
     assert forked is not None
     try:
         assert [result.what for result in recover_all(node, 10)] == ["undone"]
-        assert hv.alive(forked)
+        assert hvcore.plugin.alive(forked)
     finally:
         kill_and_wait(forked, subject="x", deadline_s=5)
 
@@ -204,7 +205,7 @@ def test_a_running_one_is_left_alone_by_recovery(make: Any) -> None:
     node, loaded = make()
     bring_up(node, loaded)
     assert recover_all(node, 10) == []
-    assert hv.alive(process_of(node))
+    assert hvcore.plugin.alive(process_of(node))
     stop(node, "web1", force=True, deadline=Deadline(10))
 
 
@@ -230,7 +231,7 @@ def test_a_damaged_record_does_not_hide_the_process_from_force(
     assert look(node, "web1").state is State.UNKNOWN
     outcome = stop(node, "web1", force=True, deadline=Deadline(10))
     assert f"ended pid {process.pid}" in outcome.notes
-    assert not hv.alive(process)
+    assert not hvcore.plugin.alive(process)
 
 
 @pytest.mark.live
@@ -263,7 +264,7 @@ def test_whoever_was_given_its_numbers_survives_the_end_of_a_dead_one(
             ("web1", "cleaned" if how == "boot" else "undone")
         ]
     assert not directory.exists()
-    assert hv.alive(healthy)
+    assert hvcore.plugin.alive(healthy)
     stop(node, "web2", force=True, deadline=Deadline(10))
 
 
@@ -281,7 +282,7 @@ def test_a_companion_ends_with_what_it_was_launched_for(
     assert record is not None
     job, folder = node.job(record, Deadline(10)), run_dir / "instances" / "web1"
     job.update(ledger=(*record.ledger, Entry(kind="companion", key="tpm", data={"name": "tpm"})))
-    job.launch(hvcore.Command(argv=("sleep", "100"), sandbox=sandbox), companion="tpm").close()
+    job.launch(hvcore.plugin.Command(argv=("sleep", "100"), sandbox=sandbox), companion="tpm").close()
     found = members(folder / "tpm.alive", folder / "tpm.status")
     assert found
     assert not set(found) & set(members(folder / "alive", folder / "status"))
@@ -293,7 +294,7 @@ def test_a_companion_ends_with_what_it_was_launched_for(
         if how == "damaged":
             (folder / "record.json").write_bytes(b"")
         stop(node, "web1", force=True, deadline=Deadline(10))
-    assert not any(hv.alive(process) for process in found)
+    assert not any(hvcore.plugin.alive(process) for process in found)
     nothing_left()
 
 

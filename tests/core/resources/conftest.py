@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from hvcore import Host, Job, Level, Record, ResourceKind, Site
 from hvcore.deadline import Deadline
 from hvcore.host.cgroups.hierarchy import ControlGroups
 from hvcore.model.record import Phase
+from hvcore.plugin import Host, Job, Level, Record, ResourceKind, Site
 from hvcore.resources.core_kinds import with_kinds
 from hvcore.resources.kinds import Kinds
 from hvcore.state.store import Store

@@ -11,22 +11,9 @@ from typing import Any, ClassVar
 import pytest
 
 import hvcore
-from hvcore import (
-    DriverLoadError,
-    Entry,
-    Held,
-    HookError,
-    Identity,
-    Job,
-    LeftoverError,
-    Link,
-    OperationError,
-    Requirement,
-    Resource,
-    ResourceKind,
-    Site,
-    Turn,
-)
+import hvcore.plugin
+from hvcore import DriverLoadError, HookError, LeftoverError, OperationError
+from hvcore.plugin import Entry, Held, Identity, Job, Link, Requirement, Resource, ResourceKind, Site, Turn
 from hvcore.plugins.loaded_driver import LoadedDriver
 from hvcore.resources.core_kinds import CORE_KINDS, with_kinds
 from hvcore.resources.kinds import Kinds
@@ -178,7 +165,7 @@ def test_plugins_of_a_driver_and_its_extensions_add_kinds(load: Callable[..., Lo
     from hv_fake.plugin import FakeDriver
 
     class Plugin:
-        @hvcore.hookimpl
+        @hvcore.plugin.hookimpl
         def resource_kinds(self) -> Iterator[ResourceKind[Any, Any]]:
             yield ThingKind()
 
@@ -205,7 +192,7 @@ def test_problems_steps_and_placeholders_come_in_the_order_of_a_start(site: Call
 
 
 def test_a_placeholder_of_a_descriptor_need_not_be_written(site: Callable[..., Site]) -> None:
-    socket = hvcore.UnixSocket(key="monitor")
+    socket = hvcore.plugin.UnixSocket(key="monitor")
     assert CORE_KINDS.placeholders([socket], site())[socket] == "{fd:monitor}"
 
 
@@ -272,8 +259,8 @@ def test_what_turns_out_on_acquiring_is_noted_in_its_entry(at_work: AtWork) -> N
 
 def test_a_level_holds_from_the_acquire_that_names_it(at_work: AtWork) -> None:
     job = at_work()
-    assert job.acquire(Identity(key="none"), level=hvcore.Level.USER)[Identity(key="none")] is None
-    assert job.acquire(Identity(key="uid"), level=hvcore.Level.STRICT)[Identity(key="uid")] is not None
+    assert job.acquire(Identity(key="none"), level=hvcore.plugin.Level.USER)[Identity(key="none")] is None
+    assert job.acquire(Identity(key="uid"), level=hvcore.plugin.Level.STRICT)[Identity(key="uid")] is not None
     assert on_disk(job) == ["uid"]
 
 
@@ -389,7 +376,7 @@ STEPS: dict[str, Callable[[Job, Thing], object]] = {
     "placeholder": lambda job, thing: job.kinds.placeholders([thing], job.held.site),
     "entry": lambda job, thing: job.acquire(thing),
     "acquire": lambda job, thing: job.acquire(thing),
-    "prove": lambda job, thing: job.prove(thing, level=hvcore.Level.USER),
+    "prove": lambda job, thing: job.prove(thing, level=hvcore.plugin.Level.USER),
 }
 
 
@@ -434,6 +421,6 @@ def test_an_interrupt_is_passed_on(at_work: AtWork) -> None:
 def test_a_proof_sees_what_was_acquired_by_the_same_order(at_work: AtWork) -> None:
     said = Said()
     job = at_work(kinds=kinds(said))
-    job.prove(Runs(key="r"), Who(key="w"), level=hvcore.Level.USER)
+    job.prove(Runs(key="r"), Who(key="w"), level=hvcore.plugin.Level.USER)
     assert said.steps == [("prove", "w"), ("prove", "r")]
-    assert job.held.site == replace(job.held.site, level=hvcore.Level.STRICT)  # a proof changes nothing
+    assert job.held.site == replace(job.held.site, level=hvcore.plugin.Level.STRICT)  # a proof changes nothing

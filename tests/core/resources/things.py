@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from hvcore import Entry, Held, Job, Owner, Problem, Resource, ResourceKind, Site, Step, Turn
+from hvcore import Problem, Step
+from hvcore.plugin import Entry, Held, Job, Owner, Resource, ResourceKind, Site, Turn
 from hvcore.resources.kinds import Kinds
 
 

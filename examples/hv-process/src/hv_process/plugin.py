@@ -23,7 +23,7 @@ while kill -0 "$!"; do wait -f "$!"; done 2>/dev/null; wait "$!"; exit "$?" """
 # when it does not. Values are arguments, never code.
 ENTER: Final = """{ cd -- "$1" && exec -- "${@:2}"; } READY>&-; echo failed >&READY; exit 127"""
 PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-USER: Final = hvcore.Identity(key="uid")
+USER: Final = hv.Identity(key="uid")
 AFTER_KILL_S: Final = 5.0
 ENDING_S: Final = 1.0
 
@@ -115,11 +115,11 @@ class ProcessSpec:
     stop_after_s: float
 
     @property
-    def resources(self) -> tuple[hvcore.Resource[Any], ...]:
+    def resources(self) -> tuple[hv.Resource[Any], ...]:
         """What the instance holds of its node while it runs: hvcore checks it, shows it, gets it and takes it back."""
         memory_bytes = None if self.memory_mib is None else self.memory_mib << 20
-        limits = hvcore.GroupLimits(memory_bytes=memory_bytes, cpus=self.vcpus)
-        return (hvcore.ControlGroup(key="cgroup", given_by="params.enforce_limits", limits=limits), USER)
+        limits = hv.GroupLimits(memory_bytes=memory_bytes, cpus=self.vcpus)
+        return (hv.ControlGroup(key="cgroup", given_by="params.enforce_limits", limits=limits), USER)
 
 
 class ProcessDriver:
@@ -129,7 +129,7 @@ class ProcessDriver:
     plugins: ClassVar[tuple[tuple[str, object], ...]] = (("process", sys.modules[__name__]),)
     hookspecs: ClassVar[tuple[object, ...]] = ()
 
-    def __init__(self, hooks: hvcore.Hooks) -> None:
+    def __init__(self, hooks: hv.Hooks) -> None:
         self._hooks = hooks
 
     def plan(self, instance: hv.Instance, params: hv.Params) -> ProcessSpec:
@@ -154,7 +154,7 @@ class ProcessDriver:
             if finding.severity is hv.Severity.PROBLEM:
                 yield hv.Problem(path=finding.subject, what=finding.what, todo=finding.todo)
         if spec.confinement == "strict" and not host.privileged:
-            yield hvcore.Problem(path="params.confinement", what="takes root", got="'strict'", todo="use 'user'")
+            yield hv.Problem(path="params.confinement", what="takes root", got="'strict'", todo="use 'user'")
         yield from self._hooks.kinds.problems(spec.resources, _site(spec, host))
 
     def examine(self, host: hv.Host) -> Iterable[hv.Finding]:
@@ -167,18 +167,16 @@ class ProcessDriver:
     def describe(self, spec: ProcessSpec, host: hv.Host) -> hv.Plan:
         """What `hv plan` and `hv explain` show."""
         argv = _argv(spec, "{ready}")
-        shell = hvcore.Origin(plugin=self.name, why="an init, and a shell that becomes the program")
-        where = hvcore.Origin(plugin=self.name, params=("working_directory",))
-        command = hvcore.Origin(plugin=self.name, params=("command",))
+        shell = hv.Origin(plugin=self.name, why="an init, and a shell that becomes the program")
+        where = hv.Origin(plugin=self.name, params=("working_directory",))
+        command = hv.Origin(plugin=self.name, params=("command",))
         site = _site(spec, host)
-        return hvcore.Plan(
+        return hv.Plan(
             name=self.name,
             driver=self.name,
             steps=(
                 *self._hooks.kinds.steps(spec.resources, site),
-                hvcore.Step(
-                    kind="launch", what=f"the program, confinement {site.level}, and wait until it is executed"
-                ),
+                hv.Step(kind="launch", what=f"the program, confinement {site.level}, and wait until it is executed"),
             ),
             arguments=(
                 hv.Argument(tokens=argv[:6], origin=shell),
@@ -187,14 +185,14 @@ class ProcessDriver:
             ),
         )
 
-    def start(self, spec: ProcessSpec, job: hvcore.Job) -> None:
+    def start(self, spec: ProcessSpec, job: hv.Job) -> None:
         """Acquire, launch, wait until it is up. When this raises, hvcore takes back what the ledger names."""
         handles = job.acquire(*spec.resources, level=_site(spec, job.host).level)
-        sandbox = _sandbox(spec, handles[USER] or hvcore.AsCaller())
+        sandbox = _sandbox(spec, handles[USER] or hv.AsCaller())
         up, ready = os.pipe()
         try:
             try:
-                command = hvcore.Command(argv=_argv(spec, str(ready)), sandbox=sandbox, fds=(ready,))
+                command = hv.Command(argv=_argv(spec, str(ready)), sandbox=sandbox, fds=(ready,))
                 child = job.launch(command)
             finally:
                 os.close(ready)  # ours; when the last other one is closed, that wakes us
@@ -264,15 +262,15 @@ class ProcessDriver:
         return live.dir / "log"
 
 
-def _site(spec: ProcessSpec, host: hvcore.Host) -> hvcore.Site:
+def _site(spec: ProcessSpec, host: hv.Host) -> hv.Site:
     strict = host.privileged if spec.confinement is None else spec.confinement == "strict"
-    return hvcore.Site(name=spec.name, host=host, level=hvcore.Level.STRICT if strict else hvcore.Level.USER)
+    return hv.Site(name=spec.name, host=host, level=hv.Level.STRICT if strict else hv.Level.USER)
 
 
-def _sandbox(spec: ProcessSpec, who: hvcore.AsUser | hvcore.AsCaller) -> hvcore.Sandbox:
-    return hvcore.Sandbox(
+def _sandbox(spec: ProcessSpec, who: hv.AsUser | hv.AsCaller) -> hv.Sandbox:
+    return hv.Sandbox(
         who=who,
-        view=hvcore.View(
+        view=hv.View(
             read_only=tuple((path, path) for path in spec.read_only),
             writable=tuple((path, path) for path in spec.writable),
             proc=True,

@@ -32,8 +32,8 @@ _PARAMS: Final = hv.ParamGroup(
 )
 
 
-_USER: Final = hvcore.Identity(key="uid")
-_LEVEL: Final = hvcore.Level.STRICT  # a uid of its own, whoever starts it
+_USER: Final = hv.Identity(key="uid")
+_LEVEL: Final = hv.Level.STRICT  # a uid of its own, whoever starts it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,39 +47,39 @@ class FakeSpec:
     ignores_powerdown: bool
 
     @property
-    def resources(self) -> tuple[hvcore.Resource[Any], ...]:
+    def resources(self) -> tuple[hv.Resource[Any], ...]:
         """What the guest holds of its node: a uid, and first what cannot be had, if acquiring is to fail."""
         return (Snag(key="snag", given_by="params.fail_at"), _USER) if self.fail_at == "acquire" else (_USER,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snag(hvcore.Resource[None]):
+class Snag(hv.Resource[None]):
     """Something that cannot be acquired, so that tests can prove what is undone."""
 
 
-class SnagKind(hvcore.ResourceKind[Snag, None]):
+class SnagKind(hv.ResourceKind[Snag, None]):
     """What the node does about a `Snag`. Every other kind of resource looks the same and succeeds."""
 
     name: ClassVar[str] = "snag"
     resource: ClassVar[type[Snag]] = Snag
-    turn: ClassVar[hvcore.Turn] = hvcore.Turn.WHO
+    turn: ClassVar[hv.Turn] = hv.Turn.WHO
 
-    def placeholder(self, resource: Snag, site: hvcore.Site) -> None:
+    def placeholder(self, resource: Snag, site: hv.Site) -> None:
         """Nothing: no argument of a plan shows it."""
 
-    def entry(self, resource: Snag, site: hvcore.Site) -> Mapping[str, Any]:
+    def entry(self, resource: Snag, site: hv.Site) -> Mapping[str, Any]:
         """It is in the ledger before it is acquired."""
         del resource, site
         return {}
 
-    def acquire(self, resource: Snag, held: hvcore.Held) -> None:
+    def acquire(self, resource: Snag, held: hv.Held) -> None:
         """Raises `OperationError`."""
         what = f"{held.owner.name}: was told to fail after the ledger was written"
-        raise hvcore.OperationError(f"{what}; unset {resource.where}")
+        raise hv.OperationError(f"{what}; unset {resource.where}")
 
 
-@hvcore.hookimpl
-def resource_kinds() -> list[hvcore.ResourceKind[Any, Any]]:
+@hv.hookimpl
+def resource_kinds() -> list[hv.ResourceKind[Any, Any]]:
     """The kinds of resources of this driver."""
     return [SnagKind()]
 
@@ -124,28 +124,28 @@ class FakeDriver:
             ignores_powerdown=params["ignores_powerdown"],
         )
 
-    def verify(self, spec: FakeSpec, host: hvcore.Host) -> Iterable[hvcore.Problem]:
+    def verify(self, spec: FakeSpec, host: hv.Host) -> Iterable[hv.Problem]:
         """Every node can run it that has what it holds, unless it was told to fail."""
         yield from self._hooks.kinds.problems(spec.resources, _site(host))
         if spec.fail_at == "verify":
             yield hv.Problem(path="params.fail_at", what="was told to fail here", got="'verify'")
 
-    def describe(self, spec: FakeSpec, host: hvcore.Host) -> hvcore.Plan:
+    def describe(self, spec: FakeSpec, host: hv.Host) -> hv.Plan:
         """Two steps and two arguments, to show how origins are told."""
         acquired = self._hooks.kinds.steps(spec.resources, _site(host))
-        origin = hvcore.Origin(plugin="fake", params=("motd",), why="the guest says it on its console")
-        always = hvcore.Origin(plugin="fake", why="the program")
-        return hvcore.Plan(
+        origin = hv.Origin(plugin="fake", params=("motd",), why="the guest says it on its console")
+        always = hv.Origin(plugin="fake", why="the program")
+        return hv.Plan(
             name="fake",
             driver=self.name,
-            steps=(*acquired, hvcore.Step(kind="remember", what="that the guest runs")),
+            steps=(*acquired, hv.Step(kind="remember", what="that the guest runs")),
             arguments=(
                 hv.Argument(tokens=("fake-guest",), origin=always),
                 hv.Argument(tokens=("--motd", spec.motd), origin=origin),
             ),
         )
 
-    def start(self, spec: FakeSpec, job: hvcore.Job) -> None:
+    def start(self, spec: FakeSpec, job: hv.Job) -> None:
         """Acquire what it holds, and run."""
         user = job.acquire(*spec.resources, level=_LEVEL)[_USER]
         job.bind(uid=None if user is None else user.uid)
@@ -185,8 +185,8 @@ class FakeDriver:
 
     def console(self, live: hv.Live) -> hv.Console:
         """A command that prints what the guest says."""
-        return hvcore.Console(name=live.record.name, argv=("printf", "%s\\n", live.record.spec["motd"]))
+        return hv.Console(name=live.record.name, argv=("printf", "%s\\n", live.record.spec["motd"]))
 
 
-def _site(host: hvcore.Host) -> hvcore.Site:
-    return hvcore.Site(name="fake", host=host, level=_LEVEL)
+def _site(host: hv.Host) -> hv.Site:
+    return hv.Site(name="fake", host=host, level=_LEVEL)
