@@ -34,15 +34,14 @@ class CountingStore(Store):
 def site(run_dir: Path) -> Callable[..., Site]:
     """``site("web1", level=..., run_dir=...)``: where a resource is wanted, on a node without control groups."""
 
-    def make(name: str = "web1", *, level: Level = Level.STRICT, run_dir: Path = run_dir, **host: Any) -> Site:
-        privileged = host.pop("privileged", os.geteuid() == 0)
-        return Site(
-            name=name,
-            level=level,
-            host=Host(
-                run_dir=run_dir, privileged=privileged, uid_pool=UIDS, cgroups=host.pop("cgroups", ControlGroups())
-            ),
-        )
+    def make(name: str = "web1", *, level: Level = Level.STRICT, **host: Any) -> Site:
+        given: dict[str, Any] = {
+            "run_dir": run_dir,
+            "privileged": os.geteuid() == 0,
+            "uid_pool": UIDS,
+            "cgroups": ControlGroups(),
+        }
+        return Site(name=name, level=level, host=Host(**(given | host)))
 
     return make
 
