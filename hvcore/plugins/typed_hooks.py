@@ -13,17 +13,19 @@ For functions; in a class, mark methods with `hvcore.plugin.hookimpl`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hvcore.errors import Problem
 from hvcore.params.param import ParamGroup
 from hvcore.plugins import hook_arguments
 from hvcore.plugins.hookspecs import hookimpl
+from hvcore.resources.kind import ResourceKind
 
-__all__ = ["after_start", "after_stop", "assess", "before_start", "before_stop", "check", "params"]
+__all__ = ["after_start", "after_stop", "assess", "before_start", "before_stop", "check", "params", "resource_kinds"]
 
 # One for each kind of hook, and not a decorator that is called with its hook: that would forget the function's own type.
 _Group = TypeVar("_Group", bound=hook_arguments.Nothing[ParamGroup])
+_Kinds = TypeVar("_Kinds", bound=hook_arguments.Nothing[Iterable[ResourceKind[Any, Any]] | None])
 _Check = TypeVar("_Check", bound=hook_arguments.InstanceParams[Iterable[Problem] | None])
 _Begin = TypeVar("_Begin", bound=hook_arguments.InstanceParams[None])
 _Begun = TypeVar("_Begun", bound=hook_arguments.InstanceParamsOutcome[None])
@@ -34,6 +36,11 @@ _Ended = TypeVar("_Ended", bound=hook_arguments.InstanceOutcome[None])
 def params(function: _Group) -> _Group:
     """The parameters that this plugin adds: `hvcore.plugins.hookspecs.params`."""
     return hookimpl(specname="params")(function)
+
+
+def resource_kinds(function: _Kinds) -> _Kinds:
+    """The kinds of resources that this plugin adds: `hvcore.plugins.hookspecs.resource_kinds`."""
+    return hookimpl(specname="resource_kinds")(function)
 
 
 def check(function: _Check) -> _Check:

@@ -106,6 +106,10 @@ def options(bindings: kvm.Bindings, spec: kvm.KvmSpec) -> Iterator[kvm.Opt]:
     yield from ()
 
 
+@kvm.impl.on_ready
+def set_up(job: hv.Job, client: kvm.QmpClient) -> None: ...
+
+
 class Loud:
     """A driver with every ability."""
 
@@ -195,9 +199,14 @@ class SeatKind(hv.ResourceKind[Seat, float]):
         owner.progress(owner.name)
 
 
-@hv.hookimpl
-def resource_kinds() -> list[hv.ResourceKind[Any, Any]]:
+@hv.impl.resource_kinds
+def kinds_of_seats() -> list[hv.ResourceKind[Any, Any]]:
     return [SeatKind()]
+
+
+@hv.impl.resource_kinds
+def by_their_class() -> Iterator[SeatKind]:
+    yield SeatKind()
 
 
 def loops(hooks: hv.Hooks, host: hv.Host) -> None:

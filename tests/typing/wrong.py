@@ -80,6 +80,15 @@ def too_early(outcome: hvcore.Outcome) -> None: ...
 async def never_run(instance: hvcore.Instance) -> None: ...
 
 
+@hv.impl.resource_kinds  # type: ignore[type-var]
+def classes_of_resources() -> list[type[hv.Resource[str]]]:
+    raise NotImplementedError
+
+
+@kvm.impl.on_ready  # type: ignore[type-var]
+def too_sure_of_facts(facts: kvm.Facts) -> None: ...
+
+
 @kvm.impl.render  # type: ignore[type-var]
 def options_as_text(spec: kvm.KvmSpec) -> list[str]:
     raise NotImplementedError

@@ -299,7 +299,7 @@ def test_a_ledger_entry_that_nobody_knows_is_kept_and_told(
     record = store.load("web1")
     assert record is not None
     store.save(replace(record, ledger=(*record.ledger, Entry(kind="teapot"))))
-    with pytest.raises(LeftoverError, match="nobody knows how to release 'teapot'"):
+    with pytest.raises(LeftoverError, match="no plugin of its driver can release 'teapot'"):
         node.stop("web1")
     left = store.load("web1")
     assert left is not None

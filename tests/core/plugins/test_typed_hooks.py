@@ -41,7 +41,7 @@ def test_each_takes_any_choice_of_the_hooks_arguments(specs: types.ModuleType, t
 
 
 def _arguments(choice: Any) -> list[str]:
-    call = inspect.signature(typing.get_origin(choice).__call__)
+    call = inspect.signature((typing.get_origin(choice) or choice).__call__)
     return [name for name in call.parameters if name != "self"]
 
 

@@ -65,8 +65,8 @@ def test_what_a_resource_needs_comes_before_it_whatever_its_turn() -> None:
 
 def test_what_is_needed_is_meant_by_its_key() -> None:
     # A device knows that it needs the guest's user, and not which one the driver has chosen.
-    chosen = Who(key="w", size=7)
-    assert kinds().order([Thing(key="t", on=(Who(key="w"),)), chosen]) == (chosen, Thing(key="t", on=(Who(key="w"),)))
+    chosen, on = Runs(key="r", size=7), Thing(key="t", on=(Runs(key="r"),))
+    assert kinds().order([on, chosen]) == (chosen, on)
 
 
 def test_a_key_is_there_once() -> None:
