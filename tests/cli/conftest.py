@@ -38,8 +38,8 @@ class Bare:
     def verify(self, spec, host): return ()
     def describe(self, spec, host): return hv.Plan(name="x", driver="bare", steps=())
     def start(self, spec, job):
-        user = hvcore.Identity(key="uid")
-        job.bind(uid=job.acquire(user, level=hvcore.Level.STRICT)[user].uid)
+        user = hv.Identity(key="uid")
+        job.bind(uid=job.acquire(user, level=hv.Level.STRICT)[user].uid)
         job.update()
         if spec.path == "wait":
             print("waiting", flush=True)

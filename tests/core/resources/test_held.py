@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import contextmanager
 
-from hvcore import Job
+from hvcore.plugin import Job
 
 AtWork = Callable[..., Job]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hvcore import DiskClaim, Identity, Job, Link, UnixSocket
 from hvcore.host.reservations import Reservations
+from hvcore.plugin import DiskClaim, Identity, Job, Link, UnixSocket
 from hvcore.resources.kinds import Kinds
 from hvcore.resources.unique_value import UniqueValueKind
 from tests.core.operations.test_crash import at_event, count, die

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hvcore import Job, Link, OperationError
+from hvcore import OperationError
+from hvcore.plugin import Job, Link
 
 AtWork = Callable[..., Job]
 

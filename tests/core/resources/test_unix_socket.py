@@ -7,7 +7,7 @@ import socket
 import stat
 from collections.abc import Callable
 
-from hvcore import Job, Site, UnixSocket
+from hvcore.plugin import Job, Site, UnixSocket
 from hvcore.resources.unix_socket import UnixSocketKind
 
 AtWork = Callable[..., Job]

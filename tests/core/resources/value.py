@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hvcore import UniqueValue
+from hvcore.plugin import UniqueValue
 from hvcore.resources.core_kinds import CORE_KINDS
 from hvcore.resources.kinds import Kinds
 from hvcore.resources.unique_value import UniqueValueKind
