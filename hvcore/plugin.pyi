@@ -48,8 +48,8 @@ from hvcore.host.launching.launch import life_lock as life_lock
 from hvcore.host.launching.launch import run_tool as run_tool
 from hvcore.host.launching.rlimits import unmet_limits as unmet_limits
 from hvcore.host.mounts.mount_claims import claim_mount as claim_mount
-from hvcore.host.processes.launched import Ended as Ended
 from hvcore.host.processes.launch_notes import launched_for as launched_for
+from hvcore.host.processes.launched import Ended as Ended
 from hvcore.host.processes.launched import read_status as read_status
 from hvcore.host.processes.process import Figures as Figures
 from hvcore.host.processes.process import alive as alive
@@ -116,13 +116,13 @@ from hvcore.params.host_types import cpu_sets as cpu_sets
 from hvcore.params.host_types import directory as directory
 from hvcore.params.host_types import file as file
 from hvcore.params.host_types import file_or_url as file_or_url
-from hvcore.params.types import list_of as list_of
 from hvcore.params.param import Param as Param
 from hvcore.params.param import ParamGroup as ParamGroup
 from hvcore.params.param_type import ParamType as ParamType
 from hvcore.params.param_type import Reject as Reject
 from hvcore.params.types import boolean as boolean
 from hvcore.params.types import integer as integer
+from hvcore.params.types import list_of as list_of
 from hvcore.params.types import name as name
 from hvcore.params.types import one_of as one_of
 from hvcore.params.types import port as port

@@ -63,8 +63,8 @@ class Store:
         """
         root = self.run_dir / "reservations"
         begun_ns = time.time_ns()
-        kinds = kinds_of(root)
-        changed = tuple(_changed(f"{root}/{kind}") for kind in kinds)
+        kinds = sorted(kinds_of(root))
+        changed = tuple(_changed(path) for path in (str(root), *(f"{root}/{kind}" for kind in kinds)))
         if self._owned is not None and self._owned[0] == changed:
             return self._owned[1]
         found: set[str] = set()
