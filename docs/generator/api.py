@@ -61,15 +61,21 @@ ROLES: Final[Mapping[str, Role]] = {
                 *("hvcore.plugins.protocols", "hvcore.plugins.hooks", "hvcore.state", "hvcore.host.environment"),
                 *("hvcore.model.record", "hvcore.model.codec", "hvcore.lazy_names"),
             ),
-            "Launching and confining a program": ("hvcore.host.launching", "hvcore.host.confinement"),
+            "Resources that an instance holds": (
+                *("hvcore.model.resource", "hvcore.resources", "hvcore.model.limits"),
+                *("hvcore.model.places", "hvcore.host.installation"),
+            ),
+            "Launching and confining a program": (
+                *("hvcore.host.launching", "hvcore.host.confinement", "hvcore.model.sandbox"),
+            ),
             "Processes": ("hvcore.host.processes",),
             "Control groups, disks, files, the node": ("hvcore.host",),
             "Errors": ("hvcore.errors",),
         },
         (
-            *("Job", "Live", "Group", "Child", "Hooks", "Host", "Plan"),
+            *("Job", "ResourceKind", "Held", "Kinds", "Site", "Live", "Group", "Child", "Hooks", "Host", "Plan"),
             *("Driver", "Pausable", "HasConsole", "Executes", "HasLog"),
-            *("Adopts", "OwesStop", "ReadsSpec", "Releases", "Examines"),
+            *("Adopts", "OwesStop", "ReadsSpec", "Examines"),
         ),
     ),
     "hvcore.testing": Role(
@@ -86,7 +92,9 @@ ROLES: Final[Mapping[str, Role]] = {
             "The machine and its devices": ("hv_kvm.machine.spec",),
             "Options": ("hv_kvm.machine.option",),
             "What this QEMU can do": ("hv_kvm.machine.facts",),
-            "What exists on this node, for one launch": ("hv_kvm.machine.bindings",),
+            "Resources, and what exists on this node for one launch": (
+                *("hv_kvm.machine.bindings", "hv_kvm.machine.resource", "hv_kvm.qmp", "hv_kvm.machine.hotplug"),
+            ),
             "Types of parameters": ("hv_kvm.devices.shared",),
             "For tests": ("hv_kvm.qemu.boot_sector",),
         },
@@ -135,7 +143,8 @@ def api_page(module: str) -> str:
 
 def _shown(name: str, thing: Any) -> str:
     """The name; of functions and dataclasses with what they take."""
-    return f"{name}{signature(thing)}" if inspect.isfunction(thing) or dataclasses.is_dataclass(thing) else name
+    described = inspect.isfunction(thing) or (isinstance(thing, type) and dataclasses.is_dataclass(thing))
+    return f"{name}{signature(thing)}" if described else name
 
 
 def _what(name: str, thing: Any) -> str:
