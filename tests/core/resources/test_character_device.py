@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hvcore import OperationError
 from hvcore.host.launching.launch import reap
-from hvcore.plugin import CharacterDevice, Command, Job, Site
+from hvcore.plugin import CharacterDevice, Command, Job, OperationError, Site
 from hvcore.resources.character_device import CharacterDeviceKind
 
 AtWork = Callable[..., Job]

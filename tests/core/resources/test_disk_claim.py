@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hvcore import DiskInUseError
-from hvcore.plugin import DiskClaim, Job, Site
+from hvcore.plugin import DiskClaim, DiskInUseError, Job, Site
 from hvcore.resources.disk_claim import DiskClaimKind
 
 AtWork = Callable[..., Job]

@@ -1,12 +1,12 @@
-"""Which descriptors an operation holds, who inherits them, and when they are closed."""
+"""Which descriptors an operation holds for which resource, who inherits them, and when they are closed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from hvcore.plugin import Job
+from hvcore.plugin import CharacterDevice, Job, UnixSocket
 
 AtWork = Callable[..., Job]
 
@@ -22,31 +22,56 @@ def is_open(fd: int) -> bool:
 def test_who_inherits_what_and_who_closes_it(at_work: AtWork) -> None:
     held = at_work().held
     passed, lent, shared, kept = opened(), opened(), opened(), opened()
-    assert held.add(passed) == str(passed)
-    assert held.lend(lent) == str(lent)
-    held.share(shared)
-    held.keep(kept)
+    with held.acquiring("it"):
+        assert held.add(passed) == str(passed)
+        assert held.lend(lent) == str(lent)
+        held.share(shared)
+        held.keep(kept)
     assert held.for_program == (passed, lent, shared)
     assert held.for_companion == (shared,)
     held.close_passed()
     assert [is_open(fd) for fd in (passed, lent, shared, kept)] == [False, True, True, True]
     held.close()
     assert [is_open(fd) for fd in (lent, shared, kept)] == [True, True, False]
+    assert len(held.for_program) == 0
     for fd in (lent, shared):
         os.close(fd)
 
 
 def test_the_last_is_closed_first_and_a_second_close_does_nothing(at_work: AtWork) -> None:
-    held, said = at_work().held, []
+    held, said = at_work().held, list[str]()
 
     @contextmanager
-    def context(name: str):  # type: ignore[no-untyped-def]
+    def context(name: str) -> Iterator[str]:
         yield name
         said.append(name)
 
-    held.at_end(lambda: said.append("call"))
-    assert held.enter(context("first")) == "first"
-    held.enter(context("second"))
+    with held.acquiring("first"):
+        held.at_end(lambda: said.append("call"))
+        assert held.enter(context("first")) == "first"
+    with held.acquiring("second"):
+        held.enter(context("second"))
     held.close()
     held.close()
     assert said == ["second", "first", "call"]
+
+
+def test_what_is_acquired_inside_belongs_to_itself(at_work: AtWork) -> None:
+    held = at_work().held
+    outer, inner = opened(), opened()
+    with held.acquiring("outer"):
+        with held.acquiring("inner"):
+            held.add(inner)
+        held.add(outer)
+    held.forget("outer")
+    assert [is_open(fd) for fd in (outer, inner)] == [False, True]
+
+
+def test_a_release_by_key_closes_what_is_open_for_that_resource(at_work: AtWork) -> None:
+    job, device, socket = at_work(), CharacterDevice(key="device", path="/dev/null"), UnixSocket(key="socket")
+    fds = [int(job.acquire(device, socket)[each]) for each in (device, socket)]
+    job.release("device")
+    assert [is_open(fd) for fd in fds] == [False, True]
+    assert job.held.for_program == (fds[1],)
+    job.release()
+    assert not is_open(fds[1])

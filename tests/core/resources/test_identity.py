@@ -8,10 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from hvcore import NodeError, OperationError
 from hvcore.host.confinement.namespaces import UID_RANGE_SIZE, uid_ranges
 from hvcore.host.reservations import Reservations
-from hvcore.plugin import AsUser, Identity, Job, Level, Site, UidRange
+from hvcore.plugin import AsUser, Identity, Job, Level, NodeError, OperationError, Site, UidRange
 from hvcore.resources.identity import IdentityKind, UidRangeKind
 
 AtWork = Callable[..., Job]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hvcore import OperationError
-from hvcore.plugin import Job, Link
+from hvcore.plugin import Job, Link, OperationError
 
 AtWork = Callable[..., Job]
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from hvcore import OperationError
-from hvcore.plugin import InterfaceAddress, Job, Site, TcpPort
+from hvcore.plugin import InterfaceAddress, Job, OperationError, Site, TcpPort
 from hvcore.resources.core_kinds import CORE_KINDS
 
 AtWork = Callable[..., Job]

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from hvcore import OperationError
 from hvcore.host.launching.launch import reap
 from hvcore.host.processes.process import kill_and_wait
 from hvcore.host.reservations import Reservations
-from hvcore.plugin import Command, Job, Site, UniqueValue
+from hvcore.plugin import Command, Job, OperationError, Site, UniqueValue
 from hvcore.resources.unique_value import UniqueValueKind
 from tests.core.resources.value import VALUE, kinds_with_locks
 
