@@ -11,18 +11,26 @@ from pathlib import Path
 
 import pytest
 
-WATCHDOG = Path(__file__).resolve().parents[2] / "examples/hv-watchdog"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """A folder for packages, with the watchdog in it: its source, and the metadata that an installer would write."""
-    project = tomllib.loads((WATCHDOG / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    folder = tmp_path / "site"
-    install(folder, project["name"], project["entry-points"], project["dependencies"])
-    (folder / "hv_watchdog").symlink_to(WATCHDOG / "src/hv_watchdog")
-    return folder
+    """A folder for packages."""
+    return tmp_path / "site"
+
+
+@pytest.fixture
+def example(site: Path) -> Callable[[Path], None]:
+    """Installs an example there: its source, and the metadata that an installer would write."""
+
+    def do(folder: Path) -> None:
+        project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        install(site, project["name"], project["entry-points"], project["dependencies"])
+        module = project["name"].replace("-", "_")
+        (site / module).symlink_to(folder / "src" / module)
+
+    return do
 
 
 def install(site: Path, name: str, groups: dict[str, dict[str, str]], requires: list[str]) -> None:

@@ -60,6 +60,11 @@ def render(spec):
 """
 
 
+@pytest.fixture(autouse=True)
+def _installed(example: Callable[[Path], None]) -> None:
+    example(Path(__file__).resolve().parents[2] / "examples/hv-watchdog")
+
+
 def document(ended: subprocess.CompletedProcess[str]) -> Any:
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)
