@@ -23,12 +23,12 @@ _UNSHARED: Final = ("unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "
 _PARTS: Final = {
     "check and verify": "hvcore.plugins.loaded_driver:LoadedDriver.verify",
     "record, durable writes": "hvcore.state.store:Store.save",
-    "claim": "hvcore.state.job:Job.claim_disk",
-    "control group": "hvcore.state.job:Job.take_group",
-    "mount": "hv_chroot.resources.mounts:run_tool",
-    "everything else of the root": "hv_chroot.run.start:mount_root",
-    "output": "hv_chroot.run.start:mount_output",
-    "users of its own": "hv_chroot.run.start:hv.hold_namespaces",
+    "claim": "hvcore.resources.disk_claim:DiskClaimKind.acquire",
+    "control group": "hvcore.resources.control_group:ControlGroupKind.acquire",
+    "mount": "hv_chroot.resources.root:run_tool",
+    "everything else of the root": "hv_chroot.resources.root:RootKind.acquire",
+    "output": "hv_chroot.resources.root:OutputKind.acquire",
+    "users of its own": "hv_chroot.resources.namespaces:NamespacesKind.acquire",
     "script, confined": "hv_chroot.run.start:run_start",
     "confinement read back": "hv_chroot.run.start:remember",
 }

@@ -20,7 +20,8 @@ from benchmarks.measure import Goal, Report, Row
 from hvcore.deadline import Deadline
 from hvcore.host.environment import Host, default_uid_pool
 from hvcore.model.record import Phase, Record
-from hvcore.state.job import DISK, PROCESS, UID, Job
+from hvcore.resources.core_kinds import CORE_KINDS
+from hvcore.state.job import Job
 from hvcore.state.store import Store
 
 __all__ = ["growths"]
@@ -98,11 +99,19 @@ def _stand_in(made: Bench, template: Record, name: str) -> None:
         template, name=name, instance=instance, phase=Phase.STARTING, process=None, monitor=None, ledger=(), bindings={}
     )
     store.create(name)
-    job = Job(host=host, store=store, record=blank, deadline=Deadline(30.0), progress=lambda _: None)
+    job = Job(
+        store=store,
+        record=blank,
+        site=hv.Site(name=name, host=host, level=hv.Level.STRICT),
+        kinds=CORE_KINDS,
+        deadline=Deadline(30.0),
+        progress=lambda _: None,
+    )
+    user = hv.Identity(key="uid")
+    disk = hv.DiskClaim(key="disk0", path=instance.disks[0].path, write=True)
     try:
-        job.intend(*(hv.Entry(kind=kind) for kind in (UID, DISK, PROCESS)))
-        job.bind(uid=job.take_uid())
-        job.claim_disk(instance.disks[0].path)
+        taken = job.acquire(user, disk)[user]
+        job.bind(uid=None if taken is None else taken.uid)
         child = job.launch(hv.Command(argv=("sleep", "infinity"), sandbox=None))
         process = child.process()
         child.close()
@@ -111,5 +120,4 @@ def _stand_in(made: Bench, template: Record, name: str) -> None:
         job.started(process)
         job.update(phase=Phase.RUNNING)
     finally:
-        job.claims.close()
-        job.uids.close()
+        job.held.close()

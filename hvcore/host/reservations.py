@@ -80,9 +80,9 @@ class Reservations:
         for directory in (self._directory.parent, self._directory, self._directory.parent / _OWNERS):
             if directory.is_symlink():
                 raise NodeError(f"{directory}: is a link, and never made by us; look at where it leads, then unlink it")
-        # Without a note it may be older than notes are: then every link is read.
+        # Everything of an instance, or without a note: a link may be older than notes are, so every link is read.
         noted = _noted(self._directory, owner)
-        for key, target in _links(self._directory, noted or None).items():
+        for key, target in _links(self._directory, noted if noted and "/" in owner else None).items():
             if target == owner or target.startswith(f"{owner}/"):
                 with suppress(FileNotFoundError):
                     os.unlink(f"{self._directory}/{key}")

@@ -52,8 +52,7 @@ class Driver:
         return hv.Plan(name="x", driver=self.name, steps=())
 
     def start(self, spec, job):
-        job.intend(hv.Entry(kind="uid"), hv.Entry(kind="process"), *ENTRIES)
-        job.take_uid()
+        job.acquire(hv.Identity(key="uid"), level=hv.Level.STRICT)
         child = job.launch(hv.Command(argv=("sleep", "100"), sandbox=None))
         try:
             process = child.process()
@@ -70,7 +69,6 @@ class Driver:
         hv.kill_and_wait(live.record.process, subject=job.name, deadline_s=5)
         return "quit" if force else "powerdown"
 
-ENTRIES = ()
 """
 LOOK = """
 import hvcore.plugin as hv
