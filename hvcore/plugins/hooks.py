@@ -7,7 +7,6 @@ failing plugin hide the answers of the others.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,7 +18,7 @@ from hvcore.errors import HookError, HvError
 from hvcore.plugins.faults import place
 from hvcore.resources.core_kinds import with_kinds
 from hvcore.resources.kind import ResourceKind
-from hvcore.resources.kinds import Kinds, raised_at
+from hvcore.resources.kinds import raised_at
 
 __all__ = ["Hooks"]
 
@@ -54,7 +53,8 @@ class _Call:
 class Hooks:
     """The hooks of one driver, with the driver's own implementations first and its extensions' after.
 
-    ``owners`` says of a plugin in which distribution it comes, for what is wrong with it when it is loaded.
+    ``owners`` says of a plugin in which distribution it comes, for what is wrong with it when it is loaded. ``kinds``
+    are the kinds of resources: the core's, the driver's and its extensions'. Raises `DriverLoadError` when two clash.
     """
 
     def __init__(self, manager: pluggy.PluginManager, owners: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -71,12 +71,8 @@ class Hooks:
             )
             if hook.spec.warn_on_impl is not None:  # as pluggy has it: hookspec(warn_on_impl=DeprecationWarning(...))
                 self._farewells[hook.name] = str(hook.spec.warn_on_impl)
-
-    @functools.cached_property
-    def kinds(self) -> Kinds:
-        """The kinds of resources: the core's, the driver's and its extensions'. `DriverLoadError` when two clash."""
-        found = self.items("resource_kinds", ResourceKind)
-        return with_kinds([(self.owner(plugin), kind) for plugin, kind in found])
+        found = self.items("resource_kinds", ResourceKind) if "resource_kinds" in self._calls else ()
+        self.kinds = with_kinds([(self.owner(plugin), kind) for plugin, kind in found])
 
     def deprecated(self) -> Iterator[tuple[str, str]]:
         """What is implemented and to go: ``plugin kvm.x (hv-x 1.0), hook NAME (FILE:LINE)``, and the specification's words."""

@@ -89,8 +89,7 @@ class StateDirectoryKind(ResourceKind[StateDirectory, int]):
 
 def _foreign(resource: StateDirectory, names: list[str]) -> str | None:
     """In words, what is in the directory and not of the program; None when nothing is."""
-    own = (resource.lock, *resource.keeps)
-    found = min((name for name in names if name != resource.lock and not name.startswith(own[1:])), default=None)
+    found = min((name for name in names if name != resource.lock and not name.startswith(resource.keeps)), default=None)
     return None if found is None else f"holds {found[:40]!r}, which is not of {resource.package}"
 
 
