@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -22,10 +23,13 @@ SYSTEM: Final = {"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc",
 
 def found(kept: Kept, name: str) -> int:
     """The one process of that name that was launched for the instance, in its innermost pid namespace."""
-    ours = os.readlink("/proc/self/ns/pid")
-    pids = [pid for pid, said in kept.launched().items() if said.startswith(name)]
-    (pid,) = (pid for pid in pids if os.readlink(f"/proc/{pid}/ns/pid") != ours)
-    return pid
+    ours, give_up = os.readlink("/proc/self/ns/pid"), time.monotonic() + 10
+    while time.monotonic() < give_up:  # a script may end before what it has started is executed
+        pids = [pid for pid, said in kept.launched().items() if said.startswith(name)]
+        if pids := [pid for pid in pids if os.readlink(f"/proc/{pid}/ns/pid") != ours]:
+            (pid,) = pids
+            return pid
+    raise AssertionError(f"no {name} among {kept.launched()}")
 
 
 def shared(pid: int) -> set[str]:

@@ -38,6 +38,12 @@ def launched(kept: Kept, name: str) -> bool:
     return any(found.startswith(name) for found in kept.launched().values())
 
 
+def inside(kept: Kept) -> bool:
+    """Whether there is a process in a pid namespace of its own."""
+    ours = os.readlink("/proc/self/ns/pid")
+    return any(os.readlink(f"/proc/{pid}/ns/pid") != ours for pid in kept.launched())
+
+
 def uid(kept: Kept) -> bool:
     return any(int(name) in kept.uids for name in kept.reservations() if name.isdecimal())
 
@@ -72,7 +78,7 @@ CHROOT: Final = (
     Held("mount", lambda kept: bool(kept.mounted())),
     Held("cgroup", lambda kept: bool(kept.groups())),
     Held("veth", lambda kept: bool(kept_node.links() - kept.links)),
-    Held("process", lambda kept: launched(kept, "sleep")),
+    Held("process", inside),
 )
 PLAIN: Final = (
     Held("mount", lambda kept: bool(kept.mounted())),

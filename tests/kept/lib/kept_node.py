@@ -48,6 +48,8 @@ SCRIPT: Final = """\
 """
 FAILS: Final = "#!/bin/sh\n: > /dev/null\n[ $1 = stop ] && exit 0\nsleep 1000 &\nexit 3\n"
 
+_OUR_NETWORK: Final = "/proc/thread-self/ns/net"
+_SHARED_NETWORK: Final = os.readlink(_OUR_NETWORK)
 _LOOKED_AT: Final = ("os.", "fcntl.", "socket.", "subprocess.", "shutil.")
 
 CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWNS = 0x10000000, 0x40000000, 0x00020000  # linux/sched.h
@@ -204,7 +206,8 @@ class Kept:
         found += [f"mount {point}" for point in self.mounted()]
         found += [f"group {path}" for path in self.groups()]
         found += [f"loop {path}" for path in _loops(self.root)]
-        found += [f"interface {name}" for name in links() - self.links]
+        if os.readlink(_OUR_NETWORK) != _SHARED_NETWORK:  # in the node's own, others' come and go
+            found += [f"interface {name}" for name in links() - self.links]
         found += [f"lock of uid {uid}" for uid in self.uids if proc.flocked(f"/run/hvcore-uids/{uid}")]
         for folder, _, files in os.walk(self.run_dir):
             parts = Path(folder).relative_to(self.run_dir).parts
