@@ -18,7 +18,7 @@ import pytest
 
 TOP: Final = Path(__file__).resolve().parents[2]
 GENERATED: Final = ("hv-own", "hv-retire")
-EXAMPLES: Final = ("hv-process", "hv-vsock", "hv-watchdog")
+EXAMPLES: Final = ("hv-licence", "hv-process", "hv-vsock", "hv-watchdog")
 KERNEL: Final = TOP / ".cache/kernel/vmlinuz"  # the one that the watchdog's tests boot
 # Of the conformance checks those that say most for their time; all of them are below, and slow.
 FEW: Final = "not TestConformance or load_ or life_full_cycle or capability_"
