@@ -2,84 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
 
 import hv_kvm.plugin as kvm
 import hvcore.plugin as hv
+from hv_licence.seat import Seat, SeatKind
 
-__all__ = ["Licence", "Seat", "SeatKind", "check", "devices", "params", "plan", "render", "resource_kinds"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seat(hv.Resource[str]):
-    """One of the ``seats`` of a pool. The handle is its number as text."""
-
-    pool: str
-    seats: int
-
-
-class SeatKind(hv.ResourceKind[Seat, str]):
-    """A taken seat is a symbolic link in the pool. Its name is the seat's number and its target names the holder."""
-
-    name: ClassVar[str] = "licence-seat"
-    resource: ClassVar[type[Seat]] = Seat
-    turn: ClassVar[hv.Turn] = hv.Turn.FILE
-
-    def verify(self, resource: Seat, site: hv.Site) -> Iterator[hv.Problem]:
-        """There has to be a free seat. This only looks, so another start may still be faster."""
-        with suppress(OSError):  # that the directory can be used is checked with its parameter
-            others = set(_taken(resource.pool).values()) - {_holder(site.dir)}
-            if len(others) >= resource.seats:
-                what = f"has no free seat, all {resource.seats} are taken by {', '.join(sorted(others))}"
-                yield hv.Problem(path=resource.where, what=what, got=repr(resource.pool), todo="stop one of these")
-
-    def describe(self, resource: Seat, site: hv.Site) -> Iterator[hv.Step]:
-        """The line of `hv plan`."""
-        del site
-        yield hv.Step(kind="licence", what=f"take one of {resource.seats} seats in {resource.pool}")
-
-    def placeholder(self, resource: Seat, site: hv.Site) -> str:
-        """What a plan shows where a start has the number."""
-        del resource, site
-        return "{seat}"
-
-    def entry(self, resource: Seat, site: hv.Site) -> Mapping[str, Any]:
-        """What `release` has to know. It is on disk before `acquire` is called."""
-        del site
-        return {"pool": resource.pool}
-
-    def acquire(self, resource: Seat, held: hv.Held) -> str:
-        """Take the first free seat. The file system lets only one of two nodes make a link."""
-        for number in map(str, range(1, resource.seats + 1)):
-            with suppress(FileExistsError):
-                Path(resource.pool, number).symlink_to(_holder(held.owner.dir))
-                return number
-        raise hv.OperationError(f"{held.owner.name}: {resource.pool!r} has no free seat; stop an instance that has one")
-
-    def release(self, entry: hv.Entry, owner: hv.Owner) -> None:
-        """Remove the link. There may be none: the start was killed before it was made, or this is the second try."""
-        for number, holder in _taken(entry.data["pool"]).items():
-            if holder == _holder(owner.dir):
-                Path(entry.data["pool"], number).unlink(missing_ok=True)
-
-
-def _taken(pool: str) -> dict[str, str]:
-    """The holder of each taken seat."""
-    found = {}
-    for number in os.listdir(pool):
-        with suppress(OSError):  # given back meanwhile, or not a link
-            found[number] = os.readlink(Path(pool, number))
-    return found
-
-
-def _holder(directory: Path) -> str:
-    """Who has a seat: no two instances have one directory on one node."""
-    return f"{os.uname().nodename}:{directory}"
+__all__ = ["Licence", "check", "devices", "params", "plan", "render", "resource_kinds"]
 
 
 @hv.impl.resource_kinds
