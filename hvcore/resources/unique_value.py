@@ -52,8 +52,10 @@ class UniqueValueKind(ResourceKind[UniqueValue, int]):
     def describe(self, resource: UniqueValue, site: Site) -> Iterator[Step]:
         """Which number."""
         del site
-        which = "the first free one" if resource.value is None else str(resource.value)
-        yield Step(kind="number", what=f"take {resource.space} {which}, from {resource.first} to {resource.last}")
+        which = (
+            f"{resource.space} {resource.value}" if resource.value is not None else f"the first free {_range(resource)}"
+        )
+        yield Step(kind="number", what=f"take {which}")
 
     def placeholder(self, resource: UniqueValue, site: Site) -> int:
         """The number that was asked for, else the first of all."""
@@ -74,15 +76,20 @@ class UniqueValueKind(ResourceKind[UniqueValue, int]):
             private_dir(file.parent.parent)
             private_dir(file.parent)
             fd = os.open(file, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            if _locked(fd) and reserved.take(str(number), f"{held.owner.name}/{resource.key}") is None:
+            try:
+                taken = _locked(fd) and reserved.take(str(number), f"{held.owner.name}/{resource.key}") is None
+            except BaseException:
+                os.close(fd)
+                raise
+            if taken:
                 held.add(fd)
                 held.owner.bind(**{resource.key: number})
                 return number
             os.close(fd)
-        which = "every one" if resource.value is None else resource.value
-        raise OperationError(
-            f"{held.owner.name}: {resource.space} {which} is taken; choose another for {resource.where}"
-        )
+        name = held.owner.name
+        if resource.value is None:
+            raise OperationError(f"{name}: no {_range(resource)} is free; stop an instance that has one")
+        raise OperationError(f"{name}: {resource.space} {resource.value} is taken; choose another for {resource.where}")
 
     def release(self, entry: Entry, owner: Owner) -> None:
         """The number is free for others."""
@@ -91,6 +98,10 @@ class UniqueValueKind(ResourceKind[UniqueValue, int]):
     def _file(self, resource: UniqueValue, number: int, site: Site) -> Path:
         """The lock's file. Only root can write to /run; a user's instances are alone in their run directory."""
         return (self._locks if site.host.privileged else site.host.run_dir / "values") / resource.space / str(number)
+
+
+def _range(resource: UniqueValue) -> str:
+    return f"{resource.space} from {resource.first} to {resource.last}"
 
 
 def _reservations(space: str, site: Site) -> Reservations:

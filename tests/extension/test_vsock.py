@@ -140,7 +140,7 @@ def test_its_option_and_its_steps_are_explained(hv: Run, file: File) -> None:
         "vhost-vsock-pci,id=vsock0,guest-cid=3,vhostfd={fd:vsock0.device},bus=pci.0,addr="
     )
     steps = [step["what"] for step in plan["steps"]]
-    assert "take vsock-cid the first free one, from 3 to 4294967294" in steps
+    assert "take the first free vsock-cid from 3 to 4294967294" in steps
     assert "open /dev/vhost-vsock read-write as vsock0.device" in steps
 
 

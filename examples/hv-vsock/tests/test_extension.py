@@ -66,7 +66,7 @@ def test_plan_shows_the_device_and_what_a_start_acquires(kvm: hvcore.DriverHandl
     )
     assert added.origin.plugin == "kvm.vsock"
     steps = [str(step.what) for step in with_one.steps]
-    assert "take vsock-cid 42, from 3 to 4294967294" in steps
+    assert "take vsock-cid 42" in steps
     assert "open /dev/vhost-vsock read-write as vsock0.device" in steps
 
 

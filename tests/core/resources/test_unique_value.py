@@ -14,7 +14,7 @@ import pytest
 from hvcore.host.launching.launch import reap
 from hvcore.host.processes.process import kill_and_wait
 from hvcore.host.reservations import Reservations
-from hvcore.plugin import Command, Job, OperationError, Site, UniqueValue
+from hvcore.plugin import Command, Job, NodeError, OperationError, Site, UniqueValue
 from hvcore.resources.unique_value import UniqueValueKind
 from tests.core.resources.value import VALUE, kinds_with_locks
 
@@ -96,10 +96,16 @@ def test_when_all_are_taken_it_says_so(job: AtWork) -> None:
     two = replace(VALUE, last=4)
     for name in ("web1", "web2"):
         job(name).acquire(two)
-    with pytest.raises(
-        OperationError, match=r"web3: vsock-cid every one is taken; choose another for params\.vsock_cid"
-    ):
+    with pytest.raises(OperationError, match="web3: no vsock-cid from 3 to 4 is free; stop an instance that has one"):
         job("web3").acquire(two)
+
+
+def test_a_failure_keeps_no_lock(job: AtWork, run_dir: Path, tmp_path: Path) -> None:
+    (run_dir / "reservations").touch()  # where a directory has to be
+    with pytest.raises(NodeError, match="reservations"):
+        job("web1").acquire(FIVE)
+    elsewhere = job("web1", run_dir=tmp_path / "elsewhere")
+    assert elsewhere.acquire(FIVE)[FIVE] == 5
 
 
 def test_the_whole_range_of_cids_is_searched_in_no_time(job: AtWork) -> None:
@@ -167,8 +173,8 @@ def test_a_user_has_his_locks_in_his_run_directory(job: AtWork, run_dir: Path, l
 def test_what_a_plan_says(site: Callable[..., Site], locks: Path) -> None:
     kind = UniqueValueKind(locks)
     assert [str(step.what) for value in (VALUE, FIVE) for step in kind.describe(value, site())] == [
-        "take vsock-cid the first free one, from 3 to 9",
-        "take vsock-cid 5, from 3 to 9",
+        "take the first free vsock-cid from 3 to 9",
+        "take vsock-cid 5",
     ]
     assert (kind.placeholder(VALUE, site()), kind.placeholder(FIVE, site())) == (3, 5)
     assert not locks.exists()
