@@ -21,7 +21,7 @@ from hvcore.plugins import protocols
 from hvcore.plugins.hookspecs import PROJECT
 from hvcore.plugins.protocols import Driver
 
-__all__ = ["article", "class_faults", "hook_faults", "hooks_of", "near", "place", "return_type"]
+__all__ = ["article", "class_faults", "hook_faults", "hooks_of", "near", "place", "place_of_constant", "return_type"]
 
 _Function = Callable[..., Any]
 
@@ -35,6 +35,17 @@ def place(thing: object) -> str:
         return f"{inspect.getsourcefile(thing)}:{inspect.getsourcelines(thing)[1]}"  # type: ignore[arg-type]
     except (OSError, TypeError):
         return "no source"
+
+
+def place_of_constant(plugin: object, name: str) -> str:
+    """``FILE:LINE`` where a plugin's constant is written, ``FILE`` when it comes from elsewhere, or ``no source``."""
+    home = plugin if inspect.ismodule(plugin) or isinstance(plugin, type) else type(plugin)
+    try:
+        lines, first = inspect.getsourcelines(home)
+    except (OSError, TypeError):
+        return "no source"
+    line = next((number for number, text in enumerate(lines, max(first, 1)) if re.match(rf"\s*{name}\b", text)), None)
+    return f"{inspect.getsourcefile(home)}{'' if line is None else f':{line}'}"
 
 
 def near(word: str, known: collections.abc.Iterable[str]) -> str | None:

@@ -7,7 +7,8 @@ failing plugin hide the answers of the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 import pluggy
 
 from hvcore.errors import HookError, HvError
-from hvcore.plugins.faults import place
+from hvcore.plugins.faults import place, place_of_constant
 from hvcore.resources.core_kinds import with_kinds
 from hvcore.resources.kind import ResourceKind
 from hvcore.resources.kinds import raised_at
@@ -23,6 +24,17 @@ from hvcore.resources.kinds import raised_at
 __all__ = ["Hooks"]
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Constant:
+    """A constant of a plugin, called like the function that it saves."""
+
+    plugin: object
+    name: str
+
+    def __call__(self) -> Any:
+        return getattr(self.plugin, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +50,14 @@ class _Call:
     def __call__(self, arguments: Mapping[str, Any]) -> Any:
         return self.function(*map(arguments.__getitem__, self.names))
 
+    @property
+    def place(self) -> str:
+        if isinstance(self.function, _Constant):
+            return place_of_constant(self.function.plugin, self.function.name)
+        return place(self.function)
+
     def wrong(self, what: str, where: str | None = None) -> HookError:
-        return HookError(
-            plugin=self.plugin, hook=self.hook, what=what, owner=self.owner, place=where or place(self.function)
-        )
+        return HookError(plugin=self.plugin, hook=self.hook, what=what, owner=self.owner, place=where or self.place)
 
     def raised(self, error: BaseException) -> HookError:
         return self.wrong(f"raised {type(error).__name__}: {error}", raised_at(error))
@@ -59,26 +75,42 @@ class Hooks:
 
     def __init__(self, manager: pluggy.PluginManager, owners: Mapping[str, str] = MappingProxyType({})) -> None:
         self._owners = dict(owners)
-        self._calls: dict[str, tuple[_Call, ...]] = {}
+        self._calls: dict[str, list[_Call]] = {}
         self._farewells: dict[str, str] = {}
         for hook in vars(manager.hook).values():
             if not hook.has_spec():
                 continue
-            order = sorted(hook.get_hookimpls(), key=lambda found: found.trylast - found.tryfirst)
-            self._calls[hook.name] = tuple(
-                _Call(hook.name, found.plugin_name, self.owner(found.plugin_name), found.function, found.argnames)
-                for found in order
-            )
+            self._calls[hook.name] = self._implementations(hook, manager.list_name_plugin())
             if hook.spec.warn_on_impl is not None:  # as pluggy has it: hookspec(warn_on_impl=DeprecationWarning(...))
                 self._farewells[hook.name] = str(hook.spec.warn_on_impl)
         found = self.items("resource_kinds", ResourceKind) if "resource_kinds" in self._calls else ()
         self.kinds = with_kinds([(self.owner(plugin), kind) for plugin, kind in found])
 
+    def _implementations(self, hook: Any, plugins: Sequence[tuple[str, object]]) -> list[_Call]:
+        """In the order of the plugins, but for tryfirst and trylast; of a hook without arguments also constants."""
+        found = [
+            (item.trylast - item.tryfirst, item.plugin_name, item.function, item.argnames)
+            for item in hook.get_hookimpls()
+        ]
+        if not hook.spec.argnames:
+            marked, constant = {name for _, name, *_ in found}, hook.name.upper()
+            found += [
+                (0, name, _Constant(plugin, constant), ())
+                for name, plugin in plugins
+                if name not in marked and hasattr(plugin, constant)
+            ]
+            order = [name for name, _ in plugins]
+            found.sort(key=lambda item: order.index(item[1]))
+        return [
+            _Call(hook.name, name, self.owner(name), function, names)
+            for _, name, function, names in sorted(found, key=operator.itemgetter(0))
+        ]
+
     def deprecated(self) -> Iterator[tuple[str, str]]:
         """What is implemented and to go: ``plugin kvm.x (hv-x 1.0), hook NAME (FILE:LINE)``, and the specification's words."""
         for hook, words in self._farewells.items():
             for call in self._calls[hook]:
-                yield f"plugin {call.owner}, hook {hook} ({place(call.function)})", words
+                yield f"plugin {call.owner}, hook {hook} ({call.place})", words
 
     def implementations(self, hook: str) -> tuple[str, ...]:
         """The plugins that implement the hook, in the order they are called."""
@@ -87,6 +119,10 @@ class Hooks:
     def functions(self, hook: str) -> tuple[tuple[str, Callable[..., Any]], ...]:
         """``(plugin, function)`` of every implementation of the hook, in the order they are called."""
         return tuple((call.plugin, call.function) for call in self._calls[hook])
+
+    def places(self, hook: str) -> Iterator[tuple[str, str]]:
+        """``(plugin, FILE:LINE)`` of every implementation of the hook, in the order they are called."""
+        return ((call.plugin, call.place) for call in self._calls[hook])
 
     def owner(self, plugin: str) -> str:
         """The plugin with the distribution that it comes in: ``kvm.owner (hv-inventory 0.1.0)``."""
@@ -139,7 +175,7 @@ def _called(call: _Call, arguments: Mapping[str, Any]) -> Any:
         raise call.raised(error) from error
 
 
-def _items(calls: tuple[_Call, ...], kind: type[T], arguments: Mapping[str, Any]) -> list[T]:
+def _items(calls: Sequence[_Call], kind: type[T], arguments: Mapping[str, Any]) -> list[T]:
     # One function and a list for all, and no generator around the plugins': a check of parameters asks each family,
     # mostly for nothing.
     found: list[T] = []

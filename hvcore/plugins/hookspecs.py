@@ -1,6 +1,7 @@
 """The hooks that every driver has. Extensions and the drivers' own device families implement them alike.
 
 Mark an implementation with `hvcore.plugin.hookimpl`. A function may take fewer arguments than are listed.
+A hook without arguments may also be a constant with the hook's name in capitals: ``PARAMS`` is what ``params()`` would return.
 Hooks that begin with ``before_`` run before the point of no return: an exception in one undoes the
 operation and is reported as that plugin's. Hooks that begin with ``after_`` run when it is done: an
 exception is reported with the outcome and changes nothing.
@@ -34,11 +35,9 @@ def params() -> ParamGroup:  # type: ignore[empty-body]
     """The parameters that this plugin adds to the driver. Called once, when the driver is loaded.
 
     >>> import hvcore.plugin as hv
-    >>> @hv.hookimpl
-    ... def params():
-    ...     volume = hv.Param("volume", hv.integer(minimum=0, maximum=11), default=5, help="Loudness.")
-    ...     return hv.ParamGroup("audio", volume)
-    >>> params().params[0].key
+    >>> volume = hv.Param("volume", hv.integer(minimum=0, maximum=11), default=5, help="Loudness.")
+    >>> PARAMS = hv.ParamGroup("audio", volume)
+    >>> PARAMS.params[0].key
     'volume'
     """
 
@@ -53,10 +52,8 @@ def resource_kinds() -> Iterable[ResourceKind[Any, Any]]:  # type: ignore[empty-
     ...     pass
     >>> class LicenceKind(Requirement[Licence]):
     ...     name, resource, turn = "licence", Licence, Turn.FILE
-    >>> @hvcore.plugin.hookimpl
-    ... def resource_kinds():
-    ...     return [LicenceKind()]
-    >>> [kind.name for kind in resource_kinds()]
+    >>> RESOURCE_KINDS = (LicenceKind(),)
+    >>> [kind.name for kind in RESOURCE_KINDS]
     ['licence']
     """
 

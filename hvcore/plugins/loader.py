@@ -195,13 +195,13 @@ def _schema(hooks: Hooks, groups: Sequence[tuple[str, ParamGroup]]) -> Schema:
         return Schema.compile(groups)
     except DriverLoadError as error:  # two that declare one key, by their owners: say where, too
         told = str(error)
-        places = [place(function) for name, function in hooks.functions("params") if hooks.owner(name) in told]
+        places = [place for name, place in hooks.places("params") if hooks.owner(name) in told]
         raise DriverLoadError(f"{told} ({', '.join(places)})") from error
 
 
 def _group(hooks: Hooks, plugin: str, group: object) -> ParamGroup:
     if isinstance(group, ParamGroup):
         return group
-    where = next(place(function) for name, function in hooks.functions("params") if name == plugin)
+    where = dict(hooks.places("params"))[plugin]
     what = f"returned {group!r:.80}; return an hvcore.plugin.ParamGroup"
     raise DriverLoadError(f"plugin {hooks.owner(plugin)}, hook params ({where}): {what}")

@@ -189,6 +189,24 @@ def test_a_mistake_in_an_extension_is_told_with_its_place(install: Any, code: st
     assert load("kvm").name == "kvm"
 
 
+CONSTANT_MISTAKES = {
+    "group": ("PARAMS = ['x']", ("hook params", "returned ['x']", "return an hvcore.plugin.ParamGroup")),
+    "kinds": ("RESOURCE_KINDS = ('x',)", ("hook resource_kinds", "gave 'x', must be ResourceKind")),
+    "key": ("PARAMS = hv.ParamGroup('g', hv.Param('motd', hv.text(), help='Words.'))", ("'motd'", "fake (hv-fake")),
+}
+
+
+@pytest.mark.parametrize(("code", "told"), CONSTANT_MISTAKES.values(), ids=CONSTANT_MISTAKES)
+def test_a_mistake_in_a_constant_is_told_with_its_place(install: Any, code: str, told: tuple[str, ...]) -> None:
+    source = f"import hvcore.plugin as hv\n\n\n{code}\n"
+    path = install("hv-plus", "[hvcore.extensions]\nfake.plus = hv_plus\n", source)
+    with pytest.raises(hvcore.HvError) as caught:
+        _ = load("fake").hooks.kinds
+    text = str(caught.value)
+    assert [part for part in ("fake.plus (hv-plus 1.0)", *told) if part not in text] == [], text
+    assert names_its_place(text, path, 4), text
+
+
 def test_all_that_is_wrong_with_an_extension_is_told_at_once(install: Any) -> None:
     source = "import hvcore.plugin as hv\n@hv.hookimpl\ndef chek(): ...\n@hv.hookimpl\ndef before_start(a, b): ...\n"
     install("hv-plus", "[hvcore.extensions]\nfake.plus = hv_plus\n", source)

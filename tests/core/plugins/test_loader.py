@@ -171,6 +171,25 @@ def test_an_extension_adds_parameters_and_checks_to_somebody_elses_driver(instal
     assert loaded.hooks.implementations("check") == ("fake", "fake.plus")
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{group}",
+        "class P:\n    {group}\n",
+        "{group}\n@hv.hookimpl(specname='params')\ndef mine():\n    return PARAMS\n",
+    ],
+    ids=["a module's", "a class's", "beside a function"],
+)
+def test_a_hook_without_arguments_may_be_a_constant(install: Any, source: str) -> None:
+    group = "PARAMS = hv.ParamGroup('plus', hv.Param('extra', hv.text(), help='More.'))"
+    target = ":P" if "class" in source else ""
+    code = "import hvcore.plugin as hv\n" + source.format(group=group)
+    install("hv-plus", EXTENSIONS.format("plus", target), code)
+    loaded = load("fake")
+    assert loaded.hooks.implementations("params") == ("fake", "fake.plus")
+    assert "extra" in loaded.schema.params
+
+
 def test_an_extension_of_another_driver_is_left_alone(install: Any) -> None:
     path: Path = install("hv-plus", "[hvcore.extensions]\nfaker.plus = hv_plus\n", "raise RuntimeError")
     assert load("fake").extensions == ()

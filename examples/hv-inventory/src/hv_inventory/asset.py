@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import hv_kvm.plugin as kvm
 import hvcore.plugin as hv
 
-__all__ = ["AssetTag", "devices", "params", "plan", "render"]
+__all__ = ["DEVICES", "AssetTag", "params", "plan", "render"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +25,7 @@ def params() -> hv.ParamGroup:
     return hv.ParamGroup("asset", tag)
 
 
-@hv.hookimpl
-def devices() -> tuple[type[kvm.Device], ...]:
-    """What it plans."""
-    return (AssetTag,)
+DEVICES = (AssetTag,)
 
 
 @hv.hookimpl

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Final
 
 import hvcore.plugin as hv
 
-__all__ = ["FakeDriver", "FakeSpec"]
+__all__ = ["PARAMS", "RESOURCE_KINDS", "FakeDriver", "FakeSpec"]
 
-_PARAMS: Final = hv.ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "fake",
     hv.Param(
         "fail_at",
@@ -78,16 +78,7 @@ class SnagKind(hv.ResourceKind[Snag, None]):
         raise hv.OperationError(f"{what}; unset {resource.where}")
 
 
-@hv.hookimpl
-def resource_kinds() -> list[hv.ResourceKind[Any, Any]]:
-    """The kinds of resources of this driver."""
-    return [SnagKind()]
-
-
-@hv.hookimpl
-def params() -> hv.ParamGroup:
-    """The parameters of this driver."""
-    return _PARAMS
+RESOURCE_KINDS: Final = (SnagKind(),)
 
 
 @hv.hookimpl

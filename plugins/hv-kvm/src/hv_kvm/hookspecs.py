@@ -1,7 +1,7 @@
 """The hooks of the kvm driver: what a device family, built in or of a third party, contributes.
 
-A family module has, in this order: ``PARAMS``, its device (a frozen dataclass), and implementations
-of ``params``, ``devices``, ``check``, ``plan``, ``verify`` and ``render``, as far as it needs them.
+A family module has, in this order: ``PARAMS``, its device (a frozen dataclass), ``DEVICES``, and implementations
+of ``check``, ``plan``, ``verify`` and ``render``, as far as it needs them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def devices() -> Iterable[type[Device]]:  # type: ignore[empty-body]
     """The classes of what ``plan`` gives, so that a machine can be read back from its record. Names are taken once.
 
     >>> from hv_kvm.devices import clock
-    >>> [kind.__name__ for kind in clock.devices()]
+    >>> [kind.__name__ for kind in clock.DEVICES]
     ['Clock']
     """
 

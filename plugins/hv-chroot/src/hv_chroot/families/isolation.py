@@ -7,7 +7,7 @@ from typing import Final
 
 import hvcore.plugin as hv
 
-__all__ = ["DEFAULT_CAPABILITIES", "PARAMS", "assess", "check", "has_users", "params"]
+__all__ = ["DEFAULT_CAPABILITIES", "PARAMS", "assess", "check", "has_users"]
 
 # What daemons need to change users, own their files and listen on low ports, and nothing that reaches the node.
 DEFAULT_CAPABILITIES: Final = (
@@ -71,12 +71,6 @@ PARAMS: Final = hv.ParamGroup(
     ),
     help="What keeps it and the node apart.",
 )
-
-
-@hv.hookimpl
-def params() -> hv.ParamGroup:
-    """The parameters of this family."""
-    return PARAMS
 
 
 def has_users(params: hv.Params) -> bool:

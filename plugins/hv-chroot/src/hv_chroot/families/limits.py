@@ -6,7 +6,7 @@ from typing import Final
 
 import hvcore.plugin as hv
 
-__all__ = ["PARAMS", "params"]
+__all__ = ["PARAMS"]
 
 PARAMS: Final = hv.ParamGroup(
     "limits",
@@ -32,9 +32,3 @@ PARAMS: Final = hv.ParamGroup(
     ),
     help="What it may use at most, by a control group.",
 )
-
-
-@hv.hookimpl
-def params() -> hv.ParamGroup:
-    """The parameters of this family."""
-    return PARAMS

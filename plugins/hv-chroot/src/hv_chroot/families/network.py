@@ -9,7 +9,7 @@ from typing import Final
 
 import hvcore.plugin as hv
 
-__all__ = ["PARAMS", "Interface", "addresses", "check", "interfaces_of", "params"]
+__all__ = ["PARAMS", "Interface", "addresses", "check", "interfaces_of"]
 
 _NAMED: Final = "eth"
 
@@ -90,12 +90,6 @@ def interfaces_of(instance: hv.Instance, params: hv.Params) -> tuple[Interface, 
         )
         for index, nic in enumerate(instance.nics)
     )
-
-
-@hv.hookimpl
-def params() -> hv.ParamGroup:
-    """The parameters of this family."""
-    return PARAMS
 
 
 @hv.hookimpl

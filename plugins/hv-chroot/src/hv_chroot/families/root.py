@@ -8,7 +8,7 @@ from typing import Final
 import hvcore.plugin as hv
 from hv_chroot.bind import Bind, bind
 
-__all__ = ["DEFAULT_OVERLAY_MIB", "PARAMS", "check", "params"]
+__all__ = ["DEFAULT_OVERLAY_MIB", "PARAMS", "check"]
 
 DEFAULT_OVERLAY_MIB: Final = 256
 _OURS: Final = ("/", "/dev", "/proc")  # bubblewrap's own mounts, and the root itself
@@ -71,12 +71,6 @@ PARAMS: Final = hv.ParamGroup(
     ),
     help="Its root file system: a disk, or a directory, or changes on top of one of them.",
 )
-
-
-@hv.hookimpl
-def params() -> hv.ParamGroup:
-    """The parameters of this family."""
-    return PARAMS
 
 
 @hv.hookimpl

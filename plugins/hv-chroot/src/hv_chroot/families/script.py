@@ -9,7 +9,7 @@ from typing import Final
 
 import hvcore.plugin as hv
 
-__all__ = ["PARAMS", "assess", "check", "params"]
+__all__ = ["PARAMS", "assess", "check"]
 
 # Not hv.file(): that one is looked for on the node, this one is inside the instance's own file system.
 _PATH_INSIDE: Final = replace(
@@ -52,12 +52,6 @@ PARAMS: Final = hv.ParamGroup(
     ),
     help="How it is started and stopped.",
 )
-
-
-@hv.hookimpl
-def params() -> hv.ParamGroup:
-    """The parameters of this family."""
-    return PARAMS
 
 
 @hv.hookimpl

@@ -12,7 +12,7 @@ from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 from hvcore.plugin import Param, ParamGroup, Params, Problem, Resource, UnixSocket, boolean, hookimpl
 
-__all__ = ["PARAMS", "SOCKET", "Agent", "devices", "params", "plan", "render", "verify"]
+__all__ = ["DEVICES", "PARAMS", "SOCKET", "Agent", "plan", "render", "verify"]
 
 SOCKET: Final = "qga"
 _SOCKET: Final = UnixSocket(key=SOCKET)
@@ -42,16 +42,7 @@ class Agent(PciDevice):
         yield _SOCKET
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (Agent,)
+DEVICES: Final = (Agent,)
 
 
 @hookimpl

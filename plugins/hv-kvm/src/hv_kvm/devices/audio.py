@@ -12,7 +12,7 @@ from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 from hvcore.plugin import Param, ParamGroup, Params, Problem, hookimpl
 
-__all__ = ["PARAMS", "Audio", "SoundCard", "devices", "params", "plan", "render", "verify"]
+__all__ = ["DEVICES", "PARAMS", "Audio", "SoundCard", "plan", "render", "verify"]
 
 _PCI: Final = {"ac97": "AC97", "es1370": "ES1370", "hda": "intel-hda", "virtio": "virtio-sound-pci"}
 _ISA: Final = {"sb16": "sb16", "adlib": "adlib", "gus": "gus", "cs4231a": "cs4231a"}
@@ -58,16 +58,7 @@ class SoundCard(PciDevice):
     on_board: ClassVar[bool] = True
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (Audio, SoundCard)
+DEVICES: Final = (Audio, SoundCard)
 
 
 @hookimpl

@@ -11,7 +11,7 @@ from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 from hvcore.plugin import Param, ParamGroup, Params, Problem, boolean, hookimpl
 
-__all__ = ["PARAMS", "Balloon", "devices", "params", "plan", "render", "verify"]
+__all__ = ["DEVICES", "PARAMS", "Balloon", "plan", "render", "verify"]
 
 PARAMS: Final = ParamGroup(
     "balloon",
@@ -33,16 +33,7 @@ class Balloon(PciDevice):
     on_board: ClassVar[bool] = True
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (Balloon,)
+DEVICES: Final = (Balloon,)
 
 
 @hookimpl

@@ -26,7 +26,7 @@ from hvcore.plugin import (
     text,
 )
 
-__all__ = ["PARAMS", "DirectKernel", "assess", "check", "devices", "params", "plan", "render"]
+__all__ = ["DEVICES", "PARAMS", "DirectKernel", "assess", "check", "plan", "render"]
 
 PARAMS: Final = ParamGroup(
     "boot",
@@ -96,16 +96,7 @@ class DirectKernel(Device):
             yield self.initrd_file
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (DirectKernel,)
+DEVICES: Final = (DirectKernel,)
 
 
 @hookimpl

@@ -15,7 +15,7 @@ from hv_kvm.machine.resource import AUTHORITIES, HOST_NETWORK, HOSTS, RESOLV_CON
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, Resource, file_or_url, hookimpl, one_of
 
-__all__ = ["PARAMS", "Cdrom", "check", "devices", "params", "plan", "render", "verify"]
+__all__ = ["DEVICES", "PARAMS", "Cdrom", "check", "plan", "render", "verify"]
 
 _KEYS: Final = ("cdrom_image_path", "cdrom2_image_path")
 _NOT_A_CDROM: Final = dict.fromkeys(
@@ -105,16 +105,7 @@ class Cdrom(PciDevice):
         yield from (HOST_NETWORK, RESOLV_CONF, HOSTS, AUTHORITIES)
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (Cdrom,)
+DEVICES: Final = (Cdrom,)
 
 
 @hookimpl

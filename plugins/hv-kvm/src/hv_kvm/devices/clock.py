@@ -10,7 +10,7 @@ from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore.plugin import Instance, Param, ParamGroup, Params, boolean, hookimpl
 
-__all__ = ["PARAMS", "Clock", "devices", "params", "plan", "render"]
+__all__ = ["DEVICES", "PARAMS", "Clock", "plan", "render"]
 
 PARAMS: Final = ParamGroup(
     "clock",
@@ -31,16 +31,7 @@ class Clock(Device):
     base: str
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (Clock,)
+DEVICES: Final = (Clock,)
 
 
 @hookimpl

@@ -13,7 +13,7 @@ from hv_kvm.machine.resource import KvmOnly, OnlineCpus
 from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, Resource, cpu_mask, hookimpl, integer, regexp
 
-__all__ = ["PARAMS", "Cpu", "assess", "check", "devices", "params", "plan", "render", "verify"]
+__all__ = ["DEVICES", "PARAMS", "Cpu", "assess", "check", "plan", "render", "verify"]
 
 _MODEL: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _FEATURES: Final = r"(,([+-][a-z0-9_.-]+|[a-z0-9_.-]+(=[A-Za-z0-9_.+-]+)?))*"
@@ -86,16 +86,7 @@ class Cpu(Device):
             yield OnlineCpus(key="cpu.mask", given_by="params.cpu_mask", mask=self.mask)
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (Cpu,)
+DEVICES: Final = (Cpu,)
 
 
 def _topology(instance: Instance, params: Params) -> Iterator[Problem]:

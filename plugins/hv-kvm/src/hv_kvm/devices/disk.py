@@ -18,7 +18,7 @@ from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 from hvcore.plugin import Disk as Wanted
 from hvcore.plugin import DiskClaim, Instance, Param, ParamGroup, Params, Problem, Resource, hookimpl, one_of
 
-__all__ = ["PARAMS", "Disk", "assess", "check", "devices", "params", "plan", "render", "verify"]
+__all__ = ["DEVICES", "PARAMS", "Disk", "assess", "check", "plan", "render", "verify"]
 
 _NEVER: Final = {
     "scsi": "is an interface that no PC has in QEMU any more; a disk behind its SCSI controller is 'scsi-hd'",
@@ -130,16 +130,7 @@ class Disk(PciDevice):
         yield Outside(key=f"{self.id}.outside", given_by=self.given_by, reason=reason)
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (Disk,)
+DEVICES: Final = (Disk,)
 
 
 @hookimpl

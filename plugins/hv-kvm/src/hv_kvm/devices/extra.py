@@ -11,7 +11,7 @@ from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore.plugin import Param, ParamGroup, Params, Problem, hookimpl, text
 
-__all__ = ["PARAMS", "Extra", "assess", "check", "devices", "params", "plan", "render"]
+__all__ = ["DEVICES", "PARAMS", "Extra", "assess", "check", "plan", "render"]
 
 PARAMS: Final = ParamGroup(
     "extra",
@@ -50,16 +50,7 @@ class Extra(Device):
     words: tuple[str, ...]
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (Extra,)
+DEVICES: Final = (Extra,)
 
 
 @hookimpl

@@ -16,7 +16,7 @@ from hv_kvm.machine.resource import Image
 from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore.plugin import Param, ParamGroup, Params, Problem, Resource, boolean, file, hookimpl, one_of
 
-__all__ = ["PARAMS", "Uefi", "check", "devices", "params", "plan", "render", "verify"]
+__all__ = ["DEVICES", "PARAMS", "Uefi", "check", "plan", "render", "verify"]
 
 _DEBIAN: Final = "/usr/share/OVMF"
 
@@ -93,16 +93,7 @@ class Uefi(Device):
         yield from (self.code_image, self.variables_image)
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (Uefi,)
+DEVICES: Final = (Uefi,)
 
 
 _CHECKED: Final = frozenset(param.key for param in PARAMS)

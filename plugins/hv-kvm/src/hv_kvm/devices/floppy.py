@@ -15,7 +15,7 @@ from hv_kvm.machine.resource import Image
 from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, Resource, file, hookimpl
 
-__all__ = ["PARAMS", "Floppy", "devices", "params", "plan", "render", "verify"]
+__all__ = ["DEVICES", "PARAMS", "Floppy", "plan", "render", "verify"]
 
 PARAMS: Final = ParamGroup(
     "floppy",
@@ -48,16 +48,7 @@ class Floppy(Device):
         yield self.image
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (Floppy,)
+DEVICES: Final = (Floppy,)
 
 
 @hookimpl

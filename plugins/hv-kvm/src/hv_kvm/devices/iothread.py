@@ -11,7 +11,7 @@ from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, hookimpl, integer
 
-__all__ = ["PARAMS", "IoThreads", "assess", "check", "devices", "params", "plan", "render"]
+__all__ = ["DEVICES", "PARAMS", "IoThreads", "assess", "check", "plan", "render"]
 
 PARAMS: Final = ParamGroup(
     "iothread",
@@ -33,16 +33,7 @@ class IoThreads(Device):
     count: int
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (IoThreads,)
+DEVICES: Final = (IoThreads,)
 
 
 @hookimpl

@@ -14,7 +14,7 @@ from hv_kvm.machine.placement import FIRST_SLOT, LAST_SLOT
 from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, boolean, file, hookimpl, integer, one_of, regexp
 
-__all__ = ["PARAMS", "Machine", "assess", "check", "devices", "params", "plan", "render", "verify"]
+__all__ = ["DEVICES", "PARAMS", "Machine", "assess", "check", "plan", "render", "verify"]
 
 PARAMS: Final = ParamGroup(
     "machine",
@@ -90,16 +90,7 @@ class Machine(Device):
     may_reboot: bool
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (Machine,)
+DEVICES: Final = (Machine,)
 
 
 @hookimpl

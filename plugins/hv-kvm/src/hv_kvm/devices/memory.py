@@ -12,7 +12,7 @@ from hv_kvm.machine.resource import MemoryFile
 from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore.plugin import Instance, Param, ParamGroup, Params, Resource, directory, hookimpl
 
-__all__ = ["PARAMS", "Memory", "devices", "params", "plan", "render"]
+__all__ = ["DEVICES", "PARAMS", "Memory", "plan", "render"]
 
 PARAMS: Final = ParamGroup(
     "memory",
@@ -48,16 +48,7 @@ class Memory(Device):
             yield self.file
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (Memory,)
+DEVICES: Final = (Memory,)
 
 
 @hookimpl

@@ -23,7 +23,7 @@ from hvcore.plugin import (
     port,
 )
 
-__all__ = ["PARAMS", "UserShutdown", "check", "devices", "params", "plan"]
+__all__ = ["DEVICES", "PARAMS", "UserShutdown", "check", "plan"]
 
 # QAPI MigrationCapability of QEMU 5.2 to 11, without those for COLO and for snapshots. Which of them the two QEMUs of
 # a migration have is asked when it begins.
@@ -105,16 +105,7 @@ class UserShutdown(Device):
         )
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (UserShutdown,)
+DEVICES: Final = (UserShutdown,)
 
 
 _CHECKED: Final = frozenset(param.key for param in PARAMS)

@@ -13,7 +13,7 @@ from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.names import COMMANDS, EVENTS, PIDFILE, RECOVERY
 from hvcore.plugin import Instance, Params, Resource, UnixSocket, hookimpl
 
-__all__ = ["Monitor", "devices", "plan", "render"]
+__all__ = ["DEVICES", "Monitor", "plan", "render"]
 
 _SOCKETS: Final = (UnixSocket(key=COMMANDS), UnixSocket(key=RECOVERY))
 
@@ -29,10 +29,7 @@ class Monitor(Device):
         yield from _SOCKETS
 
 
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (Monitor,)
+DEVICES: Final = (Monitor,)
 
 
 @hookimpl

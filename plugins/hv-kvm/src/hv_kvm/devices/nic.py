@@ -26,19 +26,7 @@ from hvcore.plugin import (
     one_of,
 )
 
-__all__ = [
-    "PARAMS",
-    "GuestNic",
-    "TapNic",
-    "UserNic",
-    "assess",
-    "check",
-    "devices",
-    "params",
-    "plan",
-    "render",
-    "verify",
-]
+__all__ = ["DEVICES", "PARAMS", "GuestNic", "TapNic", "UserNic", "assess", "check", "plan", "render", "verify"]
 
 _VIRTIO: Final = "virtio-net-pci"
 _MODELS: Final = {
@@ -140,16 +128,7 @@ class TapNic(GuestNic):
         yield self.tap
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (UserNic, TapNic)
+DEVICES: Final = (UserNic, TapNic)
 
 
 @hookimpl

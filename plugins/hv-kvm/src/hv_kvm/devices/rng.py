@@ -20,7 +20,7 @@ from hvcore.plugin import (
     one_of,
 )
 
-__all__ = ["PARAMS", "Rng", "devices", "params", "plan", "render", "verify"]
+__all__ = ["DEVICES", "PARAMS", "Rng", "plan", "render", "verify"]
 
 _HARDWARE: Final = "is for the node alone, whose kernel feeds /dev/urandom from it"
 
@@ -73,16 +73,7 @@ class Rng(PciDevice):
     on_board: ClassVar[bool] = True
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (Rng,)
+DEVICES: Final = (Rng,)
 
 
 @hookimpl

@@ -12,7 +12,7 @@ from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, hookimpl, one_of
 
-__all__ = ["PARAMS", "ScsiController", "devices", "params", "plan", "render", "verify"]
+__all__ = ["DEVICES", "PARAMS", "ScsiController", "plan", "render", "verify"]
 
 # "lsi" is an alias in QEMU, which introspection does not show.
 _MODELS: Final = {name: {"lsi": "lsi53c895a"}.get(name, name) for name in SCSI_TARGETS}
@@ -39,16 +39,7 @@ class ScsiController(PciDevice):
     on_board: ClassVar[bool] = True
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (ScsiController,)
+DEVICES: Final = (ScsiController,)
 
 
 @hookimpl

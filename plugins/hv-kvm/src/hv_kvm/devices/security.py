@@ -10,7 +10,7 @@ from hv_kvm.machine.resource import GUEST_USER, SecurityModel
 from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, Resource, boolean, hookimpl, name, one_of
 
-__all__ = ["PARAMS", "Security", "assess", "check", "devices", "params", "plan"]
+__all__ = ["DEVICES", "PARAMS", "Security", "assess", "check", "plan"]
 
 PARAMS: Final = ParamGroup(
     "security",
@@ -56,16 +56,7 @@ class Security(Device):
         yield replace(GUEST_USER, given_by="params.security_domain", user=self.user)
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (Security,)
+DEVICES: Final = (Security,)
 
 
 _CHECKED: Final = frozenset(param.key for param in PARAMS)

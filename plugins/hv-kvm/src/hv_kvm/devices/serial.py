@@ -12,7 +12,7 @@ from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.names import SERIAL
 from hvcore.plugin import Instance, Param, ParamGroup, Params, Resource, UnixSocket, boolean, hookimpl, one_of
 
-__all__ = ["PARAMS", "Serial", "devices", "params", "plan", "render"]
+__all__ = ["DEVICES", "PARAMS", "Serial", "plan", "render"]
 
 _SOCKET: Final = UnixSocket(key=SERIAL)
 _SPEEDS: Final = (
@@ -50,16 +50,7 @@ class Serial(Device):
         yield _SOCKET
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (Serial,)
+DEVICES: Final = (Serial,)
 
 
 @hookimpl

@@ -21,7 +21,7 @@ from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import HOST_NETWORK
-from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
+from hv_kvm.machine.spec import KvmSpec, PciDevice
 from hvcore.plugin import (
     Instance,
     InterfaceAddress,
@@ -41,7 +41,7 @@ from hvcore.plugin import (
     regexp,
 )
 
-__all__ = ["PARAMS", "PASSWORD", "PORT", "Spice", "assess", "check", "devices", "params", "plan", "render", "verify"]
+__all__ = ["DEVICES", "PARAMS", "PASSWORD", "PORT", "Spice", "assess", "check", "plan", "render", "verify"]
 
 PASSWORD: Final = "spice-password"  # noqa: S105 - the name of a file, not what is in it
 PORT: Final = "spice"
@@ -192,16 +192,7 @@ class Spice(PciDevice):
         yield from certificates(_CERTS, self.x509, "spice_x509_path")
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (Spice,)
+DEVICES: Final = (Spice,)
 
 
 _CHECKED: Final = frozenset(param.key for param in PARAMS)

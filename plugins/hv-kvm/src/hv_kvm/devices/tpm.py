@@ -25,7 +25,7 @@ from hvcore.plugin import (
     one_of,
 )
 
-__all__ = ["PARAMS", "Tpm", "check", "devices", "params", "plan", "render", "verify"]
+__all__ = ["DEVICES", "PARAMS", "Tpm", "check", "plan", "render", "verify"]
 
 _SWTPM: Final = "/usr/bin/swtpm"
 
@@ -88,16 +88,7 @@ class Tpm(Device):
         yield self.program
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (Tpm,)
+DEVICES: Final = (Tpm,)
 
 
 _CHECKED: Final = frozenset(param.key for param in PARAMS)

@@ -14,7 +14,7 @@ from hv_kvm.machine.resource import Outside
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 from hvcore.plugin import Param, ParamGroup, Params, Problem, Resource, hookimpl, one_of
 
-__all__ = ["PARAMS", "UsbController", "UsbDevice", "devices", "params", "plan", "render", "verify"]
+__all__ = ["DEVICES", "PARAMS", "UsbController", "UsbDevice", "plan", "render", "verify"]
 
 _MODELS: Final = {
     "mouse": "usb-mouse",
@@ -84,16 +84,7 @@ class UsbDevice(Device):
             yield Outside(key=f"usb{self.index}.outside", given_by=f"params.{self.key}", reason=reason)
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (UsbController, UsbDevice)
+DEVICES: Final = (UsbController, UsbDevice)
 
 
 @hookimpl

@@ -12,7 +12,7 @@ from hv_kvm.machine.placement import display_address
 from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore.plugin import Param, ParamGroup, Params, Problem, hookimpl, one_of
 
-__all__ = ["PARAMS", "Video", "devices", "params", "plan", "render", "verify"]
+__all__ = ["DEVICES", "PARAMS", "Video", "plan", "render", "verify"]
 
 _MODELS: Final = {
     "std": "VGA",
@@ -40,16 +40,7 @@ class Video(Device):
     model: str
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (Video,)
+DEVICES: Final = (Video,)
 
 
 @hookimpl

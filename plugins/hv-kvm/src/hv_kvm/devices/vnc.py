@@ -40,7 +40,7 @@ from hvcore.plugin import (
     port,
 )
 
-__all__ = ["PARAMS", "PASSWORD", "Vnc", "assess", "check", "devices", "params", "plan", "render", "verify"]
+__all__ = ["DEVICES", "PARAMS", "PASSWORD", "Vnc", "assess", "check", "plan", "render", "verify"]
 
 PASSWORD: Final = "vnc-password"  # noqa: S105 - the name of a file, not what is in it
 _CREDS: Final = "vnc-tls"
@@ -149,16 +149,7 @@ class Vnc(Device):
             yield DataFile(key="keymap", given_by="params.keymap", qemu=spec.qemu, path=f"keymaps/{self.keymap}")
 
 
-@hookimpl
-def params() -> ParamGroup:
-    """The family's parameters."""
-    return PARAMS
-
-
-@hookimpl
-def devices() -> tuple[type[Device], ...]:
-    """What it plans."""
-    return (Vnc,)
+DEVICES: Final = (Vnc,)
 
 
 @hookimpl

@@ -1,8 +1,8 @@
-"""QEMU's own kinds of resources, contributed by the hook that extensions use as well."""
+"""QEMU's own kinds of resources, contributed as an extension's are."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Final
 
 from hv_kvm.resources.guest_directory import GuestDirectoryKind
 from hv_kvm.resources.image import ImageKind
@@ -20,27 +20,23 @@ from hv_kvm.resources.requirements import (
 )
 from hv_kvm.resources.shown_file import ShownFileKind
 from hv_kvm.resources.tap import TapKind
-from hvcore.plugin import ResourceKind, hookimpl
 
-__all__ = ["resource_kinds"]
+__all__ = ["RESOURCE_KINDS"]
 
-
-@hookimpl
-def resource_kinds() -> tuple[ResourceKind[Any, Any], ...]:
-    """What is of QEMU alone; files, sockets and programs of every driver are the core's."""
-    return (
-        NotYetKind(),
-        SecurityModelKind(),
-        GuestDirectoryKind(),
-        ImageKind(),
-        MemoryFileKind(),
-        PrivateCopyKind(),
-        ShownFileKind(),
-        DataFileKind(),
-        BlockModuleKind(),
-        OutsideKind(),
-        KvmOnlyKind(),
-        HostNetworkKind(),
-        TapKind(),
-        OnlineCpusKind(),
-    )
+# What is of QEMU alone; files, sockets and programs of every driver are the core's.
+RESOURCE_KINDS: Final = (
+    NotYetKind(),
+    SecurityModelKind(),
+    GuestDirectoryKind(),
+    ImageKind(),
+    MemoryFileKind(),
+    PrivateCopyKind(),
+    ShownFileKind(),
+    DataFileKind(),
+    BlockModuleKind(),
+    OutsideKind(),
+    KvmOnlyKind(),
+    HostNetworkKind(),
+    TapKind(),
+    OnlineCpusKind(),
+)
