@@ -50,8 +50,8 @@ def resource_kinds() -> Iterable[ResourceKind[Any, Any]]:  # type: ignore[empty-
     >>> from hvcore.plugin import Requirement, Turn
     >>> class Licence(hvcore.plugin.Resource[None]):
     ...     pass
-    >>> class LicenceKind(Requirement[Licence]):
-    ...     name, resource, turn = "licence", Licence, Turn.FILE
+    >>> class LicenceKind(Requirement[Licence], name="licence", turn=Turn.FILE):
+    ...     pass
     >>> RESOURCE_KINDS = (LicenceKind(),)
     >>> [kind.name for kind in RESOURCE_KINDS]
     ['licence']

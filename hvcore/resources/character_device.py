@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from typing import ClassVar
 
 from hvcore.errors import OperationError, Problem
 from hvcore.model.plan import Step
@@ -17,12 +16,8 @@ from hvcore.resources.owner import Site
 __all__ = ["CharacterDeviceKind"]
 
 
-class CharacterDeviceKind(ResourceKind[CharacterDevice, str]):
+class CharacterDeviceKind(ResourceKind[CharacterDevice, str], name="character-device", turn=Turn.FILE):
     """Its descriptor is all that is held: it is gone with the program."""
-
-    name: ClassVar[str] = "character-device"
-    resource: ClassVar[type[CharacterDevice]] = CharacterDevice
-    turn: ClassVar[Turn] = Turn.FILE
 
     def verify(self, resource: CharacterDevice, site: Site) -> Iterator[Problem]:
         """It has to be there, to be a character device, and to open."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import NodeError, Problem
@@ -25,13 +25,8 @@ _END_TRIES: Final = 100
 _OWN_PROCESSES: Final = 2  # of hvcore, which its limit counts: see `GroupLimits`
 
 
-class ControlGroupKind(ResourceKind[ControlGroup, bool]):
+class ControlGroupKind(ResourceKind[ControlGroup, bool], name="cgroup", turn=Turn.WHO, runs=True):  # with what is in it
     """A group in every hierarchy of use. What is launched afterwards begins in it."""
-
-    name: ClassVar[str] = "cgroup"
-    resource: ClassVar[type[ControlGroup]] = ControlGroup
-    turn: ClassVar[Turn] = Turn.WHO
-    runs: ClassVar[bool] = True  # with what is in it
 
     def verify(self, resource: ControlGroup, site: Site) -> Iterator[Problem]:
         """The node has to be able to set the limits."""

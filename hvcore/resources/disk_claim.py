@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator
 
 from hvcore.host.disks.disk_claims import DISK, DiskClaims
 from hvcore.model.plan import Step
@@ -17,12 +16,8 @@ from hvcore.resources.reserved import give_back
 __all__ = ["DiskClaimKind", "claim_disk", "release_disk"]
 
 
-class DiskClaimKind(ResourceKind[DiskClaim, tuple[str, ...]]):
+class DiskClaimKind(ResourceKind[DiskClaim, tuple[str, ...]], name=DISK, turn=Turn.FILE, in_ledger=True):
     """A claim without anything opened: of a network disk, of a directory, of a disk that is mounted."""
-
-    name: ClassVar[str] = DISK
-    resource: ClassVar[type[DiskClaim]] = DiskClaim
-    turn: ClassVar[Turn] = Turn.FILE
 
     def describe(self, resource: DiskClaim, site: Site) -> Iterator[Step]:
         """What is claimed, and how."""
@@ -33,11 +28,6 @@ class DiskClaimKind(ResourceKind[DiskClaim, tuple[str, ...]]):
         """Nothing: a claim without an open file is not part of a command line."""
         del resource, site
         return ()
-
-    def entry(self, resource: DiskClaim, site: Site) -> Mapping[str, Any]:
-        """It is reserved."""
-        del resource, site
-        return {}
 
     def acquire(self, resource: DiskClaim, held: Held) -> tuple[str, ...]:
         """Claim it. Raises `DiskInUseError` naming the holder, and OSError when there is no such disk."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pwd
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from hvcore.errors import NodeError, OperationError, Problem
 from hvcore.host.confinement.namespaces import UID_RANGE_SIZE, uid_ranges
@@ -33,12 +33,8 @@ def user_problem(name: str) -> str | None:
     return "is root, which a guest never runs as" if found.pw_uid == 0 else None
 
 
-class IdentityKind(ResourceKind[Identity, AsUser | None]):
+class IdentityKind(ResourceKind[Identity, AsUser | None], name=_UID, turn=Turn.WHO):
     """A named user, or a uid of the pool. Only at level strict; below it a process keeps the caller's uid."""
-
-    name: ClassVar[str] = _UID
-    resource: ClassVar[type[Identity]] = Identity
-    turn: ClassVar[Turn] = Turn.WHO
 
     def verify(self, resource: Identity, site: Site) -> Iterator[Problem]:
         """The user has to exist, and must not be root."""
@@ -85,12 +81,8 @@ class IdentityKind(ResourceKind[Identity, AsUser | None]):
         give_back(_UID, entry, owner)
 
 
-class UidRangeKind(ResourceKind[UidRange, range]):
+class UidRangeKind(ResourceKind[UidRange, range], name=_RANGE, turn=Turn.WHO, in_ledger=True):
     """65536 uids for the users inside an instance."""
-
-    name: ClassVar[str] = _RANGE
-    resource: ClassVar[type[UidRange]] = UidRange
-    turn: ClassVar[Turn] = Turn.WHO
 
     def verify(self, resource: UidRange, site: Site) -> Iterator[Problem]:
         """In a container the node's uids may not be ours to give."""
@@ -108,11 +100,6 @@ class UidRangeKind(ResourceKind[UidRange, range]):
         """The first such range."""
         del resource, site
         return range(UID_RANGE_SIZE)
-
-    def entry(self, resource: UidRange, site: Site) -> Mapping[str, Any]:
-        """They are reserved."""
-        del resource, site
-        return {}
 
     def acquire(self, resource: UidRange, held: Held) -> range:
         """A range. Raises `NodeError` when all of the node are taken."""

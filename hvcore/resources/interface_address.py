@@ -9,7 +9,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from typing import ClassVar, Final
+from typing import Final
 
 from hvcore.errors import OperationError, Problem
 from hvcore.model.plan import Step
@@ -26,12 +26,8 @@ _SIOCGIFADDR: Final = 0x8915
 _GLOBAL, _HOST = 0x00, 0x10
 
 
-class InterfaceAddressKind(ResourceKind[InterfaceAddress, str]):
+class InterfaceAddressKind(ResourceKind[InterfaceAddress, str], name="address", turn=Turn.NETWORK):
     """Looked up and not held: the interface may get another address later."""
-
-    name: ClassVar[str] = "address"
-    resource: ClassVar[type[InterfaceAddress]] = InterfaceAddress
-    turn: ClassVar[Turn] = Turn.NETWORK
 
     def verify(self, resource: InterfaceAddress, site: Site) -> Iterator[Problem]:
         """The interface has to be there, and to have an address."""

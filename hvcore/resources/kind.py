@@ -6,6 +6,7 @@ entry, acquire, prove, release. Only `acquire` has to be there. `hvcore.resource
 
 from __future__ import annotations
 
+import typing
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
@@ -38,13 +39,28 @@ class ResourceKind(ABC, Generic[R, H]):
     """Base of all kinds. ``R`` is the class of resources, ``H`` the type of their handles.
 
     ``name`` is the word in the ledger. ``runs`` says that what is acquired is a process: it may still write, so it is
-    released before everything else, and what it uses stays reserved until it has gone.
+    released before everything else, and what it uses stays reserved until it has gone. ``in_ledger`` says that the
+    ledger knows of it before it is acquired, when `entry` has no more to say than its key. All are given in the
+    class's header: ``class SeatKind(ResourceKind[Seat, None], name="seat", turn=Turn.FILE)``.
     """
 
     name: ClassVar[str]
     resource: ClassVar[type[Resource[Any]]]
     turn: ClassVar[Turn]
     runs: ClassVar[bool] = False
+    in_ledger: ClassVar[bool] = False
+    _without_handle: ClassVar[bool] = False
+
+    def __init_subclass__(
+        cls, *, name: str | None = None, turn: Turn | None = None, runs: bool = False, in_ledger: bool = False
+    ) -> None:
+        super().__init_subclass__()
+        asked = typing.get_args(next(iter(getattr(cls, "__orig_bases__", ())), None))
+        if len(asked) > 1:
+            cls._without_handle = asked[1] is type(None)
+        if name is not None and turn is not None:
+            cls.name, cls.turn, cls.resource = name, turn, asked[0]
+            cls.runs, cls.in_ledger = runs, in_ledger
 
     def verify(self, resource: R, site: Site) -> Iterable[Problem]:  # noqa: ARG002 - for those that have something to say
         """Why this node cannot provide it. Looks, and changes nothing."""
@@ -55,12 +71,12 @@ class ResourceKind(ABC, Generic[R, H]):
         return ()
 
     def placeholder(self, resource: R, site: Site) -> H:  # noqa: ARG002
-        """What stands in a plan for the handle; ``{fd:KEY}`` for a descriptor."""
-        return cast("H", f"{{fd:{resource.key}}}")
+        """What stands in a plan for the handle: ``{fd:KEY}`` for a descriptor, None for a kind without a handle."""
+        return cast("H", None if self._without_handle else f"{{fd:{resource.key}}}")
 
     def entry(self, resource: R, site: Site) -> Mapping[str, Any] | None:  # noqa: ARG002
         """What the ledger says before it is acquired; None when nothing of it outlives the operation."""
-        return None
+        return {} if self.in_ledger else None
 
     @abstractmethod
     def acquire(self, resource: R, held: Held) -> H:
@@ -75,9 +91,6 @@ class ResourceKind(ABC, Generic[R, H]):
 
 class Requirement(ResourceKind[R, None]):
     """A kind that the node only has to have: it is verified and described, and nothing of it is held."""
-
-    def placeholder(self, resource: R, site: Site) -> None:
-        """Nothing."""
 
     def acquire(self, resource: R, held: Held) -> None:
         """Nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from hvcore.errors import OperationError
 from hvcore.model.plan import Step
@@ -18,20 +18,13 @@ from hvcore.resources.owner import Owner, Site
 __all__ = ["LinkKind"]
 
 
-class LinkKind(ResourceKind[Link, None]):
+class LinkKind(ResourceKind[Link, None], name="link", turn=Turn.FILE):
     """Made before the program: until that has made its file, the link leads nowhere."""
-
-    name: ClassVar[str] = "link"
-    resource: ClassVar[type[Link]] = Link
-    turn: ClassVar[Turn] = Turn.FILE
 
     def describe(self, resource: Link, site: Site) -> Iterator[Step]:
         """Where it is."""
         del site
         yield Step(kind="link", what=f"{resource.path} to the display's socket")
-
-    def placeholder(self, resource: Link, site: Site) -> None:
-        """Nothing: no command line names it."""
 
     def entry(self, resource: Link, site: Site) -> Mapping[str, Any]:
         """Its path."""

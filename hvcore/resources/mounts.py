@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from hvcore.errors import LeftoverError
 from hvcore.host.disks.holders import wait_unused
@@ -21,15 +21,8 @@ __all__ = ["MountsKind"]
 _LET_GO_S: Final = 3.0
 
 
-class MountsKind(ResourceKind[Mounts, None]):
+class MountsKind(ResourceKind[Mounts, None], name="mount", turn=Turn.FILE):
     """The driver mounts after this is acquired; the ledger entry stands for all of its mounts."""
-
-    name: ClassVar[str] = "mount"
-    resource: ClassVar[type[Mounts]] = Mounts
-    turn: ClassVar[Turn] = Turn.FILE
-
-    def placeholder(self, resource: Mounts, site: Site) -> None:
-        """Nothing: a plan names the mounts themselves."""
 
     def entry(self, resource: Mounts, site: Site) -> Mapping[str, Any]:
         """The disk that has to be unused afterwards."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import DeadlineError
@@ -15,7 +14,7 @@ from hvcore.model.record import Entry
 from hvcore.model.resource import InstanceProcess
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
-from hvcore.resources.owner import Owner, Site
+from hvcore.resources.owner import Owner
 
 __all__ = ["ProcessKind", "end_members"]
 
@@ -23,21 +22,8 @@ _KILL_S: Final = 5.0
 _MONITOR_S: Final = 2.0
 
 
-class ProcessKind(ResourceKind[InstanceProcess, None]):
+class ProcessKind(ResourceKind[InstanceProcess, None], name="process", turn=Turn.PROGRAM, runs=True, in_ledger=True):
     """Released first: while it lives it may write to everything else."""
-
-    name: ClassVar[str] = "process"
-    resource: ClassVar[type[InstanceProcess]] = InstanceProcess
-    turn: ClassVar[Turn] = Turn.PROGRAM
-    runs: ClassVar[bool] = True
-
-    def placeholder(self, resource: InstanceProcess, site: Site) -> None:
-        """Nothing: no command line names it."""
-
-    def entry(self, resource: InstanceProcess, site: Site) -> Mapping[str, Any]:
-        """That there may be one."""
-        del resource, site
-        return {}
 
     def acquire(self, resource: InstanceProcess, held: Held) -> None:
         """Nothing: the launch does it."""

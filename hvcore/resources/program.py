@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import ConfinementError, OperationError, Problem
@@ -38,13 +38,8 @@ _STATE: Final = "/state"
 _END_S: Final = 1.0
 
 
-class ProgramKind(ResourceKind[Program, str]):
+class ProgramKind(ResourceKind[Program, str], name="companion", turn=Turn.PROGRAM, runs=True):
     """Released among the first: while it runs it may write to its state."""
-
-    name: ClassVar[str] = "companion"
-    resource: ClassVar[type[Program]] = Program
-    turn: ClassVar[Turn] = Turn.PROGRAM
-    runs: ClassVar[bool] = True
 
     def verify(self, resource: Program, site: Site) -> Iterator[Problem]:
         """It has to be installed."""

@@ -12,7 +12,7 @@ import stat
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from hvcore.errors import DiskInUseError, OperationError, Problem
 from hvcore.model.plan import Step
@@ -29,12 +29,8 @@ _FLOCK: Final = "hh4xqqi4x"  # struct flock of Linux on 64-bit: l_type, l_whence
 _ELSEWHERE: Final = "an instance of another run directory on this node"
 
 
-class StateDirectoryKind(ResourceKind[StateDirectory, int]):
+class StateDirectoryKind(ResourceKind[StateDirectory, int], name="owner", turn=Turn.PROGRAM):
     """Claimed for one program, and given to its uid."""
-
-    name: ClassVar[str] = "owner"
-    resource: ClassVar[type[StateDirectory]] = StateDirectory
-    turn: ClassVar[Turn] = Turn.PROGRAM
 
     def verify(self, resource: StateDirectory, site: Site) -> Iterator[Problem]:
         """Nothing of others may be in it. That it is a directory at all is checked with its parameter."""

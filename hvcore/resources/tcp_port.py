@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
-from typing import ClassVar, Final
+from typing import Final
 
 from hvcore.errors import OperationError, Problem
 from hvcore.model.plan import Step
@@ -21,12 +21,8 @@ __all__ = ["TcpPortKind", "port_problem", "reserve_port"]
 _TRIES: Final = 1000
 
 
-class TcpPortKind(ResourceKind[TcpPort, str]):
+class TcpPortKind(ResourceKind[TcpPort, str], name="port", turn=Turn.NETWORK):
     """A port that was named, or the first free one, reserved until the program listens on it."""
-
-    name: ClassVar[str] = "port"
-    resource: ClassVar[type[TcpPort]] = TcpPort
-    turn: ClassVar[Turn] = Turn.NETWORK
 
     def verify(self, resource: TcpPort, site: Site) -> Iterator[Problem]:
         """A port that was named has to be free. Of an interface without an address that one speaks."""

@@ -10,7 +10,7 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from hvcore.errors import OperationError, Problem
 from hvcore.host.files import private_dir
@@ -30,12 +30,8 @@ _LOCKS: Final = Path("/run/hvcore-values")
 _TRIES: Final = 4096
 
 
-class UniqueValueKind(ResourceKind[UniqueValue, int]):
+class UniqueValueKind(ResourceKind[UniqueValue, int], name="unique-value", turn=Turn.NETWORK):
     """The number that was asked for, or the first free one."""
-
-    name: ClassVar[str] = "unique-value"
-    resource: ClassVar[type[UniqueValue]] = UniqueValue
-    turn: ClassVar[Turn] = Turn.NETWORK
 
     def __init__(self, locks: Path = _LOCKS) -> None:
         self._locks = locks

@@ -6,7 +6,6 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
 from hvcore.model.plan import Step
 from hvcore.model.resource import UnixSocket
@@ -17,12 +16,8 @@ from hvcore.resources.owner import Site
 __all__ = ["UnixSocketKind", "listening_socket"]
 
 
-class UnixSocketKind(ResourceKind[UnixSocket, str]):
+class UnixSocketKind(ResourceKind[UnixSocket, str], name="socket", turn=Turn.SOCKET):
     """It is in the instance's directory, which is removed as a whole: the ledger need not know."""
-
-    name: ClassVar[str] = "socket"
-    resource: ClassVar[type[UnixSocket]] = UnixSocket
-    turn: ClassVar[Turn] = Turn.SOCKET
 
     def describe(self, resource: UnixSocket, site: Site) -> Iterator[Step]:
         """Where it listens."""

@@ -123,6 +123,27 @@ def test_a_plugin_cannot_take_a_kind_of_the_core() -> None:
         with_kinds([("mine", OtherUid())])
 
 
+class HeaderKind(ResourceKind[Other, str], name="header", turn=Turn.SOCKET, runs=True, in_ledger=True):
+    def acquire(self, resource: Other, held: Held) -> str:
+        return ""
+
+
+class Bare(ResourceKind[Resource[None], None], name="bare", turn=Turn.FILE):
+    def acquire(self, resource: Resource[None], held: Held) -> None: ...
+
+
+def test_a_kinds_header_says_what_it_is() -> None:
+    assert (HeaderKind.name, HeaderKind.resource, HeaderKind.turn) == ("header", Other, Turn.SOCKET)
+    assert (HeaderKind.runs, HeaderKind.in_ledger) == (True, True)
+    assert (Bare.runs, Bare.in_ledger) == (False, False)
+
+
+def test_what_a_kind_says_for_itself_when_it_says_nothing(site: Callable[..., Site]) -> None:
+    other, bare = Other(key="o"), Resource[None](key="b")
+    assert (HeaderKind().placeholder(other, site()), HeaderKind().entry(other, site())) == ("{fd:o}", {})
+    assert (Bare().placeholder(bare, site()), Bare().entry(bare, site())) == (None, None)
+
+
 class NumberKind(ResourceKind[Other, int]):
     name: ClassVar[str] = "number"
     resource: ClassVar[type[Other]] = Other

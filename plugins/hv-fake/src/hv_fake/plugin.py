@@ -7,7 +7,7 @@ at any step, so that they can prove what is undone.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -57,20 +57,8 @@ class Snag(hv.Resource[None]):
     """Something that cannot be acquired, so that tests can prove what is undone."""
 
 
-class SnagKind(hv.ResourceKind[Snag, None]):
+class SnagKind(hv.ResourceKind[Snag, None], name="snag", turn=hv.Turn.WHO, in_ledger=True):
     """What the node does about a `Snag`. Every other kind of resource looks the same and succeeds."""
-
-    name: ClassVar[str] = "snag"
-    resource: ClassVar[type[Snag]] = Snag
-    turn: ClassVar[hv.Turn] = hv.Turn.WHO
-
-    def placeholder(self, resource: Snag, site: hv.Site) -> None:
-        """Nothing: no argument of a plan shows it."""
-
-    def entry(self, resource: Snag, site: hv.Site) -> Mapping[str, Any]:
-        """It is in the ledger before it is acquired."""
-        del resource, site
-        return {}
 
     def acquire(self, resource: Snag, held: hv.Held) -> None:
         """Raises `OperationError`."""

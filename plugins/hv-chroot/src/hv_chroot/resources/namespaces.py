@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import hvcore.plugin as hv
 from hv_chroot.resource import Namespaces
 from hvcore.plugin import Held, HeldNamespaces, ResourceKind, Site, Turn
@@ -11,12 +9,8 @@ from hvcore.plugin import Held, HeldNamespaces, ResourceKind, Site, Turn
 __all__ = ["NamespacesKind"]
 
 
-class NamespacesKind(ResourceKind[Namespaces, HeldNamespaces | None]):
+class NamespacesKind(ResourceKind[Namespaces, HeldNamespaces | None], name="namespaces", turn=Turn.WHO):
     """A process holds them until the instance is in them; it ends with the operation."""
-
-    name: ClassVar[str] = "namespaces"
-    resource: ClassVar[type[Namespaces]] = Namespaces
-    turn: ClassVar[Turn] = Turn.WHO
 
     def placeholder(self, resource: Namespaces, site: Site) -> HeldNamespaces | None:
         """Held by a process that is not there yet."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Final
 
 import hvcore.plugin as hv
 from hv_chroot.bind import Bind
@@ -81,12 +81,8 @@ def _owners_of(held: HeldNamespaces | None, uids: range | None) -> Iterator[_Own
         os.close(fd)
 
 
-class RootKind(ResourceKind[Root, str]):
+class RootKind(ResourceKind[Root, str], name="root", turn=Turn.FILE):
     """All mounts are below the instance's directory, which is how they are found again: `hv.Mounts` has the entry."""
-
-    name: ClassVar[str] = "root"
-    resource: ClassVar[type[Root]] = Root
-    turn: ClassVar[Turn] = Turn.FILE
 
     def verify(self, resource: Root, site: Site) -> Iterator[hv.Problem]:
         """The disk or the directories have to be there, and what is shown inside too."""
@@ -123,12 +119,8 @@ class RootKind(ResourceKind[Root, str]):
             return str(_mount_root(spec, held.owner, owners))
 
 
-class OutputKind(ResourceKind[Output, str]):
+class OutputKind(ResourceKind[Output, str], name="output", turn=Turn.FILE):
     """Nobody reads along once the start is done, so a file system of 1 MiB sets the limit."""
-
-    name: ClassVar[str] = "output"
-    resource: ClassVar[type[Output]] = Output
-    turn: ClassVar[Turn] = Turn.FILE
 
     def describe(self, resource: Output, site: Site) -> Iterator[hv.Step]:
         """That it is made."""

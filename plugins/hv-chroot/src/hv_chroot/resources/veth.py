@@ -14,7 +14,7 @@ import ipaddress
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import hvcore.plugin as hv
 from hv_chroot.resource import Routes, Veth
@@ -29,12 +29,8 @@ _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 _OURS: Final = "/proc/thread-self/ns/net"
 
 
-class VethKind(ResourceKind[Veth, None]):
+class VethKind(ResourceKind[Veth, None], name="veth", turn=Turn.NETWORK):
     """The outer end is named after run directory, instance and interface: no other instance on the node comes to it."""
-
-    name: ClassVar[str] = "veth"
-    resource: ClassVar[type[Veth]] = Veth
-    turn: ClassVar[Turn] = Turn.NETWORK
 
     def verify(self, resource: Veth, site: Site) -> Iterator[hv.Problem]:
         """The node has to have the bridge."""
@@ -59,9 +55,6 @@ class VethKind(ResourceKind[Veth, None]):
         one = resource.interface
         with_them = ", ".join(one.addresses) or "no address"
         yield hv.Step(kind="connect", what=f"{one.name} ({one.mac}, {with_them}) to bridge {one.bridge!r}")
-
-    def placeholder(self, resource: Veth, site: Site) -> None:
-        """Nothing: no command line names it."""
 
     def entry(self, resource: Veth, site: Site) -> Mapping[str, Any]:
         """The outer end's name of 14 characters, and the mark that it bears."""
@@ -98,12 +91,8 @@ class VethKind(ResourceKind[Veth, None]):
                 raise hv.NodeError(f"{what}; try again") from error
 
 
-class RoutesKind(Requirement[Routes]):
+class RoutesKind(Requirement[Routes], name="routes", turn=Turn.SOCKET):  # after all interfaces
     """They are gone with the network that they are in."""
-
-    name: ClassVar[str] = "routes"
-    resource: ClassVar[type[Routes]] = Routes
-    turn: ClassVar[Turn] = Turn.SOCKET  # after all interfaces
 
     def acquire(self, resource: Routes, held: Held) -> None:
         """Set them. Raises `NodeError`."""

@@ -8,9 +8,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
 
 import hvcore.plugin as hv
 from hv_chroot.names import ROOT
@@ -67,21 +65,10 @@ def end_rooted(root: Path, *, subject: str, deadline_s: float) -> bool:
     return ended
 
 
-class RootedKind(hv.ResourceKind[Rooted, None]):
+class RootedKind(
+    hv.ResourceKind[Rooted, None], name="chroot-processes", turn=hv.Turn.PROGRAM, runs=True, in_ledger=True
+):
     """Released before its root is unmounted. The processes of another boot ended with it."""
-
-    name: ClassVar[str] = "chroot-processes"
-    resource: ClassVar[type[Rooted]] = Rooted
-    turn: ClassVar[hv.Turn] = hv.Turn.PROGRAM
-    runs: ClassVar[bool] = True
-
-    def placeholder(self, resource: Rooted, site: hv.Site) -> None:
-        """Nothing: no command line names them."""
-
-    def entry(self, resource: Rooted, site: hv.Site) -> Mapping[str, Any]:
-        """That there may be some."""
-        del resource, site
-        return {}
 
     def acquire(self, resource: Rooted, held: hv.Held) -> None:
         """Nothing: the script makes them."""

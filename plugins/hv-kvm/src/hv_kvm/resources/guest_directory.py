@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import ClassVar, Final
+from typing import Final
 
 from hv_kvm.machine.resource import GUEST_USER, GuestDir, GuestDirectory
 from hv_kvm.paths import GuestPaths
@@ -15,12 +15,8 @@ __all__ = ["GUEST_DIR", "GuestDirectoryKind"]
 GUEST_DIR: Final = "/guest"
 
 
-class GuestDirectoryKind(ResourceKind[GuestDirectory, GuestDir]):
+class GuestDirectoryKind(ResourceKind[GuestDirectory, GuestDir], name="guest-directory", turn=Turn.WHO):
     """It is in the instance's directory, which is removed as a whole: the ledger need not know."""
-
-    name: ClassVar[str] = "guest-directory"
-    resource: ClassVar[type[GuestDirectory]] = GuestDirectory
-    turn: ClassVar[Turn] = Turn.WHO
 
     def placeholder(self, resource: GuestDirectory, site: Site) -> GuestDir:
         """Its place in the sandbox, or symbols for that in the instance's directory."""

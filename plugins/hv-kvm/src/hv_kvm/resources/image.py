@@ -8,7 +8,7 @@ import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from hv_kvm.machine.resource import GuestFile, Image
 from hv_kvm.resources.qcow2 import HEADER_BYTES, qcow2_problem
@@ -29,12 +29,8 @@ from hvcore.plugin import (
 __all__ = ["ImageKind", "copy_template"]
 
 
-class ImageKind(ResourceKind[Image, GuestFile]):
+class ImageKind(ResourceKind[Image, GuestFile], name="image", turn=Turn.FILE):
     """The claim, if there is one, is in the set too: it lasts as long as QEMU has the file, and goes back with it."""
-
-    name: ClassVar[str] = "image"
-    resource: ClassVar[type[Image]] = Image
-    turn: ClassVar[Turn] = Turn.FILE
 
     def verify(self, resource: Image, site: Site) -> Iterator[Problem]:
         """It has to be there, of the right kind and format, and ours to use; or there has to be a way to make it."""

@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Final
 
 from hv_kvm.machine.resource import GUEST_USER, MemoryFile
 from hvcore.plugin import Held, OperationError, Problem, ResourceKind, Site, Step, Turn
@@ -16,12 +16,8 @@ __all__ = ["MemoryFileKind"]
 _POOLS: Final = Path("/sys/kernel/mm/hugepages")
 
 
-class MemoryFileKind(ResourceKind[MemoryFile, str]):
+class MemoryFileKind(ResourceKind[MemoryFile, str], name="memory-file", turn=Turn.FILE):
     """It has no name, so that nothing of it outlives its last user: the ledger need not know."""
-
-    name: ClassVar[str] = "memory-file"
-    resource: ClassVar[type[MemoryFile]] = MemoryFile
-    turn: ClassVar[Turn] = Turn.FILE
 
     def verify(self, resource: MemoryFile, site: Site) -> Iterator[Problem]:
         """There has to be room for all of it, in whole pages."""

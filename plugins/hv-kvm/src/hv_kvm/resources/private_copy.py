@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Final
 
 from hv_kvm.machine.resource import GUEST_DIRECTORY, GUEST_USER, PrivateCopy
 from hv_kvm.paths import GuestPaths
@@ -21,12 +21,8 @@ class ContentsError(ValueError):
     """The file is not as it has to be. The text says how, never what is in it."""
 
 
-class PrivateCopyKind(ResourceKind[PrivateCopy, str]):
+class PrivateCopyKind(ResourceKind[PrivateCopy, str], name="private-copy", turn=Turn.FILE):
     """It is in the guest's directory until QEMU has read it: the ledger need not know."""
-
-    name: ClassVar[str] = "private-copy"
-    resource: ClassVar[type[PrivateCopy]] = PrivateCopy
-    turn: ClassVar[Turn] = Turn.FILE
 
     def verify(self, resource: PrivateCopy, site: Site) -> Iterator[Problem]:
         """The file has to be readable, and a password in it one that can work."""

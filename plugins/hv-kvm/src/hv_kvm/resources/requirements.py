@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
 from hv_kvm.machine.resource import (
     BlockModule,
@@ -34,12 +33,8 @@ __all__ = [
 ]
 
 
-class SecurityModelKind(Requirement[SecurityModel]):
+class SecurityModelKind(Requirement[SecurityModel], name="security-model", turn=Turn.WHO):
     """A uid of the guest's takes root to give."""
-
-    name: ClassVar[str] = "security-model"
-    resource: ClassVar[type[SecurityModel]] = SecurityModel
-    turn: ClassVar[Turn] = Turn.WHO
 
     def verify(self, resource: SecurityModel, site: Site) -> Iterator[Problem]:
         """Only root can start a guest as another user."""
@@ -54,12 +49,8 @@ class SecurityModelKind(Requirement[SecurityModel]):
             yield Problem(path="params.confinement", what=what, got="'strict'", todo=todo)
 
 
-class NotYetKind(Requirement[NotYet]):
+class NotYetKind(Requirement[NotYet], name="not-yet", turn=Turn.WHO):
     """No node has it."""
-
-    name: ClassVar[str] = "not-yet"
-    resource: ClassVar[type[NotYet]] = NotYet
-    turn: ClassVar[Turn] = Turn.WHO
 
     def verify(self, resource: NotYet, site: Site) -> Iterator[Problem]:
         """It is always refused."""
@@ -67,12 +58,8 @@ class NotYetKind(Requirement[NotYet]):
         yield Problem(path=resource.where, what=resource.what, got=resource.got, todo=resource.todo)
 
 
-class OutsideKind(Requirement[Outside]):
+class OutsideKind(Requirement[Outside], name="outside", turn=Turn.FILE):
     """The sandbox keeps QEMU from it."""
-
-    name: ClassVar[str] = "outside"
-    resource: ClassVar[type[Outside]] = Outside
-    turn: ClassVar[Turn] = Turn.FILE
 
     def verify(self, resource: Outside, site: Site) -> Iterator[Problem]:
         """It works only without confinement."""
@@ -81,20 +68,12 @@ class OutsideKind(Requirement[Outside]):
             yield Problem(path=resource.where, what=resource.reason, todo=todo)
 
 
-class HostNetworkKind(Requirement[HostNetwork]):
+class HostNetworkKind(Requirement[HostNetwork], name="network", turn=Turn.NETWORK):
     """Every node has it: the sandbox is told to share it."""
 
-    name: ClassVar[str] = "network"
-    resource: ClassVar[type[HostNetwork]] = HostNetwork
-    turn: ClassVar[Turn] = Turn.NETWORK
 
-
-class DataFileKind(Requirement[DataFile]):
+class DataFileKind(Requirement[DataFile], name="data-file", turn=Turn.FILE):
     """The binary should have brought it."""
-
-    name: ClassVar[str] = "data-file"
-    resource: ClassVar[type[DataFile]] = DataFile
-    turn: ClassVar[Turn] = Turn.FILE
 
     def verify(self, resource: DataFile, site: Site) -> Iterator[Problem]:
         """It has to be there, as far as the data of this QEMU is in a usual place."""
@@ -107,12 +86,8 @@ class DataFileKind(Requirement[DataFile]):
             yield Problem(path=resource.where, what="is nothing that this QEMU brings", got=got, todo="choose another")
 
 
-class BlockModuleKind(Requirement[BlockModule]):
+class BlockModuleKind(Requirement[BlockModule], name="block-module", turn=Turn.FILE):
     """What reads a disk over the network is often in a package of its own."""
-
-    name: ClassVar[str] = "block-module"
-    resource: ClassVar[type[BlockModule]] = BlockModule
-    turn: ClassVar[Turn] = Turn.FILE
 
     def verify(self, resource: BlockModule, site: Site) -> Iterator[Problem]:
         """A QEMU that was built with the driver has to be able to load it."""
@@ -127,12 +102,8 @@ class BlockModuleKind(Requirement[BlockModule]):
             yield Problem(path=resource.where, what=what, todo=todo)
 
 
-class KvmOnlyKind(Requirement[KvmOnly]):
+class KvmOnlyKind(Requirement[KvmOnly], name="kvm", turn=Turn.WHO):
     """Software emulation cannot do it."""
-
-    name: ClassVar[str] = "kvm"
-    resource: ClassVar[type[KvmOnly]] = KvmOnly
-    turn: ClassVar[Turn] = Turn.WHO
 
     def verify(self, resource: KvmOnly, site: Site) -> Iterator[Problem]:
         """The guest has to get KVM. One that insists on it is told elsewhere when it does not work."""
@@ -144,12 +115,8 @@ class KvmOnlyKind(Requirement[KvmOnly]):
             yield Problem(path=resource.where, what=what, todo="use another")
 
 
-class OnlineCpusKind(Requirement[OnlineCpus]):
+class OnlineCpusKind(Requirement[OnlineCpus], name="cpus", turn=Turn.PROGRAM):
     """The guest's processors are pinned to some of the node's."""
-
-    name: ClassVar[str] = "cpus"
-    resource: ClassVar[type[OnlineCpus]] = OnlineCpus
-    turn: ClassVar[Turn] = Turn.PROGRAM
 
     def __init__(self, online: str = "/sys/devices/system/cpu/online") -> None:
         self._online = online

@@ -6,7 +6,6 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from typing import ClassVar
 
 from hv_kvm.machine.resource import GUEST_USER, Shown, ShownFile
 from hv_kvm.paths import GuestPaths
@@ -15,12 +14,8 @@ from hvcore.plugin import Held, Level, Problem, ResourceKind, Site, Turn
 __all__ = ["ShownFileKind"]
 
 
-class ShownFileKind(ResourceKind[ShownFile, Shown]):
+class ShownFileKind(ResourceKind[ShownFile, Shown], name="shown-file", turn=Turn.FILE):
     """The file itself, or a copy in the guest's directory when the guest's user may not read it."""
-
-    name: ClassVar[str] = "shown-file"
-    resource: ClassVar[type[ShownFile]] = ShownFile
-    turn: ClassVar[Turn] = Turn.FILE
 
     def verify(self, resource: ShownFile, site: Site) -> Iterator[Problem]:
         """What is there has to be a regular file. That it is there at all is checked with its parameter."""

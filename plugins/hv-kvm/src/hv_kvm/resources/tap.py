@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Final
+from typing import Final
 
 from hv_kvm.machine.resource import Tap, TapFds
 from hvcore.plugin import Held, OperationError, Problem, ResourceKind, Site, Turn
@@ -13,12 +13,8 @@ __all__ = ["TapKind"]
 _WHAT: Final = "needs a tap, which this release of hv-kvm does not make"
 
 
-class TapKind(ResourceKind[Tap, TapFds]):
+class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
     """Checked and rendered, and not yet acquired."""
-
-    name: ClassVar[str] = "tap"
-    resource: ClassVar[type[Tap]] = Tap
-    turn: ClassVar[Turn] = Turn.NETWORK
 
     def verify(self, resource: Tap, site: Site) -> Iterator[Problem]:
         """No tap can be made yet."""
