@@ -181,7 +181,7 @@ def test_what_is_killed_and_not_gone_keeps_all_it_holds_until_it_is(world: World
     for refused in ("web1", "web2"):
         with pytest.raises(hvcore.HvError):
             world.start(refused, disks=[disk])
-    assert os.readlink(world.run_dir / f"reservations/uid/{uid}") == "web1"
+    assert os.readlink(world.run_dir / f"reservations/uid/{uid}") == "web1/uid"
     assert len(os.listdir(world.run_dir / "reservations/disk")) == 1
     subprocess.run(["fsfreeze", "--unfreeze", place], check=True)
     assert world.node.stop("web1", deadline_s=10).changed
