@@ -13,6 +13,7 @@ from typing import Any, Final
 from benchmarks.checking import checks
 from benchmarks.chroots import chroots
 from benchmarks.command import commands
+from benchmarks.entered import modules_entered
 from benchmarks.growth import growths
 from benchmarks.listing import lists
 from benchmarks.measure import Report
@@ -26,6 +27,7 @@ _ALL: Final[dict[str, Callable[[int], Iterator[Report]]]] = {
     "start": starts,
     "stop": stops,
     "growth": growths,
+    "modules": modules_entered,
     "list": lists,
     "check": checks,
     "plan": plans,

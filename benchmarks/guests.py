@@ -13,16 +13,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from hv_kvm.resources.acquire import listening_socket, make_guest_dir
-
 import hvcore
 import hvcore.plugin as hv
 from hv_kvm.confinement import GUEST_DIR
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qemu.boot_sector import boot_sector, write_disk
 from hv_kvm.qmp import commands, connect
+from hv_kvm.resources.guest_directory import make_guest_dir
 from hvcore.host.confinement.bubblewrap import sandboxed
 from hvcore.host.environment import default_uid_pool
+from hvcore.resources.unix_socket import listening_socket
 
 __all__ = ["Bare", "Bench", "bench", "file_system_of", "on_disk", "on_tmpfs"]
 
@@ -114,7 +114,7 @@ class Bare:
         self._paths = GuestPaths(directory)
         strict = sandbox and os.geteuid() == 0
         uid = default_uid_pool()[number] if strict else None
-        self._stack.callback(os.close, make_guest_dir(self._paths, uid))
+        self._stack.callback(os.close, make_guest_dir(self._paths, None if uid is None else hv.AsUser(uid)))
         self._fds: dict[str, int] = {}
         instance = made.instance()
         tokens = [

@@ -133,6 +133,8 @@ from hvcore.params.types import text as text
 from hvcore.params.values import Params as Params
 from hvcore.plugins import hook_arguments as hook_arguments
 from hvcore.plugins import typed_hooks as _typed_hooks
+from hvcore.plugins.conditions import asked_when as asked_when
+from hvcore.plugins.conditions import when_given as when_given
 from hvcore.plugins.hooks import Hooks as Hooks
 from hvcore.plugins.hookspecs import hookimpl as hookimpl
 from hvcore.plugins.hookspecs import hookspec as hookspec

@@ -18,6 +18,7 @@ from typing import Any
 
 from hvcore.params.words import nearest
 from hvcore.plugins import protocols
+from hvcore.plugins.conditions import condition_of
 from hvcore.plugins.hookspecs import PROJECT
 from hvcore.plugins.protocols import Driver
 
@@ -109,6 +110,9 @@ def _argument_faults(function: _Function, spec: _Function) -> Iterator[str]:
             yield f"has no argument {name!r}; {todo}"
         elif parameter.default is not parameter.empty:
             yield f"has a default for {name!r}, so that it is never given a value; remove the default"
+    condition = condition_of(function)
+    if condition is not None and condition.argument not in known:
+        yield f"is asked depending on {condition.argument!r}, which the hook has not, only {_listed(known)}; remove that"
 
 
 @functools.cache  # as `_return_type` is: a specification is asked for once for each implementation

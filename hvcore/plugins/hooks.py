@@ -8,7 +8,7 @@ failing plugin hide the answers of the others.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import pluggy
 
 from hvcore.errors import HookError, HvError
+from hvcore.plugins.conditions import Condition, condition_of
 from hvcore.plugins.faults import place, place_of_constant
 from hvcore.resources.core_kinds import with_kinds
 from hvcore.resources.kind import ResourceKind
@@ -46,6 +47,11 @@ class _Call:
     owner: str
     function: Callable[..., Any]
     names: tuple[str, ...]
+    condition: Condition | None
+
+    def wanted(self, arguments: Mapping[str, Any]) -> bool:
+        condition = self.condition
+        return condition is None or condition.holds(arguments[condition.argument])
 
     def __call__(self, arguments: Mapping[str, Any]) -> Any:
         return self.function(*map(arguments.__getitem__, self.names))
@@ -102,7 +108,7 @@ class Hooks:
             order = [name for name, _ in plugins]
             found.sort(key=lambda item: order.index(item[1]))
         return [
-            _Call(hook.name, name, self.owner(name), function, names)
+            _Call(hook.name, name, self.owner(name), function, names, condition_of(function))
             for _, name, function, names in sorted(found, key=operator.itemgetter(0))
         ]
 
@@ -111,6 +117,13 @@ class Hooks:
         for hook, words in self._farewells.items():
             for call in self._calls[hook]:
                 yield f"plugin {call.owner}, hook {hook} ({call.place})", words
+
+    def strangers(self, known: Collection[str]) -> Iterator[tuple[str, str, str]]:
+        """Owner, hook and place of implementations asked depending on a parameter that nobody declares, with its name."""
+        for calls in self._calls.values():
+            for call in calls:
+                for key in sorted(call.condition.keys.difference(known) if call.condition else ()):
+                    yield call.owner, f"hook {call.hook} ({call.place})", key
 
     def implementations(self, hook: str) -> tuple[str, ...]:
         """The plugins that implement the hook, in the order they are called."""
@@ -131,7 +144,8 @@ class Hooks:
     def each(self, hook: str, **arguments: Any) -> Iterator[tuple[str, Any]]:
         """Call every implementation; ``(plugin, result)`` pairs. Raises `HookError` naming the plugin that raised."""
         for call in self._calls[hook]:
-            yield call.plugin, _called(call, arguments)
+            if _called(call.wanted, call, arguments):
+                yield call.plugin, _called(call, call, arguments)
 
     def items(self, hook: str, kind: type[Any], **arguments: Any) -> Iterator[tuple[str, Any]]:
         """Like `each` for hooks that return an iterable: ``(plugin, item)`` pairs, every item checked to be a ``kind``."""
@@ -159,20 +173,27 @@ class Hooks:
         failures = []
         for call in self._calls[hook]:
             try:
-                call(arguments)
+                if call.wanted(arguments):
+                    call(arguments)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is reported, not raised
                 failures.append(str(call.raised(error)))
         return tuple(failures)
 
 
-def _called(call: _Call, arguments: Mapping[str, Any]) -> Any:
+def _called(function: Callable[[Mapping[str, Any]], Any], call: _Call, arguments: Mapping[str, Any]) -> Any:
     try:
-        return call(arguments)
-    except HvError as error:
-        error.add_note(call.note())
-        raise
+        return function(arguments)
     except (Exception, SystemExit) as error:
+        _blame(call, error)
+        raise
+
+
+def _blame(call: _Call, error: BaseException) -> None:
+    """Say whose it is: on an error that is meant for people, which goes on as it is, or by a `HookError` in its place."""
+    if not isinstance(error, HvError):
         raise call.raised(error) from error
+    if not isinstance(error, HookError):
+        error.add_note(call.note())
 
 
 def _items(calls: Sequence[_Call], kind: type[T], arguments: Mapping[str, Any]) -> list[T]:
@@ -184,19 +205,18 @@ def _items(calls: Sequence[_Call], kind: type[T], arguments: Mapping[str, Any]) 
         if call.names not in picked:
             picked[call.names] = [arguments[name] for name in call.names]
         try:
+            condition = call.condition
+            if condition is not None and not condition.holds(arguments[condition.argument]):
+                continue
             result = call.function(*picked[call.names])
             if result is None:
                 continue
             if not hasattr(result, "__iter__"):
                 raise call.wrong(f"returned {result!r:.80}, must be an iterable of {kind.__name__}")
             items = list(result)
-        except HookError:
-            raise
-        except HvError as error:
-            error.add_note(call.note())
-            raise
         except (Exception, SystemExit) as error:
-            raise call.raised(error) from error
+            _blame(call, error)
+            raise
         for item in items:
             if not isinstance(item, kind):
                 raise call.wrong(f"gave {item!r:.80}, must be {kind.__name__}")

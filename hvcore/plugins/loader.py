@@ -192,11 +192,15 @@ def _extension(entry: CatalogueEntry) -> object:
 
 def _schema(hooks: Hooks, groups: Sequence[tuple[str, ParamGroup]]) -> Schema:
     try:
-        return Schema.compile(groups)
+        schema = Schema.compile(groups)
     except DriverLoadError as error:  # two that declare one key, by their owners: say where, too
         told = str(error)
         places = [place for name, place in hooks.places("params") if hooks.owner(name) in told]
         raise DriverLoadError(f"{told} ({', '.join(places)})") from error
+    for owner, where, key in hooks.strangers(schema.params):  # a typing error, and nobody would ever ask it
+        todo = near(key, schema.params) or "name one that the driver or this plugin has"
+        raise DriverLoadError(f"plugin {owner}, {where}: is asked when {key!r} is given, which is no parameter; {todo}")
+    return schema
 
 
 def _group(hooks: Hooks, plugin: str, group: object) -> ParamGroup:

@@ -164,6 +164,14 @@ EXTENSION_MISTAKES = {
     "argument": ("def before_start(instanse): ...", ("has no argument 'instanse'", "did you mean 'instance'?")),
     "argument unlike any": ("def before_start(zzz): ...", ("'zzz'", "fewer arguments than instance, params")),
     "default": ("def before_start(params=None): ...", ("has a default for 'params'", "remove the default")),
+    "key of a condition": (
+        "@hv.when_given('modt')\ndef before_start(): ...",
+        ("is asked when 'modt' is given, which is no parameter", "did you mean 'motd'?"),
+    ),
+    "condition": (
+        "@hv.when_given('motd')\ndef before_stop(): ...",
+        ("hook before_stop", "is asked depending on 'params'", "only force, instance; remove that"),
+    ),
     "keywords": ("def before_start(**all): ...", ("takes **all", "name those of instance, params it needs")),
     "async": ("async def before_start(): ...", ("is async",)),
     "returns": (

@@ -168,6 +168,44 @@ def test_a_check_that_raises_or_gives_the_wrong_thing_names_its_plugin(node: Any
             loaded.check(WEB)
 
 
+def test_what_is_asked_only_when_its_parameter_is_given_is_asked_of_no_other_guest(node: Any) -> None:
+    heard: list[str] = []
+
+    class Audit:
+        @hookimpl
+        @hv.when_given("motd")
+        def check(self, params: hv.Params) -> list[hv.Problem]:
+            heard.append(params["motd"])
+            return []
+
+        @hookimpl
+        @hv.when_given("motd", "boot_seconds")
+        def before_start(self, params: hv.Params) -> None:
+            heard.append(f"start {params['motd']}")
+
+    _, loaded = node(audit=Audit())
+    loaded.check(WEB)
+    assert heard == []
+    with_motd = Instance(name="web1", driver="fake", params={"motd": "hello"})  # which is its default too
+    params = loaded.check(with_motd)
+    assert heard == ["hello"]
+    assert [plugin for plugin, _ in loaded.hooks.each("before_start", instance=with_motd, params=params)] == ["audit"]
+    assert list(loaded.hooks.each("before_start", instance=WEB, params=loaded.check(WEB))) == []
+    assert heard == ["hello", "start hello"]
+
+
+def test_a_condition_that_raises_is_its_plugins(node: Any) -> None:
+    class Audit:
+        @hookimpl
+        @hv.asked_when("params", lambda params: params["no_such_parameter"])
+        def check(self) -> list[hv.Problem]:
+            return []
+
+    _, loaded = node(audit=Audit())
+    with pytest.raises(HookError, match=r"plugin audit, hook check .*: raised KeyError: 'no_such_parameter'"):
+        loaded.check(WEB)
+
+
 def test_a_check_may_return_nothing(node: Any) -> None:
     _, loaded = node(audit=extension("check", lambda: None))
     assert loaded.check(WEB)["motd"] == "hello"

@@ -31,6 +31,7 @@ from hv_kvm.machine.resource import TapFds as TapFds
 from hv_kvm.machine.spec import Device as Device
 from hv_kvm.machine.spec import KvmSpec as KvmSpec
 from hv_kvm.machine.spec import PciDevice as PciDevice
+from hv_kvm.machine.spec import when_planned as when_planned
 from hv_kvm.qemu.boot_sector import boot_sector as boot_sector
 from hv_kvm.qemu.boot_sector import write_disk as write_disk
 from hv_kvm.qmp import QmpClient as QmpClient

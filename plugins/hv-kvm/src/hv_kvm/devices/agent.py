@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Final
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
-from hvcore.plugin import Param, ParamGroup, Params, Problem, Resource, UnixSocket, boolean, hookimpl
+from hv_kvm.machine.spec import Device, KvmSpec, PciDevice, when_planned
+from hvcore.plugin import Param, ParamGroup, Params, Problem, Resource, UnixSocket, boolean, hookimpl, when_given
 
 __all__ = ["DEVICES", "PARAMS", "SOCKET", "Agent", "plan", "render", "verify"]
 
@@ -46,6 +46,7 @@ DEVICES: Final = (Agent,)
 
 
 @hookimpl
+@when_given("use_guest_agent")
 def plan(params: Params) -> Iterator[Device]:
     """One channel, if it is wanted."""
     if params["use_guest_agent"]:
@@ -53,6 +54,7 @@ def plan(params: Params) -> Iterator[Device]:
 
 
 @hookimpl
+@when_planned(Agent)
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
     """The device must exist in this QEMU."""
     if spec.of(Agent) and not facts.has_type(_MODEL):
@@ -61,6 +63,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
 
 
 @hookimpl
+@when_planned(Agent)
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """Socket, controller, port."""
     keys = ("use_guest_agent",)

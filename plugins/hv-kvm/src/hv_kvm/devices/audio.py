@@ -9,8 +9,8 @@ from typing import ClassVar, Final
 from hv_kvm.devices.shared.param_types import listed
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
-from hvcore.plugin import Param, ParamGroup, Params, Problem, hookimpl
+from hv_kvm.machine.spec import Device, KvmSpec, PciDevice, when_planned
+from hvcore.plugin import Param, ParamGroup, Params, Problem, hookimpl, when_given
 
 __all__ = ["DEVICES", "PARAMS", "Audio", "SoundCard", "plan", "render", "verify"]
 
@@ -62,6 +62,7 @@ DEVICES: Final = (Audio, SoundCard)
 
 
 @hookimpl
+@when_given("soundhw")
 def plan(params: Params) -> Iterator[Device]:
     """Each card once, and one back end for all."""
     cards = list(dict.fromkeys((params["soundhw"] or "").split(","))) if params["soundhw"] else []
@@ -72,6 +73,7 @@ def plan(params: Params) -> Iterator[Device]:
 
 
 @hookimpl
+@when_planned(Audio, SoundCard)
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
     """The cards must exist in this QEMU."""
     for card in spec.of(SoundCard):
@@ -81,6 +83,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
 
 
 @hookimpl
+@when_planned(Audio, SoundCard)
 def render(spec: KvmSpec) -> Iterator[Opt]:
     """Back end and cards. The PC speaker is the machine's own and only told where to play."""
     for audio in spec.of(Audio):

@@ -12,8 +12,19 @@ from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import AUTHORITIES, HOST_NETWORK, HOSTS, RESOLV_CONF, BlockModule, Image
-from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
-from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, Resource, file_or_url, hookimpl, one_of
+from hv_kvm.machine.spec import Device, KvmSpec, PciDevice, when_planned
+from hvcore.plugin import (
+    Instance,
+    Param,
+    ParamGroup,
+    Params,
+    Problem,
+    Resource,
+    file_or_url,
+    hookimpl,
+    one_of,
+    when_given,
+)
 
 __all__ = ["DEVICES", "PARAMS", "Cdrom", "check", "plan", "render", "verify"]
 
@@ -109,6 +120,7 @@ DEVICES: Final = (Cdrom,)
 
 
 @hookimpl
+@when_given(*_KEYS)
 def check(params: Params) -> Iterator[Problem]:
     """A second drive comes after a first one."""
     if params[_KEYS[1]] and not params[_KEYS[0]]:
@@ -117,6 +129,7 @@ def check(params: Params) -> Iterator[Problem]:
 
 
 @hookimpl
+@when_given(*_KEYS)
 def plan(instance: Instance, params: Params) -> Iterator[Device]:
     """A drive for each image."""
     del instance
@@ -129,6 +142,7 @@ def plan(instance: Instance, params: Params) -> Iterator[Device]:
 
 
 @hookimpl
+@when_planned(Cdrom)
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
     """The drive must exist in this QEMU, and what reads a URL."""
     for cdrom in spec.of(Cdrom):
@@ -142,6 +156,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
 
 
 @hookimpl
+@when_planned(Cdrom)
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """Descriptor, block node, drive."""
     for cdrom in spec.of(Cdrom):

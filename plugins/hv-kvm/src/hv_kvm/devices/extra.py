@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from hv_kvm.machine.option import Opt
-from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore.plugin import Param, ParamGroup, Params, Problem, hookimpl, text
+from hv_kvm.machine.spec import Device, KvmSpec, when_planned
+from hvcore.plugin import Param, ParamGroup, Params, Problem, hookimpl, text, when_given
 
 __all__ = ["DEVICES", "PARAMS", "Extra", "assess", "check", "plan", "render"]
 
@@ -54,12 +54,11 @@ DEVICES: Final = (Extra,)
 
 
 @hookimpl
-def check(params: Params) -> Iterable[Problem]:
+@when_given("kvm_extra")
+def check(params: Params) -> Iterator[Problem]:
     """The quotes must match, and no argument may undo what the driver rests on."""
-    return _wrong(params) if params["kvm_extra"] else ()
-
-
-def _wrong(params: Params) -> Iterator[Problem]:
+    if not params["kvm_extra"]:
+        return
     try:
         words = shlex.split(params["kvm_extra"])
     except ValueError as error:
@@ -85,6 +84,7 @@ def assess(params: Params) -> Iterator[Problem]:
 
 
 @hookimpl
+@when_given("kvm_extra")
 def plan(params: Params) -> Iterator[Device]:
     """The arguments, if there are any."""
     words = tuple(shlex.split(params["kvm_extra"] or ""))
@@ -93,6 +93,7 @@ def plan(params: Params) -> Iterator[Device]:
 
 
 @hookimpl
+@when_planned(Extra)
 def render(spec: KvmSpec) -> Iterator[Opt]:
     """One token for each, last of all."""
     for extra in spec.of(Extra):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,8 +13,8 @@ from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import Image
-from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore.plugin import Param, ParamGroup, Params, Problem, Resource, boolean, file, hookimpl, one_of
+from hv_kvm.machine.spec import Device, KvmSpec, when_planned
+from hvcore.plugin import Param, ParamGroup, Params, Problem, Resource, boolean, file, hookimpl, one_of, when_given
 
 __all__ = ["DEVICES", "PARAMS", "Uefi", "check", "plan", "render", "verify"]
 
@@ -96,16 +96,10 @@ class Uefi(Device):
 DEVICES: Final = (Uefi,)
 
 
-_CHECKED: Final = frozenset(param.key for param in PARAMS)
-
-
 @hookimpl
-def check(params: Params) -> Iterable[Problem]:
+@when_given(*(param.key for param in PARAMS))
+def check(params: Params) -> Iterator[Problem]:
     """Variables need a place, and the rest of the parameters UEFI."""
-    return _wrong(params) if params.any_given(_CHECKED) else ()
-
-
-def _wrong(params: Params) -> Iterator[Problem]:
     if params["boot_firmware"] == "bios":
         for param in PARAMS.params[1:]:
             if params[param.key]:
@@ -128,6 +122,7 @@ def _wrong(params: Params) -> Iterator[Problem]:
 
 
 @hookimpl
+@when_given("boot_firmware")
 def plan(params: Params) -> Iterator[Device]:
     """The flash memories of UEFI; a BIOS is what QEMU takes by itself."""
     if params["boot_firmware"] == "uefi":
@@ -143,6 +138,7 @@ def plan(params: Params) -> Iterator[Device]:
 
 
 @hookimpl
+@when_planned(Uefi)
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
     """Flash memory must exist in this QEMU."""
     if spec.of(Uefi) and not facts.has_type("cfi.pflash01"):
@@ -151,6 +147,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
 
 
 @hookimpl
+@when_planned(Uefi)
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """Two block nodes, and which is which."""
     for uefi in spec.of(Uefi):

@@ -12,8 +12,8 @@ from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import Image
-from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, Resource, file, hookimpl
+from hv_kvm.machine.spec import Device, KvmSpec, when_planned
+from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, Resource, file, hookimpl, when_given
 
 __all__ = ["DEVICES", "PARAMS", "Floppy", "plan", "render", "verify"]
 
@@ -52,6 +52,7 @@ DEVICES: Final = (Floppy,)
 
 
 @hookimpl
+@when_given("floppy_image_path")
 def plan(instance: Instance, params: Params) -> Iterator[Device]:
     """A drive, when there is an image for it."""
     del instance
@@ -60,6 +61,7 @@ def plan(instance: Instance, params: Params) -> Iterator[Device]:
 
 
 @hookimpl
+@when_planned(Floppy)
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
     """A QEMU can be built without it."""
     if spec.of(Floppy) and not (facts.has_type("floppy") and facts.has_type("isa-fdc")):
@@ -68,6 +70,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
 
 
 @hookimpl
+@when_planned(Floppy)
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """Descriptor, block node, drive. The boot index is the controller's, which pc has and q35 has to be given."""
     keys = ("floppy_image_path", "boot_order")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from hv_kvm.devices.shared.buses import disk_bus, needs_scsi
 from hv_kvm.machine.option import Opt
-from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, hookimpl, integer
+from hv_kvm.machine.spec import Device, KvmSpec, when_planned
+from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, hookimpl, integer, when_given
 
 __all__ = ["DEVICES", "PARAMS", "IoThreads", "assess", "check", "plan", "render"]
 
@@ -37,12 +37,11 @@ DEVICES: Final = (IoThreads,)
 
 
 @hookimpl
-def check(instance: Instance, params: Params) -> Iterable[Problem]:
+@when_given("iothreads")
+def check(instance: Instance, params: Params) -> Iterator[Problem]:
     """Only virtio devices can be served by one."""
-    return _wrong(instance, params) if params["iothreads"] else ()
-
-
-def _wrong(instance: Instance, params: Params) -> Iterator[Problem]:
+    if not params["iothreads"]:
+        return
     scsi = needs_scsi(instance, params) and params["scsi_controller_type"] == "virtio-scsi-pci"
     if disk_bus(params) != "virtio" and not scsi:
         todo = 'set disk_type = "paravirtual" or scsi_controller_type = "virtio-scsi-pci", or leave it 0'
@@ -59,6 +58,7 @@ def assess(instance: Instance, params: Params) -> Iterator[Problem]:
 
 
 @hookimpl
+@when_given("iothreads")
 def plan(instance: Instance, params: Params) -> Iterator[Device]:
     """The threads, if any."""
     del instance
@@ -67,6 +67,7 @@ def plan(instance: Instance, params: Params) -> Iterator[Device]:
 
 
 @hookimpl
+@when_planned(IoThreads)
 def render(spec: KvmSpec) -> Iterator[Opt]:
     """One object for each."""
     for threads in spec.of(IoThreads):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from hvcore.plugin import (
     list_of,
     one_of,
     port,
+    when_given,
 )
 
 __all__ = ["DEVICES", "PARAMS", "UserShutdown", "check", "plan"]
@@ -108,16 +109,10 @@ class UserShutdown(Device):
 DEVICES: Final = (UserShutdown,)
 
 
-_CHECKED: Final = frozenset(param.key for param in PARAMS)
-
-
 @hookimpl
-def check(params: Params) -> Iterable[Problem]:
+@when_given("migration_caps")
+def check(params: Params) -> Iterator[Problem]:
     """Capabilities that need each other, or do not go together: QEMU would refuse them when the guest is to move."""
-    return _wrong(params) if params.any_given(_CHECKED) else ()
-
-
-def _wrong(params: Params) -> Iterator[Problem]:
     caps, path = params["migration_caps"], "params.migration_caps"
     for cap in caps:
         needed = _NEEDS.get(cap)
@@ -130,6 +125,7 @@ def _wrong(params: Params) -> Iterator[Problem]:
 
 
 @hookimpl
+@when_given("user_shutdown")
 def plan(instance: Instance, params: Params) -> Iterator[Device]:
     """Nothing for a move; a wish about the guest's end, when there is one."""
     del instance

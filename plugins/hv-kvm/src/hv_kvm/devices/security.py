@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from hv_kvm.machine.resource import GUEST_USER, SecurityModel
 from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, Resource, boolean, hookimpl, name, one_of
+from hvcore.plugin import (
+    Instance,
+    Param,
+    ParamGroup,
+    Params,
+    Problem,
+    Resource,
+    boolean,
+    hookimpl,
+    name,
+    one_of,
+    when_given,
+)
 
 __all__ = ["DEVICES", "PARAMS", "Security", "assess", "check", "plan"]
 
@@ -59,16 +71,10 @@ class Security(Device):
 DEVICES: Final = (Security,)
 
 
-_CHECKED: Final = frozenset(param.key for param in PARAMS)
-
-
 @hookimpl
-def check(params: Params) -> Iterable[Problem]:
+@when_given(*(param.key for param in PARAMS))
+def check(params: Params) -> Iterator[Problem]:
     """A user for model user and for no other, and a confinement that can do what the model asks for."""
-    return _wrong(params) if params.any_given(_CHECKED) else ()
-
-
-def _wrong(params: Params) -> Iterator[Problem]:
     model, domain, confinement = params["security_model"], params["security_domain"], params["confinement"]
     path = "params.security_domain"
     if model == "user" and domain is None:

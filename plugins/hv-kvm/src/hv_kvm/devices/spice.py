@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -21,7 +21,7 @@ from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import HOST_NETWORK
-from hv_kvm.machine.spec import KvmSpec, PciDevice
+from hv_kvm.machine.spec import KvmSpec, PciDevice, when_planned
 from hvcore.plugin import (
     Instance,
     InterfaceAddress,
@@ -39,6 +39,7 @@ from hvcore.plugin import (
     one_of,
     port,
     regexp,
+    when_given,
 )
 
 __all__ = ["DEVICES", "PARAMS", "PASSWORD", "PORT", "Spice", "assess", "check", "plan", "render", "verify"]
@@ -195,16 +196,10 @@ class Spice(PciDevice):
 DEVICES: Final = (Spice,)
 
 
-_CHECKED: Final = frozenset(param.key for param in PARAMS)
-
-
 @hookimpl
-def check(params: Params) -> Iterable[Problem]:
+@when_given(*(param.key for param in PARAMS))
+def check(params: Params) -> Iterator[Problem]:
     """Nothing without an address, one kind of display, and TLS with certificates."""
-    return _wrong(params) if params.any_given(_CHECKED) else ()
-
-
-def _wrong(params: Params) -> Iterator[Problem]:
     bind = params["spice_bind"]
     if bind is None:
         for key in _NEED_BIND:
@@ -241,6 +236,7 @@ def assess(params: Params) -> Iterator[Problem]:
 
 
 @hookimpl
+@when_given("spice_bind")
 def plan(instance: Instance, params: Params) -> Iterator[Spice]:
     """One display, or none."""
     del instance
@@ -262,6 +258,7 @@ def plan(instance: Instance, params: Params) -> Iterator[Spice]:
 
 
 @hookimpl
+@when_planned(Spice)
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
     """SPICE may be left out of a build, or be a module that is not installed; then its types are not there either."""
     for spice in spec.of(Spice):
@@ -277,6 +274,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
 
 
 @hookimpl
+@when_planned(Spice)
 def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
     """The server, and the channel of the guest's agent."""
     for spice in spec.of(Spice):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.spec import Device, KvmSpec
+from hv_kvm.machine.spec import Device, KvmSpec, when_planned
 from hvcore.plugin import (
     Identity,
     Param,
@@ -23,6 +23,7 @@ from hvcore.plugin import (
     file,
     hookimpl,
     one_of,
+    when_given,
 )
 
 __all__ = ["DEVICES", "PARAMS", "Tpm", "check", "plan", "render", "verify"]
@@ -91,16 +92,10 @@ class Tpm(Device):
 DEVICES: Final = (Tpm,)
 
 
-_CHECKED: Final = frozenset(param.key for param in PARAMS)
-
-
 @hookimpl
-def check(params: Params) -> Iterable[Problem]:
+@when_given(*(param.key for param in PARAMS))
+def check(params: Params) -> Iterator[Problem]:
     """A TPM and its directory, or nothing of either."""
-    return _wrong(params) if params.any_given(_CHECKED) else ()
-
-
-def _wrong(params: Params) -> Iterator[Problem]:
     if params["tpm_version"] and not params["tpm_state_path"]:
         what = "is not set, and a TPM that forgets its keys locks the guest out of its disks"
         yield Problem(path="params.tpm_state_path", what=what, todo="name a directory of this instance alone")
@@ -111,6 +106,7 @@ def _wrong(params: Params) -> Iterator[Problem]:
 
 
 @hookimpl
+@when_given("tpm_version")
 def plan(params: Params) -> Iterator[Device]:
     """One, if it is wanted."""
     if params["tpm_version"]:
@@ -118,6 +114,7 @@ def plan(params: Params) -> Iterator[Device]:
 
 
 @hookimpl
+@when_planned(Tpm)
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
     """The device must exist in this QEMU."""
     if spec.of(Tpm) and not facts.has_type(_MODEL):
@@ -126,6 +123,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
 
 
 @hookimpl
+@when_planned(Tpm)
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """The way to swtpm, and the device."""
     for tpm in spec.of(Tpm):

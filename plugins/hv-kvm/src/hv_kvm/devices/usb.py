@@ -11,8 +11,8 @@ from hv_kvm.devices.shared.param_types import listed
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import Outside
-from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
-from hvcore.plugin import Param, ParamGroup, Params, Problem, Resource, hookimpl, one_of
+from hv_kvm.machine.spec import Device, KvmSpec, PciDevice, when_planned
+from hvcore.plugin import Param, ParamGroup, Params, Problem, Resource, hookimpl, one_of, when_given
 
 __all__ = ["DEVICES", "PARAMS", "UsbController", "UsbDevice", "plan", "render", "verify"]
 
@@ -88,6 +88,7 @@ DEVICES: Final = (UsbController, UsbDevice)
 
 
 @hookimpl
+@when_given("usb_mouse", "usb_devices")
 def plan(params: Params) -> Iterator[Device]:
     """The devices, and a controller for them."""
     wanted = [("usb_mouse", params["usb_mouse"])] if params["usb_mouse"] else []
@@ -99,6 +100,7 @@ def plan(params: Params) -> Iterator[Device]:
 
 
 @hookimpl
+@when_planned(UsbController, UsbDevice)
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
     """Controller and devices must exist in this QEMU; those of the node are in a package of their own."""
     needed = {(device.key, device.model) for device in spec.of(UsbDevice)}
@@ -110,6 +112,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
 
 
 @hookimpl
+@when_planned(UsbController, UsbDevice)
 def render(spec: KvmSpec) -> Iterator[Opt]:
     """Controller and devices."""
     for controller in spec.of(UsbController):

@@ -9,8 +9,8 @@ from typing import Final
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.placement import display_address
-from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore.plugin import Param, ParamGroup, Params, Problem, hookimpl, one_of
+from hv_kvm.machine.spec import Device, KvmSpec, when_planned
+from hvcore.plugin import Param, ParamGroup, Params, Problem, hookimpl, one_of, when_given
 
 __all__ = ["DEVICES", "PARAMS", "Video", "plan", "render", "verify"]
 
@@ -44,6 +44,7 @@ DEVICES: Final = (Video,)
 
 
 @hookimpl
+@when_given("vga", "vnc_bind_address", "spice_bind")
 def plan(params: Params) -> Iterator[Device]:
     """The card that was asked for, or the one that suits the display."""
     shown = "std" if params["vnc_bind_address"] is not None else "none"
@@ -53,6 +54,7 @@ def plan(params: Params) -> Iterator[Device]:
 
 
 @hookimpl
+@when_planned(Video)
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
     """The card must exist in this QEMU; some are in packages of their own."""
     for video in spec.of(Video):
@@ -62,6 +64,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
 
 
 @hookimpl
+@when_planned(Video)
 def render(spec: KvmSpec) -> Iterator[Opt]:
     """The device."""
     for video in spec.of(Video):

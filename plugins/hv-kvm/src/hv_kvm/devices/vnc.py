@@ -20,7 +20,7 @@ from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import HOST_NETWORK, DataFile
-from hv_kvm.machine.spec import Device, KvmSpec
+from hv_kvm.machine.spec import Device, KvmSpec, when_planned
 from hv_kvm.names import VNC
 from hvcore.plugin import (
     Instance,
@@ -38,6 +38,7 @@ from hvcore.plugin import (
     hookimpl,
     one_of,
     port,
+    when_given,
 )
 
 __all__ = ["DEVICES", "PARAMS", "PASSWORD", "Vnc", "assess", "check", "plan", "render", "verify"]
@@ -153,6 +154,7 @@ DEVICES: Final = (Vnc,)
 
 
 @hookimpl
+@when_given("vnc_port", "vnc_x509_path", "vnc_x509_verify")
 def check(params: Params) -> Iterator[Problem]:
     """A port needs an address, certificates need TLS, and asking clients for theirs needs an authority."""
     bind = params["vnc_bind_address"]
@@ -186,6 +188,7 @@ def assess(params: Params) -> Iterator[Problem]:
 
 
 @hookimpl
+@when_given("vnc_bind_address")
 def plan(instance: Instance, params: Params) -> Iterator[Device]:
     """One display, or none."""
     del instance
@@ -202,6 +205,7 @@ def plan(instance: Instance, params: Params) -> Iterator[Device]:
 
 
 @hookimpl
+@when_planned(Vnc)
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
     """There has to be what encrypts it."""
     for vnc in spec.of(Vnc):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from hvcore.plugin import Resource
+from hvcore.plugin import Resource, asked_when
 
-__all__ = ["Device", "KvmSpec", "PciDevice"]
+__all__ = ["Device", "KvmSpec", "PciDevice", "when_planned"]
 
 D = TypeVar("D", bound="Device")
 R = TypeVar("R", bound=Resource[Any])
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,10 @@ class KvmSpec:
         """The devices of one class, in order."""
         return tuple(device for device in self.devices if isinstance(device, kind))
 
+    def has(self, kinds: tuple[type[Device], ...]) -> bool:
+        """Whether there is a device of one of these classes."""
+        return any(isinstance(device, kinds) for device in self.devices)
+
     @property
     def resources(self) -> tuple[Resource[Any], ...]:
         """What all devices hold of their node, in device order."""
@@ -74,3 +79,8 @@ class KvmSpec:
     def asks(self, kind: type[R]) -> tuple[R, ...]:
         """The resources of one class, in device order."""
         return tuple(resource for resource in self.resources if isinstance(resource, kind))
+
+
+def when_planned(*kinds: type[Device]) -> Callable[[F], F]:
+    """The implementation of ``verify`` or ``render`` is asked only of a machine with a device of one of these classes."""
+    return asked_when("spec", lambda spec: spec.has(kinds))

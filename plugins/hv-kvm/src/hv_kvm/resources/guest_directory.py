@@ -9,7 +9,7 @@ from hv_kvm.machine.resource import GUEST_USER, GuestDir, GuestDirectory
 from hv_kvm.paths import GuestPaths
 from hvcore.plugin import AsUser, Held, Level, ResourceKind, Site, Turn
 
-__all__ = ["GUEST_DIR", "GuestDirectoryKind"]
+__all__ = ["GUEST_DIR", "GuestDirectoryKind", "make_guest_dir"]
 
 # Where it is inside the sandbox: at the top, because directories on the way would be root's alone.
 GUEST_DIR: Final = "/guest"
@@ -30,7 +30,7 @@ class GuestDirectoryKind(ResourceKind[GuestDirectory, GuestDir], name="guest-dir
         del resource
         paths = GuestPaths(held.owner.dir)
         # The FIFO keeps what is written to it only while it is open: until QEMU has its own end.
-        held.keep(_make(paths, held[GUEST_USER]))
+        held.keep(make_guest_dir(paths, held[GUEST_USER]))
         if held.site.level is not Level.OFF:
             return GuestDir(path=GUEST_DIR, sockets=GUEST_DIR)
         # By descriptor: the directory's own name may be too long for a socket's address, or have '=' in it.
@@ -38,7 +38,8 @@ class GuestDirectoryKind(ResourceKind[GuestDirectory, GuestDir], name="guest-dir
         return GuestDir(path=str(paths.guest), sockets=f"/proc/self/fd/{place}")
 
 
-def _make(paths: GuestPaths, user: AsUser | None) -> int:
+def make_guest_dir(paths: GuestPaths, user: AsUser | None) -> int:
+    """Make it, with the event journal prepared; the FIFO's descriptor."""
     paths.guest.mkdir(mode=0o700)
     os.mkfifo(paths.events_in, 0o600)
     paths.journal.touch(mode=0o600, exist_ok=False)

@@ -22,6 +22,7 @@ from hvcore.plugin import (
     Instance,
     Level,
     Nic,
+    Params,
     Site,
 )
 
@@ -62,7 +63,8 @@ def rehearse(hooks: Hooks) -> tuple[str, ...]:
 
 
 def _rendered(hooks: Hooks, failures: list[str]) -> list[tuple[str, Opt | HookError]]:
-    params = {param.key: param.default for _, group in hooks.each("params") for param in group}
+    values = {param.key: param.default for _, group in hooks.each("params") for param in group}
+    params = Params(values, values, dict.fromkeys(values, "rehearsal"), frozenset())  # as if given: nobody is left out
     instance = Instance(name="rehearsal", driver="kvm", disks=(Disk(path="/disk"),), nics=(Nic(),))
     planned = list(hooks.attempts("plan", Device, instance=instance, params=params))
     failures += [str(found) for _, found in planned if isinstance(found, HookError)]
