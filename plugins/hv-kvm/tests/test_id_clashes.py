@@ -12,7 +12,7 @@ import pytest
 from hv_kvm import hookspecs
 from hv_kvm.driver import KvmDriver
 from hv_kvm.machine.option import Opt
-from hv_kvm.machine.spec import Device
+from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.run.id_clashes import rehearse
 from hvcore import DriverLoadError
 from hvcore.plugin import Hooks, Host, hookimpl
@@ -63,7 +63,7 @@ def test_a_plugin_that_cannot_be_rehearsed_is_named_and_hides_no_clash_of_others
 
 def test_a_device_that_fails_while_it_is_placed_is_told() -> None:
     class Broken(Device):
-        def opens(self) -> Any:
+        def resources(self, spec: KvmSpec) -> Any:
             return failing()
 
     (why,) = rehearse(hooks(one=extension(plan=lambda: [Broken()])))
