@@ -11,6 +11,7 @@ import hvcore
 import hvcore.plugin
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
+from hv_kvm.machine.option import Opt
 from hv_kvm.machine.render import render
 from hv_kvm.machine.resource import Image
 from hv_kvm.machine.spec import KvmSpec
@@ -62,6 +63,11 @@ class Corpus:
         """The machine of a case that has a command line, pinned."""
         instance = load_instance(str(case))
         return choose.pin(self.kvm.driver.plan(instance, self.kvm.check(instance)), facts)
+
+    def options(self, spec: KvmSpec, facts: Facts, bound: Bindings) -> list[Opt]:
+        """The options of the command line, in their order."""
+        found = self.kvm.hooks.items("render", Opt, spec=spec, facts=facts, bindings=bound)
+        return [option for _, option in found]
 
     def render(self, spec: KvmSpec, facts: Facts, bound: Bindings) -> tuple[hvcore.Argument, ...]:
         """The command line."""

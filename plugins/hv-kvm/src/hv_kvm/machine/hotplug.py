@@ -31,6 +31,8 @@ def as_command(option: Opt) -> QmpCommand | None:
 
     A number stays a number and a switch stays a switch: since QEMU 9, ``device_add`` takes no text for either.
     """
+    if option.head is None and not option.props:
+        return None  # a word that was given as it is
     if option.name == "-chardev":
         return _chardev(option)
     found = _HEADS.get(option.name)

@@ -63,9 +63,14 @@ def argv_of(arguments: Sequence[Argument]) -> tuple[str, ...]:
 def render_device(hooks: Hooks, spec: KvmSpec, facts: Facts, bindings: Bindings, device: Device) -> tuple[Opt, ...]:
     """The options of one device of the machine, from the code that renders them for the command line. Pure.
 
-    `hv_kvm.machine.hotplug.as_command` gives each in the form of QMP.
+    Options that its plugin gives for the machine as a whole are left out. `hv_kvm.machine.hotplug.as_command` gives
+    each in the form of QMP.
     """
     owner = next(plugin for plugin, kind in hooks.items("devices", type) if kind is type(device))
-    alone = replace(spec, devices=(device,))
-    found = hooks.items("render", Opt, spec=alone, facts=facts, bindings=bindings)
-    return tuple(option for plugin, option in found if plugin == owner)
+
+    def options(devices: tuple[Device, ...]) -> list[Opt]:
+        found = hooks.items("render", Opt, spec=replace(spec, devices=devices), facts=facts, bindings=bindings)
+        return [option for plugin, option in found if plugin == owner]
+
+    whole = options(())
+    return tuple(option for option in options((device,)) if option not in whole)
