@@ -9,8 +9,8 @@ import shutil
 import socket
 import struct
 import subprocess
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -223,13 +223,9 @@ class Stage:
 
 def complaints(argv: Sequence[str], stage: Stage) -> list[str]:
     """Start it, stopped, and ask it on its monitor; everything that it complained of, or how it ended instead."""
-    alone = ["unshare", "--net", *(() if os.geteuid() == 0 else ("--map-root-user",)), *ALONE]
-    with open(stage.folder / "stderr", "w+b") as said:
-        process = subprocess.Popen(
-            [*alone, *argv], stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=stage.fds, env=_ENVIRONMENT
-        )
+    found = []
+    with launched(argv, stage, stage.fds) as process:
         stage.let_go()
-        found = []
         try:
             with connect(str(stage.folder / "qmp"), deadline_s=20.0) as client:
                 status = commands.query_status(client)
@@ -239,12 +235,23 @@ def complaints(argv: Sequence[str], stage: Stage) -> list[str]:
         except QmpError:
             process.wait(5)
             found.append(f"ended with {process.returncode}")
-        finally:
-            process.kill()
-            process.wait()
-        said.seek(0)
-        lines = said.read().decode("utf-8", "replace").splitlines()
+    lines = (stage.folder / "stderr").read_text("utf-8", "replace").splitlines()
     return found + [line for line in lines if not _SAID_BY_ALL.search(line)]
+
+
+@contextmanager
+def launched(argv: Sequence[str], stage: Stage, fds: Sequence[int]) -> Iterator[subprocess.Popen[bytes]]:
+    """QEMU with these descriptors, in a network of its own, until the end of the block; ``stderr`` is in the folder."""
+    alone = ["unshare", "--net", *(() if os.geteuid() == 0 else ("--map-root-user",)), *ALONE]
+    with open(stage.folder / "stderr", "wb") as said:
+        process = subprocess.Popen(
+            [*alone, *argv], stdin=subprocess.DEVNULL, stdout=said, stderr=said, pass_fds=fds, env=_ENVIRONMENT
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _device_ids(argv: Sequence[str]) -> list[str]:
