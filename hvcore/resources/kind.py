@@ -86,7 +86,10 @@ class ResourceKind(ABC, Generic[R, H]):
         """Look after the launch whether it is as wanted; also for an interrupted start that is finished."""
 
     def release(self, entry: Entry, owner: Owner) -> None:
-        """Take it back. Idempotent: that it is gone is fine. An entry without a key means all of this kind."""
+        """Take it back. Idempotent: that it is gone is fine. Raise `HvError` or OSError for what is left.
+
+        An entry without a key is of a record before version 5, and means everything of this kind.
+        """
 
 
 class Requirement(ResourceKind[R, None]):
