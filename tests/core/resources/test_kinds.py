@@ -128,8 +128,13 @@ class HeaderKind(ResourceKind[Other, str], name="header", turn=Turn.SOCKET, runs
         return ""
 
 
-class Bare(ResourceKind[Resource[None], None], name="bare", turn=Turn.FILE):
-    def acquire(self, resource: Resource[None], held: Held) -> None: ...
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plain(Resource[None]):
+    """A resource without a handle."""
+
+
+class Bare(ResourceKind[Plain, None], name="bare", turn=Turn.FILE):
+    def acquire(self, resource: Plain, held: Held) -> None: ...
 
 
 def test_a_kinds_header_says_what_it_is() -> None:
@@ -139,7 +144,7 @@ def test_a_kinds_header_says_what_it_is() -> None:
 
 
 def test_what_a_kind_says_for_itself_when_it_says_nothing(site: Callable[..., Site]) -> None:
-    other, bare = Other(key="o"), Resource[None](key="b")
+    other, bare = Other(key="o"), Plain(key="b")
     assert (HeaderKind().placeholder(other, site()), HeaderKind().entry(other, site())) == ("{fd:o}", {})
     assert (Bare().placeholder(bare, site()), Bare().entry(bare, site())) == (None, None)
 
