@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from hvcore.config.toml import MAX_TOML_BYTES, parse_toml
+from hvcore.config.instance_file import MAX_TOML_BYTES, parse_toml
 from hvcore.errors import Problem
 from hvcore.host.files import changed_by_others
 from hvcore.model.layers import NO_LAYERS, NODE, Layer, Layers, profile_layer

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hv_kvm.run.examine import examine
+from hv_kvm.run.verify import examine
 from hvcore import Severity
 from hvcore.plugin import Host
 

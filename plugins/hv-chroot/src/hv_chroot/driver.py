@@ -14,11 +14,10 @@ from hv_chroot.run.access import Enterable
 from hv_chroot.run.census import census, namespace_of
 from hv_chroot.run.control_group import freeze, thaw
 from hv_chroot.run.describe import describe
-from hv_chroot.run.examine import examine
 from hv_chroot.run.observe import observe
 from hv_chroot.run.start import remember, start
 from hv_chroot.run.stop import stop
-from hv_chroot.run.verify import verify
+from hv_chroot.run.verify import examine, verify
 from hv_chroot.spec import ChrootSpec, decide, spec_of
 from hvcore.plugin import STATUS
 

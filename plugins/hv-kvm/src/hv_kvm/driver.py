@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, Final
 
+import hvcore.plugin as hv
 from hv_kvm import hookspecs
 from hv_kvm.devices import (
     agent,
@@ -45,41 +46,24 @@ from hv_kvm.qmp.reach import reach
 from hv_kvm.resources import kinds
 from hv_kvm.run import displays, pinning, ready, start, stop
 from hv_kvm.run.describe import describe
-from hv_kvm.run.examine import examine
 from hv_kvm.run.id_clashes import rehearse
 from hv_kvm.run.observe import observe, process_of
-from hv_kvm.run.verify import problems_on
-from hvcore.plugin import (
-    LOG,
-    Console,
-    Finding,
-    Hooks,
-    Host,
-    Instance,
-    Job,
-    Live,
-    OperationError,
-    Params,
-    ParamsError,
-    Plan,
-    Problem,
-    Severity,
-)
+from hv_kvm.run.verify import examine, problems_on
 
 __all__ = ["KvmDriver"]
 
 _ADOPT_S: Final = 5.0
 
 
-def _too_many(error: ValueError) -> Problem:
+def _too_many(error: ValueError) -> hv.Problem:
     todo = "remove some, put disks behind a SCSI controller, or lower kvm_pci_reservations"
-    return Problem(path="devices", what=str(error), todo=todo)
+    return hv.Problem(path="devices", what=str(error), todo=todo)
 
 
-def _expect(found: bool, wanted: bool, job: Job) -> None:  # noqa: FBT001 - two facts side by side
+def _expect(found: bool, wanted: bool, job: hv.Job) -> None:  # noqa: FBT001 - two facts side by side
     if found != wanted:
         state = "runs" if found else "stands still"
-        raise OperationError(f"{job.name}: QEMU took the command and the guest still {state}; see hv info")
+        raise hv.OperationError(f"{job.name}: QEMU took the command and the guest still {state}; see hv info")
 
 
 class KvmDriver:
@@ -120,77 +104,77 @@ class KvmDriver:
         ("displays", displays),
     )
 
-    def __init__(self, hooks: Hooks) -> None:
+    def __init__(self, hooks: hv.Hooks) -> None:
         self._hooks = hooks
         self._kinds = kinds_of(hooks)
         extended = set(hooks.implementations("render")) - {name for name, _ in self.plugins}
         self._not_compared = rehearse(hooks) if extended else ()
 
-    def plan(self, instance: Instance, params: Params) -> KvmSpec:
+    def plan(self, instance: hv.Instance, params: hv.Params) -> KvmSpec:
         """The machine, with every device in its place. Pure. Raises `ParamsError` when they do not all fit."""
         devices = declared(self._hooks.items("plan", Device, instance=instance, params=params), self._kinds)
         try:
             return decide(instance, params, devices)
         except ValueError as error:
-            raise ParamsError(instance.name, [_too_many(error)]) from error
+            raise hv.ParamsError(instance.name, [_too_many(error)]) from error
 
     def read_spec(self, data: object) -> KvmSpec:
         """The machine that a record holds, devices of extensions included."""
         return read_spec(data, self._kinds)
 
-    def verify(self, spec: KvmSpec, host: Host) -> Iterable[Problem]:
+    def verify(self, spec: KvmSpec, host: hv.Host) -> Iterable[hv.Problem]:
         """Files, rights, what the QEMU binary lacks."""
         return problems_on(self._hooks, spec, host)
 
-    def examine(self, host: Host) -> Iterable[Finding]:
+    def examine(self, host: hv.Host) -> Iterable[hv.Finding]:
         """The QEMU that instances get which name no other, whether KVM works, and extensions whose ids were not compared."""
         for why in self._not_compared:
             what = f"could not be compared with those of other plugins when the driver was loaded: {why}"
-            yield Finding(subject="option ids", severity=Severity.NOTE, what=what)
+            yield hv.Finding(subject="option ids", severity=hv.Severity.NOTE, what=what)
         groups = (group for _, group in self._hooks.each("params"))
         binary = next(param.default for group in groups for param in group if param.key == "kvm_path")
         yield from examine(binary, host)
 
-    def describe(self, spec: KvmSpec, host: Host) -> Plan:
+    def describe(self, spec: KvmSpec, host: hv.Host) -> hv.Plan:
         """The steps of a start, and the command line with an origin for every option."""
         return describe(self._hooks, spec, host)
 
-    def start(self, spec: KvmSpec, job: Job) -> None:
+    def start(self, spec: KvmSpec, job: hv.Job) -> None:
         """Bring the guest up; return when QMP says that it runs."""
         start.bring_up(self._hooks, spec, job)
 
     # State and figures, from /proc and QEMU's journal. Static, so that a list does not have to import all families.
     observe = staticmethod(observe)
 
-    def stop(self, live: Live, job: Job, *, force: bool) -> str:
+    def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         """Powerdown, quit, kill."""
         return stop.stop(live, job, force=force)
 
-    def pause(self, live: Live, job: Job) -> None:
+    def pause(self, live: hv.Live, job: hv.Job) -> None:
         """QMP stop, and proof of it."""
         with reach(live.dir, job.deadline.left()) as client:
             commands.stop(client, deadline_s=job.deadline.left())
             _expect(commands.query_status(client).running, False, job)
 
-    def resume(self, live: Live, job: Job) -> None:
+    def resume(self, live: hv.Live, job: hv.Job) -> None:
         """QMP cont, and proof of it."""
         with reach(live.dir, job.deadline.left()) as client:
             commands.cont(client, deadline_s=job.deadline.left())
             _expect(commands.query_status(client).running, True, job)
 
-    def console(self, live: Live) -> Console:
+    def console(self, live: hv.Live) -> hv.Console:
         """The serial console's socket."""
         path = GuestPaths(live.dir).serial
         if not path.exists():
             todo = "set serial_console = true and start it again"
-            raise OperationError(f"{live.record.name}: was started without a serial console; {todo}")
-        return Console(name=live.record.name, socket=str(path))
+            raise hv.OperationError(f"{live.record.name}: was started without a serial console; {todo}")
+        return hv.Console(name=live.record.name, socket=str(path))
 
-    def log(self, live: Live) -> Path:
+    def log(self, live: hv.Live) -> Path:
         """What QEMU, and what confines it, wrote to stderr."""
-        return live.dir / LOG
+        return live.dir / hv.LOG
 
-    def adopt(self, live: Live, job: Job) -> bool:
+    def adopt(self, live: hv.Live, job: hv.Job) -> bool:
         """True when QEMU answers and is in the run state that the interrupted start was to reach."""
         process = process_of(live)
         if process is None:
@@ -201,7 +185,7 @@ class KvmDriver:
         except (QmpBusyError, QmpTimeoutError) as error:
             # It may be running well. Undoing would kill it, so somebody has to try again or say stop --force.
             what = f"{job.name}: its start was interrupted and its monitor does not answer, so it is left as it is"
-            raise OperationError(f"{what}; try again, or end it with stop --force ({error})") from error
-        except (QmpError, OperationError) as error:
+            raise hv.OperationError(f"{what}; try again, or end it with stop --force ({error})") from error
+        except (QmpError, hv.OperationError) as error:
             job.progress(f"its start cannot be finished: {error}")
             return False

@@ -12,11 +12,12 @@ from hv_chroot.resource import resources_of
 from hv_chroot.seccomp import MACHINES
 from hv_chroot.spec import ChrootSpec
 
-__all__ = ["TOOLS", "site_of", "verify"]
+__all__ = ["TOOLS", "examine", "site_of", "verify"]
 
 TOOLS: Final = {"bwrap": "bubblewrap", "mount": "mount", "setpriv": "util-linux"}
 """Program to the Debian package that has it."""
 _PLAIN_TOOLS: Final = {"chroot": "coreutils", "env": "coreutils", "mount": "mount"}
+_LOOP: Final = "/dev/loop-control"
 _FOR_USERS: Final = {"nsenter": "util-linux", "unshare": "util-linux"}
 
 
@@ -43,3 +44,17 @@ def _abilities(spec: ChrootSpec) -> Iterator[hv.Problem]:
     if spec.namespaces and spec.seccomp and machine not in MACHINES:
         what = "has no profile for this architecture"
         yield hv.Problem(path="params.seccomp", what=what, got=repr(machine), todo="set it to 'off'")
+
+
+def examine(host: hv.Host) -> Iterator[hv.Finding]:
+    """The findings, for ``hv doctor`` and ``hv verify chroot``."""
+    if not host.privileged:
+        what = f"only root can mount a disk, and this is uid {os.geteuid()}"
+        yield hv.Finding(subject="privileges", severity=hv.Severity.PROBLEM, what=what, todo="run it as root")
+    for name, package in TOOLS.items():
+        yield hv.program(name, package)
+    if os.access(_LOOP, os.R_OK | os.W_OK):
+        yield hv.Finding(subject=_LOOP, severity=hv.Severity.OK, what="image files can be mounted")
+    else:
+        what, todo = "cannot be used: image files cannot be mounted, block devices can", "modprobe loop"
+        yield hv.Finding(subject=_LOOP, severity=hv.Severity.NOTE, what=what, todo=todo)
