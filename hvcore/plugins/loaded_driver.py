@@ -1,28 +1,54 @@
-"""A loaded driver at work: the parameters of all its plugins, and what it says for itself."""
+"""A loaded driver at work: the parameters of all its plugins, and its own methods, called so that mistakes are named.
+
+An `HvError` or an OSError is what a method of a driver may raise. Anything else that it raises, or returns and must not,
+is a mistake in it, told as a `DriverError` with name and place.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
 
-from hvcore.errors import ParamsError, Problem
+from hvcore.errors import DriverError, HvError, ParamsError, Problem, RecordError, UnsupportedError
 from hvcore.host.environment import Host
 from hvcore.host.node_checks import node_problems
+from hvcore.model.codec import decode
 from hvcore.model.finding import Finding, Severity
+from hvcore.model.info import Observation
 from hvcore.model.instance import Instance
 from hvcore.model.layers import NO_LAYERS, Layers
+from hvcore.model.plan import Plan
+from hvcore.model.state import Op
 from hvcore.params.schema import Schema
 from hvcore.params.values import Params
 from hvcore.plugins.catalogue import CatalogueEntry
-from hvcore.plugins.driver_calls import AskedDriver
+from hvcore.plugins.faults import article, place, return_type
 from hvcore.plugins.hooks import Hooks
-from hvcore.plugins.protocols import Driver
+from hvcore.plugins.importing import owner_of, where_raised
+from hvcore.plugins.protocols import ABILITIES, Adopts, Driver, Examines, OwesStop, ReadsSpec
+from hvcore.state.job import Job
+from hvcore.state.live import Live
 
 __all__ = ["LoadedDriver"]
 
+T = TypeVar("T")
+
+
+def _asks(method: str, kind: type[T]) -> Callable[..., T]:
+    """A method that asks the driver's of that name, which has to return one of that kind."""
+
+    def ask(self: LoadedDriver, *arguments: Any, **named: Any) -> T:
+        found: T = self._asked(partial(getattr(self.driver, method), **named), method, *arguments, kind=kind)
+        return found
+
+    return ask
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedDriver(AskedDriver):
+class LoadedDriver:
     """A driver ready for use: itself, its hooks, and the schema of all its parameters."""
 
     entry: CatalogueEntry
@@ -31,6 +57,11 @@ class LoadedDriver(AskedDriver):
     schema: Schema
     extensions: tuple[CatalogueEntry, ...]
     skipped: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The driver's name."""
+        return self.entry.name
 
     def problems(self, instance: Instance, layers: Layers = NO_LAYERS) -> tuple[Params | None, tuple[Problem, ...]]:
         """The instance's parameters with the layers below and the defaults filled in, and everything that is wrong.
@@ -80,16 +111,89 @@ class LoadedDriver(AskedDriver):
 
         Of a file that is refused as a parameter already, the driver's finding is no news.
         """
-        found = self.found_by_driver(spec, host)
+        found: tuple[Problem, ...] = self._asked(lambda *given: tuple(self.driver.verify(*given)), "verify", spec, host)
+        for item in found:
+            if not isinstance(item, Problem):
+                raise self._wrong("verify", f"gave {item!r:.80}", "yield each as an hvcore.plugin.Problem")
         refused = tuple(node_problems(self.schema, params))
         told = {problem.got for problem in refused}
         return (*refused, *(problem for problem in found if problem.got is None or problem.got not in told))
 
     def examine(self, host: Host) -> tuple[Finding, ...]:
-        """What the driver says of this node, and which of its hooks' implementations are to go."""
+        """What the driver says of this node, that it fails included, and which of its hooks' implementations are to go."""
         found = [
             Finding(subject=where, severity=Severity.NOTE, what=f"is deprecated: {words}")
             for where, words in self.hooks.deprecated()
         ]
-        found += self.told_by_driver(host)
+        driver = self.driver
+        if isinstance(driver, Examines):
+            try:
+                found += self._asked(lambda given: tuple(driver.examine(given)), "examine", host)
+            except (HvError, OSError) as error:
+                found.append(Finding(subject="examine", severity=Severity.PROBLEM, what=str(error)))
         return tuple(found)
+
+    # What every driver has to do, with the arguments that `hvcore.plugins.protocols.Driver` gives them.
+    describe = _asks("describe", Plan)
+    start = _asks("start", object)
+    observe = _asks("observe", Observation)
+    stop = _asks("stop", str)
+
+    def plan(self, instance: Instance, params: Params) -> Any:
+        """The spec that the driver decides on. Raises `DriverError` when that is no frozen dataclass."""
+        spec = self._asked(self.driver.plan, "plan", instance, params)
+        if not dataclasses.is_dataclass(spec) or isinstance(spec, type):
+            raise self._wrong("plan", f"returned {spec!r:.80}", "return an object of a frozen dataclass")
+        if not spec.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+            kind = type(spec)
+            what = f"returned a {kind.__name__} ({place(kind)}), which can be changed"
+            raise self._wrong("plan", what, "declare it @dataclass(frozen=True): a spec is decided once")
+        return spec
+
+    def read_spec(self, data: object, planned: type[Any] | None = None) -> Any:
+        """The spec that a record holds; ``planned`` is its class, for a driver that does not say it at ``plan``.
+
+        Raises `RecordError` when this release of the driver, with its extensions, cannot read it.
+        """
+        driver = self.driver
+        if isinstance(driver, ReadsSpec):
+            return self._asked(driver.read_spec, "read_spec", data)
+        declared = return_type(driver.plan)
+        kind = declared if dataclasses.is_dataclass(declared) else planned
+        if not isinstance(kind, type):
+            raise RecordError(f"driver {self.name}: does not say what its spec is; annotate the return type of plan")
+        return decode(kind, data, "spec", kinds=() if planned is None else (planned,))
+
+    def adopt(self, live: Live, job: Job) -> bool:
+        """Whether a start that was interrupted had succeeded; never for a driver that cannot tell."""
+        driver = self.driver
+        return isinstance(driver, Adopts) and bool(self._asked(driver.adopt, "adopt", live, job))
+
+    def owes_stop(self, live: Live) -> bool:
+        """Whether the driver has something to do at a stop of an instance that has ended by itself."""
+        driver = self.driver
+        return isinstance(driver, OwesStop) and bool(self._asked(driver.owes_stop, "owes_stop", live))
+
+    def able(self, op: Op) -> Callable[..., Any]:
+        """The driver's method for what not every driver can do. Raises `UnsupportedError` when this one cannot."""
+        protocol, method, kind = ABILITIES[op]
+        if not isinstance(self.driver, protocol):
+            raise UnsupportedError(driver=self.name, operation=str(op))
+        return partial(_asks(method, kind), self)
+
+    def _asked(self, call: Callable[..., Any], method: str, *arguments: Any, kind: type[Any] = object) -> Any:
+        """What a method of the driver returns. Raises `DriverError` when it raises what is no error of the node's."""
+        try:
+            result = call(*arguments)
+        except (HvError, OSError):
+            raise
+        except (Exception, SystemExit) as error:  # a plugin does not decide when its host application ends
+            what = f"raised {type(error).__name__}: {error}"
+            raise self._wrong(method, what, "report this to its authors", where_raised(error)) from error
+        if not isinstance(result, kind):
+            raise self._wrong(method, f"returned {result!r:.80}", f"return {article(kind)}")
+        return result
+
+    def _wrong(self, method: str, what: str, todo: str, where: str | None = None) -> DriverError:
+        found = where or place(getattr(self.driver, method))
+        return DriverError(owner=owner_of(self.entry), method=method, place=found, what=what, todo=todo)
