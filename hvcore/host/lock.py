@@ -14,7 +14,7 @@ from typing import Final
 
 from hvcore.errors import BusyError, NodeError
 
-__all__ = ["close_in_children", "forget_in_children", "held_lock", "is_held"]
+__all__ = ["close_in_children", "forget_in_children", "held_lock", "is_held", "same_file", "try_lock"]
 
 # The kernel cannot wait for a flock with a deadline, and a signal or a blocked thread is not a library's to use.
 _FIRST_RETRY_S: Final = 0.001
@@ -85,7 +85,7 @@ def _take(path: Path, subject: str, wait_s: float) -> int:
         taken = False
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            taken = _same_file(fd, path)
+            taken = same_file(fd, path)
             if taken:
                 return fd
         except BlockingIOError:
@@ -107,13 +107,21 @@ def _busy(subject: str, holder: str, wait_s: float) -> str:
     return f"{subject}: busy, {by} for more than {wait_s:.3g} s; wait for it or look at that process"
 
 
-def _same_file(fd: int, path: Path) -> bool:
+def same_file(fd: int, path: Path) -> bool:
+    """Whether what is open is still what is at that path."""
     try:
-        there = path.stat(follow_symlinks=False)
+        return os.path.samestat(os.fstat(fd), path.stat(follow_symlinks=False))
     except FileNotFoundError:
         return False
-    here = os.fstat(fd)
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+def try_lock(fd: int) -> bool:
+    """Take the ``flock`` on an open file; False when somebody else holds it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def is_held(path: Path) -> bool:
@@ -125,11 +133,6 @@ def is_held(path: Path) -> bool:
             return False
         raise
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return False
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return stat.S_ISREG(os.fstat(fd).st_mode) and not try_lock(fd)
     finally:
         os.close(fd)
-    return False

@@ -7,7 +7,6 @@ there for as long as the operation, and that what is launched inherits, for it b
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import suppress
 from itertools import chain
@@ -16,7 +15,7 @@ from typing import Final
 
 from hvcore.errors import NodeError
 from hvcore.host.files import private_dir
-from hvcore.host.lock import close_in_children, forget_in_children
+from hvcore.host.lock import close_in_children, forget_in_children, same_file, try_lock
 from hvcore.host.reservations import Reservations
 
 __all__ = ["UidClaims"]
@@ -75,7 +74,7 @@ class UidClaims:
         # For reading only: what is launched inherits it, and is not to fill the node's memory through it.
         fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         # Once more with the lock in hand: who had it may have become that user, and given up lock and file, meanwhile.
-        if not _locked(fd) or not _is(fd, path) or _has_processes(number):
+        if not try_lock(fd) or not same_file(fd, path) or _has_processes(number):
             os.close(fd)
             return False
         close_in_children(fd)
@@ -101,21 +100,6 @@ def _free_one(reserved: Reservations, pool: range) -> int:
         else:
             free = middle
     return free
-
-
-def _locked(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is(fd: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), path.stat(follow_symlinks=False))
-    except FileNotFoundError:
-        return False
 
 
 def _has_processes(uid: int) -> bool:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from hvcore.errors import DiskInUseError, OperationError, Problem
+from hvcore.host.lock import try_lock
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.model.resource import StateDirectory
@@ -146,9 +147,7 @@ def _open_directory(path: str) -> int:
 
 def _only_ours(place: int, lock: str) -> bool:
     """Whether no other start is giving the directory away, and no program has locked it. Ours until it is closed."""
-    try:
-        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not try_lock(place):
         return False
     try:
         file = os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)

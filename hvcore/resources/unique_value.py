@@ -6,7 +6,6 @@ is taken for as long as that program lives, whichever run directory it belongs t
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Final
 
 from hvcore.errors import OperationError, Problem
 from hvcore.host.files import private_dir
-from hvcore.host.lock import is_held
+from hvcore.host.lock import is_held, try_lock
 from hvcore.host.reservations import Reservations
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
@@ -73,7 +72,7 @@ class UniqueValueKind(ResourceKind[UniqueValue, int], name="unique-value", turn=
             private_dir(file.parent)
             fd = os.open(file, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
-                taken = _locked(fd) and reserved.take(str(number), f"{held.owner.name}/{resource.key}") is None
+                taken = try_lock(fd) and reserved.take(str(number), f"{held.owner.name}/{resource.key}") is None
             except BaseException:
                 os.close(fd)
                 raise
@@ -110,11 +109,3 @@ def _free(resource: UniqueValue, reserved: Reservations) -> Iterator[int]:
     for number in range(resource.first, min(resource.last, resource.first + _TRIES + len(taken)) + 1):
         if str(number) not in taken:
             yield number
-
-
-def _locked(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
