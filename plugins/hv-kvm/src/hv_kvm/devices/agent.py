@@ -6,22 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
+import hvcore.plugin as hv
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice, when_planned
-from hvcore.plugin import Param, ParamGroup, Params, Problem, Resource, UnixSocket, boolean, hookimpl, when_given
 
 __all__ = ["DEVICES", "PARAMS", "SOCKET", "Agent", "plan", "render", "verify"]
 
 SOCKET: Final = "qga"
-_SOCKET: Final = UnixSocket(key=SOCKET)
+_SOCKET: Final = hv.UnixSocket(key=SOCKET)
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "agent",
-    Param(
+    hv.Param(
         "use_guest_agent",
-        boolean(),
+        hv.boolean(),
         default=False,
         help="Whether the guest has a channel for the QEMU guest agent; its socket is in the instance's directory.",
         example=True,
@@ -36,7 +36,7 @@ class Agent(PciDevice):
 
     on_board: ClassVar[bool] = True
 
-    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+    def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The socket for programs that speak the agent's protocol."""
         del spec
         yield _SOCKET
@@ -45,24 +45,24 @@ class Agent(PciDevice):
 DEVICES: Final = (Agent,)
 
 
-@hookimpl
-@when_given("use_guest_agent")
-def plan(params: Params) -> Iterator[Device]:
+@hv.hookimpl
+@hv.when_given("use_guest_agent")
+def plan(params: hv.Params) -> Iterator[Device]:
     """One channel, if it is wanted."""
     if params["use_guest_agent"]:
         yield Agent()
 
 
-@hookimpl
+@hv.hookimpl
 @when_planned(Agent)
-def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """The device must exist in this QEMU."""
     if spec.of(Agent) and not facts.has_type(_MODEL):
         what = facts.lacks(_MODEL)
-        yield Problem(path="params.use_guest_agent", what=what, got="True", todo="set it to false")
+        yield hv.Problem(path="params.use_guest_agent", what=what, got="True", todo="set it to false")
 
 
-@hookimpl
+@hv.hookimpl
 @when_planned(Agent)
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """Socket, controller, port."""

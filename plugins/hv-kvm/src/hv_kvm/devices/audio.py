@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+import hvcore.plugin as hv
 from hv_kvm.devices.shared.param_types import listed
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice, when_planned
-from hvcore.plugin import Param, ParamGroup, Params, Problem, hookimpl, when_given
 
 __all__ = ["DEVICES", "PARAMS", "Audio", "SoundCard", "plan", "render", "verify"]
 
@@ -21,9 +21,9 @@ _MODELS: Final = {**_PCI, **_ISA, _SPEAKER: "isa-pcspk"}
 _EXPECTS: Final = f"sound cards out of {', '.join(_MODELS)}, separated by commas or spaces"
 
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "audio",
-    Param(
+    hv.Param(
         "soundhw",
         listed("|".join(_MODELS), _EXPECTS, max_items=len(_MODELS)),
         help="The guest's sound cards.",
@@ -61,9 +61,9 @@ class SoundCard(PciDevice):
 DEVICES: Final = (Audio, SoundCard)
 
 
-@hookimpl
-@when_given("soundhw")
-def plan(params: Params) -> Iterator[Device]:
+@hv.hookimpl
+@hv.when_given("soundhw")
+def plan(params: hv.Params) -> Iterator[Device]:
     """Each card once, and one back end for all."""
     cards = list(dict.fromkeys((params["soundhw"] or "").split(","))) if params["soundhw"] else []
     if cards:
@@ -72,17 +72,17 @@ def plan(params: Params) -> Iterator[Device]:
         yield SoundCard(name=name)
 
 
-@hookimpl
+@hv.hookimpl
 @when_planned(Audio, SoundCard)
-def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """The cards must exist in this QEMU."""
     for card in spec.of(SoundCard):
         if not facts.has_type(card.model):
             what = facts.lacks(card.model)
-            yield Problem(path="params.soundhw", what=what, got=repr(card.name), todo="use another")
+            yield hv.Problem(path="params.soundhw", what=what, got=repr(card.name), todo="use another")
 
 
-@hookimpl
+@hv.hookimpl
 @when_planned(Audio, SoundCard)
 def render(spec: KvmSpec) -> Iterator[Opt]:
     """Back end and cards. The PC speaker is the machine's own and only told where to play."""

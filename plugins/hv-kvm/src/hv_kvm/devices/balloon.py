@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+import hvcore.plugin as hv
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
-from hvcore.plugin import Param, ParamGroup, Params, Problem, boolean, hookimpl
 
 __all__ = ["DEVICES", "PARAMS", "Balloon", "plan", "render", "verify"]
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "balloon",
-    Param(
+    hv.Param(
         "memory_balloon",
-        boolean(),
+        hv.boolean(),
         default=True,
         help="Whether the guest has a balloon device, through which its memory can be changed while it runs.",
         example=False,
@@ -36,22 +36,22 @@ class Balloon(PciDevice):
 DEVICES: Final = (Balloon,)
 
 
-@hookimpl
-def plan(params: Params) -> Iterator[Device]:
+@hv.hookimpl
+def plan(params: hv.Params) -> Iterator[Device]:
     """One, unless it is not wanted."""
     if params["memory_balloon"]:
         yield Balloon()
 
 
-@hookimpl
-def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+@hv.hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """The device must exist in this QEMU."""
     if spec.of(Balloon) and not facts.has_type(_MODEL):
         what = facts.lacks(_MODEL)
-        yield Problem(path="params.memory_balloon", what=what, got="True", todo="set it to false")
+        yield hv.Problem(path="params.memory_balloon", what=what, got="True", todo="set it to false")
 
 
-@hookimpl
+@hv.hookimpl
 def render(spec: KvmSpec) -> Iterator[Opt]:
     """The device."""
     for balloon in spec.of(Balloon):

@@ -6,60 +6,47 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import hvcore.plugin as hv
 from hv_kvm.devices.shared.buses import implied_turn
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.resource import ShownFile
 from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore.plugin import (
-    Disk,
-    Instance,
-    Nic,
-    Param,
-    ParamGroup,
-    Params,
-    Problem,
-    Resource,
-    file,
-    hookimpl,
-    one_of,
-    text,
-)
 
 __all__ = ["DEVICES", "PARAMS", "DirectKernel", "assess", "check", "plan", "render"]
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "boot",
-    Param(
+    hv.Param(
         "boot_order",
-        one_of("disk", "cdrom", "floppy", "network"),
+        hv.one_of("disk", "cdrom", "floppy", "network"),
         default="disk",
         help="What the firmware boots first: a disk, the first cdrom, the floppy, or the first NIC. Disks and NICs with "
         "a boot_index of their own are tried as that says.",
         example="cdrom",
     ),
-    Param(
+    hv.Param(
         "kernel_path",
-        file(),
+        hv.file(),
         help="A Linux kernel to load directly, instead of what the firmware would boot.",
         example="/boot/vmlinuz",
     ),
-    Param(
+    hv.Param(
         "initrd_path",
-        file(),
+        hv.file(),
         help="The initial ram disk that goes with kernel_path.",
         example="/boot/initrd.img",
     ),
-    Param(
+    hv.Param(
         "root_path",
-        text(max_bytes=256, empty=True),
+        hv.text(max_bytes=256, empty=True),
         default="/dev/vda1",
         help="The guest's root device, given to the kernel as root=.",
         example="LABEL=root",
     ),
-    Param(
+    hv.Param(
         "kernel_args",
-        text(max_bytes=2000, empty=True),
+        hv.text(max_bytes=2000, empty=True),
         default="ro",
         help="More arguments for the kernel. The serial console is added by itself.",
         example="ro quiet",
@@ -88,7 +75,7 @@ class DirectKernel(Device):
             return None
         return ShownFile(key="initrd", given_by="params.initrd_path", path=self.initrd)
 
-    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+    def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """Both files."""
         del spec
         yield self.kernel_file
@@ -99,15 +86,17 @@ class DirectKernel(Device):
 DEVICES: Final = (DirectKernel,)
 
 
-@hookimpl
-def check(instance: Instance, params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """A kernel needs to know its root, a ram disk needs a kernel, what is to be booted has to be there, each in turn."""
     yield from _turns(instance, params)
     if params["initrd_path"] and not params["kernel_path"]:
-        yield Problem(path="params.initrd_path", what="is set without a kernel", todo="set kernel_path too")
+        yield hv.Problem(path="params.initrd_path", what="is set without a kernel", todo="set kernel_path too")
     if params["kernel_path"]:
         if not params["root_path"]:
-            yield Problem(path="params.root_path", what="is empty, and kernel_path is set", todo="name the root device")
+            yield hv.Problem(
+                path="params.root_path", what="is empty, and kernel_path is set", todo="name the root device"
+            )
         return
     if params["boot_order"] == "disk":
         return  # a machine without a disk is legal, and shows its firmware's message
@@ -118,13 +107,13 @@ def check(instance: Instance, params: Params) -> Iterator[Problem]:
     }[params["boot_order"]]
     if missing:
         what, _, todo = missing.partition(": ")
-        yield Problem(path="params.boot_order", what=f"there is {what}", got=repr(params["boot_order"]), todo=todo)
+        yield hv.Problem(path="params.boot_order", what=f"there is {what}", got=repr(params["boot_order"]), todo=todo)
 
 
-def _turns(instance: Instance, params: Params) -> Iterator[Problem]:
+def _turns(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """QEMU takes no turn twice, whether it is said or follows from boot_order."""
     taken: dict[int, str] = {}
-    said: tuple[tuple[str, Sequence[Disk | Nic]], ...] = (("disks", instance.disks), ("nics", instance.nics))
+    said: tuple[tuple[str, Sequence[hv.Disk | hv.Nic]], ...] = (("disks", instance.disks), ("nics", instance.nics))
     for key, rows in said:
         for index, row in enumerate(rows):
             turn = row.boot_index
@@ -134,21 +123,21 @@ def _turns(instance: Instance, params: Params) -> Iterator[Problem]:
                 taken[1] = f"boot_order's {params['boot_order']}"
             if turn in taken:
                 what = f"is the turn of {taken[turn]} already"
-                yield Problem(path=f"{key}[{index}].boot_index", what=what, got=str(turn), todo="give another")
+                yield hv.Problem(path=f"{key}[{index}].boot_index", what=what, got=str(turn), todo="give another")
             else:
                 taken[turn] = f"{key}[{index}]"
 
 
-@hookimpl
-def assess(params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+def assess(params: hv.Params) -> Iterator[hv.Problem]:
     """A kernel that is loaded directly leaves the firmware nothing to choose."""
     if params["kernel_path"] and params["boot_order"] != "disk":
         what = "has no effect beside kernel_path"
-        yield Problem(path="params.boot_order", what=what, got=repr(params["boot_order"]), todo="unset one of them")
+        yield hv.Problem(path="params.boot_order", what=what, got=repr(params["boot_order"]), todo="unset one of them")
 
 
-@hookimpl
-def plan(instance: Instance, params: Params) -> Iterator[Device]:
+@hv.hookimpl
+def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
     """A kernel, when one is given."""
     del instance
     if params["kernel_path"]:
@@ -159,7 +148,7 @@ def plan(instance: Instance, params: Params) -> Iterator[Device]:
         yield DirectKernel(kernel=params["kernel_path"], initrd=params["initrd_path"], command_line=command_line)
 
 
-@hookimpl
+@hv.hookimpl
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """Only what has a boot index is booted, nothing else by chance."""
     yield Opt(name="-boot", props={"strict": True}, params=("boot_order",), why="only what was asked for is booted")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
+import hvcore.plugin as hv
 from hv_kvm.devices.shared.block_nodes import descriptors, file_props, read_only_image
 from hv_kvm.devices.shared.buses import SCSI_DISKS, SCSI_TARGETS, boots_first, cdrom_bus
 from hv_kvm.machine.bindings import Bindings
@@ -13,18 +14,6 @@ from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import AUTHORITIES, HOST_NETWORK, HOSTS, RESOLV_CONF, BlockModule, Image
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice, when_planned
-from hvcore.plugin import (
-    Instance,
-    Param,
-    ParamGroup,
-    Params,
-    Problem,
-    Resource,
-    file_or_url,
-    hookimpl,
-    one_of,
-    when_given,
-)
 
 __all__ = ["DEVICES", "PARAMS", "Cdrom", "check", "plan", "render", "verify"]
 
@@ -34,23 +23,23 @@ _NOT_A_CDROM: Final = dict.fromkeys(
     "is not a kind of cdrom drive",
 )
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "cdrom",
-    Param(
+    hv.Param(
         _KEYS[0],
-        file_or_url(),
+        hv.file_or_url(),
         help="An ISO image to put into the guest's first cdrom drive.",
         example="/srv/iso/debian.iso",
     ),
-    Param(
+    hv.Param(
         _KEYS[1],
-        file_or_url(),
+        hv.file_or_url(),
         help="An ISO image to put into the guest's second cdrom drive.",
         example="/srv/iso/drivers.iso",
     ),
-    Param(
+    hv.Param(
         "cdrom_disk_type",
-        one_of("ide", "scsi-cd", "paravirtual", refused=_NOT_A_CDROM),
+        hv.one_of("ide", "scsi-cd", "paravirtual", refused=_NOT_A_CDROM),
         help="How the guest sees its cdroms. Unset: like its disks when those are SCSI, else IDE.",
         example="scsi-cd",
     ),
@@ -106,7 +95,7 @@ class Cdrom(PciDevice):
             claim=False,
         )
 
-    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+    def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The file; for a URL what reads it, and what it takes to find a server by its name and to trust it."""
         if self.protocol is None:
             yield self.file
@@ -119,18 +108,18 @@ class Cdrom(PciDevice):
 DEVICES: Final = (Cdrom,)
 
 
-@hookimpl
-@when_given(*_KEYS)
-def check(params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+@hv.when_given(*_KEYS)
+def check(params: hv.Params) -> Iterator[hv.Problem]:
     """A second drive comes after a first one."""
     if params[_KEYS[1]] and not params[_KEYS[0]]:
         what = "is set and there is no first cdrom"
-        yield Problem(path=f"params.{_KEYS[1]}", what=what, got=repr(params[_KEYS[1]])[:80], todo=f"set {_KEYS[0]}")
+        yield hv.Problem(path=f"params.{_KEYS[1]}", what=what, got=repr(params[_KEYS[1]])[:80], todo=f"set {_KEYS[0]}")
 
 
-@hookimpl
-@when_given(*_KEYS)
-def plan(instance: Instance, params: Params) -> Iterator[Device]:
+@hv.hookimpl
+@hv.when_given(*_KEYS)
+def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
     """A drive for each image."""
     del instance
     targets = SCSI_TARGETS[params["scsi_controller_type"]]
@@ -141,21 +130,21 @@ def plan(instance: Instance, params: Params) -> Iterator[Device]:
             yield Cdrom(number=number, bus=bus, image=params[key], target=targets - number, boot_index=boot_index)
 
 
-@hookimpl
+@hv.hookimpl
 @when_planned(Cdrom)
-def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """The drive must exist in this QEMU, and what reads a URL."""
     for cdrom in spec.of(Cdrom):
         model = _MODELS[cdrom.bus]
         if not facts.has_type(model):
             what = facts.lacks(model)
-            yield Problem(path="params.cdrom_disk_type", what=what, todo="use another")
+            yield hv.Problem(path="params.cdrom_disk_type", what=what, todo="use another")
         if cdrom.protocol and facts.block_drivers and cdrom.protocol not in facts.block_drivers:
             what = f"this QEMU ({facts.version}) was built without {cdrom.protocol}"
-            yield Problem(path=f"params.{cdrom.key}", what=what, got=repr(cdrom.image)[:80], todo="use a file")
+            yield hv.Problem(path=f"params.{cdrom.key}", what=what, got=repr(cdrom.image)[:80], todo="use a file")
 
 
-@hookimpl
+@hv.hookimpl
 @when_planned(Cdrom)
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """Descriptor, block node, drive."""

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import hvcore.plugin as hv
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore.plugin import Instance, Param, ParamGroup, Params, boolean, hookimpl
 
 __all__ = ["DEVICES", "PARAMS", "Clock", "plan", "render"]
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "clock",
-    Param(
+    hv.Param(
         "use_localtime",
-        boolean(),
+        hv.boolean(),
         default=False,
         help="Whether the guest's clock shows the node's local time.",
         example=True,
@@ -34,14 +34,14 @@ class Clock(Device):
 DEVICES: Final = (Clock,)
 
 
-@hookimpl
-def plan(instance: Instance, params: Params) -> Iterator[Device]:
+@hv.hookimpl
+def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
     """One clock."""
     del instance
     yield Clock(base="localtime" if params["use_localtime"] else "utc")
 
 
-@hookimpl
+@hv.hookimpl
 def render(spec: KvmSpec) -> Iterator[Opt]:
     """Its base."""
     for clock in spec.of(Clock):

@@ -7,53 +7,53 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+import hvcore.plugin as hv
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import KvmOnly, OnlineCpus
 from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, Resource, cpu_mask, hookimpl, integer, regexp
 
 __all__ = ["DEVICES", "PARAMS", "Cpu", "assess", "check", "plan", "render", "verify"]
 
 _MODEL: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _FEATURES: Final = r"(,([+-][a-z0-9_.-]+|[a-z0-9_.-]+(=[A-Za-z0-9_.+-]+)?))*"
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "cpu",
-    Param(
+    hv.Param(
         "cpu_type",
-        regexp(_MODEL + _FEATURES, "a cpu model, with features such as 'qemu64,+ssse3'"),
+        hv.regexp(_MODEL + _FEATURES, "a cpu model, with features such as 'qemu64,+ssse3'"),
         help="The cpu model, with features after it. Unset: QEMU's default, qemu64, which has little of what the node's "
         "processors can do.",
         example="qemu64",
     ),
-    Param(
+    hv.Param(
         "cpu_cores",
-        integer(minimum=0, maximum=4096),
+        hv.integer(minimum=0, maximum=4096),
         default=0,
         help="Cores per socket; 0 leaves it to QEMU.",
         unit="cores",
         example=4,
     ),
-    Param(
+    hv.Param(
         "cpu_threads",
-        integer(minimum=0, maximum=4096),
+        hv.integer(minimum=0, maximum=4096),
         default=0,
         help="Threads per core; 0 leaves it to QEMU.",
         unit="threads",
         example=2,
     ),
-    Param(
+    hv.Param(
         "cpu_sockets",
-        integer(minimum=0, maximum=4096),
+        hv.integer(minimum=0, maximum=4096),
         default=0,
         help="Sockets; 0 leaves it to QEMU.",
         unit="sockets",
         example=2,
     ),
-    Param(
+    hv.Param(
         "cpu_mask",
-        cpu_mask(multi=True),
+        hv.cpu_mask(multi=True),
         default="all",
         help="The node's CPUs that the guest may run on: one list for all of QEMU, its input and output as well, or one "
         "for each processor, which leaves the rest of QEMU free.",
@@ -78,7 +78,7 @@ class Cpu(Device):
     threads: int
     mask: str = "all"
 
-    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+    def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """KVM, for the node's own processor cannot be emulated; and the processors that it is pinned to."""
         if (self.model or "").split(",")[0] == "host":
             yield KvmOnly(key="cpu.kvm", given_by="params.cpu_type", qemu=spec.qemu, kvm=spec.kvm)
@@ -89,38 +89,38 @@ class Cpu(Device):
 DEVICES: Final = (Cpu,)
 
 
-def _topology(instance: Instance, params: Params) -> Iterator[Problem]:
+def _topology(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     given = {key: params[key] for key in _TOPOLOGY if params[key]}
     product = math.prod(given.values())
     if instance.vcpus % product or (len(given) == 3 and product != instance.vcpus):
         parts = " x ".join(f"{value} {key.removeprefix('cpu_')}" for key, value in given.items())
         what = f"{parts} cannot be the topology of the instance's {instance.vcpus} vcpus"
-        yield Problem(path=f"params.{next(iter(given))}", what=what, todo="change vcpus or the topology")
+        yield hv.Problem(path=f"params.{next(iter(given))}", what=what, todo="change vcpus or the topology")
 
 
-@hookimpl
-def check(instance: Instance, params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """What is given of a topology has to divide the instance's vcpus, and a mask has one part or one for each."""
     model, _, features = (params["cpu_type"] or "").partition(",")
     keys = [_feature(text)[0] for text in features.split(",")] if features else []
     twice = sorted({key for key in keys if keys.count(key) > 1}) if keys else None
     if twice:
         what = f"gives {', '.join(twice)} more than once"
-        yield Problem(path="params.cpu_type", what=what, got=repr(params["cpu_type"]), todo="give each feature once")
+        yield hv.Problem(path="params.cpu_type", what=what, got=repr(params["cpu_type"]), todo="give each feature once")
     if params.any_given(_TOPOLOGY_KEYS):
         yield from _topology(instance, params)
     masks = params["cpu_mask"].count(":") + 1
     if masks not in (1, instance.vcpus):
         what = f"has {masks} parts, and the instance has {instance.vcpus} vcpus"
         todo = "give one part for all, or one for each"
-        yield Problem(path="params.cpu_mask", what=what, got=repr(params["cpu_mask"])[:80], todo=todo)
+        yield hv.Problem(path="params.cpu_mask", what=what, got=repr(params["cpu_mask"])[:80], todo=todo)
     if model == "host" and params["kvm_flag"] == "disabled":
         what = "needs KVM, and kvm_flag is disabled"
-        yield Problem(path="params.cpu_type", what=what, got=repr(params["cpu_type"]), todo="use 'max' or a model")
+        yield hv.Problem(path="params.cpu_type", what=what, got=repr(params["cpu_type"]), todo="use 'max' or a model")
 
 
-@hookimpl
-def assess(params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+def assess(params: hv.Params) -> Iterator[hv.Problem]:
     """Under KVM a plain model hides what the node's processors can do, and the node's own ties the guest to its like."""
     if params["kvm_flag"] == "disabled":
         return
@@ -137,28 +137,28 @@ def assess(params: Params) -> Iterator[Problem]:
     else:
         return
     todo = "name the oldest model among your nodes, here or for all guests of the node"
-    yield Problem(path="params.cpu_type", what=what, got=None if given is None else repr(given), todo=todo)
+    yield hv.Problem(path="params.cpu_type", what=what, got=None if given is None else repr(given), todo=todo)
 
 
-@hookimpl
-def plan(instance: Instance, params: Params) -> Iterator[Device]:
+@hv.hookimpl
+def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
     """One set of processors."""
     del instance
     sockets, cores, threads = (params[key] for key in _TOPOLOGY)
     yield Cpu(model=params["cpu_type"], sockets=sockets, cores=cores, threads=threads, mask=params["cpu_mask"])
 
 
-@hookimpl
-def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+@hv.hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """The model must exist in this QEMU."""
     for cpu in spec.of(Cpu):
         model = (cpu.model or "").split(",")[0]
         if model and facts.cpu_models and model not in facts.cpu_models:
             todo = f"'{spec.qemu} -cpu help' lists them"
-            yield Problem(path="params.cpu_type", what=facts.lacks(model), got=repr(model), todo=todo)
+            yield hv.Problem(path="params.cpu_type", what=facts.lacks(model), got=repr(model), todo=todo)
 
 
-@hookimpl
+@hv.hookimpl
 def render(spec: KvmSpec) -> Iterator[Opt]:
     """Model and number."""
     for cpu in spec.of(Cpu):

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+import hvcore.plugin as hv
 from hv_kvm.devices.shared.block_nodes import descriptors, file_props, network_props
 from hv_kvm.devices.shared.buses import SCSI_DISKS, SCSI_TARGETS, boot_turn, cdroms_on, disk_bus
 from hv_kvm.devices.shared.network_disk import Gluster, Rbd, parse_uri
@@ -15,8 +16,6 @@ from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import HOST_NETWORK, BlockModule, Image, Outside
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
-from hvcore.plugin import Disk as Wanted
-from hvcore.plugin import DiskClaim, Instance, Param, ParamGroup, Params, Problem, Resource, hookimpl, one_of
 
 __all__ = ["DEVICES", "PARAMS", "Disk", "assess", "check", "plan", "render", "verify"]
 
@@ -27,32 +26,32 @@ _NEVER: Final = {
     "pflash": "is the flash memory of the firmware, not a disk; see uefi_vars_path",
 }
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "disk",
-    Param(
+    hv.Param(
         "disk_type",
-        one_of("paravirtual", "ide", *SCSI_DISKS, refused=_NEVER),
+        hv.one_of("paravirtual", "ide", *SCSI_DISKS, refused=_NEVER),
         default="paravirtual",
         help="How the guest sees its disks: virtio-blk (paravirtual), IDE, or behind the SCSI controller.",
         example="scsi-hd",
     ),
-    Param(
+    hv.Param(
         "disk_cache",
-        one_of("default", "none", "writeback", "writethrough"),
+        hv.one_of("default", "none", "writeback", "writethrough"),
         default="default",
         help="How the node caches the disks; none goes past its page cache.",
         example="none",
     ),
-    Param(
+    hv.Param(
         "disk_aio",
-        one_of("threads", "native", "io_uring"),
+        hv.one_of("threads", "native", "io_uring"),
         default="threads",
         help="How QEMU does the input and output of the disks; native needs disk_cache none.",
         example="io_uring",
     ),
-    Param(
+    hv.Param(
         "disk_discard",
-        one_of("ignore", "unmap"),
+        hv.one_of("ignore", "unmap"),
         default="ignore",
         help="Whether blocks that the guest gives up are given back to the node.",
         example="unmap",
@@ -116,12 +115,12 @@ class Disk(PciDevice):
         """The path of its field in the instance."""
         return f"disks[{self.index}].path"
 
-    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+    def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """Its image; of a network disk the right to it, what speaks to its servers, and the way there."""
         if self.source is None:
             yield self.image
             return
-        yield DiskClaim(key=self.id, given_by=self.given_by, path=self.source.canonical, write=not self.read_only)
+        yield hv.DiskClaim(key=self.id, given_by=self.given_by, path=self.source.canonical, write=not self.read_only)
         yield HOST_NETWORK
         yield BlockModule(key=f"{self.id}.module", given_by=self.given_by, qemu=spec.qemu, driver=self.source.driver)
         # Ceph's and Gluster's libraries read files of the node whose names only they know.
@@ -133,8 +132,8 @@ class Disk(PciDevice):
 DEVICES: Final = (Disk,)
 
 
-@hookimpl
-def check(instance: Instance, params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """Places on the bus, each disk once, and combinations that QEMU refuses."""
     kind = params["disk_type"]
     if kind != "paravirtual":  # their slots are counted when all devices are there
@@ -147,7 +146,7 @@ def check(instance: Instance, params: Params) -> Iterator[Problem]:
         name = disk.path if local else _one_name(disk.path)
         if name in names:
             what = "is a disk of this instance already"
-            yield Problem(path=f"disks[{index}].path", what=what, got=repr(disk.path)[:80])
+            yield hv.Problem(path=f"disks[{index}].path", what=what, got=repr(disk.path)[:80])
         names.add(name)
         if disk.cache is not None or disk.aio is not None:
             aio, cache = disk.aio or params["disk_aio"], disk.cache or params["disk_cache"]
@@ -165,66 +164,68 @@ def _one_name(path: str) -> str:
     return path
 
 
-def _native_needs_direct(aio: str, cache: str, path: str) -> Iterator[Problem]:
+def _native_needs_direct(aio: str, cache: str, path: str) -> Iterator[hv.Problem]:
     if aio == "native" and cache != "none":
         what = "native aio needs 'none'"
-        yield Problem(path=path, what=what, got=repr(cache), todo=f'set {path.rpartition(".")[2]} = "none"')
+        yield hv.Problem(path=path, what=what, got=repr(cache), todo=f'set {path.rpartition(".")[2]} = "none"')
 
 
-def _places(instance: Instance, params: Params) -> Iterator[Problem]:
+def _places(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     kind, bus = params["disk_type"], disk_bus(params)
     places = _IDE_PLACES if bus == "ide" else SCSI_TARGETS[params["scsi_controller_type"]]
     cdroms = cdroms_on(params, bus)
     if len(instance.disks) > places - cdroms:
         where = "IDE" if bus == "ide" else f"SCSI ({params['scsi_controller_type']})"
         what = f"there are places for {places - cdroms} {where} disks beside {cdroms} cdroms"
-        yield Problem(path="disks", what=what, got=str(len(instance.disks)), todo=f"use another disk_type than {kind}")
+        yield hv.Problem(
+            path="disks", what=what, got=str(len(instance.disks)), todo=f"use another disk_type than {kind}"
+        )
 
 
-def _of_type(disk: Wanted, place: str, kind: str) -> Iterator[Problem]:
+def _of_type(disk: hv.Disk, place: str, kind: str) -> Iterator[hv.Problem]:
     if disk.read_only and kind in ("ide", "scsi-block", "scsi-generic"):
         todo = "use disk_type paravirtual or scsi-hd"
-        yield Problem(
+        yield hv.Problem(
             path=f"{place}.read_only", what=f"a disk of type {kind} cannot be read-only", got="True", todo=todo
         )
     if disk.format != "raw" and kind in ("scsi-block", "scsi-generic"):
         what = f"disk_type {kind} hands the device itself to the guest"
-        yield Problem(path=f"{place}.format", what=what, got=repr(disk.format), todo='set format = "raw"')
+        yield hv.Problem(path=f"{place}.format", what=what, got=repr(disk.format), todo='set format = "raw"')
 
 
-def _of_uri(disk: Wanted, place: str, kind: str) -> Iterator[Problem]:
+def _of_uri(disk: hv.Disk, place: str, kind: str) -> Iterator[hv.Problem]:
     try:
         source = parse_uri(disk.path)
     except ValueError as error:
-        yield Problem(path=f"{place}.path", what=str(error), got=repr(disk.path)[:80], todo=_URIS)
+        yield hv.Problem(path=f"{place}.path", what=str(error), got=repr(disk.path)[:80], todo=_URIS)
         return
     if kind in ("scsi-block", "scsi-generic"):
         what = f"disk_type {kind} needs a device of the node"
-        yield Problem(path=f"{place}.path", what=what, got=repr(disk.path)[:80], todo="use disk_type scsi-hd")
+        yield hv.Problem(path=f"{place}.path", what=what, got=repr(disk.path)[:80], todo="use disk_type scsi-hd")
     if isinstance(source, Rbd) and source.snapshot is not None and not (disk.read_only or kind == "scsi-cd"):
         what = "is of a snapshot, which nobody can write to"
-        yield Problem(path=f"{place}.path", what=what, got=repr(disk.path)[:80], todo="set read_only = true")
+        yield hv.Problem(path=f"{place}.path", what=what, got=repr(disk.path)[:80], todo="set read_only = true")
     if disk.aio is not None:
-        yield Problem(
+        yield hv.Problem(
             path=f"{place}.aio", what="has no meaning for a network disk", got=repr(disk.aio), todo="unset it"
         )
 
 
-@hookimpl
-def assess(instance: Instance, params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+def assess(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """Emulated controllers are slow."""
     kind, controller = params["disk_type"], params["scsi_controller_type"]
     if instance.disks and kind == "ide":
-        yield Problem(
+        yield hv.Problem(
             path="params.disk_type", what="is slow", got=repr(kind), todo="use 'paravirtual' if the guest can"
         )
     elif instance.disks and kind in SCSI_DISKS and controller != "virtio-scsi-pci":
         todo = "use 'virtio-scsi-pci' if the guest can"
-        yield Problem(path="params.scsi_controller_type", what="is slow", got=repr(controller), todo=todo)
+        yield hv.Problem(path="params.scsi_controller_type", what="is slow", got=repr(controller), todo=todo)
 
 
-@hookimpl
-def plan(instance: Instance, params: Params) -> Iterator[Device]:
+@hv.hookimpl
+def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
     """One device for each of the instance's disks."""
     bus, kind, threads = disk_bus(params), params["disk_type"], params["iothreads"]
     for index, disk in enumerate(instance.disks):
@@ -244,24 +245,24 @@ def plan(instance: Instance, params: Params) -> Iterator[Device]:
         )
 
 
-@hookimpl
-def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+@hv.hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """Devices, block drivers and kinds of input and output must exist in this QEMU."""
     for name in sorted({disk.model for disk in spec.of(Disk)}):
         if name not in facts.types:
-            yield Problem(path="params.disk_type", what=facts.lacks(name), todo="use another")
+            yield hv.Problem(path="params.disk_type", what=facts.lacks(name), todo="use another")
     for disk in spec.of(Disk):
         place = f"disks[{disk.index}]"
         needed = {disk.format, disk.source.driver} if disk.source else {disk.format}
         for driver in sorted(needed - facts.block_drivers if facts.block_drivers else ()):
             todo = "use a block device or a file of the node"
-            yield Problem(path=f"{place}.path", what=facts.lacks(driver), got=repr(disk.path)[:80], todo=todo)
+            yield hv.Problem(path=f"{place}.path", what=facts.lacks(driver), got=repr(disk.path)[:80], todo=todo)
         if disk.source is None and facts.aio and disk.aio not in facts.aio:
             what = f"this QEMU ({facts.version}) was built without {disk.aio}"
-            yield Problem(path="params.disk_aio", what=what, got=repr(disk.aio), todo="use 'threads'")
+            yield hv.Problem(path="params.disk_aio", what=what, got=repr(disk.aio), todo="use 'threads'")
 
 
-@hookimpl
+@hv.hookimpl
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """For each disk its descriptors, its block node, and the device on top."""
     for disk in spec.of(Disk):

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import hvcore.plugin as hv
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import Device, KvmSpec, when_planned
-from hvcore.plugin import Param, ParamGroup, Params, Problem, hookimpl, text, when_given
 
 __all__ = ["DEVICES", "PARAMS", "Extra", "assess", "check", "plan", "render"]
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "extra",
-    Param(
+    hv.Param(
         "kvm_extra",
-        text(max_bytes=8192),
+        hv.text(max_bytes=8192),
         help="Further arguments for QEMU, with quotes as in a shell. Nothing checks them but QEMU.",
         example="-device pvpanic",
         changes="launch",
@@ -53,9 +53,9 @@ class Extra(Device):
 DEVICES: Final = (Extra,)
 
 
-@hookimpl
-@when_given("kvm_extra")
-def check(params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+@hv.when_given("kvm_extra")
+def check(params: hv.Params) -> Iterator[hv.Problem]:
     """The quotes must match, and no argument may undo what the driver rests on."""
     if not params["kvm_extra"]:
         return
@@ -63,7 +63,9 @@ def check(params: Params) -> Iterator[Problem]:
         words = shlex.split(params["kvm_extra"])
     except ValueError as error:
         what = f"cannot be split into arguments ({str(error).lower()})"
-        yield Problem(path="params.kvm_extra", what=what, got=repr(params["kvm_extra"])[:80], todo="close the quotes")
+        yield hv.Problem(
+            path="params.kvm_extra", what=what, got=repr(params["kvm_extra"])[:80], todo="close the quotes"
+        )
         return
     for word in dict.fromkeys(words):
         # QEMU takes two dashes for one (system/vl.c, lookup_opt).
@@ -72,27 +74,27 @@ def check(params: Params) -> Iterator[Problem]:
         reason = "has a parameter or field of its own" if todo else _NEVER.get(option)
         if reason is not None:
             what = f"has {word} in it, which {reason}"
-            yield Problem(path="params.kvm_extra", what=what, got=repr(word), todo=todo or "leave it out")
+            yield hv.Problem(path="params.kvm_extra", what=what, got=repr(word), todo=todo or "leave it out")
 
 
-@hookimpl
-def assess(params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+def assess(params: hv.Params) -> Iterator[hv.Problem]:
     """Whoever writes arguments for QEMU answers for what the next QEMU makes of them."""
     if params["kvm_extra"]:
         what = "is not checked, and may stop working with the next QEMU"
-        yield Problem(path="params.kvm_extra", what=what, got=repr(params["kvm_extra"])[:80])
+        yield hv.Problem(path="params.kvm_extra", what=what, got=repr(params["kvm_extra"])[:80])
 
 
-@hookimpl
-@when_given("kvm_extra")
-def plan(params: Params) -> Iterator[Device]:
+@hv.hookimpl
+@hv.when_given("kvm_extra")
+def plan(params: hv.Params) -> Iterator[Device]:
     """The arguments, if there are any."""
     words = tuple(shlex.split(params["kvm_extra"] or ""))
     if words:
         yield Extra(words=words)
 
 
-@hookimpl
+@hv.hookimpl
 @when_planned(Extra)
 def render(spec: KvmSpec) -> Iterator[Opt]:
     """One token for each, last of all."""

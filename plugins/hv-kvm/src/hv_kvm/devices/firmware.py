@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+import hvcore.plugin as hv
 from hv_kvm.devices.shared.block_nodes import descriptors, file_props, read_only_image
 from hv_kvm.devices.shared.buses import boots_first
 from hv_kvm.devices.shared.param_types import new_file
@@ -14,43 +15,42 @@ from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import Image
 from hv_kvm.machine.spec import Device, KvmSpec, when_planned
-from hvcore.plugin import Param, ParamGroup, Params, Problem, Resource, boolean, file, hookimpl, one_of, when_given
 
 __all__ = ["DEVICES", "PARAMS", "Uefi", "check", "plan", "render", "verify"]
 
 _DEBIAN: Final = "/usr/share/OVMF"
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "firmware",
-    Param(
+    hv.Param(
         "boot_firmware",
-        one_of("bios", "uefi"),
+        hv.one_of("bios", "uefi"),
         default="bios",
         help="What starts the guest: a BIOS, or UEFI (OVMF).",
         example="uefi",
     ),
-    Param(
+    hv.Param(
         "uefi_vars_path",
         new_file(),
         help="The instance's own UEFI variables. The file is made from uefi_vars_template when it is not there.",
         example="/srv/web1.nvram",
     ),
-    Param(
+    hv.Param(
         "uefi_secure_boot",
-        boolean(),
+        hv.boolean(),
         default=False,
         help="Whether the firmware only starts what is signed; needs a q35 machine.",
         example=True,
     ),
-    Param(
+    hv.Param(
         "uefi_code_path",
-        file(),
+        hv.file(),
         help=f"The UEFI firmware's code. Unset: that of Debian's package ovmf in {_DEBIAN}.",
         example=f"{_DEBIAN}/OVMF_CODE_4M.fd",
     ),
-    Param(
+    hv.Param(
         "uefi_vars_template",
-        file(),
+        hv.file(),
         help="What uefi_vars_path is made from. Unset: that of Debian's package, with Microsoft's keys for secure boot.",
         example=f"{_DEBIAN}/OVMF_VARS_4M.fd",
     ),
@@ -87,7 +87,7 @@ class Uefi(Device):
             template=self.template,
         )
 
-    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+    def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """Both files."""
         del spec
         yield from (self.code_image, self.variables_image)
@@ -96,34 +96,34 @@ class Uefi(Device):
 DEVICES: Final = (Uefi,)
 
 
-@hookimpl
-@when_given(*(param.key for param in PARAMS))
-def check(params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+@hv.when_given(*(param.key for param in PARAMS))
+def check(params: hv.Params) -> Iterator[hv.Problem]:
     """Variables need a place, and the rest of the parameters UEFI."""
     if params["boot_firmware"] == "bios":
         for param in PARAMS.params[1:]:
             if params[param.key]:
                 todo = 'set boot_firmware = "uefi"'
                 got = repr(params[param.key])[:80]
-                yield Problem(
+                yield hv.Problem(
                     path=f"params.{param.key}", what="is set, and a BIOS has no use for it", got=got, todo=todo
                 )
         return
     if params["uefi_vars_path"] is None:
         todo = "name a file, which is made at the first start"
-        yield Problem(path="params.uefi_vars_path", what="is not set, and UEFI keeps its variables there", todo=todo)
+        yield hv.Problem(path="params.uefi_vars_path", what="is not set, and UEFI keeps its variables there", todo=todo)
     if params["uefi_secure_boot"] and "q35" not in params["machine_version"]:
         got, todo = repr(params["machine_version"]), 'set machine_version = "q35"'
-        yield Problem(path="params.machine_version", what="has no secure boot", got=got, todo=todo)
+        yield hv.Problem(path="params.machine_version", what="has no secure boot", got=got, todo=todo)
     if boots_first(params, "floppy") and not params["kernel_path"]:
-        yield Problem(
+        yield hv.Problem(
             path="params.boot_order", what="UEFI does not boot from floppies", got="'floppy'", todo="use a cdrom"
         )
 
 
-@hookimpl
-@when_given("boot_firmware")
-def plan(params: Params) -> Iterator[Device]:
+@hv.hookimpl
+@hv.when_given("boot_firmware")
+def plan(params: hv.Params) -> Iterator[Device]:
     """The flash memories of UEFI; a BIOS is what QEMU takes by itself."""
     if params["boot_firmware"] == "uefi":
         secure = params["uefi_secure_boot"]
@@ -137,16 +137,16 @@ def plan(params: Params) -> Iterator[Device]:
         )
 
 
-@hookimpl
+@hv.hookimpl
 @when_planned(Uefi)
-def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """Flash memory must exist in this QEMU."""
     if spec.of(Uefi) and not facts.has_type("cfi.pflash01"):
         what = f"this QEMU ({facts.version}) has no flash memory"
-        yield Problem(path="params.boot_firmware", what=what, got="'uefi'", todo="use 'bios'")
+        yield hv.Problem(path="params.boot_firmware", what=what, got="'uefi'", todo="use 'bios'")
 
 
-@hookimpl
+@hv.hookimpl
 @when_planned(Uefi)
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """Two block nodes, and which is which."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+import hvcore.plugin as hv
 from hv_kvm.devices.shared.block_nodes import descriptors, file_props, read_only_image
 from hv_kvm.devices.shared.buses import boots_first
 from hv_kvm.machine.bindings import Bindings
@@ -13,15 +14,14 @@ from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import Image
 from hv_kvm.machine.spec import Device, KvmSpec, when_planned
-from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, Resource, file, hookimpl, when_given
 
 __all__ = ["DEVICES", "PARAMS", "Floppy", "plan", "render", "verify"]
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "floppy",
-    Param(
+    hv.Param(
         "floppy_image_path",
-        file(),
+        hv.file(),
         help="An image to put into a floppy drive of the guest, write protected.",
         example="/srv/img/boot.fd",
     ),
@@ -42,7 +42,7 @@ class Floppy(Device):
         """The image, read-only and not claimed."""
         return Image(key=_ID, given_by=_GIVEN_BY, path=self.path, fdset=10, write=False, claim=False)
 
-    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+    def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """Its image."""
         del spec
         yield self.image
@@ -51,25 +51,25 @@ class Floppy(Device):
 DEVICES: Final = (Floppy,)
 
 
-@hookimpl
-@when_given("floppy_image_path")
-def plan(instance: Instance, params: Params) -> Iterator[Device]:
+@hv.hookimpl
+@hv.when_given("floppy_image_path")
+def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
     """A drive, when there is an image for it."""
     del instance
     if params["floppy_image_path"]:
         yield Floppy(path=params["floppy_image_path"], boot_index=1 if boots_first(params, "floppy") else None)
 
 
-@hookimpl
+@hv.hookimpl
 @when_planned(Floppy)
-def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """A QEMU can be built without it."""
     if spec.of(Floppy) and not (facts.has_type("floppy") and facts.has_type("isa-fdc")):
         what = f"this QEMU ({facts.version}) has no floppy drive"
-        yield Problem(path="params.floppy_image_path", what=what, todo="use a cdrom")
+        yield hv.Problem(path="params.floppy_image_path", what=what, todo="use a cdrom")
 
 
-@hookimpl
+@hv.hookimpl
 @when_planned(Floppy)
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """Descriptor, block node, drive. The boot index is the controller's, which pc has and q35 has to be given."""

@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import hvcore.plugin as hv
 from hv_kvm.devices.shared.buses import disk_bus, needs_scsi
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import Device, KvmSpec, when_planned
-from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, hookimpl, integer, when_given
 
 __all__ = ["DEVICES", "PARAMS", "IoThreads", "assess", "check", "plan", "render"]
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "iothread",
-    Param(
+    hv.Param(
         "iothreads",
-        integer(minimum=0, maximum=64),
+        hv.integer(minimum=0, maximum=64),
         default=0,
         unit="threads",
         help="How many threads serve the disks, which take turns; 0 leaves it to QEMU's main loop.",
@@ -36,9 +36,9 @@ class IoThreads(Device):
 DEVICES: Final = (IoThreads,)
 
 
-@hookimpl
-@when_given("iothreads")
-def check(instance: Instance, params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+@hv.when_given("iothreads")
+def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """Only virtio devices can be served by one."""
     if not params["iothreads"]:
         return
@@ -46,27 +46,27 @@ def check(instance: Instance, params: Params) -> Iterator[Problem]:
     if disk_bus(params) != "virtio" and not scsi:
         todo = 'set disk_type = "paravirtual" or scsi_controller_type = "virtio-scsi-pci", or leave it 0'
         what = "is of no use without virtio disks"
-        yield Problem(path="params.iothreads", what=what, got=str(params["iothreads"]), todo=todo)
+        yield hv.Problem(path="params.iothreads", what=what, got=str(params["iothreads"]), todo=todo)
 
 
-@hookimpl
-def assess(instance: Instance, params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+def assess(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """A thread without a disk only costs memory."""
     if params["iothreads"] > len(instance.disks):
         what = f"is more than the {len(instance.disks)} disks there are"
-        yield Problem(path="params.iothreads", what=what, got=str(params["iothreads"]), todo="lower it")
+        yield hv.Problem(path="params.iothreads", what=what, got=str(params["iothreads"]), todo="lower it")
 
 
-@hookimpl
-@when_given("iothreads")
-def plan(instance: Instance, params: Params) -> Iterator[Device]:
+@hv.hookimpl
+@hv.when_given("iothreads")
+def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
     """The threads, if any."""
     del instance
     if params["iothreads"]:
         yield IoThreads(count=params["iothreads"])
 
 
-@hookimpl
+@hv.hookimpl
 @when_planned(IoThreads)
 def render(spec: KvmSpec) -> Iterator[Opt]:
     """One object for each."""

@@ -7,63 +7,63 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import hvcore.plugin as hv
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.placement import FIRST_SLOT, LAST_SLOT
 from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, boolean, file, hookimpl, integer, one_of, regexp
 
 __all__ = ["DEVICES", "PARAMS", "Machine", "assess", "check", "plan", "render", "verify"]
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "machine",
-    Param(
+    hv.Param(
         "kvm_path",
-        file(),
+        hv.file(),
         default="/usr/bin/qemu-system-x86_64",
         help="The QEMU binary.",
         example="/usr/local/bin/qemu-system-x86_64",
     ),
-    Param(
+    hv.Param(
         "kvm_flag",
-        one_of("enabled", "disabled"),
+        hv.one_of("enabled", "disabled"),
         help="Whether to use KVM. Unset: only if a trial guest really runs under it on this node.",
         example="disabled",
         changes="launch",
     ),
-    Param(
+    hv.Param(
         "machine_version",
-        regexp("[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a machine type such as 'pc' or 'pc-q35-7.2'"),
+        hv.regexp("[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a machine type such as 'pc' or 'pc-q35-7.2'"),
         default="pc",
         help="The machine type. An alias is pinned to what it stands for when the instance is started.",
         example="pc-i440fx-7.2",
     ),
-    Param(
+    hv.Param(
         "kvm_pci_reservations",
-        integer(minimum=0, maximum=32),
+        hv.integer(minimum=0, maximum=32),
         default=12,
         unit="PCI slots",
         help="The first PCI slot that disks and NICs get; those before are kept for what belongs to the machine.",
         example=8,
     ),
-    Param(
+    hv.Param(
         "acpi",
-        boolean(),
+        hv.boolean(),
         default=True,
         help="Whether the guest has ACPI, and with it a power button.",
         example=False,
     ),
-    Param(
+    hv.Param(
         "reboot_behavior",
-        one_of("reboot", "exit"),
+        hv.one_of("reboot", "exit"),
         default="reboot",
         help="What happens when the guest reboots itself: it does, or the instance ends.",
         example="exit",
     ),
-    Param(
+    hv.Param(
         "confinement",
-        one_of("auto", "strict", "user", "off"),
+        hv.one_of("auto", "strict", "user", "off"),
         default="auto",
         help="How the process is confined: strict (own uid, root only), user (user namespace), off; auto picks.",
         changes="launch",
@@ -93,54 +93,54 @@ class Machine(Device):
 DEVICES: Final = (Machine,)
 
 
-@hookimpl
-def check(instance: Instance, params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """Some machine types can never run a guest of ours."""
     name = params["machine_version"]
     reason = _NEVER.get(name) or (_NEVER["xenfv"] if name.startswith("xenfv-") else None)
     if reason is not None:
-        yield Problem(path="params.machine_version", what=reason, got=repr(name), todo="use 'pc' or 'q35'")
+        yield hv.Problem(path="params.machine_version", what=reason, got=repr(name), todo="use 'pc' or 'q35'")
     places = max(0, LAST_SLOT + 1 - max(FIRST_SLOT, params["kvm_pci_reservations"]))
     disks = len(instance.disks) if params["disk_type"] == "paravirtual" else 0
     wanted = len(instance.nics) + disks
     if wanted > places:
         what = f"{wanted} disks and NICs are more than the {places} places that the PCI bus has for them"
         todo = "remove some, put disks behind a SCSI controller, or lower kvm_pci_reservations"
-        yield Problem(path="disks" if disks else "nics", what=what, todo=todo)
+        yield hv.Problem(path="disks" if disks else "nics", what=what, todo=todo)
 
 
-@hookimpl
-def assess(params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+def assess(params: hv.Params) -> Iterator[hv.Problem]:
     """A machine type that moves with QEMU is another machine after an upgrade, whether it was chosen or left out."""
     name = params["machine_version"]
     if name in ("pc", "q35"):
         what = "stands for another machine after an upgrade of QEMU, from the next start on"
         todo = f"name one, such as 'pc-{'q35' if name == 'q35' else 'i440fx'}-7.2', here or for all guests of the node"
-        yield Problem(path="params.machine_version", what=what, got=repr(name), todo=todo)
+        yield hv.Problem(path="params.machine_version", what=what, got=repr(name), todo=todo)
 
 
-@hookimpl
-def plan(instance: Instance, params: Params) -> Iterator[Device]:
+@hv.hookimpl
+def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
     """One machine."""
     del instance
     yield Machine(may_reboot=params["reboot_behavior"] == "reboot")
 
 
-@hookimpl
-def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+@hv.hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """The machine type must exist in this QEMU, be a PC, and hold as many processors."""
     path, got = "params.machine_version", repr(spec.machine)
     found = next((machine for machine in facts.machines if spec.machine in {machine.name, machine.alias}), None)
     if found is None:
-        yield Problem(path=path, what=facts.lacks("such machine"), got=got, todo=f"use {_choice(spec, facts)}")
+        yield hv.Problem(path=path, what=facts.lacks("such machine"), got=got, todo=f"use {_choice(spec, facts)}")
     elif not found.name.startswith("pc-"):
-        yield Problem(path=path, what="is not a PC", got=got, todo="use 'pc' or 'q35'")
+        yield hv.Problem(path=path, what="is not a PC", got=got, todo="use 'pc' or 'q35'")
     elif spec.vcpus > found.cpu_max:
         what = f"is more than the {found.cpu_max} processors that {found.name} can have"
-        yield Problem(path="vcpus", what=what, got=str(spec.vcpus), todo="lower vcpus, or use 'q35'")
+        yield hv.Problem(path="vcpus", what=what, got=str(spec.vcpus), todo="lower vcpus, or use 'q35'")
 
 
-@hookimpl
+@hv.hookimpl
 def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
     """Name, uuid, machine, and that it waits for us before its first instruction."""
     yield Opt(name="-name", props={"guest": spec.name, "debug-threads": True}, why="the instance's name")

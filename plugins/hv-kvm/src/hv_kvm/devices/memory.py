@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+import hvcore.plugin as hv
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import MemoryFile
 from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore.plugin import Instance, Param, ParamGroup, Params, Resource, directory, hookimpl
 
 __all__ = ["DEVICES", "PARAMS", "Memory", "plan", "render"]
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "memory",
-    Param(
+    hv.Param(
         "mem_path",
-        directory(),
+        hv.directory(),
         help="A directory that the guest's memory is taken from, all of it at the start: a mounted hugetlbfs.",
         example="/dev/hugepages",
         changes="launch",
@@ -41,7 +41,7 @@ class Memory(Device):
             return None
         return MemoryFile(key="mem_path", given_by="params.mem_path", directory=self.path, size_mib=self.mib)
 
-    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+    def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The file, if its memory comes from one."""
         del spec
         if self.file is not None:
@@ -51,13 +51,13 @@ class Memory(Device):
 DEVICES: Final = (Memory,)
 
 
-@hookimpl
-def plan(instance: Instance, params: Params) -> Iterator[Device]:
+@hv.hookimpl
+def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
     """One piece of memory."""
     yield Memory(mib=instance.memory_mib, path=params["mem_path"])
 
 
-@hookimpl
+@hv.hookimpl
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """The size, and the file if there is one. QEMU opens that anew by its descriptor: it takes no fdset for memory."""
     yield Opt(name="-m", props={"size": f"{spec.memory_mib}M"}, why="the instance's memory_mib")

@@ -6,23 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+import hvcore.plugin as hv
 from hv_kvm.machine.resource import NotYet
 from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore.plugin import (
-    Instance,
-    Param,
-    ParamGroup,
-    Params,
-    Problem,
-    Resource,
-    boolean,
-    hookimpl,
-    integer,
-    list_of,
-    one_of,
-    port,
-    when_given,
-)
 
 __all__ = ["DEVICES", "PARAMS", "UserShutdown", "check", "plan"]
 
@@ -37,53 +23,53 @@ _CAPABILITIES: Final = (
 _NEEDS: Final = {"postcopy-preempt": "postcopy-ram", "postcopy-blocktime": "postcopy-ram", "zero-copy-send": "multifd"}
 _NOT_BOTH: Final = (("multifd", "compress"), ("zero-copy-send", "xbzrle"))
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "migration",
-    Param(
+    hv.Param(
         "migration_port",
-        port(),
+        hv.port(),
         default=8102,
         help="The TCP port of the target node that a guest arrives at.",
         changes="live",
         example=8103,
     ),
-    Param(
+    hv.Param(
         "migration_bandwidth",
-        integer(minimum=0, maximum=1 << 20),
+        hv.integer(minimum=0, maximum=1 << 20),
         default=32,
         unit="MiB per second",
         help="How fast a guest may move; 0 for as fast as the network is. The default is of a time of slower networks.",
         changes="live",
         example=1000,
     ),
-    Param(
+    hv.Param(
         "migration_downtime",
-        integer(minimum=0, maximum=2_000_000),  # QEMU's own limit (migration/options.c, MAX_MIGRATE_DOWNTIME)
+        hv.integer(minimum=0, maximum=2_000_000),  # QEMU's own limit (migration/options.c, MAX_MIGRATE_DOWNTIME)
         default=30,
         unit="milliseconds",
         help="How long a guest may stand still at the end of its move.",
         changes="live",
         example=100,
     ),
-    Param(
+    hv.Param(
         "migration_mode",
-        one_of("live", "non-live"),
+        hv.one_of("live", "non-live"),
         default="live",
         help="Whether a guest runs while it moves, or is paused before.",
         changes="live",
         example="non-live",
     ),
-    Param(
+    hv.Param(
         "migration_caps",
-        list_of(one_of(*_CAPABILITIES)),
+        hv.list_of(hv.one_of(*_CAPABILITIES)),
         default=(),
         help="Capabilities of QEMU's migration to use, on both nodes.",
         changes="live",
         example=["xbzrle", "auto-converge"],
     ),
-    Param(
+    hv.Param(
         "user_shutdown",
-        boolean(),
+        hv.boolean(),
         default=False,
         help="Whether a guest that shuts itself down stays down, as if its owner had stopped it.",
         changes="launch",
@@ -97,7 +83,7 @@ PARAMS: Final = ParamGroup(
 class UserShutdown(Device):
     """The guest's own shutdown is to count as its owner's wish."""
 
-    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+    def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """Nothing watches guests yet."""
         del spec
         what = "needs a watcher of guests that end by themselves, which this release of hv-kvm does not have"
@@ -109,24 +95,24 @@ class UserShutdown(Device):
 DEVICES: Final = (UserShutdown,)
 
 
-@hookimpl
-@when_given("migration_caps")
-def check(params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+@hv.when_given("migration_caps")
+def check(params: hv.Params) -> Iterator[hv.Problem]:
     """Capabilities that need each other, or do not go together: QEMU would refuse them when the guest is to move."""
     caps, path = params["migration_caps"], "params.migration_caps"
     for cap in caps:
         needed = _NEEDS.get(cap)
         if needed is not None and needed not in caps:
-            yield Problem(path=path, what=f"{cap} needs {needed}", got=repr(list(caps)), todo=f"add {needed!r}")
+            yield hv.Problem(path=path, what=f"{cap} needs {needed}", got=repr(list(caps)), todo=f"add {needed!r}")
     for first, second in _NOT_BOTH:
         if first in caps and second in caps:
             what = f"{first} and {second} exclude each other"
-            yield Problem(path=path, what=what, got=repr(list(caps)), todo="take one of them out")
+            yield hv.Problem(path=path, what=what, got=repr(list(caps)), todo="take one of them out")
 
 
-@hookimpl
-@when_given("user_shutdown")
-def plan(instance: Instance, params: Params) -> Iterator[Device]:
+@hv.hookimpl
+@hv.when_given("user_shutdown")
+def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
     """Nothing for a move; a wish about the guest's end, when there is one."""
     del instance
     if params["user_shutdown"]:

@@ -6,23 +6,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+import hvcore.plugin as hv
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import GUEST_DIRECTORY
 from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.names import COMMANDS, EVENTS, PIDFILE, RECOVERY
-from hvcore.plugin import Instance, Params, Resource, UnixSocket, hookimpl
 
 __all__ = ["DEVICES", "Monitor", "plan", "render"]
 
-_SOCKETS: Final = (UnixSocket(key=COMMANDS), UnixSocket(key=RECOVERY))
+_SOCKETS: Final = (hv.UnixSocket(key=COMMANDS), hv.UnixSocket(key=RECOVERY))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Monitor(Device):
     """Always there: without it nothing could be asked or told."""
 
-    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+    def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """QEMU serves one client per monitor, so recovery has one that short commands never hold."""
         del spec
         yield GUEST_DIRECTORY
@@ -32,14 +32,14 @@ class Monitor(Device):
 DEVICES: Final = (Monitor,)
 
 
-@hookimpl
-def plan(instance: Instance, params: Params) -> Iterator[Device]:
+@hv.hookimpl
+def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
     """One set of monitors."""
     del instance, params
     yield Monitor()
 
 
-@hookimpl
+@hv.hookimpl
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """Two sockets handed over as descriptors, a pipe pair for the events, the pidfile that QEMU locks for life."""
     for _ in spec.of(Monitor):

@@ -6,25 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+import hvcore.plugin as hv
 from hv_kvm.devices.shared.buses import boot_turn
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import HOST_NETWORK, RESOLV_CONF, Tap, TapFds
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
-from hvcore.plugin import (
-    Instance,
-    Nic,
-    Param,
-    ParamGroup,
-    Params,
-    Problem,
-    Resource,
-    boolean,
-    hookimpl,
-    integer,
-    one_of,
-)
 
 __all__ = ["DEVICES", "PARAMS", "GuestNic", "TapNic", "UserNic", "assess", "check", "plan", "render", "verify"]
 
@@ -43,33 +31,33 @@ _NO_ISA: Final = "is an ISA card, which has no place on a PCI bus and never star
 _MAX_QUEUES: Final = 32
 _NEED_LINK: Final = {"bridged": "bridge", "openvswitch": "Open vSwitch bridge", "macvtap": "interface below it"}
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "nic",
-    Param(
+    hv.Param(
         "nic_type",
-        one_of(*_MODELS, refused={"ne2k_isa": _NO_ISA}),
+        hv.one_of(*_MODELS, refused={"ne2k_isa": _NO_ISA}),
         default="paravirtual",
         help="The model of the guest's network interfaces.",
         example="e1000",
     ),
-    Param(
+    hv.Param(
         "vhost_net",
-        boolean(),
+        hv.boolean(),
         help="Whether the kernel moves the packets of paravirtual interfaces, and not QEMU. Unset: where the node can.",
         changes="launch",
         example=True,
     ),
-    Param(
+    hv.Param(
         "virtio_net_queues",
-        integer(minimum=1, maximum=_MAX_QUEUES),
+        hv.integer(minimum=1, maximum=_MAX_QUEUES),
         default=1,
         help="Queues of each paravirtual interface, for guests of many vcpus; more than one needs vhost_net.",
         unit="queues",
         example=4,
     ),
-    Param(
+    hv.Param(
         "vnet_hdr",
-        boolean(),
+        hv.boolean(),
         default=True,
         help="Whether packets pass the tap with the header that leaves checksums and segmentation to whoever can.",
         example=False,
@@ -92,7 +80,7 @@ class GuestNic(PciDevice):
 class UserNic(GuestNic):
     """An interface behind QEMU's own network stack: out to where the node can reach, nothing in."""
 
-    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+    def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """QEMU itself speaks for the guest, and its name server forwards to those of the node."""
         del spec
         yield HOST_NETWORK
@@ -122,7 +110,7 @@ class TapNic(GuestNic):
             vnet_hdr=self.vnet_hdr,
         )
 
-    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+    def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The tap."""
         del spec
         yield self.tap
@@ -131,8 +119,8 @@ class TapNic(GuestNic):
 DEVICES: Final = (UserNic, TapNic)
 
 
-@hookimpl
-def check(instance: Instance, params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """Each mode has its kind of link, and queues are a matter of virtio with vhost."""
     for index, nic in enumerate(instance.nics):
         if (nic.link is None) != (nic.mode == "user"):
@@ -143,38 +131,38 @@ def check(instance: Instance, params: Params) -> Iterator[Problem]:
     path, got = "params.virtio_net_queues", str(queues)
     if params["nic_type"] != "paravirtual":
         what = f"needs paravirtual interfaces, nic_type is {params['nic_type']!r}"
-        yield Problem(path=path, what=what, got=got, todo="set it to 1, or nic_type = 'paravirtual'")
+        yield hv.Problem(path=path, what=what, got=got, todo="set it to 1, or nic_type = 'paravirtual'")
     if params["vhost_net"] is False:
         what = "needs vhost_net, which is off"
-        yield Problem(path=path, what=what, got=got, todo="set vhost_net = true, or one queue")
+        yield hv.Problem(path=path, what=what, got=got, todo="set vhost_net = true, or one queue")
     if any(nic.mode == "user" for nic in instance.nics):
         what = "cannot be had with a NIC of mode 'user', which has one queue"
-        yield Problem(path=path, what=what, got=got, todo="set it to 1, or use another mode")
+        yield hv.Problem(path=path, what=what, got=got, todo="set it to 1, or use another mode")
 
 
-def _link_problems(index: int, nic: Nic) -> Iterator[Problem]:
+def _link_problems(index: int, nic: hv.Nic) -> Iterator[hv.Problem]:
     path = f"nics[{index}].link"
     if nic.mode == "user" and nic.link is not None:
-        yield Problem(path=path, what="mode 'user' has no link", got=repr(nic.link), todo="unset it")
+        yield hv.Problem(path=path, what="mode 'user' has no link", got=repr(nic.link), todo="unset it")
     if nic.mode in _NEED_LINK and nic.link is None:
-        yield Problem(path=path, what=f"mode {nic.mode!r} needs one", todo=f"give the {_NEED_LINK[nic.mode]}")
+        yield hv.Problem(path=path, what=f"mode {nic.mode!r} needs one", todo=f"give the {_NEED_LINK[nic.mode]}")
 
 
-@hookimpl
-def assess(instance: Instance, params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+def assess(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """What makes an interface slow."""
     if not instance.nics:
         return
     if params["nic_type"] != "paravirtual":
         what = "is a real card to emulate, far slower than a paravirtual one"
-        yield Problem(path="params.nic_type", what=what, got=repr(params["nic_type"]))
+        yield hv.Problem(path="params.nic_type", what=what, got=repr(params["nic_type"]))
     if params["vhost_net"] is False and any(nic.mode != "user" for nic in instance.nics):
         what = "lets every packet pass through QEMU"
-        yield Problem(path="params.vhost_net", what=what, got="False", todo="leave it unset")
+        yield hv.Problem(path="params.vhost_net", what=what, got="False", todo="leave it unset")
 
 
-@hookimpl
-def plan(instance: Instance, params: Params) -> Iterator[Device]:
+@hv.hookimpl
+def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
     """One interface for each of the instance's."""
     for index, nic in enumerate(instance.nics):
         model = _MODELS[params["nic_type"]]
@@ -195,16 +183,16 @@ def plan(instance: Instance, params: Params) -> Iterator[Device]:
         )
 
 
-@hookimpl
-def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+@hv.hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """QEMU 10 starts without the NIC when it does not know the model, so it is looked up first."""
     for model in sorted({nic.model for nic in spec.of(GuestNic)}):
         if model not in facts.types:
             what = facts.lacks(model)
-            yield Problem(path="params.nic_type", what=what, todo="use another")
+            yield hv.Problem(path="params.nic_type", what=what, todo="use another")
 
 
-@hookimpl
+@hv.hookimpl
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """Back end and device."""
     for nic in spec.of(GuestNic):

@@ -6,52 +6,43 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+import hvcore.plugin as hv
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
-from hvcore.plugin import (
-    Param,
-    ParamGroup,
-    Params,
-    Problem,
-    boolean,
-    hookimpl,
-    integer,
-    one_of,
-)
 
 __all__ = ["DEVICES", "PARAMS", "Rng", "plan", "render", "verify"]
 
 _HARDWARE: Final = "is for the node alone, whose kernel feeds /dev/urandom from it"
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "rng",
-    Param(
+    hv.Param(
         "virtio_rng",
-        boolean(),
+        hv.boolean(),
         default=True,
         help="Whether the guest has a virtio device that gives it random numbers of the node.",
         example=False,
     ),
-    Param(
+    hv.Param(
         "rng_source",
-        one_of("/dev/urandom", "/dev/random", refused={"/dev/hwrng": _HARDWARE, "/dev/hw_random": _HARDWARE}),
+        hv.one_of("/dev/urandom", "/dev/random", refused={"/dev/hwrng": _HARDWARE, "/dev/hw_random": _HARDWARE}),
         default="/dev/urandom",
         help="Where the random numbers come from.",
         changes="launch",
         example="/dev/random",
     ),
-    Param(
+    hv.Param(
         "rng_max_bytes",
-        integer(minimum=0, maximum=1 << 30),
+        hv.integer(minimum=0, maximum=1 << 30),
         default=1024,
         unit="bytes",
         help="How many random bytes the guest gets in each rng_period; 0 is no limit.",
         example=4096,
     ),
-    Param(
+    hv.Param(
         "rng_period",
-        integer(minimum=1, maximum=86_400_000),
+        hv.integer(minimum=1, maximum=86_400_000),
         default=1000,
         unit="milliseconds",
         help="The time for which rng_max_bytes counts.",
@@ -76,22 +67,22 @@ class Rng(PciDevice):
 DEVICES: Final = (Rng,)
 
 
-@hookimpl
-def plan(params: Params) -> Iterator[Device]:
+@hv.hookimpl
+def plan(params: hv.Params) -> Iterator[Device]:
     """One, unless it is not wanted."""
     if params["virtio_rng"]:
         yield Rng(source=params["rng_source"], max_bytes=params["rng_max_bytes"], period_ms=params["rng_period"])
 
 
-@hookimpl
-def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+@hv.hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """The device must exist in this QEMU."""
     if spec.of(Rng) and not facts.has_type(_MODEL):
         what = facts.lacks(_MODEL)
-        yield Problem(path="params.virtio_rng", what=what, got="True", todo="set it to false")
+        yield hv.Problem(path="params.virtio_rng", what=what, got="True", todo="set it to false")
 
 
-@hookimpl
+@hv.hookimpl
 def render(spec: KvmSpec) -> Iterator[Opt]:
     """Source and device."""
     for rng in spec.of(Rng):

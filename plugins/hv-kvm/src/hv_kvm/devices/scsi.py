@@ -6,22 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+import hvcore.plugin as hv
 from hv_kvm.devices.shared.buses import SCSI_TARGETS, needs_scsi
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
-from hvcore.plugin import Instance, Param, ParamGroup, Params, Problem, hookimpl, one_of
 
 __all__ = ["DEVICES", "PARAMS", "ScsiController", "plan", "render", "verify"]
 
 # "lsi" is an alias in QEMU, which introspection does not show.
 _MODELS: Final = {name: {"lsi": "lsi53c895a"}.get(name, name) for name in SCSI_TARGETS}
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "scsi",
-    Param(
+    hv.Param(
         "scsi_controller_type",
-        one_of(*_MODELS),
+        hv.one_of(*_MODELS),
         default="lsi",
         help="The controller of SCSI disks and cdroms; it is there when there is one of them.",
         example="virtio-scsi-pci",
@@ -42,8 +42,8 @@ class ScsiController(PciDevice):
 DEVICES: Final = (ScsiController,)
 
 
-@hookimpl
-def plan(instance: Instance, params: Params) -> Iterator[Device]:
+@hv.hookimpl
+def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
     """One, if anything needs it."""
     if needs_scsi(instance, params):
         model = _MODELS[params["scsi_controller_type"]]
@@ -51,16 +51,16 @@ def plan(instance: Instance, params: Params) -> Iterator[Device]:
         yield ScsiController(model=model, iothread="iothread0" if threaded else None)
 
 
-@hookimpl
-def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+@hv.hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """The device must exist in this QEMU."""
     for controller in spec.of(ScsiController):
         if not facts.has_type(controller.model):
             what = facts.lacks(controller.model)
-            yield Problem(path="params.scsi_controller_type", what=what, todo="use another")
+            yield hv.Problem(path="params.scsi_controller_type", what=what, todo="use another")
 
 
-@hookimpl
+@hv.hookimpl
 def render(spec: KvmSpec) -> Iterator[Opt]:
     """The device."""
     for controller in spec.of(ScsiController):

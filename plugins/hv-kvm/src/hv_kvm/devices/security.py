@@ -6,45 +6,33 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import hvcore.plugin as hv
 from hv_kvm.machine.resource import GUEST_USER, SecurityModel
 from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore.plugin import (
-    Instance,
-    Param,
-    ParamGroup,
-    Params,
-    Problem,
-    Resource,
-    boolean,
-    hookimpl,
-    name,
-    one_of,
-    when_given,
-)
 
 __all__ = ["DEVICES", "PARAMS", "Security", "assess", "check", "plan"]
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "security",
-    Param(
+    hv.Param(
         "security_model",
-        one_of("auto", "none", "user", "pool"),
+        hv.one_of("auto", "none", "user", "pool"),
         default="auto",
         help="As whom the guest runs: pool (a uid that no other guest has), user (security_domain), none (the caller, in "
         "a user namespace); auto is pool for root and none for others.",
         changes="launch",
         example="user",
     ),
-    Param(
+    hv.Param(
         "security_domain",
-        name(),
+        hv.name(),
         help="The user of the node that the guest runs as, with security_model user.",
         changes="launch",
         example="guest1",
     ),
-    Param(
+    hv.Param(
         "use_chroot",
-        boolean(),
+        hv.boolean(),
         default=False,
         help="Whether the guest's process must have a file system of its own. Every confinement but off has one.",
         changes="launch",
@@ -61,7 +49,7 @@ class Security(Device):
     model: str
     user: str | None
 
-    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+    def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The user that it runs as, and what that asks of its confinement."""
         del spec
         yield SecurityModel(key="security", given_by="params.security_model", model=self.model)
@@ -71,39 +59,41 @@ class Security(Device):
 DEVICES: Final = (Security,)
 
 
-@hookimpl
-@when_given(*(param.key for param in PARAMS))
-def check(params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+@hv.when_given(*(param.key for param in PARAMS))
+def check(params: hv.Params) -> Iterator[hv.Problem]:
     """A user for model user and for no other, and a confinement that can do what the model asks for."""
     model, domain, confinement = params["security_model"], params["security_domain"], params["confinement"]
     path = "params.security_domain"
     if model == "user" and domain is None:
-        yield Problem(path=path, what="is required by security_model 'user'", todo="give the name of a user")
+        yield hv.Problem(path=path, what="is required by security_model 'user'", todo="give the name of a user")
     if model != "user" and domain is not None:
         todo = "unset it, or set security_model = 'user'"
-        yield Problem(path=path, what=f"is set but security_model is {model!r}", got=repr(domain), todo=todo)
+        yield hv.Problem(path=path, what=f"is set but security_model is {model!r}", got=repr(domain), todo=todo)
     path = "params.security_model"
     if model in ("user", "pool") and confinement in ("user", "off"):
         what = f"needs a uid that confinement {confinement!r} does not give"
-        yield Problem(path=path, what=what, got=repr(model), todo="set confinement to 'auto' or 'strict'")
+        yield hv.Problem(path=path, what=what, got=repr(model), todo="set confinement to 'auto' or 'strict'")
     if model == "none" and confinement == "strict":
         what = "keeps the caller's uid, and confinement 'strict' gives the guest one of its own"
-        yield Problem(path=path, what=what, got="'none'", todo="set confinement to 'auto', or security_model to 'pool'")
+        yield hv.Problem(
+            path=path, what=what, got="'none'", todo="set confinement to 'auto', or security_model to 'pool'"
+        )
     if params["use_chroot"] and confinement == "off":
         what = "needs a file system of its own, which confinement 'off' does not give"
-        yield Problem(path="params.use_chroot", what=what, got="True", todo="set confinement to 'auto'")
+        yield hv.Problem(path="params.use_chroot", what=what, got="True", todo="set confinement to 'auto'")
 
 
-@hookimpl
-def assess(params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+def assess(params: hv.Params) -> Iterator[hv.Problem]:
     """What separates guests less than their own uids do."""
     if params["security_model"] == "user":
         what = "gives all guests of one user the same rights to each other's files and processes"
-        yield Problem(path="params.security_model", what=what, got="'user'", todo="use 'pool'")
+        yield hv.Problem(path="params.security_model", what=what, got="'user'", todo="use 'pool'")
 
 
-@hookimpl
-def plan(instance: Instance, params: Params) -> Iterator[Device]:
+@hv.hookimpl
+def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
     """One identity."""
     del instance
     yield Security(model=params["security_model"], user=params["security_domain"])

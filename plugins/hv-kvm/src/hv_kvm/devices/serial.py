@@ -6,32 +6,32 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+import hvcore.plugin as hv
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.names import SERIAL
-from hvcore.plugin import Instance, Param, ParamGroup, Params, Resource, UnixSocket, boolean, hookimpl, one_of
 
 __all__ = ["DEVICES", "PARAMS", "Serial", "plan", "render"]
 
-_SOCKET: Final = UnixSocket(key=SERIAL)
+_SOCKET: Final = hv.UnixSocket(key=SERIAL)
 _SPEEDS: Final = (
     *(75, 110, 300, 600, 1200, 1800, 2400, 4800, 9600, 14400, 19200, 28800),
     *(38400, 57600, 115200, 230400, 345600, 460800),
 )
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "serial",
-    Param(
+    hv.Param(
         "serial_console",
-        boolean(),
+        hv.boolean(),
         default=True,
         help="Whether the guest has a serial port, reached by hv console.",
         example=False,
     ),
-    Param(
+    hv.Param(
         "serial_speed",
-        one_of(*_SPEEDS),
+        hv.one_of(*_SPEEDS),
         default=38400,
         unit="bits per second",
         help="The speed that a directly loaded kernel is told to use on its serial console.",
@@ -44,7 +44,7 @@ PARAMS: Final = ParamGroup(
 class Serial(Device):
     """A 16550 at COM1, on a unix socket of the node."""
 
-    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+    def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The socket that `hv console` connects to."""
         del spec
         yield _SOCKET
@@ -53,15 +53,15 @@ class Serial(Device):
 DEVICES: Final = (Serial,)
 
 
-@hookimpl
-def plan(instance: Instance, params: Params) -> Iterator[Device]:
+@hv.hookimpl
+def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
     """One port, or none."""
     del instance
     if params["serial_console"]:
         yield Serial()
 
 
-@hookimpl
+@hv.hookimpl
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """The socket was made before QEMU and is handed over: no path to be too long, nothing to wait for."""
     for _ in spec.of(Serial):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
+import hvcore.plugin as hv
 from hv_kvm.devices.shared.display_server import (
     CERTIFICATES_HELP,
     address_at,
@@ -22,25 +23,6 @@ from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import HOST_NETWORK
 from hv_kvm.machine.spec import KvmSpec, PciDevice, when_planned
-from hvcore.plugin import (
-    Instance,
-    InterfaceAddress,
-    Param,
-    ParamGroup,
-    Params,
-    Problem,
-    Resource,
-    TcpPort,
-    address,
-    boolean,
-    directory,
-    file,
-    hookimpl,
-    one_of,
-    port,
-    regexp,
-    when_given,
-)
 
 __all__ = ["DEVICES", "PARAMS", "PASSWORD", "PORT", "Spice", "assess", "check", "plan", "render", "verify"]
 
@@ -51,90 +33,90 @@ _FIRST_PORT: Final = 5930
 _PASSWORD_BYTES: Final = 60  # SPICE_MAX_PASSWORD_LENGTH (spice-protocol, spice/protocol.h)
 _WAN: Final = ("always", "auto", "never")
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "spice",
-    Param(
+    hv.Param(
         "spice_bind",
-        address(interface=True),
+        hv.address(interface=True),
         help="Where the display is served: an IP address of the node, or an interface for its first address. Unset: no "
         "SPICE.",
         example="127.0.0.1",
     ),
-    Param(
+    hv.Param(
         "spice_port",
-        port(),
+        hv.port(),
         help="The TCP port. Unset: the first free one from 5930; hv info shows it.",
         example=5931,
     ),
-    Param(
+    hv.Param(
         "spice_ip_version",
-        one_of(0, 4, 6),
+        hv.one_of(0, 4, 6),
         default=0,
         help="Which address of an interface is taken: IPv4, IPv6, or 0 for the first that there is.",
         example=6,
     ),
-    Param(
+    hv.Param(
         "spice_password_file",
-        file(),
+        hv.file(),
         help="A file whose first line is the password, at most 60 bytes. Unset: everybody who gets there is let in.",
         changes="launch",
         example="/etc/hvcore/web1.spice",
     ),
-    Param(
+    hv.Param(
         "spice_image_compression",
-        one_of("auto_glz", "auto_lz", "glz", "lz", "off", "quic"),
+        hv.one_of("auto_glz", "auto_lz", "glz", "lz", "off", "quic"),
         help="How pictures are compressed without loss. Unset: SPICE decides.",
         example="quic",
     ),
-    Param(
+    hv.Param(
         "spice_jpeg_wan_compression",
-        one_of(*_WAN),
+        hv.one_of(*_WAN),
         help="Whether a slow link gets pictures as JPEG.",
         example="auto",
     ),
-    Param(
+    hv.Param(
         "spice_zlib_glz_wan_compression",
-        one_of(*_WAN),
+        hv.one_of(*_WAN),
         help="Whether a slow link gets pictures packed further.",
         example="auto",
     ),
-    Param(
+    hv.Param(
         "spice_streaming_video",
-        one_of("all", "filter", "off"),
+        hv.one_of("all", "filter", "off"),
         help="Which moving regions are sent as video: all, those that look like video, none.",
         example="filter",
     ),
-    Param(
+    hv.Param(
         "spice_playback_compression",
-        boolean(),
+        hv.boolean(),
         default=True,
         help="Whether sound is compressed on its way.",
         example=False,
     ),
-    Param(
+    hv.Param(
         "spice_use_tls",
-        boolean(),
+        hv.boolean(),
         default=False,
         help="Whether everything is encrypted; needs spice_x509_path.",
         example=True,
     ),
-    Param(
+    hv.Param(
         "spice_x509_path",
-        directory(),
+        hv.directory(),
         help=CERTIFICATES_HELP,
         example="/etc/pki/spice",
     ),
-    Param(
+    hv.Param(
         "spice_tls_ciphers",
         # A comma would end the value, and OpenSSL takes a colon all the same (ciphers(1)).
-        regexp("[A-Za-z0-9:+!@=_.-]+", "OpenSSL's list of ciphers, joined by ':'"),
+        hv.regexp("[A-Za-z0-9:+!@=_.-]+", "OpenSSL's list of ciphers, joined by ':'"),
         default="HIGH:-DES:-3DES:-EXPORT:-DH",
         help="The ciphers that TLS may use.",
         example="HIGH",
     ),
-    Param(
+    hv.Param(
         "spice_use_vdagent",
-        boolean(),
+        hv.boolean(),
         default=True,
         help="Whether the guest gets a channel for its agent: exact mouse, clipboard, screen size.",
         example=False,
@@ -173,18 +155,18 @@ class Spice(PciDevice):
     on_board: ClassVar[bool] = True
 
     @property
-    def address_served(self) -> str | InterfaceAddress:
+    def address_served(self) -> str | hv.InterfaceAddress:
         """Where it is served: an address, or an interface."""
         return address_at(self.bind, "spice_bind", "spice.address", self.ip_version)
 
     @property
-    def tcp_port(self) -> TcpPort:
+    def tcp_port(self) -> hv.TcpPort:
         """Its port there."""
-        return TcpPort(
+        return hv.TcpPort(
             key=PORT, given_by="params.spice_port", bind=self.address_served, port=self.port, first=_FIRST_PORT
         )
 
-    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+    def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The node's network, a port, and the password and certificates: QEMU reads them as the guest's uid."""
         del spec
         yield HOST_NETWORK
@@ -196,34 +178,36 @@ class Spice(PciDevice):
 DEVICES: Final = (Spice,)
 
 
-@hookimpl
-@when_given(*(param.key for param in PARAMS))
-def check(params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+@hv.when_given(*(param.key for param in PARAMS))
+def check(params: hv.Params) -> Iterator[hv.Problem]:
     """Nothing without an address, one kind of display, and TLS with certificates."""
     bind = params["spice_bind"]
     if bind is None:
         for key in _NEED_BIND:
             if params[key]:
                 what = "is set without an address to serve SPICE on"
-                yield Problem(path=f"params.{key}", what=what, got=repr(params[key])[:80], todo="set spice_bind")
+                yield hv.Problem(path=f"params.{key}", what=what, got=repr(params[key])[:80], todo="set spice_bind")
     elif params["vnc_bind_address"] is not None:
-        yield Problem(path="params.spice_bind", what="a guest has VNC or SPICE, not both", todo="unset one of them")
+        yield hv.Problem(path="params.spice_bind", what="a guest has VNC or SPICE, not both", todo="unset one of them")
     ip, version = None if bind is None else ip_of(bind), params["spice_ip_version"]
     if ip is not None and version not in (0, ip.version):
         what = f"spice_bind is an IPv{ip.version} address"
-        yield Problem(path="params.spice_ip_version", what=what, got=str(version), todo=f"set it to {ip.version} or 0")
+        yield hv.Problem(
+            path="params.spice_ip_version", what=what, got=str(version), todo=f"set it to {ip.version} or 0"
+        )
     if params["spice_use_tls"] and params["spice_x509_path"] is None:
         what = "needs certificates"
-        yield Problem(path="params.spice_use_tls", what=what, got="True", todo="set spice_x509_path")
+        yield hv.Problem(path="params.spice_use_tls", what=what, got="True", todo="set spice_x509_path")
     if params["spice_x509_path"] is not None and not params["spice_use_tls"]:
         got = repr(params["spice_x509_path"])[:80]
-        yield Problem(
+        yield hv.Problem(
             path="params.spice_x509_path", what="is set without TLS", got=got, todo="set spice_use_tls = true"
         )
 
 
-@hookimpl
-def assess(params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+def assess(params: hv.Params) -> Iterator[hv.Problem]:
     """Who could listen, and who could open it."""
     bind = params["spice_bind"]
     if bind is not None:
@@ -235,9 +219,9 @@ def assess(params: Params) -> Iterator[Problem]:
         )
 
 
-@hookimpl
-@when_given("spice_bind")
-def plan(instance: Instance, params: Params) -> Iterator[Spice]:
+@hv.hookimpl
+@hv.when_given("spice_bind")
+def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Spice]:
     """One display, or none."""
     del instance
     if params["spice_bind"] is not None:
@@ -257,23 +241,23 @@ def plan(instance: Instance, params: Params) -> Iterator[Spice]:
         )
 
 
-@hookimpl
+@hv.hookimpl
 @when_planned(Spice)
-def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """SPICE may be left out of a build, or be a module that is not installed; then its types are not there either."""
     for spice in spec.of(Spice):
         if not facts.has_command("query-spice"):
             what = f"this QEMU ({facts.version}) was built without SPICE"
-            yield Problem(path="params.spice_bind", what=what, todo="use another build of it, or vnc_bind_address")
+            yield hv.Problem(path="params.spice_bind", what=what, todo="use another build of it, or vnc_bind_address")
         elif not facts.has_type("chardev-spicevmc"):
             what = f"this QEMU ({facts.version}) has SPICE as a module, which is not installed"
-            yield Problem(path="params.spice_bind", what=what, todo="install it (Debian: qemu-system-modules-spice)")
+            yield hv.Problem(path="params.spice_bind", what=what, todo="install it (Debian: qemu-system-modules-spice)")
         elif spice.password_file and not _can_secret(facts) and not facts.has_command("set_password"):
             what = f"this QEMU ({facts.version}) takes no password for SPICE"
-            yield Problem(path="params.spice_password_file", what=what, todo="unset it")
+            yield hv.Problem(path="params.spice_password_file", what=what, todo="unset it")
 
 
-@hookimpl
+@hv.hookimpl
 @when_planned(Spice)
 def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
     """The server, and the channel of the guest's agent."""

@@ -6,43 +6,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+import hvcore.plugin as hv
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, when_planned
-from hvcore.plugin import (
-    Identity,
-    Param,
-    ParamGroup,
-    Params,
-    Problem,
-    Program,
-    Resource,
-    StateDirectory,
-    directory,
-    file,
-    hookimpl,
-    one_of,
-    when_given,
-)
 
 __all__ = ["DEVICES", "PARAMS", "Tpm", "check", "plan", "render", "verify"]
 
 _SWTPM: Final = "/usr/bin/swtpm"
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "tpm",
-    Param("tpm_version", one_of("2.0"), help="The version of the guest's TPM. Unset: it has none.", example="2.0"),
-    Param(
+    hv.Param(
+        "tpm_version", hv.one_of("2.0"), help="The version of the guest's TPM. Unset: it has none.", example="2.0"
+    ),
+    hv.Param(
         "tpm_state_path",
-        directory(),
+        hv.directory(),
         help="The directory in which the instance's TPM keeps its keys: of this instance alone, empty at first. It stays "
         "when the instance stops, and whoever has it has the keys.",
         example="/srv/tpm/web1",
     ),
-    Param(
+    hv.Param(
         "swtpm_path",
-        file(),
+        hv.file(),
         help=f"The program that emulates the TPM. Unset: {_SWTPM}, of the package swtpm.",
         changes="launch",
         example="/usr/local/bin/swtpm",
@@ -61,19 +49,19 @@ class Tpm(Device):
     swtpm: str
 
     @property
-    def program(self) -> Program:
+    def program(self) -> hv.Program:
         """swtpm, which ends when QEMU's connection does (``--terminate``)."""
         state, control = "dir={state},mode=0600", "type=unixio,clientfd={fd}"
-        directory = StateDirectory(
+        directory = hv.StateDirectory(
             key=f"{_NAME}.state",
             given_by="params.tpm_state_path",
             path=self.state,
             package="swtpm",
-            owner=Identity(key=f"{_NAME}.uid"),
+            owner=hv.Identity(key=f"{_NAME}.uid"),
             lock=".lock",
             keeps=("tpm2-", "TMP"),  # it writes to TMP2-00.permall and renames that; a kill in between leaves it
         )
-        return Program(
+        return hv.Program(
             key=_NAME,
             given_by="params.swtpm_path",
             binary=self.swtpm,
@@ -83,7 +71,7 @@ class Tpm(Device):
             seccomp=True,
         )
 
-    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+    def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """swtpm, with its directory and its user."""
         del spec
         yield self.program
@@ -92,37 +80,37 @@ class Tpm(Device):
 DEVICES: Final = (Tpm,)
 
 
-@hookimpl
-@when_given(*(param.key for param in PARAMS))
-def check(params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+@hv.when_given(*(param.key for param in PARAMS))
+def check(params: hv.Params) -> Iterator[hv.Problem]:
     """A TPM and its directory, or nothing of either."""
     if params["tpm_version"] and not params["tpm_state_path"]:
         what = "is not set, and a TPM that forgets its keys locks the guest out of its disks"
-        yield Problem(path="params.tpm_state_path", what=what, todo="name a directory of this instance alone")
+        yield hv.Problem(path="params.tpm_state_path", what=what, todo="name a directory of this instance alone")
     for key in ("tpm_state_path", "swtpm_path"):
         if params[key] and not params["tpm_version"]:
             got, todo = repr(params[key])[:80], 'set tpm_version = "2.0"'
-            yield Problem(path=f"params.{key}", what="is set without a TPM", got=got, todo=todo)
+            yield hv.Problem(path=f"params.{key}", what="is set without a TPM", got=got, todo=todo)
 
 
-@hookimpl
-@when_given("tpm_version")
-def plan(params: Params) -> Iterator[Device]:
+@hv.hookimpl
+@hv.when_given("tpm_version")
+def plan(params: hv.Params) -> Iterator[Device]:
     """One, if it is wanted."""
     if params["tpm_version"]:
         yield Tpm(state=params["tpm_state_path"], swtpm=params["swtpm_path"] or _SWTPM)
 
 
-@hookimpl
+@hv.hookimpl
 @when_planned(Tpm)
-def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """The device must exist in this QEMU."""
     if spec.of(Tpm) and not facts.has_type(_MODEL):
         what = facts.lacks(_MODEL)
-        yield Problem(path="params.tpm_version", what=what, got="'2.0'", todo="unset it")
+        yield hv.Problem(path="params.tpm_version", what=what, got="'2.0'", todo="unset it")
 
 
-@hookimpl
+@hv.hookimpl
 @when_planned(Tpm)
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """The way to swtpm, and the device."""

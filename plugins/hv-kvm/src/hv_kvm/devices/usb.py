@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
+import hvcore.plugin as hv
 from hv_kvm.devices.shared.param_types import listed
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import Outside
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice, when_planned
-from hvcore.plugin import Param, ParamGroup, Params, Problem, Resource, hookimpl, one_of, when_given
 
 __all__ = ["DEVICES", "PARAMS", "UsbController", "UsbDevice", "plan", "render", "verify"]
 
@@ -31,15 +31,15 @@ _EXPECTS: Final = (
 )
 _ITEM: Final = f"{'|'.join(_MODELS)}|host:[0-9A-Fa-f]{{4}}:[0-9A-Fa-f]{{4}}|host:[0-9]{{1,3}}[.][0-9]{{1,3}}"
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "usb",
-    Param(
+    hv.Param(
         "usb_mouse",
-        one_of("mouse", "tablet"),
+        hv.one_of("mouse", "tablet"),
         help="A USB mouse, or a tablet, which tells where the pointer is and so suits displays better.",
         example="tablet",
     ),
-    Param(
+    hv.Param(
         "usb_devices",
         listed(_ITEM, _EXPECTS, max_items=8),
         help="Further USB devices; those of the node (host:) only without confinement.",
@@ -76,7 +76,7 @@ class UsbDevice(Device):
         """What QEMU calls it."""
         return _MODELS.get(self.what, "usb-host")
 
-    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+    def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """A device of the node is opened below /dev/bus/usb, wherever it is after it was plugged again."""
         del spec
         if self.model == "usb-host":
@@ -87,9 +87,9 @@ class UsbDevice(Device):
 DEVICES: Final = (UsbController, UsbDevice)
 
 
-@hookimpl
-@when_given("usb_mouse", "usb_devices")
-def plan(params: Params) -> Iterator[Device]:
+@hv.hookimpl
+@hv.when_given("usb_mouse", "usb_devices")
+def plan(params: hv.Params) -> Iterator[Device]:
     """The devices, and a controller for them."""
     wanted = [("usb_mouse", params["usb_mouse"])] if params["usb_mouse"] else []
     wanted += [("usb_devices", word) for word in (params["usb_devices"] or "").split(",") if word]
@@ -99,19 +99,19 @@ def plan(params: Params) -> Iterator[Device]:
         yield UsbDevice(index=index, key=key, what=what)
 
 
-@hookimpl
+@hv.hookimpl
 @when_planned(UsbController, UsbDevice)
-def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """Controller and devices must exist in this QEMU; those of the node are in a package of their own."""
     needed = {(device.key, device.model) for device in spec.of(UsbDevice)}
     needed |= {("usb_mouse", controller.model) for controller in spec.of(UsbController)}
     for key, model in sorted(needed):
         if not facts.has_type(model):
             what = facts.lacks(model)
-            yield Problem(path=f"params.{key}", what=what, todo="leave it out, or install the package it is in")
+            yield hv.Problem(path=f"params.{key}", what=what, todo="leave it out, or install the package it is in")
 
 
-@hookimpl
+@hv.hookimpl
 @when_planned(UsbController, UsbDevice)
 def render(spec: KvmSpec) -> Iterator[Opt]:
     """Controller and devices."""

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import hvcore.plugin as hv
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.placement import display_address
 from hv_kvm.machine.spec import Device, KvmSpec, when_planned
-from hvcore.plugin import Param, ParamGroup, Params, Problem, hookimpl, one_of, when_given
 
 __all__ = ["DEVICES", "PARAMS", "Video", "plan", "render", "verify"]
 
@@ -22,11 +22,11 @@ _MODELS: Final = {
     "vmware": "vmware-svga",
 }
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "video",
-    Param(
+    hv.Param(
         "vga",
-        one_of(*_MODELS, "none"),
+        hv.one_of(*_MODELS, "none"),
         help="The graphics card. Unset: qxl for SPICE, std for VNC, and none without a display.",
         example="virtio",
     ),
@@ -43,9 +43,9 @@ class Video(Device):
 DEVICES: Final = (Video,)
 
 
-@hookimpl
-@when_given("vga", "vnc_bind_address", "spice_bind")
-def plan(params: Params) -> Iterator[Device]:
+@hv.hookimpl
+@hv.when_given("vga", "vnc_bind_address", "spice_bind")
+def plan(params: hv.Params) -> Iterator[Device]:
     """The card that was asked for, or the one that suits the display."""
     shown = "std" if params["vnc_bind_address"] is not None else "none"
     wanted = params["vga"] or ("qxl" if params.get("spice_bind") else shown)
@@ -53,17 +53,17 @@ def plan(params: Params) -> Iterator[Device]:
         yield Video(model=_MODELS[wanted])
 
 
-@hookimpl
+@hv.hookimpl
 @when_planned(Video)
-def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """The card must exist in this QEMU; some are in packages of their own."""
     for video in spec.of(Video):
         if not facts.has_type(video.model):
             what = facts.lacks(video.model)
-            yield Problem(path="params.vga", what=what, todo="use another, or install the package it is in")
+            yield hv.Problem(path="params.vga", what=what, todo="use another, or install the package it is in")
 
 
-@hookimpl
+@hv.hookimpl
 @when_planned(Video)
 def render(spec: KvmSpec) -> Iterator[Opt]:
     """The device."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+import hvcore.plugin as hv
 from hv_kvm.devices.shared.display_server import (
     CERTIFICATES_HELP,
     address_at,
@@ -22,24 +23,6 @@ from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import HOST_NETWORK, DataFile
 from hv_kvm.machine.spec import Device, KvmSpec, when_planned
 from hv_kvm.names import VNC
-from hvcore.plugin import (
-    Instance,
-    InterfaceAddress,
-    Link,
-    Param,
-    ParamGroup,
-    Params,
-    Problem,
-    Resource,
-    address_or_path,
-    boolean,
-    directory,
-    file,
-    hookimpl,
-    one_of,
-    port,
-    when_given,
-)
 
 __all__ = ["DEVICES", "PARAMS", "PASSWORD", "Vnc", "assess", "check", "plan", "render", "verify"]
 
@@ -56,52 +39,52 @@ _KEYMAPS: Final = (
     *("th", "tr"),
 )
 
-PARAMS: Final = ParamGroup(
+PARAMS: Final = hv.ParamGroup(
     "vnc",
-    Param(
+    hv.Param(
         "vnc_bind_address",
-        address_or_path(interface=True),
+        hv.address_or_path(interface=True),
         help="Where the display is served: an IP address of the node, an interface for its first address, or the path "
         "of a unix socket. Unset: no display.",
         example="127.0.0.1",
     ),
-    Param(
+    hv.Param(
         "vnc_port",
-        port(minimum=_FIRST_PORT),
+        hv.port(minimum=_FIRST_PORT),
         help="The TCP port of the display. Unset: the first free one from 5900; hv info shows it.",
         example=5901,
     ),
-    Param(
+    hv.Param(
         "vnc_tls",
-        boolean(),
+        hv.boolean(),
         default=False,
         help="Whether the display is encrypted. Without vnc_x509_path nobody is identified by it, so a listener is kept "
         "out and an impostor is not.",
         example=True,
     ),
-    Param(
+    hv.Param(
         "vnc_x509_path",
-        directory(),
+        hv.directory(),
         help=CERTIFICATES_HELP,
         example="/etc/pki/vnc",
     ),
-    Param(
+    hv.Param(
         "vnc_x509_verify",
-        boolean(),
+        hv.boolean(),
         default=False,
         help="Whether clients need a certificate of the same authority.",
         example=True,
     ),
-    Param(
+    hv.Param(
         "vnc_password_file",
-        file(),
+        hv.file(),
         help="A file whose first line is the password of the display, at most 8 bytes, which is all that VNC looks at.",
         changes="launch",
         example="/etc/hvcore/web1.vnc",
     ),
-    Param(
+    hv.Param(
         "keymap",
-        one_of(*_KEYMAPS),
+        hv.one_of(*_KEYMAPS),
         help="The keyboard layout for clients that send characters and not keys.",
         changes="launch",
         example="de",
@@ -132,14 +115,14 @@ class Vnc(Device):
         return self.bind.startswith("/")
 
     @property
-    def address(self) -> str | InterfaceAddress:
+    def address(self) -> str | hv.InterfaceAddress:
         """Where it is served over TCP: an address, or an interface."""
         return address_at(self.bind, "vnc_bind_address", "vnc.address")
 
-    def resources(self, spec: KvmSpec) -> Iterator[Resource[Any]]:
+    def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The way to it; the password and the certificates, which QEMU reads as the guest's uid; the keymap."""
         if self.unix:
-            yield Link(key="vnc.link", given_by="params.vnc_bind_address", path=self.bind, target=f"guest/{VNC}")
+            yield hv.Link(key="vnc.link", given_by="params.vnc_bind_address", path=self.bind, target=f"guest/{VNC}")
         else:
             yield HOST_NETWORK
             if not isinstance(self.address, str):
@@ -153,30 +136,30 @@ class Vnc(Device):
 DEVICES: Final = (Vnc,)
 
 
-@hookimpl
-@when_given("vnc_port", "vnc_x509_path", "vnc_x509_verify")
-def check(params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+@hv.when_given("vnc_port", "vnc_x509_path", "vnc_x509_verify")
+def check(params: hv.Params) -> Iterator[hv.Problem]:
     """A port needs an address, certificates need TLS, and asking clients for theirs needs an authority."""
     bind = params["vnc_bind_address"]
     if params["vnc_port"] is not None and (bind is None or bind.startswith("/")):
         what = "is set without an address to serve it on"
-        yield Problem(path="params.vnc_port", what=what, got=str(params["vnc_port"]), todo="set vnc_bind_address")
+        yield hv.Problem(path="params.vnc_port", what=what, got=str(params["vnc_port"]), todo="set vnc_bind_address")
     if params["vnc_x509_path"] is not None and not params["vnc_tls"]:
         got = repr(params["vnc_x509_path"])[:80]
-        yield Problem(path="params.vnc_x509_path", what="is set without TLS", got=got, todo="set vnc_tls = true")
+        yield hv.Problem(path="params.vnc_x509_path", what="is set without TLS", got=got, todo="set vnc_tls = true")
     if params["vnc_x509_verify"] and params["vnc_x509_path"] is None:
         what = "is set without the certificate of an authority to verify with"
-        yield Problem(path="params.vnc_x509_verify", what=what, got="True", todo="set vnc_x509_path")
+        yield hv.Problem(path="params.vnc_x509_verify", what=what, got="True", todo="set vnc_x509_path")
 
 
-@hookimpl
-def assess(params: Params) -> Iterator[Problem]:
+@hv.hookimpl
+def assess(params: hv.Params) -> Iterator[hv.Problem]:
     """Who could listen, who could open it, and what has no effect."""
     bind = params["vnc_bind_address"]
     if bind is None:
         for key in ("vnc_tls", "vnc_password_file", "keymap"):
             if params[key]:
-                yield Problem(path=f"params.{key}", what="has no effect without vnc_bind_address")
+                yield hv.Problem(path=f"params.{key}", what="has no effect without vnc_bind_address")
     elif not bind.startswith("/"):
         guarded = params["vnc_password_file"] or params["vnc_x509_verify"]
         yield from open_to_all(
@@ -187,9 +170,9 @@ def assess(params: Params) -> Iterator[Problem]:
         )
 
 
-@hookimpl
-@when_given("vnc_bind_address")
-def plan(instance: Instance, params: Params) -> Iterator[Device]:
+@hv.hookimpl
+@hv.when_given("vnc_bind_address")
+def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
     """One display, or none."""
     del instance
     if params["vnc_bind_address"] is not None:
@@ -204,18 +187,18 @@ def plan(instance: Instance, params: Params) -> Iterator[Device]:
         )
 
 
-@hookimpl
+@hv.hookimpl
 @when_planned(Vnc)
-def verify(spec: KvmSpec, facts: Facts) -> Iterator[Problem]:
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """There has to be what encrypts it."""
     for vnc in spec.of(Vnc):
         kind = _creds_type(vnc)
         if vnc.tls and not facts.has_type(kind):
             what = f"this QEMU ({facts.version}) was built without TLS, it has no {kind}"
-            yield Problem(path="params.vnc_tls", what=what, todo="use another build of it, or set vnc_tls = false")
+            yield hv.Problem(path="params.vnc_tls", what=what, todo="use another build of it, or set vnc_tls = false")
 
 
-@hookimpl
+@hv.hookimpl
 def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
     """The display, or none; the card is the video family's."""
     displays = spec.of(Vnc)

@@ -10,29 +10,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import hvcore.plugin as hv
 from hv_kvm.machine.resource import GuestFile, Image
 from hv_kvm.resources.qcow2 import HEADER_BYTES, qcow2_problem
-from hvcore.plugin import (
-    Entry,
-    Held,
-    OperationError,
-    Owner,
-    Problem,
-    ResourceKind,
-    Site,
-    Step,
-    Turn,
-    claim_disk,
-    release_disk,
-)
 
 __all__ = ["ImageKind", "copy_template"]
 
 
-class ImageKind(ResourceKind[Image, GuestFile], name="image", turn=Turn.FILE):
+class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FILE):
     """The claim, if there is one, is in the set too: it lasts as long as QEMU has the file, and goes back with it."""
 
-    def verify(self, resource: Image, site: Site) -> Iterator[Problem]:
+    def verify(self, resource: Image, site: hv.Site) -> Iterator[hv.Problem]:
         """It has to be there, of the right kind and format, and ours to use; or there has to be a way to make it."""
         del site
         path, where = resource.path, resource.where
@@ -42,29 +30,29 @@ class ImageKind(ResourceKind[Image, GuestFile], name="image", turn=Turn.FILE):
             if resource.template is not None and isinstance(error, FileNotFoundError):
                 yield from _template_problems(resource, resource.template)
             else:
-                yield Problem(path=where, what=f"cannot be used ({error.strerror})", got=repr(path))
+                yield hv.Problem(path=where, what=f"cannot be used ({error.strerror})", got=repr(path))
             return
         what = _wrong_kind(resource.must_be, found.st_mode)
         if what is not None:
-            yield Problem(path=where, what=what, got=repr(path))
+            yield hv.Problem(path=where, what=what, got=repr(path))
         elif not os.access(path, os.R_OK | (os.W_OK if resource.write else 0)):
             right = "read and write" if resource.write else "read"
-            yield Problem(path=where, what=f"we may not {right} it", got=repr(path))
+            yield hv.Problem(path=where, what=f"we may not {right} it", got=repr(path))
         elif resource.format == "qcow2":
             with open(path, "rb") as file:
                 wrong = qcow2_problem(file.read(HEADER_BYTES))
             if wrong is not None:
-                yield Problem(path=where, what=wrong.what, got=repr(path), todo=wrong.todo)
+                yield hv.Problem(path=where, what=wrong.what, got=repr(path), todo=wrong.todo)
 
-    def describe(self, resource: Image, site: Site) -> Iterator[Step]:
+    def describe(self, resource: Image, site: hv.Site) -> Iterator[hv.Step]:
         """How it is opened."""
         del site
         claim = "claim and open" if resource.claim else "open"
         right = "read-write" if resource.write else "read-only"
         made = f", made from {resource.template} if it is not there" if resource.template else ""
-        yield Step(kind="file", what=f"{claim} {resource.path} {right} as {resource.key}{made}")
+        yield hv.Step(kind="file", what=f"{claim} {resource.path} {right} as {resource.key}{made}")
 
-    def placeholder(self, resource: Image, site: Site) -> GuestFile:
+    def placeholder(self, resource: Image, site: hv.Site) -> GuestFile:
         """Its set with ``{fd:KEY}``; a block device that is claimed has one more, to be read."""
         key = resource.key
         claims = (f"{{fd:{key}-claim}}",) if resource.claim else ()
@@ -72,31 +60,31 @@ class ImageKind(ResourceKind[Image, GuestFile], name="image", turn=Turn.FILE):
         device = not site.pure and resource.claim and Path(resource.path).is_block_device()
         return file.as_block_device() if device else file
 
-    def entry(self, resource: Image, site: Site) -> Mapping[str, Any] | None:
+    def entry(self, resource: Image, site: hv.Site) -> Mapping[str, Any] | None:
         """The claim is reserved."""
         del site
         return {} if resource.claim else None
 
-    def acquire(self, resource: Image, held: Held) -> GuestFile:
+    def acquire(self, resource: Image, held: hv.Held) -> GuestFile:
         """Make it if need be, claim it, open it. Raises `DiskInUseError`, and `OperationError` naming the path."""
         claims: tuple[str, ...] = ()
         try:
             if resource.template is not None:
                 copy_template(resource.template, resource.path)
             if resource.claim and (path := _claimable(resource.path)) is not None:
-                claims = claim_disk(path, resource.key, held, write=resource.write)
+                claims = hv.claim_disk(path, resource.key, held, write=resource.write)
             fds, special = _open(resource)
         except OSError as error:
             what = f"{held.owner.name}: {resource.path!r} cannot be opened, got {error.strerror}"
-            raise OperationError(f"{what}; check it and its rights") from error
+            raise hv.OperationError(f"{what}; check it and its rights") from error
         opened = tuple(map(held.add, fds))
         if resource.format == "qcow2":
             _refuse_references(held.owner.name, resource.path, fds[0])
         return GuestFile(name=resource.key, set_id=resource.fdset, fds=opened, claims=claims, block_device=special)
 
-    def release(self, entry: Entry, owner: Owner) -> None:
+    def release(self, entry: hv.Entry, owner: hv.Owner) -> None:
         """Others can have the disk. The file stays, also one that was made from a template."""
-        release_disk(entry, owner)
+        hv.release_disk(entry, owner)
 
 
 def _wrong_kind(must_be: str, mode: int) -> str | None:
@@ -107,16 +95,16 @@ def _wrong_kind(must_be: str, mode: int) -> str | None:
     return None if stat.S_ISREG(mode) or stat.S_ISBLK(mode) else "is neither a file nor a block device"
 
 
-def _template_problems(resource: Image, template: str) -> Iterator[Problem]:
+def _template_problems(resource: Image, template: str) -> Iterator[hv.Problem]:
     """The file is not there yet: then it has to be possible to make it."""
     where, directory, got = resource.where, os.path.dirname(resource.path), repr(resource.path)
     if not os.path.isfile(template):
         what = f"is not there, and neither is its template {template!r}"
-        yield Problem(path=where, what=what, got=got, todo="install it (Debian: ovmf) or name another")
+        yield hv.Problem(path=where, what=what, got=got, todo="install it (Debian: ovmf) or name another")
     elif not os.path.isdir(directory) or not os.access(directory, os.W_OK):
         what = f"is not there, and we cannot make it in {directory!r}"
         todo = "let us write there, or name another" if os.path.isdir(directory) else "make that directory"
-        yield Problem(path=where, what=what, got=got, todo=todo)
+        yield hv.Problem(path=where, what=what, got=got, todo=todo)
 
 
 def copy_template(template: str, path: str) -> None:
@@ -171,4 +159,4 @@ def _refuse_references(name: str, path: str, fd: int) -> None:
     with open(f"/proc/self/fd/{fd}", "rb") as file:  # without O_DIRECT, which would ask for whole blocks
         wrong = qcow2_problem(file.read(HEADER_BYTES))
     if wrong is not None:
-        raise OperationError(f"{name}: {path!r} {wrong.what}; {wrong.todo}")
+        raise hv.OperationError(f"{name}: {path!r} {wrong.what}; {wrong.todo}")

@@ -11,21 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import hvcore.plugin as hv
 from hv_kvm.names import COMPANIONS
 from hv_kvm.paths import GuestPaths
 from hv_kvm.run.journal import Journal, read_journal
-from hvcore.plugin import (
-    Live,
-    Observation,
-    ProcessId,
-    State,
-    decode,
-    figures,
-    identify,
-    pidfile_lock_holder,
-    read_status,
-    wait_gone,
-)
 
 __all__ = ["observe", "process_of"]
 
@@ -44,27 +33,27 @@ _TORN: Final = "its journal is cut off, the run directory was full: this may be 
 _ENDING_S: Final = 0.1
 
 
-def process_of(live: Live) -> ProcessId | None:
+def process_of(live: hv.Live) -> hv.ProcessId | None:
     """The guest's QEMU: from the record, else whoever holds the lock on its pidfile, else what the launch left."""
     if live.record.process is not None:
         return live.record.process
-    holder = pidfile_lock_holder(GuestPaths(live.dir).pidfile)
-    return identify(holder) if holder is not None else None
+    holder = hv.pidfile_lock_holder(GuestPaths(live.dir).pidfile)
+    return hv.identify(holder) if holder is not None else None
 
 
-def observe(live: Live) -> Observation:
+def observe(live: hv.Live) -> hv.Observation:
     """The state with its reason, and live figures."""
     instance = live.record.instance
     journal = read_journal(_journal_path(live.dir))
     process = process_of(live)
-    found = figures(process) if process is not None else None
+    found = hv.figures(process) if process is not None else None
     if process is None or found is None:
         return _ended(live, process, journal)
     state, reason = _state_of(journal)
     also = (_TORN if journal.torn else None, _lost(live))
     if any(also):
         reason = "; ".join(filter(None, (reason, *also)))
-    return Observation(
+    return hv.Observation(
         state=state,
         reason=reason,
         pid=process.pid,
@@ -82,7 +71,7 @@ def _journal_path(directory: Path) -> str:
     return str(GuestPaths(directory).journal)
 
 
-def _details(live: Live) -> dict[str, Any]:
+def _details(live: hv.Live) -> dict[str, Any]:
     bound, machine = live.record.bindings, live.record.spec.get("machine")
     told = {key: bound[key] for key in _TOLD if bound.get(key) is not None}
     if machine is not None:
@@ -90,44 +79,44 @@ def _details(live: Live) -> dict[str, Any]:
     return told
 
 
-def _state_of(journal: Journal) -> tuple[State, str | None]:
+def _state_of(journal: Journal) -> tuple[hv.State, str | None]:
     """The state of a guest whose process lives."""
     if journal.status in _PAUSES:
         words = (_PAUSES[journal.status], journal.reason)
-        return State.PAUSED, ": ".join(word for word in words if word) or None
+        return hv.State.PAUSED, ": ".join(word for word in words if word) or None
     if journal.status == "panicked":
-        return State.CRASHED, "the guest panicked" + (f": {journal.reason}" if journal.reason else "")
+        return hv.State.CRASHED, "the guest panicked" + (f": {journal.reason}" if journal.reason else "")
     if journal.status == "shutdown":
-        return State.RUNNING, "on its way down"
-    return State.RUNNING, None if journal.status == "running" else f"QEMU's journal says {journal.status}"
+        return hv.State.RUNNING, "on its way down"
+    return hv.State.RUNNING, None if journal.status == "running" else f"QEMU's journal says {journal.status}"
 
 
-def _lost(live: Live) -> str | None:
+def _lost(live: hv.Live) -> str | None:
     """Which companions of a running guest have ended, in words, or None."""
     bound = live.record.bindings.get(COMPANIONS)
     if not bound:
         return None
-    ended = [name for name, about in bound.items() if "process" in about and wait_gone(_process(about), 0.0)]
+    ended = [name for name, about in bound.items() if "process" in about and hv.wait_gone(_process(about), 0.0)]
     return f"its {' and '.join(ended)} has ended, until it is started anew" if ended else None
 
 
-def _process(about: Mapping[str, Any]) -> ProcessId:
-    return decode(ProcessId, about["process"], "bindings")
+def _process(about: Mapping[str, Any]) -> hv.ProcessId:
+    return hv.decode(hv.ProcessId, about["process"], "bindings")
 
 
-def _ended(live: Live, process: ProcessId | None, journal: Journal) -> Observation:
+def _ended(live: hv.Live, process: hv.ProcessId | None, journal: Journal) -> hv.Observation:
     """What is left of a guest without a living process. What the guest could have written is only for the reason."""
-    if process is not None and not wait_gone(process, _ENDING_S):
+    if process is not None and not hv.wait_gone(process, _ENDING_S):
         reason = f"killed and not gone: pid {process.pid} hangs in the kernel and may still write"
-        return Observation(state=State.STOPPING, reason=reason, pid=process.pid, details=_details(live))
-    ended = read_status(live.dir / "status").ended
-    if ended is None and live.record.monitor is not None and wait_gone(live.record.monitor, _ENDING_S):
-        ended = read_status(live.dir / "status").ended
+        return hv.Observation(state=hv.State.STOPPING, reason=reason, pid=process.pid, details=_details(live))
+    ended = hv.read_status(live.dir / "status").ended
+    if ended is None and live.record.monitor is not None and hv.wait_gone(live.record.monitor, _ENDING_S):
+        ended = hv.read_status(live.dir / "status").ended
     if ended is None:
-        return Observation(state=State.CRASHED, reason="ended, and how is not known", details=_details(live))
+        return hv.Observation(state=hv.State.CRASHED, reason="ended, and how is not known", details=_details(live))
     if ended.code != 0:
-        return Observation(state=State.CRASHED, reason=f"QEMU {ended}", details=_details(live))
+        return hv.Observation(state=hv.State.CRASHED, reason=f"QEMU {ended}", details=_details(live))
     if journal.guest_initiated:
-        return Observation(state=State.SHUTDOWN, reason="shut down by the guest", details=_details(live))
+        return hv.Observation(state=hv.State.SHUTDOWN, reason="shut down by the guest", details=_details(live))
     told = f"told to end from outside ({journal.reason})" if journal.reason else "ended by itself"
-    return Observation(state=State.SHUTDOWN, reason=told, details=_details(live))
+    return hv.Observation(state=hv.State.SHUTDOWN, reason=told, details=_details(live))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import hvcore.plugin as hv
 from hv_kvm.confinement import kvm_groups, sandbox_of, site_of
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
@@ -21,33 +22,14 @@ from hv_kvm.qemu import choose
 from hv_kvm.qemu.choose import Accel
 from hv_kvm.qmp import QmpClosedError, QmpConnectError, QmpError, QmpTimeoutError, commands, connect
 from hv_kvm.run.ready import make_ready
-from hvcore.plugin import (
-    AsUser,
-    Child,
-    Command,
-    Hooks,
-    Host,
-    Job,
-    LaunchError,
-    Level,
-    OperationError,
-    ProcessId,
-    Program,
-    Site,
-    encode,
-    launched_for,
-    pidfile_lock_holder,
-    read_status,
-    wait_readable,
-)
 
 __all__ = ["Pinned", "acquire", "bring_up", "command", "pin"]
 
 _DYING_S: Final = 2.0
 _TODO_OFF: Final = 'or set confinement = "off"'
 _NO_SANDBOX: Final = {
-    Level.STRICT: f"cannot be confined on this node; see what bubblewrap says, {_TODO_OFF}",
-    Level.USER: "cannot be confined, this node gives us no user namespace; allow them "
+    hv.Level.STRICT: f"cannot be confined on this node; see what bubblewrap says, {_TODO_OFF}",
+    hv.Level.USER: "cannot be confined, this node gives us no user namespace; allow them "
     f"(user.max_user_namespaces, kernel.unprivileged_userns_clone), start it as root, {_TODO_OFF}",
 }
 
@@ -59,7 +41,7 @@ class Pinned:
     spec: KvmSpec
     facts: Facts
     accel: Accel
-    site: Site
+    site: hv.Site
 
     @property
     def kvm(self) -> bool:
@@ -67,7 +49,7 @@ class Pinned:
         return self.accel.name == "kvm"
 
 
-def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
+def bring_up(hooks: hv.Hooks, spec: KvmSpec, job: hv.Job) -> None:
     """Start the guest; when this returns it runs, or waits paused if that was asked for. Raises `OperationError`."""
     pinned = pin(spec, job.host)
     _refuse_twin(job.dir, job.name)
@@ -81,17 +63,17 @@ def bring_up(hooks: Hooks, spec: KvmSpec, job: Job) -> None:
         child.close()
 
 
-def pin(spec: KvmSpec, host: Host) -> Pinned:
+def pin(spec: KvmSpec, host: hv.Host) -> Pinned:
     """What this node makes of the spec. Raises `ProbeError`."""
     facts = choose.facts_of(spec, host)
     spec = choose.pin(spec, facts)
     return Pinned(spec=spec, facts=facts, accel=choose.accel_of(spec, host), site=site_of(spec, host))
 
 
-def acquire(pinned: Pinned, job: Job) -> Bindings:
+def acquire(pinned: Pinned, job: hv.Job) -> Bindings:
     """Get everything that the guest holds of its node. The record has the spec first, and the ledger each resource."""
     level, accel = pinned.site.level, pinned.accel
-    job.remember(spec=encode(pinned.spec))
+    job.remember(spec=hv.encode(pinned.spec))
     handles = job.acquire(*pinned.spec.resources, level=level)
     user = _with_groups(handles[GUEST_USER], pinned)
     job.bind(
@@ -102,19 +84,19 @@ def acquire(pinned: Pinned, job: Job) -> Bindings:
         accel=accel.name,
         qemu=str(pinned.facts.version),
     )
-    return Bindings(handles=handles, accel=accel.name, accel_why=accel.why, confined=level is not Level.OFF)
+    return Bindings(handles=handles, accel=accel.name, accel_why=accel.why, confined=level is not hv.Level.OFF)
 
 
-def _with_groups(user: AsUser | None, pinned: Pinned) -> AsUser | None:
+def _with_groups(user: hv.AsUser | None, pinned: Pinned) -> hv.AsUser | None:
     return replace(user, groups=kvm_groups()) if user is not None and pinned.kvm else user
 
 
-def command(hooks: Hooks, pinned: Pinned, bindings: Bindings, job: Job) -> Command:
+def command(hooks: hv.Hooks, pinned: Pinned, bindings: Bindings, job: hv.Job) -> hv.Command:
     """The command line of QEMU with the sandbox around it."""
     spec = pinned.spec
     argv = argv_of(render(hooks, spec, pinned.facts, bindings))
     if not bindings.confined:
-        return Command(argv=argv, sandbox=None)
+        return hv.Command(argv=argv, sandbox=None)
     sandbox = sandbox_of(
         spec,
         _with_groups(bindings[GUEST_USER], pinned),
@@ -122,16 +104,16 @@ def command(hooks: Hooks, pinned: Pinned, bindings: Bindings, job: Job) -> Comma
         shown=[bindings[file] for file in spec.asks(ShownFile)],
         kvm=pinned.kvm,
     )
-    return Command(argv=argv, sandbox=sandbox)
+    return hv.Command(argv=argv, sandbox=sandbox)
 
 
 def _refuse_twin(directory: Path, name: str) -> None:
     """Raise `OperationError` when the instance runs already and only its state is gone, as when it was wiped."""
-    found = launched_for(directory)
+    found = hv.launched_for(directory)
     if found:
         pids = " ".join(str(pid) for pid in sorted({*found, *(child for pid in found for child in _children(pid))}))
         what = f"{name}: runs already as pid {pids}, and its state here is gone"
-        raise OperationError(f"{what}; look at it, and end it with kill -KILL {pids} before it is started again")
+        raise hv.OperationError(f"{what}; look at it, and end it with kill -KILL {pids} before it is started again")
 
 
 def _children(pid: int) -> list[int]:
@@ -141,7 +123,7 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def _wait_ready(hooks: Hooks, pinned: Pinned, child: Child, argv: tuple[str, ...], job: Job) -> None:
+def _wait_ready(hooks: hv.Hooks, pinned: Pinned, child: hv.Child, argv: tuple[str, ...], job: hv.Job) -> None:
     job.progress("waiting for QMP")
     try:
         with connect(str(GuestPaths(job.dir).commands), deadline_s=job.deadline.left()) as client:
@@ -151,28 +133,30 @@ def _wait_ready(hooks: Hooks, pinned: Pinned, child: Child, argv: tuple[str, ...
         raise _died(child, argv, pinned.spec, job, error) from error
     except QmpTimeoutError as error:
         how = f"{argv[0]} runs and does not answer to {error.command} within {job.deadline.spent():.1f} s"
-        raise LaunchError(name=job.name, how=how, output=job.output(), argv=argv) from error
+        raise hv.LaunchError(name=job.name, how=how, output=job.output(), argv=argv) from error
 
 
-def _remember(child: Child, job: Job) -> ProcessId:
+def _remember(child: hv.Child, job: hv.Job) -> hv.ProcessId:
     process = child.process()
-    if process is None or pidfile_lock_holder(GuestPaths(job.dir).pidfile) != process.pid:
-        raise OperationError(f"{job.name}: cannot tell which process is QEMU; look into {job.dir}")
+    if process is None or hv.pidfile_lock_holder(GuestPaths(job.dir).pidfile) != process.pid:
+        raise hv.OperationError(f"{job.name}: cannot tell which process is QEMU; look into {job.dir}")
     job.started(process, child.monitor())
     return process
 
 
-def _died(child: Child, argv: tuple[str, ...], spec: KvmSpec, job: Job, error: QmpError) -> LaunchError | QmpError:
+def _died(
+    child: hv.Child, argv: tuple[str, ...], spec: KvmSpec, job: hv.Job, error: QmpError
+) -> hv.LaunchError | QmpError:
     """How QEMU ended, instead of what its monitor looked like from here."""
-    if not wait_readable(child.pidfd, job.deadline.left(at_most=_DYING_S)):
+    if not hv.wait_readable(child.pidfd, job.deadline.left(at_most=_DYING_S)):
         return error
     ended = child.ended()
     how = f"{argv[0]} {ended} after {job.deadline.spent():.1f} s" if ended else f"{argv[0]} ended"
     output = job.output()
-    if read_status(job.dir / "status").pid is None and output.startswith("bwrap: "):
-        how = _NO_SANDBOX[Level(job.record.bindings["confinement"])]
+    if hv.read_status(job.dir / "status").pid is None and output.startswith("bwrap: "):
+        how = _NO_SANDBOX[hv.Level(job.record.bindings["confinement"])]
     elif not output and os.statvfs(job.dir).f_bavail == 0:
         how = f"{how}, with no room left in {str(job.dir)!r},"
-    for program in spec.asks(Program):
+    for program in spec.asks(hv.Program):
         output += f"\n{program.key}: {' '.join(job.output(program.key).split())[-300:] or 'it said nothing'}"
-    return LaunchError(name=job.name, how=how, output=output, argv=argv)
+    return hv.LaunchError(name=job.name, how=how, output=output, argv=argv)

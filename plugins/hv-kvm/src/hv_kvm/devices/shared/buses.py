@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from hvcore.plugin import Instance, Params
+import hvcore.plugin as hv
 
 __all__ = [
     "SCSI_DISKS",
@@ -25,13 +25,13 @@ SCSI_TARGETS: Final = {"lsi": 7, "virtio-scsi-pci": 256, "megasas": 64, "dc390":
 _CDROMS: Final = ("cdrom_image_path", "cdrom2_image_path")
 
 
-def disk_bus(params: Params) -> str:
+def disk_bus(params: hv.Params) -> str:
     """The bus of the disks: ``virtio``, ``ide`` or ``scsi``."""
     kind: str = params["disk_type"]
     return "scsi" if kind in SCSI_DISKS else {"paravirtual": "virtio"}.get(kind, kind)
 
 
-def cdrom_bus(params: Params) -> str:
+def cdrom_bus(params: hv.Params) -> str:
     """The bus of the cdroms; unset, that of the disks if it can have cdroms at all, and IDE beside virtio disks.
 
     A virtio-blk cdrom is a hard disk to its guest, so that is for those who ask for it.
@@ -42,22 +42,22 @@ def cdrom_bus(params: Params) -> str:
     return "scsi" if disk_bus(params) == "scsi" else "ide"
 
 
-def cdroms_on(params: Params, bus: str) -> int:
+def cdroms_on(params: hv.Params, bus: str) -> int:
     """How many cdroms with an image are on the bus."""
     return sum(params[key] is not None for key in _CDROMS) if cdrom_bus(params) == bus else 0
 
 
-def needs_scsi(instance: Instance, params: Params) -> bool:
+def needs_scsi(instance: hv.Instance, params: hv.Params) -> bool:
     """Whether anything is behind a SCSI controller."""
     return (disk_bus(params) == "scsi" and bool(instance.disks)) or bool(cdroms_on(params, "scsi"))
 
 
-def boots_first(params: Params, what: str) -> bool:
+def boots_first(params: hv.Params, what: str) -> bool:
     """Whether the firmware boots that first: ``disk``, ``cdrom``, ``floppy`` or ``network``."""
     return bool(params["boot_order"] == what)
 
 
-def implied_turn(instance: Instance, params: Params) -> str | None:
+def implied_turn(instance: hv.Instance, params: hv.Params) -> str | None:
     """The path of what boots first because boot_order says so; None when it is said there, or is not there.
 
     A turn that any disk has is what boot_order disk means, and any NIC's what network means; else it is the first
@@ -70,7 +70,7 @@ def implied_turn(instance: Instance, params: Params) -> str | None:
     return f"{key}[0]" if rows and all(row.boot_index is None for row in rows) else None
 
 
-def boot_turn(instance: Instance, params: Params, key: str, index: int) -> int | None:
+def boot_turn(instance: hv.Instance, params: hv.Params, key: str, index: int) -> int | None:
     """The turn of ``disks[index]`` or ``nics[index]`` when the firmware looks for something to boot; None for never."""
     if implied_turn(instance, params) == f"{key}[{index}]":
         return 1

@@ -6,10 +6,10 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+import hvcore.plugin as hv
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import PrivateCopy
-from hvcore.plugin import InterfaceAddress, Problem
 
 __all__ = [
     "CERTIFICATES_HELP",
@@ -43,14 +43,14 @@ def on_loopback(bind: str) -> bool:
     return bind == "lo" if ip is None else ip.is_loopback
 
 
-def address_at(bind: str, param: str, key: str, family: int = 0) -> str | InterfaceAddress:
+def address_at(bind: str, param: str, key: str, family: int = 0) -> str | hv.InterfaceAddress:
     """The address to serve on: as it is given, or that of the interface which is named. Not for a socket's path."""
     if ip_of(bind) is not None:
         return bind
-    return InterfaceAddress(key=key, given_by=f"params.{param}", interface=bind, family=family)
+    return hv.InterfaceAddress(key=key, given_by=f"params.{param}", interface=bind, family=family)
 
 
-def served_at(address: str | InterfaceAddress, bindings: Bindings) -> str:
+def served_at(address: str | hv.InterfaceAddress, bindings: Bindings) -> str:
     """That address on this node, a symbol in a plan."""
     return address if isinstance(address, str) else bindings[address]
 
@@ -73,17 +73,17 @@ def certificates(
         yield PrivateCopy(key=f"{folder}/{name}", given_by=f"params.{param}", path=path, optional=name not in required)
 
 
-def open_to_all(param: str, bind: str, *, tls: str | None, guarded_by: str | None) -> Iterator[Problem]:
+def open_to_all(param: str, bind: str, *, tls: str | None, guarded_by: str | None) -> Iterator[hv.Problem]:
     """Warnings for a display that others get to: ``tls`` and ``guarded_by`` are what to set, None for what is set."""
     if on_loopback(bind):
         return
     path, got = f"params.{param}", repr(bind)
     if tls is not None:
         what = "serves the display beyond this node without encryption"
-        yield Problem(path=path, what=what, got=got, todo=f"set {tls} = true")
+        yield hv.Problem(path=path, what=what, got=got, todo=f"set {tls} = true")
     if guarded_by is not None:
         what = "lets everybody who reaches the node open the display"
-        yield Problem(path=path, what=what, got=got, todo=f"set {guarded_by}")
+        yield hv.Problem(path=path, what=what, got=got, todo=f"set {guarded_by}")
 
 
 def password_how(option: str, *, by_secret: bool) -> str:
