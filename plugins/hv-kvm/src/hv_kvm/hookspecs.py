@@ -33,8 +33,7 @@ def plan(instance: Instance, params: Params) -> Iterable[Device]:  # type: ignor
     """The devices that the guest gets. Pure: the same on every node.
 
     >>> from hv_kvm.devices import clock
-    >>> from hvcore.plugin import Instance
-    >>> list(clock.plan(Instance(name="web1", driver="kvm"), {"use_localtime": True}))
+    >>> list(clock.plan({"use_localtime": True}))
     [Clock(base='localtime')]
     """
 

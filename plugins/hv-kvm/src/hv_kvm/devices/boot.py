@@ -137,9 +137,8 @@ def assess(params: hv.Params) -> Iterator[hv.Problem]:
 
 
 @hv.hookimpl
-def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
+def plan(params: hv.Params) -> Iterator[Device]:
     """A kernel, when one is given."""
-    del instance
     if params["kernel_path"]:
         words = [f"root={params['root_path']}", params["kernel_args"]]
         if params["serial_console"]:

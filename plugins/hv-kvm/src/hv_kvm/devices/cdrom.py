@@ -119,9 +119,8 @@ def check(params: hv.Params) -> Iterator[hv.Problem]:
 
 @hv.hookimpl
 @hv.when_given(*_KEYS)
-def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
+def plan(params: hv.Params) -> Iterator[Device]:
     """A drive for each image."""
-    del instance
     targets = SCSI_TARGETS[params["scsi_controller_type"]]
     for number, key in enumerate(_KEYS, start=1):
         if params[key] is not None:

@@ -35,9 +35,8 @@ DEVICES: Final = (Clock,)
 
 
 @hv.hookimpl
-def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
+def plan(params: hv.Params) -> Iterator[Device]:
     """One clock."""
-    del instance
     yield Clock(base="localtime" if params["use_localtime"] else "utc")
 
 

@@ -141,9 +141,8 @@ def assess(params: hv.Params) -> Iterator[hv.Problem]:
 
 
 @hv.hookimpl
-def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
+def plan(params: hv.Params) -> Iterator[Device]:
     """One set of processors."""
-    del instance
     sockets, cores, threads = (params[key] for key in _TOPOLOGY)
     yield Cpu(model=params["cpu_type"], sockets=sockets, cores=cores, threads=threads, mask=params["cpu_mask"])
 

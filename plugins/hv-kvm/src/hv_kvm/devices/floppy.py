@@ -53,9 +53,8 @@ DEVICES: Final = (Floppy,)
 
 @hv.hookimpl
 @hv.when_given("floppy_image_path")
-def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
+def plan(params: hv.Params) -> Iterator[Device]:
     """A drive, when there is an image for it."""
-    del instance
     if params["floppy_image_path"]:
         yield Floppy(path=params["floppy_image_path"], boot_index=1 if boots_first(params, "floppy") else None)
 

@@ -59,9 +59,8 @@ def assess(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
 
 @hv.hookimpl
 @hv.when_given("iothreads")
-def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
+def plan(params: hv.Params) -> Iterator[Device]:
     """The threads, if any."""
-    del instance
     if params["iothreads"]:
         yield IoThreads(count=params["iothreads"])
 

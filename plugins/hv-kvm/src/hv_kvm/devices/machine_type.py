@@ -120,9 +120,8 @@ def assess(params: hv.Params) -> Iterator[hv.Problem]:
 
 
 @hv.hookimpl
-def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
+def plan(params: hv.Params) -> Iterator[Device]:
     """One machine."""
-    del instance
     yield Machine(may_reboot=params["reboot_behavior"] == "reboot")
 
 

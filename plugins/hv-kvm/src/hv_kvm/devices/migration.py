@@ -112,8 +112,7 @@ def check(params: hv.Params) -> Iterator[hv.Problem]:
 
 @hv.hookimpl
 @hv.when_given("user_shutdown")
-def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
+def plan(params: hv.Params) -> Iterator[Device]:
     """Nothing for a move; a wish about the guest's end, when there is one."""
-    del instance
     if params["user_shutdown"]:
         yield UserShutdown()

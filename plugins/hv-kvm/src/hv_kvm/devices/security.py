@@ -93,7 +93,6 @@ def assess(params: hv.Params) -> Iterator[hv.Problem]:
 
 
 @hv.hookimpl
-def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
+def plan(params: hv.Params) -> Iterator[Device]:
     """One identity."""
-    del instance
     yield Security(model=params["security_model"], user=params["security_domain"])

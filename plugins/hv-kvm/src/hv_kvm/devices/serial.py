@@ -54,9 +54,8 @@ DEVICES: Final = (Serial,)
 
 
 @hv.hookimpl
-def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
+def plan(params: hv.Params) -> Iterator[Device]:
     """One port, or none."""
-    del instance
     if params["serial_console"]:
         yield Serial()
 

@@ -221,9 +221,8 @@ def assess(params: hv.Params) -> Iterator[hv.Problem]:
 
 @hv.hookimpl
 @hv.when_given("spice_bind")
-def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Spice]:
+def plan(params: hv.Params) -> Iterator[Spice]:
     """One display, or none."""
-    del instance
     if params["spice_bind"] is not None:
         yield Spice(
             bind=params["spice_bind"],

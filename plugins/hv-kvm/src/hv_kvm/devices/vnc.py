@@ -172,9 +172,8 @@ def assess(params: hv.Params) -> Iterator[hv.Problem]:
 
 @hv.hookimpl
 @hv.when_given("vnc_bind_address")
-def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
+def plan(params: hv.Params) -> Iterator[Device]:
     """One display, or none."""
-    del instance
     if params["vnc_bind_address"] is not None:
         yield Vnc(
             bind=params["vnc_bind_address"],
