@@ -24,7 +24,7 @@ _PARTS: Final = {
     "record, four durable writes": "hvcore.state.store:Store.save",
     "facts of the QEMU binary": "hv_kvm.run.start:choose.facts_of",
     "claim and open the disk": "hv_kvm.resources.image:ImageKind.acquire",
-    "look for a twin in /proc": "hv_kvm.run.start:launched_for",
+    "look for a twin in /proc": "hv_kvm.run.start:hv.launched_for",
     "render": "hv_kvm.run.start:render",
     "spawn": "hvcore.state.job:Job.launch",
     "bubblewrap, setpriv and QEMU until the greeting": "hv_kvm.run.start:connect",

@@ -44,6 +44,6 @@ try hv-fake plugins/hv-fake/tests "$extra" "${plugins[0]}" || bad=1
 try hv-chroot plugins/hv-chroot/tests "$extra" "${plugins[1]}" || bad=1
 try hv-kvm plugins/hv-kvm/tests "$extra" "${plugins[2]}" || bad=1
 # Some tests of the core look at the hooks of kvm, so they come with everything else.
-try together "tests/core tests/cli" "$extra" "${plugins[@]}" || bad=1
+try together "tests/core" "$extra" "${plugins[@]}" || bad=1
 [ "$bad" -eq 0 ] && echo "dist: every wheel by itself, and all together: ok"
 exit "$bad"

@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 import traceback
@@ -20,6 +21,8 @@ from typing import Any
 
 import pluggy
 import pytest
+from distributions import installed
+from fixture_types import Install
 from hypothesis import settings
 
 from hvcore import Disk, DriverHandle, Instance, Nic, Node
@@ -272,3 +275,43 @@ def tool() -> Callable[[str], str]:
         return found
 
     return find
+
+
+DRIVER = """
+import hvcore.plugin as hv
+from hv_fake.plugin import FakeDriver
+
+class Driver(FakeDriver):
+    name = {name!r}
+"""
+
+
+@pytest.fixture
+def driver_source() -> str:
+    """A driver that works, to be formatted with its ``name``."""
+    return DRIVER
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """``install("hv-x", "[hvcore.drivers]...", source)``: module ``hv_x`` as distribution ``hv-x``; its file."""
+    before = set(sys.modules)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    made: list[str] = []
+
+    def do(
+        name: str, entry_points: str, source: str = "", *, requires: str = "hvcore>=0.1,<0.2", version: str = "1.0"
+    ) -> Path:
+        module = name.replace("-", "_")
+        folder = tmp_path / f"site-{name}"
+        installed(folder, name, entry_points, requires=(requires,), version=version)
+        path = folder / f"{module}.py"
+        path.write_text(textwrap.dedent(source))
+        monkeypatch.syspath_prepend(str(folder))
+        made.append(module)
+        return path
+
+    yield do
+    for module in set(sys.modules) - before:
+        if module in made:
+            del sys.modules[module]

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from distributions import installed
+from fixture_types import Run
 
 
 @pytest.fixture
@@ -34,12 +34,8 @@ def example(site: Path) -> Callable[[Path], None]:
 
 
 def install(site: Path, name: str, groups: dict[str, dict[str, str]], requires: list[str]) -> None:
-    info = site / f"{name.replace('-', '_')}-0.1.0.dist-info"
-    info.mkdir(parents=True)
-    needs = "".join(f"Requires-Dist: {line}\n" for line in requires)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1.0\n{needs}")
     lines = [line for group, points in groups.items() for line in (f"[{group}]", *map(" = ".join, points.items()))]
-    (info / "entry_points.txt").write_text("\n".join(lines))
+    installed(site, name, "\n".join(lines), requires=requires, version="0.1.0")
 
 
 @pytest.fixture

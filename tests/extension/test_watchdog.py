@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-File = Callable[[str], str]
+from fixture_types import File, Run
 
 needs_qemu: Final = pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="no QEMU: ./dev setup")
 

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Final
 
 import pytest
+from distributions import installed
 
 import generate
 import hv_kvm.hookspecs
@@ -183,20 +184,16 @@ def test_the_program_of_the_readme_runs_an_instance(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def installed(tmp_path: Path) -> dict[str, str]:
+def with_inventory(tmp_path: Path) -> dict[str, str]:
     """An environment in which the example extension is installed: its package, and the metadata that pip would write."""
     project = tomllib.loads((INVENTORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    metadata = tmp_path / "site" / "hv_inventory-0.1.0.dist-info"
-    metadata.mkdir(parents=True)
-    requires = "".join(f"Requires-Dist: {line}\n" for line in project["dependencies"])
-    head = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n{requires}"
-    (metadata / "METADATA").write_text(head, encoding="utf-8")
     groups = [
         "\n".join([f"[{group}]", *(f"{name} = {target}" for name, target in points.items())])
         for group, points in project["entry-points"].items()
     ]
-    (metadata / "entry_points.txt").write_text("\n".join(groups), encoding="utf-8")
-    path = [str(INVENTORY / "src"), str(metadata.parent), os.environ.get("PYTHONPATH", "")]
+    site, text = tmp_path / "site", "\n".join(groups)
+    installed(site, project["name"], text, requires=project["dependencies"], version=project["version"])
+    path = [str(INVENTORY / "src"), str(site), os.environ.get("PYTHONPATH", "")]
     return {"PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -210,11 +207,11 @@ def installed(tmp_path: Path) -> dict[str, str]:
     ],
 )
 def test_the_example_extension_works(
-    installed: dict[str, str], tmp_path: Path, text: str, code: int, said: str
+    with_inventory: dict[str, str], tmp_path: Path, text: str, code: int, said: str
 ) -> None:
     file = tmp_path / "web1.toml"
     file.write_text(f'name = "web1"\ndriver = "fake"\n{text}', encoding="utf-8")
-    ended = run(["-c", "import hvcore.cli; hvcore.cli.main()", "start", str(file)], tmp_path, **installed)
+    ended = run(["-c", "import hvcore.cli; hvcore.cli.main()", "start", str(file)], tmp_path, **with_inventory)
     assert said in ended.stdout + ended.stderr
     assert ended.returncode == code
     instances = tmp_path / "run/instances"
@@ -222,11 +219,11 @@ def test_the_example_extension_works(
 
 
 @pytest.mark.live
-def test_the_example_extension_adds_to_the_command_of_kvm(installed: dict[str, str], tmp_path: Path) -> None:
+def test_the_example_extension_adds_to_the_command_of_kvm(with_inventory: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "web1.toml"
     text = 'name = "web1"\ndriver = "kvm"\n[params]\nkvm_flag = "disabled"\nasset_tag = "A-1,x"\n'
     file.write_text(text, encoding="utf-8")
-    ended = run(["-c", "import hvcore.cli; hvcore.cli.main()", "explain", str(file)], tmp_path, **installed)
+    ended = run(["-c", "import hvcore.cli; hvcore.cli.main()", "explain", str(file)], tmp_path, **with_inventory)
     assert ended.returncode == 0, ended.stderr
     line = next(line for line in ended.stdout.splitlines() if "-smbios" in line)
     assert " ".join(line.split()) == "-smbios type=3,asset=A-1,,x # kvm.asset <- asset_tag (instance): the inventory"

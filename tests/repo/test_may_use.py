@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from grimp import ImportGraph
-
-from tools.may_use import MayUse
+from may_use import MayUse
 
 
 def found(graph: ImportGraph, *allowed: str) -> list[str]:

@@ -24,8 +24,6 @@ KERNEL: Final = TOP / ".cache/kernel/vmlinuz"  # the one that the watchdog's tes
 FEW: Final = "not TestConformance or load_ or life_full_cycle or capability_"
 pytestmark = pytest.mark.live
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:

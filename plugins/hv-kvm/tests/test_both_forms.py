@@ -173,7 +173,7 @@ def _expected() -> dict[str, str]:
 
 def test_every_value_is_of_the_type_that_qemu_takes(here: Here) -> None:
     """Of the devices that cannot be started here too, and as QEMU 10 wants it: 7.2 would take a text for a number."""
-    options = {}
+    options: dict[tuple[str, ...], Opt] = {}
     for case in CASES:
         if here.corpus.answer(case, here.facts).kind == "argv":
             spec = here.corpus.spec(case, here.facts)
@@ -188,7 +188,7 @@ def test_every_value_is_of_the_type_that_qemu_takes(here: Here) -> None:
 def test_a_wrong_type_would_be_seen(here: Here) -> None:
     blockdev = {"driver": "raw", "node-name": "d", "file": {"driver": "rbd", "pool": "p", "image": "i"}}
     server = {"host": "h", "port": 6789}
-    wrongs = [
+    wrongs: list[tuple[str, dict[str, object]]] = [
         ("device_add", {"driver": "virtio-net-pci", "mq": "on"}),
         ("device_add", {"driver": "virtio-net-pci", "vectors": "4"}),
         ("device_add", {"driver": "virtio-blk-pci", "write-cache": True}),

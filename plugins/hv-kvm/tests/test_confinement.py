@@ -12,16 +12,13 @@ import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from world import World
 
 import hvcore
 import hvcore.plugin
 from hv_kvm.qmp import connect
-
-if TYPE_CHECKING:
-    from conftest import World
 
 pytestmark = pytest.mark.live
 

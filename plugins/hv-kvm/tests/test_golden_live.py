@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import pytest
 from corpus import CASES, Corpus, bindings
@@ -23,14 +23,12 @@ from introspection import Introspection, strict_of
 from pki import make_certificates
 from qemu_syntax import read
 from stage import MissingError, Props, Stage, complaints
+from world import World
 
 import hvcore
 from hv_kvm.machine.facts import Facts, resolve_machine
 from hv_kvm.qemu.probe import probe
 from hvcore.config.instance_file import load_instance
-
-if TYPE_CHECKING:
-    from conftest import World
 
 pytestmark = pytest.mark.live
 

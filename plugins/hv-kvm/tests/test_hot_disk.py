@@ -26,7 +26,7 @@ from hvcore.plugins.loader import load
 from hvcore.state.store import Store
 
 if TYPE_CHECKING:
-    from conftest import World
+    from world import World
 
 pytestmark = pytest.mark.live
 

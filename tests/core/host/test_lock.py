@@ -7,15 +7,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixture_types import InChild
 
 from hvcore.errors import BusyError, NodeError
 from hvcore.host.lock import held_lock, is_held
-
-InChild = Callable[..., int]
 
 
 def hold_until(path: Path, ready: int, go_on: int) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from distributions import installed
 
 import hvcore.plugin as hv
 from hvcore import DriverError, DriverLoadError, HvError, Instance, Node, RecordError, State, StateError
@@ -105,13 +106,7 @@ class Site:
         self.write("fragile_more", f"{EXTENSION}\nimport sys\nplugin = sys.modules[__name__]\n")
 
     def install(self, name: str, group: str, entry: str) -> Path:
-        info = self.folder / f"{name.replace('-', '_')}-1.0.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Dist: hvcore>=0.1\n"
-        )
-        (info / "entry_points.txt").write_text(f"[{group}]\n{entry}\n")
-        return info
+        return installed(self.folder, name, f"[{group}]\n{entry}\n")
 
     def uninstall(self, name: str) -> None:
         info = self.folder / f"{name.replace('-', '_')}-1.0.dist-info"

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import Uids, Web
 
-from hvcore import DriverHandle, HvError, Instance, Node, NodeError, State, StateError
+from hvcore import DriverHandle, HvError, Node, NodeError, State, StateError
 from hvcore.host.reservations import Reservations
 from hvcore.model.record import RECORD_VERSION, record_bytes
 from hvcore.plugin import Record
 from hvcore.state.store import Store
-
-Web = Callable[..., Instance]
-Uids = Callable[[], dict[str, str]]
 
 
 def of(run_dir: Path) -> Path:

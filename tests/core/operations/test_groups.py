@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from fake_kernel import FakeKernel
+from sleeper import Sleeper, SleeperSpec
 
 import hvcore
 from hvcore import Instance, NodeError
@@ -25,8 +27,6 @@ from hvcore.operations.stop import stop
 from hvcore.plugin import AsUser, ControlGroup, Group, GroupLimits, Job, Sandbox
 from hvcore.plugins.loaded_driver import LoadedDriver
 from hvcore.state.store import Store
-from tests.core.host.kernel import FakeKernel
-from tests.core.operations.test_processes import Sleeper, SleeperSpec
 
 HERE = control_groups()
 pytestmark = pytest.mark.skipif(not HERE.usable, reason="this node lets nobody make control groups")

@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from distributions import installed
 
 import hvcore
 
@@ -28,17 +29,12 @@ def test_a_polite_stop_names_the_driver_that_is_missing(tmp_path: Path, monkeypa
         hvcore.Node(tmp_path / "run").stop("web1")
 
 
-_BROKEN = "Metadata-Version: 2.1\nName: hv-add-on\nVersion: 1.0\n"
-
-
 def test_what_runs_is_seen_and_stopped_politely_while_an_extension_of_its_driver_is_broken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hvcore.Node(tmp_path / "run").driver("fake").start(hvcore.Instance(name="web1", driver="fake"))
-    info = tmp_path / "site" / "hv_add_on-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(_BROKEN)
-    (info / "entry_points.txt").write_text("[hvcore.extensions]\nfake.add_on = hv_add_on_that_is_not_there\n")
+    entry = "[hvcore.extensions]\nfake.add_on = hv_add_on_that_is_not_there\n"
+    installed(tmp_path / "site", "hv-add-on", entry, requires=())
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     node = hvcore.Node(tmp_path / "run")
     assert node.info("web1").state is hvcore.State.RUNNING

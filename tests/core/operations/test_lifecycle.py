@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixture_types import Uids, Web
 
 from hvcore import (
     BusyError,
@@ -28,9 +29,6 @@ from hvcore import (
 from hvcore.api.node import Node
 from hvcore.model.record import Phase
 from hvcore.state.store import Store
-
-Web = Callable[..., Instance]
-Uids = Callable[[], dict[str, str]]
 
 
 def test_an_instance_starts_is_seen_and_stops_without_a_trace(

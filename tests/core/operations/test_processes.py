@@ -6,13 +6,14 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
+from sleeper import Sleeper
 
 import hvcore
 import hvcore.plugin
@@ -26,62 +27,12 @@ from hvcore.operations.observe import look
 from hvcore.operations.recover import recover_all
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
-from hvcore.plugin import AsUser, DiskClaim, Entry, Identity, Job, Level, Live, Sandbox
+from hvcore.plugin import AsUser, DiskClaim, Entry, Sandbox
 from hvcore.plugins.loaded_driver import LoadedDriver
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 OFF = None
 STRICT = Sandbox(who=AsUser(1_880_000_000))
-
-
-@dataclass(frozen=True)
-class SleeperSpec:
-    seconds: int = 100
-
-
-class Sleeper:
-    """A guest that sleeps. ``meanwhile`` is called when it was launched and nobody has written that down."""
-
-    name: ClassVar[str] = "fake"
-    plugins: ClassVar[tuple[tuple[str, object], ...]] = ()
-    hookspecs: ClassVar[tuple[object, ...]] = ()
-    sandbox: ClassVar[Sandbox | None] = OFF
-    meanwhile: ClassVar[Callable[[], None]] = staticmethod(lambda: None)
-
-    def __init__(self, hooks: hvcore.plugin.Hooks) -> None:
-        self._hooks = hooks
-
-    def plan(self, instance: Instance, params: hvcore.Params) -> SleeperSpec:
-        return SleeperSpec()
-
-    def verify(self, spec: SleeperSpec, host: hvcore.plugin.Host) -> Iterable[hvcore.Problem]:
-        return ()
-
-    def describe(self, spec: SleeperSpec, host: hvcore.plugin.Host) -> hvcore.Plan:
-        return hvcore.Plan(name="x", driver=self.name, steps=())
-
-    def start(self, spec: SleeperSpec, job: Job) -> None:
-        job.acquire(Identity(key="uid"), level=Level.STRICT)
-        child = job.launch(hvcore.plugin.Command(argv=("sleep", str(spec.seconds)), sandbox=self.sandbox))
-        try:
-            type(self).meanwhile()
-            process = child.process()
-            while process is None and child.ended() is None:
-                process = child.process()
-            assert process is not None
-            job.started(process, child.monitor())
-        finally:
-            child.close()
-
-    def observe(self, live: Live) -> hvcore.plugin.Observation:
-        process = live.record.process
-        lives = process is not None and hvcore.plugin.alive(process)
-        return hvcore.plugin.Observation(state=State.RUNNING if lives else State.CRASHED)
-
-    def stop(self, live: Live, job: Job, *, force: bool) -> str:
-        assert live.record.process is not None
-        kill_and_wait(live.record.process, subject=job.name, deadline_s=5)
-        return "kill"
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distributions import installed
 
 import hvcore
 import hvcore.plugin as hv
@@ -97,7 +98,6 @@ driver = "boat"
 [params]
 {params}
 """
-METADATA = "Metadata-Version: 2.1\nName: hv-boat\nVersion: 1.0\nRequires-Dist: hvcore>=0.1\n"
 
 
 class Harbour:
@@ -107,10 +107,7 @@ class Harbour:
         self.run_dir, self.top = run_dir, tmp_path
         self.file = tmp_path / "web1.toml"
         self.source = DRIVER
-        info = tmp_path / "site" / "hv_boat-1.0.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(METADATA)
-        (info / "entry_points.txt").write_text("[hvcore.drivers]\nboat = boat_driver:Driver\n")
+        installed(tmp_path / "site", "hv-boat", "[hvcore.drivers]\nboat = boat_driver:Driver\n")
         self.upgrade("", "")
 
     @property

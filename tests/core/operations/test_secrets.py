@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from distributions import installed
 
 import hvcore
 
@@ -25,11 +26,8 @@ _METADATA = "Metadata-Version: 2.1\nName: hv-vault\nVersion: 1.0\nRequires-Dist:
 def vaulted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[hvcore.Node]:
     """A node on which an extension gives driver fake a secret parameter."""
     site = tmp_path / "site"
-    info = site / "hv_vault-1.0.dist-info"
-    info.mkdir(parents=True)
+    installed(site, "hv-vault", "[hvcore.extensions]\nfake.vault = hv_vault\n")
     (site / "hv_vault.py").write_text(_PLUGIN)
-    (info / "METADATA").write_text(_METADATA)
-    (info / "entry_points.txt").write_text("[hvcore.extensions]\nfake.vault = hv_vault\n")
     monkeypatch.syspath_prepend(str(site))
     yield hvcore.Node(tmp_path / "run")
     sys.modules.pop("hv_vault", None)

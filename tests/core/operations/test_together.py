@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixture_types import Web
 
-from hvcore import BusyError, DriverHandle, Instance, Node, Op, Outcome, State
+from hvcore import BusyError, DriverHandle, Node, Op, Outcome, State
 
-Web = Callable[..., Instance]
 UIDS = range(1_880_000_000, 1_880_000_100)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stores import CountingStore
 
 from hvcore.deadline import Deadline
 from hvcore.host.cgroups.hierarchy import ControlGroups
@@ -15,19 +16,8 @@ from hvcore.model.record import Phase
 from hvcore.plugin import Host, Job, Level, Record, ResourceKind, Site
 from hvcore.resources.core_kinds import with_kinds
 from hvcore.resources.kinds import Kinds
-from hvcore.state.store import Store
 
 UIDS = range(1_880_000_000, 1_880_000_100)
-
-
-class CountingStore(Store):
-    """A store that counts its durable writes."""
-
-    saved = 0
-
-    def save(self, record: Record) -> None:
-        self.saved += 1
-        super().save(record)
 
 
 @pytest.fixture
@@ -55,18 +45,23 @@ def at_work(record: Callable[..., Record], site: Callable[..., Site]) -> Iterato
     jobs: list[Job] = []
 
     def make(
-        name: str = "web1", *, kinds: Kinds | None = None, more: tuple[ResourceKind[Any, Any], ...] = (), **where: Any
+        name: str = "web1",
+        *,
+        kinds: Kinds | None = None,
+        more: tuple[ResourceKind[Any, Any], ...] = (),
+        store: type[CountingStore] = CountingStore,
+        **where: Any,
     ) -> Job:
         place = site(name, **where)
-        store = CountingStore(place.host.run_dir)
-        found = store.load(name)
+        records = store(place.host.run_dir)
+        found = records.load(name)
         if found is None:
             found = record(name=name, phase=Phase.STARTING, ledger=(), bindings={}, process=None, monitor=None)
-            store.create(name)
-            store.save(found)
-            store.saved = 0
+            records.create(name)
+            records.save(found)
+            records.saved = 0
         job = Job(
-            store=store,
+            store=records,
             record=found,
             site=place,
             kinds=kinds or with_kinds([("test", kind) for kind in more]),

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from killed import at_event, count, die
+from numbered import VALUE, kinds_with_locks
+from things import Runs, Thing, Who, kinds, left
 
 from hvcore.host.reservations import Reservations
 from hvcore.plugin import DiskClaim, Identity, Job, Link, UnixSocket
 from hvcore.resources.kinds import Kinds
 from hvcore.resources.unique_value import UniqueValueKind
-from tests.core.operations.test_crash import at_event, count, die
-from tests.core.resources.things import Runs, Thing, Who, kinds, left
-from tests.core.resources.value import VALUE, kinds_with_locks
 
 AtWork = Callable[..., Job]
 InChild = Callable[..., int]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import pytest
+from things import Fleeting, Runs, Thing, ThingKind, Who, kinds, left
 
 import hvcore
 import hvcore.plugin
@@ -18,7 +19,6 @@ from hvcore.plugins.loaded_driver import LoadedDriver
 from hvcore.resources.core_kinds import CORE_KINDS, with_kinds
 from hvcore.resources.kinds import Kinds
 from hvcore.state.store import Store
-from tests.core.resources.things import Fleeting, Runs, Thing, ThingKind, Who, kinds, left
 
 AtWork = Callable[..., Job]
 

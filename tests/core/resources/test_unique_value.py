@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from numbered import VALUE, kinds_with_locks
 
 from hvcore.host.launching.launch import reap
 from hvcore.host.processes.process import kill_and_wait
 from hvcore.host.reservations import Reservations
 from hvcore.plugin import Command, Job, NodeError, OperationError, Site, UniqueValue
 from hvcore.resources.unique_value import UniqueValueKind
-from tests.core.resources.value import VALUE, kinds_with_locks
 
 AtWork = Callable[..., Job]
 InChild = Callable[..., int]

@@ -1,0 +1,289 @@
+"""Where a root can come from, what is kept of changes to it, and what of the node is shown in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from images import Build, Left
+
+import hvcore
+from hvcore.host.mounts.mount_table import mounts_at_or_below
+
+pytestmark = pytest.mark.live
+
+
+# Tells what it finds in /tell, which a test shows it writable.
+TELLS = """\
+    #!/bin/sh
+    touch /written
+    { cat /etc/resolv.conf; cat /shown/page; touch /shown/new; ls -ln /; } > /tell/$1 2>&1
+    [ $1 = start ] && sleep 1000 &
+    [ $1 = start ] || kill -9 -1
+"""
+# Runs without namespaces too, where /dev is the image's.
+DAEMON = """\
+    #!/bin/sh
+    [ -c /dev/null ] || : > /dev/null
+    [ $1 = stop ] || { sleep 1000 & echo $! > /daemon; }
+    [ $1 = start ] || kill $(cat /daemon)
+"""
+USERS = pytest.mark.parametrize("users", ["off", "on"])
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Path:
+    (tmp_path / "tell").mkdir()
+    return tmp_path / "tell"
+
+
+@pytest.fixture
+def shown(tmp_path: Path) -> Path:
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages/page").write_text("a page of the node\n")
+    return tmp_path / "pages"
+
+
+def points(tmp_path: Path) -> list[str]:
+    return [mount.point for mount in mounts_at_or_below(str(tmp_path))]
+
+
+@USERS
+def test_directory_is_a_root_and_keeps_what_is_written(
+    node: hvcore.Node, images: Any, web1: Build, told: Path, left: Left, users: str
+) -> None:
+    tree = images.tree(TELLS)
+    node.driver("chroot").start(web1(tree, user_namespace=users, binds=[f"{told}:/tell:rw"]))
+    assert node.stop("web1").rung == "script"
+    assert left() == []
+    assert (tree / "written").stat().st_uid == 0
+    assert (told / "stop").stat().st_uid == 0
+    assert re.search(r"\s0\s+0\s.* written", (told / "start").read_text())
+
+
+@USERS
+@pytest.mark.parametrize("kind", ["disk", "directory"])
+def test_changes_in_memory_are_gone_after_the_stop(
+    node: hvcore.Node, images: Any, web1: Build, told: Path, users: str, kind: str
+) -> None:
+    tree = images.tree(TELLS)
+    source = images.pack(tree) if kind == "disk" else tree
+    before = source.read_bytes() if kind == "disk" else sorted(os.listdir(source))
+    instance = web1(source, overlay="memory", overlay_size=4, user_namespace=users, binds=[f"{told}:/tell:rw"])
+    for _ in range(2):
+        node.driver("chroot").start(instance)
+        assert node.stop("web1").rung == "script"
+    assert "written" in (told / "start").read_text()
+    assert before == (source.read_bytes() if kind == "disk" else sorted(os.listdir(source)))
+
+
+@USERS
+def test_changes_kept_in_a_directory_are_there_again(
+    node: hvcore.Node, images: Any, web1: Build, tmp_path: Path, users: str
+) -> None:
+    script = """\
+        #!/bin/sh
+        [ $1 = stop ] && exec kill -9 -1
+        cat /count; echo x >> /count; rm -f /etc/gone; sleep 1000 &
+    """
+    tree = images.tree(script)
+    (tree / "etc/gone").write_text("before")
+    image = images.pack(tree)
+    before = image.read_bytes()
+    kept = tmp_path / "kept, of: web1\\"
+    kept.mkdir()
+    instance = web1(image, overlay="directory", overlay_directory=str(kept), user_namespace=users)
+    for times in (1, 2):
+        node.driver("chroot").start(instance)
+        node.stop("web1")
+        assert (kept / "changes/count").read_text() == "x\n" * times
+    assert (kept / "changes/count").stat().st_uid == 0
+    assert image.read_bytes() == before
+
+
+def test_lower_file_system_is_shared_by_many_each_with_its_own_changes(
+    node: hvcore.Node, images: Any, web1: Build, left: Left
+) -> None:
+    image = images()
+    driver = node.driver("chroot")
+    for name in ("web1", "web2"):
+        driver.start(web1(image, name=name, overlay="memory"))
+    with pytest.raises(hvcore.DiskInUseError, match="instance web1"):
+        driver.start(web1(image, name="web3"))
+    assert node.stop("web1").rung == "script"
+    assert node.info("web2").state is hvcore.State.RUNNING
+    assert node.stop("web2").rung == "script"
+    assert left() == []
+
+
+def test_two_instances_never_keep_their_changes_in_one_directory(
+    node: hvcore.Node, images: Any, web1: Build, tmp_path: Path
+) -> None:
+    image = images()
+    (tmp_path / "kept").mkdir()
+    kept = {"overlay": "directory", "overlay_directory": str(tmp_path / "kept")}
+    node.driver("chroot").start(web1(image, **kept))
+    with pytest.raises(hvcore.DiskInUseError, match="kept': already in use by instance web1"):
+        node.driver("chroot").start(web1(image, name="web2", **kept))
+    node.stop("web1", force=True)
+
+
+def test_one_directory_is_the_root_of_one_instance(node: hvcore.Node, images: Any, web1: Build) -> None:
+    tree = images.tree()
+    node.driver("chroot").start(web1(tree))
+    with pytest.raises(hvcore.DiskInUseError, match="instance web1"):
+        node.driver("chroot").start(web1(tree, name="web2"))
+    node.stop("web1")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"user_namespace": "off"}, {"user_namespace": "on"}, {"isolation": "none"}],
+    ids=["root", "users", "plain"],
+)
+def test_directory_is_the_root_of_one_instance_on_the_node(
+    node: hvcore.Node, other_node: hvcore.Node, images: Any, web1: Build, how: dict[str, str]
+) -> None:
+    tree = images.tree(DAEMON)
+    (tree / "inner").mkdir()
+    node.driver("chroot").start(web1(tree, **how))
+    holder = rf"instance web1 of run directory {re.escape(str(node.run_dir))}, mounted at "
+    for directory in (tree, tree / "inner", tree.parent):
+        for params in (how, {**how, "overlay": "memory"}):
+            with pytest.raises(hvcore.DiskInUseError, match=holder):
+                other_node.driver("chroot").start(web1(directory, **params))
+    assert node.info("web1").state is hvcore.State.RUNNING
+    assert other_node.instances() == []
+    node.stop("web1")
+    other_node.driver("chroot").start(web1(tree, **how))
+    with pytest.raises(hvcore.DiskInUseError, match=f"run directory {re.escape(str(other_node.run_dir))}"):
+        node.driver("chroot").start(web1(tree, **how))
+    other_node.stop("web1")
+
+
+def test_directory_that_the_operator_has_mounted_is_in_nobodys_way(
+    node: hvcore.Node, images: Any, web1: Build, tmp_path: Path, left: Left
+) -> None:
+    """Also in a tree of the shape that a run directory has."""
+    place = tmp_path / "instances" / "web1" / "rootfs"
+    place.mkdir(parents=True)
+    subprocess.run(["mount", "--bind", str(images.tree(DAEMON)), str(place)], check=True)
+    try:
+        node.driver("chroot").start(web1(place))
+        node.stop("web1")
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+    assert left() == []
+
+
+def test_directory_that_is_only_read_is_shared_on_the_node_and_its_changes_are_not(
+    node: hvcore.Node, other_node: hvcore.Node, images: Any, web1: Build, tmp_path: Path
+) -> None:
+    tree = images.tree()
+    (tmp_path / "kept").mkdir()
+    kept = {"overlay": "directory", "overlay_directory": str(tmp_path / "kept")}
+    node.driver("chroot").start(web1(tree, **kept))
+    with pytest.raises(hvcore.DiskInUseError, match=r"kept': already in use by instance web1 of run directory"):
+        other_node.driver("chroot").start(web1(tree, **kept))
+    other_node.driver("chroot").start(web1(tree, overlay="memory"))
+    node.stop("web1")
+    with pytest.raises(hvcore.DiskInUseError, match="instance web1 of run directory"):
+        node.driver("chroot").start(web1(tree))
+    other_node.stop("web1")
+
+
+@pytest.mark.skipif(shutil.which("mksquashfs") is None, reason="needs mksquashfs")
+@USERS
+def test_squashfs_with_changes_in_memory(
+    node: hvcore.Node, images: Any, web1: Build, tmp_path: Path, left: Left, users: str
+) -> None:
+    image = tmp_path / "root.squashfs"
+    command = ["mksquashfs", str(images.tree()), str(image), "-no-progress", "-quiet", "-noappend"]
+    subprocess.run(command, check=True, capture_output=True)
+    node.driver("chroot").start(web1(image, overlay="memory", user_namespace=users))
+    assert node.stop("web1").rung == "script"
+    assert left() == []
+
+
+@USERS
+def test_binds_are_read_only_unless_they_say_otherwise(
+    node: hvcore.Node, images: Any, web1: Build, told: Path, shown: Path, users: str
+) -> None:
+    binds = [f"{told}:/tell:rw", f"{shown}:/shown"]
+    node.driver("chroot").start(web1(images(TELLS), binds=binds, user_namespace=users))
+    node.stop("web1")
+    assert "a page of the node" in (told / "start").read_text()
+    assert "Read-only file system" in (told / "start").read_text()
+    assert sorted(os.listdir(shown)) == ["page"]
+
+
+@USERS
+@pytest.mark.parametrize("present", [True, False])
+def test_resolv_conf_of_the_node(
+    node: hvcore.Node, images: Any, web1: Build, told: Path, users: str, *, present: bool
+) -> None:
+    tree = images.tree(TELLS)
+    if present:
+        (tree / "etc/resolv.conf").write_text("its own")
+    binds = [f"{told}:/tell:rw"]
+    node.driver("chroot").start(web1(images.pack(tree), resolv_conf="node", binds=binds, user_namespace=users))
+    node.stop("web1")
+    assert (told / "start").read_bytes().startswith(Path("/etc/resolv.conf").read_bytes())
+
+
+@USERS
+@pytest.mark.parametrize("link", ["../../../../../../../{}", "/{}"])
+def test_link_in_the_image_leads_no_mount_and_no_directory_to_the_node(
+    node: hvcore.Node, images: Any, web1: Build, left: Left, users: str, link: str
+) -> None:
+    tmp_path = images.folder
+    shown = tmp_path / "shown"
+    shown.mkdir()
+    (tmp_path / "outside").mkdir()
+    tree = images.tree()
+    (tree / "data").symlink_to(link.format(str(tmp_path / "outside").lstrip("/")))
+    image = images.pack(tree)
+    for target in ("/data", "/data/deeper"):
+        with pytest.raises(hvcore.OperationError, match="on the way there has to be a directory and no link"):
+            node.driver("chroot").start(web1(image, binds=[f"{shown}:{target}"], user_namespace=users))
+        assert left() == []
+    assert os.listdir(tmp_path / "outside") == []
+
+
+def test_resolv_conf_that_is_a_link_is_not_followed(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
+    tree = images.tree()
+    (tree / "etc/resolv.conf").symlink_to("/../../../etc/passwd")
+    before = Path("/etc/passwd").read_bytes()
+    with pytest.raises(hvcore.OperationError, match=r"make /etc/resolv\.conf in its root a file and no link"):
+        node.driver("chroot").start(web1(images.pack(tree), resolv_conf="node"))
+    assert left() == []
+    assert Path("/etc/passwd").read_bytes() == before
+
+
+def test_bind_into_a_read_only_root_needs_a_place(node: hvcore.Node, images: Any, web1: Build, shown: Path) -> None:
+    with pytest.raises(hvcore.OperationError, match=r"Read-only file system.*there when its root is read-only"):
+        node.driver("chroot").start(web1(images(), read_only=True, binds=[f"{shown}:/not/there"]))
+
+
+def test_full_file_system_fails_the_start_with_what_the_script_said(
+    node: hvcore.Node, images: Any, web1: Build, left: Left
+) -> None:
+    script = "#!/bin/sh\ncat /dev/zero > /tmp/full; echo full; exit 4\n"
+    with pytest.raises(hvcore.LaunchError, match="exited with 4"):
+        node.driver("chroot").start(web1(images(script), overlay="memory", overlay_size=1))
+    assert left() == []
+
+
+def test_nothing_mounted_is_seen_by_others(node: hvcore.Node, images: Any, web1: Build, tmp_path: Path) -> None:
+    node.driver("chroot").start(web1(images.tree(), overlay="memory"))
+    mounted = Path("/proc/self/mountinfo").read_text().splitlines()
+    ours = [line for line in mounted if str(tmp_path) in line.split()[4]]
+    assert len(ours) == 4
+    assert not any("shared:" in line for line in ours)
+    assert all({"nosuid", "nodev"} <= set(line.split()[5].split(",")) for line in ours)
+    node.stop("web1")

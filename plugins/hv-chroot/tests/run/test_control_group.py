@@ -1,0 +1,131 @@
+"""Its control group: what it may use, and standing still."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from images import Build, Left
+
+import hvcore
+import hvcore.plugin
+from hvcore.host.cgroups.hierarchy import control_groups
+
+NODE = control_groups()
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(not NODE.usable or os.geteuid() != 0, reason="needs root, and control groups to write to"),
+]
+
+
+COUNTS = """\
+    #!/bin/sh
+    [ $1 = stop ] && exec kill -9 -1
+    (while :; do echo x >> /count; sleep 0.01; done) > /dev/null 2>&1 &
+"""
+
+
+def grows(path: Path) -> bool:
+    before = path.stat().st_size
+    time.sleep(0.1)  # ten times as long as one step takes: nothing tells that there was none
+    return path.stat().st_size > before
+
+
+def test_paused_nothing_of_it_runs_until_it_is_resumed(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
+    tree = images.tree(COUNTS)
+    node.driver("chroot").start(web1(tree))
+    assert node.pause("web1").changed
+    assert node.info("web1").state is hvcore.State.PAUSED
+    assert not grows(tree / "count")
+    assert not node.pause("web1").changed
+    assert node.resume("web1").changed
+    assert node.info("web1").state is hvcore.State.RUNNING
+    assert grows(tree / "count")
+    assert node.stop("web1").rung == "script"
+    assert left() == []
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_paused_it_can_be_stopped(node: hvcore.Node, images: Any, web1: Build, left: Left, *, force: bool) -> None:
+    node.driver("chroot").start(web1(images(COUNTS)), paused=True)
+    assert node.info("web1").state is hvcore.State.PAUSED
+    assert node.stop("web1", force=force).rung == ("kill" if force else "script")
+    assert left() == []
+
+
+@pytest.mark.skipif(
+    bool(NODE.problems(hvcore.plugin.GroupLimits(processes=1))), reason="this node has no pids controller"
+)
+def test_it_forks_no_further_than_it_may(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
+    script = """\
+        #!/bin/sh
+        [ $1 = stop ] && exit 0
+        i=0; while [ $i -lt 40 ]; do (sleep 1000 &) || echo no more; i=$((i+1)); done 2>/forks
+    """
+    tree = images.tree(script)
+    node.driver("chroot").start(web1(tree, process_limit=20))
+    processes = node.info("web1").details["processes"]
+    assert 10 <= processes <= 20
+    node.stop("web1")
+    assert left() == []
+
+
+@pytest.mark.skipif(bool(NODE.problems(hvcore.plugin.GroupLimits(memory_bytes=1))), reason="no memory controller here")
+def test_it_gets_no_more_memory_than_it_may(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
+    script = "#!/bin/sh\nhead -c 100000000 /dev/zero | tail -c 90000000 > /dev/null || exit 5\n"
+    with pytest.raises(hvcore.LaunchError, match=r"exited with (5|137)|was killed by SIGKILL"):
+        node.driver("chroot").start(web1(images(script), memory_limit=16))
+    assert left() == []
+
+
+@pytest.mark.skipif(bool(NODE.problems(hvcore.plugin.GroupLimits(memory_bytes=1))), reason="no memory controller here")
+def test_what_was_killed_at_its_memory_limit_is_told(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
+    script = """\
+        #!/bin/sh
+        [ $1 = stop ] && exec kill -9 -1
+        head -c 100000000 /dev/zero | tail -c 90000000 > /dev/null
+        sleep 1000 &
+    """
+    node.driver("chroot").start(web1(images(script), memory_limit=16))
+    info, reason = node.info("web1"), "oom-killed: 1 process, at its limit of 16 MiB"
+    assert (info.state, info.reason) == (hvcore.State.RUNNING, reason)
+    assert info.pid is not None
+    init = hvcore.plugin.identify(info.pid)
+    assert init is not None
+    os.kill(init.pid, signal.SIGKILL)
+    assert hvcore.plugin.wait_gone(init, 10.0)
+    info = node.info("web1")
+    assert (info.state, info.reason) == (hvcore.State.CRASHED, reason)
+    node.stop("web1", force=True)
+    assert left() == []
+
+
+def test_whoever_enters_is_in_it_too(node: hvcore.Node, images: Any, web1: Build) -> None:
+    node.driver("chroot").start(web1(images()))
+    ran = subprocess.run(
+        node.console("web1").argv, input=b"cat /proc/self/cgroup\nexit\n", capture_output=True, check=False
+    )
+    assert b"/hvcore/web1." in ran.stdout
+    node.stop("web1", force=True)
+
+
+def test_node_without_a_freezer_says_so(images: Any, web1: Build, tmp_path: Path, node: hvcore.Node) -> None:
+    from hv_chroot.run.control_group import freeze
+    from hvcore.deadline import Deadline
+
+    node.driver("chroot").start(web1(images()))
+    record = node._context.store.load("web1")
+    assert record is not None
+    without = hvcore.plugin.Host(
+        run_dir=tmp_path / "run", privileged=True, uid_pool=range(1), cgroups=control_groups(b"")
+    )
+    live = hvcore.plugin.Live(record=record, dir=tmp_path / "run/instances/web1", host=without)
+    job = node._context.job(record, Deadline(1.0))
+    with pytest.raises(hvcore.UnsupportedError, match="does not support pause here, this node has no control groups"):
+        freeze(live, job)
+    node.stop("web1", force=True)

@@ -1,0 +1,214 @@
+"""The caller is killed at its system calls, one after the other; recovery leaves it running well or not at all.
+
+strace kills before the N-th call of a kind is carried out. Only calls that change something outside of the process,
+or wait, are of interest: the state between two of them is the same.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from images import Build, Left
+
+import hvcore
+
+pytestmark = [pytest.mark.live, pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")]
+
+
+_KINDS = (
+    *("mkdir", "openat", "write", "pwrite64", "fsync", "rename", "unlink", "unlinkat", "rmdir", "symlink", "flock"),
+    *("mount", "umount2", "ftruncate", "memfd_create", "vfork", "fork", "clone", "clone3", "poll", "wait4", "waitid"),
+    *("pidfd_open", "pidfd_send_signal", "ioctl", "close", "kill"),
+    *("open_tree", "mount_setattr", "move_mount", "sendto", "sendmsg"),  # of newmount, and of netlink
+)
+
+# What the child runs: everything is imported and read before the mark, a look at a file that is not there.
+_CHILD = """\
+import json, os, sys
+import hvcore
+verb, run_dir, data = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+node = hvcore.Node(run_dir)
+driver = node.driver("chroot")
+instance = node.check(data)
+os.access("/hvcore-crash-begins-here", os.F_OK)
+if verb == "start":
+    driver.start(instance)
+else:
+    node.stop("web1", force=verb == "kill")
+os.access("/hvcore-crash-ends-here", os.F_OK)
+"""
+
+# Its stop takes a moment, so that there is something to interrupt.
+_SCRIPT = """\
+    #!/bin/sh
+    [ -c /dev/null ] || : > /dev/null
+    case $1 in
+      start) sleep 1000 & echo $! > /daemon; sleep 0.02 ;;
+      stop) sleep 0.02; kill $(cat /daemon) ;;
+    esac
+"""
+
+
+_KINDS_OF_INSTANCES: dict[str, dict[str, Any]] = {
+    "all": {"network": "none", "overlay": "memory", "resolv_conf": "node", "binds": ["/usr:/usr"], "process_limit": 50},
+    "plain": {"isolation": "none"},
+    "whole": {
+        "network": "veth",
+        "network_addresses": ["10.77.0.2/24"],
+        "network_gateways": ["10.77.0.1"],
+        "user_namespace": "on",
+        "overlay": "memory",
+        "memory_limit": 64,
+        "cpu_limit": 100,
+        "process_limit": 50,
+    },
+}
+
+
+class Sweep:
+    """Runs one verb of a child process under strace, and kills it at a point."""
+
+    def __init__(self, node: hvcore.Node, instance: hvcore.Instance, folder: Path) -> None:
+        self.node = node
+        self.instance = instance
+        self.log = folder / "strace.log"
+        data = {
+            "name": instance.name,
+            "driver": "chroot",
+            "disks": [{"path": instance.disks[0].path}],
+            "nics": [{"mode": nic.mode, "link": nic.link} for nic in instance.nics],
+            "params": dict(instance.params),
+        }
+        self.child = [sys.executable, "-c", _CHILD]
+        self.arguments = [str(node.run_dir), json.dumps(data)]
+
+    def _run(self, verb: str, *options: str) -> int:
+        command = ["strace", "-qq", "-o", str(self.log), *options, *self.child, verb, *self.arguments]
+        return subprocess.run(command, check=False, capture_output=True, timeout=60).returncode
+
+    def points(self, verb: str) -> list[tuple[str, int]]:
+        """Every call of interest between the marks, as (kind, how many-th of its kind in the whole run)."""
+        kinds = ",".join(f"?{kind}" for kind in _KINDS)
+        assert self._run(verb, "-e", f"trace={kinds},access") == 0
+        counts: Counter[str] = Counter()
+        found: list[tuple[str, int]] = []
+        inside = False
+        for line in self.log.read_text(errors="replace").splitlines():
+            matched = re.match(r"(\w+)\(", line)
+            if matched is None:
+                continue
+            kind = matched[1]
+            counts[kind] += 1
+            if "hvcore-crash-" in line:
+                inside = "begins" in line
+            elif (
+                inside and kind != "access" and (kind != "openat" or "O_CREAT" in line) and _matters(kind, counts[kind])
+            ):
+                found.append((kind, counts[kind]))
+        return found
+
+    def crash(self, verb: str, kind: str, count: int) -> None:
+        self._run(verb, "-e", f"trace={kind}", "-e", f"inject={kind}:signal=SIGKILL:when={count}")
+
+
+def _matters(kind: str, count: int) -> bool:
+    # Closing what was only read changes nothing; closing a lock or the last of a pipe does, and cannot be told apart
+    # here: every fourth is enough.
+    return kind != "close" or count % 4 == 0
+
+
+@pytest.fixture
+def sweep(node: hvcore.Node, images: Any, web1: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+    return Sweep(node, web1(images(_SCRIPT)), tmp_path)
+
+
+def survives(sweep: Sweep, left: Left, verb: str, every: int) -> None:
+    """Crash, recover, and look: all is gone or runs; then a clean start and stop work."""
+    driver = sweep.node.driver("chroot")
+    if verb != "start":
+        driver.start(sweep.instance)
+    points = sweep.points(verb)
+    if verb == "start":
+        sweep.node.stop("web1", force=True)
+    assert len(points) > 20
+    healthy = (hvcore.State.RUNNING,) if verb != "stop" else (hvcore.State.RUNNING, hvcore.State.SHUTDOWN)
+    outcomes: Counter[str] = Counter()
+    for kind, count in points[::every]:
+        if verb != "start":
+            driver.start(sweep.instance)
+        sweep.crash(verb, kind, count)
+        recovered = sweep.node.recover()
+        assert not [result for result in recovered if result.what == "failed"], (kind, count, recovered)
+        infos = sweep.node.instances()
+        states = [info.state for info in infos]
+        # A stop script whose caller is dead goes on, and may have ended the instance since.
+        assert not states or states[0] in healthy, (kind, count, infos)
+        if not states:
+            assert left() == [], (kind, count)
+        outcomes[f"{recovered[0].what if recovered else 'nothing'}, {'running' if states else 'gone'}"] += 1
+        driver.start(sweep.instance)
+        sweep.node.stop("web1", force=True)
+        assert left() == [], (kind, count)
+    sys.stdout.write(f"{verb}: {len(points[::every])} of {len(points)} points: {dict(outcomes)}\n")
+
+
+@pytest.mark.parametrize("verb", ["start", "stop", "kill"])
+def test_caller_killed_at_some_system_calls(sweep: Sweep, left: Left, verb: str) -> None:
+    survives(sweep, left, verb, every=9)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("verb", ["start", "stop", "kill"])
+def test_caller_killed_at_every_system_call(sweep: Sweep, left: Left, verb: str) -> None:
+    survives(sweep, left, verb, every=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("verb", ["start", "stop", "kill"])
+@pytest.mark.parametrize("kind", sorted(_KINDS_OF_INSTANCES))
+def test_caller_killed_at_many_system_calls_with_more_to_undo(
+    net: Any, sweep: Sweep, web1: Build, left: Left, verb: str, kind: str
+) -> None:
+    instance = web1(sweep.instance.disks[0].path, **_KINDS_OF_INSTANCES[kind])
+    if kind == "whole":
+        instance = replace(instance, nics=(hvcore.Nic(mode="bridged", link="br0"),))
+    survives(Sweep(sweep.node, instance, sweep.log.parent), left, verb, every=3)
+
+
+def test_start_that_had_succeeded_is_finished_by_recovery(
+    node: hvcore.Node, images: Any, web1: Build, tmp_path: Path
+) -> None:
+    # As after a crash between the end of the script and the last write of the record.
+    from hvcore.model.record import Phase
+    from hvcore.state.store import Store
+
+    node.driver("chroot").start(web1(images(_SCRIPT)))
+    store = Store(tmp_path / "run")
+    record = store.load("web1")
+    assert record is not None
+    store.save(replace(record, phase=Phase.STARTING, process=None, monitor=None, bindings={}))
+    (result,) = node.recover()
+    assert (result.what, node.info("web1").state) == ("finished", hvcore.State.RUNNING)
+    assert node.stop("web1").rung == "script"
+
+
+def test_damaged_record_of_a_running_instance_is_released_by_force(
+    node: hvcore.Node, images: Any, web1: Build, tmp_path: Path
+) -> None:
+    node.driver("chroot").start(web1(images(_SCRIPT)))
+    (tmp_path / "run/instances/web1/record.json").write_bytes(b"{")
+    assert node.info("web1").state is hvcore.State.UNKNOWN
+    assert node.stop("web1", force=True).changed
+    shutil.rmtree(tmp_path / "run/damaged")

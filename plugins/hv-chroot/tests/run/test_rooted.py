@@ -1,0 +1,153 @@
+"""Without namespaces, as Ganeti has it: only the root is its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from images import Build, Left
+
+import hvcore
+
+pytestmark = pytest.mark.live
+
+
+PLAIN = {"isolation": "none"}
+GOOD = """\
+    #!/bin/sh
+    : > /dev/null  # the shell's own, which nobody has made here
+    echo "$1 $HOME $LANG" >> /calls
+    case $1 in
+      start) sleep 1000 & sleep 1001 & echo $! > /daemon ;;
+      stop) kill -9 $(cat /daemon) ;;
+    esac
+"""
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
+    made: list[subprocess.Popen[bytes]] = []
+
+    def stand(where: str) -> subprocess.Popen[bytes]:
+        made.append(subprocess.Popen(["sleep", "1002"], cwd=tmp_path / "run/instances/web1" / where))
+        return made[-1]
+
+    yield stand
+    for process in made:
+        process.kill()
+        process.wait()
+
+
+def test_it_runs_among_the_nodes_processes_and_is_known_by_its_root(
+    node: hvcore.Node, images: Any, web1: Build, left: Left, stranger: Callable[[str], subprocess.Popen[bytes]]
+) -> None:
+    tree = images.tree(GOOD)
+    node.driver("chroot").start(web1(tree, **PLAIN, environment=["LANG=C"]))
+    info = node.info("web1")
+    assert (info.state, info.details["processes"]) == (hvcore.State.RUNNING, 2)
+    assert info.uptime_s is not None
+    assert info.resident_mib is not None
+    outside = stranger("root")
+    assert node.info("web1").details["processes"] == 2
+    with pytest.raises(hvcore.LeftoverError, match=rf"cannot be unmounted.*pid {outside.pid} \(sleep\)"):
+        node.stop("web1")
+    assert outside.poll() is None
+    outside.kill()
+    outside.wait()
+    assert node.stop("web1").changed
+    assert left() == []
+    assert (tree / "calls").read_text() == "start /root C\nstop /root C\n"
+
+
+def test_what_the_script_leaves_is_ended_and_what_it_mounts_is_unmounted(
+    node: hvcore.Node, images: Any, web1: Build, left: Left
+) -> None:
+    script = """\
+        #!/bin/sh
+        [ $1 = start ] || exit 0
+        : > /dev/null
+        mount -t proc proc /proc; mount -t tmpfs x /tmp; mkdir /tmp/a; mount -t tmpfs y /tmp/a
+        trap "" TERM; sleep 1000 > /dev/null 2>&1 &
+        trap - TERM
+        (sleep 1001 & sleep 1002 &)
+    """
+    node.driver("chroot").start(web1(images(script), **PLAIN))
+    assert node.stop("web1").rung == "kill"
+    assert left() == []
+
+
+def test_failing_script_leaves_nothing(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
+    script = "#!/bin/sh\n: > /dev/null\nsleep 1000 &\necho no database; exit 3\n"
+    with pytest.raises(hvcore.LaunchError, match=r"exited with 3.*no database"):
+        node.driver("chroot").start(web1(images(script), **PLAIN))
+    assert left() == []
+
+
+def test_hanging_script_leaves_nothing(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
+    script = "#!/bin/sh\ntrap '' TERM\nsleep 1000\n"
+    with pytest.raises(hvcore.DeadlineError, match="no end of /ganeti-chroot start"):
+        node.driver("chroot").start(web1(images(script), **PLAIN, script_deadline=0.3))
+    assert left() == []
+
+
+def test_the_neighbours_with_longer_names_are_left_alone(
+    node: hvcore.Node, images: Any, web1: Build, left: Left
+) -> None:
+    for name in ("web1", "web10"):
+        node.driver("chroot").start(web1(images(GOOD, name=f"{name}.img"), name=name, **PLAIN))
+    assert node.stop("web1", force=True).rung == "kill"
+    assert node.info("web10").details["processes"] == 2
+    node.stop("web10")
+    assert left() == []
+
+
+def test_its_processes_end_by_themselves_and_the_stop_script_still_runs(
+    node: hvcore.Node, images: Any, web1: Build, left: Left
+) -> None:
+    tree = images.tree(GOOD)
+    node.driver("chroot").start(web1(tree, **PLAIN))
+    for process in [pid for pid in filter(str.isdecimal, os.listdir("/proc")) if _root_of(pid).endswith("web1/root")]:
+        os.kill(int(process), signal.SIGKILL)
+    give_up = time.monotonic() + 5
+    while node.info("web1").state is not hvcore.State.SHUTDOWN:
+        assert time.monotonic() < give_up
+    assert node.stop("web1").changed
+    assert (tree / "calls").read_text() == "start /root \nstop /root \n"
+    assert left() == []
+
+
+def _root_of(pid: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/root")
+    except OSError:
+        return ""
+
+
+def test_console_is_a_shell_with_that_root(node: hvcore.Node, images: Any, web1: Build) -> None:
+    node.driver("chroot").start(web1(images(GOOD), **PLAIN))
+    argv = node.console("web1").argv
+    said = subprocess.run(argv, input=b"ls /; exit 7\n", capture_output=True, check=False)
+    assert (said.returncode, b"ganeti-chroot" in said.stdout) == (7, True)
+    node.stop("web1")
+
+
+@pytest.mark.parametrize("kind", ["disk", "directory", "overlay"])
+@pytest.mark.parametrize(("params", "flags"), [({}, "nosuid,nodev"), ({"allow_suid": True}, "nodev")])
+def test_programs_that_gain_privileges_only_when_allowed(
+    node: hvcore.Node, images: Any, web1: Build, params: dict[str, Any], flags: str, kind: str
+) -> None:
+    tree = images.tree(GOOD)
+    source = images.pack(tree) if kind == "disk" else tree
+    overlay = {"overlay": "memory"} if kind == "overlay" else {}
+    node.driver("chroot").start(web1(source, **PLAIN, **params, **overlay))
+    mounted = Path("/proc/self/mountinfo").read_text().splitlines()
+    (line,) = [line for line in mounted if f"{images.folder}/run/instances/web1/root " in line]
+    assert re.findall("nosuid|nodev", line.split(" - ")[0]) == flags.split(",")
+    node.stop("web1", force=True)

@@ -1,0 +1,275 @@
+"""The caller is killed at every system call of a start and of a stop; recovery settles it, and nothing is left.
+
+strace kills the caller, and not what it started, when it enters its n-th call of one kind. After each kill the guest
+is either gone with all it held or runs and answers; then it starts and stops as if nothing had been.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from world import World
+
+from hv_kvm.qmp import QmpError, commands, connect
+from hvcore import State
+from hvcore.model.record import Phase
+
+pytestmark = [pytest.mark.live, pytest.mark.skipif(shutil.which("strace") is None, reason="no strace: ./dev setup")]
+
+# Everything that changes something outside of the process, or waits for something outside of it.
+CALLS = (
+    *("openat", "write", "pwrite64", "ftruncate", "fsync", "flock", "close", "dup", "fcntl", "pipe2"),
+    *("mkdir", "rmdir", "unlink", "unlinkat", "rename", "symlink", "chown", "mknodat", "mknod", "chmod", "utimensat"),
+    *("vfork", "fork", "clone", "clone3", "wait4", "pidfd_open", "pidfd_send_signal", "kill"),
+    *("socket", "bind", "listen", "connect", "sendto", "recvfrom", "poll", "read"),
+)
+_SAMPLE = 12
+
+
+@dataclass(frozen=True)
+class Point:
+    """The n-th call of that name, counted from when the caller begins."""
+
+    call: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.call}-{self.number}"
+
+
+class Caller:
+    """A process of ours that waits, does one thing, and ends."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        ready, go = os.pipe(), os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            with contextlib.suppress(BaseException):
+                os.write(ready[1], b"x")
+                os.read(go[0], 1)
+                act()
+                os._exit(0)
+            os._exit(1)
+        self.go = go[1]
+        os.read(ready[0], 1)
+        for fd in (*ready, go[0]):
+            os.close(fd)
+
+    def traced(self, *options: str) -> int:
+        """Let it go with strace watching; its wait status."""
+        log = subprocess.Popen(["strace", *options, "-p", str(self.pid)], stderr=subprocess.PIPE)
+        assert log.stderr is not None
+        assert select.select([log.stderr], [], [], 10)[0]
+        assert b"attached" in log.stderr.readline()
+        os.write(self.go, b"x")
+        os.close(self.go)
+        status = os.waitpid(self.pid, 0)[1]
+        log.communicate()
+        return status
+
+
+def points(act: Callable[[], object], folder: Path) -> list[Point]:
+    """Every call that the act makes."""
+    trace = folder / "trace"
+    assert Caller(act).traced("-o", str(trace), "-e", f"trace={','.join(f'?{call}' for call in CALLS)}") == 0
+    names = re.findall(r"^(\w+)\(", trace.read_text("utf-8", "replace"), re.MULTILINE)
+    return [Point(call, number) for call, count in Counter(names).items() for number in range(1, count + 1)]
+
+
+def killed_at(point: Point, act: Callable[[], object]) -> bool:
+    """Do it with the kill; False when it ended before it came so far."""
+    inject = f"inject={point.call}:signal=SIGKILL:when={point.number}"
+    status = Caller(act).traced("-o", "/dev/null", "-e", f"trace={point.call}", "-e", inject)
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+
+def settled(world: World) -> str | None:
+    """Recover, and say what is wrong with what is there then."""
+    for found in world.node.recover():
+        if found.what == "failed":
+            return f"recovery failed: {found.detail}"
+    infos = world.node.instances()
+    if not infos:
+        left = world.leftovers()
+        return f"left: {left}" if left else None
+    if infos[0].state in (State.RUNNING, State.PAUSED):
+        with contextlib.suppress(QmpError), connect(str(world.dir() / "qmp"), deadline_s=10) as client:
+            return None if commands.query_status(client).running else "does not run"
+    # It had been told to quit before the caller died, and nobody can know that until it does.
+    world.wait_ended(world.record())
+    info = world.info()
+    if (info.state, info.reason) != (State.SHUTDOWN, "told to end from outside (host-qmp-quit)"):
+        return f"neither gone nor running: {info}"
+    world.node.cleanup("web1")
+    return "; ".join(world.leftovers()) or None
+
+
+def sweep(
+    world: World, chosen: list[Point], act: Callable[[], object], *, before: Callable[[], object]
+) -> Counter[str]:
+    """Kill at each of the points, and check what the module's first lines promise; how often which outcome came."""
+    outcomes: Counter[str] = Counter()
+    failures = []
+    for point in chosen:
+        before()
+        if not killed_at(point, act):
+            outcomes["not reached"] += 1
+        wrong = settled(world)
+        outcomes["running" if world.node.instances() else "gone"] += 1
+        if wrong is None:
+            world.node.stop("web1", force=True)
+            wrong = None if world.start().changed else "does not start"
+            world.node.stop("web1", force=True)
+            wrong = wrong or ("; ".join(world.leftovers()) or None)
+        if wrong is not None:
+            failures.append(f"{point}: {wrong}")
+            world.node.stop("web1", force=True)
+    assert failures == []
+    return outcomes
+
+
+@pytest.fixture
+def acts(world: World) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
+    """What is interrupted, and what has to be done before."""
+    instance, state = world.instance(), world.root / "tpm"
+    state.mkdir()
+    with_tpm = world.instance(tpm_version="2.0", tpm_state_path=str(state))
+    world.start()  # probes the binary once
+    world.node.stop("web1", force=True)
+
+    def nothing() -> None:
+        pass
+
+    def started() -> None:
+        world.kvm.start(instance)
+
+    return {
+        "start": (lambda: world.kvm.start(instance), nothing),
+        "stop": (lambda: world.node.stop("web1", force=True), started),
+        "start-with-tpm": (lambda: world.kvm.start(with_tpm), nothing),
+        "stop-with-tpm": (lambda: world.node.stop("web1", force=True), lambda: world.kvm.start(with_tpm)),
+    }
+
+
+Acts = dict[str, tuple[Callable[[], object], Callable[[], object]]]
+
+
+@pytest.fixture
+def announce(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Prints past pytest's capture: the figures of a sweep are worth seeing when it passes, too."""
+
+    def say(text: str) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\n  {text}\n")
+
+    return say
+
+
+def chosen_points(world: World, acts: Acts, name: str) -> list[Point]:
+    act, before = acts[name]
+    before()
+    found = points(act, world.root)
+    world.node.stop("web1", force=True)
+    assert len(found) > 50, found
+    return found
+
+
+TPM = pytest.mark.skipif(shutil.which("swtpm") is None, reason="no swtpm: ./dev setup")
+
+
+@pytest.mark.parametrize("name", ["start", "stop", pytest.param("start-with-tpm", marks=TPM)])
+def test_a_caller_killed_at_some_calls_leaves_nothing_that_recovery_does_not_settle(
+    world: World, acts: Acts, name: str
+) -> None:
+    every = chosen_points(world, acts, name)
+    sweep(world, every[:: len(every) // _SAMPLE], acts[name][0], before=acts[name][1])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    "name", ["start", "stop", pytest.param("start-with-tpm", marks=TPM), pytest.param("stop-with-tpm", marks=TPM)]
+)
+def test_a_caller_killed_at_any_call_leaves_nothing_that_recovery_does_not_settle(
+    world: World, acts: Acts, name: str, announce: Callable[[str], None]
+) -> None:
+    every = chosen_points(world, acts, name)
+    outcomes = sweep(world, every, acts[name][0], before=acts[name][1])
+    announce(f"{name}: killed at {len(every)} calls: {dict(outcomes)}")
+
+
+def test_an_interrupted_start_that_had_succeeded_is_finished(world: World) -> None:
+    world.start()
+    pid = world.pid()
+    world.save(replace(world.record(), phase=Phase.STARTING, process=None, monitor=None))
+    assert world.info().state is State.STARTING
+    assert [(one.name, one.what) for one in world.node.recover()] == [("web1", "finished")]
+    assert (world.info().state, world.pid()) == (State.RUNNING, pid)
+    assert world.node.stop("web1", force=True).rung == "quit"
+
+
+def test_an_interrupted_stop_of_a_healthy_guest_is_taken_back(world: World) -> None:
+    world.start()
+    world.save(replace(world.record(), phase=Phase.STOPPING))
+    assert [(one.name, one.what) for one in world.node.recover()] == [("web1", "taken back")]
+    assert world.info().state is State.RUNNING
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_an_interrupted_start_that_had_not_succeeded_is_undone(world: World, *, paused: bool) -> None:
+    world.start(paused=not paused)
+    world.save(replace(world.record(), phase=Phase.STARTING, paused=paused))
+    assert [(one.name, one.what) for one in world.node.recover()] == [("web1", "undone")]
+    assert world.leftovers() == []
+
+
+def test_recovery_never_stops_a_healthy_guest(world: World) -> None:
+    for name in ("web1", "web2"):
+        world.start(name)
+    pids = [world.pid(name) for name in ("web1", "web2")]
+    assert world.node.recover() == []
+    assert [world.pid(name) for name in ("web1", "web2")] == pids
+
+
+def cycle(world: World, times: int) -> None:
+    instance = world.instance()
+    for _ in range(times):
+        assert world.kvm.start(instance).changed
+        assert world.node.stop("web1", force=True).changed
+
+
+def figures() -> tuple[int, int, int]:
+    """Our own descriptors, children and memory in MiB."""
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return len(os.listdir("/proc/self/fd")), len(children), resident
+
+
+@pytest.mark.parametrize(
+    "times",
+    [50, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])],
+)
+def test_many_cycles_leak_nothing(world: World, times: int, announce: Callable[[str], None]) -> None:
+    cycle(world, 5)
+    before, began = figures(), time.monotonic()
+    cycle(world, times)
+    took_s, after = time.monotonic() - began, figures()
+    assert world.leftovers() == []
+    assert after[:2] == before[:2]
+    assert after[2] - before[2] < 8
+    names = ("descriptors", "children", "MiB")
+    leaks = ", ".join(f"{there - here:+d} {name}" for name, here, there in zip(names, before, after, strict=True))
+    announce(f"{times} cycles in {took_s:.1f} s, {times / took_s:.1f} a second; leaked: {leaks}, 0 of the node's")

@@ -1,0 +1,327 @@
+"""Real guests through every operation: each has one defined answer, and nothing is left at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from world import World
+
+import hvcore
+from hv_kvm.qemu.boot_sector import boot_sector
+from hvcore import Nic, State
+
+pytestmark = pytest.mark.live
+
+
+def test_a_started_guest_is_listed_with_real_figures(world: World) -> None:
+    outcome = world.start(vcpus=2, memory_mib=48)
+    assert (outcome.changed, outcome.state) == (True, State.RUNNING)
+    info = world.info()
+    assert [one.name for one in world.node.instances()] == ["web1"]
+    assert (info.state, info.reason, info.memory_mib, info.vcpus) == (State.RUNNING, None, 48, 2)
+    assert info.cpu_seconds is not None
+    assert info.uptime_s is not None
+    assert 0 < info.uptime_s < 30
+    assert info.resident_mib is not None
+    assert 10 < info.resident_mib < 400
+    assert info.uuid == world.record().instance.uuid
+    assert info.details["machine"].startswith("pc-i440fx-")
+    assert info.details["accel"] == "tcg"
+    assert "web1" in Path(f"/proc/{info.pid}/cmdline").read_text()
+
+
+def test_a_guest_that_listens_goes_down_by_its_power_button(world: World) -> None:
+    world.pressable()
+    outcome = world.node.stop("web1", deadline_s=20)
+    assert (outcome.changed, outcome.rung, outcome.state) == (True, "powerdown", State.STOPPED)
+    assert world.leftovers() == []
+
+
+def test_a_guest_that_does_not_listen_is_ended_by_quit_after_the_deadline(world: World) -> None:
+    world.pressable(disks=[world.disk(ignore_power_button=True)])
+    outcome = world.node.stop("web1", deadline_s=1.0)
+    assert outcome.rung == "quit"
+    assert 1.0 <= outcome.seconds < 3.0
+    assert world.leftovers() == []
+
+
+def test_a_guest_without_acpi_is_not_waited_for(world: World) -> None:
+    world.start(acpi=False)
+    outcome = world.node.stop("web1", deadline_s=20)
+    assert outcome.rung == "quit"
+    assert outcome.seconds < 2.0
+
+
+def test_force_ends_it_at_once(world: World) -> None:
+    world.pressable()
+    outcome = world.node.stop("web1", force=True)
+    assert outcome.rung == "quit"
+    assert outcome.seconds < 1.0
+    assert world.leftovers() == []
+
+
+def test_a_hung_qemu_is_killed(world: World) -> None:
+    world.start()
+    os.kill(world.pid(), signal.SIGSTOP)
+    assert world.info().state is State.RUNNING
+    outcome = world.node.stop("web1", deadline_s=1.0)
+    assert outcome.rung == "kill"
+    assert outcome.seconds < 8.0
+    assert world.leftovers() == []
+
+
+def test_a_hung_qemu_is_killed_soon_with_force(world: World) -> None:
+    world.start()
+    os.kill(world.pid(), signal.SIGSTOP)
+    outcome = world.node.stop("web1", force=True)
+    assert outcome.rung == "kill"
+    assert outcome.seconds < 4.0
+
+
+def test_what_went_by_itself_is_gone(world: World) -> None:
+    world.start()
+    world.kill()
+    outcome = world.node.stop("web1")
+    assert (outcome.changed, outcome.rung) == (True, "gone")
+    assert world.leftovers() == []
+
+
+def test_a_paused_guest_stands_still_and_goes_on(world: World) -> None:
+    world.start(paused=True)
+    assert world.info().state is State.PAUSED
+    assert world.info().reason == "has not been let go yet"
+    world.booted()
+    assert world.info().state is State.RUNNING
+    assert world.node.pause("web1").changed
+    assert world.info().state is State.PAUSED
+    assert world.info().reason is None
+    assert not world.node.pause("web1").changed
+    used = world.info().cpu_seconds or 0.0
+    time.sleep(0.3)
+    assert (world.info().cpu_seconds or 0.0) - used < 0.1  # QEMU itself answers to us
+    assert world.node.resume("web1").changed
+    assert not world.node.resume("web1").changed
+    assert world.info().state is State.RUNNING
+
+
+def test_a_paused_guest_hears_its_power_button_all_the_same(world: World) -> None:
+    world.pressable()
+    world.node.pause("web1")
+    assert world.node.stop("web1", deadline_s=20).rung == "powerdown"
+
+
+def test_a_guest_that_shuts_itself_down_is_told_from_a_crash(world: World) -> None:
+    world.start(disks=[world.disk(exit_after_boot="poweroff")])
+    world.wait_ended(world.record())
+    info = world.info()
+    assert (info.state, info.reason, info.pid) == (State.SHUTDOWN, "shut down by the guest", None)
+    assert world.node.cleanup("web1").changed
+    assert world.leftovers() == []
+
+
+def test_a_reboot_of_the_guest_ends_it_when_it_is_to(world: World) -> None:
+    world.start(disks=[world.disk(exit_after_boot="reboot")], reboot_behavior="exit")
+    world.wait_ended(world.record())
+    assert world.info().state is State.SHUTDOWN
+    assert world.info().reason == "shut down by the guest"
+
+
+def test_a_reboot_of_the_guest_is_one_by_default(world: World) -> None:
+    world.start(disks=[world.disk(exit_after_boot="reboot")], paused=True)
+    with world.console() as console:
+        world.node.resume("web1")
+        for _ in range(3):
+            console.until(b"test guest\r\n")
+    assert world.info().state is State.RUNNING
+
+
+def test_a_killed_qemu_is_a_crash_and_starts_again(world: World) -> None:
+    world.start()
+    world.kill()
+    info = world.info()
+    assert (info.state, info.reason) == (State.CRASHED, "QEMU was killed by SIGKILL")
+    assert world.start().changed
+    assert world.info().state is State.RUNNING
+
+
+def test_sigterm_from_outside_is_told_as_that(world: World) -> None:
+    world.start()
+    world.kill(number=signal.SIGTERM)
+    info = world.info()
+    assert info.state is State.SHUTDOWN
+    assert info.reason is not None
+    assert info.reason.startswith("told to end from outside")
+
+
+def test_start_of_something_running_changes_nothing_and_says_what_differs(world: World) -> None:
+    world.start()
+    pid = world.pid()
+    again = world.start()
+    assert (again.changed, again.state, again.notes) == (False, State.RUNNING, ())
+    assert world.pid() == pid
+    other = world.kvm.start(world.instance(memory_mib=64))
+    assert not other.changed
+    assert "next start" in other.notes[0]
+
+
+def test_stop_of_what_does_not_run_is_fine(world: World) -> None:
+    assert not world.node.stop("web1").changed
+    world.start()
+    assert world.node.stop("web1", force=True).changed
+    assert not world.node.stop("web1").changed
+    assert not world.node.cleanup("web1").changed
+
+
+def test_cleanup_of_something_running_is_refused_with_what_is_legal(world: World) -> None:
+    world.start()
+    with pytest.raises(hvcore.StateError, match=r"cannot cleanup while running; allowed now: .*stop"):
+        world.node.cleanup("web1")
+    assert world.info().state is State.RUNNING
+
+
+def test_a_name_that_does_not_exist_is_not_found(world: World) -> None:
+    for call in (world.node.info, world.node.pause, world.node.resume, world.node.console, world.node.reboot):
+        with pytest.raises(hvcore.NotFoundError, match="web9: no such instance"):
+            call("web9")
+
+
+def test_reboot_is_another_process_and_says_how_it_ended(world: World) -> None:
+    world.pressable()
+    before = world.pid()
+    outcome = world.node.reboot("web1", deadline_s=20)
+    assert (outcome.changed, outcome.state, outcome.rung) == (True, State.RUNNING, "powerdown")
+    assert world.pid() != before
+
+
+def test_every_byte_of_the_console_arrives_when_it_is_opened_before_the_guest_runs(world: World) -> None:
+    message = "".join(chr(65 + n % 26) for n in range(300)) + "\r\n"
+    world.start(disks=[world.disk(message=message)], paused=True)
+    with world.console() as console:
+        world.node.resume("web1")
+        assert console.until(b"\r\n").endswith(message.encode())
+
+
+def test_the_console_survives_megabytes_and_so_does_the_guest(world: World) -> None:
+    world.start(disks=[world.disk(message="0123456789abcdef" * 20 + "\n", flood=True)], paused=True)
+    with world.console() as console:
+        world.node.resume("web1")
+        seen = 0
+        while seen < 1_100_000:
+            seen += len(console.until(b"\n"))
+    with world.console() as console:
+        console.until(b"0123456789")
+    assert world.node.stop("web1", deadline_s=20).rung == "powerdown"
+
+
+def test_a_guest_without_a_serial_console_says_how_to_get_one(world: World) -> None:
+    world.start(serial_console=False)
+    with pytest.raises(hvcore.OperationError, match="serial_console = true"):
+        world.node.console("web1")
+
+
+@pytest.mark.parametrize("more", [{"machine_version": "q35"}, {"disk_type": "ide"}, {"vcpus": 4}], ids=str)
+def test_it_boots_as(world: World, more: dict[str, Any]) -> None:
+    world.pressable(**more)
+    assert world.node.stop("web1", deadline_s=20).rung == "powerdown"
+
+
+def test_it_boots_a_q35_with_an_ide_disk_and_a_cdrom(world: World, tmp_path: Path) -> None:
+    world.pressable(machine_version="q35", disk_type="ide", cdrom_image_path=world.disk("cd.iso"))
+
+
+@pytest.mark.parametrize("model", ["paravirtual", "e1000", "rtl8139", "pcnet", "ne2k_pci", "i82551"])
+def test_user_mode_interfaces_of_every_kind_come_up(world: World, model: str) -> None:
+    world.pressable(nics=(Nic(mode="user"), Nic(mode="user", mac="aa:00:00:4b:c1:01")), nic_type=model)
+
+
+def test_a_display_on_tcp_picks_a_free_port_and_shows_it(world: World) -> None:
+    world.start("web1", vnc_bind_address="127.0.0.1")
+    world.start("web2", vnc_bind_address="127.0.0.1")
+    places = [str(world.info(name).details["vnc"]) for name in ("web1", "web2")]
+    assert len(set(places)) == 2
+    for place in places:
+        host, _, port = place.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=10) as client:
+            assert client.recv(4) == b"RFB "
+
+
+def test_a_display_on_a_busy_port_is_a_clean_error(world: World) -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        port = busy.getsockname()[1]
+        if port < 5900:
+            pytest.skip("the kernel gave a port below 5900")
+        busy.listen()
+        with pytest.raises(hvcore.LaunchError, match=r"exited with 1.*[Aa]ddress already in use") as caught:
+            world.start(vnc_bind_address="127.0.0.1", vnc_port=port)
+    assert "-vnc" in caught.value.argv
+    assert world.leftovers() == []
+    assert world.node.instances() == []
+
+
+def test_a_display_on_a_unix_socket_is_linked_where_it_was_asked_for(world: World, tmp_path: Path) -> None:
+    place = tmp_path / "display.sock"
+    world.start(vnc_bind_address=str(place))
+    assert world.info().details["vnc"] == str(place)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(str(place))
+        assert client.recv(4) == b"RFB "
+    world.node.stop("web1", force=True)
+    assert not os.path.lexists(place)
+
+
+def test_what_is_in_the_way_of_a_display_is_left_alone(world: World, tmp_path: Path) -> None:
+    place = tmp_path / "display.sock"
+    place.write_text("mine")
+    with pytest.raises(hvcore.OperationError, match="exists already"):
+        world.start(vnc_bind_address=str(place))
+    assert place.read_text() == "mine"
+    assert world.leftovers() == []
+
+
+def test_a_guest_boots_from_a_cdrom_that_several_may_read(world: World, tmp_path: Path) -> None:
+    iso = tmp_path / "boot.iso"
+    iso.write_bytes(bootable_iso())
+    for name in ("web1", "web2"):
+        world.pressable(name, disks=[], boot_order="cdrom", cdrom_image_path=str(iso))
+
+
+def bootable_iso() -> bytes:
+    """El Torito without emulation: a boot record, a catalogue, and a boot sector that is loaded as it is."""
+
+    def sector(data: bytes) -> bytes:
+        return data.ljust(2048, b"\0")
+
+    record = b"\0CD001\x01EL TORITO SPECIFICATION".ljust(0x47, b"\0") + (19).to_bytes(4, "little")
+    validation = bytearray(b"\x01\0\0\0".ljust(30, b"\0") + b"\x55\xaa")
+    words = sum(int.from_bytes(validation[n : n + 2], "little") for n in range(0, 32, 2))
+    validation[28:30] = (-words & 0xFFFF).to_bytes(2, "little")
+    entry = b"\x88\0\0\0\0\0" + (1).to_bytes(2, "little") + (20).to_bytes(4, "little")
+    primary = b"\x01CD001\x01"
+    terminator = b"\xffCD001\x01"
+    parts = [sector(b"")] * 16 + [sector(primary), sector(record), sector(terminator)]
+    return b"".join([*parts, sector(bytes(validation) + entry), sector(boot_sector())]).ljust(1 << 20, b"\0")
+
+
+def test_two_hundred_starts_of_what_runs_are_one_guest(world: World) -> None:
+    world.start()
+    pid = world.pid()
+    instance = world.instance()
+    assert not any(world.kvm.start(instance).changed for _ in range(200))
+    assert world.pid() == pid
+
+
+def test_the_search_for_leftovers_finds_what_is_left(world: World) -> None:
+    world.start()
+    found = "\n".join(world.leftovers())
+    for kind in ("record.json", "instances/web1", "process"):
+        assert kind in found
+    world.node.stop("web1", force=True)
+    assert world.leftovers() == []

@@ -1,0 +1,105 @@
+"""The guest's processors run where cpu_mask says: set before it runs, on threads that are proved to be its own."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import pytest
+from world import World
+
+import hvcore
+import hvcore.plugin
+from hv_kvm.machine.resource import OnlineCpus
+from hv_kvm.machine.spec import KvmSpec
+from hv_kvm.qmp import commands, connect
+from hv_kvm.resources.requirements import OnlineCpusKind
+from hvcore.model.record import Phase
+from hvcore.plugins.loader import load
+
+LAST: Final = max(os.sched_getaffinity(0))
+two = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+
+
+def spec_of(mask: str, vcpus: int = 1) -> KvmSpec:
+    kvm = load("kvm")
+    instance = hvcore.Instance(name="web1", driver="kvm", vcpus=vcpus, params={"cpu_mask": mask})
+    spec = kvm.driver.plan(instance, kvm.check(instance))
+    assert isinstance(spec, KvmSpec)
+    return spec
+
+
+@pytest.mark.parametrize(
+    ("mask", "vcpus", "missing"),
+    [("all", 1, ""), ("0-1,3", 1, ""), ("2", 1, "2"), ("0:all:3-9", 3, "4, 5, 6, 7, 8, 9")],
+)
+def test_cpus_that_are_not_online_are_refused(tmp_path: Path, mask: str, vcpus: int, missing: str) -> None:
+    (tmp_path / "online").write_text("0-1,3\n")
+    host = hvcore.plugin.Host(run_dir=tmp_path, privileged=False, uid_pool=range(0))
+    kind, site = (
+        OnlineCpusKind(str(tmp_path / "online")),
+        hvcore.plugin.Site(name="x", host=host, level=hvcore.plugin.Level.USER),
+    )
+    asked = spec_of(mask, vcpus).asks(OnlineCpus)
+    found = [str(problem) for cpus in asked for problem in kind.verify(cpus, site)]
+    wanted = f"params.cpu_mask: names CPUs that this node does not have online: {missing}, got {mask!r}; it has 0-1,3"
+    assert found == ([wanted] if missing else [])
+
+
+def allowed(pid: int, thread: int | str) -> str:
+    lines = Path(f"/proc/{pid}/task/{thread}/status").read_text().splitlines()
+    return next(line.split()[1] for line in lines if line.startswith("Cpus_allowed_list"))
+
+
+def by_number(pid: int) -> dict[int, str]:
+    """Where each thread may run, by its number in its own pid namespace."""
+    found = {}
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        lines = Path(f"/proc/{pid}/task/{thread}/status").read_text().splitlines()
+        numbers = next(line.split() for line in lines if line.startswith("NSpid"))
+        found[int(numbers[-1])] = allowed(pid, thread)
+    return found
+
+
+def vcpus(world: World) -> list[int]:
+    with connect(str(world.dir() / "qmp"), deadline_s=10) as client:
+        return [vcpu.thread_id for vcpu in commands.query_cpus_fast(client, deadline_s=10)]
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("confinement", ["auto", "off"])
+def test_one_mask_is_for_the_whole_process(world: World, confinement: str) -> None:
+    world.start(vcpus=2, cpu_mask=str(LAST), confinement=confinement, iothreads=1)
+    assert set(by_number(world.pid()).values()) == {str(LAST)}
+
+
+@two
+@pytest.mark.live
+def test_each_processor_has_its_own(world: World) -> None:
+    first = min(os.sched_getaffinity(0))
+    world.start(vcpus=3, cpu_mask=f"{LAST}:{first}:all")
+    found, numbers = by_number(world.pid()), vcpus(world)
+    everything = allowed(os.getpid(), os.getpid())
+    assert [found.pop(number) for number in numbers] == [str(LAST), str(first), everything]
+    assert set(found.values()) == {everything}
+
+
+@two
+@pytest.mark.live
+def test_a_start_that_is_finished_after_a_crash_is_pinned_as_well(world: World) -> None:
+    world.start(cpu_mask=str(LAST))
+    pid = world.pid()
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        os.sched_setaffinity(int(thread), os.sched_getaffinity(0))
+    world.save(replace(world.record(), phase=Phase.STARTING))
+    assert [found.what for found in world.node.recover()] == ["finished"]
+    assert set(by_number(pid).values()) == {str(LAST)}
+
+
+@pytest.mark.live
+def test_a_cpu_that_this_node_does_not_have_is_refused_before_the_start(world: World) -> None:
+    with pytest.raises(hvcore.VerifyError, match=r"cpu_mask: names CPUs .* online: 8191"):
+        world.start(cpu_mask="0,8191")
+    assert world.leftovers() == []

@@ -1,0 +1,103 @@
+"""``hv doctor`` and ``hv verify DRIVER``: what an operator reads, and what a script gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixture_types import Hv, Process
+
+HV = (sys.executable, "-c", "from hvcore.cli import main; main()")
+
+
+@pytest.fixture(autouse=True)
+def _only_these(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HVCORE_DRIVERS", "fake,bare,failing,chroot")
+
+
+def areas(findings: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(finding["area"] for finding in findings))
+
+
+def test_a_healthy_installation_ends_with_0(hv: Hv, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HVCORE_DRIVERS", "fake")
+    found = hv("doctor")
+    assert "  ok      driver fake: hv-fake" in found.stdout
+    assert "  note    driver kvm: hv-kvm" in found.stdout
+    assert found.stdout.splitlines()[-1].startswith("no problems, ")
+    assert found.exit_code == 0
+
+
+def test_the_same_as_json(hv: Hv, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HVCORE_DRIVERS", "fake")
+    found = json.loads(hv("doctor", "--json").stdout)
+    assert found["well"] is True
+    assert areas(found["findings"]) == ["versions", "plugins", "node", "run directory", "leftovers", "driver fake"]
+    assert set(found["findings"][0]) == {"area", "subject", "severity", "what", "todo"}
+
+
+@pytest.mark.usefixtures("other_drivers")
+def test_a_broken_driver_ends_with_1_and_says_why(hv_process: Process) -> None:
+    found = hv_process("doctor")
+    assert found.returncode == 1
+    assert b"PROBLEM load: driver failing (hv-failing 2.0): cannot be imported" in found.stdout
+    assert b"driver bare\n  ok      load: 1 parameters" in found.stdout
+
+
+def test_leftovers_are_told_with_what_to_type(hv: Hv, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HVCORE_DRIVERS", "fake")
+    path = run_dir / "reservations" / "uid"
+    path.mkdir(parents=True, mode=0o700)
+    run_dir.chmod(0o700)
+    (path / "1880000001").symlink_to("ghost")
+    found = hv("doctor")
+    assert found.exit_code == 1
+    assert "-> hv stop --force ghost" in found.stdout
+
+
+def test_a_driver_that_lacks_something_here_says_what_installs_it(hv_process: Process, monkeypatch: Any) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    found = hv_process("verify", "chroot", "--json")
+    assert found.returncode == 1
+    problems = json.loads(found.stdout)["problems"]
+    assert {"bwrap", "mount", "setpriv"} <= {problem["path"] for problem in problems}
+    assert "install bubblewrap" in {problem["todo"] for problem in problems}
+
+
+def test_a_driver_that_has_all_it_needs_says_so(hv: Hv) -> None:
+    found = hv("verify", "fake")
+    assert found.exit_code == 0
+    assert found.stdout.startswith("driver fake: this node can run it; it can start, stop, ")
+
+
+@pytest.mark.usefixtures("other_drivers")
+@pytest.mark.parametrize("command", [("doctor",), ("drivers", "--load")])
+def test_a_driver_that_hangs_when_it_is_imported_keeps_no_other_waiting(
+    hv_process: Process, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    place = tmp_path / "site" / "failing_driver.py"
+    place.write_text("import time\ntime.sleep(60)\n")
+    text = hv_process(*command, "--deadline", "1").stdout.decode()
+    assert f"cannot be imported, got TimeoutError: not done within 1 s ({place}:2)" in text
+    assert "driver fake\n  ok      load" in text or "fake     hv-fake" in text
+
+
+@pytest.mark.usefixtures("other_drivers")
+def test_a_driver_that_hangs_when_it_is_imported_is_named_to_who_gives_up(tmp_path: Path, run_dir: Path) -> None:
+    began = tmp_path / "began"
+    os.mkfifo(began)
+    code = f"import time\nopen({str(began)!r}, 'w').write('now')\ntime.sleep(60)\n"
+    (tmp_path / "site" / "failing_driver.py").write_text(code)
+    process = subprocess.Popen([*HV, "doctor"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with process:
+        began.read_text()
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read() if process.stderr else b""
+    assert b"interrupted while examining driver failing (hv-failing) and its extensions; HVCORE_DRIVERS" in said
+    assert process.returncode == 130

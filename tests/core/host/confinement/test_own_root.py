@@ -1,0 +1,91 @@
+"""A root of its own in a plain chroot, made here of this machine's own directories."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hvcore.host.confinement import own_root
+from hvcore.host.mounts.mount_table import mounts, parse_mountinfo
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+_MS_BIND_REC = 0x1000 | 0x4000
+_MS_SHARED_REC = 0x100000 | 0x4000
+_CHROOT = "import os, sys; os.chroot(sys.argv[1]); os.chdir('/'); os.execv(sys.executable, sys.argv[2:])"
+
+
+@pytest.fixture
+def plain_chroot(tmp_path: Path, mount: Callable[..., None]) -> Path:
+    """A directory that is no mount point, on a mount that is shared as on nodes with systemd, with two instances."""
+    share = tmp_path / "share"
+    share.mkdir()
+    mount("none", share, "tmpfs")
+    mount("none", share, flags=_MS_SHARED_REC)
+    top = share / "a b"
+    top.mkdir()
+    left_out = {"run", "mnt", tmp_path.parts[1]}
+    # What this test itself runs from may be below what is left out: a checkout in /tmp.
+    ours = {Path(sys.prefix), Path(own_root.__file__).parents[2]}
+    places = [Path("/") / name for name in sorted(os.listdir("/")) if name not in left_out]
+    for place in (*places, *(path for path in sorted(ours) if path.parts[1] in left_out)):
+        inside = top / place.relative_to("/")
+        if place.is_symlink():
+            inside.symlink_to(place.readlink())
+        elif place.is_dir() and not inside.is_dir():
+            inside.mkdir(parents=True)
+            mount(str(place), inside, flags=_MS_BIND_REC)
+            # Not what is mounted there with the node itself: unmounting here would unmount it there.
+            mount("none", inside, flags=0x40000 | 0x4000)
+    for name in ("web1", "web2"):
+        (top / "run/instances" / name / "root").mkdir(parents=True)
+        mount("none", top / "run/instances" / name / "root", "tmpfs")
+    return top
+
+
+def lasting(chroot: Path) -> set[str]:
+    """What is mounted below the chroot, and of the node what no other test run mounts or unmounts meanwhile."""
+    ours = (f"{chroot}/", "/proc", "/sys", "/dev/pts")
+    return {mount.point for mount in mounts() if mount.point.startswith(ours)}
+
+
+def test_the_chroot_is_the_root_without_other_instances_and_the_node_keeps_its_mounts(plain_chroot: Path) -> None:
+    before = lasting(plain_chroot)
+    inside = [sys.executable, "-I", "-S", os.path.abspath(own_root.__file__), "cat", "/proc/self/mountinfo"]
+    seen = subprocess.run(
+        [sys.executable, "-c", _CHROOT, str(plain_chroot), *inside],
+        env={**os.environ, "HVCORE_INSTANCE": "/run/instances/web2"},
+        capture_output=True,
+        check=True,
+    )
+    points = {mount.point for mount in parse_mountinfo(seen.stdout)}
+    assert "/" in points
+    assert "/run/instances/web2/root" in points
+    assert "/run/instances/web1/root" not in points
+    assert lasting(plain_chroot) == before
+
+
+def test_nothing_of_the_node_is_above_that_root(plain_chroot: Path) -> None:
+    """Also not for a root inside that leaves a chroot as root can."""
+    climb = (
+        "import os; os.mkdir('/jail'); os.chroot('/jail'); [os.chdir('..') for _ in range(50)]; os.chroot('.');"
+        "print(*sorted(os.listdir('/')))"
+    )
+    program = [sys.executable, "-I", "-S", os.path.abspath(own_root.__file__), sys.executable, "-I", "-S", "-c", climb]
+    seen = subprocess.run(
+        [sys.executable, "-c", _CHROOT, str(plain_chroot), *program], capture_output=True, check=True, text=True
+    )
+    assert seen.stdout.split() == sorted(os.listdir(plain_chroot))
+
+
+def test_out_there_no_module_is_looked_for() -> None:
+    """Above the chroot there may be another Python or none: what is not loaded by then cannot be had."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import own_root; sys.meta_path.clear(); own_root._not_needed(b'/')"
+    folder = os.path.dirname(os.path.abspath(own_root.__file__))
+    subprocess.run([sys.executable, "-I", "-S", "-c", code, folder], check=True)
+    assert own_root._unescaped(rb"/a\040b\134c") == rb"/a b\c"

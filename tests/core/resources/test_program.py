@@ -1,0 +1,162 @@
+"""A program beside an instance: connected to it before it runs, confined alike, and ended before what it uses."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hvcore.host.launching.launch import reap
+from hvcore.host.processes.launched import members
+from hvcore.plugin import (
+    DiskInUseError,
+    Identity,
+    Job,
+    Level,
+    OperationError,
+    Program,
+    Site,
+    StateDirectory,
+    alive,
+)
+from hvcore.resources.core_kinds import CORE_KINDS
+from hvcore.resources.program import ProgramKind
+from hvcore.resources.state_directory import StateDirectoryKind
+
+AtWork = Callable[..., Job]
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+# Writes down what the instance sends, until the connection ends.
+COPIES = 'exec 3<&"$1"; while read -r line <&3; do printf "%s\\n" "$line" >> "$2/state"; done'
+LEVELS = [pytest.param(Level.OFF, id="off"), pytest.param(Level.STRICT, id="strict", marks=[pytest.mark.live, ROOT])]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[..., Program]:
+    """``program(script)``: a shell with that script, which gets its end of the connection and its state directory."""
+    path = tmp_path / "state"
+    path.mkdir()
+
+    def make(script: str = COPIES, *, key: str = "helper", binary: str = "/usr/bin/bash") -> Program:
+        owner = Identity(key=f"{key}.uid")
+        state = StateDirectory(
+            key=f"{key}.state",
+            given_by="params.helper_state",
+            path=str(path),
+            package="helper",
+            owner=owner,
+            lock=".lock",
+            keeps=("state",),
+        )
+        arguments = ("-c", script, "helper", "{fd}", "{state}")
+        return Program(
+            key=key, given_by="params.helper", binary=binary, package="bash", arguments=arguments, state=state
+        )
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _none_is_left(run_dir: Path) -> Iterator[None]:
+    yield
+    for directory in (run_dir / "instances").glob("*"):
+        for process in members(directory / "helper.alive", directory / "helper.status"):
+            os.kill(process.pid, signal.SIGKILL)
+    reap()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_it_is_connected_keeps_its_state_and_ends_with_the_release(
+    at_work: AtWork,
+    program: Callable[..., Program],
+    tmp_path: Path,
+    eventually: Callable[..., None],
+    level: Level,
+) -> None:
+    tmp_path.chmod(0o755)
+    job, wanted, state = at_work(level=level), program(), tmp_path / "state"
+    before = state.stat().st_uid
+    end = int(job.acquire(wanted)[wanted])
+    assert [entry.kind for entry in job.record.ledger if entry.key == "helper"] == ["companion"]
+    os.write(end, b"hello\n")
+    eventually((state / "state").exists)
+    user = job.held[wanted.state.owner]
+    assert (user is not None) == (level is Level.STRICT)
+    assert state.stat().st_uid == (before if user is None else user.uid)
+    job.prove(wanted, level=level)
+    found = members(job.dir / "helper.alive", job.dir / "helper.status")
+    assert found
+    job.held.close()  # the end of the connection that nobody has any more
+    job.release()
+    assert not any(alive(process) for process in found)
+    assert (state / "state").read_text() == "hello\n"
+    assert state.stat().st_uid == before
+
+
+def test_one_that_does_not_end_with_its_connection_is_ended(at_work: AtWork, program: Callable[..., Program]) -> None:
+    job, wanted = at_work(level=Level.OFF), program("sleep 100")
+    job.acquire(wanted)
+    found = members(job.dir / "helper.alive", job.dir / "helper.status")
+    assert found
+    job.release("helper")
+    assert not any(alive(process) for process in found)
+    assert [entry.key for entry in job.record.ledger] == ["helper.state"]
+
+
+def test_one_that_ends_at_once_says_why(
+    at_work: AtWork, program: Callable[..., Program], eventually: Callable[..., None]
+) -> None:
+    job, wanted = at_work(level=Level.OFF), program("echo no state; exit 3")
+    job.acquire(wanted)
+
+    def refused() -> str:
+        reap()  # until it is collected it can still be found
+        try:
+            job.prove(wanted, level=Level.OFF)
+        except OperationError as error:
+            return str(error)
+        return ""
+
+    eventually(refused)
+    assert refused() == "web1: /usr/bin/bash ended at once: no state"
+
+
+def test_a_directory_has_one_program(at_work: AtWork, program: Callable[..., Program]) -> None:
+    first, second, wanted = at_work("web1", level=Level.OFF), at_work("web2", level=Level.OFF), program("sleep 100")
+    first.acquire(wanted)
+    with pytest.raises(DiskInUseError, match="already in use by instance web1"):
+        second.acquire(wanted)
+    first.release()
+    assert second.acquire(wanted.state)[wanted.state] > 0
+
+
+def test_other_things_in_the_directory_are_refused_before_and_at_the_start(
+    at_work: AtWork, program: Callable[..., Program], site: Callable[..., Site], tmp_path: Path
+) -> None:
+    wanted = program()
+    (tmp_path / "state" / "letter.txt").touch()
+    (problem,) = StateDirectoryKind().verify(wanted.state, site())
+    what = "holds 'letter.txt', which is not of helper"
+    assert str(problem).startswith(f"params.helper_state: {what}")
+    with pytest.raises(OperationError, match=f"{what}; name another in helper_state"):
+        at_work(level=Level.OFF).acquire(wanted)
+
+
+def test_a_program_that_is_not_there_is_told_before_the_start(
+    program: Callable[..., Program], site: Callable[..., Site]
+) -> None:
+    (problem,) = ProgramKind().verify(program(binary="/usr/bin/no-such-program"), site())
+    assert str(problem) == (
+        "params.helper: is no program of this node, got '/usr/bin/no-such-program'; install it (Debian: bash)"
+    )
+
+
+def test_what_a_plan_says(program: Callable[..., Program], site: Callable[..., Site], tmp_path: Path) -> None:
+    wanted = program()
+    assert [str(step.what) for step in CORE_KINDS.steps([wanted], site(level=Level.STRICT))] == [
+        "take one of 1880000000-1880000099 for this program alone",
+        f"claim {tmp_path}/state, for helper alone while it runs",
+        "/usr/bin/bash beside it, with a uid of its own, which ends with the guest",
+    ]

@@ -1,0 +1,145 @@
+"""Every check finds what it is for: a driver that is broken in one thing fails the check of that thing, and says so.
+
+Each broken driver differs from a good one that passes all checks, and is installed as a distribution of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from distributions import installed
+
+from hvcore.errors import DriverLoadError
+from hvcore.testing import CHECKS, Check, Outcome, Subject, Tier, find_subject, has_subject, run, run_check
+
+DRIVERS = Path(__file__).with_name("drivers")
+sys.path.insert(0, str(DRIVERS))
+
+import kit_crash  # noqa: E402
+import kit_live  # noqa: E402
+import kit_static  # noqa: E402
+from kit_broken import BROKEN, Broken  # noqa: E402
+from kit_subject import SUBJECT  # noqa: E402
+
+WITHOUT: dict[str, str] = {}
+"""Checks that no driver can break, with the reason."""
+
+GOOD = Broken(check="", message="", target="kit_good:Good")
+
+
+EACH = [
+    pytest.param(check, id=check.name, marks=[pytest.mark.live] if check.tier is Tier.LIVE else []) for check in CHECKS
+]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Broken], None]]:
+    """Makes a driver the one that is installed as ``good``."""
+    before = set(sys.modules)
+
+    def do(broken: Broken) -> None:
+        installed(tmp_path, "good", f"[hvcore.drivers]\ngood = {broken.target}\n", requires=(broken.requires,))
+        for name, text in broken.files.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text)
+        monkeypatch.syspath_prepend(str(tmp_path))
+
+    yield do
+    while kit_live.HELPERS:
+        with suppress(ChildProcessError):  # a check in a process of its own had it
+            os.waitpid(kit_live.HELPERS.pop(), 0)
+    for module in set(sys.modules) - before:
+        if module.startswith(("kit_inline", "kit_pack")):
+            del sys.modules[module]
+
+
+def fit(check: Check, subject: Subject) -> None:
+    if check.tier is Tier.LIVE and subject.unfit() is not None:
+        pytest.skip(str(subject.unfit()))
+
+
+@pytest.mark.parametrize("check", EACH)
+def test_a_driver_that_is_broken_in_this_fails_this_check_and_says_so(
+    check: Check, install: Callable[[Broken], None]
+) -> None:
+    if check.name in WITHOUT:
+        pytest.skip(WITHOUT[check.name])
+    broken = BROKEN[check.name]
+    fit(check, broken.subject)
+    install(broken)
+    result = run_check(check, broken.subject)
+    assert result.outcome is Outcome.FAILED, result
+    assert re.search(broken.message, result.reason or ""), result.reason
+
+
+def named(name: str) -> Check:
+    (check,) = (check for check in CHECKS if check.name == name)
+    return check
+
+
+@pytest.mark.parametrize("name", ["contract_returns", "argv_deterministic", "schema_pure_phase_is_pure"])
+def test_a_driver_that_ends_its_process_fails_and_the_kit_goes_on(install: Callable[[Broken], None], name: str) -> None:
+    install(Broken(check=name, message="", target="kit_static:Exits"))
+    result = run_check(named(name), SUBJECT)
+    assert result.outcome is Outcome.FAILED
+    assert re.search("SystemExit|before it gave an answer", result.reason or "")
+
+
+def test_a_driver_that_prints_at_import_is_told_so_and_fails_nothing_else(install: Callable[[Broken], None]) -> None:
+    install(Broken(check="", message="", target=kit_static.AT, files=kit_static.inline("print('hello')\n")))
+    reason = run_check(named("load_import_is_quiet"), SUBJECT).reason
+    assert reason == r"its import does things to the node: print: 'hello\n'"
+    for name in ("argv_deterministic", "load_no_import_for_listing", "load_api_too_old"):
+        assert run_check(named(name), SUBJECT).outcome is Outcome.PASSED
+
+
+def test_a_subject_is_found_beside_a_distribution_with_damaged_metadata(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torn-1.0.dist-info").mkdir()
+    (tmp_path / "torn-1.0.dist-info" / "entry_points.txt").write_text("[console_scripts]\nbroken\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert has_subject("fake")
+    assert find_subject("fake").driver == "fake"
+
+
+def test_a_subject_that_fails_is_told_by_the_name_of_its_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "odd-1.0.dist-info").mkdir()
+    (tmp_path / "odd-1.0.dist-info" / "entry_points.txt").write_text("[hvcore.conformance]\nodd = kit_odd:find\n")
+    (tmp_path / "kit_odd.py").write_text("import sys\ndef find(): sys.exit(3)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(DriverLoadError, match=r"driver odd: its subject 'kit_odd:find' .* got SystemExit: 3"):
+        find_subject("odd")
+    with pytest.raises(DriverLoadError, match=r"driver odd: its subject's versions .* got SystemExit: 3"):
+        run(Subject(driver="odd", versions=lambda: sys.exit(3)), ())
+
+
+def test_a_list_of_texts_that_makes_options_is_found(install: Callable[[Broken], None]) -> None:
+    message = r"params.words = \['kitvalue,kit=on'\] becomes an option of its own"
+    broken = Broken(check="argv_injection", message=message, target="kit_static:UnescapedList")
+    install(broken)
+    assert re.search(message, run_check(named(broken.check), broken.subject).reason or "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", EACH)
+def test_the_driver_that_they_differ_from_passes(check: Check, install: Callable[[Broken], None]) -> None:
+    fit(check, SUBJECT)
+    install(GOOD)
+    result = run_check(check, SUBJECT)
+    assert result.outcome is not Outcome.FAILED, result.detail
+
+
+def test_every_check_has_a_broken_driver_or_a_reason_why_not() -> None:
+    names = {check.name for check in CHECKS}
+    assert names == {*BROKEN, *WITHOUT}
+    assert set(BROKEN).isdisjoint(WITHOUT)
+    assert all((kit_static, kit_live, kit_crash))
