@@ -37,7 +37,7 @@ from hvcore.host.confinement.namespaces import hold_namespaces as hold_namespace
 from hvcore.host.confinement.namespaces import uid_ranges as uid_ranges
 from hvcore.host.confinement.own_root import with_own_root as with_own_root
 from hvcore.host.confinement.proof import weaknesses as weaknesses
-from hvcore.host.disks.identity import identify_disk as identify_disk
+from hvcore.host.disks.disk_identity import identify_disk as identify_disk
 from hvcore.host.environment import Host as Host
 from hvcore.host.files import tail as tail
 from hvcore.host.installation import installation as installation

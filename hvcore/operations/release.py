@@ -22,7 +22,7 @@ from hvcore.model.state import Op, State
 from hvcore.operations.context import Context
 from hvcore.resources.control_group import end_group
 from hvcore.resources.core_kinds import CORE_KINDS
-from hvcore.resources.process import end_members
+from hvcore.resources.main_process import end_members
 from hvcore.state.job import Job
 
 if TYPE_CHECKING:

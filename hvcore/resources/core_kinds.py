@@ -12,8 +12,8 @@ from hvcore.resources.interface_address import InterfaceAddressKind
 from hvcore.resources.kind import ResourceKind
 from hvcore.resources.kinds import Kinds
 from hvcore.resources.link import LinkKind
+from hvcore.resources.main_process import ProcessKind
 from hvcore.resources.mounts import MountsKind
-from hvcore.resources.process import ProcessKind
 from hvcore.resources.program import ProgramKind
 from hvcore.resources.state_directory import StateDirectoryKind
 from hvcore.resources.tcp_port import TcpPortKind

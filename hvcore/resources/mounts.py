@@ -13,8 +13,8 @@ from hvcore.model.record import Entry
 from hvcore.model.resource import Mounts
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
+from hvcore.resources.main_process import end_members
 from hvcore.resources.owner import Owner, Site
-from hvcore.resources.process import end_members
 
 __all__ = ["MountsKind"]
 

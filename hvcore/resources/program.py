@@ -26,8 +26,8 @@ from hvcore.model.resource import Program
 from hvcore.model.sandbox import AsCaller, AsUser, Level, Sandbox, View
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
+from hvcore.resources.main_process import end_members
 from hvcore.resources.owner import Owner, Site
-from hvcore.resources.process import end_members
 
 __all__ = ["PROGRAMS", "ProgramKind"]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -196,6 +197,24 @@ def test_every_module_keeps_to(
 
 def test_there_is_something_to_look_at(modules: list[Module]) -> None:
     assert {module.name.split("/")[0] for module in modules} == {"hvcore", "docs", "plugins"}
+
+
+def same_names(paths: Iterable[str]) -> list[str]:
+    """Names that two modules of one of `SHIPPED` have: whoever hears such a name cannot tell which is meant."""
+    seen = Counter(
+        (folder, path.rpartition("/")[2])
+        for path in paths
+        for folder in SHIPPED
+        if path.startswith(f"{folder}/") and not path.endswith("/__init__.py")
+    )
+    return [f"{folder}: {count} modules are called {name}" for (folder, name), count in seen.items() if count > 1]
+
+
+def test_no_two_modules_of_a_distribution_have_one_name(modules: list[Module]) -> None:
+    assert same_names(module.name for module in modules) == []
+    assert same_names(["hvcore/a/spec.py", "hvcore/b/spec.py", "hvcore/b/__init__.py", "hvcore/a/__init__.py"]) == [
+        "hvcore: 2 modules are called spec.py"
+    ]
 
 
 BROKEN: Final = [

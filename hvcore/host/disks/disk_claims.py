@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from hvcore.errors import DiskInUseError
-from hvcore.host.disks.identity import DiskId, host_use, identify_disk, sharing
+from hvcore.host.disks.disk_identity import DiskId, host_use, identify_disk, sharing
 from hvcore.host.files import private_dir
 from hvcore.host.lock import close_in_children, forget_in_children, held_lock
 from hvcore.host.processes.launched import launched_in

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from hvcore.errors import LeftoverError
-from hvcore.host.disks.identity import host_use, identify_disk, loops_over
+from hvcore.host.disks.disk_identity import host_use, identify_disk, loops_over
 from hvcore.host.mounts.mount_table import parse_mountinfo
 
 __all__ = ["wait_unused"]

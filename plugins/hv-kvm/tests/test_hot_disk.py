@@ -86,7 +86,7 @@ def second(world: World) -> Iterator[Second]:
             progress=lambda text: None,
         )
         try:
-            yield Second(job, client, kvm.driver.read_spec(job.record.spec))
+            yield Second(job, client, kvm.read_spec(job.record.spec))
         finally:
             job.held.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from hv_chroot.resources.namespaces import NamespacesKind
-from hv_chroot.resources.root import OutputKind, RootKind
+from hv_chroot.resources.root_mount import OutputKind, RootKind
 from hv_chroot.resources.veth import RoutesKind, VethKind
 from hv_chroot.run.rooted import RootedKind
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvcore.host.disks.identity import block_key, host_use, identify_disk, overlap, sharing
+from hvcore.host.disks.disk_identity import block_key, host_use, identify_disk, overlap, sharing
 
 PARTS = st.sampled_from(
     ["block-8-0", "block-8-0~1", "block-8-0~2", "block-8-1", "file-8-1-7", "file-8-1-77", "block-9-0"]
