@@ -10,7 +10,6 @@ from hvcore.host.environment import Host
 from hvcore.model.instance import Instance
 from hvcore.model.layers import NO_LAYERS, Layers
 from hvcore.model.record import Record
-from hvcore.model.sandbox import Level
 from hvcore.state.live import Live
 from hvcore.state.store import Store
 
@@ -47,6 +46,7 @@ class Context:
     def job(self, record: Record, deadline: Deadline, loaded: LoadedDriver | None = None) -> Job:
         """An operation on the instance of that record. Without its driver only what the core acquires can be released."""
         # 26 ms (launch, claims, confinement), not for a look
+        from hvcore.model.sandbox import Level  # noqa: PLC0415 - 3 ms, for dataclasses that a look does not need
         from hvcore.resources.core_kinds import CORE_KINDS  # noqa: PLC0415 - as the next
         from hvcore.resources.owner import Site  # noqa: PLC0415 - as the next
         from hvcore.state.job import Job  # noqa: PLC0415 - 26 ms, see above

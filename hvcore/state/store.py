@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from hvcore.model.record import RECORD_FILE, Record, parse_record, record_bytes
 __all__ = ["Store"]
 
 _MAX_RECORD_BYTES: Final = 16 * 1024 * 1024
+_MOST_PLACES: Final = 4096
 _TICK_NS: Final = 100_000_000  # no kernel counts the time of files in longer steps, most in 4 ms
 
 
@@ -40,6 +40,7 @@ class Store:
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
         self._cache: dict[str, tuple[tuple[int, int, int], Record]] = {}
+        self._dirs: dict[str, tuple[Path, str]] = {}
         self._owned: tuple[tuple[tuple[int, int], ...], frozenset[str]] | None = None
 
     def names(self) -> list[str]:
@@ -86,7 +87,19 @@ class Store:
 
     def dir(self, name: str) -> Path:
         """The instance's own directory, whether it exists or not. Raises `NotFoundError` for an impossible name."""
-        return _directory(self.run_dir, name)
+        return self._places(name)[0]
+
+    def _places(self, name: str) -> tuple[Path, str]:
+        """The instance's directory and its record: asked for several times in every operation, and slow to put together."""
+        found = self._dirs.get(name)
+        if found is None:
+            if name_problem(name) is not None:
+                raise NotFoundError(repr(name)[:80], hint="that is not even an instance name; see hv list")
+            if len(self._dirs) >= _MOST_PLACES:
+                self._dirs.clear()
+            directory = self.run_dir / "instances" / name
+            found = self._dirs[name] = (directory, f"{directory}/{RECORD_FILE}")
+        return found
 
     def create(self, name: str) -> Path:
         """The instance's own directory, made if it is missing, 0700."""
@@ -99,8 +112,7 @@ class Store:
 
         Raises `RecordError` when there is state and no readable record. Unchanged records are not read again.
         """
-        directory = self.dir(name)
-        path = f"{directory}/record.json"
+        directory, path = self._places(name)
         try:
             found = os.stat(path, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
@@ -231,10 +243,3 @@ def _contents(directory: Path) -> list[str]:
     except OSError:
         return []
     return [name for name in found if not (name.startswith(".record.json.") and name.endswith(".new"))]
-
-
-@functools.lru_cache(maxsize=4096)  # asked for several times in every operation, and paths are slow to put together
-def _directory(run_dir: Path, name: str) -> Path:
-    if name_problem(name) is not None:
-        raise NotFoundError(repr(name)[:80], hint="that is not even an instance name; see hv list")
-    return run_dir / "instances" / name
