@@ -141,7 +141,8 @@ def sharing(names: Iterable[str], key: str) -> list[str]:
     whose first part is one of the others of ours.
     """
     own, *below = (_disk_of(part) for part in key.split("^"))
-    near = [name for name in names if own in name or (below and _disk_of(name) in below)]
+    whole = re.compile(f"{re.escape(own)}(?![0-9])")  # not inode 12 for inode 1
+    near = [name for name in names if (own in name and whole.search(name)) or (below and _disk_of(name) in below)]
     return [name for name in near if overlap(name.partition(".")[0], key)]
 
 
