@@ -187,9 +187,11 @@ class CharacterDevice(Resource[str]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UniqueValue(Resource[int]):
-    """A number that only one instance of the node has, such as a vsock CID. ``space`` names what is numbered.
+    """A number that only one instance of the node has, such as a vsock CID.
 
-    ``value`` is the number asked for; None takes the first free one from ``first`` to ``last``.
+    ``space`` names what is numbered, in letters, digits and ``-``: ``vsock-cid``. Whoever numbers the same thing uses
+    the same name, or two instances get one number. ``value`` is the number asked for; None takes the first free one
+    from ``first`` to ``last``.
     """
 
     space: str

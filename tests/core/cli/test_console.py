@@ -248,6 +248,7 @@ def test_a_paste_that_the_guest_does_not_read_does_not_lock_the_person_in(tmp_pa
     person.types(b"\x1d")
     assert person.is_left_alone() == 0
     over.set()
+    guest.close()
     assert b"bytes that were typed are lost, the guest did not read them" in person.screen
 
 

@@ -21,4 +21,4 @@ def test_a_parameter_says_all_that_there_is_to_say(param: hvcore.plugin.Param) -
     assert param.example not in (None, param.default)
     assert param.type.parse(param.example) is not None
     if param.type.json_schema().get("type") == "integer" and param.key not in NO_UNIT:
-        assert param.unit
+        assert param.unit, f"{param.key}: an integer without a unit; give it one, or list it in NO_UNIT"

@@ -34,7 +34,16 @@ from hv_kvm.machine.resource import (
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qemu.accelerator import kvm_works
 from hv_kvm.qmp import QmpError, commands, connect
-from hvcore.plugin import Handles, InterfaceAddress, Program, Resource, TcpPort, UnixSocket
+from hvcore.plugin import (
+    CharacterDevice,
+    Handles,
+    InterfaceAddress,
+    Program,
+    Resource,
+    TcpPort,
+    UniqueValue,
+    UnixSocket,
+)
 from hvcore.resources.unix_socket import listening_socket
 
 IMAGE_BYTES: Final = 1_474_560
@@ -114,6 +123,8 @@ class Stage:
         make = self._makers.get(type(resource))
         if make is not None:
             real[resource] = make(resource, symbols)
+        elif isinstance(symbols[resource], str):  # such as {fd:KEY}, so it is part of the command line
+            raise NotImplementedError(f"{type(resource).__name__}: no maker in stage.py; add one to _makers")
 
     @property
     def _makers(self) -> dict[type[Resource[Any]], Callable[[Any, Bindings], Any]]:
@@ -128,7 +139,15 @@ class Stage:
             Tap: lambda wanted, symbols: self._tap(symbols[wanted]),
             Program: lambda wanted, _: self._emulated_tpm(),
             MemoryFile: lambda wanted, _: self._memory(wanted.size_mib),
+            CharacterDevice: lambda wanted, _: self._character_device(wanted.path),
+            UniqueValue: lambda wanted, _: wanted.first if wanted.value is None else wanted.value,
         }
+
+    def _character_device(self, path: str) -> str:
+        try:
+            return self._fd(os.open(path, os.O_RDWR))
+        except OSError as error:
+            raise MissingError(path) from error
 
     def _directory(self, symbols: Bindings) -> GuestDir:
         by_fd = symbols.socket_dir.startswith("/proc/self/fd/")
