@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 __all__ = [
     "BusyError",
@@ -240,3 +240,9 @@ class ConfinementError(OperationError):
 
 class LeftoverError(OperationError):
     """Something an instance held could not be released; it stays in the record for the next try."""
+
+    @classmethod
+    def of(cls, name: str, reasons: Iterable[str]) -> Self:
+        """All that could not be released of the instance, as one error."""
+        what = f"{name}: not everything could be released: {'; '.join(reasons)}"
+        return cls(what if what.endswith("try again") else f"{what}; try again")

@@ -107,7 +107,7 @@ def _release_core(job: Job, entries: Sequence[Entry]) -> None:
     """Release those entries. Raises `LeftoverError` naming all that could not be released."""
     _, reasons = CORE_KINDS.release(entries, job)
     if reasons:
-        raise LeftoverError(f"{job.name}: not everything could be released: {'; '.join(reasons)}; try again")
+        raise LeftoverError.of(job.name, reasons)
 
 
 def _end_found(context: Context, name: str) -> list[str]:

@@ -103,7 +103,7 @@ class Job:
                 self.update(ledger=kept)
             except NodeError as error:
                 reasons.append(str(error))
-            raise LeftoverError(f"{self.name}: not everything could be released: {'; '.join(reasons)}; try again")
+            raise LeftoverError.of(self.name, reasons)
         if keys and kept != ledger:
             self.update(ledger=kept)
 

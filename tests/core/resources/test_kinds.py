@@ -303,6 +303,13 @@ def test_what_runs_is_released_first_and_the_rest_the_last_acquired_first(at_wor
     assert said.keys("release") == ["q", "p", "hot", "b", "a"]
 
 
+def test_who_has_to_try_again_is_told_so_once(at_work: AtWork) -> None:
+    job = at_work(kinds=kinds(Said({("release", "a"): LeftoverError("a is held by pid 7; end that and try again")})))
+    job.acquire(Thing(key="a"))
+    with pytest.raises(LeftoverError, match=r"released: a is held by pid 7; end that and try again$"):
+        job.release()
+
+
 def test_a_process_that_does_not_go_keeps_everything_reserved(at_work: AtWork) -> None:
     said = Said({("release", "p"): LeftoverError("pid 7 does not go; kill it")})
     job = at_work(kinds=kinds(said))
