@@ -6,7 +6,9 @@ known when nobody was there to watch. It imports no family, and nothing that doe
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import hvcore.plugin as hv
@@ -42,8 +44,7 @@ def process_of(live: hv.Live) -> hv.ProcessId | None:
 def observe(live: hv.Live) -> hv.Observation:
     """The state with its reason, and live figures."""
     instance = live.record.instance
-    path, details = _kept(live)
-    journal = read_journal(path)
+    journal = read_journal(_journal_path(live.dir))
     process = process_of(live)
     found = hv.figures(process) if process is not None else None
     if process is None or found is None:
@@ -61,24 +62,13 @@ def observe(live: hv.Live) -> hv.Observation:
         vcpus=instance.vcpus,
         cpu_seconds=found.cpu_seconds,
         uptime_s=found.uptime_s,
-        details=dict(details),
+        details=_details(live),
     )
 
 
-# By directory: where the journal is, and what the record tells. Putting the path together takes as long as looking at the
-# file, and both stay the same for as long as the record does.
-_KEPT: Final[dict[str, tuple[hv.Live, str, dict[str, Any]]]] = {}
-_MOST_KEPT: Final = 4096
-
-
-def _kept(live: hv.Live) -> tuple[str, dict[str, Any]]:
-    name = live.record.name
-    found = _KEPT.get(name)
-    if found is None or found[0].record is not live.record or found[0].dir is not live.dir:
-        if len(_KEPT) >= _MOST_KEPT:
-            _KEPT.clear()
-        found = _KEPT[name] = (live, str(GuestPaths(live.dir).journal), _details(live))
-    return found[1], found[2]
+@functools.lru_cache(maxsize=4096)  # putting the path together takes as long as looking at the file
+def _journal_path(directory: Path) -> str:
+    return str(GuestPaths(directory).journal)
 
 
 def _details(live: hv.Live) -> dict[str, Any]:
