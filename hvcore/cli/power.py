@@ -23,6 +23,12 @@ def show_outcome(outcome: hvcore.Outcome, text: str, *, as_json: bool) -> None:
         remark(f"{outcome.name}: {note}")
 
 
+def _show_nothing_done(outcome: hvcore.Outcome, why: str, hint: str | None, *, as_json: bool) -> None:
+    remark(f"{outcome.name}: {why}" + (f"; {hint}" if hint else ""))
+    if as_json:
+        emit_json(outcome.to_json())
+
+
 @click.command(
     epilog="""\b
 Example:
@@ -111,10 +117,8 @@ def stop(name: str, *, force: bool, deadline_s: float, as_json: bool) -> None:
     if outcome.changed:
         rung = f"{outcome.rung}, " if outcome.rung else ""
         show_outcome(outcome, f"{name}: stopped ({rung}{outcome.seconds:.2f} s)", as_json=as_json)
-        return
-    remark(f"{name}: not running, nothing to stop" + (f"; {hint}" if hint else ""))
-    if as_json:
-        emit_json(outcome.to_json())
+    else:
+        _show_nothing_done(outcome, "not running, nothing to stop", hint, as_json=as_json)
 
 
 @click.command(
@@ -188,10 +192,8 @@ def cleanup(name: str, *, as_json: bool) -> None:
         hint = None if outcome.changed else near_names(node, name)
     if outcome.changed:
         show_outcome(outcome, f"{name}: cleaned up", as_json=as_json)
-        return
-    remark(f"{name}: nothing to clean up" + (f"; {hint}" if hint else ""))
-    if as_json:
-        emit_json(outcome.to_json())
+    else:
+        _show_nothing_done(outcome, "nothing to clean up", hint, as_json=as_json)
 
 
 @click.command(
