@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hvcore.errors import HvError, UnsupportedError
@@ -30,6 +31,14 @@ def _refused(bench: Bench, operation: str, act: Callable[[], object]) -> None:
         raise Failed(f"{operation} is not claimed by driver {bench.subject.driver}, and does something")
 
 
+@contextmanager
+def _claimed(operation: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise Failed(f"{operation} is claimed, and raises {type(error).__name__}: {error}") from error
+
+
 @check(
     Level.CAPABILITY,
     Tier.LIVE,
@@ -46,11 +55,9 @@ def capability_pause(bench: Bench) -> None:
         return
     steps = (("pause", bench.node.pause, State.PAUSED), ("resume", bench.node.resume, State.RUNNING))
     for what, act, wanted in steps:
-        try:
+        with _claimed(what):
             outcome = act(name)
             again = act(name)
-        except Exception as error:
-            raise Failed(f"{what} is claimed, and raises {type(error).__name__}: {error}") from error
         require(outcome.changed, f"{what} says that it changed nothing")
         require(not again.changed, f"a second {what} says that it changed something")
         require(bench.info().state is wanted, f"is {bench.info().state} after {what}")
@@ -154,10 +161,8 @@ def capability_exec(bench: Bench) -> None:
     if not isinstance(bench.loaded.driver, Executes):
         _refused(bench, "exec", lambda: bench.node.execution(name, ["true"]))
         return
-    try:
+    with _claimed("exec"):
         found = bench.node.execution(name, ["true"])
-    except Exception as error:
-        raise Failed(f"exec is claimed, and raises {type(error).__name__}: {error}") from error
     require(bool(found.argv), "exec is claimed, and its command is empty")
 
 
@@ -173,8 +178,6 @@ def capability_log(bench: Bench) -> None:
     if not isinstance(bench.loaded.driver, HasLog):
         _refused(bench, "log", lambda: bench.node.log(name))
         return
-    try:
+    with _claimed("log"):
         found = bench.node.log(name)
-    except Exception as error:
-        raise Failed(f"log is claimed, and raises {type(error).__name__}: {error}") from error
     require(Path(found.path).is_file(), f"its log {found.path!r} is no file")
