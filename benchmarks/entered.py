@@ -21,9 +21,8 @@ _FAMILIES: Final = "hv_kvm.devices."
 _NAME: Final = "web1"
 
 
-def modules_entered(repeat: int) -> Iterator[Report]:
-    """One report. It is a count, and the same each time: ``repeat`` changes nothing."""
-    del repeat
+def modules_entered(_repeat: int) -> Iterator[Report]:
+    """One report. It is a count, the same each time, so it is counted once."""
     where = on_tmpfs() or on_disk()
     if where is None:
         return
@@ -52,8 +51,7 @@ def _calls(work: Callable[[], object]) -> dict[str, dict[str, int]]:
     """Calls of functions of ours during ``work``: by module, how many from which other module."""
     found: dict[str, dict[str, int]] = {}
 
-    def note(frame: FrameType, event: str, argument: Any) -> None:
-        del argument
+    def note(frame: FrameType, event: str, _argument: Any) -> None:
         module = _module(frame)
         if event != "call" or module is None:
             return

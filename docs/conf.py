@@ -47,17 +47,15 @@ def setup(app: Sphinx) -> None:
     app.connect("doctree-read", _keep_anchors)
 
 
-def _read(app: Sphinx, name: str, source: list[str]) -> None:
+def _read(_app: Sphinx, name: str, source: list[str]) -> None:
     """Fill in what a code host shows by a link: the navigation on the front page, and files from the repository's top."""
-    del app
     source[0] = _INCLUDE.sub(lambda found: _from_top(found[1]), _OUTSIDE.sub(r"`\1`", source[0]))
     if name == "index":
         source[0] += navigation((HERE / "README.md").read_text(encoding="utf-8"))
 
 
-def _keep_anchors(app: Sphinx, tree: nodes.document) -> None:
+def _keep_anchors(_app: Sphinx, tree: nodes.document) -> None:
     """Give each heading the anchor that it has on a code host as well, such as ``#kvm_path`` beside ``#kvm-path``."""
-    del app
     for section in tree.findall(nodes.section):
         slug = section.get("slug")
         if slug and slug not in section["ids"]:

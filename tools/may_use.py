@@ -25,7 +25,6 @@ class MayUse(Contract):
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:  # noqa: FBT001 - import-linter's signature
         """Whether it holds; in the metadata each import that is not allowed, as ``a.b (line 3): imports c.d``."""
-        del verbose
         options: dict[str, list[str]] = self.contract_options
         sources = _matching(options["modules"], graph.modules)
         allowed = sources | _matching(options["allowed"], graph.modules)

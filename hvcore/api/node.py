@@ -38,8 +38,7 @@ __all__ = ["Node"]
 _LOAD_S: Final = 10.0  # for one plugin; a driver takes a tenth of a second
 
 
-def _silent(text: str) -> None:
-    del text
+def _silent(_text: str) -> None: ...
 
 
 def _layers(config: Config, instance: Instance) -> Layers:

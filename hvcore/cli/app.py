@@ -64,12 +64,10 @@ class HvGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, in the order of the help."""
-        del ctx
         return list(_PLACES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The subcommand of that name, imported now; None when there is none."""
-        del ctx
         place = _PLACES.get(cmd_name)
         if place is None:
             return None
@@ -101,7 +99,6 @@ class HvGroup(click.Group):
         **_extra: Any,
     ) -> NoReturn:
         """Run the command line and end with its exit code (SystemExit)."""
-        del prog_name
         given = list(sys.argv[1:] if args is None else args)
         sys.exit(exit_code_of(lambda: self._run(given), as_json="--json" in _options_in(given)))
 
@@ -127,8 +124,7 @@ def _options_in(args: list[str]) -> list[str]:
     return args[: args.index("--")] if "--" in args else args
 
 
-def _show_version(ctx: click.Context, param: click.Parameter, value: object) -> None:
-    del param
+def _show_version(ctx: click.Context, _param: click.Parameter, value: object) -> None:
     if value and not ctx.resilient_parsing:
         click.echo(f"hv {hvcore.__version__}")
         ctx.exit()
@@ -174,4 +170,3 @@ driver, 4 no such instance, 5 busy. 'hv SUBCOMMAND --help' has an example each."
 )
 def hv(run_dir: str | None, config_dir: str | None) -> None:
     """Run instances with drivers that are loaded by name."""
-    del run_dir, config_dir  # kept in the context, see hvcore.cli.session

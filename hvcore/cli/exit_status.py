@@ -150,8 +150,7 @@ def _drop_output() -> None:
         os.close(null)
 
 
-def _raise_signalled(signum: int, frame: FrameType | None) -> NoReturn:
-    del frame
+def _raise_signalled(signum: int, _frame: FrameType | None) -> NoReturn:
     raise Signalled(signum)
 
 

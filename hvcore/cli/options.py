@@ -47,21 +47,18 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
     raise click.BadParameter(f"must be above 0 and up to {_LONGEST_S:.0f} seconds, got {value!r}", ctx=ctx, param=param)
 
 
-def _instances(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    del param
+def _instances(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     with suppress(hvcore.HvError, OSError):
         return _items(((info.name, str(info.state)) for info in open_node(ctx).instances()), incomplete)
     return []
 
 
-def driver_completion(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def driver_completion(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The installed drivers that begin so."""
-    del ctx, param
     return _items(((entry.name, entry.distribution) for entry in hvcore.catalogue()), incomplete)
 
 
-def _files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    del ctx, param
+def _files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     head, tail = os.path.split(incomplete)
     try:
         found = sorted((entry.name, entry.is_dir()) for entry in os.scandir(head or ".") if entry.name.startswith(tail))

@@ -19,8 +19,7 @@ __all__ = ["progress"]
 _APPEARS_AFTER_S: Final = 0.5
 
 
-def _silent(text: str) -> None:
-    del text
+def _silent(_text: str) -> None: ...
 
 
 @contextmanager

@@ -21,8 +21,7 @@ def patience(seconds: float) -> Iterator[Callable[[], None]]:
     By a signal, which only the main thread of a process gets: in another one nothing is ever raised.
     """
 
-    def overdue(signum: int, frame: FrameType | None) -> NoReturn:
-        del signum, frame
+    def overdue(_signum: int, _frame: FrameType | None) -> NoReturn:
         raise TimeoutError(f"not done within {seconds:g} s")
 
     if threading.current_thread() is not threading.main_thread():

@@ -24,8 +24,7 @@ LOCK_WAIT_S: Final = 5.0
 """Seconds that an operation waits for another one on the same instance, when its deadline is not sooner."""
 
 
-def _no_layers(instance: Instance) -> Layers:
-    del instance
+def _no_layers(_instance: Instance) -> Layers:
     return NO_LAYERS
 
 

@@ -41,7 +41,6 @@ class _Table:
         self._parsers = parsers
 
     def __voluptuous_compile__(self, schema: vol.Schema) -> Callable[[list[Any], Mapping[str, object]], dict[str, Any]]:
-        del schema
         parsers = self._parsers
 
         def validate(path: list[Any], data: Mapping[str, object]) -> dict[str, Any]:

@@ -21,7 +21,6 @@ class CharacterDeviceKind(ResourceKind[CharacterDevice, str], name="character-de
 
     def verify(self, resource: CharacterDevice, site: Site) -> Iterator[Problem]:
         """It has to be there, to be a character device, and to open."""
-        del site
         found = _opened(resource)
         if isinstance(found, Problem):
             yield found
@@ -30,7 +29,6 @@ class CharacterDeviceKind(ResourceKind[CharacterDevice, str], name="character-de
 
     def describe(self, resource: CharacterDevice, site: Site) -> Iterator[Step]:
         """Which one is opened."""
-        del site
         yield Step(kind="file", what=f"open {resource.path} read-write as {resource.key}")
 
     def acquire(self, resource: CharacterDevice, held: Held) -> str:

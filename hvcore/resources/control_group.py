@@ -35,7 +35,6 @@ class ControlGroupKind(ResourceKind[ControlGroup, bool], name="cgroup", turn=Tur
 
     def describe(self, resource: ControlGroup, site: Site) -> Iterator[Step]:
         """The group and its limits."""
-        del site
         limits = resource.limits
         values = {
             "{} MiB of memory": None if limits.memory_bytes is None else limits.memory_bytes >> 20,
@@ -48,7 +47,6 @@ class ControlGroupKind(ResourceKind[ControlGroup, bool], name="cgroup", turn=Tur
 
     def placeholder(self, resource: ControlGroup, site: Site) -> bool:
         """Whether this node has them."""
-        del resource
         return site.host.cgroups.usable
 
     def entry(self, resource: ControlGroup, site: Site) -> Mapping[str, Any] | None:

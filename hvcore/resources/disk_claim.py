@@ -21,12 +21,10 @@ class DiskClaimKind(ResourceKind[DiskClaim, tuple[str, ...]], name=DISK, turn=Tu
 
     def describe(self, resource: DiskClaim, site: Site) -> Iterator[Step]:
         """What is claimed, and how."""
-        del site
         yield Step(kind="file", what=f"claim {resource.path} {'read-write' if resource.write else 'read-only'}")
 
     def placeholder(self, resource: DiskClaim, site: Site) -> tuple[str, ...]:
         """Nothing: a claim without an open file is not part of a command line."""
-        del resource, site
         return ()
 
     def acquire(self, resource: DiskClaim, held: Held) -> tuple[str, ...]:

@@ -38,7 +38,6 @@ class IdentityKind(ResourceKind[Identity, AsUser | None], name=_UID, turn=Turn.W
 
     def verify(self, resource: Identity, site: Site) -> Iterator[Problem]:
         """The user has to exist, and must not be root."""
-        del site
         if resource.user is not None and (what := user_problem(resource.user)) is not None:
             todo = "make it, or name one" if what.startswith("is no user") else "name another"
             yield Problem(path=resource.where, what=what, got=repr(resource.user), todo=todo)
@@ -52,7 +51,6 @@ class IdentityKind(ResourceKind[Identity, AsUser | None], name=_UID, turn=Turn.W
 
     def placeholder(self, resource: Identity, site: Site) -> AsUser | None:
         """The caller: a command line does not show a uid."""
-        del resource, site
         return None
 
     def entry(self, resource: Identity, site: Site) -> Mapping[str, Any] | None:
@@ -86,19 +84,16 @@ class UidRangeKind(ResourceKind[UidRange, range], name=_RANGE, turn=Turn.WHO, in
 
     def verify(self, resource: UidRange, site: Site) -> Iterator[Problem]:
         """In a container the node's uids may not be ours to give."""
-        del site
         if not uid_ranges():
             what = "cannot be had, the uids for its users are not ours to give"
             yield Problem(path=resource.where, what=what, todo="run hvcore outside of a container, or set it to 'off'")
 
     def describe(self, resource: UidRange, site: Site) -> Iterator[Step]:
         """That they are taken."""
-        del resource, site
         yield Step(kind="uids", what="65536 uids of the node that nobody else has, as those of its users")
 
     def placeholder(self, resource: UidRange, site: Site) -> range:
         """The first such range."""
-        del resource, site
         return range(UID_RANGE_SIZE)
 
     def acquire(self, resource: UidRange, held: Held) -> range:

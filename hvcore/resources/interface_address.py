@@ -31,20 +31,17 @@ class InterfaceAddressKind(ResourceKind[InterfaceAddress, str], name="address", 
 
     def verify(self, resource: InterfaceAddress, site: Site) -> Iterator[Problem]:
         """The interface has to be there, and to have an address."""
-        del site
         found = _look_up(resource)
         if isinstance(found, Problem):
             yield found
 
     def describe(self, resource: InterfaceAddress, site: Site) -> Iterator[Step]:
         """Whose address is taken."""
-        del site
         param = resource.where.removeprefix("params.")
         yield Step(kind="address", what=f"take that of {resource.interface} for {param}")
 
     def placeholder(self, resource: InterfaceAddress, site: Site) -> str:
         """``{address:eth0}``."""
-        del site
         return f"{{address:{resource.interface}}}"
 
     def acquire(self, resource: InterfaceAddress, held: Held) -> str:

@@ -62,19 +62,19 @@ class ResourceKind(ABC, Generic[R, H]):
             cls.name, cls.turn, cls.resource = name, turn, asked[0]
             cls.runs, cls.in_ledger = runs, in_ledger
 
-    def verify(self, resource: R, site: Site) -> Iterable[Problem]:  # noqa: ARG002 - for those that have something to say
+    def verify(self, resource: R, site: Site) -> Iterable[Problem]:
         """Why this node cannot provide it. Looks, and changes nothing."""
         return ()
 
-    def describe(self, resource: R, site: Site) -> Iterable[Step]:  # noqa: ARG002
+    def describe(self, resource: R, site: Site) -> Iterable[Step]:
         """The steps of a plan. Looks, and changes nothing."""
         return ()
 
-    def placeholder(self, resource: R, site: Site) -> H:  # noqa: ARG002
+    def placeholder(self, resource: R, site: Site) -> H:
         """What stands in a plan for the handle: ``{fd:KEY}`` for a descriptor, None for a kind without a handle."""
         return cast("H", None if self._without_handle else f"{{fd:{resource.key}}}")
 
-    def entry(self, resource: R, site: Site) -> Mapping[str, Any] | None:  # noqa: ARG002
+    def entry(self, resource: R, site: Site) -> Mapping[str, Any] | None:
         """What the ledger says before it is acquired; None when nothing of it outlives the operation."""
         return {} if self.in_ledger else None
 

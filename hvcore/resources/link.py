@@ -23,12 +23,10 @@ class LinkKind(ResourceKind[Link, None], name="link", turn=Turn.FILE):
 
     def describe(self, resource: Link, site: Site) -> Iterator[Step]:
         """Where it is."""
-        del site
         yield Step(kind="link", what=f"{resource.path} to the display's socket")
 
     def entry(self, resource: Link, site: Site) -> Mapping[str, Any]:
         """Its path."""
-        del site
         return {"path": resource.path}
 
     def acquire(self, resource: Link, held: Held) -> None:

@@ -30,7 +30,6 @@ class ProcessKind(ResourceKind[InstanceProcess, None], name="process", turn=Turn
 
     def release(self, entry: Entry, owner: Owner) -> None:
         """End the process, what monitors it, and all members."""
-        del entry
         record = owner.record
         if record.boot_id != boot_id():
             return  # it ended with its boot, and its numbers may be another process's now

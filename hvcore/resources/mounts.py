@@ -26,7 +26,6 @@ class MountsKind(ResourceKind[Mounts, None], name="mount", turn=Turn.FILE):
 
     def entry(self, resource: Mounts, site: Site) -> Mapping[str, Any]:
         """The disk that has to be unused afterwards."""
-        del site
         return {} if resource.disk is None else {"disk": resource.disk}
 
     def acquire(self, resource: Mounts, held: Held) -> None:

@@ -43,7 +43,6 @@ class ProgramKind(ResourceKind[Program, str], name="companion", turn=Turn.PROGRA
 
     def verify(self, resource: Program, site: Site) -> Iterator[Problem]:
         """It has to be installed."""
-        del site
         if not os.access(resource.binary, os.X_OK) or not os.path.isfile(resource.binary):
             todo = f"install it (Debian: {resource.package})"
             yield Problem(path=resource.where, what="is no program of this node", got=repr(resource.binary), todo=todo)
@@ -55,7 +54,6 @@ class ProgramKind(ResourceKind[Program, str], name="companion", turn=Turn.PROGRA
 
     def entry(self, resource: Program, site: Site) -> Mapping[str, Any]:
         """Its name, by which its files in the instance's directory are found."""
-        del site
         return {"name": resource.key}
 
     def acquire(self, resource: Program, held: Held) -> str:

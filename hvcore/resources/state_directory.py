@@ -35,7 +35,6 @@ class StateDirectoryKind(ResourceKind[StateDirectory, int], name="owner", turn=T
 
     def verify(self, resource: StateDirectory, site: Site) -> Iterator[Problem]:
         """Nothing of others may be in it. That it is a directory at all is checked with its parameter."""
-        del site
         with suppress(OSError):
             foreign = _foreign(resource, os.listdir(resource.path))
             if foreign is not None:
@@ -44,18 +43,15 @@ class StateDirectoryKind(ResourceKind[StateDirectory, int], name="owner", turn=T
 
     def describe(self, resource: StateDirectory, site: Site) -> Iterator[Step]:
         """For which program it is claimed."""
-        del site
         program = resource.key.partition(".")[0]
         yield Step(kind="file", what=f"claim {resource.path}, for {program} alone while it runs")
 
     def placeholder(self, resource: StateDirectory, site: Site) -> int:
         """No descriptor."""
-        del resource, site
         return -1
 
     def entry(self, resource: StateDirectory, site: Site) -> Mapping[str, Any]:
         """Which directory it is, and what in it is the program's. To whom it goes back is noted once it is claimed."""
-        del site
         return {"path": resource.path, "keeps": [resource.lock, *resource.keeps]}
 
     def acquire(self, resource: StateDirectory, held: Held) -> int:

@@ -26,7 +26,6 @@ class TcpPortKind(ResourceKind[TcpPort, str], name="port", turn=Turn.NETWORK):
 
     def verify(self, resource: TcpPort, site: Site) -> Iterator[Problem]:
         """A port that was named has to be free. Of an interface without an address that one speaks."""
-        del site
         bind = _bind(resource)
         if resource.port is None or bind is None:
             return
@@ -37,13 +36,11 @@ class TcpPortKind(ResourceKind[TcpPort, str], name="port", turn=Turn.NETWORK):
 
     def describe(self, resource: TcpPort, site: Site) -> Iterator[Step]:
         """The port, where the start chooses it."""
-        del site
         if resource.port is None:
             yield Step(kind="port", what=f"choose the first free one from {resource.first} for {resource.key}")
 
     def placeholder(self, resource: TcpPort, site: Site) -> str:
         """The port, or ``{port:spice}`` for one that the start chooses."""
-        del site
         return str(resource.port) if resource.port is not None else f"{{port:{resource.key}}}"
 
     def acquire(self, resource: TcpPort, held: Held) -> str:

@@ -46,7 +46,6 @@ class UniqueValueKind(ResourceKind[UniqueValue, int], name="unique-value", turn=
 
     def describe(self, resource: UniqueValue, site: Site) -> Iterator[Step]:
         """Which number."""
-        del site
         which = (
             f"{resource.space} {resource.value}" if resource.value is not None else f"the first free {_range(resource)}"
         )
@@ -54,12 +53,10 @@ class UniqueValueKind(ResourceKind[UniqueValue, int], name="unique-value", turn=
 
     def placeholder(self, resource: UniqueValue, site: Site) -> int:
         """The number that was asked for, else the first of all."""
-        del site
         return resource.first if resource.value is None else resource.value
 
     def entry(self, resource: UniqueValue, site: Site) -> Mapping[str, Any]:
         """What is numbered."""
-        del site
         return {"space": resource.space}
 
     def acquire(self, resource: UniqueValue, held: Held) -> int:

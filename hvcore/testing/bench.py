@@ -108,8 +108,7 @@ class Bench(Site):
         return factory
 
 
-def _silent(text: str) -> None:
-    del text
+def _silent(_text: str) -> None: ...
 
 
 @contextmanager

@@ -43,16 +43,14 @@ class _Hidden(importlib.abc.MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Refuse the package and all that is in it."""
-        del path, target
         if fullname == self.name or fullname.startswith(f"{self.name}."):
             raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
         return None
 
 
-def listing(driver: str, module: str) -> Any:
+def listing(module: str) -> Any:
     """Whether listing the drivers imports the driver's module."""
     hvcore.catalogue()
-    del driver
     return {"imported": module in sys.modules}
 
 

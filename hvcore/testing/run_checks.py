@@ -71,8 +71,7 @@ def _where(error: BaseException) -> str:
 def _limit(seconds: float) -> Iterator[None]:
     """Raise `Failed` in the block when it takes longer; not where somebody else has the alarm (pytest-timeout)."""
 
-    def over(signum: int, frame: FrameType | None) -> None:
-        del signum, frame
+    def over(_signum: int, _frame: FrameType | None) -> None:
         raise Failed(f"takes longer than {seconds:.0f} s and was given up")
 
     try:

@@ -26,8 +26,7 @@ Factory = Callable[[str, Path], Instance]
 makes them is missing; the live checks are not run then."""
 
 
-def _nothing(node: Node, name: str) -> None:
-    del node, name
+def _nothing(_node: Node, _name: str) -> None: ...
 
 
 def _fit() -> str | None:

@@ -92,8 +92,7 @@ def test_it_needs_neither_pytest_nor_hypothesis_nor_jsonschema() -> None:
 
 
 def test_what_xml_cannot_hold_is_escaped_in_the_junit_report() -> None:
-    def nothing(bench: object) -> None:
-        del bench
+    def nothing(bench: object) -> None: ...
 
     check = Check(name="one", area="none", level=Level.MUST, tier=Tier.STATIC, what="It.", why="So.", body=nothing)
     result = Result.of(check, Outcome.FAILED, reason="said \x1b[31m <no>", detail="a\0b")

@@ -32,7 +32,6 @@ class Licence(kvm.Device):
 
     def resources(self, spec: kvm.KvmSpec) -> tuple[Seat]:
         """What it holds of the node."""
-        del spec
         return (self.seat,)
 
 

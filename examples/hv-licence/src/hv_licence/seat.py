@@ -39,17 +39,14 @@ class SeatKind(hv.ResourceKind[Seat, str]):
 
     def describe(self, resource: Seat, site: hv.Site) -> Iterator[hv.Step]:
         """The line of `hv plan`."""
-        del site
         yield hv.Step(kind="licence", what=f"take one of {resource.seats} seats in {resource.pool}")
 
     def placeholder(self, resource: Seat, site: hv.Site) -> str:
         """What a plan shows where a start has the number."""
-        del resource, site
         return "{seat}"
 
     def entry(self, resource: Seat, site: hv.Site) -> Mapping[str, Any]:
         """What `release` has to know. It is on disk before `acquire` is called."""
-        del site
         return {"pool": resource.pool}
 
     def acquire(self, resource: Seat, held: hv.Held) -> str:

@@ -25,8 +25,7 @@ def subject() -> Subject:
 
 
 def _program(*command: str) -> Factory:
-    def make(name: str, directory: Path) -> hv.Instance:
-        del directory  # for drivers that need a disk image or another file
+    def make(name: str, _directory: Path) -> hv.Instance:
         return hv.Instance(name=name, driver="process", params={"command": list(command), "stop_after": 60})
 
     return make

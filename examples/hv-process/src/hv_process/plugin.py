@@ -159,7 +159,6 @@ class ProcessDriver:
 
     def examine(self, host: hv.Host) -> Iterable[hv.Finding]:
         """What this node has for every instance: `hv doctor` shows it."""
-        del host
         yield hv.program(SHELL, "bash")
         yield hv.program("bwrap", "bubblewrap")
         yield hv.program("setpriv", "util-linux")
@@ -253,7 +252,6 @@ class ProcessDriver:
 
     def resume(self, live: hv.Live, job: hv.Job) -> None:
         """Let all of it go on."""
-        del job
         if live.group is not None:
             live.group.thaw()
 

@@ -33,7 +33,6 @@ class Vsock(kvm.PciDevice):
 
     def resources(self, spec: kvm.KvmSpec) -> tuple[hv.Resource[Any], ...]:
         """What it holds of the node. hvcore checks it, shows it, acquires it, and releases it, also after a crash."""
-        del spec
         return (self.device, self.number)
 
 

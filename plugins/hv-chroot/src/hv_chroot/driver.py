@@ -92,5 +92,4 @@ class ChrootDriver(Enterable):
 
     def resume(self, live: hv.Live, job: hv.Job) -> None:
         """Let them go on."""
-        del job
         thaw(live)

@@ -14,8 +14,7 @@ __all__ = ["subject"]
 def _with(**fields: Any) -> Factory:
     params: dict[str, Any] = {key: fields.pop(key) for key in ("fail_at", "ignores_powerdown") if key in fields}
 
-    def make(name: str, directory: Path) -> hv.Instance:
-        del directory
+    def make(name: str, _directory: Path) -> hv.Instance:
         return hv.Instance(name=name, driver="fake", params=params, **fields)
 
     return make

@@ -149,17 +149,14 @@ class FakeDriver:
 
     def pause(self, live: hv.Live, job: hv.Job) -> None:
         """Remember that its cpus stand still."""
-        del live
         job.bind(guest="paused")
 
     def resume(self, live: hv.Live, job: hv.Job) -> None:
         """Remember that they run."""
-        del live
         job.bind(guest="running")
 
     def execution(self, live: hv.Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
         """The command itself: there is no inside but the node."""
-        del live, terminal
         return argv
 
     def console(self, live: hv.Live) -> hv.Console:

@@ -90,7 +90,6 @@ class Introspection:
             yield from (f"no parameter {key}" for key in keys if key not in {*listed, "id", IMPLIED.get(option)})
 
     def _device(self, option: str, keys: Keys) -> Iterator[str]:
-        del option
         there = self.properties("device", keys["driver"])
         if there is None:
             yield f"no device {keys['driver']}"
@@ -110,14 +109,12 @@ class Introspection:
             yield from self._command("object-add", {**keys, "qom-type": keys["type"]}, unknown=False)
 
     def _machine(self, option: str, keys: Keys) -> Iterator[str]:
-        del option
         name = keys.get("type", "pc")
         yield from self._named("machine", name)
         there = self.properties("qom", f"{name}-machine") if "type" in keys else None
         yield from (f"{name} has no {key}" for key in keys if there and key not in {*there, "type", "accel"})
 
     def _cpu(self, option: str, keys: Keys) -> Iterator[str]:
-        del option
         yield from self._named("cpu", keys["model"])
 
     def _named(self, kind: str, name: str) -> Iterator[str]:
@@ -127,11 +124,9 @@ class Introspection:
             yield f"{name} is deprecated"
 
     def _blockdev(self, option: str, keys: Keys) -> Iterator[str]:
-        del option
         yield from self._command("blockdev-add", keys)
 
     def _netdev(self, option: str, keys: Keys) -> Iterator[str]:
-        del option
         yield from self._command("netdev_add", keys)
 
     def _command(self, command: str, keys: Keys, *, unknown: bool = True) -> Iterator[str]:

@@ -56,14 +56,12 @@ def _value(schema: Schema, name: str, value: Any, path: str) -> Iterator[str]:
 
 
 def _builtin(schema: Schema, entity: Mapping[str, Any], value: Any, path: str) -> Iterator[str]:
-    del schema
     types = JSON_TYPES.get(entity["json-type"])  # there is none for "value", which is anything
     if types and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
         yield f"{path}: is a {entity['json-type']}, got {value!r}"
 
 
 def _enum(schema: Schema, entity: Mapping[str, Any], value: Any, path: str) -> Iterator[str]:
-    del schema
     if value not in entity["values"]:
         yield f"{path}: is one of {entity['values']}, got {value!r}"
 

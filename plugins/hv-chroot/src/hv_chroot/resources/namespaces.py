@@ -14,7 +14,6 @@ class NamespacesKind(ResourceKind[Namespaces, HeldNamespaces | None], name="name
 
     def placeholder(self, resource: Namespaces, site: Site) -> HeldNamespaces | None:
         """Held by a process that is not there yet."""
-        del site
         if resource.users is None and not resource.network:
             return None
         return HeldNamespaces(pid=0, users=resource.users is not None, network=resource.network)

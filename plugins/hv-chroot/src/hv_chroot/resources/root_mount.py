@@ -86,7 +86,6 @@ class RootKind(ResourceKind[Root, str], name="root", turn=Turn.FILE):
 
     def verify(self, resource: Root, site: Site) -> Iterator[hv.Problem]:
         """The disk or the directories have to be there, and what is shown inside too."""
-        del site
         spec = resource.spec
         if spec.disk is not None:
             yield from _disk_problems(spec, spec.disk)
@@ -107,7 +106,6 @@ class RootKind(ResourceKind[Root, str], name="root", turn=Turn.FILE):
 
     def placeholder(self, resource: Root, site: Site) -> str:
         """Where it will be."""
-        del resource
         return str(site.dir / ROOT)
 
     def acquire(self, resource: Root, held: Held) -> str:
@@ -124,17 +122,14 @@ class OutputKind(ResourceKind[Output, str], name="output", turn=Turn.FILE):
 
     def describe(self, resource: Output, site: Site) -> Iterator[hv.Step]:
         """That it is made."""
-        del resource, site
         yield hv.Step(kind="mount", what="a tmpfs of 1 MiB for the output of the script")
 
     def placeholder(self, resource: Output, site: Site) -> str:
         """Where it will be."""
-        del resource
         return str(site.dir / OUTPUT / LOG_FILE)
 
     def acquire(self, resource: Output, held: Held) -> str:
         """Mount it; the file that grows. Raises `OperationError`."""
-        del resource
         directory = _place(held.owner, OUTPUT)
         with _told(held.owner, f"no tmpfs for its output at {directory}", "check the kernel"):
             mount_tmpfs(str(directory), _OUTPUT_OPTIONS, programs=False)

@@ -34,7 +34,6 @@ class VethKind(ResourceKind[Veth, None], name="veth", turn=Turn.NETWORK):
 
     def verify(self, resource: Veth, site: Site) -> Iterator[hv.Problem]:
         """The node has to have the bridge."""
-        del site
         bridge = resource.interface.bridge
         try:
             with _netlink() as netlink:
@@ -51,7 +50,6 @@ class VethKind(ResourceKind[Veth, None], name="veth", turn=Turn.NETWORK):
 
     def describe(self, resource: Veth, site: Site) -> Iterator[hv.Step]:
         """What is connected to which bridge."""
-        del site
         one = resource.interface
         with_them = ", ".join(one.addresses) or "no address"
         yield hv.Step(kind="connect", what=f"{one.name} ({one.mac}, {with_them}) to bridge {one.bridge!r}")

@@ -75,6 +75,5 @@ class RootedKind(
 
     def release(self, entry: hv.Entry, owner: hv.Owner) -> None:
         """Kill every process that still has the root."""
-        del entry
         if owner.record.boot_id == boot_id():
             end_rooted(owner.dir / ROOT, subject=owner.name, deadline_s=10.0)

@@ -38,7 +38,6 @@ class Agent(PciDevice):
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The socket for programs that speak the agent's protocol."""
-        del spec
         yield _SOCKET
 
 

@@ -77,7 +77,6 @@ class DirectKernel(Device):
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """Both files."""
-        del spec
         yield self.kernel_file
         if self.initrd_file is not None:
             yield self.initrd_file

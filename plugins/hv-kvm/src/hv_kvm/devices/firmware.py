@@ -89,7 +89,6 @@ class Uefi(Device):
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """Both files."""
-        del spec
         yield from (self.code_image, self.variables_image)
 
 

@@ -44,7 +44,6 @@ class Floppy(Device):
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """Its image."""
-        del spec
         yield self.image
 
 

@@ -43,7 +43,6 @@ class Memory(Device):
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The file, if its memory comes from one."""
-        del spec
         if self.file is not None:
             yield self.file
 

@@ -85,7 +85,6 @@ class UserShutdown(Device):
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """Nothing watches guests yet."""
-        del spec
         what = "needs a watcher of guests that end by themselves, which this release of hv-kvm does not have"
         yield NotYet(
             key="watcher", given_by="params.user_shutdown", what=what, got="True", todo="set user_shutdown = false"

@@ -24,7 +24,6 @@ class Monitor(Device):
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """QEMU serves one client per monitor, so recovery has one that short commands never hold."""
-        del spec
         yield GUEST_DIRECTORY
         yield from _SOCKETS
 
@@ -33,9 +32,8 @@ DEVICES: Final = (Monitor,)
 
 
 @hv.hookimpl
-def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
+def plan() -> Iterator[Device]:
     """One set of monitors."""
-    del instance, params
     yield Monitor()
 
 

@@ -82,7 +82,6 @@ class UserNic(GuestNic):
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """QEMU itself speaks for the guest, and its name server forwards to those of the node."""
-        del spec
         yield HOST_NETWORK
         yield RESOLV_CONF
 
@@ -112,7 +111,6 @@ class TapNic(GuestNic):
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The tap."""
-        del spec
         yield self.tap
 
 

@@ -51,7 +51,6 @@ class Security(Device):
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The user that it runs as, and what that asks of its confinement."""
-        del spec
         yield SecurityModel(key="security", given_by="params.security_model", model=self.model)
         yield replace(GUEST_USER, given_by="params.security_domain", user=self.user)
 

@@ -46,7 +46,6 @@ class Serial(Device):
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The socket that `hv console` connects to."""
-        del spec
         yield _SOCKET
 
 

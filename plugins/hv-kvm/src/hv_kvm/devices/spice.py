@@ -168,7 +168,6 @@ class Spice(PciDevice):
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The node's network, a port, and the password and certificates: QEMU reads them as the guest's uid."""
-        del spec
         yield HOST_NETWORK
         yield self.tcp_port
         yield from password(PASSWORD, self.password_file, "spice_password_file", _PASSWORD_BYTES)

@@ -73,7 +73,6 @@ class Tpm(Device):
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """swtpm, with its directory and its user."""
-        del spec
         yield self.program
 
 

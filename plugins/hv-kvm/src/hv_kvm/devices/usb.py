@@ -78,7 +78,6 @@ class UsbDevice(Device):
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """A device of the node is opened below /dev/bus/usb, wherever it is after it was plugged again."""
-        del spec
         if self.model == "usb-host":
             reason = f"{self.what} is a device of the node"
             yield Outside(key=f"usb{self.index}.outside", given_by=f"params.{self.key}", reason=reason)

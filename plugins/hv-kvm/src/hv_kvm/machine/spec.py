@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Device:
     """Base of everything that a family plans. Subclasses are frozen dataclasses with units in their field names."""
 
-    def resources(self, spec: KvmSpec) -> Iterable[Resource[Any]]:  # noqa: ARG002 - for those that hold something
+    def resources(self, spec: KvmSpec) -> Iterable[Resource[Any]]:
         """What it holds of its node while the guest runs."""
         return ()
 

@@ -20,14 +20,12 @@ class GuestDirectoryKind(ResourceKind[GuestDirectory, GuestDir], name="guest-dir
 
     def placeholder(self, resource: GuestDirectory, site: Site) -> GuestDir:
         """Its place in the sandbox, or symbols for that in the instance's directory."""
-        del resource
         if site.level is Level.OFF:
             return GuestDir(path="{instance}/guest", sockets="/proc/self/fd/{fd:guest}")
         return GuestDir(path=GUEST_DIR, sockets=GUEST_DIR)
 
     def acquire(self, resource: GuestDirectory, held: Held) -> GuestDir:
         """Make it, with the event journal prepared."""
-        del resource
         paths = GuestPaths(held.owner.dir)
         # The FIFO keeps what is written to it only while it is open: until QEMU has its own end.
         held.keep(make_guest_dir(paths, held[GUEST_USER]))

@@ -22,7 +22,6 @@ class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FI
 
     def verify(self, resource: Image, site: hv.Site) -> Iterator[hv.Problem]:
         """It has to be there, of the right kind and format, and ours to use; or there has to be a way to make it."""
-        del site
         path, where = resource.path, resource.where
         try:
             found = os.stat(path)
@@ -46,7 +45,6 @@ class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FI
 
     def describe(self, resource: Image, site: hv.Site) -> Iterator[hv.Step]:
         """How it is opened."""
-        del site
         claim = "claim and open" if resource.claim else "open"
         right = "read-write" if resource.write else "read-only"
         made = f", made from {resource.template} if it is not there" if resource.template else ""
@@ -62,7 +60,6 @@ class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FI
 
     def entry(self, resource: Image, site: hv.Site) -> Mapping[str, Any] | None:
         """The claim is reserved."""
-        del site
         return {} if resource.claim else None
 
     def acquire(self, resource: Image, held: hv.Held) -> GuestFile:

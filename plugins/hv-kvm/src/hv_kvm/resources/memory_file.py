@@ -21,7 +21,6 @@ class MemoryFileKind(ResourceKind[MemoryFile, str], name="memory-file", turn=Tur
 
     def verify(self, resource: MemoryFile, site: Site) -> Iterator[Problem]:
         """There has to be room for all of it, in whole pages."""
-        del site
         path, got = resource.where, repr(resource.directory)
         try:
             page_bytes, free_mib = os.statvfs(resource.directory).f_bsize, _free_mib(resource.directory)
@@ -37,7 +36,6 @@ class MemoryFileKind(ResourceKind[MemoryFile, str], name="memory-file", turn=Tur
 
     def describe(self, resource: MemoryFile, site: Site) -> Iterator[Step]:
         """How large it is, and where."""
-        del site
         what = f"make a file of {resource.size_mib} MiB without a name in {resource.directory}"
         yield Step(kind="file", what=what)
 

@@ -26,7 +26,6 @@ class PrivateCopyKind(ResourceKind[PrivateCopy, str], name="private-copy", turn=
 
     def verify(self, resource: PrivateCopy, site: Site) -> Iterator[Problem]:
         """The file has to be readable, and a password in it one that can work."""
-        del site
         try:
             _contents(resource)
         except ContentsError as error:
@@ -35,13 +34,11 @@ class PrivateCopyKind(ResourceKind[PrivateCopy, str], name="private-copy", turn=
 
     def describe(self, resource: PrivateCopy, site: Site) -> Iterator[Step]:
         """What is copied."""
-        del site
         kind, part = ("password", "the first line of ") if resource.password_bytes else ("file", "")
         yield Step(kind=kind, what=f"copy {part}{resource.path} for QEMU alone, until it has read it")
 
     def placeholder(self, resource: PrivateCopy, site: Site) -> str:
         """Nothing: the directory that it is in is named by the guest's."""
-        del site
         return resource.key
 
     def acquire(self, resource: PrivateCopy, held: Held) -> str:

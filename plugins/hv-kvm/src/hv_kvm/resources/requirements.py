@@ -54,7 +54,6 @@ class NotYetKind(Requirement[NotYet], name="not-yet", turn=Turn.WHO):
 
     def verify(self, resource: NotYet, site: Site) -> Iterator[Problem]:
         """It is always refused."""
-        del site
         yield Problem(path=resource.where, what=resource.what, got=resource.got, todo=resource.todo)
 
 
@@ -77,7 +76,6 @@ class DataFileKind(Requirement[DataFile], name="data-file", turn=Turn.FILE):
 
     def verify(self, resource: DataFile, site: Site) -> Iterator[Problem]:
         """It has to be there, as far as the data of this QEMU is in a usual place."""
-        del site
         prefix = os.path.dirname(os.path.dirname(os.path.realpath(resource.qemu)))
         places = [place for place in (f"{prefix}/share/qemu", "/usr/share/qemu") if os.path.isdir(place)]
         files = [os.path.join(place, resource.path) for place in places]
@@ -123,7 +121,6 @@ class OnlineCpusKind(Requirement[OnlineCpus], name="cpus", turn=Turn.PROGRAM):
 
     def verify(self, resource: OnlineCpus, site: Site) -> Iterator[Problem]:
         """The node has to have all of them, switched on."""
-        del site
         text = Path(self._online).read_text(encoding="ascii").strip()
         (there,) = cpu_sets(text)
         missing = frozenset[int]().union(*filter(None, cpu_sets(resource.mask))) - (there or frozenset())
@@ -133,6 +130,5 @@ class OnlineCpusKind(Requirement[OnlineCpus], name="cpus", turn=Turn.PROGRAM):
 
     def describe(self, resource: OnlineCpus, site: Site) -> Iterator[Step]:
         """Which processors they are pinned to."""
-        del site
         whom = "each processor to its own of CPUs" if ":" in resource.mask else "the whole process to CPUs"
         yield Step(kind="pin", what=f"{whom} {resource.mask}, before the guest runs")

@@ -19,7 +19,6 @@ class ShownFileKind(ResourceKind[ShownFile, Shown], name="shown-file", turn=Turn
 
     def verify(self, resource: ShownFile, site: Site) -> Iterator[Problem]:
         """What is there has to be a regular file. That it is there at all is checked with its parameter."""
-        del site
         if os.path.exists(resource.path) and not os.path.isfile(resource.path):
             what = "is not a regular file; QEMU could wait for ever to read it"
             yield Problem(path=resource.key, what=what, got=repr(resource.path))

@@ -18,12 +18,10 @@ class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
 
     def verify(self, resource: Tap, site: Site) -> Iterator[Problem]:
         """No tap can be made yet."""
-        del site
         yield Problem(path=resource.where, what=_WHAT, got=repr(resource.mode), todo="use mode 'user'")
 
     def placeholder(self, resource: Tap, site: Site) -> TapFds:
         """Symbols for the descriptors. Whether vhost is there is the node's to say; a plan assumes that it is."""
-        del site
         nic = resource.key.removesuffix(".tap")
         names = [nic + (f".{queue}" if resource.queues > 1 else "") for queue in range(resource.queues)]
         vhost = tuple(f"{{fd:vhost-{name}}}" for name in names) if resource.vhost is not False else ()
