@@ -4,10 +4,10 @@ from hvcore._version import __version__ as __version__
 from hvcore.api.doctor import examine as examine
 from hvcore.api.driver_handle import DriverHandle as DriverHandle
 from hvcore.api.node import Node as Node
-from hvcore.config.instance_file import load_instance as load_instance
-from hvcore.config.instance_file import parse_instance_file as parse_instance_file
-from hvcore.config.instance_file import read_instance_file as read_instance_file
-from hvcore.config.node_config import strict as strict
+from hvcore.config import load_instance as load_instance
+from hvcore.config import parse_instance_file as parse_instance_file
+from hvcore.config import read_instance_file as read_instance_file
+from hvcore.config import strict as strict
 from hvcore.errors import BusyError as BusyError
 from hvcore.errors import ConfinementError as ConfinementError
 from hvcore.errors import DeadlineError as DeadlineError

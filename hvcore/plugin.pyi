@@ -27,10 +27,9 @@ from hvcore.host.abilities import program as program
 from hvcore.host.cgroups.controllers import GroupFigures as GroupFigures
 from hvcore.host.cgroups.group import Group as Group
 from hvcore.host.cgroups.hierarchy import ControlGroups as ControlGroups
+from hvcore.host.confinement.bubblewrap import installation as installation
 from hvcore.host.confinement.bubblewrap import sandboxed as sandboxed
 from hvcore.host.confinement.bubblewrap import system_view as system_view
-from hvcore.host.confinement.capabilities import CAPABILITIES as CAPABILITIES
-from hvcore.host.confinement.capabilities import capability_mask as capability_mask
 from hvcore.host.confinement.namespaces import UID_RANGE_SIZE as UID_RANGE_SIZE
 from hvcore.host.confinement.namespaces import HeldNamespaces as HeldNamespaces
 from hvcore.host.confinement.namespaces import hold_namespaces as hold_namespaces
@@ -39,15 +38,15 @@ from hvcore.host.confinement.own_root import with_own_root as with_own_root
 from hvcore.host.confinement.proof import weaknesses as weaknesses
 from hvcore.host.disks.disk_identity import identify_disk as identify_disk
 from hvcore.host.environment import Host as Host
+from hvcore.host.environment import Live as Live
 from hvcore.host.files import tail as tail
-from hvcore.host.installation import installation as installation
 from hvcore.host.launching.launch import Child as Child
 from hvcore.host.launching.launch import Command as Command
 from hvcore.host.launching.launch import launch as launch
 from hvcore.host.launching.launch import life_lock as life_lock
 from hvcore.host.launching.launch import run_tool as run_tool
 from hvcore.host.launching.rlimits import unmet_limits as unmet_limits
-from hvcore.host.mounts.mount_claims import claim_mount as claim_mount
+from hvcore.host.mount_table import claim_mount as claim_mount
 from hvcore.host.processes.launch_notes import launched_for as launched_for
 from hvcore.host.processes.launched import Ended as Ended
 from hvcore.host.processes.launched import read_status as read_status
@@ -101,12 +100,14 @@ from hvcore.model.resource import TcpPort as TcpPort
 from hvcore.model.resource import UidRange as UidRange
 from hvcore.model.resource import UniqueValue as UniqueValue
 from hvcore.model.resource import UnixSocket as UnixSocket
+from hvcore.model.sandbox import CAPABILITIES as CAPABILITIES
 from hvcore.model.sandbox import AsCaller as AsCaller
 from hvcore.model.sandbox import AsRoot as AsRoot
 from hvcore.model.sandbox import AsUser as AsUser
 from hvcore.model.sandbox import Level as Level
 from hvcore.model.sandbox import Sandbox as Sandbox
 from hvcore.model.sandbox import View as View
+from hvcore.model.sandbox import capability_mask as capability_mask
 from hvcore.model.state import Op as Op
 from hvcore.model.state import State as State
 from hvcore.params.host_types import address as address
@@ -158,6 +159,5 @@ from hvcore.resources.kinds import Kinds as Kinds
 from hvcore.resources.owner import Owner as Owner
 from hvcore.resources.owner import Site as Site
 from hvcore.state.job import Job as Job
-from hvcore.state.live import Live as Live
 
 impl = _typed_hooks

@@ -66,7 +66,7 @@ ROLES: Final[Mapping[str, Role]] = {
             ),
             "Resources that an instance holds": (
                 *("hvcore.model.resource", "hvcore.resources", "hvcore.model.limits"),
-                *("hvcore.model.places", "hvcore.host.installation"),
+                "hvcore.model.places",
             ),
             "Launching and confining a program": (
                 *("hvcore.host.launching", "hvcore.host.confinement", "hvcore.model.sandbox"),

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hvcore.config.node_config import Config, default_config_dir, strict
+from hvcore.config import Config, default_config_dir, strict
 from hvcore.deadline import Deadline
 from hvcore.errors import DriverLoadError, HookError, ParamsError, Problem, UnknownDriverError
 from hvcore.host.environment import Host, default_run_dir, default_uid_pool

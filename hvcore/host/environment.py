@@ -1,20 +1,25 @@
-"""What a driver may know of the node it works on."""
+"""The node and a started instance, as a driver sees them."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hvcore.errors import NodeError
 from hvcore.host.cgroups.hierarchy import ControlGroups, control_groups
+from hvcore.model.record import Record
 
-__all__ = ["Host", "default_run_dir", "default_uid_pool"]
+if TYPE_CHECKING:
+    from hvcore.host.cgroups.group import Group
+
+__all__ = ["Host", "Live", "default_run_dir", "default_uid_pool"]
 
 # Nobody hands these out: systemd's list of uid ranges leaves 1879048192 to 2147483647 unused.
 _POOL_FIRST: Final = 1_880_000_000
 _POOL_SIZE: Final = 65_536
+_CGROUP: Final = "cgroup"  # the name of `hvcore.resources.control_group`, which this module cannot import
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +35,25 @@ class Host:
     def cache_dir(self) -> Path:
         """Where results of probing are kept; like everything in the run directory it ends with the boot."""
         return self.run_dir / "cache"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """A started instance as its driver looks at it: the record and the directory with its files."""
+
+    record: Record
+    dir: Path
+    host: Host
+
+    @property
+    def group(self) -> Group | None:
+        """Its control group, when it has one: to freeze it, to ask for figures."""
+        names = [entry.data["name"] for entry in self.record.ledger if entry.kind == _CGROUP]
+        if not names or not self.host.cgroups.usable:
+            return None
+        from hvcore.host.cgroups.group import Group  # noqa: PLC0415 - 3.7 ms, for those that have one
+
+        return Group(names[-1], self.host.cgroups)
 
 
 def default_run_dir() -> Path:

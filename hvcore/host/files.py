@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from hvcore.errors import LeftoverError, NodeError
-from hvcore.host.mounts.mount_table import mounts_at_or_below
+from hvcore.host.mount_table import mounts_at_or_below
 
 __all__ = ["changed_by_others", "fsync_dir", "private_dir", "read_regular", "remove_tree", "tail", "write_atomic"]
 

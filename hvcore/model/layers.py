@@ -1,7 +1,7 @@
 """The layers of parameter values below an instance's own: the node's, and those of the profile that it names.
 
 From low to high: the driver's default, the node, the profile, the instance. A higher one wins. The layers are plain
-data here; `hvcore.config.node_config` reads them.
+data here; `hvcore.config` reads them.
 """
 
 from __future__ import annotations

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-__all__ = ["AsCaller", "AsRoot", "AsUser", "Level", "Sandbox", "View", "Who"]
+__all__ = ["CAPABILITIES", "AsCaller", "AsRoot", "AsUser", "Level", "Sandbox", "View", "Who", "capability_mask"]
+
+# In the order of their bits, linux/capability.h as of Linux 5.9.
+CAPABILITIES: Final = tuple(
+    f"CAP_{name}"
+    for name in (  # noqa: SIM905 - as a list it has a line for each
+        "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE "
+        "NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT "
+        "SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE "
+        "AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ "
+        "PERFMON BPF CHECKPOINT_RESTORE"
+    ).split()
+)
 
 
 class Level(StrEnum):
@@ -91,3 +103,8 @@ class Sandbox:
     seccomp: bool = False
     filter: bytes | None = None
     environment: tuple[tuple[str, str], ...] = ()
+
+
+def capability_mask(names: tuple[str, ...]) -> int:
+    """Those capabilities as the bits that /proc and capset(2) show them in."""
+    return sum(1 << CAPABILITIES.index(name) for name in names)

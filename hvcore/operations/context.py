@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from hvcore.host.environment import Host
+from hvcore.host.environment import Host, Live
 from hvcore.model.instance import Instance
 from hvcore.model.layers import NO_LAYERS, Layers
 from hvcore.model.record import Record
-from hvcore.state.live import Live
 from hvcore.state.store import Store
 
 if TYPE_CHECKING:

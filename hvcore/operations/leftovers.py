@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from hvcore.host.mounts.mount_table import mounts_at_or_below
+from hvcore.host.mount_table import mounts_at_or_below
 from hvcore.host.processes.launched import launched_in
 from hvcore.host.reservations import Reservations
 from hvcore.model.finding import Finding, Severity

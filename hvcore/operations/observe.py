@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from hvcore.config.node_config import strict
+from hvcore.config import strict
 from hvcore.errors import HvError, NotFoundError, RecordError, StateError
 from hvcore.host.processes.process import alive, boot_id, figures
 from hvcore.model.info import InstanceInfo, Observation

@@ -10,7 +10,7 @@ from hvcore.deadline import Deadline
 from hvcore.errors import LeftoverError
 from hvcore.host.cgroups.hierarchy import group_name
 from hvcore.host.launching.launch import reap
-from hvcore.host.mounts.mount_table import unmount_below
+from hvcore.host.mount_table import unmount_below
 from hvcore.host.processes.launch_notes import forget_launch
 from hvcore.host.processes.launched import marked_for
 from hvcore.host.processes.process import identify, kill_and_wait

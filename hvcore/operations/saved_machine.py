@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from hvcore.config.instance_file import read_again
+from hvcore.config import reload_instance
 from hvcore.errors import HvError, OperationError, ParamsError, Problem
 from hvcore.model.codec import encode
 from hvcore.model.instance import Instance
@@ -95,7 +95,7 @@ def _now(context: Context, loaded: LoadedDriver, record: Record) -> _Now:
 
 def _described(record: Record) -> Instance:
     """The instance in the file that the record names. Raises `InputError`."""
-    instance = read_again(record.source)
+    instance = reload_instance(record.source)
     if (instance.name, instance.driver) != (record.name, record.driver):
         what = f"describes {instance.name!r} of driver {instance.driver} now"
         raise ParamsError(repr(record.source), [Problem(path="name", what=what)])

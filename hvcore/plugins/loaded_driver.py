@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from hvcore.errors import DriverError, HvError, ParamsError, Problem, RecordError, UnsupportedError
-from hvcore.host.environment import Host
+from hvcore.host.environment import Host, Live
 from hvcore.host.node_checks import node_problems
 from hvcore.model.codec import decode
 from hvcore.model.finding import Finding, Severity
@@ -30,7 +30,6 @@ from hvcore.plugins.hooks import Hooks
 from hvcore.plugins.importing import owner_of, where_raised
 from hvcore.plugins.protocols import ABILITIES, Adopts, Driver, Examines, OwesStop, ReadsSpec
 from hvcore.state.job import Job
-from hvcore.state.live import Live
 
 __all__ = ["LoadedDriver"]
 

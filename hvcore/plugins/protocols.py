@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
 from hvcore.errors import Problem
-from hvcore.host.environment import Host
+from hvcore.host.environment import Host, Live
 from hvcore.model.finding import Finding
 from hvcore.model.info import Observation
 from hvcore.model.instance import Instance
@@ -23,7 +23,6 @@ from hvcore.model.plan import Plan
 from hvcore.model.state import Op
 from hvcore.params.values import Params
 from hvcore.state.job import Job
-from hvcore.state.live import Live
 
 __all__ = [
     "ABILITIES",

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from hvcore.errors import LeftoverError
-from hvcore.host.disks.holders import wait_unused
-from hvcore.host.mounts.mount_table import unmount_below
+from hvcore.host.disks.disk_identity import wait_unused
+from hvcore.host.mount_table import unmount_below
 from hvcore.host.processes.process import boot_id
 from hvcore.model.record import Entry
 from hvcore.model.resource import Mounts

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import ConfinementError, OperationError, Problem
+from hvcore.host.confinement.bubblewrap import installation
 from hvcore.host.confinement.proof import weaknesses
-from hvcore.host.installation import installation
 from hvcore.host.launching.launch import Command
 from hvcore.host.processes.launched import members, read_status
 from hvcore.host.processes.process import boot_id, identify, wait_gone

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import LeftoverError, NodeError
-from hvcore.host.environment import Host
+from hvcore.host.environment import Host, Live
 from hvcore.host.files import tail
 from hvcore.host.launching.launch import Child, Command, launch, life_lock
 from hvcore.host.processes.launch_notes import note_launch
@@ -24,7 +24,6 @@ from hvcore.model.sandbox import Level
 from hvcore.resources.held import Held
 from hvcore.resources.kinds import Kinds
 from hvcore.resources.owner import Site
-from hvcore.state.live import Live
 from hvcore.state.store import Store
 
 __all__ = ["Job"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hvcore.host.mounts.mount_table import mounts_at_or_below
+from hvcore.host.mount_table import mounts_at_or_below
 from hvcore.host.processes.process import alive, identify
 from hvcore.model.record import ProcessId
 

@@ -15,7 +15,7 @@ from hvcore.errors import HvError
 from hvcore.host.environment import Host, default_uid_pool
 from hvcore.host.files import remove_tree
 from hvcore.host.launching.launch import reap
-from hvcore.host.mounts.mount_table import unmount_below
+from hvcore.host.mount_table import unmount_below
 from hvcore.host.processes.process import kill_and_wait
 from hvcore.plugins.loaded_driver import LoadedDriver
 from hvcore.plugins.loader import load

@@ -8,10 +8,9 @@ from typing import Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import DeadlineError, NodeError
-from hvcore.host.cgroups.controllers import Controllers, GroupFigures
+from hvcore.host.cgroups.controllers import Controllers, GroupFigures, freezer_grip, unified_grip
 from hvcore.host.cgroups.group_files import ControlFiles
 from hvcore.host.cgroups.hierarchy import ControlGroups
-from hvcore.host.cgroups.version import freezer_grip, unified_grip
 from hvcore.host.processes.process import identify, kill_and_wait, wait_gone
 from hvcore.model.limits import LIMITED, GroupLimits
 

@@ -15,8 +15,7 @@ from typing import Final
 from hvcore.host.confinement.namespaces import HeldNamespaces
 from hvcore.model.sandbox import AsCaller, AsRoot, AsUser, Sandbox, View, Who
 
-__all__ = ["Wrapped", "sandboxed", "system_view"]
-
+__all__ = ["Wrapped", "installation", "sandboxed", "system_view"]
 
 # What bubblewrap itself needs while it sets up the sandbox; gone before the program begins.
 _SETUP_CAPABILITIES: Final = ("CAP_DAC_OVERRIDE", "CAP_NET_ADMIN", "CAP_SETPCAP", "CAP_SYS_ADMIN", "CAP_SYS_CHROOT")
@@ -155,6 +154,21 @@ def system_view() -> list[str]:
         elif there.is_dir():
             options += ["--ro-bind", f"/{name}", f"/{name}"]
     return [*options, *_way_to("/etc/ld.so.cache"), "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+
+
+def installation(binary: str) -> list[str]:
+    """The directories that a confined program has to see beside /usr; none for a program below /usr.
+
+    Directories of an installation by name, so that nothing else beside them is shown (a home directory, the whole file
+    system); the whole directory for a program in the place where it was built.
+    """
+    path = PurePosixPath(os.path.realpath(binary))
+    if path.is_relative_to("/usr"):
+        return []
+    if path.parent.name != "bin":
+        return [str(path.parent if path.parent.name else path)]
+    beside = (str(path.parent.parent / name) for name in ("bin", "lib", "lib64", "libexec", "share"))
+    return [directory for directory in beside if os.path.isdir(directory)]
 
 
 def _way_to(target: str) -> list[str]:

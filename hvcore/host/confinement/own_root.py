@@ -97,7 +97,7 @@ def _not_needed(place: bytes) -> list[bytes]:
 def _unescaped(field: bytes) -> bytes:
     r"""A field with \040 and the like for what cannot stand in one (proc(5)).
 
-    As `hvcore.host.mounts.mount_table.unescaped`, which a program that loads nothing of hvcore cannot call. Nor by a codec: out
+    As `hvcore.host.mount_table.unescaped`, which a program that loads nothing of hvcore cannot call. Nor by a codec: out
     here its module would have to come from the node, where there may be another Python or none.
     """
     first, *rest = field.split(b"\\")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from hvcore.host.confinement.capabilities import capability_mask
 from hvcore.host.processes.process import ending
-from hvcore.model.sandbox import AsCaller, AsRoot, AsUser, Sandbox, Who
+from hvcore.model.sandbox import AsCaller, AsRoot, AsUser, Sandbox, Who, capability_mask
 
 __all__ = ["weaknesses"]
 

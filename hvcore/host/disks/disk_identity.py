@@ -19,14 +19,16 @@ import os
 import re
 import stat
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hvcore.host.mounts.mount_table import mounted_devices, unescaped
+from hvcore.errors import LeftoverError
+from hvcore.host.mount_table import mounted_devices, parse_mountinfo, unescaped
 
-__all__ = ["DiskId", "block_key", "host_use", "identify_disk", "loops_over", "overlap", "sharing"]
+__all__ = ["DiskId", "block_key", "host_use", "identify_disk", "overlap", "sharing", "wait_unused"]
 
 _LOOP_GET_STATUS64: Final = 0x4C05  # linux/loop.h
 _LOOP_INFO64_BYTES: Final = 232
@@ -36,6 +38,11 @@ _ELSEWHERE: Final = "uri-"
 _SYS: Final = Path("/sys")
 _SWAPS: Final = Path("/proc/swaps")
 _NAME_BYTES: Final = 200  # of the 255 of a file's name, for whoever keeps a key with more beside it
+
+# A file system is gone some time after its last mount: each sandbox that is being made has copies of all mounts for a
+# moment. The kernel tells nobody when it has let go of a device.
+_FIRST_RETRY_S: Final = 0.0005
+_LAST_RETRY_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,11 +244,6 @@ def _claimed(path: str) -> str | None:
     return None
 
 
-def loops_over(disk: DiskId) -> set[int]:
-    """The device numbers of the loop devices that are attached to that file."""
-    return {os.stat(f"/dev/{name}").st_rdev for name in _loops() if _loop_key(f"/dev/{name}") == disk.key}
-
-
 def _loops() -> list[str]:
     try:
         names = os.listdir("/sys/block")
@@ -259,3 +261,48 @@ def _loop_key(device: str) -> str | None:
         return _loop_backing(fd)
     finally:
         os.close(fd)
+
+
+def wait_unused(path: str, deadline_s: float) -> None:
+    """Wait until nothing on the node uses the disk any more. That there is no such disk any more is fine.
+
+    Raises `LeftoverError` naming who holds it, after at most ``deadline_s`` seconds.
+    """
+    give_up = time.monotonic() + deadline_s
+    retry_s = _FIRST_RETRY_S
+    while True:
+        try:
+            disk = identify_disk(path)
+            used = host_use(path, disk)
+        except OSError:
+            return
+        if used is None:
+            return
+        if time.monotonic() >= give_up:
+            number = os.stat(path).st_rdev
+            over = (f"/dev/{name}" for name in _loops())
+            loops = {os.stat(loop).st_rdev for loop in over if _loop_key(loop) == disk.key}
+            devices = {number} if disk.block_device else loops
+            who = ", ".join(_elsewhere({(os.major(device), os.minor(device)) for device in devices}))
+            by = f"mounted for {who}" if who else f"used by {used}"
+            raise LeftoverError(f"disk {path!r}: still in use after its unmount, {by}; end that and try again")
+        time.sleep(retry_s)
+        retry_s = min(retry_s * 2, _LAST_RETRY_S)
+
+
+def _elsewhere(devices: set[tuple[int, int]]) -> list[str]:
+    """One process of each other mount namespace that has one of the devices mounted, as ``pid N (command)``."""
+    seen = {os.readlink("/proc/self/ns/mnt")}
+    found = []
+    for pid in (name for name in os.listdir("/proc") if name.isdecimal()):
+        try:
+            namespace = os.readlink(f"/proc/{pid}/ns/mnt")
+            if namespace in seen:
+                continue
+            seen.add(namespace)
+            mounted = parse_mountinfo(Path(f"/proc/{pid}/mountinfo").read_bytes())
+            if any(mount.device in devices for mount in mounted):
+                found.append(f"pid {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})")
+        except OSError:
+            continue  # it has ended meanwhile
+    return found

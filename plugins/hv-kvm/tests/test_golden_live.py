@@ -28,7 +28,7 @@ from world import World
 import hvcore
 from hv_kvm.machine.facts import Facts, resolve_machine
 from hv_kvm.qemu.probe import probe
-from hvcore.config.instance_file import load_instance
+from hvcore.config import load_instance
 
 pytestmark = pytest.mark.live
 

@@ -84,7 +84,7 @@ def test_all_problems_of_a_file_are_told(hv: Hv) -> None:
 
 def test_what_is_no_regular_file_is_refused_without_waiting(hv: Hv, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.toml")
-    assert "is no regular file" in clean(hv("check", str(tmp_path / "fifo.toml")))
+    assert "is not a regular file" in clean(hv("check", str(tmp_path / "fifo.toml")))
     assert "is a directory" in clean(hv("check", str(tmp_path)))
     assert "got No such file" in clean(hv("check", str(tmp_path / "absent.toml")))
     assert "got File name too long" in clean(hv("check", "x" * 5000))

@@ -59,5 +59,7 @@ def test_what_cannot_be_read_is_told_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to("loop")
     for name in ("none", "fifo", ".", "loop", "a\0b", "x" * 300):
-        with pytest.raises(InstanceFileError, match=r"cannot be read|is not a path|is a directory|is no regular file"):
+        with pytest.raises(
+            InstanceFileError, match=r"cannot be read|is not a path|is a directory|is not a regular file"
+        ):
             load_instance(f"{tmp_path}/{name}")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hvcore.host.mounts.mount_table import mounts
+from hvcore.host.mount_table import mounts
 from hvcore.plugin import Job, Mounts
 
 AtWork = Callable[..., Job]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import hvcore
 from hvcore.host.cgroups.hierarchy import group_name
-from hvcore.host.mounts.mount_table import mounts_at_or_below
+from hvcore.host.mount_table import mounts_at_or_below
 
 Build = Callable[..., hvcore.Instance]
 """Of fixture ``web1``: an instance with that image, or directory, and these parameters."""

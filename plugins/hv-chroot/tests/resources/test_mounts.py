@@ -13,7 +13,7 @@ import pytest
 from images import Build, Left
 
 import hvcore
-from hvcore.host.mounts.mount_table import mounts_at_or_below
+from hvcore.host.mount_table import mounts_at_or_below
 
 pytestmark = pytest.mark.live
 

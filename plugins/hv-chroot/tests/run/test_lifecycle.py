@@ -16,7 +16,7 @@ from images import Build, Left
 import hvcore
 import hvcore.plugin
 from hvcore.host.launching.launch import reap
-from hvcore.host.mounts.mount_table import mounts_at_or_below
+from hvcore.host.mount_table import mounts_at_or_below
 
 pytestmark = pytest.mark.live
 

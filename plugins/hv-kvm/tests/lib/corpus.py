@@ -17,7 +17,7 @@ from hv_kvm.machine.resource import Image
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qemu import choose
 from hv_kvm.run.describe import symbols
-from hvcore.config.instance_file import load_instance
+from hvcore.config import load_instance
 from hvcore.plugins.loaded_driver import LoadedDriver
 
 NODE: Final = hvcore.plugin.Host(

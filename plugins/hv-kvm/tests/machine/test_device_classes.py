@@ -16,7 +16,7 @@ import hvcore
 import hvcore.plugin
 from hv_kvm.machine.device_classes import kinds_of, read_spec
 from hv_kvm.machine.spec import Device, KvmSpec
-from hvcore.config.instance_file import load_instance
+from hvcore.config import load_instance
 from hvcore.plugins.loader import load
 
 KVM: Final = load("kvm")

@@ -14,8 +14,8 @@ import pytest
 from fixture_types import Eventually
 
 from hvcore.host.confinement.bubblewrap import sandboxed
-from hvcore.host.confinement.capabilities import capability_mask
 from hvcore.host.confinement.own_root import with_own_root
+from hvcore.model.sandbox import capability_mask
 from hvcore.plugin import AsCaller, AsRoot, AsUser, HeldNamespaces, Sandbox, View, weaknesses
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hvcore.host.confinement import own_root
-from hvcore.host.mounts.mount_table import mounts, parse_mountinfo
+from hvcore.host.mount_table import mounts, parse_mountinfo
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hvcore import NodeError
-from hvcore.host.mounts.mount_claims import other_users
-from hvcore.host.mounts.mount_table import parse_mountinfo
+from hvcore.host.mount_table import other_users, parse_mountinfo
 
 OWN = "/run/one/instances/web1/root"
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvcore.errors import LeftoverError
-from hvcore.host.mounts.mount_table import (
+from hvcore.host.mount_table import (
     Mount,
     _at_or_below,
     _mentions,

@@ -12,7 +12,7 @@ import pytest
 
 from hvcore.errors import LeftoverError
 from hvcore.host.confinement.own_root import with_own_root
-from hvcore.host.disks.holders import wait_unused
+from hvcore.host.disks.disk_identity import wait_unused
 
 
 def test_a_disk_that_nobody_uses_or_that_is_gone_is_unused(tmp_path: Path) -> None:

@@ -1,19 +1,38 @@
-"""What is mounted in our mount namespace, from /proc/self/mountinfo (proc(5)), by id and by path component."""
+"""The mounts of our mount namespace, from /proc/self/mountinfo (proc(5)), and the claims on directories that they are.
+
+A directory that an instance uses as a whole is mounted in the instance's own directory for as long as it is in use. That
+mount is the claim, for the whole node and not only for one run directory: it ends with the mount, also after a crash,
+and no process inherits it.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
-from hvcore.errors import LeftoverError
+from hvcore.errors import DiskInUseError, LeftoverError, NodeError
+from hvcore.model.record import RECORD_FILE
 
-__all__ = ["Mount", "mounted_devices", "mounts", "mounts_at_or_below", "parse_mountinfo", "unescaped", "unmount_below"]
+__all__ = [
+    "Mount",
+    "claim_mount",
+    "mounted_devices",
+    "mounts",
+    "mounts_at_or_below",
+    "other_users",
+    "parse_mountinfo",
+    "unescaped",
+    "unmount_below",
+]
 
 _UMOUNT_NOFOLLOW: Final = 8  # linux/fs.h
+_INSTANCES: Final = "instances"  # RUN_DIR/instances/NAME/anything
+_DELETED: Final = "//deleted"  # what the kernel adds to a path that leads nowhere any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,3 +162,50 @@ def _device_of(path: str) -> int | None:
         return os.stat(path).st_dev
     except OSError:
         return None
+
+
+def claim_mount(path: str, point: str) -> None:
+    """Be the one user of the directory ``path``, which has just been mounted at ``point`` in an instance's directory.
+
+    Raises `DiskInUseError` naming the instance that has mounted it, a directory in it or one that it is in, another one or
+    this one a second time; readers share. The mount is then still there: it comes first, so that of two at the same
+    moment at least one sees the other.
+    """
+    for other in other_users(mounts(), os.path.realpath(point)):
+        # An operator may keep roots in a directory of that shape too, and mount them there himself.
+        if os.path.lexists(PurePath(other.point).parent / RECORD_FILE):
+            raise DiskInUseError(path=path, holder=_named(other))
+
+
+def other_users(table: list[Mount], point: str) -> Iterator[Mount]:
+    """What looks like mounts of instances and shares what is at ``point``, as far as one of the two writes to it."""
+    own = [mount for mount in table if mount.point == point]
+    if not own:
+        raise NodeError(
+            f"{point!r}: is not among the mounts of this process, where it has just been mounted; try again"
+        )
+    for other in table:
+        if other.point != point and _of_an_instance(other) and any(_share(mount, other) for mount in own):
+            yield other
+
+
+def _of_an_instance(mount: Mount) -> bool:
+    parts = PurePath(mount.point).parts
+    return len(parts) > 3 and parts[-3] == _INSTANCES
+
+
+def _share(one: Mount, other: Mount) -> bool:
+    if one.device != other.device or (one.read_only and other.read_only):
+        return False
+    if one.root.endswith(_DELETED) or other.root.endswith(_DELETED):
+        return False
+    return _within(one.root, other.root) or _within(other.root, one.root)
+
+
+def _within(inner: str, outer: str) -> bool:
+    return f"{inner}/".startswith(f"{outer.rstrip('/')}/")
+
+
+def _named(mount: Mount) -> str:
+    directory = PurePath(mount.point).parent
+    return f"instance {directory.name} of run directory {directory.parent.parent}, mounted at {mount.point}"

@@ -1,0 +1,191 @@
+"""Files that people write: an instance, values for all instances of the node, and profiles that instances name.
+
+::
+
+    /etc/hvcore/node.toml             [params.kvm] ...   for every instance of driver kvm on this node
+    /etc/hvcore/profiles/NAME.toml    [params.kvm] ...   for those with profile = "NAME"
+
+Each is TOML, at most 1 MiB of UTF-8. Nothing is cached: a change counts from the next operation on, and running
+instances keep their values.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from hvcore.errors import InstanceFileError, ParamsError, Problem
+from hvcore.host.files import changed_by_others
+from hvcore.model.instance import Instance, read_instance
+from hvcore.model.layers import NO_LAYERS, NODE, Layer, Layers, profile_layer
+from hvcore.params.words import kind_of, shortened
+
+__all__ = [
+    "Config",
+    "default_config_dir",
+    "load_instance",
+    "parse_instance_file",
+    "read_instance_file",
+    "reload_instance",
+    "strict",
+]
+
+_MAX_BYTES: Final = 1024 * 1024
+_FORM: Final = "write values below [params.DRIVER], such as [params.kvm]"
+
+
+def default_config_dir() -> Path:
+    """``HVCORE_CONFIG_DIR``, else /etc/hvcore."""
+    return Path(os.environ.get("HVCORE_CONFIG_DIR") or "/etc/hvcore")
+
+
+def strict() -> bool:
+    """Whether ``HVCORE_STRICT=1`` is set: broken and deprecated things fail at once, for continuous integration."""
+    return os.environ.get("HVCORE_STRICT", "") not in ("", "0")
+
+
+def load_instance(path: str | Path) -> Instance:
+    """The instance that a TOML file describes.
+
+    Raises `InstanceFileError` if the file is not readable as TOML, else `ParamsError` with every problem in it.
+    """
+    return _checked(path, read_instance_file(path))
+
+
+def reload_instance(path: str | Path) -> Instance:
+    """As `load_instance`, for a path that a record kept and the caller did not give.
+
+    Also raises `InstanceFileError` if users other than root and the caller can change the file: it names programs to run.
+    """
+    return _checked(path, parse_instance_file(_content(path, protected=True), repr(str(path))))
+
+
+def read_instance_file(path: str | Path) -> dict[str, Any]:
+    """The contents of an instance file, unchecked: for `Node.check`. Raises `InstanceFileError`."""
+    return parse_instance_file(_content(path, protected=False), repr(str(path)))
+
+
+def parse_instance_file(data: bytes, subject: str) -> dict[str, Any]:
+    """As `read_instance_file`, for text that was read already; ``subject`` names it in errors."""
+    try:
+        return _parsed(data)
+    except ValueError as error:
+        raise InstanceFileError(f"{subject}: {error}; see docs/reference/instance-file.md") from error
+
+
+def _checked(path: str | Path, data: dict[str, Any]) -> Instance:
+    instance, problems = read_instance(data)
+    if instance is None:
+        raise ParamsError(str(path), problems)
+    return instance
+
+
+def _content(path: str | Path, *, protected: bool) -> bytes:
+    subject = repr(str(path))
+    try:
+        return _read(path, protected=protected)
+    except OSError as error:
+        raise InstanceFileError(f"{subject}: cannot be read, got {error.strerror}; give an instance file") from error
+    except _UnusableError as error:
+        raise InstanceFileError(f"{subject}: {error}; {error.todo or 'give an instance file'}") from error
+    except ValueError as error:
+        raise InstanceFileError(f"{subject}: is not a path, {error}; give an instance file") from error
+
+
+class Config:
+    """The configuration in one directory. Neither the directory nor node.toml has to exist."""
+
+    def __init__(self, directory: Path) -> None:
+        self._dir = directory
+        self._node = f"{directory}/node.toml"
+
+    def layers(self, driver: str, profile: str | None) -> Layers:
+        """The values of node and profile for that driver, and every problem in reading them. Never raises."""
+        layers: list[Layer] = []
+        problems: list[Problem] = []
+        wanted = [(NODE, self._node)]
+        if profile is not None:
+            wanted.append((profile_layer(profile), f"{self._dir}/profiles/{profile}.toml"))
+        for name, path in wanted:
+            try:
+                data = _parsed(_read(path, protected=True))
+            except (FileNotFoundError, NotADirectoryError):
+                if name != NODE:
+                    problems.append(_no_profile(str(profile), path))
+            except OSError as error:
+                what, todo = f"cannot be read ({error.strerror})", "make it readable, or move it away"
+                problems.append(Problem(path=name, what=what, todo=todo, where=path))
+            except _UnusableError as error:
+                problems.append(Problem(path=name, what=str(error), todo=error.todo or "move it away", where=path))
+            except ValueError as error:
+                problems.append(Problem(path=name, what=str(error), todo="correct it there", where=path))
+            else:
+                problems += [
+                    Problem(path=f"{name}.{shortened(key)[1:-1]}", what="unknown key", todo=_FORM, where=path)
+                    for key in data
+                    if key != "params"
+                ]
+                tables = data.get("params", {})
+                if isinstance(tables, Mapping):
+                    layers.append(Layer(name=name, file=path, values=tables.get(driver, {})))
+                else:
+                    what = f"is {kind_of(tables)}, not a table"
+                    problems.append(Problem(path=f"{name}.params", what=what, todo=_FORM, where=path))
+        return Layers(layers=tuple(layers), problems=tuple(problems)) if layers or problems else NO_LAYERS
+
+
+def _no_profile(profile: str, path: str) -> Problem:
+    try:
+        files = os.listdir(os.path.dirname(path))
+    except OSError:
+        files = []
+    names = sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml"))
+    there = f"this node has {', '.join(names)}" if names else "this node has none"
+    return Problem(path="profile", what="no such profile", got=repr(profile), todo=f"{there}; it would be {path}")
+
+
+class _UnusableError(ValueError):
+    def __init__(self, what: str, todo: str | None = None) -> None:
+        super().__init__(what)
+        self.todo = todo
+
+
+def _read(path: str | Path, *, protected: bool) -> bytes:
+    """A regular file, of one that is too large only the beginning. Raises OSError, `_UnusableError` and ValueError.
+
+    With ``protected``, a file that users other than root and the caller can change is refused. Links are followed:
+    configuration is often a link into another directory.
+    """
+    # Not blocking: opening a FIFO without a writer would wait for ever.
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise _UnusableError("is a directory" if stat.S_ISDIR(found.st_mode) else "is not a regular file")
+        # The file names programs that are run as the caller: kvm_path, for one.
+        fault = changed_by_others(found) if protected else None
+        if fault is not None:
+            raise _UnusableError(fault, "chown it to root and chmod it 0644")
+        with open(fd, "rb", closefd=False) as file:
+            return file.read(_MAX_BYTES + 1)
+    finally:
+        os.close(fd)
+
+
+def _parsed(data: bytes) -> dict[str, Any]:
+    """The document. Raises ValueError, whose text continues the name of the file: ``is not TOML (...)``."""
+    import tomllib  # noqa: PLC0415 - 3.2 ms, for those who read a file
+
+    if len(data) > _MAX_BYTES:
+        raise ValueError("is larger than 1 MiB")
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is not UTF-8 at byte {error.start}") from error
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
+    except ValueError as error:  # TOMLDecodeError is one; an integer of more than 4300 digits is another
+        raise ValueError(f"is not TOML ({error})") from error

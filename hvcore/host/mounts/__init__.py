@@ -1,1 +1,0 @@
-"""What is mounted where, and who has claimed a directory."""
