@@ -1,4 +1,4 @@
-"""What this node can do for any driver: the programs of the launch, namespaces, cgroups, uids. Tried, not guessed."""
+"""What this node can do for any driver: the programs of a launch, namespaces, cgroups, uids. Each is tried."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["abilities", "how_to_install", "program"]
 
 _TRIAL_S: Final = 10.0
 _FEW_UIDS: Final = 16
-_FEW_REASONS: Final = 2  # it is one for each hierarchy, and the same most often
+_FEW_REASONS: Final = 2  # one for each hierarchy, and mostly the same
 
 
 def how_to_install(package: str) -> str:
@@ -28,60 +28,54 @@ def how_to_install(package: str) -> str:
 
 
 def program(name: str, package: str, *version: str) -> Finding:
-    """Whether a program is installed; with ``version``, the option that prints it, that it runs, and which one it is."""
+    """Whether a program is installed; with ``version``, the option that prints its version, whether it runs, and which."""
     path = shutil.which(name)
     if path is None:
-        what = "is not installed on this node"
-        return Finding(subject=name, severity=Severity.PROBLEM, what=what, todo=how_to_install(package))
-    if not version:
-        return Finding(subject=name, severity=Severity.OK, what=path)
-    said = _tried([path, *version])
-    if said is None:
-        todo = f"{how_to_install(package)} again, or look at what it says"
+        todo, what = how_to_install(package), "is not installed on this node"
+        return Finding(subject=name, severity=Severity.PROBLEM, what=what, todo=todo)
+    output = _output([path, *version]) if version else path
+    if output is None:
+        todo = f"{how_to_install(package)} again, or run it to see its error"
         return Finding(subject=name, severity=Severity.PROBLEM, what=f"{path} does not run", todo=todo)
-    return Finding(subject=name, severity=Severity.OK, what=(said.splitlines() or [path])[0][:120])
+    return Finding(subject=name, severity=Severity.OK, what=(output.splitlines() or [path])[0][:120])
 
 
 def abilities(host: Host) -> Iterator[Finding]:
-    """Everything that launches need, and what some drivers need."""
+    """Everything that launches need, and things that only some drivers need."""
     yield program("bwrap", "bubblewrap", "--version")
     yield program("setpriv", "util-linux", "--version")
     if shutil.which("bwrap") is not None:
-        yield _sandbox("sandbox", [])
+        yield _sandbox()
         yield _user_namespaces(host)
     yield _cgroups(host)
     yield from _uids(host)
 
 
-def _sandbox(subject: str, more: list[str]) -> Finding:
-    argv = ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--unshare-pid", *more, "true"]
-    if _tried([*with_own_root(), *argv]) is not None:  # as a launch does it
-        return Finding(subject=subject, severity=Severity.OK, what="bubblewrap makes one")
-    return Finding(
-        subject=subject,
-        severity=Severity.PROBLEM,
-        what="bubblewrap cannot make one: no instance can be started confined",
-        todo=f"look at what it says: {' '.join(argv)}",
-    )
+def _bubblewrap(*options: str) -> list[str]:
+    return ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--unshare-pid", *options, "true"]
+
+
+def _sandbox() -> Finding:
+    argv = _bubblewrap()
+    if _output([*with_own_root(), *argv]) is not None:  # as a launch runs it
+        return Finding(subject="sandbox", severity=Severity.OK, what="bubblewrap works")
+    what, todo = "bubblewrap fails: no instance can be started confined", f"run this to see its error: {' '.join(argv)}"
+    return Finding(subject="sandbox", severity=Severity.PROBLEM, what=what, todo=todo)
 
 
 def _user_namespaces(host: Host) -> Finding:
-    found = _sandbox("user namespaces", ["--unshare-user"])
-    if found.severity is Severity.OK:
-        return found
-    switch = Path("/proc/sys/kernel/unprivileged_userns_clone")
-    todo = "sysctl kernel.unprivileged_userns_clone=1" if _is_zero(switch) else "see user_namespaces(7)"
+    subject = "user namespaces"
+    if _output([*with_own_root(), *_bubblewrap("--unshare-user")]) is not None:
+        return Finding(subject=subject, severity=Severity.OK, what="bubblewrap makes them")
+    try:
+        disabled = Path("/proc/sys/kernel/unprivileged_userns_clone").read_text().strip() == "0"
+    except OSError:
+        disabled = False
+    todo = "sysctl kernel.unprivileged_userns_clone=1" if disabled else "see user_namespaces(7)"
     # Root confines with a uid of the pool instead.
     severity = Severity.NOTE if host.privileged else Severity.PROBLEM
     what = "cannot be made: confinement at level 'user' does not work"
-    return Finding(subject=found.subject, severity=severity, what=what, todo=todo)
-
-
-def _is_zero(path: Path) -> bool:
-    try:
-        return path.read_text().strip() == "0"
-    except OSError:
-        return False
+    return Finding(subject=subject, severity=severity, what=what, todo=todo)
 
 
 def _cgroups(host: Host) -> Finding:
@@ -116,12 +110,11 @@ def _uids(host: Host) -> Iterator[Finding]:
         yield Finding(subject=subject, severity=Severity.PROBLEM, what=what, todo=todo)
 
 
-def _tried(argv: list[str]) -> str | None:
-    """What the program printed, or None when it failed."""
+def _output(argv: list[str]) -> str | None:
+    """What the program printed; None if it failed."""
     try:
-        ended = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TRIAL_S, check=False
-        )
+        return subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TRIAL_S, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None
-    return ended.stdout if ended.returncode == 0 else None

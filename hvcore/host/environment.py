@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Host", "Live", "default_run_dir", "default_uid_pool"]
 
-# Nobody hands these out: systemd's list of uid ranges leaves 1879048192 to 2147483647 unused.
+# systemd's list of uid ranges leaves 1879048192 to 2147483647 unused.
 _POOL_FIRST: Final = 1_880_000_000
 _POOL_SIZE: Final = 65_536
-_CGROUP: Final = "cgroup"  # the name of `hvcore.resources.control_group`, which this module cannot import
+_CGROUP: Final = "cgroup"  # the name of the kind in `hvcore.resources.control_group`, which is above this module
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """The node as a driver sees it: where state is, where probe results may be cached, and what the caller may do."""
+    """The node as a driver sees it: where state and caches are, and what the caller may do."""
 
     run_dir: Path
     privileged: bool
@@ -33,13 +33,13 @@ class Host:
 
     @property
     def cache_dir(self) -> Path:
-        """Where results of probing are kept; like everything in the run directory it ends with the boot."""
+        """Where results of probing are kept until the next boot, as everything in the run directory."""
         return self.run_dir / "cache"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """A started instance as its driver looks at it: the record and the directory with its files."""
+    """A started instance as its driver observes it: the record, and the directory with its files."""
 
     record: Record
     dir: Path
@@ -47,7 +47,7 @@ class Live:
 
     @property
     def group(self) -> Group | None:
-        """Its control group, when it has one: to freeze it, to ask for figures."""
+        """The instance's control group, for figures and to freeze it; None without one."""
         names = [entry.data["name"] for entry in self.record.ledger if entry.kind == _CGROUP]
         if not names or not self.host.cgroups.usable:
             return None
@@ -67,19 +67,17 @@ def default_run_dir() -> Path:
         return Path("/run/hvcore")
     session = os.environ.get("XDG_RUNTIME_DIR")
     if not session or not os.path.isabs(session):  # the XDG base directory specification: a relative one is invalid
-        raise NodeError(
-            "run directory: not root and XDG_RUNTIME_DIR is not an absolute path; set it, or choose one with --run-dir"
-        )
+        what = "run directory: not root and XDG_RUNTIME_DIR is not an absolute path"
+        raise NodeError(f"{what}; set it, or choose one with --run-dir")
     return Path(session, "hvcore")
 
 
 def default_uid_pool() -> range:
-    """The uids that guests run as: a range that nobody else hands out, as far as our user namespace has it."""
+    """The uids that guests run as: a range that no other program assigns, within our user namespace."""
     mapped = [tuple(map(int, line.split())) for line in Path("/proc/self/uid_map").read_text().splitlines()]
-    for first, _, count in mapped:
-        if first <= _POOL_FIRST and _POOL_FIRST + _POOL_SIZE <= first + count:
-            return range(_POOL_FIRST, _POOL_FIRST + _POOL_SIZE)
-    # In a container with few uids: the upper end of the largest piece, without 65534, which is nobody.
+    if any(first <= _POOL_FIRST and _POOL_FIRST + _POOL_SIZE <= first + count for first, _, count in mapped):
+        return range(_POOL_FIRST, _POOL_FIRST + _POOL_SIZE)
+    # In a container with few uids: the upper end of the largest range, without 65534, which is the user nobody.
     first, _, count = max(mapped, key=lambda piece: piece[2])
-    last = first + count if first + count < 65_534 else min(first + count, 65_534)
+    last = min(first + count, 65_534)
     return range(max(first + 1, last - 4096), last)

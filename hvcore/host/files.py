@@ -1,4 +1,4 @@
-"""Files that survive a crash and directories that nobody else can touch."""
+"""Files that survive a crash, private directories, and removal of trees."""
 
 from __future__ import annotations
 
@@ -17,32 +17,31 @@ _TAIL_BYTES: Final = 64 * 1024
 
 
 def private_dir(path: Path) -> Path:
-    """Make ``path`` if it is missing, mode 0700, and prove that it is a directory only we can write to.
+    """Make ``path`` if it is missing, mode 0700, and prove that it is a directory that only we can write to.
 
-    Raises `NodeError` when it is a link, somebody else's, or open to group or others: a run
-    directory that another user can write to would let them replace sockets and records.
+    Raises `NodeError` if it is a link, belongs to another user, or is writable for group or others: a user who can write
+    to a run directory can replace sockets and records.
     """
+    subject = f"run directory {str(path)!r}"
     try:
         _make_dir(path)
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise NodeError(
-            f"run directory {str(path)!r}: cannot be used, got {error.strerror}; choose another with --run-dir"
-        ) from error
+        raise NodeError(f"{subject}: cannot be used, got {error.strerror}; choose another with --run-dir") from error
     try:
         found = os.fstat(fd)
     finally:
         os.close(fd)
+    mode = stat.S_IMODE(found.st_mode)
     if found.st_uid != os.geteuid():
-        raise NodeError(f"run directory {str(path)!r}: belongs to uid {found.st_uid}; use one that is your own")
-    if stat.S_IMODE(found.st_mode) & 0o022:
-        mode = stat.S_IMODE(found.st_mode)
-        raise NodeError(f"run directory {str(path)!r}: others can write to it, got mode {mode:04o}; chmod 0700 it")
+        raise NodeError(f"{subject}: belongs to uid {found.st_uid}; use one that is your own")
+    if mode & 0o022:
+        raise NodeError(f"{subject}: others can write to it, got mode {mode:04o}; chmod 0700 it")
     return path
 
 
 def _make_dir(path: Path) -> None:
-    # Path.mkdir(parents=True) makes the parents as the umask says, which in some daemons is nothing at all.
+    # Path.mkdir(parents=True) gives the parents the mode of the umask, which in some daemons is 0.
     try:
         path.mkdir(mode=0o700, exist_ok=True)
     except FileNotFoundError:
@@ -51,17 +50,15 @@ def _make_dir(path: Path) -> None:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data``, mode 0600: after a crash at any point the old or the new content is there, whole."""
+    """Replace ``path`` by ``data``, mode 0600: after a crash at any point it has the whole old or the whole new content."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        try:
+        with open(fd, "wb", buffering=0) as file:
             view = memoryview(data)
             while view:
-                view = view[os.write(fd, view) :]
+                view = view[file.write(view) :]
             os.fsync(fd)
-        finally:
-            os.close(fd)
         temporary.rename(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -70,7 +67,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def changed_by_others(found: os.stat_result) -> str | None:
-    """``can be changed by others, ...`` for a file that somebody else than root and we can write to, else None."""
+    """``can be changed by others, ...`` for a file that users other than root and us can write to, else None."""
     if found.st_uid in (0, os.geteuid()) and not found.st_mode & stat.S_IWOTH:
         return None
     return f"can be changed by others, uid {found.st_uid}, mode {stat.S_IMODE(found.st_mode):04o}"
@@ -88,57 +85,50 @@ def fsync_dir(path: Path) -> None:
 def read_regular(path: Path, *, limit: int, from_end: bool = False) -> bytes:
     """Up to ``limit`` bytes of a regular file, never through a link, never blocking on a FIFO.
 
-    Raises OSError; ELOOP for a link, and EINVAL for what is no regular file.
+    Raises OSError: ELOOP for a link, EINVAL for anything else that is not a regular file.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(22, "not a regular file", str(path))
-        offset = max(0, found.st_size - limit) if from_end else 0
-        return os.pread(fd, limit, offset)
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return os.pread(fd, limit, max(0, found.st_size - limit) if from_end else 0)
     finally:
         os.close(fd)
 
 
 def tail(path: Path) -> str:
-    """The last 64 KiB of a log as text; what is not UTF-8 is shown escaped. Empty when there is no such file."""
+    """The last 64 KiB of a log as text, bytes that are not UTF-8 escaped. Empty for a missing file."""
     try:
-        data = read_regular(path, limit=_TAIL_BYTES, from_end=True)
+        return read_regular(path, limit=_TAIL_BYTES, from_end=True).decode("utf-8", "backslashreplace")
     except OSError:
         return ""
-    return data.decode("utf-8", "backslashreplace")
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory with all that is in it, without following a link or crossing into a mounted file system.
+    """Remove a directory and everything in it, without following a link or entering a mounted file system.
 
-    Missing is fine. Raises `LeftoverError` when something is still mounted below: deleting would
-    then delete the contents of somebody's disk.
+    Missing is fine. Raises `LeftoverError` while a file system is mounted below: its contents would be deleted.
     """
     try:
         top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:
-        _refuse_mounted(path)
+        # The device numbers alone would not show it: the directory may be a mount point, also of its own file system.
+        mounted = mounts_at_or_below(f"{path.parent.resolve()}/{path.name}")
+        if mounted:
+            raise LeftoverError(f"{mounted[0].point}: still mounted, nothing below {path} was removed; unmount it")
         _empty(top, path)
     finally:
         os.close(top)
     path.rmdir()
 
 
-def _refuse_mounted(path: Path) -> None:
-    # By the table and not only by device: the directory may be a mount point itself, also of its own file system.
-    mounted = mounts_at_or_below(f"{path.parent.resolve()}/{path.name}")
-    if mounted:
-        raise LeftoverError(f"{mounted[0].point}: still mounted, nothing below {path} was removed; unmount it")
-
-
 def _empty(top: int, path: Path) -> None:
-    """Remove what is in a directory. What is nested is moved up first and no function calls itself.
+    """Remove the contents of a directory. Nested directories are moved up first, without recursion.
 
-    A guest that can write here may have nested deeper than a stack, a path or the descriptors of a process reach.
+    A guest that can write here may nest deeper than the stack, the length of a path or the number of descriptors allow.
     """
     waiting = _remove_files(top, top)
     while waiting:
@@ -154,7 +144,7 @@ def _empty(top: int, path: Path) -> None:
 
 
 def _remove_files(directory: int, top: int) -> list[str]:
-    """Unlink what is no directory, remove empty ones, move the others to ``top``; their names there."""
+    """Unlink files, remove empty directories, move the others to ``top``; the names of those there."""
     kept = []
     with os.scandir(directory) as found:
         entries = list(found)

@@ -1,6 +1,6 @@
-"""Reading the end of a file, and what is added to it from then on, told by inotify(7).
+"""Reading the end of a file, and what is added to it later, reported by inotify(7).
 
-The file is not kept open meanwhile: that would keep the file system busy that it is on.
+The file is not kept open in between: an open file would keep its file system busy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["log_pieces"]
 
 _PIECE_BYTES: Final = 64 * 1024
 _IN_MODIFY: Final = 0x2  # linux/inotify.h
-_IN_ATTRIB: Final = 0x4  # the number of links too, for a file that somebody still has open
+_IN_ATTRIB: Final = 0x4  # also a change of the number of links, for a file that a process still has open
 _IN_DELETE_SELF: Final = 0x400
 _IN_MOVE_SELF: Final = 0x800
 _IN_UNMOUNT: Final = 0x2000
@@ -31,10 +31,10 @@ _FOREVER_S: Final = 1e9
 
 
 def log_pieces(path: str, *, lines: int | None = None, follow: bool = False) -> Iterator[bytes]:
-    """The last ``lines`` lines of the file, all of them for None, in pieces; with ``follow``, what is added later too.
+    """The last ``lines`` lines of the file in pieces, None for all; with ``follow``, everything added later too.
 
-    Following ends when the file is removed, moved away or its file system unmounted; of one that is cut short, it
-    begins anew. A file that is not there has nothing in it.
+    Following ends when the file is removed, moved away or its file system unmounted. It continues from the start of a
+    file that was truncated. A missing file counts as empty.
     """
     if not follow:
         yield from _added(path, _line_start(path, lines))
@@ -42,69 +42,58 @@ def log_pieces(path: str, *, lines: int | None = None, follow: bool = False) -> 
     with _watched(path) as watch:
         offset = _line_start(path, lines)
         while True:
-            offset = _kept(path, offset)
+            size = _size(path)
+            if size is not None and size < offset:  # truncated, as by logrotate's copytruncate
+                offset = 0
             for piece in _added(path, offset):
                 offset += len(piece)
                 yield piece
-            if watch < 0 or not _wait(watch) or not _is_file(path):
+            if watch < 0 or not _wait(watch) or _size(path) is None:
                 return
 
 
-def _open(path: str) -> int:
-    """The regular file at that path, never through a link; -1 when there is none."""
+@contextmanager
+def _opened(path: str) -> Iterator[int]:
+    """A descriptor of the regular file at that path, never through a link; -1 without one."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return -1
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        return fd
-    os.close(fd)
-    return -1
-
-
-def _is_file(path: str) -> bool:
+        yield -1
+        return
     try:
-        return stat.S_ISREG(os.lstat(path).st_mode)
-    except OSError:
-        return False
-
-
-def _kept(path: str, offset: int) -> int:
-    """The offset, or 0 when the file has been cut short of it since (logrotate's copytruncate)."""
-    try:
-        return offset if os.lstat(path).st_size >= offset else 0
-    except OSError:
-        return offset
-
-
-def _added(path: str, offset: int) -> Iterator[bytes]:
-    at = offset
-    while piece := _read(path, at):
-        at += len(piece)
-        yield piece
-
-
-def _read(path: str, offset: int) -> bytes:
-    fd = _open(path)
-    if fd < 0:
-        return b""
-    try:
-        return os.pread(fd, _PIECE_BYTES, offset)
+        yield fd if stat.S_ISREG(os.fstat(fd).st_mode) else -1
     finally:
         os.close(fd)
 
 
-def _line_start(path: str, lines: int | None) -> int:
-    """Where the last lines begin, searched from the end. A last line without an end counts."""
-    fd = -1 if lines is None else _open(path)
-    if fd < 0 or lines is None:
-        return 0
+def _size(path: str) -> int | None:
+    """The size of the regular file at that path; None without one."""
     try:
-        end = os.fstat(fd).st_size
-        if lines == 0:
-            return end
-        wanted = lines + (end > 0 and os.pread(fd, 1, end - 1) == b"\n")
-        at = end
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def _added(path: str, offset: int) -> Iterator[bytes]:
+    while True:
+        with _opened(path) as fd:
+            piece = b"" if fd < 0 else os.pread(fd, _PIECE_BYTES, offset)
+        if not piece:
+            return
+        offset += len(piece)
+        yield piece
+
+
+def _line_start(path: str, lines: int | None) -> int:
+    """The offset of the last lines, searched from the end. A last line without a newline counts."""
+    if lines is None:
+        return 0
+    with _opened(path) as fd:
+        at = 0 if fd < 0 else os.fstat(fd).st_size
+        if at == 0 or lines == 0:
+            return at
+        wanted = lines + (os.pread(fd, 1, at - 1) == b"\n")
         while at > 0:
             begin = max(0, at - _PIECE_BYTES)
             block = os.pread(fd, at - begin, begin)
@@ -115,13 +104,11 @@ def _line_start(path: str, lines: int | None) -> int:
                 block = block[:found]
             at = begin
         return 0
-    finally:
-        os.close(fd)
 
 
 @contextmanager
 def _watched(path: str) -> Iterator[int]:
-    """A descriptor that tells of changes to the file, -1 when there is no such file. Raises `NodeError`."""
+    """A descriptor that is readable after changes to the file, -1 without a file. Raises `NodeError`."""
     libc = ctypes.CDLL(None, use_errno=True)
     fd = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
     if fd < 0:
@@ -129,22 +116,22 @@ def _watched(path: str) -> Iterator[int]:
         raise NodeError(f"{path}: cannot be followed, got {reason}; see fs.inotify.max_user_instances in sysctl")
     try:
         wanted = _IN_MODIFY | _IN_ATTRIB | _IN_DELETE_SELF | _IN_MOVE_SELF | _IN_DONT_FOLLOW
-        watches = _is_file(path) and libc.inotify_add_watch(fd, os.fsencode(path), wanted) >= 0
+        watches = _size(path) is not None and libc.inotify_add_watch(fd, os.fsencode(path), wanted) >= 0
         yield fd if watches else -1
     finally:
         os.close(fd)
 
 
 def _wait(watch: int) -> bool:
-    """Wait until something has happened to the file; False when that was its end."""
+    """Wait for an event of the file; False if the file was removed, moved or unmounted."""
     wait_readable(watch, _FOREVER_S)
     try:
-        told = os.read(watch, 4096)
+        events = os.read(watch, 4096)
     except BlockingIOError:
         return True
-    while told:
-        _, mask, _, length = _EVENT.unpack_from(told)
+    while events:
+        _, mask, _, length = _EVENT.unpack_from(events)
         if mask & (_IN_DELETE_SELF | _IN_MOVE_SELF | _IN_UNMOUNT | _IN_IGNORED):
             return False
-        told = told[_EVENT.size + length :]
+        events = events[_EVENT.size + length :]
     return True

@@ -1,4 +1,4 @@
-"""The second half of a parameter's check, where the instance will run: is the file there, is it a directory."""
+"""The part of a parameter's check that needs this node: is the file there, is it a directory."""
 
 from __future__ import annotations
 
@@ -15,28 +15,27 @@ __all__ = ["node_problems"]
 
 
 def node_problems(schema: Schema, params: Params) -> Iterator[Problem]:
-    """What is wrong on this node with parameters that name a file or a directory."""
+    """Why parameters that name a file or a directory cannot be used on this node."""
     for key, param in schema.params.items():
-        value = params[key]
-        wanted = param.type.node_check
-        for one in value if isinstance(value, tuple) else (value,):
-            if wanted is None or not isinstance(one, str) or not one.startswith("/"):
-                continue
-            what = _wrong(one, wanted)
+        check, value = param.type.node_check, params[key]
+        for path in value if isinstance(value, tuple) else (value,):
+            what = None
+            if check is not None and isinstance(path, str) and path.startswith("/"):
+                what = _problem(path, check)
             if what is not None:
-                shown = None if param.secret else repr(one)[:80]
+                shown = None if param.secret else repr(path)[:80]
                 yield Problem(path=f"params.{key}", what=what, got=shown, todo=f"give {param.expects} of this node")
 
 
-def _wrong(path: str, wanted: NodeCheck) -> str | None:
+def _problem(path: str, check: NodeCheck) -> str | None:
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
         return f"cannot be used ({os.strerror(error.errno or 0)})"
     except ValueError as error:
         return f"is not a path ({error})"
-    if wanted is NodeCheck.DIRECTORY:
+    if check is NodeCheck.DIRECTORY:
         return None if stat.S_ISDIR(mode) else "is not a directory"
     if stat.S_ISDIR(mode):
         return "is a directory, not a file"
-    return None if os.access(path, os.R_OK) else "may not be read by us"
+    return None if os.access(path, os.R_OK) else "cannot be read by this user"

@@ -1,8 +1,7 @@
-"""A uid's one user on the whole node, whichever run directory that belongs to. Only for root, who alone can give uids.
+"""Uids with one user on the whole node, not only in one run directory. Only root can give uids.
 
-Reservations are known in one run directory only. So a number is taken when nobody on the node has it: no process runs
-as it, and no operation is about to start one. The first is asked of the kernel, the second is a lock on a file that is
-there for as long as the operation, and that what is launched inherits, for it becomes that user only some time later.
+A uid of the pool is free if no process runs as it and no operation is about to start one. The kernel answers the first.
+For the second each operation locks a file, which the launched process inherits: it changes its uid only later.
 """
 
 from __future__ import annotations
@@ -34,16 +33,16 @@ class UidClaims:
 
     @property
     def fds(self) -> tuple[int, ...]:
-        """What the process that will have the uids has to inherit."""
+        """The descriptors that the process with the uids has to inherit."""
         return tuple(self._held)
 
     def take_one(self, kind: str, pool: range) -> int | None:
-        """One number of the pool that nobody on the node has, from now on the owner's; None when there is none.
+        """Reserve one number of the pool that is free on the node; None if all are in use.
 
-        Raises `NodeError` when the node cannot be asked.
+        Raises `NodeError` if numbers cannot be locked on this node.
         """
         reserved = Reservations(self._root / kind)
-        first = _free_one(reserved, pool)
+        first = _free_index(reserved, pool)
         for number in chain(pool[first:], pool[:first]):
             if reserved.taken(str(number)) or not self._lock(number):
                 continue
@@ -52,16 +51,15 @@ class UidClaims:
         return None
 
     def close(self) -> None:
-        """The operation is over: what it has launched runs as those uids now, and is seen by that."""
+        """Unlock at the end of the operation: the launched processes run as the uids now, and the kernel shows that."""
         while self._held:
             fd, path = self._held.popitem()
-            with suppress(OSError):  # one that stays is in nobody's way
+            with suppress(OSError):  # a file that stays is harmless
                 path.unlink()
             forget_in_children(fd)
             os.close(fd)
 
     def _lock(self, number: int) -> bool:
-        """Whether nobody else on the node has the number or is about to have it."""
         if self._locks is None:
             return True
         if _has_processes(number):
@@ -71,9 +69,9 @@ class UidClaims:
         except NodeError as error:
             todo = f"make {str(self._locks)!r} a directory that only root can write to"
             raise NodeError(f"{self._owner}: its uid cannot be locked on this node; {todo}") from error
-        # For reading only: what is launched inherits it, and is not to fill the node's memory through it.
+        # For reading only: the launched process inherits it, and must not be able to fill the node's memory through it.
         fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        # Once more with the lock in hand: who had it may have become that user, and given up lock and file, meanwhile.
+        # Again, with the lock held: its last holder may meanwhile have changed to that uid and removed the file.
         if not try_lock(fd) or not same_file(fd, path) or _has_processes(number):
             os.close(fd)
             return False
@@ -82,11 +80,10 @@ class UidClaims:
         return True
 
 
-def _free_one(reserved: Reservations, pool: range) -> int:
-    """Where in the pool there is a number that nobody has here, with a taken one, or nothing, right before it.
+def _free_index(reserved: Reservations, pool: range) -> int:
+    """The index of a number that is not reserved here, the one before it reserved; 0 if none was found.
 
-    Found by a few looks however many are taken: ever farther ahead to one that is free, then by halves back towards
-    one that is taken. When all that were looked at are taken it is the beginning.
+    Few lookups, however many are reserved: twice as far each time until one is free, then by halves back.
     """
     taken, free = -1, 0
     while free < len(pool) and reserved.taken(str(pool[free])):
@@ -103,7 +100,7 @@ def _free_one(reserved: Reservations, pool: range) -> int:
 
 
 def _has_processes(uid: int) -> bool:
-    # getpriority(2): ESRCH when no process has that uid. One call, where looking through /proc costs milliseconds.
+    # getpriority(2): ESRCH if no process has that uid. One call, where a search of /proc takes milliseconds.
     try:
         os.getpriority(os.PRIO_USER, uid)
     except ProcessLookupError:

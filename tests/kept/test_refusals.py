@@ -141,7 +141,7 @@ CASES: Final = (
     ),
     Case(
         "password-unreadable",
-        (("params.vnc_password_file", "may not be read by us"),),
+        (("params.vnc_password_file", "cannot be read by this user"),),
         {"vnc_password_file": "{here}/ours"},
         **NOBODY,
     ),

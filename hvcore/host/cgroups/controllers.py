@@ -1,4 +1,8 @@
-"""The controllers of one control group: what sets its limits, and what counts what it uses."""
+"""The files of one control group in cgroup v1 and v2: limits, figures, and what acts on all processes of the group.
+
+Sources: the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/. A node may have one controller in v1 and
+another in v2.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,12 @@ _NOWHERE: Final = "/no-such-controller"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Version:
+class _Version:
     """The files of the controllers, below the directory of a group.
 
-    ``swap_limit`` counts memory as well with ``swap_with_memory``. ``cpu_limit`` are files and what to write, in
-    order, where ``{quota}`` and ``{period}`` are microseconds. ``cpu_used`` is in units of which there are
-    ``cpu_used_per_s``, behind ``cpu_used_key``.
+    With ``swap_with_memory``, ``swap_limit`` counts memory as well. ``cpu_limit`` are files and their contents, in the
+    order to write them; ``{quota}`` and ``{period}`` are microseconds. ``cpu_used`` has the cpu time after
+    ``cpu_used_key``, ``cpu_used_per_s`` units to a second.
     """
 
     memory_limit: str
@@ -36,7 +40,7 @@ class Version:
     cpu_used_per_s: float
 
 
-V1: Final = Version(
+_V1: Final = _Version(
     memory_limit="memory.limit_in_bytes",
     swap_limit="memory.memsw.limit_in_bytes",
     swap_with_memory=True,
@@ -47,7 +51,7 @@ V1: Final = Version(
     cpu_used_key="",
     cpu_used_per_s=1e9,
 )
-V2: Final = Version(
+_V2: Final = _Version(
     memory_limit="memory.max",
     swap_limit="memory.swap.max",
     swap_with_memory=False,
@@ -60,47 +64,37 @@ V2: Final = Version(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Grip:
-    """A group's directory in the hierarchy that can stop, find and end all of its processes, and how that is done.
+    """How to find, freeze and end all processes of a group: its directory in the one hierarchy that can, and files there.
 
-    ``freezer`` is written ``frozen`` or ``thawed``. ``stands`` is a file, and what it says once all stand still;
-    ``busy`` one that says so while a process is in the group, None where nothing does.
+    ``frozen`` or ``thawed`` is written to ``freezer``. ``all_frozen`` is a file and its text once every process is
+    frozen; ``busy`` one and its text while the group has processes, None where no file says so.
     """
 
     directory: str
     freezer: str
     frozen: str
     thawed: str
-    stands: tuple[str, str]
+    all_frozen: tuple[str, str]
     busy: tuple[str, str] | None
 
 
 def unified_grip(directory: str) -> Grip:
-    """That of cgroup v2."""
+    """The grip of cgroup v2."""
     events = f"{directory}/cgroup.events"
-    freezer = f"{directory}/cgroup.freeze"
-    return Grip(
-        directory=directory,
-        freezer=freezer,
-        frozen="1",
-        thawed="0",
-        stands=(events, "frozen 1"),
-        busy=(events, "populated 1"),
-    )
+    return Grip(directory, f"{directory}/cgroup.freeze", "1", "0", (events, "frozen 1"), (events, "populated 1"))
 
 
 def freezer_grip(directory: str) -> Grip:
-    """That of cgroup v1, in the hierarchy of the freezer; where that is missing nothing can be frozen."""
+    """The grip of cgroup v1, in the hierarchy of the freezer; in any other, freezing fails."""
     freezer = f"{directory}/freezer.state"
-    return Grip(
-        directory=directory, freezer=freezer, frozen="FROZEN", thawed="THAWED", stands=(freezer, "FROZEN"), busy=None
-    )
+    return Grip(directory, freezer, "FROZEN", "THAWED", (freezer, "FROZEN"), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupFigures:
-    """What all processes of a group use together, those that ended included in the cpu time. None: nobody counts it.
+    """What all processes of a group use, and the cpu time of those that exited. None: the node does not count it.
 
     ``processes`` counts threads, as the kernel's limit does; ``oom_kills`` are processes killed at the memory limit.
     """
@@ -111,21 +105,21 @@ class GroupFigures:
     oom_kills: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Controllers:
-    """By controller the group's directory in the hierarchy that has it; ``unified`` is that in v2, None without v2."""
+    """The directories of one group by controller. ``unified`` is its directory in cgroup v2, None without v2."""
 
-    def __init__(self, files: ControlFiles, unified: str | None, places: Mapping[str, str]) -> None:
-        self._files = files
-        self._unified = unified
-        self._places = places
+    files: ControlFiles
+    unified: str | None
+    places: Mapping[str, str]
 
     def settings(self, limits: GroupLimits) -> Iterator[tuple[str, str]]:
-        """Files, and what to write into them so that the limits hold, in order."""
+        """Files and their contents for these limits, in the order to write them."""
         if limits.memory_bytes is not None:
             place, names = self._of("memory")
             yield f"{place}/{names.memory_limit}", str(limits.memory_bytes)
             swap = f"{place}/{names.swap_limit}"
-            if self._files.read(swap):  # not on a kernel that does not count swap
+            if self.files.read(swap):  # absent on a kernel that does not count swap
                 yield swap, str(limits.memory_bytes) if names.swap_with_memory else "0"
         if limits.cpus is not None:
             place, names = self._of("cpu")
@@ -136,26 +130,25 @@ class Controllers:
             yield f"{self._of('pids')[0]}/pids.max", str(limits.processes)
 
     def figures(self) -> GroupFigures | None:
-        """What the group uses now; None when nobody counts anything of it, as when it is gone."""
+        """What the group uses now; None without any figure, as when the group does not exist any more."""
         place, names = self._of("memory")
         used = self._number(f"{place}/{names.memory_used}")
         killed = self._number(f"{place}/{names.oom_kills}", "oom_kill ")
         processes = self._number(f"{self._of('pids')[0]}/pids.current")
-        # v2 counts it without the controller, too.
-        place, names = self._of("cpuacct" if "cpuacct" in self._places else "cpu")
-        if self._unified is not None:
-            place, names = self._unified, V2
+        place, names = self._of("cpuacct" if "cpuacct" in self.places else "cpu")
+        if self.unified is not None:  # v2 counts cpu time without the controller, too
+            place, names = self.unified, _V2
         ticks = self._number(f"{place}/{names.cpu_used}", names.cpu_used_key)
         if used is ticks is processes is None:
             return None
         cpu_seconds = None if ticks is None else ticks / names.cpu_used_per_s
         return GroupFigures(memory_bytes=used, cpu_seconds=cpu_seconds, processes=processes, oom_kills=killed)
 
-    def _of(self, controller: str) -> tuple[str, Version]:
-        place = self._places.get(controller, _NOWHERE)
-        return place, V2 if place == self._unified else V1
+    def _of(self, controller: str) -> tuple[str, _Version]:
+        place = self.places.get(controller, _NOWHERE)
+        return place, _V2 if place == self.unified else _V1
 
     def _number(self, path: str, key: str = "") -> int | None:
-        """The number behind ``key`` in one of the file's lines; None when there is none."""
-        found = re.search(rf"^{key}(\d+)$", self._files.read(path), re.MULTILINE)
+        """The number after ``key`` at the start of a line; None without one."""
+        found = re.search(rf"^{key}(\d+)$", self.files.read(path), re.MULTILINE)
         return None if found is None else int(found[1])

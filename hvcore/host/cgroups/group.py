@@ -1,4 +1,4 @@
-"""A control group for every instance: limits, figures, and a grip on all of its processes at once."""
+"""The control group of an instance: its limits and figures, and what acts on all of its processes at once."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from hvcore.model.limits import LIMITED, GroupLimits
 __all__ = ["Group"]
 
 _PARENT: Final = "hvcore"
-_MAKING_TRIES: Final = 100
+_CREATE_TRIES: Final = 100
 _FREEZE_S: Final = 1.0
 
 
 class Group:
-    """One instance's control group: a directory of the same name in every hierarchy that is of use."""
+    """One instance's control group: a directory of the same name in every hierarchy that instances use."""
 
     def __init__(self, name: str, node: ControlGroups) -> None:
         self.name = name
@@ -32,8 +32,8 @@ class Group:
         wanted = LIMITED if node.unified is not None else (*LIMITED, "cpuacct", "freezer")
         found = {controller: node.place(controller) for controller in wanted}
         self._by_controller = {key: f"{top}/{_PARENT}/{name}" for key, top in found.items() if top is not None}
-        self._controllers = Controllers(self._files, self._unified, self._by_controller)
-        # Where its processes are looked for: in the hierarchy that can stop or end them together.
+        self._controllers = Controllers(files=self._files, unified=self._unified, places=self._by_controller)
+        # The hierarchy that can freeze or kill all processes together is also where they are looked for.
         if self._unified is not None:
             self._grip = unified_grip(self._unified)
         else:
@@ -42,23 +42,23 @@ class Group:
 
     @property
     def directories(self) -> tuple[str, ...]:
-        """Where it is, each hierarchy once."""
+        """The group's directory in each hierarchy, without duplicates."""
         unified = () if self._unified is None else (self._unified,)
         return tuple(dict.fromkeys((*unified, *self._by_controller.values())))
 
     @property
     def entrances(self) -> tuple[str, ...]:
-        """The files that a process writes ``0`` into to put itself in."""
+        """The files to which a process writes ``0`` to enter the group."""
         return tuple(f"{directory}/cgroup.procs" for directory in self.directories)
 
     def create(self, limits: GroupLimits) -> None:
-        """Make it with those limits; one that is there is taken over. Raises `NodeError` when it cannot be."""
+        """Make the group with these limits, or set them on an existing one. Raises `NodeError`."""
         problems = self._node.problems(limits)
         if problems:
             raise NodeError(f"{self.name}: its limits cannot be set, {'; '.join(problems)}")
         try:
-            for _ in range(_MAKING_TRIES):
-                with suppress(FileNotFoundError):  # somebody else has just removed the parent that stood empty
+            for _ in range(_CREATE_TRIES):
+                with suppress(FileNotFoundError):  # another process has just removed the empty parent
                     self._make(limits)
                     break
             for path, value in self._controllers.settings(limits):
@@ -68,20 +68,20 @@ class Group:
             raise NodeError(f"{what}; see what this node allows below /sys/fs/cgroup") from error
 
     def _make(self, limits: GroupLimits) -> None:
-        shared = [name for name, place in self._by_controller.items() if place == self._unified]
+        controllers = [name for name, place in self._by_controller.items() if place == self._unified]
         for directory in self.directories:
             parent = os.path.dirname(directory)
             self._files.make(parent)
             if directory == self._unified:
-                _share_out(self._files, os.path.dirname(parent), shared, limits.controllers())
-                _share_out(self._files, parent, shared, limits.controllers())
+                _enable(self._files, os.path.dirname(parent), controllers, limits.controllers())
+                _enable(self._files, parent, controllers, limits.controllers())
             self._files.make(directory)
 
     def enter(self, pid: int) -> None:
-        """Put a process in; one that has ended is fine. Raises `NodeError`.
+        """Move a process into the group; one that has exited is fine. Raises `NodeError`.
 
-        It must not have children yet: they would stay where they are. The first of several hierarchies costs up to
-        10 ms, for the kernel lets every cpu pass a quiet point; an instance pays that once.
+        The process must not have children yet: they would stay outside. The first of several hierarchies costs up to
+        10 ms, because the kernel waits for every cpu; an instance pays that once.
         """
         for entrance in self.entrances:
             try:
@@ -92,33 +92,32 @@ class Group:
                 raise NodeError(f"{entrance}: pid {pid} cannot be put in, got {error.strerror}; try again") from error
 
     def pids(self) -> list[int]:
-        """The processes in it and in groups below it, as far as our own pid namespace has them."""
+        """The processes in the group and in groups below it that our pid namespace can see."""
         return _pids_in(self._files, self._grip.directory)
 
     def holders(self) -> list[int]:
-        """Processes that are in any of its directories: those of `pids`, and what was put into only one of them."""
+        """Processes in any of the directories: those of `pids`, and those that are in only one hierarchy."""
         return _pids_in(self._files, *self.directories)
 
     def wait_empty(self, deadline_s: float) -> bool:
-        """Wait until no process is in it, at most that long; False when one still is. One that is gone is empty."""
+        """Wait until the group has no process, at most ``deadline_s`` seconds. A missing group is empty."""
         deadline = Deadline(deadline_s)
         if self._grip.busy is not None:
             path, word = self._grip.busy
             if not self._files.wait(path, lambda text: word not in text, deadline):
                 return False
-        # v1 has no word for it, so by each process; on v2 this finds nothing any more.
+        # v1 does not report it, so wait for each process; on v2 none is left here.
         while pids := self.pids():
-            for process in filter(None, map(identify, pids)):
-                if not wait_gone(process, deadline.left()):
-                    return False
+            if not all(wait_gone(process, deadline.left()) for process in filter(None, map(identify, pids))):
+                return False
             if deadline.left() == 0.0:
                 return not self.pids()
         return True
 
     def kill(self, deadline_s: float) -> bool:
-        """Kill every process in it, however fast it forks, and wait until they are gone; False when there was none.
+        """Kill every process in the group, however fast they fork, and wait for their end. False if there was none.
 
-        Raises `DeadlineError` when one does not go.
+        Raises `DeadlineError` if one does not exit.
         """
         deadline = Deadline(deadline_s)
         if not self.pids():
@@ -138,16 +137,16 @@ class Group:
         return True
 
     def freeze(self, deadline_s: float) -> None:
-        """Stop every process in it and wait until they stand.
+        """Freeze every process in the group and wait until all are frozen.
 
-        Raises `DeadlineError`, and they go on, and `NodeError` when there is nothing to freeze them with.
+        Raises `DeadlineError`, after which all are thawed, and `NodeError` on a node that cannot freeze.
         """
         grip = self._grip
         try:
             self._files.write(grip.freezer, grip.frozen)
         except OSError as error:
             raise NodeError(f"{grip.freezer}: cannot freeze, got {error.strerror}; is the group gone?") from error
-        path, word = grip.stands
+        path, word = grip.all_frozen
         if not self._files.wait(path, lambda text: word in text, Deadline(deadline_s)):
             self.thaw()
             raise DeadlineError(
@@ -158,60 +157,56 @@ class Group:
             )
 
     def thaw(self) -> None:
-        """Let its processes go on. A group that is gone has none."""
+        """Let the processes continue. A missing group is fine."""
         with suppress(FileNotFoundError):
             self._files.write(self._grip.freezer, self._grip.thawed)
 
     def frozen(self) -> bool:
-        """Whether its processes are to stand still."""
+        """Whether the group is frozen, or being frozen."""
         return self._files.read(self._grip.freezer).startswith(self._grip.frozen)
 
     def figures(self) -> GroupFigures | None:
-        """What it uses now; None when it is gone."""
+        """What the group uses now; None if it does not exist."""
         return self._controllers.figures()
 
     def remove(self) -> None:
-        """Remove it, with the groups that something made below it. Raises `NodeError` while a process is in it."""
+        """Remove the group and the groups below it. Raises `NodeError` while it has a process."""
         for top in self.directories:
             for directory in reversed(self._files.walk(top)):
                 try:
                     self._files.remove(directory)
                 except OSError as error:
-                    held = ", ".join(map(str, self.holders())) or "nobody that can be seen from here"
-                    what = f"{directory}: cannot be removed, got {error.strerror}, it holds pid {held}"
+                    pids = ", ".join(map(str, self.holders()))
+                    held = f"pid {pids}" if pids else "a process that cannot be seen from here"
+                    what = f"{directory}: cannot be removed, got {error.strerror}, it holds {held}"
                     raise NodeError(f"{what}; end that and try again") from error
-            with suppress(OSError):  # others are in it, or there never was one
+            with suppress(OSError):  # it has other groups, or does not exist
                 self._files.remove(os.path.dirname(top))
 
 
+def _pids_in(files: ControlFiles, *tops: str) -> list[int]:
+    directories = (directory for top in tops for directory in files.walk(top))
+    found = {int(line) for directory in directories for line in files.read(f"{directory}/cgroup.procs").split()}
+    return sorted(found - {0})  # 0: a process that our pid namespace does not have
+
+
 def _kill_frozen(group: Group, deadline: Deadline) -> None:
-    """One by one; frozen meanwhile, so that none of them makes another."""
+    """Kill the processes one by one, frozen meanwhile, so that none of them forks."""
     with suppress(DeadlineError, NodeError):
         group.freeze(deadline.left(at_most=_FREEZE_S))
     for process in filter(None, map(identify, group.pids())):
-        with suppress(DeadlineError):  # v1's freezer lets nobody die before it thaws
+        with suppress(DeadlineError):  # with v1's freezer no process exits before the thaw
             kill_and_wait(process, subject=group.name, deadline_s=0.0)
     group.thaw()
 
 
-def _pids_in(files: ControlFiles, *tops: str) -> list[int]:
-    found = {
-        int(line)
-        for top in tops
-        for directory in files.walk(top)
-        for line in files.read(f"{directory}/cgroup.procs").split()
-    }
-    return sorted(found - {0})  # 0: one that our pid namespace does not have
-
-
-def _share_out(files: ControlFiles, directory: str, controllers: list[str], needed: tuple[str, ...]) -> None:
-    """Let the groups below have the controllers of v2: for limits those that are needed, for figures the others too."""
+def _enable(files: ControlFiles, directory: str, controllers: list[str], needed: tuple[str, ...]) -> None:
+    """Enable v2's controllers for the groups below; only the ``needed`` ones must work, the others give figures."""
     enabled = files.read(f"{directory}/cgroup.subtree_control").split()
     for controller in controllers:
-        if controller in enabled:
-            continue
-        try:
-            files.write(f"{directory}/cgroup.subtree_control", f"+{controller}")
-        except OSError:
-            if controller in needed:
-                raise
+        if controller not in enabled:
+            try:
+                files.write(f"{directory}/cgroup.subtree_control", f"+{controller}")
+            except OSError:
+                if controller in needed:
+                    raise

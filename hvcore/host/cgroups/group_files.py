@@ -1,4 +1,4 @@
-"""Reading, writing and waiting for the files of a control group: the seam where tests put a kernel of their own."""
+"""Reading, writing and waiting for the files of control groups. Tests put a kernel in memory in its place."""
 
 from __future__ import annotations
 
@@ -14,68 +14,58 @@ from hvcore.deadline import Deadline
 
 __all__ = ["ControlFiles"]
 
-_GONE: Final = (errno.ENOENT, errno.ENODEV, errno.ENOTDIR)  # ENODEV: removed while it was open
-_LOOK_EVERY_S: Final = 0.001
+_MISSING: Final = (errno.ENOENT, errno.ENODEV, errno.ENOTDIR)  # ENODEV: removed while it was open
+_POLL_EVERY_S: Final = 0.001
 
 
 class ControlFiles:
-    """The kernel's own control groups, by absolute path."""
+    """The kernel's control groups, by absolute path."""
 
     @overload
     def read(self, path: str) -> str: ...
     @overload
     def read(self, path: str, *, missing: None) -> str | None: ...
     def read(self, path: str, *, missing: str | None = "") -> str | None:
-        """What a file says now; ``missing`` when it, or its group, is not there."""
+        """The contents of a file; ``missing`` if the file or its group does not exist."""
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            with open(path, "rb", buffering=0) as file:
+                return file.read().decode("ascii", "replace")
         except OSError as error:
-            if error.errno in _GONE:
+            if error.errno in _MISSING:
                 return missing
             raise
-        try:
-            parts = []
-            while part := os.read(fd, 65536):
-                parts.append(part)
-        except OSError as error:
-            if error.errno in _GONE:
-                return missing
-            raise
-        finally:
-            os.close(fd)
-        return b"".join(parts).decode("ascii", "replace")
 
     def write(self, path: str, text: str) -> None:
-        """Write to a file that is there, in one step. Raises OSError, with the path."""
+        """Write to an existing file in one step. Raises OSError, with the path."""
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(fd, text.encode())
         except OSError as error:
-            number = errno.ENOENT if error.errno in _GONE else error.errno
+            number = errno.ENOENT if error.errno in _MISSING else error.errno
             raise OSError(number, os.strerror(number or 0), path) from error
         finally:
             os.close(fd)
 
     def make(self, directory: str) -> None:
-        """Make a group; one that is there is fine."""
+        """Make a group; an existing one is fine."""
         with suppress(FileExistsError):
             os.mkdir(directory, 0o755)
 
     def remove(self, directory: str) -> None:
-        """Remove a group; one that is not there is fine."""
+        """Remove a group; a missing one is fine."""
         with suppress(FileNotFoundError):
             os.rmdir(directory)
 
     def walk(self, top: str) -> list[str]:
-        """The group and all that are below it, each before those in it; nothing when it is not there."""
+        """The group and all groups below it, each before its own children; empty if the group does not exist."""
         return [directory for directory, _, _ in os.walk(top)]
 
     def wait(self, path: str, wanted: Callable[[str], bool], deadline: Deadline) -> bool:
-        """Wait until what the file says is as wanted; False when the deadline came first. A missing one says nothing.
+        """Wait until ``wanted`` accepts the contents of the file, "" for a missing one; False after the deadline.
 
-        The kernel tells of changes to v2's cgroup.events, by POLLPRI. Of v1's freezer.state it tells nobody.
+        The kernel reports changes of v2's cgroup.events by POLLPRI. It reports none of v1's freezer.state.
         """
-        told = path.endswith("/cgroup.events")
+        has_events = path.endswith("/cgroup.events")
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -83,23 +73,23 @@ class ControlFiles:
         try:
             poll = select.poll()
             poll.register(fd, select.POLLPRI)
-            while not wanted(_again(fd)):
+            while not wanted(_contents(fd)):
                 left_s = deadline.left(at_most=3600.0)
                 if left_s == 0.0:
                     return False
-                if told:
+                if has_events:
                     poll.poll(round(left_s * 1000) or 1)
                 else:
-                    time.sleep(min(_LOOK_EVERY_S, left_s))
+                    time.sleep(min(_POLL_EVERY_S, left_s))
             return True
         finally:
             os.close(fd)
 
 
-def _again(fd: int) -> str:
+def _contents(fd: int) -> str:
     try:
         return os.pread(fd, 4096, 0).decode("ascii", "replace")
     except OSError as error:
-        if error.errno in _GONE:
+        if error.errno in _MISSING:
             return ""
         raise

@@ -1,8 +1,8 @@
-"""Which control groups this node has, and what limits it can set with them.
+"""The control groups of this node, and which limits it can set with them.
 
-cgroup v2 is one hierarchy, v1 is several with a controller or two each, and many nodes have both: then v2 gives the
-grip (kill, freeze, word when it is empty) and each limit is set where its controller is. Written in cgroups(7) and in
-the kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/.
+cgroup v2 is one hierarchy, v1 has several with one or two controllers each, and many nodes have both. With both, v2 kills,
+freezes and reports, and each limit is set in the hierarchy that has its controller. Sources: cgroups(7) and the kernel's
+Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ __all__ = ["ControlGroups", "control_groups", "group_name"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlGroups:
-    """The hierarchies of this node that we may write to: v2's mount point, and v1's by controller.
+    """The hierarchies of this node that we may write to: the mount point of v2, and those of v1 by controller.
 
-    ``shared_out`` are the controllers that v2 has here. ``refused`` says why other hierarchies are not used, ``files``
-    is how these are read and written.
+    ``shared_out`` are the controllers of v2 here. ``refused`` are the reasons why other hierarchies are not used,
+    ``files`` reads and writes.
     """
 
     unified: str | None = None
@@ -44,9 +44,7 @@ class ControlGroups:
 
     def place(self, controller: str) -> str | None:
         """The mount point of the hierarchy that has the controller."""
-        if controller in self.shared_out:
-            return self.unified
-        return self.by_controller.get(controller)
+        return self.unified if controller in self.shared_out else self.by_controller.get(controller)
 
     def _why_not(self, controller: str) -> Iterator[str]:
         place = self.place(controller)
@@ -57,11 +55,11 @@ class ControlGroups:
             yield f"{place}: the {controller} controller cannot be given on, processes are in the top group itself"
 
     def _can_enable(self, controller: str) -> bool:
-        # Only the top of a container has a type. It is like any other group: with processes in it, it cannot share out.
         if controller in self.files.read(f"{self.unified}/cgroup.subtree_control").split():
             return True
-        nested = bool(self.files.read(f"{self.unified}/cgroup.type"))
-        return not (nested and self.files.read(f"{self.unified}/cgroup.procs"))
+        # Only the top group of a container has a type. With processes in it, it cannot enable controllers for others.
+        in_container = bool(self.files.read(f"{self.unified}/cgroup.type"))
+        return not (in_container and self.files.read(f"{self.unified}/cgroup.procs"))
 
 
 def control_groups(mountinfo: bytes | None = None) -> ControlGroups:
@@ -71,7 +69,7 @@ def control_groups(mountinfo: bytes | None = None) -> ControlGroups:
     by_controller: dict[str, str] = {}
     refused: list[str] = []
     for line in re.findall(rb"^\S+ \S+ \S+ \S+ (\S+) .* - (cgroup2?) \S+ (\S+)$", text, re.MULTILINE):
-        place, kind, options = (os.fsdecode(part) for part in line)
+        place, kind, options = map(os.fsdecode, line)
         if not os.access(place, os.W_OK):
             refused.append(f"{place} cannot be written to")
         elif kind == "cgroup2":
@@ -86,7 +84,7 @@ def control_groups(mountinfo: bytes | None = None) -> ControlGroups:
 
 
 def group_name(run_dir: Path, instance: str) -> str:
-    """The group's name: the instance's, and which run directory it belongs to, for a node may have several."""
-    import hashlib  # noqa: PLC0415 - 4.3 ms (OpenSSL), not for a look
+    """The group's name: the instance's, and a hash of its run directory, for a node may have several."""
+    import hashlib  # noqa: PLC0415 - 4.3 ms (OpenSSL), which list and info do not need
 
     return f"{instance}.{hashlib.sha256(os.fsencode(os.path.realpath(run_dir))).hexdigest()[:8]}"

@@ -59,4 +59,4 @@ def test_a_secret_path_is_not_shown(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_what_may_not_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "a").touch(mode=0o000)
-    assert "may not be read by us" in told(kernel=str(tmp_path / "a"))[0]
+    assert "cannot be read by this user" in told(kernel=str(tmp_path / "a"))[0]
