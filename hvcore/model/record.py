@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from hvcore.errors import RecordError
-from hvcore.model.codec import DecodeError, decode, encode
+from hvcore.model.codec import DecodeError, decode, encoded
 from hvcore.model.instance import Instance
 
 __all__ = ["RECORD_FILE", "RECORD_VERSION", "Entry", "Phase", "ProcessId", "Record", "parse_record", "record_bytes"]
@@ -90,7 +90,7 @@ class Record:
 
 def record_bytes(record: Record) -> bytes:
     """The record as it stands in its file: one line of JSON, one line with its CRC-32."""
-    body = json.dumps(encode(record), separators=(",", ":"), sort_keys=True)
+    body = encoded(record)
     return f"{body}\ncrc32:{zlib.crc32(body.encode()):08x}\n".encode()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hvcore.deadline import Deadline
 from hvcore.errors import DriverLoadError, HvError, NodeError, VerifyError
 from hvcore.host.processes.process import boot_id
-from hvcore.model.codec import encode
+from hvcore.model.codec import encode, encoded
 from hvcore.model.instance import Instance
 from hvcore.model.layers import Layers
 from hvcore.model.outcome import Outcome
@@ -78,7 +78,7 @@ def refuse_incomplete(loaded: LoadedDriver) -> None:
 def refuse_secrets(loaded: LoadedDriver, params: Params, spec: object) -> None:
     """Raise `DriverLoadError` when the value of a secret parameter is in the spec."""
     secrets = [params[key] for key, param in loaded.schema.params.items() if param.secret and params[key] is not None]
-    if secrets and any(json.dumps(secret)[1:-1] in json.dumps(encode(spec)) for secret in secrets):
+    if secrets and any(json.dumps(secret)[1:-1] in encoded(spec) for secret in secrets):
         what = "puts a secret parameter into its spec, which is written to disk"
         raise DriverLoadError(f"driver {loaded.name}: {what}; report this to its authors")
 

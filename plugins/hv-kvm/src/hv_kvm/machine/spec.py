@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 from hvcore.plugin import Resource, asked_when
@@ -43,7 +44,7 @@ class PciDevice(Device):
         return {"bus": "pcie.0" if spec.q35 else "pci.0", "addr": f"{self.slot:#x}"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: a start asks for `resources` a dozen times, and they are derived once
 class KvmSpec:
     """One guest's machine. ``machine`` is the type asked for until the first start pins what it stands for."""
 
@@ -71,7 +72,7 @@ class KvmSpec:
         """Whether there is a device of one of these classes."""
         return any(isinstance(device, kinds) for device in self.devices)
 
-    @property
+    @cached_property
     def resources(self) -> tuple[Resource[Any], ...]:
         """What all devices hold of their node, in device order."""
         return tuple(resource for device in self.devices for resource in device.resources(self))
