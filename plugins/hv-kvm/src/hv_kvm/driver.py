@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 import hvcore.plugin as hv
-from hv_kvm import hookspecs
+from hv_kvm import hookspecs, resources
 from hv_kvm.devices import (
     agent,
     audio,
@@ -43,7 +43,6 @@ from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import QmpBusyError, QmpError, QmpTimeoutError, commands
 from hv_kvm.qmp.reach import reach
-from hv_kvm.resources import kinds
 from hv_kvm.run import displays, pinning, ready, start, stop
 from hv_kvm.run.describe import describe
 from hv_kvm.run.id_clashes import rehearse
@@ -99,7 +98,7 @@ class KvmDriver:
         ("tpm", tpm),
         ("sandbox", sandbox),
         ("extra", extra),
-        ("resources", kinds),
+        ("resources", resources),
         ("pinning", pinning),
         ("displays", displays),
     )

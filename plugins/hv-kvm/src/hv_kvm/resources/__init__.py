@@ -1,1 +1,39 @@
-"""What a guest needs of the node: files, addresses, directories, programs beside QEMU."""
+"""QEMU's own kinds of resources, contributed as an extension's are; those of every driver are the core's."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hv_kvm.resources.guest_files import GuestDirectoryKind, PrivateCopyKind, ShownFileKind
+from hv_kvm.resources.image import ImageKind
+from hv_kvm.resources.memory_file import MemoryFileKind
+from hv_kvm.resources.requirements import (
+    BlockModuleKind,
+    DataFileKind,
+    HostNetworkKind,
+    KvmOnlyKind,
+    NotYetKind,
+    OnlineCpusKind,
+    OutsideKind,
+    SecurityModelKind,
+    TapKind,
+)
+
+__all__ = ["RESOURCE_KINDS"]
+
+RESOURCE_KINDS: Final = (
+    NotYetKind(),
+    SecurityModelKind(),
+    GuestDirectoryKind(),
+    ImageKind(),
+    MemoryFileKind(),
+    PrivateCopyKind(),
+    ShownFileKind(),
+    DataFileKind(),
+    BlockModuleKind(),
+    OutsideKind(),
+    KvmOnlyKind(),
+    HostNetworkKind(),
+    TapKind(),
+    OnlineCpusKind(),
+)

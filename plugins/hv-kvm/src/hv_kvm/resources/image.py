@@ -6,15 +6,21 @@ import contextlib
 import os
 import shutil
 import stat
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import hvcore.plugin as hv
 from hv_kvm.machine.resource import GuestFile, Image
-from hv_kvm.resources.qcow2 import HEADER_BYTES, qcow2_problem
 
-__all__ = ["ImageKind", "copy_template"]
+__all__ = ["ImageKind", "copy_template", "qcow2_problem"]
+
+# Of a qcow2 image: its header in version 3 (docs/interop/qcow2.txt of QEMU).
+_HEADER_BYTES: Final = 104
+_MAGIC: Final = b"QFI\xfb"
+_CORRUPT: Final = 1 << 1
+_DATA_FILE: Final = 1 << 2
 
 
 class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FILE):
@@ -39,9 +45,9 @@ class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FI
             yield hv.Problem(path=where, what=f"we may not {right} it", got=repr(path))
         elif resource.format == "qcow2":
             with open(path, "rb") as file:
-                wrong = qcow2_problem(file.read(HEADER_BYTES))
+                wrong = qcow2_problem(file.read(_HEADER_BYTES))
             if wrong is not None:
-                yield hv.Problem(path=where, what=wrong.what, got=repr(path), todo=wrong.todo)
+                yield hv.Problem(path=where, what=wrong[0], got=repr(path), todo=wrong[1])
 
     def describe(self, resource: Image, site: hv.Site) -> Iterator[hv.Step]:
         """How it is opened."""
@@ -76,7 +82,11 @@ class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FI
             raise hv.OperationError(f"{what}; check it and its rights") from error
         opened = tuple(map(held.add, fds))
         if resource.format == "qcow2":
-            _refuse_references(held.owner.name, resource.path, fds[0])
+            # Once more, in what QEMU gets: it may be another file than the one that verify has read.
+            with open(f"/proc/self/fd/{fds[0]}", "rb") as file:  # without O_DIRECT, which would ask for whole blocks
+                wrong = qcow2_problem(file.read(_HEADER_BYTES))
+            if wrong is not None:
+                raise hv.OperationError(f"{held.owner.name}: {resource.path!r} {wrong[0]}; {wrong[1]}")
         return GuestFile(name=resource.key, set_id=resource.fdset, fds=opened, claims=claims, block_device=special)
 
     def release(self, entry: hv.Entry, owner: hv.Owner) -> None:
@@ -151,9 +161,23 @@ def _open(wanted: Image) -> tuple[list[int], bool]:
         raise
 
 
-def _refuse_references(name: str, path: str, fd: int) -> None:
-    """Look once more, in what QEMU gets: it may be another file than the one that verify has read."""
-    with open(f"/proc/self/fd/{fd}", "rb") as file:  # without O_DIRECT, which would ask for whole blocks
-        wrong = qcow2_problem(file.read(HEADER_BYTES))
-    if wrong is not None:
-        raise hv.OperationError(f"{name}: {path!r} {wrong.what}; {wrong.todo}")
+def qcow2_problem(header: bytes) -> tuple[str, str] | None:
+    """What is wrong with a qcow2 image that begins with ``header``, and what to do; None if nothing is.
+
+    An image that refers to others makes QEMU open what it names: the guest would get whatever file of the node the
+    maker of the image chose. They are flattened once, not followed at each start.
+    """
+    if len(header) < 72 or header[:4] != _MAGIC:
+        return "is not a qcow2 image", 'set format = "raw" if it is a raw one'
+    version, backing_offset = struct.unpack_from(">IQ", header, 4)
+    if version not in (2, 3):
+        return f"is a qcow2 image of version {version}", "convert it with qemu-img convert -O qcow2"
+    features = struct.unpack_from(">Q", header, 72)[0] if version == 3 and len(header) >= 80 else 0
+    if backing_offset:
+        todo = "make it one image with qemu-img convert -O qcow2, or rebase -b ''"
+        return "is a qcow2 image with a backing file", todo
+    if features & _DATA_FILE:
+        return "is a qcow2 image whose data are in another file", "make it one image with qemu-img convert -O qcow2"
+    if features & _CORRUPT:
+        return "is a qcow2 image that is marked as corrupt", "repair it with qemu-img check -r all"
+    return None

@@ -36,8 +36,7 @@ class MemoryFileKind(ResourceKind[MemoryFile, str], name="memory-file", turn=Tur
 
     def describe(self, resource: MemoryFile, site: Site) -> Iterator[Step]:
         """How large it is, and where."""
-        what = f"make a file of {resource.size_mib} MiB without a name in {resource.directory}"
-        yield Step(kind="file", what=what)
+        yield Step(kind="file", what=f"make a file of {resource.size_mib} MiB without a name in {resource.directory}")
 
     def acquire(self, resource: MemoryFile, held: Held) -> str:
         """Its descriptor. Raises `OperationError`."""
@@ -49,9 +48,8 @@ class MemoryFileKind(ResourceKind[MemoryFile, str], name="memory-file", turn=Tur
             if user is not None:
                 os.fchown(fd, user.uid, user.uid)
         except OSError as error:
-            reason = (
-                "its file system has no files without a name" if error.errno == errno.EOPNOTSUPP else error.strerror
-            )
+            unsupported = error.errno == errno.EOPNOTSUPP
+            reason = "its file system has no files without a name" if unsupported else error.strerror
             what = f"{held.owner.name}: no file of {resource.size_mib} MiB in {resource.directory!r}, got {reason}"
             raise OperationError(f"{what}; choose another directory") from error
         return passed

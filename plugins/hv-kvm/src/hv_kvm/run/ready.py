@@ -9,7 +9,7 @@ from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qemu import choose
 from hv_kvm.qmp import QmpClient, commands
-from hv_kvm.resources.private_copy import remove_copies
+from hv_kvm.resources.guest_files import remove_copies
 from hvcore.plugin import ConfinementError, Hooks, Job, Level, OperationError, ProcessId, Site, unmet_limits, weaknesses
 
 __all__ = ["finish", "make_ready"]
