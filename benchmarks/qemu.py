@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import timeit
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import hvcore
@@ -15,7 +16,7 @@ import hvcore.plugin as hv
 from benchmarks.measure import Goal, Report, Row, alternate, elapsed_ms
 from hv_kvm.machine.render import render
 from hv_kvm.qemu import probe as probing
-from hv_kvm.qemu.choose import Accel, pin
+from hv_kvm.qemu.accelerator import Accel
 from hv_kvm.run.describe import symbols
 from hvcore.plugins.loader import load
 
@@ -50,10 +51,12 @@ def plans(repeat: int) -> Iterator[Report]:
         params={"vnc_bind_address": "127.0.0.1", "cdrom_image_path": "/srv/cd.iso", "machine_version": "q35"},
     )
     params = kvm.check(instance)
+    node = hv.Host(run_dir=Path("/run"), privileged=True, uid_pool=range(0), cgroups=hv.ControlGroups())
+    site = hv.Site(name="web1", host=node, level=hv.Level.STRICT, pure=True)
 
     def work() -> None:
-        spec = pin(kvm.driver.plan(instance, params), facts)
-        render(kvm.hooks, spec, facts, symbols(spec, hv.Level.STRICT, Accel("tcg", "")))
+        spec = probing.pin(kvm.driver.plan(instance, params), facts)
+        render(kvm.hooks, spec, facts, symbols(kvm.hooks, spec, site, Accel("tcg", "")))
 
     found = alternate({"plan": lambda: timeit.timeit(work, number=_LOOPS) / _LOOPS * 1000}, repeat=repeat)
     row = Row(name="plan and render", samples=found["plan"], goal=Goal(1))

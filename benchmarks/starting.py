@@ -22,7 +22,7 @@ _PARTS: Final = {
     "check": "hvcore.plugins.loaded_driver:LoadedDriver.check",
     "verify against the node": "hvcore.plugins.loaded_driver:LoadedDriver.verify",
     "record, four durable writes": "hvcore.state.store:Store.save",
-    "facts of the QEMU binary": "hv_kvm.run.start:choose.facts_of",
+    "facts of the QEMU binary": "hv_kvm.run.start:probe.facts_of",
     "claim and open the disk": "hv_kvm.resources.image:ImageKind.acquire",
     "look for a twin in /proc": "hv_kvm.run.start:hv.launched_for",
     "render": "hv_kvm.run.start:render",

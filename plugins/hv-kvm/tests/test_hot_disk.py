@@ -17,7 +17,7 @@ from hv_kvm.machine.option import Opt
 from hv_kvm.machine.placement import placed_beside
 from hv_kvm.machine.render import render_device
 from hv_kvm.machine.spec import KvmSpec
-from hv_kvm.qemu import choose
+from hv_kvm.qemu.probe import facts_of
 from hv_kvm.qmp import QmpClient, QmpCommandError, commands
 from hv_kvm.qmp.reach import reach
 from hvcore.deadline import Deadline
@@ -48,7 +48,7 @@ class Second:
         after = placed_beside(self.spec, more, reserved=12)
         disk = after.of(Disk)[-1]
         handles = self.job.acquire(*disk.resources(after), level=Level(self.job.record.bindings["confinement"]))
-        facts = choose.facts_of(after, self.job.host)
+        facts = facts_of(after, self.job.host)
         self.options = render_device(load("kvm").hooks, after, facts, Bindings(handles=handles, accel="tcg"), disk)
 
     def plug(self, name: str, **changed: str) -> None:

@@ -44,8 +44,7 @@ from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import QmpBusyError, QmpError, QmpTimeoutError, commands
 from hv_kvm.qmp.reach import reach
 from hv_kvm.run import displays, pinning, ready, start, stop
-from hv_kvm.run.describe import describe
-from hv_kvm.run.id_clashes import rehearse
+from hv_kvm.run.describe import describe, rehearse
 from hv_kvm.run.observe import observe, process_of
 from hv_kvm.run.verify import examine, problems_on
 

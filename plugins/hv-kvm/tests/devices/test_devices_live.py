@@ -277,7 +277,7 @@ def test_it_boots_from_a_web_server(world: World, server: str, qemu_with_curl: s
 
 @pytest.fixture
 def qemu_with_curl() -> str:
-    from hv_kvm.qemu.block_modules import missing_module
+    from hv_kvm.qemu.probe import missing_module
 
     fetched = Path(__file__).resolve().parents[4] / ".cache/qemu/trixie/root/usr/bin/qemu-system-x86_64"
     for binary in (Path("/usr/bin/qemu-system-x86_64"), fetched.resolve()):
@@ -287,7 +287,7 @@ def qemu_with_curl() -> str:
 
 
 def test_a_missing_module_is_told_before_the_start(world: World) -> None:
-    from hv_kvm.qemu.block_modules import missing_module
+    from hv_kvm.qemu.probe import missing_module
 
     if missing_module("/usr/bin/qemu-system-x86_64", "http") is None:
         pytest.skip("this QEMU has it")

@@ -15,7 +15,8 @@ from hv_kvm.machine.option import Opt
 from hv_kvm.machine.render import render
 from hv_kvm.machine.resource import Image
 from hv_kvm.machine.spec import KvmSpec
-from hv_kvm.qemu import choose
+from hv_kvm.qemu.accelerator import Accel
+from hv_kvm.qemu.probe import pin
 from hv_kvm.run.describe import symbols
 from hvcore.config import load_instance
 from hvcore.plugins.loaded_driver import LoadedDriver
@@ -49,7 +50,7 @@ class Corpus:
             asked = self.kvm.driver.plan(instance, self.kvm.check(instance))
         except hvcore.ParamsError as error:
             return Answer("error", "".join(f"{problem}\n" for problem in error.problems))
-        spec = choose.pin(asked, facts)
+        spec = pin(asked, facts)
         symbol = asked.machine if asked == spec else f"{{machine:{asked.machine}}}"
         lacking = [problem for _, problem in self.kvm.hooks.items("verify", hvcore.Problem, spec=spec, facts=facts)]
         if lacking:
@@ -62,7 +63,7 @@ class Corpus:
     def spec(self, case: Path, facts: Facts) -> KvmSpec:
         """The machine of a case that has a command line, pinned."""
         instance = load_instance(str(case))
-        return choose.pin(self.kvm.driver.plan(instance, self.kvm.check(instance)), facts)
+        return pin(self.kvm.driver.plan(instance, self.kvm.check(instance)), facts)
 
     def options(self, spec: KvmSpec, facts: Facts, bound: Bindings) -> list[Opt]:
         """The options of the command line, in their order."""
@@ -76,7 +77,7 @@ class Corpus:
 
 def bindings(kvm: LoadedDriver, case: Path, spec: KvmSpec) -> Bindings:
     """Symbols, for the kind of node that the comments at the top of the case ask for."""
-    accel = choose.Accel(_header(case, "accelerator", "tcg"), "golden")
+    accel = Accel(_header(case, "accelerator", "tcg"), "golden")
     level = hvcore.plugin.Level(_header(case, "level", "strict"))
     found = symbols(kvm.hooks, spec, hvcore.plugin.Site(name=spec.name, host=NODE, level=level, pure=True), accel)
     devices = _header(case, "block devices", "").split()

@@ -23,7 +23,7 @@ import hvcore.plugin
 from hv_kvm.machine.facts import Facts, MachineType
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.render import render
-from hv_kvm.qemu.choose import Accel
+from hv_kvm.qemu.accelerator import Accel
 from hv_kvm.run.describe import symbols
 from hvcore import ParamsError
 from hvcore.plugin import ControlGroups, Host, Level, Site

@@ -16,7 +16,7 @@ import hvcore
 import hvcore.plugin as hv
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.spec import KvmSpec, PciDevice
-from hv_kvm.qemu import choose
+from hv_kvm.qemu.probe import pin
 from hvcore import Disk, Instance, Nic, State
 from hvcore.model.merge import merged
 from hvcore.plugin import encode
@@ -76,7 +76,7 @@ def test_each_value_of_a_launch_does_exactly_its_part_in_a_pinned_machine_and_mo
             both = changed_by(corpus, machine, TOGETHER if key in TOGETHER else {key: param.example})
             if both is None:
                 continue
-            saved, wanted = (choose.pin(spec, facts) for spec in both)
+            saved, wanted = (pin(spec, facts) for spec in both)
             assert saved.machine != both[0].machine
             spec = corpus.kvm.read_spec(merged(encode(saved), *map(encode, both)))
             assert spec == wanted, key

@@ -18,8 +18,9 @@ from typing import Any, Final
 from hv_kvm.qemu import facts_cache
 from hv_kvm.qemu.boot_sector import DISK_BYTES, Row, assemble
 from hv_kvm.qemu.trial import Trial, TrialError
+from hvcore.plugin import Host
 
-__all__ = ["KVM_DEADLINE_S", "KvmVerdict", "guest_runs", "kvm_works"]
+__all__ = ["KVM_DEADLINE_S", "Accel", "KvmVerdict", "accel_for", "guest_runs", "kvm_works"]
 
 KVM_DEADLINE_S: Final = 3.0
 """Seconds the trial guest gets. It takes 0.25 s under pure software emulation, which sound hardware beats."""
@@ -75,6 +76,22 @@ _GDT_ROWS: Final[tuple[Row, ...]] = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Accel:
+    """The accelerator, ``kvm`` or ``tcg``, and the reason for it."""
+
+    name: str
+    why: str
+
+
+def accel_for(qemu: str, kvm: str, host: Host) -> Accel:
+    """KVM if it is ``enabled``, or if it is ``auto`` and a trial guest really ran under it; else software emulation."""
+    if kvm in {"enabled", "disabled"}:
+        return Accel("kvm" if kvm == "enabled" else "tcg", f"kvm_flag is {kvm}")
+    verdict = kvm_works(qemu, cache_dir=str(host.cache_dir))
+    return Accel("kvm" if verdict.usable else "tcg", verdict.reason)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KvmVerdict:
     """Whether guests can use KVM here, and how that is known, for people."""
@@ -106,8 +123,7 @@ def kvm_works(binary: str, *, cache_dir: str | None = None, deadline_s: float = 
     except TrialError as error:  # nothing was learned, so nothing is to be remembered
         return KvmVerdict(usable=False, reason=str(error))
     if cache_dir is not None:
-        value = [verdict.usable, verdict.reason, deadline_s if hung else None]
-        facts_cache.store(cache_dir, "kvm", key, value)
+        facts_cache.store(cache_dir, "kvm", key, [verdict.usable, verdict.reason, deadline_s if hung else None])
     return verdict
 
 

@@ -5,22 +5,37 @@ The session is QEMU's own introspection on ``-machine none``: no guest, no memor
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import socket
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
-from hv_kvm.machine.facts import FACTS_FORMAT, Facts
+from hv_kvm.machine.facts import FACTS_FORMAT, Facts, resolve_machine
+from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qemu import facts_cache
 from hv_kvm.qemu.trial import Trial, TrialError
 from hv_kvm.qmp import QmpClient, QmpClosedError, QmpError, QmpTimeoutError, adopt
 from hv_kvm.qmp import introspect as ask
+from hvcore.plugin import Host
 
-__all__ = ["PROBE_DEADLINE_S", "ProbeError", "probe"]
+__all__ = ["ProbeError", "facts_of", "missing_module", "pin", "probe"]
 
-PROBE_DEADLINE_S: Final = 10.0
-"""Seconds a probe may take in all. One takes about 0.1 s; the rest is for a loaded host and a cold disk."""
+# A probe takes about 0.1 s; the rest is for a loaded host and a cold disk.
+_DEADLINE_S: Final = 10.0
+_MODULE_DEADLINE_S: Final = 5.0
 
+_UNREACHABLE: Final[Mapping[str, str]] = {
+    # Port 1 of the node itself: refused at once. An empty configuration: no monitors to ask.
+    **{name: f"url={name}://127.0.0.1:1/x" for name in ("http", "https", "ftp", "ftps")},
+    "rbd": "pool=x,image=x,conf=/dev/null",
+    "gluster": "volume=x,path=x,server.0.type=unix,server.0.path=/dev/null",
+}
+# QEMU 5.2: "Unknown driver" after "Failed to open module", 7.2: "Unknown driver", 10 and 11: "failed to open module".
+_MISSING: Final = re.compile("unknown (?:driver|protocol)|module|shared object", re.IGNORECASE)
 
 # What this process has read from a cache file already: reading it again would be a millisecond of every start.
 _known: dict[str, Facts] = {}
@@ -30,7 +45,7 @@ class ProbeError(TrialError):
     """The binary is not a usable QEMU; ``reason`` says what it did instead of answering."""
 
 
-def probe(binary: str, *, cache_dir: str | None, deadline_s: float = PROBE_DEADLINE_S) -> Facts:
+def probe(binary: str, *, cache_dir: str | None, deadline_s: float = _DEADLINE_S) -> Facts:
     """What the QEMU at the path ``binary`` can do, from ``cache_dir`` if it is known there, else by asking it.
 
     With ``cache_dir`` None nothing is remembered. The answer is forgotten when the file, QEMU's modules, the kernel
@@ -39,15 +54,11 @@ def probe(binary: str, *, cache_dir: str | None, deadline_s: float = PROBE_DEADL
     """
     deadline = time.monotonic() + deadline_s
     key = _key(binary)
-    known = _known.get(repr(key))
-    if known is not None and cache_dir is not None:
-        return known
     if cache_dir is not None:
-        try:
-            _known[repr(key)] = Facts.from_json(facts_cache.load(cache_dir, "facts", key))
+        with contextlib.suppress(ValueError):
+            if repr(key) not in _known:
+                _known[repr(key)] = Facts.from_json(facts_cache.load(cache_dir, "facts", key))
             return _known[repr(key)]
-        except ValueError:
-            pass
     facts = _ask_binary(binary, deadline, deadline_s)
     # Replaced meanwhile: then it is not known which of the two was asked.
     if cache_dir is not None and _key(binary) == key:
@@ -63,9 +74,8 @@ def _key(binary: str) -> list[Any]:
         return [*facts_cache.binary_key(binary), FACTS_FORMAT, os.geteuid()]
     except (OSError, ValueError) as error:
         reason = os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else str(error)
-        raise ProbeError(
-            binary=binary, reason=reason, todo="install it (Debian: qemu-system-x86) or name another"
-        ) from None
+        todo = "install it (Debian: qemu-system-x86) or name another"
+        raise ProbeError(binary=binary, reason=reason, todo=todo) from None
 
 
 def _ask_binary(binary: str, deadline: float, deadline_s: float) -> Facts:
@@ -126,3 +136,35 @@ def _facts(client: QmpClient, deadline: float) -> Facts:
         kvm_present=kvm.present,
         kvm_enabled=kvm.enabled,
     )
+
+
+def facts_of(spec: KvmSpec, host: Host) -> Facts:
+    """What the spec's QEMU can do, from the node's cache. Raises `ProbeError`."""
+    return probe(spec.qemu, cache_dir=str(host.cache_dir))
+
+
+def pin(spec: KvmSpec, facts: Facts) -> KvmSpec:
+    """The spec with its machine type resolved: an alias means a different machine after QEMU is upgraded."""
+    return replace(spec, machine=resolve_machine(facts, spec.machine) or spec.machine)
+
+
+def missing_module(binary: str, driver: str) -> str | None:
+    """QEMU's message when a module of its network block driver ``driver`` is not installed; None if it is, or unknown.
+
+    Introspection lists the drivers that were compiled, with or without their modules, which are often in a separate
+    package. So this is a trial: a QEMU without a machine opens a disk that cannot exist, and its message shows whether
+    the driver or the disk is missing.
+    """
+    if driver not in _UNREACHABLE:
+        return None
+    argv = [
+        *(binary, "-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S"),
+        *("-blockdev", f"driver={driver},node-name=x,{_UNREACHABLE[driver]}"),
+    ]
+    try:
+        with Trial(argv) as trial:
+            status = trial.wait(time.monotonic() + _MODULE_DEADLINE_S)
+            said = trial.said()
+    except TrialError:
+        return None  # the probe says so
+    return said.rpartition(": ")[2] or said if status and _MISSING.search(said) else None

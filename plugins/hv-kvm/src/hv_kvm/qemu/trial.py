@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from hvcore.plugin import OperationError, exit_code, wait_readable
+from hvcore.plugin import Ended, OperationError, exit_code, wait_readable
 
 __all__ = ["Trial", "TrialError"]
 
@@ -111,7 +111,7 @@ class Trial:
 
     def ending(self, status: int) -> str:
         """``status`` of `wait` for people: ``exited with 1: "..."``, ``was killed by SIGABRT: "..."``."""
-        how = f"was killed by {_signal_name(-status)}" if status < 0 else f"exited with {status}"
+        how = str(Ended(signal=-status) if status < 0 else Ended(code=status))
         said = self.said()
         if status in _NOT_EXECUTED and said.startswith("timeout: failed to run command"):
             return f"cannot be executed: {said.rpartition(': ')[2].lower()}"
@@ -134,9 +134,8 @@ class Trial:
 
 
 def _not_executable(binary: str, reason: str) -> TrialError:
-    return TrialError(
-        binary=binary, reason=f"cannot be executed: {reason}", todo="name an installed qemu-system binary"
-    )
+    todo = "name an installed qemu-system binary"
+    return TrialError(binary=binary, reason=f"cannot be executed: {reason}", todo=todo)
 
 
 def _is_program(path: str) -> bool:
@@ -150,10 +149,3 @@ def _is_program(path: str) -> bool:
         return True
     executable = head[16:18] in {b"\2\0", b"\3\0", b"\0\2", b"\0\3"}  # ET_EXEC, ET_DYN of elf(5)
     return head.startswith(b"#!") or (head.startswith(b"\x7fELF") and len(head) == 64 and executable)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

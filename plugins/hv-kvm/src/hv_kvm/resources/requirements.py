@@ -19,9 +19,8 @@ from hv_kvm.machine.resource import (
     Tap,
     TapFds,
 )
-from hv_kvm.qemu.block_modules import missing_module
-from hv_kvm.qemu.choose import accel_for
-from hv_kvm.qemu.probe import ProbeError, probe
+from hv_kvm.qemu.accelerator import accel_for
+from hv_kvm.qemu.probe import ProbeError, missing_module, probe
 from hvcore.plugin import Held, Level, OperationError, Problem, Requirement, ResourceKind, Site, Step, Turn, cpu_sets
 
 __all__ = [

@@ -1,52 +1,100 @@
-"""Everything that a start of a guest would do, with symbols for what only a start makes."""
+"""A start of a guest without the start: the plan of one, and a rehearsal that finds option ids defined twice."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
-from hv_kvm.confinement import site_of
+import hvcore.plugin as hv
 from hv_kvm.machine.bindings import Bindings
-from hv_kvm.machine.render import render
+from hv_kvm.machine.facts import Facts
+from hv_kvm.machine.option import Opt
+from hv_kvm.machine.placement import decide
+from hv_kvm.machine.render import IdClashError, distinct, render
 from hv_kvm.machine.resource import HostNetwork
-from hv_kvm.machine.spec import KvmSpec
-from hv_kvm.qemu import choose
-from hv_kvm.qemu.choose import Accel
-from hvcore.plugin import Hooks, Host, Level, Plan, Site, Step
+from hv_kvm.machine.spec import Device, KvmSpec
+from hv_kvm.qemu.accelerator import Accel
+from hv_kvm.run.start import Pinned, pin
 
-__all__ = ["describe", "symbols"]
+__all__ = ["describe", "rehearse", "symbols"]
+
+_NOTHING: Final[frozenset[str]] = frozenset()
+_FACTS: Final = Facts(
+    version="none",
+    package="",
+    commands=_NOTHING,
+    options={},
+    machines=(),
+    types=_NOTHING,
+    cpu_models=_NOTHING,
+    block_drivers=_NOTHING,
+    aio=_NOTHING,
+    kvm_present=False,
+    kvm_enabled=False,
+)
+_NODE: Final = hv.Host(run_dir=Path("/"), privileged=True, uid_pool=range(0), cgroups=hv.ControlGroups())
+_SITE: Final = hv.Site(name="rehearsal", host=_NODE, level=hv.Level.STRICT, pure=True)
 
 
-def describe(hooks: Hooks, spec: KvmSpec, host: Host) -> Plan:
-    """The plan. Raises `ProbeError` when the QEMU binary cannot be asked what it can do."""
-    facts = choose.facts_of(spec, host)
-    spec = choose.pin(spec, facts)
-    accel, site = choose.accel_of(spec, host), site_of(spec, host)
-    arguments = render(hooks, spec, facts, symbols(hooks, spec, site, accel))
-    return Plan(name=spec.name, driver="kvm", steps=tuple(_steps(hooks, spec, site, accel)), arguments=arguments)
+def describe(hooks: hv.Hooks, spec: KvmSpec, host: hv.Host) -> hv.Plan:
+    """The steps and the command line of a start. Raises `ProbeError` when the QEMU binary does not answer."""
+    pinned = pin(spec, host)
+    bindings = symbols(hooks, pinned.spec, pinned.site, pinned.accel)
+    arguments = render(hooks, pinned.spec, pinned.facts, bindings)
+    return hv.Plan(name=spec.name, driver="kvm", steps=tuple(_steps(hooks, pinned)), arguments=arguments)
 
 
-def symbols(hooks: Hooks, spec: KvmSpec, site: Site, accel: Accel) -> Bindings:
+def symbols(hooks: hv.Hooks, spec: KvmSpec, site: hv.Site, accel: Accel) -> Bindings:
     """Bindings with a symbol such as ``{fd:qmp}`` for everything that only a start makes."""
-    return Bindings(
-        handles=hooks.kinds.placeholders(spec.resources, site),
-        accel=accel.name,
-        accel_why=accel.why,
-        confined=site.level is not Level.OFF,
-    )
+    handles, confined = hooks.kinds.placeholders(spec.resources, site), site.level is not hv.Level.OFF
+    return Bindings(handles=handles, accel=accel.name, accel_why=accel.why, confined=confined)
 
 
-def _steps(hooks: Hooks, spec: KvmSpec, site: Site, accel: Accel) -> Iterator[Step]:
-    yield Step(kind="lock", what=f"the instance, and write to {site.dir}/record.json what follows")
+def _steps(hooks: hv.Hooks, pinned: Pinned) -> Iterator[hv.Step]:
+    spec, site = pinned.spec, pinned.site
+    yield hv.Step(kind="lock", what=f"the instance, and write to {site.dir}/record.json what follows")
     yield from hooks.kinds.steps(spec.resources, site)
-    yield Step(kind="launch", what=f"{spec.qemu} ({accel.name}), {_confinement(spec, site.level)}")
-    yield Step(kind="ready", what="when QMP answers, the confinement has been read back from /proc, and the guest runs")
-
-
-def _confinement(spec: KvmSpec, level: Level) -> str:
     network = "the node's network" if spec.asks(HostNetwork) else "no network"
-    own = {
-        Level.STRICT: f"confined: a uid of its own, no capabilities, own mounts and /dev, {network}",
-        Level.USER: f"confined in a user namespace of the caller: own mounts and /dev, {network}",
-        Level.OFF: "not confined: it runs with all rights of the caller",
+    confinement = {
+        hv.Level.STRICT: f"confined: a uid of its own, no capabilities, own mounts and /dev, {network}",
+        hv.Level.USER: f"confined in a user namespace of the caller: own mounts and /dev, {network}",
+        hv.Level.OFF: "not confined: it runs with all rights of the caller",
     }
-    return own[level]
+    yield hv.Step(kind="launch", what=f"{spec.qemu} ({pinned.accel.name}), {confinement[site.level]}")
+    what = "when QMP answers, the confinement has been read back from /proc, and the guest runs"
+    yield hv.Step(kind="ready", what=what)
+
+
+def rehearse(hooks: hv.Hooks) -> tuple[str, ...]:
+    """Render a guest of defaults with a disk and a NIC. Raises `DriverLoadError` naming both plugins of a clash of ids.
+
+    Returns what could not be compared, a text for each failure: a plugin may need a value or a QEMU that is not there
+    yet. A clash that only other values cause is found when those are planned.
+    """
+    failures: list[str] = []
+    options = [(plugin, found) for plugin, found in _rendered(hooks, failures) if isinstance(found, Opt)]
+    try:
+        list(distinct(hooks, options))
+    except IdClashError as clash:
+        both = " and ".join(clash.both)
+        raise hv.DriverLoadError(f"option id {clash.option!r}: defined by both {both}; rename one") from clash
+    return tuple(failures)
+
+
+def _rendered(hooks: hv.Hooks, failures: list[str]) -> list[tuple[str, Opt | hv.HookError]]:
+    values = {param.key: param.default for _, group in hooks.each("params") for param in group}
+    # All as if given, so that no plugin waits for a value.
+    params = hv.Params(values, values, dict.fromkeys(values, "rehearsal"), frozenset())
+    instance = hv.Instance(name="rehearsal", driver="kvm", disks=(hv.Disk(path="/disk"),), nics=(hv.Nic(),))
+    planned = list(hooks.attempts("plan", Device, instance=instance, params=params))
+    failures += [str(found) for _, found in planned if isinstance(found, hv.HookError)]
+    try:
+        spec = decide(instance, params, [found for _, found in planned if isinstance(found, Device)])
+        bindings = symbols(hooks, spec, _SITE, Accel("tcg", ""))
+    except Exception as error:  # noqa: BLE001 - the devices are an extension's, and so is what their methods raise
+        failures.append(f"its devices cannot be placed, got {type(error).__name__}: {error}")
+        return []
+    rendered = list(hooks.attempts("render", Opt, spec=spec, facts=_FACTS, bindings=bindings))
+    failures += [str(found) for _, found in rendered if isinstance(found, hv.HookError)]
+    return rendered

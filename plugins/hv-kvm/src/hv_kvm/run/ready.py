@@ -7,7 +7,7 @@ from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.resource import PrivateCopy
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.paths import GuestPaths
-from hv_kvm.qemu import choose
+from hv_kvm.qemu.probe import facts_of
 from hv_kvm.qmp import QmpClient, commands
 from hv_kvm.resources.guest_files import remove_copies
 from hvcore.plugin import ConfinementError, Hooks, Job, Level, OperationError, ProcessId, Site, unmet_limits, weaknesses
@@ -41,7 +41,7 @@ def finish(hooks: Hooks, client: QmpClient, process: ProcessId, spec: KvmSpec, j
     if "groups" not in job.record.bindings or running == job.record.paused:
         return False
     job.started(process, job.record.monitor)
-    make_ready(hooks, client, process, spec, None if running else choose.facts_of(spec, job.host), job)
+    make_ready(hooks, client, process, spec, None if running else facts_of(spec, job.host), job)
     return True
 
 

@@ -18,8 +18,8 @@ from hv_kvm.machine.render import argv_of, render
 from hv_kvm.machine.resource import GUEST_USER, ShownFile
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.paths import GuestPaths
-from hv_kvm.qemu import choose
-from hv_kvm.qemu.choose import Accel
+from hv_kvm.qemu import probe
+from hv_kvm.qemu.accelerator import Accel, accel_for
 from hv_kvm.qmp import QmpClosedError, QmpConnectError, QmpError, QmpTimeoutError, commands, connect
 from hv_kvm.run.ready import make_ready
 
@@ -65,9 +65,9 @@ def bring_up(hooks: hv.Hooks, spec: KvmSpec, job: hv.Job) -> None:
 
 def pin(spec: KvmSpec, host: hv.Host) -> Pinned:
     """What this node makes of the spec. Raises `ProbeError`."""
-    facts = choose.facts_of(spec, host)
-    spec = choose.pin(spec, facts)
-    return Pinned(spec=spec, facts=facts, accel=choose.accel_of(spec, host), site=site_of(spec, host))
+    facts = probe.facts_of(spec, host)
+    spec, accel = probe.pin(spec, facts), accel_for(spec.qemu, spec.kvm, host)
+    return Pinned(spec=spec, facts=facts, accel=accel, site=site_of(spec, host))
 
 
 def acquire(pinned: Pinned, job: hv.Job) -> Bindings:

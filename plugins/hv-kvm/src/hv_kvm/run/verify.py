@@ -9,8 +9,7 @@ from typing import Final
 from hv_kvm.confinement import site_of
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qemu.accelerator import kvm_works
-from hv_kvm.qemu.choose import facts_of
-from hv_kvm.qemu.probe import ProbeError, probe
+from hv_kvm.qemu.probe import ProbeError, facts_of, probe
 from hvcore.plugin import Finding, Hooks, Host, Problem, Severity, how_to_install
 
 __all__ = ["examine", "problems_on"]

@@ -13,7 +13,7 @@ from hv_kvm import hookspecs
 from hv_kvm.driver import KvmDriver
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import Device, KvmSpec
-from hv_kvm.run.id_clashes import rehearse
+from hv_kvm.run.describe import rehearse
 from hvcore import DriverLoadError
 from hvcore.plugin import Hooks, Host, hookimpl
 from hvcore.plugins import hookspecs as core_hookspecs
