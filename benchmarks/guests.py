@@ -164,7 +164,7 @@ class Bare:
                     commands.query_status(client)
                     ready_ms = (time.perf_counter() - begun) * 1000
                     if self._paths.journal.stat().st_uid:  # sandboxed: what we could kill is bubblewrap
-                        commands.quit(client)
+                        commands.quit(client, deadline_s=60.0)
                         process.wait()
             finally:
                 killed = time.perf_counter()

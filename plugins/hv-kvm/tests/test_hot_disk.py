@@ -18,8 +18,7 @@ from hv_kvm.machine.placement import placed_beside
 from hv_kvm.machine.render import render_device
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qemu.probe import facts_of
-from hv_kvm.qmp import QmpClient, QmpCommandError, commands
-from hv_kvm.qmp.reach import reach
+from hv_kvm.qmp import QmpClient, QmpCommandError, commands, reach
 from hvcore.deadline import Deadline
 from hvcore.plugin import Host, Job, Level, Site
 from hvcore.plugins.loader import load

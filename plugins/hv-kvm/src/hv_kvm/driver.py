@@ -41,8 +41,7 @@ from hv_kvm.machine.device_classes import declared, kinds_of, read_spec
 from hv_kvm.machine.placement import decide
 from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.paths import GuestPaths
-from hv_kvm.qmp import QmpBusyError, QmpError, QmpTimeoutError, commands
-from hv_kvm.qmp.reach import reach
+from hv_kvm.qmp import QmpBusyError, QmpError, QmpTimeoutError, commands, reach
 from hv_kvm.run import displays, pinning, ready, start, stop
 from hv_kvm.run.describe import describe, rehearse
 from hv_kvm.run.observe import observe, process_of

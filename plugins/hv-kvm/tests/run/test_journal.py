@@ -149,15 +149,6 @@ def test_a_short_file_is_read_from_its_start(tmp_path: Path) -> None:
     assert read_journal(write(tmp_path / "ev.out", GREETING, READY, RESUME)).status == "running"
 
 
-def test_a_path_below_an_open_directory_is_read(tmp_path: Path) -> None:
-    write(tmp_path / "ev.out", RESUME)
-    fd = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
-    try:
-        assert read_journal("ev.out", dir_fd=fd).status == "running"
-    finally:
-        os.close(fd)
-
-
 def test_only_the_end_of_a_long_file_counts(tmp_path: Path) -> None:
     noise = [event("VNC_CONNECTED", {"n": n}) for n in range(1000)]
     assert read_journal(write(tmp_path / "ev.out", RESUME, *noise, STOP)).status == "paused"

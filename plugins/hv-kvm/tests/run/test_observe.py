@@ -18,10 +18,9 @@ def test_the_look_at_a_guest_imports_no_family_and_no_monitor() -> None:
     assert ours == {
         "hv_kvm.run",
         "hv_kvm.run.journal",
-        "hv_kvm.names",
+        "hv_kvm.event",
         "hv_kvm.run.observe",
         "hv_kvm.paths",
-        "hv_kvm.timestamp",
     }
     assert {
         "hvcore.state.job",

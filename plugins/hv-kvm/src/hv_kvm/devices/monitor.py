@@ -11,7 +11,7 @@ from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import GUEST_DIRECTORY
 from hv_kvm.machine.spec import Device, KvmSpec
-from hv_kvm.names import COMMANDS, EVENTS, PIDFILE, RECOVERY
+from hv_kvm.paths import COMMANDS, EVENTS, PIDFILE, RECOVERY
 
 __all__ = ["DEVICES", "Monitor", "plan", "render"]
 

@@ -10,7 +10,7 @@ import hvcore.plugin as hv
 from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec
-from hv_kvm.names import SERIAL
+from hv_kvm.paths import SERIAL
 
 __all__ = ["DEVICES", "PARAMS", "Serial", "plan", "render"]
 

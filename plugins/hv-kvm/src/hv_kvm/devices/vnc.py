@@ -22,7 +22,7 @@ from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import HOST_NETWORK, DataFile
 from hv_kvm.machine.spec import Device, KvmSpec, when_planned
-from hv_kvm.names import VNC
+from hv_kvm.paths import VNC
 
 __all__ = ["DEVICES", "PARAMS", "PASSWORD", "Vnc", "assess", "check", "plan", "render", "verify"]
 

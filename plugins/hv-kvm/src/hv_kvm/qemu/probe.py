@@ -121,8 +121,8 @@ def _facts(client: QmpClient, deadline: float) -> Facts:
         return deadline - time.monotonic()
 
     monitor_commands = ask.query_commands(client, deadline_s=left_s())
-    blocks = ask.query_block_layer(client, deadline_s=left_s())
-    kvm = ask.query_kvm(client, commands=monitor_commands, deadline_s=left_s())
+    block_drivers, aio = ask.query_block_layer(client, deadline_s=left_s())
+    kvm_present, kvm_enabled = ask.query_kvm(client, commands=monitor_commands, deadline_s=left_s())
     return Facts(
         version=client.greeting.version,
         package=client.greeting.package,
@@ -131,10 +131,10 @@ def _facts(client: QmpClient, deadline: float) -> Facts:
         machines=ask.query_machines(client, deadline_s=left_s()),
         types=ask.qom_list_types(client, deadline_s=left_s()),
         cpu_models=ask.query_cpu_definitions(client, deadline_s=left_s()),
-        block_drivers=blocks.drivers,
-        aio=blocks.aio,
-        kvm_present=kvm.present,
-        kvm_enabled=kvm.enabled,
+        block_drivers=block_drivers,
+        aio=aio,
+        kvm_present=kvm_present,
+        kvm_enabled=kvm_enabled,
     )
 
 

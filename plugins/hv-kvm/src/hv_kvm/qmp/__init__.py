@@ -5,7 +5,8 @@ See ``docs/decisions/0004-own-qmp-client.md`` for why it is our own.
 
 from __future__ import annotations
 
-from hv_kvm.qmp.client import Greeting, QmpClient, QmpEvent, adopt, connect
+from hv_kvm.event import QmpEvent
+from hv_kvm.qmp.client import Greeting, QmpClient, adopt, connect, reach
 from hv_kvm.qmp.errors import (
     QmpBusyError,
     QmpClosedError,
@@ -29,4 +30,5 @@ __all__ = [
     "QmpTimeoutError",
     "adopt",
     "connect",
+    "reach",
 ]

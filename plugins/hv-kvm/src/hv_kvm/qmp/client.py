@@ -17,36 +17,24 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from hv_kvm.qmp.errors import (
-    QmpBusyError,
-    QmpCommandError,
-    QmpProtocolError,
-    QmpTimeoutError,
-)
+from hv_kvm.event import QmpEvent, read_event
+from hv_kvm.paths import GuestPaths
+from hv_kvm.qmp.errors import QmpBusyError, QmpCommandError, QmpConnectError, QmpProtocolError, QmpTimeoutError
 from hv_kvm.qmp.holders import accepted_connections
 from hv_kvm.qmp.wire import Wire, open_wire
-from hv_kvm.timestamp import event_time
 
-__all__ = ["COMMAND_DEADLINE_S", "EVENT_BOUND", "Greeting", "QmpClient", "QmpEvent", "adopt", "connect"]
+__all__ = ["COMMAND_DEADLINE_S", "EVENT_BOUND", "Greeting", "QmpClient", "adopt", "connect", "reach"]
 
 COMMAND_DEADLINE_S: Final = 5.0
 """Seconds a command is waited for unless told otherwise; the slow ones say so in `hv_kvm.qmp.commands`."""
 
 EVENT_BOUND: Final = 1000
 """Events kept for a caller who does not take them; then the oldest are dropped and counted."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QmpEvent:
-    """One asynchronous event. ``data`` is empty when QEMU sent none; ``at`` is QEMU's wall clock in seconds."""
-
-    name: str
-    data: Mapping[str, Any] = field(default_factory=dict)
-    at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +49,9 @@ class Greeting:
 class QmpClient:
     """A session on one monitor, past its greeting. Made by `connect` or `adopt`; a context manager that closes."""
 
-    def __init__(self, wire: Wire, *, event_bound: int = EVENT_BOUND) -> None:
+    def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._events: deque[QmpEvent] = deque()
-        self._event_bound = event_bound
         # Not from 0, so that a reply meant for an earlier connection is not taken for one to this. And short: QEMU
         # takes about 3 us for each byte of a command.
         self._last_id = int.from_bytes(os.urandom(2))
@@ -178,22 +165,12 @@ class QmpClient:
                 raise QmpTimeoutError(subject=self.subject, command=what, waited_s=deadline_s)
             if "event" not in message:
                 return message
-            self._keep(message)
+            if len(self._events) >= EVENT_BOUND:
+                self._events.popleft()
+                self.dropped_events += 1
+            self._events.append(read_event(message))
             if not only_replies:
                 return message
-
-    def _keep(self, message: Mapping[str, Any]) -> None:
-        if len(self._events) >= self._event_bound:
-            self._events.popleft()
-            self.dropped_events += 1
-        data = message.get("data")
-        self._events.append(
-            QmpEvent(
-                name=str(message["event"]),
-                data=data if isinstance(data, dict) else {},
-                at=event_time(message.get("timestamp")),
-            )
-        )
 
     def _result(self, command: str, reply: Mapping[str, Any]) -> Any:
         if "return" in reply:
@@ -261,3 +238,16 @@ def adopt(
         client.close()
         raise
     return client
+
+
+def reach(directory: Path, deadline_s: float) -> QmpClient:
+    """A session with the running guest of the instance in ``directory``, by its second monitor if the first is in use.
+
+    QEMU serves one client per monitor, so whoever holds the first one must not keep a guest from being stopped.
+    Raises `QmpError`: `QmpTimeoutError` for a QEMU that hangs, which both monitors share.
+    """
+    paths = GuestPaths(directory)
+    try:
+        return connect(str(paths.commands), deadline_s=deadline_s)
+    except (QmpBusyError, QmpConnectError):
+        return connect(str(paths.recovery), deadline_s=deadline_s)

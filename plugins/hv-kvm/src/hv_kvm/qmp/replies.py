@@ -1,13 +1,14 @@
-"""Taking fields out of replies: a missing or mistyped one is a QmpProtocolError that names the command."""
+"""Replies to commands by their fields: a missing or mistyped one is a QmpProtocolError that names the command."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from hv_kvm.qmp.client import QmpClient
 from hv_kvm.qmp.errors import QmpProtocolError
 
-__all__ = ["Reply", "as_list", "as_reply"]
+__all__ = ["Reply", "ask", "ask_rows"]
 
 Value = TypeVar("Value", str, int, bool)
 
@@ -39,11 +40,11 @@ class Reply:
 
     def part(self, key: str) -> Reply:
         """The object that the member ``key`` holds."""
-        return as_reply(self._body.get(key), command=self.command, subject=self.subject)
+        return _as_reply(self._body.get(key), self.command, self.subject)
 
     def rows(self, key: str) -> list[Reply]:
         """The objects in the list that the member ``key`` holds."""
-        return as_list(self._body.get(key), command=self.command, subject=self.subject)
+        return _as_rows(self._body.get(key), self.command, self.subject)
 
     def names(self, key: str) -> frozenset[str]:
         """The strings in the list that the member ``key`` holds."""
@@ -54,15 +55,25 @@ class Reply:
         return frozenset(value)
 
 
-def as_reply(body: Any, *, command: str, subject: str) -> Reply:
-    """``body`` as one JSON object. Raises QmpProtocolError when it is something else."""
+def ask(client: QmpClient, command: str, deadline_s: float) -> Reply:
+    """The JSON object that ``command`` returns. Raises QmpProtocolError when it returns something else."""
+    return _as_reply(client.execute(command, deadline_s=deadline_s), command, client.subject)
+
+
+def ask_rows(
+    client: QmpClient, command: str, deadline_s: float, arguments: Mapping[str, Any] | None = None
+) -> list[Reply]:
+    """The list of JSON objects that ``command`` returns. Raises QmpProtocolError when it returns something else."""
+    return _as_rows(client.execute(command, arguments, deadline_s=deadline_s), command, client.subject)
+
+
+def _as_reply(body: Any, command: str, subject: str) -> Reply:
     if not isinstance(body, dict):
         raise QmpProtocolError(subject=subject, what=f"the reply to {command} is not an object, got {body!r:.60}")
     return Reply(body, command=command, subject=subject)
 
 
-def as_list(body: Any, *, command: str, subject: str) -> list[Reply]:
-    """``body`` as a list of JSON objects. Raises QmpProtocolError when it is something else."""
+def _as_rows(body: Any, command: str, subject: str) -> list[Reply]:
     if not isinstance(body, list):
         raise QmpProtocolError(subject=subject, what=f"the reply to {command} is not a list, got {body!r:.60}")
-    return [as_reply(row, command=command, subject=subject) for row in body]
+    return [_as_reply(row, command, subject) for row in body]

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import hvcore.plugin as hv
-from hv_kvm.names import COMPANIONS
 from hv_kvm.paths import GuestPaths
 from hv_kvm.run.journal import Journal, read_journal
 
@@ -93,7 +92,7 @@ def _state_of(journal: Journal) -> tuple[hv.State, str | None]:
 
 def _lost(live: hv.Live) -> str | None:
     """Which companions of a running guest have ended, in words, or None."""
-    bound = live.record.bindings.get(COMPANIONS)
+    bound = live.record.bindings.get("companions")
     if not bound:
         return None
     ended = [name for name, about in bound.items() if "process" in about and hv.wait_gone(_process(about), 0.0)]
