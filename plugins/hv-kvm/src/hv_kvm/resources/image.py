@@ -164,8 +164,8 @@ def _open(wanted: Image) -> tuple[list[int], bool]:
 def qcow2_problem(header: bytes) -> tuple[str, str] | None:
     """What is wrong with a qcow2 image that begins with ``header``, and what to do; None if nothing is.
 
-    An image that refers to others makes QEMU open what it names: the guest would get whatever file of the node the
-    maker of the image chose. They are flattened once, not followed at each start.
+    An image that refers to other files makes QEMU open them: the maker of the image could give the guest any file of
+    the node. Such images have to be flattened once, and are not followed at a start.
     """
     if len(header) < 72 or header[:4] != _MAGIC:
         return "is not a qcow2 image", 'set format = "raw" if it is a raw one'
