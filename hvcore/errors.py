@@ -1,29 +1,5 @@
 """Every error hvcore raises, as one tree.
 
-::
-
-    HvError
-    +-- InputError                 what was asked for is wrong, whatever the node (exit 2)
-    |   +-- ParamsError            problems in an instance or its parameters
-    |   +-- InstanceFileError      the file cannot be read as an instance
-    |   +-- UnknownDriverError     no driver of that name is installed
-    +-- VerifyError                right, but this node cannot do it
-    +-- DriverLoadError            a driver or extension is installed and cannot be used
-    +-- HookError                  a plugin's hook raised or returned the wrong thing
-    +-- DriverError                a driver's method raised or returned the wrong thing
-    +-- UnsupportedError           the driver does not have this ability (exit 3)
-    +-- NotFoundError              no such instance on this node (exit 4)
-    +-- BusyError                  held by somebody else (exit 5)
-    |   +-- DiskInUseError         another instance or the host uses the disk
-    +-- StateError                 not a legal move from the present state
-    +-- NodeError                  the node itself is not fit: run directory, privileges, tools
-    +-- RecordError                the record on disk is unreadable or from a newer hvcore
-    +-- OperationError             an operation was tried and failed
-        +-- LaunchError            the process did not start, or died at once
-        +-- DeadlineError          not done in time
-        +-- ConfinementError       the process is confined less than asked
-        +-- LeftoverError          something could not be released
-
 Every message reads ``subject: what is wrong, got value; what to do``: lower case, no full stop.
 """
 

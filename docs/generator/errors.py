@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-import textwrap
 from collections.abc import Iterator
 
 import hvcore
@@ -17,8 +16,6 @@ __all__ = ["errors_page"]
 
 def errors_page() -> str:
     """The exit codes, the tree, and of each error its cause and what to do; then those of the plugins."""
-    doc = inspect.cleandoc(hvcore.errors.__doc__ or "")
-    tree = textwrap.dedent(doc.partition("::\n\n")[2].partition("\n\nEvery message")[0])
     known = [thing for name in hvcore.errors.__all__ if issubclass(thing := getattr(hvcore.errors, name), Exception)]
     parts = [
         "# Errors and exit codes",
@@ -26,7 +23,7 @@ def errors_page() -> str:
         "## Exit codes of hv",
         table(("code", "meaning"), ((code, words) for code, words in WORDS["exit_codes"].items())),
         "## All errors",
-        f"```text\n{tree}\n```",
+        "```text\n{}\n```".format("\n".join(_tree(hvcore.HvError, known))),
         TEXT["problem"],
         *map(_section, known),
     ]
@@ -35,6 +32,14 @@ def errors_page() -> str:
         if own:
             parts += [f"## Errors of hv-{driver}", TEXT["errors_plugin"], *map(_section, own)]
     return "\n\n".join(parts)
+
+
+def _tree(error: type[Exception], known: list[type[hvcore.HvError]], indent: str = "") -> Iterator[str]:
+    """The error and all those below it, a line each."""
+    yield f"{indent}{error.__name__}"
+    for below in known:
+        if next(base for base in below.__mro__[1:] if not base.__name__.startswith("_")) is error:
+            yield from _tree(below, known, f"{indent}    ")
 
 
 def _section(error: type[hvcore.HvError]) -> str:
