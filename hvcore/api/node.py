@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,7 +26,6 @@ from hvcore.state.store import Store
 if TYPE_CHECKING:
     from hvcore.api.driver_handle import DriverHandle
     from hvcore.model.info import InstanceInfo
-    from hvcore.model.layers import Layers
     from hvcore.model.outcome import Console, Execution, Log, Outcome
     from hvcore.operations.recover import Recovered
     from hvcore.plugins.loaded_driver import LoadedDriver  # with pluggy and metadata: not for those who load no driver
@@ -38,13 +36,6 @@ __all__ = ["Node"]
 _LOAD_S: Final = 10.0  # for one plugin; a driver takes a tenth of a second
 
 
-def _silent(_text: str) -> None: ...
-
-
-def _layers(config: Config, instance: Instance) -> Layers:
-    return config.layers(instance.driver, instance.profile)
-
-
 class _Drivers:
     """The drivers that were loaded so far, each once. Safe to share between threads.
 
@@ -53,9 +44,9 @@ class _Drivers:
 
     def __init__(self, limit_s: float = _LOAD_S) -> None:
         self._limit_s = limit_s
-        self._whole: dict[str, LoadedDriver] = {}
-        self._maimed: dict[str, LoadedDriver] = {}
-        self._refused: dict[str, DriverLoadError] = {}
+        self._complete: dict[str, LoadedDriver] = {}
+        self._partial: dict[str, LoadedDriver] = {}  # without extensions that cannot be used
+        self._too_slow: dict[str, DriverLoadError] = {}
         self._loading = threading.Lock()
 
     def get(self, name: str) -> LoadedDriver:
@@ -63,9 +54,9 @@ class _Drivers:
         from hvcore.plugins.loader import load  # noqa: PLC0415 - 91 ms
 
         with self._loading:
-            if name not in self._whole:
-                self._whole[name] = load(name)
-            return self._whole[name]
+            if name not in self._complete:
+                self._complete[name] = load(name)
+            return self._complete[name]
 
     def for_running(self, name: str) -> LoadedDriver:
         """The driver for what runs already: a broken extension must not take sight of it, nor a polite stop.
@@ -81,18 +72,18 @@ class _Drivers:
         from hvcore.plugins.loader import load_for_running  # noqa: PLC0415 - 91 ms
 
         with self._loading:
-            for known in (self._whole, self._maimed):
-                if name in known:
-                    return known[name]
-            if name in self._refused:  # once is long enough to wait for what hangs
-                raise self._refused[name]
+            known = self._complete.get(name) or self._partial.get(name)
+            if known is not None:
+                return known
+            if name in self._too_slow:  # once is long enough to wait for what hangs
+                raise self._too_slow[name]
             try:
                 loaded = load_for_running(name, limit_s=self._limit_s)
             except DriverLoadError as error:
                 if isinstance(error.__cause__, TimeoutError):
-                    self._refused[name] = error
+                    self._too_slow[name] = error
                 raise
-            (self._maimed if loaded.skipped else self._whole)[name] = loaded
+            (self._partial if loaded.skipped else self._complete)[name] = loaded
             return loaded
 
 
@@ -123,20 +114,19 @@ class Node:
         *,
         config_dir: str | os.PathLike[str] | None = None,
         uid_pool: range | None = None,
-        progress: Callable[[str], None] = _silent,
+        progress: Callable[[str], None] = lambda _: None,
     ) -> None:
-        directory = Path(run_dir).absolute() if run_dir is not None else default_run_dir().absolute()
-        self.run_dir = directory
-        if os.path.exists(directory):
-            private_dir(directory)
+        self.run_dir = (Path(run_dir) if run_dir is not None else default_run_dir()).absolute()
+        if os.path.exists(self.run_dir):
+            private_dir(self.run_dir)
         self._drivers = _Drivers()
-        host = Host(run_dir=directory, privileged=os.geteuid() == 0, uid_pool=uid_pool or default_uid_pool())
+        host = Host(run_dir=self.run_dir, privileged=os.geteuid() == 0, uid_pool=uid_pool or default_uid_pool())
         self._config = Config(Path(config_dir) if config_dir is not None else default_config_dir())
         self._context = Context(
             host=host,
-            store=Store(directory),
+            store=Store(self.run_dir),
             driver=self._drivers.for_running,
-            layers=partial(_layers, self._config),
+            layers=lambda instance: self._config.layers(instance.driver, instance.profile),
             progress=progress,
         )
 
