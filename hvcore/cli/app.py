@@ -9,16 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 import click
-from click.shell_completion import shell_complete
+from click.shell_completion import BashComplete, FishComplete, ZshComplete, shell_complete
 
 import hvcore
 from hvcore.cli.exit_status import exit_code_of
+from hvcore.cli.options import command
+from hvcore.cli.output import say
 from hvcore.cli.session import check_run_dir, near_word
 
-__all__ = ["COMMANDS", "COMPLETE_VARIABLE", "HvGroup", "hv"]
+__all__ = ["COMMANDS", "HvGroup", "completion", "hv"]
 
-COMPLETE_VARIABLE: Final = "_HV_COMPLETE"
-"""The environment variable by which a shell asks ``hv`` to complete its line."""
+_COMPLETE_VARIABLE: Final = "_HV_COMPLETE"  # set by a shell that wants its line completed
 
 COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
     "Drivers and instance files": {
@@ -27,13 +28,13 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "check": "validate:check",
         "verify": "validate:verify",
         "plan": "validate:plan",
-        "explain": "explain:explain",
+        "explain": "validate:explain",
         "conformance": "conformance:conformance",
     },
     "For authors of drivers": {
         "new-driver": "scaffold:new_driver",
         "new-extension": "scaffold:new_extension",
-        "schema-diff": "schema_diff:schema_diff",
+        "schema-diff": "drivers:schema_diff",
     },
     "Instances": {
         "start": "power:start",
@@ -51,7 +52,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
     "Node": {
         "recover": "power:recover",
         "doctor": "diagnose:doctor",
-        "completion": "completion:completion",
+        "completion": "app:completion",
     },
 }
 """Heading, subcommand, and where it is defined: a module of this package and a name in it."""
@@ -72,8 +73,8 @@ class HvGroup(click.Group):
         if place is None:
             return None
         module, _, attribute = place.partition(":")
-        command: click.Command = getattr(importlib.import_module(f"hvcore.cli.{module}"), attribute)
-        return command
+        found: click.Command = getattr(importlib.import_module(f"hvcore.cli.{module}"), attribute)
+        return found
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -90,7 +91,7 @@ class HvGroup(click.Group):
         for heading, section in COMMANDS.items():
             found = [(name, self.get_command(ctx, name)) for name in section]
             with formatter.section(heading):
-                formatter.write_dl([(name, command.get_short_help_str(80)) for name, command in found if command])
+                formatter.write_dl([(name, one.get_short_help_str(80)) for name, one in found if one])
 
     def main(  # type: ignore[override]  # click's own overloads tell whether it returns; this never does
         self,
@@ -100,28 +101,22 @@ class HvGroup(click.Group):
     ) -> NoReturn:
         """Run the command line and end with its exit code (SystemExit)."""
         given = list(sys.argv[1:] if args is None else args)
-        sys.exit(exit_code_of(lambda: self._run(given), as_json="--json" in _options_in(given)))
+        options = given[: given.index("--")] if "--" in given else given
+        sys.exit(exit_code_of(lambda: self._run(given), as_json="--json" in options))
 
     def _run(self, args: list[str]) -> int:
-        instruction = os.environ.get(COMPLETE_VARIABLE)
+        instruction = os.environ.get(_COMPLETE_VARIABLE)
         if instruction:
-            return self._complete(instruction)
+            try:
+                return shell_complete(self, {}, "hv", _COMPLETE_VARIABLE, instruction)
+            except Exception:  # noqa: BLE001 - in the middle of somebody's line there is no place for any message
+                return 1
         if not args:
             click.echo(self.get_help(click.Context(self, info_name="hv")), err=True)
             return 2
         with self.make_context("hv", args) as ctx:
             self.invoke(ctx)
         return 0
-
-    def _complete(self, instruction: str) -> int:
-        try:
-            return shell_complete(self, {}, "hv", COMPLETE_VARIABLE, instruction)
-        except Exception:  # noqa: BLE001 - in the middle of somebody's line there is no place for any message
-            return 1
-
-
-def _options_in(args: list[str]) -> list[str]:
-    return args[: args.index("--")] if "--" in args else args
 
 
 def _show_version(ctx: click.Context, _param: click.Parameter, value: object) -> None:
@@ -170,3 +165,18 @@ driver, 4 no such instance, 5 busy. 'hv SUBCOMMAND --help' has an example each."
 )
 def hv(run_dir: str | None, config_dir: str | None) -> None:
     """Run instances with drivers that are loaded by name."""
+
+
+@command(
+    "hv completion bash > /etc/bash_completion.d/hv",
+    'hv completion zsh > "${fpath[1]}/_hv"',
+    "hv completion fish > ~/.config/fish/completions/hv.fish",
+    'eval "$(hv completion bash)"        # in this shell only',
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script for a shell."""
+    kinds = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
+    complete = kinds[shell](hv, {}, "hv", _COMPLETE_VARIABLE)
+    # Not source(): for bash it starts a bash to look at its version, and this may run where there is none.
+    say((complete.source_template % complete.source_vars()).strip())

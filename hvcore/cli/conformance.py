@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 import hvcore
-from hvcore.cli.options import deadline_option, driver_completion, json_option
-from hvcore.cli.output import emit_json, is_terminal, remark, say
+from hvcore.cli.options import command, deadline_option, driver_completion, json_option
+from hvcore.cli.output import Column, emit_json, is_terminal, remark, say, show, show_table
+from hvcore.cli.progress import patience
 from hvcore.cli.session import near_word, open_node
-from hvcore.cli.table import Column, show_table
-from hvcore.cli.time_limit import patience
 
 if TYPE_CHECKING:
     from hvcore.testing import Check, Report, Subject
@@ -25,13 +24,11 @@ __all__ = ["conformance"]
 _OUTCOMES = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hv conformance kvm --static
-  hv conformance kvm --report kvm.json --junit kvm.xml
-  hv conformance kvm --only life_full_cycle --only leak_fds
-  hv conformance --explain crash_disk_full"""
+@command(
+    "hv conformance kvm --static",
+    "hv conformance kvm --report kvm.json --junit kvm.xml",
+    "hv conformance kvm --only life_full_cycle --only leak_fds",
+    "hv conformance --explain crash_disk_full",
 )
 @click.argument("driver", required=False, shell_complete=driver_completion)
 @click.option("--level", type=click.Choice(["must", "capability", "hardening"]), help="Only the checks of that level.")
@@ -85,10 +82,7 @@ def _known(name: str, option: str) -> Check:
 
 def _explain(name: str, *, as_json: bool) -> None:
     check = _known(name, "--explain")
-    if as_json:
-        emit_json(_facts(check))
-    else:
-        say(check.explain())
+    show(_facts(check), check.explain(), as_json=as_json)
 
 
 def _facts(check: Check) -> dict[str, str]:
@@ -100,8 +94,8 @@ def _list(chosen: tuple[Check, ...], *, as_json: bool) -> None:
     if as_json:
         emit_json([_facts(check) for check in chosen])
         return
-    columns = [Column("CHECK"), Column("AREA"), Column("LEVEL"), Column("TIER"), Column("WHAT")]
-    show_table(columns, [[check.name, check.area, check.level, check.tier, check.what] for check in chosen])
+    columns = map(Column, ("CHECK", "AREA", "LEVEL", "TIER", "WHAT"))
+    show_table([*columns], [[check.name, check.area, check.level, check.tier, check.what] for check in chosen])
 
 
 def _prove(driver: str, chosen: tuple[Check, ...], options: dict[str, Any], *, as_json: bool) -> None:

@@ -15,12 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-import click
-
 import hvcore
 from hvcore.cli.exit_status import Signalled
 from hvcore.cli.guest_end import GuestSide, opened
-from hvcore.cli.options import name_argument
+from hvcore.cli.options import command, name_argument
 from hvcore.cli.output import remark
 from hvcore.cli.relay import End, Relay
 from hvcore.cli.session import known, open_node
@@ -33,12 +31,7 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH, signal.SIGCON
 _ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hv console web1
-  echo reboot | hv console web1        # goes on printing until the guest closes, or ^C"""
-)
+@command("hv console web1", "echo reboot | hv console web1        # goes on printing until the guest closes, or ^C")
 @name_argument
 def console(name: str) -> None:
     """Open the console of an instance; leave it with ^].

@@ -10,22 +10,16 @@ import click
 
 import hvcore
 from hvcore.cli.exit_status import Signalled
-from hvcore.cli.options import deadline_option, json_option
+from hvcore.cli.options import command, deadline_option, json_option
 from hvcore.cli.output import complain, emit_json, say
-from hvcore.cli.progress import progress
-from hvcore.cli.time_limit import patience
+from hvcore.cli.progress import patience, progress
 
 __all__ = ["doctor"]
 
 _MARKS = {hvcore.Severity.OK: "ok", hvcore.Severity.NOTE: "note", hvcore.Severity.PROBLEM: "PROBLEM"}
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hv doctor
-  hv doctor --json > before-the-upgrade.json"""
-)
+@command("hv doctor", "hv doctor --json > before-the-upgrade.json")
 @deadline_option(60.0, "each driver has to be imported and examined within")
 @json_option
 def doctor(*, deadline_s: float, as_json: bool) -> None:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import click
 
 import hvcore
-from hvcore.cli.options import deadline_option, driver_argument, json_option
-from hvcore.cli.output import emit_json, remark, say
+from hvcore.cli.options import command, deadline_option, driver_argument, json_option
+from hvcore.cli.output import Column, emit_json, remark, say, show_table
+from hvcore.cli.progress import patience
 from hvcore.cli.session import open_node
-from hvcore.cli.table import Column, show_table
-from hvcore.cli.time_limit import patience
 
-__all__ = ["drivers", "params"]
+__all__ = ["drivers", "params", "schema_diff"]
 
 _VERDICTS = {"ok": "green", "broken": "bold red", "duplicate": "red", "too-old": "red", "too-new": "red"}
+_BUMPS = {"major": "bold red", "minor": "yellow", "patch": "green"}
+_LARGEST_SCHEMA_BYTES: Final = 16 * 1024 * 1024
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hv drivers
-  hv drivers --load"""
-)
+@command("hv drivers", "hv drivers --load")
 @click.option("--load", is_flag=True, help="Import each one too, and show what it can do or why it does not work.")
 @deadline_option(30.0, "with --load each driver has to be imported within")
 @json_option
@@ -35,7 +34,7 @@ def drivers(*, load: bool, deadline_s: float, as_json: bool) -> None:
     HVCORE_STRICT=1 the exit code is 1 when there is one that cannot be used.
     """
     with patience(deadline_s) as begin:
-        found = [_tried(entry, begin) if load else _untried(entry) for entry in hvcore.catalogue()]
+        found = [_tried(entry, begin) if load else {**entry.to_json(), "can": None} for entry in hvcore.catalogue()]
     if as_json:
         emit_json(found)
     elif not found:
@@ -47,28 +46,16 @@ def drivers(*, load: bool, deadline_s: float, as_json: bool) -> None:
 
 
 def _show_drivers(found: list[dict[str, Any]], *, load: bool) -> None:
-    columns = [
-        Column("NAME"),
-        Column("PACKAGE"),
-        Column("VERSION"),
-        Column("NEEDS"),
-        Column("VERDICT", styles=_VERDICTS),
-    ]
-    keys = ["name", "distribution", "version", "requires", "verdict"]
+    columns = [*map(Column, ("NAME", "PACKAGE", "VERSION", "NEEDS")), Column("VERDICT", styles=_VERDICTS)]
+    rows = [[row[key] for key in ("name", "distribution", "version", "requires", "verdict")] for row in found]
     if load:
         columns.append(Column("CAN"))
-        keys.append("can")
-    show_table(columns, [[", ".join(row[key]) if key == "can" else row[key] for key in keys] for row in found])
+        rows = [[*cells, ", ".join(row["can"])] for cells, row in zip(rows, found, strict=True)]
+    show_table(columns, rows)
     for row in found:
         if row["reason"]:  # too long for a column, and of several lines where several things are wrong
-            told = (
-                row["reason"] if row["reason"].startswith(("driver", "plugin")) else f"{row['name']}: {row['reason']}"
-            )
-            say(f"\n{told}")
-
-
-def _untried(entry: hvcore.CatalogueEntry) -> dict[str, Any]:
-    return {**entry.to_json(), "can": None}
+            subject = "" if row["reason"].startswith(("driver", "plugin")) else f"{row['name']}: "
+            say(f"\n{subject}{row['reason']}")
 
 
 def _tried(entry: hvcore.CatalogueEntry, begin: Callable[[], None]) -> dict[str, Any]:
@@ -83,12 +70,7 @@ def _tried(entry: hvcore.CatalogueEntry, begin: Callable[[], None]) -> dict[str,
     return {**facts, "can": ["start", "stop", *handle.capabilities]}
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hv params kvm
-  hv params kvm --schema > kvm.schema.json"""
-)
+@command("hv params kvm", "hv params kvm --schema > kvm.schema.json")
 @driver_argument
 @click.option("--profile", metavar="NAME", help="Show what instances with this profile get.")
 @click.option("--schema", is_flag=True, help="Print JSON Schema instead, for forms and other programs.")
@@ -106,23 +88,20 @@ def params(driver: str, *, profile: str | None, schema: bool, as_json: bool) -> 
     rows = [row.to_json() for row in handle.parameters(profile=profile)]
     if as_json:
         emit_json(rows)
-        return
-    if not rows:
+    elif not rows:
         remark(f"driver {driver} has no parameters")
-        return
-    columns = [Column("PARAMETER"), Column("VALUE"), Column("DEFAULT"), Column("CHANGES"), Column("MEANING")]
-    show_table(columns, [[row["key"], _value(row), _default(row), row["changes"], _meaning(row)] for row in rows])
+    else:
+        columns = map(Column, ("PARAMETER", "VALUE", "DEFAULT", "CHANGES", "MEANING"))
+        show_table([*columns], [_parameter_cells(row) for row in rows])
 
 
-def _meaning(row: dict[str, Any]) -> str:
-    if row["deprecated"] is None:
-        return str(row["help"])
-    return f"{row['help']} Deprecated, goes in release {row['removed_in']}; {row['deprecated']}."
-
-
-def _value(row: dict[str, Any]) -> str:
+def _parameter_cells(row: dict[str, Any]) -> list[str]:
     unit = f", in {row['unit']}" if row["unit"] else ""
-    return f"{row['expects']}{unit}{' (secret)' if row['secret'] else ''}"
+    value = f"{row['expects']}{unit}{' (secret)' if row['secret'] else ''}"
+    meaning = str(row["help"])
+    if row["deprecated"] is not None:
+        meaning += f" Deprecated, goes in release {row['removed_in']}; {row['deprecated']}."
+    return [row["key"], value, _default(row), row["changes"], meaning]
 
 
 def _default(row: dict[str, Any]) -> str:
@@ -136,3 +115,61 @@ def _default(row: dict[str, Any]) -> str:
     else:
         shown = str(value).lower() if isinstance(value, bool) else str(value)
     return shown if layer == "default" else f"{shown} ({layer})"
+
+
+def _schema(ctx: click.Context, param: click.Parameter, value: str) -> dict[str, Any]:
+    if ctx.resilient_parsing:
+        return {}
+    is_file = value == "-" or os.sep in value or value.endswith(".json") or os.path.lexists(value)
+    if not is_file:
+        return open_node(ctx).driver(value).json_schema()
+    try:
+        return hvcore.as_schema(json.loads(_text(value)))
+    except OSError as error:
+        what = f"{value!r}: cannot be read, got {error.strerror}; give a file or the name of a driver"
+    except (ValueError, RecursionError) as error:
+        words = "is not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)
+        what = f"{value!r}: {words}; make one with hv params DRIVER --schema"
+    raise click.BadParameter(what, ctx=ctx, param=param)
+
+
+def _text(name: str) -> str:
+    if name == "-":
+        return sys.stdin.read(_LARGEST_SCHEMA_BYTES)
+    with open(name, encoding="utf-8") as file:
+        return file.read(_LARGEST_SCHEMA_BYTES)
+
+
+@command(
+    "hv schema-diff kvm-0.1.json kvm",
+    "hv schema-diff kvm-0.1.json kvm --expect minor || echo not in a minor release",
+    "hv params kvm --schema > kvm-0.2.json",
+    name="schema-diff",
+)
+@click.argument("old", callback=_schema)
+@click.argument("new", callback=_schema)
+@click.option(
+    "--expect",
+    type=click.Choice([str(bump) for bump in hvcore.Bump]),
+    help="Exit with 1 when the changes ask for more than this.",
+)
+@json_option
+def schema_diff(old: dict[str, Any], new: dict[str, Any], *, expect: str | None, as_json: bool) -> None:
+    """Compare the parameters of two releases of a driver.
+
+    OLD and NEW are files that 'hv params DRIVER --schema' (or --json) wrote, - for stdin, or names of installed
+    drivers. Each change is told with the part of the version that it asks to raise: major when an instance file that
+    worked may be refused or mean something else, minor when it goes on as it was, patch for words.
+    """
+    changes = hvcore.compare_schemas(old, new)
+    needed = hvcore.largest(changes)
+    if as_json:
+        emit_json({"bump": str(needed), "changes": [change.to_json() for change in changes]})
+    elif not changes:
+        say("no change")
+    else:
+        columns = [Column("BUMP", styles=_BUMPS), Column("PARAMETER"), Column("CHANGE"), Column("WHAT")]
+        show_table(columns, [(str(change.bump), change.key, change.kind, change.what) for change in changes])
+        say(f"\nthese changes ask for a {needed} release")
+    if expect is not None and needed.size > hvcore.Bump(expect).size:
+        click.get_current_context().exit(1)

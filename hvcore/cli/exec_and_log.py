@@ -9,21 +9,19 @@ import sys
 import click
 
 import hvcore
-from hvcore.cli.options import name_argument
+from hvcore.cli.options import command, name_argument
 from hvcore.cli.output import is_terminal, printable, printing
 from hvcore.cli.session import known, open_node
 
 __all__ = ["execute", "log"]
 
 
-@click.command(
-    "exec",
+@command(
+    "hv exec web1 -- ps -ef",
+    "hv exec web1 -- sh                       # on a terminal, if this is one",
+    "tar c site | hv exec web1 -- tar x -C /srv",
+    name="exec",
     context_settings={"ignore_unknown_options": True},
-    epilog="""\b
-Example:
-  hv exec web1 -- ps -ef
-  hv exec web1 -- sh                       # on a terminal, if this is one
-  tar c site | hv exec web1 -- tar x -C /srv""",
 )
 @name_argument
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -45,12 +43,7 @@ def execute(name: str, command: tuple[str, ...]) -> None:
         raise hvcore.OperationError(f"{what}; install it") from error
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hv log web1 --lines 20
-  hv log web1 --follow | grep error"""
-)
+@command("hv log web1 --lines 20", "hv log web1 --follow | grep error")
 @name_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on with what it writes, until it is stopped or ^C.")
 @click.option("-n", "--lines", metavar="N", type=click.IntRange(min=0), help="Only the last N lines.")

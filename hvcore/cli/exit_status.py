@@ -37,7 +37,8 @@ def exit_code_of(run: Callable[[], int], *, as_json: bool) -> int:
     try:
         with _ends_on_signals():
             code = _judged(run, as_json=as_json)
-            _flush()
+            if sys.stdout is not None and not sys.stdout.closed:
+                sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
         code = _INTERRUPTED
     except Signalled as ended:
@@ -120,16 +121,15 @@ def _os_error(error: OSError) -> str:
 def _after_os_error(error: OSError) -> int:
     """Writing failed. That nobody reads any more (``hv list | head -1``) is no error to talk about."""
     gone = _reader_is_gone()
-    _drop_output()
+    # Or the interpreter tries to write the rest once more on its way out, and says so.
+    with suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
     if gone:
         return _READER_GONE
     complain(f"{STDOUT}: {(error.strerror or str(error)).lower()}")
     return 1
-
-
-def _flush() -> None:
-    if sys.stdout is not None and not sys.stdout.closed:
-        sys.stdout.flush()
 
 
 def _reader_is_gone() -> bool:
@@ -140,14 +140,6 @@ def _reader_is_gone() -> bool:
             if any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
                 return True
     return False
-
-
-def _drop_output() -> None:
-    # Or the interpreter tries to write the rest once more on its way out, and says so.
-    with suppress(OSError, ValueError, AttributeError):
-        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
 
 
 def _raise_signalled(signum: int, _frame: FrameType | None) -> NoReturn:

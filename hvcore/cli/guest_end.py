@@ -10,13 +10,13 @@ import socket
 import struct
 import termios
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
 import hvcore
 
-__all__ = ["GuestSide", "connect", "opened"]
+__all__ = ["GuestSide", "opened"]
 
 _MAX_SOCKET_PATH: Final = 107  # sizeof(sun_path) - 1, unix(7)
 _CONNECT_S: Final = 5.0
@@ -35,19 +35,20 @@ class GuestSide:
         """Tell the command how large the person's window is; a serial line has no way to know."""
         if self.is_terminal:
             with suppress(OSError):  # it has just ended
-                _set_size(self.fd, size)
-
-
-def _set_size(fd: int, size: os.terminal_size) -> None:
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", size.lines, size.columns, 0, 0))
+                fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", size.lines, size.columns, 0, 0))
 
 
 @contextmanager
 def opened(where: hvcore.Console) -> Iterator[GuestSide]:
     """The console, open inside the block. Raises `OperationError` when it cannot be reached."""
     if where.socket is not None:
-        with _reached(where.name), connect(where.socket) as connection:
-            connection.setblocking(False)
+        try:
+            connection = _connect(where.socket)
+        except OSError as error:
+            what = (error.strerror or str(error)).lower()
+            text = f"{where.name}: its console cannot be reached, got {what}; see hv info {where.name}"
+            raise hvcore.OperationError(text) from error
+        with connection:
             yield GuestSide(connection.fileno(), is_terminal=False)
     elif where.argv:
         with _command(where.name, where.argv) as fd:
@@ -56,37 +57,23 @@ def opened(where: hvcore.Console) -> Iterator[GuestSide]:
         raise hvcore.OperationError(f"{where.name}: its driver names neither a socket nor a command; report it")
 
 
-@contextmanager
-def _reached(name: str) -> Iterator[None]:
-    try:
-        yield
-    except _UnreachableError as error:
-        text = f"{name}: its console cannot be reached, got {error}; see hv info {name}"
-        raise hvcore.OperationError(text) from error
-
-
-class _UnreachableError(Exception):
-    """Connecting failed; the text says why."""
-
-
-def connect(path: str) -> socket.socket:
-    """A connection to the unix socket at ``path``, which may be longer than a socket address."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(_CONNECT_S)
-    directory = -1
-    try:
+def _connect(path: str) -> socket.socket:
+    """A connection to the unix socket at ``path``, which may be longer than a socket address. It does not block."""
+    with ExitStack() as stack:
         if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
             folder, name = os.path.split(path)
             directory = os.open(folder or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, directory)
             path = f"/proc/self/fd/{directory}/{name}"
-        connection.connect(path)
-    except OSError as error:
-        connection.close()
-        raise _UnreachableError((error.strerror or str(error)).lower()) from error
-    finally:
-        if directory >= 0:
-            os.close(directory)
-    return connection
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(_CONNECT_S)
+            connection.connect(path)
+        except OSError:
+            connection.close()
+            raise
+        connection.setblocking(False)
+        return connection
 
 
 @contextmanager
@@ -136,15 +123,11 @@ def _end(pid: int, pidfd: int) -> int:
     """Wait for the command, which lost its terminal; what ignores that is ended the hard way. Its exit code."""
     try:
         for signum in (signal.SIGTERM, signal.SIGKILL):
-            if _gone(pidfd, _HANGUP_S):
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            if poll.poll(_HANGUP_S * 1000):
                 break
             signal.pidfd_send_signal(pidfd, signum)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     finally:
         os.close(pidfd)
-
-
-def _gone(pidfd: int, wait_s: float) -> bool:
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(wait_s * 1000))

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import click
-
 import hvcore
-from hvcore.cli.options import json_option, name_argument
-from hvcore.cli.output import emit_json, remark, say
+from hvcore.cli.options import command, json_option, name_argument
+from hvcore.cli.output import Column, emit_json, remark, show, show_table
 from hvcore.cli.session import known, open_node
-from hvcore.cli.table import Column, show_table
 
 __all__ = ["info", "list_instances"]
 
@@ -22,26 +19,16 @@ _STATES: Final = {
     "crashed": "bold red",
     "unknown": "bold red",
 }
+_NUMBERS: Final = ("VCPUS", "MEMORY", "RESIDENT", "CPU", "UPTIME")
 _COLUMNS: Final = (
-    Column("NAME"),
-    Column("DRIVER"),
+    *map(Column, ("NAME", "DRIVER")),
     Column("STATE", styles=_STATES),
-    Column("VCPUS", right=True),
-    Column("MEMORY", right=True),
-    Column("RESIDENT", right=True),
-    Column("CPU", right=True),
-    Column("UPTIME", right=True),
+    *(Column(title, right=True) for title in _NUMBERS),
     Column("REASON"),
 )
 
 
-@click.command(
-    "list",
-    epilog="""\b
-Example:
-  hv list
-  hv list --json | jq -r '.[] | select(.state == "running") | .name'""",
-)
+@command("hv list", """hv list --json | jq -r '.[] | select(.state == "running") | .name'""", name="list")
 @json_option
 def list_instances(*, as_json: bool) -> None:
     """List the instances of this node.
@@ -58,25 +45,11 @@ def list_instances(*, as_json: bool) -> None:
 
 
 def _row(one: hvcore.InstanceInfo) -> list[object]:
-    return [
-        one.name,
-        one.driver,
-        str(one.state),
-        one.vcpus,
-        one.memory_mib,
-        one.resident_mib,
-        _seconds(one.cpu_seconds),
-        _uptime(one.uptime_s),
-        one.reason,
-    ]
+    figures = [one.vcpus, one.memory_mib, one.resident_mib, _seconds(one.cpu_seconds), _uptime(one.uptime_s)]
+    return [one.name, one.driver, str(one.state), *figures, one.reason]
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hv info web1
-  hv info web1 --json | jq .state"""
-)
+@command("hv info web1", "hv info web1 --json | jq .state")
 @name_argument
 @json_option
 def info(name: str, *, as_json: bool) -> None:
@@ -84,12 +57,10 @@ def info(name: str, *, as_json: bool) -> None:
     node = open_node()
     with known(node, name):
         found = node.info(name)
-    if as_json:
-        emit_json(found.to_json())
-        return
     facts = [(title, value) for title, value in _facts(found) if value is not None]
     width = max(len(title) for title, _ in facts)
-    say("\n".join(f"{title:<{width}}  {value}" for title, value in facts))
+    text = "\n".join(f"{title:<{width}}  {value}" for title, value in facts)
+    show(found.to_json(), text, as_json=as_json)
 
 
 def _facts(one: hvcore.InstanceInfo) -> list[tuple[str, Any]]:

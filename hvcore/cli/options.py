@@ -16,6 +16,7 @@ from hvcore.cli.output import only_documents
 from hvcore.cli.session import open_node
 
 __all__ = [
+    "command",
     "deadline_option",
     "driver_argument",
     "driver_completion",
@@ -28,6 +29,11 @@ __all__ = [
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _LONGEST_S: Final = 7 * 86_400.0
+
+
+def command(*examples: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """As `click.command`, with these command lines below the options in the help."""
+    return click.command(epilog="\n".join(["\b", "Example:", *(f"  {line}" for line in examples)]), **settings)
 
 
 def _instance_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -80,42 +86,24 @@ def _items(found: Iterable[tuple[str, str]], incomplete: str) -> list[Completion
     return [CompletionItem(name, help=note) for name, note in found if name.startswith(incomplete)]
 
 
-def json_option(command: _F) -> _F:
+def json_option(run: _F) -> _F:
     """``--json``: print one JSON document, errors included."""
 
-    @wraps(command)
+    @wraps(run)
     def alone(*args: Any, as_json: bool, **named: Any) -> Any:
         with only_documents() if as_json else nullcontext():
-            return command(*args, as_json=as_json, **named)
+            return run(*args, as_json=as_json, **named)
 
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for an error too.")(
-        cast("_F", alone)
-    )
-
-
-def name_argument(command: _F) -> _F:
-    """The name of an instance; what cannot be one is bad usage."""
-    return click.argument("name", callback=_instance_name, shell_complete=_instances)(command)
+    option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for an error too.")
+    return option(cast("_F", alone))
 
 
-def driver_argument(command: _F) -> _F:
-    """The name of a driver."""
-    return click.argument("driver", shell_complete=driver_completion)(command)
-
-
-def file_argument(command: _F) -> _F:
-    """An instance file, ``-`` for stdin."""
-    return click.argument("file", shell_complete=_files)(command)
-
-
-def files_argument(command: _F) -> _F:
-    """One instance file or several, ``-`` for stdin."""
-    return click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=_files)(command)
-
-
-def target_argument(command: _F) -> _F:
-    """An instance file or the name of a driver."""
-    return click.argument("target", metavar="FILE|DRIVER", shell_complete=_targets)(command)
+# An instance file may be ``-``, for standard input.
+name_argument: Final = click.argument("name", callback=_instance_name, shell_complete=_instances)
+driver_argument: Final = click.argument("driver", shell_complete=driver_completion)
+file_argument: Final = click.argument("file", shell_complete=_files)
+files_argument: Final = click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=_files)
+target_argument: Final = click.argument("target", metavar="FILE|DRIVER", shell_complete=_targets)
 
 
 def deadline_option(default_s: float, what: str) -> Callable[[_F], _F]:

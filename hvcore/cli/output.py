@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
-from typing import Any, Final, TextIO
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, TextIO
 
-__all__ = ["STDOUT", "complain", "emit_json", "is_terminal", "only_documents", "printable", "printing", "remark", "say"]
+__all__ = [
+    "STDOUT",
+    "Column",
+    "complain",
+    "emit_json",
+    "is_terminal",
+    "only_documents",
+    "printable",
+    "printing",
+    "remark",
+    "say",
+    "show",
+    "show_table",
+]
 
 _documents: ContextVar[TextIO] = ContextVar("documents")  # where they go while stdout is kept for them
 
@@ -38,11 +52,10 @@ def say(text: str) -> None:
 
 
 def _write(stdout: TextIO | None, text: str) -> None:
-    if stdout is None:
-        return
-    with printing():
-        stdout.write(f"{text}\n")
-        stdout.flush()
+    if stdout is not None:
+        with printing():
+            stdout.write(f"{text}\n")
+            stdout.flush()
 
 
 @contextmanager
@@ -65,6 +78,14 @@ def only_documents() -> Iterator[None]:
         _documents.reset(kept)
 
 
+def show(data: Any, text: str, *, as_json: bool) -> None:
+    """Print the data as one JSON document, or else the text."""
+    if as_json:
+        emit_json(data)
+    else:
+        say(text)
+
+
 def emit_json(data: Any) -> None:
     """Print one JSON document on stdout: plain ASCII, indented, with a newline at its end."""
     _write(_documents.get(sys.stdout), json.dumps(data, indent=2))
@@ -84,3 +105,52 @@ def remark(text: str) -> None:
 def complain(text: str) -> None:
     """Print an error on stderr, as ``hv: ...``."""
     remark(f"hv: {text}")
+
+
+# A longer cell sticks out of its column and moves the rest of its own line only.
+_WIDEST: Final = 60
+
+
+class Column(NamedTuple):
+    """A heading; ``right`` for numbers; ``styles`` maps a cell's text to the rich style it has on a terminal."""
+
+    title: str
+    right: bool = False
+    styles: Mapping[str, str] = MappingProxyType({})
+
+
+def show_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
+    """Print the rows on stdout. None is shown as ``-``; newlines in a cell as spaces."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    if not (is_terminal(sys.stdout) and _show_rich(columns, cells)):
+        say(_plain(columns, cells))
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None or value == "" else printable(" ".join(map(str.strip, str(value).splitlines())))
+
+
+def _plain(columns: Sequence[Column], cells: list[list[str]]) -> str:
+    lines = [[column.title for column in columns], *cells]
+    widths = [max(len(line[index]) for line in lines if len(line[index]) <= _WIDEST) for index in range(len(columns))]
+    pads = [str.rjust if column.right else str.ljust for column in columns]
+    padded = ([pad(cell, width) for pad, cell, width in zip(pads, line, widths, strict=True)] for line in lines)
+    return "\n".join("  ".join(cells).rstrip() for cells in padded)
+
+
+def _show_rich(columns: Sequence[Column], cells: list[list[str]]) -> bool:
+    """Print with rich; False when rich is not installed."""
+    try:
+        from rich.console import Console  # noqa: PLC0415 - 34 ms, on a terminal only; may be missing
+        from rich.table import Table  # noqa: PLC0415 - as above
+        from rich.text import Text  # noqa: PLC0415 - as above
+    except ModuleNotFoundError:
+        return False
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
+    for row in cells:
+        # Text, not str: what a guest or a plugin wrote is no markup.
+        table.add_row(*(Text(cell, column.styles.get(cell, "")) for column, cell in zip(columns, row, strict=True)))
+    Console(highlight=False).print(table)
+    return True

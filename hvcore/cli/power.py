@@ -6,36 +6,27 @@ import click
 
 import hvcore
 from hvcore.cli.console import attach
-from hvcore.cli.options import deadline_option, file_argument, json_option, name_argument
-from hvcore.cli.output import emit_json, remark, say
+from hvcore.cli.options import command, deadline_option, file_argument, json_option, name_argument
+from hvcore.cli.output import emit_json, remark, say, show
 from hvcore.cli.session import known, near_names, open_node, read_instance, working
 
-__all__ = ["cleanup", "pause", "reboot", "recover", "resume", "show_outcome", "start", "stop"]
+__all__ = ["cleanup", "pause", "reboot", "recover", "resume", "start", "stop"]
 
 
-def show_outcome(outcome: hvcore.Outcome, text: str, *, as_json: bool) -> None:
-    """Print how an operation ended, its notes on stderr."""
-    if as_json:
-        emit_json(outcome.to_json())
-    else:
-        say(text)
+def _show_outcome(outcome: hvcore.Outcome, text: str, *, as_json: bool) -> None:
+    show(outcome.to_json(), text, as_json=as_json)
     for note in outcome.notes:
         remark(f"{outcome.name}: {note}")
 
 
-def _show_nothing_done(outcome: hvcore.Outcome, why: str, hint: str | None, *, as_json: bool) -> None:
+def _show_nothing_done(node: hvcore.Node, outcome: hvcore.Outcome, why: str, *, as_json: bool) -> None:
+    hint = near_names(node, outcome.name)
     remark(f"{outcome.name}: {why}" + (f"; {hint}" if hint else ""))
     if as_json:
         emit_json(outcome.to_json())
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hv start web1.toml
-  hv start web1.toml --console
-  generate-instance | hv start -"""
-)
+@command("hv start web1.toml", "hv start web1.toml --console", "generate-instance | hv start -")
 @file_argument
 @click.option("--paused", is_flag=True, help="Leave it paused before its first instruction; 'hv resume' lets it go.")
 @click.option("--console", "with_console", is_flag=True, help="Open its console before it runs: not a byte is missed.")
@@ -53,40 +44,27 @@ def start(file: str, *, paused: bool, with_console: bool, deadline_s: float, as_
     with working(f"starting {file}") as node:
         instance = read_instance(node, file)
         driver = node.driver(instance.driver)
-        held = with_console and not paused and _can(driver, "pause")
-        if with_console and not _can(driver, "console"):
+        held = with_console and not paused and "pause" in driver.capabilities
+        if with_console and "console" not in driver.capabilities:
             raise hvcore.UnsupportedError(driver=driver.name, operation="console")
         source = "" if file == "-" else file
         outcome = driver.start(instance, paused=paused or held, deadline_s=deadline_s, source=source)
-    text = _told(outcome, instance.driver, held=held)
+    text = f"{outcome.name}: {outcome.state} already"
+    if outcome.changed:
+        state = "ready" if held else outcome.state  # paused only until the console is open
+        text = f"{outcome.name}: {state} ({instance.driver}, {outcome.seconds:.2f} s)"
     if not with_console:
-        show_outcome(outcome, text, as_json=as_json)
+        _show_outcome(outcome, text, as_json=as_json)
         return
     for line in (text, *(f"{instance.name}: {note}" for note in outcome.notes)):
         remark(line)
     _attach(instance.name, release=held and outcome.changed)
 
 
-def _can(driver: hvcore.DriverHandle, what: str) -> bool:
-    return what in driver.capabilities
-
-
-def _told(outcome: hvcore.Outcome, driver: str, *, held: bool) -> str:
-    if not outcome.changed:
-        return f"{outcome.name}: {outcome.state} already"
-    state = "ready" if held else outcome.state  # paused only until the console is open
-    return f"{outcome.name}: {state} ({driver}, {outcome.seconds:.2f} s)"
-
-
 def _attach(name: str, *, release: bool) -> None:
     node = open_node()
-
-    def let_go() -> None:
-        if release:
-            node.resume(name)
-
     try:
-        attach(node.console(name), attached=let_go)
+        attach(node.console(name), attached=lambda: node.resume(name) if release else None)
     except (hvcore.HvError, OSError) as error:
         if release:
             error.add_note(
@@ -95,13 +73,7 @@ def _attach(name: str, *, release: bool) -> None:
         raise
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hv stop web1
-  hv stop web1 --deadline 10
-  hv stop web1 --force"""
-)
+@command("hv stop web1", "hv stop web1 --deadline 10", "hv stop web1 --force")
 @name_argument
 @click.option("--force", is_flag=True, help="At once, without asking the guest.")
 @deadline_option(60.0, "the guest has to shut down before it is ended the hard way")
@@ -113,19 +85,14 @@ def stop(name: str, *, force: bool, deadline_s: float, as_json: bool) -> None:
     """
     with working(f"stopping {name}") as node:
         outcome = node.stop(name, force=force, deadline_s=deadline_s)
-        hint = None if outcome.changed else near_names(node, name)
     if outcome.changed:
         rung = f"{outcome.rung}, " if outcome.rung else ""
-        show_outcome(outcome, f"{name}: stopped ({rung}{outcome.seconds:.2f} s)", as_json=as_json)
+        _show_outcome(outcome, f"{name}: stopped ({rung}{outcome.seconds:.2f} s)", as_json=as_json)
     else:
-        _show_nothing_done(outcome, "not running, nothing to stop", hint, as_json=as_json)
+        _show_nothing_done(node, outcome, "not running, nothing to stop", as_json=as_json)
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hv reboot web1"""
-)
+@command("hv reboot web1")
 @name_argument
 @click.option("--force", is_flag=True, help="Do not ask the guest to shut down.")
 @deadline_option(60.0, "the guest has to shut down before it is ended the hard way")
@@ -139,14 +106,10 @@ def reboot(name: str, *, force: bool, deadline_s: float, as_json: bool) -> None:
     with working(f"rebooting {name}") as node, known(node, name):
         outcome = node.reboot(name, force=force, deadline_s=deadline_s)
     rung = f"{outcome.rung}, " if outcome.rung else ""
-    show_outcome(outcome, f"{name}: {outcome.state} again ({rung}{outcome.seconds:.2f} s)", as_json=as_json)
+    _show_outcome(outcome, f"{name}: {outcome.state} again ({rung}{outcome.seconds:.2f} s)", as_json=as_json)
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hv pause web1 && snapshot-disk; hv resume web1"""
-)
+@command("hv pause web1 && snapshot-disk; hv resume web1")
 @name_argument
 @json_option
 def pause(name: str, *, as_json: bool) -> None:
@@ -156,11 +119,7 @@ def pause(name: str, *, as_json: bool) -> None:
     _show_state(outcome, as_json=as_json)
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hv resume web1"""
-)
+@command("hv resume web1")
 @name_argument
 @json_option
 def resume(name: str, *, as_json: bool) -> None:
@@ -172,14 +131,10 @@ def resume(name: str, *, as_json: bool) -> None:
 
 def _show_state(outcome: hvcore.Outcome, *, as_json: bool) -> None:
     already = "" if outcome.changed else " already"
-    show_outcome(outcome, f"{outcome.name}: {outcome.state}{already}", as_json=as_json)
+    _show_outcome(outcome, f"{outcome.name}: {outcome.state}{already}", as_json=as_json)
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hv cleanup web1"""
-)
+@command("hv cleanup web1")
 @name_argument
 @json_option
 def cleanup(name: str, *, as_json: bool) -> None:
@@ -189,18 +144,13 @@ def cleanup(name: str, *, as_json: bool) -> None:
     """
     with working(f"cleaning up {name}") as node:
         outcome = node.cleanup(name)
-        hint = None if outcome.changed else near_names(node, name)
     if outcome.changed:
-        show_outcome(outcome, f"{name}: cleaned up", as_json=as_json)
+        _show_outcome(outcome, f"{name}: cleaned up", as_json=as_json)
     else:
-        _show_nothing_done(outcome, "nothing to clean up", hint, as_json=as_json)
+        _show_nothing_done(node, outcome, "nothing to clean up", as_json=as_json)
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hv recover"""
-)
+@command("hv recover")
 @json_option
 def recover(*, as_json: bool) -> None:
     """Finish or undo what interrupted operations left.

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from types import FrameType
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from hvcore.cli.output import is_terminal, printable
 
 if TYPE_CHECKING:
     from rich.status import Status
 
-__all__ = ["progress"]
+__all__ = ["patience", "progress"]
 
 _APPEARS_AFTER_S: Final = 0.5
 
@@ -77,3 +79,31 @@ class _Spinner:
             if not self._over:
                 self._status = Console(stderr=True).status(self._shown())
                 self._status.start()
+
+
+_AGAIN_S: Final = 1.0  # for who takes the first for an error of what it tried
+
+
+@contextmanager
+def patience(seconds: float) -> Iterator[Callable[[], None]]:
+    """Raise TimeoutError inside the block, wherever it is then, ``seconds`` after the yielded function was last called.
+
+    By a signal, which only the main thread of a process gets: in another one nothing is ever raised.
+    """
+
+    def overdue(_signum: int, _frame: FrameType | None) -> NoReturn:
+        raise TimeoutError(f"not done within {seconds:g} s")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+
+    def begin() -> None:
+        signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_S)
+
+    before = signal.signal(signal.SIGALRM, overdue)
+    try:
+        yield begin
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

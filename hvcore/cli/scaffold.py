@@ -8,20 +8,15 @@ from pathlib import Path
 import click
 
 import hvcore
-from hvcore.cli.options import json_option
-from hvcore.cli.output import emit_json, say
+from hvcore.cli.options import command, json_option
+from hvcore.cli.output import show
 
 __all__ = ["new_driver", "new_extension"]
 
 _directory = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 
 
-@click.command(
-    "new-driver",
-    epilog="""\b
-Example:
-  hv new-driver hv-mine && cd hv-mine && pip install -e '.[test]' && pytest""",
-)
+@command("hv new-driver hv-mine && cd hv-mine && pip install -e '.[test]' && pytest", name="new-driver")
 @_directory
 @click.option("--name", metavar="NAME", help="What the driver is called. Default: as DIR, without 'hv-'.")
 @json_option
@@ -34,11 +29,9 @@ def new_driver(directory: Path, *, name: str | None, as_json: bool) -> None:
     _tell(directory, hvcore.new_driver(directory, name=name), as_json=as_json)
 
 
-@click.command(
-    "new-extension",
-    epilog="""\b
-Example:
-  hv new-extension hv-retire --for kvm && cd hv-retire && pip install -e '.[test]' && pytest""",
+@command(
+    "hv new-extension hv-retire --for kvm && cd hv-retire && pip install -e '.[test]' && pytest",
+    name="new-extension",
 )
 @_directory
 @click.option("--for", "driver", metavar="DRIVER", required=True, help="The driver that it adds to.")
@@ -54,8 +47,6 @@ def new_extension(directory: Path, *, driver: str, name: str | None, as_json: bo
 
 def _tell(directory: Path, written: tuple[Path, ...], *, as_json: bool) -> None:
     names = [os.path.relpath(path, directory) for path in written]
-    if as_json:
-        emit_json({"directory": str(directory), "files": names})
-        return
-    say("\n".join([f"{directory}:", *(f"  {name}" for name in names)]))
-    say(f"\nnext: cd {directory} && pip install -e '.[test]' && pytest")
+    lines = [f"{directory}:", *(f"  {name}" for name in names)]
+    lines += ["", f"next: cd {directory} && pip install -e '.[test]' && pytest"]
+    show({"directory": str(directory), "files": names}, "\n".join(lines), as_json=as_json)

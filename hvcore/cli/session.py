@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -25,18 +25,17 @@ def check_run_dir(ctx: click.Context, param: click.Parameter, value: str | None)
     return value
 
 
-def open_node(ctx: click.Context | None = None) -> hvcore.Node:
+def open_node(ctx: click.Context | None = None, **options: Any) -> hvcore.Node:
     """The node whose state is where the command line says."""
-    root = (ctx or click.get_current_context()).find_root()
-    return hvcore.Node(root.params.get("run_dir"), config_dir=root.params.get("config_dir"))
+    root = (ctx or click.get_current_context()).find_root().params
+    return hvcore.Node(root.get("run_dir"), config_dir=root.get("config_dir"), **options)
 
 
 @contextmanager
 def working(what: str) -> Iterator[hvcore.Node]:
     """The node, for work that may take a while: ``what`` and what the node says meanwhile are shown on a terminal."""
-    root = click.get_current_context().find_root()
     with progress(what) as tell:
-        yield hvcore.Node(root.params.get("run_dir"), config_dir=root.params.get("config_dir"), progress=tell)
+        yield open_node(progress=tell)
 
 
 def warn(name: str, warnings: Iterable[hvcore.Problem]) -> None:

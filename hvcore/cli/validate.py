@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import replace
 
 import click
 
 import hvcore
-from hvcore.cli.options import file_argument, json_option, target_argument
-from hvcore.cli.output import emit_json, say
+from hvcore.cli.options import command, file_argument, files_argument, json_option, target_argument
+from hvcore.cli.output import Column, emit_json, remark, show, show_table
 from hvcore.cli.session import open_node, read_instance, warn, working
 
-__all__ = ["check", "plan", "verify"]
+__all__ = ["check", "explain", "plan", "verify"]
+
+_QEMU = "kvm_path"
+_CHANGES = {"added": "green", "removed": "red", "changed": "yellow", "moved": "cyan"}
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hv check web1.toml
-  generate-instance | hv check - --json"""
-)
+@command("hv check web1.toml", "generate-instance | hv check - --json")
 @file_argument
 @json_option
 def check(file: str, *, as_json: bool) -> None:
@@ -35,21 +34,19 @@ def check(file: str, *, as_json: bool) -> None:
     driver = node.driver(instance.driver)
     params, warnings = driver.check(instance), driver.warnings(instance)
     warn(instance.name, warnings)
-    if as_json:
-        told = [warning.to_json() for warning in warnings]
-        facts = {"params": params.redacted(), "layers": {key: params.layer(key) for key in params}, "warnings": told}
-        emit_json({"name": instance.name, "driver": instance.driver, **facts})
-    else:
-        count = len(params.given)
-        say(f"{instance.name}: ok ({instance.driver}, {count} parameter{'' if count == 1 else 's'} set)")
+    facts = {
+        "name": instance.name,
+        "driver": instance.driver,
+        "params": params.redacted(),
+        "layers": {key: params.layer(key) for key in params},
+        "warnings": [warning.to_json() for warning in warnings],
+    }
+    count = len(params.given)
+    text = f"{instance.name}: ok ({instance.driver}, {count} parameter{'' if count == 1 else 's'} set)"
+    show(facts, text, as_json=as_json)
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hv verify web1.toml
-  hv verify kvm"""
-)
+@command("hv verify web1.toml", "hv verify kvm")
 @target_argument
 @json_option
 def verify(target: str, *, as_json: bool) -> None:
@@ -66,10 +63,8 @@ def verify(target: str, *, as_json: bool) -> None:
     with working(f"verifying {target}") as node:
         instance = read_instance(node, target)
         node.driver(instance.driver).verify(instance)
-    if as_json:
-        emit_json({"name": instance.name, "driver": instance.driver, "verified": True})
-    else:
-        say(f"{instance.name}: this node can run it ({instance.driver})")
+    facts = {"name": instance.name, "driver": instance.driver, "verified": True}
+    show(facts, f"{instance.name}: this node can run it ({instance.driver})", as_json=as_json)
 
 
 def _verify_driver(handle: hvcore.DriverHandle, *, as_json: bool) -> None:
@@ -82,14 +77,9 @@ def _verify_driver(handle: hvcore.DriverHandle, *, as_json: bool) -> None:
     if problems:
         raise hvcore.VerifyError(f"driver {handle.name}", problems)
     can = ["start", "stop", *handle.capabilities]
-    if as_json:
-        emit_json({"driver": handle.name, "can": can, "findings": [found.to_json() for found in findings]})
-        return
-    say(
-        "\n".join(
-            [f"driver {handle.name}: this node can run it; it can {', '.join(can)}", *map("  {}".format, findings)]
-        )
-    )
+    facts = {"driver": handle.name, "can": can, "findings": [found.to_json() for found in findings]}
+    head = f"driver {handle.name}: this node can run it; it can {', '.join(can)}"
+    show(facts, "\n".join([head, *map("  {}".format, findings)]), as_json=as_json)
 
 
 def _is_driver(target: str) -> bool:
@@ -103,11 +93,7 @@ def _is_driver(target: str) -> bool:
     raise click.UsageError(f"{target!r}: is neither a file nor an installed driver; installed: {names}")
 
 
-@click.command(
-    epilog="""\b
-Example:
-  hv plan web1.toml"""
-)
+@command("hv plan web1.toml")
 @file_argument
 @json_option
 def plan(file: str, *, as_json: bool) -> None:
@@ -116,25 +102,97 @@ def plan(file: str, *, as_json: bool) -> None:
     The steps and the command, before anything is done. 'hv explain' tells why each argument is there. Values that
     exist only during a start are shown as {name}, secrets not at all. FILE - is stdin.
     """
-    found = _plan(file)
+    found = _plan(_read(file))
     warn(found.name, found.warnings)
-    if as_json:
-        emit_json(found.to_json())
-        return
     lines = [f"{found.name} ({found.driver})", ""]
     lines += [f"  {number}. {step.kind}: {step.what}" for number, step in enumerate(found.steps, 1)]
     if found.arguments:
         first, *rest = (" ".join(map(_quoted, argument.tokens)) for argument in found.arguments)
         lines += ["", " \\\n    ".join([f"  {first}", *rest])]
-    say("\n".join(lines))
-
-
-def _plan(file: str) -> hvcore.Plan:
-    with working(f"planning {file}") as node:
-        instance = read_instance(node, file)
-        return node.driver(instance.driver).plan(instance)
+    show(found.to_json(), "\n".join(lines), as_json=as_json)
 
 
 def _quoted(token: str) -> str:
     # {name} stands for a value that is not known yet; quoting it would only be noise.
     return token if token.startswith("{") and token.endswith("}") else shlex.quote(token)
+
+
+@command(
+    "hv explain web1.toml",
+    "hv explain --diff web1.toml web2.toml",
+    "hv explain --diff web1.toml --qemu /usr/bin/qemu-system-x86_64 --qemu /opt/qemu/bin/qemu-system-x86_64",
+)
+@files_argument
+@click.option("--diff", is_flag=True, help="Show what differs: between two files, or between two --qemu for one file.")
+@click.option(
+    "--qemu", "binaries", metavar="PATH", multiple=True, help="Take this QEMU binary, whatever the file says."
+)
+@json_option
+def explain(files: tuple[str, ...], *, diff: bool, binaries: tuple[str, ...], as_json: bool) -> None:
+    """Show what a start would do, and why.
+
+    Each argument of the command with the plugin that put it there, the parameters it follows from with the layer
+    that set each, the reason, and in brackets what the program can do that decided its form. FILE - is stdin.
+    """
+    _refuse_misuse(files, binaries, diff=diff)
+    given = {file: _read(file) for file in dict.fromkeys(files)}  # each once: stdin has no second time
+    if not diff:
+        found = _plan(_with(given[files[0]], *binaries))
+        warn(found.name, found.warnings)
+        show(found.to_json(), found.explain(), as_json=as_json)
+        return
+    # One file and two binaries, or two files and at most one binary for both.
+    names, chosen = (files * 2, binaries) if len(files) == 1 else (files, (binaries or (None,)) * 2)
+    sides = [_with(given[file], binary) for file, binary in zip(names, chosen, strict=True)]
+    first, second = (_plan(instance) for instance in sides)
+    changes = hvcore.differences(first, second)
+    _tell_refusals(*(_refusals(instance) for instance in sides))
+    if as_json:
+        emit_json([change.to_json() for change in changes])
+    elif not changes:
+        remark("no difference: the commands are the same")
+    else:
+        columns = [Column("CHANGE", styles=_CHANGES), Column("BEFORE"), Column("AFTER"), Column("WHY")]
+        show_table(columns, [[change.kind, *change.parts(), "; ".join(change.why)] for change in changes])
+
+
+def _refuse_misuse(files: tuple[str, ...], binaries: tuple[str, ...], *, diff: bool) -> None:
+    wanted = {(1, 2), (2, 0), (2, 1)} if diff else {(1, 0), (1, 1)}
+    if files.count("-") > 1:
+        raise click.UsageError("stdin can be read once only; give the other as a file", click.get_current_context())
+    if (len(files), len(binaries)) not in wanted:
+        what = "two FILEs, or one and --qemu twice" if diff else "one FILE and at most one --qemu; --diff takes two"
+        raise click.UsageError(f"give {what}", click.get_current_context())
+
+
+def _tell_refusals(before: list[str], after: list[str]) -> None:
+    """A command that is shown need not start: what this node lacks for one of the two and not for the other."""
+    for side, own, other in (("before", before, after), ("after", after, before)):
+        for problem in own:
+            if problem not in other:
+                remark(f"{side}: would be refused: {problem}")
+
+
+def _refusals(instance: hvcore.Instance) -> list[str]:
+    with working(f"verifying {instance.name}") as node:
+        try:
+            node.driver(instance.driver).verify(instance)
+        except hvcore.VerifyError as error:
+            return [str(problem) for problem in error.problems]
+    return []
+
+
+def _read(file: str) -> hvcore.Instance:
+    with working(f"reading {file}") as node:
+        return read_instance(node, file)
+
+
+def _plan(instance: hvcore.Instance) -> hvcore.Plan:
+    with working(f"planning {instance.name}") as node:
+        return node.driver(instance.driver).plan(instance)
+
+
+def _with(instance: hvcore.Instance, binary: str | None = None) -> hvcore.Instance:
+    if binary is None:
+        return instance
+    return replace(instance, params={**instance.params, _QEMU: os.path.abspath(binary)})

@@ -60,7 +60,7 @@ def test_it_imports_little_to_tell_its_version_or_that_there_is_no_instance(run_
         "click",
         "hvcore.cli.app",
         "hvcore.cli.exit_status",
-        "hvcore.cli.table",
+        "hvcore.cli.options",
     ],
 )
 def test_an_interrupt_while_it_is_imported_ends_it_without_a_word(moment: str, run_dir: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hvcore.cli.table import Column, show_table
+from hvcore.cli.output import Column, show_table
 
 
 def test_a_cell_that_is_far_too_long_moves_its_own_line_only(capsys: pytest.CaptureFixture[str]) -> None:
