@@ -1,4 +1,4 @@
-"""Write the reference pages from the code, and refresh the files that other pages quote.
+"""Write the reference pages and the types of hooks from the code, and refresh the files that other pages quote.
 
 ``python docs/generate.py`` writes, ``python docs/generate.py --check`` only says what is not up to date (exit 1). Needs
 hvcore and its plugins installed. A table in `generator/` that lacks an entry for something new is an error: that is how
@@ -21,6 +21,7 @@ from generator.cli import cli_page
 from generator.errors import errors_page
 from generator.events import events_page
 from generator.ganeti import ganeti_page
+from generator.hook_types import hook_types
 from generator.hooks import hooks_page
 from generator.instance_file import instance_file_page
 from generator.json_shapes import json_page
@@ -32,7 +33,7 @@ from generator.words import DRIVERS, TOP
 __all__ = ["PAGES", "main", "page", "quoted", "quoting_pages", "stale"]
 
 REFERENCE: Final = "docs/reference"
-NOTE: Final = "<!-- Made by docs/generate.py from the code. Change it there. -->"
+NOTE: Final = "Made by docs/generate.py from the code. Change it there."
 
 _API: Final = {
     "hvcore": "api",
@@ -53,12 +54,15 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     f"{REFERENCE}/state-table.md": state_table_page,
     f"{REFERENCE}/conformance-checks.md": checks_page,
     f"{REFERENCE}/support-matrix.md": matrix_page,
+    "hvcore/plugins/typed_hooks.pyi": functools.partial(hook_types, "hvcore.plugins.hookspecs"),
+    "plugins/hv-kvm/src/hv_kvm/typed_hooks.pyi": functools.partial(hook_types, "hv_kvm.hookspecs"),
 }
 
 
 def page(name: str) -> str:
-    """The text of a generated page, ending with one newline."""
-    return f"{NOTE}\n\n{PAGES[name]().strip()}\n"
+    """The text of a generated page or stub, ending with one newline."""
+    note = f"<!-- {NOTE} -->" if name.endswith(".md") else f"# {NOTE}"
+    return f"{note}\n\n{PAGES[name]().strip()}\n"
 
 
 def quoting_pages() -> list[Path]:

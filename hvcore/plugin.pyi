@@ -132,7 +132,6 @@ from hvcore.params.types import seconds as seconds
 from hvcore.params.types import size_mib as size_mib
 from hvcore.params.types import text as text
 from hvcore.params.values import Params as Params
-from hvcore.plugins import hook_arguments as hook_arguments
 from hvcore.plugins import typed_hooks as _typed_hooks
 from hvcore.plugins.conditions import asked_when as asked_when
 from hvcore.plugins.conditions import when_given as when_given
