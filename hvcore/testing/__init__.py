@@ -1,7 +1,7 @@
-"""The conformance kit: prove that a driver does what the core, host applications and operators rely on.
+"""The conformance kit: checks that a driver does what the core, host applications and operators rely on.
 
-``hv conformance DRIVER`` runs it on any node; `DriverContract` is the same as a pytest class. pytest is needed for the
-latter only.
+``hv conformance DRIVER`` runs the checks on any node. `DriverContract` is a pytest class with the same checks; only this
+class needs pytest.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`DriverContract`, when it is asked for: pytest is imported then and not before."""
+    """Import `DriverContract` at its first use, and pytest with it."""
     if name == "DriverContract":
         from hvcore.testing.pytest_class import DriverContract  # noqa: PLC0415 - pytest may be missing
 

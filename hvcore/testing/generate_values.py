@@ -1,6 +1,6 @@
-"""Values for parameters: the ones that have gone wrong elsewhere, and with Hypothesis installed many more.
+"""Values for parameters: known bad ones and, if Hypothesis is installed, many generated ones.
 
-Derandomised: the same values each time, on every machine.
+The values are the same in each run and on every machine.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ NASTY: Final[tuple[Any, ...]] = (
     *("127.0.0.1", "::1", "eth0", "1-3", "0:1", "all", "1024M", "http://example.invalid/x", "aa:bb:cc:dd:ee:ff"),
     *([], [1], ["a"], [[]], ["a", "a"], {}, {"a": 1}, (), b"a", None),
 )
-"""Each of them was once taken for something it is not, by some program."""
+"""Values that programs have misread."""
 
 _EXAMPLES: Final = 100
 
 
 def parsed(param: Param, value: object) -> tuple[bool, Any]:
-    """Whether the parameter takes the value, and its clean form."""
+    """Whether the parameter accepts the value, and the value's clean form."""
     try:
         return True, param.type.parse(value)
     except Reject:
@@ -35,7 +35,7 @@ def parsed(param: Param, value: object) -> tuple[bool, Any]:
 
 
 def alternatives(param: Param, at_most: int = 4) -> list[Any]:
-    """Some values that the parameter takes, other than its default, in their clean form."""
+    """Some values that the parameter accepts, other than its default, in their clean form."""
     shape = param.type.json_schema()
     wished = [param.example, *shape.get("enum", ()), shape.get("minimum"), shape.get("maximum"), *NASTY]
     found: list[Any] = []
@@ -49,7 +49,7 @@ def alternatives(param: Param, at_most: int = 4) -> list[Any]:
 
 
 def each_generated(act: Callable[[Any], None]) -> None:
-    """Call ``act`` with every nasty value, and with Hypothesis's when that is installed."""
+    """Call ``act`` with every nasty value, and with Hypothesis's if it is installed."""
     for value in NASTY:
         act(value)
     try:

@@ -1,4 +1,4 @@
-"""Work in another process: a forked child that may be killed, and an interpreter of its own."""
+"""Work in another process: in a forked child that may be killed, or in a new interpreter. And what such work does."""
 
 from __future__ import annotations
 
@@ -15,23 +15,45 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from hvcore.testing.verdict import Failed
+__all__ = ["IMPURE", "Failed", "Fate", "act_at", "deeds", "forked", "interpreted"]
 
-__all__ = ["Fate", "forked", "interpreted"]
+IMPURE: Final = (
+    "open",
+    "os.",
+    "shutil.",
+    "socket.",
+    "subprocess.",
+    "tempfile.",
+    "glob.",
+    "time.sleep",
+    "ctypes.dlopen",
+)
+"""Audit events, by how they begin, that pure code does not raise."""
 
+_CHANGES: Final = frozenset(
+    {
+        *("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate", "os.chmod"),
+        *("os.chown", "os.listdir", "subprocess.Popen", "os.kill"),
+    }
+)  # events at which a crash is worth trying: a change of the node, or the next event after one
+_CODE: Final = (".py", ".pyc", ".so", ".pth", "__pycache__", ".dist-info", ".egg-info")
 _DEADLINE_S: Final = 60
+
+
+class Failed(AssertionError):  # noqa: N818 - the outcome of the check
+    """The driver does not do what the check requires."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fate:
-    """What became of a forked child: the signal that ended it (0: none), what its work returned, or what it raised."""
+    """How a forked child ended: the signal that killed it (0: none), what its work returned, or what it raised."""
 
     signal: int = 0
     value: Any = None
     error: str | None = None
 
     def result(self) -> Any:
-        """What the work returned. Raises `Failed` when it raised or was killed."""
+        """What the work returned. Raises `Failed` if it raised or was killed."""
         if self.signal:
             raise Failed(f"a child was killed by {signal.Signals(self.signal).name}")
         if self.error is not None:
@@ -40,7 +62,7 @@ class Fate:
 
 
 def forked(work: Callable[[], Any], *, deadline_s: int = _DEADLINE_S) -> Fate:
-    """Do the work in a forked child and tell what became of it. What it returns has to be plain data."""
+    """Do the work in a forked child and return how that ended. The work has to return plain data."""
     read, write = os.pipe()
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError, ValueError):
@@ -59,12 +81,6 @@ def forked(work: Callable[[], Any], *, deadline_s: int = _DEADLINE_S) -> Fate:
     return Fate(value=value, error=error)
 
 
-def _place(error: BaseException) -> str:
-    """The file and line where it was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "no place"
-
-
 def _in_child(work: Callable[[], Any], write: int, deadline_s: int) -> None:
     code = 1
     try:
@@ -72,8 +88,10 @@ def _in_child(work: Callable[[], Any], write: int, deadline_s: int) -> None:
         signal.alarm(deadline_s)
         try:
             answer: tuple[Any, str | None] = (work(), None)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the parent is told and must not go on twice
-            answer = (None, f"{type(error).__name__}: {error} ({_place(error)})")
+        except BaseException as error:  # noqa: BLE001 - the parent gets it; the child must not go on as the parent
+            frames = traceback.extract_tb(error.__traceback__)
+            place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "no place"
+            answer = (None, f"{type(error).__name__}: {error} ({place})")
         with os.fdopen(write, "wb") as pipe:
             pipe.write(pickle.dumps(answer))
         code = 0
@@ -82,9 +100,9 @@ def _in_child(work: Callable[[], Any], write: int, deadline_s: int) -> None:
 
 
 def interpreted(verb: str, *words: str, env: Mapping[str, str] | None = None, deadline_s: float = _DEADLINE_S) -> Any:
-    """What ``hvcore/testing/probe.py VERB WORDS`` prints as JSON, in a new interpreter with our search path.
+    """The JSON that ``hvcore/testing/probe.py VERB WORDS`` prints, in a new interpreter with our search path.
 
-    Raises `Failed` with the end of what it wrote to stderr when it fails.
+    Raises `Failed` with the last line of its stderr if the script fails.
     """
     probe = Path(__file__).with_name("probe.py")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **(env or {})}
@@ -102,3 +120,45 @@ def interpreted(verb: str, *words: str, env: Mapping[str, str] | None = None, de
         return json.loads(ended.stdout)
     except ValueError:
         raise Failed(f"ended in a new interpreter before it gave an answer: {verb}") from None
+
+
+def deeds(work: Callable[[], object], *, events: tuple[str, ...] = IMPURE) -> list[str]:
+    """Audit events that the work raises, as ``event: argument``. For forked children: an audit hook cannot be removed.
+
+    The work is done twice and only the second time counts, so that imports do not.
+    """
+    work()
+    found: list[str] = []
+    watching = True
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        code = bool(arguments) and isinstance(arguments[0], str) and arguments[0].endswith(_CODE)
+        if watching and event.startswith(events) and not code:
+            found.append(f"{event}: {', '.join(f'{word!r:.120}' for word in arguments[:2])}")
+
+    sys.addaudithook(hook)
+    work()
+    watching = False
+    return found
+
+
+def act_at(number: int, act: Callable[[], None], directory: Path) -> Callable[[], int]:
+    """From now on, in this forked child, do ``act`` before the n-th change below the directory; how many there were.
+
+    Starting a program and sending a signal count as changes everywhere.
+    """
+    seen = 0
+    place = str(directory)
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal seen
+        if event not in _CHANGES:
+            return
+        paths = (os.fsdecode(word) for word in arguments if isinstance(word, str | bytes | os.PathLike))
+        if event in {"subprocess.Popen", "os.kill"} or any(place in path for path in paths):
+            seen += 1
+            if seen == number:
+                act()
+
+    sys.addaudithook(hook)
+    return lambda: seen

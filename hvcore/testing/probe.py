@@ -1,6 +1,6 @@
-"""A script for an interpreter of its own: ``probe.py VERB WORDS`` does one thing and prints what it saw as JSON.
+"""A script for a new interpreter: ``probe.py VERB WORDS`` does one thing and prints what it found as JSON.
 
-Run by its path and not as a module, so that nothing of the kit is imported there.
+It is run by its path and not as a module, so that it imports nothing of the kit.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import Any
 
 _BEGAN_S = time.process_time()
 
-import hvcore  # noqa: E402 - how long that takes is measured
+import hvcore  # noqa: E402 - the import is timed
 import hvcore.plugin  # noqa: E402
 import hvcore.plugins.catalogue  # noqa: E402
 
 _PUBLIC = [(module, name) for module in (hvcore, hvcore.plugin) for name in dir(module) if name != "impl"]
-_ALL_NAMES = [getattr(module, name) for module, name in _PUBLIC]  # each is imported when it is used
+_ALL_NAMES = [getattr(module, name) for module, name in _PUBLIC]  # imported at first use
 _CORE_S = time.process_time() - _BEGAN_S
 
 __all__ = ["main"]
@@ -42,7 +42,7 @@ class _Hidden(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Refuse the package and all that is in it."""
+        """Refuse the package and everything in it."""
         if fullname == self.name or fullname.startswith(f"{self.name}."):
             raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
         return None
@@ -55,9 +55,9 @@ def listing(module: str) -> Any:
 
 
 def importing(module: str) -> Any:
-    """What importing a module costs, which modules it brings, and what it does to the node.
+    """The cost of importing a module, the modules that it imports, and its effects on the node.
 
-    ``cpu_s`` are seconds of cpu, ``core_s`` those of hvcore itself.
+    ``cpu_s`` is the CPU time in seconds, ``core_s`` that of importing hvcore itself.
     """
     seen: list[str] = []
     watching = True
@@ -67,7 +67,7 @@ def importing(module: str) -> Any:
             seen.append(f"{event}: {', '.join(repr(word)[:80] for word in arguments[:2])}")
 
     before = set(sys.modules)
-    sys.dont_write_bytecode = True  # what Python itself writes is no deed of the module
+    sys.dont_write_bytecode = True  # Python's own caches are not an effect of the module
     sys.addaudithook(hook)
     began = time.process_time()
     with redirect_stdout(io.StringIO()) as said:
@@ -80,7 +80,7 @@ def importing(module: str) -> Any:
 
 
 def _is_deed(event: str, arguments: tuple[Any, ...]) -> bool:
-    """A file that is written, a program that is started, the network: not what the import itself reads."""
+    """Whether the event writes a file, starts a program or uses the network. The files that an import reads do not count."""
     if event == "open":
         path, mode = arguments[0], arguments[1]
         return bool(mode) and any(sign in str(mode) for sign in "wax+") and not str(path).endswith(_CODE)
@@ -88,32 +88,32 @@ def _is_deed(event: str, arguments: tuple[Any, ...]) -> bool:
 
 
 def hidden(driver: str, name: str) -> Any:
-    """What loading the driver says when a package that it needs is not there, and which drivers are still listed."""
+    """The error of loading the driver without a package that it needs, and the drivers that are still listed."""
     sys.meta_path.insert(0, _Hidden(name))
     listed = [entry.name for entry in hvcore.catalogue()]
     return {"listed": listed, **_loaded(driver)}
 
 
-def judged(driver: str, version: str) -> Any:
-    """What the catalogue and the loader say of the driver when hvcore is of another version."""
+def fits(driver: str, version: str) -> Any:
+    """The verdict of the catalogue and of the loader on the driver under another version of hvcore."""
     vars(sys.modules["hvcore.plugins.catalogue"])["__version__"] = version
     (entry,) = [entry for entry in hvcore.catalogue() if entry.name == driver]
-    said = _loaded(driver)
+    answer = _loaded(driver)
     module = entry.target.partition(":")[0]
-    return {"verdict": str(entry.verdict), "reason": entry.reason, "imported": module in sys.modules, **said}
+    return {"verdict": str(entry.verdict), "reason": entry.reason, "imported": module in sys.modules, **answer}
 
 
 def _loaded(driver: str) -> dict[str, str | None]:
     try:
         with tempfile.TemporaryDirectory(prefix="hvcore-kit-") as directory:
             hvcore.Node(directory).driver(driver)
-    except Exception as error:  # noqa: BLE001 - the type is what is asked for
+    except Exception as error:  # noqa: BLE001 - the type is part of the answer
         return {"error": type(error).__name__, "message": str(error)}
     return {"error": None, "message": None}
 
 
 def planned(driver: str, text: str, run_dir: str) -> Any:
-    """The plan of an instance, or its spec where the node cannot describe one."""
+    """The plan of an instance, or its spec if the node cannot describe a plan."""
     instance = hvcore.plugin.decode(hvcore.Instance, json.loads(text))
     handle = hvcore.Node(run_dir, config_dir=f"{run_dir}/none").driver(driver)
     try:
@@ -125,16 +125,10 @@ def planned(driver: str, text: str, run_dir: str) -> Any:
 
 
 def main(argv: list[str]) -> int:
-    """Do what the first word says and print it."""
-    verbs: dict[str, Callable[..., Any]] = {
-        "listing": listing,
-        "importing": importing,
-        "hidden": hidden,
-        "judged": judged,
-        "planned": planned,
-    }
-    with redirect_stdout(sys.stderr):  # a driver that prints is another check's affair
-        answer = verbs[argv[0]](*argv[1:])
+    """Call the function that the first word names, with the others, and print its result."""
+    verbs: tuple[Callable[..., Any], ...] = (listing, importing, hidden, fits, planned)
+    with redirect_stdout(sys.stderr):  # whether a driver prints, another check says
+        answer = {verb.__name__: verb for verb in verbs}[argv[0]](*argv[1:])
     sys.stdout.write(json.dumps(answer))
     return 0
 

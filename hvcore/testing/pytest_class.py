@@ -7,7 +7,7 @@
     class TestMyDriver(hvcore.testing.DriverContract):
         driver = "mine"
 
-The subject is the one that the driver's distribution ships; a fixture ``subject`` in the class takes its place.
+Tests the subject that the driver's distribution ships. A fixture ``subject`` in the class replaces it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ __all__ = ["DriverContract"]
 class DriverContract:
     """Every check is one test of the subclass: ``test_conforms[NAME]``. Checks of the live tier are marked ``live``.
 
-    ``level``, ``tier`` and the names in ``only`` choose some of them, ``thorough`` makes those that sample take
-    everything.
+    ``level``, ``tier`` and the names in ``only`` select checks. With ``thorough``, checks that take samples try every
+    case.
     """
 
     driver: ClassVar[str] = ""
@@ -39,7 +39,7 @@ class DriverContract:
 
     @pytest.fixture
     def subject(self) -> Subject:
-        """What is tested. Overwrite it for a subject that no entry point names."""
+        """The subject under test. Override this fixture for a subject that has no entry point."""
         return find_subject(self.driver)
 
     @classmethod
@@ -55,7 +55,7 @@ class DriverContract:
         metafunc.parametrize("check", checks)
 
     def test_conforms(self, check: Check, subject: Subject) -> None:
-        """The driver does what the check asks."""
+        """The driver passes the check."""
         result = run_check(check, subject, thorough=self.thorough)
         if result.outcome is Outcome.SKIPPED:
             pytest.skip(result.reason or "")

@@ -1,11 +1,11 @@
-"""What a run of checks found: a `Result` for each, and the `Report` with the versions of everything that took part."""
+"""The results of a run of checks: a `Result` for each, and the `Report` with the versions of everything involved."""
 
 from __future__ import annotations
 
 import platform
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -30,7 +30,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One check with its outcome; ``reason`` says why it failed or was skipped, ``detail`` where, for the author."""
+    """One check with its outcome. ``reason`` says why it failed or was skipped, ``detail`` is the traceback for the author."""
 
     name: str
     area: str
@@ -48,21 +48,13 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain JSON types."""
-        return {
-            "name": self.name,
-            "area": self.area,
-            "level": str(self.level),
-            "tier": str(self.tier),
-            "outcome": str(self.outcome),
-            "reason": self.reason,
-            "seconds": round(self.seconds, 4),
-            "detail": self.detail,
-        }
+        words = {"level": str(self.level), "tier": str(self.tier), "outcome": str(self.outcome)}
+        return {**asdict(self), **words, "seconds": round(self.seconds, 4)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Versions:
-    """What took part: the driver's distribution, hvcore, Python, the kernel, and the programs that the driver uses."""
+    """Versions of the driver's distribution, hvcore, Python, the kernel, and the programs that the driver uses."""
 
     distribution: str
     version: str
@@ -74,19 +66,11 @@ class Versions:
 
     def to_json(self) -> dict[str, Any]:
         """The versions as plain JSON types."""
-        return {
-            "distribution": self.distribution,
-            "version": self.version,
-            "hvcore": self.hvcore,
-            "python": self.python,
-            "kernel": self.kernel,
-            "machine": self.machine,
-            "programs": dict(self.programs),
-        }
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"programs": dict(self.programs)}
 
 
 def versions_of(driver: str, programs: Mapping[str, str]) -> Versions:
-    """The versions as they are here and now."""
+    """The versions on this node now."""
     found = [entry for entry in catalogue() if entry.name == driver]
     distribution, version = (found[0].distribution, found[0].version) if found else ("unknown", "unknown")
     return Versions(distribution=distribution, version=version, programs=programs)
@@ -106,12 +90,12 @@ class Report:
 
     @property
     def conforms(self) -> bool:
-        """True when no check failed."""
+        """Whether no check failed."""
         return all(result.outcome is not Outcome.FAILED for result in self.results)
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many checks had which outcome."""
+        """The number of checks with each outcome."""
         found = Counter(result.outcome for result in self.results)
         return {str(outcome): found[outcome] for outcome in Outcome}
 
@@ -131,7 +115,7 @@ class Report:
         }
 
     def to_junit(self) -> str:
-        """The report as JUnit XML, which CI systems read; versions are properties of the suite."""
+        """The report as JUnit XML for CI systems. Versions are properties of the suite."""
         counts = self.counts
         numbers = {"tests": len(self.results), "failures": counts["failed"], "errors": 0, "skipped": counts["skipped"]}
         suite = ET.Element("testsuite", name=f"hvcore.conformance.{self.driver}", timestamp=self.began)
@@ -151,5 +135,5 @@ class Report:
 
 
 def _xml_safe(text: str) -> str:
-    """The text without what XML 1.0 cannot hold."""
+    """The text with characters escaped that XML 1.0 does not allow."""
     return "".join(char if char in "\t\n" or char.isprintable() else f"\\x{ord(char):02x}" for char in text)

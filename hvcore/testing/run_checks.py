@@ -1,4 +1,4 @@
-"""Running checks: one with its deadline and its outcome, and all that are chosen as one report."""
+"""Running checks: one check with its deadline and its outcome, and all selected checks as one report."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing import Final
 from hvcore.errors import HvError
 from hvcore.plugins.loader import load
 from hvcore.plugins.protocols import capabilities
-from hvcore.testing.bench import bench_of
-from hvcore.testing.check import Check, Failed, Level, Skipped, Tier
+from hvcore.testing.check import Check, Failed, Level, Skipped, Tier, bench_of
 from hvcore.testing.checks import CHECKS
 from hvcore.testing.report import Outcome, Report, Result, versions_of
 from hvcore.testing.subject import Subject
@@ -26,7 +25,7 @@ _LIMIT_THOROUGH_S: Final = 1200.0
 
 
 def selected(*, level: Level | None = None, tier: Tier | None = None, only: Sequence[str] = ()) -> tuple[Check, ...]:
-    """The checks of that level, of that tier, and with one of those names; all of them without."""
+    """The checks of that level, of that tier, and with one of those names. Default: all."""
     return tuple(
         check
         for check in CHECKS
@@ -37,7 +36,7 @@ def selected(*, level: Level | None = None, tier: Tier | None = None, only: Sequ
 
 
 def run_check(check: Check, subject: Subject, *, thorough: bool = False) -> Result:
-    """Run one check on a bench of its own. Never raises but for an interrupt: what goes wrong is the result."""
+    """Run one check on its own bench. Raises nothing but an interrupt: every failure becomes the result."""
     began = time.monotonic()
     try:
         _run(check, subject, thorough=thorough)
@@ -47,10 +46,12 @@ def run_check(check: Check, subject: Subject, *, thorough: bool = False) -> Resu
         seconds, excuse = time.monotonic() - began, subject.excused.get(check.name)
         if excuse is not None and check.level is Level.HARDENING:
             return Result.of(check, Outcome.SKIPPED, reason=f"excused: {excuse} ({error})", seconds=seconds)
-        return Result.of(check, Outcome.FAILED, reason=str(error), seconds=seconds, detail=_where(error))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a driver raises, the other checks are run
+        return Result.of(check, Outcome.FAILED, reason=str(error), seconds=seconds, detail=_traceback(error))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - an error of the driver does not stop the other checks
         reason = f"raised {type(error).__name__}: {error}"
-        return Result.of(check, Outcome.FAILED, reason=reason, seconds=time.monotonic() - began, detail=_where(error))
+        return Result.of(
+            check, Outcome.FAILED, reason=reason, seconds=time.monotonic() - began, detail=_traceback(error)
+        )
     return Result.of(check, Outcome.PASSED, seconds=time.monotonic() - began)
 
 
@@ -63,13 +64,13 @@ def _run(check: Check, subject: Subject, *, thorough: bool) -> None:
         check.body(bench)
 
 
-def _where(error: BaseException) -> str:
+def _traceback(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
 @contextmanager
 def _limit(seconds: float) -> Iterator[None]:
-    """Raise `Failed` in the block when it takes longer; not where somebody else has the alarm (pytest-timeout)."""
+    """Raise `Failed` in the block if it takes longer. Does nothing if SIGALRM has a handler (pytest-timeout)."""
 
     def over(_signum: int, _frame: FrameType | None) -> None:
         raise Failed(f"takes longer than {seconds:.0f} s and was given up")
@@ -97,11 +98,15 @@ def run(
     thorough: bool = False,
     progress: Callable[[int, int, Check], None] | None = None,
 ) -> Report:
-    """Run the checks one after the other; ``progress`` is called with number, how many, and the check that is next.
+    """Run the checks one after the other. Before each, call ``progress`` with its number, how many there are, and the check.
 
-    Raises `DriverLoadError` when the subject cannot tell its versions.
+    Raises `DriverLoadError` if the subject's versions cannot be read.
     """
     began, programs = time.monotonic(), subject.programs()
+    try:
+        able = capabilities(load(subject.driver).driver)
+    except HvError:
+        able = ()
     results = []
     for number, check in enumerate(checks, 1):
         if progress is not None:
@@ -109,16 +114,9 @@ def run(
         results.append(run_check(check, subject, thorough=thorough))
     return Report(
         driver=subject.driver,
-        capabilities=_capabilities(subject.driver),
+        capabilities=able,
         versions=versions_of(subject.driver, programs),
         results=tuple(results),
         thorough=thorough,
         seconds=time.monotonic() - began,
     )
-
-
-def _capabilities(driver: str) -> tuple[str, ...]:
-    try:
-        return capabilities(load(driver).driver)
-    except HvError:
-        return ()

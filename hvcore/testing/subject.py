@@ -1,4 +1,4 @@
-"""What is tested: a driver by name, and what its author has to say so that the checks can run it.
+"""The subject of the checks: a driver by name, and the instances that its author provides for the checks.
 
 A distribution ships its subject as an entry point in the group ``hvcore.conformance``, ``NAME = "module:function"``,
 so that one command proves the driver on any node, without a checkout. Its tests use the same one.
@@ -22,32 +22,21 @@ __all__ = ["CONFORMANCE_GROUP", "Factory", "Subject", "find_subject", "has_subje
 CONFORMANCE_GROUP: Final = "hvcore.conformance"
 
 Factory = Callable[[str, Path], Instance]
-"""Makes an instance of that name, with its files (a disk) in that directory. Files may be left out where a tool that
-makes them is missing; the live checks are not run then."""
-
-
-def _nothing(_node: Node, _name: str) -> None: ...
-
-
-def _fit() -> str | None:
-    return None
-
-
-def _no_versions() -> Mapping[str, str]:
-    return {}
+"""Makes an instance of that name, with its files (a disk) in that directory. If a tool that makes such a file is missing,
+the factory may leave the file out; the live checks are not run then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """One driver under test. Everything but its name has a default, which does for a driver without disks.
+    """One driver under test. The defaults of all other fields suit a driver without disks.
 
-    ``instance`` makes a small valid instance that starts quickly and stops when it is asked to; ``ready`` waits until
-    it listens to that. ``stubborn`` makes one that ignores a polite stop, ``ending`` one that ends by itself soon after
-    its start, ``failing`` one that passes the check and cannot be started, ``refused`` ones that the check has to
-    refuse. ``unfit`` says why this node cannot run live checks, None when it can. ``versions`` are those of the
-    programs that the driver uses. ``raw`` are parameters whose values are meant to become arguments as they are.
-    ``excused`` are checks of level hardening that it cannot pass, with the reason. ``budgets`` are seconds that replace
-    those of the ``time_`` checks, by their names.
+    ``instance`` makes a small valid instance that starts quickly and obeys a polite stop; ``ready`` waits until it can
+    receive one. ``stubborn`` makes an instance that ignores a polite stop, ``ending`` one that exits soon after its
+    start, ``failing`` one that passes the check and cannot be started. ``refused`` make instances that the check has to
+    refuse. ``unfit`` says why this node cannot run live checks, None if it can. ``versions`` are the versions of the
+    programs that the driver uses. ``raw`` are parameters whose values become arguments unchanged. ``excused`` are
+    checks of level hardening that the driver cannot pass, with the reason. ``budgets`` replace the seconds of ``time_``
+    checks, by the check's name.
     """
 
     driver: str
@@ -56,21 +45,19 @@ class Subject:
     ending: Factory | None = None
     failing: Factory | None = None
     refused: tuple[Factory, ...] = ()
-    ready: Callable[[Node, str], None] = _nothing
-    unfit: Callable[[], str | None] = _fit
-    versions: Callable[[], Mapping[str, str]] = _no_versions
+    ready: Callable[[Node, str], None] = lambda _node, _name: None
+    unfit: Callable[[], str | None] = lambda: None
+    versions: Callable[[], Mapping[str, str]] = dict
     raw: tuple[str, ...] = ()
     excused: Mapping[str, str] = field(default_factory=dict)
     budgets: Mapping[str, float] = field(default_factory=dict)
 
     def make(self, name: str, directory: Path) -> Instance:
         """The small valid instance."""
-        if self.instance is None:
-            return Instance(name=name, driver=self.driver)
-        return self.instance(name, directory)
+        return self.instance(name, directory) if self.instance else Instance(name=name, driver=self.driver)
 
     def programs(self) -> dict[str, str]:
-        """``versions``, read. Raises `DriverLoadError` when that fails."""
+        """The result of ``versions``. Raises `DriverLoadError` if that fails."""
         try:
             return dict(self.versions())
         except (Exception, SystemExit) as error:
@@ -88,7 +75,7 @@ def _declared(driver: str) -> list[CatalogueEntry]:
 
 
 def find_subject(driver: str) -> Subject:
-    """The subject that the driver's distribution ships, or the default one. Raises `DriverLoadError` for a broken one."""
+    """The subject that the driver's distribution ships, or the default one. Raises `DriverLoadError` if it is broken."""
     declared = _declared(driver)
     if not declared:
         return Subject(driver=driver)

@@ -1,4 +1,4 @@
-"""Time: what each step may cost. The subject can replace a budget, and the reports show what is measured."""
+"""Time: the budget of each step. The subject can replace a budget. Reports show the measured time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 
 from hvcore.errors import HvError
-from hvcore.testing.bench import Bench
-from hvcore.testing.check import Level, Skipped, Tier, check, require
+from hvcore.testing.check import Bench, Level, Skipped, Tier, check, require, seconds_of
 from hvcore.testing.checks.methods import spec_of
 
 __all__: tuple[str, ...] = ()
@@ -21,7 +20,7 @@ def _within(bench: Bench, name: str, budget_s: float, took_s: float) -> None:
 
 
 def _best(act: Callable[[], object], clock: Callable[[], float], tries: int = _TRIES) -> float:
-    """Seconds of the fastest of some tries: the node may be busy with something else."""
+    """Seconds of the fastest try, because the node may be busy."""
     times = []
     for _ in range(tries):
         began = clock()
@@ -30,16 +29,22 @@ def _best(act: Callable[[], object], clock: Callable[[], float], tries: int = _T
     return min(times)
 
 
-@check(Level.MUST, Tier.STATIC, why="A list of a thousand instances is checked while somebody waits for the page.")
+@check(Level.MUST, Tier.STATIC)
 def time_check(bench: Bench) -> None:
-    """The check of an instance takes at most 5 ms of cpu, the best of ten."""
+    """Checking an instance takes at most 5 ms of CPU, the best of ten tries.
+
+    Why: A host application checks a list of a thousand instances while its user waits for the page.
+    """
     instance = bench.instance()
     _within(bench, "time_check", 0.005, _best(lambda: bench.loaded.check(instance), time.process_time, 10))
 
 
-@check(Level.MUST, Tier.STATIC, why="A plan is made at each start, and for every look at what a start would do.")
+@check(Level.MUST, Tier.STATIC)
 def time_render(bench: Bench) -> None:
-    """Decision and plan take at most 20 ms of cpu once everything has been probed, the best of five."""
+    """Decision and plan take at most 20 ms of CPU once everything has been probed, the best of five tries.
+
+    Why: Every start makes a plan, and so does every preview of a start.
+    """
     instance = bench.instance()
     spec = spec_of(bench, instance)
 
@@ -53,47 +58,41 @@ def time_render(bench: Bench) -> None:
     _within(bench, "time_render", 0.02, _best(work, time.process_time, 5))
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="From the command to a guest that runs is what a person feels, and what a node's restart is made of.",
-)
+@check(Level.MUST, Tier.LIVE)
 def time_start(bench: Bench) -> None:
-    """A start takes at most two seconds, the best of three."""
+    """A start takes at most two seconds, the best of three tries.
+
+    Why: A user waits from the command until the guest runs. Restarting a node multiplies this time by its guests.
+    """
 
     def measured() -> float:
-        began = time.monotonic()
-        bench.start()
-        took_s = time.monotonic() - began
+        took_s = seconds_of(bench.start)
         bench.stop()
         return took_s
 
     _within(bench, "time_start", 2.0, min(measured() for _ in range(_TRIES)))
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="A hundred instances are looked at each second by whatever draws the graphs.",
-)
+@check(Level.MUST, Tier.LIVE)
 def time_info(bench: Bench) -> None:
-    """A look at an instance takes at most 50 ms, the best of five."""
+    """Observing an instance takes at most 50 ms, the best of five tries.
+
+    Why: A monitoring program observes a hundred instances each second.
+    """
     bench.start()
     _within(bench, "time_info", 0.05, _best(bench.info, time.monotonic, 5))
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="What a stop adds to the guest's own shutdown is multiplied by all guests when a node goes down.",
-)
+@check(Level.MUST, Tier.LIVE)
 def time_stop(bench: Bench) -> None:
-    """A stop by force takes at most one second, the best of three."""
+    """A stop by force takes at most one second, the best of three tries.
+
+    Why: At the shutdown of a node, the time that a stop adds to the guest's own shutdown is multiplied by the number of
+    guests.
+    """
 
     def measured() -> float:
         bench.start()
-        began = time.monotonic()
-        bench.stop()
-        return time.monotonic() - began
+        return seconds_of(bench.stop)
 
     _within(bench, "time_stop", 1.0, min(measured() for _ in range(_TRIES)))

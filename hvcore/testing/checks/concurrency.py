@@ -1,17 +1,15 @@
-"""Concurrency: several threads of one program, on one instance and on many."""
+"""Concurrency: several threads of one program work on one instance, or on many."""
 
 from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Callable
 
 from hvcore.errors import BusyError, HvError, StateError
 from hvcore.model.state import State
 from hvcore.plugins.protocols import Pausable
-from hvcore.testing.bench import Bench
-from hvcore.testing.check import Level, Tier, check, require
+from hvcore.testing.check import Bench, Level, Tier, check, require, seconds_of
 
 __all__: tuple[str, ...] = ()
 
@@ -20,7 +18,7 @@ _ALLOWED = (BusyError, StateError)
 
 
 def _together(works: list[Callable[[], None]]) -> list[str]:
-    """Run them in threads at the same time; what was raised and is not allowed, in words."""
+    """Run the works in threads at the same time. Returns the errors that they raised, in words."""
     wrong: list[str] = []
     gate = threading.Barrier(len(works))
 
@@ -28,7 +26,7 @@ def _together(works: list[Callable[[], None]]) -> list[str]:
         gate.wait()
         try:
             work()
-        except Exception as error:  # noqa: BLE001 - that is what is looked for
+        except Exception as error:  # noqa: BLE001 - the check looks for any error
             wrong.append(f"{type(error).__name__}: {error}")
 
     threads = [threading.Thread(target=run, args=(work,)) for work in works]
@@ -39,14 +37,13 @@ def _together(works: list[Callable[[], None]]) -> list[str]:
     return wrong
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="A web interface has a button, and people press it twice. Of two operations on one instance one waits or is told "
-    "that it is busy; neither sees the other's middle.",
-)
+@check(Level.MUST, Tier.LIVE)
 def conc_same_instance(bench: Bench) -> None:
-    """Threads start, look at, pause and stop one instance at random: only busy and state errors, and a legal end."""
+    """Threads start, observe, pause and stop one instance at random: they get only busy and state errors, and the end is legal.
+
+    Why: A web interface has a button, and people press it twice. Of two operations on one instance, one waits or is
+    refused as busy. Neither sees the other half done.
+    """
     name, instance, handle = bench.name(), bench.instance(), bench.handle
     acts: list[Callable[[], object]] = [
         lambda: handle.start(instance, deadline_s=20),
@@ -71,7 +68,7 @@ def conc_same_instance(bench: Bench) -> None:
     states = [info.state for info in bench.node.instances()]
     require(set(states) <= {State.RUNNING, State.PAUSED}, f"is {states} after operations at the same time")
     bench.stop()
-    bench.nothing_left("all that at the same time")
+    bench.nothing_left("operations at the same time")
 
 
 def _tolerated(act: Callable[[], object]) -> None:
@@ -84,27 +81,27 @@ def _tolerated(act: Callable[[], object]) -> None:
             raise
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="After a power cut a node starts everything at once. What is chosen by looking whether it is free (ports, names "
-    "of devices) is chosen twice then.",
-)
+@check(Level.MUST, Tier.LIVE)
 def conc_many_instances(bench: Bench) -> None:
-    """Six instances are started at the same time and stopped at the same time: all run, each in a process of its own."""
+    """Six instances start at the same time and stop at the same time: all run, each in its own process.
+
+    Why: After a power cut a node starts everything at once. A driver that picks a free port or device name without
+    reserving it picks the same one twice.
+    """
     labels = [f"many{number}" for number in range(_MANY)]
     instances = {label: bench.instance(label) for label in labels}
     handle = bench.handle
     wrong = _together([lambda label=label: handle.start(instances[label], deadline_s=30) for label in labels])  # type: ignore[misc]
     require(not wrong, f"starts at the same time fail: {wrong[:1]}")
-    began = time.monotonic()
     infos = bench.node.instances()
-    took_s = time.monotonic() - began
+    took_s = seconds_of(bench.node.instances)
     states = {info.state for info in infos}
-    require(len(infos) == _MANY and states == {State.RUNNING}, f"{len(infos)} of {_MANY} are there, {sorted(states)}")
+    require(
+        len(infos) == _MANY and states == {State.RUNNING}, f"{len(infos)} of {_MANY} exist, in states {sorted(states)}"
+    )
     pids = [info.pid for info in infos if info.pid is not None]
-    require(len(pids) == len(set(pids)), "two instances have one process")
-    require(took_s < 2.0, f"looking at {_MANY} instances takes {took_s:.1f} s")
+    require(len(pids) == len(set(pids)), "two instances share one process")
+    require(took_s < 2.0, f"listing {_MANY} instances takes {took_s:.1f} s")
     wrong = _together([lambda label=label: bench.stop(label) for label in labels])  # type: ignore[misc]
     require(not wrong, f"stops at the same time fail: {wrong[:1]}")
     bench.nothing_left("stopping all at the same time")

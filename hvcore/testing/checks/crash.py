@@ -1,4 +1,4 @@
-"""Crash: the caller is killed, interrupted or refused at a change that it makes; then somebody else comes."""
+"""Crash: the caller is killed, interrupted or refused at one of its changes. Then another program recovers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 
 from hvcore.errors import DriverError, HvError
-from hvcore.host.processes.process import kill_and_wait, wait_gone
+from hvcore.host.processes.process import wait_gone
 from hvcore.model.state import State
-from hvcore.testing.bench import Bench
-from hvcore.testing.check import Failed, Level, Skipped, Tier, check, require
+from hvcore.testing.check import Bench, Failed, Level, Skipped, Tier, check, require, seconds_of
 from hvcore.testing.checks.states import settled_state
-from hvcore.testing.isolate import Fate, forked
-from hvcore.testing.watch import act_at
+from hvcore.testing.isolate import Fate, act_at, forked
 
 __all__: tuple[str, ...] = ()
 
@@ -33,7 +31,7 @@ def _start(bench: Bench) -> None:
 def _start_or_error(bench: Bench) -> None:
     try:
         _start(bench)
-    except DriverError:  # an error of its own that the core has wrapped
+    except DriverError:  # an untyped error of the driver, which the core has wrapped
         raise
     except HvError:
         return
@@ -56,7 +54,7 @@ def _refuse() -> None:
 
 
 def _at(bench: Bench, number: int, act: Callable[[], None], work: Callable[[Bench], None]) -> Fate:
-    """Do the work in a child, with the act before its n-th change."""
+    """Do the work in a child, with ``act`` before its n-th change."""
 
     def acted() -> None:
         act_at(number, act, bench.run_dir)
@@ -66,7 +64,7 @@ def _at(bench: Bench, number: int, act: Callable[[], None], work: Callable[[Benc
 
 
 def _points(bench: Bench, work: Callable[[Bench], None]) -> Iterator[int]:
-    """Numbers of the changes that the work makes: all of them, or a sample that is spread evenly."""
+    """Numbers of the changes that the work makes: all, or an evenly spread sample."""
 
     def counted() -> int:
         seen = act_at(-1, _die, bench.run_dir)
@@ -81,9 +79,9 @@ def _points(bench: Bench, work: Callable[[Bench], None]) -> Iterator[int]:
 def _each(
     bench: Bench, work: Callable[[Bench], None], act: Callable[[], None], before: Callable[[], object], words: str
 ) -> Iterator[tuple[str, Fate]]:
-    """The work, with the act before one of its changes, for each of its points: in words where, and what became of it.
+    """Do the work with ``act`` before one of its changes, once for each of `_points`: where, and how the child ended.
 
-    ``before`` brings the instance to where the work begins; ``words`` have ``{}`` for the number of the change.
+    ``before`` brings the instance into the state in which the work begins. ``words`` has ``{}`` for the change's number.
     """
     for number in _points(bench, work):
         before()
@@ -91,12 +89,12 @@ def _each(
 
 
 def _settled(bench: Bench, where: str) -> None:
-    """Recover as another program would, and demand that it either runs or is gone with all that it held."""
+    """Recover as another program would. Require that the instance runs, or is gone with everything that it held."""
     node = bench.another_node()
     failed = [found for found in node.recover() if found.what == "failed"]
     require(not failed, f"{where}: recovery fails: {failed[0].detail if failed else ''}")
     infos = node.instances()
-    if infos and infos[0].state in _ENDED:  # it was told to end just before, and may be cleaned up
+    if infos and infos[0].state in _ENDED:  # the interrupted stop had ended it, so a cleanup is legal
         node.cleanup(bench.name())
         infos = node.instances()
     states = [info.state for info in infos]
@@ -115,19 +113,19 @@ def _clean_cycle(bench: Bench, where: str) -> None:
 
 
 def _warm(bench: Bench) -> None:
-    """What is made only once (caches, directories) is there before anything is counted."""
+    """Create the things that are made only once (caches, directories) before changes are counted."""
     bench.start()
     bench.stop()
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="Programs are killed, nodes lose power. Whatever was acquired and not written down first is lost for ever: taps, "
-    "mounts and processes of dead starts are the most reported leaks of all (lxd#11520, kata#2198, hypeman#222).",
-)
+@check(Level.MUST, Tier.LIVE)
 def crash_host_sigkill_start(bench: Bench) -> None:
-    """The caller of a start is killed at its changes (thorough: at each one): it runs or it is gone, and starts again."""
+    """The caller of a start is killed at its changes (thorough: at each one). The instance runs or is gone, and starts again.
+
+    Why: Programs are killed and nodes lose power. A thing that was acquired before it was written down is lost for
+    good. Taps, mounts and processes of dead starts are the most reported leaks of all (lxd#11520, kata#2198,
+    hypeman#222).
+    """
     _warm(bench)
     for where, fate in _each(bench, _start, _die, bench.stop, "killed at change {} of a start"):
         require(fate.signal in (0, signal.SIGKILL), f"{where}: it ended by {fate.signal}")
@@ -136,14 +134,13 @@ def crash_host_sigkill_start(bench: Bench) -> None:
         _clean_cycle(bench, where)
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="A stop that died half-way leaves a guest that is half gone: what it held has to be released by whoever comes "
-    "next, in the order that the ledger says.",
-)
+@check(Level.MUST, Tier.LIVE)
 def crash_host_sigkill_stop(bench: Bench) -> None:
-    """The caller of a stop is killed at its changes (thorough: at each one): it runs or it is gone, and starts again."""
+    """The caller of a stop is killed at its changes (thorough: at each one). The instance runs or is gone, and starts again.
+
+    Why: A stop that was killed leaves an instance that is half released. The next operation has to release the rest, in
+    the order of the ledger.
+    """
     bench.start()
     for where, _ in _each(bench, _stop, _die, bench.start, "killed at change {} of a stop"):
         _settled(bench, where)
@@ -151,32 +148,29 @@ def crash_host_sigkill_stop(bench: Bench) -> None:
         _clean_cycle(bench, where)
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="Ctrl-C comes in the middle. Every error path after the process was spawned has leaked it somewhere (kata#13564: "
-    "any ? after spawn).",
-)
+@check(Level.MUST, Tier.LIVE)
 def crash_interrupted_start(bench: Bench) -> None:
-    """A start that is interrupted at its changes undoes itself: nothing is left but what runs well."""
+    """A start that is interrupted at one of its changes undoes itself. Nothing is left unless the instance runs.
+
+    Why: Ctrl-C can come at any moment. Every project has leaked the process on an error path after it was spawned
+    (kata#13564: any ? after spawn).
+    """
     _warm(bench)
     for where, _ in _each(bench, _start, _interrupt, bench.stop, "interrupted at change {} of a start"):
         states = [info.state for info in bench.another_node().instances()]
         if not set(states) & set(_HEALTHY):
-            # What the undoing itself was not allowed to do, recovery does.
-            _settled(bench, where)
+            _settled(bench, where)  # recovery completes an undo that was refused itself
         bench.stop()
         bench.nothing_left(f"{where}:")
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="A full /run is a clear error and no reason to lose anything: libvirt once killed all guests because their state "
-    "could not be written (gitlab.com/libvirt #549).",
-)
+@check(Level.MUST, Tier.LIVE)
 def crash_disk_full(bench: Bench) -> None:
-    """Each sampled change of a start is refused for want of space: a typed error, and nothing half is left."""
+    """Each sampled change of a start is refused for lack of space: the start raises a typed error, and nothing is left half done.
+
+    Why: A full /run has to be a clear error that costs no instance. libvirt once killed all guests because it could not
+    write their state (gitlab.com/libvirt #549).
+    """
     _warm(bench)
     for where, fate in _each(bench, _start_or_error, _refuse, bench.stop, "refused change {} of a start"):
         require(fate.error is None, f"{where}: raises {fate.error} and no typed error")
@@ -184,13 +178,12 @@ def crash_disk_full(bench: Bench) -> None:
     bench.stop()
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="A program that has used up its descriptors has to be told so, and finds everything as it was.",
-)
+@check(Level.MUST, Tier.LIVE)
 def crash_emfile(bench: Bench) -> None:
-    """With no descriptor to be had, a start fails with a typed error and leaves nothing; what runs goes on."""
+    """Without a free descriptor, a start fails with a typed error and leaves nothing. Running instances go on.
+
+    Why: A program that has used up its descriptors needs an error that says so, and an unchanged node.
+    """
     _warm(bench)
     bench.start("other")
 
@@ -204,28 +197,23 @@ def crash_emfile(bench: Bench) -> None:
         ended = fate.error or fate.signal
         require(not ended, f"without descriptors a start ends in {ended}")
         bench.stop()
-    require(
-        bench.info("other").state is State.RUNNING,
-        f"without descriptors another instance is {bench.info('other').state}",
-    )
+    state = bench.info("other").state
+    require(state is State.RUNNING, f"without descriptors another instance is {state}")
     bench.another_node().recover()
     bench.stop("other")
     bench.nothing_left("without descriptors a start")
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="The kernel kills for memory, people kill by mistake. An instance that is shown as running after that is restarted "
-    "by nobody.",
-)
+@check(Level.MUST, Tier.LIVE)
 def crash_vmm_sigkill(bench: Bench) -> None:
-    """Its process is killed: within two seconds it has ended, with a reason; cleanup releases all and it starts again."""
+    """After its process was killed, the instance has ended within two seconds, with a reason. It can be cleaned up and started.
+
+    Why: The kernel kills processes when memory runs out, and people kill them by mistake. An instance that is still
+    shown as running is never restarted.
+    """
     bench.start()
     started = bench.processes()
-    kill_and_wait(bench.process(), subject=bench.name(), deadline_s=5)
-    _wait_monitor(bench)
-    state = settled_state(bench)
+    state = _killed(bench)
     require(state in _ENDED, f"is {state} after its process was killed")
     require(bench.info().reason, "gives no reason after its process was killed")
     bench.node.cleanup(bench.name())
@@ -233,52 +221,46 @@ def crash_vmm_sigkill(bench: Bench) -> None:
     _clean_cycle(bench, "after its process was killed")
 
 
-@check(
-    Level.HARDENING,
-    Tier.LIVE,
-    why="Whoever watches a node restarts what crashed and leaves alone what was shut down by its owner.",
-)
+@check(Level.HARDENING, Tier.LIVE)
 def crash_vmm_sigkill_told(bench: Bench) -> None:
-    """Its process is killed: within two seconds it is crashed, and not shutdown."""
+    """After its process was killed, the instance is crashed within two seconds, and not shutdown.
+
+    Why: Monitoring restarts crashed instances and leaves alone those that their owner shut down.
+    """
     bench.start()
-    kill_and_wait(bench.process(), subject=bench.name(), deadline_s=5)
-    _wait_monitor(bench)
-    state = settled_state(bench)
+    state = _killed(bench)
     require(state is State.CRASHED, f"is {state} after its process was killed, not crashed")
 
 
-def _wait_monitor(bench: Bench) -> None:
+def _killed(bench: Bench) -> State:
+    """The state after the instance's process was killed and its monitor has exited."""
+    bench.kill(bench.process())
     monitor = bench.record().monitor
     if monitor is not None:
         wait_gone(monitor, 5.0)
+    return settled_state(bench)
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="A program that hangs holds up everybody who asks it. Looking must stay quick, others must not notice, and force "
-    "has to end it.",
-)
+@check(Level.MUST, Tier.LIVE)
 def crash_vmm_sigstop(bench: Bench) -> None:
-    """Its process stands still: info answers within two seconds, another instance works, a stop by force ends it."""
+    """While its process hangs (SIGSTOP), info answers within two seconds, another instance works, and a stop by force succeeds.
+
+    Why: A program that hangs must not block its observers or other instances, and force has to end it.
+    """
     bench.start()
     bench.start("web2")
     os.kill(bench.process().pid, signal.SIGSTOP)
-    _wait_standing(bench.process().pid)
-    began = time.monotonic()
-    bench.info()
-    took_s = time.monotonic() - began
+    _wait_stopped(bench.process().pid)
+    took_s = seconds_of(bench.info)
     require(took_s < 2.0, f"info of an instance whose process hangs takes {took_s:.1f} s")
     bench.stop("web2")
-    began = time.monotonic()
-    bench.stop()
-    took_s = time.monotonic() - began
+    took_s = seconds_of(bench.stop)
     require(took_s < 10.0, f"a stop by force of an instance whose process hangs takes {took_s:.1f} s")
     bench.nothing_left("an instance whose process hung")
 
 
-def _wait_standing(pid: int) -> None:
-    """Until the kernel says so, at most a second: a signal is sent before it is delivered."""
+def _wait_stopped(pid: int) -> None:
+    """Wait until the kernel has delivered SIGSTOP, at most a second."""
     give_up = time.monotonic() + 1.0
     while time.monotonic() < give_up:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
@@ -286,22 +268,20 @@ def _wait_standing(pid: int) -> None:
                 return
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="The process is gone and its network and mounts are still there: cleanup that begins with a kill and stops at "
-    "'no such process' skips the rest (urunc#408).",
-)
+@check(Level.MUST, Tier.LIVE)
 def crash_partial_cleanup(bench: Bench) -> None:
-    """All its processes are gone: a stop still releases everything that it held, and is no error."""
+    """After all its processes were killed, a stop still releases everything that the instance held and succeeds.
+
+    Why: The process is gone, and its network and mounts are still there. A cleanup that begins with a kill and gives up
+    at 'no such process' skips the rest (urunc#408).
+    """
     bench.start()
     started = bench.processes()
     if not started:
         raise Skipped("its instances have no process")
-    for process in started:
-        kill_and_wait(process, subject=bench.name(), deadline_s=5)
+    bench.kill(*started)
     try:
         bench.node.stop(bench.name(), deadline_s=10)
     except Exception as error:
-        raise Failed(f"a stop of what has no process any more raises {type(error).__name__}: {error}") from error
-    bench.nothing_left("a stop of what has no process any more", started)
+        raise Failed(f"a stop after its processes were killed raises {type(error).__name__}: {error}") from error
+    bench.nothing_left("a stop after its processes were killed", started)

@@ -1,4 +1,4 @@
-"""Leaks: what there is after a start and a stop that was not there before. Only our own scope is compared."""
+"""Leaks: things that a start and a stop leave behind. Only the things of this site count."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import os
 
 from hvcore.host.launching.launch import reap
 from hvcore.host.processes.process import alive, identify
-from hvcore.testing.bench import Bench
-from hvcore.testing.check import Level, Skipped, Tier, check, require
+from hvcore.testing.check import Bench, Level, Skipped, Tier, check, require
 from hvcore.testing.isolate import forked
-from hvcore.testing.residue import held_by_us
+from hvcore.testing.site import held_by_us
 
 __all__: tuple[str, ...] = ()
 
@@ -21,13 +20,12 @@ def _cycle(bench: Bench) -> None:
     bench.stop()
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="A host application runs for months. A descriptor, a thread or a zombie for each instance is its end.",
-)
+@check(Level.MUST, Tier.LIVE)
 def leak_fds(bench: Bench) -> None:
-    """A cycle leaves no descriptor, no thread and no child in the program that does it."""
+    """A cycle of start and stop leaves no descriptor, thread or child in the calling program.
+
+    Why: A host application runs for months. One leaked descriptor, thread or zombie per instance ends it.
+    """
 
     def work() -> list[str]:
         _cycle(bench)
@@ -42,14 +40,13 @@ def leak_fds(bench: Bench) -> None:
     require(not held, f"a cycle leaves {', '.join(held[:3])}")
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="A guest that inherits a descriptor of the host application holds its log, its lock or its database open, and can "
-    "read it.",
-)
+@check(Level.MUST, Tier.LIVE)
 def leak_fds_inherited(bench: Bench) -> None:
-    """Its processes have none of the descriptors of the program that started them, not even inheritable ones."""
+    """Its processes hold none of the descriptors of the program that started them, not even inheritable ones.
+
+    Why: A guest that inherits a descriptor of the host application keeps its log, lock or database open and can read
+    it.
+    """
     marker = bench.directory / "marker"
     marker.write_text("host application")
 
@@ -74,13 +71,13 @@ def _holds(pid: int, path: str) -> bool:
         return False
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="A process that outlives its instance still writes to its disk, under the next one that uses it (kata#2198).",
-)
+@check(Level.MUST, Tier.LIVE)
 def leak_processes_zombies(bench: Bench) -> None:
-    """After a stop none of its processes lives, and none is a zombie."""
+    """After a stop, none of its processes is alive or a zombie.
+
+    Why: A process that outlives its instance still writes to the disk, which the next instance may already use
+    (kata#2198).
+    """
     bench.start()
     started = bench.processes()
     bench.stop()
@@ -89,11 +86,11 @@ def leak_processes_zombies(bench: Bench) -> None:
     require(not left, f"after a stop there is process {', '.join(dict.fromkeys(left))}")
     reap()
     zombies = [str(process.pid) for process in started if identify(process.pid) == process and _is_ours(process.pid)]
-    require(not zombies, f"after a stop nobody has collected process {', '.join(zombies)}")
+    require(not zombies, f"after a stop process {', '.join(zombies)} is a zombie")
 
 
 def _is_ours(pid: int) -> bool:
-    """Whether it is a child of this process, which nobody else can collect."""
+    """Whether the process is our child, so that no other process can collect it."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
             return int(file.read().rpartition(")")[2].split()[1]) == os.getpid()
@@ -101,26 +98,24 @@ def _is_ours(pid: int) -> bool:
         return False
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="Mounts keep disks busy, links fill bridges (hypeman#222: 1024 taps), cgroups are never counted until they are ten "
-    "thousand.",
-)
+@check(Level.MUST, Tier.LIVE)
 def leak_mounts_netns_links_cgroups(bench: Bench) -> None:
-    """After a stop there is no mount, loop device, network link or cgroup of it."""
+    """After a stop, none of its mounts, loop devices, network links or cgroups is left.
+
+    Why: Mounts keep disks busy and links fill bridges (hypeman#222: 1024 taps). Leftover cgroups are noticed when there
+    are ten thousand of them.
+    """
     _cycle(bench)
     left = bench.scope.kernel_things()
     require(not left, f"after a stop there is {', '.join(left[:3])}")
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="Files in /tmp and /dev/shm and reservations that nobody releases are found by the next start, or by nobody.",
-)
+@check(Level.MUST, Tier.LIVE)
 def leak_files_sockets_shm_tmp(bench: Bench) -> None:
-    """After a stop there is no file, socket or reservation of it, in the run directory or in temporary directories."""
+    """After a stop, none of its files, sockets or reservations is left in the run directory or in temporary directories.
+
+    Why: Files in /tmp and /dev/shm and reservations that are not released make the next start fail, or stay for good.
+    """
     _cycle(bench)
     left = bench.scope.files()
     require(not left, f"after a stop there is {', '.join(left[:3])}")

@@ -1,4 +1,4 @@
-"""Load: the installed distribution, before anything is run with it."""
+"""Load: the installed distribution, before any instance is started."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from hvcore.errors import DriverLoadError
 from hvcore.plugins.catalogue import CatalogueEntry, Verdict, catalogue
 from hvcore.plugins.loader import load
 from hvcore.plugins.requirements import required, version_of
-from hvcore.testing.bench import Bench
-from hvcore.testing.check import Failed, Level, Skipped, Tier, check, require
+from hvcore.testing.check import Bench, Failed, Level, Skipped, Tier, check, require
 from hvcore.testing.isolate import forked, interpreted
-from hvcore.testing.residue import held_by_us
+from hvcore.testing.site import held_by_us
 
 __all__: tuple[str, ...] = ()
 
@@ -39,7 +38,7 @@ def _module(bench: Bench) -> str:
     return _entry(bench).target.partition(":")[0]
 
 
-@functools.lru_cache(maxsize=8)  # three checks ask for the same
+@functools.lru_cache(maxsize=8)  # three checks need the same
 def _imported_along(module: str, _path: tuple[str, ...]) -> Any:
     return interpreted("importing", module)
 
@@ -48,14 +47,13 @@ def _imported(bench: Bench) -> Any:
     return _imported_along(_module(bench), tuple(sys.path))
 
 
-@check(
-    Level.MUST,
-    Tier.STATIC,
-    why="A driver is found by its metadata. A name that differs between entry point and class, a missing version or a "
-    "missing range of hvcore turns up only when a user's start fails, with words that name nobody.",
-)
+@check(Level.MUST, Tier.STATIC)
 def load_manifest_valid(bench: Bench) -> None:
-    """The metadata is complete, the driver loads, and its class has the name of the entry point."""
+    """The metadata is complete, the driver loads, and its class has the name of the entry point.
+
+    Why: A driver is found by its metadata. Without this check, a wrong name, a missing version or a missing range of
+    hvcore shows up only when a user's start fails, in an error that names no plugin.
+    """
     entry = _entry(bench)
     require(entry.verdict is Verdict.OK, f"the catalogue says {entry.verdict}: {entry.reason}")
     require(version_of(entry.version) is not None, f"its distribution has no version of PEP 440, got {entry.version!r}")
@@ -66,26 +64,23 @@ def load_manifest_valid(bench: Bench) -> None:
         raise Failed(f"cannot be loaded: {error}") from error
 
 
-@check(
-    Level.MUST,
-    Tier.STATIC,
-    why="Listing drivers must work when one of them is broken and cost nothing when one is slow: simonw/llm#732 went "
-    "from 1.3 s to 10.7 s for --help because plugins were imported to be listed.",
-)
+@check(Level.MUST, Tier.STATIC)
 def load_no_import_for_listing(bench: Bench) -> None:
-    """Listing the installed drivers imports no module of this one."""
+    """Listing the installed drivers imports no module of this one.
+
+    Why: Listing drivers must work if one of them is broken, and cost nothing if one is slow: simonw/llm#732 went from
+    1.3 s to 10.7 s for --help because plugins were imported to be listed.
+    """
     said = interpreted("listing", _module(bench))
     require(not said["imported"], f"{_module(bench)} is imported when drivers are listed")
 
 
-@check(
-    Level.MUST,
-    Tier.STATIC,
-    why="Everybody who uses one driver pays for its import in every command. 50 ms of cpu over the core's own is what a "
-    "person does not feel.",
-)
+@check(Level.MUST, Tier.STATIC)
 def load_import_budget(bench: Bench) -> None:
-    """Importing the driver costs at most 50 ms of cpu, or what hvcore itself costs on this machine; best of three times."""
+    """Importing the driver takes at most 50 ms of CPU, or as much as hvcore itself on this machine, the best of three tries.
+
+    Why: Every command that uses the driver pays for its import. People do not notice 50 ms of CPU on top of the core's.
+    """
     wanted_s = bench.subject.budgets.get("load_import_budget", _BUDGET_S)
     took_s = budget_s = 0.0
     for number in range(3):
@@ -96,39 +91,36 @@ def load_import_budget(bench: Bench) -> None:
     raise Failed(f"its import takes {took_s * 1000:.0f} ms of cpu, budget {budget_s * 1000:.0f} ms")
 
 
-@check(
-    Level.MUST,
-    Tier.STATIC,
-    why="An import runs on every machine that only checks a file, as whoever does so. Files written, programs started "
-    "and connections made by it are a surprise everywhere and fail in a sandbox.",
-)
+@check(Level.MUST, Tier.STATIC)
 def load_import_is_quiet(bench: Bench) -> None:
-    """Importing the driver starts no program, uses no network and writes no file."""
+    """Importing the driver starts no program, uses no network and writes no file.
+
+    Why: Every machine that checks a file imports the driver, with the rights of the caller. An import that writes
+    files, starts programs or opens connections surprises users and fails in a sandbox.
+    """
     seen = _imported(bench)["deeds"]
-    require(not seen, f"its import does things to the node: {'; '.join(seen[:3])}")
+    require(not seen, f"its import has effects on the node: {'; '.join(seen[:3])}")
 
 
-@check(
-    Level.MUST,
-    Tier.STATIC,
-    why="Heavy packages at the top of a module are the usual reason for a slow command line. Import them in the function "
-    "that needs them.",
-)
+@check(Level.MUST, Tier.STATIC)
 def load_no_forbidden_top_level_imports(bench: Bench) -> None:
-    """Importing the driver brings in none of the heavy or test-only packages."""
+    """Importing the driver imports none of the heavy or test-only packages.
+
+    Why: Heavy packages at the top of a module are the usual reason for a slow command line. Import them in the function
+    that needs them.
+    """
     modules = _imported(bench)["modules"]
     found = [name for name in _HEAVY if name in modules]
-    require(not found, f"its import brings in {', '.join(found)}")
+    require(not found, f"its import also imports {', '.join(found)}")
 
 
-@check(
-    Level.MUST,
-    Tier.STATIC,
-    why="A package that is missing has to be named when the driver is loaded, and not show up later as a None that has "
-    "no attribute. datachain-ai/datachain#1904: the traceback named neither entry point nor distribution.",
-)
+@check(Level.MUST, Tier.STATIC)
 def load_missing_dependency_reports(bench: Bench) -> None:
-    """With a package that it needs gone, loading fails and names it; the driver and all others are still listed."""
+    """Without a package that the driver needs, loading fails and names the package. All drivers are still listed.
+
+    Why: A missing package has to be named when the driver is loaded, and not show up later as a None without an
+    attribute. datachain-ai/datachain#1904: the traceback named neither entry point nor distribution.
+    """
     entry = _entry(bench)
     listed = {other.name for other in catalogue()}
     for name in _packages(bench, entry):
@@ -140,7 +132,7 @@ def load_missing_dependency_reports(bench: Bench) -> None:
 
 
 def _packages(bench: Bench, entry: CatalogueEntry) -> list[str]:
-    """What the import of the driver needs beyond hvcore: packages of its distribution's dependencies, or its own modules."""
+    """Packages that the driver's import needs besides hvcore: dependencies of its distribution, or its own modules."""
     modules = [name for name in _imported(bench)["modules"] if not name.startswith("hvcore")]
     own = _module(bench)
     tops = sorted({name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) - {own.partition(".")[0]})
@@ -156,43 +148,41 @@ def _packages(bench: Bench, entry: CatalogueEntry) -> list[str]:
 
 
 def _refused(bench: Bench, version: str, verdict: str) -> None:
-    said: dict[str, Any] = interpreted("judged", bench.subject.driver, version)
+    said: dict[str, Any] = interpreted("fits", bench.subject.driver, version)
     words = f"with hvcore {version} it should be {verdict}"
     require(said["verdict"] == verdict, f"{words}, the catalogue says {said['verdict']}; bound the range of hvcore")
-    require(said["error"] == "DriverLoadError", f"{words}, and is loaded")
+    require(said["error"] == "DriverLoadError", f"{words}, but it is loaded")
     require("upgrade" in said["message"], f"the refusal does not say what to do: {said['message']}")
-    require(not said["imported"], "is imported although it does not fit")
+    require(not said["imported"], "is imported although its version does not fit")
 
 
-@check(
-    Level.MUST,
-    Tier.STATIC,
-    why="A driver without an upper bound is loaded by the next incompatible hvcore and fails in the middle of something "
-    "(hacs/integration#4243: a minimum version that nobody enforces).",
-)
+@check(Level.MUST, Tier.STATIC)
 def load_api_too_old(bench: Bench) -> None:
-    """A much newer hvcore refuses the driver by its metadata, says to upgrade it, and does not import it."""
+    """A much newer hvcore refuses the driver by its metadata, says to upgrade the driver, and does not import it.
+
+    Why: A driver without an upper bound is loaded by the next incompatible hvcore and fails during an operation
+    (hacs/integration#4243: a minimum version that is not enforced).
+    """
     _refused(bench, "99.0", "too-old")
 
 
-@check(
-    Level.MUST,
-    Tier.STATIC,
-    why="A driver without a lower bound is loaded by an hvcore that lacks what it uses, and the error is an AttributeError.",
-)
+@check(Level.MUST, Tier.STATIC)
 def load_api_too_new(bench: Bench) -> None:
-    """A much older hvcore refuses the driver by its metadata, says to upgrade hvcore, and does not import it."""
+    """A much older hvcore refuses the driver by its metadata, says to upgrade hvcore, and does not import it.
+
+    Why: A driver without a lower bound is loaded by an hvcore that lacks a function it needs, and the error is an
+    AttributeError.
+    """
     _refused(bench, "0.0.0", "too-new")
 
 
-@check(
-    Level.MUST,
-    Tier.STATIC,
-    why="A host application loads drivers again and again, one for each node it opens. A thread, a descriptor or an "
-    "object that each load leaves behind is what takes it down after a week.",
-)
+@check(Level.MUST, Tier.STATIC)
 def load_twice_and_unload(bench: Bench) -> None:
-    """Loading the driver ten times leaves no thread, no descriptor and no growing set of driver objects."""
+    """Loading the driver ten times leaves no thread, no descriptor and no growing set of driver objects.
+
+    Why: A host application loads drivers for each node that it opens. A thread, descriptor or object left by each load
+    takes it down after a week.
+    """
 
     def work() -> tuple[list[str], int]:
         kind = type(load(bench.subject.driver).driver)

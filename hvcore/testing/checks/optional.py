@@ -1,4 +1,4 @@
-"""Abilities: what the driver claims works, and what it does not claim is refused with the typed error."""
+"""Abilities: those that the driver claims work, the others are refused with `UnsupportedError`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hvcore.errors import HvError, UnsupportedError
-from hvcore.host.processes.process import kill_and_wait
+from hvcore.errors import UnsupportedError
 from hvcore.model.record import Phase
 from hvcore.model.state import State
 from hvcore.plugins.protocols import Adopts, Executes, HasConsole, HasLog, Pausable
 from hvcore.resources.core_kinds import CORE_KINDS
-from hvcore.testing.bench import Bench
-from hvcore.testing.check import Failed, Level, Skipped, Tier, check, require
+from hvcore.testing.check import Bench, Failed, Level, Skipped, Tier, check, require
 
 __all__: tuple[str, ...] = ()
 
@@ -26,9 +24,9 @@ def _refused(bench: Bench, operation: str, act: Callable[[], object]) -> None:
     except UnsupportedError as error:
         require(error.exit_code == 3, f"{operation} is refused with exit code {error.exit_code}, not 3")
     except Exception as error:
-        raise Failed(f"{operation} is not claimed, and raises {type(error).__name__}: {error}") from error
+        raise Failed(f"{operation} is not claimed, but raises {type(error).__name__}: {error}") from error
     else:
-        raise Failed(f"{operation} is not claimed by driver {bench.subject.driver}, and does something")
+        raise Failed(f"{operation} is not claimed by driver {bench.subject.driver}, but does something")
 
 
 @contextmanager
@@ -36,17 +34,16 @@ def _claimed(operation: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise Failed(f"{operation} is claimed, and raises {type(error).__name__}: {error}") from error
+        raise Failed(f"{operation} is claimed, but raises {type(error).__name__}: {error}") from error
 
 
-@check(
-    Level.CAPABILITY,
-    Tier.LIVE,
-    why="A host application asks what a driver can do and then relies on it. An ability that is claimed and does nothing "
-    "is worse than none: a backup of a guest that was not paused is no backup.",
-)
+@check(Level.CAPABILITY, Tier.LIVE)
 def capability_pause(bench: Bench) -> None:
-    """Claimed: paused is seen as paused, resumed as running, twice is as good as once. Else: Unsupported."""
+    """Claimed: pause leads to paused, resume to running, and a second call changes nothing. Otherwise: UnsupportedError.
+
+    Why: A host application reads the abilities of a driver and relies on them. An ability that does nothing is worse
+    than a missing one: a backup of a guest that was not paused is useless.
+    """
     name = bench.name()
     bench.start()
     if not isinstance(bench.loaded.driver, Pausable):
@@ -63,24 +60,19 @@ def capability_pause(bench: Bench) -> None:
         require(bench.info().state is wanted, f"is {bench.info().state} after {what}")
 
 
-@check(
-    Level.CAPABILITY,
-    Tier.LIVE,
-    why="The console is the last way into a guest without a network. It has to lead somewhere when it is needed.",
-)
+@check(Level.CAPABILITY, Tier.LIVE)
 def capability_console(bench: Bench) -> None:
-    """Claimed: it is a socket that takes a connection, or a command. Else: Unsupported."""
+    """Claimed: the console is a socket that accepts a connection, or a command. Otherwise: UnsupportedError.
+
+    Why: The console is the last way into a guest without a network. It has to work when it is needed.
+    """
     name = bench.name()
     bench.start()
     if not isinstance(bench.loaded.driver, HasConsole):
         _refused(bench, "console", lambda: bench.node.console(name))
         return
-    try:
+    with _claimed("console"):
         console = bench.node.console(name)
-    except HvError as error:
-        raise Failed(f"console is claimed, and the subject's instance has none: {error}") from error
-    except Exception as error:
-        raise Failed(f"console is claimed, and raises {type(error).__name__}: {error}") from error
     require(bool(console.socket) != bool(console.argv), "its console has neither a socket nor a command, or both")
     if console.socket:
         _connects(console.socket)
@@ -93,54 +85,48 @@ def _connects(path: str) -> None:
             tried.settimeout(5.0)
             tried.connect(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
     except OSError as error:
-        raise Failed(f"its console {path!r} takes no connection: {error}") from error
+        raise Failed(f"its console {path!r} accepts no connection: {error}") from error
     finally:
         os.close(directory)
 
 
-@check(
-    Level.CAPABILITY,
-    Tier.LIVE,
-    why="adopt decides after a crash whether a start is finished or undone. True for a guest that is dead leaves a record "
-    "of nothing; false for one that runs kills it.",
-)
+@check(Level.CAPABILITY, Tier.LIVE)
 def capability_adopt(bench: Bench) -> None:
-    """Claimed: an interrupted start that had succeeded is finished, and one whose process is dead is not."""
+    """Claimed: recovery finishes an interrupted start that had succeeded, and undoes one whose process is dead.
+
+    Why: After a crash, adopt decides whether a start is finished or undone. True for a dead guest leaves a record of
+    nothing; false for a running one kills it.
+    """
     if not isinstance(bench.loaded.driver, Adopts):
-        raise Skipped("it does not claim to adopt: interrupted starts are undone")
+        raise Skipped("it does not claim adopt: interrupted starts are undone")
     bench.start()
     bench.save(phase=Phase.STARTING)
     found = bench.another_node().recover()
-    require(
-        [one.what for one in found] == ["finished"], f"a start that had succeeded is not finished by recovery: {found}"
-    )
-    require(bench.info().state is State.RUNNING, f"is {bench.info().state} after its start was finished by recovery")
-    kill_and_wait(bench.process(), subject=bench.name(), deadline_s=5)
+    require([one.what for one in found] == ["finished"], f"recovery does not finish a start that succeeded: {found}")
+    require(bench.info().state is State.RUNNING, f"is {bench.info().state} after recovery has finished its start")
+    bench.kill(bench.process())
     bench.save(phase=Phase.STARTING)
     found = bench.another_node().recover()
-    require(
-        [one.what for one in found] == ["undone"], f"a start whose process is dead is not undone by recovery: {found}"
-    )
+    require([one.what for one in found] == ["undone"], f"recovery does not undo a start whose process is dead: {found}")
 
 
-@check(
-    Level.CAPABILITY,
-    Tier.LIVE,
-    why="Recovery releases again what was released before the crash: it cannot know how far the last one came.",
-)
+@check(Level.CAPABILITY, Tier.LIVE)
 def capability_releases(bench: Bench) -> None:
-    """Claimed: every kind that the ledger holds is known, and releasing it a second time does nothing."""
+    """Claimed: every kind in the ledger is known, and a second release does nothing.
+
+    Why: Recovery repeats releases that were done before the crash, because it cannot know which ones were.
+    """
     kinds = bench.loaded.hooks.kinds
     own = [name for name in kinds.names if name not in CORE_KINDS.names]
     if not own:
-        raise Skipped("it acquires no kinds of things of its own")
+        raise Skipped("it has no resource kinds")
     bench.start()
     record, job = bench.record(), bench.job()
     bench.stop()
     for entry in record.ledger:
         kind = kinds.named(entry.kind)
         if kind is None:
-            raise Failed(f"no plugin of it can release {entry.kind}")
+            raise Failed(f"none of its plugins can release {entry.kind}")
         if entry.kind not in own:
             continue
         try:
@@ -149,13 +135,13 @@ def capability_releases(bench: Bench) -> None:
             raise Failed(f"a second release of {entry.kind} raises {type(error).__name__}: {error}") from error
 
 
-@check(
-    Level.CAPABILITY,
-    Tier.LIVE,
-    why="Whoever runs a program inside relies on its exit code: a backup script that failed and was not told is no backup.",
-)
+@check(Level.CAPABILITY, Tier.LIVE)
 def capability_exec(bench: Bench) -> None:
-    """Claimed: it is a command to execute. Else: Unsupported."""
+    """Claimed: the result is a command to execute. Otherwise: UnsupportedError.
+
+    Why: Callers rely on the exit code of a program that they run inside: a backup script that failed without an error
+    is no backup.
+    """
     name = bench.name()
     bench.start()
     if not isinstance(bench.loaded.driver, Executes):
@@ -163,16 +149,15 @@ def capability_exec(bench: Bench) -> None:
         return
     with _claimed("exec"):
         found = bench.node.execution(name, ["true"])
-    require(bool(found.argv), "exec is claimed, and its command is empty")
+    require(bool(found.argv), "exec is claimed, but its command is empty")
 
 
-@check(
-    Level.CAPABILITY,
-    Tier.LIVE,
-    why="What went wrong inside is in what it wrote. A log that is claimed and is not there is looked for in vain.",
-)
+@check(Level.CAPABILITY, Tier.LIVE)
 def capability_log(bench: Bench) -> None:
-    """Claimed: it is a file of the instance. Else: Unsupported."""
+    """Claimed: the log is a file of the instance. Otherwise: UnsupportedError.
+
+    Why: The log explains what went wrong inside. A claimed log that does not exist wastes the reader's time.
+    """
     name = bench.name()
     bench.start()
     if not isinstance(bench.loaded.driver, HasLog):
@@ -180,4 +165,4 @@ def capability_log(bench: Bench) -> None:
         return
     with _claimed("log"):
         found = bench.node.log(name)
-    require(Path(found.path).is_file(), f"its log {found.path!r} is no file")
+    require(Path(found.path).is_file(), f"its log {found.path!r} does not exist")

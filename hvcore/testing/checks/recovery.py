@@ -1,4 +1,4 @@
-"""Recovery: another program comes, which knows nothing but what is on disk."""
+"""Recovery: another program takes over, with nothing but the files on disk."""
 
 from __future__ import annotations
 
@@ -8,25 +8,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hvcore.errors import HvError
-from hvcore.host.processes.process import alive, identify, kill_and_wait
+from hvcore.host.processes.process import alive, identify
 from hvcore.model.codec import encode
 from hvcore.model.record import Phase, ProcessId
 from hvcore.model.state import State
-from hvcore.testing.bench import Bench
-from hvcore.testing.check import Failed, Level, Tier, check, require
+from hvcore.testing.check import Bench, Failed, Level, Tier, check, require
 from hvcore.testing.isolate import forked
 
 __all__: tuple[str, ...] = ()
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="The program that started an instance is seldom the one that stops it. What a driver keeps in memory is gone by "
-    "then.",
-)
+@check(Level.MUST, Tier.LIVE)
 def recover_running(bench: Bench) -> None:
-    """A start by a program that has ended since: another one sees the same process, and stops it."""
+    """The program that started the instance has exited: another one sees the same process and stops it.
+
+    Why: Often another program stops an instance than the one that started it. State that a driver keeps in memory is
+    gone by then.
+    """
 
     def started() -> tuple[int | None, str]:
         bench.start()
@@ -34,43 +32,42 @@ def recover_running(bench: Bench) -> None:
 
     pid, state = forked(started).result()
     info = bench.another_node().info(bench.name())
-    require(
-        (info.pid, str(info.state)) == (pid, state),
-        f"was {state} with pid {pid}, for another program {info.state} with pid {info.pid}",
-    )
+    words = f"was {state} with pid {pid}, for another program {info.state} with pid {info.pid}"
+    require((info.pid, str(info.state)) == (pid, state), words)
     processes = bench.processes()
     stopped = forked(lambda: bench.another_node().stop(bench.name(), force=True, deadline_s=10).changed).result()
     require(stopped, "a stop by another program says that it changed nothing")
     bench.nothing_left("a stop by another program", processes)
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="Numbers of processes are used again. A driver that goes by the number signals a stranger (forkd#298: age is the "
-    "wrong axis, identity is).",
-)
+@check(Level.MUST, Tier.LIVE)
 def recover_wrong_process(bench: Bench) -> None:
-    """The number of its process belongs to somebody else now: it counts as ended, and the stranger is left alone."""
+    """The number of its process now belongs to a stranger: the instance counts as ended, and the stranger gets no signal.
+
+    Why: The kernel reuses process numbers. A driver that relies on the number signals a stranger (forkd#298: age is the
+    wrong axis, identity is).
+    """
     bench.start()
     process = bench.process()
     with _bystander() as stranger:
-        kill_and_wait(process, subject=bench.name(), deadline_s=5)
-        # No number is used again within a hundredth of a second, but this stranger may have begun in the same one.
+        bench.kill(process)
+        # The kernel does not reuse a number within 10 ms, but this stranger may have started in the same 10 ms.
         began = min(process.start_ticks, stranger.start_ticks - 1)
         bench.save(process=ProcessId(pid=stranger.pid, start_ticks=began, boot_id=process.boot_id), monitor=None)
         state = bench.another_node().info(bench.name()).state
         try:
             bench.another_node().stop(bench.name(), force=True, deadline_s=5)
         except HvError as error:
-            raise Failed(f"cannot be stopped when its process's number is another's: {error}") from error
+            raise Failed(f"cannot be stopped while a stranger has its process's number: {error}") from error
         require(alive(stranger), "a stop signals a stranger that has its process's number")
-        require(state not in (State.RUNNING, State.PAUSED), f"counts as {state} when its process's number is another's")
+        require(
+            state not in (State.RUNNING, State.PAUSED), f"counts as {state} while a stranger has its process's number"
+        )
 
 
 @contextmanager
 def _bystander() -> Iterator[ProcessId]:
-    """A process that has nothing to do with any instance."""
+    """A process that belongs to no instance."""
     command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
         found = identify(child.pid)
@@ -80,77 +77,65 @@ def _bystander() -> Iterator[ProcessId]:
         child.kill()
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="Recovery is for what was interrupted. libvirt once stopped every guest of a node while it recovered; a healthy "
-    "one is left alone, always.",
-)
+@check(Level.MUST, Tier.LIVE)
 def recover_leaves_running_alone(bench: Bench) -> None:
-    """Recovery has nothing to do with an instance that runs, and it runs on in the same process."""
+    """Recovery does nothing to a running instance, which keeps its process.
+
+    Why: Recovery is for interrupted operations. libvirt once stopped every guest of a node while it recovered. A
+    healthy guest is always left alone.
+    """
     bench.start()
     before = bench.info()
     found = bench.another_node().recover()
-    deeds = [(one.what, one.detail) for one in found]
-    require(not found, f"recover does something with an instance that runs: {deeds}")
+    require(not found, f"recover changes a running instance: {[(one.what, one.detail) for one in found]}")
     after = bench.info()
     same = (after.state, after.pid) == (before.state, before.pid)
     require(same, f"was {before.state} with pid {before.pid}, after recover {after.state} with pid {after.pid}")
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="A start that was interrupted is finished or undone, and never left as it is: the instance could neither be used "
-    "nor started.",
-)
+@check(Level.MUST, Tier.LIVE)
 def recover_interrupted_start(bench: Bench) -> None:
-    """A record that says starting: recovery makes it run or removes it with all that it held."""
+    """The record says starting: recovery finishes the start, or removes the instance with everything that it held.
+
+    Why: An interrupted start is finished or undone. Otherwise the instance could neither be used nor started.
+    """
     bench.start()
     started = bench.processes()
     bench.save(phase=Phase.STARTING)
     found = bench.another_node().recover()
     whats = [one.what for one in found]
-    require(
-        whats in (["finished"], ["undone"]),
-        f"an interrupted start is {whats} by recovery: {[one.detail for one in found]}",
-    )
+    words = f"an interrupted start is {whats} by recovery: {[one.detail for one in found]}"
+    require(whats in (["finished"], ["undone"]), words)
     if whats == ["undone"]:
-        bench.nothing_left("an interrupted start is undone and", started)
+        bench.nothing_left("undoing an interrupted start", started)
     else:
-        require(
-            bench.info().state is State.RUNNING, f"an interrupted start is finished, and it is {bench.info().state}"
-        )
+        require(bench.info().state is State.RUNNING, f"is {bench.info().state} after recovery has finished its start")
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="A stop that was interrupted before it did anything is taken back: the guest runs, and nobody has to guess.",
-)
+@check(Level.MUST, Tier.LIVE)
 def recover_interrupted_stop(bench: Bench) -> None:
-    """A record that says stopping, of an instance that runs: recovery takes it back, and it runs on."""
+    """The record says stopping and the instance runs: recovery takes the stop back, and the instance goes on.
+
+    Why: A stop that was interrupted before its first step is taken back: the guest runs, and its state is clear.
+    """
     bench.start()
     pid = bench.info().pid
     bench.save(phase=Phase.STOPPING)
     found = [one.what for one in bench.another_node().recover()]
-    require(found == ["taken back"], f"an interrupted stop of an instance that runs is {found} by recovery")
+    require(found == ["taken back"], f"an interrupted stop of a running instance is {found} by recovery")
     info = bench.info()
     require((info.state, info.pid) == (State.RUNNING, pid), f"is {info.state} after its stop was taken back")
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="After a reboot of the node nothing of the old boot exists, and its numbers mean other things. Only what is on disk "
-    "is to be released.",
-)
+@check(Level.MUST, Tier.LIVE)
 def recover_after_reboot(bench: Bench) -> None:
-    """A record of another boot: recovery cleans up without looking for its processes, and it starts again."""
+    """The record is of another boot: recovery cleans up without looking for processes, and the instance starts again.
+
+    Why: After a reboot of the node nothing of the old boot exists, and process numbers mean other processes. Only
+    things on disk have to be released.
+    """
     bench.start()
-    processes = bench.processes()
-    for one in processes:
-        kill_and_wait(one, subject=bench.name(), deadline_s=5)
+    bench.kill(*bench.processes())
     process: ProcessId | None = bench.record().process
     older = None if process is None else ProcessId(pid=1, start_ticks=process.start_ticks, boot_id="another-boot")
     bench.save(boot_id="another-boot", process=older, monitor=None)
@@ -160,19 +145,17 @@ def recover_after_reboot(bench: Bench) -> None:
     bench.start()
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="The record is what a later release of the driver reads. It holds what the driver decided and nothing of today's "
-    "command line or secrets.",
-)
+@check(Level.MUST, Tier.LIVE)
 def recover_record_reads(bench: Bench) -> None:
-    """The spec in the record of a started instance has the form that the driver decided; values may be pinned in it."""
+    """The spec in the record of a started instance has the fields that plan decided; the driver may have pinned values.
+
+    Why: A later release of the driver reads the record. It holds the decisions of the driver, and neither a command
+    line nor secrets.
+    """
     bench.start()
     instance = bench.instance()
     spec = bench.loaded.driver.plan(instance, bench.loaded.check(instance))
     decided, kept = encode(spec), bench.record().spec
-    require(
-        kept.get("kind") == decided["kind"], f"the spec in its record is a {kept.get('kind')}, not a {decided['kind']}"
-    )
-    require(set(kept) == set(decided), "the spec in its record has other fields than was decided")
+    there, wanted = kept.get("kind"), decided["kind"]
+    require(there == wanted, f"the spec in its record is a {there}, not a {wanted}")
+    require(set(kept) == set(decided), "the spec in its record has other fields than the one of plan")

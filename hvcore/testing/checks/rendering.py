@@ -1,4 +1,4 @@
-"""Rendering: the plan, the command line in it, and why each argument is there."""
+"""Rendering: the plan, its command line, and the origin of each argument."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from hvcore.model.codec import encode
 from hvcore.model.instance import Instance
 from hvcore.model.plan import Plan
 from hvcore.params.param import Param
-from hvcore.testing.bench import Bench
-from hvcore.testing.check import Failed, Level, Skipped, Tier, check, require
+from hvcore.testing.check import Bench, Failed, Level, Skipped, Tier, check, require
 from hvcore.testing.generate_values import alternatives, parsed
 from hvcore.testing.isolate import forked, interpreted
 
@@ -21,13 +20,8 @@ __all__: tuple[str, ...] = ()
 
 _FIELDS = frozenset({"name", "driver", "memory_mib", "vcpus", "uuid", "disks", "nics", "profile"})
 _TAME, _WILD = "kitvalue", "kitvalue,kit=on"
-_SHAPES: tuple[Callable[[str], Any], ...] = (
-    lambda text: text,
-    lambda text: f"/{text}",
-    lambda text: [text],
-    lambda text: [f"/{text}"],
-)
-"""What a parameter may take: a text, a path, and lists of them."""
+_SHAPES: tuple[Callable[[str], Any], ...] = (str, "/{}".format, lambda text: [text], lambda text: [f"/{text}"])
+"""Makes values of the forms that a parameter may accept: a string, a path, and lists of them."""
 
 
 def _plan(bench: Bench, instance: Instance) -> Plan:
@@ -37,14 +31,13 @@ def _plan(bench: Bench, instance: Instance) -> Plan:
         raise Skipped(f"this node cannot describe it ({error})") from error
 
 
-@check(
-    Level.MUST,
-    Tier.STATIC,
-    why="A plan that changes by itself cannot be compared, reviewed or kept as a golden file. Sets of strings have another "
-    "order in each process.",
-)
+@check(Level.MUST, Tier.STATIC)
 def argv_deterministic(bench: Bench) -> None:
-    """The same instance gives the same plan in two interpreters with other hash seeds, locales and order of keys."""
+    """Two interpreters with different hash seeds, locales and key orders make the same plan of an instance.
+
+    Why: A plan that varies cannot be compared, reviewed or kept as a golden file. Sets of strings have a different
+    order in each process.
+    """
     instance = bench.instance()
     plain = encode(instance)
     turned = {**plain, "params": dict(reversed(list(plain["params"].items())))}
@@ -52,25 +45,24 @@ def argv_deterministic(bench: Bench) -> None:
     for seed, locale, data in (("1", "C", plain), ("2", "C.UTF-8", turned)):
         environment = {"PYTHONHASHSEED": seed, "LC_ALL": locale}
         seen.append(interpreted("planned", bench.subject.driver, json.dumps(data), str(bench.run_dir), env=environment))
-    require(seen[0] == seen[1], "its plan is another one in another process; look for sets and hashes")
+    require(seen[0] == seen[1], "its plan differs in another process; look for sets and hashes")
 
 
-@check(
-    Level.MUST,
-    Tier.STATIC,
-    why="An operator asks why an argument is there. An origin that names a parameter which does not exist sends him the "
-    "wrong way.",
-)
+@check(Level.MUST, Tier.STATIC)
 def argv_provenance_complete(bench: Bench) -> None:
-    """Every argument says which plugin put it, and which existing parameters or what reason it follows from."""
+    """Every argument names the plugin that added it, and the existing parameters or the reason that it follows from.
+
+    Why: An operator wants to know why an argument is there. An origin that names a parameter that does not exist
+    misleads.
+    """
     known = {*bench.loaded.schema.params, *_FIELDS}
     plugins = {bench.subject.driver, *bench.loaded.hooks.implementations("params"), *_plugins(bench)}
     for argument in _plan(bench, bench.instance()).arguments:
         origin, text = argument.origin, " ".join(argument.tokens)
-        require(origin.plugin in plugins, f"{text!r:.80} comes from plugin {origin.plugin!r}, which is not one of it")
-        gone = [key for key in origin.params if key.partition("[")[0].partition(".")[0] not in known]
-        require(not gone, f"{text!r:.80} follows from {', '.join(gone)}, which is no parameter and no field")
-        require(origin.params or origin.why, f"{text!r:.80} follows from no parameter and gives no reason")
+        require(origin.plugin in plugins, f"{text!r:.80} comes from plugin {origin.plugin!r}, which it does not have")
+        unknown = [key for key in origin.params if key.partition("[")[0].partition(".")[0] not in known]
+        require(not unknown, f"{text!r:.80} follows from {', '.join(unknown)}, which is not a parameter or field")
+        require(origin.params or origin.why, f"{text!r:.80} has neither a parameter nor a reason as its origin")
 
 
 def _plugins(bench: Bench) -> set[str]:
@@ -78,22 +70,21 @@ def _plugins(bench: Bench) -> set[str]:
     return own | {extension.name for extension in bench.loaded.extensions}
 
 
-@check(
-    Level.MUST,
-    Tier.STATIC,
-    why="A comma in a path or a text has made options of values in every program that puts command lines together. What "
-    "the value says, the value says.",
-)
+@check(Level.MUST, Tier.STATIC)
 def argv_injection(bench: Bench) -> None:
-    """Texts, paths and lists of them, with commas, signs of equality, spaces and a leading minus, make no options."""
+    """Strings, paths and lists of them do not become options, even with commas, equals signs, spaces or a leading minus.
+
+    Why: A comma in a path or a string has created options in every program that assembles command lines. A value must
+    stay a value.
+    """
     params = bench.loaded.schema.params.values()
     free = [param for param in params if not param.secret and param.key not in bench.subject.raw]
     if not sum(_inject(bench, param, shape) for param in free for shape in _SHAPES):
-        raise Skipped("no parameter takes a free text, or this node cannot describe an instance")
+        raise Skipped("no parameter accepts a free string, or this node cannot describe an instance")
 
 
 def _inject(bench: Bench, param: Param, shape: Callable[[str], Any]) -> int:
-    """How many values of that shape were tried."""
+    """The number of values of that shape that were tried."""
     tried = 0
     tame = _planned(bench, param, shape(_TAME))
     for text in (_WILD, "-kitvalue", "kitvalue kit", "kitvalue\n-kit") if tame is not None else ():
@@ -116,23 +107,22 @@ def _planned(bench: Bench, param: Param, value: Any) -> Plan | None:
 def _same_shape(where: str, value: str, tame: Plan, wild: Plan) -> None:
     require(len(tame.argv) == len(wild.argv), f"{where} changes the number of arguments")
     for argument in wild.arguments:
-        require(argument.tokens[0] != value or not value.startswith("-"), f"{where} stands where an option stands")
+        require(argument.tokens[0] != value or not value.startswith("-"), f"{where} is at the place of an option")
     for before, after in zip(tame.argv, wild.argv, strict=True):
         if before in {after, _TAME} or _TAME not in before:
             continue
         listed = before.startswith("{") is False and "," in before.replace(_TAME, "")
         bare = value == _WILD and listed and _WILD in after
-        require(not bare, f"{where} becomes an option of its own in {after!r:.120}")
+        require(not bare, f"{where} becomes a separate option in {after!r:.120}")
 
 
-@check(
-    Level.MUST,
-    Tier.STATIC,
-    why="On a node without the program the answer is one sentence that says so. Half a command line, or a traceback, is "
-    "what Ganeti and others gave.",
-)
+@check(Level.MUST, Tier.STATIC)
 def argv_min_caps(bench: Bench) -> None:
-    """With no program on PATH, verify and describe give problems, a plan or a typed error, and nothing else."""
+    """Without programs on PATH, verify and describe return problems or a plan, or raise a typed error.
+
+    Why: On a node without the program, one sentence has to say so. Ganeti and others answered with half a command line
+    or a traceback.
+    """
     instance = bench.instance()
 
     def work() -> str | None:
@@ -142,7 +132,7 @@ def argv_min_caps(bench: Bench) -> None:
                 ask(instance)
             except HvError:
                 continue
-            except Exception as error:  # noqa: BLE001 - that is what is looked for
+            except Exception as error:  # noqa: BLE001 - the check looks for any error
                 return f"without programs {name} raises {type(error).__name__}: {error}"
         return None
 
@@ -150,18 +140,17 @@ def argv_min_caps(bench: Bench) -> None:
     require(wrong is None, str(wrong))
 
 
-@check(
-    Level.HARDENING,
-    Tier.STATIC,
-    why="A parameter that changes arguments which do not name it is a surprise in a review of two plans, and usually a "
-    "mistake in the origins.",
-)
+@check(Level.HARDENING, Tier.STATIC)
 def argv_monotone_delta(bench: Bench) -> None:
-    """Changing one parameter changes only arguments that say they follow from it."""
+    """A change of one parameter changes only arguments whose origin names it.
+
+    Why: A parameter that changes other arguments surprises the reviewer of two plans, and usually means a mistake in
+    the origins.
+    """
     base = _plan(bench, bench.instance())
     for param in bench.loaded.schema.params.values():
         if param.secret:
-            continue  # what is shown of it is the same for every value
+            continue  # every value is shown in the same way
         for value in alternatives(param, 2):
             changed = _planned(bench, param, value)
             if changed is not None:
@@ -177,14 +166,13 @@ def _only(key: str, base: Plan, changed: Plan) -> None:
                 require(key in argument.origin.params, f"{key} changes {text!r:.80}, which does not name it")
 
 
-@check(
-    Level.MUST,
-    Tier.STATIC,
-    why="What a start does to the node is shown before it is done. A plan without steps, or for another instance, shows "
-    "nothing.",
-)
+@check(Level.MUST, Tier.STATIC)
 def argv_plan_tells(bench: Bench) -> None:
-    """The plan is of this driver, has steps with words in them, and is plain JSON."""
+    """The plan is of this driver, has steps with descriptions, and is plain JSON.
+
+    Why: The plan shows the effects of a start before they happen. A plan without steps, or of another instance, shows
+    nothing.
+    """
     plan = _plan(bench, bench.instance())
     require(plan.driver == bench.subject.driver, f"its plan is of driver {plan.driver!r}")
     require(plan.steps, "its plan has no steps")

@@ -1,4 +1,4 @@
-"""Lifecycle: from start to stop, through every state, and what is told when it goes wrong."""
+"""Lifecycle: from start to stop, through every state, and the reports of failures."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from hvcore.model.names import MAX_NAME_BYTES
 from hvcore.model.outcome import Outcome
 from hvcore.model.state import State
 from hvcore.plugins.protocols import Pausable
-from hvcore.testing.bench import Bench
-from hvcore.testing.check import Failed, Level, Tier, check, require
-from hvcore.testing.isolate import forked
-from hvcore.testing.watch import deeds
+from hvcore.testing.check import Bench, Failed, Level, Tier, check, require, seconds_of
+from hvcore.testing.isolate import deeds, forked
 
 __all__ = ["settled_state"]
 
@@ -22,13 +20,12 @@ _FORCED = ("quit", "kill", "term")
 _SEEN_WITHIN_S = 2.0
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="The one thing that everybody does: what starts is seen to run, what stops is gone, and each step says so.",
-)
+@check(Level.MUST, Tier.LIVE)
 def life_full_cycle(bench: Bench) -> None:
-    """start, info, list, stop: the outcomes and the states are the right ones, and nothing is listed afterwards."""
+    """start, info, list, stop: outcomes and states are right, and the instance is not listed afterwards.
+
+    Why: Everyone does this: a started instance is seen to run, a stopped one is gone, and each step reports it.
+    """
     name = bench.name()
     outcome = bench.start()
     require(outcome.changed and outcome.state is State.RUNNING, f"a start ends with {outcome.state}")
@@ -39,18 +36,17 @@ def life_full_cycle(bench: Bench) -> None:
     bench.subject.ready(bench.node, name)
     stopped = bench.node.stop(name, deadline_s=20)
     require(stopped.changed and stopped.state is State.STOPPED, f"a stop ends with {stopped.state}")
-    require(stopped.rung, "a stop does not say which rung worked")
+    require(stopped.rung, "a stop does not say how the guest was stopped")
     require(bench.node.instances() == [], "is still listed after its stop")
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="The table of states is the core's promise to every host application. A driver that fails in a state where the "
-    "operation is legal breaks it for all of them.",
-)
+@check(Level.MUST, Tier.LIVE)
 def life_state_table(bench: Bench) -> None:
-    """Reboot and stop work on a running and, where it can pause, on a paused instance; what is not legal is refused."""
+    """Reboot and stop work on a running and, if the driver can pause, on a paused instance. Illegal operations are refused.
+
+    Why: The state table is the core's promise to every host application. A driver that fails at a legal operation
+    breaks this promise.
+    """
     name = bench.name()
     pausable = isinstance(bench.loaded.driver, Pausable)
     for paused in (False, True) if pausable else (False,):
@@ -74,17 +70,16 @@ def _works(what: str, act: Callable[[], Outcome]) -> Outcome:
         outcome = act()
     except Exception as error:
         raise Failed(f"{what} fails: {type(error).__name__}: {error}") from error
-    require(isinstance(outcome, Outcome), f"{what} gives no outcome")
+    require(isinstance(outcome, Outcome), f"{what} returns no outcome")
     return outcome
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="The plan is what an operator approves. A process that runs without a step that says so was not approved.",
-)
+@check(Level.MUST, Tier.LIVE)
 def life_effects_within_plan(bench: Bench) -> None:
-    """What the ledger holds after a start (a process, mounts, links, a disk) is announced by a step of the plan."""
+    """A step of the plan announces everything in the ledger after a start: a process, mounts, links, a disk.
+
+    Why: The operator approves the plan. A process that no step mentions was not approved.
+    """
     wanted = {"process": ("launch",), "mount": ("mount",), "link": ("link",), "disk": ("claim", "file", "disk", "lock")}
     plan = bench.handle.plan(bench.instance())
     kinds = {step.kind for step in plan.steps}
@@ -97,82 +92,75 @@ def life_effects_within_plan(bench: Bench) -> None:
     require(not started or "launch" in kinds, "runs a process, and no step of its plan says launch")
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="A start that fails is when the driver's words matter most: how the process ended, what it said, what to do. And "
-    "it leaves nothing, or the next start fails as well.",
-)
+@check(Level.MUST, Tier.LIVE)
 def life_start_failure_reports(bench: Bench) -> None:
-    """An instance that cannot be started ends in a typed error with a reason, and nothing of it is left."""
+    """The start of an instance that cannot be started raises a typed error with a reason, and leaves nothing.
+
+    Why: After a failed start the operator needs the driver's words most: how the process exited, its output, what to
+    do. And a start that leaves something makes the next one fail.
+    """
     factory = bench.needs(bench.subject.failing, "failing")
     try:
         bench.handle.start(bench.instance(factory=factory), deadline_s=10)
     except DriverError as error:
-        raise Failed(f"a start that fails raises no error of hvcore's: {error}") from error
+        raise Failed(f"a start that fails raises an untyped error: {error}") from error
     except HvError as error:
         require(len(str(error)) > len(bench.name()) + 10, f"fails without a reason: {error}")
-        require(not isinstance(error, LaunchError) or error.how, "does not say how its process ended")
+        require(not isinstance(error, LaunchError) or error.how, "does not say how its process exited")
     except Exception as error:
-        raise Failed(f"a start that fails raises {type(error).__name__} and no typed error: {error}") from error
+        raise Failed(f"a start that fails raises {type(error).__name__}, not a typed error: {error}") from error
     else:
         raise Failed("starts an instance that the subject says cannot be started")
     bench.nothing_left("a start that failed")
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="Polite first: a guest that is killed at every stop loses data. Ganeti's chroot driver never ran its stop script, "
-    "for a slip of one character, and no test noticed.",
-)
+@check(Level.MUST, Tier.LIVE)
 def life_polite_stop(bench: Bench) -> None:
-    """A guest that listens is stopped politely: the rung is none of kill, quit and term."""
+    """A guest that obeys a polite stop is not ended by kill, quit or term.
+
+    Why: A guest that is killed at every stop loses data. Ganeti's chroot driver never ran its stop script because of a
+    typing error of one character, and no test noticed.
+    """
     name = bench.name()
     bench.start()
     bench.subject.ready(bench.node, name)
     outcome = bench.node.stop(name, deadline_s=20)
-    require(outcome.rung not in _FORCED, f"a guest that listens is ended by {outcome.rung}")
+    require(outcome.rung not in _FORCED, f"a guest that obeys a polite stop is ended by {outcome.rung}")
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="A guest that ignores a polite stop must not hold up the shutdown of a node for longer than the caller said.",
-)
+@check(Level.MUST, Tier.LIVE)
 def life_graceful_then_forced(bench: Bench) -> None:
-    """A guest that ignores a polite stop is forced at most one and a half seconds after the deadline, and it says so."""
+    """A guest that ignores a polite stop is forced at most 1.5 seconds after the deadline, and the outcome says so.
+
+    Why: A guest that ignores a polite stop must not delay the shutdown of a node beyond the caller's deadline.
+    """
     factory = bench.needs(bench.subject.stubborn, "stubborn")
     bench.start(factory=factory)
     bench.subject.ready(bench.node, bench.name())
     began = time.monotonic()
     outcome = bench.node.stop(bench.name(), deadline_s=1.0)
     took_s = time.monotonic() - began
-    require(outcome.rung in _FORCED, f"a guest that ignores a polite stop is said to have ended by {outcome.rung}")
+    require(outcome.rung in _FORCED, f"a guest that ignores a polite stop is reported as stopped by {outcome.rung}")
     require(took_s < 2.5, f"a stop with a deadline of 1 s takes {took_s:.1f} s")
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="Force is for when there is no time left. It may not wait for a guest that does not answer.",
-)
+@check(Level.MUST, Tier.LIVE)
 def life_stop_by_force(bench: Bench) -> None:
-    """A stop by force ends a guest within two seconds, whether it listens or not."""
+    """A stop by force ends every guest within two seconds.
+
+    Why: Force is for a caller without time. It must not wait for a guest that does not answer.
+    """
     bench.start(factory=bench.subject.stubborn)
-    began = time.monotonic()
-    bench.stop()
-    took_s = time.monotonic() - began
+    took_s = seconds_of(bench.stop)
     require(took_s < 2.0, f"a stop by force takes {took_s:.1f} s")
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="A start that hangs holds the instance's lock, and with it every operation on the instance.",
-)
+@check(Level.MUST, Tier.LIVE)
 def life_deadline_kept(bench: Bench) -> None:
-    """A start with a deadline of 1 ms either has done it or gives up within two seconds, and then leaves nothing."""
+    """A start with a deadline of 1 ms succeeds or gives up within two seconds, and then leaves nothing.
+
+    Why: A start that hangs holds the instance's lock and blocks every operation on the instance.
+    """
     began = time.monotonic()
     try:
         bench.handle.start(bench.instance(), deadline_s=0.001)
@@ -182,26 +170,25 @@ def life_deadline_kept(bench: Bench) -> None:
     require(took_s < 2.0, f"a start with a deadline of 1 ms takes {took_s:.1f} s")
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="Whoever watches a node restarts what crashed and leaves alone what was shut down. Both ended; only the driver "
-    "knows how.",
-)
+@check(Level.MUST, Tier.LIVE)
 def life_exit_reported(bench: Bench) -> None:
-    """A guest that ends by itself is seen as shutdown within two seconds."""
+    """A guest that shuts down on its own is in state shutdown within two seconds.
+
+    Why: Monitoring restarts crashed instances and leaves alone those that were shut down. Both have ended, and only the
+    driver knows how.
+    """
     factory = bench.needs(bench.subject.ending, "ending")
     bench.start(factory=factory)
     record = bench.record()
     if record.process is not None:
         require(wait_gone(record.process, 20.0), "the subject's ending instance does not end")
-        require(record.monitor is None or wait_gone(record.monitor, 5.0), "its monitor does not end with it")
+        require(record.monitor is None or wait_gone(record.monitor, 5.0), "its monitor does not exit with it")
     state = settled_state(bench)
-    require(state is State.SHUTDOWN, f"a guest that ended by itself is {state}, not shutdown")
+    require(state is State.SHUTDOWN, f"a guest that shut down is {state}, not shutdown")
 
 
 def settled_state(bench: Bench) -> State:
-    """The state as soon as it is neither running nor paused, or what it is after two seconds."""
+    """The first state other than running and paused, or the state after two seconds."""
     give_up = time.monotonic() + _SEEN_WITHIN_S
     while (state := bench.info().state) in (State.RUNNING, State.PAUSED):
         if time.monotonic() > give_up:
@@ -209,14 +196,13 @@ def settled_state(bench: Bench) -> State:
     return state
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="Names become directories, sockets and cgroups. Long ones do not fit into the address of a socket (107 bytes), and "
-    "a comparison by prefix takes web10 for a part of web1, as Ganeti's chroot driver did with mounts.",
-)
+@check(Level.MUST, Tier.LIVE)
 def life_name_limits(bench: Bench) -> None:
-    """The longest name works, and stopping web1 leaves web10 alone."""
+    """The longest name works, and stopping web1 leaves web10 alone.
+
+    Why: Names become directories, sockets and cgroups. Long ones exceed a socket's address (107 bytes), and a
+    comparison by prefix takes web10 for a part of web1, as Ganeti's chroot driver did with mounts.
+    """
     room = MAX_NAME_BYTES - len(bench.name(""))
     long = "a" * min(63 - len(bench.name("")), room)
     while len(bench.name(long)) < MAX_NAME_BYTES - 1:
@@ -231,20 +217,17 @@ def life_name_limits(bench: Bench) -> None:
     require((info.state, info.pid) == (State.RUNNING, pid), f"stopping web1 leaves web10 {info.state}")
 
 
-@check(
-    Level.MUST,
-    Tier.LIVE,
-    why="A shell between the driver and its program makes code of values, and a process more that can be left behind.",
-)
+@check(Level.MUST, Tier.LIVE)
 def argv_no_shell(bench: Bench) -> None:
-    """Neither a start nor a stop runs a shell with a command line."""
+    """Neither a start nor a stop runs a shell with a command line.
+
+    Why: A shell between the driver and its program turns values into code, and adds a process that can be left behind.
+    """
 
     def work() -> list[str]:
-        def cycle() -> None:
-            bench.start()
-            bench.stop()
-
-        return deeds(cycle, events=("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn"))
+        return deeds(
+            lambda: (bench.start(), bench.stop()), events=("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
+        )
 
     shells = ("'sh'", "'/bin/sh'", "'bash'", "'/bin/bash'", "'/usr/bin/sh'", "'dash'")
     seen = [deed for deed in forked(work).result() if deed.startswith("os.system") or _runs(deed, shells)]

@@ -94,7 +94,7 @@ def test_a_driver_that_ends_its_process_fails_and_the_kit_goes_on(install: Calla
 def test_a_driver_that_prints_at_import_is_told_so_and_fails_nothing_else(install: Callable[[Broken], None]) -> None:
     install(Broken(check="", message="", target=kit_static.AT, files=kit_static.inline("print('hello')\n")))
     reason = run_check(named("load_import_is_quiet"), SUBJECT).reason
-    assert reason == r"its import does things to the node: print: 'hello\n'"
+    assert reason == r"its import has effects on the node: print: 'hello\n'"
     for name in ("argv_deterministic", "load_no_import_for_listing", "load_api_too_old"):
         assert run_check(named(name), SUBJECT).outcome is Outcome.PASSED
 
@@ -123,7 +123,7 @@ def test_a_subject_that_fails_is_told_by_the_name_of_its_driver(
 
 
 def test_a_list_of_texts_that_makes_options_is_found(install: Callable[[Broken], None]) -> None:
-    message = r"params.words = \['kitvalue,kit=on'\] becomes an option of its own"
+    message = r"params.words = \['kitvalue,kit=on'\] becomes a separate option"
     broken = Broken(check="argv_injection", message=message, target="kit_static:UnescapedList")
     install(broken)
     assert re.search(message, run_check(named(broken.check), broken.subject).reason or "")

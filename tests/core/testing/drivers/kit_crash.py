@@ -106,7 +106,7 @@ class NoteOfProcess(NoteKind):
         super().release(entry, owner)
 
 
-@breaks("crash_partial_cleanup", "a stop of what has no process any more raises LeftoverError")
+@breaks("crash_partial_cleanup", "a stop after its processes were killed raises LeftoverError")
 class NeedsProcess(Good):
     plugins = plugins(kind=NoteOfProcess)
 
@@ -144,7 +144,7 @@ class ByNumber(Good):
         return "kill"
 
 
-@breaks("recover_leaves_running_alone", "recover does something with an instance that runs")
+@breaks("recover_leaves_running_alone", "recover changes a running instance")
 class OtherBoot(Good):
     def start(self, spec: Any, job: hv.Job) -> None:
         super().start(spec, job)
@@ -157,7 +157,7 @@ class CannotAdopt(Good):
         raise RuntimeError("no")
 
 
-@breaks("recover_interrupted_stop", r"an interrupted stop of an instance that runs is \['finished'\]")
+@breaks("recover_interrupted_stop", r"an interrupted stop of a running instance is \['finished'\]")
 class GivesUp(Good):
     def observe(self, live: hv.Live) -> hv.Observation:
         if live.record.phase is Phase.STOPPING:
@@ -229,7 +229,7 @@ class OpenDirectory(Good):
         os.chmod(job.dir, 0o755)
 
 
-@breaks("sec_sockets_private", "monitor of an instance has mode 0666, open to everybody")
+@breaks("sec_sockets_private", "monitor of an instance has mode 0666, open to other users")
 class OpenFile(Good):
     def start(self, spec: Any, job: hv.Job) -> None:
         super().start(spec, job)

@@ -42,7 +42,7 @@ class Unannounced(Good):
         return replace(super().describe(spec, host), steps=(hv.Step(kind="think", what="about it"),))
 
 
-@breaks("life_start_failure_reports", "a start that fails raises no error of hvcore's: .*RuntimeError: no")
+@breaks("life_start_failure_reports", "a start that fails raises an untyped error: .*RuntimeError: no")
 class Untyped(Good):
     def start(self, spec: Any, job: hv.Job) -> None:
         if spec.broken:
@@ -50,7 +50,7 @@ class Untyped(Good):
         super().start(spec, job)
 
 
-@breaks("life_polite_stop", "a guest that listens is ended by kill")
+@breaks("life_polite_stop", "a guest that obeys a polite stop is ended by kill")
 class Rude(Good):
     def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         return super().stop(live, job, force=True)
@@ -77,7 +77,7 @@ class Slow(Good):
         super().start(spec, job)
 
 
-@breaks("life_exit_reported", "a guest that ended by itself is crashed, not shutdown")
+@breaks("life_exit_reported", "a guest that shut down is crashed, not shutdown")
 class Alarmed(Good):
     def observe(self, live: hv.Live) -> hv.Observation:
         found = super().observe(live)
@@ -133,19 +133,19 @@ class NoConsole(Good):
         return hv.Console(name=live.record.name)
 
 
-@breaks("capability_exec", "exec is claimed, and its command is empty")
+@breaks("capability_exec", "exec is claimed, but its command is empty")
 class NothingToRun(Good):
     def execution(self, live: hv.Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
         return ()
 
 
-@breaks("capability_log", "its log .*/nowhere' is no file")
+@breaks("capability_log", "its log .*/nowhere' does not exist")
 class NoLog(Good):
     def log(self, live: hv.Live) -> Path:
         return live.dir / "nowhere"
 
 
-@breaks("capability_adopt", "a start whose process is dead is not undone by recovery")
+@breaks("capability_adopt", "recovery does not undo a start whose process is dead")
 class Trusting(Good):
     def adopt(self, live: hv.Live, job: hv.Job) -> bool:
         return True
@@ -195,7 +195,7 @@ class Litter(Good):
         (job.host.run_dir / f"litter-{job.name}").touch()
 
 
-@breaks("idem_lifecycle_x10", "one cycle after the other leaves file .*/litter-")
+@breaks("idem_lifecycle_x10", "a series of cycles leaves file .*/litter-")
 class LitterOfCycles(Litter): ...
 
 

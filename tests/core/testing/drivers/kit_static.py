@@ -49,7 +49,7 @@ class Slow: ...
 
 @breaks(
     "load_import_is_quiet",
-    "does things to the node: open: '/dev/null', 'w'",
+    "has effects on the node: open: '/dev/null', 'w'",
     target=AT,
     files=inline("with open('/dev/null', 'w'):\n    pass\n"),
 )
@@ -101,7 +101,7 @@ class NoForce(Good):
         return "kill"
 
 
-@breaks("contract_returns", "describe gives str")
+@breaks("contract_returns", "describe returns str")
 class Words(Good):
     def describe(self, spec: Any, host: hv.Host) -> Any:
         return "starts it"
@@ -119,13 +119,13 @@ class Unwritable(Good):
         return Odd(name=instance.name, value={1})
 
 
-@breaks("contract_spec_decodes", "another one after it was decoded")
+@breaks("contract_spec_decodes", "differs after it was decoded")
 class ListSpec(Good):
     def plan(self, instance: hv.Instance, params: hv.Params) -> Any:
         return Odd(name=instance.name, value=(1, 2))
 
 
-@breaks("contract_reentrant_instances", "decides otherwise about an instance after it has seen another one")
+@breaks("contract_reentrant_instances", "plans an instance differently after it has planned another one")
 class Remembers(Good):
     last = ""
 
@@ -171,7 +171,7 @@ def text_only(value: object) -> str:
     raise hv.Reject("is not a text")
 
 
-@breaks("schema_json_roundtrip", r"own takes .* and its JSON Schema does not")
+@breaks("schema_json_roundtrip", r"own accepts .*, but its JSON Schema does not")
 class NarrowSchema(Good):
     plugins = plugins(hv.Param("own", kind(text_only, enum=["a"]), help="Own."))
 
@@ -183,7 +183,7 @@ def to_int(value: Any) -> int:
         raise hv.Reject("is not a number") from None
 
 
-@breaks("schema_type_strict", "own is something and takes True")
+@breaks("schema_type_strict", "own is something, but accepts True")
 class Lenient(Good):
     plugins = plugins(hv.Param("own", kind(to_int, type="integer"), help="Own."))
 
@@ -206,12 +206,12 @@ def nowhere(instance: hv.Instance, params: hv.Params) -> Any:
         yield hv.Problem(path="params.width", what="is too large")
 
 
-@breaks("schema_problem_paths", "has the path 'params.width', which is nowhere")
+@breaks("schema_problem_paths", "a path that does not exist: params.width")
 class Nowhere(Good):
     plugins = plugins(rule=nowhere)
 
 
-@breaks("schema_pure_phase_is_pure", "looks at the node: open: '/etc/hostname'")
+@breaks("schema_pure_phase_is_pure", "reads or changes the node: open: '/etc/hostname'")
 class Looks(Good):
     def plan(self, instance: hv.Instance, params: hv.Params) -> Any:
         Path("/etc/hostname").exists()
@@ -237,7 +237,7 @@ class Tells(Good):
     plugins = plugins(rule=tells)
 
 
-@breaks("schema_cross_field", "takes instance 1 of those that the subject says it refuses")
+@breaks("schema_cross_field", "accepts refused instance 1 of its subject")
 class TakesAll(Good):
     plugins = plugins(rule=None)
 
@@ -252,21 +252,21 @@ def argued(plan: hv.Plan, number: int, argument: hv.Argument) -> hv.Plan:
     return replace(plan, arguments=tuple(arguments))
 
 
-@breaks("argv_deterministic", "another one in another process")
+@breaks("argv_deterministic", "differs in another process")
 class Unordered(Good):
     def describe(self, spec: Any, host: hv.Host) -> hv.Plan:
         what = " ".join({"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"})
         return replace(super().describe(spec, host), steps=(hv.Step(kind="launch", what=what),))
 
 
-@breaks("argv_provenance_complete", "follows from colour, which is no parameter")
+@breaks("argv_provenance_complete", "follows from colour, which is not a parameter")
 class WrongOrigin(Good):
     def describe(self, spec: Any, host: hv.Host) -> hv.Plan:
         origin = hv.Origin(plugin="good", params=("colour",))
         return argued(super().describe(spec, host), 0, hv.Argument(tokens=("timeout",), origin=origin))
 
 
-@breaks("argv_injection", "becomes an option of its own in 'text=kitvalue,kit=on,size=1'")
+@breaks("argv_injection", "becomes a separate option in 'text=kitvalue,kit=on,size=1'")
 class Unescaped(Good):
     def describe(self, spec: Spec, host: hv.Host) -> hv.Plan:
         origin = hv.Origin(plugin="good", params=("motd", "size"))
