@@ -1,7 +1,7 @@
-"""Public names of a module, imported when they are first used, as the stub file beside it lists them.
+"""Public names of a module, imported at their first use, from the stub file beside it.
 
-The stub is for type checkers, and the one list: each line is ``from module import name as name``, or ``name = _other``
-for one that was imported as ``_other``.
+Type checkers read the stub too, so the names are listed once. Each line is ``from module import name as name``, or
+``name = _other`` for a name that was imported as ``_other``.
 """
 
 from __future__ import annotations

@@ -133,11 +133,11 @@ from hvcore.params.types import size_mib as size_mib
 from hvcore.params.types import text as text
 from hvcore.params.values import Params as Params
 from hvcore.plugins import typed_hooks as _typed_hooks
-from hvcore.plugins.conditions import asked_when as asked_when
-from hvcore.plugins.conditions import when_given as when_given
 from hvcore.plugins.hooks import Hooks as Hooks
+from hvcore.plugins.hookspecs import called_when as called_when
 from hvcore.plugins.hookspecs import hookimpl as hookimpl
 from hvcore.plugins.hookspecs import hookspec as hookspec
+from hvcore.plugins.hookspecs import when_given as when_given
 from hvcore.plugins.protocols import Adopts as Adopts
 from hvcore.plugins.protocols import Driver as Driver
 from hvcore.plugins.protocols import Examines as Examines

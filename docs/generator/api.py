@@ -52,7 +52,7 @@ ROLES: Final[Mapping[str, Role]] = {
         "api_plugin",
         {
             "Parameters": ("hvcore.params",),
-            "Hooks": ("hvcore.plugins.hookspecs", "impl", "hvcore.plugins.conditions"),
+            "Hooks": ("hvcore.plugins.hookspecs", "impl"),
             "Instances, plans and what is observed": (
                 *("hvcore.model.instance", "hvcore.model.plan", "hvcore.model.info", "hvcore.model.finding"),
                 *("hvcore.model.outcome", "hvcore.model.state"),

@@ -20,7 +20,8 @@ def hook_types(module: str) -> str:
     """The stub for the hook specifications in that module."""
     found = importlib.util.find_spec(module)
     body = ast.parse(Path(str(found and found.origin)).read_text(encoding="utf-8")).body
-    hooks = [node for node in body if isinstance(node, ast.FunctionDef)]
+    functions = [node for node in body if isinstance(node, ast.FunctionDef)]
+    hooks = [node for node in functions if [ast.unparse(mark) for mark in node.decorator_list] == ["hookspec"]]
     parts = [part for hook in hooks for part in _parts(hook)]
     return "\n".join([*_imports(body, "\n".join(parts)), *parts])
 

@@ -1,1 +1,1 @@
-"""Drivers and extensions: found, loaded by name, called, and blamed for what is theirs."""
+"""Drivers and extensions: finding, loading and calling them, and attributing errors to them."""

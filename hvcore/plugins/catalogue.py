@@ -1,7 +1,6 @@
-"""Which drivers are installed, found without importing any of them.
+"""The installed drivers, found in the metadata of distributions, without importing any of them.
 
-Everything comes from the metadata of the installed distributions, so a driver that is broken or does
-not fit can still be listed, with the reason, and costs the others nothing.
+So a driver that is broken or incompatible is listed too, with the reason, and does not slow down the others.
 """
 
 from __future__ import annotations
@@ -9,7 +8,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from importlib import metadata
 from typing import Any, Final
@@ -26,7 +26,7 @@ EXTENSIONS_GROUP: Final = "hvcore.extensions"
 
 
 class Verdict(StrEnum):
-    """Whether a driver can be used. ``broken`` is only known once it was tried."""
+    """Whether a driver can be used. Most drivers turn out to be ``broken`` only at their import."""
 
     OK = "ok"
     TOO_OLD = "too-old"
@@ -38,7 +38,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueEntry:
-    """One installed driver or extension. ``requires`` is the range of hvcore that its distribution asks for."""
+    """One installed driver or extension. ``requires`` is the range of hvcore that its distribution requires."""
 
     name: str
     target: str
@@ -50,39 +50,31 @@ class CatalogueEntry:
 
     def to_json(self) -> dict[str, Any]:
         """The entry as plain JSON types."""
-        return {
-            "name": self.name,
-            "target": self.target,
-            "distribution": self.distribution,
-            "version": self.version,
-            "requires": self.requires,
-            "verdict": str(self.verdict),
-            "reason": self.reason,
-        }
+        return {**asdict(self), "verdict": str(self.verdict)}
 
 
 def catalogue(group: str = DRIVERS_GROUP) -> list[CatalogueEntry]:
-    """Every installed driver with the verdict on it, sorted by name. No driver is imported.
+    """Every installed driver with its verdict, sorted by name. No driver is imported.
 
-    ``HVCORE_DRIVERS``, a comma-separated list of names, blocks all others when it is set.
+    ``HVCORE_DRIVERS``, a comma-separated list of names, blocks all other drivers if it is set.
     """
     return installed(group)[group]
 
 
 def installed(*groups: str) -> dict[str, list[CatalogueEntry]]:
-    """`catalogue` of each of the groups, from one look at what is installed: most of its time goes into that."""
+    """`catalogue` of each of the groups, from one scan of the distributions, which takes most of the time."""
     try:
         points = metadata.entry_points()
         found = {group: [_entry(point) for point in points.select(group=group)] for group in groups}
-    except Exception:  # noqa: BLE001 - one distribution with damaged metadata, of any project, and nobody gets anything
+    except Exception:  # noqa: BLE001 - the damaged metadata of one distribution, of any project, breaks the whole scan
         found = _one_by_one(groups)
-    return {group: _judged(entries) for group, entries in found.items()}
+    return {group: _with_verdicts(entries) for group, entries in found.items()}
 
 
 def _one_by_one(groups: Iterable[str]) -> dict[str, list[CatalogueEntry]]:
-    """Entry points one distribution at a time, for a node where the metadata of one is damaged.
+    """Entry points, one distribution at a time, for a node where a distribution of any project has damaged metadata.
 
-    That can be a distribution of any project. What it seems to declare is listed, so that it is missed by its name.
+    The entry points that it seems to declare are listed as broken.
     """
     each = list(_distributions())
     return {group: [entry for found in each for entry in _entries_of(found, group)] for group in groups}
@@ -91,7 +83,7 @@ def _one_by_one(groups: Iterable[str]) -> dict[str, list[CatalogueEntry]]:
 def _entries_of(found: metadata.Distribution, group: str) -> list[CatalogueEntry]:
     try:
         return [_entry(point) for point in found.entry_points if point.group == group]
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with it is its own
+    except Exception as error:  # noqa: BLE001 - reported as the fault of this distribution
         place = _place(found)
         reason = f"{place} cannot be read, got {type(error).__name__}: {error}; reinstall it"
         return [
@@ -109,12 +101,12 @@ def _entries_of(found: metadata.Distribution, group: str) -> list[CatalogueEntry
 
 
 def _distributions() -> Iterator[metadata.Distribution]:
-    # Each once, the first of a name on the path, as `metadata.entry_points` has them.
+    # The first of each name on the path, as in `metadata.entry_points`.
     seen = set()
     for found in metadata.distributions():
         try:
             name = str(found.metadata["Name"] if "Name" in found.metadata else id(found))
-        except ValueError:  # no UTF-8; then it has no name by which it could be there twice
+        except ValueError:  # not UTF-8, so it has no name that could occur twice
             name = str(id(found))
         key = canonicalize_name(name)
         if key not in seen:
@@ -123,13 +115,18 @@ def _distributions() -> Iterator[metadata.Distribution]:
 
 
 def _place(found: metadata.Distribution) -> str:
-    # The directory with its metadata, by which alone it is known when that cannot be read.
-    return str(getattr(found, "_path", "its metadata"))  # of nothing else that there is in public
+    # The directory with its metadata, the only way to identify it if that cannot be read. No public name has it.
+    return str(getattr(found, "_path", "its metadata"))
 
 
 def _seems_to_declare(found: metadata.Distribution, group: str) -> Iterator[tuple[str, str]]:
-    """``(name, target)`` of each line that looks like an entry point of the group; nothing when there is no text at all."""
-    text = _text(f"{_place(found)}/entry_points.txt")
+    """``(name, target)`` of each line that looks like an entry point of the group."""
+    text = ""
+    with (
+        suppress(OSError),
+        open(f"{_place(found)}/entry_points.txt", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        text = file.read()
     section = re.search(rf"^\s*\[{re.escape(group)}\]?\s*$(.*?)(?=^\s*\[|\Z)", text, re.MULTILINE | re.DOTALL)
     for line in section[1].splitlines() if section else ():
         name, _, target = (part.strip() for part in line.partition("="))
@@ -137,18 +134,10 @@ def _seems_to_declare(found: metadata.Distribution, group: str) -> Iterator[tupl
             yield name, target
 
 
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="backslashreplace") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
 def _entry(point: metadata.EntryPoint) -> CatalogueEntry:
     found = point.dist
     requires, verdict, reason = _fits(found.requires or () if found else (), __version__)
-    known = found.metadata if found else None  # once: it is parsed anew for each question
+    known = found.metadata if found else None  # each access parses it again
     return CatalogueEntry(
         name=point.name,
         target=point.value,
@@ -161,20 +150,20 @@ def _entry(point: metadata.EntryPoint) -> CatalogueEntry:
 
 
 def _field(known: metadata.PackageMetadata | None, name: str) -> str:
-    # A distribution whose metadata is damaged lacks it.
+    # Damaged metadata may lack the field.
     return str(known[name]) if known is not None and name in known else "unknown"
 
 
-def _judged(entries: Sequence[CatalogueEntry]) -> list[CatalogueEntry]:
-    """Those of one group, with what only shows beside each other and on this node, sorted by name."""
+def _with_verdicts(entries: Sequence[CatalogueEntry]) -> list[CatalogueEntry]:
+    """The entries of one group, sorted by name, with the verdicts that depend on other entries and on this node."""
     same_name: dict[str, list[CatalogueEntry]] = {}
     for entry in entries:
         same_name.setdefault(entry.name, []).append(entry)
-    judged = (_judged_one(entry, same_name[entry.name]) for entry in entries)
-    return sorted(judged, key=lambda entry: (entry.name, entry.distribution))
+    found = (_with_verdict(entry, same_name[entry.name]) for entry in entries)
+    return sorted(found, key=lambda entry: (entry.name, entry.distribution))
 
 
-def _judged_one(entry: CatalogueEntry, same_name: list[CatalogueEntry]) -> CatalogueEntry:
+def _with_verdict(entry: CatalogueEntry, same_name: list[CatalogueEntry]) -> CatalogueEntry:
     owners = sorted({f"{other.distribution} {other.version}" for other in same_name})
     if len(owners) > 1:
         reason = f"declared by {' and '.join(owners)}; uninstall all but one"
@@ -186,7 +175,7 @@ def _judged_one(entry: CatalogueEntry, same_name: list[CatalogueEntry]) -> Catal
 
 
 def _fits(lines: Iterable[str], installed: str) -> tuple[str, Verdict, str | None]:
-    """The range of hvcore that a distribution requires, such as ``<0.2,>=0.1``, and the verdict on it with the reason."""
+    """The range of hvcore that a distribution requires, such as ``<0.2,>=0.1``, the verdict on it, and the reason."""
     try:
         wanted = requirements.range_of("hvcore", lines)
     except ValueError as error:

@@ -1,8 +1,8 @@
-"""What is wrong with a plugin or a driver class, found by looking at it before any of it is called.
+"""Mistakes in a plugin or a driver class, found by inspection before any of its code is called.
 
-pluggy compares the names of hooks and arguments and stops at the first that is wrong. Here everything is told at once,
-each with the place in the plugin's source, and what pluggy lets pass too: wrappers, coroutines, generators for hooks
-that return nothing, return types that cannot be right, methods that the core could not call.
+pluggy compares the names of hooks and arguments and stops at the first mistake. This module reports all of them, with
+the line in the plugin's source, and also those that pluggy accepts: wrappers, coroutines, generators for hooks that
+return nothing, impossible return types, and methods that the core cannot call.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from typing import Any
 
 from hvcore.params.words import nearest
 from hvcore.plugins import protocols
-from hvcore.plugins.conditions import condition_of
-from hvcore.plugins.hookspecs import PROJECT
+from hvcore.plugins.hookspecs import PROJECT, condition_of
 from hvcore.plugins.protocols import Driver
 
 __all__ = ["article", "class_faults", "hook_faults", "hooks_of", "near", "place", "place_of_constant", "return_type"]
@@ -28,7 +27,7 @@ _Function = Callable[..., Any]
 
 
 def place(thing: object) -> str:
-    """``FILE:LINE`` where a function, a method or a class is written, or ``no source``."""
+    """``FILE:LINE`` of a function, a method or a class, or ``no source``."""
     code = getattr(inspect.unwrap(thing) if callable(thing) else thing, "__code__", None)
     if code is not None:
         return f"{code.co_filename}:{code.co_firstlineno}"
@@ -39,7 +38,7 @@ def place(thing: object) -> str:
 
 
 def place_of_constant(plugin: object, name: str) -> str:
-    """``FILE:LINE`` where a plugin's constant is written, ``FILE`` when it comes from elsewhere, or ``no source``."""
+    """``FILE:LINE`` of a plugin's constant, ``FILE`` if it is assigned elsewhere, or ``no source``."""
     home = plugin if inspect.ismodule(plugin) or isinstance(plugin, type) else type(plugin)
     try:
         lines, first = inspect.getsourcelines(home)
@@ -50,13 +49,13 @@ def place_of_constant(plugin: object, name: str) -> str:
 
 
 def near(word: str, known: collections.abc.Iterable[str]) -> str | None:
-    """``did you mean 'KNOWN'?`` for the known word that is most like it; None when none is."""
+    """``did you mean 'KNOWN'?`` for the most similar known word; None if no word is similar."""
     found = nearest(word, known)
     return f"did you mean {found!r}?" if found is not None else None
 
 
 def article(kind: type[Any]) -> str:
-    """The class as an author knows it, in a sentence: ``an hvcore.plugin.Observation``, ``a str``."""
+    """The class with its article and public name: ``an hvcore.plugin.Observation``, ``a str``."""
     name = f"hvcore.plugin.{kind.__name__}" if kind.__module__.startswith("hvcore.") else kind.__name__
     return f"{'an' if name[0] in 'aeiouhO' else 'a'} {name}"
 
@@ -74,7 +73,7 @@ def hooks_of(plugin: object) -> Iterator[tuple[str, _Function, Mapping[str, Any]
 
 
 def hook_faults(plugin: object, specs: Mapping[str, _Function]) -> list[str]:
-    """What is wrong with the hook implementations of a plugin, a line each: ``hook NAME (FILE:LINE): WHAT; TODO``."""
+    """Mistakes in the hook implementations of a plugin, a line each: ``hook NAME (FILE:LINE): WHAT; TODO``."""
     faults = []
     for name, function, marks in hooks_of(plugin):
         spec = specs.get(name)
@@ -104,18 +103,18 @@ def _argument_faults(function: _Function, spec: _Function) -> Iterator[str]:
     known = _names(spec)
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.KEYWORD_ONLY):
-            yield f"takes {parameter}, and hooks are called with plain arguments; name those of {_listed(known)} it needs"
+            yield f"takes {parameter}, but hooks are called with plain arguments; name those of {_listed(known)} it needs"
         elif name not in known:
             todo = near(name, known) or f"a hook may take fewer arguments than {_listed(known)}, not others"
             yield f"has no argument {name!r}; {todo}"
         elif parameter.default is not parameter.empty:
-            yield f"has a default for {name!r}, so that it is never given a value; remove the default"
+            yield f"has a default for {name!r}, so it never gets a value; remove the default"
     condition = condition_of(function)
     if condition is not None and condition.argument not in known:
-        yield f"is asked depending on {condition.argument!r}, which the hook has not, only {_listed(known)}; remove that"
+        yield f"has a condition on {condition.argument!r}, but the hook has only {_listed(known)}; remove the condition"
 
 
-@functools.cache  # as `_return_type` is: a specification is asked for once for each implementation
+@functools.cache  # as for `return_type`: each implementation needs it of its specification
 def _names(spec: _Function) -> tuple[str, ...]:
     return tuple(inspect.signature(spec).parameters)
 
@@ -128,7 +127,7 @@ def _listed(names: collections.abc.Iterable[str]) -> str:
 
 
 def class_faults(found: type[Any]) -> list[str]:
-    """What a driver class lacks or has wrong, a line each."""
+    """Mistakes in a driver class, a line each."""
     return [*_attribute_faults(found), *_required_faults(found), *_ability_faults(found)]
 
 
@@ -138,9 +137,9 @@ def _attribute_faults(found: type[Any]) -> Iterator[str]:
         yield f"has no class attribute {', '.join(missing)}; see docs/how-to/write-a-driver.md"
     plugins = getattr(found, "plugins", ())
     if not isinstance(plugins, tuple) or not all(_is_pair(item) for item in plugins):
-        yield f"its plugins are no tuple of (name, module or object) pairs, got {plugins!r:.80}; write them so"
+        yield f"its plugins must be a tuple of (name, module or object) pairs, got {plugins!r:.80}; write them so"
     if not isinstance(getattr(found, "hookspecs", ()), tuple):
-        yield f"its hookspecs are no tuple of modules, got {found.hookspecs!r:.80}; write () for none"
+        yield f"its hookspecs must be a tuple of modules, got {found.hookspecs!r:.80}; write () for none"
 
 
 def _is_pair(item: object) -> bool:
@@ -157,22 +156,16 @@ def _required_faults(found: type[Any]) -> Iterator[str]:
 
 
 def _ability_faults(found: type[Any]) -> Iterator[str]:
-    for protocol in _abilities():
+    named = (getattr(protocols, name) for name in protocols.__all__)
+    for protocol in (item for item in named if getattr(item, "_is_runtime_protocol", False)):
         methods = _methods(protocol)
         present = [name for name in methods if hasattr(found, name)]
         missing = [name for name in methods if name not in present]
         if present and missing:
-            yield (
-                f"has {', '.join(present)} and not {', '.join(missing)}; "
-                f"hvcore.plugin.{protocol.__name__} is all of them, add what is missing"
-            )
+            what = f"has {', '.join(present)} but not {', '.join(missing)}"
+            yield f"{what}; hvcore.plugin.{protocol.__name__} needs all of them, add those"
         for name in present:
             yield from _method_faults(found, name, methods[name])
-
-
-def _abilities() -> list[type[Any]]:
-    named = (getattr(protocols, name) for name in protocols.__all__)
-    return [item for item in named if getattr(item, "_is_runtime_protocol", False)]
 
 
 def _methods(protocol: type[Any]) -> dict[str, _Function]:
@@ -183,12 +176,12 @@ def _method_faults(found: type[Any], name: str, spec: _Function) -> Iterator[str
     function = getattr(found, name)
     where = f"{name} ({place(function)})"
     if not callable(function):
-        yield f"{name}: is not a method, got {function!r:.80}; write one"
+        yield f"{name}: is not a method, got {function!r:.80}; write a method"
         return
     bound = isinstance(inspect.getattr_static(found, name), classmethod | staticmethod)
     if not _can_be_called(function, spec, bound=bound):
         own, ours = _arguments(function, 0 if bound else 1), _arguments(spec, 1)
-        yield f"{where}: takes {own} and is called with {ours}; give it these arguments"
+        yield f"{where}: takes {own}, but is called with {ours}; give it these arguments"
     wanted = return_type(spec)
     if inspect.iscoroutinefunction(function):
         yield f"{where}: is async, so its body would never run; write a plain method"
@@ -199,7 +192,7 @@ def _method_faults(found: type[Any], name: str, spec: _Function) -> Iterator[str
 
 
 def _can_be_called(function: _Function, spec: _Function, *, bound: bool) -> bool:
-    """Whether the core's call works: it gives its arguments by position, and those after ``*`` by name."""
+    """Whether the core can call it: with arguments by position, and those after ``*`` by name."""
     wanted = list(inspect.signature(spec).parameters.values())
     by_name = {item.name: None for item in wanted if item.kind is item.KEYWORD_ONLY}
     positional = [None] * (len(wanted) - len(by_name) - (1 if bound else 0))
@@ -213,7 +206,7 @@ def _can_be_called(function: _Function, spec: _Function, *, bound: bool) -> bool
 
 
 def _arguments(function: _Function, skipped: int) -> str:
-    """The arguments as they are written, without types and the first ones: ``(live, job, *, force)``."""
+    """The arguments in source form, without types and without the first ones: ``(live, job, *, force)``."""
     names = list(inspect.signature(function).parameters.values())[skipped:]
     return str(inspect.Signature([item.replace(annotation=item.empty) for item in names]))
 
@@ -228,7 +221,7 @@ def _return_fault(function: _Function, wanted: Any, by: str) -> Iterator[str]:
 
 
 def _type_words(kind: Any) -> str:
-    """The type as an author writes it: ``hvcore.plugin.Observation``, ``dict[str, int]``."""
+    """The type in source form: ``hvcore.plugin.Observation``, ``dict[str, int]``."""
     words = kind.__qualname__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
     if isinstance(kind, type) and kind.__module__.startswith("hvcore."):
         return f"hvcore.plugin.{words}"
@@ -239,12 +232,12 @@ def _type_words(kind: Any) -> str:
     )
 
 
-@functools.cache  # of a specification asked for once for each implementation, and the slowest part of a load
+@functools.cache  # each implementation needs it of its specification; it is the slowest part of a load
 def return_type(function: _Function) -> Any:
-    """The annotated return type, ``NoneType`` for None, or None when there is none that can be resolved."""
+    """The annotated return type, ``NoneType`` for None. None if there is no annotation or it cannot be resolved."""
     try:
         return typing.get_type_hints(function).get("return")
-    except Exception:  # noqa: BLE001 - a name that only a type checker can resolve says nothing here
+    except Exception:  # noqa: BLE001 - only a type checker can resolve some names
         return None
 
 

@@ -1,8 +1,7 @@
-"""Calling hooks: every result and every failure is attributed to the plugin it came from.
+"""Calling hooks, so that every result and every failure is attributed to its plugin.
 
-pluggy registers the implementations and checks them against their specifications. They are called
-from here one by one, because a plain pluggy call gives results without their plugins and lets one
-failing plugin hide the answers of the others.
+pluggy registers the implementations. They are called here one by one, because a pluggy call returns results without
+their plugins, and one failing plugin hides the results of the others.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from typing import Any, TypeVar
 import pluggy
 
 from hvcore.errors import HookError, HvError
-from hvcore.plugins.conditions import Condition, condition_of
 from hvcore.plugins.faults import place, place_of_constant
+from hvcore.plugins.hookspecs import Condition, condition_of
 from hvcore.resources.core_kinds import with_kinds
 from hvcore.resources.kind import ResourceKind
 from hvcore.resources.kinds import raised_at
@@ -29,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _Constant:
-    """A constant of a plugin, called like the function that it saves."""
+    """A constant of a plugin, called like the function that it replaces."""
 
     plugin: object
     name: str
@@ -40,7 +39,7 @@ class _Constant:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One implementation of a hook: whose it is, and with which of the hook's arguments it is called."""
+    """One implementation of a hook: its plugin, and the hook's arguments that it takes."""
 
     hook: str
     plugin: str
@@ -49,7 +48,7 @@ class _Call:
     names: tuple[str, ...]
     condition: Condition | None
 
-    def wanted(self, arguments: Mapping[str, Any]) -> bool:
+    def applies(self, arguments: Mapping[str, Any]) -> bool:
         condition = self.condition
         return condition is None or condition.holds(arguments[condition.argument])
 
@@ -75,25 +74,25 @@ class _Call:
 class Hooks:
     """The hooks of one driver, with the driver's own implementations first and its extensions' after.
 
-    ``owners`` says of a plugin in which distribution it comes, for what is wrong with it when it is loaded. ``kinds``
-    are the kinds of resources: the core's, the driver's and its extensions'. Raises `DriverLoadError` when two clash.
+    ``owners`` maps a plugin to its name with its distribution, for errors. ``kinds`` are the resource kinds of the core,
+    the driver and its extensions. Raises `DriverLoadError` if two of them clash.
     """
 
     def __init__(self, manager: pluggy.PluginManager, owners: Mapping[str, str] = MappingProxyType({})) -> None:
         self._owners = dict(owners)
         self._calls: dict[str, list[_Call]] = {}
-        self._farewells: dict[str, str] = {}
+        self._deprecated: dict[str, str] = {}
         for hook in vars(manager.hook).values():
             if not hook.has_spec():
                 continue
             self._calls[hook.name] = self._implementations(hook, manager.list_name_plugin())
-            if hook.spec.warn_on_impl is not None:  # as pluggy has it: hookspec(warn_on_impl=DeprecationWarning(...))
-                self._farewells[hook.name] = str(hook.spec.warn_on_impl)
+            if hook.spec.warn_on_impl is not None:  # pluggy's hookspec(warn_on_impl=DeprecationWarning(...))
+                self._deprecated[hook.name] = str(hook.spec.warn_on_impl)
         found = self.items("resource_kinds", ResourceKind) if "resource_kinds" in self._calls else ()
         self.kinds = with_kinds([(self.owner(plugin), kind) for plugin, kind in found])
 
     def _implementations(self, hook: Any, plugins: Sequence[tuple[str, object]]) -> list[_Call]:
-        """In the order of the plugins, but for tryfirst and trylast; of a hook without arguments also constants."""
+        """In the order of the plugins, except tryfirst and trylast. For a hook without arguments, constants too."""
         found = [
             (item.trylast - item.tryfirst, item.plugin_name, item.function, item.argnames)
             for item in hook.get_hookimpls()
@@ -113,13 +112,13 @@ class Hooks:
         ]
 
     def deprecated(self) -> Iterator[tuple[str, str]]:
-        """What is implemented and to go: ``plugin kvm.x (hv-x 1.0), hook NAME (FILE:LINE)``, and the specification's words."""
-        for hook, words in self._farewells.items():
+        """Implementations of deprecated hooks: ``plugin kvm.x (hv-x 1.0), hook NAME (FILE:LINE)``, and the hook's warning."""
+        for hook, words in self._deprecated.items():
             for call in self._calls[hook]:
                 yield f"plugin {call.owner}, hook {hook} ({call.place})", words
 
-    def strangers(self, known: Collection[str]) -> Iterator[tuple[str, str, str]]:
-        """Owner, hook and place of implementations asked depending on a parameter that nobody declares, with its name."""
+    def unknown_keys(self, known: Collection[str]) -> Iterator[tuple[str, str, str]]:
+        """Owner, hook and place of implementations whose condition names an unknown parameter, and the parameter."""
         for calls in self._calls.values():
             for call in calls:
                 for key in sorted(call.condition.keys.difference(known) if call.condition else ()):
@@ -138,27 +137,27 @@ class Hooks:
         return ((call.plugin, call.place) for call in self._calls[hook])
 
     def owner(self, plugin: str) -> str:
-        """The plugin with the distribution that it comes in: ``kvm.owner (hv-inventory 0.1.0)``."""
+        """The plugin with its distribution: ``kvm.owner (hv-inventory 0.1.0)``."""
         return self._owners.get(plugin, plugin)
 
     def each(self, hook: str, **arguments: Any) -> Iterator[tuple[str, Any]]:
-        """Call every implementation; ``(plugin, result)`` pairs. Raises `HookError` naming the plugin that raised."""
+        """Call every implementation; ``(plugin, result)`` pairs. Raises `HookError` with the plugin that raised."""
         for call in self._calls[hook]:
-            if _called(call.wanted, call, arguments):
+            if _called(call.applies, call, arguments):
                 yield call.plugin, _called(call, call, arguments)
 
     def items(self, hook: str, kind: type[Any], **arguments: Any) -> Iterator[tuple[str, Any]]:
-        """Like `each` for hooks that return an iterable: ``(plugin, item)`` pairs, every item checked to be a ``kind``."""
+        """Like `each` for hooks that return an iterable: ``(plugin, item)`` pairs. Every item has to be a ``kind``."""
         for call in self._calls[hook]:
             for item in _items((call,), kind, arguments):
                 yield call.plugin, item
 
     def gathered(self, hook: str, kind: type[T], **arguments: Any) -> list[T]:
-        """The items of `items` without their plugins, for where it does not matter whose they are."""
+        """The items of `items`, without their plugins."""
         return _items(self._calls[hook], kind, arguments)
 
     def attempts(self, hook: str, kind: type[Any], **arguments: Any) -> Iterator[tuple[str, Any | HookError]]:
-        """Like `items` for hooks that may not fail anything: a plugin's failure is the one item of that plugin."""
+        """Like `items` for hooks that must not fail an operation: the error of a plugin becomes its only item."""
         for call in self._calls[hook]:
             try:
                 for item in _items((call,), kind, arguments):
@@ -169,13 +168,13 @@ class Hooks:
                 yield call.plugin, call.raised(error)
 
     def notes(self, hook: str, **arguments: Any) -> tuple[str, ...]:
-        """Call every implementation and turn what fails into a note: for hooks after the point of no return."""
+        """Call every implementation and return errors as notes: for hooks after the point of no return."""
         failures = []
         for call in self._calls[hook]:
             try:
-                if call.wanted(arguments):
+                if call.applies(arguments):
                     call(arguments)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is reported, not raised
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - reported, not raised
                 failures.append(str(call.raised(error)))
         return tuple(failures)
 
@@ -189,7 +188,7 @@ def _called(function: Callable[[Mapping[str, Any]], Any], call: _Call, arguments
 
 
 def _blame(call: _Call, error: BaseException) -> None:
-    """Say whose it is: on an error that is meant for people, which goes on as it is, or by a `HookError` in its place."""
+    """Add a note with the plugin to an `HvError`. Raise a `HookError` in place of any other error."""
     if not isinstance(error, HvError):
         raise call.raised(error) from error
     if not isinstance(error, HookError):
@@ -197,8 +196,7 @@ def _blame(call: _Call, error: BaseException) -> None:
 
 
 def _items(calls: Sequence[_Call], kind: type[T], arguments: Mapping[str, Any]) -> list[T]:
-    # One function and a list for all, and no generator around the plugins': a check of parameters asks each family,
-    # mostly for nothing.
+    # One function with one list instead of a generator for each plugin: a check calls every family, mostly for nothing.
     found: list[T] = []
     picked: dict[tuple[str, ...], list[Any]] = {}
     for call in calls:

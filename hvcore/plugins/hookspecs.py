@@ -1,18 +1,19 @@
 """The hooks that every driver has. Extensions and the drivers' own device families implement them alike.
 
-Mark an implementation with `hvcore.plugin.hookimpl`. A function may take fewer arguments than are listed.
-A hook without arguments may also be a constant with the hook's name in capitals: ``PARAMS`` is what ``params()`` would return.
-Hooks that begin with ``before_`` run before the point of no return: an exception in one undoes the
-operation and is reported as that plugin's. Hooks that begin with ``after_`` run when it is done: an
-exception is reported with the outcome and changes nothing.
+Mark an implementation with `hvcore.plugin.hookimpl`. A function may take fewer arguments than the hook has.
+A hook without arguments may also be a constant with the hook's name in capitals: ``PARAMS`` replaces ``params()``.
+Hooks that begin with ``before_`` run before the point of no return. An exception in one undoes the operation and is
+reported with the plugin's name. Hooks that begin with ``after_`` run when the operation is done. An exception in one is
+reported with the outcome and changes nothing.
 
-Each example below is run by the project's tests.
+The project's tests run each example below.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 import pluggy
 
@@ -23,11 +24,14 @@ from hvcore.params.param import ParamGroup
 from hvcore.params.values import Params
 from hvcore.resources.kind import ResourceKind
 
-__all__ = ["PROJECT", "hookimpl", "hookspec"]
+__all__ = ["PROJECT", "Condition", "called_when", "condition_of", "hookimpl", "hookspec", "when_given"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 PROJECT: Final = "hvcore"
 hookspec: Final = pluggy.HookspecMarker(PROJECT)
 hookimpl: Final = pluggy.HookimplMarker(PROJECT)
+_CONDITION: Final = "hvcore_condition"
 
 
 @hookspec
@@ -44,7 +48,7 @@ def params() -> ParamGroup:  # type: ignore[empty-body]
 
 @hookspec
 def resource_kinds() -> Iterable[ResourceKind[Any, Any]]:  # type: ignore[empty-body]
-    """The kinds of resources that this plugin adds: what the node does to check, show, get and release them.
+    """The resource kinds that this plugin adds: how the node checks, shows, acquires and releases such resources.
 
     >>> import hvcore.plugin
     >>> from hvcore.plugin import Requirement, Turn
@@ -60,7 +64,7 @@ def resource_kinds() -> Iterable[ResourceKind[Any, Any]]:  # type: ignore[empty-
 
 @hookspec
 def check(instance: Instance, params: Params) -> Iterable[Problem]:  # type: ignore[empty-body]
-    """What is wrong across parameters. Pure: it runs anywhere, so it may not look at files or the clock.
+    """Problems across parameters. Pure: the check runs on any machine, so it must not read files or the clock.
 
     >>> import hvcore.plugin as hv
     >>> @hv.hookimpl
@@ -75,11 +79,10 @@ def check(instance: Instance, params: Params) -> Iterable[Problem]:  # type: ign
 
 @hookspec
 def assess(instance: Instance, params: Params) -> Iterable[Problem]:  # type: ignore[empty-body]
-    """What works and is rarely wanted: slow, unsafe, hard to move. Pure, like ``check``; nothing fails because of it.
+    """Warnings about settings that work but are seldom useful: slow, unsafe, hard to migrate. Pure, like ``check``.
 
-    Called only for an instance that passed every check. What one plugin raises here is itself told as a warning. Warn
-    of a default only when a node can name something better once for all instances: what is always told is soon
-    read by nobody.
+    Called only for an instance that passed every check. An exception here becomes a warning too. Warn about a default
+    only if a better value can be set once for all instances of a node: operators ignore a warning that always appears.
 
     >>> import hvcore.plugin as hv
     >>> @hv.hookimpl
@@ -93,7 +96,7 @@ def assess(instance: Instance, params: Params) -> Iterable[Problem]:  # type: ig
 
 @hookspec
 def before_start(instance: Instance, params: Params) -> None:
-    """Called when everything has been checked and nothing has been acquired. Raise to refuse the start.
+    """Called after all checks and before any resource is acquired. Raise to refuse the start.
 
     >>> import hvcore.plugin as hv
     >>> @hv.hookimpl
@@ -120,7 +123,7 @@ def after_start(instance: Instance, params: Params, outcome: Outcome) -> None:
 
 @hookspec
 def before_stop(instance: Instance, force: bool) -> None:  # noqa: FBT001 - hook arguments are passed by name
-    """Called before a running instance is told to stop. Raise to refuse; a forced stop goes on and reports it.
+    """Called before a running instance is stopped. Raise to refuse; a stop by force continues and reports the error.
 
     >>> import hvcore.plugin as hv
     >>> @hv.hookimpl
@@ -133,7 +136,7 @@ def before_stop(instance: Instance, force: bool) -> None:  # noqa: FBT001 - hook
 
 @hookspec
 def after_stop(instance: Instance, outcome: Outcome) -> None:
-    """Called when the instance is gone and everything it held has been released, also by recovery or a failed start.
+    """Called when the instance has ended and its resources are released, also by recovery or after a failed start.
 
     >>> import hvcore.plugin as hv
     >>> @hv.hookimpl
@@ -142,3 +145,48 @@ def after_stop(instance: Instance, outcome: Outcome) -> None:
     >>> after_stop(hv.Outcome(name="w", op=hv.Op.STOP, changed=True, state=hv.State.STOPPED, rung="quit"))
     w ended by quit
     """
+
+
+# ------------------------------------------------------------------------------------- conditions of implementations
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """An implementation is called only if ``holds`` is true of this argument of its hook. ``keys``: parameters named."""
+
+    argument: str
+    holds: Callable[[Any], bool]
+    keys: frozenset[str] = frozenset()
+
+
+def called_when(argument: str, holds: Callable[[Any], bool]) -> Callable[[F], F]:
+    """Call the function only if this holds of that argument of its hook."""
+    return _with_condition(Condition(argument, holds))
+
+
+def when_given(*keys: str) -> Callable[[F], F]:
+    """Call the function only if one of these parameters is set, even to its default: `Params.any_given`.
+
+    >>> import hvcore.plugin as hv
+    >>> @hv.hookimpl
+    ... @hv.when_given("volume")
+    ... def check(params):
+    ...     if params["volume"] > 9 and not params["neighbours_away"]:
+    ...         yield hv.Problem(path="params.volume", what="is loud")
+    """
+    wanted = frozenset(keys)
+    return _with_condition(Condition("params", lambda params: params.any_given(wanted), wanted))
+
+
+def _with_condition(condition: Condition) -> Callable[[F], F]:
+    def mark(function: F) -> F:
+        setattr(function, _CONDITION, condition)
+        return function
+
+    return mark
+
+
+def condition_of(function: object) -> Condition | None:
+    """The condition for calling the function, or None."""
+    found = getattr(function, _CONDITION, None)
+    return found if isinstance(found, Condition) else None

@@ -1,4 +1,4 @@
-"""Importing what an entry point names; whatever is wrong with that, in words for the one who can mend it."""
+"""Importing the target of an entry point. Errors say how to fix it, for the plugin's author or the operator."""
 
 from __future__ import annotations
 
@@ -35,35 +35,35 @@ def owner_of(entry: CatalogueEntry) -> str:
 
 
 def refused(subject: str, faults: list[str]) -> DriverLoadError:
-    """One error that holds every fault: on a line when there is one, else a line each."""
+    """One error with every fault: on one line if there is only one, otherwise a line each."""
     if len(faults) == 1:
         return DriverLoadError(f"{subject}: {faults[0]}")
     return DriverLoadError("\n".join([f"{subject}: {len(faults)} problems", *(f"  {fault}" for fault in faults)]))
 
 
 def imported(group: str, entry: CatalogueEntry) -> Any:
-    """What the entry point names. Raises what the import raises."""
-    return _Judged(group, entry).driver
+    """The target of the entry point. Passes on the errors of the import."""
+    return _OneEntry(group, entry).driver
 
 
-class _Judged(DriverManager[Any]):
-    # stevedore loads what the catalogue judged, and nothing else. Its own scan of the entry points has no versions,
-    # drops duplicates, and can be two minutes old (docs/decisions/0001).
+class _OneEntry(DriverManager[Any]):
+    # stevedore loads the entry that the catalogue has checked. Its own scan of the entry points has no versions, drops
+    # duplicates, and can be two minutes old (docs/decisions/0001).
     def __init__(self, group: str, entry: CatalogueEntry) -> None:
-        self._judged = metadata.EntryPoint(name=entry.name, value=entry.target, group=group)
+        self._entry = metadata.EntryPoint(name=entry.name, value=entry.target, group=group)
         super().__init__(group, entry.name)
 
     def list_entry_points(self) -> list[metadata.EntryPoint]:
-        return [self._judged]
+        return [self._entry]
 
 
 def attempt(kind: str, entry: CatalogueEntry, step: Callable[[], Any]) -> Any:
-    """What ``step`` returns; whatever it raises becomes a `DriverLoadError` that says whose fault it is, and where."""
+    """The result of ``step``. Any error becomes a `DriverLoadError` with the plugin at fault and the line."""
     try:
         return step()
     except (Exception, SystemExit) as error:
         head = f"{kind} {owner_of(entry)}"
-        if isinstance(error, HvError):  # what it declares contradicts itself, say
+        if isinstance(error, HvError):  # for example, its parameters contradict each other
             place = where_raised(error)
             text = f"{head}: {error}" if place is None or place in str(error) else f"{head}: {error} ({place})"
             raise DriverLoadError(text) from error
@@ -71,16 +71,16 @@ def attempt(kind: str, entry: CatalogueEntry, step: Callable[[], Any]) -> Any:
 
 
 def within(limit_s: float, step: Callable[[], T]) -> T:
-    """What ``step`` returns or raises. `DriverLoadError` when it takes longer: its thread is left behind.
+    """The result of ``step``, or its error. `DriverLoadError` if it takes longer; its thread goes on in the background.
 
-    No deadline ends an import, and what runs has to be seen and stopped also when a plugin's import does not end.
+    Python cannot abort an import, and running instances have to be observed and stopped even if a plugin's import hangs.
     """
     ended: list[Callable[[], T]] = []
 
     def run() -> None:
         try:
             result = step()
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+        except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
             ended.append(partial(_raise, error))
         else:
             ended.append(lambda: result)
@@ -100,7 +100,7 @@ def _raise(error: BaseException) -> NoReturn:
 
 
 def _where(thread: threading.Thread) -> str:
-    """`` (at FILE:LINE)`` of what the thread is doing: the innermost step in a plugin, not in what that calls of Python's."""
+    """`` (at FILE:LINE)``, where the thread is: its innermost frame in a plugin, not in Python's library."""
     frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - documented, and the only way to see it
     stack = [] if frame is None else traceback.extract_stack(frame)
     library = f"{os.path.dirname(os.__file__)}{os.sep}"
@@ -123,7 +123,7 @@ def _import_words(kind: str, entry: CatalogueEntry, error: BaseException) -> str
     if isinstance(error, ImportError) and missing:
         return f"{what}; pip install {' '.join(repr(line) for line in missing)}, which it requires"
     if isinstance(error, ModuleNotFoundError):
-        return f"{what}; install that, and tell its authors: it is not among what {entry.distribution} requires"
+        return f"{what}; install that, and report to its authors that {entry.distribution} does not require it"
     if isinstance(error, AttributeError) and where_raised(error) is None and module in sys.modules:
         names = [name for name in vars(sys.modules[module]) if not name.startswith("_")]
         todo = near(attribute, names) or f"its names are {', '.join(names)}"
@@ -132,7 +132,7 @@ def _import_words(kind: str, entry: CatalogueEntry, error: BaseException) -> str
 
 
 def where_raised(error: BaseException) -> str | None:
-    """``FILE:LINE`` of the last step that is neither ours nor the importer's; None when all of them are."""
+    """``FILE:LINE`` of the last frame outside hvcore and the importers; None if there is no such frame."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
@@ -143,7 +143,7 @@ def where_raised(error: BaseException) -> str | None:
 
 
 def _importers() -> set[str]:
-    # stevedore and importlib.metadata load entry points; that they were the last to do something helps nobody.
+    # stevedore and importlib.metadata load entry points. A line of theirs does not help the reader.
     found = {str(inspect.getsourcefile(metadata))}
     found |= {str(module.__file__) for name, module in list(sys.modules.items()) if name.startswith("stevedore.")}
     return found

@@ -1,7 +1,7 @@
-"""A loaded driver at work: the parameters of all its plugins, and its own methods, called so that mistakes are named.
+"""A loaded driver: the parameters of all its plugins, and its own methods, called so that mistakes are attributed.
 
-An `HvError` or an OSError is what a method of a driver may raise. Anything else that it raises, or returns and must not,
-is a mistake in it, told as a `DriverError` with name and place.
+A method of a driver may raise an `HvError` or an OSError. Any other error, and a result of the wrong type, is a mistake
+in the driver and becomes a `DriverError` with the method and its line.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ __all__ = ["LoadedDriver"]
 T = TypeVar("T")
 
 
-def _asks(method: str, kind: type[T]) -> Callable[..., T]:
-    """A method that asks the driver's of that name, which has to return one of that kind."""
+def _calls(method: str, kind: type[T]) -> Callable[..., T]:
+    """A method that calls the driver's method of that name, whose result has to be of that kind."""
 
-    def ask(self: LoadedDriver, *arguments: Any, **named: Any) -> T:
-        found: T = self._asked(partial(getattr(self.driver, method), **named), method, *arguments, kind=kind)
+    def call(self: LoadedDriver, *arguments: Any, **named: Any) -> T:
+        found: T = self._called(partial(getattr(self.driver, method), **named), method, *arguments, kind=kind)
         return found
 
-    return ask
+    return call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +63,7 @@ class LoadedDriver:
         return self.entry.name
 
     def problems(self, instance: Instance, layers: Layers = NO_LAYERS) -> tuple[Params | None, tuple[Problem, ...]]:
-        """The instance's parameters with the layers below and the defaults filled in, and everything that is wrong.
-
-        Pure: the layers are given.
-        """
+        """The instance's parameters, with values of the layers and defaults filled in, and all problems. Pure."""
         found: Sequence[Problem]
         params, found = self.schema.problems(instance.params, below=layers.below)
         if params is not None:
@@ -85,11 +82,11 @@ class LoadedDriver:
         return params
 
     def warnings(self, instance: Instance, params: Params, layers: Layers = NO_LAYERS) -> tuple[Problem, ...]:
-        """What works and is rarely wanted. Pure, and fails for nothing: a plugin's own failure is a warning too."""
+        """Settings that work but are seldom useful. Pure, never raises: the error of a plugin becomes a warning too."""
         found = [
             item
             if isinstance(item, Problem)
-            else Problem(path=f"plugin {plugin}", what=f"its warnings could not be had ({item})")
+            else Problem(path=f"plugin {plugin}", what=f"its warnings are not available ({item})")
             for plugin, item in self.hooks.attempts("assess", Problem, instance=instance, params=params)
         ]
         found += [
@@ -100,26 +97,28 @@ class LoadedDriver:
         return layers.placed(found, params)
 
     def without_secrets(self, instance: Instance) -> Instance:
-        """The instance as it may be written down: secret parameters are left out."""
+        """The instance without its secret parameters, for its record."""
         secret = {key for key, param in self.schema.params.items() if param.secret}
         kept = {key: value for key, value in instance.params.items() if key not in secret}
         return instance if len(kept) == len(instance.params) else replace(instance, params=kept)
 
     def verify(self, spec: object, params: Params, host: Host) -> tuple[Problem, ...]:
-        """Everything that keeps this node from running it: parameters that name files, then what the driver finds.
+        """Problems that keep this node from running the instance: of files in parameters, then those of the driver.
 
-        Of a file that is refused as a parameter already, the driver's finding is no news.
+        Leaves out the driver's problem with a file that is already refused as a parameter.
         """
-        found: tuple[Problem, ...] = self._asked(lambda *given: tuple(self.driver.verify(*given)), "verify", spec, host)
+        found: tuple[Problem, ...] = self._called(
+            lambda *given: tuple(self.driver.verify(*given)), "verify", spec, host
+        )
         for item in found:
             if not isinstance(item, Problem):
                 raise self._wrong("verify", f"gave {item!r:.80}", "yield each as an hvcore.plugin.Problem")
         refused = tuple(node_problems(self.schema, params))
-        told = {problem.got for problem in refused}
-        return (*refused, *(problem for problem in found if problem.got is None or problem.got not in told))
+        known = {problem.got for problem in refused}
+        return (*refused, *(problem for problem in found if problem.got is None or problem.got not in known))
 
     def examine(self, host: Host) -> tuple[Finding, ...]:
-        """What the driver says of this node, that it fails included, and which of its hooks' implementations are to go."""
+        """The driver's findings about this node, or that finding them failed, and implementations of deprecated hooks."""
         found = [
             Finding(subject=where, severity=Severity.NOTE, what=f"is deprecated: {words}")
             for where, words in self.hooks.deprecated()
@@ -127,20 +126,20 @@ class LoadedDriver:
         driver = self.driver
         if isinstance(driver, Examines):
             try:
-                found += self._asked(lambda given: tuple(driver.examine(given)), "examine", host)
+                found += self._called(lambda given: tuple(driver.examine(given)), "examine", host)
             except (HvError, OSError) as error:
                 found.append(Finding(subject="examine", severity=Severity.PROBLEM, what=str(error)))
         return tuple(found)
 
-    # What every driver has to do, with the arguments that `hvcore.plugins.protocols.Driver` gives them.
-    describe = _asks("describe", Plan)
-    start = _asks("start", object)
-    observe = _asks("observe", Observation)
-    stop = _asks("stop", str)
+    # The required methods, with the arguments of `hvcore.plugins.protocols.Driver`.
+    describe = _calls("describe", Plan)
+    start = _calls("start", object)
+    observe = _calls("observe", Observation)
+    stop = _calls("stop", str)
 
     def plan(self, instance: Instance, params: Params) -> Any:
-        """The spec that the driver decides on. Raises `DriverError` when that is no frozen dataclass."""
-        spec = self._asked(self.driver.plan, "plan", instance, params)
+        """The spec of the instance. Raises `DriverError` if that is not a frozen dataclass."""
+        spec = self._called(self.driver.plan, "plan", instance, params)
         if not dataclasses.is_dataclass(spec) or isinstance(spec, type):
             raise self._wrong("plan", f"returned {spec!r:.80}", "return an object of a frozen dataclass")
         if not spec.__dataclass_params__.frozen:  # type: ignore[attr-defined]
@@ -150,43 +149,43 @@ class LoadedDriver:
         return spec
 
     def read_spec(self, data: object, planned: type[Any] | None = None) -> Any:
-        """The spec that a record holds; ``planned`` is its class, for a driver that does not say it at ``plan``.
+        """The spec in a record. ``planned`` is its class, for a driver whose ``plan`` has no annotation.
 
-        Raises `RecordError` when this release of the driver, with its extensions, cannot read it.
+        Raises `RecordError` if this release of the driver, with its extensions, cannot read it.
         """
         driver = self.driver
         if isinstance(driver, ReadsSpec):
-            return self._asked(driver.read_spec, "read_spec", data)
+            return self._called(driver.read_spec, "read_spec", data)
         declared = return_type(driver.plan)
         kind = declared if dataclasses.is_dataclass(declared) else planned
         if not isinstance(kind, type):
-            raise RecordError(f"driver {self.name}: does not say what its spec is; annotate the return type of plan")
+            raise RecordError(f"driver {self.name}: the class of its spec is unknown; annotate the return type of plan")
         return decode(kind, data, "spec", kinds=() if planned is None else (planned,))
 
     def adopt(self, live: Live, job: Job) -> bool:
-        """Whether a start that was interrupted had succeeded; never for a driver that cannot tell."""
+        """Whether an interrupted start had succeeded; False for a driver without `Adopts`."""
         driver = self.driver
-        return isinstance(driver, Adopts) and bool(self._asked(driver.adopt, "adopt", live, job))
+        return isinstance(driver, Adopts) and bool(self._called(driver.adopt, "adopt", live, job))
 
     def owes_stop(self, live: Live) -> bool:
-        """Whether the driver has something to do at a stop of an instance that has ended by itself."""
+        """Whether a stop of an instance that has shut down still needs the driver."""
         driver = self.driver
-        return isinstance(driver, OwesStop) and bool(self._asked(driver.owes_stop, "owes_stop", live))
+        return isinstance(driver, OwesStop) and bool(self._called(driver.owes_stop, "owes_stop", live))
 
     def able(self, op: Op) -> Callable[..., Any]:
-        """The driver's method for what not every driver can do. Raises `UnsupportedError` when this one cannot."""
+        """The driver's method for an optional operation. Raises `UnsupportedError` if the driver lacks it."""
         protocol, method, kind = ABILITIES[op]
         if not isinstance(self.driver, protocol):
             raise UnsupportedError(driver=self.name, operation=str(op))
-        return partial(_asks(method, kind), self)
+        return partial(_calls(method, kind), self)
 
-    def _asked(self, call: Callable[..., Any], method: str, *arguments: Any, kind: type[Any] = object) -> Any:
-        """What a method of the driver returns. Raises `DriverError` when it raises what is no error of the node's."""
+    def _called(self, call: Callable[..., Any], method: str, *arguments: Any, kind: type[Any] = object) -> Any:
+        """The result of a method of the driver. Raises `DriverError` if that is wrong, or for an unexpected error."""
         try:
             result = call(*arguments)
         except (HvError, OSError):
             raise
-        except (Exception, SystemExit) as error:  # a plugin does not decide when its host application ends
+        except (Exception, SystemExit) as error:  # a plugin must not end the host application
             what = f"raised {type(error).__name__}: {error}"
             raise self._wrong(method, what, "report this to its authors", where_raised(error)) from error
         if not isinstance(result, kind):

@@ -1,7 +1,7 @@
-"""Loading one driver by name, with its extensions: stevedore finds it, pluggy registers its hooks.
+"""Loading one driver by name, with its extensions: stevedore imports it, pluggy registers its hooks.
 
-Their defaults disagree and are silent about duplicates and unknown hooks (docs/decisions/0001), so
-everything that could go wrong is decided here and named with plugin, distribution and version.
+Their defaults disagree and ignore duplicates and unknown hooks (docs/decisions/0001). So this module checks everything
+first, and names plugin, distribution and version in each error.
 """
 
 from __future__ import annotations
@@ -30,17 +30,16 @@ _Plugin = tuple[CatalogueEntry, object]
 
 
 def load(name: str) -> LoadedDriver:
-    """Import one driver and its extensions. Raises `UnknownDriverError` or `DriverLoadError`, saying whose fault it is."""
+    """Import one driver and its extensions. Raises `UnknownDriverError`, or `DriverLoadError` with the plugin at fault."""
     entry, driver_class, extensions = _found(name, lambda step: step())
     plugins = [(extension, _extension(extension)) for extension in extensions]
     return _assembled(entry, driver_class, extensions, plugins)
 
 
 def load_for_running(name: str, *, limit_s: float) -> LoadedDriver:
-    """As `load`, and an extension that cannot be used is left out and named in ``skipped``.
+    """Like `load`, but leave out extensions that cannot be used, and name them in ``skipped``. Only for running instances.
 
-    What runs already can then still be seen and stopped. Nothing may be started that way. Nothing that a plugin does
-    here is waited for longer than ``limit_s`` seconds.
+    They can then still be observed and stopped. Waits at most ``limit_s`` seconds for each step of a plugin.
     """
 
     def limited(step: Callable[[], T]) -> T:
@@ -62,21 +61,17 @@ def load_for_running(name: str, *, limit_s: float) -> LoadedDriver:
             try:
                 limited(partial(assemble, [*usable, plugin]))
             except HvError as error:
-                skipped.append(_blamed(plugin[0], error))
+                owner = owner_of(plugin[0])
+                skipped.append(str(error) if owner in str(error) else f"extension {owner}: {error}")
             else:
                 usable.append(plugin)
         return limited(partial(assemble, usable, tuple(skipped)))
 
 
-def _blamed(extension: CatalogueEntry, error: HvError) -> str:
-    owner = owner_of(extension)
-    return str(error) if owner in str(error) else f"extension {owner}: {error}"
-
-
 def _found(
     name: str, run: Callable[[Callable[[], Any]], Any]
 ) -> tuple[CatalogueEntry, Any, tuple[CatalogueEntry, ...]]:
-    """The driver's entry in the catalogue, its class, which ``run`` imports, and the entries of its extensions."""
+    """The driver's catalogue entry, its class, which ``run`` imports, and the entries of its extensions."""
     found = installed(DRIVERS_GROUP, EXTENSIONS_GROUP)
     entry = _find(name, found[DRIVERS_GROUP])
     driver_class = run(lambda: _driver_class(attempt("driver", entry, partial(imported, DRIVERS_GROUP, entry)), entry))
@@ -90,7 +85,7 @@ def _assembled(
     plugins: Sequence[_Plugin],
     skipped: tuple[str, ...] = (),
 ) -> LoadedDriver:
-    """The driver with these extensions. Raises `HvError` when one of them, or the driver, has something wrong."""
+    """The driver with these extensions. Raises `HvError` if the driver or one of them has a mistake."""
     manager = _Manager(hookspecs.PROJECT)
     for specs in (hookspecs, *driver_class.hookspecs):
         manager.add_hookspecs(specs)
@@ -100,7 +95,7 @@ def _assembled(
     for extension, plugin in plugins:
         _register(manager, owners, extension.name, plugin, extension)
     hooks = Hooks(manager, owners)
-    groups = [(owners[plugin], _group(hooks, plugin, group)) for plugin, group in hooks.each("params")]
+    groups = list(hooks.each("params"))
     return LoadedDriver(
         entry=entry,
         driver=attempt("driver", entry, partial(driver_class, hooks)),
@@ -112,10 +107,10 @@ def _assembled(
 
 
 class _Manager(pluggy.PluginManager):
-    """pluggy looks at each name of a plugin with `inspect.getattr_static`; of a module most are nothing to it."""
+    """Skips names without marks, for which pluggy's own `inspect.getattr_static` is slow."""
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
-        """The marks of an implementation, None for what is none."""
+        """The marks of an implementation; None for any other name."""
         if not hasattr(getattr(plugin, name, None), f"{self.project_name}_impl"):
             return None
         return super().parse_hookimpl_opts(plugin, name)
@@ -137,22 +132,21 @@ def _find(name: str, everything: Sequence[CatalogueEntry]) -> CatalogueEntry:
 def _driver_class(found: Any, entry: CatalogueEntry) -> Any:
     subject = f"driver {owner_of(entry)}"
     if not isinstance(found, type):
-        raise DriverLoadError(
-            f"{subject}: {entry.target} is {_kind(found)}, not a class; {_name_a_class(found, entry)}"
+        kind = (
+            "a module"
+            if inspect.ismodule(found)
+            else "a function"
+            if inspect.isroutine(found)
+            else article(type(found))
         )
-    faults: list[str] = attempt("driver", entry, partial(class_faults, found))  # its class may have a class of its own
+        raise DriverLoadError(f"{subject}: {entry.target} is {kind}, not a class; {_name_a_class(found, entry)}")
+    faults: list[str] = attempt("driver", entry, partial(class_faults, found))  # a metaclass may raise
     name: object = getattr(found, "name", entry.name)
     if name != entry.name:
         faults.append(f"its class is named {name!r}; make it equal to the entry point, {entry.name!r}")
     if faults:
         raise refused(f"{subject}: class {entry.target} ({place(found)})", faults)
     return found
-
-
-def _kind(found: object) -> str:
-    if inspect.ismodule(found):
-        return "a module"
-    return "a function" if inspect.isroutine(found) else article(type(found))
 
 
 def _name_a_class(found: object, entry: CatalogueEntry) -> str:
@@ -190,22 +184,19 @@ def _extension(entry: CatalogueEntry) -> object:
     return attempt("extension", entry, made)
 
 
-def _schema(hooks: Hooks, groups: Sequence[tuple[str, ParamGroup]]) -> Schema:
+def _schema(hooks: Hooks, groups: Sequence[tuple[str, object]]) -> Schema:
+    places, checked = dict(hooks.places("params")), []
+    for plugin, group in groups:
+        if not isinstance(group, ParamGroup):
+            what = f"returned {group!r:.80}; return an hvcore.plugin.ParamGroup"
+            raise DriverLoadError(f"plugin {hooks.owner(plugin)}, hook params ({places[plugin]}): {what}")
+        checked.append((hooks.owner(plugin), group))
     try:
-        schema = Schema.compile(groups)
-    except DriverLoadError as error:  # two that declare one key, by their owners: say where, too
-        told = str(error)
-        places = [place for name, place in hooks.places("params") if hooks.owner(name) in told]
-        raise DriverLoadError(f"{told} ({', '.join(places)})") from error
-    for owner, where, key in hooks.strangers(schema.params):  # a typing error, and nobody would ever ask it
-        todo = near(key, schema.params) or "name one that the driver or this plugin has"
-        raise DriverLoadError(f"plugin {owner}, {where}: is asked when {key!r} is given, which is no parameter; {todo}")
+        schema = Schema.compile(checked)
+    except DriverLoadError as error:  # two plugins declare one key, and the error has their owners: add the places
+        found = [place for plugin, place in places.items() if hooks.owner(plugin) in str(error)]
+        raise DriverLoadError(f"{error} ({', '.join(found)})") from error
+    for owner, where, key in hooks.unknown_keys(schema.params):  # a typing error: it would never be called
+        todo = near(key, schema.params) or "name a parameter of the driver or of this plugin"
+        raise DriverLoadError(f"plugin {owner}, {where}: has a condition on {key!r}, which is not a parameter; {todo}")
     return schema
-
-
-def _group(hooks: Hooks, plugin: str, group: object) -> ParamGroup:
-    if isinstance(group, ParamGroup):
-        return group
-    where = dict(hooks.places("params"))[plugin]
-    what = f"returned {group!r:.80}; return an hvcore.plugin.ParamGroup"
-    raise DriverLoadError(f"plugin {hooks.owner(plugin)}, hook params ({where}): {what}")

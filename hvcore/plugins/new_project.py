@@ -1,7 +1,7 @@
-"""A new distribution from a template in this package: a driver or an extension that works before a line is changed.
+"""A new distribution from a template: a driver or an extension that works without changes.
 
-Templates are the files below ``hvcore/templates``; ``{{word}}`` stands for a name, ``MODULE`` and ``dot_`` in paths for
-the package's and for a leading dot. Nothing but names that have been checked goes into them.
+Templates are the files below ``hvcore/templates``. ``{{word}}`` is replaced by a name, ``MODULE`` in paths by the name of
+the package, and ``dot_`` by a leading dot. Every inserted name is checked before.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -32,16 +31,16 @@ _HOW: Final = "give a small letter, then at most 31 more, digits, and '-' betwee
 
 
 def new_driver(directory: Path, *, name: str | None = None) -> tuple[Path, ...]:
-    """Write a distribution with a driver into ``directory``; the files it wrote. ``name``: from the directory.
+    """Write a distribution with a driver into ``directory`` and return its files. Default of ``name``: the directory's.
 
-    Raises `ParamsError` with everything that is wrong, before anything is written, and `NodeError` when it cannot be.
+    Raises `ParamsError` with all problems before it writes a file, and `NodeError` if it cannot write.
     """
     chosen = _default(directory) if name is None else name
     return _write("driver", directory, chosen, [*_name_problems("name", chosen), *_taken(chosen)], {})
 
 
 def new_extension(directory: Path, *, driver: str, name: str | None = None) -> tuple[Path, ...]:
-    """Write a distribution with an extension of ``driver`` into ``directory``; otherwise as `new_driver`."""
+    """Write a distribution with an extension of ``driver`` into ``directory``, like `new_driver`."""
     chosen = _default(directory) if name is None else name
     problems = [*_name_problems("name", chosen), *_name_problems("for", driver)]
     point = f"{driver}.{chosen}"
@@ -86,33 +85,28 @@ def _directory_problems(directory: Path) -> Iterator[Problem]:
         yield Problem(path=str(directory), what=f"is not empty, {min(there)!r} is in it", todo=todo)
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    path: str
-    text: str
-
-
 def _write(kind: str, directory: Path, name: str, problems: list[Problem], more: Mapping[str, str]) -> tuple[Path, ...]:
     problems = [*problems, *_directory_problems(directory)]
     if problems:
         raise ParamsError(f"new {kind}", problems)
     words = {**_words(name), **more}
-    files = [_File(_path(path, words), _filled(text, words)) for path, text in _template(kind)]
+    template = sorted(_below(resources.files("hvcore") / "templates" / kind, ""))
+    files = {_path(path, words): _WORD.sub(lambda found: words[found[1]], text) for path, text in template}
     try:
         with _all_or_nothing(directory) as place:
-            for file in files:
-                target = place / file.path
+            for path, text in files.items():
+                target = place / path
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(file.text, encoding="utf-8")
+                target.write_text(text, encoding="utf-8")
     except OSError as error:
         raise NodeError(f"{directory}: cannot be written, got {error.strerror}; give another directory") from error
-    return tuple(directory / file.path for file in files)
+    return tuple(directory / path for path in files)
 
 
 @contextmanager
 def _all_or_nothing(directory: Path) -> Iterator[Path]:
-    """A new directory, what is in which becomes that of ``directory`` when the block ends well, and nothing if not."""
-    there = directory.is_dir()  # one that is there and empty stays itself: it may be where somebody works
+    """A new directory whose files move to ``directory`` if the block succeeds, and are removed if it fails."""
+    there = directory.is_dir()  # an empty directory is kept: it may be the caller's working directory
     above = directory if there else directory.parent
     above.mkdir(parents=True, exist_ok=True)
     place = above / f".hv-new.{os.urandom(8).hex()}"
@@ -148,12 +142,8 @@ def _words(name: str) -> dict[str, str]:
     }
 
 
-def _template(kind: str) -> Iterator[tuple[str, str]]:
-    """Path and text of each file of a template, by path."""
-    yield from sorted(_below(resources.files("hvcore") / "templates" / kind, ""))
-
-
 def _below(folder: Traversable, prefix: str) -> Iterator[tuple[str, str]]:
+    """Path and text of each file of a template below the folder."""
     for entry in folder.iterdir():
         if entry.is_dir():
             yield from _below(entry, f"{prefix}{entry.name}/")
@@ -164,7 +154,3 @@ def _below(folder: Traversable, prefix: str) -> Iterator[tuple[str, str]]:
 def _path(path: str, words: Mapping[str, str]) -> str:
     parts = (part.replace("MODULE", words["module"]) for part in path.split("/"))
     return "/".join(re.sub("^dot_", ".", part) for part in parts)
-
-
-def _filled(text: str, words: Mapping[str, str]) -> str:
-    return _WORD.sub(lambda found: words[found[1]], text)

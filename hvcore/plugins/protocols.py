@@ -1,10 +1,10 @@
-"""What a driver is: one required Protocol and small ones for the rest. A driver has what it implements.
+"""The methods of a driver: one required Protocol, and a small one for each ability.
 
-There are no stub methods and no capability flags: the core asks ``isinstance(driver, Pausable)`` and
-answers "driver chroot: does not support pause" itself.
+There are no stub methods and no capability flags: the core checks ``isinstance(driver, Pausable)`` and reports
+"driver chroot: does not support pause" itself.
 
-The core calls a driver's methods only when the state table allows it, under the instance's lock,
-with the record written. Drivers never check states, take locks, or write records themselves.
+The core calls a driver's methods only if the state table allows it, under the instance's lock, with the record
+written. Drivers never check states, take locks or write records.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ __all__ = [
 
 
 class Driver(Protocol):
-    """What every driver does. The entry point in group ``hvcore.drivers`` names a class with these.
+    """The methods that every driver has. The entry point in group ``hvcore.drivers`` names a class with these.
 
-    ``plugins`` are the driver's own hook implementations, ``(name, module or object)`` pairs;
-    ``hookspecs`` are modules with hook specifications of its own, for extensions to implement.
-    The class is constructed with one argument, the `hvcore.plugin.Hooks` of itself and its extensions.
+    ``plugins`` are the driver's hook implementations, as ``(name, module or object)`` pairs. ``hookspecs`` are modules
+    with the driver's own hook specifications, for extensions to implement. The class is constructed with one argument,
+    the `hvcore.plugin.Hooks` of the driver and its extensions.
     """
 
     name: ClassVar[str]
@@ -54,50 +54,50 @@ class Driver(Protocol):
     def plan(self, instance: Instance, params: Params) -> Any:
         """The spec: a frozen dataclass of everything guest-visible, decided once. Pure: no file, clock or process.
 
-        A reboot starts the saved spec and reads it back by the class that this method is annotated with.
+        A reboot starts the saved spec. It is decoded into the class in this method's return annotation.
         """
 
     def verify(self, spec: Any, host: Host) -> Iterable[Problem]:
-        """Why this node cannot run it: files that are missing, abilities that the program lacks."""
+        """Problems that keep this node from running the instance: missing files, abilities that the program lacks."""
 
     def describe(self, spec: Any, host: Host) -> Plan:
-        """Everything a start would do, for people. Acquires nothing."""
+        """The steps of a start, for people. Acquires nothing."""
 
     def start(self, spec: Any, job: Job) -> None:
-        """Start it and return when it is ready. Raise when it cannot be: the core then undoes the ledger."""
+        """Start the instance and return when it is ready. Raise if that fails: the core then undoes the ledger."""
 
     def observe(self, live: Live) -> Observation:
-        """How it is doing now. Fast, without the lock, without changing anything; never raises for a dead guest.
+        """The instance's state now. Fast, without the lock, without changes; never raises for a dead guest.
 
-        When it needs nothing of the driver, it can be a function in a module that imports little, and a static method
-        here: ``observe = staticmethod(observe)``. A list of what runs then imports that module only.
+        If it does not need the driver object, write it as a function in a module with few imports, and add it here as a
+        static method: ``observe = staticmethod(observe)``. `hv list` then imports only that module.
         """
 
     def stop(self, live: Live, job: Job, *, force: bool) -> str:
-        """End its processes within the job's deadline and say which rung worked. What it held, the core releases.
+        """End the instance's processes within the job's deadline and return how. The core releases its resources.
 
-        Rungs of a guest that was asked are ``powerdown`` and ``script``; of one that was forced ``term``, ``quit`` and
-        ``kill``. One that had ended before is ``gone``.
+        A guest that obeyed a polite stop is stopped by ``powerdown`` or ``script``, a forced one by ``term``, ``quit`` or
+        ``kill``. ``gone`` means that it had ended before.
         """
 
 
 @runtime_checkable
 class Pausable(Protocol):
-    """The driver can freeze a running instance and let it go on."""
+    """The driver can pause and resume a running instance."""
 
     def pause(self, live: Live, job: Job) -> None:
-        """Stop its cpus; return when they have stopped."""
+        """Stop the instance's CPUs and return when they have stopped."""
 
     def resume(self, live: Live, job: Job) -> None:
-        """Let them run again; return when they do."""
+        """Start the CPUs again and return when they run."""
 
 
 @runtime_checkable
 class HasConsole(Protocol):
-    """The driver has a console that a person can sit at."""
+    """The driver has an interactive console."""
 
     def console(self, live: Live) -> Console:
-        """How to reach it. Raises an `HvError` when this instance was started without one."""
+        """How to reach the console. Raises an `HvError` if this instance was started without one."""
 
 
 @runtime_checkable
@@ -105,51 +105,51 @@ class Executes(Protocol):
     """The driver can run a program inside a running instance."""
 
     def execution(self, live: Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
-        """The command of this node that runs ``argv`` inside, with its own stdin, stdout and stderr, and ends as it does.
+        """The command on this node that runs ``argv`` inside, with the command's stdin, stdout, stderr and exit status.
 
-        With ``terminal`` those are a terminal, and the program is to have one too. 128 + n stands for signal n.
-        Raises an `HvError` when nothing can be run.
+        With ``terminal`` these are a terminal, and the program gets one too. Exit status 128 + n means signal n.
+        Raises an `HvError` if the instance cannot run programs.
         """
 
 
 @runtime_checkable
 class HasLog(Protocol):
-    """The driver keeps what an instance writes that nobody listens to: of scripts, of daemons, of the program itself."""
+    """The driver keeps the output of an instance that has no reader: of scripts, of daemons, of the program itself."""
 
     def log(self, live: Live) -> Path:
-        """The file, which only grows. Raises an `HvError` when this instance has none."""
+        """The log file, which only grows. Raises an `HvError` if this instance has none."""
 
 
 @runtime_checkable
 class Adopts(Protocol):
-    """The driver can tell that a start which was interrupted had in fact succeeded."""
+    """The driver can find out whether an interrupted start had succeeded."""
 
     def adopt(self, live: Live, job: Job) -> bool:
-        """True when the instance is up as wanted, with its bindings and process recorded through the job."""
+        """True if the instance is up as requested, and its bindings and process are recorded through the job."""
 
 
 @runtime_checkable
 class OwesStop(Protocol):
-    """The driver can have something to do at a stop of an instance that has ended by itself."""
+    """A stop may need the driver even if the instance has shut down before."""
 
     def owes_stop(self, live: Live) -> bool:
-        """True when it has, such as a script of the instance's own: a polite stop then calls `stop` all the same."""
+        """Whether this instance needs it, for example to run its stop script. A polite stop then calls `stop`."""
 
 
 @runtime_checkable
 class ReadsSpec(Protocol):
-    """The driver reads its spec back itself, because the type alone does not tell what is in it: devices of extensions."""
+    """The driver decodes its spec, because the type does not determine its contents, such as devices of extensions."""
 
     def read_spec(self, data: object) -> Any:
-        """The spec that `hvcore.plugin.encode` made the plain ``data`` of. Raises `RecordError` when it is not that."""
+        """The spec that `hvcore.plugin.encode` turned into the plain ``data``. Raises `RecordError` for other data."""
 
 
 @runtime_checkable
 class Examines(Protocol):
-    """The driver can tell what this node has for it and what it lacks, without any instance: for ``hv doctor``."""
+    """The driver can report what this node provides for it and lacks, without any instance: for ``hv doctor``."""
 
     def examine(self, host: Host) -> Iterable[Finding]:
-        """Programs, devices and privileges: what is well, what is worth knowing, and what keeps it from working at all."""
+        """Findings about programs, devices and privileges: good ones, notes, and problems that make the driver unusable."""
 
 
 ABILITIES: Final[Mapping[Op, tuple[type, str, type]]] = {
@@ -159,10 +159,10 @@ ABILITIES: Final[Mapping[Op, tuple[type, str, type]]] = {
     Op.EXEC: (Executes, "execution", tuple),
     Op.LOG: (HasLog, "log", Path),
 }
-"""What not every driver can do: who can, by which method, and what that returns."""
+"""Optional operations: the protocol, the method and the type of its result."""
 
 
 def capabilities(driver: Driver) -> tuple[str, ...]:
-    """What the driver can do beyond start and stop, by name: ``pause``, with which goes resume, ``console``, ..."""
+    """Names of the driver's abilities besides start and stop: ``pause``, which includes resume, ``console``, ..."""
     able = (op for op, (protocol, _, _) in ABILITIES.items() if isinstance(driver, protocol))
     return tuple(str(op) for op in able if op is not Op.RESUME)

@@ -1,7 +1,7 @@
-"""What a distribution requires, as ``packaging`` reads it: the hvcore that it is made for, and what is missing here.
+"""The requirements of a distribution: the range of hvcore, and the packages that are missing here.
 
-A requirement counts only where its marker holds for this Python. A requirement or version that is not valid (PEP 440,
-PEP 508) raises nothing but what is said below, because one distribution must not hide the others.
+A requirement counts only if its marker holds for this Python. An invalid requirement or version (PEP 440, PEP 508) is
+skipped unless a function says otherwise, because one distribution must not hide the others.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ __all__ = ["is_below", "missing", "range_of", "required", "unmet", "version_of"]
 
 
 def range_of(name: str, lines: Iterable[str]) -> SpecifierSet:
-    """The versions of one distribution that the requirements allow: all of them if none names it.
+    """The versions of one distribution that the requirements allow: all versions if none names it.
 
-    Raises ValueError with the first requirement that seems to name it and is not valid.
+    Raises ValueError with the first invalid requirement that seems to name it.
     """
     seems = re.compile(rf"\s*{re.escape(name)}(?![\w.-])", re.IGNORECASE)
     wanted = SpecifierSet()
@@ -42,7 +42,7 @@ def unmet(wanted: SpecifierSet, version: str) -> Specifier | None:
 
 
 def is_below(version: str, clause: Specifier) -> bool:
-    """Whether an installed version that does not meet the clause is too low for it, and not too high."""
+    """Whether an installed version that does not meet the clause is too low, and not too high."""
     if clause.operator in ("<", "<="):
         return False
     if clause.operator in ("==", "~=", "==="):
@@ -52,7 +52,7 @@ def is_below(version: str, clause: Specifier) -> bool:
 
 
 def version_of(text: str) -> Version | None:
-    """The version that the text is in the notation of PEP 440; None when it is none."""
+    """The text as a version of PEP 440; None if it is not valid."""
     try:
         return Version(text)
     except InvalidVersion:
@@ -60,12 +60,12 @@ def version_of(text: str) -> Version | None:
 
 
 def missing(distribution: str) -> list[str]:
-    """What the installed distribution requires and this Python lacks, or has in a version that does not do."""
+    """Requirements of the installed distribution that are missing here or have a wrong version."""
     return [str(item).partition(";")[0].rstrip() for item in _wanted_by(distribution) if not _is_met(item)]
 
 
 def required(distribution: str) -> set[str]:
-    """The names of what the installed distribution requires here, as `packaging.utils.canonicalize_name` writes them."""
+    """Canonical names of the packages that the installed distribution requires here."""
     return {canonicalize_name(item.name) for item in _wanted_by(distribution)}
 
 

@@ -35,7 +35,7 @@ class Mistake:
 DRIVER_MISTAKES = {
     "missing dependency": Mistake(
         "import lxml_that_is_not_there\n",
-        ("cannot be imported", "No module named 'lxml_that_is_not_there'", "tell its authors", "hv-acme requires"),
+        ("cannot be imported", "No module named 'lxml_that_is_not_there'", "report to its authors", "hv-acme does not require it"),
         line=7,
     ),
     "missing dependency that is declared": Mistake(
@@ -69,13 +69,13 @@ DRIVER_MISTAKES = {
     ),
     "a method with too few arguments": Mistake(
         "class Bad(Driver):\n    def stop(self, live, *, force): ...\n",
-        ("stop (", "takes (live, *, force) and is called with (live, job, *, force); give it"),
+        ("stop (", "takes (live, *, force), but is called with (live, job, *, force); give it"),
         line=8,
         target="hv_acme:Bad",
     ),
     "a keyword that is missing": Mistake(
         "class Bad(Driver):\n    def stop(self, live, job): ...\n",
-        ("takes (live, job) and is called with (live, job, *, force)",),
+        ("takes (live, job), but is called with (live, job, *, force)",),
         line=8,
         target="hv_acme:Bad",
     ),
@@ -95,13 +95,13 @@ DRIVER_MISTAKES = {
         "class Bad:\n    name = 'acme'\n    plugins = hookspecs = ()\n    def __init__(self, hooks): ...\n"
         "    plan = verify = describe = start = lambda self, a, b: None\n    def observe(self, live): ...\n"
         "    def stop(self, live, job, *, force): ...\n    def pause(self, live, job): ...\n",
-        ("has pause and not resume; hvcore.plugin.Pausable is all of them",),
+        ("has pause but not resume; hvcore.plugin.Pausable needs all of them",),
         line=7,
         target="hv_acme:Bad",
     ),
     "plugins of another shape": Mistake(
         "class Bad(Driver):\n    plugins = ['acme']\n",
-        ("no tuple of (name, module or object) pairs",),
+        ("must be a tuple of (name, module or object) pairs",),
         7,
         "hv_acme:Bad",
     ),
@@ -166,11 +166,11 @@ EXTENSION_MISTAKES = {
     "default": ("def before_start(params=None): ...", ("has a default for 'params'", "remove the default")),
     "key of a condition": (
         "@hv.when_given('modt')\ndef before_start(): ...",
-        ("is asked when 'modt' is given, which is no parameter", "did you mean 'motd'?"),
+        ("has a condition on 'modt', which is not a parameter", "did you mean 'motd'?"),
     ),
     "condition": (
         "@hv.when_given('motd')\ndef before_stop(): ...",
-        ("hook before_stop", "is asked depending on 'params'", "only force, instance; remove that"),
+        ("hook before_stop", "has a condition on 'params'", "only force, instance; remove the condition"),
     ),
     "keywords": ("def before_start(**all): ...", ("takes **all", "name those of instance, params it needs")),
     "async": ("async def before_start(): ...", ("is async",)),

@@ -197,7 +197,7 @@ def test_what_is_asked_only_when_its_parameter_is_given_is_asked_of_no_other_gue
 def test_a_condition_that_raises_is_its_plugins(node: Any) -> None:
     class Audit:
         @hookimpl
-        @hv.asked_when("params", lambda params: params["no_such_parameter"])
+        @hv.called_when("params", lambda params: params["no_such_parameter"])
         def check(self) -> list[hv.Problem]:
             return []
 

@@ -95,7 +95,7 @@ class Kept(Good):
 # --------------------------------------------------------------------------------------------------------- contract
 
 
-@breaks("contract_signatures", r"takes \(live, job\) and is called with \(live, job, \*, force\)")
+@breaks("contract_signatures", r"takes \(live, job\), but is called with \(live, job, \*, force\)")
 class NoForce(Good):
     def stop(self, live: hv.Live, job: hv.Job) -> str:  # type: ignore[override]
         return "kill"

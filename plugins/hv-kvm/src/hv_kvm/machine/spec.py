@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
-from hvcore.plugin import Resource, asked_when
+from hvcore.plugin import Resource, called_when
 
 __all__ = ["Device", "KvmSpec", "PciDevice", "when_planned"]
 
@@ -84,4 +84,4 @@ class KvmSpec:
 
 def when_planned(*kinds: type[Device]) -> Callable[[F], F]:
     """The implementation of ``verify`` or ``render`` is asked only of a machine with a device of one of these classes."""
-    return asked_when("spec", lambda spec: spec.has(kinds))
+    return called_when("spec", lambda spec: spec.has(kinds))
