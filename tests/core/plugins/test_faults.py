@@ -35,7 +35,12 @@ class Mistake:
 DRIVER_MISTAKES = {
     "missing dependency": Mistake(
         "import lxml_that_is_not_there\n",
-        ("cannot be imported", "No module named 'lxml_that_is_not_there'", "report to its authors", "hv-acme does not require it"),
+        (
+            "cannot be imported",
+            "No module named 'lxml_that_is_not_there'",
+            "report to its authors",
+            "hv-acme does not require it",
+        ),
         line=7,
     ),
     "missing dependency that is declared": Mistake(
