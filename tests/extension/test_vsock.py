@@ -28,6 +28,8 @@ from hvcore.state.store import Store
 if TYPE_CHECKING:
     from hv_vsock.plugin import Vsock
 
+pytestmark = pytest.mark.heavy  # a new process for each test
+
 VSOCK: Final = Path(__file__).resolve().parents[2] / "examples/hv-vsock"
 STAND_IN: Final = "import hv_vsock.plugin\nhv_vsock.plugin.Vsock.path = '/dev/null'\n"
 needs_qemu: Final = pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="no QEMU: ./dev setup")

@@ -15,6 +15,8 @@ from typing import Any, Final
 import pytest
 from fixture_types import File, Run
 
+pytestmark = pytest.mark.heavy  # a new process for each test
+
 needs_qemu: Final = pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="no QEMU: ./dev setup")
 
 SAME_KEY: Final = """

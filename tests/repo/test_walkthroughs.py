@@ -9,6 +9,8 @@ import pytest
 
 from walkthrough import blocks, differences, lacks, missing, on_screen, recorded, said_the_same, walk
 
+pytestmark = pytest.mark.heavy  # runs the commands of whole pages
+
 TOP: Final = Path(__file__).resolve().parents[2]
 FOR_AUTHORS: Final = [TOP / f"docs/how-to/write-{what}.md" for what in ("a-driver", "an-extension")]
 ALWAYS: Final = [TOP / "README.md", TOP / "docs/index.md", *sorted((TOP / "docs/tutorial").glob("*.md")), *FOR_AUTHORS]

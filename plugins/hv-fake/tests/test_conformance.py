@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 import hvcore.testing
+
+pytestmark = pytest.mark.heavy  # all checks of the kit
 
 
 class TestFake(hvcore.testing.DriverContract):

@@ -6,6 +6,8 @@ import pytest
 
 import hvcore.testing
 
+pytestmark = pytest.mark.heavy  # all checks of the kit
+
 
 class TestKvm(hvcore.testing.DriverContract):
     """Every check of the kit."""

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.heavy  # a process of hv for each test
+
 DEADLINE_S = 30.0
 # `hv console` from the moment that the node has told how the console is reached.
 ATTACH = """

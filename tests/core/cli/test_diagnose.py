@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from fixture_types import Hv, Process
 
+pytestmark = pytest.mark.heavy  # drivers that hang, and their time limits
+
 HV = (sys.executable, "-c", "from hvcore.cli import main; main()")
 
 

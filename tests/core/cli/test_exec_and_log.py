@@ -13,6 +13,8 @@ from fixture_types import File, Process
 
 from hvcore import Node
 
+pytestmark = pytest.mark.heavy  # a process of hv for each test
+
 HV = (sys.executable, "-c", "from hvcore.cli import main; main()")
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from fixture_types import File, Process
 
+pytestmark = pytest.mark.heavy  # a process of hv for each test
+
 HV = (sys.executable, "-c", "from hvcore.cli import main; main()")
 CLI = Path(__file__).resolve().parents[3] / "hvcore" / "cli"
 

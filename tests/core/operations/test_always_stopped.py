@@ -21,6 +21,8 @@ from hvcore.model.record import RECORD_VERSION
 from hvcore.plugins.loader import load, load_for_running
 from hvcore.state.store import Store
 
+pytestmark = pytest.mark.heavy  # a new process for each test
+
 DRIVER = """
 import dataclasses
 import sys

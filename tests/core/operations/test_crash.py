@@ -25,6 +25,8 @@ from hvcore import DriverHandle, HvError, Instance, Node, State
 from hvcore.model.record import Phase
 from hvcore.state.store import Store
 
+pytestmark = pytest.mark.heavy  # an operation is cut short at each of its system calls
+
 Check = Callable[[], None]
 OPERATIONS: dict[str, Callable[[Node, Instance], object]] = {
     "start": lambda node, web: node.driver("fake").start(web),

@@ -13,6 +13,8 @@ from fixture_types import Web
 
 from hvcore import BusyError, DriverHandle, Node, Op, Outcome, State
 
+pytestmark = pytest.mark.heavy  # many operations at once
+
 UIDS = range(1_880_000_000, 1_880_000_100)
 
 

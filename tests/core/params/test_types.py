@@ -14,6 +14,8 @@ from hvcore.params.host_types import address, address_or_path, cpu_mask, directo
 from hvcore.params.param_type import NodeCheck, ParamType, Reject
 from hvcore.params.types import boolean, integer, list_of, name, one_of, port, regexp, seconds, size_mib, text
 
+pytestmark = pytest.mark.heavy  # thousands of generated values
+
 ALL_TYPES: dict[str, ParamType] = {
     "boolean": boolean(),
     "integer": integer(),

@@ -18,6 +18,8 @@ from distributions import installed
 from hvcore.errors import DriverLoadError
 from hvcore.testing import CHECKS, Check, Outcome, Subject, Tier, find_subject, has_subject, run, run_check
 
+pytestmark = pytest.mark.heavy  # a broken driver for each check of the kit
+
 DRIVERS = Path(__file__).with_name("drivers")
 sys.path.insert(0, str(DRIVERS))
 

@@ -15,6 +15,8 @@ from hv_kvm.machine.hotplug import QmpCommand, as_command, nested
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.render import render_device
 
+pytestmark = pytest.mark.heavy  # all devices for each QEMU version
+
 OF_NO_DEVICE: Final = {
     ("machine", "-name"),
     ("machine", "-uuid"),

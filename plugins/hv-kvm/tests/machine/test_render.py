@@ -30,6 +30,8 @@ from hvcore.plugin import ControlGroups, Host, Level, Site
 from hvcore.plugins.loaded_driver import LoadedDriver
 from hvcore.plugins.loader import load
 
+pytestmark = pytest.mark.heavy  # thousands of generated instances
+
 FACTS: Final = Facts(
     version="7.2.0",
     package="",
