@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -33,25 +36,56 @@ html_css_files = ["site.css"]
 html_show_sphinx = False
 html_show_copyright = False
 html_copy_source = False
-html_theme_options = {"navigation_with_keys": True}
+html_theme_options: dict[str, Any] = {"navigation_with_keys": True}
+if edit_link := os.environ.get("HVCORE_EDIT_LINK"):  # such as https://HOST/PATH/edit/main/docs/{filename}
+    html_theme_options["source_edit_link"] = edit_link
 
 _SECTION: Final = re.compile(r"^## (.+)\n((?:(?!## ).*\n?)*)", re.MULTILINE)
 _PAGE: Final = re.compile(r"\]\(([\w/-]+)\.md\)")
 _OUTSIDE: Final = re.compile(r"\[([^\]]+)\]\((?:\.\./)+[A-Z][^)/]*\)")  # ../../ARCHITECTURE.md is no page of the site
+_CAPTION: Final = re.compile(
+    r'<p class="caption"[^>]*><span class="caption-text">(.*?)</span></p>\n(<ul.*?)(?=<p class|\Z)', re.DOTALL
+)
 _INCLUDE: Final = re.compile(r"<!-- include (\S+) -->")
+# What people type into the search, by the page and the heading that answers it.
+_SYNONYMS: Final[Mapping[str, Mapping[str, list[str]]]] = tomllib.loads((HERE / "synonyms.toml").read_text("utf-8"))
 
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("source-read", _read)
     app.connect("doctree-read", _keep_anchors)
+    app.connect("html-page-context", _fold, priority=900)  # after furo has made its navigation
 
 
 def _read(_app: Sphinx, name: str, source: list[str]) -> None:
     """Fill in what a code host shows by a link: the navigation on the front page, and files from the repository's top."""
     source[0] = _INCLUDE.sub(lambda found: _from_top(found[1]), _OUTSIDE.sub(r"`\1`", source[0]))
+    source[0] = with_synonyms(source[0], _SYNONYMS.get(name, {}))
     if name == "index":
         source[0] += navigation((HERE / "README.md").read_text(encoding="utf-8"))
+
+
+def with_synonyms(page: str, synonyms: Mapping[str, list[str]]) -> str:
+    """The page with index entries before the headings that have synonyms. Raises ValueError for one without its heading."""
+    for heading, words in synonyms.items():
+        entries = "".join(f"```{{index}} {word}\n```\n\n" for word in words)
+        page, count = re.subn(rf"^(#+ {re.escape(heading)})$", rf"{entries}\1", page, count=1, flags=re.MULTILINE)
+        if not count:
+            raise ValueError(f"synonyms.toml: no heading {heading!r}")
+    return page
+
+
+def _fold(app: Sphinx, name: str, template: str, context: dict[str, Any], tree: nodes.document | None) -> None:
+    """Fold each section of the sidebar, except the one with this page."""
+    del app, name, template, tree
+    context["furo_navigation_tree"] = _CAPTION.sub(
+        lambda found: (
+            f"<details{' open' if 'current-page' in found[2] else ''}>"
+            f'<summary class="caption"><span class="caption-text">{found[1]}</span></summary>\n{found[2]}</details>\n'
+        ),
+        context.get("furo_navigation_tree", ""),
+    )
 
 
 def _keep_anchors(_app: Sphinx, tree: nodes.document) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html.parser
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 pytest.importorskip("sphinx", reason="the site needs hvcore[docs]")
 pytestmark = pytest.mark.heavy
 TOP: Final = Path(__file__).resolve().parents[2]
+EDIT_LINK: Final = "https://code.example/hvcore/edit/main/docs/{filename}"
 
 
 class Page(html.parser.HTMLParser):
@@ -37,7 +39,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     options = ["--quiet", "--fail-on-warning", "--keep-going", "-d", str(folder / "doctrees")]
     command = [sys.executable, "-m", "sphinx", *options, str(TOP / "docs"), str(folder / "html")]
-    built = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    environment = {**os.environ, "HVCORE_EDIT_LINK": EDIT_LINK}
+    built = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100, env=environment)
     assert built.returncode == 0, built.stderr
     assert built.stderr == ""
     return folder / "html"
@@ -76,3 +79,25 @@ def test_nothing_is_fetched_from_elsewhere_to_show_a_page(pages: dict[str, Page]
     assert '<script src="http' not in (site / "index.html").read_text(encoding="utf-8")
     styles = "".join(path.read_text(encoding="utf-8") for path in site.rglob("*.css"))
     assert "@import url(http" not in styles
+
+
+def test_a_page_links_to_its_source(pages: dict[str, Page]) -> None:
+    assert EDIT_LINK.format(filename="how-to/install.md") in pages["how-to/install.html"].links
+
+
+def test_only_the_section_of_the_page_is_open_in_the_sidebar(site: Path) -> None:
+    page = (site / "how-to/install.html").read_text(encoding="utf-8")
+    assert page.count("<details open>") == 1
+    assert page.count('<summary class="caption">') == page.count("<details") == 5
+    assert "How-to guides" in page.partition("<details open>")[2].partition("</summary>")[0]
+
+
+@pytest.mark.parametrize("words", ["vm", "virtual machine", "shutdown", "restart", "port forward", "virsh", "proxmox"])
+def test_search_knows_the_words_that_people_type(site: Path, words: str) -> None:
+    entries = (site / "searchindex.js").read_text(encoding="utf-8").partition('"indexentries":')[2]
+    assert f'"{words}":' in entries
+
+
+@pytest.mark.parametrize("path", sorted((TOP / "docs/tutorial").glob("*.md")), ids=lambda path: path.stem)
+def test_a_tutorial_says_what_comes_next(path: Path) -> None:
+    assert path.read_text(encoding="utf-8").count("\nNext: [") == 1
