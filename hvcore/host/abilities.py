@@ -11,6 +11,7 @@ from typing import Final
 
 from hvcore.host.confinement.own_root import with_own_root
 from hvcore.host.environment import Host
+from hvcore.host.files import tail
 from hvcore.host.reservations import Reservations
 from hvcore.model.finding import Finding, Severity
 from hvcore.model.limits import LIMITED
@@ -67,10 +68,7 @@ def _user_namespaces(host: Host) -> Finding:
     subject = "user namespaces"
     if _output([*with_own_root(), *_bubblewrap("--unshare-user")]) is not None:
         return Finding(subject=subject, severity=Severity.OK, what="bubblewrap makes them")
-    try:
-        disabled = Path("/proc/sys/kernel/unprivileged_userns_clone").read_text().strip() == "0"
-    except OSError:
-        disabled = False
+    disabled = tail(Path("/proc/sys/kernel/unprivileged_userns_clone")).strip() == "0"
     todo = "sysctl kernel.unprivileged_userns_clone=1" if disabled else "see user_namespaces(7)"
     # Root confines with a uid of the pool instead.
     severity = Severity.NOTE if host.privileged else Severity.PROBLEM

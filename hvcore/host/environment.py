@@ -77,7 +77,7 @@ def default_uid_pool() -> range:
     mapped = [tuple(map(int, line.split())) for line in Path("/proc/self/uid_map").read_text().splitlines()]
     if any(first <= _POOL_FIRST and _POOL_FIRST + _POOL_SIZE <= first + count for first, _, count in mapped):
         return range(_POOL_FIRST, _POOL_FIRST + _POOL_SIZE)
-    # In a container with few uids: the upper end of the largest range, without 65534, which is the user nobody.
+    # In a container with few uids: the upper end of the largest range, without 65534 (overflowuid).
     first, _, count = max(mapped, key=lambda piece: piece[2])
     last = min(first + count, 65_534)
     return range(max(first + 1, last - 4096), last)

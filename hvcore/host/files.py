@@ -42,11 +42,9 @@ def private_dir(path: Path) -> Path:
 
 def _make_dir(path: Path) -> None:
     # Path.mkdir(parents=True) gives the parents the mode of the umask, which in some daemons is 0.
-    try:
-        path.mkdir(mode=0o700, exist_ok=True)
-    except FileNotFoundError:
+    if not path.parent.exists():
         _make_dir(path.parent)
-        path.mkdir(mode=0o700, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -115,7 +113,7 @@ def remove_tree(path: Path) -> None:
     except FileNotFoundError:
         return
     try:
-        # The device numbers alone would not show it: the directory may be a mount point, also of its own file system.
+        # The device numbers alone would not show it: the directory may be a mount point of the same one.
         mounted = mounts_at_or_below(f"{path.parent.resolve()}/{path.name}")
         if mounted:
             raise LeftoverError(f"{mounted[0].point}: still mounted, nothing below {path} was removed; unmount it")

@@ -14,7 +14,7 @@ from typing import Final
 
 from hvcore.errors import BusyError, NodeError
 
-__all__ = ["close_in_children", "forget_in_children", "held_lock", "is_held", "same_file", "try_lock"]
+__all__ = ["close_in_children", "close_lock", "held_lock", "is_held", "same_file", "try_lock"]
 
 # The kernel cannot wait for a flock with a deadline, and a library must not take a signal or a thread of its host.
 _FIRST_RETRY_S: Final = 0.001
@@ -40,9 +40,10 @@ def close_in_children(fd: int) -> None:
     _held.add(fd)
 
 
-def forget_in_children(fd: int) -> None:
-    """Before the descriptor is closed: its number may soon be that of another file."""
-    _held.discard(fd)
+def close_lock(fd: int) -> None:
+    """Close a descriptor of `close_in_children`."""
+    _held.discard(fd)  # first, because the number may soon be that of another file
+    os.close(fd)
 
 
 @contextmanager
@@ -69,8 +70,7 @@ def held_lock(path: Path, *, subject: str, purpose: str, wait_s: float = 5.0, ke
                 # Explicitly, because a child that was forked by other means shares the hold.
                 with suppress(OSError):
                     fcntl.flock(fd, fcntl.LOCK_UN)
-                forget_in_children(fd)
-                os.close(fd)
+                close_lock(fd)
 
 
 def _take(path: Path, subject: str, wait_s: float) -> int:

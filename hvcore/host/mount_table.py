@@ -21,7 +21,6 @@ from hvcore.model.record import RECORD_FILE
 __all__ = [
     "Mount",
     "claim_mount",
-    "mounted_devices",
     "mounts",
     "mounts_at_or_below",
     "other_users",
@@ -32,14 +31,14 @@ __all__ = [
 
 _UMOUNT_NOFOLLOW: Final = 8  # linux/fs.h
 _INSTANCES: Final = "instances"  # RUN_DIR/instances/NAME/anything
-_DELETED: Final = "//deleted"  # what the kernel adds to a path that leads nowhere any more
+_DELETED: Final = "//deleted"  # what the kernel adds to the path of a directory that was removed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
     """One line of mountinfo: ids, the device as (major, minor), and the mount point as an absolute path.
 
-    ``root`` is the directory of that device's file system that is shown there.
+    ``root`` is the mounted directory, as a path in the device's file system.
     """
 
     id: int
@@ -51,16 +50,16 @@ class Mount:
 
 
 def unescaped(field: bytes) -> str:
-    r"""A path as the kernel's tables have it (seq_file, mangle_path()), with escapes such as ``\040`` undone."""
+    r"""A path in one of the kernel's tables (seq_file, mangle_path()), with escapes such as ``\040`` undone."""
     if b"\\" not in field:
         return os.fsdecode(field)
     return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field))
 
 
 def parse_mountinfo(text: bytes) -> list[Mount]:
-    r"""The mounts in the text of a mountinfo file, in its order; escapes such as ``\040`` are undone."""
+    """The mounts in the text of a mountinfo file, in its order."""
     found = []
-    for line in text.split(b"\n")[:-1]:  # not splitlines: a carriage return in a path stands there as it is
+    for line in text.split(b"\n")[:-1]:  # not splitlines: the kernel does not escape a carriage return in a path
         fields = line.split(b" ")
         major, _, minor = fields[2].partition(b":")
         found.append(
@@ -91,13 +90,13 @@ def mounts_at_or_below(directory: str) -> list[Mount]:
 
 
 def _mentions(text: bytes, directory: str) -> bool:
-    """Whether it can be that one of these mounts is there: taking the table of a node with many apart is slow."""
+    """Whether the table may have such a mount. Parsing it is slow on a node with many mounts."""
     top = os.fsencode(directory.rstrip("/"))
     return top in text or any(c in b" \t\n\\#" for c in top)
 
 
 def _at_or_below(directory: str, everything: list[Mount]) -> list[Mount]:
-    # By the tree and not only in reverse order: an older mount can have been moved below a younger one.
+    # Ordered by the tree and not only in reverse: an older mount can have been moved below a younger one.
     top = directory.rstrip("/")
     parents = {mount.id: mount.parent for mount in everything}
     found = [mount for mount in everything if mount.point == (top or "/") or mount.point.startswith(f"{top}/")]
@@ -112,18 +111,13 @@ def _depth(mount: int, parents: dict[int, int]) -> int:
     return len(seen)
 
 
-def mounted_devices() -> dict[tuple[int, int], str]:
-    """One mount point for each device that is mounted."""
-    return {mount.device: mount.point for mount in mounts()}
-
-
 def unmount_below(directory: str) -> int:
-    """Unmount everything at or below the directory, deepest first, never lazily; how many mounts that were.
+    """Unmount everything at or below the directory, deepest first, never lazily; the number of mounts.
 
-    Raises `LeftoverError` naming who holds a busy one. A lazy unmount would only hide it: the file system stays
-    in use while the instance looks stopped.
+    Raises `LeftoverError` naming the users of a busy mount. A lazy unmount would only hide it: the file system stays in
+    use while the instance looks stopped.
     """
-    import ctypes  # noqa: PLC0415 - 2.1 ms, not for a look
+    import ctypes  # noqa: PLC0415 - 2.1 ms, which list and info do not need
 
     count = 0
     libc = ctypes.CDLL(None, use_errno=True)
@@ -133,11 +127,10 @@ def unmount_below(directory: str) -> int:
             continue
         number = ctypes.get_errno()
         if number == errno.EINVAL:
-            continue  # went away meanwhile, with the mount that it was on
-        holders = ", ".join(_users_of(mount)) or "nobody that can be seen from here"
-        raise LeftoverError(
-            f"{mount.point}: cannot be unmounted, got {os.strerror(number)}, used by {holders}; end that and try again"
-        )
+            continue  # it went with the mount that it was on
+        users = ", ".join(_users_of(mount)) or "a process that cannot be seen from here"
+        what = f"{mount.point}: cannot be unmounted, got {os.strerror(number)}, used by {users}"
+        raise LeftoverError(f"{what}; end that and try again")
     return count
 
 
@@ -150,8 +143,7 @@ def _users_of(mount: Mount) -> list[str]:
         try:
             links += [f"/proc/{pid}/fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd")]
             if any(_device_of(link) == device for link in links):
-                command = Path(f"/proc/{pid}/comm").read_text().strip()
-                found.append(f"pid {pid} ({command})")
+                found.append(f"pid {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})")
         except OSError:
             continue
     return found
@@ -165,33 +157,30 @@ def _device_of(path: str) -> int | None:
 
 
 def claim_mount(path: str, point: str) -> None:
-    """Be the one user of the directory ``path``, which has just been mounted at ``point`` in an instance's directory.
+    """Claim the directory ``path``, which has just been mounted at ``point`` in an instance's directory.
 
-    Raises `DiskInUseError` naming the instance that has mounted it, a directory in it or one that it is in, another one or
-    this one a second time; readers share. The mount is then still there: it comes first, so that of two at the same
-    moment at least one sees the other.
+    Raises `DiskInUseError` naming an instance that has mounted the same directory, one inside it or one above it, also
+    this instance for a second time. Readers share. The mount stays: of two at the same moment at least one sees the other.
     """
     for other in other_users(mounts(), os.path.realpath(point)):
-        # An operator may keep roots in a directory of that shape too, and mount them there himself.
-        if os.path.lexists(PurePath(other.point).parent / RECORD_FILE):
-            raise DiskInUseError(path=path, holder=_named(other))
+        # A mount of the operator's may have a path of that shape too.
+        directory = PurePath(other.point).parent
+        if os.path.lexists(directory / RECORD_FILE):
+            holder = f"instance {directory.name} of run directory {directory.parent.parent}, mounted at {other.point}"
+            raise DiskInUseError(path=path, holder=holder)
 
 
 def other_users(table: list[Mount], point: str) -> Iterator[Mount]:
-    """What looks like mounts of instances and shares what is at ``point``, as far as one of the two writes to it."""
+    """Mounts in directories of instances that share files with the mount at ``point``, at least one of the two writing."""
     own = [mount for mount in table if mount.point == point]
     if not own:
-        raise NodeError(
-            f"{point!r}: is not among the mounts of this process, where it has just been mounted; try again"
-        )
+        what = f"{point!r}: is not among the mounts of this process, where it has just been mounted"
+        raise NodeError(f"{what}; try again")
     for other in table:
-        if other.point != point and _of_an_instance(other) and any(_share(mount, other) for mount in own):
+        parts = PurePath(other.point).parts
+        of_an_instance = len(parts) > 3 and parts[-3] == _INSTANCES
+        if other.point != point and of_an_instance and any(_share(mount, other) for mount in own):
             yield other
-
-
-def _of_an_instance(mount: Mount) -> bool:
-    parts = PurePath(mount.point).parts
-    return len(parts) > 3 and parts[-3] == _INSTANCES
 
 
 def _share(one: Mount, other: Mount) -> bool:
@@ -199,13 +188,5 @@ def _share(one: Mount, other: Mount) -> bool:
         return False
     if one.root.endswith(_DELETED) or other.root.endswith(_DELETED):
         return False
-    return _within(one.root, other.root) or _within(other.root, one.root)
-
-
-def _within(inner: str, outer: str) -> bool:
-    return f"{inner}/".startswith(f"{outer.rstrip('/')}/")
-
-
-def _named(mount: Mount) -> str:
-    directory = PurePath(mount.point).parent
-    return f"instance {directory.name} of run directory {directory.parent.parent}, mounted at {mount.point}"
+    inner, outer = (f"{root.rstrip('/')}/" for root in (one.root, other.root))
+    return inner.startswith(outer) or outer.startswith(inner)

@@ -1,11 +1,11 @@
-"""Things of which a node has one each: uids of a pool, disks. Each has one owner, by instance name.
+"""Things of which a node has one each, such as the uids of a pool and disks. Each has one owner, by instance name.
 
-A reservation is a symbolic link whose target is the owner: the kernel makes it in one step, whole, and only if it is
-not there. So two callers never get the same one and a crash leaves no half. The target is the instance's name, or that
-and what of the instance has it, as in ``web1/disk0``: the owner is what stands before the first ``/``.
+A reservation is a symbolic link whose target is its owner: an instance, or an instance and its resource, as in
+``web1/disk0``. The kernel makes a link in one step and only if it does not exist: two callers never get the same thing,
+and a crash leaves no half.
 
-Beside the links there is a note of each, ``owners/NAME/KIND/KEY``, so that what one instance has is found without
-reading all links. The note is made before its link and removed after it, and proves nothing: the link does.
+Each link has a note, ``owners/NAME/KIND/KEY``, to find the reservations of one instance without reading all links. The
+note is made before its link and removed after it. Only the link proves anything.
 """
 
 from __future__ import annotations
@@ -33,73 +33,103 @@ class Reservations:
         self._directory = directory
 
     def take(self, key: str, owner: str) -> str | None:
-        """Reserve ``key`` for ``owner``. None when it worked or was theirs already, else the present owner."""
+        """Reserve ``key`` for ``owner``. None if its instance has it now, else the instance that has it."""
         private_dir(self._directory.parent)
         private_dir(self._directory)
-        _note(self._directory, key, owner)
+        self._note(key, owner)
         while True:
-            try:
+            with suppress(FileExistsError):
                 os.symlink(owner, f"{self._directory}/{key}")
-            except FileExistsError:
-                try:
-                    present = os.readlink(f"{self._directory}/{key}")
-                except FileNotFoundError:
-                    continue  # given back meanwhile
-                except OSError:
-                    return f"a file that is none of ours, {self._directory / key}"
-                if instance_of(present) == instance_of(owner):
-                    return None
-                _forget(self._directory, key, owner)
-                return instance_of(present)
-            return None
+                return None
+            try:
+                present = instance_of(os.readlink(f"{self._directory}/{key}"))
+            except FileNotFoundError:
+                continue  # released meanwhile
+            except OSError:
+                return f"a file that hvcore did not make, {self._directory / key}"
+            if present == instance_of(owner):
+                return None
+            self._forget(key, owner)
+            return present
 
     def owner(self, key: str) -> str | None:
-        """The instance that has ``key``; None when nobody has."""
+        """The instance that has ``key``; None if it is free."""
         try:
             return instance_of(os.readlink(f"{self._directory}/{key}"))
         except OSError:
-            return None  # it is free, or nothing that we have made
+            return None  # no link, or a file that hvcore did not make
 
     def taken(self, key: str) -> bool:
-        """Whether somebody has ``key``."""
+        """Whether ``key`` is reserved."""
         return os.path.lexists(f"{self._directory}/{key}")
 
     def keys(self) -> list[str]:
-        """What is reserved, without a look at whose it is."""
+        """Every reserved key. Does not read the links."""
         return _listed(self._directory)
 
     def items(self) -> dict[str, str]:
-        """Every reservation as key to owner. Reads every link."""
-        return {key: instance_of(target) for key, target in _links(self._directory, None).items()}
+        """The instance of every reservation, by key. Reads every link."""
+        return {key: instance_of(target) for key, target in self._links().items()}
+
+    def noted(self, owner: str) -> list[str]:
+        """The keys that the instance of ``owner`` may have."""
+        return _listed(self._notes(owner))
 
     def release(self, owner: str) -> None:
-        """Give back everything of this kind that ``owner`` has. Nothing there is fine.
+        """Release everything of this kind that ``owner`` has. Without any, nothing happens.
 
-        Raises `NodeError` when the directory is a link: what is behind it has never been reserved here.
+        Raises `NodeError` if the directory is a link: hvcore has never reserved anything behind it.
         """
         for directory in (self._directory.parent, self._directory, self._directory.parent / _OWNERS):
             if directory.is_symlink():
-                raise NodeError(f"{directory}: is a link, and never made by us; look at where it leads, then unlink it")
-        # Everything of an instance, or without a note: a link may be older than notes are, so every link is read.
-        noted = _noted(self._directory, owner)
-        for key, target in _links(self._directory, noted if noted and "/" in owner else None).items():
+                raise NodeError(
+                    f"{directory}: is a link that hvcore did not make; check where it leads, then unlink it"
+                )
+        noted = self.noted(owner)
+        # For a whole instance, and without notes, every link is read: a link may be older than notes are.
+        for key, target in self._links(noted if noted and "/" in owner else None).items():
             if target == owner or target.startswith(f"{owner}/"):
                 with suppress(FileNotFoundError):
                     os.unlink(f"{self._directory}/{key}")
         for key in noted:
             if self.owner(key) != instance_of(owner):
-                _forget(self._directory, key, owner)
+                self._forget(key, owner)
 
+    def _links(self, keys: list[str] | None = None) -> dict[str, str]:
+        """The targets of these links, by key; of all links for None."""
+        try:
+            # By descriptor: for hundreds of links, the kernel takes longer to resolve each path than to read the link.
+            fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return {}
+        found = {}
+        try:
+            for key in os.listdir(fd) if keys is None else keys:
+                with suppress(OSError):  # released meanwhile, or a file that hvcore did not make
+                    found[key] = os.readlink(key, dir_fd=fd)
+        finally:
+            os.close(fd)
+        return found
 
-def has_reserved(root: Path, name: str) -> bool:
-    """Whether the instance has reserved anything, of whatever kind, below that directory of reservations."""
-    if not _is_directory(root / _OWNERS):
-        return any(name in Reservations(root / kind).items().values() for kind in kinds_of(root))
-    return any(
-        Reservations(root / kind).owner(key) == name
-        for kind in _listed(root / _OWNERS / name)
-        for key in _noted(root / kind, name)
-    )
+    def _notes(self, owner: str) -> str:
+        return f"{self._directory.parent}/{_OWNERS}/{instance_of(owner)}/{self._directory.name}"
+
+    def _note(self, key: str, owner: str) -> None:
+        _begin_notes(self._directory.parent)
+        notes = self._notes(owner)
+        for directory in (os.path.dirname(notes), notes):
+            with suppress(FileExistsError):
+                os.mkdir(directory, 0o700)
+        with suppress(FileExistsError):
+            os.mknod(f"{notes}/{key}", _NOTE_MODE)
+
+    def _forget(self, key: str, owner: str) -> None:
+        notes = self._notes(owner)
+        with suppress(FileNotFoundError):
+            os.unlink(f"{notes}/{key}")
+        for directory in (notes, os.path.dirname(notes)):
+            with suppress(OSError):  # it has other notes
+                os.rmdir(directory)
 
 
 def instance_of(owner: str) -> str:
@@ -107,32 +137,40 @@ def instance_of(owner: str) -> str:
     return owner.partition("/")[0]
 
 
-def _links(directory: Path, keys: list[str] | None) -> dict[str, str]:
-    """The targets of those links, by key; of all when ``keys`` is None."""
-    try:
-        # By descriptor: a path of five parts to each of hundreds of links takes the kernel longer than the link.
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return {}
-    found = {}
-    try:
-        for key in os.listdir(fd) if keys is None else keys:
-            with suppress(OSError):  # given back meanwhile, or nothing that we have made
-                found[key] = os.readlink(key, dir_fd=fd)
-    finally:
-        os.close(fd)
-    return found
+def has_reserved(root: Path, name: str) -> bool:
+    """Whether the instance has reserved anything of any kind below that directory of reservations."""
+    if not _is_directory(root / _OWNERS):
+        return any(name in Reservations(root / kind).items().values() for kind in kinds_of(root))
+    kinds = (Reservations(root / kind) for kind in _listed(root / _OWNERS / name))
+    return any(kind.owner(key) == name for kind in kinds for key in kind.noted(name))
 
 
 def kinds_of(root: Path) -> list[str]:
-    """What is reserved below that directory, by kind: ``uid``, ``disk``, ..."""
+    """The kinds of reservations below that directory: ``uid``, ``disk``, ..."""
     return [name for name in _listed(root) if name != _OWNERS and name[0] != "." and _is_directory(root / name)]
 
 
 def release_reservations(root: Path, owner: str) -> None:
-    """Give back everything that ``owner`` has reserved below that directory, of every kind."""
+    """Release everything that ``owner`` has reserved below that directory, of every kind."""
     for kind in kinds_of(root):
         Reservations(root / kind).release(owner)
+
+
+def _begin_notes(root: Path) -> None:
+    """Make the directory of notes at once with a note for every existing link, which an older hvcore made."""
+    if _is_directory(root / _OWNERS):
+        return
+    new = private_dir(root / f".{_OWNERS}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        for kind in kinds_of(root):
+            for key, instance in Reservations(root / kind).items().items():
+                (new / instance / kind).mkdir(mode=0o700, parents=True, exist_ok=True)
+                (new / instance / kind / key).touch(mode=0o600)
+        with suppress(OSError):  # another process was first, and has noted the same
+            os.rename(new, root / _OWNERS)
+    finally:
+        remove_tree(new)
+    private_dir(root / _OWNERS)
 
 
 def _listed(directory: str | Path) -> list[str]:
@@ -140,53 +178,6 @@ def _listed(directory: str | Path) -> list[str]:
         return os.listdir(directory)
     except FileNotFoundError:
         return []
-
-
-# ------------------------------------------------------------------------------------------------------------ notes
-
-
-def _place(directory: Path, owner: str) -> str:
-    return f"{directory.parent}/{_OWNERS}/{instance_of(owner)}/{directory.name}"
-
-
-def _noted(directory: Path, owner: str) -> list[str]:
-    return _listed(_place(directory, owner))
-
-
-def _note(directory: Path, key: str, owner: str) -> None:
-    _begin_notes(directory.parent)
-    place = _place(directory, owner)
-    for made in (os.path.dirname(place), place):
-        with suppress(FileExistsError):
-            os.mkdir(made, 0o700)
-    with suppress(FileExistsError):
-        os.mknod(f"{place}/{key}", _NOTE_MODE)
-
-
-def _forget(directory: Path, key: str, owner: str) -> None:
-    place = _place(directory, owner)
-    with suppress(FileNotFoundError):
-        os.unlink(f"{place}/{key}")
-    for empty in (place, os.path.dirname(place)):
-        with suppress(OSError):  # it has others
-            os.rmdir(empty)
-
-
-def _begin_notes(root: Path) -> None:
-    """Have notes, those of reservations that are older than notes are included: all of them or none."""
-    if _is_directory(root / _OWNERS):
-        return
-    new = private_dir(root / f".{_OWNERS}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        for kind in kinds_of(root):
-            for key, target in _links(root / kind, None).items():
-                (new / instance_of(target) / kind).mkdir(mode=0o700, parents=True, exist_ok=True)
-                (new / instance_of(target) / kind / key).touch(mode=0o600)
-        with suppress(OSError):  # somebody else was first, and has noted the same
-            os.rename(new, root / _OWNERS)
-    finally:
-        remove_tree(new)
-    private_dir(root / _OWNERS)
 
 
 def _is_directory(path: Path) -> bool:

@@ -14,7 +14,7 @@ from typing import Final
 
 from hvcore.errors import NodeError
 from hvcore.host.files import private_dir
-from hvcore.host.lock import close_in_children, forget_in_children, same_file, try_lock
+from hvcore.host.lock import close_in_children, close_lock, same_file, try_lock
 from hvcore.host.reservations import Reservations
 
 __all__ = ["UidClaims"]
@@ -56,8 +56,7 @@ class UidClaims:
             fd, path = self._held.popitem()
             with suppress(OSError):  # a file that stays is harmless
                 path.unlink()
-            forget_in_children(fd)
-            os.close(fd)
+            close_lock(fd)
 
     def _lock(self, number: int) -> bool:
         if self._locks is None:

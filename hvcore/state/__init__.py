@@ -1,1 +1,1 @@
-"""What is kept of an instance, and what changes it while an operation is at work."""
+"""Records of instances on disk, and one operation that changes one."""

@@ -1,7 +1,6 @@
 """One operation on one instance, as a driver sees it: where things are, and how to acquire and release resources.
 
-Whatever is acquired is in the ledger first: the entry is on disk before the thing exists, so that a crash at any moment
-leaves something that recovery can release.
+The ledger comes first: the entry is on disk before the thing exists, so that recovery can release it after a crash.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _PROCESS: Final = InstanceProcess(key="process")
 
 
 class Job:
-    """An operation at work, under the instance's lock and with a deadline."""
+    """An operation in progress, under the instance's lock and with a deadline."""
 
     def __init__(
         self,
@@ -59,25 +58,25 @@ class Job:
 
     @property
     def record(self) -> Record:
-        """The record as it is now."""
+        """The current record."""
         return self._record
 
     @property
     def dir(self) -> Path:
-        """The instance's directory, 0700. All of it is removed when the instance has stopped."""
+        """The instance's directory, 0700. It is removed once the instance has stopped."""
         return self._store.dir(self.name)
 
     @property
     def live(self) -> Live:
-        """The instance as `observe` sees it."""
+        """The instance as `observe` gets it."""
         return Live(record=self._record, dir=self.dir, host=self.host)
 
     def acquire(self, *resources: Resource[Any], level: Level | None = None) -> Held:
-        """Get these resources, and those that they need, as far as the operation does not hold them yet.
+        """Acquire these resources, and those that they need, except those that the operation already holds.
 
-        The ledger has them first. ``level`` is how the instance is confined; unset, strict for root and user for others.
-        Gives all handles of the operation: ``job.acquire(socket)[socket]``. What is opened stays open until the
-        operation ends; what the program inherits is closed here once it is launched.
+        Returns the handles of all resources of the operation: ``job.acquire(socket)[socket]``. ``level`` is the confinement
+        of the instance. Default: strict for root, user for others. Descriptors stay open until the operation ends, those
+        that the program inherits until it is launched.
         """
         if level is not None:
             self.held.site = replace(self.held.site, level=level)
@@ -85,9 +84,9 @@ class Job:
         return self.held
 
     def release(self, *keys: str) -> None:
-        """Take back the resources with these keys, all when there are none: first what runs, then the last acquired.
+        """Release the resources with these keys, all without keys: running ones first, then the last acquired.
 
-        Those that are not in the ledger are fine. Raises `LeftoverError` with everything that could not be released.
+        Keys that are not in the ledger are fine. Raises `LeftoverError` with every resource that could not be released.
         """
         ledger = self._record.ledger
         entries = [entry for entry in ledger if not keys or entry.key in keys]
@@ -107,17 +106,13 @@ class Job:
             self.update(ledger=kept)
 
     def prove(self, *resources: Resource[Any], level: Level) -> None:
-        """Look whether these resources are as wanted, after the launch or for an interrupted start that is finished."""
+        """Check these resources after the launch, or when an interrupted start is completed."""
         self.kinds.prove(resources, replace(self.held.site, level=level), self)
 
     def note(self, key: str, **data: Any) -> None:
-        """Add to the ledger entry of resource ``key`` what was not known before. One durable write."""
-        self.update(
-            ledger=tuple(
-                replace(entry, data={**entry.data, **data}) if entry.key == key else entry
-                for entry in self._record.ledger
-            )
-        )
+        """Add data to the ledger entry of resource ``key``. One durable write."""
+        entries = self._record.ledger
+        self.update(ledger=tuple(replace(e, data={**e.data, **data}) if e.key == key else e for e in entries))
 
     def update(self, **changes: Any) -> None:
         """Replace fields of the record, durably."""
@@ -126,33 +121,32 @@ class Job:
         self._record = changed
 
     def bind(self, **values: Any) -> None:
-        """Remember values that exist on this node only (a port, a uid). Saved with the next durable write."""
-        self._record = replace(self._record, bindings={**self._record.bindings, **values})
+        """Keep values that exist on this node only (a port, a uid). Saved with the next durable write."""
+        self.remember(bindings={**self._record.bindings, **values})
 
     def remember(self, **fields: Any) -> None:
         """Replace fields of the record. Saved with the next durable write."""
         self._record = replace(self._record, **fields)
 
     def started(self, process: ProcessId, monitor: ProcessId | None = None) -> None:
-        """Remember the instance's process and its monitor. Saved with the next durable write."""
+        """Keep the instance's process and its monitor. Saved with the next durable write."""
         self.remember(process=process, monitor=monitor)
 
     def launch(self, command: Command, *, companion: str = "") -> Child:
-        """Start the instance's process, or a program beside it, confined. Close the child when done.
+        """Launch the instance's process, or a program beside it, confined. The caller closes the child.
 
-        The process gets the descriptors of everything acquired, and the ledger knows of it first.
+        The process inherits the descriptors of all acquired resources.
         """
         life, status, log = (self.dir / of_program(companion, name) for name in (LIFE_LOCK, STATUS, LOG))
         inherits = command.sandbox is None or not command.sandbox.reaper
         if inherits:
-            # A sandbox with a reaper runs other people's programs: they see the file system on a disk, not the disk.
+            # A sandbox with a reaper runs the guest's programs: they may see the file system on a disk, not the disk.
             held = self.held.for_companion if companion else self.held.for_program
             command = replace(command, fds=(*command.fds, *held))
         command = replace(command, group=command.group or self.live.group)
         note_launch(self.dir, str(self._record.started_at))
         if not companion:
-            # A crash from here on leaves a process, and whoever comes next has to know of it.
-            self.acquire(_PROCESS)
+            self.acquire(_PROCESS)  # a crash from here on leaves a process, and the next operation has to end it
         with life_lock(life) as life_fd:
             child = launch(command, life_fd=life_fd, status=status, log=log)
         if inherits and not companion:
@@ -160,5 +154,5 @@ class Job:
         return child
 
     def output(self, companion: str = "") -> str:
-        """The last 64 KiB that the launched process, or that program beside it, wrote to stdout and stderr."""
+        """The last 64 KiB of stdout and stderr of the launched process, or of that program beside it."""
         return tail(self.dir / of_program(companion, LOG))

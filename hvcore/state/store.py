@@ -1,15 +1,4 @@
-"""Where a node keeps its state: one directory per instance, with its record in it.
-
-::
-
-    RUN_DIR/instances/NAME/record.json    the record, replaced in one step
-    RUN_DIR/instances/NAME/...            what the driver needs: sockets, logs, mount points
-    RUN_DIR/locks/NAME                    held while an operation is at work
-    RUN_DIR/reservations/KIND/KEY         a link to the owner's name
-    RUN_DIR/reservations/owners/NAME/...  a note for each of its reservations
-    RUN_DIR/damaged/NAME.STAMP            records that could not be read, kept for a person to look at, and what lay
-                                          in the place of an instance and was never one
-"""
+"""The state of a node's instances in a run directory: a record in a directory for each. ARCHITECTURE.md lists the files."""
 
 from __future__ import annotations
 
@@ -31,7 +20,7 @@ __all__ = ["Store"]
 
 _MAX_RECORD_BYTES: Final = 16 * 1024 * 1024
 _MOST_PLACES: Final = 4096
-_TICK_NS: Final = 100_000_000  # no kernel counts the time of files in longer steps, most in 4 ms
+_TICK_NS: Final = 100_000_000  # the timestamps of files have at most this resolution, in most kernels 4 ms
 
 
 class Store:
@@ -44,41 +33,41 @@ class Store:
         self._owned: tuple[tuple[tuple[int, int], ...], frozenset[str]] | None = None
 
     def names(self) -> list[str]:
-        """Every name that has state on this node, sorted. Raises `NodeError` when it cannot be read."""
+        """Every name with state on this node, sorted. Raises `NodeError`."""
         try:
             found = os.listdir(self.run_dir / "instances")
         except FileNotFoundError:
             found = []
         except OSError as error:
             what = f"run directory {str(self.run_dir)!r}: cannot be read, got {error.strerror}"
-            raise NodeError(f"{what}; choose another with --run-dir, or see whose it is") from error
+            raise NodeError(f"{what}; choose another with --run-dir, or check its owner") from error
         found += self._owners().difference(found)
         for name in set(self._cache).difference(found):
             self._cache.pop(name, None)
         return sorted(name for name in found if name in self._cache or name_problem(name) is None)
 
     def _owners(self) -> frozenset[str]:
-        """Everybody who has reserved something, also with nothing else left of him on this node.
+        """Every instance with a reservation, also if it has no other state on this node.
 
-        Read again when one of the directories has changed, or may have changed again in the tick of its last change.
+        Cached until one of the directories changes; not cached within the resolution of its timestamp.
         """
         root = self.run_dir / "reservations"
-        begun_ns = time.time_ns()
+        now_ns = time.time_ns()
         kinds = sorted(kinds_of(root))
         changed = tuple(_changed(path) for path in (str(root), *(f"{root}/{kind}" for kind in kinds)))
         if self._owned is not None and self._owned[0] == changed:
             return self._owned[1]
         found: set[str] = set()
         for kind in kinds:
-            with suppress(OSError):  # a file system that fails is told where something is written to it
+            with suppress(OSError):  # a failing file system is reported by the next write
                 found.update(Reservations(root / kind).items().values())
         owners = frozenset(found)
-        settled = all(begun_ns - time_ns > _TICK_NS for _, time_ns in changed)
+        settled = all(now_ns - time_ns > _TICK_NS for _, time_ns in changed)
         self._owned = (changed, owners) if settled else None
         return owners
 
     def abandoned_locks(self) -> list[str]:
-        """Names with a lock file that nobody holds: an operation died before it had written any other state."""
+        """Names with a lock file that no process holds: an operation died before it wrote any other state."""
         try:
             found = os.listdir(self.run_dir / "locks")
         except FileNotFoundError:
@@ -86,15 +75,15 @@ class Store:
         return sorted(name for name in found if name_problem(name) is None and not self.locked(name))
 
     def dir(self, name: str) -> Path:
-        """The instance's own directory, whether it exists or not. Raises `NotFoundError` for an impossible name."""
+        """The instance's directory, which may be missing. Raises `NotFoundError` for an impossible name."""
         return self._places(name)[0]
 
     def _places(self, name: str) -> tuple[Path, str]:
-        """The instance's directory and its record: asked for several times in every operation, and slow to put together."""
+        """The paths of the instance's directory and record, cached: each operation needs them often."""
         found = self._dirs.get(name)
         if found is None:
             if name_problem(name) is not None:
-                raise NotFoundError(repr(name)[:80], hint="that is not even an instance name; see hv list")
+                raise NotFoundError(repr(name)[:80], hint="that cannot be the name of an instance; see hv list")
             if len(self._dirs) >= _MOST_PLACES:
                 self._dirs.clear()
             directory = self.run_dir / "instances" / name
@@ -102,15 +91,15 @@ class Store:
         return found
 
     def create(self, name: str) -> Path:
-        """The instance's own directory, made if it is missing, 0700."""
+        """The instance's directory, made if it is missing, 0700."""
         private_dir(self.run_dir)
         private_dir(self.run_dir / "instances")
         return private_dir(self.dir(name))
 
     def load(self, name: str) -> Record | None:
-        """The instance's record, or None when there is no state of that name.
+        """The instance's record; None without any state of that name. Unchanged records are cached.
 
-        Raises `RecordError` when there is state and no readable record. Unchanged records are not read again.
+        Raises `RecordError` for state without a readable record.
         """
         directory, path = self._places(name)
         try:
@@ -135,19 +124,19 @@ class Store:
 
     def _without_record(self, name: str) -> Record | None:
         self._cache.pop(name, None)
-        there = _contents(self.dir(name))
-        if RECORD_FILE in there:  # only just: by a start that is at work
+        contents = _contents(self.dir(name))
+        if RECORD_FILE in contents:  # a start has just written it
             return self.load(name)
         reserved = False
         with suppress(OSError):  # as in `_owners`
             reserved = has_reserved(self.run_dir / "reservations", name)
-        if there or reserved:
-            todo = "hv stop --force ends it and keeps aside what is not its own"
+        if contents or reserved:
+            todo = "hv stop --force ends it and keeps files that are not its own in 'damaged'"
             raise RecordError(f"{name}: its record is missing; {todo}")
         return None
 
     def save(self, record: Record) -> None:
-        """Replace the record on disk, durably. Raises `NodeError` when that fails; the old one is then still there."""
+        """Replace the record on disk, durably. Raises `NodeError`; the old record then stays."""
         try:
             write_atomic(self.dir(record.name) / RECORD_FILE, record_bytes(record))
         except OSError as error:
@@ -155,36 +144,34 @@ class Store:
             raise NodeError(f"{record.name}: its record cannot be saved, got {error.strerror}; {todo}") from error
 
     def remove(self, name: str) -> None:
-        """Remove all state of the instance, the record last, so that a crash in between is still seen.
+        """Remove all state of the instance, the record last, so that recovery finds it after a crash.
 
-        Raises `LeftoverError` when something of it cannot be removed.
+        Raises `LeftoverError` if a part cannot be removed.
         """
         self._cache.pop(name, None)
+        directory = self.dir(name)
+        _refuse_link(directory)
         try:
-            self._remove(self.dir(name))
+            children = (
+                [child for child in directory.iterdir() if child.name != RECORD_FILE] if directory.is_dir() else []
+            )
+            for child in sorted(children):
+                if child.is_dir() and not child.is_symlink():
+                    remove_tree(child)
+                else:
+                    child.unlink(missing_ok=True)
+            (directory / RECORD_FILE).unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                directory.rmdir()
         except OSError as error:
             what = f"{error.filename or name}: cannot be removed, got {error.strerror}"
             raise LeftoverError(f"{what}; check the file system of {self.run_dir}") from error
 
-    @staticmethod
-    def _remove(directory: Path) -> None:
-        _refuse_link(directory)
-        for child in sorted(directory.iterdir()) if directory.is_dir() else ():
-            if child.name == RECORD_FILE:
-                continue
-            if child.is_dir() and not child.is_symlink():
-                remove_tree(child)
-            else:
-                child.unlink(missing_ok=True)
-        (directory / RECORD_FILE).unlink(missing_ok=True)
-        with suppress(FileNotFoundError):
-            directory.rmdir()
-
     def set_aside(self, name: str) -> Path | None:
-        """Move an unreadable record away without losing it; its new path, or None when there was none.
+        """Move an unreadable record to ``damaged``; its new path, None without a record.
 
-        Nobody has made a directory with neither a record nor a life lock for an instance: that is moved as a whole.
-        Where there can be no directory for what is damaged, the run directory itself has to do.
+        A directory with neither a record nor a life lock never was an instance's, so all of it is moved. If ``damaged``
+        cannot be made, the target is in the run directory.
         """
         directory = path = self.dir(name)
         if os.path.lexists(directory / RECORD_FILE) or os.path.lexists(directory / "alive"):
@@ -203,10 +190,10 @@ class Store:
 
     @contextmanager
     def lock(self, name: str, purpose: str, *, wait_s: float = 5.0) -> Iterator[None]:
-        """Be the only one who changes this instance. Raises `BusyError` naming the holder.
+        """Hold the lock of this instance, for an operation that changes it. Raises `BusyError` naming the holder.
 
-        Also raises `LeftoverError` when its directory is a link, or that of all instances: what an operation removes or
-        unmounts there would be somebody else's.
+        Raises `LeftoverError` if its directory, or that of all instances, is a link: an operation would remove or unmount
+        things of others there.
         """
         self.dir(name)
         private_dir(self.run_dir)
@@ -217,18 +204,18 @@ class Store:
             yield
 
     def locked(self, name: str) -> bool:
-        """True while an operation is at work on the instance."""
+        """True while an operation holds the instance's lock."""
         return is_held(self.run_dir / "locks" / name)
 
 
 def _refuse_link(directory: Path) -> None:
     if directory.is_symlink():
-        what = f"{directory}: is a link, and never made by us; nothing behind it is touched"
-        raise LeftoverError(f"{what}; look at where it leads, then unlink it")
+        what = f"{directory}: is a link that hvcore did not make; nothing behind it is changed"
+        raise LeftoverError(f"{what}; check where it leads, then unlink it")
 
 
 def _changed(path: str) -> tuple[int, int]:
-    """Which directory it is and when an entry of it was last made or removed; zeros when there is none."""
+    """The directory's inode and the time of its last change of entries; zeros without it."""
     try:
         found = os.stat(path)
     except OSError:
@@ -237,7 +224,7 @@ def _changed(path: str) -> tuple[int, int]:
 
 
 def _contents(directory: Path) -> list[str]:
-    """What is in there, but for the half of a first record that a crash can leave; nothing when it is no directory."""
+    """Names in the directory, without the half of a first record that a crash can leave; empty without a directory."""
     try:
         found = os.listdir(directory)
     except OSError:

@@ -1,8 +1,8 @@
 """The command that confines an instance's process as its `hvcore.model.sandbox.Sandbox` says.
 
-bubblewrap makes the namespaces and the small file system, util-linux's setpriv gives up uid and
-capabilities, then the program is executed. Both are in every distribution and audited by others;
-nothing security-critical here is our own but the choice of options.
+bubblewrap makes the namespaces and the small file system, then util-linux's setpriv gives up uid and capabilities, then
+the program is executed. Both are audited and in every distribution; the only security-critical part here is the choice of
+options.
 """
 
 from __future__ import annotations
@@ -17,23 +17,21 @@ from hvcore.model.sandbox import AsCaller, AsRoot, AsUser, Sandbox, View, Who
 
 __all__ = ["Wrapped", "installation", "sandboxed", "system_view"]
 
-# What bubblewrap itself needs while it sets up the sandbox; gone before the program begins.
+# bubblewrap needs these to set up the sandbox, and drops them before the program starts.
 _SETUP_CAPABILITIES: Final = ("CAP_DAC_OVERRIDE", "CAP_NET_ADMIN", "CAP_SETPCAP", "CAP_SYS_ADMIN", "CAP_SYS_CHROOT")
 
-# bubblewrap needs a directory there itself, so there is one.
-_STAGE: Final = "/tmp"  # noqa: S108 - nothing is made in it
+_STAGE: Final = "/tmp"  # noqa: S108 - nothing is made in it, and bubblewrap needs it anyway
 
-# Parts of /proc that root may write to without any capability (core_pattern names a program that the host then runs).
-# bubblewrap 0.8 covers what access(2) calls writable, and of the directory /proc/sys that says no.
+# Parts of /proc that root can write to without any capability (core_pattern names a program that the host then runs).
+# bubblewrap 0.8 covers what access(2) reports as writable, and access(2) reports the directory /proc/sys as read-only.
 _READ_ONLY_PROC: Final = ("sys", "sysrq-trigger", "irq", "bus", "fs", "mtrr", "scsi", "acpi")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wrapped:
-    """The command of a sandbox around the options of its outermost bubblewrap, which can be told them later.
+    """A command in three parts, so that the outermost bubblewrap can read its options later.
 
-    ``before`` replaces itself by exec and ends with ``bwrap``; ``options`` are those of that one; ``after`` begins
-    with ``--``.
+    ``before`` ends with ``bwrap``, ``options`` are the options of that one, ``after`` begins with ``--``.
     """
 
     before: tuple[str, ...]
@@ -55,11 +53,10 @@ def sandboxed(
     filter_fd: int | None = None,
     held: HeldNamespaces | None = None,
 ) -> Wrapped:
-    """The command that runs ``argv`` inside the sandbox; bubblewrap reports pid and end on ``status_fd``.
+    """The command that runs ``argv`` inside the sandbox; bubblewrap reports pid and exit code on ``status_fd``.
 
-    With a reaper it is the reaper that keeps ``life_fd``, and nothing else in the sandbox gets it. bubblewrap reads
-    the sandbox's filter from ``filter_fd``. ``held`` has the namespaces that are there already.
-    Without ``--die-with-parent``: guests outlive the program that started them.
+    With a reaper, only the reaper gets ``life_fd``. bubblewrap reads the sandbox's filter from ``filter_fd``. The sandbox
+    joins the namespaces in ``held``. Guests outlive the program that started them, so there is no ``--die-with-parent``.
     """
     options = ["--json-status-fd", str(status_fd)]
     if sandbox.reaper and life_fd is not None:
@@ -72,32 +69,29 @@ def sandboxed(
     options += ["--clearenv"]
     for key, value in sandbox.environment:
         options += ["--setenv", key, value]
-    entering = [] if held is None else _entering(held)
-    before = (*entering, *_bounding_set(sandbox.who), "bwrap")
+    joining = []
+    if held is not None:  # by the holder's pid: a descriptor would be inherited inside
+        kinds = [*(["user"] if held.users else []), *(["net"] if held.network else [])]
+        joining = ["nsenter", *(f"--{kind}=/proc/{held.pid}/ns/{kind}" for kind in kinds), "--"]
+    before = (*joining, *_bounding_set(sandbox.who), "bwrap")
     after = ("--", *_privileges(sandbox.who), *argv)
     if view.root is not None:
-        # A mount namespace in which every uid can reach the root, which the 0700 of the run directory does not let it, and
-        # bubblewrap itself is on a read-only mount: root inside can reach its init's program (/proc/1/exe), make that
-        # init another one (ptrace(2)), and then write to what the node executes next. Beside them only what the rest
-        # of the command needs: a copy of all of the node's mounts would keep other instances' in use, and bubblewrap
-        # fails when one of them goes while it makes that copy. /proc with its flags, or no other could be mounted
-        # among the users (mount_namespaces(7)).
+        # A bubblewrap around the bubblewrap: its mount namespace lets every uid reach the root despite the 0700 of the
+        # run directory. In it the inner bubblewrap is on a read-only mount: root inside can reach its init's program
+        # (/proc/1/exe), replace that init (ptrace(2)), and then write to a program that the node executes next.
+        # Nothing else of the node is mounted there: copies of other instances' mounts would keep those in use, and
+        # bubblewrap fails if a mount goes while it makes the copy. /proc keeps its flags, or the user namespace could
+        # not mount another one (mount_namespaces(7)).
         shown = (*system_view(), "--dev", "/dev", "--dev-bind", "/proc", "/proc", "--bind", view.root, _STAGE)
         return Wrapped(before=("bwrap",), options=shown, after=("--", *before, *options, *after))
     return Wrapped(before=before, options=tuple(options), after=after)
 
 
-def _entering(held: HeldNamespaces) -> list[str]:
-    """What joins the namespaces, as their root. By the holder's pid: a descriptor would be inherited inside."""
-    kinds = [*(["user"] if held.users else []), *(["net"] if held.network else [])]
-    return ["nsenter", *(f"--{kind}=/proc/{held.pid}/ns/{kind}" for kind in kinds), "--"]
-
-
 def _bounding_set(who: Who) -> list[str]:
-    """What gives up the bounding set of a root that keeps its uid: bubblewrap's --cap-drop leaves it full.
+    """Two commands that limit the bounding set of a root that keeps its uid: bubblewrap's --cap-drop leaves it full.
 
-    Inheritable first, so that bubblewrap still gets what it needs from exec; it then gives that up itself.
-    In two commands, because one setpriv (util-linux 2.38) does it in the wrong order.
+    The inheritable set comes first, from which bubblewrap gets its own capabilities at exec and later drops them. One
+    setpriv for both (util-linux 2.38) does it in the wrong order.
     """
     if not isinstance(who, AsRoot):
         return []
@@ -133,21 +127,17 @@ def _file_system(view: View) -> list[str]:
         options += ["--proc", "/proc"]
         for name in _READ_ONLY_PROC:
             options += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
-    for kind, pairs in (
-        ("--dev-bind", view.devices),
-        ("--ro-bind", view.read_only),
-        ("--bind", view.writable),
-    ):
+    for kind, pairs in (("--dev-bind", view.devices), ("--ro-bind", view.read_only), ("--bind", view.writable)):
         for source, target in pairs:
             options += [*_way_to(target), kind, source, target]
     return [*options, "--chdir", "/"]
 
 
 def system_view() -> list[str]:
-    """The options that make bubblewrap show the node's own programs and libraries, read-only, and nothing else."""
+    """Options for bubblewrap that show the node's programs and libraries read-only, and nothing else."""
     options = ["--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib64"):
-        # Debian has these as links since usr-merge; without it they are directories of their own.
+        # Links since Debian's usr-merge, directories before.
         there = Path("/", name)
         if there.is_symlink():
             options += ["--symlink", str(there.readlink()), f"/{name}"]
@@ -157,10 +147,10 @@ def system_view() -> list[str]:
 
 
 def installation(binary: str) -> list[str]:
-    """The directories that a confined program has to see beside /usr; none for a program below /usr.
+    """The directories that a confined program needs beside /usr; none for a program below /usr.
 
-    Directories of an installation by name, so that nothing else beside them is shown (a home directory, the whole file
-    system); the whole directory for a program in the place where it was built.
+    For PREFIX/bin the directories of an installation in PREFIX, by name, so that a home directory is not shown. For any
+    other place, such as a build directory, the program's directory.
     """
     path = PurePosixPath(os.path.realpath(binary))
     if path.is_relative_to("/usr"):
@@ -172,14 +162,14 @@ def installation(binary: str) -> list[str]:
 
 
 def _way_to(target: str) -> list[str]:
-    """The directories above ``target``, open to every uid: those that bubblewrap makes by itself are root's alone."""
+    """Options that make the directories above ``target`` open to every uid; bubblewrap makes them for root alone."""
     parents = [str(parent) for parent in reversed(PurePosixPath(target).parents) if parent.name]
     return [word for parent in parents for word in ("--perms", "0755", "--dir", parent)]
 
 
 def _privileges(who: Who) -> list[str]:
     if isinstance(who, AsCaller) and os.geteuid() == 0:
-        # bubblewrap leaves a root all capabilities of the user namespace; exec with an empty bounding set takes them.
+        # bubblewrap leaves root all capabilities of the user namespace; exec with an empty bounding set drops them.
         return ["setpriv", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--"]
     if not isinstance(who, AsUser):
         return []

@@ -1,13 +1,12 @@
-"""Namespaces that are there before the process that will live in them: with users of their own, and with a network.
+"""Namespaces made before the process that will live in them: with a range of users, and with a network to set up.
 
-bubblewrap can make a user namespace for one uid only, and a network that nobody can have set up before the program
-begins. So a *holder* makes both: util-linux's unshare, waiting as ``cat`` on a pipe of ours. It ends with us, whatever
-ends us, and the namespaces end with the last process in them.
+bubblewrap can make a user namespace for one uid only, and a network only together with the program. So a *holder* makes
+both: util-linux's unshare, waiting as ``cat`` on a pipe of ours. The holder ends with us, and the namespaces end with the
+last process in them.
 """
 
 from __future__ import annotations
 
-import os
 import select
 import subprocess
 from collections.abc import Iterator
@@ -24,12 +23,12 @@ __all__ = ["UID_RANGE_SIZE", "HeldNamespaces", "hold_namespaces", "uid_ranges"]
 UID_RANGE_SIZE: Final = 65_536
 _FIRST: Final = 1_900_019_712  # above the pool of single uids, a multiple of the size as systemd likes them
 _LAST: Final = 2_147_483_648  # numbers from here on are negative to some programs
-_MADE_S: Final = 5.0
+_READY_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldNamespaces:
-    """The pid of a living process that holds a network of its own, a user namespace of its own, or both.
+    """The pid of a living process in a network namespace, a user namespace, or both.
 
     With users, the network belongs to them: root among them may set it up and listen on every port of it.
     """
@@ -40,9 +39,9 @@ class HeldNamespaces:
 
 
 def uid_ranges() -> range:
-    """The first uid of each range that an instance can have for its own users, each `UID_RANGE_SIZE` long.
+    """The first uid of each range that an instance can have for its users, each `UID_RANGE_SIZE` long.
 
-    Only those that the user namespace we run in has; empty in a small container.
+    Only ranges within our user namespace; empty in a small container.
     """
     for line in Path("/proc/self/uid_map").read_text().splitlines():
         first, _, count = map(int, line.split())
@@ -53,9 +52,9 @@ def uid_ranges() -> range:
 
 @contextmanager
 def hold_namespaces(*, users: range | None, network: bool) -> Iterator[HeldNamespaces | None]:
-    """New namespaces for as long as the block lasts, then for as long as a process is in them; None for neither.
+    """New namespaces until the end of the block, then while a process is in them; None for neither.
 
-    ``users`` are the node's uids, and gids, that 0 and the following inside stand for. Raises `NodeError`.
+    ``users`` are the node's uids, and gids, that appear as 0 and the following inside. Raises `NodeError`.
     """
     if users is None and not network:
         yield None
@@ -72,7 +71,7 @@ def hold_namespaces(*, users: range | None, network: bool) -> Iterator[HeldNames
     except FileNotFoundError as error:
         raise NodeError("unshare: not found on this node; install util-linux") from error
     try:
-        _wait_made(process, kinds)
+        _wait_ready(process, kinds)
         if users is not None:
             for kind in ("uid", "gid"):
                 _write(f"/proc/{process.pid}/{kind}_map", f"0 {users.start} {len(users)}\n")
@@ -82,8 +81,8 @@ def hold_namespaces(*, users: range | None, network: bool) -> Iterator[HeldNames
         process.communicate()
 
 
-def _wait_made(process: subprocess.Popen[bytes], kinds: list[str]) -> None:
-    # What cat gives back it has read, so it runs, and unshare is done.
+def _wait_ready(process: subprocess.Popen[bytes], kinds: list[str]) -> None:
+    # If cat answers, unshare is done.
     assert process.stdin is not None and process.stdout is not None  # noqa: PT018 - for the type checker
     try:
         process.stdin.write(b"\n")
@@ -92,18 +91,15 @@ def _wait_made(process: subprocess.Popen[bytes], kinds: list[str]) -> None:
     else:
         poll = select.poll()
         poll.register(process.stdout, select.POLLIN)
-        answered = bool(poll.poll(_MADE_S * 1000)) and process.stdout.read(1) == b"\n"
+        answered = bool(poll.poll(_READY_S * 1000)) and process.stdout.read(1) == b"\n"
     if not answered:
         what = f"namespaces: unshare {' '.join(kinds)} did not work on this node"
         raise NodeError(f"{what}; see user.max_user_namespaces and user.max_net_namespaces in sysctl")
 
 
 def _write(path: str, text: str) -> None:
-    # In one write(2), or the kernel refuses it: user_namespaces(7).
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(fd, text.encode())
+        with open(path, "wb", buffering=0) as file:  # in one write(2), or the kernel refuses it: user_namespaces(7)
+            file.write(text.encode())
     except OSError as error:
         raise NodeError(f"{path}: cannot be set, got {error.strerror}; see whether we are in a container") from error
-    finally:
-        os.close(fd)

@@ -1,10 +1,11 @@
-"""The proof that a process is confined as asked, read back from /proc. Believes nobody who did it."""
+"""The proof that a process is confined as its sandbox says, read back from /proc."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from hvcore.host.mount_table import parse_mountinfo
 from hvcore.host.processes.process import ending
 from hvcore.model.sandbox import AsCaller, AsRoot, AsUser, Sandbox, Who, capability_mask
 
@@ -12,12 +13,12 @@ __all__ = ["weaknesses"]
 
 
 def weaknesses(sandbox: Sandbox | None, pid: int) -> list[str]:
-    """In what the process is confined less than asked, from /proc, for every one of its threads. Empty is good.
+    """Everything in which the process, or one of its threads, is confined less than ``sandbox`` says. Empty is good.
 
-    Of one that has ended, or is about to, nothing can be proved, and that is all that is said.
+    For a process that has exited or is exiting, only that: nothing can be proved then.
     """
     found = [] if sandbox is None else _weak_process(sandbox, pid)
-    return [f"process {pid} has ended already"] if found and ending(pid) else found
+    return [f"process {pid} has already exited"] if found and ending(pid) else found
 
 
 def _weak_process(sandbox: Sandbox, pid: int) -> list[str]:
@@ -71,18 +72,17 @@ def _shares(pid: int, kind: str) -> bool:
 
 def _proc_sys_is_read_only(pid: int) -> bool:
     try:
-        lines = Path(f"/proc/{pid}/mountinfo").read_bytes().split(b"\n")[:-1]
+        mounts = parse_mountinfo(Path(f"/proc/{pid}/mountinfo").read_bytes())
     except OSError:
         return False
-    fields = [line.split(b" ") for line in lines]
-    return any(field[4] == b"/proc/sys" and b"ro" in field[5].split(b",") for field in fields)
+    return any(mount.point == "/proc/sys" and mount.read_only for mount in mounts)
 
 
 def _weak_thread(sandbox: Sandbox, path: str) -> list[str]:
     try:
         text = Path(path).read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return []  # the thread ended meanwhile
+        return []  # the thread has exited meanwhile
     status = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
     found = []
     if status["NoNewPrivs"].strip() != "1":
@@ -94,7 +94,7 @@ def _weak_thread(sandbox: Sandbox, path: str) -> list[str]:
     for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
         extra = int(status[name], 16) & ~allowed
         if extra:
-            found.append(f"{name} holds more than asked, {extra:#x}")
+            found.append(f"{name} has more capabilities than allowed, {extra:#x}")
     if isinstance(who, AsUser):
         wanted = {"Uid": str(who.uid), "Gid": str(who.group)}
         found += [f"{key} is {status[key].split()}" for key in wanted if set(status[key].split()) != {wanted[key]}]

@@ -1,1 +1,1 @@
-"""What a path to a disk really is, and who has it."""
+"""The identity of disks, and claims on them."""

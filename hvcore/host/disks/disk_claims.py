@@ -1,10 +1,9 @@
-"""A disk's one user on the whole node, whichever run directory that belongs to: a lock of the kernel on the disk itself.
+"""Disks with one user on the whole node, not only in one run directory: by a lock of the kernel on the disk itself.
 
-Reservations are known in one run directory only. So whoever claims a disk also takes an open file description lock
-(fcntl(2)) on it, and the process that is launched inherits the descriptor: the lock is gone when that process is, and
-with nobody launched when the operation ends. Whoever may read a disk can claim it, root or not, and no lock file lies
-anywhere. Both locks are for reading, so that a descriptor that cannot write will do; what they mean is which byte they
-are on. QEMU's own image locks are on bytes 100 to 299 and on other descriptors.
+A claim is a reservation in the run directory and an open file description lock (fcntl(2)) on the disk. The launched
+process inherits the descriptor, so the lock ends with that process, or with the operation if nothing was launched. Every
+user who can read a disk can claim it. Writers and readers lock different bytes, both with read locks, for which a
+descriptor without write access is enough. QEMU's own image locks are on bytes 100 to 299.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import Final
 from hvcore.errors import DiskInUseError
 from hvcore.host.disks.disk_identity import DiskId, host_use, identify_disk, sharing
 from hvcore.host.files import private_dir
-from hvcore.host.lock import close_in_children, forget_in_children, held_lock
+from hvcore.host.lock import close_in_children, close_lock, held_lock
 from hvcore.host.processes.launched import launched_in
 from hvcore.host.processes.process import processes_holding
 from hvcore.host.reservations import Reservations, instance_of
@@ -47,20 +46,18 @@ class DiskClaims:
 
     @property
     def fds(self) -> tuple[int, ...]:
-        """What the process that will use the disks has to inherit."""
+        """The descriptors that the process with the disks has to inherit."""
         return tuple(self._fds)
 
     def close(self) -> None:
-        """Give up our own hold of the locks; those who inherited them still have them."""
+        """Close our descriptors of the locks; processes that inherited them keep the locks."""
         while self._fds:
-            fd = self._fds.pop()
-            forget_in_children(fd)
-            os.close(fd)
+            close_lock(self._fds.pop())
 
     def take(self, path: str, *, read_only: bool, lock: bool = True) -> None:
-        """Become the one user of the disk; readers share. Raises `DiskInUseError` naming the holder, and OSError.
+        """Claim the disk; readers share. Raises `DiskInUseError` naming the holder, and OSError.
 
-        Without ``lock`` it is reserved only: for what its user locks as a whole, which ours would keep it from.
+        Without ``lock`` it is only reserved: for a user that locks the whole disk, which our lock would prevent.
         """
         disk = identify_disk(path, directories=True)
         root = private_dir(self._root)
@@ -74,8 +71,8 @@ class DiskClaims:
             if others:
                 raise DiskInUseError(path=path, holder=f"instance {min(written & others or others)}")
             if mine[0].owner(mine[1]) == instance:
-                return  # it has it already, and the lock as well
-            # Other readers may have it mounted: that is them, and whoever came first has looked for the host.
+                return  # with the lock
+            # Not for a second reader: the mounts it would find may be those of other readers.
             used = None if read - {instance} else host_use(path, disk)
             if used is not None:
                 raise DiskInUseError(path=path, holder=used)
@@ -86,24 +83,24 @@ class DiskClaims:
 
 
 def _reader(key: str, owner: str) -> str:
-    """The name of a reader's reservation: the farthest parts of a long key give way to a long name of its owner."""
+    """The name of a reader's reservation, without the last parts of the key if it would be too long."""
     while len(key) + 1 + len(owner) > _NAME_BYTES and "^" in key:
         key = key.rpartition("^")[0]
     return f"{key}.{owner}"
 
 
 def lock_disk(path: str, disk: DiskId, *, read_only: bool) -> int:
-    """The lock on the disk, as a descriptor that holds it. Raises `DiskInUseError` naming the holder, and OSError.
+    """A descriptor that holds the lock on the disk. Raises `DiskInUseError` naming the holder, and OSError.
 
-    Two that come in the same moment may both be refused; never do both get it.
+    Two at the same moment may both be refused, and never both get it.
     """
     place = _place_of(path, disk)
     fd = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        # Ours first and then a look at the others', so that of two at once at least one sees the other.
+        # First lock and then check, so that of two at once at least one sees the other.
         if _lock(fd, _READER_BYTE if read_only else _WRITER_BYTE):
-            looked_at = (_WRITER_BYTE,) if read_only else (_WRITER_BYTE, _READER_BYTE)
-            if any(_locked_by_another(fd, byte) for byte in looked_at):
+            conflicting = (_WRITER_BYTE,) if read_only else (_WRITER_BYTE, _READER_BYTE)
+            if any(_locked_by_another(fd, byte) for byte in conflicting):
                 raise DiskInUseError(path=path, holder=_holder(place))
     except BaseException:
         os.close(fd)
@@ -116,7 +113,7 @@ def _lock(fd: int, byte: int) -> bool:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
     except OSError as error:
         if error.errno in _NO_LOCKS:
-            return False  # a file system without locks: then there are the reservations
+            return False  # a file system without locks: only the reservation counts
         raise
     return True
 
@@ -127,9 +124,9 @@ def _locked_by_another(fd: int, byte: int) -> bool:
 
 
 def _place_of(path: str, disk: DiskId) -> str:
-    """The path to lock it by. Locks belong to an inode, and a block device can have several: the one that udev made.
+    """The path to lock: a lock is on an inode, and a block device can have several, so the one that udev made.
 
-    Of a loop device it is the file behind it.
+    For a loop device, the file behind it.
     """
     found = os.stat(path)
     if not stat.S_ISBLK(found.st_mode):
@@ -146,7 +143,7 @@ def _place_of(path: str, disk: DiskId) -> str:
 
 
 def _holder(path: str) -> str:
-    """Who else has it open and was launched for an instance, as far as we may see that."""
+    """The instance whose process has the disk open, as far as we can see processes."""
     for process in processes_holding(Path(os.path.realpath(path))):
         directory = launched_in(process.pid)
         if directory is not None:

@@ -1,13 +1,12 @@
-"""What a disk *is*, and who on this node uses it already, whatever its path.
+"""The identity of a disk, the same for all of its paths, and how this node uses the disk already.
 
-QEMU's own image locks know only the inode. They do not see a second device node, a loop device over
-the same file, a mapped device or array over the same disk, or a mount by the host; two writers on one file system
-destroy it.
+QEMU's own image locks know only the inode. They do not see a second device node, a loop device over the same file, a
+mapped device or array over the same disk, or a mount by the host; two writers destroy a file system.
 
-A key is a file's name: ``file-DEVICE-INODE``, ``block-DEVICE``, ``uri-HASH``; of a partition that of its disk, ``~``
-and its number; of what is made of other devices (dm, md) its own, and ``^`` before each key of those, all the way down.
-Two that are made of one device do not meet in it: the volumes of a group share its disks. A directory is a part of
-those that it lies in, and is named in the same way, so that one inside the other is seen and neighbours do not meet.
+A key can be the name of a file: ``file-DEVICE-INODE``, ``block-DEVICE`` or ``uri-HASH``. The key of a partition is that of
+its disk, ``~`` and its number. A device made of others (dm, md) has its own key, then ``^`` and the key of each of those,
+all the way down. Two devices made of the same one do not conflict: the volumes of a group share its disks. A directory's
+key has those of the directories above it in the same way, so that only one inside the other conflicts.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from hvcore.errors import LeftoverError
-from hvcore.host.mount_table import mounted_devices, parse_mountinfo, unescaped
+from hvcore.host.mount_table import mounts, parse_mountinfo, unescaped
 
 __all__ = ["DiskId", "block_key", "host_use", "identify_disk", "overlap", "sharing", "wait_unused"]
 
@@ -37,17 +36,17 @@ _URI: Final = re.compile(r"[a-z][a-z0-9+.-]+:")
 _ELSEWHERE: Final = "uri-"
 _SYS: Final = Path("/sys")
 _SWAPS: Final = Path("/proc/swaps")
-_NAME_BYTES: Final = 200  # of the 255 of a file's name, for whoever keeps a key with more beside it
+_NAME_BYTES: Final = 200  # of the 255 of a file's name: some names have more than the key
 
-# A file system is gone some time after its last mount: each sandbox that is being made has copies of all mounts for a
-# moment. The kernel tells nobody when it has let go of a device.
+# A file system goes some time after its last mount: each sandbox has copies of all mounts while it is made. The kernel
+# does not report when it has released a device.
 _FIRST_RETRY_S: Final = 0.0005
 _LAST_RETRY_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskId:
-    """A disk's identity: ``key`` is equal for every path, link, device node and loop device that leads to it."""
+    """A disk's identity: ``key`` is equal for every path, link, device node and loop device of one disk."""
 
     key: str
     block_device: bool
@@ -55,15 +54,15 @@ class DiskId:
 
     @property
     def elsewhere(self) -> bool:
-        """Whether it is a disk of the network, named by a URI, of which this node's kernel knows nothing."""
+        """Whether it is a network disk, named by a URI, which this node's kernel does not know."""
         return self.key.startswith(_ELSEWHERE)
 
 
 def identify_disk(path: str, *, directories: bool = False) -> DiskId:
-    """What ``path`` leads to. Raises OSError, with EINVAL when it is neither a regular file nor a block device.
+    """The disk at ``path``. Raises OSError, with EINVAL if it is neither a regular file nor a block device.
 
-    A URI stands for itself: whoever gives it brings it into the one form that all names of that disk have.
-    With ``directories`` it may also be a directory that somebody takes as a whole, as a disk of size 0.
+    A URI has to be normalized by the caller, so that one disk has one URI. With ``directories``, a directory is a disk of
+    size 0.
     """
     if _URI.match(path):
         name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:40]
@@ -81,21 +80,20 @@ def identify_disk(path: str, *, directories: bool = False) -> DiskId:
         backing = _loop_backing(fd) if os.major(found.st_rdev) == _LOOP_MAJOR else None
     finally:
         os.close(fd)
-    key = backing or block_key(found.st_rdev)
-    return DiskId(key=key, block_device=True, size_bytes=size)
+    return DiskId(key=backing or block_key(found.st_rdev), block_device=True, size_bytes=size)
 
 
 def block_key(number: int, sys: Path = _SYS) -> str:
-    """The key of a block device, as what is mounted at ``sys`` tells of it. Raises OSError when it would be too long."""
+    """The key of a block device, from the sysfs at ``sys``. Raises OSError if the key would be too long."""
     below = sorted(set(_below(number, sys)))
     key = "^".join((_own_key(number, sys), *below))
     if len(key) <= _NAME_BYTES:
         return key
-    raise OSError(errno.ENAMETOOLONG, f"made of more devices ({len(below)}) than can be told apart")
+    raise OSError(errno.ENAMETOOLONG, f"is made of too many devices ({len(below)})")
 
 
 def _own_key(number: int, sys: Path) -> str:
-    """Without what it is made of; of a partition, that of its disk with ``~`` and the partition's number."""
+    """The key without those of the devices below."""
     disk, part = _whole(number, sys)
     if part is not None:
         return f"{_own_key(disk, sys)}~{part}"
@@ -104,7 +102,7 @@ def _own_key(number: int, sys: Path) -> str:
 
 
 def _whole(number: int, sys: Path) -> tuple[int, str | None]:
-    """The disk that the device is a partition of, with the partition's number; itself and None when it is none."""
+    """The disk of a partition and the partition's number; for any other device, itself and None."""
     here = _place(number, sys)
     try:
         part = (here / "partition").read_text().strip()
@@ -114,7 +112,7 @@ def _whole(number: int, sys: Path) -> tuple[int, str | None]:
 
 
 def _below(number: int, sys: Path) -> Iterator[str]:
-    """The keys of the devices that this one is made of, all the way down."""
+    """The keys of the devices that this one is made of, and of those below them."""
     try:
         slaves = sorted((_place(_whole(number, sys)[0], sys) / "slaves").iterdir())
     except OSError:
@@ -142,10 +140,10 @@ def overlap(one: str, other: str) -> bool:
 
 
 def sharing(names: Iterable[str], key: str) -> list[str]:
-    """Those names of reservations whose key shares blocks with ``key``. What a name has behind a dot is no part of its key.
+    """The names of reservations whose key, the part before the first dot, shares blocks with ``key``.
 
-    `overlap` takes a key apart, which is slow: it is only asked about a name that has our first part somewhere in it, or
-    whose first part is one of the others of ours.
+    `overlap` is slow. So it is called only for a name that contains the first part of ``key``, or whose first part is one
+    of the others.
     """
     own, *below = (_disk_of(part) for part in key.split("^"))
     whole = re.compile(f"{re.escape(own)}(?![0-9])")  # not inode 12 for inode 1
@@ -154,7 +152,7 @@ def sharing(names: Iterable[str], key: str) -> list[str]:
 
 
 def _disk_of(name: str) -> str:
-    """The first part of a key, without the number of a partition."""
+    """The first part of a key, without a partition's number."""
     return name.partition(".")[0].partition("^")[0].partition("~")[0]
 
 
@@ -163,7 +161,7 @@ def _inode_key(device: int, inode: int) -> str:
 
 
 def _directory_key(path: str) -> str:
-    """The directory's own key, then those of the directories above it, the nearest first, as many as a name has room for."""
+    """The keys of the directory and those above it, the nearest first, as many as a name has room for."""
     key = ""
     place = os.path.realpath(path)
     while True:
@@ -178,7 +176,7 @@ def _directory_key(path: str) -> str:
 
 
 def _loop_backing(fd: int) -> str | None:
-    """The identity of the file behind a loop device, or None when nothing is behind it."""
+    """The key of the file behind a loop device; None for a loop device without one."""
     info = bytearray(_LOOP_INFO64_BYTES)
     try:
         fcntl.ioctl(fd, _LOOP_GET_STATUS64, info)
@@ -190,10 +188,9 @@ def _loop_backing(fd: int) -> str | None:
 
 
 def host_use(path: str, disk: DiskId, swaps: Path = _SWAPS) -> str | None:
-    """How the host itself uses the disk (mounted, swap, part of a volume), in words, or None when it does not.
+    """How the host itself uses the disk (mounted, swap, part of a volume), in words; None if it does not.
 
-    A loop device that is only attached counts as well: whoever attached it may mount it at any moment. Of a disk that
-    no path leads to, the host knows nothing.
+    An attached loop device counts as well: it may be mounted at any moment. The host does not know network disks.
     """
     if disk.elsewhere:
         return None
@@ -205,16 +202,17 @@ def host_use(path: str, disk: DiskId, swaps: Path = _SWAPS) -> str | None:
         used = f"the host, mounted at {where}" if where is not None else _claimed(path)
         if used is not None:
             return used
-    for name in _loops():
-        # The loop device that was asked for is not in the way of itself, a second one over its file is.
-        if _loop_key(f"/dev/{name}") == disk.key and os.stat(f"/dev/{name}").st_rdev != own:
-            where = _mounted_at(os.stat(f"/dev/{name}").st_rdev)
-            return f"the host, attached as /dev/{name}" + (f" and mounted at {where}" if where else "")
+    for loop in _loops():
+        # A loop device does not conflict with itself, but with a second one over its file.
+        number = os.stat(loop).st_rdev if _loop_key(loop) == disk.key else own
+        if number is not None and number != own:
+            where = _mounted_at(number)
+            return f"the host, attached as {loop}" + (f" and mounted at {where}" if where else "")
     return None
 
 
 def _is_swap(path: str, swaps: Path) -> bool:
-    """Whether the kernel swaps to it. Only block devices does it hold with O_EXCL; a file's writer it lets in."""
+    """Whether the kernel swaps to it. It holds block devices with O_EXCL, but files are open to writers."""
     try:
         lines = swaps.read_bytes().splitlines()[1:]
     except FileNotFoundError:  # a kernel without swap
@@ -224,16 +222,17 @@ def _is_swap(path: str, swaps: Path) -> bool:
             if os.path.samefile(unescaped(line.split()[0]), path):
                 return True
         except OSError:
-            continue  # it has been deleted since
+            continue  # deleted
     return False
 
 
 def _mounted_at(device: int) -> str | None:
-    return mounted_devices().get((os.major(device), os.minor(device)))
+    number = os.major(device), os.minor(device)
+    return next((mount.point for mount in reversed(mounts()) if mount.device == number), None)
 
 
 def _claimed(path: str) -> str | None:
-    # Mounts, swap, md, lvm and other programs hold block devices with O_EXCL, and the kernel lets one do so.
+    # Mounts, swap, md, lvm and other programs hold block devices with O_EXCL, which the kernel allows one of them.
     try:
         fd = os.open(path, os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -249,7 +248,7 @@ def _loops() -> list[str]:
         names = os.listdir("/sys/block")
     except FileNotFoundError:
         return []
-    return [name for name in names if name.startswith("loop") and Path("/sys/block", name, "loop").is_dir()]
+    return [f"/dev/{name}" for name in names if name.startswith("loop") and Path("/sys/block", name, "loop").is_dir()]
 
 
 def _loop_key(device: str) -> str | None:
@@ -264,9 +263,9 @@ def _loop_key(device: str) -> str | None:
 
 
 def wait_unused(path: str, deadline_s: float) -> None:
-    """Wait until nothing on the node uses the disk any more. That there is no such disk any more is fine.
+    """Wait until nothing on the node uses the disk. A missing disk is fine.
 
-    Raises `LeftoverError` naming who holds it, after at most ``deadline_s`` seconds.
+    Raises `LeftoverError` naming its users after ``deadline_s`` seconds.
     """
     give_up = time.monotonic() + deadline_s
     retry_s = _FIRST_RETRY_S
@@ -280,18 +279,17 @@ def wait_unused(path: str, deadline_s: float) -> None:
             return
         if time.monotonic() >= give_up:
             number = os.stat(path).st_rdev
-            over = (f"/dev/{name}" for name in _loops())
-            loops = {os.stat(loop).st_rdev for loop in over if _loop_key(loop) == disk.key}
+            loops = {os.stat(loop).st_rdev for loop in _loops() if _loop_key(loop) == disk.key}
             devices = {number} if disk.block_device else loops
-            who = ", ".join(_elsewhere({(os.major(device), os.minor(device)) for device in devices}))
-            by = f"mounted for {who}" if who else f"used by {used}"
+            users = ", ".join(_mounted_for({(os.major(device), os.minor(device)) for device in devices}))
+            by = f"mounted for {users}" if users else f"used by {used}"
             raise LeftoverError(f"disk {path!r}: still in use after its unmount, {by}; end that and try again")
         time.sleep(retry_s)
         retry_s = min(retry_s * 2, _LAST_RETRY_S)
 
 
-def _elsewhere(devices: set[tuple[int, int]]) -> list[str]:
-    """One process of each other mount namespace that has one of the devices mounted, as ``pid N (command)``."""
+def _mounted_for(devices: set[tuple[int, int]]) -> list[str]:
+    """One process of each other mount namespace in which one of the devices is mounted, as ``pid N (command)``."""
     seen = {os.readlink("/proc/self/ns/mnt")}
     found = []
     for pid in (name for name in os.listdir("/proc") if name.isdecimal()):
@@ -304,5 +302,5 @@ def _elsewhere(devices: set[tuple[int, int]]) -> list[str]:
             if any(mount.device in devices for mount in mounted):
                 found.append(f"pid {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})")
         except OSError:
-            continue  # it has ended meanwhile
+            continue  # it has exited meanwhile
     return found

@@ -1,9 +1,7 @@
-"""Launching a program so that it does nothing before it has been put where it belongs.
+"""A gate at which a launched process waits until it is in its control group, before its first step.
 
-What is launched stands at a gate, a pipe, before its first step. The gate is opened once the process is in its control
-group; if whoever launched it dies before that, the pipe closes and the process ends without having run anything.
-
-For a program without bubblewrap, which reads its options from the pipe, this module is the gate-keeper itself:
+The gate is a pipe. If the launching process dies before it opens the gate, the pipe closes, and the launched process exits
+without running anything. bubblewrap reads its options from the pipe. For a program without bubblewrap, this module waits:
 ``python -I -S gate.py FD COMMAND...``.
 """
 
@@ -15,7 +13,7 @@ import shutil
 import signal
 import sys
 
-TYPE_CHECKING = False  # typing takes longer to import than all that is done here
+TYPE_CHECKING = False  # importing typing takes longer than everything below
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
@@ -29,39 +27,39 @@ _IGNORED_BY_PYTHON = (13, 25)  # SIGPIPE and SIGXFSZ: ignored signals stay ignor
 
 
 class Gate:
-    """A gate that is closed. Leaving its block without `open` turns away who stands at it."""
+    """A closed gate. If its block is left without `open`, the process that waits at it exits."""
 
     def __init__(self) -> None:
-        self.fd, self._word_fd = os.pipe2(os.O_CLOEXEC)
+        self.fd, self._words_fd = os.pipe2(os.O_CLOEXEC)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._forget_reader()
-        os.close(self._word_fd)
+        self._close_reader()
+        os.close(self._words_fd)
 
-    def open(self, word: Sequence[str]) -> None:
-        """Let it go on, with these options to read. One that has ended already needs none."""
-        self._forget_reader()  # with ours open, writing to one that has ended would block
-        view = memoryview(b"".join(os.fsencode(part) + b"\0" for part in word))
+    def open(self, words: Sequence[str]) -> None:
+        """Write these words for the process to read, and let it continue. One that has exited is fine."""
+        self._close_reader()  # or a write for a process that has exited would block
+        view = memoryview(b"".join(os.fsencode(word) + b"\0" for word in words))
         while view:
             try:
-                view = view[os.write(self._word_fd, view) :]
+                view = view[os.write(self._words_fd, view) :]
             except BrokenPipeError:
                 return
 
-    def _forget_reader(self) -> None:
+    def _close_reader(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
 
 def behind_gate(fd: int, whole: Wrapped) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The same command with the gate in front of it, and the word that opens it.
+    """The same command behind the gate, and the words that open it.
 
-    The outermost bubblewrap reads all of its options from the pipe, before it does anything at all; with none its file
-    system is empty, and it finds nothing to execute there.
+    The outermost bubblewrap first reads all of its options from the pipe. Without any, its file system is empty, and it
+    finds nothing to execute there.
     """
     if whole.before:
         return (*whole.before, "--args", str(fd), *whole.after), whole.options
@@ -71,7 +69,7 @@ def behind_gate(fd: int, whole: Wrapped) -> tuple[tuple[str, ...], tuple[str, ..
 
 
 def main(arguments: list[str]) -> int:
-    """Wait at the gate, then become the command; 125 when that is not to be."""
+    """Wait at the gate, then execute the command; 125 if the gate closes or that fails."""
     fd, argv = int(arguments[0]), arguments[1:]
     if not os.read(fd, 1):
         return _FAILED

@@ -1,11 +1,11 @@
-"""Starting one confined process, so that it can be found again at any moment, whoever dies.
+"""Launching one confined process so that it can be found again at any moment, even after a crash of ours.
 
-Three things are arranged before exec and need nobody to live on:
+Three things are prepared before exec:
 
-- the *life lock*: a ``flock`` on a file, inherited by everything that is launched. While any of it is
-  between fork and exec, or lives, the file is held, and the holders can be found by inode.
-- the *mark*, an environment variable that tells such a holder from a process which merely inherited the descriptor.
-- the *status file*: bubblewrap itself writes the pid of the confined process into it, and later its exit code.
+- the *life lock*: a ``flock`` on a file, inherited by every launched process. The file is locked while one of them lives,
+  also between fork and exec, and the holders can be found by inode.
+- the *mark*: an environment variable that other processes with the same descriptor do not have.
+- the *status file*: bubblewrap writes the pid of the confined process into it, and later its exit code.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from hvcore.host.confinement.namespaces import HeldNamespaces
 from hvcore.host.confinement.own_root import with_own_root
 from hvcore.host.launching.gate import Gate, behind_gate
 from hvcore.host.launching.rlimits import limited
-from hvcore.host.launching.signals import telling, with_default_signals
+from hvcore.host.launching.signals import reporting, with_default_signals
 from hvcore.host.processes.launched import Ended, how_ended, instance_mark, life_mark, read_status
 from hvcore.host.processes.process import exit_code, identify, wait_readable
 from hvcore.model.record import ProcessId
@@ -38,50 +38,41 @@ __all__ = ["Child", "Command", "launch", "life_lock", "reap", "run_tool"]
 
 _PACKAGES: Final = {"bwrap": "bubblewrap", **dict.fromkeys(("nsenter", "prlimit", "setpriv"), "util-linux")}
 _TOOL_OUTPUT_BYTES: Final = 64 * 1024
-
 _FEW: Final = 16
 
 
 class _Children:
-    """Children of this process that outlive their launch. They are reaped when the next one is launched or stopped.
+    """Launched children of this process that are still alive. They are reaped at the next launch or stop.
 
     So a long-lived host application keeps no zombies and needs no SIGCHLD handler.
     """
 
     def __init__(self) -> None:
-        self._all: dict[int, subprocess.Popen[bytes]] = {}
+        self.all: dict[int, subprocess.Popen[bytes]] = {}
         self._many = _FEW
 
-    def add(self, popen: subprocess.Popen[bytes]) -> None:
-        """Take over a child that lives on."""
-        self._all[popen.pid] = popen
+    def reap(self) -> None:
+        """Reap those that have exited, one by one as the kernel reports them: no call for each that lives.
 
-    def collect(self) -> None:
-        """Reap those that have ended: the kernel names one after the other, and none of hundreds that live is asked.
-
-        All are asked where the host application is in the way of that: it leaves a child of its own unreaped, or waits
-        for ours, which is seen when they have become twice as many as the last time.
+        Every child is polled if the host application prevents that: it left another child unreaped, or reaped ours,
+        so that there are twice as many as the last time.
         """
-        while len(self._all) < self._many:
-            ended = _one_that_has_ended()
-            if ended is None:
+        while len(self.all) < self._many:
+            exited = _exited_child()
+            if exited is None:
                 return
-            if ended not in self._all or not self._reap(ended):
+            popen = self.all.get(exited)
+            if popen is None or popen.poll() is None:
                 break
-        for pid in tuple(self._all):
-            self._reap(pid)
-        self._many = 2 * len(self._all) + _FEW
-
-    def _reap(self, pid: int) -> bool:
-        popen = self._all.get(pid)
-        if popen is not None and popen.poll() is None:
-            return False
-        self._all.pop(pid, None)  # another thread may have been first
-        return True
+            self.all.pop(exited, None)  # another thread may have been first
+        for pid, popen in tuple(self.all.items()):
+            if popen.poll() is not None:
+                self.all.pop(pid, None)
+        self._many = 2 * len(self.all) + _FEW
 
 
-def _one_that_has_ended() -> int | None:
-    """The pid of a child of this process that nobody has waited for yet; None when all live, 0 when there is none."""
+def _exited_child() -> int | None:
+    """The pid of a child of this process that exited and is not reaped; None if all live, 0 without children."""
     try:
         found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -94,11 +85,11 @@ _children: Final = _Children()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A program to run. ``fds`` are the only descriptors it gets besides stdin (null), stdout and stderr.
+    """A program to run. ``fds`` are its only descriptors besides stdin (null), stdout and stderr.
 
-    ``sandbox`` None leaves it unconfined, with all rights of the caller. ``held`` are namespaces that it shall join,
-    held until it has been waited for. ``group`` is the control group that it is in before it does anything; None leaves
-    it in the caller's.
+    With ``sandbox`` None it runs unconfined, with all rights of the caller. It joins the namespaces in ``held``, which
+    are held until the process is waited for. It enters the control group ``group`` before its first step; with None it
+    stays in the caller's.
     """
 
     argv: tuple[str, ...]
@@ -110,8 +101,8 @@ class Command:
 
 @contextmanager
 def life_lock(path: Path) -> Iterator[int]:
-    """Take the life lock for launching; our own hold ends with the block, that of what was launched does not."""
-    # For reading only: what is launched inherits it, and is not to fill the run directory through it.
+    """Hold the life lock for the block; launched processes inherit it and keep it."""
+    # For reading only: launched processes must not be able to fill the run directory through it.
     fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -121,52 +112,51 @@ def life_lock(path: Path) -> Iterator[int]:
 
 
 class Child:
-    """A process just launched: the outermost one, bubblewrap or with confinement off the program itself."""
+    """A process just launched: the outermost one, which is bubblewrap, or the program with confinement off."""
 
     def __init__(self, popen: subprocess.Popen[bytes], status: Path) -> None:
         self._popen = popen
         self._status = status
-        self._untold = False
+        self._lost = False  # its exit code, to the host application
         self.pidfd = os.pidfd_open(popen.pid)
 
     def close(self) -> None:
-        """Let it live on without us."""
+        """Close the pidfd. A process that is still alive is reaped later."""
         os.close(self.pidfd)
         if self._popen.poll() is None:
-            _children.add(self._popen)
+            _children.all[self._popen.pid] = self._popen
 
     def process(self) -> ProcessId | None:
-        """The confined process itself, once bubblewrap has made it."""
+        """The confined process; None until bubblewrap has made it."""
         pid = read_status(self._status).pid
         return None if pid is None else identify(pid)
 
     def monitor(self) -> ProcessId | None:
-        """The outermost process, which writes the exit code down."""
+        """The outermost process, which writes the exit code to the status file."""
         return identify(self._popen.pid)
 
     def ended(self) -> Ended | None:
-        """How it ended, or None while it lives. Does not wait."""
-        if self._untold:
-            return Ended()
-        if self._popen.returncode is None:
+        """How the process ended; None while it lives. Does not wait."""
+        if self._popen.returncode is None and not self._lost:
             try:
                 self._popen.returncode = exit_code(self.pidfd)
             except ChildProcessError:
-                self._untold = True
-                return Ended()
+                self._lost = True
+        if self._lost:
+            return Ended()
         code = self._popen.returncode
         return None if code is None else how_ended(code)
 
     def wait(self, deadline_s: float) -> Ended | None:
-        """How it ended, waiting at most ``deadline_s`` seconds for that; None when it still lives."""
+        """How the process ended, after at most ``deadline_s`` seconds; None if it still lives."""
         wait_readable(self.pidfd, deadline_s)
         return self.ended()
 
 
 def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
-    """Start the command in a session of its own, its output appended to ``log``. Does not wait for anything.
+    """Start the command in a new session, its output appended to ``log``. Does not wait.
 
-    Raises `NodeError` when a program that the launch itself needs is missing.
+    Raises `NodeError` if a program that the launch needs is missing or not executable.
     """
     reap()
     with ExitStack() as opened:
@@ -177,8 +167,11 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
         ours = tuple(fd for fd in (life_fd, status_fd, filter_fd) if fd is not None)
 
         def run(argv: tuple[str, ...], *gate_fd: int) -> subprocess.Popen[bytes]:
+            own_root = () if command.sandbox is None else with_own_root()
+            missing = shutil.which(argv[0]) is None  # then without a prefix, so that the error names this program
+            prefix = () if missing else (*with_default_signals(), *limited(), *own_root)
             return subprocess.Popen(
-                _prepared(argv, confined=command.sandbox is not None),
+                (*prefix, *argv),
                 stdin=subprocess.DEVNULL,
                 stdout=log_fd,
                 stderr=log_fd,
@@ -188,10 +181,15 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
                 env={**_path(), **environment},
             )
 
-        # Room for what bubblewrap will write: without it, it dies halfway and leaves a child that waits for ever.
+        # Proves that bubblewrap has room to write: without it, bubblewrap dies and leaves a child that waits for ever.
         os.write(status_fd, b"\n")
-        with _found():
+        try:
             popen = run(whole.argv) if command.group is None else _run_in(command.group, whole, run)
+        except FileNotFoundError as error:
+            program = str(error.filename)
+            raise NodeError(f"{program}: not found on this node; install {_PACKAGES.get(program, program)}") from error
+        except PermissionError as error:
+            raise NodeError(f"{error.filename}: may not be executed; check its mode") from error
         if command.sandbox is None:
             os.write(status_fd, json.dumps({"child-pid": popen.pid}).encode() + b"\n")
     return Child(popen, status)
@@ -200,7 +198,7 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
 def _whole(
     command: Command, marks: tuple[tuple[str, str], ...], status_fd: int, life_fd: int, filter_fd: int | None
 ) -> tuple[Wrapped, dict[str, str]]:
-    """The command with its sandbox around it, and the variables that both of them get."""
+    """The command in its sandbox, and the environment of both."""
     if command.sandbox is None:
         return Wrapped(before=(), options=(), after=command.argv), dict(marks)
     sandbox = replace(command.sandbox, environment=(*command.sandbox.environment, *marks))
@@ -208,32 +206,14 @@ def _whole(
     return whole, dict(sandbox.environment)
 
 
-def _prepared(argv: tuple[str, ...], *, confined: bool) -> tuple[str, ...]:
-    """The command with what has to run before it; one that is not there as it is, so that its absence is told."""
-    if shutil.which(argv[0]) is None:
-        return argv
-    return (*with_default_signals(), *limited(), *(with_own_root() if confined else ()), *argv)
-
-
 def _path() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath)}
 
 
-@contextmanager
-def _found() -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        program = str(error.filename)
-        raise NodeError(f"{program}: not found on this node; install {_PACKAGES.get(program, program)}") from error
-    except PermissionError as error:
-        raise NodeError(f"{error.filename}: may not be executed; check its mode") from error
-
-
 def _run_in(group: Group, whole: Wrapped, run: Callable[..., subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-    """Run it so that it does nothing before it is in the group; with ``run``, which is given the gate's descriptor."""
+    """Run the command, which waits at a gate until it is in the group. ``run`` also gets the gate's descriptor."""
     with Gate() as gate:
-        argv, word = behind_gate(gate.fd, whole)
+        argv, words = behind_gate(gate.fd, whole)
         popen = run(argv, gate.fd)
         try:
             group.enter(popen.pid)
@@ -241,7 +221,7 @@ def _run_in(group: Group, whole: Wrapped, run: Callable[..., subprocess.Popen[by
             popen.kill()
             popen.wait()
             raise
-        gate.open(word)
+        gate.open(words)
     return popen
 
 
@@ -252,7 +232,7 @@ def _appending(path: Path, opened: ExitStack) -> int:
 
 
 def _filter_fd(sandbox: Sandbox | None, opened: ExitStack) -> int | None:
-    """A file with the seccomp filter, at its beginning; bubblewrap closes it once it has been read."""
+    """A file with the seccomp filter, at its beginning, for bubblewrap to read."""
     if sandbox is None or sandbox.filter is None:
         return None
     fd = os.memfd_create("filter", os.MFD_CLOEXEC)
@@ -265,26 +245,25 @@ def _filter_fd(sandbox: Sandbox | None, opened: ExitStack) -> int | None:
 def run_tool(
     argv: tuple[str, ...], *, life: Path, status: Path, deadline_s: float, group: Group | None = None
 ) -> tuple[Ended | None, str]:
-    """Run a program of the node's own, unconfined: how it ended, None when not in time, and what it wrote.
+    """Run a program of the node, unconfined: how it ended, None after the deadline, and its output.
 
-    Of that the first 64 KiB are kept; a write beyond them fails, so that a flood costs nothing. It holds the file
-    of the life lock and carries the mark: when the caller dies in the meantime, recovery ends it too.
-    While it runs it is put into ``group``, so that the kernel's wait overlaps with its work; what it started before that
-    is not in there. Raises `NodeError` when there is no such program.
+    The output is at most 64 KiB; further writes of the program fail. The program holds the file of the life lock and has
+    the mark: if the caller dies meanwhile, recovery ends it. It is moved into ``group`` while it runs, to save time;
+    children that it started before stay outside. Raises `NodeError` for a missing program.
     """
     life_fd = os.open(life, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     output = os.memfd_create("output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    told = os.memfd_create("told", os.MFD_CLOEXEC)
+    code_fd = os.memfd_create("code", os.MFD_CLOEXEC)
     try:
         os.ftruncate(output, _TOOL_OUTPUT_BYTES)
         fcntl.fcntl(output, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
-        before, theirs = telling(told) if shutil.which(argv[0]) else ((), ())
+        prefix, fds = reporting(code_fd) if shutil.which(argv[0]) else ((), ())
         popen = subprocess.Popen(
-            (*before, *argv),
+            (*prefix, *argv),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            pass_fds=(life_fd, *theirs),
+            pass_fds=(life_fd, *fds),
             start_new_session=True,
             cwd="/",
             env={**_path(), "LC_ALL": "C.UTF-8", **dict((life_mark(os.fstat(life_fd)),))},
@@ -296,18 +275,18 @@ def run_tool(
             ended = child.wait(deadline_s)
         finally:
             child.close()
-        if ended is not None and (code := os.pread(told, 16, 0)):
+        if ended is not None and (code := os.pread(code_fd, 16, 0)):
             ended = how_ended(int(code))
-        # All of them write at one offset, so it says how much that is.
-        said = os.pread(output, os.lseek(output, 0, os.SEEK_CUR), 0)
+        # Its processes share one offset, which is the length of the output.
+        text = os.pread(output, os.lseek(output, 0, os.SEEK_CUR), 0)
     except FileNotFoundError as error:
         raise NodeError(f"{argv[0]}: not found on this node; install it") from error
     finally:
-        for fd in (life_fd, output, told):
+        for fd in (life_fd, output, code_fd):
             os.close(fd)
-    return ended, said.decode("utf-8", "backslashreplace").strip()
+    return ended, text.decode("utf-8", "backslashreplace").strip()
 
 
 def reap() -> None:
-    """Collect children that have ended since they were launched."""
-    _children.collect()
+    """Reap launched children that have exited."""
+    _children.reap()

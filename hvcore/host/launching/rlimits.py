@@ -1,7 +1,7 @@
-"""The resource limits of what is launched: those that an instance needs, whatever the caller's own are (getrlimit(2)).
+"""The resource limits of launched processes (getrlimit(2)), regardless of the caller's.
 
-A limit of the caller's that is good enough is left as it is. Otherwise util-linux's prlimit sets it before everything
-else that is executed, so that what a shell had set for itself (``ulimit -n 20``, ``ulimit -t 10``) ends no instance.
+A sufficient limit of the caller stays. Otherwise util-linux's prlimit sets it before anything else is executed, so that
+the limits of a shell (``ulimit -n 20``, ``ulimit -t 10``) end no instance.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CAP_SYS_RESOURCE: Final = 1 << 24  # linux/capability.h
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One limit: the least that will do, what is set otherwise, and what it is of, in the words of /proc/PID/limits."""
+    """One limit: the least sufficient value, the value to set otherwise, and its name in /proc/PID/limits."""
 
     number: int
     option: str
@@ -33,7 +33,7 @@ class Limit:
     what: str
 
     def holds(self, soft: int) -> bool:
-        """Whether that soft limit will do. For core dumps nothing but 0 does: they hold the guest's memory."""
+        """Whether that soft limit is sufficient. For core dumps only 0 is: they contain the guest's memory."""
         if self.wanted == 0:
             return soft == 0
         return soft == _ANY or (self.least != _ANY and soft >= self.least)
@@ -55,9 +55,9 @@ LIMITS: Final = (
 def limited(
     current: Callable[[int], tuple[int, int]] = resource.getrlimit, *, privileged: bool | None = None
 ) -> tuple[str, ...]:
-    """What a command has to begin with so that it runs with `LIMITS`; nothing when those of the caller will do.
+    """The prefix of a command that must have `LIMITS`; empty if the caller's are sufficient.
 
-    Raises `NodeError` when a hard limit is too low and we may not raise it.
+    Raises `NodeError` if a hard limit is too low and we may not raise it.
     """
     own = [(limit, *current(limit.number)) for limit in LIMITS]
     wrong = [(limit, hard) for limit, soft, hard in own if not limit.holds(soft)]
@@ -66,8 +66,9 @@ def limited(
     may_raise = _may_raise() if privileged is None else privileged
     options = []
     for limit, hard in wrong:
-        if may_raise or limit.wanted == 0 or _reaches(hard, limit.wanted):
-            options.append(f"--{limit.option}={_word(limit.wanted)}:{_word(_larger(hard, limit.wanted))}")
+        enough = limit.wanted == 0 or hard == _ANY or (limit.wanted != _ANY and hard >= limit.wanted)
+        if may_raise or enough:
+            options.append(f"--{limit.option}={_word(limit.wanted)}:{_word(hard if enough else limit.wanted)}")
         elif limit.holds(hard):
             options.append(f"--{limit.option}={_word(hard)}:{_word(hard)}")
         else:
@@ -77,32 +78,21 @@ def limited(
 
 
 def _may_raise() -> bool:
-    """Whether we may raise hard limits: not every root may, those of containers seldom."""
+    """Whether we may raise hard limits: root in a container often may not."""
     found = re.search(r"^CapEff:\s*([0-9a-f]+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
     return found is not None and bool(int(found[1], 16) & _CAP_SYS_RESOURCE)
 
 
 def unmet_limits(pid: int) -> list[str]:
-    """Which of `LIMITS` do not hold for the process, in words. Empty is good."""
+    """The limits of the process that are not sufficient, in words. Empty is good."""
     try:
         text = Path(f"/proc/{pid}/limits").read_text()
     except OSError as error:
         return [f"/proc/{pid}: its limits cannot be read ({error.strerror})"]
-    found = []
-    for limit in LIMITS:
-        line = next(line for line in text.splitlines() if line.startswith(f"Max {limit.what} "))
-        soft = line.removeprefix(f"Max {limit.what}").split()[0]
-        if not limit.holds(_ANY if soft == "unlimited" else int(soft)):
-            found.append(f"limit of {limit.what} is {soft}")
-    return found
-
-
-def _reaches(hard: int, wanted: int) -> bool:
-    return hard == _ANY or (wanted != _ANY and hard >= wanted)
-
-
-def _larger(hard: int, wanted: int) -> int:
-    return hard if wanted == 0 or _reaches(hard, wanted) else wanted
+    found = dict(re.findall(r"^Max (.+?) {2,}(\S+)", text, re.MULTILINE))
+    soft = {limit: found[limit.what] for limit in LIMITS}
+    unmet = (limit for limit in LIMITS if not limit.holds(_ANY if soft[limit] == "unlimited" else int(soft[limit])))
+    return [f"limit of {limit.what} is {soft[limit]}" for limit in unmet]
 
 
 def _word(value: int) -> str:

@@ -1,11 +1,11 @@
-"""Signals, as a program expects them of who starts it, whatever a host application has done with its own.
+"""Default signals for a program, regardless of the signals that the host application ignores or blocks.
 
-Ignored and blocked signals stay so through fork and exec. bubblewrap waits for SIGCHLD: where that is ignored it never
-hears of its child's end and stays for ever, and a service that is asked to stop by a blocked signal goes on. And who
-ignores SIGCHLD, or waits for whatever child there is, keeps us from learning how one of ours ended.
+Ignored and blocked signals stay so through fork and exec. With SIGCHLD ignored, bubblewrap never learns of its child's
+exit and stays for ever. A service does not stop at a signal that is blocked. A host application that ignores SIGCHLD, or
+waits for any child, takes the exit codes of ours.
 
-Run as a program, ``python -I -S signals.py FD COMMAND...``, this takes everything back and becomes the command; with a
-descriptor it is the command's parent instead, and writes the exit code there as `subprocess` has it.
+Run as a program, ``python -I -S signals.py FD COMMAND...``, this module resets all signals and executes the command. With
+a descriptor instead of ``-`` it runs the command as a child, and writes its exit code there in the form of `subprocess`.
 """
 
 from __future__ import annotations
@@ -14,44 +14,43 @@ import os
 import signal
 import sys
 
-__all__ = ["main", "telling", "with_default_signals"]
+__all__ = ["main", "reporting", "with_default_signals"]
 
-_NOWHERE = "-"
-# Those that `subprocess` itself takes back, which Python ignores.
-_TAKEN_BACK = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
+_NO_FD = "-"
+_RESET_BY_SUBPROCESS = frozenset({signal.SIGPIPE, signal.SIGXFSZ})  # ignored by Python
 
 
 def with_default_signals() -> tuple[str, ...]:
-    """What a command has to begin with so that no signal is ignored or blocked; nothing when none is."""
+    """The prefix of a command that must have no signal ignored or blocked; empty if none is."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    asked = signal.valid_signals() - _TAKEN_BACK
-    if not blocked and all(signal.getsignal(number) is not signal.SIG_IGN for number in asked):
+    numbers = signal.valid_signals() - _RESET_BY_SUBPROCESS
+    if not blocked and all(signal.getsignal(number) is not signal.SIG_IGN for number in numbers):
         return ()
-    return _ourselves(_NOWHERE)
+    return _this_program(_NO_FD)
 
 
-def telling(fd: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The same, and the exit code is written to that descriptor, unless its parent will learn it anyway.
+def reporting(fd: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The prefix of a command whose exit code is also written to ``fd`` if its parent may not get it.
 
-    Second are the descriptors that it has to be given for that.
+    The second value are the descriptors that the command has to inherit for that.
     """
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL:
         return with_default_signals(), ()
-    return _ourselves(str(fd)), (fd,)
+    return _this_program(str(fd)), (fd,)
 
 
-def _ourselves(fd: str) -> tuple[str, ...]:
+def _this_program(fd: str) -> tuple[str, ...]:
     return (sys.executable, "-I", "-S", os.path.abspath(__file__), fd)
 
 
 def main(argv: list[str]) -> int:
-    """Become the command, or wait for it and return its exit code."""
+    """Execute the command, or run it and return its exit code."""
     for number in signal.valid_signals():
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     fd, *command = argv
-    if fd == _NOWHERE:
+    if fd == _NO_FD:
         os.execvp(command[0], command)  # noqa: S606 - no shell is the point
     os.set_inheritable(int(fd), False)
     code = os.spawnvp(os.P_WAIT, command[0], command)  # noqa: S606 - the same

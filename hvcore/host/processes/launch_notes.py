@@ -1,14 +1,13 @@
-"""For which instances something was launched, noted outside of their run directories. Only for root.
+"""Notes of the instances for which processes were launched, outside of their run directories. Only for root.
 
-A start has to know whether its instance runs already when the run directory was wiped and tells nothing. The marks in
-/proc say so for certain, and finding one takes a look at every process of the node. So before anything is launched for
-an instance a note of it is made, and the note is removed when the instance has been released. Without a note nothing
-of it can run, and /proc is not looked through.
+A start has to find out whether its instance runs already, even if the run directory was wiped. The marks in /proc prove
+that, but finding them takes a scan of all processes. So a note is made before each launch and removed at the release of
+the instance. Without a note, the start does not scan.
 
-A note is a symbolic link, made in one step: its name is a hash of the instance's directory, its target says which start
-made it, and the directory for people to read. Only that start removes it, or a look through /proc that found nothing.
-What an older hvcore has launched has no note. So the notes count from the moment on at which a look through /proc has
-found no process without one, in this boot: the link ``complete`` says that. Decision 18 says why not otherwise.
+A note is a symbolic link: its name is a hash of the instance's directory, its target the start that made it and the
+directory, for people. It is removed by that start, or by a scan that found no process. Processes of an older hvcore have
+no note. So notes count only after a scan in this boot found no process without one: the link ``complete`` records that.
+Decision 18 has the reasons.
 """
 
 from __future__ import annotations
@@ -32,36 +31,33 @@ _COMPLETE: Final = "complete"
 
 
 def launched_for(directory: Path) -> list[int]:
-    """Pids of our own processes that were launched for the instance with that directory, though it may be gone."""
+    """Pids of our processes that were launched for the instance with that directory, which may be missing."""
     return LaunchNotes().launched(directory) if os.geteuid() == 0 else marked_for(directory)
 
 
 def note_launch(directory: Path, start: str) -> None:
-    """Note that something is about to be launched for the instance with that directory; ``start`` tells this start apart.
-
-    Raises `NodeError` when that cannot be done.
-    """
+    """Note that the start ``start`` is about to launch a process for that instance. Raises `NodeError`."""
     if os.geteuid() == 0:
         LaunchNotes().add(directory, start)
 
 
 def forget_launch(directory: Path, start: str) -> None:
-    """Everything that this start has launched has ended."""
+    """Remove the note of a start whose processes have all exited."""
     if os.geteuid() == 0:
         LaunchNotes().remove(directory, start)
 
 
 class LaunchNotes:
-    """The notes of a node, in a directory that only root can write to. ``look`` finds all marked processes in /proc."""
+    """The notes of a node, in a directory that only root can write to. ``scan`` finds all marked processes in /proc."""
 
-    def __init__(self, place: Path = _PLACE, look: Callable[[], Mapping[int, str]] = marks) -> None:
+    def __init__(self, place: Path = _PLACE, scan: Callable[[], Mapping[int, str]] = marks) -> None:
         self._place = place
-        self._look = look
+        self._scan = scan
 
     def add(self, directory: Path, start: str) -> None:
-        """As `note_launch`. A note of an earlier start stays as it is.
+        """As `note_launch`. A note of an earlier start stays.
 
-        Raises `NodeError`, but where there can be no notes at all: there each start looks into /proc.
+        No error if the directory of the notes cannot be made: then each start scans /proc.
         """
         try:
             private_dir(self._place)
@@ -76,57 +72,52 @@ class LaunchNotes:
         """As `forget_launch`. A note of another start stays."""
         note = self._note(directory)
         if _target(note) == f"{start} {directory}":
-            with suppress(OSError):  # one that stays costs the next start a look into /proc
+            with suppress(OSError):  # a note that stays costs the next start a scan of /proc
                 os.unlink(note)
 
     def launched(self, directory: Path) -> list[int]:
-        """Pids of what was launched for the instance with that directory and has not ended."""
+        """Pids of living processes that were launched for the instance with that directory."""
         note = self._note(directory)
         complete = self._complete()
         if complete and not os.path.lexists(note):
             return []
-        running = self._look()
+        running = self._scan()
         found = sorted(pid for pid, path in running.items() if path == str(directory))
         if not found:
             with suppress(OSError):
                 os.unlink(note)
         if not complete and all(os.path.lexists(f"{self._place}/{_name(path)}") for path in set(running.values())):
-            self._count_from_now_on()
+            self._set_complete()
         return found
 
     def _note(self, directory: Path) -> str:
         return f"{self._place}/{_name(str(directory))}"
 
     def _complete(self) -> bool:
-        return _target(f"{self._place}/{_COMPLETE}") == _counted_by() and _usable(self._place)
+        with suppress(NodeError):
+            return _target(f"{self._place}/{_COMPLETE}") == _scope() and bool(private_dir(self._place))
+        return False
 
-    def _count_from_now_on(self) -> None:
-        with suppress(OSError, NodeError):  # then the next one tries
+    def _set_complete(self) -> None:
+        with suppress(OSError, NodeError):  # the next start tries again
             path = private_dir(self._place) / _COMPLETE
             path.unlink(missing_ok=True)
-            self._clear_away()
-            path.symlink_to(_counted_by())
+            self._remove_stale()
+            path.symlink_to(_scope())
 
-    def _clear_away(self) -> None:
-        """Remove the notes of what has neither a directory nor a process: once in a boot, or after an upgrade."""
+    def _remove_stale(self) -> None:
+        """Remove the notes of instances with neither a directory nor a process: once in a boot, or after an upgrade."""
         names = [name for name in os.listdir(self._place) if name != _COMPLETE]
         noted = {name: (_target(f"{self._place}/{name}") or "").partition(" ")[2] for name in names}
-        gone = [name for name, path in noted.items() if not os.path.exists(path)]
-        # Only now, for what is launched has a directory then: whose it is that goes meanwhile is seen.
-        running = {_name(path) for path in self._look().values()} if gone else set()
-        for name in set(gone) - running:
+        missing = [name for name, path in noted.items() if not os.path.exists(path)]
+        # Scan after the check for directories: an instance launched since has both a directory and processes.
+        running = {_name(path) for path in self._scan().values()} if missing else set()
+        for name in set(missing) - running:
             os.unlink(f"{self._place}/{name}")
 
 
-def _usable(place: Path) -> bool:
-    try:
-        return bool(private_dir(place))
-    except NodeError:
-        return False
-
-
-def _counted_by() -> str:
-    """This boot, and whose processes we see in it."""
+def _scope() -> str:
+    """The boot and the pid namespace in which a scan finds processes."""
     return f"{boot_id()} {os.readlink('/proc/self/ns/pid')}"
 
 

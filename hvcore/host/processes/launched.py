@@ -1,6 +1,6 @@
-"""Finding again what was launched, whoever launched it: by the status file, the life lock, and marks in the environment.
+"""Finds launched processes, also those of other callers: by the status file, the life lock, and marks in the environment.
 
-`hvcore.host.launching.launch` arranges them. Nothing here changes anything.
+`hvcore.host.launching.launch` prepares these. Nothing here changes anything.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ _LIFE: Final = "HVCORE_LIFE"
 _INSTANCE: Final = "HVCORE_INSTANCE"
 _IN_EXEC_S: Final = 0.001
 _TRIES_IN_EXEC: Final = 50
-_UNTOLD: Final = "ended (how, the host application took from us: it ignores SIGCHLD or waits for every child)"
+_UNKNOWN: Final = "ended (exit code unknown: the host application ignores SIGCHLD or waits for every child)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a process ended: an exit code, or the number of the signal that killed it; neither when nobody could tell us."""
+    """How a process ended: its exit code, or the number of the signal that killed it; neither if that is unknown."""
 
     code: int | None = None
     signal: int | None = None
 
     def __str__(self) -> str:
         if self.signal is None:
-            return f"exited with {self.code}" if self.code is not None else _UNTOLD
+            return f"exited with {self.code}" if self.code is not None else _UNKNOWN
         try:
             name = signal.Signals(self.signal).name
         except ValueError:
@@ -55,7 +55,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What the status file says. ``pid`` is the confined process as the host numbers it."""
+    """The contents of the status file. ``pid`` is the host's number of the confined process."""
 
     pid: int | None = None
     pid_namespace: int | None = None
@@ -63,25 +63,25 @@ class Status:
 
 
 def life_mark(found: os.stat_result) -> tuple[str, str]:
-    """The environment variable of what is launched with that life lock; a process that merely has its file open has not."""
+    """The environment variable of processes launched with that life lock; others with the open file do not have it."""
     return _LIFE, f"{found.st_dev}:{found.st_ino}"
 
 
 def instance_mark(directory: Path) -> tuple[str, str]:
-    """The environment variable of what is launched for the instance with that directory."""
+    """The environment variable of processes launched for the instance with that directory."""
     return _INSTANCE, str(directory)
 
 
 def how_ended(code: int) -> Ended:
-    """How a process ended, by its return code as `subprocess` or bubblewrap has it."""
+    """How a process ended, from a return code of `subprocess` or bubblewrap."""
     if code < 0:
         return Ended(signal=-code)
-    # bubblewrap, like a shell, passes on a death by signal as 128 + its number.
+    # bubblewrap, like a shell, reports a signal as 128 + its number.
     return Ended(signal=code - 128) if code > 128 else Ended(code=code)
 
 
 def read_status(path: Path) -> Status:
-    """What bubblewrap wrote so far. A missing, torn or foreign file reads as nothing known."""
+    """What bubblewrap has written so far. A missing, torn or foreign file gives an empty status."""
     try:
         lines = read_regular(path, limit=65536).splitlines()
     except OSError:
@@ -101,10 +101,10 @@ def read_status(path: Path) -> Status:
 
 
 def members(life: Path, status: Path) -> list[ProcessId]:
-    """Every process that was launched with this life lock and status file and is not gone, however far it came.
+    """Every process that was launched with this life lock and status file and is alive, at any stage of its launch.
 
-    Found by the descriptor and the mark while it comes up, and by its pid namespace after that. A process
-    that a host application forked in the middle of a start holds the descriptor too, without the mark: it is not ours.
+    Found by the descriptor and the mark during the launch, and by its pid namespace later. A process that the host
+    application forked during a launch also has the descriptor, but not the mark.
     """
     found = {process.pid: process for process in processes_holding(life) if _is_marked(process, life)}
     found |= {process.pid: process for process in _in_sandbox(read_status(status))}
@@ -112,10 +112,10 @@ def members(life: Path, status: Path) -> list[ProcessId]:
 
 
 def _in_sandbox(status: Status) -> list[ProcessId]:
-    """The processes in the pid namespace that bubblewrap made, as long as the first of them lives.
+    """The processes in the pid namespace that bubblewrap made, while its first process lives.
 
-    The kernel ends a namespace with its first process and gives the number to the next one that is made, which
-    may be another instance's: so the number counts only together with that process.
+    The kernel ends a namespace with its first process. A new namespace, maybe of another instance, then gets its number:
+    so the number counts only together with that process.
     """
     if status.pid is None or status.pid_namespace is None or status.ended is not None:
         return []
@@ -130,32 +130,28 @@ def _in_sandbox(status: Status) -> list[ProcessId]:
 
 
 def marked_for(directory: Path, uid_pool: range = range(0)) -> list[int]:
-    """Pids of processes that were launched for the instance with that directory, found by their mark.
+    """Pids of processes launched for the instance with that directory, found by their mark.
 
-    For when the directory is gone, and with it everything that `members` goes by.
+    For an instance whose directory is missing, with the files that `members` needs.
     """
     return sorted(pid for pid, path in marks(uid_pool).items() if path == str(directory))
 
 
 def marks(uid_pool: range = range(0)) -> dict[int, str]:
-    """Every process that was launched for an instance, by pid, with the path of that instance's directory.
+    """The path of the instance's directory by pid, for every process launched for an instance.
 
-    Only our own user's and those of guests, whose uids are in the pool, are looked at: nobody else can put himself here.
+    Only processes of our user and of guests, whose uids are in the pool: other users cannot pretend to be an instance.
     """
     pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
-    found = ((pid, _instance(pid)) for pid in pids if _is_ours(pid, uid_pool))
-    return {pid: path for pid, path in found if path is not None}
+    found = ((pid, launched_in(pid)) for pid in pids if _is_ours(pid, uid_pool))
+    return {pid: str(path) for pid, path in found if path is not None}
 
 
 def launched_in(pid: int) -> Path | None:
-    """The directory of the instance that the process was launched for; None when there is none that we may see."""
-    found = _instance(pid)
-    return None if found is None else Path(found)
-
-
-def _instance(pid: int) -> str | None:
+    """The directory of the instance that the process was launched for; None if it has no mark that we may read."""
     key = os.fsencode(f"{_INSTANCE}=")
-    return next((os.fsdecode(one.removeprefix(key)) for one in _environment(pid) or () if one.startswith(key)), None)
+    found = (os.fsdecode(one.removeprefix(key)) for one in _environment(pid) or () if one.startswith(key))
+    return next(map(Path, found), None)
 
 
 def _is_ours(pid: int, uid_pool: range) -> bool:
@@ -168,34 +164,21 @@ def _is_ours(pid: int, uid_pool: range) -> bool:
 
 def _is_marked(process: ProcessId, life: Path) -> bool:
     try:
-        there = life.stat(follow_symlinks=False)
+        name, value = life_mark(life.stat(follow_symlinks=False))
     except OSError:
         return False
-    # In the middle of exec a program has no environment yet (fs/exec.c, begin_new_exec(): descriptors are closed, which
-    # is what its parent waits for, before binfmt_elf.c sets env_start). No event tells when it has.
+    # During exec a program has no environment: begin_new_exec() in fs/exec.c closes descriptors, for which its parent
+    # waits, before binfmt_elf.c sets env_start. No event reports that.
     tries = _TRIES_IN_EXEC
     while tries and _environment(process.pid) == [] and not wait_gone(process, _IN_EXEC_S):
         tries -= 1
-    return _has_mark(process.pid, life_mark(there))
-
-
-def _has_mark(pid: int, mark: tuple[str, str]) -> bool:
-    return os.fsencode("=".join(mark)) in (_environment(pid) or ())
+    return os.fsencode(f"{name}={value}") in (_environment(process.pid) or ())
 
 
 def _environment(pid: int) -> list[bytes] | None:
-    """``NAME=VALUE`` as it was executed with; None when it has ended, or is not ours to look at."""
+    """Its environment at exec as ``NAME=VALUE``; None if the process has exited or may not be read."""
     try:
-        # Not by pathlib, which takes twice as long: before a start, every process of the node is looked at.
-        fd = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
+        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+            return [one for one in file.read().split(b"\0") if one]
     except OSError:
         return None
-    data = b""
-    try:
-        while piece := os.read(fd, 65536):
-            data += piece
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
-    return [one for one in data.split(b"\0") if one]

@@ -1,9 +1,8 @@
-"""Processes that are known for certain: who they are, whether they are gone, what they use.
+"""The identity of processes, whether they are gone, and what they use.
 
-A pid alone proves nothing. `ProcessId` adds the start time and the boot; signals go through a pidfd
-that was opened before those were compared; "gone" means that the pidfd is readable. Reading
-/proc/PID/stat is not enough to say so: a killed process with a thread in uninterruptible sleep
-shows state Z while a write of it is still in flight.
+A pid alone proves nothing. `ProcessId` adds the start time and the boot. Signals go through a pidfd that was opened before
+those were compared. "Gone" means that the pidfd is readable. State Z in /proc/PID/stat does not mean that: a killed process
+with a thread in uninterruptible sleep has it while a write is still in flight.
 """
 
 from __future__ import annotations
@@ -52,12 +51,12 @@ _LONGEST_WAIT_S: Final = 2_000_000.0  # poll(2) takes milliseconds as an int of 
 
 @functools.cache
 def boot_id() -> str:
-    """The kernel's id of this boot: pids and sockets of another boot mean nothing."""
+    """The kernel's id of this boot. Pids and sockets of another boot are not valid."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def _stat_fields(pid: int) -> list[bytes] | None:
-    """Fields of /proc/PID/stat from ``state`` (3) to ``rss`` (24), then the rest as one; None: no such process."""
+    """Fields of /proc/PID/stat from ``state`` (3) to ``rss`` (24), then the rest as one; None without the process."""
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError):
@@ -73,21 +72,21 @@ def _stat_fields(pid: int) -> list[bytes] | None:
 
 
 def identify(pid: int) -> ProcessId | None:
-    """Who ``pid`` is right now, or None when there is no such process."""
+    """The process with that pid now; None without one."""
     fields = _stat_fields(pid)
     return None if fields is None else ProcessId(pid=pid, start_ticks=int(fields[19]), boot_id=boot_id())
 
 
 @contextmanager
 def verified_pidfd(process: ProcessId) -> Iterator[int | None]:
-    """A pidfd of exactly that process, or None when it is gone and its number free or somebody else's."""
+    """A pidfd of exactly that process; None if it is gone, also if another process has its pid now."""
     if process.boot_id != boot_id():
         yield None
         return
     try:
         fd = os.pidfd_open(process.pid)
     except OSError as error:
-        # ENOENT (EINVAL before Linux 6.15): the number is now that of a thread of some other process.
+        # ENOENT (EINVAL before Linux 6.15): the number is now that of a thread of another process.
         if error.errno not in (errno.ESRCH, errno.ENOENT, errno.EINVAL):
             raise
         yield None
@@ -99,23 +98,22 @@ def verified_pidfd(process: ProcessId) -> Iterator[int | None]:
 
 
 def alive(process: ProcessId) -> bool:
-    """True until every thread of the process is gone, even when it was killed long ago."""
+    """True until every thread of the process is gone, even after it was killed."""
     with verified_pidfd(process) as fd:
         return fd is not None and not wait_readable(fd, 0.0)
 
 
 def wait_readable(fd: int, timeout_s: float) -> bool:
-    """Wait until a pidfd says that its process has ended, or any descriptor that there is something to read."""
+    """Wait until any descriptor is readable: for a pidfd, until its process has exited. False after ``timeout_s``."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(max(0, round(min(timeout_s, _LONGEST_WAIT_S) * 1000))))
 
 
 def exit_code(pidfd: int) -> int | None:
-    """How a child of ours ended, as `subprocess` has it: its exit code, or minus the signal; None while it lives.
+    """Reap a child of ours: its exit code, or minus the signal as in `subprocess`; None while it lives.
 
-    It is reaped by that. Raises ChildProcessError when somebody else has waited for it, which `subprocess` itself would
-    take for an exit code of 0.
+    Raises ChildProcessError if it was reaped elsewhere, for which `subprocess` would return 0.
     """
     found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
     if found is None:
@@ -124,7 +122,7 @@ def exit_code(pidfd: int) -> int | None:
 
 
 def ending(pid: int) -> bool:
-    """Whether every thread of it has gone or is on its way: it gives up its namespaces before it is a zombie.
+    """Whether every thread has exited or is exiting, which comes before the loss of namespaces and the zombie.
 
     PF_EXITING (linux/sched.h) in the flags of /proc/PID/task/TID/stat, the seventh field after the name (proc(5)).
     """
@@ -140,13 +138,13 @@ def ending(pid: int) -> bool:
 
 
 def wait_gone(process: ProcessId, deadline_s: float) -> bool:
-    """Wait until the process is gone, at most ``deadline_s`` seconds; False when it is not."""
+    """Wait until the process is gone; False after ``deadline_s`` seconds."""
     with verified_pidfd(process) as fd:
         return fd is None or wait_readable(fd, deadline_s)
 
 
 def kill_and_wait(process: ProcessId, *, subject: str, deadline_s: float) -> bool:
-    """SIGKILL and wait until it is gone. False when it already was. Raises `DeadlineError` when it does not go."""
+    """SIGKILL the process and wait until it is gone. False if it already was. Raises `DeadlineError`."""
     with verified_pidfd(process) as fd:
         if fd is None or wait_readable(fd, 0.0):
             return False
@@ -163,10 +161,10 @@ def kill_and_wait(process: ProcessId, *, subject: str, deadline_s: float) -> boo
 
 
 def pidfile_lock_holder(path: Path) -> int | None:
-    """The pid of the process that holds a POSIX write lock on the file, or None.
+    """The pid of the process that holds a POSIX write lock on the file; None without one.
 
-    QEMU holds one on its pidfile for life (os-posix.c, qemu_create_pidfile). The kernel names the holder in our
-    pid namespace, also when /proc shows an emptied process with a write still in flight.
+    QEMU holds one on its pidfile while it lives (os-posix.c, qemu_create_pidfile). The kernel gives the pid in our pid
+    namespace, also for a zombie with a write in flight.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -189,24 +187,18 @@ def _pids() -> list[int]:
 
 
 def processes_holding(path: Path) -> list[ProcessId]:
-    """Every process but ourselves with an open descriptor on the file, judged by inode. Costs milliseconds."""
+    """Every other process with an open descriptor of the file, by inode. Takes milliseconds."""
     try:
         wanted = path.stat(follow_symlinks=False)
     except FileNotFoundError:
         return []
     key = (wanted.st_dev, wanted.st_ino)
-    found = []
-    for pid in _pids():
-        if pid == os.getpid():
-            continue
-        process = identify(pid)
-        if process is not None and _has_open(pid, key):
-            found.append(process)
-    return found
+    found = (identify(pid) for pid in _pids() if pid != os.getpid())
+    return [process for process in found if process is not None and _has_open(process.pid, key)]
 
 
 def _has_open(pid: int, key: tuple[int, int]) -> bool:
-    # By thread: the leader of a killed process may have given up its table while a thread has not.
+    # By thread: the leader of a killed process may have closed its descriptors while a thread has not.
     for task in _listed(f"/proc/{pid}/task"):
         for fd in _listed(f"/proc/{pid}/task/{task}/fd"):
             try:
@@ -229,23 +221,17 @@ def _listed(path: str) -> list[str]:
 
 def processes_in_pid_namespace(inode: int) -> list[ProcessId]:
     """Every process whose pid namespace has that inode number (as in ``/proc/PID/ns/pid``)."""
-    wanted = f"pid:[{inode}]"
     found = []
     for pid in _pids():
-        try:
-            if os.readlink(f"/proc/{pid}/ns/pid") != wanted:
-                continue
-        except OSError:
-            continue
-        process = identify(pid)
-        if process is not None:
-            found.append(process)
-    return found
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/{pid}/ns/pid") == f"pid:[{inode}]":
+                found.append(identify(pid))
+    return [process for process in found if process is not None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What a process has used: host cpu in seconds, resident memory in MiB, seconds since it began."""
+    """What a process uses: host cpu in seconds, resident memory in MiB, seconds since its start."""
 
     cpu_seconds: float
     resident_mib: int
@@ -253,7 +239,7 @@ class Figures:
 
 
 def figures(process: ProcessId) -> Figures | None:
-    """Live figures of exactly that process, from one read of /proc/PID/stat; None when it is gone or a zombie."""
+    """Figures of exactly that process, from one read of /proc/PID/stat; None if it is gone or a zombie."""
     fields = _stat_fields(process.pid)
     if fields is None or int(fields[19]) != process.start_ticks or fields[0] in (b"Z", b"X"):
         return None

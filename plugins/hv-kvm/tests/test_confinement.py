@@ -161,7 +161,7 @@ def without(*tokens: str) -> str:
         (without("--unshare-net"), "net namespace is the host's"),
         (without("--unshare-ipc"), "ipc namespace is the host's"),
         (without("--unshare-uts"), "uts namespace is the host's"),
-        (without("--bounding-set=-all"), "CapBnd holds more than asked"),
+        (without("--bounding-set=-all"), "CapBnd has more capabilities than allowed"),
         (
             textwrap.dedent(
                 """

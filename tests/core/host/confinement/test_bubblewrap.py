@@ -187,17 +187,17 @@ LEFT_OUT = [
     ([word for word in FULL if word not in {"--unshare-pid", "--as-pid-1"}], "pid namespace is the host's"),
     (FULL[FULL.index("setpriv") :], "mnt namespace is the host's"),
     ([*UNSHARE, "sleep", "100"], "may gain privileges"),
-    (changed("--bounding-set=-all"), "CapBnd holds more than asked"),
-    (changed("--bounding-set=-all", "--bounding-set=-all,+chown"), "CapBnd holds more than asked, 0x1"),
+    (changed("--bounding-set=-all"), "CapBnd has more capabilities than allowed"),
+    (changed("--bounding-set=-all", "--bounding-set=-all,+chown"), "CapBnd has more capabilities than allowed, 0x1"),
     (
         [*BWRAP, *FILES, "--", *SETPRIV[:-1], "--inh-caps=-all,+kill", "--", "sleep", "100"],
-        "CapInh holds more than asked",
+        "CapInh has more capabilities than allowed",
     ),
     (changed("--clear-groups", "--groups", "6"), "belongs to groups 6"),
     (changed("--regid", "--egid"), "Gid is"),
     ([word if word != str(UID) else str(UID + 1) for word in FULL], f"Uid is ['{UID + 1}'"),
-    ([*BWRAP, *FILES, "--", "setpriv", "--no-new-privs", "--clear-groups", "--", "sleep", "100"], "CapEff holds more"),
-    ([*BWRAP, *FILES, "--", "setpriv", "--no-new-privs", "--clear-groups", "--", "sleep", "100"], "CapPrm holds more"),
+    ([*BWRAP, *FILES, "--", "setpriv", "--no-new-privs", "--clear-groups", "--", "sleep", "100"], "CapEff has more"),
+    ([*BWRAP, *FILES, "--", "setpriv", "--no-new-privs", "--clear-groups", "--", "sleep", "100"], "CapPrm has more"),
 ]
 
 
@@ -214,8 +214,8 @@ def test_a_process_that_has_ended_counts_as_weak_and_nothing_else_is_said_of_it(
     """Its namespaces cannot be read any more, which is no weakness."""
     with subprocess.Popen(["true"]) as child:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert weaknesses(PLAIN, child.pid) == [f"process {child.pid} has ended already"]
-    assert weaknesses(PLAIN, child.pid) == [f"process {child.pid} has ended already"]
+        assert weaknesses(PLAIN, child.pid) == [f"process {child.pid} has already exited"]
+    assert weaknesses(PLAIN, child.pid) == [f"process {child.pid} has already exited"]
 
 
 @pytest.mark.live
@@ -224,7 +224,7 @@ def test_ambient_capabilities_are_noticed(eventually: Eventually) -> None:
     ambient = ["--inh-caps=-all,+kill", "--ambient-caps=-all,+kill", "--no-new-privs", "--", "sleep", "100"]
     argv = [*BWRAP, *FILES, "--", *SETPRIV[:-1], *ambient]
     with running(argv, eventually) as pid:
-        assert any("CapAmb holds more than asked, 0x20" in text for text in weaknesses(PLAIN, pid))
+        assert any("CapAmb has more capabilities than allowed, 0x20" in text for text in weaknesses(PLAIN, pid))
 
 
 @pytest.mark.live

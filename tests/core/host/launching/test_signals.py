@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hvcore.host.launching.launch import Child, launch, life_lock, run_tool
-from hvcore.host.launching.signals import telling, with_default_signals
+from hvcore.host.launching.signals import reporting, with_default_signals
 from hvcore.host.processes.process import wait_readable
 from hvcore.plugin import AsUser, Command, Ended, Sandbox
 
@@ -74,7 +74,7 @@ def test_an_end_that_somebody_else_has_waited_for_is_no_success(tmp_path: Path) 
     ended = child.ended()
     assert ended is not None
     assert (ended.code, ended.signal) == (None, None)
-    assert "the host application took from us" in str(ended)
+    assert "exit code unknown: the host application" in str(ended)
     child.close()
 
 
@@ -95,7 +95,7 @@ def test_with_ordinary_signals_nothing_comes_before() -> None:
     }
     try:
         assert with_default_signals() == ()
-        assert telling(9) == ((), ())
+        assert reporting(9) == ((), ())
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
