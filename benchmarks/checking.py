@@ -85,7 +85,7 @@ def _core(kind: hv.ParamType) -> Any:
 
     told = kind.json_schema()
     if kind.kind == "one of":
-        return core_schema.literal_schema(list(told["enum"]))
+        return core_schema.literal_schema(list(kind.choices))
     if kind.kind == "boolean":
         return core_schema.bool_schema(strict=True)
     if kind.kind in {"integer", "port"}:

@@ -4,37 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
-from typing import Any
 
 import hvcore
 from generator.words import DRIVERS, TEXT, WORDS, table, wrapped
-from hvcore.model import instance as instance_module
+from hvcore.model.instance import DISK_KEYS, INSTANCE_KEYS, NIC_KEYS
 from hvcore.model.names import name_problem
+from hvcore.params.reference import default_of, field_rows, section
 
 __all__ = ["instance_file_page"]
 
 
 def instance_file_page() -> str:
     """The keys of an instance file: types, defaults, meaning."""
-    parsers = {name: getattr(instance_module, f"_{name}") for name in ("INSTANCE", "DISK", "NIC")}
     rule = inspect.getdoc(name_problem) or ""
-    kinds = {
-        "name": "a text, see below",
-        **{key: kind.expects for key, kind in parsers["INSTANCE"].items()},
-        **dict.fromkeys(("disks", "nics"), "a list of tables"),
-        "params": "a table",
+    rows = {row.key: row for row in field_rows(INSTANCE_KEYS)}
+    fields = WORDS["fields"]
+    cells = {
+        "name": ("a text, see below", "required", fields["name"]),
+        **{key: (row.expects, default_of(row, code=lambda code: f"`{code}`"), row.help) for key, row in rows.items()},
+        **{key: ("a list of tables", "empty", fields[key]) for key in ("disks", "nics")},
+        "params": ("a table", "empty", fields["params"]),
     }
     order = [field.name for field in dataclasses.fields(hvcore.Instance)]
     return "\n\n".join(
         [
             "# The instance file",
             TEXT["instance_file"],
-            _field_table("", {key: kinds[key] for key in order}, hvcore.Instance),
+            table(("key", "value", "default", "meaning"), ((f"`{key}`", *cells[key]) for key in order)),
             "## disks",
-            _field_table("disks.", {key: kind.expects for key, kind in parsers["DISK"].items()}, hvcore.Disk),
+            *(section(row, ()).strip() for row in field_rows(DISK_KEYS)),
             "## nics",
-            _field_table("nics.", {key: kind.expects for key, kind in parsers["NIC"].items()}, hvcore.Nic),
+            *(section(row, ()).strip() for row in field_rows(NIC_KEYS)),
             TEXT["nic_modes"],
             "## params",
             f"Each driver has its own: {', '.join(f'[{driver}](params-{driver}.md)' for driver in DRIVERS)}.",
@@ -44,15 +44,3 @@ def instance_file_page() -> str:
             f"```toml\n{TEXT['instance_example'].strip()}\n```",
         ]
     )
-
-
-def _field_table(prefix: str, kinds: Mapping[str, str], cls: Any) -> str:
-    defaults = {field.name: field.default for field in dataclasses.fields(cls)}
-    rows = []
-    for key, kind in kinds.items():
-        default = defaults[key]
-        shown = "required" if default is dataclasses.MISSING else f"`{default!r}`".lower().replace("'", '"')
-        if default in (None, "", ()) or key == "params":
-            shown = "empty" if key in ("disks", "nics", "params") else "unset"
-        rows.append((f"`{key}`", kind, shown, WORDS["fields"][prefix + key]))
-    return table(("key", "value", "default", "meaning"), rows)

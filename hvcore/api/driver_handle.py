@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from hvcore.deadline import Deadline
 from hvcore.errors import NotFoundError, ParamsError, Problem, VerifyError
 from hvcore.model.finding import Finding
-from hvcore.model.instance import Instance
+from hvcore.model.instance import DISK_KEYS, INSTANCE_KEYS, NIC_KEYS, Instance
 from hvcore.model.outcome import Outcome
 from hvcore.model.plan import Plan, with_params
 from hvcore.operations import observe
 from hvcore.operations.context import Context
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
-from hvcore.params.reference import ParamRow, json_schema, rows
+from hvcore.params.reference import ParamRow, field_rows, json_schema, rows
 from hvcore.params.schema import Schema
 from hvcore.params.values import Params
 from hvcore.plugins.protocols import capabilities
@@ -55,6 +55,11 @@ class DriverHandle:
         if wrong:
             raise ParamsError(f"driver {self.name}", wrong)
         return rows(self._loaded.schema, values)
+
+    @staticmethod
+    def instance_keys() -> tuple[ParamRow, ...]:
+        """The keys of an instance file outside of ``[params]``, as they are shown: ``vcpus``, ``disks.cache``."""
+        return tuple(row for group in (INSTANCE_KEYS, DISK_KEYS, NIC_KEYS) for row in field_rows(group))
 
     def json_schema(self) -> dict[str, Any]:
         """Its parameters as JSON Schema, for forms and other languages."""

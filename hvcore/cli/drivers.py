@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 import hvcore
 from hvcore.cli.options import command, deadline_option, driver_argument, json_option
 from hvcore.cli.output import Column, emit_json, remark, say, show_table
 from hvcore.cli.progress import patience
-from hvcore.cli.session import open_node
+from hvcore.cli.session import near_word, open_node
 
 __all__ = ["drivers", "params", "schema_diff"]
 
@@ -70,24 +72,40 @@ def _tried(entry: hvcore.CatalogueEntry, begin: Callable[[], None]) -> dict[str,
     return {**facts, "can": ["start", "stop", *handle.capabilities]}
 
 
-@command("hv params kvm", "hv params kvm --schema > kvm.schema.json")
+def _keys(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    with suppress(hvcore.HvError, OSError):
+        handle = open_node(ctx).driver(ctx.params["driver"])
+        rows = (*handle.parameters(), *handle.instance_keys())
+        return [CompletionItem(row.key, help=row.help) for row in rows if row.key.startswith(incomplete)]
+    return []
+
+
+@command("hv params kvm", "hv params kvm disk_cache disks.cache", "hv params kvm --schema > kvm.schema.json")
 @driver_argument
+@click.argument("keys", metavar="[KEY]...", nargs=-1, shell_complete=_keys)
 @click.option("--profile", metavar="NAME", help="Show what instances with this profile get.")
 @click.option("--schema", is_flag=True, help="Print JSON Schema instead, for forms and other programs.")
 @json_option
-def params(driver: str, *, profile: str | None, schema: bool, as_json: bool) -> None:
+def params(driver: str, keys: tuple[str, ...], *, profile: str | None, schema: bool, as_json: bool) -> None:
     """Show the parameters of a driver.
 
     They are what an instance file may have under [params], those of the driver's extensions included. A default that
     this node or the profile sets is shown with that layer.
+
+    With KEY: all about that parameter, or about a key of the instance file such as vcpus, disks.cache or nics.mode.
     """
     handle = open_node().driver(driver)
     if schema:
         emit_json(handle.json_schema())
         return
-    rows = [row.to_json() for row in handle.parameters(profile=profile)]
+    found: Sequence[hvcore.ParamRow] = handle.parameters(profile=profile)
+    if keys:
+        found = _chosen(keys, {row.key: row for row in (*handle.instance_keys(), *found)})
+    rows = [row.to_json() for row in found]
     if as_json:
         emit_json(rows)
+    elif keys:
+        say("\n\n".join(row.text() for row in found))
     elif not rows:
         remark(f"driver {driver} has no parameters")
     else:
@@ -95,10 +113,19 @@ def params(driver: str, *, profile: str | None, schema: bool, as_json: bool) -> 
         show_table([*columns], [_parameter_cells(row) for row in rows])
 
 
+def _chosen(keys: Iterable[str], known: Mapping[str, hvcore.ParamRow]) -> list[hvcore.ParamRow]:
+    for key in keys:
+        if key not in known:
+            near = [repr(name) for name in known if key and key in name][:5]
+            hint = f"did you mean {', '.join(near)}?" if near else near_word(key, known) or "leave KEY out for a list"
+            raise click.BadParameter(f"{key!r}: no such parameter or key of an instance file; {hint}", param_hint="KEY")
+    return [known[key] for key in dict.fromkeys(keys)]
+
+
 def _parameter_cells(row: dict[str, Any]) -> list[str]:
     unit = f", in {row['unit']}" if row["unit"] else ""
     value = f"{row['expects']}{unit}{' (secret)' if row['secret'] else ''}"
-    meaning = str(row["help"])
+    meaning = str(row["schema"]["description"])
     if row["deprecated"] is not None:
         meaning += f" Deprecated, goes in release {row['removed_in']}; {row['deprecated']}."
     return [row["key"], value, _default(row), row["changes"], meaning]

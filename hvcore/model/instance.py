@@ -15,13 +15,13 @@ from typing import Any, Final
 from hvcore.errors import ParamsError, Problem
 from hvcore.model.names import name_problem
 from hvcore.params.host_types import file
+from hvcore.params.param import Param, ParamGroup
 from hvcore.params.param_type import ParamType, Reject
 from hvcore.params.types import boolean, integer, one_of, regexp
 from hvcore.params.words import nearest, shortened
 
-__all__ = ["NIC_MODES", "Disk", "Instance", "Nic", "read_instance"]
+__all__ = ["DISK_KEYS", "INSTANCE_KEYS", "NIC_KEYS", "Disk", "Instance", "Nic", "read_instance"]
 
-NIC_MODES: Final = ("user", "bridged", "routed", "openvswitch", "macvtap", "ext")
 # Instances without a uuid of their own get one that follows from their name, the same on every node.
 _NAMESPACE: Final = "5a9c1a5e-9f07-4c5f-8f0e-2d8f3f6f5b11"
 
@@ -79,7 +79,7 @@ class Instance:
     def __post_init__(self) -> None:
         wrong_name = name_problem(self.name)
         problems = [wrong_name] if wrong_name else []
-        problems += _of_object(self, "", _INSTANCE)
+        problems += _of_object(self, "", INSTANCE_KEYS)
         for key, judge in (("disks", _of_disk), ("nics", _of_nic)):
             rows = getattr(self, key)
             if isinstance(rows, list | tuple):
@@ -110,7 +110,6 @@ def _derived(namespace: str, name: str) -> uuid.UUID:
 
 
 _HEX: Final = "[0-9a-fA-F]"
-_Parsers = Mapping[str, ParamType]
 
 
 def _file_or_uri() -> ParamType:
@@ -125,68 +124,194 @@ def _file_or_uri() -> ParamType:
     return replace(path, kind="file or uri", expects=uri.expects, parse=parse, schema={"type": "string"})
 
 
-_BOOT_INDEX: Final = integer(minimum=1, maximum=1000)
-_DISK: Final[_Parsers] = {
-    "path": _file_or_uri(),
-    "read_only": boolean(),
-    "format": one_of("raw", "qcow2"),
-    "cache": one_of("default", "none", "writeback", "writethrough"),
-    "aio": one_of("threads", "native", "io_uring"),
-    "discard": one_of("ignore", "unmap"),
-    "boot_index": _BOOT_INDEX,
-}
-_NIC: Final[_Parsers] = {
-    "mode": one_of(*NIC_MODES),
-    # An even first byte: the lowest bit of it marks multicast, which no interface may have.
-    "mac": regexp(f"{_HEX}[02468aceACE](:{_HEX}{{2}}){{5}}", "a unicast MAC address such as 'aa:00:00:4b:c1:01'"),
-    "link": regexp(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,14}", "a network interface name of at most 15 characters"),
-    "boot_index": _BOOT_INDEX,
-}
-_INSTANCE: Final[_Parsers] = {
-    "driver": regexp("[a-z][a-z0-9_-]{0,63}", "a driver name such as 'kvm'"),
-    "memory_mib": integer(minimum=1, maximum=64 * 1024 * 1024),
-    "vcpus": integer(minimum=1, maximum=4096),
-    # A file's name, so no path: it neither begins with a dot nor has a slash in it.
-    "profile": regexp("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", "a profile's name of letters, digits, '_', '.' and '-'"),
-    "uuid": regexp(f"{_HEX}{{8}}(-{_HEX}{{4}}){{3}}-{_HEX}{{12}}", "a uuid of 36 characters"),
-}
+_BOOT_INDEX: Final = Param(
+    "boot_index",
+    integer(minimum=1, maximum=1000),
+    help="The turn of this device when the firmware looks for something to boot, from 1.",
+    default_means="as the driver's parameters say",
+    example=1,
+)
+
+
+def _like_driver_parameter(key: str, type_: ParamType, example: str) -> Param:
+    what = f"As the driver parameter disk_{key}, for this disk alone."
+    return Param(key, type_, help=what, default_means=f"the value of disk_{key}", example=example)
+
+
+DISK_KEYS: Final = ParamGroup(
+    "disks",
+    Param(
+        "path",
+        _file_or_uri(),
+        required=True,
+        help="The image file or block device, by absolute path, or a URI that the driver understands.",
+        example="/srv/web1.img",
+    ),
+    Param(
+        "read_only",
+        boolean(),
+        default=False,
+        help="Whether the guest can only read the disk. Several instances can share a disk that they only read.",
+        example=True,
+    ),
+    Param(
+        "format",
+        one_of(
+            {
+                "raw": "The bytes of the file are the bytes of the disk.",
+                "qcow2": "QEMU's format, which grows with its data and can have a backing file.",
+            }
+        ),
+        default="raw",
+        help="The format of the disk's file. It is never guessed, because a guest can write a qcow2 header to a raw disk.",
+        example="qcow2",
+    ),
+    _like_driver_parameter(
+        "cache",
+        one_of(
+            {
+                "default": "QEMU decides.",
+                "none": "Bypass the page cache of the node.",
+                "writeback": "Use the page cache, and write to the disk when the guest flushes.",
+                "writethrough": "Use the page cache, and finish each write on the disk.",
+            }
+        ),
+        "none",
+    ),
+    _like_driver_parameter(
+        "aio",
+        one_of(
+            {
+                "threads": "Threads of QEMU read and write.",
+                "native": "Linux's own asynchronous input and output (libaio), only with cache none.",
+                "io_uring": "io_uring, for Linux 5.1 or later.",
+            }
+        ),
+        "io_uring",
+    ),
+    _like_driver_parameter(
+        "discard",
+        one_of(
+            {
+                "ignore": "Keep the blocks that the guest discards.",
+                "unmap": "Free the blocks that the guest discards on the node too.",
+            }
+        ),
+        "unmap",
+    ),
+    _BOOT_INDEX,
+)
+"""The keys of a table under ``[[disks]]`` of an instance file."""
+
+NIC_KEYS: Final = ParamGroup(
+    "nics",
+    Param(
+        "mode",
+        one_of(
+            {
+                "user": "User-mode network of the driver, without privileges and without connections from outside.",
+                "bridged": "A port of the bridge that link names.",
+                "routed": "A tap interface to which the node routes.",
+                "openvswitch": "A port of the Open vSwitch bridge that link names.",
+                "macvtap": "A macvtap interface on the interface that link names.",
+                "ext": "A network interface that something else makes.",
+            }
+        ),
+        default="user",
+        help="How the interface is connected. The driver decides which modes it supports.",
+        example="bridged",
+    ),
+    Param(
+        "mac",
+        # An even first byte: the lowest bit of it marks multicast, which no interface may have.
+        regexp(f"{_HEX}[02468aceACE](:{_HEX}{{2}}){{5}}", "a unicast MAC address such as 'aa:00:00:4b:c1:01'"),
+        help="The MAC address of the interface.",
+        default_means="derived from the uuid of the instance and the position of the interface",
+        example="aa:00:00:4b:c1:01",
+    ),
+    Param(
+        "link",
+        regexp(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,14}", "a network interface name of at most 15 characters"),
+        help="The network interface or bridge of the node to connect to, for modes that need one.",
+        default_means="none",
+        example="br0",
+    ),
+    _BOOT_INDEX,
+)
+"""The keys of a table under ``[[nics]]`` of an instance file."""
+
+INSTANCE_KEYS: Final = ParamGroup(
+    "",
+    Param(
+        "driver",
+        regexp("[a-z][a-z0-9_-]{0,63}", "a driver name such as 'kvm'"),
+        required=True,
+        help="The driver that runs the instance; hv drivers lists them.",
+        example="kvm",
+    ),
+    Param(
+        "memory_mib",
+        integer(minimum=1, maximum=64 * 1024 * 1024),
+        default=128,
+        unit="MiB",
+        help="The memory of the instance.",
+        example=1024,
+    ),
+    Param("vcpus", integer(minimum=1, maximum=4096), default=1, help="The number of its processors.", example=4),
+    Param(
+        "uuid",
+        regexp(f"{_HEX}{{8}}(-{_HEX}{{4}}){{3}}-{_HEX}{{12}}", "a uuid of 36 characters"),
+        help="The uuid of the instance.",
+        default_means="derived from the name, the same on every node",
+        example="0840e50d-fb84-559d-95fc-12fb3b4fa985",
+    ),
+    Param(
+        "profile",
+        # A file's name, so no path: it neither begins with a dot nor has a slash in it.
+        regexp("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", "a profile's name of letters, digits, '_', '.' and '-'"),
+        help="A file of this node, profiles/NAME.toml, with values for parameters that the instance does not set.",
+        default_means="no profile",
+        example="web",
+    ),
+)
+"""The simple keys of an instance file, but for ``name``."""
+
 _LISTS: Final = ("disks", "nics")
-_MAY_BE_NONE: Final = ("profile", "uuid", "mac", "link", "cache", "aio", "discard", "boot_index")
 _GUESSES: Final = 20  # a table with more unknown keys than this is not a matter of typing errors
-_REQUIRED: Final = {"": ("name", "driver"), "disks": ("path",), "nics": ()}
 
 
 def _of_disk(disk: object, index: int) -> list[Problem]:
     if not isinstance(disk, Disk):
         return [Problem(path=f"disks[{index}]", what="must be a Disk", got=shortened(disk))]
-    return _of_object(disk, f"disks[{index}].", _DISK)
+    return _of_object(disk, f"disks[{index}].", DISK_KEYS)
 
 
 def _of_nic(nic: object, index: int) -> list[Problem]:
     if not isinstance(nic, Nic):
         return [Problem(path=f"nics[{index}]", what="must be a Nic", got=shortened(nic))]
-    return _of_object(nic, f"nics[{index}].", _NIC)
+    return _of_object(nic, f"nics[{index}].", NIC_KEYS)
 
 
-def _of_object(source: object, prefix: str, parsers: _Parsers) -> list[Problem]:
+def _of_object(source: object, prefix: str, keys: ParamGroup) -> list[Problem]:
     """What is wrong with the fields of an object; None is for those that may be unset."""
-    unset = [key for key in parsers if key not in _MAY_BE_NONE and getattr(source, key) is None]
+    unset = [param.key for param in keys if not param.optional and getattr(source, param.key) is None]
     missing = [Problem(path=prefix + key, what="must be set", got="None", todo=f"set {key}") for key in unset]
-    return [*missing, *_fields(source, prefix, parsers)[1]]
+    return [*missing, *_fields(source, prefix, keys)[1]]
 
 
-def _fields(source: object, prefix: str, parsers: _Parsers) -> tuple[dict[str, Any], list[Problem]]:
+def _fields(source: object, prefix: str, keys: ParamGroup) -> tuple[dict[str, Any], list[Problem]]:
     """The parsed fields of an object or mapping, and a problem for each that is wrong. None and "" are unset."""
     values: dict[str, Any] = {}
     problems: list[Problem] = []
-    for key, parser in parsers.items():
+    for param in keys:
+        key = param.key
         value = source.get(key) if isinstance(source, Mapping) else getattr(source, key)
         if value is None or (value == "" and key == "uuid"):
             continue
         try:
-            values[key] = parser.parse(value)
+            values[key] = param.type.parse(value)
         except Reject as reject:
-            todo = reject.todo or f"give {parser.expects}"
+            todo = reject.todo or f"give {param.expects}"
             problems.append(Problem(path=prefix + key, what=reject.what, got=shortened(value), todo=todo))
     return values, problems
 
@@ -199,15 +324,15 @@ def read_instance(data: object) -> tuple[Instance | None, tuple[Problem, ...]]:
     """
     if not isinstance(data, Mapping):
         return None, (Problem(path="instance", what="must be a table of keys and values", got=shortened(data)),)
-    known = ("name", *_INSTANCE, *_LISTS, "params")
-    problems = [*_unknown(data, "", known), *_missing(data, "", _REQUIRED[""])]
-    values, found = _fields(data, "", _INSTANCE)
+    known = ("name", *(param.key for param in INSTANCE_KEYS), *_LISTS, "params")
+    problems = [*_unknown(data, "", known), *_missing(data, "", "name", *_required(INSTANCE_KEYS))]
+    values, found = _fields(data, "", INSTANCE_KEYS)
     problems += found
     values["name"] = data.get("name")
     wrong_name = name_problem(values["name"]) if values["name"] is not None else None
     problems += [wrong_name] if wrong_name else []
-    for key, build, parsers in (("disks", Disk, _DISK), ("nics", Nic, _NIC)):
-        values[key], found = _tables(data.get(key, ()), key, build, parsers)
+    for key, build, keys in (("disks", Disk, DISK_KEYS), ("nics", Nic, NIC_KEYS)):
+        values[key], found = _tables(data.get(key, ()), key, build, keys)
         problems += found
     params = data.get("params", {})
     if isinstance(params, Mapping):
@@ -218,7 +343,7 @@ def read_instance(data: object) -> tuple[Instance | None, tuple[Problem, ...]]:
 
 
 def _tables(
-    rows: object, key: str, build: Callable[..., Any], parsers: _Parsers
+    rows: object, key: str, build: Callable[..., Any], keys: ParamGroup
 ) -> tuple[tuple[Any, ...], list[Problem]]:
     if not isinstance(rows, list | tuple):
         return (), [Problem(path=key, what=f"must be a list of tables, written [[{key}]]", got=shortened(rows))]
@@ -229,8 +354,8 @@ def _tables(
             problems.append(Problem(path=f"{key}[{index}]", what="must be a table", got=shortened(row)))
             continue
         prefix = f"{key}[{index}]."
-        values, found = _fields(row, prefix, parsers)
-        found += [*_unknown(row, prefix, tuple(parsers)), *_missing(row, prefix, _REQUIRED[key])]
+        values, found = _fields(row, prefix, keys)
+        found += [*_unknown(row, prefix, [param.key for param in keys]), *_missing(row, prefix, *_required(keys))]
         problems += found
         if not found:
             built.append(build(**values))
@@ -250,7 +375,11 @@ def _unknown(data: Mapping[Any, Any], prefix: str, known: Iterable[str]) -> list
     return problems
 
 
-def _missing(data: Mapping[Any, Any], prefix: str, required: Iterable[str]) -> list[Problem]:
+def _required(keys: ParamGroup) -> list[str]:
+    return [param.key for param in keys if param.required]
+
+
+def _missing(data: Mapping[Any, Any], prefix: str, *required: str) -> list[Problem]:
     return [
         Problem(path=prefix + key, what="is required and not set", todo=f"set {key}")
         for key in required

@@ -163,6 +163,9 @@ def _marks(before: _Schema, after: _Schema) -> _Found:
 
 def _words(before: _Schema, after: _Schema) -> _Found:
     changed = [note for note in ("description", "examples", "x-group") if before.get(note) != after.get(note)]
+    old, new = _meanings(before), _meanings(after)
+    if any(old[choice] != new[choice] for choice in old.keys() & new.keys()):
+        changed.append("choices")
     if changed:
         yield "reworded", Bump.PATCH, ", ".join(changed).replace("x-", "")
 
@@ -170,10 +173,26 @@ def _words(before: _Schema, after: _Schema) -> _Found:
 # ------------------------------------------------------------------------------------------------- sets of values
 
 
+def _meanings(schema: _Schema) -> dict[str, str]:
+    """The meaning of each choice of a fixed set, or of a list of them; '' where it has none."""
+    places = [schema, *schema.get("anyOf", ())]
+    places += [place["items"] for place in places if "items" in place]
+    found = {json.dumps(choice): "" for place in places for choice in place.get("enum", ())}
+    return found | {
+        json.dumps(choice["const"]): choice.get("description", "")
+        for place in places
+        for choice in place.get("oneOf", ())
+    }
+
+
 def _bare(schema: _Schema) -> dict[str, Any]:
     """Only what decides which values are accepted. Without null: whether a parameter can be unset follows from others."""
     kept = {key: value for key, value in schema.items() if key not in _NOTES and not key.startswith("x-")}
-    options = [option for option in kept.get("anyOf", ()) if option != {"type": "null"}]
+    if "oneOf" in kept:
+        kept["enum"] = [choice["const"] for choice in kept.pop("oneOf")]
+    if "items" in kept:
+        kept["items"] = _bare(kept["items"])
+    options = [_bare(option) for option in kept.get("anyOf", ()) if option != {"type": "null"}]
     if len(options) == 1:
         del kept["anyOf"]
         return {**options[0], **kept}

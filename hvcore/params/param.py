@@ -27,10 +27,11 @@ _SINCE = re.compile(r"[0-9]+(\.[0-9]+){1,2}")
 class Param:
     """One parameter. ``default`` None means unset, and then None may also be given; it is kept in its clean form.
 
-    ``unit`` is in words (``bytes per second``), ``since`` the release of the plugin that brought it, and
-    ``example`` a value worth showing. One that is to go says in ``deprecated`` what to do instead (``use vnc_address``)
-    and in ``removed_in`` which release of the plugin is the first without it. DriverLoadError when the declaration
-    contradicts itself.
+    ``help`` is a sentence that says what the parameter does to the guest, ``default_means`` a phrase for a default that
+    does not explain itself (``QEMU decides``), ``example`` a value worth showing. ``unit`` is in words (``bytes per
+    second``), ``since`` the release of the plugin that brought it. A deprecated one says in ``deprecated`` what to do
+    instead (``use vnc_address``) and in ``removed_in`` which release of the plugin is the first without it.
+    DriverLoadError when the declaration contradicts itself.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Param:
     required: bool = False
     deprecated: str | None = None
     removed_in: str | None = None
+    default_means: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a declaration that contradicts itself, when the plugin is loaded and not when the value is used."""
@@ -61,8 +63,11 @@ class Param:
             raise self._bad(f"since is not a release such as '0.1', got {self.since!r}")
         if self.changes not in ("start", "launch", "live"):
             raise self._bad(f"changes is not 'start', 'launch' or 'live', got {self.changes!r}")
-        if self.required and self.default is not None:
+        if self.required and (self.default is not None or self.default_means):
             raise self._bad("is required and has a default")
+        means = self.default_means
+        if means is not None and (not means or means.endswith(".") or means != " ".join(means.split())):
+            raise self._bad(f"default_means is not a phrase on one line without full stop, got {means!r}")
         if (self.deprecated is None) != (self.removed_in is None):
             raise self._bad("deprecated and removed_in go together; say what to do instead, and until when it works")
         if self.removed_in is not None and _SINCE.fullmatch(self.removed_in) is None:

@@ -44,7 +44,8 @@ class ParamType:
     """What values a parameter takes.
 
     ``parse`` returns the clean, immutable value or raises `Reject`, and takes its own results unchanged;
-    ``expects`` completes "give ..."; ``schema`` is JSON Schema (draft 2020-12). A program may build its own.
+    ``expects`` completes "give ..."; ``schema`` is JSON Schema (draft 2020-12). ``choices`` of a fixed set, or of a list
+    of them, are its values, each with a sentence on its meaning or ''. A program may build its own type.
     """
 
     kind: str
@@ -52,6 +53,7 @@ class ParamType:
     parse: Callable[[object], Any] = field(repr=False)
     schema: Mapping[str, Any] = field(repr=False)
     node_check: NodeCheck | None = None
+    choices: Mapping[int | str, str] = field(default_factory=dict, repr=False)
 
     def json_schema(self) -> dict[str, Any]:
         """The type as JSON Schema (draft 2020-12): a fresh dict.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hvcore.params.values import DEFAULT, REDACTED, UNSET, Params
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from hvcore.params.param import Param, ParamGroup
     from hvcore.params.schema import Schema
 
-__all__ = ["ParamRow", "json_schema", "markdown", "rows"]
+__all__ = ["ParamRow", "default_of", "field_rows", "json_schema", "markdown", "rows", "section"]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _EFFECT = {
@@ -31,7 +32,8 @@ class ParamRow:
 
     ``group`` and ``owner`` are the device family and the plugin it comes from. ``value`` and ``layer`` say what an
     instance gets here that does not set it: the default, or what the node or a profile has for it. ``schema`` is the
-    parameter's own part of the JSON Schema. ``deprecated`` says what to do instead, None for one that stays.
+    parameter's own part of the JSON Schema. ``choices`` has each choice with its meaning, '' where it needs none.
+    ``deprecated`` says what to do instead, None for one that stays.
     """
 
     key: str
@@ -40,7 +42,9 @@ class ParamRow:
     kind: str
     expects: str
     unit: str | None
+    choices: dict[str, str]
     default: Any
+    default_means: str | None
     required: bool
     secret: bool
     changes: str
@@ -57,21 +61,34 @@ class ParamRow:
         """The row as plain JSON types."""
         return asdict(self)
 
+    def text(self) -> str:
+        """All of it as lines of plain text: name, meaning, value, each choice, default, example and so on."""
+        facts = [f"{'    ' * (depth + 1)}{label}: {words}" for depth, label, words in _facts(self, str, str)]
+        return "\n".join([self.key, f"    {self.help}", "", *facts])
+
 
 def rows(schema: Schema, params: Params | None = None) -> tuple[ParamRow, ...]:
     """All parameters, in the order of the schema's groups; with the values of ``params`` beside the defaults."""
-    return tuple(_row(schema, group.name, param, params) for group in schema.groups for param in group)
+    return tuple(_row(schema.owner(param.key), group.name, param, params) for group in schema.groups for param in group)
 
 
-def _row(schema: Schema, group: str, param: Param, params: Params | None = None) -> ParamRow:
+def field_rows(group: ParamGroup) -> tuple[ParamRow, ...]:
+    """The keys of a table of the instance file, such as ``disks.path``, as they are shown."""
+    prefix = f"{group.name}." if group.name else ""
+    return tuple(replace(_row("hvcore", group.name, param), key=f"{prefix}{param.key}") for param in group)
+
+
+def _row(owner: str, group: str, param: Param, params: Params | None = None) -> ParamRow:
     return ParamRow(
         key=param.key,
         group=group,
-        owner=schema.owner(param.key),
+        owner=owner,
         kind=param.type.kind,
         expects=param.type.expects,
         unit=param.unit,
+        choices={str(choice): meaning for choice, meaning in param.type.choices.items()},
         default=_shown(param, param.default),
+        default_means=param.default_means,
         required=param.required,
         secret=param.secret,
         changes=param.changes,
@@ -82,11 +99,11 @@ def _row(schema: Schema, group: str, param: Param, params: Params | None = None)
         layer=DEFAULT if params is None else params.layer(param.key),
         deprecated=param.deprecated,
         removed_in=param.removed_in,
-        schema=_property(schema, group, param),
+        schema=_property(owner, group, param),
     )
 
 
-def _shown(param: Param, value: object) -> object:
+def _shown(param: Param | ParamRow, value: object) -> object:
     return REDACTED if param.secret and value is not None else value
 
 
@@ -98,36 +115,57 @@ def markdown(schema: Schema) -> str:
 def _chapter(schema: Schema, group: ParamGroup) -> Iterator[str]:
     yield f"## {group.name}\n"
     if group.help:
-        yield f"{_text(schema, group.help)}\n"
+        yield f"{_text(group.help, schema.params)}\n"
     for param in group:
-        yield _section(schema, _row(schema, group.name, param))
+        yield section(_row(schema.owner(param.key), group.name, param), schema.params)
 
 
-def _section(schema: Schema, row: ParamRow) -> str:
-    value = row.expects + (f", in {row.unit}" if row.unit else "") + (" (secret)" if row.secret else "")
-    unset = "none, it has to be set" if row.required else "unset"
-    facts = {
-        "Value": _text(schema, value),
-        "Default": unset if row.default is None else f"`{_toml(row.default)}`",
-        "A change takes effect": _EFFECT[row.changes],
-        "Since": row.since,
-    }
-    if row.deprecated is not None:
-        facts["Deprecated"] = f"goes in release {row.removed_in}; {_text(schema, row.deprecated)}"
+def section(row: ParamRow, known: Collection[str]) -> str:
+    """A heading and all facts of one parameter in Markdown; names of the ``known`` ones are links within the page."""
+
+    def text(words: str) -> str:
+        return _text(words, known)
+
+    facts = [f"{'  ' * depth}- {label}: {words}" for depth, label, words in _facts(row, text, lambda code: f"`{code}`")]
+    return "\n".join([f"### `{row.key}`", "", text(row.help), "", *facts, ""])
+
+
+_Spell = Callable[[str], str]
+
+
+def _facts(row: ParamRow, text: _Spell, code: _Spell) -> Iterator[tuple[int, str, str]]:
+    """Each fact as depth, label and words; ``text`` and ``code`` spell prose and values as the page or terminal has them."""
+    unit = f", in {row.unit}" if row.unit else ""
+    yield 0, "Value", text(f"{row.expects}{unit}{' (secret)' if row.secret else ''}")
+    if any(row.choices.values()):
+        yield from ((1, code(choice), text(meaning)) for choice, meaning in row.choices.items())
+    yield 0, "Default", default_of(row, text, code)
+    if row.layer != DEFAULT:
+        yield 0, "On this node", f"{code(_toml(row.value))} ({row.layer})"
     if row.example is not None:
-        facts["Example"] = f"`{row.key} = {_toml(row.example)}`"
-    lines = [f"- {name}: {words}" for name, words in facts.items()]
-    return "\n".join([f"### `{row.key}`", "", _text(schema, row.help), "", *lines, ""])
+        yield 0, "Example", code(f"{row.key.rpartition('.')[2]} = {_toml(row.example)}")
+    yield 0, "A change takes effect", _EFFECT[row.changes]
+    yield 0, "Since", row.since
+    if row.deprecated is not None:
+        yield 0, "Deprecated", f"goes in release {row.removed_in}; {text(row.deprecated)}"
 
 
-def _text(schema: Schema, words: str) -> str:
+def default_of(param: Param | ParamRow, text: _Spell = str, code: _Spell = str) -> str:
+    """The default as TOML has it, with what it means: ``0, QEMU decides``."""
+    if param.required:
+        return "none (required)"
+    value = "" if param.default is None else code(_toml(_shown(param, param.default)))
+    return ", ".join(filter(None, (value, text(param.default_means or "")))) or "unset"
+
+
+def _text(words: str, known: Collection[str]) -> str:
     """Text as text: nothing in it is markup. The name of a parameter leads to it, other names in it are code."""
 
     def safe(found: re.Match[str]) -> str:
         word = found[0]
         if len(word) == 1:
             return f"\\{word}"
-        return f"[`{word}`](#{word})" if word in schema.params else f"`{word}`"
+        return f"[`{word}`](#{word})" if word in known else f"`{word}`"
 
     return re.sub(r"(?<![\w/.-])[a-z0-9]+(?:_[a-z0-9]+)+(?![\w/-])|[\\`*_<\[]", safe, words)
 
@@ -142,7 +180,9 @@ def json_schema(schema: Schema, *, title: str) -> dict[str, Any]:
     What it has no word for is an annotation: ``x-unit``, ``x-since``, ``x-changes``, ``x-group``, ``x-owner``,
     ``x-node-check``, and for one that is deprecated ``x-instead`` and ``x-removed-in``; a secret is ``writeOnly``.
     """
-    properties = {param.key: _property(schema, group.name, param) for group in schema.groups for param in group}
+    properties = {
+        param.key: _property(schema.owner(param.key), group.name, param) for group in schema.groups for param in group
+    }
     if properties:
         names = {"type": "string", "enum": sorted(properties)}
         what = "Parameters that get back the driver's own default, whatever the node or the profile sets."
@@ -162,10 +202,11 @@ def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _property(schema: Schema, group: str, param: Param) -> dict[str, Any]:
+def _property(owner: str, group: str, param: Param) -> dict[str, Any]:
     value = param.type.json_schema()
     shape = {"anyOf": [value, {"type": "null"}]} if param.optional else value
-    notes: dict[str, Any] = {"description": param.help}
+    default = f" Default: {default_of(param)}." if param.default_means else ""
+    notes: dict[str, Any] = {"description": param.help + default}
     if not param.secret:
         if param.default is not None:
             notes["default"] = _plain(param.default)
@@ -179,5 +220,5 @@ def _property(schema: Schema, group: str, param: Param) -> dict[str, Any]:
         notes["x-node-check"] = param.type.node_check.value
     if param.deprecated is not None:
         notes |= {"deprecated": True, "x-instead": param.deprecated, "x-removed-in": param.removed_in}
-    notes |= {"x-since": param.since, "x-changes": param.changes, "x-group": group, "x-owner": schema.owner(param.key)}
+    notes |= {"x-since": param.since, "x-changes": param.changes, "x-group": group, "x-owner": owner}
     return {**shape, **notes}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from hvcore import units
 from hvcore.params.param_type import PATTERN_END, ParamType, Reject, wrong_type
@@ -76,16 +77,21 @@ def _whole_number(value: object, low: int, high: int) -> int:
     return int.__int__(value)
 
 
-def one_of(*choices: int | str, refused: Mapping[str, str] | None = None) -> ParamType:
-    """One of a fixed set, of texts only or of whole numbers only.
+def one_of(
+    *choices: int | str | Mapping[str, str] | Mapping[int, str], refused: Mapping[str, str] | None = None
+) -> ParamType:
+    """One of a fixed set, of texts only or of whole numbers only: ``one_of({"bios": "Start with SeaBIOS.", ...})``.
 
-    ``refused`` has values that people know from elsewhere, each with the reason why it is none here: ``is ...``.
+    The mapping gives each choice a sentence on what it does. Choices whose meaning is their value are listed instead:
+    ``one_of(9600, 115200)``. ``refused`` has values known from elsewhere, each with the reason why it is not a choice
+    here: ``is ...``.
     """
-    words = tuple(choice for choice in choices if isinstance(choice, str))
-    if not choices or len(words) not in (0, len(choices)) or any(isinstance(choice, bool) for choice in choices):
+    meanings = _meanings(choices)
+    words = tuple(choice for choice in meanings if isinstance(choice, str))
+    if not meanings or len(words) not in (0, len(meanings)) or any(isinstance(choice, bool) for choice in meanings):
         raise TypeError("one_of() needs choices that are all texts or all whole numbers")
-    known: dict[object, int | str] = {choice: choice for choice in choices}
-    listed = ", ".join(map(repr, choices))
+    known: dict[object, int | str] = {choice: choice for choice in meanings}
+    listed = ", ".join(map(repr, meanings))
     plain = str if words else int
 
     def parse(value: object) -> int | str:
@@ -101,8 +107,20 @@ def one_of(*choices: int | str, refused: Mapping[str, str] | None = None) -> Par
             raise Reject("is not a known choice", f"did you mean {near!r}? give one of {listed}" if near else None)
         raise wrong_type(value, "a text" if words else "a whole number")
 
-    expects = f"one of {listed}" if len(choices) > 1 else listed
-    return ParamType("one of", expects, parse, {"enum": list(choices)})
+    schema: dict[str, Any] = {"enum": list(meanings)}
+    if any(meanings.values()):
+        schema = {"oneOf": [{"const": choice, "description": meaning} for choice, meaning in meanings.items()]}
+    expects = f"one of {listed}" if len(meanings) > 1 else listed
+    return ParamType("one of", expects, parse, schema, choices=meanings)
+
+
+def _meanings(choices: tuple[Any, ...]) -> dict[int | str, str]:
+    if len(choices) != 1 or not isinstance(choices[0], Mapping):
+        return dict.fromkeys(choices, "")
+    for choice, meaning in choices[0].items():
+        if not isinstance(meaning, str) or not meaning.endswith(".") or meaning != " ".join(meaning.split()):
+            raise TypeError(f"one_of(): the meaning of {choice!r} is not a sentence on one line with a full stop")
+    return dict(choices[0])
 
 
 def size_mib(minimum: int = 1, maximum: int | None = None) -> ParamType:
@@ -258,4 +276,4 @@ def list_of(item: ParamType, *, maximum: int = 64, repeats: bool = False) -> Par
     schema = {"type": "array", "items": item.json_schema(), "maxItems": maximum}
     if not repeats:
         schema["uniqueItems"] = True
-    return ParamType(f"list of {item.kind}", expects, parse, schema, item.node_check)
+    return ParamType(f"list of {item.kind}", expects, parse, schema, item.node_check, item.choices)

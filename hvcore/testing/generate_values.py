@@ -37,7 +37,7 @@ def parsed(param: Param, value: object) -> tuple[bool, Any]:
 def alternatives(param: Param, at_most: int = 4) -> list[Any]:
     """Some values that the parameter accepts, other than its default, in their clean form."""
     shape = param.type.json_schema()
-    wished = [param.example, *shape.get("enum", ()), shape.get("minimum"), shape.get("maximum"), *NASTY]
+    wished = [param.example, *param.type.choices, shape.get("minimum"), shape.get("maximum"), *NASTY]
     found: list[Any] = []
     for value in wished:
         if value is None:

@@ -204,6 +204,23 @@ def test_params_as_table_rows_and_schema(hv: Hv) -> None:
     assert sorted([*keys, "unset"]) == sorted(json.loads(hv("params", "fake", "--schema").stdout)["properties"])
 
 
+def test_params_with_a_key_shows_all_about_it(hv: Hv) -> None:
+    shown = hv("params", "fake", "motd", "disks.cache", "motd").stdout
+    assert shown.startswith("motd\n    What the guest says on its console.\n\n    Value: one line of text")
+    assert shown.count("motd\n") == 1
+    assert "\n\ndisks.cache\n" in shown
+    assert "        none: Bypass the page cache of the node.\n        writeback: " in shown
+    rows = json.loads(hv("params", "fake", "nics.mode", "vcpus", "--json").stdout)
+    assert [row["key"] for row in rows] == ["nics.mode", "vcpus"]
+
+
+@pytest.mark.parametrize(("key", "near"), [("mot", "'motd'"), ("mtod", "'motd'"), ("cache", "'disks.cache'")])
+def test_params_with_an_unknown_key_names_the_nearest(hv: Hv, key: str, near: str) -> None:
+    failed = hv("params", "fake", key)
+    assert failed.exit_code == 2
+    assert f"{key!r}: no such parameter or key of an instance file; did you mean {near}?" in failed.stderr
+
+
 def test_unknown_driver_is_bad_input(hv: Hv, instance_file: File) -> None:
     assert hv("params", "fakke").exit_code == 2
     assert hv("start", instance_file(driver="fakke")).exit_code == 2

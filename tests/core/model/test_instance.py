@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvcore import Disk, Instance, Nic, ParamsError
-from hvcore.model.instance import NIC_MODES, read_instance
+from hvcore.model.instance import DISK_KEYS, INSTANCE_KEYS, NIC_KEYS, read_instance
+from hvcore.params.param import ParamGroup
 
 GOOD: dict[str, Any] = {
     "name": "web1",
@@ -164,6 +166,14 @@ def test_derived_mac_addresses_differ_by_position_and_stay() -> None:
     assert instance.mac(2) == "aa:00:00:00:00:01"
 
 
-@pytest.mark.parametrize("mode", NIC_MODES)
+@pytest.mark.parametrize(("group", "cls"), [(INSTANCE_KEYS, Instance), (DISK_KEYS, Disk), (NIC_KEYS, Nic)])
+def test_the_documented_defaults_are_those_of_the_classes(group: ParamGroup, cls: type[Any]) -> None:
+    defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+    for param in group:
+        expected = dataclasses.MISSING if param.required else param.default
+        assert (defaults[param.key] or None) == (expected or None)
+
+
+@pytest.mark.parametrize("mode", next(iter(NIC_KEYS)).type.choices)
 def test_every_nic_mode_is_accepted(mode: str) -> None:
     assert paths({**GOOD, "nics": [{"mode": mode}]}) == []

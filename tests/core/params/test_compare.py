@@ -60,6 +60,16 @@ CHANGES: dict[str, tuple[list[Param], list[Param], str, Bump]] = {
     "later": ([param(changes="live")], [param(changes="launch")], "takes effect", Bump.MAJOR),
     "looked for": ([param(file())], [param(directory())], "checked on the node", Bump.MAJOR),
     "words": ([param()], [param(help="A digit.")], "reworded", Bump.PATCH),
+    "meaning of the default": ([param()], [param(default_means="none")], "reworded", Bump.PATCH),
+    "choices are explained": ([param(one_of("a"))], [param(one_of({"a": "A."}))], "reworded", Bump.PATCH),
+    "in a list": ([param(list_of(one_of("a")))], [param(list_of(one_of({"a": "A."})))], "reworded", Bump.PATCH),
+    "explained otherwise": ([param(one_of({"a": "A."}))], [param(one_of({"a": "B."}))], "reworded", Bump.PATCH),
+    "one explained choice more": (
+        [param(one_of({"a": "A."}))],
+        [param(one_of({"a": "A.", "b": "B."}))],
+        "loosened",
+        Bump.MINOR,
+    ),
 }
 
 

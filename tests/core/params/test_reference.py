@@ -23,6 +23,7 @@ TYPES: dict[str, ParamType] = {
     "port": port(),
     "words": one_of("ide", "scsi-hd"),
     "numbers": one_of(0, 1, 4, 6),
+    "explained": one_of({"ide": "As an IDE disk.", "scsi-hd": "As a SCSI disk."}),
     "size_mib": size_mib(64),
     "seconds": seconds(0.5, 60),
     "text": text(40),
@@ -113,6 +114,8 @@ _KEYWORDS: dict[str, Any] = {
     "maxLength": lambda rule, value, _: not isinstance(value, str) or len(value) <= rule,
     "pattern": lambda rule, value, _: not isinstance(value, str) or re.search(rule, value) is not None,
     "not": lambda rule, value, _: not accepts(rule, value),
+    "oneOf": lambda rule, value, _: sum(accepts(one, value) for one in rule) == 1,
+    "const": lambda rule, value, _: value == rule and isinstance(value, bool) == isinstance(rule, bool),
     "anyOf": lambda rule, value, _: any(accepts(one, value) for one in rule),
     "required": lambda rule, value, _: not isinstance(value, dict) or set(rule) <= value.keys(),
     "properties": lambda rule, value, _: (
@@ -291,12 +294,58 @@ def test_a_chapter_for_each_group_and_a_section_for_each_parameter() -> None:
         ("mode", "- A change takes effect: at the next launch of the process"),
         ("password", "- Value: one line of text of at most 64 bytes (secret)"),
         ("password", '- Default: `"<secret>"`'),
-        ("root", "- Default: none, it has to be set"),
+        ("root", "- Default: none (required)"),
     ],
 )
 def test_a_section_has_what_an_operator_asks_for(key: str, line: str) -> None:
     section = markdown(SCHEMA).partition(f"\n### `{key}`\n")[2].partition("\n#")[0]
     assert line in section.splitlines()
+
+
+EXPLAINED = Param(
+    "firmware",
+    one_of({"bios": "Start with SeaBIOS.", "uefi": "Start with OVMF, see uefi_path."}),
+    help="The firmware of the guest.",
+    default_means="QEMU decides",
+    example="uefi",
+    deprecated="use machine_type",
+    removed_in="2.0",
+)
+
+
+def test_the_whole_text_of_a_parameter() -> None:
+    schema = Schema([("x", ParamGroup("boot", EXPLAINED))])
+    (row,) = rows(schema)
+    assert (
+        row.text()
+        == """firmware
+    The firmware of the guest.
+
+    Value: one of 'bios', 'uefi'
+        bios: Start with SeaBIOS.
+        uefi: Start with OVMF, see uefi_path.
+    Default: QEMU decides
+    Example: firmware = "uefi"
+    A change takes effect: at the next start
+    Since: 0.1
+    Deprecated: goes in release 2.0; use machine_type"""
+    )
+    page = markdown(schema).splitlines()
+    assert page[page.index("- Value: one of 'bios', 'uefi'") + 2] == "  - `uefi`: Start with OVMF, see `uefi_path`."
+    assert row.to_json()["choices"]["bios"] == "Start with SeaBIOS."
+
+
+def test_the_value_that_the_node_sets_is_in_the_text() -> None:
+    values, _ = SCHEMA.problems({"root": "/srv"}, below=[("node", {"speed": 5})])
+    assert "    On this node: 5 (node)" in rows(SCHEMA, values)[2].text().splitlines()
+
+
+def test_the_json_schema_has_the_meanings_of_choices_and_default() -> None:
+    number = Param("cores", integer(0, 9), default=0, help="Cores.", default_means="QEMU decides")
+    found = json_schema(Schema([("x", ParamGroup("boot", EXPLAINED, number))]), title="x")["properties"]
+    assert found["firmware"]["anyOf"][0]["oneOf"][0] == {"const": "bios", "description": "Start with SeaBIOS."}
+    assert found["firmware"]["description"] == "The firmware of the guest. Default: QEMU decides."
+    assert (found["cores"]["description"], found["cores"]["default"]) == ("Cores. Default: 0, QEMU decides.", 0)
 
 
 def test_a_parameter_named_in_a_text_is_a_link_and_other_names_are_code() -> None:

@@ -211,6 +211,9 @@ def test_two_plugins_with_one_key_are_both_named() -> None:
         ({"since": "v1"}, "since is not a release"),
         ({"changes": "never"}, "changes is not"),
         ({"required": True, "default": 1}, "is required and has a default"),
+        ({"required": True, "default_means": "none"}, "is required and has a default"),
+        ({"default_means": "QEMU decides."}, "default_means is not a phrase"),
+        ({"default_means": ""}, "default_means is not a phrase"),
     ],
 )
 def test_a_declaration_that_contradicts_itself_is_refused(fields: dict[str, Any], message: str) -> None:

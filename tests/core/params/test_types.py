@@ -230,6 +230,22 @@ def test_seconds_are_always_a_float() -> None:
     assert repr(seconds().parse(5)) == "5.0"
 
 
+def test_choices_with_meanings_take_the_same_values() -> None:
+    kind = one_of({"bios": "Start with SeaBIOS.", "uefi": "Start with OVMF."})
+    assert kind.expects == one_of("bios", "uefi").expects
+    assert kind.choices == {"bios": "Start with SeaBIOS.", "uefi": "Start with OVMF."}
+    assert list_of(kind).choices == kind.choices
+    assert one_of(4, 6).choices == {4: "", 6: ""}
+    with pytest.raises(Reject, match="is not a known choice"):
+        kind.parse("efi")
+
+
+@pytest.mark.parametrize("meaning", ["No stop", "Two\nlines.", "", None])
+def test_the_meaning_of_a_choice_is_a_sentence(meaning: str) -> None:
+    with pytest.raises(TypeError, match="the meaning of 'bios' is not a sentence"):
+        one_of({"bios": meaning})
+
+
 def test_one_of_needs_choices_of_one_kind() -> None:
     for choices in ((), ("a", 1), (True, False)):
         with pytest.raises(TypeError, match="all texts or all whole numbers"):

@@ -16,7 +16,8 @@ _BIG_MIB = 1024
 def params() -> hv.ParamGroup:
     """One parameter, under ``[params]`` beside the driver's own."""
     login = hv.regexp("[a-z_][a-z0-9_-]{0,31}", "a login name")
-    owner = hv.Param("owner", login, help="Who is asked about this instance.", example="alice")
+    who = "Who answers questions about the instance."
+    owner = hv.Param("owner", login, help=who, default_means="not known", example="alice")
     return hv.ParamGroup("inventory", owner, help="For the inventory.")
 
 

@@ -21,13 +21,7 @@ SETTINGS: Final = settings(max_examples=150, suppress_health_check=list(HealthCh
 EXACT: Final = {"boolean", "integer", "port", "one of", "name", "list of one of"}
 
 WORDS: Final = sorted(
-    {
-        word
-        for param in SCHEMA.params.values()
-        for schema in (param.type.json_schema(), param.type.json_schema().get("items", {}))
-        for word in schema.get("enum", ())
-        if isinstance(word, str)
-    }
+    {word for param in SCHEMA.params.values() for word in param.type.choices if isinstance(word, str)}
 )
 SINGLE: Final = st.one_of(
     st.none(),

@@ -160,8 +160,8 @@ RIGHT: Final[dict[str, st.SearchStrategy[Any]]] = {
 def from_the_type(param: hvcore.plugin.Param) -> st.SearchStrategy[Any]:
     """Right values of a parameter that has no row of its own."""
     schema = param.type.json_schema()
-    if "enum" in schema:
-        return st.sampled_from(schema["enum"])
+    if param.type.kind == "one of":
+        return st.sampled_from(list(param.type.choices))
     if schema.get("type") == "boolean":
         return st.booleans()
     if schema.get("type") == "integer":
@@ -245,7 +245,7 @@ def made(data: dict[str, Any]) -> hvcore.Instance:
     return instance
 
 
-CHOSEN: Final = {key for key, param in KVM.schema.params.items() if "enum" in param.type.json_schema()}
+CHOSEN: Final = {key for key, param in KVM.schema.params.items() if param.type.kind == "one of"}
 DRAWN: Final = instances(st.fixed_dictionaries({}, optional=RIGHT)).map(accepted)
 
 
