@@ -189,7 +189,7 @@ CASES: Final = (
     # What the binary should have brought.
     Case(
         "keymap",
-        (("params.keymap", "is nothing that this QEMU brings"),),
+        (("params.keymap", "is not part of this QEMU"),),
         {"keymap": "de"},
         where="no keymap",
     ),
@@ -221,13 +221,13 @@ CASES: Final = (
     Case("disk-fifo", (("disks[0].path", "is neither a file nor a block"),), disks=("{here}/fifo",)),
     Case(
         "disk-unreadable",
-        (("disks[0].path", "we may not read and write it"),),
+        (("disks[0].path", "no permission to read and write it"),),
         disks=("{here}/ours",),
         where="nobody",
     ),
     Case(
         "disk-read-only",
-        (("disks[0].path", "we may not read it"),),
+        (("disks[0].path", "no permission to read it"),),
         disks=({"path": "{here}/ours", "read_only": True},),
         where="nobody",
     ),
@@ -301,18 +301,18 @@ CASES: Final = (
         "uefi-template",
         (
             ("params.uefi_vars_template", "cannot be used (No such"),
-            ("params.uefi_vars_path", "is not there, and neither is its template"),
+            ("params.uefi_vars_path", "does not exist, and neither does its template"),
         ),
         {**UEFI, "uefi_vars_template": "{here}/none"},
     ),
     Case(
         "uefi-directory",
-        (("params.uefi_vars_path", "is not there, and we cannot make it in"),),
+        (("params.uefi_vars_path", "does not exist and cannot be created in"),),
         {**UEFI, "uefi_vars_template": "{here}/disk"},
     ),
     Case(
         "uefi-forbidden",
-        (("params.uefi_vars_path", "is not there, and we cannot make it in"),),
+        (("params.uefi_vars_path", "does not exist and cannot be created in"),),
         {**UEFI, "uefi_vars_template": "{here}/nine", "uefi_vars_path": "{here}/vars"},
         **NOBODY,
     ),

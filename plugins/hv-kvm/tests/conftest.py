@@ -1,4 +1,4 @@
-"""A node of its own for every test that starts guests, and the proof that nothing of it is left afterwards."""
+"""A separate node for every test that starts guests, and the proof that it leaves nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hvcore.plugins.loader import load
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--golden-update", action="store_true", help="write the golden files anew, for you to review")
+    parser.addoption("--golden-update", action="store_true", help="Write the golden files again, for a review.")
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +73,7 @@ def root() -> None:
 
 @pytest.fixture
 def loop(root: None, world: World) -> Callable[[str], str]:
-    """Attaches a file as a loop device until the end of the test; skips where there are none."""
+    """Attaches a file as a loop device until the end of the test; skips where there are no loop devices."""
 
     def attach(path: str) -> str:
         done = subprocess.run(["losetup", "--find", "--show", path], capture_output=True, text=True, check=False)

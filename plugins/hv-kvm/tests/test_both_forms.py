@@ -72,7 +72,7 @@ PLUGGED: Final = {
     *("AC97", "ES1370", "intel-hda", "e1000", "ne2k_pci"),
     *("piix3-usb-uhci", "usb-ccid", "usb-kbd", "usb-mouse", "usb-tablet", "usb-wacom-tablet"),
 }
-"""What is compared with a device that ``device_add`` has added."""
+"""The properties that are compared with a device of ``device_add``."""
 
 NOT_PLUGGED: Final = {
     "Bus 'pcie.0' does not support hotplugging": {
@@ -150,8 +150,8 @@ def test_both_forms_of_every_device_make_one_device(here: Here) -> None:
     left = {case for case, machine in here.machines.items() if machine.signatures - proven}
     assert {named(case): needs[case] for case in left} == _expected()
     refused: dict[str, set[str]] = {}
-    for (kind, _), said in (row for twice in found.values() for row in twice.refused.items()):
-        refused.setdefault(said, set()).add(kind)
+    for (kind, _), refusal in (row for twice in found.values() for row in twice.refused.items()):
+        refused.setdefault(refusal, set()).add(kind)
     assert refused == NOT_PLUGGED
     assert {kind for twice in found.values() for kind, _ in twice.plugged} == PLUGGED
 

@@ -1,4 +1,4 @@
-"""What a guest's QEMU may be and see, read back from /proc by hand, and that anything weaker ends the start."""
+"""The confinement of a guest's QEMU, read from /proc by hand, and that a weaker one ends the start."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def root_world(root: None, world: World) -> World:
     return world
 
 
-def test_every_thread_has_a_uid_of_its_own_and_nothing_else(root_world: World) -> None:
+def test_every_thread_has_its_own_uid_and_nothing_else(root_world: World) -> None:
     world = root_world
     world.start(vcpus=2)
     pid, uid = world.pid(), world.info().details["uid"]
@@ -64,7 +64,7 @@ def test_two_guests_have_two_uids_and_do_not_see_each_other(root_world: World) -
 
 
 def test_guests_of_two_run_directories_have_two_uids_also_when_a_start_was_killed(root_world: World) -> None:
-    """The first guest is known to nobody: its starter died as soon as it was launched."""
+    """The first guest has no record: its caller died as soon as it was launched."""
     world = root_world
     other = hvcore.Node(world.run_dir.with_name("other"), uid_pool=world.uids)
     starter = os.fork()
@@ -107,7 +107,7 @@ def test_nothing_but_the_listed_files_is_there_to_see(root_world: World) -> None
     assert devices <= {"null", "zero", "full", "random", "urandom", "tty"}
     mounts = [line.split() for line in Path(f"/proc/{world.pid()}/mountinfo").read_text().splitlines()]
     writable = {fields[4] for fields in mounts if "rw" in fields[5].split(",")}
-    # A file system of its own in memory, and below it the guest's own directory.
+    # A separate file system in memory, and below it the guest's directory.
     assert not {place for place in writable if place.startswith(("/usr", "/etc", "/bin", "/lib", "/proc", "/sys"))}
     assert "/guest" in writable
 
@@ -156,7 +156,7 @@ def without(*tokens: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "reason"),
     [
         (without("--unshare-net"), "net namespace is the host's"),
         (without("--unshare-ipc"), "ipc namespace is the host's"),
@@ -179,11 +179,11 @@ def without(*tokens: str) -> str:
     ids=["net", "ipc", "uts", "capabilities", "uid", "gid", "groups", "seccomp"],
 )
 def test_a_weaker_confinement_is_seen_and_ends_the_start(
-    root_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str
+    root_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, reason: str
 ) -> None:
     world = root_world
     monkeypatch.setenv("PATH", wrapper(tmp_path / "bin", body))
-    with pytest.raises(hvcore.HvError, match=f"(?s)web1.*{said}") as caught:
+    with pytest.raises(hvcore.HvError, match=f"(?s)web1.*{reason}") as caught:
         world.start(deadline_s=10)
     assert isinstance(caught.value, hvcore.ConfinementError), caught.value
     assert "confinement" in str(caught.value)
@@ -323,7 +323,7 @@ def test_without_root_strict_is_refused_with_what_to_do(
     done = as_nobody("strict")
     assert done.returncode == 1
     assert "VerifyError" in done.stderr
-    assert "params.confinement: needs root for a uid of its own" in done.stderr
+    assert "params.confinement: needs root, to run the guest with its own uid" in done.stderr
     assert done.stderr.splitlines()[-1] == "[]"
 
 

@@ -1,7 +1,7 @@
 """The golden command lines in the QEMUs that they are for: the installed one, and those of ``tests/qemus.sh``.
 
 Each is started, stopped, with everything that QEMU calls deprecated ending it, and asked on its monitor whether it has
-what it was told to have. What cannot be started on this machine is skipped and says what it needs; its options, devices
+the devices of its command line. What cannot be started on this machine is skipped and says what it needs; its options, devices
 and properties are looked up in what that QEMU says of itself, as those of all others are.
 """
 
@@ -45,7 +45,7 @@ AT_ONCE: Final = os.cpu_count() or 1
 
 @dataclass(frozen=True)
 class Outcome:
-    """``missing``: what it takes and this machine has not; ``complaints``: what QEMU said against it."""
+    """``missing``: requirements that this machine lacks; ``complaints``: messages of QEMU."""
 
     missing: str = ""
     complaints: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class Qemu:
 
 
 @cache
-def asked(name: str) -> Qemu:
+def started(name: str) -> Qemu:
     path = str(BINARIES[name])
     return Qemu(path, probe(path, cache_dir=None))
 
@@ -71,18 +71,18 @@ def there(name: str) -> str:
 
 @pytest.fixture(params=BINARIES)
 def qemu(request: pytest.FixtureRequest) -> Qemu:
-    return asked(there(request.param))
+    return started(there(request.param))
 
 
 @pytest.fixture(scope="module")
 def outcomes(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[Path, Outcome]]:
-    """Starts all that one QEMU is to start, as many at once as there are processors, the first time it is asked."""
+    """Starts all that one QEMU is to start, as many at once as there are processors, at the first call."""
     folder = tmp_path_factory.mktemp("golden")
     certificates = make_certificates(folder / "pki") if shutil.which("openssl") else None
 
     @cache
     def run(name: str) -> dict[Path, Outcome]:
-        qemu = asked(name)
+        qemu = started(name)
         props = Props(qemu.path, folder, KERNEL, certificates)
         cases = [case for case in STARTED if corpus.answer(case, qemu.facts).kind == "argv"]
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -97,14 +97,14 @@ def start(corpus: Corpus, qemu: Qemu, case: Path, props: Props) -> Outcome:
         with Stage(props, f"{case.parent.name}-{case.stem}") as stage:
             arguments = corpus.render(spec, qemu.facts, stage.bind(spec, bindings(corpus.kvm, case, spec)))
             argv = [qemu.path, *strict_of(qemu.path), *(token for it in arguments[1:] for token in it.tokens)]
-            said, without = complaints(argv, stage), stage.without
+            messages, without = complaints(argv, stage), stage.without
     except MissingError as error:
         return Outcome(missing=str(error))
-    lines = tuple(line for line in said if not is_asked_for(line, case))
+    lines = tuple(line for line in messages if not is_wanted(line, case))
     return Outcome(missing=f"{without}, and starts without it" if without else "", complaints=lines)
 
 
-def is_asked_for(line: str, case: Path) -> bool:
+def is_wanted(line: str, case: Path) -> bool:
     """Whether it says that something is deprecated that the case asks for by name, such as an old machine."""
     names = re.findall('"([A-Za-z0-9.]+-[A-Za-z0-9.-]+)"', case.read_text(encoding="utf-8"))
     return "deprecated" in line and any(name in line for name in names)
@@ -120,7 +120,7 @@ def every_case_of_every_qemu() -> Iterator[object]:
 def test_qemu_takes_it_without_a_word(
     name: str, case: Path, corpus: Corpus, recorded: dict[str, Facts], outcomes: Callable[[str], dict[Path, Outcome]]
 ) -> None:
-    qemu = asked(there(name))
+    qemu = started(there(name))
     answer = corpus.answer(case, qemu.facts)
     golden = corpus.answer(case, recorded.get(qemu.facts.release, qemu.facts))
     if answer.kind == "error" and golden.kind == "argv":
@@ -139,11 +139,11 @@ def test_it_knows_every_option_device_and_property_and_calls_none_deprecated(cor
             given = [it for it in corpus.answer(case, qemu.facts).arguments if it.origin.plugin != "extra"]
             options = read([token for argument in given for token in argument.tokens])
             problems = [problem for option in options for problem in says.problems(*option)]
-            unknown[f"{case.parent.name}/{case.stem}"] = [it for it in problems if not is_asked_for(it, case)]
+            unknown[f"{case.parent.name}/{case.stem}"] = [it for it in problems if not is_wanted(it, case)]
     assert {case: problems for case, problems in unknown.items() if problems} == {}
 
 
-def test_what_it_lacks_is_told_and_nothing_is_started(corpus: Corpus, qemu: Qemu, world: World) -> None:
+def test_missing_features_are_problems_and_nothing_is_started(corpus: Corpus, qemu: Qemu, world: World) -> None:
     for case in CASES:
         answer = corpus.answer(case, qemu.facts)
         if answer.kind == "error" and list(case.parent.glob(f"{case.stem}@*.*")):
@@ -151,11 +151,11 @@ def test_what_it_lacks_is_told_and_nothing_is_started(corpus: Corpus, qemu: Qemu
             instance = replace(given, params={**given.params, "kvm_path": qemu.path})
             with pytest.raises(hvcore.VerifyError) as caught:
                 world.kvm.start(instance)
-            said = {str(problem) for problem in caught.value.problems}
+            problems = {str(problem) for problem in caught.value.problems}
             text = answer.text.replace("{version}", qemu.facts.version).replace(
                 "/usr/bin/qemu-system-x86_64", qemu.path
             )
-            assert set(text.splitlines()) <= said
+            assert set(text.splitlines()) <= problems
             assert world.node.instances() == []
 
 

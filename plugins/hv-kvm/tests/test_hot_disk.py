@@ -72,7 +72,7 @@ class Second:
 
 @contextmanager
 def second(world: World) -> Iterator[Second]:
-    """Under the lock of guest web1. At the end of it our own descriptors are closed, as they are of each operation."""
+    """Under the lock of guest web1. At the end of it our own descriptors are closed, as after each operation."""
     kvm, store = load("kvm"), Store(world.run_dir)
     host = Host(run_dir=world.run_dir, privileged=True, uid_pool=world.uids)
     with store.lock("web1", "hot-plug"), reach(world.dir(), 10.0) as client:

@@ -1,4 +1,4 @@
-"""From the confinement that was asked for to the sandbox of one launch."""
+"""The sandbox of one launch, from the confinement that the spec wants."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["kvm_groups", "level_of", "sandbox_in_record", "sandbox_of", "site_of
 
 
 def level_of(spec: KvmSpec, host: Host) -> Level:
-    """What ``auto`` means on this node: ``strict`` for root, ``user`` for others; but as security_model asks."""
+    """The confinement on this node: ``auto`` is ``strict`` for root and ``user`` for others; security_model can decide."""
     models = {asked.model for asked in spec.asks(SecurityModel)}
     if models & {"user", "pool"}:
         return Level.STRICT
@@ -27,12 +27,12 @@ def level_of(spec: KvmSpec, host: Host) -> Level:
 
 
 def site_of(spec: KvmSpec, host: Host) -> Site:
-    """Where the guest's resources are wanted."""
+    """The node and the confinement that the guest's resources are for."""
     return Site(name=spec.name, host=host, level=level_of(spec, host))
 
 
 def sandbox_of(spec: KvmSpec, user: AsUser | None, *, guest_dir: Path, shown: Iterable[Shown], kvm: bool) -> Sandbox:
-    """What QEMU may see and be: /usr, a private /dev, its own directory, and the files of its spec."""
+    """The sandbox of QEMU: /usr, a private /dev, the guest's directory, and the files of the spec."""
     read_only = [(file.source, file.path) for file in shown if os.path.exists(file.source)]
     read_only += [(path, path) for path in installation(spec.qemu)]
     view = View(
@@ -44,7 +44,7 @@ def sandbox_of(spec: KvmSpec, user: AsUser | None, *, guest_dir: Path, shown: It
 
 
 def sandbox_in_record(spec: KvmSpec, bindings: Mapping[str, Any]) -> Sandbox | None:
-    """What can be proved of the sandbox that a guest was started in; None for one that is not confined."""
+    """The sandbox of a running guest, as far as /proc can prove it; None for a guest that is not confined."""
     level = Level(bindings["confinement"])
     if level is Level.OFF:
         return None
@@ -55,12 +55,12 @@ def sandbox_in_record(spec: KvmSpec, bindings: Mapping[str, Any]) -> Sandbox | N
 
 
 def _sandbox(spec: KvmSpec, who: AsUser | AsCaller, view: View) -> Sandbox:
-    # A file without a name is opened again by its descriptor, which takes a /proc.
+    # An unnamed file is opened again by its descriptor, which needs a /proc.
     view = replace(view, proc=bool(spec.asks(MemoryFile)))
     return Sandbox(who=who, view=view, share_network=bool(spec.asks(HostNetwork)), seccomp=True)
 
 
 def kvm_groups() -> tuple[int, ...]:
-    """The groups whose members may open /dev/kvm, for a user who is not root."""
+    """The groups whose members may open /dev/kvm, for a user other than root."""
     group = os.stat("/dev/kvm").st_gid
     return (group,) if group else ()

@@ -1,4 +1,4 @@
-"""What the conformance kit has to know of this driver: guests of 512 bytes under software emulation, and QEMU's version."""
+"""The driver for the conformance kit: guests of 512 bytes under software emulation, and QEMU's version."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _two_boot_disks(name: str, directory: Path) -> hv.Instance:
 
 
 def _bad_kernel(name: str, directory: Path) -> hv.Instance:
-    """QEMU itself finds out that this is no kernel, and ends."""
+    """A guest whose start fails: QEMU exits, because the file is not a kernel."""
     kernel = directory / "kernel"
     kernel.write_bytes(b"no kernel")
     made = _guest()(name, directory)

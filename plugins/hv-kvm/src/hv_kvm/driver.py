@@ -1,4 +1,4 @@
-"""Driver ``kvm``: the families it is made of, in the order of their options, and each operation handed on to its module."""
+"""Driver ``kvm``: its families, in the order of their options, and its operations."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def _too_many(error: ValueError) -> hv.Problem:
 
 def _expect(found: bool, wanted: bool, job: hv.Job) -> None:  # noqa: FBT001 - two facts side by side
     if found != wanted:
-        state = "runs" if found else "stands still"
-        raise hv.OperationError(f"{job.name}: QEMU took the command and the guest still {state}; see hv info")
+        state = "running" if found else "paused"
+        raise hv.OperationError(f"{job.name}: QEMU accepted the command, but the guest is still {state}; see 'hv info'")
 
 
 class KvmDriver:
@@ -108,7 +108,7 @@ class KvmDriver:
         self._not_compared = rehearse(hooks) if extended else ()
 
     def plan(self, instance: hv.Instance, params: hv.Params) -> KvmSpec:
-        """The machine, with every device in its place. Pure. Raises `ParamsError` when they do not all fit."""
+        """The machine, with every device in its place. Pure. Raises `ParamsError` when the devices do not all fit."""
         devices = declared(self._hooks.items("plan", Device, instance=instance, params=params), self._kinds)
         try:
             return decide(instance, params, devices)
@@ -116,15 +116,15 @@ class KvmDriver:
             raise hv.ParamsError(instance.name, [_too_many(error)]) from error
 
     def read_spec(self, data: object) -> KvmSpec:
-        """The machine that a record holds, devices of extensions included."""
+        """The machine in a record, devices of extensions included."""
         return read_spec(data, self._kinds)
 
     def verify(self, spec: KvmSpec, host: hv.Host) -> Iterable[hv.Problem]:
-        """Files, rights, what the QEMU binary lacks."""
+        """What keeps this node from running the machine: files, permissions, features that the QEMU binary lacks."""
         return problems_on(self._hooks, spec, host)
 
     def examine(self, host: hv.Host) -> Iterable[hv.Finding]:
-        """The QEMU that instances get which name no other, whether KVM works, and extensions whose ids were not compared."""
+        """The default QEMU, whether KVM works, and extensions whose option ids could not be compared."""
         for why in self._not_compared:
             what = f"could not be compared with those of other plugins when the driver was loaded: {why}"
             yield hv.Finding(subject="option ids", severity=hv.Severity.NOTE, what=what)
@@ -137,10 +137,10 @@ class KvmDriver:
         return describe(self._hooks, spec, host)
 
     def start(self, spec: KvmSpec, job: hv.Job) -> None:
-        """Bring the guest up; return when QMP says that it runs."""
+        """Start the guest; returns when QMP reports that the guest runs."""
         start.bring_up(self._hooks, spec, job)
 
-    # State and figures, from /proc and QEMU's journal. Static, so that a list does not have to import all families.
+    # Static, so that a list does not have to import all families.
     observe = staticmethod(observe)
 
     def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
@@ -148,13 +148,13 @@ class KvmDriver:
         return stop.stop(live, job, force=force)
 
     def pause(self, live: hv.Live, job: hv.Job) -> None:
-        """QMP stop, and proof of it."""
+        """Pause the guest, and check that QEMU reports it paused."""
         with reach(live.dir, job.deadline.left()) as client:
             commands.stop(client, deadline_s=job.deadline.left())
             _expect(commands.query_status(client).running, False, job)
 
     def resume(self, live: hv.Live, job: hv.Job) -> None:
-        """QMP cont, and proof of it."""
+        """Let the guest run, and check that QEMU reports it running."""
         with reach(live.dir, job.deadline.left()) as client:
             commands.cont(client, deadline_s=job.deadline.left())
             _expect(commands.query_status(client).running, True, job)
@@ -163,16 +163,16 @@ class KvmDriver:
         """The serial console's socket."""
         path = GuestPaths(live.dir).serial
         if not path.exists():
-            todo = "set serial_console = true and start it again"
+            todo = "set serial_console = true and restart the instance"
             raise hv.OperationError(f"{live.record.name}: was started without a serial console; {todo}")
         return hv.Console(name=live.record.name, socket=str(path))
 
     def log(self, live: hv.Live) -> Path:
-        """What QEMU, and what confines it, wrote to stderr."""
+        """The file with the standard error of QEMU and of the programs that confine it."""
         return live.dir / hv.LOG
 
     def adopt(self, live: hv.Live, job: hv.Job) -> bool:
-        """True when QEMU answers and is in the run state that the interrupted start was to reach."""
+        """Finish an interrupted start; False when QEMU is not in the run state that the start was to reach."""
         process = process_of(live)
         if process is None:
             return False
@@ -180,9 +180,11 @@ class KvmDriver:
             with reach(live.dir, job.deadline.left(at_most=_ADOPT_S)) as client:
                 return ready.finish(self._hooks, client, process, self.read_spec(job.record.spec), job)
         except (QmpBusyError, QmpTimeoutError) as error:
-            # It may be running well. Undoing would kill it, so somebody has to try again or say stop --force.
-            what = f"{job.name}: its start was interrupted and its monitor does not answer, so it is left as it is"
-            raise hv.OperationError(f"{what}; try again, or end it with stop --force ({error})") from error
+            # The guest may be well, and undoing would kill it: the operator decides.
+            what = (
+                f"{job.name}: the start was interrupted and the monitor does not answer, so the guest is left as it is"
+            )
+            raise hv.OperationError(f"{what}; try again, or end the guest with 'hv stop --force' ({error})") from error
         except (QmpError, hv.OperationError) as error:
-            job.progress(f"its start cannot be finished: {error}")
+            job.progress(f"the interrupted start cannot be finished: {error}")
             return False

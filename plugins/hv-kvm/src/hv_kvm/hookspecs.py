@@ -1,4 +1,4 @@
-"""The hooks of the kvm driver: what a device family, built in or of a third party, contributes.
+"""The hooks of the kvm driver: the parts of a device family, built in or of an extension.
 
 A family module has, in this order: ``PARAMS``, its device (a frozen dataclass), ``DEVICES``, and implementations
 of ``check``, ``plan``, ``verify`` and ``render``, as far as it needs them.
@@ -20,7 +20,7 @@ __all__ = ["devices", "on_ready", "plan", "render", "verify"]
 
 @hookspec
 def devices() -> Iterable[type[Device]]:  # type: ignore[empty-body]
-    """The classes of what ``plan`` gives, so that a machine can be read back from its record. Names are taken once.
+    """The classes of the devices that ``plan`` gives, so that a machine can be read from its record. Each name is unique.
 
     >>> from hv_kvm.devices import clock
     >>> [kind.__name__ for kind in clock.DEVICES]
@@ -40,7 +40,7 @@ def plan(instance: Instance, params: Params) -> Iterable[Device]:  # type: ignor
 
 @hookspec
 def verify(spec: KvmSpec, facts: Facts) -> Iterable[Problem]:  # type: ignore[empty-body]
-    """What this QEMU lacks for the machine. Judged from probed facts, never from a version.
+    """The features that this QEMU lacks for the machine. Decided from probed facts, never from a version.
 
     >>> from types import SimpleNamespace
     >>> import hvcore.plugin as hv
@@ -68,9 +68,9 @@ def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterable[Opt]:  #
 
 @hookspec
 def on_ready(spec: KvmSpec, facts: Facts | None, client: QmpClient, job: Job) -> None:
-    """Called when QEMU answers and is proved to be confined, before the guest runs: what options cannot say, QMP can.
+    """Called before the guest runs, when QEMU answers and is proved to be confined: for settings that only QMP has.
 
-    ``facts`` is None for a guest that runs already, whose interrupted start is finished. Raise to undo the start.
+    ``facts`` is None for a guest that already runs, whose interrupted start is finished. Raise to undo the start.
 
     >>> import hvcore.plugin
     >>> @hvcore.plugin.hookimpl

@@ -196,7 +196,7 @@ def huge(root: None, world: World, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_it_boots_in_huge_pages_and_takes_no_more_than_there_are(world: World, huge: str) -> None:
     disk = Disk(path=world.disk())
     assert "MiB free, the instance needs 8000 MiB" in refused(world, disk, mem_path=huge, memory_mib=8000)
-    assert "are no multiple of that" in refused(world, disk, mem_path=huge, memory_mib=17)
+    assert "is not a multiple of that" in refused(world, disk, mem_path=huge, memory_mib=17)
     boots(world, disk, mem_path=huge, memory_mib=24)
     assert "0 MiB free" in refused_beside(world, huge)
     world.node.stop("web1", force=True)

@@ -93,7 +93,7 @@ def test_a_killed_swtpm_is_told_and_the_guest_goes_on(world: World) -> None:
     os.kill(process.pid, signal.SIGKILL)
     assert hvcore.plugin.wait_gone(process, 10)
     info = world.info()
-    assert (info.state, info.reason) == (State.RUNNING, "its tpm has ended, until it is started anew")
+    assert (info.state, info.reason) == (State.RUNNING, "its tpm died; restart the instance to get it back")
     assert world.node.stop("web1", deadline_s=20).rung == "powerdown"
 
 

@@ -1,4 +1,4 @@
-"""Whether KVM runs guests: the verdict, whatever the node and the binary are like."""
+"""Whether KVM runs guests: the verdict on every sort of node and binary."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hv_kvm.qemu.boot_sector import assemble
 from hv_kvm.qemu.trial import TrialError
 
 QEMU = shutil.which("qemu-system-x86_64") or "qemu-system-x86_64"
-needs_kvm_node = pytest.mark.skipif(facts_cache.kvm_opens() is not None, reason="/dev/kvm does not open here")
+needs_kvm_node = pytest.mark.skipif(facts_cache.kvm_opens() is not None, reason="/dev/kvm cannot be opened here")
 
 
 def script(path: Path, text: str) -> str:
@@ -27,14 +27,14 @@ def script(path: Path, text: str) -> str:
 
 
 @pytest.mark.live
-def test_the_trial_guest_is_right_software_runs_it_to_its_end() -> None:
+def test_software_emulation_runs_the_trial_guest_to_its_end() -> None:
     verdict, hung = guest_runs(QEMU, accel="tcg", deadline_s=30)
     assert verdict.usable, verdict.reason
     assert not hung
 
 
 @pytest.mark.live
-def test_this_node_gets_a_verdict_in_time_which_is_remembered(tmp_path: Path) -> None:
+def test_this_node_gets_a_verdict_in_time_which_is_cached(tmp_path: Path) -> None:
     fds = os.listdir("/proc/self/fd")
     started = time.monotonic()
     verdict = kvm_works(QEMU, cache_dir=str(tmp_path))
@@ -49,15 +49,15 @@ def test_this_node_gets_a_verdict_in_time_which_is_remembered(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "reason", "hung"),
     [
-        ("sleep 30", r"opens, but a guest hangs: \d+\.\d s without progress", True),
-        ("sleep 30 & wait", r"opens, but a guest hangs: \d+\.\d s without progress", True),
-        ("kill -ABRT $$", "qemu was killed by SIGABRT and said nothing", False),
+        ("sleep 30", r"kvm does not work here: a test guest made no progress in \d+\.\d s", True),
+        ("sleep 30 & wait", r"kvm does not work here: a test guest made no progress in \d+\.\d s", True),
+        ("kill -ABRT $$", "qemu was killed by SIGABRT and printed nothing", False),
         ("echo 'failed to set MSR' >&2; kill -ABRT $$", 'was killed by SIGABRT: "failed to set MSR"', False),
-        ("exit 0", "qemu exited with 0 and said nothing", False),
+        ("exit 0", "qemu exited with 0 and printed nothing", False),
         ("echo no module >&2; exit 1", 'qemu exited with 1: "no module"', False),
     ],
 )
-def test_whatever_else_the_binary_does_means_not_usable(text: str, reason: str, hung: object, tmp_path: Path) -> None:
+def test_every_other_end_of_the_binary_means_not_usable(text: str, reason: str, hung: object, tmp_path: Path) -> None:
     verdict, did_hang = guest_runs(script(tmp_path / "qemu", text), accel="kvm", deadline_s=0.2)
     assert not verdict.usable
     assert re.search(reason, verdict.reason)
@@ -69,7 +69,7 @@ def test_only_the_answer_of_the_guest_means_usable(tmp_path: Path) -> None:
     assert verdict.usable
 
 
-def test_a_missing_binary_is_a_verdict_and_no_error(tmp_path: Path) -> None:
+def test_a_missing_binary_is_a_verdict_and_not_an_error(tmp_path: Path) -> None:
     verdict, hung = guest_runs(str(tmp_path / "none"), accel="kvm", deadline_s=5)
     assert not verdict.usable
     assert "no such file" in verdict.reason
@@ -78,7 +78,7 @@ def test_a_missing_binary_is_a_verdict_and_no_error(tmp_path: Path) -> None:
 
 
 @needs_kvm_node
-def test_a_hang_is_remembered_for_those_who_would_not_wait_longer(tmp_path: Path) -> None:
+def test_a_hang_is_cached_until_a_caller_waits_longer(tmp_path: Path) -> None:
     count = tmp_path / "count"
     binary = script(tmp_path / "qemu", f"echo x >>{count}; sleep 30")
     folder = str(tmp_path / "cache")
@@ -88,7 +88,7 @@ def test_a_hang_is_remembered_for_those_who_would_not_wait_longer(tmp_path: Path
 
 
 @needs_kvm_node
-def test_a_broken_cache_means_asking_again(tmp_path: Path) -> None:
+def test_a_broken_cache_means_a_new_trial(tmp_path: Path) -> None:
     count = tmp_path / "count"
     binary = script(tmp_path / "qemu", f"echo x >>{count}; exit 33")
     folder = tmp_path / "cache"
@@ -105,10 +105,10 @@ def test_the_trial_guest_fits_a_boot_sector() -> None:
     assert sector.endswith(b"\x55\xaa")
 
 
-def test_what_the_host_application_takes_is_no_verdict(tmp_path: Path) -> None:
+def test_an_exit_status_that_the_host_application_takes_is_an_error(tmp_path: Path) -> None:
     binary, before = script(tmp_path / "qemu", "exit 33"), signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
-        with pytest.raises(TrialError, match="the host application took from us"):
+        with pytest.raises(TrialError, match="the host application took the exit status"):
             guest_runs(binary, accel="kvm", deadline_s=5)
     finally:
         signal.signal(signal.SIGCHLD, before)

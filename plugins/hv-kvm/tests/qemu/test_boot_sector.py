@@ -134,7 +134,7 @@ def test_it_sleeps_cheaply(tmp_path: Path) -> None:
 
 @pytest.mark.live
 @pytest.mark.parametrize("sector", [boot_sector(ignore_power_button=True), boot_sector(exit_after_boot="hlt-dead")])
-def test_it_can_be_deaf_to_the_power_button(sector: bytes, tmp_path: Path) -> None:
+def test_it_can_ignore_the_power_button(sector: bytes, tmp_path: Path) -> None:
     with guest(tmp_path / "d", sector) as running:
         running.read(len(HELLO))
         commands.system_powerdown(running.client)
@@ -160,7 +160,7 @@ def test_it_can_flood_the_console_without_loss_and_still_obey(tmp_path: Path) ->
 
 
 @pytest.mark.live
-def test_it_can_power_off_by_itself(tmp_path: Path) -> None:
+def test_it_can_power_off_on_its_own(tmp_path: Path) -> None:
     with guest(tmp_path / "d", boot_sector(exit_after_boot="poweroff")) as running:
         event = running.client.wait_event("SHUTDOWN", deadline_s=5)
         assert event.data["reason"] == "guest-shutdown"

@@ -1,4 +1,4 @@
-"""Probing a QEMU binary: real ones, things that are none, and the cache."""
+"""Probing a QEMU binary: real ones, other programs, and the cache."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_facts_answer_by_name() -> None:
     assert FACTS.has_type("secret")
 
 
-def test_an_alias_resolves_to_the_machine_it_stands_for() -> None:
+def test_an_alias_resolves_to_the_machine_that_it_means() -> None:
     assert resolve_machine(FACTS, "pc") == "pc-i440fx-7.2"
     assert resolve_machine(FACTS, "pc-q35-7.2") == "pc-q35-7.2"
     assert resolve_machine(FACTS, "microvm") is None
@@ -82,7 +82,7 @@ def test_facts_in_another_shape_are_refused(change: Callable[[dict[str, Any]], o
 
 
 @pytest.mark.parametrize("body", [None, [], 7, "x", {}])
-def test_what_is_no_facts_at_all_is_refused(body: Any) -> None:
+def test_json_that_is_not_facts_is_refused(body: Any) -> None:
     with pytest.raises(ValueError, match="not in format"):
         Facts.from_json(body)
 
@@ -98,7 +98,7 @@ def script(path: Path, text: str) -> str:
 
 
 def odd_binary(kind: str, folder: Path) -> str:
-    """Something that is no QEMU."""
+    """A program or file that is not QEMU."""
     path = folder / "qemu"
     match kind:
         case "directory":
@@ -132,7 +132,7 @@ def odd_binary(kind: str, folder: Path) -> str:
         ("not-a-program", "cannot be executed: exec format error"),
         ("long-name", "file name too long"),
         ("nul", "null (byte|character)"),
-        ("exit 0", "exited with 0 and said nothing"),
+        ("exit 0", "exited with 0 and printed nothing"),
         ("echo no such option >&2; exit 3", 'exited with 3: "no such option"'),
         ("printf 'a\\033[2J\\n' >&2; exit 1", r'exited with 1: "a\?\[2J"'),
         ("kill -ABRT $$", "was killed by SIGABRT"),
@@ -142,7 +142,7 @@ def odd_binary(kind: str, folder: Path) -> str:
         ("while :; do echo garbage; done", "no answer to greeting within 0.3 s"),
     ],
 )
-def test_what_is_no_qemu_gets_one_clear_error_in_time_and_leaves_nothing(
+def test_another_program_gets_one_clear_error_in_time_and_leaves_nothing(
     kind: str, message: str | None, tmp_path: Path
 ) -> None:
     fds, before = os.listdir("/proc/self/fd"), children()
@@ -157,7 +157,7 @@ def test_what_is_no_qemu_gets_one_clear_error_in_time_and_leaves_nothing(
     assert not (tmp_path / "cache").exists()
 
 
-def test_garbage_on_the_monitor_is_told_from_silence(tmp_path: Path) -> None:
+def test_garbage_on_the_monitor_and_silence_are_different_errors(tmp_path: Path) -> None:
     path = tmp_path / "qemu"
     path.write_text(
         f"#!{sys.executable}\nimport os, sys, time\n"
@@ -166,7 +166,7 @@ def test_garbage_on_the_monitor_is_told_from_silence(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     path.chmod(0o755)
-    with pytest.raises(ProbeError, match=r"did not answer as qemu does .*220 mail"):
+    with pytest.raises(ProbeError, match=r"did not answer like qemu .*220 mail"):
         probe(str(path), cache_dir=None, deadline_s=5)
 
 
@@ -183,7 +183,7 @@ def test_a_cache_gives_back_what_was_stored_for_the_same_key_only(tmp_path: Path
 
 
 @pytest.mark.parametrize("damage", ["empty", "torn", "list", "writable", "link", "fifo", "deep"])
-def test_a_damaged_or_foreign_cache_file_is_no_cache(damage: str, tmp_path: Path) -> None:
+def test_a_damaged_or_foreign_cache_file_is_ignored(damage: str, tmp_path: Path) -> None:
     folder = str(tmp_path)
     facts_cache.store(folder, "facts", ["/q"], 1)
     (file,) = tmp_path.iterdir()
@@ -211,21 +211,21 @@ def test_a_damaged_or_foreign_cache_file_is_no_cache(damage: str, tmp_path: Path
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_a_cache_file_of_another_user_is_no_cache(tmp_path: Path) -> None:
+def test_a_cache_file_of_another_user_is_ignored(tmp_path: Path) -> None:
     facts_cache.store(str(tmp_path), "facts", ["/q"], 1)
     (file,) = tmp_path.iterdir()
     os.chown(file, 65534, 65534)
     assert facts_cache.load(str(tmp_path), "facts", ["/q"]) is None
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_not_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     facts_cache.store(str(tmp_path / "file" / "cache"), "facts", ["/q"], 1)
     facts_cache.store("/proc/self/cache", "facts", ["/q"], 1)
 
 
 @pytest.mark.live
-def test_a_real_qemu_tells_what_it_can_do_and_is_asked_once(tmp_path: Path) -> None:
+def test_a_real_qemu_is_probed_once(tmp_path: Path) -> None:
     folder = str(tmp_path / "cache")
     fds, before = os.listdir("/proc/self/fd"), children()
     facts = probe(QEMU, cache_dir=folder)
@@ -247,7 +247,7 @@ def test_a_real_qemu_tells_what_it_can_do_and_is_asked_once(tmp_path: Path) -> N
 
 
 @pytest.mark.live
-def test_a_binary_that_changes_is_asked_again(tmp_path: Path) -> None:
+def test_a_binary_that_changes_is_probed_again(tmp_path: Path) -> None:
     count = tmp_path / "count"
     binary = script(tmp_path / "qemu", f'echo x >>{count}; exec {QEMU} "$@"')
     folder = str(tmp_path / "cache")

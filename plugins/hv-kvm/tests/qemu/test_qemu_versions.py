@@ -130,7 +130,7 @@ def guest(world: World, name: str) -> dict[str, Any]:
     """The guest's parameters; what stands after an @ is a file to be made in the test's directory."""
     more = dict(GUESTS[name])
     if more.get("confinement") == "user" and os.geteuid() == 0:
-        pytest.skip("root is confined with a uid of its own, not with a user namespace")
+        pytest.skip("root is confined with its own uid, not with a user namespace")
     for key, value in more.items():
         if str(value).startswith("@"):
             more[key] = str(world.root / value[1:])
@@ -144,7 +144,7 @@ def guest(world: World, name: str) -> dict[str, Any]:
     return more
 
 
-def said(world: World) -> list[str]:
+def messages(world: World) -> list[str]:
     """What QEMU wrote, but for where its display is: a warning is a sign of a form that goes away."""
     lines = (world.dir() / "log").read_text(encoding="utf-8", errors="replace").splitlines()
     return [line for line in lines if not line.startswith("VNC server running on ")]
@@ -168,7 +168,7 @@ def test_it_lives_from_start_to_power_button(world: World, qemu: str) -> None:
     assert os.readlink(f"/proc/{info.pid}/exe").startswith(qemu)
     with connect(str(paths.recovery), deadline_s=10) as client:
         assert client.execute("query-uuid")["UUID"] == info.uuid
-    assert said(world) == []
+    assert messages(world) == []
     outcome = world.node.stop("web1", deadline_s=20)
     assert outcome.rung == "powerdown"
     assert world.leftovers() == []
@@ -189,10 +189,10 @@ def test_it_is_confined_and_seen_to_be(world: World, qemu: str, root: None) -> N
     place = Path(f"/proc/{info.pid}/root")
     assert sorted(os.listdir(f"{place}{Path(qemu).parents[2]}")) == ["usr"]
     assert [path.name for path in Path(f"{place}{Path(qemu).parents[4]}").iterdir()] == [Path(qemu).parents[3].name]
-    assert said(world) == []
+    assert messages(world) == []
 
 
-def test_its_journal_tells_how_it_ended(world: World, qemu: str) -> None:
+def test_its_journal_shows_how_it_ended(world: World, qemu: str) -> None:
     world.start(kvm_path=qemu, disks=[world.disk(exit_after_boot="poweroff")])
     world.wait_ended(world.record())
     journal = read_journal(str(GuestPaths(world.dir()).journal))
@@ -216,13 +216,13 @@ def test_nothing_on_the_command_line_is_refused_or_deprecated(world: World, stri
     world.start(kvm_path=strict, **more)
     world.node.pause("web1")
     world.node.resume("web1")
-    assert said(world) == []
+    assert messages(world) == []
     assert deprecated_in(world, facts) == []
     assert world.node.stop("web1", force=True).rung == "quit"
 
 
 def deprecated_in(world: World, facts: Facts) -> list[str]:
-    """Devices that QEMU did not make as they were asked for, and the machine, if its own list calls it deprecated."""
+    """Devices that QEMU did not make as specified, and the machine, if QEMU lists it as deprecated."""
     machine = world.info().details["machine"]
     found = [row.name for row in facts.machines if row.name == machine and row.deprecated]
     record = world.record()
@@ -242,6 +242,6 @@ def deprecated_in(world: World, facts: Facts) -> list[str]:
 def test_a_strict_qemu_dies_of_what_is_deprecated(strict: str) -> None:
     """Else the test above would prove nothing. Deprecated since 6.0, and there still."""
     argv = [strict, "-machine", "none", "-nodefaults", "-display", "none", "-qmp", "stdio"]
-    asked = '{"execute": "qmp_capabilities"}\n{"execute": "nbd-server-add", "arguments": {"device": "x"}}\n'
-    done = subprocess.run(argv, input=asked, capture_output=True, text=True, check=False, timeout=30)
+    commands = '{"execute": "qmp_capabilities"}\n{"execute": "nbd-server-add", "arguments": {"device": "x"}}\n'
+    done = subprocess.run(argv, input=commands, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == -6

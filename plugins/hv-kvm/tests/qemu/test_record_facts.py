@@ -1,4 +1,4 @@
-"""Recording what a QEMU can do: the file that the golden corpus is rendered from."""
+"""Recording the features of a QEMU: the file that the golden corpus is rendered from."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from hv_kvm.qemu.probe import probe
 from hv_kvm.qemu.record_facts import main, recording
 
 
-def test_a_recording_is_read_back_without_what_is_the_nodes(recorded: dict[str, Facts]) -> None:
+def test_a_recording_is_read_back_without_the_facts_of_the_node(recorded: dict[str, Facts]) -> None:
     for facts in recorded.values():
         there = replace(facts, kvm_present=True, kvm_enabled=True)
         assert Facts.from_json(json.loads(recording(there))) == facts
 
 
-def test_what_is_no_qemu_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_program_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["/bin/true", "--to", str(tmp_path)]) == 1
     assert main([str(tmp_path / "none")]) == 1
     assert list(tmp_path.iterdir()) == []
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert [line.split(":")[0] for line in said.err.splitlines()] == ["/bin/true", str(tmp_path / "none")]
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert [line.split(":")[0] for line in output.err.splitlines()] == ["/bin/true", str(tmp_path / "none")]
 
 
 @pytest.mark.live
@@ -41,4 +41,4 @@ def test_the_installed_qemu_is_recorded_under_its_release(tmp_path: Path, capsys
     assert facts == replace(probe(qemu, cache_dir=None), kvm_present=False, kvm_enabled=False)
     assert capsys.readouterr().out.startswith(f"{path}: QEMU {facts.version}, ")
     assert main([qemu, "--to", str(tmp_path / "none")]) == 1
-    assert "name a directory that is there" in capsys.readouterr().err
+    assert "name an existing directory" in capsys.readouterr().err

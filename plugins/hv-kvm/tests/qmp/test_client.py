@@ -68,7 +68,7 @@ class Peer:
         return body
 
     def greet(self) -> dict[str, Any]:
-        """Greeting and negotiation; what the client asked for."""
+        """Greeting and negotiation; the request of the client."""
         self.send(GREETING)
         return self.answer({})
 
@@ -129,7 +129,7 @@ def test_sessions_do_not_start_with_the_same_id() -> None:
     assert len(set(ids)) > 1
 
 
-def test_the_greeting_tells_the_version() -> None:
+def test_the_greeting_has_the_version() -> None:
     with session(lambda peer: None) as client:
         assert client.greeting.version == "7.2.22"
         assert client.greeting.package == "Debian"
@@ -194,7 +194,7 @@ def test_a_late_reply_is_not_taken_for_the_next_answer() -> None:
     def script(peer: Peer) -> None:
         first = peer.read()
         late.wait(5)
-        peer.send({"return": "late", "id": first["id"]}, {"return": "nobody's", "id": "other"})
+        peer.send({"return": "late", "id": first["id"]}, {"return": "other", "id": "other"})
         peer.answer("mine")
 
     with session(script) as client:
@@ -297,7 +297,7 @@ def test_blank_lines_are_skipped() -> None:
 
 
 @pytest.mark.parametrize("reply", [{}, {"error": "text"}])
-def test_a_reply_that_is_none_is_a_protocol_error(reply: dict[str, Any]) -> None:
+def test_a_reply_without_result_and_error_is_a_protocol_error(reply: dict[str, Any]) -> None:
     with (
         session(lambda peer: peer.send({**reply, "id": peer.read()["id"]})) as client,
         pytest.raises(QmpProtocolError, match="neither return nor error"),
@@ -401,7 +401,7 @@ def test_a_monitor_that_does_not_read_is_a_timeout_and_the_session_is_over() -> 
         done.set()
 
 
-def test_out_of_band_is_asked_for_and_used_only_when_wanted() -> None:
+def test_out_of_band_is_negotiated_and_used_only_when_wanted() -> None:
     seen: list[dict[str, Any]] = []
 
     def script(peer: Peer) -> None:
@@ -464,7 +464,7 @@ def test_a_path_of_any_length_is_connected_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["missing", "stale", "file", "long", "nul"])
-def test_a_socket_that_nobody_serves_is_dead_and_not_busy(what: str, tmp_path: Path) -> None:
+def test_a_socket_without_a_server_is_dead_and_not_busy(what: str, tmp_path: Path) -> None:
     path = str(tmp_path / "qmp")
     if what == "stale":
         listening(path).close()
@@ -490,7 +490,7 @@ def test_a_monitor_held_by_another_client_is_busy(tmp_path: Path) -> None:
             assert caught.value.exit_code == BusyError.exit_code
 
 
-def test_a_monitor_that_nobody_holds_and_that_is_silent_is_not_called_busy(tmp_path: Path) -> None:
+def test_a_silent_monitor_without_a_client_is_not_called_busy(tmp_path: Path) -> None:
     path = str(tmp_path / "qmp")
     with listening(path), pytest.raises(QmpTimeoutError, match="no answer to greeting"):
         connect(path, deadline_s=SOON_S)
@@ -522,7 +522,7 @@ def test_a_full_backlog_that_drains_in_time_is_waited_out(tmp_path: Path) -> Non
         timer.join(5)
 
 
-def test_a_program_that_is_no_qemu_costs_the_deadline_and_no_fd(tmp_path: Path) -> None:
+def test_a_program_that_is_not_qemu_costs_the_deadline_and_no_fd(tmp_path: Path) -> None:
     fds = os.listdir("/proc/self/fd")
     with monitor(lambda peer: peer.raw(b"220 mail ESMTP\r\n"), greet=False) as sock, pytest.raises(QmpProtocolError):
         adopt(sock, deadline_s=1)

@@ -97,7 +97,7 @@ def test_connect_before_qemu_is_ready_waits_for_its_greeting(qemu: Qemu) -> None
         assert client.greeting.offers_oob
 
 
-def test_a_second_client_is_told_that_the_monitor_is_busy_and_gets_it_later(qemu: Qemu) -> None:
+def test_a_second_client_finds_the_monitor_busy_and_gets_it_later(qemu: Qemu) -> None:
     with connect(qemu.path, deadline_s=10), pytest.raises(QmpBusyError):
         connect(qemu.path, deadline_s=0.1)
     with connect(qemu.path, deadline_s=10) as client:

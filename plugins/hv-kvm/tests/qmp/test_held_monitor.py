@@ -1,4 +1,4 @@
-"""Somebody else holds a guest's monitor, or its state is gone: it is neither killed for that nor lost from sight."""
+"""Another client uses a guest's monitor, or its state was removed: the guest is not killed for that, and still listed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hvcore.state.store import Store
 pytestmark = pytest.mark.live
 
 
-def test_a_polite_stop_stays_polite_while_somebody_holds_the_monitor(world: World) -> None:
+def test_a_polite_stop_stays_polite_while_another_client_uses_the_monitor(world: World) -> None:
     world.start()
     with connect(str(world.dir() / "qmp")):
         assert world.node.stop("web1", deadline_s=30).rung == "powerdown"

@@ -45,11 +45,11 @@ def header(version: int = 3, backing: int = 0, features: int = 0, magic: bytes =
         (b"", "not a qcow2 image"),
     ],
 )
-def test_a_qcow2_header_says(data: bytes, what: str | None) -> None:
+def test_the_problem_of_a_qcow2_header(data: bytes, what: str | None) -> None:
     found = qcow2_problem(data)
     assert (found is None) if what is None else (found is not None and what in found[0])
 
 
 @given(st.binary(max_size=120))
-def test_no_header_makes_it_fail(data: bytes) -> None:
+def test_no_header_raises(data: bytes) -> None:
     qcow2_problem(b"QFI\xfb" + data)

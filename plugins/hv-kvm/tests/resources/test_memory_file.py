@@ -9,7 +9,7 @@ from hv_kvm.resources.memory_file import MemoryFileKind
 from hvcore.plugin import Host, Level, Site
 
 
-def test_memory_that_does_not_fit_its_directory_is_told(tmp_path: Path) -> None:
+def test_memory_that_does_not_fit_its_directory_is_a_problem(tmp_path: Path) -> None:
     def found(size_mib: int, directory: str = str(tmp_path)) -> list[str]:
         wanted = MemoryFile(key="mem_path", directory=directory, size_mib=size_mib)
         host = Host(run_dir=tmp_path, privileged=False, uid_pool=range(0))

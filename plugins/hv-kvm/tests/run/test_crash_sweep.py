@@ -108,10 +108,10 @@ def settled(world: World) -> str | None:
     if infos[0].state in (State.RUNNING, State.PAUSED):
         with contextlib.suppress(QmpError), connect(str(world.dir() / "qmp"), deadline_s=10) as client:
             return None if commands.query_status(client).running else "does not run"
-    # It had been told to quit before the caller died, and nobody can know that until it does.
+    # The caller sent quit before it died, and QEMU has exited since.
     world.wait_ended(world.record())
     info = world.info()
-    if (info.state, info.reason) != (State.SHUTDOWN, "told to end from outside (host-qmp-quit)"):
+    if (info.state, info.reason) != (State.SHUTDOWN, "ended from outside the guest (host-qmp-quit)"):
         return f"neither gone nor running: {info}"
     world.node.cleanup("web1")
     return "; ".join(world.leftovers()) or None
@@ -143,7 +143,7 @@ def sweep(
 
 @pytest.fixture
 def acts(world: World) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
-    """What is interrupted, and what has to be done before."""
+    """The operation that is interrupted, and the operations before it."""
     instance, state = world.instance(), world.root / "tpm"
     state.mkdir()
     with_tpm = world.instance(tpm_version="2.0", tpm_state_path=str(state))

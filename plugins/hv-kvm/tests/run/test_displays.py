@@ -41,7 +41,7 @@ def certificates(tmp_path: Path) -> Path:
 @pytest.fixture
 def password(tmp_path: Path) -> str:
     path = tmp_path / "password"
-    path.write_text(f"{SECRET}\nand a line that is none of it\n")
+    path.write_text(f"{SECRET}\nand a second line\n")
     path.chmod(0o600)
     return str(path)
 
@@ -158,7 +158,7 @@ def test_vnc_with_certificates_is_who_it_says_and_leaves_no_key_behind(
             assert read(encrypted, 4) == b"\0\0\0\0"
 
 
-def test_vnc_that_verifies_lets_in_who_has_a_certificate_only(world: Any, certificates: Path) -> None:
+def test_vnc_that_verifies_lets_in_only_clients_with_a_certificate(world: Any, certificates: Path) -> None:
     given = {"vnc_tls": True, "vnc_x509_path": str(certificates), "vnc_x509_verify": True}
     world.start(vnc_bind_address="127.0.0.1", **given)
     context = ssl.create_default_context(cafile=str(certificates / "ca-cert.pem"))
@@ -240,9 +240,9 @@ def spice(world: Any) -> None:
 def test_spice_asks_for_the_password_and_shows_it_nowhere(world: Any, password: str, level: str) -> None:
     world.start(spice_bind="127.0.0.1", spice_password_file=password, confinement=level)
     assert not any(SECRET in text or "hunt,,r" in text for text in everything_to_be_seen(world))
-    told = ask(world, "query-spice")
-    assert (told["enabled"], told["auth"]) == (True, "spice")
-    assert world.info().details["spice"] == f"127.0.0.1:{told['port']}"
+    reply = ask(world, "query-spice")
+    assert (reply["enabled"], reply["auth"]) == (True, "spice")
+    assert world.info().details["spice"] == f"127.0.0.1:{reply['port']}"
     with connected(world, "spice"):
         pass
 
@@ -268,7 +268,7 @@ def test_two_displays_of_spice_get_two_ports_and_one_that_is_taken_is_refused(wo
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-def test_a_port_that_was_chosen_is_nobody_elses_until_its_server_listens(address: str) -> None:
+def test_a_port_that_was_chosen_is_reserved_until_its_server_listens(address: str) -> None:
     """A server that reuses addresses, as SPICE's does, gets it; others, and the next to choose, do not."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     first, second, server, stranger = reserve_port(address, 21_900), None, socket.socket(family), socket.socket(family)

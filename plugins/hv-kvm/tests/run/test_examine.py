@@ -1,4 +1,4 @@
-"""What ``hv doctor`` says of this node and QEMU, where it is not well."""
+"""The findings of ``hv doctor`` about QEMU on a node with problems."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def host(tmp_path: Path) -> Host:
     return Host(run_dir=tmp_path / "run", privileged=False, uid_pool=range(100, 200))
 
 
-def test_a_binary_that_is_missing_is_told_with_its_package(host: Host) -> None:
+def test_a_missing_binary_is_a_finding_with_its_package(host: Host) -> None:
     (finding,) = examine("/nonexistent/qemu", host)
     assert finding.severity is Severity.PROBLEM
     assert "install qemu-system-x86, or set kvm_path for this node" in str(finding.todo)
 
 
-def test_a_binary_that_is_no_qemu_is_a_problem_and_nothing_is_cached(host: Host) -> None:
+def test_a_binary_that_is_not_qemu_is_a_problem_and_nothing_is_cached(host: Host) -> None:
     (finding,) = examine("/usr/bin/true", host)
     assert finding.severity is Severity.PROBLEM
     assert "/usr/bin/true" in finding.what

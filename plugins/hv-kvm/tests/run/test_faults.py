@@ -97,7 +97,7 @@ def test_after_a_reboot_of_the_node_everything_is_cleaned_without_a_signal(
 
 @pytest.fixture
 def freezing(loop: Callable[[str], str], world: World) -> Iterator[Path]:
-    """A mounted ext4 file system to be frozen. Not below pytest's folders: whoever tidies those up would hang too."""
+    """A mounted ext4 file system to be frozen. Not below pytest's folders: a program that removes those would hang too."""
     with tempfile.TemporaryDirectory(prefix="hvcore-") as folder:
         image, place = world.root / "backing.img", Path(folder, "mounted")
         with image.open("wb") as file:
@@ -150,7 +150,7 @@ def start_writing(world: World, disk: str) -> None:
 
 
 def wait_until(true: Callable[[], object], deadline_s: float = 10.0) -> None:
-    """For what the kernel tells nobody when it happens."""
+    """For changes without an event from the kernel."""
     give_up = time.monotonic() + deadline_s
     while not true():
         assert time.monotonic() < give_up
@@ -163,7 +163,7 @@ def hangs(pid: int) -> bool:
     return "D" in states
 
 
-def test_what_is_killed_and_not_gone_keeps_all_it_holds_until_it_is(world: World, freezing: Path) -> None:
+def test_a_killed_qemu_that_hangs_keeps_all_its_resources_until_it_exits(world: World, freezing: Path) -> None:
     disk, place = str(freezing / "disk.img"), freezing
     start_writing(world, disk)
     pid, uid = world.pid(), world.info().details.get("uid")
@@ -175,7 +175,7 @@ def test_what_is_killed_and_not_gone_keeps_all_it_holds_until_it_is(world: World
         world.node.stop("web1", force=True)
     info = world.info()
     assert (info.state, info.pid) == (State.STOPPING, pid)
-    assert "killed and not gone" in str(info.reason)
+    assert "killed, but pid" in str(info.reason)
     for refused in ("web1", "web2"):
         with pytest.raises(hvcore.HvError):
             world.start(refused, disks=[disk])
@@ -190,7 +190,7 @@ def test_what_is_killed_and_not_gone_keeps_all_it_holds_until_it_is(world: World
 def test_a_full_disk_pauses_the_guest_with_the_reason_and_room_lets_it_go_on(root: None, world: World) -> None:
     place = small_tmpfs(world)
     disk, ballast = place / "disk.img", place / "ballast"
-    # Sector 9 is in a page of its own that has no room yet.
+    # Sector 9 is in a separate page that has no room yet.
     sector = writing_sector().replace(b"\xb9\x02\x00", b"\xb9\x09\x00")
     disk.write_bytes(sector)
     os.truncate(disk, DISK_BYTES)
@@ -238,7 +238,7 @@ def test_a_guest_that_runs_without_state_is_refused_as_often_as_it_is_started(
     try:
         shutil.rmtree(world.run_dir)
         for _ in range(3):
-            with pytest.raises(hvcore.OperationError, match=rf"runs already as pid .*\b{record.process.pid}\b"):
+            with pytest.raises(hvcore.OperationError, match=rf"already runs as pid .*\b{record.process.pid}\b"):
                 world.start(disks=[], **level)
             world.start("web2", disks=[], **level)
             world.node.stop("web2", force=True)
@@ -264,19 +264,21 @@ def fake_qemu(world: World, instead: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("instead", "said"),
+    ("instead", "output"),
     [
         ("echo something is wrong >&2; exit 3", 'exited with 3 after .*: "something is wrong"'),
         # The first process of a pid namespace is spared its own SIGABRT; abort(3) then ends by an illegal instruction.
         ("exec /usr/bin/python3 -c 'import os; os.abort()'", "was killed by SIG(ABRT|SEGV)"),
         ("exec /usr/bin/python3 -c 'import ctypes; ctypes.string_at(0)'", "was killed by SIGSEGV"),
-        ("exit 0", "exited with 0 after .* and said nothing"),
+        ("exit 0", "exited with 0 after .* and printed nothing"),
         ("head -c 300000 /dev/urandom; exit 1", "exited with 1 after"),
     ],
     ids=["message", "abort", "fault", "nothing", "garbage"],
 )
-def test_a_qemu_that_ends_at_its_start_is_told_with_how_and_what_it_said(world: World, instead: str, said: str) -> None:
-    with pytest.raises(hvcore.LaunchError, match=f"(?s)^web1: .*{said}") as caught:
+def test_a_qemu_that_exits_at_its_start_is_reported_with_its_status_and_output(
+    world: World, instead: str, output: str
+) -> None:
+    with pytest.raises(hvcore.LaunchError, match=f"(?s)^web1: .*{output}") as caught:
         world.start(kvm_path=fake_qemu(world, instead))
     assert len(caught.value.output) <= 4 * 65536
     assert world.node.instances() == []
@@ -311,7 +313,7 @@ def test_a_fifo_for_a_kernel_is_refused_instead_of_hanging(world: World) -> None
     ],
     ids=["missing", "directory", "not executable", "dying", "no program"],
 )
-def test_what_is_no_qemu_is_refused_before_anything_is_done(
+def test_a_program_that_is_not_qemu_is_refused_before_anything_is_done(
     world: World, make: Callable[[Path], object], said: str
 ) -> None:
     path = world.root / "qemu"
@@ -330,7 +332,7 @@ def test_more_memory_than_there_is_is_a_clean_error(world: World) -> None:
 
 
 @pytest.mark.parametrize("what", ["missing", "directory", "fifo"])
-def test_a_disk_that_is_none_is_refused(world: World, what: str) -> None:
+def test_a_path_that_is_not_a_disk_is_refused(world: World, what: str) -> None:
     path = world.root / "there"
     if what == "directory":
         path.mkdir()
@@ -394,7 +396,7 @@ def test_a_full_run_directory_is_a_clean_error_at_every_fill_level(root: None, w
         assert [line for line in world.leftovers() if "tmpfs" not in line and "/small/run/cache" not in line] == []
     assert "No space left" in endings[0], endings
     assert endings[-1] == "started", endings
-    assert not [ending for ending in endings if ending.endswith(" s and said nothing")], endings
+    assert not [ending for ending in endings if ending.endswith(" s and printed nothing")], endings
 
 
 def test_a_directory_without_room_is_blamed_by_its_name(root: None, world: World) -> None:
@@ -406,7 +408,7 @@ def test_a_directory_without_room_is_blamed_by_its_name(root: None, world: World
     with pytest.raises(hvcore.OperationError, match=r"small/vars.fd' cannot be opened, got No space left"):
         world.start(boot_firmware="uefi", uefi_vars_path=str(place / "vars.fd"))
     subprocess.run(["mount", "-o", "remount,ro", place], check=True)
-    with pytest.raises(hvcore.VerifyError, match=r"params.uefi_vars_path: .*; let us write there, or name another"):
+    with pytest.raises(hvcore.VerifyError, match=r"params.uefi_vars_path: .*; allow writing there, or name another"):
         world.start(boot_firmware="uefi", uefi_vars_path=str(place / "vars.fd"))
 
 
@@ -548,7 +550,7 @@ def test_threads_of_one_program_start_and_stop_side_by_side(world: World) -> Non
     assert world.leftovers() == []
 
 
-def test_a_caller_that_is_told_to_go_in_the_middle_of_a_start_leaves_nothing_that_recovery_does_not_end(
+def test_a_caller_that_is_terminated_during_a_start_leaves_nothing_that_recovery_does_not_end(
     world: World,
 ) -> None:
     disk = world.disk()
@@ -573,7 +575,7 @@ def test_a_caller_that_is_told_to_go_in_the_middle_of_a_start_leaves_nothing_tha
 
 
 @pytest.mark.slow
-def test_a_probe_whose_caller_was_killed_ends_by_itself(world: World) -> None:
+def test_a_probe_whose_caller_was_killed_ends_on_its_own(world: World) -> None:
     folder = world.root / "fake"
     folder.mkdir()
     binary, told = folder / "qemu", folder / "pid"

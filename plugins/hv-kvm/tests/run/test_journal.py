@@ -74,7 +74,7 @@ IO_STOP = {"action": "stop", "nospace": True, "device": "disk0", "operation": "w
         ([RESUME, b'{"event": ["STOP"]}', b"[]", b"\xff\x00", b"[" * 100_000], "running", None, None),
     ],
 )
-def test_the_order_of_events_tells_what_became_of_the_guest(
+def test_the_order_of_events_shows_the_state_of_the_guest(
     lines: list[bytes], status: str, reason: str | None, guest: object
 ) -> None:
     journal = last_run_state(lines)

@@ -36,14 +36,14 @@ def test_a_started_guest_is_listed_with_real_figures(world: World) -> None:
     assert "web1" in Path(f"/proc/{info.pid}/cmdline").read_text()
 
 
-def test_a_guest_that_listens_goes_down_by_its_power_button(world: World) -> None:
+def test_a_guest_shuts_down_by_its_power_button(world: World) -> None:
     world.pressable()
     outcome = world.node.stop("web1", deadline_s=20)
     assert (outcome.changed, outcome.rung, outcome.state) == (True, "powerdown", State.STOPPED)
     assert world.leftovers() == []
 
 
-def test_a_guest_that_does_not_listen_is_ended_by_quit_after_the_deadline(world: World) -> None:
+def test_a_guest_that_ignores_the_button_is_ended_by_quit_after_the_deadline(world: World) -> None:
     world.pressable(disks=[world.disk(ignore_power_button=True)])
     outcome = world.node.stop("web1", deadline_s=1.0)
     assert outcome.rung == "quit"
@@ -84,7 +84,7 @@ def test_a_hung_qemu_is_killed_soon_with_force(world: World) -> None:
     assert outcome.seconds < 4.0
 
 
-def test_what_went_by_itself_is_gone(world: World) -> None:
+def test_a_guest_that_has_ended_is_gone(world: World) -> None:
     world.start()
     world.kill()
     outcome = world.node.stop("web1")
@@ -92,10 +92,10 @@ def test_what_went_by_itself_is_gone(world: World) -> None:
     assert world.leftovers() == []
 
 
-def test_a_paused_guest_stands_still_and_goes_on(world: World) -> None:
+def test_a_paused_guest_uses_no_cpu_and_continues(world: World) -> None:
     world.start(paused=True)
     assert world.info().state is State.PAUSED
-    assert world.info().reason == "has not been let go yet"
+    assert world.info().reason == "has not run yet"
     world.booted()
     assert world.info().state is State.RUNNING
     assert world.node.pause("web1").changed
@@ -110,13 +110,13 @@ def test_a_paused_guest_stands_still_and_goes_on(world: World) -> None:
     assert world.info().state is State.RUNNING
 
 
-def test_a_paused_guest_hears_its_power_button_all_the_same(world: World) -> None:
+def test_a_paused_guest_reacts_to_its_power_button_as_well(world: World) -> None:
     world.pressable()
     world.node.pause("web1")
     assert world.node.stop("web1", deadline_s=20).rung == "powerdown"
 
 
-def test_a_guest_that_shuts_itself_down_is_told_from_a_crash(world: World) -> None:
+def test_a_guest_that_shuts_itself_down_is_not_a_crash(world: World) -> None:
     world.start(disks=[world.disk(exit_after_boot="poweroff")])
     world.wait_ended(world.record())
     info = world.info()
@@ -150,13 +150,13 @@ def test_a_killed_qemu_is_a_crash_and_starts_again(world: World) -> None:
     assert world.info().state is State.RUNNING
 
 
-def test_sigterm_from_outside_is_told_as_that(world: World) -> None:
+def test_sigterm_from_outside_is_the_reason(world: World) -> None:
     world.start()
     world.kill(number=signal.SIGTERM)
     info = world.info()
     assert info.state is State.SHUTDOWN
     assert info.reason is not None
-    assert info.reason.startswith("told to end from outside")
+    assert info.reason.startswith("ended from outside the guest")
 
 
 def test_start_of_something_running_changes_nothing_and_says_what_differs(world: World) -> None:
@@ -170,7 +170,7 @@ def test_start_of_something_running_changes_nothing_and_says_what_differs(world:
     assert "next start" in other.notes[0]
 
 
-def test_stop_of_what_does_not_run_is_fine(world: World) -> None:
+def test_stop_of_an_instance_that_does_not_run_is_fine(world: World) -> None:
     assert not world.node.stop("web1").changed
     world.start()
     assert world.node.stop("web1", force=True).changed
@@ -265,7 +265,7 @@ def test_a_display_on_a_busy_port_is_a_clean_error(world: World) -> None:
     assert world.node.instances() == []
 
 
-def test_a_display_on_a_unix_socket_is_linked_where_it_was_asked_for(world: World, tmp_path: Path) -> None:
+def test_a_display_on_a_unix_socket_is_linked_at_the_path_of_the_parameter(world: World, tmp_path: Path) -> None:
     place = tmp_path / "display.sock"
     world.start(vnc_bind_address=str(place))
     assert world.info().details["vnc"] == str(place)

@@ -1,4 +1,4 @@
-"""A list of guests imports what looks at them, and none of what makes them."""
+"""A list of guests imports the code that observes them, and none that starts them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hv_kvm.driver import KvmDriver
 from hvcore.operations.observe import observer_of
 
 
-def test_the_look_at_a_guest_imports_no_family_and_no_monitor() -> None:
+def test_observing_a_guest_imports_no_family_and_no_monitor() -> None:
     place = observer_of(KvmDriver)
     assert place == "hv_kvm.run.observe:observe"
     code = f"import sys, {place.partition(':')[0]}; print(*sys.modules)"

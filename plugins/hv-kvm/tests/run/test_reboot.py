@@ -123,10 +123,10 @@ def test_the_machine_stays_and_what_may_change_at_a_launch_is_taken(world: World
         "params.kvm_extra: new values taken",
         "memory_mib, params.acpi: changed since its start; a reboot keeps the old values, stop and start take the new",
     )
-    said = argv(world)
-    assert "-machine pc-i440fx-6.2," in said
-    assert "-msg timestamp=on" in said
-    assert "-m 32" in said or "size=32M" in said or "size=33554432" in said
+    command = argv(world)
+    assert "-machine pc-i440fx-6.2," in command
+    assert "-msg timestamp=on" in command
+    assert "-m 32" in command or "size=32M" in command or "size=33554432" in command
     assert {**world.record().spec, "devices": None} == {**record.spec, "machine": "pc-i440fx-6.2", "devices": None}
 
 

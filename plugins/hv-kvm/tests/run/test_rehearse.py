@@ -61,7 +61,7 @@ def test_a_plugin_that_cannot_be_rehearsed_is_named_and_hides_no_clash_of_others
         rehearse(hooks(one=unready, two=extension(render=clashing)))
 
 
-def test_a_device_that_fails_while_it_is_placed_is_told() -> None:
+def test_a_device_that_fails_while_it_is_placed_is_named() -> None:
     class Broken(Device):
         def resources(self, spec: KvmSpec) -> Any:
             return failing()
@@ -70,7 +70,7 @@ def test_a_device_that_fails_while_it_is_placed_is_told() -> None:
     assert why == "its devices cannot be placed, got LookupError: no such bridge"
 
 
-def test_the_doctor_says_what_was_not_compared(tmp_path: Path) -> None:
+def test_the_doctor_lists_what_was_not_compared(tmp_path: Path) -> None:
     driver = KvmDriver(hooks(one=extension(render=failing)))
     found = next(iter(driver.examine(Host(run_dir=tmp_path, privileged=False, uid_pool=range(0)))))
     assert (found.subject, str(found.severity)) == ("option ids", "note")

@@ -1,1 +1,1 @@
-"""The QEMU of this node: which one, what it can do, whether KVM works with it."""
+"""The QEMU of this node: its features, and whether KVM works with it."""

@@ -1,10 +1,10 @@
-"""Whether KVM really runs guests on this node: found out by running one.
+"""Whether KVM really runs guests on this node, from a trial guest.
 
-A /dev/kvm that opens proves nothing, and nor does a guest that gets through its firmware: there are hosts (nested
+A /dev/kvm that opens proves nothing, and neither does a guest that gets through its firmware. There are hosts (nested
 ones, and kernels without hardware virtualisation) where KVM interprets kernel-mode code one instruction at a time. The
-firmware then takes seconds instead of 0.1 s, and a real kernel never comes up. So the trial guest goes where kernels
-go: through SeaBIOS, one timer interrupt, paging and 64-bit mode, and 16 million turns of a loop, which take a
-processor about 10 ms and an interpreter longer than any deadline.
+firmware then takes seconds instead of 0.1 s, and a real kernel never boots. So the trial guest does what kernels do:
+SeaBIOS, a timer interrupt, paging, 64-bit mode, and 16 million turns of a loop. A processor needs about 10 ms for the
+loop, an interpreter longer than any deadline.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hvcore.plugin import Host
 __all__ = ["KVM_DEADLINE_S", "Accel", "KvmVerdict", "accel_for", "guest_runs", "kvm_works"]
 
 KVM_DEADLINE_S: Final = 3.0
-"""Seconds the trial guest gets. It takes 0.25 s under pure software emulation, which sound hardware beats."""
+"""Seconds that the trial guest gets. It takes 0.25 s under software emulation, and less on hardware that works."""
 
 _FORMAT: Final = 1
 _ANSWER: Final = 0x10
@@ -94,22 +94,22 @@ def accel_for(qemu: str, kvm: str, host: Host) -> Accel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KvmVerdict:
-    """Whether guests can use KVM here, and how that is known, for people."""
+    """Whether guests can use KVM on this node, and the reason, for people."""
 
     usable: bool
     reason: str
 
 
 def kvm_works(binary: str, *, cache_dir: str | None = None, deadline_s: float = KVM_DEADLINE_S) -> KvmVerdict:
-    """Whether a guest of the QEMU at ``binary`` really runs under KVM; never raises for what it finds.
+    """Whether a guest of the QEMU at ``binary`` really runs under KVM. Raises nothing.
 
     Remembered in ``cache_dir`` until the next boot of the host, or until the binary or the access to /dev/kvm changes;
-    a guest that hung is tried again by a caller who would wait longer. Costs up to ``deadline_s`` of one core when KVM
-    is broken in that way.
+    a guest that hung is tried again when ``deadline_s`` is longer. Costs up to ``deadline_s`` of one core when KVM is
+    broken in that way.
     """
     closed = facts_cache.kvm_opens()
     if closed is not None:
-        return KvmVerdict(usable=False, reason=f"/dev/kvm does not open: {closed}")
+        return KvmVerdict(usable=False, reason=f"cannot open /dev/kvm: {closed}")
     try:
         key = [*facts_cache.binary_key(binary), _boot_id(), _FORMAT, os.geteuid()]
     except (OSError, ValueError) as error:
@@ -120,7 +120,7 @@ def kvm_works(binary: str, *, cache_dir: str | None = None, deadline_s: float = 
             return known
     try:
         verdict, hung = guest_runs(binary, accel="kvm", deadline_s=deadline_s)
-    except TrialError as error:  # nothing was learned, so nothing is to be remembered
+    except TrialError as error:  # nothing was learned, so nothing is stored
         return KvmVerdict(usable=False, reason=str(error))
     if cache_dir is not None:
         facts_cache.store(cache_dir, "kvm", key, [verdict.usable, verdict.reason, deadline_s if hung else None])
@@ -128,9 +128,9 @@ def kvm_works(binary: str, *, cache_dir: str | None = None, deadline_s: float = 
 
 
 def guest_runs(binary: str, *, accel: str, deadline_s: float) -> tuple[KvmVerdict, bool]:
-    """The verdict on ``accel`` (``kvm`` or ``tcg``) from one trial, and whether the guest hung. Asks no cache.
+    """The verdict on ``accel`` (``kvm`` or ``tcg``) from one trial, and whether the guest hung. Without the cache.
 
-    Raises TrialError when nobody could tell how the trial ended.
+    Raises TrialError when the exit status of the trial is unknown.
     """
     started = time.monotonic()
     boot = os.memfd_create("boot", os.MFD_CLOEXEC)
@@ -146,11 +146,11 @@ def guest_runs(binary: str, *, accel: str, deadline_s: float) -> tuple[KvmVerdic
         status = trial.wait(started + deadline_s)
         took_s = time.monotonic() - started
         if status is None:
-            reason = f"/dev/kvm opens, but a guest hangs: {took_s:.1f} s without progress"
+            reason = f"{accel} does not work here: a test guest made no progress in {took_s:.1f} s"
             return KvmVerdict(usable=False, reason=reason), True
         if status != _ANSWER_STATUS:
-            return KvmVerdict(usable=False, reason=f"/dev/kvm opens, but qemu {trial.ending(status)}"), False
-    return KvmVerdict(usable=True, reason=f"a guest ran in 64-bit mode within {took_s:.2f} s"), False
+            return KvmVerdict(usable=False, reason=f"{accel} does not work here: qemu {trial.ending(status)}"), False
+    return KvmVerdict(usable=True, reason=f"a test guest reached 64-bit mode in {took_s:.2f} s"), False
 
 
 def _argv(binary: str, accel: str, boot: int) -> Sequence[str]:

@@ -31,13 +31,13 @@ _LOAD_ADDRESS: Final = 0x7C00
 _SIGNATURE: Final = b"\x55\xaa"
 
 Row = tuple[str, str, str]
-"""One instruction: ``(label or "", code, what it says in assembly)``.
+"""One instruction: ``(label or "", code, assembly)``.
 
 ``code`` is hexadecimal bytes; ``>name`` is the 8-bit distance to a label, ``@name`` its 16-bit address.
 """
 
 ExitAfterBoot = Literal["poweroff", "reboot", "hlt-dead"]
-"""What a guest does once its message is out, instead of waiting for the power button."""
+"""What a guest does after its message, instead of waiting for the power button."""
 
 _SETUP: Final[tuple[Row, ...]] = (
     ("", "fa", "cli"),
@@ -113,7 +113,7 @@ def boot_sector(
 ) -> bytes:
     """The 512 bytes of a guest that prints ``message`` on COM1 at each boot and then waits for the power button.
 
-    ``flood`` prints the message for ever, as fast as the reader takes it, and still honours the button.
+    ``flood`` prints the message for ever, as fast as the reader takes it, and still powers off at the button.
     ``ignore_power_button`` leaves an ACPI power-down unanswered, as a hung guest does. ``exit_after_boot`` powers
     off, resets the machine, or stops the processor for good once the message is out.
 

@@ -1,7 +1,7 @@
-"""Answers about a QEMU binary kept on disk, one small JSON file each, valid while nothing they rest on has changed.
+"""A cache of answers about a QEMU binary: one small JSON file each, valid until something that it depends on changes.
 
-A cache file that is broken, belongs to somebody else or can be written by others counts as none, and so does a cache
-directory that cannot be used: the cache saves time and nothing else.
+A cache file that is broken, or that another user owns or can write, is ignored, and so is a cache directory that
+cannot be used: the cache only saves time.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _MODULE_DIRS: Final = ("lib/x86_64-linux-gnu/qemu", "lib/qemu", "lib64/qemu")
 
 
 def binary_key(binary: str) -> list[Any]:
-    """What an answer about ``binary`` rests on, as plain JSON types.
+    """Everything that an answer about ``binary`` depends on, as plain JSON types.
 
-    ctime and not mtime: package managers set the latter backwards. Modules are looked for beside the binary, where
-    the distributions and QEMU itself install them; elsewhere, and the program behind a wrapper script, are not seen.
-    Raises OSError when there is no such file.
+    ctime and not mtime: package managers set the latter backwards. Modules count where the distributions and QEMU
+    install them, beside the binary. A change of modules elsewhere, or of the program behind a wrapper script, is not
+    noticed. Raises OSError when there is no such file.
     """
     path = os.path.realpath(binary)
     place = os.stat(path)
@@ -39,7 +39,7 @@ def binary_key(binary: str) -> list[Any]:
 
 
 def kvm_opens() -> str | None:
-    """None if /dev/kvm opens for reading and writing, else why not, in the kernel's words. Proves nothing more."""
+    """None if /dev/kvm opens for reading and writing, else the kernel's reason. Does not prove that KVM works."""
     try:
         os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
@@ -48,7 +48,7 @@ def kvm_opens() -> str | None:
 
 
 def load(cache_dir: str, kind: str, key: list[Any]) -> Any:
-    """The value stored under ``kind`` and exactly this ``key``, None if there is none."""
+    """The value stored under ``kind`` and exactly this ``key``, or None."""
     try:
         fd = os.open(_path(cache_dir, kind, key), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(fd, "rb") as file:

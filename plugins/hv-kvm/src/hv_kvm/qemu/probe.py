@@ -1,4 +1,4 @@
-"""Find out what a QEMU binary can do: one short session with it, remembered on disk.
+"""The features of a QEMU binary, from one short session with it, stored in the cache.
 
 The session is QEMU's own introspection on ``-machine none``: no guest, no memory, no devices, no configuration file.
 """
@@ -37,20 +37,20 @@ _UNREACHABLE: Final[Mapping[str, str]] = {
 # QEMU 5.2: "Unknown driver" after "Failed to open module", 7.2: "Unknown driver", 10 and 11: "failed to open module".
 _MISSING: Final = re.compile("unknown (?:driver|protocol)|module|shared object", re.IGNORECASE)
 
-# What this process has read from a cache file already: reading it again would be a millisecond of every start.
+# Cache files that this process has read: to read one again would cost a millisecond of every start.
 _known: dict[str, Facts] = {}
 
 
 class ProbeError(TrialError):
-    """The binary is not a usable QEMU; ``reason`` says what it did instead of answering."""
+    """The binary is not a usable QEMU; ``reason`` says what the binary did instead of answering."""
 
 
 def probe(binary: str, *, cache_dir: str | None, deadline_s: float = _DEADLINE_S) -> Facts:
-    """What the QEMU at the path ``binary`` can do, from ``cache_dir`` if it is known there, else by asking it.
+    """The features of the QEMU at the path ``binary``, from ``cache_dir`` if they are there, else from a session with it.
 
-    With ``cache_dir`` None nothing is remembered. The answer is forgotten when the file, QEMU's modules, the kernel
-    or the access to /dev/kvm changes. Raises ProbeError when there is no such program, or it does not answer as QEMU
-    does within ``deadline_s``; whatever was started is gone then.
+    With ``cache_dir`` None nothing is stored. A stored answer ends when the file, QEMU's modules, the kernel or the
+    access to /dev/kvm changes. Raises ProbeError when there is no such program, or when the program does not answer
+    like QEMU within ``deadline_s``; it does not run any more then.
     """
     deadline = time.monotonic() + deadline_s
     key = _key(binary)
@@ -60,7 +60,7 @@ def probe(binary: str, *, cache_dir: str | None, deadline_s: float = _DEADLINE_S
                 _known[repr(key)] = Facts.from_json(facts_cache.load(cache_dir, "facts", key))
             return _known[repr(key)]
     facts = _ask_binary(binary, deadline, deadline_s)
-    # Replaced meanwhile: then it is not known which of the two was asked.
+    # If the binary was replaced meanwhile, either of the two may have answered.
     if cache_dir is not None and _key(binary) == key:
         facts_cache.store(cache_dir, "facts", key, facts.to_json())
     return facts
@@ -82,8 +82,8 @@ def _ask_binary(binary: str, deadline: float, deadline_s: float) -> Facts:
     try:
         ours, theirs = socket.socketpair()
     except OSError as error:  # no descriptor is left
-        reason = f"cannot be asked, got {os.strerror(error.errno or 0).lower()}"
-        raise ProbeError(binary=binary, reason=reason, todo="let this program have more files open") from error
+        reason = f"cannot be probed, got {os.strerror(error.errno or 0).lower()}"
+        raise ProbeError(binary=binary, reason=reason, todo="raise the limit of open files (ulimit -n)") from error
     with ours:
         with theirs:
             argv = [
@@ -100,20 +100,20 @@ def _ask_binary(binary: str, deadline: float, deadline_s: float) -> Facts:
                 with adopt(ours, subject=binary, deadline_s=deadline - time.monotonic()) as client:
                     return _facts(client, deadline)
             except QmpTimeoutError as error:
-                said = trial.said()
+                said = trial.last_line()
                 what = f"no answer to {error.command} within {deadline_s:.1f} s" + (f': "{said}"' if said else "")
                 raise _error(binary, what) from error
             except QmpClosedError as error:
                 status = trial.wait(deadline)
-                what = "closed its monitor and lives on" if status is None else trial.ending(status)
+                what = "closed its monitor and did not exit" if status is None else trial.ending(status)
                 reason = what if what.startswith("cannot be executed") else f"{what} instead of answering"
                 raise _error(binary, reason) from error
             except QmpError as error:
-                raise _error(binary, f"did not answer as qemu does ({error})") from error
+                raise _error(binary, f"did not answer like qemu ({error})") from error
 
 
 def _error(binary: str, reason: str) -> ProbeError:
-    return ProbeError(binary=binary, reason=reason, todo="is this a qemu-system binary; try it with --version")
+    return ProbeError(binary=binary, reason=reason, todo="check that it is a qemu-system binary: run it with --version")
 
 
 def _facts(client: QmpClient, deadline: float) -> Facts:
@@ -139,7 +139,7 @@ def _facts(client: QmpClient, deadline: float) -> Facts:
 
 
 def facts_of(spec: KvmSpec, host: Host) -> Facts:
-    """What the spec's QEMU can do, from the node's cache. Raises `ProbeError`."""
+    """The features of the spec's QEMU, with the node's cache. Raises `ProbeError`."""
     return probe(spec.qemu, cache_dir=str(host.cache_dir))
 
 
@@ -164,7 +164,7 @@ def missing_module(binary: str, driver: str) -> str | None:
     try:
         with Trial(argv) as trial:
             status = trial.wait(time.monotonic() + _MODULE_DEADLINE_S)
-            said = trial.said()
+            said = trial.last_line()
     except TrialError:
         return None  # the probe says so
     return said.rpartition(": ")[2] or said if status and _MISSING.search(said) else None

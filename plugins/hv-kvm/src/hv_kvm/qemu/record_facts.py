@@ -1,7 +1,7 @@
-"""``python -m hv_kvm.qemu.record_facts QEMU``: write down what a QEMU binary can do, for tests on machines that do not have it.
+"""``python -m hv_kvm.qemu.record_facts QEMU``: record the features of a QEMU binary, for tests on machines without it.
 
-The file is what a probe finds, in the JSON of `hv_kvm.machine.facts`, one line to a kind of fact so that two of them can be
-compared, and without what belongs to the node: whether KVM is there.
+The file has the facts of a probe in the JSON of `hv_kvm.machine.facts`, one kind of fact on each line, so that two files
+can be compared. Whether KVM is there is left out: it depends on the node.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from hv_kvm.qemu.probe import ProbeError, probe
 __all__ = ["main", "recording"]
 
 _EPILOG: Final = """\
-The golden files hold for every QEMU that is recorded in plugins/hv-kvm/tests/data. For one more:
+The golden files hold for every QEMU that is recorded in plugins/hv-kvm/tests/data. To add one:
 
   python -m hv_kvm.qemu.record_facts /path/to/qemu-system-x86_64 --to plugins/hv-kvm/tests/data
   pytest --golden-update plugins/hv-kvm/tests/test_golden.py
 
-and review what that changes."""
+and review the changes."""
 
 
 def recording(facts: Facts) -> str:
@@ -34,15 +34,15 @@ def recording(facts: Facts) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Record what the command line names. The exit code: 0 done, 1 no usable QEMU or nowhere to write, 2 bad usage."""
+    """Run the command. The exit status: 0 recorded, 1 no usable QEMU or no file written, 2 bad usage."""
     parser = argparse.ArgumentParser(
         prog="python -m hv_kvm.qemu.record_facts",
-        description="Ask a QEMU binary what it can do, and write the answer to DIR/facts-MAJOR.MINOR.json.",
+        description="Probe a QEMU binary and write its features to DIR/facts-MAJOR.MINOR.json.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("qemu", metavar="QEMU", help="the path of a qemu-system-x86_64")
-    parser.add_argument("--to", metavar="DIR", type=Path, help="where to write it (default: print it)")
+    parser.add_argument("qemu", metavar="QEMU", help="Path of a qemu-system-x86_64.")
+    parser.add_argument("--to", metavar="DIR", type=Path, help="Write the file to this directory. Default: print it.")
     options = parser.parse_args(arguments)
     try:
         facts = probe(options.qemu, cache_dir=None)
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     except OSError as error:
-        sys.stderr.write(f"{error.filename}: cannot be written ({error.strerror}); name a directory that is there\n")
+        sys.stderr.write(f"{error.filename}: cannot be written ({error.strerror}); name an existing directory\n")
         return 1
     sys.stdout.write(f"{path}: QEMU {facts.version}, {len(facts.types)} types, {len(facts.machines)} machines\n")
     return 0

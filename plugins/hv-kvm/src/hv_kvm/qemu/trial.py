@@ -1,8 +1,8 @@
-"""A QEMU that is started only to find something out, and is gone afterwards whatever happens.
+"""A QEMU that is started for a short trial, and always ended.
 
-Not for guests: no confinement, no record, no survival of its starter. It gets a clean environment, its own session
-(so that the children of a wrapper script go with it), and 64 KiB to say something in: a child that says more blocks
-until its deadline. ``timeout`` of coreutils ends it when its starter was killed and cannot: QEMU would wait for ever.
+Not for guests: it has no confinement and no record, and does not outlive its caller. It gets a clean environment and
+its own session, so that the children of a wrapper script are killed with it. A child that prints more than 64 KiB blocks
+until its deadline. ``timeout`` of coreutils ends it when the caller was killed: QEMU would wait for ever.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NOT_EXECUTED: Final = (126, 127)
 
 
 class TrialError(OperationError):
-    """The binary could not be tried; ``reason`` says why in a few words."""
+    """The binary could not be run; ``reason`` says why in a few words."""
 
     def __init__(self, *, binary: str, reason: str, todo: str) -> None:
         self.binary, self.reason = binary, reason
@@ -64,12 +64,12 @@ class Trial:
         finally:
             os.close(child_output)
         self._output: int | None = output
-        self._said = b""
+        self._stderr = b""
         try:
             self._pidfd = os.pidfd_open(self._process.pid)
         except ProcessLookupError as error:
             os.close(output)
-            raise self._untold() from error
+            raise self._reaped_elsewhere() from error
 
     def __enter__(self) -> Self:
         return self
@@ -82,47 +82,47 @@ class Trial:
     def wait(self, deadline: float) -> int | None:
         """How the child ended: its exit status, or minus the signal; None when ``deadline`` (monotonic s) came first.
 
-        Raises TrialError when the host application has waited for it instead of us.
+        Raises TrialError when the host application has waited for the child.
         """
         if self._process.returncode is None and wait_readable(self._pidfd, deadline - time.monotonic()):
             try:
                 self._process.returncode = exit_code(self._pidfd)
             except ChildProcessError as error:
-                raise self._untold() from error
+                raise self._reaped_elsewhere() from error
         return self._process.returncode
 
-    def _untold(self) -> TrialError:
-        self._process.returncode = 0  # it is gone, and nobody is to wait for it
-        todo = "let SIGCHLD have its default there, or set kvm_flag"
-        return TrialError(binary=self.binary, reason="how a trial ended, the host application took from us", todo=todo)
+    def _reaped_elsewhere(self) -> TrialError:
+        self._process.returncode = 0  # it has exited, and cannot be waited for
+        reason = "the host application took the exit status of a trial run"
+        return TrialError(binary=self.binary, reason=reason, todo="set SIGCHLD to its default there, or set kvm_flag")
 
-    def said(self) -> str:
-        """The last line of what it wrote to standard error so far, at most 200 characters, or the empty string."""
-        while self._output is not None and len(self._said) < _OUTPUT_BYTES:
+    def last_line(self) -> str:
+        """The last line that it wrote to standard error so far, at most 200 characters, or the empty string."""
+        while self._output is not None and len(self._stderr) < _OUTPUT_BYTES:
             try:
                 data = os.read(self._output, _OUTPUT_BYTES)
             except BlockingIOError:
                 break
             if not data:
                 break
-            self._said += data
-        lines = self._said.decode(errors="backslashreplace").strip().splitlines()
+            self._stderr += data
+        lines = self._stderr.decode(errors="backslashreplace").strip().splitlines()
         return "".join(c if c.isprintable() else "?" for c in lines[-1][:200]) if lines else ""
 
     def ending(self, status: int) -> str:
         """``status`` of `wait` for people: ``exited with 1: "..."``, ``was killed by SIGABRT: "..."``."""
         how = str(Ended(signal=-status) if status < 0 else Ended(code=status))
-        said = self.said()
+        said = self.last_line()
         if status in _NOT_EXECUTED and said.startswith("timeout: failed to run command"):
             return f"cannot be executed: {said.rpartition(': ')[2].lower()}"
-        return f'{how}: "{said}"' if said else f"{how} and said nothing"
+        return f'{how}: "{said}"' if said else f"{how} and printed nothing"
 
     def close(self) -> None:
         """Kill the child and its group and reap it; harmless when done. A child in D state is left to the kernel."""
         if self._output is None:
             return
         if self._process.returncode is None:
-            # Nobody has reaped what has not ended, so the number is still its own and its group's.
+            # A process that has not ended has not been reaped: the number is still that of the child and its group.
             if not wait_readable(self._pidfd, 0.0):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(self._process.pid, signal.SIGKILL)
@@ -139,12 +139,12 @@ def _not_executable(binary: str, reason: str) -> TrialError:
 
 
 def _is_program(path: str) -> bool:
-    """False for what the kernel would not execute: ``timeout`` would hand that to a shell (execvp(3)) instead."""
+    """False for a file that the kernel would not execute: ``timeout`` would give that to a shell (execvp(3))."""
     try:
         with open(path, "rb") as file:
             head = file.read(64)
     except OSError:
-        return True  # the attempt will tell
+        return True  # the start shows why
     if not os.access(path, os.X_OK):
         return True
     executable = head[16:18] in {b"\2\0", b"\3\0", b"\0\2", b"\0\3"}  # ET_EXEC, ET_DYN of elf(5)

@@ -31,15 +31,15 @@ from hv_kvm.qmp.wire import Wire, open_wire
 __all__ = ["COMMAND_DEADLINE_S", "EVENT_BOUND", "Greeting", "QmpClient", "adopt", "connect", "reach"]
 
 COMMAND_DEADLINE_S: Final = 5.0
-"""Seconds a command is waited for unless told otherwise; the slow ones say so in `hv_kvm.qmp.commands`."""
+"""Default seconds to wait for the reply to a command."""
 
 EVENT_BOUND: Final = 1000
-"""Events kept for a caller who does not take them; then the oldest are dropped and counted."""
+"""The most events that are kept for the caller; then the oldest are dropped and counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Greeting:
-    """What QEMU says of itself first: its version, for people to read only, and whether it offers out-of-band."""
+    """QEMU's first message: its version, only for people to read, and whether it offers out-of-band commands."""
 
     version: str
     package: str
@@ -58,7 +58,7 @@ class QmpClient:
         self._oob = False
         self._greeting: Greeting | None = None
         self.dropped_events = 0
-        """Events lost because nobody took them in time."""
+        """How many events were lost because the caller did not take them in time."""
 
     @property
     def subject(self) -> str:
@@ -67,18 +67,18 @@ class QmpClient:
 
     @property
     def greeting(self) -> Greeting:
-        """What QEMU said first."""
+        """QEMU's greeting."""
         if self._greeting is None:
             raise QmpProtocolError(subject=self.subject, what="no greeting was read")
         return self._greeting
 
     @property
     def closed(self) -> bool:
-        """True once the connection is of no more use."""
+        """True when the connection cannot be used any more."""
         return self._wire.closed
 
     def close(self) -> None:
-        """End the session; harmless when ended. Fds given by getfd stay in QEMU until closefd."""
+        """End the session; harmless when it has ended. Descriptors given by getfd stay in QEMU until closefd."""
         self._wire.close()
 
     def __enter__(self) -> Self:
@@ -92,7 +92,7 @@ class QmpClient:
     def negotiate(self, *, deadline_s: float, oob: bool = False) -> None:
         """Read the greeting and enter command mode, with out-of-band execution if ``oob`` and QEMU offers it.
 
-        Called by `connect` and `adopt`. Raises QmpTimeoutError with command ``greeting`` when QEMU says nothing.
+        Called by `connect` and `adopt`. Raises QmpTimeoutError with command ``greeting`` when QEMU sends nothing.
         """
         deadline = time.monotonic() + deadline_s
         while self._greeting is None:
@@ -112,11 +112,11 @@ class QmpClient:
         fds: Sequence[int] = (),
         oob: bool = False,
     ) -> Any:
-        """What the command returns, as plain JSON types; ``fds`` travel with it, for getfd and add-fd.
+        """The result of the command, as plain JSON types; ``fds`` are sent with it, for getfd and add-fd.
 
         With ``oob`` QEMU runs it although its main loop is blocked; only a few commands allow that (migrate-recover,
         migrate-pause, yank). Raises QmpCommandError when QEMU refuses, QmpTimeoutError when the outcome is unknown,
-        QmpClosedError when QEMU ends first, QmpProtocolError when what comes is not QMP.
+        QmpClosedError when QEMU exits first, QmpProtocolError when the reply is not QMP.
         """
         if oob and not self._oob:
             raise QmpProtocolError(subject=self.subject, what=f"{command} out of band was not negotiated")
@@ -132,14 +132,14 @@ class QmpClient:
             if reply.get("id") == command_id:
                 return self._result(command, reply)
             if "error" in reply and "id" not in reply:
-                # QEMU could not parse a line of ours; which one it does not say, so the session is over.
+                # QEMU could not parse a line of ours and does not say which one, so the session is over.
                 self.close()
                 raise QmpProtocolError(subject=self.subject, what=f"qemu could not read {command}")
 
     def wait_event(self, wanted: str | Callable[[QmpEvent], bool], *, deadline_s: float) -> QmpEvent:
         """The first event of that name, or that the function accepts, kept or new.
 
-        It and all events before it are used up. Raises QmpTimeoutError and QmpClosedError.
+        That event and all events before it are used up. Raises QmpTimeoutError and QmpClosedError.
         """
         deadline = time.monotonic() + deadline_s
         what = f"event {wanted}" if isinstance(wanted, str) else "an event"
@@ -151,13 +151,13 @@ class QmpClient:
             self._receive(what, deadline, deadline_s, only_replies=False)
 
     def take_events(self) -> tuple[QmpEvent, ...]:
-        """The events that came so far and were not used up, oldest first. Does not read from QEMU."""
+        """The events received and not used up so far, oldest first. Does not read from QEMU."""
         events = tuple(self._events)
         self._events.clear()
         return events
 
     def _receive(self, what: str, deadline: float, deadline_s: float, *, only_replies: bool = True) -> dict[str, Any]:
-        """The next message that is no event; with ``only_replies`` false the next message of any kind."""
+        """The next message that is not an event; with ``only_replies`` false the next message of any kind."""
         while True:
             message = self._wire.receive(what=what, deadline=deadline)
             # The second test is for a QEMU that sends events without end: the wire then never waits.
@@ -201,9 +201,9 @@ def _greeting(body: Any, subject: str) -> Greeting:
 def connect(path: str, *, deadline_s: float = COMMAND_DEADLINE_S, oob: bool = False) -> QmpClient:
     """A session on the monitor at the unix socket ``path`` (any length), ready for commands within ``deadline_s``.
 
-    Raises QmpConnectError when nobody listens (QEMU is gone), QmpBusyError when another client holds the monitor,
-    QmpTimeoutError when nobody does and QEMU still says nothing (it hangs, or is not ready), QmpClosedError when it
-    ends meanwhile.
+    Raises QmpConnectError when no program listens (QEMU has exited), QmpBusyError when another client uses the monitor,
+    QmpTimeoutError when no client does and QEMU sends nothing (it hangs, or is not ready), QmpClosedError when QEMU
+    exits meanwhile.
     """
     started = time.monotonic()
     deadline = started + deadline_s
@@ -212,10 +212,10 @@ def connect(path: str, *, deadline_s: float = COMMAND_DEADLINE_S, oob: bool = Fa
         client.negotiate(deadline_s=deadline - time.monotonic(), oob=oob)
     except QmpTimeoutError as error:
         waited_s = time.monotonic() - started
-        # Asked before ours is closed. The greeting leaves with the accept, so an accepted one is another client's.
-        held = error.command == "greeting" and accepted_connections(path)
+        # Before ours is closed. QEMU sends the greeting when it accepts, so an accepted connection is another client's.
+        in_use = error.command == "greeting" and accepted_connections(path)
         client.close()
-        if held:
+        if in_use:
             raise QmpBusyError(subject=path, waited_s=waited_s) from None
         raise QmpTimeoutError(subject=path, command=error.command, waited_s=waited_s) from None
     except BaseException:
@@ -227,9 +227,9 @@ def connect(path: str, *, deadline_s: float = COMMAND_DEADLINE_S, oob: bool = Fa
 def adopt(
     sock: socket.socket, *, subject: str = "qmp", deadline_s: float = COMMAND_DEADLINE_S, oob: bool = False
 ) -> QmpClient:
-    """A session on a socket that is connected already, such as one end of a socketpair. Owns the socket from here on.
+    """A session on a socket that is already connected, such as one end of a socketpair. Owns the socket from here on.
 
-    Raises what `connect` raises, but for QmpConnectError and QmpBusyError.
+    Raises the errors of `connect` except QmpConnectError and QmpBusyError.
     """
     client = QmpClient(Wire(sock, subject))
     try:
@@ -243,7 +243,7 @@ def adopt(
 def reach(directory: Path, deadline_s: float) -> QmpClient:
     """A session with the running guest of the instance in ``directory``, by its second monitor if the first is in use.
 
-    QEMU serves one client per monitor, so whoever holds the first one must not keep a guest from being stopped.
+    QEMU serves one client per monitor, and a client of the first one must not keep a guest from being stopped.
     Raises `QmpError`: `QmpTimeoutError` for a QEMU that hangs, which both monitors share.
     """
     paths = GuestPaths(directory)

@@ -1,8 +1,8 @@
 """The monitor commands that the driver uses on a guest, one typed function each.
 
-The rest of the driver sees no JSON key. Enumerations grow with QEMU (reference: QAPI), so an unknown value is kept as
-the string that came and never an error. Every function raises what `QmpClient.execute` raises, and QmpProtocolError
-when a reply lacks what QAPI promises.
+The rest of the driver sees no JSON key. Enumerations grow with QEMU (reference: QAPI), so an unknown value is kept as a
+string and is never an error. Every function raises the errors of `QmpClient.execute`, and QmpProtocolError when a reply
+lacks a member that QAPI promises.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class RunStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vcpu:
-    """One virtual CPU and the host thread that runs it, as a pid in QEMU's own pid namespace."""
+    """One virtual CPU and the host thread that runs it, as a pid in QEMU's pid namespace."""
 
     index: int
     thread_id: int
@@ -46,14 +46,14 @@ class Vcpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VncServer:
-    """Where VNC listens; ``port`` is None and ``host`` a path when that is a unix socket."""
+    """The address of VNC; for a unix socket ``port`` is None and ``host`` a path."""
 
     host: str
     port: int | None
 
 
 def query_status(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> RunStatus:
-    """Whether the guest runs, and if not, why not."""
+    """Whether the guest runs, and its run state."""
     reply = ask(client, "query-status", deadline_s)
     return RunStatus(state=reply.need("status", str), running=reply.need("running", bool))
 
@@ -66,7 +66,7 @@ def query_cpus_fast(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S
 
 
 def query_vnc(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> VncServer | None:
-    """Where VNC listens; None when it is off or QEMU was built without it."""
+    """The address of VNC; None when VNC is off or QEMU was built without it."""
     try:
         reply = ask(client, "query-vnc", deadline_s)
     except QmpCommandError as error:
@@ -82,22 +82,22 @@ def query_vnc(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> V
 
 
 def stop(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> None:
-    """Pause the vCPUs; harmless when they are paused. QEMU first completes the disk requests under way."""
+    """Pause the vCPUs; harmless when they are paused. QEMU first completes the current disk requests."""
     client.execute("stop", deadline_s=deadline_s)
 
 
 def cont(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> None:
-    """Let the vCPUs run; harmless when they do. QEMU refuses when an image is locked or the guest needs a reset."""
+    """Let the vCPUs run; harmless when they run. QEMU refuses when an image is locked or the guest needs a reset."""
     client.execute("cont", deadline_s=deadline_s)
 
 
 def system_powerdown(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> None:
-    """Press the power button. Says nothing of whether the guest will react; a paused guest cannot."""
+    """Press the power button. The guest may ignore it; a paused guest cannot react."""
     client.execute("system_powerdown", deadline_s=deadline_s)
 
 
 def set_password(client: QmpClient, *, protocol: str, password: str, deadline_s: float = COMMAND_DEADLINE_S) -> None:
-    """Set the password of a display, ``vnc`` or ``spice``; who is connected stays so."""
+    """Set the password of a display, ``vnc`` or ``spice``; open connections stay open."""
     client.execute("set_password", {"protocol": protocol, "password": password}, deadline_s=deadline_s)
 
 

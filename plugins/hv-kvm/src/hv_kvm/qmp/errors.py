@@ -1,4 +1,4 @@
-"""What can go wrong on a QEMU monitor, each with the fields that its text is made from."""
+"""The errors of a QEMU monitor, each with the fields that its text is made from."""
 
 from __future__ import annotations
 
@@ -16,36 +16,34 @@ __all__ = [
 
 
 class QmpError(OperationError):
-    """Base of everything that goes wrong on a monitor; ``subject`` names the monitor, usually by its socket path."""
+    """Base of all errors of a monitor; ``subject`` names the monitor, usually by its socket path."""
 
     subject: str
 
 
 class QmpConnectError(QmpError):
-    """Nobody listens on the socket: QEMU ended, or never made it. Says nothing about a hung or busy QEMU."""
+    """No program listens on the socket: QEMU has exited, or never made the socket. A hung or busy QEMU does listen."""
 
     def __init__(self, *, subject: str, reason: str) -> None:
         self.subject, self.reason = subject, reason
-        super().__init__(f"{subject}: no monitor listens there: {reason}; ask whether the process still lives")
+        super().__init__(f"{subject}: no monitor listens there: {reason}; check whether QEMU is still running")
 
 
 class QmpBusyError(QmpError, BusyError):
-    """Another client holds the monitor, which serves one at a time; QEMU itself may be well or hung."""
+    """Another client uses the monitor, which serves one at a time; QEMU itself may be well or hung."""
 
     def __init__(self, *, subject: str, waited_s: float) -> None:
         self.subject, self.waited_s = subject, waited_s
-        super().__init__(
-            f"{subject}: the monitor is busy with another client, waited {waited_s:.1f} s; "
-            "try again when that is done, or use the second monitor"
-        )
+        what = f"{subject}: the monitor is busy with another client, waited {waited_s:.1f} s"
+        super().__init__(f"{what}; try again later, or use the second monitor")
 
 
 class QmpTimeoutError(QmpError, DeadlineError):
     """No answer in time, and therefore **the outcome is unknown**.
 
-    QEMU runs a command that it has received even when nobody waits any more: a hung QEMU (SIGSTOP, stuck storage)
-    executes it when it wakes up. So ask for the state again, and never repeat a command that changes something
-    without having asked. The connection stays usable: a late reply is recognised by its id and dropped.
+    QEMU executes a command that it has received even after the caller has given up: a hung QEMU (SIGSTOP, stuck storage)
+    does so when it continues. So query the state before you repeat a command that changes something. The connection
+    stays usable: a late reply is recognised by its id and dropped.
     """
 
     def __init__(self, *, subject: str, command: str, waited_s: float) -> None:
@@ -55,19 +53,19 @@ class QmpTimeoutError(QmpError, DeadlineError):
             subject=subject,
             waiting_for=f"answer to {command}",
             waited_s=waited_s,
-            todo="the outcome is unknown: ask for the state before anything is repeated",
+            todo="the outcome is unknown: query the state before you repeat the command",
         )
 
 
 class QmpClosedError(QmpError):
-    """The monitor closed: QEMU ended, or this connection was closed by an earlier error.
+    """The monitor closed: QEMU exited, or an earlier error closed this connection.
 
-    A command that was under way may or may not have been executed; ask whether the process still lives.
+    A command that was sent may or may not have been executed; check whether QEMU is still running.
     """
 
     def __init__(self, *, subject: str, during: str) -> None:
         self.subject, self.during = subject, during
-        super().__init__(f"{subject}: the monitor closed during {during}; ask whether the process still lives")
+        super().__init__(f"{subject}: the monitor closed during {during}; check whether QEMU is still running")
 
 
 class QmpCommandError(QmpError):
@@ -79,8 +77,8 @@ class QmpCommandError(QmpError):
 
 
 class QmpProtocolError(QmpError):
-    """What came is not QMP, or not the answer that the command has; the connection is closed if it was not QMP."""
+    """The message is not QMP, or not the reply that the command has; if it is not QMP, the connection is closed."""
 
     def __init__(self, *, subject: str, what: str) -> None:
         self.subject, self.what = subject, what
-        super().__init__(f"{subject}: {what}; is this a QEMU monitor")
+        super().__init__(f"{subject}: {what}; check that this is a QEMU monitor")

@@ -1,8 +1,8 @@
-"""Who waits at a listening unix socket: tells a monitor that serves somebody else from a QEMU that hangs.
+"""The clients of a listening unix socket: they distinguish a monitor that serves another client from a QEMU that hangs.
 
 Both accept our connection into the backlog and stay silent. The kernel's socket diagnosis (netlink, linux/unix_diag.h,
-since 3.3) lists the server ends of all connections with the inode of the path they came in by: an accepted one is
-has an inode number of its own, one still in the backlog has none, and one whose client has gone has a peer without one.
+since 3.3) lists the server ends of all connections with the inode of the socket's path. An accepted end has its own inode
+number, an end in the backlog has 0. If the client has closed its end, the peer's inode number is 0.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _PEER: Final = struct.Struct("=I")
 
 
 def accepted_connections(path: str) -> int | None:
-    """How many live connections to the unix socket at ``path`` its server has accepted; None if that cannot be told.
+    """The number of live connections to the unix socket at ``path`` that its server has accepted; None if unknown.
 
-    Sees this network namespace only, as the kernel does.
+    Finds only sockets of this network namespace.
     """
     try:
         place = os.stat(path)

@@ -1,4 +1,4 @@
-"""The monitor commands that ask what a QEMU binary can do, one typed function each. Used by the probe only."""
+"""The monitor commands that show the features of a QEMU binary, one typed function each. Used by the probe only."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ def query_cpu_definitions(client: QmpClient, *, deadline_s: float) -> frozenset[
 
 
 def query_kvm(client: QmpClient, *, commands: frozenset[str], deadline_s: float) -> tuple[bool, bool]:
-    """Whether KVM is compiled in, and whether this process uses it; both False when there is no command to ask.
+    """Whether KVM is compiled in, and whether this process uses it; both False when QEMU has no command for that.
 
-    That proves nothing (`hv_kvm.qemu.accelerator` does). ``commands`` are those of `query_commands`: query-accelerators
-    (since 11.1) made query-kvm deprecated.
+    This does not prove that KVM works (`hv_kvm.qemu.accelerator` does). ``commands`` are those of `query_commands`:
+    query-accelerators (since 11.1) made query-kvm deprecated.
     """
     command = "query-accelerators" if "query-accelerators" in commands else "query-kvm"
     if command not in commands:

@@ -22,7 +22,7 @@ class Reply:
         self._body, self.command, self.subject = body, command, subject
 
     def need(self, key: str, kind: type[Value]) -> Value:
-        """The value of a member that QEMU always sends. ``True`` is no integer here."""
+        """The value of a member that QEMU always sends. ``True`` is not an integer here."""
         value = self._body.get(key)
         if type(value) is not kind:
             raise QmpProtocolError(

@@ -1,7 +1,7 @@
 """Lines of JSON over a unix socket, each way with a deadline and a bound.
 
-Knows nothing of commands and events. The other side may be a QEMU that a guest has taken over, so whatever it
-sends ends in a value or in a `QmpError`, never in another exception, and never in more than `LINE_LIMIT` bytes.
+It does not know commands and events. The other side may be a QEMU that a guest has taken over. So everything that the
+other side sends becomes a value or a `QmpError`, never another exception, and never more than `LINE_LIMIT` bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hv_kvm.qmp.errors import QmpBusyError, QmpClosedError, QmpConnectError, Qmp
 __all__ = ["LINE_LIMIT", "Wire", "open_wire"]
 
 LINE_LIMIT: Final = 64 << 20
-"""Longest line taken, in bytes. The largest real answer, query-qmp-schema, has about 250 kB (QEMU 11.1)."""
+"""Longest line that is read, in bytes. The largest real reply, query-qmp-schema, has about 250 kB (QEMU 11.1)."""
 
 # Not more: from 128 KiB on malloc maps fresh pages for every read.
 _RECEIVE_BYTES: Final = 64 << 10
@@ -44,7 +44,7 @@ class Wire:
 
     @property
     def closed(self) -> bool:
-        """True once either side has closed, or an error has made the connection useless."""
+        """True when either side has closed, or an error has made the connection useless."""
         return self._sock is None
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class Wire:
     def receive(self, *, what: str, deadline: float) -> dict[str, Any] | None:
         """The next line as a JSON object, or None when the deadline (monotonic seconds) passed first.
 
-        What has come of a line stays for the next call. Raises QmpClosedError at the end of the stream, and
+        A part of a line stays for the next call. Raises QmpClosedError at the end of the stream, and
         QmpProtocolError, closing the connection, for anything but a JSON object on a line of bounded length.
         """
         while True:
@@ -92,7 +92,7 @@ class Wire:
                     return self._parse(line)
                 continue
             if len(self._buffer) > self._line_limit:
-                self._fail(f"a line of more than {self._line_limit} bytes came")
+                self._fail(f"received a line of more than {self._line_limit} bytes")
             sock = self._open_socket(what)
             if not self._ready(select.POLLIN, deadline):
                 return None
@@ -101,7 +101,7 @@ class Wire:
             except BlockingIOError:
                 continue
             except OSError:
-                # ECONNRESET: QEMU ended with bytes of ours unread, as after quit.
+                # ECONNRESET: QEMU exited with bytes of ours unread, as after quit.
                 data = b""
             if not data:
                 self.close()
@@ -114,7 +114,7 @@ class Wire:
         return self._sock
 
     def _ready(self, wanted: int, deadline: float) -> bool:
-        """Wait until the socket can be read or written; POLLHUP counts, reading then tells."""
+        """Wait until the socket can be read or written; POLLHUP counts, because reading then shows the error."""
         sock = self._open_socket("a wait")
         if wanted != select.POLLIN:
             self._poll.modify(sock, wanted)
@@ -140,9 +140,9 @@ class Wire:
         try:
             message = json.loads(line)
         except (ValueError, RecursionError):
-            self._fail(f"a line that is not JSON came, got {_shown(line)}")
+            self._fail(f"received a line that is not JSON, got {_shown(line)}")
         if not isinstance(message, dict):
-            self._fail(f"a line that is not a JSON object came, got {_shown(line)}")
+            self._fail(f"received a line that is not a JSON object, got {_shown(line)}")
         return message
 
     def _fail(self, what: str) -> NoReturn:
@@ -158,7 +158,7 @@ def open_wire(path: str, *, deadline: float) -> Wire:
     """Connect to a listening unix socket by a path of any length; ``deadline`` is in monotonic seconds.
 
     The kernel completes a connection while QEMU is hung or serves another client, up to a backlog; a full backlog is
-    waited for in the kernel. Raises QmpConnectError when nobody listens, QmpBusyError when the backlog stays full.
+    waited for in the kernel. Raises QmpConnectError when no program listens, QmpBusyError when the backlog stays full.
     """
     started = time.monotonic()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)

@@ -1,4 +1,4 @@
-"""The guest's directory, the only one that QEMU may write to, and the files of the node that QEMU opens by path."""
+"""The guest's directory, the only one that QEMU may write to, and files of the node that QEMU opens by path."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MAX_BYTES: Final = 1 << 20
 
 
 class GuestDirectoryKind(ResourceKind[GuestDirectory, GuestDir], name="guest-directory", turn=Turn.WHO):
-    """It is in the instance's directory, which is removed as a whole: the ledger need not know."""
+    """Not in the ledger: the guest's directory is in the instance's, which is removed as a whole."""
 
     def placeholder(self, resource: GuestDirectory, site: Site) -> GuestDir:
         """Its path in the sandbox; without a sandbox, symbols for its path in the instance's directory."""
@@ -39,9 +39,9 @@ class GuestDirectoryKind(ResourceKind[GuestDirectory, GuestDir], name="guest-dir
         return GuestDir(path=GUEST_DIR, sockets=GUEST_DIR)
 
     def acquire(self, resource: GuestDirectory, held: Held) -> GuestDir:
-        """Make it, with the event journal prepared."""
+        """Make the directory, with the event journal prepared."""
         paths = GuestPaths(held.owner.dir)
-        # The FIFO keeps what is written to it only while it is open: until QEMU has its own end.
+        # A FIFO keeps its data only while it is open: until QEMU has opened it.
         held.keep(make_guest_dir(paths, held[GUEST_USER]))
         if held.site.level is not Level.OFF:
             return GuestDir(path=GUEST_DIR, sockets=GUEST_DIR)
@@ -68,7 +68,7 @@ class ContentsError(ValueError):
 
 
 class PrivateCopyKind(ResourceKind[PrivateCopy, str], name="private-copy", turn=Turn.FILE):
-    """It is in the guest's directory until QEMU has read it: the ledger need not know."""
+    """Not in the ledger: the copy is in the guest's directory, until QEMU has read it."""
 
     def verify(self, resource: PrivateCopy, site: Site) -> Iterator[Problem]:
         """The file must be readable, and a password in it must be one that can work."""
@@ -88,7 +88,7 @@ class PrivateCopyKind(ResourceKind[PrivateCopy, str], name="private-copy", turn=
         return resource.key
 
     def acquire(self, resource: PrivateCopy, held: Held) -> str:
-        """Make the copy, readable for the guest's uid alone. Before QEMU runs: the directory is still only ours."""
+        """Make the copy, readable for the guest's uid alone. QEMU does not run yet, so the directory is only ours."""
         user = held[GUEST_USER]
         try:
             data = _contents(resource)
@@ -130,9 +130,9 @@ def _contents(resource: PrivateCopy) -> bytes | None:
 def _first_line(data: bytes, at_most: int) -> bytes:
     line = data.partition(b"\n")[0].removesuffix(b"\r")
     if not line:
-        raise ContentsError("has no password in its first line; an empty one would let everybody in")
+        raise ContentsError("has no password in its first line; an empty password would let everyone in")
     if len(line) > at_most:
-        raise ContentsError(f"has a password of {len(line)} bytes, of which only the first {at_most} would count")
+        raise ContentsError(f"has a password of {len(line)} bytes, of which QEMU would use only the first {at_most}")
     try:
         # QEMU wants UTF-8 (crypto/secret_common.c), and JSON has no NUL in a C string.
         if "\0" in line.decode("utf-8"):

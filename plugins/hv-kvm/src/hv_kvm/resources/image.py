@@ -1,4 +1,4 @@
-"""A disk image, a device or a flash memory, opened before QEMU starts and passed to it as a set of descriptors."""
+"""A disk image, a device or a flash memory, opened before QEMU starts and passed to QEMU as a set of descriptors."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _DATA_FILE: Final = 1 << 2
 
 
 class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FILE):
-    """The claim, if there is one, is in the set too: it lasts as long as QEMU has the file, and goes back with it."""
+    """A claim is in the set too: it lasts as long as QEMU has the file, and is given back with the file."""
 
     def verify(self, resource: Image, site: hv.Site) -> Iterator[hv.Problem]:
-        """It has to be there, of the right kind and format, and ours to use; or there has to be a way to make it."""
+        """The file must exist, with the right type, format and permissions; or it must be possible to make it."""
         path, where = resource.path, resource.where
         try:
             found = os.stat(path)
@@ -42,7 +42,7 @@ class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FI
             yield hv.Problem(path=where, what=what, got=repr(path))
         elif not os.access(path, os.R_OK | (os.W_OK if resource.write else 0)):
             right = "read and write" if resource.write else "read"
-            yield hv.Problem(path=where, what=f"we may not {right} it", got=repr(path))
+            yield hv.Problem(path=where, what=f"no permission to {right} it", got=repr(path))
         elif resource.format == "qcow2":
             with open(path, "rb") as file:
                 wrong = qcow2_problem(file.read(_HEADER_BYTES))
@@ -50,14 +50,14 @@ class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FI
                 yield hv.Problem(path=where, what=wrong[0], got=repr(path), todo=wrong[1])
 
     def describe(self, resource: Image, site: hv.Site) -> Iterator[hv.Step]:
-        """How it is opened."""
+        """How the file is opened."""
         claim = "claim and open" if resource.claim else "open"
         right = "read-write" if resource.write else "read-only"
-        made = f", made from {resource.template} if it is not there" if resource.template else ""
+        made = f", made from {resource.template} if it does not exist" if resource.template else ""
         yield hv.Step(kind="file", what=f"{claim} {resource.path} {right} as {resource.key}{made}")
 
     def placeholder(self, resource: Image, site: hv.Site) -> GuestFile:
-        """Its set with ``{fd:KEY}``; a block device that is claimed has one more, to be read."""
+        """Its set with ``{fd:KEY}``; a block device that is claimed has a second descriptor, to read."""
         key = resource.key
         claims = (f"{{fd:{key}-claim}}",) if resource.claim else ()
         file = GuestFile(name=key, set_id=resource.fdset, fds=(f"{{fd:{key}}}",), claims=claims)
@@ -65,11 +65,11 @@ class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FI
         return file.as_block_device() if device else file
 
     def entry(self, resource: Image, site: hv.Site) -> Mapping[str, Any] | None:
-        """The claim is reserved."""
+        """A claim is reserved."""
         return {} if resource.claim else None
 
     def acquire(self, resource: Image, held: hv.Held) -> GuestFile:
-        """Make it if need be, claim it, open it. Raises `DiskInUseError`, and `OperationError` naming the path."""
+        """Make the file if it has a template, claim it, open it. Raises `DiskInUseError`, and `OperationError` with the path."""
         claims: tuple[str, ...] = ()
         try:
             if resource.template is not None:
@@ -79,18 +79,18 @@ class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FI
             fds, special = _open(resource)
         except OSError as error:
             what = f"{held.owner.name}: {resource.path!r} cannot be opened, got {error.strerror}"
-            raise hv.OperationError(f"{what}; check it and its rights") from error
+            raise hv.OperationError(f"{what}; check the file and its permissions") from error
         opened = tuple(map(held.add, fds))
         if resource.format == "qcow2":
-            # Once more, in what QEMU gets: it may be another file than the one that verify has read.
-            with open(f"/proc/self/fd/{fds[0]}", "rb") as file:  # without O_DIRECT, which would ask for whole blocks
+            # Once more, in the file that QEMU gets: it may not be the one that verify has read.
+            with open(f"/proc/self/fd/{fds[0]}", "rb") as file:  # without O_DIRECT, which reads whole blocks only
                 wrong = qcow2_problem(file.read(_HEADER_BYTES))
             if wrong is not None:
                 raise hv.OperationError(f"{held.owner.name}: {resource.path!r} {wrong[0]}; {wrong[1]}")
         return GuestFile(name=resource.key, set_id=resource.fdset, fds=opened, claims=claims, block_device=special)
 
     def release(self, entry: hv.Entry, owner: hv.Owner) -> None:
-        """Others can have the disk. The file stays, also one that was made from a template."""
+        """Release the claim. The file stays, also one that was made from a template."""
         hv.release_disk(entry, owner)
 
 
@@ -98,24 +98,23 @@ def _wrong_kind(must_be: str, mode: int) -> str | None:
     if must_be == "sg":
         return None if stat.S_ISCHR(mode) else "is not a SCSI generic device such as /dev/sg0"
     if must_be == "block":
-        return None if stat.S_ISBLK(mode) else "is not a block device, so there is no SCSI device behind it"
-    return None if stat.S_ISREG(mode) or stat.S_ISBLK(mode) else "is neither a file nor a block device"
+        return None if stat.S_ISBLK(mode) else "is not a block device, so it has no SCSI device"
+    return None if stat.S_ISREG(mode) or stat.S_ISBLK(mode) else "is not a file or a block device"
 
 
 def _template_problems(resource: Image, template: str) -> Iterator[hv.Problem]:
-    """The file is not there yet: then it has to be possible to make it."""
     where, directory, got = resource.where, os.path.dirname(resource.path), repr(resource.path)
     if not os.path.isfile(template):
-        what = f"is not there, and neither is its template {template!r}"
+        what = f"does not exist, and neither does its template {template!r}"
         yield hv.Problem(path=where, what=what, got=got, todo="install it (Debian: ovmf) or name another")
     elif not os.path.isdir(directory) or not os.access(directory, os.W_OK):
-        what = f"is not there, and we cannot make it in {directory!r}"
-        todo = "let us write there, or name another" if os.path.isdir(directory) else "make that directory"
+        what = f"does not exist and cannot be created in {directory!r}"
+        todo = "allow writing there, or name another" if os.path.isdir(directory) else "create that directory"
         yield hv.Problem(path=where, what=what, got=got, todo=todo)
 
 
 def copy_template(template: str, path: str) -> None:
-    """Make the file from its template, whole or not at all; nothing when it is there."""
+    """Make the file from its template, whole or not at all; does nothing when the file exists."""
     if os.path.exists(path):
         return
     directory, name = os.path.split(path)
@@ -126,15 +125,15 @@ def copy_template(template: str, path: str) -> None:
             shutil.copyfileobj(source, made)
             made.flush()
             os.fsync(made.fileno())
-            with contextlib.suppress(FileExistsError):  # another start was faster, and its file is as good
-                # With a directory's descriptor: only then does Python ask for linkat(2), which follows the link.
+            with contextlib.suppress(FileExistsError):  # another start was faster, and its file is the same
+                # With a directory's descriptor: only then does Python call linkat(2), which follows the link.
                 os.link(f"/proc/self/fd/{made.fileno()}", name, dst_dir_fd=place, follow_symlinks=True)
     finally:
         os.close(place)
 
 
 def _claimable(path: str) -> str | None:
-    """The path to claim a disk by: of a SCSI generic device the block device that is the same disk, None without one."""
+    """The path by which a disk is claimed: for a SCSI generic device its block device, or None if it has none."""
     found = os.stat(path)
     if not stat.S_ISCHR(found.st_mode):
         return path
@@ -145,14 +144,14 @@ def _claimable(path: str) -> str | None:
 
 
 def _open(wanted: Image) -> tuple[list[int], bool]:
-    # QEMU 10 and newer take only a descriptor that has O_DIRECT already when the node is to have it.
+    # For a node with O_DIRECT, QEMU 10 and newer take only a descriptor that has it already.
     direct = os.O_DIRECT if wanted.direct else 0
     flags = os.O_CLOEXEC | (os.O_RDWR if wanted.write else os.O_RDONLY) | direct
     mode = os.stat(wanted.path).st_mode
     if not stat.S_ISBLK(mode) or not wanted.claim or not wanted.write:
         return [os.open(wanted.path, flags)], not stat.S_ISREG(mode)
-    # The kernel's own claim, held by QEMU for life: no mount, no swap, no other opener with O_EXCL beside it.
-    # QEMU asks the set for a read-only descriptor as well, to look at the device first.
+    # The kernel's claim, which lasts as long as QEMU: no mount, no swap, no other opener with O_EXCL.
+    # QEMU also needs a read-only descriptor in the set, to examine the device first.
     writer = os.open(wanted.path, flags | os.O_EXCL)
     try:
         return [writer, os.open(wanted.path, os.O_RDONLY | os.O_CLOEXEC)], True

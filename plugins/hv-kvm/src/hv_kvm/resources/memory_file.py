@@ -1,4 +1,4 @@
-"""The file that a guest's memory comes from: in a hugetlbfs, say, where a page that is missing kills the guest."""
+"""The file for a guest's memory: in a hugetlbfs, for example, where a missing page kills the guest."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _POOLS: Final = Path("/sys/kernel/mm/hugepages")
 
 
 class MemoryFileKind(ResourceKind[MemoryFile, str], name="memory-file", turn=Turn.FILE):
-    """It has no name, so that nothing of it outlives its last user: the ledger need not know."""
+    """Not in the ledger: the file has no name, and ends with its last user."""
 
     def verify(self, resource: MemoryFile, site: Site) -> Iterator[Problem]:
-        """There has to be room for all of it, in whole pages."""
+        """The directory must have room for the whole file, in whole pages."""
         path, got = resource.where, repr(resource.directory)
         try:
             page_bytes, free_mib = os.statvfs(resource.directory).f_bsize, _free_mib(resource.directory)
@@ -28,15 +28,15 @@ class MemoryFileKind(ResourceKind[MemoryFile, str], name="memory-file", turn=Tur
             yield Problem(path=path, what=f"cannot be used ({error.strerror})", got=got)
             return
         if (resource.size_mib << 20) % page_bytes:
-            what = f"has pages of {page_bytes >> 20} MiB, and the instance's {resource.size_mib} MiB are no multiple of that"
+            what = f"has pages of {page_bytes >> 20} MiB, and the instance's {resource.size_mib} MiB is not a multiple of that"
             yield Problem(path=path, what=what, got=got, todo="change memory_mib")
         elif free_mib < resource.size_mib:
             what = f"has {free_mib} MiB free, the instance needs {resource.size_mib} MiB"
             yield Problem(path=path, what=what, got=got, todo="reserve more (vm.nr_hugepages)")
 
     def describe(self, resource: MemoryFile, site: Site) -> Iterator[Step]:
-        """How large it is, and where."""
-        yield Step(kind="file", what=f"make a file of {resource.size_mib} MiB without a name in {resource.directory}")
+        """The size of the file, and its directory."""
+        yield Step(kind="file", what=f"make an unnamed file of {resource.size_mib} MiB in {resource.directory}")
 
     def acquire(self, resource: MemoryFile, held: Held) -> str:
         """Its descriptor. Raises `OperationError`."""
@@ -49,8 +49,8 @@ class MemoryFileKind(ResourceKind[MemoryFile, str], name="memory-file", turn=Tur
                 os.fchown(fd, user.uid, user.uid)
         except OSError as error:
             unsupported = error.errno == errno.EOPNOTSUPP
-            reason = "its file system has no files without a name" if unsupported else error.strerror
-            what = f"{held.owner.name}: no file of {resource.size_mib} MiB in {resource.directory!r}, got {reason}"
+            reason = "its file system has no unnamed files (O_TMPFILE)" if unsupported else error.strerror
+            what = f"{held.owner.name}: cannot make a file of {resource.size_mib} MiB in {resource.directory!r}, got {reason}"
             raise OperationError(f"{what}; choose another directory") from error
         return passed
 
@@ -61,7 +61,7 @@ def _free_mib(directory: str) -> int:
     pool = _POOLS / f"hugepages-{found.f_bsize >> 10}kB"
     if not pool.is_dir():
         return free_bytes >> 20
-    # What is promised to others and not yet used counts as free in the one file and not in the other.
+    # Pages that are reserved and not used yet count in both files.
     pages = int((pool / "free_hugepages").read_text()) - int((pool / "resv_hugepages").read_text())
     left = pages * found.f_bsize
     return (min(left, free_bytes) if found.f_blocks else left) >> 20

@@ -1,1 +1,1 @@
-"""The operations on a guest: start, stop, observe, and what is said before a start."""
+"""The operations on a guest: verify, describe, start, stop, observe."""

@@ -53,24 +53,24 @@ def symbols(hooks: hv.Hooks, spec: KvmSpec, site: hv.Site, accel: Accel) -> Bind
 
 def _steps(hooks: hv.Hooks, pinned: Pinned) -> Iterator[hv.Step]:
     spec, site = pinned.spec, pinned.site
-    yield hv.Step(kind="lock", what=f"the instance, and write to {site.dir}/record.json what follows")
+    yield hv.Step(kind="lock", what=f"the instance, and write its record to {site.dir}/record.json")
     yield from hooks.kinds.steps(spec.resources, site)
     network = "the node's network" if spec.asks(HostNetwork) else "no network"
     confinement = {
-        hv.Level.STRICT: f"confined: a uid of its own, no capabilities, own mounts and /dev, {network}",
+        hv.Level.STRICT: f"confined: its own uid, no capabilities, own mounts and /dev, {network}",
         hv.Level.USER: f"confined in a user namespace of the caller: own mounts and /dev, {network}",
-        hv.Level.OFF: "not confined: it runs with all rights of the caller",
+        hv.Level.OFF: "not confined: with all rights of the caller",
     }
     yield hv.Step(kind="launch", what=f"{spec.qemu} ({pinned.accel.name}), {confinement[site.level]}")
-    what = "when QMP answers, the confinement has been read back from /proc, and the guest runs"
+    what = "when QMP answers, /proc shows that QEMU is confined, and the guest runs"
     yield hv.Step(kind="ready", what=what)
 
 
 def rehearse(hooks: hv.Hooks) -> tuple[str, ...]:
     """Render a guest of defaults with a disk and a NIC. Raises `DriverLoadError` naming both plugins of a clash of ids.
 
-    Returns what could not be compared, a text for each failure: a plugin may need a value or a QEMU that is not there
-    yet. A clash that only other values cause is found when those are planned.
+    Returns a text for each plugin that could not be compared, because it needs a value or a QEMU that is missing here.
+    A clash that only other values cause is found when a guest with those values is planned.
     """
     failures: list[str] = []
     options = [(plugin, found) for plugin, found in _rendered(hooks, failures) if isinstance(found, Opt)]
@@ -84,7 +84,7 @@ def rehearse(hooks: hv.Hooks) -> tuple[str, ...]:
 
 def _rendered(hooks: hv.Hooks, failures: list[str]) -> list[tuple[str, Opt | hv.HookError]]:
     values = {param.key: param.default for _, group in hooks.each("params") for param in group}
-    # All as if given, so that no plugin waits for a value.
+    # All marked as set, so that plugins do not leave them out.
     params = hv.Params(values, values, dict.fromkeys(values, "rehearsal"), frozenset())
     instance = hv.Instance(name="rehearsal", driver="kvm", disks=(hv.Disk(path="/disk"),), nics=(hv.Nic(),))
     planned = list(hooks.attempts("plan", Device, instance=instance, params=params))

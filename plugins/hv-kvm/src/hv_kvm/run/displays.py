@@ -1,4 +1,4 @@
-"""The displays of a guest once QEMU answers: passwords that QEMU cannot read itself, and where VNC is served."""
+"""The displays of a guest when QEMU answers: passwords that QEMU cannot read from a file, and the address of VNC."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PROTOCOLS: Final = {vnc_family.PASSWORD: "vnc", spice_family.PASSWORD: "spice"}
 
 @hookimpl
 def on_ready(spec: KvmSpec, facts: Facts | None, client: QmpClient, job: Job) -> None:
-    """Set the passwords while the guest does not run yet, and record where VNC is served."""
+    """Set the passwords before the guest runs, and record the address of VNC."""
     if facts is not None and not facts.has_option("vnc", "password-secret"):
         _set_passwords(client, spec, job)
     for vnc in spec.of(Vnc):

@@ -1,9 +1,8 @@
-"""What became of a guest, from the journal that its QEMU wrote while nobody watched.
+"""The run state of a guest, from the journal of events that its QEMU writes.
 
-A monitor of QEMU's own writes every event to a plain file beside the guest, one JSON object per line, and the file
-outlives the process. The guest's user owns that file, and a guest that has taken its QEMU over can put anything there
-and anything in its place. So nothing here raises for what it finds, and the result is for people to read: whether a
-guest runs is never decided by it.
+A third monitor of QEMU writes every event to a plain file, one JSON object per line, and the file outlives the process.
+The guest's user owns the file, and a guest that has taken over its QEMU can write anything there, or replace the file.
+So no contents make a function here raise, and the result is for people: it never decides whether a guest runs.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from hv_kvm.event import QmpEvent, read_event
 __all__ = ["EVENTS", "TAIL_BYTES", "Journal", "last_run_state", "read_journal", "trim"]
 
 TAIL_BYTES: Final = 16 << 10
-"""How much of the journal's end is read: about 150 events."""
+"""Length of the journal's end that is read: about 150 events."""
 
 _TEXT_CHARACTERS: Final = 100
 _MOST_BLOCKS: Final = 2048  # of 512 bytes: 1 MiB
@@ -30,19 +29,19 @@ _FALLOC_FL_PUNCH_HOLE: Final = 2
 
 _BEGINNING: Final = b'{"timestamp": '  # of every event, in QEMU's own spelling
 
-# STOP follows these and says only that the vCPUs stopped, not why.
+# STOP follows these, and does not contain the reason.
 _REASONS_TO_STOP: Final = frozenset({"io-error", "panicked", "shutdown", "watchdog"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Journal:
-    """The last word on a guest.
+    """The state of a guest after its last events.
 
     ``status`` is ``prelaunch`` (never ran, or was reset while stopped), ``running``, ``paused``, ``suspended``,
-    ``shutdown``, ``panicked``, ``io-error``, ``watchdog``, or ``unknown`` when the journal does not tell; ``reason`` is
-    QEMU's or the kernel's short text; ``guest_initiated`` says who asked for a shutdown, None for everything else;
-    ``at`` is QEMU's wall clock in seconds when that began. ``torn`` says that the last event could not be written
-    whole, for want of space, and QEMU does not write it again: all this may be of before.
+    ``shutdown``, ``panicked``, ``io-error``, ``watchdog``, or ``unknown`` when the journal does not show it. ``reason``
+    is a short text of QEMU or the kernel. ``guest_initiated`` is for a shutdown: whether the guest asked for it. ``at``
+    is QEMU's wall clock in seconds when that began. ``torn`` means that a full file system cut the last event, which
+    QEMU does not write again: the state may be out of date.
     """
 
     status: str

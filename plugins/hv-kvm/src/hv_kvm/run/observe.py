@@ -1,7 +1,7 @@
-"""How a guest is doing, without asking QEMU: from /proc, its journal of events, and its exit status.
+"""The state of a guest, without a command to QEMU: from /proc, the journal of events, and the exit status.
 
-So a listing costs microseconds per guest, a hung monitor delays nobody, and how a guest ended is
-known when nobody was there to watch. It imports no family, and nothing that does: `hv list` imports this alone.
+So a listing costs microseconds per guest, a hung monitor does not delay it, and it shows how a guest ended earlier.
+`hv list` imports this module alone, so it imports no family, and nothing that does.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from hv_kvm.run.journal import Journal, read_journal
 
 __all__ = ["observe", "process_of"]
 
-_TOLD: Final = ("vnc", "spice", "confinement", "uid", "accel", "qemu")  # and the machine, which the spec has
+_DETAILS: Final = ("vnc", "spice", "confinement", "uid", "accel", "qemu")  # and the machine, which the spec has
 _PAUSES: Final = {
     "paused": None,
-    "prelaunch": "has not been let go yet",
-    "suspended": "the guest sleeps; it wakes by itself or by a key",
+    "prelaunch": "has not run yet",
+    "suspended": "the guest is suspended; a key or a timer of the guest wakes it up",
     "io-error": "paused by a disk error",
     "watchdog": "paused by the guest's watchdog",
 }
 
-_TORN: Final = "its journal is cut off, the run directory was full: this may be old until the next event"
+_TORN: Final = "the run directory was full: the state may be out of date until the next event"
 
-# How long one that is just ending may take to be gone, and what watched it to write down how.
+# For a process that is just exiting, and for its monitor to write the exit status.
 _ENDING_S: Final = 0.1
 
 
 def process_of(live: hv.Live) -> hv.ProcessId | None:
-    """The guest's QEMU: from the record, else whoever holds the lock on its pidfile, else what the launch left."""
+    """The guest's QEMU: from the record, else the process that has its pidfile locked."""
     if live.record.process is not None:
         return live.record.process
     holder = hv.pidfile_lock_holder(GuestPaths(live.dir).pidfile)
@@ -41,7 +41,7 @@ def process_of(live: hv.Live) -> hv.ProcessId | None:
 
 
 def observe(live: hv.Live) -> hv.Observation:
-    """The state with its reason, and live figures."""
+    """The state with its reason, and current figures."""
     instance = live.record.instance
     journal = read_journal(_journal_path(live.dir))
     process = process_of(live)
@@ -65,17 +65,15 @@ def observe(live: hv.Live) -> hv.Observation:
     )
 
 
-@functools.lru_cache(maxsize=4096)  # putting the path together takes as long as looking at the file
+@functools.lru_cache(maxsize=4096)  # to build the path takes as long as a stat of the file
 def _journal_path(directory: Path) -> str:
     return str(GuestPaths(directory).journal)
 
 
 def _details(live: hv.Live) -> dict[str, Any]:
     bound, machine = live.record.bindings, live.record.spec.get("machine")
-    told = {key: bound[key] for key in _TOLD if bound.get(key) is not None}
-    if machine is not None:
-        told["machine"] = machine
-    return told
+    details = {key: bound[key] for key in _DETAILS if bound.get(key) is not None}
+    return details if machine is None else {**details, "machine": machine}
 
 
 def _state_of(journal: Journal) -> tuple[hv.State, str | None]:
@@ -86,17 +84,18 @@ def _state_of(journal: Journal) -> tuple[hv.State, str | None]:
     if journal.status == "panicked":
         return hv.State.CRASHED, "the guest panicked" + (f": {journal.reason}" if journal.reason else "")
     if journal.status == "shutdown":
-        return hv.State.RUNNING, "on its way down"
-    return hv.State.RUNNING, None if journal.status == "running" else f"QEMU's journal says {journal.status}"
+        return hv.State.RUNNING, "shutting down"
+    return hv.State.RUNNING, None if journal.status == "running" else f"the state in QEMU's journal is {journal.status}"
 
 
 def _lost(live: hv.Live) -> str | None:
-    """Which companions of a running guest have ended, in words, or None."""
+    """A text about the programs beside QEMU that have ended, or None."""
     bound = live.record.bindings.get("companions")
     if not bound:
         return None
     ended = [name for name, about in bound.items() if "process" in about and hv.wait_gone(_process(about), 0.0)]
-    return f"its {' and '.join(ended)} has ended, until it is started anew" if ended else None
+    back = f"restart the instance to get {'them' if ended[1:] else 'it'} back"
+    return f"its {' and '.join(ended)} died; {back}" if ended else None
 
 
 def _process(about: Mapping[str, Any]) -> hv.ProcessId:
@@ -104,18 +103,22 @@ def _process(about: Mapping[str, Any]) -> hv.ProcessId:
 
 
 def _ended(live: hv.Live, process: hv.ProcessId | None, journal: Journal) -> hv.Observation:
-    """What is left of a guest without a living process. What the guest could have written is only for the reason."""
+    """The state of a guest without a living process. The guest could have written the journal: it gives only the reason."""
     if process is not None and not hv.wait_gone(process, _ENDING_S):
-        reason = f"killed and not gone: pid {process.pid} hangs in the kernel and may still write"
+        reason = f"killed, but pid {process.pid} hangs in the kernel and may still write"
         return hv.Observation(state=hv.State.STOPPING, reason=reason, pid=process.pid, details=_details(live))
     ended = hv.read_status(live.dir / "status").ended
     if ended is None and live.record.monitor is not None and hv.wait_gone(live.record.monitor, _ENDING_S):
         ended = hv.read_status(live.dir / "status").ended
     if ended is None:
-        return hv.Observation(state=hv.State.CRASHED, reason="ended, and how is not known", details=_details(live))
+        return hv.Observation(
+            state=hv.State.CRASHED, reason="QEMU ended with an unknown exit status", details=_details(live)
+        )
     if ended.code != 0:
         return hv.Observation(state=hv.State.CRASHED, reason=f"QEMU {ended}", details=_details(live))
     if journal.guest_initiated:
         return hv.Observation(state=hv.State.SHUTDOWN, reason="shut down by the guest", details=_details(live))
-    told = f"told to end from outside ({journal.reason})" if journal.reason else "ended by itself"
-    return hv.Observation(state=hv.State.SHUTDOWN, reason=told, details=_details(live))
+    reason = (
+        f"ended from outside the guest ({journal.reason})" if journal.reason else "QEMU exited; no reason is recorded"
+    )
+    return hv.Observation(state=hv.State.SHUTDOWN, reason=reason, details=_details(live))

@@ -1,4 +1,4 @@
-"""Where on the node a guest's processors run: set on QEMU's threads before the guest runs, and read back. Impure."""
+"""The CPUs of the node for a guest's vCPUs: set on QEMU's threads before the guest runs, and read back."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ __all__ = ["on_ready"]
 
 @hookimpl
 def on_ready(spec: KvmSpec, client: QmpClient, job: Job) -> None:
-    """Let the guest's processors run where the spec says and nowhere else. Raises `OperationError`.
+    """Pin the guest's vCPUs to the CPUs in the spec. Raises `OperationError`.
 
-    One mask is for the whole process: its processors, its input and output, and every thread that it makes later.
-    One for each processor is for those threads; the others stay where the kernel puts them.
+    One mask is for the whole process: its vCPUs, its input and output, and every thread that it makes later. One for
+    each vCPU is for those threads; the kernel places the others.
     """
     process = job.record.process
     if process is None:
         return
-    for cpus_asked in spec.asks(OnlineCpus):
-        sets = cpu_sets(cpus_asked.mask)
+    for pinned in spec.asks(OnlineCpus):
+        sets = cpu_sets(pinned.mask)
         with verified_pidfd(process) as pidfd:
             if pidfd is None:
-                raise OperationError(
-                    f"{job.name}: QEMU ended before its processors were pinned; see its log in {job.dir}"
-                )
+                raise OperationError(f"{job.name}: QEMU exited before its vCPUs were pinned; see its log in {job.dir}")
             threads = _threads(process.pid)
             if len(sets) == 1:
                 wanted = dict.fromkeys(threads.values(), sets[0])
@@ -39,15 +37,13 @@ def on_ready(spec: KvmSpec, client: QmpClient, job: Job) -> None:
             for thread, cpus in wanted.items():
                 if cpus is not None:
                     _pin(process.pid, thread, cpus, job)
-            # While it lived its threads were its own, and the number of none was somebody else's.
+            # If QEMU still runs, every number was that of one of its threads.
             if wait_readable(pidfd, 0.0):
-                raise OperationError(
-                    f"{job.name}: QEMU ended while its processors were pinned; see its log in {job.dir}"
-                )
+                raise OperationError(f"{job.name}: QEMU exited while its vCPUs were pinned; see its log in {job.dir}")
 
 
 def _threads(pid: int) -> dict[int, int]:
-    """The host's number of each thread, by the number that it has in its own pid namespace."""
+    """The host's number of each thread, by its number in its pid namespace."""
     found = {}
     for name in os.listdir(f"/proc/{pid}/task"):
         status = _status(pid, int(name))
@@ -57,7 +53,7 @@ def _threads(pid: int) -> dict[int, int]:
 
 
 def _status(pid: int, thread: int) -> dict[str, str] | None:
-    """What /proc says of that thread of that process; None when it has no such thread."""
+    """The fields of /proc for that thread of that process; None when it has no such thread."""
     try:
         text = Path(f"/proc/{pid}/task/{thread}/status").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
@@ -66,20 +62,19 @@ def _status(pid: int, thread: int) -> dict[str, str] | None:
 
 
 def _pin(pid: int, thread: int, cpus: frozenset[int], job: Job) -> None:
-    """One thread. One that has ended meanwhile is fine, unless it is a processor's: those live as long as QEMU."""
+    """Pin one thread. It may have ended meanwhile, unless it is a vCPU's: those live as long as QEMU."""
     try:
         if _status(pid, thread) is not None:
             os.sched_setaffinity(thread, cpus)
     except ProcessLookupError:
         return
     except OSError as error:
-        raise OperationError(
-            f"{job.name}: thread {thread} cannot be pinned, got {error.strerror}; look at its cgroup"
-        ) from error
+        what = f"{job.name}: thread {thread} cannot be pinned, got {error.strerror}"
+        raise OperationError(f"{what}; check its cgroup") from error
     status = _status(pid, thread)
     if status is None:
         return
     (allowed,) = cpu_sets(status["Cpus_allowed_list"])
     if allowed != cpus:
-        what = f"{job.name}: thread {thread} may run on CPUs {status['Cpus_allowed_list']}, and not where cpu_mask says"
-        raise OperationError(f"{what}; look at the cpuset of its cgroup")
+        what = f"{job.name}: thread {thread} may run on CPUs {status['Cpus_allowed_list']}, not on those of cpu_mask"
+        raise OperationError(f"{what}; check the cpuset of its cgroup")

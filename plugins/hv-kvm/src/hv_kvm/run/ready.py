@@ -1,4 +1,4 @@
-"""From a QEMU that answers to a guest that is ready. Impure. One way, for a start and for one that was interrupted."""
+"""The last steps of a start, when QEMU answers; the same for a start that was interrupted."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["finish", "make_ready"]
 def make_ready(
     hooks: Hooks, client: QmpClient, process: ProcessId, spec: KvmSpec, facts: Facts | None, job: Job
 ) -> None:
-    """Read back how QEMU is confined, set what cannot be said in options, and let the guest run unless it is to wait.
+    """Check how QEMU is confined, set what options cannot set, and let the guest run unless it has to wait.
 
-    ``facts`` None is for a guest that has been let go already: what belongs before that has been done.
+    ``facts`` None is for a guest that already runs: everything that belongs before that has been done.
     Raises `ConfinementError`, `OperationError` and `QmpError`.
     """
     _prove_confined(process, spec, job)
@@ -36,7 +36,7 @@ def make_ready(
 
 
 def finish(hooks: Hooks, client: QmpClient, process: ProcessId, spec: KvmSpec, job: Job) -> bool:
-    """Complete a start that was interrupted after QEMU had answered; False when it is not what was asked for."""
+    """Finish a start that was interrupted after QEMU had answered; False when QEMU is not in the state that was wanted."""
     running = commands.query_status(client).running
     if "groups" not in job.record.bindings or running == job.record.paused:
         return False
@@ -46,16 +46,16 @@ def finish(hooks: Hooks, client: QmpClient, process: ProcessId, spec: KvmSpec, j
 
 
 def _prove_confined(process: ProcessId, spec: KvmSpec, job: Job) -> None:
-    asked = job.record.bindings
-    found = [*weaknesses(sandbox_in_record(spec, asked), process.pid), *unmet_limits(process.pid)]
+    bindings = job.record.bindings
+    found = [*weaknesses(sandbox_in_record(spec, bindings), process.pid), *unmet_limits(process.pid)]
     if found:
-        raise ConfinementError(
-            f"{job.name}: not as confined as asked ({asked['confinement']}): {'; '.join(found)}; "
-            'look at what differs on this node, or lower it with confinement = "off"'
-        )
+        what = f"{job.name}: less confined than wanted ({bindings['confinement']}): {'; '.join(found)}"
+        raise ConfinementError(f'{what}; check what differs on this node, or set confinement = "off"')
 
 
 def _prove_running(client: QmpClient, job: Job) -> None:
     status = commands.query_status(client, deadline_s=job.deadline.left())
     if not status.running:
-        raise OperationError(f"{job.name}: did not go on, QEMU says {status.state!r}; see its log in {job.dir}")
+        raise OperationError(
+            f"{job.name}: the guest does not run, QEMU reports {status.state!r}; see its log in {job.dir}"
+        )

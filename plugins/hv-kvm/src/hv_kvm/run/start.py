@@ -1,7 +1,4 @@
-"""From a spec to a guest that runs, in steps: pin, acquire, render, launch, ready.
-
-Each step is a function of its own: an incoming migration pins what came with it, and launches without being ready.
-"""
+"""From a spec to a guest that runs, in steps: pin, acquire, render, launch, ready."""
 
 from __future__ import annotations
 
@@ -28,15 +25,15 @@ __all__ = ["Pinned", "acquire", "bring_up", "command", "pin"]
 _DYING_S: Final = 2.0
 _TODO_OFF: Final = 'or set confinement = "off"'
 _NO_SANDBOX: Final = {
-    hv.Level.STRICT: f"cannot be confined on this node; see what bubblewrap says, {_TODO_OFF}",
-    hv.Level.USER: "cannot be confined, this node gives us no user namespace; allow them "
+    hv.Level.STRICT: f"cannot be confined on this node; see the message of bubblewrap, {_TODO_OFF}",
+    hv.Level.USER: "cannot be confined, this node does not allow user namespaces; allow them "
     f"(user.max_user_namespaces, kernel.unprivileged_userns_clone), start it as root, {_TODO_OFF}",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pinned:
-    """A spec whose machine type is resolved, with what this node has for it. Nothing has been acquired."""
+    """A spec whose machine type is resolved, with the facts and choices of this node. Nothing has been acquired."""
 
     spec: KvmSpec
     facts: Facts
@@ -50,9 +47,9 @@ class Pinned:
 
 
 def bring_up(hooks: hv.Hooks, spec: KvmSpec, job: hv.Job) -> None:
-    """Start the guest; when this returns it runs, or waits paused if that was asked for. Raises `OperationError`."""
+    """Start the guest; it runs when this returns, or is paused if the record says so. Raises `OperationError`."""
     pinned = pin(spec, job.host)
-    _refuse_twin(job.dir, job.name)
+    _refuse_if_running(job.dir, job.name)
     bindings = acquire(pinned, job)
     launched = command(hooks, pinned, bindings, job)
     job.progress(f"starting {spec.qemu}")
@@ -64,14 +61,14 @@ def bring_up(hooks: hv.Hooks, spec: KvmSpec, job: hv.Job) -> None:
 
 
 def pin(spec: KvmSpec, host: hv.Host) -> Pinned:
-    """What this node makes of the spec. Raises `ProbeError`."""
+    """The spec with the facts and choices of this node. Raises `ProbeError`."""
     facts = probe.facts_of(spec, host)
     spec, accel = probe.pin(spec, facts), accel_for(spec.qemu, spec.kvm, host)
     return Pinned(spec=spec, facts=facts, accel=accel, site=site_of(spec, host))
 
 
 def acquire(pinned: Pinned, job: hv.Job) -> Bindings:
-    """Get everything that the guest holds of its node. The record has the spec first, and the ledger each resource."""
+    """Acquire everything that the guest holds of its node. The record gets the spec first, and the ledger each resource."""
     level, accel = pinned.site.level, pinned.accel
     job.remember(spec=hv.encode(pinned.spec))
     handles = job.acquire(*pinned.spec.resources, level=level)
@@ -107,13 +104,13 @@ def command(hooks: hv.Hooks, pinned: Pinned, bindings: Bindings, job: hv.Job) ->
     return hv.Command(argv=argv, sandbox=sandbox)
 
 
-def _refuse_twin(directory: Path, name: str) -> None:
-    """Raise `OperationError` when the instance runs already and only its state is gone, as when it was wiped."""
+def _refuse_if_running(directory: Path, name: str) -> None:
+    """Raise `OperationError` when the instance already runs and only its state was removed."""
     found = hv.launched_for(directory)
     if found:
         pids = " ".join(str(pid) for pid in sorted({*found, *(child for pid in found for child in _children(pid))}))
-        what = f"{name}: runs already as pid {pids}, and its state here is gone"
-        raise hv.OperationError(f"{what}; look at it, and end it with kill -KILL {pids} before it is started again")
+        what = f"{name}: already runs as pid {pids}, but its state in the run directory was removed"
+        raise hv.OperationError(f"{what}; end it with kill -KILL {pids} before you start it again")
 
 
 def _children(pid: int) -> list[int]:
@@ -132,14 +129,14 @@ def _wait_ready(hooks: hv.Hooks, pinned: Pinned, child: hv.Child, argv: tuple[st
     except (QmpClosedError, QmpConnectError) as error:
         raise _died(child, argv, pinned.spec, job, error) from error
     except QmpTimeoutError as error:
-        how = f"{argv[0]} runs and does not answer to {error.command} within {job.deadline.spent():.1f} s"
+        how = f"{argv[0]} runs, but did not answer {error.command} within {job.deadline.spent():.1f} s"
         raise hv.LaunchError(name=job.name, how=how, output=job.output(), argv=argv) from error
 
 
 def _remember(child: hv.Child, job: hv.Job) -> hv.ProcessId:
     process = child.process()
     if process is None or hv.pidfile_lock_holder(GuestPaths(job.dir).pidfile) != process.pid:
-        raise hv.OperationError(f"{job.name}: cannot tell which process is QEMU; look into {job.dir}")
+        raise hv.OperationError(f"{job.name}: cannot find out which process is QEMU; see {job.dir}")
     job.started(process, child.monitor())
     return process
 
@@ -147,7 +144,7 @@ def _remember(child: hv.Child, job: hv.Job) -> hv.ProcessId:
 def _died(
     child: hv.Child, argv: tuple[str, ...], spec: KvmSpec, job: hv.Job, error: QmpError
 ) -> hv.LaunchError | QmpError:
-    """How QEMU ended, instead of what its monitor looked like from here."""
+    """How QEMU ended, if it ended; else the error of its monitor."""
     if not hv.wait_readable(child.pidfd, job.deadline.left(at_most=_DYING_S)):
         return error
     ended = child.ended()
@@ -158,5 +155,5 @@ def _died(
     elif not output and os.statvfs(job.dir).f_bavail == 0:
         how = f"{how}, with no room left in {str(job.dir)!r},"
     for program in spec.asks(hv.Program):
-        output += f"\n{program.key}: {' '.join(job.output(program.key).split())[-300:] or 'it said nothing'}"
+        output += f"\n{program.key}: {' '.join(job.output(program.key).split())[-300:] or 'no output'}"
     return hv.LaunchError(name=job.name, how=how, output=output, argv=argv)

@@ -1,4 +1,4 @@
-"""Ending a guest: ask it, tell QEMU, kill. Each rung has a deadline and waits for the process, not for a clock."""
+"""The steps of a stop: power button, quit, kill. Each has a deadline and waits for the process, not for a clock."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _NEXT_PRESS_S: Final = 5.0
 
 
 def stop(live: Live, job: Job, *, force: bool) -> str:
-    """The rung that ended it: ``powerdown``, ``quit`` or ``kill``; ``gone`` when it had ended by then.
+    """The step that ended the guest: ``powerdown``, ``quit`` or ``kill``; ``gone`` when it had already ended.
 
-    Raises `DeadlineError` when it does not go even when killed.
+    Raises `DeadlineError` when QEMU does not exit even when killed.
     """
     process = process_of(live)
     if process is None:
         return "gone"
     if not force and live.record.spec.get("acpi", True) and _power_down(live, process, job):
         return "powerdown"
-    job.progress("telling QEMU to quit")
+    job.progress("sending quit to QEMU")
     if _quit(live, process):
         return "quit"
     job.progress("killing QEMU")
@@ -37,20 +37,21 @@ def stop(live: Live, job: Job, *, force: bool) -> str:
 
 
 def _power_down(live: Live, process: ProcessId, job: Job) -> bool:
-    """Press the power button until the guest goes down: one that was still booting did not hear it the first time.
+    """Press the power button until the guest shuts down: a guest that is still booting misses the first press.
 
-    Only the deadline ends this: a QEMU that stalls (on its storage, say) goes on later, and killing it loses data.
+    Only the deadline ends this: a QEMU that stalls (on its storage, for example) continues later, and to kill it loses
+    data.
     """
     again_s = _FIRST_PRESS_S
     job.progress(f"waiting up to {job.deadline.left():.0f} s for the guest to shut down")
     while job.deadline.left() > 0.0:
         try:
             _press(live, job)
-        except QmpConnectError as error:  # both monitors are gone: nobody will ever press it
-            job.progress(f"no power button: {error}")
+        except QmpConnectError as error:  # without both monitors no later press can work
+            job.progress(f"cannot press the power button: {error}")
             return wait_gone(process, 0.0)
         except QmpError as error:
-            job.progress(f"no power button yet: {error}")
+            job.progress(f"cannot press the power button yet: {error}")
         if wait_gone(process, job.deadline.left(at_most=again_s)):
             return True
         again_s = _NEXT_PRESS_S
@@ -60,12 +61,12 @@ def _power_down(live: Live, process: ProcessId, job: Job) -> bool:
 def _press(live: Live, job: Job) -> None:
     with reach(live.dir, job.deadline.left(at_most=_MONITOR_S)) as client:
         if not commands.query_status(client).running:
-            commands.cont(client)  # a guest that stands still cannot hear its power button
+            commands.cont(client)  # a paused guest cannot react to its power button
         commands.system_powerdown(client)
 
 
 def _quit(live: Live, process: ProcessId) -> bool:
-    """Tell QEMU to end, flushing what it holds: over QMP, else by the signal that means the same to it."""
+    """Let QEMU write its caches out and exit: over QMP, else by the signal with the same effect."""
     try:
         with reach(live.dir, _MONITOR_S) as client:
             commands.quit(client, deadline_s=_MONITOR_S)
@@ -75,5 +76,5 @@ def _quit(live: Live, process: ProcessId) -> bool:
                 with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(pidfd, signal.SIGTERM)
     except QmpError:
-        return wait_gone(process, 0.0)  # it hangs, and would not hear a signal either
+        return wait_gone(process, 0.0)  # QEMU hangs, and would not react to a signal either
     return wait_gone(process, _QUIT_S)

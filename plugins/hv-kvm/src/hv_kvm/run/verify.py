@@ -1,4 +1,4 @@
-"""What this node has for guests of QEMU, and what keeps it from running one: tried, and cached like any probe."""
+"""Checks of this node: what keeps it from running a spec, and the findings of ``hv doctor`` about QEMU and KVM."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def problems_on(hooks: Hooks, spec: KvmSpec, host: Host) -> Iterator[Problem]:
 
 
 def examine(binary: str, host: Host) -> Iterator[Finding]:
-    """The findings about the QEMU at ``binary``, the one that instances get which name no other."""
+    """The findings about the QEMU at ``binary``, the default of this node."""
     if not os.path.exists(binary):
         todo = f"{how_to_install('qemu-system-x86')}, or set kvm_path for this node"
         yield Finding(subject=binary, severity=Severity.PROBLEM, what="is not installed on this node", todo=todo)
@@ -55,5 +55,5 @@ def examine(binary: str, host: Host) -> Iterator[Finding]:
         what = f"guests are emulated, which is slow: {verdict.reason}"
         todo = "enable virtualisation in the firmware, or nested on the host of this one, and load kvm_intel or kvm_amd"
         if os.path.exists(_KVM) and not os.access(_KVM, os.R_OK | os.W_OK):
-            todo = "let this user open it: usermod -aG kvm USER, most often"
+            todo = "give this user access to it, usually with: usermod -aG kvm USER"
         yield Finding(subject=_KVM, severity=Severity.NOTE, what=what, todo=todo)
