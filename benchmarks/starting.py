@@ -29,7 +29,7 @@ _PARTS: Final = {
     "spawn": "hvcore.state.job:Job.launch",
     "bubblewrap, setpriv and QEMU until the greeting": "hv_kvm.run.start:connect",
     "query-status": "hv_kvm.run.start:commands.query_status",
-    "which process it is": "hv_kvm.run.start:_remember",
+    "which process it is": "hv_kvm.run.start:_record_process",
     "confinement read back": "hv_kvm.run.ready:weaknesses",
 }
 

@@ -18,7 +18,7 @@ __all__ = ["kvm_groups", "level_of", "sandbox_in_record", "sandbox_of", "site_of
 
 def level_of(spec: KvmSpec, host: Host) -> Level:
     """The confinement on this node: ``auto`` is ``strict`` for root and ``user`` for others; security_model can decide."""
-    models = {asked.model for asked in spec.asks(SecurityModel)}
+    models = {resource.model for resource in spec.asks(SecurityModel)}
     if models & {"user", "pool"}:
         return Level.STRICT
     if spec.confinement == "auto":

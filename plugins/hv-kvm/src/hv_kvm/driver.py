@@ -52,11 +52,6 @@ __all__ = ["KvmDriver"]
 _ADOPT_S: Final = 5.0
 
 
-def _too_many(error: ValueError) -> hv.Problem:
-    todo = "remove some, put disks behind a SCSI controller, or lower kvm_pci_reservations"
-    return hv.Problem(path="devices", what=str(error), todo=todo)
-
-
 def _expect(found: bool, wanted: bool, job: hv.Job) -> None:  # noqa: FBT001 - two facts side by side
     if found != wanted:
         state = "running" if found else "paused"
@@ -113,7 +108,8 @@ class KvmDriver:
         try:
             return decide(instance, params, devices)
         except ValueError as error:
-            raise hv.ParamsError(instance.name, [_too_many(error)]) from error
+            todo = "remove some, put disks behind a SCSI controller, or lower kvm_pci_reservations"
+            raise hv.ParamsError(instance.name, [hv.Problem(path="devices", what=str(error), todo=todo)]) from error
 
     def read_spec(self, data: object) -> KvmSpec:
         """The machine in a record, devices of extensions included."""

@@ -100,8 +100,8 @@ def _ask_binary(binary: str, deadline: float, deadline_s: float) -> Facts:
                 with adopt(ours, subject=binary, deadline_s=deadline - time.monotonic()) as client:
                     return _facts(client, deadline)
             except QmpTimeoutError as error:
-                said = trial.last_line()
-                what = f"no answer to {error.command} within {deadline_s:.1f} s" + (f': "{said}"' if said else "")
+                message = trial.last_line()
+                what = f"no answer to {error.command} within {deadline_s:.1f} s" + (f': "{message}"' if message else "")
                 raise _error(binary, what) from error
             except QmpClosedError as error:
                 status = trial.wait(deadline)
@@ -164,7 +164,7 @@ def missing_module(binary: str, driver: str) -> str | None:
     try:
         with Trial(argv) as trial:
             status = trial.wait(time.monotonic() + _MODULE_DEADLINE_S)
-            said = trial.last_line()
+            message = trial.last_line()
     except TrialError:
-        return None  # the probe says so
-    return said.rpartition(": ")[2] or said if status and _MISSING.search(said) else None
+        return None  # the probe reports it
+    return message.rpartition(": ")[2] or message if status and _MISSING.search(message) else None

@@ -112,10 +112,10 @@ class Trial:
     def ending(self, status: int) -> str:
         """``status`` of `wait` for people: ``exited with 1: "..."``, ``was killed by SIGABRT: "..."``."""
         how = str(Ended(signal=-status) if status < 0 else Ended(code=status))
-        said = self.last_line()
-        if status in _NOT_EXECUTED and said.startswith("timeout: failed to run command"):
-            return f"cannot be executed: {said.rpartition(': ')[2].lower()}"
-        return f'{how}: "{said}"' if said else f"{how} and printed nothing"
+        message = self.last_line()
+        if status in _NOT_EXECUTED and message.startswith("timeout: failed to run command"):
+            return f"cannot be executed: {message.rpartition(': ')[2].lower()}"
+        return f'{how}: "{message}"' if message else f"{how} and printed nothing"
 
     def close(self) -> None:
         """Kill the child and its group and reap it; harmless when done. A child in D state is left to the kernel."""

@@ -84,9 +84,9 @@ def query_kvm(client: QmpClient, *, commands: frozenset[str], deadline_s: float)
 
 
 def query_block_layer(client: QmpClient, *, deadline_s: float) -> tuple[frozenset[str], frozenset[str]]:
-    """The drivers that -blockdev has, those with a missing module too, and the values of ``aio`` that files can have.
+    """The drivers of -blockdev, also those with a missing module, and the values of ``aio`` for files.
 
-    From QEMU's description of its own protocol (query-qmp-schema). Types there have numbers for names, so they are
+    From QEMU's description of the protocol (query-qmp-schema). Its types have numbers for names, so they are
     followed from the name of command blockdev-add on.
     """
     entities = {row.need("name", str): row for row in ask_rows(client, "query-qmp-schema", deadline_s)}

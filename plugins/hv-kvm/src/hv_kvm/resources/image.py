@@ -143,18 +143,18 @@ def _claimable(path: str) -> str | None:
     return None
 
 
-def _open(wanted: Image) -> tuple[list[int], bool]:
+def _open(image: Image) -> tuple[list[int], bool]:
     # For a node with O_DIRECT, QEMU 10 and newer take only a descriptor that has it already.
-    direct = os.O_DIRECT if wanted.direct else 0
-    flags = os.O_CLOEXEC | (os.O_RDWR if wanted.write else os.O_RDONLY) | direct
-    mode = os.stat(wanted.path).st_mode
-    if not stat.S_ISBLK(mode) or not wanted.claim or not wanted.write:
-        return [os.open(wanted.path, flags)], not stat.S_ISREG(mode)
+    direct = os.O_DIRECT if image.direct else 0
+    flags = os.O_CLOEXEC | (os.O_RDWR if image.write else os.O_RDONLY) | direct
+    mode = os.stat(image.path).st_mode
+    if not stat.S_ISBLK(mode) or not image.claim or not image.write:
+        return [os.open(image.path, flags)], not stat.S_ISREG(mode)
     # The kernel's claim, which lasts as long as QEMU: no mount, no swap, no other opener with O_EXCL.
     # QEMU also needs a read-only descriptor in the set, to examine the device first.
-    writer = os.open(wanted.path, flags | os.O_EXCL)
+    writer = os.open(image.path, flags | os.O_EXCL)
     try:
-        return [writer, os.open(wanted.path, os.O_RDONLY | os.O_CLOEXEC)], True
+        return [writer, os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)], True
     except OSError:
         os.close(writer)
         raise

@@ -96,9 +96,9 @@ class BlockModuleKind(Requirement[BlockModule], name="block-module", turn=Turn.F
             facts = probe(resource.qemu, cache_dir=str(site.host.cache_dir))
         except ProbeError:
             return  # the check of the binary reports it
-        said = missing_module(resource.qemu, resource.driver) if resource.driver in facts.block_drivers else None
-        if said is not None:
-            what = f"this QEMU ({facts.version}) cannot load {resource.driver}: {said}"
+        message = missing_module(resource.qemu, resource.driver) if resource.driver in facts.block_drivers else None
+        if message is not None:
+            what = f"this QEMU ({facts.version}) cannot load {resource.driver}: {message}"
             todo = "install its module (Debian: qemu-block-extra)"
             yield Problem(path=resource.where, what=what, todo=todo)
 

@@ -7,7 +7,6 @@ So a listing costs microseconds per guest, a hung monitor does not delay it, and
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,12 +48,10 @@ def observe(live: hv.Live) -> hv.Observation:
     if process is None or found is None:
         return _ended(live, process, journal)
     state, reason = _state_of(journal)
-    also = (_TORN if journal.torn else None, _lost(live))
-    if any(also):
-        reason = "; ".join(filter(None, (reason, *also)))
+    notes = (reason, _TORN if journal.torn else None, _dead_programs(live))
     return hv.Observation(
         state=state,
-        reason=reason,
+        reason="; ".join(filter(None, notes)) or None,
         pid=process.pid,
         memory_mib=instance.memory_mib,
         resident_mib=found.resident_mib,
@@ -88,37 +85,29 @@ def _state_of(journal: Journal) -> tuple[hv.State, str | None]:
     return hv.State.RUNNING, None if journal.status == "running" else f"the state in QEMU's journal is {journal.status}"
 
 
-def _lost(live: hv.Live) -> str | None:
+def _dead_programs(live: hv.Live) -> str | None:
     """A text about the programs beside QEMU that have ended, or None."""
-    bound = live.record.bindings.get("companions")
-    if not bound:
-        return None
-    ended = [name for name, about in bound.items() if "process" in about and hv.wait_gone(_process(about), 0.0)]
+    programs = live.record.bindings.get("companions") or {}
+    processes = {name: about["process"] for name, about in programs.items() if "process" in about}
+    ended = [name for name, data in processes.items() if hv.wait_gone(hv.decode(hv.ProcessId, data, "bindings"), 0.0)]
     back = f"restart the instance to get {'them' if ended[1:] else 'it'} back"
     return f"its {' and '.join(ended)} died; {back}" if ended else None
 
 
-def _process(about: Mapping[str, Any]) -> hv.ProcessId:
-    return hv.decode(hv.ProcessId, about["process"], "bindings")
-
-
 def _ended(live: hv.Live, process: hv.ProcessId | None, journal: Journal) -> hv.Observation:
     """The state of a guest without a living process. The guest could have written the journal: it gives only the reason."""
+    details = _details(live)
     if process is not None and not hv.wait_gone(process, _ENDING_S):
         reason = f"killed, but pid {process.pid} hangs in the kernel and may still write"
-        return hv.Observation(state=hv.State.STOPPING, reason=reason, pid=process.pid, details=_details(live))
+        return hv.Observation(state=hv.State.STOPPING, reason=reason, pid=process.pid, details=details)
     ended = hv.read_status(live.dir / "status").ended
     if ended is None and live.record.monitor is not None and hv.wait_gone(live.record.monitor, _ENDING_S):
         ended = hv.read_status(live.dir / "status").ended
-    if ended is None:
-        return hv.Observation(
-            state=hv.State.CRASHED, reason="QEMU ended with an unknown exit status", details=_details(live)
-        )
-    if ended.code != 0:
-        return hv.Observation(state=hv.State.CRASHED, reason=f"QEMU {ended}", details=_details(live))
-    if journal.guest_initiated:
-        return hv.Observation(state=hv.State.SHUTDOWN, reason="shut down by the guest", details=_details(live))
-    reason = (
-        f"ended from outside the guest ({journal.reason})" if journal.reason else "QEMU exited; no reason is recorded"
-    )
-    return hv.Observation(state=hv.State.SHUTDOWN, reason=reason, details=_details(live))
+    if ended is None or ended.code != 0:
+        reason = f"QEMU {ended or 'ended with an unknown exit status'}"
+        return hv.Observation(state=hv.State.CRASHED, reason=reason, details=details)
+    reason = "shut down by the guest"
+    if not journal.guest_initiated:
+        outside = f"ended from outside the guest ({journal.reason})"
+        reason = outside if journal.reason else "QEMU exited; no reason is recorded"
+    return hv.Observation(state=hv.State.SHUTDOWN, reason=reason, details=details)

@@ -125,7 +125,7 @@ def _wait_ready(hooks: hv.Hooks, pinned: Pinned, child: hv.Child, argv: tuple[st
     try:
         with connect(str(GuestPaths(job.dir).commands), deadline_s=job.deadline.left()) as client:
             commands.query_status(client, deadline_s=job.deadline.left())
-            make_ready(hooks, client, _remember(child, job), pinned.spec, pinned.facts, job)
+            make_ready(hooks, client, _record_process(child, job), pinned.spec, pinned.facts, job)
     except (QmpClosedError, QmpConnectError) as error:
         raise _died(child, argv, pinned.spec, job, error) from error
     except QmpTimeoutError as error:
@@ -133,7 +133,7 @@ def _wait_ready(hooks: hv.Hooks, pinned: Pinned, child: hv.Child, argv: tuple[st
         raise hv.LaunchError(name=job.name, how=how, output=job.output(), argv=argv) from error
 
 
-def _remember(child: hv.Child, job: hv.Job) -> hv.ProcessId:
+def _record_process(child: hv.Child, job: hv.Job) -> hv.ProcessId:
     process = child.process()
     if process is None or hv.pidfile_lock_holder(GuestPaths(job.dir).pidfile) != process.pid:
         raise hv.OperationError(f"{job.name}: cannot find out which process is QEMU; see {job.dir}")
