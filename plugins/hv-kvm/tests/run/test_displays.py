@@ -196,7 +196,7 @@ def test_vnc_on_an_interface_is_served_on_its_address(world: Any) -> None:
     [
         (b"", "has no password in its first line"),
         (b"\nsecond", "has no password in its first line"),
-        (b"123456789\n", "has a password of 9 bytes, of which only the first 8 would count"),
+        (b"123456789\n", "has a password of 9 bytes, of which QEMU would use only the first 8"),
         (b"\xff\xfe\n", "has a password that is not UTF-8"),
         (b"a\0b\n", "has a NUL byte in its password"),
         (None, "cannot be used"),
