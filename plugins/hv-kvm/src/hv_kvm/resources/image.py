@@ -99,7 +99,7 @@ def _wrong_kind(must_be: str, mode: int) -> str | None:
         return None if stat.S_ISCHR(mode) else "is not a SCSI generic device such as /dev/sg0"
     if must_be == "block":
         return None if stat.S_ISBLK(mode) else "is not a block device, so it has no SCSI device"
-    return None if stat.S_ISREG(mode) or stat.S_ISBLK(mode) else "is not a file or a block device"
+    return None if stat.S_ISREG(mode) or stat.S_ISBLK(mode) else "is neither a file nor a block device"
 
 
 def _template_problems(resource: Image, template: str) -> Iterator[hv.Problem]:
