@@ -90,11 +90,9 @@ ROLES: Final[Mapping[str, Role]] = {
         {
             "Hooks": ("impl",),
             "The machine and its devices": ("hv_kvm.machine.spec",),
-            "Options": ("hv_kvm.machine.option",),
+            "Options, and the same as commands": ("hv_kvm.machine.option",),
             "What this QEMU can do": ("hv_kvm.machine.facts",),
-            "Resources, and what exists on this node for one launch": (
-                *("hv_kvm.machine.bindings", "hv_kvm.machine.resource", "hv_kvm.qmp", "hv_kvm.machine.hotplug"),
-            ),
+            "Resources, and what exists on this node for one launch": (*("hv_kvm.machine.resource", "hv_kvm.qmp"),),
             "Types of parameters": ("hv_kvm.devices.shared",),
             "For tests": ("hv_kvm.qemu.boot_sector",),
         },

@@ -23,8 +23,7 @@ from qapi import wrong
 from stage import Props
 
 from hv_kvm.machine.facts import Facts
-from hv_kvm.machine.hotplug import as_command
-from hv_kvm.machine.option import Opt
+from hv_kvm.machine.option import Opt, as_command
 from hv_kvm.qemu.probe import probe
 
 pytestmark = pytest.mark.live
@@ -33,8 +32,8 @@ KERNEL: Final = Path(__file__).resolve().parents[3] / ".cache" / "kernel" / "vml
 VHOST: Final = "/dev/vhost-net"
 
 NOT_HERE: Final = {
-    "cdrom/ftp": "a ftp server",
-    "cdrom/https": "a https server",
+    "media/cdrom-ftp": "a ftp server",
+    "media/cdrom-https": "a https server",
     "disk/gluster": "a gluster server",
     "disk/gluster-unix": "a gluster server",
     "disk/rbd": "a rbd server",

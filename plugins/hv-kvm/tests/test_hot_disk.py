@@ -12,10 +12,10 @@ from both_forms import plug
 
 import hvcore
 from hv_kvm.devices.disk import Disk
-from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.placement import placed_beside
 from hv_kvm.machine.render import render_device
+from hv_kvm.machine.resource import Bindings
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qemu.probe import facts_of
 from hv_kvm.qmp import QmpClient, QmpCommandError, commands, reach

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
-from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt
+from hv_kvm.machine.resource import Bindings
 from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.qmp import QmpClient
 from hvcore.plugin import Instance, Job, Params, Problem

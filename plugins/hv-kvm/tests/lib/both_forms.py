@@ -21,8 +21,7 @@ from introspection import strict_of
 from stage import MissingError, Props, Stage, launched
 
 from hv_kvm.machine.facts import Facts
-from hv_kvm.machine.hotplug import QmpCommand, as_command
-from hv_kvm.machine.option import Opt
+from hv_kvm.machine.option import Opt, QmpCommand, as_command
 from hv_kvm.machine.render import render_device
 from hv_kvm.machine.spec import Device
 from hv_kvm.qmp import QmpClient, QmpCommandError, connect

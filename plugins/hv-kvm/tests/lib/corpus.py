@@ -9,11 +9,10 @@ from typing import Final
 
 import hvcore
 import hvcore.plugin
-from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.render import render
-from hv_kvm.machine.resource import Image
+from hv_kvm.machine.resource import Bindings, Image
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qemu.accelerator import Accel
 from hv_kvm.qemu.probe import pin

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from hv_kvm.devices.usb import UsbDevice
-from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.resource import (
+    Bindings,
     BlockModule,
     GuestDir,
     GuestDirectory,

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 import hvcore
 import hvcore.plugin
-from hv_kvm.machine.device_classes import kinds_of, read_spec
-from hv_kvm.machine.spec import Device, KvmSpec
+from hv_kvm.machine.spec import Device, KvmSpec, kinds_of, read_spec
 from hvcore.config import load_instance
 from hvcore.plugins.loader import load
 

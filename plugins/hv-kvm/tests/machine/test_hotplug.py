@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hv_kvm.machine.facts import Facts
-from hv_kvm.machine.hotplug import QmpCommand, as_command, nested
-from hv_kvm.machine.option import Opt
+from hv_kvm.machine.option import Opt, QmpCommand, as_command, nested
 from hv_kvm.machine.render import render_device
 
 pytestmark = pytest.mark.heavy  # all devices for each QEMU version
@@ -27,7 +26,7 @@ OF_NO_DEVICE: Final = {
     ("memory", "-m"),
     ("boot", "-boot"),
     ("vnc", "-display"),
-    ("sandbox", "-sandbox"),
+    ("security", "-sandbox"),
 }
 """Options that belong to no device of the spec: they are the machine's, and nothing of them can be hot-plugged."""
 

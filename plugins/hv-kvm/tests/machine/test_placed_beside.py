@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hv_kvm.devices.audio import SoundCard
-from hv_kvm.devices.balloon import Balloon
 from hv_kvm.devices.clock import Clock
 from hv_kvm.devices.nic import UserNic
+from hv_kvm.devices.virtio import Balloon
 from hv_kvm.machine.placement import FIRST_SLOT, LAST_SLOT, display_address, place, placed_beside
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 

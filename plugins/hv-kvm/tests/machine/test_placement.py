@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from hv_kvm.devices.balloon import Balloon
 from hv_kvm.devices.clock import Clock
 from hv_kvm.devices.nic import UserNic
+from hv_kvm.devices.virtio import Balloon
 from hv_kvm.machine.placement import place
 from hv_kvm.machine.spec import Device, PciDevice
 

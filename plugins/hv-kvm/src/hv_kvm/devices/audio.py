@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import hvcore.plugin as hv
-from hv_kvm.devices.shared.param_types import listed
+from hv_kvm.devices.shared.params import listed
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice, when_planned

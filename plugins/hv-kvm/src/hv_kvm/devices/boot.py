@@ -8,9 +8,8 @@ from typing import Any, Final
 
 import hvcore.plugin as hv
 from hv_kvm.devices.shared.buses import implied_turn
-from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.option import Opt
-from hv_kvm.machine.resource import ShownFile
+from hv_kvm.machine.resource import Bindings, ShownFile
 from hv_kvm.machine.spec import Device, KvmSpec
 
 __all__ = ["DEVICES", "PARAMS", "DirectKernel", "assess", "check", "plan", "render"]

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import hvcore.plugin as hv
-from hv_kvm.devices.shared.block_nodes import descriptors, file_props, network_props
+from hv_kvm.devices.shared.block_nodes import Gluster, Rbd, descriptors, file_props, network_props, parse_uri
 from hv_kvm.devices.shared.buses import SCSI_DISKS, SCSI_TARGETS, boot_turn, cdroms_on, disk_bus
-from hv_kvm.devices.shared.network_disk import Gluster, Rbd, parse_uri
-from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.resource import HOST_NETWORK, BlockModule, Image, Outside
+from hv_kvm.machine.resource import HOST_NETWORK, Bindings, BlockModule, Image, Outside
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 
 __all__ = ["DEVICES", "PARAMS", "Disk", "assess", "check", "plan", "render", "verify"]

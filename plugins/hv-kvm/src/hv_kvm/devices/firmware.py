@@ -9,11 +9,10 @@ from typing import Any, Final
 import hvcore.plugin as hv
 from hv_kvm.devices.shared.block_nodes import descriptors, file_props, read_only_image
 from hv_kvm.devices.shared.buses import boots_first
-from hv_kvm.devices.shared.param_types import new_file
-from hv_kvm.machine.bindings import Bindings
+from hv_kvm.devices.shared.params import new_file
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.resource import Image
+from hv_kvm.machine.resource import Bindings, Image
 from hv_kvm.machine.spec import Device, KvmSpec, when_planned
 
 __all__ = ["DEVICES", "PARAMS", "Uefi", "check", "plan", "render", "verify"]

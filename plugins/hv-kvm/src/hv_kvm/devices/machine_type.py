@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import hvcore.plugin as hv
-from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.placement import FIRST_SLOT, LAST_SLOT
+from hv_kvm.machine.resource import Bindings
 from hv_kvm.machine.spec import Device, KvmSpec
 
 __all__ = ["DEVICES", "PARAMS", "Machine", "assess", "check", "plan", "render", "verify"]

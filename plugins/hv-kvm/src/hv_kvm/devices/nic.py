@@ -8,10 +8,9 @@ from typing import Any, Final
 
 import hvcore.plugin as hv
 from hv_kvm.devices.shared.buses import boot_turn
-from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.resource import HOST_NETWORK, RESOLV_CONF, Tap, TapFds
+from hv_kvm.machine.resource import HOST_NETWORK, RESOLV_CONF, Bindings, Tap, TapFds
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 
 __all__ = ["DEVICES", "PARAMS", "GuestNic", "TapNic", "UserNic", "assess", "check", "plan", "render", "verify"]

@@ -1,4 +1,4 @@
-"""As whom the guest's process runs. How it is confined beyond that is ``confinement``; the launcher does both."""
+"""As whom the guest's process runs, which the launcher does as it does ``confinement``; and QEMU's own seccomp filter."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import hvcore.plugin as hv
-from hv_kvm.machine.resource import GUEST_USER, SecurityModel
+from hv_kvm.devices.shared.params import problem
+from hv_kvm.machine.facts import Facts
+from hv_kvm.machine.option import Opt
+from hv_kvm.machine.resource import GUEST_USER, Bindings, SecurityModel
 from hv_kvm.machine.spec import Device, KvmSpec
 
-__all__ = ["DEVICES", "PARAMS", "Security", "assess", "check", "plan"]
+__all__ = ["DEVICES", "PARAMS", "Security", "assess", "check", "plan", "render", "verify"]
+
+_DENY: Final = ("obsolete", "elevateprivileges", "spawn", "resourcecontrol")
 
 PARAMS: Final = hv.ParamGroup(
     "security",
@@ -63,24 +68,20 @@ DEVICES: Final = (Security,)
 def check(params: hv.Params) -> Iterator[hv.Problem]:
     """A user for model user and for no other, and a confinement that can do what the model asks for."""
     model, domain, confinement = params["security_model"], params["security_domain"], params["confinement"]
-    path = "params.security_domain"
     if model == "user" and domain is None:
-        yield hv.Problem(path=path, what="is required by security_model 'user'", todo="give the name of a user")
+        yield problem(params, "security_domain", "is required by security_model 'user'", "give the name of a user")
     if model != "user" and domain is not None:
         todo = "unset it, or set security_model = 'user'"
-        yield hv.Problem(path=path, what=f"is set but security_model is {model!r}", got=repr(domain), todo=todo)
-    path = "params.security_model"
+        yield problem(params, "security_domain", f"is set but security_model is {model!r}", todo)
     if model in ("user", "pool") and confinement in ("user", "off"):
         what = f"needs a uid that confinement {confinement!r} does not give"
-        yield hv.Problem(path=path, what=what, got=repr(model), todo="set confinement to 'auto' or 'strict'")
+        yield problem(params, "security_model", what, "set confinement to 'auto' or 'strict'")
     if model == "none" and confinement == "strict":
         what = "keeps the caller's uid, and confinement 'strict' gives the guest one of its own"
-        yield hv.Problem(
-            path=path, what=what, got="'none'", todo="set confinement to 'auto', or security_model to 'pool'"
-        )
+        yield problem(params, "security_model", what, "set confinement to 'auto', or security_model to 'pool'")
     if params["use_chroot"] and confinement == "off":
         what = "needs a file system of its own, which confinement 'off' does not give"
-        yield hv.Problem(path="params.use_chroot", what=what, got="True", todo="set confinement to 'auto'")
+        yield problem(params, "use_chroot", what, "set confinement to 'auto'")
 
 
 @hv.hookimpl
@@ -88,10 +89,27 @@ def assess(params: hv.Params) -> Iterator[hv.Problem]:
     """What separates guests less than their own uids do."""
     if params["security_model"] == "user":
         what = "gives all guests of one user the same rights to each other's files and processes"
-        yield hv.Problem(path="params.security_model", what=what, got="'user'", todo="use 'pool'")
+        yield problem(params, "security_model", what, "use 'pool'")
 
 
 @hv.hookimpl
 def plan(params: hv.Params) -> Iterator[Device]:
     """One identity."""
     yield Security(model=params["security_model"], user=params["security_domain"])
+
+
+@hv.hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
+    """A QEMU built without seccomp cannot be confined as asked."""
+    if spec.confinement != "off" and "sandbox" not in facts.options:
+        what = f"this QEMU ({facts.version}) was built without its seccomp sandbox"
+        todo = 'install one that has it, or set confinement = "off"'
+        yield hv.Problem(path="params.confinement", what=what, todo=todo)
+
+
+@hv.hookimpl
+def render(bindings: Bindings) -> Iterator[Opt]:
+    """Everything is denied that QEMU itself knows how to do without."""
+    if bindings.confined:
+        props = dict.fromkeys(_DENY, "deny")
+        yield Opt(name="-sandbox", head=True, props=props, params=("confinement",), why="no new programs or privileges")

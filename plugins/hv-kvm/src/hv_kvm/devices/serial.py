@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import hvcore.plugin as hv
-from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.option import Opt, Props
+from hv_kvm.machine.resource import Bindings
 from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.paths import SERIAL
 

@@ -18,10 +18,9 @@ from hv_kvm.devices.shared.display_server import (
     secret,
     served_at,
 )
-from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.resource import HOST_NETWORK
+from hv_kvm.machine.resource import HOST_NETWORK, Bindings
 from hv_kvm.machine.spec import KvmSpec, PciDevice, when_planned
 
 __all__ = ["DEVICES", "PARAMS", "PASSWORD", "PORT", "Spice", "assess", "check", "plan", "render", "verify"]

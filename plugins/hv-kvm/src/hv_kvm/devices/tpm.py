@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import hvcore.plugin as hv
-from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
+from hv_kvm.machine.resource import Bindings
 from hv_kvm.machine.spec import Device, KvmSpec, when_planned
 
 __all__ = ["DEVICES", "PARAMS", "Tpm", "check", "plan", "render", "verify"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import hvcore.plugin as hv
-from hv_kvm.devices.shared.param_types import listed
+from hv_kvm.devices.shared.params import listed
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import Outside

@@ -17,10 +17,9 @@ from hv_kvm.devices.shared.display_server import (
     secret,
     served_at,
 )
-from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.resource import HOST_NETWORK, DataFile
+from hv_kvm.machine.resource import HOST_NETWORK, Bindings, DataFile
 from hv_kvm.machine.spec import Device, KvmSpec, when_planned
 from hv_kvm.paths import VNC
 

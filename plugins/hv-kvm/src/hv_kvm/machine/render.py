@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt
+from hv_kvm.machine.resource import Bindings
 from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore.plugin import Argument, HookError, Hooks, Origin
 
@@ -63,7 +63,7 @@ def argv_of(arguments: Sequence[Argument]) -> tuple[str, ...]:
 def render_device(hooks: Hooks, spec: KvmSpec, facts: Facts, bindings: Bindings, device: Device) -> tuple[Opt, ...]:
     """The options of one device of the machine, from the code that renders them for the command line. Pure.
 
-    Options that its plugin gives for the machine as a whole are left out. `hv_kvm.machine.hotplug.as_command` gives
+    Options that its plugin gives for the machine as a whole are left out. `hv_kvm.machine.option.as_command` gives
     each in the form of QMP.
     """
     owner = next(plugin for plugin, kind in hooks.items("devices", type) if kind is type(device))

@@ -1,11 +1,11 @@
-"""What a guest in QEMU holds of its node beyond what every driver knows, as values. Pure."""
+"""What a guest in QEMU holds of its node beyond what every driver knows, as values, and the handles of it. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from hvcore.plugin import Identity, Resource
+from hvcore.plugin import Handles, Identity, Resource
 
 __all__ = [
     "AUTHORITIES",
@@ -14,6 +14,7 @@ __all__ = [
     "HOSTS",
     "HOST_NETWORK",
     "RESOLV_CONF",
+    "Bindings",
     "BlockModule",
     "DataFile",
     "GuestDir",
@@ -33,6 +34,8 @@ __all__ = [
     "Tap",
     "TapFds",
 ]
+
+H = TypeVar("H")
 
 GUEST_USER: Final = Identity(key="uid")
 """Whom QEMU runs as; the security family says which user of the node that is, if it is one."""
@@ -59,6 +62,32 @@ class GuestDirectory(Resource[GuestDir]):
 
 
 GUEST_DIRECTORY: Final = GuestDirectory(key="guest")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bindings:
+    """What rendering needs to know of this node, for one launch. In a plan, descriptors are symbols such as ``{fd:qmp}``.
+
+    ``bindings[resource]`` is the handle of a resource, typed.
+    """
+
+    handles: Handles
+    accel: str
+    accel_why: str = ""
+    confined: bool = True
+
+    def __getitem__(self, resource: Resource[H]) -> H:
+        return self.handles[resource]
+
+    @property
+    def guest_dir(self) -> str:
+        """The guest's own directory as QEMU sees it."""
+        return self[GUEST_DIRECTORY].path
+
+    @property
+    def socket_dir(self) -> str:
+        """The same directory by a name that fits into the address of a socket."""
+        return self[GUEST_DIRECTORY].sockets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

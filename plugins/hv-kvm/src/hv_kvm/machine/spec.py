@@ -1,15 +1,15 @@
-"""The machine that the guest sees, decided once: frozen, portable, without anything of this node."""
+"""The machine that the guest sees, decided once: frozen, portable, without anything of this node. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
-from hvcore.plugin import Resource, called_when
+from hvcore.plugin import DriverLoadError, HookError, Hooks, Resource, called_when, decode
 
-__all__ = ["Device", "KvmSpec", "PciDevice", "when_planned"]
+__all__ = ["Device", "KvmSpec", "PciDevice", "declared", "kinds_of", "read_spec", "when_planned"]
 
 D = TypeVar("D", bound="Device")
 R = TypeVar("R", bound=Resource[Any])
@@ -85,3 +85,39 @@ class KvmSpec:
 def when_planned(*kinds: type[Device]) -> Callable[[F], F]:
     """The implementation of ``verify`` or ``render`` is asked only of a machine with a device of one of these classes."""
     return called_when("spec", lambda spec: spec.has(kinds))
+
+
+Kinds = Mapping[type[Device], str]
+"""Each class of devices with the plugin that declares it."""
+
+
+def kinds_of(hooks: Hooks) -> Kinds:
+    """Every class that a plugin declares. Raises `DriverLoadError` naming both when two have one name.
+
+    By its name a class is known in records, of this release and of later ones.
+    """
+    found: dict[str, tuple[type[Device], str]] = {}
+    for plugin, kind in hooks.items("devices", type):
+        if not issubclass(kind, Device):
+            raise HookError(plugin=plugin, hook="devices", what=f"gave {kind.__name__}, which is no Device")
+        if kind.__name__ in found:
+            both = f"{hooks.owner(found[kind.__name__][1])} and {hooks.owner(plugin)}"
+            raise DriverLoadError(f"device {kind.__name__!r}: declared by both {both}; rename one")
+        found[kind.__name__] = (kind, plugin)
+    return dict(found.values())
+
+
+def declared(devices: Iterable[tuple[str, Device]], kinds: Kinds) -> list[Device]:
+    """The devices, each planned by the plugin that declares it. Raises `HookError`: its record could not be read."""
+    checked = []
+    for plugin, device in devices:
+        if kinds.get(type(device)) != plugin:
+            what = f"gave {type(device).__name__}, which hook devices of this plugin does not declare"
+            raise HookError(plugin=plugin, hook="plan", what=what)
+        checked.append(device)
+    return checked
+
+
+def read_spec(data: object, kinds: Kinds) -> KvmSpec:
+    """The spec that a record holds. Raises `RecordError`, also when it has a device of a plugin that is missing here."""
+    return decode(KvmSpec, data, "spec", kinds=kinds)

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Final
 
 import hvcore.plugin as hv
-from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.placement import decide
 from hv_kvm.machine.render import IdClashError, distinct, render
-from hv_kvm.machine.resource import HostNetwork
+from hv_kvm.machine.resource import Bindings, HostNetwork
 from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.qemu.accelerator import Accel
 from hv_kvm.run.start import Pinned, pin

@@ -9,10 +9,9 @@ from typing import Final
 
 import hvcore.plugin as hv
 from hv_kvm.confinement import kvm_groups, sandbox_of, site_of
-from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.render import argv_of, render
-from hv_kvm.machine.resource import GUEST_USER, ShownFile
+from hv_kvm.machine.resource import GUEST_USER, Bindings, ShownFile
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qemu import probe

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 import hvcore
 import hvcore.plugin
-from hv_kvm.devices.shared.block_nodes import network_props
-from hv_kvm.devices.shared.network_disk import Gluster, Rbd, Server, parse_uri
+from hv_kvm.devices.shared.block_nodes import Gluster, Rbd, Server, network_props, parse_uri
 from hvcore.deadline import Deadline
 from hvcore.model.record import Phase
 from hvcore.plugin import DiskClaim, Host, Job, Level, Site

@@ -1,14 +1,165 @@
-"""Block nodes: what QEMU reads an image from. Shared by disks, cdroms, floppies and firmware."""
+"""Block nodes: what QEMU reads an image from, be it an open file or a disk over the network, named by a URI. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from posixpath import normpath
+from typing import Final
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from hv_kvm.devices.shared.network_disk import Gluster, NetworkDisk, Rbd, Server
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import GuestFile
 
-__all__ = ["descriptors", "file_props", "network_props", "read_only_image"]
+__all__ = ["Gluster", "Rbd", "Server", "descriptors", "file_props", "network_props", "parse_uri", "read_only_image"]
+
+_GLUSTER_PORT: Final = 24007
+_CEPH_PORT: Final = 6789
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Where to connect: an address and a port, or the path of a unix socket."""
+
+    host: str | None = None
+    port: int | None = None
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rbd:
+    """A Ceph image. ``conf`` is a file of the node; ``user`` the Ceph user without ``client.``."""
+
+    pool: str
+    image: str
+    namespace: str | None = None
+    snapshot: str | None = None
+    conf: str | None = None
+    user: str | None = None
+    servers: tuple[Server, ...] = ()
+
+    @property
+    def driver(self) -> str:
+        """What QEMU calls it."""
+        return "rbd"
+
+    @property
+    def canonical(self) -> str:
+        """The one name of what it is, however it is reached: a cluster has many names, and not all can be told apart."""
+        names = [quote(name, safe="") for name in (self.pool, self.namespace, self.image) if name is not None]
+        return f"rbd:{'/'.join(names)}" + (f"@{quote(self.snapshot, safe='')}" if self.snapshot else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gluster:
+    """A file in a Gluster volume, by a path without the first slash."""
+
+    volume: str
+    path: str
+    servers: tuple[Server, ...]
+
+    @property
+    def driver(self) -> str:
+        """What QEMU calls it."""
+        return "gluster"
+
+    @property
+    def canonical(self) -> str:
+        """The one name of what it is, by whichever of its servers."""
+        return f"gluster:{quote(self.volume, safe='')}{normpath(f'/./{self.path}')}"
+
+
+NetworkDisk = Rbd | Gluster
+
+
+def parse_uri(uri: str) -> NetworkDisk:
+    """The disk that a URI of the forms below names. Raises ValueError with what is wrong, as ``is not ...``.
+
+    ``rbd:POOL/[NAMESPACE/]IMAGE[@SNAPSHOT][:id=USER][:conf=FILE][:mon_host=HOST;HOST]``, with a backslash before
+    each ``: @ / ;`` that is part of a name; ``gluster[+tcp]://HOST[:PORT]/VOLUME/PATH`` and
+    ``gluster+unix:///VOLUME/PATH?socket=FILE``.
+    """
+    scheme, _, rest = uri.partition(":")
+    if scheme == "rbd":
+        return _rbd(rest)
+    if scheme in ("gluster", "gluster+tcp", "gluster+unix"):
+        return _gluster(uri, unix=scheme.endswith("unix"))
+    if scheme == "gluster+rdma":
+        raise ValueError("is a transport that QEMU gave up, rdma; use tcp")
+    raise ValueError("is not a network disk that is known here: rbd: or gluster://")
+
+
+def _rbd(rest: str) -> Rbd:
+    where, *options = _split(rest, ":")
+    name, *snapshot = _split(where, "@")
+    names = [_plain(part) for part in _split(name, "/")]
+    if len(names) not in (2, 3) or not all(names) or len(snapshot) > 1 or not all(snapshot):
+        raise ValueError("is not of the form rbd:POOL/IMAGE or rbd:POOL/NAMESPACE/IMAGE")
+    known = _rbd_options(options)
+    conf = known.get("conf")
+    if conf is not None and not conf.startswith("/"):
+        raise ValueError("has a conf that is not an absolute path")
+    return Rbd(
+        pool=names[0],
+        namespace=names[1] if len(names) == 3 else None,
+        image=names[-1],
+        snapshot=_plain(snapshot[0]) if snapshot else None,
+        conf=conf,
+        user=known.get("id"),
+        servers=tuple(_server(host, _CEPH_PORT) for host in re.split("[;,]", known.get("mon_host", "")) if host),
+    )
+
+
+def _rbd_options(options: list[str]) -> dict[str, str]:
+    known: dict[str, str] = {}
+    for option in options:
+        key, equals, value = _plain(option).partition("=")
+        if key not in ("id", "conf", "mon_host") or not equals or not value or key in known:
+            raise ValueError(f"has an option {key[:32]!r} that is not one of id=, conf= and mon_host=, each once")
+        known[key] = value
+    return known
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """The parts between separators that have no backslash before them, escapes kept."""
+    parts = [""]
+    for token in re.findall(r"\\.|[^\\]|\\$", text):
+        if token == separator:
+            parts.append("")
+        else:
+            parts[-1] += token
+    return parts
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text)
+
+
+def _server(text: str, default_port: int) -> Server:
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?", text)
+    if found is None:
+        raise ValueError(f"has a server {text[:64]!r} that is not HOST or HOST:PORT")
+    port = int(found[3] or default_port)
+    if not 0 < port < 65536:
+        raise ValueError(f"has a port {port} that is not from 1 to 65535")
+    return Server(host=found[1] or found[2], port=port)
+
+
+def _gluster(uri: str, *, unix: bool) -> Gluster:
+    parts = urlsplit(uri)
+    volume, _, path = unquote(parts.path).lstrip("/").partition("/")
+    if not volume or not path:
+        raise ValueError("is not of the form gluster://HOST/VOLUME/PATH")
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parts.fragment or set(query) - ({"socket"} if unix else set()):
+        raise ValueError("has more than VOLUME/PATH and, for gluster+unix, ?socket=FILE")
+    if not unix:
+        return Gluster(volume=volume, path=path, servers=(_server(parts.netloc, _GLUSTER_PORT),))
+    socket = query.get("socket", "")
+    if parts.netloc or not socket.startswith("/"):
+        raise ValueError("is not of the form gluster+unix:///VOLUME/PATH?socket=/FILE")
+    return Gluster(volume=volume, path=path, servers=(Server(path=socket),))
 
 
 def descriptors(opened: GuestFile, path: str) -> Iterator[Opt]:
@@ -39,34 +190,21 @@ def read_only_image(name: str, lower: Props, params: tuple[str, ...], why: str =
 
 def network_props(source: NetworkDisk) -> Props:
     """The properties of the lower node for a disk over the network."""
-    if isinstance(source, Rbd):
-        return _rbd(source)
-    return _gluster(source)
-
-
-def _rbd(source: Rbd) -> Props:
-    return {
-        "file.driver": "rbd",
-        "file.pool": source.pool,
-        "file.namespace": source.namespace,
-        "file.image": source.image,
-        "file.snapshot": source.snapshot,
-        "file.conf": source.conf,
-        "file.user": source.user,
-        **_servers(source.servers, typed=False),
-    }
-
-
-def _gluster(source: Gluster) -> Props:
-    props: Props = {"file.driver": "gluster", "file.volume": source.volume, "file.path": source.path}
-    return props | _servers(source.servers, typed=True)
-
-
-def _servers(servers: tuple[Server, ...], *, typed: bool) -> Props:
-    props: Props = {}
-    for index, server in enumerate(servers):
+    if isinstance(source, Gluster):
+        props: Props = {"file.driver": "gluster", "file.volume": source.volume, "file.path": source.path}
+    else:
+        props = {
+            "file.driver": "rbd",
+            "file.pool": source.pool,
+            "file.namespace": source.namespace,
+            "file.image": source.image,
+            "file.snapshot": source.snapshot,
+            "file.conf": source.conf,
+            "file.user": source.user,
+        }
+    for index, server in enumerate(source.servers):
         prefix = f"file.server.{index}"
-        if typed:  # gluster takes a socket address of any type, rbd only host and port
+        if isinstance(source, Gluster):  # which takes a socket address of any type, and rbd only host and port
             props[f"{prefix}.type"] = "unix" if server.path is not None else "inet"
         props |= {
             f"{prefix}.host": server.host,

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 import hvcore.plugin as hv
-from hv_kvm.machine.bindings import Bindings
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.resource import PrivateCopy
+from hv_kvm.machine.resource import Bindings, PrivateCopy
 
 __all__ = [
     "CERTIFICATES_HELP",

@@ -1,4 +1,4 @@
-"""Cdrom drives with an image in them, from a file of the node or from a web or ftp server."""
+"""Drives with an image in them: cdroms, from a file of the node or from a web or ftp server, and a floppy."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import Any, ClassVar, Final
 import hvcore.plugin as hv
 from hv_kvm.devices.shared.block_nodes import descriptors, file_props, read_only_image
 from hv_kvm.devices.shared.buses import SCSI_DISKS, SCSI_TARGETS, boots_first, cdrom_bus
-from hv_kvm.machine.bindings import Bindings
+from hv_kvm.devices.shared.params import lacking, problem
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.resource import AUTHORITIES, HOST_NETWORK, HOSTS, RESOLV_CONF, BlockModule, Image
+from hv_kvm.machine.resource import AUTHORITIES, HOST_NETWORK, HOSTS, RESOLV_CONF, Bindings, BlockModule, Image
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice, when_planned
 
-__all__ = ["DEVICES", "PARAMS", "Cdrom", "check", "plan", "render", "verify"]
+__all__ = ["DEVICES", "PARAMS", "Cdrom", "Floppy", "check", "plan", "render", "verify"]
 
 _KEYS: Final = ("cdrom_image_path", "cdrom2_image_path")
+_FLOPPY: Final = "floppy1"
 _NOT_A_CDROM: Final = dict.fromkeys(
     (*(name for name in SCSI_DISKS if name != "scsi-cd"), "scsi", "sd", "mtd", "pflash"),
     "is not a kind of cdrom drive",
 )
 
 PARAMS: Final = hv.ParamGroup(
-    "cdrom",
+    "media",
     hv.Param(
         _KEYS[0],
         hv.file_or_url(),
@@ -43,7 +44,13 @@ PARAMS: Final = hv.ParamGroup(
         help="How the guest sees its cdroms. Unset: like its disks when those are SCSI, else IDE.",
         example="scsi-cd",
     ),
-    help="The guest's cdroms.",
+    hv.Param(
+        "floppy_image_path",
+        hv.file(),
+        help="An image to put into a floppy drive of the guest, write protected.",
+        example="/srv/img/boot.fd",
+    ),
+    help="The guest's drives for cdroms and floppies.",
 )
 _MODELS: Final = {"ide": "ide-cd", "scsi": "scsi-cd", "virtio": "virtio-blk-pci"}
 
@@ -105,7 +112,26 @@ class Cdrom(PciDevice):
         yield from (HOST_NETWORK, RESOLV_CONF, HOSTS, AUTHORITIES)
 
 
-DEVICES: Final = (Cdrom,)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floppy(Device):
+    """The floppy drive. Its image is only read too."""
+
+    path: str
+    boot_index: int | None
+
+    @property
+    def image(self) -> Image:
+        """The image, read-only and not claimed."""
+        given_by = "params.floppy_image_path"
+        return Image(key=_FLOPPY, given_by=given_by, path=self.path, fdset=10, write=False, claim=False)
+
+    def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
+        """Its image."""
+        del spec
+        yield self.image
+
+
+DEVICES: Final = (Cdrom, Floppy)
 
 
 @hv.hookimpl
@@ -113,12 +139,11 @@ DEVICES: Final = (Cdrom,)
 def check(params: hv.Params) -> Iterator[hv.Problem]:
     """A second drive comes after a first one."""
     if params[_KEYS[1]] and not params[_KEYS[0]]:
-        what = "is set and there is no first cdrom"
-        yield hv.Problem(path=f"params.{_KEYS[1]}", what=what, got=repr(params[_KEYS[1]])[:80], todo=f"set {_KEYS[0]}")
+        yield problem(params, _KEYS[1], "is set and there is no first cdrom", f"set {_KEYS[0]}")
 
 
 @hv.hookimpl
-@hv.when_given(*_KEYS)
+@hv.when_given(*_KEYS, "floppy_image_path")
 def plan(params: hv.Params) -> Iterator[Device]:
     """A drive for each image."""
     targets = SCSI_TARGETS[params["scsi_controller_type"]]
@@ -127,26 +152,28 @@ def plan(params: hv.Params) -> Iterator[Device]:
             boot_index = 1 if number == 1 and boots_first(params, "cdrom") else None
             bus = cdrom_bus(params)
             yield Cdrom(number=number, bus=bus, image=params[key], target=targets - number, boot_index=boot_index)
+    if params["floppy_image_path"]:
+        yield Floppy(path=params["floppy_image_path"], boot_index=1 if boots_first(params, "floppy") else None)
 
 
 @hv.hookimpl
-@when_planned(Cdrom)
+@when_planned(Cdrom, Floppy)
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
-    """The drive must exist in this QEMU, and what reads a URL."""
+    """The drives must exist in this QEMU, and what reads a URL."""
     for cdrom in spec.of(Cdrom):
-        model = _MODELS[cdrom.bus]
-        if not facts.has_type(model):
-            what = facts.lacks(model)
-            yield hv.Problem(path="params.cdrom_disk_type", what=what, todo="use another")
+        yield from lacking(facts, _MODELS[cdrom.bus], "params.cdrom_disk_type", "use another")
         if cdrom.protocol and facts.block_drivers and cdrom.protocol not in facts.block_drivers:
             what = f"this QEMU ({facts.version}) was built without {cdrom.protocol}"
             yield hv.Problem(path=f"params.{cdrom.key}", what=what, got=repr(cdrom.image)[:80], todo="use a file")
+    if spec.of(Floppy) and not (facts.has_type("floppy") and facts.has_type("isa-fdc")):
+        what = f"this QEMU ({facts.version}) has no floppy drive"
+        yield hv.Problem(path="params.floppy_image_path", what=what, todo="use a cdrom")
 
 
 @hv.hookimpl
-@when_planned(Cdrom)
+@when_planned(Cdrom, Floppy)
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
-    """Descriptor, block node, drive."""
+    """Of each its descriptor, block node and drive."""
     for cdrom in spec.of(Cdrom):
         lower: Props = {"file.driver": cdrom.protocol, "file.url": cdrom.image}
         if not cdrom.protocol:
@@ -157,6 +184,8 @@ def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
         props: Props = {"id": f"{cdrom.id}-dev", "drive": cdrom.id, **_place(cdrom, spec)}
         props["bootindex"] = cdrom.boot_index
         yield Opt(name="-device", head=_MODELS[cdrom.bus], props=props, params=("cdrom_disk_type", "boot_order"))
+    for floppy in spec.of(Floppy):
+        yield from _floppy(floppy, spec, bindings)
 
 
 def _place(cdrom: Cdrom, spec: KvmSpec) -> Props:
@@ -166,3 +195,19 @@ def _place(cdrom: Cdrom, spec: KvmSpec) -> Props:
         return {"bus": "scsi.0", "channel": 0, "scsi-id": cdrom.target, "lun": 0}
     # From the last place down, the disks from the first one up.
     return {"bus": f"ide.{6 - cdrom.number}", "unit": 0} if spec.q35 else {"bus": "ide.1", "unit": 2 - cdrom.number}
+
+
+def _floppy(floppy: Floppy, spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
+    """The boot index is the controller's, which pc has and q35 has to be given."""
+    keys, opened = ("floppy_image_path", "boot_order"), bindings[floppy.image]
+    yield from descriptors(opened, floppy.path)
+    yield read_only_image(_FLOPPY, file_props(opened), keys[:1])
+    props: Props = {"id": f"{_FLOPPY}-dev", "drive": _FLOPPY}
+    if spec.q35:
+        controller: Props = {"id": "fdc", "bootindexA": floppy.boot_index}
+        yield Opt(name="-device", head="isa-fdc", props=controller, params=keys)
+        props["bus"] = "fdc.0"
+    elif floppy.boot_index is not None:
+        fixed: Props = {"driver": "isa-fdc", "property": "bootindexA", "value": floppy.boot_index}
+        yield Opt(name="-global", props=fixed, params=keys, why="the controller is the machine's own")
+    yield Opt(name="-device", head="floppy", props=props, params=keys[:1])

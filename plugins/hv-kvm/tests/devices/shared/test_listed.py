@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hv_kvm.devices.shared.param_types import listed
+from hv_kvm.devices.shared.params import listed
 from hvcore.plugin import Reject
 
 

@@ -1,13 +1,15 @@
-"""Parameter types of this driver: a list of words, a file to be made."""
+"""What several families need for their parameters: types, and problems with a value or with this QEMU. Pure."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 import hvcore.plugin as hv
+from hv_kvm.machine.facts import Facts
 
-__all__ = ["listed", "new_file"]
+__all__ = ["lacking", "listed", "new_file", "problem"]
 
 
 def listed(item: str, expects: str, *, max_items: int) -> hv.ParamType:
@@ -34,6 +36,17 @@ def listed(item: str, expects: str, *, max_items: int) -> hv.ParamType:
 
 def new_file() -> hv.ParamType:
     """The absolute, normalised path of a file that need not be there yet."""
-    return replace(
-        hv.file(), kind="new file", expects="the absolute path of a file, which is made if need be", node_check=None
-    )
+    expects = "the absolute path of a file, which is made if need be"
+    return replace(hv.file(), kind="new file", expects=expects, node_check=None)
+
+
+def problem(params: hv.Params, key: str, what: str, todo: str | None = None) -> hv.Problem:
+    """What is wrong with the value of a parameter, which is shown unless it is unset."""
+    value = list(params[key]) if isinstance(params[key], tuple) else params[key]
+    return hv.Problem(path=f"params.{key}", what=what, got=None if value is None else repr(value)[:80], todo=todo)
+
+
+def lacking(facts: Facts, device: str, path: str, todo: str, got: str | None = None) -> Iterator[hv.Problem]:
+    """The problem that this QEMU has no such type of device, if so."""
+    if not facts.has_type(device):
+        yield hv.Problem(path=path, what=facts.lacks(device), got=got, todo=todo)

@@ -1,0 +1,108 @@
+"""What disks are behind: threads of QEMU for their input and output, and the SCSI controller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+import hvcore.plugin as hv
+from hv_kvm.devices.shared.buses import SCSI_TARGETS, disk_bus, needs_scsi
+from hv_kvm.devices.shared.params import lacking, problem
+from hv_kvm.machine.facts import Facts
+from hv_kvm.machine.option import Opt, Props
+from hv_kvm.machine.spec import Device, KvmSpec, PciDevice, when_planned
+
+__all__ = ["DEVICES", "PARAMS", "IoThreads", "ScsiController", "assess", "check", "plan", "render", "verify"]
+
+_VIRTIO_SCSI: Final = "virtio-scsi-pci"
+
+PARAMS: Final = hv.ParamGroup(
+    "storage",
+    hv.Param(
+        "iothreads",
+        hv.integer(minimum=0, maximum=64),
+        default=0,
+        unit="threads",
+        help="How many threads serve the disks, which take turns; 0 leaves it to QEMU's main loop.",
+        example=2,
+    ),
+    hv.Param(
+        "scsi_controller_type",
+        hv.one_of(*SCSI_TARGETS),
+        default="lsi",
+        help="The controller of SCSI disks and cdroms; it is there when there is one of them.",
+        example="virtio-scsi-pci",
+    ),
+    help="What the guest's disks are behind.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IoThreads(Device):
+    """Threads ``iothread0`` to the last, which do the input and output of virtio disks beside QEMU's main loop."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScsiController(PciDevice):
+    """The one controller, with bus ``scsi.0``."""
+
+    model: str
+    iothread: str | None
+
+    on_board: ClassVar[bool] = True
+
+
+DEVICES: Final = (IoThreads, ScsiController)
+
+
+@hv.hookimpl
+@hv.when_given("iothreads")
+def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
+    """Only virtio devices can be served by a thread."""
+    scsi = needs_scsi(instance, params) and params["scsi_controller_type"] == _VIRTIO_SCSI
+    if params["iothreads"] and disk_bus(params) != "virtio" and not scsi:
+        todo = 'set disk_type = "paravirtual" or scsi_controller_type = "virtio-scsi-pci", or leave it 0'
+        yield problem(params, "iothreads", "is of no use without virtio disks", todo)
+
+
+@hv.hookimpl
+def assess(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
+    """A thread without a disk only costs memory."""
+    if params["iothreads"] > len(instance.disks):
+        yield problem(params, "iothreads", f"is more than the {len(instance.disks)} disks there are", "lower it")
+
+
+@hv.hookimpl
+def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
+    """The threads, if any, and a controller if anything is behind it."""
+    if params["iothreads"]:
+        yield IoThreads(count=params["iothreads"])
+    if needs_scsi(instance, params):
+        kind = params["scsi_controller_type"]
+        model = "lsi53c895a" if kind == "lsi" else kind  # "lsi" is an alias in QEMU, which introspection does not show
+        yield ScsiController(
+            model=model, iothread="iothread0" if params["iothreads"] and kind == _VIRTIO_SCSI else None
+        )
+
+
+@hv.hookimpl
+@when_planned(ScsiController)
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
+    """The controller must exist in this QEMU."""
+    for controller in spec.of(ScsiController):
+        yield from lacking(facts, controller.model, "params.scsi_controller_type", "use another")
+
+
+@hv.hookimpl
+@when_planned(IoThreads, ScsiController)
+def render(spec: KvmSpec) -> Iterator[Opt]:
+    """One object for each thread; the controller."""
+    for threads in spec.of(IoThreads):
+        for index in range(threads.count):
+            yield Opt(name="-object", head="iothread", props={"id": f"iothread{index}"}, params=("iothreads",))
+    for controller in spec.of(ScsiController):
+        props: Props = {"id": "scsi", **controller.address(spec), "iothread": controller.iothread}
+        yield Opt(name="-device", head=controller.model, props=props, params=("scsi_controller_type", "iothreads"))

@@ -1,0 +1,149 @@
+"""Small virtio devices: the memory balloon, random numbers of the node, the channel to the QEMU guest agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import hvcore.plugin as hv
+from hv_kvm.devices.shared.params import lacking
+from hv_kvm.machine.facts import Facts
+from hv_kvm.machine.option import Opt, Props
+from hv_kvm.machine.resource import Bindings
+from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
+
+__all__ = ["DEVICES", "PARAMS", "Agent", "Balloon", "Rng", "plan", "render", "verify"]
+
+_AGENT: Final = hv.UnixSocket(key="qga")
+_HARDWARE: Final = "is for the node alone, whose kernel feeds /dev/urandom from it"
+
+PARAMS: Final = hv.ParamGroup(
+    "virtio",
+    hv.Param(
+        "memory_balloon",
+        hv.boolean(),
+        default=True,
+        help="Whether the guest has a balloon device, through which its memory can be changed while it runs.",
+        example=False,
+    ),
+    hv.Param(
+        "virtio_rng",
+        hv.boolean(),
+        default=True,
+        help="Whether the guest has a virtio device that gives it random numbers of the node.",
+        example=False,
+    ),
+    hv.Param(
+        "rng_source",
+        hv.one_of("/dev/urandom", "/dev/random", refused={"/dev/hwrng": _HARDWARE, "/dev/hw_random": _HARDWARE}),
+        default="/dev/urandom",
+        help="Where the random numbers come from.",
+        changes="launch",
+        example="/dev/random",
+    ),
+    hv.Param(
+        "rng_max_bytes",
+        hv.integer(minimum=0, maximum=1 << 30),
+        default=1024,
+        unit="bytes",
+        help="How many random bytes the guest gets in each rng_period; 0 is no limit.",
+        example=4096,
+    ),
+    hv.Param(
+        "rng_period",
+        hv.integer(minimum=1, maximum=86_400_000),
+        default=1000,
+        unit="milliseconds",
+        help="The time for which rng_max_bytes counts.",
+        example=500,
+    ),
+    hv.Param(
+        "use_guest_agent",
+        hv.boolean(),
+        default=False,
+        help="Whether the guest has a channel for the QEMU guest agent; its socket is in the instance's directory.",
+        example=True,
+    ),
+    help="Memory balloon, random numbers and the channel to the guest agent.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balloon(PciDevice):
+    """How a running guest gives memory back."""
+
+    on_board: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rng(PciDevice):
+    """Random numbers, so that the guest does not wait for its own when it boots: source on the node, and rate."""
+
+    source: str
+    max_bytes: int
+    period_ms: int
+
+    on_board: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent(PciDevice):
+    """A virtio serial controller with one port, on a unix socket of the node for programs that speak to the agent."""
+
+    on_board: ClassVar[bool] = True
+
+    def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
+        """The socket."""
+        del spec
+        yield _AGENT
+
+
+DEVICES: Final = (Balloon, Rng, Agent)
+_MODELS: Final = {
+    Balloon: ("virtio-balloon-pci", "memory_balloon"),
+    Rng: ("virtio-rng-pci", "virtio_rng"),
+    Agent: ("virtio-serial-pci", "use_guest_agent"),
+}
+
+
+@hv.hookimpl
+def plan(params: hv.Params) -> Iterator[Device]:
+    """One of each that is wanted."""
+    if params["memory_balloon"]:
+        yield Balloon()
+    if params["virtio_rng"]:
+        yield Rng(source=params["rng_source"], max_bytes=params["rng_max_bytes"], period_ms=params["rng_period"])
+    if params["use_guest_agent"]:
+        yield Agent()
+
+
+@hv.hookimpl
+def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
+    """The devices must exist in this QEMU."""
+    for kind, (model, key) in _MODELS.items():
+        if spec.of(kind):
+            yield from lacking(facts, model, f"params.{key}", "set it to false", "True")
+
+
+@hv.hookimpl
+def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
+    """The balloon; source and device of random numbers; socket, controller and port of the agent."""
+    for balloon in spec.of(Balloon):
+        props: Props = {"id": "balloon", **balloon.address(spec)}
+        yield Opt(name="-device", head="virtio-balloon-pci", props=props, params=("memory_balloon",))
+    for rng in spec.of(Rng):
+        props = {"id": "rng", "filename": rng.source}
+        yield Opt(name="-object", head="rng-random", props=props, params=("virtio_rng", "rng_source"))
+        props = {"id": "rng-dev", "rng": "rng", **rng.address(spec)}
+        if rng.max_bytes:
+            props |= {"max-bytes": rng.max_bytes, "period": rng.period_ms}
+        keys: tuple[str, ...] = ("virtio_rng", "rng_max_bytes", "rng_period")
+        yield Opt(name="-device", head="virtio-rng-pci", props=props, params=keys)
+    for agent in spec.of(Agent):
+        keys = ("use_guest_agent",)
+        props = {"id": _AGENT.key, "fd": bindings[_AGENT], "server": True, "wait": False}
+        yield Opt(name="-chardev", head="socket", props=props, params=keys)
+        yield Opt(name="-device", head="virtio-serial-pci", props={"id": "agent", **agent.address(spec)}, params=keys)
+        props = {"id": "agent-port", "bus": "agent.0", "chardev": _AGENT.key, "name": "org.qemu.guest_agent.0"}
+        yield Opt(name="-device", head="virtserialport", props=props, params=keys)
