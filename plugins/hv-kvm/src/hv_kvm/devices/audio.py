@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import hvcore.plugin as hv
-from hv_kvm.devices.shared.params import listed
+from hv_kvm.devices.shared.params import lacking, listed
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice, when_planned
@@ -19,7 +19,6 @@ _ISA: Final = {"sb16": "sb16", "adlib": "adlib", "gus": "gus", "cs4231a": "cs423
 _SPEAKER: Final = "pcspk"
 _MODELS: Final = {**_PCI, **_ISA, _SPEAKER: "isa-pcspk"}
 _EXPECTS: Final = f"sound cards out of {', '.join(_MODELS)}, separated by commas or spaces"
-
 
 PARAMS: Final = hv.ParamGroup(
     "audio",
@@ -65,11 +64,10 @@ DEVICES: Final = (Audio, SoundCard)
 @hv.when_given("soundhw")
 def plan(params: hv.Params) -> Iterator[Device]:
     """Each card once, and one back end for all."""
-    cards = list(dict.fromkeys((params["soundhw"] or "").split(","))) if params["soundhw"] else []
-    if cards:
+    if params["soundhw"]:
         yield Audio(backend="spice" if params.get("spice_bind") else "none")
-    for name in cards:
-        yield SoundCard(name=name)
+        for name in dict.fromkeys(params["soundhw"].split(",")):
+            yield SoundCard(name=name)
 
 
 @hv.hookimpl
@@ -77,9 +75,7 @@ def plan(params: hv.Params) -> Iterator[Device]:
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """The cards must exist in this QEMU."""
     for card in spec.of(SoundCard):
-        if not facts.has_type(card.model):
-            what = facts.lacks(card.model)
-            yield hv.Problem(path="params.soundhw", what=what, got=repr(card.name), todo="use another")
+        yield from lacking(facts, card.model, "params.soundhw", "use another", repr(card.name))
 
 
 @hv.hookimpl
@@ -92,8 +88,7 @@ def render(spec: KvmSpec) -> Iterator[Opt]:
         if card.name == _SPEAKER:
             yield Opt(name="-machine", props={"pcspk-audiodev": "audio"}, params=("soundhw",))
             continue
-        place: Props = card.address(spec) if card.needs_slot else {}
-        props: Props = {"id": f"sound-{card.name}", **place}
+        props: Props = {"id": f"sound-{card.name}", **(card.address(spec) if card.needs_slot else {})}
         if card.name == "hda":
             yield Opt(name="-device", head=card.model, props=props, params=("soundhw",))
             codec: Props = {"id": "sound-codec", "bus": "sound-hda.0", "audiodev": "audio"}

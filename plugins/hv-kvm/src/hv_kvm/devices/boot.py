@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import hvcore.plugin as hv
 from hv_kvm.devices.shared.buses import implied_turn
+from hv_kvm.devices.shared.params import problem
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.resource import Bindings, ShownFile
 from hv_kvm.machine.spec import Device, KvmSpec
@@ -89,59 +90,47 @@ def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """A kernel needs to know its root, a ram disk needs a kernel, what is to be booted has to be there, each in turn."""
     yield from _turns(instance, params)
     if params["initrd_path"] and not params["kernel_path"]:
-        yield hv.Problem(path="params.initrd_path", what="is set without a kernel", todo="set kernel_path too")
+        yield problem(params, "initrd_path", "is set without a kernel", "set kernel_path too")
+    order = params["boot_order"]
     if params["kernel_path"]:
         if not params["root_path"]:
-            yield hv.Problem(
-                path="params.root_path", what="is empty, and kernel_path is set", todo="name the root device"
-            )
-        return
-    if params["boot_order"] == "disk":
-        return  # a machine without a disk is legal, and shows its firmware's message
-    missing = {
-        "cdrom": not params["cdrom_image_path"] and "no cdrom: set cdrom_image_path",
-        "floppy": not params["floppy_image_path"] and "no floppy: set floppy_image_path",
-        "network": not instance.nics and "no NIC: add one under [[nics]]",
-    }[params["boot_order"]]
-    if missing:
-        what, _, todo = missing.partition(": ")
-        yield hv.Problem(path="params.boot_order", what=f"there is {what}", got=repr(params["boot_order"]), todo=todo)
+            yield problem(params, "root_path", "is empty, and kernel_path is set", "name the root device")
+    elif order in ("cdrom", "floppy") and not params[f"{order}_image_path"]:
+        yield problem(params, "boot_order", f"there is no {order}", f"set {order}_image_path")
+    elif order == "network" and not instance.nics:
+        yield problem(params, "boot_order", "there is no NIC", "add one under [[nics]]")
 
 
 def _turns(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """QEMU takes no turn twice, whether it is said or follows from boot_order."""
     taken: dict[int, str] = {}
-    said: tuple[tuple[str, Sequence[hv.Disk | hv.Nic]], ...] = (("disks", instance.disks), ("nics", instance.nics))
-    for key, rows in said:
-        for index, row in enumerate(rows):
-            turn = row.boot_index
-            if turn is None:
-                continue
-            if not taken and implied_turn(instance, params) is not None:
-                taken[1] = f"boot_order's {params['boot_order']}"
-            if turn in taken:
-                what = f"is the turn of {taken[turn]} already"
-                yield hv.Problem(path=f"{key}[{index}].boot_index", what=what, got=str(turn), todo="give another")
-            else:
-                taken[turn] = f"{key}[{index}]"
+    said = [(f"disks[{index}]", disk.boot_index) for index, disk in enumerate(instance.disks)]
+    said += [(f"nics[{index}]", nic.boot_index) for index, nic in enumerate(instance.nics)]
+    for place, turn in said:
+        if turn is None:
+            continue
+        if not taken and implied_turn(instance, params) is not None:
+            taken[1] = f"boot_order's {params['boot_order']}"
+        if turn in taken:
+            what = f"is the turn of {taken[turn]} already"
+            yield hv.Problem(path=f"{place}.boot_index", what=what, got=str(turn), todo="give another")
+        else:
+            taken[turn] = place
 
 
 @hv.hookimpl
 def assess(params: hv.Params) -> Iterator[hv.Problem]:
     """A kernel that is loaded directly leaves the firmware nothing to choose."""
     if params["kernel_path"] and params["boot_order"] != "disk":
-        what = "has no effect beside kernel_path"
-        yield hv.Problem(path="params.boot_order", what=what, got=repr(params["boot_order"]), todo="unset one of them")
+        yield problem(params, "boot_order", "has no effect beside kernel_path", "unset one of them")
 
 
 @hv.hookimpl
 def plan(params: hv.Params) -> Iterator[Device]:
     """A kernel, when one is given."""
     if params["kernel_path"]:
-        words = [f"root={params['root_path']}", params["kernel_args"]]
-        if params["serial_console"]:
-            words.append(f"console=ttyS0,{params['serial_speed']}")
-        command_line = " ".join(word for word in words if word)
+        console = f"console=ttyS0,{params['serial_speed']}" if params["serial_console"] else ""
+        command_line = " ".join(filter(None, (f"root={params['root_path']}", params["kernel_args"], console)))
         yield DirectKernel(kernel=params["kernel_path"], initrd=params["initrd_path"], command_line=command_line)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import hvcore.plugin as hv
+from hv_kvm.devices.shared.params import problem
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import KvmOnly, OnlineCpus
@@ -65,7 +66,6 @@ PARAMS: Final = hv.ParamGroup(
 # What QEMU takes by itself, and models that no processor was ever sold as.
 _PLAIN: Final = ("qemu32", "qemu64", "kvm32", "kvm64")
 _TOPOLOGY: Final = ("cpu_sockets", "cpu_cores", "cpu_threads")
-_TOPOLOGY_KEYS: Final = frozenset(_TOPOLOGY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,21 +102,18 @@ def _topology(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
 def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """What is given of a topology has to divide the instance's vcpus, and a mask has one part or one for each."""
     model, _, features = (params["cpu_type"] or "").partition(",")
-    keys = [_feature(text)[0] for text in features.split(",")] if features else []
-    twice = sorted({key for key in keys if keys.count(key) > 1}) if keys else None
+    keys = [_feature(text)[0] for text in features.split(",") if features]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
-        what = f"gives {', '.join(twice)} more than once"
-        yield hv.Problem(path="params.cpu_type", what=what, got=repr(params["cpu_type"]), todo="give each feature once")
-    if params.any_given(_TOPOLOGY_KEYS):
+        yield problem(params, "cpu_type", f"gives {', '.join(twice)} more than once", "give each feature once")
+    if params.any_given(frozenset(_TOPOLOGY)):
         yield from _topology(instance, params)
     masks = params["cpu_mask"].count(":") + 1
     if masks not in (1, instance.vcpus):
         what = f"has {masks} parts, and the instance has {instance.vcpus} vcpus"
-        todo = "give one part for all, or one for each"
-        yield hv.Problem(path="params.cpu_mask", what=what, got=repr(params["cpu_mask"])[:80], todo=todo)
+        yield problem(params, "cpu_mask", what, "give one part for all, or one for each")
     if model == "host" and params["kvm_flag"] == "disabled":
-        what = "needs KVM, and kvm_flag is disabled"
-        yield hv.Problem(path="params.cpu_type", what=what, got=repr(params["cpu_type"]), todo="use 'max' or a model")
+        yield problem(params, "cpu_type", "needs KVM, and kvm_flag is disabled", "use 'max' or a model")
 
 
 @hv.hookimpl
@@ -124,9 +121,8 @@ def assess(params: hv.Params) -> Iterator[hv.Problem]:
     """Under KVM a plain model hides what the node's processors can do, and the node's own ties the guest to its like."""
     if params["kvm_flag"] == "disabled":
         return
-    given = params["cpu_type"]
-    model = (given or "").split(",")[0]
-    if given is None:
+    model = (params["cpu_type"] or "").split(",")[0]
+    if not model:
         what = (
             "is not set, and what QEMU takes then is a plain model, without most of what the node's processors can do"
         )
@@ -136,8 +132,9 @@ def assess(params: hv.Params) -> Iterator[hv.Problem]:
         what = "ties the guest to nodes with the same processors when it is to migrate"
     else:
         return
-    todo = "name the oldest model among your nodes, here or for all guests of the node"
-    yield hv.Problem(path="params.cpu_type", what=what, got=None if given is None else repr(given), todo=todo)
+    yield problem(
+        params, "cpu_type", what, "name the oldest model among your nodes, here or for all guests of the node"
+    )
 
 
 @hv.hookimpl

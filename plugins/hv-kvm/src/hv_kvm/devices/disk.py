@@ -10,6 +10,7 @@ from typing import Any, Final
 import hvcore.plugin as hv
 from hv_kvm.devices.shared.block_nodes import Gluster, Rbd, descriptors, file_props, network_props, parse_uri
 from hv_kvm.devices.shared.buses import SCSI_DISKS, SCSI_TARGETS, boot_turn, cdroms_on, disk_bus
+from hv_kvm.devices.shared.params import problem
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import HOST_NETWORK, Bindings, BlockModule, Image, Outside
@@ -175,17 +176,15 @@ def _places(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     if len(instance.disks) > places - cdroms:
         where = "IDE" if bus == "ide" else f"SCSI ({params['scsi_controller_type']})"
         what = f"there are places for {places - cdroms} {where} disks beside {cdroms} cdroms"
-        yield hv.Problem(
-            path="disks", what=what, got=str(len(instance.disks)), todo=f"use another disk_type than {kind}"
-        )
+        todo = f"use another disk_type than {kind}"
+        yield hv.Problem(path="disks", what=what, got=str(len(instance.disks)), todo=todo)
 
 
 def _of_type(disk: hv.Disk, place: str, kind: str) -> Iterator[hv.Problem]:
     if disk.read_only and kind in ("ide", "scsi-block", "scsi-generic"):
+        what = f"a disk of type {kind} cannot be read-only"
         todo = "use disk_type paravirtual or scsi-hd"
-        yield hv.Problem(
-            path=f"{place}.read_only", what=f"a disk of type {kind} cannot be read-only", got="True", todo=todo
-        )
+        yield hv.Problem(path=f"{place}.read_only", what=what, got="True", todo=todo)
     if disk.format != "raw" and kind in ("scsi-block", "scsi-generic"):
         what = f"disk_type {kind} hands the device itself to the guest"
         yield hv.Problem(path=f"{place}.format", what=what, got=repr(disk.format), todo='set format = "raw"')
@@ -204,9 +203,8 @@ def _of_uri(disk: hv.Disk, place: str, kind: str) -> Iterator[hv.Problem]:
         what = "is of a snapshot, which nobody can write to"
         yield hv.Problem(path=f"{place}.path", what=what, got=repr(disk.path)[:80], todo="set read_only = true")
     if disk.aio is not None:
-        yield hv.Problem(
-            path=f"{place}.aio", what="has no meaning for a network disk", got=repr(disk.aio), todo="unset it"
-        )
+        what = "has no meaning for a network disk"
+        yield hv.Problem(path=f"{place}.aio", what=what, got=repr(disk.aio), todo="unset it")
 
 
 @hv.hookimpl
@@ -214,12 +212,9 @@ def assess(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """Emulated controllers are slow."""
     kind, controller = params["disk_type"], params["scsi_controller_type"]
     if instance.disks and kind == "ide":
-        yield hv.Problem(
-            path="params.disk_type", what="is slow", got=repr(kind), todo="use 'paravirtual' if the guest can"
-        )
+        yield problem(params, "disk_type", "is slow", "use 'paravirtual' if the guest can")
     elif instance.disks and kind in SCSI_DISKS and controller != "virtio-scsi-pci":
-        todo = "use 'virtio-scsi-pci' if the guest can"
-        yield hv.Problem(path="params.scsi_controller_type", what="is slow", got=repr(controller), todo=todo)
+        yield problem(params, "scsi_controller_type", "is slow", "use 'virtio-scsi-pci' if the guest can")
 
 
 @hv.hookimpl

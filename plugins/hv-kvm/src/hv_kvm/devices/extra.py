@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import hvcore.plugin as hv
+from hv_kvm.devices.shared.params import problem
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import Device, KvmSpec, when_planned
 
@@ -57,15 +58,11 @@ DEVICES: Final = (Extra,)
 @hv.when_given("kvm_extra")
 def check(params: hv.Params) -> Iterator[hv.Problem]:
     """The quotes must match, and no argument may undo what the driver rests on."""
-    if not params["kvm_extra"]:
-        return
     try:
-        words = shlex.split(params["kvm_extra"])
+        words = shlex.split(params["kvm_extra"] or "")
     except ValueError as error:
         what = f"cannot be split into arguments ({str(error).lower()})"
-        yield hv.Problem(
-            path="params.kvm_extra", what=what, got=repr(params["kvm_extra"])[:80], todo="close the quotes"
-        )
+        yield problem(params, "kvm_extra", what, "close the quotes")
         return
     for word in dict.fromkeys(words):
         # QEMU takes two dashes for one (system/vl.c, lookup_opt).
@@ -81,8 +78,7 @@ def check(params: hv.Params) -> Iterator[hv.Problem]:
 def assess(params: hv.Params) -> Iterator[hv.Problem]:
     """Whoever writes arguments for QEMU answers for what the next QEMU makes of them."""
     if params["kvm_extra"]:
-        what = "is not checked, and may stop working with the next QEMU"
-        yield hv.Problem(path="params.kvm_extra", what=what, got=repr(params["kvm_extra"])[:80])
+        yield problem(params, "kvm_extra", "is not checked, and may stop working with the next QEMU")
 
 
 @hv.hookimpl

@@ -9,7 +9,7 @@ from typing import Any, Final
 import hvcore.plugin as hv
 from hv_kvm.devices.shared.block_nodes import descriptors, file_props, read_only_image
 from hv_kvm.devices.shared.buses import boots_first
-from hv_kvm.devices.shared.params import new_file
+from hv_kvm.devices.shared.params import new_file, problem
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import Bindings, Image
@@ -101,22 +101,16 @@ def check(params: hv.Params) -> Iterator[hv.Problem]:
     if params["boot_firmware"] == "bios":
         for param in PARAMS.params[1:]:
             if params[param.key]:
-                todo = 'set boot_firmware = "uefi"'
-                got = repr(params[param.key])[:80]
-                yield hv.Problem(
-                    path=f"params.{param.key}", what="is set, and a BIOS has no use for it", got=got, todo=todo
-                )
+                what = "is set, and a BIOS has no use for it"
+                yield problem(params, param.key, what, 'set boot_firmware = "uefi"')
         return
     if params["uefi_vars_path"] is None:
-        todo = "name a file, which is made at the first start"
-        yield hv.Problem(path="params.uefi_vars_path", what="is not set, and UEFI keeps its variables there", todo=todo)
+        what = "is not set, and UEFI keeps its variables there"
+        yield problem(params, "uefi_vars_path", what, "name a file, which is made at the first start")
     if params["uefi_secure_boot"] and "q35" not in params["machine_version"]:
-        got, todo = repr(params["machine_version"]), 'set machine_version = "q35"'
-        yield hv.Problem(path="params.machine_version", what="has no secure boot", got=got, todo=todo)
+        yield problem(params, "machine_version", "has no secure boot", 'set machine_version = "q35"')
     if boots_first(params, "floppy") and not params["kernel_path"]:
-        yield hv.Problem(
-            path="params.boot_order", what="UEFI does not boot from floppies", got="'floppy'", todo="use a cdrom"
-        )
+        yield problem(params, "boot_order", "UEFI does not boot from floppies", "use a cdrom")
 
 
 @hv.hookimpl

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import hvcore.plugin as hv
+from hv_kvm.devices.shared.params import problem
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.placement import FIRST_SLOT, LAST_SLOT
@@ -99,7 +100,7 @@ def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     name = params["machine_version"]
     reason = _NEVER.get(name) or (_NEVER["xenfv"] if name.startswith("xenfv-") else None)
     if reason is not None:
-        yield hv.Problem(path="params.machine_version", what=reason, got=repr(name), todo="use 'pc' or 'q35'")
+        yield problem(params, "machine_version", reason, "use 'pc' or 'q35'")
     places = max(0, LAST_SLOT + 1 - max(FIRST_SLOT, params["kvm_pci_reservations"]))
     disks = len(instance.disks) if params["disk_type"] == "paravirtual" else 0
     wanted = len(instance.nics) + disks
@@ -116,7 +117,7 @@ def assess(params: hv.Params) -> Iterator[hv.Problem]:
     if name in ("pc", "q35"):
         what = "stands for another machine after an upgrade of QEMU, from the next start on"
         todo = f"name one, such as 'pc-{'q35' if name == 'q35' else 'i440fx'}-7.2', here or for all guests of the node"
-        yield hv.Problem(path="params.machine_version", what=what, got=repr(name), todo=todo)
+        yield problem(params, "machine_version", what, todo)
 
 
 @hv.hookimpl

@@ -127,7 +127,6 @@ class Floppy(Device):
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """Its image."""
-        del spec
         yield self.image
 
 

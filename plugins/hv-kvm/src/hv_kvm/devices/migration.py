@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import hvcore.plugin as hv
+from hv_kvm.devices.shared.params import problem
 from hv_kvm.machine.resource import NotYet
 from hv_kvm.machine.spec import Device, KvmSpec
 
@@ -86,9 +87,8 @@ class UserShutdown(Device):
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """Nothing watches guests yet."""
         what = "needs a watcher of guests that end by themselves, which this release of hv-kvm does not have"
-        yield NotYet(
-            key="watcher", given_by="params.user_shutdown", what=what, got="True", todo="set user_shutdown = false"
-        )
+        todo = "set user_shutdown = false"
+        yield NotYet(key="watcher", given_by="params.user_shutdown", what=what, got="True", todo=todo)
 
 
 DEVICES: Final = (UserShutdown,)
@@ -98,15 +98,14 @@ DEVICES: Final = (UserShutdown,)
 @hv.when_given("migration_caps")
 def check(params: hv.Params) -> Iterator[hv.Problem]:
     """Capabilities that need each other, or do not go together: QEMU would refuse them when the guest is to move."""
-    caps, path = params["migration_caps"], "params.migration_caps"
+    caps = params["migration_caps"]
     for cap in caps:
-        needed = _NEEDS.get(cap)
-        if needed is not None and needed not in caps:
-            yield hv.Problem(path=path, what=f"{cap} needs {needed}", got=repr(list(caps)), todo=f"add {needed!r}")
+        needed = _NEEDS.get(cap, cap)
+        if needed not in caps:
+            yield problem(params, "migration_caps", f"{cap} needs {needed}", f"add {needed!r}")
     for first, second in _NOT_BOTH:
         if first in caps and second in caps:
-            what = f"{first} and {second} exclude each other"
-            yield hv.Problem(path=path, what=what, got=repr(list(caps)), todo="take one of them out")
+            yield problem(params, "migration_caps", f"{first} and {second} exclude each other", "take one of them out")
 
 
 @hv.hookimpl

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import hvcore.plugin as hv
 from hv_kvm.devices.shared.buses import boot_turn
+from hv_kvm.devices.shared.params import lacking, problem
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import HOST_NETWORK, RESOLV_CONF, Bindings, Tap, TapFds
@@ -16,16 +17,7 @@ from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 __all__ = ["DEVICES", "PARAMS", "GuestNic", "TapNic", "UserNic", "assess", "check", "plan", "render", "verify"]
 
 _VIRTIO: Final = "virtio-net-pci"
-_MODELS: Final = {
-    "paravirtual": _VIRTIO,
-    "e1000": "e1000",
-    "i82551": "i82551",
-    "i82557b": "i82557b",
-    "i82559er": "i82559er",
-    "ne2k_pci": "ne2k_pci",
-    "pcnet": "pcnet",
-    "rtl8139": "rtl8139",
-}
+_EMULATED: Final = ("e1000", "i82551", "i82557b", "i82559er", "ne2k_pci", "pcnet", "rtl8139")
 _NO_ISA: Final = "is an ISA card, which has no place on a PCI bus and never started"
 _MAX_QUEUES: Final = 32
 _NEED_LINK: Final = {"bridged": "bridge", "openvswitch": "Open vSwitch bridge", "macvtap": "interface below it"}
@@ -34,7 +26,7 @@ PARAMS: Final = hv.ParamGroup(
     "nic",
     hv.Param(
         "nic_type",
-        hv.one_of(*_MODELS, refused={"ne2k_isa": _NO_ISA}),
+        hv.one_of("paravirtual", *_EMULATED, refused={"ne2k_isa": _NO_ISA}),
         default="paravirtual",
         help="The model of the guest's network interfaces.",
         example="e1000",
@@ -81,8 +73,7 @@ class UserNic(GuestNic):
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """QEMU itself speaks for the guest, and its name server forwards to those of the node."""
-        yield HOST_NETWORK
-        yield RESOLV_CONF
+        yield from (HOST_NETWORK, RESOLV_CONF)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,29 +111,22 @@ DEVICES: Final = (UserNic, TapNic)
 def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """Each mode has its kind of link, and queues are a matter of virtio with vhost."""
     for index, nic in enumerate(instance.nics):
-        if (nic.link is None) != (nic.mode == "user"):
-            yield from _link_problems(index, nic)
-    queues = params["virtio_net_queues"]
-    if queues == 1:
+        path = f"nics[{index}].link"
+        if nic.mode == "user" and nic.link is not None:
+            yield hv.Problem(path=path, what="mode 'user' has no link", got=repr(nic.link), todo="unset it")
+        if nic.mode in _NEED_LINK and nic.link is None:
+            yield hv.Problem(path=path, what=f"mode {nic.mode!r} needs one", todo=f"give the {_NEED_LINK[nic.mode]}")
+    key = "virtio_net_queues"
+    if params[key] == 1:
         return
-    path, got = "params.virtio_net_queues", str(queues)
     if params["nic_type"] != "paravirtual":
         what = f"needs paravirtual interfaces, nic_type is {params['nic_type']!r}"
-        yield hv.Problem(path=path, what=what, got=got, todo="set it to 1, or nic_type = 'paravirtual'")
+        yield problem(params, key, what, "set it to 1, or nic_type = 'paravirtual'")
     if params["vhost_net"] is False:
-        what = "needs vhost_net, which is off"
-        yield hv.Problem(path=path, what=what, got=got, todo="set vhost_net = true, or one queue")
+        yield problem(params, key, "needs vhost_net, which is off", "set vhost_net = true, or one queue")
     if any(nic.mode == "user" for nic in instance.nics):
         what = "cannot be had with a NIC of mode 'user', which has one queue"
-        yield hv.Problem(path=path, what=what, got=got, todo="set it to 1, or use another mode")
-
-
-def _link_problems(index: int, nic: hv.Nic) -> Iterator[hv.Problem]:
-    path = f"nics[{index}].link"
-    if nic.mode == "user" and nic.link is not None:
-        yield hv.Problem(path=path, what="mode 'user' has no link", got=repr(nic.link), todo="unset it")
-    if nic.mode in _NEED_LINK and nic.link is None:
-        yield hv.Problem(path=path, what=f"mode {nic.mode!r} needs one", todo=f"give the {_NEED_LINK[nic.mode]}")
+        yield problem(params, key, what, "set it to 1, or use another mode")
 
 
 @hv.hookimpl
@@ -151,18 +135,16 @@ def assess(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     if not instance.nics:
         return
     if params["nic_type"] != "paravirtual":
-        what = "is a real card to emulate, far slower than a paravirtual one"
-        yield hv.Problem(path="params.nic_type", what=what, got=repr(params["nic_type"]))
+        yield problem(params, "nic_type", "is a real card to emulate, far slower than a paravirtual one")
     if params["vhost_net"] is False and any(nic.mode != "user" for nic in instance.nics):
-        what = "lets every packet pass through QEMU"
-        yield hv.Problem(path="params.vhost_net", what=what, got="False", todo="leave it unset")
+        yield problem(params, "vhost_net", "lets every packet pass through QEMU", "leave it unset")
 
 
 @hv.hookimpl
 def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
     """One interface for each of the instance's."""
     for index, nic in enumerate(instance.nics):
-        model = _MODELS[params["nic_type"]]
+        model = _VIRTIO if params["nic_type"] == "paravirtual" else params["nic_type"]
         mac, boot_index = instance.mac(index), boot_turn(instance, params, "nics", index)
         if nic.mode == "user":
             yield UserNic(index=index, model=model, mac=mac, boot_index=boot_index)
@@ -184,9 +166,7 @@ def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """QEMU 10 starts without the NIC when it does not know the model, so it is looked up first."""
     for model in sorted({nic.model for nic in spec.of(GuestNic)}):
-        if model not in facts.types:
-            what = facts.lacks(model)
-            yield hv.Problem(path="params.nic_type", what=what, todo="use another")
+        yield from lacking(facts, model, "params.nic_type", "use another")
 
 
 @hv.hookimpl
@@ -194,13 +174,8 @@ def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """Back end and device."""
     for nic in spec.of(GuestNic):
         name = f"nic{nic.index}"
-        props: Props = {
-            "id": f"{name}-dev",
-            "netdev": name,
-            "mac": nic.mac,
-            **nic.address(spec),
-            "bootindex": nic.boot_index,
-        }
+        props: Props = {"id": f"{name}-dev", "netdev": name, "mac": nic.mac, **nic.address(spec)}
+        props["bootindex"] = nic.boot_index
         keys = ["nic_type", "boot_order"]
         if not isinstance(nic, TapNic):
             yield Opt(name="-netdev", head="user", props={"id": name}, why="nics[].mode user")

@@ -18,6 +18,7 @@ from hv_kvm.devices.shared.display_server import (
     secret,
     served_at,
 )
+from hv_kvm.devices.shared.params import problem
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import HOST_NETWORK, Bindings
@@ -161,14 +162,12 @@ class Spice(PciDevice):
     @property
     def tcp_port(self) -> hv.TcpPort:
         """Its port there."""
-        return hv.TcpPort(
-            key=PORT, given_by="params.spice_port", bind=self.address_served, port=self.port, first=_FIRST_PORT
-        )
+        given_by = "params.spice_port"
+        return hv.TcpPort(key=PORT, given_by=given_by, bind=self.address_served, port=self.port, first=_FIRST_PORT)
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The node's network, a port, and the password and certificates: QEMU reads them as the guest's uid."""
-        yield HOST_NETWORK
-        yield self.tcp_port
+        yield from (HOST_NETWORK, self.tcp_port)
         yield from password(PASSWORD, self.password_file, "spice_password_file", _PASSWORD_BYTES)
         yield from certificates(_CERTS, self.x509, "spice_x509_path")
 
@@ -184,24 +183,17 @@ def check(params: hv.Params) -> Iterator[hv.Problem]:
     if bind is None:
         for key in _NEED_BIND:
             if params[key]:
-                what = "is set without an address to serve SPICE on"
-                yield hv.Problem(path=f"params.{key}", what=what, got=repr(params[key])[:80], todo="set spice_bind")
+                yield problem(params, key, "is set without an address to serve SPICE on", "set spice_bind")
     elif params["vnc_bind_address"] is not None:
-        yield hv.Problem(path="params.spice_bind", what="a guest has VNC or SPICE, not both", todo="unset one of them")
+        yield problem(params, "spice_bind", "a guest has VNC or SPICE, not both", "unset one of them")
     ip, version = None if bind is None else ip_of(bind), params["spice_ip_version"]
     if ip is not None and version not in (0, ip.version):
         what = f"spice_bind is an IPv{ip.version} address"
-        yield hv.Problem(
-            path="params.spice_ip_version", what=what, got=str(version), todo=f"set it to {ip.version} or 0"
-        )
+        yield problem(params, "spice_ip_version", what, f"set it to {ip.version} or 0")
     if params["spice_use_tls"] and params["spice_x509_path"] is None:
-        what = "needs certificates"
-        yield hv.Problem(path="params.spice_use_tls", what=what, got="True", todo="set spice_x509_path")
+        yield problem(params, "spice_use_tls", "needs certificates", "set spice_x509_path")
     if params["spice_x509_path"] is not None and not params["spice_use_tls"]:
-        got = repr(params["spice_x509_path"])[:80]
-        yield hv.Problem(
-            path="params.spice_x509_path", what="is set without TLS", got=got, todo="set spice_use_tls = true"
-        )
+        yield problem(params, "spice_x509_path", "is set without TLS", "set spice_use_tls = true")
 
 
 @hv.hookimpl
@@ -209,12 +201,9 @@ def assess(params: hv.Params) -> Iterator[hv.Problem]:
     """Who could listen, and who could open it."""
     bind = params["spice_bind"]
     if bind is not None:
-        yield from open_to_all(
-            "spice_bind",
-            bind,
-            tls=None if params["spice_use_tls"] else "spice_use_tls",
-            guarded_by=None if params["spice_password_file"] else "spice_password_file",
-        )
+        tls = None if params["spice_use_tls"] else "spice_use_tls"
+        guarded_by = None if params["spice_password_file"] else "spice_password_file"
+        yield from open_to_all("spice_bind", bind, tls=tls, guarded_by=guarded_by)
 
 
 @hv.hookimpl
@@ -258,48 +247,33 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
 @when_planned(Spice)
 def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
     """The server, and the channel of the guest's agent."""
+    by_secret = _can_secret(facts)
+    how = password_how("spice", by_secret=by_secret)
     for spice in spec.of(Spice):
-        if spice.password_file and _can_secret(facts):
-            yield secret(PASSWORD, "spice_password_file", bindings, _how(facts))
-        yield Opt(
-            name="-spice",
-            props={**_where(spice, bindings), **_who(spice, facts, bindings), **_looks(spice)},
-            params=tuple(param.key for param in PARAMS if param.key != "spice_use_vdagent" or not spice.vdagent),
-            capability=_how(facts) if spice.password_file else "",
-        )
+        if spice.password_file and by_secret:
+            yield secret(PASSWORD, "spice_password_file", bindings, how)
+        ip = ip_of(spice.bind)
+        family = ip.version if ip is not None else spice.ip_version
+        props: Props = {
+            "addr": served_at(spice.address_served, bindings),
+            "tls-port" if spice.x509 else "port": bindings[spice.tcp_port],
+            "ipv4": True if family == 4 else None,
+            "ipv6": True if family == 6 else None,
+            "disable-ticketing": None if spice.password_file else True,
+            "password-secret": PASSWORD if spice.password_file and by_secret else None,
+            "x509-dir": f"{bindings.guest_dir}/{_CERTS}" if spice.x509 else None,
+            "tls-ciphers": spice.ciphers if spice.x509 else None,
+            "image-compression": spice.image,
+            "jpeg-wan-compression": spice.jpeg_wan,
+            "zlib-glz-wan-compression": spice.zlib_glz_wan,
+            "streaming-video": spice.streaming,
+            "playback-compression": None if spice.playback else False,
+            "agent-mouse": None if spice.vdagent else False,
+        }
+        keys = tuple(param.key for param in PARAMS if param.key != "spice_use_vdagent" or not spice.vdagent)
+        yield Opt(name="-spice", props=props, params=keys, capability=how if spice.password_file else "")
         if spice.vdagent:
             yield from _agent(spice, spec)
-
-
-def _where(spice: Spice, bindings: Bindings) -> Props:
-    ip = ip_of(spice.bind)
-    family = ip.version if ip is not None else spice.ip_version
-    return {
-        "addr": served_at(spice.address_served, bindings),
-        "tls-port" if spice.x509 else "port": bindings[spice.tcp_port],
-        "ipv4": True if family == 4 else None,
-        "ipv6": True if family == 6 else None,
-    }
-
-
-def _who(spice: Spice, facts: Facts, bindings: Bindings) -> Props:
-    return {
-        "disable-ticketing": None if spice.password_file else True,
-        "password-secret": PASSWORD if spice.password_file and _can_secret(facts) else None,
-        "x509-dir": f"{bindings.guest_dir}/{_CERTS}" if spice.x509 else None,
-        "tls-ciphers": spice.ciphers if spice.x509 else None,
-    }
-
-
-def _looks(spice: Spice) -> Props:
-    return {
-        "image-compression": spice.image,
-        "jpeg-wan-compression": spice.jpeg_wan,
-        "zlib-glz-wan-compression": spice.zlib_glz_wan,
-        "streaming-video": spice.streaming,
-        "playback-compression": None if spice.playback else False,
-        "agent-mouse": None if spice.vdagent else False,
-    }
 
 
 def _agent(spice: Spice, spec: KvmSpec) -> Iterator[Opt]:
@@ -316,7 +290,3 @@ def _can_secret(facts: Facts) -> bool:
     # A module's options are not listed. VNC and SPICE learnt it together (QEMU 6.0), so VNC's tells of both.
     option = "spice" if facts.has_option("spice") else "vnc"
     return facts.has_option(option, "password-secret")
-
-
-def _how(facts: Facts) -> str:
-    return password_how("spice", by_secret=_can_secret(facts))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import hvcore.plugin as hv
+from hv_kvm.devices.shared.params import lacking, problem
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import Bindings
@@ -85,11 +86,10 @@ def check(params: hv.Params) -> Iterator[hv.Problem]:
     """A TPM and its directory, or nothing of either."""
     if params["tpm_version"] and not params["tpm_state_path"]:
         what = "is not set, and a TPM that forgets its keys locks the guest out of its disks"
-        yield hv.Problem(path="params.tpm_state_path", what=what, todo="name a directory of this instance alone")
+        yield problem(params, "tpm_state_path", what, "name a directory of this instance alone")
     for key in ("tpm_state_path", "swtpm_path"):
         if params[key] and not params["tpm_version"]:
-            got, todo = repr(params[key])[:80], 'set tpm_version = "2.0"'
-            yield hv.Problem(path=f"params.{key}", what="is set without a TPM", got=got, todo=todo)
+            yield problem(params, key, "is set without a TPM", 'set tpm_version = "2.0"')
 
 
 @hv.hookimpl
@@ -104,9 +104,8 @@ def plan(params: hv.Params) -> Iterator[Device]:
 @when_planned(Tpm)
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """The device must exist in this QEMU."""
-    if spec.of(Tpm) and not facts.has_type(_MODEL):
-        what = facts.lacks(_MODEL)
-        yield hv.Problem(path="params.tpm_version", what=what, got="'2.0'", todo="unset it")
+    if spec.of(Tpm):
+        yield from lacking(facts, _MODEL, "params.tpm_version", "unset it", "'2.0'")
 
 
 @hv.hookimpl

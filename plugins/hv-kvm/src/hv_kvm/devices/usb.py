@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import hvcore.plugin as hv
-from hv_kvm.devices.shared.params import listed
+from hv_kvm.devices.shared.params import lacking, listed
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import Outside
@@ -105,9 +105,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     needed = {(device.key, device.model) for device in spec.of(UsbDevice)}
     needed |= {("usb_mouse", controller.model) for controller in spec.of(UsbController)}
     for key, model in sorted(needed):
-        if not facts.has_type(model):
-            what = facts.lacks(model)
-            yield hv.Problem(path=f"params.{key}", what=what, todo="leave it out, or install the package it is in")
+        yield from lacking(facts, model, f"params.{key}", "leave it out, or install the package it is in")
 
 
 @hv.hookimpl

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import hvcore.plugin as hv
+from hv_kvm.devices.shared.params import lacking
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.placement import display_address
@@ -58,9 +59,7 @@ def plan(params: hv.Params) -> Iterator[Device]:
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """The card must exist in this QEMU; some are in packages of their own."""
     for video in spec.of(Video):
-        if not facts.has_type(video.model):
-            what = facts.lacks(video.model)
-            yield hv.Problem(path="params.vga", what=what, todo="use another, or install the package it is in")
+        yield from lacking(facts, video.model, "params.vga", "use another, or install the package it is in")
 
 
 @hv.hookimpl

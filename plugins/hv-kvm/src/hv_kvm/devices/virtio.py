@@ -95,7 +95,6 @@ class Agent(PciDevice):
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The socket."""
-        del spec
         yield _AGENT
 
 

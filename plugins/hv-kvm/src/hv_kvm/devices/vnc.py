@@ -17,6 +17,7 @@ from hv_kvm.devices.shared.display_server import (
     secret,
     served_at,
 )
+from hv_kvm.devices.shared.params import problem
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import HOST_NETWORK, Bindings, DataFile
@@ -114,6 +115,11 @@ class Vnc(Device):
         return self.bind.startswith("/")
 
     @property
+    def creds_type(self) -> str:
+        """The type of object in QEMU that encrypts it."""
+        return "tls-creds-x509" if self.x509 else "tls-creds-anon"
+
+    @property
     def address(self) -> str | hv.InterfaceAddress:
         """Where it is served over TCP: an address, or an interface."""
         return address_at(self.bind, "vnc_bind_address", "vnc.address")
@@ -141,14 +147,12 @@ def check(params: hv.Params) -> Iterator[hv.Problem]:
     """A port needs an address, certificates need TLS, and asking clients for theirs needs an authority."""
     bind = params["vnc_bind_address"]
     if params["vnc_port"] is not None and (bind is None or bind.startswith("/")):
-        what = "is set without an address to serve it on"
-        yield hv.Problem(path="params.vnc_port", what=what, got=str(params["vnc_port"]), todo="set vnc_bind_address")
+        yield problem(params, "vnc_port", "is set without an address to serve it on", "set vnc_bind_address")
     if params["vnc_x509_path"] is not None and not params["vnc_tls"]:
-        got = repr(params["vnc_x509_path"])[:80]
-        yield hv.Problem(path="params.vnc_x509_path", what="is set without TLS", got=got, todo="set vnc_tls = true")
+        yield problem(params, "vnc_x509_path", "is set without TLS", "set vnc_tls = true")
     if params["vnc_x509_verify"] and params["vnc_x509_path"] is None:
         what = "is set without the certificate of an authority to verify with"
-        yield hv.Problem(path="params.vnc_x509_verify", what=what, got="True", todo="set vnc_x509_path")
+        yield problem(params, "vnc_x509_verify", what, "set vnc_x509_path")
 
 
 @hv.hookimpl
@@ -158,15 +162,12 @@ def assess(params: hv.Params) -> Iterator[hv.Problem]:
     if bind is None:
         for key in ("vnc_tls", "vnc_password_file", "keymap"):
             if params[key]:
-                yield hv.Problem(path=f"params.{key}", what="has no effect without vnc_bind_address")
+                yield problem(params, key, "has no effect without vnc_bind_address")
     elif not bind.startswith("/"):
+        tls = None if params["vnc_tls"] else "vnc_tls"
         guarded = params["vnc_password_file"] or params["vnc_x509_verify"]
-        yield from open_to_all(
-            "vnc_bind_address",
-            bind,
-            tls=None if params["vnc_tls"] else "vnc_tls",
-            guarded_by=None if guarded else "vnc_password_file, or vnc_x509_verify = true",
-        )
+        guarded_by = None if guarded else "vnc_password_file, or vnc_x509_verify = true"
+        yield from open_to_all("vnc_bind_address", bind, tls=tls, guarded_by=guarded_by)
 
 
 @hv.hookimpl
@@ -190,9 +191,8 @@ def plan(params: hv.Params) -> Iterator[Device]:
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """There has to be what encrypts it."""
     for vnc in spec.of(Vnc):
-        kind = _creds_type(vnc)
-        if vnc.tls and not facts.has_type(kind):
-            what = f"this QEMU ({facts.version}) was built without TLS, it has no {kind}"
+        if vnc.tls and not facts.has_type(vnc.creds_type):
+            what = f"this QEMU ({facts.version}) was built without TLS, it has no {vnc.creds_type}"
             yield hv.Problem(path="params.vnc_tls", what=what, todo="use another build of it, or set vnc_tls = false")
 
 
@@ -202,41 +202,32 @@ def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
     displays = spec.of(Vnc)
     if not displays:
         yield Opt(name="-display", head="none", plain=True, why="no display was asked for")
+    by_secret = facts.has_option("vnc", "password-secret")
+    how = password_how("vnc", by_secret=by_secret)
     for vnc in displays:
-        yield from _credentials(vnc, bindings)
-        if vnc.password_file and _has_secret(facts):
-            yield secret(PASSWORD, "vnc_password_file", bindings, _how(facts))
+        if vnc.tls:
+            creds: Props = {"id": _CREDS, "endpoint": "server"}
+            if vnc.x509:
+                creds |= {"dir": f"{bindings.guest_dir}/{_CREDS}", "verify-peer": vnc.verify_peer}
+            keys = ("vnc_tls", "vnc_x509_path", "vnc_x509_verify")
+            yield Opt(name="-object", head=vnc.creds_type, props=creds, params=keys)
+        if vnc.password_file and by_secret:
+            yield secret(PASSWORD, "vnc_password_file", bindings, how)
+        props: Props = {
+            "to": _AUTO_PORTS if vnc.port is None and not vnc.unix else None,
+            "tls-creds": _CREDS if vnc.tls else None,
+            "password-secret": PASSWORD if vnc.password_file and by_secret else None,
+            "password": True if vnc.password_file and not by_secret else None,
+        }
         yield Opt(
             name="-vnc",
             head=_where(vnc, bindings),
-            props=_more(vnc, facts),
+            props=props,
             params=("vnc_bind_address", "vnc_port", "vnc_tls", "vnc_password_file"),
-            capability=_how(facts) if vnc.password_file else "",
+            capability=how if vnc.password_file else "",
         )
         if vnc.keymap:
             yield Opt(name="-k", head=vnc.keymap, plain=True, params=("keymap",))
-
-
-def _credentials(vnc: Vnc, bindings: Bindings) -> Iterator[Opt]:
-    if not vnc.tls:
-        return
-    props: Props = {"id": _CREDS, "endpoint": "server"}
-    if vnc.x509:
-        props |= {"dir": f"{bindings.guest_dir}/{_CREDS}", "verify-peer": vnc.verify_peer}
-    keys = ("vnc_tls", "vnc_x509_path", "vnc_x509_verify")
-    yield Opt(name="-object", head=_creds_type(vnc), props=props, params=keys)
-
-
-def _has_secret(facts: Facts) -> bool:
-    return facts.has_option("vnc", "password-secret")
-
-
-def _how(facts: Facts) -> str:
-    return password_how("vnc", by_secret=_has_secret(facts))
-
-
-def _creds_type(vnc: Vnc) -> str:
-    return "tls-creds-x509" if vnc.x509 else "tls-creds-anon"
 
 
 def _where(vnc: Vnc, bindings: Bindings) -> str:
@@ -246,12 +237,3 @@ def _where(vnc: Vnc, bindings: Bindings) -> str:
     bind = served_at(vnc.address, bindings)
     host = f"[{bind}]" if ":" in bind and not bind.startswith("{") else bind
     return f"{host}:{(vnc.port or _FIRST_PORT) - _FIRST_PORT}"
-
-
-def _more(vnc: Vnc, facts: Facts) -> Props:
-    return {
-        "to": _AUTO_PORTS if vnc.port is None and not vnc.unix else None,
-        "tls-creds": _CREDS if vnc.tls else None,
-        "password-secret": PASSWORD if vnc.password_file and _has_secret(facts) else None,
-        "password": True if vnc.password_file and not _has_secret(facts) else None,
-    }
