@@ -159,6 +159,20 @@ def test_every_page_can_be_reached_from_the_index() -> None:
     assert [path for path in (TOP / "docs").rglob("*.md") if path not in {index, *linked}] == []
 
 
+OUR_WORDS: Final = re.compile(r"\b(?:ledger|life lock|run directory|reservation|spec)\b")
+WRITTEN_PAGES: Final = [
+    path for path in generate.quoting_pages() if path.name not in ("README.md", "index.md", "glossary.md")
+]
+
+
+@pytest.mark.parametrize("path", WRITTEN_PAGES, ids=lambda path: path.relative_to(TOP).as_posix())
+def test_a_page_that_uses_our_words_links_to_the_glossary(path: Path) -> None:
+    text = FENCE.sub("", path.read_text(encoding="utf-8"))
+    for word in set(OUR_WORDS.findall(text)):
+        anchor = word.replace(" ", "-")
+        assert f"glossary.md#{anchor})" in text, f"link the first {word!r}"
+
+
 def test_the_examples_of_the_embedding_tutorial_run() -> None:
     page = TOP / "docs/tutorial/embed.md"
     text = re.sub(r"^```.*$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
