@@ -20,7 +20,7 @@ def test_it_shows_each_check_and_a_last_line_with_versions(hv: Hv) -> None:
     lines = ended.stdout.splitlines()
     assert lines[0].split() == ["CHECK", "LEVEL", "RESULT", "SECONDS", "REASON"]
     assert lines[1].split()[:3] == ["life_full_cycle", "must", "passed"]
-    assert lines[2].endswith("it does not claim to adopt: interrupted starts are undone")
+    assert lines[2].endswith("it does not claim adopt: interrupted starts are undone")
     assert "fake (hv-fake 0.1.0) on hvcore 0.1.0" in lines[-1]
     assert "1 passed, 0 failed, 1 skipped" in lines[-1]
 
