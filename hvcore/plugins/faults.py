@@ -21,7 +21,7 @@ from hvcore.plugins import protocols
 from hvcore.plugins.hookspecs import PROJECT, condition_of
 from hvcore.plugins.protocols import Driver
 
-__all__ = ["article", "class_faults", "hook_faults", "hooks_of", "near", "place", "place_of_constant", "return_type"]
+__all__ = ["article", "class_faults", "hook_faults", "near", "place", "place_of_constant", "return_type"]
 
 _Function = Callable[..., Any]
 
@@ -63,19 +63,15 @@ def article(kind: type[Any]) -> str:
 # ----------------------------------------------------------------------------------------------------------- hooks
 
 
-def hooks_of(plugin: object) -> Iterator[tuple[str, _Function, Mapping[str, Any]]]:
-    """The hook implementations of a plugin, as pluggy finds them: the hook's name, the function, its marks."""
-    for name in dir(plugin):
-        function = getattr(plugin, name, None)
-        marks = getattr(function, f"{PROJECT}_impl", None)
-        if isinstance(marks, dict) and inspect.isroutine(function):
-            yield marks.get("specname") or name, function, marks
-
-
 def hook_faults(plugin: object, specs: Mapping[str, _Function]) -> list[str]:
     """Mistakes in the hook implementations of a plugin, a line each: ``hook NAME (FILE:LINE): WHAT; TODO``."""
     faults = []
-    for name, function, marks in hooks_of(plugin):
+    for attribute in dir(plugin):
+        function = getattr(plugin, attribute, None)
+        marks = getattr(function, f"{PROJECT}_impl", None)
+        if not isinstance(marks, dict) or not inspect.isroutine(function):
+            continue
+        name = marks.get("specname") or attribute
         spec = specs.get(name)
         if spec is not None:
             found = list(_implementation_faults(function, spec, marks))

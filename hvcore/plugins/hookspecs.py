@@ -152,19 +152,24 @@ def after_stop(instance: Instance, outcome: Outcome) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """An implementation is called only if ``holds`` is true of this argument of its hook. ``keys``: parameters named."""
+    """Decorates an implementation: it is called only if ``holds`` is true of this argument. ``keys``: parameters named."""
 
     argument: str
     holds: Callable[[Any], bool]
     keys: frozenset[str] = frozenset()
 
+    def __call__(self, function: F) -> F:
+        """Mark the function."""
+        setattr(function, _CONDITION, self)
+        return function
 
-def called_when(argument: str, holds: Callable[[Any], bool]) -> Callable[[F], F]:
+
+def called_when(argument: str, holds: Callable[[Any], bool]) -> Condition:
     """Call the function only if this holds of that argument of its hook."""
-    return _with_condition(Condition(argument, holds))
+    return Condition(argument, holds)
 
 
-def when_given(*keys: str) -> Callable[[F], F]:
+def when_given(*keys: str) -> Condition:
     """Call the function only if one of these parameters is set, even to its default: `Params.any_given`.
 
     >>> import hvcore.plugin as hv
@@ -175,15 +180,7 @@ def when_given(*keys: str) -> Callable[[F], F]:
     ...         yield hv.Problem(path="params.volume", what="is loud")
     """
     wanted = frozenset(keys)
-    return _with_condition(Condition("params", lambda params: params.any_given(wanted), wanted))
-
-
-def _with_condition(condition: Condition) -> Callable[[F], F]:
-    def mark(function: F) -> F:
-        setattr(function, _CONDITION, condition)
-        return function
-
-    return mark
+    return Condition("params", lambda params: params.any_given(wanted), wanted)
 
 
 def condition_of(function: object) -> Condition | None:

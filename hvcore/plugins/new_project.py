@@ -21,7 +21,7 @@ from packaging.version import Version
 
 from hvcore._version import __version__
 from hvcore.errors import NodeError, ParamsError, Problem
-from hvcore.plugins.catalogue import EXTENSIONS_GROUP, catalogue
+from hvcore.plugins.catalogue import DRIVERS_GROUP, EXTENSIONS_GROUP, catalogue
 
 __all__ = ["new_driver", "new_extension"]
 
@@ -36,19 +36,16 @@ def new_driver(directory: Path, *, name: str | None = None) -> tuple[Path, ...]:
     Raises `ParamsError` with all problems before it writes a file, and `NodeError` if it cannot write.
     """
     chosen = _default(directory) if name is None else name
-    return _write("driver", directory, chosen, [*_name_problems("name", chosen), *_taken(chosen)], {})
+    todo = "two distributions with one name are both refused: give another"
+    problems = [*_name_problems("name", chosen), *_taken(DRIVERS_GROUP, "driver", chosen, todo)]
+    return _write("driver", directory, chosen, problems, {})
 
 
 def new_extension(directory: Path, *, driver: str, name: str | None = None) -> tuple[Path, ...]:
     """Write a distribution with an extension of ``driver`` into ``directory``, like `new_driver`."""
     chosen = _default(directory) if name is None else name
     problems = [*_name_problems("name", chosen), *_name_problems("for", driver)]
-    point = f"{driver}.{chosen}"
-    problems += [
-        Problem(path="name", what=f"extension {point} is installed ({entry.distribution})", todo="give another")
-        for entry in catalogue(EXTENSIONS_GROUP)
-        if entry.name == point
-    ]
+    problems += _taken(EXTENSIONS_GROUP, "extension", f"{driver}.{chosen}", "give another")
     homes = [entry.distribution for entry in catalogue() if entry.name == driver]
     words = {"driver": driver, "driver_distribution": homes[0] if homes else f"hv-{driver}"}
     return _write("extension", directory, chosen, problems, words)
@@ -65,11 +62,10 @@ def _name_problems(path: str, name: str) -> Iterator[Problem]:
         yield Problem(path=path, what="is a word of Python", got=repr(name), todo="give another")
 
 
-def _taken(name: str) -> Iterator[Problem]:
-    for entry in catalogue():
+def _taken(group: str, kind: str, name: str, todo: str) -> Iterator[Problem]:
+    for entry in catalogue(group):
         if entry.name == name:
-            todo = "two distributions with one name are both refused: give another"
-            yield Problem(path="name", what=f"driver {name} is installed ({entry.distribution})", todo=todo)
+            yield Problem(path="name", what=f"{kind} {name} is installed ({entry.distribution})", todo=todo)
 
 
 def _directory_problems(directory: Path) -> Iterator[Problem]:

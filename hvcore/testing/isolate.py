@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["IMPURE", "Failed", "Fate", "act_at", "deeds", "forked", "interpreted"]
+__all__ = ["IMPURE", "Ending", "Failed", "act_at", "effects", "forked", "interpreted"]
 
 IMPURE: Final = (
     "open",
@@ -45,7 +45,7 @@ class Failed(AssertionError):  # noqa: N818 - the outcome of the check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fate:
+class Ending:
     """How a forked child ended: the signal that killed it (0: none), what its work returned, or what it raised."""
 
     signal: int = 0
@@ -61,7 +61,7 @@ class Fate:
         return self.value
 
 
-def forked(work: Callable[[], Any], *, deadline_s: int = _DEADLINE_S) -> Fate:
+def forked(work: Callable[[], Any], *, deadline_s: int = _DEADLINE_S) -> Ending:
     """Do the work in a forked child and return how that ended. The work has to return plain data."""
     read, write = os.pipe()
     for stream in (sys.stdout, sys.stderr):
@@ -76,9 +76,9 @@ def forked(work: Callable[[], Any], *, deadline_s: int = _DEADLINE_S) -> Fate:
         data = pipe.read()
     status = os.waitpid(pid, 0)[1]
     if os.WIFSIGNALED(status):
-        return Fate(signal=os.WTERMSIG(status))
+        return Ending(signal=os.WTERMSIG(status))
     value, error = pickle.loads(data) if data else (None, "a child ended without a result")  # noqa: S301 - our child's
-    return Fate(value=value, error=error)
+    return Ending(value=value, error=error)
 
 
 def _in_child(work: Callable[[], Any], write: int, deadline_s: int) -> None:
@@ -122,7 +122,7 @@ def interpreted(verb: str, *words: str, env: Mapping[str, str] | None = None, de
         raise Failed(f"ended in a new interpreter before it gave an answer: {verb}") from None
 
 
-def deeds(work: Callable[[], object], *, events: tuple[str, ...] = IMPURE) -> list[str]:
+def effects(work: Callable[[], object], *, events: tuple[str, ...] = IMPURE) -> list[str]:
     """Audit events that the work raises, as ``event: argument``. For forked children: an audit hook cannot be removed.
 
     The work is done twice and only the second time counts, so that imports do not.

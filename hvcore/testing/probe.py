@@ -63,7 +63,7 @@ def importing(module: str) -> Any:
     watching = True
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if watching and _is_deed(event, arguments):
+        if watching and _is_effect(event, arguments):
             seen.append(f"{event}: {', '.join(repr(word)[:80] for word in arguments[:2])}")
 
     before = set(sys.modules)
@@ -76,10 +76,10 @@ def importing(module: str) -> Any:
     watching = False
     if said.getvalue():
         seen.append(f"print: {said.getvalue()!r:.80}")
-    return {"cpu_s": took_s, "core_s": _CORE_S, "modules": sorted(set(sys.modules) - before), "deeds": seen}
+    return {"cpu_s": took_s, "core_s": _CORE_S, "modules": sorted(set(sys.modules) - before), "effects": seen}
 
 
-def _is_deed(event: str, arguments: tuple[Any, ...]) -> bool:
+def _is_effect(event: str, arguments: tuple[Any, ...]) -> bool:
     """Whether the event writes a file, starts a program or uses the network. The files that an import reads do not count."""
     if event == "open":
         path, mode = arguments[0], arguments[1]

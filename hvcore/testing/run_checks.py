@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -37,35 +38,23 @@ def selected(*, level: Level | None = None, tier: Tier | None = None, only: Sequ
 
 def run_check(check: Check, subject: Subject, *, thorough: bool = False) -> Result:
     """Run one check on its own bench. Raises nothing but an interrupt: every failure becomes the result."""
-    began = time.monotonic()
+    began, outcome, reason, detail = time.monotonic(), Outcome.PASSED, None, None
     try:
-        _run(check, subject, thorough=thorough)
-    except Skipped as skipped:
-        return Result.of(check, Outcome.SKIPPED, reason=str(skipped), seconds=time.monotonic() - began)
-    except AssertionError as error:
-        seconds, excuse = time.monotonic() - began, subject.excused.get(check.name)
-        if excuse is not None and check.level is Level.HARDENING:
-            return Result.of(check, Outcome.SKIPPED, reason=f"excused: {excuse} ({error})", seconds=seconds)
-        return Result.of(check, Outcome.FAILED, reason=str(error), seconds=seconds, detail=_traceback(error))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - an error of the driver does not stop the other checks
-        reason = f"raised {type(error).__name__}: {error}"
-        return Result.of(
-            check, Outcome.FAILED, reason=reason, seconds=time.monotonic() - began, detail=_traceback(error)
-        )
-    return Result.of(check, Outcome.PASSED, seconds=time.monotonic() - began)
-
-
-def _run(check: Check, subject: Subject, *, thorough: bool) -> None:
-    if check.tier is Tier.LIVE:
-        unfit = subject.unfit()
-        if unfit is not None:
+        if check.tier is Tier.LIVE and (unfit := subject.unfit()) is not None:
             raise Skipped(f"this node cannot run it: {unfit}")
-    with bench_of(subject, thorough=thorough) as bench, _limit(_LIMIT_THOROUGH_S if thorough else _LIMIT_S):
-        check.body(bench)
-
-
-def _traceback(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
+        with bench_of(subject, thorough=thorough) as bench, _limit(_LIMIT_THOROUGH_S if thorough else _LIMIT_S):
+            check.body(bench)
+    except Skipped as skipped:
+        outcome, reason = Outcome.SKIPPED, str(skipped)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - an error of the driver does not stop the other checks
+        failed = isinstance(error, AssertionError)
+        outcome, reason = Outcome.FAILED, str(error) if failed else f"raised {type(error).__name__}: {error}"
+        excuse = subject.excused.get(check.name) if failed and check.level is Level.HARDENING else None
+        if excuse is None:
+            detail = "".join(traceback.format_exception(error))
+        else:
+            outcome, reason = Outcome.SKIPPED, f"excused: {excuse} ({error})"
+    return Result.of(check, outcome, reason=reason, seconds=time.monotonic() - began, detail=detail)
 
 
 @contextmanager
@@ -75,20 +64,17 @@ def _limit(seconds: float) -> Iterator[None]:
     def over(_signum: int, _frame: FrameType | None) -> None:
         raise Failed(f"takes longer than {seconds:.0f} s and was given up")
 
-    try:
-        free = signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
-        if free:
-            signal.signal(signal.SIGALRM, over)
-    except ValueError:  # not the main thread
-        free = False
-    if free:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+    main = threading.current_thread() is threading.main_thread()  # only there may signals have handlers
+    if not main or signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
-        if free:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 def run(

@@ -14,7 +14,7 @@ from hvcore.host.processes.process import wait_gone
 from hvcore.model.state import State
 from hvcore.testing.check import Bench, Failed, Level, Skipped, Tier, check, require, seconds_of
 from hvcore.testing.checks.states import settled_state
-from hvcore.testing.isolate import Fate, act_at, forked
+from hvcore.testing.isolate import Ending, act_at, forked
 
 __all__: tuple[str, ...] = ()
 
@@ -53,7 +53,7 @@ def _refuse() -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _at(bench: Bench, number: int, act: Callable[[], None], work: Callable[[Bench], None]) -> Fate:
+def _at(bench: Bench, number: int, act: Callable[[], None], work: Callable[[Bench], None]) -> Ending:
     """Do the work in a child, with ``act`` before its n-th change."""
 
     def acted() -> None:
@@ -78,7 +78,7 @@ def _points(bench: Bench, work: Callable[[Bench], None]) -> Iterator[int]:
 
 def _each(
     bench: Bench, work: Callable[[Bench], None], act: Callable[[], None], before: Callable[[], object], words: str
-) -> Iterator[tuple[str, Fate]]:
+) -> Iterator[tuple[str, Ending]]:
     """Do the work with ``act`` before one of its changes, once for each of `_points`: where, and how the child ended.
 
     ``before`` brings the instance into the state in which the work begins. ``words`` has ``{}`` for the change's number.
@@ -127,8 +127,8 @@ def crash_host_sigkill_start(bench: Bench) -> None:
     hypeman#222).
     """
     _warm(bench)
-    for where, fate in _each(bench, _start, _die, bench.stop, "killed at change {} of a start"):
-        require(fate.signal in (0, signal.SIGKILL), f"{where}: it ended by {fate.signal}")
+    for where, ending in _each(bench, _start, _die, bench.stop, "killed at change {} of a start"):
+        require(ending.signal in (0, signal.SIGKILL), f"{where}: it ended by {ending.signal}")
         _settled(bench, where)
         bench.stop()
         _clean_cycle(bench, where)
@@ -172,8 +172,8 @@ def crash_disk_full(bench: Bench) -> None:
     write their state (gitlab.com/libvirt #549).
     """
     _warm(bench)
-    for where, fate in _each(bench, _start_or_error, _refuse, bench.stop, "refused change {} of a start"):
-        require(fate.error is None, f"{where}: raises {fate.error} and no typed error")
+    for where, ending in _each(bench, _start_or_error, _refuse, bench.stop, "refused change {} of a start"):
+        require(ending.error is None, f"{where}: raises {ending.error} and no typed error")
         _settled(bench, where)
     bench.stop()
 
@@ -193,8 +193,8 @@ def crash_emfile(bench: Bench) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1 + spare, 4096))
             _start_or_error(bench)
 
-        fate = forked(starved)
-        ended = fate.error or fate.signal
+        ending = forked(starved)
+        ended = ending.error or ending.signal
         require(not ended, f"without descriptors a start ends in {ended}")
         bench.stop()
     state = bench.info("other").state

@@ -98,7 +98,7 @@ def load_import_is_quiet(bench: Bench) -> None:
     Why: Every machine that checks a file imports the driver, with the rights of the caller. An import that writes
     files, starts programs or opens connections surprises users and fails in a sandbox.
     """
-    seen = _imported(bench)["deeds"]
+    seen = _imported(bench)["effects"]
     require(not seen, f"its import has effects on the node: {'; '.join(seen[:3])}")
 
 

@@ -16,7 +16,7 @@ from hvcore.params.param import Param
 from hvcore.params.values import Params
 from hvcore.testing.check import Bench, Failed, Level, Skipped, Tier, check, require
 from hvcore.testing.generate_values import NASTY, alternatives, each_generated, parsed
-from hvcore.testing.isolate import deeds, forked
+from hvcore.testing.isolate import effects, forked
 
 __all__: tuple[str, ...] = ()
 
@@ -176,7 +176,7 @@ def schema_pure_phase_is_pure(bench: Bench) -> None:
     def work() -> list[Any]:
         return [_decided(bench, instance) for instance in instances]
 
-    seen, same = forked(lambda: (deeds(work), work() == work())).result()
+    seen, same = forked(lambda: (effects(work), work() == work())).result()
     require(not seen, f"check or plan reads or changes the node: {'; '.join(dict.fromkeys(seen[:3]))}")
     require(same, "check or plan returns another result the second time")
 

@@ -14,10 +14,10 @@ __all__: tuple[str, ...] = ()
 _SECRET = "kitpw471"  # noqa: S105 - a marker to search for; VNC accepts eight characters
 
 
-def _status(bench: Bench) -> dict[str, str]:
-    """/proc/PID/status of the instance's own process."""
-    bench.start()
-    text = Path(f"/proc/{bench.process().pid}/status").read_text()
+def _status(bench: Bench, label: str = "web1") -> dict[str, str]:
+    """/proc/PID/status of the process of an instance, which is started."""
+    bench.start(label)
+    text = Path(f"/proc/{bench.process(label).pid}/status").read_text()
     return {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
 
 
@@ -29,9 +29,7 @@ def sec_user(bench: Bench) -> None:
     """
     uids = set(_status(bench)["Uid"].split())
     require("0" not in uids, "its process runs as root")
-    bench.start("web2")
-    other = Path(f"/proc/{bench.process('web2').pid}/status").read_text()
-    same = os.geteuid() == 0 and uids & set(other.partition("\nUid:")[2].splitlines()[0].split())
+    same = os.geteuid() == 0 and uids & set(_status(bench, "web2")["Uid"].split())
     require(not same, f"two instances run as the same user, {', '.join(sorted(uids))}")
 
 

@@ -12,7 +12,7 @@ from hvcore.model.outcome import Outcome
 from hvcore.model.state import State
 from hvcore.plugins.protocols import Pausable
 from hvcore.testing.check import Bench, Failed, Level, Tier, check, require, seconds_of
-from hvcore.testing.isolate import deeds, forked
+from hvcore.testing.isolate import effects, forked
 
 __all__ = ["settled_state"]
 
@@ -225,15 +225,15 @@ def argv_no_shell(bench: Bench) -> None:
     """
 
     def work() -> list[str]:
-        return deeds(
+        return effects(
             lambda: (bench.start(), bench.stop()), events=("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
         )
 
     shells = ("'sh'", "'/bin/sh'", "'bash'", "'/bin/bash'", "'/usr/bin/sh'", "'dash'")
-    seen = [deed for deed in forked(work).result() if deed.startswith("os.system") or _runs(deed, shells)]
+    seen = [effect for effect in forked(work).result() if effect.startswith("os.system") or _runs(effect, shells)]
     require(not seen, f"runs a shell: {seen[:1]}")
 
 
-def _runs(deed: str, shells: tuple[str, ...]) -> bool:
-    program = deed.partition(": ")[2].partition(",")[0]
-    return program in shells and "'-c'" in deed
+def _runs(effect: str, shells: tuple[str, ...]) -> bool:
+    program = effect.partition(": ")[2].partition(",")[0]
+    return program in shells and "'-c'" in effect

@@ -1,4 +1,4 @@
-"""The catalogue: what is installed, judged without importing any of it."""
+"""The catalogue lists installed drivers with their verdicts, without importing any of them."""
 
 from __future__ import annotations
 
@@ -66,20 +66,20 @@ def test_two_distributions_with_one_name_are_both_named(install, between: bool) 
         ("hvcore[cli]~=0.0.1", Verdict.TOO_OLD, "upgrade the driver"),
     ],
 )
-def test_one_made_for_another_hvcore_is_told_so(install, requires: str, verdict: Verdict, todo: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_driver_for_another_hvcore_has_a_verdict(install, requires: str, verdict: Verdict, todo: str) -> None:  # type: ignore[no-untyped-def]
     install("hv-acme", ENTRY.format("acme", "hv_acme"), requires=requires)
     (entry,) = found("acme")
     assert entry.verdict is verdict
     assert str(entry.reason).endswith(todo)
 
 
-def test_a_requirement_whose_marker_does_not_hold_here_judges_nothing(install) -> None:  # type: ignore[no-untyped-def]
+def test_a_requirement_whose_marker_does_not_hold_here_is_ignored(install) -> None:  # type: ignore[no-untyped-def]
     install("hv-acme", ENTRY.format("acme", "hv_acme"), requires='hvcore>=99; python_version < "3"')
     (entry,) = found("acme")
     assert (entry.requires, entry.verdict) == ("", Verdict.OK)
 
 
-def test_a_requirement_that_is_not_valid_refuses_its_own_driver_only(install) -> None:  # type: ignore[no-untyped-def]
+def test_an_invalid_requirement_refuses_only_its_own_driver(install) -> None:  # type: ignore[no-untyped-def]
     install("hv-acme", ENTRY.format("acme", "hv_acme"), requires="hvcore>=0.1,<zwei")
     install("hv-other", ENTRY.format("other", "hv_other"), requires="hvcore>=0.1\nRequires-Dist: ???")
     assert [entry.verdict for entry in found("other") + found("fake")] == [Verdict.OK, Verdict.OK]
@@ -91,7 +91,7 @@ def test_a_requirement_that_is_not_valid_refuses_its_own_driver_only(install) ->
 
 
 @pytest.mark.parametrize("version", ["one", "2021-may", "1.0-", ""])
-def test_a_version_that_is_not_valid_is_listed_and_hides_nobody(install, driver_source: str, version: str) -> None:  # type: ignore[no-untyped-def]
+def test_an_invalid_version_is_listed_and_hides_no_other_driver(install, driver_source: str, version: str) -> None:  # type: ignore[no-untyped-def]
     install("hv-acme", ENTRY.format("acme", "hv_acme"), driver_source.format(name="acme"), version=version)
     install("other", "", version=version)
     (entry,) = found("acme")
@@ -100,7 +100,7 @@ def test_a_version_that_is_not_valid_is_listed_and_hides_nobody(install, driver_
     assert load("acme").name == "acme"
 
 
-def test_an_operator_can_block_all_but_some(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_operator_can_block_all_but_some_drivers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HVCORE_DRIVERS", "fake, other")
     verdicts = {entry.name: entry.verdict for entry in catalogue()}
     assert verdicts["fake"] is Verdict.OK
@@ -111,8 +111,8 @@ def test_an_operator_can_block_all_but_some(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("line", ["acme", "acme = hv_torn:Driver\nno equals sign here"])
-def test_damaged_entry_points_break_nobody_and_are_missed(install, line: str) -> None:  # type: ignore[no-untyped-def]
-    """Python itself gives up on all distributions then; that one of another project is damaged is no driver's affair."""
+def test_damaged_entry_points_are_listed_as_broken_and_break_no_other_driver(install, line: str) -> None:  # type: ignore[no-untyped-def]
+    """Python's own scan fails for all distributions then. Damage in another project must not affect drivers."""
     install("hv-torn", f"[hvcore.drivers]\n{line}\n[hvcore.extensions]\nfake.plus = hv_torn\n")
     install("other", "[console_scripts]\nbroken\n")
     assert found("fake")[0].verdict is Verdict.OK
@@ -125,14 +125,14 @@ def test_damaged_entry_points_break_nobody_and_are_missed(install, line: str) ->
     assert "broken" not in {one.name for one in catalogue()}
 
 
-def test_entry_points_that_are_no_utf_8_break_nobody(install) -> None:  # type: ignore[no-untyped-def]
+def test_entry_points_that_are_not_utf_8_break_no_other_driver(install) -> None:  # type: ignore[no-untyped-def]
     path: Path = install("hv-torn", ENTRY.format("acme", "hv_torn"))
     next(path.parent.glob("*.dist-info/entry_points.txt")).write_bytes(b"[hvcore.drivers]\nacme = hv_\xff:Driver\n")
     assert found("fake")[0].verdict is Verdict.OK
     assert [entry.verdict for entry in found("acme")] == [Verdict.BROKEN]
 
 
-def test_a_distribution_with_damaged_metadata_breaks_nobody(install) -> None:  # type: ignore[no-untyped-def]
+def test_a_distribution_with_damaged_metadata_breaks_no_other_driver(install) -> None:  # type: ignore[no-untyped-def]
     for name in ("hv-torn", "hv-good"):
         path: Path = install(name, ENTRY.format("acme", name.replace("-", "_")))
         if name == "hv-torn":

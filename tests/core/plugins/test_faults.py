@@ -1,6 +1,6 @@
-"""What an author is told: each mistake is named with plugin, distribution, version, file, line and what to do.
+"""Errors for authors: each mistake is reported with plugin, distribution, version, file, line and remedy.
 
-Every one is a real, tiny distribution on sys.path. Whatever it is, the other drivers work.
+Each case is a real, tiny distribution on sys.path. The other drivers work in every case.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ WEB = Instance(name="web1", driver="acme")
 
 @dataclass(frozen=True)
 class Mistake:
-    """``code`` comes after a driver that works; ``line`` of the module is named, and every text of ``told``."""
+    """``code`` follows a driver that works. The error names ``line`` of the module and has every text of ``words``."""
 
     code: str
-    told: tuple[str, ...]
+    words: tuple[str, ...]
     line: int | None = None
     target: str = "hv_acme:Driver"
     requires: str = "hvcore>=0.1,<0.2"
@@ -115,7 +115,7 @@ DRIVER_MISTAKES = {
         ("parameter 'p'", "default is above the maximum of 9, got 10", "give a whole number from 0 to 9"),
         line=7,
     ),
-    "a type that is none": Mistake(
+    "a type that is not a parameter type": Mistake(
         "P = hv.Param('p', int, help='A number.')\n",
         ("parameter 'p'", "type is <class 'int'>", "hvcore.plugin.integer()"),
         7,
@@ -129,7 +129,7 @@ DRIVER_MISTAKES = {
         line=9,
         target="hv_acme:Bad",
     ),
-    "a hook of its own": Mistake(
+    "an unknown hook": Mistake(
         "import sys\n@hv.hookimpl\ndef before_sart(instance): ...\n"
         "class Bad(Driver):\n    plugins = (('acme', sys.modules[__name__]),)\n",
         ("plugin acme (hv-acme 1.0)", "unknown hook 'before_sart'", "did you mean 'before_start'?"),
@@ -144,19 +144,19 @@ def names_its_place(text: str, path: Path, line: int | None) -> bool:
 
 
 @pytest.mark.parametrize("mistake", DRIVER_MISTAKES.values(), ids=DRIVER_MISTAKES)
-def test_a_mistake_in_a_driver_is_told_with_its_place(install: Any, driver_source: str, mistake: Mistake) -> None:
+def test_a_mistake_in_a_driver_is_reported_with_its_place(install: Any, driver_source: str, mistake: Mistake) -> None:
     source = driver_source.format(name="acme") + mistake.code
     path = install("hv-acme", f"[hvcore.drivers]\nacme = {mistake.target}\n", source, requires=mistake.requires)
     with pytest.raises(DriverLoadError) as caught:
         load("acme")
     text = str(caught.value)
     assert re.match(r"(driver|plugin) acme \(hv-acme 1\.0\)", text), text
-    assert [part for part in mistake.told if part not in text] == [], text
+    assert [part for part in mistake.words if part not in text] == [], text
     assert names_its_place(text, path, mistake.line), text
     assert load("fake").name == "fake"
 
 
-def test_all_that_is_wrong_with_a_class_is_told_at_once(install: Any, driver_source: str) -> None:
+def test_all_mistakes_of_a_class_are_reported_together(install: Any, driver_source: str) -> None:
     code = "class Bad(Driver):\n    name = 'emca'\n    def plan(self): ...\n    def stop(self): ...\n"
     install("hv-acme", "[hvcore.drivers]\nacme = hv_acme:Bad\n", driver_source.format(name="acme") + code)
     with pytest.raises(DriverLoadError, match="3 problems") as caught:
@@ -189,15 +189,15 @@ EXTENSION_MISTAKES = {
 }
 
 
-@pytest.mark.parametrize(("code", "told"), EXTENSION_MISTAKES.values(), ids=EXTENSION_MISTAKES)
-def test_a_mistake_in_an_extension_is_told_with_its_place(install: Any, code: str, told: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("code", "words"), EXTENSION_MISTAKES.values(), ids=EXTENSION_MISTAKES)
+def test_a_mistake_in_an_extension_is_reported_with_its_place(install: Any, code: str, words: tuple[str, ...]) -> None:
     source = f"import hvcore.plugin as hv\n\n@hv.hookimpl\n{code}\n"
     path = install("hv-plus", "[hvcore.extensions]\nfake.plus = hv_plus\n", source)
     with pytest.raises(hvcore.HvError) as caught:
         load("fake")
     text = str(caught.value)
     assert text.startswith("plugin fake.plus (hv-plus 1.0), hook ") or "fake.plus (hv-plus 1.0): hook " in text, text
-    assert [part for part in told if part not in text] == [], text
+    assert [part for part in words if part not in text] == [], text
     assert any(names_its_place(text, path, line) for line in (3, 4)), text
     assert load("kvm").name == "kvm"
 
@@ -209,18 +209,18 @@ CONSTANT_MISTAKES = {
 }
 
 
-@pytest.mark.parametrize(("code", "told"), CONSTANT_MISTAKES.values(), ids=CONSTANT_MISTAKES)
-def test_a_mistake_in_a_constant_is_told_with_its_place(install: Any, code: str, told: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("code", "words"), CONSTANT_MISTAKES.values(), ids=CONSTANT_MISTAKES)
+def test_a_mistake_in_a_constant_is_reported_with_its_place(install: Any, code: str, words: tuple[str, ...]) -> None:
     source = f"import hvcore.plugin as hv\n\n\n{code}\n"
     path = install("hv-plus", "[hvcore.extensions]\nfake.plus = hv_plus\n", source)
     with pytest.raises(hvcore.HvError) as caught:
         _ = load("fake").hooks.kinds
     text = str(caught.value)
-    assert [part for part in ("fake.plus (hv-plus 1.0)", *told) if part not in text] == [], text
+    assert [part for part in ("fake.plus (hv-plus 1.0)", *words) if part not in text] == [], text
     assert names_its_place(text, path, 4), text
 
 
-def test_all_that_is_wrong_with_an_extension_is_told_at_once(install: Any) -> None:
+def test_all_mistakes_of_an_extension_are_reported_together(install: Any) -> None:
     source = "import hvcore.plugin as hv\n@hv.hookimpl\ndef chek(): ...\n@hv.hookimpl\ndef before_start(a, b): ...\n"
     install("hv-plus", "[hvcore.extensions]\nfake.plus = hv_plus\n", source)
     with pytest.raises(DriverLoadError, match=r"plugin fake.plus \(hv-plus 1\.0\): 3 problems"):
@@ -228,7 +228,7 @@ def test_all_that_is_wrong_with_an_extension_is_told_at_once(install: Any) -> No
 
 
 CALLS: dict[str, tuple[str, Callable[[hvcore.Node], object], tuple[str, ...]]] = {
-    "a spec that is no dataclass": (
+    "a spec that is not a dataclass": (
         "def plan(self, instance, params): return {'motd': 'x'}",
         lambda node: node.driver("acme").plan(WEB),
         ("plan (", "returned {'motd': 'x'}", "return an object of a frozen dataclass"),
@@ -261,9 +261,9 @@ CALLS: dict[str, tuple[str, Callable[[hvcore.Node], object], tuple[str, ...]]] =
 }
 
 
-@pytest.mark.parametrize(("code", "act", "told"), CALLS.values(), ids=CALLS)
-def test_a_method_that_answers_wrongly_is_told_with_its_place(
-    install: Any, driver_source: str, node: hvcore.Node, code: str, act: Any, told: tuple[str, ...]
+@pytest.mark.parametrize(("code", "act", "words"), CALLS.values(), ids=CALLS)
+def test_a_method_with_a_wrong_result_is_reported_with_its_place(
+    install: Any, driver_source: str, node: hvcore.Node, code: str, act: Any, words: tuple[str, ...]
 ) -> None:
     source = f"{driver_source.format(name='acme')}    {code}\n"
     path = install("hv-acme", "[hvcore.drivers]\nacme = hv_acme:Driver\n", source)
@@ -272,7 +272,7 @@ def test_a_method_that_answers_wrongly_is_told_with_its_place(
     text = str(caught.value)
     assert text.startswith("driver acme (hv-acme 1.0), "), text
     assert f"{path}:7" in text
-    assert [part for part in told if part not in text] == [], text
+    assert [part for part in words if part not in text] == [], text
     assert node.instances() == []
 
 
@@ -300,9 +300,9 @@ ABILITIES: dict[str, tuple[str, Callable[[hvcore.Node], object], str]] = {
 }
 
 
-@pytest.mark.parametrize(("code", "act", "told"), ABILITIES.values(), ids=ABILITIES)
-def test_what_not_every_driver_can_do_is_told_like_what_all_can(
-    install: Any, driver_source: str, node: hvcore.Node, code: str, act: Any, told: str
+@pytest.mark.parametrize(("code", "act", "words"), ABILITIES.values(), ids=ABILITIES)
+def test_an_optional_method_with_a_wrong_result_is_reported_with_its_place(
+    install: Any, driver_source: str, node: hvcore.Node, code: str, act: Any, words: str
 ) -> None:
     path = install(
         "hv-acme", "[hvcore.drivers]\nacme = hv_acme:Driver\n", f"{driver_source.format(name='acme')}    {code}\n"
@@ -311,11 +311,11 @@ def test_what_not_every_driver_can_do_is_told_like_what_all_can(
     with pytest.raises(DriverError) as caught:
         act(node)
     line = len(driver_source.format(name="acme").splitlines()) + 1
-    assert str(caught.value) == f"driver acme (hv-acme 1.0), {told.format(place=f'{path}:{line}')}"
+    assert str(caught.value) == f"driver acme (hv-acme 1.0), {words.format(place=f'{path}:{line}')}"
     assert node.stop("web1", force=True).changed
 
 
-def test_an_observation_that_is_none_makes_the_state_unknown_and_says_why(
+def test_a_wrong_observation_makes_the_state_unknown_with_a_reason(
     install: Any, driver_source: str, node: hvcore.Node
 ) -> None:
     source = driver_source.format(name="acme") + "    def observe(self, live): return 'running'\n"
@@ -329,7 +329,7 @@ def test_an_observation_that_is_none_makes_the_state_unknown_and_says_why(
 
 
 @pytest.mark.parametrize(("strict", "seen"), [("", True), ("1", False)])
-def test_with_strict_a_broken_extension_takes_everything_with_it(
+def test_with_strict_a_broken_extension_makes_the_driver_unusable(
     install: Any, node: hvcore.Node, monkeypatch: pytest.MonkeyPatch, strict: str, *, seen: bool
 ) -> None:
     node.driver("fake").start(Instance(name="web1", driver="fake"))

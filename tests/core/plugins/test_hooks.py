@@ -1,4 +1,4 @@
-"""Extensions around start and stop: what each one breaks is told with its name."""
+"""Extensions around start and stop: an error names the extension that caused it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def down(node: Context, *, force: bool = False) -> Outcome:
     return stop(node, "web1", force=force, deadline=Deadline(10))
 
 
-def test_before_start_that_raises_refuses_the_start_in_the_plugins_name(
+def test_an_error_of_before_start_refuses_the_start_and_names_the_plugin(
     node: Any, nothing_left: Callable[[], None]
 ) -> None:
     made = node(audit=extension("before_start", boom))
@@ -74,7 +74,7 @@ def test_before_start_that_raises_refuses_the_start_in_the_plugins_name(
     nothing_left()
 
 
-def test_a_hook_that_ends_the_process_is_told_as_any_failure(node: Any, nothing_left: Callable[[], None]) -> None:
+def test_a_hook_that_exits_the_process_is_reported_like_any_error(node: Any, nothing_left: Callable[[], None]) -> None:
     with pytest.raises(HookError, match=r"plugin audit, hook before_start .*: raised SystemExit: 0"):
         up(*node(audit=extension("before_start", leave)))
     nothing_left()
@@ -82,25 +82,25 @@ def test_a_hook_that_ends_the_process_is_told_as_any_failure(node: Any, nothing_
     assert "raised SystemExit: 0" in outcome.notes[0]
 
 
-def test_an_error_of_ours_that_a_plugin_raises_stays_what_it_is_and_names_the_plugin(node: Any) -> None:
+def test_an_hv_error_of_a_plugin_keeps_its_type_and_names_the_plugin(node: Any) -> None:
     with pytest.raises(NodeError, match="the moon is full") as caught:
         up(*node(audit=extension("before_start", refuse)))
     assert caught.value.__notes__ == ["raised by plugin audit, hook before_start"]
 
 
-def test_after_start_that_raises_is_a_note_and_it_runs(node: Any) -> None:
-    for act, told in ((boom, "raised ZeroDivisionError: oh"), (refuse, "raised NodeError: web1: the moon is full")):
+def test_an_error_of_after_start_is_a_note_and_the_instance_runs(node: Any) -> None:
+    for act, words in ((boom, "raised ZeroDivisionError: oh"), (refuse, "raised NodeError: web1: the moon is full")):
         made = node(audit=extension("after_start", act))
         outcome = up(*made)
         assert (outcome.changed, outcome.state) == (True, State.RUNNING)
         assert outcome.notes[0].startswith("plugin audit, hook after_start (")
-        assert f"): {told}" in outcome.notes[0]
+        assert f"): {words}" in outcome.notes[0]
         assert look(made[0], "web1").state is State.RUNNING
         down(made[0])
 
 
 @pytest.mark.parametrize("act", [boom, refuse])
-def test_before_stop_that_raises_refuses_a_polite_stop_and_not_a_forced_one(
+def test_an_error_of_before_stop_refuses_a_polite_stop_but_not_a_forced_one(
     node: Any, act: Callable[[], None], nothing_left: Callable[[], None]
 ) -> None:
     heard: list[str] = []
@@ -117,7 +117,9 @@ def test_before_stop_that_raises_refuses_a_polite_stop_and_not_a_forced_one(
     nothing_left()
 
 
-def test_after_stop_that_raises_is_a_note_and_it_is_gone(node: Any, nothing_left: Callable[[], None]) -> None:
+def test_an_error_of_after_stop_is_a_note_and_the_instance_is_stopped(
+    node: Any, nothing_left: Callable[[], None]
+) -> None:
     made = node(audit=extension("after_stop", boom))
     up(*made)
     note = down(made[0]).notes[0]
@@ -126,7 +128,7 @@ def test_after_stop_that_raises_is_a_note_and_it_is_gone(node: Any, nothing_left
     nothing_left()
 
 
-def test_extensions_hear_of_everything_in_order_with_what_they_ask_for(node: Any) -> None:
+def test_hooks_are_called_in_order_with_the_arguments_that_they_take(node: Any) -> None:
     heard: list[tuple[Any, ...]] = []
 
     class Listener:
@@ -157,18 +159,18 @@ def test_extensions_hear_of_everything_in_order_with_what_they_ask_for(node: Any
     ]
 
 
-def test_a_check_that_raises_or_gives_the_wrong_thing_names_its_plugin(node: Any) -> None:
-    for act, told in (
+def test_a_check_that_raises_or_returns_a_wrong_item_names_its_plugin(node: Any) -> None:
+    for act, words in (
         (boom, "raised ZeroDivisionError"),
         (lambda: ["wrong"], "gave 'wrong', must be Problem"),
         (lambda: 7, "returned 7, must be an iterable"),
     ):
         _, loaded = node(audit=extension("check", act))
-        with pytest.raises(HookError, match=rf"plugin audit, hook check \(\S+py:\d+\): {told}"):
+        with pytest.raises(HookError, match=rf"plugin audit, hook check \(\S+py:\d+\): {words}"):
             loaded.check(WEB)
 
 
-def test_what_is_asked_only_when_its_parameter_is_given_is_asked_of_no_other_guest(node: Any) -> None:
+def test_a_hook_with_a_condition_is_called_only_if_its_parameter_is_given(node: Any) -> None:
     heard: list[str] = []
 
     class Audit:
@@ -194,7 +196,7 @@ def test_what_is_asked_only_when_its_parameter_is_given_is_asked_of_no_other_gue
     assert heard == ["hello", "start hello"]
 
 
-def test_a_condition_that_raises_is_its_plugins(node: Any) -> None:
+def test_the_error_of_a_condition_names_its_plugin(node: Any) -> None:
     class Audit:
         @hookimpl
         @hv.called_when("params", lambda params: params["no_such_parameter"])
@@ -211,7 +213,7 @@ def test_a_check_may_return_nothing(node: Any) -> None:
     assert loaded.check(WEB)["motd"] == "hello"
 
 
-def test_problems_of_all_plugins_come_together(node: Any) -> None:
+def test_problems_of_all_plugins_are_reported_together(node: Any) -> None:
     problem = hvcore.Problem(path="x", what="is wrong")
     _, loaded = node(a=extension("check", lambda: [problem]), b=extension("check", lambda: iter([problem, problem])))
     with pytest.raises(hvcore.ParamsError) as caught:
@@ -219,7 +221,7 @@ def test_problems_of_all_plugins_come_together(node: Any) -> None:
     assert len(caught.value.problems) == 3
 
 
-def test_a_deprecated_parameter_in_use_is_a_warning_(node: Any) -> None:
+def test_a_deprecated_parameter_in_use_is_a_warning(node: Any) -> None:
     class Old:
         @hv.hookimpl
         def params(self) -> hv.ParamGroup:
@@ -227,8 +229,8 @@ def test_a_deprecated_parameter_in_use_is_a_warning_(node: Any) -> None:
             return hv.ParamGroup("old", old)
 
     _, loaded = node(old=Old())
-    told = {}
+    words = {}
     for name, params in (("set", {"speed": 2}), ("left", {})):
         found = Instance(name=name, driver="fake", params=params)
-        told[name] = [str(warning) for warning in loaded.warnings(found, loaded.check(found))]
-    assert told == {"set": ["params.speed: is deprecated and goes in release 2.0; use hz"], "left": []}
+        words[name] = [str(warning) for warning in loaded.warnings(found, loaded.check(found))]
+    assert words == {"set": ["params.speed: is deprecated and goes in release 2.0; use hz"], "left": []}

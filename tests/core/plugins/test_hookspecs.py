@@ -34,13 +34,13 @@ def test_a_hook_has_an_example_and_it_runs(name: str) -> None:
     hook = HOOKS[name]
     (example,) = doctest.DocTestFinder(recurse=False).find(hook, name, globs={})
     assert example.examples, f"{name} has no example"
-    told: list[str] = []
-    result = doctest.DocTestRunner(verbose=False).run(example, out=told.append)
-    assert result.failed == 0, "".join(told)
+    words: list[str] = []
+    result = doctest.DocTestRunner(verbose=False).run(example, out=words.append)
+    assert result.failed == 0, "".join(words)
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_a_hook_can_be_called_with_what_it_lists(name: str) -> None:
+def test_a_hook_can_be_called_with_its_arguments(name: str) -> None:
     """Arguments are passed by name, so none may be positional-only, variable, or have a default."""
     import inspect
 

@@ -1,4 +1,4 @@
-"""Loading a driver by name: whatever is wrong with it is told with plugin, distribution and what to do."""
+"""Loading a driver by name: every mistake is reported with plugin, distribution and remedy."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ EXTENSIONS = "[hvcore.extensions]\nfake.{0} = hv_{0}{1}\n"
 
 @pytest.fixture
 def broken(install: Any, driver_source: str) -> Any:
-    """``broken(body)``: install driver ``acme`` with more in its module, and what loading it says."""
+    """``broken(body)``: install driver ``acme`` with this text added to its module; the error of loading it."""
 
     def do(source: str, *, target: str = "hv_acme:Driver") -> str:
         install("hv-acme", f"[hvcore.drivers]\nacme = {target}\n", driver_source.format(name="acme") + source)
         with pytest.raises(DriverLoadError) as caught:
             load("acme")
-        assert load("fake").name == "fake"  # the others are none the worse
+        assert load("fake").name == "fake"  # the other drivers work
         return str(caught.value)
 
     return do
@@ -32,7 +32,7 @@ def broken(install: Any, driver_source: str) -> Any:
 
 @pytest.fixture
 def extended(install: Any) -> Any:
-    """``extended(source)``: install extension ``fake.plus`` and what loading ``fake`` says."""
+    """``extended(source)``: install extension ``fake.plus``; the error of loading ``fake``."""
 
     def do(source: str, *, target: str = "") -> str:
         install("hv-plus", EXTENSIONS.format("plus", target), "import hvcore.plugin as hv\n" + source)
@@ -53,14 +53,14 @@ def test_a_third_partys_driver_is_loaded_by_name(install: Any, driver_source: st
     assert node.stop("web1").changed
 
 
-def test_an_unknown_name_is_told_with_the_nearest_one() -> None:
+def test_an_unknown_name_is_reported_with_the_nearest_one() -> None:
     with pytest.raises(UnknownDriverError, match=r"no driver 'fakee'; installed: .*fake.*; did you mean 'fake'\?"):
         load("fakee")
     with pytest.raises(UnknownDriverError, match="see hv drivers"):
         load("zzz")
 
 
-def test_those_that_were_refused_are_told_too(install: Any) -> None:
+def test_an_unknown_name_is_reported_with_the_refused_drivers(install: Any) -> None:
     install("hv-old", DRIVERS.format("old"), requires="hvcore<0.1")
     with pytest.raises(UnknownDriverError, match=r"refused: old \(too-old\)"):
         load("zzz")
@@ -68,14 +68,14 @@ def test_those_that_were_refused_are_told_too(install: Any) -> None:
         load("old")
 
 
-def test_a_missing_dependency_is_told_with_file_and_line(broken: Any) -> None:
-    told = broken("import no_such_dependency\n")
-    assert "driver acme (hv-acme 1.0): cannot be imported, got ModuleNotFoundError" in told
-    assert "hv_acme.py:7" in told
+def test_a_missing_dependency_is_reported_with_file_and_line(broken: Any) -> None:
+    words = broken("import no_such_dependency\n")
+    assert "driver acme (hv-acme 1.0): cannot be imported, got ModuleNotFoundError" in words
+    assert "hv_acme.py:7" in words
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "words"),
     [
         ("1 / 0\n", ["ZeroDivisionError", "hv_acme.py:7"]),
         ("def (:\n", ["SyntaxError", "hv_acme.py:7"]),
@@ -83,44 +83,44 @@ def test_a_missing_dependency_is_told_with_file_and_line(broken: Any) -> None:
         ("def f():\n    raise KeyError('x')\nf()\n", ["KeyError: 'x'", "hv_acme.py:8"]),
     ],
 )
-def test_an_import_that_fails_is_told_with_file_and_line(broken: Any, source: str, told: list[str]) -> None:
+def test_an_import_that_fails_is_reported_with_file_and_line(broken: Any, source: str, words: list[str]) -> None:
     text = broken(source)
-    assert all(part in text for part in told), text
+    assert all(part in text for part in words), text
 
 
-def test_a_target_that_does_not_exist_is_told(broken: Any) -> None:
+def test_a_module_that_does_not_exist_is_reported(broken: Any) -> None:
     assert "no such module" in broken("", target="hv_nothing:Driver")
 
 
-def test_a_target_without_that_name_is_told(broken: Any) -> None:
+def test_a_name_that_the_module_lacks_is_reported(broken: Any) -> None:
     assert "Drivver" in broken("", target="hv_acme:Drivver")
 
 
-def test_a_module_or_an_object_instead_of_a_class_is_told(broken: Any) -> None:
+def test_a_module_or_an_object_instead_of_a_class_is_reported(broken: Any) -> None:
     assert "hv_acme is a module, not a class; write acme = 'hv_acme:Driver'" in broken("", target="hv_acme")
 
 
-def test_a_class_without_the_methods_is_told(broken: Any) -> None:
-    told = broken("class Half:\n    name = 'acme'\n", target="hv_acme:Half")
-    assert "class hv_acme:Half" in told
-    assert "has no class attribute plugins, hookspecs" in told
-    assert "has no plan, verify, describe, start, observe, stop" in told
+def test_a_class_without_the_methods_is_reported(broken: Any) -> None:
+    words = broken("class Half:\n    name = 'acme'\n", target="hv_acme:Half")
+    assert "class hv_acme:Half" in words
+    assert "has no class attribute plugins, hookspecs" in words
+    assert "has no plan, verify, describe, start, observe, stop" in words
 
 
-def test_an_object_that_looks_right_is_no_class(broken: Any) -> None:
+def test_an_object_with_the_right_methods_is_not_a_class(broken: Any) -> None:
     assert "is a Driver, not a class" in broken("thing = Driver(None)\n", target="hv_acme:thing")
 
 
-def test_a_class_that_ends_the_process_when_it_is_looked_at_is_told(broken: Any) -> None:
+def test_a_class_that_exits_the_process_on_inspection_is_reported(broken: Any) -> None:
     source = "class Kind(type):\n    def __getattr__(cls, name): raise SystemExit(0)\nclass Odd(metaclass=Kind): pass\n"
     assert "SystemExit: 0 (" in broken(source, target="hv_acme:Odd")
 
 
 @pytest.mark.parametrize("method", ["plan", "verify", "start", "observe"])
-def test_a_method_that_ends_the_process_is_the_drivers_fault(
+def test_a_method_that_exits_the_process_is_the_drivers_fault(
     install: Any, driver_source: str, node: hvcore.Node, method: str
 ) -> None:
-    """Or it ends its host application, with the exit code of success."""
+    """Otherwise it ends the host application, with exit status 0."""
     source = driver_source.format(name="acme") + f"    def {method}(self, *given): raise SystemExit(0)\n"
     install("hv-acme", DRIVERS.format("acme"), source)
     handle = node.driver("acme")
@@ -132,14 +132,14 @@ def test_a_method_that_ends_the_process_is_the_drivers_fault(
             handle.start(Instance(name="web1", driver="acme"))
 
 
-def test_a_class_with_another_name_is_told(broken: Any) -> None:
+def test_a_class_with_another_name_is_reported(broken: Any) -> None:
     assert "its class is named 'emca'" in broken("Driver.name = 'emca'\n")
 
 
-def test_a_class_that_cannot_be_made_is_told(broken: Any) -> None:
-    told = broken("def init(self, hooks):\n    raise RuntimeError('no')\nDriver.__init__ = init\n")
-    assert "RuntimeError: no" in told
-    assert "hv_acme.py:8" in told
+def test_a_class_that_cannot_be_constructed_is_reported(broken: Any) -> None:
+    words = broken("def init(self, hooks):\n    raise RuntimeError('no')\nDriver.__init__ = init\n")
+    assert "RuntimeError: no" in words
+    assert "hv_acme.py:8" in words
 
 
 def test_two_distributions_with_one_name_cannot_be_loaded(install: Any, driver_source: str) -> None:
@@ -150,7 +150,7 @@ def test_two_distributions_with_one_name_cannot_be_loaded(install: Any, driver_s
     assert not {"hv_acme", "hv_other"} & set(sys.modules)
 
 
-def test_an_extension_adds_parameters_and_checks_to_somebody_elses_driver(install: Any) -> None:
+def test_an_extension_adds_parameters_and_checks_to_another_authors_driver(install: Any) -> None:
     source = """
     import hvcore.plugin as hv
     @hv.hookimpl
@@ -196,32 +196,32 @@ def test_an_extension_of_another_driver_is_left_alone(install: Any) -> None:
     assert path.stem not in sys.modules
 
 
-def test_an_unknown_hook_is_told_with_the_nearest_one(extended: Any) -> None:
-    told = extended("@hv.hookimpl\ndef befor_start(instance): pass\n")
-    assert "unknown hook 'befor_start'" in told
-    assert "did you mean 'before_start'?" in told
+def test_an_unknown_hook_is_reported_with_the_nearest_one(extended: Any) -> None:
+    words = extended("@hv.hookimpl\ndef befor_start(instance): pass\n")
+    assert "unknown hook 'befor_start'" in words
+    assert "did you mean 'before_start'?" in words
 
 
-def test_a_hook_unlike_any_other_is_told_with_all_there_are(extended: Any) -> None:
-    told = extended("@hv.hookimpl\ndef zzz(): pass\n")
-    assert "the hooks are after_start, after_stop, assess, before_start, before_stop, check, params" in told
+def test_a_hook_unlike_any_other_is_reported_with_all_hooks(extended: Any) -> None:
+    words = extended("@hv.hookimpl\ndef zzz(): pass\n")
+    assert "the hooks are after_start, after_stop, assess, before_start, before_stop, check, params" in words
 
 
-def test_an_argument_that_the_hook_does_not_have_is_told(extended: Any) -> None:
-    told = extended("@hv.hookimpl\ndef before_start(instanse): pass\n")
-    assert "instanse" in told
-    assert "before_start" in told
-    assert "did you mean 'instance'?" in told
+def test_an_argument_that_the_hook_does_not_have_is_reported(extended: Any) -> None:
+    words = extended("@hv.hookimpl\ndef before_start(instanse): pass\n")
+    assert "instanse" in words
+    assert "before_start" in words
+    assert "did you mean 'instance'?" in words
 
 
-def test_a_generator_for_a_hook_that_returns_nothing_is_told(extended: Any) -> None:
-    told = extended("@hv.hookimpl\ndef before_start():\n    yield 1\n")
-    assert "has a yield, so its body would never run" in told
-    assert "hv_plus.py:" in told
+def test_a_generator_for_a_hook_that_returns_nothing_is_reported(extended: Any) -> None:
+    words = extended("@hv.hookimpl\ndef before_start():\n    yield 1\n")
+    assert "has a yield, so its body would never run" in words
+    assert "hv_plus.py:" in words
 
 
 @pytest.mark.parametrize("annotation", ["int", "dict[str, int] | int", "None"])
-def test_a_return_annotation_that_cannot_be_right_is_told(extended: Any, annotation: str) -> None:
+def test_a_return_annotation_that_cannot_be_right_is_reported(extended: Any, annotation: str) -> None:
     assert "hook params" in extended(f"@hv.hookimpl\ndef params() -> {annotation}: ...\n")
 
 
@@ -236,17 +236,17 @@ def test_a_return_annotation_that_may_be_right_is_not_refused(install: Any, anno
 
 
 @pytest.mark.parametrize("option", ["wrapper", "hookwrapper"])
-def test_a_wrapper_is_refused(extended: Any, option: str) -> None:
-    told = extended(f"@hv.hookimpl({option}=True)\ndef before_start():\n    yield\n")
-    assert "hook wrappers are not supported" in told
+def test_a_hook_wrapper_is_refused(extended: Any, option: str) -> None:
+    words = extended(f"@hv.hookimpl({option}=True)\ndef before_start():\n    yield\n")
+    assert "hook wrappers are not supported" in words
 
 
-def test_parameters_that_are_none_are_told(extended: Any) -> None:
-    told = extended("@hv.hookimpl\ndef params(): return 7\n")
-    assert "hv_plus.py:2): returned 7; return an hvcore.plugin.ParamGroup" in told
+def test_a_params_hook_without_a_parameter_group_is_reported(extended: Any) -> None:
+    words = extended("@hv.hookimpl\ndef params(): return 7\n")
+    assert "hv_plus.py:2): returned 7; return an hvcore.plugin.ParamGroup" in words
 
 
-def test_a_parameter_that_another_plugin_has_is_told_with_both(install: Any) -> None:
+def test_a_parameter_of_two_plugins_is_reported_with_both(install: Any) -> None:
     source = """
     import hvcore.plugin as hv
     @hv.hookimpl
@@ -261,22 +261,22 @@ def test_a_parameter_that_another_plugin_has_is_told_with_both(install: Any) -> 
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "told"),
+    ("source", "target", "words"),
     [
         ("import no_such_dependency\n", "", "no_such_dependency"),
         ("class P:\n    def __init__(self):\n        raise RuntimeError('no')\n", ":P", "RuntimeError: no"),
         ("", ":nothing", "nothing"),
     ],
 )
-def test_an_extension_that_cannot_be_had_is_told_as_an_extension(
-    extended: Any, source: str, target: str, told: str
+def test_an_extension_that_cannot_be_imported_is_reported_as_an_extension(
+    extended: Any, source: str, target: str, words: str
 ) -> None:
     text = extended(source, target=target)
     assert text.startswith("extension fake.plus (hv-plus 1.0): cannot be imported")
-    assert told in text
+    assert words in text
 
 
-def test_an_extension_for_another_hvcore_is_told(install: Any) -> None:
+def test_an_extension_for_another_hvcore_is_refused(install: Any) -> None:
     install("hv-plus", EXTENSIONS.format("plus", ""), "raise RuntimeError", requires="hvcore>=99")
     with pytest.raises(DriverLoadError, match=r"extension fake.plus \(hv-plus 1.0\): needs hvcore>=99"):
         load("fake")

@@ -1,4 +1,4 @@
-"""New distributions from a template: right names or none, every problem at once, and nothing overwritten."""
+"""New distributions from a template: names are checked, problems are reported together, and nothing is overwritten."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def made(kind: str, directory: Path, **more: Any) -> tuple[Path, ...]:
 
 
 @pytest.mark.parametrize("kind", ["driver", "extension"])
-def test_every_file_is_whole_and_nothing_is_left_to_fill_in(tmp_path: Path, kind: str) -> None:
+def test_every_file_is_complete_without_a_placeholder(tmp_path: Path, kind: str) -> None:
     written = made(kind, tmp_path / "hv-my-own")
     assert sorted(path for path in (tmp_path / "hv-my-own").rglob("*") if path.is_file()) == sorted(written)
     names = {path.relative_to(tmp_path / "hv-my-own").as_posix() for path in written}
@@ -40,7 +40,7 @@ def project(directory: Path) -> dict[str, Any]:
     return found
 
 
-def test_the_entry_points_name_what_is_there(tmp_path: Path) -> None:
+def test_the_entry_points_name_existing_objects(tmp_path: Path) -> None:
     new_driver(tmp_path / "x", name="my-own")
     assert project(tmp_path / "x")["name"] == "hv-my-own"
     points = project(tmp_path / "x")["entry-points"]
@@ -51,7 +51,7 @@ def test_the_entry_points_name_what_is_there(tmp_path: Path) -> None:
     assert project(tmp_path / "y")["dependencies"][1] == "hv-fake"
 
 
-def test_the_range_of_hvcore_has_the_one_that_made_it(tmp_path: Path) -> None:
+def test_the_range_of_hvcore_contains_the_installed_version(tmp_path: Path) -> None:
     new_driver(tmp_path / "x", name="own")
     (line,) = project(tmp_path / "x")["dependencies"]
     assert line == "hvcore>=0.1,<0.2"
@@ -63,13 +63,13 @@ BAD_NAMES = ["", "-x", "X", "a b", "a--b", "a-", "1a", "a.b", "a/b", "../a", 'a"
 
 @pytest.mark.parametrize("name", BAD_NAMES)
 @pytest.mark.parametrize("kind", ["driver", "extension"])
-def test_what_is_no_name_is_refused_and_nothing_is_written(tmp_path: Path, kind: str, name: str) -> None:
+def test_an_invalid_name_is_refused_and_nothing_is_written(tmp_path: Path, kind: str, name: str) -> None:
     with pytest.raises(ParamsError, match="name: is not a name, got"):
         made(kind, tmp_path / "x", name=name)
     assert not (tmp_path / "x").exists()
 
 
-def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_reported_together(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("precious")
     with pytest.raises(ParamsError) as caught:
         new_extension(tmp_path, driver="Fake!", name="class")
@@ -99,14 +99,14 @@ def test_an_empty_directory_is_used_and_a_file_is_not(tmp_path: Path) -> None:
     assert new_driver(tmp_path / "link", name="own")
 
 
-def test_what_cannot_be_written_is_told_by_name() -> None:
+def test_a_directory_that_cannot_be_written_is_named() -> None:
     with pytest.raises(hvcore.NodeError, match=r"/proc/x.*: cannot be written"):
         new_driver(Path("/proc/x"), name="own")
 
 
 @pytest.mark.parametrize("there", [True, False])
 def test_an_interruption_at_any_moment_leaves_nothing(tmp_path: Path, there: bool) -> None:  # noqa: FBT001
-    """Nobody can tell a half of a distribution from one; and it would be in the way of the next try."""
+    """Half a distribution looks like a whole one, and blocks the next try."""
     directory = tmp_path / "hv-own"
     if there:
         directory.mkdir()

@@ -1,4 +1,4 @@
-"""Requirements and versions mean what PEP 440 and PEP 508 say, and what is not valid raises nothing unforeseen."""
+"""Requirements and versions follow PEP 440 and PEP 508, and invalid ones raise no unexpected error."""
 
 from __future__ import annotations
 
@@ -70,9 +70,7 @@ def test_ranges_mean_what_pep_440_says(requires: str, version: str, holds: bool)
         ("===zwei", "0.2", Verdict.TOO_NEW),
     ],
 )
-def test_who_is_to_be_upgraded_follows_from_the_clause_that_is_not_met(
-    requires: str, version: str, verdict: Verdict
-) -> None:
+def test_the_unmet_clause_decides_which_side_to_upgrade(requires: str, version: str, verdict: Verdict) -> None:
     todo = {Verdict.TOO_OLD: "upgrade the driver", Verdict.TOO_NEW: "upgrade hvcore"}[verdict]
     reason = f"needs hvcore{SpecifierSet(requires)}, installed is {version}; {todo}"
     assert _fits([f"hvcore{requires}"], version)[1:] == (verdict, reason)
@@ -98,13 +96,13 @@ def test_requirements_of_one_distribution_add_up_where_their_markers_hold() -> N
 @pytest.mark.parametrize(
     "line", ["hvcore>=abc", "hvcore >=", "hvcore>=1.*", "hvcore[cli", "hvcore ; python >", "hvcore ; os_name ~= 'a'"]
 )
-def test_a_requirement_that_is_not_valid_is_named(line: str) -> None:
+def test_an_invalid_requirement_is_named(line: str) -> None:
     with pytest.raises(ValueError, match=r"^hvcore") as caught:
         range_of("hvcore", ["click>=", line])
     assert str(caught.value) == line
 
 
-def test_what_is_missing_is_what_counts_here_and_is_not_installed_in_that_version(install) -> None:  # type: ignore[no-untyped-def]
+def test_a_requirement_is_missing_unless_a_fitting_version_is_installed(install) -> None:  # type: ignore[no-untyped-def]
     lines = [
         "hvcore>=0.1,<0.2",
         'nothing-of-the-kind>=4 ; python_version >= "3"',

@@ -1,4 +1,4 @@
-"""The typed decorators are the hooks: all of them, with the same arguments, found and called alike."""
+"""There is a typed decorator for each hook, with the hook's arguments."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _arguments(choice: Any) -> list[str]:
     return [name for name in inspect.signature(choice.__call__).parameters if name != "self"]
 
 
-def test_a_function_is_called_whatever_its_name(install: Any) -> None:
+def test_the_function_may_have_any_name(install: Any) -> None:
     source = """
     import hvcore.plugin as hv
 

@@ -1,6 +1,6 @@
-"""Every check finds what it is for: a driver that is broken in one thing fails the check of that thing, and says so.
+"""Every check finds its mistake: a driver with this mistake fails the check, with the right message.
 
-Each broken driver differs from a good one that passes all checks, and is installed as a distribution of its own.
+Each broken driver differs from a good one, which passes all checks, and is installed as its own distribution.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from kit_broken import BROKEN, Broken  # noqa: E402
 from kit_subject import SUBJECT  # noqa: E402
 
 WITHOUT: dict[str, str] = {}
-"""Checks that no driver can break, with the reason."""
+"""Checks that no driver can fail, with the reason."""
 
 GOOD = Broken(check="", message="", target="kit_good:Good")
 
@@ -42,7 +42,7 @@ EACH = [
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Broken], None]]:
-    """Makes a driver the one that is installed as ``good``."""
+    """Install a driver as ``good``."""
     before = set(sys.modules)
 
     def do(broken: Broken) -> None:
@@ -54,7 +54,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
     yield do
     while kit_live.HELPERS:
-        with suppress(ChildProcessError):  # a check in a process of its own had it
+        with suppress(ChildProcessError):  # it was a child of a forked check
             os.waitpid(kit_live.HELPERS.pop(), 0)
     for module in set(sys.modules) - before:
         if module.startswith(("kit_inline", "kit_pack")):
@@ -67,9 +67,7 @@ def fit(check: Check, subject: Subject) -> None:
 
 
 @pytest.mark.parametrize("check", EACH)
-def test_a_driver_that_is_broken_in_this_fails_this_check_and_says_so(
-    check: Check, install: Callable[[Broken], None]
-) -> None:
+def test_a_broken_driver_fails_the_check_of_what_is_broken(check: Check, install: Callable[[Broken], None]) -> None:
     if check.name in WITHOUT:
         pytest.skip(WITHOUT[check.name])
     broken = BROKEN[check.name]
@@ -86,14 +84,16 @@ def named(name: str) -> Check:
 
 
 @pytest.mark.parametrize("name", ["contract_returns", "argv_deterministic", "schema_pure_phase_is_pure"])
-def test_a_driver_that_ends_its_process_fails_and_the_kit_goes_on(install: Callable[[Broken], None], name: str) -> None:
+def test_a_driver_that_exits_the_process_fails_and_the_kit_continues(
+    install: Callable[[Broken], None], name: str
+) -> None:
     install(Broken(check=name, message="", target="kit_static:Exits"))
     result = run_check(named(name), SUBJECT)
     assert result.outcome is Outcome.FAILED
     assert re.search("SystemExit|before it gave an answer", result.reason or "")
 
 
-def test_a_driver_that_prints_at_import_is_told_so_and_fails_nothing_else(install: Callable[[Broken], None]) -> None:
+def test_a_driver_that_prints_at_import_fails_only_that_check(install: Callable[[Broken], None]) -> None:
     install(Broken(check="", message="", target=kit_static.AT, files=kit_static.inline("print('hello')\n")))
     reason = run_check(named("load_import_is_quiet"), SUBJECT).reason
     assert reason == r"its import has effects on the node: print: 'hello\n'"
@@ -111,9 +111,7 @@ def test_a_subject_is_found_beside_a_distribution_with_damaged_metadata(
     assert find_subject("fake").driver == "fake"
 
 
-def test_a_subject_that_fails_is_told_by_the_name_of_its_driver(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_error_of_a_broken_subject_names_its_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "odd-1.0.dist-info").mkdir()
     (tmp_path / "odd-1.0.dist-info" / "entry_points.txt").write_text("[hvcore.conformance]\nodd = kit_odd:find\n")
     (tmp_path / "kit_odd.py").write_text("import sys\ndef find(): sys.exit(3)\n")
@@ -124,7 +122,7 @@ def test_a_subject_that_fails_is_told_by_the_name_of_its_driver(
         run(Subject(driver="odd", versions=lambda: sys.exit(3)), ())
 
 
-def test_a_list_of_texts_that_makes_options_is_found(install: Callable[[Broken], None]) -> None:
+def test_options_injected_by_a_list_are_found(install: Callable[[Broken], None]) -> None:
     message = r"params.words = \['kitvalue,kit=on'\] becomes a separate option"
     broken = Broken(check="argv_injection", message=message, target="kit_static:UnescapedList")
     install(broken)
@@ -133,7 +131,7 @@ def test_a_list_of_texts_that_makes_options_is_found(install: Callable[[Broken],
 
 @pytest.mark.slow
 @pytest.mark.parametrize("check", EACH)
-def test_the_driver_that_they_differ_from_passes(check: Check, install: Callable[[Broken], None]) -> None:
+def test_the_good_driver_passes(check: Check, install: Callable[[Broken], None]) -> None:
     fit(check, SUBJECT)
     install(GOOD)
     result = run_check(check, SUBJECT)

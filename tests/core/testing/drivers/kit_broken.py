@@ -1,4 +1,4 @@
-"""How a broken driver is declared: `breaks` says which check finds it, and what that check says of it."""
+"""Declaring a broken driver: `breaks` names the check that fails, and its message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hvcore.testing import Subject
 
 @dataclass(frozen=True, kw_only=True)
 class Broken:
-    """One broken driver, as it is to be installed. ``files`` are further ones of its distribution, by path."""
+    """One broken driver to install. ``files`` are other files of its distribution, by path."""
 
     check: str
     message: str
@@ -31,7 +31,7 @@ BROKEN: dict[str, Broken] = {}
 
 
 def breaks(check: str, message: str, **more: Any) -> Callable[[type], type]:
-    """The class is what that check fails, with that message (a regular expression)."""
+    """The class fails that check, with a message that matches this regular expression."""
 
     def declare(driver: type) -> type:
         target = more.pop("target", f"{driver.__module__}:{driver.__qualname__}")
@@ -45,7 +45,7 @@ def breaks(check: str, message: str, **more: Any) -> Callable[[type], type]:
 def plugins(
     *params: hv.Param, rule: Any = check, ended: Any = None, kind: type[NoteKind] = NoteKind
 ) -> tuple[tuple[str, object], ...]:
-    """The plugins of the good driver with parameters more, another rule, and another kind of note."""
+    """The plugins of the good driver with more parameters, another rule, or another kind of note."""
 
     class Plugin:
         @hv.hookimpl
@@ -72,12 +72,12 @@ def plugins(
 
 
 def waste(seconds: float) -> None:
-    """Wait for nothing."""
+    """Wait this long."""
     threading.Event().wait(seconds)
 
 
 def burn(seconds: float) -> None:
-    """Use the cpu for nothing."""
+    """Use this much CPU time."""
     end = time.process_time() + seconds
     while time.process_time() < end:
         pass

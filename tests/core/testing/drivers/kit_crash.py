@@ -1,4 +1,4 @@
-"""Drivers that break a check of crash, recovery or security."""
+"""Drivers that fail a check of crash, recovery or security."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hvcore.plugin import State
 
 
 class OutsideLedger(Good):
-    """Has a file that the ledger does not know, and removes it itself when all goes well."""
+    """Has a file that is not in the ledger, and removes it at a normal stop."""
 
     def mine(self, run_dir: Path, name: str) -> Path:
         return run_dir / f"mine-{name}"

@@ -1,6 +1,6 @@
-"""A driver that does everything right, so that each broken one can differ from it in one thing.
+"""A driver that passes all checks. Each broken driver differs from it in one thing.
 
-An instance is one confined process, ``timeout SECONDS sleep SECONDS``, which ends when it is sent SIGTERM.
+An instance is one confined process, ``timeout SECONDS sleep SECONDS``, which exits on SIGTERM.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ import hvcore.plugin as hv
 USER = hv.Identity(key="uid")
 PARAMS = hv.ParamGroup(
     "good",
-    hv.Param("motd", hv.text(max_bytes=80), default="hello", help="What it would say."),
-    hv.Param("size", hv.integer(minimum=1, maximum=9), default=1, help="How large it is."),
-    hv.Param("quick", hv.boolean(), default=False, help="Whether it ends by itself."),
-    hv.Param("deaf", hv.boolean(), default=False, help="Whether it ignores a polite stop."),
-    hv.Param("broken", hv.boolean(), default=False, help="Whether its program does not exist."),
-    hv.Param("kernel", hv.file(), help="A file that it would boot."),
-    hv.Param("password", hv.text(max_bytes=80), secret=True, help="What it would ask for."),
+    hv.Param("motd", hv.text(max_bytes=80), default="hello", help="Text that the program would print."),
+    hv.Param("size", hv.integer(minimum=1, maximum=9), default=1, help="Size of the instance."),
+    hv.Param("quick", hv.boolean(), default=False, help="Whether the program exits after 0.2 s."),
+    hv.Param("deaf", hv.boolean(), default=False, help="Whether the program ignores SIGTERM."),
+    hv.Param("broken", hv.boolean(), default=False, help="Whether the program is missing."),
+    hv.Param("kernel", hv.file(), help="File to boot."),
+    hv.Param("password", hv.text(max_bytes=80), secret=True, help="Password of the console."),
 )
 ALLOW_ALL = struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000)  # linux/seccomp.h: return SECCOMP_RET_ALLOW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note(hv.Resource[None]):
-    """A file outside of the instance's directory: it has to be released."""
+    """A file outside the instance's directory, which has to be released."""
 
 
 class NoteKind(hv.ResourceKind[Note, None]):
@@ -56,7 +56,7 @@ class NoteKind(hv.ResourceKind[Note, None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """What is decided about an instance."""
+    """The decisions about an instance."""
 
     name: str
     motd: str
@@ -83,8 +83,13 @@ def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
         yield hv.Problem(path="params.deaf", what="contradicts params.quick", got="true")
 
 
+def stopped(pid: int) -> bool:
+    """Whether the kernel has stopped the process: SIGSTOP is sent before it is delivered."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
 class Good:
-    """The base of all broken ones."""
+    """The base class of all broken drivers."""
 
     name: ClassVar[str] = "good"
     plugins: ClassVar[tuple[tuple[str, object], ...]] = (("good", sys.modules[__name__]),)
@@ -144,6 +149,8 @@ class Good:
             process = self.ready(child, job)
             if job.record.paused:
                 self.send(process, signal.SIGSTOP)
+                while not stopped(process.pid) and job.deadline.left() > 0.0:
+                    pass
             job.started(process, child.monitor())
         finally:
             child.close()
@@ -170,11 +177,11 @@ class Good:
     def observe(self, live: hv.Live) -> hv.Observation:
         process = live.record.process
         if process is not None and hv.alive(process):
-            stands = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-            return hv.Observation(state=hv.State.PAUSED if stands else hv.State.RUNNING, pid=process.pid)
+            state = hv.State.PAUSED if stopped(process.pid) else hv.State.RUNNING
+            return hv.Observation(state=state, pid=process.pid)
         ended = hv.read_status(live.dir / hv.STATUS).ended
         if ended is not None and ended.code == 0:
-            return hv.Observation(state=hv.State.SHUTDOWN, reason="ended by itself")
+            return hv.Observation(state=hv.State.SHUTDOWN, reason="it has exited")
         return hv.Observation(state=hv.State.CRASHED, reason=f"it {ended or 'ended'}")
 
     def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:

@@ -1,4 +1,4 @@
-"""Drivers that break a check of the live tier, but for crash, recovery and security."""
+"""Drivers that fail a check of the live tier, except crash, recovery and security."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Shell(Good):
 @breaks("capability_pause", "is running after pause")
 class NoPause(Good):
     def pause(self, live: hv.Live, job: hv.Job) -> None:
-        """Says so, and does nothing. The core believes it until somebody looks."""
+        """Does nothing. The core believes that it paused until it observes the state."""
 
     def observe(self, live: hv.Live) -> hv.Observation:
         return replace(
@@ -117,7 +117,7 @@ class NoPause(Good):
 
 
 class Looked:
-    """The first look after the pause and the one of its repetition see what was asked for."""
+    """The observations of both pauses see the requested state."""
 
     count = 0
 
@@ -188,7 +188,7 @@ class Forgetful(Good):
 
 
 class Litter(Good):
-    """Leaves a file that nothing releases."""
+    """Leaves a file that is never released."""
 
     def start(self, spec: Any, job: hv.Job) -> None:
         super().start(spec, job)
@@ -241,16 +241,16 @@ class KeepsOpen(Good):
 
 
 HELPERS: list[int] = []
-"""Pids of the processes that nobody waits for: for the tests to collect, when a check has ended them."""
+"""Pids of processes without a parent that waits. The tests collect them after the check has killed them."""
 
 
 class Helper(Good):
-    """Starts a process of its own, beside hvcore's launcher."""
+    """Starts another process, without hvcore's launcher."""
 
     def helper(self, job: hv.Job, **more: Any) -> hv.ProcessId | None:
         environment: Mapping[str, str] = {"PLACE": str(job.dir)}
         child = subprocess.Popen(["/usr/bin/sleep", "100000"], env=environment, start_new_session=True, **more)
-        child.returncode = 0  # nobody waits for it
+        child.returncode = 0  # so that Popen does not wait for it
         HELPERS.append(child.pid)
         return hv.identify(child.pid)
 

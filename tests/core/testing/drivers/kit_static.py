@@ -1,4 +1,4 @@
-"""Drivers that break a check of the static tier."""
+"""Drivers that fail a check of the static tier."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ class TakesAll(Good):
 
 
 def argued(plan: hv.Plan, number: int, argument: hv.Argument) -> hv.Plan:
-    """The plan with one argument in the place of another."""
+    """The plan with one argument replaced."""
     arguments = list(plan.arguments)
     arguments[number] = argument
     return replace(plan, arguments=tuple(arguments))
@@ -275,16 +275,16 @@ class Unescaped(Good):
 
 
 class Exits(Good):
-    """For no check in particular."""
+    """Not for a certain check."""
 
     def plan(self, instance: hv.Instance, params: hv.Params) -> Any:
         raise SystemExit(0)
 
 
 class UnescapedList(Unescaped):
-    """The same of a parameter that takes several texts."""
+    """The same mistake with a parameter that accepts several strings."""
 
-    plugins = plugins(hv.Param("words", hv.list_of(hv.text(max_bytes=80)), default=(), help="What it says."))
+    plugins = plugins(hv.Param("words", hv.list_of(hv.text(max_bytes=80)), default=(), help="Texts to print."))
 
     def plan(self, instance: hv.Instance, params: hv.Params) -> Any:
         return replace(super().plan(instance, params), motd=",".join(params["words"]))
