@@ -1,4 +1,4 @@
-"""Instances from TOML files, and everything a file can be instead."""
+"""Instances from TOML files, and files that are not instances."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_file_becomes_an_instance_also_through_a_link(tmp_path: Path) -> None:
     assert load_instance(str(tmp_path / "web1.toml")) == instance
 
 
-def test_every_problem_of_a_file_is_told_with_its_name(tmp_path: Path) -> None:
+def test_every_problem_of_a_file_is_reported_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "web1.toml"
     path.write_text('name = "../x"\ndriver = "fake"\nmemroy_mib = 1\n[[disks]]\npath = "relative"\n')
     with pytest.raises(ParamsError, match="3 problems") as caught:
@@ -38,7 +38,7 @@ def test_every_problem_of_a_file_is_told_with_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"name = ", "is not TOML"),
         (b"name = 'a'\nname = 'b'\n", "is not TOML"),
@@ -48,14 +48,14 @@ def test_every_problem_of_a_file_is_told_with_its_name(tmp_path: Path) -> None:
         (b"\x7fELF\0\0", "is not TOML"),
     ],
 )
-def test_what_is_no_toml_is_told_and_not_shown_as_a_traceback(tmp_path: Path, content: bytes, told: str) -> None:
+def test_a_file_that_is_not_toml_is_an_error_and_not_a_traceback(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "x.toml").write_bytes(content)
-    with pytest.raises(InstanceFileError, match=told) as caught:
+    with pytest.raises(InstanceFileError, match=message) as caught:
         load_instance(tmp_path / "x.toml")
     assert caught.value.exit_code == 2
 
 
-def test_what_cannot_be_read_is_told_at_once(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_an_error_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to("loop")
     for name in ("none", "fifo", ".", "loop", "a\0b", "x" * 300):

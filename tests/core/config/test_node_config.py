@@ -1,4 +1,4 @@
-"""Values from the node, from a profile and from the instance: which one wins, and how each says what is wrong with it."""
+"""Values from the node, a profile and the instance: which one wins, and where a problem is reported."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_higher_layer_wins_and_is_named(config: Write, fake: hvcore.DriverHa
     assert all(params.layer("ignores_powerdown") == "node" for params in seen)
 
 
-def test_what_a_lower_layer_set_can_be_unset(config: Write, fake: hvcore.DriverHandle) -> None:
+def test_a_value_of_a_lower_layer_can_be_unset(config: Write, fake: hvcore.DriverHandle) -> None:
     config("node.toml", '[params.fake]\nmotd = "node"\nfail_at = "stop"\n')
     config("profiles/plain.toml", '[params.fake]\nunset = ["motd"]\n')
     params = fake.check(web1("plain"))
@@ -66,20 +66,20 @@ def test_what_a_lower_layer_set_can_be_unset(config: Write, fake: hvcore.DriverH
 
 
 @pytest.mark.parametrize(
-    ("unset", "told"),
+    ("unset", "problem"),
     [
         ("motd", "params.unset: is a text, not a list; give a list of parameters"),
         (["modt"], "params.unset.modt: is not a parameter of this driver; did you mean motd?"),
         ([7], "params.unset[7]: is a whole number, not a name; give the name as a text"),
     ],
 )
-def test_an_unset_that_cannot_be_is_a_problem(unset: object, told: str, fake: hvcore.DriverHandle) -> None:
-    assert problems(fake, web1(unset=unset)) == [told]
+def test_an_impossible_unset_is_a_problem(unset: object, problem: str, fake: hvcore.DriverHandle) -> None:
+    assert problems(fake, web1(unset=unset)) == [problem]
 
 
 def test_set_and_unset_in_one_table_is_a_problem(fake: hvcore.DriverHandle) -> None:
-    told = "params.unset.motd: is also set here; do one of both"
-    assert problems(fake, web1(unset=["motd"], motd="x")) == [told]
+    problem = "params.unset.motd: is also set here; do one of both"
+    assert problems(fake, web1(unset=["motd"], motd="x")) == [problem]
 
 
 def test_a_required_parameter_that_is_unset_is_missing() -> None:
@@ -88,7 +88,7 @@ def test_a_required_parameter_that_is_unset_is_missing() -> None:
     assert [problem.path for problem in found] == ["params.root"]
 
 
-def test_the_list_of_what_to_unset_is_in_the_json_schema_and_no_parameter_may_be_called_so() -> None:
+def test_unset_is_in_the_json_schema_and_not_a_possible_parameter_name() -> None:
     schema = Schema.compile([("me", ParamGroup("g", Param("acpi", boolean(), default=True, help="Acpi.")))])
     assert json_schema(schema, title="t")["properties"]["unset"]["items"]["enum"] == ["acpi"]
     with pytest.raises(hvcore.DriverLoadError, match=r"'unset'.*declared by me"):
@@ -109,19 +109,21 @@ def test_a_problem_names_the_layer_and_its_file(config: Write, fake: hvcore.Driv
 
 def test_a_warning_about_a_value_of_the_node_names_its_file(config: Write, fake: hvcore.DriverHandle) -> None:
     node = config("node.toml", "[params.fake]\nignores_powerdown = true\n")
-    told = "only a forced stop ends it soon"
-    assert [str(warning) for warning in fake.warnings(web1())] == [f"params.ignores_powerdown (node, {node}): {told}"]
+    problem = "only a forced stop ends it soon"
+    assert [str(warning) for warning in fake.warnings(web1())] == [
+        f"params.ignores_powerdown (node, {node}): {problem}"
+    ]
     assert [str(warning) for warning in fake.warnings(web1(ignores_powerdown=True))] == [
-        f"params.ignores_powerdown: {told}"
+        f"params.ignores_powerdown: {problem}"
     ]
 
 
-def test_a_profile_that_is_not_there_is_a_problem_that_lists_those_that_are(
+def test_a_missing_profile_is_a_problem_that_lists_the_existing_ones(
     config: Write, fake: hvcore.DriverHandle, tmp_path: Path
 ) -> None:
     config("profiles/db.toml", "")
-    told = f"profile: no such profile, got 'dbs'; this node has db; it would be {tmp_path}/etc/profiles/dbs.toml"
-    assert problems(fake, web1("dbs")) == [told]
+    problem = f"profile: no such profile, got 'dbs'; this node has db; it would be {tmp_path}/etc/profiles/dbs.toml"
+    assert problems(fake, web1("dbs")) == [problem]
 
 
 @pytest.mark.parametrize("name", ["../../etc/shadow", "/etc/passwd", ".hidden", "", "a b"])
@@ -139,29 +141,27 @@ def test_a_profile_is_a_name_and_not_a_path(name: str) -> None:
         ("#" * (1024 * 1024 + 1), "is larger than 1 MiB"),
     ],
 )
-def test_a_node_file_that_is_no_good_is_a_problem(
-    body: str, what: str, config: Write, fake: hvcore.DriverHandle
-) -> None:
+def test_an_invalid_node_file_is_a_problem(body: str, what: str, config: Write, fake: hvcore.DriverHandle) -> None:
     path = config("node.toml", body)
-    (told,) = problems(fake, web1())
-    assert what in told
-    assert str(path) in told
+    (problem,) = problems(fake, web1())
+    assert what in problem
+    assert str(path) in problem
 
 
-def test_a_node_file_that_anybody_can_write_to_is_refused(config: Write, fake: hvcore.DriverHandle) -> None:
+def test_a_node_file_that_others_can_write_to_is_refused(config: Write, fake: hvcore.DriverHandle) -> None:
     config("node.toml", "").chmod(0o666)
-    (told,) = problems(fake, web1())
-    assert "can be changed by others" in told
+    (problem,) = problems(fake, web1())
+    assert "can be changed by others" in problem
 
 
-def test_a_fifo_for_a_node_file_makes_nobody_wait(config: Write, fake: hvcore.DriverHandle) -> None:
+def test_a_fifo_as_node_file_is_a_problem_without_waiting(config: Write, fake: hvcore.DriverHandle) -> None:
     path = config("node.toml", "")
     path.unlink()
     os.mkfifo(path, 0o600)
     assert "is not a regular file" in problems(fake, web1())[0]
 
 
-def test_a_start_uses_the_layers_and_a_reboot_keeps_what_they_gave_it(config: Write, tmp_path: Path) -> None:
+def test_a_start_uses_the_layers_and_a_reboot_keeps_their_values(config: Write, tmp_path: Path) -> None:
     config("profiles/db.toml", '[params.fake]\nmotd = "profile"\n')
     node = hvcore.Node(tmp_path / "run", config_dir=tmp_path / "etc")
     node.driver("fake").start(web1("db"))
@@ -172,7 +172,7 @@ def test_a_start_uses_the_layers_and_a_reboot_keeps_what_they_gave_it(config: Wr
     assert node.console("web1").argv[-1] == "profile"
 
 
-def test_parameters_are_shown_with_what_the_node_has_for_them(config: Write, fake: hvcore.DriverHandle) -> None:
+def test_parameters_are_shown_with_the_nodes_values(config: Write, fake: hvcore.DriverHandle) -> None:
     config("node.toml", '[params.fake]\nmotd = "node"\n')
     row = next(row for row in fake.parameters() if row.key == "motd")
     assert (row.default, row.value, row.layer) == ("hello", "node", "node")
@@ -180,10 +180,10 @@ def test_parameters_are_shown_with_what_the_node_has_for_them(config: Write, fak
         fake.parameters(profile="none")
 
 
-def test_the_plan_says_from_which_layer_each_argument_follows(config: Write, fake: hvcore.DriverHandle) -> None:
+def test_the_plan_names_the_layer_of_each_argument(config: Write, fake: hvcore.DriverHandle) -> None:
     config("node.toml", '[params.fake]\nmotd = "node"\n')
     plan = fake.plan(web1())
-    (said,) = [argument for argument in plan.arguments if argument.origin.params == ("motd",)]
-    assert said.origin.layers == {"motd": "node"}
+    (argument_of_motd,) = [argument for argument in plan.arguments if argument.origin.params == ("motd",)]
+    assert argument_of_motd.origin.layers == {"motd": "node"}
     assert plan.to_json()["params"]["motd"] == {"value": "node", "layer": "node"}
     assert "# fake <- motd (node): the guest says it" in plan.explain()

@@ -1,4 +1,4 @@
-"""Where state is kept, and which uids guests may have, when nobody says."""
+"""The default run directory, and the default uids of guests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_the_environment_chooses_the_run_directory(monkeypatch: pytest.MonkeyPat
     assert default_run_dir() == tmp_path
 
 
-def test_without_it_root_and_users_have_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_run_directory_differs_for_root_and_users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HVCORE_RUN_DIR", raising=False)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert default_run_dir() == Path("/run/hvcore")
@@ -33,7 +33,7 @@ def test_without_it_root_and_users_have_their_own(monkeypatch: pytest.MonkeyPatc
         default_run_dir()
 
 
-def test_uids_are_ones_that_exist_here_and_belong_to_nobody() -> None:
+def test_pool_uids_are_mapped_here_and_belong_to_no_user() -> None:
     pool = default_uid_pool()
     assert 0 not in pool
     assert 65534 not in pool

@@ -1,4 +1,4 @@
-"""Files that survive a crash, directories that nobody else can touch, trees that are removed and nothing else."""
+"""Files that survive a crash, private directories, and removal of trees."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 Mount = Callable[..., None]
 
 
-def test_a_private_directory_is_made_for_the_owner_only_whatever_the_umask(tmp_path: Path) -> None:
+def test_a_private_directory_is_made_for_the_owner_only_with_any_umask(tmp_path: Path) -> None:
     old = os.umask(0)
     try:
         made = private_dir(tmp_path / "a" / "b" / "c")
@@ -26,7 +26,7 @@ def test_a_private_directory_is_made_for_the_owner_only_whatever_the_umask(tmp_p
     assert [path.stat().st_mode & 0o777 for path in (made, made.parent, made.parent.parent)] == [0o700] * 3
 
 
-def test_a_directory_that_is_there_is_used_again(tmp_path: Path) -> None:
+def test_an_existing_directory_is_used_again(tmp_path: Path) -> None:
     assert private_dir(private_dir(tmp_path / "a")) == tmp_path / "a"
 
 
@@ -54,7 +54,7 @@ def test_a_dangling_link_and_a_file_are_refused(tmp_path: Path) -> None:
 
 
 @ROOT
-def test_a_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
+def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir(mode=0o700)
     os.chown(tmp_path / "a", 12345, 12345)
     with pytest.raises(NodeError, match="belongs to uid 12345"):
@@ -70,7 +70,7 @@ def test_a_file_is_replaced_in_one_step_and_only_for_its_owner(tmp_path: Path) -
     assert os.listdir(tmp_path) == ["f"]
 
 
-def test_what_cannot_be_written_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.mkdir()
     (path / "x").touch()
@@ -107,7 +107,7 @@ def test_reading_is_limited_from_either_end(tmp_path: Path) -> None:
     assert read_regular(tmp_path / "f", limit=40, from_end=True) == b"0123456789"
 
 
-def test_the_tail_of_a_log_is_text_whatever_is_in_it(tmp_path: Path) -> None:
+def test_the_tail_of_a_log_with_any_bytes_is_text(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b"x" * 70_000 + b"\xff end")
     assert tail(tmp_path / "log").endswith("\\xff end")
     assert len(tail(tmp_path / "log")) < 66_000
@@ -130,7 +130,7 @@ def test_a_tree_is_removed_and_links_out_of_it_are_not_followed(tmp_path: Path) 
     assert (outside / "precious").read_text() == "x"
 
 
-def test_a_tree_that_is_missing_is_removed_already(tmp_path: Path) -> None:
+def test_removing_a_missing_tree_is_fine(tmp_path: Path) -> None:
     remove_tree(tmp_path / "none")
 
 
@@ -161,13 +161,13 @@ def test_a_guest_cannot_nest_directories_so_deep_that_they_stay(run_dir: Path) -
 @pytest.mark.live
 @ROOT
 @pytest.mark.parametrize("where", ["", "a/b"])
-def test_nothing_is_removed_while_something_is_mounted_below(tmp_path: Path, mount: Mount, where: str) -> None:
+def test_nothing_is_removed_while_a_file_system_is_mounted_below(tmp_path: Path, mount: Mount, where: str) -> None:
     tree, disk = tmp_path / "tree", tmp_path / "disk"
     (tree / "a" / "b").mkdir(parents=True)
     (tree / "file").touch()
     disk.mkdir()
     (disk / "precious").touch()
-    mount(str(disk), tree / where, "", 4096)  # MS_BIND: the same file system, so that only the table tells
+    mount(str(disk), tree / where, "", 4096)  # MS_BIND: the same file system, so that only the table shows it
     with pytest.raises(LeftoverError, match="still mounted, nothing below"):
         remove_tree(tree)
     assert (disk / "precious").exists()

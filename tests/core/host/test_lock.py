@@ -1,4 +1,4 @@
-"""One writer per lock, the holder named, and nothing left when anybody dies."""
+"""One writer per lock, the holder is named, and a crash leaves nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def hold_until(path: Path, ready: int, go_on: int) -> None:
         os.read(go_on, 1)
 
 
-def test_the_holder_is_named_with_what_it_does(tmp_path: Path, in_child: InChild) -> None:
+def test_the_holder_is_named_with_its_operation(tmp_path: Path, in_child: InChild) -> None:
     ready, go_on = os.pipe(), os.pipe()
     pid = in_child(hold_until, tmp_path / "l", ready[1], go_on[0], wait=False)
     os.read(ready[0], 1)
@@ -52,11 +52,11 @@ def test_the_lock_is_free_once_its_holder_was_killed(tmp_path: Path, in_child: I
         os.close(fd)
 
 
-def test_a_child_forked_by_the_holder_neither_keeps_nor_gives_up_its_lock(tmp_path: Path, in_child: InChild) -> None:
+def test_a_child_forked_by_the_holder_neither_keeps_nor_releases_the_lock(tmp_path: Path, in_child: InChild) -> None:
     path, pipe = tmp_path / "l", os.pipe()
 
     def child() -> None:
-        os.close(pipe[1])  # so that it ends with us, whatever happens
+        os.close(pipe[1])  # so that the child exits with us in any case
         os.read(pipe[0], 1)
 
     def holder_that_forks_and_dies() -> None:
@@ -86,7 +86,7 @@ def test_a_forked_child_that_leaves_the_block_leaves_the_lock_to_its_parent(tmp_
         with held_lock(path, subject="web1", purpose="start"):
             pid = os.fork()
             if pid == 0:
-                raise SystemExit  # as code of the host application may do
+                raise SystemExit  # as the host application's code may do
             assert os.waitpid(pid, 0)[1] == 0
             assert path.exists()
             assert is_held(path)
@@ -97,7 +97,7 @@ def test_a_forked_child_that_leaves_the_block_leaves_the_lock_to_its_parent(tmp_
 
 
 def test_many_processes_are_never_in_the_block_together(tmp_path: Path, in_child: InChild) -> None:
-    """The file is unlinked each time: whoever locked the old one must notice."""
+    """The file is unlinked each time: a process that locked the old file must notice."""
     path, inside = tmp_path / "l", tmp_path / "inside"
 
     def hammer() -> None:
@@ -139,27 +139,27 @@ def test_waiting_ends_at_its_deadline(tmp_path: Path) -> None:
     assert 0.1 <= time.monotonic() - begun < 2
 
 
-def test_the_lock_is_given_up_by_an_exception(tmp_path: Path) -> None:
+def test_an_exception_releases_the_lock(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), held_lock(tmp_path / "l", subject="x", purpose="a"):
         raise KeyboardInterrupt
     assert not is_held(tmp_path / "l")
     assert not (tmp_path / "l").exists()
 
 
-def test_a_file_that_is_to_stay_stays(tmp_path: Path) -> None:
+def test_keep_leaves_the_file(tmp_path: Path) -> None:
     with held_lock(tmp_path / "l", subject="x", purpose="a", keep=True):
         pass
     assert (tmp_path / "l").exists()
     assert not is_held(tmp_path / "l")
 
 
-def test_no_program_that_is_started_inherits_the_lock(tmp_path: Path) -> None:
+def test_a_started_program_does_not_inherit_the_lock(tmp_path: Path) -> None:
     with held_lock(tmp_path / "l", subject="x", purpose="a") as fd:
         assert fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
 
 
 def test_an_interrupt_while_waiting_leaves_no_descriptor(tmp_path: Path, in_child: InChild) -> None:
-    """What the fixture for every test looks for."""
+    """The fixture of every test checks for open descriptors."""
     main = threading.main_thread().ident
     assert main is not None
     timer = threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT))
@@ -171,7 +171,7 @@ def test_an_interrupt_while_waiting_leaves_no_descriptor(tmp_path: Path, in_chil
 
 
 @pytest.mark.parametrize("path", ["none/l", "link"])
-def test_where_no_lock_file_can_be_the_error_says_so(tmp_path: Path, path: str) -> None:
+def test_a_lock_file_that_cannot_be_made_is_an_error(tmp_path: Path, path: str) -> None:
     (tmp_path / "link").symlink_to("/etc/passwd")
     with (
         pytest.raises(NodeError, match="web1: cannot be locked"),

@@ -1,4 +1,4 @@
-"""A directory that is mounted for an instance is the claim on it, whichever run directory that instance is of."""
+"""The mount of a directory for an instance is the claim on it, in any run directory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def found(*lines: bytes) -> str | None:
         ("/srv/web1//deleted", False),
     ],
 )
-def test_directory_is_shared_with_those_in_it_and_those_it_is_in(root: str, *, shared: bool) -> None:
+def test_a_directory_conflicts_with_those_inside_and_above_it(root: str, *, shared: bool) -> None:
     other = "/run/two/instances/db/upper"
     assert found(line("/srv/web1", OWN), line(root, other)) == (other if shared else None)
 
@@ -45,24 +45,24 @@ def test_readers_share(own: str, others: str, shared: int) -> None:
     assert found(*table) == (other if shared else None)
 
 
-def test_other_file_system_is_another_directory() -> None:
+def test_the_same_path_on_another_file_system_does_not_conflict() -> None:
     assert found(line("/srv/web1", OWN), line("/srv/web1", "/run/two/instances/db/root", device="8:2")) is None
 
 
 @pytest.mark.parametrize("point", ["/mnt/srv/web1", "/", "/run/two/instances/db", "/run/two/instances/db/root/data"])
-def test_what_the_node_and_the_binds_of_instances_show_is_in_nobodys_way(point: str) -> None:
+def test_mounts_of_the_node_and_bind_mounts_of_instances_do_not_conflict(point: str) -> None:
     assert found(line("/srv/web1", OWN), line("/srv/web1", point)) is None
 
 
-def test_second_mount_of_the_same_instance_is_a_second_user() -> None:
+def test_a_second_mount_of_the_same_instance_conflicts() -> None:
     other = "/run/one/instances/web1/upper"
     assert found(line("/srv/web1", OWN), line("/srv/web1", other)) == other
 
 
-def test_directory_that_was_deleted_is_not_the_one_that_is_there_now() -> None:
+def test_a_deleted_directory_does_not_conflict_with_a_new_one_of_its_path() -> None:
     assert found(line("/srv/web1//deleted", OWN), line("/srv/web1", "/run/two/instances/db/root")) is None
 
 
-def test_what_is_not_mounted_where_it_should_be_is_no_claim() -> None:
+def test_a_claim_without_its_own_mount_is_an_error() -> None:
     with pytest.raises(NodeError, match="has just been mounted"):
         found(line("/srv/web1", "/run/two/instances/db/root"))

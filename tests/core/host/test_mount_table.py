@@ -1,4 +1,4 @@
-"""What is mounted, and unmounting exactly that."""
+"""Reading the mount table, and unmounting below a directory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def written(point: str) -> bytes:
 
 
 @given(st.lists(PARTS, min_size=1, max_size=3).map(lambda parts: "/" + "/".join(parts)))
-def test_every_path_is_read_as_it_is(point: str) -> None:
+def test_every_path_is_unescaped(point: str) -> None:
     text = (
         b"36 35 98:0 "
         + written(point)
@@ -62,7 +62,7 @@ def table(*points: tuple[int, int, str]) -> list[Mount]:
     ]
 
 
-def test_names_that_begin_alike_are_different() -> None:
+def test_a_name_with_the_same_beginning_is_not_below() -> None:
     found = _at_or_below("/run/web1", table((2, 1, "/run/web1"), (3, 1, "/run/web10"), (4, 2, "/run/web1/a")))
     assert [mount.id for mount in found] == [4, 2]
 
@@ -73,7 +73,7 @@ def test_a_slash_at_the_end_changes_nothing() -> None:
     assert [mount.id for mount in _at_or_below("/", everything)] == [3, 2, 1]
 
 
-def test_what_is_on_top_comes_first_also_when_it_is_older() -> None:
+def test_the_topmost_mount_comes_first_even_if_it_is_older() -> None:
     """2 was moved below 3, and 5 is stacked on 4."""
     everything = table((1, 1, "/"), (2, 3, "/d/b/a"), (3, 1, "/d/b"), (4, 1, "/d/c"), (5, 4, "/d/c"))
     order = [mount.id for mount in _at_or_below("/d", everything)]
@@ -83,7 +83,7 @@ def test_what_is_on_top_comes_first_also_when_it_is_older() -> None:
 
 @pytest.fixture
 def private(tmp_path: Path, mount: MakeMount) -> Path:
-    """A directory whose mounts propagate to nobody."""
+    """A directory whose mounts do not propagate."""
     mount("tmpfs", tmp_path, "tmpfs")
     mount("", tmp_path, "", MS_PRIVATE)
     return tmp_path
@@ -97,7 +97,7 @@ def test_everything_at_or_below_is_unmounted_and_nothing_beside_it(private: Path
         mount("tmpfs", private / name, "tmpfs")
         (private / name / "a b\n\\").mkdir()
         mount("tmpfs", private / name / "a b\n\\", "tmpfs")
-    mount("tmpfs", private / "web1", "tmpfs")  # on top of the first one
+    mount("tmpfs", private / "web1", "tmpfs")  # on top of the first mount
     assert unmount_below(str(private / "web1")) == 3
     assert mounts_at_or_below(str(private / "web1")) == []
     assert len(mounts_at_or_below(str(private / "web10"))) == 2
@@ -118,7 +118,7 @@ def test_an_older_mount_that_was_moved_below_a_younger_one_is_unmounted_first(pr
 @pytest.mark.live
 @ROOT
 @pytest.mark.parametrize("how", ["cwd", "fd"])
-def test_a_busy_mount_is_left_and_its_user_is_named(private: Path, mount: MakeMount, how: str) -> None:
+def test_a_busy_mount_stays_and_its_user_is_named(private: Path, mount: MakeMount, how: str) -> None:
     (private / "web1").mkdir()
     mount("tmpfs", private / "web1", "tmpfs")
     (private / "web1" / "f").touch()

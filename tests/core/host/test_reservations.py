@@ -9,7 +9,7 @@ from pathlib import Path
 from hvcore.host.reservations import Reservations, has_reserved
 
 
-def test_what_is_taken_has_one_owner(tmp_path: Path) -> None:
+def test_a_reservation_has_one_owner(tmp_path: Path) -> None:
     uids = Reservations(tmp_path / "uid")
     assert uids.take("7", "web1") is None
     assert uids.take("7", "web1") is None
@@ -17,17 +17,17 @@ def test_what_is_taken_has_one_owner(tmp_path: Path) -> None:
     assert uids.items() == {"7": "web1"}
 
 
-def test_only_ones_own_are_given_back(tmp_path: Path) -> None:
+def test_release_keeps_reservations_of_others(tmp_path: Path) -> None:
     uids = Reservations(tmp_path / "uid")
     for key, owner in (("1", "web1"), ("2", "web10"), ("3", "web1"), ("4", "web")):
         uids.take(key, owner)
     uids.release("web1")
     assert uids.items() == {"2": "web10", "4": "web"}
-    uids.release("nobody")
+    uids.release("web9")
     assert uids.take("1", "web2") is None
 
 
-def test_nothing_is_reserved_where_nothing_ever_was(tmp_path: Path) -> None:
+def test_a_missing_directory_has_no_reservations(tmp_path: Path) -> None:
     uids = Reservations(tmp_path / "none")
     uids.release("web1")
     assert uids.items() == {}
@@ -39,7 +39,7 @@ def test_thirty_two_processes_get_thirty_two_uids(tmp_path: Path, in_child: Call
 
     def take_one(owner: str) -> None:
         os.close(go[1])
-        os.read(go[0], 1)  # until everybody is there
+        os.read(go[0], 1)  # until all processes are ready
         uids = Reservations(tmp_path / "uid")
         for uid in range(1000, 1100):
             if uids.take(str(uid), owner) is None:
@@ -61,7 +61,7 @@ def notes(tmp_path: Path) -> list[str]:
     return sorted(str(path.relative_to(owners)) for path in owners.rglob("*") if path.is_file())
 
 
-def test_what_of_an_instance_has_it_stands_behind_its_name(tmp_path: Path) -> None:
+def test_a_resource_of_an_instance_can_be_the_owner(tmp_path: Path) -> None:
     disks = Reservations(tmp_path / "disk")
     assert disks.take("a", "web1/disk0") is None
     assert disks.take("b", "web1/disk1") is None
@@ -78,7 +78,7 @@ def test_what_of_an_instance_has_it_stands_behind_its_name(tmp_path: Path) -> No
     assert os.listdir(tmp_path / "owners") == []
 
 
-def test_a_note_is_there_for_as_long_as_its_reservation(tmp_path: Path) -> None:
+def test_a_note_exists_as_long_as_its_reservation(tmp_path: Path) -> None:
     uids, disks = Reservations(tmp_path / "uid"), Reservations(tmp_path / "disk")
     uids.take("7", "web1")
     disks.take("a", "web1")
@@ -94,7 +94,7 @@ def test_a_note_is_there_for_as_long_as_its_reservation(tmp_path: Path) -> None:
 
 
 def test_a_note_alone_proves_nothing(tmp_path: Path) -> None:
-    """Its maker has died before it had made the link, or the link was given back by a version without notes."""
+    """An operation died before it made the link, or a version without notes released the link."""
     uids = Reservations(tmp_path / "uid")
     uids.take("7", "web1")
     os.unlink(tmp_path / "uid/7")
@@ -105,7 +105,7 @@ def test_a_note_alone_proves_nothing(tmp_path: Path) -> None:
     assert uids.items() == {"7": "web2"}
 
 
-def test_reservations_that_are_older_than_notes_are_known_and_given_back(tmp_path: Path) -> None:
+def test_reservations_older_than_notes_are_found_and_released(tmp_path: Path) -> None:
     for kind, key, owner in (("uid", "7", "old"), ("disk", "a", "old"), ("disk-readers", "b.old", "old")):
         (tmp_path / kind).mkdir(mode=0o700, exist_ok=True)
         (tmp_path / kind / key).symlink_to(owner)
@@ -121,7 +121,7 @@ def test_reservations_that_are_older_than_notes_are_known_and_given_back(tmp_pat
     assert notes(tmp_path) == ["new/uid/8"]
 
 
-def test_a_reservation_that_an_older_version_makes_beside_notes_is_given_back(tmp_path: Path) -> None:
+def test_a_reservation_without_a_note_by_an_older_version_is_released(tmp_path: Path) -> None:
     uids = Reservations(tmp_path / "uid")
     uids.take("8", "new")
     (tmp_path / "uid/7").symlink_to("old")
@@ -130,7 +130,7 @@ def test_a_reservation_that_an_older_version_makes_beside_notes_is_given_back(tm
     assert uids.items() == {"8": "new"}
 
 
-def test_whoever_comes_first_begins_the_notes_once(tmp_path: Path, in_child: Callable[..., int]) -> None:
+def test_the_directory_of_notes_is_made_once(tmp_path: Path, in_child: Callable[..., int]) -> None:
     (tmp_path / "uid").mkdir(mode=0o700)
     for number in range(50):
         (tmp_path / "uid" / str(number)).symlink_to(f"old{number}")

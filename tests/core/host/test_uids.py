@@ -1,4 +1,4 @@
-"""A uid has one user on the node, also when two run directories are in use there."""
+"""A uid has one user on the node, even with two run directories."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Node = Callable[[str], UidClaims]
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
-    """``node("one")``: the uids of an operation on web1, of the node's state in that run directory."""
+    """``node("one")``: the uids of an operation on web1 in that run directory."""
     made: list[UidClaims] = []
 
     def make(run_dir: str) -> UidClaims:
@@ -35,20 +35,20 @@ def node(tmp_path: Path) -> Iterator[Node]:
     assert os.listdir(tmp_path / "locks") == []
 
 
-def test_two_that_are_started_at_the_same_time_get_two(node: Node) -> None:
+def test_two_starts_at_the_same_time_get_different_uids(node: Node) -> None:
     one, two = node("one"), node("two")
     taken = [one.take_one("uid", POOL), one.take_one("uid", POOL), two.take_one("uid", POOL)]
     assert taken == list(POOL)
     assert node("three").take_one("uid", POOL) is None
 
 
-def test_one_that_something_runs_as_is_not_given(node: Node) -> None:
+def test_a_uid_with_processes_is_not_taken(node: Node) -> None:
     ours = os.getuid()
     assert node("one").take_one("uid", range(ours, ours + 1)) is None
     assert node("one").take_one("uid", POOL) == POOL[0]
 
 
-def test_one_that_nobody_runs_as_after_the_start_is_free_elsewhere_and_not_here(node: Node) -> None:
+def test_a_uid_without_processes_after_the_start_is_free_only_in_other_run_directories(node: Node) -> None:
     one = node("one")
     assert one.take_one("uid", POOL) == POOL[0]
     one.close()
@@ -56,7 +56,7 @@ def test_one_that_nobody_runs_as_after_the_start_is_free_elsewhere_and_not_here(
     assert node("two").take_one("uid", POOL) == POOL[0]
 
 
-def test_an_operation_that_is_killed_keeps_none(node: Node, in_child: Callable[..., int]) -> None:
+def test_a_killed_operation_keeps_no_uid_locked(node: Node, in_child: Callable[..., int]) -> None:
     def take_and_die() -> None:
         assert node("one").take_one("uid", POOL) == POOL[0]
         os.kill(os.getpid(), signal.SIGKILL)
@@ -65,32 +65,34 @@ def test_an_operation_that_is_killed_keeps_none(node: Node, in_child: Callable[.
     assert node("two").take_one("uid", POOL) == POOL[0]
 
 
-def test_what_a_killed_operation_has_launched_keeps_it_before_it_has_become_that_user(
+def test_a_process_of_a_killed_operation_keeps_the_uid_locked_before_it_changes_to_it(
     node: Node, in_child: Callable[..., int]
 ) -> None:
-    """The launched process inherits the lock, and is nobody yet when the operation is killed."""
-    (said, says), (hears, told) = os.pipe(), os.pipe()
+    """The launched process inherits the lock, and the operation is killed before it changes its uid."""
+    (ready, signal_ready), (wait_go, go) = os.pipe(), os.pipe()
 
     def launch_and_die() -> None:
         one = node("one")
         assert one.take_one("uid", POOL) == POOL[0]
-        os.close(told)
-        with subprocess.Popen([sys.executable, "-c", HELD], stdin=hears, stdout=says, pass_fds=one.fds):
-            os.read(said, 1)
+        os.close(go)
+        with subprocess.Popen([sys.executable, "-c", HELD], stdin=wait_go, stdout=signal_ready, pass_fds=one.fds):
+            os.read(ready, 1)
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert os.WTERMSIG(in_child(launch_and_die)) == signal.SIGKILL
-    os.close(says)
-    os.close(hears)
+    os.close(signal_ready)
+    os.close(wait_go)
     two = node("two")
     assert two.take_one("uid", POOL) == POOL[1]
-    os.close(told)
-    assert os.read(said, 1) == b""  # it has ended
-    os.close(said)
+    os.close(go)
+    assert os.read(ready, 1) == b""  # the process has exited
+    os.close(ready)
     assert two.take_one("uid", POOL) == POOL[0]
 
 
-def test_a_forked_child_of_the_host_application_does_not_keep_it(node: Node, in_child: Callable[..., int]) -> None:
+def test_a_forked_child_of_the_host_application_does_not_keep_the_uid_locked(
+    node: Node, in_child: Callable[..., int]
+) -> None:
     one = node("one")
     assert one.take_one("uid", POOL) == POOL[0]
     release, wait = os.pipe()
@@ -107,7 +109,7 @@ def test_a_forked_child_of_the_host_application_does_not_keep_it(node: Node, in_
     os.close(release)
 
 
-def test_others_than_root_have_none_to_give_and_ask_nobody(tmp_path: Path) -> None:
+def test_without_root_uids_are_not_locked_on_the_node(tmp_path: Path) -> None:
     ours = os.getuid()
     claims = UidClaims(tmp_path / "run", "web1", node_wide=False, locks=tmp_path / "locks")
     assert claims.take_one("uid", range(ours, ours + 1)) == ours
@@ -116,7 +118,7 @@ def test_others_than_root_have_none_to_give_and_ask_nobody(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("pattern", ["", "x", "xx", "xxxxxxx", "x.x", ".xx", "xxx.xxxx", "xxxxxxx.", "xxxxxxxx"])
-def test_whichever_numbers_are_taken_a_free_one_is_found_when_there_is_one(tmp_path: Path, pattern: str) -> None:
+def test_a_free_uid_is_found_in_any_pattern_of_reserved_ones(tmp_path: Path, pattern: str) -> None:
     pool = range(1000, 1008)
     reserved = Reservations(tmp_path / "run/reservations/uid")
     for number, taken in zip(pool, pattern, strict=False):

@@ -29,7 +29,7 @@ FORKS = "import os\nwhile True:\n  if os.fork(): os._exit(0)"
 
 
 def the_nodes() -> list[object]:
-    here = pytest.mark.skipif(not REAL.usable, reason="this node lets nobody make control groups")
+    here = pytest.mark.skipif(not REAL.usable, reason="this node does not allow control groups")
     v1 = pytest.mark.skipif(not HAS_V1, reason="this node has no cgroup v1")
     return [
         pytest.param(lambda: REAL, id="here", marks=here),
@@ -56,7 +56,7 @@ def group(node: ControlGroups, tmp_path: Path) -> Iterator[Group]:
 
 @pytest.fixture
 def run() -> Iterator[Callable[..., int]]:
-    """Start a program that is waited for in the end; its pid."""
+    """Start a program that is reaped at the end; its pid."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*argv: str) -> int:
@@ -78,7 +78,7 @@ def gone(pid: int, within_s: float = 0.0) -> bool:
 
 
 class TestGroup:
-    def test_what_is_put_in_is_found_and_counted(self, group: Group, run: Run) -> None:
+    def test_processes_in_the_group_are_found_and_counted(self, group: Group, run: Run) -> None:
         group.create(NO_LIMITS)
         pid = run("sleep", "100")
         group.enter(pid)
@@ -89,7 +89,7 @@ class TestGroup:
         assert figures.memory_bytes is not None
         assert figures.cpu_seconds is not None
 
-    def test_kill_ends_all_of_it(self, group: Group, run: Run) -> None:
+    def test_kill_ends_every_process(self, group: Group, run: Run) -> None:
         group.create(NO_LIMITS)
         pids = [run("sleep", "100") for _ in range(3)]
         for pid in pids:
@@ -99,7 +99,7 @@ class TestGroup:
         assert group.pids() == []
         assert not group.kill(5)
 
-    def test_kill_ends_what_is_frozen(self, group: Group, run: Run) -> None:
+    def test_kill_ends_frozen_processes(self, group: Group, run: Run) -> None:
         group.create(NO_LIMITS)
         pid = run("sleep", "100")
         group.enter(pid)
@@ -107,7 +107,7 @@ class TestGroup:
         assert group.kill(5)
         assert gone(pid)
 
-    def test_freeze_holds_and_thaw_lets_go(self, group: Group) -> None:
+    def test_freeze_stops_a_process_and_thaw_continues_it(self, group: Group) -> None:
         group.create(NO_LIMITS)
         with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as cat:
             assert cat.stdin is not None
@@ -122,7 +122,7 @@ class TestGroup:
             assert not group.frozen()
             assert cat.stdout.read(1) == b"x"
 
-    def test_it_says_when_it_is_empty(self, group: Group, run: Run) -> None:
+    def test_wait_empty_returns_once_the_last_process_exits(self, group: Group, run: Run) -> None:
         group.create(NO_LIMITS)
         pid = run("sleep", "100")
         group.enter(pid)
@@ -130,7 +130,7 @@ class TestGroup:
         threading.Timer(0.05, os.kill, (pid, signal.SIGKILL)).start()
         assert group.wait_empty(5)
 
-    def test_one_that_is_in_use_is_not_removed_and_names_who_uses_it(self, group: Group, run: Run) -> None:
+    def test_a_group_in_use_is_not_removed_and_the_error_names_its_processes(self, group: Group, run: Run) -> None:
         group.create(NO_LIMITS)
         pid = run("sleep", "100")
         group.enter(pid)
@@ -138,7 +138,7 @@ class TestGroup:
             group.remove()
         assert group.pids() == [pid]
 
-    def test_what_was_made_below_goes_with_it(self, group: Group, node: ControlGroups, run: Run) -> None:
+    def test_groups_below_are_removed_with_the_group(self, group: Group, node: ControlGroups, run: Run) -> None:
         group.create(NO_LIMITS)
         pid = run("sleep", "100")
         for directory in group.directories:
@@ -151,7 +151,7 @@ class TestGroup:
         assert gone(pid)
         assert node.files.walk(group.directories[0]) == []
 
-    def test_nothing_is_left_when_the_last_is_removed(self, node: ControlGroups, tmp_path: Path) -> None:
+    def test_removing_the_last_group_removes_the_parent(self, node: ControlGroups, tmp_path: Path) -> None:
         tops = [os.path.dirname(place) for place in Group("x", node).directories]
         before = [node.files.walk(top) for top in tops]
         first, second = (Group(group_name(tmp_path, name), node) for name in ("web1", "web10"))
@@ -161,10 +161,10 @@ class TestGroup:
         assert first.figures() is None
         assert second.figures() is not None
         second.remove()
-        if all(places == [] for places in before):  # nobody else has groups here
+        if all(places == [] for places in before):  # no other test has groups here
             assert [node.files.walk(top) for top in tops] == before
 
-    def test_one_that_is_gone_is_killed_thawed_and_removed_all_the_same(self, group: Group) -> None:
+    def test_kill_thaw_and_remove_of_a_missing_group_are_fine(self, group: Group) -> None:
         assert not group.kill(1)
         group.thaw()
         group.remove()
@@ -174,7 +174,7 @@ class TestGroup:
         with pytest.raises(NodeError, match="cannot freeze"):
             group.freeze(1)
 
-    def test_a_process_that_has_ended_is_no_error(self, group: Group) -> None:
+    def test_an_exited_process_may_enter(self, group: Group) -> None:
         group.create(NO_LIMITS)
         popen = subprocess.Popen(["true"])
         popen.wait()
@@ -191,7 +191,7 @@ needs_here = pytest.mark.skipif(
 @needs_here
 @pytest.mark.parametrize("node", the_nodes()[:2], indirect=True)
 class TestLimits:
-    """What the kernel does with them."""
+    """The kernel's own behaviour."""
 
     def test_no_more_processes_than_allowed(self, group: Group, run: Run) -> None:
         group.create(GroupLimits(processes=2))
@@ -204,7 +204,7 @@ class TestLimits:
         os.close(writer)
         assert popen.wait(10) == 7
 
-    def test_the_oom_killer_is_told_of(self, group: Group) -> None:
+    def test_processes_killed_by_the_oom_killer_are_counted(self, group: Group) -> None:
         group.create(GroupLimits(memory_bytes=32 * 2**20))
         popen = subprocess.Popen(
             [sys.executable, "-c", "import sys\nsys.stdin.read(1)\nb'x' * 200_000_000"], stdin=subprocess.PIPE
@@ -216,7 +216,7 @@ class TestLimits:
         assert figures is not None
         assert figures.oom_kills == 1
 
-    def test_a_process_that_forks_on_and_on_is_ended(self, group: Group) -> None:
+    def test_kill_ends_a_fork_bomb(self, group: Group) -> None:
         group.create(GroupLimits(processes=50))
         popen = subprocess.Popen(
             [sys.executable, "-c", "import sys\nsys.stdin.read(1)\n" + FORKS], stdin=subprocess.PIPE
@@ -228,7 +228,7 @@ class TestLimits:
         assert group.pids() == []
         assert not group.kill(1)
 
-    def test_many_at_once_do_not_get_in_each_others_way(self, node: ControlGroups, tmp_path: Path) -> None:
+    def test_many_groups_can_be_made_and_removed_at_once(self, node: ControlGroups, tmp_path: Path) -> None:
         wrong: list[BaseException] = []
 
         def many(name: str) -> None:
@@ -237,7 +237,7 @@ class TestLimits:
                     group = Group(group_name(tmp_path, name), node)
                     group.create(GroupLimits(processes=5))
                     group.remove()
-            except BaseException as error:  # noqa: BLE001 - told below
+            except BaseException as error:  # noqa: BLE001 - shown below
                 wrong.append(error)
 
         threads = [threading.Thread(target=many, args=(f"web{n}",)) for n in range(8)]
@@ -259,7 +259,7 @@ class TestV2:
         assert written["cpu.max"] == "150000 100000"
         assert written["pids.max"] == "30"
 
-    def test_a_small_share_of_a_cpu_is_not_below_what_the_kernel_takes(self) -> None:
+    def test_a_small_share_of_a_cpu_is_not_below_the_kernels_minimum(self) -> None:
         kernel = FakeKernel()
         Group("web1", kernel.node()).create(GroupLimits(cpus=0.001))
         assert kernel.wrote[f"{TOP}/hvcore/web1/cpu.max"] == "1000 100000"
@@ -271,7 +271,7 @@ class TestV2:
         assert figures is not None
         assert (figures.memory_bytes, figures.cpu_seconds, figures.processes) == (1048576, 2.5, 0)
 
-    def test_one_that_does_not_go_is_told_with_its_pid(self, run: Run) -> None:
+    def test_a_process_that_survives_sigkill_is_named_by_pid(self, run: Run) -> None:
         class Hung(FakeKernel):
             def write(self, path: str, text: str) -> None:
                 if not path.endswith("/cgroup.kill"):
@@ -304,7 +304,7 @@ class TestWhatANodeHas:
         assert found.place("cpu") == f"{tmp_path}/v1"
         assert found.problems(GroupLimits(memory_bytes=1, cpus=1.0, processes=1)) == ()
 
-    def test_a_node_without_any_can_set_no_limit_and_says_why(self) -> None:
+    def test_a_node_without_controllers_gives_the_reason(self) -> None:
         found = control_groups(MOUNTS % {b"v1": b"/nonexistent/v1", b"v2": b"/nonexistent/v2"})
         assert not found.usable
         problems = found.problems(GroupLimits(cpus=1.0, processes=1))
@@ -313,7 +313,7 @@ class TestWhatANodeHas:
         with pytest.raises(NodeError, match="its limits cannot be set, no memory controller"):
             Group("web1", ControlGroups(by_controller={"freezer": "/x"})).create(GroupLimits(memory_bytes=1))
 
-    def test_the_top_of_a_container_with_processes_in_it_cannot_share_out(self) -> None:
+    def test_the_top_group_of_a_container_with_processes_cannot_enable_controllers(self) -> None:
         class Container(FakeKernel):
             def _text(self, path: str) -> str | None:
                 return {f"{TOP}/cgroup.type": "domain\n", f"{TOP}/cgroup.procs": "1\n"}.get(path) or super()._text(path)
@@ -321,7 +321,7 @@ class TestWhatANodeHas:
         problems = Container().node().problems(GroupLimits(memory_bytes=1))
         assert problems == (f"{TOP}: the memory controller cannot be given on, processes are in the top group itself",)
 
-    def test_names_tell_run_directories_apart(self, tmp_path: Path) -> None:
+    def test_names_differ_between_run_directories(self, tmp_path: Path) -> None:
         (tmp_path / "link").symlink_to(tmp_path)
         assert group_name(tmp_path, "web1") != group_name(tmp_path / "b", "web1")
         assert group_name(tmp_path / "link", "web1") == group_name(tmp_path, "web1")

@@ -1,4 +1,4 @@
-"""Confinement: the command that does it, and the proof that notices each part that is missing."""
+"""Confinement: the command, and the proof that reports each missing part."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_an_unprivileged_guest_gets_its_own_uid_and_nothing_else() -> None:
     )
 
 
-def test_a_root_of_its_own_keeps_only_the_capabilities_that_are_listed() -> None:
+def test_an_instance_with_its_own_root_keeps_only_the_listed_capabilities() -> None:
     text = words(AS_ROOT, "/sbin/init")
     assert without_usr(text).startswith(
         "bwrap --perms 0755 --dir /etc --ro-bind-try /etc/ld.so.cache /etc/ld.so.cache --dev /dev "
@@ -70,24 +70,24 @@ def test_a_root_of_its_own_keeps_only_the_capabilities_that_are_listed() -> None
     assert "--as-pid-1" not in text
 
 
-def test_without_root_a_user_namespace_does_it() -> None:
+def test_without_root_a_user_namespace_is_made() -> None:
     text = words(Sandbox(who=AsCaller(), share_network=True), "qemu")
     assert text.startswith("bwrap --json-status-fd 9 --unshare-pid --unshare-ipc --unshare-uts --unshare-user ")
     assert "--unshare-net" not in text
-    # Nothing to give up for others: bubblewrap leaves them no capability. A root keeps those of the namespace.
+    # Only root needs a prefix: bubblewrap leaves it the capabilities of the namespace, and other users none.
     assert ("setpriv --inh-caps=-all --bounding-set=-all --no-new-privs -- qemu" in text) == (os.geteuid() == 0)
 
 
-def test_a_user_of_the_node_has_a_group_of_his_own() -> None:
+def test_a_user_of_the_node_keeps_that_gid() -> None:
     assert " --reuid 5 --regid 60 " in words(Sandbox(who=AsUser(5, 60)), "qemu")
 
 
-def test_without_groups_all_of_them_are_given_up() -> None:
+def test_without_groups_all_supplementary_groups_are_dropped() -> None:
     assert " --clear-groups " in words(Sandbox(who=AsUser(UID)), "qemu")
 
 
 @pytest.mark.parametrize("sandbox", [STRICT, AS_ROOT, Sandbox(who=AsCaller())], ids=["strict", "root", "user"])
-def test_what_is_run_can_never_become_an_option_and_outlives_us(sandbox: Sandbox) -> None:
+def test_the_command_can_never_become_an_option_and_outlives_us(sandbox: Sandbox) -> None:
     argv = sandboxed(sandbox, ("--bind", "/", "/"), 9).argv
     assert argv[-4:] == ("--", "--bind", "/", "/")
     assert "--die-with-parent" not in argv
@@ -95,7 +95,7 @@ def test_what_is_run_can_never_become_an_option_and_outlives_us(sandbox: Sandbox
 
 
 @pytest.mark.parametrize("users", [True, False], ids=["users", "network"])
-def test_the_outermost_bubblewrap_can_be_told_its_options_later(*, users: bool) -> None:
+def test_the_outermost_bubblewrap_can_read_its_options_later(*, users: bool) -> None:
     own = range(1_900_019_712, 1_900_085_248) if users else None
     sandbox = replace(AS_ROOT, who=AsRoot(users=own), environment=(("DASHES", "--"), ("B", "bwrap")))
     parts = sandboxed(sandbox, ("/init",), 9, held=HeldNamespaces(pid=77, users=users, network=True))
@@ -104,7 +104,7 @@ def test_the_outermost_bubblewrap_can_be_told_its_options_later(*, users: bool) 
     assert " ".join(joins) in " ".join(parts.argv)
     assert parts.after[0] == "--"
     assert "--unshare-net" not in parts.argv
-    # The directory of the root is closed to the users inside: they see it from elsewhere.
+    # The users inside cannot enter the directory of the root: it is shown in another place.
     assert "--bind /tmp / " in " ".join(parts.argv)
 
 
@@ -112,7 +112,7 @@ def test_capabilities_become_the_bits_of_proc() -> None:
     assert capability_mask(("CAP_CHOWN", "CAP_KILL", "CAP_SETFCAP")) == 1 | 1 << 5 | 1 << 31
 
 
-# What follows takes each protection away in turn. bwrap and setpriv are run by hand, to be able to leave one out.
+# The tests below leave out one protection each. They run bwrap and setpriv without hvcore for that.
 
 PLAIN = Sandbox(who=AsUser(UID))
 BWRAP = ["bwrap", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--as-pid-1"]
@@ -175,7 +175,7 @@ def changed(remove: str, *add: str) -> list[str]:
 
 @pytest.mark.live
 @ROOT
-def test_nothing_is_missing_when_nothing_was_left_out(eventually: Eventually) -> None:
+def test_a_complete_sandbox_has_no_weakness(eventually: Eventually) -> None:
     with running(FULL, eventually) as pid:
         assert weaknesses(PLAIN, pid) == []
 
@@ -203,15 +203,15 @@ LEFT_OUT = [
 
 @pytest.mark.live
 @ROOT
-@pytest.mark.parametrize(("argv", "told"), LEFT_OUT, ids=[told for _, told in LEFT_OUT])
-def test_each_protection_that_is_missing_is_noticed(argv: list[str], told: str, eventually: Eventually) -> None:
+@pytest.mark.parametrize(("argv", "weakness"), LEFT_OUT, ids=[weakness for _, weakness in LEFT_OUT])
+def test_each_missing_protection_is_reported(argv: list[str], weakness: str, eventually: Eventually) -> None:
     with running(argv, eventually) as pid:
         found = weaknesses(PLAIN, pid)
-        assert any(told in text for text in found), found
+        assert any(weakness in text for text in found), found
 
 
-def test_a_process_that_has_ended_counts_as_weak_and_nothing_else_is_said_of_it() -> None:
-    """Its namespaces cannot be read any more, which is no weakness."""
+def test_an_exited_process_is_reported_as_exited_only() -> None:
+    """Its namespaces cannot be read any more, which is not a weakness."""
     with subprocess.Popen(["true"]) as child:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         assert weaknesses(PLAIN, child.pid) == [f"process {child.pid} has already exited"]
@@ -220,7 +220,7 @@ def test_a_process_that_has_ended_counts_as_weak_and_nothing_else_is_said_of_it(
 
 @pytest.mark.live
 @ROOT
-def test_ambient_capabilities_are_noticed(eventually: Eventually) -> None:
+def test_ambient_capabilities_are_reported(eventually: Eventually) -> None:
     ambient = ["--inh-caps=-all,+kill", "--ambient-caps=-all,+kill", "--no-new-privs", "--", "sleep", "100"]
     argv = [*BWRAP, *FILES, "--", *SETPRIV[:-1], *ambient]
     with running(argv, eventually) as pid:
@@ -229,7 +229,7 @@ def test_ambient_capabilities_are_noticed(eventually: Eventually) -> None:
 
 @pytest.mark.live
 @ROOT
-def test_a_seccomp_filter_that_was_promised_and_is_missing_is_noticed(eventually: Eventually) -> None:
+def test_a_missing_seccomp_filter_is_reported(eventually: Eventually) -> None:
     with running(FULL, eventually) as pid:
         (only,) = weaknesses(Sandbox(who=AsUser(UID), seccomp=True), pid)
         assert only.endswith("has no seccomp filter")
@@ -237,8 +237,8 @@ def test_a_seccomp_filter_that_was_promised_and_is_missing_is_noticed(eventually
 
 @pytest.mark.live
 @ROOT
-def test_every_thread_is_looked_at(eventually: Eventually) -> None:
-    """Credentials belong to a thread: one that gave up nothing is enough."""
+def test_every_thread_is_checked(eventually: Eventually) -> None:
+    """Credentials belong to a thread: one thread with privileges is enough."""
     # The thread is made first, so that it does not inherit no_new_privs.
     script = (
         "import ctypes, threading, time\n"
@@ -258,7 +258,7 @@ def test_every_thread_is_looked_at(eventually: Eventually) -> None:
 
 @pytest.mark.live
 @ROOT
-def test_a_root_that_could_write_to_proc_sys_is_noticed(eventually: Eventually) -> None:
+def test_a_root_that_can_write_to_proc_sys_is_reported(eventually: Eventually) -> None:
     sandbox = Sandbox(who=AsRoot(), view=View(proc=True))
     argv = list(sandboxed(sandbox, ("sleep", "100"), 1).argv)
     at = argv.index("/proc/sys")
@@ -269,7 +269,7 @@ def test_a_root_that_could_write_to_proc_sys_is_noticed(eventually: Eventually) 
 
 @pytest.mark.live
 @ROOT
-def test_the_command_that_is_made_has_no_weakness(eventually: Eventually) -> None:
+def test_the_command_of_a_sandbox_has_no_weakness(eventually: Eventually) -> None:
     for sandbox in (
         Sandbox(who=AsUser(UID), hostname="web1"),
         Sandbox(who=AsUser(UID, groups=(6,)), view=View(proc=True), share_network=True),
@@ -294,5 +294,5 @@ def test_a_user_without_privileges_is_confined_by_a_user_namespace(eventually: E
         assert int(Path(f"/proc/{pid}/status").read_text().split("Uid:\t")[1].split()[0]) == 12345
 
 
-def test_with_confinement_off_nothing_is_asked() -> None:
+def test_with_confinement_off_nothing_is_checked() -> None:
     assert weaknesses(None, os.getpid()) == []

@@ -1,4 +1,4 @@
-"""Namespaces that are made before the process that lives in them, and a sandbox that joins them."""
+"""Namespaces made before their process, and a sandbox that joins them."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def started(tmp_path: Path, sandbox: Sandbox, held: HeldNamespaces | None) -> Ch
         return launch(command, life_fd=life_fd, status=tmp_path / "status", log=tmp_path / "log")
 
 
-def test_it_runs_as_a_root_that_is_nobody_outside(tmp_path: Path, held: HeldNamespaces) -> None:
+def test_root_inside_has_no_rights_outside(tmp_path: Path, held: HeldNamespaces) -> None:
     child = started(tmp_path, INSIDE, held)
     ended = child.wait(10)
     child.close()
-    said = (tmp_path / "log").read_text()
+    output = (tmp_path / "log").read_text()
     assert ended is not None
-    assert ended.code == 0, said
-    mapping, *devices = said.splitlines()
+    assert ended.code == 0, output
+    mapping, *devices = output.splitlines()
     assert mapping.split() == ["0", str(USERS.start), "65536"]
     assert [line.split(":")[0].strip() for line in devices[2:]] == ["lo"]
 
 
-def test_that_is_read_back(tmp_path: Path, held: HeldNamespaces, eventually: Eventually) -> None:
+def test_the_uid_map_is_read_back(tmp_path: Path, held: HeldNamespaces, eventually: Eventually) -> None:
     with life_lock(tmp_path / "alive") as life_fd:
         command = Command(argv=("sh", "-c", "echo up; exec sleep 1000"), sandbox=INSIDE, held=held)
         child = launch(command, life_fd=life_fd, status=tmp_path / "status", log=tmp_path / "log")
@@ -69,7 +69,7 @@ def test_that_is_read_back(tmp_path: Path, held: HeldNamespaces, eventually: Eve
         child.close()
 
 
-def test_they_are_gone_when_nobody_is_in_them() -> None:
+def test_namespaces_end_without_processes() -> None:
     with hold_namespaces(users=USERS, network=True) as made:
         assert made is not None
         inside = Path(f"/proc/{made.pid}/ns/user").readlink()
@@ -77,12 +77,12 @@ def test_they_are_gone_when_nobody_is_in_them() -> None:
     assert not Path(f"/proc/{made.pid}").exists()
 
 
-def test_nothing_is_made_when_nothing_is_asked_for() -> None:
+def test_without_users_and_network_no_namespace_is_made() -> None:
     with hold_namespaces(users=None, network=False) as made:
         assert made is None
 
 
-def test_a_node_that_has_no_room_for_them_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_node_that_allows_no_namespaces_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "unshare").write_text("#!/bin/sh\necho no room >&2\nexit 1\n")
     (tmp_path / "unshare").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")

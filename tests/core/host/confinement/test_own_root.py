@@ -1,4 +1,4 @@
-"""A root of its own in a plain chroot, made here of this machine's own directories."""
+"""Making the root of a plain chroot a mount point. The chroot is made of this machine's directories."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHROOT = "import os, sys; os.chroot(sys.argv[1]); os.chdir('/'); os.execv(sys.e
 
 @pytest.fixture
 def plain_chroot(tmp_path: Path, mount: Callable[..., None]) -> Path:
-    """A directory that is no mount point, on a mount that is shared as on nodes with systemd, with two instances."""
+    """A directory that is not a mount point, on a shared mount as on nodes with systemd, with two instances."""
     share = tmp_path / "share"
     share.mkdir()
     mount("none", share, "tmpfs")
@@ -30,7 +30,7 @@ def plain_chroot(tmp_path: Path, mount: Callable[..., None]) -> Path:
     top = share / "a b"
     top.mkdir()
     left_out = {"run", "mnt", tmp_path.parts[1]}
-    # What this test itself runs from may be below what is left out: a checkout in /tmp.
+    # The test itself may run from a directory that is left out: a checkout in /tmp.
     ours = {Path(sys.prefix), Path(own_root.__file__).parents[2]}
     places = [Path("/") / name for name in sorted(os.listdir("/")) if name not in left_out]
     for place in (*places, *(path for path in sorted(ours) if path.parts[1] in left_out)):
@@ -40,7 +40,7 @@ def plain_chroot(tmp_path: Path, mount: Callable[..., None]) -> Path:
         elif place.is_dir() and not inside.is_dir():
             inside.mkdir(parents=True)
             mount(str(place), inside, flags=_MS_BIND_REC)
-            # Not what is mounted there with the node itself: unmounting here would unmount it there.
+            # Not mounts that are shared with the node: unmounting here would unmount them there.
             mount("none", inside, flags=0x40000 | 0x4000)
     for name in ("web1", "web2"):
         (top / "run/instances" / name / "root").mkdir(parents=True)
@@ -49,7 +49,7 @@ def plain_chroot(tmp_path: Path, mount: Callable[..., None]) -> Path:
 
 
 def lasting(chroot: Path) -> set[str]:
-    """What is mounted below the chroot, and of the node what no other test run mounts or unmounts meanwhile."""
+    """Mounts below the chroot, and mounts of the node that other test runs do not change meanwhile."""
     ours = (f"{chroot}/", "/proc", "/sys", "/dev/pts")
     return {mount.point for mount in mounts() if mount.point.startswith(ours)}
 
@@ -71,7 +71,7 @@ def test_the_chroot_is_the_root_without_other_instances_and_the_node_keeps_its_m
 
 
 def test_nothing_of_the_node_is_above_that_root(plain_chroot: Path) -> None:
-    """Also not for a root inside that leaves a chroot as root can."""
+    """Not even for a root inside that leaves the chroot."""
     climb = (
         "import os; os.mkdir('/jail'); os.chroot('/jail'); [os.chdir('..') for _ in range(50)]; os.chroot('.');"
         "print(*sorted(os.listdir('/')))"
@@ -83,8 +83,8 @@ def test_nothing_of_the_node_is_above_that_root(plain_chroot: Path) -> None:
     assert seen.stdout.split() == sorted(os.listdir(plain_chroot))
 
 
-def test_out_there_no_module_is_looked_for() -> None:
-    """Above the chroot there may be another Python or none: what is not loaded by then cannot be had."""
+def test_no_module_is_imported_outside_of_the_chroot() -> None:
+    """Above the chroot there may be another Python or none, so nothing can be imported from there."""
     code = "import sys; sys.path.insert(0, sys.argv[1]); import own_root; sys.meta_path.clear(); own_root._not_needed(b'/')"
     folder = os.path.dirname(os.path.abspath(own_root.__file__))
     subprocess.run([sys.executable, "-I", "-S", "-c", code, folder], check=True)

@@ -1,4 +1,4 @@
-"""A disk has one user on the node, also when two run directories are in use there."""
+"""A disk has one user on the node, even with two run directories."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HELD = "import sys; print(flush=True); sys.stdin.read()"
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Callable[[str, str], DiskClaims]]:
-    """``node("run", "web1")``: the claims of that instance, of the node's state in that run directory."""
+    """``node("run", "web1")``: the claims of that instance in that run directory."""
     made: list[DiskClaims] = []
 
     def make(run_dir: str, owner: str) -> DiskClaims:
@@ -40,7 +40,7 @@ def disk(tmp_path: Path) -> str:
     ("first_reads", "second_reads", "refused"),
     [(False, False, True), (False, True, True), (True, False, True), (True, True, False)],
 )
-def test_readers_share_and_a_writer_is_alone(
+def test_readers_share_and_a_writer_excludes_all_others(
     node: Callable[..., DiskClaims], disk: str, *, first_reads: bool, second_reads: bool, refused: bool
 ) -> None:
     first, second = node("one", "web1"), node("two", "web2")
@@ -53,14 +53,14 @@ def test_readers_share_and_a_writer_is_alone(
     second.take(disk, read_only=second_reads)
 
 
-def test_a_disk_that_may_only_be_read_can_be_claimed(node: Callable[..., DiskClaims], disk: str) -> None:
+def test_a_disk_without_write_access_can_be_claimed(node: Callable[..., DiskClaims], disk: str) -> None:
     os.chmod(disk, 0o400)
     node("one", "web1").take(disk, read_only=False)
     with pytest.raises(DiskInUseError):
         node("two", "web1").take(disk, read_only=False)
 
 
-def test_who_inherits_it_holds_it_until_its_end_and_is_named(
+def test_a_process_that_inherited_the_lock_holds_it_until_it_exits_and_is_named(
     node: Callable[..., DiskClaims], disk: str, tmp_path: Path
 ) -> None:
     first, second = node("one", "web1"), node("two", "web2")
@@ -76,14 +76,14 @@ def test_who_inherits_it_holds_it_until_its_end_and_is_named(
         assert popen.stdout is not None
         popen.stdout.readline()
         first.close()
-        told = rf"in use by instance web1 of run directory {tmp_path}/one, pid {popen.pid};"
-        with pytest.raises(DiskInUseError, match=told):
+        message = rf"in use by instance web1 of run directory {tmp_path}/one, pid {popen.pid};"
+        with pytest.raises(DiskInUseError, match=message):
             second.take(disk, read_only=False)
         popen.kill()
-    second.take(disk, read_only=False)  # nobody has cleaned up in the other run directory
+    second.take(disk, read_only=False)  # without any cleanup in the other run directory
 
 
-def test_it_ends_with_an_operation_that_is_killed(node: Callable[..., DiskClaims], disk: str, tmp_path: Path) -> None:
+def test_the_lock_ends_with_a_killed_operation(node: Callable[..., DiskClaims], disk: str, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from hvcore.host.disks.disk_claims import DiskClaims\n"
         "claims = DiskClaims(Path(sys.argv[1]), 'web1'); claims.take(sys.argv[2], read_only=False)\n" + HELD
@@ -99,24 +99,24 @@ def test_it_ends_with_an_operation_that_is_killed(node: Callable[..., DiskClaims
     node("two", "web2").take(disk, read_only=True)
 
 
-def test_a_child_that_the_host_application_forks_does_not_hold_it(
+def test_a_child_that_the_host_application_forks_does_not_hold_the_lock(
     node: Callable[..., DiskClaims], disk: str, in_child: Callable[..., int]
 ) -> None:
     first = node("one", "web1")
     first.take(disk, read_only=False)
     reading, writing = os.pipe()
-    said, saying = os.pipe()
+    ready, signal_ready = os.pipe()
 
     def live_on() -> None:
         os.close(writing)
-        os.write(saying, b"x")
+        os.write(signal_ready, b"x")
         os.read(reading, 1)
 
     in_child(live_on, wait=False)
-    os.read(said, 1)
+    os.read(ready, 1)
     first.close()
     node("two", "web2").take(disk, read_only=False)
-    for fd in (reading, writing, said, saying):
+    for fd in (reading, writing, ready, signal_ready):
         os.close(fd)
 
 
@@ -139,7 +139,7 @@ def test_a_loop_device_and_its_file_are_one_disk(
         subprocess.run([tool("losetup"), "--detach", device], check=False)
 
 
-def test_a_disk_of_the_network_is_reserved_and_has_nothing_to_lock(node: Callable[..., DiskClaims]) -> None:
+def test_a_network_disk_is_reserved_and_not_locked(node: Callable[..., DiskClaims]) -> None:
     claims = node("one", "web1")
     claims.take("nbd://192.0.2.1/export", read_only=False)
     assert claims.fds == ()
@@ -147,7 +147,7 @@ def test_a_disk_of_the_network_is_reserved_and_has_nothing_to_lock(node: Callabl
         node("one", "web2").take("nbd://192.0.2.1/export", read_only=False)
 
 
-def test_of_directories_one_inside_the_other_is_in_use_and_a_neighbour_is_not(tmp_path: Path) -> None:
+def test_a_directory_conflicts_with_one_inside_it_and_not_with_a_neighbour(tmp_path: Path) -> None:
     for name in ("web1/x", "web10", "deep/" + "d/" * 15):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "way").symlink_to("web1/x")

@@ -1,4 +1,4 @@
-"""What a disk is, whatever its path, and whether the host itself uses it."""
+"""The identity of a disk by any path, and whether the host itself uses it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_file_is_the_same_through_links(tmp_path: Path) -> None:
     assert host_use(str(real), first) is None
 
 
-def test_what_is_no_disk_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_a_disk_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path, tmp_path / "fifo", "/dev/null"):
         with pytest.raises(OSError, match="neither a regular file nor a block device"):
@@ -56,7 +56,7 @@ def test_the_key_is_a_file_name(tmp_path: Path) -> None:
 
 @pytest.fixture
 def loop(tool: Tool) -> Iterator[Callable[[Path], str]]:
-    """``loop(image)``: a loop device over it."""
+    """``loop(image)``: a loop device over that image."""
     if os.geteuid() != 0:
         pytest.skip("needs root")
     losetup, made = tool("losetup"), []
@@ -74,7 +74,7 @@ def loop(tool: Tool) -> Iterator[Callable[[Path], str]]:
 
 
 @pytest.mark.live
-def test_a_loop_device_is_the_file_behind_it_by_whatever_node(tmp_path: Path, loop: Callable[[Path], str]) -> None:
+def test_a_loop_device_has_the_key_of_its_file_by_any_device_node(tmp_path: Path, loop: Callable[[Path], str]) -> None:
     path = image(tmp_path / "a.img")
     key = identify_disk(str(path)).key
     first, second = loop(path), loop(path)
@@ -86,17 +86,15 @@ def test_a_loop_device_is_the_file_behind_it_by_whatever_node(tmp_path: Path, lo
 
 
 @pytest.mark.live
-def test_a_file_that_is_attached_to_a_loop_device_is_used_by_the_host(
-    tmp_path: Path, loop: Callable[[Path], str]
-) -> None:
+def test_a_file_behind_a_loop_device_is_used_by_the_host(tmp_path: Path, loop: Callable[[Path], str]) -> None:
     path = image(tmp_path / "a.img")
     device = loop(path)
     assert host_use(str(path), identify_disk(str(path))) == f"the host, attached as {device}"
-    assert host_use(device, identify_disk(device)) is None  # that one was asked for itself
+    assert host_use(device, identify_disk(device)) is None  # a device does not conflict with itself
 
 
 @pytest.mark.live
-def test_a_mounted_disk_is_used_by_the_host_through_every_other_way_to_it(
+def test_a_mounted_disk_is_used_by_the_host_by_any_path(
     tmp_path: Path, loop: Callable[[Path], str], mount: Callable[..., None], tool: Tool
 ) -> None:
     path, target = image(tmp_path / "a.img"), tmp_path / "mnt"
@@ -112,8 +110,8 @@ def test_a_mounted_disk_is_used_by_the_host_through_every_other_way_to_it(
 
 
 @pytest.mark.live
-def test_a_device_that_somebody_claimed_is_used(tmp_path: Path, loop: Callable[[Path], str], tool: Tool) -> None:
-    """Swap, md, lvm and QEMU with O_EXCL: the kernel lets only one claim a device."""
+def test_a_device_open_with_o_excl_is_used(tmp_path: Path, loop: Callable[[Path], str], tool: Tool) -> None:
+    """Swap, md, lvm and QEMU use O_EXCL, which the kernel allows only one of them."""
     path = image(tmp_path / "a.img", 16)
     device = loop(path)
     claim = os.open(device, os.O_RDONLY | os.O_EXCL)
@@ -169,7 +167,7 @@ def test_a_disk_with_a_mounted_partition_is_used(tmp_path: Path, mount: Callable
         ("block-9-0~1^block-8-16", "block-9-0^block-8-16", True),
     ],
 )
-def test_a_disk_shares_blocks_with_its_parts_and_with_what_is_made_of_it_and_these_do_not_with_each_other(
+def test_a_disk_overlaps_its_partitions_and_devices_made_of_it_and_these_do_not_overlap_each_other(
     one: str, other: str, *, shared: bool
 ) -> None:
     assert overlap(one, other) is shared
@@ -177,7 +175,7 @@ def test_a_disk_shares_blocks_with_its_parts_and_with_what_is_made_of_it_and_the
 
 
 @given(st.lists(KEYS, max_size=8), KEYS)
-def test_a_search_by_names_finds_all_that_share_blocks(names: list[str], key: str) -> None:
+def test_sharing_finds_every_name_that_overlaps(names: list[str], key: str) -> None:
     assert sharing(names, key) == [name for name in names if overlap(name, key)]
 
 
@@ -222,13 +220,13 @@ def sysfs(tmp_path: Path) -> Path:
         ((8, 99), "block-8-99"),
     ],
 )
-def test_a_mapped_device_and_an_array_are_followed_to_what_they_are_made_of(
+def test_the_key_of_a_mapped_device_and_an_array_has_the_devices_below(
     sysfs: Path, number: tuple[int, int], key: str
 ) -> None:
     assert block_key(os.makedev(*number), sysfs) == key
 
 
-def test_an_array_of_more_devices_than_a_name_holds_is_refused(sysfs: Path) -> None:
+def test_an_array_of_too_many_devices_is_refused(sysfs: Path) -> None:
     many = sysfs / "devices/md1"
     (many / "slaves").mkdir(parents=True)
     for minor in range(30):
@@ -239,7 +237,7 @@ def test_an_array_of_more_devices_than_a_name_holds_is_refused(sysfs: Path) -> N
         block_key(os.makedev(9, 1), sysfs)
 
 
-def test_a_file_that_is_swapped_to_is_used_by_the_host(tmp_path: Path) -> None:
+def test_a_swap_file_is_used_by_the_host(tmp_path: Path) -> None:
     path, link = image(tmp_path / "swap file"), tmp_path / "link"
     link.symlink_to(path)
     swaps = tmp_path / "swaps"
@@ -251,7 +249,7 @@ def test_a_file_that_is_swapped_to_is_used_by_the_host(tmp_path: Path) -> None:
     assert host_use(str(other), identify_disk(str(other)), tmp_path / "none") is None
 
 
-def test_a_uri_is_itself_and_a_file_name() -> None:
+def test_the_key_of_a_uri_is_stable_and_a_file_name() -> None:
     one, other = identify_disk("rbd:pool/web1"), identify_disk("rbd:pool/web2")
     assert one == identify_disk("rbd:pool/web1")
     assert one.key != other.key

@@ -1,4 +1,4 @@
-"""Waiting until a disk is really unused: a copy of its mount in another namespace holds it too."""
+"""Waiting until a disk is unused: a copy of its mount in another namespace uses it too."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hvcore.host.confinement.own_root import with_own_root
 from hvcore.host.disks.disk_identity import wait_unused
 
 
-def test_a_disk_that_nobody_uses_or_that_is_gone_is_unused(tmp_path: Path) -> None:
+def test_an_unused_or_missing_disk_is_unused(tmp_path: Path) -> None:
     (tmp_path / "a.img").write_bytes(b"x")
     wait_unused(str(tmp_path / "a.img"), 0)
     wait_unused(str(tmp_path / "none"), 0)
@@ -23,7 +23,7 @@ def test_a_disk_that_nobody_uses_or_that_is_gone_is_unused(tmp_path: Path) -> No
 
 @pytest.mark.live
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_a_mount_that_lives_on_in_another_namespace_is_told_with_its_holder(
+def test_a_mount_left_in_another_namespace_is_an_error_with_its_holder(
     tmp_path: Path, mount: Callable[..., None], tool: Callable[[str], str]
 ) -> None:
     path, target = tmp_path / "a.img", tmp_path / "mnt"

@@ -1,4 +1,4 @@
-"""Starting one process so that it can be found again at any moment."""
+"""Launching one process that can be found again at any moment."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Start(Protocol):
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Launch a program in a directory of its own; what still lives in the end is killed."""
+    """Launch a program in a new directory; it is killed at the end if it still lives."""
     children: list[Child] = []
     folders: list[Path] = []
 
@@ -80,7 +80,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     reap()
 
 
-def test_of_many_children_those_that_have_ended_are_reaped_and_nobody_elses(tmp_path: Path) -> None:
+def test_only_our_exited_children_are_reaped(tmp_path: Path) -> None:
     def start(number: int) -> int:
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -132,28 +132,28 @@ def held(path: Path) -> bool:
         ("exit 139", Ended(signal=11), "was killed by SIGSEGV"),
     ],
 )
-def test_how_it_ended_is_told(start: Start, script: str, ended: Ended, words: str) -> None:
+def test_the_exit_status_is_reported(start: Start, script: str, ended: Ended, words: str) -> None:
     child = start("sh", "-c", script)
     assert child.wait(10) == ended
     assert str(ended) == words
 
 
-def test_a_signal_without_a_name_has_its_number() -> None:
+def test_a_signal_without_a_name_is_shown_as_a_number() -> None:
     assert str(Ended(signal=40)) == "was killed by signal 40"
 
 
-def test_one_that_lives_has_not_ended(start: Start) -> None:
+def test_a_living_process_has_no_exit_status(start: Start) -> None:
     child = start("sleep", "100")
     assert child.ended() is None
     assert child.wait(0.01) is None
 
 
-def test_what_it_says_is_kept(start: Start, tmp_path: Path) -> None:
+def test_output_is_kept_in_the_log(start: Start, tmp_path: Path) -> None:
     start("sh", "-c", "echo out; echo err >&2").wait(10)
     assert (tmp_path / "i" / "log").read_text() == "out\nerr\n"
 
 
-def test_it_is_a_session_of_its_own_without_our_terminal_or_directory(start: Start) -> None:
+def test_a_process_has_its_own_session_without_our_terminal_or_directory(start: Start) -> None:
     child = start("sleep", "100")
     process = child.process()
     assert process is not None
@@ -169,7 +169,7 @@ def descriptors(pid: int) -> dict[int, str]:
 @pytest.mark.live
 @ROOT
 @pytest.mark.parametrize("sandbox", [STRICT, Sandbox(who=AsCaller()), Sandbox(who=AsRoot(), reaper=True)], ids=str)
-def test_it_gets_the_descriptors_that_are_listed_and_no_other(
+def test_a_process_inherits_only_the_listed_descriptors(
     start: Start, tmp_path: Path, sandbox: Sandbox, eventually: Eventually
 ) -> None:
     if isinstance(sandbox.who, AsCaller) and with_own_root():
@@ -207,13 +207,13 @@ def cmdline(pid: int) -> bytes:
 
 @pytest.mark.live
 @ROOT
-def test_bubblewrap_itself_writes_down_how_it_ended_when_nobody_waits(start: Start, tmp_path: Path) -> None:
+def test_bubblewrap_writes_the_exit_code_without_a_waiting_parent(start: Start, tmp_path: Path) -> None:
     child = start("sh", "-c", "exit 7", sandbox=STRICT)
     assert child.wait(10) == Ended(code=7)
     assert read_status(tmp_path / "i" / "status").ended == Ended(code=7)
 
 
-def test_the_life_lock_is_held_as_long_as_anything_that_was_launched_lives(start: Start, tmp_path: Path) -> None:
+def test_the_life_lock_is_held_while_a_launched_process_lives(start: Start, tmp_path: Path) -> None:
     child = start("sh", "-c", "sleep 100 & exit 0")
     assert child.wait(10) == Ended(code=0)
     assert held(tmp_path / "i" / "alive")
@@ -223,16 +223,14 @@ def test_the_life_lock_is_held_as_long_as_anything_that_was_launched_lives(start
     assert not held(tmp_path / "i" / "alive")
 
 
-def test_it_is_found_while_it_is_between_fork_and_exec(start: Start, tmp_path: Path, eventually: Eventually) -> None:
-    """A shell that has not gone on to its program yet stands for it: no status is written, the lock and mark are."""
+def test_a_process_between_fork_and_exec_is_found(start: Start, tmp_path: Path, eventually: Eventually) -> None:
+    """A shell takes the place of bubblewrap before exec: no status is written, but it has the lock and the mark."""
     start("sh", "-c", "read x < /dev/tty1x || sleep 100")
     (tmp_path / "i" / "status").unlink()
     eventually(lambda: members_of(tmp_path))
 
 
-def test_a_child_that_the_host_application_forked_is_not_taken_for_a_member(
-    tmp_path: Path, in_child: Callable[..., int]
-) -> None:
+def test_a_child_that_the_host_application_forked_is_not_a_member(tmp_path: Path, in_child: Callable[..., int]) -> None:
     folder = tmp_path / "i"
     folder.mkdir()
     ready = os.pipe()
@@ -252,7 +250,7 @@ def test_a_child_that_the_host_application_forked_is_not_taken_for_a_member(
 
 @pytest.mark.live
 @ROOT
-def test_one_that_closed_everything_is_still_found_in_its_namespace(
+def test_a_process_without_descriptors_is_found_in_its_namespace(
     start: Start, tmp_path: Path, eventually: Eventually
 ) -> None:
     script = "exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; exec env -i /usr/bin/sleep 100"
@@ -262,8 +260,8 @@ def test_one_that_closed_everything_is_still_found_in_its_namespace(
 
 @pytest.mark.live
 @ROOT
-def test_whoever_was_given_the_number_of_a_namespace_that_ended_is_no_member(start: Start, tmp_path: Path) -> None:
-    """Numbers of namespaces are given again at once: 4026532193 is another instance's a moment later."""
+def test_a_process_in_a_new_namespace_with_a_reused_number_is_not_a_member(start: Start, tmp_path: Path) -> None:
+    """The kernel reuses numbers of namespaces at once: 4026532193 may be another instance's a moment later."""
     folder = tmp_path / "dead"
     folder.mkdir()
     (folder / "alive").touch()
@@ -300,18 +298,18 @@ def wait_for_status(path: Path) -> Status:
         ('{"child-pid": 12}\n{"exit-code": 137}\n', Status(pid=12, ended=Ended(signal=9))),
     ],
 )
-def test_a_status_file_is_read_as_far_as_it_was_written(tmp_path: Path, text: str, status: Status) -> None:
+def test_a_partly_written_status_file_is_read(tmp_path: Path, text: str, status: Status) -> None:
     (tmp_path / "status").write_text(text)
     assert read_status(tmp_path / "status") == status
 
 
-def test_a_status_file_that_is_missing_or_a_link_says_nothing(tmp_path: Path) -> None:
+def test_a_status_file_that_is_missing_or_a_link_gives_an_empty_status(tmp_path: Path) -> None:
     (tmp_path / "status").symlink_to("/etc/passwd")
     assert read_status(tmp_path / "status") == Status()
     assert read_status(tmp_path / "none") == Status()
 
 
-def test_nobody_stays_a_zombie(tmp_path: Path, start: Start) -> None:
+def test_an_exited_child_is_reaped_later(tmp_path: Path, start: Start) -> None:
     child = start("sleep", "100")
     process = child.process()
     assert process is not None
@@ -336,18 +334,18 @@ def test_many_threads_may_reap_at_once(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "told"),
+    ("program", "message"),
     [("no-such-program", "no-such-program: not found on this node; install"), ("/etc/passwd", "may not be executed")],
 )
-def test_a_program_that_cannot_be_started_is_told_and_nothing_is_held(
-    start: Start, tmp_path: Path, program: str, told: str
+def test_a_program_that_cannot_be_started_is_an_error_and_no_lock_stays(
+    start: Start, tmp_path: Path, program: str, message: str
 ) -> None:
-    with pytest.raises(NodeError, match=told):
+    with pytest.raises(NodeError, match=message):
         start(program)
     assert not held(tmp_path / "i" / "alive")
 
 
-def test_a_missing_bubblewrap_is_told_with_its_package(
+def test_a_missing_bubblewrap_is_an_error_with_its_package(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -355,20 +353,20 @@ def test_a_missing_bubblewrap_is_told_with_its_package(
         start("true", sandbox=Sandbox(who=AsCaller()))
 
 
-def test_a_tool_says_how_it_ended_and_what_it_wrote(tmp_path: Path) -> None:
-    ended, said = run_tool(
+def test_a_tool_gives_its_exit_status_and_output(tmp_path: Path) -> None:
+    ended, output = run_tool(
         ("sh", "-c", "echo hello; exit 4"), life=tmp_path / "alive", status=tmp_path / "s", deadline_s=10
     )
-    assert (ended, said) == (Ended(code=4), "hello")
+    assert (ended, output) == (Ended(code=4), "hello")
 
 
-def test_a_tool_that_floods_costs_no_more_than_what_is_kept(tmp_path: Path) -> None:
+def test_output_of_a_tool_is_limited(tmp_path: Path) -> None:
     script = "import sys\nfor _ in range(1000): sys.stdout.write('x' * 1000)"
-    _, said = run_tool((sys.executable, "-c", script), life=tmp_path / "alive", status=tmp_path / "s", deadline_s=30)
-    assert len(said) <= 64 * 1024
+    _, output = run_tool((sys.executable, "-c", script), life=tmp_path / "alive", status=tmp_path / "s", deadline_s=30)
+    assert len(output) <= 64 * 1024
 
 
-def test_a_tool_that_is_late_is_a_member_so_that_it_can_be_ended(tmp_path: Path) -> None:
+def test_a_tool_that_misses_its_deadline_is_a_member(tmp_path: Path) -> None:
     ended, _ = run_tool(("sleep", "100"), life=tmp_path / "alive", status=tmp_path / "status", deadline_s=0.05)
     assert ended is None
     (process,) = members(tmp_path / "alive", tmp_path / "status")
@@ -378,19 +376,19 @@ def test_a_tool_that_is_late_is_a_member_so_that_it_can_be_ended(tmp_path: Path)
     reap()
 
 
-def test_a_tool_that_is_missing_is_told(tmp_path: Path) -> None:
+def test_a_missing_tool_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NodeError, match="no-such-tool: not found"):
         run_tool(("no-such-tool",), life=tmp_path / "alive", status=tmp_path / "s", deadline_s=1)
 
 
 class TestIntoAGroup:
-    """Nothing of what is launched runs before it is in its control group."""
+    """A launched program does not run before it is in its control group."""
 
     @pytest.fixture
     def group(self, tmp_path: Path) -> Iterator[Group]:
         node = control_groups()
         if not node.usable:
-            pytest.skip("this node lets nobody make control groups")
+            pytest.skip("this node does not allow control groups")
         group = Group(group_name(tmp_path, "web1"), node)
         group.create(GroupLimits())
         yield group
@@ -398,7 +396,9 @@ class TestIntoAGroup:
         group.remove()
 
     @pytest.mark.parametrize("sandbox", [OFF, STRICT], ids=["off", "strict"])
-    def test_it_and_all_around_it_are_in_the_group(self, start: Start, group: Group, sandbox: Sandbox | None) -> None:
+    def test_the_process_and_its_sandbox_are_in_the_group(
+        self, start: Start, group: Group, sandbox: Sandbox | None
+    ) -> None:
         child = start("sleep", "100", sandbox=sandbox, group=group)
         process = child.monitor()
         assert process is not None
@@ -407,15 +407,17 @@ class TestIntoAGroup:
         assert child.wait(5) is not None
 
     @ROOT
-    def test_it_reads_its_options_also_when_they_are_many(self, start: Start, group: Group, tmp_path: Path) -> None:
+    def test_more_options_than_a_pipe_holds_are_read(self, start: Start, group: Group, tmp_path: Path) -> None:
         environment = tuple((f"V{n}", "--" if n % 2 else "x" * 100) for n in range(2000))
         child = start("env", sandbox=replace(STRICT, environment=environment), group=group)
         assert child.wait(10) == Ended(code=0)
-        said = (tmp_path / "i/log").read_text().splitlines()
-        assert {f"V1999={'--'}", f"V1998={'x' * 100}"} <= set(said)
+        output = (tmp_path / "i/log").read_text().splitlines()
+        assert {f"V1999={'--'}", f"V1998={'x' * 100}"} <= set(output)
 
     @pytest.mark.parametrize("confined", [False, True])
-    def test_it_does_not_run_when_whoever_launched_it_dies_first(self, tmp_path: Path, *, confined: bool) -> None:
+    def test_the_program_does_not_run_if_the_launching_process_dies_first(
+        self, tmp_path: Path, *, confined: bool
+    ) -> None:
         argv = ("touch", str(tmp_path / "ran"))
         everything = ("--dev-bind", "/", "/")
         whole = Wrapped(before=(), options=(), after=argv)
@@ -427,19 +429,19 @@ class TestIntoAGroup:
         assert popen.wait(10) != 0
         assert not (tmp_path / "ran").exists()
 
-    def test_it_does_not_run_when_the_group_is_gone(self, start: Start, group: Group, tmp_path: Path) -> None:
+    def test_the_program_does_not_run_without_its_group(self, start: Start, group: Group, tmp_path: Path) -> None:
         group.remove()
         with pytest.raises(NodeError, match=r"cgroup.procs: pid \d+ cannot be put in"):
             start("touch", str(tmp_path / "ran"), group=group)
         assert not (tmp_path / "ran").exists()
 
-    def test_a_program_that_is_missing_is_named(self, start: Start, group: Group) -> None:
+    def test_a_missing_program_is_named(self, start: Start, group: Group) -> None:
         with pytest.raises(NodeError, match="no-such-program: not found"):
             start("no-such-program", group=group)
 
 
-def test_a_holder_in_the_middle_of_exec_is_looked_at_again(tmp_path: Path) -> None:
-    """As it is there, by a program without an environment that becomes one with the mark a moment later."""
+def test_a_holder_during_exec_is_checked_again(tmp_path: Path) -> None:
+    """Played by a program without an environment, which executes one with the mark a moment later."""
     with life_lock(tmp_path / "alive") as life_fd:
         mark = "=".join(life_mark(os.fstat(life_fd)))
         later = ("sh", "-c", f"read _; exec /usr/bin/env {mark} sleep 100")

@@ -1,4 +1,4 @@
-"""Resource limits of what is launched."""
+"""Resource limits of launched processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ANY = resource.RLIM_INFINITY
 ENOUGH = {limit.number: (limit.wanted, limit.wanted) for limit in LIMITS}
 
 
-def test_limits_that_will_do_cost_nothing() -> None:
+def test_sufficient_limits_need_no_prefix() -> None:
     assert limited(ENOUGH.__getitem__) == ()
     more = {**ENOUGH, resource.RLIMIT_NOFILE: (1_000_000, ANY), resource.RLIMIT_MEMLOCK: (ANY, ANY)}
     assert limited(more.__getitem__) == ()
@@ -34,11 +34,11 @@ def test_limits_that_will_do_cost_nothing() -> None:
         (resource.RLIMIT_FSIZE, (1, 1), True, "--fsize=unlimited:unlimited"),
     ],
 )
-def test_a_limit_that_will_not_do_is_set(number: int, own: tuple[int, int], *, privileged: bool, option: str) -> None:
+def test_an_insufficient_limit_is_set(number: int, own: tuple[int, int], *, privileged: bool, option: str) -> None:
     assert limited({**ENOUGH, number: own}.__getitem__, privileged=privileged) == ("prlimit", option, "--")
 
 
-def test_one_that_a_user_cannot_raise_is_told() -> None:
+def test_a_limit_that_a_user_cannot_raise_is_an_error() -> None:
     with pytest.raises(NodeError, match="limit of open files: 20 is too low for any instance, at least 1024; raise it"):
         limited({**ENOUGH, resource.RLIMIT_NOFILE: (20, 20)}.__getitem__, privileged=False)
     with pytest.raises(NodeError, match="limit of cpu time: 10 is too low for any instance, at least unlim"):
@@ -46,7 +46,7 @@ def test_one_that_a_user_cannot_raise_is_told() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_what_is_launched_by_a_limited_caller_is_not_limited(tmp_path: Path) -> None:
+def test_a_process_launched_by_a_limited_caller_is_not_limited(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; import hvcore.plugin as hv\n"
         "from hvcore.host.launching.launch import launch, life_lock\n"
@@ -64,7 +64,7 @@ def test_what_is_launched_by_a_limited_caller_is_not_limited(tmp_path: Path) -> 
     assert (tmp_path / "log").read_text().splitlines() == ["16384 0 unlimited"] * 2
 
 
-def test_limits_that_do_not_hold_are_named() -> None:
+def test_unmet_limits_are_named() -> None:
     with subprocess.Popen(["sleep", "100"]) as popen:
         try:
             resource.prlimit(popen.pid, resource.RLIMIT_NOFILE, (20, 20))

@@ -1,4 +1,4 @@
-"""A host application may do with its signals what it likes: what is launched has its own, and how it ended is known."""
+"""Launched programs have default signals and a known exit status, for any signals of the host application."""
 
 from __future__ import annotations
 
@@ -55,19 +55,19 @@ def launched(tmp_path: Path, *argv: str, **more: Any) -> Child:
 @pytest.mark.parametrize(
     ("script", "ended"), [("exit 0", Ended(code=0)), ("exit 32", Ended(code=32)), ("kill -9 $$", Ended(signal=9))]
 )
-def test_how_a_tool_ended_is_known(tmp_path: Path, script: str, ended: Ended) -> None:
+def test_the_exit_status_of_a_tool_is_known(tmp_path: Path, script: str, ended: Ended) -> None:
     assert tool(tmp_path, "sh", "-c", f"echo said; {script}") == (ended, "said")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 @pytest.mark.usefixtures("children_are_taken")
-def test_a_sandbox_goes_with_what_runs_in_it(tmp_path: Path) -> None:
+def test_a_sandbox_exits_with_its_program(tmp_path: Path) -> None:
     child = launched(tmp_path, "false", sandbox=Sandbox(who=AsUser(1_880_000_000)))
     assert wait_readable(child.pidfd, 20)
     child.close()
 
 
-def test_an_end_that_somebody_else_has_waited_for_is_no_success(tmp_path: Path) -> None:
+def test_a_child_that_the_host_application_reaped_is_not_a_success(tmp_path: Path) -> None:
     popen = subprocess.Popen(["false"])
     child = Child(popen, tmp_path / "status")
     os.waitpid(popen.pid, 0)
@@ -79,7 +79,7 @@ def test_an_end_that_somebody_else_has_waited_for_is_no_success(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("odd_signals")
-def test_what_is_ignored_or_blocked_here_is_not_there(tmp_path: Path) -> None:
+def test_signals_ignored_or_blocked_here_have_their_default_in_the_child(tmp_path: Path) -> None:
     grep = ("grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status")
     none = ["SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000"]
     assert tool(tmp_path, *grep)[1].splitlines() == none
@@ -89,7 +89,7 @@ def test_what_is_ignored_or_blocked_here_is_not_there(tmp_path: Path) -> None:
     child.close()
 
 
-def test_with_ordinary_signals_nothing_comes_before() -> None:
+def test_default_signals_need_no_prefix() -> None:
     before = {
         number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
     }

@@ -1,4 +1,4 @@
-"""Whether something runs for an instance of which nothing is known is told without looking through /proc, and surely."""
+"""Processes of an instance without state are found for certain, mostly without a scan of /proc."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="the notes are root's")
 
 
 class Proc:
-    """What is running, as a look into /proc would find it, and how often somebody looked."""
+    """The marked processes that a scan of /proc would find, and the number of scans."""
 
     def __init__(self) -> None:
         self.running: dict[int, str] = {}
@@ -48,9 +48,9 @@ def made(directory: Path) -> Path:
     return directory
 
 
-def test_once_all_is_noted_nobody_looks_through_proc(notes: LaunchNotes, proc: Proc, web1: Path) -> None:
+def test_complete_notes_need_no_scan(notes: LaunchNotes, proc: Proc, web1: Path) -> None:
     assert notes.launched(web1) == []
-    assert proc.looks == 1  # nobody had looked since the boot
+    assert proc.looks == 1  # the first scan since the boot
     for start in ("1", "2", "3"):
         assert notes.launched(web1) == []
         notes.add(web1, start)
@@ -60,14 +60,14 @@ def test_once_all_is_noted_nobody_looks_through_proc(notes: LaunchNotes, proc: P
     assert proc.looks == 1
 
 
-def test_a_guest_whose_state_was_wiped_is_found_again_and_again(notes: LaunchNotes, proc: Proc, web1: Path) -> None:
+def test_a_guest_whose_state_was_wiped_is_found_each_time(notes: LaunchNotes, proc: Proc, web1: Path) -> None:
     notes.launched(web1)
     notes.add(web1, "1")
     proc.running[7] = str(web1)
     web1.rmdir()
     for _ in range(3):
         assert notes.launched(web1) == [7]
-        notes.remove(web1, "2")  # the start that was refused gives back what it has: nothing of the first
+        notes.remove(web1, "2")  # the refused start releases only its own
     proc.running.clear()
     assert notes.launched(web1) == []
     looked = proc.looks
@@ -75,10 +75,8 @@ def test_a_guest_whose_state_was_wiped_is_found_again_and_again(notes: LaunchNot
     assert proc.looks == looked
 
 
-def test_what_another_start_launches_meanwhile_does_not_hide_the_first(
-    notes: LaunchNotes, proc: Proc, web1: Path
-) -> None:
-    """A driver that refuses no twin, under the same name."""
+def test_a_launch_by_another_start_does_not_hide_the_first(notes: LaunchNotes, proc: Proc, web1: Path) -> None:
+    """A driver that does not refuse a second process of the same name."""
     notes.launched(web1)
     notes.add(web1, "1")
     proc.running[7] = str(web1)
@@ -105,7 +103,7 @@ def test_guests_of_an_older_hvcore_have_no_note_and_are_found(notes: LaunchNotes
     assert proc.looks == 7
 
 
-def test_notes_of_another_boot_count_for_nothing(notes: LaunchNotes, proc: Proc, web1: Path, tmp_path: Path) -> None:
+def test_notes_of_another_boot_do_not_count(notes: LaunchNotes, proc: Proc, web1: Path, tmp_path: Path) -> None:
     notes.launched(web1)
     notes.add(web1, "1")
     (tmp_path / "notes/complete").unlink()
@@ -119,9 +117,7 @@ def test_notes_of_another_boot_count_for_nothing(notes: LaunchNotes, proc: Proc,
 
 
 @pytest.mark.parametrize("wiped", ["all", "content", "complete"])
-def test_notes_that_were_wiped_as_well_are_no_proof(
-    notes: LaunchNotes, proc: Proc, web1: Path, tmp_path: Path, wiped: str
-) -> None:
+def test_wiped_notes_do_not_count(notes: LaunchNotes, proc: Proc, web1: Path, tmp_path: Path, wiped: str) -> None:
     notes.launched(web1)
     notes.add(web1, "1")
     proc.running[7] = str(web1)
@@ -134,9 +130,7 @@ def test_notes_that_were_wiped_as_well_are_no_proof(
     assert notes.launched(web1) == [7]
 
 
-def test_notes_of_what_is_gone_with_its_directory_are_removed_when_somebody_looks(
-    notes: LaunchNotes, proc: Proc, web1: Path, tmp_path: Path
-) -> None:
+def test_stale_notes_are_removed_by_a_scan(notes: LaunchNotes, proc: Proc, web1: Path, tmp_path: Path) -> None:
     gone, runs, coming = (made(web1.with_name(name)) for name in ("gone", "runs", "coming"))
     for directory in (web1, gone, runs, coming):
         notes.add(directory, "1")
@@ -152,7 +146,7 @@ def test_notes_of_what_is_gone_with_its_directory_are_removed_when_somebody_look
 
 
 @ROOT
-def test_a_place_that_others_can_write_to_proves_nothing_and_is_not_written_to(
+def test_a_directory_of_notes_that_others_can_write_to_is_not_used(
     notes: LaunchNotes, proc: Proc, web1: Path, tmp_path: Path
 ) -> None:
     notes.launched(web1)
@@ -163,7 +157,7 @@ def test_a_place_that_others_can_write_to_proves_nothing_and_is_not_written_to(
         notes.add(web1, "1")
 
 
-def test_where_there_can_be_no_notes_every_start_looks(proc: Proc, web1: Path, tmp_path: Path) -> None:
+def test_without_a_directory_of_notes_every_start_scans(proc: Proc, web1: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     notes = LaunchNotes(tmp_path / "file/notes", proc.look)
     notes.add(web1, "1")
@@ -174,7 +168,7 @@ def test_where_there_can_be_no_notes_every_start_looks(proc: Proc, web1: Path, t
 
 @pytest.fixture
 def launched() -> Iterator[Callable[[Path], int]]:
-    """A process with the mark of one that was launched for the instance with that directory."""
+    """A process with the mark of the instance with that directory."""
     processes: list[subprocess.Popen[bytes]] = []
 
     def launch(directory: Path) -> int:
@@ -187,7 +181,7 @@ def launched() -> Iterator[Callable[[Path], int]]:
         process.wait()
 
 
-def test_a_look_into_proc_finds_what_is_marked(web1: Path, tmp_path: Path, launched: Callable[[Path], int]) -> None:
+def test_a_scan_of_proc_finds_marked_processes(web1: Path, tmp_path: Path, launched: Callable[[Path], int]) -> None:
     other = made(web1.with_name("web10"))
     one, two, three = launched(web1), launched(other), launched(web1)
     found = marks()

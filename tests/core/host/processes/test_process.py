@@ -1,4 +1,4 @@
-"""Processes that are known for certain."""
+"""The identity of processes."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def known(pid: int) -> ProcessId:
     return found
 
 
-def test_a_living_process_is_known_again(sleeper: subprocess.Popen[bytes]) -> None:
+def test_a_living_process_is_identified_again(sleeper: subprocess.Popen[bytes]) -> None:
     assert identify(sleeper.pid) == known(sleeper.pid)
     assert alive(known(sleeper.pid))
     assert known(os.getpid()).boot_id == boot_id()
 
 
-def test_nobody_is_known_by_a_number_that_is_free() -> None:
+def test_a_free_pid_is_not_a_process() -> None:
     with subprocess.Popen(["true"]) as popen:
         popen.wait()
     assert identify(popen.pid) is None
@@ -72,7 +72,7 @@ def test_a_zombie_is_gone_and_has_no_figures() -> None:
 
 @pytest.mark.live
 @pytest.mark.skipif(not os.access(LAST_PID, os.W_OK), reason="needs to write ns_last_pid")
-def test_whoever_has_the_number_of_a_dead_process_is_left_alone() -> None:
+def test_a_process_with_the_reused_pid_of_a_dead_one_is_not_killed() -> None:
     first = subprocess.Popen(["sleep", "100"])
     dead = known(first.pid)
     first.kill()
@@ -85,7 +85,7 @@ def test_whoever_has_the_number_of_a_dead_process_is_left_alone() -> None:
         second.kill()
         second.wait()
     else:
-        pytest.skip("the number was always taken by somebody else")
+        pytest.skip("another process always took the number")
     try:
         assert not alive(dead)
         assert wait_gone(dead, 0)
@@ -97,7 +97,7 @@ def test_whoever_has_the_number_of_a_dead_process_is_left_alone() -> None:
         second.wait()
 
 
-def test_a_number_that_now_belongs_to_a_thread_means_gone() -> None:
+def test_a_pid_that_now_belongs_to_a_thread_means_gone() -> None:
     done = threading.Event()
     thread = threading.Thread(target=done.wait)
     thread.start()
@@ -112,7 +112,7 @@ def test_a_number_that_now_belongs_to_a_thread_means_gone() -> None:
         thread.join()
 
 
-def test_a_process_of_another_boot_is_gone_whoever_has_its_number(sleeper: subprocess.Popen[bytes]) -> None:
+def test_a_process_of_another_boot_is_gone_even_if_its_pid_is_in_use(sleeper: subprocess.Popen[bytes]) -> None:
     before = replace(known(sleeper.pid), boot_id="another")
     assert not alive(before)
     assert kill_and_wait(before, subject="web1", deadline_s=1) is False
@@ -192,14 +192,14 @@ def test_the_holder_of_a_posix_lock_is_named(tmp_path: Path, in_child: Callable[
         os.close(fd)
 
 
-def test_nobody_holds_a_file_that_is_missing_or_a_link(tmp_path: Path) -> None:
+def test_a_missing_file_or_a_link_has_no_lock_holder(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("none")
     assert pidfile_lock_holder(tmp_path / "none") is None
     assert pidfile_lock_holder(tmp_path / "link") is None
     assert processes_holding(tmp_path / "none") == []
 
 
-def test_those_who_have_a_file_open_are_found_by_the_file_and_not_by_its_name(tmp_path: Path) -> None:
+def test_processes_with_an_open_file_are_found_by_inode_and_not_by_name(tmp_path: Path) -> None:
     (tmp_path / "f").touch()
     os.link(tmp_path / "f", tmp_path / "second-name")
     (tmp_path / "other").touch()
