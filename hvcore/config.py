@@ -116,12 +116,12 @@ class Config:
                 if name != NODE:
                     problems.append(_no_profile(str(profile), path))
             except OSError as error:
-                what, todo = f"cannot be read ({error.strerror})", "make it readable, or move it away"
+                what, todo = f"cannot be read ({error.strerror})", "make the file readable, or remove it"
                 problems.append(Problem(path=name, what=what, todo=todo, where=path))
             except _UnusableError as error:
-                problems.append(Problem(path=name, what=str(error), todo=error.todo or "move it away", where=path))
+                problems.append(Problem(path=name, what=str(error), todo=error.todo or "remove it", where=path))
             except ValueError as error:
-                problems.append(Problem(path=name, what=str(error), todo="correct it there", where=path))
+                problems.append(Problem(path=name, what=str(error), todo="correct the file", where=path))
             else:
                 problems += [
                     Problem(path=f"{name}.{shortened(key)[1:-1]}", what="unknown key", todo=_FORM, where=path)
@@ -143,8 +143,8 @@ def _no_profile(profile: str, path: str) -> Problem:
     except OSError:
         files = []
     names = sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml"))
-    there = f"this node has {', '.join(names)}" if names else "this node has none"
-    return Problem(path="profile", what="no such profile", got=repr(profile), todo=f"{there}; it would be {path}")
+    todo = f"choose one of {', '.join(names)}, or create {path}" if names else f"create {path}"
+    return Problem(path="profile", what="no such profile", got=repr(profile), todo=todo)
 
 
 class _UnusableError(ValueError):

@@ -82,7 +82,7 @@ def _cgroups(host: Host) -> Finding:
     version = "version 1" if groups.unified is None else "version 2"
     if groups.usable and not lacking:
         return Finding(subject="control groups", severity=Severity.OK, what=f"{version}, with {', '.join(LIMITED)}")
-    what = f"{version}, lacks {', '.join(lacking)}" if groups.usable else "none that can be used"
+    what = f"{version}, lacks {', '.join(lacking)}" if groups.usable else "not usable"
     more = ["..."] if len(groups.refused) > _FEW_REASONS else []
     reason = f" ({'; '.join([*groups.refused[:_FEW_REASONS], *more])})" if groups.refused else ""
     return Finding(
@@ -103,7 +103,7 @@ def _uids(host: Host) -> Iterator[Finding]:
     yield Finding(subject=subject, severity=severity, what=f"{free} of {len(pool)} are free for guests", todo=todo)
     users = sorted(user.pw_name for user in pwd.getpwall() if user.pw_uid in pool)
     if users:
-        what = f"are also those of {', '.join(users[:5])}, who may then reach into guests"
+        what = f"also belong to {', '.join(users[:5])}, who can therefore access guests"
         todo = "give those users other uids, or give Node another uid_pool"
         yield Finding(subject=subject, severity=Severity.PROBLEM, what=what, todo=todo)
 

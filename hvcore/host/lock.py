@@ -88,7 +88,7 @@ def _take(path: Path, subject: str, wait_s: float) -> int:
                 pid, _, purpose = os.pread(fd, 200, 0).decode("utf-8", "backslashreplace").strip().partition(" ")
                 by = f"held by pid {pid} ({purpose})" if purpose else "held by another process"
                 what = f"{subject}: busy, {by} for more than {wait_s:.3g} s"
-                raise BusyError(f"{what}; wait for it or look at that process")
+                raise BusyError(f"{what}; wait, or check that process")
             else:
                 time.sleep(retry_s)
                 retry_s = min(retry_s * 2, _LAST_RETRY_S)

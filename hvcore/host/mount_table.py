@@ -130,7 +130,7 @@ def unmount_below(directory: str) -> int:
             continue  # it went with the mount that it was on
         users = ", ".join(_users_of(mount)) or "a process that cannot be seen from here"
         what = f"{mount.point}: cannot be unmounted, got {os.strerror(number)}, used by {users}"
-        raise LeftoverError(f"{what}; end that and try again")
+        raise LeftoverError(f"{what}; end that process and try again")
     return count
 
 
@@ -174,7 +174,7 @@ def other_users(table: list[Mount], point: str) -> Iterator[Mount]:
     """Mounts in directories of instances that share files with the mount at ``point``, at least one of the two writing."""
     own = [mount for mount in table if mount.point == point]
     if not own:
-        what = f"{point!r}: is not among the mounts of this process, where it has just been mounted"
+        what = f"{point!r}: has just been mounted and is not in the mount table of this process"
         raise NodeError(f"{what}; try again")
     for other in table:
         parts = PurePath(other.point).parts

@@ -108,7 +108,7 @@ class Store:
             return self._without_record(name)
         except OSError as error:
             self._cache.pop(name, None)
-            what = f"{name}: its directory cannot be used, got {error.strerror}; look at {directory}"
+            what = f"{name}: its directory cannot be used, got {error.strerror}; check {directory}"
             raise RecordError(what) from error
         key = (found.st_ino, found.st_mtime_ns, found.st_size)
         cached = self._cache.get(name)

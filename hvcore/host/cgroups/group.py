@@ -89,7 +89,7 @@ class Group:
             except ProcessLookupError:
                 return
             except OSError as error:
-                raise NodeError(f"{entrance}: pid {pid} cannot be put in, got {error.strerror}; try again") from error
+                raise NodeError(f"{entrance}: pid {pid} cannot be added, got {error.strerror}; try again") from error
 
     def pids(self) -> list[int]:
         """The processes in the group and in groups below it that our pid namespace can see."""
@@ -145,7 +145,9 @@ class Group:
         try:
             self._files.write(grip.freezer, grip.frozen)
         except OSError as error:
-            raise NodeError(f"{grip.freezer}: cannot freeze, got {error.strerror}; is the group gone?") from error
+            raise NodeError(
+                f"{grip.freezer}: cannot freeze, got {error.strerror}; check that the group exists"
+            ) from error
         path, word = grip.all_frozen
         if not self._files.wait(path, lambda text: word in text, Deadline(deadline_s)):
             self.thaw()
@@ -178,8 +180,8 @@ class Group:
                 except OSError as error:
                     pids = ", ".join(map(str, self.holders()))
                     held = f"pid {pids}" if pids else "a process that cannot be seen from here"
-                    what = f"{directory}: cannot be removed, got {error.strerror}, it holds {held}"
-                    raise NodeError(f"{what}; end that and try again") from error
+                    what = f"{directory}: cannot be removed, got {error.strerror}, used by {held}"
+                    raise NodeError(f"{what}; end that process and try again") from error
             with suppress(OSError):  # it has other groups, or does not exist
                 self._files.remove(os.path.dirname(top))
 

@@ -50,9 +50,9 @@ class ControlGroups:
         place = self.place(controller)
         if place is None:
             reason = "; ".join(self.refused) or "the kernel or the mounts in /sys/fs/cgroup lack it"
-            yield f"no {controller} controller that can be used here ({reason})"
+            yield f"no usable {controller} controller ({reason})"
         elif place == self.unified and not self._can_enable(controller):
-            yield f"{place}: the {controller} controller cannot be given on, processes are in the top group itself"
+            yield f"{place}: the {controller} controller cannot be enabled, because the top group has processes"
 
     def _can_enable(self, controller: str) -> bool:
         if controller in self.files.read(f"{self.unified}/cgroup.subtree_control").split():

@@ -93,8 +93,8 @@ def _wait_ready(process: subprocess.Popen[bytes], kinds: list[str]) -> None:
         poll.register(process.stdout, select.POLLIN)
         answered = bool(poll.poll(_READY_S * 1000)) and process.stdout.read(1) == b"\n"
     if not answered:
-        what = f"namespaces: unshare {' '.join(kinds)} did not work on this node"
-        raise NodeError(f"{what}; see user.max_user_namespaces and user.max_net_namespaces in sysctl")
+        what = f"namespaces: unshare {' '.join(kinds)} failed on this node"
+        raise NodeError(f"{what}; check user.max_user_namespaces and user.max_net_namespaces in sysctl")
 
 
 def _write(path: str, text: str) -> None:
@@ -102,4 +102,4 @@ def _write(path: str, text: str) -> None:
         with open(path, "wb", buffering=0) as file:  # in one write(2), or the kernel refuses it: user_namespaces(7)
             file.write(text.encode())
     except OSError as error:
-        raise NodeError(f"{path}: cannot be set, got {error.strerror}; see whether we are in a container") from error
+        raise NodeError(f"{path}: cannot be set, got {error.strerror}; this may be a limit of a container") from error

@@ -59,7 +59,7 @@ def _weak_users(users: range, pid: int) -> list[str]:
         except OSError as error:
             return [f"/proc/{pid}: cannot be read ({error.strerror})"]
         if [list(map(int, line.split())) for line in lines] != wanted:
-            found.append(f"{kind}s inside are the node's {' '.join(lines).split()}")
+            found.append(f"{kind}_map is {' '.join(lines).split()}")
     return found
 
 

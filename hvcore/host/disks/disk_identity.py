@@ -283,7 +283,7 @@ def wait_unused(path: str, deadline_s: float) -> None:
             devices = {number} if disk.block_device else loops
             users = ", ".join(_mounted_for({(os.major(device), os.minor(device)) for device in devices}))
             by = f"mounted for {users}" if users else f"used by {used}"
-            raise LeftoverError(f"disk {path!r}: still in use after its unmount, {by}; end that and try again")
+            raise LeftoverError(f"disk {path!r}: still in use after its unmount, {by}; end that use and try again")
         time.sleep(retry_s)
         retry_s = min(retry_s * 2, _LAST_RETRY_S)
 

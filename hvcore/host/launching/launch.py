@@ -189,7 +189,7 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
             program = str(error.filename)
             raise NodeError(f"{program}: not found on this node; install {_PACKAGES.get(program, program)}") from error
         except PermissionError as error:
-            raise NodeError(f"{error.filename}: may not be executed; check its mode") from error
+            raise NodeError(f"{error.filename}: is not executable; check its mode") from error
         if command.sandbox is None:
             os.write(status_fd, json.dumps({"child-pid": popen.pid}).encode() + b"\n")
     return Child(popen, status)

@@ -72,8 +72,8 @@ def limited(
         elif limit.holds(hard):
             options.append(f"--{limit.option}={_word(hard)}:{_word(hard)}")
         else:
-            what = f"limit of {limit.what}: {hard} is too low for any instance, at least {_word(limit.least)}"
-            raise NodeError(f"{what}; raise it (ulimit, limits.conf), or start it with more rights")
+            what = f"limit of {limit.what}: must be at least {_word(limit.least)}, got {hard}"
+            raise NodeError(f"{what}; raise it (ulimit, limits.conf), or start the instance as root")
     return ("prlimit", *options, "--")
 
 

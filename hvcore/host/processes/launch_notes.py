@@ -65,8 +65,8 @@ class LaunchNotes:
                 os.symlink(f"{start} {directory}", self._note(directory))
         except (NodeError, OSError) as error:
             if os.path.lexists(self._place):
-                what = f"{self._place}: cannot note what is launched, got {getattr(error, 'strerror', None) or error}"
-                raise NodeError(f"{what}; make it a directory that only root can write to, with room") from error
+                what = f"{self._place}: cannot be written to, got {getattr(error, 'strerror', None) or error}"
+                raise NodeError(f"{what}; make it a directory that only root can write to, with free space") from error
 
     def remove(self, directory: Path, start: str) -> None:
         """As `forget_launch`. A note of another start stays."""

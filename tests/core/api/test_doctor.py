@@ -261,7 +261,7 @@ def test_uids_that_run_out_are_told(host: Host, run_dir: Path, taken: int, sever
 
 def test_a_user_in_the_pool_is_a_problem(host: Host) -> None:
     findings = [str(finding) for finding in abilities(replace(host, uid_pool=range(1)))]
-    assert any("are also those of" in text and "root" in text for text in findings)
+    assert any("also belong to" in text and "root" in text for text in findings)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_a_user_in_the_pool_is_a_problem(host: Host) -> None:
     [
         (ControlGroups(unified="/sys/fs/cgroup", shared_out=LIMITED), "ok", "version 2, with "),
         (ControlGroups(by_controller={"cpu": "/sys/fs/cgroup/cpu"}), "note", "version 1, lacks "),
-        (ControlGroups(refused=("not ours",)), "note", "none that can be used (not ours)"),
+        (ControlGroups(refused=("not ours",)), "note", "not usable (not ours)"),
     ],
 )
 def test_control_groups_that_lack_something_are_a_note(

@@ -122,7 +122,7 @@ def test_a_missing_profile_is_a_problem_that_lists_the_existing_ones(
     config: Write, fake: hvcore.DriverHandle, tmp_path: Path
 ) -> None:
     config("profiles/db.toml", "")
-    problem = f"profile: no such profile, got 'dbs'; this node has db; it would be {tmp_path}/etc/profiles/dbs.toml"
+    problem = f"profile: no such profile, got 'dbs'; choose one of db, or create {tmp_path}/etc/profiles/dbs.toml"
     assert problems(fake, web1("dbs")) == [problem]
 
 

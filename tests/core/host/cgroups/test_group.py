@@ -134,7 +134,7 @@ class TestGroup:
         group.create(NO_LIMITS)
         pid = run("sleep", "100")
         group.enter(pid)
-        with pytest.raises(NodeError, match=f"cannot be removed.* holds pid {pid}"):
+        with pytest.raises(NodeError, match=f"cannot be removed.* used by pid {pid}"):
             group.remove()
         assert group.pids() == [pid]
 
@@ -309,8 +309,8 @@ class TestWhatANodeHas:
         assert not found.usable
         problems = found.problems(GroupLimits(cpus=1.0, processes=1))
         assert len(problems) == 2
-        assert "no cpu controller that can be used here (/nonexistent/v2 cannot be written to" in problems[0]
-        with pytest.raises(NodeError, match="its limits cannot be set, no memory controller"):
+        assert "no usable cpu controller (/nonexistent/v2 cannot be written to" in problems[0]
+        with pytest.raises(NodeError, match="its limits cannot be set, no usable memory controller"):
             Group("web1", ControlGroups(by_controller={"freezer": "/x"})).create(GroupLimits(memory_bytes=1))
 
     def test_the_top_group_of_a_container_with_processes_cannot_enable_controllers(self) -> None:
@@ -319,7 +319,7 @@ class TestWhatANodeHas:
                 return {f"{TOP}/cgroup.type": "domain\n", f"{TOP}/cgroup.procs": "1\n"}.get(path) or super()._text(path)
 
         problems = Container().node().problems(GroupLimits(memory_bytes=1))
-        assert problems == (f"{TOP}: the memory controller cannot be given on, processes are in the top group itself",)
+        assert problems == (f"{TOP}: the memory controller cannot be enabled, because the top group has processes",)
 
     def test_names_differ_between_run_directories(self, tmp_path: Path) -> None:
         (tmp_path / "link").symlink_to(tmp_path)

@@ -87,7 +87,7 @@ def test_a_node_that_allows_no_namespaces_is_an_error(monkeypatch: pytest.Monkey
     (tmp_path / "unshare").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with (
-        pytest.raises(NodeError, match="unshare --user did not work on this node"),
+        pytest.raises(NodeError, match="unshare --user failed on this node"),
         hold_namespaces(users=USERS, network=False),
     ):
         pass

@@ -335,7 +335,7 @@ def test_many_threads_may_reap_at_once(start: Start) -> None:
 
 @pytest.mark.parametrize(
     ("program", "message"),
-    [("no-such-program", "no-such-program: not found on this node; install"), ("/etc/passwd", "may not be executed")],
+    [("no-such-program", "no-such-program: not found on this node; install"), ("/etc/passwd", "is not executable")],
 )
 def test_a_program_that_cannot_be_started_is_an_error_and_no_lock_stays(
     start: Start, tmp_path: Path, program: str, message: str
@@ -431,7 +431,7 @@ class TestIntoAGroup:
 
     def test_the_program_does_not_run_without_its_group(self, start: Start, group: Group, tmp_path: Path) -> None:
         group.remove()
-        with pytest.raises(NodeError, match=r"cgroup.procs: pid \d+ cannot be put in"):
+        with pytest.raises(NodeError, match=r"cgroup.procs: pid \d+ cannot be added"):
             start("touch", str(tmp_path / "ran"), group=group)
         assert not (tmp_path / "ran").exists()
 

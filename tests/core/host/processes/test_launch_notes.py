@@ -153,7 +153,7 @@ def test_a_directory_of_notes_that_others_can_write_to_is_not_used(
     (tmp_path / "notes").chmod(0o777)
     notes.launched(web1)
     assert proc.looks == 2
-    with pytest.raises(NodeError, match="cannot note what is launched"):
+    with pytest.raises(NodeError, match="cannot be written to"):
         notes.add(web1, "1")
 
 
