@@ -7,7 +7,6 @@ with a thread in uninterruptible sleep has it while a write is still in flight.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import functools
@@ -17,7 +16,7 @@ import signal
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -99,8 +98,7 @@ def verified_pidfd(process: ProcessId) -> Iterator[int | None]:
 
 def alive(process: ProcessId) -> bool:
     """True until every thread of the process is gone, even after it was killed."""
-    with verified_pidfd(process) as fd:
-        return fd is not None and not wait_readable(fd, 0.0)
+    return not wait_gone(process, 0.0)
 
 
 def wait_readable(fd: int, timeout_s: float) -> bool:
@@ -127,13 +125,10 @@ def ending(pid: int) -> bool:
     PF_EXITING (linux/sched.h) in the flags of /proc/PID/task/TID/stat, the seventh field after the name (proc(5)).
     """
     for thread in _listed(f"/proc/{pid}/task"):
-        try:
+        with suppress(FileNotFoundError, ProcessLookupError):
             stat = Path(f"/proc/{pid}/task/{thread}/stat").read_bytes()
-            flags = int(stat.rpartition(b")")[2].split()[6])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if not flags & _PF_EXITING:
-            return False
+            if not int(stat.rpartition(b")")[2].split()[6]) & _PF_EXITING:
+                return False
     return True
 
 
@@ -148,7 +143,7 @@ def kill_and_wait(process: ProcessId, *, subject: str, deadline_s: float) -> boo
     with verified_pidfd(process) as fd:
         if fd is None or wait_readable(fd, 0.0):
             return False
-        with contextlib.suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):
             signal.pidfd_send_signal(fd, signal.SIGKILL)
         if not wait_readable(fd, deadline_s):
             raise DeadlineError(
@@ -223,7 +218,7 @@ def processes_in_pid_namespace(inode: int) -> list[ProcessId]:
     """Every process whose pid namespace has that inode number (as in ``/proc/PID/ns/pid``)."""
     found = []
     for pid in _pids():
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             if os.readlink(f"/proc/{pid}/ns/pid") == f"pid:[{inode}]":
                 found.append(identify(pid))
     return [process for process in found if process is not None]
