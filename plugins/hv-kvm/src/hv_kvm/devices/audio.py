@@ -1,4 +1,4 @@
-"""Sound cards. What they play goes to the SPICE client, or nowhere."""
+"""Sound cards. Their sound goes to the SPICE viewer, or is discarded."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ PARAMS: Final = hv.ParamGroup(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audio(Device):
-    """Where the sound goes: ``none`` or ``spice``."""
+    """The back end that the sound goes to: ``none`` or ``spice``."""
 
     backend: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoundCard(PciDevice):
-    """One card, by its parameter's word for it."""
+    """One sound card, by its name in soundhw."""
 
     name: str
 
     @property
     def model(self) -> str:
-        """What QEMU calls it."""
+        """The type of QEMU's device."""
         return _MODELS[self.name]
 
     @property
     def needs_slot(self) -> bool:
-        """The old ones are on the ISA bus, and the speaker is in the chipset."""
+        """Whether the card is on the PCI bus: old cards are on the ISA bus, and the speaker is part of the chipset."""
         return self.name in _PCI
 
     on_board: ClassVar[bool] = True
@@ -81,7 +81,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
 @hv.hookimpl
 @when_planned(Audio, SoundCard)
 def render(spec: KvmSpec) -> Iterator[Opt]:
-    """Back end and cards. The PC speaker is the machine's own and only told where to play."""
+    """Back end and cards. The PC speaker is part of the machine, so it only gets the back end."""
     for audio in spec.of(Audio):
         yield Opt(name="-audiodev", head=audio.backend, props={"id": "audio"}, params=("soundhw",))
     for card in spec.of(SoundCard):

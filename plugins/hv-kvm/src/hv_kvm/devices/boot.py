@@ -1,4 +1,4 @@
-"""What the guest boots: its firmware finds a device, or a kernel is loaded directly."""
+"""What the guest boots: a device that the firmware finds, or a kernel that QEMU loads directly."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import hvcore.plugin as hv
-from hv_kvm.devices.shared.buses import implied_turn
+from hv_kvm.devices.shared.buses import first_by_boot_order
 from hv_kvm.devices.shared.params import problem
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.resource import Bindings, ShownFile
@@ -57,7 +57,7 @@ PARAMS: Final = hv.ParamGroup(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectKernel(Device):
-    """A kernel on the node, its initial ram disk, and its command line."""
+    """A kernel of the node, its initial RAM disk, and its command line."""
 
     kernel: str
     initrd: str | None
@@ -65,12 +65,12 @@ class DirectKernel(Device):
 
     @property
     def kernel_file(self) -> ShownFile:
-        """The kernel. QEMU reads it by path, and so the ram disk: it takes no descriptors for them."""
+        """The kernel, by path: QEMU takes no descriptor for it or for the initial RAM disk."""
         return ShownFile(key="kernel", given_by="params.kernel_path", path=self.kernel)
 
     @property
     def initrd_file(self) -> ShownFile | None:
-        """The initial ram disk."""
+        """The initial RAM disk."""
         if self.initrd is None:
             return None
         return ShownFile(key="initrd", given_by="params.initrd_path", path=self.initrd)
@@ -87,47 +87,47 @@ DEVICES: Final = (DirectKernel,)
 
 @hv.hookimpl
 def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
-    """A kernel needs to know its root, a ram disk needs a kernel, what is to be booted has to be there, each in turn."""
-    yield from _turns(instance, params)
+    """A kernel needs a root device, a RAM disk needs a kernel, the boot device must exist, and boot indexes must differ."""
+    yield from _boot_indexes(instance, params)
     if params["initrd_path"] and not params["kernel_path"]:
         yield problem(params, "initrd_path", "is set without a kernel", "set kernel_path too")
     order = params["boot_order"]
     if params["kernel_path"]:
         if not params["root_path"]:
-            yield problem(params, "root_path", "is empty, and kernel_path is set", "name the root device")
+            yield problem(params, "root_path", "is empty, but kernel_path is set", "name the root device")
     elif order in ("cdrom", "floppy") and not params[f"{order}_image_path"]:
-        yield problem(params, "boot_order", f"there is no {order}", f"set {order}_image_path")
+        yield problem(params, "boot_order", f"the guest has no {order}", f"set {order}_image_path")
     elif order == "network" and not instance.nics:
-        yield problem(params, "boot_order", "there is no NIC", "add one under [[nics]]")
+        yield problem(params, "boot_order", "the guest has no NIC", "add one under [[nics]]")
 
 
-def _turns(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
-    """QEMU takes no turn twice, whether it is said or follows from boot_order."""
+def _boot_indexes(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
+    """QEMU refuses two devices with one boot index, also if one of them follows from boot_order."""
     taken: dict[int, str] = {}
-    said = [(f"disks[{index}]", disk.boot_index) for index, disk in enumerate(instance.disks)]
-    said += [(f"nics[{index}]", nic.boot_index) for index, nic in enumerate(instance.nics)]
-    for place, turn in said:
-        if turn is None:
+    given = [(f"disks[{number}]", disk.boot_index) for number, disk in enumerate(instance.disks)]
+    given += [(f"nics[{number}]", nic.boot_index) for number, nic in enumerate(instance.nics)]
+    for place, index in given:
+        if index is None:
             continue
-        if not taken and implied_turn(instance, params) is not None:
-            taken[1] = f"boot_order's {params['boot_order']}"
-        if turn in taken:
-            what = f"is the turn of {taken[turn]} already"
-            yield hv.Problem(path=f"{place}.boot_index", what=what, got=str(turn), todo="give another")
+        if not taken and first_by_boot_order(instance, params) is not None:
+            taken[1] = f"the {params['boot_order']} of boot_order"
+        if index in taken:
+            what = f"is already the boot index of {taken[index]}"
+            yield hv.Problem(path=f"{place}.boot_index", what=what, got=str(index), todo="give another")
         else:
-            taken[turn] = place
+            taken[index] = place
 
 
 @hv.hookimpl
 def assess(params: hv.Params) -> Iterator[hv.Problem]:
-    """A kernel that is loaded directly leaves the firmware nothing to choose."""
+    """With a kernel, the firmware boots no device."""
     if params["kernel_path"] and params["boot_order"] != "disk":
-        yield problem(params, "boot_order", "has no effect beside kernel_path", "unset one of them")
+        yield problem(params, "boot_order", "has no effect with kernel_path", "unset one of them")
 
 
 @hv.hookimpl
 def plan(params: hv.Params) -> Iterator[Device]:
-    """A kernel, when one is given."""
+    """The kernel, if there is one."""
     if params["kernel_path"]:
         console = f"console=ttyS0,{params['serial_speed']}" if params["serial_console"] else ""
         command_line = " ".join(filter(None, (f"root={params['root_path']}", params["kernel_args"], console)))
@@ -136,8 +136,13 @@ def plan(params: hv.Params) -> Iterator[Device]:
 
 @hv.hookimpl
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
-    """Only what has a boot index is booted, nothing else by chance."""
-    yield Opt(name="-boot", props={"strict": True}, params=("boot_order",), why="only what was asked for is booted")
+    """Strict boot order, and the kernel."""
+    yield Opt(
+        name="-boot",
+        props={"strict": True},
+        params=("boot_order",),
+        why="the firmware boots only devices with a boot index",
+    )
     for kernel in spec.of(DirectKernel):
         yield Opt(name="-kernel", head=bindings[kernel.kernel_file].path, plain=True, params=("kernel_path",))
         if kernel.initrd_file is not None:

@@ -26,7 +26,7 @@ PARAMS: Final = hv.ParamGroup(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock(Device):
-    """What the clock shows: ``utc`` or ``localtime``."""
+    """The time that the clock shows: ``utc`` or ``localtime``."""
 
     base: str
 

@@ -1,4 +1,4 @@
-"""The processors: how many, of which model, in which topology."""
+"""The guest's CPUs: number, model and topology."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ PARAMS: Final = hv.ParamGroup(
     ),
     help="The guest's processors; how many is the instance's vcpus.",
 )
-# What QEMU takes by itself, and models that no processor was ever sold as.
+# The default of QEMU, and other models that are not a real CPU.
 _PLAIN: Final = ("qemu32", "qemu64", "kvm32", "kvm64")
 _TOPOLOGY: Final = ("cpu_sockets", "cpu_cores", "cpu_threads")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cpu(Device):
-    """Model and topology; 0 is for QEMU to decide. ``mask`` is where on the node they may run."""
+    """Model and topology; QEMU decides those that are 0. ``mask`` names the CPUs of the node that they may use."""
 
     model: str | None
     sockets: int
@@ -79,7 +79,7 @@ class Cpu(Device):
     mask: str = "all"
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
-        """KVM, for the node's own processor cannot be emulated; and the processors that it is pinned to."""
+        """KVM for model host, which cannot be emulated; and the CPUs of the mask."""
         if (self.model or "").split(",")[0] == "host":
             yield KvmOnly(key="cpu.kvm", given_by="params.cpu_type", qemu=spec.qemu, kvm=spec.kvm)
         if self.mask != "all":
@@ -100,7 +100,7 @@ def _topology(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
 
 @hv.hookimpl
 def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
-    """What is given of a topology has to divide the instance's vcpus, and a mask has one part or one for each."""
+    """The topology must fit vcpus, and the mask must have one list, or one for each vCPU."""
     model, _, features = (params["cpu_type"] or "").partition(",")
     keys = [_feature(text)[0] for text in features.split(",") if features]
     twice = sorted({key for key in keys if keys.count(key) > 1})
@@ -110,36 +110,35 @@ def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
         yield from _topology(instance, params)
     masks = params["cpu_mask"].count(":") + 1
     if masks not in (1, instance.vcpus):
-        what = f"has {masks} parts, and the instance has {instance.vcpus} vcpus"
-        yield problem(params, "cpu_mask", what, "give one part for all, or one for each")
+        what = f"has {masks} lists, but the instance has {instance.vcpus} vcpus"
+        yield problem(params, "cpu_mask", what, "give one list for all, or one for each vCPU")
     if model == "host" and params["kvm_flag"] == "disabled":
-        yield problem(params, "cpu_type", "needs KVM, and kvm_flag is disabled", "use 'max' or a model")
+        yield problem(params, "cpu_type", "needs KVM, but kvm_flag is 'disabled'", "use 'max' or a model")
 
 
 @hv.hookimpl
 def assess(params: hv.Params) -> Iterator[hv.Problem]:
-    """Under KVM a plain model hides what the node's processors can do, and the node's own ties the guest to its like."""
+    """A basic model hides features of the node's CPU, and the node's own model ties the guest to nodes with the same CPU."""
     if params["kvm_flag"] == "disabled":
         return
     model = (params["cpu_type"] or "").split(",")[0]
     if not model:
-        what = (
-            "is not set, and what QEMU takes then is a plain model, without most of what the node's processors can do"
-        )
+        what = "is not set, so QEMU uses its basic CPU model (qemu64), without most features of your CPU"
     elif model in _PLAIN:
-        what = "is a plain model, without most of what the node's processors can do"
+        what = "is a basic CPU model, without most features of your CPU"
     elif model in ("host", "max"):
-        what = "ties the guest to nodes with the same processors when it is to migrate"
+        what = "lets the guest migrate only to nodes with the same CPU"
     else:
         return
-    yield problem(
-        params, "cpu_type", what, "name the oldest model among your nodes, here or for all guests of the node"
-    )
+    todo = "set it to the oldest CPU model among your nodes"
+    if model not in ("host", "max"):
+        todo += ", or to 'host' if this guest never migrates"
+    yield problem(params, "cpu_type", what, todo)
 
 
 @hv.hookimpl
 def plan(params: hv.Params) -> Iterator[Device]:
-    """One set of processors."""
+    """The CPUs."""
     sockets, cores, threads = (params[key] for key in _TOPOLOGY)
     yield Cpu(model=params["cpu_type"], sockets=sockets, cores=cores, threads=threads, mask=params["cpu_mask"])
 
@@ -150,7 +149,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     for cpu in spec.of(Cpu):
         model = (cpu.model or "").split(",")[0]
         if model and facts.cpu_models and model not in facts.cpu_models:
-            todo = f"'{spec.qemu} -cpu help' lists them"
+            todo = f"'{spec.qemu} -cpu help' lists the models"
             yield hv.Problem(path="params.cpu_type", what=facts.lacks(model), got=repr(model), todo=todo)
 
 
@@ -163,7 +162,7 @@ def render(spec: KvmSpec) -> Iterator[Opt]:
             yield Opt(name="-cpu", head=model, props=dict(map(_feature, features)), params=("cpu_type",))
         topology = {"sockets": cpu.sockets, "cores": cpu.cores, "threads": cpu.threads}
         props: Props = {key: value or None for key, value in topology.items()}
-        yield Opt(name="-smp", head=spec.vcpus, props=props, params=_TOPOLOGY, why="the instance's vcpus")
+        yield Opt(name="-smp", head=spec.vcpus, props=props, params=_TOPOLOGY, why="vcpus of the instance")
 
 
 def _feature(text: str) -> tuple[str, str]:

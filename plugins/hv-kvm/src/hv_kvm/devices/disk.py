@@ -1,4 +1,4 @@
-"""Disks: images and block devices, opened before QEMU starts and handed over by descriptor, and network disks."""
+"""Disks: images and block devices, which QEMU gets as open descriptors, and network disks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import hvcore.plugin as hv
 from hv_kvm.devices.shared.block_nodes import Gluster, Rbd, descriptors, file_props, network_props, parse_uri
-from hv_kvm.devices.shared.buses import SCSI_DISKS, SCSI_TARGETS, boot_turn, cdroms_on, disk_bus
+from hv_kvm.devices.shared.buses import SCSI_DISKS, SCSI_TARGETS, boot_index_of, cdroms_on, disk_bus
 from hv_kvm.devices.shared.params import problem
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
@@ -19,9 +19,9 @@ from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 __all__ = ["DEVICES", "PARAMS", "Disk", "assess", "check", "plan", "render", "verify"]
 
 _NEVER: Final = {
-    "scsi": "is an interface that no PC has in QEMU any more; a disk behind its SCSI controller is 'scsi-hd'",
-    "sd": "is an SD card, and a PC has no slot for one",
-    "mtd": "is flash memory of embedded boards, and a PC has none",
+    "scsi": "is not available on a PC any more; for a disk on the SCSI controller use 'scsi-hd'",
+    "sd": "is an SD card, for which a PC has no slot",
+    "mtd": "is flash memory of embedded boards, which a PC does not have",
     "pflash": "is the flash memory of the firmware, not a disk; see uefi_vars_path",
 }
 
@@ -58,17 +58,17 @@ PARAMS: Final = hv.ParamGroup(
     help="The guest's disks; each can have a cache, aio and discard of its own under [[disks]].",
 )
 _URIS: Final = "the forms are rbd:POOL/IMAGE and gluster://HOST/VOLUME/PATH"
-_NODE: Final = ("disk_cache", "disk_aio", "disk_discard")
+_PARAMS_OF_NODE: Final = ("disk_cache", "disk_aio", "disk_discard")
 _MODELS: Final = {"paravirtual": "virtio-blk-pci", "ide": "ide-hd", **{name: name for name in SCSI_DISKS}}
 _FIRST_FDSET: Final = 100
-_IDE_PLACES: Final = 4  # two on each of the pc's two channels; q35 has two more, which are left to its cdroms
+_IDE_PLACES: Final = 4  # two on each of the two channels of a pc; a q35 has two more, for CD-ROM drives
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk(PciDevice):
-    """A disk: virtio-blk on a PCI slot of its own, on the machine's IDE controller, or a target of the SCSI one.
+    """A disk: virtio-blk in its own PCI slot, a disk of the IDE controller, or a target of the SCSI controller.
 
-    ``source`` is set for a disk over the network, which no path leads to.
+    ``source`` is set for a network disk only.
     """
 
     bus: str
@@ -86,17 +86,17 @@ class Disk(PciDevice):
 
     @property
     def id(self) -> str:
-        """The id that the disk has in QEMU, as device and as block node."""
+        """The id of the disk's block node; that of its device ends with ``-dev``."""
         return f"disk{self.index}"
 
     @property
     def needs_slot(self) -> bool:
-        """Only a virtio disk is a PCI device itself."""
+        """Whether the disk itself is a PCI device: only a virtio disk is."""
         return self.bus == "virtio"
 
     @property
     def image(self) -> Image:
-        """The image or device of a disk of the node, for this instance alone."""
+        """The image or device of a local disk, for this instance alone."""
         return Image(
             key=self.id,
             given_by=self.given_by,
@@ -111,20 +111,20 @@ class Disk(PciDevice):
 
     @property
     def given_by(self) -> str:
-        """The path of its field in the instance."""
+        """The field of the instance that names the disk."""
         return f"disks[{self.index}].path"
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
-        """Its image; of a network disk the right to it, what speaks to its servers, and the way there."""
+        """The image; for a network disk a claim on it, the network, the block driver, and a place outside the sandbox."""
         if self.source is None:
             yield self.image
             return
         yield hv.DiskClaim(key=self.id, given_by=self.given_by, path=self.source.canonical, write=not self.read_only)
         yield HOST_NETWORK
         yield BlockModule(key=f"{self.id}.module", given_by=self.given_by, qemu=spec.qemu, driver=self.source.driver)
-        # Ceph's and Gluster's libraries read files of the node whose names only they know.
-        own = "configuration and keys" if isinstance(self.source, Rbd) else "certificates, volume files and sockets"
-        reason = f"the {self.source.driver} library needs the node's {own}"
+        # The libraries of Ceph and Gluster read files of the node, and only they know which.
+        files = "configuration and keys" if isinstance(self.source, Rbd) else "certificates, volume files and sockets"
+        reason = f"the {self.source.driver} library needs the node's {files}"
         yield Outside(key=f"{self.id}.outside", given_by=self.given_by, reason=reason)
 
 
@@ -133,18 +133,18 @@ DEVICES: Final = (Disk,)
 
 @hv.hookimpl
 def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
-    """Places on the bus, each disk once, and combinations that QEMU refuses."""
+    """All disks fit on the bus, no disk is used twice, and QEMU accepts the combination of values."""
     kind = params["disk_type"]
-    if kind != "paravirtual":  # their slots are counted when all devices are there
+    if kind != "paravirtual":  # virtio disks are counted with the other PCI devices
         yield from _places(instance, params)
     if not instance.disks or any(disk.cache is None and disk.aio is None for disk in instance.disks):
         yield from _native_needs_direct(params["disk_aio"], params["disk_cache"], "params.disk_cache")
     names: set[str] = set()
     for index, disk in enumerate(instance.disks):
         local = disk.path.startswith("/")
-        name = disk.path if local else _one_name(disk.path)
+        name = disk.path if local else _canonical(disk.path)
         if name in names:
-            what = "is a disk of this instance already"
+            what = "is already another disk of this instance"
             yield hv.Problem(path=f"disks[{index}].path", what=what, got=repr(disk.path)[:80])
         names.add(name)
         if disk.cache is not None or disk.aio is not None:
@@ -156,8 +156,8 @@ def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
             yield from _of_uri(disk, f"disks[{index}]", kind)
 
 
-def _one_name(path: str) -> str:
-    """The one URI of a network disk that has many."""
+def _canonical(path: str) -> str:
+    """One name for a network disk from any of its URIs."""
     with suppress(ValueError):
         return parse_uri(path).canonical
     return path
@@ -165,7 +165,7 @@ def _one_name(path: str) -> str:
 
 def _native_needs_direct(aio: str, cache: str, path: str) -> Iterator[hv.Problem]:
     if aio == "native" and cache != "none":
-        what = "native aio needs 'none'"
+        what = "aio 'native' needs cache 'none'"
         yield hv.Problem(path=path, what=what, got=repr(cache), todo=f'set {path.rpartition(".")[2]} = "none"')
 
 
@@ -175,7 +175,7 @@ def _places(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     cdroms = cdroms_on(params, bus)
     if len(instance.disks) > places - cdroms:
         where = "IDE" if bus == "ide" else f"SCSI ({params['scsi_controller_type']})"
-        what = f"there are places for {places - cdroms} {where} disks beside {cdroms} cdroms"
+        what = f"at most {places - cdroms} {where} disks fit beside {cdroms} CD-ROM drives"
         todo = f"use another disk_type than {kind}"
         yield hv.Problem(path="disks", what=what, got=str(len(instance.disks)), todo=todo)
 
@@ -186,7 +186,7 @@ def _of_type(disk: hv.Disk, place: str, kind: str) -> Iterator[hv.Problem]:
         todo = "use disk_type paravirtual or scsi-hd"
         yield hv.Problem(path=f"{place}.read_only", what=what, got="True", todo=todo)
     if disk.format != "raw" and kind in ("scsi-block", "scsi-generic"):
-        what = f"disk_type {kind} hands the device itself to the guest"
+        what = f"disk_type {kind} gives the device itself to the guest"
         yield hv.Problem(path=f"{place}.format", what=what, got=repr(disk.format), todo='set format = "raw"')
 
 
@@ -200,10 +200,10 @@ def _of_uri(disk: hv.Disk, place: str, kind: str) -> Iterator[hv.Problem]:
         what = f"disk_type {kind} needs a device of the node"
         yield hv.Problem(path=f"{place}.path", what=what, got=repr(disk.path)[:80], todo="use disk_type scsi-hd")
     if isinstance(source, Rbd) and source.snapshot is not None and not (disk.read_only or kind == "scsi-cd"):
-        what = "is of a snapshot, which nobody can write to"
+        what = "is a snapshot, which is read-only"
         yield hv.Problem(path=f"{place}.path", what=what, got=repr(disk.path)[:80], todo="set read_only = true")
     if disk.aio is not None:
-        what = "has no meaning for a network disk"
+        what = "has no effect on a network disk"
         yield hv.Problem(path=f"{place}.aio", what=what, got=repr(disk.aio), todo="unset it")
 
 
@@ -212,9 +212,11 @@ def assess(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """Emulated controllers are slow."""
     kind, controller = params["disk_type"], params["scsi_controller_type"]
     if instance.disks and kind == "ide":
-        yield problem(params, "disk_type", "is slow", "use 'paravirtual' if the guest can")
+        yield problem(params, "disk_type", "is slow", "use 'paravirtual' if the guest has a virtio driver")
     elif instance.disks and kind in SCSI_DISKS and controller != "virtio-scsi-pci":
-        yield problem(params, "scsi_controller_type", "is slow", "use 'virtio-scsi-pci' if the guest can")
+        yield problem(
+            params, "scsi_controller_type", "is slow", "use 'virtio-scsi-pci' if the guest has a virtio driver"
+        )
 
 
 @hv.hookimpl
@@ -232,7 +234,7 @@ def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
             cache=disk.cache or params["disk_cache"],
             aio=disk.aio or params["disk_aio"],
             discard=disk.discard or params["disk_discard"],
-            boot_index=boot_turn(instance, params, "disks", index),
+            boot_index=boot_index_of(instance, params, "disks", index),
             iothread=f"iothread{index % threads}" if threads and bus == "virtio" else None,
             source=None if disk.path.startswith("/") else parse_uri(disk.path),
         )
@@ -240,7 +242,7 @@ def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
 
 @hv.hookimpl
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
-    """Devices, block drivers and kinds of input and output must exist in this QEMU."""
+    """This QEMU must have the devices, the block drivers and the kind of aio."""
     for name in sorted({disk.model for disk in spec.of(Disk)}):
         if name not in facts.types:
             yield hv.Problem(path="params.disk_type", what=facts.lacks(name), todo="use another")
@@ -280,12 +282,12 @@ def _blockdev(disk: Disk, lower: Props) -> Opt:
         "cache.no-flush": False,
         **lower,
     }
-    why = "the format is said, so that what a guest writes into its disk is never taken for another"
-    return Opt(name="-blockdev", props=props, params=_NODE, why=why)
+    why = "the format is given, because a guest could write the header of another format into its disk"
+    return Opt(name="-blockdev", props=props, params=_PARAMS_OF_NODE, why=why)
 
 
 def _device(disk: Disk, spec: KvmSpec) -> Opt:
-    # scsi-block and scsi-generic pass the guest's commands on, caching ones too; a cdrom has nothing to write.
+    # scsi-block and scsi-generic pass on the guest's commands for caching too; a CD-ROM drive writes nothing.
     cached = disk.model in ("virtio-blk-pci", "ide-hd", "scsi-hd")
     cache: Props = {"write-cache": "off" if disk.cache == "writethrough" else "on"} if cached else {}
     props: Props = {"id": f"{disk.id}-dev", "drive": disk.id, **_place(disk, spec), **cache}

@@ -1,4 +1,4 @@
-"""Further arguments for QEMU, word for word, after everything else."""
+"""More arguments for QEMU, unchanged, after all others."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ PARAMS: Final = hv.ParamGroup(
         changes="launch",
     ),
 )
-_OURS: Final = "is how this driver knows, asks and stops its guests"
-_MONITOR: Final = "would be a monitor that can tell QEMU anything"
-_PROCESS: Final = "is for the launcher, which confines the process before QEMU starts"
+_OURS: Final = "hv itself uses to manage the guest"
+_MONITOR: Final = "opens a monitor with full control of QEMU"
+_PROCESS: Final = "hv does for QEMU, before it starts"
 _ELSEWHERE: Final = {
     "m": "set memory_mib of the instance",
     "smp": "set vcpus of the instance",
@@ -40,7 +40,7 @@ _NEVER: Final = {
     **dict.fromkeys(("preconfig", "no-shutdown", "loadvm"), _OURS),
     **dict.fromkeys(("monitor", "mon", "gdb", "s"), _MONITOR),
     **dict.fromkeys(("sandbox", "runas", "run-with", "chroot", "D", "readconfig", "writeconfig"), _PROCESS),
-    **dict.fromkeys(("h", "help", "version"), "ends QEMU at once"),
+    **dict.fromkeys(("h", "help", "version"), "makes QEMU exit at once"),
 }
 
 
@@ -57,7 +57,7 @@ DEVICES: Final = (Extra,)
 @hv.hookimpl
 @hv.when_given("kvm_extra")
 def check(params: hv.Params) -> Iterator[hv.Problem]:
-    """The quotes must match, and no argument may undo what the driver rests on."""
+    """The quotes must match, and arguments that hv controls are refused."""
     try:
         words = shlex.split(params["kvm_extra"] or "")
     except ValueError as error:
@@ -68,15 +68,15 @@ def check(params: hv.Params) -> Iterator[hv.Problem]:
         # QEMU takes two dashes for one (system/vl.c, lookup_opt).
         option = word[2:] if word.startswith("--") else word[1:] if word.startswith("-") else ""
         todo = _ELSEWHERE.get(option)
-        reason = "has a parameter or field of its own" if todo else _NEVER.get(option)
+        reason = "has its own parameter or field" if todo else _NEVER.get(option)
         if reason is not None:
-            what = f"has {word} in it, which {reason}"
+            what = f"contains {word}, which {reason}"
             yield hv.Problem(path="params.kvm_extra", what=what, got=repr(word), todo=todo or "leave it out")
 
 
 @hv.hookimpl
 def assess(params: hv.Params) -> Iterator[hv.Problem]:
-    """Whoever writes arguments for QEMU answers for what the next QEMU makes of them."""
+    """Another QEMU may not accept the arguments."""
     if params["kvm_extra"]:
         yield problem(params, "kvm_extra", "is not checked, and may stop working with the next QEMU")
 
@@ -93,7 +93,7 @@ def plan(params: hv.Params) -> Iterator[Device]:
 @hv.hookimpl
 @when_planned(Extra)
 def render(spec: KvmSpec) -> Iterator[Opt]:
-    """One token for each, last of all."""
+    """One token for each argument."""
     for extra in spec.of(Extra):
         for word in extra.words:
-            yield Opt(name=word, params=("kvm_extra",), why="given word for word")
+            yield Opt(name=word, params=("kvm_extra",), why="copied from kvm_extra")

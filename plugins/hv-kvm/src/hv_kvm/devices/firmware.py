@@ -1,4 +1,4 @@
-"""The firmware: SeaBIOS, which QEMU brings, or UEFI with variables of the instance's own."""
+"""The firmware: SeaBIOS, which is part of QEMU, or UEFI with the instance's own variables."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _VARS: Final = "pflash1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uefi(Device):
-    """Two flash memories: the code, which is only read, and the variables, which are this instance's alone."""
+    """Two flash memories: the code, which is read-only, and the variables of this instance."""
 
     code: str
     variables: str
@@ -75,7 +75,7 @@ class Uefi(Device):
 
     @property
     def variables_image(self) -> Image:
-        """The variables, made from their template when they are not there."""
+        """The variables, copied from their template if the file does not exist."""
         return Image(
             key=_VARS,
             given_by="params.uefi_vars_path",
@@ -97,26 +97,26 @@ DEVICES: Final = (Uefi,)
 @hv.hookimpl
 @hv.when_given(*(param.key for param in PARAMS))
 def check(params: hv.Params) -> Iterator[hv.Problem]:
-    """Variables need a place, and the rest of the parameters UEFI."""
+    """UEFI needs a file for its variables, and the other parameters need UEFI."""
     if params["boot_firmware"] == "bios":
         for param in PARAMS.params[1:]:
             if params[param.key]:
-                what = "is set, and a BIOS has no use for it"
+                what = "is set, but boot_firmware is 'bios'"
                 yield problem(params, param.key, what, 'set boot_firmware = "uefi"')
         return
     if params["uefi_vars_path"] is None:
-        what = "is not set, and UEFI keeps its variables there"
-        yield problem(params, "uefi_vars_path", what, "name a file, which is made at the first start")
+        what = "is not set, but UEFI keeps its variables there"
+        yield problem(params, "uefi_vars_path", what, "name a file; the first start makes it")
     if params["uefi_secure_boot"] and "q35" not in params["machine_version"]:
-        yield problem(params, "machine_version", "has no secure boot", 'set machine_version = "q35"')
+        yield problem(params, "machine_version", "does not support secure boot", 'set machine_version = "q35"')
     if boots_first(params, "floppy") and not params["kernel_path"]:
-        yield problem(params, "boot_order", "UEFI does not boot from floppies", "use a cdrom")
+        yield problem(params, "boot_order", "UEFI cannot boot from a floppy", "use a cdrom")
 
 
 @hv.hookimpl
 @hv.when_given("boot_firmware")
 def plan(params: hv.Params) -> Iterator[Device]:
-    """The flash memories of UEFI; a BIOS is what QEMU takes by itself."""
+    """The flash memories of UEFI. SeaBIOS is the default of QEMU."""
     if params["boot_firmware"] == "uefi":
         secure = params["uefi_secure_boot"]
         code = "OVMF_CODE_4M.secboot.fd" if secure else "OVMF_CODE_4M.fd"
@@ -141,7 +141,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
 @hv.hookimpl
 @when_planned(Uefi)
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
-    """Two block nodes, and which is which."""
+    """Two block nodes, and the machine options that use them."""
     for uefi in spec.of(Uefi):
         code, variables = bindings[uefi.code_image], bindings[uefi.variables_image]
         yield from descriptors(code, uefi.code)
@@ -154,4 +154,9 @@ def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
         yield Opt(name="-machine", props=machine, params=("boot_firmware", "uefi_secure_boot"))
         if secure:
             fixed: Props = {"driver": "cfi.pflash01", "property": "secure", "value": True}
-            yield Opt(name="-global", props=fixed, params=("uefi_secure_boot",), why="only the firmware writes to it")
+            yield Opt(
+                name="-global",
+                props=fixed,
+                params=("uefi_secure_boot",),
+                why="only the firmware can write to the variables",
+            )

@@ -72,12 +72,12 @@ PARAMS: Final = hv.ParamGroup(
     ),
     help="What the guest is built on.",
 )
-# Known to QEMU, and no PC with a PCI bus in it; verify finds those that are not listed here.
+# Machine types of QEMU that are not a PC with a PCI bus. verify finds others.
 _NEVER: Final = {
-    "none": "has no machine in it",
+    "none": "is a machine without any devices",
     "microvm": "has no PCI bus and no firmware that boots disks",
     "isapc": "has no PCI bus",
-    "x-remote": "is one half of a split QEMU, not a machine of its own",
+    "x-remote": "is one half of a split QEMU, not a whole machine",
     "xenpv": "works under Xen only",
     "xenfv": "works under Xen only",
     "nitro-enclave": "is an enclave without disks and NICs",
@@ -96,7 +96,7 @@ DEVICES: Final = (Machine,)
 
 @hv.hookimpl
 def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
-    """Some machine types can never run a guest of ours."""
+    """The machine must be a PC, and its PCI bus must have room for all disks and NICs."""
     name = params["machine_version"]
     reason = _NEVER.get(name) or (_NEVER["xenfv"] if name.startswith("xenfv-") else None)
     if reason is not None:
@@ -105,18 +105,19 @@ def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     disks = len(instance.disks) if params["disk_type"] == "paravirtual" else 0
     wanted = len(instance.nics) + disks
     if wanted > places:
-        what = f"{wanted} disks and NICs are more than the {places} places that the PCI bus has for them"
+        what = f"{wanted} disks and NICs are more than the {places} PCI slots for them"
         todo = "remove some, put disks behind a SCSI controller, or lower kvm_pci_reservations"
         yield hv.Problem(path="disks" if disks else "nics", what=what, todo=todo)
 
 
 @hv.hookimpl
 def assess(params: hv.Params) -> Iterator[hv.Problem]:
-    """A machine type that moves with QEMU is another machine after an upgrade, whether it was chosen or left out."""
+    """An alias means another machine after an upgrade of QEMU, and so does the default."""
     name = params["machine_version"]
     if name in ("pc", "q35"):
-        what = "stands for another machine after an upgrade of QEMU, from the next start on"
-        todo = f"name one, such as 'pc-{'q35' if name == 'q35' else 'i440fx'}-7.2', here or for all guests of the node"
+        what = "means a different virtual machine after QEMU is upgraded"
+        version = f"pc-{'q35' if name == 'q35' else 'i440fx'}-7.2"
+        todo = f"pin a version, for example '{version}', in this file or in node.toml"
         yield problem(params, "machine_version", what, todo)
 
 
@@ -128,7 +129,7 @@ def plan(params: hv.Params) -> Iterator[Device]:
 
 @hv.hookimpl
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
-    """The machine type must exist in this QEMU, be a PC, and hold as many processors."""
+    """This QEMU must have the machine type, which must be a PC for as many vCPUs."""
     path, got = "params.machine_version", repr(spec.machine)
     found = next((machine for machine in facts.machines if spec.machine in {machine.name, machine.alias}), None)
     if found is None:
@@ -136,17 +137,17 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     elif not found.name.startswith("pc-"):
         yield hv.Problem(path=path, what="is not a PC", got=got, todo="use 'pc' or 'q35'")
     elif spec.vcpus > found.cpu_max:
-        what = f"is more than the {found.cpu_max} processors that {found.name} can have"
+        what = f"is more than the {found.cpu_max} vCPUs that {found.name} can have"
         yield hv.Problem(path="vcpus", what=what, got=str(spec.vcpus), todo="lower vcpus, or use 'q35'")
 
 
 @hv.hookimpl
 def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
-    """Name, uuid, machine, and that it waits for us before its first instruction."""
-    yield Opt(name="-name", props={"guest": spec.name, "debug-threads": True}, why="the instance's name")
-    yield Opt(name="-uuid", head=spec.uuid, plain=True, why="the instance's uuid")
-    yield Opt(name="-nodefaults", why="nothing that was not asked for")
-    yield Opt(name="-no-user-config", why="no configuration file of the node changes the guest")
+    """Name, uuid, machine, and -S."""
+    yield Opt(name="-name", props={"guest": spec.name, "debug-threads": True}, why="name of the instance")
+    yield Opt(name="-uuid", head=spec.uuid, plain=True, why="uuid of the instance")
+    yield Opt(name="-nodefaults", why="no default devices")
+    yield Opt(name="-no-user-config", why="no configuration file of the node is read")
     yield Opt(
         name="-machine",
         head=spec.machine,
@@ -156,12 +157,12 @@ def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
         capability=_alias(spec, facts),
     )
     if not all(machine.may_reboot for machine in spec.of(Machine)):
-        yield Opt(name="-no-reboot", params=("reboot_behavior",), why="a reboot of the guest ends the instance")
-    yield Opt(name="-S", why="no instruction runs before everything has been checked")
+        yield Opt(name="-no-reboot", params=("reboot_behavior",), why="the instance stops when the guest reboots")
+    yield Opt(name="-S", why="the guest runs only after all checks have passed")
 
 
 def _choice(spec: KvmSpec, facts: Facts) -> str:
-    """The machines of the same family: ``'pc-q35-2.4' to 'pc-q35-10.0'``."""
+    """The versions of the same machine: ``'pc-q35-2.4' to 'pc-q35-10.0'``."""
     family = "pc-q35-" if spec.q35 else "pc-i440fx-"
     numbers = [machine.name.removeprefix(family) for machine in facts.machines if machine.name.startswith(family)]
     ordered = sorted(numbers, key=lambda number: [int(digits) for digits in re.findall("[0-9]+", number)])
@@ -170,4 +171,4 @@ def _choice(spec: KvmSpec, facts: Facts) -> str:
 
 def _alias(spec: KvmSpec, facts: Facts) -> str:
     named = (machine for machine in facts.machines if machine.name == spec.machine and machine.alias)
-    return next((f"its {machine.alias} is {machine.name}" for machine in named), "")
+    return next((f"alias {machine.alias} means {machine.name}" for machine in named), "")

@@ -1,4 +1,4 @@
-"""Drives with an image in them: cdroms, from a file of the node or from a web or ftp server, and a floppy."""
+"""CD-ROM drives with an image from a file of the node or from a URL, and a floppy drive."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KEYS: Final = ("cdrom_image_path", "cdrom2_image_path")
 _FLOPPY: Final = "floppy1"
 _NOT_A_CDROM: Final = dict.fromkeys(
     (*(name for name in SCSI_DISKS if name != "scsi-cd"), "scsi", "sd", "mtd", "pflash"),
-    "is not a kind of cdrom drive",
+    "is not a kind of CD-ROM drive",
 )
 
 PARAMS: Final = hv.ParamGroup(
@@ -57,9 +57,9 @@ _MODELS: Final = {"ide": "ide-cd", "scsi": "scsi-cd", "virtio": "virtio-blk-pci"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cdrom(PciDevice):
-    """A drive on the last places of its bus. Images are only read, so any number of instances may use one.
+    """A CD-ROM drive on the last places of its bus. Several instances can use one image, because it is only read.
 
-    ``number`` is 1 or 2; ``target`` the SCSI one, which disks leave free.
+    ``number`` is 1 or 2; ``target`` is the target on a SCSI bus.
     """
 
     number: int
@@ -72,27 +72,27 @@ class Cdrom(PciDevice):
 
     @property
     def id(self) -> str:
-        """The id that the drive has in QEMU, as device and as block node."""
+        """The id of the drive's block node; that of its device ends with ``-dev``."""
         return f"cdrom{self.number}"
 
     @property
     def key(self) -> str:
-        """The parameter that its image comes from."""
+        """The parameter that names the image."""
         return _KEYS[self.number - 1]
 
     @property
     def protocol(self) -> str | None:
-        """Of a URL, the block driver that reads it."""
+        """The block driver that reads a URL; None for a file."""
         return None if self.image.startswith("/") else self.image.partition(":")[0]
 
     @property
     def needs_slot(self) -> bool:
-        """Only a virtio one is a PCI device itself."""
+        """Whether the drive itself is a PCI device: only a virtio drive is."""
         return self.bus == "virtio"
 
     @property
     def file(self) -> Image:
-        """The image in a file of the node, read-only and not claimed."""
+        """The image file, read-only and not claimed."""
         return Image(
             key=self.id,
             given_by=f"params.{self.key}",
@@ -103,7 +103,7 @@ class Cdrom(PciDevice):
         )
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
-        """The file; for a URL what reads it, and what it takes to find a server by its name and to trust it."""
+        """The file; for a URL the block driver, the network, and the files for names of hosts and for TLS."""
         if self.protocol is None:
             yield self.file
             return
@@ -114,19 +114,19 @@ class Cdrom(PciDevice):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floppy(Device):
-    """The floppy drive. Its image is only read too."""
+    """The floppy drive, whose image is only read too."""
 
     path: str
     boot_index: int | None
 
     @property
     def image(self) -> Image:
-        """The image, read-only and not claimed."""
+        """The image file, read-only and not claimed."""
         given_by = "params.floppy_image_path"
         return Image(key=_FLOPPY, given_by=given_by, path=self.path, fdset=10, write=False, claim=False)
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
-        """Its image."""
+        """The image."""
         yield self.image
 
 
@@ -136,9 +136,9 @@ DEVICES: Final = (Cdrom, Floppy)
 @hv.hookimpl
 @hv.when_given(*_KEYS)
 def check(params: hv.Params) -> Iterator[hv.Problem]:
-    """A second drive comes after a first one."""
+    """A second CD-ROM drive needs a first."""
     if params[_KEYS[1]] and not params[_KEYS[0]]:
-        yield problem(params, _KEYS[1], "is set and there is no first cdrom", f"set {_KEYS[0]}")
+        yield problem(params, _KEYS[1], "is set without a first CD-ROM image", f"set {_KEYS[0]}")
 
 
 @hv.hookimpl
@@ -158,7 +158,7 @@ def plan(params: hv.Params) -> Iterator[Device]:
 @hv.hookimpl
 @when_planned(Cdrom, Floppy)
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
-    """The drives must exist in this QEMU, and what reads a URL."""
+    """This QEMU must have the drives, and the block driver for a URL."""
     for cdrom in spec.of(Cdrom):
         yield from lacking(facts, _MODELS[cdrom.bus], "params.cdrom_disk_type", "use another")
         if cdrom.protocol and facts.block_drivers and cdrom.protocol not in facts.block_drivers:
@@ -166,13 +166,13 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
             yield hv.Problem(path=f"params.{cdrom.key}", what=what, got=repr(cdrom.image)[:80], todo="use a file")
     if spec.of(Floppy) and not (facts.has_type("floppy") and facts.has_type("isa-fdc")):
         what = f"this QEMU ({facts.version}) has no floppy drive"
-        yield hv.Problem(path="params.floppy_image_path", what=what, todo="use a cdrom")
+        yield hv.Problem(path="params.floppy_image_path", what=what, todo="use a CD-ROM drive")
 
 
 @hv.hookimpl
 @when_planned(Cdrom, Floppy)
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
-    """Of each its descriptor, block node and drive."""
+    """The descriptor, block node and device of each drive."""
     for cdrom in spec.of(Cdrom):
         lower: Props = {"file.driver": cdrom.protocol, "file.url": cdrom.image}
         if not cdrom.protocol:
@@ -192,12 +192,12 @@ def _place(cdrom: Cdrom, spec: KvmSpec) -> Props:
         return cdrom.address(spec)
     if cdrom.bus == "scsi":
         return {"bus": "scsi.0", "channel": 0, "scsi-id": cdrom.target, "lun": 0}
-    # From the last place down, the disks from the first one up.
+    # CD-ROM drives from the last place down, disks from the first place up.
     return {"bus": f"ide.{6 - cdrom.number}", "unit": 0} if spec.q35 else {"bus": "ide.1", "unit": 2 - cdrom.number}
 
 
 def _floppy(floppy: Floppy, spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
-    """The boot index is the controller's, which pc has and q35 has to be given."""
+    """The controller has the boot index. A pc machine has a controller, a q35 machine needs one."""
     keys, opened = ("floppy_image_path", "boot_order"), bindings[floppy.image]
     yield from descriptors(opened, floppy.path)
     yield read_only_image(_FLOPPY, file_props(opened), keys[:1])
@@ -208,5 +208,5 @@ def _floppy(floppy: Floppy, spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
         props["bus"] = "fdc.0"
     elif floppy.boot_index is not None:
         fixed: Props = {"driver": "isa-fdc", "property": "bootindexA", "value": floppy.boot_index}
-        yield Opt(name="-global", props=fixed, params=keys, why="the controller is the machine's own")
+        yield Opt(name="-global", props=fixed, params=keys, why="the controller is part of the machine")
     yield Opt(name="-device", head="floppy", props=props, params=keys[:1])

@@ -1,4 +1,4 @@
-"""The guest's memory: the node's, or a file system's such as one of huge pages."""
+"""The guest's memory: ordinary memory of the node, or a file system such as hugetlbfs."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Memory(Device):
 
     @property
     def file(self) -> MemoryFile | None:
-        """A file without a name: nothing to clean up, and no right to the directory for the guest's uid."""
+        """An unnamed file: there is nothing to clean up, and the guest's uid needs no access to the directory."""
         if self.path is None:
             return None
         return MemoryFile(key="mem_path", given_by="params.mem_path", directory=self.path, size_mib=self.mib)
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
-        """The file, if its memory comes from one."""
+        """The file of mem_path."""
         if self.file is not None:
             yield self.file
 
@@ -51,18 +51,18 @@ DEVICES: Final = (Memory,)
 
 @hv.hookimpl
 def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
-    """One piece of memory."""
+    """The memory."""
     yield Memory(mib=instance.memory_mib, path=params["mem_path"])
 
 
 @hv.hookimpl
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
-    """The size, and the file if there is one. QEMU opens that anew by its descriptor: it takes no fdset for memory."""
-    yield Opt(name="-m", props={"size": f"{spec.memory_mib}M"}, why="the instance's memory_mib")
+    """The size, and the file of mem_path. QEMU opens the file again by its descriptor, because memory takes no fdset."""
+    yield Opt(name="-m", props={"size": f"{spec.memory_mib}M"}, why="memory_mib of the instance")
     for memory in spec.of(Memory):
         if memory.file is not None:
             props: Props = {"id": "ram", "size": memory.mib << 20}
             props |= {"mem-path": f"/proc/self/fd/{bindings[memory.file]}", "prealloc": True}
-            why = f"a file without a name in {memory.path}"
+            why = f"an unnamed file in {memory.path}"
             yield Opt(name="-object", head="memory-backend-file", props=props, params=("mem_path",), why=why)
             yield Opt(name="-machine", props={"memory-backend": "ram"}, params=("mem_path",))

@@ -1,4 +1,4 @@
-"""How a guest moves to another node. Read when it moves, so nothing of it is on the command line."""
+"""How a guest migrates to another node. QEMU gets these values at the migration, none on its command line."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hv_kvm.machine.spec import Device, KvmSpec
 
 __all__ = ["DEVICES", "PARAMS", "UserShutdown", "check", "plan"]
 
-# QAPI MigrationCapability of QEMU 5.2 to 11, without those for COLO and for snapshots. Which of them the two QEMUs of
-# a migration have is asked when it begins.
+# QAPI MigrationCapability of QEMU 5.2 to 11, without those for COLO and for snapshots. A migration has to ask both QEMUs
+# which of them they have.
 _CAPABILITIES: Final = (
     *("auto-converge", "block", "compress", "dirty-bitmaps", "dirty-limit", "events", "late-block-activate"),
     *("mapped-ram", "multifd", "pause-before-switchover", "postcopy-blocktime", "postcopy-preempt", "postcopy-ram"),
@@ -82,11 +82,11 @@ PARAMS: Final = hv.ParamGroup(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserShutdown(Device):
-    """The guest's own shutdown is to count as its owner's wish."""
+    """A shutdown by the guest counts as a stop by its owner."""
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
-        """Nothing watches guests yet."""
-        what = "needs a watcher of guests that end by themselves, which this release of hv-kvm does not have"
+        """A watcher of guests, which does not exist yet."""
+        what = "needs a watcher for guests that shut down, which this release of hv-kvm does not have"
         todo = "set user_shutdown = false"
         yield NotYet(key="watcher", given_by="params.user_shutdown", what=what, got="True", todo=todo)
 
@@ -97,7 +97,7 @@ DEVICES: Final = (UserShutdown,)
 @hv.hookimpl
 @hv.when_given("migration_caps")
 def check(params: hv.Params) -> Iterator[hv.Problem]:
-    """Capabilities that need each other, or do not go together: QEMU would refuse them when the guest is to move."""
+    """Capabilities that need or exclude each other: QEMU would refuse them at the migration."""
     caps = params["migration_caps"]
     for cap in caps:
         needed = _NEEDS.get(cap, cap)
@@ -105,12 +105,12 @@ def check(params: hv.Params) -> Iterator[hv.Problem]:
             yield problem(params, "migration_caps", f"{cap} needs {needed}", f"add {needed!r}")
     for first, second in _NOT_BOTH:
         if first in caps and second in caps:
-            yield problem(params, "migration_caps", f"{first} and {second} exclude each other", "take one of them out")
+            yield problem(params, "migration_caps", f"{first} and {second} exclude each other", "remove one of them")
 
 
 @hv.hookimpl
 @hv.when_given("user_shutdown")
 def plan(params: hv.Params) -> Iterator[Device]:
-    """Nothing for a move; a wish about the guest's end, when there is one."""
+    """user_shutdown, if it is set; the other values make no device."""
     if params["user_shutdown"]:
         yield UserShutdown()

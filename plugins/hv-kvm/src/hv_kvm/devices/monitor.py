@@ -1,4 +1,4 @@
-"""QEMU's monitors: one for commands, one kept free for recovery, and a journal of events that needs no reader."""
+"""QEMU's monitors: one for commands, one for recovery, and a journal of events."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _SOCKETS: Final = (hv.UnixSocket(key=COMMANDS), hv.UnixSocket(key=RECOVERY))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Monitor(Device):
-    """Always there: without it nothing could be asked or told."""
+    """The monitors, which every guest has."""
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
-        """QEMU serves one client per monitor, so recovery has one that short commands never hold."""
+        """The sockets. QEMU serves one client per monitor, so recovery has a monitor that commands never occupy."""
         yield GUEST_DIRECTORY
         yield from _SOCKETS
 
@@ -32,22 +32,24 @@ DEVICES: Final = (Monitor,)
 
 @hv.hookimpl
 def plan() -> Iterator[Device]:
-    """One set of monitors."""
+    """The monitors."""
     yield Monitor()
 
 
 @hv.hookimpl
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
-    """Two sockets handed over as descriptors, a pipe pair for the events, the pidfile that QEMU locks for life."""
+    """Two sockets, passed as descriptors; a pair of pipes for the events; the pidfile, which QEMU locks."""
     for _ in spec.of(Monitor):
         for socket, why in zip(_SOCKETS, ("commands", "recovery, when commands hang"), strict=True):
             name = socket.key
             props: Props = {"id": name, "fd": bindings[socket], "server": True, "wait": False}
             yield Opt(name="-chardev", head="socket", props=props, why=f"QMP for {why}")
             yield Opt(name="-qmp", head=f"chardev:{name}", plain=True, why=f"QMP for {why}")
-        # events.in is a FIFO that was given qmp_capabilities, events.out a plain file: QEMU itself keeps the journal.
+        # events.in is a FIFO that contains qmp_capabilities, events.out a plain file: QEMU itself writes the journal.
         props = {"id": EVENTS, "path": f"{bindings.guest_dir}/{EVENTS}"}
         yield Opt(name="-chardev", head="pipe", props=props, why="journal of events, read without asking QEMU")
         yield Opt(name="-qmp", head=f"chardev:{EVENTS}", plain=True, why="journal of events")
         path = f"{bindings.guest_dir}/{PIDFILE}"
-        yield Opt(name="-pidfile", head=path, plain=True, why="QEMU holds a lock on it for life: proof that it lives")
+        yield Opt(
+            name="-pidfile", head=path, plain=True, why="QEMU locks the file while it runs, which proves that it runs"
+        )

@@ -1,4 +1,4 @@
-"""Network interfaces: user-mode ones need nothing of the node, all others a tap, which is made elsewhere."""
+"""NICs: those of mode user need no interface of the node, all others a tap."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import hvcore.plugin as hv
-from hv_kvm.devices.shared.buses import boot_turn
+from hv_kvm.devices.shared.buses import boot_index_of
 from hv_kvm.devices.shared.params import lacking, problem
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
@@ -18,9 +18,9 @@ __all__ = ["DEVICES", "PARAMS", "GuestNic", "TapNic", "UserNic", "assess", "chec
 
 _VIRTIO: Final = "virtio-net-pci"
 _EMULATED: Final = ("e1000", "i82551", "i82557b", "i82559er", "ne2k_pci", "pcnet", "rtl8139")
-_NO_ISA: Final = "is an ISA card, which has no place on a PCI bus and never started"
+_NO_ISA: Final = "is an ISA card, which does not fit on a PCI bus"
 _MAX_QUEUES: Final = 32
-_NEED_LINK: Final = {"bridged": "bridge", "openvswitch": "Open vSwitch bridge", "macvtap": "interface below it"}
+_NEED_LINK: Final = {"bridged": "bridge", "openvswitch": "Open vSwitch bridge", "macvtap": "interface for its traffic"}
 
 PARAMS: Final = hv.ParamGroup(
     "nic",
@@ -59,7 +59,7 @@ PARAMS: Final = hv.ParamGroup(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestNic(PciDevice):
-    """What the guest sees of an interface, wherever that leads."""
+    """The guest's side of a NIC."""
 
     index: int
     model: str
@@ -69,16 +69,16 @@ class GuestNic(PciDevice):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserNic(GuestNic):
-    """An interface behind QEMU's own network stack: out to where the node can reach, nothing in."""
+    """A NIC on the network stack of QEMU, which passes connections from the guest and none to it."""
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
-        """QEMU itself speaks for the guest, and its name server forwards to those of the node."""
+        """The network of the node, and the name servers to which QEMU forwards."""
         yield from (HOST_NETWORK, RESOLV_CONF)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TapNic(GuestNic):
-    """An interface on a tap of the node, which comes to QEMU open. ``vhost`` None is for the node to decide."""
+    """A NIC on a tap of the node. With ``vhost`` None, vhost-net is used if the node has it."""
 
     mode: str
     link: str | None
@@ -88,7 +88,7 @@ class TapNic(GuestNic):
 
     @property
     def tap(self) -> Tap:
-        """The tap, one for all of its queues."""
+        """The tap with all its queues."""
         return Tap(
             key=f"nic{self.index}.tap",
             given_by=f"nics[{self.index}].mode",
@@ -109,43 +109,43 @@ DEVICES: Final = (UserNic, TapNic)
 
 @hv.hookimpl
 def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
-    """Each mode has its kind of link, and queues are a matter of virtio with vhost."""
+    """A mode may need a link, and several queues need virtio with vhost-net."""
     for index, nic in enumerate(instance.nics):
         path = f"nics[{index}].link"
         if nic.mode == "user" and nic.link is not None:
             yield hv.Problem(path=path, what="mode 'user' has no link", got=repr(nic.link), todo="unset it")
         if nic.mode in _NEED_LINK and nic.link is None:
-            yield hv.Problem(path=path, what=f"mode {nic.mode!r} needs one", todo=f"give the {_NEED_LINK[nic.mode]}")
+            yield hv.Problem(path=path, what=f"mode {nic.mode!r} needs a link", todo=f"name the {_NEED_LINK[nic.mode]}")
     key = "virtio_net_queues"
     if params[key] == 1:
         return
     if params["nic_type"] != "paravirtual":
-        what = f"needs paravirtual interfaces, nic_type is {params['nic_type']!r}"
+        what = f"needs paravirtual NICs, but nic_type is {params['nic_type']!r}"
         yield problem(params, key, what, "set it to 1, or nic_type = 'paravirtual'")
     if params["vhost_net"] is False:
-        yield problem(params, key, "needs vhost_net, which is off", "set vhost_net = true, or one queue")
+        yield problem(params, key, "needs vhost_net, but vhost_net is false", "set vhost_net = true, or one queue")
     if any(nic.mode == "user" for nic in instance.nics):
-        what = "cannot be had with a NIC of mode 'user', which has one queue"
+        what = "does not work with a NIC of mode 'user', which has one queue"
         yield problem(params, key, what, "set it to 1, or use another mode")
 
 
 @hv.hookimpl
 def assess(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
-    """What makes an interface slow."""
+    """Values that make a NIC slow."""
     if not instance.nics:
         return
     if params["nic_type"] != "paravirtual":
-        yield problem(params, "nic_type", "is a real card to emulate, far slower than a paravirtual one")
+        yield problem(params, "nic_type", "is an emulated card, far slower than a paravirtual one")
     if params["vhost_net"] is False and any(nic.mode != "user" for nic in instance.nics):
-        yield problem(params, "vhost_net", "lets every packet pass through QEMU", "leave it unset")
+        yield problem(params, "vhost_net", "makes every packet pass through QEMU, which is slow", "leave it unset")
 
 
 @hv.hookimpl
 def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
-    """One interface for each of the instance's."""
+    """One device for each NIC of the instance."""
     for index, nic in enumerate(instance.nics):
         model = _VIRTIO if params["nic_type"] == "paravirtual" else params["nic_type"]
-        mac, boot_index = instance.mac(index), boot_turn(instance, params, "nics", index)
+        mac, boot_index = instance.mac(index), boot_index_of(instance, params, "nics", index)
         if nic.mode == "user":
             yield UserNic(index=index, model=model, mac=mac, boot_index=boot_index)
             continue
@@ -164,7 +164,7 @@ def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
 
 @hv.hookimpl
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
-    """QEMU 10 starts without the NIC when it does not know the model, so it is looked up first."""
+    """This QEMU must have the model: QEMU 10 starts without the NIC if it does not."""
     for model in sorted({nic.model for nic in spec.of(GuestNic)}):
         yield from lacking(facts, model, "params.nic_type", "use another")
 

@@ -1,4 +1,4 @@
-"""As whom the guest's process runs, which the launcher does as it does ``confinement``; and QEMU's own seccomp filter."""
+"""The user that QEMU runs as, which the launcher sets, and QEMU's own seccomp filter."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ PARAMS: Final = hv.ParamGroup(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Security(Device):
-    """The identity that was asked for; ``user`` is a name, and what it means is the node's."""
+    """The identity from the parameters; ``user`` is the name of a user of the node."""
 
     model: str
     user: str | None
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
-        """The user that it runs as, and what that asks of its confinement."""
+        """The user, and what security_model needs from the confinement."""
         yield SecurityModel(key="security", given_by="params.security_model", model=self.model)
         yield replace(GUEST_USER, given_by="params.security_domain", user=self.user)
 
@@ -66,7 +66,7 @@ DEVICES: Final = (Security,)
 @hv.hookimpl
 @hv.when_given(*(param.key for param in PARAMS))
 def check(params: hv.Params) -> Iterator[hv.Problem]:
-    """A user for model user and for no other, and a confinement that can do what the model asks for."""
+    """Only model user has a user, and the confinement must suit the model."""
     model, domain, confinement = params["security_model"], params["security_domain"], params["confinement"]
     if model == "user" and domain is None:
         yield problem(params, "security_domain", "is required by security_model 'user'", "give the name of a user")
@@ -77,16 +77,16 @@ def check(params: hv.Params) -> Iterator[hv.Problem]:
         what = f"needs a uid that confinement {confinement!r} does not give"
         yield problem(params, "security_model", what, "set confinement to 'auto' or 'strict'")
     if model == "none" and confinement == "strict":
-        what = "keeps the caller's uid, and confinement 'strict' gives the guest one of its own"
+        what = "keeps the caller's uid, but confinement 'strict' gives the guest its own uid"
         yield problem(params, "security_model", what, "set confinement to 'auto', or security_model to 'pool'")
     if params["use_chroot"] and confinement == "off":
-        what = "needs a file system of its own, which confinement 'off' does not give"
+        what = "needs its own file system, which confinement 'off' does not give"
         yield problem(params, "use_chroot", what, "set confinement to 'auto'")
 
 
 @hv.hookimpl
 def assess(params: hv.Params) -> Iterator[hv.Problem]:
-    """What separates guests less than their own uids do."""
+    """Guests of one user are not isolated from each other by their uid."""
     if params["security_model"] == "user":
         what = "gives all guests of one user the same rights to each other's files and processes"
         yield problem(params, "security_model", what, "use 'pool'")
@@ -100,16 +100,22 @@ def plan(params: hv.Params) -> Iterator[Device]:
 
 @hv.hookimpl
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
-    """A QEMU built without seccomp cannot be confined as asked."""
+    """Every confinement needs QEMU's seccomp filter."""
     if spec.confinement != "off" and "sandbox" not in facts.options:
         what = f"this QEMU ({facts.version}) was built without its seccomp sandbox"
-        todo = 'install one that has it, or set confinement = "off"'
+        todo = 'install a QEMU that has it, or set confinement = "off"'
         yield hv.Problem(path="params.confinement", what=what, todo=todo)
 
 
 @hv.hookimpl
 def render(bindings: Bindings) -> Iterator[Opt]:
-    """Everything is denied that QEMU itself knows how to do without."""
+    """QEMU denies itself the system calls that it does not need."""
     if bindings.confined:
         props = dict.fromkeys(_DENY, "deny")
-        yield Opt(name="-sandbox", head=True, props=props, params=("confinement",), why="no new programs or privileges")
+        yield Opt(
+            name="-sandbox",
+            head=True,
+            props=props,
+            params=("confinement",),
+            why="QEMU cannot start programs or gain privileges",
+        )

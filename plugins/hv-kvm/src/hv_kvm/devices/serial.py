@@ -42,7 +42,7 @@ PARAMS: Final = hv.ParamGroup(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serial(Device):
-    """A 16550 at COM1, on a unix socket of the node."""
+    """A 16550 UART at COM1, on a Unix socket of the node."""
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The socket that `hv console` connects to."""
@@ -61,7 +61,7 @@ def plan(params: hv.Params) -> Iterator[Device]:
 
 @hv.hookimpl
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
-    """The socket was made before QEMU and is handed over: no path to be too long, nothing to wait for."""
+    """The socket exists before QEMU starts and is passed as a descriptor, so its path cannot be too long for QEMU."""
     for _ in spec.of(Serial):
         props: Props = {"id": "serial0", "fd": bindings[_SOCKET], "server": True, "wait": False}
         yield Opt(name="-chardev", head="socket", props=props, params=("serial_console",))

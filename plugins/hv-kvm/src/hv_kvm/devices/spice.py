@@ -1,4 +1,4 @@
-"""A graphical display over SPICE: faster than VNC, with sound, a shared clipboard and encryption of its own."""
+"""A graphical display over SPICE: faster than VNC, with sound, a shared clipboard and its own encryption."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ PARAMS: Final = hv.ParamGroup(
     ),
     help="A display for SPICE viewers. On Debian 13 and later it needs the package qemu-system-modules-spice.",
 )
-# What only says how a display would be served. Those that are on without being asked for may stay.
+# Parameters that have no effect without spice_bind, except those that are on by default.
 _NEED_BIND: Final = (
     *("spice_port", "spice_ip_version", "spice_password_file", "spice_image_compression"),
     *("spice_jpeg_wan_compression", "spice_zlib_glz_wan_compression", "spice_streaming_video", "spice_use_tls"),
@@ -132,7 +132,7 @@ _NEED_BIND: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spice(PciDevice):
-    """A display; its PCI slot is for the controller of the agent's channel. None leaves a choice to SPICE."""
+    """A display; its PCI slot is for the controller of the agent's channel. QEMU or SPICE decides values that are None."""
 
     bind: str
     port: int | None
@@ -149,24 +149,24 @@ class Spice(PciDevice):
 
     @property
     def needs_slot(self) -> bool:
-        """Only the agent's channel needs one."""
+        """Whether there is a channel for the agent, which needs a PCI slot."""
         return self.vdagent
 
     on_board: ClassVar[bool] = True
 
     @property
     def address_served(self) -> str | hv.InterfaceAddress:
-        """Where it is served: an address, or an interface."""
+        """The IP address to serve on, or the resource that finds that of an interface."""
         return address_at(self.bind, "spice_bind", "spice.address", self.ip_version)
 
     @property
     def tcp_port(self) -> hv.TcpPort:
-        """Its port there."""
+        """The port."""
         given_by = "params.spice_port"
         return hv.TcpPort(key=PORT, given_by=given_by, bind=self.address_served, port=self.port, first=_FIRST_PORT)
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
-        """The node's network, a port, and the password and certificates: QEMU reads them as the guest's uid."""
+        """The node's network, the port, and copies of the password and the certificates for the guest's uid."""
         yield from (HOST_NETWORK, self.tcp_port)
         yield from password(PASSWORD, self.password_file, "spice_password_file", _PASSWORD_BYTES)
         yield from certificates(_CERTS, self.x509, "spice_x509_path")
@@ -178,7 +178,7 @@ DEVICES: Final = (Spice,)
 @hv.hookimpl
 @hv.when_given(*(param.key for param in PARAMS))
 def check(params: hv.Params) -> Iterator[hv.Problem]:
-    """Nothing without an address, one kind of display, and TLS with certificates."""
+    """Parameters need an address, a guest has one kind of display, and TLS needs certificates."""
     bind = params["spice_bind"]
     if bind is None:
         for key in _NEED_BIND:
@@ -188,7 +188,7 @@ def check(params: hv.Params) -> Iterator[hv.Problem]:
         yield problem(params, "spice_bind", "a guest has VNC or SPICE, not both", "unset one of them")
     ip, version = None if bind is None else ip_of(bind), params["spice_ip_version"]
     if ip is not None and version not in (0, ip.version):
-        what = f"spice_bind is an IPv{ip.version} address"
+        what = f"does not fit spice_bind, which is an IPv{ip.version} address"
         yield problem(params, "spice_ip_version", what, f"set it to {ip.version} or 0")
     if params["spice_use_tls"] and params["spice_x509_path"] is None:
         yield problem(params, "spice_use_tls", "needs certificates", "set spice_x509_path")
@@ -198,7 +198,7 @@ def check(params: hv.Params) -> Iterator[hv.Problem]:
 
 @hv.hookimpl
 def assess(params: hv.Params) -> Iterator[hv.Problem]:
-    """Who could listen, and who could open it."""
+    """Warnings about a display that other hosts can reach."""
     bind = params["spice_bind"]
     if bind is not None:
         tls = None if params["spice_use_tls"] else "spice_use_tls"
@@ -209,7 +209,7 @@ def assess(params: hv.Params) -> Iterator[hv.Problem]:
 @hv.hookimpl
 @hv.when_given("spice_bind")
 def plan(params: hv.Params) -> Iterator[Spice]:
-    """One display, or none."""
+    """The display, if there is one."""
     if params["spice_bind"] is not None:
         yield Spice(
             bind=params["spice_bind"],
@@ -230,11 +230,13 @@ def plan(params: hv.Params) -> Iterator[Spice]:
 @hv.hookimpl
 @when_planned(Spice)
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
-    """SPICE may be left out of a build, or be a module that is not installed; then its types are not there either."""
+    """This QEMU must be built with SPICE, and its module must be installed."""
     for spice in spec.of(Spice):
         if not facts.has_command("query-spice"):
             what = f"this QEMU ({facts.version}) was built without SPICE"
-            yield hv.Problem(path="params.spice_bind", what=what, todo="use another build of it, or vnc_bind_address")
+            yield hv.Problem(
+                path="params.spice_bind", what=what, todo="install a QEMU with SPICE, or use vnc_bind_address"
+            )
         elif not facts.has_type("chardev-spicevmc"):
             what = f"this QEMU ({facts.version}) has SPICE as a module, which is not installed"
             yield hv.Problem(path="params.spice_bind", what=what, todo="install it (Debian: qemu-system-modules-spice)")
@@ -246,7 +248,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
 @hv.hookimpl
 @when_planned(Spice)
 def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
-    """The server, and the channel of the guest's agent."""
+    """The server, and the channel of the agent."""
     by_secret = _can_secret(facts)
     how = password_how("spice", by_secret=by_secret)
     for spice in spec.of(Spice):
@@ -287,6 +289,6 @@ def _agent(spice: Spice, spec: KvmSpec) -> Iterator[Opt]:
 
 
 def _can_secret(facts: Facts) -> bool:
-    # A module's options are not listed. VNC and SPICE learnt it together (QEMU 6.0), so VNC's tells of both.
+    # QEMU does not list the options of a module. VNC and SPICE got password-secret in the same release (6.0).
     option = "spice" if facts.has_option("spice") else "vnc"
     return facts.has_option(option, "password-secret")

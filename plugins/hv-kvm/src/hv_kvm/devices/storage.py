@@ -1,4 +1,4 @@
-"""What disks are behind: threads of QEMU for their input and output, and the SCSI controller."""
+"""What serves the disks: QEMU's I/O threads, and the SCSI controller."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PARAMS: Final = hv.ParamGroup(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IoThreads(Device):
-    """Threads ``iothread0`` to the last, which do the input and output of virtio disks beside QEMU's main loop."""
+    """I/O threads ``iothread0``, ``iothread1`` and so on, which serve virtio disks in place of QEMU's main loop."""
 
     count: int
 
@@ -61,28 +61,28 @@ DEVICES: Final = (IoThreads, ScsiController)
 @hv.hookimpl
 @hv.when_given("iothreads")
 def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
-    """Only virtio devices can be served by a thread."""
+    """Only virtio devices can use an I/O thread."""
     scsi = needs_scsi(instance, params) and params["scsi_controller_type"] == _VIRTIO_SCSI
     if params["iothreads"] and disk_bus(params) != "virtio" and not scsi:
-        todo = 'set disk_type = "paravirtual" or scsi_controller_type = "virtio-scsi-pci", or leave it 0'
-        yield problem(params, "iothreads", "is of no use without virtio disks", todo)
+        todo = 'set disk_type = "paravirtual" or scsi_controller_type = "virtio-scsi-pci", or set it to 0'
+        yield problem(params, "iothreads", "has no effect without virtio disks", todo)
 
 
 @hv.hookimpl
 def assess(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """A thread without a disk only costs memory."""
     if params["iothreads"] > len(instance.disks):
-        yield problem(params, "iothreads", f"is more than the {len(instance.disks)} disks there are", "lower it")
+        yield problem(params, "iothreads", f"is more than the number of disks, {len(instance.disks)}", "lower it")
 
 
 @hv.hookimpl
 def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
-    """The threads, if any, and a controller if anything is behind it."""
+    """The threads, and the controller if a disk or CD-ROM drive needs it."""
     if params["iothreads"]:
         yield IoThreads(count=params["iothreads"])
     if needs_scsi(instance, params):
         kind = params["scsi_controller_type"]
-        model = "lsi53c895a" if kind == "lsi" else kind  # "lsi" is an alias in QEMU, which introspection does not show
+        model = "lsi53c895a" if kind == "lsi" else kind  # introspection does not show the alias lsi
         yield ScsiController(
             model=model, iothread="iothread0" if params["iothreads"] and kind == _VIRTIO_SCSI else None
         )

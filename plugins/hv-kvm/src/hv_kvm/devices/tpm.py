@@ -1,4 +1,4 @@
-"""A TPM, emulated by swtpm, a program beside QEMU."""
+"""A TPM, which the program swtpm emulates beside QEMU."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ _NAME: Final = "tpm"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tpm(Device):
-    """The device, and where its keys are."""
+    """The device, the directory of its keys, and the program that emulates it."""
 
     state: str
     swtpm: str
 
     @property
     def program(self) -> hv.Program:
-        """swtpm, which ends when QEMU's connection does (``--terminate``)."""
+        """swtpm, which exits when QEMU closes the connection (``--terminate``)."""
         state, control = "dir={state},mode=0600", "type=unixio,clientfd={fd}"
         directory = hv.StateDirectory(
             key=f"{_NAME}.state",
@@ -60,7 +60,10 @@ class Tpm(Device):
             package="swtpm",
             owner=hv.Identity(key=f"{_NAME}.uid"),
             lock=".lock",
-            keeps=("tpm2-", "TMP"),  # it writes to TMP2-00.permall and renames that; a kill in between leaves it
+            keeps=(
+                "tpm2-",
+                "TMP",
+            ),  # swtpm renames TMP2-00.permall when it is written; after a kill the file is still there
         )
         return hv.Program(
             key=_NAME,
@@ -73,7 +76,7 @@ class Tpm(Device):
         )
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
-        """swtpm, with its directory and its user."""
+        """swtpm, which needs its directory and its user."""
         yield self.program
 
 
@@ -83,10 +86,10 @@ DEVICES: Final = (Tpm,)
 @hv.hookimpl
 @hv.when_given(*(param.key for param in PARAMS))
 def check(params: hv.Params) -> Iterator[hv.Problem]:
-    """A TPM and its directory, or nothing of either."""
+    """A TPM needs a directory, and the other parameters need a TPM."""
     if params["tpm_version"] and not params["tpm_state_path"]:
-        what = "is not set, and a TPM that forgets its keys locks the guest out of its disks"
-        yield problem(params, "tpm_state_path", what, "name a directory of this instance alone")
+        what = "is not set, but a TPM that loses its keys locks the guest out of its disks"
+        yield problem(params, "tpm_state_path", what, "name a directory for this instance alone")
     for key in ("tpm_state_path", "swtpm_path"):
         if params[key] and not params["tpm_version"]:
             yield problem(params, key, "is set without a TPM", 'set tpm_version = "2.0"')
@@ -95,7 +98,7 @@ def check(params: hv.Params) -> Iterator[hv.Problem]:
 @hv.hookimpl
 @hv.when_given("tpm_version")
 def plan(params: hv.Params) -> Iterator[Device]:
-    """One, if it is wanted."""
+    """The TPM, if there is one."""
     if params["tpm_version"]:
         yield Tpm(state=params["tpm_state_path"], swtpm=params["swtpm_path"] or _SWTPM)
 
@@ -111,11 +114,11 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
 @hv.hookimpl
 @when_planned(Tpm)
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
-    """The way to swtpm, and the device."""
+    """The connection to swtpm, and the device."""
     for tpm in spec.of(Tpm):
         socket: Props = {"id": _NAME, "fd": bindings[tpm.program]}
         keys = ("tpm_version", "tpm_state_path", "swtpm_path")
-        yield Opt(name="-chardev", head="socket", props=socket, params=keys, why="connected to swtpm already")
+        yield Opt(name="-chardev", head="socket", props=socket, params=keys, why="already connected to swtpm")
         backend: Props = {"id": _NAME, "chardev": _NAME}
         yield Opt(name="-tpmdev", head="emulator", props=backend, params=("tpm_version", "tpm_state_path"))
         device: Props = {"id": "tpm-dev", "tpmdev": _NAME}

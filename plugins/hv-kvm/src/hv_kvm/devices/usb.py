@@ -1,4 +1,4 @@
-"""USB: a controller, a pointing device for displays, and further devices."""
+"""USB: a controller, a pointing device, and other devices."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ PARAMS: Final = hv.ParamGroup(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsbController(PciDevice):
-    """The controller, there when a device is: what the pc chipset has, and xHCI on q35."""
+    """The controller, if there is a device: UHCI on pc, xHCI on q35."""
 
     q35: bool
 
@@ -59,7 +59,7 @@ class UsbController(PciDevice):
 
     @property
     def model(self) -> str:
-        """What QEMU calls it."""
+        """The type of QEMU's device."""
         return "qemu-xhci" if self.q35 else "piix3-usb-uhci"
 
 
@@ -73,11 +73,11 @@ class UsbDevice(Device):
 
     @property
     def model(self) -> str:
-        """What QEMU calls it."""
+        """The type of QEMU's device."""
         return _MODELS.get(self.what, "usb-host")
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
-        """A device of the node is opened below /dev/bus/usb, wherever it is after it was plugged again."""
+        """A device of the node needs /dev/bus/usb, where its path changes each time it is plugged in."""
         if self.model == "usb-host":
             reason = f"{self.what} is a device of the node"
             yield Outside(key=f"usb{self.index}.outside", given_by=f"params.{self.key}", reason=reason)
@@ -101,11 +101,11 @@ def plan(params: hv.Params) -> Iterator[Device]:
 @hv.hookimpl
 @when_planned(UsbController, UsbDevice)
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
-    """Controller and devices must exist in this QEMU; those of the node are in a package of their own."""
+    """This QEMU must have the controller and the devices; usb-host may be in a separate package."""
     needed = {(device.key, device.model) for device in spec.of(UsbDevice)}
     needed |= {("usb_mouse", controller.model) for controller in spec.of(UsbController)}
     for key, model in sorted(needed):
-        yield from lacking(facts, model, f"params.{key}", "leave it out, or install the package it is in")
+        yield from lacking(facts, model, f"params.{key}", "remove it, or install the package of QEMU that has it")
 
 
 @hv.hookimpl

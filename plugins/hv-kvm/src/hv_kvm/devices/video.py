@@ -36,7 +36,7 @@ PARAMS: Final = hv.ParamGroup(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Video(Device):
-    """The one card, in the place where QEMU itself would put it."""
+    """The graphics card, in the slot where QEMU itself would put it."""
 
     model: str
 
@@ -47,7 +47,7 @@ DEVICES: Final = (Video,)
 @hv.hookimpl
 @hv.when_given("vga", "vnc_bind_address", "spice_bind")
 def plan(params: hv.Params) -> Iterator[Device]:
-    """The card that was asked for, or the one that suits the display."""
+    """The card of parameter vga, or the card that suits the display."""
     shown = "std" if params["vnc_bind_address"] is not None else "none"
     wanted = params["vga"] or ("qxl" if params.get("spice_bind") else shown)
     if wanted != "none":
@@ -57,9 +57,9 @@ def plan(params: hv.Params) -> Iterator[Device]:
 @hv.hookimpl
 @when_planned(Video)
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
-    """The card must exist in this QEMU; some are in packages of their own."""
+    """This QEMU must have the card; some cards are in separate packages."""
     for video in spec.of(Video):
-        yield from lacking(facts, video.model, "params.vga", "use another, or install the package it is in")
+        yield from lacking(facts, video.model, "params.vga", "use another, or install the package of QEMU that has it")
 
 
 @hv.hookimpl

@@ -1,4 +1,4 @@
-"""Small virtio devices: the memory balloon, random numbers of the node, the channel to the QEMU guest agent."""
+"""Small virtio devices: the memory balloon, random numbers, and the channel of the QEMU guest agent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 __all__ = ["DEVICES", "PARAMS", "Agent", "Balloon", "Rng", "plan", "render", "verify"]
 
 _AGENT: Final = hv.UnixSocket(key="qga")
-_HARDWARE: Final = "is for the node alone, whose kernel feeds /dev/urandom from it"
+_HARDWARE: Final = "belongs to the node's kernel, which feeds /dev/urandom from it"
 
 PARAMS: Final = hv.ParamGroup(
     "virtio",
@@ -71,14 +71,14 @@ PARAMS: Final = hv.ParamGroup(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Balloon(PciDevice):
-    """How a running guest gives memory back."""
+    """The balloon, through which a running guest can give memory back."""
 
     on_board: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rng(PciDevice):
-    """Random numbers, so that the guest does not wait for its own when it boots: source on the node, and rate."""
+    """The source of random numbers, a device of the node, and its rate."""
 
     source: str
     max_bytes: int
@@ -89,7 +89,7 @@ class Rng(PciDevice):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent(PciDevice):
-    """A virtio serial controller with one port, on a unix socket of the node for programs that speak to the agent."""
+    """A virtio serial controller with one port, on a Unix socket of the node for clients of the agent."""
 
     on_board: ClassVar[bool] = True
 
@@ -108,7 +108,7 @@ _MODELS: Final = {
 
 @hv.hookimpl
 def plan(params: hv.Params) -> Iterator[Device]:
-    """One of each that is wanted."""
+    """The devices whose parameters are true."""
     if params["memory_balloon"]:
         yield Balloon()
     if params["virtio_rng"]:
@@ -119,7 +119,7 @@ def plan(params: hv.Params) -> Iterator[Device]:
 
 @hv.hookimpl
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
-    """The devices must exist in this QEMU."""
+    """This QEMU must have the devices."""
     for kind, (model, key) in _MODELS.items():
         if spec.of(kind):
             yield from lacking(facts, model, f"params.{key}", "set it to false", "True")

@@ -32,7 +32,7 @@ _FIRST_PORT: Final = 5900
 _AUTO_PORTS: Final = 1000
 _PASSWORD_BYTES: Final = 8  # QEMU takes more, and RFB 6 (VNC authentication) compares the first 8 only
 
-# The layouts of every QEMU from 5.2 to 11 (pc-bios/keymaps); verify asks the one that will run.
+# The layouts of every QEMU from 5.2 to 11 (pc-bios/keymaps). Resource DataFile checks the QEMU that will run.
 _KEYMAPS: Final = (
     *("ar", "bepo", "cz", "da", "de", "de-ch", "en-gb", "en-us", "es", "et", "fi", "fo", "fr", "fr-be", "fr-ca"),
     *("fr-ch", "hr", "hu", "is", "it", "ja", "lt", "lv", "mk", "nl", "no", "pl", "pt", "pt-br", "ru", "sl", "sv"),
@@ -97,8 +97,8 @@ PARAMS: Final = hv.ParamGroup(
 class Vnc(Device):
     """A display and where it is served.
 
-    ``port`` None is for QEMU to pick. ``bind`` is an address, the path of a unix socket, or an interface that stands
-    for its address wherever the guest runs. ``x509`` is the directory of certificates.
+    With ``port`` None, QEMU picks one. ``bind`` is an IP address, the path of a Unix socket, or an interface, which means
+    its address on the node where the guest runs. ``x509`` is the directory of certificates.
     """
 
     bind: str
@@ -111,21 +111,21 @@ class Vnc(Device):
 
     @property
     def unix(self) -> bool:
-        """Whether it is a unix socket."""
+        """Whether the display is on a Unix socket."""
         return self.bind.startswith("/")
 
     @property
     def creds_type(self) -> str:
-        """The type of object in QEMU that encrypts it."""
+        """The type of QEMU's object for TLS."""
         return "tls-creds-x509" if self.x509 else "tls-creds-anon"
 
     @property
     def address(self) -> str | hv.InterfaceAddress:
-        """Where it is served over TCP: an address, or an interface."""
+        """The IP address to serve on, or the resource that finds that of an interface."""
         return address_at(self.bind, "vnc_bind_address", "vnc.address")
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
-        """The way to it; the password and the certificates, which QEMU reads as the guest's uid; the keymap."""
+        """The link or the network, copies of the password and the certificates for the guest's uid, and the keymap."""
         if self.unix:
             yield hv.Link(key="vnc.link", given_by="params.vnc_bind_address", path=self.bind, target=f"guest/{VNC}")
         else:
@@ -144,20 +144,22 @@ DEVICES: Final = (Vnc,)
 @hv.hookimpl
 @hv.when_given("vnc_port", "vnc_x509_path", "vnc_x509_verify")
 def check(params: hv.Params) -> Iterator[hv.Problem]:
-    """A port needs an address, certificates need TLS, and asking clients for theirs needs an authority."""
+    """A port needs an address, certificates need TLS, and verifying clients needs an authority."""
     bind = params["vnc_bind_address"]
     if params["vnc_port"] is not None and (bind is None or bind.startswith("/")):
-        yield problem(params, "vnc_port", "is set without an address to serve it on", "set vnc_bind_address")
+        yield problem(
+            params, "vnc_port", "is set, but vnc_bind_address is not an IP address or interface", "set vnc_bind_address"
+        )
     if params["vnc_x509_path"] is not None and not params["vnc_tls"]:
         yield problem(params, "vnc_x509_path", "is set without TLS", "set vnc_tls = true")
     if params["vnc_x509_verify"] and params["vnc_x509_path"] is None:
-        what = "is set without the certificate of an authority to verify with"
+        what = "is set without the certificate of an authority"
         yield problem(params, "vnc_x509_verify", what, "set vnc_x509_path")
 
 
 @hv.hookimpl
 def assess(params: hv.Params) -> Iterator[hv.Problem]:
-    """Who could listen, who could open it, and what has no effect."""
+    """Warnings about a display that other hosts can reach, and about parameters without effect."""
     bind = params["vnc_bind_address"]
     if bind is None:
         for key in ("vnc_tls", "vnc_password_file", "keymap"):
@@ -173,7 +175,7 @@ def assess(params: hv.Params) -> Iterator[hv.Problem]:
 @hv.hookimpl
 @hv.when_given("vnc_bind_address")
 def plan(params: hv.Params) -> Iterator[Device]:
-    """One display, or none."""
+    """The display, if there is one."""
     if params["vnc_bind_address"] is not None:
         yield Vnc(
             bind=params["vnc_bind_address"],
@@ -189,19 +191,19 @@ def plan(params: hv.Params) -> Iterator[Device]:
 @hv.hookimpl
 @when_planned(Vnc)
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
-    """There has to be what encrypts it."""
+    """This QEMU must have TLS."""
     for vnc in spec.of(Vnc):
         if vnc.tls and not facts.has_type(vnc.creds_type):
             what = f"this QEMU ({facts.version}) was built without TLS, it has no {vnc.creds_type}"
-            yield hv.Problem(path="params.vnc_tls", what=what, todo="use another build of it, or set vnc_tls = false")
+            yield hv.Problem(path="params.vnc_tls", what=what, todo="install a QEMU with TLS, or set vnc_tls = false")
 
 
 @hv.hookimpl
 def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
-    """The display, or none; the card is the video family's."""
+    """The display, or -display none. Family video has the graphics card."""
     displays = spec.of(Vnc)
     if not displays:
-        yield Opt(name="-display", head="none", plain=True, why="no display was asked for")
+        yield Opt(name="-display", head="none", plain=True, why="no VNC display")
     by_secret = facts.has_option("vnc", "password-secret")
     how = password_how("vnc", by_secret=by_secret)
     for vnc in displays:
@@ -232,7 +234,7 @@ def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
 
 def _where(vnc: Vnc, bindings: Bindings) -> str:
     if vnc.unix:
-        # In the instance's own directory: the guest's uid may make it there, and only there. The path links to it.
+        # The guest's uid may make the socket only in the guest's directory. The path of the parameter is a link to it.
         return f"unix:{bindings.socket_dir}/{VNC}"
     bind = served_at(vnc.address, bindings)
     host = f"[{bind}]" if ":" in bind and not bind.startswith("{") else bind

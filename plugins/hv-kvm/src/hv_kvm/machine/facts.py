@@ -1,6 +1,6 @@
-"""What one QEMU binary can do, as a frozen value. Pure: `hv_kvm.qemu.probe` finds it out, everybody else asks it here.
+"""What one QEMU binary can do, as a frozen value that `hv_kvm.qemu.probe` makes. Pure.
 
-Decisions ask for a command, an option's parameter or a type by name and never for the version.
+Code decides by the name of a command, an option's parameter or a type, never by the version.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any, Final
 __all__ = ["FACTS_FORMAT", "Facts", "MachineType", "default_machine", "resolve_machine"]
 
 FACTS_FORMAT: Final = 2
-"""Number of the JSON form. Raise it whenever what is asked or how it is written changes; old caches are then ignored."""
+"""Version of the JSON form. Raise it when the questions of the probe or the form change: older caches are then ignored."""
 
 
-# For people, who have to know which QEMU to install; nothing is decided by them. Sources: QEMU's docs/about, its
-# change logs, and the recordings that the tests are made with.
-_CAME: Final = {
+# Only for messages, so that an operator knows which QEMU to install. Sources: QEMU's docs/about, its change logs, and
+# the recordings in the tests.
+_ADDED_IN: Final = {
     "virtio-sound-pci": "8.2",
     "EPYC-Milan": "6.0",
     "SapphireRapids": "8.0",
@@ -27,7 +27,7 @@ _CAME: Final = {
     "ClearwaterForest": "10.0",
     "YongFeng": "10.0",
 }
-_WENT: Final = {"Icelake-Client": "7.1", "gluster": "11", "sheepdog": "6.0"}
+_REMOVED_IN: Final = {"Icelake-Client": "7.1", "gluster": "11", "sheepdog": "6.0"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +45,11 @@ class MachineType:
 class Facts:
     """What a probe found.
 
-    ``version`` and ``package`` are for people only. ``options`` maps a command-line option to its parameters; QEMU does
+    ``version`` and ``package`` are only for messages. ``options`` maps a command-line option to its parameters; QEMU does
     not list options without parameters there (-chroot, -runas, -audio), nor machine properties before 10.0. ``types``
-    holds devices, objects, character devices and machines alike. ``block_drivers`` are those that were compiled, maybe
-    as a module that is not installed; ``aio`` what the file driver can do. ``kvm_present`` is what QEMU believes;
-    whether a guest runs is for `hv_kvm.qemu.accelerator`.
+    holds devices, objects, character devices and machines. ``block_drivers`` are those that were compiled, possibly
+    as a module that is not installed; ``aio`` are the methods of the file driver. ``kvm_present`` is QEMU's answer;
+    `hv_kvm.qemu.accelerator` finds out whether a guest really runs.
     """
 
     version: str
@@ -66,27 +66,26 @@ class Facts:
 
     @property
     def release(self) -> str:
-        """``version`` without what is only a correction of it: ``7.2``. For people and for names of files as well."""
+        """The first two numbers of ``version``, such as ``7.2``, for messages and file names."""
         return ".".join(self.version.split(".")[:2])
 
     def has_command(self, command: str) -> bool:
-        """Whether the monitor has that command."""
+        """Whether QMP has the command."""
         return command in self.commands
 
     def has_option(self, option: str, parameter: str | None = None) -> bool:
-        """Whether the command line has that option (``vnc``), or that parameter of it (``password-secret``)."""
+        """Whether the command line has the option (``vnc``), or this parameter of it (``password-secret``)."""
         parameters = self.options.get(option)
         return parameters is not None and (parameter is None or parameter in parameters)
 
     def has_type(self, name: str) -> bool:
-        """Whether a device, object or character device of that type can be made."""
+        """Whether there is such a type of device, object or character device."""
         return name in self.types
 
     def lacks(self, name: str) -> str:
-        """That this QEMU has no ``name``, in words, and which release has, where that is known."""
-        came, went = _CAME.get(name), _WENT.get(name)
-        more = f", which came with release {came}" if came else ""
-        more = f", which went with release {went}" if went else more
+        """The message that this QEMU has no ``name``, with the release that added or removed it, if known."""
+        added, removed = _ADDED_IN.get(name), _REMOVED_IN.get(name)
+        more = f", which QEMU {added} added" if added else f", which QEMU {removed} removed" if removed else ""
         return f"this QEMU ({self.version}) has no {name}{more}"
 
     def to_json(self) -> dict[str, Any]:
@@ -137,9 +136,9 @@ class Facts:
 
 
 def resolve_machine(facts: Facts, name: str) -> str | None:
-    """The machine type that ``name`` means in this binary: itself, or what the alias stands for; None if unknown.
+    """The machine type with the name or alias ``name`` in this binary; None if unknown.
 
-    The alias moves with the QEMU release and a guest's machine must not, so the result is what goes into a spec.
+    An alias means another machine type in another release. A guest must keep its machine, so its spec has the result.
     """
     for machine in facts.machines:
         if name in {machine.name, machine.alias}:
@@ -148,26 +147,26 @@ def resolve_machine(facts: Facts, name: str) -> str | None:
 
 
 def default_machine(facts: Facts) -> str | None:
-    """The machine type that the binary takes when none is named; None for the targets that have no default."""
+    """The default machine type of the binary; None for targets without one."""
     return next((machine.name for machine in facts.machines if machine.is_default), None)
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r:.40} is no text")
+        raise TypeError(f"{value!r:.40} is not a text")
     return value
 
 
 def _names(value: Any) -> frozenset[str]:
     names = frozenset(value)
     if not isinstance(value, list) or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"{value!r:.40} is no list of names")
+        raise TypeError(f"{value!r:.40} is not a list of names")
     return names
 
 
 def _machine(name: Any, alias: Any, deprecated: Any, is_default: Any, cpu_max: Any) -> MachineType:
     if type(cpu_max) is not int:
-        raise TypeError(f"{cpu_max!r:.40} is no number of vCPUs")
+        raise TypeError(f"{cpu_max!r:.40} is not a number of vCPUs")
     return MachineType(
         name=_text(name),
         alias=None if alias is None else _text(alias),

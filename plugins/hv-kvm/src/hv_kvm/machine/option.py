@@ -1,7 +1,7 @@
-"""One QEMU option, typed until the last moment: as argv, where this is the only place that escapes, and as QMP. Pure.
+"""One QEMU option as typed values, and its two forms: argv and a QMP command. The only place that escapes. Pure.
 
-QEMU reads ``key=value,key=value`` and takes a doubled comma for a comma in a value. Nothing else
-needs escaping there, and options whose argument is a plain path are not parsed at all.
+In ``key=value,key=value``, QEMU reads a doubled comma as a comma in a value. Nothing else needs escaping, and an option
+whose argument is a plain path is not parsed.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Props = dict[str, Value | None]
 class Opt:
     """One option: ``-name`` alone, with a ``head`` (the implied first key or a plain argument), with ``props``, or both.
 
-    ``plain`` says that QEMU takes the argument as it is. ``params`` and ``why`` tell where the option came from, and
-    ``capability`` what this QEMU can do, or cannot, that decided its form.
+    ``plain``: QEMU does not parse the argument. ``params`` are the parameters that the option follows from, ``why`` is
+    the reason for it, and ``capability`` the feature of this QEMU, or the lack of it, that decided its form.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Opt:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The ids that the option defines; two options with one id are a clash."""
+        """The ids that the option defines. Two options must not define the same id."""
         return tuple(f"{self.name} {self.props[key]}" for key in ("id", "node-name") if self.props.get(key) is not None)
 
 
@@ -74,12 +74,12 @@ class QmpCommand:
 
 
 def as_command(option: Opt) -> QmpCommand | None:
-    """The command that does at run time what the option does at the start; None when QEMU has none for it.
+    """The QMP command that does in a running guest what the option does at the start; None if QEMU has no such command.
 
-    A number stays a number and a switch stays a switch: since QEMU 9, ``device_add`` takes no text for either.
+    Numbers and booleans keep their JSON type: since QEMU 9.2, ``device_add`` refuses text in their place.
     """
     if option.head is None and not option.props:
-        return None  # a word that was given as it is
+        return None  # an argument of kvm_extra
     if option.name == "-chardev":
         return _chardev(option)
     found = _HEADS.get(option.name)
@@ -91,7 +91,7 @@ def as_command(option: Opt) -> QmpCommand | None:
 
 
 def nested(props: Mapping[str, Value | None]) -> dict[str, Any]:
-    """Properties as JSON: a dot in a key nests an object, and a number after it an item of a list. None is left out.
+    """Properties as JSON: a dot in a key makes an object, a number after the dot an item of a list. None is left out.
 
     >>> nested({"file.driver": "rbd", "file.server.0.host": "a", "file.server.1.host": "b", "read-only": None})
     {'file': {'driver': 'rbd', 'server': [{'host': 'a'}, {'host': 'b'}]}}
@@ -118,7 +118,7 @@ def _lists(value: Any) -> Any:
 
 
 def _chardev(option: Opt) -> QmpCommand | None:
-    """``chardev-add``, whose arguments are not the option's (qapi/char.json). None for a kind that no family hot-plugs."""
+    """``chardev-add``, whose arguments differ from the option's (qapi/char.json); None for a type that no family uses."""
     props = {key: value for key, value in option.props.items() if value is not None}
     name = props.pop("id")
     make = _BACKENDS.get(str(option.head))
@@ -128,21 +128,13 @@ def _chardev(option: Opt) -> QmpCommand | None:
 
 
 def _socket(props: dict[str, Value]) -> dict[str, Any]:
-    """A socket that is passed as a descriptor; QEMU knows it by the name that it was given with ``getfd``."""
+    """A socket that is passed as a descriptor, by the name that ``getfd`` gave it."""
     rest = {key: value for key, value in props.items() if key != "fd"}
     return {"addr": {"type": "fd", "data": {"str": str(props["fd"])}}, **rest}
 
 
-def _pipe(props: dict[str, Value]) -> dict[str, Any]:
-    return {"device": props["path"]}
-
-
-def _spicevmc(props: dict[str, Value]) -> dict[str, Any]:
-    return {"type": props["name"]}
-
-
 _BACKENDS: Final[Mapping[str, Callable[[dict[str, Value]], dict[str, Any]]]] = {
     "socket": _socket,
-    "pipe": _pipe,
-    "spicevmc": _spicevmc,
+    "pipe": lambda props: {"device": props["path"]},
+    "spicevmc": lambda props: {"type": props["name"]},
 }

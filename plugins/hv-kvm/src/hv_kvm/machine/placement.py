@@ -1,4 +1,4 @@
-"""Where on the PCI bus a device is. A device once placed keeps its place, whatever is added beside it. Pure."""
+"""The PCI slots of devices. A device keeps its slot when other devices are added. Pure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from hvcore.plugin import Instance
 
 __all__ = ["FIRST_SLOT", "LAST_SLOT", "decide", "display_address", "place", "placed_beside"]
 
-# The pc machine has its chipset in 0 and 1 and the display in 2; q35 has its own in 0x1f and the display in 1.
+# A pc machine has its chipset in slots 0 and 1 and the display in 2. A q35 machine has them in 0x1f and 1.
 FIRST_SLOT: Final = 3
 LAST_SLOT: Final = 30
 
 
 def decide(instance: Instance, params: Mapping[str, Any], devices: Iterable[Device]) -> KvmSpec:
-    """The machine of an instance with these devices, each in its place. Raises ValueError when they do not all fit."""
+    """The machine of an instance with these devices, in their slots. Raises ValueError if they do not all fit."""
     return KvmSpec(
         name=instance.name,
         uuid=instance.uuid,
@@ -33,13 +33,13 @@ def decide(instance: Instance, params: Mapping[str, Any], devices: Iterable[Devi
 
 
 def place(devices: Iterable[Device], *, reserved: int = FIRST_SLOT) -> tuple[Device, ...]:
-    """The devices with PCI slots given out in order, from slot ``reserved`` on; what is on board gets those before.
+    """The devices with PCI slots, in order from slot ``reserved``; devices on board get the slots before it.
 
-    Raises ValueError when there are more than fit.
+    Raises ValueError if they do not all fit.
     """
     placed = list(devices)
     free = list(range(FIRST_SLOT, LAST_SLOT + 1))
-    # What the instance lists comes first: it shall not move because the machine gets one device more.
+    # Disks and NICs come first: they must not move when the machine gets another device.
     for on_board in (False, True):
         least = max(FIRST_SLOT, 0 if on_board else reserved)
         for index, device in enumerate(placed):
@@ -53,9 +53,9 @@ def place(devices: Iterable[Device], *, reserved: int = FIRST_SLOT) -> tuple[Dev
 
 
 def placed_beside(spec: KvmSpec, device: Device, *, reserved: int = FIRST_SLOT) -> KvmSpec:
-    """The machine with one device more, in the first slot that no other device has. No other device moves.
+    """The machine with one more device, in the first free slot. No other device moves.
 
-    Raises ValueError when there is no slot left.
+    Raises ValueError if no slot is free.
     """
     taken = {other.slot for other in spec.of(PciDevice)}
     if isinstance(device, PciDevice) and device.needs_slot:
@@ -68,9 +68,9 @@ def placed_beside(spec: KvmSpec, device: Device, *, reserved: int = FIRST_SLOT) 
 
 
 def _full(least: int) -> ValueError:
-    return ValueError(f"more PCI devices than the {max(0, LAST_SLOT + 1 - least)} slots that there are for them")
+    return ValueError(f"more PCI devices than the {max(0, LAST_SLOT + 1 - least)} slots for them")
 
 
 def display_address(spec: KvmSpec) -> dict[str, bool | int | str | None]:
-    """The place of the one graphics card: slot 2 as QEMU itself does it on pc, slot 1 on q35."""
+    """The slot of the graphics card, where QEMU itself would put it: 2 on pc, 1 on q35."""
     return {"bus": "pcie.0", "addr": "0x1"} if spec.q35 else {"bus": "pci.0", "addr": "0x2"}

@@ -1,4 +1,4 @@
-"""Spec, facts and bindings to the command line: each plugin's options, in the order the plugins are registered."""
+"""The command line from spec, facts and bindings: each plugin's options, in the order of the plugins. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class IdClashError(HookError):
         self.first, self.option = first, option
         places = {name: _place(function) for name, function in hooks.functions("render")}
         self.both = tuple(f"{hooks.owner(name)} at {places[name]}" for name in (first, plugin))
-        what = f"defines {option!r}, which plugin {self.both[0]} does"
+        what = f"defines {option!r}, which plugin {self.both[0]} defines too"
         super().__init__(plugin=plugin, hook="render", what=what, owner=hooks.owner(plugin), place=places[plugin])
 
 
@@ -45,7 +45,7 @@ def render(hooks: Hooks, spec: KvmSpec, facts: Facts, bindings: Bindings) -> tup
 
 
 def distinct(hooks: Hooks, options: Iterable[tuple[str, Opt]]) -> Iterator[tuple[str, Opt]]:
-    """The options with their plugins, unchanged. Raises `IdClashError` at the first that defines an id a second time."""
+    """The options with their plugins, unchanged. Raises `IdClashError` if an option defines an id a second time."""
     defined: dict[str, str] = {}
     for plugin, option in options:
         for name in option.ids:
@@ -56,15 +56,14 @@ def distinct(hooks: Hooks, options: Iterable[tuple[str, Opt]]) -> Iterator[tuple
 
 
 def argv_of(arguments: Sequence[Argument]) -> tuple[str, ...]:
-    """The tokens of the arguments, one after the other."""
+    """The tokens of all arguments, in order."""
     return tuple(token for argument in arguments for token in argument.tokens)
 
 
 def render_device(hooks: Hooks, spec: KvmSpec, facts: Facts, bindings: Bindings, device: Device) -> tuple[Opt, ...]:
-    """The options of one device of the machine, from the code that renders them for the command line. Pure.
+    """The options of one device of the machine, as on the command line. Pure.
 
-    Options that its plugin gives for the machine as a whole are left out. `hv_kvm.machine.option.as_command` gives
-    each in the form of QMP.
+    Options that its plugin renders for the machine as a whole are left out. `as_command` gives the QMP form of each.
     """
     owner = next(plugin for plugin, kind in hooks.items("devices", type) if kind is type(device))
 

@@ -1,4 +1,4 @@
-"""What a guest in QEMU holds of its node beyond what every driver knows, as values, and the handles of it. Pure."""
+"""The resources of a QEMU guest beyond those that every driver has, and the handles of one launch. Pure."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ __all__ = [
 H = TypeVar("H")
 
 GUEST_USER: Final = Identity(key="uid")
-"""Whom QEMU runs as; the security family says which user of the node that is, if it is one."""
+"""The user that QEMU runs as. Family security names a user of the node, if one is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestDir:
     """The guest's own directory as QEMU sees it.
 
-    ``sockets`` is the same directory by a name that is short and has no character that a socket's address cannot hold.
+    ``sockets`` is the same directory by a short name without characters that a socket's address cannot hold.
     """
 
     path: str
@@ -57,7 +57,7 @@ class GuestDirectory(Resource[GuestDir]):
     """The one directory that QEMU may write to, with its journal of events."""
 
     def needs(self) -> tuple[Resource[Any], ...]:
-        """Whom it belongs to."""
+        """Its owner."""
         return (GUEST_USER,)
 
 
@@ -66,7 +66,7 @@ GUEST_DIRECTORY: Final = GuestDirectory(key="guest")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bindings:
-    """What rendering needs to know of this node, for one launch. In a plan, descriptors are symbols such as ``{fd:qmp}``.
+    """The values of this node that rendering needs, for one launch. In a plan, descriptors are symbols: ``{fd:qmp}``.
 
     ``bindings[resource]`` is the handle of a resource, typed.
     """
@@ -86,7 +86,7 @@ class Bindings:
 
     @property
     def socket_dir(self) -> str:
-        """The same directory by a name that fits into the address of a socket."""
+        """The same directory, by a name that fits into the address of a socket."""
         return self[GUEST_DIRECTORY].sockets
 
 
@@ -94,7 +94,8 @@ class Bindings:
 class GuestFile:
     """An open file that QEMU gets as fdset ``set_id``, by one or more descriptors. ``name`` is the resource's key.
 
-    ``claims`` hold the claim on the disk: they are in the set too, so that QEMU can give it back with the file.
+    ``claims`` are the descriptors that hold the claim on the disk. They are in the set too, so that QEMU releases the
+    claim together with the file.
     """
 
     name: str
@@ -105,22 +106,22 @@ class GuestFile:
 
     @property
     def path(self) -> str:
-        """The name by which QEMU opens it."""
+        """The path by which QEMU opens the file."""
         return f"/dev/fdset/{self.set_id}"
 
     def as_block_device(self) -> GuestFile:
-        """The same as a plan shows it when it is a block device that is written to: with a second descriptor to read."""
+        """The same for a writable block device, as a plan shows it: with a second descriptor for reading."""
         return replace(self, block_device=True, fds=(*self.fds, f"{{fd:{self.name}-reader}}"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image(Resource[GuestFile]):
-    """A file or device that is opened for QEMU before it starts, so that the guest's uid needs no right to it.
+    """A file or device that hv opens before QEMU starts, so that the guest's uid needs no access to it.
 
-    ``fdset`` is the number of its set in QEMU, for as long as the guest lives: 0 to 999 belong to the families of this
-    driver. ``claim`` makes the instance its only user on the node; ``direct`` opens it past the page cache. ``must_be``
-    is ``image`` (a file or a block device), ``block`` or ``sg`` (a SCSI generic device). ``format`` is what has to be
-    in it. A file with a ``template`` is copied from that when it is not there.
+    ``fdset`` is the number of its fdset in QEMU while the guest runs: 0 to 999 are for the families of this driver.
+    ``claim`` makes the instance its only user on the node; ``direct`` bypasses the page cache. ``must_be`` is ``image``
+    (a file or a block device), ``block`` or ``sg`` (a SCSI generic device). ``format`` is the required format of the
+    image. A file that does not exist is copied from ``template``, if that is given.
     """
 
     path: str
@@ -135,13 +136,13 @@ class Image(Resource[GuestFile]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryFile(Resource[str]):
-    """A file without a name in ``directory``, of ``size_mib``. It is gone with its last user. The handle is its fd."""
+    """An unnamed file in ``directory`` of ``size_mib``, which exists as long as a process has it open. The handle is its fd."""
 
     directory: str
     size_mib: int
 
     def needs(self) -> tuple[Resource[Any], ...]:
-        """Whom it belongs to."""
+        """Its owner."""
         return (GUEST_USER,)
 
 
@@ -149,8 +150,8 @@ class MemoryFile(Resource[str]):
 class PrivateCopy(Resource[str]):
     """A copy of a file that only QEMU may read: in the guest's directory, 0400, removed once QEMU has read it.
 
-    The key is the copy's path there, and the handle that path as QEMU sees it. Of a password (``password_bytes`` is how
-    long it may be) the copy has the first line and nothing after it. An ``optional`` file need not exist.
+    The key is the copy's path there, and the handle that path as QEMU sees it. A copy of a password has the first line
+    only, of at most ``password_bytes``. An ``optional`` file need not exist.
     """
 
     path: str
@@ -158,7 +159,7 @@ class PrivateCopy(Resource[str]):
     optional: bool = False
 
     def needs(self) -> tuple[Resource[Any], ...]:
-        """Where it is put, and whose it is."""
+        """Its directory and its owner."""
         return (GUEST_USER, GUEST_DIRECTORY)
 
 
@@ -172,7 +173,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownFile(Resource[Shown]):
-    """A file of the node that QEMU opens by path, read-only. ``at`` is its path in the sandbox; unset, ``/KEY``.
+    """A file of the node that QEMU opens by path, read-only. ``at`` is its path in the sandbox, by default ``/KEY``.
 
     An ``optional`` file need not exist.
     """
@@ -199,7 +200,7 @@ AUTHORITIES: Final = ShownFile(key="ca-certificates.crt", path=_AUTHORITIES, at=
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostNetwork(Resource[None]):
-    """The node's network: QEMU itself listens or connects there."""
+    """The node's network, in which QEMU itself listens or connects."""
 
 
 HOST_NETWORK: Final = HostNetwork(key="network")
@@ -215,7 +216,7 @@ class TapFds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tap(Resource[TapFds]):
-    """A tap device of the node for one NIC. ``vhost`` None lets the node decide."""
+    """A tap device of the node for one NIC. With ``vhost`` None, vhost-net is used if the node has it."""
 
     mode: str
     link: str | None
@@ -226,14 +227,14 @@ class Tap(Resource[TapFds]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecurityModel(Resource[None]):
-    """What the guest's identity asks of its confinement: ``user`` and ``pool`` a uid, ``none`` the caller's."""
+    """What security_model needs from the confinement: ``user`` and ``pool`` another uid, ``none`` the caller's uid."""
 
     model: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotYet(Resource[None]):
-    """Something that this release can check and render, and not provide; each keeps the guest from being started."""
+    """A feature that this release checks but does not provide. It makes the start fail."""
 
     what: str
     got: str
@@ -242,7 +243,7 @@ class NotYet(Resource[None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside(Resource[None]):
-    """Something that cannot work inside the sandbox; ``reason`` says why."""
+    """A feature that cannot work inside the sandbox, for the given ``reason``."""
 
     reason: str
 
@@ -257,7 +258,7 @@ class BlockModule(Resource[None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFile(Resource[None]):
-    """A file that ``qemu`` brings itself, at ``path`` below its directory of data."""
+    """A file that is part of ``qemu``, at ``path`` below its data directory."""
 
     qemu: str
     path: str
@@ -265,7 +266,7 @@ class DataFile(Resource[None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KvmOnly(Resource[None]):
-    """Something that software emulation cannot do. ``kvm`` is what the guest asks for: auto, enabled, disabled."""
+    """A feature that needs KVM. ``kvm`` is the guest's kvm_flag: auto, enabled or disabled."""
 
     qemu: str
     kvm: str
@@ -273,6 +274,6 @@ class KvmOnly(Resource[None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlineCpus(Resource[None]):
-    """Processors of the node that the guest's are pinned to."""
+    """The CPUs of the node that the guest is pinned to."""
 
     mask: str

@@ -1,4 +1,4 @@
-"""The machine that the guest sees, decided once: frozen, portable, without anything of this node. Pure."""
+"""The machine that the guest sees, as a frozen value that is the same on every node, and its classes of devices. Pure."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """Base of everything that a family plans. Subclasses are frozen dataclasses with units in their field names."""
+    """Base class of all devices. Subclasses are frozen dataclasses with units in their field names."""
 
     def resources(self, spec: KvmSpec) -> Iterable[Resource[Any]]:
-        """What it holds of its node while the guest runs."""
+        """The resources that the device holds while the guest runs."""
         return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PciDevice(Device):
-    """A device with a place on the first PCI bus; `hv_kvm.machine.placement` gives it one, once."""
+    """A device on the first PCI bus. `hv_kvm.machine.placement` gives it a slot once."""
 
     slot: int = 0
 
     on_board: ClassVar[bool] = False
-    """True for what is part of the machine: it gets a reserved slot, so that disks and NICs keep theirs."""
+    """Whether the device is part of the machine: it gets a reserved slot, so that disks and NICs keep theirs."""
 
     @property
     def needs_slot(self) -> bool:
-        """False when it turns out to be on another bus."""
+        """Whether the device is on the PCI bus; False for one that its values put on another bus."""
         return True
 
     def address(self, spec: KvmSpec) -> dict[str, bool | int | str | None]:
-        """The properties that pin the device to its place. A number would be read differently by QEMU 10."""
+        """The properties for bus and slot. The slot is text, because QEMU 10 reads a number differently."""
         return {"bus": "pcie.0" if spec.q35 else "pci.0", "addr": f"{self.slot:#x}"}
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: a start asks for `resources` a dozen times, and they are derived once
 class KvmSpec:
-    """One guest's machine. ``machine`` is the type asked for until the first start pins what it stands for."""
+    """One guest's machine. ``machine`` may be an alias until the first start pins it to a machine type."""
 
     name: str
     uuid: str
@@ -74,7 +74,7 @@ class KvmSpec:
 
     @cached_property
     def resources(self) -> tuple[Resource[Any], ...]:
-        """What all devices hold of their node, in device order."""
+        """The resources of all devices, in device order."""
         return tuple(resource for device in self.devices for resource in device.resources(self))
 
     def asks(self, kind: type[R]) -> tuple[R, ...]:
@@ -83,7 +83,7 @@ class KvmSpec:
 
 
 def when_planned(*kinds: type[Device]) -> Callable[[F], F]:
-    """The implementation of ``verify`` or ``render`` is asked only of a machine with a device of one of these classes."""
+    """Calls the decorated ``verify`` or ``render`` only for a machine with a device of one of these classes."""
     return called_when("spec", lambda spec: spec.has(kinds))
 
 
@@ -92,14 +92,14 @@ Kinds = Mapping[type[Device], str]
 
 
 def kinds_of(hooks: Hooks) -> Kinds:
-    """Every class that a plugin declares. Raises `DriverLoadError` naming both when two have one name.
+    """Each class with the plugin that declares it. Raises `DriverLoadError` if two classes have one name.
 
-    By its name a class is known in records, of this release and of later ones.
+    Records of this and later releases refer to a class by its name.
     """
     found: dict[str, tuple[type[Device], str]] = {}
     for plugin, kind in hooks.items("devices", type):
         if not issubclass(kind, Device):
-            raise HookError(plugin=plugin, hook="devices", what=f"gave {kind.__name__}, which is no Device")
+            raise HookError(plugin=plugin, hook="devices", what=f"gave {kind.__name__}, which is not a Device")
         if kind.__name__ in found:
             both = f"{hooks.owner(found[kind.__name__][1])} and {hooks.owner(plugin)}"
             raise DriverLoadError(f"device {kind.__name__!r}: declared by both {both}; rename one")
@@ -108,7 +108,7 @@ def kinds_of(hooks: Hooks) -> Kinds:
 
 
 def declared(devices: Iterable[tuple[str, Device]], kinds: Kinds) -> list[Device]:
-    """The devices, each planned by the plugin that declares it. Raises `HookError`: its record could not be read."""
+    """The devices. Raises `HookError` for one that its plugin does not declare, because its record could not be read."""
     checked = []
     for plugin, device in devices:
         if kinds.get(type(device)) != plugin:
@@ -119,5 +119,5 @@ def declared(devices: Iterable[tuple[str, Device]], kinds: Kinds) -> list[Device
 
 
 def read_spec(data: object, kinds: Kinds) -> KvmSpec:
-    """The spec that a record holds. Raises `RecordError`, also when it has a device of a plugin that is missing here."""
+    """The spec in a record. Raises `RecordError`, also for a device of a plugin that is not installed."""
     return decode(KvmSpec, data, "spec", kinds=kinds)

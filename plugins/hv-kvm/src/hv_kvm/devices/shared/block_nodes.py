@@ -1,4 +1,4 @@
-"""Block nodes: what QEMU reads an image from, be it an open file or a disk over the network, named by a URI. Pure."""
+"""QEMU's block nodes: for an open file, and for a network disk that a URI names. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CEPH_PORT: Final = 6789
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """Where to connect: an address and a port, or the path of a unix socket."""
+    """A server of a network disk: an address and a port, or the path of a Unix socket."""
 
     host: str | None = None
     port: int | None = None
@@ -41,12 +41,12 @@ class Rbd:
 
     @property
     def driver(self) -> str:
-        """What QEMU calls it."""
+        """The name of QEMU's block driver."""
         return "rbd"
 
     @property
     def canonical(self) -> str:
-        """The one name of what it is, however it is reached: a cluster has many names, and not all can be told apart."""
+        """One name for the image, from any of its URIs. The cluster is not part of it, because a cluster has many names."""
         names = [quote(name, safe="") for name in (self.pool, self.namespace, self.image) if name is not None]
         return f"rbd:{'/'.join(names)}" + (f"@{quote(self.snapshot, safe='')}" if self.snapshot else "")
 
@@ -61,12 +61,12 @@ class Gluster:
 
     @property
     def driver(self) -> str:
-        """What QEMU calls it."""
+        """The name of QEMU's block driver."""
         return "gluster"
 
     @property
     def canonical(self) -> str:
-        """The one name of what it is, by whichever of its servers."""
+        """One name for the file, by any server of the volume."""
         return f"gluster:{quote(self.volume, safe='')}{normpath(f'/./{self.path}')}"
 
 
@@ -86,8 +86,8 @@ def parse_uri(uri: str) -> NetworkDisk:
     if scheme in ("gluster", "gluster+tcp", "gluster+unix"):
         return _gluster(uri, unix=scheme.endswith("unix"))
     if scheme == "gluster+rdma":
-        raise ValueError("is a transport that QEMU gave up, rdma; use tcp")
-    raise ValueError("is not a network disk that is known here: rbd: or gluster://")
+        raise ValueError("has the transport rdma, which QEMU has removed; use tcp")
+    raise ValueError("is not a known network disk; known are rbd: and gluster://")
 
 
 def _rbd(rest: str) -> Rbd:
@@ -165,31 +165,31 @@ def _gluster(uri: str, *, unix: bool) -> Gluster:
 def descriptors(opened: GuestFile, path: str) -> Iterator[Opt]:
     """The descriptors of one open file, as the fdset that its block node opens, each with the name of its resource.
 
-    The claim comes first: QEMU takes the descriptor that was added last of those with the right mode. It is in the set
-    because QEMU keeps a set for as long as a node has it open, and closes all of it with `remove-fd`.
+    The claim comes first, because QEMU uses the last descriptor with the right mode. The claim is in the set, because
+    QEMU keeps a set as long as a node has it open, and closes all of it with `remove-fd`.
     """
     for fd in opened.claims:
         props: Props = {"fd": fd, "set": opened.set_id, "opaque": f"{opened.name}.claim"}
         yield Opt(name="-add-fd", props=props, why=f"the claim on {path}")
     for fd in opened.fds:
         props = {"fd": fd, "set": opened.set_id, "opaque": opened.name}
-        yield Opt(name="-add-fd", props=props, why=f"{path}, opened before")
+        yield Opt(name="-add-fd", props=props, why=f"{path}, opened before QEMU starts")
 
 
 def file_props(opened: GuestFile, *, aio: str | None = None) -> Props:
-    """The properties of the lower node for an open file or device."""
+    """The properties of the protocol node for an open file or device."""
     driver = "host_device" if opened.block_device else "file"
     return {"file.driver": driver, "file.filename": opened.path, "file.aio": aio}
 
 
 def read_only_image(name: str, lower: Props, params: tuple[str, ...], why: str = "") -> Opt:
-    """The node of a raw image that is only ever read."""
+    """The block node of a raw image that is read-only."""
     props: Props = {"driver": "raw", "node-name": name, "read-only": True, **lower}
     return Opt(name="-blockdev", props=props, params=params, why=why)
 
 
 def network_props(source: NetworkDisk) -> Props:
-    """The properties of the lower node for a disk over the network."""
+    """The properties of the protocol node for a network disk."""
     if isinstance(source, Gluster):
         props: Props = {"file.driver": "gluster", "file.volume": source.volume, "file.path": source.path}
     else:

@@ -1,4 +1,4 @@
-"""Decisions that more than one family needs: on which bus, behind which controller, whose turn to boot. Pure."""
+"""Decisions that several families need: the buses of disks, the SCSI controller, the boot order. Pure."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import hvcore.plugin as hv
 __all__ = [
     "SCSI_DISKS",
     "SCSI_TARGETS",
-    "boot_turn",
+    "boot_index_of",
     "boots_first",
     "cdrom_bus",
     "cdroms_on",
     "disk_bus",
-    "implied_turn",
+    "first_by_boot_order",
     "needs_scsi",
 ]
 
 SCSI_DISKS: Final = ("scsi-hd", "scsi-cd", "scsi-block", "scsi-generic")
 SCSI_TARGETS: Final = {"lsi": 7, "virtio-scsi-pci": 256, "megasas": 64, "dc390": 7}
-"""How many targets each controller has. Of the old buses' eight, the controller is one (QEMU lsi53c895a.c, esp.c)."""
+"""The number of targets of each controller. The old buses have eight ids, one of them for the controller itself."""
 
 _CDROMS: Final = ("cdrom_image_path", "cdrom2_image_path")
 
@@ -32,9 +32,9 @@ def disk_bus(params: hv.Params) -> str:
 
 
 def cdrom_bus(params: hv.Params) -> str:
-    """The bus of the cdroms; unset, that of the disks if it can have cdroms at all, and IDE beside virtio disks.
+    """The bus of the CD-ROM drives: ``virtio``, ``ide`` or ``scsi``; by default SCSI if the disks are there, else IDE.
 
-    A virtio-blk cdrom is a hard disk to its guest, so that is for those who ask for it.
+    The guest sees a virtio-blk CD-ROM as a hard disk, so virtio is never the default.
     """
     kind: str | None = params["cdrom_disk_type"]
     if kind is not None:
@@ -43,25 +43,24 @@ def cdrom_bus(params: hv.Params) -> str:
 
 
 def cdroms_on(params: hv.Params, bus: str) -> int:
-    """How many cdroms with an image are on the bus."""
+    """The number of CD-ROM drives on the bus."""
     return sum(params[key] is not None for key in _CDROMS) if cdrom_bus(params) == bus else 0
 
 
 def needs_scsi(instance: hv.Instance, params: hv.Params) -> bool:
-    """Whether anything is behind a SCSI controller."""
+    """Whether the guest has a disk or CD-ROM drive on a SCSI controller."""
     return (disk_bus(params) == "scsi" and bool(instance.disks)) or bool(cdroms_on(params, "scsi"))
 
 
 def boots_first(params: hv.Params, what: str) -> bool:
-    """Whether the firmware boots that first: ``disk``, ``cdrom``, ``floppy`` or ``network``."""
+    """Whether the firmware boots ``what`` first: ``disk``, ``cdrom``, ``floppy`` or ``network``."""
     return bool(params["boot_order"] == what)
 
 
-def implied_turn(instance: hv.Instance, params: hv.Params) -> str | None:
-    """The path of what boots first because boot_order says so; None when it is said there, or is not there.
+def first_by_boot_order(instance: hv.Instance, params: hv.Params) -> str | None:
+    """The field of the device that boot_order puts first; None if there is no such device.
 
-    A turn that any disk has is what boot_order disk means, and any NIC's what network means; else it is the first
-    one's.
+    With boot_order disk, that is the first disk, and None if any disk has a boot_index; with network the same for NICs.
     """
     order = params["boot_order"]
     if order in ("cdrom", "floppy"):
@@ -70,9 +69,9 @@ def implied_turn(instance: hv.Instance, params: hv.Params) -> str | None:
     return f"{key}[0]" if rows and all(row.boot_index is None for row in rows) else None
 
 
-def boot_turn(instance: hv.Instance, params: hv.Params, key: str, index: int) -> int | None:
-    """The turn of ``disks[index]`` or ``nics[index]`` when the firmware looks for something to boot; None for never."""
-    if implied_turn(instance, params) == f"{key}[{index}]":
+def boot_index_of(instance: hv.Instance, params: hv.Params, key: str, index: int) -> int | None:
+    """The boot index of ``disks[index]`` or ``nics[index]``; None if the firmware does not boot from the device."""
+    if first_by_boot_order(instance, params) == f"{key}[{index}]":
         return 1
-    turn: int | None = getattr(instance, key)[index].boot_index
-    return turn
+    given: int | None = getattr(instance, key)[index].boot_index
+    return given

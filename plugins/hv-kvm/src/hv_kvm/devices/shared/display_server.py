@@ -1,4 +1,4 @@
-"""What VNC and SPICE have in common: an address to serve on, a password, certificates, and who could get in. Pure."""
+"""What VNC and SPICE share: address, password, certificates, and warnings about open displays. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CERTIFICATES_HELP: Final = (
 
 
 def ip_of(bind: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that a display is bound to, or None when it is an interface's name or a socket's path."""
+    """The IP address that a display is bound to; None for the name of an interface or the path of a socket."""
     try:
         return ipaddress.ip_address(bind)
     except ValueError:
@@ -37,25 +37,25 @@ def ip_of(bind: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def on_loopback(bind: str) -> bool:
-    """Whether only this node itself gets there."""
+    """Whether the display can be reached from this node only."""
     ip = ip_of(bind)
     return bind == "lo" if ip is None else ip.is_loopback
 
 
 def address_at(bind: str, param: str, key: str, family: int = 0) -> str | hv.InterfaceAddress:
-    """The address to serve on: as it is given, or that of the interface which is named. Not for a socket's path."""
+    """The IP address to serve on, or the resource that finds the address of an interface. Not for the path of a socket."""
     if ip_of(bind) is not None:
         return bind
     return hv.InterfaceAddress(key=key, given_by=f"params.{param}", interface=bind, family=family)
 
 
 def served_at(address: str | hv.InterfaceAddress, bindings: Bindings) -> str:
-    """That address on this node, a symbol in a plan."""
+    """The IP address on this node; in a plan, a symbol."""
     return address if isinstance(address, str) else bindings[address]
 
 
 def password(name: str, path: str | None, param: str, at_most: int) -> Iterator[PrivateCopy]:
-    """The file with the password, which only QEMU may read."""
+    """The copy of the password file, which only QEMU may read."""
     if path:
         yield PrivateCopy(key=name, given_by=f"params.{param}", path=path, password_bytes=at_most)
 
@@ -63,7 +63,7 @@ def password(name: str, path: str | None, param: str, at_most: int) -> Iterator[
 def certificates(
     folder: str, directory: str | None, param: str, *, optional: Iterable[str] = ()
 ) -> Iterator[PrivateCopy]:
-    """The server's certificate with its key and its authority, and what else of ``optional`` there is."""
+    """Copies of the certificate, its key and its authority, and of those ``optional`` files that exist."""
     if directory is None:
         return
     required = ("ca-cert.pem", "server-cert.pem", "server-key.pem")
@@ -73,27 +73,27 @@ def certificates(
 
 
 def open_to_all(param: str, bind: str, *, tls: str | None, guarded_by: str | None) -> Iterator[hv.Problem]:
-    """Warnings for a display that others get to: ``tls`` and ``guarded_by`` are what to set, None for what is set."""
+    """Warnings about a display that other hosts can reach: ``tls`` and ``guarded_by`` say what to set, None if it is set."""
     if on_loopback(bind):
         return
     path, got = f"params.{param}", repr(bind)
     if tls is not None:
-        what = "serves the display beyond this node without encryption"
+        what = "shows the display to other hosts without encryption"
         yield hv.Problem(path=path, what=what, got=got, todo=f"set {tls} = true")
     if guarded_by is not None:
-        what = "lets everybody who reaches the node open the display"
+        what = "lets every host that can reach this node open the display"
         yield hv.Problem(path=path, what=what, got=got, todo=f"set {guarded_by}")
 
 
 def password_how(option: str, *, by_secret: bool) -> str:
-    """How this QEMU gets the password of a display, in words for ``capability``."""
+    """How this QEMU gets the password of a display, as text for ``capability``."""
     if by_secret:
         return f"{option} has password-secret"
     return f"{option} has no password-secret, so QMP sets the password before the guest runs"
 
 
 def secret(name: str, param: str, bindings: Bindings, capability: str) -> Opt:
-    """The password, from a file in the guest's own directory."""
+    """The password, in a file in the guest's directory."""
     props: Props = {"id": name, "file": f"{bindings.guest_dir}/{name}"}
-    why = "QEMU reads it from a file that is gone when the guest runs"
+    why = "QEMU reads the password from a file that is removed before the guest runs"
     return Opt(name="-object", head="secret", props=props, params=(param,), why=why, capability=capability)

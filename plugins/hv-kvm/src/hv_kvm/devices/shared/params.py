@@ -1,4 +1,4 @@
-"""What several families need for their parameters: types, and problems with a value or with this QEMU. Pure."""
+"""Types of parameters, and problems with a parameter or with this QEMU, for several families. Pure."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def listed(item: str, expects: str, *, max_items: int) -> hv.ParamType:
     def parse(value: object) -> str:
         words = [word for word in re.split("[, ]+", line.parse(value)) if word]
         if not words:
-            raise hv.Reject("has nothing in it")
+            raise hv.Reject("is empty")
         if len(words) > max_items:
             raise hv.Reject(f"has more than {max_items} items")
         wrong = next((word for word in words if matches(word) is None), None)
         if wrong is not None:
-            raise hv.Reject(f"has {wrong[:40]!r} in it, which is none of them")
+            raise hv.Reject(f"has {wrong[:40]!r} in it, which is not one of them")
         return ",".join(words).lower()
 
     pattern = f"^[, ]*(?:{item})(?:[, ]+(?:{item})){{0,{max_items - 1}}}[, ]*(?![\\s\\S])"
@@ -36,17 +36,17 @@ def listed(item: str, expects: str, *, max_items: int) -> hv.ParamType:
 
 def new_file() -> hv.ParamType:
     """The absolute, normalised path of a file that need not be there yet."""
-    expects = "the absolute path of a file, which is made if need be"
+    expects = "the absolute path of a file, which the start makes if it does not exist"
     return replace(hv.file(), kind="new file", expects=expects, node_check=None)
 
 
 def problem(params: hv.Params, key: str, what: str, todo: str | None = None) -> hv.Problem:
-    """What is wrong with the value of a parameter, which is shown unless it is unset."""
+    """The problem with the value of a parameter. A value that is set is shown."""
     value = list(params[key]) if isinstance(params[key], tuple) else params[key]
     return hv.Problem(path=f"params.{key}", what=what, got=None if value is None else repr(value)[:80], todo=todo)
 
 
 def lacking(facts: Facts, device: str, path: str, todo: str, got: str | None = None) -> Iterator[hv.Problem]:
-    """The problem that this QEMU has no such type of device, if so."""
+    """The problem that this QEMU does not have the type of device, if it does not."""
     if not facts.has_type(device):
         yield hv.Problem(path=path, what=facts.lacks(device), got=got, todo=todo)
