@@ -170,7 +170,7 @@ DISK_KEYS: Final = ParamGroup(
         "cache",
         one_of(
             {
-                "default": "QEMU decides.",
+                "default": "The same as writeback.",
                 "none": "Bypass the page cache of the node.",
                 "writeback": "Use the page cache, and write to the disk when the guest flushes.",
                 "writethrough": "Use the page cache, and finish each write on the disk.",

@@ -25,7 +25,8 @@ PARAMS: Final = hv.ParamGroup(
     hv.Param(
         "soundhw",
         listed("|".join(_MODELS), _EXPECTS, max_items=len(_MODELS)),
-        help="The guest's sound cards.",
+        help="The guest's sound cards. Their sound goes to the SPICE viewer. Without SPICE it is discarded.",
+        default_means="no sound card",
         example="hda",
     ),
 )

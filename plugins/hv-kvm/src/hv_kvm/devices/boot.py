@@ -19,39 +19,47 @@ PARAMS: Final = hv.ParamGroup(
     "boot",
     hv.Param(
         "boot_order",
-        hv.one_of("disk", "cdrom", "floppy", "network"),
+        hv.one_of(
+            {
+                "disk": "The first disk, or the disks that have a boot_index.",
+                "cdrom": "The first CD-ROM drive.",
+                "floppy": "The floppy drive.",
+                "network": "The first NIC, or the NICs that have a boot_index.",
+            }
+        ),
         default="disk",
-        help="What the firmware boots first: a disk, the first cdrom, the floppy, or the first NIC. Disks and NICs with "
-        "a boot_index of their own are tried as that says.",
+        help="The device that the firmware tries to boot first. Other disks and NICs follow if they have a boot_index.",
         example="cdrom",
     ),
     hv.Param(
         "kernel_path",
         hv.file(),
-        help="A Linux kernel to load directly, instead of what the firmware would boot.",
+        help="The Linux kernel on the node that QEMU starts directly, in place of a boot device.",
+        default_means="none: the firmware boots a device",
         example="/boot/vmlinuz",
     ),
     hv.Param(
         "initrd_path",
         hv.file(),
-        help="The initial ram disk that goes with kernel_path.",
+        help="The initial RAM disk for the kernel of kernel_path.",
+        default_means="none",
         example="/boot/initrd.img",
     ),
     hv.Param(
         "root_path",
         hv.text(max_bytes=256, empty=True),
         default="/dev/vda1",
-        help="The guest's root device, given to the kernel as root=.",
+        help="The guest's root device. The kernel of kernel_path gets it as root=.",
         example="LABEL=root",
     ),
     hv.Param(
         "kernel_args",
         hv.text(max_bytes=2000, empty=True),
         default="ro",
-        help="More arguments for the kernel. The serial console is added by itself.",
+        help="More arguments for the kernel of kernel_path. hv adds console= for the serial console.",
         example="ro quiet",
     ),
-    help="From what the guest boots.",
+    help="What the guest boots.",
 )
 
 

@@ -23,16 +23,17 @@ PARAMS: Final = hv.ParamGroup(
     "cpu",
     hv.Param(
         "cpu_type",
-        hv.regexp(_MODEL + _FEATURES, "a cpu model, with features such as 'qemu64,+ssse3'"),
-        help="The cpu model, with features after it. Unset: QEMU's default, qemu64, which has little of what the node's "
-        "processors can do.",
+        hv.regexp(_MODEL + _FEATURES, "a CPU model, with features such as 'qemu64,+ssse3'"),
+        help="The CPU model that the guest sees, with CPU features to add or remove after it.",
+        default_means="QEMU's basic model qemu64, without most features of the node's CPU",
         example="qemu64",
     ),
     hv.Param(
         "cpu_cores",
         hv.integer(minimum=0, maximum=4096),
         default=0,
-        help="Cores per socket; 0 leaves it to QEMU.",
+        help="The number of cores in each CPU socket of the guest.",
+        default_means="QEMU decides",
         unit="cores",
         example=4,
     ),
@@ -40,7 +41,8 @@ PARAMS: Final = hv.ParamGroup(
         "cpu_threads",
         hv.integer(minimum=0, maximum=4096),
         default=0,
-        help="Threads per core; 0 leaves it to QEMU.",
+        help="The number of threads in each CPU core of the guest.",
+        default_means="QEMU decides",
         unit="threads",
         example=2,
     ),
@@ -48,7 +50,8 @@ PARAMS: Final = hv.ParamGroup(
         "cpu_sockets",
         hv.integer(minimum=0, maximum=4096),
         default=0,
-        help="Sockets; 0 leaves it to QEMU.",
+        help="The number of CPU sockets of the guest.",
+        default_means="QEMU decides",
         unit="sockets",
         example=2,
     ),
@@ -56,12 +59,12 @@ PARAMS: Final = hv.ParamGroup(
         "cpu_mask",
         hv.cpu_mask(multi=True),
         default="all",
-        help="The node's CPUs that the guest may run on: one list for all of QEMU, its input and output as well, or one "
-        "for each processor, which leaves the rest of QEMU free.",
+        help="The CPUs of the node that the guest may use. One list is for all threads of QEMU. One list for each vCPU, "
+        "separated by ':', leaves QEMU's other threads free.",
         changes="launch",
         example="0-3:4-7",
     ),
-    help="The guest's processors; how many is the instance's vcpus.",
+    help="The guest's CPUs. Their number is vcpus of the instance.",
 )
 # The default of QEMU, and other models that are not a real CPU.
 _PLAIN: Final = ("qemu32", "qemu64", "kvm32", "kvm64")

@@ -29,33 +29,62 @@ PARAMS: Final = hv.ParamGroup(
     "disk",
     hv.Param(
         "disk_type",
-        hv.one_of("paravirtual", "ide", *SCSI_DISKS, refused=_NEVER),
+        hv.one_of(
+            {
+                "paravirtual": "virtio-blk. Fast. The guest needs a virtio driver.",
+                "ide": "IDE, or SATA on a q35 machine. Slow, for at most 4 disks, and works in every guest.",
+                "scsi-hd": "SCSI disks on the controller of scsi_controller_type.",
+                "scsi-cd": "SCSI CD-ROM drives, which are read-only.",
+                "scsi-block": "SCSI disks of the node. The guest's SCSI commands go to the disk (/dev/sda).",
+                "scsi-generic": "Any SCSI devices of the node. The guest's SCSI commands go to the device (/dev/sg0).",
+            },
+            refused=_NEVER,
+        ),
         default="paravirtual",
-        help="How the guest sees its disks: virtio-blk (paravirtual), IDE, or behind the SCSI controller.",
+        help="The kind of disk that the guest sees.",
         example="scsi-hd",
     ),
     hv.Param(
         "disk_cache",
-        hv.one_of("default", "none", "writeback", "writethrough"),
+        hv.one_of(
+            {
+                "default": "The same as writeback.",
+                "none": "Bypass the node's page cache (O_DIRECT). Needed for disk_aio native.",
+                "writeback": "Use the node's page cache. Data is safe when the guest has flushed its disk.",
+                "writethrough": "Use the node's page cache. Data is safe when a write has finished, which is slow.",
+            }
+        ),
         default="default",
-        help="How the node caches the disks; none goes past its page cache.",
+        help="How the node caches the guest's disks.",
+        default_means="the same as writeback",
         example="none",
     ),
     hv.Param(
         "disk_aio",
-        hv.one_of("threads", "native", "io_uring"),
+        hv.one_of(
+            {
+                "threads": "A pool of threads in QEMU.",
+                "native": "Linux AIO. Needs disk_cache none.",
+                "io_uring": "io_uring of the Linux kernel.",
+            }
+        ),
         default="threads",
-        help="How QEMU does the input and output of the disks; native needs disk_cache none.",
+        help="How QEMU reads and writes disks of the node.",
         example="io_uring",
     ),
     hv.Param(
         "disk_discard",
-        hv.one_of("ignore", "unmap"),
+        hv.one_of(
+            {
+                "ignore": "The blocks stay allocated on the node.",
+                "unmap": "The node frees the blocks, so that an image file shrinks.",
+            }
+        ),
         default="ignore",
-        help="Whether blocks that the guest gives up are given back to the node.",
+        help="What happens to blocks that the guest discards (TRIM).",
         example="unmap",
     ),
-    help="The guest's disks; each can have a cache, aio and discard of its own under [[disks]].",
+    help="The guest's disks. A table under [[disks]] can have another cache, aio and discard.",
 )
 _URIS: Final = "the forms are rbd:POOL/IMAGE and gluster://HOST/VOLUME/PATH"
 _PARAMS_OF_NODE: Final = ("disk_cache", "disk_aio", "disk_discard")

@@ -19,7 +19,9 @@ PARAMS: Final = hv.ParamGroup(
     hv.Param(
         "kvm_extra",
         hv.text(max_bytes=8192),
-        help="Further arguments for QEMU, with quotes as in a shell. Nothing checks them but QEMU.",
+        help="More arguments for QEMU, with quotes as in a shell. Arguments that hv itself controls are refused; only QEMU "
+        "checks the others.",
+        default_means="none",
         example="-device pvpanic",
         changes="launch",
     ),

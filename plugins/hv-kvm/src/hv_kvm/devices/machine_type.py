@@ -23,13 +23,19 @@ PARAMS: Final = hv.ParamGroup(
         "kvm_path",
         hv.file(),
         default="/usr/bin/qemu-system-x86_64",
-        help="The QEMU binary.",
+        help="The QEMU program that runs the guest.",
         example="/usr/local/bin/qemu-system-x86_64",
     ),
     hv.Param(
         "kvm_flag",
-        hv.one_of("enabled", "disabled"),
-        help="Whether to use KVM. Unset: only if a trial guest really runs under it on this node.",
+        hv.one_of(
+            {
+                "enabled": "Use KVM. If KVM does not work, the start fails.",
+                "disabled": "Emulate the CPU in software (TCG), which is much slower.",
+            }
+        ),
+        help="Whether the CPUs of the node run the guest's code, by KVM.",
+        default_means="KVM if a test guest runs under it on this node, else software emulation",
         example="disabled",
         changes="launch",
     ),
@@ -37,7 +43,8 @@ PARAMS: Final = hv.ParamGroup(
         "machine_version",
         hv.regexp("[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a machine type such as 'pc' or 'pc-q35-7.2'"),
         default="pc",
-        help="The machine type. An alias is pinned to what it stands for when the instance is started.",
+        help="The machine type: the chipset and the buses that the guest sees. 'pc' and 'q35' mean the newest version that "
+        "QEMU has when the instance starts.",
         example="pc-i440fx-7.2",
     ),
     hv.Param(
@@ -45,32 +52,41 @@ PARAMS: Final = hv.ParamGroup(
         hv.integer(minimum=0, maximum=32),
         default=12,
         unit="PCI slots",
-        help="The first PCI slot that disks and NICs get; those before are kept for what belongs to the machine.",
+        help="The first PCI slot for disks and NICs. The slots below are for other devices, so that one more of those does "
+        "not move a disk or NIC.",
         example=8,
     ),
     hv.Param(
         "acpi",
         hv.boolean(),
         default=True,
-        help="Whether the guest has ACPI, and with it a power button.",
+        help="Whether the guest has ACPI. Without ACPI, hv stop cannot ask the guest to shut down, and powers it off.",
         example=False,
     ),
     hv.Param(
         "reboot_behavior",
-        hv.one_of("reboot", "exit"),
+        hv.one_of({"reboot": "The guest reboots.", "exit": "QEMU exits, so the instance stops."}),
         default="reboot",
-        help="What happens when the guest reboots itself: it does, or the instance ends.",
+        help="What happens when the guest reboots itself.",
         example="exit",
     ),
     hv.Param(
         "confinement",
-        hv.one_of("auto", "strict", "user", "off"),
+        hv.one_of(
+            {
+                "auto": "As security_model needs; else strict if root starts the instance, and user otherwise.",
+                "strict": "Its own uid, no capabilities, and a file system with only what QEMU needs. Only root can start it.",
+                "user": "The uid of the caller in a user namespace, and a file system with only what QEMU needs.",
+                "off": "No isolation: QEMU runs as the caller.",
+            }
+        ),
         default="auto",
-        help="How the process is confined: strict (own uid, root only), user (user namespace), off; auto picks.",
+        help="How the QEMU process is isolated from the node.",
+        default_means="strict for root, user for other users",
         changes="launch",
         example="user",
     ),
-    help="What the guest is built on.",
+    help="The machine that the guest runs on.",
 )
 # Machine types of QEMU that are not a PC with a PCI bus. verify finds others.
 _NEVER: Final = {

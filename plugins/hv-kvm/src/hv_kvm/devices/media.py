@@ -29,28 +29,40 @@ PARAMS: Final = hv.ParamGroup(
     hv.Param(
         _KEYS[0],
         hv.file_or_url(),
-        help="An ISO image to put into the guest's first cdrom drive.",
+        help="The ISO image in the guest's first CD-ROM drive: a file of the node, or a URL that QEMU reads while the guest "
+        "runs.",
+        default_means="no CD-ROM drive",
         example="/srv/iso/debian.iso",
     ),
     hv.Param(
         _KEYS[1],
         hv.file_or_url(),
-        help="An ISO image to put into the guest's second cdrom drive.",
+        help="The ISO image in the guest's second CD-ROM drive.",
+        default_means="no second CD-ROM drive",
         example="/srv/iso/drivers.iso",
     ),
     hv.Param(
         "cdrom_disk_type",
-        hv.one_of("ide", "scsi-cd", "paravirtual", refused=_NOT_A_CDROM),
-        help="How the guest sees its cdroms. Unset: like its disks when those are SCSI, else IDE.",
+        hv.one_of(
+            {
+                "ide": "IDE, or SATA on a q35 machine.",
+                "scsi-cd": "SCSI, on the controller of scsi_controller_type.",
+                "paravirtual": "virtio-blk: the guest sees a read-only disk and not a CD-ROM drive.",
+            },
+            refused=_NOT_A_CDROM,
+        ),
+        help="The kind of CD-ROM drive that the guest sees.",
+        default_means="scsi-cd if the disks are SCSI disks, else ide",
         example="scsi-cd",
     ),
     hv.Param(
         "floppy_image_path",
         hv.file(),
-        help="An image to put into a floppy drive of the guest, write protected.",
+        help="The image in the guest's floppy drive. The guest cannot write to it.",
+        default_means="no floppy drive",
         example="/srv/img/boot.fd",
     ),
-    help="The guest's drives for cdroms and floppies.",
+    help="The guest's CD-ROM and floppy drives.",
 )
 _MODELS: Final = {"ide": "ide-cd", "scsi": "scsi-cd", "virtio": "virtio-blk-pci"}
 

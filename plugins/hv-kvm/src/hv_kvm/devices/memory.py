@@ -18,11 +18,13 @@ PARAMS: Final = hv.ParamGroup(
     hv.Param(
         "mem_path",
         hv.directory(),
-        help="A directory that the guest's memory is taken from, all of it at the start: a mounted hugetlbfs.",
+        help="The directory in which QEMU allocates all memory of the guest at the start: a mounted hugetlbfs, for huge "
+        "pages.",
+        default_means="ordinary memory of the node, allocated when the guest uses it",
         example="/dev/hugepages",
         changes="launch",
     ),
-    help="Where the guest's memory comes from; how much is the instance's memory_mib.",
+    help="Where the guest's memory comes from. Its size is memory_mib of the instance.",
 )
 
 

@@ -30,7 +30,7 @@ PARAMS: Final = hv.ParamGroup(
         "migration_port",
         hv.port(),
         default=8102,
-        help="The TCP port of the target node that a guest arrives at.",
+        help="The TCP port of the target node that receives the guest.",
         changes="live",
         example=8103,
     ),
@@ -39,7 +39,7 @@ PARAMS: Final = hv.ParamGroup(
         hv.integer(minimum=0, maximum=1 << 20),
         default=32,
         unit="MiB per second",
-        help="How fast a guest may move; 0 for as fast as the network is. The default is of a time of slower networks.",
+        help="The highest speed of a migration. 0 means no limit. The default dates from slower networks; raise it.",
         changes="live",
         example=1000,
     ),
@@ -48,15 +48,20 @@ PARAMS: Final = hv.ParamGroup(
         hv.integer(minimum=0, maximum=2_000_000),  # QEMU's own limit (migration/options.c, MAX_MIGRATE_DOWNTIME)
         default=30,
         unit="milliseconds",
-        help="How long a guest may stand still at the end of its move.",
+        help="How long the guest may be paused at the end of a live migration.",
         changes="live",
         example=100,
     ),
     hv.Param(
         "migration_mode",
-        hv.one_of("live", "non-live"),
+        hv.one_of(
+            {
+                "live": "The guest runs while its memory is copied.",
+                "non-live": "The guest is paused while its memory is copied.",
+            }
+        ),
         default="live",
-        help="Whether a guest runs while it moves, or is paused before.",
+        help="Whether the guest runs during a migration.",
         changes="live",
         example="non-live",
     ),
@@ -64,7 +69,7 @@ PARAMS: Final = hv.ParamGroup(
         "migration_caps",
         hv.list_of(hv.one_of(*_CAPABILITIES)),
         default=(),
-        help="Capabilities of QEMU's migration to use, on both nodes.",
+        help="The migration capabilities of QEMU to enable on both nodes.",
         changes="live",
         example=["xbzrle", "auto-converge"],
     ),
@@ -72,11 +77,12 @@ PARAMS: Final = hv.ParamGroup(
         "user_shutdown",
         hv.boolean(),
         default=False,
-        help="Whether a guest that shuts itself down stays down, as if its owner had stopped it.",
+        help="Whether a guest that shuts down counts as stopped by its owner, so that it stays down. Not supported yet: with "
+        "true, the instance does not start.",
         changes="launch",
         example=True,
     ),
-    help="How a guest moves, and what it means when it ends by itself.",
+    help="How a guest migrates to another node. No hv command migrates yet, so these are only checked.",
 )
 
 

@@ -17,7 +17,16 @@ from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 __all__ = ["DEVICES", "PARAMS", "GuestNic", "TapNic", "UserNic", "assess", "check", "plan", "render", "verify"]
 
 _VIRTIO: Final = "virtio-net-pci"
-_EMULATED: Final = ("e1000", "i82551", "i82557b", "i82559er", "ne2k_pci", "pcnet", "rtl8139")
+_MODELS: Final = {
+    "paravirtual": "virtio-net. Fast. The guest needs a virtio driver.",
+    "e1000": "Intel 82540EM Gigabit Ethernet. Most guests have its driver.",
+    "i82551": "Intel 82551 Fast Ethernet (EtherExpress Pro).",
+    "i82557b": "Intel 82557B Fast Ethernet (EtherExpress Pro).",
+    "i82559er": "Intel 82559ER Fast Ethernet (EtherExpress Pro).",
+    "ne2k_pci": "NE2000 on PCI (Realtek RTL8029).",
+    "pcnet": "AMD PCnet-PCI II.",
+    "rtl8139": "Realtek RTL8139 Fast Ethernet.",
+}
 _NO_ISA: Final = "is an ISA card, which does not fit on a PCI bus"
 _MAX_QUEUES: Final = 32
 _NEED_LINK: Final = {"bridged": "bridge", "openvswitch": "Open vSwitch bridge", "macvtap": "interface for its traffic"}
@@ -26,15 +35,16 @@ PARAMS: Final = hv.ParamGroup(
     "nic",
     hv.Param(
         "nic_type",
-        hv.one_of("paravirtual", *_EMULATED, refused={"ne2k_isa": _NO_ISA}),
+        hv.one_of(_MODELS, refused={"ne2k_isa": _NO_ISA}),
         default="paravirtual",
-        help="The model of the guest's network interfaces.",
+        help="The model of the guest's NICs.",
         example="e1000",
     ),
     hv.Param(
         "vhost_net",
         hv.boolean(),
-        help="Whether the kernel moves the packets of paravirtual interfaces, and not QEMU. Unset: where the node can.",
+        help="Whether the node's kernel (vhost-net) moves the packets of paravirtual NICs, which is faster than QEMU.",
+        default_means="true if the node has vhost-net",
         changes="launch",
         example=True,
     ),
@@ -42,7 +52,8 @@ PARAMS: Final = hv.ParamGroup(
         "virtio_net_queues",
         hv.integer(minimum=1, maximum=_MAX_QUEUES),
         default=1,
-        help="Queues of each paravirtual interface, for guests of many vcpus; more than one needs vhost_net.",
+        help="The number of queues of each paravirtual NIC. With one queue for each vCPU, all vCPUs can move packets at "
+        "once. More than one needs vhost_net.",
         unit="queues",
         example=4,
     ),
@@ -50,10 +61,10 @@ PARAMS: Final = hv.ParamGroup(
         "vnet_hdr",
         hv.boolean(),
         default=True,
-        help="Whether packets pass the tap with the header that leaves checksums and segmentation to whoever can.",
+        help="Whether the guest may leave checksums and segmentation to the node (virtio-net header on the tap).",
         example=False,
     ),
-    help="The guest's network interfaces, all of them alike; where each leads is in [[nics]].",
+    help="The guest's NICs, all of one model. A table under [[nics]] says where a NIC is connected.",
 )
 
 

@@ -21,17 +21,25 @@ PARAMS: Final = hv.ParamGroup(
     "security",
     hv.Param(
         "security_model",
-        hv.one_of("auto", "none", "user", "pool"),
+        hv.one_of(
+            {
+                "auto": "pool if root starts the instance, else none.",
+                "none": "The user who starts the instance, in a user namespace.",
+                "user": "The user in security_domain.",
+                "pool": "A uid that no other instance has.",
+            }
+        ),
         default="auto",
-        help="As whom the guest runs: pool (a uid that no other guest has), user (security_domain), none (the caller, in "
-        "a user namespace); auto is pool for root and none for others.",
+        help="The user of the node that QEMU runs as.",
+        default_means="pool for root, none for other users",
         changes="launch",
         example="user",
     ),
     hv.Param(
         "security_domain",
         hv.name(),
-        help="The user of the node that the guest runs as, with security_model user.",
+        help="The name of the user of the node that QEMU runs as, with security_model user.",
+        default_means="none",
         changes="launch",
         example="guest1",
     ),
@@ -39,11 +47,11 @@ PARAMS: Final = hv.ParamGroup(
         "use_chroot",
         hv.boolean(),
         default=False,
-        help="Whether the guest's process must have a file system of its own. Every confinement but off has one.",
+        help="Whether QEMU must have its own root file system. Every confinement except off gives it one.",
         changes="launch",
         example=True,
     ),
-    help="Under which identity a guest runs on the node.",
+    help="The user of the node that QEMU runs as.",
 )
 
 

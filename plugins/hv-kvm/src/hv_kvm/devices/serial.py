@@ -26,7 +26,7 @@ PARAMS: Final = hv.ParamGroup(
         "serial_console",
         hv.boolean(),
         default=True,
-        help="Whether the guest has a serial port, reached by hv console.",
+        help="Whether the guest has a serial port (COM1), to which hv console connects.",
         example=False,
     ),
     hv.Param(
@@ -34,7 +34,7 @@ PARAMS: Final = hv.ParamGroup(
         hv.one_of(*_SPEEDS),
         default=38400,
         unit="bits per second",
-        help="The speed that a directly loaded kernel is told to use on its serial console.",
+        help="The speed in the console= argument of a kernel that kernel_path names.",
         example=115200,
     ),
 )

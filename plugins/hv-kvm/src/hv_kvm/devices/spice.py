@@ -31,79 +31,102 @@ PORT: Final = "spice"
 _CERTS: Final = "spice-tls"
 _FIRST_PORT: Final = 5930
 _PASSWORD_BYTES: Final = 60  # SPICE_MAX_PASSWORD_LENGTH (spice-protocol, spice/protocol.h)
-_WAN: Final = ("always", "auto", "never")
+_WAN: Final = {"always": "Always.", "auto": "If the connection is slow.", "never": "Never."}
 
 PARAMS: Final = hv.ParamGroup(
     "spice",
     hv.Param(
         "spice_bind",
         hv.address(interface=True),
-        help="Where the display is served: an IP address of the node, or an interface for its first address. Unset: no "
-        "SPICE.",
+        help="Where the node serves the SPICE display: an IP address, or a network interface for its address.",
+        default_means="no SPICE display",
         example="127.0.0.1",
     ),
     hv.Param(
         "spice_port",
         hv.port(),
-        help="The TCP port. Unset: the first free one from 5930; hv info shows it.",
+        help="The TCP port of the SPICE display.",
+        default_means="the first free port from 5930, which hv info shows",
         example=5931,
     ),
     hv.Param(
         "spice_ip_version",
-        hv.one_of(0, 4, 6),
+        hv.one_of({0: "The first IPv4 address, else the first IPv6 address.", 4: "IPv4 only.", 6: "IPv6 only."}),
         default=0,
-        help="Which address of an interface is taken: IPv4, IPv6, or 0 for the first that there is.",
+        help="Which address of the network interface in spice_bind is used.",
+        default_means="IPv4 if the interface has an IPv4 address, else IPv6",
         example=6,
     ),
     hv.Param(
         "spice_password_file",
         hv.file(),
-        help="A file whose first line is the password, at most 60 bytes. Unset: everybody who gets there is let in.",
+        help="The file whose first line is the SPICE password, of at most 60 bytes.",
+        default_means="no password: every client can connect",
         changes="launch",
         example="/etc/hvcore/web1.spice",
     ),
     hv.Param(
         "spice_image_compression",
-        hv.one_of("auto_glz", "auto_lz", "glz", "lz", "off", "quic"),
-        help="How pictures are compressed without loss. Unset: SPICE decides.",
+        hv.one_of(
+            {
+                "auto_glz": "GLZ or QUIC, as SPICE decides for each image.",
+                "auto_lz": "LZ or QUIC, as SPICE decides for each image.",
+                "glz": "GLZ: LZ with a dictionary for several images.",
+                "lz": "LZ: good for text and drawings.",
+                "off": "No compression.",
+                "quic": "QUIC: good for photographs.",
+            }
+        ),
+        help="How images are compressed without loss.",
+        default_means="auto_glz",
         example="quic",
     ),
     hv.Param(
         "spice_jpeg_wan_compression",
-        hv.one_of(*_WAN),
-        help="Whether a slow link gets pictures as JPEG.",
+        hv.one_of(_WAN),
+        help="Whether images are sent as JPEG, with loss.",
+        default_means="auto",
         example="auto",
     ),
     hv.Param(
         "spice_zlib_glz_wan_compression",
-        hv.one_of(*_WAN),
-        help="Whether a slow link gets pictures packed further.",
+        hv.one_of(_WAN),
+        help="Whether images in GLZ are compressed again with zlib, without loss.",
+        default_means="auto",
         example="auto",
     ),
     hv.Param(
         "spice_streaming_video",
-        hv.one_of("all", "filter", "off"),
-        help="Which moving regions are sent as video: all, those that look like video, none.",
+        hv.one_of(
+            {
+                "all": "Each region that changes often.",
+                "filter": "Regions that SPICE recognizes as video.",
+                "off": "None.",
+            }
+        ),
+        help="Which regions of the screen are sent as a video stream, with loss.",
+        default_means="off",
         example="filter",
     ),
     hv.Param(
         "spice_playback_compression",
         hv.boolean(),
         default=True,
-        help="Whether sound is compressed on its way.",
+        help="Whether the guest's sound is compressed before it is sent.",
         example=False,
     ),
     hv.Param(
         "spice_use_tls",
         hv.boolean(),
         default=False,
-        help="Whether everything is encrypted; needs spice_x509_path.",
+        help="Whether the SPICE display is encrypted. Needs spice_x509_path.",
         example=True,
     ),
     hv.Param(
         "spice_x509_path",
         hv.directory(),
         help=CERTIFICATES_HELP,
+        default_means="none, but spice_use_tls needs one",
         example="/etc/pki/spice",
     ),
     hv.Param(
@@ -111,14 +134,14 @@ PARAMS: Final = hv.ParamGroup(
         # A comma would end the value, and OpenSSL takes a colon all the same (ciphers(1)).
         hv.regexp("[A-Za-z0-9:+!@=_.-]+", "OpenSSL's list of ciphers, joined by ':'"),
         default="HIGH:-DES:-3DES:-EXPORT:-DH",
-        help="The ciphers that TLS may use.",
+        help="The ciphers that TLS may use, in the form of openssl-ciphers(1).",
         example="HIGH",
     ),
     hv.Param(
         "spice_use_vdagent",
         hv.boolean(),
         default=True,
-        help="Whether the guest gets a channel for its agent: exact mouse, clipboard, screen size.",
+        help="Whether the guest has a channel for spice-vdagent: exact mouse position, shared clipboard, screen size.",
         example=False,
     ),
     help="A display for SPICE viewers. On Debian 13 and later it needs the package qemu-system-modules-spice.",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import hvcore.plugin as hv
-from hv_kvm.devices.shared.buses import SCSI_TARGETS, disk_bus, needs_scsi
+from hv_kvm.devices.shared.buses import disk_bus, needs_scsi
 from hv_kvm.devices.shared.params import lacking, problem
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
@@ -24,17 +24,25 @@ PARAMS: Final = hv.ParamGroup(
         hv.integer(minimum=0, maximum=64),
         default=0,
         unit="threads",
-        help="How many threads serve the disks, which take turns; 0 leaves it to QEMU's main loop.",
+        help="How many threads of QEMU serve the virtio disks. Disk 0 gets thread 0, disk 1 thread 1, and so on in turn.",
+        default_means="QEMU's main loop serves the disks",
         example=2,
     ),
     hv.Param(
         "scsi_controller_type",
-        hv.one_of(*SCSI_TARGETS),
+        hv.one_of(
+            {
+                "lsi": "LSI 53C895A. Slow, for at most 7 disks.",
+                "virtio-scsi-pci": "virtio-scsi. Fast, for at most 256 disks. The guest needs a virtio driver.",
+                "megasas": "LSI MegaRAID SAS 1078, for at most 64 disks.",
+                "dc390": "Tekram DC-390 (AMD PCscsi). Slow, for at most 7 disks.",
+            }
+        ),
         default="lsi",
-        help="The controller of SCSI disks and cdroms; it is there when there is one of them.",
+        help="The model of the SCSI controller. The guest has a controller only if it has a SCSI disk or CD-ROM drive.",
         example="virtio-scsi-pci",
     ),
-    help="What the guest's disks are behind.",
+    help="The threads and the controller that serve the guest's disks.",
 )
 
 

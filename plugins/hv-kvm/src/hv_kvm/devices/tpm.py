@@ -20,23 +20,29 @@ _SWTPM: Final = "/usr/bin/swtpm"
 PARAMS: Final = hv.ParamGroup(
     "tpm",
     hv.Param(
-        "tpm_version", hv.one_of("2.0"), help="The version of the guest's TPM. Unset: it has none.", example="2.0"
+        "tpm_version",
+        hv.one_of({"2.0": "TPM 2.0, which the guest sees as a CRB device."}),
+        help="The version of the guest's TPM.",
+        default_means="no TPM",
+        example="2.0",
     ),
     hv.Param(
         "tpm_state_path",
         hv.directory(),
-        help="The directory in which the instance's TPM keeps its keys: of this instance alone, empty at first. It stays "
-        "when the instance stops, and whoever has it has the keys.",
+        help="The directory in which the TPM keeps its keys. Give each instance its own, empty at first. A user who can read "
+        "the directory has the keys.",
+        default_means="none, but a TPM needs one",
         example="/srv/tpm/web1",
     ),
     hv.Param(
         "swtpm_path",
         hv.file(),
-        help=f"The program that emulates the TPM. Unset: {_SWTPM}, of the package swtpm.",
+        help="The program that emulates the TPM.",
+        default_means=f"{_SWTPM}, of the package swtpm",
         changes="launch",
         example="/usr/local/bin/swtpm",
     ),
-    help="The guest's TPM, which swtpm emulates: a program beside QEMU, confined as that is, which ends with the guest.",
+    help="The guest's TPM. The program swtpm emulates it beside QEMU, confined in the same way, and exits with the guest.",
 )
 _MODEL: Final = "tpm-crb"
 _NAME: Final = "tpm"

@@ -35,14 +35,21 @@ PARAMS: Final = hv.ParamGroup(
     "usb",
     hv.Param(
         "usb_mouse",
-        hv.one_of("mouse", "tablet"),
-        help="A USB mouse, or a tablet, which tells where the pointer is and so suits displays better.",
+        hv.one_of(
+            {
+                "mouse": "A mouse, which reports movements. A viewer has to grab the pointer.",
+                "tablet": "A tablet, which reports positions. The guest's pointer follows the viewer's.",
+            }
+        ),
+        help="The USB pointing device of the guest.",
+        default_means="none, only the PS/2 mouse of the machine",
         example="tablet",
     ),
     hv.Param(
         "usb_devices",
         listed(_ITEM, _EXPECTS, max_items=8),
-        help="Further USB devices; those of the node (host:) only without confinement.",
+        help="More USB devices of the guest. Devices of the node (host:) need confinement off.",
+        default_means="none",
         example="keyboard,wacom-tablet",
     ),
     help="The guest's USB devices.",

@@ -27,8 +27,18 @@ PARAMS: Final = hv.ParamGroup(
     "video",
     hv.Param(
         "vga",
-        hv.one_of(*_MODELS, "none"),
-        help="The graphics card. Unset: qxl for SPICE, std for VNC, and none without a display.",
+        hv.one_of(
+            {
+                "std": "Standard VGA with VBE. Works in every guest.",
+                "cirrus": "Cirrus Logic GD5446, for very old guests.",
+                "qxl": "QXL, which is made for SPICE.",
+                "virtio": "virtio-gpu with VGA. Fast in guests that have its driver.",
+                "vmware": "VMware SVGA II.",
+                "none": "No graphics card.",
+            }
+        ),
+        help="The model of the guest's graphics card.",
+        default_means="qxl with SPICE, std with VNC, none without a display",
         example="virtio",
     ),
 )

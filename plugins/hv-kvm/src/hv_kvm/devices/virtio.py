@@ -24,21 +24,29 @@ PARAMS: Final = hv.ParamGroup(
         "memory_balloon",
         hv.boolean(),
         default=True,
-        help="Whether the guest has a balloon device, through which its memory can be changed while it runs.",
+        help="Whether the guest has a virtio balloon device, which can change its memory at run time. No hv command uses "
+        "the device yet.",
         example=False,
     ),
     hv.Param(
         "virtio_rng",
         hv.boolean(),
         default=True,
-        help="Whether the guest has a virtio device that gives it random numbers of the node.",
+        help="Whether the guest has a virtio device with random numbers from the node, so that its boot does not wait for "
+        "entropy.",
         example=False,
     ),
     hv.Param(
         "rng_source",
-        hv.one_of("/dev/urandom", "/dev/random", refused={"/dev/hwrng": _HARDWARE, "/dev/hw_random": _HARDWARE}),
+        hv.one_of(
+            {
+                "/dev/urandom": "Never waits.",
+                "/dev/random": "Waits while the node has too little entropy, on older kernels for a long time.",
+            },
+            refused={"/dev/hwrng": _HARDWARE, "/dev/hw_random": _HARDWARE},
+        ),
         default="/dev/urandom",
-        help="Where the random numbers come from.",
+        help="The device of the node that the random numbers come from.",
         changes="launch",
         example="/dev/random",
     ),
@@ -47,7 +55,7 @@ PARAMS: Final = hv.ParamGroup(
         hv.integer(minimum=0, maximum=1 << 30),
         default=1024,
         unit="bytes",
-        help="How many random bytes the guest gets in each rng_period; 0 is no limit.",
+        help="How many random bytes the guest can read in each rng_period. 0 means no limit.",
         example=4096,
     ),
     hv.Param(
@@ -55,17 +63,18 @@ PARAMS: Final = hv.ParamGroup(
         hv.integer(minimum=1, maximum=86_400_000),
         default=1000,
         unit="milliseconds",
-        help="The time for which rng_max_bytes counts.",
+        help="The length of the period that rng_max_bytes limits.",
         example=500,
     ),
     hv.Param(
         "use_guest_agent",
         hv.boolean(),
         default=False,
-        help="Whether the guest has a channel for the QEMU guest agent; its socket is in the instance's directory.",
+        help="Whether the guest has a virtio channel for the QEMU guest agent. The node's end is a socket in the instance's "
+        "directory.",
         example=True,
     ),
-    help="Memory balloon, random numbers and the channel to the guest agent.",
+    help="The memory balloon, random numbers, and the channel of the guest agent.",
 )
 
 

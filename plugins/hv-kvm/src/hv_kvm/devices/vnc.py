@@ -44,52 +44,57 @@ PARAMS: Final = hv.ParamGroup(
     hv.Param(
         "vnc_bind_address",
         hv.address_or_path(interface=True),
-        help="Where the display is served: an IP address of the node, an interface for its first address, or the path "
-        "of a unix socket. Unset: no display.",
+        help="Where the node serves the VNC display: an IP address, a network interface for its first address, or the path "
+        "of a Unix socket.",
+        default_means="no VNC display",
         example="127.0.0.1",
     ),
     hv.Param(
         "vnc_port",
         hv.port(minimum=_FIRST_PORT),
-        help="The TCP port of the display. Unset: the first free one from 5900; hv info shows it.",
+        help="The TCP port of the VNC display.",
+        default_means="the first free port from 5900, which hv info shows",
         example=5901,
     ),
     hv.Param(
         "vnc_tls",
         hv.boolean(),
         default=False,
-        help="Whether the display is encrypted. Without vnc_x509_path nobody is identified by it, so a listener is kept "
-        "out and an impostor is not.",
+        help="Whether the VNC display is encrypted. Without vnc_x509_path this protects against eavesdropping but not "
+        "against an impostor.",
         example=True,
     ),
     hv.Param(
         "vnc_x509_path",
         hv.directory(),
         help=CERTIFICATES_HELP,
+        default_means="none: vnc_tls encrypts without certificates",
         example="/etc/pki/vnc",
     ),
     hv.Param(
         "vnc_x509_verify",
         hv.boolean(),
         default=False,
-        help="Whether clients need a certificate of the same authority.",
+        help="Whether VNC clients need a certificate that the authority of vnc_x509_path has signed.",
         example=True,
     ),
     hv.Param(
         "vnc_password_file",
         hv.file(),
-        help="A file whose first line is the password of the display, at most 8 bytes, which is all that VNC looks at.",
+        help="The file whose first line is the VNC password. VNC uses at most 8 bytes.",
+        default_means="no password",
         changes="launch",
         example="/etc/hvcore/web1.vnc",
     ),
     hv.Param(
         "keymap",
         hv.one_of(*_KEYMAPS),
-        help="The keyboard layout for clients that send characters and not keys.",
+        help="The keyboard layout for VNC clients that send characters and not key codes.",
+        default_means="en-us",
         changes="launch",
         example="de",
     ),
-    help="A display that any VNC viewer can open.",
+    help="A display for VNC viewers.",
 )
 
 
