@@ -342,7 +342,7 @@ CASES: Final = (
     ),
     Case("cpu-unknown", (("params.cpu_type", "this QEMU "),), {"cpu_type": "kept"}),
     Case("machine-unknown", (("params.machine_version", "this QEMU "),), {"machine_version": "pc-i440fx-99.0"}),
-    Case("machine-small", (("vcpus", "is more than the 255 processors"),), more={"vcpus": 256}),
+    Case("machine-small", (("vcpus", "is more than the 255 vCPUs"),), more={"vcpus": 256}),
     Case(
         "lesser-qemu",
         (

@@ -35,17 +35,17 @@ def there(case: Path) -> dict[str, str]:
 def test_every_qemu_gets_the_golden_answer(
     case: Path, corpus: Corpus, recorded: dict[str, Facts], request: pytest.FixtureRequest
 ) -> None:
-    wanted = folded(case.stem, {version: corpus.answer(case, facts) for version, facts in recorded.items()})
+    expected = folded(case.stem, {version: corpus.answer(case, facts) for version, facts in recorded.items()})
     golden = there(case)
     if request.config.getoption("--golden-update"):
-        for name in golden.keys() - wanted.keys():
+        for name in golden.keys() - expected.keys():
             (case.parent / name).unlink()
-        for name in wanted.keys() - {name for name, text in golden.items() if wanted.get(name) == text}:
-            (case.parent / name).write_text(wanted[name], encoding="utf-8")
+        for name in expected.keys() - {name for name, text in golden.items() if expected.get(name) == text}:
+            (case.parent / name).write_text(expected[name], encoding="utf-8")
         return
-    for name, text in wanted.items():
+    for name, text in expected.items():
         assert text == golden.get(name), f"{name}: review it, then: pytest --golden-update"
-    assert sorted(golden) == sorted(wanted)
+    assert sorted(golden) == sorted(expected)
 
 
 def test_every_parameter_has_a_case_that_sets_it(corpus: Corpus) -> None:

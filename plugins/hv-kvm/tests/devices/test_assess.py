@@ -1,4 +1,4 @@
-"""What the driver warns of: what a guest would have that is slow, unsafe or hard to move, chosen or left out."""
+"""The warnings of the driver: values that are slow, unsafe or hard to migrate, given or by default."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ KVM: Final = load("kvm")
 
 
 def warned_of(**params: Any) -> list[str]:
-    """The paths that are warned of for a guest with a disk and a NIC."""
+    """The paths in the warnings for a guest with a disk and a NIC."""
     disks, nics = (Disk(path="/srv/web1.img"),), (Nic(mode="user"),)
     web1 = Instance(name="web1", driver="kvm", disks=disks, nics=nics, params=params)
     return [problem.path for problem in KVM.warnings(web1, KVM.check(web1))]
 
 
-# What a node names once for all of its guests, see docs/how-to/set-defaults.md.
+# Values that a node sets once for all guests, see docs/how-to/set-defaults.md.
 NAMED: Final = {"machine_version": "pc-i440fx-7.2", "cpu_type": "Nehalem"}
 
 
@@ -34,11 +34,11 @@ NAMED: Final = {"machine_version": "pc-i440fx-7.2", "cpu_type": "Nehalem"}
     ],
     ids=str,
 )
-def test_a_machine_and_processors_that_nobody_named_are_warned_of(params: dict[str, Any], expected: list[str]) -> None:
+def test_a_default_machine_and_cpu_model_give_warnings(params: dict[str, Any], expected: list[str]) -> None:
     assert sorted(warned_of(**params)) == expected
 
 
-def test_a_node_that_names_them_for_all_of_its_guests_silences_it() -> None:
+def test_values_for_all_guests_of_a_node_give_no_warning() -> None:
     web1 = Instance(name="web1", driver="kvm")
     layers = Layers(layers=(Layer(name="node", file="/etc/hvcore/node.toml", values=NAMED),))
     assert KVM.warnings(web1, KVM.check(web1, layers), layers) == ()
@@ -58,10 +58,10 @@ def test_a_node_that_names_them_for_all_of_its_guests_silences_it() -> None:
     ],
     ids=str,
 )
-def test_a_choice_that_is_slow_unsafe_or_hard_to_move_is_warned_of(params: dict[str, Any]) -> None:
+def test_a_value_that_is_slow_unsafe_or_hard_to_migrate_gives_a_warning(params: dict[str, Any]) -> None:
     (key,) = params
     assert set(warned_of(**NAMED | params)) == {f"params.{key}"}
 
 
-def test_the_model_of_the_processors_is_no_matter_where_they_are_emulated() -> None:
+def test_an_emulated_cpu_gives_no_warning_about_its_model() -> None:
     assert warned_of(machine_version="pc-i440fx-7.2", cpu_type="qemu64", kvm_flag="disabled") == []

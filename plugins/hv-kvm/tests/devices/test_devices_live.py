@@ -1,4 +1,4 @@
-"""Every device family in real guests: what is put on a command line has to start, and what is to be booted to boot."""
+"""Every device family in real guests: each command line starts, and each boot device boots."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MACHINES: Final = pytest.mark.parametrize("machine", ["pc", "q35"])
 
 
 def boots(world: World, *disks: Disk, name: str = "web1", **params: Any) -> None:
-    """A guest with these disks comes up, and its QEMU has nothing to complain about."""
+    """A guest with these disks starts, and its QEMU prints no warning."""
     instance = dataclasses.replace(world.instance(name, disks=[], **params), disks=disks)
     world.kvm.start(instance, paused=True, deadline_s=30)
     world.booted(name)
@@ -51,7 +51,7 @@ def floppy(world: World, **kind: Any) -> str:
 
 @MACHINES
 def test_everything_at_once(world: World, machine: str) -> None:
-    """All that a guest can have beside each other."""
+    """All devices that one guest can have."""
     cdrom = world.disk("cd.iso", message="not me")
     world.pressable(
         machine_version=machine,
@@ -85,7 +85,7 @@ def test_it_boots_from_a_floppy_that_several_may_read(world: World, machine: str
 @MACHINES
 @pytest.mark.parametrize("bus", ["ide", "scsi-cd", "paravirtual"])
 def test_it_boots_from_a_cdrom_on(world: World, machine: str, bus: str) -> None:
-    # To a guest a virtio cdrom is a hard disk, so that one has to begin with a boot sector.
+    # The guest sees a virtio CD-ROM as a hard disk, so its image has to begin with a boot sector.
     path = world.root / "cd.iso"
     path.write_bytes(bootable_iso())
     image = world.disk("disk.iso") if bus == "paravirtual" else str(path)
@@ -136,18 +136,18 @@ def test_a_qcow2_image_that_refers_to_another_file_is_refused(world: World) -> N
     assert "is not a qcow2 image" in refused(world, Disk(path=world.disk(), format="qcow2"))
 
 
-def test_it_boots_from_the_disk_whose_turn_it_is(world: World) -> None:
+def test_it_boots_from_the_disk_with_the_lowest_boot_index(world: World) -> None:
     first = Disk(path=world.disk("a.img", message="not me"))
     boots(world, first, Disk(path=world.disk("b.img"), boot_index=1, read_only=True, aio="io_uring"))
 
 
-def test_a_file_is_no_scsi_device(world: World) -> None:
+def test_a_file_is_refused_as_a_scsi_device(world: World) -> None:
     disk = Disk(path=world.disk())
     assert "is not a block device" in refused(world, disk, disk_type="scsi-block")
     assert "is not a SCSI generic device" in refused(world, disk, disk_type="scsi-generic")
 
 
-def test_what_the_sandbox_cannot_serve_is_refused_with_the_reason(world: World) -> None:
+def test_a_device_that_cannot_work_in_the_sandbox_is_refused_with_the_reason(world: World) -> None:
     said = refused(world, Disk(path="rbd:pool/web1"), usb_devices="host:046d:c52b")
     assert "disks[0].path: the rbd library needs the node's configuration and keys" in said
     assert "params.usb_devices: host:046d:c52b is a device of the node" in said
@@ -165,14 +165,14 @@ def test_the_guest_agent_has_a_socket(world: World) -> None:
         client.send(b'{"execute": "guest-ping"}\n')
 
 
-def test_memory_from_a_directory_is_a_file_without_a_name(world: World) -> None:
+def test_memory_from_a_directory_is_an_unnamed_file(world: World) -> None:
     world.start(mem_path="/dev/shm", memory_mib=32)
     maps = Path(f"/proc/{world.pid()}/maps").read_text()
     assert re.search(r"/dev/shm/\S+ \(deleted\)", maps)
     world.node.stop("web1", force=True)
 
 
-def test_too_little_memory_in_a_directory_is_told_before_the_start(world: World) -> None:
+def test_too_little_memory_in_a_directory_is_refused_before_the_start(world: World) -> None:
     assert "MiB free, the instance needs 60000000 MiB" in refused(world, mem_path="/dev/shm", memory_mib=60_000_000)
 
 
@@ -209,7 +209,7 @@ def refused_beside(world: World, huge: str) -> str:
 
 
 @MACHINES
-def test_uefi_starts_with_variables_of_its_own(world: World, machine: str) -> None:
+def test_uefi_starts_with_its_own_variables(world: World, machine: str) -> None:
     started_by_uefi(world, machine, secure=False)
 
 
@@ -286,7 +286,7 @@ def qemu_with_curl() -> str:
     pytest.skip("no QEMU here reads http: install qemu-block-extra, or tests/qemus.sh trixie")
 
 
-def test_a_missing_module_is_told_before_the_start(world: World) -> None:
+def test_a_missing_module_is_refused_before_the_start(world: World) -> None:
     from hv_kvm.qemu.probe import missing_module
 
     if missing_module("/usr/bin/qemu-system-x86_64", "http") is None:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.live
 
 
 @pytest.mark.parametrize("name", ["same path", "symbolic link", "hard link", "loop device"])
-def test_a_disk_by_another_name_is_refused_naming_who_has_it(
+def test_a_disk_by_another_name_is_refused_with_the_instance_that_has_it(
     world: World, name: str, request: pytest.FixtureRequest
 ) -> None:
     disk = world.disk("first.img")
@@ -97,7 +97,7 @@ def test_a_block_device_is_claimed_for_as_long_as_the_guest_runs(
     subprocess.run(["umount", place], check=True)
 
 
-# Names of 16 kinds, as bytes: what a file system allows and a parser may not expect.
+# Names of 16 kinds, as bytes, that a file system allows and a parser may not expect.
 AWKWARD = [
     b"a,b",
     b"a,,b",
@@ -186,7 +186,7 @@ def test_it_starts_in_a_run_directory_of_any_name(
     assert inner.node.stop("web1", deadline_s=20).rung == "powerdown"
 
 
-def test_a_disk_is_refused_to_another_run_directory_as_long_as_its_guest_lives(world: World) -> None:
+def test_a_disk_is_refused_to_another_run_directory_while_its_guest_runs(world: World) -> None:
     disk = world.disk("shared.img")
     world.start("web1", disks=[disk])
     other = hvcore.Node(world.run_dir.with_name("other"), uid_pool=world.uids)
@@ -197,7 +197,7 @@ def test_a_disk_is_refused_to_another_run_directory_as_long_as_its_guest_lives(w
         other.driver("kvm").start(wanted)
     assert other.instances() == []
     world.kill("web1")
-    # Nobody has cleaned up in the first run directory: the kernel let go of it.
+    # No one has cleaned up in the first run directory: the kernel released the claim.
     assert other.driver("kvm").start(wanted).changed
     assert other.stop("web2", force=True).changed
     world.node.cleanup("web1")

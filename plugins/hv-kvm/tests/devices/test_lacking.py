@@ -1,4 +1,4 @@
-"""What a QEMU lacks is told before a start, with the parameter that needs it: judged from its facts, not its version."""
+"""A feature that this QEMU lacks is refused before a start, with the parameter that needs it, by its facts."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from hvcore.plugins.loader import load
 KVM: Final = load("kvm")
 
 
-def told(facts: Facts, **wanted: Any) -> list[str]:
-    disks = (hvcore.Disk(path="/srv/web1.img", **wanted.pop("disk", {})),)
+def problems_of(facts: Facts, **given: Any) -> list[str]:
+    disks = (hvcore.Disk(path="/srv/web1.img", **given.pop("disk", {})),)
     nics = (hvcore.Nic(),)
-    instance = hvcore.Instance(name="web1", driver="kvm", disks=disks, nics=nics, params=wanted)
+    instance = hvcore.Instance(name="web1", driver="kvm", disks=disks, nics=nics, params=given)
     spec = KVM.driver.plan(instance, KVM.check(instance))
     return [str(problem) for _, problem in KVM.hooks.items("verify", Problem, spec=spec, facts=facts)]
 
 
 @pytest.mark.parametrize(
-    ("lacks", "wanted", "problem"),
+    ("lacks", "given", "problem"),
     [
         ("virtio-blk-pci", {}, "params.disk_type: {this} has no virtio-blk-pci; use another"),
         ("scsi-hd", {"disk_type": "scsi-hd"}, "params.disk_type: {this} has no scsi-hd; use another"),
@@ -43,11 +43,11 @@ def told(facts: Facts, **wanted: Any) -> list[str]:
     ],
     ids=str,
 )
-def test_what_this_qemu_lacks_is_told_with_the_parameter(
-    recorded: dict[str, Facts], lacks: str, wanted: dict[str, Any], problem: str
+def test_a_missing_feature_is_refused_with_its_parameter(
+    recorded: dict[str, Facts], lacks: str, given: dict[str, Any], problem: str
 ) -> None:
     facts = recorded["7.2"]
-    assert told(facts, **dict(wanted)) == []
+    assert problems_of(facts, **dict(given)) == []
     kind, _, name = lacks.rpartition(" ")
     less = {
         "": replace(facts, types=facts.types - {name}),
@@ -55,11 +55,11 @@ def test_what_this_qemu_lacks_is_told_with_the_parameter(
         "block": replace(facts, block_drivers=facts.block_drivers - {name}),
         "option": without_spice(facts),
     }[kind]
-    (found,) = told(less, **wanted)
+    (found,) = problems_of(less, **given)
     assert found.startswith(problem.format(this=f"this QEMU ({facts.version})"))
 
 
 def without_spice(facts: Facts) -> Facts:
-    """One that was built without: neither the option nor what its modules would bring."""
+    """A QEMU without SPICE: it has neither the option nor the types of the modules."""
     options = {name: parameters for name, parameters in facts.options.items() if name != "spice"}
     return replace(facts, options=options, types=frozenset(kind for kind in facts.types if "spice" not in kind))

@@ -1,4 +1,4 @@
-"""What the pages and forms show of every parameter is there: words, a unit for each number, an example that is one."""
+"""Every parameter has the facts that pages and forms show: a text, a unit for a number, a valid example."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_UNIT: Final = {"migration_port", "spice_port", "vnc_port"}
 
 
 @pytest.mark.parametrize("param", SCHEMA.params.values(), ids=lambda param: param.key)
-def test_a_parameter_says_all_that_there_is_to_say(param: hvcore.plugin.Param) -> None:
+def test_a_parameter_is_complete(param: hvcore.plugin.Param) -> None:
     assert param.help.endswith(".")
     assert param.since
     assert param.example not in (None, param.default)

@@ -1,4 +1,4 @@
-"""The rules between parameters that Ganeti has, and those that it was found to lack: what each refuses and accepts.
+"""The rules between parameters that Ganeti has, and those that it lacks: values that each refuses and accepts.
 
 The ids are K1 to K19 in the order in which Ganeti's KVM hypervisor states them; M1 and on are the missing ones.
 """
@@ -26,7 +26,7 @@ TLS: Final = {**VNC, "vnc_tls": True}
 
 @dataclass(frozen=True)
 class Rule:
-    """``path`` is what the refusal is about; keys that are no parameters are the instance's fields or facts."""
+    """``path`` is the field that is refused. Keys that are not parameters are fields of the instance, or facts."""
 
     id: str
     says: str
@@ -241,7 +241,7 @@ def test_a_rule_refuses_and_accepts(rule: Rule, corpus: Corpus, recorded: dict[s
 
 
 def test_every_rule_of_ganetis_is_here() -> None:
-    """K4n and K12 of interfaces are the node's, below; K10 went: its network cards boot."""
+    """K4n and K12 for interfaces depend on the node, see below. K10 is obsolete: those network cards can boot."""
     assert {rule.id.split()[0].rstrip("abc") for rule in RULES if rule.id[0] == "K"} == {
         f"K{number}" for number in range(1, 20) if number != 10
     }

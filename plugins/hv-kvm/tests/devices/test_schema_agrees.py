@@ -1,4 +1,4 @@
-"""The JSON Schema that hv params kvm --schema prints says of any values what the checker says."""
+"""The JSON Schema of hv params kvm --schema accepts the values that the checker accepts."""
 
 from __future__ import annotations
 

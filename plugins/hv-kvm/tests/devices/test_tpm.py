@@ -1,4 +1,4 @@
-"""A TPM in real guests: swtpm is confined, keeps its state, and ends with the guest, whoever is killed first."""
+"""A TPM in real guests: swtpm is confined, keeps its state, and exits with the guest, whichever is killed first."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [
 _STATE: Final = "tpm2-00.permall"
 
 
-def wanted(world: World, name: str = "web1", **more: Any) -> dict[str, Any]:
+def tpm_params(world: World, name: str = "web1", **more: Any) -> dict[str, Any]:
     directory = world.root / f"{name},tpm"
     directory.mkdir(mode=0o700, exist_ok=True)
     return {"tpm_version": "2.0", "tpm_state_path": str(directory), **more}
@@ -48,7 +48,7 @@ def status_of(pid: int) -> dict[str, str]:
 
 @pytest.mark.parametrize("confinement", ["auto", "user", "off"])
 def test_the_guest_has_a_tpm_that_keeps_its_state(world: World, confinement: str) -> None:
-    more = wanted(world, confinement=confinement)
+    more = tpm_params(world, confinement=confinement)
     directory = Path(more["tpm_state_path"])
     before = directory.stat().st_uid
     world.start(**more)
@@ -66,8 +66,8 @@ def test_the_guest_has_a_tpm_that_keeps_its_state(world: World, confinement: str
     world.node.stop("web1", force=True)
 
 
-def test_it_is_confined_with_a_uid_of_its_own(world: World, root: None) -> None:
-    world.start(**wanted(world))
+def test_it_is_confined_with_its_own_uid(world: World, root: None) -> None:
+    world.start(**tpm_params(world))
     status, qemu = status_of(swtpm(world).pid), status_of(world.pid())
     assert int(status["Uid"].split()[0]) in world.uids
     assert status["Uid"] != qemu["Uid"]
@@ -76,8 +76,8 @@ def test_it_is_confined_with_a_uid_of_its_own(world: World, root: None) -> None:
     assert sorted(os.listdir(f"/proc/{swtpm(world).pid}/root/")) != sorted(os.listdir("/"))
 
 
-def test_a_killed_qemu_takes_it_along(world: World) -> None:
-    world.start(**wanted(world))
+def test_swtpm_exits_when_qemu_is_killed(world: World) -> None:
+    world.start(**tpm_params(world))
     process = swtpm(world)
     world.kill()
     assert hvcore.plugin.wait_gone(process, 10)
@@ -86,8 +86,8 @@ def test_a_killed_qemu_takes_it_along(world: World) -> None:
     assert world.leftovers() == []
 
 
-def test_a_killed_swtpm_is_told_and_the_guest_goes_on(world: World) -> None:
-    world.pressable(**wanted(world))
+def test_a_killed_swtpm_is_reported_and_the_guest_keeps_running(world: World) -> None:
+    world.pressable(**tpm_params(world))
     process = swtpm(world)
     assert world.info().reason is None
     os.kill(process.pid, signal.SIGKILL)
@@ -97,9 +97,9 @@ def test_a_killed_swtpm_is_told_and_the_guest_goes_on(world: World) -> None:
     assert world.node.stop("web1", deadline_s=20).rung == "powerdown"
 
 
-def test_a_killed_starter_leaves_neither(world: World) -> None:
-    """Killed when swtpm was launched and QEMU was not: the first of them to have nobody."""
-    instance = world.instance(**wanted(world))
+def test_a_killed_start_leaves_neither_process(world: World) -> None:
+    """The start is killed after the launch of swtpm and before that of QEMU."""
+    instance = world.instance(**tpm_params(world))
     starter = os.fork()
     if starter == 0:
         dying = hvcore.Node(
@@ -115,8 +115,8 @@ def test_a_killed_starter_leaves_neither(world: World) -> None:
     assert world.leftovers() == []
 
 
-def test_a_start_that_had_succeeded_is_finished(world: World) -> None:
-    world.start(**wanted(world))
+def test_a_start_that_was_interrupted_late_is_finished(world: World) -> None:
+    world.start(**tpm_params(world))
     world.save(replace(world.record(), phase=Phase.STARTING))
     assert [found.what for found in world.node.recover()] == ["finished"]
     assert world.info().state is State.RUNNING
@@ -126,8 +126,8 @@ def owners(directory: str) -> set[int]:
     return {path.stat().st_uid for path in (Path(directory), *Path(directory).iterdir())}
 
 
-def test_a_directory_has_one_user_who_keeps_it(world: World) -> None:
-    more = wanted(world)
+def test_a_directory_belongs_to_one_instance_until_it_stops(world: World) -> None:
+    more = tpm_params(world)
     world.start(**more)
     before = owners(more["tpm_state_path"])
     with pytest.raises(hvcore.DiskInUseError, match="in use by instance web1"):
@@ -136,8 +136,8 @@ def test_a_directory_has_one_user_who_keeps_it(world: World) -> None:
     assert owners(more["tpm_state_path"]) == before
 
 
-def test_a_directory_has_one_user_in_all_run_directories(world: World, tmp_path: Path) -> None:
-    more = wanted(world)
+def test_a_directory_belongs_to_one_instance_of_all_run_directories(world: World, tmp_path: Path) -> None:
+    more = tpm_params(world)
     world.start(**more)
     before = owners(more["tpm_state_path"])
     elsewhere = hvcore.Node(tmp_path / "elsewhere", uid_pool=world.uids)
@@ -146,9 +146,9 @@ def test_a_directory_has_one_user_in_all_run_directories(world: World, tmp_path:
     assert owners(more["tpm_state_path"]) == before
 
 
-def test_what_a_crash_left_takes_the_directory_from_nobody(world: World, tmp_path: Path) -> None:
-    """Its record still says to whom the directory is to go back, when another has had it for long."""
-    more = wanted(world)
+def test_cleanup_after_a_crash_takes_the_directory_from_no_other_instance(world: World, tmp_path: Path) -> None:
+    """The record still names the owner to restore, although another instance has the directory now."""
+    more = tpm_params(world)
     world.start(**more)
     world.kill()
     elsewhere = hvcore.Node(tmp_path / "elsewhere", uid_pool=world.uids)
@@ -161,9 +161,9 @@ def test_what_a_crash_left_takes_the_directory_from_nobody(world: World, tmp_pat
         elsewhere.stop("web2", force=True)
 
 
-def test_another_directory_at_that_path_is_given_to_nobody(world: World, tmp_path: Path) -> None:
-    """Whoever may write above it could have any directory of the node for his own."""
-    more = wanted(world)
+def test_another_directory_at_that_path_keeps_its_owner(world: World, tmp_path: Path) -> None:
+    """Otherwise a user who can write to the parent directory could get any directory of the node."""
+    more = tpm_params(world)
     path, theirs = Path(more["tpm_state_path"]), tmp_path / "theirs"
     os.chown(path, 1234, -1)
     theirs.mkdir()
@@ -175,8 +175,8 @@ def test_another_directory_at_that_path_is_given_to_nobody(world: World, tmp_pat
     assert world.leftovers() == []
 
 
-def test_a_state_that_was_being_written_when_all_was_killed_is_in_nobodys_way(world: World) -> None:
-    more = wanted(world)
+def test_a_half_written_state_after_a_kill_does_not_prevent_a_start(world: World) -> None:
+    more = tpm_params(world)
     torn = Path(more["tpm_state_path"], "TMP2-00.permall")
     torn.write_bytes(b"half")
     world.start(**more)
@@ -185,20 +185,20 @@ def test_a_state_that_was_being_written_when_all_was_killed_is_in_nobodys_way(wo
 
 
 def test_a_directory_with_other_things_in_it_is_refused(world: World) -> None:
-    more = wanted(world)
+    more = tpm_params(world)
     Path(more["tpm_state_path"], "passwd").touch()
     with pytest.raises(hvcore.VerifyError, match=r"tpm_state_path: holds 'passwd', which is not of swtpm"):
         world.start(**more)
 
 
-def test_a_missing_program_is_told_before_the_start(world: World) -> None:
+def test_a_missing_program_is_refused_before_the_start(world: World) -> None:
     with pytest.raises(hvcore.VerifyError, match=r"swtpm_path: .*/no/swtpm"):
-        world.start(**wanted(world, swtpm_path="/no/swtpm"))
+        world.start(**tpm_params(world, swtpm_path="/no/swtpm"))
 
 
 def test_a_program_that_fails_says_why(world: World) -> None:
-    """The state is of no TPM: QEMU ends as well, and the reason is swtpm's."""
-    more = wanted(world)
+    """The state is not that of a TPM. QEMU exits too, and the error has the message of swtpm."""
+    more = tpm_params(world)
     Path(more["tpm_state_path"], _STATE).write_bytes(b"not a state")
     with pytest.raises(hvcore.LaunchError, match="tpm: "):
         world.start(**more)

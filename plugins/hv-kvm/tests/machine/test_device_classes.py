@@ -1,4 +1,4 @@
-"""A machine is read back from its record as it was written: every class of device that a family plans."""
+"""A machine is read from its record unchanged, with every class of device that a family plans."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CASES: Final = sorted((Path(__file__).parents[1] / "golden").glob("*/*.toml"))
 
 
 def kept(spec: KvmSpec) -> Any:
-    """What a record has of it, through JSON."""
+    """The machine as a record has it, through JSON."""
     return json.loads(json.dumps(hvcore.plugin.encode(spec)))
 
 
@@ -38,12 +38,12 @@ def anything(kind: type[Device]) -> st.SearchStrategy[Device]:
 
 @settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.sampled_from(sorted(KINDS, key=lambda kind: kind.__name__)).flatmap(anything), max_size=4))
-def test_whatever_devices_a_machine_has_are_read_back(devices: list[Device]) -> None:
+def test_all_devices_of_a_machine_are_read_back(devices: list[Device]) -> None:
     spec = dataclasses.replace(SPEC, devices=tuple(devices))
     assert read_spec(kept(spec), KINDS) == spec
 
 
-def test_what_the_families_plan_is_read_back_and_there_is_some_of_each_class() -> None:
+def test_the_devices_of_the_families_are_read_back_and_include_each_class() -> None:
     seen = set()
     for case in CASES:
         try:
@@ -56,7 +56,7 @@ def test_what_the_families_plan_is_read_back_and_there_is_some_of_each_class() -
     assert seen == set(KINDS)
 
 
-def test_a_device_of_a_plugin_that_is_not_here_is_told() -> None:
+def test_a_device_of_a_missing_plugin_is_refused() -> None:
     data = {**kept(SPEC), "devices": [{"kind": "Watchdog", "action": "reset"}]}
     with pytest.raises(
         hvcore.RecordError, match=r"spec\.devices\[0\]: is a 'Watchdog', must be a Device that is known"

@@ -1,4 +1,4 @@
-"""Options in the form of QMP, and the options of one device: the same code gives both forms."""
+"""Options as QMP commands, and the options of one device. The same code makes both forms."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OF_NO_DEVICE: Final = {
     ("vnc", "-display"),
     ("security", "-sandbox"),
 }
-"""Options that belong to no device of the spec: they are the machine's, and nothing of them can be hot-plugged."""
+"""Options of the machine and not of a device, which cannot be hot-plugged."""
 
 VALUES: Final = st.booleans() | st.integers() | st.text(max_size=5)
 NAMES: Final = st.text("abc-", min_size=1, max_size=4)
@@ -144,7 +144,7 @@ def test_each_option_has_its_command(option: Opt, name: str, arguments: dict[str
         Opt(name="-tpmdev", head="emulator", props={"id": "tpm"}),
         Opt(name="-audiodev", head="none", props={"id": "audio"}),
         Opt(name="-chardev", head="null", props={"id": "c"}),
-        Opt(name="-device", why="given word for word"),
+        Opt(name="-device", why="copied from kvm_extra"),
     ],
 )
 def test_other_options_have_none(option: Opt) -> None:

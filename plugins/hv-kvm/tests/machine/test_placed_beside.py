@@ -1,4 +1,4 @@
-"""A device once placed keeps its place: one more takes a free slot, and no other device moves."""
+"""A device keeps its slot: one more device takes a free slot, and no other device moves."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ kinds = st.sampled_from([Balloon(), nic(0), SoundCard(name="gus"), SoundCard(nam
     more=kinds,
     reserved=st.integers(0, 12),
     machine=st.sampled_from([PC, Q35]),
-    gone=st.sets(st.integers(0, ROOM)),
+    unplugged=st.sets(st.integers(0, ROOM)),
 )
 def test_no_other_device_moves(
-    devices: list[Device], more: Device, reserved: int, machine: KvmSpec, gone: set[int]
+    devices: list[Device], more: Device, reserved: int, machine: KvmSpec, unplugged: set[int]
 ) -> None:
     try:
         placed = place(devices, reserved=reserved)
     except ValueError:
         return
     # Some were unplugged, so that there are holes.
-    spec = replace(machine, devices=tuple(device for index, device in enumerate(placed) if index not in gone))
+    spec = replace(machine, devices=tuple(device for index, device in enumerate(placed) if index not in unplugged))
     try:
         after = placed_beside(spec, more, reserved=reserved)
     except ValueError:

@@ -1,4 +1,4 @@
-"""PCI slots: which device gets which, and what is refused."""
+"""PCI slots: the slot that each device gets, and machines that do not fit."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def slots(*devices: Device, **more: Any) -> list[int | None]:
     return [device.slot if isinstance(device, PciDevice) else None for device in place(devices, **more)]
 
 
-def test_what_is_on_board_gets_the_reserved_slots() -> None:
+def test_devices_on_board_get_the_reserved_slots() -> None:
     assert slots(Balloon(), nic(), Clock(base="utc"), Balloon(), nic(1), reserved=12) == [3, 12, None, 4, 13]
 
 
-def test_a_device_more_on_board_moves_no_nic() -> None:
+def test_one_more_device_on_board_moves_no_nic() -> None:
     assert slots(*[Balloon()] * 12, nic(), reserved=12)[-1] == slots(nic(), reserved=12)[0] == 12
     assert slots(*[Balloon()] * 12, nic(), reserved=12)[-2] == 15
 

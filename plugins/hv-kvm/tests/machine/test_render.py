@@ -95,7 +95,7 @@ JUNK: Final = st.one_of(
     st.just("x" * 5000),
     st.just("-drive"),
 )
-# For each parameter what is certainly right; whoever adds a parameter adds a row.
+# For each parameter values that are always right. A new parameter needs a row.
 ADDRESSES: Final = st.sampled_from(["127.0.0.1", "::1", "0.0.0.0", "lo", "br-lan.7"])
 RIGHT: Final[dict[str, st.SearchStrategy[Any]]] = {
     "kvm_path": PATHS,
@@ -158,7 +158,7 @@ RIGHT: Final[dict[str, st.SearchStrategy[Any]]] = {
 
 
 def from_the_type(param: hvcore.plugin.Param) -> st.SearchStrategy[Any]:
-    """Right values of a parameter that has no row of its own."""
+    """Right values of a parameter without a row above."""
     schema = param.type.json_schema()
     if param.type.kind == "one of":
         return st.sampled_from(list(param.type.choices))
@@ -187,7 +187,7 @@ DISKS: Final = st.fixed_dictionaries(
         "discard": st.sampled_from(["ignore", "unmap"]),
     },
 )
-# What others build on: with none of it nearly all that is drawn would be refused.
+# Values that others need: without them almost every drawn instance would be refused.
 GROUNDS: Final = st.sampled_from(
     [
         {},
@@ -217,10 +217,10 @@ def instances(params: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[di
 
 
 def accepted(data: dict[str, Any]) -> dict[str, Any]:
-    """What is left of it when all that problems speak of is taken away: else nearly nothing would ever be read back."""
+    """The instance without the values that problems name. Otherwise almost every instance would be refused."""
     while problems := refused(data):
-        told = " ".join(problems)
-        params = {key: value for key, value in data["params"].items() if key not in told}
+        text = " ".join(problems)
+        params = {key: value for key, value in data["params"].items() if key not in text}
         places: dict[str, list[Any]] = {
             key: [] for key in ("disks", "nics") if any(it.startswith(key) for it in problems)
         }
@@ -251,7 +251,7 @@ DRAWN: Final = instances(st.fixed_dictionaries({}, optional=RIGHT)).map(accepted
 
 @SETTINGS
 @given(DRAWN, st.sampled_from([Level.STRICT, Level.OFF]))
-def test_whatever_is_accepted_is_read_back_as_it_was_given(data: dict[str, Any], level: Level) -> None:
+def test_an_accepted_value_is_read_back_unchanged(data: dict[str, Any], level: Level) -> None:
     instance = made(data)
     options = options_of(instance, level)
     params = KVM.check(instance)
@@ -312,7 +312,7 @@ def test_an_option_is_read_as_it_was_made(props: dict[str, str], head: str) -> N
 @given(
     st.lists(st.one_of(st.text(max_size=12), st.sampled_from(["-device", "a,id=b", "'", '"', "--", "-"])), max_size=5)
 )
-def test_extra_arguments_stand_last_and_change_nothing_before_them(words: list[str]) -> None:
+def test_extra_arguments_are_last_and_change_nothing_before_them(words: list[str]) -> None:
     text = " ".join(words)
     bare = tokens(hvcore.Instance(name="web1", driver="kvm"))
     try:
@@ -340,21 +340,21 @@ PARTS: Final = {
 
 @SETTINGS
 @given(st.data())
-def test_whatever_is_given_ends_in_options_or_in_problems(data: st.DataObject) -> None:
-    """As a program gives it: a mapping of anything. Every problem is one line that a terminal can show."""
-    wanted = data.draw(
+def test_any_input_gives_options_or_problems(data: st.DataObject) -> None:
+    """The input of a program: a mapping of anything. Every problem is one line that a terminal can show."""
+    given = data.draw(
         instances(st.fixed_dictionaries({}, optional={key: st.one_of(right, NEARLY) for key, right in RIGHT.items()}))
     )
     for field, parts in PARTS.items():
-        for item in wanted[field]:
+        for item in given[field]:
             item.update(data.draw(st.dictionaries(st.sampled_from([*parts, "extra"]), NEARLY, max_size=2)))
-    wanted |= data.draw(st.dictionaries(st.sampled_from(FIELDS), NEARLY, max_size=2))
-    assert [line for line in told_of(wanted) if not line.isprintable()] == []
+    given |= data.draw(st.dictionaries(st.sampled_from(FIELDS), NEARLY, max_size=2))
+    assert [line for line in problems_of(given) if not line.isprintable()] == []
 
 
-def told_of(wanted: Mapping[str, Any]) -> list[str]:
+def problems_of(data: Mapping[str, Any]) -> list[str]:
     try:
-        tokens(NODE.check(wanted))
+        tokens(NODE.check(data))
     except ParamsError as error:
         return [str(problem) for problem in error.problems]
     except hvcore.UnknownDriverError as error:
@@ -362,7 +362,7 @@ def told_of(wanted: Mapping[str, Any]) -> list[str]:
     return []
 
 
-# Each is wrong whatever else is; where it is told.
+# Each is wrong in every instance: the path of its problem, the field and the value.
 FAULTS: Final[dict[str, tuple[str, Any]]] = {
     "name": ("name", "-web1"),
     "memory_mib": ("memory_mib", 0),
@@ -378,13 +378,13 @@ FAULTS: Final[dict[str, tuple[str, Any]]] = {
 
 @SETTINGS
 @given(st.lists(st.sampled_from(sorted(FAULTS)), min_size=2, max_size=8, unique=True))
-def test_all_problems_come_at_once(places: list[str]) -> None:
-    wanted: dict[str, Any] = {"name": "web1", "driver": "kvm", "params": {}}
+def test_all_problems_are_reported_together(places: list[str]) -> None:
+    given: dict[str, Any] = {"name": "web1", "driver": "kvm", "params": {}}
     for place in places:
         field, value = FAULTS[place]
-        (wanted["params"] if field.startswith("params.") else wanted)[field.removeprefix("params.")] = value
+        (given["params"] if field.startswith("params.") else given)[field.removeprefix("params.")] = value
     with pytest.raises(ParamsError) as caught:
-        NODE.check(wanted)
+        NODE.check(given)
     assert {problem.path for problem in caught.value.problems} == set(places)
 
 

@@ -117,8 +117,8 @@ def _boot_indexes(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Probl
     for place, index in given:
         if index is None:
             continue
-        if not taken and first_by_boot_order(instance, params) is not None:
-            taken[1] = f"the {params['boot_order']} of boot_order"
+        if not taken and (first := first_by_boot_order(instance, params)) is not None:
+            taken[1] = f"{first} (by boot_order)"
         if index in taken:
             what = f"is already the boot index of {taken[index]}"
             yield hv.Problem(path=f"{place}.boot_index", what=what, got=str(index), todo="give another")

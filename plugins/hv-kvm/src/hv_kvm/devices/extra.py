@@ -28,7 +28,7 @@ PARAMS: Final = hv.ParamGroup(
 )
 _OURS: Final = "hv itself uses to manage the guest"
 _MONITOR: Final = "opens a monitor with full control of QEMU"
-_PROCESS: Final = "hv does for QEMU, before it starts"
+_PROCESS: Final = "hv refuses, because it prepares and confines the process of QEMU itself"
 _ELSEWHERE: Final = {
     "m": "set memory_mib of the instance",
     "smp": "set vcpus of the instance",

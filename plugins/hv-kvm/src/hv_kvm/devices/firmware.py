@@ -114,7 +114,7 @@ def check(params: hv.Params) -> Iterator[hv.Problem]:
     if params["uefi_secure_boot"] and "q35" not in params["machine_version"]:
         yield problem(params, "machine_version", "does not support secure boot", 'set machine_version = "q35"')
     if boots_first(params, "floppy") and not params["kernel_path"]:
-        yield problem(params, "boot_order", "UEFI cannot boot from a floppy", "use a cdrom")
+        yield problem(params, "boot_order", "UEFI cannot boot from a floppy", "use a CD-ROM drive")
 
 
 @hv.hookimpl

@@ -1,4 +1,4 @@
-"""Disks over the network by their URIs: what each names, and that two URIs of one disk are one."""
+"""Network disks by their URIs: the disk that a URI names, and that two URIs of one disk have one name."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_uri_is_read_as(uri: str, disk: Rbd | Gluster) -> None:
 @given(
     st.text(max_size=60), st.sampled_from(["rbd:", "rbd:p/i", "gluster://", "gluster+unix:///", "gluster+tcp://h/", ""])
 )
-def test_no_uri_makes_the_parser_fail_otherwise_than_by_saying_so(text: str, scheme: str) -> None:
+def test_a_wrong_uri_raises_only_value_error(text: str, scheme: str) -> None:
     try:
         disk = parse_uri(scheme + text)
     except ValueError:
@@ -71,7 +71,7 @@ def test_no_uri_makes_the_parser_fail_otherwise_than_by_saying_so(text: str, sch
 
 
 @given(st.lists(st.text("ab:@/\\;,=-_ .", min_size=1, max_size=8), min_size=2, max_size=2))
-def test_escaped_names_of_an_image_come_back_as_they_were(names: list[str]) -> None:
+def test_escaped_names_of_an_image_are_read_unchanged(names: list[str]) -> None:
     def escaped(text: str) -> str:
         return "".join(f"\\{char}" if char in ":@/\\" else char for char in text)
 
@@ -92,7 +92,7 @@ def test_escaped_names_of_an_image_come_back_as_they_were(names: list[str]) -> N
         ("gluster://a/v/x.img", "gluster://a/w/x.img", False),
     ],
 )
-def test_a_network_disk_has_one_name_however_it_is_reached(one: str, other: str, *, same: bool) -> None:
+def test_a_network_disk_has_one_name_for_all_its_uris(one: str, other: str, *, same: bool) -> None:
     assert (parse_uri(one).canonical == parse_uri(other).canonical) is same
 
 

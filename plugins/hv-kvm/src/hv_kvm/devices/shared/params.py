@@ -27,7 +27,7 @@ def listed(item: str, expects: str, *, max_items: int) -> hv.ParamType:
             raise hv.Reject(f"has more than {max_items} items")
         wrong = next((word for word in words if matches(word) is None), None)
         if wrong is not None:
-            raise hv.Reject(f"has {wrong[:40]!r} in it, which is not one of them")
+            raise hv.Reject(f"contains the unknown item {wrong[:40]!r}")
         return ",".join(words).lower()
 
     pattern = f"^[, ]*(?:{item})(?:[, ]+(?:{item})){{0,{max_items - 1}}}[, ]*(?![\\s\\S])"
