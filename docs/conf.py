@@ -1,4 +1,4 @@
-"""How Sphinx makes the site out of the pages here: ``./dev docs``. The pages are plain Markdown, for code hosts too."""
+"""The configuration of Sphinx for ``./dev docs``. The pages are plain Markdown, so they also work on code hosts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ release = version = hvcore.__version__
 extensions = ["myst_parser"]
 exclude_patterns = ["README.md", "generator"]
 myst_heading_anchors = 4
-smartquotes = False  # 'enabled' is what a person copies
+smartquotes = False  # quotes in commands have to stay as typed
 nitpicky = True
 
 html_theme = "furo"
@@ -42,7 +42,9 @@ if edit_link := os.environ.get("HVCORE_EDIT_LINK"):  # such as https://HOST/PATH
 
 _SECTION: Final = re.compile(r"^## (.+)\n((?:(?!## ).*\n?)*)", re.MULTILINE)
 _PAGE: Final = re.compile(r"\]\(([\w/-]+)\.md\)")
-_OUTSIDE: Final = re.compile(r"\[([^\]]+)\]\((?:\.\./)+[A-Z][^)/]*\)")  # ../../ARCHITECTURE.md is no page of the site
+_OUTSIDE: Final = re.compile(
+    r"\[([^\]]+)\]\((?:\.\./)+[A-Z][^)/]*\)"
+)  # ../../ARCHITECTURE.md is not a page of the site
 _CAPTION: Final = re.compile(
     r'<p class="caption"[^>]*><span class="caption-text">(.*?)</span></p>\n(<ul.*?)(?=<p class|\Z)', re.DOTALL
 )
@@ -59,7 +61,7 @@ def setup(app: Sphinx) -> None:
 
 
 def _read(_app: Sphinx, name: str, source: list[str]) -> None:
-    """Fill in what a code host shows by a link: the navigation on the front page, and files from the repository's top."""
+    """Add what code hosts have as links: the navigation on the front page, and files from the top of the repository."""
     source[0] = _INCLUDE.sub(lambda found: _from_top(found[1]), _OUTSIDE.sub(r"`\1`", source[0]))
     source[0] = with_synonyms(source[0], _SYNONYMS.get(name, {}))
     if name == "index":
@@ -104,7 +106,7 @@ def _from_top(name: str) -> str:
 
 
 def navigation(index: str) -> str:
-    """The pages that the index for code hosts links to, as one list for the side bar to a section."""
+    """The links of the index for code hosts, as one list of the sidebar for each section."""
     parts = []
     for title, body in _SECTION.findall(index):
         pages = "\n".join(_PAGE.findall(body))

@@ -91,7 +91,7 @@ def stale() -> Iterator[tuple[Path, str]]:
 def main(arguments: list[str]) -> int:
     """Write, or check, all pages; the exit code."""
     parser = argparse.ArgumentParser(prog="docs/generate.py", description="Write the reference pages from the code.")
-    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 when a page is not up to date")
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if a page is not up to date")
     check = parser.parse_args(arguments).check
     found = list(stale())
     for path, text in found:

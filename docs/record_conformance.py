@@ -30,7 +30,7 @@ def _kept(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Write the reports; 1 when a driver does not conform."""
+    """Write the reports; 1 if a driver does not conform."""
     conform = True
     for driver in DRIVERS:
         report = run(find_subject(driver))

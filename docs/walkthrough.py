@@ -1,19 +1,19 @@
-"""Do what a page shows, as its reader would, and compare what is said. ``python docs/walkthrough.py PAGE...``.
+"""Run the commands of a page, as its reader would, and compare the output. ``python docs/walkthrough.py PAGE...``.
 
-A comment, which readers do not see, stands before each block of code and says what is to be done with it::
+An HTML comment before each block of code says what to do with it::
 
     <!-- file web1.toml -->      the block is the content of that file
-    <!-- run -->                 a `console` block: each command is run and says what the block says;
-                                 an `sh` block: a script that has to end well;
-                                 a `diff` block: a change to files, which has to apply
+    <!-- run -->                 a `console` block: each command is run and prints the lines after it;
+                                 an `sh` block: a script that has to exit with 0;
+                                 a `diff` block: a patch that has to apply
     <!-- shown: REASON -->       nothing is done
 
-Before the first block there may be ``<!-- folder /srv -->`` (what the page calls the folder it is done in), ``<!--
-needs root qemu-system-x86_64 -->``, ``<!-- first: COMMAND -->`` (done before, and not shown), and ``<!-- venv -->``: an
-environment of its own that has what ours has, where ``pip install`` takes what is here and asks nobody. In what a
-command says, times and numbers that differ between runs (`_VARIES`, `_NOISE`) count as equal, ``...`` stands for
-anything, and a line of ``...`` for any lines. A line ``^]`` is a key pressed when the line before it has appeared.
-``--record`` writes what was said into the blocks that differ.
+These comments may come before the first block: ``<!-- folder /srv -->`` (the name of the working directory on the page),
+``<!-- needs root qemu-system-x86_64 -->``, ``<!-- first: COMMAND -->`` (run first, not shown), and ``<!-- venv -->``: a
+virtual environment with the packages of ours, where ``pip install`` works without an index. In the output, times and
+numbers that differ between runs (`_VARIES`, `_NOISE`) count as equal. ``...`` matches anything, and a line of ``...``
+any lines. A line ``^]`` is a key pressed when the line before it has appeared. ``--record`` writes the real output into
+the blocks that differ.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _NOISE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block of code: what its comment says is to be done, its language, its text, and where the text is."""
+    """A block of code: the instruction of its comment, its language, its text, and the place of the text."""
 
     todo: str
     language: str
@@ -77,7 +77,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One command of a block, what it has to say, and what it said."""
+    """One command of a block, the expected output and the real one."""
 
     block: Block
     command: str
@@ -86,7 +86,7 @@ class Step:
 
     @property
     def as_expected(self) -> bool:
-        """Whether it said what the page says."""
+        """Whether the output is that of the page."""
         return said_the_same(self.expected, self.said)
 
 
@@ -100,7 +100,7 @@ def blocks(page: str) -> list[Block]:
 
 
 def lacks(page: str) -> list[str]:
-    """The blocks that nobody looks at: neither run, nor a file, nor quoted, nor an example for doctest, nor excused."""
+    """The blocks without a check: neither run, nor a file, nor quoted, nor an example for doctest, nor excused."""
     known = re.compile(r"run|file \S+|quote \S+|shown: .+")
     return [
         f"line {block.line}: say in a comment what is done with this block"
@@ -121,7 +121,7 @@ def missing(page: str) -> str | None:
 
 
 def said_the_same(expected: str, said: str) -> bool:
-    """Whether two outputs are equal but for what differs between runs."""
+    """Whether two outputs are equal, except for parts that differ between runs."""
     parts = []
     for line in _steadied(expected):
         text = r"(?:.*\n)*?" if line == "..." else re.escape(line).replace(r"\.\.\.", ".*") + "\n"
@@ -130,7 +130,7 @@ def said_the_same(expected: str, said: str) -> bool:
 
 
 def _steadied(text: str) -> Iterator[str]:
-    """Lines with one blank between words, and with a mark in place of what differs between runs."""
+    """Lines with one blank between words, and a mark in place of each part that differs between runs."""
     columns: set[int] = set()
     for line in text.splitlines():
         words = re.split(r"\s{2,}", line.strip())
@@ -145,7 +145,7 @@ def _steadied(text: str) -> Iterator[str]:
 
 @dataclass(slots=True)
 class Reader:
-    """Somebody at a shell in ``folder``, which the page calls ``called``. To be used as a context."""
+    """A reader at a shell in ``folder``, which the page calls ``called``. A context manager."""
 
     folder: Path
     called: str
@@ -176,9 +176,9 @@ class Reader:
         path.write_text(self._here(text), encoding="utf-8")
 
     def run(self, command: str, *, press_after: str | None = None) -> tuple[str, int]:
-        """Give the shell a command; what it said, in the page's terms, and its exit code.
+        """Give the shell a command; the output, with the paths of the page, and the exit code.
 
-        ``press_after``: on a terminal of its own, with ``^]`` pressed once that line has appeared.
+        ``press_after``: on its own terminal, with ``^]`` pressed once that line has appeared.
         """
         command = self._here(command)
         given = "/dev/null"
@@ -227,27 +227,27 @@ class Reader:
         return text
 
     def _places(self) -> list[tuple[str, str]]:
-        """What the page calls a place, and where it is; the innermost first."""
+        """Paths of the page with the real paths; the innermost first."""
         own = ("/run/hvcore", "/etc/hvcore")
         return [*((path, f"{self.folder}{path}") for path in own), (self.called, str(self.folder))]
 
 
 def on_screen(said: str) -> str:
-    """What is still to be seen on a terminal when everything has been said: a moving mark has been taken away again."""
-    lines, anew = [""], False
+    """The text that remains on a terminal at the end, without progress marks that were overwritten."""
+    lines, overwrite = [""], False
     for piece in re.findall(r"\x1b\[[\d;?]*[A-Za-z]|\r?\n|\r|[^\x1b\r\n]+", said):
         if piece.endswith("\n"):
             lines.append("")
         elif piece == "\r":
-            anew = True
+            overwrite = True
         elif piece.startswith("\x1b"):
             if piece.endswith("A") and len(lines) > 1:
                 lines.pop()
             if piece[-1] in "AK":
                 lines[-1] = ""
         else:
-            lines[-1] = piece if anew else lines[-1] + piece
-            anew = False
+            lines[-1] = piece if overwrite else lines[-1] + piece
+            overwrite = False
     return "\n".join(lines)
 
 
@@ -258,7 +258,7 @@ _PROGRAMS: Final[Mapping[str, str]] = {
 
 
 def _own_environment(folder: Path) -> Path:
-    """Make a virtual environment in which everything of ours can be imported; the folder of its programs."""
+    """Make a virtual environment with the packages of ours; the folder of its programs."""
     home = folder / ".venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
     bin_dir = home / "bin"
@@ -277,7 +277,7 @@ def _quoted(command: str) -> str:
 
 
 def walk(page: str, folder: Path) -> Iterator[Step]:
-    """Do everything on a page, in an empty folder; every command with what it said."""
+    """Run everything on a page, in an empty folder; every command with its output."""
     facts = _DIRECTIVE.findall(page)
     called = next((value for name, value in facts if name == "folder"), "/srv")
     with Reader(folder, called, venv=any(name == "venv" for name, _ in facts)) as reader:
@@ -319,7 +319,7 @@ def commands(text: str) -> Iterator[tuple[str, str]]:
 
 
 def differences(steps: list[Step], name: str) -> list[str]:
-    """What was said otherwise than a page says, for a person."""
+    """The differences between the output and the page, as text."""
     return [
         f"{name}:{step.block.line}: {step.command.strip()}\nthe page says\n{step.expected}and it said\n{step.said}"
         for step in steps
@@ -328,7 +328,7 @@ def differences(steps: list[Step], name: str) -> list[str]:
 
 
 def recorded(page: str, steps: list[Step]) -> str:
-    """The page with what was said in those blocks that differ."""
+    """The page with the real output in the blocks that differ."""
     by_block: dict[tuple[int, int], list[Step]] = {}
     for step in steps:
         by_block.setdefault(step.block.span, []).append(step)

@@ -21,7 +21,7 @@ _LINE: Final = re.compile(r"^from (\S+) import \w+ as (\w+)$|^(\w+) = ", re.MULT
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Role:
-    """One module of public names. ``sections``: by the module that defines a name, where a reader looks for it."""
+    """One module of public names. ``sections``: heading to the modules whose names it lists."""
 
     title: str
     text: str
@@ -40,7 +40,7 @@ ROLES: Final[Mapping[str, Role]] = {
                 "hvcore.operations",
                 "hvcore._version",
             ),
-            "Instances, and what is known of them": ("hvcore.config", "hvcore.model", "hvcore.host"),
+            "Instances and their states": ("hvcore.config", "hvcore.model", "hvcore.host"),
             "Parameters": ("hvcore.params",),
             "New drivers and extensions": ("hvcore.plugins.new_project",),
             "Errors": ("hvcore.errors",),
@@ -53,11 +53,11 @@ ROLES: Final[Mapping[str, Role]] = {
         {
             "Parameters": ("hvcore.params",),
             "Hooks": ("hvcore.plugins.hookspecs", "impl"),
-            "Instances, plans and what is observed": (
+            "Instances, plans and observations": (
                 *("hvcore.model.instance", "hvcore.model.plan", "hvcore.model.info", "hvcore.model.finding"),
                 *("hvcore.model.outcome", "hvcore.model.state"),
             ),
-            "What a driver is, and what it is given": (
+            "The driver and its arguments": (
                 *("hvcore.plugins.protocols", "hvcore.plugins.hooks", "hvcore.state", "hvcore.host.environment"),
                 *("hvcore.model.record", "hvcore.model.codec", "hvcore.lazy_names"),
             ),
@@ -90,9 +90,9 @@ ROLES: Final[Mapping[str, Role]] = {
         {
             "Hooks": ("impl",),
             "The machine and its devices": ("hv_kvm.machine.spec",),
-            "Options, and the same as commands": ("hv_kvm.machine.option",),
-            "What this QEMU can do": ("hv_kvm.machine.facts",),
-            "Resources, and what exists on this node for one launch": (*("hv_kvm.machine.resource", "hv_kvm.qmp"),),
+            "Options, also as commands": ("hv_kvm.machine.option",),
+            "Features of this QEMU": ("hv_kvm.machine.facts",),
+            "Resources, and values of one launch on this node": (*("hv_kvm.machine.resource", "hv_kvm.qmp"),),
             "Types of parameters": ("hv_kvm.devices.shared",),
             "For tests": ("hv_kvm.qemu.boot_sector",),
         },
@@ -103,7 +103,7 @@ ROLES: Final[Mapping[str, Role]] = {
 
 
 def public_names(module: str) -> dict[str, str]:
-    """The names of a role, each with its full name where it is defined; ``impl`` as it is."""
+    """The names of a role, each with its full name where it is defined; ``impl`` unchanged."""
     found = importlib.import_module(module)
     stub = Path(str(found.__file__)).with_suffix(".pyi")
     if not stub.exists():
@@ -130,17 +130,17 @@ def api_page(module: str) -> str:
         names = sorted(name for name in left if homes[name].startswith(modules))
         left -= set(names)
         rows = ((f"`{_shown(name, getattr(found, name))}`", _what(name, getattr(found, name))) for name in names)
-        parts += [f"## {heading}", table(("name", "what"), rows)]
+        parts += [f"## {heading}", table(("name", "meaning"), rows)]
         for name in names:
             if name in role.with_methods:
-                parts += [f"### {name}", table(("member", "what"), _members(getattr(found, name)))]
+                parts += [f"### {name}", table(("member", "meaning"), _members(getattr(found, name)))]
     if left:
         raise SystemExit(f"docs/generator/api.py: ROLES has no place for {', '.join(sorted(left))} of {module}")
     return "\n\n".join(parts)
 
 
 def _shown(name: str, thing: Any) -> str:
-    """The name; of functions and dataclasses with what they take."""
+    """The name, for functions and dataclasses with the arguments."""
     described = inspect.isfunction(thing) or (isinstance(thing, type) and dataclasses.is_dataclass(thing))
     return f"{name}{signature(thing)}" if described else name
 

@@ -1,4 +1,4 @@
-"""The pages of the conformance kit: every check with its reason, and what the reports of the drivers say."""
+"""The pages of the conformance kit: every check with its reason, and the reports of the drivers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIGNS: Final = {"passed": "yes", "failed": "**no**", "skipped": "-", "excused":
 
 
 def checks_page() -> str:
-    """All checks by area, each with level, tier, what is looked at and why."""
+    """All checks by area, each with level, tier, meaning and reason."""
     parts = ["# Conformance checks", TEXT["checks"].strip()]
     for area, checks in groupby(CHECKS, key=lambda check: check.area):
         parts += [f"## {area.capitalize()}", *map(_section, checks)]
@@ -36,22 +36,22 @@ def report_of(driver: str) -> Mapping[str, Any]:
 
 
 def matrix_page() -> str:
-    """What each driver was proven to do: a table of abilities, one of all checks, and the reasons of what was skipped."""
+    """A table of abilities, one of all checks, and the reason of each skipped check, for every driver."""
     reports = {driver: report_of(driver) for driver in DRIVERS}
     parts = [
         "# Support matrix",
         TEXT["matrix"].strip(),
-        "## What was run",
+        "## Runs",
         table(("driver", "distribution", "with", "passed", "failed", "skipped"), _runs(reports)),
         "## Abilities",
         table(("ability", *DRIVERS), _abilities(reports)),
         "## Checks",
         table(("check", "level", *DRIVERS), _rows(reports)),
-        "## Why something was skipped",
+        "## Skipped checks",
     ]
     for driver, report in reports.items():
         reasons = [f"- `{row['name']}`: {row['reason']}" for row in report["checks"] if row["outcome"] == "skipped"]
-        parts += [f"### {driver}", "\n".join(reasons) or "Nothing was."]
+        parts += [f"### {driver}", "\n".join(reasons) or "None."]
     return "\n\n".join(parts)
 
 

@@ -15,7 +15,7 @@ __all__ = ["errors_page"]
 
 
 def errors_page() -> str:
-    """The exit codes, the tree, and of each error its cause and what to do; then those of the plugins."""
+    """The exit codes, the tree, and the cause and remedy of each error; then the errors of the plugins."""
     known = [thing for name in hvcore.errors.__all__ if issubclass(thing := getattr(hvcore.errors, name), Exception)]
     parts = [
         "# Errors and exit codes",
@@ -43,7 +43,7 @@ def _tree(error: type[Exception], known: list[type[hvcore.HvError]], indent: str
 
 
 def _section(error: type[hvcore.HvError]) -> str:
-    """Cause, remedy, exit code and parents of an error. Ends the program when nobody has said what to do."""
+    """Cause, remedy, exit code and parents of an error. Ends the program if words.toml has no remedy."""
     if error.__name__ not in WORDS["remedies"]:
         raise SystemExit(f"docs/words.toml: [remedies] does not say what to do about {error.__name__}")
     public = [base for base in error.__mro__[1:] if issubclass(base, hvcore.HvError) and base.__name__[0] != "_"]

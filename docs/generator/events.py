@@ -1,4 +1,4 @@
-"""The page of events: what plugins are told, in the order in which it was heard here, and what QEMU tells."""
+"""The page of events: those that the core sends to plugins, in recorded order, and those of QEMU."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ LIFECYCLE: Final = tuple(
 )
 EXCEPTIONS: Final = {
     "before_start": "refuses the start",
-    "before_stop": "refuses the stop; with `force` it is a note of the outcome",
+    "before_stop": "refuses the stop; with `force` it becomes a note of the outcome",
 }
 
 
 def events_page() -> str:
-    """Lifecycle events of all drivers, then those of QEMU and what each makes of a guest's state."""
+    """Lifecycle events of all drivers, then the events of QEMU with the state that each causes."""
     return "\n\n".join(
         [
             "# Events",
             TEXT["events"].strip(),
             table(("event", "when", "carries", "an exception"), _lifecycle()),
             TEXT["events_heard"].strip(),
-            table(("asked for", "events"), _heard()),
+            table(("operation", "events"), _received()),
             TEXT["events_qemu"].strip(),
-            table(("QEMU's event", "a guest that ran is then", "reason"), _qemu()),
+            table(("QEMU's event", "state of a guest that was running", "reason"), _qemu()),
         ]
     )
 
@@ -68,56 +68,56 @@ def _lifecycle() -> Iterator[tuple[str, ...]]:
             f"[{name}](hooks.md#{name})",
             first_line(function),
             carries,
-            EXCEPTIONS.get(name, "is a note of the outcome"),
+            EXCEPTIONS.get(name, "becomes a note of the outcome"),
         )
 
 
-def _heard() -> Iterator[tuple[str, str]]:
-    """What a listener hears when one thing after the other is asked of a node."""
-    heard: list[str] = []
+def _received() -> Iterator[tuple[str, str]]:
+    """Each operation, with the events that a plugin receives."""
+    received: list[str] = []
     with tempfile.TemporaryDirectory() as directory:
-        loaded = _with_listener(heard)
+        loaded = _with_listener(received)
         host = Host(run_dir=Path(directory), privileged=False, uid_pool=range(1 << 20, 1 << 21))
         context = Context(host=host, store=Store(host.run_dir), driver=lambda _: loaded, progress=lambda _: None)
-        for what, ask in _asked(context, loaded):
-            heard.clear()
+        for what, operation in _operations(context, loaded):
+            received.clear()
             with suppress(HvError):
-                ask()
-            yield what, ", ".join(heard) or "none"
+                operation()
+            yield what, ", ".join(received) or "none"
 
 
-def _with_listener(heard: list[str]) -> LoadedDriver:
+def _with_listener(received: list[str]) -> LoadedDriver:
     manager = pluggy.PluginManager(hvcore.plugins.hookspecs.PROJECT)
     manager.add_hookspecs(hvcore.plugins.hookspecs)
-    listener = SimpleNamespace(**{function.__name__: _hearing(function.__name__, heard) for function in LIFECYCLE})
+    listener = SimpleNamespace(**{function.__name__: _recorder(function.__name__, received) for function in LIFECYCLE})
     for name, plugin in (*FakeDriver.plugins, ("listener", listener)):
         manager.register(plugin, name)
     hooks, found = Hooks(manager), load("fake")
     return LoadedDriver(entry=found.entry, driver=FakeDriver(hooks), hooks=hooks, schema=found.schema, extensions=())
 
 
-def _hearing(name: str, heard: list[str]) -> Any:
-    def told() -> None:
-        heard.append(f"`{name}`")
+def _recorder(name: str, received: list[str]) -> Any:
+    def record() -> None:
+        received.append(f"`{name}`")
 
-    told.__name__ = name
-    return hookimpl(told)
+    record.__name__ = name
+    return hookimpl(record)
 
 
-def _asked(context: Context, loaded: LoadedDriver) -> Iterable[tuple[str, Callable[[], object]]]:
+def _operations(context: Context, loaded: LoadedDriver) -> Iterable[tuple[str, Callable[[], object]]]:
     web1, deadline = Instance(name="web1", driver="fake"), Deadline(60)
     fails = Instance(name="web1", driver="fake", params={"fail_at": "start"})
     up = partial(start, context, loaded, paused=False, deadline=deadline)
     return (
-        ("start, when the driver fails", partial(up, fails)),
+        ("start, if the driver fails", partial(up, fails)),
         ("start", partial(up, web1)),
-        ("start of what runs", partial(up, web1)),
+        ("start of a running instance", partial(up, web1)),
         ("pause", partial(pause, context, "web1", deadline=deadline)),
         ("resume", partial(resume, context, "web1", deadline=deadline)),
         ("reboot", partial(reboot, context, "web1", force=False, deadline=deadline, start_deadline=deadline)),
         ("stop, or `force`", partial(stop, context, "web1", force=True, deadline=deadline)),
-        ("stop of what is stopped", partial(stop, context, "web1", force=False, deadline=deadline)),
-        ("cleanup of what is stopped", partial(cleanup, context, "web1", deadline=deadline)),
+        ("stop of a stopped instance", partial(stop, context, "web1", force=False, deadline=deadline)),
+        ("cleanup of a stopped instance", partial(cleanup, context, "web1", deadline=deadline)),
     )
 
 

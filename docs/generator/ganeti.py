@@ -1,4 +1,4 @@
-"""The page that says of every parameter of Ganeti what it is here, and of its rules where they are held."""
+"""The page that compares Ganeti's parameters with ours, and names the test of each of its rules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GOLDEN: Final[Path] = TOP / "plugins/hv-kvm/tests/golden"
 
 
 def ganeti_page() -> str:
-    """Every row of docs/ganeti.toml beside what our schema says. Raises KeyError for a key that is no parameter."""
+    """Every row of docs/ganeti.toml beside our schema. Raises KeyError for an unknown parameter."""
     ours = {row.key: row for row in rows(load("kvm").schema)}
     parameters = [
         (f"[`{key}`](params-kvm.md#{key})", row["was"], row["effect"], *_here(ours[key]), row["note"] or "the same")
@@ -27,7 +27,7 @@ def ganeti_page() -> str:
     rules = [
         (name, row["rule"], _case(row["accepts"]), _case(row.get("refuses"))) for name, row in GANETI["rules"].items()
     ]
-    never = [(f"`{value}`", _told(row["refuses"])) for value, row in GANETI["never"].items()]
+    never = [(f"`{value}`", _message(row["refuses"])) for value, row in GANETI["never"].items()]
     others = [f"[`{key}`](params-kvm.md#{key})" for key in ours if key not in GANETI["parameters"]]
     text = {key: wrapped(words) for key, words in GANETI["text"].items()}
     return "\n\n".join(
@@ -36,14 +36,14 @@ def ganeti_page() -> str:
             text["head"],
             text["layers"],
             "## Parameters",
-            table(("parameter", "in Ganeti", "takes effect", "here", "takes effect", "what is different"), parameters),
+            table(("parameter", "in Ganeti", "takes effect", "here", "takes effect", "difference"), parameters),
             wrapped(f"Not in Ganeti: {', '.join(others)}."),
             "## Rules",
             text["checks"],
-            table(("rule", "what it says", "accepted", "refused"), rules),
+            table(("rule", "meaning", "accepted", "refused"), rules),
             "## Values that never start",
             text["never"],
-            table(("value", "what check or verify says"), never),
+            table(("value", "message of check or verify"), never),
         ]
     )
 
@@ -62,7 +62,7 @@ def _case(name: str | None) -> str:
     return f"`{name}`" if name else "-"
 
 
-def _told(name: str) -> str:
-    """What is said, from the golden case; the test's name where only a node can know."""
+def _message(name: str) -> str:
+    """The message of the golden case, or the name of the test where it depends on the node."""
     case = GOLDEN / f"{name}.error"
     return case.read_text(encoding="utf-8").splitlines()[0] if case.exists() else f"`{name}`"

@@ -1,4 +1,4 @@
-"""The page of what `--json` prints."""
+"""The page of the output of `--json`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["json_page"]
 _JSON: Final[tuple[tuple[str, str, type], ...]] = (
     ("hv info, hv list", "`hv info` prints one object, `hv list` a list of them.", hvcore.InstanceInfo),
     ("hv start, stop, reboot, pause, resume, cleanup", "One object.", hvcore.Outcome),
-    ("hv recover", "A list, with an entry for each instance that something was done with.", Recovered),
+    ("hv recover", "A list, with an entry for each instance that was changed.", Recovered),
     (
         "hv drivers",
         "A list. There is one more key, `can`: a list of abilities with `--load`, else null.",
@@ -37,7 +37,7 @@ def _keys(cls: type) -> list[str]:
 
 
 def json_page() -> str:
-    """The keys of what ``--json`` prints."""
+    """The keys of the output of ``--json``."""
     parts = [
         "# JSON output",
         TEXT["json"],
@@ -56,16 +56,16 @@ def json_page() -> str:
             (
                 ("`hv check FILE`", "`name`, `driver`, `params`: every parameter with its value, secrets redacted"),
                 ("`hv verify FILE`", "`name`, `driver`, `verified` (true)"),
-                ("`hv verify DRIVER`", "`driver`, `can`: a list of abilities, `findings`: as those of `hv doctor`"),
+                ("`hv verify DRIVER`", "`driver`, `can`: a list of abilities, `findings`: like those of `hv doctor`"),
             ),
         ),
         "## Others",
         table(
             ("command", "keys"),
             (
-                ("`hv doctor`", "`well`: whether there is no problem, `findings`: a list, see below"),
+                ("`hv doctor`", "`well`: true if there is no problem, `findings`: a list, see below"),
                 ("`hv schema-diff`", "`bump`: `none`, `patch`, `minor` or `major`, `changes`: a list, see below"),
-                ("`hv new-driver`, `hv new-extension`", "`directory`, `files`: what was written, from there"),
+                ("`hv new-driver`, `hv new-extension`", "`directory`, `files`: the files written, relative to it"),
             ),
         ),
         "A finding:",
@@ -78,17 +78,17 @@ def json_page() -> str:
             (
                 ("`report`", "the version of this form, 1"),
                 ("`driver`, `capabilities`", "the driver's name, and a list of its abilities"),
-                ("`conforms`", "true when no check failed"),
+                ("`conforms`", "true if no check failed"),
                 ("`counts`", "how many checks `passed`, `failed` and were `skipped`"),
                 ("`thorough`", "whether crashes were tried at every change"),
                 ("`began`, `seconds`", "when the run began (UTC), and how long it took"),
                 (
                     "`versions`",
-                    "of `distribution` (its name) the `version`; `hvcore`, `python`, `kernel`, `machine`, and the `programs` used",
+                    "`distribution` and its `version`; `hvcore`, `python`, `kernel`, `machine`, and the `programs` used",
                 ),
                 (
                     "`checks`",
-                    "a list of `{name, area, level, tier, outcome, reason, seconds, detail}`; `detail` is where it failed",
+                    "a list of `{name, area, level, tier, outcome, reason, seconds, detail}`; `detail` is the place of the failure",
                 ),
             ),
         ),
@@ -99,11 +99,11 @@ def json_page() -> str:
             ("key", "value"),
             (
                 ("`error`", "the class of the [error](errors.md), such as `NotFoundError`"),
-                ("`message`", "the text that is on stderr as well"),
+                ("`message`", "the text, also on standard error"),
                 ("`exit_code`", "the exit code of `hv`"),
-                ("`notes`", "a list of remarks that go with it"),
+                ("`notes`", "a list of remarks"),
                 ("`problems`", "of `ParamsError` and `VerifyError`: a list of `{path, what, got, todo}`"),
-                ("`output`, `argv`", "of `LaunchError`: what the process said last, and its command"),
+                ("`output`, `argv`", "of `LaunchError`: the last output of the process, and its command"),
             ),
         ),
     ]

@@ -9,7 +9,7 @@ __all__ = ["params_page"]
 
 
 def params_page(driver: str) -> str:
-    """The parameters of a driver, as its schema says. Raises `hvcore.DriverLoadError` when it cannot be loaded."""
+    """The parameters of a driver, as its schema says. Raises `hvcore.DriverLoadError` if it cannot be loaded."""
     schema = load(driver).schema
     head = f"""# Parameters of driver {driver}
 

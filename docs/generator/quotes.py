@@ -16,7 +16,7 @@ _LANGUAGES: Final[Mapping[str, str]] = {".py": "python", ".toml": "toml", ".sh":
 
 
 def quoted(text: str) -> str:
-    """The text of a hand-written page with every file that it quotes as that is now."""
+    """The text of a hand-written page with the present contents of every quoted file."""
 
     def fresh(match: re.Match[str]) -> str:
         path = TOP / match[2]

@@ -12,7 +12,7 @@ __all__ = ["state_table_page"]
 
 
 def state_table_page() -> str:
-    """Which operation is legal in which state, from the table that the core itself uses."""
+    """The operations that are legal in each state, from the table of the core."""
     ops = list(hvcore.Op)
     rows = [[f"`{state}`", *(_move(state, op) for op in ops)] for state in hvcore.State]
     words = (inspect.getdoc(hvcore.State) or "").split("\n\n")[1]

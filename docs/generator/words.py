@@ -1,4 +1,4 @@
-"""The words that are in no docstring, and Markdown from docstrings and tables."""
+"""Texts that are not in docstrings, and Markdown from docstrings and tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEXT: Final = WORDS["text"]
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table; its cells are made safe, the titles are taken as they are."""
+    """A Markdown table; its cells are escaped, its titles are not."""
     titles = list(head)
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     lines += [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows]
@@ -56,7 +56,7 @@ _STARS: Final[Mapping[Any, str]] = {inspect.Parameter.VAR_POSITIONAL: "*", inspe
 
 
 def signature(thing: Any) -> str:
-    """The parameters of a function as they are written, without the long types of a signature object."""
+    """The parameters of a function, without types."""
     parameters = [p for p in inspect.signature(thing).parameters.values() if p.name != "self"]
     words = []
     starred = False
