@@ -86,8 +86,8 @@ def stop(name: str, *, force: bool, deadline_s: float, as_json: bool) -> None:
     with working(f"stopping {name}") as node:
         outcome = node.stop(name, force=force, deadline_s=deadline_s)
     if outcome.changed:
-        rung = f"{outcome.rung}, " if outcome.rung else ""
-        _show_outcome(outcome, f"{name}: stopped ({rung}{outcome.seconds:.2f} s)", as_json=as_json)
+        stopped_by = f"{outcome.stopped_by}, " if outcome.stopped_by else ""
+        _show_outcome(outcome, f"{name}: stopped ({stopped_by}{outcome.seconds:.2f} s)", as_json=as_json)
     else:
         _show_nothing_done(node, outcome, "not running, nothing to stop", as_json=as_json)
 
@@ -105,8 +105,8 @@ def reboot(name: str, *, force: bool, deadline_s: float, as_json: bool) -> None:
     """
     with working(f"rebooting {name}") as node, known(node, name):
         outcome = node.reboot(name, force=force, deadline_s=deadline_s)
-    rung = f"{outcome.rung}, " if outcome.rung else ""
-    _show_outcome(outcome, f"{name}: {outcome.state} again ({rung}{outcome.seconds:.2f} s)", as_json=as_json)
+    stopped_by = f"{outcome.stopped_by}, " if outcome.stopped_by else ""
+    _show_outcome(outcome, f"{name}: {outcome.state} again ({stopped_by}{outcome.seconds:.2f} s)", as_json=as_json)
 
 
 @command("hv pause web1 && snapshot-disk; hv resume web1")

@@ -12,19 +12,24 @@ __all__ = ["Console", "Execution", "Log", "Outcome"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How an operation ended: what it was, whether it changed anything, and the state it left.
+    """How an operation ended: whether it changed anything, and the state it left.
 
-    ``rung`` says what made a stop work: ``powerdown``, ``quit``, ``kill``, ``script``, ``term`` or
-    ``gone`` (it had ended before). ``notes`` are things that did not fail and should be known.
+    ``stopped_by`` says what stopped the instance: ``powerdown``, ``quit``, ``kill``, ``script``, ``term`` or ``gone``
+    (it had ended before). ``notes`` are facts worth knowing that are not failures.
     """
 
     name: str
     op: Op
     changed: bool
     state: State
-    rung: str | None = None
+    stopped_by: str | None = None
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+
+    @property
+    def rung(self) -> str | None:
+        """The former name of `stopped_by`. Use that."""
+        return self.stopped_by
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as plain JSON types."""

@@ -40,4 +40,4 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
     started = announced(loaded, wanted, started)
     seconds = deadline.spent()
     notes = (*notes, *stopped.notes, *started.notes)
-    return replace(started, op=Op.REBOOT, rung=stopped.rung, seconds=seconds, notes=notes)
+    return replace(started, op=Op.REBOOT, stopped_by=stopped.stopped_by, seconds=seconds, notes=notes)

@@ -39,12 +39,12 @@ def gone(
     job: Job,
     *,
     op: Op = Op.CLEANUP,
-    rung: str = "gone",
+    stopped_by: str = "gone",
     notes: tuple[str, ...] = (),
 ) -> Outcome:
     """Release what an instance that has ended holds, and tell the hooks; the outcome, with what went wrong in those.
 
-    ``rung`` is what ended it, ``notes`` are what is to be known of that. Raises `LeftoverError`; the hooks are then
+    ``stopped_by`` is what ended it, ``notes`` are what is to be known of that. Raises `LeftoverError`; the hooks are then
     not told.
     """
     job.release()
@@ -56,7 +56,7 @@ def gone(
         op=op,
         changed=True,
         state=State.STOPPED,
-        rung=rung,
+        stopped_by=stopped_by,
         seconds=job.deadline.spent(),
         notes=notes,
     )

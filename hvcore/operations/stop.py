@@ -56,14 +56,14 @@ def _stop(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
     seen = look(context, name)
     verdict = judged(name, seen, op)
     if isinstance(verdict, Already):
-        rung = "gone" if recovered else None
-        return Outcome(name=name, op=op, changed=recovered is not None, state=State.STOPPED, rung=rung)
+        stopped_by = "gone" if recovered else None
+        return Outcome(name=name, op=op, changed=recovered is not None, state=State.STOPPED, stopped_by=stopped_by)
     if seen.record is None:
         return _killed(name, op, release_without_record(context, name))
     if _has_to_be_ended(context, seen, force=force):
         return _end(context, seen.record, op, deadline)
-    rung = "gone" if seen.state in (State.SHUTDOWN, State.CRASHED) else "kill"
-    return _release(context, seen.record, op, rung, (), deadline)
+    stopped_by = "gone" if seen.state in (State.SHUTDOWN, State.CRASHED) else "kill"
+    return _release(context, seen.record, op, stopped_by, (), deadline)
 
 
 def _has_to_be_ended(context: Context, seen: Seen, *, force: bool) -> bool:
@@ -96,7 +96,7 @@ def _without_driver(context: Context, name: str, op: Op, deadline: Deadline, why
 
 
 def _killed(name: str, op: Op, notes: Iterable[str]) -> Outcome:
-    return Outcome(name=name, op=op, changed=True, state=State.STOPPED, rung="kill", notes=tuple(notes))
+    return Outcome(name=name, op=op, changed=True, state=State.STOPPED, stopped_by="kill", notes=tuple(notes))
 
 
 def _end(context: Context, record: Record, op: Op, deadline: Deadline) -> Outcome:
@@ -114,19 +114,19 @@ def _end(context: Context, record: Record, op: Op, deadline: Deadline) -> Outcom
     except NodeError as error:  # a full run directory must not keep anything running: stopping makes room
         notes = (*notes, str(error).removeprefix(f"{record.name}: "))
     try:
-        rung = loaded.stop(job.live, job, force=force)
+        stopped_by = loaded.stop(job.live, job, force=force)
     except BaseException:
         with suppress(HvError):  # what went wrong with the stop is the thing to tell
             if loaded.observe(job.live).state in (State.RUNNING, State.PAUSED):
                 job.update(phase=Phase.RUNNING)
         raise
     reap()
-    return _release(context, job.record, op, rung, notes, deadline)
+    return _release(context, job.record, op, stopped_by, notes, deadline)
 
 
 def _release(
-    context: Context, record: Record, op: Op, rung: str, notes: tuple[str, ...], deadline: Deadline
+    context: Context, record: Record, op: Op, stopped_by: str, notes: tuple[str, ...], deadline: Deadline
 ) -> Outcome:
     loaded = context.driver(record.driver)
-    outcome = gone(context, loaded, context.job(record, deadline, loaded), op=op, rung=rung, notes=notes)
+    outcome = gone(context, loaded, context.job(record, deadline, loaded), op=op, stopped_by=stopped_by, notes=notes)
     return replace(outcome, notes=(*outcome.notes, *loaded.skipped))

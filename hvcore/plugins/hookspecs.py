@@ -141,8 +141,8 @@ def after_stop(instance: Instance, outcome: Outcome) -> None:
     >>> import hvcore.plugin as hv
     >>> @hv.hookimpl
     ... def after_stop(outcome):
-    ...     print(outcome.name, "ended by", outcome.rung)
-    >>> after_stop(hv.Outcome(name="w", op=hv.Op.STOP, changed=True, state=hv.State.STOPPED, rung="quit"))
+    ...     print(outcome.name, "ended by", outcome.stopped_by)
+    >>> after_stop(hv.Outcome(name="w", op=hv.Op.STOP, changed=True, state=hv.State.STOPPED, stopped_by="quit"))
     w ended by quit
     """
 

@@ -93,7 +93,7 @@ def test_a_linux_boots_to_its_console_and_goes_down_by_its_power_button(
         assert info.cpu_seconds > 0.5
         outcome = node.stop("linux1", deadline_s=60)
         console.until("power button", deadline_s=10)
-    assert (outcome.changed, outcome.rung) == (True, "powerdown")
+    assert (outcome.changed, outcome.stopped_by) == (True, "powerdown")
     assert node.instances() == []
 
 

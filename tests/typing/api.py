@@ -25,7 +25,7 @@ def host_application() -> None:
     outcome = fake.start(instance, paused=True, deadline_s=30)
     assert_type(outcome, hvcore.Outcome)
     assert_type(outcome.state, hvcore.State)
-    assert_type(outcome.rung, str | None)
+    assert_type(outcome.stopped_by, str | None)
     for info in node.instances():
         assert_type(info.memory_mib, int | None)
         assert_type(info.to_json(), dict[str, Any])

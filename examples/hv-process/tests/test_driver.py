@@ -71,14 +71,14 @@ def test_a_handler_of_sigterm_decides_how_it_ends(node: hvcore.Node) -> None:
     script = "trap 'echo bye; exit 0' TERM; echo hello; while :; do sleep 100 & wait; done"
     node.driver("process").start(web1("bash", "-c", script, stop_after=60))
     until_it_says(node, "hello")
-    assert node.stop("web1").rung == "powerdown"
+    assert node.stop("web1").stopped_by == "powerdown"
 
 
 @pytest.mark.live
-def test_the_last_rung_is_sigkill(node: hvcore.Node) -> None:
+def test_the_last_step_is_sigkill(node: hvcore.Node) -> None:
     node.driver("process").start(web1("bash", "-c", "trap '' TERM; echo hello; sleep infinity", stop_after=0.1))
     until_it_says(node, "hello")
-    assert node.stop("web1").rung == "kill"
+    assert node.stop("web1").stopped_by == "kill"
 
 
 @pytest.mark.live

@@ -36,7 +36,7 @@ def life_full_cycle(bench: Bench) -> None:
     bench.subject.ready(bench.node, name)
     stopped = bench.node.stop(name, deadline_s=20)
     require(stopped.changed and stopped.state is State.STOPPED, f"a stop ends with {stopped.state}")
-    require(stopped.rung, "a stop does not say how the guest was stopped")
+    require(stopped.stopped_by, "a stop does not say how the guest was stopped")
     require(bench.node.instances() == [], "is still listed after its stop")
 
 
@@ -125,7 +125,7 @@ def life_polite_stop(bench: Bench) -> None:
     bench.start()
     bench.subject.ready(bench.node, name)
     outcome = bench.node.stop(name, deadline_s=20)
-    require(outcome.rung not in _FORCED, f"a guest that obeys a polite stop is ended by {outcome.rung}")
+    require(outcome.stopped_by not in _FORCED, f"a guest that obeys a polite stop is ended by {outcome.stopped_by}")
 
 
 @check(Level.MUST, Tier.LIVE)
@@ -140,7 +140,10 @@ def life_graceful_then_forced(bench: Bench) -> None:
     began = time.monotonic()
     outcome = bench.node.stop(bench.name(), deadline_s=1.0)
     took_s = time.monotonic() - began
-    require(outcome.rung in _FORCED, f"a guest that ignores a polite stop is reported as stopped by {outcome.rung}")
+    require(
+        outcome.stopped_by in _FORCED,
+        f"a guest that ignores a polite stop is reported as stopped by {outcome.stopped_by}",
+    )
     require(took_s < 2.5, f"a stop with a deadline of 1 s takes {took_s:.1f} s")
 
 

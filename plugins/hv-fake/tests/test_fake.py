@@ -15,10 +15,10 @@ def node(tmp_path: Path) -> hvcore.Node:
     return hvcore.Node(tmp_path / "run")
 
 
-def test_a_stubborn_guest_takes_the_last_rung(node: hvcore.Node) -> None:
+def test_a_stubborn_guest_takes_the_last_step(node: hvcore.Node) -> None:
     instance = hvcore.Instance(name="web1", driver="fake", params={"ignores_powerdown": True})
     node.driver("fake").start(instance)
-    assert node.stop("web1").rung == "kill"
+    assert node.stop("web1").stopped_by == "kill"
 
 
 def test_its_console_prints_the_message_of_the_day(node: hvcore.Node) -> None:

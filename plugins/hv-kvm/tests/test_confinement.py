@@ -214,7 +214,7 @@ def test_confinement_off_is_off_and_says_so(world: World) -> None:
     assert world.info().details["confinement"] == "off"
     assert os.readlink(f"/proc/{world.pid()}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
     assert status_of(world.pid())["Uid"].split()[0] == str(os.geteuid())
-    assert world.node.stop("web1", force=True).rung == "quit"
+    assert world.node.stop("web1", force=True).stopped_by == "quit"
 
 
 def test_a_kernel_that_only_root_may_read_is_read_all_the_same(root_world: World) -> None:
@@ -266,7 +266,7 @@ PROGRAM = textwrap.dedent(
            for kind in ("user", "mnt", "pid", "net")])
     node.pause("web1")
     node.resume("web1")
-    print(node.stop("web1", force=True).rung, node.instances())
+    print(node.stop("web1", force=True).stopped_by, node.instances())
     """
 )
 
@@ -312,8 +312,8 @@ def test_without_root_a_user_namespace_confines(
 ) -> None:
     done = as_nobody(confinement)
     assert done.returncode == 0, done.stderr
-    state, details, namespaces, rung = done.stdout.splitlines()
-    assert (state, namespaces, rung) == ("running", "[True, True, True, True]", "quit []")
+    state, details, namespaces, stopped_by = done.stdout.splitlines()
+    assert (state, namespaces, stopped_by) == ("running", "[True, True, True, True]", "quit []")
     assert details == f"user True {public.root}/session/hvcore"
 
 

@@ -50,7 +50,7 @@ def test_json_cannot_be_printed_where_the_console_is(hv: Hv, instance_file: File
     assert hv("start", "--console", "--json", instance_file()).exit_code == 2
 
 
-def test_stop_names_the_rung_that_worked(hv: Hv, instance_file: File) -> None:
+def test_stop_shows_what_stopped_the_instance(hv: Hv, instance_file: File) -> None:
     hv("start", instance_file())
     assert hv("stop", "web1").stdout.startswith("web1: stopped (powerdown, ")
     hv("start", instance_file(params="ignores_powerdown = true"))

@@ -22,8 +22,8 @@ def test_the_keys_of_an_instance_are_stable() -> None:
 
 
 def test_the_keys_of_an_outcome_are_stable() -> None:
-    data = Outcome(name="w", op=Op.KILL, changed=True, state=State.STOPPED, rung="kill", notes=("a",)).to_json()
-    assert list(data) == ["name", "op", "changed", "state", "rung", "seconds", "notes"]
+    data = Outcome(name="w", op=Op.KILL, changed=True, state=State.STOPPED, stopped_by="kill", notes=("a",)).to_json()
+    assert list(data) == ["name", "op", "changed", "state", "stopped_by", "seconds", "notes"]
     assert json.loads(json.dumps(data)) == data
     assert (data["op"], data["state"], data["notes"]) == ("stop --force", "stopped", ["a"])
 

@@ -129,7 +129,7 @@ def test_a_driver_that_cannot_observe_hides_only_its_own(made: Any) -> None:
     assert info.state is State.UNKNOWN
     assert str(info.reason).startswith(f"driver fake (test 1), observe ({__file__}:")
     assert str(info.reason).endswith("raised KeyError: 'x'; report this to its authors")
-    assert stop(node, "web1", force=True, deadline=Deadline(10)).rung == "kill"
+    assert stop(node, "web1", force=True, deadline=Deadline(10)).stopped_by == "kill"
     assert infos(node) == []
 
 

@@ -322,7 +322,7 @@ def test_it_is_listed_and_shown_and_force_ends_it(site: Site, fate: Fate, nothin
     assert (info.reason is None) == (wanted is State.RUNNING)
     outcome = site.node.stop("web1", force=True)
     assert (outcome.changed, outcome.state) == (True, State.STOPPED)
-    assert outcome.rung == ("quit" if fate.by_driver else "kill")
+    assert outcome.stopped_by == ("quit" if fate.by_driver else "kill")
     assert fate.words in "\n".join(outcome.notes)
     assert processes(site.run_dir) == []
     assert site.node.instances() == []
@@ -336,7 +336,7 @@ def test_a_polite_stop_goes_on_without_an_extension_and_needs_the_driver(site: S
     fate.spoil(site)
     if isinstance(fate.polite, str):
         outcome = site.node.stop("web1")
-        assert outcome.rung == "powerdown"
+        assert outcome.stopped_by == "powerdown"
         assert (outcome.notes == ()) == (fate.polite == "")
         assert fate.polite in "\n".join(outcome.notes)
         assert processes(site.run_dir) == []
@@ -421,7 +421,9 @@ def run(site: Site, what: str) -> str:
 
 
 SEE = "print([str(one.state) for one in infos(context)])\n"
-STOP = "outcome = stop(context, 'web1', force={force}, deadline=Deadline(10)); print(outcome.rung, *outcome.notes)"
+STOP = (
+    "outcome = stop(context, 'web1', force={force}, deadline=Deadline(10)); print(outcome.stopped_by, *outcome.notes)"
+)
 
 
 @pytest.mark.parametrize("force", [False, True])

@@ -91,7 +91,7 @@ def test_a_record_that_cannot_be_read_means_unknown_and_only_force_ends_it(
     assert sorted(uids().values()) == ["web1", "web2"]
     content = of(run_dir).read_bytes() if of(run_dir).is_file() and not of(run_dir).is_symlink() else None
     outcome = node.stop("web1", force=True)
-    assert (outcome.changed, outcome.state, outcome.rung) == (True, State.STOPPED, "kill")
+    assert (outcome.changed, outcome.state, outcome.stopped_by) == (True, State.STOPPED, "kill")
     assert list(uids().values()) == ["web2"]
     kept = list((run_dir / "damaged").iterdir())
     if damage is not missing:

@@ -17,7 +17,7 @@ def test_stop_with_force_works_when_the_driver_is_blocked(tmp_path: Path, monkey
     node = hvcore.Node(tmp_path / "run")
     assert node.info("web1").state is hvcore.State.UNKNOWN
     outcome = node.stop("web1", force=True)
-    assert (outcome.changed, outcome.rung) == (True, "kill")
+    assert (outcome.changed, outcome.stopped_by) == (True, "kill")
     assert node.instances() == []
     assert not list((tmp_path / "run" / "reservations" / "uid").iterdir())
 
@@ -42,7 +42,7 @@ def test_what_runs_is_seen_and_stopped_politely_while_an_extension_of_its_driver
         node.reboot("web1")
     assert node.info("web1").state is hvcore.State.RUNNING
     outcome = node.stop("web1")
-    assert outcome.rung == "powerdown"
+    assert outcome.stopped_by == "powerdown"
     assert "hv-add-on 1.0" in outcome.notes[0]
     with pytest.raises(hvcore.DriverLoadError, match=r"hv-add-on 1\.0"):
         node.driver("fake")

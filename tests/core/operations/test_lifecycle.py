@@ -42,7 +42,12 @@ def test_an_instance_starts_is_seen_and_stops_without_a_trace(
     assert node.info("web1") == info
     assert list(uids().values()) == ["web1"]
     stopped = node.stop("web1")
-    assert (stopped.op, stopped.changed, stopped.state, stopped.rung) == (Op.STOP, True, State.STOPPED, "powerdown")
+    assert (stopped.op, stopped.changed, stopped.state, stopped.stopped_by) == (
+        Op.STOP,
+        True,
+        State.STOPPED,
+        "powerdown",
+    )
     assert node.instances() == []
     nothing_left()
 
@@ -185,18 +190,18 @@ def test_every_state_that_can_be_made_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("force", "stubborn", "rung"), [(False, False, "powerdown"), (True, False, "kill"), (False, True, "kill")]
+    ("force", "stubborn", "stopped_by"), [(False, False, "powerdown"), (True, False, "kill"), (False, True, "kill")]
 )
-def test_the_rung_that_worked_is_told(
-    fake: DriverHandle, node: Node, web: Web, *, force: bool, stubborn: bool, rung: str
+def test_the_outcome_has_what_stopped_the_instance(
+    fake: DriverHandle, node: Node, web: Web, *, force: bool, stubborn: bool, stopped_by: str
 ) -> None:
     fake.start(web(ignores_powerdown=stubborn))
-    assert node.stop("web1", force=force).rung == rung
+    assert node.stop("web1", force=force).stopped_by == stopped_by
 
 
 def test_what_had_ended_before_is_only_cleaned_up(node: Node, fake: DriverHandle, web: Web, store: Store) -> None:
     bring_to("shutdown", node, fake, web, store)
-    assert node.stop("web1").rung == "gone"
+    assert node.stop("web1").stopped_by == "gone"
 
 
 def test_why_it_is_unknown_is_told_with_the_refusal(node: Node, fake: DriverHandle, web: Web) -> None:
@@ -204,7 +209,7 @@ def test_why_it_is_unknown_is_told_with_the_refusal(node: Node, fake: DriverHand
     with pytest.raises(StateError, match="cannot start while unknown; allowed now: stop --force") as caught:
         fake.start(web())
     assert caught.value.__notes__ == ["web1: was told to fail; unset params.fail_at"]
-    assert node.stop("web1", force=True).rung == "kill"
+    assert node.stop("web1", force=True).stopped_by == "kill"
 
 
 @pytest.mark.parametrize("step", ["acquire", "start"])
@@ -261,7 +266,7 @@ def test_an_instance_of_another_driver_is_not_this_drivers(fake: DriverHandle, w
 def test_reboot_is_a_stop_and_a_start(node: Node, fake: DriverHandle, web: Web, uids: Uids) -> None:
     fake.start(web(motd="kept"))
     outcome = node.reboot("web1", force=True)
-    assert (outcome.op, outcome.rung, outcome.changed, outcome.state) == (Op.REBOOT, "kill", True, State.RUNNING)
+    assert (outcome.op, outcome.stopped_by, outcome.changed, outcome.state) == (Op.REBOOT, "kill", True, State.RUNNING)
     assert node.console("web1").argv[-1] == "kept"
     assert len(uids()) == 1
 

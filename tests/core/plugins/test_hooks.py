@@ -111,7 +111,7 @@ def test_an_error_of_before_stop_refuses_a_polite_stop_but_not_a_forced_one(
     assert look(made[0], "web1").state is State.RUNNING
     heard.clear()
     outcome = down(made[0], force=True)
-    assert outcome.rung == "kill"
+    assert outcome.stopped_by == "kill"
     assert "plugin audit, hook before_stop" in outcome.notes[0]
     assert heard == ["second"]  # one that fails keeps no other from hearing of it
     nothing_left()
@@ -146,7 +146,7 @@ def test_hooks_are_called_in_order_with_the_arguments_that_they_take(node: Any) 
 
         @hookimpl
         def after_stop(self, outcome: Outcome) -> None:
-            heard.append(("after_stop", outcome.rung))
+            heard.append(("after_stop", outcome.stopped_by))
 
     made = node(listener=Listener())
     up(*made)

@@ -59,7 +59,7 @@ def test_directory_is_a_root_and_keeps_what_is_written(
 ) -> None:
     tree = images.tree(TELLS)
     node.driver("chroot").start(web1(tree, user_namespace=users, binds=[f"{told}:/tell:rw"]))
-    assert node.stop("web1").rung == "script"
+    assert node.stop("web1").stopped_by == "script"
     assert left() == []
     assert (tree / "written").stat().st_uid == 0
     assert (told / "stop").stat().st_uid == 0
@@ -77,7 +77,7 @@ def test_changes_in_memory_are_gone_after_the_stop(
     instance = web1(source, overlay="memory", overlay_size=4, user_namespace=users, binds=[f"{told}:/tell:rw"])
     for _ in range(2):
         node.driver("chroot").start(instance)
-        assert node.stop("web1").rung == "script"
+        assert node.stop("web1").stopped_by == "script"
     assert "written" in (told / "start").read_text()
     assert before == (source.read_bytes() if kind == "disk" else sorted(os.listdir(source)))
 
@@ -115,9 +115,9 @@ def test_lower_file_system_is_shared_by_many_each_with_its_own_changes(
         driver.start(web1(image, name=name, overlay="memory"))
     with pytest.raises(hvcore.DiskInUseError, match="instance web1"):
         driver.start(web1(image, name="web3"))
-    assert node.stop("web1").rung == "script"
+    assert node.stop("web1").stopped_by == "script"
     assert node.info("web2").state is hvcore.State.RUNNING
-    assert node.stop("web2").rung == "script"
+    assert node.stop("web2").stopped_by == "script"
     assert left() == []
 
 
@@ -206,7 +206,7 @@ def test_squashfs_with_changes_in_memory(
     command = ["mksquashfs", str(images.tree()), str(image), "-no-progress", "-quiet", "-noappend"]
     subprocess.run(command, check=True, capture_output=True)
     node.driver("chroot").start(web1(image, overlay="memory", user_namespace=users))
-    assert node.stop("web1").rung == "script"
+    assert node.stop("web1").stopped_by == "script"
     assert left() == []
 
 

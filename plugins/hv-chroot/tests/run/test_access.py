@@ -159,7 +159,7 @@ def test_stop_ends_an_open_console(node: hvcore.Node, images: Any, web1: Build) 
     node.driver("chroot").start(web1(images()))
     terminal = Terminal(node.console("web1").argv)
     terminal.read_until(r"# ")
-    assert node.stop("web1").rung == "term"
+    assert node.stop("web1").stopped_by == "term"
     assert terminal.end() == 137
 
 

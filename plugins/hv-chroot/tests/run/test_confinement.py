@@ -42,7 +42,7 @@ def test_root_inside_is_nobody_outside(node: hvcore.Node, images: Any, web1: Bui
     outside = int(re.findall(r"Uid:\s+(\d+)", Path(f"/proc/{info.pid}/status").read_text())[0])
     assert outside >= 1_900_019_712
     assert Path(f"/proc/{info.pid}/uid_map").read_text().split() == ["0", str(outside), "65536"]
-    assert node.stop("web1").rung == "script"
+    assert node.stop("web1").stopped_by == "script"
     assert left() == []
     for phase in ("start", "stop"):
         told = (tree / f"tell-{phase}").read_text()

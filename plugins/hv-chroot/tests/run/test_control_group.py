@@ -46,7 +46,7 @@ def test_paused_nothing_of_it_runs_until_it_is_resumed(node: hvcore.Node, images
     assert node.resume("web1").changed
     assert node.info("web1").state is hvcore.State.RUNNING
     assert grows(tree / "count")
-    assert node.stop("web1").rung == "script"
+    assert node.stop("web1").stopped_by == "script"
     assert left() == []
 
 
@@ -54,7 +54,7 @@ def test_paused_nothing_of_it_runs_until_it_is_resumed(node: hvcore.Node, images
 def test_paused_it_can_be_stopped(node: hvcore.Node, images: Any, web1: Build, left: Left, *, force: bool) -> None:
     node.driver("chroot").start(web1(images(COUNTS)), paused=True)
     assert node.info("web1").state is hvcore.State.PAUSED
-    assert node.stop("web1", force=force).rung == ("kill" if force else "script")
+    assert node.stop("web1", force=force).stopped_by == ("kill" if force else "script")
     assert left() == []
 
 

@@ -201,7 +201,7 @@ def test_start_that_had_succeeded_is_finished_by_recovery(
     store.save(replace(record, phase=Phase.STARTING, process=None, monitor=None, bindings={}))
     (result,) = node.recover()
     assert (result.what, node.info("web1").state) == ("finished", hvcore.State.RUNNING)
-    assert node.stop("web1").rung == "script"
+    assert node.stop("web1").stopped_by == "script"
 
 
 def test_damaged_record_of_a_running_instance_is_released_by_force(

@@ -35,7 +35,7 @@ def test_fork_bomb_is_held_listed_and_ended(node: hvcore.Node, images: Any, web1
     assert info.state is hvcore.State.RUNNING
     assert 1 <= info.details["processes"] <= 66  # hvcore's own two, while they are there, are the instance's when not
     begun = time.monotonic()
-    assert node.stop("web1").rung in ("term", "kill")
+    assert node.stop("web1").stopped_by in ("term", "kill")
     assert time.monotonic() - begun < 10
     assert left() == []
 
@@ -53,7 +53,7 @@ def test_script_that_fills_its_disk_is_stopped_and_leaves_it_sound(
     image = images(script)
     node.driver("chroot").start(web1(image))
     assert "No space left on device" in Path(node.log("web1").path).read_text()
-    assert node.stop("web1").rung == "script"
+    assert node.stop("web1").stopped_by == "script"
     assert left() == []
     assert subprocess.run(["e2fsck", "-fn", str(image)], check=False, capture_output=True).returncode == 0
 

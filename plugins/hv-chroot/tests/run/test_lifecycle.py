@@ -45,7 +45,7 @@ def test_start_runs_the_script_and_stop_runs_it_again(node: hvcore.Node, images:
     outcome = node.driver("chroot").start(web1(image))
     assert (outcome.changed, outcome.state) == (True, hvcore.State.RUNNING)
     stopped = node.stop("web1")
-    assert (stopped.changed, stopped.rung) == (True, "script")
+    assert (stopped.changed, stopped.stopped_by) == (True, "script")
     assert left() == []
     assert read_image(image, "/calls") == "start\nstop\n"
 
@@ -64,7 +64,7 @@ def test_host_application_that_ignores_sigchld_starts_and_stops(
         info = node.info("web1")
         assert info.pid is not None
         os.kill(info.pid, signal.SIGKILL)
-        assert node.stop("web1").rung == "script"
+        assert node.stop("web1").stopped_by == "script"
         fails = web1(images("#!/bin/sh\nexit 3\n"))
         with pytest.raises(hvcore.LaunchError, match="exited with 3"):
             node.driver("chroot").start(fails)
@@ -96,7 +96,7 @@ def test_the_script_that_the_parameter_names_is_used_for_both(
     (tree / "ganeti-chroot").unlink()
     image = images.pack(tree)
     node.driver("chroot").start(web1(image, init_script="/etc/rc with space"))
-    assert node.stop("web1").rung == "script"
+    assert node.stop("web1").stopped_by == "script"
     assert read_image(image, "/calls") == "start\nstop\n"
     assert left() == []
 
@@ -104,7 +104,7 @@ def test_the_script_that_the_parameter_names_is_used_for_both(
 def test_force_stop_does_not_run_the_script(node: hvcore.Node, images: Any, web1: Build) -> None:
     image = images()
     node.driver("chroot").start(web1(image))
-    assert node.stop("web1", force=True).rung == "kill"
+    assert node.stop("web1", force=True).stopped_by == "kill"
     assert read_image(image, "/calls") == "start\n"
 
 
@@ -239,7 +239,7 @@ def test_block_device_is_mounted_as_it_is(node: hvcore.Node, images: Any, web1: 
         node.driver("chroot").start(web1(device.strip()))
         with pytest.raises(hvcore.DiskInUseError, match="instance web1"):
             node.driver("chroot").start(web1(image, name="web2"))
-        assert node.stop("web1").rung == "script"
+        assert node.stop("web1").stopped_by == "script"
     finally:
         subprocess.run(["losetup", "-d", device.strip()], check=True)
 
@@ -267,7 +267,7 @@ def test_stop_runs_the_stop_script_also_after_the_last_process_has_ended(
     image = images(script)
     node.driver("chroot").start(web1(image, network=network, hostname="inside"))
     assert node.info("web1").state is hvcore.State.SHUTDOWN
-    assert node.stop("web1").rung == "script"
+    assert node.stop("web1").stopped_by == "script"
     assert left() == []
     assert read_image(image, "/calls") == "start inside\nstop inside\n"
 
@@ -279,7 +279,7 @@ def test_stop_script_that_fails_after_the_end_holds_nothing_up(
     stop, told = failure.split(": ")
     image = images(f"#!/bin/sh\n[ $1 = start ] && exit 0\n{stop}\n")
     node.driver("chroot").start(web1(image, script_deadline=0.5))
-    assert node.stop("web1").rung == "gone"
+    assert node.stop("web1").stopped_by == "gone"
     assert any(told in text for text in progress)
     assert left() == []
 
@@ -299,7 +299,7 @@ def test_stop_script_of_its_own(node: hvcore.Node, images: Any, web1: Build) -> 
     (tree / "rk").chmod(0o755)
     image = images.pack(tree)
     node.driver("chroot").start(web1(image, stop_script="/rk"))
-    assert node.stop("web1").rung == "script"
+    assert node.stop("web1").stopped_by == "script"
     assert read_image(image, "/calls") == "start\nown stop\n"
 
 
@@ -329,7 +329,7 @@ def test_cleanup_of_something_running_is_refused(node: hvcore.Node, images: Any,
 
 def test_reboot_runs_stop_and_start(node: hvcore.Node, images: Any, web1: Build, tmp_path: Path) -> None:
     node.driver("chroot").start(web1(images()))
-    assert node.reboot("web1").rung == "script"
+    assert node.reboot("web1").stopped_by == "script"
     assert inside(tmp_path, "calls") == "start\nstop\nstart\n"
     node.stop("web1", force=True)
 
@@ -360,11 +360,11 @@ def test_many_at_once_do_not_meet(node: hvcore.Node, images: Any, web1: Build, l
     driver = node.driver("chroot")
 
     def cycle(instance: hvcore.Instance) -> list[str | None]:
-        rungs = []
+        ends = []
         for force in (False, True, True):
             assert driver.start(instance).changed
-            rungs.append(node.stop(instance.name, force=force).rung)
-        return rungs
+            ends.append(node.stop(instance.name, force=force).stopped_by)
+        return ends
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(cycle, instances)) == [["script", "kill", "kill"]] * 8
@@ -391,7 +391,7 @@ def test_a_mount_made_later_below_its_root_is_gone_after_stop(
         "/run",
     ]
     subprocess.run(command, check=True)
-    assert node.stop("web1").rung == "script"
+    assert node.stop("web1").stopped_by == "script"
 
 
 def test_foreign_shell_in_the_directory_is_neither_counted_nor_killed(
@@ -470,13 +470,13 @@ def test_start_and_stop_from_a_long_lived_program_leave_no_child(node: hvcore.No
 def test_awkward_paths(node: hvcore.Node, images: Any, web1: Build, name: str) -> None:
     image = images(name=f"{name}/{name}.img")
     node.driver("chroot").start(web1(image))
-    assert node.stop("web1").rung == "script"
+    assert node.stop("web1").stopped_by == "script"
 
 
 def test_awkward_run_directory(images: Any, web1: Build, tmp_path: Path, node: hvcore.Node) -> None:
     other = hvcore.Node(tmp_path / "run with\nline, and \\040")
     other.driver("chroot").start(web1(images()))
-    assert other.stop("web1").rung == "script"
+    assert other.stop("web1").stopped_by == "script"
 
 
 class TestStopLadder:
@@ -490,7 +490,7 @@ class TestStopLadder:
         """
         image = images(script)
         node.driver("chroot").start(web1(image))
-        assert node.stop("web1").rung == "script"
+        assert node.stop("web1").stopped_by == "script"
         listing = subprocess.run(
             ["debugfs", "-R", "ls /", str(image)], check=True, capture_output=True, text=True
         ).stdout
@@ -506,7 +506,7 @@ class TestStopLadder:
         """
         image = images(script)
         node.driver("chroot").start(web1(image))
-        assert node.stop("web1").rung == "script"
+        assert node.stop("web1").stopped_by == "script"
         assert read_image(image, "/finished") == "done\n"
 
     def test_failing_stop_script_is_told_and_gone_past(
@@ -518,7 +518,7 @@ class TestStopLadder:
             sleep 1000 &
         """
         node.driver("chroot").start(web1(images(script)))
-        assert node.stop("web1").rung == "term"
+        assert node.stop("web1").stopped_by == "term"
         assert "/ganeti-chroot stop exited with 3, it said last 'no way'" in progress
 
     def test_process_that_ignores_sigterm_is_killed(self, node: hvcore.Node, images: Any, web1: Build) -> None:
@@ -528,7 +528,7 @@ class TestStopLadder:
             sh -c 'trap "" TERM; while :; do sleep 1; done' > /dev/null 2>&1 &
         """
         node.driver("chroot").start(web1(images(script)))
-        assert node.stop("web1").rung == "kill"
+        assert node.stop("web1").stopped_by == "kill"
 
     def test_hanging_stop_script_ends_with_its_deadline(
         self, node: hvcore.Node, images: Any, web1: Build, progress: list[str]
@@ -540,7 +540,7 @@ class TestStopLadder:
         """
         node.driver("chroot").start(web1(images(script), script_deadline=0.3))
         begun = time.monotonic()
-        assert node.stop("web1").rung == "term"
+        assert node.stop("web1").stopped_by == "term"
         assert time.monotonic() - begun < 3
         assert "/ganeti-chroot stop has not ended in time" in progress
 
@@ -552,7 +552,7 @@ class TestStopLadder:
             rm /ganeti-chroot; sleep 1000 &
         """
         node.driver("chroot").start(web1(images(script)))
-        assert node.stop("web1").rung == "term"
+        assert node.stop("web1").stopped_by == "term"
         assert any("cannot be executed inside, got No such file" in text for text in progress)
 
     def test_stop_script_that_floods(self, node: hvcore.Node, images: Any, web1: Build) -> None:
@@ -562,7 +562,7 @@ class TestStopLadder:
             sleep 1000 &
         """
         node.driver("chroot").start(web1(images(script)))
-        assert node.stop("web1").rung == "script"
+        assert node.stop("web1").stopped_by == "script"
 
     def test_daemons_of_a_fork_bomb_kind_are_all_ended(self, node: hvcore.Node, images: Any, web1: Build) -> None:
         script = """\
@@ -572,4 +572,4 @@ class TestStopLadder:
         """
         node.driver("chroot").start(web1(images(script)))
         assert node.info("web1").details["processes"] == 60
-        assert node.stop("web1", force=True).rung == "kill"
+        assert node.stop("web1", force=True).stopped_by == "kill"

@@ -79,7 +79,7 @@ def test_what_the_script_leaves_is_ended_and_what_it_mounts_is_unmounted(
         (sleep 1001 & sleep 1002 &)
     """
     node.driver("chroot").start(web1(images(script), **PLAIN))
-    assert node.stop("web1").rung == "kill"
+    assert node.stop("web1").stopped_by == "kill"
     assert left() == []
 
 
@@ -102,7 +102,7 @@ def test_the_neighbours_with_longer_names_are_left_alone(
 ) -> None:
     for name in ("web1", "web10"):
         node.driver("chroot").start(web1(images(GOOD, name=f"{name}.img"), name=name, **PLAIN))
-    assert node.stop("web1", force=True).rung == "kill"
+    assert node.stop("web1", force=True).stopped_by == "kill"
     assert node.info("web10").details["processes"] == 2
     node.stop("web10")
     assert left() == []

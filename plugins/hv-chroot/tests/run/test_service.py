@@ -52,7 +52,7 @@ def test_web_server_of_busybox_is_reached_and_stopped(
     node.driver("chroot").start(web1(images(HTTPD), binds=[f"{tmp_path / 'www'}:/www"], overlay="memory"))
     assert page() == "from the node\n"
     assert node.info("web1").details["processes"] == 1
-    assert node.stop("web1").rung == "script"
+    assert node.stop("web1").stopped_by == "script"
     with pytest.raises(OSError, match="refused"):
         page()
     assert left() == []
@@ -90,7 +90,7 @@ def test_nginx_of_debian_as_a_root_that_is_nobody_outside(
     assert page() == "served by nginx\n"
     pid = node.info("web1").pid
     assert os.stat(f"/proc/{pid}").st_uid >= 1_900_019_712
-    assert node.stop("web1").rung == "script"
+    assert node.stop("web1").stopped_by == "script"
     assert left() == []
 
 

@@ -72,7 +72,7 @@ def test_everything_at_once(world: World, machine: str) -> None:
         nics=(Nic(mode="user"), Nic(mode="user", boot_index=2)),
         use_localtime=True,
     )
-    assert world.node.stop("web1", deadline_s=20).rung == "powerdown"
+    assert world.node.stop("web1", deadline_s=20).stopped_by == "powerdown"
 
 
 @MACHINES

@@ -170,7 +170,7 @@ def test_it_lives_from_start_to_power_button(world: World, qemu: str) -> None:
         assert client.execute("query-uuid")["UUID"] == info.uuid
     assert messages(world) == []
     outcome = world.node.stop("web1", deadline_s=20)
-    assert outcome.rung == "powerdown"
+    assert outcome.stopped_by == "powerdown"
     assert world.leftovers() == []
 
 
@@ -205,7 +205,7 @@ def test_a_crash_is_a_crash_and_force_is_force(world: World, qemu: str) -> None:
     world.kill()
     assert (world.info().state, world.info().reason) == (State.CRASHED, "QEMU was killed by SIGKILL")
     world.start(kvm_path=qemu)
-    assert world.node.stop("web1", force=True).rung == "quit"
+    assert world.node.stop("web1", force=True).stopped_by == "quit"
     assert world.leftovers() == []
 
 
@@ -218,7 +218,7 @@ def test_nothing_on_the_command_line_is_refused_or_deprecated(world: World, stri
     world.node.resume("web1")
     assert messages(world) == []
     assert deprecated_in(world, facts) == []
-    assert world.node.stop("web1", force=True).rung == "quit"
+    assert world.node.stop("web1", force=True).stopped_by == "quit"
 
 
 def deprecated_in(world: World, facts: Facts) -> list[str]:

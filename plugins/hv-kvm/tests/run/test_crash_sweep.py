@@ -218,7 +218,7 @@ def test_an_interrupted_start_that_had_succeeded_is_finished(world: World) -> No
     assert world.info().state is State.STARTING
     assert [(one.name, one.what) for one in world.node.recover()] == [("web1", "finished")]
     assert (world.info().state, world.pid()) == (State.RUNNING, pid)
-    assert world.node.stop("web1", force=True).rung == "quit"
+    assert world.node.stop("web1", force=True).stopped_by == "quit"
 
 
 def test_an_interrupted_stop_of_a_healthy_guest_is_taken_back(world: World) -> None:

@@ -63,7 +63,7 @@ def test_a_stranger_with_the_pid_of_a_dead_guest_is_left_alone(
     world.kill()
     strangers.append(at_pid(pid))
     assert world.info().state is State.CRASHED
-    assert world.node.stop("web1", force=force).rung == "gone"
+    assert world.node.stop("web1", force=force).stopped_by == "gone"
     assert strangers[0].poll() is None
     assert world.leftovers() == []
 

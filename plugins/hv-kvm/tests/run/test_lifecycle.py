@@ -39,14 +39,14 @@ def test_a_started_guest_is_listed_with_real_figures(world: World) -> None:
 def test_a_guest_shuts_down_by_its_power_button(world: World) -> None:
     world.pressable()
     outcome = world.node.stop("web1", deadline_s=20)
-    assert (outcome.changed, outcome.rung, outcome.state) == (True, "powerdown", State.STOPPED)
+    assert (outcome.changed, outcome.stopped_by, outcome.state) == (True, "powerdown", State.STOPPED)
     assert world.leftovers() == []
 
 
 def test_a_guest_that_ignores_the_button_is_ended_by_quit_after_the_deadline(world: World) -> None:
     world.pressable(disks=[world.disk(ignore_power_button=True)])
     outcome = world.node.stop("web1", deadline_s=1.0)
-    assert outcome.rung == "quit"
+    assert outcome.stopped_by == "quit"
     assert 1.0 <= outcome.seconds < 3.0
     assert world.leftovers() == []
 
@@ -54,14 +54,14 @@ def test_a_guest_that_ignores_the_button_is_ended_by_quit_after_the_deadline(wor
 def test_a_guest_without_acpi_is_not_waited_for(world: World) -> None:
     world.start(acpi=False)
     outcome = world.node.stop("web1", deadline_s=20)
-    assert outcome.rung == "quit"
+    assert outcome.stopped_by == "quit"
     assert outcome.seconds < 2.0
 
 
 def test_force_ends_it_at_once(world: World) -> None:
     world.pressable()
     outcome = world.node.stop("web1", force=True)
-    assert outcome.rung == "quit"
+    assert outcome.stopped_by == "quit"
     assert outcome.seconds < 1.0
     assert world.leftovers() == []
 
@@ -71,7 +71,7 @@ def test_a_hung_qemu_is_killed(world: World) -> None:
     os.kill(world.pid(), signal.SIGSTOP)
     assert world.info().state is State.RUNNING
     outcome = world.node.stop("web1", deadline_s=1.0)
-    assert outcome.rung == "kill"
+    assert outcome.stopped_by == "kill"
     assert outcome.seconds < 8.0
     assert world.leftovers() == []
 
@@ -80,7 +80,7 @@ def test_a_hung_qemu_is_killed_soon_with_force(world: World) -> None:
     world.start()
     os.kill(world.pid(), signal.SIGSTOP)
     outcome = world.node.stop("web1", force=True)
-    assert outcome.rung == "kill"
+    assert outcome.stopped_by == "kill"
     assert outcome.seconds < 4.0
 
 
@@ -88,7 +88,7 @@ def test_a_guest_that_has_ended_is_gone(world: World) -> None:
     world.start()
     world.kill()
     outcome = world.node.stop("web1")
-    assert (outcome.changed, outcome.rung) == (True, "gone")
+    assert (outcome.changed, outcome.stopped_by) == (True, "gone")
     assert world.leftovers() == []
 
 
@@ -113,7 +113,7 @@ def test_a_paused_guest_uses_no_cpu_and_continues(world: World) -> None:
 def test_a_paused_guest_reacts_to_its_power_button_as_well(world: World) -> None:
     world.pressable()
     world.node.pause("web1")
-    assert world.node.stop("web1", deadline_s=20).rung == "powerdown"
+    assert world.node.stop("web1", deadline_s=20).stopped_by == "powerdown"
 
 
 def test_a_guest_that_shuts_itself_down_is_not_a_crash(world: World) -> None:
@@ -195,7 +195,7 @@ def test_reboot_is_another_process_and_says_how_it_ended(world: World) -> None:
     world.pressable()
     before = world.pid()
     outcome = world.node.reboot("web1", deadline_s=20)
-    assert (outcome.changed, outcome.state, outcome.rung) == (True, State.RUNNING, "powerdown")
+    assert (outcome.changed, outcome.state, outcome.stopped_by) == (True, State.RUNNING, "powerdown")
     assert world.pid() != before
 
 
@@ -216,7 +216,7 @@ def test_the_console_survives_megabytes_and_so_does_the_guest(world: World) -> N
             seen += len(console.until(b"\n"))
     with world.console() as console:
         console.until(b"0123456789")
-    assert world.node.stop("web1", deadline_s=20).rung == "powerdown"
+    assert world.node.stop("web1", deadline_s=20).stopped_by == "powerdown"
 
 
 def test_a_guest_without_a_serial_console_says_how_to_get_one(world: World) -> None:
@@ -228,7 +228,7 @@ def test_a_guest_without_a_serial_console_says_how_to_get_one(world: World) -> N
 @pytest.mark.parametrize("more", [{"machine_version": "q35"}, {"disk_type": "ide"}, {"vcpus": 4}], ids=str)
 def test_it_boots_as(world: World, more: dict[str, Any]) -> None:
     world.pressable(**more)
-    assert world.node.stop("web1", deadline_s=20).rung == "powerdown"
+    assert world.node.stop("web1", deadline_s=20).stopped_by == "powerdown"
 
 
 def test_it_boots_a_q35_with_an_ide_disk_and_a_cdrom(world: World, tmp_path: Path) -> None:

@@ -191,5 +191,5 @@ def test_a_guest_is_ended_by_force_while_two_distributions_claim_its_driver(
         node.stop("web1")
     assert caught.value.__notes__ == ["web1: hv stop --force ends it without its driver"]
     outcome = node.stop("web1", force=True)
-    assert outcome.rung == "kill"
+    assert outcome.stopped_by == "kill"
     assert "uninstall all but one" in outcome.notes[0]

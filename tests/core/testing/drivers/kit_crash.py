@@ -38,11 +38,11 @@ class OutsideLedger(Good):
             raise
 
     def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
-        rung = super().stop(live, job, force=force)
+        stopped_by = super().stop(live, job, force=force)
         for _ in range(20):
             os.listdir(live.dir)
         self.mine(live.host.run_dir, job.name).unlink()
-        return rung
+        return stopped_by
 
 
 @breaks("crash_host_sigkill_start", "gone, and leaves file .*/mine-")
