@@ -49,8 +49,8 @@ def test_this_node_gets_a_verdict_in_time_which_is_cached(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "reason", "hung"),
     [
-        ("sleep 30", r"kvm does not work here: a test guest made no progress in \d+\.\d s", True),
-        ("sleep 30 & wait", r"kvm does not work here: a test guest made no progress in \d+\.\d s", True),
+        ("sleep 30", r"KVM does not work here: a test guest made no progress in \d+\.\d s", True),
+        ("sleep 30 & wait", r"KVM does not work here: a test guest made no progress in \d+\.\d s", True),
         ("kill -ABRT $$", "qemu was killed by SIGABRT and printed nothing", False),
         ("echo 'failed to set MSR' >&2; kill -ABRT $$", 'was killed by SIGABRT: "failed to set MSR"', False),
         ("exit 0", "qemu exited with 0 and printed nothing", False),

@@ -145,11 +145,11 @@ def guest_runs(binary: str, *, accel: str, deadline_s: float) -> tuple[KvmVerdic
     with trial:
         status = trial.wait(started + deadline_s)
         took_s = time.monotonic() - started
+        broken = f"{accel.upper()} does not work here"
         if status is None:
-            reason = f"{accel} does not work here: a test guest made no progress in {took_s:.1f} s"
-            return KvmVerdict(usable=False, reason=reason), True
+            return KvmVerdict(usable=False, reason=f"{broken}: a test guest made no progress in {took_s:.1f} s"), True
         if status != _ANSWER_STATUS:
-            return KvmVerdict(usable=False, reason=f"{accel} does not work here: qemu {trial.ending(status)}"), False
+            return KvmVerdict(usable=False, reason=f"{broken}: qemu {trial.ending(status)}"), False
     return KvmVerdict(usable=True, reason=f"a test guest reached 64-bit mode in {took_s:.2f} s"), False
 
 

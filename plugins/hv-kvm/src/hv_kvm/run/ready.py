@@ -32,7 +32,10 @@ def make_ready(
         pass
     if not job.record.paused:
         commands.cont(client, deadline_s=job.deadline.left())
-        _prove_running(client, job)
+        status = commands.query_status(client, deadline_s=job.deadline.left())
+        if not status.running:
+            what = f"{job.name}: the guest does not run, QEMU reports {status.state!r}"
+            raise OperationError(f"{what}; see its log in {job.dir}")
 
 
 def finish(hooks: Hooks, client: QmpClient, process: ProcessId, spec: KvmSpec, job: Job) -> bool:
@@ -51,11 +54,3 @@ def _prove_confined(process: ProcessId, spec: KvmSpec, job: Job) -> None:
     if found:
         what = f"{job.name}: less confined than wanted ({bindings['confinement']}): {'; '.join(found)}"
         raise ConfinementError(f'{what}; check what differs on this node, or set confinement = "off"')
-
-
-def _prove_running(client: QmpClient, job: Job) -> None:
-    status = commands.query_status(client, deadline_s=job.deadline.left())
-    if not status.running:
-        raise OperationError(
-            f"{job.name}: the guest does not run, QEMU reports {status.state!r}; see its log in {job.dir}"
-        )
