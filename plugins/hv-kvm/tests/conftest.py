@@ -28,7 +28,7 @@ def corpus() -> Corpus:
 
 @pytest.fixture(scope="session")
 def recorded() -> dict[str, Facts]:
-    """What the recorded QEMUs can do, by version (``7.2``), oldest first; ``python -m hv_kvm.qemu.record_facts`` made them."""
+    """The features of the recorded QEMUs, by version (``7.2``), oldest first; made by ``python -m hv_kvm.qemu.record_facts``."""
     data = Path(__file__).with_name("data")
     found = {path.stem.removeprefix("facts-"): path for path in data.glob("facts-*.json")}
     return {
@@ -45,7 +45,7 @@ def world(tmp_path: Path, worlds: Callable[..., World]) -> World:
 
 @pytest.fixture
 def worlds(tmp_path: Path) -> Iterator[Callable[..., World]]:
-    """Makes nodes: ``worlds(root, run_dir)``. All are checked for leftovers at the end, and so are we ourselves."""
+    """Makes nodes: ``worlds(root, run_dir)``. All of them, and this process, are checked for leftovers at the end."""
     if shutil.which("qemu-system-x86_64") is None or shutil.which("bwrap") is None:
         pytest.skip("no qemu-system-x86_64 and bwrap on this machine: ./dev setup")
     os.chmod(tmp_path, 0o711)
@@ -66,7 +66,7 @@ def worlds(tmp_path: Path) -> Iterator[Callable[..., World]]:
 
 @pytest.fixture
 def root() -> None:
-    """Skip for others than root."""
+    """Skip for users other than root."""
     if os.geteuid() != 0:
         pytest.skip("needs root: sudo ./dev test")
 

@@ -49,7 +49,7 @@ NOT_HERE: Final = {
     "nic/routed": VHOST,
     "usb/host": "the host's USB device",
 }
-"""Cases with a device that a test machine cannot start, and what it needs. By QMP's schema alone both forms are checked.
+"""Cases with a device that a test machine cannot start, and what it needs. Both forms are checked by QMP's schema only.
 
 The NICs are compared without vhost.
 """
@@ -71,7 +71,7 @@ PLUGGED: Final = {
     *("AC97", "ES1370", "intel-hda", "e1000", "ne2k_pci"),
     *("piix3-usb-uhci", "usb-ccid", "usb-kbd", "usb-mouse", "usb-tablet", "usb-wacom-tablet"),
 }
-"""The properties that are compared with a device of ``device_add``."""
+"""Devices that are compared with one that ``device_add`` adds."""
 
 NOT_PLUGGED: Final = {
     "Bus 'pcie.0' does not support hotplugging": {
@@ -90,7 +90,7 @@ NOT_PLUGGED: Final = {
     "Bus 'ide.4' does not support hotplugging": {"ide-cd"},
     "Bus 'ide.5' does not support hotplugging": {"ide-cd"},
 }
-"""What QEMU says of the others, which are compared with a device that an option with JSON has made.
+"""QEMU's message about the other devices, which are compared with one from an option with JSON.
 
 So are the block nodes and objects of the firmware, the TPM, the memory and the displays.
 """
@@ -122,7 +122,7 @@ def test_both_forms_make_one_device(here: Here) -> None:
 
 
 def test_a_difference_is_seen(here: Here) -> None:
-    """Else the tests beside it would prove nothing."""
+    """Proves that the tests beside it can fail."""
 
     def change(option: Opt) -> Opt:
         others = {"rng-random": {"filename": "/dev/random"}, "virtio-blk-pci": {"write-cache": "off"}}
@@ -156,7 +156,7 @@ def test_both_forms_of_every_device_make_one_device(here: Here) -> None:
 
 
 def _cover(here: Here, needs: Mapping[Path, str]) -> Iterator[tuple[Path, set[Signature]]]:
-    """As few cases as have all devices, each with those that no other before it has."""
+    """A few cases that together have all devices: each adds devices to those before it."""
     left = set().union(*(machine.signatures for machine in here.machines.values()))
     order = sorted(here.machines, key=lambda case: (bool(needs[case]), -len(here.machines[case].signatures)))
     for case in order:

@@ -87,7 +87,7 @@ def _die_when_launched(text: str) -> None:
 
 
 def _confined(world: World) -> str:
-    """The pid of the guest whose start was killed, once it has become who it was to be."""
+    """The pid of the guest whose start was killed, when it has changed to its final uid."""
     with connect(str(world.dir() / "qmp"), deadline_s=20) as client:
         client.execute("query-status", deadline_s=20)
     return str(hvcore.plugin.read_status(world.dir() / "status").pid)
@@ -232,7 +232,7 @@ def test_a_kernel_that_only_root_may_read_is_read_all_the_same(root_world: World
 
 
 def a_python_for_nobody() -> str:
-    # Reading it too: setpriv executes with root's rights still in effect what then cannot find its own library.
+    # To read it, too: setpriv executes it with root's rights, and then it cannot find its library.
     test = "import sys; open(sys.executable, 'rb'); sys.exit(sys.version_info < (3, 11))"
     for candidate in (sys.executable, "/usr/bin/python3"):
         check = [*AS_NOBODY, candidate, "-c", test]
@@ -273,7 +273,7 @@ PROGRAM = textwrap.dedent(
 
 @pytest.fixture
 def public(worlds: Callable[..., World]) -> Iterator[World]:
-    """A node in a directory that everybody may enter, which pytest's own is not."""
+    """A node in a directory that every user may enter, unlike pytest's."""
     with tempfile.TemporaryDirectory(prefix="hvcore-") as folder:
         os.chmod(folder, 0o755)
         yield worlds(Path(folder))

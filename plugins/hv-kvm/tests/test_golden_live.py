@@ -1,8 +1,8 @@
 """The golden command lines in the QEMUs that they are for: the installed one, and those of ``tests/qemus.sh``.
 
-Each is started, stopped, with everything that QEMU calls deprecated ending it, and asked on its monitor whether it has
-the devices of its command line. What cannot be started on this machine is skipped and says what it needs; its options, devices
-and properties are looked up in what that QEMU says of itself, as those of all others are.
+Each is started paused, in a QEMU that exits at everything deprecated, and its monitor has to list the devices of the
+command line. A case that cannot be started on this machine is skipped with its requirement. For all cases, options,
+devices and properties are looked up in that QEMU's introspection.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def qemu(request: pytest.FixtureRequest) -> Qemu:
 
 @pytest.fixture(scope="module")
 def outcomes(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[Path, Outcome]]:
-    """Starts all that one QEMU is to start, as many at once as there are processors, at the first call."""
+    """Starts all cases of one QEMU at the first call, as many at once as there are processors."""
     folder = tmp_path_factory.mktemp("golden")
     certificates = make_certificates(folder / "pki") if shutil.which("openssl") else None
 
@@ -105,7 +105,7 @@ def start(corpus: Corpus, qemu: Qemu, case: Path, props: Props) -> Outcome:
 
 
 def is_wanted(line: str, case: Path) -> bool:
-    """Whether it says that something is deprecated that the case asks for by name, such as an old machine."""
+    """Whether the line reports a deprecated thing that the case names itself, such as an old machine."""
     names = re.findall('"([A-Za-z0-9.]+-[A-Za-z0-9.-]+)"', case.read_text(encoding="utf-8"))
     return "deprecated" in line and any(name in line for name in names)
 
@@ -160,7 +160,7 @@ def test_missing_features_are_problems_and_nothing_is_started(corpus: Corpus, qe
 
 
 def test_the_look_ups_find_what_is_not_there(qemu: Qemu) -> None:
-    """Else the test above would prove nothing."""
+    """Proves that the test above can fail."""
     machine = resolve_machine(qemu.facts, "pc")
     wrong = [
         ("-device", "virtio-blk-pci,id=a,no-such=1"),

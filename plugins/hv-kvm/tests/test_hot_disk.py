@@ -42,7 +42,7 @@ class Second:
     options: tuple[Opt, ...] = ()
 
     def acquire(self, path: str) -> None:
-        """Everything that a second disk holds of the node. QEMU knows nothing of it yet."""
+        """Everything that a second disk holds of the node. QEMU does not have it yet."""
         more = replace(self.spec.of(Disk)[0], index=1, path=path, boot_index=None)
         after = placed_beside(self.spec, more, reserved=12)
         disk = after.of(Disk)[-1]
@@ -57,7 +57,7 @@ class Second:
                 plug(self.client, replace(option, props={**option.props, **changed}))
 
     def take_back(self) -> None:
-        """From QEMU, and then it is for others on the node."""
+        """Take the disk from QEMU, then release it on the node."""
         self.client.execute("blockdev-del", {"node-name": KEY})
         self.client.execute("remove-fd", {"fdset-id": FDSET})
         assert self.fdset == []
@@ -65,7 +65,7 @@ class Second:
 
     @property
     def fdset(self) -> list[str]:
-        """What the descriptors of its set in QEMU are called."""
+        """The names of the descriptors of its set in QEMU."""
         sets = self.client.execute("query-fdsets")
         return sorted(fd["opaque"] for row in sets if row["fdset-id"] == FDSET for fd in row["fds"])
 
@@ -115,7 +115,7 @@ def test_qemu_alone_keeps_a_disk_that_was_plugged_in(root: None, world: World, w
         assert there == {"disk0-dev", "disk1-dev"}
     assert keys(world)[-1] == KEY
     assert refused(world, more)
-    # Another run directory knows nothing of our reservations: there only what QEMU holds counts.
+    # Another run directory does not have our reservations: only the claim that QEMU holds counts there.
     elsewhere = worlds(world.root, world.root / "elsewhere")
     assert refused(elsewhere, more)
     assert world.node.stop("web1", deadline_s=30).stopped_by == "powerdown"

@@ -1,4 +1,4 @@
-"""What the sandbox shows of a QEMU that is not the system's: its installation, and nothing that lies around it."""
+"""The sandbox of a QEMU that is not the system's shows its installation, and nothing around it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def sandbox(qemu: Path) -> Sandbox:
 
 
 @pytest.mark.parametrize("path", ["/usr/bin/qemu", "/usr/local/bin/qemu", "/usr/libexec/qemu-kvm"])
-def test_usr_is_there_anyway(path: str) -> None:
+def test_usr_is_always_shown(path: str) -> None:
     assert sandbox(Path(path)).view.read_only == ()
 
 
-def test_of_an_installation_elsewhere_its_own_directories_are_shown(tmp_path: Path) -> None:
+def test_an_installation_elsewhere_shows_its_own_directories(tmp_path: Path) -> None:
     for name in ("bin", "lib", "share", "private"):
         (tmp_path / name).mkdir()
     shown = [(str(tmp_path / name),) * 2 for name in ("bin", "lib", "share")]
@@ -37,7 +37,7 @@ def test_a_link_to_it_shows_where_it_really_is(tmp_path: Path) -> None:
     assert sandbox(tmp_path / "qemu").view.read_only == ((str(tmp_path / "opt/bin"),) * 2,)
 
 
-def test_of_one_where_it_was_built_that_directory_is_shown(tmp_path: Path) -> None:
+def test_an_installation_where_it_was_built_shows_that_directory(tmp_path: Path) -> None:
     assert sandbox(tmp_path / "qemu").view.read_only == ((str(tmp_path),) * 2,)
 
 

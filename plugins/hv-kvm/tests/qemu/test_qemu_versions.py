@@ -34,7 +34,7 @@ BINARY: Final = Path("root/usr/bin/qemu-system-x86_64")
 SUITES: Final = {"bullseye": "5.2", "trixie": "10.0", "forky": "11"}
 STRICT: Final = "-compat deprecated-input=crash,deprecated-output=hide"
 
-# What the driver can put on a command line, each way at least once. The keys that are no parameters are the instance's.
+# What the driver can put on a command line, each way at least once. Keys that are not parameters belong to the instance.
 GUESTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "plain": {},
     "q35": {"machine_version": "q35"},
@@ -115,7 +115,7 @@ def qemu(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=("installed", "trixie", "forky"))
 def strict(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A QEMU that dies of deprecated commands and arguments; they can since 6.0."""
+    """A QEMU that exits at deprecated commands and arguments, which is possible since 6.0."""
     if request.param != "installed":
         binary = Path(f"{fetched(request.param)}-strict")
     else:
@@ -127,7 +127,7 @@ def strict(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def guest(world: World, name: str) -> dict[str, Any]:
-    """The guest's parameters; what stands after an @ is a file to be made in the test's directory."""
+    """The guest's parameters; the text after an @ is the name of a file that is made in the test's directory."""
     more = dict(GUESTS[name])
     if more.get("confinement") == "user" and os.geteuid() == 0:
         pytest.skip("root is confined with its own uid, not with a user namespace")
@@ -145,7 +145,7 @@ def guest(world: World, name: str) -> dict[str, Any]:
 
 
 def messages(world: World) -> list[str]:
-    """What QEMU wrote, but for where its display is: a warning is a sign of a form that goes away."""
+    """The output of QEMU without the address of its display: a warning announces that a form will be removed."""
     lines = (world.dir() / "log").read_text(encoding="utf-8", errors="replace").splitlines()
     return [line for line in lines if not line.startswith("VNC server running on ")]
 
@@ -185,7 +185,7 @@ def test_it_is_confined_and_seen_to_be(world: World, qemu: str, root: None) -> N
     sandbox = hvcore.plugin.Sandbox(who=hvcore.plugin.AsUser(info.details["uid"]), seccomp=True)
     assert info.pid is not None
     assert weaknesses(sandbox, info.pid) == []
-    # Only the installation is there, and of what is around it not even the names.
+    # Only the installation is visible, and not even the names of the files around it.
     place = Path(f"/proc/{info.pid}/root")
     assert sorted(os.listdir(f"{place}{Path(qemu).parents[2]}")) == ["usr"]
     assert [path.name for path in Path(f"{place}{Path(qemu).parents[4]}").iterdir()] == [Path(qemu).parents[3].name]
@@ -240,7 +240,7 @@ def deprecated_in(world: World, facts: Facts) -> list[str]:
 
 
 def test_a_strict_qemu_dies_of_what_is_deprecated(strict: str) -> None:
-    """Else the test above would prove nothing. Deprecated since 6.0, and there still."""
+    """Proves that the test above can fail. The command is deprecated since 6.0 and still exists."""
     argv = [strict, "-machine", "none", "-nodefaults", "-display", "none", "-qmp", "stdio"]
     commands = '{"execute": "qmp_capabilities"}\n{"execute": "nbd-server-add", "arguments": {"device": "x"}}\n'
     done = subprocess.run(argv, input=commands, capture_output=True, text=True, check=False, timeout=30)

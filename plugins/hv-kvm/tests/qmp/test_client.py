@@ -1,4 +1,4 @@
-"""The monitor client against a stand-in for QEMU: everything that a monitor, sound or not, may send."""
+"""The monitor client against a fake QEMU: everything that a good or bad monitor can send."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.live
 
 
 class Qemu:
-    """A QEMU without a machine whose monitor we made and handed over."""
+    """A QEMU without a machine, whose monitor socket the test makes and passes on."""
 
     def __init__(self, folder: Path) -> None:
         self.path = str(folder / "qmp")
@@ -60,7 +60,7 @@ class Qemu:
         self.process.send_signal(number)
 
     def stall(self) -> None:
-        """Stop it, and be sure that it has stopped."""
+        """Stop the process, and wait until it has stopped."""
         self.signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
 

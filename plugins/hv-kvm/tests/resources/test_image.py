@@ -1,4 +1,4 @@
-"""Images that are copied from a template, and headers of qcow2 images: what each says, and that none makes the reader fail."""
+"""Images that are copied from a template, and the headers of qcow2 images."""
 
 from __future__ import annotations
 

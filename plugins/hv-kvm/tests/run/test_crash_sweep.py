@@ -1,7 +1,7 @@
-"""The caller is killed at every system call of a start and of a stop; recovery settles it, and nothing is left.
+"""The caller is killed at every system call of a start and of a stop. Recovery settles the guest, and leaves nothing.
 
-strace kills the caller, and not what it started, when it enters its n-th call of one kind. After each kill the guest
-is either gone with all it held or runs and answers; then it starts and stops as if nothing had been.
+strace kills the caller, and not its children, when it enters its n-th call of one kind. After each kill the guest has
+either ended with all its resources or runs and answers; then it starts and stops as usual.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from hvcore.model.record import Phase
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(shutil.which("strace") is None, reason="no strace: ./dev setup")]
 
-# Everything that changes something outside of the process, or waits for something outside of it.
+# Every call that changes something outside of the process, or waits for something there.
 CALLS = (
     *("openat", "write", "pwrite64", "ftruncate", "fsync", "flock", "close", "dup", "fcntl", "pipe2"),
     *("mkdir", "rmdir", "unlink", "unlinkat", "rename", "symlink", "chown", "mknodat", "mknod", "chmod", "utimensat"),
@@ -51,7 +51,7 @@ class Point:
 
 
 class Caller:
-    """A process of ours that waits, does one thing, and ends."""
+    """A child process that waits, does one thing, and exits."""
 
     def __init__(self, act: Callable[[], object]) -> None:
         ready, go = os.pipe(), os.pipe()
@@ -69,7 +69,7 @@ class Caller:
             os.close(fd)
 
     def traced(self, *options: str) -> int:
-        """Let it go with strace watching; its wait status."""
+        """Let it run under strace; its wait status."""
         log = subprocess.Popen(["strace", *options, "-p", str(self.pid)], stderr=subprocess.PIPE)
         assert log.stderr is not None
         assert select.select([log.stderr], [], [], 10)[0]
@@ -90,14 +90,14 @@ def points(act: Callable[[], object], folder: Path) -> list[Point]:
 
 
 def killed_at(point: Point, act: Callable[[], object]) -> bool:
-    """Do it with the kill; False when it ended before it came so far."""
+    """Run the act with the kill; False when it ended before that point."""
     inject = f"inject={point.call}:signal=SIGKILL:when={point.number}"
     status = Caller(act).traced("-o", "/dev/null", "-e", f"trace={point.call}", "-e", inject)
     return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
 def settled(world: World) -> str | None:
-    """Recover, and say what is wrong with what is there then."""
+    """Recover, and return what is wrong afterwards."""
     for found in world.node.recover():
         if found.what == "failed":
             return f"recovery failed: {found.detail}"
@@ -120,7 +120,7 @@ def settled(world: World) -> str | None:
 def sweep(
     world: World, chosen: list[Point], act: Callable[[], object], *, before: Callable[[], object]
 ) -> Counter[str]:
-    """Kill at each of the points, and check what the module's first lines promise; how often which outcome came."""
+    """Kill at each of the points, and check the promise of the module's docstring; the number of each outcome."""
     outcomes: Counter[str] = Counter()
     failures = []
     for point in chosen:
@@ -169,7 +169,7 @@ Acts = dict[str, tuple[Callable[[], object], Callable[[], object]]]
 
 @pytest.fixture
 def announce(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Prints past pytest's capture: the figures of a sweep are worth seeing when it passes, too."""
+    """Prints past pytest's capture: the figures of a sweep are useful when the test passes, too."""
 
     def say(text: str) -> None:
         with capsys.disabled():

@@ -1,4 +1,4 @@
-"""Displays as a viewer meets them: encryption, passwords, addresses; and that no secret of theirs can be seen."""
+"""Displays from the view of a client: encryption, passwords, addresses; and that no secret can be seen."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def offered(sock: socket.socket) -> list[int]:
 
 
 def answer(challenge: bytes, word: str) -> bytes:
-    """What VNC authentication expects: the challenge in DES, with each byte of the key backwards (RFB 7.2.2)."""
+    """The response of VNC authentication: the challenge in DES, with the bits of each key byte reversed (RFB 7.2.2)."""
     key = word.encode().ljust(8, b"\0")[:8]
     mirrored = bytes(int(f"{byte:08b}"[::-1], 2) for byte in key).hex()
     command = ["openssl", "enc", "-des-ecb", "-K", mirrored, "-nopad", "-provider", "legacy", "-provider", "default"]
@@ -109,7 +109,7 @@ def vencrypt(sock: socket.socket) -> list[int]:
 
 
 def everything_to_be_seen(world: Any) -> Iterator[str]:
-    """What others, or later readers, could find a secret in."""
+    """Every text in which other users, or later readers, could find a secret."""
     process = world.record().process
     assert process is not None
     for name in ("cmdline", "environ"):
@@ -134,7 +134,7 @@ def test_a_paused_start_that_is_finished_after_a_crash_leaves_no_copy_of_the_pas
     world: Any, password: str
 ) -> None:
     world.start(paused=True, vnc_bind_address="127.0.0.1", vnc_password_file=password)
-    copy = GuestPaths(world.dir()).guest / PASSWORD  # as it lies there until QEMU has answered
+    copy = GuestPaths(world.dir()).guest / PASSWORD  # as before the answer of QEMU
     shutil.copyfile(password, copy)
     world.save(replace(world.record(), phase=Phase.STARTING, process=None))
     assert [found.what for found in world.node.recover()] == ["finished"]

@@ -1,4 +1,4 @@
-"""Faults of processes, starts, state files and callers, injected: each has one right behaviour."""
+"""Injected faults of processes, starts, state files and callers: each has one right behaviour."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def freezing(loop: Callable[[str], str], world: World) -> Iterator[Path]:
         subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
         place.mkdir()
         subprocess.run(["mount", loop(str(image)), place], check=True)
-        # Whatever happens to us, nothing stays frozen for long.
+        # If the test is killed, the file system is not frozen for long.
         thaw = ["sh", "-c", 'sleep 40; fsfreeze --unfreeze "$1"', "sh", str(place)]
         guard = subprocess.Popen(thaw, start_new_session=True)
         try:
@@ -141,7 +141,7 @@ def writing_sector() -> bytes:
 
 
 def start_writing(world: World, disk: str) -> None:
-    """Start a guest that writes to the disk, and wait until it is about to."""
+    """Start a guest that writes to the disk, and wait until just before its first write."""
     Path(disk).write_bytes(writing_sector().ljust(DISK_BYTES, b"\0"))
     world.start(disks=[disk], paused=True)
     with world.console() as console:
@@ -229,8 +229,8 @@ def test_a_run_directory_wiped_under_a_guest_does_not_let_it_start_twice(world: 
 def test_a_guest_that_runs_without_state_is_refused_as_often_as_it_is_started(
     world: World, level: dict[str, Any]
 ) -> None:
-    """It has no disk, so nothing but its processes is in the way of a second one."""
-    world.start("web2", disks=[], **level)  # one that is stopped as it should be leaves nothing in the way
+    """The guest has no disk, so only its processes can stop a second one."""
+    world.start("web2", disks=[], **level)  # after a proper stop it can be started again
     world.node.stop("web2", force=True)
     world.start(disks=[], **level)
     record = world.record()
@@ -252,7 +252,7 @@ def test_a_guest_that_runs_without_state_is_refused_as_often_as_it_is_started(
 
 
 def fake_qemu(world: World, instead: str) -> str:
-    """A program that answers probes as QEMU does, and does something else instead of running a guest."""
+    """A program that answers probes like QEMU, and does something else instead of running a guest."""
     folder = world.root / "fake/bin"
     folder.mkdir(parents=True)
     os.chmod(world.root / "fake", 0o755)
@@ -554,7 +554,7 @@ def test_a_caller_that_is_terminated_during_a_start_leaves_nothing_that_recovery
     world: World,
 ) -> None:
     disk = world.disk()
-    world.start(disks=[disk])  # probes the binary, which is another story
+    world.start(disks=[disk])  # probes the binary, which another test covers
     world.node.stop("web1", force=True)
     for delay_s in (0.005, 0.015, 0.025, 0.035):
         command = [sys.executable, "-c", CALLER, str(world.run_dir), disk, str(world.uids.start)]

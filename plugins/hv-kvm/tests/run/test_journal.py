@@ -1,4 +1,4 @@
-"""The event journal: what its lines mean, and that nothing in it can hurt."""
+"""The event journal: the meaning of its lines, and that no contents do harm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guest's processors run where cpu_mask says: set before it runs, on threads that are proved to be its own."""
+"""The guest's vCPUs run on the CPUs of cpu_mask: set before the guest runs, on threads that are proved to be QEMU's."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def allowed(pid: int, thread: int | str) -> str:
 
 
 def by_number(pid: int) -> dict[int, str]:
-    """Where each thread may run, by its number in its own pid namespace."""
+    """The CPUs of each thread, by its number in its pid namespace."""
     found = {}
     for thread in os.listdir(f"/proc/{pid}/task"):
         lines = Path(f"/proc/{pid}/task/{thread}/status").read_text().splitlines()
@@ -90,7 +90,7 @@ def test_each_processor_has_its_own(world: World) -> None:
 
 @two
 @pytest.mark.live
-def test_a_start_that_is_finished_after_a_crash_is_pinned_as_well(world: World) -> None:
+def test_a_start_that_is_finished_after_a_crash_pins_as_well(world: World) -> None:
     world.start(cpu_mask=str(LAST))
     pid = world.pid()
     for thread in os.listdir(f"/proc/{pid}/task"):

@@ -21,7 +21,7 @@ from hvcore import Disk, Instance, Nic, State
 from hvcore.model.merge import merged
 from hvcore.plugin import encode
 
-# In no machine: migrations are checked and not done yet, and a chroot of QEMU's is part of every confinement.
+# Not in a machine: migrations are checked and not done yet, and QEMU's chroot is part of every confinement.
 IN_NO_MACHINE = {
     "migration_bandwidth",
     "migration_caps",
@@ -51,7 +51,7 @@ MACHINES: list[Mapping[str, object]] = [
 def changed_by(
     corpus: Corpus, machine: Mapping[str, object], given: Mapping[str, object]
 ) -> tuple[KvmSpec, KvmSpec] | None:
-    """That machine as planned without and with these values; None when they are refused there, or are in no machine."""
+    """That machine as planned without and with these values; None when it refuses the values or does not hold them."""
     try:
         before, after = (
             corpus.kvm.driver.plan(MACHINE, corpus.kvm.check(replace(MACHINE, params=params)))
@@ -115,7 +115,7 @@ def test_the_machine_stays_and_what_may_change_at_a_launch_is_taken(world: World
     world.kvm.start(hvcore.load_instance(path), source=path)
     record = world.record()
     assert record.source == str(path)
-    # As if the alias had meant another machine when it was started: QEMU was upgraded since.
+    # As if the alias meant another machine when the guest was started: QEMU was upgraded since.
     world.save(replace(record, spec={**record.spec, "machine": "pc-i440fx-6.2"}))
     write(world, 48, 'kvm_extra = "-msg timestamp=on"\nacpi = false')
     outcome = world.node.reboot("web1", force=True)

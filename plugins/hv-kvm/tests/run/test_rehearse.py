@@ -1,4 +1,4 @@
-"""Options of extensions that define one id twice are found at load, and what could not be compared is named."""
+"""Options of extensions that define one id twice are found at load; a plugin that cannot be compared is named."""
 
 from __future__ import annotations
 
