@@ -67,17 +67,10 @@ def installed(*groups: str) -> dict[str, list[CatalogueEntry]]:
         points = metadata.entry_points()
         found = {group: [_entry(point) for point in points.select(group=group)] for group in groups}
     except Exception:  # noqa: BLE001 - the damaged metadata of one distribution, of any project, breaks the whole scan
-        found = _one_by_one(groups)
+        # One at a time, so that only the damaged ones are missing; what they seem to declare is listed as broken.
+        each = list(_distributions())
+        found = {group: [entry for one in each for entry in _entries_of(one, group)] for group in groups}
     return {group: _with_verdicts(entries) for group, entries in found.items()}
-
-
-def _one_by_one(groups: Iterable[str]) -> dict[str, list[CatalogueEntry]]:
-    """Entry points, one distribution at a time, for a node where a distribution of any project has damaged metadata.
-
-    The entry points that it seems to declare are listed as broken.
-    """
-    each = list(_distributions())
-    return {group: [entry for found in each for entry in _entries_of(found, group)] for group in groups}
 
 
 def _entries_of(found: metadata.Distribution, group: str) -> list[CatalogueEntry]:

@@ -194,7 +194,7 @@ def check(level: Level, tier: Tier) -> Callable[[Callable[[Bench], None]], Check
     """
 
     def made(body: Callable[[Bench], None]) -> Check:
-        what, why = (" ".join(part.split()) for part in (inspect.getdoc(body) or "").split("\n\nWhy: "))
+        what, _, why = (" ".join(part.split()) for part in (inspect.getdoc(body) or "").partition("\n\nWhy: "))
         module = body.__module__.rpartition(".")[2]
         area = _AREAS.get(module, module)
         return Check(name=body.__name__, area=area, level=level, tier=tier, what=what, why=why, body=body)

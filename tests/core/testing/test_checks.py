@@ -138,6 +138,10 @@ def test_the_good_driver_passes(check: Check, install: Callable[[Broken], None])
     assert result.outcome is not Outcome.FAILED, result.detail
 
 
+def test_every_check_says_what_and_why() -> None:
+    assert [check.name for check in CHECKS if not check.what or not check.why] == []
+
+
 def test_every_check_has_a_broken_driver_or_a_reason_why_not() -> None:
     names = {check.name for check in CHECKS}
     assert names == {*BROKEN, *WITHOUT}
