@@ -1,4 +1,4 @@
-"""What the benchmarks name in the code, to be timed apart, is still there by that name."""
+"""Functions that the benchmarks time separately still exist under their names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documentation is complete, is what the code says, and its links and examples work."""
+"""The documentation is complete and matches the code, and its links and examples work."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_the_examples_of_the_embedding_tutorial_run() -> None:
 
 
 def run(program: list[str], tmp_path: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    """A program with a run directory of its own; ``more`` goes into its environment."""
+    """A program with its own run directory. ``more`` is added to its environment."""
     environment = {**os.environ, "HVCORE_RUN_DIR": str(tmp_path / "run"), **more}
     command = [sys.executable, *program]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)

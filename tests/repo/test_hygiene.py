@@ -1,4 +1,4 @@
-"""What must never be in the repository, and what must be in it."""
+"""Contents that the repository must not have, and contents that it must have."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ FILE_IN_TICKS: Final = re.compile(r"`([\w.-]+\.(?:py|md|toml|ini|sh|yaml))`")
 
 @pytest.fixture(scope="module")
 def tracked() -> list[str]:
-    """Every file git tracks or would track; where there is no clone (an unpacked archive), every file but the caches."""
+    """Every file that git tracks or would track. Without a clone (an unpacked archive), every file except caches."""
     if (TOP / ".git").exists():
         command = ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         names = subprocess.run(command, cwd=TOP, check=True, capture_output=True, text=True).stdout.split("\0")
@@ -69,7 +69,7 @@ def tracked() -> list[str]:
 
 @pytest.fixture(scope="module")
 def texts(tracked: list[str]) -> dict[str, str]:
-    """Path to text; a byte that is no UTF-8 becomes a replacement character, so that binary files are searched too."""
+    """Path to text. A byte that is not UTF-8 becomes a replacement character, so that binary files are searched too."""
     return {name: (TOP / name).read_bytes().decode("utf-8", "replace") for name in tracked}
 
 

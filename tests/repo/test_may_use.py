@@ -1,4 +1,4 @@
-"""The contract that lists what a package may import finds what is not in the list."""
+"""The contract that lists the allowed imports of a package finds imports that are not in the list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every distribution builds cleanly, from its own source archive, and what it says of itself is complete."""
+"""Every distribution builds cleanly from its own source archive, with complete metadata."""
 
 from __future__ import annotations
 

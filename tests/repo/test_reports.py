@@ -1,4 +1,4 @@
-"""The committed conformance reports, from which the support matrix is made, are about the checks that there are."""
+"""The committed conformance reports, the source of the support matrix, cover exactly the existing checks."""
 
 from __future__ import annotations
 

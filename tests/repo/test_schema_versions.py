@@ -1,7 +1,7 @@
-"""What has changed about our drivers' parameters since their last release is something the next version says.
+"""The next version number of a driver covers all changes of its parameters since the last release.
 
-`released/DRIVER-VERSION.json` is `hv params DRIVER --schema` of the last release; with each release the file is written
-anew under its name. Until the version is raised, a change needs a changelog fragment of its kind.
+`released/DRIVER-VERSION.json` is the output of `hv params DRIVER --schema` of the last release. Each release writes a new
+file. Until the version is raised, a change needs a changelog fragment of its kind.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ KINDS: Final = {
 
 
 def due(before: str, now: str, changes: Sequence[hvcore.ParamChange], fragments: Sequence[str]) -> str | None:
-    """What is missing for these changes, in words; None when nothing is.
+    """The missing version or fragment for these changes, in words; None if nothing is missing.
 
-    Before 1.0 the second number is the one that breaks, as semantic versioning has it.
+    Before 1.0, breaking changes raise the second number, as in semantic versioning.
     """
     bump = hvcore.largest(tuple(changes))
     old, new = ([int(part) for part in version.split(".")] for version in (before, now))
@@ -39,8 +39,8 @@ def due(before: str, now: str, changes: Sequence[hvcore.ParamChange], fragments:
         return None
     if not any(raised) and (not KINDS[bump] or any(kind in name for name in fragments for kind in KINDS[bump])):
         return None
-    told = "\n".join(f"  {change.bump}: {change}" for change in changes if change.bump is bump)
-    return f"{bump} changes since {before}; raise the version or add a {' or '.join(KINDS[bump])} fragment:\n{told}"
+    lines = "\n".join(f"  {change.bump}: {change}" for change in changes if change.bump is bump)
+    return f"{bump} changes since {before}; raise the version or add a {' or '.join(KINDS[bump])} fragment:\n{lines}"
 
 
 @pytest.mark.parametrize("path", RELEASED, ids=lambda path: path.stem)

@@ -1,4 +1,4 @@
-"""The budgets and habits that ruff has no rule for. An exception is a line in a table here, with its reason."""
+"""Budgets and habits without a ruff rule. An exception is a line in a table here, with its reason."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ LONGER_MODULES: Final[dict[str, str]] = {}  # path: why it may be longer
 BIGGER_CLASSES: Final[dict[str, str]] = {}  # path:Class: why it may have more methods
 SLEEPERS: Final[dict[str, str]] = {  # path: which event does not exist there
     "hvcore/host/lock.py": "flock() has no deadline, and the signal that could end it belongs to the host application",
-    "hvcore/host/cgroups/group_files.py": "the freezer of cgroup v1 tells nobody when the last process stands still",
-    "hvcore/host/disks/disk_identity.py": "the kernel tells nobody when a file system has let go of its device after the unmount",
+    "hvcore/host/cgroups/group_files.py": "the freezer of cgroup v1 reports no event when the last process is frozen",
+    "hvcore/host/disks/disk_identity.py": "the kernel reports no event when a file system has released its device after the unmount",
 }
 QUIRK_TABLES: Final[dict[str, str]] = {}  # path: why it has to branch on a QEMU version (R7); one at most, none so far
 
@@ -111,7 +111,7 @@ def docstrings(module: Module) -> Found:
 
 
 def calls(module: Module) -> Iterator[tuple[ast.Call, str]]:
-    """Every call with the name it is written as; `from time import sleep` counts as `time.sleep`."""
+    """Every call with its name in the source; `from time import sleep` counts as `time.sleep`."""
     origin = {
         alias.asname or alias.name: f"{node.module}.{alias.name}"
         for node in ast.walk(module.tree)
@@ -125,7 +125,7 @@ def calls(module: Module) -> Iterator[tuple[ast.Call, str]]:
 
 
 def dotted(node: ast.expr) -> str:
-    """``os.path.join`` as it is written; of what is not made of names only its end."""
+    """The name in the source, such as ``os.path.join``. Of an expression without names, only its end."""
     if isinstance(node, ast.Attribute):
         return f"{dotted(node.value)}.{node.attr}"
     return node.id if isinstance(node, ast.Name) else ""
@@ -148,7 +148,7 @@ def shells(module: Module) -> Found:
 
 
 def version_branches(module: Module) -> Found:
-    """A QEMU's version in hv_kvm that is compared, taken apart or handed to what could: it is there to be shown."""
+    """Uses of a QEMU version in hv_kvm other than showing it: comparing it, splitting it, or passing it on to other code."""
     if not module.name.startswith("plugins/hv-kvm/"):
         return
     parents = {child: parent for parent in ast.walk(module.tree) for child in ast.iter_child_nodes(parent)}
@@ -168,7 +168,7 @@ def is_qemu_version(node: ast.Name | ast.Attribute) -> bool:
 
 
 def is_shown(above: ast.AST) -> bool:
-    """Whether what stands above a version in the tree does no more than show it, keep it, or hand it on by its name."""
+    """Whether the parents of a version in the tree only show it, store it, or pass it on by its name."""
     text = isinstance(above, ast.Call) and isinstance(above.func, ast.Name) and above.func.id == "str"
     return text or isinstance(above, ast.FormattedValue | ast.keyword | ast.Dict | ast.Return)
 
@@ -200,7 +200,7 @@ def test_there_is_something_to_look_at(modules: list[Module]) -> None:
 
 
 def same_names(paths: Iterable[str]) -> list[str]:
-    """Names that two modules of one of `SHIPPED` have: whoever hears such a name cannot tell which is meant."""
+    """Names that two modules of one of `SHIPPED` have, so that the name alone is ambiguous."""
     seen = Counter(
         (folder, path.rpartition("/")[2])
         for path in paths

@@ -1,4 +1,4 @@
-"""What the templates make has the types of today's hvcore, told in a second; tests/scaffold builds and runs it."""
+"""Projects from the templates pass the type checker against this hvcore. tests/scaffold builds and runs them."""
 
 from __future__ import annotations
 

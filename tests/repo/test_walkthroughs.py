@@ -1,4 +1,4 @@
-"""What the pages show is what happens: everything that a tutorial tells its reader to do is done, and compared."""
+"""Tutorials work: every command of a page is run, and its output is compared with the page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def shown(path: Path) -> str:
 
 
 def to_walk() -> list[object]:
-    """Pages with something to do, as pytest's parameters: those that need a hypervisor or root are live tests."""
+    """Pages with commands, as pytest's parameters. Pages that need a hypervisor or root are live tests."""
     found: list[object] = []
     for path in PAGES:
         page = path.read_text(encoding="utf-8")
@@ -101,7 +101,7 @@ exit_with 3
 """
 
 
-def test_commands_are_done_in_a_folder_of_their_own_and_what_differs_is_told(tmp_path: Path) -> None:
+def test_commands_run_in_a_separate_folder_and_differences_are_reported(tmp_path: Path) -> None:
     steps = list(walk(PAGE, tmp_path))
     assert [step.as_expected for step in steps] == [True, True, True, True, False, False]
     found = differences(steps, "page.md")
@@ -115,7 +115,7 @@ def test_what_was_said_can_be_written_into_the_page(tmp_path: Path) -> None:
     assert page == PAGE.replace("a c\n", "a b\n")
 
 
-def test_a_block_that_nobody_looks_at_is_told() -> None:
+def test_a_block_without_a_check_is_reported() -> None:
     page = "<!-- shown: it needs two nodes -->\n```sh\na\n```\n\n```python\n>>> 1\n1\n```\n\n```console\n$ b\n```\n"
     assert [text.partition(":")[0] for text in lacks(page)] == ["line 11"]
 
