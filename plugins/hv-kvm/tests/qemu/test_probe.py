@@ -8,13 +8,12 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hv_kvm.machine.facts import FACTS_FORMAT, Facts, MachineType, default_machine, resolve_machine
+from hv_kvm.machine.facts import FACTS_FORMAT, Facts, MachineType, resolve_machine
 from hv_kvm.qemu import facts_cache
 from hv_kvm.qemu.probe import ProbeError, probe
 
@@ -55,8 +54,6 @@ def test_an_alias_resolves_to_the_machine_that_it_means() -> None:
     assert resolve_machine(FACTS, "pc") == "pc-i440fx-7.2"
     assert resolve_machine(FACTS, "pc-q35-7.2") == "pc-q35-7.2"
     assert resolve_machine(FACTS, "microvm") is None
-    assert default_machine(FACTS) == "pc-i440fx-7.2"
-    assert default_machine(replace(FACTS, machines=(Q35,))) is None
 
 
 @pytest.mark.parametrize(
@@ -239,7 +236,7 @@ def test_a_real_qemu_is_probed_once(tmp_path: Path) -> None:
     assert {"threads", "native"} <= facts.aio
     machine = resolve_machine(facts, "pc")
     assert machine is not None
-    assert machine == default_machine(facts)
+    assert [known.name for known in facts.machines if known.is_default] == [machine]
     assert machine.startswith("pc-i440fx-")
     started = time.perf_counter()
     assert probe(QEMU, cache_dir=folder) == facts

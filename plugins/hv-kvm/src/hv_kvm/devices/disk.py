@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -87,7 +86,7 @@ PARAMS: Final = hv.ParamGroup(
     help="The guest's disks. A table under [[disks]] can have another cache, aio and discard.",
 )
 _URIS: Final = "the forms are rbd:POOL/IMAGE and gluster://HOST/VOLUME/PATH"
-_PARAMS_OF_NODE: Final = ("disk_cache", "disk_aio", "disk_discard")
+_WHY_FORMAT: Final = "the format is given, because a guest could write the header of another format into its disk"
 _MODELS: Final = {"paravirtual": "virtio-blk-pci", "ide": "ide-hd", **{name: name for name in SCSI_DISKS}}
 _FIRST_FDSET: Final = 100
 _IDE_PLACES: Final = 4  # two on each of the two channels of a pc; a q35 has two more, for CD-ROM drives
@@ -170,26 +169,23 @@ def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
         yield from _native_needs_direct(params["disk_aio"], params["disk_cache"], "params.disk_cache")
     names: set[str] = set()
     for index, disk in enumerate(instance.disks):
-        local = disk.path.startswith("/")
-        name = disk.path if local else _canonical(disk.path)
+        place, name = f"disks[{index}]", disk.path
+        if not disk.path.startswith("/"):
+            try:
+                source = parse_uri(disk.path)
+            except ValueError as error:
+                yield hv.Problem(path=f"{place}.path", what=str(error), got=repr(disk.path)[:80], todo=_URIS)
+            else:
+                name = source.canonical
+                yield from _of_network(disk, source, place, kind)
         if name in names:
             what = "is already another disk of this instance"
-            yield hv.Problem(path=f"disks[{index}].path", what=what, got=repr(disk.path)[:80])
+            yield hv.Problem(path=f"{place}.path", what=what, got=repr(disk.path)[:80])
         names.add(name)
         if disk.cache is not None or disk.aio is not None:
             aio, cache = disk.aio or params["disk_aio"], disk.cache or params["disk_cache"]
-            yield from _native_needs_direct(aio, cache, f"disks[{index}].cache")
-        if kind != "paravirtual":
-            yield from _of_type(disk, f"disks[{index}]", kind)
-        if not local:
-            yield from _of_uri(disk, f"disks[{index}]", kind)
-
-
-def _canonical(path: str) -> str:
-    """One name for a network disk from any of its URIs."""
-    with suppress(ValueError):
-        return parse_uri(path).canonical
-    return path
+            yield from _native_needs_direct(aio, cache, f"{place}.cache")
+        yield from _of_type(disk, place, kind)
 
 
 def _native_needs_direct(aio: str, cache: str, path: str) -> Iterator[hv.Problem]:
@@ -219,12 +215,7 @@ def _of_type(disk: hv.Disk, place: str, kind: str) -> Iterator[hv.Problem]:
         yield hv.Problem(path=f"{place}.format", what=what, got=repr(disk.format), todo='set format = "raw"')
 
 
-def _of_uri(disk: hv.Disk, place: str, kind: str) -> Iterator[hv.Problem]:
-    try:
-        source = parse_uri(disk.path)
-    except ValueError as error:
-        yield hv.Problem(path=f"{place}.path", what=str(error), got=repr(disk.path)[:80], todo=_URIS)
-        return
+def _of_network(disk: hv.Disk, source: Rbd | Gluster, place: str, kind: str) -> Iterator[hv.Problem]:
     if kind in ("scsi-block", "scsi-generic"):
         what = f"disk_type {kind} needs a device of the node"
         yield hv.Problem(path=f"{place}.path", what=what, got=repr(disk.path)[:80], todo="use disk_type scsi-hd")
@@ -296,23 +287,18 @@ def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
             lower = file_props(opened, aio=disk.aio)
         else:
             lower = network_props(disk.source)
-        yield _blockdev(disk, lower)
+        node: Props = {
+            "driver": disk.format,
+            "node-name": disk.id,
+            "read-only": True if disk.read_only else None,
+            "auto-read-only": False,
+            "discard": disk.discard,
+            "cache.direct": disk.cache == "none",
+            "cache.no-flush": False,
+            **lower,
+        }
+        yield Opt(name="-blockdev", props=node, params=("disk_cache", "disk_aio", "disk_discard"), why=_WHY_FORMAT)
         yield _device(disk, spec)
-
-
-def _blockdev(disk: Disk, lower: Props) -> Opt:
-    props: Props = {
-        "driver": disk.format,
-        "node-name": disk.id,
-        "read-only": True if disk.read_only else None,
-        "auto-read-only": False,
-        "discard": disk.discard,
-        "cache.direct": disk.cache == "none",
-        "cache.no-flush": False,
-        **lower,
-    }
-    why = "the format is given, because a guest could write the header of another format into its disk"
-    return Opt(name="-blockdev", props=props, params=_PARAMS_OF_NODE, why=why)
 
 
 def _device(disk: Disk, spec: KvmSpec) -> Opt:

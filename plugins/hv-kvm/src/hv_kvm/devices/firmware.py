@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import hvcore.plugin as hv
 from hv_kvm.devices.shared.block_nodes import descriptors, file_props, read_only_image
-from hv_kvm.devices.shared.buses import boots_first
 from hv_kvm.devices.shared.params import new_file, problem
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
@@ -113,7 +112,7 @@ def check(params: hv.Params) -> Iterator[hv.Problem]:
         yield problem(params, "uefi_vars_path", what, "name a file; the first start makes it")
     if params["uefi_secure_boot"] and "q35" not in params["machine_version"]:
         yield problem(params, "machine_version", "does not support secure boot", 'set machine_version = "q35"')
-    if boots_first(params, "floppy") and not params["kernel_path"]:
+    if params["boot_order"] == "floppy" and not params["kernel_path"]:
         yield problem(params, "boot_order", "UEFI cannot boot from a floppy", "use a CD-ROM drive")
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 
 import hvcore.plugin as hv
 from hv_kvm.devices.shared.block_nodes import descriptors, file_props, read_only_image
-from hv_kvm.devices.shared.buses import SCSI_DISKS, SCSI_TARGETS, boots_first, cdrom_bus
+from hv_kvm.devices.shared.buses import SCSI_DISKS, SCSI_TARGETS, cdrom_bus
 from hv_kvm.devices.shared.params import lacking, problem
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
@@ -160,11 +160,12 @@ def plan(params: hv.Params) -> Iterator[Device]:
     targets = SCSI_TARGETS[params["scsi_controller_type"]]
     for number, key in enumerate(_KEYS, start=1):
         if params[key] is not None:
-            boot_index = 1 if number == 1 and boots_first(params, "cdrom") else None
+            boot_index = 1 if number == 1 and params["boot_order"] == "cdrom" else None
             bus = cdrom_bus(params)
             yield Cdrom(number=number, bus=bus, image=params[key], target=targets - number, boot_index=boot_index)
     if params["floppy_image_path"]:
-        yield Floppy(path=params["floppy_image_path"], boot_index=1 if boots_first(params, "floppy") else None)
+        boot_index = 1 if params["boot_order"] == "floppy" else None
+        yield Floppy(path=params["floppy_image_path"], boot_index=boot_index)
 
 
 @hv.hookimpl

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["FACTS_FORMAT", "Facts", "MachineType", "default_machine", "resolve_machine"]
+__all__ = ["FACTS_FORMAT", "Facts", "MachineType", "resolve_machine"]
 
 FACTS_FORMAT: Final = 2
 """Version of the JSON form. Raise it when the questions of the probe or the form change: older caches are then ignored."""
@@ -111,28 +111,24 @@ class Facts:
     def from_json(cls, body: Any) -> Facts:
         """The inverse of `to_json`. Raises ValueError for anything that `to_json` of this release does not write."""
         try:
-            return cls._read(body)
+            if body["format"] != FACTS_FORMAT:
+                raise ValueError(f"format {body['format']!r}")
+            kvm_present, kvm_enabled = body["kvm"]
+            return cls(
+                version=_text(body["version"]),
+                package=_text(body["package"]),
+                commands=_names(body["commands"]),
+                options={_text(option): _names(names) for option, names in body["options"].items()},
+                machines=tuple(_machine(*row) for row in body["machines"]),
+                types=_names(body["types"]),
+                cpu_models=_names(body["cpu_models"]),
+                block_drivers=_names(body["block_drivers"]),
+                aio=_names(body["aio"]),
+                kvm_present=kvm_present is True,
+                kvm_enabled=kvm_enabled is True,
+            )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"facts: not in format {FACTS_FORMAT}: {error}") from None
-
-    @classmethod
-    def _read(cls, body: Any) -> Facts:
-        if body["format"] != FACTS_FORMAT:
-            raise ValueError(f"format {body['format']!r}")
-        kvm_present, kvm_enabled = body["kvm"]
-        return cls(
-            version=_text(body["version"]),
-            package=_text(body["package"]),
-            commands=_names(body["commands"]),
-            options={_text(option): _names(names) for option, names in body["options"].items()},
-            machines=tuple(_machine(*row) for row in body["machines"]),
-            types=_names(body["types"]),
-            cpu_models=_names(body["cpu_models"]),
-            block_drivers=_names(body["block_drivers"]),
-            aio=_names(body["aio"]),
-            kvm_present=kvm_present is True,
-            kvm_enabled=kvm_enabled is True,
-        )
 
 
 def resolve_machine(facts: Facts, name: str) -> str | None:
@@ -140,15 +136,7 @@ def resolve_machine(facts: Facts, name: str) -> str | None:
 
     An alias means another machine type in another release. A guest must keep its machine, so its spec has the result.
     """
-    for machine in facts.machines:
-        if name in {machine.name, machine.alias}:
-            return machine.name
-    return None
-
-
-def default_machine(facts: Facts) -> str | None:
-    """The default machine type of the binary; None for targets without one."""
-    return next((machine.name for machine in facts.machines if machine.is_default), None)
+    return next((machine.name for machine in facts.machines if name in {machine.name, machine.alias}), None)
 
 
 def _text(value: Any) -> str:

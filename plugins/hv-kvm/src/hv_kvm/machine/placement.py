@@ -37,18 +37,13 @@ def place(devices: Iterable[Device], *, reserved: int = FIRST_SLOT) -> tuple[Dev
 
     Raises ValueError if they do not all fit.
     """
-    placed = list(devices)
-    free = list(range(FIRST_SLOT, LAST_SLOT + 1))
+    placed, taken = list(devices), set[int]()
     # Disks and NICs come first: they must not move when the machine gets another device.
     for on_board in (False, True):
-        least = max(FIRST_SLOT, 0 if on_board else reserved)
         for index, device in enumerate(placed):
-            if isinstance(device, PciDevice) and device.needs_slot and device.on_board is on_board:
-                slot = next((slot for slot in free if slot >= least), None)
-                if slot is None:
-                    raise _full(least)
-                free.remove(slot)
-                placed[index] = replace(device, slot=slot)
+            if isinstance(device, PciDevice) and device.on_board is on_board:
+                in_slot = placed[index] = _in_free_slot(device, taken, reserved)
+                taken.add(in_slot.slot)
     return tuple(placed)
 
 
@@ -57,18 +52,19 @@ def placed_beside(spec: KvmSpec, device: Device, *, reserved: int = FIRST_SLOT) 
 
     Raises ValueError if no slot is free.
     """
-    taken = {other.slot for other in spec.of(PciDevice)}
-    if isinstance(device, PciDevice) and device.needs_slot:
-        least = max(FIRST_SLOT, 0 if device.on_board else reserved)
-        slot = next((slot for slot in range(least, LAST_SLOT + 1) if slot not in taken), None)
-        if slot is None:
-            raise _full(least)
-        device = replace(device, slot=slot)
+    if isinstance(device, PciDevice):
+        device = _in_free_slot(device, {other.slot for other in spec.of(PciDevice)}, reserved)
     return replace(spec, devices=(*spec.devices, device))
 
 
-def _full(least: int) -> ValueError:
-    return ValueError(f"more PCI devices than the {max(0, LAST_SLOT + 1 - least)} slots for them")
+def _in_free_slot(device: PciDevice, taken: set[int], reserved: int) -> PciDevice:
+    if not device.needs_slot:
+        return device
+    slots = range(max(FIRST_SLOT, 0 if device.on_board else reserved), LAST_SLOT + 1)
+    slot = next((slot for slot in slots if slot not in taken), None)
+    if slot is None:
+        raise ValueError(f"more PCI devices than the {len(slots)} slots for them")
+    return replace(device, slot=slot)
 
 
 def display_address(spec: KvmSpec) -> dict[str, bool | int | str | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from hv_kvm.machine.facts import Facts
@@ -11,7 +11,7 @@ from hv_kvm.machine.resource import Bindings
 from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore.plugin import Argument, HookError, Hooks, Origin
 
-__all__ = ["IdClashError", "argv_of", "distinct", "render", "render_device"]
+__all__ = ["IdClashError", "distinct", "render", "render_device"]
 
 
 class IdClashError(HookError):
@@ -53,11 +53,6 @@ def distinct(hooks: Hooks, options: Iterable[tuple[str, Opt]]) -> Iterator[tuple
                 raise IdClashError(hooks, plugin=plugin, first=defined[name], option=name)
             defined[name] = plugin
         yield plugin, option
-
-
-def argv_of(arguments: Sequence[Argument]) -> tuple[str, ...]:
-    """The tokens of all arguments, in order."""
-    return tuple(token for argument in arguments for token in argument.tokens)
 
 
 def render_device(hooks: Hooks, spec: KvmSpec, facts: Facts, bindings: Bindings, device: Device) -> tuple[Opt, ...]:

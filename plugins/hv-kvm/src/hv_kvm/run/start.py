@@ -10,7 +10,7 @@ from typing import Final
 import hvcore.plugin as hv
 from hv_kvm.confinement import kvm_groups, sandbox_of, site_of
 from hv_kvm.machine.facts import Facts
-from hv_kvm.machine.render import argv_of, render
+from hv_kvm.machine.render import render
 from hv_kvm.machine.resource import GUEST_USER, Bindings, ShownFile
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.paths import GuestPaths
@@ -90,7 +90,7 @@ def _with_groups(user: hv.AsUser | None, pinned: Pinned) -> hv.AsUser | None:
 def command(hooks: hv.Hooks, pinned: Pinned, bindings: Bindings, job: hv.Job) -> hv.Command:
     """The command line of QEMU with the sandbox around it."""
     spec = pinned.spec
-    argv = argv_of(render(hooks, spec, pinned.facts, bindings))
+    argv = tuple(token for argument in render(hooks, spec, pinned.facts, bindings) for token in argument.tokens)
     if not bindings.confined:
         return hv.Command(argv=argv, sandbox=None)
     sandbox = sandbox_of(

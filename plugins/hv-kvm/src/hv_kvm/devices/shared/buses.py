@@ -10,7 +10,6 @@ __all__ = [
     "SCSI_DISKS",
     "SCSI_TARGETS",
     "boot_index_of",
-    "boots_first",
     "cdrom_bus",
     "cdroms_on",
     "disk_bus",
@@ -50,11 +49,6 @@ def cdroms_on(params: hv.Params, bus: str) -> int:
 def needs_scsi(instance: hv.Instance, params: hv.Params) -> bool:
     """Whether the guest has a disk or CD-ROM drive on a SCSI controller."""
     return (disk_bus(params) == "scsi" and bool(instance.disks)) or bool(cdroms_on(params, "scsi"))
-
-
-def boots_first(params: hv.Params, what: str) -> bool:
-    """Whether the firmware boots ``what`` first: ``disk``, ``cdrom``, ``floppy`` or ``network``."""
-    return bool(params["boot_order"] == what)
 
 
 def first_by_boot_order(instance: hv.Instance, params: hv.Params) -> str | None:
