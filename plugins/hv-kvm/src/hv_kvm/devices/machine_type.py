@@ -34,7 +34,7 @@ PARAMS: Final = hv.ParamGroup(
                 "disabled": "Emulate the CPU in software (TCG), which is much slower.",
             }
         ),
-        help="Whether the CPUs of the node run the guest's code, by KVM.",
+        help="Whether the guest runs on the node's CPUs (KVM) or on an emulated CPU.",
         default_means="KVM if a test guest runs under it on this node, else software emulation",
         example="disabled",
         changes="launch",
@@ -45,6 +45,7 @@ PARAMS: Final = hv.ParamGroup(
         default="pc",
         help="The machine type: the chipset and the buses that the guest sees. 'pc' and 'q35' mean the newest version that "
         "QEMU has when the instance starts.",
+        default_means="the newest i440fx machine of QEMU",
         example="pc-i440fx-7.2",
     ),
     hv.Param(

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 CERTIFICATES_HELP: Final = (
-    "The directory with ca-cert.pem, server-cert.pem and server-key.pem, by which clients know this server."
+    "The directory with ca-cert.pem, server-cert.pem and server-key.pem, so that clients can verify this server."
 )
 
 
