@@ -159,6 +159,13 @@ def test_every_page_can_be_reached_from_the_index() -> None:
     assert [path for path in (TOP / "docs").rglob("*.md") if path not in {index, *linked}] == []
 
 
+def test_every_synonym_of_the_search_leads_to_a_heading() -> None:
+    synonyms = tomllib.loads((TOP / "docs/synonyms.toml").read_text(encoding="utf-8"))
+    for page, headings in synonyms.items():
+        found = HEADING.findall(FENCE.sub("", (TOP / f"docs/{page}.md").read_text(encoding="utf-8")))
+        assert [heading for heading in headings if heading not in found] == [], page
+
+
 OUR_WORDS: Final = re.compile(r"\b(?:ledger|life lock|run directory|reservation|spec)\b")
 WRITTEN_PAGES: Final = [
     path for path in generate.quoting_pages() if path.name not in ("README.md", "index.md", "glossary.md")
