@@ -169,8 +169,11 @@ class StateError(HvError):
 
     def __init__(self, *, name: str, state: str, operation: str, allowed: Sequence[str]) -> None:
         self.name, self.state, self.operation, self.allowed = name, state, operation, tuple(allowed)
-        choices = ", ".join(allowed) or "nothing"
-        super().__init__(f"{name}: cannot {operation} while {state}; allowed now: {choices}")
+        what = f"cannot {operation} while {state}; allowed now: {', '.join(allowed) or 'nothing'}"
+        stop = next((f"hv {other}" for other in ("stop", "stop --force") if other in allowed), None)
+        if operation == "cleanup" and stop:
+            what = f"is {state}; use '{stop}' first"
+        super().__init__(f"{name}: {what}")
 
 
 class NodeError(HvError):

@@ -1,4 +1,4 @@
-"""``hv start``, ``stop``, ``reboot``, ``pause``, ``resume``, ``cleanup`` and ``recover``: what changes an instance."""
+"""``hv start``, ``stop``, ``reboot``, ``pause``, ``resume``, ``cleanup`` and ``recover``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from hvcore.cli.session import known, near_names, open_node, read_instance, work
 
 __all__ = ["cleanup", "pause", "reboot", "recover", "resume", "start", "stop"]
 
+_OUT_OF_TIME = {"quit": "powered off", "kill": "killed"}
+_SHUTDOWN_DEADLINE = "Seconds to wait for the guest to shut down before it is powered off."
+
 
 def _show_outcome(outcome: hvcore.Outcome, text: str, *, as_json: bool) -> None:
     show(outcome.to_json(), text, as_json=as_json)
@@ -19,27 +22,41 @@ def _show_outcome(outcome: hvcore.Outcome, text: str, *, as_json: bool) -> None:
         remark(f"{outcome.name}: {note}")
 
 
+def _how(outcome: hvcore.Outcome) -> str:
+    """What stopped the instance, and how long that took."""
+    return ", ".join(filter(None, [outcome.stopped_by, f"{outcome.seconds:.2f} s"]))
+
+
 def _show_nothing_done(node: hvcore.Node, outcome: hvcore.Outcome, why: str, *, as_json: bool) -> None:
     hint = near_names(node, outcome.name)
-    remark(f"{outcome.name}: {why}" + (f"; {hint}" if hint else ""))
+    remark(f"{why}; {hint}" if hint else why)
     if as_json:
         emit_json(outcome.to_json())
 
 
 @command("hv start web1.toml", "hv start web1.toml --console", "generate-instance | hv start -")
 @file_argument
-@click.option("--paused", is_flag=True, help="Leave it paused before its first instruction; 'hv resume' lets it go.")
-@click.option("--console", "with_console", is_flag=True, help="Open its console before it runs: not a byte is missed.")
-@deadline_option(30.0, "it has to be ready within")
+@click.option(
+    "--paused", is_flag=True, help="Leave the instance paused before its first instruction; 'hv resume' lets it run."
+)
+@click.option(
+    "--console",
+    "with_console",
+    is_flag=True,
+    help="Open the console before the guest starts, so that you see all of its output.",
+)
+@deadline_option(30.0, "Give up if the instance is not ready after S seconds.")
 @json_option
 def start(file: str, *, paused: bool, with_console: bool, deadline_s: float, as_json: bool) -> None:
     """Start an instance, and return when it is ready.
 
-    What runs already is left as it is. When it does not come up, nothing of it is left on the node. FILE - is stdin.
+    Does nothing if the instance is already running. If the start fails, everything it set up is removed again. Use '-'
+    to read standard input.
     """
     if with_console and as_json:
         raise click.UsageError(
-            "--json cannot be used with --console: stdout is the guest's", click.get_current_context()
+            "--json cannot be used with --console, which needs standard output; leave one of them out",
+            click.get_current_context(),
         )
     with working(f"starting {file}") as node:
         instance = read_instance(node, file)
@@ -49,7 +66,7 @@ def start(file: str, *, paused: bool, with_console: bool, deadline_s: float, as_
             raise hvcore.UnsupportedError(driver=driver.name, operation="console")
         source = "" if file == "-" else file
         outcome = driver.start(instance, paused=paused or held, deadline_s=deadline_s, source=source)
-    text = f"{outcome.name}: {outcome.state} already"
+    text = f"{outcome.name}: already {outcome.state}"
     if outcome.changed:
         state = "ready" if held else outcome.state  # paused only until the console is open
         text = f"{outcome.name}: {state} ({instance.driver}, {outcome.seconds:.2f} s)"
@@ -68,52 +85,54 @@ def _attach(name: str, *, release: bool) -> None:
     except (hvcore.HvError, OSError) as error:
         if release:
             error.add_note(
-                f"{name}: was started all the same; hv info {name} shows how it is, hv resume {name} lets it run"
+                f"{name}: the instance was started and is paused; 'hv resume {name}' lets it run, see 'hv info {name}'"
             )
         raise
 
 
 @command("hv stop web1", "hv stop web1 --deadline 10", "hv stop web1 --force")
 @name_argument
-@click.option("--force", is_flag=True, help="At once, without asking the guest.")
-@deadline_option(60.0, "the guest has to shut down before it is ended the hard way")
+@click.option("--force", is_flag=True, help="Stop at once, without asking the guest to shut down.")
+@deadline_option(60.0, _SHUTDOWN_DEADLINE)
 @json_option
 def stop(name: str, *, force: bool, deadline_s: float, as_json: bool) -> None:
-    """Stop an instance, and tell what made it stop.
+    """Stop an instance, and show what stopped it.
 
-    Politely first (powerdown), then harder (quit, kill). What does not run is stopped already: that is no error.
+    Asks the guest to shut down, then powers it off after --deadline. Not an error if the instance is not running.
     """
     with working(f"stopping {name}") as node:
         outcome = node.stop(name, force=force, deadline_s=deadline_s)
-    if outcome.changed:
-        stopped_by = f"{outcome.stopped_by}, " if outcome.stopped_by else ""
-        _show_outcome(outcome, f"{name}: stopped ({stopped_by}{outcome.seconds:.2f} s)", as_json=as_json)
+    ended = _OUT_OF_TIME.get(outcome.stopped_by or "") if not force and outcome.seconds >= deadline_s else None
+    if not outcome.changed:
+        _show_nothing_done(node, outcome, f"{name} is not running", as_json=as_json)
+    elif ended:
+        text = f"{name}: did not shut down within {deadline_s:g} s and was {ended}"
+        _show_outcome(outcome, f"{text}; its file systems may need a check", as_json=as_json)
     else:
-        _show_nothing_done(node, outcome, "not running, nothing to stop", as_json=as_json)
+        _show_outcome(outcome, f"{name}: stopped ({_how(outcome)})", as_json=as_json)
 
 
 @command("hv reboot web1")
 @name_argument
-@click.option("--force", is_flag=True, help="Do not ask the guest to shut down.")
-@deadline_option(60.0, "the guest has to shut down before it is ended the hard way")
+@click.option("--force", is_flag=True, help="Stop at once, without asking the guest to shut down.")
+@deadline_option(60.0, _SHUTDOWN_DEADLINE)
 @json_option
 def reboot(name: str, *, force: bool, deadline_s: float, as_json: bool) -> None:
-    """Stop an instance and start the same machine again.
+    """Restart an instance with the settings of its last start.
 
-    Takes new values of parameters that take effect at a launch from the instance file and the node. All other changes
-    take effect at 'hv stop' and 'hv start'.
+    Parameters that apply at a launch get new values from the instance file and from this node ('hv params DRIVER' shows
+    which). For all other changes, use 'hv stop' and 'hv start'.
     """
     with working(f"rebooting {name}") as node, known(node, name):
         outcome = node.reboot(name, force=force, deadline_s=deadline_s)
-    stopped_by = f"{outcome.stopped_by}, " if outcome.stopped_by else ""
-    _show_outcome(outcome, f"{name}: {outcome.state} again ({stopped_by}{outcome.seconds:.2f} s)", as_json=as_json)
+    _show_outcome(outcome, f"{name}: {outcome.state} again ({_how(outcome)})", as_json=as_json)
 
 
 @command("hv pause web1 && snapshot-disk; hv resume web1")
 @name_argument
 @json_option
 def pause(name: str, *, as_json: bool) -> None:
-    """Freeze an instance; 'hv resume' lets it go on."""
+    """Pause an instance; 'hv resume' continues it."""
     with working(f"pausing {name}") as node, known(node, name):
         outcome = node.pause(name)
     _show_state(outcome, as_json=as_json)
@@ -123,40 +142,40 @@ def pause(name: str, *, as_json: bool) -> None:
 @name_argument
 @json_option
 def resume(name: str, *, as_json: bool) -> None:
-    """Let a paused instance go on."""
+    """Continue a paused instance."""
     with working(f"resuming {name}") as node, known(node, name):
         outcome = node.resume(name)
     _show_state(outcome, as_json=as_json)
 
 
 def _show_state(outcome: hvcore.Outcome, *, as_json: bool) -> None:
-    already = "" if outcome.changed else " already"
-    _show_outcome(outcome, f"{outcome.name}: {outcome.state}{already}", as_json=as_json)
+    already = "" if outcome.changed else "already "
+    _show_outcome(outcome, f"{outcome.name}: {already}{outcome.state}", as_json=as_json)
 
 
 @command("hv cleanup web1")
 @name_argument
 @json_option
 def cleanup(name: str, *, as_json: bool) -> None:
-    """Release what an instance that ended by itself still holds.
+    """Free the resources of an instance that has crashed or shut down.
 
-    An instance that runs is refused: 'hv stop' is for that.
+    Afterwards the instance is no longer in 'hv list'. Refuses a running instance: use 'hv stop' first.
     """
     with working(f"cleaning up {name}") as node:
         outcome = node.cleanup(name)
     if outcome.changed:
         _show_outcome(outcome, f"{name}: cleaned up", as_json=as_json)
     else:
-        _show_nothing_done(node, outcome, "nothing to clean up", as_json=as_json)
+        _show_nothing_done(node, outcome, f"{name}: nothing to clean up", as_json=as_json)
 
 
 @command("hv recover")
 @json_option
 def recover(*, as_json: bool) -> None:
-    """Finish or undo what interrupted operations left.
+    """Finish or undo interrupted operations.
 
-    For every instance of the node, after a crash or a power cut. A healthy instance is never stopped. Exit code 1
-    when something could not be recovered.
+    Checks every instance of this node, for example after a crash of hv. Never stops a healthy instance. Exits with 1 if
+    an instance could not be recovered.
     """
     with working("recovering") as node:
         found = node.recover()

@@ -57,13 +57,13 @@ def test_what_cannot_be_a_name_is_bad_usage(hv: Hv, run_dir: Path, subcommand: s
     assert not run_dir.exists()
 
 
-def test_a_name_that_looks_like_an_option_is_none(hv: Hv) -> None:
+def test_a_name_that_looks_like_an_option_is_refused(hv: Hv) -> None:
     assert "no such option" in clean(hv("info", "-web1"))
 
 
 @pytest.mark.parametrize("subcommand", ["check", "verify", "plan", "explain", "start"])
 @pytest.mark.parametrize("content", FILES.values(), ids=FILES)
-def test_bad_file_is_told_and_nothing_is_made(
+def test_a_bad_file_is_reported_and_nothing_is_made(
     hv: Hv, run_dir: Path, tmp_path: Path, subcommand: str, content: bytes
 ) -> None:
     file = tmp_path / "bad.toml"
@@ -73,20 +73,20 @@ def test_bad_file_is_told_and_nothing_is_made(
 
 
 @pytest.mark.parametrize("content", FILES.values(), ids=FILES)
-def test_bad_stdin_is_told(hv: Hv, content: bytes) -> None:
+def test_bad_stdin_is_reported(hv: Hv, content: bytes) -> None:
     clean(hv("check", "-", stdin=content))
 
 
-def test_all_problems_of_a_file_are_told(hv: Hv) -> None:
+def test_all_problems_of_a_file_are_listed(hv: Hv) -> None:
     lines = clean(hv("check", "-", stdin=FILES["several problems"])).splitlines()
     assert [line.split(":")[0].strip() for line in lines[1:]] == ["name", "disks", "nics[0]", "params"]
 
 
-def test_what_is_no_regular_file_is_refused_without_waiting(hv: Hv, tmp_path: Path) -> None:
+def test_a_fifo_or_directory_is_refused_as_instance_file_without_waiting(hv: Hv, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.toml")
     assert "is not a regular file" in clean(hv("check", str(tmp_path / "fifo.toml")))
     assert "is a directory" in clean(hv("check", str(tmp_path)))
-    assert "got No such file" in clean(hv("check", str(tmp_path / "absent.toml")))
+    assert "no such file; give an instance file" in clean(hv("check", str(tmp_path / "absent.toml")))
     assert "got File name too long" in clean(hv("check", "x" * 5000))
     assert "is not a path" in clean(hv("check", "a\0b"))
     (tmp_path / "loop.toml").symlink_to("loop.toml")
@@ -126,7 +126,7 @@ def test_bad_usage_names_what_is_wrong(hv: Hv, args: tuple[str, ...], words: str
 
 @pytest.mark.parametrize("path", ["/none/qemu", "/tmp"])
 @pytest.mark.parametrize("key", ["kvm_path", "kernel_path"])
-def test_a_file_that_is_not_there_is_told_once(hv: Hv, key: str, path: str) -> None:
+def test_a_missing_file_is_reported_once(hv: Hv, key: str, path: str) -> None:
     text = f'name = "web1"\ndriver = "kvm"\n[params]\nkvm_flag = "disabled"\n{key} = "{path}"\n'
     first, *problems = clean(hv("verify", "-", stdin=text), code=1).splitlines()
     assert first == "hv: web1: 1 problem"

@@ -60,7 +60,7 @@ class TestExec:
 
 def test_exec_in_nothing_is_not_found_with_the_nearest_name(hv_process: Process, instance_file: File) -> None:
     hv_process("start", instance_file("web10"))
-    found = hv_process("exec", "web1", "--", "true")
+    found = hv_process("exec", "wbe10", "--", "true")
     assert found.returncode == 4
     assert b"did you mean 'web10'?" in found.stderr
 

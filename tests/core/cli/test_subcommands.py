@@ -1,4 +1,4 @@
-"""Each subcommand on the fake driver: what it prints where, and with which exit code it ends."""
+"""Each subcommand on the fake driver: its output on stdout and stderr, and its exit code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_start_prints_one_line(hv: Hv, instance_file: File) -> None:
 def test_start_of_what_runs_says_so(hv: Hv, instance_file: File) -> None:
     hv("start", instance_file())
     result = hv("start", instance_file())
-    assert (result.exit_code, result.stdout) == (0, "web1: running already\n")
+    assert (result.exit_code, result.stdout) == (0, "web1: already running\n")
 
 
 def test_start_with_a_changed_file_says_when_it_takes_effect(hv: Hv, instance_file: File) -> None:
@@ -35,7 +35,7 @@ def test_start_with_a_changed_file_says_when_it_takes_effect(hv: Hv, instance_fi
 def test_start_paused_and_resume(hv: Hv, instance_file: File) -> None:
     assert hv("start", "--paused", instance_file()).stdout.startswith("web1: paused (fake")
     assert hv("resume", "web1").stdout == "web1: running\n"
-    assert hv("resume", "web1").stdout == "web1: running already\n"
+    assert hv("resume", "web1").stdout == "web1: already running\n"
     assert hv("pause", "web1").stdout == "web1: paused\n"
 
 
@@ -57,19 +57,44 @@ def test_stop_shows_what_stopped_the_instance(hv: Hv, instance_file: File) -> No
     assert hv("stop", "web1").stdout.startswith("web1: stopped (kill, ")
 
 
-def test_stop_of_what_does_not_run_is_done_and_guesses(hv: Hv, instance_file: File) -> None:
+def test_stop_of_a_guest_that_did_not_shut_down_in_time_says_so(hv: Hv, instance_file: File) -> None:
+    hv("start", instance_file(params="ignores_powerdown = true"))
+    stopped = "web1: did not shut down within 1e-06 s and was killed; its file systems may need a check\n"
+    assert hv("stop", "web1", "--deadline", "1e-6").stdout == stopped
+
+
+def test_stop_of_an_instance_that_is_not_running_is_done_and_names_a_similar_one(hv: Hv, instance_file: File) -> None:
     hv("start", instance_file("web10"))
-    result = hv("stop", "web1")
+    result = hv("stop", "wbe10")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == "web1: not running, nothing to stop; did you mean 'web10'?\n"
+    assert result.stderr == "wbe10 is not running; did you mean 'web10'?\n"
+
+
+def test_a_name_that_differs_in_a_digit_is_not_suggested(hv: Hv, instance_file: File) -> None:
+    hv("start", instance_file("web10"))
+    assert hv("stop", "web1").stderr == "web1 is not running\n"
+    assert "did you mean" not in hv("info", "web1").stderr
+
+
+def test_a_start_of_a_name_says_where_the_file_or_the_instance_is(
+    hv: Hv, instance_file: File, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = instance_file()
+    monkeypatch.chdir(tmp_path)
+    assert hv("start", "web1").stderr == "hv: 'web1': no such file; did you mean 'web1.toml'?\n"
+    hv("start", file)
+    Path(file).unlink()
+    found = hv("start", "web1")
+    assert "give an instance file; instance web1 is running, see 'hv info web1'" in found.stderr
+    assert found.exit_code == 2
 
 
 def test_unknown_instance_is_exit_code_4_and_a_guess(hv: Hv, instance_file: File) -> None:
     hv("start", instance_file("web10"))
     for subcommand in ("info", "pause", "resume", "reboot", "console"):
-        result = hv(subcommand, "web1")
+        result = hv(subcommand, "wbe10")
         assert result.exit_code == 4, subcommand
-        assert "hv: web1: did you mean 'web10'?\n" in result.stderr
+        assert "hv: wbe10: did you mean 'web10'?\n" in result.stderr
 
 
 def test_list_of_nothing_says_so_on_stderr(hv: Hv) -> None:
@@ -121,7 +146,7 @@ def test_reboot_and_cleanup(hv: Hv, instance_file: File) -> None:
     assert hv("reboot", "web1").stdout.startswith("web1: running again (powerdown, ")
     refused = hv("cleanup", "web1")
     assert refused.exit_code == 1
-    assert "web1: cannot cleanup while running" in refused.stderr
+    assert "web1: is running; use 'hv stop' first" in refused.stderr
     hv("stop", "web1")
     assert hv("cleanup", "web1").stderr == "web1: nothing to clean up\n"
 
@@ -197,7 +222,7 @@ def test_params_as_table_rows_and_schema(hv: Hv) -> None:
         "PARAMETER",
         "VALUE",
         "DEFAULT",
-        "CHANGES",
+        "APPLIES",
         "MEANING",
     ]
     keys = [row["key"] for row in json.loads(hv("params", "fake", "--json").stdout)]

@@ -322,7 +322,7 @@ def test_started_again_after_its_daemon_died(node: hvcore.Node, images: Any, web
 
 def test_cleanup_of_something_running_is_refused(node: hvcore.Node, images: Any, web1: Build) -> None:
     node.driver("chroot").start(web1(images()))
-    with pytest.raises(hvcore.StateError, match="cannot cleanup while running"):
+    with pytest.raises(hvcore.StateError, match="is running; use 'hv stop' first"):
         node.cleanup("web1")
     node.stop("web1", force=True)
 
