@@ -1,4 +1,4 @@
-"""The command ``hv`` itself: its options and its subcommands, each imported only when it is used."""
+"""The command ``hv``: its global options, and its subcommands, which are imported when they are used."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "explain": "validate:explain",
         "conformance": "conformance:conformance",
     },
-    "For authors of drivers": {
+    "For driver authors": {
         "new-driver": "scaffold:new_driver",
         "new-extension": "scaffold:new_extension",
         "schema-diff": "drivers:schema_diff",
@@ -55,20 +55,20 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "completion": "app:completion",
     },
 }
-"""Heading, subcommand, and where it is defined: a module of this package and a name in it."""
+"""For each heading of the help: the subcommands, and where each is defined (``module:name`` in this package)."""
 
 _PLACES: Final = {name: place for section in COMMANDS.values() for name, place in section.items()}
 
 
 class HvGroup(click.Group):
-    """The group of all subcommands. Errors become one ``hv: ...`` on stderr and an exit code, never a traceback."""
+    """All subcommands. An error becomes one ``hv: ...`` on stderr and an exit code, never a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names, in the order of the help."""
+        """The names of all subcommands, in the order of the help."""
         return list(_PLACES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The subcommand of that name, imported now; None when there is none."""
+        """The subcommand with that name, imported now, or None if it does not exist."""
         place = _PLACES.get(cmd_name)
         if place is None:
             return None
@@ -79,7 +79,7 @@ class HvGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's, with our words for a name that does not exist."""
+        """As in click, with the nearest name in the message about an unknown subcommand."""
         name = args[0]
         if name not in _PLACES and not name.startswith("-") and not ctx.resilient_parsing:
             hint = near_word(name, _PLACES) or "see 'hv --help'"
@@ -87,13 +87,13 @@ class HvGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The subcommands under their headings."""
+        """List the subcommands under their headings."""
         for heading, section in COMMANDS.items():
             found = [(name, self.get_command(ctx, name)) for name in section]
             with formatter.section(heading):
                 formatter.write_dl([(name, one.get_short_help_str(80)) for name, one in found if one])
 
-    def main(  # type: ignore[override]  # click's own overloads tell whether it returns; this never does
+    def main(  # type: ignore[override]  # click's overloads say when main() returns; this one never does
         self,
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
@@ -109,7 +109,7 @@ class HvGroup(click.Group):
         if instruction:
             try:
                 return shell_complete(self, {}, "hv", _COMPLETE_VARIABLE, instruction)
-            except Exception:  # noqa: BLE001 - in the middle of somebody's line there is no place for any message
+            except Exception:  # noqa: BLE001 - a message would end up in the line that is being typed
                 return 1
         if not args:
             click.echo(self.get_help(click.Context(self, info_name="hv")), err=True)
@@ -137,23 +137,23 @@ Example:
 
 \b
 Exit codes: 0 done, 1 failed, 2 bad usage or bad input, 3 not supported by the
-driver, 4 no such instance, 5 busy. 'hv SUBCOMMAND --help' has an example each.""",
+driver, 4 no such instance, 5 busy. 'hv SUBCOMMAND --help' shows examples.""",
 )
 @click.option(
     "--run-dir",
     metavar="DIR",
     callback=check_run_dir,
     type=click.Path(file_okay=False),
-    help="Where this node keeps its state. Default: HVCORE_RUN_DIR, else /run/hvcore, or below XDG_RUNTIME_DIR "
-    "for others than root.",
+    help="Directory with the state of this node's instances. Default: HVCORE_RUN_DIR, otherwise /run/hvcore for root "
+    "and hvcore in XDG_RUNTIME_DIR for other users.",
 )
 @click.option(
     "--config-dir",
     metavar="DIR",
     callback=check_run_dir,
     type=click.Path(file_okay=False),
-    help="Where this node's own parameter values (node.toml) and profiles are. Default: HVCORE_CONFIG_DIR, "
-    "else /etc/hvcore.",
+    help="Directory with this node's parameter values (node.toml) and profiles. Default: HVCORE_CONFIG_DIR, "
+    "otherwise /etc/hvcore.",
 )
 @click.option(
     "--version",
@@ -164,7 +164,7 @@ driver, 4 no such instance, 5 busy. 'hv SUBCOMMAND --help' has an example each."
     help="Print the version and exit.",
 )
 def hv(run_dir: str | None, config_dir: str | None) -> None:
-    """Run instances with drivers that are loaded by name."""
+    """Run virtual machines and chroots on this machine."""
 
 
 @command(
@@ -178,5 +178,5 @@ def completion(shell: str) -> None:
     """Print the completion script for a shell."""
     kinds = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
     complete = kinds[shell](hv, {}, "hv", _COMPLETE_VARIABLE)
-    # Not source(): for bash it starts a bash to look at its version, and this may run where there is none.
+    # Not source(): it runs bash to read its version, and bash may be missing where the script is made.
     say((complete.source_template % complete.source_vars()).strip())

@@ -1,4 +1,4 @@
-"""``hv conformance``: prove that a driver does what is asked of one, on this node."""
+"""``hv conformance``: run the conformance checks on a driver, on this node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 import hvcore
 from hvcore.cli.options import command, deadline_option, driver_completion, json_option
 from hvcore.cli.output import Column, emit_json, is_terminal, remark, say, show, show_table
-from hvcore.cli.progress import patience
+from hvcore.cli.progress import time_limit
 from hvcore.cli.session import near_word, open_node
 
 if TYPE_CHECKING:
@@ -31,21 +31,25 @@ _OUTCOMES = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
     "hv conformance --explain crash_disk_full",
 )
 @click.argument("driver", required=False, shell_complete=driver_completion)
-@click.option("--level", type=click.Choice(["must", "capability", "hardening"]), help="Only the checks of that level.")
-@click.option("--static", is_flag=True, help="Only the checks that need no hypervisor and start nothing.")
-@click.option("--only", "names", metavar="NAME", multiple=True, help="Only the check of that name; may be repeated.")
-@click.option("--thorough", is_flag=True, help="Crash at every change instead of at a sample of them; takes minutes.")
-@click.option("--report", metavar="FILE", type=click.File("w", lazy=True), help="Write the report there as JSON.")
-@click.option("--junit", metavar="FILE", type=click.File("w", lazy=True), help="Write the report there as JUnit XML.")
-@click.option("--explain", metavar="NAME", help="Say what that check looks at and why it exists, and run nothing.")
-@click.option("--list", "listed", is_flag=True, help="List the checks, and run nothing.")
-@deadline_option(30.0, "the driver has to be imported within")
+@click.option(
+    "--level", type=click.Choice(["must", "capability", "hardening"]), help="Run only the checks of this level."
+)
+@click.option("--static", is_flag=True, help="Run only the checks that start nothing and need no hypervisor.")
+@click.option("--only", "names", metavar="NAME", multiple=True, help="Run only this check. Can be given several times.")
+@click.option(
+    "--thorough", is_flag=True, help="Test a crash at every change on disk, not at a sample of them. Takes minutes."
+)
+@click.option("--report", metavar="FILE", type=click.File("w", lazy=True), help="Write the report to FILE as JSON.")
+@click.option("--junit", metavar="FILE", type=click.File("w", lazy=True), help="Write the report to FILE as JUnit XML.")
+@click.option("--explain", metavar="NAME", help="Show what this check tests and why it exists, without running it.")
+@click.option("--list", "listed", is_flag=True, help="List the checks without running them.")
+@deadline_option(30.0, "Give up importing the driver after S seconds.")
 @json_option
 def conformance(driver: str | None, *, as_json: bool, **options: Any) -> None:
     """Run the conformance checks on a driver.
 
-    On a node of its own in a scratch directory, beside whatever runs. What is skipped is shown with the reason. Exit
-    code 0 when nothing failed, 1 when something did.
+    The checks use a scratch directory and leave running instances alone. Skipped checks are listed with the reason.
+    Exits with 1 if a check failed.
     """
     chosen = _chosen(options)
     if options["explain"]:
@@ -55,22 +59,22 @@ def conformance(driver: str | None, *, as_json: bool, **options: Any) -> None:
     elif driver is None:
         raise click.UsageError("DRIVER is missing; give the name of an installed driver")
     else:
-        _prove(driver, chosen, options, as_json=as_json)
+        _run_checks(driver, chosen, options, as_json=as_json)
 
 
 def _chosen(options: dict[str, Any]) -> tuple[Check, ...]:
     from hvcore.testing import Level, Tier, selected  # noqa: PLC0415 - 193 ms, for hv --help too
 
     for name in options["names"]:
-        _known(name, "--only")
+        _check_named(name, "--only")
     level = Level(options["level"]) if options["level"] else None
     found = selected(level=level, tier=Tier.STATIC if options["static"] else None, only=options["names"])
     if not found:
-        raise click.UsageError("no check is left by these options; leave one of them out")
+        raise click.UsageError("no check matches all of these options; remove one of them")
     return found
 
 
-def _known(name: str, option: str) -> Check:
+def _check_named(name: str, option: str) -> Check:
     from hvcore.testing import CHECKS  # noqa: PLC0415 - 193 ms, for hv --help too
 
     by_name = {check.name: check for check in CHECKS}
@@ -81,36 +85,36 @@ def _known(name: str, option: str) -> Check:
 
 
 def _explain(name: str, *, as_json: bool) -> None:
-    check = _known(name, "--explain")
-    show(_facts(check), check.explain(), as_json=as_json)
+    check = _check_named(name, "--explain")
+    show(_check_to_json(check), check.explain(), as_json=as_json)
 
 
-def _facts(check: Check) -> dict[str, str]:
+def _check_to_json(check: Check) -> dict[str, str]:
     keys = ("name", "area", "level", "tier", "what", "why")
     return {key: str(getattr(check, key)) for key in keys}
 
 
 def _list(chosen: tuple[Check, ...], *, as_json: bool) -> None:
     if as_json:
-        emit_json([_facts(check) for check in chosen])
+        emit_json([_check_to_json(check) for check in chosen])
         return
     columns = map(Column, ("CHECK", "AREA", "LEVEL", "TIER", "WHAT"))
     show_table([*columns], [[check.name, check.area, check.level, check.tier, check.what] for check in chosen])
 
 
-def _prove(driver: str, chosen: tuple[Check, ...], options: dict[str, Any], *, as_json: bool) -> None:
+def _run_checks(driver: str, chosen: tuple[Check, ...], options: dict[str, Any], *, as_json: bool) -> None:
     from hvcore.testing import CONFORMANCE_GROUP, has_subject, run  # noqa: PLC0415 - 193 ms, for hv --help too
 
     if driver not in {entry.name for entry in hvcore.catalogue()}:
         hvcore.Node().driver(driver)  # raises, with the nearest name
     if not has_subject(driver):
-        what = f"driver {driver} ships no subject (an entry point in {CONFORMANCE_GROUP})"
-        remark(f"{what}; instances without disks and parameters are used")
+        what = f"driver {driver} has no conformance subject (entry point in {CONFORMANCE_GROUP})"
+        remark(f"{what}; the checks use instances without disks and parameters")
     subject = _subject(driver, options["deadline_s"])
     for file in (options["report"], options["junit"]):
         if file is not None:
-            file.open()  # what cannot be written is told now, and not after minutes
-    with _line() as progress:
+            file.open()  # an error appears now, not after minutes of checks
+    with _status_line() as progress:
         report = run(subject, chosen, thorough=options["thorough"], progress=progress)
     if options["report"] is not None:
         _write(options["report"], json.dumps(report.to_json(), indent=2) + "\n")
@@ -125,15 +129,15 @@ def _prove(driver: str, chosen: tuple[Check, ...], options: dict[str, Any], *, a
 
 
 def _subject(driver: str, deadline_s: float) -> Subject:
-    """What is tested, once the driver has shown that it comes to an end when it is imported: every check imports it."""
+    """The subject of the checks. The driver is imported within the deadline first, because every check imports it."""
     from hvcore.testing import find_subject  # noqa: PLC0415 - 193 ms, for hv --help too
 
-    with patience(deadline_s) as begin:
+    with time_limit(deadline_s) as begin:
         begin()
         subject = find_subject(driver)
         try:
             open_node().driver(driver)
-        except hvcore.DriverLoadError as error:  # why else it cannot be loaded, the checks tell
+        except hvcore.DriverLoadError as error:  # the checks report any other reason
             if isinstance(error.__cause__, TimeoutError):
                 raise
     return subject
@@ -143,7 +147,7 @@ def _write(file: TextIO, text: str) -> None:
     try:
         file.write(text)
         file.close()
-    except OSError as error:  # of a full file system the kernel does not say which file
+    except OSError as error:  # the error of a full file system names no file
         raise OSError(error.errno, error.strerror, file.name) from error
 
 
@@ -162,22 +166,22 @@ def _show(report: Report) -> None:
     )
     failed = next((result.name for result in report.results if result.outcome == "failed"), None)
     if failed is not None:
-        remark(f"why a check exists: hv conformance --explain {failed}")
+        remark(f"to see what a check tests: hv conformance --explain {failed}")
 
 
 @contextmanager
-def _line() -> Iterator[Callable[[int, int, Check], None] | None]:
-    """One line on stderr that says which check runs. No thread draws it: the checks fork."""
+def _status_line() -> Iterator[Callable[[int, int, Check], None] | None]:
+    """A line on stderr with the check that runs. No thread draws the line, because the checks fork."""
     if not is_terminal(sys.stderr):
         yield None
         return
 
-    def tell(number: int, of: int, check: Check) -> None:
+    def show_check(number: int, of: int, check: Check) -> None:
         sys.stderr.write(f"\r\033[K{number}/{of} {check.name}")
         sys.stderr.flush()
 
     try:
-        yield tell
+        yield show_check
     finally:
         sys.stderr.write("\r\033[K")
         sys.stderr.flush()

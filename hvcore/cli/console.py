@@ -1,7 +1,7 @@
-"""``hv console``: sit at an instance's console until the guest closes it or ``^]`` is pressed.
+"""``hv console``: connect to an instance's console until the guest closes it or the user presses ``^]``.
 
-The guest's side is a unix socket or a command on a pseudo-terminal (`hvcore.cli.guest_end`), this side is whatever
-stdin and stdout are (`hvcore.cli.terminal`); `hvcore.cli.relay` carries bytes between the two.
+`hvcore.cli.guest_end` opens the guest's side, `hvcore.cli.terminal` prepares stdin and stdout, and `hvcore.cli.relay`
+copies bytes between the two.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH, signal.SIGCON
 _ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
-@command("hv console web1", "echo reboot | hv console web1        # goes on printing until the guest closes, or ^C")
+@command("hv console web1", "echo reboot | hv console web1        # prints until the guest closes the console, or ^C")
 @name_argument
 def console(name: str) -> None:
     """Open the console of an instance; leave it with ^].
 
-    One person at a time. When stdin is no terminal it is sent to the guest as it is, ^] included; at its end nothing
-    more is sent, and what the guest says is printed until it closes its console or ^C.
+    Only one console can be open at a time. If standard input is not a terminal, it is sent to the guest unchanged
+    (^] too). Output is then printed until the guest closes the console or you press ^C.
     """
     node = open_node()
     with known(node, name):
@@ -46,20 +46,20 @@ def console(name: str) -> None:
 
 
 def attach(where: hvcore.Console, *, attached: Callable[[], object] = lambda: None) -> None:
-    """Carry bytes between this process's stdin and stdout and the guest, until one of them has enough.
+    """Connect stdin and stdout to the console, until the guest closes it or the user leaves.
 
-    ``attached`` is called once the guest's side is open, before its first byte is read. Raises `BusyError` naming
-    who is there already, `OperationError` when the guest's side cannot be opened, and OSError when stdout fails.
+    ``attached`` is called when the guest's side is open, before its first byte is read. Raises `BusyError` naming the
+    process that has the console open, `OperationError` when it cannot be opened, and OSError when stdout fails.
     """
     name = where.name
     keyboard = _descriptor(sys.stdin)
     is_terminal = keyboard is not None and os.isatty(keyboard)
     with ExitStack() as stack:
-        stack.enter_context(_alone(where))
+        stack.enter_context(_console_lock(where))
         guest = stack.enter_context(opened(where))
         screen = stack.enter_context(unblocked(_descriptor(sys.stdout)))
         terminal = Terminal(keyboard if is_terminal else None)
-        remark(f"connected to {name}, {'escape with ^]' if is_terminal else 'end with ^C'}")
+        remark(f"connected to {name}; leave with {'^]' if is_terminal else '^C'}")
         wake = stack.enter_context(signal_pipe(_SIGNALS))
         stack.enter_context(terminal)
         guest.resize(terminal.size())
@@ -70,11 +70,11 @@ def attach(where: hvcore.Console, *, attached: Callable[[], object] = lambda: No
         end = _relayed(relay, terminal, guest)
     newline = "\n" if is_terminal else ""
     if relay.dropped:
-        remark(f"{newline}{name}: {relay.dropped} bytes that were typed are lost, the guest did not read them")
+        remark(f"{newline}{name}: {relay.dropped} typed bytes are lost, because the guest did not read them")
     if end is End.CLOSED:
-        remark(f"{newline}{name}: console closed")
+        remark(f"{newline}{name}: the guest closed the console")
     else:
-        remark(f"{newline}{name}: disconnected, it goes on without you")
+        remark(f"{newline}disconnected from {name} (still running)")
 
 
 def _relayed(relay: Relay, terminal: Terminal, guest: GuestSide) -> End:
@@ -91,17 +91,17 @@ def _relayed(relay: Relay, terminal: Terminal, guest: GuestSide) -> End:
 
 
 def _descriptor(stream: object) -> int | None:
-    """The file descriptor below a standard stream, None when it is closed."""
+    """The file descriptor of a standard stream, or None if the stream is closed."""
     fileno = getattr(stream, "fileno", None)
     try:
         return int(fileno()) if fileno is not None else None
-    except (OSError, ValueError):  # a stand-in without a descriptor
+    except (OSError, ValueError):  # an object in place of the stream, without a descriptor
         return None
 
 
 @contextmanager
-def _alone(where: hvcore.Console) -> Iterator[None]:
-    """Hold the console's lock. A guest's console has one user: two would each see half of what it says."""
+def _console_lock(where: hvcore.Console) -> Iterator[None]:
+    """Hold the console's lock. Two users at a console would each see half of its output."""
     if where.lock is None:
         yield
         return
@@ -112,19 +112,16 @@ def _alone(where: hvcore.Console) -> Iterator[None]:
         raise hvcore.NotFoundError(where.name) from None
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise hvcore.OperationError(f"{where.name}: its console lock is no regular file; see {where.lock!r}")
+            raise hvcore.OperationError(f"{where.name}: console lock {where.lock!r} is not a regular file; remove it")
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise hvcore.BusyError(_busy(where.name, os.pread(fd, 20, 0))) from None
+            pid = os.pread(fd, 20, 0).strip()
+            by = f" (pid {int(pid)})" if pid.isdigit() else ""
+            what = f"{where.name}: the console is open in another terminal{by}; close it there with ^]"
+            raise hvcore.BusyError(what) from None
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(fd)
-
-
-def _busy(name: str, holder: bytes) -> str:
-    pid = holder.strip()
-    by = f"pid {int(pid)}" if pid.isdigit() else "another process"
-    return f"{name}: its console is in use by {by}; a console has one user, leave it there with ^]"

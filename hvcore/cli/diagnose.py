@@ -1,4 +1,4 @@
-"""``hv doctor``: is everything that is installed well, and what to do about what is not."""
+"""``hv doctor``: check the installation, and say how to fix each problem."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import hvcore
 from hvcore.cli.exit_status import Signalled
 from hvcore.cli.options import command, deadline_option, json_option
 from hvcore.cli.output import complain, emit_json, say
-from hvcore.cli.progress import patience, progress
+from hvcore.cli.progress import progress, time_limit
 
 __all__ = ["doctor"]
 
@@ -20,22 +20,22 @@ _MARKS = {hvcore.Severity.OK: "ok", hvcore.Severity.NOTE: "note", hvcore.Severit
 
 
 @command("hv doctor", "hv doctor --json > before-the-upgrade.json")
-@deadline_option(60.0, "each driver has to be imported and examined within")
+@deadline_option(60.0, "Give up importing and examining a driver after S seconds.")
 @json_option
 def doctor(*, deadline_s: float, as_json: bool) -> None:
-    """Examine the installation.
+    """Check the installation and this node.
 
-    Versions, plugins and why one does not work, what is deprecated and in use, what this node can do for each driver,
-    the run directory, and what ended or interrupted instances have left behind. Nothing is changed. Exit code 1 when
-    there is a problem.
+    Checks versions, plugins, deprecated parameters that are in use, what each driver needs of this node, the run
+    directory, and what crashed or interrupted instances left behind. Changes nothing. Exits with 1 if there is a
+    problem.
     """
     given = click.get_current_context().find_root().params
     with (
         progress("examining the installation") as tell,
-        patience(deadline_s) as begin,
-        _says_where_it_was(tell, begin) as reached,
+        time_limit(deadline_s) as begin,
+        _names_the_last_step(tell, begin) as show_step,
     ):
-        findings = hvcore.examine(given.get("run_dir"), config_dir=given.get("config_dir"), progress=reached)
+        findings = hvcore.examine(given.get("run_dir"), config_dir=given.get("config_dir"), progress=show_step)
     problems = sum(found.severity is hvcore.Severity.PROBLEM for found in findings)
     if as_json:
         emit_json({"well": not problems, "findings": [found.to_json() for found in findings]})
@@ -49,21 +49,21 @@ def doctor(*, deadline_s: float, as_json: bool) -> None:
 
 
 @contextmanager
-def _says_where_it_was(tell: Callable[[str], None], begin: Callable[[], None]) -> Iterator[Callable[[str], None]]:
-    """Pass on what is examined, and complain of it when the examination is ended from outside: it may have hung."""
+def _names_the_last_step(tell: Callable[[str], None], begin: Callable[[], None]) -> Iterator[Callable[[str], None]]:
+    """Yields a function that shows what is examined next. After ^C or a signal, the last one is named: it may hang."""
     last = ""
 
-    def reached(what: str) -> None:
+    def show_step(what: str) -> None:
         nonlocal last
         last = what
         begin()
         tell(f"examining {what}")
 
     try:
-        yield reached
+        yield show_step
     except (KeyboardInterrupt, Signalled):
         if last:
-            complain(f"interrupted while examining {last}; HVCORE_DRIVERS leaves one out")
+            complain(f"interrupted while examining {last}; to leave a driver out, list the others in HVCORE_DRIVERS")
         raise
 
 

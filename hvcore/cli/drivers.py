@@ -1,4 +1,4 @@
-"""``hv drivers`` and ``hv params``: what is installed, and what its drivers can be told."""
+"""``hv drivers``, ``hv params`` and ``hv schema-diff``: the installed drivers and their parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 import hvcore
 from hvcore.cli.options import command, deadline_option, driver_argument, json_option
 from hvcore.cli.output import Column, emit_json, remark, say, show_table
-from hvcore.cli.progress import patience
+from hvcore.cli.progress import time_limit
 from hvcore.cli.session import near_word, open_node
 
 __all__ = ["drivers", "params", "schema_diff"]
@@ -26,17 +26,17 @@ _LARGEST_SCHEMA_BYTES: Final = 16 * 1024 * 1024
 
 
 @command("hv drivers", "hv drivers --load")
-@click.option("--load", is_flag=True, help="Import each one too, and show what it can do or why it does not work.")
-@deadline_option(30.0, "with --load each driver has to be imported within")
+@click.option("--load", is_flag=True, help="Import each driver, and show what it can do or why it does not work.")
+@deadline_option(30.0, "With --load: give up importing a driver after S seconds.")
 @json_option
 def drivers(*, load: bool, deadline_s: float, as_json: bool) -> None:
     """List the installed drivers.
 
-    They are found by their packages' metadata and not imported, so one that is broken hides no other. With --load and
-    HVCORE_STRICT=1 the exit code is 1 when there is one that cannot be used.
+    Reads package metadata only, so a broken driver does not stop the others from being listed. With --load and
+    HVCORE_STRICT=1, exits with 1 if any driver cannot be used.
     """
-    with patience(deadline_s) as begin:
-        found = [_tried(entry, begin) if load else {**entry.to_json(), "can": None} for entry in hvcore.catalogue()]
+    with time_limit(deadline_s) as begin:
+        found = [_loaded(entry, begin) if load else {**entry.to_json(), "can": None} for entry in hvcore.catalogue()]
     if as_json:
         emit_json(found)
     elif not found:
@@ -48,19 +48,19 @@ def drivers(*, load: bool, deadline_s: float, as_json: bool) -> None:
 
 
 def _show_drivers(found: list[dict[str, Any]], *, load: bool) -> None:
-    columns = [*map(Column, ("NAME", "PACKAGE", "VERSION", "NEEDS")), Column("VERDICT", styles=_VERDICTS)]
+    columns = [*map(Column, ("NAME", "PACKAGE", "VERSION", "HVCORE")), Column("VERDICT", styles=_VERDICTS)]
     rows = [[row[key] for key in ("name", "distribution", "version", "requires", "verdict")] for row in found]
     if load:
         columns.append(Column("CAN"))
         rows = [[*cells, ", ".join(row["can"])] for cells, row in zip(rows, found, strict=True)]
     show_table(columns, rows)
     for row in found:
-        if row["reason"]:  # too long for a column, and of several lines where several things are wrong
+        if row["reason"]:  # too long for a column, and can have several lines
             subject = "" if row["reason"].startswith(("driver", "plugin")) else f"{row['name']}: "
             say(f"\n{subject}{row['reason']}")
 
 
-def _tried(entry: hvcore.CatalogueEntry, begin: Callable[[], None]) -> dict[str, Any]:
+def _loaded(entry: hvcore.CatalogueEntry, begin: Callable[[], None]) -> dict[str, Any]:
     facts = entry.to_json()
     if entry.verdict is not hvcore.Verdict.OK:
         return {**facts, "can": []}
@@ -83,16 +83,17 @@ def _keys(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[Compl
 @command("hv params kvm", "hv params kvm disk_cache disks.cache", "hv params kvm --schema > kvm.schema.json")
 @driver_argument
 @click.argument("keys", metavar="[KEY]...", nargs=-1, shell_complete=_keys)
-@click.option("--profile", metavar="NAME", help="Show what instances with this profile get.")
-@click.option("--schema", is_flag=True, help="Print JSON Schema instead, for forms and other programs.")
+@click.option("--profile", metavar="NAME", help="Show the values that instances with this profile get.")
+@click.option("--schema", is_flag=True, help="Print JSON Schema, for forms and other programs.")
 @json_option
 def params(driver: str, keys: tuple[str, ...], *, profile: str | None, schema: bool, as_json: bool) -> None:
     """Show the parameters of a driver.
 
-    They are what an instance file may have under [params], those of the driver's extensions included. A default that
-    this node or the profile sets is shown with that layer.
+    Lists what an instance file can set under [params], including the parameters of the driver's extensions. A default
+    that this node or the profile sets is marked (node) or (profile NAME).
 
-    With KEY: all about that parameter, or about a key of the instance file such as vcpus, disks.cache or nics.mode.
+    With KEY, shows everything about that parameter, or about a key of the instance file such as vcpus, disks.cache or
+    nics.mode.
     """
     handle = open_node().driver(driver)
     if schema:
@@ -109,7 +110,7 @@ def params(driver: str, keys: tuple[str, ...], *, profile: str | None, schema: b
     elif not rows:
         remark(f"driver {driver} has no parameters")
     else:
-        columns = map(Column, ("PARAMETER", "VALUE", "DEFAULT", "CHANGES", "MEANING"))
+        columns = map(Column, ("PARAMETER", "VALUE", "DEFAULT", "APPLIES", "MEANING"))
         show_table([*columns], [_parameter_cells(row) for row in rows])
 
 
@@ -127,7 +128,7 @@ def _parameter_cells(row: dict[str, Any]) -> list[str]:
     value = f"{row['expects']}{unit}{' (secret)' if row['secret'] else ''}"
     meaning = str(row["schema"]["description"])
     if row["deprecated"] is not None:
-        meaning += f" Deprecated, goes in release {row['removed_in']}; {row['deprecated']}."
+        meaning += f" Deprecated, removed in release {row['removed_in']}; {row['deprecated']}."
     return [row["key"], value, _default(row), row["changes"], meaning]
 
 
@@ -155,8 +156,8 @@ def _schema(ctx: click.Context, param: click.Parameter, value: str) -> dict[str,
     except OSError as error:
         what = f"{value!r}: cannot be read, got {error.strerror}; give a file or the name of a driver"
     except (ValueError, RecursionError) as error:
-        words = "is not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)
-        what = f"{value!r}: {words}; make one with hv params DRIVER --schema"
+        reason = "is not JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)
+        what = f"{value!r}: {reason}; make one with hv params DRIVER --schema"
     raise click.BadParameter(what, ctx=ctx, param=param)
 
 
@@ -178,15 +179,17 @@ def _text(name: str) -> str:
 @click.option(
     "--expect",
     type=click.Choice([str(bump) for bump in hvcore.Bump]),
-    help="Exit with 1 when the changes ask for more than this.",
+    help="Exit with 1 if the changes require more than this.",
 )
 @json_option
 def schema_diff(old: dict[str, Any], new: dict[str, Any], *, expect: str | None, as_json: bool) -> None:
     """Compare the parameters of two releases of a driver.
 
-    OLD and NEW are files that 'hv params DRIVER --schema' (or --json) wrote, - for stdin, or names of installed
-    drivers. Each change is told with the part of the version that it asks to raise: major when an instance file that
-    worked may be refused or mean something else, minor when it goes on as it was, patch for words.
+    OLD and NEW are files written by 'hv params DRIVER --schema' (or --json), '-' for standard input, or names of
+    installed drivers.
+
+    Shows which part of the version number each change requires: major if an existing instance file could be refused or
+    change its meaning, minor if it keeps working, patch if only texts changed.
     """
     changes = hvcore.compare_schemas(old, new)
     needed = hvcore.largest(changes)
@@ -197,6 +200,6 @@ def schema_diff(old: dict[str, Any], new: dict[str, Any], *, expect: str | None,
     else:
         columns = [Column("BUMP", styles=_BUMPS), Column("PARAMETER"), Column("CHANGE"), Column("WHAT")]
         show_table(columns, [(str(change.bump), change.key, change.kind, change.what) for change in changes])
-        say(f"\nthese changes ask for a {needed} release")
+        say(f"\nthese changes require a {needed} release")
     if expect is not None and needed.size > hvcore.Bump(expect).size:
         click.get_current_context().exit(1)

@@ -1,4 +1,4 @@
-"""``hv exec`` and ``hv log``: running a program in an instance, and reading what it has written."""
+"""``hv exec`` and ``hv log``: run a program inside an instance, and print the output of an instance."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["execute", "log"]
 
 @command(
     "hv exec web1 -- ps -ef",
-    "hv exec web1 -- sh                       # on a terminal, if this is one",
+    "hv exec web1 -- sh                       # a shell, on this terminal",
     "tar c site | hv exec web1 -- tar x -C /srv",
     name="exec",
     context_settings={"ignore_unknown_options": True},
@@ -28,16 +28,16 @@ __all__ = ["execute", "log"]
 def execute(name: str, command: tuple[str, ...]) -> None:
     """Run a program inside a running instance.
 
-    It gets a terminal when stdin is one, else stdin, stdout and stderr as they are. Ends as the program does, with
-    128 + n for signal n, and with 125 when the program could not be run.
+    Allocates a terminal if standard input is one; otherwise passes standard input, output and error through. Exits
+    with the program's exit code, 128+N if signal N killed it, or 125 if it could not be run.
     """
     node = open_node()
     with known(node, name):
         found = node.execution(name, command, terminal=is_terminal(sys.stdin))
-    for signum in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and a command would go on doing so
+    for signum in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these, and the program would inherit that
         signal.signal(signum, signal.SIG_DFL)
     try:
-        os.execvp(found.argv[0], found.argv)  # noqa: S606 - no shell is the point
+        os.execvp(found.argv[0], found.argv)  # noqa: S606 - without a shell on purpose
     except OSError as error:
         what = f"{name}: {found.argv[0]!r} cannot be run on this node, got {error.strerror}"
         raise hvcore.OperationError(f"{what}; install it") from error
@@ -45,12 +45,12 @@ def execute(name: str, command: tuple[str, ...]) -> None:
 
 @command("hv log web1 --lines 20", "hv log web1 --follow | grep error")
 @name_argument
-@click.option("-f", "--follow", is_flag=True, help="Go on with what it writes, until it is stopped or ^C.")
-@click.option("-n", "--lines", metavar="N", type=click.IntRange(min=0), help="Only the last N lines.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new output until the instance stops or you press ^C.")
+@click.option("-n", "--lines", metavar="N", type=click.IntRange(min=0), help="Print only the last N lines.")
 def log(name: str, *, follow: bool, lines: int | None) -> None:
-    """Print what an instance, or the program that runs it, has written.
+    """Print the output of an instance, or of the program that runs it.
 
-    It is kept until the instance is stopped, and can be read after it has ended by itself. On a terminal, control
+    The output is kept until 'hv stop' or 'hv cleanup', so you can read it after a crash. On a terminal, control
     characters are shown escaped.
     """
     node = open_node()
@@ -60,13 +60,13 @@ def log(name: str, *, follow: bool, lines: int | None) -> None:
     for piece in hvcore.log_pieces(found.path, lines=lines, follow=follow):
         with printing():
             if on_terminal:
-                sys.stdout.write(_shown(piece))
+                sys.stdout.write(_printable_lines(piece))
                 sys.stdout.flush()
             else:
                 sys.stdout.buffer.write(piece)
                 sys.stdout.buffer.flush()
 
 
-def _shown(piece: bytes) -> str:
+def _printable_lines(piece: bytes) -> str:
     text = piece.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
     return "\t".join(map(printable, text.split("\t")))

@@ -1,4 +1,4 @@
-"""How a run of ``hv`` ends: which exception means which words and which exit code. The one place that decides it."""
+"""How a run of ``hv`` ends: the message and the exit code for each exception."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["Signalled", "exit_code_of"]
 
 _BAD_USAGE: Final = 2
 _INTERRUPTED: Final = 128 + signal.SIGINT
-_READER_GONE: Final = 128 + signal.SIGPIPE
-_LAST_WORDS: Final = 12  # lines of what a process said before it died
+_OUTPUT_CLOSED: Final = 128 + signal.SIGPIPE
+_LAST_LINES: Final = 12  # of the output of a process that ended during its start
 
 
 class Signalled(BaseException):
-    """Somebody asked this process to end. As an exception, so that what was begun is undone on the way out."""
+    """A signal asked this process to end. As an exception, so that an operation at work is undone."""
 
     def __init__(self, signum: int) -> None:
         self.signum = signum
@@ -33,10 +33,10 @@ class Signalled(BaseException):
 
 
 def exit_code_of(run: Callable[[], int], *, as_json: bool) -> int:
-    """The exit code of ``run``, whatever it raises; the error is told on stderr and, as JSON, on stdout too."""
+    """The exit code of ``run``, for every exception. Prints errors on stderr, and with ``as_json`` also on stdout."""
     try:
-        with _ends_on_signals():
-            code = _judged(run, as_json=as_json)
+        with _signals_as_exceptions():
+            code = _run_and_report(run, as_json=as_json)
             if sys.stdout is not None and not sys.stdout.closed:
                 sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
@@ -48,7 +48,7 @@ def exit_code_of(run: Callable[[], int], *, as_json: bool) -> int:
     return code
 
 
-def _judged(run: Callable[[], int], *, as_json: bool) -> int:
+def _run_and_report(run: Callable[[], int], *, as_json: bool) -> int:
     try:
         return run()
     except click.exceptions.Exit as ended:
@@ -56,32 +56,32 @@ def _judged(run: Callable[[], int], *, as_json: bool) -> int:
     except click.Abort:
         raise
     except hvcore.HvError as error:
-        _tell(error, str(error), error.to_json() if as_json else None)
+        _report(error, str(error), error.to_json() if as_json else None)
         return error.exit_code
     except click.ClickException as error:
-        text = _usage(error)
+        text = _usage_message(error)
         facts = {"error": type(error).__name__, "message": text, "exit_code": _BAD_USAGE}
-        _tell(error, text, facts if as_json else None)
+        _report(error, text, facts if as_json else None)
         return _BAD_USAGE
     except OSError as error:
-        if error.filename == STDOUT or _reader_is_gone():
+        if error.filename == STDOUT or _output_is_closed():
             raise
-        text = _os_error(error)
-        _tell(error, text, {"error": "OSError", "message": text, "exit_code": 1} if as_json else None)
+        text = _os_error_message(error)
+        _report(error, text, {"error": "OSError", "message": text, "exit_code": 1} if as_json else None)
         return 1
     except (KeyboardInterrupt, Signalled):
         raise
-    except BaseException as error:  # noqa: BLE001 - no traceback for an operator, whatever a plugin may raise
-        text = f"internal error: {type(error).__name__}: {error}; please report it, with what HVCORE_DEBUG=1 shows"
-        _tell(error, text, {"error": "InternalError", "message": text, "exit_code": 1} if as_json else None)
+    except BaseException as error:  # noqa: BLE001 - a plugin can raise anything, and an operator sees no traceback
+        text = f"internal error: {type(error).__name__}: {error}; please report it with the output of HVCORE_DEBUG=1"
+        _report(error, text, {"error": "InternalError", "message": text, "exit_code": 1} if as_json else None)
         return 1
 
 
-def _tell(error: BaseException, text: str, facts: dict[str, Any] | None) -> None:
+def _report(error: BaseException, text: str, facts: dict[str, Any] | None) -> None:
     complain(text)
     if isinstance(error, hvcore.LaunchError):
-        said = error.output.strip().splitlines()
-        for line in said[-_LAST_WORDS:] if len(said) > 1 else ():
+        lines = error.output.strip().splitlines()
+        for line in lines[-_LAST_LINES:] if len(lines) > 1 else ():
             remark(f"    {line}")
     notes: list[str] = getattr(error, "__notes__", [])
     for note in notes:
@@ -94,14 +94,14 @@ def _tell(error: BaseException, text: str, facts: dict[str, Any] | None) -> None
         emit_json({**facts, "notes": notes})
 
 
-def _usage(error: click.ClickException) -> str:
+def _usage_message(error: click.ClickException) -> str:
     message = " ".join(error.message.split()).removesuffix(".")
     if isinstance(error, click.FileError):
         message = f"{error.ui_filename!r}: {message[:1].lower()}{message[1:]}"
     elif isinstance(error, click.MissingParameter):
         message = " ".join(error.format_message().split()).removesuffix(".")
     elif isinstance(error, click.BadParameter) and error.param is not None:
-        what = error.param.get_error_hint(error.ctx).replace("'", "")  # of two names, each has its own quotes
+        what = error.param.get_error_hint(error.ctx).replace("'", "")  # click quotes each of two names
         message = f"{what}: {message}"
     elif isinstance(error, click.NoSuchOption):
         message = " ".join(error.format_message().split()).removesuffix(".").replace(". Did you", "; did you")
@@ -113,26 +113,26 @@ def _usage(error: click.ClickException) -> str:
     return f"{message}; see '{ctx.command_path} --help'"
 
 
-def _os_error(error: OSError) -> str:
+def _os_error_message(error: OSError) -> str:
     what = error.strerror or str(error) or type(error).__name__
-    return f"{error.filename!r}: {what.lower()}" if error.filename else f"the node refused: {what.lower()}"
+    return f"{error.filename!r}: {what.lower()}" if error.filename else f"system error: {what.lower()}"
 
 
 def _after_os_error(error: OSError) -> int:
-    """Writing failed. That nobody reads any more (``hv list | head -1``) is no error to talk about."""
-    gone = _reader_is_gone()
-    # Or the interpreter tries to write the rest once more on its way out, and says so.
+    """The exit code after a failed write. A closed pipe (``hv list | head -1``) is not reported."""
+    closed = _output_is_closed()
+    # Otherwise the interpreter tries to write the rest when it ends, and prints an error.
     with suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         os.dup2(null, sys.stdout.fileno())
         os.close(null)
-    if gone:
-        return _READER_GONE
+    if closed:
+        return _OUTPUT_CLOSED
     complain(f"{STDOUT}: {(error.strerror or str(error)).lower()}")
     return 1
 
 
-def _reader_is_gone() -> bool:
+def _output_is_closed() -> bool:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             poll = select.poll()
@@ -149,16 +149,16 @@ def _raise_signalled(signum: int, _frame: FrameType | None) -> NoReturn:
 _HANDLERS: Final = {
     signal.SIGTERM: _raise_signalled,
     signal.SIGHUP: _raise_signalled,
-    signal.SIGINT: signal.default_int_handler,  # the default only for the command itself, see hv_command
+    signal.SIGINT: signal.default_int_handler,  # hv_command set it to SIG_DFL
 }
 
 
 @contextmanager
-def _ends_on_signals() -> Iterator[None]:
-    """Signals raise `Signalled` or KeyboardInterrupt, unless whoever started us has them ignored (nohup) or handled."""
+def _signals_as_exceptions() -> Iterator[None]:
+    """Inside the block, signals raise `Signalled` or KeyboardInterrupt, unless they are ignored (nohup) or handled."""
     changed = []
     for signum, handler in _HANDLERS.items():
-        with suppress(ValueError):  # not the main thread: then they are the host application's
+        with suppress(ValueError):  # not the main thread: the host application handles signals
             if signal.getsignal(signum) is signal.SIG_DFL:
                 changed.append(signum)
                 signal.signal(signum, handler)

@@ -21,7 +21,7 @@ __all__ = ["GuestSide", "opened"]
 _MAX_SOCKET_PATH: Final = 107  # sizeof(sun_path) - 1, unix(7)
 _CONNECT_S: Final = 5.0
 _HANGUP_S: Final = 1.0
-_COULD_NOT: Final = 125  # as with env(1), chroot(1) and hv exec: not the program's code, it never ran
+_NOT_RUN: Final = 125  # as env(1), chroot(1) and hv exec: the program never ran
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class GuestSide:
     is_terminal: bool
 
     def resize(self, size: os.terminal_size) -> None:
-        """Tell the command how large the person's window is; a serial line has no way to know."""
+        """Set the size of the command's terminal to that of the user's. A serial line has no size."""
         if self.is_terminal:
-            with suppress(OSError):  # it has just ended
+            with suppress(OSError):  # the command has just ended
                 fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", size.lines, size.columns, 0, 0))
 
 
@@ -46,7 +46,7 @@ def opened(where: hvcore.Console) -> Iterator[GuestSide]:
             connection = _connect(where.socket)
         except OSError as error:
             what = (error.strerror or str(error)).lower()
-            text = f"{where.name}: its console cannot be reached, got {what}; see hv info {where.name}"
+            text = f"{where.name}: cannot connect to the console, got {what}; see 'hv info {where.name}'"
             raise hvcore.OperationError(text) from error
         with connection:
             yield GuestSide(connection.fileno(), is_terminal=False)
@@ -54,7 +54,9 @@ def opened(where: hvcore.Console) -> Iterator[GuestSide]:
         with _command(where.name, where.argv) as fd:
             yield GuestSide(fd, is_terminal=True)
     else:
-        raise hvcore.OperationError(f"{where.name}: its driver names neither a socket nor a command; report it")
+        raise hvcore.OperationError(
+            f"{where.name}: the driver names neither a socket nor a command for the console; report this to its authors"
+        )
 
 
 def _connect(path: str) -> socket.socket:
@@ -78,21 +80,21 @@ def _connect(path: str) -> socket.socket:
 
 @contextmanager
 def _command(name: str, argv: Sequence[str]) -> Iterator[int]:
-    """The master of a new terminal on which the command runs; hung up and waited for at the end of the block.
+    """The master of a new terminal on which the command runs. At the end of the block the command is hung up.
 
-    Raises `OperationError` when it ended because it could not get in; what it had to say of that is on the screen.
+    Raises `OperationError` when the command could not enter the instance. Its own message is on the screen.
     """
     master, slave = os.openpty()
-    told, tell = os.pipe2(os.O_CLOEXEC)
+    errno_reader, errno_writer = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
-        _become(argv, slave, tell)
+        _become(argv, slave, errno_writer)
     os.close(slave)
-    os.close(tell)
+    os.close(errno_writer)
     pidfd = os.pidfd_open(pid)
     try:
-        with os.fdopen(told, "rb") as answer:
-            failed = answer.read()
+        with os.fdopen(errno_reader, "rb") as pipe:
+            failed = pipe.read()
         if failed:
             what = os.strerror(int(failed))
             raise hvcore.OperationError(f"{name}: console command {argv[0]!r} cannot be run, got {what}; install it")
@@ -101,26 +103,26 @@ def _command(name: str, argv: Sequence[str]) -> Iterator[int]:
     finally:
         os.close(master)  # SIGHUP to the command
         code = _end(pid, pidfd)
-    if code == _COULD_NOT:
-        raise hvcore.OperationError(f"{name}: its console could not be entered; see hv info {name}")
+    if code == _NOT_RUN:
+        raise hvcore.OperationError(f"{name}: the console command could not enter the instance; see 'hv info {name}'")
 
 
-def _become(argv: Sequence[str], slave: int, tell: int) -> NoReturn:
-    """In the child: take the terminal and become the command, or tell the parent the errno."""
+def _become(argv: Sequence[str], slave: int, errno_writer: int) -> NoReturn:
+    """In the child: take the terminal and execute the command, or write the errno for the parent."""
     try:
         os.login_tty(slave)
-        for signum in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and a command would go on doing so
+        for signum in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these, and the command would inherit that
             signal.signal(signum, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
-        os.execvp(argv[0], list(argv))  # noqa: S606 - no shell is the point
+        os.execvp(argv[0], list(argv))  # noqa: S606 - without a shell on purpose
     except OSError as error:
-        os.write(tell, str(error.errno).encode())
+        os.write(errno_writer, str(error.errno).encode())
     finally:
         os._exit(127)
 
 
 def _end(pid: int, pidfd: int) -> int:
-    """Wait for the command, which lost its terminal; what ignores that is ended the hard way. Its exit code."""
+    """The exit code of the command, which lost its terminal. If it goes on, SIGTERM and then SIGKILL end it."""
     try:
         for signum in (signal.SIGTERM, signal.SIGKILL):
             poll = select.poll()

@@ -1,4 +1,4 @@
-"""``hv list`` and ``hv info``: how the instances of this node are doing."""
+"""``hv list`` and ``hv info``: the state of the instances on this node."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _COLUMNS: Final = (
 def list_instances(*, as_json: bool) -> None:
     """List the instances of this node.
 
-    Every instance that has state here, with live figures: memory and resident memory in MiB, seconds of host cpu.
+    Shows running, crashed and interrupted instances. MEMORY and RESIDENT are in MiB, CPU is in seconds.
     """
     found = open_node().instances()
     if as_json:
@@ -53,7 +53,7 @@ def _row(one: hvcore.InstanceInfo) -> list[object]:
 @name_argument
 @json_option
 def info(name: str, *, as_json: bool) -> None:
-    """Show one instance."""
+    """Show the state of one instance, with its figures and details."""
     node = open_node()
     with known(node, name):
         found = node.info(name)

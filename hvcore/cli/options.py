@@ -1,4 +1,4 @@
-"""The arguments and options that several subcommands share, and how a shell completes them."""
+"""Arguments and options that several subcommands share, and their completion in a shell."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LONGEST_S: Final = 7 * 86_400.0
 
 
 def command(*examples: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
-    """As `click.command`, with these command lines below the options in the help."""
+    """As `click.command`. The examples are command lines, shown below the options."""
     return click.command(epilog="\n".join(["\b", "Example:", *(f"  {line}" for line in examples)]), **settings)
 
 
@@ -48,7 +48,7 @@ def _instance_name(ctx: click.Context, param: click.Parameter, value: str) -> st
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    if 0.0 < value <= _LONGEST_S:  # NaN is not between anything
+    if 0.0 < value <= _LONGEST_S:  # False for NaN
         return value
     raise click.BadParameter(f"must be above 0 and up to {_LONGEST_S:.0f} seconds, got {value!r}", ctx=ctx, param=param)
 
@@ -60,7 +60,7 @@ def _instances(ctx: click.Context, _param: click.Parameter, incomplete: str) -> 
 
 
 def driver_completion(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The installed drivers that begin so."""
+    """The installed drivers whose names begin with ``incomplete``."""
     return _items(((entry.name, entry.distribution) for entry in hvcore.catalogue()), incomplete)
 
 
@@ -71,7 +71,7 @@ def _files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> lis
     except OSError:
         return []
     files = [name for name, _ in found if name.endswith(".toml")]
-    # A directory on the way: the shell itself knows best how to walk into it.
+    # With directories among them, the shell completes paths better than this does.
     if not files or any(is_dir for _, is_dir in found):
         return [CompletionItem(incomplete, type="file")]
     return [CompletionItem(os.path.join(head, name)) for name in files]
@@ -87,18 +87,20 @@ def _items(found: Iterable[tuple[str, str]], incomplete: str) -> list[Completion
 
 
 def json_option(run: _F) -> _F:
-    """``--json``: print one JSON document, errors included."""
+    """The option ``--json``: stdout has one JSON document, for an error too."""
 
     @wraps(run)
     def alone(*args: Any, as_json: bool, **named: Any) -> Any:
         with only_documents() if as_json else nullcontext():
             return run(*args, as_json=as_json, **named)
 
-    option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for an error too.")
+    option = click.option(
+        "--json", "as_json", is_flag=True, help="Print the result, or the error, as one JSON document."
+    )
     return option(cast("_F", alone))
 
 
-# An instance file may be ``-``, for standard input.
+# The name of an instance, the name of a driver, an instance file (``-``: standard input), several of these, or either.
 name_argument: Final = click.argument("name", callback=_instance_name, shell_complete=_instances)
 driver_argument: Final = click.argument("driver", shell_complete=driver_completion)
 file_argument: Final = click.argument("file", shell_complete=_files)
@@ -106,8 +108,8 @@ files_argument: Final = click.argument("files", metavar="FILE...", nargs=-1, req
 target_argument: Final = click.argument("target", metavar="FILE|DRIVER", shell_complete=_targets)
 
 
-def deadline_option(default_s: float, what: str) -> Callable[[_F], _F]:
-    """``--deadline S``: how long ``what`` may take."""
+def deadline_option(default_s: float, help_text: str) -> Callable[[_F], _F]:
+    """The option ``--deadline S``, in seconds. The default is added to the help text."""
     return click.option(
         "--deadline",
         "deadline_s",
@@ -115,5 +117,5 @@ def deadline_option(default_s: float, what: str) -> Callable[[_F], _F]:
         type=float,
         callback=_seconds,
         default=default_s,
-        help=f"Seconds that {what}. Default: {default_s:g}.",
+        help=f"{help_text} Default: {default_s:g}.",
     )

@@ -1,4 +1,4 @@
-"""What ``hv`` prints: data on stdout, everything about it on stderr, and nothing that can steer a terminal."""
+"""What ``hv`` prints: results on stdout, messages on stderr, tables, and no control characters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
     "show_table",
 ]
 
-_documents: ContextVar[TextIO] = ContextVar("documents")  # where they go while stdout is kept for them
+_documents: ContextVar[TextIO] = ContextVar("documents")  # the stream for JSON documents, inside only_documents()
 
 STDOUT: Final = "standard output"
 
@@ -33,7 +33,7 @@ STDOUT: Final = "standard output"
 def printable(text: str) -> str:
     r"""The text with control characters and bytes that are not UTF-8 shown as escapes (``\x1b``); newlines stay.
 
-    Guests, files and plugins have a say in what is printed; a terminal obeys what it is sent.
+    Guests, files and plugins supply some of the printed text, and must not control the terminal.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -42,12 +42,12 @@ def printable(text: str) -> str:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """True for a stream that a person looks at; a closed one (None) is not."""
+    """Whether the stream is a terminal. A closed stream is None."""
     return stream is not None and stream.isatty()
 
 
 def say(text: str) -> None:
-    """Print text on stdout, and be sure that it went out. Raises OSError naming `STDOUT` when it did not."""
+    """Print text on stdout and flush it. Raises OSError naming `STDOUT` when that fails."""
     _write(sys.stdout, printable(text))
 
 
@@ -60,7 +60,7 @@ def _write(stdout: TextIO | None, text: str) -> None:
 
 @contextmanager
 def printing() -> Iterator[None]:
-    """What fails in the block is standard output, whatever file or socket the next thing to blame would be."""
+    """An OSError in the block names `STDOUT` as its file."""
     try:
         yield
     except OSError as error:
@@ -69,7 +69,7 @@ def printing() -> Iterator[None]:
 
 @contextmanager
 def only_documents() -> Iterator[None]:
-    """Keep stdout for what `emit_json` prints in the block: a plugin that prints is heard on stderr, beside it."""
+    """Keep stdout for what `emit_json` prints in the block. What plugins print goes to stderr."""
     kept = _documents.set(sys.stdout)
     try:
         with redirect_stdout(sys.stderr):
@@ -87,19 +87,19 @@ def show(data: Any, text: str, *, as_json: bool) -> None:
 
 
 def emit_json(data: Any) -> None:
-    """Print one JSON document on stdout: plain ASCII, indented, with a newline at its end."""
+    """Print one JSON document on stdout: ASCII, indented, with a newline at the end."""
     _write(_documents.get(sys.stdout), json.dumps(data, indent=2))
 
 
 def remark(text: str) -> None:
-    """Print a line on stderr that is no error."""
+    """Print a message on stderr."""
     if sys.stderr is None:
         return
     try:
         sys.stderr.write(f"{printable(text)}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
-        pass  # nobody is there to be told
+        pass  # stderr is closed
 
 
 def complain(text: str) -> None:
@@ -107,12 +107,12 @@ def complain(text: str) -> None:
     remark(f"hv: {text}")
 
 
-# A longer cell sticks out of its column and moves the rest of its own line only.
+# Characters. A longer cell does not widen its column: it only shifts the rest of its line.
 _WIDEST: Final = 60
 
 
 class Column(NamedTuple):
-    """A heading; ``right`` for numbers; ``styles`` maps a cell's text to the rich style it has on a terminal."""
+    """A column: ``right`` aligns numbers, ``styles`` maps the text of a cell to its rich style on a terminal."""
 
     title: str
     right: bool = False
@@ -120,7 +120,7 @@ class Column(NamedTuple):
 
 
 def show_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
-    """Print the rows on stdout. None is shown as ``-``; newlines in a cell as spaces."""
+    """Print the rows on stdout, with colours on a terminal. None is shown as ``-``, a newline in a cell as a space."""
     cells = [[_cell(value) for value in row] for row in rows]
     if not (is_terminal(sys.stdout) and _show_rich(columns, cells)):
         say(_plain(columns, cells))
@@ -150,7 +150,7 @@ def _show_rich(columns: Sequence[Column], cells: list[list[str]]) -> bool:
     for column in columns:
         table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
     for row in cells:
-        # Text, not str: what a guest or a plugin wrote is no markup.
+        # Text, not str: text from guests and plugins is not markup.
         table.add_row(*(Text(cell, column.styles.get(cell, "")) for column, cell in zip(columns, row, strict=True)))
     Console(highlight=False).print(table)
     return True

@@ -1,4 +1,4 @@
-"""A spinner on stderr for what takes longer than half a second. Only on a terminal; else nothing at all."""
+"""Slow work: a spinner on stderr, on a terminal, and a time limit for code that takes no deadline."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hvcore.cli.output import is_terminal, printable
 if TYPE_CHECKING:
     from rich.status import Status
 
-__all__ = ["patience", "progress"]
+__all__ = ["progress", "time_limit"]
 
 _APPEARS_AFTER_S: Final = 0.5
 
@@ -26,14 +26,14 @@ def _silent(_text: str) -> None: ...
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[str], None]]:
-    """Show ``what`` and then each text that the yielded function is given, while the block runs."""
+    """While the block runs, show ``what`` and then each text that the yielded function gets."""
     if not is_terminal(sys.stderr) or os.environ.get("TERM") in (None, "", "dumb"):
         yield _silent
         return
     spinner = _Spinner(what)
     spinner.begin()
     try:
-        yield spinner.tell
+        yield spinner.show
     finally:
         spinner.end()
 
@@ -42,7 +42,7 @@ class _Spinner:
     def __init__(self, text: str) -> None:
         self._text = text
         self._lock = threading.Lock()
-        self._over = False
+        self._ended = False
         self._status: Status | None = None
         self._timer = threading.Timer(_APPEARS_AFTER_S, self._appear)
         self._timer.daemon = True
@@ -50,45 +50,45 @@ class _Spinner:
     def begin(self) -> None:
         self._timer.start()
 
-    def tell(self, text: str) -> None:
+    def show(self, text: str) -> None:
         with self._lock:
             self._text = text
             if self._status is not None:
-                self._status.update(self._shown())
+                self._status.update(self._escaped_text())
 
     def end(self) -> None:
         with self._lock:
-            self._over = True
+            self._ended = True
             if self._status is not None:
                 self._status.stop()
         self._timer.cancel()
-        # A console forks next; no thread of ours may be in the middle of something then.
+        # A console forks next, and no other thread may be at work then.
         self._timer.join()
 
-    def _shown(self) -> str:
-        from rich.markup import escape  # noqa: PLC0415 - 30 ms with the console, for work that takes a while
+    def _escaped_text(self) -> str:
+        from rich.markup import escape  # noqa: PLC0415 - 30 ms with the console, for slow work only
 
         return escape(printable(self._text))
 
     def _appear(self) -> None:
         try:
-            from rich.console import Console  # noqa: PLC0415 - as in _shown
+            from rich.console import Console  # noqa: PLC0415 - as in _escaped_text
         except ModuleNotFoundError:
             return
         with self._lock:
-            if not self._over:
-                self._status = Console(stderr=True).status(self._shown())
+            if not self._ended:
+                self._status = Console(stderr=True).status(self._escaped_text())
                 self._status.start()
 
 
-_AGAIN_S: Final = 1.0  # for who takes the first for an error of what it tried
+_AGAIN_S: Final = 1.0  # a plugin may catch the first TimeoutError
 
 
 @contextmanager
-def patience(seconds: float) -> Iterator[Callable[[], None]]:
-    """Raise TimeoutError inside the block, wherever it is then, ``seconds`` after the yielded function was last called.
+def time_limit(seconds: float) -> Iterator[Callable[[], None]]:
+    """Raise TimeoutError in the block, ``seconds`` after the last call of the yielded function.
 
-    By a signal, which only the main thread of a process gets: in another one nothing is ever raised.
+    Works by a signal, so only in the main thread of a process. In other threads nothing is raised.
     """
 
     def overdue(_signum: int, _frame: FrameType | None) -> NoReturn:

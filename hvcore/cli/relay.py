@@ -1,4 +1,4 @@
-"""Carrying bytes between a person and a guest, both ways at once, however slow or fast either of them is."""
+"""Copy bytes between a terminal and a guest, in both directions. Neither side can block the other."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hvcore.cli.output import printing
 __all__ = ["End", "Relay"]
 
 _CHUNK: Final = 65_536
-# What one side has said and the other has not taken yet. Beyond it the side that talks is not listened to.
+# Bytes that one side has sent and the other has not read yet. At the limit the sender is not read.
 _SCREEN_LIMIT: Final = 65_536
 _GUEST_LIMIT: Final = 65_536
-# A person is always listened to, or ^] would not be heard behind what was pasted; beyond this it is lost, and said.
+# The keyboard is always read, or ^] after a long paste would be missed. Above this limit, typed bytes are dropped.
 _TYPED_LIMIT: Final = 1_048_576
 _GONE: Final = (errno.EIO, errno.ECONNRESET, errno.EPIPE)
 
@@ -26,16 +26,16 @@ class End(Enum):
     """Why `Relay.run` returned."""
 
     ESCAPED = "the escape key was pressed"
-    CLOSED = "the guest closed its console, and all it said was printed"
-    HANGUP = "the terminal is gone"
-    SIGNAL = "a signal came; run again to go on"
+    CLOSED = "the guest closed its console, and all its output was printed"
+    HANGUP = "the terminal was closed"
+    SIGNAL = "a signal came; call run() again to continue"
 
 
 class Relay:
-    """The bytes on their way. ``guest``, ``screen`` and ``wake`` must not block, ``keyboard`` may.
+    """Copies bytes between descriptors. ``guest``, ``screen`` and ``wake`` must not block, ``keyboard`` may.
 
-    ``keyboard`` and ``screen`` may be None: nothing is sent, nothing is shown. ``escape`` is the key that ends it;
-    None means that stdin is data and not a person: it is sent as it is, and not read faster than the guest reads.
+    Without ``keyboard`` nothing is sent, without ``screen`` nothing is shown. ``escape`` is the key that ends `run`.
+    Without it, ``keyboard`` is data: sent unchanged, and read only as fast as the guest reads.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Relay:
         self._to_screen = bytearray()
 
     def run(self) -> End:
-        """Carry until there is a reason to stop. Raises OSError when the screen cannot be written to."""
+        """Copy until there is a reason to stop. Raises OSError when writing to the screen fails."""
         while self._guest is not None or self._to_screen:
             for fd, events in self._poll():
                 end = self._serve(fd, events)
@@ -60,7 +60,7 @@ class Relay:
         return End.CLOSED
 
     def signals(self) -> list[int]:
-        """The signals that came since it was last asked, in order."""
+        """The signals that came since the last call, in order."""
         with suppress(BlockingIOError):
             return list(os.read(self._wake, 4096)) if self._wake is not None else []
         return []
@@ -82,7 +82,7 @@ class Relay:
         if self._guest is not None:
             wanted = select.POLLIN if len(self._to_screen) < _SCREEN_LIMIT else 0
             wanted |= select.POLLOUT if self._to_guest else 0
-            if wanted:  # with no interest in it, poll() would still return at once when it has hung up
+            if wanted:  # after a hang-up poll() returns at once, even for no events
                 interest[self._guest] = wanted
         return interest
 
@@ -144,7 +144,7 @@ class Relay:
         except OSError as error:
             if error.errno not in _GONE:
                 raise
-            sent = len(self._to_guest)  # it reads no more; what it still has to say is read until its end
+            sent = len(self._to_guest)  # the guest reads no more; its output is still read
         del self._to_guest[:sent]
 
     def _write_screen(self, fd: int) -> None:

@@ -1,4 +1,4 @@
-"""``hv new-driver`` and ``hv new-extension``: a distribution to begin with, from a template, without a network."""
+"""``hv new-driver`` and ``hv new-extension``: a new package from a template, without a network."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _directory = click.argument("directory", metavar="DIR", type=click.Path(path_typ
 
 @command("hv new-driver hv-mine && cd hv-mine && pip install -e '.[test]' && pytest", name="new-driver")
 @_directory
-@click.option("--name", metavar="NAME", help="What the driver is called. Default: as DIR, without 'hv-'.")
+@click.option("--name", metavar="NAME", help="Name of the driver. Default: DIR without 'hv-'.")
 @json_option
 def new_driver(directory: Path, *, name: str | None, as_json: bool) -> None:
-    """Make a distribution with a driver in it.
+    """Create a package with a new driver.
 
-    It works as it is: one confined process for each instance, with types, tests that run the conformance checks, a
-    README and a file for continuous integration. DIR is new or empty; nothing is overwritten.
+    The driver works at once: it runs one confined process for each instance. The package has types, tests that run the
+    conformance checks, a README and a file for continuous integration. DIR must be new or empty.
     """
-    _tell(directory, hvcore.new_driver(directory, name=name), as_json=as_json)
+    _show_files(directory, hvcore.new_driver(directory, name=name), as_json=as_json)
 
 
 @command(
@@ -34,18 +34,18 @@ def new_driver(directory: Path, *, name: str | None, as_json: bool) -> None:
     name="new-extension",
 )
 @_directory
-@click.option("--for", "driver", metavar="DRIVER", required=True, help="The driver that it adds to.")
-@click.option("--name", metavar="NAME", help="What the extension is called. Default: as DIR, without 'hv-'.")
+@click.option("--for", "driver", metavar="DRIVER", required=True, help="Driver to extend.")
+@click.option("--name", metavar="NAME", help="Name of the extension. Default: DIR without 'hv-'.")
 @json_option
 def new_extension(directory: Path, *, driver: str, name: str | None, as_json: bool) -> None:
-    """Make a distribution with an extension of a driver in it.
+    """Create a package with a new extension of a driver.
 
-    It works as it is and adds a parameter, a rule and a lifecycle hook. DIR is new or empty; nothing is overwritten.
+    The extension works at once: it adds a parameter, a rule and a lifecycle hook. DIR must be new or empty.
     """
-    _tell(directory, hvcore.new_extension(directory, driver=driver, name=name), as_json=as_json)
+    _show_files(directory, hvcore.new_extension(directory, driver=driver, name=name), as_json=as_json)
 
 
-def _tell(directory: Path, written: tuple[Path, ...], *, as_json: bool) -> None:
+def _show_files(directory: Path, written: tuple[Path, ...], *, as_json: bool) -> None:
     names = [os.path.relpath(path, directory) for path in written]
     lines = [f"{directory}:", *(f"  {name}" for name in names)]
     lines += ["", f"next: cd {directory} && pip install -e '.[test]' && pytest"]

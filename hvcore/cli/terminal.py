@@ -1,4 +1,4 @@
-"""This side of a console: a terminal that is raw for a while, an output that never blocks, signals as bytes."""
+"""The user's side of a console: a raw terminal, an output that does not block, and signals as bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Terminal", "signal_pipe", "unblocked"]
 
 
 class Terminal:
-    """The terminal at a descriptor, raw inside a ``with`` block and as it was after it. None: there is no terminal."""
+    """The terminal at a descriptor, raw inside a ``with`` block and restored after it. None: not a terminal."""
 
     def __init__(self, fd: int | None) -> None:
         self._fd = fd
@@ -32,13 +32,13 @@ class Terminal:
         return self
 
     def make_raw(self) -> None:
-        """Every key goes to the guest, ``^C`` and ``^Z`` too. Again after a stop: a shell takes the terminal back."""
+        """Send every key to the guest, ``^C`` and ``^Z`` too. Needed again after SIGCONT: shells reset the terminal."""
         if self._fd is not None and self._before is not None:
             with suppress(termios.error):
                 tty.setraw(self._fd, termios.TCSANOW)
 
     def size(self) -> os.terminal_size:
-        """Columns and lines, 80 times 24 where there is no terminal."""
+        """Columns and lines; 80 and 24 without a terminal."""
         if self._fd is not None:
             with suppress(OSError):
                 size = os.get_terminal_size(self._fd)
@@ -51,10 +51,10 @@ class Terminal:
     ) -> None:
         if self._fd is None or self._before is None:
             return
-        # In the background by now, the kernel would stop us for touching the terminal.
+        # SIGTTOU would stop this process if it is in the background by now.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTTOU])
         try:
-            with suppress(termios.error):  # the terminal may be gone
+            with suppress(termios.error):  # the terminal may be closed
                 termios.tcsetattr(self._fd, termios.TCSANOW, self._before)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
@@ -62,14 +62,14 @@ class Terminal:
 
 @contextmanager
 def unblocked(fd: int | None) -> Iterator[int | None]:
-    """A descriptor for the same output that never blocks. Without touching the one that others share, if possible."""
+    """A descriptor for the same output that does not block. If possible, the shared one is not changed."""
     if fd is None or stat.S_ISREG(os.fstat(fd).st_mode):
         yield fd
         return
     try:
-        # A description of our own: O_NONBLOCK on the given one would be seen by the shell, and outlive a SIGKILL.
+        # A new open file: O_NONBLOCK on the shared one would affect the shell, and stay after SIGKILL.
         own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:  # a socket, or a terminal of the user that we were before su
+    except OSError:  # a socket, or a terminal of another user (su)
         before = os.get_blocking(fd)
         os.set_blocking(fd, False)
         try:
@@ -84,12 +84,12 @@ def unblocked(fd: int | None) -> Iterator[int | None]:
 
 
 def _nothing(*_args: object) -> None:
-    """A handler, so that the signal is written to the wake-up descriptor instead of ending us."""
+    """With a handler, the signal is written to the wake-up descriptor and does not end this process."""
 
 
 @contextmanager
 def signal_pipe(signals: Sequence[signal.Signals]) -> Iterator[int]:
-    """A descriptor from which the numbers of these signals can be read, a byte each, while the block runs."""
+    """A descriptor for the block. Reading gives the number of each signal that came, a byte each."""
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     before = {signum: signal.getsignal(signum) for signum in signals}
     previous = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)

@@ -1,4 +1,4 @@
-"""``hv check``, ``verify`` and ``plan``: everything about an instance file, and nothing done yet."""
+"""``hv check``, ``verify``, ``plan`` and ``explain``: what an instance file means. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _CHANGES = {"added": "green", "removed": "red", "changed": "yellow", "moved": "c
 def check(file: str, *, as_json: bool) -> None:
     """Check an instance file.
 
-    Every problem is told at once, then what works and is rarely wanted, as warnings. Of this node only its own values
-    and profiles are looked at (--config-dir), so where those are the same the answer is; 'hv verify' asks whether
-    this node can run it. FILE - is stdin.
+    Lists every error in the file, then warnings about settings that work but are seldom wanted. Reads only the file and
+    this node's configuration (--config-dir). To find out whether this node can run the instance, use 'hv verify'. Use
+    '-' to read standard input.
     """
     node = open_node()
     instance = read_instance(node, file)
@@ -50,11 +50,11 @@ def check(file: str, *, as_json: bool) -> None:
 @target_argument
 @json_option
 def verify(target: str, *, as_json: bool) -> None:
-    """Check an instance file against this node, or try a driver.
+    """Check whether this node can run an instance or a driver.
 
-    With a FILE: do its files exist, can this node's programs do what it asks for? With the name of a DRIVER: can
-    it be loaded with its extensions, and does this node have what it needs? What is missing is told with the command
-    that installs it.
+    With FILE: checks that its disks and kernels exist and that the installed programs support what it asks for. With
+    DRIVER: checks that the driver loads and that this node has the programs it needs. Shows how to install what is
+    missing.
     """
     if _is_driver(target):
         with working(f"examining driver {target}") as node:
@@ -83,14 +83,14 @@ def _verify_driver(handle: hvcore.DriverHandle, *, as_json: bool) -> None:
 
 
 def _is_driver(target: str) -> bool:
-    # A file wins: ./kvm is always a file, and a driver's name that is also a file here is rarely meant.
+    # A file is preferred to a driver with the same name.
     looks_like_file = target == "-" or os.sep in target or target.endswith(".toml")
     if looks_like_file or "\0" in target or os.path.lexists(target):
         return False
     if any(entry.name == target for entry in hvcore.catalogue()):
         return True
     names = ", ".join(sorted({entry.name for entry in hvcore.catalogue()})) or "none"
-    raise click.UsageError(f"{target!r}: is neither a file nor an installed driver; installed: {names}")
+    raise click.UsageError(f"{target!r}: is neither a file nor an installed driver; installed drivers: {names}")
 
 
 @command("hv plan web1.toml")
@@ -99,8 +99,8 @@ def _is_driver(target: str) -> bool:
 def plan(file: str, *, as_json: bool) -> None:
     """Show what a start would do.
 
-    The steps and the command, before anything is done. 'hv explain' tells why each argument is there. Values that
-    exist only during a start are shown as {name}, secrets not at all. FILE - is stdin.
+    Lists the steps and the command, without running anything. To see why each argument is there, use 'hv explain'.
+    Values that exist only during a start are shown as {name}; secrets are hidden. Use '-' to read standard input.
     """
     found = _plan(_read(file))
     warn(found.name, found.warnings)
@@ -113,7 +113,7 @@ def plan(file: str, *, as_json: bool) -> None:
 
 
 def _quoted(token: str) -> str:
-    # {name} stands for a value that is not known yet; quoting it would only be noise.
+    # {name} is a placeholder, which needs no quotes.
     return token if token.startswith("{") and token.endswith("}") else shlex.quote(token)
 
 
@@ -123,19 +123,22 @@ def _quoted(token: str) -> str:
     "hv explain --diff web1.toml --qemu /usr/bin/qemu-system-x86_64 --qemu /opt/qemu/bin/qemu-system-x86_64",
 )
 @files_argument
-@click.option("--diff", is_flag=True, help="Show what differs: between two files, or between two --qemu for one file.")
 @click.option(
-    "--qemu", "binaries", metavar="PATH", multiple=True, help="Take this QEMU binary, whatever the file says."
+    "--diff", is_flag=True, help="Show the differences between two files, or between two --qemu for one file."
+)
+@click.option(
+    "--qemu", "binaries", metavar="PATH", multiple=True, help="Use this QEMU binary instead of the one in the file."
 )
 @json_option
 def explain(files: tuple[str, ...], *, diff: bool, binaries: tuple[str, ...], as_json: bool) -> None:
-    """Show what a start would do, and why.
+    """Show the command of a start, and the reason for each argument.
 
-    Each argument of the command with the plugin that put it there, the parameters it follows from with the layer
-    that set each, the reason, and in brackets what the program can do that decided its form. FILE - is stdin.
+    For each argument of the command line, shows which plugin added it, which parameters it comes from, where those were
+    set (instance, profile, node or default), and why. In brackets: the QEMU feature that decided its form. Use '-' to
+    read standard input.
     """
     _refuse_misuse(files, binaries, diff=diff)
-    given = {file: _read(file) for file in dict.fromkeys(files)}  # each once: stdin has no second time
+    given = {file: _read(file) for file in dict.fromkeys(files)}  # each once: stdin cannot be read again
     if not diff:
         found = _plan(_with(given[files[0]], *binaries))
         warn(found.name, found.warnings)
@@ -146,11 +149,11 @@ def explain(files: tuple[str, ...], *, diff: bool, binaries: tuple[str, ...], as
     sides = [_with(given[file], binary) for file, binary in zip(names, chosen, strict=True)]
     first, second = (_plan(instance) for instance in sides)
     changes = hvcore.differences(first, second)
-    _tell_refusals(*(_refusals(instance) for instance in sides))
+    _show_refusals(*(_refusals(instance) for instance in sides))
     if as_json:
         emit_json([change.to_json() for change in changes])
     elif not changes:
-        remark("no difference: the commands are the same")
+        remark("no difference: the commands are identical")
     else:
         columns = [Column("CHANGE", styles=_CHANGES), Column("BEFORE"), Column("AFTER"), Column("WHY")]
         show_table(columns, [[change.kind, *change.parts(), "; ".join(change.why)] for change in changes])
@@ -159,14 +162,16 @@ def explain(files: tuple[str, ...], *, diff: bool, binaries: tuple[str, ...], as
 def _refuse_misuse(files: tuple[str, ...], binaries: tuple[str, ...], *, diff: bool) -> None:
     wanted = {(1, 2), (2, 0), (2, 1)} if diff else {(1, 0), (1, 1)}
     if files.count("-") > 1:
-        raise click.UsageError("stdin can be read once only; give the other as a file", click.get_current_context())
+        raise click.UsageError(
+            "standard input can be read once only; give the other one as a file", click.get_current_context()
+        )
     if (len(files), len(binaries)) not in wanted:
         what = "two FILEs, or one and --qemu twice" if diff else "one FILE and at most one --qemu; --diff takes two"
         raise click.UsageError(f"give {what}", click.get_current_context())
 
 
-def _tell_refusals(before: list[str], after: list[str]) -> None:
-    """A command that is shown need not start: what this node lacks for one of the two and not for the other."""
+def _show_refusals(before: list[str], after: list[str]) -> None:
+    """Print why this node would refuse one of the two instances, where the other has not the same problem."""
     for side, own, other in (("before", before, after), ("after", after, before)):
         for problem in own:
             if problem not in other:

@@ -1,4 +1,4 @@
-"""Where Debian's kernel and busybox are, and a node of its own for each test."""
+"""The paths of Debian's kernel and busybox, and a separate node for each test."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def _packed(number: int, entry: Entry) -> Iterator[bytes]:
 
 
 def busybox_guest(greeting: str, busybox: bytes, modules: dict[str, bytes]) -> bytes:
-    """A guest that loads the modules, says the greeting, does what it is told on its console, and hears its button."""
+    """A guest that loads the modules, prints the greeting, executes commands from its console, and has a power button."""
     folders = [Entry(name, stat.S_IFDIR | 0o755) for name in ("bin", "dev", "modules")]
     files = [
         Entry("init", stat.S_IFREG | 0o755, _INIT.replace("{greeting}", greeting).encode()),

@@ -75,7 +75,7 @@ def test_a_run_directory_without_room_is_a_problem(
         assert finding.what == f"its file system {what}: nothing can be started"
 
 
-def test_what_cannot_be_examined_is_told_and_the_rest_is_examined(found: Any, run_dir: Path) -> None:
+def test_a_part_that_cannot_be_examined_is_reported_and_the_rest_is_examined(found: Any, run_dir: Path) -> None:
     (run_dir / "instances").touch()
     finding = found("leftovers")["examined"]
     assert finding.severity is Severity.PROBLEM
@@ -100,7 +100,7 @@ def test_one_that_was_interrupted_is_a_problem(found: Any, store: Store, record:
     assert told(found("leftovers")["web1"]) == ("problem", "hv recover")
 
 
-def test_a_damaged_record_and_one_put_aside_are_told(found: Any, store: Store, run_dir: Path) -> None:
+def test_a_damaged_record_and_one_put_aside_are_reported(found: Any, store: Store, run_dir: Path) -> None:
     store.create("web1")
     (run_dir / "instances/web1/record.json").write_text("torn")
     (run_dir / "damaged").mkdir(mode=0o700)
@@ -109,7 +109,7 @@ def test_a_damaged_record_and_one_put_aside_are_told(found: Any, store: Store, r
     assert "web0.1" in found("leftovers")["damaged records"].what
 
 
-def test_a_reservation_of_nobody_is_told_with_what_frees_it(found: Any, node: Node, run_dir: Path) -> None:
+def test_a_stale_reservation_is_reported_with_the_command_that_frees_it(found: Any, node: Node, run_dir: Path) -> None:
     Reservations(run_dir / "reservations" / "uid").take("1880000007", "ghost")
     finding = found("leftovers")["uid 1880000007"]
     assert told(finding) == ("problem", "hv stop --force ghost")
@@ -126,14 +126,14 @@ def orphan(run_dir: Path) -> Iterator[int]:
         process.kill()
 
 
-def test_a_process_of_nobody_is_told(found: Any, orphan: int) -> None:
+def test_a_process_of_no_instance_is_reported(found: Any, orphan: int) -> None:
     finding = found("leftovers")[f"process {orphan}"]
     assert told(finding) == ("problem", "hv stop --force ghost")
     assert "launched for 'ghost'" in finding.what
 
 
 @pytest.mark.live
-def test_a_mount_of_nobody_is_told(found: Any, run_dir: Path, mount: Callable[..., None]) -> None:
+def test_a_mount_of_no_instance_is_reported(found: Any, run_dir: Path, mount: Callable[..., None]) -> None:
     point = run_dir / "instances/ghost"
     point.mkdir(parents=True, mode=0o700)
     mount("none", point, "tmpfs")
@@ -141,7 +141,7 @@ def test_a_mount_of_nobody_is_told(found: Any, run_dir: Path, mount: Callable[..
 
 
 @pytest.mark.parametrize(("mode", "severity"), [(0o755, "note"), (0o770, "problem"), (0o700, None)])
-def test_a_directory_that_others_can_enter_is_told(
+def test_a_directory_that_others_can_enter_is_reported(
     found: Any, node: Node, run_dir: Path, mode: int, severity: str | None
 ) -> None:
     node.driver("fake").start(WEB)
@@ -174,19 +174,19 @@ def test_a_broken_driver_is_a_problem_and_the_others_are_well(found: Any, instal
     ("requires", "told_of"),
     [("hvcore<0.1", "too-old"), ("hvcore>=0.1\nRequires-Dist: not-there>=2", "pip install 'not-there>=2'")],
 )
-def test_a_plugin_that_does_not_fit_is_told(found: Any, install: Any, requires: str, told_of: str) -> None:
+def test_a_plugin_of_another_release_is_reported(found: Any, install: Any, requires: str, told_of: str) -> None:
     install("hv-acme", "[hvcore.drivers]\nacme = hv_acme:Driver\n", requires=requires)
     finding = found("plugins")["driver acme"]
     assert finding.severity is Severity.PROBLEM
     assert told_of in str(finding)
 
 
-def test_an_extension_of_no_driver_is_told(found: Any, install: Any) -> None:
+def test_an_extension_without_its_driver_is_reported(found: Any, install: Any) -> None:
     install("hv-plus", "[hvcore.extensions]\nnone.plus = hv_plus\n")
     assert "extends none, which is not installed" in found("plugins")["extension none.plus"].what
 
 
-def test_a_deprecated_parameter_in_use_is_told_with_who_sets_it(
+def test_a_deprecated_parameter_in_use_is_reported_with_the_place_that_sets_it(
     found: Any, install: Any, node: Node, tmp_path: Path
 ) -> None:
     source = """
@@ -207,7 +207,7 @@ def test_a_deprecated_parameter_in_use_is_told_with_who_sets_it(
         assert findings[who].what == "is deprecated and goes in release 2.0; use hz"
 
 
-def test_a_deprecated_hook_is_told_with_its_place(install: Any, driver_source: str, node: Node) -> None:
+def test_a_deprecated_hook_is_reported_with_its_place(install: Any, driver_source: str, node: Node) -> None:
     source = f"""{driver_source.format(name="acme")}
     plugins = (*FakeDriver.plugins, ("more", __import__("types").SimpleNamespace(spin=hv.hookimpl(lambda: None))))
     hookspecs = (__import__("hv_specs"),)
@@ -236,7 +236,7 @@ def host(run_dir: Path) -> Host:
     return Host(run_dir=run_dir, privileged=True, uid_pool=range(1_880_000_000, 1_880_000_002))
 
 
-def test_a_program_that_is_missing_is_told_with_its_package(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_program_is_reported_with_its_package(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     found = {finding.subject: finding for finding in abilities(host)}
     assert told(found["bwrap"]) == ("problem", "install bubblewrap")
@@ -251,7 +251,7 @@ def test_a_program_that_does_not_run_is_a_problem(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(("taken", "severity"), [(0, "note"), (2, "problem")])
-def test_uids_that_run_out_are_told(host: Host, run_dir: Path, taken: int, severity: str) -> None:
+def test_uids_that_run_out_are_reported(host: Host, run_dir: Path, taken: int, severity: str) -> None:
     for uid in host.uid_pool[:taken]:
         Reservations(run_dir / "reservations" / "uid").take(str(uid), "web1")
     (finding,) = [finding for finding in abilities(host) if finding.subject.startswith("uids ")]
@@ -280,7 +280,9 @@ def test_control_groups_that_lack_something_are_a_note(
     assert finding.what.startswith(what)
 
 
-def test_a_directory_among_the_locks_is_told_and_ends_no_examination(found: Any, node: Node, run_dir: Path) -> None:
+def test_a_directory_among_the_locks_is_reported_and_the_examination_goes_on(
+    found: Any, node: Node, run_dir: Path
+) -> None:
     node.driver("fake").start(WEB)
     (run_dir / "locks" / "web0").mkdir()
     assert told(found("leftovers")[str(run_dir / "locks" / "web0")]) == ("problem", "look at it, then move it away")

@@ -1,4 +1,4 @@
-"""What the tests of the command line share: a node of their own, and ``hv`` in this process and as one of its own."""
+"""Fixtures of the command line's tests: a scratch node, and ``hv`` in this process or as a separate one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hvcore.cli.app import hv as application
 
 HV = (sys.executable, "-c", "from hvcore.cli import main; main()")
 
-# Drivers of other people, as they would be installed: one can do nothing beyond start and stop and is told what to do
-# by its only parameter, one cannot be imported.
+# Third-party drivers, as installed: `bare` can only start and stop, and its only parameter selects what happens.
+# `failing` cannot be imported.
 BARE = """
 import sys, time
 import hvcore.plugin as hv
@@ -71,7 +71,7 @@ def hv(run_dir: Path) -> Callable[..., Result]:
 
 @pytest.fixture
 def hv_process(run_dir: Path) -> Callable[..., subprocess.CompletedProcess[bytes]]:
-    """``hv`` with these arguments, as a process of its own."""
+    """``hv`` with these arguments, as a separate process."""
 
     def run(*args: str | bytes, **options: Any) -> subprocess.CompletedProcess[bytes]:
         given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}

@@ -1,4 +1,4 @@
-"""Whatever stands in an instance file or on the command line: an exit code, one error, and no traceback."""
+"""Any text in an instance file or on the command line: an exit code, one error, and no traceback."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def ended_well(arguments: list[str], stdin: str | None = None) -> None:
 
 @settings(max_examples=60)
 @given(INSTANCES, st.sampled_from(["check", "verify", "plan"]), st.booleans())
-def test_any_instance_file_is_judged(data: dict[str, Any], subcommand: str, as_json: bool) -> None:  # noqa: FBT001
+def test_any_instance_file_is_accepted_or_refused(data: dict[str, Any], subcommand: str, as_json: bool) -> None:  # noqa: FBT001
     text = "".join(f"{key} = {toml(value)}\n" for key, value in data.items())
     if data.get("driver") == "kvm":
         subcommand = "check"  # the others start a QEMU to ask it

@@ -61,7 +61,7 @@ def test_fish_completes(line: str, words: list[str], environment: dict[str, str]
 
 @pytest.mark.parametrize(("line", "whole"), [("hv sta", "hv start "), ("hv stop --f", "hv stop --force ")])
 def test_zsh_completes(line: str, whole: str, environment: dict[str, str]) -> None:
-    """Only a zsh with somebody at its keyboard completes."""
+    """zsh completes only when it is interactive."""
     zsh = needs("zsh")
     pid, terminal = pty.fork()
     if pid == 0:

@@ -150,13 +150,13 @@ def test_a_person_and_a_guest_talk_until_escape(tmp_path: Path, sits_at: Sits) -
     guest = Guest(tmp_path / "c", echo)
     person = sits_at(attached(guest.path))
     person.sees(b"login: ")
-    assert b"connected to web1, escape with ^]\r\n" in person.screen
+    assert b"connected to web1; leave with ^]\r\n" in person.screen
     person.types(b"root\r\x03\x1a\x04")  # ^C, ^Z and ^D are the guest's
     person.sees(b"ROOT\r\x03\x1a\x04")
     assert b"root" not in person.screen, "the terminal does not echo"
     person.types(b"\x1d")
     assert person.is_left_alone() == 0
-    assert b"\r\nweb1: disconnected, it goes on without you\r\n" in person.screen
+    assert b"\r\ndisconnected from web1 (still running)\r\n" in person.screen
     guest.close()
 
 
@@ -183,7 +183,7 @@ def test_a_guest_that_closes_ends_it(tmp_path: Path, sits_at: Sits) -> None:
     person.sees(b"login: ")
     person.types(b"bye")
     assert person.is_left_alone() == 0
-    assert b"web1: console closed" in person.screen
+    assert b"web1: the guest closed the console" in person.screen
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
@@ -218,10 +218,10 @@ def test_megabytes_arrive_whole(tmp_path: Path, sits_at: Sits) -> None:
     assert person.is_left_alone() == 0
     begin = person.screen.index(b"0000000\n")
     assert person.screen[begin : begin + len(MEGABYTES)] == MEGABYTES
-    assert person.screen.endswith(b"web1: console closed\r\n")
+    assert person.screen.endswith(b"web1: the guest closed the console\r\n")
 
 
-def test_escape_is_heard_while_the_guest_floods_a_screen_nobody_reads(tmp_path: Path, sits_at: Sits) -> None:
+def test_escape_works_while_the_guest_floods_a_screen_that_is_not_read(tmp_path: Path, sits_at: Sits) -> None:
     guest = Guest(tmp_path / "c", flood)
     person = sits_at(attached(guest.path))
     person.sees(b"spam")
@@ -251,10 +251,10 @@ def test_a_paste_that_the_guest_does_not_read_does_not_lock_the_person_in(tmp_pa
     assert person.is_left_alone() == 0
     over.set()
     guest.close()
-    assert b"bytes that were typed are lost, the guest did not read them" in person.screen
+    assert b"typed bytes are lost, because the guest did not read them" in person.screen
 
 
-def test_a_second_person_is_told_who_is_there(tmp_path: Path, sits_at: Sits) -> None:
+def test_a_second_console_names_the_process_that_has_it_open(tmp_path: Path, sits_at: Sits) -> None:
     guest = Guest(tmp_path / "c", echo)
     first = sits_at(attached(guest.path, str(tmp_path / "lock")))
     first.sees(b"login: ")
@@ -262,7 +262,7 @@ def test_a_second_person_is_told_who_is_there(tmp_path: Path, sits_at: Sits) -> 
         attached(guest.path, str(tmp_path / "lock")), stdin=subprocess.DEVNULL, capture_output=True, check=False
     )
     assert second.returncode == 5
-    assert f"hv: web1: its console is in use by pid {first.process.pid};".encode() in second.stderr
+    assert f"hv: web1: the console is open in another terminal (pid {first.process.pid});".encode() in second.stderr
     first.types(b"\x1d")
     assert first.is_left_alone() == 0
 
@@ -279,7 +279,7 @@ def test_whatever_is_in_the_lock_file_is_not_believed(tmp_path: Path, content: b
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/etc/passwd", path)])
-def test_a_lock_that_is_no_file_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_a_lock_that_is_not_a_file_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "lock")
     command = attached("x", str(tmp_path / "lock"))
     found = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=DEADLINE_S)
@@ -293,7 +293,7 @@ def test_a_socket_path_may_be_longer_than_a_socket_address(tmp_path: Path) -> No
     guest = Guest(folder / "console", megabytes)
     found = subprocess.run(attached(guest.path), stdin=subprocess.DEVNULL, capture_output=True, check=False)
     assert (found.returncode, found.stdout) == (0, MEGABYTES)
-    assert found.stderr == b"connected to web1, end with ^C\nweb1: console closed\n"
+    assert found.stderr == b"connected to web1; leave with ^C\nweb1: the guest closed the console\n"
 
 
 def test_a_console_that_cannot_be_reached_is_an_error(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_a_console_that_cannot_be_reached_is_an_error(tmp_path: Path) -> None:
     for path, what in ((tmp_path / "absent", b"no such file"), (tmp_path / "dead", b"connection refused")):
         found = subprocess.run(attached(str(path)), stdin=subprocess.DEVNULL, capture_output=True, check=False)
         assert found.returncode == 1
-        assert b"hv: web1: its console cannot be reached, got " + what in found.stderr
+        assert b"hv: web1: cannot connect to the console, got " + what in found.stderr
 
 
 def test_a_pipe_is_sent_as_it_is_and_the_answer_printed_after_its_end(tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_any_stdin_and_stdout_will_do(tmp_path: Path, stream: str) -> None:
     command = ["sh", "-c", f'exec "$@" {redirect}', "sh", *attached(guest.path)]
     found = subprocess.run(command, capture_output=True, check=False, timeout=DEADLINE_S)
     assert found.returncode == 0
-    assert found.stderr.endswith(b"web1: console closed\n")
+    assert found.stderr.endswith(b"web1: the guest closed the console\n")
     if stream == "file":
         assert (tmp_path / "out").read_bytes() == MEGABYTES
 
@@ -341,11 +341,11 @@ def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
         assert process.stderr is not None
         process.stdout.read(1000)
         process.stdout.close()
-        assert process.stderr.read() == b"connected to web1, end with ^C\n"
+        assert process.stderr.read() == b"connected to web1; leave with ^C\n"
     assert process.returncode == 141
 
 
-def test_a_full_disk_under_stdout_is_told_as_such(tmp_path: Path) -> None:
+def test_a_full_disk_under_stdout_is_reported_as_standard_output(tmp_path: Path) -> None:
     guest = Guest(tmp_path / "c", megabytes)
     with open("/dev/full", "wb") as full:
         found = subprocess.run(
@@ -370,7 +370,7 @@ def test_a_command_runs_on_a_terminal_of_the_same_size(sits_at: Sits) -> None:
         assert person.reads()
     person.types(b"exit 3\n")
     assert person.is_left_alone() == 0
-    assert b"web1: console closed" in person.screen
+    assert b"web1: the guest closed the console" in person.screen
 
 
 def test_a_command_that_ignores_its_hangup_is_ended(sits_at: Sits) -> None:
@@ -397,17 +397,17 @@ def test_start_with_console_misses_nothing_and_lets_it_run(
     assert (found.returncode, found.stdout) == (0, b"first words\r\n")
     assert [line.split(b" (")[0] for line in found.stderr.splitlines()] == [
         b"web1: ready",
-        b"connected to web1, end with ^C",
-        b"web1: console closed",
+        b"connected to web1; leave with ^C",
+        b"web1: the guest closed the console",
     ]
     assert b"running" in hv_process("list").stdout
     assert hv_process("console", "web1").stdout == b"first words\r\n"
 
 
 @pytest.mark.parametrize(("code", "ends"), [(125, 1), (0, 0), (5, 0), (127, 0)])
-def test_command_that_could_not_get_in_is_a_failure_and_one_that_ended_is_none(code: int, ends: int) -> None:
+def test_a_command_that_could_not_enter_the_instance_fails_and_one_that_ended_does_not(code: int, ends: int) -> None:
     command = attached("", "", "sh", "-c", f"echo said; exit {code}")
     ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=DEADLINE_S)
     assert ran.returncode == ends
     assert b"said" in ran.stdout
-    assert (b"its console could not be entered" in ran.stderr) == (ends == 1)
+    assert (b"the console command could not enter the instance" in ran.stderr) == (ends == 1)

@@ -38,7 +38,7 @@ def imported(*arguments: str) -> set[str]:
     return {line.rpartition("|")[2].strip() for line in said.splitlines() if line.startswith("import time:")}
 
 
-def test_it_imports_little_to_tell_its_version_or_that_there_is_no_instance(run_dir: Path) -> None:
+def test_it_imports_little_to_show_its_version_or_an_empty_list(run_dir: Path) -> None:
     bare = {
         line.rpartition("|")[2].strip()
         for line in subprocess.run(

@@ -20,7 +20,7 @@ def node_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("command", ["check", "plan", "explain"])
-def test_a_warning_is_told_on_stderr_and_fails_nothing(command: str, hv: Hv, instance_file: File) -> None:
+def test_a_warning_is_on_stderr_and_fails_nothing(command: str, hv: Hv, instance_file: File) -> None:
     file = instance_file(params="ignores_powerdown = true")
     result = hv(command, file)
     warning = "params.ignores_powerdown: only a forced stop ends it soon"
@@ -61,7 +61,7 @@ def test_the_difference_of_two_files_and_its_reason(hv: Hv, instance_file: File)
     assert "changed  --motd hello  --motd bye  motd: 'hello' (default) -> 'bye' (instance)" in result.stdout
     (change,) = json.loads(hv("explain", "--diff", first, second, "--json").stdout)
     assert (change["change"], change["after"]["tokens"]) == ("changed", ["--motd", "bye"])
-    assert hv("explain", "--diff", first, first).stderr == "no difference: the commands are the same\n"
+    assert hv("explain", "--diff", first, first).stderr == "no difference: the commands are identical\n"
 
 
 def test_a_difference_tells_which_of_the_two_would_be_refused(hv: Hv, instance_file: File) -> None:

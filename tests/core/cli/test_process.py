@@ -46,7 +46,7 @@ def test_rich_is_imported_for_terminals_only(hv_process: Process, instance_file:
     assert found.stdout.splitlines()[-1] == "False"
 
 
-def test_a_reader_that_leaves_is_no_error(run_dir: Path) -> None:
+def test_a_closed_pipe_is_not_reported(run_dir: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with subprocess.Popen([*HV, "--help"], stdout=writer, stderr=subprocess.PIPE) as process:
@@ -135,7 +135,7 @@ def test_a_driver_that_prints_is_heard_beside_the_document(
 
 
 @pytest.mark.usefixtures("other_drivers")
-def test_what_a_driver_raises_is_no_traceback_whatever_it_is(hv_process: Process, tmp_path: Path) -> None:
+def test_no_exception_of_a_driver_becomes_a_traceback(hv_process: Process, tmp_path: Path) -> None:
     (tmp_path / "site" / "failing_driver.py").write_text("class Panic(BaseException): ...\nraise Panic('no memory')\n")
     found = hv_process("params", "failing")
     assert found.returncode == 1

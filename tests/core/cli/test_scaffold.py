@@ -1,4 +1,4 @@
-"""``hv new-driver`` and ``hv new-extension``, as somebody types them."""
+"""``hv new-driver`` and ``hv new-extension``, as typed in a shell."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_more_than_was_expected_is_a_failure(hv: Hv, changed: Any, expect: str |
     found = hv("schema-diff", old, "fake", *(("--expect", expect) if expect else ()))
     assert found.exit_code == code
     assert "major  gone       removed  files that set it are refused" in found.stdout
-    assert found.stdout.endswith("these changes ask for a major release\n")
+    assert found.stdout.endswith("these changes require a major release\n")
 
 
 def test_the_changes_as_json(hv: Hv, changed: Any) -> None:
@@ -55,7 +55,7 @@ def test_the_changes_as_json(hv: Hv, changed: Any) -> None:
     ("text", "told"),
     [("{", "is not JSON"), ("[1]", "is not what hv params"), (None, "cannot be read, got No such file or directory")],
 )
-def test_what_is_no_schema_is_bad_usage(hv: Hv, tmp_path: Path, text: str | None, told: str) -> None:
+def test_anything_but_a_schema_is_bad_usage(hv: Hv, tmp_path: Path, text: str | None, told: str) -> None:
     path = tmp_path / "old.json"
     if text is not None:
         path.write_text(text)
