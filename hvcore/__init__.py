@@ -1,4 +1,4 @@
-"""hvcore: run instances with drivers that are loaded by name. Everything that host applications may use is here.
+"""hvcore: run virtual machines and chroots on this node. This module has all names for host applications.
 
 Authors of drivers and extensions use `hvcore.plugin`, and `hvcore.testing` in their tests. Other modules are private.
 """

@@ -1,4 +1,4 @@
-"""Every error hvcore raises, as one tree.
+"""All errors of hvcore, as one tree.
 
 Every message reads ``subject: what is wrong, got value; what to do``: lower case, no full stop.
 """
@@ -37,11 +37,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing that is wrong with an input.
+    """One problem of an input.
 
-    ``path`` names the place as a person writes it (``params.vnc_port``, ``disks[0].path``).
-    ``got`` is the value's ``repr``, or None when there is none to show or it is secret. ``where`` is the layer and the
-    file that a value came from, when that is not the instance itself.
+    ``path`` is the place in the file (``params.vnc_port``, ``disks[0].path``). ``got`` is the value's ``repr``, or None
+    without a value or for a secret. ``where`` is the layer and the file of the value, if not the instance.
     """
 
     path: str
@@ -62,12 +61,12 @@ class Problem:
 
 
 class HvError(Exception):
-    """Base of every error that hvcore raises on purpose; ``exit_code`` is what ``hv`` ends with."""
+    """Base of every error that hvcore raises on purpose; ``exit_code`` is the exit code of ``hv``."""
 
     exit_code: ClassVar[int] = 1
 
     def to_json(self) -> dict[str, Any]:
-        """The error as plain JSON types: the same facts that the text shows."""
+        """The error as plain JSON types, with the facts of the text."""
         return {"error": type(self).__name__, "message": str(self), "exit_code": self.exit_code}
 
 
@@ -85,17 +84,17 @@ class _ProblemsError(HvError):
 
 
 class InputError(HvError):
-    """What was asked for is wrong, whatever the node."""
+    """The input is wrong, on every node."""
 
     exit_code = 2
 
 
 class ParamsError(_ProblemsError, InputError):
-    """Every problem of an instance and its parameters, all at once in ``problems``."""
+    """The instance or its parameters are wrong; ``problems`` has every problem."""
 
 
 class InstanceFileError(InputError):
-    """The file cannot be read as an instance description."""
+    """The file cannot be read as an instance file."""
 
 
 class UnknownDriverError(InputError):
@@ -103,15 +102,15 @@ class UnknownDriverError(InputError):
 
 
 class VerifyError(_ProblemsError):
-    """The instance is well formed, but this node cannot run it; every reason is in ``problems``."""
+    """The instance is valid, but this node cannot run it; ``problems`` has every reason."""
 
 
 class DriverLoadError(HvError):
-    """A driver or an extension is installed and cannot be used; names its distribution."""
+    """A driver or an extension is installed, but cannot be used; the message names its distribution."""
 
 
 class HookError(HvError):
-    """A plugin's hook raised, or returned what its specification does not allow."""
+    """A plugin's hook raised an exception, or returned a value that its specification does not allow."""
 
     def __init__(
         self, *, plugin: str, hook: str, what: str, owner: str | None = None, place: str | None = None
@@ -122,7 +121,7 @@ class HookError(HvError):
 
 
 class DriverError(HvError):
-    """A driver's own method raised what is no `HvError`, or returned what its contract does not allow."""
+    """A driver method raised an exception other than `HvError`, or returned a value its contract does not allow."""
 
     def __init__(self, *, owner: str, method: str, place: str, what: str, todo: str) -> None:
         self.owner, self.method, self.place, self.what = owner, method, place, what
@@ -130,74 +129,74 @@ class DriverError(HvError):
 
 
 class UnsupportedError(HvError):
-    """The driver does not have the ability that the operation needs."""
+    """The driver does not support the operation."""
 
     exit_code = 3
 
     def __init__(self, *, driver: str, operation: str, reason: str = "") -> None:
         self.driver, self.operation = driver, operation
-        why = f" here, {reason}" if reason else "; 'hv drivers' lists what each can do"
+        why = f" here, {reason}" if reason else "; 'hv drivers --load' lists what each driver can do"
         super().__init__(f"driver {driver}: does not support {operation}{why}")
 
 
 class NotFoundError(HvError):
-    """No instance of that name is known on this node."""
+    """This node has no instance with that name."""
 
     exit_code = 4
 
     def __init__(self, name: str, *, hint: str | None = None) -> None:
         self.name = name
-        super().__init__(f"{name}: no such instance on this node; {hint or 'see hv list'}")
+        instead = hint or "see 'hv list'"
+        super().__init__(f"{name}: no such instance on this node; {instead}")
 
 
 class BusyError(HvError):
-    """Somebody else holds what the operation needs; the message names the holder."""
+    """Another operation, user or program holds what this one needs; the message names the holder."""
 
     exit_code = 5
 
 
 class DiskInUseError(BusyError):
-    """Another instance or the host itself uses the disk."""
+    """Another instance or the node itself uses the disk."""
 
     def __init__(self, *, path: str, holder: str) -> None:
         self.path, self.holder = path, holder
-        super().__init__(f"disk {path!r}: already in use by {holder}; stop that first, a disk has one user on a node")
+        super().__init__(f"disk {path!r}: already in use by {holder}; stop that first, only one can use a disk")
 
 
 class StateError(HvError):
-    """The operation is not a legal move from the state that the instance is in."""
+    """The operation is not legal in the state of the instance."""
 
     def __init__(self, *, name: str, state: str, operation: str, allowed: Sequence[str]) -> None:
         self.name, self.state, self.operation, self.allowed = name, state, operation, tuple(allowed)
         what = f"cannot {operation} while {state}; allowed now: {', '.join(allowed) or 'nothing'}"
-        stop = next((f"hv {other}" for other in ("stop", "stop --force") if other in allowed), None)
-        if operation == "cleanup" and stop:
-            what = f"is {state}; use '{stop}' first"
+        if operation == "cleanup" and "stop" in allowed:
+            what = f"is {state}; use 'hv stop' first"
         super().__init__(f"{name}: {what}")
 
 
 class NodeError(HvError):
-    """The node is not fit: its run directory, the caller's privileges, or a missing tool."""
+    """The node is at fault: its run directory, the caller's privileges, or a missing tool."""
 
 
 class RecordError(HvError):
-    """An instance's record on disk is unreadable, damaged, or written by a newer hvcore."""
+    """The record of an instance cannot be read, is damaged, or was written by a newer hvcore."""
 
 
 class OperationError(HvError):
-    """An operation was tried and did not succeed; what it had acquired was released again."""
+    """The operation failed and was undone: everything that it had acquired was released."""
 
 
 class LaunchError(OperationError):
-    """A process did not start or ended before it was ready.
+    """A process did not start, or ended before it was ready.
 
-    Carries how it ended, the last of what it said, and the command with secrets redacted.
+    Has the way the process ended, the end of its output, and the command with secrets redacted.
     """
 
     def __init__(self, *, name: str, how: str, output: str, argv: Sequence[str]) -> None:
         self.name, self.how, self.output, self.argv = name, how, output, tuple(argv)
-        said = output.strip().splitlines()
-        tail = f': "{said[-1]:.300}"' if said else " and said nothing"
+        lines = output.strip().splitlines()
+        tail = f': "{lines[-1]:.300}"' if lines else " without output"
         super().__init__(f"{name}: {how}{tail}")
 
     def to_json(self) -> dict[str, Any]:
@@ -206,7 +205,7 @@ class LaunchError(OperationError):
 
 
 class DeadlineError(OperationError):
-    """Not done in time; says what was waited for and for how long."""
+    """The operation took too long; the message names the missing event and the seconds waited."""
 
     def __init__(self, *, subject: str, waiting_for: str, waited_s: float, todo: str) -> None:
         self.subject, self.waiting_for, self.waited_s = subject, waiting_for, waited_s
@@ -214,14 +213,14 @@ class DeadlineError(OperationError):
 
 
 class ConfinementError(OperationError):
-    """What /proc shows of the process is weaker than the confinement that was asked for."""
+    """The process is confined less than the instance requires, as /proc shows."""
 
 
 class LeftoverError(OperationError):
-    """Something an instance held could not be released; it stays in the record for the next try."""
+    """A resource of the instance could not be released. The record keeps it for the next try."""
 
     @classmethod
     def of(cls, name: str, reasons: Iterable[str]) -> Self:
-        """All that could not be released of the instance, as one error."""
+        """One error with the reason for each resource that could not be released."""
         what = f"{name}: not everything could be released: {'; '.join(reasons)}"
         return cls(what if what.endswith("try again") else f"{what}; try again")

@@ -17,7 +17,7 @@ __all__ = ["lazy_names"]
 
 
 def lazy_names(module: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` for the module of that name and file (``__name__``, ``__file__``)."""
+    """``__getattr__`` and ``__dir__`` for the module with that name and file (``__name__``, ``__file__``)."""
 
     @functools.cache
     def homes() -> dict[str, tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Everything that authors of drivers and extensions may use, by one import: ``import hvcore.plugin as hv``."""
+"""All names for authors of drivers and extensions: ``import hvcore.plugin as hv``."""
 
 from hvcore.lazy_names import lazy_names as _lazy_names
 

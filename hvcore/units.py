@@ -23,7 +23,7 @@ MAX_MIB = (2**63 - 1) // 1024**2
 def parse_mib(text: str) -> int:
     """MiB from ``"512M"``, ``"2G"`` or ``"1.5 GiB"``; a bare number has no unit and is refused.
 
-    ValueError, with a message fit to show, also when it is not a whole number of MiB.
+    ValueError, whose text is for the user, also when the size is not a whole number of MiB.
     """
     match = _SIZE.fullmatch(text) if len(text) <= LONGEST_SIZE else None
     if match is None:

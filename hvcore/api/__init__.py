@@ -1,1 +1,1 @@
-"""What a host application holds: a node, a driver of it, and what is wrong with an installation."""
+"""The API for host applications: a node, its drivers, and the examination of an installation."""

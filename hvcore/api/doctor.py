@@ -1,6 +1,6 @@
-"""An examination of the whole installation: plugins, deprecations, the node, its run directory, what was left behind.
+"""An examination of the installation: plugins, deprecated parameters, the node, its run directory, leftovers.
 
-Changes nothing, and raises for nothing that it finds: whatever is wrong becomes a `Finding`.
+Changes nothing. Every problem becomes a `Finding`, not an exception.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def examine(
     config_dir: str | os.PathLike[str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[Finding, ...]:
-    """Everything that can be said about hvcore on this node, area by area. The arguments are those of `Node`.
+    """All findings about hvcore on this node, area by area. The arguments are those of `Node`.
 
-    Tries bubblewrap, every driver, and what those examine themselves (`Examines`): seconds, when nothing is cached yet.
-    ``progress`` is told of each driver before it is loaded: a plugin can hang when it is imported.
+    Runs bubblewrap and loads every driver, and each driver examines the node (`Examines`). Without a cache this takes
+    seconds. ``progress`` gets the name of each driver before it is imported, because an import can hang.
     """
     findings = [*_in("versions", _versions()), *_in("plugins", _plugins())]
     try:
@@ -48,7 +48,7 @@ def examine(
     except NodeError as error:
         wrong = Finding(subject="run directory", severity=Severity.PROBLEM, what=str(error))
         return (*findings, *_in("run directory", [wrong]))
-    context = node._context  # noqa: SLF001 - the same package; for others a node is its operations
+    context = node._context  # noqa: SLF001 - the same package; private to others
     findings += _in("node", abilities(context.host))
     findings += _in("run directory", permissions(context.host.run_dir))
     findings += _in("leftovers", leftovers(context))
@@ -63,9 +63,9 @@ def _in(area: str, findings: Iterable[Finding]) -> list[Finding]:
     found = []
     try:
         for finding in findings:
-            found.append(replace(finding, area=area))  # noqa: PERF401 - what came before an error is kept
+            found.append(replace(finding, area=area))  # noqa: PERF401 - findings before an error are kept
     except (HvError, OSError) as error:
-        found.append(Finding(area=area, subject="examined", severity=Severity.PROBLEM, what=f"not to its end: {error}"))
+        found.append(Finding(area=area, subject="examined", severity=Severity.PROBLEM, what=f"stopped early: {error}"))
     return found
 
 
@@ -79,7 +79,7 @@ def _versions() -> Iterator[Finding]:
 def _plugins() -> Iterator[Finding]:
     drivers = {entry.name for entry in catalogue()}
     if not drivers:
-        what = "none is installed"
+        what = "no driver is installed"
         yield Finding(subject="drivers", severity=Severity.NOTE, what=what, todo="pip install hv-kvm, for example")
     for entry in catalogue():
         yield _plugin("driver", entry)
@@ -100,7 +100,7 @@ def _plugin(kind: str, entry: CatalogueEntry) -> Finding:
         return Finding(subject=subject, severity=severity, what=f"{home}: {entry.verdict}, {entry.reason}")
     missing = requirements.missing(entry.distribution)
     if missing:
-        what = f"{home} requires {', '.join(missing)}, which is not installed, or in another version"
+        what = f"{home} requires {', '.join(missing)}; not installed, or in another version"
         todo = f"pip install {' '.join(repr(line) for line in missing)}"
         return Finding(subject=subject, severity=Severity.PROBLEM, what=what, todo=todo)
     return Finding(subject=subject, severity=Severity.OK, what=home)
@@ -119,18 +119,18 @@ def _driver(node: Node, context: Context, entry: CatalogueEntry) -> Iterator[Fin
 
 
 def _deprecated(context: Context, handle: DriverHandle) -> Iterator[Finding]:
-    """Parameters that are to go and that somebody sets: this node, or an instance that has state here."""
+    """Deprecated parameters that this node or one of its instances sets."""
     farewells = {key: param.farewell for key, param in handle.schema.params.items() if param.farewell is not None}
-    for who, instance in _described(context, handle.name) if farewells else ():
+    for subject, instance in _instances_of(context, handle.name) if farewells else ():
         tables = [layer.values for layer in context.layers(instance).layers if isinstance(layer.values, Mapping)]
         for key in sorted(farewells.keys() & {key for table in (instance.params, *tables) for key in table}):
-            yield Finding(subject=f"{who}: {key}", severity=Severity.NOTE, what=str(farewells[key]))
+            yield Finding(subject=f"{subject}: {key}", severity=Severity.NOTE, what=str(farewells[key]))
 
 
-def _described(context: Context, driver: str) -> Iterator[tuple[str, Instance]]:
-    yield "every instance of this node", Instance(name="none", driver=driver)
+def _instances_of(context: Context, driver: str) -> Iterator[tuple[str, Instance]]:
+    yield "all instances of this node", Instance(name="none", driver=driver)
     for name in context.store.names():
-        with suppress(HvError):  # told among what was left behind
+        with suppress(HvError):  # the leftovers report a damaged record
             record = context.store.load(name)
             if record is not None and record.driver == driver:
                 yield name, record.instance

@@ -1,4 +1,4 @@
-"""The host-application API for one driver: what it has, and what it makes of an instance on this node."""
+"""The API of host applications for one driver: its parameters, and checks, plans and starts of instances."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class DriverHandle:
         return self._loaded.schema
 
     def parameters(self, *, profile: str | None = None) -> tuple[ParamRow, ...]:
-        """All its parameters as they are shown, in the order of the reference, with what this node sets of them.
+        """All parameters of the driver, in the order of the reference, with the values of this node and the profile.
 
-        Raises `ParamsError` when the node's own values, or those of the profile, are wrong.
+        Raises `ParamsError` when the values of this node or of the profile are wrong.
         """
         layers = self._context.layers(Instance(name="none", driver=self.name, profile=profile))
         values, problems = self._loaded.schema.problems({}, below=layers.below)
@@ -58,36 +58,36 @@ class DriverHandle:
 
     @staticmethod
     def instance_keys() -> tuple[ParamRow, ...]:
-        """The keys of an instance file outside of ``[params]``, as they are shown: ``vcpus``, ``disks.cache``."""
+        """The keys of an instance file outside of ``[params]``, such as ``vcpus`` and ``disks.cache``."""
         return tuple(row for group in (INSTANCE_KEYS, DISK_KEYS, NIC_KEYS) for row in field_rows(group))
 
     def json_schema(self) -> dict[str, Any]:
-        """Its parameters as JSON Schema, for forms and other languages."""
+        """The parameters as JSON Schema, for forms and other languages."""
         return json_schema(self._loaded.schema, title=f"parameters of driver {self.name}")
 
     @property
     def capabilities(self) -> tuple[str, ...]:
-        """What it can do beyond start and stop: ``pause``, ``console``, ..."""
+        """The operations of the driver beyond start and stop: ``pause``, ``console``, ..."""
         return capabilities(self._loaded.driver)
 
     def examine(self) -> tuple[Finding, ...]:
-        """What this node has for it and what it lacks, as far as the driver can tell; never raises for what it finds."""
+        """What the driver finds and misses on this node. A problem is a finding, not an exception."""
         return self._loaded.examine(self._context.host)
 
     def check(self, instance: Instance) -> Params:
-        """The complete, typed parameters. Raises `ParamsError` holding every problem.
+        """The complete, typed parameters. Raises `ParamsError` with every problem.
 
-        Looks at the node's own values and the instance's profile, and at nothing else of the node.
+        Reads the node's values and the instance's profile, and nothing else of the node.
         """
         return self._loaded.check(instance, self._context.layers(instance))
 
     def warnings(self, instance: Instance) -> tuple[Problem, ...]:
-        """What is slow, unsafe or hard to move about the instance, and keeps it from nothing. Raises `ParamsError`."""
+        """Settings that work, but are slow, unsafe or hard to migrate. Raises `ParamsError`."""
         layers = self._context.layers(instance)
         return self._loaded.warnings(instance, self._loaded.check(instance, layers), layers)
 
     def verify(self, instance: Instance) -> None:
-        """Check, and then check against this node. Raises `ParamsError` or `VerifyError`."""
+        """Check the instance, and whether this node can run it. Raises `ParamsError` or `VerifyError`."""
         layers = self._context.layers(instance)
         params = self._loaded.check(instance, layers)
         problems = self._loaded.verify(self._loaded.plan(instance, params), params, self._context.host)
@@ -95,7 +95,7 @@ class DriverHandle:
             raise VerifyError(instance.name, layers.placed(problems, params))
 
     def plan(self, instance: Instance) -> Plan:
-        """What a start would do, and why each argument is there. Nothing is acquired. Raises `ParamsError`."""
+        """The steps and the command of a start, with the reason for each argument. Raises `ParamsError`."""
         layers = self._context.layers(instance)
         params = self._loaded.check(instance, layers)
         found = self._loaded.describe(self._loaded.plan(instance, params), self._context.host)
@@ -110,17 +110,16 @@ class DriverHandle:
         deadline_s: float = 30.0,
         source: str | os.PathLike[str] = "",
     ) -> Outcome:
-        """Start an instance and return when it is ready; ``changed=False`` when it runs already.
+        """Start an instance and return when it is ready; ``changed=False`` if it is already running.
 
-        ``source`` is the file that describes the instance, if there is one: a reboot reads it again.
-        Raises `ParamsError`, `VerifyError`, `BusyError`, `StateError`, and `OperationError` when it does not
-        come up: then nothing of it is left on the node.
+        ``source`` is the instance file, if there is one: a reboot reads it again. Raises `ParamsError`, `VerifyError`,
+        `BusyError`, `StateError`, and `OperationError` when the start fails: then the start was undone.
         """
         path = os.path.abspath(source) if source else ""
         return start(self._context, self._loaded, instance, paused=paused, source=path, deadline=Deadline(deadline_s))
 
     def stop(self, name: str, *, force: bool = False, deadline_s: float = 60.0) -> Outcome:
-        """As `Node.stop`, for an instance of this driver. Raises `NotFoundError` when it is another driver's."""
+        """As `Node.stop`, for an instance of this driver. Raises `NotFoundError` for one of another driver."""
         record = observe.look(self._context, name).record
         if record is not None and record.driver != self.name:
             raise NotFoundError(name, hint=f"it belongs to driver {record.driver}")

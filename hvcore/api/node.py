@@ -1,8 +1,7 @@
-"""The host-application API: one node, its drivers and its instances.
+"""The API of host applications: one node, its drivers and its instances.
 
-Synchronous and safe to share between threads. Every call has a deadline; none needs a daemon. Arguments and
-results are plain values, and what a call changed is on disk when it returns. What an operation needs is imported
-when it is first asked for, which saves a look at what runs the milliseconds that stand there.
+Synchronous, and safe to share between threads. Every call has a deadline, and none needs a daemon. When a call returns,
+its changes are on disk. Operations are imported when they are called, which saves `hv list` the milliseconds below.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ _LOAD_S: Final = 10.0  # for one plugin; a driver takes a tenth of a second
 
 
 class _Drivers:
-    """The drivers that were loaded so far, each once. Safe to share between threads.
+    """The loaded drivers. Each is loaded once. Safe to share between threads.
 
-    For what runs already nothing that a plugin does at its load is waited for longer than ``limit_s`` seconds.
+    ``limit_s``: seconds that a plugin may take to load for a running instance.
     """
 
     def __init__(self, limit_s: float = _LOAD_S) -> None:
@@ -50,7 +49,7 @@ class _Drivers:
         self._loading = threading.Lock()
 
     def get(self, name: str) -> LoadedDriver:
-        """The driver with everything that belongs to it. Raises `UnknownDriverError` or `DriverLoadError`."""
+        """The driver with all its extensions. Raises `UnknownDriverError` or `DriverLoadError`."""
         from hvcore.plugins.loader import load  # noqa: PLC0415 - 91 ms
 
         with self._loading:
@@ -59,7 +58,7 @@ class _Drivers:
             return self._complete[name]
 
     def for_running(self, name: str) -> LoadedDriver:
-        """The driver for what runs already: a broken extension must not take sight of it, nor a polite stop.
+        """The driver for a running instance, without broken extensions, which must not prevent its observation or stop.
 
         Raises `UnknownDriverError` or `DriverLoadError`, also when a hook of the driver fails.
         """
@@ -75,7 +74,7 @@ class _Drivers:
             known = self._complete.get(name) or self._partial.get(name)
             if known is not None:
                 return known
-            if name in self._too_slow:  # once is long enough to wait for what hangs
+            if name in self._too_slow:  # do not wait again for a plugin that hangs
                 raise self._too_slow[name]
             try:
                 loaded = load_for_running(name, limit_s=self._limit_s)
@@ -88,7 +87,7 @@ class _Drivers:
 
 
 def _params_problems(config: Config, drivers: _Drivers, data: Mapping[str, Any]) -> tuple[Problem, ...]:
-    """What the driver says of the parameters, when the rest was too wrong to build an instance of."""
+    """The driver's problems with the parameters, when the rest of the data makes no instance."""
     driver, params = data.get("driver"), data.get("params", {})
     if not isinstance(driver, str) or not isinstance(params, Mapping):
         return ()
@@ -100,12 +99,12 @@ def _params_problems(config: Config, drivers: _Drivers, data: Mapping[str, Any])
 
 
 class Node:
-    """One node's instances, by the run directory that holds their state.
+    """The instances of this node whose state is in one run directory.
 
-    ``run_dir`` defaults to ``HVCORE_RUN_DIR``, else /run/hvcore, or a directory below ``XDG_RUNTIME_DIR`` for
-    others than root. ``config_dir``, with the node's own values and profiles, to ``HVCORE_CONFIG_DIR``, else
-    /etc/hvcore. ``uid_pool`` are the uids that confined guests run as. ``progress`` is called with short
-    texts while something takes time. Raises `NodeError` when the run directory is not safe to use.
+    ``run_dir``: default ``HVCORE_RUN_DIR``, otherwise /run/hvcore for root, hvcore in ``XDG_RUNTIME_DIR`` for others.
+    ``config_dir``, with the node's values and profiles: default ``HVCORE_CONFIG_DIR``, otherwise /etc/hvcore.
+    ``uid_pool``: the uids for confined guests. ``progress`` is called with short texts during slow work. Raises
+    `NodeError` when the run directory is not safe to use.
     """
 
     def __init__(
@@ -131,13 +130,13 @@ class Node:
         )
 
     def driver(self, name: str) -> DriverHandle:
-        """A driver by name. Imports that one only. Raises `UnknownDriverError` or `DriverLoadError`."""
+        """A driver by name. Imports no other driver. Raises `UnknownDriverError` or `DriverLoadError`."""
         from hvcore.api.driver_handle import DriverHandle  # noqa: PLC0415 - 45 ms
 
         return DriverHandle(self._context, self._drivers.get(name))
 
     def check(self, data: object) -> Instance:
-        """The instance in plain data, fully checked with its driver. Raises `ParamsError` with every problem at once."""
+        """The instance in the plain data, checked with its driver. Raises `ParamsError` with every problem."""
         instance, problems = read_instance(data)
         if instance is not None:
             self.driver(instance.driver).check(instance)
@@ -149,7 +148,7 @@ class Node:
         raise ParamsError(subject, problems)
 
     def instances(self) -> list[InstanceInfo]:
-        """Every instance with state on this node, sorted by name. Takes no lock and waits for nobody."""
+        """Every instance with state on this node, sorted by name. Takes no lock and does not wait."""
         return observe.infos(self._context)
 
     def info(self, name: str) -> InstanceInfo:
@@ -157,38 +156,38 @@ class Node:
         return observe.info(self._context, name)
 
     def stop(self, name: str, *, force: bool = False, deadline_s: float = 60.0) -> Outcome:
-        """Stop an instance: politely for ``deadline_s`` seconds, then harder; at once with ``force``.
+        """Ask the guest to shut down, and power it off after ``deadline_s`` seconds; at once with ``force``.
 
-        Not running, or unknown, is fine: the outcome has ``changed=False``. Raises `BusyError`,
-        `DeadlineError` when its process does not go even when killed, and `LeftoverError`.
+        ``changed=False`` for an instance that is not running or unknown. Raises `BusyError`, `LeftoverError`, and
+        `DeadlineError` when the process does not end after SIGKILL.
         """
         from hvcore.operations.stop import stop  # noqa: PLC0415 - 32 ms
 
         return stop(self._context, name, force=force, deadline=Deadline(deadline_s))
 
     def cleanup(self, name: str, *, deadline_s: float = 30.0) -> Outcome:
-        """Release what an instance that ended by itself still holds. Raises `StateError` while it runs."""
+        """Free the resources of an instance that has crashed or shut down. Raises `StateError` while it runs."""
         from hvcore.operations.stop import cleanup  # noqa: PLC0415 - 32 ms
 
         return cleanup(self._context, name, deadline=Deadline(deadline_s))
 
     def pause(self, name: str, *, deadline_s: float = 10.0) -> Outcome:
-        """Stop a running instance's cpus. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
+        """Pause a running instance. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
         from hvcore.operations.pause import pause  # noqa: PLC0415 - 32 ms
 
         return pause(self._context, name, deadline=Deadline(deadline_s))
 
     def resume(self, name: str, *, deadline_s: float = 10.0) -> Outcome:
-        """Let a paused instance go on. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
+        """Continue a paused instance. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
         from hvcore.operations.pause import resume  # noqa: PLC0415 - 32 ms
 
         return resume(self._context, name, deadline=Deadline(deadline_s))
 
     def reboot(self, name: str, *, force: bool = False, deadline_s: float = 60.0) -> Outcome:
-        """Stop an instance, wait until it is gone, and start the machine that its record holds.
+        """Stop an instance, and start it again with the spec in its record.
 
-        Values of parameters that may change at a launch are taken from the instance file, if there was one, and from
-        the node. The outcome's notes name what was taken, what could not be, and what takes effect at a start only.
+        Parameters that apply at a launch get new values from the instance file, if there was one, and from the node.
+        The notes of the outcome name the new values, those that could not be used, and those that need a start.
         """
         from hvcore.operations.reboot import reboot  # noqa: PLC0415 - 32 ms
 
@@ -203,7 +202,7 @@ class Node:
         return console(self._context, name)
 
     def execution(self, name: str, argv: Sequence[str], *, terminal: bool = False) -> Execution:
-        """How to run a program inside the instance, on a terminal or not: a command to execute, which ends as it does.
+        """A command that runs a program inside the instance, on a terminal or not, and exits with its exit code.
 
         Raises `InputError`, `NotFoundError`, `UnsupportedError`, `StateError`.
         """
@@ -212,13 +211,13 @@ class Node:
         return execution(self._context, name, tuple(argv), terminal=terminal)
 
     def log(self, name: str) -> Log:
-        """Where what the instance has written is kept. Raises `NotFoundError`, `UnsupportedError`."""
+        """The file with the output of the instance. Raises `NotFoundError`, `UnsupportedError`."""
         from hvcore.operations.access import log  # noqa: PLC0415 - 3.4 ms
 
         return log(self._context, name)
 
     def recover(self, *, deadline_s: float = 30.0) -> list[Recovered]:
-        """Finish or undo whatever interrupted operations left, for every instance. Never stops a healthy one."""
+        """Finish or undo the interrupted operations of every instance. Never stops a healthy instance."""
         from hvcore.operations.recover import recover_all  # noqa: PLC0415 - 32 ms
 
         return recover_all(self._context, deadline_s)

@@ -79,7 +79,7 @@ def test_a_part_that_cannot_be_examined_is_reported_and_the_rest_is_examined(fou
     (run_dir / "instances").touch()
     finding = found("leftovers")["examined"]
     assert finding.severity is Severity.PROBLEM
-    assert f"not to its end: run directory '{run_dir}': cannot be read, got Not a directory; " in finding.what
+    assert f"stopped early: run directory '{run_dir}': cannot be read, got Not a directory; " in finding.what
     assert found("driver fake")["load"].severity is Severity.OK
 
 
@@ -203,7 +203,7 @@ def test_a_deprecated_parameter_in_use_is_reported_with_the_place_that_sets_it(
         Instance(name="web1", driver="fake", params={"speed": 2})
     )
     findings = found("driver fake")
-    for who in ("every instance of this node: speed", "web1: speed"):
+    for who in ("all instances of this node: speed", "web1: speed"):
         assert findings[who].what == "is deprecated and goes in release 2.0; use hz"
 
 

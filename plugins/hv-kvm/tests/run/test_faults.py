@@ -270,7 +270,7 @@ def fake_qemu(world: World, instead: str) -> str:
         # The first process of a pid namespace is spared its own SIGABRT; abort(3) then ends by an illegal instruction.
         ("exec /usr/bin/python3 -c 'import os; os.abort()'", "was killed by SIG(ABRT|SEGV)"),
         ("exec /usr/bin/python3 -c 'import ctypes; ctypes.string_at(0)'", "was killed by SIGSEGV"),
-        ("exit 0", "exited with 0 after .* and said nothing"),
+        ("exit 0", "exited with 0 after .* without output"),
         ("head -c 300000 /dev/urandom; exit 1", "exited with 1 after"),
     ],
     ids=["message", "abort", "fault", "nothing", "garbage"],
@@ -396,7 +396,7 @@ def test_a_full_run_directory_is_a_clean_error_at_every_fill_level(root: None, w
         assert [line for line in world.leftovers() if "tmpfs" not in line and "/small/run/cache" not in line] == []
     assert "No space left" in endings[0], endings
     assert endings[-1] == "started", endings
-    assert not [ending for ending in endings if ending.endswith(" s and said nothing")], endings
+    assert not [ending for ending in endings if ending.endswith(" s without output")], endings
 
 
 def test_a_directory_without_room_is_blamed_by_its_name(root: None, world: World) -> None:
