@@ -31,9 +31,9 @@ def doctor(*, deadline_s: float, as_json: bool) -> None:
     """
     given = click.get_current_context().find_root().params
     with (
-        progress("examining the installation") as tell,
+        progress("examining the installation") as show,
         time_limit(deadline_s) as begin,
-        _names_the_last_step(tell, begin) as show_step,
+        _names_the_last_step(show, begin) as show_step,
     ):
         findings = hvcore.examine(given.get("run_dir"), config_dir=given.get("config_dir"), progress=show_step)
     problems = sum(found.severity is hvcore.Severity.PROBLEM for found in findings)
@@ -49,7 +49,7 @@ def doctor(*, deadline_s: float, as_json: bool) -> None:
 
 
 @contextmanager
-def _names_the_last_step(tell: Callable[[str], None], begin: Callable[[], None]) -> Iterator[Callable[[str], None]]:
+def _names_the_last_step(show: Callable[[str], None], begin: Callable[[], None]) -> Iterator[Callable[[str], None]]:
     """Yields a function that shows what is examined next. After ^C or a signal, the last one is named: it may hang."""
     last = ""
 
@@ -57,7 +57,7 @@ def _names_the_last_step(tell: Callable[[str], None], begin: Callable[[], None])
         nonlocal last
         last = what
         begin()
-        tell(f"examining {what}")
+        show(f"examining {what}")
 
     try:
         yield show_step

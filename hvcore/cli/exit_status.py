@@ -56,29 +56,24 @@ def _run_and_report(run: Callable[[], int], *, as_json: bool) -> int:
     except click.Abort:
         raise
     except hvcore.HvError as error:
-        _report(error, str(error), error.to_json() if as_json else None)
-        return error.exit_code
+        return _report(error, error.to_json(), as_json=as_json)
     except click.ClickException as error:
-        text = _usage_message(error)
-        facts = {"error": type(error).__name__, "message": text, "exit_code": _BAD_USAGE}
-        _report(error, text, facts if as_json else None)
-        return _BAD_USAGE
+        facts = {"error": type(error).__name__, "message": _usage_message(error), "exit_code": _BAD_USAGE}
+        return _report(error, facts, as_json=as_json)
     except OSError as error:
         if error.filename == STDOUT or _output_is_closed():
             raise
-        text = _os_error_message(error)
-        _report(error, text, {"error": "OSError", "message": text, "exit_code": 1} if as_json else None)
-        return 1
+        facts = {"error": "OSError", "message": _os_error_message(error), "exit_code": 1}
+        return _report(error, facts, as_json=as_json)
     except (KeyboardInterrupt, Signalled):
         raise
     except BaseException as error:  # noqa: BLE001 - a plugin can raise anything, and an operator sees no traceback
         text = f"internal error: {type(error).__name__}: {error}; please report it with the output of HVCORE_DEBUG=1"
-        _report(error, text, {"error": "InternalError", "message": text, "exit_code": 1} if as_json else None)
-        return 1
+        return _report(error, {"error": "InternalError", "message": text, "exit_code": 1}, as_json=as_json)
 
 
-def _report(error: BaseException, text: str, facts: dict[str, Any] | None) -> None:
-    complain(text)
+def _report(error: BaseException, facts: dict[str, Any], *, as_json: bool) -> int:
+    complain(facts["message"])
     if isinstance(error, hvcore.LaunchError):
         lines = error.output.strip().splitlines()
         for line in lines[-_LAST_LINES:] if len(lines) > 1 else ():
@@ -90,8 +85,9 @@ def _report(error: BaseException, text: str, facts: dict[str, Any] | None) -> No
         import traceback  # noqa: PLC0415 - 2.2 ms, for HVCORE_DEBUG only
 
         remark("".join(traceback.format_exception(error)).rstrip())
-    if facts is not None:
+    if as_json:
         emit_json({**facts, "notes": notes})
+    return int(facts["exit_code"])
 
 
 def _usage_message(error: click.ClickException) -> str:

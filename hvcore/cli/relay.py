@@ -80,10 +80,10 @@ class Relay:
         if self._screen is not None and self._to_screen:
             interest[self._screen] = select.POLLOUT
         if self._guest is not None:
-            wanted = select.POLLIN if len(self._to_screen) < _SCREEN_LIMIT else 0
-            wanted |= select.POLLOUT if self._to_guest else 0
-            if wanted:  # after a hang-up poll() returns at once, even for no events
-                interest[self._guest] = wanted
+            events = select.POLLIN if len(self._to_screen) < _SCREEN_LIMIT else 0
+            events |= select.POLLOUT if self._to_guest else 0
+            if events:  # after a hang-up poll() returns at once, even for no events
+                interest[self._guest] = events
         return interest
 
     def _serve(self, fd: int, events: int) -> End | None:

@@ -35,8 +35,8 @@ def open_node(ctx: click.Context | None = None, **options: Any) -> hvcore.Node:
 @contextmanager
 def working(what: str) -> Iterator[hvcore.Node]:
     """The node, for slow work: on a terminal, ``what`` and then the node's progress are shown."""
-    with progress(what) as tell:
-        yield open_node(progress=tell)
+    with progress(what) as show:
+        yield open_node(progress=show)
 
 
 def warn(name: str, warnings: Iterable[hvcore.Problem]) -> None:

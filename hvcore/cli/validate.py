@@ -160,12 +160,12 @@ def explain(files: tuple[str, ...], *, diff: bool, binaries: tuple[str, ...], as
 
 
 def _refuse_misuse(files: tuple[str, ...], binaries: tuple[str, ...], *, diff: bool) -> None:
-    wanted = {(1, 2), (2, 0), (2, 1)} if diff else {(1, 0), (1, 1)}
+    legal = {(1, 2), (2, 0), (2, 1)} if diff else {(1, 0), (1, 1)}
     if files.count("-") > 1:
         raise click.UsageError(
             "standard input can be read once only; give the other one as a file", click.get_current_context()
         )
-    if (len(files), len(binaries)) not in wanted:
+    if (len(files), len(binaries)) not in legal:
         what = "two FILEs, or one and --qemu twice" if diff else "one FILE and at most one --qemu; --diff takes two"
         raise click.UsageError(f"give {what}", click.get_current_context())
 

@@ -41,13 +41,13 @@ def found(run_dir: Path, tmp_path: Path) -> Callable[[str], dict[str, Finding]]:
     return examine
 
 
-def told(finding: Finding) -> tuple[str, str | None]:
+def severity_and_todo(finding: Finding) -> tuple[str, str | None]:
     return str(finding.severity), finding.todo
 
 
 def test_a_calm_node_has_nothing_to_mend(found: Any, node: Node) -> None:
     node.driver("fake").start(WEB)
-    assert told(found("leftovers")["instances"]) == ("ok", None)
+    assert severity_and_todo(found("leftovers")["instances"]) == ("ok", None)
     assert found("leftovers")["instances"].what == "1 with state here, 1 of them run"
     assert {finding.severity for finding in found("run directory").values()} == {Severity.OK}
 
@@ -69,7 +69,7 @@ def test_a_run_directory_without_room_is_a_problem(
         (run_dir / "one").touch()
     (finding,) = found("run directory").values()
     if what is None:
-        assert told(finding) == ("ok", None)
+        assert severity_and_todo(finding) == ("ok", None)
     else:
         assert finding.severity is Severity.PROBLEM
         assert finding.what == f"its file system {what}: nothing can be started"
@@ -89,7 +89,7 @@ def test_one_that_has_ended_says_what_it_holds(found: Any, node: Node, store: St
     assert record is not None
     store.save(replace(record, bindings={**record.bindings, "guest": "shutdown"}))
     finding = found("leftovers")["web1"]
-    assert told(finding) == ("note", "hv cleanup web1")
+    assert severity_and_todo(finding) == ("note", "hv cleanup web1")
     assert "has ended, shutdown" in finding.what
     assert "holds uid" in finding.what
 
@@ -97,7 +97,7 @@ def test_one_that_has_ended_says_what_it_holds(found: Any, node: Node, store: St
 def test_one_that_was_interrupted_is_a_problem(found: Any, store: Store, record: Callable[..., Record]) -> None:
     store.create("web1")
     store.save(record(phase=Phase.STARTING, process=None, boot_id=boot_id()))
-    assert told(found("leftovers")["web1"]) == ("problem", "hv recover")
+    assert severity_and_todo(found("leftovers")["web1"]) == ("problem", "hv recover")
 
 
 def test_a_damaged_record_and_one_put_aside_are_reported(found: Any, store: Store, run_dir: Path) -> None:
@@ -105,14 +105,14 @@ def test_a_damaged_record_and_one_put_aside_are_reported(found: Any, store: Stor
     (run_dir / "instances/web1/record.json").write_text("torn")
     (run_dir / "damaged").mkdir(mode=0o700)
     (run_dir / "damaged/web0.1").write_text("torn")
-    assert told(found("leftovers")["web1"]) == ("problem", "hv info web1")
+    assert severity_and_todo(found("leftovers")["web1"]) == ("problem", "hv info web1")
     assert "web0.1" in found("leftovers")["damaged records"].what
 
 
 def test_a_stale_reservation_is_reported_with_the_command_that_frees_it(found: Any, node: Node, run_dir: Path) -> None:
     Reservations(run_dir / "reservations" / "uid").take("1880000007", "ghost")
     finding = found("leftovers")["uid 1880000007"]
-    assert told(finding) == ("problem", "hv stop --force ghost")
+    assert severity_and_todo(finding) == ("problem", "hv stop --force ghost")
     node.stop("ghost", force=True)
     assert "uid 1880000007" not in found("leftovers")
 
@@ -128,7 +128,7 @@ def orphan(run_dir: Path) -> Iterator[int]:
 
 def test_a_process_of_no_instance_is_reported(found: Any, orphan: int) -> None:
     finding = found("leftovers")[f"process {orphan}"]
-    assert told(finding) == ("problem", "hv stop --force ghost")
+    assert severity_and_todo(finding) == ("problem", "hv stop --force ghost")
     assert "launched for 'ghost'" in finding.what
 
 
@@ -239,7 +239,7 @@ def host(run_dir: Path) -> Host:
 def test_a_missing_program_is_reported_with_its_package(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     found = {finding.subject: finding for finding in abilities(host)}
-    assert told(found["bwrap"]) == ("problem", "install bubblewrap")
+    assert severity_and_todo(found["bwrap"]) == ("problem", "install bubblewrap")
     assert program("ls", "coreutils").todo == "install coreutils"
 
 
@@ -285,5 +285,8 @@ def test_a_directory_among_the_locks_is_reported_and_the_examination_goes_on(
 ) -> None:
     node.driver("fake").start(WEB)
     (run_dir / "locks" / "web0").mkdir()
-    assert told(found("leftovers")[str(run_dir / "locks" / "web0")]) == ("problem", "look at it, then move it away")
-    assert told(found("leftovers")["instances"]) == ("ok", None)
+    assert severity_and_todo(found("leftovers")[str(run_dir / "locks" / "web0")]) == (
+        "problem",
+        "look at it, then move it away",
+    )
+    assert severity_and_todo(found("leftovers")["instances"]) == ("ok", None)

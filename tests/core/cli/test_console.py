@@ -21,7 +21,7 @@ import pytest
 pytestmark = pytest.mark.heavy  # a process of hv for each test
 
 DEADLINE_S = 30.0
-# `hv console` from the moment that the node has told how the console is reached.
+# `hv console`, once the node has given the address of the console.
 ATTACH = """
 import sys, os
 if os.isatty(0):
@@ -161,12 +161,12 @@ def test_a_person_and_a_guest_talk_until_escape(tmp_path: Path, sits_at: Sits) -
 
 
 def test_what_was_typed_before_escape_is_still_sent(tmp_path: Path, sits_at: Sits) -> None:
-    heard: list[bytes] = []
+    received: list[bytes] = []
 
     def listen(connection: socket.socket) -> None:
         connection.sendall(b"ready")
         while data := connection.recv(100):
-            heard.append(data)
+            received.append(data)
 
     guest = Guest(tmp_path / "c", listen)
     person = sits_at(attached(guest.path))
@@ -174,7 +174,7 @@ def test_what_was_typed_before_escape_is_still_sent(tmp_path: Path, sits_at: Sit
     person.types(b"halt\r\x1dnot this")
     assert person.is_left_alone() == 0
     guest.close()
-    assert b"".join(heard) == b"halt\r"
+    assert b"".join(received) == b"halt\r"
 
 
 def test_a_guest_that_closes_ends_it(tmp_path: Path, sits_at: Sits) -> None:
@@ -307,17 +307,17 @@ def test_a_console_that_cannot_be_reached_is_an_error(tmp_path: Path) -> None:
 
 def test_a_pipe_is_sent_as_it_is_and_the_answer_printed_after_its_end(tmp_path: Path) -> None:
     sent = b"\x1d\x03binary\x00" * 300_000
-    heard = bytearray()
+    received = bytearray()
 
     def slow(connection: socket.socket) -> None:
-        while len(heard) < len(sent):
-            heard.extend(connection.recv(50_000))
+        while len(received) < len(sent):
+            received.extend(connection.recv(50_000))
         connection.sendall(b"thank you")
 
     guest = Guest(tmp_path / "c", slow)
     found = subprocess.run(attached(guest.path), input=sent, capture_output=True, check=False, timeout=DEADLINE_S)
     assert (found.returncode, found.stdout) == (0, b"thank you")
-    assert bytes(heard) == sent
+    assert bytes(received) == sent
 
 
 @pytest.mark.parametrize("stream", ["file", "closed"])

@@ -25,14 +25,14 @@ def test_a_warning_is_on_stderr_and_fails_nothing(command: str, hv: Hv, instance
     result = hv(command, file)
     warning = "params.ignores_powerdown: only a forced stop ends it soon"
     assert (result.exit_code, result.stderr) == (0, f"web1: warning: {warning}\n")
-    told = json.loads(hv(command, file, "--json").stdout)["warnings"]
-    assert [row["path"] for row in told] == ["params.ignores_powerdown"]
+    shown = json.loads(hv(command, file, "--json").stdout)["warnings"]
+    assert [row["path"] for row in shown] == ["params.ignores_powerdown"]
 
 
 def test_check_says_which_layer_each_value_is_from(hv: Hv, instance_file: File, node_file: Path) -> None:
-    told = json.loads(hv("check", instance_file(), "--json").stdout)
-    assert (told["params"]["motd"], told["layers"]["motd"]) == ("of the node", "node")
-    assert told["layers"]["fail_at"] == "default"
+    shown = json.loads(hv("check", instance_file(), "--json").stdout)
+    assert (shown["params"]["motd"], shown["layers"]["motd"]) == ("of the node", "node")
+    assert shown["layers"]["fail_at"] == "default"
 
 
 def test_params_shows_what_the_node_sets(hv: Hv, node_file: Path) -> None:
@@ -41,8 +41,8 @@ def test_params_shows_what_the_node_sets(hv: Hv, node_file: Path) -> None:
 
 
 def test_the_configuration_can_be_elsewhere(hv: Hv, instance_file: File, node_file: Path, tmp_path: Path) -> None:
-    told = json.loads(hv("--config-dir", str(tmp_path / "none"), "check", instance_file(), "--json").stdout)
-    assert told["params"]["motd"] == "hello"
+    shown = json.loads(hv("--config-dir", str(tmp_path / "none"), "check", instance_file(), "--json").stdout)
+    assert shown["params"]["motd"] == "hello"
     assert hv("--config-dir", "", "check", instance_file()).exit_code == 2
 
 

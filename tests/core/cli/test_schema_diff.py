@@ -52,13 +52,13 @@ def test_the_changes_as_json(hv: Hv, changed: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [("{", "is not JSON"), ("[1]", "is not what hv params"), (None, "cannot be read, got No such file or directory")],
 )
-def test_anything_but_a_schema_is_bad_usage(hv: Hv, tmp_path: Path, text: str | None, told: str) -> None:
+def test_anything_but_a_schema_is_bad_usage(hv: Hv, tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "old.json"
     if text is not None:
         path.write_text(text)
     found = hv("schema-diff", str(path), "fake")
     assert found.exit_code == 2
-    assert told in found.stderr
+    assert message in found.stderr
