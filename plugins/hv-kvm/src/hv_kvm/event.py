@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["QmpEvent", "read_event"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QmpEvent:
+class QmpEvent(NamedTuple):  # a dataclass would take a millisecond of every listing to make
     """One asynchronous event. ``data`` is empty when QEMU sent none; ``at`` is QEMU's wall clock in seconds."""
 
     name: str
-    data: Mapping[str, Any] = field(default_factory=dict)
-    at: float | None = None
+    data: Mapping[str, Any]
+    at: float | None
 
 
 def read_event(message: Mapping[str, Any]) -> QmpEvent:
     """The event in a QMP message that has the member ``event``."""
     data = message.get("data")
-    return QmpEvent(
-        name=str(message["event"]), data=data if isinstance(data, dict) else {}, at=_seconds(message.get("timestamp"))
-    )
+    at = _seconds(message.get("timestamp"))
+    return QmpEvent(name=str(message["event"]), data=data if isinstance(data, dict) else {}, at=at)
 
 
 def _seconds(stamp: Any) -> float | None:
