@@ -67,7 +67,7 @@ def installed(*groups: str) -> dict[str, list[CatalogueEntry]]:
         points = metadata.entry_points()
         found = {group: [_entry(point) for point in points.select(group=group)] for group in groups}
     except Exception:  # noqa: BLE001 - the damaged metadata of one distribution, of any project, breaks the whole scan
-        # One at a time, so that only the damaged ones are missing; what they seem to declare is listed as broken.
+        # One at a time, so that only the damaged ones are missing; their apparent entry points are listed as broken.
         each = list(_distributions())
         found = {group: [entry for one in each for entry in _entries_of(one, group)] for group in groups}
     return {group: _with_verdicts(entries) for group, entries in found.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from hvcore.errors import BusyError, HvError, StateError
 from hvcore.model.state import State
@@ -17,12 +18,12 @@ _THREADS, _ROUNDS, _MANY = 4, 4, 6
 _ALLOWED = (BusyError, StateError)
 
 
-def _together(works: list[Callable[[], None]]) -> list[str]:
+def _together(works: list[Callable[[], object]]) -> list[str]:
     """Run the works in threads at the same time. Returns the errors that they raised, in words."""
     wrong: list[str] = []
     gate = threading.Barrier(len(works))
 
-    def run(work: Callable[[], None]) -> None:
+    def run(work: Callable[[], object]) -> None:
         gate.wait()
         try:
             work()
@@ -54,16 +55,11 @@ def conc_same_instance(bench: Bench) -> None:
         acts += [lambda: bench.node.pause(name), lambda: bench.node.resume(name)]
     bench.start()
 
-    def some(seed: int) -> Callable[[], None]:
-        chosen = random.Random(seed).choices(acts, k=_ROUNDS)  # noqa: S311 - which operations, the same each time
+    def some(seed: int) -> None:
+        for act in random.Random(seed).choices(acts, k=_ROUNDS):  # noqa: S311 - which operations, the same each time
+            _tolerated(act)
 
-        def work() -> None:
-            for act in chosen:
-                _tolerated(act)
-
-        return work
-
-    wrong = _together([some(seed) for seed in range(_THREADS)])
+    wrong = _together([partial(some, seed) for seed in range(_THREADS)])
     require(not wrong, f"operations at the same time raise {wrong[:1]}")
     states = [info.state for info in bench.node.instances()]
     require(set(states) <= {State.RUNNING, State.PAUSED}, f"is {states} after operations at the same time")
@@ -89,9 +85,8 @@ def conc_many_instances(bench: Bench) -> None:
     reserving it picks the same one twice.
     """
     labels = [f"many{number}" for number in range(_MANY)]
-    instances = {label: bench.instance(label) for label in labels}
-    handle = bench.handle
-    wrong = _together([lambda label=label: handle.start(instances[label], deadline_s=30) for label in labels])  # type: ignore[misc]
+    instances, handle = [bench.instance(label) for label in labels], bench.handle
+    wrong = _together([partial(handle.start, instance, deadline_s=30) for instance in instances])
     require(not wrong, f"starts at the same time fail: {wrong[:1]}")
     infos = bench.node.instances()
     took_s = seconds_of(bench.node.instances)
@@ -102,6 +97,6 @@ def conc_many_instances(bench: Bench) -> None:
     pids = [info.pid for info in infos if info.pid is not None]
     require(len(pids) == len(set(pids)), "two instances share one process")
     require(took_s < 2.0, f"listing {_MANY} instances takes {took_s:.1f} s")
-    wrong = _together([lambda label=label: bench.stop(label) for label in labels])  # type: ignore[misc]
+    wrong = _together([partial(bench.stop, label) for label in labels])
     require(not wrong, f"stops at the same time fail: {wrong[:1]}")
     bench.nothing_left("stopping all at the same time")
