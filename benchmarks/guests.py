@@ -22,7 +22,7 @@ from hv_kvm.qmp import commands, connect
 from hv_kvm.resources.guest_files import make_guest_dir
 from hvcore.host.confinement.bubblewrap import sandboxed
 from hvcore.host.environment import default_uid_pool
-from hvcore.resources.unix_socket import listening_socket
+from hvcore.resources.node_files import listening_socket
 
 __all__ = ["Bare", "Bench", "bench", "file_system_of", "on_disk", "on_tmpfs"]
 

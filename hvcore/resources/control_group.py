@@ -1,4 +1,4 @@
-"""The control group of an instance, with its limits and with everything that runs in it."""
+"""The control group of an instance, with its limits and its processes."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = ["ControlGroupKind", "end_group"]
 
 _KILL_S: Final = 5.0
 _END_TRIES: Final = 100
-_OWN_PROCESSES: Final = 2  # of hvcore, which its limit counts: see `GroupLimits`
+_OWN_PROCESSES: Final = 2  # hvcore's, which count against the limit: see `GroupLimits`
 
 
-class ControlGroupKind(ResourceKind[ControlGroup, bool], name="cgroup", turn=Turn.WHO, runs=True):  # with what is in it
-    """A group in every hierarchy of use. What is launched afterwards begins in it."""
+class ControlGroupKind(ResourceKind[ControlGroup, bool], name="cgroup", turn=Turn.WHO, runs=True):  # its processes
+    """A group in every hierarchy of use. Programs launched afterwards start in it."""
 
     def verify(self, resource: ControlGroup, site: Site) -> Iterator[Problem]:
-        """The node has to be able to set the limits."""
+        """The node must be able to set the limits."""
         for what in site.host.cgroups.problems(resource.limits):
-            yield Problem(path=resource.where, what=f"its limits cannot be set, {what}", todo="unset them")
+            yield Problem(path=resource.where, what=f"the limits cannot be set, {what}", todo="unset them")
 
     def describe(self, resource: ControlGroup, site: Site) -> Iterator[Step]:
         """The group and its limits."""
@@ -42,42 +42,42 @@ class ControlGroupKind(ResourceKind[ControlGroup, bool], name="cgroup", turn=Tur
             "{} processes": None if limits.processes is None else limits.processes - _OWN_PROCESSES,
         }
         found = [text.format(value) for text, value in values.items() if value is not None]
-        with_them = f"with at most {', '.join(found)}" if found else "without limits"
-        yield Step(kind="group", what=f"a control group of its own, where the node has them, {with_them}")
+        limited = f"with at most {', '.join(found)}" if found else "without limits"
+        yield Step(kind="group", what=f"its own control group, if the node has control groups, {limited}")
 
     def placeholder(self, resource: ControlGroup, site: Site) -> bool:
-        """Whether this node has them."""
+        """Whether this node has control groups."""
         return site.host.cgroups.usable
 
     def entry(self, resource: ControlGroup, site: Site) -> Mapping[str, Any] | None:
-        """The group's name; None where the instance gets none.
+        """The group's name; None where the instance gets no group.
 
-        Raises `NodeError` when the limits cannot be set, and when a stranger is in a group of that name: with an entry
-        for it, a release would end the stranger.
+        Raises `NodeError` when the limits cannot be set, and when a foreign process is in a group of that name: with an
+        entry for the group, a release would end that process.
         """
         groups = site.host.cgroups
         if not groups.usable and not resource.limits.controllers():
             return None
         problems = groups.problems(resource.limits)
         if problems:
-            raise NodeError(f"{site.name}: its limits cannot be set, {'; '.join(problems)}")
+            raise NodeError(f"{site.name}: the limits cannot be set, {'; '.join(problems)}")
         group = _group(site)
-        strangers = group.holders()
-        if strangers:
-            pids = ", ".join(map(str, strangers))
-            what = f"{site.name}: its control group {group.directories[0]} is in use by pid {pids}"
+        if foreign := group.holders():
+            what = (
+                f"{site.name}: its control group {group.directories[0]} is in use by pid {', '.join(map(str, foreign))}"
+            )
             raise NodeError(f"{what}, which no instance has started; end that first")
         return {"name": group.name}
 
     def acquire(self, resource: ControlGroup, held: Held) -> bool:
-        """Make it, where the node has groups."""
+        """Make the group, if the node has control groups."""
         if not held.site.host.cgroups.usable:
             return False
         _group(held.site).create(resource.limits)
         return True
 
     def release(self, entry: Entry, owner: Owner) -> None:
-        """End what is in it, and remove it."""
+        """End its processes and remove the group."""
         end_group(owner.host, entry.data["name"])
 
 
@@ -86,14 +86,14 @@ def _group(site: Site) -> Group:
 
 
 def end_group(host: Host, name: str) -> list[int]:
-    """End what is in the control group and remove it; the pids of it. That it is not there is fine."""
+    """End the processes in the control group and remove it; their pids. Does nothing if there is no such group."""
     if not host.cgroups.usable:
         return []
     group, deadline = Group(name, host.cgroups), Deadline(_KILL_S)
     pids = group.pids()
     for _ in range(_END_TRIES):
         group.kill(deadline.left())
-        with suppress(NodeError):  # one was entering it: a stop script, whose caller was killed
+        with suppress(NodeError):  # a process was entering it: a stop script, whose caller was killed
             group.remove()
             break
     else:

@@ -9,9 +9,8 @@ from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.model.resource import DiskClaim
 from hvcore.resources.held import Held
-from hvcore.resources.kind import ResourceKind, Turn
+from hvcore.resources.kind import ResourceKind, Turn, give_back
 from hvcore.resources.owner import Owner, Site
-from hvcore.resources.reserved import give_back
 
 __all__ = ["DiskClaimKind", "claim_disk", "release_disk"]
 
@@ -20,27 +19,27 @@ class DiskClaimKind(ResourceKind[DiskClaim, tuple[str, ...]], name=DISK, turn=Tu
     """A claim without anything opened: of a network disk, of a directory, of a disk that is mounted."""
 
     def describe(self, resource: DiskClaim, site: Site) -> Iterator[Step]:
-        """What is claimed, and how."""
+        """Which disk is claimed, and how."""
         yield Step(kind="file", what=f"claim {resource.path} {'read-write' if resource.write else 'read-only'}")
 
     def placeholder(self, resource: DiskClaim, site: Site) -> tuple[str, ...]:
-        """Nothing: a claim without an open file is not part of a command line."""
+        """Empty: a claim without an open file is not part of a command line."""
         return ()
 
     def acquire(self, resource: DiskClaim, held: Held) -> tuple[str, ...]:
-        """Claim it. Raises `DiskInUseError` naming the holder, and OSError when there is no such disk."""
+        """Claim the disk. Raises `DiskInUseError` naming the holder, and OSError when there is no such disk."""
         return claim_disk(resource.path, resource.key, held, write=resource.write, lock=resource.lock)
 
     def release(self, entry: Entry, owner: Owner) -> None:
-        """Others can have it."""
+        """Free the disk for other instances."""
         release_disk(entry, owner)
 
 
 def claim_disk(path: str, key: str, held: Held, *, write: bool, lock: bool = True) -> tuple[str, ...]:
-    """Become the disk's only user or one of its readers, for the resource ``key``. The ledger has to know of it.
+    """Become the disk's only user or one of its readers, for the resource ``key``. Its ledger entry must exist.
 
-    The node knows of the claim until the launched program, which inherits its descriptors, has gone. A program in a
-    sandbox with a reaper does not inherit them: there a mount of the disk has to say that it is in use.
+    The claim holds until the launched program, which inherits its descriptors, exits. A program in a sandbox with a
+    reaper does not inherit them: there, only a mount of the disk shows that it is in use.
     Raises `DiskInUseError` naming the holder, and OSError when there is no such disk.
     """
     claims = DiskClaims(held.site.host.run_dir, f"{held.owner.name}/{key}")
@@ -50,5 +49,5 @@ def claim_disk(path: str, key: str, held: Held, *, write: bool, lock: bool = Tru
 
 
 def release_disk(entry: Entry, owner: Owner) -> None:
-    """Give the claims of the entry's resource back."""
+    """Give back the claims of the entry's resource."""
     give_back(DISK, entry, owner)

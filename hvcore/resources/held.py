@@ -1,4 +1,4 @@
-"""What an operation has acquired so far: the handles by resource, and the descriptors that are open for them."""
+"""The handles of the resources that an operation has acquired so far, and the descriptors open for them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Handles:
 
 @dataclass(slots=True)
 class _Open:
-    """What is open for one resource: descriptors by whom they go to, and what is undone when it is given up."""
+    """The descriptors of one resource, by the program that inherits them, and what to undo at the end."""
 
     passed: list[int] = field(default_factory=list)
     lent: list[int] = field(default_factory=list)
@@ -57,9 +57,8 @@ class _Open:
 class Held(Handles):
     """The handles of an operation at work. It also owns every descriptor that is open only for the operation.
 
-    Descriptors are of three sorts. One that was *passed* goes to the instance's program and is then closed here; one
-    that was *lent* goes there too, and stays open here; one that was *shared* goes to every program that is launched.
-    All belong to the resource that is being acquired.
+    The instance's program inherits a *passed* descriptor, which is then closed here, and a *lent* one, which stays open
+    here. Every launched program inherits a *shared* one. Each belongs to the resource that is being acquired.
     """
 
     def __init__(self, owner: Owner, site: Site) -> None:
@@ -71,7 +70,7 @@ class Held(Handles):
 
     @contextmanager
     def acquiring(self, key: str) -> Iterator[None]:
-        """What is opened in this block belongs to the resource of that key."""
+        """Descriptors opened in this block belong to the resource of that key."""
         before, self._current = self._current, self._open.setdefault(key, _Open())
         try:
             yield
@@ -86,7 +85,7 @@ class Held(Handles):
 
     @property
     def for_companion(self) -> tuple[int, ...]:
-        """The descriptors that a program beside it inherits."""
+        """The descriptors that a program beside the instance inherits."""
         return tuple(fd for one in self._open.values() for fd in one.shared)
 
     def add(self, fd: int) -> str:
@@ -112,21 +111,21 @@ class Held(Handles):
         return self._current.at_end.enter_context(context)
 
     def at_end(self, call: Callable[[], object]) -> None:
-        """Call this when the operation ends, or the resource is released before that."""
+        """Call this when the operation ends or the resource is released."""
         self._current.at_end.callback(call)
 
     def close_passed(self) -> None:
-        """Close our copies of what was passed: a listening socket would keep clients waiting after its program died."""
+        """Close our copies of passed descriptors: a listening socket would keep clients waiting after its program died."""
         for one in self._open.values():
             one.close_passed()
 
     def forget(self, key: str) -> None:
-        """Drop the handle of a resource, and close what is open for it. One that is not held is fine."""
+        """Drop the handle of a resource, and close its descriptors. Does nothing if it is not held."""
         self._found.pop(key, None)
         if key in self._open:
             self._open.pop(key).close()
 
     def close(self) -> None:
-        """Close every descriptor, the last acquired first. What was launched keeps its own."""
+        """Close every descriptor, the last acquired first. Launched programs keep theirs."""
         for key in reversed(tuple(self._open)):
             self._open.pop(key).close()

@@ -14,9 +14,8 @@ from hvcore.model.record import Entry
 from hvcore.model.resource import Identity, UidRange
 from hvcore.model.sandbox import AsUser, Level
 from hvcore.resources.held import Held
-from hvcore.resources.kind import ResourceKind, Turn
+from hvcore.resources.kind import ResourceKind, Turn, give_back
 from hvcore.resources.owner import Owner, Site
-from hvcore.resources.reserved import give_back
 
 __all__ = ["IdentityKind", "UidRangeKind", "user_problem"]
 
@@ -29,41 +28,40 @@ def user_problem(name: str) -> str | None:
     try:
         found = pwd.getpwnam(name)
     except KeyError:
-        return "is no user of this node"
+        return "is not a user of this node"
     return "is root, which a guest never runs as" if found.pw_uid == 0 else None
 
 
 class IdentityKind(ResourceKind[Identity, AsUser | None], name=_UID, turn=Turn.WHO):
-    """A named user, or a uid of the pool. Only at level strict; below it a process keeps the caller's uid."""
+    """A named user, or a uid of the pool. Only at level strict: otherwise a process keeps the caller's uid."""
 
     def verify(self, resource: Identity, site: Site) -> Iterator[Problem]:
-        """The user has to exist, and must not be root."""
+        """The user must exist and must not be root."""
         if resource.user is not None and (what := user_problem(resource.user)) is not None:
-            todo = "make it, or name one" if what.startswith("is no user") else "name another"
+            todo = "make it, or name one" if what.startswith("is not") else "name another"
             yield Problem(path=resource.where, what=what, got=repr(resource.user), todo=todo)
 
     def describe(self, resource: Identity, site: Site) -> Iterator[Step]:
-        """Which user, or that one of the pool is taken."""
+        """The user, or the pool that a uid is taken from."""
         if site.level is Level.STRICT:
-            pool = site.host.uid_pool
-            taken = f"take one of {pool.start}-{pool.stop - 1} for this {_whose(resource)} alone"
+            pool, whose = site.host.uid_pool, "guest" if resource.key == "uid" else "program"
+            taken = f"take one of {pool.start}-{pool.stop - 1} for this {whose} alone"
             yield Step(kind="uid", what=taken if resource.user is None else f"run as the user {resource.user}")
 
     def placeholder(self, resource: Identity, site: Site) -> AsUser | None:
-        """The caller: a command line does not show a uid."""
+        """None: a command line does not show a uid."""
         return None
 
     def entry(self, resource: Identity, site: Site) -> Mapping[str, Any] | None:
-        """A uid of the pool is reserved; a named user is not ours."""
+        """A uid of the pool is reserved; a named user is not."""
         return {} if site.level is Level.STRICT and resource.user is None else None
 
     def acquire(self, resource: Identity, held: Held) -> AsUser | None:
-        """The user, by name or from the pool. Raises `NodeError` when all of the pool are taken."""
+        """The user, by name or from the pool. Raises `NodeError` when the whole pool is taken."""
         if held.site.level is not Level.STRICT:
             return None
         if resource.user is not None:
-            problem = user_problem(resource.user)
-            if problem is not None:
+            if (problem := user_problem(resource.user)) is not None:
                 what = f"{held.owner.name}: {resource.where} {problem}, got {resource.user!r}"
                 raise OperationError(f"{what}; name another")
             found = pwd.getpwnam(resource.user)
@@ -75,7 +73,7 @@ class IdentityKind(ResourceKind[Identity, AsUser | None], name=_UID, turn=Turn.W
         return AsUser(uid)
 
     def release(self, entry: Entry, owner: Owner) -> None:
-        """The uid is free for others."""
+        """Free the uid."""
         give_back(_UID, entry, owner)
 
 
@@ -83,21 +81,21 @@ class UidRangeKind(ResourceKind[UidRange, range], name=_RANGE, turn=Turn.WHO, in
     """65536 uids for the users inside an instance."""
 
     def verify(self, resource: UidRange, site: Site) -> Iterator[Problem]:
-        """In a container the node's uids may not be ours to give."""
+        """In a container the uids of the node may not be available."""
         if not uid_ranges():
             what = "cannot be had, the uids for its users are not ours to give"
             yield Problem(path=resource.where, what=what, todo="run hvcore outside of a container, or set it to 'off'")
 
     def describe(self, resource: UidRange, site: Site) -> Iterator[Step]:
-        """That they are taken."""
-        yield Step(kind="uids", what="65536 uids of the node that nobody else has, as those of its users")
+        """That the range is taken."""
+        yield Step(kind="uids", what="65536 uids of the node for its users, used by no other instance")
 
     def placeholder(self, resource: UidRange, site: Site) -> range:
-        """The first such range."""
+        """The first range."""
         return range(UID_RANGE_SIZE)
 
     def acquire(self, resource: UidRange, held: Held) -> range:
-        """A range. Raises `NodeError` when all of the node are taken."""
+        """A range. Raises `NodeError` when every range of the node is taken."""
         ranges = uid_ranges()
         first = _take(resource.key, _RANGE, ranges, held)
         if first is None:
@@ -105,12 +103,12 @@ class UidRangeKind(ResourceKind[UidRange, range], name=_RANGE, turn=Turn.WHO, in
         return range(first, first + UID_RANGE_SIZE)
 
     def release(self, entry: Entry, owner: Owner) -> None:
-        """The range is free for others."""
+        """Free the range."""
         give_back(_RANGE, entry, owner)
 
 
 def _take(key: str, kind: str, pool: range, held: Held) -> int | None:
-    """A number of the pool. Its lock goes to all that is launched: that becomes the user only some time later."""
+    """A number of the pool. Every launched program inherits its lock: it changes to that uid only later."""
     host = held.site.host
     claims = UidClaims(host.run_dir, f"{held.owner.name}/{key}", node_wide=host.privileged)
     held.at_end(claims.close)
@@ -118,7 +116,3 @@ def _take(key: str, kind: str, pool: range, held: Held) -> int | None:
     for fd in claims.fds:
         held.share(fd)
     return number
-
-
-def _whose(resource: Identity) -> str:
-    return "guest" if resource.key == "uid" else "program"

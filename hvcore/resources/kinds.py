@@ -1,9 +1,9 @@
-"""All kinds of resources that a driver can use, and the one loop for each thing that is done with them."""
+"""All kinds of resources that a driver can use, with one loop for each method of a kind."""
 
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,31 +30,28 @@ class Kinds:
         self._by_class: dict[type[_Any], _Kind] = {}
         self._plugins: dict[_Kind, str] = {}
         for plugin, kind in kinds:
-            self._add(plugin, kind)
-
-    def _add(self, plugin: str, kind: _Kind) -> None:
-        first = self._by_name.get(kind.name) or self._by_class.get(kind.resource)
-        if first is not None:
-            both = f"{self._plugins[first]} and {plugin}"
-            raise DriverLoadError(f"resource kind {kind.name!r}: declared by both {both}; rename one")
-        asked, given = _handle_type(kind.resource, Resource, 0), _handle_type(type(kind), ResourceKind, 1)
-        if asked != given:
-            what = f"gives a handle of {given}, and {kind.resource.__name__} has one of {asked}"
-            raise DriverLoadError(f"resource kind {kind.name!r} of {plugin}: {what}; make them one type")
-        self._by_name[kind.name] = self._by_class[kind.resource] = kind
-        self._plugins[kind] = plugin
+            first = self._by_name.get(kind.name) or self._by_class.get(kind.resource)
+            if first is not None:
+                both = f"{self._plugins[first]} and {plugin}"
+                raise DriverLoadError(f"resource kind {kind.name!r}: declared by both {both}; rename one")
+            declared, given = _handle_type(kind.resource, Resource, 0), _handle_type(type(kind), ResourceKind, 1)
+            if declared != given:
+                what = f"gives a handle of {given}, and {kind.resource.__name__} has one of {declared}"
+                raise DriverLoadError(f"resource kind {kind.name!r} of {plugin}: {what}; make them one type")
+            self._by_name[kind.name] = self._by_class[kind.resource] = kind
+            self._plugins[kind] = plugin
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The words in the ledger that they know."""
+        """The words in the ledger."""
         return tuple(self._by_name)
 
     def named(self, name: str) -> _Kind | None:
-        """The kind of that word in the ledger; None when no plugin has one."""
+        """The kind of that word in the ledger; None when no plugin has it."""
         return self._by_name.get(name)
 
     def order(self, resources: Iterable[_Any]) -> tuple[_Any, ...]:
-        """The resources in the order of their turns, what each needs before it, each key once.
+        """The resources in the order of their turns, each after those that it needs, each key once.
 
         Raises ValueError when two different resources have one key, and TypeError for a class that has no kind.
         """
@@ -65,24 +62,31 @@ class Kinds:
             if there != resource:
                 msg = f"two resources have the key {resource.key!r}: {there} and {resource}"
                 raise ValueError(msg)
-        for resource in sorted(listed.values(), key=lambda wanted: self._of(wanted).turn):
-            _place(resource, listed, found)
+
+        def place(resource: _Any) -> None:
+            if resource.key not in found:
+                for needed in resource.needs():
+                    place(listed.get(needed.key, needed))  # by its key: the driver may list it with more in it
+                found[resource.key] = resource
+
+        for resource in sorted(listed.values(), key=lambda resource: self._of(resource).turn):
+            place(resource)
         return tuple(found.values())
 
     def problems(self, resources: Iterable[_Any], site: Site) -> Iterator[Problem]:
-        """Why this node cannot provide them."""
+        """Why this node cannot provide the resources."""
         for resource in self.order(resources):
             with self._blaming(kind := self._of(resource)):
                 yield from kind.verify(resource, site)
 
     def steps(self, resources: Iterable[_Any], site: Site) -> Iterator[Step]:
-        """What a start does to get them, for people."""
+        """The steps with which a start gets the resources."""
         for resource in self.order(resources):
             with self._blaming(kind := self._of(resource)):
                 yield from kind.describe(resource, site)
 
     def placeholders(self, resources: Iterable[_Any], site: Site) -> Handles:
-        """Symbols in place of the handles that only a start makes."""
+        """The handles as a plan shows them."""
         found = {}
         for resource in self.order(resources):
             with self._blaming(kind := self._of(resource)):
@@ -90,7 +94,7 @@ class Kinds:
         return Handles(found)
 
     def acquire(self, resources: Iterable[_Any], held: Held) -> None:
-        """Get those that are not held yet. Their ledger entries are written before, in one durable write."""
+        """Get those that are not held yet. All their ledger entries are written first, in one durable write."""
         owner = held.owner
         wanted = [resource for resource in self.order(resources) if resource not in held]
         entries = []
@@ -106,16 +110,16 @@ class Kinds:
                 held[resource] = kind.acquire(resource, held)
 
     def prove(self, resources: Iterable[_Any], site: Site, owner: Owner) -> None:
-        """Look after the launch whether they are as wanted."""
+        """Check after the launch that the resources are as wanted."""
         for resource in self.order(resources):
             with self._blaming(kind := self._of(resource)):
                 kind.prove(resource, site, owner)
 
     def release(self, entries: Sequence[Entry], owner: Owner) -> tuple[list[Entry], list[str]]:
-        """Take them back: first what runs, then the rest, the last acquired first. What is left, and why.
+        """Release processes first, then the rest, the last acquired first. Returns what is left, and why.
 
-        A process that does not go keeps everything else reserved: it may still write. Any other failure does not
-        keep the rest from being released.
+        A process that does not exit may still write, so everything else stays reserved. After any other failure the
+        rest is released all the same.
         """
         ordered = list(reversed(entries))
         ordered.sort(key=self._is_idle)  # stable
@@ -123,7 +127,12 @@ class Kinds:
         left: list[Entry] = []
         for index, entry in enumerate(ordered):
             try:
-                self._release(entry, owner)
+                kind = self._by_name.get(entry.kind)
+                if kind is None:
+                    what = f"{owner.name}: no plugin of its driver can release {entry.kind!r}"
+                    raise LeftoverError(f"{what}; install what started it, or upgrade the driver")
+                with self._blaming(kind):
+                    kind.release(entry, owner)
             except (HvError, OSError) as error:
                 left.append(entry)
                 reasons.append(str(error))
@@ -136,14 +145,6 @@ class Kinds:
         kind = self._by_name.get(entry.kind)
         return kind is None or not kind.runs
 
-    def _release(self, entry: Entry, owner: Owner) -> None:
-        kind = self._by_name.get(entry.kind)
-        if kind is None:
-            what = f"{owner.name}: no plugin of its driver can release {entry.kind!r}"
-            raise LeftoverError(f"{what}; install what started it, or upgrade the driver")
-        with self._blaming(kind):
-            kind.release(entry, owner)
-
     def _of(self, resource: _Any) -> _Kind:
         kind = self._by_class.get(type(resource))
         if kind is None:
@@ -153,7 +154,7 @@ class Kinds:
 
     @contextmanager
     def _blaming(self, kind: _Kind) -> Iterator[None]:
-        """What a kind raises that is not an error of the node is its plugin's fault, and is said to be."""
+        """Report an exception that is not an error of the node as a fault of the kind's plugin."""
         try:
             yield
         except (HvError, OSError):
@@ -164,17 +165,8 @@ class Kinds:
             raise HookError(plugin=plugin, hook="resource_kinds", what=what, place=raised_at(error)) from error
 
 
-def _place(resource: _Any, listed: Mapping[str, _Any], found: dict[str, _Any]) -> None:
-    """Put what it needs before it. What is needed is meant by its key: the driver may list it with more in it."""
-    if resource.key in found:
-        return
-    for needed in resource.needs():
-        _place(listed.get(needed.key, needed), listed, found)
-    found[resource.key] = resource
-
-
 def raised_at(error: BaseException) -> str | None:
-    """``FILE:LINE`` where it was raised, however deep that is."""
+    """``FILE:LINE`` where the exception was raised, at any depth."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -182,7 +174,7 @@ def raised_at(error: BaseException) -> str | None:
 
 
 def _handle_type(cls: type, base: type, position: int) -> Any:
-    """The type that a class says its handle has; Any when it does not say."""
+    """The type of handle that a class declares; Any when it declares none."""
     for each in cls.__mro__:
         for origin in getattr(each, "__orig_bases__", ()):
             if typing.get_origin(origin) is base:

@@ -23,28 +23,28 @@ _MONITOR_S: Final = 2.0
 
 
 class ProcessKind(ResourceKind[InstanceProcess, None], name="process", turn=Turn.PROGRAM, runs=True, in_ledger=True):
-    """Released first: while it lives it may write to everything else."""
+    """Released first: while the process runs it may write to everything else."""
 
     def acquire(self, resource: InstanceProcess, held: Held) -> None:
-        """Nothing: the launch does it."""
+        """Nothing: the launch starts the process."""
 
     def release(self, entry: Entry, owner: Owner) -> None:
-        """End the process, what monitors it, and all members."""
+        """End the process, its monitor, and all members."""
         record = owner.record
         if record.boot_id != boot_id():
-            return  # it ended with its boot, and its numbers may be another process's now
+            return  # the process ended with that boot, and another process may have its pid now
         if record.process is not None:
             kill_and_wait(record.process, subject=owner.name, deadline_s=_KILL_S)
         if record.monitor is not None and (
             wait_gone(record.monitor, _MONITOR_S)
             or kill_and_wait(record.monitor, subject=owner.name, deadline_s=_KILL_S)
         ):
-            return  # it ends only after everything it launched
+            return  # the monitor exits only after everything that it launched
         end_members(owner.name, owner.dir)
 
 
 def end_members(name: str, directory: Path, program: str = "", *, deadline: Deadline | None = None) -> list[int]:
-    """End everything that was launched for the instance, or for that program beside it; the pids of it."""
+    """End every process that was launched for the instance, or for that program beside it; their pids."""
     deadline = deadline or Deadline(_KILL_S)
     ended: list[int] = []
     # Again and again, because one that was between fork and exec may have made another.
@@ -53,7 +53,6 @@ def end_members(name: str, directory: Path, program: str = "", *, deadline: Dead
         left_s = deadline.left()
         ended += [process.pid for process in found if kill_and_wait(process, subject=name, deadline_s=left_s)]
         if deadline.left() == 0.0:
-            raise DeadlineError(
-                subject=name, waiting_for="end of its processes", waited_s=deadline.seconds, todo="try again"
-            )
+            what = "end of its processes"
+            raise DeadlineError(subject=name, waiting_for=what, waited_s=deadline.seconds, todo="try again")
     return ended

@@ -22,14 +22,14 @@ _LET_GO_S: Final = 3.0
 
 
 class MountsKind(ResourceKind[Mounts, None], name="mount", turn=Turn.FILE):
-    """The driver mounts after this is acquired; the ledger entry stands for all of its mounts."""
+    """The driver mounts after this is acquired; one ledger entry means all of its mounts."""
 
     def entry(self, resource: Mounts, site: Site) -> Mapping[str, Any]:
-        """The disk that has to be unused afterwards."""
+        """The disk that must be unused afterwards."""
         return {} if resource.disk is None else {"disk": resource.disk}
 
     def acquire(self, resource: Mounts, held: Held) -> None:
-        """Nothing but the entry: from now on the driver may mount."""
+        """Only the entry: from now on the driver may mount."""
 
     def release(self, entry: Entry, owner: Owner) -> None:
         """Unmount everything below the instance's directory, and wait until the disk is unused."""

@@ -1,4 +1,4 @@
-"""For whom a resource is wanted, and what its kind may use of the operation at work."""
+"""The instance that a resource is for, and the part of the operation at work that its kind may use."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["Owner", "Site"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """Where a resource is wanted: for which instance, on which node, at which level of confinement.
+    """The instance that a resource is for, its node, and its level of confinement.
 
-    ``pure`` is for placeholders of a plan that may not look at the node: a rehearsal, a test.
+    ``pure`` asks for placeholders that do not depend on the node, as a test needs them.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Site:
 
 
 class Owner(Protocol):
-    """What a kind may use of the operation at work: `hvcore.state.job.Job`."""
+    """The part of `hvcore.state.job.Job` that a kind may use."""
 
     host: Host
     deadline: Deadline
@@ -57,13 +57,13 @@ class Owner(Protocol):
         """Replace fields of the record, durably."""
 
     def bind(self, **values: Any) -> None:
-        """Remember values of this node. The next durable write saves them."""
+        """Set bindings of the record. The next durable write saves them."""
 
     def note(self, key: str, **data: Any) -> None:
-        """Add to the ledger entry of resource ``key`` what was not known before. One durable write."""
+        """Add data to the ledger entry of resource ``key``. One durable write."""
 
     def progress(self, text: str, /) -> None:
-        """Say what is being done or waited for."""
+        """Show what the operation does or waits for."""
 
     def launch(self, command: Command, *, companion: str = "") -> Child:
         """Start the instance's process, or a program beside it, confined."""

@@ -1,7 +1,6 @@
-"""A program beside an instance, such as swtpm: connected before either runs, confined alike, ended together.
+"""A program beside an instance, such as swtpm: connected before either runs, equally confined, ended together.
 
-Whichever of the two dies first, nothing stays: the program ends when its connection does, and one that does not end
-then is ended from the ledger.
+The program exits when its connection is closed. If it does not, it is killed when the ledger is released.
 """
 
 from __future__ import annotations
@@ -42,38 +41,39 @@ class ProgramKind(ResourceKind[Program, str], name="companion", turn=Turn.PROGRA
     """Released among the first: while it runs it may write to its state."""
 
     def verify(self, resource: Program, site: Site) -> Iterator[Problem]:
-        """It has to be installed."""
+        """The program must be installed."""
         if not os.access(resource.binary, os.X_OK) or not os.path.isfile(resource.binary):
             todo = f"install it (Debian: {resource.package})"
-            yield Problem(path=resource.where, what="is no program of this node", got=repr(resource.binary), todo=todo)
+            yield Problem(
+                path=resource.where, what="is not a program of this node", got=repr(resource.binary), todo=todo
+            )
 
     def describe(self, resource: Program, site: Site) -> Iterator[Step]:
-        """That it is launched."""
-        own = ", with a uid of its own" if site.level is Level.STRICT else ""
-        yield Step(kind="launch", what=f"{resource.binary} beside it{own}, which ends with the guest")
+        """That the program is launched."""
+        own = ", with its own uid" if site.level is Level.STRICT else ""
+        yield Step(kind="launch", what=f"{resource.binary} beside the instance{own}; it ends with the guest")
 
     def entry(self, resource: Program, site: Site) -> Mapping[str, Any]:
-        """Its name, by which its files in the instance's directory are found."""
+        """The name that its files in the instance's directory begin with."""
         return {"name": resource.key}
 
     def acquire(self, resource: Program, held: Held) -> str:
-        """Launch it; the instance's end of the pair of sockets."""
+        """Launch the program; the instance's end of the pair of sockets."""
         user, place = held[resource.state.owner], held[resource.state]
         ours, theirs = socket.socketpair()
         with ours, theirs:
             end = held.add(os.dup(ours.fileno()))
-            held.owner.launch(
-                _command(resource, held.site, user, theirs.fileno(), place), companion=resource.key
-            ).close()
+            command = _command(resource, held.site, user, theirs.fileno(), place)
+            held.owner.launch(command, companion=resource.key).close()
         _remember(held.owner, resource.key, uid=None if user is None else user.uid)
         return end
 
     def prove(self, resource: Program, site: Site, owner: Owner) -> None:
-        """Remember which process it is, and read back how it is confined. `OperationError`, `ConfinementError`."""
+        """Record its process, and check how it is confined. Raises `OperationError`, `ConfinementError`."""
         pid = read_status(owner.dir / of_program(resource.key, STATUS)).pid
         process = None if pid is None else identify(pid)
         if process is None:
-            said = " ".join(owner.output(resource.key).split())[-300:] or "it said nothing"
+            said = " ".join(owner.output(resource.key).split())[-300:] or "without output"
             raise OperationError(f"{owner.name}: {resource.binary} ended at once: {said}")
         uid = owner.record.bindings.get(PROGRAMS, {}).get(resource.key, {}).get("uid")
         found = weaknesses(_sandbox(resource, site.level, None if uid is None else AsUser(uid)), process.pid)
@@ -83,7 +83,7 @@ class ProgramKind(ResourceKind[Program, str], name="companion", turn=Turn.PROGRA
         _remember(owner, resource.key, uid=uid, process=encode(process))
 
     def release(self, entry: Entry, owner: Owner) -> None:
-        """It ends when what it served has ended, and writes down what it keeps; else it is ended."""
+        """Wait a second for the program, which exits after the guest and saves its state; then kill it."""
         program, deadline = entry.data["name"], Deadline(_END_S)
         if owner.record.boot_id != boot_id():
             return
@@ -108,8 +108,6 @@ def _command(program: Program, site: Site, user: AsUser | None, end: int, state:
 def _sandbox(program: Program, level: Level, user: AsUser | None) -> Sandbox | None:
     if level is Level.OFF:
         return None
-    view = View(
-        read_only=tuple((path, path) for path in installation(program.binary)),
-        writable=((program.state.path, _STATE),),
-    )
+    installed = tuple((path, path) for path in installation(program.binary))
+    view = View(read_only=installed, writable=((program.state.path, _STATE),))
     return Sandbox(who=user or AsCaller(), view=view, seccomp=program.seccomp)

@@ -1,7 +1,7 @@
 """The directory in which a program beside an instance keeps its state from one start to the next.
 
-It belongs to the program's uid while that runs, and goes back to its owner afterwards. It is neither given nor taken
-while a program has locked the file in it: that may be one of another run directory.
+It belongs to the program's uid while the program runs, and to its former owner afterwards. Its owner never changes while
+a program holds the lock on the file in it: that program may belong to another run directory.
 """
 
 from __future__ import annotations
@@ -34,15 +34,14 @@ class StateDirectoryKind(ResourceKind[StateDirectory, int], name="owner", turn=T
     """Claimed for one program, and given to its uid."""
 
     def verify(self, resource: StateDirectory, site: Site) -> Iterator[Problem]:
-        """Nothing of others may be in it. That it is a directory at all is checked with its parameter."""
+        """It must hold only files of the program. The check of the parameter proves that it is a directory."""
         with suppress(OSError):
-            foreign = _foreign(resource, os.listdir(resource.path))
-            if foreign is not None:
+            if (foreign := _foreign(resource, os.listdir(resource.path))) is not None:
                 todo = "name a directory of this instance alone"
                 yield Problem(path=resource.where, what=foreign, got=repr(resource.path), todo=todo)
 
     def describe(self, resource: StateDirectory, site: Site) -> Iterator[Step]:
-        """For which program it is claimed."""
+        """Which program it is claimed for."""
         program = resource.key.partition(".")[0]
         yield Step(kind="file", what=f"claim {resource.path}, for {program} alone while it runs")
 
@@ -51,7 +50,7 @@ class StateDirectoryKind(ResourceKind[StateDirectory, int], name="owner", turn=T
         return -1
 
     def entry(self, resource: StateDirectory, site: Site) -> Mapping[str, Any]:
-        """Which directory it is, and what in it is the program's. To whom it goes back is noted once it is claimed."""
+        """The directory and the program's files in it. Its former owner is added once it is claimed."""
         return {"path": resource.path, "keeps": [resource.lock, *resource.keeps]}
 
     def acquire(self, resource: StateDirectory, held: Held) -> int:
@@ -65,25 +64,25 @@ class StateDirectoryKind(ResourceKind[StateDirectory, int], name="owner", turn=T
         _claim(resource, place, held)
         if user is not None:
             owner.note(resource.key, **_owner_before(place, held.site))
-            with _blaming(resource, owner.name):
+            with _naming(resource, owner.name):
                 _chown(place, (resource.lock, *resource.keeps), user.uid, user.group)
         return place
 
     def release(self, entry: Entry, owner: Owner) -> None:
-        """Give the directory and what is in it to whom it belonged before. That it is gone is fine.
+        """Give the directory and the program's files back to their former owner.
 
-        Also fine is a path that leads to another directory by now.
+        Does nothing if the directory was removed or if the path now leads to another one.
         """
         if "uid" in entry.data:
-            _give_back(entry.data)
-        if entry.key:  # older records have an entry of its own for the claim
+            _restore_owner(entry.data)
+        if entry.key:  # older records have a separate entry for the claim
             release_disk(entry, owner)
 
 
 def _foreign(resource: StateDirectory, names: list[str]) -> str | None:
-    """In words, what is in the directory and not of the program; None when nothing is."""
+    """The file in the directory that is not the program's, in words; None when there is none."""
     found = min((name for name in names if name != resource.lock and not name.startswith(resource.keeps)), default=None)
-    return None if found is None else f"holds {found[:40]!r}, which is not of {resource.package}"
+    return None if found is None else f"holds {found[:40]!r}, which does not belong to {resource.package}"
 
 
 def _claim(resource: StateDirectory, place: int, held: Held) -> None:
@@ -91,7 +90,7 @@ def _claim(resource: StateDirectory, place: int, held: Held) -> None:
     # A file that stays, and so has an identity: those with the state are replaced by new ones.
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     name = held.owner.name
-    with _blaming(resource, name):
+    with _naming(resource, name):
         wrong = _foreign(resource, os.listdir(place))
         if wrong is None:
             os.close(os.open(resource.lock, flags, 0o600, dir_fd=place))
@@ -105,8 +104,8 @@ def _claim(resource: StateDirectory, place: int, held: Held) -> None:
 
 
 @contextmanager
-def _blaming(resource: StateDirectory, name: str) -> Iterator[None]:
-    """What the node refuses in there is the directory's fault, and the names in it say nothing to people."""
+def _naming(resource: StateDirectory, name: str) -> Iterator[None]:
+    """Report an OSError about a file in the directory as one about the directory, which the operator knows."""
     try:
         yield
     except OSError as error:
@@ -116,15 +115,15 @@ def _blaming(resource: StateDirectory, name: str) -> Iterator[None]:
 
 
 def _owner_before(place: int, site: Site) -> dict[str, int]:
-    """To whom the directory goes back, and which directory it is."""
+    """The owner to restore later, and the inode of the directory."""
     found = os.stat(place)
-    # Of one that could not be given back, the owner was a guest's uid, and must not be that again.
+    # A directory that could not be given back belongs to a guest's uid, and must not belong to it again.
     lost = found.st_uid in site.host.uid_pool
     uid, gid = (os.geteuid(), os.getegid()) if lost else (found.st_uid, found.st_gid)
     return {"inode": found.st_ino, "uid": uid, "gid": gid}
 
 
-def _give_back(data: Mapping[str, Any]) -> None:
+def _restore_owner(data: Mapping[str, Any]) -> None:
     lock, *_ = keeps = tuple(data["keeps"])
     with suppress(FileNotFoundError, NotADirectoryError):
         place = _open_directory(data["path"])
@@ -137,12 +136,11 @@ def _give_back(data: Mapping[str, Any]) -> None:
 
 
 def _open_directory(path: str) -> int:
-    """A descriptor of the directory itself, wherever its path leads later."""
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _only_ours(place: int, lock: str) -> bool:
-    """Whether no other start is giving the directory away, and no program has locked it. Ours until it is closed."""
+    """Whether no other start is changing its owner and no program has locked it. Holds until ``place`` is closed."""
     if not try_lock(place):
         return False
     try:

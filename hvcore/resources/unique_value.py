@@ -1,7 +1,7 @@
 """A number that one instance of the node has, such as a vsock CID.
 
-It is reserved in the run directory, and locked on the node: the launched program inherits a lock on a file, so the number
-is taken for as long as that program lives, whichever run directory it belongs to.
+The number is reserved in the run directory, and locked on the node: the launched program inherits a lock on a file, so no
+other run directory can use the number while the program runs.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.model.resource import UniqueValue
 from hvcore.resources.held import Held
-from hvcore.resources.kind import ResourceKind, Turn
+from hvcore.resources.kind import ResourceKind, Turn, give_back
 from hvcore.resources.owner import Owner, Site
-from hvcore.resources.reserved import give_back
 
 __all__ = ["UniqueValueKind"]
 
@@ -30,13 +29,13 @@ _TRIES: Final = 4096
 
 
 class UniqueValueKind(ResourceKind[UniqueValue, int], name="unique-value", turn=Turn.NETWORK):
-    """The number that was asked for, or the first free one."""
+    """The configured number, or the first free one."""
 
     def __init__(self, locks: Path = _LOCKS) -> None:
         self._locks = locks
 
     def verify(self, resource: UniqueValue, site: Site) -> Iterator[Problem]:
-        """A number that was asked for has to be free."""
+        """A configured number must be free."""
         if resource.value is None:
             return
         holder = _reservations(resource.space, site).items().get(str(resource.value))
@@ -46,21 +45,21 @@ class UniqueValueKind(ResourceKind[UniqueValue, int], name="unique-value", turn=
 
     def describe(self, resource: UniqueValue, site: Site) -> Iterator[Step]:
         """Which number."""
-        which = (
-            f"{resource.space} {resource.value}" if resource.value is not None else f"the first free {_range(resource)}"
+        number = (
+            f"the first free {_range(resource)}" if resource.value is None else f"{resource.space} {resource.value}"
         )
-        yield Step(kind="number", what=f"take {which}")
+        yield Step(kind="number", what=f"take {number}")
 
     def placeholder(self, resource: UniqueValue, site: Site) -> int:
-        """The number that was asked for, else the first of all."""
+        """The configured number, else the first of the range."""
         return resource.first if resource.value is None else resource.value
 
     def entry(self, resource: UniqueValue, site: Site) -> Mapping[str, Any]:
-        """What is numbered."""
+        """The space of the number."""
         return {"space": resource.space}
 
     def acquire(self, resource: UniqueValue, held: Held) -> int:
-        """The number, reserved and locked. Raises `OperationError` when it, or every one, is taken."""
+        """The number, reserved and locked. Raises `OperationError` when the number, or every number, is taken."""
         reserved = _reservations(resource.space, held.site)
         numbers: Iterable[int] = (resource.value,) if resource.value is not None else _free(resource, reserved)
         for number in numbers:
@@ -84,11 +83,11 @@ class UniqueValueKind(ResourceKind[UniqueValue, int], name="unique-value", turn=
         raise OperationError(f"{name}: {resource.space} {resource.value} is taken; choose another for {resource.where}")
 
     def release(self, entry: Entry, owner: Owner) -> None:
-        """The number is free for others."""
+        """Free the number."""
         give_back(f"value-{entry.data['space']}", entry, owner)
 
     def _file(self, resource: UniqueValue, number: int, site: Site) -> Path:
-        """The lock's file. Only root can write to /run; a user's instances are alone in their run directory."""
+        """The file of the lock. Only root can write to /run; other users lock in their run directory."""
         return (self._locks if site.host.privileged else site.host.run_dir / "values") / resource.space / str(number)
 
 
@@ -101,7 +100,7 @@ def _reservations(space: str, site: Site) -> Reservations:
 
 
 def _free(resource: UniqueValue, reserved: Reservations) -> Iterator[int]:
-    """Numbers that this run directory has not given away, at most 4096."""
+    """Numbers that no instance of this run directory has, at most 4096."""
     taken = reserved.items()
     for number in range(resource.first, min(resource.last, resource.first + _TRIES + len(taken)) + 1):
         if str(number) not in taken:

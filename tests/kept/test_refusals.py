@@ -109,7 +109,7 @@ CASES: Final = (
     Case("not-root-pool", (("params.security_model", "needs root"),), {"security_model": "pool"}, **NOBODY),
     Case(
         "no-such-user",
-        (("params.security_domain", "is no user of this node"),),
+        (("params.security_domain", "is not a user of this node"),),
         {"security_model": "user", "security_domain": "kept-nobody"},
     ),
     Case(
@@ -161,14 +161,16 @@ CASES: Final = (
         {"spice_bind": "127.0.0.1", "spice_use_tls": True, "spice_x509_path": "{here}/tpm"},
     ),
     # Addresses and ports.
-    Case("interface", (("params.vnc_bind_address", "is no interface of this"),), {"vnc_bind_address": "kept9"}),
+    Case(
+        "interface", (("params.vnc_bind_address", "is not a network interface of this"),), {"vnc_bind_address": "kept9"}
+    ),
     Case(
         "no-address",
         (("params.vnc_bind_address", "is an interface without an address"),),
         {"vnc_bind_address": "lo"},
         where="another network",
     ),
-    Case("spice-interface", (("params.spice_bind", "is no interface of this"),), {"spice_bind": "kept9"}),
+    Case("spice-interface", (("params.spice_bind", "is not a network interface of this"),), {"spice_bind": "kept9"}),
     Case(
         "no-ipv6",
         (("params.spice_bind", "is an interface without an IPv6 address"),),
@@ -424,7 +426,7 @@ CASES: Final = (
     ),
     chroot(
         "limits",
-        (("privileges", "only root can mount"), ("params", "its limits cannot be set")),
+        (("privileges", "only root can mount"), ("params", "the limits cannot be set")),
         params={"process_limit": 10},
         **NOBODY,
     ),

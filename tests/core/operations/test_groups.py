@@ -189,5 +189,5 @@ def test_a_node_without_groups_runs_it_as_before_and_refuses_limits(make: Callab
     assert "cgroup" not in {entry.kind for entry in seen.ledger}
     assert node[0].live(seen).group is None
     stop(node[0], "web1", force=True, deadline=Deadline(10))
-    with pytest.raises(NodeError, match="web1: its limits cannot be set, no usable pids controller"):
+    with pytest.raises(NodeError, match="web1: the limits cannot be set, no usable pids controller"):
         bring_up(make(cgroups=ControlGroups(), limits=GroupLimits(processes=5)))

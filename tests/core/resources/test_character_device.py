@@ -11,7 +11,7 @@ import pytest
 
 from hvcore.host.launching.launch import reap
 from hvcore.plugin import CharacterDevice, Command, Job, OperationError, Site
-from hvcore.resources.character_device import CharacterDeviceKind
+from hvcore.resources.node_files import CharacterDeviceKind
 
 AtWork = Callable[..., Job]
 NULL = CharacterDevice(key="vsock.device", given_by="params.vsock", path="/dev/null")

@@ -41,16 +41,16 @@ def test_a_node_without_groups_gives_none_and_refuses_limits(at_work: AtWork, si
     assert list(ControlGroupKind().verify(PLAIN, site())) == []
     problems = [str(problem) for problem in ControlGroupKind().verify(LIMITED, site())]
     assert problems
-    assert all(each.startswith("params.enforce_limits: its limits cannot be set, ") for each in problems)
-    with pytest.raises(NodeError, match="web1: its limits cannot be set"):
+    assert all(each.startswith("params.enforce_limits: the limits cannot be set, ") for each in problems)
+    with pytest.raises(NodeError, match="web1: the limits cannot be set"):
         at_work("web1", cgroups=ControlGroups()).acquire(ControlGroup(key="another", limits=GroupLimits(processes=5)))
 
 
 def test_what_a_plan_says(site: Callable[..., Site]) -> None:
     steps = [str(step.what) for group in (PLAIN, LIMITED) for step in ControlGroupKind().describe(group, site())]
     assert steps == [
-        "a control group of its own, where the node has them, without limits",
-        "a control group of its own, where the node has them, with at most 64 MiB of memory, 150 % of one cpu, 18 processes",
+        "its own control group, if the node has control groups, without limits",
+        "its own control group, if the node has control groups, with at most 64 MiB of memory, 150 % of one cpu, 18 processes",
     ]
     assert ControlGroupKind().placeholder(PLAIN, site(cgroups=FakeKernel().node())) is True
     assert ControlGroupKind().placeholder(PLAIN, site()) is False

@@ -55,7 +55,7 @@ def test_a_named_user_is_nobody_elses_business(at_work: AtWork, uids: Callable[[
 @pytest.mark.parametrize(
     ("user", "what"),
     [
-        ("no-such-user", "is no user of this node, got 'no-such-user'; make it, or name one"),
+        ("no-such-user", "is not a user of this node, got 'no-such-user'; make it, or name one"),
         ("root", "is root, which a guest never runs as, got 'root'; name another"),
     ],
 )

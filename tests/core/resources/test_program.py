@@ -138,7 +138,7 @@ def test_other_things_in_the_directory_are_refused_before_and_at_the_start(
     wanted = program()
     (tmp_path / "state" / "letter.txt").touch()
     (problem,) = StateDirectoryKind().verify(wanted.state, site())
-    what = "holds 'letter.txt', which is not of helper"
+    what = "holds 'letter.txt', which does not belong to helper"
     assert str(problem).startswith(f"params.helper_state: {what}")
     with pytest.raises(OperationError, match=f"{what}; name another in helper_state"):
         at_work(level=Level.OFF).acquire(wanted)
@@ -149,7 +149,7 @@ def test_a_program_that_is_not_there_is_told_before_the_start(
 ) -> None:
     (problem,) = ProgramKind().verify(program(binary="/usr/bin/no-such-program"), site())
     assert str(problem) == (
-        "params.helper: is no program of this node, got '/usr/bin/no-such-program'; install it (Debian: bash)"
+        "params.helper: is not a program of this node, got '/usr/bin/no-such-program'; install it (Debian: bash)"
     )
 
 
@@ -158,5 +158,5 @@ def test_what_a_plan_says(program: Callable[..., Program], site: Callable[..., S
     assert [str(step.what) for step in CORE_KINDS.steps([wanted], site(level=Level.STRICT))] == [
         "take one of 1880000000-1880000099 for this program alone",
         f"claim {tmp_path}/state, for helper alone while it runs",
-        "/usr/bin/bash beside it, with a uid of its own, which ends with the guest",
+        "/usr/bin/bash beside the instance, with its own uid; it ends with the guest",
     ]

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable
 
 from hvcore.plugin import Job, Site, UnixSocket
-from hvcore.resources.unix_socket import UnixSocketKind
+from hvcore.resources.node_files import UnixSocketKind
 
 AtWork = Callable[..., Job]
 

@@ -258,8 +258,8 @@ def test_k10_a_paravirtual_nic_boots(corpus: Corpus, recorded: dict[str, Facts])
     [
         ({"security_model": "user", "security_domain": "nobody-here"}, "params.security_domain", "is no user"),
         ({"security_model": "user", "security_domain": "root"}, "params.security_domain", "is root"),
-        ({"vnc_bind_address": "nosuch0"}, "params.vnc_bind_address", "is no interface of this node"),
-        ({"spice_bind": "nosuch0"}, "params.spice_bind", "is no interface of this node"),
+        ({"vnc_bind_address": "nosuch0"}, "params.vnc_bind_address", "is not a network interface of this node"),
+        ({"spice_bind": "nosuch0"}, "params.spice_bind", "is not a network interface of this node"),
         ({"disks": ["rbd:pool/image"]}, "disks[0].path", "library needs the node's configuration and keys"),
         ({"kernel_path": "/nosuch", "root_path": "/dev/vda1"}, "params.kernel_path", "No such file"),
     ],

@@ -187,7 +187,7 @@ def test_a_half_written_state_after_a_kill_does_not_prevent_a_start(world: World
 def test_a_directory_with_other_things_in_it_is_refused(world: World) -> None:
     more = tpm_params(world)
     Path(more["tpm_state_path"], "passwd").touch()
-    with pytest.raises(hvcore.VerifyError, match=r"tpm_state_path: holds 'passwd', which is not of swtpm"):
+    with pytest.raises(hvcore.VerifyError, match=r"tpm_state_path: holds 'passwd', which does not belong to swtpm"):
         world.start(**more)
 
 

@@ -44,7 +44,7 @@ from hvcore.plugin import (
     UniqueValue,
     UnixSocket,
 )
-from hvcore.resources.unix_socket import listening_socket
+from hvcore.resources.node_files import listening_socket
 
 IMAGE_BYTES: Final = 1_474_560
 """Of every image: a floppy disk's size, a whole number of a flash chip's blocks, and enough for a disk."""

@@ -22,7 +22,7 @@ from hv_kvm.devices.vnc import PASSWORD
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import connect
 from hvcore.model.record import Phase
-from hvcore.resources.tcp_port import reserve_port
+from hvcore.resources.network import reserve_port
 
 pytestmark = pytest.mark.live
 
@@ -221,7 +221,7 @@ def test_certificates_that_are_missing_are_found_before_anything_is_started(worl
 
 @pytest.mark.parametrize("params", [{"vnc_bind_address": "no-such0"}, {"spice_bind": "no-such0"}])
 def test_an_interface_that_is_not_there_is_refused(params: dict[str, str], world: Any) -> None:
-    with pytest.raises(hvcore.VerifyError, match="is no interface of this node"):
+    with pytest.raises(hvcore.VerifyError, match="is not a network interface of this node"):
         world.start(**params)
 
 
@@ -320,7 +320,7 @@ def test_a_guest_as_the_caller_is_confined_all_the_same(world: Any) -> None:
     assert os.stat(f"/proc/{world.pid()}").st_uid == os.geteuid()
 
 
-@pytest.mark.parametrize(("name", "what"), [("nobody-of-ours", "is no user of this node"), ("root", "is root")])
+@pytest.mark.parametrize(("name", "what"), [("nobody-of-ours", "is not a user of this node"), ("root", "is root")])
 def test_a_user_that_cannot_be_is_refused(name: str, what: str, root: None, world: Any) -> None:
     with pytest.raises(hvcore.VerifyError, match=what):
         world.start(security_model="user", security_domain=name)

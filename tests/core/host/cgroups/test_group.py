@@ -310,7 +310,7 @@ class TestWhatANodeHas:
         problems = found.problems(GroupLimits(cpus=1.0, processes=1))
         assert len(problems) == 2
         assert "no usable cpu controller (/nonexistent/v2 cannot be written to" in problems[0]
-        with pytest.raises(NodeError, match="its limits cannot be set, no usable memory controller"):
+        with pytest.raises(NodeError, match="the limits cannot be set, no usable memory controller"):
             Group("web1", ControlGroups(by_controller={"freezer": "/x"})).create(GroupLimits(memory_bytes=1))
 
     def test_the_top_group_of_a_container_with_processes_cannot_enable_controllers(self) -> None:

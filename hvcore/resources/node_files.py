@@ -1,0 +1,114 @@
+"""Files of the node that an instance needs while it runs: a symbolic link, a character device, a listening socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hvcore.errors import OperationError, Problem
+from hvcore.model.plan import Step
+from hvcore.model.record import Entry
+from hvcore.model.resource import CharacterDevice, Link, UnixSocket
+from hvcore.resources.held import Held
+from hvcore.resources.kind import ResourceKind, Turn
+from hvcore.resources.owner import Owner, Site
+
+__all__ = ["CharacterDeviceKind", "LinkKind", "UnixSocketKind", "listening_socket"]
+
+
+class LinkKind(ResourceKind[Link, None], name="link", turn=Turn.FILE):
+    """Made before the program: until the program makes its file, the link leads nowhere."""
+
+    def describe(self, resource: Link, site: Site) -> Iterator[Step]:
+        """Where the link is."""
+        yield Step(kind="link", what=f"{resource.path} to the display's socket")
+
+    def entry(self, resource: Link, site: Site) -> Mapping[str, Any]:
+        """The path of the link."""
+        return {"path": resource.path}
+
+    def acquire(self, resource: Link, held: Held) -> None:
+        """Make the link, unless it exists. Raises `OperationError` when another file is at its path."""
+        path, target = Path(resource.path), held.owner.dir / resource.target
+        what = f"{held.owner.name}: {resource.path!r}"
+        try:
+            path.symlink_to(target)
+        except FileExistsError:
+            if not path.is_symlink() or path.readlink() != target:
+                raise OperationError(f"{what} exists already; remove it or choose another path") from None
+        except OSError as error:
+            raise OperationError(f"{what} cannot be made, got {error.strerror}; choose another") from error
+
+    def release(self, entry: Entry, owner: Owner) -> None:
+        """Remove the link, if it still leads to the instance: an operator may have replaced it since."""
+        path = Path(entry.data["path"])
+        if path.is_symlink() and os.readlink(path).startswith(f"{owner.dir}/"):
+            path.unlink(missing_ok=True)
+
+
+class CharacterDeviceKind(ResourceKind[CharacterDevice, str], name="character-device", turn=Turn.FILE):
+    """Opened for a program that may not open it itself. The descriptor is closed with the program."""
+
+    def verify(self, resource: CharacterDevice, site: Site) -> Iterator[Problem]:
+        """The path must exist, be a character device, and open."""
+        found = _opened(resource)
+        if isinstance(found, Problem):
+            yield found
+        else:
+            os.close(found)
+
+    def describe(self, resource: CharacterDevice, site: Site) -> Iterator[Step]:
+        """Which device is opened."""
+        yield Step(kind="file", what=f"open {resource.path} read-write as {resource.key}")
+
+    def acquire(self, resource: CharacterDevice, held: Held) -> str:
+        """The descriptor."""
+        found = _opened(resource)
+        if isinstance(found, Problem):
+            raise OperationError(f"{held.owner.name}: {found}")
+        return held.add(found)
+
+
+def _opened(resource: CharacterDevice) -> int | Problem:
+    """A descriptor, or the reason against it: the same for a check before a start and for the start."""
+    path, got, todo = resource.where, repr(resource.path), "load its kernel module, or leave it out"
+    try:
+        fd = os.open(resource.path, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        return Problem(path=path, what=f"cannot be opened ({error.strerror})", got=got, todo=todo)
+    if stat.S_ISCHR(os.fstat(fd).st_mode):
+        os.set_blocking(fd, True)
+        return fd
+    os.close(fd)
+    return Problem(path=path, what="is not a character device", got=got, todo="name one")
+
+
+class UnixSocketKind(ResourceKind[UnixSocket, str], name="socket", turn=Turn.SOCKET):
+    """In the instance's directory, which is removed as a whole: the ledger need not list it."""
+
+    def describe(self, resource: UnixSocket, site: Site) -> Iterator[Step]:
+        """Where it listens."""
+        yield Step(kind="socket", what=f"listen on {site.dir}/{resource.key}")
+
+    def acquire(self, resource: UnixSocket, held: Held) -> str:
+        """The descriptor of the listening socket."""
+        return held.add(listening_socket(held.owner.dir / resource.key))
+
+
+def listening_socket(path: Path) -> int:
+    """A listening unix socket at the path, of any length, that only the caller can connect to."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
+            # Linux gives the name in the file system the mode of the socket; the umask may be anything.
+            os.fchmod(made.fileno(), 0o600)
+            # The kernel takes 108 bytes for a socket's name; through the descriptor it is short.
+            made.bind(f"/proc/self/fd/{directory}/{path.name}")
+            made.listen(8)
+            return os.dup(made.fileno())
+    finally:
+        os.close(directory)
