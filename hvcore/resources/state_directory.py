@@ -80,7 +80,7 @@ class StateDirectoryKind(ResourceKind[StateDirectory, int], name="owner", turn=T
 
 
 def _foreign(resource: StateDirectory, names: list[str]) -> str | None:
-    """The file in the directory that is not the program's, in words; None when there is none."""
+    """A file in the directory that is not the program's, in words, or None."""
     found = min((name for name in names if name != resource.lock and not name.startswith(resource.keeps)), default=None)
     return None if found is None else f"holds {found[:40]!r}, which does not belong to {resource.package}"
 
