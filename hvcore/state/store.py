@@ -54,7 +54,7 @@ class Store:
         root = self.run_dir / "reservations"
         now_ns = time.time_ns()
         kinds = sorted(kinds_of(root))
-        changed = tuple(_changed(path) for path in (str(root), *(f"{root}/{kind}" for kind in kinds)))
+        changed = tuple(_last_change(path) for path in (str(root), *(f"{root}/{kind}" for kind in kinds)))
         if self._owned is not None and self._owned[0] == changed:
             return self._owned[1]
         found: set[str] = set()
@@ -214,7 +214,7 @@ def _refuse_link(directory: Path) -> None:
         raise LeftoverError(f"{what}; check where it leads, then unlink it")
 
 
-def _changed(path: str) -> tuple[int, int]:
+def _last_change(path: str) -> tuple[int, int]:
     """The directory's inode and the time of its last change of entries; zeros without it."""
     try:
         found = os.stat(path)

@@ -14,7 +14,7 @@ from typing import Final
 from hvcore.host.cgroups.group_files import ControlFiles
 from hvcore.model.limits import GroupLimits
 
-__all__ = ["Controllers", "Grip", "GroupFigures", "freezer_grip", "unified_grip"]
+__all__ = ["Controllers", "Freezer", "GroupFigures", "v1_freezer", "v2_freezer"]
 
 _CPU_PERIOD_US: Final = 100_000  # the kernel's default; a quota is never below 1 ms
 _NOWHERE: Final = "/no-such-controller"
@@ -65,31 +65,31 @@ _V2: Final = _Version(
 
 
 @dataclass(frozen=True, slots=True)
-class Grip:
+class Freezer:
     """How to find, freeze and end all processes of a group: its directory in the one hierarchy that can, and files there.
 
-    ``frozen`` or ``thawed`` is written to ``freezer``. ``all_frozen`` is a file and its text once every process is
+    ``frozen`` or ``thawed`` is written to ``file``. ``all_frozen`` is a file and its text once every process is
     frozen; ``busy`` one and its text while the group has processes, None where no file says so.
     """
 
     directory: str
-    freezer: str
+    file: str
     frozen: str
     thawed: str
     all_frozen: tuple[str, str]
     busy: tuple[str, str] | None
 
 
-def unified_grip(directory: str) -> Grip:
-    """The grip of cgroup v2."""
+def v2_freezer(directory: str) -> Freezer:
+    """The freezer of cgroup v2."""
     events = f"{directory}/cgroup.events"
-    return Grip(directory, f"{directory}/cgroup.freeze", "1", "0", (events, "frozen 1"), (events, "populated 1"))
+    return Freezer(directory, f"{directory}/cgroup.freeze", "1", "0", (events, "frozen 1"), (events, "populated 1"))
 
 
-def freezer_grip(directory: str) -> Grip:
-    """The grip of cgroup v1, in the hierarchy of the freezer; in any other, freezing fails."""
+def v1_freezer(directory: str) -> Freezer:
+    """The freezer of cgroup v1, in the hierarchy of its freezer; in any other, freezing fails."""
     freezer = f"{directory}/freezer.state"
-    return Grip(directory, freezer, "FROZEN", "THAWED", (freezer, "FROZEN"), None)
+    return Freezer(directory, freezer, "FROZEN", "THAWED", (freezer, "FROZEN"), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import DeadlineError, NodeError
-from hvcore.host.cgroups.controllers import Controllers, GroupFigures, freezer_grip, unified_grip
+from hvcore.host.cgroups.controllers import Controllers, GroupFigures, v1_freezer, v2_freezer
 from hvcore.host.cgroups.group_files import ControlFiles
 from hvcore.host.cgroups.hierarchy import ControlGroups
 from hvcore.host.processes.process import identify, kill_and_wait, wait_gone
@@ -35,10 +35,10 @@ class Group:
         self._controllers = Controllers(files=self._files, unified=self._unified, places=self._by_controller)
         # The hierarchy that can freeze or kill all processes together is also where they are looked for.
         if self._unified is not None:
-            self._grip = unified_grip(self._unified)
+            self._freezer = v2_freezer(self._unified)
         else:
             any_one = next(iter(self._by_controller.values()))
-            self._grip = freezer_grip(self._by_controller.get("freezer", any_one))
+            self._freezer = v1_freezer(self._by_controller.get("freezer", any_one))
 
     @property
     def directories(self) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ class Group:
 
     def pids(self) -> list[int]:
         """The processes in the group and in groups below it that our pid namespace can see."""
-        return _pids_in(self._files, self._grip.directory)
+        return _pids_in(self._files, self._freezer.directory)
 
     def holders(self) -> list[int]:
         """Processes in any of the directories: those of `pids`, and those that are in only one hierarchy."""
@@ -102,8 +102,8 @@ class Group:
     def wait_empty(self, deadline_s: float) -> bool:
         """Wait until the group has no process, at most ``deadline_s`` seconds. A missing group is empty."""
         deadline = Deadline(deadline_s)
-        if self._grip.busy is not None:
-            path, word = self._grip.busy
+        if self._freezer.busy is not None:
+            path, word = self._freezer.busy
             if not self._files.wait(path, lambda text: word not in text, deadline):
                 return False
         # v1 does not report it, so wait for each process; on v2 none is left here.
@@ -123,7 +123,7 @@ class Group:
         if not self.pids():
             return False
         try:
-            self._files.write(f"{self._grip.directory}/cgroup.kill", "1")
+            self._files.write(f"{self._freezer.directory}/cgroup.kill", "1")
         except FileNotFoundError:  # v1, and v2 before Linux 5.14
             _kill_frozen(self, deadline)
         if not self.wait_empty(deadline.left()):
@@ -141,14 +141,14 @@ class Group:
 
         Raises `DeadlineError`, after which all are thawed, and `NodeError` on a node that cannot freeze.
         """
-        grip = self._grip
+        freezer = self._freezer
         try:
-            self._files.write(grip.freezer, grip.frozen)
+            self._files.write(freezer.file, freezer.frozen)
         except OSError as error:
             raise NodeError(
-                f"{grip.freezer}: cannot freeze, got {error.strerror}; check that the group exists"
+                f"{freezer.file}: cannot freeze, got {error.strerror}; check that the group exists"
             ) from error
-        path, word = grip.all_frozen
+        path, word = freezer.all_frozen
         if not self._files.wait(path, lambda text: word in text, Deadline(deadline_s)):
             self.thaw()
             raise DeadlineError(
@@ -161,11 +161,11 @@ class Group:
     def thaw(self) -> None:
         """Let the processes continue. A missing group is fine."""
         with suppress(FileNotFoundError):
-            self._files.write(self._grip.freezer, self._grip.thawed)
+            self._files.write(self._freezer.file, self._freezer.thawed)
 
     def frozen(self) -> bool:
         """Whether the group is frozen, or being frozen."""
-        return self._files.read(self._grip.freezer).startswith(self._grip.frozen)
+        return self._files.read(self._freezer.file).startswith(self._freezer.frozen)
 
     def figures(self) -> GroupFigures | None:
         """What the group uses now; None if it does not exist."""

@@ -129,7 +129,7 @@ def _file_system(view: View) -> list[str]:
             options += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
     for kind, pairs in (("--dev-bind", view.devices), ("--ro-bind", view.read_only), ("--bind", view.writable)):
         for source, target in pairs:
-            options += [*_way_to(target), kind, source, target]
+            options += [*_parents_of(target), kind, source, target]
     return [*options, "--chdir", "/"]
 
 
@@ -143,7 +143,7 @@ def system_view() -> list[str]:
             options += ["--symlink", str(there.readlink()), f"/{name}"]
         elif there.is_dir():
             options += ["--ro-bind", f"/{name}", f"/{name}"]
-    return [*options, *_way_to("/etc/ld.so.cache"), "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    return [*options, *_parents_of("/etc/ld.so.cache"), "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
 
 
 def installation(binary: str) -> list[str]:
@@ -161,7 +161,7 @@ def installation(binary: str) -> list[str]:
     return [directory for directory in beside if os.path.isdir(directory)]
 
 
-def _way_to(target: str) -> list[str]:
+def _parents_of(target: str) -> list[str]:
     """Options that make the directories above ``target`` open to every uid; bubblewrap makes them for root alone."""
     parents = [str(parent) for parent in reversed(PurePosixPath(target).parents) if parent.name]
     return [word for parent in parents for word in ("--perms", "0755", "--dir", parent)]

@@ -64,7 +64,7 @@ def _take_root() -> None:
     _call(libc.mount, None, b"/", None, ctypes.c_ulong(_MS_PRIVATE_REC), None)
     os.fchdir(inside)
     place = os.getcwdb()
-    for point in _not_needed(place):
+    for point in _mounts_to_remove(place):
         libc.umount2(point, _MNT_DETACH)
     _call(libc.mount, place, place, None, ctypes.c_ulong(_MS_BIND_REC), None)
     os.chdir(place)  # again: the name now leads to the mount on the directory
@@ -74,7 +74,7 @@ def _take_root() -> None:
     os.chdir("/")
 
 
-def _not_needed(place: bytes) -> list[bytes]:
+def _mounts_to_remove(place: bytes) -> list[bytes]:
     """Mount points to unmount, the latest first: all but those above ``place`` and those below it.
 
     Below it, only mounts of instances other than the one that is launched.

@@ -76,7 +76,7 @@ class DiskClaims:
             used = None if read - {instance} else host_use(path, disk)
             if used is not None:
                 raise DiskInUseError(path=path, holder=used)
-            if lock and not disk.elsewhere:
+            if lock and not disk.network:
                 self._fds.append(lock_disk(path, disk, read_only=read_only))
                 close_in_children(self._fds[-1])
             mine[0].take(mine[1], self._owner)

@@ -33,7 +33,7 @@ _LOOP_GET_STATUS64: Final = 0x4C05  # linux/loop.h
 _LOOP_INFO64_BYTES: Final = 232
 _LOOP_MAJOR: Final = 7
 _URI: Final = re.compile(r"[a-z][a-z0-9+.-]+:")
-_ELSEWHERE: Final = "uri-"
+_URI_PREFIX: Final = "uri-"
 _SYS: Final = Path("/sys")
 _SWAPS: Final = Path("/proc/swaps")
 _NAME_BYTES: Final = 200  # of the 255 of a file's name: some names have more than the key
@@ -53,9 +53,9 @@ class DiskId:
     size_bytes: int
 
     @property
-    def elsewhere(self) -> bool:
+    def network(self) -> bool:
         """Whether it is a network disk, named by a URI, which this node's kernel does not know."""
-        return self.key.startswith(_ELSEWHERE)
+        return self.key.startswith(_URI_PREFIX)
 
 
 def identify_disk(path: str, *, directories: bool = False) -> DiskId:
@@ -66,7 +66,7 @@ def identify_disk(path: str, *, directories: bool = False) -> DiskId:
     """
     if _URI.match(path):
         name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:40]
-        return DiskId(key=f"{_ELSEWHERE}{name}", block_device=False, size_bytes=0)
+        return DiskId(key=f"{_URI_PREFIX}{name}", block_device=False, size_bytes=0)
     found = os.stat(path)
     if directories and stat.S_ISDIR(found.st_mode):
         return DiskId(key=_directory_key(path), block_device=False, size_bytes=0)
@@ -192,14 +192,14 @@ def host_use(path: str, disk: DiskId, swaps: Path = _SWAPS) -> str | None:
 
     An attached loop device counts as well: it may be mounted at any moment. The host does not know network disks.
     """
-    if disk.elsewhere:
+    if disk.network:
         return None
     own = os.stat(path).st_rdev if disk.block_device else None
     if _is_swap(path, swaps):
         return "the host, as swap"
     if own is not None:
         where = _mounted_at(own)
-        used = f"the host, mounted at {where}" if where is not None else _claimed(path)
+        used = f"the host, mounted at {where}" if where is not None else _exclusive_use(path)
         if used is not None:
             return used
     for loop in _loops():
@@ -231,7 +231,7 @@ def _mounted_at(device: int) -> str | None:
     return next((mount.point for mount in reversed(mounts()) if mount.device == number), None)
 
 
-def _claimed(path: str) -> str | None:
+def _exclusive_use(path: str) -> str | None:
     # Mounts, swap, md, lvm and other programs hold block devices with O_EXCL, which the kernel allows one of them.
     try:
         fd = os.open(path, os.O_RDONLY | os.O_EXCL | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -27,7 +27,7 @@ from hvcore.host.confinement.bubblewrap import Wrapped, sandboxed
 from hvcore.host.confinement.namespaces import HeldNamespaces
 from hvcore.host.confinement.own_root import with_own_root
 from hvcore.host.launching.gate import Gate, behind_gate
-from hvcore.host.launching.rlimits import limited
+from hvcore.host.launching.rlimits import with_limits
 from hvcore.host.launching.signals import reporting, with_default_signals
 from hvcore.host.processes.launched import Ended, how_ended, instance_mark, life_mark, read_status
 from hvcore.host.processes.process import exit_code, identify, wait_readable
@@ -162,14 +162,19 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
     with ExitStack() as opened:
         status_fd, log_fd = (_appending(path, opened) for path in (status, log))
         filter_fd = _filter_fd(command.sandbox, opened)
-        marks = (life_mark(os.fstat(life_fd)), instance_mark(status.parent))
-        whole, environment = _whole(command, marks, status_fd, life_fd, filter_fd)
+        marks: tuple[tuple[str, str], ...] = (life_mark(os.fstat(life_fd)), instance_mark(status.parent))
+        if command.sandbox is None:
+            whole, environment = Wrapped(before=(), options=(), after=command.argv), marks
+        else:
+            environment = (*command.sandbox.environment, *marks)
+            sandbox = replace(command.sandbox, environment=environment)
+            whole = sandboxed(sandbox, command.argv, status_fd, life_fd, filter_fd=filter_fd, held=command.held)
         ours = tuple(fd for fd in (life_fd, status_fd, filter_fd) if fd is not None)
 
         def run(argv: tuple[str, ...], *gate_fd: int) -> subprocess.Popen[bytes]:
             own_root = () if command.sandbox is None else with_own_root()
             missing = shutil.which(argv[0]) is None  # then without a prefix, so that the error names this program
-            prefix = () if missing else (*with_default_signals(), *limited(), *own_root)
+            prefix = () if missing else (*with_default_signals(), *with_limits(), *own_root)
             return subprocess.Popen(
                 (*prefix, *argv),
                 stdin=subprocess.DEVNULL,
@@ -178,7 +183,7 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
                 pass_fds=(*ours, *gate_fd, *command.fds),
                 start_new_session=True,
                 cwd="/",
-                env={**_path(), **environment},
+                env={**_path(), **dict(environment)},
             )
 
         # Proves that bubblewrap has room to write: without it, bubblewrap dies and leaves a child that waits for ever.
@@ -193,17 +198,6 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
         if command.sandbox is None:
             os.write(status_fd, json.dumps({"child-pid": popen.pid}).encode() + b"\n")
     return Child(popen, status)
-
-
-def _whole(
-    command: Command, marks: tuple[tuple[str, str], ...], status_fd: int, life_fd: int, filter_fd: int | None
-) -> tuple[Wrapped, dict[str, str]]:
-    """The command in its sandbox, and the environment of both."""
-    if command.sandbox is None:
-        return Wrapped(before=(), options=(), after=command.argv), dict(marks)
-    sandbox = replace(command.sandbox, environment=(*command.sandbox.environment, *marks))
-    whole = sandboxed(sandbox, command.argv, status_fd, life_fd, filter_fd=filter_fd, held=command.held)
-    return whole, dict(sandbox.environment)
 
 
 def _path() -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Final
 
 from hvcore.errors import NodeError
 
-__all__ = ["LIMITS", "Limit", "limited", "unmet_limits"]
+__all__ = ["LIMITS", "Limit", "unmet_limits", "with_limits"]
 
 _ANY: Final = resource.RLIM_INFINITY
 _MIB: Final = 1024 * 1024
@@ -52,7 +52,7 @@ LIMITS: Final = (
 )
 
 
-def limited(
+def with_limits(
     current: Callable[[int], tuple[int, int]] = resource.getrlimit, *, privileged: bool | None = None
 ) -> tuple[str, ...]:
     """The prefix of a command that must have `LIMITS`; empty if the caller's are sufficient.
@@ -68,11 +68,11 @@ def limited(
     for limit, hard in wrong:
         enough = limit.wanted == 0 or hard == _ANY or (limit.wanted != _ANY and hard >= limit.wanted)
         if may_raise or enough:
-            options.append(f"--{limit.option}={_word(limit.wanted)}:{_word(hard if enough else limit.wanted)}")
+            options.append(f"--{limit.option}={_text(limit.wanted)}:{_text(hard if enough else limit.wanted)}")
         elif limit.holds(hard):
-            options.append(f"--{limit.option}={_word(hard)}:{_word(hard)}")
+            options.append(f"--{limit.option}={_text(hard)}:{_text(hard)}")
         else:
-            what = f"limit of {limit.what}: must be at least {_word(limit.least)}, got {hard}"
+            what = f"limit of {limit.what}: must be at least {_text(limit.least)}, got {hard}"
             raise NodeError(f"{what}; raise it (ulimit, limits.conf), or start the instance as root")
     return ("prlimit", *options, "--")
 
@@ -95,5 +95,5 @@ def unmet_limits(pid: int) -> list[str]:
     return [f"limit of {limit.what} is {soft[limit]}" for limit in unmet]
 
 
-def _word(value: int) -> str:
+def _text(value: int) -> str:
     return "unlimited" if value == _ANY else str(value)

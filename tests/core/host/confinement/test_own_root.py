@@ -85,7 +85,7 @@ def test_nothing_of_the_node_is_above_that_root(plain_chroot: Path) -> None:
 
 def test_no_module_is_imported_outside_of_the_chroot() -> None:
     """Above the chroot there may be another Python or none, so nothing can be imported from there."""
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import own_root; sys.meta_path.clear(); own_root._not_needed(b'/')"
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import own_root; sys.meta_path.clear(); own_root._mounts_to_remove(b'/')"
     folder = os.path.dirname(os.path.abspath(own_root.__file__))
     subprocess.run([sys.executable, "-I", "-S", "-c", code, folder], check=True)
     assert own_root._unescaped(rb"/a\040b\134c") == rb"/a b\c"

@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from hvcore import NodeError
-from hvcore.host.launching.rlimits import LIMITS, limited, unmet_limits
+from hvcore.host.launching.rlimits import LIMITS, unmet_limits, with_limits
 
 ANY = resource.RLIM_INFINITY
 ENOUGH = {limit.number: (limit.wanted, limit.wanted) for limit in LIMITS}
 
 
 def test_sufficient_limits_need_no_prefix() -> None:
-    assert limited(ENOUGH.__getitem__) == ()
+    assert with_limits(ENOUGH.__getitem__) == ()
     more = {**ENOUGH, resource.RLIMIT_NOFILE: (1_000_000, ANY), resource.RLIMIT_MEMLOCK: (ANY, ANY)}
-    assert limited(more.__getitem__) == ()
+    assert with_limits(more.__getitem__) == ()
 
 
 @pytest.mark.parametrize(
@@ -35,14 +35,14 @@ def test_sufficient_limits_need_no_prefix() -> None:
     ],
 )
 def test_an_insufficient_limit_is_set(number: int, own: tuple[int, int], *, privileged: bool, option: str) -> None:
-    assert limited({**ENOUGH, number: own}.__getitem__, privileged=privileged) == ("prlimit", option, "--")
+    assert with_limits({**ENOUGH, number: own}.__getitem__, privileged=privileged) == ("prlimit", option, "--")
 
 
 def test_a_limit_that_a_user_cannot_raise_is_an_error() -> None:
     with pytest.raises(NodeError, match="limit of open files: must be at least 1024, got 20; raise it"):
-        limited({**ENOUGH, resource.RLIMIT_NOFILE: (20, 20)}.__getitem__, privileged=False)
+        with_limits({**ENOUGH, resource.RLIMIT_NOFILE: (20, 20)}.__getitem__, privileged=False)
     with pytest.raises(NodeError, match="limit of cpu time: must be at least unlimited, got 10"):
-        limited({**ENOUGH, resource.RLIMIT_CPU: (10, 10)}.__getitem__, privileged=False)
+        with_limits({**ENOUGH, resource.RLIMIT_CPU: (10, 10)}.__getitem__, privileged=False)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
