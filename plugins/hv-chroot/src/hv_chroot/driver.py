@@ -1,44 +1,50 @@
-"""The driver class: what the core calls, in the order in which an instance meets it."""
+"""The driver class, its families and its kinds of resources."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import ClassVar, Final
 
 import hvcore.plugin as hv
-from hv_chroot import kinds
 from hv_chroot.families import isolation, limits, network, root, script
-from hv_chroot.names import ROOT
+from hv_chroot.names import LOG_FILE, OUTPUT, ROOT
 from hv_chroot.resources.root_files import program_problem
-from hv_chroot.run.access import Enterable
+from hv_chroot.resources.root_mount import OutputKind, RootKind
+from hv_chroot.resources.veth import NamespacesKind, RoutesKind, VethKind
 from hv_chroot.run.census import census, namespace_of
-from hv_chroot.run.control_group import freeze, thaw
+from hv_chroot.run.confinement import chroot_command, enter_command
 from hv_chroot.run.describe import describe
-from hv_chroot.run.observe import observe
+from hv_chroot.run.observe import freeze, is_frozen, observe, thaw
+from hv_chroot.run.rooted import RootedKind
 from hv_chroot.run.start import remember, start
 from hv_chroot.run.stop import stop
 from hv_chroot.run.verify import examine, verify
 from hv_chroot.spec import ChrootSpec, decide, spec_of
 from hvcore.plugin import STATUS
 
-__all__ = ["ChrootDriver"]
+__all__ = ["RESOURCE_KINDS", "ChrootDriver"]
 
-_FAMILIES: Final = (
-    ("script", script),
-    ("root", root),
-    ("confine", isolation),
-    ("limits", limits),
-    ("network", network),
-    ("resources", kinds),
-)
+RESOURCE_KINDS: Final = (NamespacesKind(), RootKind(), OutputKind(), VethKind(), RoutesKind(), RootedKind())
+
+_SHELL: Final = "/bin/sh"
 
 
-class ChrootDriver(Enterable):
+class ChrootDriver:
     """The driver class that the entry point names."""
 
     name: ClassVar[str] = "chroot"
-    plugins: ClassVar[tuple[tuple[str, object], ...]] = _FAMILIES
+    plugins: ClassVar[tuple[tuple[str, object], ...]] = (
+        ("script", script),
+        ("root", root),
+        ("confine", isolation),
+        ("limits", limits),
+        ("network", network),
+        ("resources", sys.modules[__name__]),
+    )
     hookspecs: ClassVar[tuple[object, ...]] = ()
+    examine = staticmethod(examine)
     observe = staticmethod(observe)
 
     def __init__(self, hooks: hv.Hooks) -> None:
@@ -52,22 +58,18 @@ class ChrootDriver(Enterable):
         """Privileges, tools and the disk."""
         return verify(self._hooks, spec, host)
 
-    def examine(self, host: hv.Host) -> Iterable[hv.Finding]:
-        """Privileges, tools, loop devices."""
-        return examine(host)
-
     def describe(self, spec: ChrootSpec, host: hv.Host) -> hv.Plan:
-        """Claim, mount, launch, confinement, and the launch argument by argument."""
+        """The steps of a start, and the launch argument by argument."""
         return describe(self._hooks, spec, host)
 
     def start(self, spec: ChrootSpec, job: hv.Job) -> None:
-        """Mount its root, run the start script in it, and prove how what it left is confined."""
+        """Mount the root, run the start script in it, and prove how the processes that it left are confined."""
         start(spec, job)
 
     def adopt(self, live: hv.Live, job: hv.Job) -> bool:
-        """True when the start script had ended well before anybody could write that down, and something runs.
+        """True when the start script of an interrupted start exited with 0 and left processes.
 
-        Without namespaces nobody has written down how it ended: such a start is undone.
+        Without namespaces no exit status is written, so such a start is undone.
         """
         status = hv.read_status(live.dir / STATUS)
         if status.pid is None or status.ended is None or status.ended.code != 0:
@@ -79,17 +81,40 @@ class ChrootDriver(Enterable):
         return True
 
     def owes_stop(self, live: hv.Live) -> bool:
-        """True: its stop script may have to put something in order, also when its last process has ended."""
+        """Whether the stop script exists: it may have to clean up also when the last process has ended."""
         return program_problem(live.dir / ROOT, spec_of(live.record).stop_script) is None
 
     def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
-        """The stop script, then SIGTERM, then the end of the namespace; which of them it took."""
+        """The stop script, then SIGTERM, then the end of the namespace; which of them ended the last process."""
         return stop(spec_of(live.record), live, job, force=force)
 
     def pause(self, live: hv.Live, job: hv.Job) -> None:
-        """Let all its processes stand still, by the freezer."""
+        """Freeze all its processes."""
         freeze(live, job)
 
     def resume(self, live: hv.Live, job: hv.Job) -> None:
-        """Let them go on."""
+        """Thaw them."""
         thaw(live)
+
+    def console(self, live: hv.Live) -> hv.Console:
+        """A shell among its processes. Raises `OperationError` when the root has none, or they are frozen."""
+        if is_frozen(live):
+            what = "no console while it is paused: a shell in it would stand still too"
+            raise hv.OperationError(f"{live.record.name}: {what}; resume it first")
+        problem = program_problem(live.dir / ROOT, _SHELL)
+        if problem is not None:
+            raise hv.OperationError(f"{live.record.name}: no console, {_SHELL} inside {problem}; put a shell there")
+        return hv.Console(name=live.record.name, argv=self.execution(live, (_SHELL, "-i"), terminal=True))
+
+    def execution(self, live: hv.Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
+        """Among its processes, confined like them. Raises `OperationError` when there are none."""
+        spec, init = spec_of(live.record), live.record.process
+        if not spec.namespaces:
+            return chroot_command(spec, live.dir / ROOT, argv)
+        if init is None:
+            raise hv.OperationError(f"{live.record.name}: has no process to run {argv[0]} beside; start it again")
+        return enter_command(spec, init, argv, group=live.group, terminal=terminal)
+
+    def log(self, live: hv.Live) -> Path:
+        """The output of its scripts and of the processes that they left."""
+        return live.dir / OUTPUT / LOG_FILE

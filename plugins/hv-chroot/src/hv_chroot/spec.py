@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import hvcore.plugin as hv
-from hv_chroot.bind import Bind
 from hv_chroot.families.isolation import has_users
 from hv_chroot.families.network import Interface, interfaces_of
-from hv_chroot.families.root import DEFAULT_OVERLAY_MIB
+from hv_chroot.families.root import DEFAULT_OVERLAY_MIB, Bind
 
 __all__ = ["ENVIRONMENT", "ChrootSpec", "decide", "limits_of", "spec_of", "uids_of"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import hvcore
-from hv_chroot.bind import Bind
+from hv_chroot.families.root import Bind
 from hv_chroot.spec import ChrootSpec, decide
 from hvcore.model.codec import decode, encode
 

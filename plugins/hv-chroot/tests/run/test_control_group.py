@@ -115,7 +115,7 @@ def test_whoever_enters_is_in_it_too(node: hvcore.Node, images: Any, web1: Build
 
 
 def test_node_without_a_freezer_says_so(images: Any, web1: Build, tmp_path: Path, node: hvcore.Node) -> None:
-    from hv_chroot.run.control_group import freeze
+    from hv_chroot.run.observe import freeze
     from hvcore.deadline import Deadline
 
     node.driver("chroot").start(web1(images()))

@@ -18,7 +18,6 @@ def test_the_look_at_an_instance_imports_no_family_and_no_mount() -> None:
     assert ours == {
         "hv_chroot.run",
         "hv_chroot.run.census",
-        "hv_chroot.run.control_group",
         "hv_chroot.names",
         "hv_chroot.run.observe",
     }

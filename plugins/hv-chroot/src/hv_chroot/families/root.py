@@ -3,15 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import hvcore.plugin as hv
-from hv_chroot.bind import Bind, bind
 
-__all__ = ["DEFAULT_OVERLAY_MIB", "PARAMS", "check"]
+__all__ = ["DEFAULT_OVERLAY_MIB", "PARAMS", "Bind", "check"]
 
 DEFAULT_OVERLAY_MIB: Final = 256
 _OURS: Final = ("/", "/dev", "/proc")  # bubblewrap's own mounts, and the root itself
+
+_BIND_EXPECTS: Final = "'SOURCE:TARGET' or 'SOURCE:TARGET:rw', absolute paths without a colon"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """``source`` on the node, ``target`` inside."""
+
+    source: str
+    target: str
+    writable: bool
+
+    @staticmethod
+    def of(text: str) -> Bind:
+        """From its written form, which has been checked."""
+        source, target, *mode = text.split(":")
+        return Bind(source=source, target=target, writable=mode == ["rw"])
+
+
+def _bind() -> hv.ParamType:
+    """The type of a parameter. Its clean value is the text: a list of texts is what files and forms can hold."""
+    path = hv.file()
+
+    def parse(value: object) -> str:
+        if not isinstance(value, str):
+            raise hv.Reject("is not a text", f"give {_BIND_EXPECTS}")
+        parts = value.split(":")
+        if len(parts) not in (2, 3) or parts[2:] not in ([], ["rw"], ["ro"]):
+            raise hv.Reject("is not of the right form", f"give {_BIND_EXPECTS}")
+        for part in parts[:2]:
+            path.parse(part)
+        return value.removesuffix(":ro")
+
+    one = r"(?:/(?!\.{1,2}(?:[/:]|$))[^/:\u0000]+)+"
+    schema = {"type": "string", "maxLength": 8194, "pattern": f"^{one}:(?:/|{one})(?::r[ow])?$"}
+    return hv.ParamType("bind", _BIND_EXPECTS, parse, schema)
+
 
 PARAMS: Final = hv.ParamGroup(
     "root",
@@ -43,7 +80,7 @@ PARAMS: Final = hv.ParamGroup(
     ),
     hv.Param(
         "binds",
-        hv.list_of(bind()),
+        hv.list_of(_bind()),
         default=(),
         help="Files and directories of the node to show inside, read-only unless :rw follows.",
         example=["/srv/www:/var/www", "/srv/data:/data:rw"],

@@ -1,7 +1,7 @@
-"""Mounts as descriptors (open_tree(2), mount_setattr(2), move_mount(2); Linux 5.12): made, changed, then put somewhere.
+"""Mounts as descriptors (open_tree(2), mount_setattr(2), move_mount(2); Linux 5.12): made, changed, then attached.
 
-A mount that is put onto a descriptor goes exactly there: no path is resolved again, and no link in an image can lead
-it elsewhere.
+A mount is attached to a descriptor of its mount point. No path is resolved again, so no link in an image can lead it
+elsewhere.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Allowed", "attach", "cloned_tree", "mount_overlay", "mount_tmpfs"]
+__all__ = ["Allowed", "attach", "cloned_tree", "mount_overlay", "mount_tmpfs", "system_call"]
 
 # The same on every architecture.
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
@@ -37,30 +37,30 @@ class Allowed:
 
     @property
     def flags(self) -> int:
-        """As mount(2) has them, and mount_setattr(2) too: what is not allowed."""
+        """The flags of mount(2) and mount_setattr(2) that forbid the rest."""
         return (0 if self.write else _RDONLY) | (0 if self.suid else _NOSUID) | (0 if self.devices else _NODEV)
 
 
 @contextmanager
 def cloned_tree(path: str, allowed: Allowed, *, users_fd: int | None = None) -> Iterator[int]:
-    """A copy of what is at ``path``, mounted nowhere yet, shared with no other mount namespace.
+    """A copy of the mount at ``path``, without those below it; mounted nowhere, shared with no other mount namespace.
 
-    ``users_fd``, a user namespace, shifts who owns the files: uid
-    0 on the file system is uid 0 of that namespace. What is mounted below is not part of it. Raises OSError.
+    ``users_fd``, a user namespace, shifts the owners of the files: uid 0 on the file system is uid 0 of that namespace.
+    Raises OSError.
     """
-    fd = _syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | os.O_CLOEXEC)
+    fd = system_call(_OPEN_TREE, _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | os.O_CLOEXEC)
     try:
-        wanted = allowed.flags | (_ATTR_IDMAP if users_fd is not None else 0)
-        attributes = struct.pack("QQQQ", wanted, 0, _MS_PRIVATE, users_fd or 0)
-        _syscall(_MOUNT_SETATTR, fd, b"", _AT_EMPTY_PATH, attributes, len(attributes))
+        flags = allowed.flags | (_ATTR_IDMAP if users_fd is not None else 0)
+        attributes = struct.pack("QQQQ", flags, 0, _MS_PRIVATE, users_fd or 0)
+        system_call(_MOUNT_SETATTR, fd, b"", _AT_EMPTY_PATH, attributes, len(attributes))
         yield fd
     finally:
         os.close(fd)
 
 
 def attach(tree: int, target: int) -> None:
-    """Mount a copy onto what the descriptor ``target`` stands for, a directory on a directory, a file on a file."""
-    _syscall(_MOVE_MOUNT, tree, b"", target, b"", _FROM_AND_TO_ARE_DESCRIPTORS)
+    """Mount a copy onto the descriptor ``target``: a directory onto a directory, a file onto a file."""
+    system_call(_MOVE_MOUNT, tree, b"", target, b"", _FROM_AND_TO_ARE_DESCRIPTORS)
 
 
 def mount_tmpfs(target: str, options: str, *, programs: bool) -> None:
@@ -69,9 +69,9 @@ def mount_tmpfs(target: str, options: str, *, programs: bool) -> None:
 
 
 def mount_overlay(target: str, allowed: Allowed, *, lower: int, upper: int, work: int) -> None:
-    """Show ``lower`` with what is changed kept in ``upper``; descriptors of directories. Raises OSError.
+    """Show the directory ``lower`` and keep changes to it in ``upper``; all three are descriptors. Raises OSError.
 
-    By descriptor, for paths have commas, colons and backslashes that overlayfs reads as its own.
+    Not by path: overlayfs gives commas, colons and backslashes in a path a meaning.
     """
     names = {"lowerdir": lower, "upperdir": upper, "workdir": work}
     options = ",".join(f"{name}=/proc/self/fd/{fd}" for name, fd in names.items())
@@ -82,18 +82,14 @@ def _mount(kind: str, target: str, flags: int, options: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     arguments = (b"hvcore", os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), os.fsencode(options))
     if libc.mount(*arguments) != 0 or libc.mount(None, arguments[1], None, ctypes.c_ulong(_MS_PRIVATE), None) != 0:
-        raise _failed(target)
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), target)
 
 
-def _syscall(number: int, *arguments: int | bytes) -> int:
+def system_call(number: int, *arguments: int | bytes) -> int:
+    """The result of that system call. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     words = [ctypes.c_long(each) if isinstance(each, int) else ctypes.c_char_p(each) for each in arguments]
     result = int(libc.syscall(ctypes.c_long(number), *words))
     if result < 0:
-        raise _failed(None)
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
-
-
-def _failed(path: str | None) -> OSError:
-    number = ctypes.get_errno()
-    return OSError(number, os.strerror(number), path)

@@ -1,4 +1,4 @@
-"""Looking at files inside an instance's root file system, and making them, where any may be a link to anywhere."""
+"""Reading and making files inside an instance's root, where any file may be a link to anywhere."""
 
 from __future__ import annotations
 
@@ -8,63 +8,56 @@ import os
 import stat
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from hv_chroot.resources.owner import as_owner
+from hv_chroot.resources.mount_calls import system_call
 
-__all__ = ["mount_point", "plain_directories", "program_problem"]
+__all__ = ["as_owner", "mount_point", "open_directory", "plain_directories", "program_problem"]
 
-_SYS_OPENAT2: Final = 437  # the same on every architecture; Linux 5.6
+_OPENAT2: Final = 437  # the same on every architecture; Linux 5.6
 _RESOLVE_NO_MAGICLINKS: Final = 0x02  # linux/openat2.h
 _RESOLVE_IN_ROOT: Final = 0x10
+_CAPABILITY_VERSION_3: Final = 0x20080522  # linux/capability.h
 _PLACE: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextmanager
+def open_directory(path: Path) -> Iterator[int]:
+    """A descriptor of that directory, which is not a link, to reach files from. Raises OSError."""
+    fd = os.open(path, _PLACE | os.O_DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def program_problem(root: Path, path: str) -> str | None:
     """Why the program at ``path`` cannot be run in that root, or None when it can.
 
-    Links are followed as a process inside would follow them: an absolute one, or ``..``, stays below ``root``.
+    Links are followed as a process inside follows them: an absolute one, or ``..``, stays below ``root``.
     """
+    how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     try:
-        found = _stat_inside(root, path)
+        with open_directory(root) as root_fd:
+            fd = system_call(_OPENAT2, root_fd, os.fsencode(path), how, len(how))
+        try:
+            mode = os.fstat(fd).st_mode
+        finally:
+            os.close(fd)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return "is not there"
         return f"cannot be looked at, got {os.strerror(error.errno or 0)}"
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(mode):
         return "is not a file"
-    if not found.st_mode & 0o111:
-        return f"may not be executed, got mode {stat.S_IMODE(found.st_mode):04o}"
-    return None
-
-
-def _stat_inside(root: Path, path: str) -> os.stat_result:
-    root_fd = _root_fd(root)
-    try:
-        how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
-        libc = ctypes.CDLL(None, use_errno=True)
-        name = ctypes.c_char_p(os.fsencode(path))
-        fd = libc.syscall(ctypes.c_long(_SYS_OPENAT2), root_fd, name, how, ctypes.c_size_t(len(how)))
-        if fd < 0:
-            raise OSError(ctypes.get_errno(), "openat2", path)
-        try:
-            return os.fstat(fd)
-        finally:
-            os.close(fd)
-    finally:
-        os.close(root_fd)
-
-
-def _root_fd(root: Path) -> int:
-    return os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    return None if mode & 0o111 else f"may not be executed, got mode {stat.S_IMODE(mode):04o}"
 
 
 def plain_directories(root: Path, names: tuple[str, ...], *, may_be_made: bool) -> str | None:
-    """Which of these is no directory in the root, in words; a link is none. None when all are, or can be made."""
-    root_fd = _root_fd(root)
-    try:
+    """Which of these is not a directory in the root, and why; a link is not one. None when all are, or can be made."""
+    with open_directory(root) as root_fd:
         for name in names:
             try:
                 found = os.stat(name, dir_fd=root_fd, follow_symlinks=False)
@@ -74,37 +67,31 @@ def plain_directories(root: Path, names: tuple[str, ...], *, may_be_made: bool) 
                 return f"/{name} is not there, and it is read-only"
             if not stat.S_ISDIR(found.st_mode):
                 return f"/{name} is not a directory"
-    finally:
-        os.close(root_fd)
     return None
 
 
 @contextmanager
 def mount_point(root: Path, path: str, *, directory: bool, owner: int) -> Iterator[int]:
-    """A descriptor of that place inside, to mount something on; what is missing on the way there is made.
+    """A descriptor of that place inside, to mount something on; missing directories on the way, and it, are made.
 
-    No link is followed, wherever it leads: one on the way is an error. ``owner`` is the uid and gid of the node that
-    root inside has. Raises OSError.
+    No link is followed: one on the way is an error. ``owner`` is the node's uid and gid of root inside. Raises OSError.
     """
     *parents, last = path.strip("/").split("/")
-    fds = [_root_fd(root)]
-    try:
+    with ExitStack() as opened:
+        here = opened.enter_context(open_directory(root))
         with as_owner(owner):
             for name in parents:
-                fds.append(_directory(fds[-1], name))
-            fds.append(_directory(fds[-1], last) if directory else _file(fds[-1], last))
-        yield fds[-1]
-    finally:
-        for fd in fds:
-            os.close(fd)
+                here = _directory(here, name)
+                opened.callback(os.close, here)
+            here = _directory(here, last) if directory else _file(here, last)
+            opened.callback(os.close, here)
+        yield here
 
 
 def _directory(here: int, name: str) -> int:
-    try:
-        return os.open(name, _PLACE | os.O_DIRECTORY, dir_fd=here)
-    except FileNotFoundError:
+    with suppress(FileExistsError):
         os.mkdir(name, 0o755, dir_fd=here)
-        return os.open(name, _PLACE | os.O_DIRECTORY, dir_fd=here)
+    return os.open(name, _PLACE | os.O_DIRECTORY, dir_fd=here)
 
 
 def _file(here: int, name: str) -> int:
@@ -115,3 +102,36 @@ def _file(here: int, name: str) -> int:
         return fd
     os.close(fd)
     raise OSError(errno.EINVAL, "is no file, and what is shown there is one", name)
+
+
+@contextmanager
+def as_owner(uid: int) -> Iterator[None]:
+    """Make files as that user and group, in this thread alone, with all that root may do.
+
+    A mount with shifted owners refuses a new file of an owner that it cannot show, even from root; and an overlay works
+    on its layers as the user that mounted it. setfsuid(2) is made for this. It drops capabilities, which are set again
+    here.
+    """
+    if uid == 0:
+        yield
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.setfsgid(uid)
+    libc.setfsuid(uid)
+    try:
+        _make_effective(libc)
+        yield
+    finally:
+        libc.setfsuid(0)
+        libc.setfsgid(0)
+
+
+def _make_effective(libc: ctypes.CDLL) -> None:
+    """Every permitted capability becomes effective: capget(2), with effective, permitted, inheritable twice."""
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    data = (ctypes.c_uint32 * 6)()
+    if libc.capget(header, data) == 0:
+        data[0], data[3] = data[1], data[4]
+        if libc.capset(header, data) == 0:
+            return
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

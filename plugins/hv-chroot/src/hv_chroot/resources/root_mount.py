@@ -1,25 +1,21 @@
-"""The mounts of a start: its root, what is shown in it, and room for the output of its scripts.
-
-All of them are below the instance's directory, which is how the core finds them again.
-"""
+"""The mounts of a start: the root, the files of the node that are shown in it, and room for the scripts' output."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import hvcore.plugin as hv
-from hv_chroot.bind import Bind
+from hv_chroot.families.root import Bind
 from hv_chroot.names import LOG_FILE, OUTPUT, ROOT
 from hv_chroot.resource import Output, Root
 from hv_chroot.resources.mount_calls import Allowed, attach, cloned_tree, mount_overlay, mount_tmpfs
-from hv_chroot.resources.owner import as_owner
-from hv_chroot.resources.root_files import mount_point
+from hv_chroot.resources.root_files import as_owner, mount_point, open_directory
 from hv_chroot.spec import ChrootSpec
 from hvcore.plugin import (
     LIFE_LOCK,
@@ -47,9 +43,9 @@ _SHIFTED: Final = "set params.user_namespace to 'off', or use a file system that
 
 
 def _mount_command(spec: ChrootSpec, target: str, *, image: bool) -> tuple[str, ...]:
-    """The command that mounts the disk; ``image`` says that it is a file and needs a loop device.
+    """The command that mounts the disk; an ``image`` file needs a loop device.
 
-    Without mount's helper programs (-i): they would outlive it and answer to nobody.
+    Without mount's helper programs (-i), which would outlive mount.
     """
     options = [
         "dev" if spec.devices else "nodev",
@@ -62,7 +58,7 @@ def _mount_command(spec: ChrootSpec, target: str, *, image: bool) -> tuple[str, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Owners:
-    """Who owns the files as seen inside: ``fd`` is a user namespace, None for the node's own; ``first`` its uid 0."""
+    """The owners of the files as seen inside: ``fd`` is a user namespace, None for the node's; ``first`` its uid 0."""
 
     fd: int | None = None
     first: int = 0
@@ -70,7 +66,6 @@ class _Owners:
 
 @contextmanager
 def _owners_of(held: HeldNamespaces | None, uids: range | None) -> Iterator[_Owners]:
-    """The owners that the held user namespace makes of them, where there is one."""
     if held is None or uids is None:
         yield _Owners()
         return
@@ -82,10 +77,10 @@ def _owners_of(held: HeldNamespaces | None, uids: range | None) -> Iterator[_Own
 
 
 class RootKind(ResourceKind[Root, str], name="root", turn=Turn.FILE):
-    """All mounts are below the instance's directory, which is how they are found again: `hv.Mounts` has the entry."""
+    """Every mount is below the instance's directory, where a release finds it: `hv.Mounts` has the ledger's entry."""
 
     def verify(self, resource: Root, site: Site) -> Iterator[hv.Problem]:
-        """The disk or the directories have to be there, and what is shown inside too."""
+        """The disk, the directories, and the sources of the binds have to exist."""
         spec = resource.spec
         if spec.disk is not None:
             yield from _disk_problems(spec, spec.disk)
@@ -105,39 +100,49 @@ class RootKind(ResourceKind[Root, str], name="root", turn=Turn.FILE):
             yield hv.Step(kind="mount", what=what)
 
     def placeholder(self, resource: Root, site: Site) -> str:
-        """Where it will be."""
+        """The mount point."""
         return str(site.dir / ROOT)
 
     def acquire(self, resource: Root, held: Held) -> str:
-        """Mount it with everything that is shown in it. Raises `HvError` with what is wrong."""
+        """Mount it, overlay and binds included. Raises `HvError`."""
         spec, inside = resource.spec, held[resource.inside]
         held.owner.progress(f"mounting {spec.source}")
         uids = None if resource.inside.users is None else held[resource.inside.users]
         with _owners_of(inside, uids) as owners:
-            return str(_mount_root(spec, held.owner, owners))
+            root = _place(held.owner, ROOT)
+            if spec.overlay == "none":
+                _mount_source(spec, held.owner, root, owners)
+            else:
+                lower = _place(held.owner, _LOWER)
+                _mount_source(spec, held.owner, lower, owners)
+                _mount_overlay(spec, held.owner, lower, root, owners)
+            for bind in spec.binds:
+                _show(held.owner, root, bind, owners)
+            if spec.node_resolv_conf:
+                _show_resolv_conf(held.owner, root, owners)
+            return str(root)
 
 
 class OutputKind(ResourceKind[Output, str], name="output", turn=Turn.FILE):
-    """Nobody reads along once the start is done, so a file system of 1 MiB sets the limit."""
+    """A file system of 1 MiB, which limits the output: it is not read while the instance runs."""
 
     def describe(self, resource: Output, site: Site) -> Iterator[hv.Step]:
-        """That it is made."""
+        """The tmpfs."""
         yield hv.Step(kind="mount", what="a tmpfs of 1 MiB for the output of the script")
 
     def placeholder(self, resource: Output, site: Site) -> str:
-        """Where it will be."""
+        """The file that grows."""
         return str(site.dir / OUTPUT / LOG_FILE)
 
     def acquire(self, resource: Output, held: Held) -> str:
-        """Mount it; the file that grows. Raises `OperationError`."""
+        """Mount it. Raises `OperationError`."""
         directory = _place(held.owner, OUTPUT)
-        with _told(held.owner, f"no tmpfs for its output at {directory}", "check the kernel"):
+        with _failing(held.owner, f"no tmpfs for its output at {directory}", "check the kernel"):
             mount_tmpfs(str(directory), _OUTPUT_OPTIONS, programs=False)
         return str(directory / LOG_FILE)
 
 
 def _mounts(spec: ChrootSpec, root: Path) -> Iterator[str]:
-    """Each mount of a start, in words."""
     if spec.disk is None:
         yield f"{spec.source}, nosuid and nodev"
     else:
@@ -154,25 +159,6 @@ def _mounts(spec: ChrootSpec, root: Path) -> Iterator[str]:
         yield f"{bind.source!r} at {bind.target!r}, {'writable' if bind.writable else 'read-only'}"
     if spec.node_resolv_conf:
         yield "a copy of the node's resolv.conf at '/etc/resolv.conf', read-only"
-
-
-def _mount_root(spec: ChrootSpec, owner: Owner, owners: _Owners) -> Path:
-    """Mount its root with everything that is shown in it, and give the mount point.
-
-    The ledger has to have it, and the disk has to be claimed. Raises `HvError` with what is wrong.
-    """
-    root = _place(owner, ROOT)
-    if spec.overlay == "none":
-        _mount_source(spec, owner, root, owners)
-    else:
-        lower = _place(owner, _LOWER)
-        _mount_source(spec, owner, lower, owners)
-        _mount_overlay(spec, owner, lower, root, owners)
-    for bind in spec.binds:
-        _show(owner, root, bind, owners)
-    if spec.node_resolv_conf:
-        _show_resolv_conf(owner, root, owners)
-    return root
 
 
 def _disk_problems(spec: ChrootSpec, place: str) -> Iterator[hv.Problem]:
@@ -204,8 +190,7 @@ def _place(owner: Owner, name: str) -> Path:
 
 
 @contextmanager
-def _told(owner: Owner, what: str, todo: str) -> Iterator[None]:
-    """Say of a failing system call what it was for."""
+def _failing(owner: Owner, what: str, todo: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -223,9 +208,9 @@ def _mount_source(spec: ChrootSpec, owner: Owner, target: Path, owners: _Owners)
     todo = "see whether it can be mounted" if owners.fd is None else _SHIFTED
     allowed = Allowed(write=spec.source_is_written, suid=spec.suid, devices=spec.devices)
     with (
-        _told(owner, f"{spec.source} cannot be shown as its root", todo),
+        _failing(owner, f"{spec.source} cannot be shown as its root", todo),
         cloned_tree(source, allowed, users_fd=owners.fd) as tree,
-        _opened(target) as place,
+        open_directory(target) as place,
     ):
         attach(tree, place)
     if spec.disk is None:
@@ -250,7 +235,7 @@ def _mount_disk(spec: ChrootSpec, path: str, owner: Owner, target: Path) -> None
 def _mount_overlay(spec: ChrootSpec, owner: Owner, lower: Path, root: Path, owners: _Owners) -> None:
     upper = _place(owner, _UPPER)
     what = f"changes cannot be kept in {spec.overlay_directory or 'memory'!r}"
-    with _told(owner, what, "see whether overlayfs can use that file system"):
+    with _failing(owner, what, "see whether overlayfs can use that file system"):
         if spec.overlay_directory is None:
             mount_tmpfs(str(upper), f"size={spec.overlay_mib}m,mode=0755", programs=True)
             for name in ("changes", "work"):
@@ -259,62 +244,42 @@ def _mount_overlay(spec: ChrootSpec, owner: Owner, lower: Path, root: Path, owne
         else:
             for name in ("changes", "work"):
                 os.makedirs(os.path.join(spec.overlay_directory, name), mode=0o755, exist_ok=True)
-            with (
-                cloned_tree(spec.overlay_directory, Allowed(), users_fd=owners.fd) as tree,
-                _opened(upper) as place,
-            ):
+            changes = cloned_tree(spec.overlay_directory, Allowed(), users_fd=owners.fd)
+            with changes as tree, open_directory(upper) as place:
                 attach(tree, place)
             claim_mount(spec.overlay_directory, str(upper))
         with (
-            _opened(lower) as low,
-            _opened(upper / "changes") as changes,
-            _opened(upper / "work") as work,
+            open_directory(lower) as lower_fd,
+            open_directory(upper / "changes") as upper_fd,
+            open_directory(upper / "work") as work_fd,
             as_owner(owners.first),
         ):
             allowed = Allowed(suid=spec.suid, devices=spec.devices)
-            mount_overlay(str(root), allowed, lower=low, upper=changes, work=work)
+            mount_overlay(str(root), allowed, lower=lower_fd, upper=upper_fd, work=work_fd)
 
 
 def _show(owner: Owner, root: Path, bind: Bind, owners: _Owners) -> None:
     what = f"{bind.source!r} cannot be shown at {bind.target!r}"
     todo = "what is on the way there has to be a directory and no link, and there when its root is read-only"
     with (
-        _told(owner, what, todo),
+        _failing(owner, what, todo),
         cloned_tree(bind.source, Allowed(write=bind.writable), users_fd=owners.fd) as tree,
-        mount_point(root, bind.target, directory=_is_directory(tree), owner=owners.first) as place,
+        mount_point(root, bind.target, directory=stat.S_ISDIR(os.fstat(tree).st_mode), owner=owners.first) as place,
     ):
         attach(tree, place)
 
 
 def _show_resolv_conf(owner: Owner, root: Path, owners: _Owners) -> None:
     copy = owner.dir / _RESOLV_CONF
-    copy.write_bytes(_node_resolv_conf())
+    copy.write_bytes(b"")
+    with suppress(FileNotFoundError):
+        copy.write_bytes(Path("/etc/resolv.conf").read_bytes())
     copy.chmod(0o644)
-    # With the node's owner, whatever owners the rest has: nobody inside may change it.
+    # Without the shift of owners: no process inside may change it.
     what, todo = "the node's resolv.conf cannot be shown", "make /etc/resolv.conf in its root a file and no link"
     with (
-        _told(owner, what, todo),
+        _failing(owner, what, todo),
         cloned_tree(str(copy), Allowed(write=False)) as tree,
         mount_point(root, "/etc/resolv.conf", directory=False, owner=owners.first) as place,
     ):
         attach(tree, place)
-
-
-def _node_resolv_conf() -> bytes:
-    try:
-        return Path("/etc/resolv.conf").read_bytes()
-    except FileNotFoundError:
-        return b""
-
-
-@contextmanager
-def _opened(directory: Path) -> Iterator[int]:
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _is_directory(fd: int) -> bool:
-    return stat.S_ISDIR(os.fstat(fd).st_mode)

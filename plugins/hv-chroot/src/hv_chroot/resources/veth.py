@@ -1,8 +1,8 @@
-"""An instance's own interfaces: pairs of virtual Ethernet, one end inside, the other in a bridge of the node.
+"""An instance's namespaces that exist before it, and its interfaces: veth pairs with one end in a bridge of the node.
 
-A pair is born in the instance's network namespace, named and marked there, and only then its outer end is moved to the
-node: whoever is killed before leaves nothing on the node, and the kernel removes both ends with the namespace. What is
-released by name has to bear the owner's mark too.
+A pair is made, named and marked in the instance's network namespace, and only then its outer end is moved to the node.
+A start that is killed before leaves nothing on the node, because the kernel removes both ends with the namespace. A
+release removes an interface only if it has the name and the mark.
 """
 
 from __future__ import annotations
@@ -12,28 +12,43 @@ import errno
 import hashlib
 import ipaddress
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import hvcore.plugin as hv
-from hv_chroot.resource import Routes, Veth
+from hv_chroot.resource import Namespaces, Routes, Veth
 from hvcore.plugin import Held, HeldNamespaces, Owner, Requirement, ResourceKind, Site, Turn
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute  # type: ignore[import-untyped]  # it has no type information
 
-__all__ = ["RoutesKind", "VethKind"]
+__all__ = ["NamespacesKind", "RoutesKind", "VethKind"]
 
 _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 _OURS: Final = "/proc/thread-self/ns/net"
 
 
+class NamespacesKind(ResourceKind[Namespaces, HeldNamespaces | None], name="namespaces", turn=Turn.WHO):
+    """A process holds them until the instance has joined them; it ends with the operation."""
+
+    def placeholder(self, resource: Namespaces, site: Site) -> HeldNamespaces | None:
+        """Held by pid 0, which no process has."""
+        if resource.users is None and not resource.network:
+            return None
+        return HeldNamespaces(pid=0, users=resource.users is not None, network=resource.network)
+
+    def acquire(self, resource: Namespaces, held: Held) -> HeldNamespaces | None:
+        """Create them, in a process that holds them."""
+        uids = None if resource.users is None else held[resource.users]
+        return held.enter(hv.hold_namespaces(users=uids, network=resource.network))
+
+
 class VethKind(ResourceKind[Veth, None], name="veth", turn=Turn.NETWORK):
-    """The outer end is named after run directory, instance and interface: no other instance on the node comes to it."""
+    """The outer end is named after run directory, instance and interface, so no other instance has the same name."""
 
     def verify(self, resource: Veth, site: Site) -> Iterator[hv.Problem]:
-        """The node has to have the bridge."""
+        """The bridge has to exist."""
         bridge = resource.interface.bridge
         try:
             with _netlink() as netlink:
@@ -49,19 +64,19 @@ class VethKind(ResourceKind[Veth, None], name="veth", turn=Turn.NETWORK):
             yield hv.Problem(path=resource.where, what=what, got=repr(bridge), todo=todo)
 
     def describe(self, resource: Veth, site: Site) -> Iterator[hv.Step]:
-        """What is connected to which bridge."""
-        one = resource.interface
-        with_them = ", ".join(one.addresses) or "no address"
-        yield hv.Step(kind="connect", what=f"{one.name} ({one.mac}, {with_them}) to bridge {one.bridge!r}")
+        """The interface and its bridge."""
+        nic = resource.interface
+        addresses = ", ".join(nic.addresses) or "no address"
+        yield hv.Step(kind="connect", what=f"{nic.name} ({nic.mac}, {addresses}) to bridge {nic.bridge!r}")
 
     def entry(self, resource: Veth, site: Site) -> Mapping[str, Any]:
-        """The outer end's name of 14 characters, and the mark that it bears."""
+        """The outer end's name of 14 characters, and its mark."""
         run_dir, inner = os.path.realpath(site.host.run_dir), resource.interface.name
         digest = hashlib.sha256(f"{run_dir}\0{site.name}\0{inner}".encode()).hexdigest()
         return {"name": f"hv{digest[:12]}", "owner": f"hvcore {run_dir} {site.name} {inner}"[-255:]}
 
     def acquire(self, resource: Veth, held: Held) -> None:
-        """Make the pair in the held network and join its outer end to the bridge. Raises `NodeError`."""
+        """Make the pair in the held network and attach its outer end to the bridge. Raises `NodeError`."""
         bridge, name = resource.interface.bridge, held.owner.name
         held.owner.progress(f"connecting it to {bridge}")
         data = self.entry(resource, held.site)
@@ -77,7 +92,7 @@ class VethKind(ResourceKind[Veth, None], name="veth", turn=Turn.NETWORK):
             os.close(outer)
 
     def release(self, entry: hv.Entry, owner: Owner) -> None:
-        """Remove the pair, if it is there and bears our mark. Raises `NodeError` when the kernel does not let us."""
+        """Remove the pair if it exists and has our mark. Raises `NodeError` when the kernel refuses that."""
         try:
             with _netlink() as netlink:
                 for index in netlink.link_lookup(ifname=entry.data["name"]):
@@ -90,7 +105,7 @@ class VethKind(ResourceKind[Veth, None], name="veth", turn=Turn.NETWORK):
 
 
 class RoutesKind(Requirement[Routes], name="routes", turn=Turn.SOCKET):  # after all interfaces
-    """They are gone with the network that they are in."""
+    """They end with the network namespace."""
 
     def acquire(self, resource: Routes, held: Held) -> None:
         """Set them. Raises `NodeError`."""
@@ -108,19 +123,18 @@ class RoutesKind(Requirement[Routes], name="routes", turn=Turn.SOCKET):  # after
 
 
 def _pid(inside: HeldNamespaces | None) -> int:
-    """A process in the held network."""
     if inside is None:
         raise hv.NodeError("network namespace: is not there; report this")
     return inside.pid
 
 
 def _make(veth: Veth, data: Mapping[str, Any], outer: int) -> None:
-    """In the instance's namespace: both ends of the pair, the inner one ready for use, the outer one sent away."""
+    """In the instance's namespace: make both ends of the pair, set up the inner one, move the outer one to the node."""
     interface = veth.interface
     with _netlink() as netlink:
         netlink.link("set", index=_index(netlink, "lo"), state="up")
         peer = {"ifname": interface.name, "address": interface.mac}
-        # The bridge takes the lowest address of its ports for its own: this one is never it.
+        # A bridge uses the lowest MAC address of its ports; this one is never the lowest.
         netlink.link("add", ifname=data["name"], kind="veth", address=f"fe{interface.mac[2:]}", peer=peer)
         end, inner = _index(netlink, data["name"]), _index(netlink, interface.name)
         netlink.link("set", index=end, ifalias=data["owner"])
@@ -160,23 +174,14 @@ def _errors() -> tuple[type[Exception], ...]:
 
 
 def _inside(pid: int, act: Callable[[], None]) -> None:
-    """Do it in the network namespace of that process: in a thread of its own, which is in it and ends with it."""
-    raised: list[BaseException] = []
+    """Do it in the network namespace of that process: in a new thread, which alone enters it and ends."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - as above
 
-    def run() -> None:
-        try:
-            namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if ctypes.CDLL(None, use_errno=True).setns(namespace, _CLONE_NEWNET) != 0:
-                    raise OSError(ctypes.get_errno(), "cannot enter its network namespace")
-            finally:
-                os.close(namespace)
-            act()
-        except BaseException as error:  # noqa: BLE001 - raised again by the one who waits
-            raised.append(error)
+    def enter_and_act() -> None:
+        with Path(f"/proc/{pid}/ns/net").open("rb") as namespace:
+            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), "cannot enter its network namespace")
+        act()
 
-    thread = threading.Thread(target=run, name="network of an instance")
-    thread.start()
-    thread.join()
-    if raised:
-        raise raised[0]
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pool.submit(enter_and_act).result()

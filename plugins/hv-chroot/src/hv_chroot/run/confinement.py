@@ -1,11 +1,11 @@
-"""How an instance is confined, and the command that runs something in it: the same confinement for all of them."""
+"""How an instance is confined, and the commands that run a program in it with the same confinement."""
 
 from __future__ import annotations
 
 import base64
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,7 @@ from hv_chroot.seccomp import filter_program
 from hv_chroot.spec import ChrootSpec
 from hvcore.plugin import capability_mask, system_view
 
-__all__ = ["enter_command", "prove", "sandbox_of"]
+__all__ = ["chroot_command", "enter_command", "prove", "sandbox_of"]
 
 _ENTER: Final = Path(__file__).with_name("enter.py")
 _ENTER_INSIDE: Final = "/enter.py"
@@ -47,36 +47,34 @@ def prove(name: str, sandbox: hv.Sandbox, members: Iterable[hv.ProcessId]) -> No
 
     One that is just ending has given up its namespaces already.
     """
-    found = [
-        f"pid {process.pid}: {text}"
-        for process in members
-        for text in hv.weaknesses(sandbox, process.pid)
-        if not is_ending(process)
-    ]
+    weak = ((process, text) for process in members for text in hv.weaknesses(sandbox, process.pid))
+    found = [f"pid {process.pid}: {text}" for process, text in weak if not is_ending(process)]
     if found:
         raise hv.ConfinementError(f"{name}: confined less than asked, got {'; '.join(found)}; report this")
 
 
+def chroot_command(spec: ChrootSpec, root: Path, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """The command that runs ``argv`` with that root and the instance's environment, unconfined."""
+    return ("env", *_variables(spec), "chroot", "--", str(root), *argv)
+
+
+def _variables(spec: ChrootSpec) -> Iterator[str]:
+    return (f"{key}={value}" for key, value in spec.environment)
+
+
 def enter_command(
-    spec: ChrootSpec,
-    init: hv.ProcessId,
-    argv: tuple[str, ...],
-    *,
-    group: hv.Group | None,
-    terminal: bool = False,
+    spec: ChrootSpec, init: hv.ProcessId, argv: tuple[str, ...], *, group: hv.Group | None, terminal: bool = False
 ) -> tuple[str, ...]:
-    """The command that runs ``argv`` among the processes of that init, with a terminal of its own or without.
+    """The command that runs ``argv`` among the processes of that init and in their control ``group``.
 
-    It counts as one of them: it is in their control ``group``, if they have one.
-
-    The interpreter is started from a read-only view of the node: a file inside the instance can name the program
-    that executes it (``#!/proc/self/exe``) and through that path write to it. The view holds the interpreter and
-    no instance's file system, which it would keep in use.
+    With ``terminal`` the program gets a new terminal. The interpreter is started from a read-only view of the node: a
+    file inside the instance can name the program that executes it (``#!/proc/self/exe``), and that program's file could
+    then be written through /proc. The view holds the interpreter and no instance's file system, which it would keep in
+    use.
     """
     python = os.path.realpath(sys.executable)
-    shown = dict.fromkeys((sys.base_prefix, sys.base_exec_prefix, os.path.dirname(python)))
     view = [*system_view(), "--dev", "/dev", "--ro-bind", "/proc", "/proc"]
-    for directory in shown:
+    for directory in dict.fromkeys((sys.base_prefix, sys.base_exec_prefix, os.path.dirname(python))):
         if not directory.startswith("/usr/") and directory != "/usr":
             view += ["--ro-bind", directory, directory]
     view += ["--ro-bind", str(_ENTER), _ENTER_INSIDE]
@@ -84,8 +82,6 @@ def enter_command(
     for number, entrance in enumerate(entrances):
         view += ["--bind-try", entrance, f"{_GROUPS_INSIDE}{number}"]
     who = (str(init.pid), str(init.start_ticks), init.boot_id)
-    mode = "terminal" if terminal else "plain"
-    environment = (f"{key}={value}" for key, value in spec.environment)
-    seccomp = base64.b64encode(_filter(spec) or b"").decode()
-    how = (f"{capability_mask(spec.capabilities):x}", seccomp, str(len(entrances)), mode, *environment, "--")
+    seccomp, mode = base64.b64encode(_filter(spec) or b"").decode(), "terminal" if terminal else "plain"
+    how = (f"{capability_mask(spec.capabilities):x}", seccomp, str(len(entrances)), mode, *_variables(spec), "--")
     return (*hv.with_own_root(), "bwrap", *view, "--", python, "-I", "-S", _ENTER_INSIDE, *who, *how, *argv)

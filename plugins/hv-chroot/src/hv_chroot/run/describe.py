@@ -9,8 +9,7 @@ from typing import Final
 import hvcore.plugin as hv
 from hv_chroot.names import ROOT
 from hv_chroot.resource import resources_of
-from hv_chroot.run.confinement import sandbox_of
-from hv_chroot.run.rooted import chroot_command
+from hv_chroot.run.confinement import chroot_command, sandbox_of
 from hv_chroot.run.verify import site_of
 from hv_chroot.spec import ChrootSpec
 from hvcore.plugin import sandboxed

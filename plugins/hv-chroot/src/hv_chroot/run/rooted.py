@@ -1,12 +1,10 @@
-"""Without namespaces, as Ganeti has it: the root alone is its own. Whose root it is tells whose process it is.
+"""The processes of an instance without namespaces, as in Ganeti: each has the instance's root as its own root.
 
-A process that only stands in the directory, or has a file of it open, has another root and is left alone.
+A process that only has its working directory or an open file there has another root, and is left alone.
 """
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import time
 from pathlib import Path
 
@@ -14,34 +12,13 @@ import hvcore.plugin as hv
 from hv_chroot.names import ROOT
 from hv_chroot.resource import Rooted
 from hv_chroot.run.census import rooted
-from hv_chroot.spec import ChrootSpec
-from hvcore.plugin import boot_id, verified_pidfd
+from hvcore.plugin import boot_id
 
-__all__ = [
-    "RootedKind",
-    "chroot_command",
-    "end_rooted",
-    "terminate_rooted",
-    "wait_rooted_gone",
-]
-
-
-def chroot_command(spec: ChrootSpec, root: Path, argv: tuple[str, ...]) -> tuple[str, ...]:
-    """The command that runs ``argv`` with that root and the instance's environment, unconfined."""
-    environment = (f"{key}={value}" for key, value in spec.environment)
-    return ("env", *environment, "chroot", "--", str(root), *argv)
-
-
-def terminate_rooted(root: Path) -> None:
-    """SIGTERM to each of them."""
-    for process in rooted(root):
-        with verified_pidfd(process) as fd, contextlib.suppress(ProcessLookupError):
-            if fd is not None:
-                signal.pidfd_send_signal(fd, signal.SIGTERM)
+__all__ = ["RootedKind", "kill_rooted", "wait_rooted_gone"]
 
 
 def wait_rooted_gone(root: Path, deadline_s: float) -> bool:
-    """Wait until there is none of them any more, also none that one of them has made since; False when there is."""
+    """Wait for the end of all of them, and of those that they start meanwhile; False when one is left."""
     give_up = time.monotonic() + deadline_s
     while found := rooted(root):
         for process in found:
@@ -50,30 +27,27 @@ def wait_rooted_gone(root: Path, deadline_s: float) -> bool:
     return True
 
 
-def end_rooted(root: Path, *, subject: str, deadline_s: float) -> bool:
-    """Kill them until there is none; False when there was none. Raises `DeadlineError` when one does not go."""
+def kill_rooted(root: Path, *, subject: str, deadline_s: float) -> None:
+    """Kill all of them, and those that they start meanwhile. Raises `DeadlineError` when one does not go."""
     give_up = time.monotonic() + deadline_s
-    ended = False
-    while found := rooted(root):  # again, for one may have made another meanwhile
+    while found := rooted(root):
         left_s = give_up - time.monotonic()
         if left_s <= 0:
-            raise hv.DeadlineError(
-                subject=subject, waiting_for="end of its processes", waited_s=deadline_s, todo="try again"
-            )
+            waiting_for = "end of its processes"
+            raise hv.DeadlineError(subject=subject, waiting_for=waiting_for, waited_s=deadline_s, todo="try again")
         for process in found:
-            ended = hv.kill_and_wait(process, subject=subject, deadline_s=left_s) or ended
-    return ended
+            hv.kill_and_wait(process, subject=subject, deadline_s=left_s)
 
 
 class RootedKind(
     hv.ResourceKind[Rooted, None], name="chroot-processes", turn=hv.Turn.PROGRAM, runs=True, in_ledger=True
 ):
-    """Released before its root is unmounted. The processes of another boot ended with it."""
+    """Released before the root is unmounted."""
 
     def acquire(self, resource: Rooted, held: hv.Held) -> None:
-        """Nothing: the script makes them."""
+        """Nothing: the script starts them."""
 
     def release(self, entry: hv.Entry, owner: hv.Owner) -> None:
-        """Kill every process that still has the root."""
+        """Kill every process that still has the root. The processes of another boot ended with it."""
         if owner.record.boot_id == boot_id():
-            end_rooted(owner.dir / ROOT, subject=owner.name, deadline_s=10.0)
+            kill_rooted(owner.dir / ROOT, subject=owner.name, deadline_s=10.0)

@@ -1,40 +1,31 @@
-"""Running the instance's own scripts: ``start`` when it is launched, ``stop`` in the midst of its processes."""
+"""Running the instance's own scripts: ``start`` at its launch, ``stop`` among its processes or after their end."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import hvcore.plugin as hv
 from hv_chroot.resources.mount_calls import Allowed, cloned_tree
-from hv_chroot.run.confinement import enter_command, sandbox_of
-from hv_chroot.run.rooted import chroot_command
+from hv_chroot.run.confinement import chroot_command, enter_command, sandbox_of
 from hv_chroot.spec import ChrootSpec
-from hvcore.plugin import LIFE_LOCK, STATUS, launch, life_lock, run_tool, tail
+from hvcore.plugin import LIFE_LOCK, STATUS, Child, launch, life_lock, run_tool, tail
 
-__all__ = ["Place", "Started", "run_afterwards", "run_start", "run_stop"]
+__all__ = ["Place", "run_afterwards", "run_start", "run_stop"]
 
 _RAISE: Final = "see what it waits for, or raise params.script_deadline"
-_LAST_STATUS: Final = "stop-status"  # the other one says how the start ended, which has to stay so
+_LAST_STATUS: Final = "stop-status"  # not STATUS, which keeps how the start ended
 _END_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
-    """The instance's init, None when the script left nothing, and what waited for the script, which is gone."""
-
-    init: hv.ProcessId | None
-    monitor: hv.ProcessId | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a script runs: the mounted root, the file for its output, and its namespaces as far as they are made."""
+    """Where a script runs: the mounted root, the file for its output, the namespaces that exist before it."""
 
     root: Path
     log: Path
@@ -43,21 +34,23 @@ class Place:
     uids: range | None = None
 
 
-def run_start(spec: ChrootSpec, job: hv.Job, place: Place) -> Started:
-    """Launch the instance with ``SCRIPT start`` and wait until the script, and only that, has ended well.
+def run_start(spec: ChrootSpec, job: hv.Job, place: Place) -> tuple[hv.ProcessId | None, hv.ProcessId | None]:
+    """Launch the instance with ``SCRIPT start`` and wait until the script has exited with 0, and only for that.
 
-    Raises `LaunchError` or `DeadlineError` with the last of what it wrote.
+    The instance's init, None without namespaces or when the script left no process; and the process that waited for the
+    script. Raises `LaunchError` or `DeadlineError` with the last of the output.
     """
-    command = _command(spec, place, (spec.init_script, "start"))
     begun = time.monotonic()
-    with _life_lock(job.dir) as life_fd:
-        child = launch(command, life_fd=life_fd, status=job.dir / STATUS, log=place.log)
-    try:
+    argv = (spec.init_script, "start")
+    with closing(_launched(spec, job, place, argv, job.dir / STATUS)) as child:
         monitor = child.monitor()
         allowed_s = job.deadline.left(spec.script_deadline_s)
         ended = child.wait(allowed_s)
         if ended is None:
-            raise _too_slow(spec, job, place.log, allowed_s)
+            lines = tail(place.log).strip().splitlines()
+            todo = f'it said last "{lines[-1]:.200}"; {_RAISE}' if lines else f"it said nothing; {_RAISE}"
+            waiting_for = f"end of {spec.init_script} start"
+            raise hv.DeadlineError(subject=job.name, waiting_for=waiting_for, waited_s=allowed_s, todo=todo)
         # Bubblewrap ends with the script; its init stays for what the script has left.
         written = hv.read_status(job.dir / STATUS).ended
         ended = _as_written(ended, written)
@@ -65,49 +58,12 @@ def run_start(spec: ChrootSpec, job: hv.Job, place: Place) -> Started:
             how = f"{spec.init_script} start {ended} after {time.monotonic() - begun:.1f} s"
             if spec.namespaces and written is None:
                 how = f"its confinement could not be set up, bubblewrap {ended}"
-            raise hv.LaunchError(name=job.name, how=how, output=tail(place.log), argv=command.argv)
-        return Started(init=child.process() if spec.namespaces else None, monitor=monitor)
-    finally:
-        child.close()
-
-
-def _as_written(ended: hv.Ended, written: hv.Ended | None) -> hv.Ended:
-    """How it ended; what bubblewrap wrote of that, where the host application waits for our children."""
-    return written if written is not None and ended == hv.Ended() else ended
-
-
-@contextmanager
-def _life_lock(directory: Path) -> Iterator[int]:
-    """The life lock in that directory, held through a read-only mount that is nowhere.
-
-    The init keeps it, and root inside can open once more what the init has open (/proc/1/fd): for writing too, were it
-    not for this mount, and then fill the run directory.
-    """
-    flags = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    os.close(os.open(directory / LIFE_LOCK, flags, 0o600))
-    with (
-        cloned_tree(str(directory), Allowed(write=False)) as tree,
-        life_lock(Path(f"/proc/self/fd/{tree}", LIFE_LOCK)) as life_fd,
-    ):
-        yield life_fd
-
-
-def _command(spec: ChrootSpec, place: Place, argv: tuple[str, str]) -> hv.Command:
-    if not spec.namespaces:
-        return hv.Command(argv=chroot_command(spec, place.root, argv), sandbox=None, group=place.group)
-    sandbox = sandbox_of(spec, str(place.root), place.uids)
-    return hv.Command(argv=argv, sandbox=sandbox, held=place.held, group=place.group)
-
-
-def _too_slow(spec: ChrootSpec, job: hv.Job, log: Path, waited_s: float) -> hv.DeadlineError:
-    said = tail(log).strip().splitlines()
-    todo = f'it said last "{said[-1]:.200}"; {_RAISE}' if said else f"it said nothing; {_RAISE}"
-    waiting_for = f"end of {spec.init_script} start"
-    return hv.DeadlineError(subject=job.name, waiting_for=waiting_for, waited_s=waited_s, todo=todo)
+            raise hv.LaunchError(name=job.name, how=how, output=tail(place.log), argv=_argv(spec, place, argv))
+        return child.process() if spec.namespaces else None, monitor
 
 
 def run_stop(spec: ChrootSpec, job: hv.Job, root: Path, init: hv.ProcessId | None) -> tuple[hv.Ended | None, str]:
-    """Run ``SCRIPT stop`` inside: how it ended, None when not in time (it then still runs), and what it wrote."""
+    """Run ``SCRIPT stop`` inside: how it ended, None when not in time (it then still runs), and its output."""
     argv = (spec.stop_script, "stop")
     inside = enter_command(spec, init, argv, group=job.live.group) if init is not None else None
     command = inside or chroot_command(spec, root, argv)
@@ -116,26 +72,49 @@ def run_stop(spec: ChrootSpec, job: hv.Job, root: Path, init: hv.ProcessId | Non
 
 
 def run_afterwards(spec: ChrootSpec, job: hv.Job, place: Place) -> tuple[hv.Ended | None, str]:
-    """Run ``SCRIPT stop`` in namespaces of its own, after those of the instance have ended with its last process.
-
-    What it wrote is only what it adds to the output of the start.
-    """
-    command = _command(spec, place, (spec.stop_script, "stop"))
+    """Run ``SCRIPT stop`` in new namespaces, after those of the instance have ended: how it ended, and its output."""
     status = job.dir / _LAST_STATUS
     before = place.log.stat().st_size if place.log.exists() else 0
-    with _life_lock(job.dir) as life_fd:
-        child = launch(command, life_fd=life_fd, status=status, log=place.log)
-    try:
+    with closing(_launched(spec, job, place, (spec.stop_script, "stop"), status)) as child:
         ended = child.wait(job.deadline.left(spec.script_deadline_s))
         init = child.process()
         if init is not None:  # nothing of it stays, whatever it has started
             hv.kill_and_wait(init, subject=job.name, deadline_s=_END_S)
         if child.wait(_END_S) is None:
-            raise hv.DeadlineError(
-                subject=job.name, waiting_for="end of its stop script", waited_s=_END_S, todo="try again with --force"
-            )
+            waiting_for, todo = "end of its stop script", "try again with --force"
+            raise hv.DeadlineError(subject=job.name, waiting_for=waiting_for, waited_s=_END_S, todo=todo)
         if ended is not None:
             ended = _as_written(ended, hv.read_status(status).ended)
         return ended, tail(place.log)[max(0, before - 65536) :].strip()
-    finally:
-        child.close()
+
+
+def _launched(spec: ChrootSpec, job: hv.Job, place: Place, argv: tuple[str, str], status: Path) -> Child:
+    sandbox = sandbox_of(spec, str(place.root), place.uids) if spec.namespaces else None
+    command = hv.Command(argv=_argv(spec, place, argv), sandbox=sandbox, held=place.held, group=place.group)
+    with _life_lock(job.dir) as life_fd:
+        return launch(command, life_fd=life_fd, status=status, log=place.log)
+
+
+def _argv(spec: ChrootSpec, place: Place, argv: tuple[str, str]) -> tuple[str, ...]:
+    return argv if spec.namespaces else chroot_command(spec, place.root, argv)
+
+
+def _as_written(ended: hv.Ended, written: hv.Ended | None) -> hv.Ended:
+    """How it ended; bubblewrap's word on that where the host application itself has waited for our children."""
+    return written if written is not None and ended == hv.Ended() else ended
+
+
+@contextmanager
+def _life_lock(directory: Path) -> Iterator[int]:
+    """The life lock in that directory, opened through a read-only mount that no path leads to.
+
+    The init keeps it open, and root inside can open an open file of the init again (/proc/1/fd). Without this mount it
+    could do so for writing, and fill the run directory.
+    """
+    flags = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    os.close(os.open(directory / LIFE_LOCK, flags, 0o600))
+    with (
+        cloned_tree(str(directory), Allowed(write=False)) as tree,
+        life_lock(Path(f"/proc/self/fd/{tree}", LIFE_LOCK)) as life_fd,
+    ):
+        yield life_fd

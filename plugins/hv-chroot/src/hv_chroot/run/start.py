@@ -1,4 +1,4 @@
-"""Starting an instance: claim its root, mount it, run its script, and prove how what that left is confined."""
+"""Starting an instance: claim and mount its root, run its script, and prove how the processes left are confined."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hv_chroot.resource import SCRIPT_OUTPUT, namespaces_of, resources_of
 from hv_chroot.resources.root_files import plain_directories, program_problem
 from hv_chroot.run.census import census, members, namespace_of
 from hv_chroot.run.confinement import prove, sandbox_of
-from hv_chroot.run.control_group import freeze
+from hv_chroot.run.observe import freeze
 from hv_chroot.run.run_script import Place, run_start
 from hv_chroot.spec import ChrootSpec, uids_of
 
@@ -35,9 +35,9 @@ def start(spec: ChrootSpec, job: hv.Job) -> None:
     _look_inside(spec, root, job)
     job.progress(f"running {spec.init_script} start")
     place = Place(root=root, log=log, group=job.live.group, held=handles[inside], uids=uids)
-    started = run_start(spec, job, place)
-    if started.init is not None:
-        remember(spec, job, started.init, started.monitor)
+    init, monitor = run_start(spec, job, place)
+    if init is not None:
+        remember(spec, job, init, monitor)
     if job.record.paused:
         freeze(job.live, job)
 
