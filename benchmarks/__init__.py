@@ -1,8 +1,7 @@
-"""What hvcore costs, measured side by side with the bare thing in one run: ``python -m benchmarks``.
+"""The cost of hvcore, measured in one run beside the same work without it: ``python -m benchmarks``.
 
-Numbers of two runs say little about each other, because machines and their neighbours differ; so everything that is
-compared is measured alternately, A B A B, and judged by the ratio of the medians. docs/explanation/performance.md
-says what the figures mean.
+Figures of two runs cannot be compared, because the load of a machine changes. So candidates are measured alternately,
+A B A B, and compared by the ratio of their medians. docs/explanation/performance.md explains the figures.
 """
 
 __all__ = ()

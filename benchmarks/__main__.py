@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: measure everything and print it as a table, or with ``--json`` as one document."""
+"""``python -m benchmarks``: measure everything and print tables, or one document with ``--json``."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ _ALL: Final[dict[str, Callable[[int], Iterator[Report]]]] = {
 
 
 def main() -> None:
-    """Run what the command line names. Ends with 0 also when a goal is missed: a figure is for people to judge."""
+    """Run the benchmarks that the command line names. Exits with 0 also when a goal is missed."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="What hvcore costs, beside the bare thing."
+        prog="python -m benchmarks", description="Measure the cost of hvcore beside the same work without it."
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(_ALL)}; all of them without a name")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(_ALL)} (default: all)")
     parser.add_argument("--repeat", type=int, default=20, metavar="N", help="samples of each (default: 20)")
     parser.add_argument("--json", action="store_true", help="print one JSON document, samples included")
     options = parser.parse_args()
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def _machine() -> dict[str, Any]:
-    """What matters of the machine, and nothing that says whose it is."""
+    """The facts that affect a figure, and none that identifies the machine."""
     load = os.getloadavg()[0]
     return {
         "cpus": os.cpu_count(),

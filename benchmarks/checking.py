@@ -1,4 +1,4 @@
-"""The check of an instance's parameters, which host applications make for every instance, again and again."""
+"""The check of an instance's parameters, which host applications run often, for every instance."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def checks(repeat: int) -> Iterator[Report]:
             "schema": lambda: _each_us(lambda: kvm.schema.check(params, "web1")),
             "check": lambda: _each_us(lambda: kvm.check(instance)),
         }
-        notes = [f"each sample is the mean of {_LOOPS} calls; the check has the node's layers and the rules across too"]
+        notes = [
+            f"each sample is the mean of {_LOOPS} calls; the check includes the node's layers and the rules between values"
+        ]
         validate = _pydantic(kvm.schema)
         if validate is None:
             notes.append("not compared with pydantic-core, which is not installed: pip install 'hvcore[bench]'")
@@ -58,10 +60,10 @@ def checks(repeat: int) -> Iterator[Report]:
 
 
 def _pydantic(schema: Any) -> Callable[[Mapping[str, object]], object] | None:
-    """pydantic-core's check of the same mapping: the same keys, limits and defaults, and nothing unknown.
+    """pydantic-core's check of the same mapping: the same keys, limits and defaults, unknown keys refused.
 
-    It has types of its own for what JSON Schema can say all of. The others (addresses, paths, texts in bytes) it gets
-    as our functions, as a program that uses it would have to write some.
+    It uses its own types where JSON Schema describes a type completely. For the others (addresses, paths, texts in
+    bytes) it calls our functions, because a program with pydantic-core would have to write such functions.
     """
     try:
         from pydantic_core import SchemaValidator, core_schema  # noqa: PLC0415 - may be missing
@@ -83,13 +85,13 @@ def _pydantic(schema: Any) -> Callable[[Mapping[str, object]], object] | None:
 def _core(kind: hv.ParamType) -> Any:
     from pydantic_core import core_schema  # noqa: PLC0415 - as above
 
-    told = kind.json_schema()
+    schema = kind.json_schema()
     if kind.kind == "one of":
         return core_schema.literal_schema(list(kind.choices))
     if kind.kind == "boolean":
         return core_schema.bool_schema(strict=True)
     if kind.kind in {"integer", "port"}:
-        return core_schema.int_schema(strict=True, ge=told["minimum"], le=told["maximum"])
+        return core_schema.int_schema(strict=True, ge=schema["minimum"], le=schema["maximum"])
     return core_schema.no_info_plain_validator_function(kind.parse)
 
 

@@ -1,4 +1,4 @@
-"""A chroot instance until its script is done, beside mount, unshare and chroot by hand; and a list of many of them."""
+"""A start of a chroot instance beside mount, unshare and chroot by hand; and a list of many instances."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PARTS: Final = {
     "mount": "hv_chroot.resources.root_mount:run_tool",
     "everything else of the root": "hv_chroot.resources.root_mount:RootKind.acquire",
     "output": "hv_chroot.resources.root_mount:OutputKind.acquire",
-    "users of its own": "hv_chroot.resources.veth:NamespacesKind.acquire",
+    "user namespace": "hv_chroot.resources.veth:NamespacesKind.acquire",
     "script, confined": "hv_chroot.run.start:run_start",
     "confinement read back": "hv_chroot.run.start:remember",
 }
@@ -105,23 +105,23 @@ def _start(node: hvcore.Node, place: Path, image: Path, repeat: int) -> Report:
     )
     by_hand = Row(name="mount, unshare, chroot by hand", samples=found["bare"])
     return Report(
-        title="start of a chroot instance until its script is done",
+        title="start of a chroot instance until its script has ended",
         rows=[
             by_hand,
             Row(name="Node.start", samples=found["ours"], against=by_hand, goal=Goal(1.3, ratio=True)),
-            Row(name="with users and a network of its own", samples=found["users"], against=by_hand),
+            Row(name="with its own users and network", samples=found["users"], against=by_hand),
             Row(name="with isolation = none", samples=found["plain"], against=by_hand),
         ],
         parts=parts_of(_PARTS, ours, repeat=repeat, rest="everything else"),
         parts_of="Node.start, median ms",
-        notes=("by hand nothing is confined, claimed, written down or read back",),
+        notes=("by hand nothing is confined, claimed, recorded or read back",),
     )
 
 
 def _list(node: hvcore.Node, place: Path, repeat: int) -> Report:
     driver = node.driver("chroot")
     for number in range(_MANY):
-        # A directory each: this is about listing, and a node has few loop devices.
+        # A directory for each, not a disk: a node has few loop devices.
         tree = place / "trees" / str(number)
         shutil.copytree(place / "tree", tree, symlinks=True, copy_function=os.link)
         params = {"root_directory": str(tree)}
@@ -136,4 +136,4 @@ def _list(node: hvcore.Node, place: Path, repeat: int) -> Report:
 def _all_running(node: hvcore.Node) -> None:
     infos = node.instances()
     if len(infos) != _MANY or any(info.resident_mib is None for info in infos):
-        raise RuntimeError(f"{len(infos)} instances, and not all of them run")
+        raise RuntimeError(f"{len(infos)} instances, and some do not run")

@@ -1,4 +1,4 @@
-"""Where the time of a call goes: functions of hvcore are timed while one call is made, without changing the others."""
+"""The parts of a call's time, by timers around functions of hvcore while the call runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["parts_of"]
 def parts_of(places: Mapping[str, str], work: Callable[[], float], *, repeat: int, rest: str) -> dict[str, float]:
     """Median milliseconds in each of ``places`` (label to ``module:name``), the total that ``work`` returns, the rest.
 
-    What one place spends in another one counts for that other only.
+    The time that one place spends in another counts for the other only.
     """
     found: dict[str, list[float]] = {label: [] for label in (*places, rest)}
     with _timed(places) as spent:
@@ -46,7 +46,7 @@ def _timed(places: Mapping[str, str]) -> Iterator[dict[str, float]]:
 
 
 def _timer(label: str, function: Callable[..., Any], spent: dict[str, float], inner: list[float]) -> Callable[..., Any]:
-    """The function, with its own time added to ``spent``; ``inner`` collects what timed calls within a call took."""
+    """The function, with its own time added to ``spent``; ``inner`` collects the time of timed calls within a call."""
 
     def timed(*arguments: Any, **named: Any) -> Any:
         inner.append(0.0)

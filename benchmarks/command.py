@@ -1,4 +1,4 @@
-"""``hv list`` as a process of its own, as scripts and people call it, beside a Python that does nothing."""
+"""``hv list`` as a process, as scripts and people call it, beside a Python that does nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def commands(repeat: int) -> Iterator[Report]:
     with bench(where) as empty, bench(where) as made, tempfile.TemporaryDirectory() as cache:
         for number in range(_GUESTS):
             made.kvm.start(made.instance(f"vm{number}"), paused=True)
-        # As installed by pip: compiled once. A checkout on which nobody may write would be compiled each time.
+        # Compiled once, as pip does it. A checkout that the caller may not write to would be compiled each time.
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": cache, "PYTHONDONTWRITEBYTECODE": ""}
         calls = {
             "pass": [sys.executable, "-c", "pass"],
@@ -53,7 +53,7 @@ def commands(repeat: int) -> Iterator[Report]:
             Row(name=f"hv list, {_GUESTS} guests of driver kvm", samples=found["some"], against=nothing, goal=goal),
         ],
         parts=parts,
-        parts_of="the imports of hv list with guests, by what they belong to, ms",
+        parts_of="the imports of hv list with guests, by package, ms",
     )
 
 

@@ -1,7 +1,7 @@
-"""How many modules of ours a warm start of a kvm guest goes through: what somebody has to read who follows one.
+"""The number of our modules that a warm start of a kvm guest enters: a reader who follows a start has to read them.
 
-A module counts when a function of it is called in the calling process, be it a method that a dataclass was given. "Warm":
-the same start has been made before by the same node, so nothing is imported or probed.
+A module counts when the calling process calls a function of it, also a method that a dataclass has generated. "Warm":
+the same node has made the same start before, so nothing is imported or probed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NAME: Final = "web1"
 
 
 def modules_entered(_repeat: int) -> Iterator[Report]:
-    """One report. It is a count, the same each time, so it is counted once."""
+    """One report, of one sample: the count is the same each time."""
     where = on_tmpfs() or on_disk()
     if where is None:
         return
@@ -48,7 +48,7 @@ def _changes(calls: dict[str, dict[str, int]]) -> int:
 
 
 def _calls(work: Callable[[], object]) -> dict[str, dict[str, int]]:
-    """Calls of functions of ours during ``work``: by module, how many from which other module."""
+    """Calls of our functions during ``work``: for each module, the number of calls by calling module."""
     found: dict[str, dict[str, int]] = {}
 
     def note(frame: FrameType, event: str, _argument: Any) -> None:

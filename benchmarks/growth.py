@@ -1,9 +1,9 @@
-"""What a start and a stop cost their caller beside many instances: the processor time of this process alone.
+"""The processor time of this process for a start and a stop, beside many instances.
 
-A start must not cost more because others run. So one guest is started and stopped beside 0, 50, 150 and 500 others. These
-are stand-ins, because 500 QEMUs do not fit into the memory of a small machine: each is made by the same `Job` as a
-guest, with a record, a uid, a disk of its own and the files of the launch, and its process is ``sleep`` with the marks
-and the life lock of a launched one. Processor time, and not time, because QEMU and the sandbox take most of that.
+A start must not take longer because other instances run. So one guest is started and stopped beside 0, 50, 150 and 500
+others. These are stand-ins, because 500 QEMUs do not fit into the memory of a small machine: each is made by the same
+`Job` as a guest, with a record, a uid, a disk and the files of the launch, and its process is ``sleep`` with the marks
+and the life lock of a launched one. Processor time, because QEMU and the sandbox take most of the elapsed time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CROWDS: Final = (0, 50, 150, 500)
 _NAME: Final = "web1"
 _WARM_UP: Final = 2
 _GROWTH: Final = 1.1
-"""What a start beside 500 may cost of one on an empty node: the same, and what two runs of one thing differ by."""
+"""A start beside 500 may cost this multiple of one on an empty node: two runs of the same work differ by that."""
 
 
 def growths(repeat: int) -> Iterator[Report]:
@@ -65,7 +65,7 @@ def _report(title: str, found: dict[int, list[float]]) -> Report:
         if crowd
     ]
     notes = (
-        "user and system time of the calling process, without QEMU, bubblewrap and everything else that it starts",
+        "user and system time of the calling process, without the processes that it starts (QEMU, bubblewrap)",
         "not real: each stand-in has one process, a guest has three",
     )
     return Report(title=title, rows=[alone, *rows], notes=notes)
@@ -91,7 +91,7 @@ def _own_ms(work: Callable[[], object]) -> float:
 
 
 def _stand_in(made: Bench, template: Record, name: str) -> None:
-    """An instance like the template, made as a driver makes one, of a process that sleeps."""
+    """An instance like the template, made as a driver makes one, whose process sleeps."""
     instance = made.instance(name)
     host = Host(run_dir=made.node.run_dir, privileged=True, uid_pool=default_uid_pool())
     store = Store(host.run_dir)

@@ -1,4 +1,4 @@
-"""Guests to measure with: a node of their own in a fresh directory, and the bare QEMU command of the same plan."""
+"""Guests to measure: a new node in a new directory, and the bare QEMU command of the same plan."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def on_disk() -> Path | None:
 
 
 class Bench:
-    """A node in a directory of its own, with one disk that boots the test guest."""
+    """A node in a new directory, with one disk that boots the test guest."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -66,7 +66,7 @@ class Bench:
         self.kvm = self.node.driver("kvm")
 
     def instance(self, name: str = "web1") -> hvcore.Instance:
-        """A small guest with a disk of its own, under software emulation."""
+        """A small guest with its own disk, under software emulation."""
         path = self.directory / f"{name}.img"
         if not path.exists():
             write_disk(str(path), boot_sector())
@@ -79,14 +79,14 @@ class Bench:
         )
 
     def wait_booted(self, name: str) -> None:
-        """Until the guest has said on its serial console that it is up; from then on it sleeps."""
+        """Until the guest has reported on its serial console that it is up; from then on it sleeps."""
         path = self.node.console(name).socket
         with socket.socket(socket.AF_UNIX) as serial:
             serial.settimeout(_ANSWER_S)
             serial.connect(str(path))
-            said = b""
-            while b"\n" not in said:
-                said += serial.recv(4096)
+            output = b""
+            while b"\n" not in output:
+                output += serial.recv(4096)
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def bench(below: Path) -> Iterator[Bench]:
 class Bare:
     """The command line of an instance's plan, run without hvcore; with ``sandbox`` below bubblewrap and setpriv.
 
-    Everything it needs (sockets, the journal's FIFO, the open disk) is there before the clock starts.
+    Its files (sockets, the journal's FIFO, the open disk) exist before the clock starts.
     """
 
     def __init__(self, made: Bench, number: int, *, sandbox: bool = False) -> None:
@@ -147,7 +147,7 @@ class Bare:
         return str(self._fds[name])
 
     def run(self) -> tuple[float, float]:
-        """Milliseconds from before the spawn until QMP has answered ``query-status``, and from SIGKILL until it is gone."""
+        """Milliseconds from before the spawn until QMP has answered ``query-status``, and from SIGKILL until it has ended."""
         with self._stack:
             begun = time.perf_counter()
             process = subprocess.Popen(
@@ -163,7 +163,7 @@ class Bare:
                 with connect(str(self._paths.commands), deadline_s=_ANSWER_S) as client:
                     commands.query_status(client)
                     ready_ms = (time.perf_counter() - begun) * 1000
-                    if self._paths.journal.stat().st_uid:  # sandboxed: what we could kill is bubblewrap
+                    if self._paths.journal.stat().st_uid:  # sandboxed: our child is bubblewrap
                         commands.quit(client, deadline_s=60.0)
                         process.wait()
             finally:

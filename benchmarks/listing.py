@@ -1,8 +1,8 @@
 """The list of many instances with figures.
 
 500 real QEMU processes need more memory than a test machine has. So the 500 records are copies of a real one, each
-with a living stand-in process (``cat``, waiting on a pipe) and the files that a real guest leaves for the list to
-read; and a few real guests are listed beside as many stand-ins, to show that one costs what the other does.
+with a stand-in process (``cat``, waiting on a pipe) and the files of a real guest that the list reads. A few real
+guests are listed beside as many stand-ins, to show that both cost the same.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _all_with_figures(node: hvcore.Node) -> None:
 
 @contextmanager
 def stand_ins(source: Bench, target: Bench, count: int) -> Iterator[None]:
-    """Instances in ``target`` like the first of ``source``, each with a process that ends with the block, or with us."""
+    """Instances in ``target`` like the first of ``source``, each with a process that ends with the block or with us."""
     template = Store(source.node.run_dir).load("vm000")
     if template is None:
         raise RuntimeError("vm000: not started")
@@ -101,7 +101,7 @@ def stand_ins(source: Bench, target: Bench, count: int) -> Iterator[None]:
         yield
     finally:
         for made in (read, write):
-            os.close(made)  # the end of their input is theirs
+            os.close(made)  # they exit at the end of their input
         for process in processes:
             process.wait()
         shutil.rmtree(target.node.run_dir / "instances", ignore_errors=True)

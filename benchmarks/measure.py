@@ -1,4 +1,4 @@
-"""Samples, what they are compared with, and whether a goal is met. No measuring of anything in particular."""
+"""Samples, their comparison, and goals; nothing about what is measured."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One thing that was measured: ``samples`` in ``unit``, compared with those of ``against`` when that is given."""
+    """The ``samples`` of one candidate in ``unit``, compared with those of ``against`` if that is given."""
 
     name: str
     samples: Sequence[float]
@@ -40,16 +40,16 @@ class Row:
         return None if self.against is None else self.median / self.against.median
 
     @property
-    def judged(self) -> float | None:
-        """The number that the goal is about."""
+    def compared(self) -> float | None:
+        """The number that is compared with the goal."""
         return self.ratio if self.goal is not None and self.goal.ratio else self.median
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal is met; None when there is none."""
-        if self.goal is None or self.judged is None:
+        """Whether the goal is met; None without a goal."""
+        if self.goal is None or self.compared is None:
             return None
-        return self.judged <= self.goal.limit
+        return self.compared <= self.goal.limit
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain JSON types."""
@@ -70,7 +70,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One benchmark: its rows, where the time of one of them goes (name to ms or us), and what a reader has to know."""
+    """One benchmark: its rows, the parts of one row's time (name to ms or us), and notes for the reader."""
 
     title: str
     rows: Sequence[Row]
@@ -92,9 +92,9 @@ class Report:
 def alternate(
     candidates: Mapping[str, Callable[[], float]], *, repeat: int, warm_up: int = 2
 ) -> dict[str, list[float]]:
-    """``repeat`` samples of each candidate, taken in turn, so that what disturbs one disturbs all.
+    """``repeat`` samples of each candidate, taken in turn, so that a disturbance affects all.
 
-    A candidate returns its own sample: what it prepares and clears away is then not measured.
+    A candidate returns its sample, so its preparation and clean-up are not measured.
     """
     found: dict[str, list[float]] = {name: [] for name in candidates}
     for turn in range(-warm_up, repeat):

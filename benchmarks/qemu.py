@@ -1,4 +1,4 @@
-"""Plan, render and probe: what the kvm driver does before it starts anything."""
+"""Plan, render and probe: the work of the kvm driver before a start."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["plans", "probes"]
 
 _QEMU: Final = "/usr/bin/qemu-system-x86_64"
 _LOOPS: Final = 50
-# What a probe asks, in its order.
+# The commands of a probe, in its order.
 _COMMANDS: Final = (
     {"execute": "qmp_capabilities"},
     {"execute": "query-commands"},
@@ -38,7 +38,7 @@ _COMMANDS: Final = (
 
 
 def plans(repeat: int) -> Iterator[Report]:
-    """One report: from clean parameters to a command line, with what QEMU can do known."""
+    """One report: from checked parameters to a command line, with the facts of QEMU known."""
     kvm = load("kvm")
     facts = probing.probe(_QEMU, cache_dir=None)
     instance = hvcore.Instance(
@@ -65,7 +65,7 @@ def plans(repeat: int) -> Iterator[Report]:
 
 
 def probes(repeat: int) -> Iterator[Report]:
-    """One report: a cold probe beside the same questions asked by hand, and a probe that knows the answer."""
+    """One report: a cold probe beside the same commands sent by hand, and probes from the caches."""
     with tempfile.TemporaryDirectory() as cache:
         probing.probe(_QEMU, cache_dir=cache)
         found = alternate(
@@ -77,15 +77,15 @@ def probes(repeat: int) -> Iterator[Report]:
             },
             repeat=repeat,
         )
-    bare = Row(name="the same questions, by hand", samples=found["bare"])
-    cold = Row(name="probe, nothing known", samples=found["cold"], against=bare, goal=Goal(1.2, ratio=True))
-    warm = Row(name="probe, known on disk", samples=found["warm"], goal=Goal(1))
-    known = Row(name="probe, known to this process", samples=found["known"], goal=Goal(1))
+    bare = Row(name="the same commands, by hand", samples=found["bare"])
+    cold = Row(name="probe, nothing cached", samples=found["cold"], against=bare, goal=Goal(1.2, ratio=True))
+    warm = Row(name="probe, cached on disk", samples=found["warm"], goal=Goal(1))
+    known = Row(name="probe, cached in this process", samples=found["known"], goal=Goal(1))
     return iter([Report(title="probe of a QEMU binary", rows=[bare, cold, warm, known])])
 
 
 def _bare() -> None:
-    """QEMU with a monitor, the questions one after the other, the answers read as JSON, and the end of it."""
+    """QEMU with a monitor, the commands one after the other, the answers read as JSON, and its end."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         monitor = ("-chardev", f"socket,id=m,fd={theirs.fileno()}", "-qmp", "chardev:m")
@@ -104,6 +104,6 @@ def _bare() -> None:
 
 
 def _warm_ms(cache: str) -> float:
-    """As another process would find it: what this one has read already is forgotten."""
-    probing._known.clear()  # noqa: SLF001  # as a process has it that has just been started
+    """As in a new process: the cache of this one is cleared."""
+    probing._known.clear()  # noqa: SLF001
     return elapsed_ms(lambda: probing.probe(_QEMU, cache_dir=cache))

@@ -31,8 +31,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     if row.goal is not None:
         goal = f"<= {row.goal.limit:g} {'x' if row.goal.ratio else row.unit}"
     met = {None: "", True: "yes", False: "NO"}[row.met]
-    if row.met is False and row.judged is not None and row.goal is not None:
-        met += f", {row.judged / row.goal.limit - 1:.0%} over"
+    if row.met is False and row.compared is not None and row.goal is not None:
+        met += f", {row.compared / row.goal.limit - 1:.0%} over"
     return (row.name, f"{row.median:.2f} {row.unit}", f"{low:.2f}", f"{high:.2f}", ratio, goal, met)
 
 

@@ -1,4 +1,4 @@
-"""A start until QMP answers, and a forced stop until the process is gone, each beside the bare QEMU."""
+"""A start until QMP answers, and a forced stop until the process has ended, each beside the bare QEMU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["starts", "stops"]
 
 _NAME: Final = "web1"
 
-# Where a start spends its time. What one of them spends in another counts for the other.
+# The parts of a start. The time that one spends in another counts for the other.
 _PARTS: Final = {
     "check": "hvcore.plugins.loaded_driver:LoadedDriver.check",
     "verify against the node": "hvcore.plugins.loaded_driver:LoadedDriver.verify",
@@ -29,7 +29,7 @@ _PARTS: Final = {
     "spawn": "hvcore.state.job:Job.launch",
     "bubblewrap, setpriv and QEMU until the greeting": "hv_kvm.run.start:connect",
     "query-status": "hv_kvm.run.start:commands.query_status",
-    "which process it is": "hv_kvm.run.start:_record_process",
+    "identify the process": "hv_kvm.run.start:_record_process",
     "confinement read back": "hv_kvm.run.ready:weaknesses",
 }
 
@@ -102,20 +102,20 @@ def _stop(made: Bench, repeat: int) -> Report:
 
     with Watcher() as watcher:
         found = alternate({"bare": lambda: Bare(made, next(numbers)).run()[1], "ours": ours}, repeat=repeat)
-    bare = Row(name="bare: SIGKILL until it is gone", samples=found["bare"])
+    bare = Row(name="bare: SIGKILL until it has ended", samples=found["bare"])
     return Report(
         title=f"forced stop of a running guest; run directory on {file_system_of(made.directory)}",
         rows=[
             bare,
-            Row(name="Node.stop(force=True) until it is gone", samples=found["ours"], against=bare, goal=Goal(10)),
+            Row(name="Node.stop(force=True) until it has ended", samples=found["ours"], against=bare, goal=Goal(10)),
             Row(name="Node.stop(force=True) until it returns", samples=returned[-repeat:], against=bare),
         ],
-        notes=("ours first asks QEMU to quit, and kills only what does not; then everything it held is released",),
+        notes=("ours first asks QEMU to quit, kills it only if it does not, and then releases all resources",),
     )
 
 
-# In a process of its own: a thread would wait for the interpreter's lock, and a fork would make the caller's pages
-# copy-on-write in the middle of what is measured.
+# In another process: a thread would wait for the interpreter's lock, and a fork would make the caller's pages
+# copy-on-write during the measurement.
 _WATCH: Final = """
 import os, select, sys, time
 for line in sys.stdin:
@@ -128,7 +128,7 @@ for line in sys.stdin:
 
 
 class Watcher:
-    """Another process that says when a process ended, on the clock of `time.perf_counter`, which they share."""
+    """Another process that reports when a process ended, by `time.perf_counter`, whose clock they share."""
 
     def __init__(self) -> None:
         argv = [sys.executable, "-I", "-c", _WATCH]
@@ -154,5 +154,5 @@ class Watcher:
         return self._process.stdout.readline().strip() if self._process.stdout is not None else ""
 
     def gone(self) -> float:
-        """When it ended, in seconds; waits for it."""
+        """Wait for its end: the time, in seconds."""
         return float(self._answer())

@@ -1,7 +1,7 @@
-"""The main job with both drivers, as a person would do it: every line that begins with $ is really run.
+"""The main job with both drivers, as an administrator does it: the demo runs every line that begins with $.
 
-Ends with exit code 0 when everything was as expected, in about ten seconds. What cannot be done here (the chroot
-driver needs root and loop devices) is skipped, and says why.
+Exits with 0 when everything was as expected, after about ten seconds. A part that this machine cannot run (the chroot
+driver needs root and loop devices) is skipped, with the reason.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ vcpus = 2
 [[disks]]
 path = "{folder}/web1.img"
 [params]
-kvm_flag = "disabled"  # software emulation, so that it runs everywhere
+kvm_flag = "disabled"  # emulated, so the guest runs everywhere
 disk_cache = "writeback"
 serial_console = true
 """
@@ -55,11 +55,11 @@ esac
 
 
 class UnexpectedError(Exception):
-    """Something was not as it has to be; the text says what."""
+    """A command did not do what the demo expects."""
 
 
 class Demo:
-    """One run: a folder of its own with a node's state in it, and how things are shown."""
+    """One run: a new folder with a node's state in it, and the output."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -72,22 +72,22 @@ class Demo:
         print(f"\n{self.bold[0]}{text}{self.bold[1]}\n{'-' * len(text)}", flush=True)
 
     def say(self, text: str) -> None:
-        """A line of ours between those of the commands."""
+        """A line of the demo between those of the commands."""
         print(f"  {text}", flush=True)
 
     def hv(self, *words: str, expect: str = "") -> str:
-        """Show and run ``hv`` with those words; what it said. Raises `UnexpectedError` when it fails or says else."""
+        """Show and run ``hv``; its output. Raises `UnexpectedError` when it fails or its output lacks ``expect``."""
         print(f"{self.bold[0]}$ hv {' '.join(words)}{self.bold[1]}", flush=True)
         done = subprocess.run(
             [HV, *words], capture_output=True, text=True, check=False, env=self.environment, cwd=self.folder, timeout=60
         )
-        said = done.stdout + done.stderr
-        print(textwrap.indent(said, "  "), end="", flush=True)
+        output = done.stdout + done.stderr
+        print(textwrap.indent(output, "  "), end="", flush=True)
         if done.returncode != 0:
-            raise UnexpectedError(f"hv {' '.join(words)} ended with {done.returncode}")
-        if expect not in said:
-            raise UnexpectedError(f"hv {' '.join(words)} does not say {expect!r}")
-        return said
+            raise UnexpectedError(f"hv {' '.join(words)} exited with {done.returncode}")
+        if expect not in output:
+            raise UnexpectedError(f"hv {' '.join(words)} does not print {expect!r}")
+        return output
 
     def write(self, name: str, text: str) -> None:
         """Show and write an instance file."""
@@ -97,7 +97,7 @@ class Demo:
 
     @contextlib.contextmanager
     def console(self, name: str) -> Iterator[Callable[[], str]]:
-        """``hv console`` beside us; yields what reads its next line. Ended as a person would, with ^C."""
+        """``hv console`` in the background; yields a function that reads its next line. Ended with ^C."""
         print(f"{self.bold[0]}$ hv console {name} &{self.bold[1]}", flush=True)
         pipe = subprocess.PIPE
         command = [HV, "console", name]
@@ -109,8 +109,8 @@ class Demo:
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=10)
 
-    def left(self) -> list[str]:
-        """What there still is of this node: files, mounts, processes, loop devices."""
+    def leftovers(self) -> list[str]:
+        """The files, mounts, processes and loop devices of this node that still exist."""
         files = [path for path in self.run_dir.rglob("*") if not path.is_dir() and "cache" not in path.parts]
         found = [f"file {path}" for path in files if path.name != ".disks"]
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -126,33 +126,33 @@ class Demo:
         return found
 
     def nothing_left(self) -> None:
-        """Say that nothing is left. Raises `UnexpectedError` with what there is."""
+        """Print that nothing is left. Raises `UnexpectedError` with the leftovers."""
         self.hv("list", expect="no instances")
-        left = self.left()
-        if left:
-            raise UnexpectedError(f"left behind: {', '.join(left)}")
+        leftovers = self.leftovers()
+        if leftovers:
+            raise UnexpectedError(f"left behind: {', '.join(leftovers)}")
         self.say("left behind: no process, no mount, no loop device, no socket, no file")
 
 
 def _line(fd: int, what: str, deadline_s: float = 20.0) -> str:
-    give_up, said = time.monotonic() + deadline_s, b""
-    while not said.endswith(b"\n"):
+    give_up, line = time.monotonic() + deadline_s, b""
+    while not line.endswith(b"\n"):
         if not select.select([fd], [], [], max(0.0, give_up - time.monotonic()))[0]:
-            raise UnexpectedError(f"no {what} within {deadline_s:g} s, only {said!r}")
+            raise UnexpectedError(f"no {what} within {deadline_s:g} s, only {line!r}")
         byte = os.read(fd, 1)
         if not byte:
-            raise UnexpectedError(f"no {what}, it ended after {said!r}")
-        said += byte
-    return said.decode("utf-8", "replace").strip()
+            raise UnexpectedError(f"no {what}, the output ended after {line!r}")
+        line += byte
+    return line.decode("utf-8", "replace").strip()
 
 
 def kvm(demo: Demo) -> None:
-    """A guest in QEMU: plan, start, console, figures, graceful stop."""
+    """A guest in QEMU: plan, start, console, figures, shutdown."""
     demo.chapter("A guest in QEMU, with driver kvm")
     write_disk(str(demo.folder / "web1.img"), boot_sector(f"{GREETING}\r\n"))
     demo.write("web1.toml", KVM_FILE)
     demo.hv("check", "web1.toml")
-    demo.say("what a start would do, and why each argument is there:")
+    demo.say("the steps of a start, and the reason for each argument:")
     demo.hv("explain", "web1.toml", expect="disk_cache")
     demo.hv("start", "web1.toml", "--paused")
     with demo.console("web1") as next_line:
@@ -160,7 +160,7 @@ def kvm(demo: Demo) -> None:
         line = next_line()
         demo.say(f"the guest's first line: {line}")
         if GREETING not in line:
-            raise UnexpectedError(f"the guest said {line!r}")
+            raise UnexpectedError(f"the guest printed {line!r}")
     demo.hv("list", expect="running")
     demo.hv("info", "web1", expect="confinement")
     demo.hv("stop", "web1", expect="powerdown")
@@ -168,20 +168,20 @@ def kvm(demo: Demo) -> None:
 
 
 def missing_for_chroot() -> str | None:
-    """Why driver chroot cannot be shown here, or None when it can."""
+    """Why driver chroot cannot run here, or None when it can."""
     if os.geteuid() != 0:
         return "mounting a disk needs root (sudo ./dev demo)"
     for program, package in (("mke2fs", "e2fsprogs"), ("busybox", "busybox-static"), ("losetup", "mount")):
         if shutil.which(program) is None:
-            return f"{program} is not here (apt-get install {package})"
+            return f"{program} is not installed (apt-get install {package})"
     found = subprocess.run(["losetup", "--find"], capture_output=True, text=True, check=False)
     if found.returncode != 0 or not Path(found.stdout.strip()).exists():
-        return "this machine gives us no loop device (a container?)"
+        return "this machine has no free loop device (a container?)"
     return None
 
 
 def make_root(folder: Path) -> Path:
-    """A disk image with a file system in it that has busybox and a start script."""
+    """A disk image whose file system has busybox and a start script."""
     tree = folder / "tree"
     for name in ("bin", "dev", "etc", "proc", "run", "tmp"):
         (tree / name).mkdir(parents=True)
@@ -200,14 +200,14 @@ def make_root(folder: Path) -> Path:
 
 
 def chroot(demo: Demo) -> None:
-    """A root file system on a disk of its own: start script, figures, stop."""
+    """A root file system on a disk: start script, figures, stop."""
     demo.chapter("A root file system on a disk, with driver chroot")
     reason = missing_for_chroot()
     if reason is not None:
         demo.say(f"SKIPPED: {reason}")
         return
     image = make_root(demo.folder)
-    demo.say(f"{image.name}: 16 MiB of ext4 with busybox and this /etc/start in it:")
+    demo.say(f"{image.name}: 16 MiB of ext4 with busybox and this /etc/start:")
     print(textwrap.indent(START_SCRIPT, "    "), end="")
     demo.write("box1.toml", CHROOT_FILE)
     demo.hv("plan", "box1.toml", expect="mount")
@@ -219,14 +219,14 @@ def chroot(demo: Demo) -> None:
 
 
 def main() -> int:
-    """Everything, in a folder of its own. The exit code."""
+    """The whole demo, in a new folder; the exit status."""
     began = time.monotonic()
-    # `./dev demo &` in a script hands on an ignored SIGINT, and the console that is ended by it would go on.
+    # With `./dev demo &` in a script SIGINT is ignored, and so it would be in the console, which has to end by it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="hv-") as folder:
         demo = Demo(Path(folder))
         try:
-            demo.chapter("Which drivers there are: found, and not one of them imported")
+            demo.chapter("The installed drivers: found without importing them")
             demo.hv("drivers", expect="kvm")
             kvm(demo)
             chroot(demo)
@@ -240,7 +240,7 @@ def main() -> int:
 
 
 def tidy(demo: Demo) -> None:
-    """End what still runs when something went wrong, so that the folder can go."""
+    """Stop the instances that a failure has left, so that the folder can be removed."""
     for name in ("web1", "box1"):
         if (demo.run_dir / "instances" / name).exists():
             subprocess.run([HV, "stop", name, "--force"], env=demo.environment, check=False, timeout=60)

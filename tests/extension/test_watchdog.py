@@ -110,10 +110,10 @@ def test_its_rule_and_its_warning_are_told_with_all_others(hv: Run, file: File) 
     assert ended.returncode == 2
     assert "params.serial_speed: " in ended.stderr
     ended = hv("check", file('watchdog_action = "reset"'))
-    assert "params.watchdog_action: is set without one, got 'reset'; watchdog = true" in ended.stderr
+    assert "params.watchdog_action: has no effect without a watchdog, got 'reset'; set watchdog = true" in ended.stderr
     ended = hv("check", file('watchdog = true\nwatchdog_action = "none"'))
     assert ended.returncode == 0
-    assert "warning: params.watchdog_action: brings no guest back" in ended.stderr
+    assert "warning: params.watchdog_action: does not restart a guest" in ended.stderr
 
 
 def test_a_clash_of_keys_names_both(hv: Run, other: Callable[[str], None], file: File) -> None:

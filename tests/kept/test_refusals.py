@@ -460,7 +460,7 @@ CASES: Final = (
     chroot("bind-missing", (("params.binds", "does not exist"),), params={"binds": ["{here}/none:/mnt"]}),
     chroot(
         "bridges",
-        (("nics[0].link", "does not exist on this node"), ("nics[1].link", "is no bridge")),
+        (("nics[0].link", "does not exist on this node"), ("nics[1].link", "is not a bridge")),
         params=VETH,
         more={"nics": [{"mode": "bridged", "link": "br9"}, {"mode": "bridged", "link": "lo"}]},
         where="another network",

@@ -1,4 +1,4 @@
-"""What this extension adds: a seat that a guest has for as long as it runs, and that nobody else has meanwhile."""
+"""A guest has a seat for as long as it runs, and no other guest has the same seat."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hv_kvm.plugin import Bindings, KvmSpec
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[hvcore.Node]:
-    """A node with nothing on it; what a test leaves running is ended."""
+    """A node without instances; those that a test leaves are stopped."""
     node = hvcore.Node(tmp_path / "run")
     yield node
     for info in node.instances():
@@ -67,7 +67,7 @@ def test_half_a_licence_is_refused(kvm: hvcore.DriverHandle, params: dict[str, o
         kvm.check(guest("web1", **params))
 
 
-def test_a_pool_that_is_not_there_is_told_once(kvm: hvcore.DriverHandle, tmp_path: Path) -> None:
+def test_a_pool_that_does_not_exist_is_reported_once(kvm: hvcore.DriverHandle, tmp_path: Path) -> None:
     with pytest.raises(hvcore.VerifyError) as caught:
         kvm.verify(seated("web1", tmp_path / "none"))
     assert str(caught.value).count("licence_pool") == 1
@@ -77,12 +77,10 @@ def test_a_pool_that_is_not_there_is_told_once(kvm: hvcore.DriverHandle, tmp_pat
 def test_a_seat_is_taken_for_as_long_as_the_guest_runs(node: hvcore.Node, kvm: hvcore.DriverHandle, pool: Path) -> None:
     kvm.start(seated("web1", pool), paused=True)
     assert os.readlink(pool / "1").endswith("/run/instances/web1")
-    told = (
-        r"params\.licence_pool: has no free seat, all 1 are taken by .*/run/instances/web1, got .*; stop one of these"
-    )
-    with pytest.raises(hvcore.VerifyError, match=told):
+    refused = r"params\.licence_pool: has no free seat, all 1 are taken by .*/run/instances/web1, got .*; stop one"
+    with pytest.raises(hvcore.VerifyError, match=refused):
         kvm.start(seated("web2", pool))
-    kvm.verify(seated("web1", pool))  # its own seat is in nobody's way
+    kvm.verify(seated("web1", pool))  # its own seat is no obstacle
     node.stop("web1", force=True)
     assert os.listdir(pool) == []
     kvm.start(seated("web2", pool), paused=True)

@@ -1,4 +1,4 @@
-"""What this extension adds: its device, the option for it, what it holds of the node, and what it refuses."""
+"""The device of this extension: its option, its resources, and its refusals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hv_kvm.plugin import Bindings, Facts, KvmSpec
 
 @pytest.fixture
 def node(tmp_path: Path) -> hvcore.Node:
-    """A node with nothing on it."""
+    """A node without instances."""
     return hvcore.Node(tmp_path / "run")
 
 
@@ -35,7 +35,7 @@ def spec(vsock: Vsock, machine: str = "pc") -> KvmSpec:
 
 
 def facts(*types: str) -> Facts:
-    """A QEMU of which only these types are known."""
+    """A QEMU that has only these types."""
     nothing: frozenset[str] = frozenset()
     known = dict.fromkeys(("commands", "cpu_models", "block_drivers", "aio"), nothing)
     return Facts(
@@ -82,7 +82,7 @@ def test_addresses_that_mean_something_else_are_refused(kvm: hvcore.DriverHandle
     assert kvm.check(web1(vsock=True, vsock_cid=CIDS["last"]))["vsock_cid"] == 4_294_967_294
 
 
-def test_a_qemu_without_the_device_is_told() -> None:
+def test_a_qemu_without_the_device_is_reported() -> None:
     assert list(verify(spec(Vsock(cid=None)), facts("vhost-vsock-pci"))) == []
     (problem,) = verify(spec(Vsock(cid=None)), facts())
     assert problem.path == "params.vsock"
@@ -90,7 +90,7 @@ def test_a_qemu_without_the_device_is_told() -> None:
 
 
 def problems(kvm: hvcore.DriverHandle, instance: hvcore.Instance) -> str:
-    """What `hv verify` says of it, of which some may be about this node's QEMU."""
+    """The problems that `hv verify` lists, some of which may be about this node's QEMU."""
     try:
         kvm.verify(instance)
     except hvcore.VerifyError as error:
@@ -99,13 +99,13 @@ def problems(kvm: hvcore.DriverHandle, instance: hvcore.Instance) -> str:
 
 
 @pytest.mark.skipif(Path(Vsock.path).exists(), reason="this node has the kernel module")
-def test_a_node_without_the_device_is_told(kvm: hvcore.DriverHandle) -> None:
+def test_a_node_without_the_device_is_reported(kvm: hvcore.DriverHandle) -> None:
     what = "params.vsock: cannot be opened (No such file or directory), got '/dev/vhost-vsock'; load its kernel module"
     assert what in problems(kvm, web1(vsock=True))
     assert "vsock" not in problems(kvm, web1())
 
 
-def test_an_address_of_another_guest_is_told_before_the_start(node: hvcore.Node, kvm: hvcore.DriverHandle) -> None:
+def test_an_address_of_another_guest_is_reported_before_the_start(node: hvcore.Node, kvm: hvcore.DriverHandle) -> None:
     reserved = node.run_dir / "reservations/value-vsock-cid"  # as a start of web2 leaves it
     reserved.mkdir(parents=True)
     (reserved / "42").symlink_to("web2/vsock0.cid")

@@ -1,4 +1,4 @@
-"""What this extension adds: its device, the options for it, what it refuses and what it warns of."""
+"""The device of this extension: its options, its refusals and its warnings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hv_kvm.plugin import Facts, KvmSpec
 
 @pytest.fixture
 def kvm(tmp_path: Path) -> hvcore.DriverHandle:
-    """The driver, on a node with nothing on it."""
+    """The driver, on a node without instances."""
     return hvcore.Node(tmp_path / "run").driver("kvm")
 
 
@@ -22,7 +22,7 @@ def web1(**params: object) -> hvcore.Instance:
 
 
 def facts(*, types: frozenset[str], options: dict[str, frozenset[str]]) -> Facts:
-    """A QEMU of which only this is known."""
+    """A QEMU that has only these."""
     nothing: frozenset[str] = frozenset()
     return Facts(
         version="7.2.22",
@@ -47,31 +47,34 @@ def spec(action: str) -> KvmSpec:
     )
 
 
-def test_the_parameters_are_ones_of_the_driver(kvm: hvcore.DriverHandle) -> None:
+def test_the_parameters_belong_to_the_driver(kvm: hvcore.DriverHandle) -> None:
     assert kvm.schema.owner("watchdog_action") == "kvm.watchdog (hv-watchdog 0.1.0)"
 
 
 @pytest.mark.parametrize(
-    ("params", "told"),
+    ("params", "refused"),
     [
-        ({"watchdog": False, "watchdog_action": "reset"}, "is set without one, got 'reset'; watchdog = true"),
+        (
+            {"watchdog": False, "watchdog_action": "reset"},
+            "has no effect without a watchdog, got 'reset'; set watchdog = true",
+        ),
         ({"watchdog_action": "shutdown", "acpi": False}, "needs acpi, which is off, got 'shutdown'; use 'poweroff'"),
         ({"watchdog_action": "reset", "reboot_behavior": "exit"}, "ends a guest with reboot_behavior 'exit'"),
         ({"watchdog_action": "explode"}, "is not a known choice, got 'explode'"),
     ],
 )
-def test_what_contradicts_itself_is_refused(kvm: hvcore.DriverHandle, params: dict[str, object], told: str) -> None:
-    with pytest.raises(hvcore.ParamsError, match=told):
+def test_a_contradiction_is_refused(kvm: hvcore.DriverHandle, params: dict[str, object], refused: str) -> None:
+    with pytest.raises(hvcore.ParamsError, match=refused):
         kvm.check(web1(**{"watchdog": True, **params}))
 
 
 @pytest.mark.parametrize("action", ["pause", "debug", "none"])
-def test_what_brings_no_guest_back_is_warned_of(kvm: hvcore.DriverHandle, action: str) -> None:
+def test_an_action_that_does_not_restart_the_guest_is_a_warning(kvm: hvcore.DriverHandle, action: str) -> None:
     (own,) = [found for found in kvm.warnings(web1(watchdog=True, watchdog_action=action)) if "watchdog" in found.path]
-    assert own.what.startswith("brings no guest back")
+    assert own.what.startswith("does not restart a guest")
 
 
-def test_the_action_is_told_in_the_form_that_this_qemu_has() -> None:
+def test_the_action_has_the_form_that_this_qemu_knows() -> None:
     new = facts(types=frozenset(), options={"action": frozenset({"watchdog"})})
     old = facts(types=frozenset(), options={})
     device = ("-device", "i6300esb,id=watchdog0,bus=pci.0,addr=0x5")
@@ -79,7 +82,7 @@ def test_the_action_is_told_in_the_form_that_this_qemu_has() -> None:
     assert [option.argv for option in render(spec("pause"), old)] == [device, ("-watchdog-action", "pause")]
 
 
-def test_a_qemu_without_the_device_is_told() -> None:
+def test_a_qemu_without_the_device_is_reported() -> None:
     assert list(verify(spec("reset"), facts(types=frozenset({"i6300esb"}), options={}))) == []
     (problem,) = verify(spec("reset"), facts(types=frozenset(), options={}))
     assert problem.path == "params.watchdog"

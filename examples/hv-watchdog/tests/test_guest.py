@@ -1,4 +1,4 @@
-"""A real guest finds the card: what a Linux kernel says on its serial console."""
+"""A real guest finds the card: a Linux kernel reports it on its serial console."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VENDOR_AND_DEVICE = rb"pci \S+: \[8086:25ab\]"
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[hvcore.Node]:
-    """A node with nothing on it; what a test leaves running is ended."""
+    """A node without instances; those that a test leaves are stopped."""
     node = hvcore.Node(tmp_path / "run")
     yield node
     for info in node.instances():
@@ -26,7 +26,7 @@ def node(tmp_path: Path) -> Iterator[hvcore.Node]:
 
 @pytest.fixture
 def kernel() -> str:
-    """A kernel for the guest, with a driver for its serial port; Debian's are readable for everybody."""
+    """A kernel for the guest, with a driver for its serial port; all users can read Debian's."""
     path = os.environ.get("KERNEL")
     if path is None:
         pytest.skip("no kernel to boot: KERNEL=/boot/vmlinuz pytest")
@@ -39,7 +39,7 @@ def test_linux_finds_the_card_on_its_bus(node: hvcore.Node, kernel: str, machine
     params: dict[str, object] = {"kvm_flag": "disabled", "machine_version": machine, "kernel_path": kernel}
     params |= {"watchdog": True, "watchdog_action": action}
     node.driver("kvm").start(hvcore.Instance(name="web1", driver="kvm", params=params), paused=True)
-    with socket.socket(socket.AF_UNIX) as serial:  # before the guest runs: what nobody reads is lost
+    with socket.socket(socket.AF_UNIX) as serial:  # before the guest runs: output without a reader is lost
         serial.connect(node.console("web1").socket or "")
         serial.settimeout(60)
         node.resume("web1")

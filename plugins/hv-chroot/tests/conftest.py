@@ -1,4 +1,4 @@
-"""Real images with a busybox root, a node of its own for each test, and the proof that nothing of it is left."""
+"""Real images with a busybox root, a new node for each test, and the proof that it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from images import Build, Images, Left, Net, leftovers
+from images import Build, Images, Leftovers, Net, leftovers_of
 
 import hvcore
 
@@ -18,7 +18,7 @@ CLONE_NEWNET = 0x40000000
 
 @pytest.fixture
 def net() -> Iterator[Net]:
-    """A network of the test's own, with nothing more than its bridge when the test is done."""
+    """A network namespace for the test, which has only its bridge again at the end."""
     libc = ctypes.CDLL(None, use_errno=True)
     made = Net()
     before = os.open("/proc/self/ns/net", os.O_RDONLY)
@@ -45,8 +45,8 @@ def images(tmp_path: Path, mark: str) -> Images:
 
 
 @pytest.fixture
-def left(tmp_path: Path, mark: str) -> Left:
-    return lambda: leftovers(tmp_path, mark)
+def leftovers(tmp_path: Path, mark: str) -> Leftovers:
+    return lambda: leftovers_of(tmp_path, mark)
 
 
 @pytest.fixture
@@ -58,11 +58,11 @@ def progress() -> list[str]:
 def node(tmp_path: Path, mark: str, progress: list[str]) -> Iterator[hvcore.Node]:
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    assert leftovers(tmp_path, mark) == []
+    assert leftovers_of(tmp_path, mark) == []
     made = hvcore.Node(tmp_path / "run", progress=progress.append)
     yield made
     try:
-        assert leftovers(tmp_path, mark) == []
+        assert leftovers_of(tmp_path, mark) == []
     finally:
         for info in made.instances():
             made.stop(info.name, force=True)
@@ -70,7 +70,7 @@ def node(tmp_path: Path, mark: str, progress: list[str]) -> Iterator[hvcore.Node
 
 @pytest.fixture
 def other_node(node: hvcore.Node, tmp_path: Path) -> Iterator[hvcore.Node]:
-    """The same node with its state in another run directory; `leftovers` looks at what it mounts and starts too."""
+    """The same node with its state in another run directory; `leftovers` covers its mounts and processes too."""
     made = hvcore.Node(tmp_path / "other-run", progress=lambda _: None)
     yield made
     for info in made.instances():

@@ -1,4 +1,4 @@
-"""The driver does what is asked of one."""
+"""The driver passes the conformance checks."""
 
 from __future__ import annotations
 

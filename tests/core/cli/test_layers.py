@@ -23,7 +23,7 @@ def node_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_warning_is_on_stderr_and_fails_nothing(command: str, hv: Hv, instance_file: File) -> None:
     file = instance_file(params="ignores_powerdown = true")
     result = hv(command, file)
-    warning = "params.ignores_powerdown: only a forced stop ends it soon"
+    warning = "params.ignores_powerdown: only a forced stop ends the guest soon"
     assert (result.exit_code, result.stderr) == (0, f"web1: warning: {warning}\n")
     shown = json.loads(hv(command, file, "--json").stdout)["warnings"]
     assert [row["path"] for row in shown] == ["params.ignores_powerdown"]
@@ -66,7 +66,7 @@ def test_the_difference_of_two_files_and_its_reason(hv: Hv, instance_file: File)
 
 def test_a_difference_tells_which_of_the_two_would_be_refused(hv: Hv, instance_file: File) -> None:
     first, second = instance_file(), instance_file("web2", params='fail_at = "verify"')
-    refused = "would be refused: params.fail_at: was told to fail here, got 'verify'\n"
+    refused = "would be refused: params.fail_at: fails on purpose here, got 'verify'\n"
     assert hv("explain", "--diff", first, second).stderr.startswith(f"after: {refused}")
     assert hv("explain", "--diff", second, first).stderr.startswith(f"before: {refused}")
     assert "refused" not in hv("explain", "--diff", second, second).stderr

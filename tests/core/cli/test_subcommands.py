@@ -42,7 +42,7 @@ def test_start_paused_and_resume(hv: Hv, instance_file: File) -> None:
 def test_start_that_fails_leaves_nothing(hv: Hv, instance_file: File, run_dir: Path) -> None:
     result = hv("start", instance_file(params='fail_at = "start"'))
     assert result.exit_code == 1
-    assert result.stderr == "hv: web1: was told to fail half-way; unset params.fail_at\n"
+    assert result.stderr == "hv: web1: fails on purpose half-way; unset params.fail_at\n"
     assert list((run_dir / "instances").iterdir()) == []
 
 
@@ -204,7 +204,7 @@ def test_every_kind_of_error_is_one_json_document(hv: Hv, args: tuple[str, ...],
 def test_plan_and_explain_show_the_same_plan(hv: Hv, instance_file: File) -> None:
     file = instance_file(params='motd = "hi there"')
     assert "  fake-guest \\\n    --motd 'hi there'\n" in hv("plan", file).stdout
-    assert "# fake <- motd (instance): the guest says it on its console" in hv("explain", file).stdout
+    assert "# fake <- motd (instance): the guest prints it on its console" in hv("explain", file).stdout
     assert json.loads(hv("plan", file, "--json").stdout) == json.loads(hv("explain", file, "--json").stdout)
 
 
@@ -213,7 +213,7 @@ def test_verify_takes_a_file_or_a_driver(hv: Hv, instance_file: File) -> None:
     assert hv("verify", "fake").stdout.startswith("driver fake: this node can run it; it can start, stop")
     failed = hv("verify", instance_file(params='fail_at = "verify"'))
     assert failed.exit_code == 1
-    assert "params.fail_at: was told to fail here" in failed.stderr
+    assert "params.fail_at: fails on purpose here" in failed.stderr
     assert "neither a file nor an installed driver" in hv("verify", "nope").stderr
 
 

@@ -109,7 +109,7 @@ def test_a_problem_names_the_layer_and_its_file(config: Write, fake: hvcore.Driv
 
 def test_a_warning_about_a_value_of_the_node_names_its_file(config: Write, fake: hvcore.DriverHandle) -> None:
     node = config("node.toml", "[params.fake]\nignores_powerdown = true\n")
-    problem = "only a forced stop ends it soon"
+    problem = "only a forced stop ends the guest soon"
     assert [str(warning) for warning in fake.warnings(web1())] == [
         f"params.ignores_powerdown (node, {node}): {problem}"
     ]
@@ -186,4 +186,4 @@ def test_the_plan_names_the_layer_of_each_argument(config: Write, fake: hvcore.D
     (argument_of_motd,) = [argument for argument in plan.arguments if argument.origin.params == ("motd",)]
     assert argument_of_motd.origin.layers == {"motd": "node"}
     assert plan.to_json()["params"]["motd"] == {"value": "node", "layer": "node"}
-    assert "# fake <- motd (node): the guest says it" in plan.explain()
+    assert "# fake <- motd (node): the guest prints it" in plan.explain()

@@ -208,7 +208,7 @@ def test_why_it_is_unknown_is_told_with_the_refusal(node: Node, fake: DriverHand
     fake.start(web(fail_at="observe"))
     with pytest.raises(StateError, match="cannot start while unknown; allowed now: stop --force") as caught:
         fake.start(web())
-    assert caught.value.__notes__ == ["web1: was told to fail; unset params.fail_at"]
+    assert caught.value.__notes__ == ["web1: fails on purpose; unset params.fail_at"]
     assert node.stop("web1", force=True).stopped_by == "kill"
 
 
@@ -216,7 +216,7 @@ def test_why_it_is_unknown_is_told_with_the_refusal(node: Node, fake: DriverHand
 def test_a_start_that_fails_is_undone_completely(
     fake: DriverHandle, web: Web, step: str, nothing_left: Callable[[], None], node: Node
 ) -> None:
-    with pytest.raises(OperationError, match="web1: was told to fail") as caught:
+    with pytest.raises(OperationError, match="web1: fails on purpose") as caught:
         fake.start(web(fail_at=step))
     assert not hasattr(caught.value, "__notes__")
     nothing_left()
@@ -227,7 +227,7 @@ def test_a_start_that_fails_is_undone_completely(
 def test_what_the_node_cannot_run_touches_nothing(
     fake: DriverHandle, web: Web, run_dir: Path, nothing_left: Any
 ) -> None:
-    with pytest.raises(VerifyError, match=r"params\.fail_at: was told to fail here"):
+    with pytest.raises(VerifyError, match=r"params\.fail_at: fails on purpose here"):
         fake.start(web(fail_at="verify"))
     with pytest.raises(VerifyError):
         fake.verify(web(fail_at="verify"))
@@ -244,7 +244,7 @@ def test_wrong_parameters_touch_nothing(fake: DriverHandle, web: Web, run_dir: P
 
 def test_a_stop_that_fails_leaves_it_running(node: Node, fake: DriverHandle, web: Web, store: Store) -> None:
     fake.start(web(fail_at="stop"))
-    with pytest.raises(OperationError, match="was told to fail"):
+    with pytest.raises(OperationError, match="fails on purpose"):
         node.stop("web1")
     assert node.info("web1").state is State.RUNNING
     record = store.load("web1")
@@ -341,7 +341,7 @@ def test_every_problem_of_plain_data_is_told_at_once_also_with_a_driver_that_is_
 
 
 def test_checks_across_values_are_the_drivers(node: Node) -> None:
-    with pytest.raises(ParamsError, match="vcpus: a stubborn guest has at most 64, got 65"):
+    with pytest.raises(ParamsError, match="vcpus: at most 64 if the guest ignores a powerdown, got 65"):
         node.check({"name": "web1", "driver": "fake", "vcpus": 65, "params": {"ignores_powerdown": True}})
 
 

@@ -1,1 +1,1 @@
-"""Who owns an instance, and its asset tag: an example of an extension of hvcore's drivers."""
+"""The owner of an instance and its asset tag: an example of an extension of hvcore's drivers."""

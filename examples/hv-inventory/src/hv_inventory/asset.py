@@ -13,7 +13,7 @@ __all__ = ["DEVICES", "AssetTag", "params", "plan", "render"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssetTag(kvm.Device):
-    """What the guest sees. It is part of the spec, and so of the record."""
+    """The part of the spec that the guest sees. hvcore keeps it in the record."""
 
     tag: str
 
@@ -37,7 +37,7 @@ def plan(params: hv.Params) -> Iterator[kvm.Device]:
 
 @hv.hookimpl
 def render(spec: kvm.KvmSpec) -> Iterator[kvm.Opt]:
-    """Say how QEMU is told. ``Opt`` escapes; ``params`` and ``why`` are what hv explain shows."""
+    """The options of QEMU. ``Opt`` escapes the values; hv explain shows ``params`` and ``why``."""
     for device in spec.of(AssetTag):
         yield kvm.Opt(
             name="-smbios", props={"type": 3, "asset": device.tag}, params=("asset_tag",), why="the inventory"

@@ -1,4 +1,4 @@
-"""Licence seats: a guest runs only while it has a seat of a pool, and the pool is a directory that all nodes share."""
+"""Licence seats: a guest runs only while it has a seat of a pool, which is a directory that all nodes share."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["Licence", "check", "devices", "params", "plan", "render", "resource_
 
 @hv.impl.resource_kinds
 def resource_kinds() -> tuple[SeatKind, ...]:
-    """What this extension teaches the driver."""
+    """The kinds that this extension adds to the driver."""
     return (SeatKind(),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Licence(kvm.Device):
-    """What the guest sees: the number of its seat. A device need not be hardware."""
+    """The part of the spec that the guest sees: a seat. A device need not be hardware."""
 
     pool: str
     seats: int
@@ -31,7 +31,7 @@ class Licence(kvm.Device):
         return Seat(key="licence.seat", given_by="params.licence_pool", pool=self.pool, seats=self.seats)
 
     def resources(self, spec: kvm.KvmSpec) -> tuple[Seat]:
-        """What it holds of the node."""
+        """The resources that the guest holds while it runs."""
         return (self.seat,)
 
 
@@ -47,7 +47,7 @@ def params() -> hv.ParamGroup:
 
 @hv.impl.check
 def check(params: hv.Params) -> Iterator[hv.Problem]:
-    """Both or none."""
+    """Both parameters are set, or neither."""
     if (params["licence_pool"] is None) is not (params["licence_seats"] is None):
         what = "is set without the other of licence_pool and licence_seats"
         yield hv.Problem(path="params.licence_pool", what=what, todo="set both")
@@ -55,13 +55,13 @@ def check(params: hv.Params) -> Iterator[hv.Problem]:
 
 @kvm.impl.devices
 def devices() -> tuple[type[kvm.Device], ...]:
-    """What it plans."""
+    """The devices that `plan` yields."""
     return (Licence,)
 
 
 @kvm.impl.plan
 def plan(params: hv.Params) -> Iterator[kvm.Device]:
-    """Decide it once, from values alone."""
+    """Decide the device once, from values alone."""
     if params["licence_pool"] is not None:
         yield Licence(pool=params["licence_pool"], seats=params["licence_seats"])
 

@@ -1,4 +1,4 @@
-"""A seat of a licence, and what a node does about it: check, show, acquire, release."""
+"""A seat of a licence, and its kind: check, show, acquire, release."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class SeatKind(hv.ResourceKind[Seat, str]):
     turn: ClassVar[hv.Turn] = hv.Turn.FILE
 
     def verify(self, resource: Seat, site: hv.Site) -> Iterator[hv.Problem]:
-        """There has to be a free seat. This only looks, so another start may still be faster."""
-        with suppress(OSError):  # that the directory can be used is checked with its parameter
+        """A seat has to be free. This takes none, so another start may still be faster."""
+        with suppress(OSError):  # the check of the parameter reports a directory that cannot be used
             others = set(_taken(resource.pool).values()) - {_holder(site.dir)}
             if len(others) >= resource.seats:
                 what = f"has no free seat, all {resource.seats} are taken by {', '.join(sorted(others))}"
@@ -42,15 +42,15 @@ class SeatKind(hv.ResourceKind[Seat, str]):
         yield hv.Step(kind="licence", what=f"take one of {resource.seats} seats in {resource.pool}")
 
     def placeholder(self, resource: Seat, site: hv.Site) -> str:
-        """What a plan shows where a start has the number."""
+        """The text that a plan shows in place of the number."""
         return "{seat}"
 
     def entry(self, resource: Seat, site: hv.Site) -> Mapping[str, Any]:
-        """What `release` has to know. It is on disk before `acquire` is called."""
+        """The data that `release` needs. It is on disk before `acquire` is called."""
         return {"pool": resource.pool}
 
     def acquire(self, resource: Seat, held: hv.Held) -> str:
-        """Take the first free seat. The file system lets only one of two nodes make a link."""
+        """Take the first free seat. If two nodes create the same link, the file system refuses one of them."""
         for number in map(str, range(1, resource.seats + 1)):
             with suppress(FileExistsError):
                 Path(resource.pool, number).symlink_to(_holder(held.owner.dir))
@@ -58,8 +58,8 @@ class SeatKind(hv.ResourceKind[Seat, str]):
         raise hv.OperationError(f"{held.owner.name}: {resource.pool!r} has no free seat; stop an instance that has one")
 
     def release(self, entry: hv.Entry, owner: hv.Owner) -> None:
-        """Remove the link. There may be none: the start was killed before it was made, or this is the second try."""
-        with suppress(FileNotFoundError):  # the pool itself is gone
+        """Remove the link, if there is one: a start may have been killed before, and a release may be the second."""
+        with suppress(FileNotFoundError):  # the pool itself does not exist any more
             for number, holder in _taken(entry.data["pool"]).items():
                 if holder == _holder(owner.dir):
                     Path(entry.data["pool"], number).unlink()
@@ -69,11 +69,11 @@ def _taken(pool: str) -> dict[str, str]:
     """The holder of each taken seat."""
     found = {}
     for number in os.listdir(pool):
-        with suppress(OSError):  # given back meanwhile, or not a link
+        with suppress(OSError):  # released meanwhile, or not a link
             found[number] = os.readlink(Path(pool, number))
     return found
 
 
 def _holder(directory: Path) -> str:
-    """Who has a seat: no two instances have one directory on one node."""
+    """The name of a holder: on one node no two instances have the same directory."""
     return f"{os.uname().nodename}:{directory}"

@@ -1,4 +1,4 @@
-"""What the conformance checks run on: `hv conformance process` proves the driver on any node that has it."""
+"""The instances for `hv conformance process`, which proves the driver on any node that has it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["subject"]
 
 
 def subject() -> Subject:
-    """Programs that listen, that do not, that end, that cannot be executed, and one that the check refuses."""
+    """Programs that obey SIGTERM, ignore it, exit, cannot be executed, and one that the check refuses."""
     return Subject(
         driver="process",
         instance=_program("sleep", "infinity"),
@@ -19,7 +19,7 @@ def subject() -> Subject:
         ending=_program("sleep", "0.5"),
         failing=_program("/nonexistent"),
         refused=(_program(),),
-        raw=("command",),  # its words are meant to become arguments as they are
+        raw=("command",),  # its words become arguments unchanged
         excused={"sec_seccomp": "its program installs no filter, and Sandbox.filter is not set"},
     )
 

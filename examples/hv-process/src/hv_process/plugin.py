@@ -1,4 +1,4 @@
-"""Driver ``process``: each instance is one program, with all that it starts, in namespaces of its own."""
+"""Driver ``process``: each instance is one program and its child processes, in their own namespaces."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import hvcore.plugin as hv
 __all__ = ["ProcessDriver", "ProcessSpec"]
 
 SHELL: Final = "/usr/bin/bash"
-# The first process of a pid namespace gets no signal that it has no handler for. So a shell is the first: it hands SIGTERM
-# on, reaps, and ends as the program does, which ends all the others.
+# The kernel does not deliver a signal to the first process of a pid namespace if that has no handler for it. So a shell is
+# the first: it passes SIGTERM on, reaps, and exits with the program's exit status, which ends all other processes.
 INIT: Final = """set -m; trap 'kill "$!"' TERM; "$BASH" -O execfail -c "$@" & exec READY>&-
 while kill -0 "$!"; do wait -f "$!"; done 2>/dev/null; wait "$!"; exit "$?" """
-# Closes its own copy of READY by a successful exec only: the pipe ends without a word when the program runs, and with one
-# when it does not. Values are arguments, never code.
+# Only a successful exec closes this shell's copy of READY: a pipe that ends empty means that the program runs, and one with
+# a word means that it does not. Values are arguments, never code.
 ENTER: Final = """{ cd -- "$1" && exec -- "${@:2}"; } READY>&-; echo failed >&READY; exit 127"""
 PATH: Final = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 USER: Final = hv.Identity(key="uid")
@@ -37,35 +37,40 @@ def params() -> hv.ParamGroup:
             "command",
             hv.list_of(hv.text(max_bytes=4096, empty=True), maximum=256, repeats=True),
             required=True,
-            help="The program and its arguments. No shell comes in between.",
+            help="The program and its arguments. No shell interprets them.",
             example=["sleep", "infinity"],
         ),
         hv.Param(
             "environment",
             hv.list_of(hv.regexp("[A-Za-z_][A-Za-z0-9_]*=.*", "NAME=value"), maximum=256),
             default=[],
-            help="Variables, beside a PATH. Everybody on the node can read them.",
+            help="Variables of the program's environment, besides PATH. Every user of the node can read them.",
             example=["LANG=C.UTF-8"],
         ),
         hv.Param(
             "working_directory",
             hv.regexp("/.*", "an absolute path"),
             default="/",
-            help="Where it begins, by the path that it sees.",
+            help="The program's working directory, as a path inside its view.",
         ),
         hv.Param(
             "read_only",
             hv.list_of(hv.directory()),
             default=[],
-            help="Directories of the node that it sees, beside /usr.",
+            help="Directories of the node that the program can read, besides /usr.",
         ),
         hv.Param(
             "writable",
             hv.list_of(hv.directory()),
             default=[],
-            help="Directories of the node that it sees and may write to, as far as their modes let it.",
+            help="Directories of the node that the program can read and write, as far as their modes allow.",
         ),
-        hv.Param("network", hv.boolean(), default=False, help="Whether it is in the node's network."),
+        hv.Param(
+            "network",
+            hv.boolean(),
+            default=False,
+            help="Share the node's network with the program; otherwise it has no network.",
+        ),
         hv.Param(
             "confinement",
             hv.one_of("strict", "user"),
@@ -75,14 +80,14 @@ def params() -> hv.ParamGroup:
             "enforce_limits",
             hv.boolean(),
             default=False,
-            help="Whether memory_mib and vcpus are limits of its control group; else they are not looked at.",
+            help="Limit the program to memory_mib and vcpus, by its control group; otherwise they have no effect.",
         ),
         hv.Param(
             "stop_after",
             hv.seconds(maximum=3600),
             default=10,
             unit="seconds",
-            help="How long it gets after SIGTERM, before SIGKILL.",
+            help="Time between SIGTERM and SIGKILL at a stop.",
         ),
         help="The program.",
     )
@@ -90,17 +95,17 @@ def params() -> hv.ParamGroup:
 
 @hv.impl.check
 def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
-    """What is wrong across values. It runs anywhere, so it looks at nothing but its arguments."""
+    """Errors between values. It runs anywhere, so it uses its arguments only."""
     for field in ("disks", "nics"):
         if getattr(instance, field):
-            yield hv.Problem(path=field, what="cannot be used by this driver", todo="leave them out")
+            yield hv.Problem(path=field, what="is not supported by this driver", todo="remove them")
     if not params["command"]:
         yield hv.Problem(path="params.command", what="is empty", todo="name a program")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSpec:
-    """What the program sees, decided once by `plan`. It is kept in the record for as long as the instance runs."""
+    """Everything that the program can see, decided by `plan`. The record keeps it while the instance runs."""
 
     name: str
     command: tuple[str, ...]
@@ -116,14 +121,14 @@ class ProcessSpec:
 
     @property
     def resources(self) -> tuple[hv.Resource[Any], ...]:
-        """What the instance holds of its node while it runs: hvcore checks it, shows it, gets it and takes it back."""
+        """The resources that the instance holds while it runs. hvcore checks, shows, acquires and releases them."""
         memory_bytes = None if self.memory_mib is None else self.memory_mib << 20
         limits = hv.GroupLimits(memory_bytes=memory_bytes, cpus=self.vcpus)
         return (hv.ControlGroup(key="cgroup", given_by="params.enforce_limits", limits=limits), USER)
 
 
 class ProcessDriver:
-    """The class that the entry point names. hvcore has taken the lock and judged the state before it calls a method."""
+    """The class that the entry point names. hvcore takes the lock and checks the state before it calls a method."""
 
     name: ClassVar[str] = "process"
     plugins: ClassVar[tuple[tuple[str, object], ...]] = (("process", sys.modules[__name__]),)
@@ -149,22 +154,22 @@ class ProcessDriver:
         )
 
     def verify(self, spec: ProcessSpec, host: hv.Host) -> Iterator[hv.Problem]:
-        """What this node lacks. It may look, and changes nothing."""
+        """The problems of this node. Changes nothing."""
         for finding in self.examine(host):
             if finding.severity is hv.Severity.PROBLEM:
                 yield hv.Problem(path=finding.subject, what=finding.what, todo=finding.todo)
         if spec.confinement == "strict" and not host.privileged:
-            yield hv.Problem(path="params.confinement", what="takes root", got="'strict'", todo="use 'user'")
+            yield hv.Problem(path="params.confinement", what="needs root", got="'strict'", todo="use 'user'")
         yield from self._hooks.kinds.problems(spec.resources, _site(spec, host))
 
     def examine(self, host: hv.Host) -> Iterable[hv.Finding]:
-        """What this node has for every instance: `hv doctor` shows it."""
+        """The programs that every instance needs, for `hv doctor`."""
         yield hv.program(SHELL, "bash")
         yield hv.program("bwrap", "bubblewrap")
         yield hv.program("setpriv", "util-linux")
 
     def describe(self, spec: ProcessSpec, host: hv.Host) -> hv.Plan:
-        """What `hv plan` and `hv explain` show."""
+        """The plan that `hv plan` and `hv explain` show."""
         argv = _argv(spec, "{ready}")
         shell = hv.Origin(plugin=self.name, why="an init, and a shell that becomes the program")
         where = hv.Origin(plugin=self.name, params=("working_directory",))
@@ -185,7 +190,7 @@ class ProcessDriver:
         )
 
     def start(self, spec: ProcessSpec, job: hv.Job) -> None:
-        """Acquire, launch, wait until it is up. When this raises, hvcore takes back what the ledger names."""
+        """Acquire, launch, wait until the program runs. If this raises, hvcore releases everything in the ledger."""
         handles = job.acquire(*spec.resources, level=_site(spec, job.host).level)
         sandbox = _sandbox(spec, handles[USER] or hv.AsCaller())
         up, ready = os.pipe()
@@ -194,7 +199,7 @@ class ProcessDriver:
                 command = hv.Command(argv=_argv(spec, str(ready)), sandbox=sandbox, fds=(ready,))
                 child = job.launch(command)
             finally:
-                os.close(ready)  # ours; when the last other one is closed, that wakes us
+                os.close(ready)  # our copy: the pipe ends when the last one is closed
             try:
                 _wait_until_up(up, child, command, job)
                 _remember(sandbox, child, command, job)
@@ -206,13 +211,13 @@ class ProcessDriver:
             self.pause(job.live, job)
 
     def observe(self, live: hv.Live) -> hv.Observation:
-        """How it is doing now: fast, without the lock, also for one that is dead."""
+        """The state now: fast, without the lock, also of a program that has ended."""
         process = live.record.process
         found = None if process is None else hv.figures(process)
         if process is None or found is None:
             ended = hv.read_status(live.dir / hv.STATUS).ended
             state = hv.State.SHUTDOWN if ended == hv.Ended(code=0) else hv.State.CRASHED
-            return hv.Observation(state=state, reason=str(ended or "its process is gone"))
+            return hv.Observation(state=state, reason=str(ended or "its process has ended"))
         spec = hv.decode(ProcessSpec, live.record.spec)
         group = live.group
         used = None if group is None else group.figures()
@@ -227,7 +232,7 @@ class ProcessDriver:
         )
 
     def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
-        """SIGTERM to the program, SIGKILL to all that is left. What it held, hvcore releases."""
+        """SIGTERM to the program, then SIGKILL to all processes that are left. hvcore releases the resources."""
         process = live.record.process
         if process is None:
             return "gone"
@@ -245,18 +250,18 @@ class ProcessDriver:
         return "kill"
 
     def pause(self, live: hv.Live, job: hv.Job) -> None:
-        """Freeze it with all that it started."""
+        """Freeze the program and its child processes."""
         if live.group is None:
-            raise hv.NodeError(f"{job.name}: there is no control group to freeze it with; see hv doctor")
+            raise hv.NodeError(f"{job.name}: has no control group, so it cannot be frozen; see hv doctor")
         live.group.freeze(job.deadline.left())
 
     def resume(self, live: hv.Live, job: hv.Job) -> None:
-        """Let all of it go on."""
+        """Thaw them."""
         if live.group is not None:
             live.group.thaw()
 
     def log(self, live: hv.Live) -> Path:
-        """What it writes to stdout and stderr."""
+        """The file with its standard output and standard error."""
         return live.dir / "log"
 
 
@@ -285,7 +290,7 @@ def _variables(spec: ProcessSpec) -> Iterator[tuple[str, str]]:
 
 
 def _argv(spec: ProcessSpec, ready: str) -> tuple[str, ...]:
-    """The command. Made anew for each start from the spec and what exists on this node only; never read back."""
+    """The command, made again for each start and never read back."""
     init, enter = (script.replace("READY", ready) for script in (INIT, ENTER))
     return (SHELL, "-c", init, "init", enter, "process", spec.working_directory, *spec.command)
 
@@ -301,12 +306,12 @@ def _wait_until_up(up: int, child: hv.Child, command: hv.Command, job: hv.Job) -
 
 
 def _remember(sandbox: hv.Sandbox, child: hv.Child, command: hv.Command, job: hv.Job) -> None:
-    """Prove from /proc that it is confined as asked, and note which process it is."""
+    """Prove from /proc that the program is confined as requested, and record its process."""
     process = child.process()
     weak = [] if process is None else hv.weaknesses(sandbox, process.pid)
-    if process is None or (weak and hv.wait_gone(process, ENDING_S)):  # ended before anything could be proved
+    if process is None or (weak and hv.wait_gone(process, ENDING_S)):  # it ended before the proof
         how = str(child.wait(AFTER_KILL_S) or "ended")
         raise hv.LaunchError(name=job.name, how=how, output=job.output(), argv=command.argv)
     if weak:
-        raise hv.ConfinementError(f"{job.name}: confined less than asked: {'; '.join(weak)}; see hv doctor")
+        raise hv.ConfinementError(f"{job.name}: is confined less than requested: {'; '.join(weak)}; see hv doctor")
     job.started(process, child.monitor())

@@ -15,15 +15,15 @@ CIDS: Final = {"first": 3, "last": 2**32 - 2}  # addresses of guests; all others
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vsock(kvm.PciDevice):
-    """What the guest sees. ``cid`` None takes the first free address at each start."""
+    """The part of the spec that the guest sees. ``cid`` None takes the first free address at each start."""
 
     cid: int | None
-    on_board: ClassVar[bool] = True  # a guest that gets one keeps its disks and NICs where they are
+    on_board: ClassVar[bool] = True  # the slots of disks and NICs do not change when a guest gets one
     path: ClassVar[str] = "/dev/vhost-vsock"
 
     @property
     def device(self) -> hv.CharacterDevice:
-        """The kernel's half of it. A confined QEMU may not open it, so it gets a descriptor."""
+        """The kernel's side of the device. A confined QEMU may not open it, so it gets a descriptor."""
         return hv.CharacterDevice(key="vsock0.device", given_by="params.vsock", path=self.path)
 
     @property
@@ -32,7 +32,7 @@ class Vsock(kvm.PciDevice):
         return hv.UniqueValue(key="vsock0.cid", given_by="params.vsock_cid", space="vsock-cid", value=self.cid, **CIDS)
 
     def resources(self, spec: kvm.KvmSpec) -> tuple[hv.Resource[Any], ...]:
-        """What it holds of the node. hvcore checks it, shows it, acquires it, and releases it, also after a crash."""
+        """The resources that it needs. hvcore checks, shows, acquires and releases them, also after a crash."""
         return (self.device, self.number)
 
 
@@ -53,27 +53,27 @@ def check(params: hv.Params) -> Iterator[hv.Problem]:
 
 @kvm.impl.devices
 def devices() -> tuple[type[kvm.Device], ...]:
-    """What it plans."""
+    """The devices that `plan` yields."""
     return (Vsock,)
 
 
 @kvm.impl.plan
 def plan(params: hv.Params) -> Iterator[kvm.Device]:
-    """Decide it once, from values alone."""
+    """Decide the device once, from values alone."""
     if params["vsock"]:
         yield Vsock(cid=params["vsock_cid"])
 
 
 @kvm.impl.verify
 def verify(spec: kvm.KvmSpec, facts: kvm.Facts) -> Iterator[hv.Problem]:
-    """What this QEMU lacks. What the node lacks, the resources say."""
+    """The problems of this QEMU. The kinds of the resources report those of the node."""
     if spec.of(Vsock) and not facts.has_type(MODEL):
         yield hv.Problem(path="params.vsock", what=facts.lacks(MODEL))
 
 
 @kvm.impl.render
 def render(spec: kvm.KvmSpec, bindings: kvm.Bindings) -> Iterator[kvm.Opt]:
-    """The option. ``bindings[resource]`` is what was acquired: a number and a descriptor."""
+    """The option. ``bindings[resource]`` is the handle: a number, and a descriptor."""
     for it in spec.of(Vsock):
         props: kvm.Props = {"id": "vsock0", "guest-cid": bindings[it.number], "vhostfd": bindings[it.device]}
         yield kvm.Opt(name="-device", head=MODEL, props={**props, **it.address(spec)}, params=("vsock", "vsock_cid"))

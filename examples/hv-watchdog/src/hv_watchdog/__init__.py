@@ -1,1 +1,1 @@
-"""An extension of driver kvm: a watchdog, in a distribution of its own."""
+"""An extension of driver kvm: a watchdog, as a separate distribution."""

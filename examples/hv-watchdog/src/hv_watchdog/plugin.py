@@ -12,46 +12,46 @@ import hvcore.plugin as hv
 __all__ = ["Watchdog", "assess", "check", "devices", "params", "plan", "render", "verify"]
 
 MODEL: Final = "i6300esb"
-# All of QEMU's, see WatchdogAction in its qapi/run-state.json.
+# See WatchdogAction in QEMU's qapi/run-state.json.
 ACTIONS: Final = ("reset", "shutdown", "poweroff", "pause", "inject-nmi", "debug", "none")
-BRINGS_NOTHING_BACK: Final = {
-    "pause": "keeps it until hv resume",
-    "debug": "is a line in the log",
-    "none": "is nothing",
+DOES_NOT_RESTART: Final = {
+    "pause": "pauses it until hv resume",
+    "debug": "only writes a line to the log",
+    "none": "does nothing",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watchdog(kvm.PciDevice):
-    """What the guest sees, and what happens when it hangs. It is part of the spec, and so of the record."""
+    """The part of the spec that the guest sees, and the action when it hangs. hvcore keeps it in the record."""
 
     action: str
 
-    on_board: ClassVar[bool] = True  # a guest that gets one keeps its disks and NICs where they are
+    on_board: ClassVar[bool] = True  # the slots of disks and NICs do not change when a guest gets one
 
 
 @hv.impl.params
 def params() -> hv.ParamGroup:
-    """Two parameters, under ``[params]`` beside the driver's own. Their names begin alike, so that none clashes."""
+    """Two parameters, under ``[params]`` beside the driver's own. Their common prefix avoids clashes."""
     return hv.ParamGroup(
         "watchdog",
-        hv.Param("watchdog", hv.boolean(), default=False, help="Whether the guest has a watchdog."),
+        hv.Param("watchdog", hv.boolean(), default=False, help="Give the guest a watchdog."),
         hv.Param(
             "watchdog_action",
             hv.one_of(*ACTIONS),
             help="What happens to a guest that does not feed it. Unset: reset.",
             example="poweroff",
         ),
-        help="A device that ends guests which hang. It begins to count when the guest opens it.",
+        help="A device that acts on a guest that hangs. It begins to count when the guest opens it.",
     )
 
 
 @hv.impl.check
 def check(params: hv.Params) -> Iterator[hv.Problem]:
-    """What contradicts itself. Pure: it gives the same answer on every machine."""
+    """Contradictions between values. Pure: the answer is the same on every machine."""
     action = params["watchdog_action"]
     found = [
-        (action is not None and not params["watchdog"], "is set without one", "watchdog = true"),
+        (action is not None and not params["watchdog"], "has no effect without a watchdog", "set watchdog = true"),
         (action == "shutdown" and not params["acpi"], "needs acpi, which is off", "use 'poweroff'"),
         (
             action == "reset" and params["reboot_behavior"] == "exit",
@@ -66,36 +66,36 @@ def check(params: hv.Params) -> Iterator[hv.Problem]:
 
 @hv.impl.assess
 def assess(params: hv.Params) -> Iterator[hv.Problem]:
-    """What works and is rarely wanted: it warns, and nothing fails."""
-    what = BRINGS_NOTHING_BACK.get(params["watchdog_action"])
+    """A warning about settings that work but are seldom useful."""
+    what = DOES_NOT_RESTART.get(params["watchdog_action"])
     if what is not None:
         got = repr(params["watchdog_action"])
-        yield hv.Problem(path="params.watchdog_action", what=f"brings no guest back: it {what}", got=got)
+        yield hv.Problem(path="params.watchdog_action", what=f"does not restart a guest that hangs: it {what}", got=got)
 
 
 @kvm.impl.devices
 def devices() -> tuple[type[kvm.Device], ...]:
-    """What it plans."""
+    """The devices that `plan` yields."""
     return (Watchdog,)
 
 
 @kvm.impl.plan
 def plan(params: hv.Params) -> Iterator[kvm.Device]:
-    """Decide it once, from values alone."""
+    """Decide the device once, from values alone."""
     if params["watchdog"]:
         yield Watchdog(action=params["watchdog_action"] or "reset")
 
 
 @kvm.impl.verify
 def verify(spec: kvm.KvmSpec, facts: kvm.Facts) -> Iterator[hv.Problem]:
-    """What this QEMU lacks, asked of what the binary has and never of its version."""
+    """The problems of this QEMU, by what the binary has and never by its version."""
     if spec.of(Watchdog) and not facts.has_type(MODEL):
         yield hv.Problem(path="params.watchdog", what=facts.lacks(MODEL))
 
 
 @kvm.impl.render
 def render(spec: kvm.KvmSpec, facts: kvm.Facts) -> Iterator[kvm.Opt]:
-    """Say how QEMU is told. `Opt` escapes; `params`, `why` and `capability` are what hv explain shows."""
+    """The options of QEMU. `Opt` escapes the values; hv explain shows `params`, `why` and `capability`."""
     for watchdog in spec.of(Watchdog):
         props: kvm.Props = {"id": "watchdog0", **watchdog.address(spec)}
         yield kvm.Opt(name="-device", head=MODEL, props=props, params=("watchdog",))

@@ -1,1 +1,1 @@
-"""Driver ``chroot`` of hvcore: a root file system on a mounted disk, run by a start and a stop script of its own."""
+"""Driver ``chroot`` of hvcore: a root file system that its own start and stop scripts run."""

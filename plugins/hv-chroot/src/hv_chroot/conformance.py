@@ -1,4 +1,4 @@
-"""What the conformance kit has to know of this driver: root file systems of a few files, with busybox and a script."""
+"""The driver's instances for the conformance kit: root file systems of a few files, with busybox and a script."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def subject() -> Subject:
         refused=(_two_disks,),
         unfit=_unfit,
         excused={
-            "sec_user": "root inside is root outside, with twelve capabilities and namespaces of its own",
-            "sec_no_capabilities": "daemons in it change users and own their files: twelve capabilities",
-            "crash_vmm_sigkill_told": "it has ended when no process is left, and nothing tells who ended the last one",
+            "sec_user": "root inside is root outside, with twelve capabilities and its own namespaces",
+            "sec_no_capabilities": "daemons inside change users and own files, which takes twelve capabilities",
+            "crash_vmm_sigkill_told": "it has ended when no process is left, and the kernel does not report what ended the last one",
         },
     )

@@ -99,20 +99,24 @@ class ChrootDriver:
     def console(self, live: hv.Live) -> hv.Console:
         """A shell among its processes. Raises `OperationError` when the root has none, or they are frozen."""
         if is_frozen(live):
-            what = "no console while it is paused: a shell in it would stand still too"
+            what = "no console while the instance is paused: a shell in it would be frozen too"
             raise hv.OperationError(f"{live.record.name}: {what}; resume it first")
         problem = program_problem(live.dir / ROOT, _SHELL)
         if problem is not None:
-            raise hv.OperationError(f"{live.record.name}: no console, {_SHELL} inside {problem}; put a shell there")
+            raise hv.OperationError(
+                f"{live.record.name}: no console, {_SHELL} in the root {problem}; put a shell there"
+            )
         return hv.Console(name=live.record.name, argv=self.execution(live, (_SHELL, "-i"), terminal=True))
 
     def execution(self, live: hv.Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
-        """Among its processes, confined like them. Raises `OperationError` when there are none."""
+        """A command that runs ``argv`` among its processes, confined like them. Raises `OperationError` without any."""
         spec, init = spec_of(live.record), live.record.process
         if not spec.namespaces:
             return chroot_command(spec, live.dir / ROOT, argv)
         if init is None:
-            raise hv.OperationError(f"{live.record.name}: has no process to run {argv[0]} beside; start it again")
+            raise hv.OperationError(
+                f"{live.record.name}: has no process left, so {argv[0]} cannot run in it; start it again"
+            )
         return enter_command(spec, init, argv, group=live.group, terminal=terminal)
 
     def log(self, live: hv.Live) -> Path:

@@ -1,4 +1,4 @@
-"""What is what in an instance's directory."""
+"""Names in an instance's directory."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ __all__ = ["LOG_FILE", "OUTPUT", "ROOT"]
 ROOT: Final = "root"
 OUTPUT: Final = "output"
 LOG_FILE: Final = "log"
-"""In the directory for output."""
+"""In directory `OUTPUT`."""

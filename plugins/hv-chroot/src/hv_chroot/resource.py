@@ -1,4 +1,4 @@
-"""What an instance holds of its node beyond what every driver knows, as values. Pure."""
+"""The resources of the node that only chroot instances hold, as values. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _GROUP: Final = "cgroup"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Namespaces(Resource[HeldNamespaces | None]):
-    """User and network namespaces that are there before the instance; None when it needs neither."""
+    """User and network namespaces that exist before the instance; None when it needs neither."""
 
     users: hv.UidRange | None
     network: bool
@@ -41,47 +41,46 @@ class Namespaces(Resource[HeldNamespaces | None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Veth(Resource[None]):
-    """A pair of virtual Ethernet: one end in the instance's network, the other in a bridge of the node."""
+    """A veth pair: one end in the instance's network namespace, the other in a bridge of the node."""
 
     interface: Interface
     mtu: int | None
     inside: Namespaces
 
     def needs(self) -> tuple[Resource[Any], ...]:
-        """The network that one end is in."""
+        """The network namespace of the inner end."""
         return (self.inside,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routes(Resource[None]):
-    """The default routes inside, once all interfaces are there."""
+    """The default routes inside, added after all interfaces."""
 
     gateways: tuple[str, ...]
     inside: Namespaces
 
     def needs(self) -> tuple[Resource[Any], ...]:
-        """The network that they are in."""
+        """Their network namespace."""
         return (self.inside,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Root(Resource[str]):
-    """The instance's root with everything that is shown in it, mounted below the instance's directory."""
+    """The instance's root with its overlay and its binds, mounted below the instance's directory."""
 
     spec: ChrootSpec
     inside: Namespaces
 
     def needs(self) -> tuple[Resource[Any], ...]:
-        """Who owns its files as seen inside, and the right to mount."""
-        # Once the disk is ours, no other program may be found to use it when we let go; a disk that is only read has
-        # other readers.
+        """The users that own its files as seen inside, and the right to mount."""
+        # A disk that the instance writes to must be unused after the release; one that it only reads has other readers.
         alone = self.spec.disk if self.spec.source_is_written else None
         return (self.inside, hv.Mounts(key="mounts", disk=alone))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output(Resource[str]):
-    """A file for the output of the scripts and of what they leave running."""
+    """A file for the output of the scripts and of the processes that they leave."""
 
     def needs(self) -> tuple[Resource[Any], ...]:
         """The right to mount."""
@@ -90,7 +89,7 @@ class Output(Resource[str]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rooted(Resource[None]):
-    """Every process that has the instance's root as its own: where no pid namespace holds them together."""
+    """Every process that has the instance's root as its own root, for instances without a pid namespace."""
 
 
 SCRIPT_OUTPUT: Final = Output(key="output")
@@ -98,13 +97,13 @@ PROCESS: Final = hv.InstanceProcess(key="process")
 
 
 def namespaces_of(spec: ChrootSpec) -> Namespaces:
-    """The namespaces that an instance needs before it is launched."""
+    """The namespaces that the instance joins at its launch."""
     users = hv.UidRange(key="users", given_by="params.user_namespace") if spec.users else None
     return Namespaces(key="namespaces", users=users, network=bool(spec.interfaces))
 
 
 def resources_of(spec: ChrootSpec) -> Iterator[Resource[Any]]:
-    """Everything that an instance holds of its node while it runs."""
+    """Every resource of the node that the instance holds while it runs."""
     inside = namespaces_of(spec)
     yield inside
     yield hv.ControlGroup(key=_GROUP, given_by="params", limits=limits_of(spec))

@@ -1,9 +1,9 @@
-"""The seccomp profile: which system calls no process of an instance may make, as a BPF program. Pure.
+"""The seccomp profile: the system calls that no process of an instance may make, as a BPF program. Pure.
 
-What an ordinary service never calls, and the kernel had its faults in: loading code into it, mounting and new
-namespaces, the clock, raw hardware, other processes' memory, kernel keys, io_uring. A call that a capability is for is
-let through when the instance keeps that capability. What the table does not know, because it is newer, does not exist
-(ENOSYS), and so do system calls of other architectures: programs then take the older way. seccomp(2), bpf(2).
+They are calls that an ordinary service never makes and that the kernel had faults in: loading code into it, mounts and
+new namespaces, the clock, raw hardware, other processes' memory, kernel keys, io_uring. A call that needs a capability
+is allowed if the instance keeps that capability. A call newer than the table, or of another architecture, fails with
+ENOSYS, so that programs use the older call. seccomp(2), bpf(2).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["MACHINES", "filter_program"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Machine:
-    """How one architecture numbers things: linux/audit.h, and its column of the table."""
+    """The numbers of one architecture (linux/audit.h), and its column of the table."""
 
     audit: int
     column: int
@@ -34,11 +34,11 @@ _MACHINES: Final = {
     "aarch64": _Machine(audit=0xC00000B7, column=1, clone=220, unshare=97, ioctl=29, socket=198),
 }
 MACHINES: Final = tuple(_MACHINES)
-"""The architectures that have a profile, as os.uname() calls them."""
+"""The architectures that have a profile, by their names in os.uname()."""
 
-_NEWEST: Final = 466  # the last one of Linux 6.14; from 424 on all architectures number alike
+_NEWEST: Final = 466  # the last one of Linux 6.14; from 424 on all architectures have the same numbers
 
-# Name, the capability that it is for, and its number on x86_64 and aarch64; None where there is none.
+# Name, the capability that it needs, and its number on x86_64 and aarch64; None: it does not exist there.
 _DENIED: Final = (
     ("mount", "CAP_SYS_ADMIN", 165, 40),
     ("umount2", "CAP_SYS_ADMIN", 166, 39),
@@ -97,7 +97,7 @@ _CLONE3: Final = 435
 
 _NEW_NAMESPACES: Final = 0x7E020000  # every CLONE_NEW flag of linux/sched.h that clone(2) takes
 _NEW_TIME: Final = 0x80  # CLONE_NEWTIME, which in clone(2) is part of the signal's number
-_TYPED_FOR_OTHERS: Final = (0x5412, 0x541C)  # TIOCSTI and TIOCLINUX push characters into a terminal
+_PUSHES_CHARACTERS: Final = (0x5412, 0x541C)  # TIOCSTI and TIOCLINUX push characters into a terminal
 _FAMILIES: Final = (1, 2, 10, 16, 17)  # unix, inet, inet6, netlink, packet (linux/socket.h)
 
 # linux/filter.h, linux/bpf_common.h and linux/seccomp.h
@@ -133,18 +133,18 @@ def _program(here: _Machine, capabilities: tuple[str, ...]) -> Iterator[_Instruc
     if "CAP_SYS_ADMIN" not in capabilities:
         yield from _call(here.clone, 0, [(_HAS_BITS, 0, 1, _NEW_NAMESPACES), _refuse(errno.EPERM)])
         yield from _call(here.unshare, 0, [(_HAS_BITS, 0, 1, _NEW_NAMESPACES | _NEW_TIME), _refuse(errno.EPERM)])
-        # Its flags are behind a pointer, where no filter can look; the C libraries then call clone.
+        # Its flags are behind a pointer, which a filter cannot follow; without it the C libraries call clone.
         yield _EQUAL, 0, 1, _CLONE3
         yield _refuse(errno.ENOSYS)
-    typed = [step for value in _TYPED_FOR_OTHERS for step in ((_EQUAL, 0, 1, value), _refuse(errno.EPERM))]
-    yield from _call(here.ioctl, 1, typed)
+    pushes = [step for value in _PUSHES_CHARACTERS for step in ((_EQUAL, 0, 1, value), _refuse(errno.EPERM))]
+    yield from _call(here.ioctl, 1, pushes)
     known = [step for family in _FAMILIES for step in ((_EQUAL, 0, 1, family), (_RETURN, 0, 0, _ALLOW))]
     yield from _call(here.socket, 0, [*known, _refuse(errno.EAFNOSUPPORT)])
     yield _RETURN, 0, 0, _ALLOW
 
 
 def _call(number: int, argument: int, steps: list[_Instruction]) -> Iterator[_Instruction]:
-    """For that system call alone: load the lower half of an argument and judge it; whatever falls through is fine."""
+    """For that system call alone: load the lower half of an argument and run the steps; if none returns, allow it."""
     yield _EQUAL, 0, len(steps) + 2, number
     yield _LOAD, 0, 0, _ARGUMENTS + 8 * argument
     yield from steps

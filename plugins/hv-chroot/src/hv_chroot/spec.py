@@ -1,4 +1,4 @@
-"""The spec: everything that the processes of an instance can see, decided once. Pure."""
+"""The spec: everything that the processes of an instance can see. Pure."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ __all__ = ["ENVIRONMENT", "ChrootSpec", "decide", "limits_of", "spec_of", "uids_
 ENVIRONMENT: Final = (
     ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
     ("HOME", "/root"),
-    # What systemd's container interface calls it; init scripts look there for what they must not try.
+    # The variable of systemd's container interface, by which init scripts know what they must not try.
     ("container", "hvcore"),
 )
 
 _MIB: Final = 1024 * 1024
-_OURS: Final = 2  # the init, and what waits for the script
+_OURS: Final = 2  # the init, and the process that waits for the script
 _MAX_HOSTNAME: Final = 64  # linux/utsname.h, __NEW_UTS_LEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChrootSpec:
-    """One instance: its root, the scripts that start and stop it, and how it is kept apart from the node.
+    """One instance: its root, its start and stop scripts, its isolation from the node, its limits.
 
-    Its root is ``disk``, an image file or a block device, or else ``directory``. Changes to it go into it, unless
-    ``overlay`` is not ``none``: into ``memory`` of ``overlay_mib``, or into a ``directory``.
-    ``script_deadline_s`` is for one run of a script. ``users``: root inside is nobody outside.
+    The root is ``disk``, an image file or a block device, or else ``directory``. With ``overlay`` ``none`` changes are
+    written to it; with ``memory`` to ``overlay_mib`` of memory; with ``directory`` to ``overlay_directory``.
+    ``script_deadline_s`` limits one run of a script. ``users``: root inside is an ordinary uid of the node.
     """
 
     name: str
@@ -63,12 +63,12 @@ class ChrootSpec:
 
     @property
     def source(self) -> str:
-        """Where its root comes from, for people."""
+        """The disk or directory of the root, for messages."""
         return f"disk {self.disk!r}" if self.disk is not None else f"directory {self.directory!r}"
 
     @property
     def source_is_written(self) -> bool:
-        """Whether what its root comes from is changed by it, which nobody else may do at the same time."""
+        """Whether the instance writes to that disk or directory, so that no other instance may use it."""
         return not self.read_only and self.overlay == "none"
 
 
@@ -109,7 +109,7 @@ def decide(instance: hv.Instance, params: hv.Params) -> ChrootSpec:
 
 
 def limits_of(spec: ChrootSpec) -> hv.GroupLimits:
-    """What all its processes together may use."""
+    """The limits of all its processes together."""
     memory_mib, cpu_percent, processes = spec.memory_limit_mib, spec.cpu_limit_percent, spec.process_limit
     return hv.GroupLimits(
         memory_bytes=None if memory_mib is None else memory_mib * _MIB,
@@ -124,11 +124,11 @@ def spec_of(record: hv.Record) -> ChrootSpec:
 
 
 def uids_of(record: hv.Record) -> range | None:
-    """The node's uids that the users of a started instance are; None when it has no users of its own."""
+    """The node's uids that a started instance maps its users to; None without a user namespace."""
     first = record.bindings.get("uids")
     return None if first is None else range(first, first + hv.UID_RANGE_SIZE)
 
 
 def _hostname(name: str) -> str:
-    # Each label has at most 63 characters, the whole name up to 200.
+    # A name has up to 200 characters, but each of its labels at most 63.
     return name if len(name) <= _MAX_HOSTNAME else name.partition(".")[0]

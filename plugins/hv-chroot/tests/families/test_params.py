@@ -1,4 +1,4 @@
-"""What can be said without a node: parameters, checks, spec, plan."""
+"""Parameters, checks, spec and plan: everything that needs no node."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_no_disk_is_a_problem(handle: hvcore.DriverHandle) -> None:
     ]
 
 
-def test_what_it_would_ignore_is_a_problem_each(handle: hvcore.DriverHandle) -> None:
+def test_each_ignored_setting_is_a_problem(handle: hvcore.DriverHandle) -> None:
     disks = (hvcore.Disk(path="/a"), hvcore.Disk(path="/b"))
     found = problems(handle, instance(disks=disks, nics=(hvcore.Nic(),)))
     assert [text.partition(":")[0] for text in found] == ["disks[1]", "nics[0]"]
@@ -96,7 +96,7 @@ def test_spec_survives_its_record() -> None:
     assert decode(ChrootSpec, encode(spec)) == spec
 
 
-def test_plan_says_every_step_and_the_origin_of_every_argument(handle: hvcore.DriverHandle) -> None:
+def test_plan_has_every_step_and_the_origin_of_every_argument(handle: hvcore.DriverHandle) -> None:
     plan = handle.plan(instance(params={"network": "none", "init_script": "/etc/rc"}))
     assert [step.kind for step in plan.steps] == [
         "uids",
@@ -115,7 +115,7 @@ def test_plan_says_every_step_and_the_origin_of_every_argument(handle: hvcore.Dr
     assert "{status}" in plan.argv
 
 
-def test_plan_shares_the_network_only_when_asked(handle: hvcore.DriverHandle) -> None:
+def test_plan_shares_the_network_only_with_network_host(handle: hvcore.DriverHandle) -> None:
     assert "--unshare-net" not in handle.plan(instance()).argv
 
 
@@ -166,27 +166,29 @@ def of_directory(**params: object) -> hvcore.Instance:
         (of_directory(cpu_limit=0, process_limit=-1), ["params.cpu_limit", "params.process_limit"]),
     ],
 )
-def test_what_does_not_go_together_is_said_all_at_once(
+def test_all_contradictions_are_reported_at_once(
     handle: hvcore.DriverHandle, wanted: hvcore.Instance, paths: list[str]
 ) -> None:
     assert sorted(text.partition(": ")[0] for text in problems(handle, wanted)) == sorted(paths)
 
 
-def test_changes_may_be_kept_beside_the_root_under_a_name_that_begins_alike(handle: hvcore.DriverHandle) -> None:
+def test_overlay_directory_may_be_beside_the_root_with_the_same_prefix(handle: hvcore.DriverHandle) -> None:
     handle.check(of_directory(overlay="directory", overlay_directory="/srv/roots/web1-kept"))
 
 
 @pytest.mark.parametrize(
     ("params", "words"),
     [
-        ({"isolation": "none"}, "root inside is root of the node"),
-        ({"capabilities": ["CAP_SYS_ADMIN"]}, "with CAP_SYS_ADMIN root inside can become root of the node"),
-        ({"user_namespace": "on"}, "keeps it from the ports below 1024"),
-        ({"seccomp": "off"}, "leaves every system call"),
-        ({"environment": ["DB_PASSWORD=x"]}, "shows DB_PASSWORD to everybody"),
+        ({"isolation": "none"}, "root inside is root on the node"),
+        ({"capabilities": ["CAP_SYS_ADMIN"]}, "with CAP_SYS_ADMIN root inside can become root on the node"),
+        ({"user_namespace": "on"}, "prevents the instance from listening"),
+        ({"seccomp": "off"}, "allows every system call"),
+        ({"environment": ["DB_PASSWORD=x"]}, "shows DB_PASSWORD in plans"),
     ],
 )
-def test_what_is_rarely_wanted_is_a_warning(handle: hvcore.DriverHandle, params: dict[str, object], words: str) -> None:
+def test_a_setting_that_is_seldom_useful_is_a_warning(
+    handle: hvcore.DriverHandle, params: dict[str, object], words: str
+) -> None:
     found = [str(problem) for problem in handle.warnings(of_directory(**params))]
     assert len(found) == 1
     assert words in found[0]

@@ -1,4 +1,4 @@
-"""Images with a busybox root, a network with a bridge, and everything of an instance that may be left."""
+"""Images with a busybox root, a network with a bridge, and the leftovers of instances."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hvcore.host.mount_table import mounts_at_or_below
 
 Build = Callable[..., hvcore.Instance]
 """Of fixture ``web1``: an instance with that image, or directory, and these parameters."""
-Left = Callable[[], list[str]]
-"""Of fixture ``left``: what there is of any instance of the test, in words."""
+Leftovers = Callable[[], list[str]]
+"""Of fixture ``leftovers``: the names of everything that any instance of the test has left."""
 
 BUSYBOX = "/bin/busybox"
 APPLETS = (
@@ -42,7 +42,7 @@ APPLETS = (
     ),
 )
 
-# Starts one daemon, and stops it; what it was called with is on the disk.
+# Starts and stops one daemon; writes its arguments to the disk.
 GOOD = """\
     #!/bin/sh
     echo "$1" >> /calls
@@ -112,13 +112,13 @@ _OWN_PID_NS = os.readlink("/proc/self/ns/pid") if os.path.exists("/proc/self/ns/
 
 
 def groups_of(run: Path) -> list[Path]:
-    """The control groups of all instances of that run directory, whatever their names."""
+    """The control groups of all instances of that run directory, regardless of their names."""
     ending = group_name(run, "")
     return [path for top in ("*/", "") for path in Path("/sys/fs/cgroup").glob(f"{top}hvcore/*{ending}")]
 
 
-def leftovers(folder: Path, mark: str) -> list[str]:
-    """What there is of any instance whose node and images are in the folder, in words."""
+def leftovers_of(folder: Path, mark: str) -> list[str]:
+    """The mounts, loop devices, processes, groups and files of all instances with node and images in that folder."""
     run = folder / "run"
     found = [f"mount {mount.point}" for mount in mounts_at_or_below(str(folder.resolve()))]
     found += [f"loop {name}" for name in loops_of(folder)]

@@ -1,4 +1,4 @@
-"""Where a root can come from, what is kept of changes to it, and what of the node is shown in it."""
+"""Sources of a root, its changes, and binds of the node's files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from images import Build, Left
+from images import Build, Leftovers
 
 import hvcore
 from hvcore.host.mount_table import mounts_at_or_below
@@ -18,11 +18,11 @@ from hvcore.host.mount_table import mounts_at_or_below
 pytestmark = pytest.mark.live
 
 
-# Tells what it finds in /tell, which a test shows it writable.
-TELLS = """\
+# Writes its findings to /reports, a writable bind of the test.
+REPORTING = """\
     #!/bin/sh
     touch /written
-    { cat /etc/resolv.conf; cat /shown/page; touch /shown/new; ls -ln /; } > /tell/$1 2>&1
+    { cat /etc/resolv.conf; cat /shown/page; touch /shown/new; ls -ln /; } > /reports/$1 2>&1
     [ $1 = start ] && sleep 1000 &
     [ $1 = start ] || kill -9 -1
 """
@@ -37,9 +37,9 @@ USERS = pytest.mark.parametrize("users", ["off", "on"])
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Path:
-    (tmp_path / "tell").mkdir()
-    return tmp_path / "tell"
+def reports(tmp_path: Path) -> Path:
+    (tmp_path / "reports").mkdir()
+    return tmp_path / "reports"
 
 
 @pytest.fixture
@@ -55,30 +55,30 @@ def points(tmp_path: Path) -> list[str]:
 
 @USERS
 def test_directory_is_a_root_and_keeps_what_is_written(
-    node: hvcore.Node, images: Any, web1: Build, told: Path, left: Left, users: str
+    node: hvcore.Node, images: Any, web1: Build, reports: Path, leftovers: Leftovers, users: str
 ) -> None:
-    tree = images.tree(TELLS)
-    node.driver("chroot").start(web1(tree, user_namespace=users, binds=[f"{told}:/tell:rw"]))
+    tree = images.tree(REPORTING)
+    node.driver("chroot").start(web1(tree, user_namespace=users, binds=[f"{reports}:/reports:rw"]))
     assert node.stop("web1").stopped_by == "script"
-    assert left() == []
+    assert leftovers() == []
     assert (tree / "written").stat().st_uid == 0
-    assert (told / "stop").stat().st_uid == 0
-    assert re.search(r"\s0\s+0\s.* written", (told / "start").read_text())
+    assert (reports / "stop").stat().st_uid == 0
+    assert re.search(r"\s0\s+0\s.* written", (reports / "start").read_text())
 
 
 @USERS
 @pytest.mark.parametrize("kind", ["disk", "directory"])
 def test_changes_in_memory_are_gone_after_the_stop(
-    node: hvcore.Node, images: Any, web1: Build, told: Path, users: str, kind: str
+    node: hvcore.Node, images: Any, web1: Build, reports: Path, users: str, kind: str
 ) -> None:
-    tree = images.tree(TELLS)
+    tree = images.tree(REPORTING)
     source = images.pack(tree) if kind == "disk" else tree
     before = source.read_bytes() if kind == "disk" else sorted(os.listdir(source))
-    instance = web1(source, overlay="memory", overlay_size=4, user_namespace=users, binds=[f"{told}:/tell:rw"])
+    instance = web1(source, overlay="memory", overlay_size=4, user_namespace=users, binds=[f"{reports}:/reports:rw"])
     for _ in range(2):
         node.driver("chroot").start(instance)
         assert node.stop("web1").stopped_by == "script"
-    assert "written" in (told / "start").read_text()
+    assert "written" in (reports / "start").read_text()
     assert before == (source.read_bytes() if kind == "disk" else sorted(os.listdir(source)))
 
 
@@ -107,7 +107,7 @@ def test_changes_kept_in_a_directory_are_there_again(
 
 
 def test_lower_file_system_is_shared_by_many_each_with_its_own_changes(
-    node: hvcore.Node, images: Any, web1: Build, left: Left
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers
 ) -> None:
     image = images()
     driver = node.driver("chroot")
@@ -118,7 +118,7 @@ def test_lower_file_system_is_shared_by_many_each_with_its_own_changes(
     assert node.stop("web1").stopped_by == "script"
     assert node.info("web2").state is hvcore.State.RUNNING
     assert node.stop("web2").stopped_by == "script"
-    assert left() == []
+    assert leftovers() == []
 
 
 def test_two_instances_never_keep_their_changes_in_one_directory(
@@ -166,10 +166,10 @@ def test_directory_is_the_root_of_one_instance_on_the_node(
     other_node.stop("web1")
 
 
-def test_directory_that_the_operator_has_mounted_is_in_nobodys_way(
-    node: hvcore.Node, images: Any, web1: Build, tmp_path: Path, left: Left
+def test_directory_that_the_operator_has_mounted_is_no_obstacle(
+    node: hvcore.Node, images: Any, web1: Build, tmp_path: Path, leftovers: Leftovers
 ) -> None:
-    """Also in a tree of the shape that a run directory has."""
+    """Also in a tree with the form of a run directory."""
     place = tmp_path / "instances" / "web1" / "rootfs"
     place.mkdir(parents=True)
     subprocess.run(["mount", "--bind", str(images.tree(DAEMON)), str(place)], check=True)
@@ -178,7 +178,7 @@ def test_directory_that_the_operator_has_mounted_is_in_nobodys_way(
         node.stop("web1")
     finally:
         subprocess.run(["umount", str(place)], check=True)
-    assert left() == []
+    assert leftovers() == []
 
 
 def test_directory_that_is_only_read_is_shared_on_the_node_and_its_changes_are_not(
@@ -200,46 +200,46 @@ def test_directory_that_is_only_read_is_shared_on_the_node_and_its_changes_are_n
 @pytest.mark.skipif(shutil.which("mksquashfs") is None, reason="needs mksquashfs")
 @USERS
 def test_squashfs_with_changes_in_memory(
-    node: hvcore.Node, images: Any, web1: Build, tmp_path: Path, left: Left, users: str
+    node: hvcore.Node, images: Any, web1: Build, tmp_path: Path, leftovers: Leftovers, users: str
 ) -> None:
     image = tmp_path / "root.squashfs"
     command = ["mksquashfs", str(images.tree()), str(image), "-no-progress", "-quiet", "-noappend"]
     subprocess.run(command, check=True, capture_output=True)
     node.driver("chroot").start(web1(image, overlay="memory", user_namespace=users))
     assert node.stop("web1").stopped_by == "script"
-    assert left() == []
+    assert leftovers() == []
 
 
 @USERS
-def test_binds_are_read_only_unless_they_say_otherwise(
-    node: hvcore.Node, images: Any, web1: Build, told: Path, shown: Path, users: str
+def test_binds_are_read_only_by_default(
+    node: hvcore.Node, images: Any, web1: Build, reports: Path, shown: Path, users: str
 ) -> None:
-    binds = [f"{told}:/tell:rw", f"{shown}:/shown"]
-    node.driver("chroot").start(web1(images(TELLS), binds=binds, user_namespace=users))
+    binds = [f"{reports}:/reports:rw", f"{shown}:/shown"]
+    node.driver("chroot").start(web1(images(REPORTING), binds=binds, user_namespace=users))
     node.stop("web1")
-    assert "a page of the node" in (told / "start").read_text()
-    assert "Read-only file system" in (told / "start").read_text()
+    assert "a page of the node" in (reports / "start").read_text()
+    assert "Read-only file system" in (reports / "start").read_text()
     assert sorted(os.listdir(shown)) == ["page"]
 
 
 @USERS
 @pytest.mark.parametrize("present", [True, False])
 def test_resolv_conf_of_the_node(
-    node: hvcore.Node, images: Any, web1: Build, told: Path, users: str, *, present: bool
+    node: hvcore.Node, images: Any, web1: Build, reports: Path, users: str, *, present: bool
 ) -> None:
-    tree = images.tree(TELLS)
+    tree = images.tree(REPORTING)
     if present:
         (tree / "etc/resolv.conf").write_text("its own")
-    binds = [f"{told}:/tell:rw"]
+    binds = [f"{reports}:/reports:rw"]
     node.driver("chroot").start(web1(images.pack(tree), resolv_conf="node", binds=binds, user_namespace=users))
     node.stop("web1")
-    assert (told / "start").read_bytes().startswith(Path("/etc/resolv.conf").read_bytes())
+    assert (reports / "start").read_bytes().startswith(Path("/etc/resolv.conf").read_bytes())
 
 
 @USERS
 @pytest.mark.parametrize("link", ["../../../../../../../{}", "/{}"])
 def test_link_in_the_image_leads_no_mount_and_no_directory_to_the_node(
-    node: hvcore.Node, images: Any, web1: Build, left: Left, users: str, link: str
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers, users: str, link: str
 ) -> None:
     tmp_path = images.folder
     shown = tmp_path / "shown"
@@ -249,34 +249,36 @@ def test_link_in_the_image_leads_no_mount_and_no_directory_to_the_node(
     (tree / "data").symlink_to(link.format(str(tmp_path / "outside").lstrip("/")))
     image = images.pack(tree)
     for target in ("/data", "/data/deeper"):
-        with pytest.raises(hvcore.OperationError, match="on the way there has to be a directory and no link"):
+        with pytest.raises(hvcore.OperationError, match="no directory on the way may be a link"):
             node.driver("chroot").start(web1(image, binds=[f"{shown}:{target}"], user_namespace=users))
-        assert left() == []
+        assert leftovers() == []
     assert os.listdir(tmp_path / "outside") == []
 
 
-def test_resolv_conf_that_is_a_link_is_not_followed(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
+def test_resolv_conf_that_is_a_link_is_not_followed(
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers
+) -> None:
     tree = images.tree()
     (tree / "etc/resolv.conf").symlink_to("/../../../etc/passwd")
     before = Path("/etc/passwd").read_bytes()
-    with pytest.raises(hvcore.OperationError, match=r"make /etc/resolv\.conf in its root a file and no link"):
+    with pytest.raises(hvcore.OperationError, match=r"make /etc/resolv\.conf in the root a regular file"):
         node.driver("chroot").start(web1(images.pack(tree), resolv_conf="node"))
-    assert left() == []
+    assert leftovers() == []
     assert Path("/etc/passwd").read_bytes() == before
 
 
 def test_bind_into_a_read_only_root_needs_a_place(node: hvcore.Node, images: Any, web1: Build, shown: Path) -> None:
-    with pytest.raises(hvcore.OperationError, match=r"Read-only file system.*there when its root is read-only"):
+    with pytest.raises(hvcore.OperationError, match=r"Read-only file system.*in a read-only root each has to exist"):
         node.driver("chroot").start(web1(images(), read_only=True, binds=[f"{shown}:/not/there"]))
 
 
-def test_full_file_system_fails_the_start_with_what_the_script_said(
-    node: hvcore.Node, images: Any, web1: Build, left: Left
+def test_full_file_system_fails_the_start_with_the_output_of_the_script(
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers
 ) -> None:
     script = "#!/bin/sh\ncat /dev/zero > /tmp/full; echo full; exit 4\n"
     with pytest.raises(hvcore.LaunchError, match="exited with 4"):
         node.driver("chroot").start(web1(images(script), overlay="memory", overlay_size=1))
-    assert left() == []
+    assert leftovers() == []
 
 
 def test_nothing_mounted_is_seen_by_others(node: hvcore.Node, images: Any, web1: Build, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Interfaces of an instance's own, in a network namespace of the tests with a bridge that is real."""
+"""Interfaces of an instance, in a network namespace of the tests with a real bridge."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ def test_a_daemon_is_reached_over_the_bridge_and_instances_reach_each_other(
 
 @ROOT
 @pytest.mark.live
-def test_a_bridge_that_is_not_there_is_refused_before_anything(net: Any, node: hvcore.Node, web: Build) -> None:
+def test_a_bridge_that_does_not_exist_is_refused_before_a_start(net: Any, node: hvcore.Node, web: Build) -> None:
     net.ip("link", "add", "dummy0", "type", "veth", "peer", "dummy1")
     missing, other = web("web1", "10.77.0.2/24", bridge="br9"), web("web2", "10.77.0.3/24", bridge="dummy0")
     with pytest.raises(hvcore.VerifyError, match=r"nics\[0\].link: does not exist on this node, got 'br9'"):
         node.driver("chroot").start(missing)
-    with pytest.raises(hvcore.VerifyError, match=r"nics\[0\].link: is no bridge, got 'dummy0'"):
+    with pytest.raises(hvcore.VerifyError, match=r"nics\[0\].link: is not a bridge, got 'dummy0'"):
         node.driver("chroot").start(other)
     net.ip("link", "del", "dummy0")
 
@@ -107,13 +107,13 @@ def test_a_caller_that_is_killed_leaves_no_interface(net: Any, node: hvcore.Node
 
 @ROOT
 @pytest.mark.live
-def test_somebody_elses_interface_of_that_name_is_left_alone(net: Any, node: hvcore.Node, web: Build) -> None:
+def test_an_interface_of_that_name_without_the_mark_is_left_alone(net: Any, node: hvcore.Node, web: Build) -> None:
     instance = web("web1", "10.77.0.2/24")
     node.driver("chroot").start(instance)
     (name,) = net.links() - {"lo", "br0"}
     node.stop("web1", force=True)
     net.ip("link", "add", name, "type", "bridge")
-    with pytest.raises(hvcore.NodeError, match=r"web1: its interfaces cannot be made, got .*File exists"):
+    with pytest.raises(hvcore.NodeError, match=r"web1: cannot create eth0, got .*File exists"):
         node.driver("chroot").start(instance)
     assert name in net.links()
     net.ip("link", "del", name)
@@ -140,10 +140,10 @@ def problems(**changed: object) -> str:
 BRIDGED = {"mode": "bridged", "link": "br0"}
 
 
-def test_what_does_not_go_together_is_told_at_once() -> None:
+def test_all_contradictions_are_reported_at_once() -> None:
     assert "set params.network to 'veth'" in problems(nics=[BRIDGED])
     assert "nics: is empty, and network is 'veth'" in problems(params={"network": "veth"})
-    assert "nics[0].mode: is not possible here" in problems(nics=[{"mode": "user"}], params={"network": "veth"})
+    assert "nics[0].mode: is not supported" in problems(nics=[{"mode": "user"}], params={"network": "veth"})
     said = problems(
         nics=[{"mode": "bridged"}],
         params={
@@ -153,9 +153,14 @@ def test_what_does_not_go_together_is_told_at_once() -> None:
             "network_gateways": ["10.0.0.1", "10.0.0.2"],
         },
     )
-    for text in ("nics[0].link: must be set", "there is no eth1", "has two of the same kind", "needs a namespace"):
+    for text in (
+        "nics[0].link: must be set",
+        "has an address for eth1",
+        "has two addresses of one IP version",
+        "needs namespaces",
+    ):
         assert text in said
-    assert "is for network = 'veth' only" in problems(params={"network_mtu": 1400})
+    assert "has no effect, got 1400; set network = 'veth'" in problems(params={"network_mtu": 1400})
 
 
 @pytest.mark.parametrize("wrong", ["10.0.0.1", "eth=10.0.0.1/8", "lo=10.0.0.1/8", "10.0.0.1/33", "", 5, "eth0=/8"])

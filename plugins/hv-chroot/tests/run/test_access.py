@@ -1,4 +1,4 @@
-"""The console: a shell inside, on a terminal of its own, through a real pseudo-terminal."""
+"""The console: a shell inside, on a new terminal, through a real pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Terminal:
             self.seen += os.read(self.fd, 65536)
 
     def end(self) -> int:
-        """The exit code, once everything it wrote has been read."""
+        """The exit status, after all output has been read."""
         while True:
             try:
                 if not os.read(self.fd, 65536):
@@ -96,7 +96,7 @@ def test_control_c_reaches_the_program_inside_only(console: Callable[[], Termina
     terminal = console()
     terminal.read_until(r"# ")
     terminal.type("sleep 500\n")
-    time.sleep(0.2)  # until the shell has put it into the foreground, which nobody tells
+    time.sleep(0.2)  # until the shell has put it into the foreground: there is no event for that
     terminal.type("\x03")
     terminal.read_until(r"# ")
     terminal.type("echo still-$((1+1))-here\nexit\n")
@@ -117,10 +117,10 @@ def test_size_inside_follows_that_of_the_window(console: Callable[[], Terminal])
     assert terminal.end() == 130
 
 
-def test_console_of_what_stands_still_is_refused(node: hvcore.Node, images: Any, web1: Build) -> None:
+def test_console_of_a_paused_instance_is_refused(node: hvcore.Node, images: Any, web1: Build) -> None:
     node.driver("chroot").start(web1(images()))
     node.pause("web1")
-    with pytest.raises(hvcore.OperationError, match=r"web1: no console while it is paused.*resume it first"):
+    with pytest.raises(hvcore.OperationError, match=r"web1: no console while the instance is paused.*resume it first"):
         node.console("web1")
     with pytest.raises(hvcore.StateError, match="cannot exec while paused"):
         node.execution("web1", ("/bin/true",))
@@ -176,7 +176,7 @@ def test_no_shell_no_console(node: hvcore.Node, images: Any, web1: Build) -> Non
     tree = images.tree("#!/bin/busybox sh\n[ $1 = stop ] || busybox sleep 1000 &\n")
     (tree / "bin/sh").unlink()
     node.driver("chroot").start(web1(images.pack(tree)))
-    with pytest.raises(hvcore.OperationError, match="web1: no console, /bin/sh inside is not there"):
+    with pytest.raises(hvcore.OperationError, match="web1: no console, /bin/sh in the root does not exist"):
         node.console("web1")
     node.stop("web1", force=True)
 

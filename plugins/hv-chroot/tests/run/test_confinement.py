@@ -1,4 +1,4 @@
-"""Users of its own, system calls that are refused, capabilities that are kept."""
+"""The user namespace, refused system calls, and capabilities."""
 
 from __future__ import annotations
 
@@ -12,29 +12,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from images import Build, Left
+from images import Build, Leftovers
 
 import hvcore
 from hv_chroot.families.isolation import DEFAULT_CAPABILITIES
 from hv_chroot.seccomp import MACHINES, filter_program
 from hvcore.host.processes.launched import marked_for
 
-TELLS = """\
+REPORTS = """\
     #!/bin/sh
-    { cat /proc/self/status; id; mount -t tmpfs x /tmp; chown 5:5 /owned; ls -ln /owned; } > /tell-$1 2>&1
+    { cat /proc/self/status; id; mount -t tmpfs x /tmp; chown 5:5 /owned; ls -ln /owned; } > /report-$1 2>&1
     [ $1 = start ] && sleep 1000 &
     [ $1 = start ] || kill -9 -1
 """
 
 
-def tree_with(images: Any, script: str = TELLS) -> Path:
+def tree_with(images: Any, script: str = REPORTS) -> Path:
     tree = images.tree(script)
     (tree / "owned").write_text("")
     return Path(tree)
 
 
 @pytest.mark.live
-def test_root_inside_is_nobody_outside(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
+def test_root_inside_is_an_ordinary_uid_outside(
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers
+) -> None:
     tree = tree_with(images)
     node.driver("chroot").start(web1(tree, network="none"))
     info = node.info("web1")
@@ -43,22 +45,22 @@ def test_root_inside_is_nobody_outside(node: hvcore.Node, images: Any, web1: Bui
     assert outside >= 1_900_019_712
     assert Path(f"/proc/{info.pid}/uid_map").read_text().split() == ["0", str(outside), "65536"]
     assert node.stop("web1").stopped_by == "script"
-    assert left() == []
+    assert leftovers() == []
     for phase in ("start", "stop"):
-        told = (tree / f"tell-{phase}").read_text()
-        assert "uid=0 gid=0" in told
-        assert "Seccomp:\t2" in told
-        assert "NoNewPrivs:\t1" in told
-        assert int(re.findall(r"CapEff:\s+(\w+)", told)[0], 16) & ~0xA00405FB == 0
-        assert re.search(r"\s5\s+5\s.* /owned", told)
-        assert "permission denied" in told or "not permitted" in told
-    # On the file system it is the owner that was asked for.
+        report = (tree / f"report-{phase}").read_text()
+        assert "uid=0 gid=0" in report
+        assert "Seccomp:\t2" in report
+        assert "NoNewPrivs:\t1" in report
+        assert int(re.findall(r"CapEff:\s+(\w+)", report)[0], 16) & ~0xA00405FB == 0
+        assert re.search(r"\s5\s+5\s.* /owned", report)
+        assert "permission denied" in report or "not permitted" in report
+    # On the file system the owner is the requested one.
     assert (tree / "owned").stat().st_uid == 5
 
 
 @pytest.mark.live
 def test_each_instance_has_users_that_no_other_has(node: hvcore.Node, images: Any, web1: Build, tmp_path: Path) -> None:
-    """Not of this run directory, and not of another."""
+    """Neither in this run directory, nor in another."""
     other = hvcore.Node(tmp_path / "other")
     started = ((node, "web1"), (node, "web2"), (other, "web1"))
     firsts = set()
@@ -72,7 +74,7 @@ def test_each_instance_has_users_that_no_other_has(node: hvcore.Node, images: An
 
 
 @pytest.mark.live
-def test_with_the_nodes_network_it_is_root_unless_asked(node: hvcore.Node, images: Any, web1: Build) -> None:
+def test_with_the_nodes_network_root_inside_is_root_by_default(node: hvcore.Node, images: Any, web1: Build) -> None:
     image = images()
     for params, same in (({}, True), ({"user_namespace": "on"}, False)):
         node.driver("chroot").start(web1(image, **params))
@@ -99,13 +101,13 @@ def test_console_is_of_the_same_users_and_filter(node: hvcore.Node, images: Any,
 
 
 @pytest.mark.live
-def test_capabilities_are_those_that_are_asked_for(node: hvcore.Node, images: Any, web1: Build) -> None:
+def test_capabilities_are_those_of_the_parameter(node: hvcore.Node, images: Any, web1: Build) -> None:
     tree = tree_with(images)
-    (tree / "tell-start").touch()
+    (tree / "report-start").touch()
     node.driver("chroot").start(web1(tree, network="none", capabilities=["CAP_KILL"]))
     node.stop("web1", force=True)
-    told = (tree / "tell-start").read_text()
-    assert int(re.findall(r"CapBnd:\s+(\w+)", told)[0], 16) == 1 << 5
+    report = (tree / "report-start").read_text()
+    assert int(re.findall(r"CapBnd:\s+(\w+)", report)[0], 16) == 1 << 5
     assert (tree / "owned").stat().st_uid == 0
 
 
@@ -114,8 +116,8 @@ def test_without_a_filter_there_is_none(node: hvcore.Node, images: Any, web1: Bu
     tree = tree_with(images)
     node.driver("chroot").start(web1(tree, seccomp="off"))
     node.stop("web1")
-    assert "Seccomp:\t0" in (tree / "tell-start").read_text()
-    assert "Seccomp:\t0" in (tree / "tell-stop").read_text()
+    assert "Seccomp:\t0" in (tree / "report-start").read_text()
+    assert "Seccomp:\t0" in (tree / "report-stop").read_text()
 
 
 # Installs the filter given in hexadecimal, makes the calls that are named, and prints their errors.
@@ -145,7 +147,7 @@ def errors(capabilities: tuple[str, ...], *calls: str) -> list[str]:
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers are those of x86_64")
 class TestFilter:
-    def test_what_no_service_needs_is_refused(self) -> None:
+    def test_calls_that_no_service_needs_are_refused(self) -> None:
         calls = ("165,0,0,0,0,0", "155,0,0", "321,99,0,0", "298,0,0,0,0,0", "250,0", "425,0,0", "323,0", "246,0,0,0,0")
         assert errors(DEFAULT_CAPABILITIES, *calls) == ["EPERM"] * len(calls)
 
@@ -192,8 +194,10 @@ def test_another_architecture_has_none() -> None:
 
 
 @pytest.mark.live
-def test_what_launches_it_takes_no_mount_of_another_along(node: hvcore.Node, images: Any, web1: Build) -> None:
-    # Such a copy goes when the other's directory does, in the middle of bubblewrap's work on it, and keeps its disk.
+def test_launching_process_takes_no_mount_of_another_instance_along(
+    node: hvcore.Node, images: Any, web1: Build
+) -> None:
+    # Such a copy keeps the other's disk in use, and vanishes with its directory while bubblewrap works on it.
     driver = node.driver("chroot")
     driver.start(web1(images(), name="web0", network="none"))
     tree = images.tree("#!/bin/sh\n[ $1 = stop ] || { sleep 1000 & read _ < /go; }\n")
@@ -221,7 +225,7 @@ def test_what_launches_it_takes_no_mount_of_another_along(node: hvcore.Node, ima
 def test_the_program_of_its_init_is_on_a_read_only_mount(
     node: hvcore.Node, images: Any, web1: Build, network: str
 ) -> None:
-    # Root inside can name it, and without users of its own it is the owner of what the node executes next.
+    # Root inside can name it, and without a user namespace it owns the program that the node executes next.
     node.driver("chroot").start(web1(images(), network=network))
     pid = node.info("web1").pid
     assert os.readlink(f"/proc/{pid}/exe").endswith("bwrap")

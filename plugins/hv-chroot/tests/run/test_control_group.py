@@ -1,4 +1,4 @@
-"""Its control group: what it may use, and standing still."""
+"""The control group: limits and freezing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from images import Build, Left
+from images import Build, Leftovers
 
 import hvcore
 import hvcore.plugin
@@ -32,11 +32,13 @@ COUNTS = """\
 
 def grows(path: Path) -> bool:
     before = path.stat().st_size
-    time.sleep(0.1)  # ten times as long as one step takes: nothing tells that there was none
+    time.sleep(0.1)  # ten times as long as one step takes: no event shows that there was none
     return path.stat().st_size > before
 
 
-def test_paused_nothing_of_it_runs_until_it_is_resumed(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
+def test_no_process_of_a_paused_instance_runs_until_it_is_resumed(
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers
+) -> None:
     tree = images.tree(COUNTS)
     node.driver("chroot").start(web1(tree))
     assert node.pause("web1").changed
@@ -47,21 +49,23 @@ def test_paused_nothing_of_it_runs_until_it_is_resumed(node: hvcore.Node, images
     assert node.info("web1").state is hvcore.State.RUNNING
     assert grows(tree / "count")
     assert node.stop("web1").stopped_by == "script"
-    assert left() == []
+    assert leftovers() == []
 
 
 @pytest.mark.parametrize("force", [True, False])
-def test_paused_it_can_be_stopped(node: hvcore.Node, images: Any, web1: Build, left: Left, *, force: bool) -> None:
+def test_a_paused_instance_can_be_stopped(
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers, *, force: bool
+) -> None:
     node.driver("chroot").start(web1(images(COUNTS)), paused=True)
     assert node.info("web1").state is hvcore.State.PAUSED
     assert node.stop("web1", force=force).stopped_by == ("kill" if force else "script")
-    assert left() == []
+    assert leftovers() == []
 
 
 @pytest.mark.skipif(
     bool(NODE.problems(hvcore.plugin.GroupLimits(processes=1))), reason="this node has no pids controller"
 )
-def test_it_forks_no_further_than_it_may(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
+def test_fork_fails_at_the_process_limit(node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers) -> None:
     script = """\
         #!/bin/sh
         [ $1 = stop ] && exit 0
@@ -72,19 +76,21 @@ def test_it_forks_no_further_than_it_may(node: hvcore.Node, images: Any, web1: B
     processes = node.info("web1").details["processes"]
     assert 10 <= processes <= 20
     node.stop("web1")
-    assert left() == []
+    assert leftovers() == []
 
 
 @pytest.mark.skipif(bool(NODE.problems(hvcore.plugin.GroupLimits(memory_bytes=1))), reason="no memory controller here")
-def test_it_gets_no_more_memory_than_it_may(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
+def test_memory_limit_is_kept(node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers) -> None:
     script = "#!/bin/sh\nhead -c 100000000 /dev/zero | tail -c 90000000 > /dev/null || exit 5\n"
     with pytest.raises(hvcore.LaunchError, match=r"exited with (5|137)|was killed by SIGKILL"):
         node.driver("chroot").start(web1(images(script), memory_limit=16))
-    assert left() == []
+    assert leftovers() == []
 
 
 @pytest.mark.skipif(bool(NODE.problems(hvcore.plugin.GroupLimits(memory_bytes=1))), reason="no memory controller here")
-def test_what_was_killed_at_its_memory_limit_is_told(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
+def test_processes_killed_at_the_memory_limit_are_reported(
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers
+) -> None:
     script = """\
         #!/bin/sh
         [ $1 = stop ] && exec kill -9 -1
@@ -102,10 +108,10 @@ def test_what_was_killed_at_its_memory_limit_is_told(node: hvcore.Node, images: 
     info = node.info("web1")
     assert (info.state, info.reason) == (hvcore.State.CRASHED, reason)
     node.stop("web1", force=True)
-    assert left() == []
+    assert leftovers() == []
 
 
-def test_whoever_enters_is_in_it_too(node: hvcore.Node, images: Any, web1: Build) -> None:
+def test_a_process_that_enters_is_in_the_group_too(node: hvcore.Node, images: Any, web1: Build) -> None:
     node.driver("chroot").start(web1(images()))
     ran = subprocess.run(
         node.console("web1").argv, input=b"cat /proc/self/cgroup\nexit\n", capture_output=True, check=False
@@ -126,6 +132,8 @@ def test_node_without_a_freezer_says_so(images: Any, web1: Build, tmp_path: Path
     )
     live = hvcore.plugin.Live(record=record, dir=tmp_path / "run/instances/web1", host=without)
     job = node._context.job(record, Deadline(1.0))
-    with pytest.raises(hvcore.UnsupportedError, match="does not support pause here, this node has no control groups"):
+    with pytest.raises(
+        hvcore.UnsupportedError, match="does not support pause here, this node has no writable control groups"
+    ):
         freeze(live, job)
     node.stop("web1", force=True)

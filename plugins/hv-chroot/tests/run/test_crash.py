@@ -1,4 +1,4 @@
-"""The caller is killed at its system calls, one after the other; recovery leaves it running well or not at all.
+"""The caller is killed at its system calls, one after the other; after recovery the instance runs well or not at all.
 
 strace kills before the N-th call of a kind is carried out. Only calls that change something outside of the process,
 or wait, are of interest: the state between two of them is the same.
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from images import Build, Left
+from images import Build, Leftovers
 
 import hvcore
 
@@ -31,7 +31,7 @@ _KINDS = (
     *("open_tree", "mount_setattr", "move_mount", "sendto", "sendmsg"),  # of newmount, and of netlink
 )
 
-# What the child runs: everything is imported and read before the mark, a look at a file that is not there.
+# What the child runs: everything is imported and read before the mark, a stat of a file that does not exist.
 _CHILD = """\
 import json, os, sys
 import hvcore
@@ -121,7 +121,7 @@ class Sweep:
 
 
 def _matters(kind: str, count: int) -> bool:
-    # Closing what was only read changes nothing; closing a lock or the last of a pipe does, and cannot be told apart
+    # Closing what was only read changes nothing; closing a lock or the last of a pipe does, which looks the same
     # here: every fourth is enough.
     return kind != "close" or count % 4 == 0
 
@@ -132,8 +132,8 @@ def sweep(node: hvcore.Node, images: Any, web1: Build, tmp_path: Path, monkeypat
     return Sweep(node, web1(images(_SCRIPT)), tmp_path)
 
 
-def survives(sweep: Sweep, left: Left, verb: str, every: int) -> None:
-    """Crash, recover, and look: all is gone or runs; then a clean start and stop work."""
+def survives(sweep: Sweep, leftovers: Leftovers, verb: str, every: int) -> None:
+    """Crash and recover: the instance runs or has left nothing; then a clean start and stop work."""
     driver = sweep.node.driver("chroot")
     if verb != "start":
         driver.start(sweep.instance)
@@ -151,27 +151,27 @@ def survives(sweep: Sweep, left: Left, verb: str, every: int) -> None:
         assert not [result for result in recovered if result.what == "failed"], (kind, count, recovered)
         infos = sweep.node.instances()
         states = [info.state for info in infos]
-        # A stop script whose caller is dead goes on, and may have ended the instance since.
+        # A stop script goes on when its caller is killed, and may have ended the instance since.
         assert not states or states[0] in healthy, (kind, count, infos)
         if not states:
-            assert left() == [], (kind, count)
+            assert leftovers() == [], (kind, count)
         outcomes[f"{recovered[0].what if recovered else 'nothing'}, {'running' if states else 'gone'}"] += 1
         driver.start(sweep.instance)
         sweep.node.stop("web1", force=True)
-        assert left() == [], (kind, count)
+        assert leftovers() == [], (kind, count)
     sys.stdout.write(f"{verb}: {len(points[::every])} of {len(points)} points: {dict(outcomes)}\n")
 
 
 @pytest.mark.parametrize("verb", ["start", "stop", "kill"])
-def test_caller_killed_at_some_system_calls(sweep: Sweep, left: Left, verb: str) -> None:
-    survives(sweep, left, verb, every=9)
+def test_caller_killed_at_some_system_calls(sweep: Sweep, leftovers: Leftovers, verb: str) -> None:
+    survives(sweep, leftovers, verb, every=9)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("verb", ["start", "stop", "kill"])
-def test_caller_killed_at_every_system_call(sweep: Sweep, left: Left, verb: str) -> None:
-    survives(sweep, left, verb, every=1)
+def test_caller_killed_at_every_system_call(sweep: Sweep, leftovers: Leftovers, verb: str) -> None:
+    survives(sweep, leftovers, verb, every=1)
 
 
 @pytest.mark.slow
@@ -179,12 +179,12 @@ def test_caller_killed_at_every_system_call(sweep: Sweep, left: Left, verb: str)
 @pytest.mark.parametrize("verb", ["start", "stop", "kill"])
 @pytest.mark.parametrize("kind", sorted(_KINDS_OF_INSTANCES))
 def test_caller_killed_at_many_system_calls_with_more_to_undo(
-    net: Any, sweep: Sweep, web1: Build, left: Left, verb: str, kind: str
+    net: Any, sweep: Sweep, web1: Build, leftovers: Leftovers, verb: str, kind: str
 ) -> None:
     instance = web1(sweep.instance.disks[0].path, **_KINDS_OF_INSTANCES[kind])
     if kind == "whole":
         instance = replace(instance, nics=(hvcore.Nic(mode="bridged", link="br0"),))
-    survives(Sweep(sweep.node, instance, sweep.log.parent), left, verb, every=3)
+    survives(Sweep(sweep.node, instance, sweep.log.parent), leftovers, verb, every=3)
 
 
 def test_start_that_had_succeeded_is_finished_by_recovery(

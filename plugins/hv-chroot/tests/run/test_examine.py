@@ -1,4 +1,4 @@
-"""What ``hv doctor`` says of this node and chroot instances, where it is not well."""
+"""The findings of ``hv doctor`` about chroot instances, on a node with faults."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from hvcore import Severity
 from hvcore.plugin import Host
 
 
-def test_an_ordinary_user_is_told_that_it_takes_root(tmp_path: Path) -> None:
+def test_an_ordinary_user_reads_that_it_needs_root(tmp_path: Path) -> None:
     host = Host(run_dir=tmp_path, privileged=False, uid_pool=range(100, 200))
     found = {finding.subject: finding for finding in examine(host)}
     assert (found["privileges"].severity, found["privileges"].todo) == (Severity.PROBLEM, "run it as root")
 
 
-def test_tools_that_are_missing_are_told_with_their_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tools_are_reported_with_their_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     host = Host(run_dir=tmp_path, privileged=True, uid_pool=range(100, 200))
     found = {finding.subject: finding.todo for finding in examine(host) if finding.severity is Severity.PROBLEM}

@@ -1,4 +1,4 @@
-"""Root file systems that mean harm: what their processes take, fill and reach for, and that the node stays as it is."""
+"""Hostile root file systems: their processes take, fill and reach for everything, and the node stays unchanged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from images import Build, Left
+from images import Build, Leftovers
 
 import hvcore
 import hvcore.plugin
@@ -24,24 +24,24 @@ LIMITED = NODE.usable and not NODE.problems(hvcore.plugin.GroupLimits(processes=
 
 
 @pytest.mark.skipif(not LIMITED or os.geteuid() != 0, reason="needs root, and a pids controller to write to")
-def test_fork_bomb_is_held_listed_and_ended(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
+def test_fork_bomb_is_held_listed_and_ended(node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers) -> None:
     script = """\
         #!/bin/sh
         [ $1 = stop ] && exit 0
         (yes 'sleep 0.1 & (sleep 0.1 & sleep 0.2) &' | sh -i) > /dev/null 2>&1 &
-    """  # only a shell that believes somebody is there goes on when it cannot fork
+    """  # only an interactive shell goes on when it cannot fork
     node.driver("chroot").start(web1(images(script), process_limit=64))
     info = node.info("web1")
     assert info.state is hvcore.State.RUNNING
-    assert 1 <= info.details["processes"] <= 66  # hvcore's own two, while they are there, are the instance's when not
+    assert 1 <= info.details["processes"] <= 66  # 64, and two more once hvcore's two have ended
     begun = time.monotonic()
     assert node.stop("web1").stopped_by in ("term", "kill")
     assert time.monotonic() - begun < 10
-    assert left() == []
+    assert leftovers() == []
 
 
 def test_script_that_fills_its_disk_is_stopped_and_leaves_it_sound(
-    node: hvcore.Node, images: Any, web1: Build, left: Left
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers
 ) -> None:
     script = """\
         #!/bin/sh
@@ -54,14 +54,14 @@ def test_script_that_fills_its_disk_is_stopped_and_leaves_it_sound(
     node.driver("chroot").start(web1(image))
     assert "No space left on device" in Path(node.log("web1").path).read_text()
     assert node.stop("web1").stopped_by == "script"
-    assert left() == []
+    assert leftovers() == []
     assert subprocess.run(["e2fsck", "-fn", str(image)], check=False, capture_output=True).returncode == 0
 
 
 def test_root_inside_can_neither_write_to_nor_take_what_its_init_holds(
     node: hvcore.Node, images: Any, web1: Build, tmp_path: Path
 ) -> None:
-    # The worst case: without users of its own it is root of the node, but for the capabilities.
+    # The worst case: without a user namespace it is root on the node, except for the capabilities.
     script = """\
         #!/bin/sh
         [ $1 = stop ] && exec kill -9 -1
@@ -86,9 +86,9 @@ def test_root_inside_can_neither_write_to_nor_take_what_its_init_holds(
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("verb", ["start", "stop"])
 def test_caller_killed_forty_times_at_any_moment(
-    node: hvcore.Node, images: Any, web1: Build, left: Left, verb: str
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers, verb: str
 ) -> None:
-    """Not at a system call, as in test_crash.py, but when it comes: also in the midst of what it has launched."""
+    """At random moments, not at a system call as in test_crash.py: also during the work of its child processes."""
     script = """\
         #!/bin/sh
         case $1 in
@@ -107,9 +107,9 @@ def test_caller_killed_forty_times_at_any_moment(
                 driver.start(instance) if verb == "start" else node.stop("web1")
             finally:
                 os._exit(0)
-        time.sleep(moments.uniform(0.0, 0.12))  # the moment is what is tried out
+        time.sleep(moments.uniform(0.0, 0.12))  # the test tries random moments
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         assert not [result for result in node.recover() if result.what == "failed"]
         node.stop("web1", force=True)
-        assert left() == []
+        assert leftovers() == []

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from images import Build, Left
+from images import Build, Leftovers
 
 import hvcore
 import hvcore.plugin
@@ -33,27 +33,29 @@ def inside(tmp_path: Path, path: str, name: str = "web1") -> str:
 
 
 def wait_for(path: Path) -> None:
-    """Until the file is there: what runs inside has no other way to tell this test."""
+    """Until the file exists: a process inside has no other way to reach this test."""
     give_up = time.monotonic() + 10
     while not path.exists():
         assert time.monotonic() < give_up, f"{path} did not come"
         time.sleep(0.01)
 
 
-def test_start_runs_the_script_and_stop_runs_it_again(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
+def test_start_runs_the_script_and_stop_runs_it_again(
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers
+) -> None:
     image = images()
     outcome = node.driver("chroot").start(web1(image))
     assert (outcome.changed, outcome.state) == (True, hvcore.State.RUNNING)
     stopped = node.stop("web1")
     assert (stopped.changed, stopped.stopped_by) == (True, "script")
-    assert left() == []
+    assert leftovers() == []
     assert read_image(image, "/calls") == "start\nstop\n"
 
 
 def test_host_application_that_ignores_sigchld_starts_and_stops(
-    node: hvcore.Node, images: Any, web1: Build, left: Left
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers
 ) -> None:
-    """Then nobody tells us how a child ended: bubblewrap has written it down. The daemons end before the stop."""
+    """Then the kernel keeps no exit status for us, and bubblewrap's status file has it. The daemons end before the stop."""
     script = """\
         #!/bin/sh
         [ $1 = stop ] || sleep 1000 &
@@ -70,7 +72,7 @@ def test_host_application_that_ignores_sigchld_starts_and_stops(
             node.driver("chroot").start(fails)
     finally:
         signal.signal(signal.SIGCHLD, before)
-    assert left() == []
+    assert leftovers() == []
 
 
 def test_start_again_is_fine_and_changes_nothing(node: hvcore.Node, images: Any, web1: Build, tmp_path: Path) -> None:
@@ -88,7 +90,7 @@ def test_stop_twice_is_fine(node: hvcore.Node, images: Any, web1: Build) -> None
 
 
 def test_the_script_that_the_parameter_names_is_used_for_both(
-    node: hvcore.Node, images: Any, web1: Build, left: Left
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers
 ) -> None:
     tree = images.tree()
     (tree / "etc/rc with space").write_bytes((tree / "ganeti-chroot").read_bytes())
@@ -98,7 +100,7 @@ def test_the_script_that_the_parameter_names_is_used_for_both(
     node.driver("chroot").start(web1(image, init_script="/etc/rc with space"))
     assert node.stop("web1").stopped_by == "script"
     assert read_image(image, "/calls") == "start\nstop\n"
-    assert left() == []
+    assert leftovers() == []
 
 
 def test_force_stop_does_not_run_the_script(node: hvcore.Node, images: Any, web1: Build) -> None:
@@ -124,14 +126,14 @@ def test_list_and_info_show_real_figures(node: hvcore.Node, images: Any, web1: B
     assert info.resident_mib is not None
     assert 1 <= info.resident_mib <= 16
     assert info.cpu_seconds is not None
-    assert info.cpu_seconds > 0.05  # the script's own, which has ended
+    assert info.cpu_seconds > 0.05  # that of the script, which has ended
     assert info.uptime_s is not None
     assert 0 < info.uptime_s < 60
     assert info.pid is not None
     node.stop("web1", force=True)
 
 
-def test_host_name_and_environment_are_its_own(
+def test_host_name_and_environment_are_those_of_the_instance(
     node: hvcore.Node, images: Any, web1: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_OF_THE_CALLER", "hunter2")
@@ -148,7 +150,7 @@ def test_host_name_and_environment_are_its_own(
     node.stop("web1")
 
 
-def test_what_it_leaves_is_confined_and_so_is_the_stop_script(
+def test_processes_that_the_script_leaves_are_confined_and_so_is_the_stop_script(
     node: hvcore.Node, images: Any, web1: Build, tmp_path: Path
 ) -> None:
     script = """\
@@ -173,7 +175,7 @@ def test_what_it_leaves_is_confined_and_so_is_the_stop_script(
             assert int(status[name], 16) & ~allowed == 0, (phase, name)
         assert status["NoNewPrivs"] == "1"
         assert read_image(image, f"/mount-{phase}")
-        # Its output, and for ls the directory: no descriptor of the node's came along.
+        # Its output, and for ls the directory: it has no descriptor of the node.
         fds = re.findall(r" (\d+) -> (\S+)", read_image(image, f"/fds-{phase}"))
         assert {fd for fd, _ in fds} <= {"0", "1", "2", "3", "10"}, fds
         assert not any("alive" in target for _, target in fds)
@@ -258,7 +260,7 @@ def test_without_a_process_left_it_is_shut_down_until_cleanup(
 
 @pytest.mark.parametrize("network", ["host", "none"])
 def test_stop_runs_the_stop_script_also_after_the_last_process_has_ended(
-    node: hvcore.Node, images: Any, web1: Build, left: Left, network: str
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers, network: str
 ) -> None:
     script = """\
         #!/bin/sh
@@ -268,20 +270,20 @@ def test_stop_runs_the_stop_script_also_after_the_last_process_has_ended(
     node.driver("chroot").start(web1(image, network=network, hostname="inside"))
     assert node.info("web1").state is hvcore.State.SHUTDOWN
     assert node.stop("web1").stopped_by == "script"
-    assert left() == []
+    assert leftovers() == []
     assert read_image(image, "/calls") == "start inside\nstop inside\n"
 
 
-@pytest.mark.parametrize("failure", ["exit 3: stop exited with 3", "sleep 1000: has not ended in time"])
+@pytest.mark.parametrize("failure", ["exit 3: stop exited with 3", "sleep 1000: did not exit in time"])
 def test_stop_script_that_fails_after_the_end_holds_nothing_up(
-    node: hvcore.Node, images: Any, web1: Build, left: Left, progress: list[str], failure: str
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers, progress: list[str], failure: str
 ) -> None:
-    stop, told = failure.split(": ")
+    stop, message = failure.split(": ")
     image = images(f"#!/bin/sh\n[ $1 = start ] && exit 0\n{stop}\n")
     node.driver("chroot").start(web1(image, script_deadline=0.5))
     assert node.stop("web1").stopped_by == "gone"
-    assert any(told in text for text in progress)
-    assert left() == []
+    assert any(message in text for text in progress)
+    assert leftovers() == []
 
 
 def test_force_and_cleanup_run_no_script_after_the_end(node: hvcore.Node, images: Any, web1: Build) -> None:
@@ -293,7 +295,7 @@ def test_force_and_cleanup_run_no_script_after_the_end(node: hvcore.Node, images
     assert read_image(image, "/calls") == "start\nstart\n"
 
 
-def test_stop_script_of_its_own(node: hvcore.Node, images: Any, web1: Build) -> None:
+def test_a_separate_stop_script(node: hvcore.Node, images: Any, web1: Build) -> None:
     tree = images.tree()
     (tree / "rk").write_text("#!/bin/sh\necho own $1 >> /calls; kill $(cat /daemon)\n")
     (tree / "rk").chmod(0o755)
@@ -340,7 +342,9 @@ def test_name_that_does_not_exist(node: hvcore.Node) -> None:
     assert not node.stop("web9").changed
 
 
-def test_stop_leaves_web10_and_dotted_names_alone(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
+def test_stop_leaves_web10_and_dotted_names_alone(
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers
+) -> None:
     names = ("web1", "web10", "web1.example")
     driver = node.driver("chroot")
     for name in names:
@@ -348,12 +352,14 @@ def test_stop_leaves_web10_and_dotted_names_alone(node: hvcore.Node, images: Any
     node.stop("web1")
     assert [info.name for info in node.instances()] == ["web1.example", "web10"]
     assert all(info.state is hvcore.State.RUNNING for info in node.instances())
-    assert not any("/web1/" in text or text.endswith("/web1") for text in left())
+    assert not any("/web1/" in text or text.endswith("/web1") for text in leftovers())
     node.stop("web10")
     node.stop("web1.example")
 
 
-def test_many_at_once_do_not_meet(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
+def test_many_starts_at_once_do_not_interfere(
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers
+) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     instances = [web1(images(name=f"{index}.img"), name=f"web{index}") for index in range(8)]
@@ -368,7 +374,7 @@ def test_many_at_once_do_not_meet(node: hvcore.Node, images: Any, web1: Build, l
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(cycle, instances)) == [["script", "kill", "kill"]] * 8
-    assert left() == []
+    assert leftovers() == []
 
 
 def test_a_mount_made_later_below_its_root_is_gone_after_stop(
@@ -412,7 +418,7 @@ def test_foreign_shell_in_the_directory_is_neither_counted_nor_killed(
     assert node.stop("web1").changed
 
 
-# A namespace has copies of all mounts, those of tests that run beside these as well.
+# A namespace has copies of all mounts, also of those of other tests that run now.
 _KEEPS_OURS = """
 while read -r _ _ _ _ point _; do
   case $point in "$1"/*) ;; */instances/*) umount -l "$point" ;; esac
@@ -457,7 +463,7 @@ def test_start_and_stop_from_a_long_lived_program_leave_no_child(node: hvcore.No
     for _ in range(5):
         node.driver("chroot").start(instance)
         node.stop("web1", force=True)
-    give_up = time.monotonic() + 5  # the last of them may be just about to end
+    give_up = time.monotonic() + 5  # the last of them may be exiting
     while children := _own_children() - before:
         assert time.monotonic() < give_up, children
         reap()
@@ -509,7 +515,7 @@ class TestStopLadder:
         assert node.stop("web1").stopped_by == "script"
         assert read_image(image, "/finished") == "done\n"
 
-    def test_failing_stop_script_is_told_and_gone_past(
+    def test_failing_stop_script_is_reported_and_the_stop_continues(
         self, node: hvcore.Node, images: Any, web1: Build, progress: list[str]
     ) -> None:
         script = """\
@@ -519,7 +525,7 @@ class TestStopLadder:
         """
         node.driver("chroot").start(web1(images(script)))
         assert node.stop("web1").stopped_by == "term"
-        assert "/ganeti-chroot stop exited with 3, it said last 'no way'" in progress
+        assert "/ganeti-chroot stop exited with 3, its last output was 'no way'" in progress
 
     def test_process_that_ignores_sigterm_is_killed(self, node: hvcore.Node, images: Any, web1: Build) -> None:
         script = """\
@@ -542,7 +548,7 @@ class TestStopLadder:
         begun = time.monotonic()
         assert node.stop("web1").stopped_by == "term"
         assert time.monotonic() - begun < 3
-        assert "/ganeti-chroot stop has not ended in time" in progress
+        assert "/ganeti-chroot stop did not exit in time" in progress
 
     def test_stop_script_that_was_removed(
         self, node: hvcore.Node, images: Any, web1: Build, progress: list[str]

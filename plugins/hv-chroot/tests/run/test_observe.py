@@ -1,4 +1,4 @@
-"""A list of instances imports what looks at them, and none of what makes them."""
+"""A list of instances imports the modules that observe them, and none that makes them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hv_chroot.driver import ChrootDriver
 from hvcore.operations.observe import observer_of
 
 
-def test_the_look_at_an_instance_imports_no_family_and_no_mount() -> None:
+def test_observing_an_instance_imports_no_family_and_no_mount() -> None:
     place = observer_of(ChrootDriver)
     assert place == "hv_chroot.run.observe:observe"
     code = f"import sys, {place.partition(':')[0]}; print(*sys.modules)"

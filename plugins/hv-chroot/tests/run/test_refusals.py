@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from images import Build, Left
+from images import Build, Leftovers
 
 import hvcore
 import hvcore.plugin
@@ -20,13 +20,13 @@ pytestmark = pytest.mark.live
 
 
 @pytest.fixture
-def refused(node: hvcore.Node, left: Left) -> Callable[..., str]:
-    """The error of a start, in words; after it nothing is left."""
+def refused(node: hvcore.Node, leftovers: Leftovers) -> Callable[..., str]:
+    """The text of the error of a start, which must leave nothing behind."""
 
     def run(instance: hvcore.Instance, kind: type[hvcore.HvError], **options: Any) -> str:
         with pytest.raises(kind) as caught:
             node.driver("chroot").start(instance, **options)
-        assert left() == []
+        assert leftovers() == []
         assert not getattr(caught.value, "__notes__", [])
         return str(caught.value)
 
@@ -36,13 +36,13 @@ def refused(node: hvcore.Node, left: Left) -> Callable[..., str]:
 def test_script_missing(refused: Any, images: Any, web1: Build) -> None:
     text = refused(web1(images(None)), hvcore.OperationError)
     assert "'/ganeti-chroot' on disk" in text
-    assert "is not there; put it there, or set params.init_script" in text
+    assert "does not exist; create it, or set params.init_script" in text
 
 
 def test_script_not_executable(refused: Any, images: Any, web1: Build) -> None:
     tree = images.tree()
     (tree / "ganeti-chroot").chmod(0o644)
-    assert "may not be executed, got mode 0644" in refused(web1(images.pack(tree)), hvcore.OperationError)
+    assert "is not executable, got mode 0644" in refused(web1(images.pack(tree)), hvcore.OperationError)
 
 
 def test_script_is_a_directory(refused: Any, images: Any, web1: Build) -> None:
@@ -59,7 +59,7 @@ def test_script_is_a_fifo_a_socket_or_a_device(refused: Any, images: Any, web1: 
 def test_script_is_a_link_to_itself(refused: Any, images: Any, web1: Build) -> None:
     tree = images.tree(None)
     (tree / "ganeti-chroot").symlink_to("ganeti-chroot")
-    assert "cannot be looked at, got Too many levels" in refused(web1(images.pack(tree)), hvcore.OperationError)
+    assert "cannot be read, got Too many levels" in refused(web1(images.pack(tree)), hvcore.OperationError)
 
 
 def test_script_that_is_set_uid_runs_as_its_root_like_any_other(node: hvcore.Node, images: Any, web1: Build) -> None:
@@ -76,7 +76,7 @@ def test_script_that_is_a_link_out_of_the_root(refused: Any, images: Any, web1: 
     tree = images.tree(None)
     (tree / "ganeti-chroot").symlink_to(target)
     assert Path("/bin/bash").exists()
-    assert "is not there" in refused(web1(images.pack(tree)), hvcore.OperationError)
+    assert "does not exist" in refused(web1(images.pack(tree)), hvcore.OperationError)
 
 
 def test_script_that_is_a_link_inside_is_followed(node: hvcore.Node, images: Any, web1: Build) -> None:
@@ -107,7 +107,9 @@ def test_script_hangs(refused: Any, images: Any, web1: Build) -> None:
     begun = time.monotonic()
     instance = web1(images("#!/bin/sh\necho waiting for godot\nsleep 1000\n"), script_deadline=0.3)
     text = refused(instance, hvcore.DeadlineError)
-    assert text.startswith('web1: no end of /ganeti-chroot start within 0.3 s; it said last "waiting for godot"; ')
+    assert text.startswith(
+        'web1: no end of /ganeti-chroot start within 0.3 s; its last output was "waiting for godot"; '
+    )
     assert time.monotonic() - begun < 3
 
 
@@ -141,7 +143,7 @@ def test_daemon_that_keeps_the_output_open_holds_nothing_up(node: hvcore.Node, i
     node.stop("web1")
 
 
-def test_script_writes_what_is_no_text(refused: Any, images: Any, web1: Build) -> None:
+def test_script_writes_bytes_that_are_not_text(refused: Any, images: Any, web1: Build) -> None:
     script = "#!/bin/sh\necho -e 'caf\\xe9 \\x1b'; exit 1\n"
     assert "caf\\xe9" in refused(web1(images(script)), hvcore.LaunchError)
 
@@ -150,7 +152,7 @@ def test_corrupt_image(refused: Any, images: Any, web1: Build, tmp_path: Path) -
     image = tmp_path / "noise.img"
     image.write_bytes(os.urandom(1024 * 1024))
     text = refused(web1(image), hvcore.LaunchError)
-    assert "noise.img' cannot be mounted, mount exited with 32" in text
+    assert "noise.img', mount exited with 32" in text
 
 
 def test_damaged_file_system(refused: Any, images: Any, web1: Build) -> None:
@@ -173,7 +175,7 @@ def test_read_only_disk_without_dev(refused: Any, images: Any, web1: Build) -> N
     tree = images.tree()
     (tree / "dev").rmdir()
     text = refused(web1(images.pack(tree), read_only=True), hvcore.OperationError)
-    assert "/dev is not there, and it is read-only" in text
+    assert "/dev does not exist, and the root is read-only" in text
 
 
 def test_no_disk(refused: Any) -> None:
@@ -226,7 +228,7 @@ def test_one_image_under_two_names_is_refused_naming_the_holder(
     node.stop("web1")
 
 
-def test_without_root_there_is_a_clear_word(images: Any, web1: Build, tmp_path: Path) -> None:
+def test_without_root_there_is_a_clear_error(images: Any, web1: Build, tmp_path: Path) -> None:
     from hv_chroot.run.verify import verify
     from hv_chroot.spec import decide
     from hvcore.plugins.loader import load

@@ -1,4 +1,4 @@
-"""Without namespaces, as Ganeti has it: only the root is its own."""
+"""Without namespaces, as in Ganeti: only the root directory belongs to the instance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from images import Build, Left
+from images import Build, Leftovers
 
 import hvcore
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.live
 PLAIN = {"isolation": "none"}
 GOOD = """\
     #!/bin/sh
-    : > /dev/null  # the shell's own, which nobody has made here
+    : > /dev/null  # the shell needs it, and this root has none
     echo "$1 $HOME $LANG" >> /calls
     case $1 in
       start) sleep 1000 & sleep 1001 & echo $! > /daemon ;;
@@ -46,7 +46,11 @@ def stranger(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[bytes]
 
 
 def test_it_runs_among_the_nodes_processes_and_is_known_by_its_root(
-    node: hvcore.Node, images: Any, web1: Build, left: Left, stranger: Callable[[str], subprocess.Popen[bytes]]
+    node: hvcore.Node,
+    images: Any,
+    web1: Build,
+    leftovers: Leftovers,
+    stranger: Callable[[str], subprocess.Popen[bytes]],
 ) -> None:
     tree = images.tree(GOOD)
     node.driver("chroot").start(web1(tree, **PLAIN, environment=["LANG=C"]))
@@ -62,12 +66,12 @@ def test_it_runs_among_the_nodes_processes_and_is_known_by_its_root(
     outside.kill()
     outside.wait()
     assert node.stop("web1").changed
-    assert left() == []
+    assert leftovers() == []
     assert (tree / "calls").read_text() == "start /root C\nstop /root C\n"
 
 
-def test_what_the_script_leaves_is_ended_and_what_it_mounts_is_unmounted(
-    node: hvcore.Node, images: Any, web1: Build, left: Left
+def test_processes_and_mounts_of_the_script_are_removed(
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers
 ) -> None:
     script = """\
         #!/bin/sh
@@ -80,36 +84,36 @@ def test_what_the_script_leaves_is_ended_and_what_it_mounts_is_unmounted(
     """
     node.driver("chroot").start(web1(images(script), **PLAIN))
     assert node.stop("web1").stopped_by == "kill"
-    assert left() == []
+    assert leftovers() == []
 
 
-def test_failing_script_leaves_nothing(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
+def test_failing_script_leaves_nothing(node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers) -> None:
     script = "#!/bin/sh\n: > /dev/null\nsleep 1000 &\necho no database; exit 3\n"
     with pytest.raises(hvcore.LaunchError, match=r"exited with 3.*no database"):
         node.driver("chroot").start(web1(images(script), **PLAIN))
-    assert left() == []
+    assert leftovers() == []
 
 
-def test_hanging_script_leaves_nothing(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
+def test_hanging_script_leaves_nothing(node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers) -> None:
     script = "#!/bin/sh\ntrap '' TERM\nsleep 1000\n"
     with pytest.raises(hvcore.DeadlineError, match="no end of /ganeti-chroot start"):
         node.driver("chroot").start(web1(images(script), **PLAIN, script_deadline=0.3))
-    assert left() == []
+    assert leftovers() == []
 
 
 def test_the_neighbours_with_longer_names_are_left_alone(
-    node: hvcore.Node, images: Any, web1: Build, left: Left
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers
 ) -> None:
     for name in ("web1", "web10"):
         node.driver("chroot").start(web1(images(GOOD, name=f"{name}.img"), name=name, **PLAIN))
     assert node.stop("web1", force=True).stopped_by == "kill"
     assert node.info("web10").details["processes"] == 2
     node.stop("web10")
-    assert left() == []
+    assert leftovers() == []
 
 
-def test_its_processes_end_by_themselves_and_the_stop_script_still_runs(
-    node: hvcore.Node, images: Any, web1: Build, left: Left
+def test_stop_script_runs_after_the_processes_have_ended_on_their_own(
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers
 ) -> None:
     tree = images.tree(GOOD)
     node.driver("chroot").start(web1(tree, **PLAIN))
@@ -120,7 +124,7 @@ def test_its_processes_end_by_themselves_and_the_stop_script_still_runs(
         assert time.monotonic() < give_up
     assert node.stop("web1").changed
     assert (tree / "calls").read_text() == "start /root \nstop /root \n"
-    assert left() == []
+    assert leftovers() == []
 
 
 def _root_of(pid: str) -> str:

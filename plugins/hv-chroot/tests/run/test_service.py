@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from images import Build, Left
+from images import Build, Leftovers
 
 import hvcore
 
@@ -45,7 +45,7 @@ def page() -> str:
 
 
 def test_web_server_of_busybox_is_reached_and_stopped(
-    node: hvcore.Node, images: Any, web1: Build, tmp_path: Path, left: Left
+    node: hvcore.Node, images: Any, web1: Build, tmp_path: Path, leftovers: Leftovers
 ) -> None:
     (tmp_path / "www").mkdir()
     (tmp_path / "www/page").write_text("from the node\n")
@@ -55,12 +55,12 @@ def test_web_server_of_busybox_is_reached_and_stopped(
     assert node.stop("web1").stopped_by == "script"
     with pytest.raises(OSError, match="refused"):
         page()
-    assert left() == []
+    assert leftovers() == []
 
 
 @pytest.fixture(scope="session")
 def debian() -> Path:
-    """A minimal Debian with nginx, made once and kept."""
+    """A minimal Debian with nginx, built once and kept."""
     root = CACHE / "roots/bookworm-nginx"
     if not (root / "usr/sbin/nginx").exists():
         shutil.rmtree(root, ignore_errors=True)
@@ -73,8 +73,8 @@ def debian() -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(shutil.which("mmdebstrap") is None, reason="needs mmdebstrap")
-def test_nginx_of_debian_as_a_root_that_is_nobody_outside(
-    node: hvcore.Node, web1: Build, tmp_path: Path, left: Left, debian: Path
+def test_nginx_of_debian_with_a_root_without_rights_outside(
+    node: hvcore.Node, web1: Build, tmp_path: Path, leftovers: Leftovers, debian: Path
 ) -> None:
     (tmp_path / "www").mkdir()
     (tmp_path / "www/page").write_text("served by nginx\n")
@@ -91,12 +91,12 @@ def test_nginx_of_debian_as_a_root_that_is_nobody_outside(
     pid = node.info("web1").pid
     assert os.stat(f"/proc/{pid}").st_uid >= 1_900_019_712
     assert node.stop("web1").stopped_by == "script"
-    assert left() == []
+    assert leftovers() == []
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_hundred_at_once_leave_nothing(node: hvcore.Node, images: Any, web1: Build, left: Left) -> None:
+def test_two_hundred_at_once_leave_nothing(node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers) -> None:
     image = images()
     names = [f"web{number}" for number in range(200)]
     driver = node.driver("chroot")
@@ -105,4 +105,4 @@ def test_two_hundred_at_once_leave_nothing(node: hvcore.Node, images: Any, web1:
         assert all(outcome.changed for outcome in pool.map(lambda one: driver.start(one, deadline_s=120), instances))
         assert len(node.instances()) == 200
         assert all(pool.map(lambda name: node.stop(name, force=name.endswith("7")).changed, names))
-    assert left() == []
+    assert leftovers() == []

@@ -1,4 +1,4 @@
-"""What the conformance kit has to know of this driver: which of its instances fail, do not listen, are refused."""
+"""The driver's instances for the conformance kit: those that fail, ignore a powerdown, or are refused."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Driver ``fake``: instances that exist only in their records. No process, no file, no privilege.
+"""Driver ``fake``: instances that exist only in their records, without processes, files and privileges.
 
-It has every ability, so that the core's own tests can exercise all of them, and it can be told to fail
-at any step, so that they can prove what is undone.
+It has every ability, and it can fail at any step on purpose. So the core's tests can use each ability, and prove that
+a failure leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ PARAMS: Final = hv.ParamGroup(
 
 
 _USER: Final = hv.Identity(key="uid")
-_LEVEL: Final = hv.Level.STRICT  # a uid of its own, whoever starts it
+_LEVEL: Final = hv.Level.STRICT  # its own uid, for every caller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeSpec:
-    """What a guest of this driver would see. Everything in it is decided by `FakeDriver.plan`."""
+    """Everything that a guest of this driver can see, as `FakeDriver.plan` decides it."""
 
     memory_mib: int
     vcpus: int
@@ -48,22 +48,21 @@ class FakeSpec:
 
     @property
     def resources(self) -> tuple[hv.Resource[Any], ...]:
-        """What the guest holds of its node: a uid, and first what cannot be had, if acquiring is to fail."""
+        """The resources of the guest: a uid, and before it a `Snag` if acquiring is to fail."""
         return (Snag(key="snag", given_by="params.fail_at"), _USER) if self.fail_at == "acquire" else (_USER,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snag(hv.Resource[None]):
-    """Something that cannot be acquired, so that tests can prove what is undone."""
+    """A resource that cannot be acquired."""
 
 
 class SnagKind(hv.ResourceKind[Snag, None], name="snag", turn=hv.Turn.WHO, in_ledger=True):
-    """What the node does about a `Snag`. Every other kind of resource looks the same and succeeds."""
+    """The kind of `Snag`. Kinds that succeed have the same form."""
 
     def acquire(self, resource: Snag, held: hv.Held) -> None:
         """Raises `OperationError`."""
-        what = f"{held.owner.name}: was told to fail after the ledger was written"
-        raise hv.OperationError(f"{what}; unset {resource.where}")
+        raise hv.OperationError(f"{held.owner.name}: fails on purpose after the ledger; unset {resource.where}")
 
 
 RESOURCE_KINDS: Final = (SnagKind(),)
@@ -71,16 +70,16 @@ RESOURCE_KINDS: Final = (SnagKind(),)
 
 @hv.hookimpl
 def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
-    """One rule across two values, to show how."""
+    """An example of a rule between two values."""
     if params["ignores_powerdown"] and instance.vcpus > 64:
-        yield hv.Problem(path="vcpus", what="a stubborn guest has at most 64", got=str(instance.vcpus))
+        yield hv.Problem(path="vcpus", what="at most 64 if the guest ignores a powerdown", got=str(instance.vcpus))
 
 
 @hv.hookimpl
 def assess(params: hv.Params) -> Iterator[hv.Problem]:
-    """One warning, to show how: it fails nothing."""
+    """An example of a warning."""
     if params["ignores_powerdown"]:
-        yield hv.Problem(path="params.ignores_powerdown", what="only a forced stop ends it soon")
+        yield hv.Problem(path="params.ignores_powerdown", what="only a forced stop ends the guest soon")
 
 
 class FakeDriver:
@@ -104,20 +103,20 @@ class FakeDriver:
         )
 
     def verify(self, spec: FakeSpec, host: hv.Host) -> Iterable[hv.Problem]:
-        """Every node can run it that has what it holds, unless it was told to fail."""
+        """The problems of its resources, and one more if it is to fail here."""
         yield from self._hooks.kinds.problems(spec.resources, _site(host))
         if spec.fail_at == "verify":
-            yield hv.Problem(path="params.fail_at", what="was told to fail here", got="'verify'")
+            yield hv.Problem(path="params.fail_at", what="fails on purpose here", got="'verify'")
 
     def describe(self, spec: FakeSpec, host: hv.Host) -> hv.Plan:
-        """Two steps and two arguments, to show how origins are told."""
+        """Two steps and two arguments, as an example of their origins."""
         acquired = self._hooks.kinds.steps(spec.resources, _site(host))
-        origin = hv.Origin(plugin="fake", params=("motd",), why="the guest says it on its console")
+        origin = hv.Origin(plugin="fake", params=("motd",), why="the guest prints it on its console")
         always = hv.Origin(plugin="fake", why="the program")
         return hv.Plan(
             name="fake",
             driver=self.name,
-            steps=(*acquired, hv.Step(kind="remember", what="that the guest runs")),
+            steps=(*acquired, hv.Step(kind="remember", what="the guest as running")),
             arguments=(
                 hv.Argument(tokens=("fake-guest",), origin=always),
                 hv.Argument(tokens=("--motd", spec.motd), origin=origin),
@@ -125,42 +124,42 @@ class FakeDriver:
         )
 
     def start(self, spec: FakeSpec, job: hv.Job) -> None:
-        """Acquire what it holds, and run."""
+        """Acquire the resources, and record the guest as running."""
         user = job.acquire(*spec.resources, level=_LEVEL)[_USER]
         job.bind(uid=None if user is None else user.uid)
         if spec.fail_at == "start":
-            raise hv.OperationError(f"{job.name}: was told to fail half-way; unset params.fail_at")
+            raise hv.OperationError(f"{job.name}: fails on purpose half-way; unset params.fail_at")
         job.bind(guest="paused" if job.record.paused else "running")
 
     def observe(self, live: hv.Live) -> hv.Observation:
-        """What the record says."""
+        """The state in the record."""
         if live.record.spec["fail_at"] == "observe":
-            raise hv.OperationError(f"{live.record.name}: was told to fail; unset params.fail_at")
+            raise hv.OperationError(f"{live.record.name}: fails on purpose; unset params.fail_at")
         state = hv.State(live.record.bindings.get("guest", "crashed"))
         instance = live.record.instance
         return hv.Observation(state=state, memory_mib=instance.memory_mib, vcpus=instance.vcpus)
 
     def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
-        """Politely if the guest listens, else the hard way."""
+        """By a powerdown, or a kill if forced or the guest ignores the powerdown."""
         if live.record.spec["fail_at"] == "stop":
-            raise hv.OperationError(f"{job.name}: was told to fail; unset params.fail_at")
+            raise hv.OperationError(f"{job.name}: fails on purpose; unset params.fail_at")
         job.bind(guest="shutdown")
         return "kill" if force or live.record.spec["ignores_powerdown"] else "powerdown"
 
     def pause(self, live: hv.Live, job: hv.Job) -> None:
-        """Remember that its cpus stand still."""
+        """Record it as paused."""
         job.bind(guest="paused")
 
     def resume(self, live: hv.Live, job: hv.Job) -> None:
-        """Remember that they run."""
+        """Record it as running."""
         job.bind(guest="running")
 
     def execution(self, live: hv.Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
-        """The command itself: there is no inside but the node."""
+        """The command itself: it runs on the node."""
         return argv
 
     def console(self, live: hv.Live) -> hv.Console:
-        """A command that prints what the guest says."""
+        """A command that prints the guest's message."""
         return hv.Console(name=live.record.name, argv=("printf", "%s\\n", live.record.spec["motd"]))
 
 

@@ -1,1 +1,1 @@
-"""What an instance can be given, a module for each matter: its parameters, and what must hold between them. Pure."""
+"""The parameters of an instance and the rules between them, a module for each subject. Pure."""

@@ -1,4 +1,4 @@
-"""How it is kept apart from the node."""
+"""The isolation of an instance from the node."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import hvcore.plugin as hv
 
 __all__ = ["DEFAULT_CAPABILITIES", "PARAMS", "assess", "check", "has_users"]
 
-# What daemons need to change users, own their files and listen on low ports, and nothing that reaches the node.
+# Daemons need these to change users, own files and listen on low ports. None of them reaches the node.
 DEFAULT_CAPABILITIES: Final = (
     "CAP_AUDIT_WRITE",
     "CAP_CHOWN",
@@ -24,7 +24,7 @@ DEFAULT_CAPABILITIES: Final = (
     "CAP_SETUID",
     "CAP_SYS_CHROOT",
 )
-# With one of these, root inside can become root outside as long as it is the same root.
+# With one of these, root inside can become root outside, unless a user namespace separates them.
 _REACH_THE_NODE: Final = frozenset(
     f"CAP_{name}"
     for name in (
@@ -74,7 +74,7 @@ PARAMS: Final = hv.ParamGroup(
 
 
 def has_users(params: hv.Params) -> bool:
-    """Whether its uids are others outside than inside."""
+    """Whether the instance has a user namespace."""
     if params["isolation"] == "none" or params["user_namespace"] == "off":
         return False
     return bool(params["user_namespace"] == "on" or params["network"] != "host")
@@ -82,7 +82,7 @@ def has_users(params: hv.Params) -> bool:
 
 @hv.hookimpl
 def check(params: hv.Params) -> Iterator[hv.Problem]:
-    """Without namespaces there is nothing that could do the rest."""
+    """No parameter that needs namespaces may be set without them."""
     if params["isolation"] != "none":
         return
     wrong = {
@@ -91,29 +91,28 @@ def check(params: hv.Params) -> Iterator[hv.Problem]:
         "hostname": params["hostname"] is not None,
         "network": params["network"] != "host",
     }
+    todo = "unset it, or set isolation = 'namespaces'"
     for key in (key for key, is_wrong in wrong.items() if is_wrong):
-        what = "cannot be had without namespaces"
-        todo = "unset it, or isolation = 'namespaces'"
-        yield hv.Problem(path=f"params.{key}", what=what, got=repr(params[key]), todo=todo)
+        yield hv.Problem(path=f"params.{key}", what="needs namespaces", got=repr(params[key]), todo=todo)
 
 
 @hv.hookimpl
 def assess(params: hv.Params) -> Iterator[hv.Problem]:
-    """What root inside could do to the node."""
+    """Warnings about access to the node that root inside has, or lacks."""
     if params["isolation"] == "none":
-        what = "confines nothing: root inside is root of the node"
-        yield hv.Problem(path="params.isolation", what=what, todo="use it only for what you would run as root")
+        what = "does not isolate the instance: root inside is root on the node"
+        yield hv.Problem(path="params.isolation", what=what, todo="run only programs that you would run as root")
         return
     users = has_users(params)
     reaching = [name for name in params["capabilities"] if name in _REACH_THE_NODE]
     if reaching and not users:
-        what = f"with {', '.join(reaching)} root inside can become root of the node"
-        todo = "set params.user_namespace to 'on', or remove it"
+        what = f"with {', '.join(reaching)} root inside can become root on the node"
+        todo = "set params.user_namespace to 'on', or remove the capability"
         yield hv.Problem(path="params.capabilities", what=what, todo=todo)
     if users and params["network"] == "host":
-        what = "keeps it from the ports below 1024 of the node's network"
-        todo = "give it a network of its own, or listen on others"
+        what = "prevents the instance from listening on the node's ports below 1024"
+        todo = "give the instance its own network, or use higher ports"
         yield hv.Problem(path="params.user_namespace", what=what, got="'on'", todo=todo)
     if params["seccomp"] == "off":
-        what = "leaves every system call of the kernel open to it"
-        yield hv.Problem(path="params.seccomp", what=what, got="'off'", todo="keep a capability it needs instead")
+        what, todo = "allows every system call", "rather add the capability that the refused call needs"
+        yield hv.Problem(path="params.seccomp", what=what, got="'off'", todo=todo)

@@ -1,4 +1,4 @@
-"""How much of the node it may use."""
+"""The limits of an instance's use of the node."""
 
 from __future__ import annotations
 

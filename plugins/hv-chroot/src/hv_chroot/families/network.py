@@ -1,4 +1,4 @@
-"""What it has of a network: the node's, none, or interfaces of its own at bridges of the node. Pure."""
+"""The network of an instance: the node's, none, or its own interfaces at bridges of the node."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import hvcore.plugin as hv
 
 __all__ = ["PARAMS", "Interface", "addresses", "check", "interfaces_of"]
 
-_NAMED: Final = "eth"
+_PREFIX: Final = "eth"
 
 
 def addresses() -> hv.ParamType:
-    """An address with its prefix length, ``10.0.0.5/24``, for the first interface, or ``eth1=10.0.0.5/24``."""
+    """The type of an address with its prefix length: ``10.0.0.5/24`` for the first interface, or ``eth1=10.0.0.5/24``."""
     expects = "an IPv4 or IPv6 address with its prefix length, such as '10.0.0.5/24' or 'eth1=fd00::5/64'"
 
     def parse(value: object) -> str:
         name, found, text = value.rpartition("=") if isinstance(value, str) else ("", "", "")
-        name = name if found else f"{_NAMED}0"
-        if not name.startswith(_NAMED) or not name.removeprefix(_NAMED).isdecimal() or "/" not in text:
+        name = name if found else f"{_PREFIX}0"
+        if not name.startswith(_PREFIX) or not name.removeprefix(_PREFIX).isdecimal() or "/" not in text:
             raise hv.Reject(f"is not {expects}")
         try:
             return f"{name}={ipaddress.ip_interface(text)}"
@@ -68,7 +68,7 @@ PARAMS: Final = hv.ParamGroup(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interface:
-    """One interface of the instance: its name inside, its MAC address, the bridge of the node, and its addresses."""
+    """One interface of the instance: its name inside, its MAC address, its bridge on the node, its IP addresses."""
 
     name: str
     mac: str
@@ -77,16 +77,16 @@ class Interface:
 
 
 def interfaces_of(instance: hv.Instance, params: hv.Params) -> tuple[Interface, ...]:
-    """Its interfaces, in the order of its NICs; none unless it has a network of its own."""
+    """Its interfaces, in the order of its NICs; none unless ``network`` is ``veth``."""
     if params["network"] != "veth":
         return ()
     given = [entry.split("=", 1) for entry in params["network_addresses"]]
     return tuple(
         Interface(
-            name=f"{_NAMED}{index}",
+            name=f"{_PREFIX}{index}",
             mac=instance.mac(index),
             bridge=nic.link or "",
-            addresses=tuple(text for name, text in given if name == f"{_NAMED}{index}"),
+            addresses=tuple(text for name, text in given if name == f"{_PREFIX}{index}"),
         )
         for index, nic in enumerate(instance.nics)
     )
@@ -94,38 +94,39 @@ def interfaces_of(instance: hv.Instance, params: hv.Params) -> tuple[Interface, 
 
 @hv.hookimpl
 def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
-    """NICs and interfaces belong together, and nothing is set that has nothing to act on."""
-    own = params["network"] == "veth"
+    """Each NIC has an interface with a bridge, and no setting is without effect."""
+    veth = params["network"] == "veth"
     for index, nic in enumerate(instance.nics):
         place = f"nics[{index}]"
-        if not own:
-            what, todo = "is an interface that it does not have", "set params.network to 'veth', or remove it"
+        if not veth:
+            what, todo = "has no effect", "set params.network to 'veth', or remove the NIC"
             yield hv.Problem(path=place, what=what, got=repr(nic.mode), todo=todo)
         elif nic.mode != "bridged":
             todo = "set mode = 'bridged' and link to a bridge"
-            yield hv.Problem(path=f"{place}.mode", what="is not possible here", got=repr(nic.mode), todo=todo)
+            yield hv.Problem(path=f"{place}.mode", what="is not supported", got=repr(nic.mode), todo=todo)
         elif nic.link is None:
             yield hv.Problem(path=f"{place}.link", what="must be set", got="None", todo="name a bridge of the node")
-    if own and not instance.nics:
+    if veth and not instance.nics:
         yield hv.Problem(path="nics", what="is empty, and network is 'veth'", todo="add a [[nics]] table")
-    yield from _set_for_nothing(instance, params, own=own)
-    if own and params["isolation"] == "none":
+    if veth and params["isolation"] == "none":
         todo = "set isolation to 'namespaces'"
-        yield hv.Problem(path="params.network", what="needs a namespace of its own", got="'veth'", todo=todo)
+        yield hv.Problem(path="params.network", what="needs namespaces", got="'veth'", todo=todo)
+    yield from _settings(params, len(instance.nics) if veth else None)
 
 
-def _set_for_nothing(instance: hv.Instance, params: hv.Params, *, own: bool) -> Iterator[hv.Problem]:
+def _settings(params: hv.Params, nics: int | None) -> Iterator[hv.Problem]:
+    """``nics`` is the number of interfaces, None without network = 'veth'."""
     for key in ("network_addresses", "network_gateways", "network_mtu"):
-        if params[key] and not own:
-            what, todo = "is for network = 'veth' only", "set that, or unset this"
+        if params[key] and nics is None:
+            what, todo = "has no effect", "set network = 'veth', or unset it"
             yield hv.Problem(path=f"params.{key}", what=what, got=repr(params[key]), todo=todo)
-    names = {f"{_NAMED}{index}" for index in range(len(instance.nics))}
-    for entry in params["network_addresses"] if own else ():
+    names = None if nics is None else {f"{_PREFIX}{index}" for index in range(nics)}
+    for entry in params["network_addresses"]:
         name = entry.partition("=")[0]
-        if name not in names:
-            todo = "the first NIC is eth0"
-            yield hv.Problem(path="params.network_addresses", what=f"there is no {name}", got=repr(entry), todo=todo)
+        if names is not None and name not in names:
+            what, todo = f"has an address for {name}, which does not exist", "the first NIC is eth0"
+            yield hv.Problem(path="params.network_addresses", what=what, got=repr(entry), todo=todo)
     versions = [ipaddress.ip_address(gateway).version for gateway in params["network_gateways"]]
     if len(set(versions)) != len(versions):
-        what, todo = "has two of the same kind", "give one IPv4 and one IPv6 address at most"
+        what, todo = "has two addresses of one IP version", "give at most one IPv4 and one IPv6 address"
         yield hv.Problem(path="params.network_gateways", what=what, todo=todo)

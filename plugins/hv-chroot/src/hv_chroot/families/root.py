@@ -1,4 +1,4 @@
-"""Where its root file system comes from, what is kept of changes to it, and what of the node is shown in it."""
+"""The root file system of an instance: its source, its changes, and the files of the node that are bound into it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import hvcore.plugin as hv
 __all__ = ["DEFAULT_OVERLAY_MIB", "PARAMS", "Bind", "check"]
 
 DEFAULT_OVERLAY_MIB: Final = 256
-_OURS: Final = ("/", "/dev", "/proc")  # bubblewrap's own mounts, and the root itself
+_OURS: Final = ("/", "/dev", "/proc")  # bubblewrap mounts these itself
 
 _BIND_EXPECTS: Final = "'SOURCE:TARGET' or 'SOURCE:TARGET:rw', absolute paths without a colon"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bind:
-    """``source`` on the node, ``target`` inside."""
+    """``source`` on the node, mounted at ``target`` inside."""
 
     source: str
     target: str
@@ -26,13 +26,12 @@ class Bind:
 
     @staticmethod
     def of(text: str) -> Bind:
-        """From its written form, which has been checked."""
+        """From its checked text."""
         source, target, *mode = text.split(":")
         return Bind(source=source, target=target, writable=mode == ["rw"])
 
 
 def _bind() -> hv.ParamType:
-    """The type of a parameter. Its clean value is the text: a list of texts is what files and forms can hold."""
     path = hv.file()
 
     def parse(value: object) -> str:
@@ -40,7 +39,7 @@ def _bind() -> hv.ParamType:
             raise hv.Reject("is not a text", f"give {_BIND_EXPECTS}")
         parts = value.split(":")
         if len(parts) not in (2, 3) or parts[2:] not in ([], ["rw"], ["ro"]):
-            raise hv.Reject("is not of the right form", f"give {_BIND_EXPECTS}")
+            raise hv.Reject("has the wrong form", f"give {_BIND_EXPECTS}")
         for part in parts[:2]:
             path.parse(part)
         return value.removesuffix(":ro")
@@ -112,16 +111,16 @@ PARAMS: Final = hv.ParamGroup(
 
 @hv.hookimpl
 def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
-    """One root, and nothing asked for that would have no effect."""
+    """One root, and no setting without effect."""
     directory = params["root_directory"]
     if not instance.disks and directory is None:
         todo = "give the disk with the root file system, or set params.root_directory"
         yield hv.Problem(path="disks", what="is empty", todo=todo)
     if instance.disks and directory is not None:
-        what = "is a second root beside params.root_directory"
+        what = "cannot be used together with params.root_directory"
         yield hv.Problem(path="disks[0]", what=what, got=repr(instance.disks[0].path), todo="remove one of them")
     for index, disk in enumerate(instance.disks[1:], 1):
-        what = "is a second disk, and only the root file system is mounted"
+        what = "is a second disk, and only the first one is mounted"
         yield hv.Problem(path=f"disks[{index}]", what=what, got=repr(disk.path), todo="remove it")
     for index, disk in enumerate(instance.disks):
         yield from _disk(disk, f"disks[{index}]")
@@ -130,8 +129,8 @@ def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     if params["isolation"] == "namespaces":
         for key in ("allow_suid", "allow_devices"):
             if params[key]:
-                what = "has no effect in namespaces, which never gain privileges"
-                yield hv.Problem(path=f"params.{key}", what=what, got="true", todo="unset it, or isolation = 'none'")
+                what, todo = "has no effect with isolation = 'namespaces'", "unset it, or set isolation = 'none'"
+                yield hv.Problem(path=f"params.{key}", what=what, got="true", todo=todo)
 
 
 def _disk(disk: hv.Disk, path: str) -> Iterator[hv.Problem]:
@@ -139,12 +138,12 @@ def _disk(disk: hv.Disk, path: str) -> Iterator[hv.Problem]:
         what = "cannot be mounted by the kernel"
         yield hv.Problem(path=f"{path}.format", what=what, got=repr(disk.format), todo="convert it to raw")
     if not disk.path.startswith("/"):
-        what = "is no file or block device, which is all that can be mounted"
+        what = "is not a file or block device"
         yield hv.Problem(path=f"{path}.path", what=what, got=repr(disk.path), todo="give a path")
     for key in ("cache", "aio", "discard", "boot_index"):
         value = getattr(disk, key)
         if value is not None:
-            what = "has no effect on a disk that is mounted"
+            what = "has no effect on a mounted disk"
             yield hv.Problem(path=f"{path}.{key}", what=what, got=repr(value), todo="remove it")
 
 
@@ -153,22 +152,17 @@ def _overlay(params: hv.Params) -> Iterator[hv.Problem]:
     if overlay == "directory" and directory is None:
         what = "is not set, and overlay = 'directory' needs it"
         yield hv.Problem(path="params.overlay_directory", what=what, todo="give a directory of the node")
-    if overlay != "directory" and directory is not None:
-        what = f"has no effect with overlay = {overlay!r}"
-        todo = "unset it, or overlay = 'directory'"
-        yield hv.Problem(path="params.overlay_directory", what=what, got=repr(directory), todo=todo)
-    if overlay != "memory" and params["overlay_size"] is not None:
-        what = f"has no effect with overlay = {overlay!r}"
-        todo = "unset it, or overlay = 'memory'"
-        yield hv.Problem(path="params.overlay_size", what=what, got=str(params["overlay_size"]), todo=todo)
+    for key, needed in (("overlay_directory", "directory"), ("overlay_size", "memory")):
+        if overlay != needed and params[key] is not None:
+            what, todo = f"has no effect with overlay = {overlay!r}", f"unset it, or set overlay = {needed!r}"
+            yield hv.Problem(path=f"params.{key}", what=what, got=repr(params[key]), todo=todo)
     lower = params["root_directory"]
     if directory is not None and lower is not None and (_within(directory, lower) or _within(lower, directory)):
-        what = "and params.root_directory are one inside the other"
-        yield hv.Problem(path="params.overlay_directory", what=what, got=repr(directory), todo="keep them apart")
+        what, todo = "is inside params.root_directory, or contains it", "give a separate directory"
+        yield hv.Problem(path="params.overlay_directory", what=what, got=repr(directory), todo=todo)
 
 
 def _within(inner: str, outer: str) -> bool:
-    """By components of the path; both are absolute and normalised."""
     return f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
 
 
@@ -177,8 +171,7 @@ def _binds(texts: tuple[str, ...]) -> Iterator[hv.Problem]:
     for target in dict.fromkeys(targets):
         got = repr(target)
         if targets.count(target) > 1:
-            what = "shows two things at one place"
-            yield hv.Problem(path="params.binds", what=what, got=got, todo="leave one out")
+            yield hv.Problem(path="params.binds", what="has two binds to one target", got=got, todo="remove one")
         if target in _OURS or target.startswith(("/dev/", "/proc/")):
             what = "would cover the root, /dev or /proc"
-            yield hv.Problem(path="params.binds", what=what, got=got, todo="show it elsewhere")
+            yield hv.Problem(path="params.binds", what=what, got=got, todo="choose another target")

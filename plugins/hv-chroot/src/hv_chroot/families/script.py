@@ -1,4 +1,4 @@
-"""The programs that start and stop it, and what they find in their environment."""
+"""The scripts that start and stop an instance, and their environment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import hvcore.plugin as hv
 
 __all__ = ["PARAMS", "assess", "check"]
 
-# Not hv.file(): that one is looked for on the node, this one is inside the instance's own file system.
+# hv.file() without the check on the node: the file is inside the instance's root.
 _PATH_INSIDE: Final = replace(
     hv.file(), kind="path inside", expects="the absolute path of a program in its root", node_check=None
 )
@@ -56,22 +56,24 @@ PARAMS: Final = hv.ParamGroup(
 
 @hv.hookimpl
 def check(params: hv.Params) -> Iterator[hv.Problem]:
-    """Each variable once, and none of hvcore's own."""
+    """Each variable at most once, and none of those that hvcore sets."""
     names = [pair.partition("=")[0] for pair in params["environment"]]
     for name in dict.fromkeys(names):
         if re.match("HVCORE_", name):
-            what = "has a variable that hvcore sets itself"
+            what = "sets a variable that is reserved for hvcore"
             yield hv.Problem(path="params.environment", what=what, got=repr(name), todo="remove it")
         elif names.count(name) > 1:
-            what = "has a variable twice"
-            yield hv.Problem(path="params.environment", what=what, got=repr(name), todo="leave one out")
+            yield hv.Problem(path="params.environment", what="sets a variable twice", got=repr(name), todo="remove one")
 
 
 @hv.hookimpl
 def assess(params: hv.Params) -> Iterator[hv.Problem]:
-    """A secret in the environment is in the record, in plans, and in /proc."""
+    """A warning: a secret in the environment is in the record, in plans, and in /proc."""
     for pair in params["environment"]:
         name = pair.partition("=")[0]
         if re.search("PASSWORD|SECRET|TOKEN", name, re.IGNORECASE):
-            what = f"shows {name} to everybody who sees plans or /proc"
-            yield hv.Problem(path="params.environment", what=what, todo="put it into a file that only it can read")
+            what, todo = (
+                f"shows {name} in plans and in /proc",
+                "put the secret into a file that only the instance can read",
+            )
+            yield hv.Problem(path="params.environment", what=what, todo=todo)

@@ -48,11 +48,11 @@ def program_problem(root: Path, path: str) -> str | None:
             os.close(fd)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return "is not there"
-        return f"cannot be looked at, got {os.strerror(error.errno or 0)}"
+            return "does not exist"
+        return f"cannot be read, got {os.strerror(error.errno or 0)}"
     if not stat.S_ISREG(mode):
         return "is not a file"
-    return None if mode & 0o111 else f"may not be executed, got mode {stat.S_IMODE(mode):04o}"
+    return None if mode & 0o111 else f"is not executable, got mode {stat.S_IMODE(mode):04o}"
 
 
 def plain_directories(root: Path, names: tuple[str, ...], *, may_be_made: bool) -> str | None:
@@ -64,7 +64,7 @@ def plain_directories(root: Path, names: tuple[str, ...], *, may_be_made: bool) 
             except FileNotFoundError:
                 if may_be_made:
                     continue
-                return f"/{name} is not there, and it is read-only"
+                return f"/{name} does not exist, and the root is read-only"
             if not stat.S_ISDIR(found.st_mode):
                 return f"/{name} is not a directory"
     return None
@@ -72,7 +72,7 @@ def plain_directories(root: Path, names: tuple[str, ...], *, may_be_made: bool) 
 
 @contextmanager
 def mount_point(root: Path, path: str, *, directory: bool, owner: int) -> Iterator[int]:
-    """A descriptor of that place inside, to mount something on; missing directories on the way, and it, are made.
+    """A descriptor of that place inside, to mount something on; missing directories on the way, and the place itself, are made.
 
     No link is followed: one on the way is an error. ``owner`` is the node's uid and gid of root inside. Raises OSError.
     """
@@ -101,7 +101,7 @@ def _file(here: int, name: str) -> int:
     if stat.S_ISREG(os.fstat(fd).st_mode):
         return fd
     os.close(fd)
-    raise OSError(errno.EINVAL, "is no file, and what is shown there is one", name)
+    raise OSError(errno.EINVAL, "not a regular file, unlike the source", name)
 
 
 @contextmanager

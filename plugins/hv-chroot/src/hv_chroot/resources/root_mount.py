@@ -39,7 +39,7 @@ _UPPER: Final = "upper"
 _RESOLV_CONF: Final = "resolv.conf"
 
 _OUTPUT_OPTIONS: Final = "size=1m,nr_inodes=16,mode=0700"
-_SHIFTED: Final = "set params.user_namespace to 'off', or use a file system that can show other owners"
+_SHIFTED: Final = "set params.user_namespace to 'off', or use a file system that supports ID-mapped mounts"
 
 
 def _mount_command(spec: ChrootSpec, target: str, *, image: bool) -> tuple[str, ...]:
@@ -87,11 +87,11 @@ class RootKind(ResourceKind[Root, str], name="root", turn=Turn.FILE):
         directories = {"root_directory": spec.directory, "overlay_directory": spec.overlay_directory}
         for key, path in directories.items():
             if path is not None and not os.path.isdir(path):
-                what = "is no directory" if os.path.lexists(path) else "does not exist"
-                yield hv.Problem(path=f"params.{key}", what=what, got=repr(path), todo="make it a directory")
+                what = "is not a directory" if os.path.lexists(path) else "does not exist"
+                yield hv.Problem(path=f"params.{key}", what=what, got=repr(path), todo="give a directory of the node")
         for bind in spec.binds:
             if not os.path.exists(bind.source):
-                todo = "make it, or leave it out"
+                todo = "create it, or remove the bind"
                 yield hv.Problem(path="params.binds", what="does not exist", got=repr(bind.source), todo=todo)
 
     def describe(self, resource: Root, site: Site) -> Iterator[hv.Step]:
@@ -128,7 +128,7 @@ class OutputKind(ResourceKind[Output, str], name="output", turn=Turn.FILE):
 
     def describe(self, resource: Output, site: Site) -> Iterator[hv.Step]:
         """The tmpfs."""
-        yield hv.Step(kind="mount", what="a tmpfs of 1 MiB for the output of the script")
+        yield hv.Step(kind="mount", what="a tmpfs of 1 MiB for the output of the scripts")
 
     def placeholder(self, resource: Output, site: Site) -> str:
         """The file that grows."""
@@ -137,7 +137,7 @@ class OutputKind(ResourceKind[Output, str], name="output", turn=Turn.FILE):
     def acquire(self, resource: Output, held: Held) -> str:
         """Mount it. Raises `OperationError`."""
         directory = _place(held.owner, OUTPUT)
-        with _failing(held.owner, f"no tmpfs for its output at {directory}", "check the kernel"):
+        with _failing(held.owner, f"cannot mount a tmpfs at {directory}", "check the kernel"):
             mount_tmpfs(str(directory), _OUTPUT_OPTIONS, programs=False)
         return str(directory / LOG_FILE)
 
@@ -149,12 +149,12 @@ def _mounts(spec: ChrootSpec, root: Path) -> Iterator[str]:
         try:
             image = not identify_disk(spec.disk).block_device
         except OSError:
-            image = True  # not there: verify says so
+            image = True  # does not exist: verify reports that
         target = str(root if spec.overlay == "none" else root.with_name(_LOWER))
         yield " ".join(_mount_command(spec, target, image=image))
     if spec.overlay != "none":
         where = f"{spec.overlay_mib} MiB of memory" if spec.overlay_directory is None else repr(spec.overlay_directory)
-        yield f"an overlay with the changes to it in {where}"
+        yield f"an overlay that keeps changes in {where}"
     for bind in spec.binds:
         yield f"{bind.source!r} at {bind.target!r}, {'writable' if bind.writable else 'read-only'}"
     if spec.node_resolv_conf:
@@ -166,7 +166,7 @@ def _disk_problems(spec: ChrootSpec, place: str) -> Iterator[hv.Problem]:
     wanted = "give an image file or a block device"
     try:
         if stat.S_ISDIR(os.stat(place).st_mode):
-            todo = "set params.root_directory to it in place of a disk"
+            todo = "set params.root_directory to it, and remove the disk"
             yield hv.Problem(path=path, what="is a directory", got=got, todo=todo)
             return
         disk = identify_disk(place)
@@ -179,8 +179,8 @@ def _disk_problems(spec: ChrootSpec, place: str) -> Iterator[hv.Problem]:
     if disk.size_bytes == 0:
         yield hv.Problem(path=path, what="is empty", got=got, todo="put a root file system on it")
     elif not os.access(place, os.W_OK | os.R_OK if spec.source_is_written else os.R_OK):
-        todo = "make it so, or set read_only for the disk"
-        yield hv.Problem(path=path, what="may not be read and written", got=got, todo=todo)
+        todo = "change its permissions, or set read_only for the disk"
+        yield hv.Problem(path=path, what="cannot be read and written", got=got, todo=todo)
 
 
 def _place(owner: Owner, name: str) -> Path:
@@ -204,11 +204,11 @@ def _mount_source(spec: ChrootSpec, owner: Owner, target: Path, owners: _Owners)
     source = spec.directory if spec.disk is None else str(target)
     if source is None or (spec.disk is not None and owners.fd is None):
         return
-    # Of a disk that is mounted already: the same once more, over it, with other owners.
-    todo = "see whether it can be mounted" if owners.fd is None else _SHIFTED
+    # For a disk, which is mounted by now: the same mount again, on top, with shifted owners.
+    todo = "check that it can be mounted" if owners.fd is None else _SHIFTED
     allowed = Allowed(write=spec.source_is_written, suid=spec.suid, devices=spec.devices)
     with (
-        _failing(owner, f"{spec.source} cannot be shown as its root", todo),
+        _failing(owner, f"cannot mount {spec.source} as the root", todo),
         cloned_tree(source, allowed, users_fd=owners.fd) as tree,
         open_directory(target) as place,
     ):
@@ -221,21 +221,21 @@ def _mount_disk(spec: ChrootSpec, path: str, owner: Owner, target: Path) -> None
     disk = identify_disk(path)
     command = _mount_command(spec, str(target), image=not disk.block_device)
     left = owner.deadline.left()
-    # In its group, for what comes after it: the kernel's quiet point, which the first to enter waits for, is then over.
+    # In the instance's group: the first process to enter one waits for an RCU grace period, and the start script then not.
     group = Live(record=owner.record, dir=owner.dir, host=owner.host).group
     ended, said = run_tool(command, life=owner.dir / LIFE_LOCK, status=owner.dir / STATUS, deadline_s=left, group=group)
     if ended is None:
-        todo = f"see whether {path!r} can be read at all"
+        todo = f"check that {path!r} can be read"
         raise hv.DeadlineError(subject=owner.name, waiting_for=f"mount of {path!r}", waited_s=left, todo=todo)
     if ended.code != 0:
-        how = f"disk {path!r} cannot be mounted, mount {ended}"
+        how = f"cannot mount disk {path!r}, mount {ended}"
         raise hv.LaunchError(name=owner.name, how=how, output=said, argv=command)
 
 
 def _mount_overlay(spec: ChrootSpec, owner: Owner, lower: Path, root: Path, owners: _Owners) -> None:
     upper = _place(owner, _UPPER)
-    what = f"changes cannot be kept in {spec.overlay_directory or 'memory'!r}"
-    with _failing(owner, what, "see whether overlayfs can use that file system"):
+    what = f"cannot keep changes in {spec.overlay_directory or 'memory'!r}"
+    with _failing(owner, what, "use a file system that overlayfs accepts for its upper directory"):
         if spec.overlay_directory is None:
             mount_tmpfs(str(upper), f"size={spec.overlay_mib}m,mode=0755", programs=True)
             for name in ("changes", "work"):
@@ -259,8 +259,8 @@ def _mount_overlay(spec: ChrootSpec, owner: Owner, lower: Path, root: Path, owne
 
 
 def _show(owner: Owner, root: Path, bind: Bind, owners: _Owners) -> None:
-    what = f"{bind.source!r} cannot be shown at {bind.target!r}"
-    todo = "what is on the way there has to be a directory and no link, and there when its root is read-only"
+    what = f"cannot bind {bind.source!r} to {bind.target!r}"
+    todo = "no directory on the way may be a link, and in a read-only root each has to exist"
     with (
         _failing(owner, what, todo),
         cloned_tree(bind.source, Allowed(write=bind.writable), users_fd=owners.fd) as tree,
@@ -276,7 +276,7 @@ def _show_resolv_conf(owner: Owner, root: Path, owners: _Owners) -> None:
         copy.write_bytes(Path("/etc/resolv.conf").read_bytes())
     copy.chmod(0o644)
     # Without the shift of owners: no process inside may change it.
-    what, todo = "the node's resolv.conf cannot be shown", "make /etc/resolv.conf in its root a file and no link"
+    what, todo = "cannot bind the node's resolv.conf", "make /etc/resolv.conf in the root a regular file"
     with (
         _failing(owner, what, todo),
         cloned_tree(str(copy), Allowed(write=False)) as tree,

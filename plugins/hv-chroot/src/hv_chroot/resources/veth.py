@@ -59,8 +59,8 @@ class VethKind(ResourceKind[Veth, None], name="veth", turn=Turn.NETWORK):
             yield hv.Problem(path="pyroute2", what="is not installed", todo=todo)
             return
         if kind != "bridge":
-            what = "is no bridge" if found else "does not exist on this node"
-            todo = "make the bridge, or name another"
+            what = "is not a bridge" if found else "does not exist on this node"
+            todo = "create the bridge, or name another"
             yield hv.Problem(path=resource.where, what=what, got=repr(bridge), todo=todo)
 
     def describe(self, resource: Veth, site: Site) -> Iterator[hv.Step]:
@@ -78,7 +78,7 @@ class VethKind(ResourceKind[Veth, None], name="veth", turn=Turn.NETWORK):
     def acquire(self, resource: Veth, held: Held) -> None:
         """Make the pair in the held network and attach its outer end to the bridge. Raises `NodeError`."""
         bridge, name = resource.interface.bridge, held.owner.name
-        held.owner.progress(f"connecting it to {bridge}")
+        held.owner.progress(f"connecting {resource.interface.name} to {bridge}")
         data = self.entry(resource, held.site)
         outer = os.open(_OURS, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -86,8 +86,8 @@ class VethKind(ResourceKind[Veth, None], name="veth", turn=Turn.NETWORK):
             with _netlink() as netlink:
                 _join(netlink, resource, data["name"])
         except _errors() as error:
-            what = f"{name}: its interfaces cannot be made, got {error}"
-            raise hv.NodeError(f"{what}; see whether {bridge} is still there") from error
+            what = f"{name}: cannot create {resource.interface.name}, got {error}"
+            raise hv.NodeError(f"{what}; check that {bridge} still exists") from error
         finally:
             os.close(outer)
 
@@ -99,8 +99,8 @@ class VethKind(ResourceKind[Veth, None], name="veth", turn=Turn.NETWORK):
                     if netlink.get_links(index)[0].get("ifalias") == entry.data["owner"]:
                         netlink.link("del", index=index)
         except _errors() as error:
-            if getattr(error, "code", None) != errno.ENODEV:  # it went meanwhile, with its namespace
-                what = f"{owner.name}: interface {entry.data['name']} cannot be removed, got {error}"
+            if getattr(error, "code", None) != errno.ENODEV:  # it has ended with its namespace meanwhile
+                what = f"{owner.name}: cannot remove interface {entry.data['name']}, got {error}"
                 raise hv.NodeError(f"{what}; try again") from error
 
 
@@ -118,13 +118,13 @@ class RoutesKind(Requirement[Routes], name="routes", turn=Turn.SOCKET):  # after
         try:
             _inside(_pid(held[resource.inside]), act)
         except _errors() as error:
-            what = f"{held.owner.name}: its gateways cannot be set, got {error}"
+            what = f"{held.owner.name}: cannot add its default routes, got {error}"
             raise hv.NodeError(f"{what}; correct params.network_gateways") from error
 
 
 def _pid(inside: HeldNamespaces | None) -> int:
     if inside is None:
-        raise hv.NodeError("network namespace: is not there; report this")
+        raise hv.NodeError("network namespace: does not exist; report this")
     return inside.pid
 
 
@@ -162,7 +162,7 @@ def _index(netlink: IPRoute, name: str) -> int:
 
 
 def _netlink() -> IPRoute:
-    from pyroute2 import IPRoute  # noqa: PLC0415 - 158 ms, for instances with interfaces of their own
+    from pyroute2 import IPRoute  # noqa: PLC0415 - 158 ms, for instances with interfaces
 
     return IPRoute()
 
@@ -180,7 +180,7 @@ def _inside(pid: int, act: Callable[[], None]) -> None:
     def enter_and_act() -> None:
         with Path(f"/proc/{pid}/ns/net").open("rb") as namespace:
             if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET) != 0:
-                raise OSError(ctypes.get_errno(), "cannot enter its network namespace")
+                raise OSError(ctypes.get_errno(), "cannot enter the network namespace")
         act()
 
     with ThreadPoolExecutor(max_workers=1) as pool:

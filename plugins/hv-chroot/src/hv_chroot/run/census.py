@@ -1,8 +1,8 @@
-"""The processes of an instance: who is in its pid namespace, or has its root, and what they have used together.
+"""The processes of an instance, by its pid namespace or its root directory, and what they have used together.
 
-Bubblewrap's init is the root of the tree: everything in the namespace descends from it, because what loses
-its parent becomes the init's child. So a few small files tell it all, and the node's other processes are not looked
-at. What entered from outside, a console or a stop script, is no descendant and not part of the figures.
+Every process that began in the namespace descends from bubblewrap's init, because an orphan becomes the init's child.
+So only a few small files are read, and none of the node's other processes. A process that entered from outside, a
+console or a stop script, is not a descendant and not part of the figures.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _PF_EXITING: Final = 4  # linux/sched.h
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Census:
-    """Figures of a whole instance: host cpu in seconds, those that ended included; resident MiB, rounded up.
+    """Figures of a whole instance: host CPU in seconds, ended processes included; resident MiB, rounded up.
 
-    ``processes`` counts without the init. Pages that processes share are counted for each of them.
+    ``processes`` is without the init. Pages that processes share are counted for each of them.
     """
 
     cpu_seconds: float
@@ -39,7 +39,7 @@ class Census:
 
 
 def namespace_of(pid: int) -> int | None:
-    """The inode number of the process's pid namespace; None when there is no such process."""
+    """The inode number of the process's pid namespace; None when it does not exist."""
     try:
         return int(os.readlink(f"/proc/{pid}/ns/pid").removeprefix("pid:[").removesuffix("]"))
     except OSError:
@@ -47,13 +47,13 @@ def namespace_of(pid: int) -> int | None:
 
 
 def is_ending(process: hv.ProcessId) -> bool:
-    """True when the process is gone or on its way out, where no code of it runs any more."""
+    """True when the process has ended or is exiting, and runs no code any more."""
     fields = _stat(process.pid)
     return fields is None or int(fields[19]) != process.start_ticks or bool(int(fields[6]) & _PF_EXITING)
 
 
 def census(init: hv.ProcessId) -> Census | None:
-    """What lives under that init now. None when the init is gone, and so everything else.
+    """The figures of the processes under that init now. None when the init has ended, and so all others.
 
     Fields as in proc_pid_stat(5); /proc/PID/task/TID/children needs CONFIG_PROC_CHILDREN, which distributions set.
     """
@@ -65,7 +65,7 @@ def census(init: hv.ProcessId) -> Census | None:
 
 
 def members(init: hv.ProcessId) -> list[hv.ProcessId]:
-    """The init and everything that descends from it now, which is all that began in its pid namespace."""
+    """The init and its descendants now: all processes that began in its pid namespace."""
     root = _stat(init.pid)
     if root is None or int(root[19]) != init.start_ticks:
         return []
@@ -101,13 +101,9 @@ def rooted(root: Path) -> list[hv.ProcessId]:
 
 
 def plain_census(root: Path) -> Census | None:
-    """What its processes use; None when there is none."""
-    return _tally([process.pid for process in rooted(root)])
-
-
-def _tally(pids: list[int]) -> Census | None:
-    """What those processes use together; None when none of them is there any more."""
-    found = [fields for fields in map(_stat, pids) if fields is not None and fields[0] not in b"ZX"]
+    """The figures of the processes with that root; None when it has no process."""
+    stats = (_stat(process.pid) for process in rooted(root))
+    found = [fields for fields in stats if fields is not None and fields[0] not in b"ZX"]
     if not found:
         return None
     return _summed(found, started=min(int(fields[19]) for fields in found), processes=len(found))
@@ -127,9 +123,9 @@ def _summed(found: list[list[bytes]], *, started: int, processes: int) -> Census
 
 
 def _stat(pid: int) -> list[bytes] | None:
-    """Fields of /proc/PID/stat from ``state`` to ``rss``, then the rest as one; None when there is no such process."""
+    """Fields of /proc/PID/stat from ``state`` to ``rss``, then the rest as one; None when the process does not exist."""
     data = _read(f"/proc/{pid}/stat")
-    # The command's name is in parentheses and may hold some itself: it ends at the last one.
+    # The command's name is in parentheses and may contain some: it ends at the last one.
     return data[data.rindex(b")") + 2 :].split(None, _FIELDS) if data else None
 
 
@@ -144,7 +140,7 @@ def _children(pid: int, *, threads: int) -> list[int]:
 
 
 def _read(path: str) -> bytes:
-    """The file's content; nothing when its process is gone."""
+    """The contents of the file; empty when its process has ended."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -25,7 +25,7 @@ _GROUPS_INSIDE: Final = "/group"  # and a number
 def sandbox_of(spec: ChrootSpec, root: str, uids: range | None = None) -> hv.Sandbox:
     """What the instance is allowed: its root as the whole file system, own namespaces, few capabilities.
 
-    ``uids`` are the node's that its users are; None: the same inside and outside, for users inside need several.
+    ``uids`` are the uids of the node that users inside are mapped to; None: they are the same inside and outside.
     """
     return hv.Sandbox(
         who=hv.AsRoot(capabilities=spec.capabilities, users=uids),
@@ -43,14 +43,14 @@ def _filter(spec: ChrootSpec) -> bytes | None:
 
 
 def prove(name: str, sandbox: hv.Sandbox, members: Iterable[hv.ProcessId]) -> None:
-    """Raise `ConfinementError` when a process that lives is confined less than asked.
+    """Raises `ConfinementError` when a running process is confined less than requested.
 
-    One that is just ending has given up its namespaces already.
+    A process that is exiting has left its namespaces already, and is skipped.
     """
     weak = ((process, text) for process in members for text in hv.weaknesses(sandbox, process.pid))
     found = [f"pid {process.pid}: {text}" for process, text in weak if not is_ending(process)]
     if found:
-        raise hv.ConfinementError(f"{name}: confined less than asked, got {'; '.join(found)}; report this")
+        raise hv.ConfinementError(f"{name}: is confined less than requested, got {'; '.join(found)}; report this")
 
 
 def chroot_command(spec: ChrootSpec, root: Path, argv: tuple[str, ...]) -> tuple[str, ...]:
@@ -69,8 +69,8 @@ def enter_command(
 
     With ``terminal`` the program gets a new terminal. The interpreter is started from a read-only view of the node: a
     file inside the instance can name the program that executes it (``#!/proc/self/exe``), and that program's file could
-    then be written through /proc. The view holds the interpreter and no instance's file system, which it would keep in
-    use.
+    then be written through /proc. The view has no instance's file
+    system in it, which it would keep in use.
     """
     python = os.path.realpath(sys.executable)
     view = [*system_view(), "--dev", "/dev", "--ro-bind", "/proc", "/proc"]

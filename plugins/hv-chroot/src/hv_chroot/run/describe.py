@@ -1,4 +1,4 @@
-"""Everything a start would do, for people: the steps, and where each argument of the launch comes from."""
+"""The plan of a start: its steps, and the origin of each argument of the launch."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ from hvcore.plugin import sandboxed
 __all__ = ["describe"]
 
 _PLUGIN: Final = "chroot"
-# What exists only during a start; shown as {status}, {life}, {filter} and {holder}.
+# They exist only during a start; shown as {status}, {life}, {filter} and {holder}.
 _STATUS_FD, _LIFE_FD, _FILTER_FD, _HOLDER_PID = 3, 4, 5, 0
 _UIDS: Final = range(65536)
 
 _USERS: Final = ("user_namespace", "network")
-# Option to the parameters that it follows from and the reason.
+# For each option the parameters that it follows from, and the reason.
 _WHY: Final[dict[str, tuple[tuple[str, ...], str]]] = {
-    "nsenter": (_USERS, "joins the namespaces that were made for it"),
-    "setpriv": (("capabilities",), "gives up what no process of the instance may ever get"),
-    "bwrap": (_USERS, "makes the namespaces and the file system"),
-    "--ro-bind": (_USERS, "the node's programs, read-only, where its users can reach the root"),
-    "--dev-bind": (_USERS, "the node's processes, to join the namespaces by"),
-    "--json-status-fd": ((), "reports the init's pid and the script's exit code"),
-    "--sync-fd": ((), "the init holds the life lock, nothing else inside does"),
-    "--seccomp": (("seccomp", "capabilities"), "no system call that a service does not need"),
-    "--unshare-pid": ((), "its processes are those of one pid namespace"),
+    "nsenter": (_USERS, "joins the namespaces that were created before the launch"),
+    "setpriv": (("capabilities",), "drops the capabilities that no process of the instance may get"),
+    "bwrap": (_USERS, "creates the namespaces and the file system"),
+    "--ro-bind": (_USERS, "the node's programs, read-only, for the next steps of the launch"),
+    "--dev-bind": (_USERS, "the node's /proc, which has the namespaces to join"),
+    "--json-status-fd": ((), "reports the init's pid and the script's exit status"),
+    "--sync-fd": ((), "only the init holds the life lock"),
+    "--seccomp": (("seccomp", "capabilities"), "refuses system calls that a service does not need"),
+    "--unshare-pid": ((), "its processes are in one pid namespace"),
     "--unshare-ipc": ((), "own shared memory and message queues"),
     "--unshare-uts": (("hostname",), "own host name"),
-    "--unshare-net": (("network",), "a network without a way out"),
-    "--hostname": (("hostname",), "what its processes see as host name"),
-    "--cap-drop": ((), "no capability but those that follow"),
-    "--cap-add": (("capabilities",), "daemons need it inside, it does not reach the node"),
-    "--bind": (_USERS, "its root, which becomes the whole file system"),
-    "--dev": (_USERS, "a small /dev of its own"),
-    "--proc": ((), "its own processes only"),
-    "--ro-bind-try": (_USERS, "nobody inside may change the node there"),
-    "--chdir": ((), "begins at the root"),
-    "--clearenv": ((), "nothing of the caller's environment"),
-    "--setenv": (("environment",), "what a script may count on"),
-    "--": (_USERS, "what follows is no option"),
+    "--unshare-net": (("network",), "a network without a connection"),
+    "--hostname": (("hostname",), "the host name that its processes see"),
+    "--cap-drop": ((), "drops all capabilities but those that follow"),
+    "--cap-add": (("capabilities",), "daemons inside need it"),
+    "--bind": (_USERS, "the root, which becomes the whole file system"),
+    "--dev": (_USERS, "a minimal /dev"),
+    "--proc": ((), "shows only its own processes"),
+    "--ro-bind-try": (_USERS, "read-only, so that no process inside can change the node there"),
+    "--chdir": ((), "starts in the root directory"),
+    "--clearenv": ((), "drops the caller's environment"),
+    "--setenv": (("environment",), "the environment of the scripts"),
+    "--": (_USERS, "end of the options"),
 }
 
 
 def describe(hooks: hv.Hooks, spec: ChrootSpec, host: hv.Host) -> hv.Plan:
-    """The plan. Looks whether the disk is a file, which decides about a loop device; changes nothing."""
+    """The plan. Reads whether the disk is a file, which needs a loop device; changes nothing."""
     site = site_of(spec, host)
     root = site.dir / ROOT
     return hv.Plan(
@@ -64,7 +64,7 @@ def describe(hooks: hv.Hooks, spec: ChrootSpec, host: hv.Host) -> hv.Plan:
 
 def _steps(hooks: hv.Hooks, spec: ChrootSpec, site: hv.Site) -> Iterator[hv.Step]:
     yield from hooks.kinds.steps(resources_of(spec), site)
-    yield hv.Step(kind="check", what=f"{spec.init_script!r} is a program in its root, without leaving it")
+    yield hv.Step(kind="check", what=f"{spec.init_script!r} is a program in the root, not a link that leads out of it")
     ready = f"ready when it exits with 0 within {spec.script_deadline_s:g} s"
     yield hv.Step(kind="launch", what=f"{spec.init_script!r} start; {ready}")
     yield hv.Step(kind="confine", what=_confinement(spec))
@@ -72,9 +72,9 @@ def _steps(hooks: hv.Hooks, spec: ChrootSpec, site: hv.Site) -> Iterator[hv.Step
 
 def _confinement(spec: ChrootSpec) -> str:
     if not spec.namespaces:
-        return "nothing but its root: its processes are root of the node"
+        return "only the root directory: its processes are root on the node"
     own = "own mount, pid, ipc, uts" + (", user" if spec.users else "")
-    network = "the node's network" if spec.share_network else "a network of its own"
+    network = "the node's network" if spec.share_network else "its own network"
     filtered = "a seccomp filter" if spec.seccomp else "no seccomp filter"
     capabilities = f"{len(spec.capabilities)} capabilities"
     return f"{own} namespaces, {network}, {capabilities}, {filtered}, no new privileges; read back from /proc"
@@ -82,16 +82,16 @@ def _confinement(spec: ChrootSpec) -> str:
 
 def _plain_arguments(spec: ChrootSpec, root: Path) -> tuple[hv.Argument, ...]:
     tokens = chroot_command(spec, root, ())
-    why = "the start script with another root and this environment, and nothing else of its own"
+    why = "runs the start script with another root and this environment, not confined"
     return (_of(tokens, ("environment",), why), _script(spec))
 
 
 def _script(spec: ChrootSpec) -> hv.Argument:
-    return _of((spec.init_script, "start"), ("init_script",), "the start script, and how it is called")
+    return _of((spec.init_script, "start"), ("init_script",), "the start script and its argument")
 
 
 def _of(tokens: tuple[str, ...], params: tuple[str, ...], why: str) -> hv.Argument:
-    # Whether it is this command at all, or another, follows from the isolation.
+    # The isolation decides which command it is.
     return hv.Argument(tokens=tokens, origin=hv.Origin(plugin=_PLUGIN, params=(*params, "isolation"), why=why))
 
 

@@ -1,8 +1,9 @@
-"""Run a program among the processes of an instance, confined like them. A program of its own: ``python -I -S enter.py``.
+"""Run a program among the processes of an instance, confined like them: ``python -I -S enter.py``.
 
-It takes nothing from hvcore, so that it starts in a few milliseconds. Steps: hold the instance's init by a pidfd and
-prove that it is the one meant; fork into its pid namespace; there join the other namespaces, take its root, give up
-what the instance does not have, and execute. Exits as the program does, 128 + n for signal n, 125 when it could not.
+It imports nothing of hvcore, so it starts in a few milliseconds. Steps: hold the instance's init by a pidfd and prove
+that it is the recorded process; fork into its pid namespace; there join the other namespaces, enter its root, drop the
+capabilities that the instance lacks, and execute. Exits with the program's exit status, with 128 + n when signal n
+ended it, and with 125 when it could not be run.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ import sys
 import termios
 import tty
 
-TYPE_CHECKING = False  # typing takes longer to import than all that is done here
+TYPE_CHECKING = False  # importing typing takes longer than all the rest
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Final, NoReturn
+    from typing import Any, Final, NoReturn
 
 __all__ = ["main"]
 
@@ -48,10 +49,10 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def main(arguments: list[str]) -> int:
-    """Do it; the exit code.
+    """The exit status.
 
     Arguments: the init's pid, its start in ticks, the boot id, the capabilities to keep in hexadecimal, the seccomp
-    filter in base64 or nothing, in how many control groups it has to be (entered by writing to ``/group0`` and so on),
+    filter in base64 or nothing, the number of control groups to enter (by writing to ``/group0`` and so on),
     ``terminal`` or ``plain``, then ``KEY=VALUE`` for each variable of the environment, ``--``, and the program with its
     arguments.
     """
@@ -61,55 +62,59 @@ def main(arguments: list[str]) -> int:
     environment = dict(pair.split("=", 1) for pair in rest[:end])
     argv = rest[end + 1 :]
     try:
-        pidfd = _hold(pid, int(ticks), boot_id)
+        pidfd = _open_exactly(pid, int(ticks), boot_id)
         for each in range(int(groups)):
             _join_group(f"/group{each}")
         root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         kinds = [kind for kind in _NAMESPACES if _is_other(pid, kind)]
         last = int(_read("/proc/sys/kernel/cap_last_cap"))
         dropped = [number for number in range(last + 1) if not capabilities & (1 << number)]
-        # Nobody in the instance may look into this process while it still holds more than they do.
+        # No process of the instance may trace this one while it has more rights than they have.
         _call(_libc.prctl, _PR_SET_DUMPABLE, 0, 0, 0, 0)
         _call(_libc.setns, pidfd, _CLONE_NEWPID)
     except OSError as error:
-        return _say(f"cannot enter the instance, got {error.strerror}; has it ended?")
+        return _failed(f"cannot enter the instance, got {error.strerror}; has it ended?")
 
     def become() -> NoReturn:
         try:
             _join(pidfd, root, kinds)
-            _give_up(dropped, capabilities)
+            _drop(dropped, capabilities)
             _leave_keeper(ends_with_sigterm=mode == "terminal")
-            os.closerange(3, 2**20)  # a descriptor of the node's would be a way out
+            os.closerange(3, 2**20)  # an open file of the node would be a way out
             for number in _IGNORED_BY_PYTHON:
                 _libc.signal(number, None)
             _filter(program)
             _execute(argv, environment)
         except OSError as error:
-            os._exit(_say(f"{argv[0]}: cannot be executed inside, got {error.strerror}"))
+            os._exit(_failed(f"{argv[0]}: cannot be executed inside, got {error.strerror}"))
 
     try:
         if mode == "terminal":
             environment["TERM"] = os.environ.get("TERM", "dumb")
             return _with_terminal(become)
-        return _without_terminal(become)
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            become()
+        return _exit_status(child)
     except OSError as error:
-        return _say(f"cannot go on, got {error.strerror}")
+        return _failed(f"cannot go on, got {error.strerror}")
 
 
 def _execute(argv: list[str], environment: dict[str, str]) -> NoReturn:
-    """Become the program, one without a slash by the instance's own PATH. os.execvpe imports what is not there inside."""
+    """Become the program, found by the instance's PATH. Not os.execvpe, which imports a module: none is inside."""
     places = [""] if "/" in argv[0] else [f"{place or '.'}/" for place in environment.get("PATH", "").split(":")]
     found = OSError(2, "No such file or directory")
     for place in places:
         try:
-            os.execve(place + argv[0], argv, environment)  # noqa: S606 - no shell is what is wanted
+            os.execve(place + argv[0], argv, environment)  # noqa: S606 - without a shell, as intended
         except OSError as error:
             if error.errno not in (2, 20):
                 found = error
     raise found
 
 
-def _say(text: str) -> int:
+def _failed(text: str) -> int:
     sys.stderr.write(f"enter: {text}\n")
     sys.stderr.flush()
     return _FAILED
@@ -121,8 +126,8 @@ def _call(function: Callable[..., int], *arguments: object) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _hold(pid: int, start_ticks: int, boot_id: str) -> int:
-    """A pidfd of exactly that process. Raises ProcessLookupError when it is gone, also when its number is taken."""
+def _open_exactly(pid: int, start_ticks: int, boot_id: str) -> int:
+    """A pidfd of exactly that process. Raises ProcessLookupError when it has ended, also when its pid is reused."""
     pidfd = os.pidfd_open(pid)
     stat = _read(f"/proc/{pid}/stat")
     ticks = int(stat[stat.rindex(b")") + 2 :].split()[19])
@@ -132,7 +137,7 @@ def _hold(pid: int, start_ticks: int, boot_id: str) -> int:
 
 
 def _read(path: str) -> bytes:
-    # Not pathlib, which takes longer to import than all that is done here.
+    # Importing pathlib takes longer than all the rest.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(fd, 4096)
@@ -164,7 +169,7 @@ def _join(pidfd: int, root: int, kinds: list[str]) -> None:
     os.umask(0o022)
 
 
-def _give_up(dropped: list[int], kept: int) -> None:
+def _drop(dropped: list[int], kept: int) -> None:
     _call(_libc.prctl, _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _call(_libc.prctl, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     for number in dropped:
@@ -174,11 +179,11 @@ def _give_up(dropped: list[int], kept: int) -> None:
     # Three words for the low halves (effective, permitted, inheritable), three for the high ones: capget(2).
     data = (ctypes.c_uint32 * 6)(low, low, low, high, high, high)
     if _libc.capset(header, data) != 0:
-        raise OSError(ctypes.get_errno(), "capabilities cannot be given up")
+        raise OSError(ctypes.get_errno(), "capabilities cannot be dropped")
 
 
 def _filter(program: bytes) -> None:
-    """Install the filter: struct sock_fprog is a count of 8-byte instructions and where they are."""
+    """Install the filter. struct sock_fprog: a count of 8-byte instructions, and their address."""
     if not program:
         return
     instructions = ctypes.create_string_buffer(program, len(program))
@@ -187,10 +192,10 @@ def _filter(program: bytes) -> None:
 
 
 def _leave_keeper(*, ends_with_sigterm: bool) -> None:
-    """Give the init a child that lives as long as this process, and what it becomes, does.
+    """Give the init a child that lives as long as this process and the program that it becomes.
 
-    Bubblewrap's init ends with its last child, and all that is in the namespace with it. What enters is not its child:
-    a stop script would be killed in its middle by the end of the very daemon that it stops.
+    Bubblewrap's init exits with its last child, and that ends the namespace. A process that enters is not its child: a
+    stop script would be killed half-way, when the daemon that it stops exits.
     """
     ourselves = os.pidfd_open(os.getpid())
     between = os.fork()
@@ -201,59 +206,42 @@ def _leave_keeper(*, ends_with_sigterm: bool) -> None:
     if not ends_with_sigterm:
         _libc.signal(15, ctypes.c_void_p(1))
     if os.fork() != 0:
-        os._exit(0)  # now the other is the init's
+        os._exit(0)  # now the grandchild is the init's child
     os.dup2(ourselves, 0)
     os.closerange(1, 2**20)
     _libc.poll((ctypes.c_int * 2)(0, 1), 1, -1)  # struct pollfd: descriptor 0, POLLIN
     os._exit(0)
 
 
-def _without_terminal(become: Callable[[], NoReturn]) -> int:
-    pid = os.fork()
-    if pid == 0:
-        os.setsid()
-        become()
-    return _exit_code(pid)
-
-
-def _exit_code(pid: int) -> int:
+def _exit_status(pid: int) -> int:
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return code if code >= 0 else 128 - code
 
 
 def _with_terminal(become: Callable[[], NoReturn]) -> int:
-    """Run it on a terminal of its own and pass the bytes on.
+    """Run it on a new terminal and copy the bytes.
 
-    Not on the caller's: a program inside could push characters into that one, to be read by the caller's shell.
+    On the caller's terminal, a program inside could push characters that the caller's shell would then read.
     """
     pid, master = pty.fork()
     if pid == 0:
         become()
-    saved = _raw(0)
+    saved: list[Any] | None = None
+    if os.isatty(0):
+        saved = termios.tcgetattr(0)
+        tty.setraw(0, termios.TCSANOW)  # keeps the characters that have been typed already
     try:
         _follow_size(master)
         _copy(master, pid)
     finally:
-        _restore(0, saved)
+        if saved is not None:
+            termios.tcsetattr(0, termios.TCSAFLUSH, saved)
     os.close(master)
-    return _exit_code(pid)
-
-
-def _raw(fd: int) -> object:
-    if not os.isatty(fd):
-        return None
-    saved = termios.tcgetattr(fd)
-    tty.setraw(fd, termios.TCSANOW)  # what has been typed already is not thrown away
-    return saved
-
-
-def _restore(fd: int, saved: object) -> None:
-    if isinstance(saved, list):
-        termios.tcsetattr(fd, termios.TCSAFLUSH, saved)
+    return _exit_status(pid)
 
 
 def _follow_size(master: int) -> None:
-    """Give the terminal inside the size of the one outside, now and whenever that changes."""
+    """Give the terminal inside the size of the one outside, now and after each change."""
     import signal  # noqa: PLC0415 - 7 ms (enum), on a terminal only
 
     def resize(*_: object) -> None:
@@ -265,9 +253,9 @@ def _follow_size(master: int) -> None:
 
 
 def _copy(master: int, pid: int) -> None:
-    """Pass bytes on until the program has ended; what it left running may keep the terminal open, that is no reason.
+    """Copy bytes until the program has ended, also when a process that it left keeps the terminal open.
 
-    The end of our own input is passed on as ^D. Input that the program does not read waits, and holds up no output.
+    At the end of our input the program gets ^D. Input that the program does not read waits, and delays no output.
     """
     os.set_blocking(master, False)
     pidfd = os.pidfd_open(pid)
@@ -279,7 +267,7 @@ def _copy(master: int, pid: int) -> None:
         waiting.register(master, select.POLLIN | (select.POLLOUT if typed else 0))
         ready = dict(waiting.poll())
         if ready.get(master, 0) & ~select.POLLOUT and not _show(master) and pidfd not in ready:
-            # Closed by the program, which lives on: only its end is left to wait for.
+            # The program has closed the terminal and still runs: wait for its end.
             os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
             return
         if pidfd in ready:
@@ -296,7 +284,7 @@ def _copy(master: int, pid: int) -> None:
 
 
 def _show(master: int) -> bool:
-    """Pass on what is there to be read; False when there is nothing, or nobody on the other side any more."""
+    """Copy the bytes that can be read now; False at the end, or when nothing can be read."""
     try:
         data = os.read(master, 65536)
     except OSError:

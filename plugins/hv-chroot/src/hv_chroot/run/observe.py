@@ -1,4 +1,4 @@
-"""How an instance is doing, from /proc and its control group.
+"""The state of an instance, from /proc and its control group; freezing its processes.
 
 It imports no family, and nothing that does: `hv list` imports this alone.
 """
@@ -17,11 +17,11 @@ _FREEZE_S: Final = 10.0
 
 
 def observe(live: hv.Live) -> hv.Observation:
-    """Running while anything of it runs, with the figures of all its processes together."""
+    """Running while one of its processes runs, with the figures of all of them together."""
     init = live.record.process
     found, killed = _census(live), oom_killed(live)
     if found is None:
-        # Killed for its memory it has not ended by itself, whatever else had ended before.
+        # The kernel has killed one for its memory, so the instance did not end on its own.
         state = hv.State.SHUTDOWN if killed is None else hv.State.CRASHED
         return hv.Observation(state=state, reason=killed or "no process left")
     return hv.Observation(
@@ -43,7 +43,7 @@ def _census(live: hv.Live) -> Census | None:
 
 
 def oom_killed(live: hv.Live) -> str | None:
-    """How many of its processes the kernel has killed at its memory limit, in words; None when none, or no limit."""
+    """The number of processes that the kernel killed at the memory limit, in words; None without any."""
     limit_mib = live.record.spec.get("memory_limit_mib")
     figures = None if limit_mib is None or live.group is None else live.group.figures()
     if figures is None or not figures.oom_kills:
@@ -53,16 +53,16 @@ def oom_killed(live: hv.Live) -> str | None:
 
 
 def is_frozen(live: hv.Live) -> bool:
-    """Whether its processes stand still, after a pause by us."""
-    # The record first: it costs nothing, and almost nothing is paused.
+    """Whether its processes are frozen, by a pause of ours."""
+    # The record first: that costs nothing, and few instances are paused.
     return live.record.paused and live.group is not None and live.group.frozen()
 
 
 def freeze(live: hv.Live, job: hv.Job) -> None:
-    """Let all its processes stand still. Raises `UnsupportedError` where there is no freezer."""
+    """Freeze all its processes. Raises `UnsupportedError` where the node has no freezer."""
     if live.group is None:
         job.update(paused=False)
-        reason = "this node has no control groups that can be written to, and so no freezer"
+        reason = "this node has no writable control groups, and so no freezer"
         raise hv.UnsupportedError(driver=live.record.driver, operation="pause", reason=reason)
     try:
         live.group.freeze(job.deadline.left(_FREEZE_S))
@@ -72,6 +72,6 @@ def freeze(live: hv.Live, job: hv.Job) -> None:
 
 
 def thaw(live: hv.Live) -> None:
-    """Let them go on. Fine when they do."""
+    """Let them run again; does nothing if they do."""
     if live.group is not None and live.group.frozen():
         live.group.thaw()

@@ -18,7 +18,7 @@ from hvcore.plugin import LIFE_LOCK, STATUS, Child, launch, life_lock, run_tool,
 
 __all__ = ["Place", "run_afterwards", "run_start", "run_stop"]
 
-_RAISE: Final = "see what it waits for, or raise params.script_deadline"
+_RAISE: Final = "find out what it waits for, or raise params.script_deadline"
 _LAST_STATUS: Final = "stop-status"  # not STATUS, which keeps how the start ended
 _END_S: Final = 5.0
 
@@ -48,7 +48,7 @@ def run_start(spec: ChrootSpec, job: hv.Job, place: Place) -> tuple[hv.ProcessId
         ended = child.wait(allowed_s)
         if ended is None:
             lines = tail(place.log).strip().splitlines()
-            todo = f'it said last "{lines[-1]:.200}"; {_RAISE}' if lines else f"it said nothing; {_RAISE}"
+            todo = f'its last output was "{lines[-1]:.200}"; {_RAISE}' if lines else f"it has no output; {_RAISE}"
             waiting_for = f"end of {spec.init_script} start"
             raise hv.DeadlineError(subject=job.name, waiting_for=waiting_for, waited_s=allowed_s, todo=todo)
         # Bubblewrap ends with the script; its init stays for what the script has left.
@@ -57,7 +57,7 @@ def run_start(spec: ChrootSpec, job: hv.Job, place: Place) -> tuple[hv.ProcessId
         if ended.code != 0:
             how = f"{spec.init_script} start {ended} after {time.monotonic() - begun:.1f} s"
             if spec.namespaces and written is None:
-                how = f"its confinement could not be set up, bubblewrap {ended}"
+                how = f"cannot set up the confinement, bubblewrap {ended}"
             raise hv.LaunchError(name=job.name, how=how, output=tail(place.log), argv=_argv(spec, place, argv))
         return child.process() if spec.namespaces else None, monitor
 
@@ -78,7 +78,7 @@ def run_afterwards(spec: ChrootSpec, job: hv.Job, place: Place) -> tuple[hv.Ende
     with closing(_launched(spec, job, place, (spec.stop_script, "stop"), status)) as child:
         ended = child.wait(job.deadline.left(spec.script_deadline_s))
         init = child.process()
-        if init is not None:  # nothing of it stays, whatever it has started
+        if init is not None:  # with every process that the script has started
             hv.kill_and_wait(init, subject=job.name, deadline_s=_END_S)
         if child.wait(_END_S) is None:
             waiting_for, todo = "end of its stop script", "try again with --force"

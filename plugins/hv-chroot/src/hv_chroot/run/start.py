@@ -22,17 +22,17 @@ _MADE_BY_US: Final = ("dev", "proc")
 
 
 def start(spec: ChrootSpec, job: hv.Job) -> None:
-    """Start it and return when its script has ended well. Raises `HvError`; what was acquired is in the ledger."""
+    """Start it and return when the start script has exited with 0. Raises `HvError`; the ledger has what was acquired."""
     inside = namespaces_of(spec)
     resources = tuple(resources_of(spec))
-    # The claims first, and apart: the entry of the mounts says that the disk is ours, and must be unused when we let go.
+    # The claims first, apart: the ledger's entry of the mounts says that the disk is ours and is unused after a release.
     job.acquire(*(claim for claim in resources if isinstance(claim, hv.DiskClaim)))
     handles = job.acquire(*resources)
     uids = None if inside.users is None else handles[inside.users]
     if uids is not None:
         job.bind(uids=uids.start)
     root, log = Path(job.dir / ROOT), Path(handles[SCRIPT_OUTPUT])
-    _look_inside(spec, root, job)
+    _check_root(spec, root, job)
     job.progress(f"running {spec.init_script} start")
     place = Place(root=root, log=log, group=job.live.group, held=handles[inside], uids=uids)
     init, monitor = run_start(spec, job, place)
@@ -42,10 +42,10 @@ def start(spec: ChrootSpec, job: hv.Job) -> None:
         freeze(job.live, job)
 
 
-def _look_inside(spec: ChrootSpec, root: Path, job: hv.Job) -> None:
+def _check_root(spec: ChrootSpec, root: Path, job: hv.Job) -> None:
     problem = program_problem(root, spec.init_script)
     if problem is not None:
-        todo = "put it there, or set params.init_script"
+        todo = "create it, or set params.init_script"
         raise hv.OperationError(f"{job.name}: {spec.init_script!r} on {spec.source} {problem}; {todo}")
     if spec.namespaces:
         may_be_made = spec.source_is_written or spec.overlay != "none"
@@ -55,10 +55,10 @@ def _look_inside(spec: ChrootSpec, root: Path, job: hv.Job) -> None:
 
 
 def remember(spec: ChrootSpec, job: hv.Job, init: hv.ProcessId, monitor: hv.ProcessId | None) -> None:
-    """Prove the confinement of all that lives, and note the init as the instance's process."""
+    """Prove the confinement of its running processes, and record the init as the instance's process."""
     namespace, now = namespace_of(init.pid), census(init)
     if namespace is None or now is None or (now.processes == 0 and hv.wait_gone(init, _INIT_ENDS_S)):
-        return  # the script has left nothing, and then the init ends too
+        return  # the script has left no process, and then the init exits too
     prove(job.name, sandbox_of(spec, "", uids_of(job.record)), members(init))
     job.bind(pid_namespace=namespace)
     job.started(init, monitor)

@@ -1,4 +1,4 @@
-"""Why this node cannot run an instance: privileges, tools, and its root. Looks only, and mounts nothing."""
+"""Why this node cannot run an instance: privileges, tools, and the root. Mounts nothing."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from hv_chroot.spec import ChrootSpec
 __all__ = ["TOOLS", "examine", "site_of", "verify"]
 
 TOOLS: Final = {"bwrap": "bubblewrap", "mount": "mount", "setpriv": "util-linux"}
-"""Program to the Debian package that has it."""
+"""For each program the Debian package that contains it."""
 _PLAIN_TOOLS: Final = {"chroot": "coreutils", "env": "coreutils", "mount": "mount"}
 _LOOP: Final = "/dev/loop-control"
 _FOR_USERS: Final = {"nsenter": "util-linux", "unshare": "util-linux"}
 
 
 def verify(hooks: hv.Hooks, spec: ChrootSpec, host: hv.Host) -> Iterator[hv.Problem]:
-    """Every reason that can be seen without mounting anything."""
+    """Every reason that shows without mounting anything."""
     if not host.privileged:
         what = "only root can mount a disk"
         yield hv.Problem(path="privileges", what=what, got=f"uid {os.geteuid()}", todo="run it as root")
@@ -31,7 +31,7 @@ def verify(hooks: hv.Hooks, spec: ChrootSpec, host: hv.Host) -> Iterator[hv.Prob
 
 
 def site_of(spec: ChrootSpec, host: hv.Host) -> hv.Site:
-    """Where its resources are wanted."""
+    """The node and the level at which the instance's resources are acquired."""
     return hv.Site(name=spec.name, host=host, level=hv.Level.STRICT)
 
 
