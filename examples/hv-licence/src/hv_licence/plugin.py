@@ -40,8 +40,8 @@ def params() -> hv.ParamGroup:
     """Two parameters, under ``[params]`` beside the driver's own."""
     return hv.ParamGroup(
         "licence",
-        hv.Param("licence_pool", hv.directory(), help="Directory of the licence's seats. All nodes share it."),
-        hv.Param("licence_seats", hv.integer(minimum=1), help="How many guests may run at once."),
+        hv.Param("licence_pool", hv.directory(), default_means="no licence", help="Directory that holds the seats."),
+        hv.Param("licence_seats", hv.integer(minimum=1), default_means="no licence", help="Number of seats."),
     )
 
 

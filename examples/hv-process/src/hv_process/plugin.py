@@ -73,8 +73,9 @@ def params() -> hv.ParamGroup:
         ),
         hv.Param(
             "confinement",
-            hv.one_of("strict", "user"),
-            help="A uid of its own, which takes root, or a user namespace; unset: the best that the caller can.",
+            hv.one_of({"strict": "Run it with its own uid. Needs root.", "user": "Run it in a user namespace."}),
+            default_means="strict for root, user for other callers",
+            help="Choose the user that the program runs as.",
         ),
         hv.Param(
             "enforce_limits",

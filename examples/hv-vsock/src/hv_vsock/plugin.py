@@ -41,7 +41,8 @@ def params() -> hv.ParamGroup:
     """Two parameters, under ``[params]`` beside the driver's own."""
     cids = hv.integer(minimum=CIDS["first"], maximum=CIDS["last"])
     vsock = hv.Param("vsock", hv.boolean(), default=False, help="Give the guest a vsock device.")
-    return hv.ParamGroup("vsock", vsock, hv.Param("vsock_cid", cids, help="Address of the guest. Default: a free one."))
+    cid = hv.Param("vsock_cid", cids, default_means="the first free one", help="Set the address of the guest.")
+    return hv.ParamGroup("vsock", vsock, cid)
 
 
 @hv.impl.check

@@ -13,7 +13,15 @@ __all__ = ["Watchdog", "assess", "check", "devices", "params", "plan", "render",
 
 MODEL: Final = "i6300esb"
 # See WatchdogAction in QEMU's qapi/run-state.json.
-ACTIONS: Final = ("reset", "shutdown", "poweroff", "pause", "inject-nmi", "debug", "none")
+ACTIONS: Final = {
+    "reset": "Reset the guest.",
+    "shutdown": "Ask the guest to shut down, by ACPI.",
+    "poweroff": "Power the guest off.",
+    "pause": "Pause the guest until hv resume.",
+    "inject-nmi": "Send an NMI to the guest.",
+    "debug": "Write a line to the log.",
+    "none": "Do nothing.",
+}
 DOES_NOT_RESTART: Final = {
     "pause": "pauses it until hv resume",
     "debug": "only writes a line to the log",
@@ -38,8 +46,9 @@ def params() -> hv.ParamGroup:
         hv.Param("watchdog", hv.boolean(), default=False, help="Give the guest a watchdog."),
         hv.Param(
             "watchdog_action",
-            hv.one_of(*ACTIONS),
-            help="What happens to a guest that does not feed it. Unset: reset.",
+            hv.one_of(ACTIONS),
+            default_means="reset",
+            help="Choose the action on a guest that no longer feeds the watchdog.",
             example="poweroff",
         ),
         help="A device that acts on a guest that hangs. It begins to count when the guest opens it.",

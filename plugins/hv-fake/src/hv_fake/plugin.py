@@ -19,16 +19,31 @@ PARAMS: Final = hv.ParamGroup(
     "fake",
     hv.Param(
         "fail_at",
-        hv.one_of("verify", "acquire", "start", "stop", "observe"),
-        help="The step at which the driver fails on purpose.",
+        hv.one_of(
+            {
+                "verify": "Report a problem of the node.",
+                "acquire": "Fail after the ledger is written.",
+                "start": "Fail after all resources are acquired.",
+                "stop": "Fail at every stop.",
+                "observe": "Fail whenever the state is read.",
+            }
+        ),
+        default_means="no failure",
+        help="Fail at this step on purpose.",
     ),
     hv.Param(
         "ignores_powerdown",
         hv.boolean(),
         default=False,
-        help="Whether the guest ignores a polite stop, so that it takes a forced one.",
+        help="Ignore a powerdown, so that a stop has to kill the guest.",
     ),
-    hv.Param("motd", hv.text(max_bytes=80), default="hello", help="What the guest says on its console."),
+    hv.Param(
+        "motd",
+        hv.text(max_bytes=80),
+        default="hello",
+        help="Set the message that the guest prints on its console.",
+        example="good morning",
+    ),
 )
 
 

@@ -37,39 +37,58 @@ PARAMS: Final = hv.ParamGroup(
     "confine",
     hv.Param(
         "isolation",
-        hv.one_of("namespaces", "none"),
+        hv.one_of(
+            {
+                "namespaces": "Run the instance in its own mount, PID, IPC and UTS namespaces, with few capabilities.",
+                "none": "Only change the root directory, as chroot(8) and Ganeti do. Root inside is root on the node.",
+            }
+        ),
         default="namespaces",
-        help="Keep it in namespaces of its own; or only change its root, as Ganeti does, which keeps it from nothing.",
+        help="Isolate the instance from the node.",
         example="none",
     ),
     hv.Param(
         "user_namespace",
-        hv.one_of("auto", "on", "off"),
+        hv.one_of(
+            {
+                "auto": "Use a user namespace unless the instance shares the node's network, where low ports need root.",
+                "on": "Map the users inside to unused uids of the node, so that root inside has no rights outside.",
+                "off": "Users inside are the same users on the node.",
+            }
+        ),
         default="auto",
-        help="Make root inside nobody outside. auto: unless it shares the node's network, where low ports need root.",
+        default_means="on, unless network = host",
+        help="Run the instance in a user namespace.",
         example="on",
     ),
     hv.Param(
         "capabilities",
         hv.list_of(hv.one_of(*hv.CAPABILITIES)),
         default=DEFAULT_CAPABILITIES,
-        help="The capabilities that its processes keep.",
+        help="Set the capabilities that the processes can have.",
         example=["CAP_CHOWN", "CAP_SETGID", "CAP_SETUID"],
     ),
     hv.Param(
         "seccomp",
-        hv.one_of("default", "off"),
+        hv.one_of(
+            {
+                "default": "Refuse calls that services do not need, or that need a capability which the instance lacks.",
+                "off": "Allow every system call.",
+            }
+        ),
         default="default",
-        help="Refuse system calls that no service needs and that only a capability it lacks is for.",
+        default_means="the built-in profile",
+        help="Filter the system calls of the processes.",
         example="off",
     ),
     hv.Param(
         "hostname",
         hv.regexp("[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", "a host name of at most 64 bytes", max_bytes=64),
-        help="The host name that its processes see; unset, it is the instance's name.",
+        default_means="the name of the instance, or its first label if the name is longer than 64 bytes",
+        help="Set the host name that the processes see.",
         example="web1",
     ),
-    help="What keeps it and the node apart.",
+    help="Isolation from the node.",
 )
 
 

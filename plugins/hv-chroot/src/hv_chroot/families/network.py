@@ -35,34 +35,40 @@ PARAMS: Final = hv.ParamGroup(
     "network",
     hv.Param(
         "network",
-        hv.one_of("host", "none", "veth"),
+        hv.one_of(
+            {
+                "host": "Share the node's network, as in Ganeti.",
+                "none": "Give the instance a loopback interface only.",
+                "veth": "Give the instance one interface for each NIC, attached to the bridge that the NIC names.",
+            }
+        ),
         default="host",
-        help="It shares the node's network, as in Ganeti; or has none; or has interfaces of its own, one for each of "
-        "its NICs, at the bridges that those name.",
+        help="Choose the network of the instance.",
         example="veth",
     ),
     hv.Param(
         "network_addresses",
         hv.list_of(addresses()),
         default=(),
-        help="The addresses of its interfaces, which are called eth0, eth1, ... in the order of its NICs.",
+        help="Set the addresses of the interfaces, which are named eth0, eth1, ... in the order of the NICs.",
         example=["10.0.0.5/24", "eth1=fd00::5/64"],
     ),
     hv.Param(
         "network_gateways",
         hv.list_of(hv.address(), maximum=2),
         default=(),
-        help="Where packets to everywhere else go: an IPv4 address, an IPv6 address, or one of each.",
+        help="Set the default gateways: an IPv4 address, an IPv6 address, or one of each.",
         example=["10.0.0.1"],
     ),
     hv.Param(
         "network_mtu",
         hv.integer(minimum=68, maximum=65535),
         unit="bytes",
-        help="The largest packet of its interfaces; unset, that of the bridge.",
+        default_means="the MTU of the bridge",
+        help="Set the MTU of the interfaces.",
         example=1400,
     ),
-    help="Its network.",
+    help="Network of the instance.",
 )
 
 

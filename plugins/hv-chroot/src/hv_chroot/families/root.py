@@ -54,58 +54,67 @@ PARAMS: Final = hv.ParamGroup(
     hv.Param(
         "root_directory",
         hv.directory(),
-        help="A directory of the node that is its root file system, in place of a disk.",
+        default_means="the disk of the instance",
+        help="Use a directory of the node as the root file system, instead of a disk.",
         example="/srv/roots/web1",
     ),
     hv.Param(
         "overlay",
-        hv.one_of("none", "memory", "directory"),
+        hv.one_of(
+            {
+                "none": "Write changes to the root itself.",
+                "memory": "Keep changes in memory. They are lost at the stop.",
+                "directory": "Keep changes in overlay_directory.",
+            }
+        ),
         default="none",
-        help="Where changes to its root go: into it; into memory, gone after the stop; or into overlay_directory.",
+        help="Choose the place for changes to the root.",
         example="memory",
     ),
     hv.Param(
         "overlay_directory",
         hv.directory(),
-        help="The directory of the node that keeps what is changed, for overlay = directory.",
+        default_means="none",
+        help="Set the directory of the node that keeps the changes with overlay = directory.",
         example="/srv/changes/web1",
     ),
     hv.Param(
         "overlay_size",
         hv.size_mib(minimum=1),
         unit="MiB",
-        help=f"How much the changes in memory may take, for overlay = memory; unset, {DEFAULT_OVERLAY_MIB}.",
+        default_means=f"{DEFAULT_OVERLAY_MIB} MiB",
+        help="Limit the size of the changes with overlay = memory.",
         example=64,
     ),
     hv.Param(
         "binds",
         hv.list_of(_bind()),
         default=(),
-        help="Files and directories of the node to show inside, read-only unless :rw follows.",
+        help="Bind files and directories of the node into the root, read-only unless :rw follows.",
         example=["/srv/www:/var/www", "/srv/data:/data:rw"],
     ),
     hv.Param(
         "resolv_conf",
-        hv.one_of("image", "node"),
+        hv.one_of({"image": "The file in the root.", "node": "A read-only copy of the node's file at the start."}),
         default="image",
-        help="Whose /etc/resolv.conf it has: its root's own, or the node's as it is at the start.",
+        help="Choose the /etc/resolv.conf that the processes see.",
         example="node",
     ),
     hv.Param(
         "allow_suid",
         hv.boolean(),
         default=False,
-        help="Let set-uid programs in its root take effect; possible only with isolation = none.",
+        help="Allow set-uid programs in the root. Needs isolation = none.",
         example=True,
     ),
     hv.Param(
         "allow_devices",
         hv.boolean(),
         default=False,
-        help="Let device nodes in its root work; possible only with isolation = none.",
+        help="Allow device nodes in the root. Needs isolation = none.",
         example=True,
     ),
-    help="Its root file system: a disk, or a directory, or changes on top of one of them.",
+    help="Root file system: a disk or a directory, with an optional overlay.",
 )
 
 

@@ -25,13 +25,14 @@ PARAMS: Final = hv.ParamGroup(
         "init_script",
         _PATH_INSIDE,
         default="/ganeti-chroot",
-        help="The program in its root that is run with the argument start, and with stop when it stops.",
+        help="Set the program in the root that a start runs with the argument start.",
         example="/etc/init.d/rcS",
     ),
     hv.Param(
         "stop_script",
         _PATH_INSIDE,
-        help="The program that is run with the argument stop when it stops; unset, it is the one that started it.",
+        default_means="the value of init_script",
+        help="Set the program in the root that a stop runs with the argument stop.",
         example="/etc/init.d/rcK",
     ),
     hv.Param(
@@ -39,7 +40,7 @@ PARAMS: Final = hv.ParamGroup(
         hv.seconds(minimum=0.1, maximum=86400),
         default=60,
         unit="seconds",
-        help="How long one run of a script may take; a start fails then, a stop goes on without it.",
+        help="Limit the time of a script. After it a start fails, and a stop ends the processes itself.",
         changes="launch",
         example=120,
     ),
@@ -47,10 +48,10 @@ PARAMS: Final = hv.ParamGroup(
         "environment",
         hv.list_of(_VARIABLE),
         default=(),
-        help="Variables for both scripts and everything they start, besides PATH, HOME and container.",
+        help="Set variables for both scripts and their child processes, besides PATH, HOME and container.",
         example=["LANG=C.UTF-8", "TZ=UTC"],
     ),
-    help="How it is started and stopped.",
+    help="Scripts that start and stop the instance.",
 )
 
 
