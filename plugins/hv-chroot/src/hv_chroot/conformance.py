@@ -38,17 +38,13 @@ def _make_image(image: Path, script: str) -> None:
         tree = Path(folder)
         for name in ("bin", "dev", "proc", "tmp"):
             (tree / name).mkdir()
-        shutil.copy2(_busybox(), tree / "bin/busybox")
+        shutil.copy2(shutil.which("busybox") or "/bin/busybox", tree / "bin/busybox")
         for applet in _APPLETS:
             (tree / "bin" / applet).symlink_to("busybox")
         (tree / "ganeti-chroot").write_text(script)
         (tree / "ganeti-chroot").chmod(0o755)
         command = ["mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d", folder, "--", str(image), "4M"]
         subprocess.run(command, check=True, capture_output=True)
-
-
-def _busybox() -> str:
-    return shutil.which("busybox") or "/bin/busybox"
 
 
 def _missing() -> str | None:

@@ -13,14 +13,13 @@ from hv_chroot.names import LOG_FILE, OUTPUT, ROOT
 from hv_chroot.resources.root_files import program_problem
 from hv_chroot.resources.root_mount import OutputKind, RootKind
 from hv_chroot.resources.veth import NamespacesKind, RoutesKind, VethKind
+from hv_chroot.run.before_start import describe, examine, verify
 from hv_chroot.run.census import census, namespace_of
 from hv_chroot.run.confinement import chroot_command, enter_command
-from hv_chroot.run.describe import describe
 from hv_chroot.run.observe import freeze, is_frozen, observe, thaw
 from hv_chroot.run.rooted import RootedKind
 from hv_chroot.run.start import remember, start
 from hv_chroot.run.stop import stop
-from hv_chroot.run.verify import examine, verify
 from hv_chroot.spec import ChrootSpec, decide, spec_of
 from hvcore.plugin import STATUS
 
@@ -45,7 +44,9 @@ class ChrootDriver:
     )
     hookspecs: ClassVar[tuple[object, ...]] = ()
     examine = staticmethod(examine)
+    start = staticmethod(start)
     observe = staticmethod(observe)
+    pause = staticmethod(freeze)
 
     def __init__(self, hooks: hv.Hooks) -> None:
         self._hooks = hooks
@@ -61,10 +62,6 @@ class ChrootDriver:
     def describe(self, spec: ChrootSpec, host: hv.Host) -> hv.Plan:
         """The steps of a start, and the launch argument by argument."""
         return describe(self._hooks, spec, host)
-
-    def start(self, spec: ChrootSpec, job: hv.Job) -> None:
-        """Mount the root, run the start script in it, and prove how the processes that it left are confined."""
-        start(spec, job)
 
     def adopt(self, live: hv.Live, job: hv.Job) -> bool:
         """True when the start script of an interrupted start exited with 0 and left processes.
@@ -87,10 +84,6 @@ class ChrootDriver:
     def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         """The stop script, then SIGTERM, then the end of the namespace; which of them ended the last process."""
         return stop(spec_of(live.record), live, job, force=force)
-
-    def pause(self, live: hv.Live, job: hv.Job) -> None:
-        """Freeze all its processes."""
-        freeze(live, job)
 
     def resume(self, live: hv.Live, job: hv.Job) -> None:
         """Thaw them."""

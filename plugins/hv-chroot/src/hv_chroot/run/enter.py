@@ -64,7 +64,8 @@ def main(arguments: list[str]) -> int:
     try:
         pidfd = _open_exactly(pid, int(ticks), boot_id)
         for each in range(int(groups)):
-            _join_group(f"/group{each}")
+            with open(f"/group{each}", "wb", buffering=0) as entrance:
+                entrance.write(b"0")
         root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         kinds = [kind for kind in _NAMESPACES if _is_other(pid, kind)]
         last = int(_read("/proc/sys/kernel/cap_last_cap"))
@@ -137,20 +138,8 @@ def _open_exactly(pid: int, start_ticks: int, boot_id: str) -> int:
 
 
 def _read(path: str) -> bytes:
-    # Importing pathlib takes longer than all the rest.
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, 4096)
-    finally:
-        os.close(fd)
-
-
-def _join_group(entrance: str) -> None:
-    fd = os.open(entrance, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, b"0")
-    finally:
-        os.close(fd)
+    with open(path, "rb", buffering=0) as file:
+        return file.read(4096)
 
 
 def _is_other(pid: int, kind: str) -> bool:

@@ -1,7 +1,9 @@
-"""The plan of a start: its steps, and the origin of each argument of the launch."""
+"""Before a start: why this node cannot run an instance, and the plan with the origin of each argument."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -10,11 +12,17 @@ import hvcore.plugin as hv
 from hv_chroot.names import ROOT
 from hv_chroot.resource import resources_of
 from hv_chroot.run.confinement import chroot_command, sandbox_of
-from hv_chroot.run.verify import site_of
+from hv_chroot.seccomp import MACHINES
 from hv_chroot.spec import ChrootSpec
 from hvcore.plugin import sandboxed
 
-__all__ = ["describe"]
+__all__ = ["describe", "examine", "verify"]
+
+_TOOLS: Final = {"bwrap": "bubblewrap", "mount": "mount", "setpriv": "util-linux"}
+"""For each program the Debian package that contains it."""
+_PLAIN_TOOLS: Final = {"chroot": "coreutils", "env": "coreutils", "mount": "mount"}
+_FOR_USERS: Final = {"nsenter": "util-linux", "unshare": "util-linux"}
+_LOOP: Final = "/dev/loop-control"
 
 _PLUGIN: Final = "chroot"
 # They exist only during a start; shown as {status}, {life}, {filter} and {holder}.
@@ -50,15 +58,56 @@ _WHY: Final[dict[str, tuple[tuple[str, ...], str]]] = {
 }
 
 
+def verify(hooks: hv.Hooks, spec: ChrootSpec, host: hv.Host) -> Iterator[hv.Problem]:
+    """Every reason that shows without mounting anything."""
+    if not host.privileged:
+        what = "only root can mount a disk"
+        yield hv.Problem(path="privileges", what=what, got=f"uid {os.geteuid()}", todo="run it as root")
+    yield from _abilities(spec)
+    yield from hooks.kinds.problems(resources_of(spec), _site(spec, host))
+
+
+def _site(spec: ChrootSpec, host: hv.Host) -> hv.Site:
+    return hv.Site(name=spec.name, host=host, level=hv.Level.STRICT)
+
+
+def _abilities(spec: ChrootSpec) -> Iterator[hv.Problem]:
+    tools = {**(_TOOLS if spec.namespaces else _PLAIN_TOOLS), **(_FOR_USERS if spec.users or spec.interfaces else {})}
+    for program, package in tools.items():
+        if shutil.which(program) is None:
+            yield hv.Problem(path=program, what="is not installed on this node", todo=f"install {package}")
+    machine = os.uname().machine
+    if spec.namespaces and spec.seccomp and machine not in MACHINES:
+        what = "has no profile for this architecture"
+        yield hv.Problem(path="params.seccomp", what=what, got=repr(machine), todo="set it to 'off'")
+
+
+def examine(host: hv.Host) -> Iterator[hv.Finding]:
+    """The findings, for ``hv doctor`` and ``hv verify chroot``."""
+    if not host.privileged:
+        what = f"only root can mount a disk, and this is uid {os.geteuid()}"
+        yield hv.Finding(subject="privileges", severity=hv.Severity.PROBLEM, what=what, todo="run it as root")
+    for name, package in _TOOLS.items():
+        yield hv.program(name, package)
+    if os.access(_LOOP, os.R_OK | os.W_OK):
+        yield hv.Finding(subject=_LOOP, severity=hv.Severity.OK, what="image files can be mounted")
+    else:
+        what, todo = "cannot be used: image files cannot be mounted, block devices can", "modprobe loop"
+        yield hv.Finding(subject=_LOOP, severity=hv.Severity.NOTE, what=what, todo=todo)
+
+
 def describe(hooks: hv.Hooks, spec: ChrootSpec, host: hv.Host) -> hv.Plan:
     """The plan. Reads whether the disk is a file, which needs a loop device; changes nothing."""
-    site = site_of(spec, host)
+    site = _site(spec, host)
     root = site.dir / ROOT
     return hv.Plan(
         name=spec.name,
         driver=_PLUGIN,
         steps=tuple(_steps(hooks, spec, site)),
-        arguments=_arguments(spec, root) if spec.namespaces else _plain_arguments(spec, root),
+        arguments=(
+            *(_confined(spec, root) if spec.namespaces else _plain(spec, root)),
+            _of((spec.init_script, "start"), ("init_script",), "the start script and its argument"),
+        ),
     )
 
 
@@ -80,14 +129,9 @@ def _confinement(spec: ChrootSpec) -> str:
     return f"{own} namespaces, {network}, {capabilities}, {filtered}, no new privileges; read back from /proc"
 
 
-def _plain_arguments(spec: ChrootSpec, root: Path) -> tuple[hv.Argument, ...]:
-    tokens = chroot_command(spec, root, ())
+def _plain(spec: ChrootSpec, root: Path) -> Iterator[hv.Argument]:
     why = "runs the start script with another root and this environment, not confined"
-    return (_of(tokens, ("environment",), why), _script(spec))
-
-
-def _script(spec: ChrootSpec) -> hv.Argument:
-    return _of((spec.init_script, "start"), ("init_script",), "the start script and its argument")
+    yield _of(chroot_command(spec, root, ()), ("environment",), why)
 
 
 def _of(tokens: tuple[str, ...], params: tuple[str, ...], why: str) -> hv.Argument:
@@ -95,7 +139,7 @@ def _of(tokens: tuple[str, ...], params: tuple[str, ...], why: str) -> hv.Argume
     return hv.Argument(tokens=tokens, origin=hv.Origin(plugin=_PLUGIN, params=(*params, "isolation"), why=why))
 
 
-def _arguments(spec: ChrootSpec, root: Path) -> tuple[hv.Argument, ...]:
+def _confined(spec: ChrootSpec, root: Path) -> Iterator[hv.Argument]:
     held = None
     if spec.users or spec.interfaces:
         held = hv.HeldNamespaces(pid=_HOLDER_PID, users=spec.users, network=bool(spec.interfaces))
@@ -107,7 +151,7 @@ def _arguments(spec: ChrootSpec, root: Path) -> tuple[hv.Argument, ...]:
             groups.append([token])
         else:
             groups[-1].append(token)
-    return (*(_of(_named(group), *_WHY.get(group[0], ((), ""))) for group in groups), _script(spec))
+    return (_of(_named(group), *_WHY.get(group[0], ((), ""))) for group in groups)
 
 
 def _named(group: list[str]) -> tuple[str, ...]:
