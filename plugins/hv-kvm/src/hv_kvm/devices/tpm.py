@@ -66,10 +66,8 @@ class Tpm(Device):
             package="swtpm",
             owner=hv.Identity(key=f"{_NAME}.uid"),
             lock=".lock",
-            keeps=(
-                "tpm2-",
-                "TMP",
-            ),  # swtpm renames TMP2-00.permall when it is written; after a kill the file is still there
+            # swtpm renames TMP2-00.permall when it is written; after a kill the file is still there
+            keeps=("tpm2-", "TMP"),
         )
         return hv.Program(
             key=_NAME,
