@@ -334,7 +334,7 @@ def test_a_user_that_cannot_be_is_refused(name: str, what: str, root: None, worl
             (hvcore.Nic(mode="bridged", link="br0"),),
             r"nics\[0\].mode: needs a tap device, which this release of hv-kvm",
         ),
-        ({"user_shutdown": True}, (), "params.user_shutdown: needs a watcher of guests that end by themselves"),
+        ({"user_shutdown": True}, (), "params.user_shutdown: needs a watcher for guests that shut down"),
     ],
 )
 def test_what_cannot_act_yet_refuses_the_start_with_that_reason(
