@@ -8,6 +8,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from hvcore.errors import DriverError, HvError
 from hvcore.host.processes.process import wait_gone
@@ -53,39 +54,24 @@ def _refuse() -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _at(bench: Bench, number: int, act: Callable[[], None], work: Callable[[Bench], None]) -> Ending:
-    """Do the work in a child, with ``act`` before its n-th change."""
-
-    def acted() -> None:
-        act_at(number, act, bench.run_dir)
-        work(bench)
-
-    return forked(acted)
-
-
-def _points(bench: Bench, work: Callable[[Bench], None]) -> Iterator[int]:
-    """Numbers of the changes that the work makes: all, or an evenly spread sample."""
-
-    def counted() -> int:
-        seen = act_at(-1, _die, bench.run_dir)
-        work(bench)
-        return seen()
-
-    total = forked(counted).result()
-    step = 1 if bench.thorough else max(1, total // _SAMPLE)
-    yield from range(1, total + 1, step)
-
-
 def _each(
     bench: Bench, work: Callable[[Bench], None], act: Callable[[], None], before: Callable[[], object], words: str
 ) -> Iterator[tuple[str, Ending]]:
-    """Do the work with ``act`` before one of its changes, once for each of `_points`: where, and how the child ended.
+    """Do the work in a child with ``act`` before one of its changes, for each change: where, and how the child ended.
 
-    ``before`` brings the instance into the state in which the work begins. ``words`` has ``{}`` for the change's number.
+    Unless ``thorough``, only for an evenly spread sample. ``before`` brings the instance into the state in which the work
+    begins. ``words`` has ``{}`` for the number of the change.
     """
-    for number in _points(bench, work):
+
+    def changes(number: int) -> int:
+        seen = act_at(number, act, bench.run_dir)
+        work(bench)
+        return seen()
+
+    total = forked(partial(changes, -1)).result()
+    for number in range(1, total + 1, 1 if bench.thorough else max(1, total // _SAMPLE)):
         before()
-        yield words.format(number), _at(bench, number, act, work)
+        yield words.format(number), forked(partial(changes, number))
 
 
 def _settled(bench: Bench, where: str) -> None:
