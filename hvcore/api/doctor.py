@@ -120,11 +120,12 @@ def _driver(node: Node, context: Context, entry: CatalogueEntry) -> Iterator[Fin
 
 def _deprecated(context: Context, handle: DriverHandle) -> Iterator[Finding]:
     """Deprecated parameters that this node or one of its instances sets."""
-    farewells = {key: param.farewell for key, param in handle.schema.params.items() if param.farewell is not None}
-    for subject, instance in _instances_of(context, handle.name) if farewells else ():
+    params = handle.schema.params.items()
+    deprecations = {key: param.deprecation for key, param in params if param.deprecation is not None}
+    for subject, instance in _instances_of(context, handle.name) if deprecations else ():
         tables = [layer.values for layer in context.layers(instance).layers if isinstance(layer.values, Mapping)]
-        for key in sorted(farewells.keys() & {key for table in (instance.params, *tables) for key in table}):
-            yield Finding(subject=f"{subject}: {key}", severity=Severity.NOTE, what=str(farewells[key]))
+        for key in sorted(deprecations.keys() & {key for table in (instance.params, *tables) for key in table}):
+            yield Finding(subject=f"{subject}: {key}", severity=Severity.NOTE, what=str(deprecations[key]))
 
 
 def _instances_of(context: Context, driver: str) -> Iterator[tuple[str, Instance]]:

@@ -128,7 +128,7 @@ def _parameter_cells(row: dict[str, Any]) -> list[str]:
     value = f"{row['expects']}{unit}{' (secret)' if row['secret'] else ''}"
     meaning = str(row["schema"]["description"])
     if row["deprecated"] is not None:
-        meaning += f" Deprecated, removed in release {row['removed_in']}; {row['deprecated']}."
+        meaning += f" Deprecated, will be removed in release {row['removed_in']}; {row['deprecated']}."
     return [row["key"], value, _default(row), row["changes"], meaning]
 
 

@@ -95,11 +95,11 @@ class Param:
         return f"{self.type.expects}, in {self.unit}" if self.unit else self.type.expects
 
     @property
-    def farewell(self) -> str | None:
-        """``is deprecated and goes in release 2.0; use NAME``, or None for one that stays."""
+    def deprecation(self) -> str | None:
+        """``is deprecated and will be removed in release 2.0; use NAME``, or None if not deprecated."""
         if self.deprecated is None:
             return None
-        return f"is deprecated and goes in release {self.removed_in}; {self.deprecated}"
+        return f"is deprecated and will be removed in release {self.removed_in}; {self.deprecated}"
 
     @property
     def optional(self) -> bool:

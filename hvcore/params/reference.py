@@ -147,7 +147,7 @@ def _facts(row: ParamRow, text: _Spell, code: _Spell) -> Iterator[tuple[int, str
     yield 0, "A change takes effect", _EFFECT[row.changes]
     yield 0, "Since", row.since
     if row.deprecated is not None:
-        yield 0, "Deprecated", f"goes in release {row.removed_in}; {text(row.deprecated)}"
+        yield 0, "Deprecated", f"will be removed in release {row.removed_in}; {text(row.deprecated)}"
 
 
 def default_of(param: Param | ParamRow, text: _Spell = str, code: _Spell = str) -> str:

@@ -90,9 +90,9 @@ class LoadedDriver:
             for plugin, item in self.hooks.attempts("assess", Problem, instance=instance, params=params)
         ]
         found += [
-            Problem(path=f"params.{key}", what=str(farewell))
+            Problem(path=f"params.{key}", what=str(deprecation))
             for key, param in self.schema.params.items()
-            if key in params.given and (farewell := param.farewell) is not None
+            if key in params.given and (deprecation := param.deprecation) is not None
         ]
         return layers.placed(found, params)
 

@@ -204,7 +204,7 @@ def test_a_deprecated_parameter_in_use_is_reported_with_the_place_that_sets_it(
     )
     findings = found("driver fake")
     for who in ("all instances of this node: speed", "web1: speed"):
-        assert findings[who].what == "is deprecated and goes in release 2.0; use hz"
+        assert findings[who].what == "is deprecated and will be removed in release 2.0; use hz"
 
 
 def test_a_deprecated_hook_is_reported_with_its_place(install: Any, driver_source: str, node: Node) -> None:

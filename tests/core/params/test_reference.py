@@ -328,7 +328,7 @@ def test_the_whole_text_of_a_parameter() -> None:
     Example: firmware = "uefi"
     A change takes effect: at the next start
     Since: 0.1
-    Deprecated: goes in release 2.0; use machine_type"""
+    Deprecated: will be removed in release 2.0; use machine_type"""
     )
     page = markdown(schema).splitlines()
     assert page[page.index("- Value: one of 'bios', 'uefi'") + 2] == "  - `uefi`: Start with OVMF, see `uefi_path`."

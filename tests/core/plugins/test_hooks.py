@@ -233,4 +233,4 @@ def test_a_deprecated_parameter_in_use_is_a_warning(node: Any) -> None:
     for name, params in (("set", {"speed": 2}), ("left", {})):
         found = Instance(name=name, driver="fake", params=params)
         words[name] = [str(warning) for warning in loaded.warnings(found, loaded.check(found))]
-    assert words == {"set": ["params.speed: is deprecated and goes in release 2.0; use hz"], "left": []}
+    assert words == {"set": ["params.speed: is deprecated and will be removed in release 2.0; use hz"], "left": []}
