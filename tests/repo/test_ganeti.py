@@ -1,4 +1,4 @@
-"""The page about Ganeti's parameters has all of them, and what it says of its rules is tested where it says."""
+"""The page about Ganeti's parameters has all of them, and names an existing test for each rule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documentation builds as a site without a warning, and the site has what its readers need."""
+"""The documentation builds as a site without a warning; links, search and sidebar of the site work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EDIT_LINK: Final = "https://code.example/hvcore/edit/main/docs/{filename}"
 
 
 class Page(html.parser.HTMLParser):
-    """The ids on a page of the site, and where it links to."""
+    """The ids and the links of a page of the site."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

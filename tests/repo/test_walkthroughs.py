@@ -34,18 +34,18 @@ def to_walk() -> list[object]:
 
 
 @pytest.mark.parametrize("path", ALWAYS, ids=shown)
-def test_somebody_looks_at_every_block_of_a_tutorial(path: Path) -> None:
+def test_every_block_of_a_tutorial_is_checked(path: Path) -> None:
     assert lacks(path.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize("path", to_walk())
-def test_what_a_page_shows_is_what_happens(path: Path, tmp_path: Path) -> None:
+def test_a_page_shows_the_real_output(path: Path, tmp_path: Path) -> None:
     page = path.read_text(encoding="utf-8")
     reason = missing(page)
     if reason:
         pytest.skip(f"{shown(path)}: {reason}")
     found = differences(list(walk(page, tmp_path)), shown(path))
-    assert not found, "\n".join(["", *found, "with --record, docs/walkthrough.py writes what was said into the page"])
+    assert not found, "\n".join(["", *found, "docs/walkthrough.py --record writes the real output into the page"])
 
 
 @pytest.mark.parametrize(
