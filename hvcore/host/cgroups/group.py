@@ -55,7 +55,7 @@ class Group:
         """Make the group with these limits, or set them on an existing one. Raises `NodeError`."""
         problems = self._node.problems(limits)
         if problems:
-            raise NodeError(f"{self.name}: its limits cannot be set, {'; '.join(problems)}")
+            raise NodeError(f"{self.name}: the limits cannot be set, {'; '.join(problems)}")
         try:
             for _ in range(_CREATE_TRIES):
                 with suppress(FileNotFoundError):  # another process has just removed the empty parent

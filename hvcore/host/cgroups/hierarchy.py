@@ -76,11 +76,8 @@ def control_groups(mountinfo: bytes | None = None) -> ControlGroups:
             unified = unified or place
         else:
             by_controller |= {name: place for name in options.split(",") if name not in by_controller}
-    files = ControlFiles()
-    shared_out = () if unified is None else tuple(files.read(f"{unified}/cgroup.controllers").split())
-    return ControlGroups(
-        unified=unified, shared_out=shared_out, by_controller=by_controller, refused=tuple(refused), files=files
-    )
+    shared_out = () if unified is None else tuple(ControlFiles().read(f"{unified}/cgroup.controllers").split())
+    return ControlGroups(unified=unified, shared_out=shared_out, by_controller=by_controller, refused=tuple(refused))
 
 
 def group_name(run_dir: Path, instance: str) -> str:

@@ -183,7 +183,7 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
                 pass_fds=(*ours, *gate_fd, *command.fds),
                 start_new_session=True,
                 cwd="/",
-                env={**_path(), **dict(environment)},
+                env={"PATH": os.environ.get("PATH", os.defpath), **dict(environment)},
             )
 
         # Proves that bubblewrap has room to write: without it, bubblewrap dies and leaves a child that waits for ever.
@@ -198,10 +198,6 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
         if command.sandbox is None:
             os.write(status_fd, json.dumps({"child-pid": popen.pid}).encode() + b"\n")
     return Child(popen, status)
-
-
-def _path() -> dict[str, str]:
-    return {"PATH": os.environ.get("PATH", os.defpath)}
 
 
 def _run_in(group: Group, whole: Wrapped, run: Callable[..., subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
@@ -260,7 +256,11 @@ def run_tool(
             pass_fds=(life_fd, *fds),
             start_new_session=True,
             cwd="/",
-            env={**_path(), "LC_ALL": "C.UTF-8", **dict((life_mark(os.fstat(life_fd)),))},
+            env={
+                "PATH": os.environ.get("PATH", os.defpath),
+                "LC_ALL": "C.UTF-8",
+                **dict((life_mark(os.fstat(life_fd)),)),
+            },
         )
         child = Child(popen, status)
         try:
