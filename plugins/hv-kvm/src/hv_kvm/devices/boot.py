@@ -267,18 +267,10 @@ def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
         yield Opt(name="-machine", props=machine, params=("boot_firmware", "uefi_secure_boot"))
         if secure:
             fixed: Props = {"driver": "cfi.pflash01", "property": "secure", "value": True}
-            yield Opt(
-                name="-global",
-                props=fixed,
-                params=("uefi_secure_boot",),
-                why="only the firmware can write to the variables",
-            )
-    yield Opt(
-        name="-boot",
-        props={"strict": True},
-        params=("boot_order",),
-        why="the firmware boots only devices with a boot index",
-    )
+            why = "only the firmware can write to the variables"
+            yield Opt(name="-global", props=fixed, params=("uefi_secure_boot",), why=why)
+    why = "the firmware boots only devices with a boot index"
+    yield Opt(name="-boot", props={"strict": True}, params=("boot_order",), why=why)
     for kernel in spec.of(DirectKernel):
         yield Opt(name="-kernel", head=bindings[kernel.kernel_file].path, plain=True, params=("kernel_path",))
         if kernel.initrd_file is not None:

@@ -231,12 +231,11 @@ def _of_network(disk: hv.Disk, source: Rbd | Gluster, place: str, kind: str) -> 
 def assess(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """Emulated controllers are slow."""
     kind, controller = params["disk_type"], params["scsi_controller_type"]
+    todo = "use {!r} if the guest has a virtio driver"
     if instance.disks and kind == "ide":
-        yield problem(params, "disk_type", "is slow", "use 'paravirtual' if the guest has a virtio driver")
+        yield problem(params, "disk_type", "is slow", todo.format("paravirtual"))
     elif instance.disks and kind in SCSI_DISKS and controller != "virtio-scsi-pci":
-        yield problem(
-            params, "scsi_controller_type", "is slow", "use 'virtio-scsi-pci' if the guest has a virtio driver"
-        )
+        yield problem(params, "scsi_controller_type", "is slow", todo.format("virtio-scsi-pci"))
 
 
 @hv.hookimpl

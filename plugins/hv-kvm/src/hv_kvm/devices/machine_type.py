@@ -165,13 +165,14 @@ def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
     yield Opt(name="-uuid", head=spec.uuid, plain=True, why="uuid of the instance")
     yield Opt(name="-nodefaults", why="no default devices")
     yield Opt(name="-no-user-config", why="no configuration file of the node is read")
+    alias = next((machine.alias for machine in facts.machines if machine.name == spec.machine), None)
     yield Opt(
         name="-machine",
         head=spec.machine,
         props={"accel": bindings.accel, "acpi": None if spec.acpi else False},
         params=("machine_version", "kvm_flag", "acpi"),
         why=bindings.accel_why,
-        capability=_alias(spec, facts),
+        capability=f"alias {alias} means {spec.machine}" if alias else "",
     )
     if not all(machine.may_reboot for machine in spec.of(Machine)):
         yield Opt(name="-no-reboot", params=("reboot_behavior",), why="the instance stops when the guest reboots")
@@ -184,8 +185,3 @@ def _choice(spec: KvmSpec, facts: Facts) -> str:
     numbers = [machine.name.removeprefix(family) for machine in facts.machines if machine.name.startswith(family)]
     ordered = sorted(numbers, key=lambda number: [int(digits) for digits in re.findall("[0-9]+", number)])
     return f"'{family}{ordered[0]}' to '{family}{ordered[-1]}'" if ordered else "another"
-
-
-def _alias(spec: KvmSpec, facts: Facts) -> str:
-    named = (machine for machine in facts.machines if machine.name == spec.machine and machine.alias)
-    return next((f"alias {machine.alias} means {machine.name}" for machine in named), "")

@@ -50,6 +50,4 @@ def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
         yield Opt(name="-chardev", head="pipe", props=props, why="journal of events, read without asking QEMU")
         yield Opt(name="-qmp", head=f"chardev:{EVENTS}", plain=True, why="journal of events")
         path = f"{bindings.guest_dir}/{PIDFILE}"
-        yield Opt(
-            name="-pidfile", head=path, plain=True, why="QEMU locks the file while it runs, which proves that it runs"
-        )
+        yield Opt(name="-pidfile", head=path, plain=True, why="QEMU locks the file, which proves that it runs")

@@ -120,10 +120,5 @@ def render(bindings: Bindings) -> Iterator[Opt]:
     """QEMU denies itself the system calls that it does not need."""
     if bindings.confined:
         props = dict.fromkeys(_DENY, "deny")
-        yield Opt(
-            name="-sandbox",
-            head=True,
-            props=props,
-            params=("confinement",),
-            why="QEMU cannot start programs or gain privileges",
-        )
+        why = "QEMU cannot start programs or gain privileges"
+        yield Opt(name="-sandbox", head=True, props=props, params=("confinement",), why=why)

@@ -257,9 +257,7 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     for spice in spec.of(Spice):
         if not facts.has_command("query-spice"):
             what = f"this QEMU ({facts.version}) was built without SPICE"
-            yield hv.Problem(
-                path="params.spice_bind", what=what, todo="install a QEMU with SPICE, or use vnc_bind_address"
-            )
+            yield hv.Problem(path="params.spice_bind", what=what, todo="install a QEMU with SPICE, or use VNC")
         elif not facts.has_type("chardev-spicevmc"):
             what = f"this QEMU ({facts.version}) has SPICE as a module, which is not installed"
             yield hv.Problem(path="params.spice_bind", what=what, todo="install it (Debian: qemu-system-modules-spice)")

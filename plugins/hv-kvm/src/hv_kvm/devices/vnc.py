@@ -152,9 +152,8 @@ def check(params: hv.Params) -> Iterator[hv.Problem]:
     """A port needs an address, certificates need TLS, and verifying clients needs an authority."""
     bind = params["vnc_bind_address"]
     if params["vnc_port"] is not None and (bind is None or bind.startswith("/")):
-        yield problem(
-            params, "vnc_port", "is set, but vnc_bind_address is not an IP address or interface", "set vnc_bind_address"
-        )
+        what = "is set, but vnc_bind_address is not an IP address or interface"
+        yield problem(params, "vnc_port", what, "set vnc_bind_address")
     if params["vnc_x509_path"] is not None and not params["vnc_tls"]:
         yield problem(params, "vnc_x509_path", "is set without TLS", "set vnc_tls = true")
     if params["vnc_x509_verify"] and params["vnc_x509_path"] is None:
