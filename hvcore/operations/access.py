@@ -1,4 +1,4 @@
-"""How to reach an instance: its console, a program inside it, what it has written. Changes nothing on the node."""
+"""Access to an instance: its console, a program inside it, its log. Changes nothing on the node."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["console", "execution", "log"]
 
 
 def console(context: Context, name: str) -> Console:
-    """The console, with the file to lock while somebody sits at it.
+    """The console, with the file that its user locks.
 
-    Raises `NotFoundError`, `UnsupportedError`, and `StateError` while there is nobody to talk to.
+    Raises `NotFoundError`, `UnsupportedError`, and `StateError` unless the instance runs or is paused.
     """
     record, _ = existing(context, name, Op.CONSOLE)
     reach = context.driver(record.driver).able(Op.CONSOLE)
@@ -26,7 +26,7 @@ def console(context: Context, name: str) -> Console:
 
 
 def execution(context: Context, name: str, argv: tuple[str, ...], *, terminal: bool) -> Execution:
-    """How to run that program inside. Raises `NotFoundError`, `UnsupportedError`, and `StateError` unless it runs."""
+    """How to run a program inside. Raises `NotFoundError`, `UnsupportedError`, and `StateError` unless the instance runs."""
     if not argv or not argv[0] or any("\0" in argument for argument in argv):
         raise InputError(f"{name}: not a command, got {argv!r}; give a program, and arguments without NUL bytes")
     record, _ = existing(context, name, Op.EXEC)
@@ -35,7 +35,7 @@ def execution(context: Context, name: str, argv: tuple[str, ...], *, terminal: b
 
 
 def log(context: Context, name: str) -> Log:
-    """What it has written so far. Raises `NotFoundError`, and `UnsupportedError` when its driver keeps none of it."""
+    """The file with its output. Raises `NotFoundError`, and `UnsupportedError` when its driver keeps no output."""
     record, _ = existing(context, name, Op.LOG)
     place = context.driver(record.driver).able(Op.LOG)
     return Log(name=name, path=str(place(context.live(record))))

@@ -1,4 +1,4 @@
-"""What every operation needs: the node's state and a way to load drivers."""
+"""The node's state and its drivers, as every operation needs them."""
 
 from __future__ import annotations
 
@@ -14,40 +14,35 @@ from hvcore.state.store import Store
 
 if TYPE_CHECKING:
     from hvcore.deadline import Deadline
-    from hvcore.plugins.loaded_driver import LoadedDriver  # with pluggy and metadata: not for those who load no driver
+    from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
     from hvcore.state.job import Job
 
 __all__ = ["LOCK_WAIT_S", "Context"]
 
 LOCK_WAIT_S: Final = 5.0
-"""Seconds that an operation waits for another one on the same instance, when its deadline is not sooner."""
-
-
-def _no_layers(_instance: Instance) -> Layers:
-    return NO_LAYERS
+"""Seconds that an operation waits for another one on the same instance, unless its deadline is sooner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """One node, for the length of a call.
 
-    ``layers`` gives the parameter values that the node has for an instance, ``progress`` is told in words what is
-    being done or waited for.
+    ``layers`` gives the parameter values that the node has for an instance; ``progress`` shows what an operation does or
+    waits for.
     """
 
     host: Host
     store: Store
     driver: Callable[[str], LoadedDriver]
     progress: Callable[[str], None]
-    layers: Callable[[Instance], Layers] = _no_layers
+    layers: Callable[[Instance], Layers] = lambda _: NO_LAYERS
 
     def job(self, record: Record, deadline: Deadline, loaded: LoadedDriver | None = None) -> Job:
-        """An operation on the instance of that record. Without its driver only what the core acquires can be released."""
-        # 26 ms (launch, claims, confinement), not for a look
-        from hvcore.model.sandbox import Level  # noqa: PLC0415 - 3 ms, for dataclasses that a look does not need
+        """An operation on the instance of that record. Without a driver it can release only the core's resources."""
+        from hvcore.model.sandbox import Level  # noqa: PLC0415 - 3 ms, for dataclasses that 'hv list' does not need
         from hvcore.resources.core_kinds import CORE_KINDS  # noqa: PLC0415 - as the next
         from hvcore.resources.owner import Site  # noqa: PLC0415 - as the next
-        from hvcore.state.job import Job  # noqa: PLC0415 - 26 ms, see above
+        from hvcore.state.job import Job  # noqa: PLC0415 - 26 ms (launch, claims, confinement), not for 'hv list'
 
         level = Level.STRICT if self.host.privileged else Level.USER
         return Job(
@@ -60,5 +55,5 @@ class Context:
         )
 
     def live(self, record: Record) -> Live:
-        """The instance of that record, to be observed."""
+        """The instance of that record, for a driver to observe."""
         return Live(record=record, dir=self.store.dir(record.name), host=self.host)

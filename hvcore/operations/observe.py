@@ -1,4 +1,4 @@
-"""How instances are doing. Reads only: no lock, no recovery, no change."""
+"""The state of instances. Changes nothing: no lock, no recovery."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from hvcore.model.record import Phase, Record
 from hvcore.model.state import Already, Move, Op, State, judge
 from hvcore.operations.context import Context
 
-__all__ = ["Seen", "existing", "info", "infos", "judged", "look", "observer_of"]
+__all__ = ["Seen", "existing", "info", "infos", "look", "observer_of", "verdict_on"]
 
 
 class Seen(NamedTuple):
-    """What there is of an instance: its record, if there is a readable one, and what can be observed."""
+    """An instance as the node has it: its record, None without a readable one, and what is observed."""
 
     record: Record | None
     observation: Observation
@@ -36,7 +36,7 @@ class Seen(NamedTuple):
 def look(context: Context, name: str, *, drivers: bool | None = None) -> Seen:
     """The instance as it is now. Never raises for one that is dead, damaged or absent.
 
-    ``drivers`` says that somebody wants to know about drivers; the environment does when it is None.
+    ``drivers`` True loads the driver even if its observer would do; None leaves that to the environment.
     """
     try:
         record = context.store.load(name)
@@ -69,13 +69,13 @@ def _drivers_wanted() -> bool:
 
 
 def _without_driver(context: Context, record: Record) -> Observation | None:
-    """What the driver's own function says, alone: importing all of a driver takes longer than a list with everything else.
+    """What the driver's observer function alone reports: importing a whole driver takes longer than everything else.
 
-    None when that will not do: then the driver is asked, and says why.
+    None when the observer fails: then the driver is loaded, and reports why.
     """
     try:
         found = _observer(record.observer)(context.live(record))
-    except (Exception, SystemExit):  # noqa: BLE001 - the driver may be another one by now
+    except (Exception, SystemExit):  # noqa: BLE001 - another release of the driver may be installed now
         return None
     return found if isinstance(found, Observation) else None
 
@@ -104,13 +104,13 @@ def _half_done(context: Context, record: Record) -> Observation:
     if context.store.locked(record.name):
         return Observation(state=state, pid=pid)
     if process is not None and pid is not None and figures(process) is None:
-        reason = f"killed and not gone: pid {pid} hangs in the kernel and may still write; hv stop tries again"
+        reason = f"killed, but pid {pid} hangs in the kernel and may still write; hv stop tries again"
         return Observation(state=state, pid=pid, reason=reason)
     return Observation(state=state, pid=pid, reason="interrupted; hv recover finishes or undoes it")
 
 
-def judged(name: str, seen: Seen, op: Op) -> Move | Already:
-    """What ``op`` means for the instance as it is. Raises `StateError`, with the reason for the state as a note."""
+def verdict_on(name: str, seen: Seen, op: Op) -> Move | Already:
+    """What ``op`` does in the state that was seen. Raises `StateError`, with the reason for the state as a note."""
     try:
         return judge(name, seen.state, op)
     except StateError as error:
@@ -120,21 +120,18 @@ def judged(name: str, seen: Seen, op: Op) -> Move | Already:
 
 
 def existing(context: Context, name: str, op: Op) -> tuple[Record, Move | Already]:
-    """The record of an instance that has to be there, and what ``op`` means for it.
-
-    Raises `NotFoundError` when the node has no state of that name, else what `judged` raises.
-    """
+    """The record of an instance that must exist, and what ``op`` does. Raises `NotFoundError`, `StateError`."""
     seen = look(context, name)
     if seen.state is State.STOPPED:
         raise NotFoundError(name)
-    verdict = judged(name, seen, op)
+    verdict = verdict_on(name, seen, op)
     if seen.record is None:
         raise NotFoundError(name)
     return seen.record, verdict
 
 
 def info(context: Context, name: str) -> InstanceInfo:
-    """One instance. Raises `NotFoundError` when the node has no state of that name."""
+    """One instance. Raises `NotFoundError` when it has no record on this node."""
     seen = look(context, name)
     if seen.state is State.STOPPED:
         raise NotFoundError(name)
@@ -142,7 +139,7 @@ def info(context: Context, name: str) -> InstanceInfo:
 
 
 def infos(context: Context) -> list[InstanceInfo]:
-    """Every instance with state on this node, sorted by name."""
+    """Every instance that has a record on this node, sorted by name."""
     drivers = _drivers_wanted()
     found = ((name, look(context, name, drivers=drivers)) for name in context.store.names())
     return [_info(name, seen) for name, seen in found if seen.state is not State.STOPPED]

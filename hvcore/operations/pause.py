@@ -1,4 +1,4 @@
-"""Freezing a running instance and letting it go on."""
+"""Pausing an instance, and resuming it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["pause", "resume"]
 
 
 def pause(context: Context, name: str, *, deadline: Deadline) -> Outcome:
-    """Stop the instance's cpus. Paused already is fine. Raises `UnsupportedError` when the driver cannot."""
+    """Pause the instance; no change if it is paused. Raises `UnsupportedError` if the driver cannot."""
     return _change(context, name, Op.PAUSE, deadline)
 
 
 def resume(context: Context, name: str, *, deadline: Deadline) -> Outcome:
-    """Let the instance's cpus run. Running already is fine. Raises `UnsupportedError` when the driver cannot."""
+    """Resume the instance; no change if it runs. Raises `UnsupportedError` if the driver cannot."""
     return _change(context, name, Op.RESUME, deadline)
 
 
@@ -30,7 +30,7 @@ def _change(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
         act = loaded.able(op)
         job = context.job(record, deadline, loaded)
         job.update(paused=op is Op.PAUSE)
-        # Also when it looks done already: what was seen is what the guest's journal last said, and this asks.
+        # Also when nothing seems to be left to do: the state came from the guest's journal, and QEMU may know better.
         written = job.record
         act(job.live, job)
         if job.record is not written:

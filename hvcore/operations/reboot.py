@@ -1,43 +1,220 @@
-"""Rebooting: a real stop, waited for, then a start of the machine that the record holds."""
+"""Rebooting: a real stop, waited for, then a start of the machine that the record holds.
+
+The spec in the record is kept. Values of parameters with ``changes="launch"`` or ``"live"`` are read again, from the
+instance file that the record names and from the node's own values. Their changes of a plan are made in the saved spec,
+and no others: neither an upgrade of hvcore nor one of the driver changes a machine.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
+from hvcore.config import reload_instance
 from hvcore.deadline import Deadline
-from hvcore.errors import VerifyError
+from hvcore.errors import HvError, OperationError, ParamsError, Problem, VerifyError
+from hvcore.model.codec import encode
+from hvcore.model.instance import Instance
+from hvcore.model.layers import Layers
+from hvcore.model.merge import merged
 from hvcore.model.outcome import Outcome
+from hvcore.model.record import Record
 from hvcore.model.state import Op
 from hvcore.operations.context import LOCK_WAIT_S, Context
 from hvcore.operations.observe import existing
 from hvcore.operations.recover import settle
-from hvcore.operations.saved_machine import saved_machine
-from hvcore.operations.start import announced, start_locked
+from hvcore.operations.start import Decided, call_after_start, refuse_incomplete, refuse_secrets, start_locked
 from hvcore.operations.stop import stop_locked
+from hvcore.params.values import DEFAULT, INSTANCE, Params
+
+if TYPE_CHECKING:
+    from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
 
 __all__ = ["reboot"]
 
+_FIELDS: Final = ("memory_mib", "vcpus", "uuid", "disks", "nics", "profile")
+_OLD: Final = (
+    "its record was written by an older hvcore and has no parameters: the saved machine is started again, and changed "
+    "values take effect at stop and start"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Now:
+    """The instance as its file and node define it now; ``params`` is None when they are wrong, see ``problem``."""
+
+    instance: Instance
+    layers: Layers
+    params: Params | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Machine:
+    """A machine to start: its parameters, its spec as plain JSON, and notes for the operator."""
+
+    params: Params
+    spec: Any
+    planned: type[Any] | None
+    taken: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
 
 def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, start_deadline: Deadline) -> Outcome:
-    """Stop the instance, as `stop` does, and start the saved machine, without letting go of the instance's lock.
+    """Stop the instance, as `stop` does, and start the saved machine, all under one lock.
 
-    Values of parameters that may change at a launch are read again; the outcome's notes say which were taken, which
-    could not be, and what takes effect at a stop and a start only.
+    Reads again the values of parameters that may change at a launch. The notes of the outcome name those that were taken
+    and those that were not, and the changes that only a stop and a start apply.
 
-    Raises what `stop` and `start` raise. It is checked and verified while it still runs, so that it is not stopped
-    for nothing; when the start fails all the same, the instance is stopped and the error says why.
+    Raises the errors of `stop` and `start`. Checks and verifies before it stops the instance. If the start fails all the
+    same, the instance is stopped.
     """
     with context.store.lock(name, "reboot", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
         settle(context, name, deadline)
         record, _ = existing(context, name, Op.REBOOT)
         loaded = context.driver(record.driver)
-        wanted, notes = saved_machine(context, loaded, record)
-        problems = loaded.verify(wanted.spec, wanted.params, context.host)
+        decided, notes = _saved_machine(context, loaded, record)
+        problems = loaded.verify(decided.spec, decided.params, context.host)
         if problems:
-            raise VerifyError(name, wanted.layers.placed(problems, wanted.params))
+            raise VerifyError(name, decided.layers.placed(problems, decided.params))
         stopped = stop_locked(context, name, force=force, deadline=deadline)
-        started = start_locked(context, loaded, wanted, start_deadline)
-    started = announced(loaded, wanted, started)
-    seconds = deadline.spent()
+        started = start_locked(context, loaded, decided, start_deadline)
+    started = call_after_start(loaded, decided, started)
     notes = (*notes, *stopped.notes, *started.notes)
-    return replace(started, op=Op.REBOOT, stopped_by=stopped.stopped_by, seconds=seconds, notes=notes)
+    return replace(started, op=Op.REBOOT, stopped_by=stopped.stopped_by, seconds=deadline.spent(), notes=notes)
+
+
+def _saved_machine(context: Context, loaded: LoadedDriver, record: Record) -> tuple[Decided, tuple[str, ...]]:
+    """The machine of the record, and notes about new values: taken, not taken, or left for a start.
+
+    Raises `OperationError` when it needs a secret that was not saved and is not in its file, `DriverLoadError` when an
+    extension is missing, and `RecordError` when the driver cannot read the saved spec.
+    """
+    refuse_incomplete(loaded)
+    now = _now(context, loaded, record)
+    _refuse_without_secrets(loaded, record, now)
+    machine = _machine(loaded, record, now)
+    spec = loaded.read_spec(machine.spec, machine.planned)
+    refuse_secrets(loaded, machine.params, spec)
+    decided = Decided(
+        instance=_instance(record, now, machine.taken),
+        layers=now.layers,
+        params=machine.params,
+        spec=spec,
+        source=record.source,
+        recorded=None if record.params is None else encode(machine.params.kept()),
+    )
+    unusable = () if now.problem is None else (f"{now.problem}; the values of its start hold",)
+    waiting = () if record.params is None else _of_a_start(loaded, record, now, machine.params)
+    return decided, (*unusable, *machine.notes, *waiting)
+
+
+def _now(context: Context, loaded: LoadedDriver, record: Record) -> _Now:
+    instance, layers = record.instance, context.layers(record.instance)
+    if record.source:
+        try:
+            instance = _described(record)
+        except HvError as error:
+            return _Now(instance=instance, layers=layers, params=None, problem=_one_line(error))
+    params, found = loaded.schema.problems(instance.params, below=layers.below)
+    problems = (*layers.problems, *layers.placed(found))
+    if problems:
+        return _Now(instance=instance, layers=layers, params=None, problem=_first(problems))
+    return _Now(instance=instance, layers=layers, params=params)
+
+
+def _described(record: Record) -> Instance:
+    """The instance from the file that the record names. Raises `InputError`."""
+    instance = reload_instance(record.source)
+    if (instance.name, instance.driver) != (record.name, record.driver):
+        what = f"now describes {instance.name!r} of driver {instance.driver}"
+        raise ParamsError(repr(record.source), [Problem(path="name", what=what)])
+    return instance
+
+
+def _refuse_without_secrets(loaded: LoadedDriver, record: Record, now: _Now) -> None:
+    withheld = set(record.withheld)
+    if record.params is None and now.params is None:  # an older record does not name secrets that the node set
+        withheld |= {key for key, param in loaded.schema.params.items() if param.secret}
+    lacking = sorted(key for key in withheld if now.params is None or now.params.get(key) is None)
+    if lacking:
+        where = f"in it, nor in {record.source!r}" if record.source else "in it"
+        what = f"cannot be started again from its record, secret {', '.join(lacking)} is not {where}"
+        why = f" ({now.problem})" if now.problem and record.source else ""
+        raise OperationError(f"{record.name}: {what}{why}; stop it and start it from its instance file")
+
+
+def _machine(loaded: LoadedDriver, record: Record, now: _Now) -> _Machine:
+    if record.params is None:
+        params = now.params or loaded.check(record.instance)
+        return _Machine(params=params, spec=record.spec, planned=None, notes=(_OLD,))
+    saved, problems = loaded.schema.restored(record.params, record.instance.params)
+    if saved is None:
+        note = f"driver {loaded.name} does not take the values of its start any more ({_first(problems)})"
+        params = now.params or loaded.check(record.instance)
+        return _Machine(params=params, spec=record.spec, planned=None, notes=(f"{note}: its saved machine is kept",))
+    if now.params is None:
+        return _unchanged(loaded, record, saved)
+    saved = saved.taking(now.params, [key for key, param in loaded.schema.params.items() if param.secret])
+    return _with_launch_values(loaded, record, saved, now.params)
+
+
+def _with_launch_values(loaded: LoadedDriver, record: Record, saved: Params, now: Params) -> _Machine:
+    keys = [key for key, param in loaded.schema.params.items() if param.changes != "start" and not param.secret]
+    changed = [key for key in keys if encode(now[key]) != encode(saved[key])]
+    if not changed:
+        return _unchanged(loaded, record, saved)
+    names = ", ".join(f"params.{key}" for key in changed)
+    params = saved.taking(now, keys)
+    try:
+        problems = loaded.hooks.gathered("check", Problem, instance=record.instance, params=params)
+        if problems:
+            raise ParamsError(record.name, problems)
+        before, after = loaded.plan(record.instance, saved), loaded.plan(record.instance, params)
+    except HvError as error:
+        machine = _unchanged(loaded, record, saved)
+        return replace(machine, notes=(f"{names}: new values not taken, the saved ones hold ({_one_line(error)})",))
+    spec = merged(record.spec, encode(before), encode(after))
+    return _Machine(
+        params=params, spec=spec, planned=type(before), taken=tuple(keys), notes=(f"{names}: new values taken",)
+    )
+
+
+def _unchanged(loaded: LoadedDriver, record: Record, saved: Params) -> _Machine:
+    try:
+        planned = type(loaded.plan(record.instance, saved))
+    except HvError:  # such as an instance that this release refuses; the class may be known without it
+        planned = None
+    return _Machine(params=saved, spec=record.spec, planned=planned)
+
+
+def _instance(record: Record, now: _Now, taken: tuple[str, ...]) -> Instance:
+    """The instance of the record, with the new values that were taken and the secrets of its file."""
+    keys = {*taken, *record.withheld}
+    given = {key: value for key, value in now.instance.params.items() if key in keys}
+    kept = {key: value for key, value in record.instance.params.items() if key not in keys}
+    return replace(record.instance, params={**kept, **given})
+
+
+def _of_a_start(loaded: LoadedDriver, record: Record, now: _Now, params: Params) -> tuple[str, ...]:
+    """A note that names the changes that take effect at a start, if there are any."""
+    if now.params is None:
+        return ()
+    own = encode(record.instance), encode(now.instance)
+    names = [field for field in _FIELDS if own[0][field] != own[1][field]]
+    for key, param in loaded.schema.params.items():
+        if param.changes == "start" and not param.secret and encode(now.params[key]) != encode(params[key]):
+            layer = now.params.layer(key)
+            names.append(f"params.{key}" if layer in (INSTANCE, DEFAULT) else f"params.{key} ({layer})")
+    if not names:
+        return ()
+    return (f"{', '.join(names)}: changed since its start; a reboot keeps the old values, stop and start take the new",)
+
+
+def _first(problems: tuple[Problem, ...]) -> str:
+    more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+    return f"{problems[0]}{more}"
+
+
+def _one_line(error: HvError) -> str:
+    return "; ".join(line.strip() for line in str(error).splitlines())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +16,6 @@ from hvcore.host.processes.process import identify, kill_and_wait
 from hvcore.host.reservations import release_reservations
 from hvcore.model.outcome import Outcome
 from hvcore.model.places import LIFE_LOCK
-from hvcore.model.record import Entry
 from hvcore.model.state import Op, State
 from hvcore.operations.context import Context
 from hvcore.resources.control_group import end_group
@@ -28,12 +26,12 @@ from hvcore.state.job import Job
 if TYPE_CHECKING:
     from hvcore.plugins.loaded_driver import LoadedDriver  # with pluggy and metadata: not for those who load no driver
 
-__all__ = ["gone", "release_without_driver", "release_without_record"]
+__all__ = ["release_ended", "release_without_driver", "release_without_record"]
 
 _KILL_S: Final = 5.0
 
 
-def gone(
+def release_ended(
     context: Context,
     loaded: LoadedDriver,
     job: Job,
@@ -42,10 +40,9 @@ def gone(
     stopped_by: str = "gone",
     notes: tuple[str, ...] = (),
 ) -> Outcome:
-    """Release what an instance that has ended holds, and tell the hooks; the outcome, with what went wrong in those.
+    """Release what an ended instance holds, then call hook ``after_stop``; its failures are notes of the outcome.
 
-    ``stopped_by`` is what ended it, ``notes`` are what is to be known of that. Raises `LeftoverError`; the hooks are then
-    not told.
+    Raises `LeftoverError` before the hook is called.
     """
     job.release()
     context.store.remove(job.name)
@@ -67,14 +64,14 @@ def gone(
 def release_without_record(context: Context, name: str) -> list[str]:
     """End and release what can be found of an instance whose record is unreadable; what was done, in words.
 
-    Its processes hold the life lock or are in its control group, its reservations name it, its mounts are below its
-    directory.
+    Its processes hold the life lock or are in its control group. Its reservations have its name, and its mounts are
+    below its directory.
     """
     done = _end_found(context, name)
     _give_back(context, name)
     kept = context.store.set_aside(name)
     if kept is not None:
-        what = "the damaged record" if context.store.dir(name).exists() else "what was in its place"
+        what = "the damaged record" if context.store.dir(name).exists() else "the file in its place"
         done.append(f"kept {what} as {kept}")
     context.store.remove(name)
     reap()
@@ -82,16 +79,20 @@ def release_without_record(context: Context, name: str) -> list[str]:
 
 
 def release_without_driver(context: Context, job: Job) -> list[str]:
-    """End and release what an instance holds whose driver cannot be used; what was done, in words.
+    """End and release an instance whose driver cannot be used; what was done, in words.
 
-    What only the driver can release is named, and the record is kept aside. Raises `LeftoverError` when something of the
-    core's own cannot be released; the record is then as it was.
+    Names what only the driver can release, and keeps the record aside then. Raises `LeftoverError` when a resource of
+    the core cannot be released; the record is then unchanged.
     """
     ledger = job.record.ledger
     known = [(entry, kind) for entry in ledger if (kind := CORE_KINDS.named(entry.kind)) is not None]
-    _release_core(job, [entry for entry, kind in known if kind.runs])
-    done = _end_found(context, job.name)
-    _release_core(job, [entry for entry, kind in known if not kind.runs])
+    done: list[str] = []
+    for runs in (True, False):
+        _, reasons = CORE_KINDS.release([entry for entry, kind in known if kind.runs is runs], job)
+        if reasons:
+            raise LeftoverError.of(job.name, reasons)
+        if runs:
+            done = _end_found(context, job.name)
     _give_back(context, job.name)
     foreign = sorted({entry.kind for entry in ledger} - set(CORE_KINDS.names))
     if foreign:
@@ -103,15 +104,8 @@ def release_without_driver(context: Context, job: Job) -> list[str]:
     return done
 
 
-def _release_core(job: Job, entries: Sequence[Entry]) -> None:
-    """Release those entries. Raises `LeftoverError` naming all that could not be released."""
-    _, reasons = CORE_KINDS.release(entries, job)
-    if reasons:
-        raise LeftoverError.of(job.name, reasons)
-
-
 def _end_found(context: Context, name: str) -> list[str]:
-    """End every process that can be found of the instance without its record, and say so."""
+    """End every process of the instance that can be found without its record; what was done, in words."""
     directory, host = context.store.dir(name), context.host
     deadline = Deadline(_KILL_S)
     done = [f"ended pid {pid}" for pid in end_members(name, directory, deadline=deadline)]
@@ -126,6 +120,6 @@ def _end_found(context: Context, name: str) -> list[str]:
 
 
 def _give_back(context: Context, name: str) -> None:
-    """Unmount what is below the instance's directory, and free what is reserved for it."""
+    """Unmount everything below the instance's directory, and free its reservations."""
     unmount_below(str(context.store.dir(name).resolve()))
     release_reservations(context.host.run_dir / "reservations", name)

@@ -1,4 +1,4 @@
-"""Starting an instance: intent first, then everything else, and all of it undone if it fails."""
+"""Starting an instance: the record first, then everything else; all of it is undone if the start fails."""
 
 from __future__ import annotations
 
@@ -17,23 +17,22 @@ from hvcore.model.outcome import Outcome
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import Already, Op
 from hvcore.operations.context import LOCK_WAIT_S, Context
-from hvcore.operations.observe import Seen, judged, look, observer_of
+from hvcore.operations.observe import look, observer_of, verdict_on
 from hvcore.operations.recover import settle
-from hvcore.operations.release import gone
+from hvcore.operations.release import release_ended
 from hvcore.params.values import Params
-from hvcore.state.job import Job
 
 if TYPE_CHECKING:
-    from hvcore.plugins.loaded_driver import LoadedDriver  # with pluggy and metadata: not for those who load no driver
+    from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
 
-__all__ = ["Wanted", "announced", "decide", "refuse_incomplete", "refuse_secrets", "start", "start_locked"]
+__all__ = ["Decided", "call_after_start", "decide", "refuse_incomplete", "refuse_secrets", "start", "start_locked"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """An instance that has been checked, and what its driver has decided about it. Nothing was looked at or done.
+class Decided:
+    """A checked instance with the spec that its driver decided. The node was neither read nor changed.
 
-    ``source`` and ``recorded`` are what the record keeps: the instance file, and the parameters without secrets.
+    The record keeps ``source``, the instance file, and ``recorded``, the parameters without secrets.
     """
 
     instance: Instance
@@ -47,7 +46,7 @@ class Wanted:
 
 def decide(
     loaded: LoadedDriver, instance: Instance, layers: Layers, *, paused: bool = False, source: str = ""
-) -> Wanted:
+) -> Decided:
     """Check the instance and let the driver decide its spec. Pure.
 
     Raises `ParamsError`, and `DriverLoadError` when a part of the driver is missing or would write a secret down.
@@ -56,27 +55,20 @@ def decide(
     params = loaded.check(instance, layers)
     spec = loaded.plan(instance, params)
     refuse_secrets(loaded, params, spec)
-    return Wanted(
-        instance=instance,
-        layers=layers,
-        params=params,
-        spec=spec,
-        paused=paused,
-        source=source,
-        recorded=encode(params.kept()),
+    kept = encode(params.kept())
+    return Decided(
+        instance=instance, layers=layers, params=params, spec=spec, paused=paused, source=source, recorded=kept
     )
 
 
 def refuse_incomplete(loaded: LoadedDriver) -> None:
     """Raise `DriverLoadError` when an extension of the driver was left out."""
     if loaded.skipped:
-        raise DriverLoadError(
-            f"driver {loaded.name}: nothing is started with a part of it missing: {loaded.skipped[0]}"
-        )
+        raise DriverLoadError(f"driver {loaded.name}: starts no instance without its extension: {loaded.skipped[0]}")
 
 
 def refuse_secrets(loaded: LoadedDriver, params: Params, spec: object) -> None:
-    """Raise `DriverLoadError` when the value of a secret parameter is in the spec."""
+    """Raise `DriverLoadError` when the spec has the value of a secret parameter."""
     secrets = [params[key] for key, param in loaded.schema.params.items() if param.secret and params[key] is not None]
     if secrets and any(json.dumps(secret)[1:-1] in encoded(spec) for secret in secrets):
         what = "puts a secret parameter into its spec, which is written to disk"
@@ -86,33 +78,36 @@ def refuse_secrets(loaded: LoadedDriver, params: Params, spec: object) -> None:
 def start(
     context: Context, loaded: LoadedDriver, instance: Instance, *, paused: bool, deadline: Deadline, source: str = ""
 ) -> Outcome:
-    """Start the instance and return when it is ready. Started already is fine, and says so.
+    """Start the instance and return when it is ready. Changes nothing if the instance already runs.
 
-    ``source`` is the absolute path of the file that describes the instance, empty when there is none.
-
-    Raises `ParamsError` and `VerifyError` before anything is touched, `BusyError`, `StateError`, and
-    `OperationError` when it did not come up; then nothing of it is left.
+    ``source`` is the absolute path of the instance file, empty without one. Raises `ParamsError` and `VerifyError` before
+    anything changes, `BusyError`, `StateError`, and `OperationError` when the instance did not come up and was undone.
     """
-    wanted = decide(loaded, instance, context.layers(instance), paused=paused, source=source)
+    decided = decide(loaded, instance, context.layers(instance), paused=paused, source=source)
     with context.store.lock(instance.name, "start", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
         settle(context, instance.name, deadline)
-        outcome = start_locked(context, loaded, wanted, deadline)
-    return announced(loaded, wanted, outcome)
+        outcome = start_locked(context, loaded, decided, deadline)
+    return call_after_start(loaded, decided, outcome)
 
 
-def start_locked(context: Context, loaded: LoadedDriver, wanted: Wanted, deadline: Deadline) -> Outcome:
-    """As `start`, for a caller that holds the lock of an instance that is settled. The hooks are not told yet."""
-    name, kept = wanted.instance.name, loaded.without_secrets(wanted.instance)
+def start_locked(context: Context, loaded: LoadedDriver, decided: Decided, deadline: Deadline) -> Outcome:
+    """As `start`, for a caller that holds the lock of a settled instance. Does not call hook ``after_start``."""
+    name, kept = decided.instance.name, loaded.without_secrets(decided.instance)
     seen = look(context, name)
-    verdict = judged(name, seen, Op.START)
+    verdict = verdict_on(name, seen, Op.START)
+    notes: tuple[str, ...] = ()
     if isinstance(verdict, Already):
-        notes = _differences(seen, kept)
+        # Compared as JSON: a list in the one is a tuple in the other.
+        if seen.record is not None and encode(seen.record.instance) != encode(kept):
+            notes = ("it runs with the settings of its start; the changes take effect after hv stop and hv start",)
         return Outcome(name=name, op=Op.START, changed=False, state=verdict.state, notes=notes)
-    notes = () if seen.record is None else _clear_up(context, seen.record, deadline)
-    problems = loaded.verify(wanted.spec, wanted.params, context.host)
+    if seen.record is not None:  # an instance that has ended
+        old = context.driver(seen.record.driver)
+        notes = release_ended(context, old, context.job(seen.record, deadline, old)).notes
+    problems = loaded.verify(decided.spec, decided.params, context.host)
     if problems:
-        raise VerifyError(name, wanted.layers.placed(problems, wanted.params))
-    for _ in loaded.hooks.each("before_start", instance=wanted.instance, params=wanted.params):
+        raise VerifyError(name, decided.layers.placed(problems, decided.params))
+    for _ in loaded.hooks.each("before_start", instance=decided.instance, params=decided.params):
         pass
     record = Record(
         name=name,
@@ -120,26 +115,26 @@ def start_locked(context: Context, loaded: LoadedDriver, wanted: Wanted, deadlin
         phase=Phase.STARTING,
         boot_id=boot_id(),
         instance=kept,
-        spec=encode(wanted.spec),
-        paused=wanted.paused,
-        withheld=wanted.params.withheld(),
-        params=wanted.recorded,
-        source=wanted.source,
+        spec=encode(decided.spec),
+        paused=decided.paused,
+        withheld=decided.params.withheld(),
+        params=decided.recorded,
+        source=decided.source,
         started_at=datetime.now(UTC).timestamp(),
         observer=observer_of(loaded.driver),
     )
-    _bring_up(context, loaded, wanted.spec, record, deadline)
-    # As it is now: a script may have left nothing that runs.
+    _bring_up(context, loaded, decided.spec, record, deadline)
+    # Read again: a script may have left no process.
     state = look(context, name).state
     return Outcome(name=name, op=Op.START, changed=True, state=state, seconds=deadline.spent(), notes=notes)
 
 
-def announced(loaded: LoadedDriver, wanted: Wanted, outcome: Outcome) -> Outcome:
-    """Tell the hooks that the instance runs; the outcome with what went wrong in them."""
+def call_after_start(loaded: LoadedDriver, decided: Decided, outcome: Outcome) -> Outcome:
+    """The outcome, after hook ``after_start`` if the instance was started; its failures become notes."""
     if not outcome.changed:
         return outcome
-    told = {"instance": wanted.instance, "params": wanted.params, "outcome": outcome}
-    return replace(outcome, notes=(*outcome.notes, *loaded.hooks.notes("after_start", **told)))
+    arguments = {"instance": decided.instance, "params": decided.params, "outcome": outcome}
+    return replace(outcome, notes=(*outcome.notes, *loaded.hooks.notes("after_start", **arguments)))
 
 
 def _bring_up(context: Context, loaded: LoadedDriver, spec: object, record: Record, deadline: Deadline) -> None:
@@ -150,7 +145,11 @@ def _bring_up(context: Context, loaded: LoadedDriver, spec: object, record: Reco
         loaded.start(spec, job)
         job.update(phase=Phase.RUNNING)
     except BaseException as error:
-        for failure in _undone(context, loaded, job):
+        try:
+            failures = release_ended(context, loaded, job).notes
+        except HvError as left:
+            failures = (str(left),)
+        for failure in failures:
             error.add_note(failure)
         if isinstance(error, OSError) and not isinstance(error, HvError):
             place = "" if error.filename is None else f" for {error.filename!r}"
@@ -159,24 +158,3 @@ def _bring_up(context: Context, loaded: LoadedDriver, spec: object, record: Reco
         raise
     finally:
         job.held.close()
-
-
-def _undone(context: Context, loaded: LoadedDriver, job: Job) -> tuple[str, ...]:
-    """Release what a start that failed had acquired; what went wrong with that."""
-    try:
-        return gone(context, loaded, job).notes
-    except HvError as left:
-        return (str(left),)
-
-
-def _clear_up(context: Context, record: Record, deadline: Deadline) -> tuple[str, ...]:
-    """Release what an instance that has ended by itself still holds; what went wrong in the hooks that were told."""
-    loaded = context.driver(record.driver)
-    return gone(context, loaded, context.job(record, deadline, loaded)).notes
-
-
-def _differences(seen: Seen, instance: Instance) -> tuple[str, ...]:
-    # By what is kept of them: a list in the one is a tuple in the other.
-    if seen.record is None or encode(seen.record.instance) == encode(instance):
-        return ()
-    return ("it runs as it was defined when it was started; the changes take effect at the next start",)

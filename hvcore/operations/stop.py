@@ -1,4 +1,4 @@
-"""Stopping an instance, and cleaning up after one that ended by itself."""
+"""Stopping an instance, and cleaning up after one that has ended."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from hvcore.model.outcome import Outcome
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import Already, Op, State
 from hvcore.operations.context import LOCK_WAIT_S, Context
-from hvcore.operations.observe import Seen, judged, look
+from hvcore.operations.observe import Seen, look, verdict_on
 from hvcore.operations.recover import settle
-from hvcore.operations.release import gone, release_without_driver, release_without_record
+from hvcore.operations.release import release_ended, release_without_driver, release_without_record
 
 __all__ = ["cleanup", "stop", "stop_locked"]
 
 _NO_DRIVER: Final = (DriverLoadError, UnknownDriverError, RecordError, DriverError)
-"""What shows that the driver cannot be used: not installed, broken, or it cannot read what another release wrote."""
+"""The driver cannot be used: not installed, broken, or unable to read the record of another release."""
 
 
 def stop(context: Context, name: str, *, force: bool, deadline: Deadline) -> Outcome:
-    """Stop the instance and release what it holds. Not running, or not known at all, is fine and changes nothing.
+    """Stop the instance and release what it holds. Changes nothing if it does not run or does not exist.
 
-    Raises `BusyError`, `DeadlineError` when its process does not go, and `LeftoverError`.
+    Raises `BusyError`, `DeadlineError` when its process does not exit, and `LeftoverError`.
     """
     with context.store.lock(name, "stop", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
         return stop_locked(context, name, force=force, deadline=deadline)
@@ -40,7 +40,7 @@ def stop_locked(context: Context, name: str, *, force: bool, deadline: Deadline)
         return _stop(context, name, op, deadline)
     except _NO_DRIVER as error:
         if not force:
-            error.add_note(f"{name}: hv stop --force ends it without its driver")
+            error.add_note(f"{name}: hv stop --force stops it without its driver")
             raise
         return _without_driver(context, name, op, deadline, str(error))
 
@@ -49,25 +49,25 @@ def _stop(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
     force = op is Op.KILL
     try:
         recovered = settle(context, name, deadline)
-    except HvError as error:  # such as a half-started one that does not answer: with force it is ended all the same
+    except HvError as error:  # such as a half-started guest that does not answer: force kills it all the same
         if not force or isinstance(error, _NO_DRIVER):
             raise
         recovered = None
     seen = look(context, name)
-    verdict = judged(name, seen, op)
+    verdict = verdict_on(name, seen, op)
     if isinstance(verdict, Already):
         stopped_by = "gone" if recovered else None
         return Outcome(name=name, op=op, changed=recovered is not None, state=State.STOPPED, stopped_by=stopped_by)
     if seen.record is None:
         return _killed(name, op, release_without_record(context, name))
-    if _has_to_be_ended(context, seen, force=force):
+    if _needs_driver(context, seen, force=force):
         return _end(context, seen.record, op, deadline)
     stopped_by = "gone" if seen.state in (State.SHUTDOWN, State.CRASHED) else "kill"
     return _release(context, seen.record, op, stopped_by, (), deadline)
 
 
-def _has_to_be_ended(context: Context, seen: Seen, *, force: bool) -> bool:
-    """Whether the driver has something to do before everything is released."""
+def _needs_driver(context: Context, seen: Seen, *, force: bool) -> bool:
+    """Whether the driver must stop the instance before everything is released."""
     if seen.state is State.CRASHED:  # a guest that panicked can still have its process
         return seen.observation.pid is not None
     if seen.state is State.SHUTDOWN and seen.record is not None and not force:
@@ -76,18 +76,18 @@ def _has_to_be_ended(context: Context, seen: Seen, *, force: bool) -> bool:
 
 
 def cleanup(context: Context, name: str, *, deadline: Deadline) -> Outcome:
-    """Release what an instance that ended by itself still holds. Raises `StateError` while it runs."""
+    """Release what an ended instance still holds. Raises `StateError` while it runs."""
     with context.store.lock(name, "cleanup", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
         recovered = settle(context, name, deadline)
         seen = look(context, name)
-        verdict = judged(name, seen, Op.CLEANUP)
+        verdict = verdict_on(name, seen, Op.CLEANUP)
         if isinstance(verdict, Already) or seen.record is None:
             return Outcome(name=name, op=Op.CLEANUP, changed=recovered is not None, state=State.STOPPED)
         return _release(context, seen.record, Op.CLEANUP, "gone", (), deadline)
 
 
 def _without_driver(context: Context, name: str, op: Op, deadline: Deadline, why: str) -> Outcome:
-    """The last resort, when the driver cannot be used: end it and release what the core itself can."""
+    """When the driver cannot be used: kill the instance and release the resources of the core."""
     record = context.store.load(name)
     if record is None:
         return _killed(name, op, [why, *release_without_record(context, name)])
@@ -107,16 +107,15 @@ def _end(context: Context, record: Record, op: Op, deadline: Deadline) -> Outcom
     if force:
         notes = loaded.hooks.notes("before_stop", instance=record.instance, force=True)
     else:
-        for _ in loaded.hooks.each("before_stop", instance=record.instance, force=False):
-            pass
+        list(loaded.hooks.each("before_stop", instance=record.instance, force=False))
     try:
         job.update(phase=Phase.STOPPING)
-    except NodeError as error:  # a full run directory must not keep anything running: stopping makes room
+    except NodeError as error:  # a full run directory must not prevent a stop, which makes room
         notes = (*notes, str(error).removeprefix(f"{record.name}: "))
     try:
         stopped_by = loaded.stop(job.live, job, force=force)
     except BaseException:
-        with suppress(HvError):  # what went wrong with the stop is the thing to tell
+        with suppress(HvError):  # the failure of the stop is the one to report
             if loaded.observe(job.live).state in (State.RUNNING, State.PAUSED):
                 job.update(phase=Phase.RUNNING)
         raise
@@ -128,5 +127,6 @@ def _release(
     context: Context, record: Record, op: Op, stopped_by: str, notes: tuple[str, ...], deadline: Deadline
 ) -> Outcome:
     loaded = context.driver(record.driver)
-    outcome = gone(context, loaded, context.job(record, deadline, loaded), op=op, stopped_by=stopped_by, notes=notes)
+    job = context.job(record, deadline, loaded)
+    outcome = release_ended(context, loaded, job, op=op, stopped_by=stopped_by, notes=notes)
     return replace(outcome, notes=(*outcome.notes, *loaded.skipped))

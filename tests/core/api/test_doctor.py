@@ -48,7 +48,7 @@ def severity_and_todo(finding: Finding) -> tuple[str, str | None]:
 def test_a_calm_node_has_nothing_to_mend(found: Any, node: Node) -> None:
     node.driver("fake").start(WEB)
     assert severity_and_todo(found("leftovers")["instances"]) == ("ok", None)
-    assert found("leftovers")["instances"].what == "1 with state here, 1 of them run"
+    assert found("leftovers")["instances"].what == "1 on this node, 1 of them running or paused"
     assert {finding.severity for finding in found("run directory").values()} == {Severity.OK}
 
 
@@ -72,7 +72,7 @@ def test_a_run_directory_without_room_is_a_problem(
         assert severity_and_todo(finding) == ("ok", None)
     else:
         assert finding.severity is Severity.PROBLEM
-        assert finding.what == f"its file system {what}: nothing can be started"
+        assert finding.what == f"its file system {what}: no instance can start"
 
 
 def test_a_part_that_cannot_be_examined_is_reported_and_the_rest_is_examined(found: Any, run_dir: Path) -> None:

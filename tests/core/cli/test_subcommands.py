@@ -29,7 +29,7 @@ def test_start_of_what_runs_says_so(hv: Hv, instance_file: File) -> None:
 def test_start_with_a_changed_file_says_when_it_takes_effect(hv: Hv, instance_file: File) -> None:
     hv("start", instance_file())
     result = hv("start", instance_file(params='motd = "changed"'))
-    assert "web1: it runs as it was defined" in result.stderr
+    assert "web1: it runs with the settings of its start" in result.stderr
 
 
 def test_start_paused_and_resume(hv: Hv, instance_file: File) -> None:

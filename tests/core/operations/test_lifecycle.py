@@ -255,7 +255,7 @@ def test_a_stop_that_fails_leaves_it_running(node: Node, fake: DriverHandle, web
 def test_starting_a_running_one_again_says_when_it_differs(fake: DriverHandle, web: Web) -> None:
     fake.start(web(motd="a"))
     assert fake.start(web(motd="a")).notes == ()
-    assert "changes take effect at the next start" in fake.start(web(motd="b")).notes[0]
+    assert "changes take effect after hv stop and hv start" in fake.start(web(motd="b")).notes[0]
 
 
 def test_an_instance_of_another_driver_is_not_this_drivers(fake: DriverHandle, web: Web) -> None:

@@ -368,7 +368,7 @@ SOURCES: list[tuple[Callable[[Harbour], None], str]] = [
     (nonsense, "web1.toml': is not TOML"),
     (wrong_field, "memory_mib: "),
     (wrong_value, "params.lights: "),
-    (renamed, "name: describes 'web2' of driver boat now"),
+    (renamed, "name: now describes 'web2' of driver boat"),
     (anybodys, "can be changed by others"),
     (broken_node, "node.toml): is not TOML"),
     (wrong_on_the_node, "node.params.lights"),

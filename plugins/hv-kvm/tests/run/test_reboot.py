@@ -189,7 +189,7 @@ def test_a_guest_is_ended_by_force_while_two_distributions_claim_its_driver(
     assert [one.state for one in node.instances()] == [State.RUNNING]
     with pytest.raises(hv.DriverLoadError, match="uninstall all but one") as caught:
         node.stop("web1")
-    assert caught.value.__notes__ == ["web1: hv stop --force ends it without its driver"]
+    assert caught.value.__notes__ == ["web1: hv stop --force stops it without its driver"]
     outcome = node.stop("web1", force=True)
     assert outcome.stopped_by == "kill"
     assert "uninstall all but one" in outcome.notes[0]
