@@ -436,7 +436,7 @@ CASES: Final = (
     chroot("disk-empty", (("disks[0].path", "is empty"),), disks=("{here}/empty",)),
     chroot(
         "disk-forbidden",
-        (("privileges", "only root can mount"), ("disks[0].path", "may not be read and written")),
+        (("privileges", "only root can mount"), ("disks[0].path", "cannot be read and written")),
         disks=("{here}/ours",),
         where="nobody",
     ),
