@@ -117,9 +117,9 @@ class RootKind(ResourceKind[Root, str], name="root", turn=Turn.FILE):
                 _mount_source(spec, held.owner, lower, owners)
                 _mount_overlay(spec, held.owner, lower, root, owners)
             for bind in spec.binds:
-                _show(held.owner, root, bind, owners)
+                _bind(held.owner, root, bind, owners)
             if spec.node_resolv_conf:
-                _show_resolv_conf(held.owner, root, owners)
+                _bind_resolv_conf(held.owner, root, owners)
             return str(root)
 
 
@@ -223,13 +223,15 @@ def _mount_disk(spec: ChrootSpec, path: str, owner: Owner, target: Path) -> None
     left = owner.deadline.left()
     # In the instance's group: the first process to enter one waits for an RCU grace period, and the start script then not.
     group = Live(record=owner.record, dir=owner.dir, host=owner.host).group
-    ended, said = run_tool(command, life=owner.dir / LIFE_LOCK, status=owner.dir / STATUS, deadline_s=left, group=group)
+    ended, output = run_tool(
+        command, life=owner.dir / LIFE_LOCK, status=owner.dir / STATUS, deadline_s=left, group=group
+    )
     if ended is None:
         todo = f"check that {path!r} can be read"
         raise hv.DeadlineError(subject=owner.name, waiting_for=f"mount of {path!r}", waited_s=left, todo=todo)
     if ended.code != 0:
         how = f"cannot mount disk {path!r}, mount {ended}"
-        raise hv.LaunchError(name=owner.name, how=how, output=said, argv=command)
+        raise hv.LaunchError(name=owner.name, how=how, output=output, argv=command)
 
 
 def _mount_overlay(spec: ChrootSpec, owner: Owner, lower: Path, root: Path, owners: _Owners) -> None:
@@ -258,7 +260,7 @@ def _mount_overlay(spec: ChrootSpec, owner: Owner, lower: Path, root: Path, owne
             mount_overlay(str(root), allowed, lower=lower_fd, upper=upper_fd, work=work_fd)
 
 
-def _show(owner: Owner, root: Path, bind: Bind, owners: _Owners) -> None:
+def _bind(owner: Owner, root: Path, bind: Bind, owners: _Owners) -> None:
     what = f"cannot bind {bind.source!r} to {bind.target!r}"
     todo = "no directory on the way may be a link, and in a read-only root each has to exist"
     with (
@@ -269,7 +271,7 @@ def _show(owner: Owner, root: Path, bind: Bind, owners: _Owners) -> None:
         attach(tree, place)
 
 
-def _show_resolv_conf(owner: Owner, root: Path, owners: _Owners) -> None:
+def _bind_resolv_conf(owner: Owner, root: Path, owners: _Owners) -> None:
     copy = owner.dir / _RESOLV_CONF
     copy.write_bytes(b"")
     with suppress(FileNotFoundError):

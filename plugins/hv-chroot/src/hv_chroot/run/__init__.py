@@ -1,1 +1,1 @@
-"""The operations on an instance: start, stop, observe, and what is said before a start."""
+"""The operations on an instance: check before a start, start, stop, observe."""
