@@ -1,4 +1,4 @@
-"""An examination finds what is wrong, says what to do about it, and changes nothing."""
+"""An examination finds problems, says how to fix them, and changes nothing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def severity_and_todo(finding: Finding) -> tuple[str, str | None]:
     return str(finding.severity), finding.todo
 
 
-def test_a_calm_node_has_nothing_to_mend(found: Any, node: Node) -> None:
+def test_a_healthy_node_has_no_problem(found: Any, node: Node) -> None:
     node.driver("fake").start(WEB)
     assert severity_and_todo(found("leftovers")["instances"]) == ("ok", None)
     assert found("leftovers")["instances"].what == "1 on this node, 1 of them running or paused"
@@ -83,7 +83,7 @@ def test_a_part_that_cannot_be_examined_is_reported_and_the_rest_is_examined(fou
     assert found("driver fake")["load"].severity is Severity.OK
 
 
-def test_one_that_has_ended_says_what_it_holds(found: Any, node: Node, store: Store) -> None:
+def test_an_ended_instance_is_shown_with_its_resources(found: Any, node: Node, store: Store) -> None:
     node.driver("fake").start(WEB)
     record = store.load("web1")
     assert record is not None
@@ -94,7 +94,7 @@ def test_one_that_has_ended_says_what_it_holds(found: Any, node: Node, store: St
     assert "holds uid" in finding.what
 
 
-def test_one_that_was_interrupted_is_a_problem(found: Any, store: Store, record: Callable[..., Record]) -> None:
+def test_an_interrupted_instance_is_a_problem(found: Any, store: Store, record: Callable[..., Record]) -> None:
     store.create("web1")
     store.save(record(phase=Phase.STARTING, process=None, boot_id=boot_id()))
     assert severity_and_todo(found("leftovers")["web1"]) == ("problem", "hv recover")
@@ -119,7 +119,7 @@ def test_a_stale_reservation_is_reported_with_the_command_that_frees_it(found: A
 
 @pytest.fixture
 def orphan(run_dir: Path) -> Iterator[int]:
-    """A process that says that it was launched for an instance of which nothing is known."""
+    """A process whose environment names an unknown instance."""
     environment = {**os.environ, "HVCORE_INSTANCE": str(run_dir / "instances/ghost")}
     with subprocess.Popen(["sleep", "60"], env=environment) as process:
         yield process.pid
@@ -159,12 +159,12 @@ def test_a_run_directory_that_cannot_be_used_is_a_finding(run_dir: Path) -> None
     assert "others can write to it" in finding.what
 
 
-def test_nothing_is_made_where_nothing_was(tmp_path: Path) -> None:
+def test_an_examination_makes_no_run_directory(tmp_path: Path) -> None:
     hvcore.examine(tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
-def test_a_broken_driver_is_a_problem_and_the_others_are_well(found: Any, install: Any) -> None:
+def test_a_broken_driver_is_a_problem_and_the_others_are_ok(found: Any, install: Any) -> None:
     install("hv-acme", "[hvcore.drivers]\nacme = hv_acme:Driver\n", "import lxml_that_is_not_there\n")
     assert "No module named" in found("driver acme")["load"].what
     assert found("driver fake")["load"].severity is Severity.OK
@@ -223,7 +223,7 @@ def test_a_deprecated_hook_is_reported_with_its_place(install: Any, driver_sourc
     assert finding.what == "is deprecated: goes in 2.0; use turn"
 
 
-def test_a_driver_that_fails_to_examine_is_a_problem_of_its_own(install: Any, driver_source: str, node: Node) -> None:
+def test_a_failed_examination_of_a_driver_is_a_problem(install: Any, driver_source: str, node: Node) -> None:
     source = f"{driver_source.format(name='acme')}    def examine(self, host): return 1 / 0\n"
     path = install("hv-acme", "[hvcore.drivers]\nacme = hv_acme:Driver\n", source)
     (finding,) = node.driver("acme").examine()

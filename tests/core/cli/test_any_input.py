@@ -20,7 +20,7 @@ from hvcore.cli.app import COMMANDS, hv
 NODE = hvcore.Node(tempfile.mkdtemp(prefix="hvcore-test-"))
 DRIVERS = ("fake", "kvm", "chroot")
 KEYS = sorted({key for name in DRIVERS for key in NODE.driver(name).schema.params})
-# Words that mean something somewhere, so that more is reached than the first refusal.
+# Valid words, so that more code is reached than the first refusal.
 WORDS = st.sampled_from(
     (
         *DRIVERS,
@@ -90,7 +90,7 @@ def ended_well(arguments: list[str], stdin: str | None = None) -> None:
 def test_any_instance_file_is_accepted_or_refused(data: dict[str, Any], subcommand: str, as_json: bool) -> None:  # noqa: FBT001
     text = "".join(f"{key} = {toml(value)}\n" for key, value in data.items())
     if data.get("driver") == "kvm":
-        subcommand = "check"  # the others start a QEMU to ask it
+        subcommand = "check"  # the others would start QEMU
     ended_well([subcommand, "-", *(["--json"] if as_json else [])], stdin=text)
 
 

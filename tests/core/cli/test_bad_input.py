@@ -52,7 +52,7 @@ def clean(result: Result, code: int = 2) -> str:
 
 @pytest.mark.parametrize("subcommand", ["info", "stop", "console", "cleanup"])
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
-def test_what_cannot_be_a_name_is_bad_usage(hv: Hv, run_dir: Path, subcommand: str, name: str) -> None:
+def test_an_impossible_name_is_bad_usage(hv: Hv, run_dir: Path, subcommand: str, name: str) -> None:
     clean(hv(subcommand, "--", name))
     assert not run_dir.exists()
 
@@ -93,7 +93,7 @@ def test_a_fifo_or_directory_is_refused_as_instance_file_without_waiting(hv: Hv,
     assert "symbolic links" in clean(hv("check", str(tmp_path / "loop.toml")))
 
 
-def test_run_dir_has_to_be_a_directory_of_our_own(hv: Hv, tmp_path: Path) -> None:
+def test_the_run_directory_must_be_writable_by_its_user_only(hv: Hv, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     open_to_all = tmp_path / "open"
     open_to_all.mkdir()
@@ -105,7 +105,7 @@ def test_run_dir_has_to_be_a_directory_of_our_own(hv: Hv, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "x", "1e99", ""])
-def test_deadline_has_to_be_a_number_of_seconds(hv: Hv, value: str) -> None:
+def test_a_deadline_must_be_a_positive_number_of_seconds(hv: Hv, value: str) -> None:
     assert "--deadline" in clean(hv("stop", "web1", f"--deadline={value}"))
 
 

@@ -1,4 +1,4 @@
-"""``hv conformance``: what a person and a CI system see of it."""
+"""``hv conformance``: its output for people and for programs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_it_writes_reports_for_programs(hv: Hv, tmp_path: Path) -> None:
     assert {prop.get("name") for prop in suite.iter("property")} > {"hvcore", "python", "kernel"}
 
 
-def test_a_driver_that_fails_ends_with_1_and_says_where_to_read_on(other_drivers: None, hv_process: Hv) -> None:
+def test_a_failed_check_ends_with_1_and_names_the_command_that_explains_it(other_drivers: None, hv_process: Hv) -> None:
     ended = hv_process("conformance", "bare", "--only", "load_manifest_valid", "--only", "argv_plan_tells")
     assert ended.returncode == 1
     assert b"does not say which hvcore it needs" in ended.stdout
@@ -91,7 +91,7 @@ def test_it_needs_neither_pytest_nor_hypothesis_nor_jsonschema() -> None:
     assert "1 passed, 0 failed, 1 skipped" in ended.stdout
 
 
-def test_what_xml_cannot_hold_is_escaped_in_the_junit_report() -> None:
+def test_characters_that_xml_cannot_hold_are_escaped_in_the_junit_report() -> None:
     def nothing(bench: object) -> None: ...
 
     check = Check(name="one", area="none", level=Level.MUST, tier=Tier.STATIC, what="It.", why="So.", body=nothing)
@@ -104,9 +104,7 @@ def test_what_xml_cannot_hold_is_escaped_in_the_junit_report() -> None:
     assert suite.get("failures") == "1"
 
 
-def test_a_driver_that_hangs_when_it_is_imported_is_given_up(
-    other_drivers: None, hv_process: Hv, tmp_path: Path
-) -> None:
+def test_a_driver_that_hangs_during_its_import_is_given_up(other_drivers: None, hv_process: Hv, tmp_path: Path) -> None:
     (tmp_path / "site" / "failing_driver.py").write_text("import time\ntime.sleep(60)\n")
     found = hv_process("conformance", "failing", "--static", "--deadline", "1")
     assert found.returncode == 1

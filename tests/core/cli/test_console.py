@@ -1,4 +1,4 @@
-"""``hv console``: a person at a pseudo-terminal, or a pipe, on one side, and a stand-in for a guest on the other."""
+"""``hv console`` between a pseudo-terminal or a pipe and a fake guest."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def attached(path: str = "", lock: str = "", *argv: str) -> list[str]:
 
 
 class Person:
-    """Somebody at a terminal in which a command runs."""
+    """A user at a terminal in which a command runs."""
 
     def __init__(self, command: list[str]) -> None:
         self.screen = b""
@@ -55,7 +55,7 @@ class Person:
         os.write(self.master, data)
 
     def reads(self, timeout_s: float = DEADLINE_S) -> bytes:
-        """What comes next on the screen, nothing when nothing does."""
+        """The next bytes on the screen, empty if there are none."""
         ready, _, _ = select.select([self.master], [], [], timeout_s)
         data = os.read(self.master, 65536) if ready else b""
         self.screen += data
@@ -66,7 +66,7 @@ class Person:
             assert self.reads(), (text, self.screen[-2000:])
 
     def is_left_alone(self) -> int:
-        """The exit code, once all was read and the terminal is found as it was."""
+        """The exit code, when all output was read. Asserts that the terminal was restored."""
         while self.process.poll() is None:
             self.reads(0.05)
         while self.reads(0.05):
@@ -83,7 +83,7 @@ class Person:
 
 
 class Guest:
-    """A listening socket, and what happens to the one who connects."""
+    """A listening socket, and the function for a connection."""
 
     def __init__(self, path: Path, behaviour: Callable[[socket.socket], None]) -> None:
         self.path = str(path)
@@ -102,7 +102,7 @@ class Guest:
             self._behaviour(connection)
 
     def close(self) -> None:
-        """Wait until it is over."""
+        """Wait for the end of the connection."""
         self._thread.join(DEADLINE_S)
 
 
@@ -146,7 +146,7 @@ def sits_at() -> Iterator[Callable[[list[str]], Person]]:
 Sits = Callable[[list[str]], Person]
 
 
-def test_a_person_and_a_guest_talk_until_escape(tmp_path: Path, sits_at: Sits) -> None:
+def test_bytes_go_both_ways_until_escape(tmp_path: Path, sits_at: Sits) -> None:
     guest = Guest(tmp_path / "c", echo)
     person = sits_at(attached(guest.path))
     person.sees(b"login: ")
@@ -160,7 +160,7 @@ def test_a_person_and_a_guest_talk_until_escape(tmp_path: Path, sits_at: Sits) -
     guest.close()
 
 
-def test_what_was_typed_before_escape_is_still_sent(tmp_path: Path, sits_at: Sits) -> None:
+def test_keys_before_escape_are_still_sent(tmp_path: Path, sits_at: Sits) -> None:
     received: list[bytes] = []
 
     def listen(connection: socket.socket) -> None:
@@ -177,7 +177,7 @@ def test_what_was_typed_before_escape_is_still_sent(tmp_path: Path, sits_at: Sit
     assert b"".join(received) == b"halt\r"
 
 
-def test_a_guest_that_closes_ends_it(tmp_path: Path, sits_at: Sits) -> None:
+def test_the_console_ends_when_the_guest_closes_it(tmp_path: Path, sits_at: Sits) -> None:
     guest = Guest(tmp_path / "c", until_bye)
     person = sits_at(attached(guest.path))
     person.sees(b"login: ")
@@ -187,7 +187,7 @@ def test_a_guest_that_closes_ends_it(tmp_path: Path, sits_at: Sits) -> None:
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
-def test_a_signal_gives_the_terminal_back(tmp_path: Path, sits_at: Sits, signum: signal.Signals, code: int) -> None:
+def test_a_signal_restores_the_terminal(tmp_path: Path, sits_at: Sits, signum: signal.Signals, code: int) -> None:
     guest = Guest(tmp_path / "c", echo)
     person = sits_at(attached(guest.path))
     person.sees(b"login: ")
@@ -226,7 +226,7 @@ def test_escape_works_while_the_guest_floods_a_screen_that_is_not_read(tmp_path:
     person = sits_at(attached(guest.path))
     person.sees(b"spam")
     raw = termios.tcgetattr(person.slave)
-    # Not reading now: everything between the guest and the screen fills up.
+    # The screen is not read now, so every buffer up to the guest fills.
     person.types(b"help me\x1d")
     while termios.tcgetattr(person.slave) == raw:
         assert person.process.poll() is None
@@ -235,7 +235,7 @@ def test_escape_works_while_the_guest_floods_a_screen_that_is_not_read(tmp_path:
     guest.close()
 
 
-def test_a_paste_that_the_guest_does_not_read_does_not_lock_the_person_in(tmp_path: Path, sits_at: Sits) -> None:
+def test_escape_works_after_a_paste_that_the_guest_does_not_read(tmp_path: Path, sits_at: Sits) -> None:
     over = threading.Event()
 
     def deaf(connection: socket.socket) -> None:
@@ -268,7 +268,7 @@ def test_a_second_console_names_the_process_that_has_it_open(tmp_path: Path, sit
 
 
 @pytest.mark.parametrize("content", [b"", b"9" * 30, b"rm -rf\x1b"])
-def test_whatever_is_in_the_lock_file_is_not_believed(tmp_path: Path, content: bytes) -> None:
+def test_wrong_contents_of_the_lock_file_do_no_harm(tmp_path: Path, content: bytes) -> None:
     lock = tmp_path / "lock"
     lock.write_bytes(content)
     with lock.open("rb") as held:
@@ -305,7 +305,7 @@ def test_a_console_that_cannot_be_reached_is_an_error(tmp_path: Path) -> None:
         assert b"hv: web1: cannot connect to the console, got " + what in found.stderr
 
 
-def test_a_pipe_is_sent_as_it_is_and_the_answer_printed_after_its_end(tmp_path: Path) -> None:
+def test_a_pipe_is_sent_unchanged_and_the_answer_is_printed_after_its_end(tmp_path: Path) -> None:
     sent = b"\x1d\x03binary\x00" * 300_000
     received = bytearray()
 
@@ -321,7 +321,7 @@ def test_a_pipe_is_sent_as_it_is_and_the_answer_printed_after_its_end(tmp_path: 
 
 
 @pytest.mark.parametrize("stream", ["file", "closed"])
-def test_any_stdin_and_stdout_will_do(tmp_path: Path, stream: str) -> None:
+def test_stdin_and_stdout_can_be_of_any_kind(tmp_path: Path, stream: str) -> None:
     guest = Guest(tmp_path / "c", megabytes)
     redirect = f"< /etc/passwd > {tmp_path}/out" if stream == "file" else "<&- >&-"
     command = ["sh", "-c", f'exec "$@" {redirect}', "sh", *attached(guest.path)]
@@ -332,7 +332,7 @@ def test_any_stdin_and_stdout_will_do(tmp_path: Path, stream: str) -> None:
         assert (tmp_path / "out").read_bytes() == MEGABYTES
 
 
-def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_the_console_without_a_message(tmp_path: Path) -> None:
     guest = Guest(tmp_path / "c", flood)
     with subprocess.Popen(
         attached(guest.path), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -364,7 +364,7 @@ def test_a_command_runs_on_a_terminal_of_the_same_size(sits_at: Sits) -> None:
     person.sees(b"ready")
     set_size(person, 33, 111)
     person.types(b"stty size; tty\n")
-    # The new size reaches the command by two signals; ask until it has.
+    # The new size reaches the command by two signals, so repeat until it has arrived.
     while b"33 111" not in person.screen:
         person.types(b"stty size\n")
         assert person.reads()
@@ -390,7 +390,7 @@ def test_a_command_that_cannot_be_run_is_an_error(tmp_path: Path) -> None:
         assert f"hv: web1: console command '{program}' cannot be run, got ".encode() in found.stderr
 
 
-def test_start_with_console_misses_nothing_and_lets_it_run(
+def test_start_with_console_shows_all_output_and_lets_the_guest_run(
     hv_process: Callable[..., subprocess.CompletedProcess[bytes]], instance_file: Callable[..., str]
 ) -> None:
     found = hv_process("start", "--console", instance_file(params='motd = "first words"'))

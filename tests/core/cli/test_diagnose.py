@@ -1,4 +1,4 @@
-"""``hv doctor`` and ``hv verify DRIVER``: what an operator reads, and what a script gets."""
+"""``hv doctor`` and ``hv verify DRIVER``: their output for operators and for scripts."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def test_leftovers_are_listed_with_the_command_that_removes_them(
     assert "-> hv stop --force ghost" in found.stdout
 
 
-def test_a_driver_that_lacks_something_here_says_what_installs_it(hv_process: Process, monkeypatch: Any) -> None:
+def test_a_missing_program_of_a_driver_is_shown_with_the_package_to_install(
+    hv_process: Process, monkeypatch: Any
+) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     found = hv_process("verify", "chroot", "--json")
     assert found.returncode == 1
@@ -74,7 +76,7 @@ def test_a_driver_that_lacks_something_here_says_what_installs_it(hv_process: Pr
     assert "install bubblewrap" in {problem["todo"] for problem in problems}
 
 
-def test_a_driver_that_has_all_it_needs_says_so(hv: Hv) -> None:
+def test_a_driver_that_can_run_here_is_shown_with_its_operations(hv: Hv) -> None:
     found = hv("verify", "fake")
     assert found.exit_code == 0
     assert found.stdout.startswith("driver fake: this node can run it; it can start, stop, ")
@@ -82,7 +84,7 @@ def test_a_driver_that_has_all_it_needs_says_so(hv: Hv) -> None:
 
 @pytest.mark.usefixtures("other_drivers")
 @pytest.mark.parametrize("command", [("doctor",), ("drivers", "--load")])
-def test_a_driver_that_hangs_when_it_is_imported_keeps_no_other_waiting(
+def test_the_examination_goes_on_after_a_driver_that_hangs_during_its_import(
     hv_process: Process, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     place = tmp_path / "site" / "failing_driver.py"

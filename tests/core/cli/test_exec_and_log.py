@@ -28,18 +28,18 @@ class TestExec:
     @pytest.mark.parametrize(
         ("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", -9), ("kill -TERM $$", -15)]
     )
-    def test_it_ends_as_the_program_does(self, hv_process: Process, script: str, code: int) -> None:
+    def test_exec_exits_with_the_exit_code_of_the_program(self, hv_process: Process, script: str, code: int) -> None:
         assert hv_process("exec", "web1", "--", "sh", "-c", script).returncode == code
 
-    def test_bytes_go_through_it_as_they_are(self, run_dir: Path) -> None:
+    def test_exec_passes_bytes_unchanged(self, run_dir: Path) -> None:
         command = [*HV, "exec", "web1", "--", "cat"]
         found = subprocess.run(command, input=b"\x00\xff\x1d\n", capture_output=True, check=False, timeout=60)
         assert (found.returncode, found.stdout, found.stderr) == (0, b"\x00\xff\x1d\n", b"")
 
-    def test_options_after_the_dashes_are_the_programs_own(self, hv_process: Process) -> None:
+    def test_options_after_the_dashes_belong_to_the_program(self, hv_process: Process) -> None:
         assert hv_process("exec", "web1", "--", "echo", "--help", "-x").stdout == b"--help -x\n"
 
-    def test_on_a_terminal_it_has_that(self, run_dir: Path) -> None:
+    def test_on_a_terminal_the_program_gets_a_terminal(self, run_dir: Path) -> None:
         master, slave = pty.openpty()
         with subprocess.Popen([*HV, "exec", "web1", "--", "tty"], stdin=slave, stdout=slave, stderr=slave) as process:
             os.close(slave)
@@ -47,7 +47,7 @@ class TestExec:
         assert os.read(master, 1000).startswith(b"/dev/pts/")
         os.close(master)
 
-    def test_without_a_program_it_is_bad_usage(self, hv_process: Process) -> None:
+    def test_exec_without_a_program_is_bad_usage(self, hv_process: Process) -> None:
         assert hv_process("exec", "web1").returncode == 2
         assert hv_process("exec", "web1", "--", "").returncode == 2
 
@@ -58,7 +58,7 @@ class TestExec:
         assert b"web1: cannot exec while paused" in found.stderr
 
 
-def test_exec_in_nothing_is_not_found_with_the_nearest_name(hv_process: Process, instance_file: File) -> None:
+def test_exec_in_an_unknown_instance_names_the_most_similar_one(hv_process: Process, instance_file: File) -> None:
     hv_process("start", instance_file("web10"))
     found = hv_process("exec", "wbe10", "--", "true")
     assert found.returncode == 4

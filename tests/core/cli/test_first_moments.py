@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 HV = "import sys; sys.argv = ['hv', *sys.argv[1:]]; from hv_command import main; main()"
-# Each takes long to import, and is for those who load a driver, read a file, or sit at a terminal.
+# Slow imports, which only a driver, an instance file or a terminal needs.
 LATE = {
     *("ctypes", "importlib.metadata", "packaging", "pluggy", "rich", "stevedore", "subprocess", "tomllib"),
     *(

@@ -64,7 +64,7 @@ def test_the_difference_of_two_files_and_its_reason(hv: Hv, instance_file: File)
     assert hv("explain", "--diff", first, first).stderr == "no difference: the commands are identical\n"
 
 
-def test_a_difference_tells_which_of_the_two_would_be_refused(hv: Hv, instance_file: File) -> None:
+def test_a_difference_shows_which_of_the_two_would_be_refused(hv: Hv, instance_file: File) -> None:
     first, second = instance_file(), instance_file("web2", params='fail_at = "verify"')
     refused = "would be refused: params.fail_at: fails on purpose here, got 'verify'\n"
     assert hv("explain", "--diff", first, second).stderr.startswith(f"after: {refused}")
@@ -87,7 +87,7 @@ def test_a_difference_needs_two_sides(args: tuple[str, ...], hv: Hv, instance_fi
     assert hv("explain", *(arg.format(file=file) for arg in args)).exit_code == 2
 
 
-def test_another_qemu_is_for_drivers_that_have_one(hv: Hv, instance_file: File) -> None:
+def test_another_qemu_is_refused_by_a_driver_without_one(hv: Hv, instance_file: File) -> None:
     result = hv("explain", instance_file(), "--qemu", "/usr/bin/qemu")
     assert result.exit_code == 2
     assert "params.kvm_path: is not a parameter of this driver" in result.stderr

@@ -1,4 +1,4 @@
-"""``hv`` as a process: signals, pipes, terminals, and drivers of other people."""
+"""``hv`` as a process: signals, pipes, terminals, and third-party drivers."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_names_of_files_are_utf8_whatever_the_locale(instance_file: File, tmp_pa
     assert "/none/qému" in said
 
 
-def test_what_the_encoding_of_stdout_lacks_is_shown_escaped(
+def test_characters_outside_the_encoding_of_stdout_are_escaped(
     hv_process: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "rün").mkdir(mode=0o700)
@@ -124,7 +124,7 @@ def test_a_broken_driver_hides_no_other(hv_process: Process) -> None:
 
 @pytest.mark.usefixtures("other_drivers")
 @pytest.mark.parametrize("command", [("drivers", "--load"), ("doctor",), ("params", "failing"), ("plan", "FILE")])
-def test_a_driver_that_prints_is_heard_beside_the_document(
+def test_output_of_a_driver_goes_to_stderr_beside_the_document(
     hv_process: Process, instance_file: File, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     (tmp_path / "site" / "failing_driver.py").write_text("print('hello')\nimport lxml_is_not_installed\n")
@@ -158,7 +158,7 @@ def test_a_bug_is_one_line_and_a_traceback_only_on_request(
 
 
 @pytest.mark.usefixtures("other_drivers")
-def test_what_a_guest_says_cannot_steer_the_terminal(hv_process: Process, instance_file: File) -> None:
+def test_text_from_a_guest_cannot_control_the_terminal(hv_process: Process, instance_file: File) -> None:
     hv_process("start", instance_file(driver="bare"))
     for args in (("list",), ("info", "web1")):
         shown = hv_process(*args).stdout
@@ -168,7 +168,7 @@ def test_what_a_guest_says_cannot_steer_the_terminal(hv_process: Process, instan
 
 @pytest.mark.usefixtures("other_drivers")
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_undoes_what_was_begun(run_dir: Path, instance_file: File, signum: signal.Signals, code: int) -> None:
+def test_a_signal_undoes_the_operation(run_dir: Path, instance_file: File, signum: signal.Signals, code: int) -> None:
     command = [*HV, "start", instance_file(driver="bare", params='do = "wait"')]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -205,7 +205,7 @@ def test_completion_of_subcommands_options_instances_drivers_and_files(
     assert completions(f"hv start {file[:-10]}r") == [f"file,{file[:-10]}r"]
 
 
-def test_completion_never_says_a_word_about_trouble(run_dir: Path) -> None:
+def test_completion_prints_no_errors(run_dir: Path) -> None:
     run_dir.touch()
     assert completions("hv stop w") == [""]
     assert completions("hv nonsense w") == [""]
@@ -233,7 +233,7 @@ def _read(fd: int) -> bytes:
         return b""
 
 
-def test_colours_on_a_terminal_only_and_not_against_the_wish(
+def test_colours_only_on_a_terminal_and_not_with_no_color(
     hv_process: Process, instance_file: File, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -246,7 +246,7 @@ def test_colours_on_a_terminal_only_and_not_against_the_wish(
 
 
 @pytest.mark.usefixtures("other_drivers")
-def test_a_spinner_tells_what_takes_long(run_dir: Path, instance_file: File) -> None:
+def test_a_spinner_shows_slow_work(run_dir: Path, instance_file: File) -> None:
     master, slave = pty.openpty()
     command = [*HV, "start", instance_file(driver="bare", params='do = "wait"')]
     environment = {**os.environ, "TERM": "xterm"}

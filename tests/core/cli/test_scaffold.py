@@ -8,7 +8,7 @@ from pathlib import Path
 from fixture_types import Hv
 
 
-def test_a_driver_is_made_and_the_next_step_said(hv: Hv, tmp_path: Path) -> None:
+def test_a_driver_is_made_and_the_next_step_is_shown(hv: Hv, tmp_path: Path) -> None:
     found = hv("new-driver", str(tmp_path / "hv-own"))
     assert found.exit_code == 0
     assert "  src/hv_own/plugin.py\n" in found.stdout

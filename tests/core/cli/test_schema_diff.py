@@ -25,7 +25,7 @@ def changed(hv: Hv, tmp_path: Path) -> Callable[[Callable[[Any], None]], str]:
     return make
 
 
-def test_a_driver_is_as_it_is(hv: Hv, tmp_path: Path) -> None:
+def test_a_driver_has_no_change_against_its_schema(hv: Hv, tmp_path: Path) -> None:
     for option in ("--schema", "--json"):
         path = tmp_path / f"fake{option}.json"
         path.write_text(hv("params", "fake", option).stdout)

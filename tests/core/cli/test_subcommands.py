@@ -20,7 +20,7 @@ def test_start_prints_one_line(hv: Hv, instance_file: File) -> None:
     assert result.stdout.count("\n") == 1
 
 
-def test_start_of_what_runs_says_so(hv: Hv, instance_file: File) -> None:
+def test_start_of_a_running_instance_says_so(hv: Hv, instance_file: File) -> None:
     hv("start", instance_file())
     result = hv("start", instance_file())
     assert (result.exit_code, result.stdout) == (0, "web1: already running\n")
@@ -161,7 +161,7 @@ def test_check_reads_stdin(hv: Hv) -> None:
     assert (result.exit_code, result.stdout) == (0, "web1: ok (fake, 0 parameters set)\n")
 
 
-def test_check_tells_every_problem_at_once(hv: Hv) -> None:
+def test_check_lists_every_problem(hv: Hv) -> None:
     text = 'name = "We b"\ndriver = "fake"\nvcpus = 0\ncolour = 1\n[params]\nmodt = "x"\nfail_at = "never"\n'
     result = hv("check", "-", stdin=text)
     assert result.exit_code == 2
