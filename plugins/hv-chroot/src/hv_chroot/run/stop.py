@@ -28,7 +28,7 @@ _AFTER_KILL_S: Final = 10.0
 def stop(spec: ChrootSpec, live: hv.Live, job: hv.Job, *, force: bool) -> str:
     """End every process of the instance: ``script``, ``term``, ``kill``, or ``gone`` when none was left.
 
-    The script also runs when no process is left: what it cleans up is on the disk.
+    The script also runs when no process is left, because it may have to clean up files.
     Raises `DeadlineError` when a process hangs in the kernel and does not end even when killed.
     """
     thaw(live)  # a frozen process runs no script, and with the freezer of cgroup v1 it does not die
