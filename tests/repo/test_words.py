@@ -25,7 +25,7 @@ WORDS: Final[dict[str, str]] = {  # what not to write, as a regular expression: 
     r"stands? for": "means",
     r"(?:is|are) (?-i:none)": "is not one; there is none of that kind: 'has no ...'",
     r"(?:that|which|what) (?:is|are) no": "that is not a ...",
-    r"is no (?:file|program|user|name|error|interface|disk|driver|instance|function|terminal|directory)": "is not a ...",
+    r"(?<!here )is no (?:file|program|user|name|error|interface|disk|driver|instance|function|terminal|directory)": "is not a ...",
     r"whoever": "a program that, a user who",
     r"nobody": "no user, no program, no one",
     r"somebody": "another user, another program",
@@ -46,8 +46,9 @@ HABIT: Final = re.compile(rf"\b(?:{'|'.join(f'(?:{word})' for word in WORDS)})(?
 # The text of a line that keeps such a word, without the blanks around it: why.
 KEPT: Final[dict[str, str]] = {}
 
-SOURCES: Final = ("hvcore", "plugins/hv-kvm/src", "plugins/hv-chroot/src", "plugins/hv-fake/src", "examples")
-PAGES: Final = ("*.md", "docs", "changelog.d", "tests", "plugins", "examples", "hvcore/templates")
+PLUGINS: Final = ("plugins/hv-kvm/src", "plugins/hv-chroot/src", "plugins/hv-fake/src")
+SOURCES: Final = ("hvcore", *PLUGINS, "examples", "demo", "benchmarks", "docs")
+PAGES: Final = ("docs", "changelog.d", "tests", "plugins", "examples", "hvcore/templates")
 GENERATED: Final = "<!-- Made by docs/generate.py"
 NOT_PROSE: Final = re.compile(r"^(`{3,}).*?^\1$|^<!-- quote.*?<!-- end of quote -->$", re.MULTILINE | re.DOTALL)
 
@@ -81,9 +82,10 @@ def hits(path: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def found() -> dict[str, dict[str, str]]:
     """The hits of every file that has some, by its name."""
-    paths = {path for folder in SOURCES for path in (TOP / folder).rglob("*.py")} | {TOP / "docs/words.toml"}
+    paths = {path for folder in SOURCES for path in (TOP / folder).rglob("*.py")} | set((TOP / "docs").glob("*.toml"))
+    paths |= set(TOP.glob("*.md"))
     for place in PAGES:
-        paths |= set(TOP.glob(place) if "*" in place else (TOP / place).rglob("*.md"))
+        paths |= {path for end in ("md", "md.in") for path in (TOP / place).rglob(f"*.{end}")}
     return {path.relative_to(TOP).as_posix(): lines for path in sorted(paths) if (lines := hits(path))}
 
 
