@@ -63,6 +63,7 @@ IO_STOP = {"action": "stop", "nospace": True, "device": "disk0", "operation": "w
             "poweroff",
             True,
         ),
+        ([event("SHUTDOWN", {"guest": True, "reason": "guest-panic"})], "panicked", None, True),
         ([RESUME, event("BLOCK_IO_ERROR", IO_STOP), STOP], "io-error", "disk0: no space", None),
         ([RESUME, event("BLOCK_IO_ERROR", IO_STOP), STOP, RESUME], "running", None, None),
         ([RESUME, event("BLOCK_IO_ERROR", {**IO_STOP, "action": "report"})], "running", None, None),

@@ -125,6 +125,27 @@ def test_a_guest_that_shuts_itself_down_is_not_a_crash(world: World) -> None:
     assert world.leftovers() == []
 
 
+PANICS: bytes = bytes.fromhex("faba0505b001eef4ebfd").ljust(510, b"\0") + b"\x55\xaa"  # out 0x505, 1; hlt
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        ("-device pvpanic", "the guest panicked: poweroff"),  # what QEMU does by default
+        ("-device pvpanic -action panic=exit-failure", "the guest panicked: poweroff; QEMU exited with 1"),
+    ],
+)
+def test_a_guest_that_panicked_is_crashed_regardless_of_what_qemu_does_then(
+    world: World, tmp_path: Path, extra: str, reason: str
+) -> None:
+    (disk := tmp_path / "panics.img").write_bytes(PANICS.ljust(1 << 20, b"\0"))
+    world.start(disks=[str(disk)], kvm_extra=extra)
+    world.wait_ended(world.record())
+    assert (world.info().state, world.info().reason) == (State.CRASHED, reason)
+    assert world.node.cleanup("web1").changed
+    assert world.leftovers() == []
+
+
 def test_a_reboot_of_the_guest_ends_it_when_it_is_to(world: World) -> None:
     world.start(disks=[world.disk(exit_after_boot="reboot")], reboot_behavior="exit")
     world.wait_ended(world.record())

@@ -29,6 +29,8 @@ _FALLOC_FL_PUNCH_HOLE: Final = 2
 
 _BEGINNING: Final = b'{"timestamp": '  # of every event, in QEMU's own spelling
 
+_BY_PANIC: Final = "guest-panic"  # QEMU's reason for the shutdown after a panic
+
 # STOP follows these, and does not contain the reason.
 _REASONS_TO_STOP: Final = frozenset({"io-error", "panicked", "shutdown", "watchdog"})
 
@@ -157,8 +159,10 @@ def _text(value: Any) -> str | None:
 def _shut_down(before: Journal, event: QmpEvent) -> Journal:
     guest, reason = event.data.get("guest"), _text(event.data.get("reason"))
     by_guest = guest if isinstance(guest, bool) else None
-    if before.status == "panicked" and reason in {None, "guest-panic"}:
+    if before.status == "panicked" and reason in {None, _BY_PANIC}:
         return replace(before, guest_initiated=by_guest)
+    if reason == _BY_PANIC:  # the panic itself is before the part of the journal that was read
+        return Journal(status="panicked", guest_initiated=by_guest, at=event.at)
     return Journal(status="shutdown", reason=reason, guest_initiated=by_guest, at=event.at)
 
 

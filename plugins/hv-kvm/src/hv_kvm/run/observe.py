@@ -79,10 +79,14 @@ def _state_of(journal: Journal) -> tuple[hv.State, str | None]:
         words = (_PAUSES[journal.status], journal.reason)
         return hv.State.PAUSED, ": ".join(word for word in words if word) or None
     if journal.status == "panicked":
-        return hv.State.CRASHED, "the guest panicked" + (f": {journal.reason}" if journal.reason else "")
+        return hv.State.CRASHED, _panic(journal)
     if journal.status == "shutdown":
         return hv.State.RUNNING, "shutting down"
     return hv.State.RUNNING, None if journal.status == "running" else f"the state in QEMU's journal is {journal.status}"
+
+
+def _panic(journal: Journal) -> str:
+    return "the guest panicked" + (f": {journal.reason}" if journal.reason else "")
 
 
 def _dead_programs(live: hv.Live) -> str | None:
@@ -95,7 +99,10 @@ def _dead_programs(live: hv.Live) -> str | None:
 
 
 def _ended(live: hv.Live, process: hv.ProcessId | None, journal: Journal) -> hv.Observation:
-    """The state of a guest without a living process. The guest could have written the journal: it gives only the reason."""
+    """The state of a guest without a living process.
+
+    The guest could have written the journal: it gives only the reason, and a panic, which is to the guest's disadvantage.
+    """
     details = _details(live)
     if process is not None and not hv.wait_gone(process, _ENDING_S):
         reason = f"killed, but pid {process.pid} hangs in the kernel and may still write"
@@ -103,8 +110,11 @@ def _ended(live: hv.Live, process: hv.ProcessId | None, journal: Journal) -> hv.
     ended = hv.read_status(live.dir / "status").ended
     if ended is None and live.record.monitor is not None and hv.wait_gone(live.record.monitor, _ENDING_S):
         ended = hv.read_status(live.dir / "status").ended
-    if ended is None or ended.code != 0:
-        reason = f"QEMU {ended or 'ended with an unknown exit status'}"
+    failed = None if ended is not None and ended.code == 0 else f"QEMU {ended or 'ended with an unknown exit status'}"
+    # Whatever QEMU did about the panic: by default it powers the guest off and exits with 0.
+    panicked = _panic(journal) if journal.status == "panicked" else None
+    if failed is not None or panicked is not None:
+        reason = "; ".join(filter(None, (panicked, failed)))
         return hv.Observation(state=hv.State.CRASHED, reason=reason, details=details)
     reason = "shut down by the guest"
     if not journal.guest_initiated:
