@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hvcore.config import Config, default_config_dir, strict
-from hvcore.deadline import Deadline
+from hvcore.deadline import Deadline, checked_seconds
 from hvcore.errors import DriverLoadError, HookError, ParamsError, Problem, UnknownDriverError
 from hvcore.host.environment import Host, default_run_dir, default_uid_pool
 from hvcore.host.files import private_dir
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Node"]
 
 
+_START_S: Final = 30.0  # for the second half of a reboot
 _LOAD_S: Final = 10.0  # for one plugin; a driver takes a tenth of a second
 
 
@@ -191,9 +192,9 @@ class Node:
         """
         from hvcore.operations.reboot import reboot  # noqa: PLC0415 - 32 ms
 
-        return reboot(
-            self._context, name, force=force, deadline=Deadline(deadline_s), start_deadline=Deadline(deadline_s + 30.0)
-        )
+        deadline = Deadline(deadline_s)
+        start_deadline = deadline.extended(_START_S)
+        return reboot(self._context, name, force=force, deadline=deadline, start_deadline=start_deadline)
 
     def console(self, name: str) -> Console:
         """How to reach the instance's console. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
@@ -220,4 +221,4 @@ class Node:
         """Finish or undo the interrupted operations of every instance. Never stops a healthy instance."""
         from hvcore.operations.recover import recover_all  # noqa: PLC0415 - 32 ms
 
-        return recover_all(self._context, deadline_s)
+        return recover_all(self._context, checked_seconds(deadline_s))
