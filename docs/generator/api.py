@@ -54,8 +54,7 @@ ROLES: Final[Mapping[str, Role]] = {
             "Parameters": ("hvcore.params",),
             "Hooks": ("hvcore.plugins.hookspecs", "impl"),
             "Instances, plans and observations": (
-                *("hvcore.model.instance", "hvcore.model.plan", "hvcore.model.info", "hvcore.model.finding"),
-                *("hvcore.model.outcome", "hvcore.model.state"),
+                *("hvcore.model.instance", "hvcore.model.plan", "hvcore.model.answers", "hvcore.model.state"),
             ),
             "The driver and its arguments": (
                 *("hvcore.plugins.protocols", "hvcore.plugins.hooks", "hvcore.state", "hvcore.host.environment"),
@@ -63,7 +62,6 @@ ROLES: Final[Mapping[str, Role]] = {
             ),
             "Resources that an instance holds": (
                 *("hvcore.model.resource", "hvcore.resources", "hvcore.model.limits"),
-                "hvcore.model.places",
             ),
             "Launching and confining a program": (
                 *("hvcore.host.launching", "hvcore.host.confinement", "hvcore.model.sandbox"),

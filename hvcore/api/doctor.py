@@ -19,7 +19,7 @@ from hvcore.api.driver_handle import DriverHandle
 from hvcore.api.node import Node
 from hvcore.errors import HvError, NodeError
 from hvcore.host.abilities import abilities
-from hvcore.model.finding import Finding, Severity
+from hvcore.model.answers import Finding, Severity
 from hvcore.model.instance import Instance
 from hvcore.operations.context import Context
 from hvcore.operations.leftovers import leftovers, permissions

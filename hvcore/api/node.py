@@ -24,8 +24,7 @@ from hvcore.state.store import Store
 
 if TYPE_CHECKING:
     from hvcore.api.driver_handle import DriverHandle
-    from hvcore.model.info import InstanceInfo
-    from hvcore.model.outcome import Console, Execution, Log, Outcome
+    from hvcore.model.answers import Console, Execution, InstanceInfo, Log, Outcome
     from hvcore.operations.recover import Recovered
     from hvcore.plugins.loaded_driver import LoadedDriver  # with pluggy and metadata: not for those who load no driver
 

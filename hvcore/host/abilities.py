@@ -13,7 +13,7 @@ from hvcore.host.confinement.own_root import with_own_root
 from hvcore.host.environment import Host
 from hvcore.host.files import tail
 from hvcore.host.reservations import Reservations
-from hvcore.model.finding import Finding, Severity
+from hvcore.model.answers import Finding, Severity
 from hvcore.model.limits import LIMITED
 
 __all__ = ["abilities", "how_to_install", "program"]

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 
 from hvcore.errors import Problem
-from hvcore.params.param_type import NodeCheck
+from hvcore.params.param import NodeCheck
 from hvcore.params.schema import Schema
 from hvcore.params.values import Params
 

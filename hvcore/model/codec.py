@@ -1,13 +1,13 @@
 """Frozen dataclasses to plain JSON types and back, by their type hints.
 
-Records hold specs this way, so a spec may use: str, int, float, bool, None, enums, tuples,
-``dict[str, ...]``, other frozen dataclasses, and unions of None or of dataclasses. Dataclasses
-in a union are told apart by a ``kind`` key that carries the class name, so none of several has a field of that name.
-Where a base class stands for classes that only their owners know, those are handed to `decode`.
+Records hold specs this way, so a spec may use: str, int, float, bool, None, enums, tuples, ``dict[str, ...]``, other
+frozen dataclasses, and unions of None or of dataclasses. The key ``kind`` has the class name of a dataclass, so the members
+of a union have no field of that name. Classes derived from the declared one are arguments of `decode`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import functools
@@ -26,7 +26,7 @@ _Kinds = Mapping[str, type]
 
 
 class DecodeError(RecordError):
-    """The data is not what the type says; the text names the place."""
+    """The data does not match the type; the text names the place."""
 
 
 def encode(value: object) -> Any:
@@ -40,7 +40,7 @@ def encoded(value: object) -> str:
 
 
 def _one_level(value: object) -> object:
-    # Only for what json does not know; it walks the rest in C. A start writes its record four times, with its spec in it.
+    # Only for types that json does not know; it walks the rest in C. A start writes its record, with the spec, four times.
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {"kind": type(value).__name__, **{name: getattr(value, name) for name in _field_names(type(value))}}
     if isinstance(value, enum.Enum):
@@ -57,10 +57,10 @@ def _field_names(kind: type) -> tuple[str, ...]:
 
 
 def decode(expected: type[T], data: object, place: str = "record", *, kinds: Iterable[type] = ()) -> T:
-    """The value of type ``expected`` that `encode` made ``data`` from. Raises `DecodeError` when it is not one.
+    """The value of type ``expected`` that `encode` made ``data`` from. Raises `DecodeError` if the data does not match.
 
-    Keys that the type does not have are refused: a record from a newer version is never half understood. ``kinds`` are
-    dataclasses that may be in the place of one that they are derived from.
+    Refuses keys that the type does not have: a record from a newer version is never half understood. ``kinds`` are
+    dataclasses that may take the place of one that they are derived from.
     """
     return typing.cast("T", _decode(expected, data, place, {kind.__name__: kind for kind in kinds}))
 
@@ -92,12 +92,10 @@ def _decode_union(members: tuple[Any, ...], data: object, place: str, kinds: _Ki
     for member in members:
         if kind is not None and getattr(member, "__name__", None) == kind:
             return _decode(member, data, place, kinds)
-    scalars = [member for member in members if not dataclasses.is_dataclass(member) and member is not type(None)]
-    for member in scalars:
-        try:
-            return _decode(member, data, place, kinds)
-        except DecodeError:
-            continue
+    for member in members:
+        if not dataclasses.is_dataclass(member) and member is not type(None):
+            with contextlib.suppress(DecodeError):
+                return _decode(member, data, place, kinds)
     only = [member for member in members if dataclasses.is_dataclass(member)]
     if len(only) == 1 and (kind is None or "kind" in _hints(typing.cast("type", only[0]))):
         return _decode(only[0], data, place, kinds)
@@ -118,11 +116,10 @@ def _decode_tuple(members: tuple[Any, ...], data: object, place: str, kinds: _Ki
 def _decode_dataclass(expected: Any, data: object, place: str, kinds: _Kinds) -> Any:
     if not isinstance(data, dict):
         raise DecodeError(f"{place}: must be an object, got {data!r:.60}")
-    expected = _meant(expected, data, place, kinds)
+    expected = _class_of(expected, data, place, kinds)
     hints = _hints(expected)
     given = {key: value for key, value in data.items() if key != "kind" or "kind" in hints}
-    unknown = sorted(set(given) - set(hints))
-    if unknown:
+    if unknown := sorted(set(given) - set(hints)):
         raise DecodeError(f"{place}: unknown keys {', '.join(unknown)}")
     values = {key: _decode(hints[key], value, f"{place}.{key}", kinds) for key, value in given.items()}
     try:
@@ -131,8 +128,8 @@ def _decode_dataclass(expected: Any, data: object, place: str, kinds: _Kinds) ->
         raise DecodeError(f"{place}: {error}") from error
 
 
-def _meant(expected: type, data: dict[str, Any], place: str, kinds: _Kinds) -> Any:
-    """The class that the data says it is: the expected one, or one of ``kinds`` that is derived from it."""
+def _class_of(expected: type, data: dict[str, Any], place: str, kinds: _Kinds) -> Any:
+    """The class that ``kind`` in the data names: the expected one, or one of ``kinds`` derived from it."""
     kind = data.get("kind")
     if kind is None or kind == expected.__name__ or "kind" in _hints(expected):
         return expected

@@ -15,8 +15,7 @@ from typing import Any, Final
 from hvcore.errors import ParamsError, Problem
 from hvcore.model.names import name_problem
 from hvcore.params.host_types import file
-from hvcore.params.param import Param, ParamGroup
-from hvcore.params.param_type import ParamType, Reject
+from hvcore.params.param import Param, ParamGroup, ParamType, Reject
 from hvcore.params.types import boolean, integer, one_of, regexp
 from hvcore.params.words import nearest, shortened
 

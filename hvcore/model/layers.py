@@ -1,7 +1,6 @@
-"""The layers of parameter values below an instance's own: the node's, and those of the profile that it names.
+"""The layers of parameter values: the driver's default, the node, the profile, the instance. A later one wins.
 
-From low to high: the driver's default, the node, the profile, the instance. A higher one wins. The layers are plain
-data here; `hvcore.config` reads them.
+The layers are plain data here; `hvcore.config` reads them.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ NODE: Final = "node"
 
 
 def profile_layer(name: str) -> str:
-    """What the layer of that profile is called: ``profile db``."""
+    """The name of that profile's layer: ``profile db``."""
     return f"profile {name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """Values for one driver's parameters: what the layer is called, the file it came from, and its table as it stands."""
+    """Values for one driver's parameters: the layer's name, its file, and the table as read."""
 
     name: str
     file: str
@@ -35,25 +34,25 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layers:
-    """What lies between the driver's defaults and the instance, lowest first; ``problems`` kept some from being read."""
+    """The layers between the driver's defaults and the instance, lowest first; ``problems`` are those of their files."""
 
     layers: tuple[Layer, ...] = ()
     problems: tuple[Problem, ...] = field(default=())
 
     @property
     def below(self) -> tuple[tuple[str, Any], ...]:
-        """As `Schema.problems` takes them."""
+        """The layers as `Schema.problems` takes them."""
         return tuple((layer.name, layer.values) for layer in self.layers)
 
     def placed(self, problems: Iterable[Problem], params: Params | None = None) -> tuple[Problem, ...]:
-        """The problems, with layer and file for those about a value that the instance did not set itself."""
+        """The problems, with layer and file for those about a value that another layer set."""
         return tuple(self._placed(problem, params) for problem in problems)
 
     def _placed(self, problem: Problem, params: Params | None) -> Problem:
         if problem.where is not None:
             return problem
         for layer in self.layers:
-            # Where `Schema.problems` found it in the layer itself, or where `params` has it from.
+            # `Schema.problems` found it in the layer itself; below, `params` knows the layer.
             if problem.path.startswith((f"{layer.name}.params.", f"{layer.name}.params[")) or (
                 problem.path == f"{layer.name}.params"
             ):

@@ -1,4 +1,4 @@
-"""What a control group keeps an instance to, as values. Pure."""
+"""The limits of a control group, as values. Pure."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ LIMITED: Final = ("memory", "cpu", "pids")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupLimits:
-    """What an instance may use at most, None without limit.
+    """The most that an instance may use, None without limit.
 
-    ``memory_bytes`` of memory and swap together, ``cpus`` as a fraction of one cpu (1.5 is one and a half),
-    ``processes`` with every thread counted and with hvcore's own two.
+    ``memory_bytes`` is memory and swap together, ``cpus`` a multiple of one CPU (1.5 is one and a half), ``processes``
+    counts every thread and two of hvcore.
     """
 
     memory_bytes: int | None = None

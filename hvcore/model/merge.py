@@ -1,4 +1,4 @@
-"""Three-way merge of plain JSON values: what was saved, with exactly the difference between two others. Pure."""
+"""Three-way merge of plain JSON values: a saved value with the difference between two others. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _Key = tuple[str, int]
 
 
 def merged(saved: Any, before: Any, after: Any) -> Any:
-    """``saved``, with each difference between ``before`` and ``after`` carried out in it.
+    """``saved`` with every difference between ``before`` and ``after``.
 
-    Objects are merged key by key. Objects in a list that carry a ``kind``, as `hvcore.plugin.encode` makes them of dataclasses,
-    are matched by it, several of one kind in their order; other lists of one length are merged item by item. What
-    differs otherwise is taken from ``after`` as a whole.
+    Objects are merged key by key. Objects in a list that have a ``kind``, as `hvcore.plugin.encode` makes them from
+    dataclasses, are matched by it, several of one kind in their order; other lists of one length are merged item by item.
+    Any other value that differs is taken from ``after`` as a whole.
     """
     if _same(before, after):
         return saved
@@ -72,7 +72,7 @@ def _by_kind(items: Sequence[Mapping[str, Any]]) -> dict[_Key, Mapping[str, Any]
 
 
 def _order(saved: Mapping[_Key, Any], before: Mapping[_Key, Any], after: Mapping[_Key, Any]) -> list[_Key]:
-    """The keys of ``saved`` in their order, a new one behind the one that it follows in ``after``."""
+    """The keys of ``saved`` in their order, a new one after the key that it follows in ``after``."""
     if list(saved) == list(before):
         return list(after)
     order = list(saved)

@@ -1,4 +1,4 @@
-"""Which names an instance may have. A name becomes a directory and part of argv, so the rule is narrow."""
+"""The rule for names of instances. A name becomes a directory and part of argv, so the rule is narrow."""
 
 from __future__ import annotations
 

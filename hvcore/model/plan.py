@@ -14,7 +14,7 @@ __all__ = ["Argument", "Origin", "Plan", "Step", "Value", "on_one_line", "with_p
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
-    """What a parameter is set to, as it is shown (``<secret>`` for a secret), and the layer that it comes from."""
+    """The value of a parameter as it is shown (``<secret>`` for a secret), and the layer that set it."""
 
     value: Any
     layer: str
@@ -30,10 +30,10 @@ class Value:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Why an argument is there: which plugin put it, which parameters it follows from, and the reason in words.
+    """Why an argument is there: the plugin that added it, the parameters that it follows from, and the reason in words.
 
-    ``capability`` is what the program can do, or cannot, that decided the argument's form; empty when it has one form
-    only. ``layers`` are those of the parameters, by key; the core fills them in.
+    ``capability`` names the feature of the program that decided the argument's form; empty if it has only one form.
+    ``layers`` has the layer of each parameter; the core fills it in.
     """
 
     plugin: str
@@ -70,7 +70,7 @@ class Argument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One thing a start does to the node, in the order it is done: ``claim``, ``mount``, ``launch``, ..."""
+    """One thing that a start does to the node, in its order: ``claim``, ``mount``, ``launch``, ..."""
 
     kind: str
     what: str
@@ -82,10 +82,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a start of ``name`` would do. Nothing was acquired, written or started to make it.
+    """What a start of ``name`` would do. To make it, nothing was acquired, written or started.
 
-    ``params`` are all the driver's parameters, secrets redacted, and ``warnings`` what is slow, unsafe or hard to
-    move about the instance; the core fills both in.
+    ``params`` are all parameters of the driver, secrets redacted. ``warnings`` name settings that are slow, unsafe or
+    hard to move. The core fills both in.
     """
 
     name: str
@@ -125,15 +125,12 @@ class Plan:
 
 
 def on_one_line(text: str) -> str:
-    r"""The text with everything that is no printable character as an escape: ``\n``, ``\x1b``."""
+    r"""The text with every character that is not printable as an escape: ``\n``, ``\x1b``."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def with_params(plan: Plan, params: Params) -> Plan:
-    """The plan with the parameters it was made from, and none of their secrets anywhere in it.
-
-    A driver keeps secrets out of arguments itself; this holds for the plugins that do not.
-    """
+    """The plan with the parameters that it was made from, and without their secrets, even if a plugin shows one."""
     hidden = sorted({form for secret in params.secrets for form in (secret, secret.replace(",", ",,"))}, key=len)
 
     def shown(text: str) -> str:
@@ -141,16 +138,14 @@ def with_params(plan: Plan, params: Params) -> Plan:
             text = text.replace(secret, REDACTED)
         return text
 
-    def told(origin: Origin) -> Origin:
+    def without_secrets(origin: Origin) -> Origin:
         layers = {key: params.layer(key) for key in origin.params if key in params}
         return replace(origin, layers=layers, why=shown(origin.why), capability=shown(origin.capability))
 
-    return replace(
-        plan,
-        steps=tuple(replace(step, what=shown(step.what)) for step in plan.steps),
-        arguments=tuple(
-            Argument(tokens=tuple(map(shown, argument.tokens)), origin=told(argument.origin))
-            for argument in plan.arguments
-        ),
-        params={key: Value(value=value, layer=params.layer(key)) for key, value in params.redacted().items()},
+    arguments = tuple(
+        Argument(tokens=tuple(map(shown, argument.tokens)), origin=without_secrets(argument.origin))
+        for argument in plan.arguments
     )
+    steps = tuple(replace(step, what=shown(step.what)) for step in plan.steps)
+    values = {key: Value(value=value, layer=params.layer(key)) for key, value in params.redacted().items()}
+    return replace(plan, steps=steps, arguments=arguments, params=values)

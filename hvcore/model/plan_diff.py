@@ -1,4 +1,4 @@
-"""What differs between two plans, argument by argument, and why: of two instances, or of one with two programs. Pure."""
+"""The differences of two plans, argument by argument, with reasons: of two instances, or of one with two QEMUs. Pure."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _UNSET: Final = Value(value=None, layer="not a parameter here")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One argument that is only in the second plan (``added``), only in the first (``removed``), or not the same in both.
+    """One argument that only the second plan has (``added``), only the first (``removed``), or that differs.
 
-    ``moved`` is one that is the same and stands elsewhere. ``why`` are the reasons, the most telling first.
+    A ``moved`` one is the same in another place. ``why`` are the reasons, the most specific first.
     """
 
     kind: Literal["added", "removed", "changed", "moved"]
@@ -30,7 +30,7 @@ class Change:
     why: tuple[str, ...]
 
     def parts(self) -> tuple[str, str]:
-        """The two arguments as text on one line, without those of their properties that are the same."""
+        """The two arguments as text on one line, without the properties that are the same."""
         if self.before is None or self.after is None or self.kind == "moved":
             return on_one_line(_text(self.before)), on_one_line(_text(self.after))
         old, new = _pieces(self.before), _pieces(self.after)
@@ -59,7 +59,7 @@ def _pieces(argument: Argument) -> list[str]:
 
 
 def differences(first: Plan, second: Plan) -> tuple[Change, ...]:
-    """What of the second plan's command is not as in the first's, in the order of the command."""
+    """The changes from the first plan's command to the second's, in the order of the command."""
     old, new = _by_identity(first.arguments), _by_identity(second.arguments)
     changes = []
     for key, moved in _in_order(list(old), list(new)):
@@ -71,7 +71,7 @@ def differences(first: Plan, second: Plan) -> tuple[Change, ...]:
 
 
 def _in_order(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[str, bool]]:
-    """Every key once, and whether it stands elsewhere in the second."""
+    """Every key once, and whether its place differs in the second."""
     for what, i1, i2, j1, j2 in difflib.SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
         if what == "equal":
             yield from ((key, False) for key in old[i1:i2])
@@ -91,7 +91,7 @@ def _kind(
 
 
 def _by_identity(arguments: Sequence[Argument]) -> dict[str, Argument]:
-    """The arguments by what they are about: the option and its id, else the how manieth of its plugin it is."""
+    """The arguments by option and id, else by their number among those of their plugin."""
     found: dict[str, Argument] = {}
     for position, argument in enumerate(arguments):
         option = argument.tokens[0] if position else "the program"
@@ -116,7 +116,7 @@ def _why(before: Argument | None, after: Argument | None, first: Plan, second: P
     if len(set(able)) > 1 or (len(able) == 1 and able[0]):
         reasons.append(" -> ".join(text or "otherwise" for text in able))
     if not reasons and before and after and _program(first) != _program(second):
-        # Nothing that was asked for differs: a machine type that is an alias, for one, stands for another there.
+        # No parameter differs: a machine type that is an alias, for example, means another one there.
         reasons.append("not asked for otherwise: the two programs differ")
     said = list(dict.fromkeys(origin.why for origin in sides if origin.why))
     return (*reasons, *(said if not reasons or len(said) > 1 else ()))

@@ -1,7 +1,7 @@
-"""What is kept on disk about a started instance. Never argv: that is rendered anew each time.
+"""The record of a started instance, and the files in its directory. Never argv: that is rendered at each launch.
 
-The record is written before anything is acquired (``phase`` starting or stopping, ``ledger``), so
-that whoever comes after a crash knows what to finish or undo.
+The record is written before anything is acquired (``phase`` starting or stopping, ``ledger``). After a crash, the next
+operation reads from it what to finish or undo.
 """
 
 from __future__ import annotations
@@ -16,16 +16,33 @@ from hvcore.errors import RecordError
 from hvcore.model.codec import DecodeError, decode, encoded
 from hvcore.model.instance import Instance
 
-__all__ = ["RECORD_FILE", "RECORD_VERSION", "Entry", "Phase", "ProcessId", "Record", "parse_record", "record_bytes"]
+__all__ = [
+    "LIFE_LOCK",
+    "LOG",
+    "RECORD_FILE",
+    "RECORD_VERSION",
+    "STATUS",
+    "Entry",
+    "Phase",
+    "ProcessId",
+    "Record",
+    "of_program",
+    "parse_record",
+    "record_bytes",
+]
 
 RECORD_FILE: Final = "record.json"
-"""Its name in the instance's directory; where it is, there is an instance."""
+"""In the instance's directory; an instance exists if this file does."""
+
+LIFE_LOCK: Final = "alive"
+STATUS: Final = "status"
+LOG: Final = "log"
 
 RECORD_VERSION: Final = 5  # 2: profile; 3: boot index of NICs; 4: observer; 5: params, source, keys in the ledger
 
 
 class Phase(StrEnum):
-    """How far the last operation on the instance came."""
+    """The progress of the last operation on the instance."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -34,7 +51,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessId:
-    """One process for all time: its number, when it started (clock ticks after boot), and which boot.
+    """One process, identified for all time: its pid, its start (clock ticks after boot), and the boot.
 
     Two processes never share all three, except within one 10 ms tick; QEMU's pidfile lock decides then.
     """
@@ -46,10 +63,10 @@ class ProcessId:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One thing that the instance holds or is about to acquire.
+    """One resource that the instance holds or is about to acquire.
 
-    ``kind`` says who knows how to release it, ``key`` which resource of the instance it is. Entries of records before
-    version 5 have no key: such an entry means everything of its kind.
+    ``kind`` is the kind that releases it, ``key`` the resource. Entries of records before version 5 have no key: such an
+    entry means everything of its kind.
     """
 
     kind: str
@@ -62,11 +79,10 @@ class Record:
     """The state of one started instance. ``spec`` and ``bindings`` are the driver's, as plain JSON types.
 
     ``process`` is the instance's own, ``monitor`` the one that waits for its exit code.
-    ``withheld`` names secret parameters that were set and that are not written down.
-    ``params`` are the complete clean values that held at the start, without secrets; None in a record of an older
-    version. ``source`` is the absolute path of the instance file, empty for an instance that a program built.
-    ``observer`` is ``module:function`` of what tells its state without the driver, empty when only the driver can.
-    ``started_at`` is wall-clock seconds and only a label. ``paused`` is the run state that was asked for.
+    ``withheld`` names secret parameters that were set and are not saved. ``params`` are all clean values of the start,
+    without secrets; None in a record of an older version. ``source`` is the absolute path of the instance file, empty
+    for an instance that a program built. ``observer`` is ``module:function`` that observes its state without the driver,
+    empty when only the driver can. ``started_at`` is wall-clock seconds and only a label. ``paused`` is the wanted state.
     """
 
     name: str
@@ -89,7 +105,7 @@ class Record:
 
 
 def record_bytes(record: Record) -> bytes:
-    """The record as it stands in its file: one line of JSON, one line with its CRC-32."""
+    """The contents of the record's file: one line of JSON, one line with its CRC-32."""
     body = encoded(record)
     return f"{body}\ncrc32:{zlib.crc32(body.encode()):08x}\n".encode()
 
@@ -97,27 +113,25 @@ def record_bytes(record: Record) -> bytes:
 def parse_record(data: bytes, place: str) -> Record:
     """The record in ``data``. Raises `RecordError` when it is torn, damaged, or from a newer version."""
     body, _, rest = data.partition(b"\n")
+    todo = "hv stop --force ends it and keeps the record aside"
     if rest != f"crc32:{zlib.crc32(body):08x}\n".encode():
-        raise RecordError(
-            f"{place}: damaged, the checksum does not match; hv stop --force ends it and keeps the record aside"
-        )
+        raise RecordError(f"{place}: damaged, the checksum does not match; {todo}")
     try:
         raw = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise RecordError(
-            f"{place}: not a record: {error}; hv stop --force ends it and keeps the record aside"
-        ) from error
+        raise RecordError(f"{place}: not a record: {error}; {todo}") from error
     version = raw.get("version") if isinstance(raw, dict) else None
     if type(version) is not int or version < 1:
-        raise RecordError(
-            f"{place}: not a record, got version {version!r}; hv stop --force ends it and keeps the record aside"
-        )
+        raise RecordError(f"{place}: not a record, got version {version!r}; {todo}")
     if version > RECORD_VERSION:
         raise RecordError(f"{place}: written by a newer hvcore, got version {version!r}; upgrade hvcore on this node")
     try:
-        # What an older version lacks has a default, and from here on it is one of today.
+        # Fields that an older version lacks have defaults; the next write saves the record in today's version.
         return replace(decode(Record, raw, place), version=RECORD_VERSION)
     except DecodeError as error:
-        raise RecordError(
-            f"{place}: not a record: {error}; hv stop --force ends it and keeps the record aside"
-        ) from error
+        raise RecordError(f"{place}: not a record: {error}; {todo}") from error
+
+
+def of_program(program: str, name: str) -> str:
+    """The name of such a file of a program beside the instance: ``tpm.alive``; of the instance if ``program`` is empty."""
+    return f"{program}.{name}" if program else name

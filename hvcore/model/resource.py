@@ -1,7 +1,7 @@
-"""What an instance holds of its node while it runs, as values: a uid, a disk, a socket, a port. Pure.
+"""The resources of the node that an instance holds while it runs, as values: a uid, a disk, a socket, a port. Pure.
 
-A driver derives resources from its spec; they are never saved. A resource says what is wanted. How the node gets it,
-shows it and takes it back is said once per class, by a `hvcore.resources.kind.ResourceKind`.
+A driver derives resources from its spec; they are never saved. A `hvcore.resources.kind.ResourceKind` acquires, shows and
+releases the resources of one class.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ H = TypeVar("H")
 class Resource(Generic[H]):
     """Base of all resources. ``H`` is the type of the handle that the instance gets for it.
 
-    ``key`` names the resource within its instance: the ledger and the node's reservations use it. ``given_by`` is the
-    path of the parameter or field that asks for it (``disks[0].path``), for messages.
+    ``key`` names the resource within its instance, in the ledger and in the node's reservations. ``given_by`` is the path
+    of the parameter or field that needs it (``disks[0].path``), for messages.
     """
 
     key: str
@@ -46,19 +46,19 @@ class Resource(Generic[H]):
 
     @property
     def where(self) -> str:
-        """What a message calls it: the parameter that asks for it, else its key."""
+        """Its name in messages: the parameter that needs it, else its key."""
         return self.given_by or self.key
 
     def needs(self) -> tuple[Resource[Any], ...]:
-        """The resources that have to be acquired before this one."""
+        """The resources that must be acquired before this one."""
         return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity(Resource[AsUser | None]):
-    """The user that a confined process runs as: ``user`` of the node, else a uid of the pool that nobody else has.
+    """The user that a confined process runs as: ``user`` of the node, else a uid of the pool for this process alone.
 
-    The handle is None when the process keeps the caller's uid, as with every level of confinement but strict.
+    The handle is None when the process keeps the caller's uid, as at every level of confinement but strict.
     """
 
     user: str | None = None
@@ -73,9 +73,9 @@ class UidRange(Resource[range]):
 class DiskClaim(Resource[tuple[str, ...]]):
     """The right to be the only user of a disk or directory on the node, or one of its readers.
 
-    ``path`` may also be the URI of a network disk. The handle has the descriptors that hold the claim: the launched
-    program inherits them. ``lock`` False reserves it in this run directory only: for a file that its user locks as a
-    whole, which our lock would prevent.
+    ``path`` may also be the URI of a network disk. The handle has the descriptors that hold the claim; the launched
+    program inherits them. ``lock`` False reserves the disk in this run directory only: for a file that its program locks
+    as a whole, which our lock would prevent.
     """
 
     path: str
@@ -85,7 +85,7 @@ class DiskClaim(Resource[tuple[str, ...]]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mounts(Resource[None]):
-    """Everything that a driver mounts below the instance's directory. ``disk`` must be unused once it is unmounted."""
+    """All mounts of a driver below the instance's directory. ``disk`` must be unused after they are unmounted."""
 
     disk: str | None = None
 
@@ -115,23 +115,23 @@ class TcpPort(Resource[str]):
     first: int
 
     def needs(self) -> tuple[Resource[Any], ...]:
-        """The interface, when the port is at the address of one."""
+        """The interface whose address the port is at, if any."""
         return () if isinstance(self.bind, str) else (self.bind,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlGroup(Resource[bool]):
-    """A control group with ``limits``. The handle is False when the node has none and no limit was asked for."""
+    """A control group with ``limits``. The handle is False when the node has no control groups and no limit is set."""
 
     limits: GroupLimits = field(default=NO_LIMITS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateDirectory(Resource[int]):
-    """The directory in which a program keeps its state from one start to the next; it belongs to ``owner`` meanwhile.
+    """The directory in which a program keeps its state from one start to the next; while it runs, ``owner`` owns it.
 
-    The instance claims it by the file ``lock`` in it. Only that file, and files whose names begin with one of
-    ``keeps``, may be in it. The handle is a descriptor of the directory.
+    The instance claims it by its file ``lock``. It may hold only that file, and files whose names begin with one of
+    ``keeps``. The handle is a descriptor of the directory.
     """
 
     path: str
@@ -141,7 +141,7 @@ class StateDirectory(Resource[int]):
     keeps: tuple[str, ...]
 
     def needs(self) -> tuple[Resource[Any], ...]:
-        """Whom it belongs to while the program runs."""
+        """The owner of the directory while the program runs."""
         return (self.owner,)
 
 
@@ -149,9 +149,9 @@ class StateDirectory(Resource[int]):
 class Program(Resource[str]):
     """A program beside the instance's own, connected to it by a pair of sockets. It ends with the instance.
 
-    The handle is the instance's end of the pair. In ``arguments``, ``{fd}`` means the program's end and ``{state}``
-    its state directory. ``package`` is the Debian package that has ``binary``. ``seccomp`` says that the program
-    installs a filter itself, which is then proved.
+    The handle is the instance's end of the pair. In ``arguments``, ``{fd}`` means the program's end and ``{state}`` its
+    state directory. ``package`` is the Debian package of ``binary``. ``seccomp`` says that the program installs a filter
+    itself, which is then checked.
     """
 
     binary: str
@@ -167,7 +167,7 @@ class Program(Resource[str]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceProcess(Resource[None]):
-    """The instance's own process. `Job.launch` lists it; a driver that launches in another way acquires it before."""
+    """The process of the instance. `Job.launch` adds it to the ledger; any other launch must acquire it before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,9 +189,9 @@ class CharacterDevice(Resource[str]):
 class UniqueValue(Resource[int]):
     """A number that only one instance of the node has, such as a vsock CID.
 
-    ``space`` names what is numbered, in letters, digits and ``-``: ``vsock-cid``. Whoever numbers the same thing uses
-    the same name, or two instances get one number. ``value`` is the number asked for; None takes the first free one
-    from ``first`` to ``last``.
+    ``space`` names the numbers, in letters, digits and ``-``: ``vsock-cid``. Plugins that use the same numbers must use
+    the same name, or two instances get one number. ``value`` is the configured number; None takes the first free one from
+    ``first`` to ``last``.
     """
 
     space: str

@@ -1,4 +1,4 @@
-"""How an instance's process is confined, as values. `hvcore.host.confinement` does it, and proves it. Pure."""
+"""The confinement of an instance's process, as values. `hvcore.host.confinement` applies and checks it. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CAPABILITIES: Final = tuple(
 
 
 class Level(StrEnum):
-    """``strict``: own uid and no capability, needs root. ``user``: a user namespace of the caller. ``off``: nothing."""
+    """``strict``: its own uid and no capability, needs root. ``user``: a user namespace of the caller. ``off``: none."""
 
     STRICT = "strict"
     USER = "user"
@@ -31,7 +31,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AsUser:
-    """As one uid of the node's without any capability. ``gid`` None is the same number. Only root can start it."""
+    """As one uid of the node, without capabilities. ``gid`` None is the same number. Only root can start it."""
 
     uid: int
     gid: int | None = None
@@ -39,16 +39,16 @@ class AsUser:
 
     @property
     def group(self) -> int:
-        """The gid that it runs with."""
+        """The gid of the process."""
         return self.uid if self.gid is None else self.gid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AsRoot:
-    """As root, with these ``capabilities`` and no other. Only root can start it.
+    """As root, with only these ``capabilities``. Only root can start it.
 
-    ``users`` are the node's uids that 0 and the following inside stand for, in a user namespace that is held ready;
-    without them root inside is the node's.
+    ``users`` are the uids of the node that the uids from 0 on inside mean, in a user namespace that is held ready.
+    Without them, root inside is root of the node.
     """
 
     capabilities: tuple[str, ...] = ()
@@ -57,20 +57,20 @@ class AsRoot:
 
 @dataclass(frozen=True, slots=True)
 class AsCaller:
-    """As the caller, in a user namespace, without any capability. Everybody can start it."""
+    """As the caller, in a user namespace, without capabilities. Every user can start it."""
 
 
 Who: TypeAlias = AsUser | AsRoot | AsCaller
-"""Who a confined process is."""
+"""The user of a confined process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What a confined process sees of the file system: the system's /usr, a /dev of its own, and what is named here.
+    """The file system as a confined process sees it: the system's /usr, its own /dev, and the paths given here.
 
-    ``read_only``, ``writable`` and ``devices`` are (host path, path inside). ``root`` is a directory to take as the
-    whole file system instead of /usr. It, with what is mounted below it, is shown from a place that every user can
-    reach; any other path must then be open to everybody. ``proc`` mounts a /proc of its own.
+    ``read_only``, ``writable`` and ``devices`` are (host path, path inside). ``root`` is a directory that replaces /usr as
+    the whole file system. It is shown, with everything mounted below it, from a place that every user can reach; every
+    other path must be accessible to all users. ``proc`` mounts the sandbox's own /proc.
     """
 
     root: str | None = None
@@ -82,17 +82,16 @@ class View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
-    """What a confined process is, what it sees, and what it is allowed.
+    """The user, the view and the rights of a confined process. It starts in ``/``.
 
-    ``seccomp`` says that the program installs a filter itself, to be proved later; ``filter`` is one that bubblewrap
-    installs, as an array of struct sock_filter. ``share_network`` leaves it in the node's network, ``hostname`` is
-    what it calls itself, ``environment`` are all its variables, as (name, value): nothing is inherited, not even a
-    PATH. It begins in ``/``.
+    ``seccomp`` says that the program installs a filter itself, which is checked later; ``filter`` is one that bubblewrap
+    installs, as an array of struct sock_filter. ``share_network`` leaves the process in the node's network, ``hostname``
+    is its host name, ``environment`` are all its variables, as (name, value): none is inherited, not even PATH.
 
-    It is the first process of its pid namespace: a signal that it has no handler for does nothing but SIGKILL and
-    SIGSTOP (pid_namespaces(7)), SIGTERM too, and when it ends, all others in there are killed. With ``reaper``
-    bubblewrap is that first process, as the caller's uid: `Child.process` is then the reaper, which `weaknesses` finds
-    too weak, and it lives as long as anything in there does.
+    It is the first process of its pid namespace. Without a handler for a signal, it is only affected by SIGKILL and
+    SIGSTOP, not even by SIGTERM (pid_namespaces(7)). When it exits, all others in the namespace are killed. With
+    ``reaper``, bubblewrap is that first process, as the caller's uid: `Child.process` is then the reaper, which
+    `weaknesses` finds too weak, and which lives as long as any process in the namespace.
     """
 
     who: Who
@@ -106,5 +105,5 @@ class Sandbox:
 
 
 def capability_mask(names: tuple[str, ...]) -> int:
-    """Those capabilities as the bits that /proc and capset(2) show them in."""
+    """The capabilities as bits, as /proc and capset(2) have them."""
     return sum(1 << CAPABILITIES.index(name) for name in names)

@@ -1,6 +1,6 @@
-"""In which states an instance can be, and the one table of legal moves.
+"""The states of an instance, and the table of the operations that are legal in each.
 
-Drivers supply actions, never checks: `judge` is called by the core before every operation.
+Drivers supply actions, never checks: the core calls `judge` before every operation.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ __all__ = ["TRANSITIONS", "Already", "Move", "Op", "State", "judge"]
 class State(StrEnum):
     """The state of an instance as the node sees it.
 
-    ``stopped``: nothing of it is on this node. ``starting`` and ``stopping``: an operation is at work, or died in the
-    middle. ``shutdown``: the guest ended by itself. ``crashed``: it ended without being told to. ``unknown``: the node
-    cannot tell, and says why.
+    ``stopped``: it holds nothing on this node. ``starting`` and ``stopping``: an operation is at work, or was
+    interrupted. ``shutdown``: the guest shut down. ``crashed``: it ended in any other way. ``unknown``: the node cannot
+    find out, and gives a reason.
     """
 
     STOPPED = "stopped"
@@ -33,7 +33,7 @@ class State(StrEnum):
 
 
 class Op(StrEnum):
-    """What can be asked of an instance. ``kill`` is stop with force."""
+    """An operation on an instance. ``kill`` is stop with force."""
 
     START = "start"
     STOP = "stop"
@@ -49,14 +49,14 @@ class Op(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """The operation is to be carried out and leads to ``to``."""
+    """The operation is carried out and leads to ``to``."""
 
     to: State
 
 
 @dataclass(frozen=True, slots=True)
 class Already:
-    """Nothing is to be done: the instance is where the operation leads. It ends with ``changed=False``."""
+    """The instance is already in the state that the operation leads to: the outcome has ``changed=False``."""
 
     state: State
 
@@ -84,19 +84,19 @@ TRANSITIONS: Final[dict[tuple[State, Op], Move | Already]] = {
     (State.PAUSED, Op.RESUME): Move(State.RUNNING),
     (State.PAUSED, Op.REBOOT): Move(State.RUNNING),
     (State.PAUSED, Op.CONSOLE): Move(State.PAUSED),
-    # What ended by itself is cleaned up on the way.
+    # The rest of an ended instance is released on the way.
     **{(state, Op.START): Move(State.RUNNING) for state in _ENDED},
     **{(state, op): Move(State.STOPPED) for state in _ENDED for op in (Op.STOP, Op.KILL, Op.CLEANUP)},
-    # Half-done and still half-done after recovery: something could not be released. Only letting go is legal.
+    # Interrupted, and still so after recovery: something could not be released. Only releasing is legal.
     **{(state, op): Move(State.STOPPED) for state in _HALF for op in (Op.STOP, Op.KILL, Op.CLEANUP)},
-    # Once there is something of it on this node, there is something to read.
+    # An instance that has a record has a log.
     **{(state, Op.LOG): Move(state) for state in (*_HALF, *_ENDED, State.RUNNING, State.PAUSED)},
     (State.UNKNOWN, Op.KILL): Move(State.STOPPED),
 }
 
 
 def judge(name: str, state: State, op: Op) -> Move | Already:
-    """What ``op`` means for an instance in ``state``. Raises `StateError` naming the legal operations."""
+    """What ``op`` does to an instance in ``state``. Raises `StateError` naming the legal operations."""
     verdict = TRANSITIONS.get((state, op))
     if verdict is None:
         allowed = [str(other) for other in Op if (state, other) in TRANSITIONS]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hvcore.errors import InputError
-from hvcore.model.outcome import Console, Execution, Log
+from hvcore.model.answers import Console, Execution, Log
 from hvcore.model.state import Op
 from hvcore.operations.context import Context
 from hvcore.operations.observe import existing

@@ -11,8 +11,7 @@ from typing import Final
 from hvcore.host.mount_table import mounts_at_or_below
 from hvcore.host.processes.launched import launched_in
 from hvcore.host.reservations import Reservations
-from hvcore.model.finding import Finding, Severity
-from hvcore.model.info import InstanceInfo
+from hvcore.model.answers import Finding, InstanceInfo, Severity
 from hvcore.model.state import State
 from hvcore.operations.context import Context
 from hvcore.operations.observe import infos

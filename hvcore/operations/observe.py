@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from hvcore.config import strict
 from hvcore.errors import HvError, NotFoundError, RecordError, StateError
 from hvcore.host.processes.process import alive, boot_id, figures
-from hvcore.model.info import InstanceInfo, Observation
+from hvcore.model.answers import InstanceInfo, Observation
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import Already, Move, Op, State, judge
 from hvcore.operations.context import Context

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hvcore.deadline import Deadline
-from hvcore.model.outcome import Outcome
+from hvcore.model.answers import Outcome
 from hvcore.model.state import Already, Move, Op
 from hvcore.operations.context import LOCK_WAIT_S, Context
 from hvcore.operations.observe import existing

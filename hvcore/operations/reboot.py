@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 from hvcore.config import reload_instance
 from hvcore.deadline import Deadline
 from hvcore.errors import HvError, OperationError, ParamsError, Problem, VerifyError
+from hvcore.model.answers import Outcome
 from hvcore.model.codec import encode
 from hvcore.model.instance import Instance
 from hvcore.model.layers import Layers
 from hvcore.model.merge import merged
-from hvcore.model.outcome import Outcome
 from hvcore.model.record import Record
 from hvcore.model.state import Op
 from hvcore.operations.context import LOCK_WAIT_S, Context

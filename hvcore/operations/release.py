@@ -14,8 +14,8 @@ from hvcore.host.processes.launch_notes import forget_launch
 from hvcore.host.processes.launched import marked_for
 from hvcore.host.processes.process import identify, kill_and_wait
 from hvcore.host.reservations import release_reservations
-from hvcore.model.outcome import Outcome
-from hvcore.model.places import LIFE_LOCK
+from hvcore.model.answers import Outcome
+from hvcore.model.record import LIFE_LOCK
 from hvcore.model.state import Op, State
 from hvcore.operations.context import Context
 from hvcore.resources.control_group import end_group

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from hvcore.deadline import Deadline
 from hvcore.errors import DriverLoadError, HvError, NodeError, VerifyError
 from hvcore.host.processes.process import boot_id
+from hvcore.model.answers import Outcome
 from hvcore.model.codec import encode, encoded
 from hvcore.model.instance import Instance
 from hvcore.model.layers import Layers
-from hvcore.model.outcome import Outcome
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import Already, Op
 from hvcore.operations.context import LOCK_WAIT_S, Context

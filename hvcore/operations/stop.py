@@ -10,7 +10,7 @@ from typing import Final
 from hvcore.deadline import Deadline
 from hvcore.errors import DriverError, DriverLoadError, HvError, NodeError, RecordError, UnknownDriverError
 from hvcore.host.launching.launch import reap
-from hvcore.model.outcome import Outcome
+from hvcore.model.answers import Outcome
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import Already, Op, State
 from hvcore.operations.context import LOCK_WAIT_S, Context

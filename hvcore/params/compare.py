@@ -1,8 +1,8 @@
-"""What changed between two JSON Schemas of a driver's parameters, and which version each change asks for. Pure.
+"""The changes between two JSON Schemas of a driver's parameters, and the version that each change requires. Pure.
 
-The rule is semantic versioning seen from an instance file that works today: *major* when it may be refused or mean
-something else with the new schema, *minor* when it goes on as it was and there is more to say, *patch* for words. A set
-of values is compared by what it accepts; where that cannot be told (two patterns), it counts as narrower.
+The rule is semantic versioning for an instance file that works today: *major* if the new schema may refuse it or change its
+meaning, *minor* if it keeps working and there is more to set, *patch* for texts. Sets of values are compared by the values
+that they accept; if that is unknown (two patterns), the new set counts as narrower.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _KNOWN: Final = frozenset({"type", "enum", "const", "anyOf", "items", *_LOWER, *
 
 
 class Bump(StrEnum):
-    """The part of a version that a change asks to raise: ``none``, ``patch``, ``minor``, ``major``."""
+    """The part of a version that a change requires to raise: ``none``, ``patch``, ``minor``, ``major``."""
 
     NONE = "none"
     PATCH = "patch"
@@ -42,7 +42,7 @@ class Bump(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParamChange:
-    """One change of one parameter: ``kind`` such as ``added`` or ``tightened``, the version it asks for, and the words."""
+    """One change of one parameter: ``kind`` such as ``added`` or ``tightened``, the version it requires, and the words."""
 
     key: str
     kind: str
@@ -58,12 +58,12 @@ class ParamChange:
 
 
 def largest(changes: tuple[ParamChange, ...]) -> Bump:
-    """The version that all of the changes together ask for."""
+    """The version that all changes together require."""
     return max((change.bump for change in changes), key=lambda bump: bump.size, default=Bump.NONE)
 
 
 def compare_schemas(old: _Schema, new: _Schema) -> tuple[ParamChange, ...]:
-    """Every change from the one JSON Schema, as `json_schema` makes it, to the other; those that ask for most first."""
+    """Every change from one JSON Schema, as `json_schema` makes it, to the other; those that require most first."""
     before, after = _parameters(old), _parameters(new)
     needed = set(old.get("required", ())), set(new.get("required", ()))
     changes = [
@@ -102,10 +102,8 @@ def _parameters(schema: _Schema) -> dict[str, _Schema]:
 
 
 def _added(key: str, *, required: bool) -> ParamChange:
-    if required:
-        what = "required: every file without it is refused"
-        return ParamChange(key=key, kind="added", bump=Bump.MAJOR, what=what)
-    return ParamChange(key=key, kind="added", bump=Bump.MINOR, what="files without it are as they were")
+    what = "required: every file without it is refused" if required else "files without it keep their meaning"
+    return ParamChange(key=key, kind="added", bump=Bump.MAJOR if required else Bump.MINOR, what=what)
 
 
 _Found = Iterator[tuple[str, Bump, str]]
@@ -122,25 +120,25 @@ def _values(before: _Schema, after: _Schema) -> _Found:
     old, new = _bare(before), _bare(after)
     if old == new:
         return
-    told = f"took {_told(old)}, takes {_told(new)}"
+    both = f"took {_in_words(old)}, takes {_in_words(new)}"
     wider, narrower = _accepts(new, old), _accepts(old, new)
     if not wider and not _types(old) & _types(new):
-        yield "type changed", Bump.MAJOR, told
+        yield "type changed", Bump.MAJOR, both
     elif not wider:
-        yield "tightened", Bump.MAJOR, told if narrower else f"{told}, which is not all of the former"
+        yield "tightened", Bump.MAJOR, both if narrower else f"{both}, which is not all of the former"
     elif not narrower:
-        yield "loosened", Bump.MINOR, told
+        yield "loosened", Bump.MINOR, both
 
 
 def _default(before: _Schema, after: _Schema) -> _Found:
     old, new = before.get("default"), after.get("default")
     if old != new:
-        what = f"was {_shown(old)}, is {_shown(new)}: files that leave it open mean something else"
+        what = f"was {_shown(old)}, is {_shown(new)}: files that do not set it change their meaning"
         yield "default changed", Bump.MAJOR, what
 
 
 def _marks(before: _Schema, after: _Schema) -> _Found:
-    """Changes of what is said about a parameter and means something: deprecated, secret, unit, effect."""
+    """Changes of the notes that have a meaning: deprecated, secret, unit, effect."""
     if after.get("deprecated") and not before.get("deprecated"):
         yield "deprecated", Bump.MINOR, f"{after.get('x-instead')}; goes in {after.get('x-removed-in')}"
     elif before.get("deprecated") and not after.get("deprecated"):
@@ -170,9 +168,6 @@ def _words(before: _Schema, after: _Schema) -> _Found:
         yield "reworded", Bump.PATCH, ", ".join(changed).replace("x-", "")
 
 
-# ------------------------------------------------------------------------------------------------- sets of values
-
-
 def _meanings(schema: _Schema) -> dict[str, str]:
     """The meaning of each choice of a fixed set, or of a list of them; '' where it has none."""
     places = [schema, *schema.get("anyOf", ())]
@@ -186,7 +181,7 @@ def _meanings(schema: _Schema) -> dict[str, str]:
 
 
 def _bare(schema: _Schema) -> dict[str, Any]:
-    """Only what decides which values are accepted. Without null: whether a parameter can be unset follows from others."""
+    """Only the keywords that decide which values are accepted. Without null: the default and required decide that."""
     kept = {key: value for key, value in schema.items() if key not in _NOTES and not key.startswith("x-")}
     if "oneOf" in kept:
         kept["enum"] = [choice["const"] for choice in kept.pop("oneOf")]
@@ -207,7 +202,7 @@ def _branches(schema: _Schema) -> list[_Schema]:
 
 
 def _accepts(wide: _Schema, narrow: _Schema) -> bool:
-    """Whether every value that ``narrow`` takes is surely one that ``wide`` takes."""
+    """Whether ``wide`` surely takes every value that ``narrow`` takes."""
     return all(any(_covers(option, branch) for option in _branches(wide)) for branch in _branches(narrow))
 
 
@@ -253,17 +248,15 @@ def _types(schema: _Schema) -> set[str]:
     return found | ({"integer"} if "number" in found else set())
 
 
-def _told(schema: _Schema) -> str:
-    return " or ".join(_branch_told(branch) for branch in _branches(schema))
-
-
-def _branch_told(schema: _Schema) -> str:
+def _in_words(schema: _Schema) -> str:
+    branches = _branches(schema)
+    if len(branches) > 1:
+        return " or ".join(map(_in_words, branches))
     if "enum" in schema:
         return f"one of {', '.join(_shown(value) for value in schema['enum'])}"
-    limits = [f"{key} {schema[key]}" for key in (*_LOWER, *_UPPER) if key in schema]
-    limits += [f"{key} {schema[key]}" for key in ("pattern",) if key in schema]
+    limits = [f"{key} {schema[key]}" for key in (*_LOWER, *_UPPER, "pattern") if key in schema]
     if "items" in schema:
-        limits.append(f"each {_told(schema['items'])}")
+        limits.append(f"each {_in_words(schema['items'])}")
     return " ".join([str(schema.get("type", "anything")), *([f"({', '.join(limits)})"] if limits else [])])
 
 

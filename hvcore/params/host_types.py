@@ -1,7 +1,7 @@
-"""The vocabulary of parameter types, things of the node: addresses, CPUs, files.
+"""Parameter types for things of the node: addresses, CPUs, files.
 
-Only the form is checked here, so the answer is the same on every machine. Whether the file is there is asked
-where the instance will run, by the check that ``ParamType.node_check`` names.
+Only the form is checked here, so the answer is the same on every machine. ``ParamType.node_check`` names the check that the
+node makes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import functools
 import ipaddress
 import re
 
-from hvcore.params.param_type import PATTERN_END, NodeCheck, ParamType, Reject, wrong_type
+from hvcore.params.param import PATTERN_END, NodeCheck, ParamType, Reject, wrong_type
 from hvcore.params.types import line
 
 __all__ = ["MAX_CPU_ID", "address", "address_or_path", "cpu_mask", "cpu_sets", "directory", "file", "file_or_url"]
@@ -37,15 +37,14 @@ _ADDRESS_BYTES, _MASK_BYTES, _URL_BYTES = 64, 4096, 2048
 def address(*, interface: bool = False) -> ParamType:
     """An IPv4 or IPv6 address as digits, clean in its shortest form; with ``interface`` also the name of one.
 
-    No host name: what it stands for could change between check and use. No zone (``%eth0``): it is true on one
-    node only.
+    No host name: its address could change between check and use. No zone (``%eth0``): zones differ between nodes.
     """
     expects = "an IPv4 or IPv6 address" + (" or a network interface" if interface else "")
 
     def parse(value: object) -> str:
         return _address(value, interface=interface)
 
-    # No "format": ipv4 and ipv6 are annotations unless a validator is told otherwise, and then they differ.
+    # No "format": most validators ignore ipv4 and ipv6, and the others differ.
     return ParamType("address", expects, parse, {"type": "string", "minLength": 1, "maxLength": _ADDRESS_BYTES})
 
 
@@ -68,7 +67,7 @@ def _address(given: object, *, interface: bool) -> str:
         return given
     value = line(given, _ADDRESS_BYTES)
     if "%" in value:
-        raise Reject("has a zone, which is true on one node only", "give the address without '%' and what follows")
+        raise Reject("has a zone, which differs between nodes", "give the address without '%' and the zone")
     try:
         return str(ipaddress.ip_address(value))
     except ValueError:
@@ -103,7 +102,7 @@ def cpu_mask(*, multi: bool = False) -> ParamType:
 
 
 def cpu_sets(mask: str) -> tuple[frozenset[int] | None, ...]:
-    """A clean `cpu_mask` as numbers, one set per ``:`` part in order; None stands for ``all``."""
+    """A clean `cpu_mask` as numbers, one set per ``:`` part in order; None means ``all``."""
     return tuple(
         None if part == "all" else frozenset(cpu for low, high in _ranges(part) for cpu in range(low, high + 1))
         for part in mask.split(":")
@@ -115,14 +114,11 @@ def _cpu_list(part: str) -> str:
     if part == "all":
         return part
     merged: list[tuple[int, int]] = []
-    end = -2
     for low, high in sorted(_ranges(part)):
-        if low > end + 1:
+        if merged and low <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
+        else:
             merged.append((low, high))
-            end = high
-        elif high > end:
-            merged[-1] = (merged[-1][0], high)
-            end = high
     return ",".join([str(low) if low == high else f"{low}-{high}" for low, high in merged])
 
 
@@ -133,8 +129,7 @@ def _ranges(part: str) -> list[tuple[int, int]]:
     ranges = []
     for item in part.split(","):
         first, _, last = item.partition("-")
-        low = int(first)
-        high = int(last) if last else low
+        low, high = int(first), int(last or first)
         if low > high:
             raise Reject("has a range that ends before it begins")
         if high > MAX_CPU_ID:
@@ -157,7 +152,7 @@ def directory() -> ParamType:
 
 
 def file_or_url() -> ParamType:
-    """As `file`, or an http, https, ftp or ftps URL in ASCII, without user and password: those would be in argv."""
+    """As `file`, or an http, https, ftp or ftps URL in ASCII, without user and password: argv is readable for all."""
     url = r"(?:https?|ftps?)://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:[/?][!-~]*)?"
     matches = re.compile(url).fullmatch
 
@@ -165,9 +160,8 @@ def file_or_url() -> ParamType:
         if isinstance(value, str) and re.match("[A-Za-z][A-Za-z0-9+.-]*://", value):
             clean = line(value, _URL_BYTES)
             if "@" in re.split("[/?#]", clean.partition("://")[2], maxsplit=1)[0]:
-                raise Reject(
-                    "has a user or a password in it, which every process could read", "give the URL without them"
-                )
+                what = "has a user or a password in it, which every process could read"
+                raise Reject(what, "give the URL without them")
             if matches(clean) is None:
                 raise Reject("is not an http, https, ftp or ftps URL")
             return clean
@@ -194,21 +188,17 @@ def _path(value: object) -> str:
 
 def _short_enough(value: str) -> None:
     try:
-        size = len(value.encode("utf-8", "surrogateescape"))
+        raw = value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        size = None
-    if size is None:
-        raise Reject("has a surrogate in it that stands for no byte")
-    if size > _PATH_BYTES:
+        raise Reject("has a surrogate in it that is not an escaped byte") from None
+    if len(raw) > _PATH_BYTES:
         raise Reject(f"is longer than {_PATH_BYTES} bytes")
-    if size > _COMPONENT_BYTES and any(
-        len(part.encode("utf-8", "surrogateescape")) > _COMPONENT_BYTES for part in value.split("/")
-    ):
+    if any(len(part) > _COMPONENT_BYTES for part in raw.split(b"/")):
         raise Reject(f"has a component that is longer than {_COMPONENT_BYTES} bytes")
 
 
 def _normalised(value: str) -> None:
-    """Refuse a path that is not in normal form, with that form as the hint."""
+    """Refuse a path that is not in normal form, with the normal form as the hint."""
     clean: list[str] = []
     parts = [part for part in value.split("/") if part not in ("", ".")]
     for part in parts:
@@ -219,7 +209,7 @@ def _normalised(value: str) -> None:
     normal = "/" + "/".join(clean)
     if normal == value:
         return
-    # Where a component before it is a symbolic link, ".." leads elsewhere than its removal: hence "if that is".
+    # After a symbolic link, ".." is not the directory before it: hence "if that is".
     if ".." in parts:
         raise Reject("has '..' in it", f"give {_shown(normal)} if that is what is meant")
     raise Reject("is not a normalised path", f"give {_shown(normal)}")

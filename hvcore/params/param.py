@@ -1,23 +1,76 @@
-"""What a driver declares: `Param`, one typed and documented knob, and `ParamGroup`, those of one device family."""
+"""What a driver declares: `ParamType`, the values that a parameter takes, `Param`, and `ParamGroup`."""
 
 from __future__ import annotations
 
+import copy
 import re
-from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+import voluptuous as vol
 
 from hvcore.errors import DriverLoadError
-from hvcore.params.param_type import ParamType, Reject
+from hvcore.params.words import kind_of
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+__all__ = ["PATTERN_END", "Changes", "NodeCheck", "Param", "ParamGroup", "ParamType", "Reject", "wrong_type"]
 
-__all__ = ["Changes", "Param", "ParamGroup"]
+PATTERN_END = r"(?![\s\S])"
+"""The end of the text in a JSON Schema pattern, for ECMA and for Python, whose ``$`` also matches before a newline."""
+
+
+class Reject(vol.Invalid):
+    """A type refuses a value: ``what`` is wrong (``is above the maximum of 32``), and what to do if not "give ...".
+
+    Neither is shown for a secret parameter.
+    """
+
+    def __init__(self, what: str, todo: str | None = None) -> None:
+        super().__init__(what)
+        self.what, self.todo = what, todo
+
+
+class NodeCheck(StrEnum):
+    """The check on the node that runs the instance, for a value that begins with ``/``."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ParamType:
+    """The values that a parameter takes.
+
+    ``parse`` returns the clean, immutable value or raises `Reject`, and takes its own results unchanged;
+    ``expects`` completes "give ..."; ``schema`` is JSON Schema (draft 2020-12). ``choices`` of a fixed set, or of a list
+    of them, are its values, each with a sentence on its meaning or ''. A program may build its own type.
+    """
+
+    kind: str
+    expects: str
+    parse: Callable[[object], Any] = field(repr=False)
+    schema: Mapping[str, Any] = field(repr=False)
+    node_check: NodeCheck | None = None
+    choices: Mapping[int | str, str] = field(default_factory=dict, repr=False)
+
+    def json_schema(self) -> dict[str, Any]:
+        """The type as JSON Schema (draft 2020-12): a fresh dict.
+
+        It accepts every value that ``parse`` does, and some more that JSON Schema cannot express: 1.0 for an integer, a
+        text that is short enough in characters but not in bytes, a size that is out of range once parsed.
+        """
+        return copy.deepcopy(dict(self.schema))
+
+
+def wrong_type(value: object, wanted: str, todo: str | None = None) -> Reject:
+    """The refusal of a value that has the wrong type: ``is a list, not a text``."""
+    return Reject(f"is {kind_of(value)}, not {wanted}", todo)
+
 
 Changes = Literal["start", "launch", "live"]
-"""When a changed value takes effect: at the next stop and start (it is part of the frozen machine), at the next launch
-of the process (a reboot launches one too), or at once in a running instance. No operation changes a running instance
-yet: until then a ``live`` value is taken at a launch."""
+"""When a changed value takes effect: after a stop and a start, at the next launch of the process (a reboot is one), or at
+once in a running instance. No operation changes a running instance yet, so a ``live`` value is taken at a launch."""
 
 _KEY = re.compile("[a-z][a-z0-9_]{0,63}")
 _SINCE = re.compile(r"[0-9]+(\.[0-9]+){1,2}")
@@ -50,11 +103,9 @@ class Param:
     default_means: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a declaration that contradicts itself, when the plugin is loaded and not when the value is used."""
+        """Refuse a declaration that contradicts itself when the plugin is loaded."""
         if _KEY.fullmatch(self.key) is None:
-            raise DriverLoadError(
-                f"parameter {self.key!r}: not a parameter name; give lower case letters, digits and '_'"
-            )
+            raise self._bad("not a parameter name; give lower case letters, digits and '_'")
         if not isinstance(self.type, ParamType):
             raise self._bad(f"type is {self.type!r:.80}; give one of hvcore's, hvcore.plugin.integer() for example")
         if not self.help.endswith(".") or self.help != " ".join(self.help.split()):
@@ -72,15 +123,13 @@ class Param:
             raise self._bad("deprecated and removed_in go together; say what to do instead, and until when it works")
         if self.removed_in is not None and _SINCE.fullmatch(self.removed_in) is None:
             raise self._bad(f"removed_in is not a release such as '2.0', got {self.removed_in!r}")
-        object.__setattr__(self, "default", self._own("default"))
-        object.__setattr__(self, "example", self._own("example"))
+        object.__setattr__(self, "default", self._clean("default"))
+        object.__setattr__(self, "example", self._clean("example"))
 
-    def _own(self, which: str) -> Any:
+    def _clean(self, which: str) -> Any:
         value = getattr(self, which)
-        if value is None:
-            return None
         try:
-            return self.type.parse(value)
+            return None if value is None else self.type.parse(value)
         except Reject as reject:
             got = "" if self.secret else f", got {value!r}"
             message = f"{which} {reject.what}{got}; give {self.expects}"
@@ -91,7 +140,7 @@ class Param:
 
     @property
     def expects(self) -> str:
-        """What to give, with limits and unit, as a phrase: ``a whole number from 0 to 100, in percent``."""
+        """The values that it takes, with limits and unit: ``a whole number from 0 to 100, in percent``."""
         return f"{self.type.expects}, in {self.unit}" if self.unit else self.type.expects
 
     @property
@@ -103,7 +152,7 @@ class Param:
 
     @property
     def optional(self) -> bool:
-        """Whether it can be unset, so that None is a value of it."""
+        """Whether it can be unset, so that None is a value."""
         return self.default is None and not self.required
 
 

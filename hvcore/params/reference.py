@@ -1,4 +1,4 @@
-"""What a schema says, for readers and other programs: rows, Markdown, and JSON Schema. All deterministic."""
+"""Descriptions of parameters for readers and programs: rows, text, Markdown, JSON Schema. All deterministic."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _EFFECT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParamRow:
-    """One parameter as it is shown. ``default`` and ``example`` are clean values or None; a secret's read ``<secret>``.
+    """One parameter as it is shown. ``default`` and ``example`` are clean values or None; those of a secret ``<secret>``.
 
-    ``group`` and ``owner`` are the device family and the plugin it comes from. ``value`` and ``layer`` say what an
-    instance gets here that does not set it: the default, or what the node or a profile has for it. ``schema`` is the
-    parameter's own part of the JSON Schema. ``choices`` has each choice with its meaning, '' where it needs none.
+    ``group`` and ``owner`` are the device family and the plugin. ``value`` and ``layer`` are those of an instance on this
+    node that does not set it: the default, or the value of the node or a profile. ``schema`` is the parameter's part of
+    the JSON Schema. ``choices`` has each choice with its meaning, '' where it needs none.
     ``deprecated`` says what to do instead, None for one that stays.
     """
 
@@ -73,7 +73,7 @@ def rows(schema: Schema, params: Params | None = None) -> tuple[ParamRow, ...]:
 
 
 def field_rows(group: ParamGroup) -> tuple[ParamRow, ...]:
-    """The keys of a table of the instance file, such as ``disks.path``, as they are shown."""
+    """The rows of the keys of a table of the instance file, such as ``disks.path``."""
     prefix = f"{group.name}." if group.name else ""
     return tuple(replace(_row("hvcore", group.name, param), key=f"{prefix}{param.key}") for param in group)
 
@@ -159,7 +159,7 @@ def default_of(param: Param | ParamRow, text: _Spell = str, code: _Spell = str) 
 
 
 def _text(words: str, known: Collection[str]) -> str:
-    """Text as text: nothing in it is markup. The name of a parameter leads to it, other names in it are code."""
+    """Prose without markup. The name of a parameter becomes a link to it, other names become code."""
 
     def safe(found: re.Match[str]) -> str:
         word = found[0]
@@ -175,9 +175,9 @@ def _toml(value: object) -> str:
 
 
 def json_schema(schema: Schema, *, title: str) -> dict[str, Any]:
-    """The whole as JSON Schema (draft 2020-12): an object without further properties.
+    """All parameters as JSON Schema (draft 2020-12): an object without further properties.
 
-    What it has no word for is an annotation: ``x-unit``, ``x-since``, ``x-changes``, ``x-group``, ``x-owner``,
+    Annotations have the rest: ``x-unit``, ``x-since``, ``x-changes``, ``x-group``, ``x-owner``,
     ``x-node-check``, and for one that is deprecated ``x-instead`` and ``x-removed-in``; a secret is ``writeOnly``.
     """
     properties = {
@@ -185,7 +185,7 @@ def json_schema(schema: Schema, *, title: str) -> dict[str, Any]:
     }
     if properties:
         names = {"type": "string", "enum": sorted(properties)}
-        what = "Parameters that get back the driver's own default, whatever the node or the profile sets."
+        what = "Parameters to set back to the driver's default, regardless of node and profile."
         properties[UNSET] = {"type": "array", "items": names, "description": what}
     whole: dict[str, Any] = {
         "$schema": _DIALECT,

@@ -1,8 +1,7 @@
 """A driver's parameters compiled to one voluptuous schema, and the check of a mapping against it.
 
-voluptuous validates: each leaf is a type's own ``parse``, keys that no parameter has are refused. What is ours is
-the words. voluptuous knows the path and not the value, reports no nearest name, and prints secrets
-(humanize_error), so every problem is told from the parameter it is about.
+voluptuous validates: each leaf is a type's own ``parse``. The messages are ours: voluptuous knows the path but not the
+value, suggests no nearest name, and prints secrets (humanize_error).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import voluptuous as vol
 
 from hvcore.errors import DriverLoadError, ParamsError, Problem
-from hvcore.params.param_type import Reject
+from hvcore.params.param import Reject
 from hvcore.params.values import INSTANCE, RECORD, UNSET, Params
 from hvcore.params.words import kind_of, nearest, shortened
 
@@ -33,8 +32,8 @@ _GUESSES = 20  # a file with more unknown names than this is not a matter of typ
 class _Table:
     """All parameters as one node of a voluptuous schema.
 
-    voluptuous's own mapping takes 9.4 us for ten values of thirty, most of it to find out for each key which marker it
-    belongs to. Ours are plain names, so a look-up does: 4 us.
+    voluptuous's own mapping takes 9.4 us for ten values of thirty, most of it to find the marker of each key. Our keys are
+    plain names, so a look-up is enough: 4 us.
     """
 
     def __init__(self, parsers: Mapping[str, Callable[[object], Any]]) -> None:
@@ -77,7 +76,7 @@ class Schema:
         for owner, group in owned:
             for param in group:
                 if param.key == UNSET:
-                    what = f"parameter {UNSET!r}: declared by {owner}; it is the list of those to unset, rename it"
+                    what = f"parameter {UNSET!r}: declared by {owner}; it is the list of parameters to unset, rename it"
                     raise DriverLoadError(what)
                 if param.key in params:
                     raise _clash(param.key, self._owners[param.key], owner)
@@ -117,16 +116,15 @@ class Schema:
     ) -> tuple[Params | None, tuple[Problem, ...]]:
         """The clean parameters and no problems, or None and every problem, in the order of the input.
 
-        ``values`` is what the instance sets. ``below`` are further layers, ``(name, mapping)``, lowest first: a value
-        in a later layer wins, and the instance's wins over all. A None unsets what a lower layer set, where the
-        parameter can be unset; and for files, which have no None, ``unset = ["KEY"]`` in a layer takes back what
-        lower ones set, so that the driver's default holds.
+        ``values`` are the instance's. ``below`` are further layers, ``(name, mapping)``, lowest first: a value in a later
+        layer wins, and the instance's wins over all. None unsets the value of a lower layer, if the parameter can be
+        unset. Files have no None: there, ``unset = ["KEY"]`` in a layer restores the driver's default.
         """
         if type(values) is dict and not below:
             try:
                 clean = self._validate(values)
             except vol.MultipleInvalid:
-                pass  # told below, with care and no haste
+                pass  # reported below, in detail
             else:
                 if not self._required or self._required <= clean.keys():
                     return Params(self._defaults | clean, clean, self._instance, self._secrets), ()
@@ -135,8 +133,8 @@ class Schema:
     def restored(self, values: Mapping[str, Any], given: Collection[str]) -> tuple[Params | None, tuple[Problem, ...]]:
         """The parameters that a record keeps as plain JSON, or every problem: another release of the driver wrote it.
 
-        A parameter that the record does not have gets its default; what is not a parameter any more is left out.
-        ``given`` are the keys that the instance itself set.
+        A parameter that the record lacks gets its default; keys of removed parameters are left out. ``given`` are the
+        keys that the instance itself set.
         """
         there = {key: value for key, value in values.items() if key in self.params}
         clean, problems = self._one_layer(
@@ -180,10 +178,10 @@ class Schema:
     def _one_layer(self, values: object, prefix: str, named: set[str]) -> tuple[dict[str, Any], list[Problem]]:
         """The clean values of one layer, and its problems in the order of its keys; adds known keys to ``named``."""
         if not isinstance(values, Mapping):
-            # Its value is not shown: whoever put a list or a text here may have put a secret into it.
+            # The value is not shown: a list or text in this place may have a secret in it.
             return {}, [Problem(path=prefix, what=f"is {kind_of(values)}, not a table", todo="give names with values")]
         clean: dict[str, Any] = {}
-        asked: dict[str, Any] = {}
+        to_check: dict[str, Any] = {}
         order: list[object] = []
         problems: dict[object, Problem] = {}
         for name, value in values.items():
@@ -196,18 +194,18 @@ class Schema:
             elif value is None and param.optional:
                 clean[param.key] = None
             else:
-                asked[param.key] = value
-        named |= clean.keys() | asked.keys()
+                to_check[param.key] = value
+        named |= clean.keys() | to_check.keys()
         try:
-            clean |= self._validate(asked)
+            clean |= self._validate(to_check)
         except vol.MultipleInvalid as invalid:
             for error in invalid.errors:
                 key = str(error.path[0])
-                problems[key] = _refused(prefix, self.params[key], asked[key], error)
+                problems[key] = _refused(prefix, self.params[key], to_check[key], error)
         return clean, [problems[key] for key in order if key in problems]
 
     def _unset_by(self, values: object, prefix: str) -> tuple[list[str], list[Problem]]:
-        """The keys that one layer takes back from those below it, and what is wrong with its list of them."""
+        """The keys that one layer unsets, and the problems of its list."""
         names = values.get(UNSET, ()) if isinstance(values, Mapping) else ()
         place = f"{prefix}.{UNSET}"
         if not isinstance(names, list | tuple):
@@ -226,20 +224,20 @@ class Schema:
             todo = "give the name as a text"
             return Problem(path=f"{prefix}[{shortened(name)}]", what=f"is {kind_of(name)}, not a name", todo=todo)
         near = nearest(name.lower().replace("-", "_"), self.params) if guess else None
-        todo = f"did you mean {near}?" if near else "see 'hv params DRIVER' for those it has"
+        todo = f"did you mean {near}?" if near else "see 'hv params DRIVER' for a list"
         path = f"{prefix}.{name}" if _PLAIN_KEY.fullmatch(name) else f"{prefix}[{shortened(name)}]"
         return Problem(path=path, what="is not a parameter of this driver", todo=todo)
 
 
 def _refused(prefix: str, param: Param, value: object, error: vol.Invalid) -> Problem:
     path = f"{prefix}.{param.key}"
+    todo = f"give {param.expects}"
     if param.secret:
-        # Not even the type's own words: they may tell a part of the value.
-        return Problem(path=path, what="is not valid, and secret", todo=f"give {param.expects}")
+        # Without the type's own message, which may have a part of the value.
+        return Problem(path=path, what="is not valid, and secret", todo=todo)
     if not isinstance(error, Reject):
-        return Problem(path=path, what="is not valid", got=shortened(value), todo=f"give {param.expects}")
-    todo = error.todo or f"give {param.expects}"
-    return Problem(path=path, what=error.what, got=shortened(value), todo=todo)
+        return Problem(path=path, what="is not valid", got=shortened(value), todo=todo)
+    return Problem(path=path, what=error.what, got=shortened(value), todo=error.todo or todo)
 
 
 def _clash(key: str, first: str, second: str) -> DriverLoadError:

@@ -1,8 +1,7 @@
-"""The vocabulary of parameter types, plain values: what a driver may say a parameter is.
+"""Parameter types for plain values. Each function returns a `ParamType`.
 
-Each function returns a `ParamType`. All are strict, because a value comes from a TOML or JSON file or from a
-program, and each of them has its own types: ``true`` is not 1, ``1.9`` is not 1, ``"512"`` is not 512, ``[1]``
-is not true. None of them touches the node. `hvcore.params.host_types` has the types that name things of the node.
+All types are strict, because TOML, JSON and programs have types: ``true`` is not 1, ``1.9`` is not 1, ``"512"`` is not 512,
+``[1]`` is not true. `hvcore.params.host_types` has the types for things of the node.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hvcore import units
-from hvcore.params.param_type import PATTERN_END, ParamType, Reject, wrong_type
+from hvcore.params.param import PATTERN_END, ParamType, Reject, wrong_type
 from hvcore.params.words import nearest
 
 __all__ = ["boolean", "integer", "line", "list_of", "name", "one_of", "port", "regexp", "seconds", "size_mib", "text"]
@@ -26,7 +25,7 @@ def _limited(low: str, high: str) -> str:
 
 
 def boolean() -> ParamType:
-    """``true`` or ``false``, and nothing that merely looks like one of them."""
+    """``true`` or ``false``, and no other value, such as ``"true"`` or 1."""
 
     def parse(value: object) -> bool:
         if value is True or value is False:
@@ -149,13 +148,10 @@ def size_mib(minimum: int = 1, maximum: int | None = None) -> ParamType:
 def _size(value: object, low: int, high: int) -> int:
     size = value
     if isinstance(value, str):
-        reason = ""
         try:
             size = units.parse_mib(value)
         except ValueError as error:
-            reason = str(error)
-        if reason:
-            raise Reject(reason)
+            raise Reject(str(error)) from None
     if isinstance(size, bool) or not isinstance(size, int):
         raise wrong_type(value, "a size")
     if size < low:
@@ -218,14 +214,13 @@ def line(value: object, max_bytes: int, *, empty: bool = False) -> str:
 def regexp(pattern: str, what: str, *, max_bytes: int = 1024) -> ParamType:
     """One line of text that ``pattern`` matches as a whole; ``what`` completes "give ...".
 
-    Character classes are ASCII, and the pattern keeps to what Python and ECMA regular expressions share,
-    so that the JSON Schema means the same.
+    Character classes are ASCII. The pattern must mean the same in Python and ECMA regular expressions, for JSON Schema.
     """
     return _matching("text", re.compile(pattern, re.ASCII), what, max_bytes)
 
 
 def name(max_bytes: int = 64) -> ParamType:
-    """The name of something outside, such as a user or a machine type: never an option, a path or two words."""
+    """A name, such as that of a user or a machine type: never an option, a path or two words."""
     what = f"a name of at most {max_bytes} letters, digits, '_', '.', '+' and '-', that does not begin with '-' or '.'"
     return _matching("name", re.compile("[A-Za-z0-9_][A-Za-z0-9_.+-]*"), what, max_bytes)
 
@@ -247,9 +242,9 @@ def _matching(kind: str, pattern: re.Pattern[str], what: str, max_bytes: int) ->
 
 
 def list_of(item: ParamType, *, maximum: int = 64, repeats: bool = False) -> ParamType:
-    """A list of at most ``maximum`` values, each as ``item`` has it. The clean value is a tuple, in order.
+    """A list of at most ``maximum`` values of type ``item``. The clean value is a tuple, in order.
 
-    They are different ones, but for ``repeats``: the words of a command may be the same.
+    The values must differ, unless ``repeats``: the words of a command may be the same.
     """
     expects = f"a list of at most {maximum} {'' if repeats else 'different '}values, each {item.expects}"
 
@@ -264,13 +259,10 @@ def list_of(item: ParamType, *, maximum: int = 64, repeats: bool = False) -> Par
             try:
                 one = item.parse(member)
             except Reject as reject:
-                what, todo = f"{reject.what} (value {index + 1} of the list)", reject.todo
-            else:
-                if repeats or one not in clean:
-                    clean.append(one)
-                    continue
-                what, todo = f"has a value twice (value {index + 1} of the list)", "leave one out"
-            raise Reject(what, todo)
+                raise Reject(f"{reject.what} (value {index + 1} of the list)", reject.todo) from None
+            if not repeats and one in clean:
+                raise Reject(f"has a value twice (value {index + 1} of the list)", "leave one out")
+            clean.append(one)
         return tuple(clean)
 
     schema = {"type": "array", "items": item.json_schema(), "maxItems": maximum}

@@ -1,4 +1,4 @@
-"""The result of a check: `Params`, every parameter of a driver with its clean value and where that came from."""
+"""The result of a check: `Params`, every parameter of a driver with its clean value and the layer that set it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ DEFAULT = "default"
 """The layer of the values that the driver itself declares."""
 
 INSTANCE = "instance"
-"""The layer of the values that the instance's own description sets: the highest."""
+"""The layer of the values that the instance itself sets: the highest."""
 
 RECORD = "record"
-"""The layer of the values that the record of a started instance keeps and that the instance itself did not set."""
+"""The layer of values in the record of a started instance that the instance itself did not set."""
 
 UNSET = "unset"
-"""The one key of a table of values that is no parameter: a list of those that get back the driver's own default."""
+"""The key of a table of values that lists the parameters to set back to the driver's default."""
 
 REDACTED = "<secret>"
-"""What is shown in place of a secret value."""
+"""Shown instead of a secret value."""
 
 
 class Params(Mapping[str, Any]):
@@ -38,7 +38,7 @@ class Params(Mapping[str, Any]):
     def __init__(
         self, values: dict[str, Any], given: Collection[str], layers: Mapping[str, str], secrets: AbstractSet[str]
     ) -> None:
-        """Keep them as they are: clean ``values`` of all keys, and the layer of at least each ``given`` one."""
+        """``values`` are the clean values of all keys; ``layers`` has at least the layer of each ``given`` key."""
         self._values, self._given, self._layers, self._secrets = values, given, layers, secrets
 
     def __getitem__(self, key: str) -> Any:
@@ -59,11 +59,11 @@ class Params(Mapping[str, Any]):
 
     @property
     def given(self) -> frozenset[str]:
-        """The keys that some layer set, also those set to what the default is."""
+        """The keys that some layer set, including those set to their default."""
         return frozenset(self._given)
 
     def any_given(self, keys: AbstractSet[str]) -> bool:
-        """Whether some layer set one of these keys: else all of them have their defaults."""
+        """Whether some layer set one of these keys."""
         return not keys.isdisjoint(self._given)
 
     def layer(self, key: str) -> str:
@@ -73,11 +73,11 @@ class Params(Mapping[str, Any]):
         return self._layers[key] if key in self._given else DEFAULT
 
     def kept(self) -> dict[str, Any]:
-        """All values but those of secret parameters: what may be written down."""
+        """All values but those of secret parameters: these may be saved."""
         return {key: value for key, value in self._values.items() if key not in self._secrets}
 
     def withheld(self) -> tuple[str, ...]:
-        """The keys of secrets that some layer set, sorted: what `kept` lacks and a later start needs."""
+        """The keys of secrets that some layer set, sorted: `kept` lacks them and a later start needs them."""
         return tuple(sorted(key for key in self._secrets if key in self._given and self._values[key] is not None))
 
     def taking(self, other: Params, keys: Collection[str]) -> Params:
@@ -90,7 +90,7 @@ class Params(Mapping[str, Any]):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The values of secrets that are set, as text: to be kept out of what is shown."""
+        """The values of secrets that are set, as text, to be hidden in output."""
         found = (self._values[key] for key in self._secrets)
         return tuple(str(value) for value in found if value not in (None, "", True, False))
 

@@ -1,4 +1,4 @@
-"""Values in words, for messages: what kind of value it is, and the value itself at a length that can be shown."""
+"""Values in messages: their kind in words, and their text in a length that can be shown."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
 
 
 def kind_of(value: object) -> str:
-    """What a value is, in the words of the person who wrote the file: ``a text``, ``a list``."""
+    """The kind of a value, in the words of a person who writes a file: ``a text``, ``a list``."""
     return next((words for types, words in _KINDS if isinstance(value, types)), f"a Python {type(value).__name__}")
 
 
 def shortened(value: object) -> str:
-    """The value's ``repr``, at most about 80 characters, whatever it is."""
+    """The value's ``repr``, of any value, in at most about 80 characters."""
     try:
         shown = _repr.repr(value)
     except ValueError:  # Python >= 3.11 refuses to print an int of more than 4300 digits
@@ -41,7 +41,7 @@ def shortened(value: object) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that is most like it, of which only 64 characters count; None when none is like it."""
+    """The known word that is most similar to the first 64 characters of ``word``, or None."""
     import difflib  # noqa: PLC0415 - 1.5 ms, after an error only
 
     return next(iter(difflib.get_close_matches(word[:64], list(known), n=1)), None)

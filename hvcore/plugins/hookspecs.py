@@ -18,8 +18,8 @@ from typing import Any, Final, TypeVar
 import pluggy
 
 from hvcore.errors import Problem
+from hvcore.model.answers import Outcome
 from hvcore.model.instance import Instance
-from hvcore.model.outcome import Outcome
 from hvcore.params.param import ParamGroup
 from hvcore.params.values import Params
 from hvcore.resources.kind import ResourceKind

@@ -15,9 +15,8 @@ from typing import Any, TypeVar
 from hvcore.errors import DriverError, HvError, ParamsError, Problem, RecordError, UnsupportedError
 from hvcore.host.environment import Host, Live
 from hvcore.host.node_checks import node_problems
+from hvcore.model.answers import Finding, Observation, Severity
 from hvcore.model.codec import decode
-from hvcore.model.finding import Finding, Severity
-from hvcore.model.info import Observation
 from hvcore.model.instance import Instance
 from hvcore.model.layers import NO_LAYERS, Layers
 from hvcore.model.plan import Plan

@@ -15,10 +15,8 @@ from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
 from hvcore.errors import Problem
 from hvcore.host.environment import Host, Live
-from hvcore.model.finding import Finding
-from hvcore.model.info import Observation
+from hvcore.model.answers import Console, Finding, Observation
 from hvcore.model.instance import Instance
-from hvcore.model.outcome import Console
 from hvcore.model.plan import Plan
 from hvcore.model.state import Op
 from hvcore.params.values import Params

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar
 
 from hvcore.errors import Problem
+from hvcore.model.answers import Outcome
 from hvcore.model.instance import Instance
-from hvcore.model.outcome import Outcome
 from hvcore.params.param import ParamGroup
 from hvcore.params.values import Params
 from hvcore.resources.kind import ResourceKind

@@ -9,8 +9,7 @@ from hvcore.deadline import Deadline
 from hvcore.errors import DeadlineError
 from hvcore.host.processes.launched import members
 from hvcore.host.processes.process import boot_id, kill_and_wait, wait_gone
-from hvcore.model.places import LIFE_LOCK, STATUS, of_program
-from hvcore.model.record import Entry
+from hvcore.model.record import LIFE_LOCK, STATUS, Entry, of_program
 from hvcore.model.resource import InstanceProcess
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn

@@ -18,9 +18,8 @@ from hvcore.host.launching.launch import Command
 from hvcore.host.processes.launched import members, read_status
 from hvcore.host.processes.process import boot_id, identify, wait_gone
 from hvcore.model.codec import encode
-from hvcore.model.places import LIFE_LOCK, STATUS, of_program
 from hvcore.model.plan import Step
-from hvcore.model.record import Entry
+from hvcore.model.record import LIFE_LOCK, STATUS, Entry, of_program
 from hvcore.model.resource import Program
 from hvcore.model.sandbox import AsCaller, AsUser, Level, Sandbox, View
 from hvcore.resources.held import Held

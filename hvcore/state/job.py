@@ -16,8 +16,7 @@ from hvcore.host.environment import Host, Live
 from hvcore.host.files import tail
 from hvcore.host.launching.launch import Child, Command, launch, life_lock
 from hvcore.host.processes.launch_notes import note_launch
-from hvcore.model.places import LIFE_LOCK, LOG, STATUS, of_program
-from hvcore.model.record import ProcessId, Record
+from hvcore.model.record import LIFE_LOCK, LOG, STATUS, ProcessId, Record, of_program
 from hvcore.model.resource import InstanceProcess, Resource
 from hvcore.model.sandbox import Level
 from hvcore.resources.held import Held

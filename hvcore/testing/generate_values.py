@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from hvcore.params.param import Param
-from hvcore.params.param_type import Reject
+from hvcore.params.param import Param, Reject
 
 __all__ = ["NASTY", "alternatives", "each_generated", "parsed"]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from hvcore.errors import DriverError, HvError, LaunchError, StateError
 from hvcore.host.processes.process import wait_gone
+from hvcore.model.answers import Outcome
 from hvcore.model.names import MAX_NAME_BYTES
-from hvcore.model.outcome import Outcome
 from hvcore.model.state import State
 from hvcore.plugins.protocols import Pausable
 from hvcore.testing.check import Bench, Failed, Level, Tier, check, require, seconds_of

@@ -44,7 +44,7 @@ def test_more_than_was_expected_is_a_failure(hv: Hv, changed: Any, expect: str |
 
 def test_the_changes_as_json(hv: Hv, changed: Any) -> None:
     found = json.loads(hv("schema-diff", changed(lambda properties: properties.pop("motd")), "fake", "--json").stdout)
-    what = "files without it are as they were"
+    what = "files without it keep their meaning"
     assert found == {
         "bump": "minor",
         "changes": [{"key": "motd", "kind": "added", "bump": "minor", "what": what}],

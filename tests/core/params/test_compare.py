@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from hvcore.params.compare import Bump, as_schema, compare_schemas, largest
 from hvcore.params.host_types import address, directory, file
-from hvcore.params.param import Param, ParamGroup
-from hvcore.params.param_type import ParamType, Reject
+from hvcore.params.param import Param, ParamGroup, ParamType, Reject
 from hvcore.params.reference import json_schema, rows
 from hvcore.params.schema import Schema
 from hvcore.params.types import boolean, integer, list_of, name, one_of, regexp, seconds, size_mib, text

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvcore.params.host_types import address, address_or_path, cpu_mask, cpu_sets, directory, file, file_or_url
-from hvcore.params.param_type import ParamType, Reject
+from hvcore.params.param import ParamType, Reject
 
 
 def attempt(kind: ParamType, value: object) -> Any:
@@ -120,7 +120,7 @@ def test_a_path_may_hold_any_byte_but_nul(path: str) -> None:
         ("/a/./b", "is not a normalised path"),
         ("/a/..", "has '..' in it"),
         ("/..", "has '..' in it"),
-        ("/\ud800", "has a surrogate in it that stands for no byte"),
+        ("/\ud800", "has a surrogate in it that is not an escaped byte"),
         ("/" + "x" * 256, "has a component that is longer than 255 bytes"),
         ("/" + "é" * 128, "has a component that is longer than 255 bytes"),
         ("/x" * 2048, "is longer than 4095 bytes"),

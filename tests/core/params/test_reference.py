@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvcore.params.host_types import address, address_or_path, cpu_mask, directory, file, file_or_url
-from hvcore.params.param import Param, ParamGroup
-from hvcore.params.param_type import ParamType, Reject
+from hvcore.params.param import Param, ParamGroup, ParamType, Reject
 from hvcore.params.reference import json_schema, markdown, rows
 from hvcore.params.schema import Schema
 from hvcore.params.types import boolean, integer, name, one_of, port, regexp, seconds, size_mib, text

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from hvcore.errors import DriverLoadError, ParamsError, Problem
 from hvcore.params.host_types import cpu_mask, file
-from hvcore.params.param import Param, ParamGroup
-from hvcore.params.param_type import ParamType
+from hvcore.params.param import Param, ParamGroup, ParamType
 from hvcore.params.schema import Schema
 from hvcore.params.types import boolean, integer, one_of, port, regexp, seconds, size_mib, text
 from hvcore.params.values import Params
@@ -117,9 +116,7 @@ def test_an_unknown_name_gets_the_nearest_known_one(name: str) -> None:
 
 
 def test_an_unknown_name_near_nothing_says_where_to_look() -> None:
-    assert lines({"zzz": 1}) == [
-        "params.zzz: is not a parameter of this driver; see 'hv params DRIVER' for those it has"
-    ]
+    assert lines({"zzz": 1}) == ["params.zzz: is not a parameter of this driver; see 'hv params DRIVER' for a list"]
 
 
 def test_a_strange_name_is_shown_escaped_and_short() -> None:

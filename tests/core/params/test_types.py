@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvcore.params.host_types import address, address_or_path, cpu_mask, directory, file, file_or_url
-from hvcore.params.param_type import NodeCheck, ParamType, Reject
+from hvcore.params.param import NodeCheck, ParamType, Reject
 from hvcore.params.types import boolean, integer, list_of, name, one_of, port, regexp, seconds, size_mib, text
 
 pytestmark = pytest.mark.heavy  # thousands of generated values
