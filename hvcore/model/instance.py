@@ -1,14 +1,10 @@
-"""What a host application wants to run: the instance, its disks and its NICs.
-
-``read_instance`` turns a plain mapping (from TOML, JSON or a dict) into an `Instance` and
-reports everything that is wrong with it at once.
-"""
+"""The instance that a host application wants to run, with its disks and NICs, and the keys of an instance file."""
 
 from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -21,7 +17,7 @@ from hvcore.params.words import nearest, shortened
 
 __all__ = ["DISK_KEYS", "INSTANCE_KEYS", "NIC_KEYS", "Disk", "Instance", "Nic", "read_instance"]
 
-# Instances without a uuid of their own get one that follows from their name, the same on every node.
+# An instance without a uuid gets one that follows from its name, the same on every node.
 _NAMESPACE: Final = "5a9c1a5e-9f07-4c5f-8f0e-2d8f3f6f5b11"
 
 
@@ -29,9 +25,9 @@ _NAMESPACE: Final = "5a9c1a5e-9f07-4c5f-8f0e-2d8f3f6f5b11"
 class Disk:
     """One disk, by absolute path to an image file or a block device, or by a URI that its driver understands.
 
-    ``cache``, ``aio`` and ``discard`` take the place of the driver's parameters of that name for this disk alone; None
-    leaves it to those. ``boot_index`` is its turn when the firmware looks for something to boot, from 1; None is never,
-    unless the driver's parameters say otherwise.
+    ``cache``, ``aio`` and ``discard`` replace the driver's parameters ``disk_cache`` and so on for this disk alone, unless
+    None. ``boot_index`` is its turn in the firmware's search for something to boot, from 1; None leaves that to the
+    driver's parameters.
     """
 
     path: str
@@ -45,9 +41,9 @@ class Disk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nic:
-    """One network interface. ``mac`` None means: derived from the instance's uuid and the position.
+    """One network interface. A ``mac`` of None is derived from the instance's uuid and the position of the interface.
 
-    ``boot_index`` is its turn when the firmware looks for something to boot, as that of a `Disk`.
+    ``boot_index`` is as that of a `Disk`.
     """
 
     mode: str = "user"
@@ -60,9 +56,8 @@ class Nic:
 class Instance:
     """One instance as it is wanted. Build it with keywords; ``params`` are the driver's own.
 
-    ``profile`` names values of the node for what ``params`` leaves open. ``memory_mib`` is in MiB. ``uuid`` is filled
-    in from the name when it is not given. Raises `ParamsError` with every problem when a field is not what it has to
-    be.
+    ``profile`` names values of the node for parameters that ``params`` does not set. An empty ``uuid`` is derived from the
+    name. Raises `ParamsError` with every problem if a field is wrong.
     """
 
     name: str
@@ -79,12 +74,17 @@ class Instance:
         wrong_name = name_problem(self.name)
         problems = [wrong_name] if wrong_name else []
         problems += _of_object(self, "", INSTANCE_KEYS)
-        for key, judge in (("disks", _of_disk), ("nics", _of_nic)):
+        for key, (cls, keys) in _tables().items():
             rows = getattr(self, key)
-            if isinstance(rows, list | tuple):
-                problems += [problem for index, row in enumerate(rows) for problem in judge(row, index)]
-            else:
+            if not isinstance(rows, list | tuple):
                 problems.append(Problem(path=key, what="must be a tuple", got=shortened(rows)))
+                continue
+            for index, row in enumerate(rows):
+                place = f"{key}[{index}]"
+                if isinstance(row, cls):
+                    problems += _of_object(row, f"{place}.", keys)
+                else:
+                    problems.append(Problem(path=place, what=f"must be a {cls.__name__}", got=shortened(row)))
         if not isinstance(self.params, Mapping):
             problems.append(Problem(path="params", what="must be a mapping", got=shortened(self.params)))
         if problems:
@@ -132,10 +132,38 @@ _BOOT_INDEX: Final = Param(
 )
 
 
-def _like_driver_parameter(key: str, type_: ParamType, example: str) -> Param:
+def _of_driver(key: str, choices: Mapping[str, str], example: str) -> Param:
     what = f"As the driver parameter disk_{key}, for this disk alone."
-    return Param(key, type_, help=what, default_means=f"the value of disk_{key}", example=example)
+    return Param(key, one_of(choices), help=what, default_means=f"the value of disk_{key}", example=example)
 
+
+_FORMATS: Final = {
+    "raw": "The bytes of the file are the bytes of the disk.",
+    "qcow2": "QEMU's format, which grows with its data and can have a backing file.",
+}
+_CACHES: Final = {
+    "default": "QEMU decides.",
+    "none": "Bypass the page cache of the node.",
+    "writeback": "Use the page cache, and write to the disk when the guest flushes.",
+    "writethrough": "Use the page cache, and finish each write on the disk.",
+}
+_AIO: Final = {
+    "threads": "Threads of QEMU read and write.",
+    "native": "Linux's own asynchronous input and output (libaio), only with cache none.",
+    "io_uring": "io_uring, for Linux 5.1 or later.",
+}
+_DISCARDS: Final = {
+    "ignore": "Keep the blocks that the guest discards.",
+    "unmap": "Free the blocks that the guest discards on the node too.",
+}
+_MODES: Final = {
+    "user": "User-mode network of the driver, without privileges and without connections from outside.",
+    "bridged": "A port of the bridge that link names.",
+    "routed": "A tap interface to which the node routes.",
+    "openvswitch": "A port of the Open vSwitch bridge that link names.",
+    "macvtap": "A macvtap interface on the interface that link names.",
+    "ext": "A network interface that something else makes.",
+}
 
 DISK_KEYS: Final = ParamGroup(
     "disks",
@@ -155,49 +183,14 @@ DISK_KEYS: Final = ParamGroup(
     ),
     Param(
         "format",
-        one_of(
-            {
-                "raw": "The bytes of the file are the bytes of the disk.",
-                "qcow2": "QEMU's format, which grows with its data and can have a backing file.",
-            }
-        ),
+        one_of(_FORMATS),
         default="raw",
         help="The format of the disk's file. It is never guessed, because a guest can write a qcow2 header to a raw disk.",
         example="qcow2",
     ),
-    _like_driver_parameter(
-        "cache",
-        one_of(
-            {
-                "default": "The same as writeback.",
-                "none": "Bypass the page cache of the node.",
-                "writeback": "Use the page cache, and write to the disk when the guest flushes.",
-                "writethrough": "Use the page cache, and finish each write on the disk.",
-            }
-        ),
-        "none",
-    ),
-    _like_driver_parameter(
-        "aio",
-        one_of(
-            {
-                "threads": "Threads of QEMU read and write.",
-                "native": "Linux's own asynchronous input and output (libaio), only with cache none.",
-                "io_uring": "io_uring, for Linux 5.1 or later.",
-            }
-        ),
-        "io_uring",
-    ),
-    _like_driver_parameter(
-        "discard",
-        one_of(
-            {
-                "ignore": "Keep the blocks that the guest discards.",
-                "unmap": "Free the blocks that the guest discards on the node too.",
-            }
-        ),
-        "unmap",
-    ),
+    _of_driver("cache", _CACHES, "none"),
+    _of_driver("aio", _AIO, "io_uring"),
+    _of_driver("discard", _DISCARDS, "unmap"),
     _BOOT_INDEX,
 )
 """The keys of a table under ``[[disks]]`` of an instance file."""
@@ -206,16 +199,7 @@ NIC_KEYS: Final = ParamGroup(
     "nics",
     Param(
         "mode",
-        one_of(
-            {
-                "user": "User-mode network of the driver, without privileges and without connections from outside.",
-                "bridged": "A port of the bridge that link names.",
-                "routed": "A tap interface to which the node routes.",
-                "openvswitch": "A port of the Open vSwitch bridge that link names.",
-                "macvtap": "A macvtap interface on the interface that link names.",
-                "ext": "A network interface that something else makes.",
-            }
-        ),
+        one_of(_MODES),
         default="user",
         help="How the interface is connected. The driver decides which modes it supports.",
         example="bridged",
@@ -275,24 +259,15 @@ INSTANCE_KEYS: Final = ParamGroup(
 )
 """The simple keys of an instance file, but for ``name``."""
 
-_LISTS: Final = ("disks", "nics")
 _GUESSES: Final = 20  # a table with more unknown keys than this is not a matter of typing errors
 
 
-def _of_disk(disk: object, index: int) -> list[Problem]:
-    if not isinstance(disk, Disk):
-        return [Problem(path=f"disks[{index}]", what="must be a Disk", got=shortened(disk))]
-    return _of_object(disk, f"disks[{index}].", DISK_KEYS)
-
-
-def _of_nic(nic: object, index: int) -> list[Problem]:
-    if not isinstance(nic, Nic):
-        return [Problem(path=f"nics[{index}]", what="must be a Nic", got=shortened(nic))]
-    return _of_object(nic, f"nics[{index}].", NIC_KEYS)
+def _tables() -> Mapping[str, tuple[type[Disk | Nic], ParamGroup]]:
+    return {"disks": (Disk, DISK_KEYS), "nics": (Nic, NIC_KEYS)}
 
 
 def _of_object(source: object, prefix: str, keys: ParamGroup) -> list[Problem]:
-    """What is wrong with the fields of an object; None is for those that may be unset."""
+    """The problems of the fields of an object; only fields that can be unset may be None."""
     unset = [param.key for param in keys if not param.optional and getattr(source, param.key) is None]
     missing = [Problem(path=prefix + key, what="must be set", got="None", todo=f"set {key}") for key in unset]
     return [*missing, *_fields(source, prefix, keys)[1]]
@@ -316,34 +291,27 @@ def _fields(source: object, prefix: str, keys: ParamGroup) -> tuple[dict[str, An
 
 
 def read_instance(data: object) -> tuple[Instance | None, tuple[Problem, ...]]:
-    """An `Instance` from plain data (dicts, lists, strings, integers), and every problem found.
+    """An `Instance` from plain data (dicts, lists, strings, integers), and every problem; None if there are any.
 
-    The instance is None exactly when there are problems. Unknown keys are problems; ``params``
-    is only looked at for its shape, the driver checks what is in it.
+    Unknown keys are problems. The driver checks the contents of ``params``.
     """
     if not isinstance(data, Mapping):
         return None, (Problem(path="instance", what="must be a table of keys and values", got=shortened(data)),)
-    known = ("name", *(param.key for param in INSTANCE_KEYS), *_LISTS, "params")
-    problems = [*_unknown(data, "", known), *_missing(data, "", "name", *_required(INSTANCE_KEYS))]
-    values, found = _fields(data, "", INSTANCE_KEYS)
-    problems += found
+    values, problems = _table(data, "", INSTANCE_KEYS, ("name",), ("disks", "nics", "params"))
     values["name"] = data.get("name")
     wrong_name = name_problem(values["name"]) if values["name"] is not None else None
     problems += [wrong_name] if wrong_name else []
-    for key, build, keys in (("disks", Disk, DISK_KEYS), ("nics", Nic, NIC_KEYS)):
-        values[key], found = _tables(data.get(key, ()), key, build, keys)
+    for key, (cls, keys) in _tables().items():
+        values[key], found = _rows(data.get(key, ()), key, cls, keys)
         problems += found
-    params = data.get("params", {})
-    if isinstance(params, Mapping):
-        values["params"] = params
-    else:
-        problems.append(Problem(path="params", what="must be a table of keys and values", got=shortened(params)))
+    values["params"] = data.get("params", {})
+    if not isinstance(values["params"], Mapping):
+        what = "must be a table of keys and values"
+        problems.append(Problem(path="params", what=what, got=shortened(values["params"])))
     return (None, tuple(problems)) if problems else (Instance(**values), ())
 
 
-def _tables(
-    rows: object, key: str, build: Callable[..., Any], keys: ParamGroup
-) -> tuple[tuple[Any, ...], list[Problem]]:
+def _rows(rows: object, key: str, cls: Callable[..., Any], keys: ParamGroup) -> tuple[tuple[Any, ...], list[Problem]]:
     if not isinstance(rows, list | tuple):
         return (), [Problem(path=key, what=f"must be a list of tables, written [[{key}]]", got=shortened(rows))]
     built: list[Any] = []
@@ -352,35 +320,29 @@ def _tables(
         if not isinstance(row, Mapping):
             problems.append(Problem(path=f"{key}[{index}]", what="must be a table", got=shortened(row)))
             continue
-        prefix = f"{key}[{index}]."
-        values, found = _fields(row, prefix, keys)
-        found += [*_unknown(row, prefix, [param.key for param in keys]), *_missing(row, prefix, *_required(keys))]
+        values, found = _table(row, f"{key}[{index}].", keys)
         problems += found
         if not found:
-            built.append(build(**values))
+            built.append(cls(**values))
     return tuple(built), problems
 
 
-def _unknown(data: Mapping[Any, Any], prefix: str, known: Iterable[str]) -> list[Problem]:
-    known = tuple(known)
+def _table(
+    data: Mapping[Any, Any], prefix: str, keys: ParamGroup, required: tuple[str, ...] = (), more: tuple[str, ...] = ()
+) -> tuple[dict[str, Any], list[Problem]]:
+    """The parsed values of ``keys``, and the problems of the table: unknown, missing and wrong keys."""
+    known = (*required, *(param.key for param in keys), *more)
     problems: list[Problem] = []
     for key in data:
-        if key in known:
-            continue
-        near = nearest(str(key), known) if len(problems) < _GUESSES else None
-        todo = f"did you mean {near!r}?" if near is not None else f"known here: {', '.join(known)}"
-        shown = key if isinstance(key, str) and key.isprintable() and len(key) <= 64 else shortened(key)
-        problems.append(Problem(path=f"{prefix}{shown}", what="unknown key", todo=todo))
-    return problems
-
-
-def _required(keys: ParamGroup) -> list[str]:
-    return [param.key for param in keys if param.required]
-
-
-def _missing(data: Mapping[Any, Any], prefix: str, *required: str) -> list[Problem]:
-    return [
+        if key not in known:
+            near = nearest(str(key), known) if len(problems) < _GUESSES else None
+            todo = f"did you mean {near!r}?" if near is not None else f"known here: {', '.join(known)}"
+            shown = key if isinstance(key, str) and key.isprintable() and len(key) <= 64 else shortened(key)
+            problems.append(Problem(path=f"{prefix}{shown}", what="unknown key", todo=todo))
+    problems += [
         Problem(path=prefix + key, what="is required and not set", todo=f"set {key}")
-        for key in required
+        for key in (*required, *(param.key for param in keys if param.required))
         if data.get(key) is None
     ]
+    values, wrong = _fields(data, prefix, keys)
+    return values, [*problems, *wrong]

@@ -64,9 +64,16 @@ def differences(first: Plan, second: Plan) -> tuple[Change, ...]:
     changes = []
     for key, moved in _in_order(list(old), list(new)):
         before, after = old.get(key), new.get(key)
-        kind = _kind(before, after, moved=moved)
-        if kind is not None:
-            changes.append(Change(kind=kind, before=before, after=after, why=_why(before, after, first, second)))
+        kind: Literal["added", "removed", "changed", "moved"]
+        if before is None or after is None:
+            kind = "added" if before is None else "removed"
+        elif before.tokens != after.tokens:
+            kind = "changed"
+        elif moved:
+            kind = "moved"
+        else:
+            continue
+        changes.append(Change(kind=kind, before=before, after=after, why=_why(before, after, first, second)))
     return tuple(changes)
 
 
@@ -78,16 +85,6 @@ def _in_order(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[str, boo
         else:
             yield from ((key, False) for key in old[i1:i2] if key not in new)
             yield from ((key, key in old) for key in new[j1:j2])
-
-
-def _kind(
-    before: Argument | None, after: Argument | None, *, moved: bool
-) -> Literal["added", "removed", "changed", "moved"] | None:
-    if before is None or after is None:
-        return "added" if before is None else "removed"
-    if before.tokens != after.tokens:
-        return "changed"
-    return "moved" if moved else None
 
 
 def _by_identity(arguments: Sequence[Argument]) -> dict[str, Argument]:

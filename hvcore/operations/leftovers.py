@@ -34,7 +34,8 @@ def leftovers(context: Context) -> Iterator[Finding]:
     yield from _processes(context.host.run_dir, known)
     yield from _mounts(context.host.run_dir, known)
     running = sum(info.state in (State.RUNNING, State.PAUSED) for info in found)
-    what = f"{len(found)} on this node, {running} of them running or paused"
+    active = "all" if running == len(found) else f"{running} of them"
+    what = f"{len(found)} on this node" + (f", {active} running or paused" if found else "")
     yield Finding(subject="instances", severity=Severity.OK, what=what)
 
 
@@ -64,8 +65,7 @@ def _locks(context: Context) -> Iterator[Finding]:
 
 
 def _damaged(run_dir: Path) -> Iterator[Finding]:
-    kept = _names(run_dir / "damaged")
-    if kept:
+    if kept := _names(run_dir / "damaged"):
         what = f"{len(kept)} unreadable records were put aside: {', '.join(kept[:3])}"
         todo = f"look at them in {run_dir / 'damaged'}, then remove them"
         yield Finding(subject="damaged records", severity=Severity.NOTE, what=what, todo=todo)

@@ -212,8 +212,7 @@ def _of_a_start(loaded: LoadedDriver, record: Record, now: _Now, params: Params)
 
 
 def _first(problems: tuple[Problem, ...]) -> str:
-    more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
-    return f"{problems[0]}{more}"
+    return f"{problems[0]}, and {len(problems) - 1} more" if len(problems) > 1 else str(problems[0])
 
 
 def _one_line(error: HvError) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -59,7 +58,7 @@ def _stop(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
         stopped_by = "gone" if recovered else None
         return Outcome(name=name, op=op, changed=recovered is not None, state=State.STOPPED, stopped_by=stopped_by)
     if seen.record is None:
-        return _killed(name, op, release_without_record(context, name))
+        return _killed(name, op, *release_without_record(context, name))
     if _needs_driver(context, seen, force=force):
         return _end(context, seen.record, op, deadline)
     stopped_by = "gone" if seen.state in (State.SHUTDOWN, State.CRASHED) else "kill"
@@ -90,13 +89,13 @@ def _without_driver(context: Context, name: str, op: Op, deadline: Deadline, why
     """When the driver cannot be used: kill the instance and release the resources of the core."""
     record = context.store.load(name)
     if record is None:
-        return _killed(name, op, [why, *release_without_record(context, name)])
+        return _killed(name, op, why, *release_without_record(context, name))
     done = release_without_driver(context, context.job(record, deadline))
-    return _killed(name, op, [why, "stopped without its driver, so no hook was called", *done])
+    return _killed(name, op, why, "stopped without its driver, so no hook was called", *done)
 
 
-def _killed(name: str, op: Op, notes: Iterable[str]) -> Outcome:
-    return Outcome(name=name, op=op, changed=True, state=State.STOPPED, stopped_by="kill", notes=tuple(notes))
+def _killed(name: str, op: Op, *notes: str) -> Outcome:
+    return Outcome(name=name, op=op, changed=True, state=State.STOPPED, stopped_by="kill", notes=notes)
 
 
 def _end(context: Context, record: Record, op: Op, deadline: Deadline) -> Outcome:

@@ -48,7 +48,7 @@ def severity_and_todo(finding: Finding) -> tuple[str, str | None]:
 def test_a_healthy_node_has_no_problem(found: Any, node: Node) -> None:
     node.driver("fake").start(WEB)
     assert severity_and_todo(found("leftovers")["instances"]) == ("ok", None)
-    assert found("leftovers")["instances"].what == "1 on this node, 1 of them running or paused"
+    assert found("leftovers")["instances"].what == "1 on this node, all running or paused"
     assert {finding.severity for finding in found("run directory").values()} == {Severity.OK}
 
 

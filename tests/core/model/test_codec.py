@@ -116,7 +116,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("change", "told"), WRONG, ids=[row[1] for row in WRONG])
-def test_what_is_not_of_the_type_is_refused_with_its_place(change: dict[str, Any], told: str) -> None:
+def test_data_of_another_type_is_refused_with_its_place(change: dict[str, Any], told: str) -> None:
     with pytest.raises(DecodeError, match=told):
         decode(Spec, {**encode(GOOD), **change})
 

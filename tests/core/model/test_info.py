@@ -1,4 +1,4 @@
-"""What is told about instances and operations: keys that other programs rely on."""
+"""The JSON of instances and operations: keys that other programs rely on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_keys_of_an_outcome_are_stable() -> None:
     assert (data["op"], data["state"], data["notes"]) == ("stop --force", "stopped", ["a"])
 
 
-def test_whatever_is_observed_of_an_instance_is_in_what_is_told_of_it() -> None:
+def test_every_observed_fact_is_in_the_info_of_the_instance() -> None:
     given: dict[str, Any] = {one.name: object() for one in fields(Observation)}
     told = InstanceInfo.of(Observation(**given), name="w", driver="fake", uuid=None)
     assert [name for name, value in given.items() if getattr(told, name) is not value] == []

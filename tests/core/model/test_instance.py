@@ -1,4 +1,4 @@
-"""Instances from plain data: everything that is wrong is told at once."""
+"""Instances from plain data: all problems are reported at once."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_good_data_becomes_an_instance() -> None:
     assert instance.params == {"acpi": False}
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     data = {
         "name": "../web",
         "driver": "K V M",
@@ -98,7 +98,7 @@ def test_each_problem_names_the_place_the_value_and_what_to_do(change: Any, path
 
 
 @pytest.mark.parametrize("missing", ["name", "driver"])
-def test_what_is_required_and_missing_is_told(missing: str) -> None:
+def test_a_missing_required_key_is_reported(missing: str) -> None:
     assert paths({key: value for key, value in GOOD.items() if key != missing}) == [missing]
 
 
@@ -113,7 +113,7 @@ def test_whatever_comes_there_is_an_instance_or_a_problem_and_never_an_exception
     assert (instance is None) == bool(problems)
 
 
-def test_a_hundred_thousand_unknown_keys_are_told_in_time() -> None:
+def test_twenty_thousand_unknown_keys_are_reported_in_time() -> None:
     assert len(paths({**GOOD, **{f"k{number}" * 9: 1 for number in range(20_000)}})) == 20_000
 
 

@@ -87,7 +87,7 @@ def device(kind: str, **values: Any) -> dict[str, Any]:
             [device("Nic", slot=3), device("Nic", slot=9, v=1)], id="the second of a kind is the second"
         ),
         pytest.param({"a": device("X", v=1)}, {"a": device("Y", v=1)}, {"a": device("Y", v=2)}, {"a": device("Y", v=2)},
-                     id="what is of another kind is replaced as a whole"),
+                     id="an object of another kind is replaced as a whole"),
         pytest.param(["-x"], ["-x"], ["-x", "-y"], ["-x", "-y"], id="a list of another length is replaced"),
         pytest.param([1, 2], [1, 3], [5, 3], [5, 2], id="a list of one length is merged by index"),
         pytest.param({"a": 1}, {"a": 1}, {"a": True}, {"a": True}, id="true is not 1"),

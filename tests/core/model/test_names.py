@@ -69,7 +69,7 @@ def test_what_is_no_text_is_refused(name: object) -> None:
     assert str(problem).startswith("instances[0]: must be a string, got ")
 
 
-def test_the_length_is_told() -> None:
+def test_the_message_has_the_length() -> None:
     problem = name_problem("x" * 300)
     assert problem is not None
     assert "300 characters" in problem.what

@@ -52,7 +52,7 @@ def test_what_comes_and_goes_says_why() -> None:
     ]
 
 
-def test_an_option_that_only_moved_is_told_once() -> None:
+def test_an_option_that_only_moved_is_reported_once() -> None:
     a, b, c = ("-a", ""), ("-b", ""), ("-c", "")
     assert [(change.kind, change.parts()) for change in differences(plan(a, b, c), plan(b, c, a))] == [
         ("moved", ("-a", "-a"))

@@ -253,7 +253,7 @@ def profile_unknown(site: Site) -> None:
 
 @dataclass(frozen=True)
 class Fate:
-    """What is seen; the words of a polite stop, or what it raises; the words of a forced one; whether the driver is used."""
+    """The observation; the notes or error of a polite stop; the notes of a forced one; whether the driver is used."""
 
     spoil: Callable[[Site], None]
     polite: str | type[HvError] = ""
@@ -396,7 +396,7 @@ HANG = "import threading\nthreading.Event().wait(600)\n"
 
 
 def hanging_program(site: Site, what: str) -> str:
-    """A program that does it with a limit of 0.3 s, in a process of its own: the thread that hangs stays there."""
+    """A program that does it with a limit of 0.3 s, in its own process: the thread that hangs stays there."""
     return f"""
 import sys, hvcore
 from hvcore.api import node as api
@@ -438,7 +438,7 @@ def test_an_extension_whose_import_hangs_is_left_out(site: Site, force: bool) ->
 
 
 @BOTH
-def test_a_driver_whose_import_hangs_keeps_nobody_from_ending_it(site: Site) -> None:
+def test_an_instance_can_be_stopped_when_the_import_of_its_driver_hangs(site: Site) -> None:
     site.write("fragile_driver", HANG)
     seen, said = run(site, SEE + STOP.format(force=True)).splitlines()
     assert seen == ("['running']" if "staticmethod" in site.driver else "['unknown']")

@@ -1,4 +1,4 @@
-"""The caller dies, or the node refuses, at every call that changes something on disk; then somebody else comes.
+"""The caller dies, or the node refuses, at every call that changes a file; then another caller operates.
 
 In the default run the calls are counted by Python's own audit events, in a forked child: a few milliseconds for each.
 `write` and `fsync` have no such event: the slow tests inject by strace, at the system calls themselves.
@@ -41,7 +41,7 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("stop --force", 
 
 
 @pytest.mark.parametrize("name", [*FAST, *SLOW])
-def test_whoever_is_killed_anywhere_leaves_it_running_or_gone(
+def test_a_caller_killed_anywhere_leaves_the_instance_running_or_gone(
     name: str, here: Any, web: Web, in_child: InChild
 ) -> None:
     node, fake, run_dir = here.node, here.fake, here.run_dir
@@ -73,7 +73,7 @@ def test_whoever_is_killed_anywhere_leaves_it_running_or_gone(
 
 
 def nothing_left_but_locks(run_dir: Path) -> None:
-    """A lock file of somebody who was killed stays; it holds nobody up."""
+    """The lock file of a killed caller stays and delays no other."""
     for folder in ("instances", "reservations/uid"):
         assert not (run_dir / folder).exists() or os.listdir(run_dir / folder) == []
 

@@ -1,4 +1,4 @@
-"""State that cannot be trusted: told as it is, never taken for nothing, and ended by force without losing it."""
+"""Damaged state: reported, never ignored, and ended by force without losing the record."""
 
 from __future__ import annotations
 
@@ -101,7 +101,9 @@ def test_a_record_that_cannot_be_read_means_unknown_and_only_force_ends_it(
     assert fake.start(web()).changed
 
 
-def test_what_a_newer_version_wrote_is_told_so(node: Node, fake: DriverHandle, web: Web, run_dir: Path) -> None:
+def test_a_record_of_a_newer_version_is_reported_as_one(
+    node: Node, fake: DriverHandle, web: Web, run_dir: Path
+) -> None:
     fake.start(web())
     newer(of(run_dir))
     assert f"written by a newer hvcore, got version {RECORD_VERSION + 1}; upgrade" in str(node.info("web1").reason)
@@ -122,7 +124,7 @@ def test_a_file_in_place_of_an_instance_breaks_nothing(node: Node, fake: DriverH
 def test_a_link_in_place_of_a_directory_is_followed_by_nothing(
     act: str, place: str, here: Any, web: Web, tmp_path: Path
 ) -> None:
-    """Whatever it leads to is somebody else's: emptying that would be the end of it."""
+    """Another program owns the target of the link: its files must stay."""
     node, fake, run_dir = here.node, here.fake, here.run_dir
     theirs = tmp_path / "theirs"
     for directory in (theirs, theirs / "web1", theirs / "web1" / "deeper", theirs / "uid"):
@@ -166,7 +168,7 @@ def test_what_is_no_lock_file_stops_only_what_is_done_to_that_instance(
     assert not node.stop("web1").notes
 
 
-def test_a_file_where_damaged_records_are_kept_is_in_nobodys_way(
+def test_a_file_in_place_of_the_damaged_directory_stops_no_operation(
     node: Node, fake: DriverHandle, web: Web, run_dir: Path
 ) -> None:
     fake.start(web())
@@ -182,7 +184,9 @@ def test_a_file_where_damaged_records_are_kept_is_in_nobodys_way(
 
 
 @pytest.mark.parametrize("kind", ["uid", "uid-range", "disk", "disk-readers"])
-def test_what_is_reserved_for_nobody_is_told_and_given_back_by_force(kind: str, node: Node, run_dir: Path) -> None:
+def test_a_reservation_without_an_instance_is_reported_and_released_by_force(
+    kind: str, node: Node, run_dir: Path
+) -> None:
     reserved = Reservations(run_dir / "reservations" / kind)
     reserved.take("1880000099", "ghost")
     assert [(info.name, info.state) for info in node.instances()] == [("ghost", State.UNKNOWN)]
@@ -191,7 +195,7 @@ def test_what_is_reserved_for_nobody_is_told_and_given_back_by_force(kind: str, 
     assert node.instances() == []
 
 
-def test_what_was_never_an_instance_is_removed_by_nobody(
+def test_a_directory_that_was_never_an_instance_is_not_removed(
     node: Node, fake: DriverHandle, web: Web, run_dir: Path
 ) -> None:
     """Somebody has put it in the wrong place: recover and start leave it there, and force moves it aside whole."""
@@ -225,7 +229,7 @@ def test_a_directory_without_a_record_is_cleared_away(node: Node, fake: DriverHa
     assert fake.start(web()).changed
 
 
-def test_after_a_reboot_everything_is_cleaned_and_nobody_is_signalled(
+def test_after_a_reboot_everything_is_cleaned_and_no_process_is_signalled(
     here: Any, web: Web, uids: Uids, in_child: Callable[..., int]
 ) -> None:
     """The numbers in the record are those of a process that lives now and has nothing to do with it."""
@@ -257,7 +261,7 @@ def test_after_a_reboot_everything_is_cleaned_and_nobody_is_signalled(
     assert os.waitpid(bystander, os.WNOHANG) == (0, 0)
 
 
-def test_a_record_whose_driver_is_gone_is_told_and_hides_no_other(
+def test_a_record_whose_driver_is_missing_is_reported_and_hides_no_other(
     node: Node, fake: DriverHandle, web: Web, store: Store
 ) -> None:
     fake.start(web())
@@ -287,7 +291,7 @@ def test_one_instance_that_cannot_be_recovered_keeps_no_other_from_it(
     ]
 
 
-def test_a_ledger_entry_that_nobody_knows_is_kept_and_told(
+def test_a_ledger_entry_of_an_unknown_kind_is_kept_and_reported(
     node: Node, fake: DriverHandle, web: Web, store: Store
 ) -> None:
     from hvcore import LeftoverError
@@ -335,7 +339,7 @@ class TestStore:
         assert store.load("web1") is None
 
     def test_the_record_goes_last(self, store: Store, record: Callable[..., Record], run_dir: Path) -> None:
-        """What cannot be removed leaves the record, so that the next try knows of it."""
+        """If something cannot be removed, the record stays for the next try."""
         directory = store.create("web1")
         store.save(record())
         (directory / "zzz").mkdir()

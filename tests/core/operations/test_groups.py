@@ -1,4 +1,4 @@
-"""An instance's control group: made before its process, gone with it, and nobody else's is touched."""
+"""An instance's control group: made before its process, removed with it; no other group is touched."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from hvcore.plugins.loaded_driver import LoadedDriver
 from hvcore.state.store import Store
 
 HERE = control_groups()
-pytestmark = pytest.mark.skipif(not HERE.usable, reason="this node lets nobody make control groups")
+pytestmark = pytest.mark.skipif(not HERE.usable, reason="no user can make control groups on this node")
 Node = tuple[Context, LoadedDriver]
 
 
@@ -90,7 +90,7 @@ def test_all_of_an_instance_is_in_its_group_and_the_group_goes_with_it(make: Cal
 
 
 class Latecomer(FakeKernel):
-    """A kernel in which somebody enters the group in the very moment that it is to be removed."""
+    """A kernel in which a process enters the group at the moment of its removal."""
 
     late: subprocess.Popen[bytes] | None = None
 
@@ -133,7 +133,7 @@ def test_a_start_whose_caller_is_killed_leaves_neither_group_nor_process(
     assert node[0].store.names() == []
 
 
-def test_somebody_elses_process_in_a_group_of_that_name_is_left_alone(make: Callable[..., Node], group: Group) -> None:
+def test_a_foreign_process_in_a_group_of_that_name_is_left_alone(make: Callable[..., Node], group: Group) -> None:
     group.create(GroupLimits())
     with subprocess.Popen(["sleep", "100"]) as stranger:
         group.enter(stranger.pid)

@@ -1,4 +1,4 @@
-"""What can still be done when the driver that started an instance cannot be used any more."""
+"""A stop by force when the driver of the instance cannot be used any more."""
 
 from __future__ import annotations
 

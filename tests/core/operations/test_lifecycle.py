@@ -204,7 +204,7 @@ def test_what_had_ended_before_is_only_cleaned_up(node: Node, fake: DriverHandle
     assert node.stop("web1").stopped_by == "gone"
 
 
-def test_why_it_is_unknown_is_told_with_the_refusal(node: Node, fake: DriverHandle, web: Web) -> None:
+def test_a_refusal_says_why_the_state_is_unknown(node: Node, fake: DriverHandle, web: Web) -> None:
     fake.start(web(fail_at="observe"))
     with pytest.raises(StateError, match="cannot start while unknown; allowed now: stop --force") as caught:
         fake.start(web())
@@ -271,7 +271,7 @@ def test_reboot_is_a_stop_and_a_start(node: Node, fake: DriverHandle, web: Web, 
     assert len(uids()) == 1
 
 
-def test_a_uid_pool_that_is_exhausted_is_told_and_nothing_is_left(run_dir: Path, web: Web) -> None:
+def test_an_exhausted_uid_pool_is_reported_and_nothing_is_left(run_dir: Path, web: Web) -> None:
     node = Node(run_dir, uid_pool=range(7, 8))
     node.driver("fake").start(web("a"))
     with pytest.raises(NodeError, match=r"uid pool 7-7: all 1 are taken; stop an instance first"):
@@ -279,7 +279,7 @@ def test_a_uid_pool_that_is_exhausted_is_told_and_nothing_is_left(run_dir: Path,
     assert [info.name for info in node.instances()] == ["a"]
 
 
-def test_names_are_told_sorted_and_ones_beginning_alike_are_apart(node: Node, fake: DriverHandle, web: Web) -> None:
+def test_names_are_sorted_and_similar_names_are_distinct(node: Node, fake: DriverHandle, web: Web) -> None:
     for name in ("web10", "web1", "a"):
         fake.start(web(name))
     node.stop("web1")
@@ -302,7 +302,7 @@ def test_an_operation_at_work_keeps_others_out_until_their_deadline(
     with store.lock("web1", "start"):
         with pytest.raises(BusyError, match=r"held by pid \d+ \(start web1\) for more than 0\.05 s"):
             node.stop("web1", deadline_s=0.05)
-        assert node.info("web1").state is State.RUNNING  # looking waits for nobody
+        assert node.info("web1").state is State.RUNNING  # a look waits for no lock
     assert node.stop("web1").changed
 
 
@@ -328,7 +328,7 @@ def test_one_node_can_be_shared_by_threads(node: Node, fake: DriverHandle, web: 
     assert sorted(uids().values()) == sorted(f"web{number}" for number in range(8))
 
 
-def test_every_problem_of_plain_data_is_told_at_once_also_with_a_driver_that_is_unknown(node: Node) -> None:
+def test_every_problem_of_plain_data_is_reported_at_once_even_with_an_unknown_driver(node: Node) -> None:
     with pytest.raises(ParamsError) as caught:
         node.check({"name": "web1", "driver": "fak", "vcpus": 0})
     assert [problem.path for problem in caught.value.problems] == ["vcpus", "driver"]
@@ -352,7 +352,7 @@ def test_planning_does_nothing(fake: DriverHandle, web: Web, run_dir: Path) -> N
     assert list(run_dir.iterdir()) == []
 
 
-def test_what_the_driver_can_do_is_told(fake: DriverHandle) -> None:
+def test_the_abilities_of_a_driver_are_listed(fake: DriverHandle) -> None:
     assert fake.capabilities == ("pause", "console", "exec")
     assert {"fail_at", "motd"} <= set(fake.schema.params)
     assert "motd" in fake.json_schema()["properties"]

@@ -1,4 +1,4 @@
-"""A driver whose ``observe`` is a function by itself: a look at its instances imports that and not the driver."""
+"""A driver whose ``observe`` is a module's function: a look at its instances imports only that function."""
 
 from __future__ import annotations
 
@@ -97,16 +97,14 @@ def test_a_function_that_will_not_do_leaves_the_answer_to_the_driver(broken: str
     assert listed()["seen"] == [["web1", "running", "seen from afar"]]
 
 
-def test_whoever_restricts_drivers_is_told_of_the_driver(listed: Listed) -> None:
+def test_a_restriction_of_drivers_makes_a_look_load_the_driver(listed: Listed) -> None:
     ((_, state, reason),) = listed(HVCORE_DRIVERS="fake")["seen"]
     assert state == "unknown"
     assert "not in HVCORE_DRIVERS" in reason
     assert "afar_driver" in listed(HVCORE_STRICT="1")["modules"]
 
 
-def test_a_function_of_a_driver_that_is_gone_is_told_as_the_driver_is(
-    listed: Listed, site: Path, run_dir: Path
-) -> None:
+def test_a_missing_observer_function_is_reported_as_a_missing_driver(listed: Listed, site: Path, run_dir: Path) -> None:
     store = Store(run_dir)
     record = store.load("web1")
     assert record is not None

@@ -1,4 +1,4 @@
-"""Instances that are real processes: whoever dies, none is left and none of somebody else's is touched."""
+"""Instances that are real processes: none is left when any process dies, and no foreign one is touched."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_an_interrupt_after_the_launch_ends_what_it_launched(make: Any, nothing_
 
 
 @pytest.mark.parametrize("sandbox", SANDBOXES)
-def test_whoever_is_killed_right_after_the_launch_leaves_nothing_to_live_on(
+def test_a_caller_killed_right_after_the_launch_leaves_no_process(
     make: Any, sandbox: Sandbox | None, run_dir: Path, in_child: Callable[..., int], nothing_left: Callable[[], None]
 ) -> None:
     node, loaded = make(sandbox, lambda: os.kill(os.getpid(), signal.SIGKILL))
@@ -160,7 +160,7 @@ def test_a_running_one_is_left_alone_by_recovery(make: Any) -> None:
     stop(node, "web1", force=True, deadline=Deadline(10))
 
 
-def test_one_that_was_killed_by_somebody_is_crashed_and_starts_again(make: Any) -> None:
+def test_a_killed_instance_is_crashed_and_starts_again(make: Any) -> None:
     node, loaded = make()
     bring_up(node, loaded)
     first = process_of(node)
@@ -188,9 +188,7 @@ def test_a_damaged_record_does_not_hide_the_process_from_force(
 @pytest.mark.live
 @ROOT
 @pytest.mark.parametrize("how", ["boot", "numbers", "damaged"])
-def test_whoever_was_given_its_numbers_survives_the_end_of_a_dead_one(
-    make: Any, tool: Callable[[str], str], how: str
-) -> None:
+def test_another_process_with_the_pid_of_a_dead_one_survives(make: Any, tool: Callable[[str], str], how: str) -> None:
     """web1 died with its caller. Its pid namespace's number is now web2's, which runs and is healthy."""
     node, loaded = make(STRICT)
     bring_up(node, loaded, "web2")

@@ -55,7 +55,7 @@ def params():
 @hv.hookimpl
 def check(params):
     if params["paint"] == params["hull"]:
-        yield hv.Problem(path="params.paint", what="cannot be told from the hull")
+        yield hv.Problem(path="params.paint", what="looks like the hull")
 
 SEEN = []
 
@@ -377,7 +377,7 @@ SOURCES: list[tuple[Callable[[Harbour], None], str]] = [
 
 
 @pytest.mark.parametrize(("spoil", "why"), SOURCES, ids=[spoil.__name__ for spoil, _ in SOURCES])
-def test_where_a_source_cannot_be_used_the_saved_values_hold_and_why_is_told(
+def test_an_unusable_source_is_reported_and_the_saved_values_hold(
     boat: Harbour, spoil: Callable[[Harbour], None], why: str
 ) -> None:
     boat.of_the_node("", "profiles/db.toml")
@@ -398,12 +398,12 @@ def test_new_values_that_do_not_go_with_the_saved_ones_are_not_taken(boat: Harbo
     boat.write(hull="gold", paint="steel")
     first, second = boat.reboot()
     assert first.startswith("params.paint, params.lights: new values not taken, the saved ones hold (web1: 1 problem; ")
-    assert "cannot be told from the hull" in first
+    assert "looks like the hull" in first
     assert second == f"params.hull: {WAITING}"
     assert boat.spec == before
 
 
-def test_a_new_value_that_this_node_cannot_run_is_told_while_it_still_runs(boat: Harbour) -> None:
+def test_a_new_value_that_this_node_cannot_run_is_reported_while_the_instance_runs(boat: Harbour) -> None:
     boat.start(**FIRST)
     before = boat.record
     boat.write(**{**FIRST, "paint": "none"})

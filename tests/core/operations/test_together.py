@@ -88,7 +88,7 @@ def test_a_host_that_forks_in_the_middle_of_a_start_holds_nothing_up(
     assert in_child(start) == 0
     node = Node(run_dir, uid_pool=UIDS)
     assert node.info("web1").state is State.RUNNING
-    assert node.stop("web1", deadline_s=0).changed  # at once: nobody holds the lock
+    assert node.stop("web1", deadline_s=0).changed  # at once: the lock is free
     os.close(pipe[0])
     os.close(pipe[1])
 

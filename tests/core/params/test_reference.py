@@ -1,4 +1,4 @@
-"""What is said about a schema: rows, Markdown, JSON Schema."""
+"""The descriptions of a schema: rows, text, Markdown, JSON Schema."""
 
 from __future__ import annotations
 

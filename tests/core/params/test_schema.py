@@ -70,7 +70,7 @@ def test_what_a_record_keeps_is_read_back_with_its_layers() -> None:
     assert dict(found.taking(params, ["vnc_password", "no such key"])) == dict(params)
 
 
-def test_what_a_record_keeps_and_this_release_does_not_take_is_told() -> None:
+def test_a_saved_value_that_this_release_refuses_is_reported() -> None:
     found, problems = SCHEMA.restored({"memory_limit": 1, "disk_type": "nvme", "of another release": 7}, ())
     assert found is None
     assert [problem.path for problem in problems] == ["params.memory_limit", "params.disk_type"]
@@ -176,7 +176,7 @@ def test_a_higher_layer_wins_and_is_named() -> None:
     }
 
 
-def test_a_problem_in_a_lower_layer_is_told_with_its_layer() -> None:
+def test_a_problem_in_a_lower_layer_names_the_layer() -> None:
     assert lines({"acpi": False}, node={"acpi": 1}, profile=[]) == [
         "node.params.acpi: is a whole number, not true or false, got 1; give true or false",
         "profile.params: is a list, not a table; give names with values",
@@ -302,7 +302,7 @@ def test_a_number_too_long_for_python_to_print_is_a_problem_like_others() -> Non
     assert (problem.what, problem.got) == ("is above the maximum of 65535", "a number too long to show")
 
 
-def test_ten_thousand_unknown_names_are_told_quickly() -> None:
+def test_ten_thousand_unknown_names_are_reported_quickly() -> None:
     assert len(lines({f"vnc_prt{n}": n for n in range(10_000)})) == 10_000
 
 
@@ -340,6 +340,6 @@ def test_a_parameter_that_goes_says_what_to_do_and_when() -> None:
         ({"deprecated": "use q", "removed_in": "soon"}, "removed_in is not a release such as '2.0', got 'soon'"),
     ],
 )
-def test_a_farewell_that_says_half_is_refused(more: dict[str, str], told: str) -> None:
+def test_half_a_deprecation_is_refused(more: dict[str, str], told: str) -> None:
     with pytest.raises(DriverLoadError, match=told):
         Param("p", text(), help="Words.", **more)  # type: ignore[arg-type]

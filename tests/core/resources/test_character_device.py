@@ -29,7 +29,7 @@ def test_its_handle_is_a_descriptor_of_it_to_read_and_write(at_work: AtWork) -> 
     assert os.write(fd, b"x") == 1
     assert os.get_blocking(fd)
     assert not os.get_inheritable(fd)  # the launch passes it on, and no other program gets it
-    assert job.record.ledger == ()  # it is gone with whoever holds it
+    assert job.record.ledger == ()  # it is closed with its program
 
 
 def test_the_program_inherits_it_and_we_keep_nothing(at_work: AtWork) -> None:

@@ -51,7 +51,7 @@ def test_in_another_run_directory_it_is_in_use_too(
 def test_one_that_is_released_is_free_and_the_other_is_not(at_work: AtWork, disk: Callable[..., DiskClaim]) -> None:
     job = at_work("web1")
     job.acquire(disk("disk0"), disk("disk1"))
-    job.held.close()  # a program that inherited the locks has them; here nobody has
+    job.held.close()  # a program would have inherited the locks; here none has
     job.release("disk1")
     at_work("web2").acquire(disk("disk1"))
     with pytest.raises(DiskInUseError, match="already in use by instance web1"):

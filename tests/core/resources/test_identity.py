@@ -38,13 +38,13 @@ def test_one_instance_can_have_several(at_work: AtWork) -> None:
 
 
 def test_when_all_are_taken_it_says_so(at_work: AtWork) -> None:
-    first = 1_881_000_000 + os.getpid()  # on the whole node nobody else is about to have these
+    first = 1_881_000_000 + os.getpid()  # no other program of the node uses these
     three = [Identity(key=f"uid{number}") for number in range(3)]
     with pytest.raises(NodeError, match=f"uid pool {first}-{first + 1}: all 2 are taken; stop an instance first"):
         at_work(uid_pool=range(first, first + 2)).acquire(*three)
 
 
-def test_a_named_user_is_nobody_elses_business(at_work: AtWork, uids: Callable[[], dict[str, str]]) -> None:
+def test_a_named_user_is_not_reserved(at_work: AtWork, uids: Callable[[], dict[str, str]]) -> None:
     wanted, nobody = named("nobody"), pwd.getpwnam("nobody")
     job = at_work()
     assert job.acquire(wanted)[wanted] == AsUser(nobody.pw_uid, nobody.pw_gid)

@@ -1,4 +1,4 @@
-"""The caller dies at any step of an acquire or a release: whoever comes next finds in the ledger what there may be."""
+"""The caller dies at any step of an acquire or a release: the ledger then lists everything that may exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loops over all kinds: in which order, what the ledger says meanwhile, and who is blamed for what goes wrong."""
+"""The loops over all kinds: their order, the ledger at each step, and the plugin that is blamed for a fault."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Said:
 
 
 def on_disk(job: Job) -> list[str]:
-    """The keys in the ledger as somebody reads it who comes after a crash."""
+    """The keys in the ledger as the next operation reads them after a crash."""
     record = Store(job.host.run_dir).load(job.name)
     assert record is not None
     return [entry.key for entry in record.ledger]
@@ -75,7 +75,7 @@ def test_a_key_is_there_once() -> None:
         ordered(Thing(key="t"), Thing(key="t", size=1))
 
 
-def test_a_resource_that_nobody_has_a_kind_for_is_refused() -> None:
+def test_a_resource_without_a_kind_is_refused() -> None:
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Unknown(Thing):
         pass
@@ -95,7 +95,7 @@ class Twin(ThingKind):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Other(Resource[str]):
-    """A resource of somebody else."""
+    """A resource of another plugin."""
 
 
 class SameName(ResourceKind[Other, str]):
@@ -303,7 +303,7 @@ def test_what_runs_is_released_first_and_the_rest_the_last_acquired_first(at_wor
     assert said.keys("release") == ["q", "p", "hot", "b", "a"]
 
 
-def test_who_has_to_try_again_is_told_so_once(at_work: AtWork) -> None:
+def test_the_advice_to_try_again_is_given_once(at_work: AtWork) -> None:
     job = at_work(kinds=kinds(Said({("release", "a"): LeftoverError("a is held by pid 7; end that and try again")})))
     job.acquire(Thing(key="a"))
     with pytest.raises(LeftoverError, match=r"released: a is held by pid 7; end that and try again$"):
@@ -428,7 +428,7 @@ def test_a_kind_that_raises_is_its_plugins_fault(at_work: AtWork, step: str) -> 
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("error", [OperationError("web1: no"), FileNotFoundError(2, "No such file", "/x")])
-def test_what_a_kind_says_of_the_node_is_nobodys_fault(at_work: AtWork, step: str, error: Exception) -> None:
+def test_an_error_of_the_node_is_not_blamed_on_the_plugin(at_work: AtWork, step: str, error: Exception) -> None:
     job = at_work(kinds=kinds(Said({(step, "t"): error})))
     with pytest.raises(type(error)) as caught:
         STEPS[step](job, Thing(key="t"))

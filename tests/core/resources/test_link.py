@@ -1,4 +1,4 @@
-"""A link to a file of the instance, wherever its operator wants it; what is in the way is left alone."""
+"""A link to a file of the instance, at a path of the operator; an existing file there is left alone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_what_is_in_the_way_is_named_and_stays(at_work: AtWork, tmp_path: Path, 
     job = at_work()
     with pytest.raises(OperationError, match=f"web1: '{path}' exists already; remove it or choose another path"):
         job.acquire(link(path))
-    job.release()  # the ledger has it, and it is none of ours
+    job.release()  # the ledger has the path, but the file is not ours
     assert os.path.lexists(path)
 
 

@@ -63,7 +63,7 @@ def test_it_is_ended_before_what_it_uses_is_given_back(at_work: AtWork, tmp_path
     reap()
 
 
-def test_a_process_of_another_boot_is_nobody_we_know(at_work: AtWork) -> None:
+def test_a_process_of_another_boot_is_left_alone(at_work: AtWork) -> None:
     job = at_work()
     child = launched(job)
     job.update(boot_id="another")

@@ -88,7 +88,7 @@ def test_it_is_connected_keeps_its_state_and_ends_with_the_release(
     job.prove(wanted, level=level)
     found = members(job.dir / "helper.alive", job.dir / "helper.status")
     assert found
-    job.held.close()  # the end of the connection that nobody has any more
+    job.held.close()  # the end of the connection that no program has any more
     job.release()
     assert not any(alive(process) for process in found)
     assert (state / "state").read_text() == "hello\n"
@@ -144,7 +144,7 @@ def test_other_things_in_the_directory_are_refused_before_and_at_the_start(
         at_work(level=Level.OFF).acquire(wanted)
 
 
-def test_a_program_that_is_not_there_is_told_before_the_start(
+def test_a_missing_program_is_reported_before_the_start(
     program: Callable[..., Program], site: Callable[..., Site]
 ) -> None:
     (problem,) = ProgramKind().verify(program(binary="/usr/bin/no-such-program"), site())

@@ -22,7 +22,7 @@ def port(number: int | None, *, first: int = 0, bind: Any = "127.0.0.1") -> TcpP
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port that somebody listens on."""
+    """A port that a program listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield int(server.getsockname()[1])
 
@@ -61,7 +61,7 @@ def test_an_address_of_another_node_says_what_to_correct(at_work: AtWork) -> Non
         at_work().acquire(port(None, first=5900, bind="192.0.2.1"))
 
 
-def test_an_interface_that_is_not_there_is_told_once_before_a_start(at_work: AtWork, site: Callable[..., Site]) -> None:
+def test_a_missing_interface_is_reported_once_before_a_start(at_work: AtWork, site: Callable[..., Site]) -> None:
     assert "nope0" not in os.listdir("/sys/class/net")
     nowhere = InterfaceAddress(key="a", given_by="params.spice_bind", interface="nope0")
     (problem,) = CORE_KINDS.problems([port(5900, bind=nowhere), nowhere], site())

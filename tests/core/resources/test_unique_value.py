@@ -30,7 +30,7 @@ def locks(run_dir: Path) -> Path:
 
 @pytest.fixture
 def job(at_work: AtWork, locks: Path) -> AtWork:
-    """An operation whose node has its locks in that directory: as of root, whoever we are."""
+    """An operation whose node has its locks in that directory, as for root."""
 
     def make(name: str = "web1", **where: Any) -> Job:
         return at_work(name, kinds=kinds_with_locks(locks), **{"privileged": True, **where})
@@ -148,7 +148,7 @@ def test_the_program_that_is_launched_keeps_the_lock_for_as_long_as_it_lives(job
     assert elsewhere.acquire(FIVE)[FIVE] == 5
 
 
-def test_a_holder_that_was_killed_is_in_the_way_of_nobody(
+def test_a_killed_holder_blocks_no_other_instance(
     job: AtWork, in_child: InChild, tmp_path: Path, run_dir: Path
 ) -> None:
     def acquire_and_die() -> None:
