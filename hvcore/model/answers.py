@@ -1,4 +1,4 @@
-"""The answers of the node: what it observes of an instance, how an operation ended, how to reach it, what a check finds."""
+"""The answers of the node: the state of an instance, the outcome of an operation, a way to reach it, a finding."""
 
 from __future__ import annotations
 

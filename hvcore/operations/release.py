@@ -62,7 +62,7 @@ def release_ended(
 
 
 def release_without_record(context: Context, name: str) -> list[str]:
-    """End and release what can be found of an instance whose record is unreadable; what was done, in words.
+    """End and release what can be found of an instance whose record is unreadable. Returns notes.
 
     Its processes hold the life lock or are in its control group. Its reservations have its name, and its mounts are
     below its directory.
@@ -79,7 +79,7 @@ def release_without_record(context: Context, name: str) -> list[str]:
 
 
 def release_without_driver(context: Context, job: Job) -> list[str]:
-    """End and release an instance whose driver cannot be used; what was done, in words.
+    """End and release an instance whose driver cannot be used. Returns notes.
 
     Names what only the driver can release, and keeps the record aside then. Raises `LeftoverError` when a resource of
     the core cannot be released; the record is then unchanged.
@@ -105,7 +105,7 @@ def release_without_driver(context: Context, job: Job) -> list[str]:
 
 
 def _end_found(context: Context, name: str) -> list[str]:
-    """End every process of the instance that can be found without its record; what was done, in words."""
+    """End every process of the instance that can be found without its record. Returns notes."""
     directory, host = context.store.dir(name), context.host
     deadline = Deadline(_KILL_S)
     done = [f"ended pid {pid}" for pid in end_members(name, directory, deadline=deadline)]

@@ -225,11 +225,11 @@ def _takes(wide: _Schema, value: Any) -> bool:
     if "enum" in wide:
         return any(type(value) is type(choice) and value == choice for choice in wide["enum"])
     size = len(value) if isinstance(value, str) else value
-    low = all(size >= wide[key] for key in _LOWER if key in wide)
     return (
         not wide.keys() - _KNOWN
         and _types({"enum": [value]}) <= _types(wide)
-        and (low and all(size <= wide[key] for key in _UPPER if key in wide))
+        and all(size >= wide[key] for key in _LOWER if key in wide)
+        and all(size <= wide[key] for key in _UPPER if key in wide)
     )
 
 

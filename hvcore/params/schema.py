@@ -137,9 +137,8 @@ class Schema:
         keys that the instance itself set.
         """
         there = {key: value for key, value in values.items() if key in self.params}
-        clean, problems = self._one_layer(
-            {key: value for key, value in there.items() if value is not None}, "params", set()
-        )
+        given_values = {key: value for key, value in there.items() if value is not None}
+        clean, problems = self._one_layer(given_values, "params", set())
         lacking = self._required - self._secrets - there.keys()
         problems += [Problem(path=f"params.{key}", what="is required and not in the record") for key in sorted(lacking)]
         if problems:
@@ -162,10 +161,9 @@ class Schema:
                 origin.pop(key, None)
                 named.discard(key)
             clean, found = self._one_layer(values, prefix, named)
-            problems += wrong
+            problems += [*wrong, *found]
             merged |= clean
             origin |= dict.fromkeys(clean, layer)
-            problems += found
         problems += [
             Problem(path=f"params.{key}", what="is required and not set", todo=f"give {self.params[key].expects}")
             for key in self.params
