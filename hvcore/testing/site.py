@@ -1,7 +1,7 @@
 """A node in a scratch directory with the driver on it, and everything that instances leave there, seen from outside.
 
-Only the site's own things count: its directory, its uids and its prefix of names. Whatever else runs on this machine
-neither fails a check nor is touched by one.
+Only the directory, the uids and the prefix of names of the site count. Other processes and files on this machine do not
+affect a check, and no check changes them.
 """
 
 from __future__ import annotations
