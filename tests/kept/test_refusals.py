@@ -196,7 +196,7 @@ CASES: Final = (
         where="no keymap",
     ),
     # Programs beside it.
-    Case("swtpm", (("params.swtpm_path", "is no program"),), {**TPM, "swtpm_path": "{here}/nine"}),
+    Case("swtpm", (("params.swtpm_path", "is not a program"),), {**TPM, "swtpm_path": "{here}/nine"}),
     Case(
         "swtpm-missing",
         (("params.swtpm_path", "cannot be used (No such"),),

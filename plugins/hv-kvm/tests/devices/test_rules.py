@@ -256,7 +256,7 @@ def test_k10_a_paravirtual_nic_boots(corpus: Corpus, recorded: dict[str, Facts])
 @pytest.mark.parametrize(
     ("given", "path", "says"),
     [
-        ({"security_model": "user", "security_domain": "nobody-here"}, "params.security_domain", "is no user"),
+        ({"security_model": "user", "security_domain": "nobody-here"}, "params.security_domain", "is not a user"),
         ({"security_model": "user", "security_domain": "root"}, "params.security_domain", "is root"),
         ({"vnc_bind_address": "nosuch0"}, "params.vnc_bind_address", "is not a network interface of this node"),
         ({"spice_bind": "nosuch0"}, "params.spice_bind", "is not a network interface of this node"),
