@@ -23,7 +23,7 @@ _UNSHARED: Final = ("unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "
 _PARTS: Final = {
     "check and verify": "hvcore.plugins.loaded_driver:LoadedDriver.verify",
     "record, durable writes": "hvcore.state.store:Store.save",
-    "claim": "hvcore.resources.disk_claim:DiskClaimKind.acquire",
+    "claim": "hvcore.resources.disks:DiskClaimKind.acquire",
     "control group": "hvcore.resources.control_group:ControlGroupKind.acquire",
     "mount": "hv_chroot.resources.root_mount:run_tool",
     "everything else of the root": "hv_chroot.resources.root_mount:RootKind.acquire",

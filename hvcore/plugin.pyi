@@ -147,8 +147,8 @@ from hvcore.plugins.protocols import HasLog as HasLog
 from hvcore.plugins.protocols import OwesStop as OwesStop
 from hvcore.plugins.protocols import Pausable as Pausable
 from hvcore.plugins.protocols import ReadsSpec as ReadsSpec
-from hvcore.resources.disk_claim import claim_disk as claim_disk
-from hvcore.resources.disk_claim import release_disk as release_disk
+from hvcore.resources.disks import claim_disk as claim_disk
+from hvcore.resources.disks import release_disk as release_disk
 from hvcore.resources.held import Handles as Handles
 from hvcore.resources.held import Held as Held
 from hvcore.resources.kind import Requirement as Requirement

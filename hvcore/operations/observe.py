@@ -33,28 +33,27 @@ class Seen(NamedTuple):
         return self.observation.state
 
 
-def look(context: Context, name: str, *, drivers: bool | None = None) -> Seen:
-    """The instance as it is now. Never raises for one that is dead, damaged or absent.
-
-    ``drivers`` True loads the driver even if its observer would do; None leaves that to the environment.
-    """
+def look(context: Context, name: str) -> Seen:
+    """The instance as it is now. Never raises for one that is dead, damaged or absent."""
     try:
         record = context.store.load(name)
     except RecordError as error:
         return Seen(record=None, observation=Observation(state=State.UNKNOWN, reason=str(error)))
     if record is None:
         return Seen(record=None, observation=Observation(state=State.STOPPED))
-    return Seen(record=record, observation=_observe(context, record, _drivers_wanted() if drivers is None else drivers))
+    return Seen(record=record, observation=_observe(context, record))
 
 
-def _observe(context: Context, record: Record, drivers: bool) -> Observation:  # noqa: FBT001 - as `look` has it
+def _observe(context: Context, record: Record) -> Observation:
     if record.boot_id != boot_id():
         return Observation(state=State.CRASHED, reason="the node was restarted")
     if record.phase is not Phase.RUNNING:
         return _half_done(context, record)
-    found = _without_driver(context, record) if record.observer and not drivers else None
-    if found is not None:
-        return found
+    # A caller that restricts drivers, or wants their faults, needs the driver itself.
+    if record.observer and not strict() and "HVCORE_DRIVERS" not in os.environ:
+        found = _without_driver(context, record)
+        if found is not None:
+            return found
     try:
         return context.driver(record.driver).observe(context.live(record))
     except HvError as error:
@@ -62,10 +61,6 @@ def _observe(context: Context, record: Record, drivers: bool) -> Observation:  #
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one broken driver must not hide the instances of the others
         what = f"driver {record.driver}: raised {type(error).__name__}: {error}; report this to its authors"
         return Observation(state=State.UNKNOWN, reason=what)
-
-
-def _drivers_wanted() -> bool:
-    return strict() or "HVCORE_DRIVERS" in os.environ
 
 
 def _without_driver(context: Context, record: Record) -> Observation | None:
@@ -140,8 +135,7 @@ def info(context: Context, name: str) -> InstanceInfo:
 
 def infos(context: Context) -> list[InstanceInfo]:
     """Every instance that has a record on this node, sorted by name."""
-    drivers = _drivers_wanted()
-    found = ((name, look(context, name, drivers=drivers)) for name in context.store.names())
+    found = ((name, look(context, name)) for name in context.store.names())
     return [_info(name, seen) for name, seen in found if seen.state is not State.STOPPED]
 
 

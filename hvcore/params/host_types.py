@@ -50,8 +50,7 @@ def address(*, interface: bool = False) -> ParamType:
 
 def address_or_path(*, interface: bool = False) -> ParamType:
     """As `address`, or the absolute path of a Unix socket that need not exist yet."""
-    listed = "an IPv4 or IPv6 address, " + ("a network interface " if interface else "")
-    expects = f"{listed}or an absolute path".replace("address, or", "address or")
+    expects = f"an IPv4 or IPv6 address{', a network interface' if interface else ''} or an absolute path"
 
     def parse(value: object) -> str:
         if isinstance(value, str) and value.startswith("/"):

@@ -20,10 +20,6 @@ __all__ = ["boolean", "integer", "line", "list_of", "name", "one_of", "port", "r
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 
 
-def _limited(low: str, high: str) -> str:
-    return f"from {low} to {high}"
-
-
 def boolean() -> ParamType:
     """``true`` or ``false``, and no other value, such as ``"true"`` or 1."""
 
@@ -40,20 +36,16 @@ def boolean() -> ParamType:
 def integer(minimum: int | None = None, maximum: int | None = None) -> ParamType:
     """A whole number within limits, both allowed; without them, within 64 bits with a sign."""
     low, high = _INT_MIN if minimum is None else minimum, _INT_MAX if maximum is None else maximum
-    if minimum is None and maximum is None:
-        expects = "a whole number"
-    elif maximum is None:
-        expects = f"a whole number of at least {low}"
-    elif minimum is None:
-        expects = f"a whole number of at most {high}"
+    if minimum is None:
+        limits = "" if maximum is None else f" of at most {high}"
     else:
-        expects = f"a whole number {_limited(str(low), str(high))}"
-    return _integer("integer", expects, low, high)
+        limits = f" of at least {low}" if maximum is None else f" from {low} to {high}"
+    return _integer("integer", f"a whole number{limits}", low, high)
 
 
 def port(minimum: int = 1) -> ParamType:
     """A TCP or UDP port, from ``minimum`` to 65535, both allowed."""
-    return _integer("port", f"a port number {_limited(str(minimum), '65535')}", minimum, 65535)
+    return _integer("port", f"a port number from {minimum} to 65535", minimum, 65535)
 
 
 def _integer(kind: str, expects: str, low: int, high: int) -> ParamType:
@@ -125,10 +117,8 @@ def _meanings(choices: tuple[Any, ...]) -> dict[int | str, str]:
 def size_mib(minimum: int = 1, maximum: int | None = None) -> ParamType:
     """A size in MiB: a whole number of MiB, or a text with a unit such as ``"2G"``. The clean value is the number."""
     low, high = minimum, units.MAX_MIB if maximum is None else maximum
-    if maximum is None:
-        limits = f"of at least {units.format_mib(low)}"
-    else:
-        limits = _limited(units.format_mib(low), units.format_mib(high))
+    least = units.format_mib(low)
+    limits = f"of at least {least}" if maximum is None else f"from {least} to {units.format_mib(high)}"
 
     def parse(value: object) -> int:
         if type(value) is int and low <= value <= high:
@@ -174,7 +164,7 @@ def seconds(minimum: float = 0, maximum: float = 86400 * 365) -> ParamType:
             raise Reject("is not a finite number")
         raise Reject(f"is below the minimum of {low:g} s" if value < low else f"is above the maximum of {high:g} s")
 
-    expects = f"a number of seconds {_limited(f'{low:g}', f'{high:g}')}"
+    expects = f"a number of seconds from {low:g} to {high:g}"
     return ParamType("seconds", expects, parse, {"type": "number", "minimum": low, "maximum": high})
 
 

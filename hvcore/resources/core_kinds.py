@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from hvcore.resources.control_group import ControlGroupKind
-from hvcore.resources.disk_claim import DiskClaimKind
+from hvcore.resources.disks import DiskClaimKind, MountsKind
 from hvcore.resources.identity import IdentityKind, UidRangeKind
 from hvcore.resources.kind import ResourceKind
 from hvcore.resources.kinds import Kinds
 from hvcore.resources.main_process import ProcessKind
-from hvcore.resources.mounts import MountsKind
 from hvcore.resources.network import InterfaceAddressKind, TcpPortKind
 from hvcore.resources.node_files import CharacterDeviceKind, LinkKind, UnixSocketKind
 from hvcore.resources.program import ProgramKind

@@ -19,7 +19,7 @@ from hvcore.host.lock import try_lock
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.model.resource import StateDirectory
-from hvcore.resources.disk_claim import claim_disk, release_disk
+from hvcore.resources.disks import claim_disk, release_disk
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
 from hvcore.resources.owner import Owner, Site

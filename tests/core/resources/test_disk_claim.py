@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hvcore.plugin import DiskClaim, DiskInUseError, Job, Site
-from hvcore.resources.disk_claim import DiskClaimKind
+from hvcore.resources.disks import DiskClaimKind
 
 AtWork = Callable[..., Job]
 

@@ -1,18 +1,26 @@
-"""The right to be a disk's only user on the node, or one of its readers."""
+"""Disks: the right to be the only user of one on the node, or one of its readers, and the mounts of an instance."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
+from hvcore.errors import LeftoverError
 from hvcore.host.disks.disk_claims import DISK, DiskClaims
+from hvcore.host.disks.disk_identity import wait_unused
+from hvcore.host.mount_table import unmount_below
+from hvcore.host.processes.process import boot_id
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
-from hvcore.model.resource import DiskClaim
+from hvcore.model.resource import DiskClaim, Mounts
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn, give_back
+from hvcore.resources.main_process import end_members
 from hvcore.resources.owner import Owner, Site
 
-__all__ = ["DiskClaimKind", "claim_disk", "release_disk"]
+__all__ = ["DiskClaimKind", "MountsKind", "claim_disk", "release_disk"]
+
+_LET_GO_S: Final = 3.0
 
 
 class DiskClaimKind(ResourceKind[DiskClaim, tuple[str, ...]], name=DISK, turn=Turn.FILE, in_ledger=True):
@@ -51,3 +59,28 @@ def claim_disk(path: str, key: str, held: Held, *, write: bool, lock: bool = Tru
 def release_disk(entry: Entry, owner: Owner) -> None:
     """Give back the claims of the entry's resource."""
     give_back(DISK, entry, owner)
+
+
+class MountsKind(ResourceKind[Mounts, None], name="mount", turn=Turn.FILE):
+    """The driver mounts after this is acquired; one ledger entry means all of its mounts."""
+
+    def entry(self, resource: Mounts, site: Site) -> Mapping[str, Any]:
+        """The disk that must be unused afterwards."""
+        return {} if resource.disk is None else {"disk": resource.disk}
+
+    def acquire(self, resource: Mounts, held: Held) -> None:
+        """Only the entry: from now on the driver may mount."""
+
+    def release(self, entry: Entry, owner: Owner) -> None:
+        """Unmount everything below the instance's directory, and wait until the disk is unused."""
+        directory = str(owner.dir.resolve())
+        try:
+            unmount_below(directory)
+        except LeftoverError:
+            # A process that was between fork and exec when its starter died was not known as ours before; now it is.
+            if owner.record.boot_id != boot_id() or not end_members(owner.name, owner.dir):
+                raise
+            unmount_below(directory)
+        if "disk" in entry.data:
+            # Also when an earlier try has unmounted it: a disk that is still in use has not been released.
+            wait_unused(entry.data["disk"], _LET_GO_S)
