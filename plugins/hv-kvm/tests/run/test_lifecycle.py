@@ -188,7 +188,7 @@ def test_start_of_something_running_changes_nothing_and_says_what_differs(world:
     assert world.pid() == pid
     other = world.kvm.start(world.instance(memory_mib=64))
     assert not other.changed
-    assert "next start" in other.notes[0]
+    assert "hv stop and hv start" in other.notes[0]
 
 
 def test_stop_of_an_instance_that_does_not_run_is_fine(world: World) -> None:
