@@ -1,7 +1,8 @@
 """The next version number of a driver covers all changes of its parameters since the last release.
 
 `released/DRIVER-VERSION.json` is the output of `hv params DRIVER --schema` of the last release. Each release writes a new
-file. Until the version is raised, a change needs a changelog fragment of its kind.
+file, and the record that it writes as `released/records/VERSION.json`. Until the version is raised, a change needs a
+changelog fragment of its kind.
 """
 
 from __future__ import annotations
