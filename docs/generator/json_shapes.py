@@ -15,7 +15,11 @@ __all__ = ["json_page"]
 
 _JSON: Final[tuple[tuple[str, str, type], ...]] = (
     ("hv info, hv list", "`hv info` prints one object, `hv list` a list of them.", hvcore.InstanceInfo),
-    ("hv start, stop, reboot, pause, resume, cleanup", "One object.", hvcore.Outcome),
+    (
+        "hv start, stop, reboot, pause, resume, cleanup",
+        "One object. For several names or files, a list: an object for each, an error too.",
+        hvcore.Outcome,
+    ),
     ("hv recover", "A list, with an entry for each instance that was changed.", Recovered),
     (
         "hv drivers",

@@ -13,9 +13,10 @@ from click.shell_completion import BashComplete, FishComplete, ZshComplete, shel
 
 import hvcore
 from hvcore.cli.exit_status import exit_code_of
+from hvcore.cli.guesses import near_word
 from hvcore.cli.options import command
 from hvcore.cli.output import say
-from hvcore.cli.session import check_run_dir, near_word
+from hvcore.cli.session import check_run_dir
 
 __all__ = ["COMMANDS", "HvGroup", "completion", "hv"]
 

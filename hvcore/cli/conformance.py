@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 import hvcore
+from hvcore.cli.guesses import near_word
 from hvcore.cli.options import command, deadline_option, driver_completion, json_option
 from hvcore.cli.output import Column, emit_json, is_terminal, remark, say, show, show_table
 from hvcore.cli.progress import time_limit
-from hvcore.cli.session import near_word, open_node
+from hvcore.cli.session import open_node
 
 if TYPE_CHECKING:
     from hvcore.testing import Check, Report, Subject

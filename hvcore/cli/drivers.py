@@ -13,10 +13,11 @@ import click
 from click.shell_completion import CompletionItem
 
 import hvcore
+from hvcore.cli.guesses import near_word
 from hvcore.cli.options import command, deadline_option, driver_argument, json_option
 from hvcore.cli.output import Column, emit_json, remark, say, show_table
 from hvcore.cli.progress import time_limit
-from hvcore.cli.session import near_word, open_node
+from hvcore.cli.session import open_node
 
 __all__ = ["drivers", "params", "schema_diff"]
 

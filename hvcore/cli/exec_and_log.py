@@ -17,23 +17,25 @@ __all__ = ["execute", "log"]
 
 
 @command(
-    "hv exec web1 -- ps -ef",
-    "hv exec web1 -- sh                       # a shell, on this terminal",
-    "tar c site | hv exec web1 -- tar x -C /srv",
+    "hv exec web1 ps -ef",
+    "hv exec web1 sh                       # a shell, on this terminal",
+    "tar c site | hv exec web1 tar x -C /srv",
     name="exec",
-    context_settings={"ignore_unknown_options": True},
+    context_settings={"allow_interspersed_args": False},
 )
 @name_argument
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def execute(name: str, command: tuple[str, ...]) -> None:
     """Run a program inside a running instance.
 
+    Everything after NAME belongs to the program, its options too.
     Allocates a terminal if standard input is one; otherwise passes standard input, output and error through. Exits
     with the program's exit code, 128+N if signal N killed it, or 125 if it could not be run.
     """
     node = open_node()
+    arguments = command[1:] if command[0] == "--" else command
     with known(node, name):
-        found = node.execution(name, command, terminal=is_terminal(sys.stdin))
+        found = node.execution(name, arguments, terminal=is_terminal(sys.stdin))
     for signum in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these, and the program would inherit that
         signal.signal(signum, signal.SIG_DFL)
     try:

@@ -16,7 +16,7 @@ import click
 import hvcore
 from hvcore.cli.output import STDOUT, complain, emit_json, remark
 
-__all__ = ["Signalled", "exit_code_of"]
+__all__ = ["Signalled", "exit_code_of", "reported"]
 
 _BAD_USAGE: Final = 2
 _INTERRUPTED: Final = 128 + signal.SIGINT
@@ -72,7 +72,19 @@ def _run_and_report(run: Callable[[], int], *, as_json: bool) -> int:
         return _report(error, {"error": "InternalError", "message": text, "exit_code": 1}, as_json=as_json)
 
 
+def reported(error: hvcore.HvError) -> dict[str, Any]:
+    """The error as a JSON document, after it was printed on stderr with its notes."""
+    return _complained(error, error.to_json())
+
+
 def _report(error: BaseException, facts: dict[str, Any], *, as_json: bool) -> int:
+    document = _complained(error, facts)
+    if as_json:
+        emit_json(document)
+    return int(facts["exit_code"])
+
+
+def _complained(error: BaseException, facts: dict[str, Any]) -> dict[str, Any]:
     complain(facts["message"])
     if isinstance(error, hvcore.LaunchError):
         lines = error.output.strip().splitlines()
@@ -85,9 +97,7 @@ def _report(error: BaseException, facts: dict[str, Any], *, as_json: bool) -> in
         import traceback  # noqa: PLC0415 - 2.2 ms, for HVCORE_DEBUG only
 
         remark("".join(traceback.format_exception(error)).rstrip())
-    if as_json:
-        emit_json({**facts, "notes": notes})
-    return int(facts["exit_code"])
+    return {**facts, "notes": notes}
 
 
 def _usage_message(error: click.ClickException) -> str:

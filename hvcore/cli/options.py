@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 import hvcore
+from hvcore.cli.guesses import looks_like_file
 from hvcore.cli.output import only_documents
 from hvcore.cli.session import open_node
 
@@ -24,6 +25,7 @@ __all__ = [
     "files_argument",
     "json_option",
     "name_argument",
+    "names_argument",
     "target_argument",
 ]
 
@@ -39,6 +41,16 @@ def command(*examples: str, **settings: Any) -> Callable[[Callable[..., Any]], c
 def _instance_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if ctx.resilient_parsing:
         return value
+    return _checked_name(ctx, param, value)
+
+
+def _instance_names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    return values if ctx.resilient_parsing else tuple(_checked_name(ctx, param, value) for value in values)
+
+
+def _checked_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if looks_like_file(value) and "\0" not in value:
+        return value  # the node says what was probably meant
     try:
         hvcore.Instance(name=value, driver="none")
     except hvcore.ParamsError as error:
@@ -100,8 +112,11 @@ def json_option(run: _F) -> _F:
     return option(cast("_F", alone))
 
 
-# The name of an instance, the name of a driver, an instance file (``-``: standard input), several of these, or either.
+# The name of an instance or several, the name of a driver, an instance file (``-``: standard input), several of these, or either.
 name_argument: Final = click.argument("name", callback=_instance_name, shell_complete=_instances)
+names_argument: Final = click.argument(
+    "names", metavar="NAME...", nargs=-1, required=True, callback=_instance_names, shell_complete=_instances
+)
 driver_argument: Final = click.argument("driver", shell_complete=driver_completion)
 file_argument: Final = click.argument("file", shell_complete=_files)
 files_argument: Final = click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=_files)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
 import click
 
 import hvcore
 from hvcore.cli.console import attach
-from hvcore.cli.options import command, deadline_option, file_argument, json_option, name_argument
-from hvcore.cli.output import emit_json, remark, say, show
-from hvcore.cli.session import known, near_names, open_node, read_instance, working
+from hvcore.cli.options import command, deadline_option, files_argument, json_option, name_argument, names_argument
+from hvcore.cli.output import emit_json, remark, say
+from hvcore.cli.session import known, no_instance, open_node, read_instance, working
+from hvcore.cli.several import Result, for_each
 
 __all__ = ["cleanup", "pause", "reboot", "recover", "resume", "start", "stop"]
 
-_OUT_OF_TIME = {"quit": "powered off", "kill": "killed"}
-_SHUTDOWN_DEADLINE = "Seconds to wait for the guest to shut down before it is powered off."
+_CUT_OFF: Final = {"quit": "powered off", "kill": "killed"}
+_SHUTDOWN_DEADLINE: Final = "Seconds to wait for the guest to shut down before it is powered off."
 
 
-def _show_outcome(outcome: hvcore.Outcome, text: str, *, as_json: bool) -> None:
-    show(outcome.to_json(), text, as_json=as_json)
-    for note in outcome.notes:
-        remark(f"{outcome.name}: {note}")
+def _result(outcome: hvcore.Outcome, text: str) -> Result:
+    return Result(outcome.to_json(), text, tuple(f"{outcome.name}: {note}" for note in outcome.notes))
 
 
 def _how(outcome: hvcore.Outcome) -> str:
@@ -27,15 +29,21 @@ def _how(outcome: hvcore.Outcome) -> str:
     return ", ".join(filter(None, [outcome.stopped_by, f"{outcome.seconds:.2f} s"]))
 
 
-def _show_nothing_done(node: hvcore.Node, outcome: hvcore.Outcome, why: str, *, as_json: bool) -> None:
-    hint = near_names(node, outcome.name)
-    remark(f"{why}; {hint}" if hint else why)
-    if as_json:
-        emit_json(outcome.to_json())
+def _if_cut_off(outcome: hvcore.Outcome) -> str:
+    """The end of a line about a guest that was stopped without a shutdown, else empty."""
+    if outcome.clean is not False:
+        return ""
+    how = f"was {_CUT_OFF[outcome.stopped_by]}" if outcome.stopped_by in _CUT_OFF else "had ended"
+    return f"; it {how} without a shutdown, and its file systems may need a check"
 
 
-@command("hv start web1.toml", "hv start web1.toml --console", "generate-instance | hv start -")
-@file_argument
+@command(
+    "hv start web1.toml",
+    "hv start web1.toml --console",
+    "hv start web1.toml web2.toml",
+    "generate-instance | hv start -",
+)
+@files_argument
 @click.option(
     "--paused", is_flag=True, help="Leave the instance paused before its first instruction; 'hv resume' lets it run."
 )
@@ -47,33 +55,48 @@ def _show_nothing_done(node: hvcore.Node, outcome: hvcore.Outcome, why: str, *, 
 )
 @deadline_option(30.0, "Give up if the instance is not ready after S seconds.")
 @json_option
-def start(file: str, *, paused: bool, with_console: bool, deadline_s: float, as_json: bool) -> None:
-    """Start an instance, and return when it is ready.
+def start(files: tuple[str, ...], *, paused: bool, with_console: bool, deadline_s: float, as_json: bool) -> None:
+    """Start instances, and return when they are ready.
 
-    Does nothing if the instance is already running. If the start fails, everything it set up is removed again. Use '-'
-    to read standard input.
+    Does nothing if the instance is already running. Refuses a file if another instance runs under its name. If a start
+    fails, everything it set up is removed again. Use '-' to read standard input.
     """
-    if with_console and as_json:
+    if with_console and (as_json or len(files) > 1):
+        option, why = ("--json", "which needs standard output") if as_json else ("several files", "which shows one")
         raise click.UsageError(
-            "--json cannot be used with --console, which needs standard output; leave one of them out",
-            click.get_current_context(),
+            f"{option} cannot be used with --console, {why}; leave one of them out", click.get_current_context()
         )
+    if with_console:
+        _start_with_console(files[0], paused=paused, deadline_s=deadline_s)
+    else:
+        for_each(files, lambda file: _result(*_started(file, paused=paused, deadline_s=deadline_s)), as_json=as_json)
+
+
+def _started(file: str, *, paused: bool, deadline_s: float) -> tuple[hvcore.Outcome, str]:
+    with working(f"starting {file}") as node:
+        instance = read_instance(node, file)
+        source = "" if file == "-" else file
+        outcome = node.driver(instance.driver).start(instance, paused=paused, deadline_s=deadline_s, source=source)
+    return outcome, _start_text(outcome, instance.driver, str(outcome.state))
+
+
+def _start_text(outcome: hvcore.Outcome, driver: str, state: str) -> str:
+    if not outcome.changed:
+        return f"{outcome.name}: already {outcome.state}"
+    return f"{outcome.name}: {state} ({driver}, {outcome.seconds:.2f} s)"
+
+
+def _start_with_console(file: str, *, paused: bool, deadline_s: float) -> None:
     with working(f"starting {file}") as node:
         instance = read_instance(node, file)
         driver = node.driver(instance.driver)
-        held = with_console and not paused and "pause" in driver.capabilities
-        if with_console and "console" not in driver.capabilities:
+        held = not paused and "pause" in driver.capabilities
+        if "console" not in driver.capabilities:
             raise hvcore.UnsupportedError(driver=driver.name, operation="console")
         source = "" if file == "-" else file
         outcome = driver.start(instance, paused=paused or held, deadline_s=deadline_s, source=source)
-    text = f"{outcome.name}: already {outcome.state}"
-    if outcome.changed:
-        state = "ready" if held else outcome.state  # paused only until the console is open
-        text = f"{outcome.name}: {state} ({instance.driver}, {outcome.seconds:.2f} s)"
-    if not with_console:
-        _show_outcome(outcome, text, as_json=as_json)
-        return
-    for line in (text, *(f"{instance.name}: {note}" for note in outcome.notes)):
+    state = "ready" if held else str(outcome.state)  # paused only until the console is open
+    for line in (_start_text(outcome, driver.name, state), *_result(outcome, "").notes):
         remark(line)
     _attach(instance.name, release=held and outcome.changed)
 
@@ -90,26 +113,28 @@ def _attach(name: str, *, release: bool) -> None:
         raise
 
 
-@command("hv stop web1", "hv stop web1 --deadline 10", "hv stop web1 --force")
-@name_argument
+@command("hv stop web1", "hv stop web1 web2 --deadline 10", "hv stop web1 --force")
+@names_argument
 @click.option("--force", is_flag=True, help="Stop at once, without asking the guest to shut down.")
 @deadline_option(60.0, _SHUTDOWN_DEADLINE)
 @json_option
-def stop(name: str, *, force: bool, deadline_s: float, as_json: bool) -> None:
-    """Stop an instance, and show what stopped it.
+def stop(names: tuple[str, ...], *, force: bool, deadline_s: float, as_json: bool) -> None:
+    """Stop instances, and show what stopped them.
 
-    Asks the guest to shut down, then powers it off after --deadline. Not an error if the instance is not running.
+    Asks the guest to shut down, then powers it off after --deadline. Exits with 4 if there is no such instance.
     """
-    with working(f"stopping {name}") as node:
+    for_each(names, lambda name: _stopped(name, force=force, deadline_s=deadline_s), as_json=as_json)
+
+
+def _stopped(name: str, *, force: bool, deadline_s: float) -> Result:
+    with working(f"stopping {name}") as node, known(node, name):
         outcome = node.stop(name, force=force, deadline_s=deadline_s)
-    ended = _OUT_OF_TIME.get(outcome.stopped_by or "") if not force and outcome.seconds >= deadline_s else None
     if not outcome.changed:
-        _show_nothing_done(node, outcome, f"{name} is not running", as_json=as_json)
-    elif ended:
-        text = f"{name}: did not shut down within {deadline_s:g} s and was {ended}"
-        _show_outcome(outcome, f"{text}; its file systems may need a check", as_json=as_json)
-    else:
-        _show_outcome(outcome, f"{name}: stopped ({_how(outcome)})", as_json=as_json)
+        raise no_instance(node, name)
+    if not force and outcome.seconds >= deadline_s and outcome.stopped_by in _CUT_OFF:
+        text = f"{name}: did not shut down within {deadline_s:g} s and was {_CUT_OFF[outcome.stopped_by]}"
+        return _result(outcome, f"{text}; its file systems may need a check")
+    return _result(outcome, f"{name}: stopped ({_how(outcome)}){_if_cut_off(outcome)}")
 
 
 @command("hv reboot web1")
@@ -123,50 +148,55 @@ def reboot(name: str, *, force: bool, deadline_s: float, as_json: bool) -> None:
     Parameters that apply at a launch get new values from the instance file and from this node ('hv params DRIVER' shows
     which). For all other changes, use 'hv stop' and 'hv start'.
     """
-    with working(f"rebooting {name}") as node, known(node, name):
-        outcome = node.reboot(name, force=force, deadline_s=deadline_s)
-    _show_outcome(outcome, f"{name}: {outcome.state} again ({_how(outcome)})", as_json=as_json)
+
+    def rebooted(name: str) -> Result:
+        with working(f"rebooting {name}") as node, known(node, name):
+            outcome = node.reboot(name, force=force, deadline_s=deadline_s)
+        return _result(outcome, f"{name}: {outcome.state} again ({_how(outcome)}){_if_cut_off(outcome)}")
+
+    for_each([name], rebooted, as_json=as_json)
 
 
 @command("hv pause web1 && snapshot-disk; hv resume web1")
-@name_argument
+@names_argument
 @json_option
-def pause(name: str, *, as_json: bool) -> None:
-    """Pause an instance; 'hv resume' continues it."""
-    with working(f"pausing {name}") as node, known(node, name):
-        outcome = node.pause(name)
-    _show_state(outcome, as_json=as_json)
+def pause(names: tuple[str, ...], *, as_json: bool) -> None:
+    """Pause instances; 'hv resume' continues them."""
+    for_each(names, lambda name: _moved("pausing", hvcore.Node.pause, name), as_json=as_json)
 
 
 @command("hv resume web1")
-@name_argument
+@names_argument
 @json_option
-def resume(name: str, *, as_json: bool) -> None:
-    """Continue a paused instance."""
-    with working(f"resuming {name}") as node, known(node, name):
-        outcome = node.resume(name)
-    _show_state(outcome, as_json=as_json)
+def resume(names: tuple[str, ...], *, as_json: bool) -> None:
+    """Continue paused instances."""
+    for_each(names, lambda name: _moved("resuming", hvcore.Node.resume, name), as_json=as_json)
 
 
-def _show_state(outcome: hvcore.Outcome, *, as_json: bool) -> None:
+def _moved(doing: str, act: Callable[[hvcore.Node, str], hvcore.Outcome], name: str) -> Result:
+    with working(f"{doing} {name}") as node, known(node, name):
+        outcome = act(node, name)
     already = "" if outcome.changed else "already "
-    _show_outcome(outcome, f"{outcome.name}: {already}{outcome.state}", as_json=as_json)
+    return _result(outcome, f"{outcome.name}: {already}{outcome.state}")
 
 
-@command("hv cleanup web1")
-@name_argument
+@command("hv cleanup web1", "hv cleanup web1 web2")
+@names_argument
 @json_option
-def cleanup(name: str, *, as_json: bool) -> None:
-    """Free the resources of an instance that has crashed or shut down.
+def cleanup(names: tuple[str, ...], *, as_json: bool) -> None:
+    """Free the resources of instances that have crashed or shut down.
 
     Afterwards the instance is no longer in 'hv list'. Refuses a running instance: use 'hv stop' first.
     """
-    with working(f"cleaning up {name}") as node:
+    for_each(names, _cleaned_up, as_json=as_json)
+
+
+def _cleaned_up(name: str) -> Result:
+    with working(f"cleaning up {name}") as node, known(node, name):
         outcome = node.cleanup(name)
-    if outcome.changed:
-        _show_outcome(outcome, f"{name}: cleaned up", as_json=as_json)
-    else:
-        _show_nothing_done(node, outcome, f"{name}: nothing to clean up", as_json=as_json)
+    if not outcome.changed:
+        raise no_instance(node, name)
+    return _result(outcome, f"{name}: cleaned up")
 
 
 @command("hv recover")

@@ -11,10 +11,11 @@ from typing import Any, Final
 import click
 
 import hvcore
+from hvcore.cli.guesses import instead_of
 from hvcore.cli.output import remark
 from hvcore.cli.progress import progress
 
-__all__ = ["check_run_dir", "known", "near_names", "near_word", "open_node", "read_instance", "warn", "working"]
+__all__ = ["check_run_dir", "known", "no_instance", "open_node", "read_instance", "warn", "working"]
 
 _TOO_MANY_BYTES: Final = 1024 * 1024 + 1
 
@@ -45,37 +46,28 @@ def warn(name: str, warnings: Iterable[hvcore.Problem]) -> None:
         remark(f"{name}: warning: {warning}")
 
 
-def near_names(node: hvcore.Node, name: str) -> str | None:
-    """``did you mean 'web'?`` for the instance with the most similar name, or None.
-
-    A name that differs in digits only is no suggestion: web1 and web2 are two instances, not a misspelling.
-    """
-    letters = _without_digits(name)
-    return near_word(name, [info.name for info in node.instances() if _without_digits(info.name) != letters])
-
-
-def _without_digits(name: str) -> str:
-    return "".join(char for char in name if not char.isdigit())
-
-
-def near_word(word: str, known: Iterable[str]) -> str | None:
-    """``did you mean 'start'?`` for the most similar known word, or None."""
-    import difflib  # noqa: PLC0415 - 1.5 ms, after an error only
-
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else None
+def no_instance(node: hvcore.Node, name: str) -> hvcore.NotFoundError:
+    """The error about a name that this node does not have, with a note that says what was probably meant."""
+    error = hvcore.NotFoundError(name)
+    _add_guess(error, node, name)
+    return error
 
 
 @contextmanager
 def known(node: hvcore.Node, name: str) -> Iterator[None]:
-    """Adds the most similar name to a `NotFoundError` about the instance."""
+    """Adds what was probably meant to a `NotFoundError` about the instance."""
     try:
         yield
     except hvcore.NotFoundError as error:
-        hint = near_names(node, name)
+        _add_guess(error, node, name)
+        raise
+
+
+def _add_guess(error: hvcore.NotFoundError, node: hvcore.Node, name: str) -> None:
+    with suppress(hvcore.HvError):
+        hint = instead_of(name, [info.name for info in node.instances()])
         if hint:
             error.add_note(f"{name}: {hint}")
-        raise
 
 
 def read_instance(node: hvcore.Node, file: str) -> hvcore.Instance:

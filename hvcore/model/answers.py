@@ -57,7 +57,9 @@ class Outcome:
     """How an operation ended: whether it changed anything, and the state it left.
 
     ``stopped_by`` says what stopped the instance: ``powerdown``, ``quit``, ``kill``, ``script``, ``term`` or ``gone``
-    (it had ended before). ``notes`` are facts worth knowing that are not failures.
+    (it had ended before). ``clean``: whether the guest shut down before it was stopped. False if it was cut off: its file
+    systems may need a check. None if nothing was stopped, or if nothing tells. ``notes`` are facts worth knowing that
+    are not failures.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Outcome:
     state: State
     stopped_by: str | None = None
     seconds: float = 0.0
+    clean: bool | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -81,7 +81,10 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
         started = start_locked(context, loaded, decided, start_deadline)
     started = call_after_start(loaded, decided, started)
     notes = (*notes, *stopped.notes, *started.notes)
-    return replace(started, op=Op.REBOOT, stopped_by=stopped.stopped_by, seconds=deadline.spent(), notes=notes)
+    seconds = deadline.spent()
+    return replace(
+        started, op=Op.REBOOT, stopped_by=stopped.stopped_by, clean=stopped.clean, seconds=seconds, notes=notes
+    )
 
 
 def _saved_machine(context: Context, loaded: LoadedDriver, record: Record) -> tuple[Decided, tuple[str, ...]]:

@@ -31,34 +31,19 @@ __all__ = ["release_ended", "release_without_driver", "release_without_record"]
 _KILL_S: Final = 5.0
 
 
-def release_ended(
-    context: Context,
-    loaded: LoadedDriver,
-    job: Job,
-    *,
-    op: Op = Op.CLEANUP,
-    stopped_by: str = "gone",
-    notes: tuple[str, ...] = (),
-) -> Outcome:
+def release_ended(context: Context, loaded: LoadedDriver, job: Job, outcome: Outcome | None = None) -> Outcome:
     """Release what an ended instance holds, then call hook ``after_stop``; its failures are notes of the outcome.
 
-    Raises `LeftoverError` before the hook is called.
+    ``outcome`` says how the instance ended; default: it was gone. Raises `LeftoverError` before the hook is called.
     """
     job.release()
     context.store.remove(job.name)
     forget_launch(job.dir, str(job.record.started_at))
     reap()
-    outcome = Outcome(
-        name=job.name,
-        op=op,
-        changed=True,
-        state=State.STOPPED,
-        stopped_by=stopped_by,
-        seconds=job.deadline.spent(),
-        notes=notes,
-    )
+    gone = Outcome(name=job.name, op=Op.CLEANUP, changed=True, state=State.STOPPED, stopped_by="gone")
+    outcome = replace(outcome or gone, seconds=job.deadline.spent())
     failures = loaded.hooks.notes("after_stop", instance=job.record.instance, outcome=outcome)
-    return replace(outcome, notes=(*notes, *failures))
+    return replace(outcome, notes=(*outcome.notes, *failures))
 
 
 def release_without_record(context: Context, name: str) -> list[str]:

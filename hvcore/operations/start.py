@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from hvcore.deadline import Deadline
-from hvcore.errors import DriverLoadError, HvError, NodeError, VerifyError
+from hvcore.errors import BusyError, DriverLoadError, HvError, NodeError, VerifyError
 from hvcore.host.processes.process import boot_id
 from hvcore.model.answers import Outcome
 from hvcore.model.codec import encode, encoded
@@ -97,8 +98,7 @@ def start_locked(context: Context, loaded: LoadedDriver, decided: Decided, deadl
     verdict = verdict_on(name, seen, Op.START)
     notes: tuple[str, ...] = ()
     if isinstance(verdict, Already):
-        # Compared as JSON: a list in the one is a tuple in the other.
-        if seen.record is not None and encode(seen.record.instance) != encode(kept):
+        if seen.record is not None and _changed(seen.record, decided, kept):
             notes = ("it runs with the settings of its start; the changes take effect after hv stop and hv start",)
         return Outcome(name=name, op=Op.START, changed=False, state=verdict.state, notes=notes)
     if seen.record is not None:  # an instance that has ended
@@ -127,6 +127,26 @@ def start_locked(context: Context, loaded: LoadedDriver, decided: Decided, deadl
     # Read again: a script may have left no process.
     state = look(context, name).state
     return Outcome(name=name, op=Op.START, changed=True, state=state, seconds=deadline.spent(), notes=notes)
+
+
+def _changed(running: Record, decided: Decided, kept: Instance) -> bool:
+    """Whether the settings differ from those of the running instance.
+
+    Raises `BusyError` when another instance has the name: one of another driver, uuid or file.
+    """
+    name, (own, other) = running.name, (running.instance, kept)
+    # Compared as JSON: a list in the one is a tuple in the other.
+    changed: bool = encode(own) != encode(other)
+    todo = f"give this instance another name, or use 'hv stop {name}' first"
+    for key, before, after in (("driver", own.driver, other.driver), ("uuid", own.uuid, other.uuid)):
+        if before != after:
+            raise BusyError(
+                f"{name}: another instance runs under this name, with {key} {before} and not {after}; {todo}"
+            )
+    files = (running.source, decided.source)
+    if changed and all(files) and os.path.realpath(files[0]) != os.path.realpath(files[1]):
+        raise BusyError(f"{name}: another instance runs under this name, from {files[0]!r}; {todo}")
+    return changed
 
 
 def call_after_start(loaded: LoadedDriver, decided: Decided, outcome: Outcome) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -21,6 +22,9 @@ __all__ = ["cleanup", "stop", "stop_locked"]
 
 _NO_DRIVER: Final = (DriverLoadError, UnknownDriverError, RecordError, DriverError)
 """The driver cannot be used: not installed, broken, or unable to read the record of another release."""
+
+_CUT_OFF: Final = ("quit", "kill")
+"""The steps of a stop that end a guest without its consent."""
 
 
 def stop(context: Context, name: str, *, force: bool, deadline: Deadline) -> Outcome:
@@ -60,9 +64,9 @@ def _stop(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
     if seen.record is None:
         return _killed(name, op, *release_without_record(context, name))
     if _needs_driver(context, seen, force=force):
-        return _end(context, seen.record, op, deadline)
+        return _end(context, seen.record, op, deadline, before=seen.state)
     stopped_by = "gone" if seen.state in (State.SHUTDOWN, State.CRASHED) else "kill"
-    return _release(context, seen.record, op, stopped_by, (), deadline)
+    return _release(context, seen.record, _ended(name, op, stopped_by, seen.state), deadline)
 
 
 def _needs_driver(context: Context, seen: Seen, *, force: bool) -> bool:
@@ -82,7 +86,7 @@ def cleanup(context: Context, name: str, *, deadline: Deadline) -> Outcome:
         verdict = verdict_on(name, seen, Op.CLEANUP)
         if isinstance(verdict, Already) or seen.record is None:
             return Outcome(name=name, op=Op.CLEANUP, changed=recovered is not None, state=State.STOPPED)
-        return _release(context, seen.record, Op.CLEANUP, "gone", (), deadline)
+        return _release(context, seen.record, _ended(name, Op.CLEANUP, "gone", seen.state), deadline)
 
 
 def _without_driver(context: Context, name: str, op: Op, deadline: Deadline, why: str) -> Outcome:
@@ -95,10 +99,10 @@ def _without_driver(context: Context, name: str, op: Op, deadline: Deadline, why
 
 
 def _killed(name: str, op: Op, *notes: str) -> Outcome:
-    return Outcome(name=name, op=op, changed=True, state=State.STOPPED, stopped_by="kill", notes=notes)
+    return _ended(name, op, "kill", State.UNKNOWN, notes)
 
 
-def _end(context: Context, record: Record, op: Op, deadline: Deadline) -> Outcome:
+def _end(context: Context, record: Record, op: Op, deadline: Deadline, *, before: State) -> Outcome:
     loaded = context.driver(record.driver)
     job = context.job(record, deadline, loaded)
     force = op is Op.KILL
@@ -119,13 +123,22 @@ def _end(context: Context, record: Record, op: Op, deadline: Deadline) -> Outcom
                 job.update(phase=Phase.RUNNING)
         raise
     reap()
-    return _release(context, job.record, op, stopped_by, notes, deadline)
+    outcome = _ended(record.name, op, stopped_by, before, notes)
+    return _release(context, job.record, outcome, deadline)
 
 
-def _release(
-    context: Context, record: Record, op: Op, stopped_by: str, notes: tuple[str, ...], deadline: Deadline
-) -> Outcome:
+def _release(context: Context, record: Record, outcome: Outcome, deadline: Deadline) -> Outcome:
     loaded = context.driver(record.driver)
-    job = context.job(record, deadline, loaded)
-    outcome = release_ended(context, loaded, job, op=op, stopped_by=stopped_by, notes=notes)
+    outcome = release_ended(context, loaded, context.job(record, deadline, loaded), outcome)
     return replace(outcome, notes=(*outcome.notes, *loaded.skipped))
+
+
+def _ended(name: str, op: Op, stopped_by: str, before: State, notes: Iterable[str] = ()) -> Outcome:
+    """The outcome of a stop. ``before`` is the state before it: a guest that had crashed did not shut down."""
+    clean: bool | None = stopped_by not in _CUT_OFF
+    if before in (State.SHUTDOWN, State.CRASHED):
+        clean = before is State.SHUTDOWN
+    elif stopped_by == "gone":  # it ended during the stop, and nothing tells why
+        clean = None
+    state = State.STOPPED
+    return Outcome(name=name, op=op, changed=True, state=state, stopped_by=stopped_by, clean=clean, notes=tuple(notes))

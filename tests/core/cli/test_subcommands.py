@@ -63,19 +63,6 @@ def test_stop_of_a_guest_that_did_not_shut_down_in_time_says_so(hv: Hv, instance
     assert hv("stop", "web1", "--deadline", "1e-6").stdout == stopped
 
 
-def test_stop_of_an_instance_that_is_not_running_is_done_and_names_a_similar_one(hv: Hv, instance_file: File) -> None:
-    hv("start", instance_file("web10"))
-    result = hv("stop", "wbe10")
-    assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == "wbe10 is not running; did you mean 'web10'?\n"
-
-
-def test_a_name_that_differs_in_a_digit_is_not_suggested(hv: Hv, instance_file: File) -> None:
-    hv("start", instance_file("web10"))
-    assert hv("stop", "web1").stderr == "web1 is not running\n"
-    assert "did you mean" not in hv("info", "web1").stderr
-
-
 def test_a_start_of_a_name_says_where_the_file_or_the_instance_is(
     hv: Hv, instance_file: File, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,7 +78,7 @@ def test_a_start_of_a_name_says_where_the_file_or_the_instance_is(
 
 def test_unknown_instance_is_exit_code_4_and_a_guess(hv: Hv, instance_file: File) -> None:
     hv("start", instance_file("web10"))
-    for subcommand in ("info", "pause", "resume", "reboot", "console"):
+    for subcommand in ("info", "pause", "resume", "reboot", "console", "stop", "cleanup", "log"):
         result = hv(subcommand, "wbe10")
         assert result.exit_code == 4, subcommand
         assert "hv: wbe10: did you mean 'web10'?\n" in result.stderr
@@ -148,7 +135,7 @@ def test_reboot_and_cleanup(hv: Hv, instance_file: File) -> None:
     assert refused.exit_code == 1
     assert "web1: is running; use 'hv stop' first" in refused.stderr
     hv("stop", "web1")
-    assert hv("cleanup", "web1").stderr == "web1: nothing to clean up\n"
+    assert hv("cleanup", "web1").exit_code == 4
 
 
 def test_recover_of_nothing(hv: Hv) -> None:
