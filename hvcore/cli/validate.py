@@ -124,7 +124,9 @@ def _quoted(token: str) -> str:
 )
 @files_argument
 @click.option(
-    "--diff", is_flag=True, help="Show the differences between two files, or between two --qemu for one file."
+    "--diff",
+    is_flag=True,
+    help="Show the differences between two files, or, with --qemu twice, between two QEMU binaries for one file.",
 )
 @click.option(
     "--qemu", "binaries", metavar="PATH", multiple=True, help="Use this QEMU binary instead of the one in the file."

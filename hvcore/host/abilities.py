@@ -67,12 +67,12 @@ def _sandbox() -> Finding:
 def _user_namespaces(host: Host) -> Finding:
     subject = "user namespaces"
     if _output([*with_own_root(), *_bubblewrap("--unshare-user")]) is not None:
-        return Finding(subject=subject, severity=Severity.OK, what="bubblewrap makes them")
+        return Finding(subject=subject, severity=Severity.OK, what="bubblewrap can create them")
     disabled = tail(Path("/proc/sys/kernel/unprivileged_userns_clone")).strip() == "0"
     todo = "sysctl kernel.unprivileged_userns_clone=1" if disabled else "see user_namespaces(7)"
     # Root confines with a uid of the pool instead.
     severity = Severity.NOTE if host.privileged else Severity.PROBLEM
-    what = "cannot be made: confinement at level 'user' does not work"
+    what = "cannot be created: confinement at level 'user' does not work"
     return Finding(subject=subject, severity=severity, what=what, todo=todo)
 
 

@@ -126,14 +126,14 @@ def _file_or_uri() -> ParamType:
 _BOOT_INDEX: Final = Param(
     "boot_index",
     integer(minimum=1, maximum=1000),
-    help="The turn of this device when the firmware looks for something to boot, from 1.",
+    help="The position of this device in the boot order, from 1.",
     default_means="as the driver's parameters say",
     example=1,
 )
 
 
 def _of_driver(key: str, choices: Mapping[str, str], example: str) -> Param:
-    what = f"As the driver parameter disk_{key}, for this disk alone."
+    what = f"Like the driver parameter disk_{key}, but only for this disk."
     return Param(key, one_of(choices), help=what, default_means=f"the value of disk_{key}", example=example)
 
 
@@ -153,8 +153,8 @@ _AIO: Final = {
     "io_uring": "io_uring, for Linux 5.1 or later.",
 }
 _DISCARDS: Final = {
-    "ignore": "Keep the blocks that the guest discards.",
-    "unmap": "Free the blocks that the guest discards on the node too.",
+    "ignore": "When the guest discards blocks, keep them on the node.",
+    "unmap": "When the guest discards blocks, free them on the node too.",
 }
 _MODES: Final = {
     "user": "User-mode network of the driver, without privileges and without connections from outside.",
@@ -162,7 +162,7 @@ _MODES: Final = {
     "routed": "A tap interface to which the node routes.",
     "openvswitch": "A port of the Open vSwitch bridge that link names.",
     "macvtap": "A macvtap interface on the interface that link names.",
-    "ext": "A network interface that something else makes.",
+    "ext": "A network interface that another program creates.",
 }
 
 DISK_KEYS: Final = ParamGroup(
@@ -240,7 +240,13 @@ INSTANCE_KEYS: Final = ParamGroup(
         help="The memory of the instance.",
         example=1024,
     ),
-    Param("vcpus", integer(minimum=1, maximum=4096), default=1, help="The number of its processors.", example=4),
+    Param(
+        "vcpus",
+        integer(minimum=1, maximum=4096),
+        default=1,
+        help="The number of virtual CPUs of the instance.",
+        example=4,
+    ),
     Param(
         "uuid",
         regexp(f"{_HEX}{{8}}(-{_HEX}{{4}}){{3}}-{_HEX}{{12}}", "a uuid of 36 characters"),
@@ -251,7 +257,7 @@ INSTANCE_KEYS: Final = ParamGroup(
     Param(
         "profile",
         # A file's name, so no path: it neither begins with a dot nor has a slash in it.
-        regexp("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", "a profile's name of letters, digits, '_', '.' and '-'"),
+        regexp("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", "a profile name of letters, digits, '_', '.' and '-'"),
         help="A file of this node, profiles/NAME.toml, with values for parameters that the instance does not set.",
         default_means="no profile",
         example="web",

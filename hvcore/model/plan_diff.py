@@ -114,7 +114,7 @@ def _why(before: Argument | None, after: Argument | None, first: Plan, second: P
         reasons.append(" -> ".join(text or "otherwise" for text in able))
     if not reasons and before and after and _program(first) != _program(second):
         # No parameter differs: a machine type that is an alias, for example, means another one there.
-        reasons.append("not asked for otherwise: the two programs differ")
+        reasons.append("no parameter differs: the two programs do")
     said = list(dict.fromkeys(origin.why for origin in sides if origin.why))
     return (*reasons, *(said if not reasons or len(said) > 1 else ()))
 

@@ -113,7 +113,7 @@ def record_bytes(record: Record) -> bytes:
 def parse_record(data: bytes, place: str) -> Record:
     """The record in ``data``. Raises `RecordError` when it is torn, damaged, or from a newer version."""
     body, _, rest = data.partition(b"\n")
-    todo = "hv stop --force ends it and keeps the record aside"
+    todo = "hv stop --force ends the instance and moves the record to 'damaged'"
     if rest != f"crc32:{zlib.crc32(body):08x}\n".encode():
         raise RecordError(f"{place}: damaged, the checksum does not match; {todo}")
     try:

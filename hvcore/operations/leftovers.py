@@ -60,7 +60,7 @@ def _locks(context: Context) -> Iterator[Finding]:
             what = f"is not a lock file, so no operation on {name} is possible"
             yield Finding(subject=str(path), severity=Severity.PROBLEM, what=what, todo="look at it, then move it away")
         else:
-            what = "an operation on it died before it changed anything"
+            what = "an operation on it was killed before it changed anything"
             yield Finding(subject=name, severity=Severity.NOTE, what=what, todo="hv recover")
 
 

@@ -107,7 +107,7 @@ def _saved_machine(context: Context, loaded: LoadedDriver, record: Record) -> tu
         source=record.source,
         recorded=None if record.params is None else encode(machine.params.kept()),
     )
-    unusable = () if now.problem is None else (f"{now.problem}; the values of its start hold",)
+    unusable = () if now.problem is None else (f"{now.problem}; the values of its start are kept",)
     waiting = () if record.params is None else _of_a_start(loaded, record, now, machine.params)
     return decided, (*unusable, *machine.notes, *waiting)
 
@@ -153,7 +153,7 @@ def _machine(loaded: LoadedDriver, record: Record, now: _Now) -> _Machine:
         return _Machine(params=params, spec=record.spec, planned=None, notes=(_OLD,))
     saved, problems = loaded.schema.restored(record.params, record.instance.params)
     if saved is None:
-        note = f"driver {loaded.name} does not take the values of its start any more ({_first(problems)})"
+        note = f"driver {loaded.name} no longer accepts the values of its start ({_first(problems)})"
         params = now.params or loaded.check(record.instance)
         return _Machine(params=params, spec=record.spec, planned=None, notes=(f"{note}: its saved machine is kept",))
     if now.params is None:
@@ -176,10 +176,12 @@ def _with_launch_values(loaded: LoadedDriver, record: Record, saved: Params, now
         before, after = loaded.plan(record.instance, saved), loaded.plan(record.instance, params)
     except HvError as error:
         machine = _unchanged(loaded, record, saved)
-        return replace(machine, notes=(f"{names}: new values not taken, the saved ones hold ({_one_line(error)})",))
+        return replace(
+            machine, notes=(f"{names}: the new values cannot be used, the saved ones are kept ({_one_line(error)})",)
+        )
     spec = merged(record.spec, encode(before), encode(after))
     return _Machine(
-        params=params, spec=spec, planned=type(before), taken=tuple(keys), notes=(f"{names}: new values taken",)
+        params=params, spec=spec, planned=type(before), taken=tuple(keys), notes=(f"{names}: the new values are used",)
     )
 
 

@@ -113,19 +113,19 @@ def _required(before: bool, after: bool) -> _Found:  # noqa: FBT001 - two facts 
     if after and not before:
         yield "tightened", Bump.MAJOR, "is required now"
     elif before and not after:
-        yield "loosened", Bump.MINOR, "is not required any more"
+        yield "loosened", Bump.MINOR, "is no longer required"
 
 
 def _values(before: _Schema, after: _Schema) -> _Found:
     old, new = _bare(before), _bare(after)
     if old == new:
         return
-    both = f"took {_in_words(old)}, takes {_in_words(new)}"
+    both = f"accepted {_in_words(old)}, now accepts {_in_words(new)}"
     wider, narrower = _accepts(new, old), _accepts(old, new)
     if not wider and not _types(old) & _types(new):
         yield "type changed", Bump.MAJOR, both
     elif not wider:
-        yield "tightened", Bump.MAJOR, both if narrower else f"{both}, which is not all of the former"
+        yield "tightened", Bump.MAJOR, both if narrower else f"{both}, and refuses some values that it accepted"
     elif not narrower:
         yield "loosened", Bump.MINOR, both
 
@@ -140,9 +140,9 @@ def _default(before: _Schema, after: _Schema) -> _Found:
 def _marks(before: _Schema, after: _Schema) -> _Found:
     """Changes of the notes that have a meaning: deprecated, secret, unit, effect."""
     if after.get("deprecated") and not before.get("deprecated"):
-        yield "deprecated", Bump.MINOR, f"{after.get('x-instead')}; goes in {after.get('x-removed-in')}"
+        yield "deprecated", Bump.MINOR, f"{after.get('x-instead')}; will be removed in {after.get('x-removed-in')}"
     elif before.get("deprecated") and not after.get("deprecated"):
-        yield "not deprecated", Bump.PATCH, "it stays"
+        yield "not deprecated", Bump.PATCH, "it will not be removed"
     if before.get("writeOnly") != after.get("writeOnly"):
         secret = bool(after.get("writeOnly"))
         what = "its value is hidden now" if secret else "its value is shown and written down now"

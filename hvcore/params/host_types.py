@@ -83,7 +83,9 @@ def cpu_mask(*, multi: bool = False) -> ParamType:
 
     The clean value is sorted and merged; `cpu_sets` gives it as numbers.
     """
-    expects = "CPU numbers and ranges such as '0-3,5', or 'all'" + (", for each vCPU joined by ':'" if multi else "")
+    expects = "CPU numbers and ranges such as '0-3,5', or 'all'" + (
+        ", or one such list for each vCPU with ':' between them" if multi else ""
+    )
     one = f"(?:all|{_CPU_LIST.pattern})"
 
     def parse(value: object) -> str:
@@ -177,7 +179,7 @@ def _path(value: object) -> str:
     if not value.startswith("/"):
         raise Reject("is not an absolute path" if value else "is empty")
     if "\x00" in value:
-        raise Reject("has a NUL in it, which no path can hold")
+        raise Reject("has a NUL in it, which a path cannot contain")
     if value != "/" and ("//" in value or "/." in value or value[-1] == "/"):
         _normalised(value)
     if len(value) > _COMPONENT_BYTES or not value.isascii():

@@ -22,7 +22,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _EFFECT = {
     "start": "at the next start",
     "launch": "at the next launch of the process",
-    "live": "at once; today at the next launch of the process",
+    "live": "at once in a later release; in this one at the next launch of the process",
 }
 
 

@@ -213,7 +213,7 @@ class Schema:
             if not isinstance(name, str) or name not in self.params:
                 problems.append(self._unknown(place, name, guess=len(problems) < _GUESSES))
             elif isinstance(values, Mapping) and name in values:
-                problems.append(Problem(path=f"{place}.{name}", what="is also set here", todo="do one of both"))
+                problems.append(Problem(path=f"{place}.{name}", what="is also set here", todo="do only one of the two"))
         return [name for name in names if isinstance(name, str)], problems
 
     def _unknown(self, prefix: str, name: object, *, guess: bool) -> Problem:
@@ -232,7 +232,7 @@ def _refused(prefix: str, param: Param, value: object, error: vol.Invalid) -> Pr
     todo = f"give {param.expects}"
     if param.secret:
         # Without the type's own message, which may have a part of the value.
-        return Problem(path=path, what="is not valid, and secret", todo=todo)
+        return Problem(path=path, what="is not valid (the value is secret and not shown)", todo=todo)
     if not isinstance(error, Reject):
         return Problem(path=path, what="is not valid", got=shortened(value), todo=todo)
     return Problem(path=path, what=error.what, got=shortened(value), todo=error.todo or todo)

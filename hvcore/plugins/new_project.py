@@ -27,7 +27,9 @@ __all__ = ["new_driver", "new_extension"]
 
 _NAME: Final = re.compile("[a-z](?:[a-z0-9]|-(?=[a-z0-9])){0,31}")
 _WORD: Final = re.compile(r"\{\{(\w+)\}\}")
-_HOW: Final = "give a small letter, then at most 31 more, digits, and '-' between them"
+_HOW: Final = (
+    "use at most 32 lower-case letters, digits and '-'; begin with a letter, and put '-' only between two others"
+)
 
 
 def new_driver(directory: Path, *, name: str | None = None) -> tuple[Path, ...]:

@@ -38,14 +38,14 @@ class IdentityKind(ResourceKind[Identity, AsUser | None], name=_UID, turn=Turn.W
     def verify(self, resource: Identity, site: Site) -> Iterator[Problem]:
         """The user must exist and must not be root."""
         if resource.user is not None and (what := user_problem(resource.user)) is not None:
-            todo = "make it, or name one" if what.startswith("is not") else "name another"
+            todo = "create the user, or name another" if what.startswith("is not") else "name another"
             yield Problem(path=resource.where, what=what, got=repr(resource.user), todo=todo)
 
     def describe(self, resource: Identity, site: Site) -> Iterator[Step]:
         """The user, or the pool that a uid is taken from."""
         if site.level is Level.STRICT:
             pool, whose = site.host.uid_pool, "guest" if resource.key == "uid" else "program"
-            taken = f"take one of {pool.start}-{pool.stop - 1} for this {whose} alone"
+            taken = f"take a uid from {pool.start} to {pool.stop - 1} that no other {whose} has"
             yield Step(kind="uid", what=taken if resource.user is None else f"run as the user {resource.user}")
 
     def placeholder(self, resource: Identity, site: Site) -> AsUser | None:
@@ -83,7 +83,7 @@ class UidRangeKind(ResourceKind[UidRange, range], name=_RANGE, turn=Turn.WHO, in
     def verify(self, resource: UidRange, site: Site) -> Iterator[Problem]:
         """In a container the uids of the node may not be available."""
         if not uid_ranges():
-            what = "cannot be had, the uids for its users are not ours to give"
+            what = "is not possible, this node gives hvcore no uids for the users of the instance"
             yield Problem(path=resource.where, what=what, todo="run hvcore outside of a container, or set it to 'off'")
 
     def describe(self, resource: UidRange, site: Site) -> Iterator[Step]:

@@ -39,7 +39,7 @@ class InterfaceAddressKind(ResourceKind[InterfaceAddress, str], name="address", 
     def describe(self, resource: InterfaceAddress, site: Site) -> Iterator[Step]:
         """Which interface's address is taken."""
         param = resource.where.removeprefix("params.")
-        yield Step(kind="address", what=f"take that of {resource.interface} for {param}")
+        yield Step(kind="address", what=f"take the address of {resource.interface} for {param}")
 
     def placeholder(self, resource: InterfaceAddress, site: Site) -> str:
         """``{address:eth0}``."""
@@ -127,7 +127,7 @@ def _chosen(wanted: TcpPort, bind: str, held: Held) -> int:
         what = f"{name}: cannot listen at {bind} for {wanted.key}, got {error.strerror}"
         raise OperationError(f"{what}; correct {wanted.where}, or the address") from error
     if reserved is None:
-        what = f"no free port from {wanted.first} on at {bind} for {wanted.key}"
+        what = f"no free port at {bind} from {wanted.first} up for {wanted.key}"
         raise OperationError(f"{name}: {what}; set {wanted.where}")
     port = int(reserved.getsockname()[1])
     held.keep(reserved.detach())

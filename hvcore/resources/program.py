@@ -77,8 +77,8 @@ class ProgramKind(ResourceKind[Program, str], name="companion", turn=Turn.PROGRA
         uid = owner.record.bindings.get(PROGRAMS, {}).get(resource.key, {}).get("uid")
         found = weaknesses(_sandbox(resource, site.level, None if uid is None else AsUser(uid)), process.pid)
         if found:
-            what = f"{owner.name}: {resource.key} is not as confined as asked ({site.level}): {'; '.join(found)}"
-            raise ConfinementError(f"{what}; look at what differs on this node")
+            what = f"{owner.name}: {resource.key} is confined less than requested ({site.level}): {'; '.join(found)}"
+            raise ConfinementError(f"{what}; check what differs on this node")
         _remember(owner, resource.key, uid=uid, process=encode(process))
 
     def release(self, entry: Entry, owner: Owner) -> None:

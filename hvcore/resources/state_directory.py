@@ -37,7 +37,7 @@ class StateDirectoryKind(ResourceKind[StateDirectory, int], name="owner", turn=T
         """It must hold only files of the program. The check of the parameter proves that it is a directory."""
         with suppress(OSError):
             if (foreign := _foreign(resource, os.listdir(resource.path))) is not None:
-                todo = "name a directory of this instance alone"
+                todo = "name a directory that only this instance uses"
                 yield Problem(path=resource.where, what=foreign, got=repr(resource.path), todo=todo)
 
     def describe(self, resource: StateDirectory, site: Site) -> Iterator[Step]:
@@ -111,7 +111,9 @@ def _naming(resource: StateDirectory, name: str) -> Iterator[None]:
     except OSError as error:
         what = f"{name}: {resource.path!r} cannot be used, got {error.strerror}"
         param = resource.where.removeprefix("params.")
-        raise OperationError(f"{what}; make room and let us write there, or name another in {param}") from error
+        raise OperationError(
+            f"{what}; free some space there, allow hvcore to write to it, or name another in {param}"
+        ) from error
 
 
 def _owner_before(place: int, site: Site) -> dict[str, int]:

@@ -405,7 +405,9 @@ CASES: Final = (
     ),
     # chroot
     chroot("not-root", (("privileges", "only root can mount"),), **NOBODY),
-    chroot("users", (("params.user_namespace", "cannot be had"),), params={"network": "none"}, where="user namespace"),
+    chroot(
+        "users", (("params.user_namespace", "is not possible"),), params={"network": "none"}, where="user namespace"
+    ),
     chroot("architecture", (("params.seccomp", "has no profile"),), where="32 bits"),
     chroot(
         "tools",

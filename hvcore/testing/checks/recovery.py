@@ -42,9 +42,9 @@ def recover_running(bench: Bench) -> None:
 
 @check(Level.MUST, Tier.LIVE)
 def recover_wrong_process(bench: Bench) -> None:
-    """The number of its process now belongs to a stranger: the instance counts as ended, and the stranger gets no signal.
+    """Another program now has the pid of its process: the instance counts as ended, and that program gets no signal.
 
-    Why: The kernel reuses process numbers. A driver that relies on the number signals a stranger (forkd#298: age is the
+    Why: The kernel reuses pids. A driver that relies on the pid signals another program (forkd#298: age is the
     wrong axis, identity is).
     """
     bench.start()
@@ -58,10 +58,11 @@ def recover_wrong_process(bench: Bench) -> None:
         try:
             bench.another_node().stop(bench.name(), force=True, deadline_s=5)
         except HvError as error:
-            raise Failed(f"cannot be stopped while a stranger has its process's number: {error}") from error
-        require(alive(stranger), "a stop signals a stranger that has its process's number")
+            raise Failed(f"cannot be stopped while another program has the pid of its process: {error}") from error
+        require(alive(stranger), "a stop signals another program that has the pid of its process")
         require(
-            state not in (State.RUNNING, State.PAUSED), f"counts as {state} while a stranger has its process's number"
+            state not in (State.RUNNING, State.PAUSED),
+            f"counts as {state} while another program has the pid of its process",
         )
 
 
@@ -72,7 +73,7 @@ def _bystander() -> Iterator[ProcessId]:
     with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
         found = identify(child.pid)
         if found is None:
-            raise Failed("a bystander could not be started")
+            raise Failed("the other program of this check could not be started")
         yield found
         child.kill()
 

@@ -110,7 +110,7 @@ def life_start_failure_reports(bench: Bench) -> None:
     except Exception as error:
         raise Failed(f"a start that fails raises {type(error).__name__}, not a typed error: {error}") from error
     else:
-        raise Failed("starts an instance that the subject says cannot be started")
+        raise Failed("starts the instance that its conformance subject gives as one that cannot start")
     bench.nothing_left("a start that failed")
 
 

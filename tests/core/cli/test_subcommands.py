@@ -121,7 +121,7 @@ def test_a_start_keeps_the_full_path_of_its_file_and_none_of_stdin(
     path.unlink()
     stderr = hv("reboot", "web1").stderr
     assert f"web1: {str(path)!r}: cannot be read, got No such file or directory" in stderr
-    assert "the values of its start hold" in stderr
+    assert "the values of its start are kept" in stderr
     assert hv("stop", "web1").exit_code == 0
     assert hv("start", "-", stdin=text).exit_code == 0
     assert source() == ""

@@ -78,7 +78,7 @@ def test_an_impossible_unset_is_a_problem(unset: object, problem: str, fake: hvc
 
 
 def test_set_and_unset_in_one_table_is_a_problem(fake: hvcore.DriverHandle) -> None:
-    problem = "params.unset.motd: is also set here; do one of both"
+    problem = "params.unset.motd: is also set here; do only one of the two"
     assert problems(fake, web1(unset=["motd"], motd="x")) == [problem]
 
 
@@ -168,7 +168,7 @@ def test_a_start_uses_the_layers_and_a_reboot_keeps_their_values(config: Write, 
     (tmp_path / "etc/profiles/db.toml").unlink()
     (note,) = node.reboot("web1").notes
     assert note.startswith("profile: no such profile, got 'db'; ")
-    assert note.endswith("the values of its start hold")
+    assert note.endswith("the values of its start are kept")
     assert node.console("web1").argv[-1] == "profile"
 
 

@@ -83,7 +83,7 @@ def test_all_problems_are_reported_at_once() -> None:
         ({"name": "-web"}, "name", "'-web'"),
         ({"name": "web\n1"}, "name", r"web\n1"),
         ({"driver": "a,b"}, "driver", "'a,b'"),
-        ({"profile": "../x"}, "profile", "; give a profile's name of letters"),
+        ({"profile": "../x"}, "profile", "; give a profile name of letters"),
         ({"bad\nkey": 1}, r"'bad\nkey'", "unknown key"),
         ({7: 1}, "7", "unknown key"),
     ],

@@ -76,7 +76,7 @@ def test_another_program_and_what_it_can_do_are_reasons() -> None:
 def test_what_only_the_program_decides_is_put_down_to_it() -> None:
     first, second = plan(("-machine", "pc-1", ""), kvm_path="/a"), plan(("-machine", "pc-2", ""), kvm_path="/b")
     second = replace(second, arguments=(replace(second.arguments[0], tokens=("/b",)), second.arguments[1]))
-    assert told(first, second)[1][3:] == ("not asked for otherwise: the two programs differ",)
+    assert told(first, second)[1][3:] == ("no parameter differs: the two programs do",)
     assert told(plan(("-smp", "1", "")), plan(("-smp", "2", "")))[0][3:] == ("reasons",)
 
 

@@ -194,7 +194,7 @@ def test_at_once_nothing_takes_a_new_value(boat: Harbour) -> None:
 def test_at_a_reboot_launch_and_live_values_are_taken_and_start_values_kept(boat: Harbour) -> None:
     boat.start(**FIRST)
     boat.write(**SECOND)
-    assert boat.reboot() == ("params.paint, params.lights: new values taken", f"params.hull: {WAITING}")
+    assert boat.reboot() == ("params.paint, params.lights: the new values are used", f"params.hull: {WAITING}")
     assert {**FIRST, "paint": "blue", "lights": 7}.items() <= boat.spec.items()
     assert boat.record.params == {"hull": "steel", "paint": "blue", "lights": 7}
 
@@ -245,7 +245,7 @@ def test_an_upgrade_of_the_driver_changes_no_machine(boat: Harbour) -> None:
     assert boat.reboot() == ()
     assert boat.spec == before
     boat.write(**{**FIRST, "paint": "blue"})
-    assert boat.reboot() == ("params.paint: new values taken",)
+    assert boat.reboot() == ("params.paint: the new values are used",)
     assert boat.spec == {**before, "paint": "blue"}
 
 
@@ -262,7 +262,7 @@ def test_an_upgrade_that_refuses_what_held_keeps_the_saved_machine_and_says_so(b
     boat.upgrade('hv.Param("hull", hv.text()', 'hv.Param("hull", hv.one_of("wood", "carbon")')
     boat.write(hull="wood", paint="blue")
     (note,) = boat.reboot()
-    assert note.startswith("driver boat does not take the values of its start any more (params.hull: ")
+    assert note.startswith("driver boat no longer accepts the values of its start (params.hull: ")
     assert note.endswith("its saved machine is kept")
     assert boat.spec == before
 
@@ -297,7 +297,7 @@ def test_hooks_are_given_what_is_started(boat: Harbour) -> None:
 def test_what_was_taken_is_no_difference_at_the_next_start(boat: Harbour) -> None:
     boat.start(**FIRST)
     boat.write(hull="steel", lights=7)  # and the paint is the default again
-    assert boat.reboot() == ("params.paint, params.lights: new values taken",)
+    assert boat.reboot() == ("params.paint, params.lights: the new values are used",)
     assert boat.spec["paint"] == "white"
     assert boat.start_file().notes == ()
 
@@ -310,7 +310,7 @@ def test_the_nodes_values_are_read_again(boat: Harbour) -> None:
     boat.start(lights=3)
     assert boat.spec["paint"] == "grey"
     boat.of_the_node('[params.boat]\npaint = "pink"\nhull = "zinc"\n')
-    assert boat.reboot() == ("params.paint: new values taken", f"params.hull (node): {WAITING}")
+    assert boat.reboot() == ("params.paint: the new values are used", f"params.hull (node): {WAITING}")
     assert (boat.spec["paint"], boat.spec["hull"]) == ("pink", "tin")
 
 
@@ -318,7 +318,7 @@ def test_an_instance_that_a_program_built_has_its_own_values_and_the_nodes(boat:
     boat.node.driver("boat").start(Instance(name="web1", driver="boat", params={"lights": 3}))
     assert boat.record.source == ""
     boat.of_the_node('[params.boat]\npaint = "pink"\nlights = 9\n')
-    assert boat.reboot() == ("params.paint: new values taken",)
+    assert boat.reboot() == ("params.paint: the new values are used",)
     assert (boat.spec["paint"], boat.spec["lights"]) == ("pink", 3)
 
 
@@ -386,7 +386,7 @@ def test_an_unusable_source_is_reported_and_the_saved_values_hold(
     spoil(boat)
     (note,) = boat.reboot()
     assert why in note
-    assert note.endswith("; the values of its start hold")
+    assert note.endswith("; the values of its start are kept")
     assert "\n" not in note
     after = boat.record
     assert (after.spec, after.params, after.instance) == (before.spec, before.params, before.instance)
@@ -397,7 +397,9 @@ def test_new_values_that_do_not_go_with_the_saved_ones_are_not_taken(boat: Harbo
     before = boat.spec
     boat.write(hull="gold", paint="steel")
     first, second = boat.reboot()
-    assert first.startswith("params.paint, params.lights: new values not taken, the saved ones hold (web1: 1 problem; ")
+    assert first.startswith(
+        "params.paint, params.lights: the new values cannot be used, the saved ones are kept (web1: 1 problem; "
+    )
     assert "looks like the hull" in first
     assert second == f"params.hull: {WAITING}"
     assert boat.spec == before

@@ -114,7 +114,7 @@ def test_a_path_may_hold_any_byte_but_nul(path: str) -> None:
         ("a/b", "is not an absolute path"),
         ("~/a", "is not an absolute path"),
         ("-name", "is not an absolute path"),
-        ("/a\0b", "has a NUL in it, which no path can hold"),
+        ("/a\0b", "has a NUL in it, which a path cannot contain"),
         ("/a/", "is not a normalised path"),
         ("//a", "is not a normalised path"),
         ("/a/./b", "is not a normalised path"),

@@ -288,7 +288,7 @@ def test_a_chapter_for_each_group_and_a_section_for_each_parameter() -> None:
         ("kernel", '- Example: `kernel = "/boot/vmlinuz"`'),
         ("kernel", "- Default: unset"),
         ("speed", "- Value: a whole number from 0 to 9, in MiB per second"),
-        ("speed", "- A change takes effect: at once; today at the next launch of the process"),
+        ("speed", "- A change takes effect: at once in a later release; in this one at the next launch of the process"),
         ("mode", "- Value: one of 'a|b', '\\<c>'"),
         ("mode", "- A change takes effect: at the next launch of the process"),
         ("password", "- Value: one line of text of at most 64 bytes (secret)"),

@@ -55,7 +55,7 @@ def test_a_named_user_is_not_reserved(at_work: AtWork, uids: Callable[[], dict[s
 @pytest.mark.parametrize(
     ("user", "what"),
     [
-        ("no-such-user", "is not a user of this node, got 'no-such-user'; make it, or name one"),
+        ("no-such-user", "is not a user of this node, got 'no-such-user'; create the user, or name another"),
         ("root", "is root, which a guest never runs as, got 'root'; name another"),
     ],
 )
@@ -78,8 +78,8 @@ def test_below_strict_it_is_the_caller(at_work: AtWork, level: Level) -> None:
 def test_what_a_plan_says(site: Callable[..., Site]) -> None:
     wanted = (UID, Identity(key="tpm.uid"), named("nobody"))
     assert [str(step.what) for each in wanted for step in IdentityKind().describe(each, site())] == [
-        "take one of 1880000000-1880000099 for this guest alone",
-        "take one of 1880000000-1880000099 for this program alone",
+        "take a uid from 1880000000 to 1880000099 that no other guest has",
+        "take a uid from 1880000000 to 1880000099 that no other program has",
         "run as the user nobody",
     ]
     assert IdentityKind().placeholder(UID, site()) is None

@@ -156,7 +156,7 @@ def test_a_missing_program_is_reported_before_the_start(
 def test_what_a_plan_says(program: Callable[..., Program], site: Callable[..., Site], tmp_path: Path) -> None:
     wanted = program()
     assert [str(step.what) for step in CORE_KINDS.steps([wanted], site(level=Level.STRICT))] == [
-        "take one of 1880000000-1880000099 for this program alone",
+        "take a uid from 1880000000 to 1880000099 that no other program has",
         f"claim {tmp_path}/state, for helper alone while it runs",
         "/usr/bin/bash beside the instance, with its own uid; it ends with the guest",
     ]

@@ -73,7 +73,7 @@ def test_a_missing_interface_is_reported_once_before_a_start(at_work: AtWork, si
 def test_what_a_plan_says(site: Callable[..., Site]) -> None:
     wanted = (port(None, first=5900, bind=LO),)
     assert [str(step.what) for step in CORE_KINDS.steps([*wanted, LO], site())] == [
-        "take that of lo for spice_bind",
+        "take the address of lo for spice_bind",
         "choose the first free one from 5900 for spice",
     ]
     handles = CORE_KINDS.placeholders([*wanted, LO], site())

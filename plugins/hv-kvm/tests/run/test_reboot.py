@@ -120,7 +120,7 @@ def test_the_machine_stays_and_what_may_change_at_a_launch_is_taken(world: World
     write(world, 48, 'kvm_extra = "-msg timestamp=on"\nacpi = false')
     outcome = world.node.reboot("web1", force=True)
     assert outcome.notes == (
-        "params.kvm_extra: new values taken",
+        "params.kvm_extra: the new values are used",
         "memory_mib, params.acpi: changed since its start; a reboot keeps the old values, stop and start take the new",
     )
     command = argv(world)

@@ -128,7 +128,7 @@ class InMemory(Good):
         return super().observe(live)
 
 
-@breaks("recover_wrong_process", "a stop signals a stranger that has its process's number")
+@breaks("recover_wrong_process", "a stop signals another program that has the pid of its process")
 class ByNumber(Good):
     def observe(self, live: hv.Live) -> hv.Observation:
         process = live.record.process

@@ -262,7 +262,7 @@ def _mount_overlay(spec: ChrootSpec, owner: Owner, lower: Path, root: Path, owne
 
 def _bind(owner: Owner, root: Path, bind: Bind, owners: _Owners) -> None:
     what = f"cannot bind {bind.source!r} to {bind.target!r}"
-    todo = "no directory on the way may be a link, and in a read-only root each has to exist"
+    todo = "no directory in the path may be a link, and in a read-only root all must exist"
     with (
         _failing(owner, what, todo),
         cloned_tree(bind.source, Allowed(write=bind.writable), users_fd=owners.fd) as tree,

@@ -99,7 +99,7 @@ def main(arguments: list[str]) -> int:
             become()
         return _exit_status(child)
     except OSError as error:
-        return _failed(f"cannot go on, got {error.strerror}")
+        return _failed(f"cannot continue, got {error.strerror}")
 
 
 def _execute(argv: list[str], environment: dict[str, str]) -> NoReturn:

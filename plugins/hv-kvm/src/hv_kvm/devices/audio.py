@@ -18,7 +18,7 @@ _PCI: Final = {"ac97": "AC97", "es1370": "ES1370", "hda": "intel-hda", "virtio":
 _ISA: Final = {"sb16": "sb16", "adlib": "adlib", "gus": "gus", "cs4231a": "cs4231a"}
 _SPEAKER: Final = "pcspk"
 _MODELS: Final = {**_PCI, **_ISA, _SPEAKER: "isa-pcspk"}
-_EXPECTS: Final = f"sound cards out of {', '.join(_MODELS)}, separated by commas or spaces"
+_EXPECTS: Final = f"one or more of {', '.join(_MODELS)}, separated by commas or spaces"
 
 PARAMS: Final = hv.ParamGroup(
     "audio",

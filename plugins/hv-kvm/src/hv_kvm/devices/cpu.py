@@ -24,7 +24,7 @@ PARAMS: Final = hv.ParamGroup(
     hv.Param(
         "cpu_type",
         hv.regexp(_MODEL + _FEATURES, "a CPU model, with features such as 'qemu64,+ssse3'"),
-        help="The CPU model that the guest sees, with CPU features to add or remove after it. 'host' is the node's own CPU.",
+        help="The CPU model that the guest sees. Features can follow: +NAME adds one, -NAME removes one. 'host' is the node's CPU.",
         default_means="QEMU's basic model qemu64, without most features of the node's CPU",
         example="qemu64",
     ),

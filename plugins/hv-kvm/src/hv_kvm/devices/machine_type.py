@@ -53,8 +53,8 @@ PARAMS: Final = hv.ParamGroup(
         hv.integer(minimum=0, maximum=32),
         default=12,
         unit="PCI slots",
-        help="The first PCI slot for disks and NICs. The slots below are for other devices, so that one more of those does "
-        "not move a disk or NIC.",
+        help="How many PCI slots are kept for other devices. Disks and NICs use the slots from this number on, so that "
+        "another device does not move them.",
         example=8,
     ),
     hv.Param(

@@ -93,7 +93,7 @@ def check(params: hv.Params) -> Iterator[hv.Problem]:
     """A TPM needs a directory, and the other parameters need a TPM."""
     if params["tpm_version"] and not params["tpm_state_path"]:
         what = "is not set, but a TPM that loses its keys locks the guest out of its disks"
-        yield problem(params, "tpm_state_path", what, "name a directory for this instance alone")
+        yield problem(params, "tpm_state_path", what, "name a directory that only this instance uses")
     for key in ("tpm_state_path", "swtpm_path"):
         if params[key] and not params["tpm_version"]:
             yield problem(params, key, "is set without a TPM", 'set tpm_version = "2.0"')

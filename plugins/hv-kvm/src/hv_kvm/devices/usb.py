@@ -26,7 +26,7 @@ _MODELS: Final = {
 }
 _HOST: Final = re.compile("host:(?:([0-9a-f]{4}):([0-9a-f]{4})|([0-9]{1,3})[.]([0-9]{1,3}))")
 _EXPECTS: Final = (
-    f"devices out of {', '.join(_MODELS)}, host:VENDOR:PRODUCT (four hexadecimal digits each) "
+    f"one or more of {', '.join(_MODELS)}, host:VENDOR:PRODUCT (four hexadecimal digits each) "
     "and host:BUS.ADDRESS, separated by commas or spaces"
 )
 _ITEM: Final = f"{'|'.join(_MODELS)}|host:[0-9A-Fa-f]{{4}}:[0-9A-Fa-f]{{4}}|host:[0-9]{{1,3}}[.][0-9]{{1,3}}"

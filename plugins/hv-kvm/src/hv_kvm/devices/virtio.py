@@ -63,7 +63,7 @@ PARAMS: Final = hv.ParamGroup(
         hv.integer(minimum=1, maximum=86_400_000),
         default=1000,
         unit="milliseconds",
-        help="The length of the period that rng_max_bytes limits.",
+        help="The period in which the guest can read rng_max_bytes random bytes.",
         example=500,
     ),
     hv.Param(

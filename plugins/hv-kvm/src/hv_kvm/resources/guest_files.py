@@ -81,7 +81,9 @@ class PrivateCopyKind(ResourceKind[PrivateCopy, str], name="private-copy", turn=
     def describe(self, resource: PrivateCopy, site: Site) -> Iterator[Step]:
         """Which file is copied."""
         kind, part = ("password", "the first line of ") if resource.password_bytes else ("file", "")
-        yield Step(kind=kind, what=f"copy {part}{resource.path} for QEMU alone, until it has read it")
+        yield Step(
+            kind=kind, what=f"copy {part}{resource.path} to a file that only QEMU can read, until QEMU has read it"
+        )
 
     def placeholder(self, resource: PrivateCopy, site: Site) -> str:
         """Its name in the guest's directory."""

@@ -53,7 +53,7 @@ def examine(binary: str, host: Host) -> Iterator[Finding]:
         yield Finding(subject=_KVM, severity=Severity.OK, what=verdict.reason)
     else:
         what = f"{verdict.reason}, so guests are emulated (slow)"
-        todo = "enable virtualisation in the firmware, or nested on the host of this one, and load kvm_intel or kvm_amd"
+        todo = "enable virtualisation in the firmware, or nested virtualisation if this node is a virtual machine; then load kvm_intel or kvm_amd"
         if os.path.exists(_KVM) and not os.access(_KVM, os.R_OK | os.W_OK):
             todo = "give this user access to it, usually with: usermod -aG kvm USER"
         yield Finding(subject=_KVM, severity=Severity.NOTE, what=what, todo=todo)
