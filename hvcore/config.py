@@ -154,7 +154,7 @@ class _UnusableError(ValueError):
 
 
 def _read(path: str | Path, *, protected: bool) -> bytes:
-    """A regular file, of one that is too large only the beginning. Raises OSError, `_UnusableError` and ValueError.
+    """The contents of a regular file; if it is too large, only the start. Raises OSError, `_UnusableError` and ValueError.
 
     With ``protected``, a file that users other than root and the caller can change is refused. Links are followed:
     configuration is often a link into another directory.

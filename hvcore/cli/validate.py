@@ -173,7 +173,7 @@ def _refuse_misuse(files: tuple[str, ...], binaries: tuple[str, ...], *, diff: b
 
 
 def _show_refusals(before: list[str], after: list[str]) -> None:
-    """Print why this node would refuse one of the two instances, where the other has not the same problem."""
+    """Print why this node would refuse one of the two instances, except for problems that both have."""
     for side, own, other in (("before", before, after), ("after", after, before)):
         for problem in own:
             if problem not in other:

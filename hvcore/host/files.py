@@ -106,7 +106,7 @@ def tail(path: Path) -> str:
 def remove_tree(path: Path) -> None:
     """Remove a directory and everything in it, without following a link or entering a mounted file system.
 
-    Missing is fine. Raises `LeftoverError` while a file system is mounted below: its contents would be deleted.
+    A missing directory is fine. Raises `LeftoverError` while a file system is mounted below: its contents would be deleted.
     """
     try:
         top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

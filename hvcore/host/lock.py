@@ -51,7 +51,8 @@ def held_lock(path: Path, *, subject: str, purpose: str, wait_s: float = 5.0, ke
     """Hold the lock at ``path`` for the block; yields its fd, which no child inherits.
 
     Raises `BusyError` naming the holder after ``wait_s``, and `NodeError` if the file cannot be made or locked. The file
-    is removed again unless ``keep``: a taker compares the inode afterwards, so two never hold a file that was unlinked.
+    is removed again unless ``keep``. A process that gets the lock then compares the inode with that of the path, so a lock
+    on a file that was removed does not count.
     """
     fd = _take(path, subject, wait_s)
     close_in_children(fd)

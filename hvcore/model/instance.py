@@ -25,9 +25,8 @@ _NAMESPACE: Final = "5a9c1a5e-9f07-4c5f-8f0e-2d8f3f6f5b11"
 class Disk:
     """One disk, by absolute path to an image file or a block device, or by a URI that its driver understands.
 
-    ``cache``, ``aio`` and ``discard`` replace the driver's parameters ``disk_cache`` and so on for this disk alone, unless
-    None. ``boot_index`` is its turn in the firmware's search for something to boot, from 1; None leaves that to the
-    driver's parameters.
+    ``cache``, ``aio`` and ``discard`` replace the driver's parameters ``disk_cache`` and so on, only for this disk, unless
+    None. ``boot_index`` is its position in the boot order, from 1; None leaves that to the driver's parameters.
     """
 
     path: str

@@ -42,7 +42,7 @@ class NodeCheck(StrEnum):
 class ParamType:
     """The values that a parameter takes.
 
-    ``parse`` returns the clean, immutable value or raises `Reject`, and takes its own results unchanged;
+    ``parse`` returns the clean, immutable value or raises `Reject`, and returns its own results unchanged;
     ``expects`` completes "give ..."; ``schema`` is JSON Schema (draft 2020-12). ``choices`` of a fixed set, or of a list
     of them, are its values, each with a sentence on its meaning or ''. A program may build its own type.
     """

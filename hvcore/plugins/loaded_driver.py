@@ -117,7 +117,7 @@ class LoadedDriver:
         return (*refused, *(problem for problem in found if problem.got is None or problem.got not in known))
 
     def examine(self, host: Host) -> tuple[Finding, ...]:
-        """The driver's findings about this node, or that finding them failed, and implementations of deprecated hooks."""
+        """The driver's findings about this node, and its deprecated hooks. An error of the driver becomes a finding."""
         found = [
             Finding(subject=where, severity=Severity.NOTE, what=f"is deprecated: {words}")
             for where, words in self.hooks.deprecated()

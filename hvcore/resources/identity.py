@@ -87,7 +87,7 @@ class UidRangeKind(ResourceKind[UidRange, range], name=_RANGE, turn=Turn.WHO, in
             yield Problem(path=resource.where, what=what, todo="run hvcore outside of a container, or set it to 'off'")
 
     def describe(self, resource: UidRange, site: Site) -> Iterator[Step]:
-        """That the range is taken."""
+        """One step: the range is taken."""
         yield Step(kind="uids", what="65536 uids of the node for its users, used by no other instance")
 
     def placeholder(self, resource: UidRange, site: Site) -> range:

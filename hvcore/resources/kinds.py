@@ -80,7 +80,7 @@ class Kinds:
                 yield from kind.verify(resource, site)
 
     def steps(self, resources: Iterable[_Any], site: Site) -> Iterator[Step]:
-        """The steps with which a start gets the resources."""
+        """The steps by which a start acquires the resources."""
         for resource in self.order(resources):
             with self._blaming(kind := self._of(resource)):
                 yield from kind.describe(resource, site)

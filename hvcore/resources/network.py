@@ -37,7 +37,7 @@ class InterfaceAddressKind(ResourceKind[InterfaceAddress, str], name="address", 
             yield found
 
     def describe(self, resource: InterfaceAddress, site: Site) -> Iterator[Step]:
-        """Which interface's address is taken."""
+        """One step: the interface whose address is used."""
         param = resource.where.removeprefix("params.")
         yield Step(kind="address", what=f"take the address of {resource.interface} for {param}")
 

@@ -48,7 +48,7 @@ class ProgramKind(ResourceKind[Program, str], name="companion", turn=Turn.PROGRA
             )
 
     def describe(self, resource: Program, site: Site) -> Iterator[Step]:
-        """That the program is launched."""
+        """One step: the program is launched."""
         own = ", with its own uid" if site.level is Level.STRICT else ""
         yield Step(kind="launch", what=f"{resource.binary} beside the instance{own}; it ends with the guest")
 

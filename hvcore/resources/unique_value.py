@@ -44,7 +44,7 @@ class UniqueValueKind(ResourceKind[UniqueValue, int], name="unique-value", turn=
             yield Problem(path=resource.where, what=what, got=str(resource.value), todo="choose another, or unset it")
 
     def describe(self, resource: UniqueValue, site: Site) -> Iterator[Step]:
-        """Which number."""
+        """One step: which number is taken."""
         number = (
             f"the first free {_range(resource)}" if resource.value is None else f"{resource.space} {resource.value}"
         )

@@ -224,7 +224,7 @@ def _last_change(path: str) -> tuple[int, int]:
 
 
 def _contents(directory: Path) -> list[str]:
-    """Names in the directory, without the half of a first record that a crash can leave; empty without a directory."""
+    """Names in the directory, without the unfinished first record that a crash can leave; empty without a directory."""
     try:
         found = os.listdir(directory)
     except OSError:

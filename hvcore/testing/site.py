@@ -150,7 +150,7 @@ class Site:
         return Scope(directory=self.directory, run_dir=self.run_dir, uids=pool, prefix=self.prefix)
 
     def another_node(self) -> Node:
-        """The same node as another program sees it, without anything remembered from before."""
+        """The same node as another program sees it: nothing is cached in memory."""
         return Node(self.run_dir, config_dir=self.directory / "config", uid_pool=self.uids)
 
     def name(self, label: str = "web1") -> str:

@@ -1,8 +1,8 @@
 """Default signals for a program, regardless of the signals that the host application ignores or blocks.
 
-Ignored and blocked signals stay so through fork and exec. With SIGCHLD ignored, bubblewrap never learns of its child's
-exit and stays for ever. A service does not stop at a signal that is blocked. A host application that ignores SIGCHLD, or
-waits for any child, takes the exit codes of ours.
+A signal that a process ignores or blocks stays ignored or blocked in a program that it starts. If SIGCHLD is ignored,
+bubblewrap never learns that its child has exited, and never exits. If SIGTERM is blocked, it cannot stop a service. If
+the host application ignores SIGCHLD or waits for any child, the exit codes of our children are lost.
 
 Run as a program, ``python -I -S signals.py FD COMMAND...``, this module resets all signals and executes the command. With
 a descriptor instead of ``-`` it runs the command as a child, and writes its exit code there in the form of `subprocess`.

@@ -257,7 +257,7 @@ class ProcessDriver:
         live.group.freeze(job.deadline.left())
 
     def resume(self, live: hv.Live, job: hv.Job) -> None:
-        """Thaw them."""
+        """Let the frozen processes of the instance continue."""
         if live.group is not None:
             live.group.thaw()
 

@@ -86,7 +86,7 @@ class ChrootDriver:
         return stop(spec_of(live.record), live, job, force=force)
 
     def resume(self, live: hv.Live, job: hv.Job) -> None:
-        """Thaw them."""
+        """Let the frozen processes of the instance continue."""
         thaw(live)
 
     def console(self, live: hv.Live) -> hv.Console:

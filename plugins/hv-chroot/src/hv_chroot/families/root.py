@@ -26,7 +26,7 @@ class Bind:
 
     @staticmethod
     def of(text: str) -> Bind:
-        """From its checked text."""
+        """The bind that a checked ``SOURCE:TARGET[:rw]`` describes."""
         source, target, *mode = text.split(":")
         return Bind(source=source, target=target, writable=mode == ["rw"])
 

@@ -29,7 +29,7 @@ _MS_NOEXEC, _MS_PRIVATE = 8, 1 << 18
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowed:
-    """What works on a mount besides reading: writing, set-uid programs, device nodes."""
+    """What a mount allows besides reading: writing, set-uid programs, device nodes."""
 
     write: bool = True
     suid: bool = False

@@ -56,7 +56,7 @@ def program_problem(root: Path, path: str) -> str | None:
 
 
 def plain_directories(root: Path, names: tuple[str, ...], *, may_be_made: bool) -> str | None:
-    """Which of these is not a directory in the root, and why; a link is not one. None when all are, or can be made."""
+    """Which of these names in the root is not a directory, and why; a link is not one. None when each is one or can be made."""
     with open_directory(root) as root_fd:
         for name in names:
             try:

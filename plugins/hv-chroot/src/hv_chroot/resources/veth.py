@@ -33,13 +33,13 @@ class NamespacesKind(ResourceKind[Namespaces, HeldNamespaces | None], name="name
     """A process holds them until the instance has joined them; it ends with the operation."""
 
     def placeholder(self, resource: Namespaces, site: Site) -> HeldNamespaces | None:
-        """Held by pid 0, which no process has."""
+        """Namespaces held by pid 0, which no process has."""
         if resource.users is None and not resource.network:
             return None
         return HeldNamespaces(pid=0, users=resource.users is not None, network=resource.network)
 
     def acquire(self, resource: Namespaces, held: Held) -> HeldNamespaces | None:
-        """Create them, in a process that holds them."""
+        """Create the namespaces, in a process that holds them."""
         uids = None if resource.users is None else held[resource.users]
         return held.enter(hv.hold_namespaces(users=uids, network=resource.network))
 
@@ -108,7 +108,7 @@ class RoutesKind(Requirement[Routes], name="routes", turn=Turn.SOCKET):  # after
     """They end with the network namespace."""
 
     def acquire(self, resource: Routes, held: Held) -> None:
-        """Set them. Raises `NodeError`."""
+        """Set the default routes inside. Raises `NodeError`."""
 
         def act() -> None:
             with _netlink() as netlink:

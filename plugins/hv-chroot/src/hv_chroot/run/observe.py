@@ -72,6 +72,6 @@ def freeze(live: hv.Live, job: hv.Job) -> None:
 
 
 def thaw(live: hv.Live) -> None:
-    """Let them run again; does nothing if they do."""
+    """Let its frozen processes continue; does nothing if none is frozen."""
     if live.group is not None and live.group.frozen():
         live.group.thaw()

@@ -100,7 +100,7 @@ def _argv(spec: ChrootSpec, place: Place, argv: tuple[str, str]) -> tuple[str, .
 
 
 def _as_written(ended: hv.Ended, written: hv.Ended | None) -> hv.Ended:
-    """How it ended; bubblewrap's word on that where the host application itself has waited for our children."""
+    """How the script ended. If the host application has reaped our child, the exit code comes from bubblewrap's status file."""
     return written if written is not None and ended == hv.Ended() else ended
 
 

@@ -43,7 +43,7 @@ class Memory(Device):
         return MemoryFile(key="mem_path", given_by="params.mem_path", directory=self.path, size_mib=self.mib)
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
-        """The file of mem_path."""
+        """The unnamed file in the directory mem_path, if it is set."""
         if self.file is not None:
             yield self.file
 
@@ -59,7 +59,7 @@ def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
 
 @hv.hookimpl
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
-    """The size, and the file of mem_path. QEMU opens the file again by its descriptor, because memory takes no fdset."""
+    """The size, and the unnamed file in mem_path. QEMU opens the file again by its descriptor, because memory takes no fdset."""
     yield Opt(name="-m", props={"size": f"{spec.memory_mib}M"}, why="memory_mib of the instance")
     for memory in spec.of(Memory):
         if memory.file is not None:

@@ -48,9 +48,9 @@ class ProbeError(TrialError):
 def probe(binary: str, *, cache_dir: str | None, deadline_s: float = _DEADLINE_S) -> Facts:
     """The features of the QEMU at the path ``binary``, from ``cache_dir`` if they are there, else from a session with it.
 
-    With ``cache_dir`` None nothing is stored. A stored answer ends when the file, QEMU's modules, the kernel or the
+    With ``cache_dir`` None nothing is stored. A stored answer is valid until the file, QEMU's modules, the kernel or the
     access to /dev/kvm changes. Raises ProbeError when there is no such program, or when the program does not answer
-    like QEMU within ``deadline_s``; it does not run any more then.
+    like QEMU within ``deadline_s``. The program has then been killed.
     """
     deadline = time.monotonic() + deadline_s
     key = _key(binary)

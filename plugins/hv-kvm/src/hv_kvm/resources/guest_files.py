@@ -86,7 +86,7 @@ class PrivateCopyKind(ResourceKind[PrivateCopy, str], name="private-copy", turn=
         )
 
     def placeholder(self, resource: PrivateCopy, site: Site) -> str:
-        """Its name in the guest's directory."""
+        """The name of the copy in the guest's directory."""
         return resource.key
 
     def acquire(self, resource: PrivateCopy, held: Held) -> str:
