@@ -1,4 +1,4 @@
-"""Deadlines of host applications: a value that is no time ends no guest."""
+"""Deadlines of host applications: a value that is not a time does not end a guest."""
 
 from __future__ import annotations
 

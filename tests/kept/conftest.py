@@ -1,7 +1,7 @@
-"""Behaviour that has to survive every change of the inside: what these tests say stays as it is.
+"""Behaviour that must not change when the private code changes.
 
 They use what host applications use (`hvcore.Node`, `hvcore.Instance`, the errors), the command ``hv``, files of the run
-directory and /proc, and nothing else: `test_only_public.py` says so.
+directory and /proc, and nothing else: `test_only_public.py` checks that.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def kept(needs: None, tmp_path: Path) -> Iterator[Kept]:
     for info in made.node.instances():
         made.node.stop(info.name, force=True)
     assert made.settled() == []
-    for uid in made.uids:  # of those who were killed: in nobody's way
+    for uid in made.uids:  # of killed programs; the next run may use the numbers again
         Path(f"/run/hvcore-uids/{uid}").unlink(missing_ok=True)
 
 

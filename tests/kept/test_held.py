@@ -1,7 +1,7 @@
 """Everything that an instance holds is there while it runs, and gone after every way in which it can end.
 
-What a thing is called in the ledger is the inside's; here it is looked for on the node: a uid that runs processes, a
-disk that nobody else gets, a link, a mount, a group.
+These tests do not read the ledger, which is internal. They look on the node: for a uid that runs processes, a disk that
+is refused to others, a link, a mount, a group.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def launched(kept: Kept, name: str) -> bool:
 
 
 def inside(kept: Kept) -> bool:
-    """Whether there is a process in a pid namespace of its own."""
+    """Whether the instance has a process in another pid namespace than ours."""
     ours = os.readlink("/proc/self/ns/pid")
     return any(os.readlink(f"/proc/{pid}/ns/pid") != ours for pid in kept.launched())
 
@@ -227,7 +227,7 @@ def test_interfaces_go_also_when_somebody_keeps_their_network(bridge: str, kept:
 
 
 def test_a_process_that_nothing_but_its_root_gives_away_is_ended(kept: Kept) -> None:
-    """It has neither the environment nor a descriptor of its start, and somebody has put it into another group."""
+    """It has neither the environment nor a descriptor of its start, and was moved into another group."""
     closed = " ".join(f"{fd}<&-" for fd in range(3, 10))
     kept.image(f"#!/bin/sh\n: > /dev/null\n[ $1 = stop ] || /bin/busybox env -i /bin/sleep 1000 {closed} &\nsleep 1\n")
     assert killed_when(lambda: bool(hidden(kept)), lambda: kept.start(plain(kept)))

@@ -1,6 +1,6 @@
 """Guests, chroots and interrupted starts of an earlier commit: today's code sees them, ends them, and leaves nothing.
 
-What is on the node is what that commit made (`kept_before`): its record, its processes with its arguments, its files.
+The node has everything that the commit made (`kept_before`): the record, the processes with their arguments, the files.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def started(before: Before, *, programs: int | None = None) -> Before:
 
 
 def running(make: Make, what: str) -> Before:
-    """As it was when its start had succeeded, and whoever had started it had ended."""
+    """The instance after its start succeeded and the program that started it exited."""
     before = started(make(what))
     if what in CHROOTS:
         before.script_ended()

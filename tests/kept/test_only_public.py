@@ -1,4 +1,4 @@
-"""What is in this folder holds whatever becomes of the inside, because it uses nothing of it."""
+"""The tests in this folder use no private name, so they stay valid when the private code changes."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
-"""Everything that verify refuses, each with the place that it names. A table: an instance, and what is said of it.
+"""Everything that verify refuses, each with the path that it names. A table: an instance, and the expected problems.
 
-The text is the beginning of what is said; it may get better words, the places and that it is said stay. A place with
-two names may be called either.
+The text is the beginning of the message. The words may be improved; the path and the refusal must stay. A path with two
+names may have either.
 
-What cannot be provoked with a file, a namespace or another user is not here:
+Refusals that need more than a file, a namespace or another user are not here:
 
-- KVM that works, beside ``cpu_type = "host"``: few machines for tests have it (its lack is here).
-- A machine of QEMU that is no PC: check refuses each that there is.
-- A device that this QEMU has as a module: with the module removed. `LESSER` lacks the device instead, which is the same.
+- a working KVM together with ``cpu_type = "host"``: few test machines have it (a missing KVM is here).
+- A machine of QEMU that is not a PC: check refuses all of them.
+- A device that this QEMU has as a module: with the module removed. `LESSER` lacks the device instead, which has the same effect.
 - ``aio`` and block drivers that this QEMU lacks: they are found in its schema, which `LESSER` does not rewrite.
 - SPICE that takes no password: no QEMU from 5.2 on.
-- A device node of SCSI that is a disk: there is no SCSI here (that other files are refused is).
+- A SCSI device node that is a disk: there is no SCSI here (the refusal of other files is).
 - bwrap, mount and the other tools one by one: they are missing all together.
 """
 
@@ -539,7 +539,7 @@ FILES: Final = {
 
 @pytest.fixture(scope="module")
 def here(needs: None) -> Iterator[Path]:
-    """Files of every kind that is asked for above, where everybody gets to."""
+    """Files of every kind that the cases use, in a directory that every user can reach."""
     folder = Path(tempfile.mkdtemp(prefix="kept-"))
     os.chmod(folder, 0o755)
     for name, data in FILES.items():

@@ -16,7 +16,7 @@ from hvcore.host.processes.process import wait_readable
 
 TOP = "/fake"
 CONTROLLERS = ("memory", "cpu", "pids")
-# As in cgroup-v2.rst: file, what it says at first, and the controller without which there is none.
+# As in cgroup-v2.rst: the file, its first contents, and the controller that it belongs to.
 FILES = {
     "memory.max": ("max", "memory"),
     "memory.swap.max": ("max", "memory"),

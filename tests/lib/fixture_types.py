@@ -20,7 +20,7 @@ Uids = Callable[[], dict[str, str]]
 Hv = Callable[..., Any]
 """Of fixture ``hv``: what click's runner says of ``hv`` with these arguments, in this process."""
 Process = Callable[..., "subprocess.CompletedProcess[bytes]"]
-"""Of fixture ``hv_process``: how ``hv`` ended with these arguments, as a process of its own."""
+"""Of fixture ``hv_process``: how ``hv`` ended with these arguments, in a separate process."""
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 """A program that has ended, with what it wrote as text."""
 File = Callable[..., str]

@@ -15,7 +15,7 @@ class SleeperSpec:
 
 
 class Sleeper:
-    """A guest that sleeps. ``meanwhile`` is called when it was launched and nobody has written that down."""
+    """A guest that sleeps. ``meanwhile`` is called after the launch and before it is recorded."""
 
     name: ClassVar[str] = "fake"
     plugins: ClassVar[tuple[tuple[str, object], ...]] = ()

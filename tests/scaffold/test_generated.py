@@ -1,6 +1,6 @@
 """What ``hv new-driver`` and ``hv new-extension`` make, and the examples, are built, installed and pass their own tests.
 
-Untouched, and with hvcore from its wheel: what is not in the wheel is not there. No network is used.
+They are not changed, and hvcore comes from its wheel: a file that is missing in the wheel is missing here. No network is used.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Odd(Half):
 
 
 class Extra(Half):
-    """One whose methods would not be called as they are written."""
+    """A driver whose methods do not match the calls of the core."""
 
     def plan(self, instance: hvcore.Instance) -> None: ...
 

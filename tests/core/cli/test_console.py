@@ -55,7 +55,7 @@ class Person:
         os.write(self.master, data)
 
     def reads(self, timeout_s: float = DEADLINE_S) -> bytes:
-        """The next bytes on the screen, empty if there are none."""
+        """The next bytes on the screen; empty after the timeout."""
         ready, _, _ = select.select([self.master], [], [], timeout_s)
         data = os.read(self.master, 65536) if ready else b""
         self.screen += data

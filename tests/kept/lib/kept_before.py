@@ -1,13 +1,12 @@
 """Instances as an earlier commit made them, set up again: files, reservations, processes, record.
 
-The files of ``made_by_*`` say what that commit launched and wrote; its ``make.py.txt`` says what is in them. Here it is done
-once more, as it did it: each program in a session of its own, with its life lock, its marks in the environment, its
-status file and its descriptors by the same numbers, then what was written down. Nobody who is still there has started
-them: their parent has ended.
+The files of ``made_by_*`` list what that commit launched and wrote; its ``make.py.txt`` describes them. This module does
+the same again: it starts each program in its own session, with its life lock, its marks in the environment, its status
+file and the same descriptor numbers, and then writes the record. The parent of the programs has exited.
 
-Two things are other than they were. The node's image of a chroot with users of its own has their owners on it, where
-that commit showed the image with other owners. And a chroot's life lock is open for reading by its own path, where that
-commit went through a read-only mount.
+Two things differ. The files on the image of a chroot with its own users belong to those users, while that commit showed
+the image with shifted owners. And a chroot's life lock is open for reading by its own path, while that commit opened it
+through a read-only mount.
 """
 
 from __future__ import annotations
@@ -98,7 +97,7 @@ class Before:
         self.values |= {"disk": key(self.kept.disk), "lock": key(lock), "tpm": self.kept.tpm.stat().st_ino}
 
     def reserve(self, number: int) -> None:
-        """What was reserved when that record was written."""
+        """Make the reservations that existed when that record was written."""
         for place, owner in self.records[number]["reserved"].items():
             path = self.kept.run_dir / self.text(place)
             for folder in (path.parent.parent, path.parent):
@@ -106,7 +105,7 @@ class Before:
             path.symlink_to(self.text(owner))
 
     def lay(self, listing: Mapping[str, Any]) -> None:
-        """The files of the instance's directory, but for sockets; what was mounted is mounted."""
+        """Make the files of the instance's directory, except sockets, and its mounts."""
         for name, what in sorted(listing.items()):
             path = self.kept.dir / self.text(name)
             if what["kind"] in ("directory", "mount"):
@@ -341,7 +340,7 @@ def opened(path: str, what: Mapping[str, Any]) -> int:
 
 
 def spawn(argv: list[str], environment: Mapping[str, str], fds: Mapping[int, int]) -> int:
-    """The program in a session of its own, with these descriptors by these numbers; its parent has ended."""
+    """Start the program in its own session, with these descriptors at these numbers; its parent has exited."""
     said, saying = os.pipe()
     starter = os.fork()
     if starter == 0:

@@ -40,7 +40,7 @@ DISK_BYTES: Final = 1 << 20
 BUSYBOX: Final = "/bin/busybox"
 SCRIPT: Final = """\
     #!/bin/sh
-    : > /dev/null  # the shell's own, where nobody has made one
+    : > /dev/null  # the shell needs one, and this root has none
     case $1 in
       start) sleep 1000 & echo $! > /daemon ;;
       stop) kill -9 $(cat /daemon) ;;
@@ -77,7 +77,7 @@ def write_tree(tree: Path, mark: str, script: str) -> Path:
 
 @dataclass
 class Kept:
-    """One node: a run directory, a range of uids, and instances with a name that nobody else on this machine has."""
+    """One node: a run directory, a range of uids, and instances with a name that is unique on this machine."""
 
     root: Path
     name: str = field(default_factory=lambda: f"kept-{uuid.uuid4().hex[:12]}")
@@ -121,11 +121,11 @@ class Kept:
 
     @property
     def vnc(self) -> Path:
-        """The path that was asked for of the display's socket."""
+        """The path of the display's socket, as the instance requests it."""
         return self.root / "vnc"
 
     def chroot(self, source: str | Path, **params: Any) -> hvcore.Instance:
-        """An instance with a root on an image or in a directory; with interfaces of its own if it gets a bridge."""
+        """An instance with a root on an image or in a directory; with its own interfaces if it gets a bridge."""
         bridge, name = params.pop("bridge", None), params.pop("name", self.name)
         disks: tuple[hvcore.Disk, ...] = ()
         if os.path.isdir(source):
@@ -168,7 +168,7 @@ class Kept:
     # What an instance holds, as the node has it.
 
     def reservations(self) -> set[str]:
-        """What is reserved for it: links whose target begins with its name (docs/decisions/0007)."""
+        """The keys reserved for the instance: links whose target begins with its name (docs/decisions/0007)."""
         found = (path for path in self.run_dir.rglob("*") if path.is_symlink())
         return {path.name for path in found if os.readlink(path).partition("/")[0] == self.name}
 
@@ -182,7 +182,7 @@ class Kept:
         return [point for point, _, _ in proc.mounts() if point.startswith(f"{self.root}/")]
 
     def processes(self) -> dict[int, str]:
-        """What runs as one of our uids, was launched for the instance, has files of ours open, or its root here."""
+        """Processes that run as one of our uids, were launched for the instance, have files of ours open, or their root here."""
         found = self.launched()
         for pid in (*proc.using(str(self.root)), *proc.rooted(str(self.root))):
             with contextlib.suppress(OSError):
@@ -190,7 +190,7 @@ class Kept:
         return {pid: name for pid, name in found.items() if not proc.ended(pid)}
 
     def launched(self) -> dict[int, str]:
-        """What runs as one of our uids, was launched for the instance, or has a root that bears its mark."""
+        """Processes that run as one of our uids, were launched for the instance, or have a root with its mark."""
         found = proc.running(self.uids)
         mark = os.fsencode(f"HVCORE_INSTANCE={self.dir}")
         for pid in proc.pids():
@@ -201,7 +201,7 @@ class Kept:
         return found
 
     def leftovers(self) -> list[str]:
-        """Everything of it that is still there."""
+        """Everything of the instance that is still on the node."""
         found = [f"process {pid} {name}" for pid, name in self.processes().items()]
         found += [f"mount {point}" for point in self.mounted()]
         found += [f"group {path}" for path in self.groups()]
@@ -222,7 +222,7 @@ class Kept:
         return found
 
     def settled(self, deadline_s: float = 3.0) -> list[str]:
-        """What is left once init has collected the children of those that were killed."""
+        """The leftovers after init has reaped the children of killed processes."""
         give_up = time.monotonic() + deadline_s
         while (left := self.leftovers()) and time.monotonic() < give_up:
             time.sleep(0.02)
@@ -243,14 +243,14 @@ def links() -> set[str]:
 
 
 def unshare(flags: int) -> None:
-    """Namespaces of our own from here on. Raises OSError."""
+    """Move this process into new namespaces. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(flags) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
 
 
 def forked(act: Callable[[], object]) -> Any:
-    """What the act returns, as JSON keeps it, done in a child: what it does to itself nobody else feels."""
+    """The result of the act as plain JSON. It runs in a child process, so it cannot change this one."""
     ours, theirs = os.pipe()
     sys.stdout.flush()
     child = os.fork()
@@ -259,7 +259,7 @@ def forked(act: Callable[[], object]) -> Any:
             result: object = {"raised": "nothing came back"}
             try:
                 result = act()
-            except BaseException as error:  # noqa: BLE001 - told to the parent
+            except BaseException as error:  # noqa: BLE001 - sent to the parent
                 result = {"raised": repr(error)}
             os.write(theirs, json.dumps(result).encode())
         finally:
@@ -272,9 +272,9 @@ def forked(act: Callable[[], object]) -> Any:
 
 
 def killed_when(there: Callable[[], bool], act: Callable[[], object]) -> bool:
-    """Do it in a child that kills itself as soon as it sees that the thing is there; False when it never was.
+    """Run ``act`` in a child that kills itself as soon as ``there`` is true; False if that never happened.
 
-    The child looks at each of its own audit events (PEP 578): most of what it makes, locks, moves or starts is one.
+    The child checks ``there`` at its own audit events (PEP 578): most files, locks, moves and starts cause one.
     """
     sys.stdout.flush()
     child = os.fork()
@@ -294,7 +294,7 @@ def killed_when(there: Callable[[], bool], act: Callable[[], object]) -> bool:
         try:
             sys.addaudithook(look)
             act()
-        except BaseException:  # noqa: BLE001 - told, and the caller sees that nobody was killed
+        except BaseException:  # noqa: BLE001 - printed; the caller sees that the child was not killed
             traceback.print_exc()
         finally:
             sys.stderr.flush()

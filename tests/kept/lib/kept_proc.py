@@ -106,7 +106,7 @@ def locked(path: str) -> bool:
 
 
 def flocked(path: str) -> bool:
-    """Whether anybody holds a flock on the file; on one that is not there nobody does."""
+    """Whether a process holds a flock on the file. False for a missing file."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

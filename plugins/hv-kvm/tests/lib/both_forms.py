@@ -1,7 +1,7 @@
 """One machine in QEMU twice: from its command line, and with its devices by QMP or as JSON. And what is there then.
 
-What is compared is what the guest and an operator can see of a device: each scalar property of its object and of those
-inside it, its place on the PCI bus, its block nodes, back ends and fdsets.
+The comparison is of everything that the guest and an operator can see of a device: each scalar property of its object
+and of those inside it, its place on the PCI bus, its block nodes, back ends and fdsets.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Machine:
 
     @property
     def signatures(self) -> set[Signature]:
-        """What there is to prove here."""
+        """The signatures of all devices, without the empty one."""
         return {self.signature(piece) for piece in self.pieces} - {()}
 
     def changed(self, change: Change) -> Machine:
@@ -85,7 +85,7 @@ class Machine:
 
 @dataclass
 class Twice:
-    """What was seen of one case both times, and what QEMU said of each device: that it is plugged, or cannot be."""
+    """The properties of one case in both forms, and for each device whether QEMU plugged it or refused to."""
 
     cold: Seen = field(default_factory=dict)
     other: Seen = field(default_factory=dict)
@@ -94,7 +94,7 @@ class Twice:
 
     @property
     def differences(self) -> dict[str, tuple[Any, Any]]:
-        """What is not the same, but for the property that says how a device came: that differs for each plugged one."""
+        """The properties that differ. Leaves out ``hotplugged``, which differs for each plugged device."""
         names = sorted({*self.cold, *self.other})
         pairs = {name: (self.cold.get(name), self.other.get(name)) for name in names}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and not name.endswith("/hotplugged")}
@@ -269,7 +269,7 @@ def _seen(client: QmpClient, machine: Machine, stage: Stage, look: Sequence[bool
 
 
 class Many:
-    """A monitor that is asked many things at once: the properties of a device are hundreds."""
+    """A monitor that gets many commands at once, because a device has hundreds of properties."""
 
     def __init__(self, path: str) -> None:
         self._path = path

@@ -18,7 +18,7 @@ Keys = Mapping[str, str]
 
 # What query-command-line-options calls an option, where it is not its name.
 GROUPS: Final = {"smp": "smp-opts", "m": "memory", "boot": "boot-opts"}
-# The key that stands for the first word of an option, as `qemu_syntax` calls it, and QEMU's lists do not.
+# The name that `qemu_syntax` gives to the first word of an option; QEMU's lists have no name for it.
 IMPLIED: Final = {"-vnc": "where"}
 STRICT: Final = ("-compat", "deprecated-input=crash,deprecated-output=hide")
 

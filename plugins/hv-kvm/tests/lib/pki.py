@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def make_certificates(folder: Path) -> Path:
-    """An authority of our own, a server's certificate for 127.0.0.1, and a client's. The key is its owner's alone."""
+    """Make a certificate authority, a server's certificate for 127.0.0.1, and a client's. Only the owner can read the keys."""
     folder.mkdir(mode=0o700)
 
     def openssl(*words: str) -> None:

@@ -56,7 +56,7 @@ def _value(schema: Schema, name: str, value: Any, path: str) -> Iterator[str]:
 
 
 def _builtin(schema: Schema, entity: Mapping[str, Any], value: Any, path: str) -> Iterator[str]:
-    types = JSON_TYPES.get(entity["json-type"])  # there is none for "value", which is anything
+    types = JSON_TYPES.get(entity["json-type"])  # "value" has no type here, because it can be anything
     if types and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
         yield f"{path}: is a {entity['json-type']}, got {value!r}"
 

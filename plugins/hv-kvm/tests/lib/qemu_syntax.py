@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-# How QEMU reads the argument of each option that the driver gives it; what is not here must not be there.
+# How QEMU reads the argument of each option that the driver uses. The driver must not use any other option.
 NONE: Final = {"-nodefaults", "-no-user-config", "-S", "-no-reboot"}
 PLAIN: Final = {"-uuid", "-qmp", "-pidfile", "-serial", "-kernel", "-initrd", "-append", "-display", "-k"}
 KEYS: Final = {
@@ -36,7 +36,7 @@ Read = list[tuple[str, dict[str, str] | str | None]]
 
 
 def split(text: str) -> list[str]:
-    """At single commas; a doubled one stands for a comma."""
+    """The parts between single commas. A doubled comma means a comma inside a part."""
     parts = [""]
     at = 0
     while at < len(text):

@@ -50,8 +50,8 @@ IMAGE_BYTES: Final = 1_474_560
 """Of every image: a floppy disk's size, a whole number of a flash chip's blocks, and enough for a disk."""
 # linux/if_tun.h
 TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_MULTI_QUEUE, IFF_VNET_HDR = 0x400454CA, 0x2, 0x1000, 0x100, 0x4000
-# A network of its own, so that no port of this machine is taken. SPICE looks its address up with AI_ADDRCONFIG, which
-# wants one beside that of loopback.
+# A separate network, so that no port of this machine is taken. SPICE looks up its address with AI_ADDRCONFIG, which
+# needs an address besides that of loopback.
 ALONE: Final = (
     *("sh", "-c"),
     'ip link set lo up && ip addr add 192.0.2.1 dev lo && ip addr add 2001:db8::1 dev lo nodad && exec "$@"',
@@ -65,12 +65,12 @@ _SAID_BY_ALL: Final = re.compile(
 
 
 class MissingError(Exception):
-    """What this machine has not got, and the command line needs: ``/dev/vhost-net``."""
+    """Something that the command line needs and this machine does not have, such as ``/dev/vhost-net``."""
 
 
 @dataclass(frozen=True)
 class Props:
-    """What is the same for every command line."""
+    """The values that every command line shares."""
 
     qemu: str
     folder: Path
@@ -260,7 +260,7 @@ def complaints(argv: Sequence[str], stage: Stage) -> list[str]:
 
 @contextmanager
 def launched(argv: Sequence[str], stage: Stage, fds: Sequence[int]) -> Iterator[subprocess.Popen[bytes]]:
-    """QEMU with these descriptors, in a network of its own, until the end of the block; ``stderr`` is in the folder."""
+    """QEMU with these descriptors, in a separate network, until the end of the block; ``stderr`` is in the folder."""
     alone = ["unshare", "--net", *(() if os.geteuid() == 0 else ("--map-root-user",)), *ALONE]
     with open(stage.folder / "stderr", "wb") as said:
         process = subprocess.Popen(
