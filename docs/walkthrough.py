@@ -49,7 +49,7 @@ __all__ = [
 
 _BLOCK: Final = re.compile(r"(?:^<!-- ([^\n]+?) -->\n+)?^(`{3,})(\w*)\n(.*?)^\2$", re.MULTILINE | re.DOTALL)
 _DIRECTIVE: Final = re.compile(r"^<!-- (folder|needs|first:|venv) ?(.*?) -->$", re.MULTILINE)
-_DEADLINE_S: Final = 60.0
+_DEADLINE_S: Final = 300.0  # for a command that hangs; some run a whole test suite, on a node that may be busy
 _KEY: Final = "^]"
 
 # What differs between two runs: in a table by the title of the column, in a list of facts by its first word.

@@ -133,14 +133,19 @@ def _subject(driver: str, deadline_s: float) -> Subject:
     """The subject of the checks. The driver is imported within the deadline first, because every check imports it."""
     from hvcore.testing import find_subject  # noqa: PLC0415 - 193 ms, for hv --help too
 
-    with time_limit(deadline_s) as begin:
-        begin()
-        subject = find_subject(driver)
-        try:
-            open_node().driver(driver)
-        except hvcore.DriverLoadError as error:  # the checks report any other reason
-            if isinstance(error.__cause__, TimeoutError):
-                raise
+    try:
+        with time_limit(deadline_s) as begin:
+            begin()
+            subject = find_subject(driver)
+            try:
+                open_node().driver(driver)
+            except hvcore.DriverLoadError as error:  # the checks report any other reason
+                if isinstance(error.__cause__, TimeoutError):
+                    raise
+    except TimeoutError as error:  # the time was over outside the plugin's code
+        raise hvcore.DriverLoadError(
+            f"driver {driver}: cannot be imported, {error}; try a longer --deadline"
+        ) from error
     return subject
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -36,8 +36,8 @@ def drivers(*, load: bool, deadline_s: float, as_json: bool) -> None:
     Reads package metadata only, so a broken driver does not stop the others from being listed. With --load and
     HVCORE_STRICT=1, exits with 1 if any driver cannot be used.
     """
-    with time_limit(deadline_s) as begin:
-        found = [_loaded(entry, begin) if load else {**entry.to_json(), "can": None} for entry in hvcore.catalogue()]
+    entries = hvcore.catalogue()
+    found = [_loaded(entry, deadline_s) if load else {**entry.to_json(), "can": None} for entry in entries]
     if as_json:
         emit_json(found)
     elif not found:
@@ -61,14 +61,15 @@ def _show_drivers(found: list[dict[str, Any]], *, load: bool) -> None:
             say(f"\n{subject}{row['reason']}")
 
 
-def _loaded(entry: hvcore.CatalogueEntry, begin: Callable[[], None]) -> dict[str, Any]:
+def _loaded(entry: hvcore.CatalogueEntry, deadline_s: float) -> dict[str, Any]:
     facts = entry.to_json()
     if entry.verdict is not hvcore.Verdict.OK:
         return {**facts, "can": []}
-    begin()
     try:
-        handle = open_node().driver(entry.name)
-    except hvcore.HvError as error:
+        with time_limit(deadline_s) as begin:
+            begin()
+            handle = open_node().driver(entry.name)
+    except (hvcore.HvError, TimeoutError) as error:  # TimeoutError: the time was over outside the plugin's code
         return {**facts, "verdict": str(hvcore.Verdict.BROKEN), "reason": str(error), "can": []}
     return {**facts, "can": ["start", "stop", *handle.capabilities]}
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 from hvcore.cli.output import is_terminal, printable
 
@@ -81,29 +81,33 @@ class _Spinner:
                 self._status.start()
 
 
-_AGAIN_S: Final = 1.0  # a plugin may catch the first TimeoutError
-
-
 @contextmanager
 def time_limit(seconds: float) -> Iterator[Callable[[], None]]:
-    """Raise TimeoutError in the block, ``seconds`` after the last call of the yielded function.
+    """Raise TimeoutError in the block, ``seconds`` after the last call of the yielded function, and never after the block.
 
-    Works by a signal, so only in the main thread of a process. In other threads nothing is raised.
+    It can come at any line of the block, so catch TimeoutError around it. Raises again after the same time, because a
+    plugin may catch the first. Works by a signal, so only in the main thread. In other threads nothing is raised.
     """
+    over = False
 
-    def overdue(_signum: int, _frame: FrameType | None) -> NoReturn:
-        raise TimeoutError(f"not done within {seconds:g} s")
+    def overdue(_signum: int, _frame: FrameType | None) -> None:
+        if not over:
+            raise TimeoutError(f"not done within {seconds:g} s")
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
 
     def begin() -> None:
-        signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_S)
+        # The interval leaves time to report the first error, also on a busy node.
+        signal.setitimer(signal.ITIMER_REAL, seconds, max(seconds, 1.0))
 
     before = signal.signal(signal.SIGALRM, overdue)
     try:
-        yield begin
+        try:
+            yield begin
+        finally:
+            over = True
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

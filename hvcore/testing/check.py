@@ -32,7 +32,19 @@ from hvcore.testing.isolate import Failed
 from hvcore.testing.site import Site, children_of
 from hvcore.testing.subject import Factory, Subject
 
-__all__ = ["Bench", "Check", "Failed", "Level", "Skipped", "Tier", "bench_of", "check", "require", "seconds_of"]
+__all__ = [
+    "Bench",
+    "Check",
+    "Failed",
+    "Level",
+    "Skipped",
+    "Tier",
+    "bench_of",
+    "check",
+    "require",
+    "seconds_of",
+    "undelayed",
+]
 
 # What reports call the checks of a module, where that is another word.
 _AREAS: Final = {"methods": "contract", "optional": "capabilities", "parameters": "schema", "states": "lifecycle"}
@@ -49,11 +61,21 @@ def require(condition: object, what: str) -> None:
         raise Failed(what)
 
 
+def undelayed() -> float:
+    """Seconds on a clock that stands still while this thread waits for a processor, because the node is busy."""
+    try:
+        with open("/proc/thread-self/schedstat", encoding="ascii") as file:
+            waited_ns = int(file.read().split()[1])
+    except (OSError, IndexError, ValueError):  # a kernel without CONFIG_SCHED_INFO
+        waited_ns = 0
+    return time.monotonic() - waited_ns / 1e9
+
+
 def seconds_of(act: Callable[[], object]) -> float:
-    """How long the call takes, in seconds."""
-    began = time.monotonic()
+    """How long the call takes, in seconds, without the time in which this thread waited for a processor."""
+    began = undelayed()
     act()
-    return time.monotonic() - began
+    return undelayed() - began
 
 
 class Bench(Site):

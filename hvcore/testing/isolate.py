@@ -36,6 +36,7 @@ _CHANGES: Final = frozenset(
         *("os.chown", "os.listdir", "subprocess.Popen", "os.kill"),
     }
 )  # events at which a crash is worth trying: a change of the node, or the next event after one
+_WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _CODE: Final = (".py", ".pyc", ".so", ".pth", "__pycache__", ".dist-info", ".egg-info")
 _DEADLINE_S: Final = 60
 
@@ -145,20 +146,29 @@ def effects(work: Callable[[], object], *, events: tuple[str, ...] = IMPURE) -> 
 def act_at(number: int, act: Callable[[], None], directory: Path) -> Callable[[], int]:
     """From now on, in this forked child, do ``act`` before the n-th change below the directory; how many there were.
 
-    Starting a program and sending a signal count as changes everywhere.
+    Starting a program and sending a signal count as changes everywhere. Of reads in a row only the first counts: how
+    often a driver reads a file until its program is ready depends on how busy the node is.
     """
-    seen = 0
+    seen, after_read = 0, False
     place = str(directory)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal seen
+        nonlocal seen, after_read
         if event not in _CHANGES:
             return
         paths = (os.fsdecode(word) for word in arguments if isinstance(word, str | bytes | os.PathLike))
-        if event in {"subprocess.Popen", "os.kill"} or any(place in path for path in paths):
+        if event not in {"subprocess.Popen", "os.kill"} and not any(place in path for path in paths):
+            return
+        before, after_read = after_read, _is_read(event, arguments)
+        if not (before and after_read):
             seen += 1
             if seen == number:
                 act()
 
     sys.addaudithook(hook)
     return lambda: seen
+
+
+def _is_read(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether the audit event changes nothing: a listing, or a file that is opened for reading."""
+    return event == "os.listdir" or (event == "open" and not (arguments[2] or 0) & _WRITES)

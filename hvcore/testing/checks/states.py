@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from hvcore.errors import DriverError, HvError, LaunchError, StateError
@@ -11,7 +10,7 @@ from hvcore.model.answers import Outcome
 from hvcore.model.names import MAX_NAME_BYTES
 from hvcore.model.state import State
 from hvcore.plugins.protocols import Pausable
-from hvcore.testing.check import Bench, Failed, Level, Tier, check, require, seconds_of
+from hvcore.testing.check import Bench, Failed, Level, Tier, check, require, seconds_of, undelayed
 from hvcore.testing.isolate import effects, forked
 
 __all__ = ["settled_state"]
@@ -137,9 +136,9 @@ def life_graceful_then_forced(bench: Bench) -> None:
     factory = bench.needs(bench.subject.stubborn, "stubborn")
     bench.start(factory=factory)
     bench.subject.ready(bench.node, bench.name())
-    began = time.monotonic()
+    began = undelayed()
     outcome = bench.node.stop(bench.name(), deadline_s=1.0)
-    took_s = time.monotonic() - began
+    took_s = undelayed() - began
     require(
         outcome.stopped_by in _FORCED,
         f"a guest that ignores a polite stop is reported as stopped by {outcome.stopped_by}",
@@ -164,12 +163,12 @@ def life_deadline_kept(bench: Bench) -> None:
 
     Why: A start that hangs holds the instance's lock and blocks every operation on the instance.
     """
-    began = time.monotonic()
+    began = undelayed()
     try:
         bench.handle.start(bench.instance(), deadline_s=0.001)
     except HvError:
         bench.nothing_left("a start that ran out of time")
-    took_s = time.monotonic() - began
+    took_s = undelayed() - began
     require(took_s < 2.0, f"a start with a deadline of 1 ms takes {took_s:.1f} s")
 
 
@@ -192,9 +191,9 @@ def life_exit_reported(bench: Bench) -> None:
 
 def settled_state(bench: Bench) -> State:
     """The first state other than running and paused, or the state after two seconds."""
-    give_up = time.monotonic() + _SEEN_WITHIN_S
+    give_up = undelayed() + _SEEN_WITHIN_S
     while (state := bench.info().state) in (State.RUNNING, State.PAUSED):
-        if time.monotonic() > give_up:
+        if undelayed() > give_up:
             break
     return state
 

@@ -105,11 +105,21 @@ def test_characters_that_xml_cannot_hold_are_escaped_in_the_junit_report() -> No
 
 
 def test_a_driver_that_hangs_during_its_import_is_given_up(other_drivers: None, hv_process: Hv, tmp_path: Path) -> None:
-    (tmp_path / "site" / "failing_driver.py").write_text("import time\ntime.sleep(60)\n")
+    (tmp_path / "site" / "failing_driver.py").write_text("import time\ntime.sleep(600)\n")
     found = hv_process("conformance", "failing", "--static", "--deadline", "1")
     assert found.returncode == 1
     assert b"got TimeoutError: not done within 1 s (" in found.stderr
     assert found.stdout == b""
+
+
+def test_a_time_that_is_over_while_an_error_is_reported_names_the_driver(
+    other_drivers: None, hv_process: Hv, tmp_path: Path
+) -> None:
+    rings = "import signal\nclass Late(Exception):\n    def __str__(self): signal.raise_signal(signal.SIGALRM)\nraise Late()\n"
+    (tmp_path / "site" / "failing_driver.py").write_text(rings)
+    found = hv_process("conformance", "failing", "--static", "--deadline", "60")
+    assert found.returncode == 1
+    assert b"hv: driver failing: cannot be imported, not done within 60 s; try a longer --deadline" in found.stderr
 
 
 @pytest.mark.parametrize("option", ["--report", "--junit"])

@@ -177,8 +177,8 @@ def test_a_process_inherits_only_the_listed_descriptors(
     wanted, secret = os.memfd_create("wanted"), os.memfd_create("secret")
     os.set_inheritable(secret, True)
     start("sleep", "100", sandbox=sandbox, fds=(wanted,))
-    eventually(lambda: b"sleep\x00100" in b"".join(map(cmdline, members_of(tmp_path))))
-    pid = next(pid for pid in members_of(tmp_path) if cmdline(pid) == b"sleep\x00100\x00")
+    eventually(lambda: executed(tmp_path, "sleep", "100"))
+    (pid,) = executed(tmp_path, "sleep", "100")
     found = descriptors(pid)
     os.close(wanted)
     os.close(secret)
@@ -198,11 +198,14 @@ def members_of(tmp_path: Path) -> list[int]:
     return [process.pid for process in members(tmp_path / "i" / "alive", tmp_path / "i" / "status")]
 
 
-def cmdline(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
-        return b""
+def executed(tmp_path: Path, *argv: str) -> list[int]:
+    """The members that execute this command. What confines a command has its words in its own command line before."""
+    wanted, found = b"".join(b"%s\0" % word.encode() for word in argv), []
+    for pid in members_of(tmp_path):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if Path(f"/proc/{pid}/cmdline").read_bytes() == wanted:
+                found.append(pid)
+    return found
 
 
 @pytest.mark.live
@@ -255,18 +258,21 @@ def test_a_process_without_descriptors_is_found_in_its_namespace(
 ) -> None:
     script = "exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; exec env -i /usr/bin/sleep 100"
     start("bash", "-c", script, sandbox=STRICT)
-    eventually(lambda: b"sleep" in b"".join(map(cmdline, members_of(tmp_path))))
+    eventually(lambda: executed(tmp_path, "/usr/bin/sleep", "100"))
 
 
 @pytest.mark.live
 @ROOT
-def test_a_process_in_a_new_namespace_with_a_reused_number_is_not_a_member(start: Start, tmp_path: Path) -> None:
+def test_a_process_in_a_new_namespace_with_a_reused_number_is_not_a_member(
+    start: Start, tmp_path: Path, eventually: Eventually
+) -> None:
     """The kernel reuses numbers of namespaces at once: 4026532193 may be another instance's a moment later."""
     folder = tmp_path / "dead"
     folder.mkdir()
     (folder / "alive").touch()
     start("sleep", "100", sandbox=STRICT, name="i")
-    status = wait_for_status(tmp_path / "i" / "status")
+    eventually(lambda: read_status(tmp_path / "i" / "status").pid_namespace is not None)
+    status = read_status(tmp_path / "i" / "status")
     with subprocess.Popen(["true"]) as popen:
         popen.wait()
     (folder / "status").write_text(json.dumps({"child-pid": popen.pid, "pid-namespace": status.pid_namespace}))
@@ -274,15 +280,6 @@ def test_a_process_in_a_new_namespace_with_a_reused_number_is_not_a_member(start
     (folder / "status").write_text(json.dumps({"child-pid": os.getpid(), "pid-namespace": status.pid_namespace}))
     assert members(folder / "alive", folder / "status") == []
     assert len(members_of(tmp_path)) == 1
-
-
-def wait_for_status(path: Path) -> Status:
-    for _ in range(10_000):
-        status = read_status(path)
-        if status.pid_namespace is not None:
-            return status
-        os.sched_yield()
-    raise AssertionError("bubblewrap wrote nothing")
 
 
 @pytest.mark.parametrize(

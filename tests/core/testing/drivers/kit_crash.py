@@ -40,7 +40,7 @@ class OutsideLedger(Good):
     def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         stopped_by = super().stop(live, job, force=force)
         for _ in range(20):
-            os.listdir(live.dir)
+            os.chmod(live.dir, 0o700)
         self.mine(live.host.run_dir, job.name).unlink()
         return stopped_by
 
