@@ -12,8 +12,9 @@ instances keep their values.
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,8 @@ from hvcore.params.words import kind_of, shortened
 
 __all__ = [
     "Config",
+    "absolute_params",
+    "absolute_paths",
     "default_config_dir",
     "load_instance",
     "parse_instance_file",
@@ -33,6 +36,7 @@ __all__ = [
     "strict",
 ]
 
+_URI: Final = re.compile("[A-Za-z][A-Za-z0-9+.-]+:")
 _MAX_BYTES: Final = 1024 * 1024
 _FORM: Final = "write values below [params.DRIVER], such as [params.kvm]"
 
@@ -60,12 +64,16 @@ def reload_instance(path: str | Path) -> Instance:
 
     Also raises `InstanceFileError` if users other than root and the caller can change the file: it names programs to run.
     """
-    return _checked(path, parse_instance_file(_content(path, protected=True), repr(str(path))))
+    data = parse_instance_file(_content(path, protected=True), repr(str(path)))
+    return _checked(path, absolute_paths(data, _directory(path)))
 
 
 def read_instance_file(path: str | Path) -> dict[str, Any]:
-    """The contents of an instance file, unchecked: for `Node.check`. Raises `InstanceFileError`."""
-    return parse_instance_file(_content(path, protected=False), repr(str(path)))
+    """The contents of an instance file, unchecked: for `Node.check`. Raises `InstanceFileError`.
+
+    Relative paths of disks begin at the directory of the file.
+    """
+    return absolute_paths(parse_instance_file(_content(path, protected=False), repr(str(path))), _directory(path))
 
 
 def parse_instance_file(data: bytes, subject: str) -> dict[str, Any]:
@@ -74,6 +82,33 @@ def parse_instance_file(data: bytes, subject: str) -> dict[str, Any]:
         return _parsed(data)
     except ValueError as error:
         raise InstanceFileError(f"{subject}: {error}; see docs/reference/instance-file.md") from error
+
+
+def absolute_paths(data: Mapping[str, Any], directory: str | Path) -> dict[str, Any]:
+    """The contents of an instance file, with the paths of its disks made absolute. They begin at ``directory``."""
+    disks = data.get("disks")
+    if not isinstance(disks, list | tuple):
+        return dict(data)
+    return {**data, "disks": [absolute_params(disk, ("path",), directory) for disk in disks]}
+
+
+def absolute_params(values: Any, keys: Collection[str], directory: str | Path) -> Any:
+    """The table, with the paths that some keys have made absolute. Anything but a table is returned unchanged."""
+    if not isinstance(values, Mapping):
+        return values
+    return {key: _absolute(value, directory) if key in keys else value for key, value in values.items()}
+
+
+def _absolute(value: object, directory: str | Path) -> object:
+    """The path, from ``directory`` or the home of a user (``~``). Any other value, such as a URI, is unchanged."""
+    if not isinstance(value, str) or not value or "\0" in value or value.startswith("/") or _URI.match(value):
+        return value
+    home = os.path.expanduser(value)
+    return home if home != value else os.path.normpath(os.path.join(directory, value))
+
+
+def _directory(path: str | Path) -> str:
+    return os.path.dirname(os.path.abspath(path))
 
 
 def _checked(path: str | Path, data: dict[str, Any]) -> Instance:

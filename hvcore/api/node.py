@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hvcore.config import Config, default_config_dir, strict
+from hvcore.config import Config, absolute_params, absolute_paths, default_config_dir, strict
 from hvcore.deadline import Deadline, checked_seconds
-from hvcore.errors import DriverLoadError, HookError, ParamsError, Problem, UnknownDriverError
+from hvcore.errors import DriverLoadError, HookError, HvError, ParamsError, Problem, UnknownDriverError
 from hvcore.host.environment import Host, default_run_dir, default_uid_pool
 from hvcore.host.files import private_dir
 from hvcore.model.instance import Instance, read_instance
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from hvcore.api.driver_handle import DriverHandle
     from hvcore.model.answers import Console, Execution, InstanceInfo, Log, Outcome
     from hvcore.operations.recover import Recovered
+    from hvcore.params.schema import Schema
     from hvcore.plugins.loaded_driver import LoadedDriver  # with pluggy and metadata: not for those who load no driver
 
 __all__ = ["Node"]
@@ -98,6 +101,34 @@ def _params_problems(config: Config, drivers: _Drivers, data: Mapping[str, Any])
         return (Problem(path="driver", what=str(error)),)
 
 
+def _with_absolute_paths(drivers: _Drivers, data: Mapping[str, Any], directory: str) -> dict[str, Any]:
+    found = absolute_paths(data, directory)
+    schema = _schema(drivers, data)
+    if schema is not None and "params" in found:
+        found["params"] = absolute_params(found["params"], schema.path_keys, directory)
+    return found
+
+
+def _placed(drivers: _Drivers, data: Mapping[str, Any], problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
+    """The problems, where an unknown key that is a parameter of the driver is sent below ``[params]``."""
+    schema = _schema(drivers, data)
+    if schema is None:
+        return problems
+    misplaced = {key for key in data if key in schema.params}
+    return tuple(
+        replace(problem, todo=f"{problem.path} belongs below [params]") if problem.path in misplaced else problem
+        for problem in problems
+    )
+
+
+def _schema(drivers: _Drivers, data: Mapping[str, Any]) -> Schema | None:
+    """The parameters of the driver in the data; None without a driver that can be loaded."""
+    name = data.get("driver")
+    with suppress(HvError):
+        return drivers.get(name).schema if isinstance(name, str) else None
+    return None
+
+
 class Node:
     """The instances of this node whose state is in one run directory.
 
@@ -135,8 +166,13 @@ class Node:
 
         return DriverHandle(self._context, self._drivers.get(name))
 
-    def check(self, data: object) -> Instance:
-        """The instance in the plain data, checked with its driver. Raises `ParamsError` with every problem."""
+    def check(self, data: object, *, directory: str | os.PathLike[str] | None = None) -> Instance:
+        """The instance in the plain data, checked with its driver. Raises `ParamsError` with every problem.
+
+        ``directory``: where relative paths of files begin. Default: they are refused.
+        """
+        if directory is not None and isinstance(data, Mapping):
+            data = _with_absolute_paths(self._drivers, data, os.path.abspath(directory))
         instance, problems = read_instance(data)
         if instance is not None:
             self.driver(instance.driver).check(instance)
@@ -144,7 +180,7 @@ class Node:
         subject = "instance"
         if isinstance(data, Mapping):
             subject = str(data.get("name", subject))[:80]
-            problems += _params_problems(self._config, self._drivers, data)
+            problems = (*_placed(self._drivers, data, problems), *_params_problems(self._config, self._drivers, data))
         raise ParamsError(subject, problems)
 
     def instances(self) -> list[InstanceInfo]:

@@ -18,7 +18,7 @@ from hvcore.cli.options import command
 from hvcore.cli.output import say
 from hvcore.cli.session import check_run_dir
 
-__all__ = ["COMMANDS", "HvGroup", "completion", "hv"]
+__all__ = ["COMMANDS", "SYNONYMS", "HvGroup", "completion", "hv", "show_help"]
 
 _COMPLETE_VARIABLE: Final = "_HV_COMPLETE"  # set by a shell that wants its line completed
 
@@ -53,10 +53,35 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
     "Node": {
         "recover": "power:recover",
         "doctor": "diagnose:doctor",
+        "help": "app:show_help",
         "completion": "app:completion",
     },
 }
 """For each heading of the help: the subcommands, and where each is defined (``module:name`` in this package)."""
+
+SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
+    "ls": ("list",),
+    "ps": ("list",),
+    "status": ("info",),
+    "shutdown": ("stop",),
+    "destroy": ("stop", "--force"),
+    "restart": ("reboot",),
+}
+"""Words of other tools that run a subcommand of hv."""
+
+_ELSEWHERE: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("create", "run", "launch", "up", "boot"), "use 'hv start FILE'"),
+    **dict.fromkeys(("rm", "delete", "remove", "undefine"), "'hv stop NAME' leaves nothing on the node"),
+    **dict.fromkeys(("kill", "poweroff"), "use 'hv stop NAME', or 'hv stop NAME --force'"),
+    **dict.fromkeys(("show", "inspect", "dominfo"), "use 'hv info NAME'"),
+    **dict.fromkeys(("shell", "enter", "login", "attach"), "use 'hv console NAME' or 'hv exec NAME sh'"),
+    **dict.fromkeys(("suspend", "freeze"), "use 'hv pause NAME'"),
+    **dict.fromkeys(("unpause", "continue", "thaw"), "use 'hv resume NAME'"),
+    **dict.fromkeys(("logs", "journal"), "use 'hv log NAME'"),
+    **dict.fromkeys(("validate", "lint"), "use 'hv check FILE'"),
+    "version": "use 'hv --version'",
+}
+"""Words of other tools, with what to use."""
 
 _PLACES: Final = {name: place for section in COMMANDS.values() for name, place in section.items()}
 
@@ -81,9 +106,12 @@ class HvGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As in click, with the nearest name in the message about an unknown subcommand."""
+        if args[0] == "status" and not any(not argument.startswith("-") for argument in args[1:]):
+            args = ["list", *args[1:]]
+        args = [*SYNONYMS.get(args[0], args[:1]), *args[1:]]
         name = args[0]
         if name not in _PLACES and not name.startswith("-") and not ctx.resilient_parsing:
-            hint = near_word(name, _PLACES) or "see 'hv --help'"
+            hint = _ELSEWHERE.get(name) or near_word(name, [*_PLACES, *SYNONYMS]) or "see 'hv --help'"
             raise click.UsageError(f"{name!r}: no such subcommand; {hint}")
         return super().resolve_command(ctx, args)
 
@@ -137,6 +165,10 @@ Example:
   hv stop web1
 
 \b
+Words of other tools: ls and ps are list, status is info, shutdown is stop,
+destroy is stop --force, restart is reboot.
+
+\b
 Exit codes: 0 done, 1 failed, 2 bad usage or bad input, 3 not supported by the
 driver, 4 no such instance, 5 busy. 'hv SUBCOMMAND --help' shows examples.""",
 )
@@ -181,3 +213,16 @@ def completion(shell: str) -> None:
     complete = kinds[shell](hv, {}, "hv", _COMPLETE_VARIABLE)
     # Not source(): it runs bash to read its version, and bash may be missing where the script is made.
     say((complete.source_template % complete.source_vars()).strip())
+
+
+@command("hv help", "hv help start", name="help")
+@click.argument("subcommand", required=False)
+def show_help(subcommand: str | None) -> None:
+    """Show the help of hv, or of a subcommand."""
+    top = click.get_current_context().find_root()
+    if subcommand is None:
+        say(top.get_help())
+        return
+    name, found, _ = hv.resolve_command(top, [subcommand])
+    if found is not None:
+        say(found.get_help(click.Context(found, info_name=name, parent=top)))

@@ -39,19 +39,21 @@ def console(name: str) -> None:
     """Open the console of an instance; leave it with ^].
 
     Only one console can be open at a time. If standard input is not a terminal, it is sent to the guest unchanged
-    (^] too). Output is then printed until the guest closes the console or you press ^C.
+    (^] too). Output is then printed until the guest closes the console or you press ^C. If standard input is empty, as
+    /dev/null is, the console ends at once.
     """
     node = open_node()
     with known(node, name):
         where = node.console(name)
-    attach(where)
+    attach(where, follow=False)
 
 
-def attach(where: hvcore.Console, *, attached: Callable[[], object] = lambda: None) -> None:
+def attach(where: hvcore.Console, *, attached: Callable[[], object] = lambda: None, follow: bool = True) -> None:
     """Connect stdin and stdout to the console, until the guest closes it or the user leaves.
 
-    ``attached`` is called when the guest's side is open, before its first byte is read. Raises `BusyError` naming the
-    process that has the console open, `OperationError` when it cannot be opened, and OSError when stdout fails.
+    With ``follow`` False it also ends when stdin is empty. ``attached`` is called when the guest's side is open, before
+    its first byte is read. Raises `BusyError` naming the process that has the console open, `OperationError` when it
+    cannot be opened, and OSError when stdout fails.
     """
     name = where.name
     keyboard = _descriptor(sys.stdin)
@@ -67,7 +69,12 @@ def attach(where: hvcore.Console, *, attached: Callable[[], object] = lambda: No
         guest.resize(terminal.size())
         attached()
         relay = Relay(
-            keyboard=keyboard, screen=screen, guest=guest.fd, wake=wake, escape=_ESCAPE if is_terminal else None
+            keyboard=keyboard,
+            screen=screen,
+            guest=guest.fd,
+            wake=wake,
+            escape=_ESCAPE if is_terminal else None,
+            follow=follow,
         )
         end = _relayed(relay, terminal, guest)
     newline = "\n" if is_terminal else ""
@@ -75,6 +82,8 @@ def attach(where: hvcore.Console, *, attached: Callable[[], object] = lambda: No
         remark(f"{newline}{name}: {relay.dropped} typed bytes are lost, because the guest did not read them")
     if end is End.CLOSED:
         remark(f"{newline}{name}: the guest closed the console")
+    elif end is End.NOTHING_TO_SEND:
+        remark(f"disconnected from {name} (still running), because standard input is empty")
     else:
         remark(f"{newline}disconnected from {name} (still running)")
 

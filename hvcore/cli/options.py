@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext, suppress
 from functools import wraps
@@ -31,6 +32,8 @@ __all__ = [
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _LONGEST_S: Final = 7 * 86_400.0
+_UNITS_S: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_TIME: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:e-?[0-9]{1,2})?|\.[0-9]+) ?(ms|s|m|h|)")
 
 
 def command(*examples: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
@@ -59,10 +62,17 @@ def _checked_name(ctx: click.Context, param: click.Parameter, value: str) -> str
     return value
 
 
-def _seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    if 0.0 < value <= _LONGEST_S:  # False for NaN
-        return value
-    raise click.BadParameter(f"must be above 0 and up to {_LONGEST_S:.0f} seconds, got {value!r}", ctx=ctx, param=param)
+def _seconds(ctx: click.Context, param: click.Parameter, value: object) -> float:
+    """Seconds from ``5``, ``0.5``, ``5s``, ``2m``, ``1h`` or ``500ms``, above 0 and up to a week."""
+    found = _TIME.fullmatch(str(value).strip())
+    if found is None:
+        what = f"must be a time such as 5, 5s, 2m or 1h, above 0, got {value!r:.80}"
+        raise click.BadParameter(what, ctx=ctx, param=param)
+    seconds = float(found[1]) * _UNITS_S[found[2]]
+    if not 0.0 < seconds <= _LONGEST_S:
+        what = f"must be above 0 and up to {_LONGEST_S:.0f} seconds, got {value!r:.80}"
+        raise click.BadParameter(what, ctx=ctx, param=param)
+    return seconds
 
 
 def _instances(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -124,13 +134,13 @@ target_argument: Final = click.argument("target", metavar="FILE|DRIVER", shell_c
 
 
 def deadline_option(default_s: float, help_text: str) -> Callable[[_F], _F]:
-    """The option ``--deadline S``, in seconds. The default is added to the help text."""
+    """The option ``--deadline S``: seconds, or a time such as 2m. The default is added to the help text."""
     return click.option(
         "--deadline",
         "deadline_s",
         metavar="S",
-        type=float,
+        type=click.UNPROCESSED,
         callback=_seconds,
         default=default_s,
-        help=f"{help_text} Default: {default_s:g}.",
+        help=f"{help_text} Units ms, s, m and h can follow the number. Default: {default_s:g}.",
     )

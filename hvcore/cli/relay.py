@@ -28,6 +28,7 @@ class End(Enum):
     ESCAPED = "the escape key was pressed"
     CLOSED = "the guest closed its console, and all its output was printed"
     HANGUP = "the terminal was closed"
+    NOTHING_TO_SEND = "the input was empty"
     SIGNAL = "a signal came; call run() again to continue"
 
 
@@ -35,11 +36,19 @@ class Relay:
     """Copies bytes between descriptors. ``guest``, ``screen`` and ``wake`` must not block, ``keyboard`` may.
 
     Without ``keyboard`` nothing is sent, without ``screen`` nothing is shown. ``escape`` is the key that ends `run`.
-    Without it, ``keyboard`` is data: sent unchanged, and read only as fast as the guest reads.
+    Without it, ``keyboard`` is data: sent unchanged, and read only as fast as the guest reads. With ``follow`` False,
+    `run` ends when ``keyboard`` is at its end and nothing was sent.
     """
 
     def __init__(
-        self, *, keyboard: int | None, screen: int | None, guest: int, wake: int | None, escape: bytes | None
+        self,
+        *,
+        keyboard: int | None,
+        screen: int | None,
+        guest: int,
+        wake: int | None,
+        escape: bytes | None,
+        follow: bool = True,
     ) -> None:
         self.dropped = 0
         self._keyboard = keyboard
@@ -47,11 +56,14 @@ class Relay:
         self._guest: int | None = guest
         self._wake = wake
         self._escape = escape
+        self._ends_with_keyboard = not follow
         self._to_guest = bytearray()
         self._to_screen = bytearray()
 
     def run(self) -> End:
         """Copy until there is a reason to stop. Raises OSError when writing to the screen fails."""
+        if self._keyboard is None and self._ends_with_keyboard:
+            return End.NOTHING_TO_SEND
         while self._guest is not None or self._to_screen:
             for fd, events in self._poll():
                 end = self._serve(fd, events)
@@ -111,7 +123,11 @@ class Relay:
             data = b""
         if not data:
             self._keyboard = None
+            if self._ends_with_keyboard and not self._escape:
+                self._show_rest()
+                return End.NOTHING_TO_SEND
             return End.HANGUP if self._escape else None
+        self._ends_with_keyboard = False
         before, escape, _ = data.partition(self._escape) if self._escape else (data, b"", b"")
         room = _TYPED_LIMIT - len(self._to_guest) if self._escape else len(before)
         self.dropped += max(0, len(before) - room)
@@ -121,6 +137,13 @@ class Relay:
         if self._guest is not None and self._to_guest:
             self._write_guest(self._guest)
         return End.ESCAPED
+
+    def _show_rest(self) -> None:
+        """Show what the guest has sent already, as far as the screen takes it at once."""
+        if self._guest is not None:
+            self._read_guest(self._guest)
+        if self._screen is not None and self._to_screen:
+            self._write_screen(self._screen)
 
     def _read_guest(self, fd: int) -> None:
         try:

@@ -78,7 +78,7 @@ def read_instance(node: hvcore.Node, file: str) -> hvcore.Instance:
     stdin = file == "-"
     try:
         data = hvcore.parse_instance_file(_read_stdin(), "stdin") if stdin else hvcore.read_instance_file(file)
-        return node.check(data)
+        return node.check(data, directory=os.getcwd() if stdin else os.path.dirname(os.path.abspath(file)))
     except hvcore.InstanceFileError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             what = f"{file!r}: no such file; {_instead_of(node, file)}"

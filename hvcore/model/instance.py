@@ -170,7 +170,8 @@ DISK_KEYS: Final = ParamGroup(
         "path",
         _file_or_uri(),
         required=True,
-        help="The image file or block device, by absolute path, or a URI that the driver understands.",
+        help="The image file or block device, or a URI that the driver understands. A relative path begins at the directory "
+        "of the instance file, ~ at your home directory.",
         example="/srv/web1.img",
     ),
     Param(

@@ -7,10 +7,11 @@ and no others: neither an upgrade of hvcore nor one of the driver changes a mach
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from hvcore.config import reload_instance
+from hvcore.config import absolute_params, reload_instance
 from hvcore.deadline import Deadline
 from hvcore.errors import HvError, OperationError, ParamsError, Problem, VerifyError
 from hvcore.model.answers import Outcome
@@ -116,7 +117,7 @@ def _now(context: Context, loaded: LoadedDriver, record: Record) -> _Now:
     instance, layers = record.instance, context.layers(record.instance)
     if record.source:
         try:
-            instance = _described(record)
+            instance = _described(loaded, record)
         except HvError as error:
             return _Now(instance=instance, layers=layers, params=None, problem=_one_line(error))
     params, found = loaded.schema.problems(instance.params, below=layers.below)
@@ -126,13 +127,14 @@ def _now(context: Context, loaded: LoadedDriver, record: Record) -> _Now:
     return _Now(instance=instance, layers=layers, params=params)
 
 
-def _described(record: Record) -> Instance:
+def _described(loaded: LoadedDriver, record: Record) -> Instance:
     """The instance from the file that the record names. Raises `InputError`."""
     instance = reload_instance(record.source)
     if (instance.name, instance.driver) != (record.name, record.driver):
         what = f"now describes {instance.name!r} of driver {instance.driver}"
         raise ParamsError(repr(record.source), [Problem(path="name", what=what)])
-    return instance
+    params = absolute_params(instance.params, loaded.schema.path_keys, os.path.dirname(record.source))
+    return replace(instance, params=params)
 
 
 def _refuse_without_secrets(loaded: LoadedDriver, record: Record, now: _Now) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import voluptuous as vol
 
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
     from hvcore.params.param import Param, ParamGroup
 
-__all__ = ["Schema"]
+__all__ = ["INSTANCE_FILE_KEYS", "Schema"]
+
+INSTANCE_FILE_KEYS: Final = ("name", "driver", "memory_mib", "vcpus", "uuid", "profile", "disks", "nics")
+"""The keys of an instance file outside of ``[params]``, for those who write them inside."""
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _GUESSES = 20  # a file with more unknown names than this is not a matter of typing errors
@@ -96,6 +99,11 @@ class Schema:
         The owner is the plugin or distribution, for messages. DriverLoadError names both when two declare one key.
         """
         return cls(tuple(groups))
+
+    @property
+    def path_keys(self) -> frozenset[str]:
+        """The parameters whose value is the path of a file or directory of the node."""
+        return frozenset(key for key, param in self.params.items() if param.type.node_check is not None)
 
     def owner(self, key: str) -> str:
         """The plugin or distribution that declares the parameter; KeyError when none does."""
@@ -221,7 +229,12 @@ class Schema:
         if not isinstance(name, str):
             todo = "give the name as a text"
             return Problem(path=f"{prefix}[{shortened(name)}]", what=f"is {kind_of(name)}, not a name", todo=todo)
-        near = nearest(name.lower().replace("-", "_"), self.params) if guess else None
+        plain = name.lower().replace("-", "_")
+        if plain in INSTANCE_FILE_KEYS:
+            where = "above [params]" if prefix.startswith("params") else "in the instance file, above [params]"
+            todo = f"{plain} belongs {where}"
+            return Problem(path=f"{prefix}.{name}", what="is not a parameter of this driver", todo=todo)
+        near = nearest(plain, self.params) if guess else None
         todo = f"did you mean {near}?" if near else "see 'hv params DRIVER' for a list"
         path = f"{prefix}.{name}" if _PLAIN_KEY.fullmatch(name) else f"{prefix}[{shortened(name)}]"
         return Problem(path=path, what="is not a parameter of this driver", todo=todo)

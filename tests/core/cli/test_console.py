@@ -332,6 +332,16 @@ def test_stdin_and_stdout_can_be_of_any_kind(tmp_path: Path, stream: str) -> Non
         assert (tmp_path / "out").read_bytes() == MEGABYTES
 
 
+@pytest.mark.parametrize("redirect", ["</dev/null", "<&-"])
+def test_without_input_the_console_ends_at_once(tmp_path: Path, redirect: str) -> None:
+    guest = Guest(tmp_path / "c", until_bye)
+    code = ATTACH.replace("attach(where)", "attach(where, follow=False)")
+    command = ["sh", "-c", f'exec "$@" {redirect}', "sh", sys.executable, "-c", code, guest.path, ""]
+    found = subprocess.run(command, capture_output=True, check=False, timeout=DEADLINE_S)
+    assert found.returncode == 0
+    assert found.stderr.endswith(b"(still running), because standard input is empty\n")
+
+
 def test_a_closed_pipe_ends_the_console_without_a_message(tmp_path: Path) -> None:
     guest = Guest(tmp_path / "c", flood)
     with subprocess.Popen(
