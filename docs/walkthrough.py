@@ -43,7 +43,7 @@ __all__ = [
     "main",
     "missing",
     "on_screen",
-    "said_the_same",
+    "same_output",
     "walk",
 ]
 
@@ -87,7 +87,7 @@ class Step:
     @property
     def as_expected(self) -> bool:
         """Whether the output is that of the page."""
-        return said_the_same(self.expected, self.said)
+        return same_output(self.expected, self.said)
 
 
 def blocks(page: str) -> list[Block]:
@@ -120,7 +120,7 @@ def missing(page: str) -> str | None:
     return None
 
 
-def said_the_same(expected: str, said: str) -> bool:
+def same_output(expected: str, said: str) -> bool:
     """Whether two outputs are equal, except for parts that differ between runs."""
     parts = []
     for line in _steadied(expected):
@@ -171,16 +171,16 @@ class Reader:
 
     def write(self, name: str, text: str) -> None:
         """Make a file, and the folders that it is in; a name below ``called`` is in ``folder``."""
-        path = self.folder / self._here(name)
+        path = self.folder / self._with_real_paths(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self._here(text), encoding="utf-8")
+        path.write_text(self._with_real_paths(text), encoding="utf-8")
 
     def run(self, command: str, *, press_after: str | None = None) -> tuple[str, int]:
         """Give the shell a command; the output, with the paths of the page, and the exit code.
 
         ``press_after``: on its own terminal, with ``^]`` pressed once that line has appeared.
         """
-        command = self._here(command)
+        command = self._with_real_paths(command)
         given = "/dev/null"
         if press_after is not None:
             given = str(self.folder / ".typed")
@@ -202,7 +202,7 @@ class Reader:
         text = on_screen(said.decode("utf-8", "replace").removesuffix(end))
         if press_after is not None:  # `hv` moves on to a new line, and the key itself is not seen
             text = text.replace(f"{press_after}\n\n", f"{press_after}\n{_KEY}\n")
-        return self._there(text), code
+        return self._with_page_paths(text), code
 
     def _until(self, mark: bytes) -> bytes:
         assert self._shell.stdout is not None
@@ -216,12 +216,12 @@ class Reader:
             said += byte
         return said
 
-    def _here(self, text: str) -> str:
+    def _with_real_paths(self, text: str) -> str:
         for path, there in self._places():
             text = re.sub(rf"(?<![\w/]){re.escape(path)}(?![\w-])", there, text)
         return text
 
-    def _there(self, text: str) -> str:
+    def _with_page_paths(self, text: str) -> str:
         for path, there in self._places():
             text = text.replace(there, path)
         return text

@@ -1,6 +1,6 @@
 """The states of an instance, and the table of the operations that are legal in each.
 
-Drivers supply actions, never checks: the core calls `judge` before every operation.
+Drivers supply actions, never checks: the core calls `transition` before every operation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 from hvcore.errors import StateError
 
-__all__ = ["TRANSITIONS", "Already", "Move", "Op", "State", "judge"]
+__all__ = ["TRANSITIONS", "Already", "Move", "Op", "State", "transition"]
 
 
 class State(StrEnum):
@@ -95,7 +95,7 @@ TRANSITIONS: Final[dict[tuple[State, Op], Move | Already]] = {
 }
 
 
-def judge(name: str, state: State, op: Op) -> Move | Already:
+def transition(name: str, state: State, op: Op) -> Move | Already:
     """What ``op`` does to an instance in ``state``. Raises `StateError` naming the legal operations."""
     verdict = TRANSITIONS.get((state, op))
     if verdict is None:

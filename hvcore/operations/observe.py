@@ -15,7 +15,7 @@ from hvcore.errors import HvError, NotFoundError, RecordError, StateError
 from hvcore.host.processes.process import alive, boot_id, figures
 from hvcore.model.answers import InstanceInfo, Observation
 from hvcore.model.record import Phase, Record
-from hvcore.model.state import Already, Move, Op, State, judge
+from hvcore.model.state import Already, Move, Op, State, transition
 from hvcore.operations.context import Context
 
 __all__ = ["Seen", "existing", "info", "infos", "look", "observer_of", "verdict_on"]
@@ -107,7 +107,7 @@ def _half_done(context: Context, record: Record) -> Observation:
 def verdict_on(name: str, seen: Seen, op: Op) -> Move | Already:
     """What ``op`` does in the state that was seen. Raises `StateError`, with the reason for the state as a note."""
     try:
-        return judge(name, seen.state, op)
+        return transition(name, seen.state, op)
     except StateError as error:
         if seen.observation.reason is not None:
             error.add_note(seen.observation.reason)

@@ -61,15 +61,15 @@ def version_of(text: str) -> Version | None:
 
 def missing(distribution: str) -> list[str]:
     """Requirements of the installed distribution that are missing here or have a wrong version."""
-    return [str(item).partition(";")[0].rstrip() for item in _wanted_by(distribution) if not _is_met(item)]
+    return [str(item).partition(";")[0].rstrip() for item in _requirements_of(distribution) if not _is_met(item)]
 
 
 def required(distribution: str) -> set[str]:
     """Canonical names of the packages that the installed distribution requires here."""
-    return {canonicalize_name(item.name) for item in _wanted_by(distribution)}
+    return {canonicalize_name(item.name) for item in _requirements_of(distribution)}
 
 
-def _wanted_by(distribution: str) -> list[Requirement]:
+def _requirements_of(distribution: str) -> list[Requirement]:
     try:
         lines = metadata.requires(distribution) or []
     except metadata.PackageNotFoundError:

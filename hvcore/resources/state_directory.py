@@ -99,7 +99,7 @@ def _claim(resource: StateDirectory, place: int, held: Held) -> None:
         raise OperationError(f"{name}: {resource.path!r} {wrong}; name another in {param}")
     lock = os.path.join(resource.path, resource.lock)
     claim_disk(lock, resource.key, held, write=True, lock=False)  # the program locks it
-    if not _only_ours(place, resource.lock):
+    if not _free_to_change_owner(place, resource.lock):
         raise DiskInUseError(path=resource.path, holder=_ELSEWHERE)
 
 
@@ -131,7 +131,7 @@ def _restore_owner(data: Mapping[str, Any]) -> None:
         place = _open_directory(data["path"])
         found = os.fstat(place)
         try:
-            if data.get("inode", found.st_ino) == found.st_ino and _only_ours(place, lock):
+            if data.get("inode", found.st_ino) == found.st_ino and _free_to_change_owner(place, lock):
                 _chown(place, keeps, data["uid"], data["gid"])
         finally:
             os.close(place)
@@ -141,7 +141,7 @@ def _open_directory(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _only_ours(place: int, lock: str) -> bool:
+def _free_to_change_owner(place: int, lock: str) -> bool:
     """Whether no other start is changing its owner and no program has locked it. Holds until ``place`` is closed."""
     if not try_lock(place):
         return False

@@ -87,7 +87,7 @@ class Scope:
                 found += [f"file {folder}/{name}" for name in mine if f"{folder}/{name}" != str(self.directory)]
         return found
 
-    def kernel_things(self) -> list[str]:
+    def kernel_objects(self) -> list[str]:
         """Mounts, loop devices, network links and cgroups of the site."""
         found = [f"mount {mount.point}" for mount in mounts_at_or_below(str(self.directory.resolve()))]
         for path in Path("/sys/block").glob("loop*/loop/backing_file"):
@@ -106,7 +106,7 @@ class Scope:
         """Everything of the site that still exists, in words. ``started`` are processes known to belong to it."""
         found = [words for _, words in self._processes()]
         found += [f"process {process.pid}" for process in started if alive(process)]
-        return [*dict.fromkeys(found), *self.files(), *self.kernel_things()]
+        return [*dict.fromkeys(found), *self.files(), *self.kernel_objects()]
 
 
 class Site:

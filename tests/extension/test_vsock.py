@@ -128,7 +128,7 @@ def test_its_parameters_are_those_of_the_driver(hv: Run) -> None:
     assert rows["vsock_cid"]["owner"] == "kvm.vsock (hv-vsock 0.1.0)"
 
 
-def test_an_address_without_a_device_is_told(hv: Run, file: File) -> None:
+def test_an_address_without_a_device_is_reported(hv: Run, file: File) -> None:
     ended = hv("check", file("vsock_cid = 42"))
     assert ended.returncode == 2
     assert "params.vsock_cid: is set without vsock; set vsock = true" in ended.stderr
@@ -148,7 +148,7 @@ def test_its_option_and_its_steps_are_explained(hv: Run, file: File) -> None:
 
 @needs_qemu
 @pytest.mark.skipif(os.path.exists("/dev/vhost-vsock"), reason="this node has the kernel module")
-def test_a_node_without_the_device_is_told_before_a_start(hv: Run, file: File) -> None:
+def test_a_node_without_the_device_is_reported_before_a_start(hv: Run, file: File) -> None:
     told = (
         "params.vsock: cannot be opened (No such file or directory), got '/dev/vhost-vsock'; "
         "load its kernel module, or leave it out"

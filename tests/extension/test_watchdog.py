@@ -105,7 +105,7 @@ def test_without_it_nothing_is_added(hv: Run, file: File) -> None:
     assert "watchdog" not in str(document(hv("explain", file(""), "--json"))["arguments"])
 
 
-def test_its_rule_and_its_warning_are_told_with_all_others(hv: Run, file: File) -> None:
+def test_its_rule_and_its_warning_are_listed_with_all_others(hv: Run, file: File) -> None:
     ended = hv("check", file('watchdog_action = "reset"\nserial_speed = 5'))
     assert ended.returncode == 2
     assert "params.serial_speed: " in ended.stderr

@@ -59,7 +59,7 @@ def files(pid: int, kept: Kept) -> set[str]:
     }
 
 
-def assert_is_nobody(pid: int, uids: range) -> int:
+def assert_is_unprivileged(pid: int, uids: range) -> int:
     """Every thread has one uid and gid, of those, and nothing that root has; the uid."""
     seen = set()
     for thread in proc.threads(pid):
@@ -94,11 +94,11 @@ def neighbour(kept: Kept) -> Kept:
     return kept
 
 
-def test_a_guest_is_nobody_and_sees_nothing_but_its_own(neighbour: Kept) -> None:
+def test_a_guest_is_unprivileged_and_sees_only_its_own_files(neighbour: Kept) -> None:
     kept = neighbour
     kept.start(kept.full_kvm())
     qemu = kept.pid()
-    uid = assert_is_nobody(qemu, kept.uids)
+    uid = assert_is_unprivileged(qemu, kept.uids)
     assert [pid for pid, name in proc.running(range(uid, uid + 1)).items() if name.startswith("qemu")] == [qemu]
     assert shared(qemu) == {"user"}
 
@@ -118,11 +118,11 @@ def test_a_guest_is_nobody_and_sees_nothing_but_its_own(neighbour: Kept) -> None
     assert [path for path in files(qemu, kept) if not path.startswith(allowed)] == []
 
 
-def test_its_tpm_is_another_nobody(neighbour: Kept) -> None:
+def test_its_tpm_is_unprivileged_and_has_another_uid(neighbour: Kept) -> None:
     kept = neighbour
     kept.start(kept.full_kvm())
     swtpm = found(kept, "swtpm")
-    uid = assert_is_nobody(swtpm, kept.uids)
+    uid = assert_is_unprivileged(swtpm, kept.uids)
     assert uid != os.stat(f"/proc/{kept.pid()}").st_uid
     assert shared(swtpm) == {"user"}
     assert proc.namespaces(swtpm)["net"] != proc.namespaces(kept.pid())["net"]
@@ -156,7 +156,7 @@ def test_without_confinement_only_what_is_passed_is_open(kept: Kept) -> None:
     assert [path for path in files(qemu, kept) if not path.startswith(allowed)] == []
 
 
-def test_in_a_chroot_nobody_is_root_outside(neighbour: Kept) -> None:
+def test_no_process_of_a_chroot_is_root_outside(neighbour: Kept) -> None:
     kept = neighbour
     kept.start(kept.chroot(kept.image(), network="none"))
     init = kept.pid()

@@ -216,7 +216,7 @@ def test_a_script_that_fails_leaves_nothing(bridge: str, kept: Kept, what: str) 
     assert kept.settled() == []
 
 
-def test_interfaces_go_also_when_somebody_keeps_their_network(bridge: str, kept: Kept) -> None:
+def test_interfaces_are_removed_even_if_a_process_keeps_their_network(bridge: str, kept: Kept) -> None:
     kept.start(in_namespaces(kept))
     network = os.open(f"/proc/{kept.pid()}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -247,7 +247,7 @@ def hidden(kept: Kept) -> list[int]:
     return [pid for pid in proc.rooted(str(kept.root)) if Path(f"/proc/{pid}/environ").read_bytes() == b""]
 
 
-def test_a_uid_is_nobody_elses(kept: Kept) -> None:
+def test_a_uid_has_one_guest_only(kept: Kept) -> None:
     few = hvcore.Node(kept.run_dir, uid_pool=kept.uids[:1])
     few.driver("kvm").start(kept.kvm())
     assert set(proc.running(kept.uids[:1]).values()) == {"qemu-system-x86"}

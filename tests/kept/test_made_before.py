@@ -87,7 +87,7 @@ def left(before: Before) -> list[str]:
 
 
 @each(also="kvm-off")
-def test_one_that_runs_is_seen_and_stopped_politely(kept: Kept, make: Make, what: str) -> None:
+def test_a_running_instance_is_listed_and_stopped_politely(kept: Kept, make: Make, what: str) -> None:
     before = running(make, what)
     info = only(kept)
     assert info.driver == before.records[0]["record"]["driver"]
@@ -157,7 +157,7 @@ def test_a_start_that_had_launched_nothing_is_undone(kept: Kept, make: Make, wha
     before = make(what)
     before.reserve(before.running - 1)
     before.give_away()
-    before.lay(before.made["launched"][0]["before"])
+    before.make_files(before.made["launched"][0]["before"])
     before.write(before.running - 1)
     assert settled(kept) == ["undone"]
     assert left(before) == []
@@ -260,7 +260,7 @@ def test_whatever_was_written_before_the_node_was_restarted_is_cleaned(kept: Kep
 
 
 @each(GUESTS)
-def test_its_disk_is_nobody_elses_while_it_runs(kept: Kept, make: Make, what: str) -> None:
+def test_its_disk_is_refused_to_others_while_it_runs(kept: Kept, make: Make, what: str) -> None:
     before = running(make, what)
     other = Kept(kept.root / "elsewhere")
     for node, name in ((kept.node, f"{kept.name}-2"), (other.node, other.name)):

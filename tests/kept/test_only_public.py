@@ -41,5 +41,5 @@ def test_nothing_private_is_used(path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["import hvcore.store", "from hv_kvm.spec import KvmSpec", "from hvcore import store", "hvcore.host.launch"]
 )
-def test_what_is_private_is_seen(text: str) -> None:
+def test_a_private_name_is_found(text: str) -> None:
     assert list(private(ast.parse(text))) != []

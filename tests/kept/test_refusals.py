@@ -599,7 +599,7 @@ def built(case: Case, here: Path) -> hvcore.Instance:
     )
 
 
-def said(node: hvcore.Node, instance: hvcore.Instance) -> list[list[str]]:
+def refusals(node: hvcore.Node, instance: hvcore.Instance) -> list[list[str]]:
     try:
         node.driver(instance.driver).verify(instance)
     except hvcore.VerifyError as error:
@@ -614,11 +614,11 @@ def test_what_verify_refuses(case: Case, here: Path, node: hvcore.Node) -> None:
 
         def ask() -> list[list[str]]:
             WHERE[case.where](here)
-            return said(hvcore.Node(here / "nowhere") if case.where == "nobody" else node, instance)
+            return refusals(hvcore.Node(here / "nowhere") if case.where == "nobody" else node, instance)
 
         found = kept_node.forked(ask)
     else:
-        found = said(node, instance)
+        found = refusals(node, instance)
     assert isinstance(found, list), found
     found, expected = sorted(found), sorted(case.expected)  # the order says nothing
     places = [path.split("|") for path, _ in expected]
@@ -632,13 +632,13 @@ def test_kvm_that_does_not_work_is_refused(here: Path, node: hvcore.Node) -> Non
     if found["/dev/kvm"] is hvcore.Severity.OK:
         pytest.skip("KVM works here")
     flag, cpu = Case("flag", (), {"kvm_flag": "enabled"}), Case("cpu", (), {"kvm_flag": None, "cpu_type": "host"})
-    assert [path for path, _ in said(node, built(flag, here))] == ["params.kvm_flag"]
-    assert [(path, what[:9]) for path, what in said(node, built(cpu, here))] == [("params.cpu_type", "needs KVM")]
+    assert [path for path, _ in refusals(node, built(flag, here))] == ["params.kvm_flag"]
+    assert [(path, what[:9]) for path, what in refusals(node, built(cpu, here))] == [("params.cpu_type", "needs KVM")]
 
 
 @pytest.mark.parametrize("driver", ["kvm", "chroot"])
 def test_what_is_fit_is_not_refused(driver: str, here: Path, node: hvcore.Node) -> None:
-    assert said(node, built(Case("fit", (), driver=driver), here)) == []
+    assert refusals(node, built(Case("fit", (), driver=driver), here)) == []
 
 
 def test_the_command_line_refuses_the_same(here: Path, node: hvcore.Node) -> None:

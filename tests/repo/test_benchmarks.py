@@ -19,12 +19,12 @@ NAMED: Final = sorted(
 )
 
 
-def test_there_is_something_to_look_at() -> None:
+def test_files_are_found() -> None:
     assert len(NAMED) > 10
 
 
 @pytest.mark.parametrize("place", NAMED)
-def test_what_is_timed_exists(place: str) -> None:
+def test_everything_that_benchmarks_time_exists(place: str) -> None:
     module, _, names = place.partition(":")
     found: object = importlib.import_module(module)
     for name in names.split("."):

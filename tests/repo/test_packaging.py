@@ -144,7 +144,7 @@ def test_an_entry_point_that_leads_nowhere_is_found() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in [*FOLDERS, *GUESTS] if name != "hvcore"])
-def test_a_plugin_asks_for_this_core(name: str, built: dict[str, Built]) -> None:
+def test_a_plugin_requires_this_core(name: str, built: dict[str, Built]) -> None:
     requirements = pytest.importorskip("packaging.requirements")
     wanted = [requirements.Requirement(line) for line in built[name].metadata.get_all("Requires-Dist") or []]
     core = next(one for one in wanted if one.name == "hvcore")

@@ -195,7 +195,7 @@ def test_every_module_keeps_to(
     assert not needless, "needs no exception any more"
 
 
-def test_there_is_something_to_look_at(modules: list[Module]) -> None:
+def test_files_are_found(modules: list[Module]) -> None:
     assert {module.name.split("/")[0] for module in modules} == {"hvcore", "docs", "plugins"}
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from walkthrough import blocks, differences, lacks, missing, on_screen, recorded, said_the_same, walk
+from walkthrough import blocks, differences, lacks, missing, on_screen, recorded, same_output, walk
 
 pytestmark = pytest.mark.heavy  # runs the commands of whole pages
 
@@ -69,7 +69,7 @@ def test_a_page_shows_the_real_output(path: Path, tmp_path: Path) -> None:
     ],
 )
 def test_only_what_differs_between_runs_may_differ(expected: str, said: str, same: bool) -> None:  # noqa: FBT001 - a table
-    assert said_the_same(expected, said) is same
+    assert same_output(expected, said) is same
 
 
 PAGE: Final = """\
@@ -125,7 +125,7 @@ def test_a_page_says_what_it_needs() -> None:
     assert missing("<!-- needs sh -->\n") is None
 
 
-def test_a_moving_mark_on_a_terminal_is_gone_in_the_end() -> None:
+def test_a_spinner_is_removed_in_the_end() -> None:
     moving = (
         "\x1b[?25l\r\x1b[2K| working\r\n\r\x1b[1A\x1b[2K/ working\r\n\x1b[?25h\r\x1b[1A\x1b[2Kweb1: ready\r\nmore\r\n"
     )

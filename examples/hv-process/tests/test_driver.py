@@ -63,21 +63,21 @@ def test_a_directory_that_does_not_exist_is_reported_before_a_start(node: hvcore
 def test_the_program_has_its_variables_and_its_working_directory(node: hvcore.Node) -> None:
     script = 'echo "$PWD $ONE"; exec sleep infinity'
     node.driver("process").start(web1("bash", "-c", script, working_directory="/usr/share", environment=["ONE=a b"]))
-    until_it_says(node, "/usr/share a b")
+    wait_for_word(node, "/usr/share a b")
 
 
 @pytest.mark.live
 def test_a_handler_of_sigterm_decides_the_end_of_the_program(node: hvcore.Node) -> None:
     script = "trap 'echo bye; exit 0' TERM; echo hello; while :; do sleep 100 & wait; done"
     node.driver("process").start(web1("bash", "-c", script, stop_after=60))
-    until_it_says(node, "hello")
+    wait_for_word(node, "hello")
     assert node.stop("web1").stopped_by == "powerdown"
 
 
 @pytest.mark.live
 def test_the_last_step_of_a_stop_is_sigkill(node: hvcore.Node) -> None:
     node.driver("process").start(web1("bash", "-c", "trap '' TERM; echo hello; sleep infinity", stop_after=0.1))
-    until_it_says(node, "hello")
+    wait_for_word(node, "hello")
     assert node.stop("web1").stopped_by == "kill"
 
 
@@ -112,7 +112,7 @@ def test_an_instance_can_be_started_paused(node: hvcore.Node) -> None:
 def test_figures_include_the_child_processes(node: hvcore.Node) -> None:
     hungry = "x=$(head -c 30000000 /dev/zero | tr '\\0' x); echo full; sleep 100 & wait"
     node.driver("process").start(web1("bash", "-c", hungry, enforce_limits=True))
-    until_it_says(node, "full")
+    wait_for_word(node, "full")
     info = node.info("web1")
     assert info.memory_mib == 64
     assert (info.resident_mib or 0) >= 28
@@ -129,7 +129,7 @@ def test_a_program_above_its_memory_limit_is_killed(node: hvcore.Node) -> None:
     assert node.info("web1").state is hvcore.State.CRASHED
 
 
-def until_it_says(node: hvcore.Node, word: str) -> None:
+def wait_for_word(node: hvcore.Node, word: str) -> None:
     """Follow its log up to that word."""
     for piece in hvcore.log_pieces(node.log("web1").path, follow=True):
         if word.encode() in piece:

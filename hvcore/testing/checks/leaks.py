@@ -98,7 +98,7 @@ def leak_mounts_netns_links_cgroups(bench: Bench) -> None:
     are ten thousand of them.
     """
     _cycle(bench)
-    left = bench.scope.kernel_things()
+    left = bench.scope.kernel_objects()
     require(not left, f"after a stop there is {', '.join(left[:3])}")
 
 

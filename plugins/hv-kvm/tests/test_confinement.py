@@ -231,7 +231,7 @@ def test_a_kernel_that_only_root_may_read_is_read_all_the_same(root_world: World
     assert stat.S_IMODE(kernel.stat().st_mode) == 0o600
 
 
-def a_python_for_nobody() -> str:
+def python_for_other_users() -> str:
     # To read it, too: setpriv executes it with root's rights, and then it cannot find its library.
     test = "import sys; open(sys.executable, 'rb'); sys.exit(sys.version_info < (3, 11))"
     for candidate in (sys.executable, "/usr/bin/python3"):
@@ -298,7 +298,7 @@ def as_nobody(root: None, public: World) -> Callable[..., subprocess.CompletedPr
 
     def run(confinement: str, *prefix: str) -> subprocess.CompletedProcess[str]:
         environment = {"PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": str(session), "PYTHONPATH": ":".join(folders)}
-        command = [*(prefix or AS_NOBODY), a_python_for_nobody(), "-P", "-c", PROGRAM, disk, confinement]
+        command = [*(prefix or AS_NOBODY), python_for_other_users(), "-P", "-c", PROGRAM, disk, confinement]
         return subprocess.run(
             command, capture_output=True, text=True, check=False, env=environment, timeout=60, cwd="/"
         )

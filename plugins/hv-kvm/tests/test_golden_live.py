@@ -100,11 +100,11 @@ def start(corpus: Corpus, qemu: Qemu, case: Path, props: Props) -> Outcome:
             messages, without = complaints(argv, stage), stage.without
     except MissingError as error:
         return Outcome(missing=str(error))
-    lines = tuple(line for line in messages if not is_wanted(line, case))
+    lines = tuple(line for line in messages if not is_expected(line, case))
     return Outcome(missing=f"{without}, and starts without it" if without else "", complaints=lines)
 
 
-def is_wanted(line: str, case: Path) -> bool:
+def is_expected(line: str, case: Path) -> bool:
     """Whether the line reports a deprecated thing that the case names itself, such as an old machine."""
     names = re.findall('"([A-Za-z0-9.]+-[A-Za-z0-9.-]+)"', case.read_text(encoding="utf-8"))
     return "deprecated" in line and any(name in line for name in names)
@@ -139,7 +139,7 @@ def test_it_knows_every_option_device_and_property_and_calls_none_deprecated(cor
             given = [it for it in corpus.answer(case, qemu.facts).arguments if it.origin.plugin != "extra"]
             options = read([token for argument in given for token in argument.tokens])
             problems = [problem for option in options for problem in says.problems(*option)]
-            unknown[f"{case.parent.name}/{case.stem}"] = [it for it in problems if not is_wanted(it, case)]
+            unknown[f"{case.parent.name}/{case.stem}"] = [it for it in problems if not is_expected(it, case)]
     assert {case: problems for case, problems in unknown.items() if problems} == {}
 
 

@@ -35,7 +35,7 @@ def needs(shell: str) -> str:
     return path
 
 
-def said(command: list[str], environment: dict[str, str]) -> list[str]:
+def output_lines(command: list[str], environment: dict[str, str]) -> list[str]:
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=30)
     assert run.stderr == ""
     return run.stdout.splitlines()
@@ -49,13 +49,13 @@ def test_bash_completes(line: str, words: list[str], environment: dict[str, str]
         COMP_WORDS=({line}) COMP_CWORD={place}
         _hv_completion hv && printf '%s\\n' "${{COMPREPLY[@]}}"
     """
-    assert said([needs("bash"), "--norc", "-c", script], environment) == words
+    assert output_lines([needs("bash"), "--norc", "-c", script], environment) == words
 
 
 @pytest.mark.parametrize(("line", "words"), [("hv sta", ["start"]), ("hv stop --f", ["--force"])])
 def test_fish_completes(line: str, words: list[str], environment: dict[str, str]) -> None:
     script = f"hv completion fish | source; complete -C '{line}'"
-    lines = said([needs("fish"), "--no-config", "-c", script], environment)
+    lines = output_lines([needs("fish"), "--no-config", "-c", script], environment)
     assert [text.partition("\t")[0] for text in lines] == words
 
 

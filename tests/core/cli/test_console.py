@@ -65,7 +65,7 @@ class Person:
         while text not in self.screen:
             assert self.reads(), (text, self.screen[-2000:])
 
-    def is_left_alone(self) -> int:
+    def exit_code_after_end(self) -> int:
         """The exit code, when all output was read. Asserts that the terminal was restored."""
         while self.process.poll() is None:
             self.reads(0.05)
@@ -155,7 +155,7 @@ def test_bytes_go_both_ways_until_escape(tmp_path: Path, sits_at: Sits) -> None:
     person.sees(b"ROOT\r\x03\x1a\x04")
     assert b"root" not in person.screen, "the terminal does not echo"
     person.types(b"\x1d")
-    assert person.is_left_alone() == 0
+    assert person.exit_code_after_end() == 0
     assert b"\r\ndisconnected from web1 (still running)\r\n" in person.screen
     guest.close()
 
@@ -172,7 +172,7 @@ def test_keys_before_escape_are_still_sent(tmp_path: Path, sits_at: Sits) -> Non
     person = sits_at(attached(guest.path))
     person.sees(b"ready")
     person.types(b"halt\r\x1dnot this")
-    assert person.is_left_alone() == 0
+    assert person.exit_code_after_end() == 0
     guest.close()
     assert b"".join(received) == b"halt\r"
 
@@ -182,7 +182,7 @@ def test_the_console_ends_when_the_guest_closes_it(tmp_path: Path, sits_at: Sits
     person = sits_at(attached(guest.path))
     person.sees(b"login: ")
     person.types(b"bye")
-    assert person.is_left_alone() == 0
+    assert person.exit_code_after_end() == 0
     assert b"web1: the guest closed the console" in person.screen
 
 
@@ -192,7 +192,7 @@ def test_a_signal_restores_the_terminal(tmp_path: Path, sits_at: Sits, signum: s
     person = sits_at(attached(guest.path))
     person.sees(b"login: ")
     person.process.send_signal(signum)
-    assert person.is_left_alone() == code
+    assert person.exit_code_after_end() == code
     assert b"Traceback" not in person.screen
 
 
@@ -209,13 +209,13 @@ def test_a_stop_and_a_continue_make_the_terminal_raw_again(tmp_path: Path, sits_
         assert person.process.poll() is None
         person.reads(0.01)
     person.types(b"\x1d")
-    assert person.is_left_alone() == 0
+    assert person.exit_code_after_end() == 0
 
 
 def test_megabytes_arrive_whole(tmp_path: Path, sits_at: Sits) -> None:
     guest = Guest(tmp_path / "c", megabytes)
     person = sits_at(attached(guest.path))
-    assert person.is_left_alone() == 0
+    assert person.exit_code_after_end() == 0
     begin = person.screen.index(b"0000000\n")
     assert person.screen[begin : begin + len(MEGABYTES)] == MEGABYTES
     assert person.screen.endswith(b"web1: the guest closed the console\r\n")
@@ -231,7 +231,7 @@ def test_escape_works_while_the_guest_floods_a_screen_that_is_not_read(tmp_path:
     while termios.tcgetattr(person.slave) == raw:
         assert person.process.poll() is None
         os.sched_yield()
-    assert person.is_left_alone() == 0
+    assert person.exit_code_after_end() == 0
     guest.close()
 
 
@@ -248,7 +248,7 @@ def test_escape_works_after_a_paste_that_the_guest_does_not_read(tmp_path: Path,
     for _ in range(2000):
         person.types(b"x" * 1024)
     person.types(b"\x1d")
-    assert person.is_left_alone() == 0
+    assert person.exit_code_after_end() == 0
     over.set()
     guest.close()
     assert b"typed bytes are lost, because the guest did not read them" in person.screen
@@ -264,7 +264,7 @@ def test_a_second_console_names_the_process_that_has_it_open(tmp_path: Path, sit
     assert second.returncode == 5
     assert f"hv: web1: the console is open in another terminal (pid {first.process.pid});".encode() in second.stderr
     first.types(b"\x1d")
-    assert first.is_left_alone() == 0
+    assert first.exit_code_after_end() == 0
 
 
 @pytest.mark.parametrize("content", [b"", b"9" * 30, b"rm -rf\x1b"])
@@ -379,7 +379,7 @@ def test_a_command_runs_on_a_terminal_of_the_same_size(sits_at: Sits) -> None:
         person.types(b"stty size\n")
         assert person.reads()
     person.types(b"exit 3\n")
-    assert person.is_left_alone() == 0
+    assert person.exit_code_after_end() == 0
     assert b"web1: the guest closed the console" in person.screen
 
 
@@ -388,7 +388,7 @@ def test_a_command_that_ignores_its_hangup_is_ended(sits_at: Sits) -> None:
     person.sees(b" up")
     pid = int(person.screen.split(b"pid ")[1].split()[0])
     person.types(b"\x1d")
-    assert person.is_left_alone() == 0
+    assert person.exit_code_after_end() == 0
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 

@@ -21,7 +21,7 @@ def plan(*options: tuple[str, ...], **params: object) -> Plan:
     return Plan(name="w", driver="d", steps=(), arguments=arguments, params=values)
 
 
-def told(first: Plan, second: Plan) -> list[tuple[str, ...]]:
+def changes_of(first: Plan, second: Plan) -> list[tuple[str, ...]]:
     return [(change.kind, *change.parts(), *change.why) for change in differences(first, second)]
 
 
@@ -33,7 +33,7 @@ def test_a_plan_does_not_differ_from_itself() -> None:
 def test_a_changed_option_is_matched_by_its_id_and_shows_only_what_changed() -> None:
     first = plan(("-device", "nic,id=x,mac=1", "mac"), ("-device", "nic,id=y,mac=3", "mac"), mac="1")
     second = plan(("-device", "nic,id=x,mac=1", "mac"), ("-device", "nic,id=y,mac=2", "mac"), mac="2")
-    assert told(first, second) == [
+    assert changes_of(first, second) == [
         ("changed", "-device id=y,mac=3", "-device id=y,mac=2", "mac: '1' (instance) -> '2' (instance)")
     ]
 
@@ -44,9 +44,9 @@ def test_what_cannot_be_seen_is_shown_as_an_escape() -> None:
     assert change.parts() == ("-append a b", r"-append a\nb")
 
 
-def test_what_comes_and_goes_says_why() -> None:
+def test_added_and_removed_arguments_have_reasons() -> None:
     first, second = plan(("-S", ""), ("-k", "de", "keymap"), keymap="de"), plan(("-S", ""), ("-n", "always"))
-    assert told(first, second) == [
+    assert changes_of(first, second) == [
         ("removed", "-k de", "", "keymap: 'de' (instance) -> unset (not a parameter here)"),
         ("added", "", "-n", "reasons"),
     ]
@@ -59,7 +59,7 @@ def test_an_option_that_only_moved_is_reported_once() -> None:
     ]
 
 
-def test_another_program_and_what_it_can_do_are_reasons() -> None:
+def test_another_qemu_and_its_features_are_reasons() -> None:
     def one(path: str, form: str, can: str) -> Plan:
         made = plan((form, ""), kvm_path=path)
         able = replace(made.arguments[1], origin=Origin(plugin="p", capability=can))
@@ -67,7 +67,7 @@ def test_another_program_and_what_it_can_do_are_reasons() -> None:
 
     first, second = one("/a", "-x", "no y in option x"), one("/b", "-x", "option x has y")
     second = replace(second, arguments=(second.arguments[0], replace(second.arguments[1], tokens=("-x", "y=on"))))
-    assert told(first, second) == [
+    assert changes_of(first, second) == [
         ("changed", "/a", "/b", "kvm_path: '/a' (instance) -> '/b' (instance)"),
         ("changed", "-x", "-x y=on", "no y in option x -> option x has y"),
     ]
@@ -76,12 +76,12 @@ def test_another_program_and_what_it_can_do_are_reasons() -> None:
 def test_what_only_the_program_decides_is_put_down_to_it() -> None:
     first, second = plan(("-machine", "pc-1", ""), kvm_path="/a"), plan(("-machine", "pc-2", ""), kvm_path="/b")
     second = replace(second, arguments=(replace(second.arguments[0], tokens=("/b",)), second.arguments[1]))
-    assert told(first, second)[1][3:] == ("no parameter differs: the two programs do",)
-    assert told(plan(("-smp", "1", "")), plan(("-smp", "2", "")))[0][3:] == ("reasons",)
+    assert changes_of(first, second)[1][3:] == ("no parameter differs: the two programs do",)
+    assert changes_of(plan(("-smp", "1", "")), plan(("-smp", "2", "")))[0][3:] == ("reasons",)
 
 
 def test_doubled_commas_do_not_cut_a_value() -> None:
-    assert told(plan(("-f", "path=a,,b,ro=on", "")), plan(("-f", "path=a,,c,ro=on", "")))[0][1:3] == (
+    assert changes_of(plan(("-f", "path=a,,b,ro=on", "")), plan(("-f", "path=a,,c,ro=on", "")))[0][1:3] == (
         "-f path=a,,b",
         "-f path=a,,c",
     )

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from hvcore import Op, State, StateError
-from hvcore.model.state import TRANSITIONS, Already, Move, judge
+from hvcore.model.state import TRANSITIONS, Already, Move, transition
 
 PAIRS = list(product(State, Op))
 
@@ -16,10 +16,10 @@ PAIRS = list(product(State, Op))
 def test_every_pair_is_a_move_or_already_so_or_refused_with_what_is_allowed(state: State, op: Op) -> None:
     known = TRANSITIONS.get((state, op))
     if known is not None:
-        assert judge("web1", state, op) is known
+        assert transition("web1", state, op) is known
         return
     with pytest.raises(StateError) as caught:
-        judge("web1", state, op)
+        transition("web1", state, op)
     allowed = [str(other) for other in Op if (state, other) in TRANSITIONS]
     assert caught.value.allowed == tuple(allowed)
     if op is Op.CLEANUP and str(Op.STOP) in allowed:
@@ -30,7 +30,7 @@ def test_every_pair_is_a_move_or_already_so_or_refused_with_what_is_allowed(stat
 
 def test_from_every_state_there_is_a_way_to_stopped() -> None:
     for state in State:
-        assert judge("w", state, Op.KILL) in (Move(State.STOPPED), Already(State.STOPPED))
+        assert transition("w", state, Op.KILL) in (Move(State.STOPPED), Already(State.STOPPED))
 
 
 def test_what_is_already_so_changes_no_state() -> None:
@@ -40,7 +40,7 @@ def test_what_is_already_so_changes_no_state() -> None:
 def test_a_running_instance_is_never_cleaned_up() -> None:
     for state in (State.RUNNING, State.PAUSED):
         with pytest.raises(StateError, match="use 'hv stop' first"):
-            judge("web1", state, Op.CLEANUP)
+            transition("web1", state, Op.CLEANUP)
 
 
 def test_while_unknown_only_force_is_allowed() -> None:

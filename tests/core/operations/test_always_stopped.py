@@ -291,7 +291,7 @@ FATES = [pytest.param(fate, id=fate.spoil.__name__.replace("_", " ")) for fate i
 _LOADED = {"driver_that_cannot_read_its_spec", "driver_with_a_mistake_in_stop"}
 
 
-def seen_as(fate: Fate, site: Site) -> State:
+def expected_state(fate: Fate, site: Site) -> State:
     """A driver without a static ``observe`` has to be loaded to see anything."""
     blind = "staticmethod" not in site.driver and not fate.by_driver and fate.spoil.__name__ not in _LOADED
     return State.UNKNOWN if blind else fate.seen
@@ -315,7 +315,7 @@ BOTH = pytest.mark.parametrize("site", [FAR, NEAR], ids=["observed alone", "obse
 def test_it_is_listed_and_shown_and_force_ends_it(site: Site, fate: Fate, nothing_left: Callable[[], None]) -> None:
     fate.spoil(site)
     assert processes(site.run_dir)
-    wanted = seen_as(fate, site)
+    wanted = expected_state(fate, site)
     assert [(one.name, one.state) for one in site.node.instances()] == [("web1", wanted)]
     info = site.node.info("web1")
     assert info.state == wanted
@@ -341,11 +341,11 @@ def test_a_polite_stop_goes_on_without_an_extension_and_needs_the_driver(site: S
         assert fate.polite in "\n".join(outcome.notes)
         assert processes(site.run_dir) == []
         return
-    with pytest.raises(StateError if seen_as(fate, site) is State.UNKNOWN else fate.polite) as caught:
+    with pytest.raises(StateError if expected_state(fate, site) is State.UNKNOWN else fate.polite) as caught:
         site.node.stop("web1")
     assert "stop --force" in "\n".join([str(caught.value), *caught.value.__notes__])
     assert processes(site.run_dir)
-    assert [one.state for one in site.node.instances()] == [seen_as(fate, site)]
+    assert [one.state for one in site.node.instances()] == [expected_state(fate, site)]
 
 
 @pytest.mark.parametrize("strict", ["", "1"])

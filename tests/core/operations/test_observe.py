@@ -97,7 +97,7 @@ def test_a_function_that_will_not_do_leaves_the_answer_to_the_driver(broken: str
     assert listed()["seen"] == [["web1", "running", "seen from afar"]]
 
 
-def test_a_restriction_of_drivers_makes_a_look_load_the_driver(listed: Listed) -> None:
+def test_a_restriction_of_drivers_makes_an_observation_load_the_driver(listed: Listed) -> None:
     ((_, state, reason),) = listed(HVCORE_DRIVERS="fake")["seen"]
     assert state == "unknown"
     assert "not in HVCORE_DRIVERS" in reason

@@ -256,7 +256,7 @@ def test_a_default_that_an_upgrade_changes_is_kept_as_it_was(boat: Harbour) -> N
     assert boat.spec["hull"] == "wood"
 
 
-def test_an_upgrade_that_refuses_what_held_keeps_the_saved_machine_and_says_so(boat: Harbour) -> None:
+def test_an_upgrade_that_refuses_the_saved_values_keeps_the_machine_and_says_so(boat: Harbour) -> None:
     boat.start(**FIRST)
     before = boat.spec
     boat.upgrade('hv.Param("hull", hv.text()', 'hv.Param("hull", hv.one_of("wood", "carbon")')
@@ -322,7 +322,7 @@ def test_an_instance_that_a_program_built_has_its_own_values_and_the_nodes(boat:
     assert (boat.spec["paint"], boat.spec["lights"]) == ("pink", 3)
 
 
-def gone(boat: Harbour) -> None:
+def file_removed(boat: Harbour) -> None:
     boat.file.unlink()
 
 
@@ -358,13 +358,13 @@ def wrong_on_the_node(boat: Harbour) -> None:
     boat.of_the_node('[params.boat]\nlights = "many"\n')
 
 
-def profile_gone(boat: Harbour) -> None:
+def profile_removed(boat: Harbour) -> None:
     boat.write('profile = "db"', **SECOND)
     (boat.top / "etc/profiles/db.toml").unlink()
 
 
 SOURCES: list[tuple[Callable[[Harbour], None], str]] = [
-    (gone, "web1.toml': cannot be read, got No such file"),
+    (file_removed, "web1.toml': cannot be read, got No such file"),
     (nonsense, "web1.toml': is not TOML"),
     (wrong_field, "memory_mib: "),
     (wrong_value, "params.lights: "),
@@ -372,7 +372,7 @@ SOURCES: list[tuple[Callable[[Harbour], None], str]] = [
     (anybodys, "can be changed by others"),
     (broken_node, "node.toml): is not TOML"),
     (wrong_on_the_node, "node.params.lights"),
-    (profile_gone, "profile: no such profile"),
+    (profile_removed, "profile: no such profile"),
 ]
 
 
@@ -442,7 +442,7 @@ def test_a_secret_is_taken_from_the_file_and_written_nowhere(boat: Harbour) -> N
     assert not any(secret in data for data in written for secret in (b"hunter2", b"correct horse"))
 
 
-@pytest.mark.parametrize("spoil", [gone, nonsense, lambda boat: boat.write(**FIRST)])
+@pytest.mark.parametrize("spoil", [file_removed, nonsense, lambda boat: boat.write(**FIRST)])
 def test_without_its_secret_it_is_not_rebooted_and_goes_on_running(
     boat: Harbour, spoil: Callable[[Harbour], None]
 ) -> None:

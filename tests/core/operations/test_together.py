@@ -65,7 +65,7 @@ def test_processes_that_start_and_stop_the_same_one_never_meet(
     assert os.listdir(run_dir / "locks") == []
 
 
-def test_a_host_that_forks_in_the_middle_of_a_start_holds_nothing_up(
+def test_a_host_application_that_forks_during_a_start_delays_nothing(
     run_dir: Path, web: Web, in_child: Callable[..., int]
 ) -> None:
     """As multiprocessing does: the child lives on, with a copy of every descriptor of its parent."""
@@ -93,7 +93,7 @@ def test_a_host_that_forks_in_the_middle_of_a_start_holds_nothing_up(
     os.close(pipe[1])
 
 
-def test_looking_never_waits_for_a_lock(run_dir: Path, node: Node, fake: DriverHandle, web: Web) -> None:
+def test_observing_never_waits_for_a_lock(run_dir: Path, node: Node, fake: DriverHandle, web: Web) -> None:
     from hvcore.state.store import Store
 
     fake.start(web())

@@ -73,7 +73,7 @@ CHANGES: dict[str, tuple[list[Param], list[Param], str, Bump]] = {
 
 
 @pytest.mark.parametrize(("old", "new", "kind", "bump"), CHANGES.values(), ids=CHANGES)
-def test_a_change_is_named_and_asks_for_its_version(old: list[Param], new: list[Param], kind: str, bump: Bump) -> None:
+def test_a_change_is_named_and_requires_its_version(old: list[Param], new: list[Param], kind: str, bump: Bump) -> None:
     changes = compare_schemas(made(*old), made(*new))
     assert [change.bump for change in changes if change.kind == kind] == [bump], changes
     assert largest(changes) in (bump, Bump.MAJOR)
@@ -119,6 +119,6 @@ def test_another_document_is_refused(document: object) -> None:
         as_schema(document)
 
 
-def test_what_asks_for_most_comes_first() -> None:
+def test_the_change_that_requires_most_comes_first() -> None:
     old, new = made(param(), Param("q", text(), help="Words.")), made(param(help="Other."))
     assert [change.bump for change in compare_schemas(old, new)] == [Bump.MAJOR, Bump.PATCH]

@@ -296,7 +296,7 @@ def test_a_chapter_for_each_group_and_a_section_for_each_parameter() -> None:
         ("root", "- Default: none (required)"),
     ],
 )
-def test_a_section_has_what_an_operator_asks_for(key: str, line: str) -> None:
+def test_a_section_has_the_facts_of_its_parameter(key: str, line: str) -> None:
     section = markdown(SCHEMA).partition(f"\n### `{key}`\n")[2].partition("\n#")[0]
     assert line in section.splitlines()
 

@@ -326,7 +326,7 @@ def test_params_are_read_only_comparable_and_copyable() -> None:
     assert other.given == params.given
 
 
-def test_a_parameter_that_goes_says_what_to_do_and_when() -> None:
+def test_a_deprecated_parameter_says_what_to_do_and_when() -> None:
     gone = Param("p", text(), help="Words.", deprecated="use q", removed_in="2.0")
     assert gone.deprecation == "is deprecated and will be removed in release 2.0; use q"
     assert Param("p", text(), help="Words.").deprecation is None

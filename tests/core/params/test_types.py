@@ -213,7 +213,7 @@ def test_port_limits_are_both_allowed() -> None:
     assert refusal(port(5900), 5899).what == "is below the minimum of 5900"
 
 
-def test_the_expectation_tells_the_limits() -> None:
+def test_expects_names_the_limits() -> None:
     assert integer(1, 32).expects == "a whole number from 1 to 32"
     assert integer(minimum=0).expects == "a whole number of at least 0"
     assert integer(maximum=0).expects == "a whole number of at most 0"

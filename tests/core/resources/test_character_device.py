@@ -71,14 +71,14 @@ def test_anything_else_is_refused_and_closed(
         at_work().acquire(at(other))
 
 
-def test_a_look_before_the_start_keeps_nothing_open(site: Callable[..., Site]) -> None:
+def test_a_check_before_the_start_keeps_nothing_open(site: Callable[..., Site]) -> None:
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
     before = os.listdir("/proc/self/fd")
     assert list(CharacterDeviceKind().verify(NULL, site())) == []
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_what_a_plan_says(site: Callable[..., Site]) -> None:
+def test_steps_of_a_plan(site: Callable[..., Site]) -> None:
     (step,) = CharacterDeviceKind().describe(NULL, site())
     assert (step.kind, str(step.what)) == ("file", "open /dev/null read-write as vsock.device")
     assert CharacterDeviceKind().placeholder(NULL, site()) == "{fd:vsock.device}"

@@ -46,7 +46,7 @@ def test_a_node_without_groups_gives_none_and_refuses_limits(at_work: AtWork, si
         at_work("web1", cgroups=ControlGroups()).acquire(ControlGroup(key="another", limits=GroupLimits(processes=5)))
 
 
-def test_what_a_plan_says(site: Callable[..., Site]) -> None:
+def test_steps_of_a_plan(site: Callable[..., Site]) -> None:
     steps = [str(step.what) for group in (PLAIN, LIMITED) for step in ControlGroupKind().describe(group, site())]
     assert steps == [
         "its own control group, if the node has control groups, without limits",

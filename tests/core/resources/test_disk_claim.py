@@ -58,7 +58,7 @@ def test_one_that_is_released_is_free_and_the_other_is_not(at_work: AtWork, disk
         at_work("web2").acquire(disk("other", file="disk0"))
 
 
-def test_what_a_plan_says(site: Callable[..., Site]) -> None:
+def test_steps_of_a_plan(site: Callable[..., Site]) -> None:
     kind = DiskClaimKind()
     claims = [DiskClaim(key="d", path="/srv/a.img", write=write) for write in (True, False)]
     assert [str(step.what) for claim in claims for step in kind.describe(claim, site())] == [

@@ -37,7 +37,7 @@ def test_one_instance_can_have_several(at_work: AtWork) -> None:
     assert handles[UID] != handles[other]
 
 
-def test_when_all_are_taken_it_says_so(at_work: AtWork) -> None:
+def test_when_all_are_taken_the_error_says_so(at_work: AtWork) -> None:
     first = 1_881_000_000 + os.getpid()  # no other program of the node uses these
     three = [Identity(key=f"uid{number}") for number in range(3)]
     with pytest.raises(NodeError, match=f"uid pool {first}-{first + 1}: all 2 are taken; stop an instance first"):
@@ -68,14 +68,14 @@ def test_a_user_that_cannot_be_is_refused_before_and_at_the_start(
 
 
 @pytest.mark.parametrize("level", [Level.USER, Level.OFF])
-def test_below_strict_it_is_the_caller(at_work: AtWork, level: Level) -> None:
+def test_below_strict_the_user_is_the_caller(at_work: AtWork, level: Level) -> None:
     job = at_work(level=level)
     assert job.acquire(UID)[UID] is None
     assert job.record.ledger == ()
     assert list(IdentityKind().describe(UID, job.held.site)) == []
 
 
-def test_what_a_plan_says(site: Callable[..., Site]) -> None:
+def test_steps_of_a_plan(site: Callable[..., Site]) -> None:
     wanted = (UID, Identity(key="tpm.uid"), named("nobody"))
     assert [str(step.what) for each in wanted for step in IdentityKind().describe(each, site())] == [
         "take a uid from 1880000000 to 1880000099 that no other guest has",
@@ -98,7 +98,7 @@ def test_a_range_has_one_instance_and_is_given_back(at_work: AtWork) -> None:
     assert list(reserved.items().values()) == ["web2"]
 
 
-def test_what_a_plan_says_of_a_range(site: Callable[..., Site]) -> None:
+def test_steps_of_a_plan_for_a_range(site: Callable[..., Site]) -> None:
     (step,) = UidRangeKind().describe(UidRange(key="users"), site())
     assert str(step.what).startswith("65536 uids of the node")
     assert UidRangeKind().placeholder(UidRange(key="users"), site()) == range(65536)

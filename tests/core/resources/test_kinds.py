@@ -53,7 +53,7 @@ def ordered(*resources: Resource[Any]) -> list[str]:
     return [resource.key for resource in kinds().order(resources)]
 
 
-def test_turns_decide_and_within_a_turn_the_driver() -> None:
+def test_turns_decide_the_order_and_the_driver_decides_within_a_turn() -> None:
     assert ordered(Runs(key="r"), Thing(key="b"), Fleeting(key="f"), Thing(key="a"), Who(key="w")) == list("wbafr")
 
 

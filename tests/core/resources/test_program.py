@@ -105,7 +105,7 @@ def test_one_that_does_not_end_with_its_connection_is_ended(at_work: AtWork, pro
     assert [entry.key for entry in job.record.ledger] == ["helper.state"]
 
 
-def test_one_that_ends_at_once_says_why(
+def test_a_program_that_exits_at_once_is_reported_with_its_output(
     at_work: AtWork, program: Callable[..., Program], eventually: Callable[..., None]
 ) -> None:
     job, wanted = at_work(level=Level.OFF), program("echo no state; exit 3")
@@ -153,7 +153,7 @@ def test_a_missing_program_is_reported_before_the_start(
     )
 
 
-def test_what_a_plan_says(program: Callable[..., Program], site: Callable[..., Site], tmp_path: Path) -> None:
+def test_steps_of_a_plan(program: Callable[..., Program], site: Callable[..., Site], tmp_path: Path) -> None:
     wanted = program()
     assert [str(step.what) for step in CORE_KINDS.steps([wanted], site(level=Level.STRICT))] == [
         "take a uid from 1880000000 to 1880000099 that no other program has",

@@ -70,7 +70,7 @@ def test_a_missing_interface_is_reported_once_before_a_start(at_work: AtWork, si
         at_work().acquire(port(5900, bind=nowhere))
 
 
-def test_what_a_plan_says(site: Callable[..., Site]) -> None:
+def test_steps_of_a_plan(site: Callable[..., Site]) -> None:
     wanted = (port(None, first=5900, bind=LO),)
     assert [str(step.what) for step in CORE_KINDS.steps([*wanted, LO], site())] == [
         "take the address of lo for spice_bind",

@@ -54,7 +54,7 @@ def test_the_first_free_one_is_taken_and_remembered(job: AtWork, run_dir: Path) 
     assert first.record.bindings["vsock.cid"] == 3
 
 
-def test_the_number_that_was_asked_for_is_taken(job: AtWork, run_dir: Path) -> None:
+def test_the_configured_number_is_taken(job: AtWork, run_dir: Path) -> None:
     assert job().acquire(FIVE)[FIVE] == 5
     assert reserved(run_dir) == {"5": "web1"}
 
@@ -92,7 +92,7 @@ def test_a_number_in_another_run_directory_is_taken_too(job: AtWork, tmp_path: P
     assert reserved(tmp_path / "elsewhere") == {"6": "web1"}
 
 
-def test_when_all_are_taken_it_says_so(job: AtWork) -> None:
+def test_when_all_are_taken_the_error_says_so(job: AtWork) -> None:
     two = replace(VALUE, last=4)
     for name in ("web1", "web2"):
         job(name).acquire(two)
@@ -170,7 +170,7 @@ def test_a_user_has_his_locks_in_his_run_directory(job: AtWork, run_dir: Path, l
     assert not locks.exists()
 
 
-def test_what_a_plan_says(site: Callable[..., Site], locks: Path) -> None:
+def test_steps_of_a_plan(site: Callable[..., Site], locks: Path) -> None:
     kind = UniqueValueKind(locks)
     assert [str(step.what) for value in (VALUE, FIVE) for step in kind.describe(value, site())] == [
         "take the first free vsock-cid from 3 to 9",

@@ -31,7 +31,7 @@ def test_it_listens_in_the_instances_directory_for_the_caller_alone(at_work: AtW
     assert job.record.ledger == ()  # it goes with the directory
 
 
-def test_what_a_plan_says(site: Callable[..., Site]) -> None:
+def test_steps_of_a_plan(site: Callable[..., Site]) -> None:
     there = site()
     (step,) = UnixSocketKind().describe(UnixSocket(key="monitor"), there)
     assert str(step.what) == f"listen on {there.host.run_dir}/instances/web1/monitor"

@@ -104,7 +104,7 @@ class Before:
                 folder.mkdir(mode=0o700, exist_ok=True)
             path.symlink_to(self.text(owner))
 
-    def lay(self, listing: Mapping[str, Any]) -> None:
+    def make_files(self, listing: Mapping[str, Any]) -> None:
         """Make the files of the instance's directory, except sockets, and its mounts."""
         for name, what in sorted(listing.items()):
             path = self.kept.dir / self.text(name)
@@ -139,7 +139,7 @@ class Before:
     def launch(self, number: int) -> None:
         """The program of that number, and its files before it."""
         made = self.made["launched"][number]
-        self.lay(made["before"])
+        self.make_files(made["before"])
         if "events.in" in str(made["before"]):
             fifo = os.open(self.kept.dir / "guest/events.in", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             os.write(fifo, b"" if self._open else _GREETING)

@@ -281,7 +281,9 @@ def test_full_file_system_fails_the_start_with_the_output_of_the_script(
     assert leftovers() == []
 
 
-def test_nothing_mounted_is_seen_by_others(node: hvcore.Node, images: Any, web1: Build, tmp_path: Path) -> None:
+def test_mounts_are_not_shared_with_other_namespaces(
+    node: hvcore.Node, images: Any, web1: Build, tmp_path: Path
+) -> None:
     node.driver("chroot").start(web1(images.tree(), overlay="memory"))
     mounted = Path("/proc/self/mountinfo").read_text().splitlines()
     ours = [line for line in mounted if str(tmp_path) in line.split()[4]]

@@ -171,7 +171,7 @@ def test_console_of_an_instance_that_has_ended_since(node: hvcore.Node, images: 
     assert re.search(rb"enter: cannot enter the instance, got No such [a-z ]+; has it ended\?", ran.stderr)
 
 
-def test_no_shell_no_console(node: hvcore.Node, images: Any, web1: Build) -> None:
+def test_without_a_shell_the_console_is_refused(node: hvcore.Node, images: Any, web1: Build) -> None:
     tree = images.tree("#!/bin/busybox sh\n[ $1 = stop ] || busybox sleep 1000 &\n")
     (tree / "bin/sh").unlink()
     node.driver("chroot").start(web1(images.pack(tree)))

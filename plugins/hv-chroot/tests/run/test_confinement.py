@@ -112,7 +112,7 @@ def test_capabilities_are_those_of_the_parameter(node: hvcore.Node, images: Any,
 
 
 @pytest.mark.live
-def test_without_a_filter_there_is_none(node: hvcore.Node, images: Any, web1: Build) -> None:
+def test_seccomp_off_installs_no_filter(node: hvcore.Node, images: Any, web1: Build) -> None:
     tree = tree_with(images)
     node.driver("chroot").start(web1(tree, seccomp="off"))
     node.stop("web1")

@@ -174,7 +174,7 @@ def test_it_lives_from_start_to_power_button(world: World, qemu: str) -> None:
     assert world.leftovers() == []
 
 
-def test_it_is_confined_and_seen_to_be(world: World, qemu: str, root: None) -> None:
+def test_its_confinement_is_proved_by_proc(world: World, qemu: str, root: None) -> None:
     world.start(kvm_path=qemu)
     info = world.info()
     assert info.details["confinement"] == "strict"

@@ -72,7 +72,7 @@ def read(sock: socket.socket, size: int) -> bytes:
     return data
 
 
-def offered(sock: socket.socket) -> list[int]:
+def security_types(sock: socket.socket) -> list[int]:
     """The kinds of security that the server offers: RFB 7.1.2."""
     assert read(sock, 12) == b"RFB 003.008\n"
     sock.sendall(b"RFB 003.008\n")
@@ -92,15 +92,15 @@ def answer(challenge: bytes, word: str) -> bytes:
 
 def lets_in(world: Any, word: str) -> bool:
     with connected(world) as sock:
-        assert offered(sock) == [VNC_AUTH]
+        assert security_types(sock) == [VNC_AUTH]
         sock.sendall(bytes([VNC_AUTH]))
         sock.sendall(answer(read(sock, 16), word))
         return read(sock, 4) == b"\0\0\0\0"
 
 
 def vencrypt(sock: socket.socket) -> list[int]:
-    """The subtypes of VeNCrypt that are offered."""
-    assert offered(sock) == [VENCRYPT]
+    """The subtypes of VeNCrypt that are security_types."""
+    assert security_types(sock) == [VENCRYPT]
     sock.sendall(bytes([VENCRYPT]))
     assert read(sock, 2) == b"\0\2"
     sock.sendall(b"\0\2")
@@ -108,7 +108,7 @@ def vencrypt(sock: socket.socket) -> list[int]:
     return list(struct.unpack(f">{(count := read(sock, 1)[0])}I", read(sock, 4 * count)))
 
 
-def everything_to_be_seen(world: Any) -> Iterator[str]:
+def visible_texts(world: Any) -> Iterator[str]:
     """Every text in which other users, or later readers, could find a secret."""
     process = world.record().process
     assert process is not None
@@ -126,7 +126,7 @@ def test_the_password_of_vnc_is_the_first_line_of_the_file_and_is_seen_nowhere(
     world: Any, password: str, level: str
 ) -> None:
     world.start(vnc_bind_address="127.0.0.1", vnc_password_file=password, confinement=level)
-    assert not any(SECRET in text or "hunt,,r" in text for text in everything_to_be_seen(world))
+    assert not any(SECRET in text or "hunt,,r" in text for text in visible_texts(world))
     assert [lets_in(world, word) for word in (SECRET, "wrong", "")] == [True, False, False]
 
 
@@ -147,7 +147,7 @@ def test_vnc_with_certificates_is_who_it_says_and_leaves_no_key_behind(
 ) -> None:
     world.start(vnc_bind_address="127.0.0.1", vnc_tls=True, vnc_x509_path=str(certificates), confinement=level)
     key = (certificates / "server-key.pem").read_text()
-    assert not any(key[100:200] in text for text in everything_to_be_seen(world))
+    assert not any(key[100:200] in text for text in visible_texts(world))
     context = ssl.create_default_context(cafile=str(certificates / "ca-cert.pem"))
     with connected(world) as sock:
         assert vencrypt(sock) == [X509_NONE]
@@ -239,7 +239,7 @@ def spice(world: Any) -> None:
 @pytest.mark.usefixtures("spice")
 def test_spice_asks_for_the_password_and_shows_it_nowhere(world: Any, password: str, level: str) -> None:
     world.start(spice_bind="127.0.0.1", spice_password_file=password, confinement=level)
-    assert not any(SECRET in text or "hunt,,r" in text for text in everything_to_be_seen(world))
+    assert not any(SECRET in text or "hunt,,r" in text for text in visible_texts(world))
     reply = ask(world, "query-spice")
     assert (reply["enabled"], reply["auth"]) == (True, "spice")
     assert world.info().details["spice"] == f"127.0.0.1:{reply['port']}"

@@ -72,7 +72,7 @@ def run() -> Iterator[Callable[..., int]]:
 Run = Callable[..., int]
 
 
-def gone(pid: int, within_s: float = 0.0) -> bool:
+def has_exited(pid: int, within_s: float = 0.0) -> bool:
     process = identify(pid)
     return process is None or wait_gone(process, within_s)
 
@@ -95,7 +95,7 @@ class TestGroup:
         for pid in pids:
             group.enter(pid)
         assert group.kill(5)
-        assert all(gone(pid) for pid in pids)
+        assert all(has_exited(pid) for pid in pids)
         assert group.pids() == []
         assert not group.kill(5)
 
@@ -105,7 +105,7 @@ class TestGroup:
         group.enter(pid)
         group.freeze(5)
         assert group.kill(5)
-        assert gone(pid)
+        assert has_exited(pid)
 
     def test_freeze_stops_a_process_and_thaw_continues_it(self, group: Group) -> None:
         group.create(NO_LIMITS)
@@ -148,7 +148,7 @@ class TestGroup:
         assert group.pids() == [pid]
         group.kill(5)
         group.remove()
-        assert gone(pid)
+        assert has_exited(pid)
         assert node.files.walk(group.directories[0]) == []
 
     def test_removing_the_last_group_removes_the_parent(self, node: ControlGroups, tmp_path: Path) -> None:

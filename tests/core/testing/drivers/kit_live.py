@@ -17,7 +17,7 @@ import hvcore.plugin as hv
 from hvcore.plugin import State
 
 
-def seen(state: State, live: hv.Live) -> hv.Observation:
+def observed(state: State, live: hv.Live) -> hv.Observation:
     process = live.record.process
     return hv.Observation(state=state, reason="so it says", pid=None if process is None else process.pid)
 
@@ -25,7 +25,7 @@ def seen(state: State, live: hv.Live) -> hv.Observation:
 @breaks("life_full_cycle", "a start ends with crashed")
 class Gloomy(Good):
     def observe(self, live: hv.Live) -> hv.Observation:
-        return seen(State.CRASHED, live)
+        return observed(State.CRASHED, live)
 
 
 @breaks("life_state_table", "reboot while paused fails: OperationError: .*cannot be stopped while it stands still")
@@ -184,7 +184,7 @@ class Returns(Good):
 @breaks("idem_start_running", "a second start says that it changed something")
 class Forgetful(Good):
     def observe(self, live: hv.Live) -> hv.Observation:
-        return seen(State.SHUTDOWN, live)
+        return observed(State.SHUTDOWN, live)
 
 
 class Litter(Good):

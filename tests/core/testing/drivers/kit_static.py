@@ -227,14 +227,14 @@ class Opens(Good):
         return ()
 
 
-def tells(instance: hv.Instance, params: hv.Params) -> Any:
+def weak_password(instance: hv.Instance, params: hv.Params) -> Any:
     if params["password"]:
         yield hv.Problem(path="params.password", what="is weak", got=repr(params["password"]))
 
 
 @breaks("schema_secret_redaction", "the value of password is shown in a problem")
 class Tells(Good):
-    plugins = plugins(rule=tells)
+    plugins = plugins(rule=weak_password)
 
 
 @breaks("schema_cross_field", "accepts refused instance 1 of its subject")
