@@ -25,7 +25,7 @@ _LAST_LINES: Final = 12  # of the output of a process that ended during its star
 
 
 class Signalled(BaseException):
-    """A signal asked this process to end. As an exception, so that an operation at work is undone."""
+    """A signal asked this process to end. As an exception, so that the operation in progress is undone."""
 
     def __init__(self, signum: int) -> None:
         self.signum = signum

@@ -56,7 +56,7 @@ class Resource(Generic[H]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity(Resource[AsUser | None]):
-    """The user that a confined process runs as: ``user`` of the node, else a uid of the pool for this process alone.
+    """The user that a confined process runs as: ``user`` of the node, else a uid of the pool that no other process has.
 
     The handle is None when the process keeps the caller's uid, as at every level of confinement but strict.
     """

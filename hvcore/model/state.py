@@ -17,7 +17,7 @@ __all__ = ["TRANSITIONS", "Already", "Move", "Op", "State", "transition"]
 class State(StrEnum):
     """The state of an instance as the node sees it.
 
-    ``stopped``: it holds nothing on this node. ``starting`` and ``stopping``: an operation is at work, or was
+    ``stopped``: it holds nothing on this node. ``starting`` and ``stopping``: an operation is in progress, or was
     interrupted. ``shutdown``: the guest shut down. ``crashed``: it ended in any other way. ``unknown``: the node cannot
     find out, and gives a reason.
     """

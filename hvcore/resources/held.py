@@ -55,7 +55,7 @@ class _Open:
 
 
 class Held(Handles):
-    """The handles of an operation at work. It also owns every descriptor that is open only for the operation.
+    """The handles of an operation in progress. It also owns every descriptor that is open only for the operation.
 
     The instance's program inherits a *passed* descriptor, which is then closed here, and a *lent* one, which stays open
     here. Every launched program inherits a *shared* one. Each belongs to the resource that is being acquired.

@@ -155,7 +155,7 @@ def reserve_port(address: str, first: int) -> socket.socket | None:
     for port in range(first, first + _PORT_TRIES):
         made = socket.socket(_family(address), socket.SOCK_STREAM)
         try:
-            made.bind((address, port))  # without SO_REUSEADDR, so that it is ours alone
+            made.bind((address, port))  # without SO_REUSEADDR, so that no other program can use it
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         except OSError as error:
             made.close()

@@ -1,4 +1,4 @@
-"""The instance that a resource is for, and the part of the operation at work that its kind may use."""
+"""The instance that a resource is for, and the part of the operation in progress that its kind may use."""
 
 from __future__ import annotations
 

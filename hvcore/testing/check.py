@@ -118,7 +118,7 @@ class Bench(Site):
         Store(self.run_dir).save(replace(self.record(label), **changes))
 
     def job(self, label: str = "web1") -> Job:
-        """An operation at work on the instance."""
+        """An operation in progress on the instance."""
         record, host = self.record(label), self.host
         level = sandbox.Level.STRICT if host.privileged else sandbox.Level.USER
         return Job(

@@ -162,7 +162,7 @@ def installation(binary: str) -> list[str]:
 
 
 def _parents_of(target: str) -> list[str]:
-    """Options that make the directories above ``target`` open to every uid; bubblewrap makes them for root alone."""
+    """Options that make the directories above ``target`` open to every uid; bubblewrap makes them for root only."""
     parents = [str(parent) for parent in reversed(PurePosixPath(target).parents) if parent.name]
     return [word for parent in parents for word in ("--perms", "0755", "--dir", parent)]
 

@@ -30,7 +30,7 @@ DEVICES = (AssetTag,)
 
 @hv.hookimpl
 def plan(params: hv.Params) -> Iterator[kvm.Device]:
-    """Decide the device once, from values alone."""
+    """Decide the device once, from the parameters only."""
     if params["asset_tag"] is not None:
         yield AssetTag(tag=params["asset_tag"])
 

@@ -61,7 +61,7 @@ def devices() -> tuple[type[kvm.Device], ...]:
 
 @kvm.impl.plan
 def plan(params: hv.Params) -> Iterator[kvm.Device]:
-    """Decide the device once, from values alone."""
+    """Decide the device once, from the parameters only."""
     if params["licence_pool"] is not None:
         yield Licence(pool=params["licence_pool"], seats=params["licence_seats"])
 

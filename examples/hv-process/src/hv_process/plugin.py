@@ -139,7 +139,7 @@ class ProcessDriver:
         self._hooks = hooks
 
     def plan(self, instance: hv.Instance, params: hv.Params) -> ProcessSpec:
-        """The spec, from values alone: no file, no clock, no process."""
+        """The spec, from the instance and its parameters only: no file, no clock, no process."""
         return ProcessSpec(
             name=instance.name,
             command=params["command"],

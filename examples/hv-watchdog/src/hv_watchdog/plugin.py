@@ -90,7 +90,7 @@ def devices() -> tuple[type[kvm.Device], ...]:
 
 @kvm.impl.plan
 def plan(params: hv.Params) -> Iterator[kvm.Device]:
-    """Decide the device once, from values alone."""
+    """Decide the device once, from the parameters only."""
     if params["watchdog"]:
         yield Watchdog(action=params["watchdog_action"] or "reset")
 

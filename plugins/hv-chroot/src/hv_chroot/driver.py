@@ -52,7 +52,7 @@ class ChrootDriver:
         self._hooks = hooks
 
     def plan(self, instance: hv.Instance, params: hv.Params) -> ChrootSpec:
-        """The spec, from values alone."""
+        """The spec, from the instance and its parameters only."""
         return decide(instance, params)
 
     def verify(self, spec: ChrootSpec, host: hv.Host) -> Iterable[hv.Problem]:

@@ -144,7 +144,7 @@ def _program(here: _Machine, capabilities: tuple[str, ...]) -> Iterator[_Instruc
 
 
 def _call(number: int, argument: int, steps: list[_Instruction]) -> Iterator[_Instruction]:
-    """For that system call alone: load the lower half of an argument and run the steps; if none returns, allow it."""
+    """Only for that system call: load the lower half of an argument and run the steps; if none returns, allow it."""
     yield _EQUAL, 0, len(steps) + 2, number
     yield _LOAD, 0, 0, _ARGUMENTS + 8 * argument
     yield from steps

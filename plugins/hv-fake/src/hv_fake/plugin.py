@@ -108,7 +108,7 @@ class FakeDriver:
         self._hooks = hooks
 
     def plan(self, instance: hv.Instance, params: hv.Params) -> FakeSpec:
-        """The spec, from values alone."""
+        """The spec, from the instance and its parameters only."""
         return FakeSpec(
             memory_mib=instance.memory_mib,
             vcpus=instance.vcpus,

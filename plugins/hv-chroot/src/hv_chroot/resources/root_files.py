@@ -106,7 +106,7 @@ def _file(here: int, name: str) -> int:
 
 @contextmanager
 def as_owner(uid: int) -> Iterator[None]:
-    """Make files as that user and group, in this thread alone, with all that root may do.
+    """Make files as that user and group, only in this thread, with all that root may do.
 
     A mount with shifted owners refuses a new file of an owner that it cannot show, even from root; and an overlay works
     on its layers as the user that mounted it. setfsuid(2) is made for this. It drops capabilities, which are set again

@@ -174,7 +174,7 @@ def _errors() -> tuple[type[Exception], ...]:
 
 
 def _inside(pid: int, act: Callable[[], None]) -> None:
-    """Do it in the network namespace of that process: in a new thread, which alone enters it and ends."""
+    """Call it in the network namespace of that process, in a new thread: only that thread enters the namespace."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - as above
 
     def enter_and_act() -> None:

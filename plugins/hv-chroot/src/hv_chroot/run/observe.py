@@ -1,6 +1,6 @@
 """The state of an instance, from /proc and its control group; freezing its processes.
 
-It imports no family, and nothing that does: `hv list` imports this alone.
+It imports no family, and nothing that does: `hv list` imports only this module.
 """
 
 from __future__ import annotations

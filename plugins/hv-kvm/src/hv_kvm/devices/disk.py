@@ -18,7 +18,7 @@ from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 __all__ = ["DEVICES", "PARAMS", "Disk", "assess", "check", "plan", "render", "verify"]
 
 _NEVER: Final = {
-    "scsi": "is not available on a PC any more; for a disk on the SCSI controller use 'scsi-hd'",
+    "scsi": "is no longer available on a PC; for a disk on the SCSI controller use 'scsi-hd'",
     "sd": "is an SD card, for which a PC has no slot",
     "mtd": "is flash memory of embedded boards, which a PC does not have",
     "pflash": "is the flash memory of the firmware, not a disk; see uefi_vars_path",
@@ -124,7 +124,7 @@ class Disk(PciDevice):
 
     @property
     def image(self) -> Image:
-        """The image or device of a local disk, for this instance alone."""
+        """The image or device of a local disk, which only this instance may use."""
         return Image(
             key=self.id,
             given_by=self.given_by,

@@ -24,7 +24,7 @@ __all__ = [
     "remove_copies",
 ]
 
-# Its path inside the sandbox: at the top, because directories on the way would be root's alone.
+# Its path inside the sandbox: at the top, because only root could enter directories above it.
 GUEST_DIR: Final = "/guest"
 _MAX_BYTES: Final = 1 << 20
 
@@ -90,7 +90,7 @@ class PrivateCopyKind(ResourceKind[PrivateCopy, str], name="private-copy", turn=
         return resource.key
 
     def acquire(self, resource: PrivateCopy, held: Held) -> str:
-        """Make the copy, readable for the guest's uid alone. QEMU does not run yet, so the directory is only ours."""
+        """Make the copy, which only the guest's uid can read. QEMU does not run yet, so no other process uses the directory."""
         user = held[GUEST_USER]
         try:
             data = _contents(resource)
@@ -161,7 +161,7 @@ class ShownFileKind(ResourceKind[ShownFile, Shown], name="shown-file", turn=Turn
     def verify(self, resource: ShownFile, site: Site) -> Iterator[Problem]:
         """A file that exists must be a regular one. That it exists is checked with its parameter."""
         if os.path.exists(resource.path) and not os.path.isfile(resource.path):
-            what = "is not a regular file; QEMU could wait for ever to read it"
+            what = "is not a regular file; QEMU could hang when it reads it"
             yield Problem(path=resource.key, what=what, got=repr(resource.path))
 
     def placeholder(self, resource: ShownFile, site: Site) -> Shown:

@@ -1,7 +1,7 @@
 """The state of a guest, without a command to QEMU: from /proc, the journal of events, and the exit status.
 
 So a listing costs microseconds per guest, a hung monitor does not delay it, and it shows how a guest ended earlier.
-`hv list` imports this module alone, so it imports no family, and nothing that does.
+`hv list` imports only this module, so it imports no family, and nothing that does.
 """
 
 from __future__ import annotations
