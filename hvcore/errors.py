@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from hvcore.plain import plain
+
 __all__ = [
     "BusyError",
     "ConfinementError",
@@ -61,13 +63,29 @@ class Problem:
 
 
 class HvError(Exception):
-    """Base of every error that hvcore raises on purpose; ``exit_code`` is the exit code of ``hv``."""
+    """Base of every error that hvcore raises on purpose; ``exit_code`` is the exit code of ``hv``.
+
+    Its public attributes are the facts of the text. Errors can be pickled and copied, with their notes.
+    """
 
     exit_code: ClassVar[int] = 1
 
     def to_json(self) -> dict[str, Any]:
-        """The error as plain JSON types, with the facts of the text."""
-        return {"error": type(self).__name__, "message": str(self), "exit_code": self.exit_code}
+        """The error as plain JSON types: its class, message, exit code and notes, and every public attribute."""
+        head = {"error": type(self).__name__, "message": plain(str(self)), "exit_code": self.exit_code}
+        facts = {name: plain(value) for name, value in vars(self).items() if name[0] != "_" and name not in head}
+        return {**head, **facts, "notes": plain(getattr(self, "__notes__", []))}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default Python calls the class with ``args``, the text alone, which keyword-only facts do not allow.
+        state = {name: list(value) if name == "__notes__" else value for name, value in vars(self).items()}
+        return _restored, (type(self), self.args, state)
+
+
+def _restored(kind: type[HvError], args: tuple[Any, ...], state: dict[str, Any]) -> HvError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class _ProblemsError(HvError):
@@ -77,10 +95,6 @@ class _ProblemsError(HvError):
         count = len(self.problems)
         head = f"{subject}: {count} problem{'s' if count != 1 else ''}"
         super().__init__("\n".join([head, *(f"  {problem}" for problem in self.problems)]))
-
-    def to_json(self) -> dict[str, Any]:
-        """The error as plain JSON types, with every problem."""
-        return {**super().to_json(), "problems": [problem.to_json() for problem in self.problems]}
 
 
 class InputError(HvError):
@@ -100,6 +114,10 @@ class InstanceFileError(InputError):
 class UnknownDriverError(InputError):
     """No installed driver has that name."""
 
+    def __init__(self, message: str, *, driver: str | None = None) -> None:
+        self.driver = driver
+        super().__init__(message)
+
 
 class VerifyError(_ProblemsError):
     """The instance is valid, but this node cannot run it; ``problems`` has every reason."""
@@ -115,7 +133,7 @@ class HookError(HvError):
     def __init__(
         self, *, plugin: str, hook: str, what: str, owner: str | None = None, place: str | None = None
     ) -> None:
-        self.plugin, self.hook, self.what, self.place = plugin, hook, what, place
+        self.plugin, self.hook, self.what, self.place, self.owner = plugin, hook, what, place, owner
         where = f" ({place})" if place else ""
         super().__init__(f"plugin {owner or plugin}, hook {hook}{where}: {what}; report this to the plugin's authors")
 
@@ -134,7 +152,7 @@ class UnsupportedError(HvError):
     exit_code = 3
 
     def __init__(self, *, driver: str, operation: str, reason: str = "") -> None:
-        self.driver, self.operation = driver, operation
+        self.driver, self.operation, self.reason = driver, operation, reason or None
         why = f" here, {reason}" if reason else "; 'hv drivers --load' lists what each driver can do"
         super().__init__(f"driver {driver}: does not support {operation}{why}")
 
@@ -151,9 +169,26 @@ class NotFoundError(HvError):
 
 
 class BusyError(HvError):
-    """Another operation, user or program holds what this one needs; the message names the holder."""
+    """Another operation, user or program holds what this one needs; the message names the holder.
+
+    For the lock of an instance, ``subject`` is the instance, and ``holder_pid`` and ``holder_operation`` are known as
+    far as the holder has written them down.
+    """
 
     exit_code = 5
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        subject: str = "",
+        holder_pid: int | None = None,
+        holder_operation: str | None = None,
+        waited_s: float | None = None,
+    ) -> None:
+        self.subject, self.waited_s = subject, waited_s
+        self.holder_pid, self.holder_operation = holder_pid, holder_operation
+        super().__init__(message)
 
 
 class DiskInUseError(BusyError):
@@ -161,7 +196,8 @@ class DiskInUseError(BusyError):
 
     def __init__(self, *, path: str, holder: str) -> None:
         self.path, self.holder = path, holder
-        super().__init__(f"disk {path!r}: already in use by {holder}; stop that first, only one can use a disk")
+        what = f"disk {path!r}: already in use by {holder}; stop that first, only one can use a disk"
+        super().__init__(what, subject=path)
 
 
 class StateError(HvError):
@@ -199,16 +235,12 @@ class LaunchError(OperationError):
         tail = f': "{lines[-1]:.300}"' if lines else " without output"
         super().__init__(f"{name}: {how}{tail}")
 
-    def to_json(self) -> dict[str, Any]:
-        """The error as plain JSON types, with output and command."""
-        return {**super().to_json(), "output": self.output, "argv": list(self.argv)}
-
 
 class DeadlineError(OperationError):
     """The operation took too long; the message names the missing event and the seconds waited."""
 
     def __init__(self, *, subject: str, waiting_for: str, waited_s: float, todo: str) -> None:
-        self.subject, self.waiting_for, self.waited_s = subject, waiting_for, waited_s
+        self.subject, self.waiting_for, self.waited_s, self.todo = subject, waiting_for, waited_s, todo
         super().__init__(f"{subject}: no {waiting_for} within {waited_s:.1f} s; {todo}")
 
 
@@ -219,8 +251,13 @@ class ConfinementError(OperationError):
 class LeftoverError(OperationError):
     """A resource of the instance could not be released. The record keeps it for the next try."""
 
+    def __init__(self, message: str, *, name: str | None = None, reasons: Iterable[str] = ()) -> None:
+        self.name, self.reasons = name, tuple(reasons)
+        super().__init__(message)
+
     @classmethod
     def of(cls, name: str, reasons: Iterable[str]) -> Self:
         """One error with the reason for each resource that could not be released."""
-        what = f"{name}: not everything could be released: {'; '.join(reasons)}"
-        return cls(what if what.endswith("try again") else f"{what}; try again")
+        found = tuple(reasons)
+        what = f"{name}: not everything could be released: {'; '.join(found)}"
+        return cls(what if what.endswith("try again") else f"{what}; try again", name=name, reasons=found)

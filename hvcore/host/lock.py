@@ -7,7 +7,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -47,14 +47,23 @@ def close_lock(fd: int) -> None:
 
 
 @contextmanager
-def held_lock(path: Path, *, subject: str, purpose: str, wait_s: float = 5.0, keep: bool = False) -> Iterator[int]:
+def held_lock(
+    path: Path,
+    *,
+    subject: str,
+    purpose: str,
+    wait_s: float = 5.0,
+    keep: bool = False,
+    while_busy: Callable[[], None] = lambda: None,
+) -> Iterator[int]:
     """Hold the lock at ``path`` for the block; yields its fd, which no child inherits.
 
     Raises `BusyError` naming the holder after ``wait_s``, and `NodeError` if the file cannot be made or locked. The file
     is removed again unless ``keep``. A process that gets the lock then compares the inode with that of the path, so a lock
     on a file that was removed does not count.
+    ``while_busy`` is called at each try that finds another holder.
     """
-    fd = _take(path, subject, wait_s)
+    fd = _take(path, subject, wait_s, while_busy)
     close_in_children(fd)
     try:
         with suppress(OSError):  # a full disk: the lock holds all the same, without the name of its holder
@@ -74,7 +83,7 @@ def held_lock(path: Path, *, subject: str, purpose: str, wait_s: float = 5.0, ke
                 close_lock(fd)
 
 
-def _take(path: Path, subject: str, wait_s: float) -> int:
+def _take(path: Path, subject: str, wait_s: float, while_busy: Callable[[], None]) -> int:
     give_up = time.monotonic() + wait_s
     retry_s = _FIRST_RETRY_S
     while True:
@@ -85,19 +94,30 @@ def _take(path: Path, subject: str, wait_s: float) -> int:
                 if same_file(fd, path):
                     taken, fd = fd, -1
                     return taken
-            elif time.monotonic() >= give_up:
-                pid, _, purpose = os.pread(fd, 200, 0).decode("utf-8", "backslashreplace").strip().partition(" ")
-                by = f"held by pid {pid} ({purpose})" if purpose else "held by another process"
-                what = f"{subject}: busy, {by} for more than {wait_s:.3g} s"
-                raise BusyError(f"{what}; wait, or check that process")
-            else:
-                time.sleep(retry_s)
-                retry_s = min(retry_s * 2, _LAST_RETRY_S)
+                continue
+            while_busy()
+            if time.monotonic() >= give_up:
+                raise _busy(fd, subject, wait_s)
+            time.sleep(retry_s)
+            retry_s = min(retry_s * 2, _LAST_RETRY_S)
         except OSError as error:
             raise NodeError(f"{subject}: cannot be locked, got {error.strerror}; check {path}") from error
         finally:
             if fd >= 0:
                 os.close(fd)
+
+
+def _busy(fd: int, subject: str, wait_s: float) -> BusyError:
+    pid, _, purpose = os.pread(fd, 200, 0).decode("utf-8", "backslashreplace").strip().partition(" ")
+    by = f"held by pid {pid} ({purpose})" if purpose else "held by another process"
+    todo = "wait, or check that process"
+    return BusyError(
+        f"{subject}: busy, {by} for more than {wait_s:.3g} s; {todo}",
+        subject=subject,
+        holder_pid=int(pid) if purpose and pid.isdecimal() else None,
+        holder_operation=purpose or None,
+        waited_s=wait_s,
+    )
 
 
 def same_file(fd: int, path: Path) -> bool:

@@ -123,7 +123,8 @@ def _find(name: str, everything: Sequence[CatalogueEntry]) -> CatalogueEntry:
         refused = [f"{entry.name} ({entry.verdict})" for entry in everything if entry.verdict is not Verdict.OK]
         hint = near(name, names) or "see hv drivers"
         also = f"; refused: {', '.join(refused)}" if refused else ""
-        raise UnknownDriverError(f"no driver {name!r:.80}; installed: {', '.join(names) or 'none'}{also}; {hint}")
+        what = f"no driver {name!r:.80}; installed: {', '.join(names) or 'none'}{also}; {hint}"
+        raise UnknownDriverError(what, driver=name)
     if found[0].verdict is not Verdict.OK:
         raise DriverLoadError(f"driver {name} ({found[0].distribution} {found[0].version}): {found[0].reason}")
     return found[0]

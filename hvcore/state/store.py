@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -189,8 +189,12 @@ class Store:
         return target
 
     @contextmanager
-    def lock(self, name: str, purpose: str, *, wait_s: float = 5.0) -> Iterator[None]:
+    def lock(
+        self, name: str, purpose: str, *, wait_s: float = 5.0, while_busy: Callable[[], None] = lambda: None
+    ) -> Iterator[None]:
         """Hold the lock of this instance, for an operation that changes it. Raises `BusyError` naming the holder.
+
+        ``while_busy`` is called, again and again, while another operation holds it.
 
         Raises `LeftoverError` if its directory, or that of all instances, is a link: an operation would remove or unmount
         things of others there.
@@ -198,7 +202,7 @@ class Store:
         self.dir(name)
         private_dir(self.run_dir)
         path = private_dir(self.run_dir / "locks") / name
-        with held_lock(path, subject=name, purpose=f"{purpose} {name}", wait_s=wait_s):
+        with held_lock(path, subject=name, purpose=f"{purpose} {name}", wait_s=wait_s, while_busy=while_busy):
             _refuse_link(self.run_dir / "instances")
             _refuse_link(self.dir(name))
             yield

@@ -33,9 +33,9 @@ class QmpBusyError(QmpError, BusyError):
     """Another client uses the monitor, which serves one at a time; QEMU itself may be well or hung."""
 
     def __init__(self, *, subject: str, waited_s: float) -> None:
-        self.subject, self.waited_s = subject, waited_s
         what = f"{subject}: the monitor is busy with another client, waited {waited_s:.1f} s"
-        super().__init__(f"{what}; try again later, or use the second monitor")
+        todo = "try again later, or use the second monitor"
+        BusyError.__init__(self, f"{what}; {todo}", subject=subject, waited_s=waited_s)
 
 
 class QmpTimeoutError(QmpError, DeadlineError):

@@ -1,0 +1,56 @@
+"""Values as plain JSON types, for what leaves the program: errors, observations, instances."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from typing import Any, Final
+
+__all__ = ["plain"]
+
+_DEEPEST: Final = 20
+_INTEGER_BITS: Final = 64
+
+
+def plain(value: object, *, depth: int = 0) -> Any:
+    """The value as plain JSON types: objects with ``to_json`` by that, dataclasses as objects, sets and tuples as lists.
+
+    NaN and infinity become None. A value that JSON has no form for becomes its text. Never raises.
+    """
+    for kind, simple in _SIMPLE:
+        if isinstance(value, kind):
+            return simple(value)
+    try:
+        return f"{value!r:.80}" if depth >= _DEEPEST else _whole(value, depth + 1)
+    except Exception as error:  # noqa: BLE001 - of foreign objects; the caller reports something else
+        return f"{type(value).__name__} ({type(error).__name__})"
+
+
+_SIMPLE: Final[tuple[tuple[type, Callable[[Any], Any]], ...]] = (
+    (type(None), lambda value: value),
+    (bool, lambda value: value),
+    (Enum, lambda value: plain(value.value)),
+    (int, lambda value: int.__int__(value) if value.bit_length() <= _INTEGER_BITS else f"{value:#x}"),
+    (float, lambda value: float.__float__(value) if math.isfinite(value) else None),
+    (str, lambda value: value.encode("utf-8", "backslashreplace").decode()),
+    (bytes, lambda value: value.decode("utf-8", "backslashreplace")),
+)
+
+
+def _whole(value: Any, depth: int) -> Any:
+    found: Any = None
+    if callable(getattr(value, "to_json", None)) and not isinstance(value, type):
+        found = plain(value.to_json(), depth=depth)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        found = {field.name: plain(getattr(value, field.name), depth=depth) for field in dataclasses.fields(value)}
+    elif isinstance(value, Mapping):
+        found = {str(plain(key)): plain(item, depth=depth) for key, item in value.items()}
+    elif isinstance(value, set | frozenset):
+        found = sorted((plain(item, depth=depth) for item in value), key=str)
+    elif isinstance(value, Iterable) and not hasattr(value, "__next__") and not hasattr(value, "__fspath__"):
+        found = [plain(item, depth=depth) for item in value]
+    else:
+        found = plain(str(value))
+    return found
