@@ -194,6 +194,7 @@ class Node:
     def stop(self, name: str, *, force: bool = False, deadline_s: float = 60.0) -> Outcome:
         """Ask the guest to shut down, and power it off after ``deadline_s`` seconds; at once with ``force``.
 
+        ``force`` also ends the wait of a polite stop that is in progress, in any process.
         ``changed=False`` for an instance that is not running or unknown. Raises `BusyError`, `LeftoverError`, and
         `DeadlineError` when the process does not end after SIGKILL.
         """

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hvcore.config import absolute_params, reload_instance
 from hvcore.deadline import Deadline
 from hvcore.errors import HvError, OperationError, ParamsError, Problem, VerifyError
+from hvcore.host.hurry import hurried_deadline
 from hvcore.model.answers import Outcome
 from hvcore.model.codec import encode
 from hvcore.model.instance import Instance
@@ -78,7 +79,11 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
         problems = loaded.verify(decided.spec, decided.params, context.host)
         if problems:
             raise VerifyError(name, decided.layers.placed(problems, decided.params))
-        stopped = stop_locked(context, name, force=force, deadline=deadline)
+        with hurried_deadline(context.store.dir(name), deadline) as hurried:
+            stopped = stop_locked(context, name, force=force, deadline=hurried)
+            if hurried.hurried:  # by somebody who wants it to be stopped
+                todo = f"hv start {record.source}" if record.source else "start it again"
+                raise OperationError(f"{name}: a stop by force came during the reboot, so it is stopped; {todo}")
         started = start_locked(context, loaded, decided, start_deadline)
     started = call_after_start(loaded, decided, started)
     notes = (*notes, *stopped.notes, *started.notes)

@@ -26,7 +26,7 @@ from hvcore.state.job import Job
 if TYPE_CHECKING:
     from hvcore.plugins.loaded_driver import LoadedDriver  # with pluggy and metadata: not for those who load no driver
 
-__all__ = ["release_ended", "release_without_driver", "release_without_record"]
+__all__ = ["end_found", "release_ended", "release_without_driver", "release_without_record"]
 
 _KILL_S: Final = 5.0
 
@@ -52,7 +52,7 @@ def release_without_record(context: Context, name: str) -> list[str]:
     Its processes hold the life lock or are in its control group. Its reservations have its name, and its mounts are
     below its directory.
     """
-    done = _end_found(context, name)
+    done = end_found(context, name)
     _give_back(context, name)
     kept = context.store.set_aside(name)
     if kept is not None:
@@ -77,7 +77,7 @@ def release_without_driver(context: Context, job: Job) -> list[str]:
         if reasons:
             raise LeftoverError.of(job.name, reasons)
         if runs:
-            done = _end_found(context, job.name)
+            done = end_found(context, job.name)
     _give_back(context, job.name)
     foreign = sorted({entry.kind for entry in ledger} - set(CORE_KINDS.names))
     if foreign:
@@ -89,7 +89,7 @@ def release_without_driver(context: Context, job: Job) -> list[str]:
     return done
 
 
-def _end_found(context: Context, name: str) -> list[str]:
+def end_found(context: Context, name: str) -> list[str]:
     """End every process of the instance that can be found without its record. Returns notes."""
     directory, host = context.store.dir(name), context.host
     deadline = Deadline(_KILL_S)

@@ -9,6 +9,7 @@ from typing import Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import DriverError, DriverLoadError, HvError, NodeError, RecordError, UnknownDriverError
+from hvcore.host.hurry import HurriedDeadline, hurried_deadline, hurry, interruptible
 from hvcore.host.launching.launch import reap
 from hvcore.model.answers import Outcome
 from hvcore.model.record import Phase, Record
@@ -16,7 +17,7 @@ from hvcore.model.state import Already, Op, State
 from hvcore.operations.context import LOCK_WAIT_S, Context
 from hvcore.operations.observe import Seen, look, verdict_on
 from hvcore.operations.recover import settle
-from hvcore.operations.release import release_ended, release_without_driver, release_without_record
+from hvcore.operations.release import end_found, release_ended, release_without_driver, release_without_record
 
 __all__ = ["cleanup", "stop", "stop_locked"]
 
@@ -32,8 +33,47 @@ def stop(context: Context, name: str, *, force: bool, deadline: Deadline) -> Out
 
     Raises `BusyError`, `DeadlineError` when its process does not exit, and `LeftoverError`.
     """
-    with context.store.lock(name, "stop", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
-        return stop_locked(context, name, force=force, deadline=deadline)
+    wait_s = deadline.left(at_most=LOCK_WAIT_S)
+    taking_over = _TakingOver(context, name, patience_s=wait_s / 2)
+    while_busy = taking_over if force else _only_wait
+    with context.store.lock(name, "stop", wait_s=wait_s, while_busy=while_busy):
+        if force:
+            outcome = stop_locked(context, name, force=True, deadline=deadline)
+            return taking_over.told(outcome)
+        with hurried_deadline(context.store.dir(name), deadline) as hurried:
+            return stop_locked(context, name, force=False, deadline=hurried)
+
+
+def _only_wait() -> None: ...
+
+
+class _TakingOver:
+    """Called while another operation holds the lock: if that is a polite stop, it is hurried, and then its guest is killed.
+
+    A driver that does not listen, or waits for something else than its guest, gets the second half of the time.
+    """
+
+    def __init__(self, context: Context, name: str, *, patience_s: float) -> None:
+        self._context, self._name = context, name
+        self._patience = Deadline(patience_s)
+        self._hurried = self._killed = False
+
+    def __call__(self) -> None:
+        directory = self._context.store.dir(self._name)
+        if not self._hurried:
+            self._hurried = hurry(directory)
+        elif not self._killed and self._patience.left() == 0.0:
+            self._killed = hurry(directory, killed=True)
+            if self._killed:
+                with suppress(HvError):  # the stop that holds the lock reports what is left
+                    end_found(self._context, self._name)
+
+    def told(self, outcome: Outcome) -> Outcome:
+        """The outcome of the stop by force, which found everything done if the other one obeyed."""
+        if not self._hurried:
+            return outcome
+        notes = (*outcome.notes, "a polite stop was in progress; it was told not to wait any longer")
+        return replace(outcome, changed=True, stopped_by=outcome.stopped_by or "kill", notes=notes)
 
 
 def stop_locked(context: Context, name: str, *, force: bool, deadline: Deadline) -> Outcome:
@@ -116,12 +156,16 @@ def _end(context: Context, record: Record, op: Op, deadline: Deadline, *, before
     except NodeError as error:  # a full run directory must not prevent a stop, which makes room
         notes = (*notes, str(error).removeprefix(f"{record.name}: "))
     try:
-        stopped_by = loaded.stop(job.live, job, force=force)
+        with interruptible(deadline):
+            stopped_by = loaded.stop(job.live, job, force=force)
     except BaseException:
         with suppress(HvError):  # the failure of the stop is the one to report
             if loaded.observe(job.live).state in (State.RUNNING, State.PAUSED):
                 job.update(phase=Phase.RUNNING)
         raise
+    if isinstance(deadline, HurriedDeadline) and deadline.hurried:
+        notes = (*notes, "a stop by force ended the wait for the guest")
+        stopped_by = "kill" if deadline.killed else stopped_by
     reap()
     outcome = _ended(record.name, op, stopped_by, before, notes)
     return _release(context, job.record, outcome, deadline)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from hvcore.errors import DeadlineError
+from hvcore.host.hurry import interrupting
 from hvcore.model.record import ProcessId
 
 __all__ = [
@@ -102,10 +103,24 @@ def alive(process: ProcessId) -> bool:
 
 
 def wait_readable(fd: int, timeout_s: float) -> bool:
-    """Wait until any descriptor is readable: for a pidfd, until its process has exited. False after ``timeout_s``."""
+    """Wait until any descriptor is readable: for a pidfd, until its process has exited. False after ``timeout_s``.
+
+    Also False once if a stop by force hurries the polite stop that waits here.
+    """
+    hurried = interrupting() if timeout_s > 0 else None
+    if hurried is None or hurried.fd is None:
+        return fd in _readable((fd,), timeout_s)
+    news = hurried.tells()
+    found = _readable((fd,) if news or hurried.hurried else (fd, hurried.fd), 0.0 if news else timeout_s)
+    hurried.tells()
+    return fd in found
+
+
+def _readable(fds: tuple[int, ...], timeout_s: float) -> set[int]:
     poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(max(0, round(min(timeout_s, _LONGEST_WAIT_S) * 1000))))
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    return {fd for fd, _ in poll.poll(max(0, round(min(timeout_s, _LONGEST_WAIT_S) * 1000)))}
 
 
 def exit_code(pidfd: int) -> int | None:
@@ -145,7 +160,7 @@ def kill_and_wait(process: ProcessId, *, subject: str, deadline_s: float) -> boo
             return False
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(fd, signal.SIGKILL)
-        if not wait_readable(fd, deadline_s):
+        if not _readable((fd,), deadline_s):
             raise DeadlineError(
                 subject=subject,
                 waiting_for=f"end of pid {process.pid} after SIGKILL",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,21 @@ def test_a_guest_that_ignores_the_button_is_ended_by_quit_after_the_deadline(wor
     outcome = world.node.stop("web1", deadline_s=1.0)
     assert outcome.stopped_by == "quit"
     assert 1.0 <= outcome.seconds < 3.0
+    assert world.leftovers() == []
+
+
+def test_a_stop_by_force_takes_over_a_polite_stop_that_waits_for_the_guest(world: World) -> None:
+    world.pressable(disks=[world.disk(ignore_power_button=True)])
+    waiting = threading.Event()
+    node = hvcore.Node(world.run_dir, progress=lambda text: waiting.set() if "shut down" in text else None)
+    with ThreadPoolExecutor(1) as pool:
+        polite = pool.submit(node.stop, "web1", deadline_s=60)
+        assert waiting.wait(20)
+        begun = time.monotonic()
+        forced = world.node.stop("web1", force=True)
+        assert time.monotonic() - begun < 10
+    assert (forced.changed, forced.state) == (True, State.STOPPED)
+    assert polite.result().stopped_by in ("quit", "kill")  # QEMU had its chance to write its caches out
     assert world.leftovers() == []
 
 
