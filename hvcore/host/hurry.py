@@ -31,7 +31,7 @@ class HurriedDeadline(Deadline):
         self._begun = of._begun  # noqa: SLF001 - the same class
         self.fd = fd
         self._heard = b""
-        self._told = False
+        self._known = False
 
     @property
     def hurried(self) -> bool:
@@ -50,13 +50,13 @@ class HurriedDeadline(Deadline):
         """As `Deadline.left`; 0 once it is hurried."""
         if not self.hurried:
             return super().left(at_most)
-        self._told = True
+        self._known = True
         return 0.0
 
-    def tells(self) -> bool:
+    def is_news(self) -> bool:
         """Whether it is hurried, and that is news to the code that waits: then its wait has to end, and no other."""
-        told, self._told = self._told, self._told or self.hurried
-        return self._told and not told
+        known, self._known = self._known, self._known or self.hurried
+        return self._known and not known
 
 
 @contextmanager

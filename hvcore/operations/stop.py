@@ -39,7 +39,7 @@ def stop(context: Context, name: str, *, force: bool, deadline: Deadline) -> Out
     with context.store.lock(name, "stop", wait_s=wait_s, while_busy=while_busy):
         if force:
             outcome = stop_locked(context, name, force=True, deadline=deadline)
-            return taking_over.told(outcome)
+            return taking_over.noted(outcome)
         with hurried_deadline(context.store.dir(name), deadline) as hurried:
             return stop_locked(context, name, force=False, deadline=hurried)
 
@@ -68,11 +68,11 @@ class _TakingOver:
                 with suppress(HvError):  # the stop that holds the lock reports what is left
                     end_found(self._context, self._name)
 
-    def told(self, outcome: Outcome) -> Outcome:
+    def noted(self, outcome: Outcome) -> Outcome:
         """The outcome of the stop by force, which found everything done if the other one obeyed."""
         if not self._hurried:
             return outcome
-        notes = (*outcome.notes, "a polite stop was in progress; it was told not to wait any longer")
+        notes = (*outcome.notes, "a polite stop was in progress, and was asked not to wait any longer")
         return replace(outcome, changed=True, stopped_by=outcome.stopped_by or "kill", notes=notes)
 
 

@@ -110,9 +110,9 @@ def wait_readable(fd: int, timeout_s: float) -> bool:
     hurried = interrupting() if timeout_s > 0 else None
     if hurried is None or hurried.fd is None:
         return fd in _readable((fd,), timeout_s)
-    news = hurried.tells()
+    news = hurried.is_news()
     found = _readable((fd,) if news or hurried.hurried else (fd, hurried.fd), 0.0 if news else timeout_s)
-    hurried.tells()
+    hurried.is_news()
     return fd in found
 
 
