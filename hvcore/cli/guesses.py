@@ -1,4 +1,4 @@
-"""What was probably meant by a name that this node does not have. Nothing is guessed between numbered names."""
+"""Suggestions for a name that this node does not have. Names that differ in their numbers are not suggested."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def looks_like_file(name: str) -> bool:
 
 
 def instead_of(name: str, known: Sequence[str]) -> str | None:
-    """What to give in place of a name that is not there: the name in the file, a similar name, or None."""
+    """A suggestion in place of an unknown name: the name in the file, or a similar name; None without one."""
     if "\0" in name:
         return None
     if looks_like_file(name):

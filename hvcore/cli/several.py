@@ -1,4 +1,4 @@
-"""One operation on each of several instances: a failure is reported and stops no other."""
+"""One operation on each of several instances. A failure is reported, and the next instances still get the operation."""
 
 from __future__ import annotations
 

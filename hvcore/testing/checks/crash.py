@@ -181,13 +181,13 @@ def crash_emfile(bench: Bench) -> None:
 
         ending = forked(starved)
         ended = ending.error or ending.signal
-        require(not ended, f"without descriptors a start ends in {ended}")
+        require(not ended, f"without free descriptors a start ends in {ended}")
         bench.stop()
     state = bench.info("other").state
-    require(state is State.RUNNING, f"without descriptors another instance is {state}")
+    require(state is State.RUNNING, f"without free descriptors another instance is {state}")
     bench.another_node().recover()
     bench.stop("other")
-    bench.nothing_left("without descriptors a start")
+    bench.nothing_left("without free descriptors a start")
 
 
 @check(Level.MUST, Tier.LIVE)

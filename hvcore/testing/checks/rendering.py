@@ -174,7 +174,7 @@ def argv_plan_tells(bench: Bench) -> None:
     nothing.
     """
     plan = _plan(bench, bench.instance())
-    require(plan.driver == bench.subject.driver, f"its plan is of driver {plan.driver!r}")
+    require(plan.driver == bench.subject.driver, f"its plan names driver {plan.driver!r}")
     require(plan.steps, "its plan has no steps")
     require(all(step.kind and step.what for step in plan.steps), "a step of its plan has no words")
     try:

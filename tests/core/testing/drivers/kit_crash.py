@@ -69,7 +69,7 @@ class Wrapped(Good):
 class WrapsFull(Wrapped): ...
 
 
-@breaks("crash_emfile", "without descriptors a start ends in DriverError: .*it did not work")
+@breaks("crash_emfile", "without free descriptors a start ends in DriverError: .*it did not work")
 class WrapsStarved(Wrapped): ...
 
 

@@ -59,8 +59,8 @@ PARAMS: Final = hv.ParamGroup(
         "cpu_mask",
         hv.cpu_mask(multi=True),
         default="all",
-        help="The CPUs of the node that the guest may use. One list is for all threads of QEMU. One list for each vCPU, "
-        "separated by ':', leaves QEMU's other threads free.",
+        help="The CPUs of the node that the guest may use. One list applies to all threads of QEMU. One list for each vCPU, "
+        "separated by ':', does not restrict QEMU's other threads.",
         changes="launch",
         example="0-3:4-7",
     ),

@@ -52,5 +52,5 @@ def _prove_confined(process: ProcessId, spec: KvmSpec, job: Job) -> None:
     bindings = job.record.bindings
     found = [*weaknesses(sandbox_in_record(spec, bindings), process.pid), *unmet_limits(process.pid)]
     if found:
-        what = f"{job.name}: less confined than wanted ({bindings['confinement']}): {'; '.join(found)}"
+        what = f"{job.name}: is confined less than requested ({bindings['confinement']}): {'; '.join(found)}"
         raise ConfinementError(f'{what}; check what differs on this node, or set confinement = "off"')
