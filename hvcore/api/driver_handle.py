@@ -119,7 +119,7 @@ class DriverHandle:
 
     def stop(self, name: str, *, force: bool = False, deadline_s: float = 60.0) -> Outcome:
         """As `Node.stop`, for an instance of this driver. Raises `NotFoundError` for one of another driver."""
-        record = observe.look(self._context, name).record
+        record = observe.observed(self._context, name).record
         if record is not None and record.driver != self.name:
             raise NotFoundError(name, hint=f"it belongs to driver {record.driver}")
         return stop(self._context, name, force=force, deadline=Deadline(deadline_s))

@@ -18,10 +18,10 @@ from hvcore.model.record import Phase, Record
 from hvcore.model.state import Already, Move, Op, State, transition
 from hvcore.operations.context import Context
 
-__all__ = ["Seen", "existing", "info", "infos", "look", "observer_of", "verdict_on"]
+__all__ = ["Observed", "existing", "info", "infos", "observed", "observer_of", "verdict_on"]
 
 
-class Seen(NamedTuple):
+class Observed(NamedTuple):
     """An instance as the node has it: its record, None without a readable one, and what is observed."""
 
     record: Record | None
@@ -33,15 +33,15 @@ class Seen(NamedTuple):
         return self.observation.state
 
 
-def look(context: Context, name: str) -> Seen:
+def observed(context: Context, name: str) -> Observed:
     """The instance as it is now. Never raises for one that is dead, damaged or absent."""
     try:
         record = context.store.load(name)
     except RecordError as error:
-        return Seen(record=None, observation=Observation(state=State.UNKNOWN, reason=str(error)))
+        return Observed(record=None, observation=Observation(state=State.UNKNOWN, reason=str(error)))
     if record is None:
-        return Seen(record=None, observation=Observation(state=State.STOPPED))
-    return Seen(record=record, observation=_observe(context, record))
+        return Observed(record=None, observation=Observation(state=State.STOPPED))
+    return Observed(record=record, observation=_observe(context, record))
 
 
 def _observe(context: Context, record: Record) -> Observation:
@@ -104,7 +104,7 @@ def _half_done(context: Context, record: Record) -> Observation:
     return Observation(state=state, pid=pid, reason="interrupted; hv recover finishes or undoes it")
 
 
-def verdict_on(name: str, seen: Seen, op: Op) -> Move | Already:
+def verdict_on(name: str, seen: Observed, op: Op) -> Move | Already:
     """What ``op`` does in the state that was seen. Raises `StateError`, with the reason for the state as a note."""
     try:
         return transition(name, seen.state, op)
@@ -116,7 +116,7 @@ def verdict_on(name: str, seen: Seen, op: Op) -> Move | Already:
 
 def existing(context: Context, name: str, op: Op) -> tuple[Record, Move | Already]:
     """The record of an instance that must exist, and what ``op`` does. Raises `NotFoundError`, `StateError`."""
-    seen = look(context, name)
+    seen = observed(context, name)
     if seen.state is State.STOPPED:
         raise NotFoundError(name)
     verdict = verdict_on(name, seen, op)
@@ -127,7 +127,7 @@ def existing(context: Context, name: str, op: Op) -> tuple[Record, Move | Alread
 
 def info(context: Context, name: str) -> InstanceInfo:
     """One instance. Raises `NotFoundError` when it has no record on this node."""
-    seen = look(context, name)
+    seen = observed(context, name)
     if seen.state is State.STOPPED:
         raise NotFoundError(name)
     return _info(name, seen)
@@ -135,11 +135,11 @@ def info(context: Context, name: str) -> InstanceInfo:
 
 def infos(context: Context) -> list[InstanceInfo]:
     """Every instance that has a record on this node, sorted by name."""
-    found = ((name, look(context, name)) for name in context.store.names())
+    found = ((name, observed(context, name)) for name in context.store.names())
     return [_info(name, seen) for name, seen in found if seen.state is not State.STOPPED]
 
 
-def _info(name: str, seen: Seen) -> InstanceInfo:
+def _info(name: str, seen: Observed) -> InstanceInfo:
     record = seen.record
     driver, uuid = (record.driver, record.instance.uuid) if record else ("unknown", None)
     return InstanceInfo.of(seen.observation, name=name, driver=driver, uuid=uuid)

@@ -18,7 +18,7 @@ from hvcore.model.layers import Layers
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import Already, Op
 from hvcore.operations.context import LOCK_WAIT_S, Context
-from hvcore.operations.observe import look, observer_of, verdict_on
+from hvcore.operations.observe import observed, observer_of, verdict_on
 from hvcore.operations.recover import settle
 from hvcore.operations.release import release_ended
 from hvcore.params.values import Params
@@ -94,7 +94,7 @@ def start(
 def start_locked(context: Context, loaded: LoadedDriver, decided: Decided, deadline: Deadline) -> Outcome:
     """As `start`, for a caller that holds the lock of a settled instance. Does not call hook ``after_start``."""
     name, kept = decided.instance.name, loaded.without_secrets(decided.instance)
-    seen = look(context, name)
+    seen = observed(context, name)
     verdict = verdict_on(name, seen, Op.START)
     notes: tuple[str, ...] = ()
     if isinstance(verdict, Already):
@@ -125,7 +125,7 @@ def start_locked(context: Context, loaded: LoadedDriver, decided: Decided, deadl
     )
     _bring_up(context, loaded, decided.spec, record, deadline)
     # Read again: a script may have left no process.
-    state = look(context, name).state
+    state = observed(context, name).state
     return Outcome(name=name, op=Op.START, changed=True, state=state, seconds=deadline.spent(), notes=notes)
 
 

@@ -15,7 +15,7 @@ from hvcore.model.answers import Outcome
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import Already, Op, State
 from hvcore.operations.context import LOCK_WAIT_S, Context
-from hvcore.operations.observe import Seen, look, verdict_on
+from hvcore.operations.observe import Observed, observed, verdict_on
 from hvcore.operations.recover import settle
 from hvcore.operations.release import end_found, release_ended, release_without_driver, release_without_record
 
@@ -96,7 +96,7 @@ def _stop(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
         if not force or isinstance(error, _NO_DRIVER):
             raise
         recovered = None
-    seen = look(context, name)
+    seen = observed(context, name)
     verdict = verdict_on(name, seen, op)
     if isinstance(verdict, Already):
         stopped_by = "gone" if recovered else None
@@ -109,7 +109,7 @@ def _stop(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
     return _release(context, seen.record, _ended(name, op, stopped_by, seen.state), deadline)
 
 
-def _needs_driver(context: Context, seen: Seen, *, force: bool) -> bool:
+def _needs_driver(context: Context, seen: Observed, *, force: bool) -> bool:
     """Whether the driver must stop the instance before everything is released."""
     if seen.state is State.CRASHED:  # a guest that panicked can still have its process
         return seen.observation.pid is not None
@@ -122,7 +122,7 @@ def cleanup(context: Context, name: str, *, deadline: Deadline) -> Outcome:
     """Release what an ended instance still holds. Raises `StateError` while it runs."""
     with context.store.lock(name, "cleanup", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
         recovered = settle(context, name, deadline)
-        seen = look(context, name)
+        seen = observed(context, name)
         verdict = verdict_on(name, seen, Op.CLEANUP)
         if isinstance(verdict, Already) or seen.record is None:
             return Outcome(name=name, op=Op.CLEANUP, changed=recovered is not None, state=State.STOPPED)

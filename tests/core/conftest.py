@@ -1,4 +1,4 @@
-"""What the tests of the core share: a run directory, the fake driver, drivers made up on the spot, child processes."""
+"""What the tests of the core share: a run directory, the fake driver, drivers made by a test, child processes."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def uids(run_dir: Path) -> Callable[[], dict[str, str]]:
 
 @pytest.fixture
 def nothing_left(run_dir: Path) -> Callable[[], None]:
-    """Fails when there is still anything of any instance in the run directory."""
+    """Fails if the run directory still has something of an instance."""
 
     def check() -> None:
         for folder in ("instances", "locks", "reservations/uid", "reservations/disk"):
@@ -233,7 +233,7 @@ def in_child() -> Iterator[Callable[..., int]]:
 
 
 def eventually(condition: Callable[[], object], deadline_s: float = 10.0) -> None:
-    """For what only /proc can tell: no event says that another process has come as far as this."""
+    """Wait for a condition that only /proc shows: no event reports how far another process has come."""
     give_up = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < give_up, "it did not happen"
@@ -266,7 +266,7 @@ def mount() -> Iterator[Callable[..., None]]:
 
 @pytest.fixture
 def tool() -> Callable[[str], str]:
-    """The path of a program that the test cannot do without."""
+    """The path of a program that the test needs."""
 
     def find(name: str) -> str:
         found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")

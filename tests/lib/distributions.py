@@ -1,4 +1,4 @@
-"""Distributions made up on the spot: the metadata that an installer would write."""
+"""Distributions made by a test: the metadata that an installer would write."""
 
 from __future__ import annotations
 

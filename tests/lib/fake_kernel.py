@@ -1,4 +1,4 @@
-"""A kernel's cgroup v2 with all controllers, for tests on a node that has them elsewhere. Its processes are real ones."""
+"""cgroup v2 of a kernel with all controllers, in memory, for nodes that lack them. The processes are real."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def lives(pid: int) -> bool:
 
 
 class FakeKernel(ControlFiles):
-    """Groups in memory. Frozen is stopped, by SIGSTOP; ``has_kill`` is Linux 5.14; ``wrote`` is all that was set."""
+    """Groups in memory. Freezing sends SIGSTOP; ``has_kill`` means Linux 5.14; ``wrote`` has everything that was written."""
 
     def __init__(self, *, has_kill: bool = True) -> None:
         self.groups: dict[str, FakeGroup] = {TOP: FakeGroup()}

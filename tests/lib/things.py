@@ -1,4 +1,4 @@
-"""Resources that are nothing but files in the run directory, one class for each turn that matters."""
+"""Resources that are only files in the run directory, one class for each turn that matters."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class Runs(Thing):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleeting(Thing):
-    """The ledger need not know of it."""
+    """A resource without a ledger entry."""
 
 
 Doing = Callable[[str, str], None]
 
 
 def nothing(what: str, key: str) -> None:
-    """Instead of a test's own."""
+    """The default of ``doing``: does nothing."""
 
 
 class ThingKind(ResourceKind[Thing, str]):
-    """Calls ``doing`` with each step and the key, first thing in it."""
+    """Calls ``doing`` with the step and the key at the start of each step."""
 
     name: ClassVar[str] = "thing"
     resource: ClassVar[type[Resource[Any]]] = Thing
@@ -109,7 +109,7 @@ class FleetingKind(ThingKind):
 
 
 def kinds(doing: Doing = nothing) -> Kinds:
-    """The four of them, of a plugin ``things``."""
+    """The four kinds, as those of a plugin ``things``."""
     return Kinds([("things", kind(doing)) for kind in (ThingKind, WhoKind, RunsKind, FleetingKind)])
 
 

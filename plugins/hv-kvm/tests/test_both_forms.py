@@ -122,7 +122,7 @@ def test_both_forms_make_one_device(here: Here) -> None:
 
 
 def test_a_difference_is_seen(here: Here) -> None:
-    """Proves that the tests beside it can fail."""
+    """Proves that the other tests of this module can fail."""
 
     def change(option: Opt) -> Opt:
         others = {"rng-random": {"filename": "/dev/random"}, "virtio-blk-pci": {"write-cache": "off"}}
@@ -171,7 +171,7 @@ def _expected() -> dict[str, str]:
 
 
 def test_every_value_is_of_the_type_that_qemu_takes(here: Here) -> None:
-    """Of the devices that cannot be started here too, and as QEMU 10 wants it: 7.2 would take a text for a number."""
+    """Also for devices that cannot be started here. By the rules of QEMU 10: 7.2 accepts a text in place of a number."""
     options: dict[tuple[str, ...], Opt] = {}
     for case in CASES:
         if here.corpus.answer(case, here.facts).kind == "argv":

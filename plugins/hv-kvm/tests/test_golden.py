@@ -19,7 +19,7 @@ from hv_kvm.machine.facts import Facts
 
 
 def folded(case: str, answers: Mapping[str, Answer]) -> dict[str, str]:
-    """The files of a case: what most QEMUs answer under its own name, the newest deciding a draw, the others apart."""
+    """The files of a case. The most frequent result (at a draw, that of the newest QEMU) has the case's name."""
     times = Counter(answers.values())
     common = max(reversed([*answers.values()]), key=lambda answer: times[answer])
     own = {f"{case}@{version}.{it.kind}": it.text for version, it in answers.items() if it != common}

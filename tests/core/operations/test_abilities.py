@@ -17,7 +17,7 @@ from hvcore import Instance, LeftoverError, Node, NotFoundError, State, Unsuppor
 from hvcore.deadline import Deadline
 from hvcore.model.record import Phase
 from hvcore.operations.context import Context
-from hvcore.operations.observe import infos, look
+from hvcore.operations.observe import infos, observed
 from hvcore.operations.pause import pause
 from hvcore.operations.recover import recover_all
 from hvcore.operations.start import start
@@ -81,7 +81,7 @@ def test_an_ability_that_the_driver_lacks_is_answered_by_the_core(made: Any) -> 
     with pytest.raises(UnsupportedError, match="driver fake: does not support pause") as caught:
         pause(node, "web1", deadline=Deadline(10))
     assert caught.value.exit_code == 3
-    assert look(node, "web1").state is State.RUNNING
+    assert observed(node, "web1").state is State.RUNNING
     assert hvcore.plugins.protocols.capabilities(loaded.driver) == ()
 
 
@@ -99,7 +99,7 @@ def test_an_interrupted_start_that_had_succeeded_is_finished(made: Any) -> None:
     assert [(result.what, result.detail) for result in recover_all(node, 10)] == [
         ("finished", "its start had succeeded, it runs")
     ]
-    assert look(node, "web1").state is State.RUNNING
+    assert observed(node, "web1").state is State.RUNNING
     record = node.store.load("web1")
     assert record is not None
     assert record.bindings["adopted"] is True

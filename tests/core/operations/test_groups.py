@@ -20,7 +20,7 @@ from hvcore.host.cgroups.hierarchy import ControlGroups, control_groups, group_n
 from hvcore.host.environment import Host
 from hvcore.host.processes.process import alive
 from hvcore.operations.context import Context
-from hvcore.operations.observe import look
+from hvcore.operations.observe import observed
 from hvcore.operations.recover import recover_all
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
@@ -59,7 +59,7 @@ def make(load: Callable[..., LoadedDriver], run_dir: Path) -> Callable[..., Node
 
 @pytest.fixture
 def group(run_dir: Path) -> Iterator[Group]:
-    """The group that web1 gets. Whatever happens, it is gone in the end."""
+    """The control group of web1. It is removed at the end of the test, even after a failure."""
     group = Group(group_name(run_dir, "web1"), HERE)
     yield group
     group.kill(5)
@@ -78,7 +78,7 @@ def is_there(group: Group) -> bool:
 def test_all_of_an_instance_is_in_its_group_and_the_group_goes_with_it(make: Callable[..., Node], group: Group) -> None:
     node = make(limits=GroupLimits(processes=20))
     bring_up(node)
-    seen = look(node[0], "web1")
+    seen = observed(node[0], "web1")
     assert seen.record is not None
     assert seen.record.process is not None
     assert seen.record.process.pid in group.pids()
@@ -162,7 +162,7 @@ def test_a_group_that_was_removed_under_the_instance_does_not_keep_it_from_being
         for directory in group.directories:
             Path(directory).parent.parent.joinpath("cgroup.procs").write_text(str(pid))
     group.remove()
-    process = look(node[0], "web1").record
+    process = observed(node[0], "web1").record
     stop(node[0], "web1", force=True, deadline=Deadline(10))
     assert process is not None
     assert process.process is not None
@@ -184,7 +184,7 @@ def test_with_a_damaged_record_the_group_is_ended_too(make: Callable[..., Node],
 def test_a_node_without_groups_runs_it_as_before_and_refuses_limits(make: Callable[..., Node]) -> None:
     node = make(cgroups=ControlGroups())
     bring_up(node)
-    seen = look(node[0], "web1").record
+    seen = observed(node[0], "web1").record
     assert seen is not None
     assert "cgroup" not in {entry.kind for entry in seen.ledger}
     assert node[0].live(seen).group is None

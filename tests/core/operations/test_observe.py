@@ -1,4 +1,4 @@
-"""A driver whose ``observe`` is a module's function: a look at its instances imports only that function."""
+"""A driver whose ``observe`` is a module's function: observing its instances imports only that function."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from hvcore.host.processes.launched import members
 from hvcore.host.processes.process import identify, kill_and_wait
 from hvcore.model.record import Phase, ProcessId
 from hvcore.operations.context import Context
-from hvcore.operations.observe import look
+from hvcore.operations.observe import observed
 from hvcore.operations.recover import recover_all
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
@@ -78,7 +78,7 @@ def test_it_lives_until_it_is_stopped(make: Any, sandbox: Sandbox | None, nothin
     bring_up(node, loaded)
     process = process_of(node)
     assert hvcore.plugin.alive(process)
-    assert look(node, "web1").state is State.RUNNING
+    assert observed(node, "web1").state is State.RUNNING
     stop(node, "web1", force=True, deadline=Deadline(10))
     assert not hvcore.plugin.alive(process)
     nothing_left()
@@ -165,7 +165,7 @@ def test_a_killed_instance_is_crashed_and_starts_again(make: Any) -> None:
     bring_up(node, loaded)
     first = process_of(node)
     kill_and_wait(first, subject="x", deadline_s=5)
-    assert look(node, "web1").state is State.CRASHED
+    assert observed(node, "web1").state is State.CRASHED
     assert bring_up(node, loaded).changed
     assert process_of(node) != first
     stop(node, "web1", force=True, deadline=Deadline(10))
@@ -179,7 +179,7 @@ def test_a_damaged_record_does_not_hide_the_process_from_force(
     bring_up(node, loaded)
     process = process_of(node)
     (run_dir / "instances" / "web1" / "record.json").write_bytes(b"")
-    assert look(node, "web1").state is State.UNKNOWN
+    assert observed(node, "web1").state is State.UNKNOWN
     outcome = stop(node, "web1", force=True, deadline=Deadline(10))
     assert f"ended pid {process.pid}" in outcome.notes
     assert not hvcore.plugin.alive(process)

@@ -1,4 +1,4 @@
-"""Many at once: processes that want the same, or much at the same time."""
+"""Many at once: processes that compete for one thing, or do many things at the same time."""
 
 from __future__ import annotations
 

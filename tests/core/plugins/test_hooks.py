@@ -14,7 +14,7 @@ from hv_fake.plugin import FakeDriver
 from hvcore import HookError, Instance, NodeError, Outcome, State
 from hvcore.deadline import Deadline
 from hvcore.operations.context import Context
-from hvcore.operations.observe import look
+from hvcore.operations.observe import observed
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
 from hvcore.plugin import hookimpl
@@ -95,7 +95,7 @@ def test_an_error_of_after_start_is_a_note_and_the_instance_runs(node: Any) -> N
         assert (outcome.changed, outcome.state) == (True, State.RUNNING)
         assert outcome.notes[0].startswith("plugin audit, hook after_start (")
         assert f"): {words}" in outcome.notes[0]
-        assert look(made[0], "web1").state is State.RUNNING
+        assert observed(made[0], "web1").state is State.RUNNING
         down(made[0])
 
 
@@ -108,7 +108,7 @@ def test_an_error_of_before_stop_refuses_a_polite_stop_but_not_a_forced_one(
     up(*made)
     with pytest.raises(hvcore.HvError):
         down(made[0])
-    assert look(made[0], "web1").state is State.RUNNING
+    assert observed(made[0], "web1").state is State.RUNNING
     heard.clear()
     outcome = down(made[0], force=True)
     assert outcome.stopped_by == "kill"

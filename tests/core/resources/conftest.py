@@ -1,4 +1,4 @@
-"""Operations at work on instances that hold nothing yet, and kinds of resources that say what is done with them."""
+"""Operations in progress on instances without resources, and kinds of resources that record their calls."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UIDS = range(1_880_000_000, 1_880_000_100)
 
 @pytest.fixture
 def site(run_dir: Path) -> Callable[..., Site]:
-    """``site("web1", level=..., run_dir=...)``: where a resource is wanted, on a node without control groups."""
+    """``site("web1", level=..., run_dir=...)``: the instance that a resource is for, on a node without control groups."""
 
     def make(name: str = "web1", *, level: Level = Level.STRICT, **host: Any) -> Site:
         given: dict[str, Any] = {
@@ -38,9 +38,9 @@ def site(run_dir: Path) -> Callable[..., Site]:
 
 @pytest.fixture
 def at_work(record: Callable[..., Record], site: Callable[..., Site]) -> Iterator[Callable[..., Job]]:
-    """``at_work("web1", kinds=...)``: an operation on that instance, which is made unless it is there already.
+    """``at_work("web1", kinds=...)``: an operation on that instance, which is made if it does not exist.
 
-    ``kinds`` are all that there are, or ``more`` those beside the core's.
+    ``kinds`` are all kinds of resources; ``more`` are added to those of the core.
     """
     jobs: list[Job] = []
 

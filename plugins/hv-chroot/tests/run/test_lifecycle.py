@@ -33,7 +33,7 @@ def inside(tmp_path: Path, path: str, name: str = "web1") -> str:
 
 
 def wait_for(path: Path) -> None:
-    """Until the file exists: a process inside has no other way to reach this test."""
+    """Wait until the file exists: a process inside has no other way to reach this test."""
     give_up = time.monotonic() + 10
     while not path.exists():
         assert time.monotonic() < give_up, f"{path} did not come"

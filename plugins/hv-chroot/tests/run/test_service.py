@@ -1,4 +1,4 @@
-"""A real daemon in a real root, reached over a network; and very many at once."""
+"""A real daemon in a real root, reached over a network; and many instances at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One machine in QEMU twice: from its command line, and with its devices by QMP or as JSON. And what is there then.
+"""One machine in QEMU twice: from its command line, and with its devices by QMP or as JSON. Then both are compared.
 
 The comparison is of everything that the guest and an operator can see of a device: each scalar property of its object
 and of those inside it, its place on the PCI bus, its block nodes, back ends and fdsets.
@@ -48,7 +48,7 @@ class Piece:
 
     @property
     def pluggable(self) -> bool:
-        """Whether all of it has a form in QMP."""
+        """Whether each of its options has a form in QMP."""
         return bool(self.options) and all(it.name == "-add-fd" or as_command(it) for it in self.options)
 
     @property
@@ -66,7 +66,7 @@ class Machine:
     order: tuple[Opt, ...]
 
     def signature(self, piece: Piece) -> Signature:
-        """The options of a device that have both forms, on this kind of machine. Without any: nothing to prove."""
+        """The options of a device that have both forms, on this kind of machine. Empty if no option has both."""
         if not any(it.name in AS_JSON and as_command(it) for it in piece.options):
             return ()
         chipset = next(str(it.head) for it in self.order if it.name == "-machine")
@@ -78,7 +78,7 @@ class Machine:
         return {self.signature(piece) for piece in self.pieces} - {()}
 
     def changed(self, change: Change) -> Machine:
-        """The same with each option changed."""
+        """The same machine with each option changed."""
         pieces = tuple(replace(piece, options=tuple(map(change, piece.options))) for piece in self.pieces)
         return replace(self, pieces=pieces, order=tuple(map(change, self.order)))
 
@@ -101,7 +101,7 @@ class Twice:
 
     @property
     def came_later(self) -> set[str]:
-        """The paths of the objects that say so."""
+        """The paths of the objects that QEMU reports as hot-plugged."""
         return {
             name.removesuffix("/hotplugged")
             for name, value in self.other.items()
@@ -110,7 +110,7 @@ class Twice:
 
 
 def machine_of(corpus: Corpus, case: Path, facts: Facts, stage: Stage | None = None) -> Machine:
-    """The case with symbols, or on a stage with something real for each. Always emulated: nothing of it runs."""
+    """The machine of the case, with symbols or with the real things of a stage. Always emulated, because no guest code runs."""
     spec = corpus.spec(case, facts)
     bound = replace(bindings(corpus.kvm, case, spec), accel="tcg")
     if stage is not None:
@@ -136,12 +136,12 @@ class Here:
 
     @cached_property
     def machines(self) -> dict[Path, Machine]:
-        """The cases that it has a command line for, with symbols."""
+        """The machines of all cases that have a command line, with symbols."""
         answered = (case for case in CASES if self.corpus.answer(case, self.facts).kind == "argv")
         return {case: machine_of(self.corpus, case, self.facts) for case in answered}
 
     def missing(self, case: Path) -> str:
-        """What the case needs and this machine has not, empty for nothing."""
+        """What the case needs and this machine does not have; empty if nothing is missing."""
         try:
             with Stage(self.props, f"{case.parent.name}-{case.stem}") as stage:
                 machine_of(self.corpus, case, self.facts, stage)
@@ -150,7 +150,7 @@ class Here:
             return str(error)
 
     def both(self, case: Path, new: Collection[Signature] | None = None, change: Change = unchanged) -> Twice:
-        """Start the case in both forms, the second one changed, and look at its devices, or those that are ``new``."""
+        """Start the case in both forms, the second one changed, and read its devices, or only the ``new`` ones."""
         found, symbolic = Twice(), machine_of(self.corpus, case, self.facts)
         look = [new is None or symbolic.signature(piece) in new for piece in symbolic.pieces]
         with self._staged(case) as (machine, stage):
@@ -188,7 +188,7 @@ class Here:
 
 
 def _ask_what_plugs(client: QmpClient, machine: Machine, found: Twice) -> None:
-    """QEMU decides: each device is there already, so that either it says so, or that such a one cannot be plugged."""
+    """Try to plug each device again: QEMU reports either that it exists already, or that such a device cannot be plugged."""
     for piece in machine.pieces:
         if not piece.pluggable:
             continue
@@ -212,7 +212,7 @@ def _plugs(piece: Piece, found: Twice) -> bool:
 
 
 def plug(client: QmpClient, option: Opt) -> None:
-    """Do by QMP what the option does on the command line; its descriptors are ours and travel with it."""
+    """Do by QMP what the option does on the command line; its descriptors are sent with the command."""
     if option.name == "-add-fd":
         arguments = {"fdset-id": option.props["set"], "opaque": option.props["opaque"]}
         client.execute("add-fd", arguments, fds=_fds(option))
@@ -240,13 +240,13 @@ def _command(option: Opt) -> QmpCommand:
 
 
 def _json(option: Opt) -> tuple[str, ...]:
-    """The option with JSON for its argument, where QEMU takes that; else as it is on the command line."""
+    """The option with a JSON argument if QEMU accepts that, otherwise unchanged."""
     command = as_command(option) if option.name in AS_JSON else None
     return option.argv if command is None else (option.name, json.dumps(command.arguments))
 
 
 def _seen(client: QmpClient, machine: Machine, stage: Stage, look: Sequence[bool]) -> Seen:
-    """Everything that QEMU says of the devices, by where it says it; this stage's own directory has no name."""
+    """Everything that QEMU reports about the devices, by the place of the report. The stage's directory is left out."""
     found: Seen = {}
     with Many(str(stage.folder / "qmp-oob")) as many:
         for piece in (piece for piece, wanted in zip(machine.pieces, look, strict=True) if wanted):
@@ -288,7 +288,7 @@ class Many:
         self._socket.close()
 
     def ask(self, commands: Sequence[tuple[str, dict[str, Any]]]) -> list[Any]:
-        """What each command returns; None for one that QEMU refuses."""
+        """The result of each command; None for one that QEMU refuses."""
         found: list[Any] = []
         for start in range(0, len(commands), 100):
             some = commands[start : start + 100]
@@ -317,7 +317,7 @@ def _object(many: Many, path: str) -> Seen:
 
 
 def _anonymous(link: Any) -> Any:
-    """What QEMU itself made has a number that depends on what else there is."""
+    """The path without QEMU's own numbers, which depend on the other objects."""
     return re.sub(r"\[\d+\]", "[N]", link) if isinstance(link, str) else link
 
 

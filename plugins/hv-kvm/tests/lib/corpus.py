@@ -1,4 +1,4 @@
-"""The golden corpus: golden/FAMILY/CASE.toml is an instance, and here is what it comes to with one QEMU."""
+"""The golden corpus: golden/FAMILY/CASE.toml is an instance, and this module has its result with one QEMU."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CASES: Final = sorted(GOLDEN.glob("*/*.toml"))
 
 @dataclass(frozen=True)
 class Answer:
-    """``argv`` or ``error``, and the text of that file; golden/README.md says in which form."""
+    """The kind, ``argv`` or ``error``, and the text of that file; golden/README.md describes the form."""
 
     kind: str
     text: str
@@ -38,12 +38,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Corpus:
-    """What the cases come to, from the driver with its families and extensions."""
+    """The results of the cases, from the driver with its families and extensions."""
 
     kvm: LoadedDriver
 
     def answer(self, case: Path, facts: Facts) -> Answer:
-        """The command line with symbols for what is of a node; or the problems of check, or else those of verify."""
+        """The command line, with symbols for values of a node; or the problems of check; or the problems of verify."""
         try:
             instance = load_instance(str(case))
             asked = self.kvm.driver.plan(instance, self.kvm.check(instance))
@@ -75,7 +75,7 @@ class Corpus:
 
 
 def bindings(kvm: LoadedDriver, case: Path, spec: KvmSpec) -> Bindings:
-    """Symbols, for the kind of node that the comments at the top of the case ask for."""
+    """Symbols for the kind of node that the comments at the top of the case describe."""
     accel = Accel(_header(case, "accelerator", "tcg"), "golden")
     level = hvcore.plugin.Level(_header(case, "level", "strict"))
     found = symbols(kvm.hooks, spec, hvcore.plugin.Site(name=spec.name, host=NODE, level=level, pure=True), accel)

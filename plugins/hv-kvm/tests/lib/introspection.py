@@ -1,4 +1,4 @@
-"""What one QEMU says of itself: its options, and the devices, objects and properties that they can name."""
+"""What one QEMU reports about itself: its options, and the devices, objects and properties that they can name."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Introspection:
 
     @cached_property
     def deprecated(self) -> dict[str, set[str]]:
-        """The names that it calls deprecated, of machines and of CPU models."""
+        """The machines and CPU models that QEMU calls deprecated."""
         asked = {"machine": "query-machines", "cpu": "query-cpu-definitions"}
         return {kind: {row["name"] for row in self.ask(name) if row.get("deprecated")} for kind, name in asked.items()}
 
@@ -69,14 +69,14 @@ class Introspection:
         return self.client.execute(command, arguments, deadline_s=10)
 
     def properties(self, kind: str, typename: str) -> set[str] | None:
-        """Of a type, None when there is no such; ``kind`` is qom or device."""
+        """The properties of a type; None for an unknown type. ``kind`` is qom or device."""
         try:
             return {row["name"] for row in self.ask(f"{kind}-list-properties", typename=typename)}
         except QmpCommandError:
             return None
 
     def problems(self, option: str, value: Keys | str | None) -> Iterator[str]:
-        """What of the option it does not know, or calls deprecated."""
+        """The parts of the option that this QEMU does not know, or calls deprecated."""
         if not re.search(rf"^{option}\b", help_of(self.binary), re.MULTILINE):
             yield f"no option {option}"
         elif isinstance(value, Mapping):
@@ -84,7 +84,7 @@ class Introspection:
             yield from (f"{option}: {problem}" for problem in look(self, option, value))
 
     def _listed(self, option: str, keys: Keys) -> Iterator[str]:
-        """In the list of the option's parameters, where there is one: options of modules and of QAPI have none."""
+        """The keys that QEMU does not list for the option. Options of modules and of QAPI have no list."""
         listed = self.options.get(GROUPS.get(option[1:], option[1:]))
         if listed:
             yield from (f"no parameter {key}" for key in keys if key not in {*listed, "id", IMPLIED.get(option)})
@@ -180,10 +180,10 @@ LOOKS: Final = {
 
 @cache
 def help_of(binary: str) -> str:
-    """Every option's name stands at the beginning of a line."""
+    """The text of ``-help``. Each option's name is at the start of a line."""
     return subprocess.run([binary, "-help"], capture_output=True, text=True, check=True).stdout
 
 
 def strict_of(binary: str) -> tuple[str, ...]:
-    """What makes it die of what it calls deprecated, where it can (since 6.0)."""
+    """The options that make QEMU exit at everything deprecated; empty before QEMU 6.0."""
     return STRICT if "\n-compat " in help_of(binary) else ()

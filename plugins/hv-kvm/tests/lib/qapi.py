@@ -1,4 +1,4 @@
-"""Whether JSON is of the types that a QEMU says it takes, by ``query-qmp-schema`` and ``device-list-properties``.
+"""Whether JSON has the types that a QEMU accepts, according to ``query-qmp-schema`` and ``device-list-properties``.
 
 QEMU 10 refuses what older ones took for another type in ``device_add``: a number or a switch that is a text.
 """
@@ -26,7 +26,7 @@ NUMBERS: Final = re.compile("u?int[0-9]+|size")
 
 
 def wrong(says: Introspection, command: str, arguments: Mapping[str, Any]) -> Iterator[str]:
-    """What the QEMU would refuse of the command's arguments; each as ``path: what``."""
+    """The arguments of the command that this QEMU would refuse, each as ``path: what``."""
     if command == "device_add":
         yield from _device(says, arguments)
     else:

@@ -1,4 +1,4 @@
-"""A stage for one command line: the files, sockets, taps and helpers that it names, without a node around it."""
+"""A stage for one command line: the files, sockets, taps and helpers that it names, without a node."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Props:
 
 @dataclass
 class Stage:
-    """One command line's own directory and descriptors; gone on leaving. ``without`` what it is started, if anything."""
+    """The directory and descriptors of one command line, removed at the end. ``without`` names what this machine lacks."""
 
     props: Props
     name: str
@@ -155,7 +155,7 @@ class Stage:
         return GuestDir(path=str(self.folder), sockets=place)
 
     def let_go(self) -> None:
-        """Close our copies of what QEMU has now: they would keep its sockets listening when it is gone."""
+        """Close our copies of QEMU's descriptors: they would keep its sockets listening after its exit."""
         while self.fds:
             os.close(self.fds.pop())
 
@@ -241,7 +241,7 @@ class Stage:
 
 
 def complaints(argv: Sequence[str], stage: Stage) -> list[str]:
-    """Start it, stopped, and ask it on its monitor; everything that it complained of, or how it ended instead."""
+    """Start QEMU paused and query its monitor. Everything that it complained about, or how it exited."""
     found = []
     with launched(argv, stage, stage.fds) as process:
         stage.let_go()

@@ -1,4 +1,4 @@
-"""A node with guests in QEMU, as tests use it, and everything of it that may be left: `World`."""
+"""A node with guests in QEMU for tests, and the search for its leftovers: `World`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UIDS: Final = itertools.count(1_890_000_000 + os.getpid() % 10_000 * 1000, 20)
 
 @dataclass
 class World:
-    """One node: its run directory, images to boot, and what a person would look at to see what is left of it."""
+    """One node: its run directory, images to boot, and the places where a person would look for leftovers."""
 
     root: Path
     run_dir: Path
@@ -45,7 +45,7 @@ class World:
         return path
 
     def instance(self, name: str = "web1", *, disks: Sequence[str] | None = None, **more: Any) -> hvcore.Instance:
-        """A guest of 32 MiB; keywords that are no field of an instance are parameters."""
+        """A guest of 32 MiB; keywords that are not fields of an instance are parameters."""
         fields = {key: more.pop(key) for key in ("vcpus", "nics", "uuid", "driver") if key in more}
         paths = [self.disk(f"{name}.img")] if disks is None else disks
         return hvcore.Instance(
@@ -73,7 +73,7 @@ class World:
         return self.run_dir / "instances" / name
 
     def kill(self, name: str = "web1", number: int = signal.SIGKILL) -> None:
-        """Signal QEMU and wait until it is gone, and until what watched it has written down how."""
+        """Signal QEMU, wait for its exit, and wait until its monitor process has recorded how it exited."""
         record = self.record(name)
         assert record.process is not None
         os.kill(record.process.pid, number)
@@ -102,7 +102,7 @@ class World:
             console.sock.close()
 
     def booted(self, name: str = "web1") -> None:
-        """Wait until the guest speaks; so it has to be started paused, and goes on here."""
+        """Resume the guest, which must have been started paused, and wait for its first output."""
         with self.console(name) as console:
             self.node.resume(name)
             console.until(HELLO.encode())
@@ -113,7 +113,7 @@ class World:
         self.booted(name)
 
     def leftovers(self) -> list[str]:
-        """Everything of this node that is still there, but for its caches and empty directories.
+        """Everything of this node that still exists, except caches and empty directories.
 
         A socket that was bound through a descriptor has no path in /proc/net/unix; it lives as long as a process
         has it open, and processes are found.
@@ -193,7 +193,7 @@ def _loops(root: Path) -> Iterator[str]:
 
 
 def own_descriptors_and_children() -> tuple[set[str], set[str]]:
-    """Ours."""
+    """The descriptors and children of this process."""
     fds = set()
     for fd in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):

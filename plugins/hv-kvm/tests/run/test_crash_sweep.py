@@ -69,7 +69,7 @@ class Caller:
             os.close(fd)
 
     def traced(self, *options: str) -> int:
-        """Let it run under strace; its wait status."""
+        """Run the caller under strace; its wait status."""
         log = subprocess.Popen(["strace", *options, "-p", str(self.pid)], stderr=subprocess.PIPE)
         assert log.stderr is not None
         assert select.select([log.stderr], [], [], 10)[0]

@@ -99,7 +99,7 @@ def lets_in(world: Any, word: str) -> bool:
 
 
 def vencrypt(sock: socket.socket) -> list[int]:
-    """The subtypes of VeNCrypt that are security_types."""
+    """The subtypes of VeNCrypt that the server offers."""
     assert security_types(sock) == [VENCRYPT]
     sock.sendall(bytes([VENCRYPT]))
     assert read(sock, 2) == b"\0\2"
