@@ -15,6 +15,7 @@ __all__ = [
     "BusyError",
     "ConfinementError",
     "DeadlineError",
+    "DiskInUse",
     "DiskInUseError",
     "DriverError",
     "DriverLoadError",
@@ -60,6 +61,20 @@ class Problem:
     def to_json(self) -> dict[str, Any]:
         """The problem as plain JSON types."""
         return {"path": self.path, "what": self.what, "got": self.got, "todo": self.todo, "where": self.where}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskInUse(Problem):
+    """A disk that something else uses: a start with only such problems raises `DiskInUseError`."""
+
+    disk: str
+    holder: str
+
+    @classmethod
+    def at(cls, path: str, error: DiskInUseError) -> Self:
+        """The problem of the field ``path`` that names the disk of the error."""
+        what, todo = f"is already in use by {error.holder}", "stop that first, only one can use a disk"
+        return cls(path=path, what=what, got=repr(error.path), todo=todo, disk=error.path, holder=error.holder)
 
 
 class HvError(Exception):
@@ -121,6 +136,14 @@ class UnknownDriverError(InputError):
 
 class VerifyError(_ProblemsError):
     """The instance is valid, but this node cannot run it; ``problems`` has every reason."""
+
+    @classmethod
+    def refusal(cls, name: str, problems: Sequence[Problem]) -> HvError:
+        """The error of a start or reboot: `DiskInUseError` when a disk in use is all that is wrong, else `VerifyError`."""
+        busy = [problem for problem in problems if isinstance(problem, DiskInUse)]
+        if busy and len(busy) == len(problems):
+            return DiskInUseError(path=busy[0].disk, holder=busy[0].holder)
+        return cls(name, problems)
 
 
 class DriverLoadError(HvError):

@@ -3,6 +3,7 @@
 from hvcore.errors import BusyError as BusyError
 from hvcore.errors import ConfinementError as ConfinementError
 from hvcore.errors import DeadlineError as DeadlineError
+from hvcore.errors import DiskInUse as DiskInUse
 from hvcore.errors import DiskInUseError as DiskInUseError
 from hvcore.errors import DriverError as DriverError
 from hvcore.errors import DriverLoadError as DriverLoadError
@@ -36,6 +37,11 @@ from hvcore.host.confinement.namespaces import hold_namespaces as hold_namespace
 from hvcore.host.confinement.namespaces import uid_ranges as uid_ranges
 from hvcore.host.confinement.own_root import with_own_root as with_own_root
 from hvcore.host.confinement.proof import weaknesses as weaknesses
+from hvcore.host.disks.disk_contents import Contents as Contents
+from hvcore.host.disks.disk_contents import Holds as Holds
+from hvcore.host.disks.disk_contents import contents_of as contents_of
+from hvcore.host.disks.disk_identity import DiskId as DiskId
+from hvcore.host.disks.disk_identity import disks_overlap as disks_overlap
 from hvcore.host.disks.disk_identity import identify_disk as identify_disk
 from hvcore.host.environment import Host as Host
 from hvcore.host.environment import Live as Live
@@ -148,6 +154,7 @@ from hvcore.plugins.protocols import OwesStop as OwesStop
 from hvcore.plugins.protocols import Pausable as Pausable
 from hvcore.plugins.protocols import ReadsSpec as ReadsSpec
 from hvcore.resources.disks import claim_disk as claim_disk
+from hvcore.resources.disks import disk_in_use as disk_in_use
 from hvcore.resources.disks import release_disk as release_disk
 from hvcore.resources.held import Handles as Handles
 from hvcore.resources.held import Held as Held

@@ -78,7 +78,7 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
         decided, notes = _saved_machine(context, loaded, record)
         problems = loaded.verify(decided.spec, decided.params, context.host)
         if problems:
-            raise VerifyError(name, decided.layers.placed(problems, decided.params))
+            raise VerifyError.refusal(name, decided.layers.placed(problems, decided.params))
         with hurried_deadline(context.store.dir(name), deadline) as hurried:
             stopped = stop_locked(context, name, force=force, deadline=hurried)
             if hurried.hurried:  # by somebody who wants it to be stopped

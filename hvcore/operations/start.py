@@ -106,7 +106,7 @@ def start_locked(context: Context, loaded: LoadedDriver, decided: Decided, deadl
         notes = release_ended(context, old, context.job(seen.record, deadline, old)).notes
     problems = loaded.verify(decided.spec, decided.params, context.host)
     if problems:
-        raise VerifyError(name, decided.layers.placed(problems, decided.params))
+        raise VerifyError.refusal(name, decided.layers.placed(problems, decided.params))
     for _ in loaded.hooks.each("before_start", instance=decided.instance, params=decided.params):
         pass
     record = Record(

@@ -5,26 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from hvcore.errors import LeftoverError
+from hvcore.errors import DiskInUse, DiskInUseError, LeftoverError, Problem
 from hvcore.host.disks.disk_claims import DISK, DiskClaims
 from hvcore.host.disks.disk_identity import wait_unused
 from hvcore.host.mount_table import unmount_below
 from hvcore.host.processes.process import boot_id
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
-from hvcore.model.resource import DiskClaim, Mounts
+from hvcore.model.resource import DiskClaim, Mounts, Resource
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn, give_back
 from hvcore.resources.main_process import end_members
 from hvcore.resources.owner import Owner, Site
 
-__all__ = ["DiskClaimKind", "MountsKind", "claim_disk", "release_disk"]
+__all__ = ["DiskClaimKind", "MountsKind", "claim_disk", "disk_in_use", "release_disk"]
 
 _LET_GO_S: Final = 3.0
 
 
 class DiskClaimKind(ResourceKind[DiskClaim, tuple[str, ...]], name=DISK, turn=Turn.FILE, in_ledger=True):
     """A claim without anything opened: of a network disk, of a directory, of a disk that is mounted."""
+
+    def verify(self, resource: DiskClaim, site: Site) -> Iterator[Problem]:
+        """No other instance and no mount may use the disk. Another check reports one that does not exist."""
+        yield from disk_in_use(resource, resource.path, site, write=resource.write, lock=resource.lock)
 
     def describe(self, resource: DiskClaim, site: Site) -> Iterator[Step]:
         """Which disk is claimed, and how."""
@@ -41,6 +45,17 @@ class DiskClaimKind(ResourceKind[DiskClaim, tuple[str, ...]], name=DISK, turn=Tu
     def release(self, entry: Entry, owner: Owner) -> None:
         """Free the disk for other instances."""
         release_disk(entry, owner)
+
+
+def disk_in_use(resource: Resource[Any], path: str, site: Site, *, write: bool, lock: bool = True) -> Iterator[Problem]:
+    """The problem of a disk that `claim_disk` would refuse now. Claims nothing."""
+    try:
+        claims = DiskClaims(site.host.run_dir, f"{site.name}/{resource.key}")
+        claims.refuse_used(path, read_only=not write, lock=lock)
+    except DiskInUseError as error:
+        yield DiskInUse.at(resource.where, error)
+    except OSError:
+        return  # it does not exist, or cannot be read
 
 
 def claim_disk(path: str, key: str, held: Held, *, write: bool, lock: bool = True) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ class DiskClaims:
     def __init__(self, run_dir: Path, owner: str) -> None:
         self._root = run_dir / "reservations"
         self._owner = owner
+        self._writers, self._readers = Reservations(self._root / DISK), Reservations(self._root / f"{DISK}-readers")
         self._fds: list[int] = []
 
     @property
@@ -61,25 +62,51 @@ class DiskClaims:
         """
         disk = identify_disk(path, directories=True)
         root = private_dir(self._root)
-        writers, readers = Reservations(root / DISK), Reservations(root / f"{DISK}-readers")
+        writers, readers = self._writers, self._readers
         instance = instance_of(self._owner)
         mine = (readers, _reader(disk.key, instance)) if read_only else (writers, disk.key)
         with held_lock(root / ".disks", subject=f"disk {path!r}", purpose=f"claim for {self._owner}", keep=True):
-            written = {owner for key in sharing(writers.keys(), disk.key) if (owner := writers.owner(key))}
-            read = {owner for key in sharing(readers.keys(), disk.key) if (owner := readers.owner(key))}
-            others = (written if read_only else written | read) - {instance}
-            if others:
-                raise DiskInUseError(path=path, holder=f"instance {min(written & others or others)}")
-            if mine[0].owner(mine[1]) == instance:
+            own = mine[0].owner(mine[1]) == instance
+            self._refuse_used(path, disk, read_only=read_only, own=own)
+            if own:
                 return  # with the lock
-            # Not for a second reader: the mounts it would find may be those of other readers.
-            used = None if read - {instance} else host_use(path, disk)
-            if used is not None:
-                raise DiskInUseError(path=path, holder=used)
             if lock and not disk.network:
                 self._fds.append(lock_disk(path, disk, read_only=read_only))
                 close_in_children(self._fds[-1])
             mine[0].take(mine[1], self._owner)
+
+    def refuse_used(self, path: str, *, read_only: bool, lock: bool = True) -> None:
+        """Refuse what `take` would refuse now, and take nothing. The instance's own use of the disk is no reason."""
+        disk = identify_disk(path, directories=True)
+        instance = instance_of(self._owner)
+        own = any(
+            reserved.owner(key) == instance
+            for reserved in (self._writers, self._readers)
+            for key in sharing(reserved.keys(), disk.key)
+        )
+        self._refuse_used(path, disk, read_only=read_only, own=own)
+        if lock and not disk.network and not own:
+            place = _place_of(path, disk)
+            fd = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                _refuse_locked(path, place, fd, read_only=read_only)
+            finally:
+                os.close(fd)
+
+    def _refuse_used(self, path: str, disk: DiskId, *, read_only: bool, own: bool) -> None:
+        """Raise `DiskInUseError` when another instance has reserved the disk, or, unless it is ``own``, the host uses it."""
+        instance = instance_of(self._owner)
+        written, read = (
+            {owner for key in sharing(reserved.keys(), disk.key) if (owner := reserved.owner(key))}
+            for reserved in (self._writers, self._readers)
+        )
+        others = (written if read_only else written | read) - {instance}
+        if others:
+            raise DiskInUseError(path=path, holder=f"instance {min(written & others or others)}")
+        # Not for a second reader: the mounts it would find may be those of other readers.
+        used = None if own or read - {instance} else host_use(path, disk)
+        if used is not None:
+            raise DiskInUseError(path=path, holder=used)
 
 
 def _reader(key: str, owner: str) -> str:
@@ -99,13 +126,17 @@ def lock_disk(path: str, disk: DiskId, *, read_only: bool) -> int:
     try:
         # First lock and then check, so that of two at once at least one sees the other.
         if _lock(fd, _READER_BYTE if read_only else _WRITER_BYTE):
-            conflicting = (_WRITER_BYTE,) if read_only else (_WRITER_BYTE, _READER_BYTE)
-            if any(_locked_by_another(fd, byte) for byte in conflicting):
-                raise DiskInUseError(path=path, holder=_holder(place))
+            _refuse_locked(path, place, fd, read_only=read_only)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def _refuse_locked(path: str, place: str, fd: int, *, read_only: bool) -> None:
+    conflicting = (_WRITER_BYTE,) if read_only else (_WRITER_BYTE, _READER_BYTE)
+    if any(_locked_by_another(fd, byte) for byte in conflicting):
+        raise DiskInUseError(path=path, holder=_holder(place))
 
 
 def _lock(fd: int, byte: int) -> bool:
@@ -119,7 +150,12 @@ def _lock(fd: int, byte: int) -> bool:
 
 
 def _locked_by_another(fd: int, byte: int) -> bool:
-    reply = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+    try:
+        reply = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return False
+        raise
     return bool(struct.unpack(_FLOCK, reply)[0] != fcntl.F_UNLCK)
 
 

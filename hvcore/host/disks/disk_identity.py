@@ -27,7 +27,7 @@ from typing import Final
 from hvcore.errors import LeftoverError
 from hvcore.host.mount_table import mounts, parse_mountinfo, unescaped
 
-__all__ = ["DiskId", "block_key", "host_use", "identify_disk", "overlap", "sharing", "wait_unused"]
+__all__ = ["DiskId", "block_key", "disks_overlap", "host_use", "identify_disk", "overlap", "sharing", "wait_unused"]
 
 _LOOP_GET_STATUS64: Final = 0x4C05  # linux/loop.h
 _LOOP_INFO64_BYTES: Final = 232
@@ -130,6 +130,11 @@ def _place(number: int, sys: Path) -> Path:
 def _number(here: Path) -> int:
     major, minor = map(int, (here / "dev").read_text().split(":"))
     return os.makedev(major, minor)
+
+
+def disks_overlap(one: DiskId, other: DiskId) -> bool:
+    """Whether two disks share blocks: by links, device nodes, loop devices, partitions, or devices made of others."""
+    return overlap(one.key, other.key)
 
 
 def overlap(one: str, other: str) -> bool:

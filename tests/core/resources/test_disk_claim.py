@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hvcore.plugin import DiskClaim, DiskInUseError, Job, Site
+from hvcore.plugin import DiskClaim, DiskInUse, DiskInUseError, Job, Problem, Site, VerifyError
 from hvcore.resources.disks import DiskClaimKind
 
 AtWork = Callable[..., Job]
@@ -66,3 +66,34 @@ def test_steps_of_a_plan(site: Callable[..., Site]) -> None:
         "claim /srv/a.img read-only",
     ]
     assert kind.placeholder(claims[0], site()) == ()
+
+
+def test_verify_says_beforehand_what_a_claim_refuses_and_takes_nothing(
+    at_work: AtWork, disk: Callable[..., DiskClaim], site: Callable[..., Site]
+) -> None:
+    kind, wanted = DiskClaimKind(), disk()
+    assert list(kind.verify(wanted, site("web2"))) == []
+    at_work("web1").acquire(wanted)
+    (problem,) = kind.verify(wanted, site("web2"))
+    assert isinstance(problem, DiskInUse)
+    assert problem.holder == "instance web1"
+    assert list(kind.verify(wanted, site("web1"))) == []
+    at_work("web3").acquire(disk("disk1", write=False))
+    assert list(kind.verify(disk("disk1", write=False), site("web2"))) == []
+
+
+def test_verify_sees_the_lock_of_another_run_directory(
+    at_work: AtWork, disk: Callable[..., DiskClaim], site: Callable[..., Site], tmp_path: Path
+) -> None:
+    at_work("web1", run_dir=tmp_path / "elsewhere").acquire(disk())
+    (problem,) = DiskClaimKind().verify(disk(), site("web1"))
+    assert "already in use by an instance of another run directory" in str(problem)
+
+
+def test_an_error_of_a_start_is_that_of_the_disk_when_nothing_else_is_wrong() -> None:
+    busy = DiskInUse.at("disks[0].path", DiskInUseError(path="/a", holder="instance web1"))
+    error = VerifyError.refusal("web2", [busy])
+    assert isinstance(error, DiskInUseError)
+    assert (error.path, error.holder, error.exit_code) == ("/a", "instance web1", 5)
+    both = VerifyError.refusal("web2", [busy, Problem(path="params.x", what="is wrong")])
+    assert isinstance(both, VerifyError)

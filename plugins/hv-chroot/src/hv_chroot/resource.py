@@ -108,7 +108,8 @@ def resources_of(spec: ChrootSpec) -> Iterator[Resource[Any]]:
     yield inside
     yield hv.ControlGroup(key=_GROUP, given_by="params", limits=limits_of(spec))
     source = spec.disk or spec.directory or ""
-    yield hv.DiskClaim(key="source", given_by="disks[0].path", path=source, write=spec.source_is_written)
+    given_by = "params.root_directory" if spec.disk is None else "disks[0].path"
+    yield hv.DiskClaim(key="source", given_by=given_by, path=source, write=spec.source_is_written)
     if spec.overlay_directory is not None:
         given_by = "params.overlay_directory"
         yield hv.DiskClaim(key="overlay", given_by=given_by, path=spec.overlay_directory, write=True)

@@ -83,6 +83,15 @@ PARAMS: Final = hv.ParamGroup(
         help="What happens to blocks that the guest discards (TRIM).",
         example="unmap",
     ),
+    hv.Param(
+        "disk_header_check",
+        hv.boolean(),
+        default=True,
+        help="Refuse a raw disk that begins with the header of another image format or of a compressed file. Set false "
+        "for a guest that itself keeps such an image at the start of its disk.",
+        changes="launch",
+        example=False,
+    ),
     help="The guest's disks. A table under [[disks]] can have another cache, aio and discard.",
 )
 _URIS: Final = "the forms are rbd:POOL/IMAGE and gluster://HOST/VOLUME/PATH"
@@ -110,6 +119,7 @@ class Disk(PciDevice):
     discard: str
     boot_index: int | None
     iothread: str | None = None
+    header_check: bool = True
     source: Rbd | Gluster | None = None
 
     @property
@@ -135,6 +145,7 @@ class Disk(PciDevice):
             direct=self.cache == "none",
             must_be={"scsi-block": "block", "scsi-generic": "sg"}.get(self.model, "image"),
             format=self.format,
+            any_contents=not self.header_check,
         )
 
     @property
@@ -255,6 +266,7 @@ def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
             discard=disk.discard or params["disk_discard"],
             boot_index=boot_index_of(instance, params, "disks", index),
             iothread=f"iothread{index % threads}" if threads and bus == "virtio" else None,
+            header_check=params["disk_header_check"],
             source=None if disk.path.startswith("/") else parse_uri(disk.path),
         )
 

@@ -121,7 +121,8 @@ class Image(Resource[GuestFile]):
     ``fdset`` is the number of its fdset in QEMU while the guest runs: 0 to 999 are for the families of this driver.
     ``claim`` makes the instance its only user on the node; ``direct`` bypasses the page cache. ``must_be`` is ``image``
     (a file or a block device), ``block`` or ``sg`` (a SCSI generic device). ``format`` is the required format of the
-    image. A file that does not exist is copied from ``template``, if that is given.
+    image; ``any_contents`` takes a raw one also when its first bytes are those of another format. A file that does not
+    exist is copied from ``template``, if that is given, and one that exists must have the template's size.
     """
 
     path: str
@@ -131,6 +132,7 @@ class Image(Resource[GuestFile]):
     direct: bool = False
     must_be: str = "image"
     format: str = "raw"
+    any_contents: bool = False
     template: str | None = None
 
 

@@ -6,21 +6,15 @@ import contextlib
 import os
 import shutil
 import stat
-import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import hvcore.plugin as hv
 from hv_kvm.machine.resource import GuestFile, Image
+from hv_kvm.resources.image_contents import contents_problem
 
-__all__ = ["ImageKind", "copy_template", "qcow2_problem"]
-
-# Of a qcow2 image: its header in version 3 (docs/interop/qcow2.txt of QEMU).
-_HEADER_BYTES: Final = 104
-_MAGIC: Final = b"QFI\xfb"
-_CORRUPT: Final = 1 << 1
-_DATA_FILE: Final = 1 << 2
+__all__ = ["ImageKind", "copy_template"]
 
 
 class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FILE):
@@ -43,11 +37,10 @@ class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FI
         elif not os.access(path, os.R_OK | (os.W_OK if resource.write else 0)):
             right = "read and write" if resource.write else "read"
             yield hv.Problem(path=where, what=f"no permission to {right} it", got=repr(path))
-        elif resource.format == "qcow2":
-            with open(path, "rb") as file:
-                wrong = qcow2_problem(file.read(_HEADER_BYTES))
-            if wrong is not None:
-                yield hv.Problem(path=where, what=wrong[0], got=repr(path), todo=wrong[1])
+        elif (wrong := contents_problem(resource, path)) is not None:
+            yield hv.Problem(path=where, what=wrong[0], got=repr(path), todo=wrong[1])
+        elif resource.claim and (place := _claimable(path)) is not None:
+            yield from hv.disk_in_use(resource, place, site, write=resource.write)
 
     def describe(self, resource: Image, site: hv.Site) -> Iterator[hv.Step]:
         """How the file is opened."""
@@ -81,12 +74,10 @@ class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FI
             what = f"{held.owner.name}: {resource.path!r} cannot be opened, got {error.strerror}"
             raise hv.OperationError(f"{what}; check the file and its permissions") from error
         opened = tuple(map(held.add, fds))
-        if resource.format == "qcow2":
-            # Once more, in the file that QEMU gets: it may not be the one that verify has read.
-            with open(f"/proc/self/fd/{fds[0]}", "rb") as file:  # without O_DIRECT, which reads whole blocks only
-                wrong = qcow2_problem(file.read(_HEADER_BYTES))
-            if wrong is not None:
-                raise hv.OperationError(f"{held.owner.name}: {resource.path!r} {wrong[0]}; {wrong[1]}")
+        # Once more, in the file that QEMU gets: it may not be the one that verify has read.
+        wrong = contents_problem(resource, f"/proc/self/fd/{fds[0]}")
+        if wrong is not None:
+            raise hv.OperationError(f"{held.owner.name}: {resource.path!r} {wrong[0]}; {wrong[1]}")
         return GuestFile(name=resource.key, set_id=resource.fdset, fds=opened, claims=claims, block_device=special)
 
     def release(self, entry: hv.Entry, owner: hv.Owner) -> None:
@@ -158,25 +149,3 @@ def _open(image: Image) -> tuple[list[int], bool]:
     except OSError:
         os.close(writer)
         raise
-
-
-def qcow2_problem(header: bytes) -> tuple[str, str] | None:
-    """What is wrong with a qcow2 image that begins with ``header``, and what to do; None if nothing is.
-
-    An image that refers to other files makes QEMU open them: the maker of the image could give the guest any file of
-    the node. Such images have to be flattened once, and are not followed at a start.
-    """
-    if len(header) < 72 or header[:4] != _MAGIC:
-        return "is not a qcow2 image", 'set format = "raw" if it is a raw one'
-    version, backing_offset = struct.unpack_from(">IQ", header, 4)
-    if version not in (2, 3):
-        return f"is a qcow2 image of version {version}", "convert it with qemu-img convert -O qcow2"
-    features = struct.unpack_from(">Q", header, 72)[0] if version == 3 and len(header) >= 80 else 0
-    if backing_offset:
-        todo = "make it one image with qemu-img convert -O qcow2, or rebase -b ''"
-        return "is a qcow2 image with a backing file", todo
-    if features & _DATA_FILE:
-        return "is a qcow2 image whose data are in another file", "make it one image with qemu-img convert -O qcow2"
-    if features & _CORRUPT:
-        return "is a qcow2 image that is marked as corrupt", "repair it with qemu-img check -r all"
-    return None

@@ -7,10 +7,21 @@ from collections.abc import Iterator
 from typing import Final
 
 from hv_kvm.confinement import site_of
+from hv_kvm.machine.resource import Image
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qemu.accelerator import kvm_works
 from hv_kvm.qemu.probe import ProbeError, facts_of, probe
-from hvcore.plugin import Finding, Hooks, Host, Problem, Severity, how_to_install
+from hvcore.plugin import (
+    DiskId,
+    Finding,
+    Hooks,
+    Host,
+    Problem,
+    Severity,
+    disks_overlap,
+    how_to_install,
+    identify_disk,
+)
 
 __all__ = ["examine", "problems_on"]
 
@@ -20,6 +31,7 @@ _KVM: Final = "/dev/kvm"
 def problems_on(hooks: Hooks, spec: KvmSpec, host: Host) -> Iterator[Problem]:
     """Everything that keeps this node from running the spec. Acquires nothing."""
     yield from hooks.kinds.problems(spec.resources, site_of(spec, host))
+    yield from _twice(spec)
     try:
         facts = facts_of(spec, host)
     except ProbeError as error:
@@ -32,6 +44,23 @@ def problems_on(hooks: Hooks, spec: KvmSpec, host: Host) -> Iterator[Problem]:
         if not verdict.usable:
             todo = 'unset kvm_flag, or set kvm_flag = "disabled" for software emulation'
             yield Problem(path="params.kvm_flag", what=verdict.reason, got="'enabled'", todo=todo)
+
+
+def _twice(spec: KvmSpec) -> Iterator[Problem]:
+    """Files that the guest would have twice, by whatever paths, when it may write to one of them: QEMU refuses that."""
+    seen: list[tuple[Image, DiskId]] = []
+    for image in spec.asks(Image):
+        try:
+            disk = identify_disk(image.path)
+        except OSError:
+            continue  # it does not exist, or is a SCSI device
+        for other, others in seen:
+            if disks_overlap(disk, others) and (image.write or other.write):
+                what = f"is the same disk as {other.where}, and one of the two can be written"
+                todo = "give each its own file; a partition and a loop device share their disk"
+                yield Problem(path=image.where, what=what, got=repr(image.path), todo=todo)
+                break
+        seen.append((image, disk))
 
 
 def examine(binary: str, host: Host) -> Iterator[Finding]:
