@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from hvcore.headline import headline
 from hvcore.plain import plain
 
 __all__ = [
@@ -249,14 +250,14 @@ class OperationError(HvError):
 class LaunchError(OperationError):
     """A process did not start, or ended before it was ready.
 
-    Has the way the process ended, the end of its output, and the command with secrets redacted.
+    Has the way the process ended, the end of its output, and the command with secrets redacted. The message quotes the
+    line of the output that names the cause.
     """
 
     def __init__(self, *, name: str, how: str, output: str, argv: Sequence[str]) -> None:
         self.name, self.how, self.output, self.argv = name, how, output, tuple(argv)
-        lines = output.strip().splitlines()
-        tail = f': "{lines[-1]:.300}"' if lines else " without output"
-        super().__init__(f"{name}: {how}{tail}")
+        cause = headline(output, argv)
+        super().__init__(f'{name}: {how}: "{cause}"' if cause else f"{name}: {how} without output")
 
 
 class DeadlineError(OperationError):

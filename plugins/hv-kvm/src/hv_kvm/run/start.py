@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,7 @@ import hvcore.plugin as hv
 from hv_kvm.confinement import kvm_groups, sandbox_of, site_of
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.render import render
-from hv_kvm.machine.resource import GUEST_USER, Bindings, ShownFile
+from hv_kvm.machine.resource import GUEST_USER, Bindings, Image, ShownFile
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qemu import probe
@@ -153,6 +154,8 @@ def _died(
         how = _NO_SANDBOX[hv.Level(job.record.bindings["confinement"])]
     elif not output and os.statvfs(job.dir).f_bavail == 0:
         how = f"{how}, with no room left in {str(job.dir)!r},"
+    for image in spec.asks(Image):
+        output = re.sub(rf"/dev/fdset/{image.fdset}\b", image.path.replace("\\", r"\\"), output)
     for program in spec.asks(hv.Program):
         output += f"\n{program.key}: {' '.join(job.output(program.key).split())[-300:] or 'no output'}"
     return hv.LaunchError(name=job.name, how=how, output=output, argv=argv)

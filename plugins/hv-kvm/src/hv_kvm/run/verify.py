@@ -47,7 +47,7 @@ def problems_on(hooks: Hooks, spec: KvmSpec, host: Host) -> Iterator[Problem]:
 
 
 def _twice(spec: KvmSpec) -> Iterator[Problem]:
-    """Files that the guest would have twice, by whatever paths, when it may write to one of them: QEMU refuses that."""
+    """Files that the guest would have twice, by any paths, when it may write to one of them: QEMU refuses that."""
     seen: list[tuple[Image, DiskId]] = []
     for image in spec.asks(Image):
         try:
