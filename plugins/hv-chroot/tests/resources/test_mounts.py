@@ -249,7 +249,7 @@ def test_link_in_the_image_leads_no_mount_and_no_directory_to_the_node(
     (tree / "data").symlink_to(link.format(str(tmp_path / "outside").lstrip("/")))
     image = images.pack(tree)
     for target in ("/data", "/data/deeper"):
-        with pytest.raises(hvcore.OperationError, match="no directory on the way may be a link"):
+        with pytest.raises(hvcore.OperationError, match="no directory in the path may be a link"):
             node.driver("chroot").start(web1(image, binds=[f"{shown}:{target}"], user_namespace=users))
         assert leftovers() == []
     assert os.listdir(tmp_path / "outside") == []
