@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import select
+import sys
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
+import click
+
 import hvcore
-from hvcore.cli.options import command, json_option, name_argument
-from hvcore.cli.output import Column, emit_json, remark, show, show_table
+from hvcore.cli.options import command, driver_completion, json_option, names_argument
+from hvcore.cli.output import Column, clear_screen, emit_json, is_terminal, remark, say, show_table
 from hvcore.cli.session import known, open_node
+from hvcore.cli.several import Result, for_each
 
 __all__ = ["info", "list_instances"]
 
@@ -19,29 +26,92 @@ _STATES: Final = {
     "crashed": "bold red",
     "unknown": "bold red",
 }
-_NUMBERS: Final = ("VCPUS", "MEMORY", "RESIDENT", "CPU", "UPTIME")
 _COLUMNS: Final = (
-    *map(Column, ("NAME", "DRIVER")),
-    Column("STATE", styles=_STATES),
-    *(Column(title, right=True) for title in _NUMBERS),
+    Column("NAME", wraps=False),
+    Column("DRIVER", wraps=False, dropped=6),
+    Column("STATE", styles=_STATES, wraps=False),
+    Column("VCPUS", right=True, wraps=False, dropped=4),
+    Column("MEMORY", right=True, wraps=False, dropped=5),
+    Column("RESIDENT", right=True, wraps=False, dropped=2),
+    Column("CPU", right=True, wraps=False, dropped=1),
+    Column("UPTIME", right=True, wraps=False, dropped=3),
     Column("REASON"),
 )
+_WATCH_S: Final = 2.0
 
 
-@command("hv list", """hv list --json | jq -r '.[] | select(.state == "running") | .name'""", name="list")
+@command(
+    "hv list",
+    "hv list --state crashed --state unknown",
+    "hv stop $(hv list -q --driver kvm)",
+    """hv list --json | jq -r '.[] | select(.state == "running") | .name'""",
+    name="list",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print only the names, one on each line.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([str(state) for state in hvcore.State if state is not hvcore.State.STOPPED]),
+    help="List only instances in this state. Can be given several times.",
+)
+@click.option(
+    "--driver",
+    "drivers",
+    metavar="DRIVER",
+    multiple=True,
+    shell_complete=driver_completion,
+    help="List only instances of this driver. Can be given several times.",
+)
+@click.option("--watch", is_flag=True, help="Print the list every 2 seconds. End with ^C or Enter.")
 @json_option
-def list_instances(*, as_json: bool) -> None:
+def list_instances(
+    *, quiet: bool, states: tuple[str, ...], drivers: tuple[str, ...], watch: bool, as_json: bool
+) -> None:
     """List the instances of this node.
 
-    Shows running, crashed and interrupted instances. MEMORY and RESIDENT are in MiB, CPU is in seconds.
+    Shows running, crashed and interrupted instances. MEMORY and RESIDENT are in MiB, CPU is in seconds. A narrow terminal
+    shows fewer columns.
     """
-    found = open_node().instances()
+    if as_json and (watch or quiet):
+        other = "--watch" if watch else "--quiet"
+        raise click.UsageError(
+            f"--json cannot be used with {other}; leave one of them out", click.get_current_context()
+        )
+    node = open_node()
+
+    def chosen() -> list[hvcore.InstanceInfo]:
+        found = node.instances()
+        return [one for one in found if (not states or one.state in states) and (not drivers or one.driver in drivers)]
+
     if as_json:
-        emit_json([one.to_json() for one in found])
+        emit_json([one.to_json() for one in chosen()])
+    elif watch:
+        _watch(chosen, quiet=quiet)
+    else:
+        _show_list(chosen(), quiet=quiet)
+
+
+def _show_list(found: list[hvcore.InstanceInfo], *, quiet: bool) -> None:
+    if quiet:
+        if found:
+            say("\n".join(one.name for one in found))
     elif not found:
         remark("no instances")
     else:
         show_table(_COLUMNS, [_row(one) for one in found])
+
+
+def _watch(chosen: Callable[[], list[hvcore.InstanceInfo]], *, quiet: bool) -> None:
+    """Print the list again and again, until Enter on a terminal."""
+    keyboard = [sys.stdin] if is_terminal(sys.stdin) else []
+    while True:
+        found = chosen()  # before the screen is cleared
+        if is_terminal(sys.stdout):
+            clear_screen()
+        _show_list(found, quiet=quiet)
+        if select.select(keyboard, [], [], _WATCH_S)[0]:
+            return
 
 
 def _row(one: hvcore.InstanceInfo) -> list[object]:
@@ -50,17 +120,21 @@ def _row(one: hvcore.InstanceInfo) -> list[object]:
 
 
 @command("hv info web1", "hv info web1 --json | jq .state")
-@name_argument
+@names_argument
 @json_option
-def info(name: str, *, as_json: bool) -> None:
-    """Show the state of one instance, with its figures and details."""
+def info(names: tuple[str, ...], *, as_json: bool) -> None:
+    """Show the state of instances, with their figures, files, disks and network interfaces."""
     node = open_node()
-    with known(node, name):
-        found = node.info(name)
-    facts = [(title, value) for title, value in _facts(found) if value is not None]
-    width = max(len(title) for title, _ in facts)
-    text = "\n".join(f"{title:<{width}}  {value}" for title, value in facts)
-    show(found.to_json(), text, as_json=as_json)
+
+    def found(name: str) -> Result:
+        with known(node, name):
+            one = node.info(name)
+        facts = [(title, value) for title, value in _facts(one) if value is not None]
+        width = max(len(title) for title, _ in facts)
+        end = "\n" if len(set(names)) > 1 else ""  # an empty line between two
+        return Result(one.to_json(), "\n".join(f"{title:<{width}}  {value}" for title, value in facts) + end)
+
+    for_each(names, found, as_json=as_json)
 
 
 def _facts(one: hvcore.InstanceInfo) -> list[tuple[str, Any]]:
@@ -76,8 +150,26 @@ def _facts(one: hvcore.InstanceInfo) -> list[tuple[str, Any]]:
         ("resident", None if one.resident_mib is None else f"{one.resident_mib} MiB"),
         ("cpu", _seconds(one.cpu_seconds, " s")),
         ("uptime", _uptime(one.uptime_s)),
+        ("started", _time(one.started_at)),
+        ("ended", _time(one.ended_at)),
+        ("file", one.source),
+        *((f"disk {index}", _disk(disk)) for index, disk in enumerate(one.disks)),
+        *((f"nic {index}", _nic(nic)) for index, nic in enumerate(one.nics)),
         *((key.replace("_", " "), value) for key, value in one.details.items()),
     ]
+
+
+def _disk(disk: hvcore.Disk) -> str:
+    return f"{disk.path} ({disk.format}{', read-only' if disk.read_only else ''})"
+
+
+def _nic(nic: hvcore.Nic) -> str:
+    return " ".join(filter(None, [nic.mac, nic.mode, nic.link and f"to {nic.link}"]))
+
+
+def _time(value: float | None) -> str | None:
+    """The time of this node, with its offset from UTC: ``2026-11-30 03:10:42 +0100``."""
+    return None if value is None else time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(value))
 
 
 def _seconds(value: float | None, unit: str = "") -> str | None:

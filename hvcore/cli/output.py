@@ -8,13 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, TextIO
+from typing import Any, Final, Literal, NamedTuple, TextIO
 
 __all__ = [
     "STDOUT",
     "Column",
+    "clear_screen",
     "complain",
     "emit_json",
+    "fitted",
     "is_terminal",
     "only_documents",
     "printable",
@@ -78,6 +80,13 @@ def only_documents() -> Iterator[None]:
         _documents.reset(kept)
 
 
+def clear_screen() -> None:
+    """Clear the terminal at stdout."""
+    if sys.stdout is not None:
+        with printing():
+            sys.stdout.write("\x1b[H\x1b[2J")
+
+
 def show(data: Any, text: str, *, as_json: bool) -> None:
     """Print the data as one JSON document, or else the text."""
     if as_json:
@@ -112,11 +121,17 @@ _WIDEST: Final = 60
 
 
 class Column(NamedTuple):
-    """A column: ``right`` aligns numbers, ``styles`` maps the text of a cell to its rich style on a terminal."""
+    """A column: ``right`` aligns numbers, ``styles`` maps the text of a cell to its rich style on a terminal.
+
+    ``dropped`` is the turn in which a narrow terminal loses the column, from 1; 0 is never. A column that ``wraps`` has
+    more lines there; in any other, long cells end in an ellipsis.
+    """
 
     title: str
     right: bool = False
     styles: Mapping[str, str] = MappingProxyType({})
+    dropped: int = 0
+    wraps: bool = True
 
 
 def show_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
@@ -124,6 +139,43 @@ def show_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> N
     cells = [[_cell(value) for value in row] for row in rows]
     if not (is_terminal(sys.stdout) and _show_rich(columns, cells)):
         say(_plain(columns, cells))
+
+
+_LEAST_WRAPPED: Final = 16  # characters; a narrower column of text cannot be read
+_LEAST_SHORTENED: Final = 8
+
+
+def fitted(
+    columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int
+) -> tuple[list[Column], list[list[str]]]:
+    """The columns and cells that fit into ``width`` characters: columns are dropped, then long cells shortened."""
+    kept = list(range(len(columns)))
+    for index in sorted((at for at in kept if columns[at].dropped), key=lambda at: columns[at].dropped):
+        if _needed(columns, cells, kept) <= width:
+            break
+        kept.remove(index)
+    over = _needed(columns, cells, kept) - width
+    limits: dict[int, int] = {}
+    for index in kept:
+        needed = _width(columns, cells, index)
+        if over > 0 and not columns[index].wraps and needed > _LEAST_SHORTENED:
+            limits[index] = max(_LEAST_SHORTENED, len(columns[index].title), needed - over)
+            over -= needed - limits[index]
+    rows = [[_shortened(row[index], limits.get(index)) for index in kept] for row in cells]
+    return [columns[index] for index in kept], rows
+
+
+def _needed(columns: Sequence[Column], cells: Sequence[Sequence[str]], kept: Sequence[int]) -> int:
+    return sum(_width(columns, cells, index) for index in kept) + 2 * (len(kept) - 1)
+
+
+def _width(columns: Sequence[Column], cells: Sequence[Sequence[str]], index: int) -> int:
+    widest = max(len(text) for text in (columns[index].title, *(row[index] for row in cells)))
+    return min(widest, _LEAST_WRAPPED) if columns[index].wraps else widest
+
+
+def _shortened(text: str, limit: int | None) -> str:
+    return text if limit is None or len(text) <= limit else f"{text[: limit - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _cell(value: object) -> str:
@@ -146,11 +198,14 @@ def _show_rich(columns: Sequence[Column], cells: list[list[str]]) -> bool:
         from rich.text import Text  # noqa: PLC0415 - as above
     except ModuleNotFoundError:
         return False
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    console = Console(highlight=False)
+    columns, cells = fitted(columns, cells, console.width)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if column.right else "left"
+        table.add_column(column.title, justify=justify, overflow="fold", no_wrap=not column.wraps)
     for row in cells:
         # Text, not str: text from guests and plugins is not markup.
         table.add_row(*(Text(cell, column.styles.get(cell, "")) for column, cell in zip(columns, row, strict=True)))
-    Console(highlight=False).print(table)
+    console.print(table)
     return True

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -16,21 +17,26 @@ from hvcore.cli.output import is_terminal, printable
 if TYPE_CHECKING:
     from rich.status import Status
 
-__all__ = ["progress", "time_limit"]
+__all__ = ["line_of_progress", "progress", "time_limit"]
 
 _APPEARS_AFTER_S: Final = 0.5
+_COUNTS_AFTER_S: Final = 1.0
+_HINT_AFTER_S: Final = 3.0
 
 
 def _silent(_text: str) -> None: ...
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[str], None]]:
-    """While the block runs, show ``what`` and then each text that the yielded function gets."""
+def progress(what: str, hint: str = "") -> Iterator[Callable[[str], None]]:
+    """While the block runs, show ``what`` and then each text that the yielded function gets, with the seconds gone.
+
+    ``hint`` is added when the work takes long.
+    """
     if not is_terminal(sys.stderr) or os.environ.get("TERM") in (None, "", "dumb"):
         yield _silent
         return
-    spinner = _Spinner(what)
+    spinner = _Spinner(what, hint)
     spinner.begin()
     try:
         yield spinner.show
@@ -39,8 +45,10 @@ def progress(what: str) -> Iterator[Callable[[str], None]]:
 
 
 class _Spinner:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, hint: str = "") -> None:
         self._text = text
+        self._hint = hint
+        self._began = time.monotonic()
         self._lock = threading.Lock()
         self._ended = False
         self._status: Status | None = None
@@ -51,10 +59,7 @@ class _Spinner:
         self._timer.start()
 
     def show(self, text: str) -> None:
-        with self._lock:
-            self._text = text
-            if self._status is not None:
-                self._status.update(self._escaped_text())
+        self._text = text  # the next picture has it
 
     def end(self) -> None:
         with self._lock:
@@ -65,20 +70,29 @@ class _Spinner:
         # A console forks next, and no other thread may be at work then.
         self._timer.join()
 
-    def _escaped_text(self) -> str:
+    def __rich__(self) -> str:
+        """The text of one picture of the spinner; rich asks for it some ten times a second."""
         from rich.markup import escape  # noqa: PLC0415 - 30 ms with the console, for slow work only
 
-        return escape(printable(self._text))
+        return escape(printable(line_of_progress(self._text, self._hint, time.monotonic() - self._began)))
 
     def _appear(self) -> None:
         try:
-            from rich.console import Console  # noqa: PLC0415 - as in _escaped_text
+            from rich.console import Console  # noqa: PLC0415 - as in __rich__
         except ModuleNotFoundError:
             return
         with self._lock:
             if not self._ended:
-                self._status = Console(stderr=True).status(self._escaped_text())
+                self._status = Console(stderr=True).status(self)
                 self._status.start()
+
+
+def line_of_progress(text: str, hint: str, seconds: float) -> str:
+    """What is done, the seconds since it began, and after a while the hint."""
+    if seconds < _COUNTS_AFTER_S:
+        return text
+    more = f"; {hint}" if hint and seconds >= _HINT_AFTER_S else ""
+    return f"{text} ({seconds:.0f} s{more})"
 
 
 @contextmanager

@@ -11,11 +11,21 @@ from typing import Any, Final
 import click
 
 import hvcore
+from hvcore.cli.exit_status import Signalled
 from hvcore.cli.guesses import instead_of
 from hvcore.cli.output import remark
 from hvcore.cli.progress import progress
 
-__all__ = ["check_run_dir", "known", "no_instance", "open_node", "read_instance", "warn", "working"]
+__all__ = [
+    "check_run_dir",
+    "known",
+    "no_instance",
+    "open_node",
+    "read_instance",
+    "says_what_is_left",
+    "warn",
+    "working",
+]
 
 _TOO_MANY_BYTES: Final = 1024 * 1024 + 1
 
@@ -34,10 +44,35 @@ def open_node(ctx: click.Context | None = None, **options: Any) -> hvcore.Node:
 
 
 @contextmanager
-def working(what: str) -> Iterator[hvcore.Node]:
-    """The node, for slow work: on a terminal, ``what`` and then the node's progress are shown."""
-    with progress(what) as show:
+def working(what: str, hint: str = "") -> Iterator[hvcore.Node]:
+    """The node, for slow work: on a terminal, ``what`` and then the node's progress are shown, later ``hint`` too."""
+    with progress(what, hint) as show:
         yield open_node(progress=show)
+
+
+@contextmanager
+def says_what_is_left(*names: str) -> Iterator[list[str]]:
+    """After ^C or a signal in the block, print the state of each named instance. The block can add names to the list."""
+    about = list(names)
+    try:
+        yield about
+    except (KeyboardInterrupt, Signalled):
+        for name in about:
+            remark(f"interrupted; {_what_is_left(open_node(), name)}")
+        raise
+
+
+def _what_is_left(node: hvcore.Node, name: str) -> str:
+    try:
+        state = node.info(name).state
+    except hvcore.NotFoundError:
+        return f"{name} is not running, and nothing of it is left"
+    except hvcore.HvError as error:
+        return str(error)
+    if state in (hvcore.State.STARTING, hvcore.State.STOPPING):
+        return f"{name} is {state}; 'hv recover' finishes or undoes that"
+    still = "still " if state in (hvcore.State.RUNNING, hvcore.State.PAUSED) else ""
+    return f"{name} is {still}{state}, see 'hv info {name}'"
 
 
 def warn(name: str, warnings: Iterable[hvcore.Problem]) -> None:

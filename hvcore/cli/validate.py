@@ -12,6 +12,7 @@ import hvcore
 from hvcore.cli.options import command, file_argument, files_argument, json_option, target_argument
 from hvcore.cli.output import Column, emit_json, remark, show, show_table
 from hvcore.cli.session import open_node, read_instance, warn, working
+from hvcore.cli.several import Result, for_each
 
 __all__ = ["check", "explain", "plan", "verify"]
 
@@ -19,16 +20,20 @@ _QEMU = "kvm_path"
 _CHANGES = {"added": "green", "removed": "red", "changed": "yellow", "moved": "cyan"}
 
 
-@command("hv check web1.toml", "generate-instance | hv check - --json")
-@file_argument
+@command("hv check web1.toml", "hv check *.toml", "generate-instance | hv check - --json")
+@files_argument
 @json_option
-def check(file: str, *, as_json: bool) -> None:
-    """Check an instance file.
+def check(files: tuple[str, ...], *, as_json: bool) -> None:
+    """Check instance files.
 
-    Lists every error in the file, then warnings about settings that work but are seldom wanted. Reads only the file and
+    Lists every error in each file, then warnings about settings that work but are seldom wanted. Reads only the file and
     this node's configuration (--config-dir). To find out whether this node can run the instance, use 'hv verify'. Use
     '-' to read standard input.
     """
+    for_each(files, _checked, as_json=as_json)
+
+
+def _checked(file: str) -> Result:
     node = open_node()
     instance = read_instance(node, file)
     driver = node.driver(instance.driver)
@@ -42,8 +47,7 @@ def check(file: str, *, as_json: bool) -> None:
         "warnings": [warning.to_json() for warning in warnings],
     }
     count = len(params.given)
-    text = f"{instance.name}: ok ({instance.driver}, {count} parameter{'' if count == 1 else 's'} set)"
-    show(facts, text, as_json=as_json)
+    return Result(facts, f"{instance.name}: ok ({instance.driver}, {count} parameter{'' if count == 1 else 's'} set)")
 
 
 @command("hv verify web1.toml", "hv verify kvm")

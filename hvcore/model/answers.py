@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final, Self
 
+from hvcore.model.instance import Disk, Nic
 from hvcore.model.state import Op, State
 
 __all__ = ["Console", "Execution", "Finding", "InstanceInfo", "Log", "Observation", "Outcome", "Severity"]
@@ -35,21 +36,31 @@ _FIRST: Final = ("name", "driver", "state", "reason", "pid", "uuid")  # the orde
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceInfo(Observation):
-    """One instance as the node sees it now. ``to_json`` has stable keys."""
+    """One instance as the node sees it now. ``to_json`` has stable keys.
+
+    ``source`` is its instance file, None if there was none. ``started_at`` and ``ended_at`` are seconds since 1970; the
+    end is None while it runs, and when nothing tells. ``nics`` have the MAC addresses that are in use.
+    """
 
     name: str
     driver: str
     uuid: str | None = None
+    source: str | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    disks: tuple[Disk, ...] = ()
+    nics: tuple[Nic, ...] = ()
 
     @classmethod
-    def of(cls, observation: Observation, *, name: str, driver: str, uuid: str | None) -> Self:
-        """The observation, with the name of its instance."""
+    def of(cls, observation: Observation, *, name: str, driver: str, **known: Any) -> Self:
+        """The observation, with the name of its instance and what else is known of it."""
         seen = {field.name: getattr(observation, field.name) for field in fields(Observation)}
-        return cls(name=name, driver=driver, uuid=uuid, **seen)
+        return cls(name=name, driver=driver, **known, **seen)
 
     def to_json(self) -> dict[str, Any]:
         """The facts as plain JSON types."""
-        return {**dict.fromkeys(_FIRST), **asdict(self), "state": str(self.state)}
+        facts = {**dict.fromkeys(_FIRST), **asdict(self), "state": str(self.state)}
+        return {**facts, "disks": list(facts["disks"]), "nics": list(facts["nics"])}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

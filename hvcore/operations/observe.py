@@ -8,13 +8,14 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from hvcore.config import strict
 from hvcore.errors import HvError, NotFoundError, RecordError, StateError
 from hvcore.host.processes.process import alive, boot_id, figures
 from hvcore.model.answers import InstanceInfo, Observation
-from hvcore.model.record import Phase, Record
+from hvcore.model.record import STATUS, Phase, Record
 from hvcore.model.state import Already, Move, Op, State, transition
 from hvcore.operations.context import Context
 
@@ -130,16 +131,37 @@ def info(context: Context, name: str) -> InstanceInfo:
     seen = observed(context, name)
     if seen.state is State.STOPPED:
         raise NotFoundError(name)
-    return _info(name, seen)
+    return _info(context, name, seen)
 
 
 def infos(context: Context) -> list[InstanceInfo]:
     """Every instance that has a record on this node, sorted by name."""
     found = ((name, observed(context, name)) for name in context.store.names())
-    return [_info(name, seen) for name, seen in found if seen.state is not State.STOPPED]
+    return [_info(context, name, seen) for name, seen in found if seen.state is not State.STOPPED]
 
 
-def _info(name: str, seen: Observed) -> InstanceInfo:
+def _info(context: Context, name: str, seen: Observed) -> InstanceInfo:
     record = seen.record
-    driver, uuid = (record.driver, record.instance.uuid) if record else ("unknown", None)
-    return InstanceInfo.of(seen.observation, name=name, driver=driver, uuid=uuid)
+    if record is None:
+        return InstanceInfo.of(seen.observation, name=name, driver="unknown")
+    instance = record.instance
+    ended = seen.state in (State.SHUTDOWN, State.CRASHED) and record.boot_id == boot_id()
+    return InstanceInfo.of(
+        seen.observation,
+        name=name,
+        driver=record.driver,
+        uuid=instance.uuid,
+        source=record.source or None,
+        started_at=record.started_at or None,
+        ended_at=_ended_at(context, name) if ended else None,
+        disks=instance.disks,
+        nics=tuple(replace(nic, mac=instance.mac(index)) for index, nic in enumerate(instance.nics)),
+    )
+
+
+def _ended_at(context: Context, name: str) -> float | None:
+    """When bubblewrap wrote the exit status of the instance's process: its last change of that file."""
+    try:
+        return os.stat(context.store.dir(name) / STATUS).st_mtime
+    except OSError:
+        return None

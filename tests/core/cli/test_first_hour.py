@@ -129,3 +129,41 @@ def test_help_is_a_subcommand(hv: Hv) -> None:
 def test_synonyms_are_in_the_help(hv: Hv) -> None:
     shown = hv("--help").stdout
     assert all(word in shown for word in SYNONYMS)
+
+
+def test_the_list_can_be_filtered_and_be_names_only(hv: Hv, instance_file: File) -> None:
+    hv("start", instance_file("web1"), instance_file("web2"))
+    hv("pause", "web2")
+    assert hv("list", "-q").stdout == "web1\nweb2\n"
+    assert hv("list", "-q", "--state", "paused").stdout == "web2\n"
+    assert hv("list", "-q", "--state", "paused", "--state", "running").stdout == "web1\nweb2\n"
+    assert hv("list", "-q", "--driver", "kvm").stdout == ""
+    assert [one["name"] for one in json.loads(hv("list", "--json", "--state", "running").stdout)] == ["web1"]
+    assert hv("list", "--state", "crashed").stderr == "no instances\n"
+    assert hv("list", "--json", "--watch").exit_code == 2
+    assert hv("list", "--state", "asleep").exit_code == 2
+
+
+def test_info_has_the_file_the_times_the_disks_and_the_nics(hv: Hv, home: Path, run_dir: Path) -> None:
+    (home / "web1.img").write_bytes(b"")
+    file = home / "web1.toml"
+    disks = '[[disks]]\npath = "web1.img"\nread_only = true\n'
+    file.write_text(f'name = "web1"\ndriver = "fake"\n{disks}[[nics]]\nlink = "br0"\nmode = "bridged"\n')
+    hv("start", str(file))
+    shown = dict(line.split(maxsplit=1) for line in hv("info", "web1").stdout.replace(" 0 ", "0 ").splitlines())
+    assert shown["file"] == str(file)
+    assert shown["disk0"] == f"{home}/web1.img (raw, read-only)"
+    assert shown["nic0"].startswith("52:54:00:")
+    assert shown["nic0"].endswith("bridged to br0")
+    assert shown["started"].startswith("20")
+    assert "ended" not in shown
+    found = json.loads(hv("info", "web1", "--json").stdout)
+    assert (found["source"], found["ended_at"]) == (str(file), None)
+    assert found["disks"][0]["path"] == f"{home}/web1.img"
+
+
+def test_of_several_files_all_are_checked(hv: Hv, instance_file: File) -> None:
+    found = hv("check", instance_file("web1"), instance_file("web2", params="motd = 3"), instance_file("web3"))
+    assert found.exit_code == 2
+    assert found.stdout == "web1: ok (fake, 0 parameters set)\nweb3: ok (fake, 0 parameters set)\n"
+    assert "web2.toml': 1 problem" in found.stderr

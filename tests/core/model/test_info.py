@@ -6,15 +6,17 @@ import json
 from dataclasses import fields
 from typing import Any
 
-from hvcore import InstanceInfo, Op, Outcome, State
+from hvcore import Disk, InstanceInfo, Op, Outcome, State
 from hvcore.plugin import Observation
 
 
 def test_the_keys_of_an_instance_are_stable() -> None:
-    data = InstanceInfo(name="w", driver="fake", state=State.PAUSED, details={"vnc": [1]}).to_json()
+    data = InstanceInfo(
+        name="w", driver="fake", state=State.PAUSED, details={"vnc": [1]}, disks=(Disk(path="/d"),)
+    ).to_json()
     assert list(data) == [
         *("name", "driver", "state", "reason", "pid", "uuid", "memory_mib", "resident_mib", "vcpus"),
-        *("cpu_seconds", "uptime_s", "details"),
+        *("cpu_seconds", "uptime_s", "details", "source", "started_at", "ended_at", "disks", "nics"),
     ]
     assert json.loads(json.dumps(data)) == data
     assert type(data["state"]) is str
@@ -23,7 +25,7 @@ def test_the_keys_of_an_instance_are_stable() -> None:
 
 def test_the_keys_of_an_outcome_are_stable() -> None:
     data = Outcome(name="w", op=Op.KILL, changed=True, state=State.STOPPED, stopped_by="kill", notes=("a",)).to_json()
-    assert list(data) == ["name", "op", "changed", "state", "stopped_by", "seconds", "notes"]
+    assert list(data) == ["name", "op", "changed", "state", "stopped_by", "seconds", "clean", "notes"]
     assert json.loads(json.dumps(data)) == data
     assert (data["op"], data["state"], data["notes"]) == ("stop --force", "stopped", ["a"])
 
