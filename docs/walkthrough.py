@@ -54,7 +54,7 @@ _KEY: Final = "^]"
 
 # What differs between two runs: in a table by the title of the column, in a list of facts by its first word.
 _VARIES: Final = frozenset(
-    {"RESIDENT", "CPU", "UPTIME", "SECONDS", "pid", "uid", "resident", "cpu", "uptime", "qemu", "machine"}
+    {"RESIDENT", "CPU", "UPTIME", "SECONDS", "pid", "uid", "resident", "cpu", "uptime", "qemu", "machine", "started"}
 )
 _NOISE: Final = re.compile(
     r"(?<![\w.])\d+(?:\.\d+)? ?(?:ms|s|m|h)(?!\w)"  # a time
