@@ -43,7 +43,8 @@ class ControlGroupKind(ResourceKind[ControlGroup, bool], name="cgroup", turn=Tur
         }
         found = [text.format(value) for text, value in values.items() if value is not None]
         limited = f"with at most {', '.join(found)}" if found else "without limits"
-        yield Step(kind="group", what=f"its own control group, if the node has control groups, {limited}")
+        otherwise = "otherwise the instance ends with the caller's group"
+        yield Step(kind="group", what=f"its own control group, if the node allows one, {limited}; {otherwise}")
 
     def placeholder(self, resource: ControlGroup, site: Site) -> bool:
         """Whether this node has control groups."""

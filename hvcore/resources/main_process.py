@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import DeadlineError
+from hvcore.host.launching.scheduling import PLANNED
 from hvcore.host.processes.launched import members
 from hvcore.host.processes.process import boot_id, kill_and_wait, wait_gone
+from hvcore.model.plan import Step
 from hvcore.model.record import LIFE_LOCK, STATUS, Entry, of_program
 from hvcore.model.resource import InstanceProcess
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
-from hvcore.resources.owner import Owner
+from hvcore.resources.owner import Owner, Site
 
 __all__ = ["ProcessKind", "end_members"]
 
@@ -23,6 +26,11 @@ _MONITOR_S: Final = 2.0
 
 class ProcessKind(ResourceKind[InstanceProcess, None], name="process", turn=Turn.PROGRAM, runs=True, in_ledger=True):
     """Released first: while the process runs it may write to everything else."""
+
+    def describe(self, resource: InstanceProcess, site: Site) -> Iterator[Step]:
+        """What the process does not inherit from the caller."""
+        stays = "" if site.host.privileged else "; without root, a lower priority of the caller stays"
+        yield Step(kind="process", what=f"runs with {PLANNED}{stays}")
 
     def acquire(self, resource: InstanceProcess, held: Held) -> None:
         """Nothing: the launch starts the process."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -32,6 +33,8 @@ class Group:
         wanted = LIMITED if node.unified is not None else (*LIMITED, "cpuacct", "freezer")
         found = {controller: node.place(controller) for controller in wanted}
         self._by_controller = {key: f"{top}/{_PARENT}/{name}" for key, top in found.items() if top is not None}
+        used = {self._node.unified, *(found.values())}
+        self._others = {name: top for name, top in node.by_controller.items() if top not in used}
         self._controllers = Controllers(files=self._files, unified=self._unified, places=self._by_controller)
         # The hierarchy that can freeze or kill all processes together is also where they are looked for.
         if self._unified is not None:
@@ -80,10 +83,12 @@ class Group:
     def enter(self, pid: int) -> None:
         """Move a process into the group; one that has exited is fine. Raises `NodeError`.
 
-        The process must not have children yet: they would stay outside. The first of several hierarchies costs up to
-        10 ms, because the kernel waits for every cpu; an instance pays that once.
+        In hierarchies of v1 without a group for the instance (cpuset, blkio, systemd's own) the process moves to the top
+        group, so that nothing of the caller's groups stays. The process must not have children yet: they would stay
+        outside. The first of several hierarchies costs up to 10 ms, because the kernel waits for every cpu; an instance
+        pays that once.
         """
-        for entrance in self.entrances:
+        for entrance in (*self.entrances, *_left_by(self._files, self._others, pid)):
             try:
                 self._files.write(entrance, str(pid))
             except ProcessLookupError:
@@ -184,6 +189,15 @@ class Group:
                     raise NodeError(f"{what}; end that process and try again") from error
             with suppress(OSError):  # it has other groups, or does not exist
                 self._files.remove(os.path.dirname(top))
+
+
+def _left_by(files: ControlFiles, others: dict[str, str], pid: int) -> Iterator[str]:
+    """The entrances of the top groups of ``others``, mounts by controller, where the process is elsewhere: cgroups(7)."""
+    for line in files.read(f"/proc/{pid}/cgroup").splitlines() if others else ():
+        _, names, path = line.split(":", 2)
+        tops = {others[name] for name in names.split(",") if name in others}
+        if path != "/":
+            yield from (f"{top}/cgroup.procs" for top in tops)
 
 
 def _pids_in(files: ControlFiles, *tops: str) -> list[int]:

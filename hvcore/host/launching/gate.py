@@ -63,8 +63,10 @@ def behind_gate(fd: int, whole: Wrapped) -> tuple[tuple[str, ...], tuple[str, ..
     """
     if whole.before:
         return (*whole.before, "--args", str(fd), *whole.after), whole.options
-    if shutil.which(whole.after[0]) is None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), whole.after[0])
+    program = whole.after[0]
+    if shutil.which(program) is None:
+        wrong = errno.EACCES if os.path.exists(program) else errno.ENOENT
+        raise OSError(wrong, os.strerror(wrong), program)
     return (sys.executable, "-I", "-S", os.path.abspath(__file__), str(fd), *whole.after), ("go",)
 
 

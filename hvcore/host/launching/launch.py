@@ -28,6 +28,7 @@ from hvcore.host.confinement.namespaces import HeldNamespaces
 from hvcore.host.confinement.own_root import with_own_root
 from hvcore.host.launching.gate import Gate, behind_gate
 from hvcore.host.launching.rlimits import with_limits
+from hvcore.host.launching.scheduling import UMASK, as_planned, inherited
 from hvcore.host.launching.signals import reporting, with_default_signals
 from hvcore.host.processes.launched import Ended, how_ended, instance_mark, life_mark, read_status
 from hvcore.host.processes.process import exit_code, identify, wait_readable
@@ -89,7 +90,7 @@ class Command:
 
     With ``sandbox`` None it runs unconfined, with all rights of the caller. It joins the namespaces in ``held``, which
     are held until the process is waited for. It enters the control group ``group`` before its first step; with None it
-    stays in the caller's.
+    stays in the caller's. Its CPUs, priorities, signals and umask are as planned, not the caller's.
     """
 
     argv: tuple[str, ...]
@@ -183,13 +184,15 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
                 pass_fds=(*ours, *gate_fd, *command.fds),
                 start_new_session=True,
                 cwd="/",
+                umask=UMASK,
                 env={"PATH": os.environ.get("PATH", os.defpath), **dict(environment)},
             )
 
         # Proves that bubblewrap has room to write: without it, bubblewrap dies and leaves a child that waits for ever.
         os.write(status_fd, b"\n")
         try:
-            popen = run(whole.argv) if command.group is None else _run_in(command.group, whole, run)
+            gated = command.group is not None or inherited()
+            popen = _run_gated(command.group, whole, run) if gated else run(whole.argv)
         except FileNotFoundError as error:
             program = str(error.filename)
             raise NodeError(f"{program}: not found on this node; install {_PACKAGES.get(program, program)}") from error
@@ -200,13 +203,17 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
     return Child(popen, status)
 
 
-def _run_in(group: Group, whole: Wrapped, run: Callable[..., subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-    """Run the command, which waits at a gate until it is in the group. ``run`` also gets the gate's descriptor."""
+def _run_gated(
+    group: Group | None, whole: Wrapped, run: Callable[..., subprocess.Popen[bytes]]
+) -> subprocess.Popen[bytes]:
+    """Run the command, which waits at a gate until it has left what the caller is in. ``run`` also gets the gate's descriptor."""
     with Gate() as gate:
         argv, words = behind_gate(gate.fd, whole)
         popen = run(argv, gate.fd)
         try:
-            group.enter(popen.pid)
+            if group is not None:
+                group.enter(popen.pid)
+            as_planned(popen.pid)  # afterwards: the caller's cpuset may lack the CPUs
         except BaseException:
             popen.kill()
             popen.wait()
@@ -256,6 +263,7 @@ def run_tool(
             pass_fds=(life_fd, *fds),
             start_new_session=True,
             cwd="/",
+            umask=UMASK,
             env={
                 "PATH": os.environ.get("PATH", os.defpath),
                 "LC_ALL": "C.UTF-8",

@@ -48,9 +48,13 @@ def test_a_node_without_groups_gives_none_and_refuses_limits(at_work: AtWork, si
 
 def test_steps_of_a_plan(site: Callable[..., Site]) -> None:
     steps = [str(step.what) for group in (PLAIN, LIMITED) for step in ControlGroupKind().describe(group, site())]
+    otherwise, most = (
+        "otherwise the instance ends with the caller's group",
+        "64 MiB of memory, 150 % of one cpu, 18 processes",
+    )
     assert steps == [
-        "its own control group, if the node has control groups, without limits",
-        "its own control group, if the node has control groups, with at most 64 MiB of memory, 150 % of one cpu, 18 processes",
+        f"its own control group, if the node allows one, without limits; {otherwise}",
+        f"its own control group, if the node allows one, with at most {most}; {otherwise}",
     ]
     assert ControlGroupKind().placeholder(PLAIN, site(cgroups=FakeKernel().node())) is True
     assert ControlGroupKind().placeholder(PLAIN, site()) is False

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
-from hvcore.plugin import DriverLoadError, HookError, Hooks, Resource, called_when, decode
+from hvcore.plugin import ControlGroup, DriverLoadError, HookError, Hooks, Resource, called_when, decode
 
-__all__ = ["Device", "KvmSpec", "PciDevice", "declared", "kinds_of", "read_spec", "when_planned"]
+__all__ = ["GROUP", "Device", "KvmSpec", "PciDevice", "declared", "kinds_of", "read_spec", "when_planned"]
 
 D = TypeVar("D", bound="Device")
 R = TypeVar("R", bound=Resource[Any])
 F = TypeVar("F", bound=Callable[..., Any])
+
+GROUP: Final = ControlGroup(key="cgroup")
+"""The control group of a guest, so that the guest outlives the caller's group. Without limits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +77,8 @@ class KvmSpec:
 
     @cached_property
     def resources(self) -> tuple[Resource[Any], ...]:
-        """The resources of all devices, in device order."""
-        return tuple(resource for device in self.devices for resource in device.resources(self))
+        """The guest's control group, then the resources of all devices, in device order."""
+        return (GROUP, *(resource for device in self.devices for resource in device.resources(self)))
 
     def asks(self, kind: type[R]) -> tuple[R, ...]:
         """The resources of one class, in device order."""

@@ -18,6 +18,7 @@ from hv_kvm.run.start import Pinned, pin
 
 __all__ = ["describe", "rehearse", "symbols"]
 
+_PROCESS: Final = hv.InstanceProcess(key="process")
 _NOTHING: Final[frozenset[str]] = frozenset()
 _FACTS: Final = Facts(
     version="none",
@@ -53,7 +54,7 @@ def symbols(hooks: hv.Hooks, spec: KvmSpec, site: hv.Site, accel: Accel) -> Bind
 def _steps(hooks: hv.Hooks, pinned: Pinned) -> Iterator[hv.Step]:
     spec, site = pinned.spec, pinned.site
     yield hv.Step(kind="lock", what=f"the instance, and write its record to {site.dir}/record.json")
-    yield from hooks.kinds.steps(spec.resources, site)
+    yield from hooks.kinds.steps((*spec.resources, _PROCESS), site)
     network = "the node's network" if spec.asks(HostNetwork) else "no network"
     confinement = {
         hv.Level.STRICT: f"confined: its own uid, no capabilities, own mounts and /dev, {network}",
