@@ -16,6 +16,7 @@ from world import World
 
 import hvcore
 from hv_kvm.qemu.boot_sector import boot_sector
+from hv_kvm.qmp import connect
 from hvcore import Nic, State
 
 pytestmark = pytest.mark.live
@@ -131,6 +132,21 @@ def test_a_paused_guest_reacts_to_its_power_button_as_well(world: World) -> None
     world.pressable()
     world.node.pause("web1")
     assert world.node.stop("web1", deadline_s=20).stopped_by == "powerdown"
+
+
+@pytest.mark.parametrize("again", ["stop", "reboot", "reset"])
+def test_a_stop_of_a_guest_that_has_never_run_does_not_run_it(world: World, again: str) -> None:
+    world.start(paused=True, disks=[world.disk()])
+    if again == "reset":
+        with connect(str(world.dir() / "qmp"), deadline_s=10) as client:
+            client.execute("system_reset", deadline_s=10)
+    with world.console() as console:
+        outcome = world.node.reboot("web1") if again == "reboot" else world.node.stop("web1", deadline_s=20)
+        assert outcome.stopped_by == "quit"
+        said = b""
+        while data := console.sock.recv(4096):
+            said += data
+    assert said == b""
 
 
 def test_a_guest_that_shuts_itself_down_is_not_a_crash(world: World) -> None:

@@ -12,6 +12,7 @@ from hvcore.plugin import Job, Live, ProcessId, kill_and_wait, verified_pidfd, w
 
 __all__ = ["stop"]
 
+_NEVER_RAN: Final = "prelaunch"
 _MONITOR_S: Final = 2.0
 _QUIT_S: Final = 2.0
 _KILL_S: Final = 5.0
@@ -27,13 +28,24 @@ def stop(live: Live, job: Job, *, force: bool) -> str:
     process = process_of(live)
     if process is None:
         return "gone"
-    if not force and live.record.spec.get("acpi", True) and _power_down(live, process, job):
+    polite = not force and live.record.spec.get("acpi", True) and not _never_ran(live, job)
+    if polite and _power_down(live, process, job):
         return "powerdown"
     job.progress("sending quit to QEMU")
     if _quit(live, process):
         return "quit"
     job.progress("killing QEMU")
     return "kill" if kill_and_wait(process, subject=job.name, deadline_s=_KILL_S) else "gone"
+
+
+def _never_ran(live: Live, job: Job) -> bool:
+    """Whether QEMU reports that the guest has not run since its start or its reset.
+
+    To hear its power button such a guest would have to run, and write to its disks. It has nothing to save.
+    """
+    with suppress(QmpError), reach(live.dir, job.deadline.left(at_most=_MONITOR_S)) as client:
+        return commands.query_status(client).state == _NEVER_RAN
+    return False
 
 
 def _power_down(live: Live, process: ProcessId, job: Job) -> bool:
