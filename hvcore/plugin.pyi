@@ -53,6 +53,7 @@ from hvcore.host.launching.launch import life_lock as life_lock
 from hvcore.host.launching.launch import run_tool as run_tool
 from hvcore.host.launching.rlimits import unmet_limits as unmet_limits
 from hvcore.host.mount_table import claim_mount as claim_mount
+from hvcore.host.mount_table import mounts_at_or_below as mounts_at_or_below
 from hvcore.host.processes.launch_notes import launched_for as launched_for
 from hvcore.host.processes.launched import Ended as Ended
 from hvcore.host.processes.launched import read_status as read_status

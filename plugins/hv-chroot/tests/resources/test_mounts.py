@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ def shown(tmp_path: Path) -> Path:
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages/page").write_text("a page of the node\n")
     return tmp_path / "pages"
+
+
+def inside(node: hvcore.Node, applet: str, *arguments: str) -> str:
+    """What that program of busybox writes inside the instance."""
+    execution = node.execution("web1", [f"/bin/{applet}", *arguments])
+    return subprocess.run(execution.argv, capture_output=True, text=True, check=True).stdout
 
 
 def points(tmp_path: Path) -> list[str]:
@@ -239,36 +246,134 @@ def test_resolv_conf_of_the_node(
 @USERS
 @pytest.mark.parametrize("link", ["../../../../../../../{}", "/{}"])
 def test_link_in_the_image_leads_no_mount_and_no_directory_to_the_node(
-    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers, users: str, link: str
+    node: hvcore.Node, images: Any, web1: Build, shown: Path, users: str, link: str
 ) -> None:
     tmp_path = images.folder
-    shown = tmp_path / "shown"
-    shown.mkdir()
     (tmp_path / "outside").mkdir()
     tree = images.tree()
     (tree / "data").symlink_to(link.format(str(tmp_path / "outside").lstrip("/")))
     image = images.pack(tree)
     for target in ("/data", "/data/deeper"):
-        with pytest.raises(hvcore.OperationError, match="no directory in the path may be a link"):
-            node.driver("chroot").start(web1(image, binds=[f"{shown}:{target}"], user_namespace=users))
-        assert leftovers() == []
+        node.driver("chroot").start(web1(image, binds=[f"{shown}:{target}"], user_namespace=users))
+        assert inside(node, "cat", f"{target}/page") == "a page of the node\n"
+        node.stop("web1")
     assert os.listdir(tmp_path / "outside") == []
 
 
-def test_resolv_conf_that_is_a_link_is_not_followed(
+# As distributions ship it, to a place that a start makes; absolute, to a file; through a link to a directory; to the top.
+LINKS = {
+    "dangling": "../run/systemd/resolve/stub-resolv.conf",
+    "absolute": "/run/its-own",
+    "through another": "/alias/resolv.conf",
+    "above the top": "/../../../root/resolv.conf",
+}
+
+
+ISOLATED = {
+    "users": {"user_namespace": "on"},
+    "no users": {"user_namespace": "off"},
+    "none": {"isolation": "none", "allow_devices": True},
+}
+
+
+@pytest.mark.parametrize("isolation", ISOLATED.values(), ids=ISOLATED)
+@pytest.mark.parametrize("link", LINKS.values(), ids=LINKS)
+def test_resolv_conf_that_is_a_link_is_resolved_in_the_root(
+    node: hvcore.Node, images: Any, web1: Build, isolation: dict[str, Any], link: str
+) -> None:
+    tree = images.tree(DAEMON)
+    (tree / "etc/resolv.conf").symlink_to(link)
+    (tree / "alias").symlink_to("root")
+    (tree / "run/its-own").touch()
+    node.driver("chroot").start(web1(images.pack(tree), resolv_conf="node", **isolation))
+    assert inside(node, "cat", "/etc/resolv.conf") == Path("/etc/resolv.conf").read_text()
+    node.stop("web1", force=True)
+
+
+def test_links_that_lead_to_each_other_are_refused(
     node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers
 ) -> None:
     tree = images.tree()
-    (tree / "etc/resolv.conf").symlink_to("/../../../etc/passwd")
-    before = Path("/etc/passwd").read_bytes()
-    with pytest.raises(hvcore.OperationError, match=r"make /etc/resolv\.conf in the root a regular file"):
+    (tree / "etc/resolv.conf").symlink_to("/etc/other")
+    (tree / "etc/other").symlink_to("resolv.conf")
+    with pytest.raises(hvcore.OperationError, match=r"Too many levels of symbolic links"):
         node.driver("chroot").start(web1(images.pack(tree), resolv_conf="node"))
     assert leftovers() == []
-    assert Path("/etc/passwd").read_bytes() == before
+
+
+def test_what_a_start_makes_in_the_root_has_its_mode_whatever_the_umask(
+    node: hvcore.Node, images: Any, web1: Build, shown: Path
+) -> None:
+    tree = images.tree()
+    before = os.umask(0o077)
+    try:
+        node.driver("chroot").start(web1(tree, binds=[f"{shown}:/new/place"], resolv_conf="node"))
+    finally:
+        os.umask(before)
+    node.stop("web1")
+    modes = [(tree / name).stat().st_mode & 0o777 for name in ("new", "new/place", "etc/resolv.conf")]
+    assert modes == [0o755, 0o755, 0o644]
+
+
+@pytest.fixture
+def mount() -> Iterator[Callable[[Path], None]]:
+    """Mounts a tmpfs there, with a file, until the end of the test."""
+    made: list[Path] = []
+
+    def at(place: Path) -> None:
+        place.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "hvcore-test", place], check=True)
+        made.append(place)
+        (place / "data").touch()
+
+    yield at
+    for place in reversed(made):
+        subprocess.run(["umount", place], check=True)
+
+
+def test_mounts_below_the_root_are_refused_by_name_or_shown_by_a_bind(
+    node: hvcore.Node, images: Any, web1: Build, mount: Callable[[Path], None]
+) -> None:
+    chroot, tree = node.driver("chroot"), images.tree()
+    mount(tree / "var")
+    mount(tree / "var/lib")
+    mount(tree / "proc")
+    for call in (chroot.verify, chroot.start):
+        with pytest.raises(
+            hvcore.VerifyError, match=r"would not see: '\S+/var', '\S+/var/lib', got .*; unmount them, or add a bind"
+        ):
+            call(web1(tree))
+    with pytest.raises(hvcore.VerifyError, match=r"params.binds: has mounts below it .*: '\S+/var/lib'"):
+        chroot.verify(web1(tree, binds=[f"{tree}/var:/var:rw"]))
+    chroot.start(web1(tree, binds=[f"{tree}/var:/var:rw", f"{tree}/var/lib:/var/lib:rw"]))
+    for name in ("var", "var/lib"):
+        inside(node, "touch", f"/{name}/written")
+        assert sorted(set(os.listdir(tree / name)) - {"lib"}) == ["data", "written"]
+    node.stop("web1")
+
+
+def test_mounts_below_what_keeps_the_changes_are_refused(
+    node: hvcore.Node, images: Any, web1: Build, mount: Callable[[Path], None], tmp_path: Path
+) -> None:
+    mount(tmp_path / "changes/changes/var")
+    with pytest.raises(hvcore.VerifyError, match=r"params.overlay_directory: has mounts below it"):
+        node.driver("chroot").verify(web1(images(), overlay="directory", overlay_directory=str(tmp_path / "changes")))
+
+
+def test_without_namespaces_a_mounted_proc_is_refused_too(
+    node: hvcore.Node, images: Any, web1: Build, mount: Callable[[Path], None]
+) -> None:
+    tree = images.tree(DAEMON)
+    mount(tree / "proc")
+    with pytest.raises(hvcore.VerifyError, match=r"would not see: '\S+/proc'"):
+        node.driver("chroot").verify(web1(tree, isolation="none"))
 
 
 def test_bind_into_a_read_only_root_needs_a_place(node: hvcore.Node, images: Any, web1: Build, shown: Path) -> None:
-    with pytest.raises(hvcore.OperationError, match=r"Read-only file system.*in a read-only root each has to exist"):
+    with pytest.raises(
+        hvcore.OperationError,
+        match=r"Read-only file system.*in a read-only root every directory in the path must exist",
+    ):
         node.driver("chroot").start(web1(images(), read_only=True, binds=[f"{shown}:/not/there"]))
 
 

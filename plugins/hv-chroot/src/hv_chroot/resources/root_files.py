@@ -20,6 +20,7 @@ _OPENAT2: Final = 437  # the same on every architecture; Linux 5.6
 _RESOLVE_NO_MAGICLINKS: Final = 0x02  # linux/openat2.h
 _RESOLVE_IN_ROOT: Final = 0x10
 _CAPABILITY_VERSION_3: Final = 0x20080522  # linux/capability.h
+_MOST_LINKS: Final = 40  # as the kernel: path_resolution(7)
 _PLACE: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -72,31 +73,65 @@ def plain_directories(root: Path, names: tuple[str, ...], *, may_be_made: bool) 
 
 @contextmanager
 def mount_point(root: Path, path: str, *, directory: bool, owner: int) -> Iterator[int]:
-    """A descriptor of that place inside, to mount something on; missing directories on the way, and the place itself, are made.
+    """A descriptor of that place inside, to mount something on; what is missing on the way, and the place itself, is made.
 
-    No link is followed: one on the way is an error. ``owner`` is the node's uid and gid of root inside. Raises OSError.
+    Links are followed as a process inside follows them, and one that leads nowhere leads to what is made: RESOLVE_IN_ROOT
+    of openat2(2) does the first and not the second. ``owner`` is the node's uid and gid of root inside. Raises OSError.
     """
-    *parents, last = path.strip("/").split("/")
     with ExitStack() as opened:
-        here = opened.enter_context(open_directory(root))
+        way = [opened.enter_context(open_directory(root))]  # from the root to where we are: ``..`` goes back on it
+        left = path.strip("/").split("/")
+        links = 0
         with as_owner(owner):
-            for name in parents:
-                here = _directory(here, name)
-                opened.callback(os.close, here)
-            here = _directory(here, last) if directory else _file(here, last)
-            opened.callback(os.close, here)
-        yield here
+            while left:
+                name = left.pop(0)
+                if name in ("", "."):
+                    continue
+                if name == "..":
+                    way[1:] = way[1:-1]
+                    continue
+                to = _link(way[-1], name)
+                if to is None:
+                    make = _directory if left or directory else _file
+                    way.append(make(way[-1], name))
+                    opened.callback(os.close, way[-1])
+                    continue
+                links += 1
+                if links > _MOST_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                way[1:] = way[1:] if not to.startswith("/") else []
+                left[:0] = to.split("/")
+        yield way[-1]
+
+
+def _link(here: int, name: str) -> str | None:
+    """Where the link of that name leads; None for anything else, and when nothing has the name."""
+    try:
+        return os.readlink(name, dir_fd=here)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # is not a link
+            return None
+        raise
 
 
 def _directory(here: int, name: str) -> int:
+    made = False
     with suppress(FileExistsError):
         os.mkdir(name, 0o755, dir_fd=here)
-    return os.open(name, _PLACE | os.O_DIRECTORY, dir_fd=here)
+        made = True
+    fd = os.open(name, _PLACE | os.O_DIRECTORY, dir_fd=here)
+    if made:  # the umask is the caller's
+        os.chmod(f"/proc/self/fd/{fd}", 0o755)  # noqa: S103 - as every directory above a mount point
+    return fd
 
 
 def _file(here: int, name: str) -> int:
     with suppress(FileExistsError):
-        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=here))
+        made = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=here)
+        os.fchmod(made, 0o644)
+        os.close(made)
     fd = os.open(name, _PLACE, dir_fd=here)
     if stat.S_ISREG(os.fstat(fd).st_mode):
         return fd

@@ -14,6 +14,7 @@ import hvcore.plugin as hv
 from hv_chroot.families.root import Bind
 from hv_chroot.names import LOG_FILE, OUTPUT, ROOT
 from hv_chroot.resource import Output, Root
+from hv_chroot.resources.left_out import mounts_left_out
 from hv_chroot.resources.mount_calls import Allowed, attach, cloned_tree, mount_overlay, mount_tmpfs
 from hv_chroot.resources.root_files import as_owner, mount_point, open_directory
 from hv_chroot.spec import ChrootSpec
@@ -93,6 +94,7 @@ class RootKind(ResourceKind[Root, str], name="root", turn=Turn.FILE):
             if not os.path.exists(bind.source):
                 todo = "create it, or remove the bind"
                 yield hv.Problem(path="params.binds", what="does not exist", got=repr(bind.source), todo=todo)
+        yield from mounts_left_out(spec)
 
     def describe(self, resource: Root, site: Site) -> Iterator[hv.Step]:
         """Each mount."""
@@ -107,6 +109,8 @@ class RootKind(ResourceKind[Root, str], name="root", turn=Turn.FILE):
         """Mount it, overlay and binds included. Raises `HvError`."""
         spec, inside = resource.spec, held[resource.inside]
         held.owner.progress(f"mounting {spec.source}")
+        if hidden := next(mounts_left_out(spec), None):
+            raise hv.OperationError(f"{held.owner.name}: {hidden}")
         uids = None if resource.inside.users is None else held[resource.inside.users]
         with _owners_of(inside, uids) as owners:
             root = _place(held.owner, ROOT)
@@ -262,7 +266,7 @@ def _mount_overlay(spec: ChrootSpec, owner: Owner, lower: Path, root: Path, owne
 
 def _bind(owner: Owner, root: Path, bind: Bind, owners: _Owners) -> None:
     what = f"cannot bind {bind.source!r} to {bind.target!r}"
-    todo = "no directory in the path may be a link, and in a read-only root all must exist"
+    todo = "in a read-only root every directory in the path must exist"
     with (
         _failing(owner, what, todo),
         cloned_tree(bind.source, Allowed(write=bind.writable), users_fd=owners.fd) as tree,
@@ -278,7 +282,7 @@ def _bind_resolv_conf(owner: Owner, root: Path, owners: _Owners) -> None:
         copy.write_bytes(Path("/etc/resolv.conf").read_bytes())
     copy.chmod(0o644)
     # Without the shift of owners: no process inside may change it.
-    what, todo = "cannot bind the node's resolv.conf", "make /etc/resolv.conf in the root a regular file"
+    what, todo = "cannot bind the node's resolv.conf", "make /etc/resolv.conf in the root a file, or a link to one"
     with (
         _failing(owner, what, todo),
         cloned_tree(str(copy), Allowed(write=False)) as tree,
