@@ -87,8 +87,8 @@ def decide(instance: hv.Instance, params: hv.Params) -> ChrootSpec:
         overlay_mib=params["overlay_size"] or DEFAULT_OVERLAY_MIB,
         binds=tuple(Bind.of(text) for text in params["binds"]),
         node_resolv_conf=params["resolv_conf"] == "node",
-        suid=params["allow_suid"],
-        devices=params["allow_devices"],
+        suid=_allowed(params["allow_suid"], namespaces=namespaces),
+        devices=_allowed(params["allow_devices"], namespaces=namespaces),
         init_script=params["init_script"],
         stop_script=params["stop_script"] or params["init_script"],
         script_deadline_s=params["script_deadline"],
@@ -127,6 +127,11 @@ def uids_of(record: hv.Record) -> range | None:
     """The node's uids that a started instance maps its users to; None without a user namespace."""
     first = record.bindings.get("uids")
     return None if first is None else range(first, first + hv.UID_RANGE_SIZE)
+
+
+def _allowed(param: bool | None, *, namespaces: bool) -> bool:  # noqa: FBT001 - a parameter's value
+    """Without namespaces root inside is root on the node, and its root file system works as a node's does."""
+    return not namespaces if param is None else param
 
 
 def _hostname(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -142,10 +143,28 @@ def test_console_is_a_shell_with_that_root(node: hvcore.Node, images: Any, web1:
     node.stop("web1")
 
 
+def test_dev_null_works_without_namespaces_and_what_the_script_leaves_stays(
+    node: hvcore.Node, images: Any, web1: Build
+) -> None:
+    tree = images.tree("#!/bin/sh\n[ $1 = stop ] || sleep 1000 > /dev/null &\n")
+    os.mknod(tree / "dev/null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    assert node.driver("chroot").start(web1(tree, **PLAIN)).state is hvcore.State.RUNNING
+    assert node.info("web1").details["processes"] == 1
+    node.stop("web1", force=True)
+
+
 @pytest.mark.parametrize("kind", ["disk", "directory", "overlay"])
-@pytest.mark.parametrize(("params", "flags"), [({}, "nosuid,nodev"), ({"allow_suid": True}, "nodev")])
+@pytest.mark.parametrize(
+    ("params", "flags"),
+    [
+        ({}, []),
+        ({"allow_suid": False}, ["nosuid"]),
+        ({"allow_suid": False, "allow_devices": False}, ["nosuid", "nodev"]),
+        ({"allow_suid": True, "allow_devices": False}, ["nodev"]),
+    ],
+)
 def test_programs_that_gain_privileges_only_when_allowed(
-    node: hvcore.Node, images: Any, web1: Build, params: dict[str, Any], flags: str, kind: str
+    node: hvcore.Node, images: Any, web1: Build, params: dict[str, Any], flags: list[str], kind: str
 ) -> None:
     tree = images.tree(GOOD)
     source = images.pack(tree) if kind == "disk" else tree
@@ -153,5 +172,5 @@ def test_programs_that_gain_privileges_only_when_allowed(
     node.driver("chroot").start(web1(source, **PLAIN, **params, **overlay))
     mounted = Path("/proc/self/mountinfo").read_text().splitlines()
     (line,) = [line for line in mounted if f"{images.folder}/run/instances/web1/root " in line]
-    assert re.findall("nosuid|nodev", line.split(" - ")[0]) == flags.split(",")
+    assert re.findall("nosuid|nodev", line.split(" - ")[0]) == flags
     node.stop("web1", force=True)

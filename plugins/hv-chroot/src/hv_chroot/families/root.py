@@ -103,16 +103,16 @@ PARAMS: Final = hv.ParamGroup(
     hv.Param(
         "allow_suid",
         hv.boolean(),
-        default=False,
-        help="Allow set-uid programs in the root. Needs isolation = none.",
-        example=True,
+        default_means="true with isolation = none, else false",
+        help="Allow set-uid programs in the root. Only with isolation = none.",
+        example=False,
     ),
     hv.Param(
         "allow_devices",
         hv.boolean(),
-        default=False,
-        help="Allow device nodes in the root. Needs isolation = none.",
-        example=True,
+        default_means="true with isolation = none, else false",
+        help="Allow device nodes in the root. Only with isolation = none.",
+        example=False,
     ),
     help="Root file system: a disk or a directory, with an optional overlay.",
 )
