@@ -45,6 +45,7 @@ from hvcore.host.disks.disk_identity import disks_overlap as disks_overlap
 from hvcore.host.disks.disk_identity import identify_disk as identify_disk
 from hvcore.host.environment import Host as Host
 from hvcore.host.environment import Live as Live
+from hvcore.host.files import private_dir as private_dir
 from hvcore.host.files import tail as tail
 from hvcore.host.launching.launch import Child as Child
 from hvcore.host.launching.launch import Command as Command

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["end_found", "release_ended", "release_without_driver", "release_without_record"]
 
+QUARANTINED: Final = "quarantined"
+"""In the record's bindings: where a release moved files that the guest left."""
+
 _KILL_S: Final = 5.0
 
 
@@ -42,6 +45,9 @@ def release_ended(context: Context, loaded: LoadedDriver, job: Job, outcome: Out
     reap()
     gone = Outcome(name=job.name, op=Op.CLEANUP, changed=True, state=State.STOPPED, stopped_by="gone")
     outcome = replace(outcome or gone, seconds=job.deadline.spent())
+    if kept := job.record.bindings.get(QUARANTINED):
+        left = f"the guest left files in its private directory; they are in {kept}"
+        outcome = replace(outcome, notes=(*outcome.notes, left))
     failures = loaded.hooks.notes("after_stop", instance=job.record.instance, outcome=outcome)
     return replace(outcome, notes=(*outcome.notes, *failures))
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from hv_kvm.machine.resource import GUEST_DIRECTORY, GUEST_USER, GuestDir, GuestDirectory, PrivateCopy, Shown, ShownFile
 from hv_kvm.paths import GuestPaths
-from hvcore.plugin import AsUser, Held, Level, OperationError, Problem, ResourceKind, Site, Step, Turn
+from hv_kvm.resources.left_behind import has_foreign_file, quarantine, unlink_inside
+from hvcore.plugin import AsUser, Entry, Held, Level, OperationError, Owner, Problem, ResourceKind, Site, Step, Turn
 
 __all__ = [
     "GUEST_DIR",
@@ -30,13 +31,17 @@ _MAX_BYTES: Final = 1 << 20
 
 
 class GuestDirectoryKind(ResourceKind[GuestDirectory, GuestDir], name="guest-directory", turn=Turn.WHO):
-    """Not in the ledger: the guest's directory is in the instance's, which is removed as a whole."""
+    """In the instance's directory, which is removed as a whole. A release first keeps the files that QEMU left there."""
 
     def placeholder(self, resource: GuestDirectory, site: Site) -> GuestDir:
         """Its path in the sandbox; without a sandbox, symbols for its path in the instance's directory."""
         if site.level is Level.OFF:
             return GuestDir(path="{instance}/guest", sockets="/proc/self/fd/{fd:guest}")
         return GuestDir(path=GUEST_DIR, sockets=GUEST_DIR)
+
+    def entry(self, resource: GuestDirectory, site: Site) -> Mapping[str, Any]:
+        """Nothing but its key."""
+        return {}
 
     def acquire(self, resource: GuestDirectory, held: Held) -> GuestDir:
         """Make the directory, with the event journal prepared."""
@@ -48,6 +53,13 @@ class GuestDirectoryKind(ResourceKind[GuestDirectory, GuestDir], name="guest-dir
         # By descriptor: the directory's own name may be too long for a socket's address, or have '=' in it.
         place = held.add(os.open(paths.guest, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         return GuestDir(path=str(paths.guest), sockets=f"/proc/self/fd/{place}")
+
+    def release(self, entry: Entry, owner: Owner) -> None:
+        """Move the directory aside if it has a file that is not ours. A full file system has room for that."""
+        paths = GuestPaths(owner.dir)
+        if has_foreign_file(paths.guest, (paths.journal.name, paths.pidfile.name)):
+            kept = quarantine(owner.host.run_dir, owner.name, paths.guest)
+            owner.bind(quarantined=str(kept))
 
 
 def make_guest_dir(paths: GuestPaths, user: AsUser | None) -> int:
@@ -68,7 +80,7 @@ class ContentsError(ValueError):
 
 
 class PrivateCopyKind(ResourceKind[PrivateCopy, str], name="private-copy", turn=Turn.FILE):
-    """Not in the ledger: the copy is in the guest's directory, until QEMU has read it."""
+    """The copy is in the guest's directory, until QEMU has read it."""
 
     def verify(self, resource: PrivateCopy, site: Site) -> Iterator[Problem]:
         """The file must be readable, and a password in it must be one that can work."""
@@ -89,6 +101,10 @@ class PrivateCopyKind(ResourceKind[PrivateCopy, str], name="private-copy", turn=
         """The name of the copy in the guest's directory."""
         return resource.key
 
+    def entry(self, resource: PrivateCopy, site: Site) -> Mapping[str, Any]:
+        """Its name in the guest's directory."""
+        return {"name": resource.key}
+
     def acquire(self, resource: PrivateCopy, held: Held) -> str:
         """Make the copy, which only the guest's uid can read. QEMU does not run yet, so no other process uses the directory."""
         user = held[GUEST_USER]
@@ -107,6 +123,10 @@ class PrivateCopyKind(ResourceKind[PrivateCopy, str], name="private-copy", turn=
                 os.fchown(fd, uid, -1)
                 file.write(data)
         return f"{held[GUEST_DIRECTORY].path}/{resource.key}"
+
+    def release(self, entry: Entry, owner: Owner) -> None:
+        """Remove the copy of a start that failed: a password is never kept."""
+        unlink_inside(GuestPaths(owner.dir).guest, entry.data["name"])
 
 
 def _contents(resource: PrivateCopy) -> bytes | None:
@@ -158,6 +178,10 @@ def remove_copies(resources: Iterable[PrivateCopy], guest_dir: Path) -> None:
 class ShownFileKind(ResourceKind[ShownFile, Shown], name="shown-file", turn=Turn.FILE):
     """The file itself, or a copy in the guest's directory when the guest's user may not read it."""
 
+    def entry(self, resource: ShownFile, site: Site) -> Mapping[str, Any]:
+        """The name that a copy would have."""
+        return {"name": f"copy-of-{resource.key}"}
+
     def verify(self, resource: ShownFile, site: Site) -> Iterator[Problem]:
         """A file that exists must be a regular one. That it exists is checked with its parameter."""
         if os.path.exists(resource.path) and not os.path.isfile(resource.path):
@@ -178,3 +202,7 @@ class ShownFileKind(ResourceKind[ShownFile, Shown], name="shown-file", turn=Turn
             os.chmod(source, 0o400)
             os.chown(source, user.uid, user.uid)
         return Shown(path=source if held.site.level is Level.OFF else resource.inside, source=source)
+
+    def release(self, entry: Entry, owner: Owner) -> None:
+        """Remove the copy, if there is one."""
+        unlink_inside(GuestPaths(owner.dir).guest, entry.data["name"])
