@@ -104,6 +104,7 @@ def test_plan_has_every_step_and_the_origin_of_every_argument(handle: hvcore.Dri
         "file",
         "mount",
         "mount",
+        "process",
         "check",
         "launch",
         "confine",

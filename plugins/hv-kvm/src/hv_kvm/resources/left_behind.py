@@ -22,7 +22,7 @@ _INTO: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def has_foreign_file(directory: Path, own: Collection[str]) -> bool:
-    """Whether there is a file that is none of ``own``, at any depth. Sockets and FIFOs have no contents.
+    """Whether there is a file other than those in ``own``, at any depth. Sockets and FIFOs have no contents.
 
     Also true for more directories than hvcore looks into.
     """
