@@ -3,6 +3,7 @@
 ::
 
     /etc/hvcore/node.toml             [params.kvm] ...   for every instance of driver kvm on this node
+                                      uid_pool = "FIRST-LAST"   the uids for confined guests
     /etc/hvcore/profiles/NAME.toml    [params.kvm] ...   for those with profile = "NAME"
 
 Each is TOML, at most 1 MiB of UTF-8. Nothing is cached: a change counts from the next operation on, and running
@@ -14,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +39,11 @@ __all__ = [
 
 _URI: Final = re.compile("[A-Za-z][A-Za-z0-9+.-]+:")
 _MAX_BYTES: Final = 1024 * 1024
+_UID_POOL: Final = "uid_pool"
+# Above the users of the system, and below the ranges for user namespaces: see `hvcore.host.confinement.namespaces`.
+_FIRST_UID: Final = 1000
+_LAST_UID: Final = 1_900_019_711
+_NOBODY: Final = 65_534
 _FORM: Final = "write values below [params.DRIVER], such as [params.kvm]"
 
 
@@ -137,6 +143,14 @@ class Config:
         self._dir = directory
         self._node = f"{directory}/node.toml"
 
+    def uid_pool(self) -> range | None:
+        """The uids for confined guests in node.toml; None without usable ones. Never raises: `layers` has the problem."""
+        try:
+            data = _read(self._node, protected=True)
+            return _pool(_parsed(data)[_UID_POOL]) if _UID_POOL.encode() in data else None
+        except (OSError, ValueError, LookupError):
+            return None
+
     def layers(self, driver: str, profile: str | None) -> Layers:
         """The values of node and profile for that driver, and every problem in reading them. Never raises."""
         layers: list[Layer] = []
@@ -158,11 +172,7 @@ class Config:
             except ValueError as error:
                 problems.append(Problem(path=name, what=str(error), todo="correct the file", where=path))
             else:
-                problems += [
-                    Problem(path=f"{name}.{shortened(key)[1:-1]}", what="unknown key", todo=_FORM, where=path)
-                    for key in data
-                    if key != "params"
-                ]
+                problems += _key_problems(data, name, path)
                 tables = data.get("params", {})
                 if isinstance(tables, Mapping):
                     layers.append(Layer(name=name, file=path, values=tables.get(driver, {})))
@@ -170,6 +180,37 @@ class Config:
                     what = f"is {kind_of(tables)}, not a table"
                     problems.append(Problem(path=f"{name}.params", what=what, todo=_FORM, where=path))
         return Layers(layers=tuple(layers), problems=tuple(problems)) if layers or problems else NO_LAYERS
+
+
+def _pool(value: object) -> range:
+    """The range in a text such as ``1880000000-1880065535``. Raises ValueError, whose text says what is wrong."""
+    found = re.fullmatch("([0-9]{1,10})-([0-9]{1,10})", value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("is not a range of uids")
+    first, last = map(int, found.groups())
+    if first > last:
+        raise ValueError("has its last uid before its first")
+    if not (_FIRST_UID <= first and last <= _LAST_UID):
+        raise ValueError(f"is not within {_FIRST_UID} and {_LAST_UID}")
+    if first <= _NOBODY <= last:
+        raise ValueError(f"has uid {_NOBODY}, which is nobody")
+    return range(first, last + 1)
+
+
+def _key_problems(data: Mapping[str, Any], name: str, path: str) -> Iterator[Problem]:
+    """Keys beside ``params``: node.toml may have a usable pool of uids."""
+    known = ("params", _UID_POOL) if name == NODE else ("params",)
+    for key in data:
+        if key not in known:
+            yield Problem(path=f"{name}.{shortened(key)[1:-1]}", what="unknown key", todo=_FORM, where=path)
+    if name != NODE or _UID_POOL not in data:
+        return
+    value = data[_UID_POOL]
+    try:
+        _pool(value)
+    except ValueError as error:
+        todo = "write the first and the last uid, such as '1880000000-1880065535'"
+        yield Problem(path=f"{NODE}.{_UID_POOL}", what=str(error), got=repr(value)[:80], todo=todo, where=path)
 
 
 def _no_profile(profile: str, path: str) -> Problem:

@@ -134,8 +134,8 @@ class Node:
 
     ``run_dir``: default ``HVCORE_RUN_DIR``, otherwise /run/hvcore for root, hvcore in ``XDG_RUNTIME_DIR`` for others.
     ``config_dir``, with the node's values and profiles: default ``HVCORE_CONFIG_DIR``, otherwise /etc/hvcore.
-    ``uid_pool``: the uids for confined guests. ``progress`` is called with short texts during slow work. Raises
-    `NodeError` when the run directory is not safe to use.
+    ``uid_pool``: the uids for confined guests. Default: those in node.toml, otherwise 1880000000 to 1880065535.
+    ``progress`` is called with short texts during slow work. Raises `NodeError` when the run directory is not safe to use.
     """
 
     def __init__(
@@ -150,8 +150,9 @@ class Node:
         if os.path.exists(self.run_dir):
             private_dir(self.run_dir)
         self._drivers = _Drivers()
-        host = Host(run_dir=self.run_dir, privileged=os.geteuid() == 0, uid_pool=uid_pool or default_uid_pool())
         self._config = Config(Path(config_dir) if config_dir is not None else default_config_dir())
+        pool = uid_pool or self._config.uid_pool() or default_uid_pool()
+        host = Host(run_dir=self.run_dir, privileged=os.geteuid() == 0, uid_pool=pool)
         self._context = Context(
             host=host,
             store=Store(self.run_dir),

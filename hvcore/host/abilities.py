@@ -99,12 +99,12 @@ def _uids(host: Host) -> Iterator[Finding]:
     taken = [int(key) for key in Reservations(host.run_dir / "reservations" / "uid").items() if key.isdecimal()]
     free = len(pool) - sum(uid in pool for uid in taken)
     severity = Severity.PROBLEM if not free else Severity.NOTE if free < _FEW_UIDS else Severity.OK
-    todo = None if free >= _FEW_UIDS else "stop instances, or give Node a larger uid_pool"
+    todo = None if free >= _FEW_UIDS else "stop instances, or set a larger uid_pool in node.toml"
     yield Finding(subject=subject, severity=severity, what=f"{free} of {len(pool)} are free for guests", todo=todo)
     users = sorted(user.pw_name for user in pwd.getpwall() if user.pw_uid in pool)
     if users:
         what = f"also belong to {', '.join(users[:5])}, who can therefore access guests"
-        todo = "give those users other uids, or give Node another uid_pool"
+        todo = "give those users other uids, or set another uid_pool in node.toml"
         yield Finding(subject=subject, severity=Severity.PROBLEM, what=what, todo=todo)
 
 
