@@ -43,7 +43,7 @@ _UID_POOL: Final = "uid_pool"
 # Above the users of the system, and below the ranges for user namespaces: see `hvcore.host.confinement.namespaces`.
 _FIRST_UID: Final = 1000
 _LAST_UID: Final = 1_900_019_711
-_NOBODY: Final = 65_534
+_OVERFLOW: Final = 65_534
 _FORM: Final = "write values below [params.DRIVER], such as [params.kvm]"
 
 
@@ -192,8 +192,8 @@ def _pool(value: object) -> range:
         raise ValueError("has its last uid before its first")
     if not (_FIRST_UID <= first and last <= _LAST_UID):
         raise ValueError(f"is not within {_FIRST_UID} and {_LAST_UID}")
-    if first <= _NOBODY <= last:
-        raise ValueError(f"has uid {_NOBODY}, which is nobody")
+    if first <= _OVERFLOW <= last:
+        raise ValueError(f"has uid {_OVERFLOW}, which the system uses")
     return range(first, last + 1)
 
 

@@ -39,7 +39,7 @@ def test_the_host_application_decides_before_the_file(tmp_path: Path) -> None:
         ('"40099-40000"', "has its last uid before its first"),
         ('"0-65535"', "is not within 1000 and 1900019711"),
         ('"1900000000-1999999999"', "is not within 1000 and 1900019711"),
-        ('"65000-66000"', "has uid 65534, which is nobody"),
+        ('"65000-66000"', "has uid 65534, which the system uses"),
     ],
 )
 def test_a_pool_that_cannot_be_is_a_problem_of_each_check_and_stops_no_stop(
