@@ -25,6 +25,7 @@ from generator.hook_types import hook_types
 from generator.hooks import hooks_page
 from generator.instance_file import instance_file_page
 from generator.json_shapes import json_page
+from generator.man import man_page
 from generator.parameters import params_page
 from generator.quotes import quoted
 from generator.states import state_table_page
@@ -54,15 +55,19 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     f"{REFERENCE}/state-table.md": state_table_page,
     f"{REFERENCE}/conformance-checks.md": checks_page,
     f"{REFERENCE}/support-matrix.md": matrix_page,
+    "docs/man/hv.1": man_page,
     "hvcore/plugins/typed_hooks.pyi": functools.partial(hook_types, "hvcore.plugins.hookspecs"),
     "plugins/hv-kvm/src/hv_kvm/typed_hooks.pyi": functools.partial(hook_types, "hv_kvm.hookspecs"),
 }
 
 
 def page(name: str) -> str:
-    """The text of a generated page or stub, ending with one newline."""
+    """The text of a generated page, manual page or stub, ending with one newline."""
+    text = PAGES[name]().strip()
+    if name.endswith(".1"):
+        return f'.\\" {NOTE}\n{text}\n'  # roff prints an empty line
     note = f"<!-- {NOTE} -->" if name.endswith(".md") else f"# {NOTE}"
-    return f"{note}\n\n{PAGES[name]().strip()}\n"
+    return f"{note}\n\n{text}\n"
 
 
 def quoting_pages() -> list[Path]:

@@ -3,8 +3,11 @@
 # Python environment, no QEMU. As root. Everything is mounted in a mount namespace of its own, so nothing has to be
 # unmounted afterwards, and nothing that runs in it (its own pid namespace) survives it.
 #
-# usage: ./dev fresh SUITE [--dirty] [COMMAND...]     SUITE: bookworm, trixie; default commands: './dev demo' './dev test'
+# usage: ./dev fresh SUITE [--dirty] [--dist] [--root TAR] [COMMAND...]
+#   SUITE      bookworm, trixie; default commands: './dev demo' './dev test'
 #   --dirty    the files as they are, uncommitted ones too; else HEAD
+#   --dist     dist/ too, with the packages that ./dev wheels and ./dev deb have built
+#   --root     a root that mmdebstrap made before, as a tar archive
 set -u -o pipefail
 cd "$(dirname -- "${BASH_SOURCE[0]}")/.." || exit 1
 top=$PWD
@@ -32,8 +35,16 @@ fi
 suite=${1:-}
 [ -n "$suite" ] || die "which suite? usage: ./dev fresh bookworm|trixie [--dirty] [COMMAND...]"
 shift
-dirty=no
-[ "${1:-}" != --dirty ] || { dirty=yes && shift; }
+dirty=no dist=no tar=''
+while [ $# -gt 0 ]; do
+  case $1 in
+    --dirty) dirty=yes ;;
+    --dist) dist=yes ;;
+    --root) tar=${2:?which archive?} && shift ;;
+    *) break ;;
+  esac
+  shift
+done
 [ $# -gt 0 ] || set -- './dev demo' './dev test'
 [ "$EUID" -eq 0 ] || die "needs root for the mounts; run: sudo ./dev fresh $suite"
 command -v mmdebstrap >/dev/null || { apt-get update && apt-get install -y --no-install-recommends mmdebstrap; } ||
@@ -47,8 +58,12 @@ trap 'rm -rf --one-file-system "$base"' EXIT
 chmod 755 "$base"
 
 began=$SECONDS
-mmdebstrap --variant=minbase --include=ca-certificates,git,python3 "$suite" "$root" >"$logs/$suite-root.log" 2>&1 ||
-  die "mmdebstrap failed: $(tail -n 3 "$logs/$suite-root.log")"
+if [ -n "$tar" ]; then
+  mkdir "$root" && tar -xf "$tar" -C "$root" || die "$tar: cannot be unpacked"
+else
+  mmdebstrap --variant=minbase --include=ca-certificates,git,python3 "$suite" "$root" >"$logs/$suite-root.log" 2>&1 ||
+    die "mmdebstrap failed: $(tail -n 3 "$logs/$suite-root.log")"
+fi
 echo "$suite: a minimal root, $(du -sm "$root" | cut -f 1) MB, in $((SECONDS - began)) s"
 
 # How this machine reaches its package sources goes along: resolver, certificates, the settings of apt and of pip, and
@@ -76,6 +91,7 @@ if [ "$dirty" = yes ]; then
     [ ! -e "$file" ] || printf '%s\0' "$file"
   done | tar --null --no-recursion -T - -c | tar -x -C "$root/root/hvcore" || die "cannot copy the files"
 fi
+[ "$dist" = no ] || cp -R dist "$root/root/hvcore/" || die "dist: build the packages first: ./dev deb"
 
 bad=0 number=0
 for command in "$@"; do

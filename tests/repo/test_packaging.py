@@ -111,9 +111,14 @@ def test_the_wheel_holds_every_file_of_the_package(name: str, built: dict[str, B
     files = {path.relative_to(home).as_posix() for package in packages for path in package.rglob("*") if path.is_file()}
     wanted = {path for path in files if "__pycache__" not in path}
     wanted |= {"hv_command.py"} if name == "hvcore" else set()
-    shipped = {path for path in built[name].wheel if ".dist-info/" not in path}
+    shipped = {path for path in built[name].wheel if ".dist-info/" not in path and ".data/" not in path}
     assert shipped == wanted
     assert name not in FOLDERS or any(path.endswith("/py.typed") for path in shipped)
+
+
+def test_the_manual_page_comes_with_the_command(built: dict[str, Built]) -> None:
+    wheel = built["hvcore"].wheel
+    assert [path.partition(".data/")[2] for path in wheel if ".data/" in path] == ["data/share/man/man1/hv.1"]
 
 
 @pytest.mark.parametrize("name", [*FOLDERS, *GUESTS])
