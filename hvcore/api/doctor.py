@@ -80,7 +80,7 @@ def _plugins() -> Iterator[Finding]:
     drivers = {entry.name for entry in catalogue()}
     if not drivers:
         what = "no driver is installed"
-        yield Finding(subject="drivers", severity=Severity.NOTE, what=what, todo="pip install hv-kvm, for example")
+        yield Finding(subject="drivers", severity=Severity.NOTE, what=what, todo="install one, such as hv-kvm")
     for entry in catalogue():
         yield _plugin("driver", entry)
     for entry in catalogue(EXTENSIONS_GROUP):

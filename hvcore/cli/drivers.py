@@ -41,7 +41,7 @@ def drivers(*, load: bool, deadline_s: float, as_json: bool) -> None:
     if as_json:
         emit_json(found)
     elif not found:
-        remark("no driver is installed; pip install hv-kvm, for example")
+        remark("no driver is installed; install one, such as hv-kvm")
     else:
         _show_drivers(found, load=load)
     if load and hvcore.strict() and any(row["verdict"] != str(hvcore.Verdict.OK) for row in found):

@@ -46,3 +46,36 @@ def test_the_record_of_each_release_is_among_those_that_are_read_for_ever(path: 
     data = path.read_bytes()
     assert data in [kept.read_bytes() for kept in (TOP / "tests/core/data").glob("record-v*.json")]
     assert parse_record(data, "web1").name == "web1"
+
+
+def test_the_page_about_installation_has_this_version() -> None:
+    page = (TOP / "docs/how-to/install.md").read_text(encoding="utf-8")
+    named = re.findall(r"\bhv(?:core|[-_](?:kvm|chroot|fake))[-_](\d[\w.]*?)(?=-py3|_all)", page)
+    assert len(named) > 5
+    assert {*named} == {hvcore.__version__}
+
+
+BY_NAME: Final = re.compile(r"pip(?:x)? install [^\n]*?(?<![\w./-])'?(?:hvcore|hv-(?:kvm|chroot|fake))\b(?!-\d)")
+INSTRUCTIONS: Final = ["README.md", *(path.relative_to(TOP).as_posix() for path in TOP.glob("plugins/*/README.md"))]
+
+
+@pytest.mark.parametrize("name", [*INSTRUCTIONS, "docs/how-to/install.md", "docs/tutorial/write-a-driver.md"])
+def test_no_page_installs_by_name_from_an_index(name: str) -> None:
+    """hvcore is not on a package index, so any user of one may take the name, and their code would run as root."""
+    lines = (TOP / name).read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if BY_NAME.search(line) and "--no-index" not in line] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("pip install hvcore[cli] hv-kvm", True),
+        ("/opt/bin/pip install 'hvcore[cli]'", True),
+        ("pip install --upgrade hv-kvm", True),
+        ("pipx install hvcore", True),
+        ("pip install './dist/hvcore-0.1.0-py3-none-any.whl[cli]'", False),
+        ("pipx inject hvcore ./dist/hv_kvm-0.1.0-py3-none-any.whl", False),
+    ],
+)
+def test_an_installation_by_name_is_found(*, line: str, found: bool) -> None:
+    assert bool(BY_NAME.search(line)) is found
