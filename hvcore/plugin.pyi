@@ -55,6 +55,9 @@ from hvcore.host.launching.launch import run_tool as run_tool
 from hvcore.host.launching.rlimits import unmet_limits as unmet_limits
 from hvcore.host.mount_table import claim_mount as claim_mount
 from hvcore.host.mount_table import mounts_at_or_below as mounts_at_or_below
+from hvcore.host.own_mounts import in_own_mounts as in_own_mounts
+from hvcore.host.own_mounts import shield as shield
+from hvcore.host.own_mounts import shield_mount as shield_mount
 from hvcore.host.processes.launch_notes import launched_for as launched_for
 from hvcore.host.processes.launched import Ended as Ended
 from hvcore.host.processes.launched import read_status as read_status
@@ -67,6 +70,7 @@ from hvcore.host.processes.process import identify as identify
 from hvcore.host.processes.process import kill_and_wait as kill_and_wait
 from hvcore.host.processes.process import pidfile_lock_holder as pidfile_lock_holder
 from hvcore.host.processes.process import processes_in_pid_namespace as processes_in_pid_namespace
+from hvcore.host.processes.process import rooted as rooted
 from hvcore.host.processes.process import verified_pidfd as verified_pidfd
 from hvcore.host.processes.process import wait_gone as wait_gone
 from hvcore.host.processes.process import wait_readable as wait_readable

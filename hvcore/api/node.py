@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hvcore.config import Config, absolute_params, absolute_paths, default_config_dir, strict
 from hvcore.deadline import Deadline, checked_seconds
-from hvcore.errors import DriverLoadError, HookError, HvError, ParamsError, Problem, UnknownDriverError
+from hvcore.errors import DriverLoadError, HookError, HvError, NodeError, ParamsError, Problem, UnknownDriverError
 from hvcore.host.environment import Host, default_run_dir, default_uid_pool
 from hvcore.host.files import private_dir
 from hvcore.model.instance import Instance, read_instance
@@ -129,6 +129,14 @@ def _schema(drivers: _Drivers, data: Mapping[str, Any]) -> Schema | None:
     return None
 
 
+def _real(run_dir: Path) -> Path:
+    """The directory that the path leads to: processes are found by that path. Raises `NodeError` for a link of others."""
+    if run_dir.is_symlink() and run_dir.lstat().st_uid not in (0, os.geteuid()):
+        what = f"is a link that uid {run_dir.lstat().st_uid} made"
+        raise NodeError(f"run directory {str(run_dir)!r}: {what}; choose another with --run-dir")
+    return Path(os.path.realpath(run_dir))
+
+
 class Node:
     """The instances of this node whose state is in one run directory.
 
@@ -146,7 +154,7 @@ class Node:
         uid_pool: range | None = None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.run_dir = (Path(run_dir) if run_dir is not None else default_run_dir()).absolute()
+        self.run_dir = _real(Path(run_dir) if run_dir is not None else default_run_dir())
         if os.path.exists(self.run_dir):
             private_dir(self.run_dir)
         self._drivers = _Drivers()

@@ -14,7 +14,7 @@ from typing import Final
 
 from hvcore.errors import BusyError, NodeError
 
-__all__ = ["close_in_children", "close_lock", "held_lock", "is_held", "same_file", "try_lock"]
+__all__ = ["close_in_children", "close_lock", "held_directory", "held_lock", "is_held", "same_file", "try_lock"]
 
 # The kernel cannot wait for a flock with a deadline, and a library must not take a signal or a thread of its host.
 _FIRST_RETRY_S: Final = 0.001
@@ -83,13 +83,37 @@ def held_lock(
                 close_lock(fd)
 
 
-def _take(path: Path, subject: str, wait_s: float, while_busy: Callable[[], None]) -> int:
+@contextmanager
+def held_directory(
+    path: Path, *, subject: str, wait_s: float = 5.0, while_busy: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Hold a lock on that directory itself for the block, which needs no room. Nothing is held if it is missing.
+
+    Raises `BusyError` after ``wait_s``, and `NodeError` if it cannot be locked.
+    """
+    fd = _take(path, subject, wait_s, while_busy, flags=os.O_RDONLY | os.O_DIRECTORY) if path.is_dir() else -1
+    if fd < 0:
+        yield
+        return
+    close_in_children(fd)
+    try:
+        yield
+    finally:
+        if fd in _held:
+            with suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_UN)
+            close_lock(fd)
+
+
+def _take(
+    path: Path, subject: str, wait_s: float, while_busy: Callable[[], None], *, flags: int = os.O_RDWR | os.O_CREAT
+) -> int:
     give_up = time.monotonic() + wait_s
     retry_s = _FIRST_RETRY_S
     while True:
         fd = -1
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             if try_lock(fd):
                 if same_file(fd, path):
                     taken, fd = fd, -1
@@ -108,7 +132,8 @@ def _take(path: Path, subject: str, wait_s: float, while_busy: Callable[[], None
 
 
 def _busy(fd: int, subject: str, wait_s: float) -> BusyError:
-    pid, _, purpose = os.pread(fd, 200, 0).decode("utf-8", "backslashreplace").strip().partition(" ")
+    said = os.pread(fd, 200, 0) if stat.S_ISREG(os.fstat(fd).st_mode) else b""  # a directory does not say
+    pid, _, purpose = said.decode("utf-8", "backslashreplace").strip().partition(" ")
     by = f"held by pid {pid} ({purpose})" if purpose else "held by another process"
     todo = "wait, or check that process"
     return BusyError(

@@ -38,7 +38,8 @@ _DELETED: Final = "//deleted"  # what the kernel adds to the path of a directory
 class Mount:
     """One line of mountinfo: ids, the device as (major, minor), and the mount point as an absolute path.
 
-    ``root`` is the mounted directory, as a path in the device's file system.
+    ``root`` is the mounted directory, as a path in the device's file system. A ``shielded`` mount is read-only here, and
+    its instance writes to it (`hvcore.host.own_mounts`). An unmount of a ``shared`` one reaches other namespaces.
     """
 
     id: int
@@ -47,6 +48,8 @@ class Mount:
     root: str
     point: str
     read_only: bool
+    shielded: bool = False
+    shared: bool = False
 
 
 def unescaped(field: bytes) -> str:
@@ -62,6 +65,7 @@ def parse_mountinfo(text: bytes) -> list[Mount]:
     for line in text.split(b"\n")[:-1]:  # not splitlines: the kernel does not escape a carriage return in a path
         fields = line.split(b" ")
         major, _, minor = fields[2].partition(b":")
+        flags = fields[5].split(b",")
         found.append(
             Mount(
                 id=int(fields[0]),
@@ -69,7 +73,9 @@ def parse_mountinfo(text: bytes) -> list[Mount]:
                 device=(int(major), int(minor)),
                 root=unescaped(fields[3]),
                 point=unescaped(fields[4]),
-                read_only=b"ro" in fields[5].split(b","),
+                read_only=b"ro" in flags,
+                shielded=b"ro" in flags and b"nodiratime" in flags,
+                shared=b" shared:" in line,
             )
         )
     return found
@@ -165,7 +171,7 @@ def claim_mount(path: str, point: str) -> None:
     for other in other_users(mounts(), os.path.realpath(point)):
         # A mount of the operator's may have a path of that shape too.
         directory = PurePath(other.point).parent
-        if os.path.lexists(directory / RECORD_FILE):
+        if other.shielded or os.path.lexists(directory / RECORD_FILE):
             holder = f"instance {directory.name} of run directory {directory.parent.parent}, mounted at {other.point}"
             raise DiskInUseError(path=path, holder=holder)
 
@@ -184,9 +190,13 @@ def other_users(table: list[Mount], point: str) -> Iterator[Mount]:
 
 
 def _share(one: Mount, other: Mount) -> bool:
-    if one.device != other.device or (one.read_only and other.read_only):
+    if one.device != other.device or (_is_read(one) and _is_read(other)):
         return False
     if one.root.endswith(_DELETED) or other.root.endswith(_DELETED):
         return False
     inner, outer = (f"{root.rstrip('/')}/" for root in (one.root, other.root))
     return inner.startswith(outer) or outer.startswith(inner)
+
+
+def _is_read(mount: Mount) -> bool:
+    return mount.read_only and not mount.shielded

@@ -42,11 +42,12 @@ RECORD_VERSION: Final = 5  # 2: profile; 3: boot index of NICs; 4: observer; 5: 
 
 
 class Phase(StrEnum):
-    """The progress of the last operation on the instance."""
+    """The progress of the last operation on the instance. ``ended``: a reboot stopped it and did not start it again."""
 
     STARTING = "starting"
     RUNNING = "running"
     STOPPING = "stopping"
+    ENDED = "ended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

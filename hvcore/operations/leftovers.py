@@ -12,13 +12,14 @@ from hvcore.host.mount_table import mounts_at_or_below
 from hvcore.host.processes.launched import launched_in
 from hvcore.host.reservations import Reservations
 from hvcore.model.answers import Finding, InstanceInfo, Severity
+from hvcore.model.record import RECORD_FILE
 from hvcore.model.state import State
 from hvcore.operations.context import Context
 from hvcore.operations.observe import infos
 
 __all__ = ["leftovers", "permissions"]
 
-_OWN_DIRECTORIES: Final = ("instances", "locks", "reservations", "cache", "damaged")
+_OWN_DIRECTORIES: Final = ("instances", "locks", "reservations", "cache", "damaged", "rebooting")
 _LEAST_FREE_BYTES: Final = 1024 * 1024
 
 
@@ -32,7 +33,8 @@ def leftovers(context: Context) -> Iterator[Finding]:
     yield from _damaged(context.host.run_dir)
     yield from _reservations(context.host.run_dir, known)
     yield from _processes(context.host.run_dir, known)
-    yield from _mounts(context.host.run_dir, known)
+    recorded = {name for name in known if os.path.lexists(context.store.dir(name) / RECORD_FILE)}
+    yield from _mounts(context.host.run_dir, recorded)
     running = sum(info.state in (State.RUNNING, State.PAUSED) for info in found)
     active = "all" if running == len(found) else f"{running} of them"
     what = f"{len(found)} on this node" + (f", {active} running or paused" if found else "")

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from hvcore.config import strict
 from hvcore.errors import HvError, NotFoundError, RecordError, StateError
@@ -20,6 +20,9 @@ from hvcore.model.state import Already, Move, Op, State, transition
 from hvcore.operations.context import Context
 
 __all__ = ["Observed", "existing", "info", "infos", "observed", "observer_of", "verdict_on"]
+
+
+_ENDED: Final = (State.SHUTDOWN, State.CRASHED)
 
 
 class Observed(NamedTuple):
@@ -40,9 +43,31 @@ def observed(context: Context, name: str) -> Observed:
         record = context.store.load(name)
     except RecordError as error:
         return Observed(record=None, observation=Observation(state=State.UNKNOWN, reason=str(error)))
+    if record is None and not context.store.locked(name):  # else a reboot is at work, between its halves
+        record = context.store.kept(name).read()
     if record is None:
-        return Observed(record=None, observation=Observation(state=State.STOPPED))
-    return Observed(record=record, observation=_observe(context, record))
+        return Observed(record=None, observation=_without_record(context, name))
+    found = _observe(context, record)
+    if found.state in _ENDED and found.pid is None and record.boot_id == boot_id():
+        found = _unless_unseen(context, name, found)
+    return Observed(record=record, observation=found)
+
+
+def _unless_unseen(context: Context, name: str, found: Observation) -> Observation:
+    """What was observed, or unknown if the instance runs where its processes cannot be seen from here."""
+    from hvcore.host.processes.launched import runs_unseen  # noqa: PLC0415 - json, which most lists do not need
+
+    if not runs_unseen(context.store.dir(name)):
+        return found
+    reason = f"{name}: still runs, in a PID namespace that cannot be seen from here; run hv where it was started"
+    return Observation(state=State.UNKNOWN, reason=reason)
+
+
+def _without_record(context: Context, name: str) -> Observation:
+    from hvcore.operations.unrecorded import remains  # noqa: PLC0415 - 3.7 ms (control groups), which a list does not need
+
+    left = remains(context, name)
+    return Observation(state=State.STOPPED if left is None else State.UNKNOWN, reason=left)
 
 
 def _observe(context: Context, record: Record) -> Observation:
@@ -94,6 +119,9 @@ def _observer(place: str) -> Callable[..., Any]:
 
 
 def _half_done(context: Context, record: Record) -> Observation:
+    if record.phase is Phase.ENDED:
+        reason = "its reboot has stopped it and did not start it again; hv reboot tries again"
+        return Observation(state=State.CRASHED, reason=reason)
     state = State.STARTING if record.phase is Phase.STARTING else State.STOPPING
     process = record.process
     pid = process.pid if process is not None and alive(process) else None

@@ -20,10 +20,10 @@ from hvcore.model.codec import encode
 from hvcore.model.instance import Instance
 from hvcore.model.layers import Layers
 from hvcore.model.merge import merged
-from hvcore.model.record import Record
+from hvcore.model.record import Phase, Record
 from hvcore.model.state import Op
 from hvcore.operations.context import LOCK_WAIT_S, Context
-from hvcore.operations.observe import existing
+from hvcore.operations.observe import existing, observed
 from hvcore.operations.recover import settle
 from hvcore.operations.start import Decided, call_after_start, refuse_incomplete, refuse_secrets, start_locked
 from hvcore.operations.stop import stop_locked
@@ -68,29 +68,47 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
     Reads again the values of parameters that may change at a launch. The notes of the outcome name those that were taken
     and those that were not, and the changes that only a stop and a start apply.
 
-    Raises the errors of `stop` and `start`. Checks and verifies before it stops the instance. If the start fails all the
-    same, the instance is stopped.
+    Raises the errors of `stop` and `start`. Checks and verifies before it stops the instance, and secures room for the
+    start. If the start fails all the same, the instance is stopped and its record is kept for another reboot.
     """
     with context.store.lock(name, "reboot", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
         settle(context, name, deadline)
-        record, _ = existing(context, name, Op.REBOOT)
+        record = _to_reboot(context, name)
         loaded = context.driver(record.driver)
         decided, notes = _saved_machine(context, loaded, record)
         problems = loaded.verify(decided.spec, decided.params, context.host)
         if problems:
             raise VerifyError.refusal(name, decided.layers.placed(problems, decided.params))
-        with hurried_deadline(context.store.dir(name), deadline) as hurried:
-            stopped = stop_locked(context, name, force=force, deadline=hurried)
-            if hurried.hurried:  # by somebody who wants it to be stopped
-                todo = f"hv start {record.source}" if record.source else "start it again"
-                raise OperationError(f"{name}: a stop by force came during the reboot, so it is stopped; {todo}")
-        started = start_locked(context, loaded, decided, start_deadline)
+        kept = context.store.kept(name)
+        kept.keep(record)
+        try:
+            with hurried_deadline(context.store.dir(name), deadline) as hurried:
+                stopped = stop_locked(context, name, force=force, deadline=hurried)
+                if hurried.hurried:  # by somebody who wants it to be stopped
+                    kept.drop()
+                    todo = f"hv start {record.source}" if record.source else "start it again"
+                    raise OperationError(f"{name}: a stop by force came during the reboot, so it is stopped; {todo}")
+            kept.free_room()
+            started = start_locked(context, loaded, decided, start_deadline)
+        except BaseException as error:
+            if kept.restore():
+                error.add_note(f"{name}: is stopped, and its definition is kept; hv reboot {name} starts it")
+            raise
+        kept.drop()
     started = call_after_start(loaded, decided, started)
     notes = (*notes, *stopped.notes, *started.notes)
     seconds = deadline.spent()
     return replace(
         started, op=Op.REBOOT, stopped_by=stopped.stopped_by, clean=stopped.clean, seconds=seconds, notes=notes
     )
+
+
+def _to_reboot(context: Context, name: str) -> Record:
+    """The record of the instance, which runs, or was stopped by a reboot that could not start it."""
+    record = observed(context, name).record
+    if record is not None and record.phase is Phase.ENDED:
+        return record
+    return existing(context, name, Op.REBOOT)[0]
 
 
 def _saved_machine(context: Context, loaded: LoadedDriver, record: Record) -> tuple[Decided, tuple[str, ...]]:

@@ -16,6 +16,7 @@ from hvcore.model.record import Phase
 from hvcore.model.state import State
 from hvcore.operations.context import Context
 from hvcore.operations.release import release_ended
+from hvcore.operations.unrecorded import remains
 
 __all__ = ["Recovered", "recover_all", "settle"]
 
@@ -46,9 +47,9 @@ def settle(context: Context, name: str, deadline: Deadline) -> Recovered | None:
         # A crash between making the directory and the first record, or between removing the record and the directory.
         if context.store.dir(name).is_dir():
             context.store.remove(name)
-        return None
+        return _restored(context, name)
     same_boot = record.boot_id == boot_id()
-    if same_boot and record.phase is Phase.RUNNING:
+    if same_boot and record.phase in (Phase.RUNNING, Phase.ENDED):
         return None
     loaded = context.driver(record.driver)
     job = context.job(record, deadline, loaded)
@@ -66,7 +67,26 @@ def settle(context: Context, name: str, deadline: Deadline) -> Recovered | None:
             return Recovered(name=name, what="taken back", detail=f"its stop was interrupted, it is {state}")
         what, detail = "finished", "its stop was interrupted after it had ended"
     outcome = release_ended(context, loaded, job)
+    if same_boot:
+        _restored(context, name)
     return Recovered(name=name, what=what, detail="; ".join((detail, *outcome.notes)))
+
+
+def _restored(context: Context, name: str) -> Recovered | None:
+    """Bring back the record of an instance whose reboot was interrupted between its halves."""
+    if not context.store.kept(name).restore():
+        return None
+    return Recovered(
+        name=name, what="finished", detail="its reboot was interrupted after the stop; hv reboot starts it"
+    )
+
+
+def _unrecorded(context: Context, name: str) -> Recovered | None:
+    """A failure for an instance that runs without any state: only stop --force and people can deal with that."""
+    if context.store.dir(name).is_dir():
+        return None
+    left = remains(context, name)
+    return None if left is None else Recovered(name=name, what="failed", detail=left)
 
 
 def recover_all(context: Context, deadline_s: float) -> list[Recovered]:
@@ -75,7 +95,7 @@ def recover_all(context: Context, deadline_s: float) -> list[Recovered]:
     for name in sorted({*context.store.names(), *context.store.abandoned_locks()}):
         try:
             with context.store.lock(name, "recover"):
-                result = settle(context, name, Deadline(deadline_s))
+                result = settle(context, name, Deadline(deadline_s)) or _unrecorded(context, name)
         except HvError as error:
             result = Recovered(name=name, what="failed", detail=str(error))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the others are recovered all the same

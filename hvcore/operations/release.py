@@ -12,7 +12,7 @@ from hvcore.host.launching.launch import reap
 from hvcore.host.mount_table import unmount_below
 from hvcore.host.processes.launch_notes import forget_launch
 from hvcore.host.processes.launched import marked_for
-from hvcore.host.processes.process import identify, kill_and_wait
+from hvcore.host.processes.process import identify, kill_and_wait, rooted
 from hvcore.host.reservations import release_reservations
 from hvcore.model.answers import Outcome
 from hvcore.model.record import LIFE_LOCK
@@ -20,7 +20,7 @@ from hvcore.model.state import Op, State
 from hvcore.operations.context import Context
 from hvcore.resources.control_group import end_group
 from hvcore.resources.core_kinds import CORE_KINDS
-from hvcore.resources.main_process import end_members
+from hvcore.resources.main_process import end_members, refuse_unseen
 from hvcore.state.job import Job
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def release_without_record(context: Context, name: str) -> list[str]:
     below its directory.
     """
     done = end_found(context, name)
+    refuse_unseen(name, context.store.dir(name))
     _give_back(context, name)
     kept = context.store.set_aside(name)
     if kept is not None:
@@ -103,10 +104,10 @@ def end_found(context: Context, name: str) -> list[str]:
     for life in sorted(directory.glob(f"*.{LIFE_LOCK}")):
         program = life.name.removesuffix(f".{LIFE_LOCK}")
         done += [f"ended pid {pid}" for pid in end_members(name, directory, program, deadline=deadline)]
-    for pid in reversed(marked_for(directory, host.uid_pool)):  # children first: their parents collect them
-        process = identify(pid)
+    marked = reversed(marked_for(directory, host.uid_pool))  # children first: their parents collect them
+    for process in (*map(identify, marked), *rooted(directory)):
         if process is not None and kill_and_wait(process, subject=name, deadline_s=_KILL_S):
-            done.append(f"ended pid {pid}")
+            done.append(f"ended pid {process.pid}")
     return done + [f"ended pid {pid}" for pid in end_group(host, group_name(host.run_dir, name))]
 
 

@@ -88,6 +88,7 @@ def start(
     with context.store.lock(instance.name, "start", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
         settle(context, instance.name, deadline)
         outcome = start_locked(context, loaded, decided, deadline)
+        context.store.kept(instance.name).drop()
     return call_after_start(loaded, decided, outcome)
 
 

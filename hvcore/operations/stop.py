@@ -38,10 +38,12 @@ def stop(context: Context, name: str, *, force: bool, deadline: Deadline) -> Out
     while_busy = taking_over if force else _only_wait
     with context.store.lock(name, "stop", wait_s=wait_s, while_busy=while_busy):
         if force:
-            outcome = stop_locked(context, name, force=True, deadline=deadline)
-            return taking_over.noted(outcome)
-        with hurried_deadline(context.store.dir(name), deadline) as hurried:
-            return stop_locked(context, name, force=False, deadline=hurried)
+            outcome = taking_over.noted(stop_locked(context, name, force=True, deadline=deadline))
+        else:
+            with hurried_deadline(context.store.dir(name), deadline) as hurried:
+                outcome = stop_locked(context, name, force=False, deadline=hurried)
+        context.store.kept(name).drop()
+        return outcome
 
 
 def _only_wait() -> None: ...
@@ -126,7 +128,9 @@ def cleanup(context: Context, name: str, *, deadline: Deadline) -> Outcome:
         verdict = verdict_on(name, seen, Op.CLEANUP)
         if isinstance(verdict, Already) or seen.record is None:
             return Outcome(name=name, op=Op.CLEANUP, changed=recovered is not None, state=State.STOPPED)
-        return _release(context, seen.record, _ended(name, Op.CLEANUP, "gone", seen.state), deadline)
+        outcome = _release(context, seen.record, _ended(name, Op.CLEANUP, "gone", seen.state), deadline)
+        context.store.kept(name).drop()
+        return outcome
 
 
 def _without_driver(context: Context, name: str, op: Op, deadline: Deadline, why: str) -> Outcome:

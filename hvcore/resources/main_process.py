@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Final
 
 from hvcore.deadline import Deadline
-from hvcore.errors import DeadlineError
+from hvcore.errors import DeadlineError, LeftoverError
 from hvcore.host.launching.scheduling import PLANNED
-from hvcore.host.processes.launched import members
+from hvcore.host.processes.launched import members, runs_unseen
 from hvcore.host.processes.process import boot_id, kill_and_wait, wait_gone
 from hvcore.model.plan import Step
-from hvcore.model.record import LIFE_LOCK, STATUS, Entry, of_program
+from hvcore.model.record import LIFE_LOCK, STATUS, Entry, Record, of_program
 from hvcore.model.resource import InstanceProcess
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
 from hvcore.resources.owner import Owner, Site
 
-__all__ = ["ProcessKind", "end_members"]
+__all__ = ["ProcessKind", "end_members", "refuse_unseen"]
 
 _KILL_S: Final = 5.0
 _MONITOR_S: Final = 2.0
@@ -40,6 +40,11 @@ class ProcessKind(ResourceKind[InstanceProcess, None], name="process", turn=Turn
         record = owner.record
         if record.boot_id != boot_id():
             return  # the process ended with that boot, and another process may have its pid now
+        self._end(record, owner)
+        refuse_unseen(owner.name, owner.dir)
+
+    @staticmethod
+    def _end(record: Record, owner: Owner) -> None:
         if record.process is not None:
             kill_and_wait(record.process, subject=owner.name, deadline_s=_KILL_S)
         if record.monitor is not None and (
@@ -48,6 +53,13 @@ class ProcessKind(ResourceKind[InstanceProcess, None], name="process", turn=Turn
         ):
             return  # the monitor exits only after everything that it launched
         end_members(owner.name, owner.dir)
+
+
+def refuse_unseen(name: str, directory: Path) -> None:
+    """Raise `LeftoverError` while a process that cannot be seen from here runs for the instance."""
+    if runs_unseen(directory):
+        what = f"{name}: still runs, in a PID namespace that cannot be seen from here"
+        raise LeftoverError(f"{what}; run hv where the instance was started")
 
 
 def end_members(name: str, directory: Path, program: str = "", *, deadline: Deadline | None = None) -> list[int]:

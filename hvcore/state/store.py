@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from hvcore.errors import LeftoverError, NodeError, NotFoundError, RecordError
 from hvcore.host.files import private_dir, read_regular, remove_tree, write_atomic
-from hvcore.host.lock import held_lock, is_held
+from hvcore.host.lock import held_directory, held_lock, is_held
+from hvcore.host.processes.launch_notes import launched_without_state
 from hvcore.host.reservations import Reservations, has_reserved, kinds_of
 from hvcore.model.names import name_problem
 from hvcore.model.record import RECORD_FILE, Record, parse_record, record_bytes
+from hvcore.state.kept_record import KeptRecord
 
 __all__ = ["Store"]
 
 _MAX_RECORD_BYTES: Final = 16 * 1024 * 1024
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _MOST_PLACES: Final = 4096
 _TICK_NS: Final = 100_000_000  # the timestamps of files have at most this resolution, in most kernels 4 ms
 
@@ -42,6 +46,8 @@ class Store:
             what = f"run directory {str(self.run_dir)!r}: cannot be read, got {error.strerror}"
             raise NodeError(f"{what}; choose another with --run-dir, or check its owner") from error
         found += self._owners().difference(found)
+        found += set(launched_without_state(self.run_dir / "instances")).difference(found)
+        found += set(KeptRecord.names(self.run_dir)).difference(found)
         for name in set(self._cache).difference(found):
             self._cache.pop(name, None)
         return sorted(name for name in found if name in self._cache or name_problem(name) is None)
@@ -202,10 +208,25 @@ class Store:
         self.dir(name)
         private_dir(self.run_dir)
         path = private_dir(self.run_dir / "locks") / name
-        with held_lock(path, subject=name, purpose=f"{purpose} {name}", wait_s=wait_s, while_busy=while_busy):
+        with ExitStack() as held:
+            try:
+                held.enter_context(
+                    held_lock(path, subject=name, purpose=f"{purpose} {name}", wait_s=wait_s, while_busy=while_busy)
+                )
+            except NodeError as error:
+                # No lock file can be made. The instance's directory is locked in any case, and nothing may need room
+                # to stop an instance.
+                if getattr(error.__cause__, "errno", None) not in _NO_ROOM or not self.dir(name).is_dir():
+                    raise
             _refuse_link(self.run_dir / "instances")
             _refuse_link(self.dir(name))
+            held.enter_context(held_directory(self.dir(name), subject=name, wait_s=wait_s, while_busy=while_busy))
             yield
+
+    def kept(self, name: str) -> KeptRecord:
+        """The record that a reboot of the instance keeps."""
+        self.dir(name)
+        return KeptRecord(self.run_dir, name)
 
     def locked(self, name: str) -> bool:
         """True while an operation holds the instance's lock."""

@@ -4,16 +4,16 @@ A start has to find out whether its instance runs already, even if the run direc
 that, but finding them takes a scan of all processes. So a note is made before each launch and removed at the release of
 the instance. Without a note, the start does not scan.
 
-A note is a symbolic link: its name is a hash of the instance's directory, its target the start that made it and the
-directory, for people. It is removed by that start, or by a scan that found no process. Processes of an older hvcore have
-no note. So notes count only after a scan in this boot found no process without one: the link ``complete`` records that.
-Decision 18 has the reasons.
+A note is a symbolic link: its name is a short hash of the run directory and one of the instance's directory, its
+target the start that made it and the directory, for people. It is removed by that start, or by a scan that found no
+process. Processes of an older hvcore have no note. So notes count only after a scan in this boot found no process
+without one: the link ``complete`` records that. Decision 18 has the reasons.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +24,7 @@ from hvcore.host.files import private_dir
 from hvcore.host.processes.launched import marked_for, marks
 from hvcore.host.processes.process import boot_id
 
-__all__ = ["LaunchNotes", "forget_launch", "launched_for", "note_launch"]
+__all__ = ["LaunchNotes", "forget_launch", "launched_for", "launched_without_state", "note_launch"]
 
 _PLACE: Final = Path("/run/hvcore-launched")
 _COMPLETE: Final = "complete"
@@ -45,6 +45,16 @@ def forget_launch(directory: Path, start: str) -> None:
     """Remove the note of a start whose processes have all exited."""
     if os.geteuid() == 0:
         LaunchNotes().remove(directory, start)
+
+
+def launched_without_state(instances: Path) -> list[str]:
+    """Names of instances that run and have no directory below ``instances``, the directories of a run directory.
+
+    For other users than root, who have no notes, only when ``instances`` itself is missing: /proc has to be scanned.
+    """
+    if os.geteuid() == 0:
+        return LaunchNotes().without_state(instances)
+    return [] if instances.is_dir() else _names_in(instances, marks())
 
 
 class LaunchNotes:
@@ -79,16 +89,31 @@ class LaunchNotes:
         """Pids of living processes that were launched for the instance with that directory."""
         note = self._note(directory)
         complete = self._complete()
-        if complete and not os.path.lexists(note):
+        if complete and not self._is_noted(str(directory)):
             return []
         running = self._scan()
         found = sorted(pid for pid, path in running.items() if path == str(directory))
-        if not found:
+        for one in () if found else (note, f"{self._place}/{_old_name(str(directory))}"):
             with suppress(OSError):
-                os.unlink(note)
-        if not complete and all(os.path.lexists(f"{self._place}/{_name(path)}") for path in set(running.values())):
+                os.unlink(one)
+        if not complete and all(map(self._is_noted, set(running.values()))):
             self._set_complete()
         return found
+
+    def without_state(self, instances: Path) -> list[str]:
+        """Names of instances that run and have no directory below ``instances``. Without a note, none is searched for."""
+        group = _group(str(instances))
+        try:
+            notes = [name for name in os.listdir(self._place) if name.startswith(group)]
+        except OSError:
+            return []
+        noted = ((_target(f"{self._place}/{note}") or "").partition(" ")[2] for note in notes)
+        missing = [path for path in noted if os.path.dirname(path) == str(instances) and not os.path.lexists(path)]
+        return _names_in(instances, self._scan()) if missing else []
+
+    def _is_noted(self, directory: str) -> bool:
+        name = _name(directory)
+        return any(os.path.lexists(f"{self._place}/{one}") for one in (name, _old_name(directory)))
 
     def _note(self, directory: Path) -> str:
         return f"{self._place}/{_name(str(directory))}"
@@ -111,7 +136,7 @@ class LaunchNotes:
         noted = {name: (_target(f"{self._place}/{name}") or "").partition(" ")[2] for name in names}
         missing = [name for name, path in noted.items() if not os.path.exists(path)]
         # Scan after the check for directories: an instance launched since has both a directory and processes.
-        running = {_name(path) for path in self._scan().values()} if missing else set()
+        running = {name(path) for path in self._scan().values() for name in (_name, _old_name)} if missing else set()
         for name in set(missing) - running:
             os.unlink(f"{self._place}/{name}")
 
@@ -121,8 +146,24 @@ def _scope() -> str:
     return f"{boot_id()} {os.readlink('/proc/self/ns/pid')}"
 
 
+def _names_in(instances: Path, running: Mapping[int, str]) -> list[str]:
+    found = {Path(path).name for path in running.values() if os.path.dirname(path) == str(instances)}
+    return sorted(name for name in found if not os.path.lexists(instances / name))
+
+
 def _name(directory: str) -> str:
+    return f"{_group(os.path.dirname(directory))}{_old_name(directory)[:32]}"
+
+
+def _old_name(directory: str) -> str:
+    """The name of a note by an hvcore whose notes did not begin with the run directory."""
+    import hashlib  # noqa: PLC0415 - 6.5 ms (OpenSSL), which a list does not need
+
     return hashlib.sha256(os.fsencode(directory)).hexdigest()[:40]
+
+
+def _group(instances: str) -> str:
+    return f"{zlib.crc32(os.fsencode(instances)):08x}"
 
 
 def _target(path: str) -> str | None:

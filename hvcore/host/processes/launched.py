@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from hvcore.host.files import read_regular
+from hvcore.host.lock import is_held
 from hvcore.host.processes.process import alive, processes_holding, processes_in_pid_namespace, wait_gone
-from hvcore.model.record import ProcessId
+from hvcore.model.record import LIFE_LOCK, ProcessId
 
 __all__ = [
     "Ended",
@@ -27,6 +28,7 @@ __all__ = [
     "marks",
     "members",
     "read_status",
+    "runs_unseen",
 ]
 
 _LIFE: Final = "HVCORE_LIFE"
@@ -109,6 +111,16 @@ def members(life: Path, status: Path) -> list[ProcessId]:
     found = {process.pid: process for process in processes_holding(life) if _is_marked(process, life)}
     found |= {process.pid: process for process in _in_sandbox(read_status(status))}
     return [process for process in found.values() if alive(process)]
+
+
+def runs_unseen(directory: Path) -> bool:
+    """Whether a process that cannot be seen from here holds a life lock in that directory of an instance.
+
+    The kernel knows the holders of a lock in every PID namespace, /proc only those of one namespace.
+    """
+    held = [life for life in (directory / LIFE_LOCK, *sorted(directory.glob(f"*.{LIFE_LOCK}"))) if is_held(life)]
+    # Again, because the last process that was seen may have ended meanwhile.
+    return any(not processes_holding(life) and is_held(life) for life in held)
 
 
 def _in_sandbox(status: Status) -> list[ProcessId]:

@@ -37,6 +37,7 @@ __all__ = [
     "pidfile_lock_holder",
     "processes_holding",
     "processes_in_pid_namespace",
+    "rooted",
     "verified_pidfd",
     "wait_gone",
     "wait_readable",
@@ -236,6 +237,21 @@ def processes_in_pid_namespace(inode: int) -> list[ProcessId]:
         with suppress(OSError):
             if os.readlink(f"/proc/{pid}/ns/pid") == f"pid:[{inode}]":
                 found.append(identify(pid))
+    return [process for process in found if process is not None]
+
+
+def rooted(root: Path) -> list[ProcessId]:
+    """Every process that has ``root``, or a directory below it, as its own root."""
+    top = os.path.realpath(root)
+    below = f"{top}/"
+    found = []
+    for pid in _pids():
+        try:
+            place = os.readlink(f"/proc/{pid}/root")
+        except OSError:
+            continue
+        if place != "/" and (place == top or place.startswith(below)):
+            found.append(identify(pid))
     return [process for process in found if process is not None]
 
 

@@ -15,13 +15,13 @@ from hv_chroot.resources.root_mount import OutputKind, RootKind
 from hv_chroot.resources.veth import NamespacesKind, RoutesKind, VethKind
 from hv_chroot.run.before_start import describe, examine, verify
 from hv_chroot.run.census import census, namespace_of
-from hv_chroot.run.confinement import chroot_command, enter_command
+from hv_chroot.run.confinement import enter_command, enter_rooted_command
 from hv_chroot.run.observe import freeze, is_frozen, observe, thaw
 from hv_chroot.run.rooted import RootedKind
 from hv_chroot.run.start import remember, start
 from hv_chroot.run.stop import stop
 from hv_chroot.spec import ChrootSpec, decide, spec_of
-from hvcore.plugin import STATUS
+from hvcore.plugin import STATUS, rooted
 
 __all__ = ["RESOURCE_KINDS", "ChrootDriver"]
 
@@ -105,11 +105,13 @@ class ChrootDriver:
         """A command that runs ``argv`` among its processes, confined like them. Raises `OperationError` without any."""
         spec, init = spec_of(live.record), live.record.process
         if not spec.namespaces:
-            return chroot_command(spec, live.dir / ROOT, argv)
+            init = next(iter(rooted(live.dir / ROOT)), None)
         if init is None:
             raise hv.OperationError(
                 f"{live.record.name}: has no process left, so {argv[0]} cannot run in it; start it again"
             )
+        if not spec.namespaces:
+            return enter_rooted_command(spec, init, live.dir / ROOT, argv)
         return enter_command(spec, init, argv, group=live.group, terminal=terminal)
 
     def log(self, live: hv.Live) -> Path:

@@ -336,6 +336,33 @@ def test_reboot_runs_stop_and_start(node: hvcore.Node, images: Any, web1: Build,
     node.stop("web1", force=True)
 
 
+@pytest.mark.parametrize("gone", [("rm", "/ganeti-chroot"), ("chmod", "0644", "/ganeti-chroot"), ("ln", "-sf", "/no", "/ganeti-chroot")])  # fmt: skip
+@pytest.mark.parametrize("kind", ["directory", "image"])
+def test_reboot_without_its_start_script_stops_nothing(
+    node: hvcore.Node, images: Any, web1: Build, gone: tuple[str, ...], kind: str
+) -> None:
+    source = images.tree() if kind == "directory" else images()
+    node.driver("chroot").start(web1(source))
+    init = node.info("web1").pid
+    subprocess.run(node.execution("web1", [f"/bin/{gone[0]}", *gone[1:]]).argv, check=True)
+    with pytest.raises(hvcore.VerifyError, match=r"params\.init_script: .* in the root"):
+        node.reboot("web1")
+    assert (node.info("web1").state, node.info("web1").pid) == (hvcore.State.RUNNING, init)
+    node.stop("web1", force=True)
+
+
+def test_reboot_whose_start_script_fails_keeps_the_entry(node: hvcore.Node, images: Any, web1: Build) -> None:
+    source = images.tree("#!/bin/sh\n[ $1 = stop ] || [ ! -e /bad ] || exit 7\nsleep 1000 &\n")
+    node.driver("chroot").start(web1(source))
+    (source / "bad").touch()
+    with pytest.raises(hvcore.LaunchError, match="exited with 7"):
+        node.reboot("web1")
+    assert node.info("web1").state is hvcore.State.CRASHED
+    (source / "bad").unlink()
+    assert node.reboot("web1").state is hvcore.State.RUNNING
+    node.stop("web1", force=True)
+
+
 def test_name_that_does_not_exist(node: hvcore.Node) -> None:
     with pytest.raises(hvcore.NotFoundError):
         node.info("web9")

@@ -24,6 +24,7 @@ _OPEN_TREE_CLONE: Final = 1  # linux/mount.h, like all that follows
 _FROM_AND_TO_ARE_DESCRIPTORS: Final = 0x04 | 0x40
 _RDONLY, _NOSUID, _NODEV = 0x01, 0x02, 0x04  # MS_ and MOUNT_ATTR_ alike
 _ATTR_IDMAP: Final = 0x100000
+_ATTR_NODIRATIME: Final = 0x80  # the sign of a writer, see `hvcore.plugin.shield`; a reader does not inherit it
 _MS_NOEXEC, _MS_PRIVATE = 8, 1 << 18
 
 
@@ -51,7 +52,7 @@ def cloned_tree(path: str, allowed: Allowed, *, users_fd: int | None = None) -> 
     fd = system_call(_OPEN_TREE, _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | os.O_CLOEXEC)
     try:
         flags = allowed.flags | (_ATTR_IDMAP if users_fd is not None else 0)
-        attributes = struct.pack("QQQQ", flags, 0, _MS_PRIVATE, users_fd or 0)
+        attributes = struct.pack("QQQQ", flags, 0 if allowed.write else _ATTR_NODIRATIME, _MS_PRIVATE, users_fd or 0)
         system_call(_MOUNT_SETATTR, fd, b"", _AT_EMPTY_PATH, attributes, len(attributes))
         yield fd
     finally:

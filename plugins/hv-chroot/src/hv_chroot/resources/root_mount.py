@@ -31,6 +31,8 @@ from hvcore.plugin import (
     claim_mount,
     identify_disk,
     run_tool,
+    shield,
+    shield_mount,
 )
 
 __all__ = ["OutputKind", "RootKind"]
@@ -78,7 +80,10 @@ def _owners_of(held: HeldNamespaces | None, uids: range | None) -> Iterator[_Own
 
 
 class RootKind(ResourceKind[Root, str], name="root", turn=Turn.FILE):
-    """Every mount is below the instance's directory, where a release finds it: `hv.Mounts` has the ledger's entry."""
+    """Every mount is below the instance's directory, where a release finds it: `hv.Mounts` has the ledger's entry.
+
+    In the end all of them are read-only for the node; only the instance's own processes can write to them.
+    """
 
     def verify(self, resource: Root, site: Site) -> Iterator[hv.Problem]:
         """The disk, the directories, and the sources of the binds have to exist."""
@@ -124,6 +129,9 @@ class RootKind(ResourceKind[Root, str], name="root", turn=Turn.FILE):
                 _bind(held.owner, root, bind, owners)
             if spec.node_resolv_conf:
                 _bind_resolv_conf(held.owner, root, owners)
+            with _failing(held.owner, f"cannot make {root} read-only for the node", "check the kernel"):
+                for name in (ROOT, _UPPER):
+                    shield(held.owner.dir / name)
             return str(root)
 
 
@@ -217,6 +225,8 @@ def _mount_source(spec: ChrootSpec, owner: Owner, target: Path, owners: _Owners)
         open_directory(target) as place,
     ):
         attach(tree, place)
+        if spec.disk is not None and spec.source_is_written:
+            shield_mount(place)  # the mount of the disk, which is covered now
     if spec.disk is None:
         claim_mount(source, str(target))
 

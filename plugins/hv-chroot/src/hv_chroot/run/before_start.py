@@ -11,6 +11,7 @@ from typing import Final
 import hvcore.plugin as hv
 from hv_chroot.names import ROOT
 from hv_chroot.resource import resources_of
+from hv_chroot.resources.root_files import program_problem
 from hv_chroot.run.confinement import chroot_command, sandbox_of
 from hv_chroot.seccomp import MACHINES
 from hv_chroot.spec import ChrootSpec
@@ -64,7 +65,25 @@ def verify(hooks: hv.Hooks, spec: ChrootSpec, host: hv.Host) -> Iterator[hv.Prob
         what = "only root can mount a disk"
         yield hv.Problem(path="privileges", what=what, got=f"uid {os.geteuid()}", todo="run it as root")
     yield from _abilities(spec)
+    yield from _script_problems(spec, _site(spec, host))
     yield from hooks.kinds.problems(resources_of(spec), _site(spec, host))
+
+
+def _script_problems(spec: ChrootSpec, site: hv.Site) -> Iterator[hv.Problem]:
+    """Whether the start script is there, as far as that shows: in a directory, or in the root of a running instance."""
+    root = _visible_root(spec, site)
+    problem = None if root is None else program_problem(root, spec.init_script)
+    if problem is not None:
+        what, got = f"{problem} in the root", repr(spec.init_script)
+        yield hv.Problem(path="params.init_script", what=what, got=got, todo="create it, or name another program")
+
+
+def _visible_root(spec: ChrootSpec, site: hv.Site) -> Path | None:
+    """What the root of the next start can be seen at; None when it is not mounted yet. Changes in memory are not in it."""
+    if spec.overlay == "memory" or not os.path.ismount(site.dir / ROOT):
+        directory = spec.directory if spec.overlay != "directory" else None
+        return Path(directory) if directory is not None and os.path.isdir(directory) else None
+    return site.dir / ROOT
 
 
 def _site(spec: ChrootSpec, host: hv.Host) -> hv.Site:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Final
 
 import hvcore.plugin as hv
-from hvcore.plugin import boot_id
+from hvcore.plugin import boot_id, rooted
 
-__all__ = ["Census", "census", "is_ending", "members", "namespace_of", "plain_census", "rooted"]
+__all__ = ["Census", "census", "is_ending", "members", "namespace_of", "plain_census"]
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -80,23 +80,6 @@ def _descent(pid: int, root: list[bytes]) -> list[tuple[int, list[bytes]]]:
             stat = _stat(child)
             if stat is not None:
                 found.append((child, stat))
-    return found
-
-
-def rooted(root: Path) -> list[hv.ProcessId]:
-    """Every process that has ``root``, or a directory below it, as its own root."""
-    top = os.path.realpath(root)
-    below = f"{top}/"
-    found = []
-    for pid in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            place = os.readlink(f"/proc/{pid}/root")
-        except OSError:
-            continue
-        if place != "/" and (place == top or place.startswith(below)):
-            process = hv.identify(int(pid))
-            if process is not None:
-                found.append(process)
     return found
 
 

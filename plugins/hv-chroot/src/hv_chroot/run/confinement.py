@@ -15,7 +15,7 @@ from hv_chroot.seccomp import filter_program
 from hv_chroot.spec import ChrootSpec
 from hvcore.plugin import capability_mask, system_view
 
-__all__ = ["chroot_command", "enter_command", "prove", "sandbox_of"]
+__all__ = ["chroot_command", "enter_command", "enter_rooted_command", "prove", "sandbox_of"]
 
 _ENTER: Final = Path(__file__).with_name("enter.py")
 _ENTER_INSIDE: Final = "/enter.py"
@@ -56,6 +56,11 @@ def prove(name: str, sandbox: hv.Sandbox, members: Iterable[hv.ProcessId]) -> No
 def chroot_command(spec: ChrootSpec, root: Path, argv: tuple[str, ...]) -> tuple[str, ...]:
     """The command that runs ``argv`` with that root and the instance's environment, unconfined."""
     return ("env", *_variables(spec), "chroot", "--", str(root), *argv)
+
+
+def enter_rooted_command(spec: ChrootSpec, process: hv.ProcessId, root: Path, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """As `chroot_command`, in the mount namespace of that process, in which the root can be written to."""
+    return ("nsenter", f"--mount=/proc/{process.pid}/ns/mnt", "--", *chroot_command(spec, root, argv))
 
 
 def _variables(spec: ChrootSpec) -> Iterator[str]:

@@ -11,8 +11,7 @@ from pathlib import Path
 import hvcore.plugin as hv
 from hv_chroot.names import ROOT
 from hv_chroot.resource import Rooted
-from hv_chroot.run.census import rooted
-from hvcore.plugin import boot_id
+from hvcore.plugin import boot_id, rooted
 
 __all__ = ["RootedKind", "kill_rooted", "wait_rooted_gone"]
 

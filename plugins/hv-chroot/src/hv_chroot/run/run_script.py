@@ -14,7 +14,7 @@ import hvcore.plugin as hv
 from hv_chroot.resources.mount_calls import Allowed, cloned_tree
 from hv_chroot.run.confinement import chroot_command, enter_command, sandbox_of
 from hv_chroot.spec import ChrootSpec
-from hvcore.plugin import LIFE_LOCK, STATUS, Child, launch, life_lock, run_tool, tail
+from hvcore.plugin import LIFE_LOCK, STATUS, Child, in_own_mounts, launch, life_lock, rooted, run_tool, tail
 
 __all__ = ["Place", "run_afterwards", "run_start", "run_stop"]
 
@@ -68,7 +68,15 @@ def run_stop(spec: ChrootSpec, job: hv.Job, root: Path, init: hv.ProcessId | Non
     inside = enter_command(spec, init, argv, group=job.live.group) if init is not None else None
     command = inside or chroot_command(spec, root, argv)
     allowed_s = job.deadline.left(spec.script_deadline_s)
-    return run_tool(command, life=job.dir / LIFE_LOCK, status=job.dir / STATUS, deadline_s=allowed_s)
+
+    def run() -> tuple[hv.Ended | None, str]:
+        return run_tool(command, life=job.dir / LIFE_LOCK, status=job.dir / STATUS, deadline_s=allowed_s)
+
+    if inside is not None:
+        return run()
+    # The mounts that the start script has made are in the namespace of its processes.
+    like = next((process.pid for process in rooted(root)), None)
+    return in_own_mounts(job.dir, run, like=like)
 
 
 def run_afterwards(spec: ChrootSpec, job: hv.Job, place: Place) -> tuple[hv.Ended | None, str]:
@@ -92,7 +100,7 @@ def _launched(spec: ChrootSpec, job: hv.Job, place: Place, argv: tuple[str, str]
     sandbox = sandbox_of(spec, str(place.root), place.uids) if spec.namespaces else None
     command = hv.Command(argv=_argv(spec, place, argv), sandbox=sandbox, held=place.held, group=place.group)
     with _life_lock(job.dir) as life_fd:
-        return launch(command, life_fd=life_fd, status=status, log=place.log)
+        return in_own_mounts(job.dir, lambda: launch(command, life_fd=life_fd, status=status, log=place.log))
 
 
 def _argv(spec: ChrootSpec, place: Place, argv: tuple[str, str]) -> tuple[str, ...]:

@@ -10,12 +10,11 @@ from typing import Final
 
 import hvcore.plugin as hv
 from hv_chroot.names import LOG_FILE, OUTPUT, ROOT
-from hv_chroot.run.census import rooted
 from hv_chroot.run.observe import thaw
 from hv_chroot.run.rooted import kill_rooted, wait_rooted_gone
 from hv_chroot.run.run_script import Place, run_afterwards, run_stop
 from hv_chroot.spec import ChrootSpec, uids_of
-from hvcore.plugin import processes_in_pid_namespace, verified_pidfd
+from hvcore.plugin import processes_in_pid_namespace, rooted, verified_pidfd
 
 __all__ = ["stop"]
 

@@ -31,6 +31,9 @@ _BEGINNING: Final = b'{"timestamp": '  # of every event, in QEMU's own spelling
 
 _BY_PANIC: Final = "guest-panic"  # QEMU's reason for the shutdown after a panic
 
+_GREETING: Final = b'{"QMP": '
+_ANSWER: Final = b'{"return": '
+
 # STOP follows these, and does not contain the reason.
 _REASONS_TO_STOP: Final = frozenset({"io-error", "panicked", "shutdown", "watchdog"})
 
@@ -91,8 +94,18 @@ def _read(path: str, *_unchanged: int) -> Journal:
     finally:
         os.close(fd)
     # A torn first or last line is not JSON, and skipped.
-    found = last_run_state(tail.split(b"\n"), from_start=start == 0)
+    lines = tail.split(b"\n")
+    found = last_run_state(lines, from_start=start == 0 and _is_whole(lines))
     return replace(found, torn=True) if tail and not tail.endswith(b"\n") else found
+
+
+def _is_whole(lines: list[bytes]) -> bool:
+    """Whether these first lines are QEMU's greeting and the answer that begins the events.
+
+    The file may have been emptied, and then begins with zeros. In a start that was interrupted QEMU may not have got the
+    command that begins the events, and none will come.
+    """
+    return lines[0].startswith(_GREETING) and any(line.startswith(_ANSWER) for line in lines[1:3])
 
 
 def trim(path: str, keep: int = 4 * TAIL_BYTES) -> int:

@@ -7,6 +7,7 @@ So a listing costs microseconds per guest, a hung monitor does not delay it, and
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,8 @@ _TORN: Final = "the run directory was full: the state may be out of date until t
 # For a process that is just exiting, and for its monitor to write the exit status.
 _ENDING_S: Final = 0.1
 
+_ASK_S: Final = 0.5
+
 
 def process_of(live: hv.Live) -> hv.ProcessId | None:
     """The guest's QEMU: from the record, else the process that has its pidfile locked."""
@@ -47,6 +50,8 @@ def observe(live: hv.Live) -> hv.Observation:
     found = hv.figures(process) if process is not None else None
     if process is None or found is None:
         return _ended(live, process, journal)
+    if journal.status == "unknown" or journal.torn:
+        journal = _asked(live, journal)
     state, reason = _state_of(journal)
     notes = (reason, _TORN if journal.torn else None, _dead_programs(live))
     return hv.Observation(
@@ -83,6 +88,21 @@ def _state_of(journal: Journal) -> tuple[hv.State, str | None]:
     if journal.status == "shutdown":
         return hv.State.RUNNING, "shutting down"
     return hv.State.RUNNING, None if journal.status == "running" else f"the state in QEMU's journal is {journal.status}"
+
+
+def _asked(live: hv.Live, journal: Journal) -> Journal:
+    """The state by QEMU's own word, where the journal does not show it; the journal's if QEMU does not answer."""
+    from hv_kvm.qmp import QmpError, commands, reach  # noqa: PLC0415 - sockets, where the journal does not show the state
+
+    try:
+        with reach(live.dir, _ASK_S) as client:
+            status = commands.query_status(client, deadline_s=_ASK_S)
+    except QmpError:
+        return journal
+    word = "panicked" if status.state == "guest-panicked" else status.state
+    if word not in {*_PAUSES, "panicked", "running", "shutdown"}:
+        word = "running" if status.running else "paused"
+    return replace(journal, status=word, reason=journal.reason if word == journal.status else None, torn=False)
 
 
 def _panic(journal: Journal) -> str:
