@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,11 @@ def shown(path: Path) -> str:
     return path.relative_to(TOP).as_posix()
 
 
+def hidden(page: str) -> list[str]:
+    """The commands that a page runs and does not show."""
+    return re.findall(r"^<!-- first: (.+) -->$", page, re.MULTILINE)
+
+
 def to_walk() -> list[object]:
     """Pages with commands, as pytest's parameters. Pages that need a hypervisor or root are live tests."""
     found: list[object] = []
@@ -36,6 +42,24 @@ def to_walk() -> list[object]:
 @pytest.mark.parametrize("path", ALWAYS, ids=shown)
 def test_every_block_of_a_tutorial_is_checked(path: Path) -> None:
     assert lacks(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("path", [path for path in ALWAYS if path not in FOR_AUTHORS], ids=shown)
+def test_a_reader_sees_every_command_of_a_tutorial(path: Path) -> None:
+    """A comment is invisible on the page: what it runs first, such as a command that makes a disk, a reader never runs."""
+    assert hidden(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("page", "commands"),
+    [
+        ("<!-- folder /srv -->\n<!-- first: make-disk web1.img -->\n\n# Title\n", ["make-disk web1.img"]),
+        ("<!-- first: a -->\n<!-- first: b -->\n", ["a", "b"]),
+        ("<!-- folder /srv -->\n\n<!-- run -->\n```console\n$ make-disk web1.img\n```\n", []),
+    ],
+)
+def test_a_hidden_command_is_found(page: str, commands: list[str]) -> None:
+    assert hidden(page) == commands
 
 
 @pytest.mark.parametrize("path", to_walk())
