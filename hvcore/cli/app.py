@@ -130,8 +130,7 @@ class HvGroup(click.Group):
     ) -> NoReturn:
         """Run the command line and end with its exit code (SystemExit)."""
         given = list(sys.argv[1:] if args is None else args)
-        options = given[: given.index("--")] if "--" in given else given
-        sys.exit(exit_code_of(lambda: self._run(given), as_json="--json" in options))
+        sys.exit(exit_code_of(lambda: self._run(given), as_json="--json" in _own_words(given)))
 
     def _run(self, args: list[str]) -> int:
         instruction = os.environ.get(_COMPLETE_VARIABLE)
@@ -146,6 +145,16 @@ class HvGroup(click.Group):
         with self.make_context("hv", args) as ctx:
             self.invoke(ctx)
         return 0
+
+
+def _own_words(given: list[str]) -> list[str]:
+    """The words for hv: those before ``--``, and none of hv exec, whose words are for the program."""
+    words = given[: given.index("--")] if "--" in given else given
+    values = ("--run-dir", "--config-dir")
+    subcommand = next(
+        (at for at, word in enumerate(words) if word[:1] != "-" and (not at or words[at - 1] not in values)), None
+    )
+    return words[:subcommand] if subcommand is not None and words[subcommand] == "exec" else words
 
 
 def _show_version(ctx: click.Context, _param: click.Parameter, value: object) -> None:

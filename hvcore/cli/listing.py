@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 import hvcore
+from hvcore.cli.guesses import near_word
 from hvcore.cli.options import command, driver_completion, json_option, names_argument
 from hvcore.cli.output import Column, clear_screen, emit_json, is_terminal, remark, say, show_table
 from hvcore.cli.session import known, open_node
@@ -79,6 +80,7 @@ def list_instances(
             f"--json cannot be used with {other}; leave one of them out", click.get_current_context()
         )
     node = open_node()
+    _refuse_unknown(node, drivers)
 
     def chosen() -> list[hvcore.InstanceInfo]:
         found = node.instances()
@@ -90,6 +92,17 @@ def list_instances(
         _watch(chosen, quiet=quiet)
     else:
         _show_list(chosen(), quiet=quiet)
+
+
+def _refuse_unknown(node: hvcore.Node, drivers: tuple[str, ...]) -> None:
+    """Refuse a driver that is neither installed nor that of an instance: an empty list would look like an answer."""
+    if not drivers:
+        return
+    known = {entry.name for entry in hvcore.catalogue()} | {one.driver for one in node.instances()}
+    for driver in drivers:
+        if driver not in known:
+            hint = near_word(driver, known) or "see 'hv drivers'"
+            raise click.UsageError(f"--driver: no driver {driver!r:.80}; {hint}", click.get_current_context())
 
 
 def _show_list(found: list[hvcore.InstanceInfo], *, quiet: bool) -> None:

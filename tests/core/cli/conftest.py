@@ -25,7 +25,7 @@ import hvcore.plugin as hv
 
 @hv.hookimpl
 def params():
-    return hv.ParamGroup("bare", hv.Param("do", hv.one_of("plan", "wait", "ok"), default="ok", help="What."))
+    return hv.ParamGroup("bare", hv.Param("do", hv.one_of("plan", "wait", "ok", "linger"), default="ok", help="What."))
 
 class Bare:
     name = "bare"
@@ -47,7 +47,12 @@ class Bare:
             for _ in range(300):  # Python does not see a signal that comes just before a sleep until that is over
                 time.sleep(0.1)
     def observe(self, live): return hv.Observation(state=hv.State.RUNNING, reason="a \\x1b[31mred\\x1b[0m guest")
-    def stop(self, live, job, *, force): return "term"
+    def stop(self, live, job, *, force):
+        if "linger" in str(live.record.spec) and not force:
+            print("waiting", flush=True)
+            for _ in range(300):
+                time.sleep(0.1)
+        return "term"
 """
 FAILING = "raise ImportError('lxml is not installed')\n"
 

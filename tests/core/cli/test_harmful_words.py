@@ -151,3 +151,15 @@ def test_options_after_the_name_belong_to_the_program(
     hv_process("start", instance_file())
     found = hv_process("exec", "web1", *dashes, "sh", "-c", 'echo "$@"', "sh", *options)
     assert found.stdout.decode().split() == options
+
+
+def test_json_after_the_name_belongs_to_the_program_when_exec_fails(hv: Hv) -> None:
+    found = hv("exec", "web1", "ip", "--json", "address")
+    assert (found.exit_code, found.stdout) == (4, "")
+    assert json.loads(hv("info", "exec", "--json").stdout)["exit_code"] == 4
+
+
+def test_a_list_of_an_unknown_driver_is_no_empty_list(hv: Hv) -> None:
+    found = hv("list", "-q", "--driver", "kvmm")
+    assert found.exit_code == 2
+    assert "--driver: no driver 'kvmm'; did you mean 'kvm'?" in found.stderr

@@ -180,6 +180,36 @@ def test_a_signal_undoes_the_operation(run_dir: Path, instance_file: File, signu
     assert [path for path in run_dir.rglob("*") if "web1" in path.name] == []
 
 
+@pytest.mark.usefixtures("other_drivers")
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_after_a_signal_a_stop_says_what_is_left(
+    hv_process: Process, instance_file: File, signum: signal.Signals, code: int
+) -> None:
+    hv_process("start", instance_file(driver="bare", params='do = "linger"'))
+    with subprocess.Popen([*HV, "stop", "web1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"waiting\n"
+        process.send_signal(signum)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert said == b"interrupted; web1 is still running, see 'hv info web1'\n"
+    assert hv_process("stop", "web1", "--force").returncode == 0
+
+
+def test_a_watched_list_is_printed_until_enter(hv_process: Process, instance_file: File, run_dir: Path) -> None:
+    hv_process("start", instance_file())
+    master, slave = pty.openpty()
+    with subprocess.Popen([*HV, "list", "--watch"], stdin=slave, stdout=subprocess.PIPE) as process:
+        os.close(slave)
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"NAME")
+        assert process.stdout.readline().startswith(b"web1")
+        assert process.stdout.readline().startswith(b"NAME")
+        os.write(master, b"\n")
+        assert process.wait(30) == 0
+    os.close(master)
+
+
 def completions(words: str, **environment: str) -> list[str]:
     variables = {
         "_HV_COMPLETE": "bash_complete",
