@@ -33,6 +33,7 @@ class Holds(StrEnum):
     FILESYSTEM = "file system"
     PARTITIONS = "partitions"
     VOLUME = "volume"
+    NOTHING = "nothing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +96,9 @@ def contents_of(path: str) -> Contents | None:
 
 def recognized(head: bytes) -> Contents | None:
     """What a disk with these first bytes contains; None when they are not known. Pure, never raises."""
+    if head and not any(head):
+        words = f"empty: its first {len(head)} bytes are zeros"
+        return Contents(holds=Holds.NOTHING, name="zeros", words=words)
     ext = _ext(head)
     if ext is not None:
         return ext

@@ -53,7 +53,7 @@ def test_script_is_a_directory(refused: Any, images: Any, web1: Build) -> None:
 def test_script_is_a_fifo_a_socket_or_a_device(refused: Any, images: Any, web1: Build, kind: int) -> None:
     tree = images.tree(None)
     os.mknod(tree / "ganeti-chroot", kind | 0o755, os.makedev(1, 3))
-    assert "is not a file" in refused(web1(tree), hvcore.OperationError)
+    assert "is not a file" in refused(web1(tree), hvcore.VerifyError)
 
 
 def test_script_is_a_link_to_itself(refused: Any, images: Any, web1: Build) -> None:
@@ -88,8 +88,8 @@ def test_script_that_is_a_link_inside_is_followed(node: hvcore.Node, images: Any
 
 
 def test_script_with_a_missing_interpreter(refused: Any, images: Any, web1: Build) -> None:
-    text = refused(web1(images("#!/bin/nosuch\n")), hvcore.LaunchError)
-    assert "No such file" in text
+    text = refused(web1(images("#!/bin/nosuch\n")), hvcore.OperationError)
+    assert "needs the interpreter '/bin/nosuch', which is not a program in the root" in text
 
 
 def test_script_exits_3(refused: Any, images: Any, web1: Build) -> None:
@@ -152,7 +152,7 @@ def test_corrupt_image(refused: Any, images: Any, web1: Build, tmp_path: Path) -
     image = tmp_path / "noise.img"
     image.write_bytes(os.urandom(1024 * 1024))
     text = refused(web1(image), hvcore.LaunchError)
-    assert "noise.img', mount exited with 32" in text
+    assert "noise.img', on which no known file system was found: mount exited with 32" in text
 
 
 def test_damaged_file_system(refused: Any, images: Any, web1: Build) -> None:
@@ -259,3 +259,45 @@ def test_two_starts_at_once_are_one(node: hvcore.Node, images: Any, web1: Build,
         outcomes = list(pool.map(lambda _: node.driver("chroot").start(instance), range(4)))
     assert sorted(outcome.changed for outcome in outcomes) == [False, False, False, True]
     node.stop("web1")
+
+
+def verified(node: hvcore.Node, instance: hvcore.Instance) -> str:
+    with pytest.raises(hvcore.VerifyError) as caught:
+        node.driver("chroot").verify(instance)
+    return str(caught.value)
+
+
+def test_verify_looks_into_a_directory(node: hvcore.Node, refused: Any, images: Any, web1: Build) -> None:
+    tree = images.tree("#!/bin/sh\r\nsleep 1000 &\r\n")
+    instance = web1(tree)
+    assert "params.init_script: has Windows line ends (CRLF)" in verified(node, instance)
+    assert "has Windows line ends (CRLF)" in refused(instance, hvcore.VerifyError)
+    (tree / "ganeti-chroot").write_text("#!/usr/bin/python3\n")
+    assert "needs the interpreter '/usr/bin/python3'" in verified(node, instance)
+
+
+def test_the_script_on_a_disk_is_checked_once_it_is_mounted(refused: Any, images: Any, web1: Build) -> None:
+    text = refused(web1(images("#!/bin/sh\r\n")), hvcore.OperationError)
+    assert "'/ganeti-chroot' on disk" in text
+    assert "has Windows line ends (CRLF), which its interpreter does not understand; convert it" in text
+
+
+def test_a_whole_disk_and_a_journal_are_refused_before_a_mount(
+    node: hvcore.Node, images: Any, web1: Build, tmp_path: Path
+) -> None:
+    whole = tmp_path / "whole.img"
+    entry = b"\x80\0\0\0\x83\0\0\0" + (2048).to_bytes(4, "little") * 2
+    whole.write_bytes(bytes(446) + entry + bytes(48) + b"\x55\xaa" + bytes(1 << 20))
+    assert "is a whole disk with partitions (MBR)" in verified(node, web1(whole))
+    journal = images()
+    subprocess.run(["debugfs", "-w", "-R", "feature has_journal needs_recovery", journal], check=True)
+    assert "whose journal was not replayed" in verified(node, web1(journal, overlay="memory"))
+
+
+def test_the_headline_of_a_mount_is_its_cause(refused: Any, web1: Build, tmp_path: Path) -> None:
+    unknown = tmp_path / "unknown.img"
+    unknown.write_bytes(b"x" * (1 << 20))
+    text = refused(web1(unknown), hvcore.LaunchError)
+    assert "on which no known file system was found: mount exited with 32" in text
+    assert "wrong fs type" in text
+    assert "dmesg(1)" not in text

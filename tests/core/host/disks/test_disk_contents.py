@@ -84,7 +84,7 @@ def mbr(kind: int, status: int = 0x80, sectors: int = 2048) -> bytes:
         (mbr(0x83, sectors=0), None),
         (bytes(510) + b"\x55\xaa", None),
         (b"", None),
-        (bytes(70000), None),
+        (bytes(70000), "zeros"),
         (b"LUKS\xba\xbe\0\2", "luks"),
         (mbr(0x83).ljust(32769, b"\0") + b"CD001", "iso9660"),
     ],

@@ -12,15 +12,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from hv_chroot.resources.interpreter import executable_problem
 from hv_chroot.resources.mount_calls import system_call
 
-__all__ = ["as_owner", "mount_point", "open_directory", "plain_directories", "program_problem"]
+__all__ = ["as_owner", "mount_point", "open_directory", "plain_directories", "program_problem", "script_problem"]
 
 _OPENAT2: Final = 437  # the same on every architecture; Linux 5.6
 _RESOLVE_NO_MAGICLINKS: Final = 0x02  # linux/openat2.h
 _RESOLVE_IN_ROOT: Final = 0x10
 _CAPABILITY_VERSION_3: Final = 0x20080522  # linux/capability.h
 _MOST_LINKS: Final = 40  # as the kernel: path_resolution(7)
+_HEAD_BYTES: Final = 4096
 _PLACE: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -39,14 +41,9 @@ def program_problem(root: Path, path: str) -> str | None:
 
     Links are followed as a process inside follows them: an absolute one, or ``..``, stays below ``root``.
     """
-    how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     try:
-        with open_directory(root) as root_fd:
-            fd = system_call(_OPENAT2, root_fd, os.fsencode(path), how, len(how))
-        try:
+        with _inside(root, path) as fd:
             mode = os.fstat(fd).st_mode
-        finally:
-            os.close(fd)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return "does not exist"
@@ -54,6 +51,46 @@ def program_problem(root: Path, path: str) -> str | None:
     if not stat.S_ISREG(mode):
         return "is not a file"
     return None if mode & 0o111 else f"is not executable, got mode {stat.S_IMODE(mode):04o}"
+
+
+def script_problem(root: Path, path: str, search: str) -> tuple[str, str] | None:
+    """Why the kernel would not execute the script or program in that root, and what to do; None when it would.
+
+    ``search`` is the PATH that it gets. What a script does is not known, only whether its interpreter exists.
+    """
+    problem = program_problem(root, path)
+    if problem is not None:
+        return problem, "create it, or set params.init_script"
+
+    def found(inside: str) -> bytes | None:
+        return _head(root, inside) if program_problem(root, inside) is None else None
+
+    return executable_problem(found(path) or b"", search, found)
+
+
+def _head(root: Path, path: str) -> bytes:
+    """The first bytes of that file in the root; none of a file that cannot be read."""
+    try:
+        with _inside(root, path) as place:
+            fd = os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                return os.pread(fd, _HEAD_BYTES, 0)
+            finally:
+                os.close(fd)
+    except OSError:
+        return b""
+
+
+@contextmanager
+def _inside(root: Path, path: str) -> Iterator[int]:
+    """A descriptor of that file, only as a place, with links followed as a process inside follows them. Raises OSError."""
+    how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    with open_directory(root) as root_fd:
+        fd = system_call(_OPENAT2, root_fd, os.fsencode(path), how, len(how))
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def plain_directories(root: Path, names: tuple[str, ...], *, may_be_made: bool) -> str | None:

@@ -16,6 +16,7 @@ from hv_chroot.names import LOG_FILE, OUTPUT, ROOT
 from hv_chroot.resource import Output, Root
 from hv_chroot.resources.left_out import mounts_left_out
 from hv_chroot.resources.mount_calls import Allowed, attach, cloned_tree, mount_overlay, mount_tmpfs
+from hv_chroot.resources.root_contents import contents_problem, what_it_contains
 from hv_chroot.resources.root_files import as_owner, mount_point, open_directory
 from hv_chroot.spec import ChrootSpec
 from hvcore.plugin import (
@@ -193,6 +194,8 @@ def _disk_problems(spec: ChrootSpec, place: str) -> Iterator[hv.Problem]:
     elif not os.access(place, os.W_OK | os.R_OK if spec.source_is_written else os.R_OK):
         todo = "change its permissions, or set read_only for the disk"
         yield hv.Problem(path=path, what="cannot be read and written", got=got, todo=todo)
+    elif (wrong := contents_problem(place, disk.size_bytes, read_only=not spec.source_is_written)) is not None:
+        yield hv.Problem(path=path, what=wrong[0], got=got, todo=wrong[1])
 
 
 def _place(owner: Owner, name: str) -> Path:
@@ -244,7 +247,7 @@ def _mount_disk(spec: ChrootSpec, path: str, owner: Owner, target: Path) -> None
         todo = f"check that {path!r} can be read"
         raise hv.DeadlineError(subject=owner.name, waiting_for=f"mount of {path!r}", waited_s=left, todo=todo)
     if ended.code != 0:
-        how = f"cannot mount disk {path!r}, mount {ended}"
+        how = f"cannot mount disk {path!r}, {what_it_contains(path)}: mount {ended}"
         raise hv.LaunchError(name=owner.name, how=how, output=output, argv=command)
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Final
 
 import hvcore.plugin as hv
+from hv_chroot.families.root import Bind
 from hv_chroot.names import ROOT
 from hv_chroot.resource import resources_of
-from hv_chroot.resources.root_files import program_problem
+from hv_chroot.resources.root_files import script_problem
 from hv_chroot.run.confinement import chroot_command, sandbox_of
+from hv_chroot.run.start import root_problem
 from hv_chroot.seccomp import MACHINES
 from hv_chroot.spec import ChrootSpec
 from hvcore.plugin import sandboxed
@@ -23,6 +25,8 @@ _TOOLS: Final = {"bwrap": "bubblewrap", "mount": "mount", "setpriv": "util-linux
 """For each program the Debian package that contains it."""
 _PLAIN_TOOLS: Final = {"chroot": "coreutils", "env": "coreutils", "mount": "mount"}
 _FOR_USERS: Final = {"nsenter": "util-linux", "unshare": "util-linux"}
+_DATA: Final = ("data", "home", "media", "mnt", "run", "srv", "tmp", "var")
+"""Directories of a root in which no distribution has an interpreter."""
 _LOOP: Final = "/dev/loop-control"
 
 _PLUGIN: Final = "chroot"
@@ -70,12 +74,24 @@ def verify(hooks: hv.Hooks, spec: ChrootSpec, host: hv.Host) -> Iterator[hv.Prob
 
 
 def _script_problems(spec: ChrootSpec, site: hv.Site) -> Iterator[hv.Problem]:
-    """Whether the start script is there, as far as that shows: in a directory, or in the root of a running instance."""
+    """What is wrong with the start script, as far as that shows: in a directory, or in the root of a running instance."""
     root = _visible_root(spec, site)
-    problem = None if root is None else program_problem(root, spec.init_script)
+    if root is None or (root != site.dir / ROOT and any(map(_may_cover, spec.binds))):
+        return
+    if root != site.dir / ROOT and spec.overlay == "none" and os.statvfs(root).f_flag & os.ST_NOEXEC:
+        what, todo = "is on a file system that is mounted noexec", "mount it with exec, or use another directory"
+        yield hv.Problem(path="params.root_directory", what=what, got=repr(spec.directory), todo=todo)
+    problem = script_problem(root, spec.init_script, dict(spec.environment)["PATH"])
     if problem is not None:
-        what, got = f"{problem} in the root", repr(spec.init_script)
-        yield hv.Problem(path="params.init_script", what=what, got=got, todo="create it, or name another program")
+        what, todo = problem
+        yield hv.Problem(path="params.init_script", what=f"{what}, in the root", got=repr(spec.init_script), todo=todo)
+    elif spec.namespaces and (wrong := root_problem(spec, root)) is not None:
+        yield hv.Problem(path="params.root_directory", what=wrong[0], got=repr(spec.directory), todo=wrong[1])
+
+
+def _may_cover(bind: Bind) -> bool:
+    """Whether a bind may bring the script or its interpreter: it is at or above a place where programs are."""
+    return bind.target.split("/")[1] not in _DATA
 
 
 def _visible_root(spec: ChrootSpec, site: hv.Site) -> Path | None:

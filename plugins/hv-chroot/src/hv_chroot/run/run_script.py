@@ -56,9 +56,12 @@ def run_start(spec: ChrootSpec, job: hv.Job, place: Place) -> tuple[hv.ProcessId
         ended = _as_written(ended, written)
         if ended.code != 0:
             how = f"{spec.init_script} start {ended} after {time.monotonic() - begun:.1f} s"
+            said = tail(place.log)
             if spec.namespaces and written is None:
                 how = f"cannot set up the confinement, bubblewrap {ended}"
-            raise hv.LaunchError(name=job.name, how=how, output=tail(place.log), argv=_argv(spec, place, argv))
+                if f"bwrap: execvp {spec.init_script}: " in said:
+                    how = f"{spec.init_script} start cannot be executed; check its first line, its interpreter and its mode"
+            raise hv.LaunchError(name=job.name, how=how, output=said, argv=_argv(spec, place, argv))
         return child.process() if spec.namespaces else None, monitor
 
 

@@ -8,14 +8,14 @@ from typing import Final
 import hvcore.plugin as hv
 from hv_chroot.names import ROOT
 from hv_chroot.resource import SCRIPT_OUTPUT, namespaces_of, resources_of
-from hv_chroot.resources.root_files import plain_directories, program_problem
+from hv_chroot.resources.root_files import plain_directories, script_problem
 from hv_chroot.run.census import census, members, namespace_of
 from hv_chroot.run.confinement import prove, sandbox_of
 from hv_chroot.run.observe import freeze
 from hv_chroot.run.run_script import Place, run_start
 from hv_chroot.spec import ChrootSpec, uids_of
 
-__all__ = ["remember", "start"]
+__all__ = ["remember", "root_problem", "start"]
 
 _INIT_ENDS_S: Final = 1.0
 _MADE_BY_US: Final = ("dev", "proc")
@@ -43,15 +43,23 @@ def start(spec: ChrootSpec, job: hv.Job) -> None:
 
 
 def _check_root(spec: ChrootSpec, root: Path, job: hv.Job) -> None:
-    problem = program_problem(root, spec.init_script)
+    problem = root_problem(spec, root)
     if problem is not None:
-        todo = "create it, or set params.init_script"
-        raise hv.OperationError(f"{job.name}: {spec.init_script!r} on {spec.source} {problem}; {todo}")
+        what, todo = problem
+        raise hv.OperationError(f"{job.name}: {what}; {todo}")
+
+
+def root_problem(spec: ChrootSpec, root: Path) -> tuple[str, str] | None:
+    """What keeps an instance from starting in that root, and what to do: its script, and directories for mounts."""
+    problem = script_problem(root, spec.init_script, dict(spec.environment)["PATH"])
+    if problem is not None:
+        return f"{spec.init_script!r} on {spec.source} {problem[0]}", problem[1]
     if spec.namespaces:
         may_be_made = spec.source_is_written or spec.overlay != "none"
-        problem = plain_directories(root, _MADE_BY_US, may_be_made=may_be_made)
-        if problem is not None:
-            raise hv.OperationError(f"{job.name}: on {spec.source} {problem}; make it an empty directory")
+        missing = plain_directories(root, _MADE_BY_US, may_be_made=may_be_made)
+        if missing is not None:
+            return f"on {spec.source} {missing}", "make it an empty directory"
+    return None
 
 
 def remember(spec: ChrootSpec, job: hv.Job, init: hv.ProcessId, monitor: hv.ProcessId | None) -> None:
