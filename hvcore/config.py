@@ -12,6 +12,7 @@ instances keep their values.
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import stat
@@ -258,7 +259,7 @@ def _parsed(data: bytes) -> dict[str, Any]:
     if len(data) > _MAX_BYTES:
         raise ValueError("is larger than 1 MiB")
     try:
-        return tomllib.loads(data.decode("utf-8"))
+        return tomllib.loads(data.removeprefix(codecs.BOM_UTF8).decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ValueError(f"is not UTF-8 at byte {error.start}") from error
     except RecursionError as error:

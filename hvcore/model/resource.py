@@ -107,6 +107,7 @@ class InterfaceAddress(Resource[str]):
 class TcpPort(Resource[str]):
     """A TCP port at ``bind``: ``port``, or when that is None the first free one from ``first`` on.
 
+    With port 0 the program itself picks one, and only the address is checked before a start.
     The handle is the port's number as text. The record's bindings keep address and port under the key.
     """
 

@@ -9,9 +9,12 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from hvcore.errors import OperationError, Problem
+from hvcore.host.processes.launch_notes import launched_for
 from hvcore.model.plan import Step
 from hvcore.model.resource import InterfaceAddress, TcpPort
 from hvcore.resources.held import Held
@@ -93,14 +96,22 @@ class TcpPortKind(ResourceKind[TcpPort, str], name="port", turn=Turn.NETWORK):
     """A port that was named, or the first free one, reserved until the program listens on it."""
 
     def verify(self, resource: TcpPort, site: Site) -> Iterator[Problem]:
-        """A named port must be free. The interface reports a missing address itself."""
+        """The address must be one of the node, and a named port free. The interface reports a missing address itself."""
         bind = resource.bind if isinstance(resource.bind, str) else _look_up(resource.bind)
-        if resource.port is None or isinstance(bind, Problem):
+        if isinstance(bind, Problem):
             return
-        why = _port_problem(bind, resource.port)
-        if why is not None:
+        # Port 0 is any free one: then only the address can be wrong.
+        why = _port_problem(bind, resource.port or 0)
+        if why is None or (resource.port and _listens_itself(site.dir, resource.port)):
+            return
+        if resource.port:
             what = f"cannot be listened on at {bind} ({why})"
             yield Problem(path=resource.where, what=what, got=str(resource.port), todo="choose another, or unset it")
+        else:
+            todo = (
+                f"correct the address, which has to be one of this node, for {resource.where.removeprefix('params.')}"
+            )
+            yield Problem(path=resource.where, what=f"cannot be listened on at {bind} ({why})", todo=todo)
 
     def describe(self, resource: TcpPort, site: Site) -> Iterator[Step]:
         """The port, where the start chooses it."""
@@ -144,6 +155,33 @@ def _port_problem(address: str, port: int) -> str | None:
     except OSError as error:
         return os.strerror(error.errno or 0).lower()
     return None
+
+
+def _listens_itself(directory: Path, port: int) -> bool:
+    """Whether a process of the instance with that directory listens on the port: a reboot will free it."""
+    own = {link for pid in launched_for(directory) for link in _open_sockets(pid)}
+    return bool(own) and not own.isdisjoint(_listening(port))
+
+
+def _listening(port: int) -> Iterator[str]:
+    """``socket:[INODE]`` of each TCP socket that listens on the port: proc(5), state 0A."""
+    for name in ("tcp", "tcp6"):
+        try:
+            rows = [line.split() for line in Path("/proc/net", name).read_text(encoding="ascii").splitlines()[1:]]
+        except OSError:
+            continue
+        yield from (
+            f"socket:[{row[9]}]" for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port
+        )
+
+
+def _open_sockets(pid: int) -> Iterator[str]:
+    with suppress(OSError):
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                link = os.readlink(f"/proc/{pid}/fd/{fd}")
+                if link.startswith("socket:"):
+                    yield link
 
 
 def reserve_port(address: str, first: int) -> socket.socket | None:

@@ -23,6 +23,19 @@ __all__ = ["CharacterDeviceKind", "LinkKind", "UnixSocketKind", "listening_socke
 class LinkKind(ResourceKind[Link, None], name="link", turn=Turn.FILE):
     """Made before the program: until the program makes its file, the link leads nowhere."""
 
+    def verify(self, resource: Link, site: Site) -> Iterator[Problem]:
+        """Nothing else may be at its path, and its directory must exist and be writable."""
+        path, got, todo = resource.where, repr(resource.path), "choose another path"
+        directory = os.path.dirname(resource.path)
+        if _in_the_way(Path(resource.path), site.dir / resource.target):
+            yield Problem(path=path, what="exists already", got=got, todo=f"remove it, or {todo}")
+        elif not os.path.isdir(directory):
+            what = f"is in {directory!r}, which is not a directory of this node"
+            yield Problem(path=path, what=what, got=got, todo=f"create it, or {todo}")
+        elif not os.access(directory, os.W_OK | os.X_OK):
+            what = f"is in {directory!r}, where this user cannot make files"
+            yield Problem(path=path, what=what, got=got, todo=todo)
+
     def describe(self, resource: Link, site: Site) -> Iterator[Step]:
         """Where the link is."""
         yield Step(kind="link", what=f"{resource.path} to the display's socket")
@@ -38,7 +51,7 @@ class LinkKind(ResourceKind[Link, None], name="link", turn=Turn.FILE):
         try:
             path.symlink_to(target)
         except FileExistsError:
-            if not path.is_symlink() or path.readlink() != target:
+            if _in_the_way(path, target):
                 raise OperationError(f"{what} exists already; remove it or choose another path") from None
         except OSError as error:
             raise OperationError(f"{what} cannot be made, got {error.strerror}; choose another") from error
@@ -48,6 +61,11 @@ class LinkKind(ResourceKind[Link, None], name="link", turn=Turn.FILE):
         path = Path(entry.data["path"])
         if path.is_symlink() and os.readlink(path).startswith(f"{owner.dir}/"):
             path.unlink(missing_ok=True)
+
+
+def _in_the_way(path: Path, target: Path) -> bool:
+    """Whether something else than our link is at the path."""
+    return os.path.lexists(path) and not (path.is_symlink() and path.readlink() == target)
 
 
 class CharacterDeviceKind(ResourceKind[CharacterDevice, str], name="character-device", turn=Turn.FILE):

@@ -63,3 +63,9 @@ def test_an_unreadable_file_is_an_error_without_waiting(tmp_path: Path) -> None:
             InstanceFileError, match=r"cannot be read|is not a path|is a directory|is not a regular file"
         ):
             load_instance(f"{tmp_path}/{name}")
+
+
+def test_a_byte_order_mark_of_an_editor_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "web1.toml"
+    path.write_bytes(b'\xef\xbb\xbfname = "web1"\ndriver = "fake"\n')
+    assert load_instance(path).name == "web1"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hvcore.plugin import Job, Link, OperationError
+from hvcore.plugin import Job, Link, OperationError, Site
+from hvcore.resources.node_files import LinkKind
 
 AtWork = Callable[..., Job]
 
@@ -49,3 +50,20 @@ def test_what_is_in_the_way_is_named_and_stays(at_work: AtWork, tmp_path: Path, 
 def test_a_directory_that_is_not_there_is_named(at_work: AtWork, tmp_path: Path) -> None:
     with pytest.raises(OperationError, match="cannot be made, got No such file or directory; choose another"):
         at_work().acquire(link(tmp_path / "none" / "vnc"))
+
+
+def test_verify_says_what_is_in_the_way_and_where_no_file_can_be_made(
+    site: Callable[..., Site], tmp_path: Path
+) -> None:
+    def problem(path: Path) -> str:
+        return "\n".join(map(str, LinkKind().verify(link(path), site())))
+
+    path = tmp_path / "vnc"
+    assert problem(path) == ""
+    path.symlink_to(site().dir / "vnc")
+    assert problem(path) == ""
+    path.unlink()
+    path.touch()
+    assert "exists already" in problem(path)
+    assert "which is not a directory of this node" in problem(tmp_path / "gone" / "vnc")
+    assert "which is not a directory of this node" in problem(path / "vnc")

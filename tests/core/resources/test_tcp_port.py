@@ -79,3 +79,22 @@ def test_steps_of_a_plan(site: Callable[..., Site]) -> None:
     handles = CORE_KINDS.placeholders([*wanted, LO], site())
     assert (handles[wanted[0]], handles[LO]) == ("{port:spice}", "{address:lo}")
     assert CORE_KINDS.placeholders([port(5900)], site())[port(5900)] == "5900"
+
+
+@pytest.mark.parametrize("number", [0, None, 5900])
+def test_an_address_that_the_node_does_not_have_is_a_problem_with_any_port(
+    site: Callable[..., Site], number: int | None
+) -> None:
+    (problem,) = CORE_KINDS.problems([port(number, bind="192.0.2.1")], site())
+    assert "cannot be listened on at 192.0.2.1 (cannot assign requested address)" in str(problem)
+
+
+def test_a_port_that_the_program_picks_is_no_problem_at_an_address_of_the_node(site: Callable[..., Site]) -> None:
+    assert list(CORE_KINDS.problems([port(0)], site())) == []
+
+
+def test_a_port_that_the_instance_itself_listens_on_is_no_problem(
+    site: Callable[..., Site], taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hvcore.resources.network.launched_for", lambda directory: [os.getpid()])
+    assert list(CORE_KINDS.problems([port(taken)], site())) == []

@@ -137,6 +137,9 @@ class Vnc(Device):
             yield HOST_NETWORK
             if not isinstance(self.address, str):
                 yield self.address
+            # Without a port QEMU picks one; the address is checked all the same.
+            given_by = "params.vnc_bind_address" if self.port is None else "params.vnc_port"
+            yield hv.TcpPort(key="vnc", given_by=given_by, bind=self.address, port=self.port or 0, first=_FIRST_PORT)
         yield from password(PASSWORD, self.password_file, "vnc_password_file", _PASSWORD_BYTES)
         yield from certificates(_CREDS, self.x509, "vnc_x509_path", optional=("ca-crl.pem", "dh-params.pem"))
         if self.keymap:
