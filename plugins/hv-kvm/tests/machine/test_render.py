@@ -40,6 +40,7 @@ FACTS: Final = Facts(
     machines=(MachineType(name="pc-i440fx-7.2", alias="pc", deprecated=False, is_default=True, cpu_max=255),),
     types=frozenset(),
     cpu_models=frozenset(),
+    cpu_features=frozenset(),
     block_drivers=frozenset(),
     aio=frozenset(),
     kvm_present=False,

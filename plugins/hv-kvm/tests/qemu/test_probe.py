@@ -29,6 +29,7 @@ FACTS = Facts(
     machines=(PC, Q35),
     types=frozenset({"virtio-blk-pci", "secret"}),
     cpu_models=frozenset({"qemu64"}),
+    cpu_features=frozenset({"aes", "vmx"}),
     block_drivers=frozenset({"file", "raw"}),
     aio=frozenset({"threads", "native"}),
     kvm_present=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Final
 
 import hvcore.plugin as hv
@@ -148,9 +149,16 @@ def plan(params: hv.Params) -> Iterator[Device]:
 
 @hv.hookimpl
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
-    """The model must exist in this QEMU."""
+    """The model and the features must exist in this QEMU. Whether the node's CPU has a feature is not checked."""
     for cpu in spec.of(Cpu):
-        model = (cpu.model or "").split(",")[0]
+        model, *features = (cpu.model or "").split(",")
+        for text in features if facts.cpu_features else ():
+            name = _feature(text)[0]
+            if name.replace("_", "-") not in facts.cpu_features and name not in facts.cpu_features:
+                near = get_close_matches(name, facts.cpu_features, n=1)
+                todo = f"did you mean {near[0]!r}?" if near else "remove it, or correct its name"
+                what = facts.lacks(f"CPU feature {name}")
+                yield hv.Problem(path="params.cpu_type", what=what, got=repr(text), todo=todo)
         if model and facts.cpu_models and model not in facts.cpu_models:
             todo = f"'{spec.qemu} -cpu help' lists the models"
             yield hv.Problem(path="params.cpu_type", what=facts.lacks(model), got=repr(model), todo=todo)

@@ -24,6 +24,15 @@ PARAMS: Final = hv.ParamGroup(
         example="/dev/hugepages",
         changes="launch",
     ),
+    hv.Param(
+        "memory_overcommit",
+        hv.boolean(),
+        default=False,
+        help="Start the guest also if the node has less memory available than memory_mib. If the guest then uses all of "
+        "its memory, the kernel may kill it or other programs.",
+        changes="launch",
+        example=True,
+    ),
     help="Where the guest's memory comes from. Its size is memory_mib of the instance.",
 )
 
@@ -34,6 +43,7 @@ class Memory(Device):
 
     mib: int
     path: str | None
+    overcommit: bool = False
 
     @property
     def file(self) -> MemoryFile | None:
@@ -54,7 +64,7 @@ DEVICES: Final = (Memory,)
 @hv.hookimpl
 def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
     """The memory."""
-    yield Memory(mib=instance.memory_mib, path=params["mem_path"])
+    yield Memory(mib=instance.memory_mib, path=params["mem_path"], overcommit=params["memory_overcommit"])
 
 
 @hv.hookimpl

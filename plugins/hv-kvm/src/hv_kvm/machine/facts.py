@@ -11,7 +11,7 @@ from typing import Any, Final
 
 __all__ = ["FACTS_FORMAT", "Facts", "MachineType", "resolve_machine"]
 
-FACTS_FORMAT: Final = 2
+FACTS_FORMAT: Final = 3
 """Version of the JSON form. Raise it when the questions of the probe or the form change: older caches are then ignored."""
 
 
@@ -47,7 +47,8 @@ class Facts:
 
     ``version`` and ``package`` are only for messages. ``options`` maps a command-line option to its parameters; QEMU does
     not list options without parameters there (-chroot, -runas, -audio), nor machine properties before 10.0. ``types``
-    holds devices, objects, character devices and machines. ``block_drivers`` are those that were compiled, possibly
+    holds devices, objects, character devices and machines. ``cpu_features`` are all properties of a CPU model, empty if
+    unknown. ``block_drivers`` are those that were compiled, possibly
     as a module that is not installed; ``aio`` are the methods of the file driver. ``kvm_present`` is QEMU's answer;
     `hv_kvm.qemu.accelerator` finds out whether a guest really runs.
     """
@@ -59,6 +60,7 @@ class Facts:
     machines: tuple[MachineType, ...]
     types: frozenset[str]
     cpu_models: frozenset[str]
+    cpu_features: frozenset[str]
     block_drivers: frozenset[str]
     aio: frozenset[str]
     kvm_present: bool
@@ -102,6 +104,7 @@ class Facts:
             ],
             "types": sorted(self.types),
             "cpu_models": sorted(self.cpu_models),
+            "cpu_features": sorted(self.cpu_features),
             "block_drivers": sorted(self.block_drivers),
             "aio": sorted(self.aio),
             "kvm": [self.kvm_present, self.kvm_enabled],
@@ -122,6 +125,7 @@ class Facts:
                 machines=tuple(_machine(*row) for row in body["machines"]),
                 types=_names(body["types"]),
                 cpu_models=_names(body["cpu_models"]),
+                cpu_features=_names(body["cpu_features"]),
                 block_drivers=_names(body["block_drivers"]),
                 aio=_names(body["aio"]),
                 kvm_present=kvm_present is True,

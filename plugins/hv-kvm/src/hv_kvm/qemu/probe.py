@@ -131,6 +131,7 @@ def _facts(client: QmpClient, deadline: float) -> Facts:
         machines=ask.query_machines(client, deadline_s=left_s()),
         types=ask.qom_list_types(client, deadline_s=left_s()),
         cpu_models=ask.query_cpu_definitions(client, deadline_s=left_s()),
+        cpu_features=ask.query_cpu_features(client, deadline_s=left_s()),
         block_drivers=block_drivers,
         aio=aio,
         kvm_present=kvm_present,

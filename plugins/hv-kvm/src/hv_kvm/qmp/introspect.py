@@ -15,6 +15,7 @@ __all__ = [
     "query_command_line_options",
     "query_commands",
     "query_cpu_definitions",
+    "query_cpu_features",
     "query_kvm",
     "query_machines",
 ]
@@ -66,6 +67,15 @@ def query_cpu_definitions(client: QmpClient, *, deadline_s: float) -> frozenset[
         if error.error_class == "CommandNotFound":
             return frozenset()
         raise
+
+
+def query_cpu_features(client: QmpClient, *, deadline_s: float) -> frozenset[str]:
+    """The names of all properties that -cpu takes after a model; empty on targets without the model ``max`` of a PC."""
+    try:
+        rows = ask_rows(client, "device-list-properties", deadline_s, {"typename": "max-x86_64-cpu"})
+    except QmpCommandError:
+        return frozenset()
+    return frozenset(row.need("name", str) for row in rows)
 
 
 def query_kvm(client: QmpClient, *, commands: frozenset[str], deadline_s: float) -> tuple[bool, bool]:

@@ -28,6 +28,7 @@ _FACTS: Final = Facts(
     machines=(),
     types=_NOTHING,
     cpu_models=_NOTHING,
+    cpu_features=_NOTHING,
     block_drivers=_NOTHING,
     aio=_NOTHING,
     kvm_present=False,

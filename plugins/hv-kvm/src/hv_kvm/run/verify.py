@@ -11,6 +11,7 @@ from hv_kvm.machine.resource import Image
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qemu.accelerator import kvm_works
 from hv_kvm.qemu.probe import ProbeError, facts_of, probe
+from hv_kvm.run.room import memory_problems, room_problems
 from hvcore.plugin import (
     DiskId,
     Finding,
@@ -30,8 +31,11 @@ _KVM: Final = "/dev/kvm"
 
 def problems_on(hooks: Hooks, spec: KvmSpec, host: Host) -> Iterator[Problem]:
     """Everything that keeps this node from running the spec. Acquires nothing."""
-    yield from hooks.kinds.problems(spec.resources, site_of(spec, host))
+    site = site_of(spec, host)
+    yield from hooks.kinds.problems(spec.resources, site)
     yield from _twice(spec)
+    yield from memory_problems(spec, site)
+    yield from room_problems(spec, site)
     try:
         facts = facts_of(spec, host)
     except ProbeError as error:

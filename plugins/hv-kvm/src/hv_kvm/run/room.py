@@ -1,0 +1,97 @@
+"""Whether the node has the memory for a guest, and the room for the files that its start writes."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from hv_kvm.devices.memory import Memory
+from hv_kvm.machine.resource import Image, PrivateCopy, ShownFile
+from hv_kvm.machine.spec import KvmSpec
+from hvcore.plugin import Level, Problem, Site, figures, identify, launched_for
+
+__all__ = ["available_mib", "memory_problems", "room_problems"]
+
+_OURS_BYTES: Final = 1 << 20  # the record, the log, the journal of events
+_PASSWORD_BYTES: Final = 4096
+
+
+def memory_problems(spec: KvmSpec, site: Site, meminfo: Path = Path("/proc/meminfo")) -> Iterator[Problem]:
+    """The guest's memory must be available, unless it comes from a file system or may be more than the node has.
+
+    The memory of a guest that already runs counts as available: this may be before a reboot.
+    """
+    if any(memory.path is not None or memory.overcommit for memory in spec.of(Memory)):
+        return
+    available = available_mib(meminfo.read_text(encoding="ascii")) + _own_mib(site.dir)
+    if spec.memory_mib > available:
+        what = f"is more than the {available} MiB of memory and swap that this node has available"
+        todo = "give less, stop another instance, or set memory_overcommit = true"
+        yield Problem(path="memory_mib", what=what, got=str(spec.memory_mib), todo=todo)
+
+
+def available_mib(meminfo: str) -> int:
+    """Memory that programs can still get, swap included, from the text of /proc/meminfo. Pure."""
+    rows = dict(line.split(":", 1) for line in meminfo.splitlines() if ":" in line)
+    return sum(int(rows[key].split()[0]) for key in ("MemAvailable", "SwapFree") if key in rows) >> 10
+
+
+def _own_mib(directory: Path) -> int:
+    found = [process for pid in launched_for(directory) if (process := identify(pid)) is not None]
+    measured = [figures(process) for process in found]
+    return sum(each.resident_mib for each in measured if each is not None)
+
+
+def room_problems(spec: KvmSpec, site: Site) -> Iterator[Problem]:
+    """Each file system that a start writes to must have room for all of it: copies, and files made from templates."""
+    wanted: dict[int, tuple[Path, int, str]] = {}
+    for where, directory, size_bytes in _written(spec, site):
+        place = _existing(directory)
+        device = place.stat().st_dev
+        _, before, first = wanted.get(device, (place, 0, where))
+        wanted[device] = place, before + size_bytes, first
+    for place, size_bytes, where in wanted.values():
+        found = os.statvfs(place)
+        free_bytes = found.f_bavail * found.f_frsize
+        if free_bytes < size_bytes:
+            what = f"a start writes {_mib(size_bytes)} MiB there, and {_mib(free_bytes)} MiB are free"
+            yield Problem(path=where, what=what, got=repr(str(place)), todo="make room")
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / (1 << 20):.1f}"
+
+
+def _written(spec: KvmSpec, site: Site) -> Iterable[tuple[str, Path, int]]:
+    """For each file that a start writes: what asks for it, its directory, and its size."""
+    yield "run directory", site.dir, _OURS_BYTES
+    for shown in spec.asks(ShownFile):
+        if site.level is Level.STRICT and not _mode(shown.path) & stat.S_IROTH:
+            yield shown.where, site.dir, _size(shown.path)
+    for copy in spec.asks(PrivateCopy):
+        yield copy.where, site.dir, _PASSWORD_BYTES if copy.password_bytes else _size(copy.path)
+    for image in spec.asks(Image):
+        if image.template is not None and not os.path.exists(image.path):
+            yield image.where, Path(image.path).parent, _size(image.template)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0  # another check reports it
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.stat(path).st_mode
+    except OSError:
+        return stat.S_IROTH
+
+
+def _existing(directory: Path) -> Path:
+    """The directory, or the nearest above it that exists."""
+    return next(place for place in (directory, *directory.parents) if place.exists())

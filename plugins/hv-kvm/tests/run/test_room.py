@@ -1,0 +1,90 @@
+"""Memory and room on disks that a start needs are checked before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hv_kvm.machine.spec import KvmSpec
+from hv_kvm.run.room import available_mib, memory_problems, room_problems
+from hvcore import Disk, Instance
+from hvcore.plugin import Host, Level, Site
+from hvcore.plugins.loader import load
+
+MEMINFO = "MemTotal:       24683520 kB\nMemFree:  1000 kB\nMemAvailable:   2097152 kB\nSwapFree:  1048576 kB\n"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(name="web1", host=Host(run_dir=tmp_path, privileged=True, uid_pool=range(1, 2)), level=Level.STRICT)
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Callable[..., KvmSpec]:
+    """``spec(memory_mib=..., key=value)``: a guest with those parameters."""
+
+    def make(memory_mib: int = 64, **params: Any) -> KvmSpec:
+        kvm = load("kvm")
+        instance = Instance(
+            name="web1",
+            driver="kvm",
+            memory_mib=memory_mib,
+            disks=(Disk(path=str(tmp_path / "a")),),
+            params={"kvm_flag": "disabled", **params},
+        )
+        planned = kvm.plan(instance, kvm.check(instance))
+        assert isinstance(planned, KvmSpec)
+        return planned
+
+    return make
+
+
+def test_swap_counts_and_the_page_cache_too() -> None:
+    assert available_mib(MEMINFO) == 3072
+    assert available_mib("") == 0
+
+
+def test_more_memory_than_there_is(spec: Callable[..., KvmSpec], site: Site, tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text(MEMINFO)
+    assert list(memory_problems(spec(3072), site, meminfo)) == []
+    (problem,) = memory_problems(spec(3073), site, meminfo)
+    assert str(problem) == (
+        "memory_mib: is more than the 3072 MiB of memory and swap that this node has available, got 3073; give less, "
+        "stop another instance, or set memory_overcommit = true"
+    )
+    assert list(memory_problems(spec(640000, memory_overcommit=True), site, meminfo)) == []
+    assert list(memory_problems(spec(640000, mem_path=str(tmp_path)), site, meminfo)) == []
+
+
+def test_files_that_are_copied_need_room_together(
+    spec: Callable[..., KvmSpec], site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel, initrd = tmp_path / "kernel", tmp_path / "initrd"
+    for path in (kernel, initrd):
+        with path.open("wb") as file:
+            file.truncate(1 << 43)
+        path.chmod(0o600)
+    (problem,) = room_problems(spec(kernel_path=str(kernel), initrd_path=str(initrd)), site)
+    assert "a start writes 16777217.0 MiB there" in str(problem)
+    kernel.chmod(0o644)
+    initrd.chmod(0o644)
+    wanted = spec(kernel_path=str(kernel), initrd_path=str(initrd))
+    assert list(room_problems(wanted, site)) == []
+    assert list(room_problems(wanted, replace(site, level=Level.OFF))) == []
+
+
+def test_variables_are_made_in_their_own_directory(spec: Callable[..., KvmSpec], site: Site, tmp_path: Path) -> None:
+    template = tmp_path / "template"
+    with template.open("wb") as file:
+        file.truncate(1 << 43)
+    place = tmp_path / "nvram"
+    place.mkdir()
+    given = {"boot_firmware": "uefi", "uefi_vars_template": str(template), "uefi_vars_path": str(place / "v")}
+    assert len(list(room_problems(spec(**given), site))) == 1
+    (place / "v").touch()
+    assert list(room_problems(spec(**given), site)) == []
