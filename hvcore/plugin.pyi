@@ -153,6 +153,7 @@ from hvcore.plugins.hookspecs import when_given as when_given
 from hvcore.plugins.protocols import Adopts as Adopts
 from hvcore.plugins.protocols import Driver as Driver
 from hvcore.plugins.protocols import Examines as Examines
+from hvcore.plugins.protocols import ExaminesWithValues as ExaminesWithValues
 from hvcore.plugins.protocols import Executes as Executes
 from hvcore.plugins.protocols import HasConsole as HasConsole
 from hvcore.plugins.protocols import HasLog as HasLog

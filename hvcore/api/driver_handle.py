@@ -70,8 +70,10 @@ class DriverHandle:
         return capabilities(self._loaded.driver)
 
     def examine(self) -> tuple[Finding, ...]:
-        """What the driver finds and misses on this node. A problem is a finding, not an exception."""
-        return self._loaded.examine(self._context.host)
+        """What the driver finds and misses on this node, with its values. A problem is a finding, not an exception."""
+        layers = self._context.layers(Instance(name="none", driver=self.name))
+        params, problems = self._loaded.schema.problems({}, below=layers.below)
+        return self._loaded.examine(self._context.host, None if problems or layers.problems else params)
 
     def check(self, instance: Instance) -> Params:
         """The complete, typed parameters. Raises `ParamsError` with every problem.

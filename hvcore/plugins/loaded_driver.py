@@ -27,7 +27,7 @@ from hvcore.plugins.catalogue import CatalogueEntry
 from hvcore.plugins.faults import article, place, return_type
 from hvcore.plugins.hooks import Hooks
 from hvcore.plugins.importing import owner_of, where_raised
-from hvcore.plugins.protocols import ABILITIES, Adopts, Driver, Examines, OwesStop, ReadsSpec
+from hvcore.plugins.protocols import ABILITIES, Adopts, Driver, Examines, ExaminesWithValues, OwesStop, ReadsSpec
 from hvcore.state.job import Job
 
 __all__ = ["LoadedDriver"]
@@ -116,16 +116,24 @@ class LoadedDriver:
         known = {problem.got for problem in refused}
         return (*refused, *(problem for problem in found if problem.got is None or problem.got not in known))
 
-    def examine(self, host: Host) -> tuple[Finding, ...]:
-        """The driver's findings about this node, and its deprecated hooks. An error of the driver becomes a finding."""
+    def examine(self, host: Host, params: Params | None = None) -> tuple[Finding, ...]:
+        """The driver's findings about this node, and its deprecated hooks. An error of the driver becomes a finding.
+
+        ``params`` are the values of the node, None if they are wrong.
+        """
         found = [
             Finding(subject=where, severity=Severity.NOTE, what=f"is deprecated: {words}")
             for where, words in self.hooks.deprecated()
         ]
         driver = self.driver
-        if isinstance(driver, Examines):
+        if isinstance(driver, Examines | ExaminesWithValues):
             try:
-                found += self._called(lambda given: tuple(driver.examine(given)), "examine", host)
+                if isinstance(driver, ExaminesWithValues) and params is not None:
+                    found += self._called(
+                        lambda *given: tuple(driver.examine_with(*given)), "examine_with", host, params
+                    )
+                elif isinstance(driver, Examines):
+                    found += self._called(lambda given: tuple(driver.examine(given)), "examine", host)
             except (HvError, OSError) as error:
                 found.append(Finding(subject="examine", severity=Severity.PROBLEM, what=str(error)))
         return tuple(found)

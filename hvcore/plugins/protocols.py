@@ -27,6 +27,7 @@ __all__ = [
     "Adopts",
     "Driver",
     "Examines",
+    "ExaminesWithValues",
     "Executes",
     "HasConsole",
     "HasLog",
@@ -148,6 +149,14 @@ class Examines(Protocol):
 
     def examine(self, host: Host) -> Iterable[Finding]:
         """Findings about programs, devices and privileges: good ones, notes, and problems that make the driver unusable."""
+
+
+@runtime_checkable
+class ExaminesWithValues(Protocol):
+    """As `Examines`, for a driver whose findings depend on values that the node sets for all its instances."""
+
+    def examine_with(self, host: Host, params: Params) -> Iterable[Finding]:
+        """Findings with those ``params``: the values of the node, and defaults. Called in place of ``examine``."""
 
 
 ABILITIES: Final[Mapping[Op, tuple[type, str, type]]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -107,12 +107,19 @@ class KvmDriver:
         return problems_on(self._hooks, spec, host)
 
     def examine(self, host: hv.Host) -> Iterable[hv.Finding]:
-        """The default QEMU, whether KVM works, and extensions whose option ids could not be compared."""
+        """As `examine_with`, with the default QEMU."""
+        groups = (group for _, group in self._hooks.each("params"))
+        binary: str = next(param.default for group in groups for param in group if param.key == "kvm_path")
+        return self._findings(binary, host)
+
+    def examine_with(self, host: hv.Host, params: hv.Params) -> Iterable[hv.Finding]:
+        """The node's QEMU, whether KVM works, and extensions whose option ids could not be compared."""
+        return self._findings(params["kvm_path"], host)
+
+    def _findings(self, binary: str, host: hv.Host) -> Iterator[hv.Finding]:
         for why in self._not_compared:
             what = f"could not be compared with those of other plugins when the driver was loaded: {why}"
             yield hv.Finding(subject="option ids", severity=hv.Severity.NOTE, what=what)
-        groups = (group for _, group in self._hooks.each("params"))
-        binary = next(param.default for group in groups for param in group if param.key == "kvm_path")
         yield from examine(binary, host)
 
     def describe(self, spec: KvmSpec, host: hv.Host) -> hv.Plan:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hv_kvm.run.verify import examine
-from hvcore import Severity
+from hvcore import Node, Severity
 from hvcore.plugin import Host
 
 
@@ -27,3 +27,15 @@ def test_a_binary_that_is_not_qemu_is_a_problem_and_nothing_is_cached(host: Host
     assert finding.severity is Severity.PROBLEM
     assert "/usr/bin/true" in finding.what
     assert not host.run_dir.exists()
+
+
+@pytest.mark.parametrize(("binary", "severity"), [("/nonexistent/qemu", Severity.PROBLEM), (None, None)])
+def test_the_qemu_that_the_node_names_is_examined(
+    tmp_path: Path, binary: str | None, severity: Severity | None
+) -> None:
+    (tmp_path / "config").mkdir()
+    if binary is not None:
+        (tmp_path / "config/node.toml").write_text(f'[params.kvm]\nkvm_path = "{binary}"\n')
+    node = Node(tmp_path / "run", config_dir=tmp_path / "config")
+    found = {finding.subject: finding.severity for finding in node.driver("kvm").examine()}
+    assert found.get("/nonexistent/qemu") is severity
