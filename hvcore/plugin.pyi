@@ -60,6 +60,7 @@ from hvcore.host.own_mounts import shield as shield
 from hvcore.host.own_mounts import shield_mount as shield_mount
 from hvcore.host.processes.launch_notes import launched_for as launched_for
 from hvcore.host.processes.launched import Ended as Ended
+from hvcore.host.processes.launched import marked_for as marked_for
 from hvcore.host.processes.launched import read_status as read_status
 from hvcore.host.processes.process import Figures as Figures
 from hvcore.host.processes.process import alive as alive

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from hvcore.errors import OperationError, Problem
-from hvcore.host.processes.launch_notes import launched_for
+from hvcore.host.processes.launched import marked_for
 from hvcore.model.plan import Step
 from hvcore.model.resource import InterfaceAddress, TcpPort
 from hvcore.resources.held import Held
@@ -102,7 +102,7 @@ class TcpPortKind(ResourceKind[TcpPort, str], name="port", turn=Turn.NETWORK):
             return
         # Port 0 is any free one: then only the address can be wrong.
         why = _port_problem(bind, resource.port or 0)
-        if why is None or (resource.port and _listens_itself(site.dir, resource.port)):
+        if why is None or (resource.port and _listens_itself(site, resource.port)):
             return
         if resource.port:
             what = f"cannot be listened on at {bind} ({why})"
@@ -157,9 +157,9 @@ def _port_problem(address: str, port: int) -> str | None:
     return None
 
 
-def _listens_itself(directory: Path, port: int) -> bool:
-    """Whether a process of the instance with that directory listens on the port: a reboot will free it."""
-    own = {link for pid in launched_for(directory) for link in _open_sockets(pid)}
+def _listens_itself(site: Site, port: int) -> bool:
+    """Whether a process of the instance listens on the port: a reboot will free it."""
+    own = {link for pid in marked_for(site.dir, site.host.uid_pool) for link in _open_sockets(pid)}
     return bool(own) and not own.isdisjoint(_listening(port))
 
 

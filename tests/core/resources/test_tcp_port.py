@@ -96,5 +96,5 @@ def test_a_port_that_the_program_picks_is_no_problem_at_an_address_of_the_node(s
 def test_a_port_that_the_instance_itself_listens_on_is_no_problem(
     site: Callable[..., Site], taken: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hvcore.resources.network.launched_for", lambda directory: [os.getpid()])
+    monkeypatch.setattr("hvcore.resources.network.marked_for", lambda directory, uids: [os.getpid()])
     assert list(CORE_KINDS.problems([port(taken)], site())) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -82,3 +83,36 @@ def test_an_encrypted_qcow2_image(refusal: Callable[..., str], world: World) -> 
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *secret, path, "10M"], check=True)
     instance = replace(world.instance(disks=[]), disks=(hvcore.Disk(path=path, format="qcow2"),))
     assert "is an encrypted qcow2 image (LUKS)" in refusal(instance)
+
+
+@pytest.fixture
+def port() -> int:
+    """A free port above 5900, which VNC counts from."""
+    for number in range(6900, 7900):
+        with socket.socket() as tried:
+            if tried.connect_ex(("127.0.0.1", number)) != 0:
+                return number
+    pytest.skip("no free port here")
+
+
+def test_the_place_of_a_display(refusal: Callable[..., str], world: World, port: int, tmp_path: Path) -> None:
+    assert "cannot be listened on at 192.0.2.1" in refusal(world.instance(vnc_bind_address="192.0.2.1"))
+    with socket.create_server(("127.0.0.1", port)):
+        text = refusal(world.instance(vnc_bind_address="127.0.0.1", vnc_port=port))
+    assert f"params.vnc_port: cannot be listened on at 127.0.0.1 (address already in use), got {port}" in text
+    gone = str(tmp_path / "gone" / "vnc")
+    assert "which is not a directory of this node" in refusal(world.instance(vnc_bind_address=gone))
+
+
+def test_a_guest_keeps_its_port_and_its_memory_in_a_reboot(world: World, port: int) -> None:
+    world.start(vnc_bind_address="127.0.0.1", vnc_port=port)
+    assert world.node.reboot("web1", force=True).changed
+    assert world.record().bindings["vnc"] == f"127.0.0.1:{port}"
+
+
+def test_memory_that_the_node_does_not_have(refusal: Callable[..., str], world: World) -> None:
+    assert "memory_mib: is more than the" in refusal(world.instance(memory_mib=64_000_000))
+
+
+def test_a_cpu_feature_that_does_not_exist(refusal: Callable[..., str], world: World) -> None:
+    assert "did you mean 'aes'?" in refusal(world.instance(cpu_type="qemu64,+aess"))

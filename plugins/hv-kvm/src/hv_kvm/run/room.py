@@ -11,7 +11,7 @@ from typing import Final
 from hv_kvm.devices.memory import Memory
 from hv_kvm.machine.resource import Image, PrivateCopy, ShownFile
 from hv_kvm.machine.spec import KvmSpec
-from hvcore.plugin import Level, Problem, Site, figures, identify, launched_for
+from hvcore.plugin import Level, Problem, Site, figures, identify, marked_for
 
 __all__ = ["available_mib", "memory_problems", "room_problems"]
 
@@ -26,8 +26,8 @@ def memory_problems(spec: KvmSpec, site: Site, meminfo: Path = Path("/proc/memin
     """
     if any(memory.path is not None or memory.overcommit for memory in spec.of(Memory)):
         return
-    available = available_mib(meminfo.read_text(encoding="ascii")) + _own_mib(site.dir)
-    if spec.memory_mib > available:
+    available = available_mib(meminfo.read_text(encoding="ascii"))
+    if spec.memory_mib > available and spec.memory_mib > (available := available + _own_mib(site)):
         what = f"is more than the {available} MiB of memory and swap that this node has available"
         todo = "give less, stop another instance, or set memory_overcommit = true"
         yield Problem(path="memory_mib", what=what, got=str(spec.memory_mib), todo=todo)
@@ -39,8 +39,9 @@ def available_mib(meminfo: str) -> int:
     return sum(int(rows[key].split()[0]) for key in ("MemAvailable", "SwapFree") if key in rows) >> 10
 
 
-def _own_mib(directory: Path) -> int:
-    found = [process for pid in launched_for(directory) if (process := identify(pid)) is not None]
+def _own_mib(site: Site) -> int:
+    marked = marked_for(site.dir, site.host.uid_pool)
+    found = [process for pid in marked if (process := identify(pid)) is not None]
     measured = [figures(process) for process in found]
     return sum(each.resident_mib for each in measured if each is not None)
 
