@@ -12,7 +12,7 @@ import hvcore.plugin as hv
 from hv_chroot.families.root import Bind
 from hv_chroot.names import ROOT
 from hv_chroot.resource import resources_of
-from hv_chroot.resources.root_files import script_problem
+from hv_chroot.resources.root_files import program_problem, script_problem
 from hv_chroot.run.confinement import chroot_command, sandbox_of
 from hv_chroot.run.start import root_problem
 from hv_chroot.seccomp import MACHINES
@@ -84,7 +84,9 @@ def _script_problems(spec: ChrootSpec, site: hv.Site) -> Iterator[hv.Problem]:
     problem = script_problem(root, spec.init_script, dict(spec.environment)["PATH"])
     if problem is not None:
         what, todo = problem
-        yield hv.Problem(path="params.init_script", what=f"{what}, in the root", got=repr(spec.init_script), todo=todo)
+        if program_problem(root, spec.init_script) is not None:
+            what = f"{what} in the root"
+        yield hv.Problem(path="params.init_script", what=what, got=repr(spec.init_script), todo=todo)
     elif spec.namespaces and (wrong := root_problem(spec, root)) is not None:
         yield hv.Problem(path="params.root_directory", what=wrong[0], got=repr(spec.directory), todo=wrong[1])
 
