@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, Final
 
-__all__ = ["plain"]
+__all__ = ["plain", "plain_fields"]
 
 _DEEPEST: Final = 20
 _INTEGER_BITS: Final = 64
@@ -39,12 +39,17 @@ _SIMPLE: Final[tuple[tuple[type, Callable[[Any], Any]], ...]] = (
 )
 
 
+def plain_fields(value: Any, *, depth: int = 0) -> dict[str, Any]:
+    """The fields of a dataclass as plain JSON types."""
+    return {field.name: plain(getattr(value, field.name), depth=depth) for field in dataclasses.fields(value)}
+
+
 def _whole(value: Any, depth: int) -> Any:
     found: Any = None
     if callable(getattr(value, "to_json", None)) and not isinstance(value, type):
         found = plain(value.to_json(), depth=depth)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        found = {field.name: plain(getattr(value, field.name), depth=depth) for field in dataclasses.fields(value)}
+        found = plain_fields(value, depth=depth)
     elif isinstance(value, Mapping):
         found = {str(plain(key)): plain(item, depth=depth) for key, item in value.items()}
     elif isinstance(value, set | frozenset):

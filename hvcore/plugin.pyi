@@ -1,5 +1,6 @@
 # What authors of drivers and extensions use. At run time `hvcore.lazy_names` reads this file: it is the one list.
 
+from hvcore.deadline import Deadline as Deadline
 from hvcore.errors import BusyError as BusyError
 from hvcore.errors import ConfinementError as ConfinementError
 from hvcore.errors import DeadlineError as DeadlineError

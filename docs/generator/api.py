@@ -58,7 +58,7 @@ ROLES: Final[Mapping[str, Role]] = {
             ),
             "The driver and its arguments": (
                 *("hvcore.plugins.protocols", "hvcore.plugins.hooks", "hvcore.state", "hvcore.host.environment"),
-                *("hvcore.model.record", "hvcore.model.codec", "hvcore.lazy_names"),
+                *("hvcore.model.record", "hvcore.model.codec", "hvcore.lazy_names", "hvcore.deadline"),
             ),
             "Resources that an instance holds": (
                 *("hvcore.model.resource", "hvcore.resources", "hvcore.model.limits"),
@@ -153,7 +153,12 @@ def _what(name: str, thing: Any) -> str:
 def _members(cls: type) -> Iterator[tuple[str, str]]:
     if cls is hvcore.Node:
         yield f"`Node{signature(cls)}`", first_line(cls)
-    for name, member in vars(cls).items():
+    inherited = {name: member for base in reversed(cls.__mro__[1:]) for name, member in vars(base).items()}
+    ours = inherited if cls is hvcore.Node else {}
+    for name, member in {
+        **vars(cls),
+        **{name: member for name, member in ours.items() if name not in vars(cls)},
+    }.items():
         if name.startswith("_") or not inspect.getdoc(member) or inspect.ismemberdescriptor(member):
             continue
         if isinstance(member, property):

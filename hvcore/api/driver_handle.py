@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from hvcore.deadline import Deadline
 from hvcore.errors import NotFoundError, ParamsError, Problem, VerifyError
@@ -12,7 +12,7 @@ from hvcore.model.answers import Finding, Outcome
 from hvcore.model.instance import DISK_KEYS, INSTANCE_KEYS, NIC_KEYS, Instance
 from hvcore.model.plan import Plan, with_params
 from hvcore.operations import observe
-from hvcore.operations.context import Context
+from hvcore.operations.context import CallOptions, Context
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
 from hvcore.params.reference import ParamRow, field_rows, json_schema, rows
@@ -32,6 +32,9 @@ class DriverHandle:
     def __init__(self, context: Context, loaded: LoadedDriver) -> None:
         self._context = context
         self._loaded = loaded
+
+    def __repr__(self) -> str:
+        return f"DriverHandle({self.name!r})"
 
     @property
     def name(self) -> str:
@@ -61,7 +64,7 @@ class DriverHandle:
         return tuple(row for group in (INSTANCE_KEYS, DISK_KEYS, NIC_KEYS) for row in field_rows(group))
 
     def json_schema(self) -> dict[str, Any]:
-        """The parameters as JSON Schema, for forms and other languages."""
+        """The parameters as JSON Schema, for forms and other languages. ``$comment``: where the check is stricter."""
         return json_schema(self._loaded.schema, title=f"parameters of driver {self.name}")
 
     @property
@@ -110,6 +113,7 @@ class DriverHandle:
         paused: bool = False,
         deadline_s: float = 30.0,
         source: str | os.PathLike[str] = "",
+        **options: Unpack[CallOptions],
     ) -> Outcome:
         """Start an instance and return when it is ready; ``changed=False`` if it is already running.
 
@@ -117,11 +121,16 @@ class DriverHandle:
         `BusyError`, `StateError`, and `OperationError` when the start fails: then the start was undone.
         """
         path = os.path.abspath(source) if source else ""
-        return start(self._context, self._loaded, instance, paused=paused, source=path, deadline=Deadline(deadline_s))
+        deadline = Deadline(deadline_s)
+        context = self._context.for_call(instance.name, "start", options)
+        return start(context, self._loaded, instance, paused=paused, source=path, deadline=deadline)
 
-    def stop(self, name: str, *, force: bool = False, deadline_s: float = 60.0) -> Outcome:
+    def stop(
+        self, name: str, *, force: bool = False, deadline_s: float = 60.0, **options: Unpack[CallOptions]
+    ) -> Outcome:
         """As `Node.stop`, for an instance of this driver. Raises `NotFoundError` for one of another driver."""
         record = observe.observed(self._context, name).record
         if record is not None and record.driver != self.name:
             raise NotFoundError(name, hint=f"it belongs to driver {record.driver}")
-        return stop(self._context, name, force=force, deadline=Deadline(deadline_s))
+        context = self._context.for_call(name, "stop", options)
+        return stop(context, name, force=force, deadline=Deadline(deadline_s))

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
+from hvcore.api.reading_node import ReadingNode
 from hvcore.config import Config, absolute_params, absolute_paths, default_config_dir, strict
 from hvcore.deadline import Deadline, checked_seconds
 from hvcore.errors import DriverLoadError, HookError, HvError, NodeError, ParamsError, Problem, UnknownDriverError
 from hvcore.host.environment import Host, default_run_dir, default_uid_pool
 from hvcore.host.files import private_dir
 from hvcore.model.instance import Instance, read_instance
-from hvcore.operations import observe
-from hvcore.operations.context import Context
+from hvcore.operations.context import CallOptions, Context
 from hvcore.state.store import Store
 
 if TYPE_CHECKING:
     from hvcore.api.driver_handle import DriverHandle
-    from hvcore.model.answers import Console, Execution, InstanceInfo, Log, Outcome
+    from hvcore.model.answers import Outcome
     from hvcore.operations.recover import Recovered
     from hvcore.params.schema import Schema
     from hvcore.plugins.loaded_driver import LoadedDriver  # with pluggy and metadata: not for those who load no driver
@@ -137,13 +137,15 @@ def _real(run_dir: Path) -> Path:
     return Path(os.path.realpath(run_dir))
 
 
-class Node:
+class Node(ReadingNode):
     """The instances of this node whose state is in one run directory.
 
     ``run_dir``: default ``HVCORE_RUN_DIR``, otherwise /run/hvcore for root, hvcore in ``XDG_RUNTIME_DIR`` for others.
     ``config_dir``, with the node's values and profiles: default ``HVCORE_CONFIG_DIR``, otherwise /etc/hvcore.
     ``uid_pool``: the uids for confined guests. Default: those in node.toml, otherwise 1880000000 to 1880065535.
     ``progress`` is called with short texts during slow work. Raises `NodeError` when the run directory is not safe to use.
+    Operations also take ``busy_s``, the seconds to wait for another operation on the same instance, and ``progress``,
+    called with name, operation and text: `CallOptions`.
     """
 
     def __init__(
@@ -158,7 +160,8 @@ class Node:
         if os.path.exists(self.run_dir):
             private_dir(self.run_dir)
         self._drivers = _Drivers()
-        self._config = Config(Path(config_dir) if config_dir is not None else default_config_dir())
+        self.config_dir = Path(config_dir) if config_dir is not None else default_config_dir()
+        self._config = Config(self.config_dir)
         pool = uid_pool or self._config.uid_pool() or default_uid_pool()
         host = Host(run_dir=self.run_dir, privileged=os.geteuid() == 0, uid_pool=pool)
         self._context = Context(
@@ -168,6 +171,9 @@ class Node:
             layers=lambda instance: self._config.layers(instance.driver, instance.profile),
             progress=progress,
         )
+
+    def __repr__(self) -> str:
+        return f"Node({str(self.run_dir)!r}, config_dir={str(self.config_dir)!r})"
 
     def driver(self, name: str) -> DriverHandle:
         """A driver by name. Imports no other driver. Raises `UnknownDriverError` or `DriverLoadError`."""
@@ -192,15 +198,29 @@ class Node:
             problems = (*_placed(self._drivers, data, problems), *_params_problems(self._config, self._drivers, data))
         raise ParamsError(subject, problems)
 
-    def instances(self) -> list[InstanceInfo]:
-        """Every instance with state on this node, sorted by name. Takes no lock and does not wait."""
-        return observe.infos(self._context)
+    def json_schema(self, driver: str) -> dict[str, Any]:
+        """A whole instance of that driver as JSON Schema: its keys, disks, NICs and parameters."""
+        from hvcore.model.instance_schema import instance_schema  # noqa: PLC0415 - for those who want it
 
-    def info(self, name: str) -> InstanceInfo:
-        """One instance. Raises `NotFoundError`."""
-        return observe.info(self._context, name)
+        return instance_schema(self.driver(driver).schema, driver)
 
-    def stop(self, name: str, *, force: bool = False, deadline_s: float = 60.0) -> Outcome:
+    def start(
+        self,
+        instance: Instance,
+        *,
+        paused: bool = False,
+        deadline_s: float = 30.0,
+        source: str | os.PathLike[str] = "",
+        **options: Unpack[CallOptions],
+    ) -> Outcome:
+        """As `DriverHandle.start`, with the driver that the instance names."""
+        return self.driver(instance.driver).start(
+            instance, paused=paused, deadline_s=deadline_s, source=source, **options
+        )
+
+    def stop(
+        self, name: str, *, force: bool = False, deadline_s: float = 60.0, **options: Unpack[CallOptions]
+    ) -> Outcome:
         """Ask the guest to shut down, and power it off after ``deadline_s`` seconds; at once with ``force``.
 
         ``force`` also ends the wait of a polite stop that is in progress, in any process.
@@ -209,27 +229,29 @@ class Node:
         """
         from hvcore.operations.stop import stop  # noqa: PLC0415 - 32 ms
 
-        return stop(self._context, name, force=force, deadline=Deadline(deadline_s))
+        return stop(self._context.for_call(name, "stop", options), name, force=force, deadline=Deadline(deadline_s))
 
-    def cleanup(self, name: str, *, deadline_s: float = 30.0) -> Outcome:
+    def cleanup(self, name: str, *, deadline_s: float = 30.0, **options: Unpack[CallOptions]) -> Outcome:
         """Free the resources of an instance that has crashed or shut down. Raises `StateError` while it runs."""
         from hvcore.operations.stop import cleanup  # noqa: PLC0415 - 32 ms
 
-        return cleanup(self._context, name, deadline=Deadline(deadline_s))
+        return cleanup(self._context.for_call(name, "cleanup", options), name, deadline=Deadline(deadline_s))
 
-    def pause(self, name: str, *, deadline_s: float = 10.0) -> Outcome:
+    def pause(self, name: str, *, deadline_s: float = 10.0, **options: Unpack[CallOptions]) -> Outcome:
         """Pause a running instance. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
         from hvcore.operations.pause import pause  # noqa: PLC0415 - 32 ms
 
-        return pause(self._context, name, deadline=Deadline(deadline_s))
+        return pause(self._context.for_call(name, "pause", options), name, deadline=Deadline(deadline_s))
 
-    def resume(self, name: str, *, deadline_s: float = 10.0) -> Outcome:
+    def resume(self, name: str, *, deadline_s: float = 10.0, **options: Unpack[CallOptions]) -> Outcome:
         """Continue a paused instance. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
         from hvcore.operations.pause import resume  # noqa: PLC0415 - 32 ms
 
-        return resume(self._context, name, deadline=Deadline(deadline_s))
+        return resume(self._context.for_call(name, "resume", options), name, deadline=Deadline(deadline_s))
 
-    def reboot(self, name: str, *, force: bool = False, deadline_s: float = 60.0) -> Outcome:
+    def reboot(
+        self, name: str, *, force: bool = False, deadline_s: float = 60.0, **options: Unpack[CallOptions]
+    ) -> Outcome:
         """Stop an instance, and start it again with the spec in its record.
 
         Parameters that apply at a launch get new values from the instance file, if there was one, and from the node.
@@ -239,31 +261,17 @@ class Node:
 
         deadline = Deadline(deadline_s)
         start_deadline = deadline.extended(_START_S)
-        return reboot(self._context, name, force=force, deadline=deadline, start_deadline=start_deadline)
+        return reboot(
+            self._context.for_call(name, "reboot", options),
+            name,
+            force=force,
+            deadline=deadline,
+            start_deadline=start_deadline,
+        )
 
-    def console(self, name: str) -> Console:
-        """How to reach the instance's console. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
-        from hvcore.operations.access import console  # noqa: PLC0415 - 3.4 ms
-
-        return console(self._context, name)
-
-    def execution(self, name: str, argv: Sequence[str], *, terminal: bool = False) -> Execution:
-        """A command that runs a program inside the instance, on a terminal or not, and exits with its exit code.
-
-        Raises `InputError`, `NotFoundError`, `UnsupportedError`, `StateError`.
-        """
-        from hvcore.operations.access import execution  # noqa: PLC0415 - 3.4 ms
-
-        return execution(self._context, name, tuple(argv), terminal=terminal)
-
-    def log(self, name: str) -> Log:
-        """The file with the output of the instance. Raises `NotFoundError`, `UnsupportedError`."""
-        from hvcore.operations.access import log  # noqa: PLC0415 - 3.4 ms
-
-        return log(self._context, name)
-
-    def recover(self, *, deadline_s: float = 30.0) -> list[Recovered]:
+    def recover(self, *, deadline_s: float = 30.0, **options: Unpack[CallOptions]) -> list[Recovered]:
         """Finish or undo the interrupted operations of every instance. Never stops a healthy instance."""
         from hvcore.operations.recover import recover_all  # noqa: PLC0415 - 32 ms
 
-        return recover_all(self._context, checked_seconds(deadline_s))
+        self._context.for_call("", "recover", options)  # wrong ones are refused, also without any instance
+        return recover_all(self._context, checked_seconds(deadline_s), options)

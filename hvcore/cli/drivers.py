@@ -86,9 +86,12 @@ def _keys(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[Compl
 @driver_argument
 @click.argument("keys", metavar="[KEY]...", nargs=-1, shell_complete=_keys)
 @click.option("--profile", metavar="NAME", help="Show the values that instances with this profile get.")
-@click.option("--schema", is_flag=True, help="Print JSON Schema, for forms and other programs.")
+@click.option("--schema", is_flag=True, help="Print JSON Schema of the parameters, for forms and other programs.")
+@click.option("--instance-schema", is_flag=True, help="Print JSON Schema of a whole instance file.")
 @json_option
-def params(driver: str, keys: tuple[str, ...], *, profile: str | None, schema: bool, as_json: bool) -> None:
+def params(
+    driver: str, keys: tuple[str, ...], *, profile: str | None, schema: bool, instance_schema: bool, as_json: bool
+) -> None:
     """Show the parameters of a driver.
 
     Lists what an instance file can set under [params], including the parameters of the driver's extensions. A default
@@ -97,9 +100,10 @@ def params(driver: str, keys: tuple[str, ...], *, profile: str | None, schema: b
     With KEY, shows everything about that parameter, or about a key of the instance file such as vcpus, disks.cache or
     nics.mode.
     """
-    handle = open_node().driver(driver)
-    if schema:
-        emit_json(handle.json_schema())
+    node = open_node()
+    handle = node.driver(driver)
+    if schema or instance_schema:
+        emit_json(node.json_schema(driver) if instance_schema else handle.json_schema())
         return
     found: Sequence[hvcore.ParamRow] = handle.parameters(profile=profile)
     if keys:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final, Self
 
 from hvcore.model.instance import Disk, Nic
 from hvcore.model.state import Op, State
+from hvcore.plain import plain_fields
 
 __all__ = ["Console", "Execution", "Finding", "InstanceInfo", "Log", "Observation", "Outcome", "Severity"]
 
@@ -29,6 +31,30 @@ class Observation:
     cpu_seconds: float | None = None
     uptime_s: float | None = None
     details: dict[str, Any] = field(default_factory=dict)
+
+
+_FIGURES: Final = ("pid", "memory_mib", "resident_mib", "vcpus", "cpu_seconds", "uptime_s")
+_LARGEST: Final = 2**63
+
+
+def fault_of(found: Observation) -> str | None:
+    """What no program can use in an observation: a field of another type, NaN, or details that JSON cannot have. Or None."""
+    if not isinstance(found.state, State):
+        return f"state is {found.state!r:.80}, not an hvcore.plugin.State"
+    if not isinstance(found.reason, str | None):
+        return f"reason is {found.reason!r:.80}, not a text or None"
+    for name in _FIGURES:
+        value = getattr(found, name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (number and 0 <= value < _LARGEST):  # False for NaN
+            return f"{name} is {value!r:.80}, not a number of at least 0 or None"
+    if not isinstance(found.details, dict):
+        return f"details are {found.details!r:.80}, not a dict"
+    try:
+        json.dumps(found.details, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        return f"details cannot be written as JSON ({error})"
+    return None
 
 
 _FIRST: Final = ("name", "driver", "state", "reason", "pid", "uuid")  # the order of the keys, for people
@@ -82,6 +108,12 @@ class Outcome:
     clean: bool | None = None
     notes: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        if not self.changed:
+            return f"{self.name}: {self.state}, nothing to do"
+        how = f"{self.stopped_by}, " if self.stopped_by else ""
+        return f"{self.name}: {self.state} ({how}{self.seconds:.2f} s)"
+
     @property
     def rung(self) -> str | None:
         """The former name of `stopped_by`. Use that."""
@@ -105,6 +137,10 @@ class Console:
     argv: tuple[str, ...] = ()
     lock: str | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """The answer as plain JSON types."""
+        return plain_fields(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
@@ -116,6 +152,10 @@ class Execution:
     name: str
     argv: tuple[str, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """The answer as plain JSON types."""
+        return plain_fields(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
@@ -123,6 +163,10 @@ class Log:
 
     name: str
     path: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The answer as plain JSON types."""
+        return plain_fields(self)
 
 
 class Severity(StrEnum):

@@ -14,6 +14,7 @@ from hvcore.params.host_types import file
 from hvcore.params.param import Param, ParamGroup, ParamType, Reject
 from hvcore.params.types import boolean, integer, one_of, regexp
 from hvcore.params.words import nearest, shortened
+from hvcore.plain import plain_fields
 
 __all__ = ["DISK_KEYS", "INSTANCE_KEYS", "NIC_KEYS", "Disk", "Instance", "Nic", "read_instance"]
 
@@ -94,6 +95,13 @@ class Instance:
         if not self.uuid:
             object.__setattr__(self, "uuid", str(_derived(_NAMESPACE, self.name)))
 
+    def to_json(self) -> dict[str, Any]:
+        """The instance as plain JSON types, as an instance file has them: `Node.check` takes them back.
+
+        Its secret parameters are among them.
+        """
+        return plain_fields(self)
+
     def mac(self, index: int) -> str:
         """The MAC address of NIC ``index``: the one given, else one in QEMU's 52:54:00 range from the uuid."""
         given = self.nics[index].mac
@@ -119,7 +127,8 @@ def _file_or_uri() -> ParamType:
         like_uri = isinstance(value, str) and re.match("[a-z][a-z0-9+.-]+:", value) is not None
         return uri.parse(value) if like_uri else path.parse(value)
 
-    return replace(path, kind="file or uri", expects=uri.expects, parse=parse, schema={"type": "string"})
+    schema = {"anyOf": [path.json_schema(), uri.json_schema()]}
+    return replace(path, kind="file or uri", expects=uri.expects, parse=parse, schema=schema)
 
 
 _BOOT_INDEX: Final = Param(

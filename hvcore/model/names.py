@@ -8,10 +8,13 @@ from typing import Final
 from hvcore.errors import Problem
 from hvcore.params.words import shortened
 
-__all__ = ["MAX_NAME_BYTES", "name_problem"]
+__all__ = ["MAX_NAME_BYTES", "NAME_PATTERN", "name_problem"]
 
 MAX_NAME_BYTES: Final = 200
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]*[a-z0-9_])?")
+_SHORT_LABEL: Final = r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+NAME_PATTERN: Final = rf"{_SHORT_LABEL}(?:\.{_SHORT_LABEL})*"
+"""The same rule as a regular expression, for JSON Schema."""
 _TODO: Final = "use labels of a-z, 0-9, '-' and '_' separated by dots, such as 'web1.example'"
 
 

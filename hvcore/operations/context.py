@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field, replace
+from functools import partial
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
+from hvcore.deadline import checked_seconds
 from hvcore.host.environment import Host, Live
 from hvcore.model.instance import Instance
 from hvcore.model.layers import NO_LAYERS, Layers
@@ -17,15 +20,34 @@ if TYPE_CHECKING:
     from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
     from hvcore.state.job import Job
 
-__all__ = ["LOCK_WAIT_S", "Context"]
+__all__ = ["LOCK_WAIT_S", "OBSERVE_S", "CallOptions", "Context"]
 
 LOCK_WAIT_S: Final = 5.0
 """Seconds that an operation waits for another one on the same instance, unless its deadline is sooner."""
 
 
+OBSERVE_S: Final = 5.0
+"""Seconds that a driver has to answer for the state of one instance. It takes microseconds."""
+
+
+class CallOptions(TypedDict, total=False):
+    """Optional arguments of every operation.
+
+    ``busy_s``: seconds to wait for another operation on the same instance before `BusyError`; 0 does not wait. Default:
+    5. ``progress``: called with the instance's name, the operation and a short text during slow work, in place of that of
+    the `Node`.
+    """
+
+    busy_s: float
+    progress: Callable[[str, str, str], None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """One node, for the length of a call.
+
+    ``busy_s`` is how long a call waits for another operation on the same instance, ``observe_s`` how long for a driver
+    that is asked for a state.
 
     ``layers`` gives the parameter values that the node has for an instance; ``progress`` shows what an operation does or
     waits for.
@@ -36,6 +58,22 @@ class Context:
     driver: Callable[[str], LoadedDriver]
     progress: Callable[[str], None]
     layers: Callable[[Instance], Layers] = lambda _: NO_LAYERS
+    busy_s: float = LOCK_WAIT_S
+    observe_s: float = OBSERVE_S
+    overdue: dict[tuple[str, float | None], Thread] = field(default_factory=dict)  # drivers that have not answered yet
+
+    def for_call(self, name: str, op: str, options: CallOptions) -> Context:
+        """The node for one call on that instance. Raises `InputError` for a ``busy_s`` that is not a time."""
+        changes: dict[str, Any] = {}
+        if "busy_s" in options:
+            changes["busy_s"] = checked_seconds(options["busy_s"], "busy_s")
+        progress = options.get("progress")
+        if progress is not None:
+            changes["progress"] = partial(progress, name, op)
+        unknown = set(options).difference(CallOptions.__annotations__)
+        if unknown:
+            raise TypeError(f"unexpected argument {', '.join(sorted(unknown))}; give busy_s or progress")
+        return replace(self, **changes) if changes else self
 
     def job(self, record: Record, deadline: Deadline, loaded: LoadedDriver | None = None) -> Job:
         """An operation on the instance of that record. Without a driver it can release only the core's resources."""

@@ -7,19 +7,21 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from hvcore.config import strict
-from hvcore.errors import HvError, NotFoundError, RecordError, StateError
+from hvcore.errors import DriverLoadError, HvError, NotFoundError, RecordError, StateError
 from hvcore.host.processes.process import alive, boot_id, figures
-from hvcore.model.answers import InstanceInfo, Observation
+from hvcore.model.answers import InstanceInfo, Observation, fault_of
 from hvcore.model.record import STATUS, Phase, Record
 from hvcore.model.state import Already, Move, Op, State, transition
 from hvcore.operations.context import Context
+from hvcore.operations.in_time import OverdueError, in_time
 
-__all__ = ["Observed", "existing", "info", "infos", "observed", "observer_of", "verdict_on"]
+__all__ = ["Observed", "existing", "info", "info_of", "infos", "observed", "observed_all", "observer_of", "verdict_on"]
 
 
 _ENDED: Final = (State.SHUTDOWN, State.CRASHED)
@@ -39,6 +41,34 @@ class Observed(NamedTuple):
 
 def observed(context: Context, name: str) -> Observed:
     """The instance as it is now. Never raises for one that is dead, damaged or absent."""
+    return observed_all(context, (name,))[0]
+
+
+def observed_all(context: Context, names: Sequence[str]) -> list[Observed]:
+    """As `observed`, for several. No driver hides the instances of another: not by an error, a bad value, or a hang."""
+    found = [_before_driver(context, name) for name in names]
+    asked = [item for item in found if isinstance(item, Record)]
+    # A caller that restricts drivers, or wants their faults, needs the driver itself.
+    lone = [] if strict() or "HVCORE_DRIVERS" in os.environ else [record for record in asked if record.observer]
+    known = _asked(context, {record.name: (record, partial(_observed_alone, context, record)) for record in lone})
+    drivers = {}
+    for record in asked:
+        if record.name not in known:
+            try:
+                observe = context.driver(record.driver).observe
+            except Exception as error:  # noqa: BLE001 - shown with the instance
+                known[record.name] = _unknown(record, error)
+            else:
+                drivers[record.name] = (record, partial(observe, context.live(record)))
+    known |= _asked(context, drivers, last=True)
+    return [
+        item if isinstance(item, Observed) else Observed(item, _unless_unseen(context, item, known[item.name]))
+        for item in found
+    ]
+
+
+def _before_driver(context: Context, name: str) -> Observed | Record:
+    """What is known of the instance without its driver; its record if the driver has to be asked."""
     try:
         record = context.store.load(name)
     except RecordError as error:
@@ -47,19 +77,22 @@ def observed(context: Context, name: str) -> Observed:
         record = context.store.kept(name).read()
     if record is None:
         return Observed(record=None, observation=_without_record(context, name))
-    found = _observe(context, record)
-    if found.state in _ENDED and found.pid is None and record.boot_id == boot_id():
-        found = _unless_unseen(context, name, found)
-    return Observed(record=record, observation=found)
+    if record.boot_id != boot_id():
+        return Observed(record, Observation(state=State.CRASHED, reason="the node was restarted"))
+    if record.phase is not Phase.RUNNING:
+        return Observed(record, _half_done(context, record))
+    return record
 
 
-def _unless_unseen(context: Context, name: str, found: Observation) -> Observation:
+def _unless_unseen(context: Context, record: Record, found: Observation) -> Observation:
     """What was observed, or unknown if the instance runs where its processes cannot be seen from here."""
+    if found.state not in _ENDED or found.pid is not None:
+        return found
     from hvcore.host.processes.launched import runs_unseen  # noqa: PLC0415 - json, which most lists do not need
 
-    if not runs_unseen(context.store.dir(name)):
+    if not runs_unseen(context.store.dir(record.name)):
         return found
-    reason = f"{name}: still runs, in a PID namespace that cannot be seen from here; run hv where it was started"
+    reason = f"{record.name}: still runs, in a PID namespace that cannot be seen from here; run hv where it was started"
     return Observation(state=State.UNKNOWN, reason=reason)
 
 
@@ -70,35 +103,56 @@ def _without_record(context: Context, name: str) -> Observation:
     return Observation(state=State.STOPPED if left is None else State.UNKNOWN, reason=left)
 
 
-def _observe(context: Context, record: Record) -> Observation:
-    if record.boot_id != boot_id():
-        return Observation(state=State.CRASHED, reason="the node was restarted")
-    if record.phase is not Phase.RUNNING:
-        return _half_done(context, record)
-    # A caller that restricts drivers, or wants their faults, needs the driver itself.
-    if record.observer and not strict() and "HVCORE_DRIVERS" not in os.environ:
-        found = _without_driver(context, record)
-        if found is not None:
-            return found
-    try:
-        return context.driver(record.driver).observe(context.live(record))
-    except HvError as error:
-        return Observation(state=State.UNKNOWN, reason=str(error))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - one broken driver must not hide the instances of the others
+_Call = tuple[Record, Callable[[], Observation]]
+
+
+def _asked(context: Context, calls: Mapping[str, _Call], *, last: bool = False) -> dict[str, Observation]:
+    """The observation of each, within the time limit. Errors are left out, and with ``last`` they are observations."""
+    known: dict[str, Observation] = {}
+    due = {}
+    for name, (record, call) in calls.items():
+        thread = context.overdue.get((name, record.started_at))
+        if thread is not None and thread.is_alive():  # do not wait again, and leave no second thread behind
+            known[name] = _unknown(record, _late(context, OverdueError(thread)))
+        else:
+            due[name] = (record, call)
+    answers = in_time([call for _, call in due.values()], context.observe_s)
+    for (name, (record, _)), answer in zip(due.items(), answers, strict=True):
+        if isinstance(answer, OverdueError):
+            context.overdue[name, record.started_at] = answer.thread
+            known[name] = _unknown(record, _late(context, answer))
+        elif not isinstance(answer, BaseException):
+            known[name] = answer
+        elif last:
+            known[name] = _unknown(record, answer)
+    return known
+
+
+def _unknown(record: Record, error: BaseException) -> Observation:
+    what = str(error)
+    if not isinstance(error, HvError):
         what = f"driver {record.driver}: raised {type(error).__name__}: {error}; report this to its authors"
-        return Observation(state=State.UNKNOWN, reason=what)
+    return Observation(state=State.UNKNOWN, reason=what)
 
 
-def _without_driver(context: Context, record: Record) -> Observation | None:
+def _late(context: Context, overdue: OverdueError) -> DriverLoadError:
+    from hvcore.plugins.importing import where_it_is  # noqa: PLC0415 - 90 ms, after a hang only
+
+    place = where_it_is(overdue.thread)
+    return DriverLoadError(
+        f"its driver did not answer within {context.observe_s:g} s{place}; report this to its authors"
+    )
+
+
+def _observed_alone(context: Context, record: Record) -> Observation:
     """What the driver's observer function alone reports: importing a whole driver takes longer than everything else.
 
-    None when the observer fails: then the driver is loaded, and reports why.
+    Raises if the observer fails, as of another release of the driver: then the driver is loaded, and reports why.
     """
-    try:
-        found = _observer(record.observer)(context.live(record))
-    except (Exception, SystemExit):  # noqa: BLE001 - another release of the driver may be installed now
-        return None
-    return found if isinstance(found, Observation) else None
+    found = _observer(record.observer)(context.live(record))
+    if not isinstance(found, Observation) or fault_of(found) is not None:
+        raise TypeError(record.observer)
+    return found
 
 
 def observer_of(driver: object) -> str:
@@ -159,19 +213,21 @@ def info(context: Context, name: str) -> InstanceInfo:
     seen = observed(context, name)
     if seen.state is State.STOPPED:
         raise NotFoundError(name)
-    return _info(context, name, seen)
+    return info_of(context, name, seen)
 
 
 def infos(context: Context) -> list[InstanceInfo]:
     """Every instance that has a record on this node, sorted by name."""
-    found = ((name, observed(context, name)) for name in context.store.names())
-    return [_info(context, name, seen) for name, seen in found if seen.state is not State.STOPPED]
+    names = context.store.names()
+    found = zip(names, observed_all(context, names), strict=True)
+    return [info_of(context, name, seen) for name, seen in found if seen.state is not State.STOPPED]
 
 
-def _info(context: Context, name: str, seen: Observed) -> InstanceInfo:
+def info_of(context: Context, name: str, seen: Observed, *, driver: str = "unknown") -> InstanceInfo:
+    """The observation, as the answer to a caller. ``driver`` is for an instance without a readable record."""
     record = seen.record
     if record is None:
-        return InstanceInfo.of(seen.observation, name=name, driver="unknown")
+        return InstanceInfo.of(seen.observation, name=name, driver=driver)
     instance = record.instance
     ended = seen.state in (State.SHUTDOWN, State.CRASHED) and record.boot_id == boot_id()
     return InstanceInfo.of(

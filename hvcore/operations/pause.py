@@ -5,7 +5,7 @@ from __future__ import annotations
 from hvcore.deadline import Deadline
 from hvcore.model.answers import Outcome
 from hvcore.model.state import Already, Move, Op
-from hvcore.operations.context import LOCK_WAIT_S, Context
+from hvcore.operations.context import Context
 from hvcore.operations.observe import existing
 from hvcore.operations.recover import settle
 
@@ -23,7 +23,7 @@ def resume(context: Context, name: str, *, deadline: Deadline) -> Outcome:
 
 
 def _change(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
-    with context.store.lock(name, str(op), wait_s=deadline.left(at_most=LOCK_WAIT_S)):
+    with context.store.lock(name, str(op), wait_s=deadline.left(at_most=context.busy_s)):
         settle(context, name, deadline)
         record, verdict = existing(context, name, op)
         loaded = context.driver(record.driver)

@@ -22,7 +22,7 @@ from hvcore.model.layers import Layers
 from hvcore.model.merge import merged
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import Op
-from hvcore.operations.context import LOCK_WAIT_S, Context
+from hvcore.operations.context import Context
 from hvcore.operations.observe import existing, observed
 from hvcore.operations.recover import settle
 from hvcore.operations.start import Decided, call_after_start, refuse_incomplete, refuse_secrets, start_locked
@@ -71,7 +71,7 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
     Raises the errors of `stop` and `start`. Checks and verifies before it stops the instance, and secures room for the
     start. If the start fails all the same, the instance is stopped and its record is kept for another reboot.
     """
-    with context.store.lock(name, "reboot", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
+    with context.store.lock(name, "reboot", wait_s=deadline.left(at_most=context.busy_s)):
         settle(context, name, deadline)
         record = _to_reboot(context, name)
         loaded = context.driver(record.driver)

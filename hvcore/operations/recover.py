@@ -7,18 +7,21 @@ stop of a guest that still runs is taken back.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import HvError, RecordError
 from hvcore.host.processes.process import boot_id
 from hvcore.model.record import Phase
 from hvcore.model.state import State
-from hvcore.operations.context import Context
+from hvcore.operations.context import CallOptions, Context
 from hvcore.operations.release import release_ended
 from hvcore.operations.unrecorded import remains
 
 __all__ = ["Recovered", "recover_all", "settle"]
+
+
+_NO_OPTIONS: Final[CallOptions] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,13 +92,14 @@ def _unrecorded(context: Context, name: str) -> Recovered | None:
     return None if left is None else Recovered(name=name, what="failed", detail=left)
 
 
-def recover_all(context: Context, deadline_s: float) -> list[Recovered]:
+def recover_all(context: Context, deadline_s: float, options: CallOptions = _NO_OPTIONS) -> list[Recovered]:
     """Settle every instance of the node, one after the other. The failure of one is reported and stops no other."""
     found = []
     for name in sorted({*context.store.names(), *context.store.abandoned_locks()}):
         try:
-            with context.store.lock(name, "recover"):
-                result = settle(context, name, Deadline(deadline_s)) or _unrecorded(context, name)
+            of_call = context.for_call(name, "recover", options)
+            with context.store.lock(name, "recover", wait_s=of_call.busy_s):
+                result = settle(of_call, name, Deadline(deadline_s)) or _unrecorded(context, name)
         except HvError as error:
             result = Recovered(name=name, what="failed", detail=str(error))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the others are recovered all the same

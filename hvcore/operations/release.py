@@ -18,6 +18,7 @@ from hvcore.model.answers import Outcome
 from hvcore.model.record import LIFE_LOCK
 from hvcore.model.state import Op, State
 from hvcore.operations.context import Context
+from hvcore.operations.saved_params import saved_params
 from hvcore.resources.control_group import end_group
 from hvcore.resources.core_kinds import CORE_KINDS
 from hvcore.resources.main_process import end_members, refuse_unseen
@@ -48,7 +49,9 @@ def release_ended(context: Context, loaded: LoadedDriver, job: Job, outcome: Out
     if kept := job.record.bindings.get(QUARANTINED):
         left = f"the guest left files in its private directory; they are in {kept}"
         outcome = replace(outcome, notes=(*outcome.notes, left))
-    failures = loaded.hooks.notes("after_stop", instance=job.record.instance, outcome=outcome)
+    record = job.record
+    given = {"instance": record.instance, "params": saved_params(loaded, record), "outcome": outcome}
+    failures = loaded.hooks.notes("after_stop", **given)
     return replace(outcome, notes=(*outcome.notes, *failures))
 
 

@@ -17,7 +17,7 @@ from hvcore.model.instance import Instance
 from hvcore.model.layers import Layers
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import Already, Op
-from hvcore.operations.context import LOCK_WAIT_S, Context
+from hvcore.operations.context import Context
 from hvcore.operations.observe import observed, observer_of, verdict_on
 from hvcore.operations.recover import settle
 from hvcore.operations.release import release_ended
@@ -85,7 +85,7 @@ def start(
     anything changes, `BusyError`, `StateError`, and `OperationError` when the instance did not come up and was undone.
     """
     decided = decide(loaded, instance, context.layers(instance), paused=paused, source=source)
-    with context.store.lock(instance.name, "start", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
+    with context.store.lock(instance.name, "start", wait_s=deadline.left(at_most=context.busy_s)):
         settle(context, instance.name, deadline)
         outcome = start_locked(context, loaded, decided, deadline)
         context.store.kept(instance.name).drop()

@@ -14,10 +14,11 @@ from hvcore.host.launching.launch import reap
 from hvcore.model.answers import Outcome
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import Already, Op, State
-from hvcore.operations.context import LOCK_WAIT_S, Context
+from hvcore.operations.context import Context
 from hvcore.operations.observe import Observed, observed, verdict_on
 from hvcore.operations.recover import settle
 from hvcore.operations.release import end_found, release_ended, release_without_driver, release_without_record
+from hvcore.operations.saved_params import saved_params
 
 __all__ = ["cleanup", "stop", "stop_locked"]
 
@@ -33,7 +34,7 @@ def stop(context: Context, name: str, *, force: bool, deadline: Deadline) -> Out
 
     Raises `BusyError`, `DeadlineError` when its process does not exit, and `LeftoverError`.
     """
-    wait_s = deadline.left(at_most=LOCK_WAIT_S)
+    wait_s = deadline.left(at_most=context.busy_s)
     taking_over = _TakingOver(context, name, patience_s=wait_s / 2)
     while_busy = taking_over if force else _only_wait
     with context.store.lock(name, "stop", wait_s=wait_s, while_busy=while_busy):
@@ -75,7 +76,8 @@ class _TakingOver:
         if not self._hurried:
             return outcome
         notes = (*outcome.notes, "a polite stop was in progress, and was asked not to wait any longer")
-        return replace(outcome, changed=True, stopped_by=outcome.stopped_by or "kill", notes=notes)
+        clean = False if outcome.clean is None else outcome.clean
+        return replace(outcome, changed=True, stopped_by=outcome.stopped_by or "kill", clean=clean, notes=notes)
 
 
 def stop_locked(context: Context, name: str, *, force: bool, deadline: Deadline) -> Outcome:
@@ -122,7 +124,7 @@ def _needs_driver(context: Context, seen: Observed, *, force: bool) -> bool:
 
 def cleanup(context: Context, name: str, *, deadline: Deadline) -> Outcome:
     """Release what an ended instance still holds. Raises `StateError` while it runs."""
-    with context.store.lock(name, "cleanup", wait_s=deadline.left(at_most=LOCK_WAIT_S)):
+    with context.store.lock(name, "cleanup", wait_s=deadline.left(at_most=context.busy_s)):
         recovered = settle(context, name, deadline)
         seen = observed(context, name)
         verdict = verdict_on(name, seen, Op.CLEANUP)
@@ -151,10 +153,11 @@ def _end(context: Context, record: Record, op: Op, deadline: Deadline, *, before
     job = context.job(record, deadline, loaded)
     force = op is Op.KILL
     notes: tuple[str, ...] = ()
+    params = saved_params(loaded, record)
     if force:
-        notes = loaded.hooks.notes("before_stop", instance=record.instance, force=True)
+        notes = loaded.hooks.notes("before_stop", instance=record.instance, params=params, force=True)
     else:
-        list(loaded.hooks.each("before_stop", instance=record.instance, force=False))
+        list(loaded.hooks.each("before_stop", instance=record.instance, params=params, force=False))
     try:
         job.update(phase=Phase.STOPPING)
     except NodeError as error:  # a full run directory must not prevent a stop, which makes room

@@ -31,6 +31,31 @@ _INTERFACE = re.compile(r"(?!\.{1,2}\Z)(?![0-9.]+\Z)[A-Za-z0-9_.][A-Za-z0-9_.@+-
 # Only the form that is already clean; ipaddress decides about everything else and is ten times slower.
 _IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.(?!\Z)|\Z)){4}", re.ASCII)
 
+# What ipaddress takes, for JSON Schema: RFC 3986, IPv4address and IPv6address.
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_V4, _H16 = rf"{_OCTET}(?:\.{_OCTET}){{3}}", "[0-9A-Fa-f]{1,4}"
+_LAST32 = f"(?:{_H16}:{_H16}|{_V4})"
+_V6 = "|".join(
+    [
+        f"(?:{_H16}:){{6}}{_LAST32}",
+        f"::(?:{_H16}:){{5}}{_LAST32}",
+        *(f"(?:(?:{_H16}:){{0,{count}}}{_H16})?::(?:{_H16}:){{{4 - count}}}{_LAST32}" for count in range(5)),
+        f"(?:(?:{_H16}:){{0,5}}{_H16})?::{_H16}",
+        f"(?:(?:{_H16}:){{0,6}}{_H16})?::",
+    ]
+)
+
+
+def _address_schema(*, interface: bool) -> dict[str, object]:
+    # No "format": most validators ignore ipv4 and ipv6, and the others differ.
+    name = (
+        rf"|(?!\.{{1,2}}{PATTERN_END})(?![0-9.]+{PATTERN_END})[A-Za-z0-9_.][A-Za-z0-9_.@+-]{{0,14}}"
+        if interface
+        else ""
+    )
+    return {"type": "string", "maxLength": _ADDRESS_BYTES, "pattern": f"^(?:{_V4}|{_V6}{name}){PATTERN_END}"}
+
+
 _ADDRESS_BYTES, _MASK_BYTES, _URL_BYTES = 64, 4096, 2048
 
 
@@ -44,8 +69,7 @@ def address(*, interface: bool = False) -> ParamType:
     def parse(value: object) -> str:
         return _address(value, interface=interface)
 
-    # No "format": most validators ignore ipv4 and ipv6, and the others differ.
-    return ParamType("address", expects, parse, {"type": "string", "minLength": 1, "maxLength": _ADDRESS_BYTES})
+    return ParamType("address", expects, parse, _address_schema(interface=interface))
 
 
 def address_or_path(*, interface: bool = False) -> ParamType:
@@ -57,7 +81,7 @@ def address_or_path(*, interface: bool = False) -> ParamType:
             return _path(value)
         return _address(value, interface=interface)
 
-    schema = {"anyOf": [_PATH_SCHEMA, {"type": "string", "minLength": 1, "maxLength": _ADDRESS_BYTES}]}
+    schema = {"anyOf": [_PATH_SCHEMA, _address_schema(interface=interface)]}
     return ParamType("address or path", expects, parse, schema)
 
 

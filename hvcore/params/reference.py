@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hvcore.params.values import DEFAULT, REDACTED, UNSET, Params
@@ -16,9 +17,25 @@ if TYPE_CHECKING:
     from hvcore.params.param import Param, ParamGroup
     from hvcore.params.schema import Schema
 
-__all__ = ["ParamRow", "default_of", "field_rows", "json_schema", "markdown", "rows", "section"]
+__all__ = [
+    "LOOSER",
+    "ParamRow",
+    "default_of",
+    "field_rows",
+    "json_schema",
+    "markdown",
+    "rows",
+    "section",
+    "table_schema",
+]
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
+LOOSER = (
+    "hv check is stricter than JSON Schema can be: 3.0 is not a whole number, lengths count bytes in UTF-8, a component of "
+    "a path has at most 255, a size or a CPU mask is read, a key is not set and also in unset, a driver compares values."
+)
+"""Where the JSON Schema accepts more than the check. It never accepts less."""
+
 _EFFECT = {
     "start": "at the next start",
     "launch": "at the next launch of the process",
@@ -59,7 +76,12 @@ class ParamRow:
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain JSON types."""
-        return asdict(self)
+        return {
+            **asdict(self),
+            "default": _listed(self.default),
+            "value": _listed(self.value),
+            "example": _listed(self.example),
+        }
 
     def text(self) -> str:
         """All of it as lines of plain text: name, meaning, value, each choice, default, example and so on."""
@@ -189,6 +211,7 @@ def json_schema(schema: Schema, *, title: str) -> dict[str, Any]:
         properties[UNSET] = {"type": "array", "items": names, "description": what}
     whole: dict[str, Any] = {
         "$schema": _DIALECT,
+        "$comment": LOOSER,
         "title": title,
         "type": "object",
         "properties": properties,
@@ -198,7 +221,29 @@ def json_schema(schema: Schema, *, title: str) -> dict[str, Any]:
     return {**whole, "required": required} if required else whole
 
 
-def _plain(value: object) -> object:
+def table_schema(
+    group: ParamGroup, more: Mapping[str, Any] = MappingProxyType({}), required: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The JSON Schema of a table of the instance file: keys of the group, which may be null if not required, and others."""
+    keys = {param.key: _property("hvcore", group.name, param) for param in group}
+    for param in group:
+        if not param.required and not param.optional:
+            keys[param.key] = {"anyOf": [param.type.json_schema(), {"type": "null"}], **_without(keys[param.key])}
+    needed = [*required, *(param.key for param in group if param.required)]
+    return {
+        "type": "object",
+        "properties": {**more, **keys},
+        "additionalProperties": False,
+        **({"required": needed} if needed else {}),
+    }
+
+
+def _without(shape: Mapping[str, Any]) -> dict[str, Any]:
+    notes = ("description", "default", "examples", "writeOnly")
+    return {key: value for key, value in shape.items() if key in notes or key.startswith("x-")}
+
+
+def _listed(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -209,9 +254,9 @@ def _property(owner: str, group: str, param: Param) -> dict[str, Any]:
     notes: dict[str, Any] = {"description": param.help + default}
     if not param.secret:
         if param.default is not None:
-            notes["default"] = _plain(param.default)
+            notes["default"] = _listed(param.default)
         if param.example is not None:
-            notes["examples"] = [_plain(param.example)]
+            notes["examples"] = [_listed(param.example)]
     else:
         notes["writeOnly"] = True
     if param.unit:

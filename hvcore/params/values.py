@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from collections.abc import Set as AbstractSet
 
+from hvcore.plain import plain
+
 __all__ = ["DEFAULT", "INSTANCE", "RECORD", "REDACTED", "UNSET", "Params"]
 
 DEFAULT = "default"
@@ -93,6 +95,11 @@ class Params(Mapping[str, Any]):
         """The values of secrets that are set, as text, to be hidden in output."""
         found = (self._values[key] for key in self._secrets)
         return tuple(str(value) for value in found if value not in (None, "", True, False))
+
+    def to_json(self) -> dict[str, Any]:
+        """All values as plain JSON types, lists included, with ``<secret>`` in place of each secret that is set."""
+        found: dict[str, Any] = plain(self.redacted())
+        return found
 
     def redacted(self) -> dict[str, Any]:
         """All values as plain JSON types, with ``<secret>`` in place of each secret that is set."""

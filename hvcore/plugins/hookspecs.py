@@ -122,8 +122,10 @@ def after_start(instance: Instance, params: Params, outcome: Outcome) -> None:
 
 
 @hookspec
-def before_stop(instance: Instance, force: bool) -> None:  # noqa: FBT001 - hook arguments are passed by name
+def before_stop(instance: Instance, params: Params, force: bool) -> None:  # noqa: FBT001 - hook arguments are passed by name
     """Called before a running instance is stopped. Raise to refuse; a stop by force continues and reports the error.
+
+    ``params`` are those of the instance's start, from its record; secrets are None.
 
     >>> import hvcore.plugin as hv
     >>> @hv.hookimpl
@@ -135,8 +137,10 @@ def before_stop(instance: Instance, force: bool) -> None:  # noqa: FBT001 - hook
 
 
 @hookspec
-def after_stop(instance: Instance, outcome: Outcome) -> None:
+def after_stop(instance: Instance, params: Params, outcome: Outcome) -> None:
     """Called when the instance has ended and its resources are released, also by recovery or after a failed start.
+
+    ``params`` are as in ``before_stop``.
 
     >>> import hvcore.plugin as hv
     >>> @hv.hookimpl

@@ -21,7 +21,7 @@ from hvcore.plugins import requirements
 from hvcore.plugins.catalogue import DRIVERS_GROUP, EXTENSIONS_GROUP, CatalogueEntry
 from hvcore.plugins.faults import near
 
-__all__ = ["attempt", "imported", "owner_of", "refused", "where_raised", "within"]
+__all__ = ["attempt", "imported", "owner_of", "refused", "where_it_is", "where_raised", "within"]
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ def within(limit_s: float, step: Callable[[], T]) -> T:
     thread.start()
     thread.join(limit_s)
     if not ended:
-        where = _where(thread)
+        where = where_it_is(thread)
         what = f"a plugin did not finish loading within {limit_s:g} s{where}; see hv doctor"
         raise DriverLoadError(what) from TimeoutError()
     return ended[0]()
@@ -99,7 +99,7 @@ def _raise(error: BaseException) -> NoReturn:
     raise error
 
 
-def _where(thread: threading.Thread) -> str:
+def where_it_is(thread: threading.Thread) -> str:
     """`` (at FILE:LINE)``, where the thread is: its innermost frame in a plugin, not in Python's library."""
     frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - documented, and the only way to see it
     stack = [] if frame is None else traceback.extract_stack(frame)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from hvcore.errors import DriverError, HvError, ParamsError, Problem, RecordError, UnsupportedError
 from hvcore.host.environment import Host, Live
 from hvcore.host.node_checks import node_problems
-from hvcore.model.answers import Finding, Observation, Severity
+from hvcore.model.answers import Finding, Observation, Severity, fault_of
 from hvcore.model.codec import decode
 from hvcore.model.instance import Instance
 from hvcore.model.layers import NO_LAYERS, Layers
@@ -141,8 +141,16 @@ class LoadedDriver:
     # The required methods, with the arguments of `hvcore.plugins.protocols.Driver`.
     describe = _calls("describe", Plan)
     start = _calls("start", object)
-    observe = _calls("observe", Observation)
+    _observe = _calls("observe", Observation)
     stop = _calls("stop", str)
+
+    def observe(self, live: Live) -> Observation:
+        """The driver's observation. Raises `DriverError` for one that a program cannot use, such as a NaN."""
+        found = self._observe(live)
+        fault = fault_of(found)
+        if fault is not None:
+            raise self._wrong("observe", f"returned an Observation whose {fault}", "correct that field")
+        return found
 
     def plan(self, instance: Instance, params: Params) -> Any:
         """The spec of the instance. Raises `DriverError` if that is not a frozen dataclass."""

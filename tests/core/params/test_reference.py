@@ -42,8 +42,6 @@ LOOSE = {
     "size_mib",
     "text",
     "empty",
-    "address",
-    "address_or_path",
     "cpu_mask",
     "cpu_masks",
     "file",
@@ -78,7 +76,7 @@ SCHEMA = Schema.compile(
 
 def accepts(schema: dict[str, Any], value: object) -> bool:
     """What JSON Schema (draft 2020-12) says about a value, for the keywords in use; KeyError for another."""
-    notes = {"description", "default", "examples", "writeOnly", "$schema", "title"}
+    notes = {"description", "default", "examples", "writeOnly", "$schema", "$comment", "title"}
     return all(
         _KEYWORDS[word](rule, value, schema)
         for word, rule in schema.items()

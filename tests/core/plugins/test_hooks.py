@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +18,7 @@ from hvcore.operations.context import Context
 from hvcore.operations.observe import observed
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
-from hvcore.plugin import hookimpl
+from hvcore.plugin import Params, hookimpl, when_given
 from hvcore.plugins.loaded_driver import LoadedDriver
 
 WEB = Instance(name="web1", driver="fake")
@@ -115,6 +116,52 @@ def test_an_error_of_before_stop_refuses_a_polite_stop_but_not_a_forced_one(
     assert "plugin audit, hook before_stop" in outcome.notes[0]
     assert heard == ["second"]  # one that fails keeps no other from hearing of it
     nothing_left()
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_stop_has_the_parameters_of_the_start(node: Any, *, force: bool) -> None:
+    heard: list[tuple[str, Any, Any]] = []
+
+    class Audit:
+        @hookimpl
+        def before_start(self, params: Params) -> None:
+            heard.append(("before_start", params["motd"], params.layer("motd")))
+
+        @hookimpl
+        def before_stop(self, params: Params) -> None:
+            heard.append(("before_stop", params["motd"], params["ignores_powerdown"]))
+
+        @hookimpl
+        @when_given("motd")
+        def after_stop(self, params: Params) -> None:
+            heard.append(("after_stop", params["motd"], params.any_given({"motd"})))
+
+        @hookimpl(specname="after_stop")
+        @when_given("ignores_powerdown")
+        def never(self) -> None:
+            heard.append(("never", None, None))
+
+    context, loaded = node(audit=Audit())
+    web = Instance(name="web1", driver="fake", params={"motd": "hi"})
+    start(context, loaded, web, paused=False, deadline=Deadline(10))
+    stop(context, "web1", force=force, deadline=Deadline(10))
+    assert heard == [("before_start", "hi", "instance"), ("before_stop", "hi", False), ("after_stop", "hi", True)]
+
+
+def test_a_record_that_the_driver_refuses_keeps_no_instance_from_being_stopped(node: Any) -> None:
+    heard: list[Any] = []
+
+    class Audit:
+        @hookimpl
+        def after_stop(self, params: Params) -> None:
+            heard.append((params["motd"], params["gone"], params["fail_at"]))
+
+    context, loaded = node(audit=Audit())
+    start(context, loaded, Instance(name="web1", driver="fake"), paused=False, deadline=Deadline(10))
+    record = context.store.load("web1")
+    context.store.save(replace(record, params={"motd": 7, "gone": 1}))
+    stop(context, "web1", force=True, deadline=Deadline(10))
+    assert heard == [(7, 1, None)]
 
 
 def test_an_error_of_after_stop_is_a_note_and_the_instance_is_stopped(

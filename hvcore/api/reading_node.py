@@ -1,0 +1,79 @@
+"""The part of `Node` that changes nothing: the instances as they are, and ways to reach them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from hvcore.deadline import Deadline
+from hvcore.errors import InputError, NotFoundError
+from hvcore.model.state import State
+from hvcore.operations import observe
+from hvcore.operations.context import Context
+
+if TYPE_CHECKING:
+    from hvcore.model.answers import Console, Execution, InstanceInfo, Log
+    from hvcore.model.instance import Instance
+
+__all__ = ["ReadingNode"]
+
+
+class ReadingNode:
+    """What `Node` can do without a change. Operations are imported when they are called, as in `Node`."""
+
+    _context: Context
+
+    def instances(self) -> list[InstanceInfo]:
+        """Every instance with state on this node, sorted by name. Takes no lock and does not wait."""
+        return observe.infos(self._context)
+
+    def info(self, name: str) -> InstanceInfo:
+        """One instance. Raises `NotFoundError`."""
+        return observe.info(self._context, name)
+
+    def instance(self, name: str) -> Instance:
+        """The instance as it was started, without secret parameters. Raises `NotFoundError`, `RecordError`."""
+        record = self._context.store.load(name)
+        if record is None:
+            raise NotFoundError(name)
+        return record.instance
+
+    def wait(
+        self, name: str, *, state: State | str | Collection[State | str] = State.RUNNING, deadline_s: float = 60.0
+    ) -> InstanceInfo:
+        """The instance, as soon as it is in that state, or in one of those. Raises `DeadlineError`, `InputError`.
+
+        An instance that is not known on this node is ``stopped``, so one that is to be started can be waited for.
+        """
+        from hvcore.operations.wait import wait  # noqa: PLC0415 - for those who wait
+
+        given = (state,) if isinstance(state, str) else tuple(state)
+        try:
+            states = frozenset(State(one) for one in given)
+        except ValueError as error:
+            what = f"state: must be one of {', '.join(State)}, got {given!r:.80}"
+            raise InputError(f"{what}; give one or several of these") from error
+        if not states:
+            raise InputError("state: is empty, got (); give at least one state")
+        return wait(self._context, name, states, Deadline(deadline_s))
+
+    def console(self, name: str) -> Console:
+        """How to reach the instance's console. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
+        from hvcore.operations.access import console  # noqa: PLC0415 - 3.4 ms
+
+        return console(self._context, name)
+
+    def execution(self, name: str, argv: Sequence[str], *, terminal: bool = False) -> Execution:
+        """A command that runs a program inside the instance, on a terminal or not, and exits with its exit code.
+
+        Raises `InputError`, `NotFoundError`, `UnsupportedError`, `StateError`.
+        """
+        from hvcore.operations.access import execution  # noqa: PLC0415 - 3.4 ms
+
+        return execution(self._context, name, tuple(argv), terminal=terminal)
+
+    def log(self, name: str) -> Log:
+        """The file with the output of the instance. Raises `NotFoundError`, `UnsupportedError`."""
+        from hvcore.operations.access import log  # noqa: PLC0415 - 3.4 ms
+
+        return log(self._context, name)
