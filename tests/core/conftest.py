@@ -232,7 +232,7 @@ def in_child() -> Iterator[Callable[..., int]]:
             os.waitpid(pid, 0)
 
 
-def eventually(condition: Callable[[], object], deadline_s: float = 10.0) -> None:
+def eventually(condition: Callable[[], object], deadline_s: float = 60.0) -> None:
     """Wait for a condition that only /proc shows: no event reports how far another process has come."""
     give_up = time.monotonic() + deadline_s
     while not condition():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
@@ -23,12 +24,13 @@ SYSTEM: Final = {"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc",
 
 def found(kept: Kept, name: str) -> int:
     """The one process of that name that was launched for the instance, in its innermost pid namespace."""
-    ours, give_up = os.readlink("/proc/self/ns/pid"), time.monotonic() + 10
+    ours, give_up = os.readlink("/proc/self/ns/pid"), time.monotonic() + 60
     while time.monotonic() < give_up:  # a script may end before what it has started is executed
         pids = [pid for pid, said in kept.launched().items() if said.startswith(name)]
-        if pids := [pid for pid in pids if os.readlink(f"/proc/{pid}/ns/pid") != ours]:
-            (pid,) = pids
-            return pid
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # one has exited since
+            if pids := [pid for pid in pids if os.readlink(f"/proc/{pid}/ns/pid") != ours]:
+                (pid,) = pids
+                return pid
     raise AssertionError(f"no {name} among {kept.launched()}")
 
 

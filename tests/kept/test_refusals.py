@@ -16,6 +16,7 @@ Refusals that need more than a file, a namespace or another user are not here:
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -502,8 +503,9 @@ def thirty_two_bits(here: Path) -> None:
 
 def taken(here: Path) -> None:
     listening = socket.socket()
-    listening.bind(("127.0.0.1", 5999))
-    listening.listen(1)
+    with contextlib.suppress(OSError):  # another program of this node has it
+        listening.bind(("127.0.0.1", 5999))
+        listening.listen(1)
     listening.detach()  # for as long as this child lives
 
 

@@ -181,7 +181,7 @@ class Before:
             proc.wait_ended(outer)
 
     def _facts(self) -> Iterator[dict[str, Any]]:
-        give_up = time.monotonic() + 10
+        give_up = time.monotonic() + 60
         while time.monotonic() < give_up:
             facts: dict[str, Any] = {}
             for line in self._status.read_bytes().splitlines():

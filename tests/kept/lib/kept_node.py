@@ -28,7 +28,7 @@ import kept_proc as proc
 import hvcore
 
 # Beside the pools of other tests and of this machine; each node of a test has 20 of them.
-_UIDS: Final = itertools.count(1_870_000_000 + os.getpid() % 100_000 * 100, 20)
+_UIDS: Final = itertools.count(1_870_100_000 + os.getpid() % 99 * 100_000, 20)
 
 # A guest that writes "kept" to COM1 and then halts; it powers off when its power button is pressed.
 GUEST: Final = bytes.fromhex(
@@ -221,7 +221,7 @@ class Kept:
         found += [f"lock on {disk}"] if disk.exists() and proc.locked(str(disk)) else []
         return found
 
-    def settled(self, deadline_s: float = 3.0) -> list[str]:
+    def settled(self, deadline_s: float = 60.0) -> list[str]:
         """The leftovers after init has reaped the children of killed processes."""
         give_up = time.monotonic() + deadline_s
         while (left := self.leftovers()) and time.monotonic() < give_up:

@@ -35,7 +35,7 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.fd, text.encode())
 
-    def read_until(self, pattern: str, deadline_s: float = 10.0) -> re.Match[bytes]:
+    def read_until(self, pattern: str, deadline_s: float = 60.0) -> re.Match[bytes]:
         give_up = time.monotonic() + deadline_s
         while True:
             found = re.search(pattern.encode(), self.seen)
@@ -95,8 +95,8 @@ def test_shell_is_confined_like_the_rest(console: Callable[[], Terminal]) -> Non
 def test_control_c_reaches_the_program_inside_only(console: Callable[[], Terminal]) -> None:
     terminal = console()
     terminal.read_until(r"# ")
-    terminal.type("sleep 500\n")
-    time.sleep(0.2)  # until the shell has put it into the foreground: there is no event for that
+    terminal.type("sh -c 'echo in front $((1+1)); exec sleep 500'\n")
+    terminal.read_until(r"in front 2")  # the shell has put it into the foreground before it executes it
     terminal.type("\x03")
     terminal.read_until(r"# ")
     terminal.type("echo still-$((1+1))-here\nexit\n")

@@ -36,7 +36,7 @@ def test_fork_bomb_is_held_listed_and_ended(node: hvcore.Node, images: Any, web1
     assert 1 <= info.details["processes"] <= 66  # 64, and two more once hvcore's two have ended
     begun = time.monotonic()
     assert node.stop("web1").stopped_by in ("term", "kill")
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 120
     assert leftovers() == []
 
 

@@ -34,7 +34,7 @@ def inside(tmp_path: Path, path: str, name: str = "web1") -> str:
 
 def wait_for(path: Path) -> None:
     """Wait until the file exists: a process inside has no other way to reach this test."""
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + 60
     while not path.exists():
         assert time.monotonic() < give_up, f"{path} did not come"
         time.sleep(0.01)
@@ -490,7 +490,7 @@ def test_start_and_stop_from_a_long_lived_program_leave_no_child(node: hvcore.No
     for _ in range(5):
         node.driver("chroot").start(instance)
         node.stop("web1", force=True)
-    give_up = time.monotonic() + 5  # the last of them may be exiting
+    give_up = time.monotonic() + 60  # the last of them may be exiting
     while children := _own_children() - before:
         assert time.monotonic() < give_up, children
         reap()
@@ -573,8 +573,8 @@ class TestStopLadder:
         """
         node.driver("chroot").start(web1(images(script), script_deadline=0.3))
         begun = time.monotonic()
-        assert node.stop("web1").stopped_by == "term"
-        assert time.monotonic() - begun < 3
+        assert node.stop("web1", deadline_s=120).stopped_by == "term"
+        assert time.monotonic() - begun < 60
         assert "/ganeti-chroot stop did not exit in time" in progress
 
     def test_stop_script_that_was_removed(

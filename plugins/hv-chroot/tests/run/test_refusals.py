@@ -105,12 +105,10 @@ def test_script_killed_by_a_signal(refused: Any, images: Any, web1: Build) -> No
 
 def test_script_hangs(refused: Any, images: Any, web1: Build) -> None:
     begun = time.monotonic()
-    instance = web1(images("#!/bin/sh\necho waiting for godot\nsleep 1000\n"), script_deadline=0.3)
+    instance = web1(images("#!/bin/sh\necho waiting for godot\nsleep 1000\n"), script_deadline=3)
     text = refused(instance, hvcore.DeadlineError)
-    assert text.startswith(
-        'web1: no end of /ganeti-chroot start within 0.3 s; its last output was "waiting for godot"; '
-    )
-    assert time.monotonic() - begun < 3
+    assert text.startswith('web1: no end of /ganeti-chroot start within 3 s; its last output was "waiting for godot"; ')
+    assert time.monotonic() - begun < 60  # the script takes 1000 s
 
 
 def test_callers_deadline_is_kept_too(refused: Any, images: Any, web1: Build) -> None:
@@ -139,7 +137,7 @@ def test_script_floods_and_then_succeeds(node: hvcore.Node, images: Any, web1: B
 def test_daemon_that_keeps_the_output_open_holds_nothing_up(node: hvcore.Node, images: Any, web1: Build) -> None:
     begun = time.monotonic()
     node.driver("chroot").start(web1(images("#!/bin/sh\n[ $1 = stop ] || sleep 1000 &\n")))
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 60  # the script takes 1000 s
     node.stop("web1")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,8 @@ pytestmark = pytest.mark.live
 
 
 CACHE = Path(__file__).resolve().parents[4] / ".cache"
-PORT = 18080
+with socket.create_server(("127.0.0.1", 0)) as server:
+    PORT = server.getsockname()[1]  # one that nobody uses, also if two such tests run on this node
 HTTPD = f"""\
     #!/bin/sh
     case $1 in

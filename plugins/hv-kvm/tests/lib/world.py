@@ -22,7 +22,8 @@ from hvcore.state.store import Store
 
 HELLO: Final = "hvcore test guest\r\n"
 # Beside the default pool, so that tests and the instances of this machine never meet; one range for each test.
-_UIDS: Final = itertools.count(1_890_000_000 + os.getpid() % 10_000 * 1000, 20)
+# A million for each process of pytest: two side by side have neighbouring numbers.
+_UIDS: Final = itertools.count(1_890_000_000 + os.getpid() % 250 * 1_000_000, 20)
 
 
 @dataclass
@@ -217,7 +218,7 @@ def tear_down(world: World) -> None:
         undo()
     world.undo.clear()
     reap()
-    give_up = time.monotonic() + 2.0  # init may be slow to collect a process whose parent was killed
+    give_up = time.monotonic() + 60.0  # init may be slow to collect a process whose parent was killed
     while (left := world.leftovers()) and time.monotonic() < give_up:
         time.sleep(0.02)
     assert left == []

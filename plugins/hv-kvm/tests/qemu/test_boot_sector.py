@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -102,7 +101,7 @@ def guest(disk: Path, sector: bytes, machine: str = "pc", device: str = "ide-hd"
         monitor_end.close()
         serial_end.close()
         try:
-            with adopt(monitor, deadline_s=10) as client:
+            with adopt(monitor, deadline_s=60) as client:
                 yield Guest(process, client, serial)
         finally:
             process.kill()
@@ -115,11 +114,11 @@ def guest(disk: Path, sector: bytes, machine: str = "pc", device: str = "ide-hd"
 def test_it_prints_sleeps_and_obeys_the_power_button(machine: str, device: str, tmp_path: Path) -> None:
     with guest(tmp_path / "d", boot_sector(), machine, device) as running:
         assert running.read(len(HELLO)) == HELLO
+        before = running.cpu_s()
         commands.system_powerdown(running.client)
-        started = time.monotonic()
-        running.client.wait_event("SHUTDOWN", deadline_s=5)
-        assert time.monotonic() - started < 0.5  # 0.06 s at most on an idle host
-        assert running.process.wait(5) == 0
+        running.client.wait_event("SHUTDOWN", deadline_s=60)
+        assert running.cpu_s() - before < 0.5
+        assert running.process.wait(60) == 0
 
 
 @pytest.mark.live
@@ -138,12 +137,12 @@ def test_it_can_ignore_the_power_button(sector: bytes, tmp_path: Path) -> None:
     with guest(tmp_path / "d", sector) as running:
         running.read(len(HELLO))
         commands.system_powerdown(running.client)
-        running.client.wait_event("POWERDOWN", deadline_s=5)
+        running.client.wait_event("POWERDOWN", deadline_s=60)
         with pytest.raises(QmpTimeoutError):
             running.client.wait_event("SHUTDOWN", deadline_s=0.3)
         assert commands.query_status(running.client).running
         running.process.send_signal(signal.SIGTERM)
-        assert running.process.wait(5) == 0
+        assert running.process.wait(60) == 0
 
 
 @pytest.mark.live
@@ -153,23 +152,23 @@ def test_it_can_flood_the_console_without_loss_and_still_obey(tmp_path: Path) ->
         data = running.read(len(line) * 10_000)
         assert data == line * 10_000
         commands.system_powerdown(running.client)
-        running.serial.settimeout(5)
+        running.serial.settimeout(60)
         while running.serial.recv(65536):
             pass
-        assert running.process.wait(5) == 0
+        assert running.process.wait(60) == 0
 
 
 @pytest.mark.live
 def test_it_can_power_off_on_its_own(tmp_path: Path) -> None:
     with guest(tmp_path / "d", boot_sector(exit_after_boot="poweroff")) as running:
-        event = running.client.wait_event("SHUTDOWN", deadline_s=5)
+        event = running.client.wait_event("SHUTDOWN", deadline_s=60)
         assert event.data["reason"] == "guest-shutdown"
         assert running.read(len(HELLO)) == HELLO
-        assert running.process.wait(5) == 0
+        assert running.process.wait(60) == 0
 
 
 @pytest.mark.live
 def test_it_can_reboot_for_ever(tmp_path: Path) -> None:
     with guest(tmp_path / "d", boot_sector(exit_after_boot="reboot")) as running:
-        running.client.wait_event("RESET", deadline_s=5)
+        running.client.wait_event("RESET", deadline_s=60)
         assert running.read(2 * len(HELLO)) == HELLO * 2
