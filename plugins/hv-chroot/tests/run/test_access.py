@@ -180,6 +180,28 @@ def test_without_a_shell_the_console_is_refused(node: hvcore.Node, images: Any, 
     node.stop("web1", force=True)
 
 
+@pytest.mark.parametrize("key", ["\x03", "\x1c", "\x1a"], ids=["^C", "^backslash", "^Z"])
+def test_keys_of_the_terminal_do_not_reach_what_keeps_the_instance(
+    node: hvcore.Node, images: Any, web1: Build, key: str
+) -> None:
+    """The process that keeps the instance while its daemon is restarted is not one of the terminal's."""
+    node.driver("chroot").start(web1(images()))
+    terminal = Terminal(node.console("web1").argv)
+    terminal.read_until(r"# ")
+    terminal.type("echo re''ady; read line\n")
+    terminal.read_until(r"ready")
+    terminal.type(f"{key}\n")  # at its prompt the shell takes keys itself
+    terminal.read_until(r"# ")
+    terminal.type("kill $(cat /daemon); sleep 1; echo st''ill here\n")
+    terminal.read_until(r"still here")
+    terminal.type("exit\n")
+    assert terminal.end() == 0
+    give_up = time.monotonic() + 60
+    while node.info("web1").state is not hvcore.State.SHUTDOWN:  # nothing is left, so the init ends
+        assert time.monotonic() < give_up
+    node.stop("web1")
+
+
 def test_daemon_may_be_restarted_from_the_console(node: hvcore.Node, images: Any, web1: Build) -> None:
     node.driver("chroot").start(web1(images()))
     terminal = Terminal(node.console("web1").argv)

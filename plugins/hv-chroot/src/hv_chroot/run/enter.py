@@ -184,7 +184,9 @@ def _leave_keeper(*, ends_with_sigterm: bool) -> None:
     """Give the init a child that lives as long as this process and the program that it becomes.
 
     Bubblewrap's init exits with its last child, and that ends the namespace. A process that enters is not its child: a
-    stop script would be killed half-way, when the daemon that it stops exits.
+    stop script would be killed half-way, when the daemon that it stops exits. The child has its own session: the
+    terminal's ^C is not for it. Nor is the SIGHUP at the end of a shell, which the kernel sends before the init gets
+    the processes that the shell leaves.
     """
     ourselves = os.pidfd_open(os.getpid())
     between = os.fork()
@@ -192,6 +194,7 @@ def _leave_keeper(*, ends_with_sigterm: bool) -> None:
         os.waitpid(between, 0)
         os.close(ourselves)
         return
+    os.setsid()
     if not ends_with_sigterm:
         _libc.signal(15, ctypes.c_void_p(1))
     if os.fork() != 0:
