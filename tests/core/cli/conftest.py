@@ -80,7 +80,7 @@ def hv_process(run_dir: Path) -> Callable[..., subprocess.CompletedProcess[bytes
 
     def run(*args: str | bytes, **options: Any) -> subprocess.CompletedProcess[bytes]:
         given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-        return subprocess.run([*HV, *args], check=False, timeout=60, **given)
+        return subprocess.run([*HV, *args], check=False, timeout=300, **given)
 
     return run
 

@@ -187,7 +187,7 @@ os._exit(0)
 def traced(run_dir: Path, operation: str, log: Path, *inject: str) -> subprocess.CompletedProcess[str]:
     argv = ["strace", "-qq", "-o", str(log), "-e", f"trace={','.join(CALLS)},getpgid", *inject]
     argv += [sys.executable, "-c", SCRIPT, str(run_dir), operation]
-    return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
+    return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=300)
 
 
 def calls_of(run_dir: Path, operation: str, log: Path) -> list[tuple[str, int]]:

@@ -93,7 +93,7 @@ class Sweep:
 
     def _run(self, verb: str, *options: str) -> int:
         command = ["strace", "-qq", "-o", str(self.log), *options, *self.child, verb, *self.arguments]
-        return subprocess.run(command, check=False, capture_output=True, timeout=60).returncode
+        return subprocess.run(command, check=False, capture_output=True, timeout=300).returncode
 
     def points(self, verb: str) -> list[tuple[str, int]]:
         """Every call of interest between the marks, as (kind, how many-th of its kind in the whole run)."""
