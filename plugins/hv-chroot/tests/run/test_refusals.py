@@ -107,7 +107,9 @@ def test_script_hangs(refused: Any, images: Any, web1: Build) -> None:
     begun = time.monotonic()
     instance = web1(images("#!/bin/sh\necho waiting for godot\nsleep 1000\n"), script_deadline=3)
     text = refused(instance, hvcore.DeadlineError)
-    assert text.startswith('web1: no end of /ganeti-chroot start within 3.0 s; its last output was "waiting for godot"; ')
+    assert text.startswith(
+        'web1: no end of /ganeti-chroot start within 3.0 s; its last output was "waiting for godot"; '
+    )
     assert time.monotonic() - begun < 60  # the script takes 1000 s
 
 
