@@ -21,7 +21,7 @@ from hvcore.operations.context import Context
 from hvcore.operations.saved_params import saved_params
 from hvcore.resources.control_group import end_group
 from hvcore.resources.core_kinds import CORE_KINDS
-from hvcore.resources.main_process import end_members, refuse_unseen
+from hvcore.resources.instance_process import end_members, refuse_unseen
 from hvcore.state.job import Job
 
 if TYPE_CHECKING:

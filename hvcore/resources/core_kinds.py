@@ -7,9 +7,9 @@ from typing import Any, Final
 from hvcore.resources.control_group import ControlGroupKind
 from hvcore.resources.disks import DiskClaimKind, MountsKind
 from hvcore.resources.identity import IdentityKind, UidRangeKind
+from hvcore.resources.instance_process import InstanceProcessKind
 from hvcore.resources.kind import ResourceKind
 from hvcore.resources.kinds import Kinds
-from hvcore.resources.main_process import ProcessKind
 from hvcore.resources.network import InterfaceAddressKind, TcpPortKind
 from hvcore.resources.node_files import CharacterDeviceKind, LinkKind, UnixSocketKind
 from hvcore.resources.program import ProgramKind
@@ -32,7 +32,7 @@ _OF_CORE: Final[tuple[ResourceKind[Any, Any], ...]] = (
     UnixSocketKind(),
     StateDirectoryKind(),
     ProgramKind(),
-    ProcessKind(),
+    InstanceProcessKind(),
 )
 
 

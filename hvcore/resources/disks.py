@@ -14,8 +14,8 @@ from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.model.resource import DiskClaim, Mounts, Resource
 from hvcore.resources.held import Held
+from hvcore.resources.instance_process import end_members
 from hvcore.resources.kind import ResourceKind, Turn, give_back
-from hvcore.resources.main_process import end_members
 from hvcore.resources.owner import Owner, Site
 
 __all__ = ["DiskClaimKind", "MountsKind", "claim_disk", "disk_in_use", "release_disk"]

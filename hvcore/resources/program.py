@@ -23,8 +23,8 @@ from hvcore.model.record import LIFE_LOCK, STATUS, Entry, of_program
 from hvcore.model.resource import Program
 from hvcore.model.sandbox import AsCaller, AsUser, Level, Sandbox, View
 from hvcore.resources.held import Held
+from hvcore.resources.instance_process import end_members
 from hvcore.resources.kind import ResourceKind, Turn
-from hvcore.resources.main_process import end_members
 from hvcore.resources.owner import Owner, Site
 
 __all__ = ["PROGRAMS", "ProgramKind"]

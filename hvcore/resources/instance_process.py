@@ -18,13 +18,15 @@ from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
 from hvcore.resources.owner import Owner, Site
 
-__all__ = ["ProcessKind", "end_members", "refuse_unseen"]
+__all__ = ["InstanceProcessKind", "end_members", "refuse_unseen"]
 
 _KILL_S: Final = 5.0
 _MONITOR_S: Final = 2.0
 
 
-class ProcessKind(ResourceKind[InstanceProcess, None], name="process", turn=Turn.PROGRAM, runs=True, in_ledger=True):
+class InstanceProcessKind(
+    ResourceKind[InstanceProcess, None], name="process", turn=Turn.PROGRAM, runs=True, in_ledger=True
+):
     """Released first: while the process runs it may write to everything else."""
 
     def describe(self, resource: InstanceProcess, site: Site) -> Iterator[Step]:
