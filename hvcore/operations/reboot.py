@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hvcore.config import absolute_params, reload_instance
 from hvcore.deadline import Deadline
-from hvcore.errors import HvError, OperationError, ParamsError, Problem, VerifyError
+from hvcore.errors import HvError, OperationError, ParamsError, Problem
 from hvcore.host.hurry import hurried_deadline
 from hvcore.model.answers import Outcome
 from hvcore.model.codec import encode
@@ -25,7 +25,14 @@ from hvcore.model.state import Op
 from hvcore.operations.context import Context
 from hvcore.operations.observe import existing, observed
 from hvcore.operations.recover import settle
-from hvcore.operations.start import Decided, call_after_start, refuse_incomplete, refuse_secrets, start_locked
+from hvcore.operations.start import (
+    Decided,
+    call_after_start,
+    refuse_incomplete,
+    refuse_secrets,
+    refuse_unverified,
+    start_locked,
+)
 from hvcore.operations.stop import stop_locked
 from hvcore.params.values import DEFAULT, INSTANCE, Params
 
@@ -76,9 +83,7 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
         record = _to_reboot(context, name)
         loaded = context.driver(record.driver)
         decided, notes = _saved_machine(context, loaded, record)
-        problems = loaded.verify(decided.spec, decided.params, context.host)
-        if problems:
-            raise VerifyError.refusal(name, decided.layers.placed(problems, decided.params))
+        refuse_unverified(context, loaded, decided)
         kept = context.store.kept(name)
         kept.keep(record)
         try:

@@ -26,7 +26,16 @@ from hvcore.params.values import Params
 if TYPE_CHECKING:
     from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
 
-__all__ = ["Decided", "call_after_start", "decide", "refuse_incomplete", "refuse_secrets", "start", "start_locked"]
+__all__ = [
+    "Decided",
+    "call_after_start",
+    "decide",
+    "refuse_incomplete",
+    "refuse_secrets",
+    "refuse_unverified",
+    "start",
+    "start_locked",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +85,13 @@ def refuse_secrets(loaded: LoadedDriver, params: Params, spec: object) -> None:
         raise DriverLoadError(f"driver {loaded.name}: {what}; report this to its authors")
 
 
+def refuse_unverified(context: Context, loaded: LoadedDriver, decided: Decided) -> None:
+    """Raise `VerifyError` with every problem that keeps this node from running the instance."""
+    problems = loaded.verify(decided.spec, decided.params, context.host)
+    if problems:
+        raise VerifyError.refusal(decided.instance.name, decided.layers.placed(problems, decided.params))
+
+
 def start(
     context: Context, loaded: LoadedDriver, instance: Instance, *, paused: bool, deadline: Deadline, source: str = ""
 ) -> Outcome:
@@ -105,9 +121,7 @@ def start_locked(context: Context, loaded: LoadedDriver, decided: Decided, deadl
     if seen.record is not None:  # an instance that has ended
         old = context.driver(seen.record.driver)
         notes = release_ended(context, old, context.job(seen.record, deadline, old)).notes
-    problems = loaded.verify(decided.spec, decided.params, context.host)
-    if problems:
-        raise VerifyError.refusal(name, decided.layers.placed(problems, decided.params))
+    refuse_unverified(context, loaded, decided)
     for _ in loaded.hooks.each("before_start", instance=decided.instance, params=decided.params):
         pass
     record = Record(
