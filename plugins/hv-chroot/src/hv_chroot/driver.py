@@ -13,13 +13,14 @@ from hv_chroot.names import LOG_FILE, OUTPUT, ROOT
 from hv_chroot.resources.root_files import program_problem
 from hv_chroot.resources.root_mount import OutputKind, RootKind
 from hv_chroot.resources.veth import NamespacesKind, RoutesKind, VethKind
-from hv_chroot.run.before_start import describe, examine, verify
 from hv_chroot.run.census import census, namespace_of
 from hv_chroot.run.confinement import enter_command, enter_rooted_command
+from hv_chroot.run.describe import describe
 from hv_chroot.run.observe import freeze, is_frozen, observe, thaw
 from hv_chroot.run.rooted import RootedKind
 from hv_chroot.run.start import remember, start
 from hv_chroot.run.stop import stop
+from hv_chroot.run.verify import examine, verify
 from hv_chroot.spec import ChrootSpec, decide, spec_of
 from hvcore.plugin import STATUS, rooted
 

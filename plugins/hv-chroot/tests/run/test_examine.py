@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hv_chroot.run.before_start import examine
+from hv_chroot.run.verify import examine
 from hvcore import Severity
 from hvcore.plugin import Host
 

@@ -229,7 +229,7 @@ def test_one_image_under_two_names_is_refused_naming_the_holder(
 
 
 def test_without_root_there_is_a_clear_error(images: Any, web1: Build, tmp_path: Path) -> None:
-    from hv_chroot.run.before_start import verify
+    from hv_chroot.run.verify import verify
     from hv_chroot.spec import decide
     from hvcore.plugins.loader import load
 

@@ -15,11 +15,16 @@ from hv_chroot.seccomp import filter_program
 from hv_chroot.spec import ChrootSpec
 from hvcore.plugin import capability_mask, system_view
 
-__all__ = ["chroot_command", "enter_command", "enter_rooted_command", "prove", "sandbox_of"]
+__all__ = ["chroot_command", "enter_command", "enter_rooted_command", "prove", "sandbox_of", "site_of"]
 
 _ENTER: Final = Path(__file__).with_name("enter.py")
 _ENTER_INSIDE: Final = "/enter.py"
 _GROUPS_INSIDE: Final = "/group"  # and a number
+
+
+def site_of(spec: ChrootSpec, host: hv.Host) -> hv.Site:
+    """The node that the instance's resources are for; only root starts an instance, so its confinement is strict."""
+    return hv.Site(name=spec.name, host=host, level=hv.Level.STRICT)
 
 
 def sandbox_of(spec: ChrootSpec, root: str, uids: range | None = None) -> hv.Sandbox:
