@@ -11,7 +11,7 @@ from hvcore.model.sandbox import Level
 
 if TYPE_CHECKING:
     from hvcore.deadline import Deadline
-    from hvcore.host.environment import Host
+    from hvcore.host.environment import Host, Live
     from hvcore.host.launching.launch import Child, Command
 
 __all__ = ["Owner", "Site"]
@@ -52,6 +52,10 @@ class Owner(Protocol):
     @property
     def dir(self) -> Path:
         """The instance's directory."""
+
+    @property
+    def live(self) -> Live:
+        """The instance as its driver observes it, with its control group."""
 
     def update(self, **changes: Any) -> None:
         """Replace fields of the record, durably."""

@@ -24,7 +24,6 @@ from hvcore.plugin import (
     STATUS,
     Held,
     HeldNamespaces,
-    Live,
     Owner,
     ResourceKind,
     Site,
@@ -239,9 +238,8 @@ def _mount_disk(spec: ChrootSpec, path: str, owner: Owner, target: Path) -> None
     command = _mount_command(spec, str(target), image=not disk.block_device)
     left = owner.deadline.left()
     # In the instance's group: the first process to enter one waits for an RCU grace period, and the start script then not.
-    group = Live(record=owner.record, dir=owner.dir, host=owner.host).group
     ended, output = run_tool(
-        command, life=owner.dir / LIFE_LOCK, status=owner.dir / STATUS, deadline_s=left, group=group
+        command, life=owner.dir / LIFE_LOCK, status=owner.dir / STATUS, deadline_s=left, group=owner.live.group
     )
     if ended is None:
         todo = f"check that {path!r} can be read"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import hvcore.plugin as hv
 from hv_chroot.resource import Namespaces, Routes, Veth
-from hvcore.plugin import Held, HeldNamespaces, Owner, Requirement, ResourceKind, Site, Turn
+from hvcore.plugin import Held, HeldNamespaces, Owner, ResourceKind, Site, Turn
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute  # type: ignore[import-untyped]  # it has no type information
@@ -104,7 +104,7 @@ class VethKind(ResourceKind[Veth, None], name="veth", turn=Turn.NETWORK):
                 raise hv.NodeError(f"{what}; try again") from error
 
 
-class RoutesKind(Requirement[Routes], name="routes", turn=Turn.SOCKET):  # after all interfaces
+class RoutesKind(ResourceKind[Routes, None], name="routes", turn=Turn.SOCKET):  # after all interfaces
     """They end with the network namespace."""
 
     def acquire(self, resource: Routes, held: Held) -> None:
