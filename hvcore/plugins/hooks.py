@@ -128,10 +128,6 @@ class Hooks:
         """The plugins that implement the hook, in the order they are called."""
         return tuple(call.plugin for call in self._calls[hook])
 
-    def functions(self, hook: str) -> tuple[tuple[str, Callable[..., Any]], ...]:
-        """``(plugin, function)`` of every implementation of the hook, in the order they are called."""
-        return tuple((call.plugin, call.function) for call in self._calls[hook])
-
     def places(self, hook: str) -> Iterator[tuple[str, str]]:
         """``(plugin, FILE:LINE)`` of every implementation of the hook, in the order they are called."""
         return ((call.plugin, call.place) for call in self._calls[hook])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from hv_kvm.machine.facts import Facts
@@ -19,15 +19,10 @@ class IdClashError(HookError):
 
     def __init__(self, hooks: Hooks, *, plugin: str, first: str, option: str) -> None:
         self.first, self.option = first, option
-        places = {name: _place(function) for name, function in hooks.functions("render")}
+        places = dict(hooks.places("render"))
         self.both = tuple(f"{hooks.owner(name)} at {places[name]}" for name in (first, plugin))
         what = f"defines {option!r}, which plugin {self.both[0]} defines too"
         super().__init__(plugin=plugin, hook="render", what=what, owner=hooks.owner(plugin), place=places[plugin])
-
-
-def _place(function: Callable[..., object]) -> str:
-    code = getattr(function, "__code__", None)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code else "no source"
 
 
 def render(hooks: Hooks, spec: KvmSpec, facts: Facts, bindings: Bindings) -> tuple[Argument, ...]:

@@ -127,9 +127,9 @@ def _ended(live: hv.Live, process: hv.ProcessId | None, journal: Journal) -> hv.
     if process is not None and not hv.wait_gone(process, _ENDING_S):
         reason = f"killed, but pid {process.pid} hangs in the kernel and may still write"
         return hv.Observation(state=hv.State.STOPPING, reason=reason, pid=process.pid, details=details)
-    ended = hv.read_status(live.dir / "status").ended
+    ended = hv.read_status(live.dir / hv.STATUS).ended
     if ended is None and live.record.monitor is not None and hv.wait_gone(live.record.monitor, _ENDING_S):
-        ended = hv.read_status(live.dir / "status").ended
+        ended = hv.read_status(live.dir / hv.STATUS).ended
     failed = None if ended is not None and ended.code == 0 else f"QEMU {ended or 'ended with an unknown exit status'}"
     # Whatever QEMU did about the panic: by default it powers the guest off and exits with 0.
     panicked = _panic(journal) if journal.status == "panicked" else None

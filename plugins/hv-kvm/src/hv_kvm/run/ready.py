@@ -10,7 +10,7 @@ from hv_kvm.paths import GuestPaths
 from hv_kvm.qemu.probe import facts_of
 from hv_kvm.qmp import QmpClient, commands
 from hv_kvm.resources.guest_files import remove_copies
-from hvcore.plugin import ConfinementError, Hooks, Job, Level, OperationError, ProcessId, Site, unmet_limits, weaknesses
+from hvcore.plugin import ConfinementError, Hooks, Job, Level, OperationError, ProcessId, unmet_limits, weaknesses
 
 __all__ = ["finish", "make_ready"]
 
@@ -24,8 +24,7 @@ def make_ready(
     Raises `ConfinementError`, `OperationError` and `QmpError`.
     """
     _prove_confined(process, spec, job)
-    site = Site(name=job.name, host=job.host, level=Level(job.record.bindings["confinement"]))
-    job.kinds.prove(spec.resources, site, job)
+    job.prove(*spec.resources, level=Level(job.record.bindings["confinement"]))
     if facts is not None:
         remove_copies(spec.asks(PrivateCopy), GuestPaths(job.dir).guest)
     for _ in hooks.each("on_ready", spec=spec, facts=facts, client=client, job=job):

@@ -150,7 +150,7 @@ def _died(
     ended = child.ended()
     how = f"{argv[0]} {ended} after {job.deadline.spent():.1f} s" if ended else f"{argv[0]} ended"
     output = job.output()
-    if hv.read_status(job.dir / "status").pid is None and output.startswith("bwrap: "):
+    if hv.read_status(job.dir / hv.STATUS).pid is None and output.startswith("bwrap: "):
         how = _NO_SANDBOX[hv.Level(job.record.bindings["confinement"])]
     elif not output and os.statvfs(job.dir).f_bavail == 0:
         how = f"{how}, with no room left in {str(job.dir)!r},"
