@@ -126,7 +126,7 @@ def _find(name: str, everything: Sequence[CatalogueEntry]) -> CatalogueEntry:
         what = f"no driver {name!r:.80}; installed: {', '.join(names) or 'none'}{also}; {hint}"
         raise UnknownDriverError(what, driver=name)
     if found[0].verdict is not Verdict.OK:
-        raise DriverLoadError(f"driver {name} ({found[0].distribution} {found[0].version}): {found[0].reason}")
+        raise DriverLoadError(f"driver {owner_of(found[0])}: {found[0].reason}")
     return found[0]
 
 

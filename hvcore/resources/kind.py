@@ -1,7 +1,7 @@
 """The base class of resource kinds: everything that this node does about one class of resources.
 
-A start calls its methods in this order: verify, describe, placeholder, entry, acquire, prove, release. Only `acquire` is
-required. `hvcore.resources.kinds` calls them.
+Its methods are in the order of an instance's life: verify, describe and placeholder before a start, entry, acquire and
+prove during a start, release at the end. Only `acquire` is required. `hvcore.resources.kinds` calls them.
 """
 
 from __future__ import annotations

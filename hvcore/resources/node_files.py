@@ -37,8 +37,8 @@ class LinkKind(ResourceKind[Link, None], name="link", turn=Turn.FILE):
             yield Problem(path=path, what=what, got=got, todo=todo)
 
     def describe(self, resource: Link, site: Site) -> Iterator[Step]:
-        """Where the link is."""
-        yield Step(kind="link", what=f"{resource.path} to the display's socket")
+        """Where the link is, and the file that it leads to."""
+        yield Step(kind="link", what=f"{resource.path} to {site.dir}/{resource.target}")
 
     def entry(self, resource: Link, site: Site) -> Mapping[str, Any]:
         """The path of the link."""
