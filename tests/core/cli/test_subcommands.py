@@ -104,7 +104,7 @@ def test_info_as_json_is_the_entry_of_the_list(hv: Hv, instance_file: File) -> N
     facts = json.loads(hv("info", "web1", "--json").stdout)
     assert json.loads(hv("list", "--json").stdout) == [facts]
     assert (facts["name"], facts["driver"], facts["state"], facts["memory_mib"]) == ("web1", "fake", "running", 128)
-    assert "state   running\n" in hv("info", "web1").stdout
+    assert "state    running\n" in hv("info", "web1").stdout
 
 
 def test_a_start_keeps_the_full_path_of_its_file_and_none_of_stdin(
