@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 
 import hvcore.plugin as hv
 from hv_chroot.families import isolation, limits, network, root, script
-from hv_chroot.names import LOG_FILE, OUTPUT, ROOT
+from hv_chroot.names import LOG_FILE, OUTPUT, ROOT, WAITS
 from hv_chroot.resources.root_files import program_problem
 from hv_chroot.resources.root_mount import OutputKind, RootKind
 from hv_chroot.resources.veth import NamespacesKind, RoutesKind, VethKind
@@ -18,7 +18,7 @@ from hv_chroot.run.confinement import enter_command, enter_rooted_command
 from hv_chroot.run.describe import describe
 from hv_chroot.run.observe import freeze, is_frozen, observe, thaw
 from hv_chroot.run.rooted import RootedKind
-from hv_chroot.run.start import remember, start
+from hv_chroot.run.start import first_run, remember, start
 from hv_chroot.run.stop import stop
 from hv_chroot.run.verify import examine, verify
 from hv_chroot.spec import ChrootSpec, decide, spec_of
@@ -87,14 +87,19 @@ class ChrootDriver:
         return stop(spec_of(live.record), live, job, force=force)
 
     def resume(self, live: hv.Live, job: hv.Job) -> None:
-        """Let the frozen processes of the instance continue."""
-        thaw(live)
+        """Let the frozen processes of the instance continue; start an instance that has not run yet."""
+        if live.record.bindings.get(WAITS):
+            first_run(spec_of(live.record), job)
+        else:
+            thaw(live)
 
     def console(self, live: hv.Live) -> hv.Console:
         """A shell among its processes. Raises `OperationError` when the root has none, or they are frozen."""
         if is_frozen(live):
             what = "no console while the instance is paused: a shell in it would be frozen too"
             raise hv.OperationError(f"{live.record.name}: {what}; resume it first")
+        if live.record.bindings.get(WAITS):
+            raise hv.OperationError(f"{live.record.name}: no console, the instance has not run yet; resume it first")
         problem = program_problem(live.dir / ROOT, _SHELL)
         if problem is not None:
             raise hv.OperationError(

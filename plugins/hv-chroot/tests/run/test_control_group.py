@@ -57,7 +57,8 @@ def test_no_process_of_a_paused_instance_runs_until_it_is_resumed(
 def test_a_paused_instance_can_be_stopped(
     node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers, *, force: bool
 ) -> None:
-    node.driver("chroot").start(web1(images(COUNTS)), paused=True)
+    node.driver("chroot").start(web1(images(COUNTS)))
+    node.pause("web1")
     assert node.info("web1").state is hvcore.State.PAUSED
     assert node.stop("web1", force=force).stopped_by == ("kill" if force else "script")
     assert leftovers() == []

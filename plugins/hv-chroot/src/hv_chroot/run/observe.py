@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 import hvcore.plugin as hv
-from hv_chroot.names import ROOT
+from hv_chroot.names import ROOT, WAITS
 from hv_chroot.run.census import Census, census, plain_census
 
 __all__ = ["freeze", "is_frozen", "observe", "thaw"]
@@ -18,6 +18,8 @@ _FREEZE_S: Final = 10.0
 
 def observe(live: hv.Live) -> hv.Observation:
     """Running while one of its processes runs, with the figures of all of them together."""
+    if live.record.bindings.get(WAITS):
+        return hv.Observation(state=hv.State.PAUSED, reason="has not run yet")
     init = live.record.process
     found, killed = _census(live), oom_killed(live)
     if found is None:
@@ -60,6 +62,8 @@ def is_frozen(live: hv.Live) -> bool:
 
 def freeze(live: hv.Live, job: hv.Job) -> None:
     """Freeze all its processes. Raises `UnsupportedError` where the node has no freezer."""
+    if live.record.bindings.get(WAITS):
+        return
     if live.group is None:
         job.update(paused=False)
         reason = "this node has no writable control groups, and so no freezer"

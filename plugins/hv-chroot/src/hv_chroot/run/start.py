@@ -2,31 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Final
 
 import hvcore.plugin as hv
-from hv_chroot.names import ROOT
+from hv_chroot.names import ROOT, WAITS
 from hv_chroot.resource import SCRIPT_OUTPUT, namespaces_of, resources_of
 from hv_chroot.resources.root_files import plain_directories, script_problem
 from hv_chroot.run.census import census, members, namespace_of
 from hv_chroot.run.confinement import prove, sandbox_of
-from hv_chroot.run.observe import freeze
 from hv_chroot.run.run_script import Place, run_start
 from hv_chroot.spec import ChrootSpec, uids_of
 
-__all__ = ["remember", "root_problem", "start"]
+__all__ = ["first_run", "remember", "root_problem", "start"]
 
 _INIT_ENDS_S: Final = 1.0
 _MADE_BY_US: Final = ("dev", "proc")
 
 
 def start(spec: ChrootSpec, job: hv.Job) -> None:
-    """Start it and return when the start script has exited with 0. Raises `HvError`; the ledger has what was acquired."""
+    """Start it and return when the start script has exited with 0. Raises `HvError`; the ledger has what was acquired.
+
+    An instance that is started paused only gets its disks. `first_run` does the rest.
+    """
+    # The claims first, apart: the ledger's entry of the mounts says that the disk is ours and is unused after a release.
+    job.acquire(*(claim for claim in resources_of(spec) if isinstance(claim, hv.DiskClaim)))
+    if job.record.paused:
+        job.bind(**{WAITS: True})
+    else:
+        _run(spec, job)
+
+
+def first_run(spec: ChrootSpec, job: hv.Job) -> None:
+    """Run an instance that was started paused. If that fails, nothing of it runs, and it is paused again."""
+    job.release()  # its claims, which are locked only while an operation or a mount has them
+    try:
+        start(spec, job)
+    except BaseException:
+        with contextlib.suppress(hv.HvError):  # the failure of the start is the one to report
+            job.release()
+        job.update(paused=True)
+        raise
+    job.update(bindings={key: value for key, value in job.record.bindings.items() if key != WAITS})
+
+
+def _run(spec: ChrootSpec, job: hv.Job) -> None:
     inside = namespaces_of(spec)
     resources = tuple(resources_of(spec))
-    # The claims first, apart: the ledger's entry of the mounts says that the disk is ours and is unused after a release.
-    job.acquire(*(claim for claim in resources if isinstance(claim, hv.DiskClaim)))
     handles = job.acquire(*resources)
     uids = None if inside.users is None else handles[inside.users]
     if uids is not None:
@@ -38,8 +61,6 @@ def start(spec: ChrootSpec, job: hv.Job) -> None:
     init, monitor = run_start(spec, job, place)
     if init is not None:
         remember(spec, job, init, monitor)
-    if job.record.paused:
-        freeze(job.live, job)
 
 
 def _check_root(spec: ChrootSpec, root: Path, job: hv.Job) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import hvcore.plugin as hv
-from hv_chroot.names import LOG_FILE, OUTPUT, ROOT
+from hv_chroot.names import LOG_FILE, OUTPUT, ROOT, WAITS
 from hv_chroot.run.observe import thaw
 from hv_chroot.run.rooted import kill_rooted, wait_rooted_gone
 from hv_chroot.run.run_script import Place, run_afterwards, run_stop
@@ -30,6 +30,8 @@ def stop(spec: ChrootSpec, live: hv.Live, job: hv.Job, *, force: bool) -> str:
     The script also runs when no process is left, because it may have to clean up files.
     Raises `DeadlineError` when a process hangs in the kernel and does not end even when killed.
     """
+    if live.record.bindings.get(WAITS):
+        return "gone"
     thaw(live)  # a frozen process runs no script, and with the freezer of cgroup v1 it does not die
     root, init = live.dir / ROOT, live.record.process
     if (init is None or not hv.alive(init)) if spec.namespaces else not rooted(root):
