@@ -340,6 +340,15 @@ def test_what_is_in_the_way_of_a_display_is_left_alone(world: World, tmp_path: P
     assert world.leftovers() == []
 
 
+@pytest.mark.parametrize("machine", ["pc", "q35"])
+@pytest.mark.parametrize("kind", ["ide", "scsi-cd", "paravirtual"])
+def test_a_guest_boots_from_a_cdrom_of_each_type(world: World, tmp_path: Path, kind: str, machine: str) -> None:
+    iso = tmp_path / "boot.iso"
+    iso.write_bytes(bootable_iso())
+    more = {"machine_version": machine, "scsi_controller_type": "virtio-scsi-pci"}
+    world.pressable(disks=[], boot_order="cdrom", cdrom_image_path=str(iso), cdrom_disk_type=kind, **more)
+
+
 def test_a_guest_boots_from_a_cdrom_that_several_may_read(world: World, tmp_path: Path) -> None:
     iso = tmp_path / "boot.iso"
     iso.write_bytes(bootable_iso())

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 
 import hvcore.plugin as hv
 from hv_kvm.devices.shared.block_nodes import descriptors, file_props, read_only_image
-from hv_kvm.devices.shared.buses import SCSI_DISKS, SCSI_TARGETS, cdrom_bus
+from hv_kvm.devices.shared.buses import SCSI_DISKS, SCSI_TARGETS, cdrom_bus_of
 from hv_kvm.devices.shared.params import lacking, problem
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
@@ -47,7 +47,7 @@ PARAMS: Final = hv.ParamGroup(
             {
                 "ide": "IDE, or SATA on a q35 machine.",
                 "scsi-cd": "SCSI, on the controller of scsi_controller_type.",
-                "paravirtual": "virtio-blk: the guest sees a read-only disk and not a CD-ROM drive.",
+                "paravirtual": "virtio-blk: the guest sees a read-only disk and not a CD-ROM drive. The drive that boots is on IDE.",
             },
             refused=_NOT_A_CDROM,
         ),
@@ -161,7 +161,7 @@ def plan(params: hv.Params) -> Iterator[Device]:
     for number, key in enumerate(_KEYS, start=1):
         if params[key] is not None:
             boot_index = 1 if number == 1 and params["boot_order"] == "cdrom" else None
-            bus = cdrom_bus(params)
+            bus = cdrom_bus_of(params, number)
             yield Cdrom(number=number, bus=bus, image=params[key], target=targets - number, boot_index=boot_index)
     if params["floppy_image_path"]:
         boot_index = 1 if params["boot_order"] == "floppy" else None

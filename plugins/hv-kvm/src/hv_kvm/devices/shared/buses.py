@@ -11,6 +11,7 @@ __all__ = [
     "SCSI_TARGETS",
     "boot_index_of",
     "cdrom_bus",
+    "cdrom_bus_of",
     "cdroms_on",
     "disk_bus",
     "first_by_boot_order",
@@ -41,9 +42,16 @@ def cdrom_bus(params: hv.Params) -> str:
     return "scsi" if disk_bus(params) == "scsi" else "ide"
 
 
+def cdrom_bus_of(params: hv.Params, number: int) -> str:
+    """The bus of drive 1 or 2. The drive that boots is never on virtio: no firmware boots an ISO image from a hard disk."""
+    bus = cdrom_bus(params)
+    return "ide" if bus == "virtio" and number == 1 and params["boot_order"] == "cdrom" else bus
+
+
 def cdroms_on(params: hv.Params, bus: str) -> int:
     """The number of CD-ROM drives on the bus."""
-    return sum(params[key] is not None for key in _CDROMS) if cdrom_bus(params) == bus else 0
+    drives = enumerate(_CDROMS, start=1)
+    return sum(params[key] is not None and cdrom_bus_of(params, number) == bus for number, key in drives)
 
 
 def needs_scsi(instance: hv.Instance, params: hv.Params) -> bool:
