@@ -173,10 +173,14 @@ class InstanceProcess(Resource[None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link(Resource[None]):
-    """A symbolic link at ``path`` to the file ``target`` in the instance's directory."""
+    """A symbolic link at ``path`` to the file ``target`` in the instance's directory.
+
+    ``name`` is the name of the link if ``path`` is a directory; empty: a directory is refused.
+    """
 
     path: str
     target: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,9 +25,10 @@ class LinkKind(ResourceKind[Link, None], name="link", turn=Turn.FILE):
 
     def verify(self, resource: Link, site: Site) -> Iterator[Problem]:
         """Nothing else may be at its path, and its directory must exist and be writable."""
-        path, got, todo = resource.where, repr(resource.path), "choose another path"
-        directory = os.path.dirname(resource.path)
-        if _in_the_way(Path(resource.path), site.dir / resource.target):
+        place = _link_place(resource)
+        path, got, todo = resource.where, repr(str(place)), "choose another path"
+        directory = str(place.parent)
+        if _in_the_way(place, site.dir / resource.target):
             yield Problem(path=path, what="exists already", got=got, todo=f"remove it, or {todo}")
         elif not os.path.isdir(directory):
             what = f"is in {directory!r}, which is not a directory of this node"
@@ -38,16 +39,16 @@ class LinkKind(ResourceKind[Link, None], name="link", turn=Turn.FILE):
 
     def describe(self, resource: Link, site: Site) -> Iterator[Step]:
         """Where the link is, and the file that it leads to."""
-        yield Step(kind="link", what=f"{resource.path} to {site.dir}/{resource.target}")
+        yield Step(kind="link", what=f"{_link_place(resource)} to {site.dir}/{resource.target}")
 
     def entry(self, resource: Link, site: Site) -> Mapping[str, Any]:
         """The path of the link."""
-        return {"path": resource.path}
+        return {"path": str(_link_place(resource))}
 
     def acquire(self, resource: Link, held: Held) -> None:
         """Make the link, unless it exists. Raises `OperationError` when another file is at its path."""
-        path, target = Path(resource.path), held.owner.dir / resource.target
-        what = f"{held.owner.name}: {resource.path!r}"
+        path, target = _link_place(resource), held.owner.dir / resource.target
+        what = f"{held.owner.name}: {str(path)!r}"
         try:
             path.symlink_to(target)
         except FileExistsError:
@@ -66,6 +67,11 @@ class LinkKind(ResourceKind[Link, None], name="link", turn=Turn.FILE):
 def _in_the_way(path: Path, target: Path) -> bool:
     """Whether something else than our link is at the path."""
     return os.path.lexists(path) and not (path.is_symlink() and path.readlink() == target)
+
+
+def _link_place(resource: Link) -> Path:
+    path = Path(resource.path)
+    return path / resource.name if resource.name and path.is_dir() else path
 
 
 class CharacterDeviceKind(ResourceKind[CharacterDevice, str], name="character-device", turn=Turn.FILE):

@@ -331,6 +331,21 @@ def test_a_display_on_a_unix_socket_is_linked_at_the_path_of_the_parameter(world
     assert not os.path.lexists(place)
 
 
+def test_a_display_in_a_directory_has_the_name_of_the_guest_and_a_tablet(world: World, tmp_path: Path) -> None:
+    place = tmp_path / "displays"
+    place.mkdir()
+    world.start(vnc_bind_address=str(place))
+    assert world.info().details["vnc"] == f"{place}/web1.vnc"
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(f"{place}/web1.vnc")
+        assert client.recv(4) == b"RFB "
+    with connect(str(world.dir() / "qmp"), deadline_s=10) as client:
+        assert "QEMU HID Tablet" in str(client.execute("query-mice", deadline_s=10))
+    world.node.stop("web1", force=True)
+    assert list(place.iterdir()) == []
+
+
 def test_what_is_in_the_way_of_a_display_is_left_alone(world: World, tmp_path: Path) -> None:
     place = tmp_path / "display.sock"
     place.write_text("mine")

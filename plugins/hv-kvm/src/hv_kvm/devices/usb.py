@@ -39,10 +39,11 @@ PARAMS: Final = hv.ParamGroup(
             {
                 "mouse": "A mouse, which reports movements. A viewer has to grab the pointer.",
                 "tablet": "A tablet, which reports positions. The guest's pointer follows the viewer's.",
+                "none": "Only the PS/2 mouse of the machine.",
             }
         ),
         help="The USB pointing device of the guest.",
-        default_means="none, only the PS/2 mouse of the machine",
+        default_means="tablet with a VNC display, else none",
         example="tablet",
     ),
     hv.Param(
@@ -94,10 +95,11 @@ DEVICES: Final = (UsbController, UsbDevice)
 
 
 @hv.hookimpl
-@hv.when_given("usb_mouse", "usb_devices")
+@hv.when_given("usb_mouse", "usb_devices", "vnc_bind_address")
 def plan(params: hv.Params) -> Iterator[Device]:
     """The devices, and a controller for them."""
-    wanted = [("usb_mouse", params["usb_mouse"])] if params["usb_mouse"] else []
+    mouse = params["usb_mouse"] or ("tablet" if params["vnc_bind_address"] is not None else "none")
+    wanted = [("usb_mouse", mouse)] if mouse != "none" else []
     wanted += [("usb_devices", word) for word in (params["usb_devices"] or "").split(",") if word]
     if wanted:
         yield UsbController(q35="q35" in params["machine_version"])

@@ -45,7 +45,7 @@ PARAMS: Final = hv.ParamGroup(
         "vnc_bind_address",
         hv.address_or_path(interface=True),
         help="Where the node serves the VNC display: an IP address, a network interface for its first address, or the path "
-        "of a Unix socket.",
+        "of a Unix socket. In a directory of the node, the socket is NAME.vnc.",
         default_means="no VNC display",
         example="127.0.0.1",
     ),
@@ -132,7 +132,9 @@ class Vnc(Device):
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The link or the network, copies of the password and the certificates for the guest's uid, and the keymap."""
         if self.unix:
-            yield hv.Link(key="vnc.link", given_by="params.vnc_bind_address", path=self.bind, target=f"guest/{VNC}")
+            name = f"{spec.name}.vnc"
+            given_by, target = "params.vnc_bind_address", f"guest/{VNC}"
+            yield hv.Link(key="vnc.link", given_by=given_by, path=self.bind, target=target, name=name)
         else:
             yield HOST_NETWORK
             if not isinstance(self.address, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from hv_kvm.devices import spice as spice_family
@@ -27,7 +28,8 @@ def on_ready(spec: KvmSpec, facts: Facts | None, client: QmpClient, job: Job) ->
     for vnc in spec.of(Vnc):
         server = commands.query_vnc(client, deadline_s=job.deadline.left())
         if vnc.unix:
-            job.bind(vnc=vnc.bind)
+            place = Path(vnc.bind)
+            job.bind(vnc=str(place / f"{spec.name}.vnc" if place.is_dir() else place))
         elif server is not None:
             job.bind(vnc=f"{server.host}:{server.port}")
 
