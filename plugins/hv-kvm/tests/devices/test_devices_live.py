@@ -238,8 +238,8 @@ def started_by_uefi(world: World, machine: str, *, secure: bool) -> None:
 
 @pytest.fixture
 def server(world: World) -> Iterator[str]:
-    """A web server with ranges, which is what QEMU needs, that has a boot disk as /disk.iso; its URL."""
-    image = Path(world.disk("disk.iso")).read_bytes()
+    """A web server with ranges, which is what QEMU needs, that has a bootable ISO image as /disk.iso; its URL."""
+    image = bootable_iso()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
