@@ -54,7 +54,10 @@ def _problem(param: str, source: str, target: str, covered: tuple[str, ...] | li
 
 def _ours(point: str) -> bool:
     """Whether that is a mount of an instance, in a run directory that is inside the directory: `claim_mount` refuses those."""
-    return any(above.parent.name == "instances" and (above / "record.json").exists() for above in (Path(point), *Path(point).parents))
+    return any(
+        above.parent.name == "instances" and (above / "record.json").exists()
+        for above in (Path(point), *Path(point).parents)
+    )
 
 
 def _within(path: str, top: str) -> bool:
