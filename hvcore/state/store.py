@@ -230,7 +230,11 @@ class Store:
 
     def locked(self, name: str) -> bool:
         """True while an operation holds the instance's lock."""
-        return is_held(self.run_dir / "locks" / name)
+        path = self.run_dir / "locks" / name
+        try:
+            return is_held(path)
+        except OSError as error:
+            raise NodeError(f"{path}: cannot be read, got {error.strerror}; repair {self.run_dir}") from error
 
 
 def _refuse_link(directory: Path) -> None:

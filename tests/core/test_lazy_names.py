@@ -45,7 +45,11 @@ def test_a_name_is_imported_when_it_is_first_used() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert "hvcore.errors" in found
-    assert {name for name in found if name.startswith("hvcore.")} == {"hvcore.errors"}
+    assert {name for name in found if name.startswith("hvcore.")} == {
+        "hvcore.errors",
+        "hvcore.headline",
+        "hvcore.plain",
+    }
 
 
 def test_both_roles_have_the_same_thing_by_one_name() -> None:

@@ -114,7 +114,7 @@ def echo(connection: socket.socket) -> None:
 
 def until_bye(connection: socket.socket) -> None:
     connection.sendall(b"login: ")
-    while b"bye" not in connection.recv(65536):
+    while (data := connection.recv(65536)) and b"bye" not in data:
         pass
 
 
@@ -340,6 +340,7 @@ def test_without_input_the_console_ends_at_once(tmp_path: Path, redirect: str) -
     found = subprocess.run(command, capture_output=True, check=False, timeout=DEADLINE_S)
     assert found.returncode == 0
     assert found.stderr.endswith(b"(still running), because standard input is empty\n")
+    guest.close()
 
 
 def test_a_closed_pipe_ends_the_console_without_a_message(tmp_path: Path) -> None:

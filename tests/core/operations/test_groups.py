@@ -14,7 +14,7 @@ from fake_kernel import FakeKernel
 from sleeper import Sleeper, SleeperSpec
 
 import hvcore
-from hvcore import Instance, NodeError
+from hvcore import Instance, NodeError, StateError
 from hvcore.deadline import Deadline
 from hvcore.host.cgroups.hierarchy import ControlGroups, control_groups, group_name
 from hvcore.host.environment import Host
@@ -137,8 +137,9 @@ def test_a_foreign_process_in_a_group_of_that_name_is_left_alone(make: Callable[
     group.create(GroupLimits())
     with subprocess.Popen(["sleep", "100"]) as stranger:
         group.enter(stranger.pid)
-        with pytest.raises(NodeError, match=f"web1: its control group .* in use by pid {stranger.pid}"):
+        with pytest.raises(StateError) as caught:
             bring_up(make())
+        assert f"web1: still runs as pid {stranger.pid}" in "".join(caught.value.__notes__)
         assert stranger.poll() is None
         assert group.pids() == [stranger.pid]
         stranger.kill()

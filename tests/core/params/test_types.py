@@ -197,7 +197,7 @@ def test_one_type_never_passes_for_another(kind: ParamType, value: object) -> No
         (one_of("ide", "scsi-hd"), "scsi-hb", "did you mean 'scsi-hd'? give one of 'ide', 'scsi-hd'"),
         (file(), "/a//b/./c/", "give '/a/b/c'"),
         (file(), "/a/x/../b", "give '/a/b' if that is what is meant"),
-        (address(), "fe80::1%eth0", "give the address without '%' and what follows"),
+        (address(), "fe80::1%eth0", "give the address without '%' and the zone"),
         (address(), "[::1]", "give an IPv6 address without brackets"),
         (file_or_url(), "http://me:pw@host/x", "give the URL without them"),
     ],

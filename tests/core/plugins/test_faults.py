@@ -174,8 +174,8 @@ EXTENSION_MISTAKES = {
         ("has a condition on 'modt', which is not a parameter", "did you mean 'motd'?"),
     ),
     "condition": (
-        "@hv.when_given('motd')\ndef before_stop(): ...",
-        ("hook before_stop", "has a condition on 'params'", "only force, instance; remove the condition"),
+        "@hv.called_when('outcome', bool)\ndef before_start(): ...",
+        ("hook before_start", "has a condition on 'outcome'", "only instance, params; remove the condition"),
     ),
     "keywords": ("def before_start(**all): ...", ("takes **all", "name those of instance, params it needs")),
     "async": ("async def before_start(): ...", ("is async",)),
