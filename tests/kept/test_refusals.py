@@ -94,7 +94,7 @@ NIC: Final = {"mac": "aa:00:00:4b:c1:01"}
 VETH: Final = {"network": "veth"}
 TPM: Final = {"tpm_version": "2.0", "tpm_state_path": "{here}/tpm"}
 NOBODY: Final[dict[str, Any]] = {"disks": ("{here}/everybodys",), "where": "nobody"}
-UEFI: Final = {"boot_firmware": "uefi", "uefi_code_path": "{here}/disk", "uefi_vars_path": "{here}/new/vars"}
+UEFI: Final = {"boot_firmware": "uefi", "uefi_code_path": "{here}/code", "uefi_vars_path": "{here}/new/vars"}
 
 CASES: Final = (
     # What this release does not do.
@@ -311,7 +311,7 @@ CASES: Final = (
     Case(
         "uefi-directory",
         (("params.uefi_vars_path", "does not exist and cannot be created in"),),
-        {**UEFI, "uefi_vars_template": "{here}/disk"},
+        {**UEFI, "uefi_vars_template": "{here}/code"},
     ),
     Case(
         "uefi-forbidden",
@@ -387,6 +387,7 @@ CASES: Final = (
             ("params.boot_firmware", "this QEMU "),
             ("params.confinement", "this QEMU "),
             ("params.scsi_controller_type", "this QEMU "),
+            ("params.usb_mouse", "this QEMU "),
             ("params.vnc_tls", "this QEMU "),
         ),
         {
@@ -396,7 +397,7 @@ CASES: Final = (
             "vnc_tls": True,
             **UEFI,
             "uefi_vars_path": "{here}/vars",
-            "uefi_vars_template": "{here}/disk",
+            "uefi_vars_template": "{here}/code",
         },
     ),
     Case(
@@ -547,9 +548,11 @@ def here(needs: None) -> Iterator[Path]:
     for name, data in FILES.items():
         (folder / name).write_bytes(data)
         os.chmod(folder / name, {"ours": 0o600, "everybodys": 0o666}.get(name, 0o644))
-    for name in ("disk", "disk2"):
+    for name in ("disk", "disk2", "code"):
         (folder / name).write_bytes(b"")
         os.truncate(folder / name, 2 << 20)
+    for name in ("disk", "everybodys"):
+        subprocess.run(["mkfs.ext4", "-q", "-F", str(folder / name)], check=True)
     os.mkfifo(folder / "fifo")
     for name in ("tpm", "small", "huge"):
         (folder / name).mkdir()

@@ -160,6 +160,8 @@ def test_directory_is_the_root_of_one_instance_on_the_node(
     (tree / "inner").mkdir()
     for place in (tree / "inner", tree.parent):  # or verify refuses it for its script
         shutil.copy2(tree / "ganeti-chroot", place)
+        (place / "bin").mkdir(exist_ok=True)
+        shutil.copy2(str(shutil.which("busybox")), place / "bin" / "sh")
     node.driver("chroot").start(web1(tree, **how))
     holder = rf"instance web1 of run directory {re.escape(str(node.run_dir))}, mounted at "
     for directory in (tree, tree / "inner", tree.parent):

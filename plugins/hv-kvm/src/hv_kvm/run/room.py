@@ -26,7 +26,7 @@ def memory_problems(spec: KvmSpec, site: Site, meminfo: Path = Path("/proc/memin
     """
     if any(memory.path is not None or memory.overcommit for memory in spec.of(Memory)):
         return
-    available = available_mib(meminfo.read_text(encoding="ascii"))
+    available = available_mib(meminfo.read_text(encoding="utf-8"))
     if spec.memory_mib > available and spec.memory_mib > (available := available + _own_mib(site)):
         what = f"is more than the {available} MiB of memory and swap that this node has available"
         todo = "give less, stop another instance, or set memory_overcommit = true"
