@@ -52,12 +52,15 @@ def files(pid: int, kept: Kept) -> set[str]:
     What is anonymous (pipes, sockets, memory) has no path. What is in the directory is known by its inode: seen from
     another mount namespace, its path is another.
     """
-    own = {(found.st_dev, found.st_ino) for found in map(os.lstat, kept.dir.iterdir())}
+    own = {(found.st_dev, found.st_ino) for found in map(os.lstat, [*kept.dir.iterdir(), *kept.dir.glob("output/*")])}
     opened = {target: os.stat(f"/proc/{pid}/fd/{fd}") for fd, target in proc.descriptors(pid).items()}
     return {
         target
         for target, found in opened.items()
-        if target.startswith("/") and "memfd:" not in target and (found.st_dev, found.st_ino) not in own
+        if target.startswith("/")
+        and "memfd:" not in target
+        and (found.st_dev, found.st_ino) not in own
+        and found.st_rdev != os.stat(os.devnull).st_rdev
     }
 
 

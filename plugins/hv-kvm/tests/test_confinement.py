@@ -145,7 +145,10 @@ def wrapper(folder: Path, body: str) -> str:
     program = folder / "bwrap"
     real = shutil.which("bwrap")
     program.write_text(
-        f"#!{sys.executable}\nimport os, sys\nargs = sys.argv[1:]\n{body}\nos.execv({real!r}, ['bwrap', *args])\n"
+        f"#!{sys.executable}\nimport os, sys\nargs = sys.argv[1:]\nif '--args' in args:\n"
+        "    at = args.index('--args')\n    with open(int(args[at + 1])) as given:\n"
+        "        args[at:at + 2] = given.read().split('\\0')[:-1]\n"
+        f"{body}\nos.execv({real!r}, ['bwrap', *args])\n"
     )
     program.chmod(0o755)
     return f"{folder}:{os.environ['PATH']}"

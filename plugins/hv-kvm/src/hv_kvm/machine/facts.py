@@ -60,11 +60,11 @@ class Facts:
     machines: tuple[MachineType, ...]
     types: frozenset[str]
     cpu_models: frozenset[str]
-    cpu_features: frozenset[str]
     block_drivers: frozenset[str]
     aio: frozenset[str]
     kvm_present: bool
     kvm_enabled: bool
+    cpu_features: frozenset[str] = frozenset()
 
     @property
     def release(self) -> str:
