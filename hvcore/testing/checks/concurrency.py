@@ -14,7 +14,7 @@ from hvcore.testing.check import Bench, Level, Tier, check, require, seconds_of
 
 __all__: tuple[str, ...] = ()
 
-_THREADS, _ROUNDS, _MANY = 4, 4, 6
+_THREADS, _ROUNDS, _MANY = 4, 10, 6
 _ALLOWED = (BusyError, StateError)
 
 
