@@ -21,7 +21,18 @@ from hvcore.model.state import Already, Move, Op, State, transition
 from hvcore.operations.context import Context
 from hvcore.operations.in_time import OverdueError, in_time
 
-__all__ = ["Observed", "existing", "info", "info_of", "infos", "observed", "observed_all", "observer_of", "verdict_on"]
+__all__ = [
+    "Observed",
+    "existing",
+    "existing_as",
+    "info",
+    "info_of",
+    "infos",
+    "observed",
+    "observed_all",
+    "observer_of",
+    "verdict_on",
+]
 
 
 _ENDED: Final = (State.SHUTDOWN, State.CRASHED)
@@ -199,7 +210,11 @@ def verdict_on(name: str, seen: Observed, op: Op) -> Move | Already:
 
 def existing(context: Context, name: str, op: Op) -> tuple[Record, Move | Already]:
     """The record of an instance that must exist, and what ``op`` does. Raises `NotFoundError`, `StateError`."""
-    seen = observed(context, name)
+    return existing_as(name, observed(context, name), op)
+
+
+def existing_as(name: str, seen: Observed, op: Op) -> tuple[Record, Move | Already]:
+    """As `existing`, for a caller that has observed the instance."""
     if seen.state is State.STOPPED:
         raise NotFoundError(name)
     verdict = verdict_on(name, seen, op)

@@ -23,7 +23,7 @@ from hvcore.model.merge import merged
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import Op
 from hvcore.operations.context import Context
-from hvcore.operations.observe import existing, observed
+from hvcore.operations.observe import existing_as, observed
 from hvcore.operations.recover import settle
 from hvcore.operations.start import (
     Decided,
@@ -110,10 +110,10 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
 
 def _to_reboot(context: Context, name: str) -> Record:
     """The record of the instance, which runs, or was stopped by a reboot that could not start it."""
-    record = observed(context, name).record
-    if record is not None and record.phase is Phase.ENDED:
-        return record
-    return existing(context, name, Op.REBOOT)[0]
+    seen = observed(context, name)
+    if seen.record is not None and seen.record.phase is Phase.ENDED:
+        return seen.record
+    return existing_as(name, seen, Op.REBOOT)[0]
 
 
 def _saved_machine(context: Context, loaded: LoadedDriver, record: Record) -> tuple[Decided, tuple[str, ...]]:
