@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from world import World
+from world import World, bootable_iso
 
 import hvcore
 from hvcore import Disk, Nic
@@ -292,21 +292,3 @@ def test_a_missing_module_is_refused_before_the_start(world: World) -> None:
     said = refused(world, cdrom_image_path="http://127.0.0.1:1/x.iso")
     assert "params.cdrom_image_path: this QEMU" in said
     assert "qemu-block-extra" in said
-
-
-def bootable_iso() -> bytes:
-    """El Torito without emulation: a boot record, a catalogue, and a boot sector that is loaded as it is."""
-    from hv_kvm.qemu.boot_sector import boot_sector
-
-    def sector(data: bytes) -> bytes:
-        return data.ljust(2048, b"\0")
-
-    record = b"\0CD001\x01EL TORITO SPECIFICATION".ljust(0x47, b"\0") + (19).to_bytes(4, "little")
-    validation = bytearray(b"\x01\0\0\0".ljust(30, b"\0") + b"\x55\xaa")
-    words = sum(int.from_bytes(validation[n : n + 2], "little") for n in range(0, 32, 2))
-    validation[28:30] = (-words & 0xFFFF).to_bytes(2, "little")
-    entry = b"\x88\0\0\0\0\0" + (1).to_bytes(2, "little") + (20).to_bytes(4, "little")
-    parts = [sector(b"")] * 16 + [sector(b"\x01CD001\x01"), sector(record), sector(b"\xffCD001\x01")]
-    return b"".join([*parts, sector(bytes(validation) + entry), sector(boot_sector("hvcore test guest\r\n"))]).ljust(
-        1 << 20, b"\0"
-    )

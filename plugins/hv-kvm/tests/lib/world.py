@@ -222,3 +222,20 @@ def tear_down(world: World) -> None:
     while (left := world.leftovers()) and time.monotonic() < give_up:
         time.sleep(0.02)
     assert left == []
+
+
+def bootable_iso() -> bytes:
+    """El Torito without emulation: a boot record, a catalogue, and a boot sector that is loaded as it is."""
+
+    def sector(data: bytes) -> bytes:
+        return data.ljust(2048, b"\0")
+
+    record = b"\0CD001\x01EL TORITO SPECIFICATION".ljust(0x47, b"\0") + (19).to_bytes(4, "little")
+    validation = bytearray(b"\x01\0\0\0".ljust(30, b"\0") + b"\x55\xaa")
+    words = sum(int.from_bytes(validation[n : n + 2], "little") for n in range(0, 32, 2))
+    validation[28:30] = (-words & 0xFFFF).to_bytes(2, "little")
+    entry = b"\x88\0\0\0\0\0" + (1).to_bytes(2, "little") + (20).to_bytes(4, "little")
+    primary = b"\x01CD001\x01"
+    terminator = b"\xffCD001\x01"
+    parts = [sector(b"")] * 16 + [sector(primary), sector(record), sector(terminator)]
+    return b"".join([*parts, sector(bytes(validation) + entry), sector(boot_sector(HELLO))]).ljust(1 << 20, b"\0")

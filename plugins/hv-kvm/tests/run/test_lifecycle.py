@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from world import World
+from world import World, bootable_iso
 
 import hvcore
-from hv_kvm.qemu.boot_sector import boot_sector
 from hv_kvm.qmp import connect
 from hvcore import Nic, State
 
@@ -369,23 +368,6 @@ def test_a_guest_boots_from_a_cdrom_that_several_may_read(world: World, tmp_path
     iso.write_bytes(bootable_iso())
     for name in ("web1", "web2"):
         world.pressable(name, disks=[], boot_order="cdrom", cdrom_image_path=str(iso))
-
-
-def bootable_iso() -> bytes:
-    """El Torito without emulation: a boot record, a catalogue, and a boot sector that is loaded as it is."""
-
-    def sector(data: bytes) -> bytes:
-        return data.ljust(2048, b"\0")
-
-    record = b"\0CD001\x01EL TORITO SPECIFICATION".ljust(0x47, b"\0") + (19).to_bytes(4, "little")
-    validation = bytearray(b"\x01\0\0\0".ljust(30, b"\0") + b"\x55\xaa")
-    words = sum(int.from_bytes(validation[n : n + 2], "little") for n in range(0, 32, 2))
-    validation[28:30] = (-words & 0xFFFF).to_bytes(2, "little")
-    entry = b"\x88\0\0\0\0\0" + (1).to_bytes(2, "little") + (20).to_bytes(4, "little")
-    primary = b"\x01CD001\x01"
-    terminator = b"\xffCD001\x01"
-    parts = [sector(b"")] * 16 + [sector(primary), sector(record), sector(terminator)]
-    return b"".join([*parts, sector(bytes(validation) + entry), sector(boot_sector())]).ljust(1 << 20, b"\0")
 
 
 def test_two_hundred_starts_of_what_runs_are_one_guest(world: World) -> None:
