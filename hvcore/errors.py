@@ -5,7 +5,7 @@ Every message reads ``subject: what is wrong, got value; what to do``: lower cas
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -251,13 +251,19 @@ class LaunchError(OperationError):
     """A process did not start, or ended before it was ready.
 
     Has the way the process ended, the end of its output, and the command with secrets redacted. The message quotes the
-    line of the output that names the cause.
+    line of the output that names the cause. ``beside`` has the output of each program that ran beside the process, by
+    resource key; the message quotes the cause of each.
     """
 
-    def __init__(self, *, name: str, how: str, output: str, argv: Sequence[str]) -> None:
+    def __init__(
+        self, *, name: str, how: str, output: str, argv: Sequence[str], beside: Mapping[str, str] | None = None
+    ) -> None:
         self.name, self.how, self.output, self.argv = name, how, output, tuple(argv)
+        self.beside = dict(beside or {})
         cause = headline(output, argv)
-        super().__init__(f'{name}: {how}: "{cause}"' if cause else f"{name}: {how} without output")
+        what = f'{name}: {how}: "{cause}"' if cause else f"{name}: {how} without output"
+        others = [f'; {key}: "{headline(text)}"' for key, text in self.beside.items() if headline(text)]
+        super().__init__("".join([what, *others]))
 
 
 class DeadlineError(OperationError):

@@ -12,7 +12,7 @@ from fixture_types import Hv
 NAMES = {
     "slash": "a/b",
     "parent": "..",
-    "path": "../../etc/passwd",
+    "path": "../../etc/no-such-file",
     "newline": "web1\nweb2",
     "dash": "-web1",
     "long": "a" * 300,

@@ -412,7 +412,9 @@ def test_start_with_console_shows_all_output_and_lets_the_guest_run(
         b"web1: the guest closed the console",
     ]
     assert b"running" in hv_process("list").stdout
-    assert hv_process("console", "web1").stdout == b"first words\r\n"
+    reader, writer = os.pipe()  # open and empty: with nothing more to send, hv console would end at once
+    with open(reader), open(writer, "w"):
+        assert hv_process("console", "web1", stdin=reader).stdout == b"first words\r\n"
 
 
 @pytest.mark.parametrize(("code", "ends"), [(125, 1), (0, 0), (5, 0), (127, 0)])

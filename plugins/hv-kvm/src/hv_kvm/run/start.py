@@ -156,6 +156,5 @@ def _died(
         how = f"{how}, with no room left in {str(job.dir)!r},"
     for image in spec.asks(Image):
         output = re.sub(rf"/dev/fdset/{image.fdset}\b", image.path.replace("\\", r"\\"), output)
-    for program in spec.asks(hv.Program):
-        output += f"\n{program.key}: {' '.join(job.output(program.key).split())[-300:] or 'no output'}"
-    return hv.LaunchError(name=job.name, how=how, output=output, argv=argv)
+    beside = {program.key: job.output(program.key) for program in spec.asks(hv.Program)}
+    return hv.LaunchError(name=job.name, how=how, output=output, argv=argv, beside=beside)
