@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from hvcore.errors import ParamsError, Problem
 from hvcore.model.names import name_problem
+from hvcore.model.nic import BOOT_INDEX, NIC_KEYS, Nic
 from hvcore.params.host_types import file
 from hvcore.params.param import Param, ParamGroup, ParamType, Reject
-from hvcore.params.types import boolean, integer, one_of, regexp
+from hvcore.params.types import boolean, integer, list_of, one_of, regexp
 from hvcore.params.words import nearest, shortened
 from hvcore.plain import plain_fields
 
@@ -40,19 +41,6 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Nic:
-    """One network interface. A ``mac`` of None is derived from the instance's uuid and the position of the interface.
-
-    ``boot_index`` is as that of a `Disk`.
-    """
-
-    mode: str = "user"
-    mac: str | None = None
-    link: str | None = None
-    boot_index: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
     """One instance as it is wanted. Build it with keywords; ``params`` are the driver's own.
 
@@ -68,29 +56,23 @@ class Instance:
     disks: tuple[Disk, ...] = ()
     nics: tuple[Nic, ...] = ()
     profile: str | None = None
+    tags: tuple[str, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         wrong_name = name_problem(self.name)
         problems = [wrong_name] if wrong_name else []
-        problems += _of_object(self, "", INSTANCE_KEYS)
+        clean, found = _of_object(self, "", INSTANCE_KEYS)
+        problems += found
         for key, (cls, keys) in _tables().items():
-            rows = getattr(self, key)
-            if not isinstance(rows, list | tuple):
-                problems.append(Problem(path=key, what="must be a tuple", got=shortened(rows)))
-                continue
-            for index, row in enumerate(rows):
-                place = f"{key}[{index}]"
-                if isinstance(row, cls):
-                    problems += _of_object(row, f"{place}.", keys)
-                else:
-                    problems.append(Problem(path=place, what=f"must be a {cls.__name__}", got=shortened(row)))
+            clean[key], found = _of_rows(getattr(self, key), key, cls, keys)
+            problems += found
         if not isinstance(self.params, Mapping):
             problems.append(Problem(path="params", what="must be a mapping", got=shortened(self.params)))
         if problems:
             raise ParamsError(f"instance {shortened(self.name)}", problems)
-        object.__setattr__(self, "disks", tuple(self.disks))
-        object.__setattr__(self, "nics", tuple(self.nics))
+        for key, value in clean.items():
+            object.__setattr__(self, key, value)
         object.__setattr__(self, "params", dict(self.params))
         if not self.uuid:
             object.__setattr__(self, "uuid", str(_derived(_NAMESPACE, self.name)))
@@ -131,15 +113,6 @@ def _file_or_uri() -> ParamType:
     return replace(path, kind="file or uri", expects=uri.expects, parse=parse, schema=schema)
 
 
-_BOOT_INDEX: Final = Param(
-    "boot_index",
-    integer(minimum=1, maximum=1000),
-    help="The position of this device in the boot order, from 1.",
-    default_means="as the driver's parameters say",
-    example=1,
-)
-
-
 def _of_driver(key: str, choices: Mapping[str, str], example: str) -> Param:
     what = f"Like the driver parameter disk_{key}, but only for this disk."
     return Param(key, one_of(choices), help=what, default_means=f"the value of disk_{key}", example=example)
@@ -163,14 +136,6 @@ _AIO: Final = {
 _DISCARDS: Final = {
     "ignore": "When the guest discards blocks, keep them on the node.",
     "unmap": "When the guest discards blocks, free them on the node too.",
-}
-_MODES: Final = {
-    "user": "User-mode network of the driver, without privileges and without connections from outside.",
-    "bridged": "A port of the bridge that link names.",
-    "routed": "A tap interface to which the node routes.",
-    "openvswitch": "A port of the Open vSwitch bridge that link names.",
-    "macvtap": "A macvtap interface on the interface that link names.",
-    "ext": "A network interface that another program creates.",
 }
 
 DISK_KEYS: Final = ParamGroup(
@@ -200,37 +165,9 @@ DISK_KEYS: Final = ParamGroup(
     _of_driver("cache", _CACHES, "none"),
     _of_driver("aio", _AIO, "io_uring"),
     _of_driver("discard", _DISCARDS, "unmap"),
-    _BOOT_INDEX,
+    BOOT_INDEX,
 )
 """The keys of a table under ``[[disks]]`` of an instance file."""
-
-NIC_KEYS: Final = ParamGroup(
-    "nics",
-    Param(
-        "mode",
-        one_of(_MODES),
-        default="user",
-        help="How the interface is connected. The driver decides which modes it supports.",
-        example="bridged",
-    ),
-    Param(
-        "mac",
-        # An even first byte: the lowest bit of it marks multicast, which no interface may have.
-        regexp(f"{_HEX}[02468aceACE](:{_HEX}{{2}}){{5}}", "a unicast MAC address such as 'aa:00:00:4b:c1:01'"),
-        help="The MAC address of the interface.",
-        default_means="derived from the uuid of the instance and the position of the interface",
-        example="aa:00:00:4b:c1:01",
-    ),
-    Param(
-        "link",
-        regexp(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,14}", "a network interface name of at most 15 characters"),
-        help="The network interface or bridge of the node to connect to, for modes that need one.",
-        default_means="none",
-        example="br0",
-    ),
-    _BOOT_INDEX,
-)
-"""The keys of a table under ``[[nics]]`` of an instance file."""
 
 INSTANCE_KEYS: Final = ParamGroup(
     "",
@@ -271,6 +208,14 @@ INSTANCE_KEYS: Final = ParamGroup(
         default_means="no profile",
         example="web",
     ),
+    Param(
+        "tags",
+        # No space: scripts get them in one text, with spaces between them.
+        list_of(regexp("[A-Za-z0-9_.+*/:@-]{1,128}", "a tag of letters, digits and '_.+*/:@-'"), maximum=256),
+        default=(),
+        help="Words of yours about the instance. Network scripts get them.",
+        example=["web", "owner:ops"],
+    ),
 )
 """The simple keys of an instance file, but for ``name``."""
 
@@ -281,11 +226,30 @@ def _tables() -> Mapping[str, tuple[type[Disk | Nic], ParamGroup]]:
     return {"disks": (Disk, DISK_KEYS), "nics": (Nic, NIC_KEYS)}
 
 
-def _of_object(source: object, prefix: str, keys: ParamGroup) -> list[Problem]:
-    """The problems of the fields of an object; only fields that can be unset may be None."""
+def _of_rows(rows: object, key: str, cls: type[Any], keys: ParamGroup) -> tuple[tuple[Any, ...], list[Problem]]:
+    """The objects with clean values, and their problems."""
+    if not isinstance(rows, list | tuple):
+        return (), [Problem(path=key, what="must be a tuple", got=shortened(rows))]
+    clean: list[Any] = []
+    problems: list[Problem] = []
+    for index, row in enumerate(rows):
+        place = f"{key}[{index}]"
+        if not isinstance(row, cls):
+            problems.append(Problem(path=place, what=f"must be a {cls.__name__}", got=shortened(row)))
+            continue
+        values, found = _of_object(row, f"{place}.", keys)
+        problems += found
+        changed = {name: value for name, value in values.items() if getattr(row, name) != value}
+        clean.append(replace(row, **changed) if changed and not found else row)
+    return tuple(clean), problems
+
+
+def _of_object(source: object, prefix: str, keys: ParamGroup) -> tuple[dict[str, Any], list[Problem]]:
+    """The clean values of an object's fields, and its problems; only fields that can be unset may be None."""
     unset = [param.key for param in keys if not param.optional and getattr(source, param.key) is None]
     missing = [Problem(path=prefix + key, what="must be set", got="None", todo=f"set {key}") for key in unset]
-    return [*missing, *_fields(source, prefix, keys)[1]]
+    values, problems = _fields(source, prefix, keys)
+    return values, [*missing, *problems]
 
 
 def _fields(source: object, prefix: str, keys: ParamGroup) -> tuple[dict[str, Any], list[Problem]]:

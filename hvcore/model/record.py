@@ -38,7 +38,8 @@ LIFE_LOCK: Final = "alive"
 STATUS: Final = "status"
 LOG: Final = "log"
 
-RECORD_VERSION: Final = 5  # 2: profile; 3: boot index of NICs; 4: observer; 5: params, source, keys in the ledger
+# 2: profile; 3: boot index of NICs; 4: observer; 5: params, source, keys in the ledger; 6: tags, more keys of NICs
+RECORD_VERSION: Final = 6
 
 
 class Phase(StrEnum):

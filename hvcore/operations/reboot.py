@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["reboot"]
 
-_FIELDS: Final = ("memory_mib", "vcpus", "uuid", "disks", "nics", "profile")
+_FIELDS: Final = ("memory_mib", "vcpus", "uuid", "disks", "nics", "profile", "tags")
 _OLD: Final = (
     "its record was written by an older hvcore and has no parameters: the saved machine is started again, and changed "
     "values take effect at stop and start"

@@ -19,6 +19,7 @@ from hvcore.model.answers import Finding, Observation, Severity, fault_of
 from hvcore.model.codec import decode
 from hvcore.model.instance import Instance
 from hvcore.model.layers import NO_LAYERS, Layers
+from hvcore.model.nic import nic_problems
 from hvcore.model.plan import Plan
 from hvcore.model.state import Op
 from hvcore.params.schema import Schema
@@ -66,7 +67,11 @@ class LoadedDriver:
         found: Sequence[Problem]
         params, found = self.schema.problems(instance.params, below=layers.below)
         if params is not None:
-            found = self.hooks.gathered("check", Problem, instance=instance, params=params)
+            macs = [instance.mac(index) for index in range(len(instance.nics))]
+            found = (
+                *nic_problems(instance.nics, macs),
+                *self.hooks.gathered("check", Problem, instance=instance, params=params),
+            )
         problems = (*layers.problems, *layers.placed(found, params)) if found or layers.problems else ()
         return (None if problems else params), problems
 

@@ -20,7 +20,7 @@ from hvcore.testing.isolate import effects, forked
 
 __all__: tuple[str, ...] = ()
 
-_FIELDS = ("name", "driver", "memory_mib", "vcpus", "uuid", "disks", "nics", "profile", "params")
+_FIELDS = ("name", "driver", "memory_mib", "vcpus", "uuid", "disks", "nics", "profile", "tags", "params")
 _SECRET = "kit-secret-4711"  # noqa: S105 - a marker to search for
 
 

@@ -18,7 +18,7 @@ from hvcore.testing.isolate import forked, interpreted
 
 __all__: tuple[str, ...] = ()
 
-_FIELDS = frozenset({"name", "driver", "memory_mib", "vcpus", "uuid", "disks", "nics", "profile"})
+_FIELDS = frozenset({"name", "driver", "memory_mib", "vcpus", "uuid", "disks", "nics", "profile", "tags"})
 _TAME, _WILD = "kitvalue", "kitvalue,kit=on"
 _SHAPES: tuple[Callable[[str], Any], ...] = (str, "/{}".format, lambda text: [text], lambda text: [f"/{text}"])
 """Makes values of the forms that a parameter may accept: a string, a path, and lists of them."""

@@ -45,6 +45,18 @@ V4 = replace(V3, observer="hv_fake.plugin:observe")
 LEDGER = (Entry(kind="uid", key="uid"), Entry(kind="link", key="vnc.link", data={"path": "/run/vnc"}))
 PARAMS = {"motd": "grüß", "ignores_powerdown": True, "fail_at": None}
 V5 = replace(V4, ledger=LEDGER, params=PARAMS, source="/srv/web1.toml")
+WIRED = Nic(
+    mode="bridged",
+    link="br0",
+    name="front",
+    ip=("192.0.2.7", "2001:db8::7/64"),
+    vlan="trunk:10,20-30",
+    mtu=1400,
+    bandwidth_to_guest=80_000_000,
+    bandwidth_from_guest=8_000_000,
+)
+PRIVATE = Nic(mode="user", forward=("127.0.0.1:8080:80", "[::1]:5353:53/udp"), egress="internet")
+V6 = replace(V5, instance=replace(V5.instance, nics=(*V5.instance.nics, WIRED, PRIVATE), tags=("web", "owner:ops")))
 
 
 def sealed(body: bytes) -> bytes:
@@ -71,9 +83,13 @@ def test_a_record_of_the_fifth_version_can_be_read_for_ever() -> None:
     assert parse_record((DATA / "record-v5.json").read_bytes(), "web1") == V5
 
 
-def test_the_fifth_version_is_still_written_like_that() -> None:
-    assert RECORD_VERSION == 5
-    assert record_bytes(V5) == (DATA / "record-v5.json").read_bytes()
+def test_a_record_of_the_sixth_version_can_be_read_for_ever() -> None:
+    assert parse_record((DATA / "record-v6.json").read_bytes(), "web1") == V6
+
+
+def test_the_sixth_version_is_still_written_like_that() -> None:
+    assert RECORD_VERSION == 6
+    assert record_bytes(V6) == (DATA / "record-v6.json").read_bytes()
 
 
 def test_what_was_written_is_read_back_the_same(record: Callable[..., Record]) -> None:

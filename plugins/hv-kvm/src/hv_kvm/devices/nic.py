@@ -29,7 +29,6 @@ _MODELS: Final = {
 }
 _NO_ISA: Final = "is an ISA card, which does not fit on a PCI bus"
 _MAX_QUEUES: Final = 32
-_NEED_LINK: Final = {"bridged": "bridge", "openvswitch": "Open vSwitch bridge", "macvtap": "interface for its traffic"}
 
 PARAMS: Final = hv.ParamGroup(
     "nic",
@@ -120,13 +119,7 @@ DEVICES: Final = (UserNic, TapNic)
 
 @hv.hookimpl
 def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
-    """A mode may need a link, and several queues need virtio with vhost-net."""
-    for index, nic in enumerate(instance.nics):
-        path = f"nics[{index}].link"
-        if nic.mode == "user" and nic.link is not None:
-            yield hv.Problem(path=path, what="mode 'user' has no link", got=repr(nic.link), todo="unset it")
-        if nic.mode in _NEED_LINK and nic.link is None:
-            yield hv.Problem(path=path, what=f"mode {nic.mode!r} needs a link", todo=f"name the {_NEED_LINK[nic.mode]}")
+    """Several queues need virtio with vhost-net."""
     key = "virtio_net_queues"
     if params[key] == 1:
         return

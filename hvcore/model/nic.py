@@ -1,0 +1,215 @@
+"""A network interface as an instance file describes it, and the rules between its keys. They are the same for each driver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from hvcore.errors import Problem
+from hvcore.params.network_types import addresses, bit_rate, forward, forward_of, mac, vlan
+from hvcore.params.param import Param, ParamGroup
+from hvcore.params.types import integer, list_of, one_of, regexp
+
+__all__ = ["BOOT_INDEX", "NIC_KEYS", "Nic", "nic_problems"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nic:
+    """One network interface. A ``mac`` of None is derived from the instance's uuid and the position of the interface.
+
+    The fields are the keys under ``[[nics]]`` of an instance file; the bandwidths are in bits per second. ``boot_index``
+    is as that of a `Disk`.
+    """
+
+    mode: str = "user"
+    mac: str | None = None
+    link: str | None = None
+    name: str | None = None
+    ip: tuple[str, ...] = ()
+    vlan: str | None = None
+    mtu: int | None = None
+    bandwidth_to_guest: int | None = None
+    bandwidth_from_guest: int | None = None
+    forward: tuple[str, ...] = ()
+    egress: str | None = None
+    boot_index: int | None = None
+
+
+BOOT_INDEX: Final = Param(
+    "boot_index",
+    integer(minimum=1, maximum=1000),
+    help="The position of this device in the boot order, from 1.",
+    default_means="as the driver's parameters say",
+    example=1,
+)
+"""The key of disks and of NICs."""
+
+_MODES: Final = {
+    "user": "A network of the guest alone, from which it reaches others. Ports of the node can be forwarded to it.",
+    "bridged": "A port of the bridge that link names.",
+    "routed": "An interface to which the node routes the addresses that ip names.",
+    "openvswitch": "A port of the Open vSwitch bridge that link names.",
+    "macvtap": "A macvtap interface on the interface that link names.",
+    "ext": "An interface that a script of the node connects.",
+}
+_EGRESS: Final = {
+    "none": "Nothing. Only answers to connections that forward lets in.",
+    "internet": "Public addresses: nothing private, link-local or of the node.",
+    "all": "Everything that the node reaches, but not the node's loopback interface.",
+}
+
+
+def _rate(key: str, what: str) -> Param:
+    return Param(
+        key,
+        bit_rate(),
+        unit="bits per second",
+        help=f"The highest rate of the packets that the guest {what}.",
+        default_means="no limit",
+        example="80M",
+    )
+
+
+NIC_KEYS: Final = ParamGroup(
+    "nics",
+    Param(
+        "mode",
+        one_of(_MODES),
+        default="user",
+        help="How the interface is connected. The driver decides which modes it supports.",
+        example="bridged",
+    ),
+    Param(
+        "mac",
+        mac(),
+        help="The MAC address of the interface. Each interface of a node needs its own.",
+        default_means="derived from the uuid of the instance and the position of the interface",
+        example="aa:00:00:4b:c1:01",
+    ),
+    Param(
+        "link",
+        regexp(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,14}", "a network interface name of at most 15 characters"),
+        help="The network interface or bridge of the node to connect to. In mode routed, the routing table.",
+        default_means="none",
+        example="br0",
+    ),
+    Param(
+        "name",
+        regexp("[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}", "a name of letters, digits, '_', '.', ':' and '-'"),
+        help="The name of the NIC, for scripts. A NIC whose name begins with 'ganeti:communication:' has an interface whose "
+        "name begins with 'gnt.com.'.",
+        default_means="none",
+        example="front",
+    ),
+    Param(
+        "ip",
+        addresses(),
+        default=(),
+        help="The addresses of the guest at this interface, with or without a prefix length. In mode routed, the node routes "
+        "them to the guest. In other modes they are for scripts.",
+        example=["192.0.2.7", "2001:db8::7/64"],
+    ),
+    Param(
+        "vlan",
+        vlan(),
+        help="The VLAN of the port, or the VLANs of a trunk, whose packets keep their tags.",
+        default_means="that of the bridge",
+        example="trunk:10,20-30",
+    ),
+    Param(
+        "mtu",
+        integer(minimum=68, maximum=65520),
+        unit="bytes",
+        help="The largest packet of the interface.",
+        default_means="that of the bridge or interface to which it is connected",
+        example=1400,
+    ),
+    _rate("bandwidth_to_guest", "receives"),
+    _rate("bandwidth_from_guest", "sends"),
+    Param(
+        "forward",
+        list_of(forward()),
+        default=(),
+        help="Ports of the node that lead to ports of the guest, as [ADDRESS:]PORT:GUEST_PORT[/PROTOCOL]. For port 0, hvcore "
+        "chooses a free one.",
+        example=["2222:22", "127.0.0.1:8080:80/tcp", "[::1]:5353:53/udp"],
+    ),
+    Param(
+        "egress",
+        one_of(_EGRESS),
+        help="What the guest can reach.",
+        default_means="as all",
+        example="internet",
+    ),
+    BOOT_INDEX,
+)
+"""The keys of a table under ``[[nics]]`` of an instance file."""
+
+_NEED_LINK: Final = {"bridged": "bridge", "openvswitch": "Open vSwitch bridge", "macvtap": "interface for its traffic"}
+_WIRED: Final = ("bridged", "routed", "openvswitch", "macvtap", "ext")
+_SWITCHED: Final = ("bridged", "openvswitch", "ext")
+_WITH_SCRIPTS: Final = ("bridged", "routed", "openvswitch", "ext")
+# The keys that only some modes have.
+_MODES_OF: Final = {
+    "link": _WIRED,
+    "ip": _WITH_SCRIPTS,
+    "vlan": _SWITCHED,
+    "bandwidth_to_guest": _WIRED,
+    "bandwidth_from_guest": _WIRED,
+    "forward": ("user",),
+    "egress": ("user",),
+}
+
+
+def nic_problems(nics: Sequence[Nic], macs: Sequence[str]) -> Iterator[Problem]:
+    """The keys that contradict the mode of their NIC, and values that two NICs share. ``macs`` are the addresses in use."""
+    for index, nic in enumerate(nics):
+        yield from _of_mode(f"nics[{index}]", nic)
+    taken: dict[str, int] = {}
+    for index, address in enumerate(macs):
+        if not address.strip("0:"):
+            yield Problem(
+                path=f"nics[{index}].mac",
+                what="is zero, which no interface can have",
+                got=repr(address),
+                todo="unset it",
+            )
+            continue
+        first = taken.setdefault(address.lower(), index)
+        if first != index:
+            what = f"is also the address of nics[{first}]"
+            yield Problem(path=f"nics[{index}].mac", what=what, got=repr(address), todo="give each NIC its own")
+    names: dict[str, int] = {}
+    for index, nic in enumerate(nics):
+        if nic.name is not None and (first := names.setdefault(nic.name, index)) != index:
+            what = f"is also the name of nics[{first}]"
+            yield Problem(path=f"nics[{index}].name", what=what, got=repr(nic.name), todo="give each NIC its own")
+    yield from _of_forwards(nics)
+
+
+def _of_mode(place: str, nic: Nic) -> Iterator[Problem]:
+    for key, modes in _MODES_OF.items():
+        value = getattr(nic, key)
+        if value not in (None, ()) and nic.mode not in modes:
+            shown = ", ".join(map(repr, modes))
+            todo = f"unset it, or set mode to {'one of ' if len(modes) > 1 else ''}{shown}"
+            got = repr(list(value)) if isinstance(value, tuple) else repr(value)
+            yield Problem(path=f"{place}.{key}", what=f"has no effect in mode {nic.mode!r}", got=got, todo=todo)
+    if nic.mode in _NEED_LINK and nic.link is None:
+        todo = f"name the {_NEED_LINK[nic.mode]}"
+        yield Problem(path=f"{place}.link", what=f"is not set, and mode {nic.mode!r} needs a link", todo=todo)
+    if nic.mode == "routed" and not nic.ip:
+        what = "is not set, and mode 'routed' needs an address"
+        yield Problem(path=f"{place}.ip", what=what, todo="give the guest's addresses")
+
+
+def _of_forwards(nics: Sequence[Nic]) -> Iterator[Problem]:
+    forwards = [
+        (f"nics[{index}].forward", text, forward_of(text)) for index, nic in enumerate(nics) for text in nic.forward
+    ]
+    for number, (place, text, one) in enumerate(forwards):
+        clash = next((other for _, other, its in forwards[:number] if one.overlaps(its)), None)
+        if clash is not None:
+            what = f"has a port of the node that {clash!r} also has"
+            yield Problem(path=place, what=what, got=repr(text), todo="use another port of the node")
