@@ -56,6 +56,7 @@ from hvcore.host.launching.launch import run_tool as run_tool
 from hvcore.host.launching.rlimits import unmet_limits as unmet_limits
 from hvcore.host.mount_table import claim_mount as claim_mount
 from hvcore.host.mount_table import mounts_at_or_below as mounts_at_or_below
+from hvcore.host.network.installed_passt import why_not_passt as why_not_passt
 from hvcore.host.own_mounts import in_own_mounts as in_own_mounts
 from hvcore.host.own_mounts import shield as shield
 from hvcore.host.own_mounts import shield_mount as shield_mount
@@ -84,6 +85,8 @@ from hvcore.model.answers import Outcome as Outcome
 from hvcore.model.answers import Severity as Severity
 from hvcore.model.codec import decode as decode
 from hvcore.model.codec import encode as encode
+from hvcore.model.guest_network import PortForward as PortForward
+from hvcore.model.guest_network import UserNetwork as UserNetwork
 from hvcore.model.instance import Disk as Disk
 from hvcore.model.instance import Instance as Instance
 from hvcore.model.instance import Nic as Nic
@@ -131,6 +134,8 @@ from hvcore.params.host_types import cpu_sets as cpu_sets
 from hvcore.params.host_types import directory as directory
 from hvcore.params.host_types import file as file
 from hvcore.params.host_types import file_or_url as file_or_url
+from hvcore.params.network_types import Forward as Forward
+from hvcore.params.network_types import forward_of as forward_of
 from hvcore.params.param import Param as Param
 from hvcore.params.param import ParamGroup as ParamGroup
 from hvcore.params.param import ParamType as ParamType

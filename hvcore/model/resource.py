@@ -58,10 +58,12 @@ class Resource(Generic[H]):
 class Identity(Resource[AsUser | None]):
     """The user that a confined process runs as: ``user`` of the node, else a uid of the pool that no other process has.
 
-    The handle is None when the process keeps the caller's uid, as at every level of confinement but strict.
+    The handle is None when the process keeps the caller's uid, as at every level of confinement but strict. With
+    ``at_any_level``, root takes a uid at every level.
     """
 
     user: str | None = None
+    at_any_level: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,19 +153,38 @@ class Program(Resource[str]):
     """A program beside the instance's own, connected to it by a pair of sockets. It ends with the instance.
 
     The handle is the instance's end of the pair. In ``arguments``, ``{fd}`` means the program's end and ``{state}`` its
-    state directory. ``package`` is the Debian package of ``binary``. ``seccomp`` says that the program installs a filter
-    itself, which is then checked.
+    state directory. ``package`` is the Debian package of ``binary``. A program without a ``state`` directory has an
+    ``owner``. ``seccomp`` says that the program installs a filter itself, which is then checked.
+
+    The sandbox of the program has the node's network with ``network``, a /proc with ``proc``, the files ``reads`` of the
+    node, and the ``empty`` directories. ``own_sandbox`` says that the program makes a user namespace and installs its
+    filter when it is ready: the start waits for that.
     """
 
     binary: str
     package: str
     arguments: tuple[str, ...]
-    state: StateDirectory
+    state: StateDirectory | None = None
+    owner: Identity | None = None
     seccomp: bool = False
+    network: bool = False
+    proc: bool = False
+    reads: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
+    own_sandbox: bool = False
+
+    @property
+    def user(self) -> Identity:
+        """The user that the program runs as: its own, or the owner of its directory."""
+        found = self.owner if self.state is None else self.state.owner
+        if found is None:
+            msg = f"program {self.key!r}: has neither a state directory nor an owner"
+            raise ValueError(msg)
+        return found
 
     def needs(self) -> tuple[Resource[Any], ...]:
-        """Its user and its directory."""
-        return (self.state.owner, self.state)
+        """Its user, and its directory if it has one."""
+        return (self.user,) if self.state is None else (self.user, self.state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

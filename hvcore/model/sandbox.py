@@ -70,7 +70,8 @@ class View:
 
     ``read_only``, ``writable`` and ``devices`` are (host path, path inside). ``root`` is a directory that replaces /usr as
     the whole file system. It is shown, with everything mounted below it, from a place that every user can reach; every
-    other path must be accessible to all users. ``proc`` mounts the sandbox's own /proc.
+    other path must be accessible to all users. ``proc`` mounts the sandbox's own /proc. ``empty`` are directories inside
+    without anything in them.
     """
 
     root: str | None = None
@@ -78,6 +79,7 @@ class View:
     writable: tuple[tuple[str, str], ...] = ()
     devices: tuple[tuple[str, str], ...] = ()
     proc: bool = False
+    empty: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,8 @@ class Sandbox:
     ``seccomp`` says that the program installs a filter itself, which is checked later; ``filter`` is one that bubblewrap
     installs, as an array of struct sock_filter. ``share_network`` leaves the process in the node's network, ``hostname``
     is its host name, ``environment`` are all its variables, as (name, value): none is inherited, not even PATH.
+
+    ``own_users`` says that the program makes a user namespace itself, in which the kernel shows a full bounding set.
 
     It is the first process of its pid namespace. Without a handler for a signal, it is only affected by SIGKILL and
     SIGSTOP, not even by SIGTERM (pid_namespaces(7)). When it exits, all others in the namespace are killed. With
@@ -100,6 +104,7 @@ class Sandbox:
     hostname: str | None = None
     reaper: bool = False
     seccomp: bool = False
+    own_users: bool = False
     filter: bytes | None = None
     environment: tuple[tuple[str, str], ...] = ()
 

@@ -138,7 +138,7 @@ def start_locked(context: Context, loaded: LoadedDriver, decided: Decided, deadl
         started_at=datetime.now(UTC).timestamp(),
         observer=observer_of(loaded.driver),
     )
-    _bring_up(context, loaded, decided.spec, record, deadline)
+    notes = (*notes, *_bring_up(context, loaded, decided.spec, record, deadline))
     # Read again: a script may have left no process.
     state = observed(context, name).state
     return Outcome(name=name, op=Op.START, changed=True, state=state, seconds=deadline.spent(), notes=notes)
@@ -172,13 +172,17 @@ def call_after_start(loaded: LoadedDriver, decided: Decided, outcome: Outcome) -
     return replace(outcome, notes=(*outcome.notes, *loaded.hooks.notes("after_start", **arguments)))
 
 
-def _bring_up(context: Context, loaded: LoadedDriver, spec: object, record: Record, deadline: Deadline) -> None:
+def _bring_up(
+    context: Context, loaded: LoadedDriver, spec: object, record: Record, deadline: Deadline
+) -> tuple[str, ...]:
+    """Start it; the driver's notes for the outcome."""
     context.store.create(record.name)
     job = context.job(record, deadline, loaded)
     try:
         job.update()
         loaded.start(spec, job)
         job.update(phase=Phase.RUNNING)
+        return tuple(dict.fromkeys(job.remarks))
     except BaseException as error:
         try:
             failures = release_ended(context, loaded, job).notes

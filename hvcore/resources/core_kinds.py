@@ -12,9 +12,11 @@ from hvcore.resources.kind import ResourceKind
 from hvcore.resources.kinds import Kinds
 from hvcore.resources.network import InterfaceAddressKind, TcpPortKind
 from hvcore.resources.node_files import CharacterDeviceKind, LinkKind, UnixSocketKind
+from hvcore.resources.port_forward import PortForwardKind
 from hvcore.resources.program import ProgramKind
 from hvcore.resources.state_directory import StateDirectoryKind
 from hvcore.resources.unique_value import UniqueValueKind
+from hvcore.resources.user_network import UserNetworkKind
 
 __all__ = ["CORE_KINDS", "with_kinds"]
 
@@ -29,9 +31,11 @@ _OF_CORE: Final[tuple[ResourceKind[Any, Any], ...]] = (
     InterfaceAddressKind(),
     TcpPortKind(),
     UniqueValueKind(),
+    PortForwardKind(),
     UnixSocketKind(),
     StateDirectoryKind(),
     ProgramKind(),
+    UserNetworkKind(),
     InstanceProcessKind(),
 )
 

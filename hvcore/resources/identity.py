@@ -33,7 +33,7 @@ def user_problem(name: str) -> str | None:
 
 
 class IdentityKind(ResourceKind[Identity, AsUser | None], name=_UID, turn=Turn.WHO):
-    """A named user, or a uid of the pool. Only at level strict: otherwise a process keeps the caller's uid."""
+    """A named user, or a uid of the pool. At levels other than strict, most processes keep the caller's uid."""
 
     def verify(self, resource: Identity, site: Site) -> Iterator[Problem]:
         """The user must exist and must not be root."""
@@ -43,7 +43,7 @@ class IdentityKind(ResourceKind[Identity, AsUser | None], name=_UID, turn=Turn.W
 
     def describe(self, resource: Identity, site: Site) -> Iterator[Step]:
         """The user, or the pool that a uid is taken from."""
-        if site.level is Level.STRICT:
+        if _has_uid(resource, site):
             pool, whose = site.host.uid_pool, "guest" if resource.key == "uid" else "program"
             taken = f"take a uid from {pool.start} to {pool.stop - 1} that no other {whose} has"
             yield Step(kind="uid", what=taken if resource.user is None else f"run as the user {resource.user}")
@@ -54,11 +54,11 @@ class IdentityKind(ResourceKind[Identity, AsUser | None], name=_UID, turn=Turn.W
 
     def entry(self, resource: Identity, site: Site) -> Mapping[str, Any] | None:
         """A uid of the pool is reserved; a named user is not."""
-        return {} if site.level is Level.STRICT and resource.user is None else None
+        return {} if _has_uid(resource, site) and resource.user is None else None
 
     def acquire(self, resource: Identity, held: Held) -> AsUser | None:
         """The user, by name or from the pool. Raises `NodeError` when the whole pool is taken."""
-        if held.site.level is not Level.STRICT:
+        if not _has_uid(resource, held.site):
             return None
         if resource.user is not None:
             if (problem := user_problem(resource.user)) is not None:
@@ -75,6 +75,10 @@ class IdentityKind(ResourceKind[Identity, AsUser | None], name=_UID, turn=Turn.W
     def release(self, entry: Entry, owner: Owner) -> None:
         """Free the uid."""
         give_back(_UID, entry, owner)
+
+
+def _has_uid(resource: Identity, site: Site) -> bool:
+    return site.level is Level.STRICT or (resource.at_any_level and site.host.privileged)
 
 
 class UidRangeKind(ResourceKind[UidRange, range], name=_RANGE, turn=Turn.WHO, in_ledger=True):

@@ -36,10 +36,14 @@ class Site:
 
 
 class Owner(Protocol):
-    """The part of `hvcore.state.job.Job` that a kind may use."""
+    """The part of `hvcore.state.job.Job` that a kind may use.
+
+    ``remarks`` are notes for the outcome of the operation: facts worth knowing that are not failures.
+    """
 
     host: Host
     deadline: Deadline
+    remarks: list[str]
 
     @property
     def name(self) -> str:

@@ -8,18 +8,19 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import ConfinementError, OperationError, Problem
 from hvcore.host.confinement.bubblewrap import installation
-from hvcore.host.confinement.proof import weaknesses
+from hvcore.host.confinement.proof import has_filter, weaknesses
 from hvcore.host.launching.launch import Command
 from hvcore.host.processes.launched import members, read_status
 from hvcore.host.processes.process import boot_id, identify, wait_gone
 from hvcore.model.codec import encode
 from hvcore.model.plan import Step
-from hvcore.model.record import LIFE_LOCK, STATUS, Entry, of_program
+from hvcore.model.record import LIFE_LOCK, STATUS, Entry, ProcessId, of_program
 from hvcore.model.resource import Program
 from hvcore.model.sandbox import AsCaller, AsUser, Level, Sandbox, View
 from hvcore.resources.held import Held
@@ -27,13 +28,15 @@ from hvcore.resources.instance_process import end_members
 from hvcore.resources.kind import ResourceKind, Turn
 from hvcore.resources.owner import Owner, Site
 
-__all__ = ["PROGRAMS", "ProgramKind"]
+__all__ = ["PROGRAMS", "ProgramKind", "end_program", "launch_program", "missing_program", "prove_program"]
 
 PROGRAMS: Final = "companions"
 """In the record's bindings: uid and process of each program beside the instance, by key."""
 
 _STATE: Final = "/state"
 _END_S: Final = 1.0
+_LOOK_S: Final = 0.001
+_NOISE: Final = " to syslog"  # of a program in a sandbox without /dev/log
 
 
 class ProgramKind(ResourceKind[Program, str], name="companion", turn=Turn.PROGRAM, runs=True):
@@ -41,7 +44,7 @@ class ProgramKind(ResourceKind[Program, str], name="companion", turn=Turn.PROGRA
 
     def verify(self, resource: Program, site: Site) -> Iterator[Problem]:
         """The program must be installed."""
-        if not os.access(resource.binary, os.X_OK) or not os.path.isfile(resource.binary):
+        if missing_program(resource.binary):
             todo = f"install it (Debian: {resource.package})"
             yield Problem(
                 path=resource.where, what="is not a program of this node", got=repr(resource.binary), todo=todo
@@ -58,55 +61,114 @@ class ProgramKind(ResourceKind[Program, str], name="companion", turn=Turn.PROGRA
 
     def acquire(self, resource: Program, held: Held) -> str:
         """Launch the program; the instance's end of the pair of sockets."""
-        user, place = held[resource.state.owner], held[resource.state]
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            end = held.add(os.dup(ours.fileno()))
-            command = _command(resource, held.site, user, theirs.fileno(), place)
-            held.owner.launch(command, companion=resource.key).close()
-        _remember(held.owner, resource.key, uid=None if user is None else user.uid)
-        return end
+        return launch_program(resource, held, held.site.level)
 
     def prove(self, resource: Program, site: Site, owner: Owner) -> None:
         """Record its process, and check how it is confined. Raises `OperationError`, `ConfinementError`."""
-        pid = read_status(owner.dir / of_program(resource.key, STATUS)).pid
-        process = None if pid is None else identify(pid)
-        if process is None:
-            said = " ".join(owner.output(resource.key).split())[-300:] or "without output"
-            raise OperationError(f"{owner.name}: {resource.binary} ended at once: {said}")
-        uid = owner.record.bindings.get(PROGRAMS, {}).get(resource.key, {}).get("uid")
-        found = weaknesses(_sandbox(resource, site.level, None if uid is None else AsUser(uid)), process.pid)
-        if found:
-            what = f"{owner.name}: {resource.key} is confined less than requested ({site.level}): {'; '.join(found)}"
-            raise ConfinementError(f"{what}; check what differs on this node")
-        _remember(owner, resource.key, uid=uid, process=encode(process))
+        prove_program(resource, owner, site.level)
 
     def release(self, entry: Entry, owner: Owner) -> None:
         """Wait a second for the program, which exits after the guest and saves its state; then kill it."""
-        program, deadline = entry.data["name"], Deadline(_END_S)
-        if owner.record.boot_id != boot_id():
-            return
-        for process in members(*(owner.dir / of_program(program, file) for file in (LIFE_LOCK, STATUS))):
-            wait_gone(process, deadline.left())
-        end_members(owner.name, owner.dir, program)
+        end_program(entry, owner)
+
+
+def missing_program(binary: str) -> bool:
+    """Whether there is no such program on this node."""
+    return not os.access(binary, os.X_OK) or not os.path.isfile(binary)
+
+
+def launch_program(program: Program, held: Held, level: Level) -> str:
+    """Start the program, connected to the instance; the instance's end of the pair of sockets. Does not wait."""
+    user, state = held[program.user], None if program.state is None else held[program.state]
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        end = held.add(os.dup(ours.fileno()))
+        command = _command(program, level, user, theirs.fileno(), state)
+        held.owner.launch(command, companion=program.key).close()
+    _remember(held.owner, program.key, uid=None if user is None else user.uid)
+    return end
+
+
+def prove_program(program: Program, owner: Owner, level: Level) -> None:
+    """Record the program's process, and check how it is confined. One with its own sandbox is waited for.
+
+    Raises `OperationError` with its output if it has ended, and `ConfinementError`.
+    """
+    process = _ready(program, owner)
+    if process is None:
+        lines = [line for line in owner.output(program.key).splitlines() if not line.endswith(_NOISE)]
+        said = " ".join(" ".join(lines).split())[-300:] or "without output"
+        raise OperationError(f"{owner.name}: {program.binary} ended at once: {said}")
+    uid = owner.record.bindings.get(PROGRAMS, {}).get(program.key, {}).get("uid")
+    found = weaknesses(_sandbox(program, level, None if uid is None else AsUser(uid)), process.pid)
+    if found:
+        what = f"{owner.name}: {program.key} is confined less than requested ({level}): {'; '.join(found)}"
+        raise ConfinementError(f"{what}; check what differs on this node")
+    _remember(owner, program.key, uid=uid, process=encode(process))
+
+
+def end_program(entry: Entry, owner: Owner) -> None:
+    """Wait a second for the program to exit, then kill it."""
+    program, deadline = entry.data["name"], Deadline(_END_S)
+    if owner.record.boot_id != boot_id():
+        return
+    for process in members(*(owner.dir / of_program(program, file) for file in (LIFE_LOCK, STATUS))):
+        wait_gone(process, deadline.left())
+    end_members(owner.name, owner.dir, program)
+
+
+def _ready(program: Program, owner: Owner) -> ProcessId | None:
+    """The program's process, once it is ready; None if it has ended."""
+    life, status = (owner.dir / of_program(program.key, file) for file in (LIFE_LOCK, STATUS))
+    process = _process(status)
+    if not program.own_sandbox:
+        return process
+    # It reports nothing when its sandbox is complete, which takes 25 ms. QEMU starts meanwhile and takes longer.
+    while owner.deadline.left() > 0.0:
+        known = [process] if process is not None else members(life, status)
+        if not known:
+            return None
+        if process is not None and has_filter(process.pid):
+            return process
+        if wait_gone(known[0], _LOOK_S) and process is not None:
+            return None
+        process = _process(status)
+    raise OperationError(f"{owner.name}: {program.binary} runs, but is not ready; see its log in {owner.dir}")
+
+
+def _process(status: Path) -> ProcessId | None:
+    pid = read_status(status).pid
+    return None if pid is None else identify(pid)
 
 
 def _remember(owner: Owner, key: str, **about: Any) -> None:
     owner.bind(**{PROGRAMS: {**owner.record.bindings.get(PROGRAMS, {}), key: about}})
 
 
-def _command(program: Program, site: Site, user: AsUser | None, end: int, state: int) -> Command:
+def _command(program: Program, level: Level, user: AsUser | None, end: int, state: int | None) -> Command:
     # Without a sandbox by descriptor: no option of the program can be made of the directory's name.
-    off = site.level is Level.OFF
+    off = level is Level.OFF
     place = f"/proc/self/fd/{state}" if off else _STATE
     argv = tuple(argument.format(fd=end, state=place) for argument in program.arguments)
-    sandbox = _sandbox(program, site.level, user)
-    return Command(argv=(program.binary, *argv), sandbox=sandbox, fds=(end, state) if off else (end,))
+    sandbox = _sandbox(program, level, user)
+    fds = (end, state) if off and state is not None else (end,)
+    return Command(argv=(program.binary, *argv), sandbox=sandbox, fds=fds)
 
 
 def _sandbox(program: Program, level: Level, user: AsUser | None) -> Sandbox | None:
     if level is Level.OFF:
         return None
-    installed = tuple((path, path) for path in installation(program.binary))
-    view = View(read_only=installed, writable=((program.state.path, _STATE),))
-    return Sandbox(who=user or AsCaller(), view=view, seccomp=program.seccomp)
+    shown = (*installation(program.binary), *(path for path in program.reads if os.path.exists(path)))
+    view = View(
+        read_only=tuple((path, path) for path in shown),
+        writable=() if program.state is None else ((program.state.path, _STATE),),
+        proc=program.proc,
+        empty=program.empty,
+    )
+    return Sandbox(
+        who=user or AsCaller(),
+        view=view,
+        seccomp=program.seccomp,
+        share_network=program.network,
+        own_users=program.own_sandbox,
+    )

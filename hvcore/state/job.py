@@ -30,7 +30,10 @@ _PROCESS: Final = InstanceProcess(key="process")
 
 
 class Job:
-    """An operation in progress, under the instance's lock and with a deadline."""
+    """An operation in progress, under the instance's lock and with a deadline.
+
+    ``remarks`` are notes for its outcome: facts worth knowing that are not failures.
+    """
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class Job:
         self.progress = progress
         self._store = store
         self._record = record
+        self.remarks: list[str] = []
         self.held = Held(self, site)
 
     @property

@@ -127,6 +127,8 @@ def _file_system(view: View) -> list[str]:
         options += ["--proc", "/proc"]
         for name in _READ_ONLY_PROC:
             options += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
+    for directory in view.empty:
+        options += [*_parents_of(directory), "--perms", "0755", "--dir", directory]
     for kind, pairs in (("--dev-bind", view.devices), ("--ro-bind", view.read_only), ("--bind", view.writable)):
         for source, target in pairs:
             options += [*_parents_of(target), kind, source, target]

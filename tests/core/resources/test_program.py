@@ -82,7 +82,7 @@ def test_it_is_connected_keeps_its_state_and_ends_with_the_release(
     assert [entry.kind for entry in job.record.ledger if entry.key == "helper"] == ["companion"]
     os.write(end, b"hello\n")
     eventually((state / "state").exists)
-    user = job.held[wanted.state.owner]
+    user = job.held[wanted.user]
     assert (user is not None) == (level is Level.STRICT)
     assert state.stat().st_uid == (before if user is None else user.uid)
     job.prove(wanted, level=level)
@@ -129,6 +129,7 @@ def test_a_directory_has_one_program(at_work: AtWork, program: Callable[..., Pro
     with pytest.raises(DiskInUseError, match="already in use by instance web1"):
         second.acquire(wanted)
     first.release()
+    assert wanted.state is not None
     assert second.acquire(wanted.state)[wanted.state] > 0
 
 
@@ -137,6 +138,7 @@ def test_other_things_in_the_directory_are_refused_before_and_at_the_start(
 ) -> None:
     wanted = program()
     (tmp_path / "state" / "letter.txt").touch()
+    assert wanted.state is not None
     (problem,) = StateDirectoryKind().verify(wanted.state, site())
     what = "holds 'letter.txt', which does not belong to helper"
     assert str(problem).startswith(f"params.helper_state: {what}")

@@ -296,3 +296,18 @@ def test_a_user_without_privileges_is_confined_by_a_user_namespace(eventually: E
 
 def test_with_confinement_off_nothing_is_checked() -> None:
     assert weaknesses(None, os.getpid()) == []
+
+
+@pytest.mark.live
+@ROOT
+def test_only_a_program_that_may_make_users_itself_has_a_full_bounding_set(eventually: Eventually) -> None:
+    inner = ("unshare", "--user", "setpriv", "--inh-caps=-all", "sleep", "100")
+    for who in (AsUser(UID), AsCaller()):
+        sandbox = Sandbox(who=who, view=View(proc=True, empty=("/tmp",)), own_users=True)
+        argv = sandboxed(sandbox, inner, 1).argv
+        with running(list(argv), eventually) as pid:
+            eventually(lambda pid=pid: Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
+            assert weaknesses(sandbox, pid) == []
+            found = weaknesses(replace(sandbox, own_users=False), pid)
+            assert found
+            assert all("CapBnd has more capabilities than allowed" in one for one in found)

@@ -1,0 +1,100 @@
+"""The arguments of passt, for its releases of 2023 (Debian 12) and 2025 (Debian 13). Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from hvcore.params.network_types import Forward
+
+__all__ = ["GUEST_ADDRESSES", "NodeNetwork", "asked_options", "dns_note", "passt_arguments"]
+
+GUEST_ADDRESSES: Final = {4: "10.0.2.15", 6: "fd00:5::15"}
+"""The address that the guest gets by DHCP, and one in the network that router advertisements announce."""
+
+_GATEWAYS: Final = {4: "10.0.2.2", 6: "fe80::2"}
+_RESOLVER: Final = "10.0.2.3"
+
+# Options that only newer releases have.
+_MAP_LOOPBACK: Final = "--map-host-loopback"
+_DNS_HOST: Final = "--dns-host"
+_HOSTNAME: Final = "--hostname"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeNetwork:
+    """What passt finds on the node: the ``families`` (4, 6) with a default route, and its name servers.
+
+    ``upstream`` are those that a name server on the loopback interface asks, as far as they are known.
+    """
+
+    families: frozenset[int]
+    name_servers: tuple[str, ...] = ()
+    upstream: tuple[str, ...] = ()
+
+
+def asked_options(help_text: str) -> frozenset[str]:
+    """The long options that a ``--help`` lists. Debian 12's mixes it with errors about the system log."""
+    words = (word.rstrip(",") for line in help_text.splitlines() for word in line.split()[:3])
+    return frozenset(word for word in words if word.startswith("--"))
+
+
+def passt_arguments(
+    *, options: frozenset[str], node: NodeNetwork, forwards: Iterable[Forward], mtu: int | None, hostname: str
+) -> tuple[str, ...]:
+    """The arguments, with ``{fd}`` for the connected socket. ``options`` are those that this passt has."""
+    words = ["--foreground", "--quiet"]
+    if len(node.families) == 1:
+        words.append(f"-{min(node.families)}")
+    for family in sorted(node.families):
+        words += ["-a", GUEST_ADDRESSES[family], *(["-n", "24"] if family == 4 else []), "-g", _GATEWAYS[family]]
+    # Without this, the guest reaches the node's loopback interface at the address of its gateway.
+    words += [_MAP_LOOPBACK, "none"] if _MAP_LOOPBACK in options else ["--no-map-gw"]
+    words += _dns(options, node)
+    if mtu is not None:
+        words += ["--mtu", str(mtu)]
+    if _HOSTNAME in options:
+        words += [_HOSTNAME, hostname]
+    for forward in forwards:
+        at = "" if forward.address is None else f"{forward.address}/"
+        words += ["-u" if forward.protocol == "udp" else "-t", f"{at}{forward.port}:{forward.guest_port}"]
+    return (*words, "--fd", "{fd}")
+
+
+def dns_note(options: frozenset[str], node: NodeNetwork) -> str | None:
+    """What an operator has to know about the guest's name server, or None."""
+    if _DNS_HOST in options or not _only_loopback(node) or any(_upstream(node)):
+        return None
+    return (
+        f"the guest gets no name server by DHCP, because that of the node is at {node.name_servers[0]}; "
+        f"inside the guest, use {_RESOLVER}"
+    )
+
+
+def _dns(options: frozenset[str], node: NodeNetwork) -> list[str]:
+    """The options for name servers: without any, those in /etc/resolv.conf are announced, but none on the loopback."""
+    if 4 not in node.families or not node.name_servers:
+        return []
+    forward = ["--dns-forward", _RESOLVER]
+    if not _only_loopback(node):
+        return forward
+    if known := list(_upstream(node)):
+        return [*(word for server in known for word in ("-D", server)), *forward]
+    # Releases without the option replace the resolver by what is announced: the forwarder would ask itself.
+    return ["-D", _RESOLVER, *forward, _DNS_HOST, node.name_servers[0]] if _DNS_HOST in options else forward
+
+
+def _only_loopback(node: NodeNetwork) -> bool:
+    return bool(node.name_servers) and all(map(_is_loopback, node.name_servers))
+
+
+def _upstream(node: NodeNetwork) -> Iterator[str]:
+    for server in node.upstream:
+        if not _is_loopback(server) and ipaddress.ip_address(server).version in node.families:
+            yield server
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
