@@ -164,8 +164,14 @@ def try_lock(fd: int) -> bool:
 
 def is_held(path: Path) -> bool:
     """Whether a process holds a ``flock`` on the file. False for a missing file and for anything but a regular one."""
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fd = os.open(path, os.O_RDWR | flags)  # a network file system takes no lock without the right to write
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            fd = os.open(path, os.O_RDONLY | flags)
     except OSError as error:
         if error.errno in _NO_FILE:
             return False

@@ -146,7 +146,10 @@ def _decode_scalar(expected: Any, data: object, place: str) -> Any:
         except ValueError as error:
             raise DecodeError(f"{place}: {error}") from error
     if expected is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
+        try:
+            return float(data)
+        except OverflowError as error:
+            raise DecodeError(f"{place}: is too large a number") from error
     if expected is type(None):
         expected = types.NoneType
     if not isinstance(data, expected) or (expected is int and isinstance(data, bool)):

@@ -15,6 +15,7 @@ from typing import Any, Final
 from hvcore.errors import RecordError
 from hvcore.model.codec import DecodeError, decode, encoded
 from hvcore.model.instance import Instance
+from hvcore.params.words import shortened
 
 __all__ = [
     "LIFE_LOCK",
@@ -37,6 +38,9 @@ RECORD_FILE: Final = "record.json"
 LIFE_LOCK: Final = "alive"
 STATUS: Final = "status"
 LOG: Final = "log"
+
+_MOST_PIDS: Final = 2**31  # pid_t of Linux is an int
+_LAST_TIME: Final = 10_000 * 365 * 86400.0  # what a date of four digits can have
 
 # 2: profile; 3: boot index of NICs; 4: observer; 5: params, source, keys in the ledger; 6: tags, more keys of NICs
 RECORD_VERSION: Final = 6
@@ -61,6 +65,10 @@ class ProcessId:
     pid: int
     start_ticks: int
     boot_id: str
+
+    def __post_init__(self) -> None:
+        if not 0 < self.pid < _MOST_PIDS:
+            raise ValueError(f"pid must be from 1 to {_MOST_PIDS - 1}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +113,10 @@ class Record:
     source: str = ""
     version: int = RECORD_VERSION
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.started_at < _LAST_TIME:  # not for NaN either
+            raise ValueError(f"started_at must be seconds since 1970, got {self.started_at}")
+
 
 def record_bytes(record: Record) -> bytes:
     """The contents of the record's file: one line of JSON, one line with its CRC-32."""
@@ -113,7 +125,10 @@ def record_bytes(record: Record) -> bytes:
 
 
 def parse_record(data: bytes, place: str) -> Record:
-    """The record in ``data``. Raises `RecordError` when it is torn, damaged, or from a newer version."""
+    """The record of instance ``place`` in ``data``.
+
+    Raises `RecordError` when it is torn, damaged, from a newer version, or the record of another instance.
+    """
     body, _, rest = data.partition(b"\n")
     todo = "hv stop --force ends the instance and moves the record to 'damaged'"
     if rest != f"crc32:{zlib.crc32(body):08x}\n".encode():
@@ -129,9 +144,12 @@ def parse_record(data: bytes, place: str) -> Record:
         raise RecordError(f"{place}: written by a newer hvcore, got version {version!r}; upgrade hvcore on this node")
     try:
         # Fields that an older version lacks have defaults; the next write saves the record in today's version.
-        return replace(decode(Record, raw, place), version=RECORD_VERSION)
-    except DecodeError as error:
+        record = replace(decode(Record, raw, place), version=RECORD_VERSION)
+    except (DecodeError, RecursionError) as error:
         raise RecordError(f"{place}: not a record: {error}; {todo}") from error
+    if record.name != place or record.instance.name != place:
+        raise RecordError(f"{place}: its record is one of {shortened(record.name)}; {todo}")
+    return record
 
 
 def of_program(program: str, name: str) -> str:

@@ -13,7 +13,7 @@ from hvcore.host.mount_table import unmount_below
 from hvcore.host.processes.launch_notes import forget_launch
 from hvcore.host.processes.launched import marked_for
 from hvcore.host.processes.process import identify, kill_and_wait, rooted
-from hvcore.host.reservations import release_reservations
+from hvcore.host.reservations import has_reserved, release_reservations
 from hvcore.model.answers import Outcome
 from hvcore.model.record import LIFE_LOCK
 from hvcore.model.state import Op, State
@@ -41,6 +41,7 @@ def release_ended(context: Context, loaded: LoadedDriver, job: Job, outcome: Out
     ``outcome`` says how the instance ended; default: it was gone. Raises `LeftoverError` before the hook is called.
     """
     job.release()
+    _release_reserved(context, job.name)
     context.store.remove(job.name)
     forget_launch(job.dir, str(job.record.started_at))
     reap()
@@ -53,6 +54,17 @@ def release_ended(context: Context, loaded: LoadedDriver, job: Job, outcome: Out
     given = {"instance": record.instance, "params": saved_params(loaded, record), "outcome": outcome}
     failures = loaded.hooks.notes("after_stop", **given)
     return replace(outcome, notes=(*outcome.notes, *failures))
+
+
+def _release_reserved(context: Context, name: str) -> None:
+    """Free what the instance has reserved and its ledger does not name. Raises `LeftoverError`."""
+    reservations = context.host.run_dir / "reservations"
+    try:
+        if has_reserved(reservations, name):
+            release_reservations(reservations, name)
+    except OSError as error:
+        what = f"{name}: its reservations cannot be released, got {error.strerror}"
+        raise LeftoverError(f"{what}; check the file system of {reservations.parent}") from error
 
 
 def release_without_record(context: Context, name: str) -> list[str]:
@@ -83,9 +95,9 @@ def release_without_driver(context: Context, job: Job) -> list[str]:
     known = [(entry, kind) for entry in ledger if (kind := CORE_KINDS.named(entry.kind)) is not None]
     done: list[str] = []
     for runs in (True, False):
-        _, reasons = CORE_KINDS.release([entry for entry, kind in known if kind.runs is runs], job)
-        if reasons:
-            raise LeftoverError.of(job.name, reasons)
+        _, failure = CORE_KINDS.release([entry for entry, kind in known if kind.runs is runs], job)
+        if failure is not None:
+            raise failure
         if runs:
             done = end_found(context, job.name)
     _give_back(context, job.name)

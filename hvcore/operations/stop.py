@@ -8,7 +8,16 @@ from dataclasses import replace
 from typing import Final
 
 from hvcore.deadline import Deadline
-from hvcore.errors import DriverError, DriverLoadError, HvError, NodeError, RecordError, UnknownDriverError
+from hvcore.errors import (
+    DriverError,
+    DriverLoadError,
+    HookError,
+    HvError,
+    LeftoverError,
+    NodeError,
+    RecordError,
+    UnknownDriverError,
+)
 from hvcore.host.hurry import HurriedDeadline, hurried_deadline, hurry, interruptible
 from hvcore.host.launching.launch import reap
 from hvcore.model.answers import Outcome
@@ -22,8 +31,8 @@ from hvcore.operations.saved_params import saved_params
 
 __all__ = ["cleanup", "stop", "stop_locked"]
 
-_NO_DRIVER: Final = (DriverLoadError, UnknownDriverError, RecordError, DriverError)
-"""The driver cannot be used: not installed, broken, or unable to read the record of another release."""
+_FAULTS: Final = (DriverLoadError, UnknownDriverError, RecordError, DriverError, HookError)
+"""The driver cannot be used: not installed, broken, or unable to read the record."""
 
 _CUT_OFF: Final = ("quit", "kill")
 """The steps of a stop that end a guest without its consent."""
@@ -85,11 +94,31 @@ def stop_locked(context: Context, name: str, *, force: bool, deadline: Deadline)
     op = Op.KILL if force else Op.STOP
     try:
         return _stop(context, name, op, deadline)
-    except _NO_DRIVER as error:
+    except Exception as error:
+        if not _is_fault(error):
+            raise
         if not force:
             error.add_note(f"{name}: hv stop --force stops it without its driver")
             raise
-        return _without_driver(context, name, op, deadline, str(error))
+        why = _in_words(error)
+    try:
+        return _without_driver(context, name, op, deadline, why)
+    except Exception as error:
+        if not _is_fault(error):
+            raise
+        return _killed(name, op, why, _in_words(error), *release_without_record(context, name))
+
+
+def _is_fault(error: Exception) -> bool:
+    """Whether the driver, a plugin or the contents of the record are at fault, and not the node or the instance."""
+    cause = error.__cause__ if isinstance(error, LeftoverError) else error
+    return isinstance(cause, _FAULTS) or not isinstance(error, HvError | OSError)
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, HvError):
+        return str(error)
+    return f"its record cannot be used, it raised {type(error).__name__}: {error}"
 
 
 def _stop(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
@@ -97,7 +126,7 @@ def _stop(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
     try:
         recovered = settle(context, name, deadline)
     except HvError as error:  # such as a half-started guest that does not answer: force kills it all the same
-        if not force or isinstance(error, _NO_DRIVER):
+        if not force or _is_fault(error):
             raise
         recovered = None
     seen = observed(context, name)

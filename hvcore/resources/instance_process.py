@@ -9,6 +9,7 @@ from typing import Final
 from hvcore.deadline import Deadline
 from hvcore.errors import DeadlineError, LeftoverError
 from hvcore.host.launching.scheduling import PLANNED
+from hvcore.host.lock import is_held
 from hvcore.host.processes.launched import members, runs_unseen
 from hvcore.host.processes.process import boot_id, kill_and_wait, wait_gone
 from hvcore.model.plan import Step
@@ -39,10 +40,10 @@ class InstanceProcessKind(
 
     def release(self, entry: Entry, owner: Owner) -> None:
         """End the process, its monitor, and all members."""
-        record = owner.record
-        if record.boot_id != boot_id():
-            return  # the process ended with that boot, and another process may have its pid now
-        self._end(record, owner)
+        if owner.record.boot_id == boot_id():  # else the process ended with that boot, and its pid may be another's now
+            self._end(owner.record, owner)
+        if is_held(owner.dir / LIFE_LOCK):  # the record names another process
+            end_members(owner.name, owner.dir)
         refuse_unseen(owner.name, owner.dir)
 
     @staticmethod

@@ -115,31 +115,37 @@ class Kinds:
             with self._blaming(kind := self._of(resource)):
                 kind.prove(resource, site, owner)
 
-    def release(self, entries: Sequence[Entry], owner: Owner) -> tuple[list[Entry], list[str]]:
+    def release(self, entries: Sequence[Entry], owner: Owner) -> tuple[list[Entry], LeftoverError | None]:
         """Release processes first, then the rest, the last acquired first. Returns what is left, and why.
+
+        The error has the first fault of a plugin or of the record as its cause; another try would not help then.
 
         A process that does not exit may still write, so everything else stays reserved. After any other failure the
         rest is released all the same.
         """
         ordered = list(reversed(entries))
         ordered.sort(key=self._is_idle)  # stable
-        reasons: list[str] = []
+        errors: list[HvError | OSError] = []
         left: list[Entry] = []
         for index, entry in enumerate(ordered):
             try:
                 kind = self._by_name.get(entry.kind)
                 if kind is None:
                     what = f"{owner.name}: no plugin of its driver can release {entry.kind!r}"
-                    raise LeftoverError(f"{what}; install what started it, or upgrade the driver")
+                    raise DriverLoadError(f"{what}; install what started it, or upgrade the driver")
                 with self._blaming(kind):
                     kind.release(entry, owner)
             except (HvError, OSError) as error:
                 left.append(entry)
-                reasons.append(str(error))
+                errors.append(error)
                 if not self._is_idle(entry):
                     left += ordered[index + 1 :]
                     break
-        return [entry for entry in entries if any(entry is one for one in left)], reasons
+        if not errors:
+            return [], None
+        failure = LeftoverError.of(owner.name, map(str, errors))
+        failure.__cause__ = next((error for error in errors if isinstance(error, (HookError, DriverLoadError))), None)
+        return [entry for entry in entries if any(entry is one for one in left)], failure
 
     def _is_idle(self, entry: Entry) -> bool:
         kind = self._by_name.get(entry.kind)

@@ -97,14 +97,14 @@ class Job:
             self.held.close()
         for key in keys:
             self.held.forget(key)
-        left, reasons = self.kinds.release(entries, self)
+        left, failure = self.kinds.release(entries, self)
         kept = tuple(entry for entry in ledger if entry not in entries or entry in left)
-        if reasons:
+        if failure is not None:
             try:
                 self.update(ledger=kept)
             except NodeError as error:
-                reasons.append(str(error))
-            raise LeftoverError.of(self.name, reasons)
+                raise LeftoverError.of(self.name, (*failure.reasons, str(error))) from failure.__cause__
+            raise failure
         if keys and kept != ledger:
             self.update(ledger=kept)
 

@@ -14,9 +14,10 @@ from hvcore.errors import LeftoverError, NodeError, NotFoundError, RecordError
 from hvcore.host.files import private_dir, read_regular, remove_tree, write_atomic
 from hvcore.host.lock import held_directory, held_lock, is_held
 from hvcore.host.processes.launch_notes import launched_without_state
+from hvcore.host.processes.process import boot_id
 from hvcore.host.reservations import Reservations, has_reserved, kinds_of
 from hvcore.model.names import name_problem
-from hvcore.model.record import RECORD_FILE, Record, parse_record, record_bytes
+from hvcore.model.record import LIFE_LOCK, RECORD_FILE, Record, parse_record, record_bytes
 from hvcore.state.kept_record import KeptRecord
 
 __all__ = ["Store"]
@@ -125,6 +126,9 @@ class Store:
         except OSError as error:
             raise RecordError(f"{name}: its record cannot be read, got {error.strerror}; check {path}") from error
         record = parse_record(data, name)
+        if record.boot_id != boot_id() and is_held(directory / LIFE_LOCK):
+            what = f"{name}: its record names another boot of the node, but its processes run"
+            raise RecordError(f"{what}; hv stop --force ends them and moves the record to 'damaged'")
         self._cache[name] = (key, record)
         return record
 

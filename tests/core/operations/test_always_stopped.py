@@ -17,6 +17,7 @@ from distributions import installed
 
 import hvcore.plugin as hv
 from hvcore import DriverError, DriverLoadError, HvError, Instance, Node, RecordError, State, StateError
+from hvcore.host.processes.launched import members
 from hvcore.model.record import RECORD_VERSION
 from hvcore.plugins.loader import load, load_for_running
 from hvcore.state.store import Store
@@ -299,7 +300,9 @@ def expected_state(fate: Fate, site: Site) -> State:
 
 def processes(run_dir: Path) -> list[int]:
     """Who holds the life lock or was launched for the instance."""
-    found = []
+    directory = run_dir / "instances/web1"
+    # One that is in the middle of exec has no environment, and is found by its lock.
+    found = [process.pid for process in members(directory / "alive", directory / "status")]
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
             if entry.name.isdecimal() and f"{run_dir}/instances/web1".encode() in (entry / "environ").read_bytes():

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from stores import CountingStore
 from things import Thing, ThingKind
 
 from hvcore.host.launching.launch import reap
 from hvcore.host.processes.launched import members
-from hvcore.plugin import Child, Command, DiskClaim, Job, Record, alive
+from hvcore.host.processes.process import identify
+from hvcore.plugin import Child, Command, DiskClaim, InstanceProcess, Job, Record, alive
 from hvcore.state.store import Store
 
 AtWork = Callable[..., Job]
@@ -65,14 +69,25 @@ def test_it_is_ended_before_what_it_uses_is_given_back(at_work: AtWork, tmp_path
 
 def test_a_process_of_another_boot_is_left_alone(at_work: AtWork) -> None:
     job = at_work()
+    job.acquire(InstanceProcess(key="process"))
+    with subprocess.Popen(["sleep", "100"]) as stranger:
+        process = identify(stranger.pid)
+        assert process is not None
+        job.update(process=process, boot_id="another")
+        job.release()
+        assert alive(process)
+        stranger.kill()
+
+
+@pytest.mark.parametrize("wrong", ["boot", "process"])
+def test_what_was_launched_is_ended_also_if_the_record_is_wrong(wrong: str, at_work: AtWork) -> None:
+    job = at_work()
     child = launched(job)
-    job.update(boot_id="another")
-    job.release()
     process = job.record.process
     assert process is not None
-    assert alive(process)
-    os.kill(process.pid, signal.SIGKILL)
-    child.wait(10)
+    job.update(**{"boot_id": "another"} if wrong == "boot" else {"process": replace(process, start_ticks=1)})
+    job.release()
+    assert not alive(process)
     child.close()
     reap()
     assert Store(job.host.run_dir).names() == ["web1"]
