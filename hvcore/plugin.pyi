@@ -85,6 +85,7 @@ from hvcore.model.answers import Outcome as Outcome
 from hvcore.model.answers import Severity as Severity
 from hvcore.model.codec import decode as decode
 from hvcore.model.codec import encode as encode
+from hvcore.model.egress_rules import Egress as Egress
 from hvcore.model.guest_network import PortForward as PortForward
 from hvcore.model.guest_network import UserNetwork as UserNetwork
 from hvcore.model.instance import Disk as Disk
@@ -168,7 +169,6 @@ from hvcore.plugins.protocols import OwesStop as OwesStop
 from hvcore.plugins.protocols import Pausable as Pausable
 from hvcore.plugins.protocols import ReadsSpec as ReadsSpec
 from hvcore.resources.disks import claim_disk as claim_disk
-from hvcore.resources.disks import claimed as claimed
 from hvcore.resources.disks import disk_in_use as disk_in_use
 from hvcore.resources.disks import release_disk as release_disk
 from hvcore.resources.held import Handles as Handles

@@ -61,7 +61,8 @@ ROLES: Final[Mapping[str, Role]] = {
                 *("hvcore.model.record", "hvcore.model.codec", "hvcore.lazy_names", "hvcore.deadline"),
             ),
             "Resources that an instance holds": (
-                *("hvcore.model.resource", "hvcore.model.guest_network", "hvcore.resources", "hvcore.model.limits"),
+                *("hvcore.model.resource", "hvcore.model.guest_network", "hvcore.model.egress_rules"),
+                *("hvcore.resources", "hvcore.model.limits"),
             ),
             "Launching and confining a program": (
                 *("hvcore.host.launching", "hvcore.host.confinement", "hvcore.model.sandbox"),

@@ -54,8 +54,13 @@ class Reservations:
 
     def owner(self, key: str) -> str | None:
         """The instance that has ``key``; None if it is free."""
+        target = self.target(key)
+        return None if target is None else instance_of(target)
+
+    def target(self, key: str) -> str | None:
+        """The owner of ``key`` as it was given, an instance or an instance and its resource; None if it is free."""
         try:
-            return instance_of(os.readlink(f"{self._directory}/{key}"))
+            return os.readlink(f"{self._directory}/{key}")
         except OSError:
             return None  # no link, or a file that hvcore did not make
 
@@ -74,21 +79,6 @@ class Reservations:
     def noted(self, owner: str) -> list[str]:
         """The keys that the instance of ``owner`` may have."""
         return _listed(self._notes(owner))
-
-    def holder(self, key: str) -> str | None:
-        """The owner of ``key`` with its resource; None if it is free."""
-        try:
-            return os.readlink(f"{self._directory}/{key}")
-        except OSError:
-            return None
-
-    def hand_over(self, key: str, owner: str) -> None:
-        """Give ``key`` to another resource of the instance that has it, in one step."""
-        new = f"{self._directory.parent}/.{self._directory.name}.{os.getpid()}.{threading.get_ident()}"
-        with suppress(FileNotFoundError):
-            os.unlink(new)
-        os.symlink(owner, new)
-        os.rename(new, f"{self._directory}/{key}")
 
     def release(self, owner: str) -> None:
         """Release everything of this kind that ``owner`` has. Without any, nothing happens.

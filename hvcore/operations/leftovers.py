@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from hvcore.host.mount_table import mounts_at_or_below
+from hvcore.host.network.egress_table import weakness
 from hvcore.host.processes.launched import launched_in
 from hvcore.host.reservations import Reservations
 from hvcore.model.answers import Finding, InstanceInfo, Severity
@@ -43,6 +44,9 @@ def leftovers(context: Context) -> Iterator[Finding]:
 
 def _of_instance(context: Context, info: InstanceInfo) -> Iterator[Finding]:
     if info.state in (State.RUNNING, State.PAUSED) or context.store.locked(info.name):
+        if (why := weakness(context.host, info.name)) is not None:
+            what = f"its egress is not enforced: {why}"
+            yield Finding(subject=info.name, severity=Severity.PROBLEM, what=what, todo="hv recover")
         return
     reason = f" ({info.reason})" if info.reason else ""
     if info.state in (State.SHUTDOWN, State.CRASHED):

@@ -36,6 +36,8 @@ __all__ = [
 
 
 _ENDED: Final = (State.SHUTDOWN, State.CRASHED)
+_RUNS: Final = (State.RUNNING, State.PAUSED)
+_EGRESS: Final = "egress"  # the name of the kind in `hvcore.resources.egress`
 
 
 class Observed(NamedTuple):
@@ -228,7 +230,20 @@ def info(context: Context, name: str) -> InstanceInfo:
     seen = observed(context, name)
     if seen.state is State.STOPPED:
         raise NotFoundError(name)
-    return info_of(context, name, seen)
+    return _with_weakness(context, info_of(context, name, seen), seen.record)
+
+
+def _with_weakness(context: Context, found: InstanceInfo, record: Record | None) -> InstanceInfo:
+    """The answer, with a reason if the egress rules of a running guest are not enforced."""
+    if record is None or found.state not in _RUNS or all(entry.kind != _EGRESS for entry in record.ledger):
+        return found
+    from hvcore.host.network.egress_table import weakness  # noqa: PLC0415 - 5 ms (subprocess), for guests with rules
+
+    why = weakness(context.host, found.name)
+    if why is None:
+        return found
+    reason = f"egress is not enforced: {why}; hv recover puts it back"
+    return replace(found, reason=reason if found.reason is None else f"{found.reason}; {reason}")
 
 
 def infos(context: Context) -> list[InstanceInfo]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hvcore.deadline import Deadline
-from hvcore.errors import HvError, RecordError
+from hvcore.errors import HvError, NodeError, RecordError
+from hvcore.host.network.egress_table import put_back, weakness
 from hvcore.host.processes.process import boot_id
 from hvcore.model.record import Phase
 from hvcore.model.state import State
@@ -26,7 +27,10 @@ _NO_OPTIONS: Final[CallOptions] = {}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
-    """What recovery did with one instance: ``finished``, ``undone``, ``taken back``, ``cleaned`` or ``failed``."""
+    """What recovery did with one instance.
+
+    ``what`` is ``finished``, ``undone``, ``taken back``, ``cleaned``, ``restored`` (its egress rules) or ``failed``.
+    """
 
     name: str
     what: str
@@ -106,4 +110,19 @@ def recover_all(context: Context, deadline_s: float, options: CallOptions = _NO_
             result = Recovered(name=name, what="failed", detail=f"raised {type(error).__name__}: {error}")
         if result is not None:
             found.append(result)
-    return found
+    return [*found, *_egress_restored(context)]
+
+
+def _egress_restored(context: Context) -> list[Recovered]:
+    """Put back the table of egress rules if a guest lacks its own."""
+    weak = {name: why for name in context.store.names() if (why := weakness(context.host, name)) is not None}
+    if not weak:
+        return []
+    try:
+        put_back(context.host)
+    except NodeError as error:
+        return [
+            Recovered(name=name, what="failed", detail=f"its egress is not enforced: {why}; {error}")
+            for name, why in weak.items()
+        ]
+    return [Recovered(name=name, what="restored", detail=f"its egress rules: {why}") for name, why in weak.items()]

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from hvcore.resources.control_group import ControlGroupKind
 from hvcore.resources.disks import DiskClaimKind, MountsKind
+from hvcore.resources.egress import EgressKind
 from hvcore.resources.identity import IdentityKind, UidRangeKind
 from hvcore.resources.instance_process import InstanceProcessKind
 from hvcore.resources.kind import ResourceKind
@@ -32,6 +33,7 @@ _OF_CORE: Final[tuple[ResourceKind[Any, Any], ...]] = (
     TcpPortKind(),
     UniqueValueKind(),
     PortForwardKind(),
+    EgressKind(),
     UnixSocketKind(),
     StateDirectoryKind(),
     ProgramKind(),

@@ -1,0 +1,189 @@
+"""The node's table of egress rules, made to match what the guests of this run directory have reserved.
+
+A reservation is made before its element and removed after it, so the reservations are what the table has to hold. Starts
+and stops change only their own elements, each in one transaction. A table that is missing or was changed is replaced in
+one transaction, with the elements of all guests; no packet meets a table that is half made. There is no lock: after a
+replacement the reservations are read again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from hvcore.errors import NodeError
+from hvcore.host.environment import Host
+from hvcore.host.files import private_dir, read_regular, write_atomic
+from hvcore.host.network.nft import NftError, apply, list_table, nft_identity
+from hvcore.host.reservations import Reservations, instance_of
+from hvcore.model.egress_rules import (
+    FAMILY,
+    TABLE,
+    Element,
+    Listing,
+    read_listing,
+    rules_digest,
+    text_to_add,
+    text_to_create,
+    text_to_delete,
+    text_to_remove_table,
+    text_to_replace,
+)
+
+__all__ = ["EGRESS", "enforce", "put_back", "reserved_elements", "weakness", "withdraw"]
+
+EGRESS: Final = "egress"
+"""The kind of reservation: one for each element of the table."""
+
+_REFERENCE: Final = "egress-table.json"
+_REFERENCE_BYTES: Final = 4096
+_TRIES: Final = 8
+
+
+def enforce(host: Host, owner: str, elements: Iterable[Element]) -> None:
+    """Reserve the elements for ``owner`` and add them to the table, which is made if it is missing. Raises `NftError`."""
+    mine, kept = list(elements), _reservations(host)
+    alone = not kept.keys()
+    for element in mine:
+        kept.take(str(element), owner)
+    if _reference(host) is None:  # once after a boot: what the table looks like is then known
+        put_back(host)
+        return
+    if alone:  # most likely without a table: the first try then is the right one
+        with suppress(NftError):
+            apply(text_to_create(mine))
+            return
+    try:
+        apply(text_to_add(mine))
+    except NftError:
+        put_back(host)
+
+
+def withdraw(host: Host, owner: str) -> None:
+    """Delete the elements of ``owner``, and the table after the last. Also twice, and when it is gone. Raises `NftError`."""
+    kept = _reservations(host)
+    mine = {element for element in _parsed(kept.noted(owner)) if kept.target(str(element)) == owner}
+    if not mine:
+        return
+    others = reserved_elements(host) - mine
+    texts = {(element.set, element.text) for element in others}
+    gone = sorted(element for element in mine if (element.set, element.text) not in texts)
+    _delete(gone, last=not others)
+    kept.release(owner)
+
+
+def weakness(host: Host, name: str) -> str | None:
+    """Why the egress rules of that instance are not enforced now, or None. Changes nothing."""
+    wanted = {element for element, owner in _owned(host).items() if owner == name}
+    if not wanted:
+        return None
+    try:
+        there = _table()
+        if there is None:
+            return f"the nftables table {FAMILY} {TABLE} is missing"
+        if not _complete(wanted, there):
+            return f"the nftables table {FAMILY} {TABLE} lacks its uid"
+        if _reference(host) != there.digest:
+            return f"the nftables table {FAMILY} {TABLE} was changed"
+    except NodeError as error:
+        return f"the nftables table {FAMILY} {TABLE} cannot be read ({error})"
+    return None
+
+
+def put_back(host: Host) -> None:
+    """Replace the table by what this release writes, with the elements of all guests. Raises `NftError`.
+
+    Elements of another run directory's guests stay as they are.
+    """
+    wanted = reserved_elements(host)
+    for _ in range(_TRIES):
+        try:
+            there = _table()
+        except ValueError:
+            there = None
+        names = {(element.set, element.text) for element in wanted}
+        others = [] if there is None else sorted(token for token in there.elements if token not in names)
+        apply(text_to_replace(sorted(wanted), _foreign(others, wanted)))
+        made = _table()
+        if made is not None:
+            _remember(host, made)
+        now = reserved_elements(host)
+        if now == wanted:
+            return
+        if gone := wanted - now:
+            _delete(sorted(gone), last=False)
+        wanted = now
+    raise NftError(f"nft: table {FAMILY} {TABLE} changed {_TRIES} times meanwhile; try again")
+
+
+def reserved_elements(host: Host) -> set[Element]:
+    """What the guests of this run directory have reserved."""
+    return set(_parsed(_reservations(host).keys()))
+
+
+def _foreign(tokens: list[tuple[str, str]], wanted: set[Element]) -> list[tuple[str, str]]:
+    """The elements in the table that are of other uids than ours. No guest has a port without one of these."""
+    ours = {str(element.uid) for element in wanted}
+    found = [(name, text) for name, text in tokens if " " in text and text.split()[0] not in ours]
+    return [*found, *((name, text) for name, text in tokens if found and " " not in text)]
+
+
+def _delete(elements: list[Element], *, last: bool) -> None:
+    if last:
+        with suppress(NftError):  # EBUSY: another run directory has a guest in the table
+            apply(text_to_remove_table(elements))
+            return
+    try:
+        apply(text_to_delete(elements))
+    except NftError:
+        if _table() is not None:  # else there is nothing to delete
+            raise
+
+
+def _table() -> Listing | None:
+    document = list_table(FAMILY, TABLE)
+    return None if document is None else read_listing(document)
+
+
+def _complete(wanted: set[Element], there: Listing) -> bool:
+    return all((element.set, element.text) in there.elements for element in wanted)
+
+
+def _reservations(host: Host) -> Reservations:
+    return Reservations(host.run_dir / "reservations" / EGRESS)
+
+
+def _owned(host: Host) -> dict[Element, str]:
+    items = _reservations(host).items()
+    return {element: instance_of(items[str(element)]) for element in _parsed(items)}
+
+
+def _parsed(keys: Iterable[str]) -> Iterable[Element]:
+    for key in keys:
+        with suppress(ValueError):  # a file that hvcore did not make
+            yield Element.parse(key)
+
+
+def _file(host: Host) -> Path:
+    return host.cache_dir / _REFERENCE
+
+
+def _reference(host: Host) -> str | None:
+    """The digest of the table as this nft listed it when this release of hvcore had written it; None if unknown."""
+    with suppress(OSError, ValueError, RecursionError):
+        kept = json.loads(read_regular(_file(host), limit=_REFERENCE_BYTES))
+        if isinstance(kept, dict) and kept.get("key") == _key():
+            return str(kept.get("digest"))
+    return None
+
+
+def _remember(host: Host, listing: Listing) -> None:
+    private_dir(host.cache_dir)
+    write_atomic(_file(host), json.dumps({"key": _key(), "digest": listing.digest}).encode())
+
+
+def _key() -> list[object]:
+    return [rules_digest(), *nft_identity()]

@@ -1,0 +1,66 @@
+"""Egress rules that a running guest has lost: info, doctor and recover say so, and recover puts them back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from node_and_internet import run
+from own_network import own_network
+from sleeper import Sleeper, SleeperSpec
+
+from hvcore import Instance, Recovered
+from hvcore.deadline import Deadline
+from hvcore.host.cgroups.hierarchy import ControlGroups
+from hvcore.host.environment import Host
+from hvcore.host.network.nft import find_nft
+from hvcore.operations.context import Context
+from hvcore.operations.leftovers import leftovers
+from hvcore.operations.observe import info
+from hvcore.operations.recover import recover_all
+from hvcore.operations.start import start
+from hvcore.operations.stop import stop
+from hvcore.plugin import AsUser, Egress, Identity, Job, Level, Sandbox
+from hvcore.plugins.loaded_driver import LoadedDriver
+from hvcore.state.store import Store
+
+
+class Ruled(Sleeper):
+    """A sleeper with egress rules."""
+
+    def start(self, spec: SleeperSpec, job: Job) -> None:
+        one = Egress(key="nic0.egress", given_by="nics[0].egress", policy="none", owner=Identity(key="uid"))
+        job.acquire(one, level=Level.STRICT)
+        super().start(spec, job)
+
+
+@pytest.fixture
+def context(load: Callable[..., LoadedDriver], run_dir: Path) -> Iterator[Context]:
+    if os.geteuid() != 0 or find_nft() is None:
+        pytest.skip("needs root and nftables: sudo ./dev test")
+    sandbox = Sandbox(who=AsUser(1_880_000_000))
+    loaded = load(type("Made", (Ruled,), {"sandbox": sandbox}))
+    host = Host(run_dir=run_dir, privileged=True, uid_pool=range(1_880_000_000, 1_880_000_100), cgroups=ControlGroups())
+    made = Context(host=host, store=Store(run_dir), driver=lambda name: loaded, progress=lambda text: None)
+    with own_network():
+        for name in ("web1", "web2"):
+            start(made, loaded, Instance(name=name, driver="fake"), paused=False, deadline=Deadline(30))
+        yield made
+        for name in ("web1", "web2"):
+            stop(made, name, force=True, deadline=Deadline(30))
+
+
+def test_lost_rules_are_reported_and_put_back(context: Context) -> None:
+    assert info(context, "web1").reason is None
+    assert not [finding for finding in leftovers(context) if "egress" in finding.what]
+    run("/usr/sbin/nft flush ruleset")
+    expected = "egress is not enforced: the nftables table inet hvcore is missing; hv recover puts it back"
+    assert info(context, "web1").reason == expected
+    found = [finding for finding in leftovers(context) if "egress" in finding.what]
+    assert [(finding.subject, finding.todo) for finding in found] == [("web1", "hv recover"), ("web2", "hv recover")]
+    why = "its egress rules: the nftables table inet hvcore is missing"
+    assert recover_all(context, 10) == [Recovered(name=name, what="restored", detail=why) for name in ("web1", "web2")]
+    assert info(context, "web1").reason is None
+    assert recover_all(context, 10) == []
