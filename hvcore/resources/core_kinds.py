@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from hvcore.resources.bridge_port import BridgePortKind
 from hvcore.resources.control_group import ControlGroupKind
 from hvcore.resources.disks import DiskClaimKind, MountsKind
 from hvcore.resources.egress import EgressKind
@@ -16,6 +17,7 @@ from hvcore.resources.node_files import CharacterDeviceKind, LinkKind, UnixSocke
 from hvcore.resources.port_forward import PortForwardKind
 from hvcore.resources.program import ProgramKind
 from hvcore.resources.state_directory import StateDirectoryKind
+from hvcore.resources.tap import TapKind
 from hvcore.resources.unique_value import UniqueValueKind
 from hvcore.resources.user_network import UserNetworkKind
 
@@ -34,6 +36,8 @@ _OF_CORE: Final[tuple[ResourceKind[Any, Any], ...]] = (
     UniqueValueKind(),
     PortForwardKind(),
     EgressKind(),
+    TapKind(),
+    BridgePortKind(),
     UnixSocketKind(),
     StateDirectoryKind(),
     ProgramKind(),

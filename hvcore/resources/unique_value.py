@@ -15,6 +15,7 @@ from hvcore.errors import OperationError, Problem
 from hvcore.host.files import private_dir
 from hvcore.host.lock import is_held, try_lock
 from hvcore.host.reservations import Reservations
+from hvcore.model.node_links import MAC_ADDRESSES
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.model.resource import UniqueValue
@@ -41,12 +42,12 @@ class UniqueValueKind(ResourceKind[UniqueValue, int], name="unique-value", turn=
         holder = _reservations(resource.space, site).items().get(str(resource.value))
         if holder not in (None, site.name) or (holder is None and is_held(self._file(resource, resource.value, site))):
             what = f"is taken by instance {holder}" if holder else "is taken on this node"
-            yield Problem(path=resource.where, what=what, got=str(resource.value), todo="choose another, or unset it")
+            yield Problem(path=resource.where, what=what, got=_shown(resource), todo="choose another, or unset it")
 
     def describe(self, resource: UniqueValue, site: Site) -> Iterator[Step]:
         """One step: which number is taken."""
         number = (
-            f"the first free {_range(resource)}" if resource.value is None else f"{resource.space} {resource.value}"
+            f"the first free {_range(resource)}" if resource.value is None else f"{resource.space} {_shown(resource)}"
         )
         yield Step(kind="number", what=f"take {number}")
 
@@ -80,7 +81,9 @@ class UniqueValueKind(ResourceKind[UniqueValue, int], name="unique-value", turn=
         name = held.owner.name
         if resource.value is None:
             raise OperationError(f"{name}: no {_range(resource)} is free; stop an instance that has one")
-        raise OperationError(f"{name}: {resource.space} {resource.value} is taken; choose another for {resource.where}")
+        raise OperationError(
+            f"{name}: {resource.space} {_shown(resource)} is taken; choose another for {resource.where}"
+        )
 
     def release(self, entry: Entry, owner: Owner) -> None:
         """Free the number."""
@@ -89,6 +92,12 @@ class UniqueValueKind(ResourceKind[UniqueValue, int], name="unique-value", turn=
     def _file(self, resource: UniqueValue, number: int, site: Site) -> Path:
         """The file of the lock. Only root can write to /run; other users lock in their run directory."""
         return (self._locks if site.host.privileged else site.host.run_dir / "values") / resource.space / str(number)
+
+
+def _shown(resource: UniqueValue) -> str:
+    if resource.space == MAC_ADDRESSES and resource.value is not None:
+        return resource.value.to_bytes(6, "big").hex(":")
+    return str(resource.value)
 
 
 def _range(resource: UniqueValue) -> str:

@@ -41,6 +41,7 @@ NOT_HERE: Final = {
     "disk/scsi-block": "a SCSI device",
     "disk/scsi-generic": "a SCSI device",
     "nic/bridged": VHOST,
+    "nic/bridged-vlan-mtu": VHOST,
     "nic/ext": VHOST,
     "nic/macvtap": VHOST,
     "nic/mixed": VHOST,

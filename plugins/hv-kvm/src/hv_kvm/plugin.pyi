@@ -26,8 +26,6 @@ from hv_kvm.machine.resource import Outside as Outside
 from hv_kvm.machine.resource import PrivateCopy as PrivateCopy
 from hv_kvm.machine.resource import Shown as Shown
 from hv_kvm.machine.resource import ShownFile as ShownFile
-from hv_kvm.machine.resource import Tap as Tap
-from hv_kvm.machine.resource import TapFds as TapFds
 from hv_kvm.machine.spec import Device as Device
 from hv_kvm.machine.spec import KvmSpec as KvmSpec
 from hv_kvm.machine.spec import PciDevice as PciDevice

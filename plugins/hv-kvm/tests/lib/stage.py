@@ -28,8 +28,6 @@ from hv_kvm.machine.resource import (
     PrivateCopy,
     Shown,
     ShownFile,
-    Tap,
-    TapFds,
 )
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qemu.accelerator import kvm_works
@@ -40,6 +38,8 @@ from hvcore.plugin import (
     InterfaceAddress,
     Program,
     Resource,
+    Tap,
+    TapFds,
     TcpPort,
     UniqueValue,
     UnixSocket,
@@ -219,7 +219,7 @@ class Stage:
             except OSError as error:
                 raise MissingError(f"taps ({error.strerror})") from error
         vhost = [self._fd(os.open("/dev/vhost-net", os.O_RDWR)) for _ in vhost_fds]
-        return TapFds(fds=tuple(fds), vhost_fds=tuple(vhost))
+        return TapFds(name=symbol.name, fds=tuple(fds), vhost_fds=tuple(vhost))
 
     def _memory(self, size_mib: int) -> str:
         fd = os.memfd_create("guest")

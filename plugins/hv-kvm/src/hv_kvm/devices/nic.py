@@ -11,7 +11,7 @@ from hv_kvm.devices.shared.buses import boot_index_of
 from hv_kvm.devices.shared.params import lacking, problem
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.resource import HOST_NETWORK, RESOLV_CONF, Bindings, Tap, TapFds
+from hv_kvm.machine.resource import HOST_NETWORK, RESOLV_CONF, Bindings, NotYet
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 
 __all__ = ["DEVICES", "PARAMS", "GuestNic", "TapNic", "UserNic", "assess", "check", "plan", "render", "verify"]
@@ -29,6 +29,7 @@ _MODELS: Final = {
 }
 _NO_ISA: Final = "is an ISA card, which does not fit on a PCI bus"
 _MAX_QUEUES: Final = 32
+_COMMUNICATION: Final = "ganeti:communication:"
 
 PARAMS: Final = hv.ParamGroup(
     "nic",
@@ -88,30 +89,58 @@ class UserNic(GuestNic):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TapNic(GuestNic):
-    """A NIC on a tap of the node. With ``vhost`` None, vhost-net is used if the node has it."""
+    """A NIC on a tap of the node. With ``vhost`` None, vhost-net is used if the node has it.
+
+    The fields from ``mode`` to ``mtu`` are keys of the NIC. ``communication`` says that its name begins with
+    ``ganeti:communication:``.
+    """
 
     mode: str
     link: str | None
     queues: int
     vhost: bool | None
     vnet_hdr: bool
+    vlan: str | None = None
+    mtu: int | None = None
+    communication: bool = False
 
     @property
-    def tap(self) -> Tap:
+    def tap(self) -> hv.Tap:
         """The tap with all its queues."""
-        return Tap(
+        return hv.Tap(
             key=f"nic{self.index}.tap",
             given_by=f"nics[{self.index}].mode",
-            mode=self.mode,
-            link=self.link,
+            mac=self.mac,
             queues=self.queues,
             vhost=self.vhost,
             vnet_hdr=self.vnet_hdr,
+            mtu=self.mtu,
+            communication=self.communication,
         )
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
-        """The tap."""
+        """The MAC address, the tap, and what the tap is plugged into."""
+        where = f"nics[{self.index}]"
+        yield hv.mac_claim(f"nic{self.index}.mac", f"{where}.mac", self.mac)
         yield self.tap
+        if self.mode == "bridged":
+            yield hv.BridgePort(
+                key=f"nic{self.index}.port",
+                given_by=f"{where}.link",
+                link=self.tap,
+                bridge=self.link or "",
+                vlan=self.vlan,
+                mtu=self.mtu,
+            )
+        else:
+            what = "is a mode that this release of hv-kvm cannot start"
+            yield NotYet(
+                key=f"nic{self.index}.mode",
+                given_by=f"{where}.mode",
+                what=what,
+                got=repr(self.mode),
+                todo="use mode 'bridged' or 'user'",
+            )
 
 
 DEVICES: Final = (UserNic, TapNic)
@@ -163,6 +192,9 @@ def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
             queues=params["virtio_net_queues"],
             vhost=params["vhost_net"] if model == _VIRTIO else False,
             vnet_hdr=params["vnet_hdr"],
+            vlan=nic.vlan,
+            mtu=nic.mtu,
+            communication=(nic.name or "").startswith(_COMMUNICATION),
         )
 
 
@@ -185,6 +217,8 @@ def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
             yield Opt(name="-netdev", head="user", props={"id": name}, why="nics[].mode user")
         else:
             yield _backend(name, nic, bindings[nic.tap])
+            if nic.mtu is not None and nic.model == _VIRTIO:
+                props["host_mtu"] = nic.mtu
             if nic.queues > 1:
                 # Two vectors for each pair of queues, one for the control queue and one for configuration changes.
                 props |= {"mq": True, "vectors": 2 * nic.queues + 2}
@@ -192,7 +226,7 @@ def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
         yield Opt(name="-device", head=nic.model, props=props, params=tuple(keys))
 
 
-def _backend(name: str, nic: TapNic, tap: TapFds) -> Opt:
+def _backend(name: str, nic: TapNic, tap: hv.TapFds) -> Opt:
     several = len(tap.fds) > 1
     props: Props = {
         "id": name,

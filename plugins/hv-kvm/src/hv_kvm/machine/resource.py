@@ -31,8 +31,6 @@ __all__ = [
     "SecurityModel",
     "Shown",
     "ShownFile",
-    "Tap",
-    "TapFds",
 ]
 
 H = TypeVar("H")
@@ -206,25 +204,6 @@ class HostNetwork(Resource[None]):
 
 
 HOST_NETWORK: Final = HostNetwork(key="network")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TapFds:
-    """An open tap device: one descriptor for each queue, and as many of vhost-net, or none."""
-
-    fds: tuple[str, ...]
-    vhost_fds: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tap(Resource[TapFds]):
-    """A tap device of the node for one NIC. With ``vhost`` None, vhost-net is used if the node has it."""
-
-    mode: str
-    link: str | None
-    queues: int
-    vhost: bool | None
-    vnet_hdr: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,6 @@ from hv_kvm.resources.requirements import (
     OnlineCpusKind,
     OutsideKind,
     SecurityModelKind,
-    TapKind,
 )
 
 __all__ = ["RESOURCE_KINDS"]
@@ -34,6 +33,5 @@ RESOURCE_KINDS: Final = (
     OutsideKind(),
     KvmOnlyKind(),
     HostNetworkKind(),
-    TapKind(),
     OnlineCpusKind(),
 )

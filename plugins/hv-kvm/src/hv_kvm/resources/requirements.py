@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from hv_kvm.machine.resource import (
     BlockModule,
@@ -16,12 +15,10 @@ from hv_kvm.machine.resource import (
     OnlineCpus,
     Outside,
     SecurityModel,
-    Tap,
-    TapFds,
 )
 from hv_kvm.qemu.accelerator import accel_for
 from hv_kvm.qemu.probe import ProbeError, missing_module, probe
-from hvcore.plugin import Held, Level, OperationError, Problem, Requirement, ResourceKind, Site, Step, Turn, cpu_sets
+from hvcore.plugin import Level, Problem, Requirement, Site, Step, Turn, cpu_sets
 
 __all__ = [
     "BlockModuleKind",
@@ -32,7 +29,6 @@ __all__ = [
     "OnlineCpusKind",
     "OutsideKind",
     "SecurityModelKind",
-    "TapKind",
 ]
 
 
@@ -135,24 +131,3 @@ class OnlineCpusKind(Requirement[OnlineCpus], name="cpus", turn=Turn.PROGRAM):
         """Where the vCPUs are pinned."""
         what = "each vCPU to its own set of CPUs" if ":" in resource.mask else "the whole process to CPUs"
         yield Step(kind="pin", what=f"{what} {resource.mask}, before the guest runs")
-
-
-class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
-    """A tap device of the node. This release checks and renders it, and cannot make it."""
-
-    _WHAT: Final = "needs a tap device, which this release of hv-kvm cannot make"
-
-    def verify(self, resource: Tap, site: Site) -> Iterator[Problem]:
-        """Always refused."""
-        yield Problem(path=resource.where, what=self._WHAT, got=repr(resource.mode), todo="use mode 'user'")
-
-    def placeholder(self, resource: Tap, site: Site) -> TapFds:
-        """Symbols for the descriptors. Only the node knows whether it has vhost; a plan assumes that it does."""
-        nic = resource.key.removesuffix(".tap")
-        names = [nic + (f".{queue}" if resource.queues > 1 else "") for queue in range(resource.queues)]
-        vhost = tuple(f"{{fd:vhost-{name}}}" for name in names) if resource.vhost is not False else ()
-        return TapFds(fds=tuple(f"{{fd:tap-{name}}}" for name in names), vhost_fds=vhost)
-
-    def acquire(self, resource: Tap, held: Held) -> TapFds:
-        """Raises `OperationError`."""
-        raise OperationError(f"{held.owner.name}: {resource.where} {self._WHAT}; use mode 'user'")

@@ -1,0 +1,28 @@
+"""The names of the links that hvcore makes on the node, and the mark that tells whose they are."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Final
+
+__all__ = ["COMMUNICATION", "link_mark", "link_name"]
+
+COMMUNICATION: Final = "gnt.com."
+"""The beginning of the names of links for a guest's communication with its node, which firewalls know from Ganeti."""
+
+_PREFIX: Final = "hv"
+_MARK_BYTES: Final = 255  # of an alias in Linux
+
+
+def link_name(run_dir: Path, instance: str, key: str, *, prefix: str = _PREFIX) -> str:
+    """A name that follows from run directory, instance and resource, of at most the 15 bytes that a link can have."""
+    digest = hashlib.sha256(f"{os.path.realpath(run_dir)}\0{instance}\0{key}".encode()).hexdigest()
+    return f"{prefix}{digest[: min(12, 15 - len(prefix))]}"
+
+
+def link_mark(run_dir: Path, instance: str, key: str) -> str:
+    """The alias of the link: ``hvcore RUN_DIR INSTANCE KEY``, or its end if it is too long for the kernel."""
+    whole = f"hvcore {os.path.realpath(run_dir)} {instance} {key}".encode()
+    return whole[-_MARK_BYTES:].decode("utf-8", "ignore")

@@ -1,0 +1,248 @@
+"""Links of the node, by netlink: what they are, and changes in one request each."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+import struct
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from hvcore.host.network.netlink import CREATE, DUMP, EXCL, Netlink, attribute, attributes, nested
+
+__all__ = [
+    "LinkFacts",
+    "Neighbour",
+    "add_address",
+    "add_default_route",
+    "add_veth",
+    "delete_link",
+    "find_link",
+    "links",
+    "may_change_links",
+    "neighbours",
+    "set_link",
+    "set_port_vlans",
+    "the_link",
+]
+
+# linux/rtnetlink.h
+_NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
+_NEWADDR, _NEWROUTE, _GETNEIGH = 20, 24, 30
+# linux/if_link.h
+_ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _LINKINFO, _NET_NS_PID, _IFALIAS = 1, 3, 4, 5, 10, 18, 19, 20
+_AF_SPEC, _NET_NS_FD, _EXT_MASK = 26, 28, 29
+_INFO_KIND, _INFO_DATA = 1, 2
+_SKIP_STATS: Final = 1 << 3
+_BR_VLAN_FILTERING, _BR_DEFAULT_PVID = 7, 39
+_VETH_PEER: Final = 1
+# linux/if_bridge.h
+_BRIDGE_FLAGS, _BRIDGE_VLAN_INFO = 0, 2
+_SELF, _PVID, _UNTAGGED, _RANGE_BEGIN, _RANGE_END = 2, 1 << 1, 1 << 2, 1 << 3, 1 << 4
+# linux/if_addr.h, linux/neighbour.h
+_IFA_ADDRESS, _IFA_LOCAL, _NDA_DST, _NDA_LLADDR = 1, 2, 1, 2
+_RTA_OIF, _RTA_GATEWAY = 4, 5
+_MAIN_TABLE, _BY_BOOT, _UNICAST = 254, 3, 1
+_ALIAS_BYTES: Final = 255  # IFALIASZ, without the NUL
+
+_LINK_HEADER: Final = struct.Struct("=BxHiII")
+_UP: Final = 1  # linux/if.h
+_NO_NAMES: Final = frozenset((errno.ENODEV, errno.EINVAL, errno.ERANGE))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkFacts:
+    """A link as the kernel reports it.
+
+    ``kind`` is ``bridge``, ``tun``, ``veth``, ... and empty for hardware; ``master`` is the index of its bridge or 0.
+    ``vlan_filtering`` says whether a bridge filters VLANs, ``default_vlan`` is that of its new ports: 0 for none, and None
+    when the kernel cannot filter VLANs.
+    """
+
+    index: int
+    name: str
+    kind: str
+    up: bool
+    mtu: int
+    address: str
+    master: int
+    alias: str
+    vlan_filtering: bool = False
+    default_vlan: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """A row of the node's neighbour tables: the MAC address of an IP address at the link ``index``."""
+
+    index: int
+    address: str
+    mac: str
+
+
+def find_link(netlink: Netlink, name: str | int) -> LinkFacts | None:
+    """The link of that name or index; None when there is none."""
+    index, wanted = (name, b"") if isinstance(name, int) else (0, attribute(_IFNAME, name))
+    body = _LINK_HEADER.pack(0, 0, index, 0, 0) + wanted + attribute(_EXT_MASK, _SKIP_STATS)
+    try:
+        return _facts(netlink.ask(_GETLINK, body)[0])
+    except OSError as error:
+        if error.errno in _NO_NAMES:
+            return None
+        raise
+
+
+def the_link(netlink: Netlink, name: str | int) -> LinkFacts:
+    """The link of that name or index. Raises OSError (ENODEV) when there is none."""
+    found = find_link(netlink, name)
+    if found is None:
+        raise OSError(errno.ENODEV, f"there is no interface {name!r}")
+    return found
+
+
+def links(netlink: Netlink) -> Iterator[LinkFacts]:
+    """All links."""
+    body = _LINK_HEADER.pack(0, 0, 0, 0, 0) + attribute(_EXT_MASK, _SKIP_STATS)
+    yield from map(_facts, netlink.ask(_GETLINK, body, DUMP))
+
+
+def _facts(body: bytes) -> LinkFacts:
+    _, _, index, flags, _ = _LINK_HEADER.unpack_from(body)
+    found = attributes(body[_LINK_HEADER.size :])
+    info = attributes(found.get(_LINKINFO, b""))
+    kind = _text(info.get(_INFO_KIND, b""))
+    bridge = attributes(info.get(_INFO_DATA, b"")) if kind == "bridge" else {}
+    return LinkFacts(
+        index=index,
+        name=_text(found.get(_IFNAME, b"")),
+        kind=kind,
+        up=bool(flags & _UP),
+        mtu=_number(found.get(_MTU)),
+        address=found.get(_ADDRESS, b"").hex(":"),
+        master=_number(found.get(_MASTER)),
+        alias=_text(found.get(_IFALIAS, b"")),
+        vlan_filtering=bridge.get(_BR_VLAN_FILTERING, b"\0") != b"\0",
+        default_vlan=_number(bridge[_BR_DEFAULT_PVID]) if _BR_DEFAULT_PVID in bridge else None,
+    )
+
+
+def _text(data: bytes) -> str:
+    return data.rstrip(b"\0").decode("utf-8", "replace")
+
+
+def _number(data: bytes | None) -> int:
+    return 0 if data is None else int.from_bytes(data, sys.byteorder)
+
+
+def may_change_links(netlink: Netlink) -> bool:
+    """Whether the kernel lets this process change links. It checks that first, so a link that does not exist is enough."""
+    try:
+        netlink.ask(_DELLINK, _LINK_HEADER.pack(0, 0, 2**31 - 1, 0, 0))
+    except OSError as error:
+        return error.errno not in (errno.EPERM, errno.EACCES)
+    return True
+
+
+def set_link(  # noqa: PLR0913 - each is one attribute of one request
+    netlink: Netlink,
+    index: int,
+    *,
+    address: str | None = None,
+    mtu: int | None = None,
+    master: int | None = None,
+    alias: str | None = None,
+    up: bool | None = None,
+    namespace_fd: int | None = None,
+) -> None:
+    """Change what is given, in one request. With ``master`` 0 the link leaves its bridge."""
+    parts = list(_settings(address=address, mtu=mtu, alias=alias))
+    if master is not None:
+        parts.append(attribute(_MASTER, master))
+    if namespace_fd is not None:
+        parts.append(attribute(_NET_NS_FD, namespace_fd))
+    netlink.ask(_SETLINK if namespace_fd is None else _NEWLINK, _head(index, up=up) + b"".join(parts))
+
+
+def _head(index: int, *, up: bool | None = None) -> bytes:
+    return _LINK_HEADER.pack(0, 0, index, _UP if up else 0, 0 if up is None else _UP)
+
+
+def _settings(*, address: str | None = None, mtu: int | None = None, alias: str | None = None) -> Iterator[bytes]:
+    if address is not None:
+        yield attribute(_ADDRESS, bytes.fromhex(address.replace(":", "")))
+    if mtu is not None:
+        yield attribute(_MTU, mtu)
+    if alias is not None:
+        yield attribute(_IFALIAS, alias.encode()[-_ALIAS_BYTES:])
+
+
+def add_veth(netlink: Netlink, name: str, *, address: str, alias: str, peer: str, peer_address: str) -> None:
+    """Make a pair of links in the namespace of the socket. Both are down."""
+    ends = _head(0) + attribute(_IFNAME, peer) + b"".join(_settings(address=peer_address))
+    info = nested(_LINKINFO, attribute(_INFO_KIND, "veth"), nested(_INFO_DATA, attribute(_VETH_PEER, ends)))
+    body = _head(0) + attribute(_IFNAME, name) + b"".join(_settings(address=address))
+    netlink.ask(_NEWLINK, body + info, CREATE | EXCL)
+    set_link(netlink, the_link(netlink, name).index, alias=alias)  # the kernel ignores an alias in the first request
+
+
+def delete_link(netlink: Netlink, index: int) -> None:
+    """Remove the link. Does nothing when it does not exist."""
+    try:
+        netlink.ask(_DELLINK, _head(index))
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
+
+
+def set_port_vlans(
+    netlink: Netlink, index: int, *, untagged: int | None, tagged: Iterable[tuple[int, int]], without: int = 0
+) -> None:
+    """Add VLANs to a bridge port, and first remove the VLAN ``without``, unless that is 0."""
+    if without:
+        netlink.ask(_DELLINK, _vlans(index, [_vlan(without, 0)]))
+    wanted = [] if untagged is None else [_vlan(untagged, _PVID | _UNTAGGED)]
+    for low, high in tagged:
+        several = ((low, _RANGE_BEGIN), (high, _RANGE_END)) if low != high else ((low, 0),)
+        wanted += [_vlan(number, flags) for number, flags in several]
+    if wanted:
+        netlink.ask(_SETLINK, _vlans(index, wanted))
+
+
+def _vlan(number: int, flags: int) -> bytes:
+    return attribute(_BRIDGE_VLAN_INFO, struct.pack("=HH", flags, number))
+
+
+def _vlans(index: int, entries: Iterable[bytes]) -> bytes:
+    return _LINK_HEADER.pack(socket.AF_BRIDGE, 0, index, 0, 0) + nested(_AF_SPEC, *entries)
+
+
+def add_address(netlink: Netlink, index: int, address: str) -> None:
+    """Give the link an address with its prefix length, such as ``10.0.0.5/24``."""
+    found = ipaddress.ip_interface(address)
+    head = struct.pack("=BBBBI", _family(found.version), found.network.prefixlen, 0, 0, index)
+    packed = found.ip.packed
+    body = head + attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
+    netlink.ask(_NEWADDR, body, CREATE | EXCL)
+
+
+def add_default_route(netlink: Netlink, gateway: str) -> None:
+    """Add the default route by that gateway, to the main table."""
+    found = ipaddress.ip_address(gateway)
+    head = struct.pack("=BBBBBBBBI", _family(found.version), 0, 0, 0, _MAIN_TABLE, _BY_BOOT, 0, _UNICAST, 0)
+    netlink.ask(_NEWROUTE, head + attribute(_RTA_GATEWAY, found.packed), CREATE | EXCL)
+
+
+def _family(version: int) -> int:
+    return socket.AF_INET if version == 4 else socket.AF_INET6
+
+
+def neighbours(netlink: Netlink) -> Iterator[Neighbour]:
+    """The IP addresses that the node has resolved."""
+    for body in netlink.ask(_GETNEIGH, struct.pack("=BxxxiHBB", 0, 0, 0, 0, 0), DUMP):
+        found = attributes(body[12:])
+        if _NDA_DST in found and found.get(_NDA_LLADDR):
+            address, mac = ipaddress.ip_address(found[_NDA_DST]), found[_NDA_LLADDR].hex(":")
+            yield Neighbour(index=struct.unpack_from("=i", body, 4)[0], address=str(address), mac=mac)

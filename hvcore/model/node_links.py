@@ -1,0 +1,91 @@
+"""The links of a node that lead to a guest, and what they are connected to, as resources. Pure.
+
+A NIC is a *link* of the node, such as a tap, and what the link is plugged into, such as a port of a bridge. Each is a
+resource of its own, so that one NIC can be acquired and released while the instance runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hvcore.model.resource import Resource, UniqueValue
+
+__all__ = ["MAC_ADDRESSES", "BridgePort", "NodeLink", "Tap", "TapFds", "Veth", "mac_claim"]
+
+MAC_ADDRESSES: Final = "mac-address"
+"""The space of `UniqueValue` for MAC addresses, as numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeLink:
+    """The handle of a link: its ``name`` on the node."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TapFds(NodeLink):
+    """An open tap device: one descriptor for each queue, and as many of vhost-net, or none."""
+
+    fds: tuple[str, ...]
+    vhost_fds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tap(Resource[TapFds]):
+    """A tap device of the node for one NIC of the guest, which has the address ``mac``.
+
+    With ``vhost`` None, vhost-net is used if the node has it. ``vnet_hdr`` lets packets have a virtio-net header, if the
+    node's taps can. ``mtu`` None leaves the MTU to what the tap is connected to. ``communication`` gives it a name that
+    begins with ``gnt.com.``.
+    """
+
+    mac: str
+    queues: int = 1
+    vhost: bool | None = False
+    vnet_hdr: bool = True
+    mtu: int | None = None
+    communication: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Veth(Resource[NodeLink]):
+    """A veth pair. One end, named ``inner``, is in the network namespace that ``inside`` holds, the other on the node.
+
+    ``mac`` and ``addresses`` (with their prefix lengths) are those of the inner end, ``mtu`` that of both.
+    """
+
+    inner: str
+    mac: str
+    inside: Resource[Any]
+    addresses: tuple[str, ...] = ()
+    mtu: int | None = None
+
+    def needs(self) -> tuple[Resource[Any], ...]:
+        """The network namespace of the inner end."""
+        return (self.inside,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgePort(Resource[None]):
+    """A link as a port of a bridge of the node.
+
+    ``vlan`` is a clean value of `hvcore.params.network_types.vlan`; None leaves the VLAN to the bridge. ``mtu`` None is
+    that of the bridge.
+    """
+
+    link: Resource[Any]
+    bridge: str
+    vlan: str | None = None
+    mtu: int | None = None
+
+    def needs(self) -> tuple[Resource[Any], ...]:
+        """The link."""
+        return (self.link,)
+
+
+def mac_claim(key: str, given_by: str, mac: str) -> UniqueValue:
+    """The right to be the only instance of the node with that MAC address."""
+    number = int(mac.replace(":", ""), 16)
+    return UniqueValue(key=key, given_by=given_by, space=MAC_ADDRESSES, value=number, first=number, last=number)

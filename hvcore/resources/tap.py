@@ -1,0 +1,158 @@
+"""Tap devices: each has its descriptors from the driver, is never persistent, and goes with the guest."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from hvcore.errors import NodeError, OperationError, Problem
+from hvcore.host.network.link_names import COMMUNICATION, link_mark, link_name
+from hvcore.host.network.links import delete_link, find_link, may_change_links, set_link, the_link
+from hvcore.host.network.netlink import Netlink
+from hvcore.host.network.tap_device import TUN, VHOST_NET, open_tap, open_vhost, tap_features
+from hvcore.model.node_links import Tap, TapFds
+from hvcore.model.plan import Step
+from hvcore.model.record import Entry
+from hvcore.resources.held import Held
+from hvcore.resources.kind import ResourceKind, Turn
+from hvcore.resources.owner import Owner, Site
+
+__all__ = ["TapKind", "release_link", "root_needed"]
+
+_OTHER_MODE: Final = "use mode 'user'"
+
+
+class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
+    """The kernel removes a tap with its last descriptor: when the guest ends, and when a start is killed."""
+
+    def __init__(self, tun: str = TUN, vhost_net: str = VHOST_NET) -> None:
+        self._tun, self._vhost_net = tun, vhost_net
+
+    def verify(self, resource: Tap, site: Site) -> Iterator[Problem]:
+        """The node must have taps, several queues if they are wanted, and vhost-net if it is; only root can make a tap."""
+        path = resource.where
+        try:
+            features = tap_features(self._tun)
+        except OSError as error:
+            what, todo = f"needs a tap device, and {self._tun} cannot be opened ({error.strerror})", "load module tun"
+            yield Problem(path=path, what=what, todo=f"{todo}, or {_OTHER_MODE}")
+            return
+        if resource.queues > 1 and not features.multi_queue:
+            what = f"needs {resource.queues} queues, and the taps of this kernel have one"
+            yield Problem(path=path, what=what, todo="set virtio_net_queues = 1")
+        if resource.vhost and (why := self._no_vhost()) is not None:
+            what = f"needs vhost-net, and {self._vhost_net} cannot be opened ({why})"
+            yield Problem(path=path, what=what, todo="load module vhost_net, or unset vhost_net")
+        yield from root_needed(path, "make a tap device")
+        yield from _in_the_way(resource, site)
+
+    def describe(self, resource: Tap, site: Site) -> Iterator[Step]:
+        """The tap and its queues."""
+        queues = f" with {resource.queues} queues" if resource.queues > 1 else ""
+        yield Step(kind="tap", what=f"make tap {_name(resource, site)}{queues} for the NIC {resource.mac}")
+
+    def placeholder(self, resource: Tap, site: Site) -> TapFds:
+        """Symbols for the descriptors. Only the node knows whether it has vhost; a plan assumes that it does."""
+        nic = resource.key.removesuffix(".tap")
+        names = [nic + (f".{queue}" if resource.queues > 1 else "") for queue in range(resource.queues)]
+        vhost = tuple(f"{{fd:vhost-{name}}}" for name in names) if resource.vhost is not False else ()
+        return TapFds(name=_name(resource, site), fds=tuple(f"{{fd:tap-{name}}}" for name in names), vhost_fds=vhost)
+
+    def entry(self, resource: Tap, site: Site) -> Mapping[str, Any]:
+        """The tap's name, and its mark."""
+        return {"name": _name(resource, site), "owner": link_mark(site.host.run_dir, site.name, resource.key)}
+
+    def acquire(self, resource: Tap, held: Held) -> TapFds:
+        """The descriptors. The tap has its address and its mark, and is down. Raises `OperationError`."""
+        name, instance = _name(resource, held.site), held.owner.name
+        held.owner.progress(f"making tap {name}")
+        try:
+            opened = open_tap(name, queues=resource.queues, vnet_hdr=resource.vnet_hdr, tun=self._tun)
+        except OSError as error:
+            in_the_way = error.errno in (errno.EBUSY, errno.EINVAL)
+            todo = f"see 'ip -d link show {name}'" if in_the_way else "hv verify says what this node lacks"
+            what = f"{instance}: {resource.where}: cannot make tap {name}, got {error.strerror}"
+            raise OperationError(f"{what}; {todo}") from error
+        fds = tuple(map(held.add, opened))
+        vhost_fds = tuple(map(held.add, self._vhost(resource, instance)))
+        self._set_up(resource, name, held)
+        return TapFds(name=name, fds=fds, vhost_fds=vhost_fds)
+
+    def release(self, entry: Entry, owner: Owner) -> None:
+        """Remove a link of that name and mark. The tap went with its process, unless something made it persistent."""
+        release_link(entry, owner)
+
+    def _set_up(self, resource: Tap, name: str, held: Held) -> None:
+        try:
+            with Netlink() as netlink:
+                set_link(
+                    netlink,
+                    the_link(netlink, name).index,
+                    # A bridge has the lowest address of its ports. This one is never the lowest.
+                    address=f"fe{resource.mac[2:]}",
+                    mtu=resource.mtu,
+                    alias=link_mark(held.site.host.run_dir, held.site.name, resource.key),
+                )
+        except OSError as error:
+            what = f"{held.owner.name}: {resource.where}: cannot set up tap {name}, got {error.strerror}"
+            raise OperationError(f"{what}; correct mac and mtu of the NIC") from error
+
+    def _vhost(self, resource: Tap, instance: str) -> list[int]:
+        if resource.vhost is False or (resource.vhost is None and self._no_vhost() is not None):
+            return []
+        fds: list[int] = []
+        try:
+            while len(fds) < resource.queues:
+                fds.append(open_vhost(self._vhost_net))
+        except OSError as error:
+            for fd in fds:
+                os.close(fd)
+            what = f"{instance}: {resource.where}: cannot open {self._vhost_net}, got {error.strerror}"
+            raise OperationError(f"{what}; load module vhost_net, or unset vhost_net") from error
+        return fds
+
+    def _no_vhost(self) -> str | None:
+        """Why vhost-net cannot be used; None when it can."""
+        try:
+            os.close(open_vhost(self._vhost_net))
+        except OSError as error:
+            return error.strerror
+        return None
+
+
+def root_needed(path: str, what: str) -> Iterator[Problem]:
+    """The problem of a user who may not change the node's links."""
+    with Netlink() as netlink:
+        if not may_change_links(netlink):
+            yield Problem(path=path, what=f"needs root, to {what}", todo=f"run as root, or {_OTHER_MODE}")
+
+
+def release_link(entry: Entry, owner: Owner) -> None:
+    """Remove the link that the entry names, if it has the entry's mark. Raises `NodeError` when the kernel refuses that."""
+    name, mark = entry.data["name"], entry.data["owner"]
+    try:
+        with Netlink() as netlink:
+            found = find_link(netlink, name)
+            if found is not None and found.alias == mark:
+                delete_link(netlink, found.index)
+    except OSError as error:
+        what = f"{owner.name}: cannot remove interface {name}, got {error.strerror}"
+        raise NodeError(f"{what}; try again") from error
+
+
+def _name(resource: Tap, site: Site) -> str:
+    prefix = {"prefix": COMMUNICATION} if resource.communication else {}
+    return link_name(site.host.run_dir, site.name, resource.key, **prefix)
+
+
+def _in_the_way(resource: Tap, site: Site) -> Iterator[Problem]:
+    """A link that has the tap's name, and is not that of the instance itself."""
+    name = _name(resource, site)
+    with Netlink() as netlink:
+        found = find_link(netlink, name)
+    if found is None or found.alias == link_mark(site.host.run_dir, site.name, resource.key):
+        return
+    what = f"needs the interface name {name}, and another interface has it"
+    yield Problem(path=resource.where, what=what, got=found.alias or found.kind, todo=f"remove it: ip link del {name}")

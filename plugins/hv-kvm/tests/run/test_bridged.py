@@ -1,0 +1,81 @@
+"""Guests on bridges of a network namespace of the test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from empty_network import NEEDS_ROOT, Network, empty_network
+from world import World
+
+import hvcore
+from hvcore import Nic
+
+pytestmark = [pytest.mark.live, NEEDS_ROOT]
+
+MACS = ("aa:00:00:4b:c1:01", "aa:00:00:4b:c1:02")
+
+
+@pytest.fixture
+def net() -> Iterator[Network]:
+    with empty_network() as network:
+        network.bridge()
+        yield network
+
+
+def bridged(*macs: str, **more: object) -> tuple[Nic, ...]:
+    return tuple(Nic(mode="bridged", link="br0", mac=mac, **more) for mac in macs)  # type: ignore[arg-type]
+
+
+def test_a_guest_has_a_tap_for_each_nic_and_qemu_no_network(net: Network, world: World) -> None:
+    world.start(nics=bridged(*MACS))
+    taps = net.links() - {"br0"}
+    assert len(taps) == 2
+    assert all("master br0" in net.about(tap) for tap in taps)
+    pid = world.pid()
+    assert Path(f"/proc/{pid}/net/dev").read_text().count(":") == 1  # lo
+    assert os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/thread-self/ns/net")
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert all(f"{name}:\t{0:016x}" in status for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"))
+    world.node.stop("web1", force=True)
+    assert net.links() == {"br0"}
+
+
+def test_taps_go_when_qemu_is_killed_and_a_reboot_makes_them_again(net: Network, world: World) -> None:
+    world.start(nics=bridged(*MACS))
+    taps = net.links()
+    world.kill()
+    assert net.links() == {"br0"}
+    world.node.stop("web1", force=True)
+    world.pressable("web1", nics=bridged(*MACS))
+    assert net.links() == taps
+    world.node.reboot("web1")
+    assert net.links() == taps
+
+
+def test_the_queues_and_the_mtu_of_a_nic(net: Network, world: World) -> None:
+    world.start(nics=bridged(MACS[0], mtu=1400))
+    (tap,) = net.links() - {"br0"}
+    assert "mtu 1400" in net.about(tap)
+
+
+def test_a_mac_address_has_one_instance_of_the_node(net: Network, world: World) -> None:
+    world.start(nics=bridged(MACS[0]))
+    with pytest.raises(hvcore.VerifyError, match=rf"nics\[0\].mac: is taken by instance web1, got {MACS[0]}"):
+        world.start("web2", nics=bridged(MACS[0]))
+    world.node.stop("web1", force=True)
+    world.start("web2", nics=bridged(MACS[0]))
+
+
+def test_a_bridge_that_is_missing_is_refused_before_anything_is_made(net: Network, world: World) -> None:
+    with pytest.raises(hvcore.VerifyError, match=r"nics\[0\].link: does not exist on this node, got 'br1'"):
+        world.start(nics=(Nic(mode="bridged", link="br1"),))
+    assert net.links() == {"br0"}
+
+
+def test_a_start_that_fails_leaves_no_tap(net: Network, world: World) -> None:
+    with pytest.raises(hvcore.LaunchError):
+        world.start(nics=bridged(*MACS), kvm_extra="-device no-such-device")
+    assert net.links() == {"br0"}
