@@ -1,7 +1,7 @@
 """The links of a node that lead to a guest, and what they are connected to, as resources. Pure.
 
 A NIC is a *link* of the node, such as a tap, and what the link is plugged into, such as a port of a bridge. Each is a
-resource of its own, so that one NIC can be acquired and released while the instance runs.
+separate resource, so that one NIC can be acquired and released while the instance runs.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class Neighbour:
 
 
 def find_link(netlink: Netlink, name: str | int) -> LinkFacts | None:
-    """The link of that name or index; None when there is none."""
+    """The link of that name or index; None if it does not exist."""
     index, wanted = (name, b"") if isinstance(name, int) else (0, attribute(_IFNAME, name))
     body = _LINK_HEADER.pack(0, 0, index, 0, 0) + wanted + attribute(_EXT_MASK, _SKIP_STATS)
     try:
@@ -96,7 +96,7 @@ def find_link(netlink: Netlink, name: str | int) -> LinkFacts | None:
 
 
 def the_link(netlink: Netlink, name: str | int) -> LinkFacts:
-    """The link of that name or index. Raises OSError (ENODEV) when there is none."""
+    """The link of that name or index. Raises OSError (ENODEV) if it does not exist."""
     found = find_link(netlink, name)
     if found is None:
         raise OSError(errno.ENODEV, f"there is no interface {name!r}")
