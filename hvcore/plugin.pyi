@@ -174,6 +174,7 @@ from hvcore.plugins.protocols import OwesStop as OwesStop
 from hvcore.plugins.protocols import Pausable as Pausable
 from hvcore.plugins.protocols import ReadsSpec as ReadsSpec
 from hvcore.resources.disks import claim_disk as claim_disk
+from hvcore.resources.disks import claimed as claimed
 from hvcore.resources.disks import disk_in_use as disk_in_use
 from hvcore.resources.disks import release_disk as release_disk
 from hvcore.resources.held import Handles as Handles

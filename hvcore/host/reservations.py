@@ -80,6 +80,21 @@ class Reservations:
         """The keys that the instance of ``owner`` may have."""
         return _listed(self._notes(owner))
 
+    def holder(self, key: str) -> str | None:
+        """The owner of ``key`` with its resource; None if it is free."""
+        try:
+            return os.readlink(f"{self._directory}/{key}")
+        except OSError:
+            return None
+
+    def hand_over(self, key: str, owner: str) -> None:
+        """Give ``key`` to another resource of the instance that has it, in one step."""
+        new = f"{self._directory.parent}/.{self._directory.name}.{os.getpid()}.{threading.get_ident()}"
+        with suppress(FileNotFoundError):
+            os.unlink(new)
+        os.symlink(owner, new)
+        os.rename(new, f"{self._directory}/{key}")
+
     def release(self, owner: str) -> None:
         """Release everything of this kind that ``owner`` has. Without any, nothing happens.
 

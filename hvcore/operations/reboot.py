@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 from hvcore.config import absolute_params, reload_instance
 from hvcore.deadline import Deadline
 from hvcore.errors import HvError, OperationError, ParamsError, Problem
+from hvcore.host.disks.disk_claims import BetweenHalves
 from hvcore.host.hurry import hurried_deadline
 from hvcore.model.answers import Outcome
 from hvcore.model.codec import encode
 from hvcore.model.instance import Instance
 from hvcore.model.layers import Layers
 from hvcore.model.merge import merged
-from hvcore.model.record import Phase, Record
+from hvcore.model.record import RECORD_FILE, Phase, Record
 from hvcore.model.state import Op
 from hvcore.operations.context import Context
 from hvcore.operations.observe import existing_as, observed
@@ -35,6 +36,7 @@ from hvcore.operations.start import (
 )
 from hvcore.operations.stop import stop_locked
 from hvcore.params.values import DEFAULT, INSTANCE, Params
+from hvcore.resources.disks import claims_in
 
 if TYPE_CHECKING:
     from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
@@ -75,8 +77,9 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
     Reads again the values of parameters that may change at a launch. The notes of the outcome name those that were taken
     and those that were not, and the changes that only a stop and a start apply.
 
-    Raises the errors of `stop` and `start`. Checks and verifies before it stops the instance, and secures room for the
-    start. If the start fails all the same, the instance is stopped and its record is kept for another reboot.
+    Raises the errors of `stop` and `start`. Checks and verifies before it stops the instance, secures room for the start,
+    and holds the claims on the disks until the start has taken them over. If the start fails all the same, the instance is
+    stopped and its record is kept for another reboot.
     """
     with context.store.lock(name, "reboot", wait_s=deadline.left(at_most=context.busy_s)):
         settle(context, name, deadline)
@@ -86,7 +89,10 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
         refuse_unverified(context, loaded, decided)
         kept = context.store.kept(name)
         kept.keep(record)
+        between = BetweenHalves(context.host.run_dir, name)
+        context = replace(context, between=between)
         try:
+            between.hold(claims_in(record))
             with hurried_deadline(context.store.dir(name), deadline) as hurried:
                 stopped = stop_locked(context, name, force=force, deadline=hurried)
                 if hurried.hurried:  # by somebody who wants it to be stopped
@@ -96,9 +102,11 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
             kept.free_room()
             started = start_locked(context, loaded, decided, start_deadline)
         except BaseException as error:
+            between.close(stopped=not os.path.lexists(context.store.dir(name) / RECORD_FILE))
             if kept.restore():
                 error.add_note(f"{name}: is stopped, and its definition is kept; hv reboot {name} starts it")
             raise
+        between.close(stopped=True)
         kept.drop()
     started = call_after_start(loaded, decided, started)
     notes = (*notes, *stopped.notes, *started.notes)

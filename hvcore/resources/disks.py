@@ -11,19 +11,19 @@ from hvcore.host.disks.disk_identity import wait_unused
 from hvcore.host.mount_table import unmount_below
 from hvcore.host.processes.process import boot_id
 from hvcore.model.plan import Step
-from hvcore.model.record import Entry
+from hvcore.model.record import Entry, Record
 from hvcore.model.resource import DiskClaim, Mounts, Resource
 from hvcore.resources.held import Held
 from hvcore.resources.instance_process import end_members
 from hvcore.resources.kind import ResourceKind, Turn, give_back
 from hvcore.resources.owner import Owner, Site
 
-__all__ = ["DiskClaimKind", "MountsKind", "claim_disk", "disk_in_use", "release_disk"]
+__all__ = ["DiskClaimKind", "MountsKind", "claim_disk", "claimed", "claims_in", "disk_in_use", "release_disk"]
 
 _LET_GO_S: Final = 3.0
 
 
-class DiskClaimKind(ResourceKind[DiskClaim, tuple[str, ...]], name=DISK, turn=Turn.FILE, in_ledger=True):
+class DiskClaimKind(ResourceKind[DiskClaim, tuple[str, ...]], name=DISK, turn=Turn.FILE):
     """A claim without anything opened: of a network disk, of a directory, of a disk that is mounted."""
 
     def verify(self, resource: DiskClaim, site: Site) -> Iterator[Problem]:
@@ -37,6 +37,10 @@ class DiskClaimKind(ResourceKind[DiskClaim, tuple[str, ...]], name=DISK, turn=Tu
     def placeholder(self, resource: DiskClaim, site: Site) -> tuple[str, ...]:
         """Empty: a claim without an open file is not part of a command line."""
         return ()
+
+    def entry(self, resource: DiskClaim, site: Site) -> Mapping[str, Any]:
+        """What a reboot claims again before its stop."""
+        return claimed(resource.path, write=resource.write) if resource.lock else {}
 
     def acquire(self, resource: DiskClaim, held: Held) -> tuple[str, ...]:
         """Claim the disk. Raises `DiskInUseError` naming the holder, and OSError when there is no such disk."""
@@ -65,10 +69,23 @@ def claim_disk(path: str, key: str, held: Held, *, write: bool, lock: bool = Tru
     reaper does not inherit them: there, only a mount of the disk shows that it is in use.
     Raises `DiskInUseError` naming the holder, and OSError when there is no such disk.
     """
-    claims = DiskClaims(held.site.host.run_dir, f"{held.owner.name}/{key}")
+    claims = DiskClaims(held.site.host.run_dir, f"{held.owner.name}/{key}", held.site.between)
     held.at_end(claims.close)
     claims.take(path, read_only=not write, lock=lock)
     return tuple(map(held.lend, claims.fds))
+
+
+def claimed(path: str, *, write: bool) -> Mapping[str, Any]:
+    """The data of a ledger entry for a disk that `claim_disk` locks: a reboot holds it from its stop to its start."""
+    return {"claims": {"path": path, "write": write}}
+
+
+def claims_in(record: Record) -> Iterator[tuple[str, bool]]:
+    """The path of each disk that the ledger says is claimed, and whether it is only read."""
+    for entry in record.ledger:
+        claim = entry.data.get("claims")
+        if isinstance(claim, dict) and isinstance(claim.get("path"), str):
+            yield claim["path"], claim.get("write") is not True
 
 
 def release_disk(entry: Entry, owner: Owner) -> None:

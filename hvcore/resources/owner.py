@@ -11,6 +11,7 @@ from hvcore.model.sandbox import Level
 
 if TYPE_CHECKING:
     from hvcore.deadline import Deadline
+    from hvcore.host.disks.disk_claims import BetweenHalves
     from hvcore.host.environment import Host, Live
     from hvcore.host.launching.launch import Child, Command
 
@@ -21,13 +22,15 @@ __all__ = ["Owner", "Site"]
 class Site:
     """The instance that a resource is for, its node, and its level of confinement.
 
-    ``pure`` asks for placeholders that do not depend on the node, as a test needs them.
+    ``pure`` asks for placeholders that do not depend on the node, as a test needs them. ``between`` has the disks that a
+    reboot holds from its stop to its start.
     """
 
     name: str
     host: Host
     level: Level
     pure: bool = False
+    between: BetweenHalves | None = None
 
     @property
     def dir(self) -> Path:

@@ -41,6 +41,11 @@ class KeptRecord:
         except OSError:
             return []
 
+    @property
+    def exists(self) -> bool:
+        """Whether a reboot keeps a record of the instance, which may be unreadable."""
+        return os.path.lexists(self._directory / RECORD_FILE)
+
     def keep(self, record: Record) -> None:
         """Keep that record, with room for its start. Raises `NodeError` without room, and keeps nothing then."""
         data = record_bytes(replace(record, phase=Phase.ENDED, ledger=(), bindings={}, process=None, monitor=None))

@@ -140,7 +140,8 @@ class Store:
         reserved = False
         with suppress(OSError):  # as in `_owners`
             reserved = has_reserved(self.run_dir / "reservations", name)
-        if contents or reserved:
+        # A reboot keeps its reservations of disks from the stop to the start, also if hvcore is killed there.
+        if contents or (reserved and not self.kept(name).exists):
             todo = "hv stop --force ends it and keeps files that are not its own in 'damaged'"
             raise RecordError(f"{name}: its record is missing; {todo}")
         return None

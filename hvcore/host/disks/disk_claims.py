@@ -13,6 +13,7 @@ import fcntl
 import os
 import stat
 import struct
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -25,7 +26,7 @@ from hvcore.host.processes.launched import launched_in
 from hvcore.host.processes.process import processes_holding
 from hvcore.host.reservations import Reservations, instance_of
 
-__all__ = ["DISK", "DiskClaims", "lock_disk"]
+__all__ = ["DISK", "BetweenHalves", "DiskClaims", "lock_disk"]
 
 DISK: Final = "disk"
 
@@ -39,10 +40,11 @@ _NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 class DiskClaims:
     """The disks that one operation claims for ``owner``, a resource of an instance: reserved, and locked on the node."""
 
-    def __init__(self, run_dir: Path, owner: str) -> None:
+    def __init__(self, run_dir: Path, owner: str, between: BetweenHalves | None = None) -> None:
         self._root = run_dir / "reservations"
         self._owner = owner
-        self._writers, self._readers = Reservations(self._root / DISK), Reservations(self._root / f"{DISK}-readers")
+        self._writers, self._readers = _of_disks(run_dir)
+        self._between = between
         self._fds: list[int] = []
 
     @property
@@ -66,14 +68,21 @@ class DiskClaims:
         instance = instance_of(self._owner)
         mine = (readers, _reader(disk.key, instance)) if read_only else (writers, disk.key)
         with held_lock(root / ".disks", subject=f"disk {path!r}", purpose=f"claim for {self._owner}", keep=True):
-            own = mine[0].owner(mine[1]) == instance
+            kept = mine[0].holder(mine[1]) == _between(instance)
+            own = mine[0].owner(mine[1]) == instance and not kept
             self._refuse_used(path, disk, read_only=read_only, own=own)
             if own:
                 return  # with the lock
             if lock and not disk.network:
-                self._fds.append(lock_disk(path, disk, read_only=read_only))
-                close_in_children(self._fds[-1])
-            mine[0].take(mine[1], self._owner)
+                locked = None if self._between is None else self._between.lock_of(disk, read_only=read_only)
+                if locked is None:
+                    locked = lock_disk(path, disk, read_only=read_only)
+                    close_in_children(locked)
+                self._fds.append(locked)
+            if kept:
+                mine[0].hand_over(mine[1], self._owner)
+            else:
+                mine[0].take(mine[1], self._owner)
 
     def refuse_used(self, path: str, *, read_only: bool, lock: bool = True) -> None:
         """Refuse what `take` would refuse now, and take nothing. The instance's own use of the disk is no reason."""
@@ -109,6 +118,74 @@ class DiskClaims:
             raise DiskInUseError(path=path, holder=used)
 
 
+class BetweenHalves:
+    """The claims of an instance on its disks from before the stop of a reboot until its start has taken them over.
+
+    The reservations are handed to the reboot, so a release of the instance's resources leaves them. The locks are taken
+    beside those of the running process. If hvcore is killed, the locks end, and the next release frees the reservations.
+    """
+
+    def __init__(self, run_dir: Path, instance: str) -> None:
+        self._run_dir, self._instance = run_dir, instance
+        self._reserved = _of_disks(run_dir)
+        self._fds: dict[tuple[str, bool], int] = {}
+        self._before: list[tuple[Reservations, str, str]] = []
+
+    def hold(self, disks: Iterable[tuple[str, bool]]) -> None:
+        """Hold these disks, by path and whether they are only read, and every reservation of a disk that the instance has.
+
+        A path without a disk is left to the start. Raises `DiskInUseError` if another disk is at a path now, and is in use.
+        """
+        for reserved in self._reserved:
+            for key in reserved.noted(self._instance):
+                holder = reserved.holder(key)
+                if holder is not None and instance_of(holder) == self._instance:
+                    self._before.append((reserved, key, holder))
+                    reserved.hand_over(key, _between(self._instance))
+        for path, read_only in disks:
+            with suppress(OSError):
+                self._lock(path, identify_disk(path, directories=True), read_only=read_only)
+
+    def _lock(self, path: str, disk: DiskId, *, read_only: bool) -> None:
+        writers, readers = self._reserved
+        reserved, key = (readers, _reader(disk.key, self._instance)) if read_only else (writers, disk.key)
+        if disk.network or (disk.key, read_only) in self._fds:
+            return
+        if reserved.owner(key) == self._instance:
+            fd = _locked_too(path, disk, read_only=read_only)
+            close_in_children(fd)
+            self._fds[disk.key, read_only] = fd
+        else:  # another disk than at the start of the instance
+            claims = DiskClaims(self._run_dir, _between(self._instance))
+            claims.take(path, read_only=read_only)
+            for fd in claims.fds:  # one, or none on a file system without locks
+                self._fds[disk.key, read_only] = fd
+
+    def lock_of(self, disk: DiskId, *, read_only: bool) -> int | None:
+        """The descriptor that holds the lock on that disk, which the caller takes over; None without one."""
+        return self._fds.pop((disk.key, read_only), None)
+
+    def close(self, *, stopped: bool) -> None:
+        """Give up what no start has taken over. An instance that was not stopped gets its reservations back."""
+        while self._fds:
+            close_lock(self._fds.popitem()[1])
+        for reserved, key, holder in () if stopped else self._before:
+            if reserved.holder(key) == _between(self._instance):
+                reserved.hand_over(key, holder)
+        for reserved in self._reserved:
+            reserved.release(_between(self._instance))
+
+
+def _of_disks(run_dir: Path) -> tuple[Reservations, Reservations]:
+    """The reservations of those who write to a disk, and of those who read it."""
+    return Reservations(run_dir / "reservations" / DISK), Reservations(run_dir / "reservations" / f"{DISK}-readers")
+
+
+def _between(instance: str) -> str:
+    """The owner of the instance's reservations between the halves of a reboot. No resource has such a key."""
+    return f"{instance}/~reboot"
+
+
 def _reader(key: str, owner: str) -> str:
     """The name of a reader's reservation, without the last parts of the key if it would be too long."""
     while len(key) + 1 + len(owner) > _NAME_BYTES and "^" in key:
@@ -127,6 +204,17 @@ def lock_disk(path: str, disk: DiskId, *, read_only: bool) -> int:
         # First lock and then check, so that of two at once at least one sees the other.
         if _lock(fd, _READER_BYTE if read_only else _WRITER_BYTE):
             _refuse_locked(path, place, fd, read_only=read_only)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _locked_too(path: str, disk: DiskId, *, read_only: bool) -> int:
+    """As `lock_disk`, for a disk that the instance of the caller has locked already: no holder is a reason to refuse."""
+    fd = os.open(_place_of(path, disk), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _lock(fd, _READER_BYTE if read_only else _WRITER_BYTE)
     except BaseException:
         os.close(fd)
         raise

@@ -59,7 +59,12 @@ class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FI
 
     def entry(self, resource: Image, site: hv.Site) -> Mapping[str, Any] | None:
         """A claim is reserved."""
-        return {} if resource.claim else None
+        if not resource.claim:
+            return None
+        place = None
+        with contextlib.suppress(OSError):  # such as variables that are made from their template later
+            place = _claimable(resource.path)
+        return {} if place is None else hv.claimed(place, write=resource.write)
 
     def acquire(self, resource: Image, held: hv.Held) -> GuestFile:
         """Make the file if it has a template, claim it, open it. Raises `DiskInUseError`, and `OperationError` with the path."""
