@@ -93,9 +93,11 @@ from hvcore.model.instance import Instance as Instance
 from hvcore.model.instance import Nic as Nic
 from hvcore.model.limits import GroupLimits as GroupLimits
 from hvcore.model.node_links import BridgePort as BridgePort
+from hvcore.model.node_links import DefaultRoutes as DefaultRoutes
 from hvcore.model.node_links import NodeLink as NodeLink
 from hvcore.model.node_links import Tap as Tap
 from hvcore.model.node_links import TapFds as TapFds
+from hvcore.model.node_links import Veth as Veth
 from hvcore.model.node_links import mac_claim as mac_claim
 from hvcore.model.plan import Argument as Argument
 from hvcore.model.plan import Origin as Origin

@@ -28,7 +28,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import kept_node
 import pytest
@@ -469,13 +469,6 @@ CASES: Final = (
         more={"nics": [{"mode": "bridged", "link": "br9"}, {"mode": "bridged", "link": "lo"}]},
         where="another network",
     ),
-    chroot(
-        "no-pyroute2",
-        (("pyroute2", "is not installed"),),
-        params=VETH,
-        more={"nics": [{"mode": "bridged", "link": "br9"}]},
-        where="no pyroute2",
-    ),
 )
 
 
@@ -517,7 +510,6 @@ WHERE: Final[dict[str, Callable[[Path], object]]] = {
     "no keymap": no_keymap,
     "32 bits": thirty_two_bits,
     "no programs": lambda here: os.environ.update(PATH=str(here)),
-    "no pyroute2": lambda here: sys.modules.update({"pyroute2": cast("Any", None)}),  # that is: not installed
     "port 5999 taken": taken,
 }
 

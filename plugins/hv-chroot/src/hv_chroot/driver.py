@@ -10,9 +10,9 @@ from typing import ClassVar, Final
 import hvcore.plugin as hv
 from hv_chroot.families import isolation, limits, network, root, script
 from hv_chroot.names import LOG_FILE, OUTPUT, ROOT, WAITS
+from hv_chroot.resources.namespaces import NamespacesKind
 from hv_chroot.resources.root_files import program_problem
 from hv_chroot.resources.root_mount import OutputKind, RootKind
-from hv_chroot.resources.veth import NamespacesKind, RoutesKind, VethKind
 from hv_chroot.run.census import census, namespace_of
 from hv_chroot.run.confinement import enter_command, enter_rooted_command
 from hv_chroot.run.describe import describe
@@ -26,7 +26,7 @@ from hvcore.plugin import STATUS, rooted
 
 __all__ = ["RESOURCE_KINDS", "ChrootDriver"]
 
-RESOURCE_KINDS: Final = (NamespacesKind(), RootKind(), OutputKind(), VethKind(), RoutesKind(), RootedKind())
+RESOURCE_KINDS: Final = (NamespacesKind(), RootKind(), OutputKind(), RootedKind())
 
 _SHELL: Final = "/bin/sh"
 
