@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -112,13 +113,14 @@ class ChrootDriver:
         spec, init = spec_of(live.record), live.record.process
         if not spec.namespaces:
             init = next(iter(rooted(live.dir / ROOT)), None)
-        if init is None:
-            raise hv.OperationError(
-                f"{live.record.name}: has no process left, so {argv[0]} cannot run in it; start it again"
-            )
-        if not spec.namespaces:
-            return enter_rooted_command(spec, init, live.dir / ROOT, argv)
-        return enter_command(spec, init, argv, group=live.group, terminal=terminal)
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            if init is not None and not spec.namespaces:
+                return enter_rooted_command(spec, init, live.dir / ROOT, argv)
+            if init is not None:
+                return enter_command(spec, init, argv, group=live.group, terminal=terminal)
+        raise hv.OperationError(
+            f"{live.record.name}: has no process left, so {argv[0]} cannot run in it; start it again"
+        )
 
     def log(self, live: hv.Live) -> Path:
         """The output of its scripts and of the processes that they left."""
