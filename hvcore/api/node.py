@@ -256,6 +256,7 @@ class Node(ReadingNode):
 
         Parameters that apply at a launch get new values from the instance file, if there was one, and from the node.
         The notes of the outcome name the new values, those that could not be used, and those that need a start.
+        ``force`` also ends the wait of a polite stop or reboot that is in progress, in any process.
         """
         from hvcore.operations.reboot import reboot  # noqa: PLC0415 - 32 ms
 

@@ -22,7 +22,7 @@ from hvcore.model.instance import Instance
 from hvcore.model.layers import Layers
 from hvcore.model.merge import merged
 from hvcore.model.record import RECORD_FILE, Phase, Record
-from hvcore.model.state import Op
+from hvcore.model.state import Op, State
 from hvcore.operations.context import Context
 from hvcore.operations.observe import existing_as, observed
 from hvcore.operations.recover import settle
@@ -35,8 +35,10 @@ from hvcore.operations.start import (
     start_locked,
 )
 from hvcore.operations.stop import stop_locked
+from hvcore.operations.take_over import TakingOver
 from hvcore.params.values import DEFAULT, INSTANCE, Params
 from hvcore.resources.disks import claims_in
+from hvcore.state.kept_record import ended_record
 
 if TYPE_CHECKING:
     from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
@@ -77,13 +79,17 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
     Reads again the values of parameters that may change at a launch. The notes of the outcome name those that were taken
     and those that were not, and the changes that only a stop and a start apply.
 
+    With ``force``, a polite stop or reboot in progress waits no longer, and the instance is started all the same.
+
     Raises the errors of `stop` and `start`. Checks and verifies before it stops the instance, secures room for the start,
     and holds the claims on the disks until the start has taken them over. If the start fails all the same, the instance is
     stopped and its record is kept for another reboot.
     """
-    with context.store.lock(name, "reboot", wait_s=deadline.left(at_most=context.busy_s)):
+    wait_s = deadline.left(at_most=context.busy_s)
+    taking_over = TakingOver(context, name, force=force, patience_s=wait_s / 2)
+    with context.store.lock(name, "reboot", wait_s=wait_s, while_busy=taking_over):
         settle(context, name, deadline)
-        record = _to_reboot(context, name)
+        record = _to_reboot(context, name, taking_over.record)
         loaded = context.driver(record.driver)
         decided, notes = _saved_machine(context, loaded, record)
         refuse_unverified(context, loaded, decided)
@@ -94,7 +100,7 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
         try:
             between.hold(claims_in(record))
             with hurried_deadline(context.store.dir(name), deadline) as hurried:
-                stopped = stop_locked(context, name, force=force, deadline=hurried)
+                stopped = taking_over.noted(stop_locked(context, name, force=force, deadline=hurried))
                 if hurried.hurried:  # by somebody who wants it to be stopped
                     kept.drop()
                     todo = f"hv start {record.source}" if record.source else "start it again"
@@ -116,9 +122,17 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
     )
 
 
-def _to_reboot(context: Context, name: str) -> Record:
-    """The record of the instance, which runs, or was stopped by a reboot that could not start it."""
+def _to_reboot(context: Context, name: str, before: Record | None) -> Record:
+    """The record of the instance, which runs, or was stopped by a reboot that could not start it.
+
+    ``before`` is its record from before the end of a polite stop that this reboot has hurried.
+    """
     seen = observed(context, name)
+    if before is not None and seen.record is None and seen.state is State.STOPPED:
+        ended = ended_record(before)
+        context.store.create(name)
+        context.store.save(ended)
+        return ended
     if seen.record is not None and seen.record.phase is Phase.ENDED:
         return seen.record
     return existing_as(name, seen, Op.REBOOT)[0]

@@ -18,7 +18,7 @@ from hvcore.errors import (
     RecordError,
     UnknownDriverError,
 )
-from hvcore.host.hurry import HurriedDeadline, hurried_deadline, hurry, interruptible
+from hvcore.host.hurry import HurriedDeadline, hurried_deadline, interruptible
 from hvcore.host.launching.launch import reap
 from hvcore.model.answers import Outcome
 from hvcore.model.record import Phase, Record
@@ -26,8 +26,9 @@ from hvcore.model.state import Already, Op, State
 from hvcore.operations.context import Context
 from hvcore.operations.observe import Observed, observed, verdict_on
 from hvcore.operations.recover import settle
-from hvcore.operations.release import end_found, release_ended, release_without_driver, release_without_record
+from hvcore.operations.release import release_ended, release_without_driver, release_without_record
 from hvcore.operations.saved_params import saved_params
+from hvcore.operations.take_over import TakingOver
 
 __all__ = ["cleanup", "stop", "stop_locked"]
 
@@ -44,9 +45,8 @@ def stop(context: Context, name: str, *, force: bool, deadline: Deadline) -> Out
     Raises `BusyError`, `DeadlineError` when its process does not exit, and `LeftoverError`.
     """
     wait_s = deadline.left(at_most=context.busy_s)
-    taking_over = _TakingOver(context, name, patience_s=wait_s / 2)
-    while_busy = taking_over if force else _only_wait
-    with context.store.lock(name, "stop", wait_s=wait_s, while_busy=while_busy):
+    taking_over = TakingOver(context, name, force=force, patience_s=wait_s / 2)
+    with context.store.lock(name, "stop", wait_s=wait_s, while_busy=taking_over):
         if force:
             outcome = taking_over.noted(stop_locked(context, name, force=True, deadline=deadline))
         else:
@@ -54,39 +54,6 @@ def stop(context: Context, name: str, *, force: bool, deadline: Deadline) -> Out
                 outcome = stop_locked(context, name, force=False, deadline=hurried)
         context.store.kept(name).drop()
         return outcome
-
-
-def _only_wait() -> None: ...
-
-
-class _TakingOver:
-    """Called while another operation holds the lock: if that is a polite stop, it is hurried, and then its guest is killed.
-
-    A driver that does not listen, or waits for something else than its guest, gets the second half of the time.
-    """
-
-    def __init__(self, context: Context, name: str, *, patience_s: float) -> None:
-        self._context, self._name = context, name
-        self._patience = Deadline(patience_s)
-        self._hurried = self._killed = False
-
-    def __call__(self) -> None:
-        directory = self._context.store.dir(self._name)
-        if not self._hurried:
-            self._hurried = hurry(directory)
-        elif not self._killed and self._patience.left() == 0.0:
-            self._killed = hurry(directory, killed=True)
-            if self._killed:
-                with suppress(HvError):  # the stop that holds the lock reports what is left
-                    end_found(self._context, self._name)
-
-    def noted(self, outcome: Outcome) -> Outcome:
-        """The outcome of the stop by force, which found everything done if the other one obeyed."""
-        if not self._hurried:
-            return outcome
-        notes = (*outcome.notes, "a polite stop was in progress, and was asked not to wait any longer")
-        clean = False if outcome.clean is None else outcome.clean
-        return replace(outcome, changed=True, stopped_by=outcome.stopped_by or "kill", clean=clean, notes=notes)
 
 
 def stop_locked(context: Context, name: str, *, force: bool, deadline: Deadline) -> Outcome:

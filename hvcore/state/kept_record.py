@@ -17,12 +17,17 @@ from hvcore.errors import LeftoverError, NodeError, RecordError
 from hvcore.host.files import private_dir, read_regular, remove_tree, write_atomic
 from hvcore.model.record import RECORD_FILE, Phase, Record, parse_record, record_bytes
 
-__all__ = ["KeptRecord"]
+__all__ = ["KeptRecord", "ended_record"]
 
 _DIRECTORY: Final = "rebooting"
 _ROOM: Final = "room"
 _ROOM_BYTES: Final = 64 * 1024
 _MAX_BYTES: Final = 16 * 1024 * 1024
+
+
+def ended_record(record: Record) -> Record:
+    """The record once the instance was stopped to be started again: it holds nothing."""
+    return replace(record, phase=Phase.ENDED, ledger=(), bindings={}, process=None, monitor=None)
 
 
 class KeptRecord:
@@ -48,7 +53,7 @@ class KeptRecord:
 
     def keep(self, record: Record) -> None:
         """Keep that record, with room for its start. Raises `NodeError` without room, and keeps nothing then."""
-        data = record_bytes(replace(record, phase=Phase.ENDED, ledger=(), bindings={}, process=None, monitor=None))
+        data = record_bytes(ended_record(record))
         private_dir(self._run_dir / _DIRECTORY)
         try:
             private_dir(self._directory)

@@ -19,6 +19,7 @@ import hvcore.plugin as hv
 from hvcore import Instance, OperationError, Outcome, State
 from hvcore.deadline import Deadline
 from hvcore.operations.context import Context
+from hvcore.operations.observe import observed
 from hvcore.operations.reboot import reboot
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
@@ -112,6 +113,62 @@ def test_a_reboot_that_is_hurried_starts_nothing_again(polite: Any, nothing_left
     assert second.state is State.STOPPED
     with pytest.raises(OperationError, match="web1: a stop by force came during the reboot, so it is stopped"):
         first.result()
+    nothing_left()
+
+
+POLITE: dict[str, Callable[[Context], Outcome]] = {
+    "stop": lambda node: stop(node, "web1", force=False, deadline=Deadline(LONG_S)),
+    "reboot": lambda node: reboot(
+        node, "web1", force=False, deadline=Deadline(LONG_S), start_deadline=Deadline(LONG_S)
+    ),
+}
+
+
+@pytest.mark.parametrize("waits", [for_the_process, deaf])
+@pytest.mark.parametrize("polite_one", POLITE)
+def test_a_reboot_by_force_takes_over_and_starts_it_again(
+    polite: Any, waits: Wait, polite_one: str, nothing_left: Callable[[], None]
+) -> None:
+    node, loaded = polite(waits)
+    before = node.store.load("web1")
+    begun = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(POLITE[polite_one], node)
+        assert loaded.driver.stopping.wait(10)
+        second = reboot(node, "web1", force=True, deadline=Deadline(30), start_deadline=Deadline(30))
+    assert time.monotonic() - begun < LONG_S / 2
+    assert (second.state, second.clean) == (State.RUNNING, False)
+    assert any("a polite stop was in progress" in note for note in second.notes)
+    if polite_one == "stop":
+        assert first.result().stopped_by == "kill"
+    else:
+        assert isinstance(first.exception(), OperationError)
+    after = node.store.load("web1")
+    assert (after.instance, after.spec) == (before.instance, before.spec)
+    assert after.process != before.process
+    assert hv.alive(after.process)
+    assert stop(node, "web1", force=True, deadline=Deadline(10)).changed
+    nothing_left()
+
+
+def test_a_reboot_by_force_that_takes_over_and_cannot_start_keeps_the_definition(
+    polite: Any, monkeypatch: pytest.MonkeyPatch, nothing_left: Callable[[], None]
+) -> None:
+    node, loaded = polite(for_the_process)
+
+    def fails(*_: object) -> None:
+        raise OperationError("web1: fails on purpose")
+
+    monkeypatch.setattr(type(loaded.driver), "start", fails)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(POLITE["stop"], node)
+        assert loaded.driver.stopping.wait(10)
+        with pytest.raises(OperationError, match="fails on purpose"):
+            reboot(node, "web1", force=True, deadline=Deadline(30), start_deadline=Deadline(30))
+    assert observed(node, "web1").state is State.CRASHED
+    monkeypatch.undo()
+    assert reboot(node, "web1", force=False, deadline=Deadline(10), start_deadline=Deadline(10)).state is State.RUNNING
+    stop(node, "web1", force=True, deadline=Deadline(10))
     nothing_left()
 
 
