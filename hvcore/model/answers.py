@@ -34,6 +34,8 @@ class Observation:
 
 
 _FIGURES: Final = ("pid", "memory_mib", "resident_mib", "vcpus", "cpu_seconds", "uptime_s")
+_NUMBER: Final = (int, float)  # each of these once: a list checks hundreds of observations
+_TEXT: Final = (str, type(None))
 _LARGEST: Final = 2**63
 
 
@@ -41,15 +43,17 @@ def fault_of(found: Observation) -> str | None:
     """What no program can use in an observation: a field of another type, NaN, or details that JSON cannot have. Or None."""
     if not isinstance(found.state, State):
         return f"state is {found.state!r:.80}, not an hvcore.plugin.State"
-    if not isinstance(found.reason, str | None):
+    if not isinstance(found.reason, _TEXT):
         return f"reason is {found.reason!r:.80}, not a text or None"
     for name in _FIGURES:
         value = getattr(found, name)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = type(value) is not bool and isinstance(value, _NUMBER)
         if value is not None and not (number and 0 <= value < _LARGEST):  # False for NaN
             return f"{name} is {value!r:.80}, not a number of at least 0 or None"
     if not isinstance(found.details, dict):
         return f"details are {found.details!r:.80}, not a dict"
+    if all(_is_plain(key) and _is_plain(value) for key, value in found.details.items()):
+        return None
     try:
         json.dumps(found.details, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -57,6 +61,12 @@ def fault_of(found: Observation) -> str | None:
     return None
 
 
+def _is_plain(value: object) -> bool:
+    """Whether JSON can have it, seen without writing it: a text, or a whole number of 63 bits."""
+    return type(value) is str or (type(value) is int and -_LARGEST < value < _LARGEST)
+
+
+_OBSERVED: Final = tuple(field.name for field in fields(Observation))
 _FIRST: Final = ("name", "driver", "state", "reason", "pid", "uuid")  # the order of the keys, for people
 
 
@@ -80,7 +90,7 @@ class InstanceInfo(Observation):
     @classmethod
     def of(cls, observation: Observation, *, name: str, driver: str, **known: Any) -> Self:
         """The observation, with the name of its instance and what else is known of it."""
-        seen = {field.name: getattr(observation, field.name) for field in fields(Observation)}
+        seen = {name: getattr(observation, name) for name in _OBSERVED}
         return cls(name=name, driver=driver, **known, **seen)
 
     def to_json(self) -> dict[str, Any]:

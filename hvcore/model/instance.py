@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import uuid
 from collections.abc import Callable, Mapping
@@ -93,6 +94,7 @@ class Instance:
         return "52:54:00:" + ":".join(f"{byte:02x}" for byte in tail)
 
 
+@functools.lru_cache(maxsize=4096)  # a list shows the MAC addresses of every instance
 def _derived(namespace: str, name: str) -> uuid.UUID:
     return uuid.uuid5(uuid.UUID(namespace), name)
 
