@@ -34,13 +34,13 @@ from hvcore.host.follow import log_pieces as log_pieces
 from hvcore.model.answers import Console as Console
 from hvcore.model.answers import Execution as Execution
 from hvcore.model.answers import Finding as Finding
-from hvcore.model.answers import InstanceInfo as InstanceInfo
 from hvcore.model.answers import Log as Log
 from hvcore.model.answers import Outcome as Outcome
 from hvcore.model.answers import Severity as Severity
 from hvcore.model.instance import Disk as Disk
 from hvcore.model.instance import Instance as Instance
 from hvcore.model.instance import Nic as Nic
+from hvcore.model.observation import InstanceInfo as InstanceInfo
 from hvcore.model.plan import Argument as Argument
 from hvcore.model.plan import Origin as Origin
 from hvcore.model.plan import Plan as Plan

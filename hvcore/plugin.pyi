@@ -81,7 +81,6 @@ from hvcore.host.processes.process import wait_readable as wait_readable
 from hvcore.lazy_names import lazy_names as lazy_names
 from hvcore.model.answers import Console as Console
 from hvcore.model.answers import Finding as Finding
-from hvcore.model.answers import Observation as Observation
 from hvcore.model.answers import Outcome as Outcome
 from hvcore.model.answers import Severity as Severity
 from hvcore.model.codec import decode as decode
@@ -100,6 +99,7 @@ from hvcore.model.node_links import Tap as Tap
 from hvcore.model.node_links import TapFds as TapFds
 from hvcore.model.node_links import Veth as Veth
 from hvcore.model.node_links import mac_claim as mac_claim
+from hvcore.model.observation import Observation as Observation
 from hvcore.model.plan import Argument as Argument
 from hvcore.model.plan import Origin as Origin
 from hvcore.model.plan import Plan as Plan

@@ -54,7 +54,13 @@ ROLES: Final[Mapping[str, Role]] = {
             "Parameters": ("hvcore.params",),
             "Hooks": ("hvcore.plugins.hookspecs", "impl"),
             "Instances, plans and observations": (
-                *("hvcore.model.instance", "hvcore.model.plan", "hvcore.model.answers", "hvcore.model.state"),
+                *(
+                    "hvcore.model.instance",
+                    "hvcore.model.plan",
+                    "hvcore.model.observation",
+                    "hvcore.model.answers",
+                    "hvcore.model.state",
+                ),
             ),
             "The driver and its arguments": (
                 *("hvcore.plugins.protocols", "hvcore.plugins.hooks", "hvcore.state", "hvcore.host.environment"),

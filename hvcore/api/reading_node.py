@@ -12,8 +12,9 @@ from hvcore.operations import observe
 from hvcore.operations.context import Context
 
 if TYPE_CHECKING:
-    from hvcore.model.answers import Console, Execution, InstanceInfo, Log
+    from hvcore.model.answers import Console, Execution, Log
     from hvcore.model.instance import Instance
+    from hvcore.model.observation import InstanceInfo
 
 __all__ = ["ReadingNode"]
 

@@ -1,102 +1,15 @@
-"""The answers of the node: the state of an instance, the outcome of an operation, a way to reach it, a finding."""
+"""The answers of the node: the outcome of an operation, a way to reach an instance, a finding."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Any
 
-from hvcore.model.instance import Disk, Nic
 from hvcore.model.state import Op, State
 from hvcore.plain import plain_fields
 
-__all__ = ["Console", "Execution", "Finding", "InstanceInfo", "Log", "Observation", "Outcome", "Severity"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
-    """A started instance as its driver sees it: the state, the reason for it, and live figures (None: not known).
-
-    ``memory_mib`` and ``resident_mib`` in MiB, ``cpu_seconds`` of host cpu since start, ``uptime_s``
-    since the process began. ``details`` has further facts of the driver, as plain JSON types.
-    """
-
-    state: State
-    reason: str | None = None
-    pid: int | None = None
-    memory_mib: int | None = None
-    resident_mib: int | None = None
-    vcpus: int | None = None
-    cpu_seconds: float | None = None
-    uptime_s: float | None = None
-    details: dict[str, Any] = field(default_factory=dict)
-
-
-_FIGURES: Final = ("pid", "memory_mib", "resident_mib", "vcpus", "cpu_seconds", "uptime_s")
-_NUMBER: Final = (int, float)  # each of these once: a list checks hundreds of observations
-_TEXT: Final = (str, type(None))
-_LARGEST: Final = 2**63
-
-
-def fault_of(found: Observation) -> str | None:
-    """What no program can use in an observation: a field of another type, NaN, or details that JSON cannot have. Or None."""
-    if not isinstance(found.state, State):
-        return f"state is {found.state!r:.80}, not an hvcore.plugin.State"
-    if not isinstance(found.reason, _TEXT):
-        return f"reason is {found.reason!r:.80}, not a text or None"
-    for name in _FIGURES:
-        value = getattr(found, name)
-        number = type(value) is not bool and isinstance(value, _NUMBER)
-        if value is not None and not (number and 0 <= value < _LARGEST):  # False for NaN
-            return f"{name} is {value!r:.80}, not a number of at least 0 or None"
-    if not isinstance(found.details, dict):
-        return f"details are {found.details!r:.80}, not a dict"
-    if all(_is_plain(key) and _is_plain(value) for key, value in found.details.items()):
-        return None
-    try:
-        json.dumps(found.details, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        return f"details cannot be written as JSON ({error})"
-    return None
-
-
-def _is_plain(value: object) -> bool:
-    """Whether JSON can have it, seen without writing it: a text, or a whole number of 63 bits."""
-    return type(value) is str or (type(value) is int and -_LARGEST < value < _LARGEST)
-
-
-_OBSERVED: Final = tuple(field.name for field in fields(Observation))
-_FIRST: Final = ("name", "driver", "state", "reason", "pid", "uuid")  # the order of the keys, for people
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstanceInfo(Observation):
-    """One instance as the node sees it now. ``to_json`` has stable keys.
-
-    ``source`` is its instance file, None if there was none. ``started_at`` and ``ended_at`` are seconds since 1970; the
-    end is None while it runs, and when nothing tells. ``nics`` have the MAC addresses that are in use.
-    """
-
-    name: str
-    driver: str
-    uuid: str | None = None
-    source: str | None = None
-    started_at: float | None = None
-    ended_at: float | None = None
-    disks: tuple[Disk, ...] = ()
-    nics: tuple[Nic, ...] = ()
-
-    @classmethod
-    def of(cls, observation: Observation, *, name: str, driver: str, **known: Any) -> Self:
-        """The observation, with the name of its instance and what else is known of it."""
-        seen = {name: getattr(observation, name) for name in _OBSERVED}
-        return cls(name=name, driver=driver, **known, **seen)
-
-    def to_json(self) -> dict[str, Any]:
-        """The facts as plain JSON types."""
-        facts = {**dict.fromkeys(_FIRST), **asdict(self), "state": str(self.state)}
-        return {**facts, "disks": list(facts["disks"]), "nics": list(facts["nics"])}
+__all__ = ["Console", "Execution", "Finding", "Log", "Outcome", "Severity"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ import functools
 import json
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from hvcore.errors import InputError, RecordError
@@ -23,6 +23,7 @@ __all__ = ["DecodeError", "decode", "encode", "encoded"]
 
 T = TypeVar("T")
 _Kinds = Mapping[str, type]
+_Reader = Callable[[object, str, _Kinds], Any]  # of the data, its place, and the classes that may replace others
 
 
 class DecodeError(RecordError):
@@ -62,43 +63,65 @@ def decode(expected: type[T], data: object, place: str = "record", *, kinds: Ite
     Refuses keys that the type does not have: a record from a newer version is never half understood. ``kinds`` are
     dataclasses that may take the place of one that they are derived from.
     """
-    return typing.cast("T", _decode(expected, data, place, {kind.__name__: kind for kind in kinds}))
+    return typing.cast("T", _reader(expected)(data, place, {kind.__name__: kind for kind in kinds}))
 
 
-def _decode(expected: Any, data: object, place: str, kinds: _Kinds) -> Any:
-    origin = typing.get_origin(expected)
+def _reader(expected: Any) -> _Reader:
+    """The function that decodes a value of this type. A list decodes every record: the type is examined once."""
+    origin, members = typing.get_origin(expected), typing.get_args(expected)
     if expected is Any or expected is object:
-        return data
+        return _as_it_is
     if origin in (typing.Union, types.UnionType):
-        return _decode_union(typing.get_args(expected), data, place, kinds)
+        return functools.partial(_decode_union, _Union.of(members))
     if origin is tuple:
-        return _decode_tuple(typing.get_args(expected), data, place, kinds)
+        return functools.partial(
+            _decode_tuple, tuple(member if member is ... else _reader(member) for member in members)
+        )
     if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(data, dict):
-            raise DecodeError(f"{place}: must be an object, got {data!r:.60}")
-        item = typing.get_args(expected)[1]
-        if item is not Any:  # else as it is: a record has three of these, with a hundred values
-            data = {key: _decode(item, value, f"{place}.{key}", kinds) for key, value in data.items()}
-        return dict(data)
+        return functools.partial(_decode_mapping, _reader(members[1]))
+    by: Callable[..., Any] = _decode_scalar
     if dataclasses.is_dataclass(expected):
-        return _decode_dataclass(expected, data, place, kinds)
-    return _decode_scalar(expected, data, place)
+        by = _decode_dataclass
+    elif isinstance(expected, type) and issubclass(expected, enum.Enum):
+        by = _decode_enum
+    return functools.partial(by, types.NoneType if expected is type(None) else expected)
 
 
-def _decode_union(members: tuple[Any, ...], data: object, place: str, kinds: _Kinds) -> Any:
-    if data is None and type(None) in members:
+def _as_it_is(data: object, _place: str, _kinds: _Kinds) -> Any:
+    return data
+
+
+class _Union(typing.NamedTuple):
+    """The members of a union, by what decides which of them the data is."""
+
+    optional: bool
+    by_name: dict[str, _Reader]
+    simple: tuple[_Reader, ...]
+    only: Any  # its dataclass, if it has one
+
+    @classmethod
+    def of(cls, members: tuple[Any, ...]) -> _Union:
+        readers = {member: _reader(member) for member in members}
+        classes = [member for member in members if dataclasses.is_dataclass(member)]
+        return cls(
+            optional=type(None) in members,
+            by_name={member.__name__: readers[member] for member in reversed(members) if hasattr(member, "__name__")},
+            simple=tuple(readers[each] for each in members if each is not type(None) and each not in classes),
+            only=classes[0] if len(classes) == 1 else None,
+        )
+
+
+def _decode_union(union: _Union, data: object, place: str, kinds: _Kinds) -> Any:
+    if data is None and union.optional:
         return None
     kind = data.get("kind") if isinstance(data, dict) else None
-    for member in members:
-        if kind is not None and getattr(member, "__name__", None) == kind:
-            return _decode(member, data, place, kinds)
-    for member in members:
-        if not dataclasses.is_dataclass(member) and member is not type(None):
-            with contextlib.suppress(DecodeError):
-                return _decode(member, data, place, kinds)
-    only = [member for member in members if dataclasses.is_dataclass(member)]
-    if len(only) == 1 and (kind is None or "kind" in _hints(typing.cast("type", only[0]))):
-        return _decode(only[0], data, place, kinds)
+    if isinstance(kind, str) and kind in union.by_name:
+        return union.by_name[kind](data, place, kinds)
+    for read in union.simple:
+        with contextlib.suppress(DecodeError):
+            return read(data, place, kinds)
+    if union.only is not None and (kind is None or "kind" in _readers(union.only)):
+        return _decode_dataclass(union.only, data, place, kinds)
     raise DecodeError(f"{place}: none of the allowed kinds, got {data!r:.60}")
 
 
@@ -110,18 +133,26 @@ def _decode_tuple(members: tuple[Any, ...], data: object, place: str, kinds: _Ki
     if len(members) != len(data):
         raise DecodeError(f"{place}: must have {len(members)} items, got {len(data)}")
     pairs = zip(members, data, strict=True)
-    return tuple(_decode(member, item, f"{place}[{index}]", kinds) for index, (member, item) in enumerate(pairs))
+    return tuple(read(item, f"{place}[{index}]", kinds) for index, (read, item) in enumerate(pairs))
+
+
+def _decode_mapping(read: _Reader, data: object, place: str, kinds: _Kinds) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise DecodeError(f"{place}: must be an object, got {data!r:.60}")
+    if read is _as_it_is:  # a record has three of these, with a hundred values
+        return dict(data)
+    return {key: read(value, f"{place}.{key}", kinds) for key, value in data.items()}
 
 
 def _decode_dataclass(expected: Any, data: object, place: str, kinds: _Kinds) -> Any:
     if not isinstance(data, dict):
         raise DecodeError(f"{place}: must be an object, got {data!r:.60}")
     expected = _class_of(expected, data, place, kinds)
-    hints = _hints(expected)
-    given = {key: value for key, value in data.items() if key != "kind" or "kind" in hints}
-    if unknown := sorted(set(given) - set(hints)):
+    readers = _readers(expected)
+    given = {key: value for key, value in data.items() if key != "kind" or "kind" in readers}
+    if unknown := sorted(given.keys() - readers.keys()):
         raise DecodeError(f"{place}: unknown keys {', '.join(unknown)}")
-    values = {key: _decode(hints[key], value, f"{place}.{key}", kinds) for key, value in given.items()}
+    values = {key: readers[key](value, f"{place}.{key}", kinds) for key, value in given.items()}
     try:
         return expected(**values)
     except (TypeError, ValueError, InputError) as error:  # its own __post_init__ may refuse what has the right types
@@ -131,7 +162,7 @@ def _decode_dataclass(expected: Any, data: object, place: str, kinds: _Kinds) ->
 def _class_of(expected: type, data: dict[str, Any], place: str, kinds: _Kinds) -> Any:
     """The class that ``kind`` in the data names: the expected one, or one of ``kinds`` derived from it."""
     kind = data.get("kind")
-    if kind is None or kind == expected.__name__ or "kind" in _hints(expected):
+    if kind is None or kind == expected.__name__ or "kind" in _readers(expected):
         return expected
     found = kinds.get(kind) if isinstance(kind, str) else None
     if found is None or not issubclass(found, expected):
@@ -139,25 +170,26 @@ def _class_of(expected: type, data: dict[str, Any], place: str, kinds: _Kinds) -
     return found
 
 
-def _decode_scalar(expected: Any, data: object, place: str) -> Any:
-    if isinstance(expected, type) and issubclass(expected, enum.Enum):
-        try:
-            return expected(data)
-        except ValueError as error:
-            raise DecodeError(f"{place}: {error}") from error
+def _decode_enum(expected: type[enum.Enum], data: object, place: str, _kinds: _Kinds) -> enum.Enum:
+    try:
+        return expected(data)
+    except ValueError as error:
+        raise DecodeError(f"{place}: {error}") from error
+
+
+def _decode_scalar(expected: type, data: object, place: str, _kinds: _Kinds) -> Any:
     if expected is float and isinstance(data, int) and not isinstance(data, bool):
         try:
             return float(data)
         except OverflowError as error:
             raise DecodeError(f"{place}: is too large a number") from error
-    if expected is type(None):
-        expected = types.NoneType
     if not isinstance(data, expected) or (expected is int and isinstance(data, bool)):
         raise DecodeError(f"{place}: must be {expected.__name__}, got {data!r:.60}")
     return data
 
 
 @functools.cache
-def _hints(expected: type) -> dict[str, Any]:
+def _readers(expected: type) -> dict[str, _Reader]:
+    """The reader of each field of a dataclass."""
     hints = typing.get_type_hints(expected)
-    return {field.name: hints[field.name] for field in dataclasses.fields(expected)}
+    return {field.name: _reader(hints[field.name]) for field in dataclasses.fields(expected)}

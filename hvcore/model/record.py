@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
@@ -144,7 +144,7 @@ def parse_record(data: bytes, place: str) -> Record:
         raise RecordError(f"{place}: written by a newer hvcore, got version {version!r}; upgrade hvcore on this node")
     try:
         # Fields that an older version lacks have defaults; the next write saves the record in today's version.
-        record = replace(decode(Record, raw, place), version=RECORD_VERSION)
+        record = decode(Record, {**raw, "version": RECORD_VERSION}, place)
     except (DecodeError, RecursionError) as error:
         raise RecordError(f"{place}: not a record: {error}; {todo}") from error
     if record.name != place or record.instance.name != place:

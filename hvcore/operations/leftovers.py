@@ -12,7 +12,8 @@ from hvcore.host.mount_table import mounts_at_or_below
 from hvcore.host.network.egress_table import weakness
 from hvcore.host.processes.launched import launched_in
 from hvcore.host.reservations import Reservations
-from hvcore.model.answers import Finding, InstanceInfo, Severity
+from hvcore.model.answers import Finding, Severity
+from hvcore.model.observation import InstanceInfo
 from hvcore.model.record import RECORD_FILE
 from hvcore.model.state import State
 from hvcore.operations.context import Context

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from hvcore.config import strict
 from hvcore.errors import DriverLoadError, HvError, NotFoundError, RecordError, StateError
 from hvcore.host.processes.process import alive, boot_id, figures
-from hvcore.model.answers import InstanceInfo, Observation, fault_of
+from hvcore.model.observation import InstanceInfo, Observation, fault_of
 from hvcore.model.record import STATUS, Phase, Record
 from hvcore.model.state import Already, Move, Op, State, transition
 from hvcore.operations.context import Context

@@ -9,7 +9,7 @@ from typing import Final
 from hvcore.deadline import Deadline
 from hvcore.errors import DeadlineError
 from hvcore.host.processes.process import alive, wait_gone
-from hvcore.model.answers import InstanceInfo
+from hvcore.model.observation import InstanceInfo
 from hvcore.model.state import State
 from hvcore.operations.context import Context
 from hvcore.operations.observe import info_of, observed

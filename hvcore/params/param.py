@@ -9,8 +9,6 @@ from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-import voluptuous as vol
-
 from hvcore.errors import DriverLoadError
 from hvcore.params.words import kind_of
 
@@ -20,7 +18,7 @@ PATTERN_END = r"(?![\s\S])"
 """The end of the text in a JSON Schema pattern, for ECMA and for Python, whose ``$`` also matches before a newline."""
 
 
-class Reject(vol.Invalid):
+class Reject(Exception):  # noqa: N818 - what a type says, not an error of the program
     """A type refuses a value: ``what`` is wrong (``is above the maximum of 32``), and what to do if not "give ...".
 
     Neither is shown for a secret parameter.

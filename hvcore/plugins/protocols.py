@@ -15,8 +15,9 @@ from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
 from hvcore.errors import Problem
 from hvcore.host.environment import Host, Live
-from hvcore.model.answers import Console, Finding, Observation
+from hvcore.model.answers import Console, Finding
 from hvcore.model.instance import Instance
+from hvcore.model.observation import Observation
 from hvcore.model.plan import Plan
 from hvcore.model.state import Op
 from hvcore.params.values import Params

@@ -22,8 +22,9 @@ from hvcore.deadline import Deadline
 from hvcore.errors import HvError
 from hvcore.host.processes.process import kill_and_wait
 from hvcore.model import sandbox
-from hvcore.model.answers import InstanceInfo, Outcome
+from hvcore.model.answers import Outcome
 from hvcore.model.instance import Instance
+from hvcore.model.observation import InstanceInfo
 from hvcore.model.record import ProcessId, Record
 from hvcore.resources.owner import Site as Place
 from hvcore.state.job import Job

@@ -12,9 +12,20 @@ import pytest
 HV = "import sys; sys.argv = ['hv', *sys.argv[1:]]; from hv_command import main; main()"
 # Slow imports, which only a driver, an instance file or a terminal needs.
 LATE = {
-    *("ctypes", "importlib.metadata", "packaging", "pluggy", "rich", "stevedore", "subprocess", "tomllib"),
+    *(
+        "ctypes",
+        "importlib.metadata",
+        "packaging",
+        "pluggy",
+        "rich",
+        "stevedore",
+        "subprocess",
+        "tomllib",
+        "voluptuous",
+    ),
     *(
         "hvcore.api.driver_handle",
+        "hvcore.model.answers",
         "hvcore.plugins.typed_hooks",
         "hvcore.state.job",
         "hvcore.plugins.loader",
@@ -45,7 +56,7 @@ def test_it_imports_little_to_show_its_version_or_an_empty_list(run_dir: Path) -
             [sys.executable, "-X", "importtime", "-c", "pass"], capture_output=True, text=True, check=True
         ).stderr.splitlines()
     }
-    for arguments, budget in ((("--version",), 95), (("--run-dir", str(run_dir), "list"), 150)):
+    for arguments, budget in ((("--version",), 95), (("--run-dir", str(run_dir), "list"), 140)):
         found = imported(*arguments) - bare
         assert LATE & found == set()
         assert len(found) <= budget, sorted(found)
