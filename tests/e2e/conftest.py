@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import lzma
 import os
-import runpy
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from initramfs import busybox_guest
 
 import hvcore
 
@@ -47,12 +47,9 @@ def initrd() -> Callable[..., bytes]:
     data = Path(found).read_bytes()
     if b"ld-linux" in data[:4096]:
         pytest.skip("this busybox needs libraries: ./dev setup")
-    # By its path: with importmode=importlib a folder of tests is no package.
-    builder = runpy.run_path(str(Path(__file__).with_name("initramfs.py")))
 
     def make(greeting: str, modules: dict[str, bytes]) -> bytes:
-        made: bytes = builder["busybox_guest"](greeting, data, modules)
-        return made
+        return busybox_guest(greeting, data, modules)
 
     return make
 
