@@ -9,7 +9,6 @@ The processes of the instance are started in their own mount namespace, in which
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import struct
 import sys
@@ -21,7 +20,7 @@ from typing import Final, TypeVar
 
 from hvcore.host.mount_table import Mount, mounts_at_or_below, parse_mountinfo
 
-__all__ = ["in_own_mounts", "root_in_mounts_of", "shield", "shield_mount"]
+__all__ = ["in_own_mounts", "shield", "shield_mount"]
 
 T = TypeVar("T")
 
@@ -81,42 +80,13 @@ def in_own_mounts(directory: Path, call: Callable[[], T], *, like: int | None = 
     return results[0]
 
 
-def root_in_mounts_of(pid: int) -> str:
-    """A path to our root directory in the mount namespace of a process whose root is below it. Raises OSError.
-
-    Who enters a mount namespace gets that namespace's root. From a chroot, all paths would then lead to files outside.
-    """
-    ours, path, found = _identity("/"), f"/proc/{pid}/root", None
-    here = _identity(path)
-    while True:  # to the top: a root can be a bind mount of ours
-        found = path if here == ours else found
-        above = _identity(f"{path}/..")
-        if above == here:
-            break
-        path, here = f"{path}/..", above
-    if found is None:
-        raise FileNotFoundError(errno.ENOENT, f"pid {pid} has no mounts below our root")
-    return found
-
-
-def _identity(path: str) -> tuple[int, int]:
-    found = os.stat(path)
-    return found.st_dev, found.st_ino
-
-
 def _enter(directory: Path, like: int | None) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     _checked(libc.unshare(_CLONE_NEWNS))
     if like is not None:
         fd = os.open(f"/proc/{like}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            root = os.open(root_in_mounts_of(like), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                _checked(libc.setns(fd, _CLONE_NEWNS))  # this also leaves a chroot
-                os.fchdir(root)
-                os.chroot(".")
-            finally:
-                os.close(root)
+            _checked(libc.setns(fd, _CLONE_NEWNS))
         finally:
             os.close(fd)
         return

@@ -85,11 +85,12 @@ def using(path: str) -> list[int]:
 
 
 def rooted(path: str) -> list[int]:
-    """Processes whose root is that directory or below it; in a chroot, the path may begin outside of the chroot."""
+    """Processes whose root is that directory or below it."""
     found = []
     for pid in pids():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-            if f"{path}/" in f"{os.readlink(f'/proc/{pid}/root')}/":
+            root = os.readlink(f"/proc/{pid}/root")
+            if root == path or root.startswith(f"{path}/"):
                 found.append(pid)
     return found
 

@@ -43,6 +43,7 @@ from hvcore.plugin import (
     TcpPort,
     UniqueValue,
     UnixSocket,
+    UserNetwork,
 )
 from hvcore.resources.node_files import listening_socket
 
@@ -138,6 +139,7 @@ class Stage:
             TcpPort: lambda wanted, _: str(wanted.port or wanted.first),
             Tap: lambda wanted, symbols: self._tap(symbols[wanted]),
             Program: lambda wanted, _: self._emulated_tpm(),
+            UserNetwork: lambda wanted, _: self._connected(),
             MemoryFile: lambda wanted, _: self._memory(wanted.size_mib),
             CharacterDevice: lambda wanted, _: self._character_device(wanted.path),
             UniqueValue: lambda wanted, _: wanted.first if wanted.value is None else wanted.value,
@@ -226,6 +228,12 @@ class Stage:
         os.truncate(fd, size_mib << 20)
         return self._fd(fd)
 
+    def _connected(self) -> str:
+        """A socket whose other end stays open and says nothing."""
+        qemus, others = socket.socketpair()
+        self._undo.callback(others.close)
+        return self._fd(qemus.detach())
+
     def _emulated_tpm(self) -> str:
         if shutil.which("swtpm") is None:
             raise MissingError("swtpm")
@@ -246,7 +254,7 @@ def complaints(argv: Sequence[str], stage: Stage) -> list[str]:
     with launched(argv, stage, stage.fds) as process:
         stage.let_go()
         try:
-            with connect(str(stage.folder / "qmp"), deadline_s=120.0) as client:
+            with connect(str(stage.folder / "qmp"), deadline_s=20.0) as client:
                 status = commands.query_status(client)
                 found += [] if str(status.state) == "prelaunch" else [f"is {status.state}"]
                 there = {row["name"] for row in client.execute("qom-list", {"path": "/machine/peripheral"})}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import hvcore.plugin as hv
 from hv_kvm.devices.shared.buses import boot_index_of
 from hv_kvm.devices.shared.params import lacking, problem
+from hv_kvm.devices.shared.user_nic import PASST_PATH, UserBackend
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.resource import HOST_NETWORK, RESOLV_CONF, Bindings, NotYet
+from hv_kvm.machine.resource import Bindings, NotYet
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 
 __all__ = ["DEVICES", "PARAMS", "GuestNic", "TapNic", "UserNic", "assess", "check", "plan", "render", "verify"]
@@ -80,11 +81,13 @@ class GuestNic(PciDevice):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserNic(GuestNic):
-    """A NIC on the network stack of QEMU, which passes connections from the guest and none to it."""
+    """A NIC in mode user, on passt or on the network stack of QEMU."""
+
+    backend: UserBackend = field(default=UserBackend())
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
-        """The network of the node, and the name servers to which QEMU forwards."""
-        yield from (HOST_NETWORK, RESOLV_CONF)
+        """Those of its back end."""
+        yield from self.backend.resources(self.index)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +183,15 @@ def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
         model = _VIRTIO if params["nic_type"] == "paravirtual" else params["nic_type"]
         mac, boot_index = instance.mac(index), boot_index_of(instance, params, "nics", index)
         if nic.mode == "user":
-            yield UserNic(index=index, model=model, mac=mac, boot_index=boot_index)
+            backend = UserBackend(
+                wanted=params["user_network"],
+                chosen=params["user_network"] or "",
+                passt=params["passt_path"] or PASST_PATH,
+                hostname=instance.name,
+                forwards=nic.forward,
+                mtu=nic.mtu,
+            )
+            yield UserNic(index=index, model=model, mac=mac, boot_index=boot_index, backend=backend)
             continue
         yield TapNic(
             index=index,
@@ -206,16 +217,16 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
 
 
 @hv.hookimpl
-def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
+def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
     """Back end and device."""
     for nic in spec.of(GuestNic):
         name = f"nic{nic.index}"
         props: Props = {"id": f"{name}-dev", "netdev": name, "mac": nic.mac, **nic.address(spec)}
         props["bootindex"] = nic.boot_index
         keys = ["nic_type", "boot_order"]
-        if not isinstance(nic, TapNic):
-            yield Opt(name="-netdev", head="user", props={"id": name}, why="nics[].mode user")
-        else:
+        if isinstance(nic, UserNic):
+            yield nic.backend.option(nic.index, facts, bindings)
+        elif isinstance(nic, TapNic):
             yield _backend(name, nic, bindings[nic.tap])
             if nic.mtu is not None and nic.model == _VIRTIO:
                 props["host_mtu"] = nic.mtu

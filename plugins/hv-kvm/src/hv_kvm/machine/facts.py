@@ -71,6 +71,11 @@ class Facts:
         """The first two numbers of ``version``, such as ``7.2``, for messages and file names."""
         return ".".join(self.version.split(".")[:2])
 
+    def since(self, major: int, minor: int) -> bool:
+        """Whether this is that release of QEMU or a later one; only for features that QEMU lists nowhere."""
+        numbers = [int(part) for part in self.version.split(".")[:2] if part.isdecimal()]
+        return numbers >= [major, minor]
+
     def has_command(self, command: str) -> bool:
         """Whether QMP has the command."""
         return command in self.commands

@@ -16,6 +16,7 @@ __all__ = [
     "RESOLV_CONF",
     "Bindings",
     "BlockModule",
+    "BuiltInNetwork",
     "DataFile",
     "GuestDir",
     "GuestDirectory",
@@ -201,6 +202,13 @@ AUTHORITIES: Final = ShownFile(key="ca-certificates.crt", path=_AUTHORITIES, at=
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostNetwork(Resource[None]):
     """The node's network, in which QEMU itself listens or connects."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltInNetwork(Resource[None]):
+    """The network stack in QEMU, slirp. ``instead_of`` is the passt that the node cannot run; empty if slirp was wanted."""
+
+    instead_of: str = ""
 
 
 HOST_NETWORK: Final = HostNetwork(key="network")

@@ -9,6 +9,7 @@ from hv_kvm.resources.image import ImageKind
 from hv_kvm.resources.memory_file import MemoryFileKind
 from hv_kvm.resources.requirements import (
     BlockModuleKind,
+    BuiltInNetworkKind,
     DataFileKind,
     HostNetworkKind,
     KvmOnlyKind,
@@ -33,5 +34,6 @@ RESOURCE_KINDS: Final = (
     OutsideKind(),
     KvmOnlyKind(),
     HostNetworkKind(),
+    BuiltInNetworkKind(),
     OnlineCpusKind(),
 )

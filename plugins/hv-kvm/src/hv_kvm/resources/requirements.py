@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hv_kvm.machine.resource import (
     BlockModule,
+    BuiltInNetwork,
     DataFile,
     HostNetwork,
     KvmOnly,
@@ -18,10 +19,11 @@ from hv_kvm.machine.resource import (
 )
 from hv_kvm.qemu.accelerator import accel_for
 from hv_kvm.qemu.probe import ProbeError, missing_module, probe
-from hvcore.plugin import Level, Problem, Requirement, Site, Step, Turn, cpu_sets
+from hvcore.plugin import Held, Level, Problem, Requirement, ResourceKind, Site, Step, Turn, cpu_sets, why_not_passt
 
 __all__ = [
     "BlockModuleKind",
+    "BuiltInNetworkKind",
     "DataFileKind",
     "HostNetworkKind",
     "KvmOnlyKind",
@@ -68,6 +70,26 @@ class OutsideKind(Requirement[Outside], name="outside", turn=Turn.FILE):
 
 class HostNetworkKind(Requirement[HostNetwork], name="network", turn=Turn.NETWORK):
     """Every node has one; the sandbox shares it with the guest's QEMU."""
+
+
+class BuiltInNetworkKind(ResourceKind[BuiltInNetwork, None], name="built-in-network", turn=Turn.NETWORK):
+    """Always there. If it replaces passt, the plan and the outcome say why."""
+
+    def describe(self, resource: BuiltInNetwork, site: Site) -> Iterator[Step]:
+        """Why it replaces passt."""
+        if resource.instead_of:
+            yield Step(kind="network", what=self._why(resource))
+
+    def acquire(self, resource: BuiltInNetwork, held: Held) -> None:
+        """Nothing, but a note for the outcome."""
+        if resource.instead_of:
+            held.owner.remarks.append(self._why(resource))
+
+    @staticmethod
+    def _why(resource: BuiltInNetwork) -> str:
+        nic = resource.key.partition(".")[0]
+        why = why_not_passt(resource.instead_of) or "could not be used"
+        return f"{nic} has QEMU's own user network (slirp), which is slower: passt {why}"
 
 
 class DataFileKind(Requirement[DataFile], name="data-file", turn=Turn.FILE):

@@ -75,6 +75,8 @@ def _journal_path(directory: Path) -> str:
 def _details(live: hv.Live) -> dict[str, Any]:
     bound, machine = live.record.bindings, live.record.spec.get("machine")
     details = {key: bound[key] for key in _DETAILS if bound.get(key) is not None}
+    if forwards := bound.get("forwards"):
+        details["forwards"] = list(forwards.values())
     return details if machine is None else {**details, "machine": machine}
 
 
@@ -113,9 +115,19 @@ def _dead_programs(live: hv.Live) -> str | None:
     """A text about the programs beside QEMU that have ended, or None."""
     programs = live.record.bindings.get("companions") or {}
     processes = {name: about["process"] for name, about in programs.items() if "process" in about}
-    ended = [name for name, data in processes.items() if hv.wait_gone(hv.decode(hv.ProcessId, data, "bindings"), 0.0)]
+    ended = [
+        _called(name)
+        for name, data in processes.items()
+        if hv.wait_gone(hv.decode(hv.ProcessId, data, "bindings"), 0.0)
+    ]
     back = f"restart the instance to get {'them' if ended[1:] else 'it'} back"
     return f"its {' and '.join(ended)} died; {back}" if ended else None
+
+
+def _called(program: str) -> str:
+    """The name of a program beside QEMU, for people: ``passt of nic0`` for ``nic0.passt``."""
+    device, dot, name = program.rpartition(".")
+    return f"{name} of {device}" if dot else program
 
 
 def _ended(live: hv.Live, process: hv.ProcessId | None, journal: Journal) -> hv.Observation:

@@ -19,6 +19,7 @@ from hv_kvm.qemu import probe
 from hv_kvm.qemu.accelerator import Accel, accel_for
 from hv_kvm.qmp import QmpClosedError, QmpConnectError, QmpError, QmpTimeoutError, commands, connect
 from hv_kvm.run.ready import make_ready
+from hv_kvm.run.user_networks import with_user_networks
 
 __all__ = ["Pinned", "acquire", "bring_up", "command", "pin"]
 
@@ -63,7 +64,7 @@ def bring_up(hooks: hv.Hooks, spec: KvmSpec, job: hv.Job) -> None:
 def pin(spec: KvmSpec, host: hv.Host) -> Pinned:
     """The spec with the facts and choices of this node. Raises `ProbeError`."""
     facts = probe.facts_of(spec, host)
-    spec, accel = probe.pin(spec, facts), accel_for(spec.qemu, spec.kvm, host)
+    spec, accel = with_user_networks(probe.pin(spec, facts)), accel_for(spec.qemu, spec.kvm, host)
     return Pinned(spec=spec, facts=facts, accel=accel, site=site_of(spec, host))
 
 
@@ -156,5 +157,5 @@ def _died(
         how = f"{how}, with no room left in {str(job.dir)!r},"
     for image in spec.asks(Image):
         output = re.sub(rf"/dev/fdset/{image.fdset}\b", image.path.replace("\\", r"\\"), output)
-    beside = {program.key: job.output(program.key) for program in spec.asks(hv.Program)}
+    beside = {program.key: job.output(program.key) for program in (*spec.asks(hv.Program), *spec.asks(hv.UserNetwork))}
     return hv.LaunchError(name=job.name, how=how, output=output, argv=argv, beside=beside)

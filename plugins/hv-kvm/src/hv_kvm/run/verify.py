@@ -12,6 +12,7 @@ from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qemu.accelerator import kvm_works
 from hv_kvm.qemu.probe import ProbeError, facts_of, probe
 from hv_kvm.run.room import memory_problems, room_problems
+from hv_kvm.run.user_networks import with_user_networks
 from hvcore.plugin import (
     DiskId,
     Finding,
@@ -31,6 +32,7 @@ _KVM: Final = "/dev/kvm"
 
 def problems_on(hooks: Hooks, spec: KvmSpec, host: Host) -> Iterator[Problem]:
     """Everything that keeps this node from running the spec. Acquires nothing."""
+    spec = with_user_networks(spec)
     site = site_of(spec, host)
     yield from hooks.kinds.problems(spec.resources, site)
     yield from _twice(spec)

@@ -1,0 +1,145 @@
+"""A Linux guest with a web server, and a forwarded port that leads to it. Run as a program, it proves that from outside.
+
+``python served_guest.py RUN_DIR INSTANCE_FILE`` starts the guest as the calling user and prints what was proved.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import hvcore
+
+__all__ = ["MODULES", "NAME", "Console", "console", "fetch", "instance_text", "ports", "serve", "started"]
+
+NAME: Final = "web1"
+MODULES: Final = (
+    *("virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci"),
+    *("failover", "net_failover", "virtio_net"),
+)
+"""Of Debian's kernel, in the order in which they are loaded."""
+
+_GREETING_S: Final = 150.0
+_ANSWER_S: Final = 60.0
+_LEASE: Final = (
+    '[ "$1" != bound ] || { /bin/busybox ip addr add $ip/$mask dev $interface; '
+    '/bin/busybox ip route add default via $router; echo "lease $ip router $router dns $dns end"; }'
+)
+_COMMANDS: Final = (
+    "/bin/busybox ip link set lo up",
+    "/bin/busybox ip link set eth0 up",
+    f"echo '#!/bin/sh' >/lease; echo '{_LEASE}' >>/lease; /bin/busybox chmod 755 /lease",
+    "/bin/busybox udhcpc -i eth0 -n -q -t 20 -s /lease",
+    "/bin/busybox mkdir /www; echo 'hello from the guest' >/www/index.html",
+    "/bin/busybox httpd -p 80 -h /www; echo httpd $?",
+)
+
+
+def instance_text(kernel: Path, ram_disk: Path, *, nic: str, params: str = "", name: str = NAME) -> str:
+    """An instance file."""
+    return f"""
+name = "{name}"
+driver = "kvm"
+memory_mib = 192
+[[nics]]
+{nic}
+[params]
+kvm_flag = "disabled"
+kernel_path = "{kernel}"
+initrd_path = "{ram_disk}"
+kernel_args = "quiet panic=1"
+{params}
+"""
+
+
+class Console:
+    """A person's end of the serial console."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock, self.seen = sock, b""
+
+    def until(self, wanted: str, deadline_s: float = _ANSWER_S) -> str:
+        """What the guest wrote until these words."""
+        give_up = time.monotonic() + deadline_s
+        while wanted.encode() not in self.seen:
+            self.sock.settimeout(max(0.01, give_up - time.monotonic()))
+            data = self.sock.recv(65536)
+            assert data, f"the console ended: {self.seen[-500:]!r}"
+            self.seen += data
+        before, _, self.seen = self.seen.partition(wanted.encode())
+        return (before + wanted.encode()).decode(errors="replace")
+
+    def run(self, line: str, answer: str) -> str:
+        """Run a command, and wait for these words in its output."""
+        self.sock.sendall(line.encode() + b"\n")
+        return self.until(answer)
+
+
+@contextmanager
+def console(node: hvcore.Node, name: str = NAME) -> Iterator[Console]:
+    path = node.console(name).socket
+    assert path is not None
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(path)
+        yield Console(sock)
+
+
+def serve(terminal: Console) -> str:
+    """Let the guest, when it has booted, get an address by DHCP and serve a page; the lease."""
+    terminal.until("with 1 cpus", _GREETING_S)
+    for line in _COMMANDS[:-1]:
+        terminal.sock.sendall(line.encode() + b"\n")
+    terminal.run(_COMMANDS[-1], "httpd 0")
+    return terminal.run("/bin/busybox ip addr show eth0; echo end of addresses", "\nend of addresses")
+
+
+def started(node: hvcore.Node, file: Path) -> hvcore.Outcome:
+    """The guest, started and paused: nothing of its console is missed."""
+    return node.driver("kvm").start(hvcore.load_instance(str(file)), paused=True)
+
+
+def ports(node: hvcore.Node, name: str = NAME) -> list[str]:
+    """The forwards, as ``hv info`` has them."""
+    found: list[str] = node.info(name).details["forwards"]
+    return found
+
+
+def fetch(address: str, forward: str) -> str:
+    """The page that curl gets at that address and the port of the forward."""
+    port = forward.rpartition(":")[0].rpartition(":")[2]
+    host = f"[{address}]" if ":" in address else address
+    argv = ["curl", "--silent", "--show-error", "--globoff", "--max-time", "20", "--noproxy", "*"]
+    argv += ["--retry", "5", "--retry-all-errors", f"http://{host}:{port}/"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return done.stdout or done.stderr
+
+
+def main(arguments: list[str]) -> int:
+    """Start, fetch over both families, stop."""
+    node = hvcore.Node(Path(arguments[0]))
+    outcome = started(node, Path(arguments[1]))
+    facts: dict[str, Any] = {"notes": outcome.notes}
+    try:
+        with console(node) as terminal:
+            node.resume(NAME)
+            facts["addresses"] = serve(terminal)
+            facts["forwards"] = ports(node)
+            facts["pages"] = [
+                fetch(address, forward)
+                for address, forward in zip(("127.0.0.1", "::1", "127.0.0.1"), ports(node), strict=True)
+            ]
+    finally:
+        node.stop(NAME, force=True)
+    sys.stdout.write(json.dumps(facts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
