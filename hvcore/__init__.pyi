@@ -41,6 +41,7 @@ from hvcore.model.instance import Disk as Disk
 from hvcore.model.instance import Instance as Instance
 from hvcore.model.instance import Nic as Nic
 from hvcore.model.observation import InstanceInfo as InstanceInfo
+from hvcore.model.observation import Interface as Interface
 from hvcore.model.plan import Argument as Argument
 from hvcore.model.plan import Origin as Origin
 from hvcore.model.plan import Plan as Plan

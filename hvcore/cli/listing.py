@@ -167,7 +167,7 @@ def _facts(one: hvcore.InstanceInfo) -> list[tuple[str, Any]]:
         ("ended", _time(one.ended_at)),
         ("file", one.source),
         *((f"disk {index}", _disk(disk)) for index, disk in enumerate(one.disks)),
-        *((f"nic {index}", _nic(nic)) for index, nic in enumerate(one.nics)),
+        *((f"nic {index}", _nic(nic, one.interfaces, index)) for index, nic in enumerate(one.nics)),
         *((key.replace("_", " "), _detail(value)) for key, value in one.details.items()),
     ]
 
@@ -180,8 +180,15 @@ def _disk(disk: hvcore.Disk) -> str:
     return f"{disk.path} ({disk.format}{', read-only' if disk.read_only else ''})"
 
 
-def _nic(nic: hvcore.Nic) -> str:
-    return " ".join(filter(None, [nic.mac, nic.mode, nic.link and f"to {nic.link}"]))
+def _nic(nic: hvcore.Nic, interfaces: tuple[hvcore.Interface, ...], index: int) -> str:
+    words = [nic.mac, nic.mode, nic.link and f"to {nic.link}"]
+    for one in interfaces:
+        if one.nic == index:
+            lost = nic.mode == "bridged" and one.port_of != nic.link
+            words.append(f"by {one.name}")
+            words.append(f"(a port of {one.port_of or 'no bridge'} now)" if lost else None)
+            words.append(f"seen at {', '.join(one.seen)}" if one.seen else None)
+    return " ".join(filter(None, words))
 
 
 def _time(value: float | None) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 from hvcore.model.instance import Disk, Nic
 from hvcore.model.state import State
 
-__all__ = ["InstanceInfo", "Observation", "fault_of"]
+__all__ = ["InstanceInfo", "Interface", "Observation", "fault_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +73,26 @@ _FIRST: Final = ("name", "driver", "state", "reason", "pid", "uuid")  # the orde
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """The interface of the node that belongs to a NIC, as it is now.
+
+    ``nic`` is the position of the NIC, ``name`` the tap, veth or macvtap. ``port_of`` is the bridge that it is a port of now, or
+    None. ``seen`` has the IP addresses that the node has resolved to the NIC's MAC address.
+    """
+
+    nic: int
+    name: str
+    port_of: str | None = None
+    seen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceInfo(Observation):
     """One instance as the node sees it now. ``to_json`` has stable keys.
 
     ``source`` is its instance file, None if there was none. ``started_at`` and ``ended_at`` are seconds since 1970; the
-    end is None while it runs, and when nothing tells. ``nics`` have the MAC addresses that are in use.
+    end is None while it runs, and when nothing tells. ``nics`` have the MAC addresses that are in use, ``interfaces`` what
+    belongs to them on the node.
     """
 
     name: str
@@ -88,6 +103,7 @@ class InstanceInfo(Observation):
     ended_at: float | None = None
     disks: tuple[Disk, ...] = ()
     nics: tuple[Nic, ...] = ()
+    interfaces: tuple[Interface, ...] = ()
 
     @classmethod
     def of(cls, observation: Observation, *, name: str, driver: str, **known: Any) -> Self:
@@ -98,4 +114,4 @@ class InstanceInfo(Observation):
     def to_json(self) -> dict[str, Any]:
         """The facts as plain JSON types."""
         facts = {**dict.fromkeys(_FIRST), **asdict(self), "state": str(self.state)}
-        return {**facts, "disks": list(facts["disks"]), "nics": list(facts["nics"])}
+        return {**facts, **{key: list(facts[key]) for key in ("disks", "nics", "interfaces")}}

@@ -20,6 +20,7 @@ from hvcore.model.record import STATUS, Phase, Record
 from hvcore.model.state import Already, Move, Op, State, transition
 from hvcore.operations.context import Context
 from hvcore.operations.in_time import OverdueError, in_time
+from hvcore.operations.interfaces import NodeInterfaces
 
 __all__ = [
     "Observed",
@@ -249,16 +250,20 @@ def _with_weakness(context: Context, found: InstanceInfo, record: Record | None)
 def infos(context: Context) -> list[InstanceInfo]:
     """Every instance that has a record on this node, sorted by name."""
     names = context.store.names()
-    found = zip(names, observed_all(context, names), strict=True)
-    return [info_of(context, name, seen) for name, seen in found if seen.state is not State.STOPPED]
+    found, node = zip(names, observed_all(context, names), strict=True), NodeInterfaces()
+    return [info_of(context, name, seen, node=node) for name, seen in found if seen.state is not State.STOPPED]
 
 
-def info_of(context: Context, name: str, seen: Observed, *, driver: str = "unknown") -> InstanceInfo:
+def info_of(
+    context: Context, name: str, seen: Observed, *, driver: str = "unknown", node: NodeInterfaces | None = None
+) -> InstanceInfo:
     """The observation, as the answer to a caller. ``driver`` is for an instance without a readable record."""
     record = seen.record
     if record is None:
         return InstanceInfo.of(seen.observation, name=name, driver=driver)
     instance = record.instance
+    macs = [instance.mac(index) for index in range(len(instance.nics))]
+    interfaces = tuple((node or NodeInterfaces()).of(record, macs)) if macs and seen.state in _RUNS else ()
     ended = seen.state in (State.SHUTDOWN, State.CRASHED) and record.boot_id == boot_id()
     return InstanceInfo.of(
         seen.observation,
@@ -269,7 +274,8 @@ def info_of(context: Context, name: str, seen: Observed, *, driver: str = "unkno
         started_at=record.started_at or None,
         ended_at=_ended_at(context, name) if ended else None,
         disks=instance.disks,
-        nics=tuple(replace(nic, mac=instance.mac(index)) for index, nic in enumerate(instance.nics)),
+        nics=tuple(replace(nic, mac=mac) for nic, mac in zip(instance.nics, macs, strict=True)),
+        interfaces=interfaces,
     )
 
 

@@ -79,3 +79,11 @@ def test_a_start_that_fails_leaves_no_tap(net: Network, world: World) -> None:
     with pytest.raises(hvcore.LaunchError):
         world.start(nics=bridged(*MACS), kvm_extra="-device no-such-device")
     assert net.links() == {"br0"}
+
+
+def test_info_shows_the_tap_its_bridge_and_the_addresses_that_the_node_has_seen(net: Network, world: World) -> None:
+    world.start(nics=bridged(*MACS))
+    net.ip("neighbour", "add", "192.0.2.7", "lladdr", MACS[1], "dev", "br0")
+    found = world.info().interfaces
+    assert [(one.nic, one.port_of, one.seen) for one in found] == [(0, "br0", ()), (1, "br0", ("192.0.2.7",))]
+    assert {one.name for one in found} == net.links() - {"br0"}

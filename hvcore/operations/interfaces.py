@@ -1,0 +1,48 @@
+"""The interfaces of the node that belong to instances: found by the ledger, read from the kernel once for all of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+from hvcore.model.observation import Interface
+from hvcore.model.record import Record
+
+if TYPE_CHECKING:
+    from hvcore.host.network.links import LinkFacts, Neighbour
+
+__all__ = ["NodeInterfaces"]
+
+_OF_NIC: Final = re.compile(r"nic(\d+)(?:\..+)?")
+
+
+class NodeInterfaces:
+    """The links and neighbours of the node at the time of the first question."""
+
+    def of(self, record: Record, macs: Sequence[str]) -> Iterator[Interface]:
+        """Those of the instance's NICs, which have these MAC addresses; nothing for a NIC without an interface."""
+        for entry in record.ledger:
+            nic = _OF_NIC.fullmatch(entry.key)
+            name, mark = entry.data.get("name"), entry.data.get("owner")
+            if nic is None or name is None or mark is None or int(nic[1]) >= len(macs):
+                continue
+            found, neighbours = self._read
+            link = next((link for link in found.values() if link.name == name), None)
+            if link is not None and link.alias == mark:  # another link may have the name by now
+                bridge, mac = found.get(link.master), macs[int(nic[1])].lower()
+                seen = tuple(row.address for row in neighbours if row.mac == mac)
+                yield Interface(nic=int(nic[1]), name=name, port_of=bridge.name if bridge else None, seen=seen)
+
+    @cached_property
+    def _read(self) -> tuple[dict[int, LinkFacts], list[Neighbour]]:
+        # Imported here: most lists have no instance with an interface.
+        from hvcore.host.network.links import links, neighbours  # noqa: PLC0415
+        from hvcore.host.network.netlink import Netlink  # noqa: PLC0415
+
+        try:
+            with Netlink() as netlink:
+                return {link.index: link for link in links(netlink)}, list(neighbours(netlink))
+        except OSError:  # a node that forbids netlink: an instance is shown without its interfaces
+            return {}, []
