@@ -53,5 +53,5 @@ def test_two_guests_move_100_mib_whole(net: Network, node: hvcore.Node, tmp_path
     with two_guests(node, tmp_path, memory_mib=384) as (first, second):
         first.run(f"dd if=/dev/urandom of=/data bs=1M count={MIB}", deadline_s=200)
         wanted = first.run("md5sum </data", deadline_s=200)
-        first.run("nc -l -p 5000 </data >/dev/null &")
+        first.run("(nc -l -p 5000 </data >/dev/null &)")
         assert second.run("nc 10.9.0.1 5000 | md5sum", deadline_s=400) == wanted

@@ -28,13 +28,17 @@ _UIDS: Final = itertools.count(1_890_000_000 + os.getpid() % 250 * 1_000_000, 20
 
 @dataclass
 class World:
-    """One node: its run directory, images to boot, and the places where a person would look for leftovers."""
+    """One node: its run directory, images to boot, and the places where a person would look for leftovers.
+
+    ``places`` are more such places of one test.
+    """
 
     root: Path
     run_dir: Path
     uids: range
     node: hvcore.Node
     undo: list[Callable[[], object]] = field(default_factory=list)
+    places: list[Callable[[], list[str]]] = field(default_factory=list)
 
     @property
     def kvm(self) -> hvcore.DriverHandle:
@@ -125,6 +129,7 @@ class World:
             *_lines("/proc/self/mountinfo", self.root),
             *_lines("/proc/net/unix", self.root),
             *_loops(self.root),
+            *(left for place in self.places for left in place()),
         ]
 
 

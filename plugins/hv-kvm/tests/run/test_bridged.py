@@ -87,3 +87,15 @@ def test_info_shows_the_tap_its_bridge_and_the_addresses_that_the_node_has_seen(
     found = world.info().interfaces
     assert [(one.nic, one.port_of, one.seen) for one in found] == [(0, "br0", ()), (1, "br0", ("192.0.2.7",))]
     assert {one.name for one in found} == net.links() - {"br0"}
+
+
+def test_vhost_is_refused_where_no_nic_can_use_it(world: World) -> None:
+    """Needs no network: the check is pure."""
+    for given, what in (
+        ({"nics": (Nic(),)}, "needs a NIC on a tap of the node"),
+        ({"nics": bridged(MACS[0]), "nic_type": "e1000"}, "needs paravirtual NICs, but nic_type is 'e1000'"),
+    ):
+        with pytest.raises(hvcore.ParamsError, match=rf"params.vhost_net: {what}"):
+            world.kvm.check(world.instance(vhost_net=True, **given))
+    world.kvm.check(world.instance(vhost_net=True, nics=(*bridged(MACS[0]), Nic())))
+    world.kvm.check(world.instance(vhost_net=True))

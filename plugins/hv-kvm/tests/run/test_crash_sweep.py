@@ -16,13 +16,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from empty_network import NEEDS_ROOT, Network, empty_network
 from world import World
 
+import hvcore
 from hv_kvm.qmp import QmpError, commands, connect
 from hvcore import State
 from hvcore.model.record import Phase
@@ -34,8 +36,10 @@ CALLS = (
     *("openat", "write", "pwrite64", "ftruncate", "fsync", "flock", "close", "dup", "fcntl", "pipe2"),
     *("mkdir", "rmdir", "unlink", "unlinkat", "rename", "symlink", "chown", "mknodat", "mknod", "chmod", "utimensat"),
     *("vfork", "fork", "clone", "clone3", "wait4", "pidfd_open", "pidfd_send_signal", "kill"),
-    *("socket", "bind", "listen", "connect", "sendto", "recvfrom", "poll", "read"),
+    *("socket", "bind", "listen", "connect", "sendto", "recvfrom", "poll", "read", "ioctl"),
 )
+# Those that make a tap and connect it.
+_OF_LINKS = frozenset(("ioctl", "socket", "sendto", "recvfrom"))
 _SAMPLE = 12
 
 
@@ -185,6 +189,46 @@ def chosen_points(world: World, acts: Acts, name: str) -> list[Point]:
     world.node.stop("web1", force=True)
     assert len(found) > 50, found
     return found
+
+
+@pytest.fixture
+def net(world: World) -> Iterator[Network]:
+    """A network for the test with a bridge, whose links are leftovers."""
+    with empty_network() as network:
+        network.bridge()
+        world.places.append(lambda: sorted(network.links() - {"br0"}))
+        yield network
+        for info in world.node.instances():
+            world.node.stop(info.name, force=True)
+        assert network.links() == {"br0"}
+        world.places.clear()  # outside of this network they are other links
+
+
+def bridged(world: World) -> tuple[list[Point], Callable[[], object]]:
+    """The points of a start with two NICs, and that start."""
+    macs = ("aa:00:00:4b:c1:01", "aa:00:00:4b:c1:02")
+    instance = world.instance(nics=tuple(hvcore.Nic(mode="bridged", link="br0", mac=mac) for mac in macs))
+    world.kvm.start(instance)  # probes the binary once
+    world.node.stop("web1", force=True)
+    every = points(lambda: world.kvm.start(instance), world.root)
+    world.node.stop("web1", force=True)
+    return every, lambda: world.kvm.start(instance)
+
+
+@NEEDS_ROOT
+def test_a_caller_killed_while_it_makes_links_leaves_none(net: Network, world: World) -> None:
+    every, act = bridged(world)
+    chosen = [point for point in every if point.call in _OF_LINKS]
+    assert len(chosen) > 20, chosen
+    assert sweep(world, chosen[:: len(chosen) // 4], act, before=lambda: None)["gone"] > 2
+
+
+@NEEDS_ROOT
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_caller_killed_at_any_call_of_a_start_with_nics_leaves_no_link(net: Network, world: World) -> None:
+    every, act = bridged(world)
+    sweep(world, every, act, before=lambda: None)
 
 
 TPM = pytest.mark.skipif(shutil.which("swtpm") is None, reason="no swtpm: ./dev setup")

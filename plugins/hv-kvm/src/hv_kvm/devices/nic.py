@@ -151,7 +151,15 @@ DEVICES: Final = (UserNic, TapNic)
 
 @hv.hookimpl
 def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
-    """Several queues need virtio with vhost-net."""
+    """Several queues need virtio with vhost-net, and vhost-net a tap and virtio."""
+    # A node or a profile may set it for all its instances.
+    if params["vhost_net"] and params.layer("vhost_net") == "instance" and instance.nics:
+        if params["nic_type"] != "paravirtual":
+            what = f"needs paravirtual NICs, but nic_type is {params['nic_type']!r}"
+            yield problem(params, "vhost_net", what, "unset it, or set nic_type = 'paravirtual'")
+        elif all(nic.mode == "user" for nic in instance.nics):
+            what = "needs a NIC on a tap of the node, and each has mode 'user'"
+            yield problem(params, "vhost_net", what, "unset it, or use another mode")
     key = "virtio_net_queues"
     if params[key] == 1:
         return
