@@ -19,6 +19,7 @@ from hvcore.api.driver_handle import DriverHandle
 from hvcore.api.node import Node
 from hvcore.errors import HvError, NodeError
 from hvcore.host.abilities import abilities
+from hvcore.host.network_abilities import network_abilities
 from hvcore.model.answers import Finding, Severity
 from hvcore.model.instance import Instance
 from hvcore.operations.context import Context
@@ -50,6 +51,7 @@ def examine(
         return (*findings, *_in("run directory", [wrong]))
     context = node._context  # noqa: SLF001 - the same package; private to others
     findings += _in("node", abilities(context.host))
+    findings += _in("networks", network_abilities(context.host))
     findings += _in("run directory", permissions(context.host.run_dir))
     findings += _in("leftovers", leftovers(context))
     for entry in catalogue():

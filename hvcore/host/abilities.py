@@ -12,10 +12,8 @@ from typing import Final
 from hvcore.host.confinement.own_root import with_own_root
 from hvcore.host.environment import Host
 from hvcore.host.files import tail
-from hvcore.host.network.nft import NFT_PACKAGE, NftError, find_nft, list_table
 from hvcore.host.reservations import Reservations
 from hvcore.model.answers import Finding, Severity
-from hvcore.model.egress_rules import FAMILY, TABLE
 from hvcore.model.limits import LIMITED
 
 __all__ = ["abilities", "how_to_install", "program"]
@@ -52,27 +50,6 @@ def abilities(host: Host) -> Iterator[Finding]:
         yield _user_namespaces(host)
     yield _cgroups(host)
     yield from _uids(host)
-    yield from _networks(host)
-
-
-def _networks(host: Host) -> Iterator[Finding]:
-    """What only some instances need: rules about what a guest reaches."""
-    subject, without = "nft", "egress of a guest is not enforced"
-    try:
-        list_table(FAMILY, TABLE)
-    except NftError as error:
-        todo = how_to_install(NFT_PACKAGE) if find_nft() is None else "run nft list tables to see its error"
-        if host.privileged:
-            what = f"{without}: {str(error).removeprefix('nft: ')}"
-            yield Finding(subject=subject, severity=Severity.NOTE, what=what, todo=todo)
-        elif find_nft() is None:
-            what = f"is not installed on this node: {without}"
-            yield Finding(subject=subject, severity=Severity.NOTE, what=what, todo=todo)
-    else:
-        yield Finding(subject=subject, severity=Severity.OK, what=f"nftables works, in table {FAMILY} {TABLE}")
-    if shutil.which("pasta") is None:
-        what = f"is not installed on this node: for users other than root, {without}"
-        yield Finding(subject="pasta", severity=Severity.NOTE, what=what, todo=how_to_install("passt"))
 
 
 def _bubblewrap(*options: str) -> list[str]:

@@ -1,0 +1,120 @@
+"""What this node has for the NICs of guests. Each is a note where it lacks: only the instances that need it cannot start."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from hvcore.host.abilities import how_to_install, program
+from hvcore.host.environment import Host
+from hvcore.host.network.installed_passt import why_not_passt
+from hvcore.host.network.links import links
+from hvcore.host.network.netlink import Netlink
+from hvcore.host.network.nft import NFT_PACKAGE, NftError, find_nft, list_table
+from hvcore.host.network.tap_device import TUN, VHOST_NET, open_vhost, tap_features
+from hvcore.model.answers import Finding, Severity
+from hvcore.model.egress_rules import FAMILY, TABLE
+
+__all__ = ["network_abilities"]
+
+_PASST: Final = "/usr/bin/passt"
+_FORWARDING: Final = {"IPv4": "net.ipv4.ip_forward", "IPv6": "net.ipv6.conf.all.forwarding"}
+
+
+def network_abilities(host: Host, proc_sys: Path = Path("/proc/sys")) -> Iterator[Finding]:
+    """Findings about each mode of a NIC."""
+    yield _passt()
+    yield _taps()
+    yield _vhost()
+    yield _bridges()
+    yield _forwarding(proc_sys)
+    yield _open_vswitch()
+    yield from _egress(host)
+
+
+def _note(subject: str, what: str, todo: str) -> Finding:
+    return Finding(subject=subject, severity=Severity.NOTE, what=what, todo=todo)
+
+
+def _ok(subject: str, what: str) -> Finding:
+    return Finding(subject=subject, severity=Severity.OK, what=what)
+
+
+def _passt() -> Finding:
+    why = why_not_passt(_PASST)
+    if why is None:
+        return _ok("passt", f"{_PASST}, for mode 'user' with forwarded ports")
+    todo = "add a default route" if "route" in why else how_to_install("passt")
+    return _note("passt", f"{why}: mode 'user' is QEMU's own network, without forwarded ports", todo)
+
+
+def _taps() -> Finding:
+    try:
+        found = tap_features()
+    except OSError as error:
+        what = f"cannot be opened ({error.strerror}): only mode 'user' works"
+        return _note(TUN, what, "modprobe tun")
+    queues = "several queues" if found.multi_queue else "one queue"
+    return _ok(TUN, f"taps with {queues}{'' if found.vnet_hdr else ', without vnet_hdr'}")
+
+
+def _vhost() -> Finding:
+    try:
+        with open(open_vhost(), "rb"):
+            return _ok(VHOST_NET, "the kernel moves the packets of paravirtual NICs")
+    except OSError as error:
+        what = f"cannot be opened ({error.strerror}): QEMU moves the packets of taps, which is slower"
+        return _note(VHOST_NET, what, "modprobe vhost_net")
+
+
+def _bridges() -> Finding:
+    with Netlink() as netlink:
+        found = [link for link in links(netlink) if link.kind == "bridge"]
+    if not found:
+        return _note("bridges", "none on this node: mode 'bridged' needs one", "ip link add br0 type bridge")
+    names = [f"{link.name} (filters VLANs)" if link.vlan_filtering else link.name for link in found]
+    return _ok("bridges", ", ".join(names))
+
+
+def _forwarding(proc_sys: Path) -> Finding:
+    off = [name for name, key in _FORWARDING.items() if not _switched_on(proc_sys / key.replace(".", "/"))]
+    if not off:
+        return _ok("forwarding", "IPv4 and IPv6, for mode 'routed'")
+    what = f"is off for {' and '.join(off)}: guests of mode 'routed' reach this node only"
+    return _note("forwarding", what, " ".join(["sysctl", *(f"{_FORWARDING[name]}=1" for name in off)]))
+
+
+def _switched_on(file: Path) -> bool:
+    try:
+        return file.read_text(encoding="ascii").strip() not in ("", "0")
+    except OSError:
+        return False
+
+
+def _open_vswitch() -> Finding:
+    if shutil.which("ovs-vsctl") is None:
+        what = "is not installed on this node: mode 'openvswitch' needs it"
+        return _note("ovs-vsctl", what, how_to_install("openvswitch-switch"))
+    return program("ovs-vsctl", "openvswitch-switch", "--version")
+
+
+def _egress(host: Host) -> Iterator[Finding]:
+    """Rules about what a guest reaches."""
+    subject, without = "nft", "egress of a guest is not enforced"
+    try:
+        list_table(FAMILY, TABLE)
+    except NftError as error:
+        todo = how_to_install(NFT_PACKAGE) if find_nft() is None else "run nft list tables to see its error"
+        if host.privileged:
+            what = f"{without}: {str(error).removeprefix('nft: ')}"
+            yield Finding(subject=subject, severity=Severity.NOTE, what=what, todo=todo)
+        elif find_nft() is None:
+            what = f"is not installed on this node: {without}"
+            yield Finding(subject=subject, severity=Severity.NOTE, what=what, todo=todo)
+    else:
+        yield Finding(subject=subject, severity=Severity.OK, what=f"nftables works, in table {FAMILY} {TABLE}")
+    if shutil.which("pasta") is None:
+        what = f"is not installed on this node: for users other than root, {without}"
+        yield Finding(subject="pasta", severity=Severity.NOTE, what=what, todo=how_to_install("passt"))
