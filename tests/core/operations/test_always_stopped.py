@@ -366,12 +366,12 @@ def test_what_only_its_driver_can_release_is_named_and_the_record_kept(
     store = Store(site.run_dir)
     record = store.load("web1")
     assert record is not None
-    store.save(replace(record, ledger=(*record.ledger, hv.Entry(kind="tap"))))
+    store.save(replace(record, ledger=(*record.ledger, hv.Entry(kind="crate"))))
     before = site.record.read_bytes()
     driver_uninstalled(site)
     outcome = site.node.stop("web1", force=True)
     (kept,) = (site.run_dir / "damaged").iterdir()
-    assert outcome.notes[-1] == f"only driver fragile can release tap: its record is kept as {kept}"
+    assert outcome.notes[-1] == f"only driver fragile can release crate: its record is kept as {kept}"
     assert kept.read_bytes() == before
     assert processes(site.run_dir) == []
     nothing_left()

@@ -131,7 +131,17 @@ def test_a_process_that_only_another_pid_namespace_sees_is_not_taken_for_gone(ru
         give = f"import hvcore; hvcore.Node({str(run_dir)!r}).stop('web1', force=True)"
         while not is_held(directory / "alive"):
             assert holder.poll() is None
-        inside = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", give]
+        inside = [
+            "unshare",
+            "--pid",
+            "--fork",
+            "--propagation",
+            "unchanged",
+            "--mount-proc",
+            sys.executable,
+            "-c",
+            give,
+        ]
         done = subprocess.run(inside, capture_output=True, text=True, check=False)
         assert "in a PID namespace that cannot be seen from here" in done.stderr
         assert holder.poll() is None

@@ -88,7 +88,18 @@ print(json.dumps(said))
 def test_in_another_pid_namespace_everything_but_reading_is_refused(root: None, world: World) -> None:
     world.start(disks=[])
     pid, record = world.pid(), (world.dir() / "record.json").read_bytes()
-    inside = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", ELSEWHERE, str(world.run_dir)]
+    inside = [
+        "unshare",
+        "--pid",
+        "--fork",
+        "--propagation",
+        "unchanged",
+        "--mount-proc",
+        sys.executable,
+        "-c",
+        ELSEWHERE,
+        str(world.run_dir),
+    ]
     done = subprocess.run(inside, capture_output=True, text=True, check=False, timeout=100)
     said = json.loads(done.stdout)
     assert said.pop("list") == ["unknown"]
