@@ -91,7 +91,10 @@ class UniqueValueKind(ResourceKind[UniqueValue, int], name="unique-value", turn=
 
     def _file(self, resource: UniqueValue, number: int, site: Site) -> Path:
         """The file of the lock. Only root can write to /run; other users lock in their run directory."""
-        return (self._locks if site.host.privileged else site.host.run_dir / "values") / resource.space / str(number)
+        space = resource.space
+        if space == MAC_ADDRESSES:  # of a network: another network namespace of the node may have the same
+            space = f"{space}-{os.stat('/proc/thread-self/ns/net').st_ino}"
+        return (self._locks if site.host.privileged else site.host.run_dir / "values") / space / str(number)
 
 
 def _shown(resource: UniqueValue) -> str:

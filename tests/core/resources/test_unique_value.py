@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from empty_network import NEEDS_ROOT, empty_network
 from numbered import VALUE, kinds_with_locks
 
 from hvcore.host.launching.launch import reap
 from hvcore.host.processes.process import kill_and_wait
 from hvcore.host.reservations import Reservations
-from hvcore.plugin import Command, Job, NodeError, OperationError, Site, UniqueValue
+from hvcore.plugin import Command, Job, NodeError, OperationError, Site, UniqueValue, mac_claim
 from hvcore.resources.unique_value import UniqueValueKind
 
 AtWork = Callable[..., Job]
@@ -178,3 +179,21 @@ def test_steps_of_a_plan(site: Callable[..., Site], locks: Path) -> None:
     ]
     assert (kind.placeholder(VALUE, site()), kind.placeholder(FIVE, site())) == (3, 5)
     assert not locks.exists()
+
+
+@NEEDS_ROOT
+def test_a_mac_address_is_unique_in_its_network(
+    job: AtWork, site: Callable[..., Site], locks: Path, tmp_path: Path
+) -> None:
+    claim = mac_claim("nic0.mac", "nics[0].mac", "aa:00:00:4b:c1:01")
+    with empty_network():
+        first = job("web1")
+        assert first.acquire(claim)[claim] == 0xAA00004BC101
+        other = job("web1", run_dir=tmp_path / "other-run")
+        where = site("web1", run_dir=tmp_path / "other-run", privileged=True)
+        (problem,) = UniqueValueKind(locks).verify(claim, where)
+        assert str(problem) == "nics[0].mac: is taken on this node, got aa:00:00:4b:c1:01; choose another, or unset it"
+        with pytest.raises(OperationError, match="mac-address aa:00:00:4b:c1:01 is taken"):
+            other.acquire(claim)
+        with empty_network():
+            job("web2", run_dir=tmp_path / "third-run").acquire(claim)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from empty_network import NEEDS_ROOT, Network, empty_network
@@ -99,3 +102,55 @@ def test_vhost_is_refused_where_no_nic_can_use_it(world: World) -> None:
             world.kvm.check(world.instance(vhost_net=True, **given))
     world.kvm.check(world.instance(vhost_net=True, nics=(*bridged(MACS[0]), Nic())))
     world.kvm.check(world.instance(vhost_net=True))
+
+
+class Waiting:
+    """Looks, while it is entered, for callers in this process that wait for a file lock: proc(5), ``->`` in /proc/locks."""
+
+    def __enter__(self) -> list[str]:
+        self.found: list[str] = []
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.look)
+        self.thread.start()
+        return self.found
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.thread.join()
+
+    def look(self) -> None:
+        while not self.over.wait(0.002):
+            lines = Path("/proc/locks").read_text().splitlines()
+            self.found += [line for line in lines if "->" in line and f" {os.getpid()} " in line]
+
+
+def start_together(net: Network, world: World, count: int) -> None:
+    """Start that many guests with two NICs each at once, and compare names, MAC addresses and uids."""
+    instances = [world.instance(f"web{number}", nics=(Nic(mode="bridged", link="br0"),) * 2) for number in range(count)]
+    with Waiting() as waiting, ThreadPoolExecutor(count) as pool:
+        outcomes = list(pool.map(lambda one: world.kvm.start(one, deadline_s=300.0), instances))
+    assert all(outcome.changed for outcome in outcomes)
+    assert waiting == []
+    infos = world.node.instances()
+    names = [one.name for info in infos for one in info.interfaces]
+    macs = [nic.mac for info in infos for nic in info.nics]
+    uids = [info.details["uid"] for info in infos]
+    assert [len(set(found)) for found in (names, macs, uids)] == [2 * count, 2 * count, count]
+    assert set(names) == net.links() - {"br0"}
+    for instance in instances:
+        world.node.stop(instance.name, force=True)
+    assert net.links() == {"br0"}
+
+
+def test_guests_that_start_at_once_share_nothing_and_wait_for_no_lock(net: Network, world: World) -> None:
+    start_together(net, world, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_32_guests_that_start_at_once_share_nothing_and_wait_for_no_lock(
+    net: Network, worlds: Any, tmp_path: Path
+) -> None:
+    world = worlds(tmp_path)
+    world.node = hvcore.Node(world.run_dir, uid_pool=range(world.uids.start, world.uids.start + 40))
+    start_together(net, world, 32)
