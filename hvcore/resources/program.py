@@ -80,6 +80,8 @@ def missing_program(binary: str) -> bool:
 def launch_program(program: Program, held: Held, level: Level) -> str:
     """Start the program, connected to the instance; the instance's end of the pair of sockets. Does not wait."""
     user, state = held[program.user], None if program.state is None else held[program.state]
+    # A program of that key may have run before: its status would be taken for that of the new one.
+    (held.owner.dir / of_program(program.key, STATUS)).unlink(missing_ok=True)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         end = held.add(os.dup(ours.fileno()))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from killed import at_event, count, die
 from own_network import ADDRESSES, own_network
 
 from hvcore.host.launching.launch import reap
@@ -218,3 +219,51 @@ def test_the_plan_shows_the_program_and_where_each_port_leads(site: Callable[...
         "a free udp port at all addresses of the node leads to port 53 of the guest",
     ]
     assert steps[3] == "/usr/bin/passt beside the instance, with its own uid; it ends with the guest"
+
+
+SAMPLE = (1, 8, 15, 17)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), None], ids=["each", "sample"])
+def test_nothing_is_left_wherever_its_caller_is_killed(
+    at_work: AtWork, in_child: Callable[..., int], run_dir: Path, own: None, step: int | None
+) -> None:
+    """Not a process, a uid or a port."""
+    wanted = network("0:80", "2222:22", "5353:53/udp")
+
+    def acquire() -> None:
+        job = at_work()
+        job.acquire(wanted)
+        job.prove(wanted, level=Level.STRICT)
+
+    def cleared() -> None:
+        job = at_work()
+        job.release()
+        assert not processes(job)
+        assert not [link for link in (run_dir / "reservations" / "uid").glob("*") if link.is_symlink()]
+        assert not bound_ports()
+        job.update(ledger=(), bindings={})
+
+    assert in_child(acquire) == 0  # what is made only once is there before anything is counted
+    cleared()
+    total = count(in_child, acquire, run_dir)
+    cleared()
+    assert total >= max(SAMPLE)
+    for number in range(1, total + 1) if step else SAMPLE:
+
+        def killed(number: int = number) -> None:
+            at_event(number, die, run_dir)
+            acquire()
+
+        assert in_child(killed) == signal.SIGKILL
+        cleared()
+
+
+def bound_ports() -> list[str]:
+    """The sockets of this network that are bound to a port."""
+    found = []
+    for name in ("tcp", "tcp6", "udp", "udp6"):
+        rows = Path("/proc/thread-self/net", name).read_text().splitlines()[1:]
+        found += [f"{name} {row.split()[1]}" for row in rows if row.split()[3] in ("0A", "07")]
+    return found
