@@ -40,6 +40,7 @@ class Module:
     name: str
     text: str = field(repr=False)
     tree: ast.Module = field(repr=False)
+    nodes: tuple[ast.AST, ...] = field(repr=False)  # of the tree: four rules look at each
 
     @property
     def public(self) -> bool:
@@ -54,7 +55,8 @@ def modules() -> list[Module]:
 
 
 def parsed(name: str, text: str) -> Module:
-    return Module(name, text, ast.parse(text, name))
+    tree = ast.parse(text, name)
+    return Module(name, text, tree, tuple(ast.walk(tree)))
 
 
 # Each rule yields what it finds as the name that an exception would have, and the words.
@@ -71,7 +73,7 @@ def lines(module: Module) -> Found:
 
 
 def methods(module: Module) -> Found:
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.ClassDef):
             count = len({child.name for child in node.body if isinstance(child, FUNCTION)})
             if count > CLASS_METHODS:
@@ -115,11 +117,11 @@ def calls(module: Module) -> Iterator[tuple[ast.Call, str]]:
     """Every call with its name in the source; `from time import sleep` counts as `time.sleep`."""
     origin = {
         alias.asname or alias.name: f"{node.module}.{alias.name}"
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Call):
             written = dotted(node.func)
             yield node, origin.get(written, written)
@@ -152,8 +154,8 @@ def version_branches(module: Module) -> Found:
     """Uses of a QEMU version in hv_kvm other than showing it: comparing it, splitting it, or passing it on to other code."""
     if not module.name.startswith("plugins/hv-kvm/"):
         return
-    parents = {child: parent for parent in ast.walk(module.tree) for child in ast.iter_child_nodes(parent)}
-    for node in ast.walk(module.tree):
+    parents = {child: parent for parent in module.nodes for child in ast.iter_child_nodes(parent)}
+    for node in module.nodes:
         if isinstance(node, ast.Name | ast.Attribute) and is_qemu_version(node) and not is_shown(parents[node]):
             yield at(module, node, "compares a version; probe the feature or use the quirk table (R7)")
 

@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from hvcore import new_driver, new_extension
 
 TOP: Final = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.heavy  # mypy without a cache
 def test_what_the_templates_make_type_checks(tmp_path: Path) -> None:
     new_driver(tmp_path / "driver", name="my-own")
     new_extension(tmp_path / "extension", driver="fake", name="other")

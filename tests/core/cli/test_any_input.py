@@ -85,6 +85,7 @@ def ended_well(arguments: list[str], stdin: str | None = None) -> None:
         assert ended.stdout == ""
 
 
+@pytest.mark.heavy  # whole instances, each through a whole command
 @settings(max_examples=60)
 @given(INSTANCES, st.sampled_from(["check", "verify", "plan"]), st.booleans())
 def test_any_instance_file_is_accepted_or_refused(data: dict[str, Any], subcommand: str, as_json: bool) -> None:  # noqa: FBT001

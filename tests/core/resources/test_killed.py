@@ -67,6 +67,7 @@ def test_a_release_by_key_is_finished_by_the_next_and_leaves_the_rest(
     assert (left(after), [entry.key for entry in after.record.ledger]) == (["a", "p"], ["a", "p"])
 
 
+@pytest.mark.heavy  # a process for each step; the tests above kill at one step
 def test_kinds_of_the_core_leave_nothing_wherever_their_caller_is_killed(
     at_work: AtWork, in_child: InChild, run_dir: Path
 ) -> None:
