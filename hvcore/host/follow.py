@@ -5,15 +5,15 @@ The file is not kept open in between: an open file would keep its file system bu
 
 from __future__ import annotations
 
-import ctypes
 import os
 import stat
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from hvcore.errors import NodeError
+from hvcore.host.libc import libc_call
 from hvcore.host.processes.process import wait_readable
 
 __all__ = ["log_pieces"]
@@ -109,17 +109,22 @@ def _line_start(path: str, lines: int | None) -> int:
 @contextmanager
 def _watched(path: str) -> Iterator[int]:
     """A descriptor that is readable after changes to the file, -1 without a file. Raises `NodeError`."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    fd = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
-    if fd < 0:
-        reason = os.strerror(ctypes.get_errno())
-        raise NodeError(f"{path}: cannot be followed, got {reason}; see fs.inotify.max_user_instances in sysctl")
     try:
-        wanted = _IN_MODIFY | _IN_ATTRIB | _IN_DELETE_SELF | _IN_MOVE_SELF | _IN_DONT_FOLLOW
-        watches = _size(path) is not None and libc.inotify_add_watch(fd, os.fsencode(path), wanted) >= 0
-        yield fd if watches else -1
+        fd = libc_call("inotify_init1", os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        what = f"{path}: cannot be followed, got {error.strerror}"
+        raise NodeError(f"{what}; see fs.inotify.max_user_instances in sysctl") from error
+    try:
+        yield fd if _size(path) is not None and _watch(fd, path) else -1
     finally:
         os.close(fd)
+
+
+def _watch(fd: int, path: str) -> bool:
+    wanted = _IN_MODIFY | _IN_ATTRIB | _IN_DELETE_SELF | _IN_MOVE_SELF | _IN_DONT_FOLLOW
+    with suppress(OSError):
+        return libc_call("inotify_add_watch", fd, os.fsencode(path), wanted) >= 0
+    return False
 
 
 def _wait(watch: int) -> bool:

@@ -123,20 +123,19 @@ def unmount_below(directory: str) -> int:
     Raises `LeftoverError` naming the users of a busy mount. A lazy unmount would only hide it: the file system stays in
     use while the instance looks stopped.
     """
-    import ctypes  # noqa: PLC0415 - 2.1 ms, which list and info do not need
+    from hvcore.host.libc import libc_call  # noqa: PLC0415 - 2.1 ms (ctypes), which list and info do not need
 
     count = 0
-    libc = ctypes.CDLL(None, use_errno=True)
     for mount in mounts_at_or_below(directory):
-        if libc.umount2(os.fsencode(mount.point), _UMOUNT_NOFOLLOW) == 0:
-            count += 1
-            continue
-        number = ctypes.get_errno()
-        if number == errno.EINVAL:
-            continue  # it went with the mount that it was on
-        users = ", ".join(_users_of(mount)) or "a process that cannot be seen from here"
-        what = f"{mount.point}: cannot be unmounted, got {os.strerror(number)}, used by {users}"
-        raise LeftoverError(f"{what}; end that process and try again")
+        try:
+            libc_call("umount2", os.fsencode(mount.point), _UMOUNT_NOFOLLOW)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                continue  # it went with the mount that it was on
+            users = ", ".join(_users_of(mount)) or "a process that cannot be seen from here"
+            what = f"{mount.point}: cannot be unmounted, got {error.strerror}, used by {users}"
+            raise LeftoverError(f"{what}; end that process and try again") from error
+        count += 1
     return count
 
 

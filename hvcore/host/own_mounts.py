@@ -8,17 +8,17 @@ The processes of the instance are started in their own mount namespace, in which
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
+from hvcore.host.libc import libc_call, system_call
 from hvcore.host.mount_table import Mount, mounts_at_or_below, parse_mountinfo
+from hvcore.host.threads import in_thread
 
 __all__ = ["in_own_mounts", "shield", "shield_mount"]
 
@@ -58,44 +58,34 @@ def in_own_mounts(directory: Path, call: Callable[[], T], *, like: int | None = 
     of others would keep their disks in use after an unmount. With the pid ``like`` it is the namespace of that process, as
     it is. Raises OSError, and what the call raises.
     """
-    results: list[T] = []
-    errors: list[BaseException] = []
 
-    def run() -> None:
-        try:
-            _enter(directory.resolve(), like)
-            results.append(call())
-        except BaseException as error:  # noqa: BLE001 - raised again below, in the caller's thread
-            errors.append(error)
+    def run() -> T:
+        _enter(directory.resolve(), like)
+        return call()
 
-    # A thread, because a thread can have a mount namespace of its own, and its children get the same.
-    thread = threading.Thread(target=run, name="own mounts")
-    thread.start()
-    try:
-        thread.join()
-    finally:
-        thread.join()  # also after an interrupt: what the call starts is known when this returns
-    if errors:
-        raise errors[0]
-    return results[0]
+    return in_thread(run, name="own mounts")  # a thread can have its own mount namespace, and its children get the same
 
 
 def _enter(directory: Path, like: int | None) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    _checked(libc.unshare(_CLONE_NEWNS))
+    libc_call("unshare", _CLONE_NEWNS)
     if like is not None:
         fd = os.open(f"/proc/{like}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _checked(libc.setns(fd, _CLONE_NEWNS))
+            libc_call("setns", fd, _CLONE_NEWNS)
         finally:
             os.close(fd)
         return
-    shared = libc.mount(None, b"/", None, ctypes.c_ulong(_MS_SLAVE_REC), None) != 0  # EINVAL: the root is not a mount
+    try:
+        libc_call("mount", None, b"/", None, _MS_SLAVE_REC, None)
+        shared = False
+    except OSError:  # EINVAL: the root is not a mount
+        shared = True
     for mount in reversed(_table()):
         if _leads(str(directory), mount.point):
             _take_off(mount)
         elif not _is_needed(mount.point, directory) and not (shared and mount.shared):
-            libc.umount2(os.fsencode(mount.point), _MNT_DETACH | _UMOUNT_NOFOLLOW)
+            with suppress(OSError):
+                libc_call("umount2", os.fsencode(mount.point), _MNT_DETACH | _UMOUNT_NOFOLLOW)
 
 
 def _is_needed(point: str, directory: Path) -> bool:
@@ -133,12 +123,4 @@ def _opened(mount: Mount) -> Iterator[int | None]:
 def _change(fd: int, *, add: int = 0, remove: int = 0) -> None:
     """Change the flags of the mount: mount_setattr(2)."""
     attributes = struct.pack("QQQQ", add, remove, 0, 0)
-    libc = ctypes.CDLL(None, use_errno=True)
-    size = ctypes.c_size_t(len(attributes))
-    arguments = (ctypes.c_long(fd), b"", ctypes.c_long(_AT_EMPTY_PATH), attributes, size)
-    _checked(libc.syscall(ctypes.c_long(_MOUNT_SETATTR), *arguments))
-
-
-def _checked(result: int) -> None:
-    if result != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    system_call(_MOUNT_SETATTR, fd, b"", _AT_EMPTY_PATH, attributes, len(attributes))

@@ -27,6 +27,7 @@ from hvcore.host.confinement.bubblewrap import Wrapped, sandboxed
 from hvcore.host.confinement.namespaces import HeldNamespaces
 from hvcore.host.confinement.own_root import with_own_root
 from hvcore.host.launching.gate import Gate, behind_gate
+from hvcore.host.launching.launching_thread import from_planned_thread
 from hvcore.host.launching.rlimits import with_limits
 from hvcore.host.launching.scheduling import UMASK, as_planned, inherited
 from hvcore.host.launching.signals import reporting, with_default_signals
@@ -39,6 +40,7 @@ __all__ = ["Child", "Command", "launch", "life_lock", "reap", "run_tool"]
 
 _PACKAGES: Final = {"bwrap": "bubblewrap", **dict.fromkeys(("nsenter", "prlimit", "setpriv"), "util-linux")}
 _TOOL_OUTPUT_BYTES: Final = 64 * 1024
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # of an unconfined program
 _FEW: Final = 16
 
 
@@ -90,7 +92,8 @@ class Command:
 
     With ``sandbox`` None it runs unconfined, with all rights of the caller. It joins the namespaces in ``held``, which
     are held until the process is waited for. It enters the control group ``group`` before its first step; with None it
-    stays in the caller's. Its CPUs, priorities, signals and umask are as planned, not the caller's.
+    stays in the caller's. What it could inherit is as planned, not the caller's: `hvcore.host.launching.scheduling`,
+    `hvcore.host.launching.launching_thread`, PATH, signals and umask.
     """
 
     argv: tuple[str, ...]
@@ -165,12 +168,16 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
         filter_fd = _filter_fd(command.sandbox, opened)
         marks: tuple[tuple[str, str], ...] = (life_mark(os.fstat(life_fd)), instance_mark(status.parent))
         if command.sandbox is None:
-            whole, environment = Wrapped(before=(), options=(), after=command.argv), marks
+            program, *arguments = command.argv
+            program = shutil.which(program) or program  # in PATH of the caller, who may have installed it elsewhere
+            whole, environment = Wrapped(before=(), options=(), after=(program, *arguments)), marks
         else:
             environment = (*command.sandbox.environment, *marks)
             sandbox = replace(command.sandbox, environment=environment)
             whole = sandboxed(sandbox, command.argv, status_fd, life_fd, filter_fd=filter_fd, held=command.held)
         ours = tuple(fd for fd in (life_fd, status_fd, filter_fd) if fd is not None)
+        # bubblewrap clears the environment; until then its own programs are looked for where the caller has them.
+        path = _PATH if command.sandbox is None else os.environ.get("PATH", os.defpath)
 
         def run(argv: tuple[str, ...], *gate_fd: int) -> subprocess.Popen[bytes]:
             own_root = () if command.sandbox is None else with_own_root()
@@ -185,14 +192,14 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
                 start_new_session=True,
                 cwd="/",
                 umask=UMASK,
-                env={"PATH": os.environ.get("PATH", os.defpath), **dict(environment)},
+                env={"PATH": path, **dict(environment)},
             )
 
         # Proves that bubblewrap has room to write: without it, bubblewrap dies and leaves a child that waits for ever.
         os.write(status_fd, b"\n")
         try:
             gated = command.group is not None or inherited()
-            popen = _run_gated(command.group, whole, run) if gated else run(whole.argv)
+            popen = from_planned_thread(lambda: _run_gated(command.group, whole, run) if gated else run(whole.argv))
         except FileNotFoundError as error:
             program = str(error.filename)
             raise NodeError(f"{program}: not found on this node; install {_PACKAGES.get(program, program)}") from error

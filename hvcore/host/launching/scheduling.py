@@ -7,7 +7,6 @@ Only root can raise a priority again: without root, what the kernel refuses stay
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hvcore.host.libc import system_call
+
 __all__ = ["PLANNED", "UMASK", "as_planned", "inherited"]
 
 UMASK: Final = 0o022
 PLANNED: Final = (
-    "the CPUs of the node, nice 0, the normal scheduler, no io class, OOM score adjustment 0, umask 022, "
-    "and all signals at their defaults"
+    "the CPUs of the node, nice 0, the normal scheduler, no io class, OOM score adjustment 0, umask 022, all signals at "
+    "their defaults, the usual personality and timer slack, and a new session keyring"
 )
 """In words, for a plan."""
 
@@ -51,12 +52,7 @@ def _io_call(position: int, pid: int, *value: int) -> int:
     numbers = _IOPRIO_NUMBERS.get(os.uname().machine)
     if numbers is None:
         return _IOPRIO_NONE
-    libc = ctypes.CDLL(None, use_errno=True)
-    words = (numbers[position], _IOPRIO_WHO_PROCESS, pid, *value)
-    result = int(libc.syscall(*map(ctypes.c_long, words)))
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result
+    return system_call(numbers[position], _IOPRIO_WHO_PROCESS, pid, *value)
 
 
 def _oom_adjustment(pid: int) -> int:

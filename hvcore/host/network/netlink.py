@@ -6,15 +6,16 @@ than everything else that a start with a NIC adds (decision 21).
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import socket
 import struct
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Final, Self, TypeVar
+
+from hvcore.host.libc import libc_call
+from hvcore.host.threads import in_thread
 
 __all__ = ["ACK", "CREATE", "DUMP", "EXCL", "REPLACE", "Netlink", "attribute", "attributes", "in_network_of", "nested"]
 
@@ -145,21 +146,10 @@ def _aligned(length: int) -> int:
 
 def in_network_of(pid: int, call: Callable[[], T]) -> T:
     """Call it in the network namespace of that process, in a new thread: only that thread enters the namespace."""
-    found: list[T] = []
-    failed: list[BaseException] = []
 
-    def enter() -> None:
-        try:
-            with open(f"/proc/{pid}/ns/net", "rb") as namespace:
-                if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET) != 0:
-                    raise OSError(ctypes.get_errno(), "cannot enter the network namespace")
-            found.append(call())
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            failed.append(error)
+    def enter() -> T:
+        with open(f"/proc/{pid}/ns/net", "rb") as namespace:
+            libc_call("setns", namespace.fileno(), _CLONE_NEWNET)
+        return call()
 
-    thread = threading.Thread(target=enter)
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-    return found[0]
+    return in_thread(enter, name="network namespace")
