@@ -140,13 +140,17 @@ class Egress(Resource[None]):
     """The rule about what a program reaches: the one that ``owner`` is the user of, and that moves the guest's packets.
 
     ``policy`` is one of `POLICIES`. ``required`` is False for a default: where it cannot be enforced, that is said and the
-    guest starts. ``udp`` are the resources of forwarded UDP ports: their handle is the port.
+    guest starts. ``udp`` are the resources of forwarded UDP ports: their handle is the port. ``uid_shared_with`` says what
+    else the program connects for, which the rules would stop: they are then not made.
+    ``passt`` is the path of that program, if it is passt: its newer releases keep policy ``all`` on their own.
     """
 
     policy: str
     owner: Identity
     required: bool = True
     udp: tuple[Resource[int], ...] = ()
+    uid_shared_with: str = ""
+    passt: str = ""
 
     def needs(self) -> tuple[Resource[Any], ...]:
         """The user of the program, and the ports."""

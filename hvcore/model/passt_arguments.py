@@ -9,7 +9,7 @@ from typing import Final
 
 from hvcore.params.network_types import Forward
 
-__all__ = ["GUEST_ADDRESSES", "NodeNetwork", "asked_options", "dns_note", "passt_arguments"]
+__all__ = ["CLOSES_LOOPBACK", "GUEST_ADDRESSES", "NodeNetwork", "asked_options", "dns_note", "passt_arguments"]
 
 GUEST_ADDRESSES: Final = {4: "10.0.2.15", 6: "fd00:5::15"}
 """The address that the guest gets by DHCP, and one in the network that router advertisements announce."""
@@ -17,8 +17,10 @@ GUEST_ADDRESSES: Final = {4: "10.0.2.15", 6: "fd00:5::15"}
 _GATEWAYS: Final = {4: "10.0.2.2", 6: "fe80::2"}
 _RESOLVER: Final = "10.0.2.3"
 
+CLOSES_LOOPBACK: Final = "--map-host-loopback"
+"""An option of newer releases. Those drop packets of the guest to 127.0.0.1; older ones send them to the node's."""
+
 # Options that only newer releases have.
-_MAP_LOOPBACK: Final = "--map-host-loopback"
 _DNS_HOST: Final = "--dns-host"
 _HOSTNAME: Final = "--hostname"
 
@@ -51,7 +53,7 @@ def passt_arguments(
     for family in sorted(node.families):
         words += ["-a", GUEST_ADDRESSES[family], *(["-n", "24"] if family == 4 else []), "-g", _GATEWAYS[family]]
     # Without this, the guest reaches the node's loopback interface at the address of its gateway.
-    words += [_MAP_LOOPBACK, "none"] if _MAP_LOOPBACK in options else ["--no-map-gw"]
+    words += [CLOSES_LOOPBACK, "none"] if CLOSES_LOOPBACK in options else ["--no-map-gw"]
     words += _dns(options, node)
     if mtu is not None:
         words += ["--mtu", str(mtu)]

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from hvcore.errors import NodeError, OperationError, Problem
 from hvcore.host.network.egress_table import enforce, put_back, weakness, withdraw
-from hvcore.host.network.installed_passt import node_network
+from hvcore.host.network.installed_passt import node_network, passt_options
 from hvcore.host.network.nft import NFT_PACKAGE, find_nft, list_table
 from hvcore.model.egress_rules import FAMILY, POLICIES, TABLE, Egress, elements_of
+from hvcore.model.passt_arguments import CLOSES_LOOPBACK
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.model.sandbox import Level
@@ -31,13 +32,15 @@ class EgressKind(ResourceKind[Egress, None], name="egress", turn=Turn.NETWORK):
     def verify(self, resource: Egress, site: Site) -> Iterator[Problem]:
         """What the instance asks for must be enforceable."""
         why = _why_not(resource, site)
-        if why is not None and resource.required:
+        if why is not None and resource.required and not _kept_by_passt(resource, site):
             yield Problem(path=resource.where, what=why[0], got=repr(resource.policy), todo=why[1])
 
     def describe(self, resource: Egress, site: Site) -> Iterator[Step]:
         """The policy, or that it is not enforced."""
         why = None if site.pure else _why_not(resource, site)
-        if why is None:
+        if not site.pure and _kept_by_passt(resource, site):
+            yield Step(kind="egress", what=f"by passt itself, let the guest reach {POLICIES[resource.policy]}")
+        elif why is None:
             what = f"by nftables table {FAMILY} {TABLE}, let the guest reach {POLICIES[resource.policy]}"
             yield Step(kind="egress", what=what)
         else:
@@ -45,12 +48,14 @@ class EgressKind(ResourceKind[Egress, None], name="egress", turn=Turn.NETWORK):
 
     def entry(self, resource: Egress, site: Site) -> Mapping[str, Any] | None:
         """The policy; the elements are among the reservations."""
-        return {"policy": resource.policy} if _has_own_uid(resource, site) else None
+        return {"policy": resource.policy} if _why_not(resource, site, thorough=False) is None else None
 
     def acquire(self, resource: Egress, held: Held) -> None:
         """Add the guest's uid to the table. Raises `OperationError` and `NodeError`."""
         owner, user = held.owner, held[resource.owner]
         why = _why_not(resource, held.site, thorough=False)
+        if _kept_by_passt(resource, held.site):
+            return
         if why is None and user is not None:
             udp = [held[port] for port in resource.udp]
             node = node_network()
@@ -89,12 +94,21 @@ def _has_own_uid(resource: Egress, site: Site) -> bool:
     return resource.owner.user is None and (site.level is Level.STRICT or at_any_level)
 
 
+def _kept_by_passt(resource: Egress, site: Site) -> bool:
+    """Whether no rule is made, because passt drops the guest's packets to the node's loopback addresses."""
+    if resource.policy != "all" or not resource.passt or _has_own_uid(resource, site):
+        return False
+    return CLOSES_LOOPBACK in passt_options(resource.passt, site.host.cache_dir)
+
+
 def _why_not(resource: Egress, site: Site, *, thorough: bool = True) -> tuple[str, str] | None:
     """Why this node cannot enforce the policy, and what to do. None if it can, as far as is known."""
     if not _has_own_uid(resource, site):
         if resource.owner.user is not None:
             return "cannot be enforced for a named user, whose uid other processes have", "unset the user"
         return "cannot be enforced for a program with the caller's uid", "run hv as root, with confinement 'strict'"
+    if resource.uid_shared_with:
+        return f"cannot be enforced, because {resource.uid_shared_with} have the same uid", "use passt"
     if find_nft() is None:
         return "needs the program nft, which is not installed on this node", f"install it (Debian: {NFT_PACKAGE})"
     if thorough:

@@ -19,10 +19,14 @@ from served_guest import NAME
 
 import hvcore
 import hvcore.plugin as hv
+from hvcore.host.network.installed_passt import passt_options
+from hvcore.model.passt_arguments import CLOSES_LOOPBACK
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(420)]
 
 USER = 12345
+PASST = "/usr/bin/passt"
+OPEN = "the guest can reach the node's loopback addresses"
 PAGE = "hello from the guest\n"
 FORWARDS = '["0:80", "[::1]:0:80/tcp", "127.0.0.1:0:80"]'
 
@@ -118,7 +122,9 @@ def test_an_ordinary_user_has_the_same(
     assert done.returncode == 0, done.stderr[-2000:]
     facts = json.loads(done.stdout)
     assert facts["pages"] == [PAGE] * 3
-    assert facts["notes"] == []
+    # Without root there are no egress rules, and passt before 2025 does not close the loopback addresses itself.
+    closed = CLOSES_LOOPBACK in passt_options(PASST, folder / "cache")
+    assert [note.partition(":")[0] for note in facts["notes"]] == ([] if closed else [OPEN])
 
 
 def _python_as_user() -> list[str]:

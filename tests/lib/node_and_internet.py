@@ -1,7 +1,7 @@
 """A node of the test's own, with a wire to an "internet", in two network namespaces. Needs root.
 
 The thread that enters is in the node's namespace, and so is what it starts. In both, a server answers TCP and UDP at
-`PORT` on all addresses, and at `DNS_PORT`, with the address that it was asked at.
+`PORT` and at port 53 on all addresses. A question for a name gets the answer that there is no such name.
 """
 
 from __future__ import annotations
@@ -62,8 +62,9 @@ while True:
             connected.sendall(b"here")
             connected.close()
         else:
-            data, control, _, sender = key.fileobj.recvmsg(100, 256)
-            key.fileobj.sendmsg([b"here"], control, 0, sender)
+            data, control, _, sender = key.fileobj.recvmsg(512, 256)
+            answer = b"here" if len(data) < 12 else data[:2] + bytes([0x81, 0x83]) + data[4:]  # DNS: no such name
+            key.fileobj.sendmsg([answer], control, 0, sender)
 """
 
 _TRY: Final = """

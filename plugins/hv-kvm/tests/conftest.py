@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from corpus import Corpus
+from empty_network import empty_network
 from world import World, make_world, own_descriptors_and_children, tear_down
 
 from hv_kvm.machine.facts import Facts
@@ -62,6 +63,16 @@ def worlds(tmp_path: Path) -> Iterator[Callable[..., World]]:
     after = own_descriptors_and_children()
     assert after[0] - before[0] == set(), "descriptors"
     assert after[1] - before[1] == set(), "children"
+
+
+@pytest.fixture
+def own_net() -> Iterator[None]:
+    """For root, a network in which a guest in mode user leaves no rule on this machine. Name it before ``world``."""
+    if os.geteuid() != 0:
+        yield
+        return
+    with empty_network():
+        yield
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def floppy(world: World, **kind: Any) -> str:
 
 
 @MACHINES
-def test_everything_at_once(world: World, machine: str) -> None:
+def test_everything_at_once(own_net: None, world: World, machine: str) -> None:
     """All devices that one guest can have."""
     cdrom = world.disk("cd.iso", message="not me")
     world.pressable(

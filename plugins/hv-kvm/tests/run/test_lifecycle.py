@@ -289,7 +289,7 @@ def test_it_boots_a_q35_with_an_ide_disk_and_a_cdrom(world: World, tmp_path: Pat
 
 
 @pytest.mark.parametrize("model", ["paravirtual", "e1000", "rtl8139", "pcnet", "ne2k_pci", "i82551"])
-def test_user_mode_interfaces_of_every_kind_come_up(world: World, model: str) -> None:
+def test_user_mode_interfaces_of_every_kind_come_up(own_net: None, world: World, model: str) -> None:
     world.pressable(nics=(Nic(mode="user"), Nic(mode="user", mac="aa:00:00:4b:c1:01")), nic_type=model)
 
 

@@ -198,6 +198,7 @@ def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
                 hostname=instance.name,
                 forwards=nic.forward,
                 mtu=nic.mtu,
+                egress=nic.egress,
             )
             yield UserNic(index=index, model=model, mac=mac, boot_index=boot_index, backend=backend)
             continue

@@ -45,6 +45,11 @@ def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """QEMU's own stack forwards no ports and announces no MTU."""
     if params["user_network"] != SLIRP:
         return
+    reached = {nic.egress or "all" for nic in instance.nics if nic.mode == "user"} - {"none"}
+    if len(reached) > 1:
+        what = "has one uid for all NICs of the guest, but their egress differs"
+        todo = "give them the same egress, or set user_network = 'passt'"
+        yield problem(params, "user_network", what, todo)
     if params["passt_path"]:
         yield problem(params, "passt_path", "has no effect with user_network = 'slirp'", "unset one of the two")
     for index, nic in enumerate(instance.nics):

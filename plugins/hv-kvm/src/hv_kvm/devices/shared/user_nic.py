@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import hvcore.plugin as hv
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.resource import HOST_NETWORK, RESOLV_CONF, Bindings, BuiltInNetwork
+from hv_kvm.machine.resource import GUEST_USER, HOST_NETWORK, RESOLV_CONF, Bindings, BuiltInNetwork
 
 __all__ = ["PASST", "PASST_PATH", "SLIRP", "UserBackend"]
 
@@ -24,7 +24,8 @@ _KEYS: Final = ("user_network", "passt_path")
 class UserBackend:
     """``chosen`` is ``passt`` or ``slirp``, by the node at each start; empty before. ``wanted`` is the parameter's value.
 
-    The default is for records of releases that had only slirp.
+    ``egress`` is the key of the NIC. ``user`` and ``uid_shared`` are about QEMU's uid, for slirp: its name, and whether QEMU
+    connects to network disks with it. The defaults are for records of releases that had only slirp.
     """
 
     wanted: str | None = None
@@ -33,11 +34,14 @@ class UserBackend:
     hostname: str = ""
     forwards: tuple[str, ...] = ()
     mtu: int | None = None
+    egress: str | None = None
+    user: str | None = None
+    uid_shared: bool = False
 
     @property
     def needs_passt(self) -> bool:
         """Whether QEMU's own stack cannot do what is asked for."""
-        return self.wanted == PASST or bool(self.forwards) or self.mtu is not None
+        return self.wanted == PASST or bool(self.forwards) or self.mtu is not None or self.egress in ("internet", "all")
 
     def network(self, index: int) -> hv.UserNetwork:
         """passt, for NIC ``index``."""
@@ -51,11 +55,28 @@ class UserBackend:
             mtu=self.mtu,
         )
 
+    def rule(self, index: int) -> hv.Egress:
+        """What the guest reaches, by the uid of passt or of QEMU."""
+        passt = self.network(index)
+        slirp = self.chosen == SLIRP
+        return hv.Egress(
+            key=f"nic{index}.egress",
+            given_by=f"nics[{index}].egress",
+            policy=self.egress or "all",
+            required=self.egress is not None,
+            owner=replace(GUEST_USER, user=self.user) if slirp else passt.owner,
+            udp=() if slirp else tuple(port for port in passt.ports if port.forward.protocol == "udp"),
+            uid_shared_with="the network disks of QEMU" if slirp and self.uid_shared else "",
+            passt="" if slirp else self.passt,
+        )
+
     def resources(self, index: int) -> Iterator[hv.Resource[Any]]:
-        """passt; or the network of the node, and the name servers to which QEMU forwards."""
+        """passt; or the network of the node, and the name servers to which QEMU forwards. With what the guest reaches."""
         if self.chosen != SLIRP:
-            yield self.network(index)
+            yield from (self.rule(index), self.network(index))
             return
+        if self.egress != "none":
+            yield self.rule(index)
         reason = "" if self.wanted == SLIRP else self.passt
         yield BuiltInNetwork(key=f"nic{index}.slirp", given_by=f"nics[{index}].mode", instead_of=reason)
         yield from (HOST_NETWORK, RESOLV_CONF)
@@ -64,7 +85,8 @@ class UserBackend:
         """The ``-netdev``."""
         name, why = f"nic{index}", "nics[].mode user"
         if self.chosen == SLIRP:
-            return Opt(name="-netdev", head="user", props={"id": name}, params=_KEYS, why=why)
+            isolated = True if self.egress == "none" else None
+            return Opt(name="-netdev", head="user", props={"id": name, "restrict": isolated}, params=_KEYS, why=why)
         fd = bindings[self.network(index)]
         why = f"{why}, connected to passt"
         if not facts.since(*_STREAM_SINCE):
