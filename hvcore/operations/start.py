@@ -115,8 +115,9 @@ def start_locked(context: Context, loaded: LoadedDriver, decided: Decided, deadl
     verdict = verdict_on(name, seen, Op.START)
     notes: tuple[str, ...] = ()
     if isinstance(verdict, Already):
-        if seen.record is not None and _changed(seen.record, decided, kept):
-            notes = ("it runs with the settings of its start; the changes take effect after hv stop and hv start",)
+        if seen.record is not None and (changed := _changed(seen.record, decided, kept)):
+            what = "it runs with the settings of its start"
+            notes = (f"{what}; the changes of {', '.join(changed)} take effect after hv stop and hv start",)
         return Outcome(name=name, op=Op.START, changed=False, state=verdict.state, notes=notes)
     if seen.record is not None:  # an instance that has ended
         old = context.driver(seen.record.driver)
@@ -144,14 +145,14 @@ def start_locked(context: Context, loaded: LoadedDriver, decided: Decided, deadl
     return Outcome(name=name, op=Op.START, changed=True, state=state, seconds=deadline.spent(), notes=notes)
 
 
-def _changed(running: Record, decided: Decided, kept: Instance) -> bool:
-    """Whether the settings differ from those of the running instance.
+def _changed(running: Record, decided: Decided, kept: Instance) -> list[str]:
+    """The fields whose settings differ from those of the running instance, such as ``disks`` and ``params.vnc``.
 
     Raises `BusyError` when another instance has the name: one of another driver, uuid or file.
     """
     name, (own, other) = running.name, (running.instance, kept)
     # Compared as JSON: a list in the one is a tuple in the other.
-    changed: bool = encode(own) != encode(other)
+    changed = _differences(encode(own), encode(other))
     todo = f"give this instance another name, or use 'hv stop {name}' first"
     for key, before, after in (("driver", own.driver, other.driver), ("uuid", own.uuid, other.uuid)):
         if before != after:
@@ -162,6 +163,14 @@ def _changed(running: Record, decided: Decided, kept: Instance) -> bool:
     if changed and all(files) and os.path.realpath(files[0]) != os.path.realpath(files[1]):
         raise BusyError(f"{name}: another instance runs under this name, from {files[0]!r}; {todo}")
     return changed
+
+
+def _differences(own: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """The names of the fields in which two instances differ, as plain JSON; each parameter by its key."""
+    names = [key for key in sorted({*own, *other} - {"params"}) if own.get(key) != other.get(key)]
+    before, after = own["params"], other["params"]
+    keys = (key for key in sorted({*before, *after}) if before.get(key) != after.get(key))
+    return [*names, *(f"params.{key}" for key in keys)]
 
 
 def call_after_start(loaded: LoadedDriver, decided: Decided, outcome: Outcome) -> Outcome:

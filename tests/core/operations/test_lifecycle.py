@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -255,7 +256,12 @@ def test_a_stop_that_fails_leaves_it_running(node: Node, fake: DriverHandle, web
 def test_starting_a_running_one_again_says_when_it_differs(fake: DriverHandle, web: Web) -> None:
     fake.start(web(motd="a"))
     assert fake.start(web(motd="a")).notes == ()
-    assert "changes take effect after hv stop and hv start" in fake.start(web(motd="b")).notes[0]
+    (note,) = fake.start(web(motd="b")).notes
+    assert note.endswith("; the changes of params.motd take effect after hv stop and hv start")
+    (note,) = fake.start(web()).notes  # a parameter that was taken away
+    assert "the changes of params.motd take effect" in note
+    (note,) = fake.start(replace(web(motd="b", ignores_powerdown=True), memory_mib=200, vcpus=3)).notes
+    assert "the changes of memory_mib, vcpus, params.ignores_powerdown, params.motd take effect" in note
 
 
 def test_an_instance_of_another_driver_is_not_this_drivers(fake: DriverHandle, web: Web) -> None:

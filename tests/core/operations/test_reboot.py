@@ -188,7 +188,7 @@ def test_at_once_nothing_takes_a_new_value(boat: Harbour) -> None:
     boat.write(**SECOND)
     outcome = boat.start_file()
     assert (outcome.changed, boat.record) == (False, before)
-    assert "changes take effect" in outcome.notes[0]
+    assert "the changes of params.hull, params.lights, params.paint take effect" in outcome.notes[0]
 
 
 def test_at_a_reboot_launch_and_live_values_are_taken_and_start_values_kept(boat: Harbour) -> None:
