@@ -28,7 +28,7 @@ _PARTS: Final = {
     "mount": "hv_chroot.resources.root_mount:run_tool",
     "everything else of the root": "hv_chroot.resources.root_mount:RootKind.acquire",
     "output": "hv_chroot.resources.root_mount:OutputKind.acquire",
-    "user namespace": "hv_chroot.resources.veth:NamespacesKind.acquire",
+    "user namespace": "hv_chroot.resources.namespaces:NamespacesKind.acquire",
     "script, confined": "hv_chroot.run.start:run_start",
     "confinement read back": "hv_chroot.run.start:remember",
 }

@@ -58,6 +58,7 @@ from hvcore.host.mount_table import claim_mount as claim_mount
 from hvcore.host.mount_table import mounts_at_or_below as mounts_at_or_below
 from hvcore.host.network.installed_passt import why_not_passt as why_not_passt
 from hvcore.host.own_mounts import in_own_mounts as in_own_mounts
+from hvcore.host.own_mounts import root_in_mounts_of as root_in_mounts_of
 from hvcore.host.own_mounts import shield as shield
 from hvcore.host.own_mounts import shield_mount as shield_mount
 from hvcore.host.processes.launch_notes import launched_for as launched_for
@@ -92,9 +93,11 @@ from hvcore.model.instance import Instance as Instance
 from hvcore.model.instance import Nic as Nic
 from hvcore.model.limits import GroupLimits as GroupLimits
 from hvcore.model.node_links import BridgePort as BridgePort
+from hvcore.model.node_links import DefaultRoutes as DefaultRoutes
 from hvcore.model.node_links import NodeLink as NodeLink
 from hvcore.model.node_links import Tap as Tap
 from hvcore.model.node_links import TapFds as TapFds
+from hvcore.model.node_links import Veth as Veth
 from hvcore.model.node_links import mac_claim as mac_claim
 from hvcore.model.observation import Observation as Observation
 from hvcore.model.plan import Argument as Argument

@@ -14,7 +14,7 @@ import hvcore
 from hvcore.cli.guesses import near_word
 from hvcore.cli.options import command, driver_completion, json_option, names_argument
 from hvcore.cli.output import Column, clear_screen, emit_json, is_terminal, remark, say, show_table
-from hvcore.cli.session import known, open_node
+from hvcore.cli.session import known, open_node, warn_read_only
 from hvcore.cli.several import Result, for_each
 
 __all__ = ["info", "list_instances"]
@@ -80,6 +80,7 @@ def list_instances(
             f"--json cannot be used with {other}; leave one of them out", click.get_current_context()
         )
     node = open_node()
+    warn_read_only(node)
     _refuse_unknown(node, drivers)
 
     def chosen() -> list[hvcore.InstanceInfo]:
@@ -138,6 +139,7 @@ def _row(one: hvcore.InstanceInfo) -> list[object]:
 def info(names: tuple[str, ...], *, as_json: bool) -> None:
     """Show the state of instances, with their figures, files, disks and network interfaces."""
     node = open_node()
+    warn_read_only(node)
 
     def found(name: str) -> Result:
         with known(node, name):

@@ -43,6 +43,14 @@ def open_node(ctx: click.Context | None = None, **options: Any) -> hvcore.Node:
     return hvcore.Node(root.get("run_dir"), config_dir=root.get("config_dir"), **options)
 
 
+def warn_read_only(node: hvcore.Node) -> None:
+    """Print on stderr that the node's run directory is read-only, if it is: what is shown is true, and can change nothing."""
+    with suppress(OSError):  # it does not exist
+        if os.statvfs(node.run_dir).f_flag & os.ST_RDONLY:
+            what = "is read-only, so no instance can start, and a stop leaves the record"
+            remark(f"warning: run directory {str(node.run_dir)!r}: {what}; mount it for writing")
+
+
 @contextmanager
 def working(what: str, hint: str = "") -> Iterator[hvcore.Node]:
     """The node, for slow work: on a terminal, ``what`` and then the node's progress are shown, later ``hint`` too."""

@@ -8,6 +8,7 @@ The processes of the instance are started in their own mount namespace, in which
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import sys
@@ -20,7 +21,7 @@ from hvcore.host.libc import libc_call, system_call
 from hvcore.host.mount_table import Mount, mounts_at_or_below, parse_mountinfo
 from hvcore.host.threads import in_thread
 
-__all__ = ["in_own_mounts", "shield", "shield_mount"]
+__all__ = ["in_own_mounts", "root_in_mounts_of", "shield", "shield_mount"]
 
 T = TypeVar("T")
 
@@ -66,12 +67,41 @@ def in_own_mounts(directory: Path, call: Callable[[], T], *, like: int | None = 
     return in_thread(run, name="own mounts")  # a thread can have its own mount namespace, and its children get the same
 
 
+def root_in_mounts_of(pid: int) -> str:
+    """A path to our root directory in the mount namespace of a process whose root is below it. Raises OSError.
+
+    Who enters a mount namespace gets that namespace's root. From a chroot, all paths would then lead to files outside.
+    """
+    ours, path, found = _identity("/"), f"/proc/{pid}/root", None
+    here = _identity(path)
+    while True:  # to the top: a root can be a bind mount of ours
+        found = path if here == ours else found
+        above = _identity(f"{path}/..")
+        if above == here:
+            break
+        path, here = f"{path}/..", above
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, f"pid {pid} has no mounts below our root")
+    return found
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
 def _enter(directory: Path, like: int | None) -> None:
     libc_call("unshare", _CLONE_NEWNS)
     if like is not None:
         fd = os.open(f"/proc/{like}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            libc_call("setns", fd, _CLONE_NEWNS)
+            root = os.open(root_in_mounts_of(like), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                libc_call("setns", fd, _CLONE_NEWNS)  # this also leaves a chroot
+                os.fchdir(root)
+                os.chroot(".")
+            finally:
+                os.close(root)
         finally:
             os.close(fd)
         return

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from hvcore.model.resource import Resource, UniqueValue
 
-__all__ = ["MAC_ADDRESSES", "BridgePort", "NodeLink", "Tap", "TapFds", "Veth", "mac_claim"]
+__all__ = ["MAC_ADDRESSES", "BridgePort", "DefaultRoutes", "NodeLink", "Tap", "TapFds", "Veth", "mac_claim"]
 
 MAC_ADDRESSES: Final = "mac-address"
 """The space of `UniqueValue` for MAC addresses, as numbers."""
@@ -53,7 +53,8 @@ class Tap(Resource[TapFds]):
 class Veth(Resource[NodeLink]):
     """A veth pair. One end, named ``inner``, is in the network namespace that ``inside`` holds, the other on the node.
 
-    ``mac`` and ``addresses`` (with their prefix lengths) are those of the inner end, ``mtu`` that of both.
+    ``mac`` and ``addresses`` (with their prefix lengths) are those of the inner end, ``mtu`` that of both. With ``mtu``
+    None, both have that of the node's link ``mtu_of``, if it is named.
     """
 
     inner: str
@@ -61,9 +62,22 @@ class Veth(Resource[NodeLink]):
     inside: Resource[Any]
     addresses: tuple[str, ...] = ()
     mtu: int | None = None
+    mtu_of: str = ""
 
     def needs(self) -> tuple[Resource[Any], ...]:
         """The network namespace of the inner end."""
+        return (self.inside,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefaultRoutes(Resource[None]):
+    """Default routes in the network namespace that ``inside`` holds, added after all interfaces."""
+
+    gateways: tuple[str, ...]
+    inside: Resource[Any]
+
+    def needs(self) -> tuple[Resource[Any], ...]:
+        """Their network namespace."""
         return (self.inside,)
 
 

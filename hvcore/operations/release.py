@@ -58,7 +58,7 @@ def release_ended(context: Context, loaded: LoadedDriver, job: Job, outcome: Out
 
 
 def _release_reserved(context: Context, name: str) -> None:
-    """Free what the instance has reserved and its ledger does not name. Raises `LeftoverError`."""
+    """Free everything that the instance has reserved, also what its ledger does not name. Raises `LeftoverError`."""
     reservations = context.host.run_dir / "reservations"
     try:
         if has_reserved(reservations, name):
@@ -75,6 +75,7 @@ def release_without_record(context: Context, name: str) -> list[str]:
     below its directory.
     """
     done = end_found(context, name)
+    reap()
     refuse_unseen(name, context.store.dir(name))
     _give_back(context, name)
     kept = context.store.set_aside(name)
@@ -82,7 +83,6 @@ def release_without_record(context: Context, name: str) -> list[str]:
         what = "the damaged record" if context.store.dir(name).exists() else "the file in its place"
         done.append(f"kept {what} as {kept}")
     context.store.remove(name)
-    reap()
     return done
 
 
@@ -130,4 +130,4 @@ def end_found(context: Context, name: str) -> list[str]:
 def _give_back(context: Context, name: str) -> None:
     """Unmount everything below the instance's directory, and free its reservations."""
     unmount_below(str(context.store.dir(name).resolve()))
-    release_reservations(context.host.run_dir / "reservations", name)
+    _release_reserved(context, name)

@@ -20,6 +20,7 @@ from hvcore.resources.state_directory import StateDirectoryKind
 from hvcore.resources.tap import TapKind
 from hvcore.resources.unique_value import UniqueValueKind
 from hvcore.resources.user_network import UserNetworkKind
+from hvcore.resources.veth import DefaultRoutesKind, VethKind
 
 __all__ = ["CORE_KINDS", "with_kinds"]
 
@@ -37,6 +38,8 @@ _OF_CORE: Final[tuple[ResourceKind[Any, Any], ...]] = (
     PortForwardKind(),
     EgressKind(),
     TapKind(),
+    VethKind(),
+    DefaultRoutesKind(),
     BridgePortKind(),
     UnixSocketKind(),
     StateDirectoryKind(),

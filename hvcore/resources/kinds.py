@@ -143,7 +143,7 @@ class Kinds:
                     break
         if not errors:
             return [], None
-        failure = LeftoverError.of(owner.name, map(str, errors))
+        failure = LeftoverError.of(owner.name, map(_in_words, errors))
         failure.__cause__ = next((error for error in errors if isinstance(error, (HookError, DriverLoadError))), None)
         return [entry for entry in entries if any(entry is one for one in left)], failure
 
@@ -169,6 +169,12 @@ class Kinds:
             what = f"kind {kind.name!r} raised {type(error).__name__}: {error}"
             plugin = self._plugins[kind]
             raise HookError(plugin=plugin, hook="resource_kinds", what=what, place=raised_at(error)) from error
+
+
+def _in_words(error: HvError | OSError) -> str:
+    if isinstance(error, HvError) or not error.strerror:
+        return str(error)
+    return f"{error.filename or 'a file'}: cannot be changed, got {error.strerror}"
 
 
 def raised_at(error: BaseException) -> str | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
-from hvcore.errors import NodeError, OperationError, Problem
+from hvcore.errors import OperationError, Problem
 from hvcore.host.network.link_names import COMMUNICATION, link_mark, link_name
-from hvcore.host.network.links import delete_link, find_link, may_change_links, set_link, the_link
+from hvcore.host.network.links import set_link, the_link
 from hvcore.host.network.netlink import Netlink
 from hvcore.host.network.tap_device import TUN, VHOST_NET, open_tap, open_vhost, tap_features
 from hvcore.model.node_links import Tap, TapFds
@@ -17,11 +17,10 @@ from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
+from hvcore.resources.node_link import name_taken, release_link, root_needed
 from hvcore.resources.owner import Owner, Site
 
-__all__ = ["TapKind", "release_link", "root_needed"]
-
-_OTHER_MODE: Final = "use mode 'user'"
+__all__ = ["TapKind"]
 
 
 class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
@@ -37,7 +36,7 @@ class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
             features = tap_features(self._tun)
         except OSError as error:
             what, todo = f"needs a tap device, and {self._tun} cannot be opened ({error.strerror})", "load module tun"
-            yield Problem(path=path, what=what, todo=f"{todo}, or {_OTHER_MODE}")
+            yield Problem(path=path, what=what, todo=f"{todo}, or use mode 'user'")
             return
         if resource.queues > 1 and not features.multi_queue:
             what = f"needs {resource.queues} queues, and the taps of this kernel have one"
@@ -45,8 +44,8 @@ class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
         if resource.vhost and (why := self._no_vhost()) is not None:
             what = f"needs vhost-net, and {self._vhost_net} cannot be opened ({why})"
             yield Problem(path=path, what=what, todo="load module vhost_net, or unset vhost_net")
-        yield from root_needed(path, "make a tap device")
-        yield from _in_the_way(resource, site)
+        yield from root_needed(path, "make a tap device", "use mode 'user'")
+        yield from name_taken(path, _name(resource, site), link_mark(site.host.run_dir, site.name, resource.key))
 
     def describe(self, resource: Tap, site: Site) -> Iterator[Step]:
         """The tap and its queues."""
@@ -122,37 +121,6 @@ class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
         return None
 
 
-def root_needed(path: str, what: str) -> Iterator[Problem]:
-    """The problem of a user who may not change the node's links."""
-    with Netlink() as netlink:
-        if not may_change_links(netlink):
-            yield Problem(path=path, what=f"needs root, to {what}", todo=f"run as root, or {_OTHER_MODE}")
-
-
-def release_link(entry: Entry, owner: Owner) -> None:
-    """Remove the link that the entry names, if it has the entry's mark. Raises `NodeError` when the kernel refuses that."""
-    name, mark = entry.data["name"], entry.data["owner"]
-    try:
-        with Netlink() as netlink:
-            found = find_link(netlink, name)
-            if found is not None and found.alias == mark:
-                delete_link(netlink, found.index)
-    except OSError as error:
-        what = f"{owner.name}: cannot remove interface {name}, got {error.strerror}"
-        raise NodeError(f"{what}; try again") from error
-
-
 def _name(resource: Tap, site: Site) -> str:
     prefix = {"prefix": COMMUNICATION} if resource.communication else {}
     return link_name(site.host.run_dir, site.name, resource.key, **prefix)
-
-
-def _in_the_way(resource: Tap, site: Site) -> Iterator[Problem]:
-    """A link that has the tap's name, and is not that of the instance itself."""
-    name = _name(resource, site)
-    with Netlink() as netlink:
-        found = find_link(netlink, name)
-    if found is None or found.alias == link_mark(site.host.run_dir, site.name, resource.key):
-        return
-    what = f"needs the interface name {name}, and another interface has it"
-    yield Problem(path=resource.where, what=what, got=found.alias or found.kind, todo=f"remove it: ip link del {name}")

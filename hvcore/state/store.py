@@ -197,6 +197,9 @@ class Store:
             path.rename(target)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            what = f"{path}: cannot be moved to {target}, got {error.strerror}"
+            raise LeftoverError(f"{what}; check the file system of {self.run_dir}") from error
         return target
 
     @contextmanager

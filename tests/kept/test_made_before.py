@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+import kept_node
 import kept_proc as proc
 import pytest
 from kept_before import FOLDER, Before
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.live
 
 GUESTS: Final = ("kvm-strict", "kvm-user", "kvm-off", "kvm-paused")
 CHROOTS: Final = ("chroot", "chroot-users", "chroot-plain")
+CONFINED: Final = ("kvm-strict", "kvm-user", "kvm-paused", "chroot-users")  # by bubblewrap or a user namespace
 SCENARIOS: Final = (*GUESTS, *CHROOTS, "fake")
 QUICK: Final = ("kvm-strict", "chroot-users", "fake")
 Make = Callable[[str], Before]
@@ -39,6 +41,8 @@ def make(kept: Kept) -> Iterator[Make]:
     made: list[Before] = []
 
     def build(what: str) -> Before:
+        if what in CONFINED and kept_node.in_plain_chroot():
+            pytest.skip("this root is not a mount point, and the earlier commit's command line of bubblewrap needs one")
         made.append(Before(kept, what))
         made[-1].lay_disk()
         return made[-1]

@@ -241,18 +241,49 @@ def processes_in_pid_namespace(inode: int) -> list[ProcessId]:
 
 
 def rooted(root: Path) -> list[ProcessId]:
-    """Every process that has ``root``, or a directory below it, as its own root."""
+    """Every process that has ``root``, or a directory below it, as its own root.
+
+    By path, or by the directories above its root: of a process in another mount namespace, a caller in a chroot sees a
+    path that begins outside of the chroot.
+    """
     top = os.path.realpath(root)
     below = f"{top}/"
+    wanted = _place(top, None)
     found = []
     for pid in _pids():
         try:
             place = os.readlink(f"/proc/{pid}/root")
         except OSError:
             continue
-        if place != "/" and (place == top or place.startswith(below)):
+        if place != "/" and (place == top or place.startswith(below) or (wanted and _is_below(pid, wanted))):
             found.append(identify(pid))
     return [process for process in found if process is not None]
+
+
+_Place = tuple[tuple[int, int], tuple[int, int]]  # device and inode of a directory, and of the directory above
+
+
+def _place(name: str, within: int | None) -> _Place | None:
+    try:
+        here, above = os.stat(name, dir_fd=within), os.stat(f"{name}/..", dir_fd=within)
+    except OSError:
+        return None
+    return (here.st_dev, here.st_ino), (above.st_dev, above.st_ino)
+
+
+def _is_below(pid: int, wanted: _Place) -> bool:
+    # Only a directory of the instance is at both: a bind mount shows the same directory below another one.
+    name = "."
+    try:
+        fd = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        while (place := _place(name, fd)) is not None and place != wanted and place[0] != place[1]:
+            name += "/.."
+    finally:
+        os.close(fd)
+    return place == wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -51,6 +51,9 @@ class Outcome:
     complaints: tuple[str, ...] = ()
 
 
+Outcomes = Callable[[str], dict[Path, "Future[Outcome]"]]
+
+
 @dataclass(frozen=True)
 class Qemu:
     path: str
@@ -75,20 +78,23 @@ def qemu(request: pytest.FixtureRequest) -> Qemu:
 
 
 @pytest.fixture(scope="module")
-def outcomes(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[Path, Outcome]]:
-    """Starts all cases of one QEMU at the first call, as many at once as there are processors."""
+def outcomes(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcomes]:
+    """Starts all cases of one QEMU at the first call, as many at once as there are processors. A test waits for its own."""
     folder = tmp_path_factory.mktemp("golden")
     certificates = make_certificates(folder / "pki") if shutil.which("openssl") else None
+    with ThreadPoolExecutor(AT_ONCE) as pool:
 
-    @cache
-    def run(name: str) -> dict[Path, Outcome]:
-        qemu = started(name)
-        props = Props(qemu.path, folder, KERNEL, certificates)
-        cases = [case for case in STARTED if corpus.answer(case, qemu.facts).kind == "argv"]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            return dict(zip(cases, pool.map(lambda case: start(corpus, qemu, case, props), cases), strict=True))
+        @cache
+        def run(name: str) -> dict[Path, Future[Outcome]]:
+            qemu = started(name)
+            props = Props(qemu.path, folder, KERNEL, certificates)
+            cases = [case for case in STARTED if corpus.answer(case, qemu.facts).kind == "argv"]
+            return {case: pool.submit(start, corpus, qemu, case, props) for case in cases}
 
-    return run
+        try:
+            yield run
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def start(corpus: Corpus, qemu: Qemu, case: Path, props: Props) -> Outcome:
@@ -118,7 +124,7 @@ def every_case_of_every_qemu() -> Iterator[object]:
 
 @pytest.mark.parametrize(("name", "case"), list(every_case_of_every_qemu()))
 def test_qemu_takes_it_without_a_word(
-    name: str, case: Path, corpus: Corpus, recorded: dict[str, Facts], outcomes: Callable[[str], dict[Path, Outcome]]
+    name: str, case: Path, corpus: Corpus, recorded: dict[str, Facts], outcomes: Outcomes
 ) -> None:
     qemu = started(there(name))
     answer = corpus.answer(case, qemu.facts)
@@ -126,7 +132,8 @@ def test_qemu_takes_it_without_a_word(
     if answer.kind == "error" and golden.kind == "argv":
         pytest.skip(f"this {qemu.facts.release} has less than the recorded one: {answer.text.splitlines()[0]}")
     assert answer == golden
-    outcome = outcomes(name).get(case, Outcome())
+    started_case = outcomes(name).get(case)
+    outcome = Outcome() if started_case is None else started_case.result()
     assert outcome.complaints == ()
     if outcome.missing:
         pytest.skip(f"needs {outcome.missing}")

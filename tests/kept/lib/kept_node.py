@@ -53,6 +53,7 @@ _SHARED_NETWORK: Final = os.readlink(_OUR_NETWORK)
 _LOOKED_AT: Final = ("os.", "fcntl.", "socket.", "subprocess.", "shutil.")
 
 CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWNS = 0x10000000, 0x40000000, 0x00020000  # linux/sched.h
+MS_PRIVATE, MS_REC = 1 << 18, 1 << 14  # linux/mount.h
 
 
 def write_guest(path: Path) -> str:
@@ -247,6 +248,31 @@ def unshare(flags: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(flags) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
+
+
+def in_plain_chroot() -> bool:
+    """Whether our root directory is not a mount point: the kernel makes no user namespaces there, nor does bubblewrap work."""
+    return all(point != "/" for point, _, _ in proc.mounts())
+
+
+def unshare_mounts() -> None:
+    """Move this process into a new mount namespace, from which no mount reaches another. Raises OSError.
+
+    In a chroot, the mount that has to be made private is above our root. So leave the root, and return to it.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    unshare(CLONE_NEWNS)
+    inside = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.chroot("/proc")  # any directory below: a root does not stop a process that is outside of it
+    os.fchdir(inside)
+    while not os.path.samefile(".", ".."):
+        os.chdir("..")
+    os.chroot(".")
+    if libc.mount(None, b"/", None, ctypes.c_ulong(MS_PRIVATE | MS_REC), None) != 0:
+        raise OSError(ctypes.get_errno(), "mount")
+    os.fchdir(inside)
+    os.chroot(".")
+    os.close(inside)
 
 
 def forked(act: Callable[[], object]) -> Any:

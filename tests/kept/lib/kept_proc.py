@@ -85,12 +85,11 @@ def using(path: str) -> list[int]:
 
 
 def rooted(path: str) -> list[int]:
-    """Processes whose root is that directory or below it."""
+    """Processes whose root is that directory or below it; in a chroot, the path may begin outside of the chroot."""
     found = []
     for pid in pids():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-            root = os.readlink(f"/proc/{pid}/root")
-            if root == path or root.startswith(f"{path}/"):
+            if f"{path}/" in f"{os.readlink(f'/proc/{pid}/root')}/":
                 found.append(pid)
     return found
 

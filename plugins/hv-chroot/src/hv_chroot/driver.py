@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Final
 
 import hvcore.plugin as hv
 from hv_chroot.families import isolation, limits, network, root, script
 from hv_chroot.names import LOG_FILE, OUTPUT, ROOT, WAITS
+from hv_chroot.resources.namespaces import NamespacesKind
 from hv_chroot.resources.root_files import program_problem
 from hv_chroot.resources.root_mount import OutputKind, RootKind
-from hv_chroot.resources.veth import NamespacesKind, RoutesKind, VethKind
 from hv_chroot.run.census import census, namespace_of
 from hv_chroot.run.confinement import enter_command, enter_rooted_command
 from hv_chroot.run.describe import describe
@@ -26,7 +27,7 @@ from hvcore.plugin import STATUS, rooted
 
 __all__ = ["RESOURCE_KINDS", "ChrootDriver"]
 
-RESOURCE_KINDS: Final = (NamespacesKind(), RootKind(), OutputKind(), VethKind(), RoutesKind(), RootedKind())
+RESOURCE_KINDS: Final = (NamespacesKind(), RootKind(), OutputKind(), RootedKind())
 
 _SHELL: Final = "/bin/sh"
 
@@ -112,13 +113,14 @@ class ChrootDriver:
         spec, init = spec_of(live.record), live.record.process
         if not spec.namespaces:
             init = next(iter(rooted(live.dir / ROOT)), None)
-        if init is None:
-            raise hv.OperationError(
-                f"{live.record.name}: has no process left, so {argv[0]} cannot run in it; start it again"
-            )
-        if not spec.namespaces:
-            return enter_rooted_command(spec, init, live.dir / ROOT, argv)
-        return enter_command(spec, init, argv, group=live.group, terminal=terminal)
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            if init is not None and not spec.namespaces:
+                return enter_rooted_command(spec, init, live.dir / ROOT, argv)
+            if init is not None:
+                return enter_command(spec, init, argv, group=live.group, terminal=terminal)
+        raise hv.OperationError(
+            f"{live.record.name}: has no process left, so {argv[0]} cannot run in it; start it again"
+        )
 
     def log(self, live: hv.Live) -> Path:
         """The output of its scripts and of the processes that they left."""

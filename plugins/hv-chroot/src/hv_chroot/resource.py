@@ -18,8 +18,6 @@ __all__ = [
     "Output",
     "Root",
     "Rooted",
-    "Routes",
-    "Veth",
     "namespaces_of",
     "resources_of",
 ]
@@ -37,31 +35,6 @@ class Namespaces(Resource[HeldNamespaces | None]):
     def needs(self) -> tuple[Resource[Any], ...]:
         """The uids of its users."""
         return () if self.users is None else (self.users,)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Veth(Resource[None]):
-    """A veth pair: one end in the instance's network namespace, the other in a bridge of the node."""
-
-    interface: Interface
-    mtu: int | None
-    inside: Namespaces
-
-    def needs(self) -> tuple[Resource[Any], ...]:
-        """The network namespace of the inner end."""
-        return (self.inside,)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Routes(Resource[None]):
-    """The default routes inside, added after all interfaces."""
-
-    gateways: tuple[str, ...]
-    inside: Namespaces
-
-    def needs(self) -> tuple[Resource[Any], ...]:
-        """Their network namespace."""
-        return (self.inside,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,12 +88,35 @@ def resources_of(spec: ChrootSpec) -> Iterator[Resource[Any]]:
         yield hv.DiskClaim(key="overlay", given_by=given_by, path=spec.overlay_directory, write=True)
     yield Root(key="root", spec=spec, inside=inside)
     for index, interface in enumerate(spec.interfaces):
-        yield Veth(
-            key=f"nic{index}.veth", given_by=f"nics[{index}].link", interface=interface, mtu=spec.mtu, inside=inside
-        )
+        yield from _interface(index, interface, spec, inside)
     if spec.interfaces:
-        yield Routes(key="routes", given_by="params.network_gateways", gateways=spec.gateways, inside=inside)
+        yield hv.DefaultRoutes(key="routes", given_by="params.network_gateways", gateways=spec.gateways, inside=inside)
     yield SCRIPT_OUTPUT
     if not spec.namespaces:
         yield Rooted(key="rooted")
     yield PROCESS
+
+
+def _interface(index: int, interface: Interface, spec: ChrootSpec, inside: Namespaces) -> Iterator[Resource[Any]]:
+    """The interface's MAC address, its pair of links, and the port of the bridge."""
+    where, mtu = f"nics[{index}]", interface.mtu or spec.mtu
+    yield hv.mac_claim(f"nic{index}.mac", f"{where}.mac", interface.mac)
+    veth = hv.Veth(
+        key=f"nic{index}.veth",
+        given_by=f"{where}.mode",
+        inner=interface.name,
+        mac=interface.mac,
+        addresses=interface.addresses,
+        mtu=mtu,
+        mtu_of=interface.bridge,
+        inside=inside,
+    )
+    yield veth
+    yield hv.BridgePort(
+        key=f"nic{index}.port",
+        given_by=f"{where}.link",
+        link=veth,
+        bridge=interface.bridge,
+        vlan=interface.vlan,
+        mtu=mtu,
+    )

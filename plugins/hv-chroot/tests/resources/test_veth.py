@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import hvcore
 import hvcore.plugin
 from hv_chroot.families.network import addresses
 from hvcore import Instance, Nic
+from hvcore.state.store import Store
 
 SERVES = """\
     #!/bin/sh
@@ -63,6 +65,7 @@ def test_a_daemon_is_reached_over_the_bridge_and_instances_reach_each_other(
     seen = run(node, "web1", "busybox", "ip", "address")
     assert "eth0" in seen
     assert "aa:00:00:4b:c1:02" in seen
+    assert "mtu 1450" in run(node, "web1", "busybox", "ip", "link", "show", "eth0")  # that of the bridge
     assert "mtu 1400" in run(node, "web2", "busybox", "ip", "link", "show", "eth0")
     assert "default via 10.77.0.1" in run(node, "web1", "busybox", "ip", "route")
     assert len(net.links()) == 4
@@ -85,7 +88,7 @@ def test_a_bridge_that_does_not_exist_is_refused_before_a_start(net: Any, node: 
 
 @ROOT
 @pytest.mark.live
-@pytest.mark.parametrize("step", ["connecting", "mounting", "running"])
+@pytest.mark.parametrize("step", ["making", "connecting", "mounting", "running"])
 def test_a_caller_that_is_killed_leaves_no_interface(net: Any, node: hvcore.Node, web: Build, step: str) -> None:
     instance = web("web1", "10.77.0.2/24")
 
@@ -113,10 +116,40 @@ def test_an_interface_of_that_name_without_the_mark_is_left_alone(net: Any, node
     (name,) = net.links() - {"lo", "br0"}
     node.stop("web1", force=True)
     net.ip("link", "add", name, "type", "bridge")
-    with pytest.raises(hvcore.NodeError, match=r"web1: cannot create eth0, got .*File exists"):
+    with pytest.raises(hvcore.VerifyError, match=f"needs the interface name {name}, and another interface has it"):
         node.driver("chroot").start(instance)
     assert name in net.links()
     net.ip("link", "del", name)
+
+
+@ROOT
+@pytest.mark.live
+def test_the_keys_of_a_nic_are_those_of_its_interface(net: Any, node: hvcore.Node, web: Build) -> None:
+    nic = Nic(mode="bridged", link="br0", mac="aa:00:00:4b:c1:02", ip=("10.77.0.2/24", "fd00::2/64"), mtu=1300)
+    node.driver("chroot").start(replace(web("web1", "eth0=10.77.0.3/24"), nics=(nic,)))
+    seen = run(node, "web1", "busybox", "ip", "address")
+    assert all(text in seen for text in ("mtu 1300", "10.77.0.2/24", "fd00::2/64", "10.77.0.3/24"))
+    other = replace(web("web2", "10.77.0.4/24"), nics=(nic,))
+    with pytest.raises(hvcore.VerifyError, match=r"nics\[0\].mac: is taken by instance web1, got aa:00:00:4b:c1:02"):
+        node.driver("chroot").start(other)
+    node.stop("web1", force=True)
+
+
+@ROOT
+@pytest.mark.live
+def test_an_interface_of_an_older_record_is_removed(net: Any, node: hvcore.Node, web: Build) -> None:
+    node.driver("chroot").start(web("web1", "10.77.0.2/24"))
+    store = Store(node.run_dir)
+    record = store.load("web1")
+    assert record is not None
+    old = {"name": "hvoldname", "owner": f"hvcore {node.run_dir} web1 eth0"}
+    ledger = [replace(entry, data=old) if entry.kind == "veth" else entry for entry in record.ledger]
+    (name,) = net.links() - {"lo", "br0"}
+    net.ip("link", "set", name, "down")
+    net.ip("link", "set", name, "name", "hvoldname", "alias", old["owner"])
+    store.save(replace(record, ledger=tuple(entry for entry in ledger if entry.kind != "unique-value")))
+    node.stop("web1", force=True)
+    assert net.links() == {"lo", "br0"}
 
 
 @ROOT
@@ -143,6 +176,9 @@ BRIDGED = {"mode": "bridged", "link": "br0"}
 def test_all_contradictions_are_reported_at_once() -> None:
     assert "set params.network to 'veth'" in problems(nics=[BRIDGED])
     assert "nics: is empty, and network is 'veth'" in problems(params={"network": "veth"})
+    veth = {"network": "veth"}
+    assert "nics[0].ip: has no prefix length" in problems(nics=[{**BRIDGED, "ip": "10.0.0.5"}], params=veth)
+    assert "bandwidth_to_guest: is not supp" in problems(nics=[{**BRIDGED, "bandwidth_to_guest": "1M"}], params=veth)
     assert "nics[0].mode: is not supported" in problems(nics=[{"mode": "user"}], params={"network": "veth"})
     said = problems(
         nics=[{"mode": "bridged"}],
@@ -154,7 +190,7 @@ def test_all_contradictions_are_reported_at_once() -> None:
         },
     )
     for text in (
-        "nics[0].link: must be set",
+        "nics[0].link: is not set, and mode 'bridged' needs a link",
         "has an address for eth1",
         "has two addresses of one IP version",
         "needs namespaces",

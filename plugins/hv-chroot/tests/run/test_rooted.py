@@ -119,7 +119,7 @@ def test_stop_script_runs_after_the_processes_have_ended_on_their_own(
     tree = images.tree(GOOD)
     node.driver("chroot").start(web1(tree, **PLAIN))
     root = str(images.folder / "run/instances/web1/root")  # another test may have a web1 as well
-    for process in [pid for pid in filter(str.isdecimal, os.listdir("/proc")) if _root_of(pid) == root]:
+    for process in [pid for pid in filter(str.isdecimal, os.listdir("/proc")) if _root_of(pid).endswith(root)]:
         os.kill(int(process), signal.SIGKILL)
     give_up = time.monotonic() + 60
     while node.info("web1").state is not hvcore.State.SHUTDOWN:

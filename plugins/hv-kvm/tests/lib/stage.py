@@ -254,7 +254,7 @@ def complaints(argv: Sequence[str], stage: Stage) -> list[str]:
     with launched(argv, stage, stage.fds) as process:
         stage.let_go()
         try:
-            with connect(str(stage.folder / "qmp"), deadline_s=20.0) as client:
+            with connect(str(stage.folder / "qmp"), deadline_s=120.0) as client:
                 status = commands.query_status(client)
                 found += [] if str(status.state) == "prelaunch" else [f"is {status.state}"]
                 there = {row["name"] for row in client.execute("qom-list", {"path": "/machine/peripheral"})}

@@ -12,6 +12,7 @@ import hvcore.plugin as hv
 __all__ = ["PARAMS", "Interface", "addresses", "check", "interfaces_of"]
 
 _PREFIX: Final = "eth"
+_NO_SUCH_KEYS: Final = ("bandwidth_to_guest", "bandwidth_from_guest")
 
 
 def addresses() -> hv.ParamType:
@@ -74,12 +75,17 @@ PARAMS: Final = hv.ParamGroup(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interface:
-    """One interface of the instance: its name inside, its MAC address, its bridge on the node, its IP addresses."""
+    """One interface of the instance: its name inside, its MAC address, its bridge on the node, its IP addresses.
+
+    ``vlan`` and ``mtu`` are keys of its NIC.
+    """
 
     name: str
     mac: str
     bridge: str
     addresses: tuple[str, ...] = ()
+    vlan: str | None = None
+    mtu: int | None = None
 
 
 def interfaces_of(instance: hv.Instance, params: hv.Params) -> tuple[Interface, ...]:
@@ -92,7 +98,9 @@ def interfaces_of(instance: hv.Instance, params: hv.Params) -> tuple[Interface, 
             name=f"{_PREFIX}{index}",
             mac=instance.mac(index),
             bridge=nic.link or "",
-            addresses=tuple(text for name, text in given if name == f"{_PREFIX}{index}"),
+            addresses=(*nic.ip, *(text for name, text in given if name == f"{_PREFIX}{index}")),
+            vlan=nic.vlan,
+            mtu=nic.mtu,
         )
         for index, nic in enumerate(instance.nics)
     )
@@ -110,14 +118,24 @@ def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
         elif nic.mode != "bridged":
             todo = "set mode = 'bridged' and link to a bridge"
             yield hv.Problem(path=f"{place}.mode", what="is not supported", got=repr(nic.mode), todo=todo)
-        elif nic.link is None:
-            yield hv.Problem(path=f"{place}.link", what="must be set", got="None", todo="name a bridge of the node")
+        yield from _keys(place, nic)
     if veth and not instance.nics:
         yield hv.Problem(path="nics", what="is empty, and network is 'veth'", todo="add a [[nics]] table")
     if veth and params["isolation"] == "none":
         todo = "set isolation to 'namespaces'"
         yield hv.Problem(path="params.network", what="needs namespaces", got="'veth'", todo=todo)
     yield from _settings(params, len(instance.nics) if veth else None)
+
+
+def _keys(place: str, nic: hv.Nic) -> Iterator[hv.Problem]:
+    """Keys of a NIC that this driver does not support, and addresses without their network."""
+    for key in _NO_SUCH_KEYS:
+        if (value := getattr(nic, key)) is not None:
+            yield hv.Problem(path=f"{place}.{key}", what="is not supported", got=repr(value), todo="unset it")
+    for address in nic.ip:
+        if "/" not in address:
+            todo = f"write it with its prefix length, such as '{address}/24'"
+            yield hv.Problem(path=f"{place}.ip", what="has no prefix length", got=repr(address), todo=todo)
 
 
 def _settings(params: hv.Params, nics: int | None) -> Iterator[hv.Problem]:

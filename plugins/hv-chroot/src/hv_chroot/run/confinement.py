@@ -65,7 +65,8 @@ def chroot_command(spec: ChrootSpec, root: Path, argv: tuple[str, ...]) -> tuple
 
 def enter_rooted_command(spec: ChrootSpec, process: hv.ProcessId, root: Path, argv: tuple[str, ...]) -> tuple[str, ...]:
     """As `chroot_command`, in the mount namespace of that process, in which the root can be written to."""
-    return ("nsenter", f"--mount=/proc/{process.pid}/ns/mnt", "--", *chroot_command(spec, root, argv))
+    entering = (f"--mount=/proc/{process.pid}/ns/mnt", f"--root={hv.root_in_mounts_of(process.pid)}")
+    return ("nsenter", *entering, "--", *chroot_command(spec, root, argv))
 
 
 def _variables(spec: ChrootSpec) -> Iterator[str]:

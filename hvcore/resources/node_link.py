@@ -1,0 +1,42 @@
+"""What the kinds of links have in common: who may make one, whose name it is, and its removal by name and mark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hvcore.errors import NodeError, Problem
+from hvcore.host.network.links import delete_link, find_link, may_change_links
+from hvcore.host.network.netlink import Netlink
+from hvcore.model.record import Entry
+from hvcore.resources.owner import Owner
+
+__all__ = ["name_taken", "release_link", "root_needed"]
+
+
+def root_needed(path: str, what: str, otherwise: str) -> Iterator[Problem]:
+    """The problem of a user who may not change the node's links: ``needs root, to WHAT``."""
+    with Netlink() as netlink:
+        if not may_change_links(netlink):
+            yield Problem(path=path, what=f"needs root, to {what}", todo=f"run as root, or {otherwise}")
+
+
+def name_taken(path: str, name: str, mark: str) -> Iterator[Problem]:
+    """The problem of a link that has the name and another mark. One with the mark is that of the instance itself."""
+    with Netlink() as netlink:
+        found = find_link(netlink, name)
+    if found is not None and found.alias != mark:
+        what, got = f"needs the interface name {name}, and another interface has it", found.alias or found.kind
+        yield Problem(path=path, what=what, got=repr(got), todo=f"remove it: ip link del {name}")
+
+
+def release_link(entry: Entry, owner: Owner) -> None:
+    """Remove the link that the entry names, if it has the entry's mark. Raises `NodeError` when the kernel refuses that."""
+    name, mark = entry.data["name"], entry.data["owner"]
+    try:
+        with Netlink() as netlink:
+            found = find_link(netlink, name)
+            if found is not None and found.alias == mark:
+                delete_link(netlink, found.index)
+    except OSError as error:
+        what = f"{owner.name}: cannot remove interface {name}, got {error.strerror}"
+        raise NodeError(f"{what}; try again") from error
