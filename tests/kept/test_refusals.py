@@ -98,11 +98,18 @@ UEFI: Final = {"boot_firmware": "uefi", "uefi_code_path": "{here}/code", "uefi_v
 
 CASES: Final = (
     # What this release does not do.
-    Case("bridged", (("nics[0].mode", "needs a tap"),), more={"nics": [{**NIC, "mode": "bridged", "link": "br0"}]}),
+    Case(
+        "bridged", (("nics[0].link", "does not exist"),), more={"nics": [{**NIC, "mode": "bridged", "link": "kept9"}]}
+    ),
     Case(
         "routed",
-        (("nics[0].mode", "needs a tap"), ("nics[1].mode", "needs a tap")),
-        more={"nics": [{**NIC, "mode": "routed", "link": "br0"}, {"mode": "bridged", "link": "br1"}]},
+        (("nics[0].mode", "is a mode that this release"), ("nics[1].link", "does not exist")),
+        more={
+            "nics": [
+                {**NIC, "mode": "routed", "link": "kept9", "ip": "192.0.2.7"},
+                {"mode": "bridged", "link": "kept8"},
+            ]
+        },
     ),
     Case("user-shutdown", (("params.user_shutdown", "needs a watcher"),), {"user_shutdown": True}),
     # Who asks, and as whom it is to run.
