@@ -20,6 +20,7 @@ from benchmarks.measure import Report
 from benchmarks.qemu import plans, probes
 from benchmarks.show import lines
 from benchmarks.starting import starts, stops
+from benchmarks.user_network import user_networks
 
 __all__ = ["main"]
 
@@ -34,6 +35,7 @@ _ALL: Final[dict[str, Callable[[int], Iterator[Report]]]] = {
     "probe": probes,
     "command": commands,
     "chroot": chroots,
+    "user-network": user_networks,
 }
 
 
