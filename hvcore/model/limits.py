@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 __all__ = ["LIMITED", "NO_LIMITS", "GroupLimits"]
 
@@ -16,9 +16,10 @@ class GroupLimits:
     """The most that an instance may use, None without limit.
 
     ``memory_bytes`` is memory and swap together, ``cpus`` a multiple of one CPU (1.5 is one and a half), ``processes``
-    counts every thread and two of hvcore.
+    counts every thread, and ``own_processes`` of hvcore: the init, and the process that waits for the script.
     """
 
+    own_processes: ClassVar[int] = 2
     memory_bytes: int | None = None
     cpus: float | None = None
     processes: int | None = None

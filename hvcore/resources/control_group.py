@@ -22,7 +22,6 @@ __all__ = ["ControlGroupKind", "end_group"]
 
 _KILL_S: Final = 5.0
 _END_TRIES: Final = 100
-_OWN_PROCESSES: Final = 2  # hvcore's, which count against the limit: see `GroupLimits`
 
 
 class ControlGroupKind(ResourceKind[ControlGroup, bool], name="cgroup", turn=Turn.WHO, runs=True):  # its processes
@@ -39,7 +38,7 @@ class ControlGroupKind(ResourceKind[ControlGroup, bool], name="cgroup", turn=Tur
         values = {
             "{} MiB of memory": None if limits.memory_bytes is None else limits.memory_bytes >> 20,
             "{:g} % of one cpu": None if limits.cpus is None else limits.cpus * 100,
-            "{} processes": None if limits.processes is None else limits.processes - _OWN_PROCESSES,
+            "{} processes": None if limits.processes is None else limits.processes - limits.own_processes,
         }
         found = [text.format(value) for text, value in values.items() if value is not None]
         limited = f"with at most {', '.join(found)}" if found else "without limits"

@@ -20,7 +20,6 @@ ENVIRONMENT: Final = (
 )
 
 _MIB: Final = 1024 * 1024
-_OURS: Final = 2  # the init, and the process that waits for the script
 _MAX_HOSTNAME: Final = 64  # linux/utsname.h, __NEW_UTS_LEN
 
 
@@ -114,7 +113,7 @@ def limits_of(spec: ChrootSpec) -> hv.GroupLimits:
     return hv.GroupLimits(
         memory_bytes=None if memory_mib is None else memory_mib * _MIB,
         cpus=None if cpu_percent is None else cpu_percent / 100,
-        processes=None if processes is None else processes + _OURS,
+        processes=None if processes is None else processes + hv.GroupLimits.own_processes,
     )
 
 
