@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,25 @@ def test_an_nft_that_fails_stops_the_start_and_leaves_nothing(
     monkeypatch.undo()
     job.release()
     assert not list((job.host.run_dir / "reservations" / EGRESS).iterdir())
+
+
+def test_a_uid_that_other_connections_have_is_refused(site: MakeSite) -> None:
+    one = replace(wanted(), uid_shared_with="the network disks of QEMU")
+    (text,) = problems(site(privileged=True), one)
+    assert "cannot be enforced, because the network disks of QEMU have the same uid, got 'internet'; use passt" in text
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_a_passt_that_closes_the_loopback_needs_no_rule_for_all(
+    site: MakeSite, at_work: AtWork, tmp_path: Path, *, closes: bool
+) -> None:
+    passt = tmp_path / "passt"
+    passt.write_text(f"#!/bin/sh\necho '  {'--map-host-loopback ADDR' if closes else '--no-map-gw'}'\n")
+    passt.chmod(0o755)
+    place = site(level=Level.USER, privileged=False)
+    one = replace(wanted("all"), passt=str(passt))
+    assert bool(problems(place, one)) is not closes
+    assert problems(place, replace(one, policy="internet"))
+    job = at_work(level=Level.USER, privileged=False)
+    job.acquire(replace(one, required=False))
+    assert bool(job.remarks) is not closes
