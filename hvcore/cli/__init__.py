@@ -16,6 +16,7 @@ def main() -> NoReturn:
     """Run ``hv`` with the arguments of this process, and end the process with the exit code."""
     try:
         from hvcore.cli.app import hv  # noqa: PLC0415 - click may be missing: the message is below
+        from hvcore.cli.output import move_stdout  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
         if error.name != "click":
             raise
@@ -25,6 +26,7 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # a closed stream is None
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # other streams have no reconfigure()
+    move_stdout()
     try:
         hv.main()
     except SystemExit as ended:

@@ -22,7 +22,7 @@ import hvcore
 from hvcore.cli.exit_status import Signalled
 from hvcore.cli.guest_end import GuestSide, opened
 from hvcore.cli.options import command, name_argument
-from hvcore.cli.output import remark
+from hvcore.cli.output import remark, results
 from hvcore.cli.relay import End, Relay
 from hvcore.cli.session import known, open_node
 
@@ -61,7 +61,7 @@ def attach(where: hvcore.Console, *, attached: Callable[[], object] = lambda: No
     with ExitStack() as stack:
         stack.enter_context(_console_lock(where))
         guest = stack.enter_context(opened(where))
-        screen = stack.enter_context(_unblocked(_descriptor(sys.stdout)))
+        screen = stack.enter_context(_unblocked(_descriptor(results())))
         terminal = _Terminal(keyboard if is_terminal else None)
         remark(f"connected to {name}; leave with {'^]' if is_terminal else '^C'}")
         wake = stack.enter_context(_signal_pipe(_SIGNALS))

@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 import hvcore
 from hvcore.cli.guesses import near_word
 from hvcore.cli.options import command, deadline_option, driver_argument, json_option
-from hvcore.cli.output import Column, emit_json, remark, say, show_table
+from hvcore.cli.output import Column, emit_json, remark, results_only, say, show_table
 from hvcore.cli.progress import time_limit
 from hvcore.cli.session import open_node
 
@@ -74,6 +74,7 @@ def _loaded(entry: hvcore.CatalogueEntry, deadline_s: float) -> dict[str, Any]:
     return {**facts, "can": ["start", "stop", *handle.capabilities]}
 
 
+@results_only()
 def _keys(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     with suppress(hvcore.HvError, OSError):
         handle = open_node(ctx).driver(ctx.params["driver"])
@@ -151,6 +152,7 @@ def _default(row: dict[str, Any]) -> str:
     return shown if layer == "default" else f"{shown} ({layer})"
 
 
+@results_only()
 def _schema(ctx: click.Context, param: click.Parameter, value: str) -> dict[str, Any]:
     if ctx.resilient_parsing:
         return {}

@@ -10,7 +10,7 @@ import click
 
 import hvcore
 from hvcore.cli.options import command, name_argument
-from hvcore.cli.output import is_terminal, printable, printing
+from hvcore.cli.output import is_terminal, pass_stdout_on, printable, printing, results
 from hvcore.cli.session import known, open_node
 
 __all__ = ["execute", "log"]
@@ -39,6 +39,7 @@ def execute(name: str, command: tuple[str, ...]) -> None:
         found = node.execution(name, arguments, terminal=is_terminal(sys.stdin))
     for signum in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these, and the program would inherit that
         signal.signal(signum, signal.SIG_DFL)
+    pass_stdout_on()
     try:
         os.execvp(found.argv[0], found.argv)  # noqa: S606 - without a shell on purpose
     except OSError as error:
@@ -59,15 +60,17 @@ def log(name: str, *, follow: bool, lines: int | None) -> None:
     node = open_node()
     with known(node, name):
         found = node.log(name)
-    on_terminal = is_terminal(sys.stdout)
+    stdout = results()
+    on_terminal = is_terminal(stdout)
     for piece in hvcore.log_pieces(found.path, lines=lines, follow=follow):
         with printing():
+            if stdout is None:
+                return
             if on_terminal:
-                sys.stdout.write(_printable_lines(piece))
-                sys.stdout.flush()
+                stdout.write(_printable_lines(piece))
             else:
-                sys.stdout.buffer.write(piece)
-                sys.stdout.buffer.flush()
+                stdout.buffer.write(piece)
+            stdout.flush()
 
 
 def _printable_lines(piece: bytes) -> str:

@@ -13,7 +13,7 @@ import click
 import hvcore
 from hvcore.cli.guesses import near_word
 from hvcore.cli.options import command, driver_completion, json_option, names_argument
-from hvcore.cli.output import Column, clear_screen, emit_json, is_terminal, remark, say, show_table
+from hvcore.cli.output import Column, clear_screen, emit_json, is_terminal, remark, results, say, show_table
 from hvcore.cli.session import known, open_node, warn_read_only
 from hvcore.cli.several import Result, for_each
 
@@ -121,7 +121,7 @@ def _watch(chosen: Callable[[], list[hvcore.InstanceInfo]], *, quiet: bool) -> N
     keyboard = [sys.stdin] if is_terminal(sys.stdin) else []
     while True:
         found = chosen()  # before the screen is cleared
-        if is_terminal(sys.stdout):
+        if is_terminal(results()):
             clear_screen()
         _show_list(found, quiet=quiet)
         if select.select(keyboard, [], [], _WATCH_S)[0]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext, suppress
-from functools import wraps
-from typing import Any, Final, TypeVar, cast
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 import hvcore
 from hvcore.cli.guesses import looks_like_file
-from hvcore.cli.output import only_documents
+from hvcore.cli.output import results_only
 from hvcore.cli.session import open_node
 
 __all__ = [
@@ -37,8 +36,12 @@ _TIME: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:e-?[0-9]{1,2})?|\.[0-9]+) ?(m
 
 
 def command(*examples: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
-    """As `click.command`. The examples are command lines, shown below the options."""
-    return click.command(epilog="\n".join(["\b", "Example:", *(f"  {line}" for line in examples)]), **settings)
+    """As `click.command`. The examples are command lines, shown below the options.
+
+    Only results reach stdout: what plugins print goes to stderr.
+    """
+    made = click.command(epilog="\n".join(["\b", "Example:", *(f"  {line}" for line in examples)]), **settings)
+    return lambda run: made(results_only()(run))
 
 
 def _instance_name(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -75,6 +78,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: object) -> float
     return seconds
 
 
+@results_only()
 def _instances(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     with suppress(hvcore.HvError, OSError):
         return _items(((info.name, str(info.state)) for info in open_node(ctx).instances()), incomplete)
@@ -110,16 +114,10 @@ def _items(found: Iterable[tuple[str, str]], incomplete: str) -> list[Completion
 
 def json_option(run: _F) -> _F:
     """The option ``--json``: stdout has one JSON document, for an error too."""
-
-    @wraps(run)
-    def alone(*args: Any, as_json: bool, **named: Any) -> Any:
-        with only_documents() if as_json else nullcontext():
-            return run(*args, as_json=as_json, **named)
-
     option = click.option(
         "--json", "as_json", is_flag=True, help="Print the result, or the error, as one JSON document."
     )
-    return option(cast("_F", alone))
+    return option(run)
 
 
 # The name of an instance or several, the name of a driver, an instance file (``-``: standard input), several of these, or either.

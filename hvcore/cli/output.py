@@ -1,12 +1,15 @@
-"""What ``hv`` prints: results on stdout, messages on stderr, tables, and no control characters."""
+"""What ``hv`` prints: results on stdout, messages on stderr, tables, and no control characters.
+
+Only results reach stdout: while a subcommand runs, what plugins and their child processes print goes to stderr.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
-from contextvars import ContextVar
+from contextlib import contextmanager, redirect_stdout, suppress
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, TextIO
 
@@ -18,16 +21,19 @@ __all__ = [
     "emit_json",
     "fitted",
     "is_terminal",
-    "only_documents",
+    "move_stdout",
     "printable",
     "printing",
+    "pass_stdout_on",
     "remark",
+    "results",
+    "results_only",
     "say",
     "show",
     "show_table",
 ]
 
-_documents: ContextVar[TextIO] = ContextVar("documents")  # the stream for JSON documents, inside only_documents()
+_results: Final[list[TextIO | None]] = []  # the stream for results, inside results_only()
 
 STDOUT: Final = "standard output"
 
@@ -50,10 +56,16 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 def say(text: str) -> None:
     """Print text on stdout and flush it. Raises OSError naming `STDOUT` when that fails."""
-    _write(sys.stdout, printable(text))
+    _write(printable(text))
 
 
-def _write(stdout: TextIO | None, text: str) -> None:
+def results() -> TextIO | None:
+    """The stream for results, which is stdout; None if that is closed."""
+    return _results[-1] if _results else sys.stdout
+
+
+def _write(text: str) -> None:
+    stdout = results()
     if stdout is not None:
         with printing():
             stdout.write(f"{text}\n")
@@ -70,21 +82,42 @@ def printing() -> Iterator[None]:
 
 
 @contextmanager
-def only_documents() -> Iterator[None]:
-    """Keep stdout for what `emit_json` prints in the block. What plugins print goes to stderr."""
-    kept = _documents.set(sys.stdout)
+def results_only() -> Iterator[None]:
+    """Keep stdout for `results` in the block. What plugins print goes to stderr."""
+    _results.append(results())
     try:
         with redirect_stdout(sys.stderr):
             yield
     finally:
-        _documents.reset(kept)
+        _results.pop()
+
+
+def move_stdout() -> None:
+    """Keep descriptor 1 from plugins and from programs that they run: it becomes stderr, and `sys.stdout` a copy of it."""
+    if sys.stdout is None or sys.stderr is None:
+        return
+    settings = {"encoding": sys.stdout.encoding, "errors": sys.stdout.errors}
+    copy = open(os.dup(1), "w", buffering=1 if sys.stdout.isatty() else -1, **settings)  # noqa: SIM115 - until the end
+    sys.stdout.flush()
+    os.dup2(2, 1)
+    sys.stdout = copy
+
+
+def pass_stdout_on() -> None:
+    """Make descriptor 1 stdout again, for a program that replaces this process."""
+    stdout = results()
+    if stdout is not None:
+        with suppress(OSError, ValueError):  # an object in place of the stream, without a descriptor
+            stdout.flush()
+            os.dup2(stdout.fileno(), 1)
 
 
 def clear_screen() -> None:
     """Clear the terminal at stdout."""
-    if sys.stdout is not None:
+    stdout = results()
+    if stdout is not None:
         with printing():
-            sys.stdout.write("\x1b[H\x1b[2J")
+            stdout.write("\x1b[H\x1b[2J")
 
 
 def show(data: Any, text: str, *, as_json: bool) -> None:
@@ -97,7 +130,7 @@ def show(data: Any, text: str, *, as_json: bool) -> None:
 
 def emit_json(data: Any) -> None:
     """Print one JSON document on stdout: ASCII, indented, with a newline at the end."""
-    _write(_documents.get(sys.stdout), json.dumps(data, indent=2))
+    _write(json.dumps(data, indent=2))
 
 
 def remark(text: str) -> None:
@@ -137,7 +170,7 @@ class Column(NamedTuple):
 def show_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
     """Print the rows on stdout, with colours on a terminal. None is shown as ``-``, a newline in a cell as a space."""
     cells = [[_cell(value) for value in row] for row in rows]
-    if not (is_terminal(sys.stdout) and _show_rich(columns, cells)):
+    if not (is_terminal(results()) and _show_rich(columns, cells)):
         say(_plain(columns, cells))
 
 
@@ -198,7 +231,7 @@ def _show_rich(columns: Sequence[Column], cells: list[list[str]]) -> bool:
         from rich.text import Text  # noqa: PLC0415 - as above
     except ModuleNotFoundError:
         return False
-    console = Console(highlight=False)
+    console = Console(highlight=False, file=results())
     columns, cells = fitted(columns, cells, console.width)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:

@@ -123,15 +123,52 @@ def test_a_broken_driver_hides_no_other(hv_process: Process) -> None:
 
 
 @pytest.mark.usefixtures("other_drivers")
+@pytest.mark.parametrize(
+    "talks",
+    ["print('hello')", "import os; os.write(1, b'hello\\n')", "import subprocess; subprocess.run(['echo', 'hello'])"],
+    ids=["print", "descriptor", "program"],
+)
+@pytest.mark.parametrize("form", [("--json",), ()], ids=["json", "text"])
 @pytest.mark.parametrize("command", [("drivers", "--load"), ("doctor",), ("params", "failing"), ("plan", "FILE")])
-def test_output_of_a_driver_goes_to_stderr_beside_the_document(
-    hv_process: Process, instance_file: File, tmp_path: Path, command: tuple[str, ...]
+def test_what_a_driver_prints_goes_to_stderr(
+    hv_process: Process,
+    instance_file: File,
+    tmp_path: Path,
+    command: tuple[str, ...],
+    form: tuple[str, ...],
+    talks: str,
 ) -> None:
-    (tmp_path / "site" / "failing_driver.py").write_text("print('hello')\nimport lxml_is_not_installed\n")
+    (tmp_path / "site" / "failing_driver.py").write_text(f"{talks}\nimport lxml_is_not_installed\n")
     file = instance_file(driver="failing")
-    found = hv_process(*(file if word == "FILE" else word for word in command), "--json")
-    json.loads(found.stdout)
+    found = hv_process(*(file if word == "FILE" else word for word in command), *form)
+    assert b"hello" not in found.stdout
     assert b"hello\n" in found.stderr
+    if form:
+        json.loads(found.stdout)
+
+
+@pytest.mark.usefixtures("other_drivers")
+def test_what_a_driver_prints_is_no_argument_of_the_next_command(hv_process: Process, tmp_path: Path) -> None:
+    """An argument that is read by loading a driver, and a completion."""
+    with (tmp_path / "site" / "bare_driver.py").open("a") as file:
+        file.write("print('hello')\n")
+    found = hv_process("schema-diff", "bare", "bare")
+    assert (found.stdout, found.stderr.count(b"hello\n")) == (b"no change\n", 1)
+    assert completions("hv params bare d") == ["plain,do"]
+
+
+def test_a_program_inside_an_instance_has_the_stdout_of_hv(hv_process: Process, instance_file: File) -> None:
+    hv_process("start", instance_file())
+    found = hv_process("exec", "web1", "sh", "-c", "echo out; echo err >&2")
+    assert (found.stdout, found.stderr) == (b"out\n", b"err\n")
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2"])
+def test_a_standard_stream_may_be_closed(hv_process: Process, run_dir: Path, closed: str) -> None:
+    line = f'exec "$@" {closed}{"<" if closed == "0" else ">"}&-'
+    found = subprocess.run(["sh", "-c", line, "sh", *HV, "drivers"], check=False, capture_output=True, timeout=60)
+    assert (found.returncode, found.stderr) == (0, b"")
+    assert bool(found.stdout) is (closed != "1")
 
 
 @pytest.mark.usefixtures("other_drivers")
@@ -171,8 +208,8 @@ def test_text_from_a_guest_cannot_control_the_terminal(hv_process: Process, inst
 def test_a_signal_undoes_the_operation(run_dir: Path, instance_file: File, signum: signal.Signals, code: int) -> None:
     command = [*HV, "start", instance_file(driver="bare", params='do = "wait"')]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"waiting\n"
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"waiting\n"
         process.send_signal(signum)
         _, said = process.communicate(timeout=60)
     assert process.returncode == code
@@ -187,8 +224,8 @@ def test_after_a_signal_a_stop_says_what_is_left(
 ) -> None:
     hv_process("start", instance_file(driver="bare", params='do = "linger"'))
     with subprocess.Popen([*HV, "stop", "web1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"waiting\n"
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"waiting\n"
         process.send_signal(signum)
         _, said = process.communicate(timeout=60)
     assert process.returncode == code
