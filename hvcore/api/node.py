@@ -35,20 +35,21 @@ __all__ = ["Node"]
 
 
 _START_S: Final = 30.0  # for the second half of a reboot
-_LOAD_S: Final = 10.0  # for one plugin; a driver takes a tenth of a second
+_LOAD_S: Final = 30.0  # for one plugin; a driver takes a tenth of a second
+_LOAD_RUNNING_S: Final = 10.0  # the same for a running instance, which has to be seen and stopped
 
 
 class _Drivers:
     """The loaded drivers. Each is loaded once. Safe to share between threads.
 
-    ``limit_s``: seconds that a plugin may take to load for a running instance.
+    ``limit_s``: seconds that a plugin may take to load.
     """
 
     def __init__(self, limit_s: float = _LOAD_S) -> None:
         self._limit_s = limit_s
         self._complete: dict[str, LoadedDriver] = {}
         self._partial: dict[str, LoadedDriver] = {}  # without extensions that cannot be used
-        self._too_slow: dict[str, DriverLoadError] = {}
+        self._overdue: dict[str, DriverLoadError] = {}
         self._loading = threading.Lock()
 
     def get(self, name: str) -> LoadedDriver:
@@ -57,7 +58,7 @@ class _Drivers:
 
         with self._loading:
             if name not in self._complete:
-                self._complete[name] = load(name)
+                self._complete[name] = self._in_time(name, load, self._limit_s)
             return self._complete[name]
 
     def for_running(self, name: str) -> LoadedDriver:
@@ -77,16 +78,25 @@ class _Drivers:
             known = self._complete.get(name) or self._partial.get(name)
             if known is not None:
                 return known
-            if name in self._too_slow:  # do not wait again for a plugin that hangs
-                raise self._too_slow[name]
-            try:
-                loaded = load_for_running(name, limit_s=self._limit_s)
-            except DriverLoadError as error:
-                if isinstance(error.__cause__, TimeoutError):
-                    self._too_slow[name] = error
-                raise
+            loaded = self._in_time(name, load_for_running, min(self._limit_s, _LOAD_RUNNING_S))
             (self._partial if loaded.skipped else self._complete)[name] = loaded
             return loaded
+
+    def _in_time(self, name: str, loads: Callable[..., LoadedDriver], limit_s: float) -> LoadedDriver:
+        from hvcore.plugins.importing import StillLoadingError  # noqa: PLC0415 - as the loader
+
+        overdue = self._overdue.get(name)
+        if overdue is not None:
+            cause = overdue.__cause__
+            if isinstance(cause, StillLoadingError) and cause.thread.is_alive():  # do not wait for it again
+                raise overdue
+            del self._overdue[name]
+        try:
+            return loads(name, limit_s=limit_s)
+        except DriverLoadError as error:
+            if isinstance(error.__cause__, StillLoadingError):
+                self._overdue[name] = error
+            raise
 
 
 def _params_problems(config: Config, drivers: _Drivers, data: Mapping[str, Any]) -> tuple[Problem, ...]:
@@ -143,6 +153,7 @@ class Node(ReadingNode):
     ``run_dir``: default ``HVCORE_RUN_DIR``, otherwise /run/hvcore for root, hvcore in ``XDG_RUNTIME_DIR`` for others.
     ``config_dir``, with the node's values and profiles: default ``HVCORE_CONFIG_DIR``, otherwise /etc/hvcore.
     ``uid_pool``: the uids for confined guests. Default: those in node.toml, otherwise 1880000000 to 1880065535.
+    ``load_s``: the seconds that a plugin may take to be imported; a running instance waits at most 10 s for its driver.
     ``progress`` is called with short texts during slow work. Raises `NodeError` when the run directory is not safe to use.
     Operations also take ``busy_s``, the seconds to wait for another operation on the same instance, and ``progress``,
     called with name, operation and text: `CallOptions`.
@@ -154,12 +165,13 @@ class Node(ReadingNode):
         *,
         config_dir: str | os.PathLike[str] | None = None,
         uid_pool: range | None = None,
+        load_s: float = _LOAD_S,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.run_dir = _real(Path(run_dir) if run_dir is not None else default_run_dir())
         if os.path.exists(self.run_dir):
             private_dir(self.run_dir)
-        self._drivers = _Drivers()
+        self._drivers = _Drivers(checked_seconds(load_s, "load_s"))
         self.config_dir = Path(config_dir) if config_dir is not None else default_config_dir()
         self._config = Config(self.config_dir)
         pool = uid_pool or self._config.uid_pool() or default_uid_pool()

@@ -137,15 +137,15 @@ def _subject(driver: str, deadline_s: float) -> Subject:
         with time_limit(deadline_s) as begin:
             begin()
             subject = find_subject(driver)
-            try:
-                open_node().driver(driver)
-            except hvcore.DriverLoadError as error:  # the checks report any other reason
-                if isinstance(error.__cause__, TimeoutError):
-                    raise
     except TimeoutError as error:  # the time was over outside the plugin's code
         raise hvcore.DriverLoadError(
-            f"driver {driver}: cannot be imported, {error}; try a longer --deadline"
+            f"driver {driver}: its subject cannot be imported, {error}; try a longer --deadline"
         ) from error
+    try:
+        open_node(load_s=deadline_s).driver(driver)
+    except hvcore.DriverLoadError as error:  # the checks report any other reason
+        if isinstance(error.__cause__, TimeoutError):
+            raise
     return subject
 
 

@@ -16,7 +16,6 @@ import hvcore
 from hvcore.cli.guesses import near_word
 from hvcore.cli.options import command, deadline_option, driver_argument, json_option
 from hvcore.cli.output import Column, emit_json, remark, results_only, say, show_table
-from hvcore.cli.progress import time_limit
 from hvcore.cli.session import open_node
 
 __all__ = ["drivers", "params", "schema_diff"]
@@ -66,10 +65,8 @@ def _loaded(entry: hvcore.CatalogueEntry, deadline_s: float) -> dict[str, Any]:
     if entry.verdict is not hvcore.Verdict.OK:
         return {**facts, "can": []}
     try:
-        with time_limit(deadline_s) as begin:
-            begin()
-            handle = open_node().driver(entry.name)
-    except (hvcore.HvError, TimeoutError) as error:  # TimeoutError: the time was over outside the plugin's code
+        handle = open_node(load_s=deadline_s).driver(entry.name)
+    except hvcore.HvError as error:
         return {**facts, "verdict": str(hvcore.Verdict.BROKEN), "reason": str(error), "can": []}
     return {**facts, "can": ["start", "stop", *handle.capabilities]}
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import wraps
 from typing import Any, Final, TypeVar
 
 import click
@@ -40,8 +41,18 @@ def command(*examples: str, **settings: Any) -> Callable[[Callable[..., Any]], c
 
     Only results reach stdout: what plugins print goes to stderr.
     """
-    made = click.command(epilog="\n".join(["\b", "Example:", *(f"  {line}" for line in examples)]), **settings)
-    return lambda run: made(results_only()(run))
+    epilog = "\n".join(["\b", "Example:", *(f"  {line}" for line in examples)])
+
+    def made(run: Callable[..., Any]) -> click.Command:
+        @wraps(run)
+        def with_results_only(*args: Any, **named: Any) -> Any:
+            with results_only():
+                return run(*args, **named)
+
+        decorate: Callable[[Callable[..., Any]], click.Command] = click.command(epilog=epilog, **settings)
+        return decorate(with_results_only)
+
+    return made
 
 
 def _instance_name(ctx: click.Context, param: click.Parameter, value: str) -> str:

@@ -22,9 +22,9 @@ __all__ = [
     "fitted",
     "is_terminal",
     "move_stdout",
+    "pass_stdout_on",
     "printable",
     "printing",
-    "pass_stdout_on",
     "remark",
     "results",
     "results_only",
@@ -96,8 +96,9 @@ def move_stdout() -> None:
     """Keep descriptor 1 from plugins and from programs that they run: it becomes stderr, and `sys.stdout` a copy of it."""
     if sys.stdout is None or sys.stderr is None:
         return
-    settings = {"encoding": sys.stdout.encoding, "errors": sys.stdout.errors}
-    copy = open(os.dup(1), "w", buffering=1 if sys.stdout.isatty() else -1, **settings)  # noqa: SIM115 - until the end
+    stdout = sys.stdout
+    lines = 1 if stdout.isatty() else -1
+    copy = open(os.dup(1), "w", lines, encoding=stdout.encoding, errors=stdout.errors)  # noqa: SIM115 - until the end
     sys.stdout.flush()
     os.dup2(2, 1)
     sys.stdout = copy

@@ -21,7 +21,7 @@ from hvcore.plugins import requirements
 from hvcore.plugins.catalogue import DRIVERS_GROUP, EXTENSIONS_GROUP, CatalogueEntry
 from hvcore.plugins.faults import near
 
-__all__ = ["attempt", "imported", "owner_of", "refused", "where_it_is", "where_raised", "within"]
+__all__ = ["StillLoadingError", "attempt", "imported", "owner_of", "refused", "where_it_is", "where_raised", "within"]
 
 T = TypeVar("T")
 
@@ -70,10 +70,18 @@ def attempt(kind: str, entry: CatalogueEntry, step: Callable[[], Any]) -> Any:
         raise DriverLoadError(f"{head}: {_import_words(kind, entry, error)}") from error
 
 
-def within(limit_s: float, step: Callable[[], T]) -> T:
-    """The result of ``step``, or its error. `DriverLoadError` if it takes longer; its thread goes on in the background.
+class StillLoadingError(TimeoutError):
+    """A plugin did not finish loading in time; it goes on in ``thread``."""
 
-    Python cannot abort an import, and running instances have to be observed and stopped even if a plugin's import hangs.
+    def __init__(self, thread: threading.Thread) -> None:
+        self.thread = thread
+        super().__init__("still loading")
+
+
+def within(limit_s: float, kind: str, entry: CatalogueEntry, step: Callable[[], T]) -> T:
+    """The result of ``step``, or its error. If it takes longer, a `DriverLoadError` whose cause is `StillLoadingError`.
+
+    ``step`` loads a plugin of that kind and entry. It goes on in the background: Python cannot abort an import.
     """
     ended: list[Callable[[], T]] = []
 
@@ -90,8 +98,8 @@ def within(limit_s: float, step: Callable[[], T]) -> T:
     thread.join(limit_s)
     if not ended:
         where = where_it_is(thread)
-        what = f"a plugin did not finish loading within {limit_s:g} s{where}; see hv doctor"
-        raise DriverLoadError(what) from TimeoutError()
+        what = f"did not finish loading within {limit_s:g} s{where}; report this to its authors"
+        raise DriverLoadError(f"{kind} {owner_of(entry)}: {what}") from StillLoadingError(thread)
     return ended[0]()
 
 

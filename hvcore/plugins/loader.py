@@ -7,9 +7,9 @@ first, and names plugin, distribution and version in each error.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import pluggy
 
@@ -25,56 +25,56 @@ from hvcore.plugins.loaded_driver import LoadedDriver
 
 __all__ = ["load", "load_for_running"]
 
-T = TypeVar("T")
 _Plugin = tuple[CatalogueEntry, object]
 
 
-def load(name: str) -> LoadedDriver:
-    """Import one driver and its extensions. Raises `UnknownDriverError`, or `DriverLoadError` with the plugin at fault."""
-    entry, driver_class, extensions = _found(name, lambda step: step())
-    plugins = [(extension, _extension(extension)) for extension in extensions]
-    return _assembled(entry, driver_class, extensions, plugins)
+def load(name: str, *, limit_s: float = 30.0) -> LoadedDriver:
+    """Import one driver and its extensions. Raises `UnknownDriverError`, or `DriverLoadError` with the plugin at fault.
+
+    Waits at most ``limit_s`` seconds for each of three steps: the driver's import, each extension's, and their hooks.
+    """
+    entry, driver_class, extensions = _found(name, limit_s)
+    plugins = [(extension, _extension(extension, limit_s)) for extension in extensions]
+    return within(limit_s, "driver", entry, partial(_assembled, entry, driver_class, extensions, plugins))
 
 
 def load_for_running(name: str, *, limit_s: float) -> LoadedDriver:
     """Like `load`, but leave out extensions that cannot be used, and name them in ``skipped``. Only for running instances.
 
-    They can then still be observed and stopped. Waits at most ``limit_s`` seconds for each step of a plugin.
+    They can then still be observed and stopped.
     """
-
-    def limited(step: Callable[[], T]) -> T:
-        return within(limit_s, step)
-
-    entry, driver_class, extensions = _found(name, limited)
+    entry, driver_class, extensions = _found(name, limit_s)
     plugins, skipped = [], []
     for extension in extensions:
         try:
-            plugins.append((extension, limited(partial(_extension, extension))))
+            plugins.append((extension, _extension(extension, limit_s)))
         except DriverLoadError as error:
             skipped.append(str(error))
     assemble = partial(_assembled, entry, driver_class, extensions)
     try:
-        return limited(partial(assemble, plugins, tuple(skipped)))
+        return within(limit_s, "driver", entry, partial(assemble, plugins, tuple(skipped)))
     except HvError:
         usable: list[_Plugin] = []
         for plugin in plugins:
             try:
-                limited(partial(assemble, [*usable, plugin]))
+                within(limit_s, "extension", plugin[0], partial(assemble, [*usable, plugin]))
             except HvError as error:
                 owner = owner_of(plugin[0])
                 skipped.append(str(error) if owner in str(error) else f"extension {owner}: {error}")
             else:
                 usable.append(plugin)
-        return limited(partial(assemble, usable, tuple(skipped)))
+        return within(limit_s, "driver", entry, partial(assemble, usable, tuple(skipped)))
 
 
-def _found(
-    name: str, run: Callable[[Callable[[], Any]], Any]
-) -> tuple[CatalogueEntry, Any, tuple[CatalogueEntry, ...]]:
-    """The driver's catalogue entry, its class, which ``run`` imports, and the entries of its extensions."""
+def _found(name: str, limit_s: float) -> tuple[CatalogueEntry, Any, tuple[CatalogueEntry, ...]]:
+    """The driver's catalogue entry, its class, and the entries of its extensions."""
     found = installed(DRIVERS_GROUP, EXTENSIONS_GROUP)
     entry = _find(name, found[DRIVERS_GROUP])
-    driver_class = run(lambda: _driver_class(attempt("driver", entry, partial(imported, DRIVERS_GROUP, entry)), entry))
+
+    def made() -> Any:
+        return _driver_class(attempt("driver", entry, partial(imported, DRIVERS_GROUP, entry)), entry)
+
+    driver_class = within(limit_s, "driver", entry, made)
     return entry, driver_class, tuple(item for item in found[EXTENSIONS_GROUP] if item.name.split(".", 1)[0] == name)
 
 
@@ -174,7 +174,7 @@ def _register(
     owners[name] = owner
 
 
-def _extension(entry: CatalogueEntry) -> object:
+def _extension(entry: CatalogueEntry, limit_s: float) -> object:
     if entry.verdict is not Verdict.OK:
         raise DriverLoadError(f"extension {owner_of(entry)}: {entry.reason}")
 
@@ -182,7 +182,7 @@ def _extension(entry: CatalogueEntry) -> object:
         found = imported(EXTENSIONS_GROUP, entry)
         return found() if isinstance(found, type) else found
 
-    return attempt("extension", entry, made)
+    return within(limit_s, "extension", entry, partial(attempt, "extension", entry, made))
 
 
 def _schema(hooks: Hooks, groups: Sequence[tuple[str, object]]) -> Schema:

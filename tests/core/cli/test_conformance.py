@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from distributions import installed
 from fixture_types import Hv
 
 from hvcore.testing import CHECKS, Check, Level, Outcome, Report, Result, Tier, Versions
@@ -108,7 +109,8 @@ def test_a_driver_that_hangs_during_its_import_is_given_up(other_drivers: None, 
     (tmp_path / "site" / "failing_driver.py").write_text("import time\ntime.sleep(600)\n")
     found = hv_process("conformance", "failing", "--static", "--deadline", "1")
     assert found.returncode == 1
-    assert b"got TimeoutError: not done within 1 s (" in found.stderr
+    assert b": did not finish loading within 1 s (" in found.stderr
+    assert b"failing_driver.py:2)" in found.stderr
     assert found.stdout == b""
 
 
@@ -116,10 +118,14 @@ def test_a_time_that_is_over_while_an_error_is_reported_names_the_driver(
     other_drivers: None, hv_process: Hv, tmp_path: Path
 ) -> None:
     rings = "import signal\nclass Late(Exception):\n    def __str__(self): signal.raise_signal(signal.SIGALRM)\nraise Late()\n"
-    (tmp_path / "site" / "failing_driver.py").write_text(rings)
+    (tmp_path / "site" / "failing_subject.py").write_text(rings)
+    installed(tmp_path / "site", "hv-subject", "[hvcore.conformance]\nfailing = failing_subject:S\n", requires=())
     found = hv_process("conformance", "failing", "--static", "--deadline", "60")
     assert found.returncode == 1
-    assert b"hv: driver failing: cannot be imported, not done within 60 s; try a longer --deadline" in found.stderr
+    assert (
+        b"hv: driver failing: its subject cannot be imported, not done within 60 s; try a longer --deadline"
+        in found.stderr
+    )
 
 
 @pytest.mark.parametrize("option", ["--report", "--junit"])

@@ -435,7 +435,7 @@ def test_an_extension_whose_import_hangs_is_left_out(site: Site, force: bool) ->
     seen, said = run(site, SEE + STOP.format(force=force)).splitlines()
     assert seen == "['running']"
     assert said.startswith("quit" if force else "powerdown")
-    assert "a plugin did not finish loading within 0.3 s (at " in said
+    assert "): did not finish loading within 0.3 s (at " in said
     assert "fragile_more.py:2)" in said
     assert processes(site.run_dir) == []
 
@@ -445,7 +445,8 @@ def test_an_instance_can_be_stopped_when_the_import_of_its_driver_hangs(site: Si
     site.write("fragile_driver", HANG)
     seen, said = run(site, SEE + STOP.format(force=True)).splitlines()
     assert seen == ("['running']" if "staticmethod" in site.driver else "['unknown']")
-    assert said.startswith("kill a plugin did not finish loading within 0.3 s")
+    assert said.startswith("kill driver fragile (hv-fragile")
+    assert ": did not finish loading within 0.3 s" in said
     assert processes(site.run_dir) == []
 
 

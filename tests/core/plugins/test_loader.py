@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 
 import hvcore
 from hvcore import DriverLoadError, Instance, UnknownDriverError
+from hvcore.plugins.importing import StillLoadingError
 from hvcore.plugins.loader import load
 
 DRIVERS = "[hvcore.drivers]\n{0} = hv_{0}:Driver\n"
@@ -292,3 +295,56 @@ def test_an_extension_may_be_a_class_whose_methods_are_the_hooks(install: Any) -
     """
     install("hv-plus", EXTENSIONS.format("plus", ":Plus"), source)
     assert len(load("fake").problems(Instance(name="w", driver="fake"))[1]) == 1
+
+
+WAITS = "os.read({fd}, 1)  # until the test closes its end\n"
+TEMPLATES: Any = {
+    "driver": ("acme", "import os\n" + WAITS, "driver acme (hv-acme 1.0)"),
+    "extension": ("fake", "import os\n" + WAITS, "extension fake.plus (hv-plus 1.0)"),
+    "hook": (
+        "fake",
+        "import os\nimport hvcore.plugin as hv\n@hv.hookimpl\ndef params():\n    "
+        + WAITS
+        + "    return hv.ParamGroup('plus')\n",
+        "driver fake (hv-fake",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TEMPLATES)
+def test_a_plugin_that_takes_too_long_is_reported_and_tried_again_when_it_goes_on(
+    install: Any, driver_source: str, run_dir: Path, what: str
+) -> None:
+    name, source, owner = TEMPLATES[what]
+    reader, writer = os.pipe()
+    if what == "driver":
+        install("hv-acme", DRIVERS.format("acme"), driver_source.format(name="acme") + source.format(fd=reader))
+    else:
+        install("hv-plus", EXTENSIONS.format("plus", ""), source.format(fd=reader))
+    node = hvcore.Node(run_dir, load_s=0.3)
+    instance = Instance(name="web1", driver=name)
+    for operation in (
+        node.driver,
+        lambda _: node.check({"name": "web1", "driver": name}),
+        lambda _: node.start(instance),
+    ):
+        with pytest.raises(DriverLoadError) as caught:
+            operation(name)
+        assert str(caught.value).startswith(f"{owner}")
+        assert re.search(
+            r": did not finish loading within 0\.3 s \(at \S*hv_\w+\.py:\d+\); report this", str(caught.value)
+        )
+    with pytest.raises(DriverLoadError) as caught:
+        node.driver(name)
+    cause = caught.value.__cause__
+    assert isinstance(cause, StillLoadingError)
+    os.close(writer)
+    cause.thread.join(60)
+    assert node.driver(name).name == name
+    os.close(reader)
+
+
+@pytest.mark.parametrize("load_s", [float("nan"), -1, "5"])
+def test_the_limit_is_a_number_of_seconds(run_dir: Path, load_s: Any) -> None:
+    with pytest.raises(hvcore.InputError, match="load_s: must be a number of seconds"):
+        hvcore.Node(run_dir, load_s=load_s)
