@@ -6,9 +6,23 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-__all__ = ["plain", "plain_fields"]
+__all__ = ["ReadOnlyDict", "plain", "plain_fields"]
+
+
+class ReadOnlyDict(dict[str, Any]):
+    """A dict that refuses changes with TypeError. Copies, pickles and compares like any other."""
+
+    def _refuse(self, *_arguments: object, **_named: object) -> NoReturn:
+        raise TypeError("cannot be changed; make a copy with dict(...)")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[type[ReadOnlyDict], tuple[dict[str, Any]]]:
+        return type(self), (dict(self),)
+
 
 _DEEPEST: Final = 20
 _INTEGER_BITS: Final = 64

@@ -54,10 +54,13 @@ def _show_drivers(found: list[dict[str, Any]], *, load: bool) -> None:
         columns.append(Column("CAN"))
         rows = [[*cells, ", ".join(row["can"])] for cells, row in zip(rows, found, strict=True)]
     show_table(columns, rows)
+    reasons: dict[str, None] = {}  # too long for a column, can have several lines, and rows of one name can share one
     for row in found:
-        if row["reason"]:  # too long for a column, and can have several lines
+        if row["reason"]:
             subject = "" if row["reason"].startswith(("driver", "plugin")) else f"{row['name']}: "
-            say(f"\n{subject}{row['reason']}")
+            reasons[f"\n{subject}{row['reason']}"] = None
+    for reason in reasons:
+        say(reason)
 
 
 def _loaded(entry: hvcore.CatalogueEntry, deadline_s: float) -> dict[str, Any]:

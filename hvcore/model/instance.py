@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from hvcore.errors import ParamsError, Problem
-from hvcore.model.names import name_problem
+from hvcore.model.names import DRIVER_PATTERN, name_problem
 from hvcore.model.nic import BOOT_INDEX, NIC_KEYS, Nic
 from hvcore.params.host_types import file
 from hvcore.params.param import Param, ParamGroup, ParamType, Reject
 from hvcore.params.types import boolean, integer, list_of, one_of, regexp
 from hvcore.params.words import nearest, shortened
-from hvcore.plain import plain_fields
+from hvcore.plain import ReadOnlyDict, plain_fields
 
 __all__ = ["DISK_KEYS", "INSTANCE_KEYS", "NIC_KEYS", "Disk", "Instance", "Nic", "read_instance"]
 
@@ -74,7 +74,7 @@ class Instance:
             raise ParamsError(f"instance {shortened(self.name)}", problems)
         for key, value in clean.items():
             object.__setattr__(self, key, value)
-        object.__setattr__(self, "params", dict(self.params))
+        object.__setattr__(self, "params", ReadOnlyDict(self.params))
         if not self.uuid:
             object.__setattr__(self, "uuid", str(_derived(_NAMESPACE, self.name)))
 
@@ -175,7 +175,7 @@ INSTANCE_KEYS: Final = ParamGroup(
     "",
     Param(
         "driver",
-        regexp("[a-z][a-z0-9_-]{0,63}", "a driver name such as 'kvm'"),
+        regexp(DRIVER_PATTERN, "a driver name such as 'kvm'"),
         required=True,
         help="The driver that runs the instance; hv drivers lists them.",
         example="kvm",

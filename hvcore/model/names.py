@@ -1,4 +1,4 @@
-"""The rule for names of instances. A name becomes a directory and part of argv, so the rule is narrow."""
+"""The rules for names of instances and drivers. A name becomes a directory and part of argv, so the rule is narrow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from hvcore.errors import Problem
 from hvcore.params.words import shortened
 
-__all__ = ["MAX_NAME_BYTES", "NAME_PATTERN", "name_problem"]
+__all__ = ["DRIVER_PATTERN", "MAX_NAME_BYTES", "NAME_PATTERN", "name_problem"]
 
 MAX_NAME_BYTES: Final = 200
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]*[a-z0-9_])?")
@@ -16,6 +16,10 @@ _SHORT_LABEL: Final = r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 NAME_PATTERN: Final = rf"{_SHORT_LABEL}(?:\.{_SHORT_LABEL})*"
 """The same rule as a regular expression, for JSON Schema."""
 _TODO: Final = "use labels of a-z, 0-9, '-' and '_' separated by dots, such as 'web1.example'"
+
+
+DRIVER_PATTERN: Final = "[a-z][a-z0-9_-]{0,63}"
+"""The rule for names of drivers, as a regular expression."""
 
 
 def name_problem(name: object, path: str = "name") -> Problem | None:

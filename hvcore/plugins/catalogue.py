@@ -17,6 +17,7 @@ from typing import Any, Final
 from packaging.utils import canonicalize_name
 
 from hvcore._version import __version__
+from hvcore.model.names import DRIVER_PATTERN
 from hvcore.plugins import requirements
 
 __all__ = ["DRIVERS_GROUP", "EXTENSIONS_GROUP", "CatalogueEntry", "Verdict", "catalogue", "installed"]
@@ -161,6 +162,9 @@ def _with_verdict(entry: CatalogueEntry, same_name: list[CatalogueEntry]) -> Cat
     if len(owners) > 1:
         reason = f"declared by {' and '.join(owners)}; uninstall all but one"
         return replace(entry, verdict=Verdict.DUPLICATE, reason=reason)
+    if not re.fullmatch(rf"{DRIVER_PATTERN}(\..*)?", entry.name):
+        what = f"its entry point is not named like a driver, got {entry.name!r}"
+        return replace(entry, verdict=Verdict.BROKEN, reason=f"{what}; use a-z, 0-9, '-' and '_', as in 'my-driver'")
     allowed = os.environ.get("HVCORE_DRIVERS")
     if allowed is not None and entry.name.split(".", 1)[0] not in re.split(r"[\s,]+", allowed):
         return replace(entry, verdict=Verdict.BLOCKED, reason=f"not in HVCORE_DRIVERS={allowed!r}; add it there")

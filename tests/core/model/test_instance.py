@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import json
+import pickle
 from typing import Any
 
 import pytest
@@ -177,3 +180,23 @@ def test_the_documented_defaults_are_those_of_the_classes(group: ParamGroup, cls
 @pytest.mark.parametrize("mode", next(iter(NIC_KEYS)).type.choices)
 def test_every_nic_mode_is_accepted(mode: str) -> None:
     assert paths({**GOOD, "nics": [{"mode": mode}]}) == []
+
+
+def test_the_parameters_of_an_instance_cannot_be_changed() -> None:
+    """A hook gets the instance, and every plugin after it would see what it wrote."""
+    instance = Instance(name="web1", driver="fake", params={"a": 1})
+    params: Any = instance.params
+    for change in (
+        lambda: params.update(b=2),
+        lambda: params.pop("a"),
+        lambda: params.setdefault("b", 2),
+        lambda: params.__setitem__("a", 2),
+        lambda: params.__ior__({"b": 2}),
+        params.clear,
+    ):
+        with pytest.raises(TypeError, match=r"cannot be changed; make a copy with dict\(\.\.\.\)"):
+            change()
+    for twin in (pickle.loads(pickle.dumps(instance)), copy.deepcopy(instance), dataclasses.replace(instance)):
+        assert twin == instance
+    assert dataclasses.asdict(instance)["params"] == {"a": 1}
+    assert json.dumps(params) == '{"a": 1}'

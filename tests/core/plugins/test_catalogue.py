@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,3 +140,11 @@ def test_a_distribution_with_damaged_metadata_breaks_no_other_driver(install) ->
             next(path.parent.glob("*.dist-info/METADATA")).write_text("")
     assert found("fake")[0].verdict is Verdict.OK
     assert {entry.verdict for entry in found("acme")} == {Verdict.DUPLICATE}
+
+
+@pytest.mark.parametrize("name", ["Bad Name/../x", "UPPER", "1st", "-x", "a" * 65])
+def test_an_entry_point_that_is_not_named_like_a_driver_is_refused(install: Any, name: str) -> None:
+    install("hv-odd", f"[hvcore.drivers]\n{name} = hv_odd:Driver\n")
+    (entry,) = [one for one in catalogue() if one.distribution == "hv-odd"]
+    assert entry.verdict is Verdict.BROKEN
+    assert f"its entry point is not named like a driver, got {name!r}; use a-z" in str(entry.reason)

@@ -23,6 +23,7 @@ import hvcore.plugin
 from hv_kvm.machine.facts import Facts, MachineType
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.render import render
+from hv_kvm.machine.resource import Image
 from hv_kvm.qemu.accelerator import Accel
 from hv_kvm.run.describe import symbols
 from hvcore import ParamsError
@@ -399,3 +400,9 @@ def test_all_problems_are_reported_together(places: list[str]) -> None:
 )
 def test_the_reader_itself_reads_what_qemu_reads(text: str, implied: str | None, keys: dict[str, str]) -> None:
     assert read_keys(text, implied) == keys
+
+
+@pytest.mark.parametrize("kind", ["char", "", "Image"])
+def test_an_unknown_kind_of_file_is_refused(kind: str) -> None:
+    with pytest.raises(ValueError, match="must_be: must be one of image, block, sg, got"):
+        Image(key="disk0", path="/x", fdset=1, write=True, claim=True, must_be=kind)

@@ -113,6 +113,9 @@ class GuestFile:
         return replace(self, block_device=True, fds=(*self.fds, f"{{fd:{self.name}-reader}}"))
 
 
+_FILE_KINDS: Final = ("image", "block", "sg")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image(Resource[GuestFile]):
     """A file or device that hv opens before QEMU starts, so that the guest's uid needs no access to it.
@@ -133,6 +136,10 @@ class Image(Resource[GuestFile]):
     format: str = "raw"
     any_contents: bool = False
     template: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.must_be not in _FILE_KINDS:
+            raise ValueError(f"must_be: must be one of {', '.join(_FILE_KINDS)}, got {self.must_be!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
