@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from typing import Any, Final, NoReturn
 
 import click
@@ -135,10 +136,12 @@ class HvGroup(click.Group):
     def _run(self, args: list[str]) -> int:
         instruction = os.environ.get(_COMPLETE_VARIABLE)
         if instruction:
-            try:
-                return shell_complete(self, {}, "hv", _COMPLETE_VARIABLE, instruction)
-            except Exception:  # noqa: BLE001 - a message would end up in the line that is being typed
-                return 1
+            # A message, also of a plugin, would end up in the line that is being typed.
+            with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
+                try:
+                    return shell_complete(self, {}, "hv", _COMPLETE_VARIABLE, instruction)
+                except Exception:  # noqa: BLE001 - as above
+                    return 1
         if not args:
             click.echo(self.get_help(click.Context(self, info_name="hv")), err=True)
             return 2
