@@ -98,7 +98,7 @@ class LinuxGuest:
         text = before.decode(errors="replace").replace("\r", "")
         output, found = text.rsplit(f"{mark}=", 1)
         assert code is None or int(found.rstrip(".")) == code, f"{command}: {text}"
-        return output.partition("\n")[2]
+        return output.lstrip("\n").partition("\n")[2]
 
     def _until(self, wanted: re.Pattern[bytes], deadline_s: float) -> bytes:
         give_up = time.monotonic() + deadline_s
