@@ -36,6 +36,7 @@ def examine(
     run_dir: str | os.PathLike[str] | None = None,
     *,
     config_dir: str | os.PathLike[str] | None = None,
+    load_s: float = 30.0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[Finding, ...]:
     """All findings about hvcore on this node, area by area. The arguments are those of `Node`.
@@ -45,7 +46,7 @@ def examine(
     """
     findings = [*_in("versions", _versions()), *_in("plugins", _plugins())]
     try:
-        node = Node(run_dir, config_dir=config_dir)
+        node = Node(run_dir, config_dir=config_dir, load_s=load_s)
     except NodeError as error:
         wrong = Finding(subject="run directory", severity=Severity.PROBLEM, what=str(error))
         return (*findings, *_in("run directory", [wrong]))

@@ -16,7 +16,7 @@ def test_the_keys_of_an_instance_are_stable() -> None:
     ).to_json()
     assert list(data) == [
         *("name", "driver", "state", "reason", "pid", "uuid", "memory_mib", "resident_mib", "vcpus"),
-        *("cpu_seconds", "uptime_s", "details", "source", "started_at", "ended_at", "disks", "nics"),
+        *("cpu_seconds", "uptime_s", "details", "source", "started_at", "ended_at", "disks", "nics", "interfaces"),
     ]
     assert json.loads(json.dumps(data)) == data
     assert type(data["state"]) is str

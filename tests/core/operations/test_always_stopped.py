@@ -445,7 +445,7 @@ def test_an_instance_can_be_stopped_when_the_import_of_its_driver_hangs(site: Si
     site.write("fragile_driver", HANG)
     seen, said = run(site, SEE + STOP.format(force=True)).splitlines()
     assert seen == ("['running']" if "staticmethod" in site.driver else "['unknown']")
-    assert said.startswith("kill driver fragile (hv-fragile")
+    assert said.startswith("kill driver fragile (fragile-driver 1.0)")
     assert ": did not finish loading within 0.3 s" in said
     assert processes(site.run_dir) == []
 
