@@ -144,11 +144,13 @@ class ByNumber(Good):
         return "kill"
 
 
-@breaks("recover_leaves_running_alone", "recover changes a running instance")
-class OtherBoot(Good):
-    def start(self, spec: Any, job: hv.Job) -> None:
-        super().start(spec, job)
-        job.update(boot_id="another")
+@breaks("recover_leaves_running_alone", r"was running with pid \d+, after recover running with pid \d+")
+class OtherPid(Good):
+    seen = 0
+
+    def observe(self, live: hv.Live) -> hv.Observation:
+        OtherPid.seen += 1
+        return replace(super().observe(live), pid=OtherPid.seen)
 
 
 @breaks("recover_interrupted_start", r"an interrupted start is \['failed'\] by recovery")
