@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import pytest
+from empty_network import empty_network
 
 __all__ = ["ADDRESSES", "own_network"]
 
-_CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 ADDRESSES: Final = {4: "198.51.100.2", 6: "fd01::2"}
 """The node's address in the network, by family."""
 
@@ -27,29 +25,14 @@ def own_network(families: Iterable[int] = (4, 6)) -> Iterator[None]:
     """
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("needs root and the program ip: sudo ./dev test")
-    libc = ctypes.CDLL(None, use_errno=True)
-    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if libc.unshare(_CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), "unshare")
-        try:
-            _ip("link set lo up")
-            _ip("link add hv-node type veth peer name hv-wire")
-            for name in ("hv-node", "hv-wire"):
-                _ip(f"link set {name} up")
-            if 4 in families:
-                _ip(f"addr add {ADDRESSES[4]}/24 dev hv-node")
-                _ip("route add default via 198.51.100.1")
-            if 6 in families:
-                _ip(f"addr add {ADDRESSES[6]}/64 dev hv-node nodad")
-                _ip("-6 route add default via fd01::1")
-            yield
-        finally:
-            if libc.setns(before, _CLONE_NEWNET) != 0:
-                raise OSError(ctypes.get_errno(), "setns")
-    finally:
-        os.close(before)
-
-
-def _ip(words: str) -> None:
-    subprocess.run(["ip", *words.split()], check=True)
+    with empty_network() as network:
+        network.ip(*["link", "add", "hv-node", "type", "veth", "peer", "name", "hv-wire"])
+        for name in ("hv-node", "hv-wire"):
+            network.ip("link", "set", name, "up")
+        if 4 in families:
+            network.ip("addr", "add", f"{ADDRESSES[4]}/24", "dev", "hv-node")
+            network.ip(*["route", "add", "default", "via", "198.51.100.1"])
+        if 6 in families:
+            network.ip("addr", "add", f"{ADDRESSES[6]}/64", "dev", "hv-node", "nodad")
+            network.ip(*["-6", "route", "add", "default", "via", "fd01::1"])
+        yield

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from other_pids import in_other_pids
 
 import hvcore
 from hvcore import Node, State, StateError
@@ -131,18 +131,7 @@ def test_a_process_that_only_another_pid_namespace_sees_is_not_taken_for_gone(ru
         give = f"import hvcore; hvcore.Node({str(run_dir)!r}).stop('web1', force=True)"
         while not is_held(directory / "alive"):
             assert holder.poll() is None
-        inside = [
-            "unshare",
-            "--pid",
-            "--fork",
-            "--propagation",
-            "unchanged",
-            "--mount-proc",
-            sys.executable,
-            "-c",
-            give,
-        ]
-        done = subprocess.run(inside, capture_output=True, text=True, check=False)
+        done = in_other_pids(give)
         assert "in a PID namespace that cannot be seen from here" in done.stderr
         assert holder.poll() is None
         assert [one.name for one in node.instances()] == ["web1"]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from other_pids import in_other_pids
 from world import World
 
 from hvcore import State
@@ -88,19 +87,7 @@ print(json.dumps(said))
 def test_in_another_pid_namespace_everything_but_reading_is_refused(root: None, world: World) -> None:
     world.start(disks=[])
     pid, record = world.pid(), (world.dir() / "record.json").read_bytes()
-    inside = [
-        "unshare",
-        "--pid",
-        "--fork",
-        "--propagation",
-        "unchanged",
-        "--mount-proc",
-        sys.executable,
-        "-c",
-        ELSEWHERE,
-        str(world.run_dir),
-    ]
-    done = subprocess.run(inside, capture_output=True, text=True, check=False, timeout=100)
+    done = in_other_pids(ELSEWHERE, str(world.run_dir))
     said = json.loads(done.stdout)
     assert said.pop("list") == ["unknown"]
     assert set(said) == {"stop", "force", "cleanup", "reboot", "start"}
