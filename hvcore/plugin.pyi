@@ -86,6 +86,7 @@ from hvcore.model.answers import Severity as Severity
 from hvcore.model.codec import decode as decode
 from hvcore.model.codec import encode as encode
 from hvcore.model.egress_rules import Egress as Egress
+from hvcore.model.guest_network import PASST_PATH as PASST_PATH
 from hvcore.model.guest_network import PortForward as PortForward
 from hvcore.model.guest_network import UserNetwork as UserNetwork
 from hvcore.model.instance import Disk as Disk

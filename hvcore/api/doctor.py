@@ -16,7 +16,7 @@ from typing import Final
 
 from hvcore._version import __version__
 from hvcore.api.driver_handle import DriverHandle
-from hvcore.api.node import Node
+from hvcore.api.node import LOAD_S, Node
 from hvcore.errors import HvError, NodeError
 from hvcore.host.abilities import abilities
 from hvcore.host.network_abilities import network_abilities
@@ -36,7 +36,7 @@ def examine(
     run_dir: str | os.PathLike[str] | None = None,
     *,
     config_dir: str | os.PathLike[str] | None = None,
-    load_s: float = 30.0,
+    load_s: float = LOAD_S,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[Finding, ...]:
     """All findings about hvcore on this node, area by area. The arguments are those of `Node`.

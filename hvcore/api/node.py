@@ -35,7 +35,7 @@ __all__ = ["Node"]
 
 
 _START_S: Final = 30.0  # for the second half of a reboot
-_LOAD_S: Final = 30.0  # for one plugin; a driver takes a tenth of a second
+LOAD_S: Final = 30.0  # for one plugin; a driver takes a tenth of a second
 _LOAD_RUNNING_S: Final = 10.0  # the same for a running instance, which has to be seen and stopped
 
 
@@ -45,7 +45,7 @@ class _Drivers:
     ``limit_s``: seconds that a plugin may take to load.
     """
 
-    def __init__(self, limit_s: float = _LOAD_S) -> None:
+    def __init__(self, limit_s: float = LOAD_S) -> None:
         self._limit_s = limit_s
         self._complete: dict[str, LoadedDriver] = {}
         self._partial: dict[str, LoadedDriver] = {}  # without extensions that cannot be used
@@ -165,7 +165,7 @@ class Node(ReadingNode):
         *,
         config_dir: str | os.PathLike[str] | None = None,
         uid_pool: range | None = None,
-        load_s: float = _LOAD_S,
+        load_s: float = LOAD_S,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.run_dir = _real(Path(run_dir) if run_dir is not None else default_run_dir())

@@ -16,10 +16,10 @@ from hvcore.host.network.nft import NFT_PACKAGE, NftError, find_nft, list_table
 from hvcore.host.network.tap_device import TUN, VHOST_NET, open_vhost, tap_features
 from hvcore.model.answers import Finding, Severity
 from hvcore.model.egress_rules import FAMILY, TABLE
+from hvcore.model.guest_network import PASST_PATH
 
 __all__ = ["network_abilities"]
 
-_PASST: Final = "/usr/bin/passt"
 _FORWARDING: Final = {"IPv4": "net.ipv4.ip_forward", "IPv6": "net.ipv6.conf.all.forwarding"}
 
 
@@ -43,9 +43,9 @@ def _ok(subject: str, what: str) -> Finding:
 
 
 def _passt() -> Finding:
-    why = why_not_passt(_PASST)
+    why = why_not_passt(PASST_PATH)
     if why is None:
-        return _ok("passt", f"{_PASST}, for mode 'user' with forwarded ports")
+        return _ok("passt", f"{PASST_PATH}, for mode 'user' with forwarded ports")
     todo = "add a default route" if "route" in why else how_to_install("passt")
     return _note("passt", f"{why}: mode 'user' is QEMU's own network, without forwarded ports", todo)
 

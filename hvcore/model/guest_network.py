@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from hvcore.model.resource import Identity, Resource
 from hvcore.params.network_types import Forward
 
-__all__ = ["PortForward", "UserNetwork"]
+__all__ = ["PASST_PATH", "PortForward", "UserNetwork"]
+
+PASST_PATH: Final = "/usr/bin/passt"
+"""Where the Debian package passt has the program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

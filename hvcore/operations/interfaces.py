@@ -28,21 +28,34 @@ class NodeInterfaces:
             name, mark = entry.data.get("name"), entry.data.get("owner")
             if nic is None or name is None or mark is None or int(nic[1]) >= len(macs):
                 continue
-            found, neighbours = self._read
-            link = next((link for link in found.values() if link.name == name), None)
+            link = self._by_name.get(name)
             if link is not None and link.alias == mark:  # another link may have the name by now
-                bridge, mac = found.get(link.master), macs[int(nic[1])].lower()
-                seen = tuple(row.address for row in neighbours if row.mac == mac)
-                yield Interface(nic=int(nic[1]), name=name, port_of=bridge.name if bridge else None, seen=seen)
+                seen = tuple(self._addresses.get(macs[int(nic[1])].lower(), ()))
+                yield Interface(nic=int(nic[1]), name=name, port_of=self._name_of.get(link.master), seen=seen)
 
     @cached_property
-    def _read(self) -> tuple[dict[int, LinkFacts], list[Neighbour]]:
+    def _by_name(self) -> dict[str, LinkFacts]:
+        return {link.name: link for link in self._read[0]}
+
+    @cached_property
+    def _name_of(self) -> dict[int, str]:
+        return {link.index: link.name for link in self._read[0]}
+
+    @cached_property
+    def _addresses(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for row in self._read[1]:
+            found.setdefault(row.mac, []).append(row.address)
+        return found
+
+    @cached_property
+    def _read(self) -> tuple[list[LinkFacts], list[Neighbour]]:
         # Imported here: most lists have no instance with an interface.
         from hvcore.host.network.links import links, neighbours  # noqa: PLC0415
         from hvcore.host.network.netlink import Netlink  # noqa: PLC0415
 
         try:
             with Netlink() as netlink:
-                return {link.index: link for link in links(netlink)}, list(neighbours(netlink))
+                return list(links(netlink)), list(neighbours(netlink))
         except OSError:  # a node that forbids netlink: an instance is shown without its interfaces
-            return {}, []
+            return [], []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from hvcore.host.mount_table import mounts_at_or_below
-from hvcore.host.network.egress_table import weakness
+from hvcore.host.network.egress_table import weaknesses
 from hvcore.host.processes.launched import launched_in
 from hvcore.host.reservations import Reservations
 from hvcore.model.answers import Finding, Severity
@@ -28,9 +28,9 @@ _LEAST_FREE_BYTES: Final = 1024 * 1024
 def leftovers(context: Context) -> Iterator[Finding]:
     """A finding for every instance that does not run normally, and for everything that belongs to no instance."""
     found = infos(context)
-    known = {info.name for info in found}
+    known, weak = {info.name for info in found}, weaknesses(context.host)
     for info in found:
-        yield from _of_instance(context, info)
+        yield from _of_instance(context, info, weak.get(info.name))
     yield from _locks(context)
     yield from _damaged(context.host.run_dir)
     yield from _reservations(context.host.run_dir, known)
@@ -43,10 +43,10 @@ def leftovers(context: Context) -> Iterator[Finding]:
     yield Finding(subject="instances", severity=Severity.OK, what=what)
 
 
-def _of_instance(context: Context, info: InstanceInfo) -> Iterator[Finding]:
+def _of_instance(context: Context, info: InstanceInfo, weak: str | None) -> Iterator[Finding]:
     if info.state in (State.RUNNING, State.PAUSED) or context.store.locked(info.name):
-        if (why := weakness(context.host, info.name)) is not None:
-            what = f"its egress is not enforced: {why}"
+        if weak is not None:
+            what = f"its egress is not enforced: {weak}"
             yield Finding(subject=info.name, severity=Severity.PROBLEM, what=what, todo="hv recover")
         return
     reason = f" ({info.reason})" if info.reason else ""

@@ -264,7 +264,7 @@ def info_of(
     instance = record.instance
     macs = [instance.mac(index) for index in range(len(instance.nics))]
     interfaces = tuple((node or NodeInterfaces()).of(record, macs)) if macs and seen.state in _RUNS else ()
-    ended = seen.state in (State.SHUTDOWN, State.CRASHED) and record.boot_id == boot_id()
+    ended = seen.state in _ENDED and record.boot_id == boot_id()
     return InstanceInfo.of(
         seen.observation,
         name=name,

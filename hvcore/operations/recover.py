@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import HvError, NodeError, RecordError
-from hvcore.host.network.egress_table import put_back, weakness
+from hvcore.host.network.egress_table import put_back, weaknesses
 from hvcore.host.processes.process import boot_id
 from hvcore.model.record import Phase
 from hvcore.model.state import State
@@ -115,7 +115,8 @@ def recover_all(context: Context, deadline_s: float, options: CallOptions = _NO_
 
 def _egress_restored(context: Context) -> list[Recovered]:
     """Put back the table of egress rules if a guest lacks its own."""
-    weak = {name: why for name in context.store.names() if (why := weakness(context.host, name)) is not None}
+    names = context.store.names()
+    weak = {name: why for name, why in sorted(weaknesses(context.host).items()) if name in names}
     if not weak:
         return []
     try:

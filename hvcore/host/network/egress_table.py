@@ -9,7 +9,7 @@ replacement the reservations are read again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -33,7 +33,7 @@ from hvcore.model.egress_rules import (
     text_to_replace,
 )
 
-__all__ = ["EGRESS", "enforce", "put_back", "reserved_elements", "weakness", "withdraw"]
+__all__ = ["EGRESS", "enforce", "put_back", "reserved_elements", "weakness", "weaknesses", "withdraw"]
 
 EGRESS: Final = "egress"
 """The kind of reservation: one for each element of the table."""
@@ -77,20 +77,30 @@ def withdraw(host: Host, owner: str) -> None:
 
 def weakness(host: Host, name: str) -> str | None:
     """Why the egress rules of that instance are not enforced now, or None. Changes nothing."""
-    wanted = {element for element, owner in _owned(host).items() if owner == name}
-    if not wanted:
-        return None
+    return _weaknesses(host, {element: owner for element, owner in _owned(host).items() if owner == name}).get(name)
+
+
+def weaknesses(host: Host) -> dict[str, str]:
+    """`weakness` of each instance that has one. Reads the table once for all."""
+    return _weaknesses(host, _owned(host))
+
+
+def _weaknesses(host: Host, owned: Mapping[Element, str]) -> dict[str, str]:
+    if not owned:
+        return {}
+    guests = set(owned.values())
     try:
         there = _table()
         if there is None:
-            return f"the nftables table {FAMILY} {TABLE} is missing"
-        if not _complete(wanted, there):
-            return f"the nftables table {FAMILY} {TABLE} lacks its uid"
-        if _reference(host) != there.digest:
-            return f"the nftables table {FAMILY} {TABLE} was changed"
+            return dict.fromkeys(guests, f"the nftables table {FAMILY} {TABLE} is missing")
+        lacking = {owner for element, owner in owned.items() if (element.set, element.text) not in there.elements}
+        changed = guests if _reference(host) != there.digest else set()
     except NodeError as error:
-        return f"the nftables table {FAMILY} {TABLE} cannot be read ({error})"
-    return None
+        return dict.fromkeys(guests, f"the nftables table {FAMILY} {TABLE} cannot be read ({error})")
+    return {
+        **dict.fromkeys(changed, f"the nftables table {FAMILY} {TABLE} was changed"),
+        **dict.fromkeys(lacking, f"the nftables table {FAMILY} {TABLE} lacks its uid"),
+    }
 
 
 def put_back(host: Host) -> None:
@@ -146,10 +156,6 @@ def _delete(elements: list[Element], *, last: bool) -> None:
 def _table() -> Listing | None:
     document = list_table(FAMILY, TABLE)
     return None if document is None else read_listing(document)
-
-
-def _complete(wanted: set[Element], there: Listing) -> bool:
-    return all((element.set, element.text) in there.elements for element in wanted)
 
 
 def _reservations(host: Host) -> Reservations:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import hvcore.plugin as hv
 from hv_kvm.devices.shared.buses import boot_index_of
 from hv_kvm.devices.shared.params import lacking, problem
-from hv_kvm.devices.shared.user_nic import PASST_PATH, UserBackend
+from hv_kvm.devices.shared.user_nic import UserBackend
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import Bindings, NotYet
@@ -194,7 +194,7 @@ def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
             backend = UserBackend(
                 wanted=params["user_network"],
                 chosen=params["user_network"] or "",
-                passt=params["passt_path"] or PASST_PATH,
+                passt=params["passt_path"] or hv.PASST_PATH,
                 hostname=instance.name,
                 forwards=nic.forward,
                 mtu=nic.mtu,

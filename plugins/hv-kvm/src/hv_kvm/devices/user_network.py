@@ -7,7 +7,7 @@ from typing import Final
 
 import hvcore.plugin as hv
 from hv_kvm.devices.shared.params import problem
-from hv_kvm.devices.shared.user_nic import PASST, PASST_PATH, SLIRP
+from hv_kvm.devices.shared.user_nic import PASST, SLIRP
 
 __all__ = ["PARAMS", "check"]
 
@@ -30,7 +30,7 @@ PARAMS: Final = hv.ParamGroup(
         "passt_path",
         hv.file(),
         help="The program of the user network.",
-        default_means=f"{PASST_PATH}, of the package passt",
+        default_means=f"{hv.PASST_PATH}, of the package passt",
         changes="launch",
         example="/usr/local/bin/passt",
     ),

@@ -11,11 +11,10 @@ from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import GUEST_USER, HOST_NETWORK, RESOLV_CONF, Bindings, BuiltInNetwork
 
-__all__ = ["PASST", "PASST_PATH", "SLIRP", "UserBackend"]
+__all__ = ["PASST", "SLIRP", "UserBackend"]
 
 PASST: Final = "passt"
 SLIRP: Final = "slirp"
-PASST_PATH: Final = "/usr/bin/passt"
 _STREAM_SINCE: Final = (7, 2)  # before, the netdev "socket" speaks the same protocol, and reports no disconnection
 _KEYS: Final = ("user_network", "passt_path")
 
@@ -30,7 +29,7 @@ class UserBackend:
 
     wanted: str | None = None
     chosen: str = SLIRP
-    passt: str = PASST_PATH
+    passt: str = hv.PASST_PATH
     hostname: str = ""
     forwards: tuple[str, ...] = ()
     mtu: int | None = None
