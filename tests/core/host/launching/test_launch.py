@@ -441,7 +441,8 @@ def test_a_holder_during_exec_is_checked_again(tmp_path: Path) -> None:
     """Played by a program without an environment, which executes one with the mark a moment later."""
     with life_lock(tmp_path / "alive") as life_fd:
         mark = "=".join(life_mark(os.fstat(life_fd)))
-        later = ("sh", "-c", f"read _; exec /usr/bin/env {mark} sleep 100")
+        # The shell would export PWD, and this one is to have no environment.
+        later = ("sh", "-c", f"read _; unset PWD; exec /usr/bin/env {mark} sleep 100")
         with subprocess.Popen(later, env={}, stdin=subprocess.PIPE, pass_fds=(life_fd,)) as popen:
             try:
                 assert popen.stdin is not None
