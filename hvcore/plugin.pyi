@@ -54,6 +54,8 @@ from hvcore.host.launching.launch import launch as launch
 from hvcore.host.launching.launch import life_lock as life_lock
 from hvcore.host.launching.launch import run_tool as run_tool
 from hvcore.host.launching.rlimits import unmet_limits as unmet_limits
+from hvcore.host.libc import libc_call as libc_call
+from hvcore.host.libc import system_call as system_call
 from hvcore.host.mount_table import claim_mount as claim_mount
 from hvcore.host.mount_table import mounts_at_or_below as mounts_at_or_below
 from hvcore.host.network.installed_passt import why_not_passt as why_not_passt

@@ -6,7 +6,6 @@ elsewhere.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 from collections.abc import Iterator
@@ -14,7 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Allowed", "attach", "cloned_tree", "mount_overlay", "mount_tmpfs", "system_call"]
+from hvcore.plugin import libc_call, system_call
+
+__all__ = ["Allowed", "attach", "cloned_tree", "mount_overlay", "mount_tmpfs"]
 
 # The same on every architecture.
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
@@ -80,17 +81,6 @@ def mount_overlay(target: str, allowed: Allowed, *, lower: int, upper: int, work
 
 
 def _mount(kind: str, target: str, flags: int, options: str) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    arguments = (b"hvcore", os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), os.fsencode(options))
-    if libc.mount(*arguments) != 0 or libc.mount(None, arguments[1], None, ctypes.c_ulong(_MS_PRIVATE), None) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), target)
-
-
-def system_call(number: int, *arguments: int | bytes) -> int:
-    """The result of that system call. Raises OSError."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    words = [ctypes.c_long(each) if isinstance(each, int) else ctypes.c_char_p(each) for each in arguments]
-    result = int(libc.syscall(ctypes.c_long(number), *words))
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result
+    place = os.fsencode(target)
+    libc_call("mount", b"hvcore", place, kind.encode(), flags, os.fsencode(options), path=target)
+    libc_call("mount", None, place, None, _MS_PRIVATE, None, path=target)

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Final
 
 from hv_chroot.resources.interpreter import executable_problem
-from hv_chroot.resources.mount_calls import system_call
+from hvcore.plugin import system_call
 
 __all__ = ["as_owner", "mount_point", "open_directory", "plain_directories", "program_problem", "script_problem"]
 
 _OPENAT2: Final = 437  # the same on every architecture; Linux 5.6
 _RESOLVE_NO_MAGICLINKS: Final = 0x02  # linux/openat2.h
 _RESOLVE_IN_ROOT: Final = 0x10
+_TRIES: Final = 1000
 _CAPABILITY_VERSION_3: Final = 0x20080522  # linux/capability.h
 _MOST_LINKS: Final = 40  # as the kernel: path_resolution(7)
 _HEAD_BYTES: Final = 4096
@@ -84,13 +85,21 @@ def _head(root: Path, path: str) -> bytes:
 @contextmanager
 def _inside(root: Path, path: str) -> Iterator[int]:
     """A descriptor of that file, only as a place, with links followed as a process inside follows them. Raises OSError."""
-    how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     with open_directory(root) as root_fd:
-        fd = system_call(_OPENAT2, root_fd, os.fsencode(path), how, len(how))
+        fd = _opened(root_fd, path)
     try:
         yield fd
     finally:
         os.close(fd)
+
+
+def _opened(root_fd: int, path: str) -> int:
+    how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    for _ in range(_TRIES):
+        # EAGAIN: something on the node was renamed or mounted while the kernel followed "..", and so it is not sure.
+        with suppress(BlockingIOError):
+            return system_call(_OPENAT2, root_fd, os.fsencode(path), how, len(how))
+    raise OSError(errno.EAGAIN, "the node's mounts change all the time", path)
 
 
 def plain_directories(root: Path, names: tuple[str, ...], *, may_be_made: bool) -> str | None:
