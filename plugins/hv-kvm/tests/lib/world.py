@@ -18,6 +18,7 @@ import hvcore
 import hvcore.plugin as hv
 from hv_kvm.qemu.boot_sector import boot_sector, write_disk
 from hvcore.host.launching.launch import reap
+from hvcore.host.processes.process import alive, identify
 from hvcore.state.store import Store
 
 HELLO: Final = "hvcore test guest\r\n"
@@ -172,6 +173,9 @@ def _files(run_dir: Path) -> Iterator[str]:
 def _processes(root: Path, uids: range) -> Iterator[str]:
     for name in os.listdir("/proc"):
         if not name.isdecimal() or int(name) == os.getpid():
+            continue
+        process = identify(int(name))
+        if process is None or not alive(process):  # a zombie holds nothing, and PID 1 collects it late
             continue
         with contextlib.suppress(OSError):
             command = Path("/proc", name, "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
