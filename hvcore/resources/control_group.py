@@ -70,10 +70,12 @@ class ControlGroupKind(ResourceKind[ControlGroup, bool], name="cgroup", turn=Tur
         return {"name": group.name}
 
     def acquire(self, resource: ControlGroup, held: Held) -> bool:
-        """Make the group, if the node has control groups."""
+        """Make the group, if the node has control groups. The instance's process enters it soon."""
         if not held.site.host.cgroups.usable:
             return False
-        _group(held.site).create(resource.limits)
+        group = _group(held.site)
+        group.create(resource.limits)
+        held.at_end(group.expect_entry())
         return True
 
     def release(self, entry: Entry, owner: Owner) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -80,13 +81,32 @@ class Group:
                 _enable(self._files, parent, controllers, limits.controllers())
             self._files.make(directory)
 
+    def expect_entry(self) -> Callable[[], None]:
+        """Begin the kernel's wait of `enter` in another thread; the returned call waits for the end of that thread.
+
+        The first move waits until every CPU has passed a point of rest (an RCU grace period). A move within such a period
+        after it does not wait. cgroup v2 moves a single thread only within one group with threads, so it refuses to add
+        ours to this group, but only after that wait. Without v2 there is nothing to begin: v1 would move the thread.
+        """
+        if self._unified is None:
+            return lambda: None
+        entrance = f"{self._unified}/cgroup.threads"
+
+        def refused() -> None:
+            with suppress(OSError):
+                self._files.write(entrance, str(threading.get_native_id()))
+
+        thread = threading.Thread(target=refused, name="expect entry", daemon=True)
+        thread.start()
+        return thread.join
+
     def enter(self, pid: int) -> None:
         """Move a process into the group; one that has exited is fine. Raises `NodeError`.
 
         In hierarchies of v1 without a group for the instance (cpuset, blkio, systemd's own) the process moves to the top
         group, so that nothing of the caller's groups stays. The process must not have children yet: they would stay
-        outside. The first of several hierarchies costs up to 10 ms, because the kernel waits for every cpu; an instance
-        pays that once.
+        outside. The first of several hierarchies costs up to 10 ms, less after `expect_entry`, because the kernel waits for
+        every CPU; an instance pays that once.
         """
         for entrance in (*self.entrances, *_left_by(self._files, self._others, pid)):
             try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -32,6 +34,28 @@ def test_it_is_made_with_its_limits_and_goes_with_the_release(at_work: AtWork) -
     job.release()
     job.release()
     assert made not in kernel.groups
+
+
+def test_the_kernel_begins_to_wait_before_the_process_enters(at_work: AtWork) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    class Waiting(FakeKernel):
+        def write(self, path: str, text: str) -> None:
+            if not path.endswith("/cgroup.threads"):
+                super().write(path, text)
+                return
+            assert text == str(threading.get_native_id())
+            assert threading.current_thread() is not threading.main_thread()
+            begun.set()
+            assert ended.wait(60)
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported", path)
+
+    job = at_work(cgroups=Waiting().node())
+    assert job.acquire(PLAIN)[PLAIN] is True, "it does not wait for the kernel"
+    assert begun.wait(60)
+    ended.set()
+    job.held.close()
+    assert "expect entry" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_node_without_groups_gives_none_and_refuses_limits(at_work: AtWork, site: Callable[..., Site]) -> None:

@@ -181,6 +181,22 @@ class TestGroup:
         group.enter(popen.pid)
         assert group.pids() == []
 
+    def test_a_wait_that_began_early_moves_no_thread_of_ours(self, group: Group, run: Run) -> None:
+        group.create(NO_LIMITS)
+        before = Path("/proc/self/cgroup").read_text(encoding="ascii")
+        ended = [group.expect_entry() for _ in range(3)]
+        pid = run("sleep", "60")
+        group.enter(pid)
+        for end in ended:
+            end()
+        assert "expect entry" not in {thread.name for thread in threading.enumerate()}
+        assert group.holders() == [pid]
+        assert Path("/proc/self/cgroup").read_text(encoding="ascii") == before
+
+    def test_a_wait_for_a_missing_group_ends(self, group: Group) -> None:
+        group.expect_entry()()
+        assert group.holders() == []
+
 
 needs_here = pytest.mark.skipif(
     not REAL.usable or bool(REAL.problems(GroupLimits(memory_bytes=1, cpus=1, processes=1))),
