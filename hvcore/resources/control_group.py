@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import NodeError, Problem
-from hvcore.host.cgroups.group import Group
+from hvcore.host.cgroups.group import Group, expect_entry
 from hvcore.host.cgroups.hierarchy import group_name
 from hvcore.host.environment import Host
 from hvcore.model.plan import Step
@@ -75,7 +75,7 @@ class ControlGroupKind(ResourceKind[ControlGroup, bool], name="cgroup", turn=Tur
             return False
         group = _group(held.site)
         group.create(resource.limits)
-        held.at_end(group.expect_entry())
+        held.at_end(expect_entry(group))
         return True
 
     def release(self, entry: Entry, owner: Owner) -> None:

@@ -16,7 +16,7 @@ from hvcore.host.cgroups.hierarchy import ControlGroups
 from hvcore.host.processes.process import identify, kill_and_wait, wait_gone
 from hvcore.model.limits import LIMITED, GroupLimits
 
-__all__ = ["Group"]
+__all__ = ["Group", "expect_entry"]
 
 _PARENT: Final = "hvcore"
 _CREATE_TRIES: Final = 100
@@ -29,17 +29,17 @@ class Group:
     def __init__(self, name: str, node: ControlGroups) -> None:
         self.name = name
         self._node = node
-        self._files = node.files
-        self._unified = None if node.unified is None else f"{node.unified}/{_PARENT}/{name}"
+        self.files = node.files
+        self.unified = None if node.unified is None else f"{node.unified}/{_PARENT}/{name}"
         wanted = LIMITED if node.unified is not None else (*LIMITED, "cpuacct", "freezer")
         found = {controller: node.place(controller) for controller in wanted}
         self._by_controller = {key: f"{top}/{_PARENT}/{name}" for key, top in found.items() if top is not None}
         used = {self._node.unified, *(found.values())}
         self._others = {name: top for name, top in node.by_controller.items() if top not in used}
-        self._controllers = Controllers(files=self._files, unified=self._unified, places=self._by_controller)
+        self._controllers = Controllers(files=self.files, unified=self.unified, places=self._by_controller)
         # The hierarchy that can freeze or kill all processes together is also where they are looked for.
-        if self._unified is not None:
-            self._freezer = v2_freezer(self._unified)
+        if self.unified is not None:
+            self._freezer = v2_freezer(self.unified)
         else:
             any_one = next(iter(self._by_controller.values()))
             self._freezer = v1_freezer(self._by_controller.get("freezer", any_one))
@@ -47,7 +47,7 @@ class Group:
     @property
     def directories(self) -> tuple[str, ...]:
         """The group's directory in each hierarchy, without duplicates."""
-        unified = () if self._unified is None else (self._unified,)
+        unified = () if self.unified is None else (self.unified,)
         return tuple(dict.fromkeys((*unified, *self._by_controller.values())))
 
     @property
@@ -66,39 +66,20 @@ class Group:
                     self._make(limits)
                     break
             for path, value in self._controllers.settings(limits):
-                self._files.write(path, value)
+                self.files.write(path, value)
         except OSError as error:
             what = f"{self.name}: its control group cannot be made, got {error.strerror} for {error.filename}"
             raise NodeError(f"{what}; see what this node allows below /sys/fs/cgroup") from error
 
     def _make(self, limits: GroupLimits) -> None:
-        controllers = [name for name, place in self._by_controller.items() if place == self._unified]
+        controllers = [name for name, place in self._by_controller.items() if place == self.unified]
         for directory in self.directories:
             parent = os.path.dirname(directory)
-            self._files.make(parent)
-            if directory == self._unified:
-                _enable(self._files, os.path.dirname(parent), controllers, limits.controllers())
-                _enable(self._files, parent, controllers, limits.controllers())
-            self._files.make(directory)
-
-    def expect_entry(self) -> Callable[[], None]:
-        """Begin the kernel's wait of `enter` in another thread; the returned call waits for the end of that thread.
-
-        The first move waits until every CPU has passed a point of rest (an RCU grace period). A move within such a period
-        after it does not wait. cgroup v2 moves a single thread only within one group with threads, so it refuses to add
-        ours to this group, but only after that wait. Without v2 there is nothing to begin: v1 would move the thread.
-        """
-        if self._unified is None:
-            return lambda: None
-        entrance = f"{self._unified}/cgroup.threads"
-
-        def refused() -> None:
-            with suppress(OSError):
-                self._files.write(entrance, str(threading.get_native_id()))
-
-        thread = threading.Thread(target=refused, name="expect entry", daemon=True)
-        thread.start()
-        return thread.join
+            self.files.make(parent)
+            if directory == self.unified:
+                _enable(self.files, os.path.dirname(parent), controllers, limits.controllers())
+                _enable(self.files, parent, controllers, limits.controllers())
+            self.files.make(directory)
 
     def enter(self, pid: int) -> None:
         """Move a process into the group; one that has exited is fine. Raises `NodeError`.
@@ -108,9 +89,9 @@ class Group:
         outside. The first of several hierarchies costs up to 10 ms, less after `expect_entry`, because the kernel waits for
         every CPU; an instance pays that once.
         """
-        for entrance in (*self.entrances, *_left_by(self._files, self._others, pid)):
+        for entrance in (*self.entrances, *_left_by(self.files, self._others, pid)):
             try:
-                self._files.write(entrance, str(pid))
+                self.files.write(entrance, str(pid))
             except ProcessLookupError:
                 return
             except OSError as error:
@@ -118,18 +99,18 @@ class Group:
 
     def pids(self) -> list[int]:
         """The processes in the group and in groups below it that our pid namespace can see."""
-        return _pids_in(self._files, self._freezer.directory)
+        return _pids_in(self.files, self._freezer.directory)
 
     def holders(self) -> list[int]:
         """Processes in any of the directories: those of `pids`, and those that are in only one hierarchy."""
-        return _pids_in(self._files, *self.directories)
+        return _pids_in(self.files, *self.directories)
 
     def wait_empty(self, deadline_s: float) -> bool:
         """Wait until the group has no process, at most ``deadline_s`` seconds. A missing group is empty."""
         deadline = Deadline(deadline_s)
         if self._freezer.busy is not None:
             path, word = self._freezer.busy
-            if not self._files.wait(path, lambda text: word not in text, deadline):
+            if not self.files.wait(path, lambda text: word not in text, deadline):
                 return False
         # v1 does not report it, so wait for each process; on v2 none is left here.
         while pids := self.pids():
@@ -148,7 +129,7 @@ class Group:
         if not self.pids():
             return False
         try:
-            self._files.write(f"{self._freezer.directory}/cgroup.kill", "1")
+            self.files.write(f"{self._freezer.directory}/cgroup.kill", "1")
         except FileNotFoundError:  # v1, and v2 before Linux 5.14
             _kill_frozen(self, deadline)
         if not self.wait_empty(deadline.left()):
@@ -168,13 +149,13 @@ class Group:
         """
         freezer = self._freezer
         try:
-            self._files.write(freezer.file, freezer.frozen)
+            self.files.write(freezer.file, freezer.frozen)
         except OSError as error:
             raise NodeError(
                 f"{freezer.file}: cannot freeze, got {error.strerror}; check that the group exists"
             ) from error
         path, word = freezer.all_frozen
-        if not self._files.wait(path, lambda text: word in text, Deadline(deadline_s)):
+        if not self.files.wait(path, lambda text: word in text, Deadline(deadline_s)):
             self.thaw()
             raise DeadlineError(
                 subject=self.name,
@@ -186,11 +167,11 @@ class Group:
     def thaw(self) -> None:
         """Let the processes continue. A missing group is fine."""
         with suppress(FileNotFoundError):
-            self._files.write(self._freezer.file, self._freezer.thawed)
+            self.files.write(self._freezer.file, self._freezer.thawed)
 
     def frozen(self) -> bool:
         """Whether the group is frozen, or being frozen."""
-        return self._files.read(self._freezer.file).startswith(self._freezer.frozen)
+        return self.files.read(self._freezer.file).startswith(self._freezer.frozen)
 
     def figures(self) -> GroupFigures | None:
         """What the group uses now; None if it does not exist."""
@@ -199,16 +180,36 @@ class Group:
     def remove(self) -> None:
         """Remove the group and the groups below it. Raises `NodeError` while it has a process."""
         for top in self.directories:
-            for directory in reversed(self._files.walk(top)):
+            for directory in reversed(self.files.walk(top)):
                 try:
-                    self._files.remove(directory)
+                    self.files.remove(directory)
                 except OSError as error:
                     pids = ", ".join(map(str, self.holders()))
                     held = f"pid {pids}" if pids else "a process that cannot be seen from here"
                     what = f"{directory}: cannot be removed, got {error.strerror}, used by {held}"
                     raise NodeError(f"{what}; end that process and try again") from error
             with suppress(OSError):  # it has other groups, or does not exist
-                self._files.remove(os.path.dirname(top))
+                self.files.remove(os.path.dirname(top))
+
+
+def expect_entry(group: Group) -> Callable[[], None]:
+    """Begin the kernel's wait of `Group.enter` in another thread; the returned call waits for the end of that thread.
+
+    The first move waits until every CPU has passed a point of rest (an RCU grace period). A move within such a period
+    after it does not wait. cgroup v2 moves a single thread only within one group with threads, so it refuses to add ours
+    to this group, but only after that wait. Without v2 there is nothing to begin: v1 would move the thread.
+    """
+    files, unified = group.files, group.unified
+    if unified is None:
+        return lambda: None
+
+    def refused() -> None:
+        with suppress(OSError):
+            files.write(f"{unified}/cgroup.threads", str(threading.get_native_id()))
+
+    thread = threading.Thread(target=refused, name="expect entry", daemon=True)
+    thread.start()
+    return thread.join
 
 
 def _left_by(files: ControlFiles, others: dict[str, str], pid: int) -> Iterator[str]:

@@ -16,7 +16,7 @@ import pytest
 from fake_kernel import TOP, FakeKernel
 
 from hvcore.errors import DeadlineError, NodeError
-from hvcore.host.cgroups.group import Group
+from hvcore.host.cgroups.group import Group, expect_entry
 from hvcore.host.cgroups.hierarchy import ControlGroups, control_groups, group_name
 from hvcore.host.processes.process import identify, wait_gone, wait_readable
 from hvcore.model.limits import GroupLimits
@@ -184,7 +184,7 @@ class TestGroup:
     def test_a_wait_that_began_early_moves_no_thread_of_ours(self, group: Group, run: Run) -> None:
         group.create(NO_LIMITS)
         before = Path("/proc/self/cgroup").read_text(encoding="ascii")
-        ended = [group.expect_entry() for _ in range(3)]
+        ended = [expect_entry(group) for _ in range(3)]
         pid = run("sleep", "60")
         group.enter(pid)
         for end in ended:
@@ -194,7 +194,7 @@ class TestGroup:
         assert Path("/proc/self/cgroup").read_text(encoding="ascii") == before
 
     def test_a_wait_for_a_missing_group_ends(self, group: Group) -> None:
-        group.expect_entry()()
+        expect_entry(group)()
         assert group.holders() == []
 
 
