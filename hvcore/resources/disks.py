@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from hvcore.errors import DiskInUse, DiskInUseError, LeftoverError, Problem
 from hvcore.host.disks.disk_claims import DISK, DiskClaims
-from hvcore.host.disks.disk_identity import wait_unused
+from hvcore.host.disks.wait_unused import wait_unused
 from hvcore.host.mount_table import unmount_below
 from hvcore.host.processes.process import boot_id
 from hvcore.model.plan import Step

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final
 
 __all__ = ["main", "with_own_root"]
@@ -22,6 +23,8 @@ _MS_BIND_REC: Final = 0x1000 | 0x4000
 _MS_PRIVATE_REC: Final = 0x40000 | 0x4000
 _MNT_DETACH: Final = 2
 _FAILED: Final = 125
+# As in `hvcore.host.own_mounts`: programs, libraries and files of the kernel.
+_SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/proc", "/sys", "/dev", "/nix", "/gnu")
 
 
 def with_own_root() -> tuple[str, ...]:
@@ -35,7 +38,7 @@ def with_own_root() -> tuple[str, ...]:
 def main(argv: list[str]) -> int:
     """Execute the command; 125 if that fails."""
     try:
-        _take_root()
+        _take_root(_needed(argv))
         for number in (signal.SIGPIPE, signal.SIGXFSZ):  # ignored by Python, and exec keeps that
             signal.signal(number, signal.SIG_DFL)
         os.execvp(argv[0], argv)  # noqa: S606 - no shell is the point
@@ -46,8 +49,17 @@ def main(argv: list[str]) -> int:
     return _FAILED
 
 
-def _take_root() -> None:
-    """Make our root directory the root of a new mount namespace, without the node's other mounts.
+def _needed(argv: list[str]) -> list[bytes]:
+    """What the command reads from the node: programs, libraries, and the sources of bubblewrap's binds."""
+    sources = [source for option, source in pairwise(argv) if option.startswith("--") and "bind" in option]
+    programs = (*_SYSTEM, sys.prefix, sys.base_prefix, os.path.dirname(argv[0]), *os.get_exec_path())
+    own = os.environ.get("HVCORE_INSTANCE", "")
+    places = (*programs, *sources, own)
+    return [os.fsencode(os.path.realpath(place)) for place in places if place.startswith("/")]
+
+
+def _take_root(needed: list[bytes]) -> None:
+    """Make our root directory the root of a new mount namespace, without the mounts that the command does not need.
 
     The mount below our root cannot be named from inside, and may be shared: an unmount would reach the node. So leave the
     chroot for the top of the new namespace and make all of it private. Then unmount what the command does not need, above
@@ -64,7 +76,7 @@ def _take_root() -> None:
     _call(libc.mount, None, b"/", None, ctypes.c_ulong(_MS_PRIVATE_REC), None)
     os.fchdir(inside)
     place = os.getcwdb()
-    for point in _mounts_to_remove(place):
+    for point in _mounts_to_remove(place, needed):
         libc.umount2(point, _MNT_DETACH)
     _call(libc.mount, place, place, None, ctypes.c_ulong(_MS_BIND_REC), None)
     os.chdir(place)  # again: the name now leads to the mount on the directory
@@ -74,20 +86,24 @@ def _take_root() -> None:
     os.chdir("/")
 
 
-def _mounts_to_remove(place: bytes) -> list[bytes]:
-    """Mount points to unmount, the latest first: all but those above ``place`` and those below it.
+def _mounts_to_remove(place: bytes, needed: list[bytes]) -> list[bytes]:
+    """Mount points to unmount, the latest first: all but those above ``place``, and those below it that are needed.
 
-    Below it, only mounts of instances other than the one that is launched.
+    Not the mounts of other instances, even if a directory above them is needed.
     """
     ours = place + os.fsencode(os.environ.get("HVCORE_INSTANCE", ""))
     instances = os.path.dirname(ours) + b"/" if ours != place else b"\0"
     with open("/proc/self/mountinfo", "rb") as table:
         points = [_unescaped(line.split(b" ", 5)[4]) for line in table]
+    wanted = [place.rstrip(b"/") + path for path in needed]
     return [
         point
         for point in reversed(points)
         if not _leads_to(point, place)
-        and (not _leads_to(place, point) or (point.startswith(instances) and not _leads_to(ours, point)))
+        and (
+            not any(_leads_to(point, path) or _leads_to(path, point) for path in wanted)
+            or (point.startswith(instances) and not _leads_to(ours, point))
+        )
     ]
 
 

@@ -18,16 +18,14 @@ import os
 import re
 import stat
 import struct
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hvcore.errors import LeftoverError
-from hvcore.host.mount_table import mounts, parse_mountinfo, unescaped
+from hvcore.host.mount_table import mounts, unescaped
 
-__all__ = ["DiskId", "block_key", "disks_overlap", "host_use", "identify_disk", "overlap", "sharing", "wait_unused"]
+__all__ = ["DiskId", "block_key", "disks_overlap", "host_use", "identify_disk", "overlap", "sharing", "used_as"]
 
 _LOOP_GET_STATUS64: Final = 0x4C05  # linux/loop.h
 _LOOP_INFO64_BYTES: Final = 232
@@ -37,11 +35,6 @@ _URI_PREFIX: Final = "uri-"
 _SYS: Final = Path("/sys")
 _SWAPS: Final = Path("/proc/swaps")
 _NAME_BYTES: Final = 200  # of the 255 of a file's name: some names have more than the key
-
-# A file system goes some time after its last mount: each sandbox has copies of all mounts while it is made. The kernel
-# does not report when it has released a device.
-_FIRST_RETRY_S: Final = 0.0005
-_LAST_RETRY_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,45 +260,9 @@ def _loop_key(device: str) -> str | None:
         os.close(fd)
 
 
-def wait_unused(path: str, deadline_s: float) -> None:
-    """Wait until nothing on the node uses the disk. A missing disk is fine.
-
-    Raises `LeftoverError` naming its users after ``deadline_s`` seconds.
-    """
-    give_up = time.monotonic() + deadline_s
-    retry_s = _FIRST_RETRY_S
-    while True:
-        try:
-            disk = identify_disk(path)
-            used = host_use(path, disk)
-        except OSError:
-            return
-        if used is None:
-            return
-        if time.monotonic() >= give_up:
-            number = os.stat(path).st_rdev
-            loops = {os.stat(loop).st_rdev for loop in _loops() if _loop_key(loop) == disk.key}
-            devices = {number} if disk.block_device else loops
-            users = ", ".join(_mounted_for({(os.major(device), os.minor(device)) for device in devices}))
-            by = f"mounted for {users}" if users else f"used by {used}"
-            raise LeftoverError(f"disk {path!r}: still in use after its unmount, {by}; end that use and try again")
-        time.sleep(retry_s)
-        retry_s = min(retry_s * 2, _LAST_RETRY_S)
-
-
-def _mounted_for(devices: set[tuple[int, int]]) -> list[str]:
-    """One process of each other mount namespace in which one of the devices is mounted, as ``pid N (command)``."""
-    seen = {os.readlink("/proc/self/ns/mnt")}
-    found = []
-    for pid in (name for name in os.listdir("/proc") if name.isdecimal()):
-        try:
-            namespace = os.readlink(f"/proc/{pid}/ns/mnt")
-            if namespace in seen:
-                continue
-            seen.add(namespace)
-            mounted = parse_mountinfo(Path(f"/proc/{pid}/mountinfo").read_bytes())
-            if any(mount.device in devices for mount in mounted):
-                found.append(f"pid {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})")
-        except OSError:
-            continue  # it has exited meanwhile
-    return found
+def used_as(path: str, disk: DiskId) -> dict[str, int]:
+    """The block devices that the disk is used as now, with their numbers: itself, or the loop devices over it."""
+    if disk.network:
+        return {}
+    devices = [path] if disk.block_device else [loop for loop in _loops() if _loop_key(loop) == disk.key]
+    return {device: os.stat(device).st_rdev for device in devices}

@@ -258,7 +258,8 @@ def in_plain_chroot() -> bool:
 def unshare_mounts() -> None:
     """Move this process into a new mount namespace, from which no mount reaches another. Raises OSError.
 
-    In a chroot, the mount that has to be made private is above our root. So leave the root, and return to it.
+    In a chroot, the mount that has to be made private is above our root. So leave the root, and return to it. Copies of
+    mounts of instances are removed: those of other tests would be kept in use.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     unshare(CLONE_NEWNS)
@@ -273,6 +274,9 @@ def unshare_mounts() -> None:
     os.fchdir(inside)
     os.chroot(".")
     os.close(inside)
+    for point, _, _ in reversed(list(proc.mounts())):
+        if "/instances/" in point:
+            libc.umount2(os.fsencode(point), 2)  # MNT_DETACH
 
 
 def forked(act: Callable[[], object]) -> Any:

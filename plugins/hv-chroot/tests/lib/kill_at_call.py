@@ -64,7 +64,7 @@ CALLS: Final = {
     437: "openat2",
     442: "mount_setattr",
 }
-_CLOSE, _FLOCK, _OPENAT = 3, 73, 257
+_CLOSE, _IOCTL, _FLOCK, _OPENAT = 3, 16, 73, 257
 _WALL: Final = 0x40000000  # linux/wait.h
 _TRACEME, _CONT, _SYSCALL, _SETOPTIONS, _GET_SYSCALL_INFO = 0, 7, 24, 0x4200, 0x420E  # linux/ptrace.h
 _OPTIONS: Final = 0x1 | 0x8 | 0x100000  # TRACESYSGOOD, TRACECLONE: new threads too, EXITKILL
@@ -86,7 +86,7 @@ class Traced:
         self._number = number
         self._counting = False
         self._opened: dict[int, bool] = {}  # a thread that is opening a file only to read it
-        self._only_read: set[int] = set()  # closing such a descriptor changes nothing
+        self._only_read: set[int] = set()  # closing such a descriptor, or an ioctl on it, changes nothing
         self.counted: list[str] = []
         self.pid = os.fork()
         if self.pid == 0:
@@ -142,7 +142,7 @@ class Traced:
         known = arguments[0] in self._only_read
         if call in (_CLOSE, _FLOCK):
             self._only_read.discard(arguments[0])
-        return call in CALLS and not (call == _CLOSE and known)
+        return call in CALLS and not (call in (_CLOSE, _IOCTL) and known)
 
 
 def main(number: int, command: list[str]) -> int:

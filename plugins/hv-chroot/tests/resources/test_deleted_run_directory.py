@@ -11,7 +11,7 @@ import pytest
 from images import Build, Leftovers
 
 import hvcore
-from hvcore.host.disks.disk_identity import wait_unused
+from hvcore.host.disks.wait_unused import wait_unused
 
 pytestmark = pytest.mark.live
 

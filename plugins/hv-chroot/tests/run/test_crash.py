@@ -104,14 +104,25 @@ def sweep(node: hvcore.Node, images: Any, web1: Build, monkeypatch: pytest.Monke
     return Sweep(node, web1(images(_SCRIPT)))
 
 
+def usual_points(sweep: Sweep, verb: str) -> list[tuple[str, int]]:
+    """The points of a run without anything special: the first one fills caches, and another may wait for a busy disk."""
+    found: list[list[tuple[str, int]]] = []
+    for _ in range(5):
+        if verb != "start":
+            sweep.node.driver("chroot").start(sweep.instance)
+        points = sweep.points(verb)
+        if verb == "start":
+            sweep.node.stop("web1", force=True)
+        if points in found:
+            return points
+        found.append(points)
+    return min(found, key=len)
+
+
 def survives(sweep: Sweep, leftovers: Leftovers, verb: str, every: int) -> None:
     """Crash and recover: the instance runs or has left nothing; then a clean start and stop work."""
     driver = sweep.node.driver("chroot")
-    if verb != "start":
-        driver.start(sweep.instance)
-    points = sweep.points(verb)
-    if verb == "start":
-        sweep.node.stop("web1", force=True)
+    points = usual_points(sweep, verb)
     assert len(points) > 20
     healthy = (hvcore.State.RUNNING,) if verb != "stop" else (hvcore.State.RUNNING, hvcore.State.SHUTDOWN)
     outcomes: Counter[str] = Counter()
@@ -132,6 +143,7 @@ def survives(sweep: Sweep, leftovers: Leftovers, verb: str, every: int) -> None:
         driver.start(sweep.instance)
         sweep.node.stop("web1", force=True)
         assert leftovers() == [], (kind, count)
+    assert outcomes["not reached"] <= len(points[::every]) / 10, outcomes
     sys.stdout.write(f"{verb}: {len(points[::every])} of {len(points)} points: {dict(outcomes)}\n")
 
 

@@ -70,6 +70,38 @@ def test_the_chroot_is_the_root_without_other_instances_and_the_node_keeps_its_m
     assert lasting(plain_chroot) == before
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param("tmp/other/run/instances/web1/root", id="an instance of another run directory"),
+        pytest.param("mnt/disk", id="a disk of the operator"),
+        pytest.param("run/container/merged", id="the root of a container"),
+    ],
+)
+def test_a_mount_that_the_command_does_not_need_is_not_kept_in_use_by_it(
+    mount: Callable[..., None], plain_chroot: Path, place: str
+) -> None:
+    assert not _sees(mount, plain_chroot, place, [])
+
+
+@pytest.mark.parametrize("source", ["mnt/disk/images/a.img", "mnt", "link/images"])
+def test_a_mount_is_kept_for_the_source_of_a_bind(mount: Callable[..., None], plain_chroot: Path, source: str) -> None:
+    (plain_chroot / "link").symlink_to("/mnt/disk")
+    assert _sees(mount, plain_chroot, "mnt/disk", ["--ro-bind", f"/{source}", "/seen"])
+
+
+def _sees(mount: Callable[..., None], chroot: Path, place: str, options: list[str]) -> bool:
+    """Whether a command with these options of bubblewrap has the mount, which is made first."""
+    (chroot / place).mkdir(parents=True)
+    mount("none", chroot / place, "tmpfs")
+    code = "import sys; sys.stdout.write(open('/proc/self/mountinfo').read())"
+    inside = [sys.executable, "-I", "-S", os.path.abspath(own_root.__file__), sys.executable, "-I", "-S", "-c", code]
+    seen = subprocess.run(
+        [sys.executable, "-c", _CHROOT, str(chroot), *inside, *options], capture_output=True, check=True
+    )
+    return f"/{place}" in {mount.point for mount in parse_mountinfo(seen.stdout)}
+
+
 def test_nothing_of_the_node_is_above_that_root(plain_chroot: Path) -> None:
     """Not even for a root inside that leaves the chroot."""
     climb = (
@@ -85,7 +117,7 @@ def test_nothing_of_the_node_is_above_that_root(plain_chroot: Path) -> None:
 
 def test_no_module_is_imported_outside_of_the_chroot() -> None:
     """Above the chroot there may be another Python or none, so nothing can be imported from there."""
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import own_root; sys.meta_path.clear(); own_root._mounts_to_remove(b'/')"
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import own_root; sys.meta_path.clear(); own_root._mounts_to_remove(b'/', [])"
     folder = os.path.dirname(os.path.abspath(own_root.__file__))
     subprocess.run([sys.executable, "-I", "-S", "-c", code, folder], check=True)
     assert own_root._unescaped(rb"/a\040b\134c") == rb"/a b\c"
