@@ -126,18 +126,18 @@ _FORMATS: Final = {
 }
 _CACHES: Final = {
     "default": "QEMU decides.",
-    "none": "Bypass the page cache of the node.",
-    "writeback": "Use the page cache, and write to the disk when the guest flushes.",
-    "writethrough": "Use the page cache, and finish each write on the disk.",
+    "none": "Without the node's page cache (O_DIRECT).",
+    "writeback": "With the node's page cache. Data is safe when the guest has flushed its disk.",
+    "writethrough": "With the node's page cache. Data is safe when a write has finished, which is slow.",
 }
 _AIO: Final = {
-    "threads": "Threads of QEMU read and write.",
-    "native": "Linux's own asynchronous input and output (libaio), only with cache none.",
-    "io_uring": "io_uring, for Linux 5.1 or later.",
+    "threads": "A pool of threads in QEMU.",
+    "native": "Linux AIO. Needs cache none.",
+    "io_uring": "io_uring of the Linux kernel, 5.1 or later.",
 }
 _DISCARDS: Final = {
-    "ignore": "When the guest discards blocks, keep them on the node.",
-    "unmap": "When the guest discards blocks, free them on the node too.",
+    "ignore": "The blocks stay allocated on the node.",
+    "unmap": "The node frees the blocks, so that an image file shrinks.",
 }
 
 DISK_KEYS: Final = ParamGroup(
@@ -206,7 +206,7 @@ INSTANCE_KEYS: Final = ParamGroup(
         "profile",
         # A file's name, so no path: it neither begins with a dot nor has a slash in it.
         regexp("[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", "a profile name of letters, digits, '_', '.' and '-'"),
-        help="A file of this node, profiles/NAME.toml, with values for parameters that the instance does not set.",
+        help="The file of this node, profiles/NAME.toml, with values for parameters that the instance does not set.",
         default_means="no profile",
         example="web",
     ),
@@ -215,7 +215,7 @@ INSTANCE_KEYS: Final = ParamGroup(
         # No space: scripts get them in one text, with spaces between them.
         list_of(regexp("[A-Za-z0-9_.+*/:@-]{1,128}", "a tag of letters, digits and '_.+*/:@-'"), maximum=256),
         default=(),
-        help="Words of yours about the instance. Network scripts get them.",
+        help="The tags of the instance: your own words about it. Network scripts get them.",
         example=["web", "owner:ops"],
     ),
 )

@@ -46,16 +46,17 @@ BOOT_INDEX: Final = Param(
 """The key of disks and of NICs."""
 
 _MODES: Final = {
-    "user": "A network of the guest alone, from which it reaches others. Ports of the node can be forwarded to it.",
+    "user": "The guest's own small network, made by the node. The guest reaches other machines through the node. "
+    "Other machines reach the guest only through forward.",
     "bridged": "A port of the bridge that link names.",
-    "routed": "An interface to which the node routes the addresses that ip names.",
+    "routed": "An interface of the node. The node routes the addresses in ip to it.",
     "openvswitch": "A port of the Open vSwitch bridge that link names.",
     "macvtap": "A macvtap interface on the interface that link names.",
     "ext": "An interface that a script of the node connects.",
 }
 _EGRESS: Final = {
-    "none": "Nothing. Only answers to connections that forward lets in.",
-    "internet": "Public addresses: nothing private, link-local or of the node.",
+    "none": "Nothing. The guest only answers connections that come in through forward.",
+    "internet": "Public addresses only. No private or link-local address, and no address of the node.",
     "all": "Everything that the node reaches, but not the node's loopback interface.",
 }
 
@@ -90,14 +91,14 @@ NIC_KEYS: Final = ParamGroup(
     Param(
         "link",
         regexp(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,14}", "a network interface name of at most 15 characters"),
-        help="The network interface or bridge of the node to connect to. In mode routed, the routing table.",
+        help="The node's network interface or bridge to which the NIC is connected. In mode routed, the routing table.",
         default_means="none",
         example="br0",
     ),
     Param(
         "name",
         regexp("[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}", "a name of letters, digits, '_', '.', ':' and '-'"),
-        help="The name of the NIC, for scripts. A NIC whose name begins with 'ganeti:communication:' has an interface whose "
+        help="The name of the NIC. Network scripts get it. A NIC whose name begins with 'ganeti:communication:' has an interface whose "
         "name begins with 'gnt.com.'.",
         default_means="none",
         example="front",
@@ -106,14 +107,14 @@ NIC_KEYS: Final = ParamGroup(
         "ip",
         addresses(),
         default=(),
-        help="The addresses of the guest at this interface, with or without a prefix length. In mode routed, the node routes "
-        "them to the guest. In other modes they are for scripts.",
+        help="The guest's addresses at this interface, with or without a prefix length. In mode routed, the node routes them "
+        "to the guest. Driver chroot sets them inside the instance. Network scripts get them.",
         example=["192.0.2.7", "2001:db8::7/64"],
     ),
     Param(
         "vlan",
         vlan(),
-        help="The VLAN of the port, or the VLANs of a trunk, whose packets keep their tags.",
+        help="The VLAN of the bridge port: a number, or a trunk of several VLANs. Packets of a trunk keep their tags.",
         default_means="that of the bridge",
         example="trunk:10,20-30",
     ),
@@ -121,7 +122,7 @@ NIC_KEYS: Final = ParamGroup(
         "mtu",
         integer(minimum=68, maximum=65520),
         unit="bytes",
-        help="The largest packet of the interface.",
+        help="The size of the largest packet of the interface.",
         default_means="that of the bridge or interface to which it is connected",
         example=1400,
     ),
@@ -131,8 +132,8 @@ NIC_KEYS: Final = ParamGroup(
         "forward",
         list_of(forward()),
         default=(),
-        help="Ports of the node that lead to ports of the guest, as [ADDRESS:]PORT:GUEST_PORT[/PROTOCOL]. For port 0, hvcore "
-        "chooses a free one.",
+        help="The ports of the node that lead to ports of the guest, as [ADDRESS:]PORT:GUEST_PORT[/PROTOCOL]. For port 0, hvcore "
+        "chooses a free port.",
         example=["2222:22", "127.0.0.1:8080:80/tcp", "[::1]:5353:53/udp"],
     ),
     Param(

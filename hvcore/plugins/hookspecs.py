@@ -39,7 +39,7 @@ def params() -> ParamGroup:  # type: ignore[empty-body]
     """The parameters that this plugin adds to the driver. Called once, when the driver is loaded.
 
     >>> import hvcore.plugin as hv
-    >>> volume = hv.Param("volume", hv.integer(minimum=0, maximum=11), default=5, help="Loudness.")
+    >>> volume = hv.Param("volume", hv.integer(minimum=0, maximum=11), default=5, help="The loudness.")
     >>> PARAMS = hv.ParamGroup("audio", volume)
     >>> PARAMS.params[0].key
     'volume'

@@ -79,6 +79,29 @@ def hits(path: Path) -> dict[str, str]:
     }
 
 
+PARAMETER: Final = re.compile(r"(?:The|Whether|How|What|Where|Which|More) ")
+
+
+def test_the_help_of_a_parameter_says_what_the_value_is() -> None:
+    wrong = []
+    for folder in ("hvcore", *PLUGINS, "examples"):
+        for path in (TOP / folder).rglob("*.py*"):
+            if path.suffix not in {".py", ".in"} or "tests" in path.parts:
+                continue
+            source = path.read_text(encoding="utf-8")
+            for call in ast.walk(ast.parse(re.sub(r"{{[a-z_]+}}", "x", source) if path.suffix == ".in" else source)):
+                if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] == "Param":
+                    texts = [
+                        ast.literal_eval(word.value) for word in call.keywords if word.arg == "help" and _is_text(word)
+                    ]
+                    wrong += [f"{path.relative_to(TOP)}: {text}" for text in texts if not PARAMETER.match(text)]
+    assert not wrong, "\n".join(["see docs/how-to/write-texts.md, rule 3", *wrong])
+
+
+def _is_text(word: ast.keyword) -> bool:
+    return isinstance(word.value, ast.Constant) and isinstance(word.value.value, str)
+
+
 @pytest.fixture(scope="module")
 def found() -> dict[str, dict[str, str]]:
     """The hits of every file that has some, by its name."""

@@ -219,7 +219,7 @@ def test_params_as_table_rows_and_schema(hv: Hv) -> None:
 def test_params_with_a_key_shows_all_about_it(hv: Hv) -> None:
     shown = hv("params", "fake", "motd", "disks.cache", "motd").stdout
     assert shown.startswith(
-        "motd\n    Set the message that the guest prints on its console.\n\n    Value: one line of text"
+        "motd\n    The message that the guest prints on its console.\n\n    Value: one line of text"
     )
     assert shown.count("motd\n") == 1
     assert "\n\ndisks.cache\n" in shown

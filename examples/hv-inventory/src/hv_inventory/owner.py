@@ -16,10 +16,8 @@ _BIG_MIB = 1024
 def params() -> hv.ParamGroup:
     """One parameter, under ``[params]`` beside the driver's own."""
     login = hv.regexp("[a-z_][a-z0-9_-]{0,31}", "a login name")
-    owner = hv.Param(
-        "owner", login, help="Set the login name of the owner.", default_means="not known", example="alice"
-    )
-    return hv.ParamGroup("inventory", owner, help="For the inventory.")
+    owner = hv.Param("owner", login, help="The login name of the owner.", default_means="not known", example="alice")
+    return hv.ParamGroup("inventory", owner, help="What the inventory knows of the instance.")
 
 
 @hv.hookimpl

@@ -40,8 +40,10 @@ def params() -> hv.ParamGroup:
     """Two parameters, under ``[params]`` beside the driver's own."""
     return hv.ParamGroup(
         "licence",
-        hv.Param("licence_pool", hv.directory(), default_means="no licence", help="Directory that holds the seats."),
-        hv.Param("licence_seats", hv.integer(minimum=1), default_means="no licence", help="Number of seats."),
+        hv.Param(
+            "licence_pool", hv.directory(), default_means="no licence", help="The directory that holds the seats."
+        ),
+        hv.Param("licence_seats", hv.integer(minimum=1), default_means="no licence", help="The number of seats."),
     )
 
 

@@ -40,8 +40,8 @@ class Vsock(kvm.PciDevice):
 def params() -> hv.ParamGroup:
     """Two parameters, under ``[params]`` beside the driver's own."""
     cids = hv.integer(minimum=CIDS["first"], maximum=CIDS["last"])
-    vsock = hv.Param("vsock", hv.boolean(), default=False, help="Give the guest a vsock device.")
-    cid = hv.Param("vsock_cid", cids, default_means="the first free one", help="Set the address of the guest.")
+    vsock = hv.Param("vsock", hv.boolean(), default=False, help="Whether the guest has a vsock device.")
+    cid = hv.Param("vsock_cid", cids, default_means="the first free one", help="The guest's address (CID).")
     return hv.ParamGroup("vsock", vsock, cid)
 
 

@@ -43,12 +43,12 @@ def params() -> hv.ParamGroup:
     """Two parameters, under ``[params]`` beside the driver's own. Their common prefix avoids clashes."""
     return hv.ParamGroup(
         "watchdog",
-        hv.Param("watchdog", hv.boolean(), default=False, help="Give the guest a watchdog."),
+        hv.Param("watchdog", hv.boolean(), default=False, help="Whether the guest has a watchdog."),
         hv.Param(
             "watchdog_action",
             hv.one_of(ACTIONS),
             default_means="reset",
-            help="Choose the action on a guest that no longer feeds the watchdog.",
+            help="What happens to a guest that no longer feeds the watchdog.",
             example="poweroff",
         ),
         help="A device that acts on a guest that hangs. It begins to count when the guest opens it.",

@@ -21,27 +21,27 @@ PARAMS: Final = hv.ParamGroup(
         "fail_at",
         hv.one_of(
             {
-                "verify": "Report a problem of the node.",
-                "acquire": "Fail after the ledger is written.",
-                "start": "Fail after all resources are acquired.",
-                "stop": "Fail at every stop.",
-                "observe": "Fail whenever the state is read.",
+                "verify": "A check of the node reports a problem.",
+                "acquire": "A start fails after the ledger is written.",
+                "start": "A start fails after all resources are acquired.",
+                "stop": "Every stop fails.",
+                "observe": "Every reading of the state fails.",
             }
         ),
         default_means="no failure",
-        help="Fail at this step on purpose.",
+        help="The step that fails on purpose.",
     ),
     hv.Param(
         "ignores_powerdown",
         hv.boolean(),
         default=False,
-        help="Ignore a powerdown, so that a stop has to kill the guest.",
+        help="Whether the guest ignores a powerdown, so that a stop has to kill it.",
     ),
     hv.Param(
         "motd",
         hv.text(max_bytes=80),
         default="hello",
-        help="Set the message that the guest prints on its console.",
+        help="The message that the guest prints on its console.",
         example="good morning",
     ),
 )

@@ -39,56 +39,56 @@ PARAMS: Final = hv.ParamGroup(
         "isolation",
         hv.one_of(
             {
-                "namespaces": "Run the instance in its own mount, PID, IPC and UTS namespaces, with few capabilities.",
-                "none": "Only change the root directory, as chroot(8) and Ganeti do. Root inside is root on the node.",
+                "namespaces": "The instance has its own mount, PID, IPC and UTS namespaces, and few capabilities.",
+                "none": "Only the root directory is changed, as by chroot(8) and Ganeti. Root inside is root on the node.",
             }
         ),
         default="namespaces",
-        help="Isolate the instance from the node.",
+        help="How the instance is isolated from the node.",
         example="none",
     ),
     hv.Param(
         "user_namespace",
         hv.one_of(
             {
-                "auto": "Use a user namespace unless the instance shares the node's network, where low ports need root.",
-                "on": "Map the users inside to unused uids of the node, so that root inside has no rights outside.",
+                "auto": "On, unless the instance shares the node's network, where ports below 1024 need root.",
+                "on": "Users inside are unused uids of the node, so root inside has no rights outside.",
                 "off": "Users inside are the same users on the node.",
             }
         ),
         default="auto",
         default_means="on, unless network = host",
-        help="Run the instance in a user namespace.",
+        help="Whether the instance has a user namespace.",
         example="on",
     ),
     hv.Param(
         "capabilities",
         hv.list_of(hv.one_of(*hv.CAPABILITIES)),
         default=DEFAULT_CAPABILITIES,
-        help="Set the capabilities that the processes can have.",
+        help="The capabilities that the processes can have.",
         example=["CAP_CHOWN", "CAP_SETGID", "CAP_SETUID"],
     ),
     hv.Param(
         "seccomp",
         hv.one_of(
             {
-                "default": "Refuse calls that services do not need, or that need a capability which the instance lacks.",
-                "off": "Allow every system call.",
+                "default": "Calls that no service needs are refused, and calls that need a capability which the instance lacks.",
+                "off": "Every system call is allowed.",
             }
         ),
         default="default",
         default_means="the built-in profile",
-        help="Filter the system calls of the processes.",
+        help="Which system calls the processes can use.",
         example="off",
     ),
     hv.Param(
         "hostname",
         hv.regexp("[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", "a host name of at most 64 bytes", max_bytes=64),
         default_means="the name of the instance, or its first label if the name is longer than 64 bytes",
-        help="Set the host name that the processes see.",
+        help="The host name that the processes see.",
         example="web1",
     ),
-    help="Isolation from the node.",
+    help="The isolation of the instance from the node.",
 )
 
 

@@ -15,7 +15,7 @@ PARAMS: Final = hv.ParamGroup(
         hv.size_mib(minimum=4),
         unit="MiB",
         default_means="no limit",
-        help="Limit the memory of all processes together, cached files included.",
+        help="How much memory all processes together can use, cached files included.",
         example="512M",
     ),
     hv.Param(
@@ -23,15 +23,15 @@ PARAMS: Final = hv.ParamGroup(
         hv.integer(minimum=1, maximum=819200),
         unit="percent of one CPU",
         default_means="no limit",
-        help="Limit the CPU time of all processes together: 150 is one and a half CPUs.",
+        help="How much CPU time all processes together can use: 150 is one and a half CPUs.",
         example=150,
     ),
     hv.Param(
         "process_limit",
         hv.integer(minimum=1, maximum=4194304),
         default_means="no limit",
-        help="Limit the number of processes and threads.",
+        help="How many processes and threads there can be.",
         example=500,
     ),
-    help="Limits, by a control group.",
+    help="The limits of all processes together, set by a control group.",
 )

@@ -38,27 +38,27 @@ PARAMS: Final = hv.ParamGroup(
         "network",
         hv.one_of(
             {
-                "host": "Share the node's network, as in Ganeti.",
-                "none": "Give the instance a loopback interface only.",
-                "veth": "Give the instance one interface for each NIC, attached to the bridge that the NIC names.",
+                "host": "The network of the node, as in Ganeti.",
+                "none": "A loopback interface only.",
+                "veth": "An interface for each NIC, as a port of the bridge that the NIC names.",
             }
         ),
         default="host",
-        help="Choose the network of the instance.",
+        help="The network that the processes see.",
         example="veth",
     ),
     hv.Param(
         "network_addresses",
         hv.list_of(addresses()),
         default=(),
-        help="Set the addresses of the interfaces, which are named eth0, eth1, ... in the order of the NICs.",
+        help="More addresses of the interfaces, besides ip of the NICs. The interfaces are eth0, eth1 and so on, in NIC order.",
         example=["10.0.0.5/24", "eth1=fd00::5/64"],
     ),
     hv.Param(
         "network_gateways",
         hv.list_of(hv.address(), maximum=2),
         default=(),
-        help="Set the default gateways: an IPv4 address, an IPv6 address, or one of each.",
+        help="The default gateways: an IPv4 address, an IPv6 address, or one of each.",
         example=["10.0.0.1"],
     ),
     hv.Param(
@@ -66,10 +66,10 @@ PARAMS: Final = hv.ParamGroup(
         hv.integer(minimum=68, maximum=65535),
         unit="bytes",
         default_means="the MTU of the bridge",
-        help="Set the MTU of the interfaces.",
+        help="The MTU of the interfaces whose NIC has no mtu.",
         example=1400,
     ),
-    help="Network of the instance.",
+    help="The network of the instance.",
 )
 
 

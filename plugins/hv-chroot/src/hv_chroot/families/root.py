@@ -55,27 +55,27 @@ PARAMS: Final = hv.ParamGroup(
         "root_directory",
         hv.directory(),
         default_means="the disk of the instance",
-        help="Use a directory of the node as the root file system, instead of a disk.",
+        help="The directory of the node that is the root file system, in place of a disk.",
         example="/srv/roots/web1",
     ),
     hv.Param(
         "overlay",
         hv.one_of(
             {
-                "none": "Write changes to the root itself.",
-                "memory": "Keep changes in memory. They are lost at the stop.",
-                "directory": "Keep changes in overlay_directory.",
+                "none": "To the root itself.",
+                "memory": "To memory. They are lost when the instance stops.",
+                "directory": "To overlay_directory.",
             }
         ),
         default="none",
-        help="Choose the place for changes to the root.",
+        help="Where changes to the root are written.",
         example="memory",
     ),
     hv.Param(
         "overlay_directory",
         hv.directory(),
         default_means="none",
-        help="Set the directory of the node that keeps the changes with overlay = directory.",
+        help="The directory of the node that keeps the changes. Only with overlay = directory.",
         example="/srv/changes/web1",
     ),
     hv.Param(
@@ -83,38 +83,38 @@ PARAMS: Final = hv.ParamGroup(
         hv.size_mib(minimum=1),
         unit="MiB",
         default_means=f"{DEFAULT_OVERLAY_MIB} MiB",
-        help="Limit the size of the changes with overlay = memory.",
+        help="How much the changes can take. Only with overlay = memory.",
         example=64,
     ),
     hv.Param(
         "binds",
         hv.list_of(_bind()),
         default=(),
-        help="Bind files and directories of the node into the root, read-only unless :rw follows.",
+        help="The files and directories of the node that the instance sees in its root, read-only unless :rw follows.",
         example=["/srv/www:/var/www", "/srv/data:/data:rw"],
     ),
     hv.Param(
         "resolv_conf",
         hv.one_of({"image": "The file in the root.", "node": "A read-only copy of the node's file at the start."}),
         default="image",
-        help="Choose the /etc/resolv.conf that the processes see.",
+        help="The /etc/resolv.conf that the processes see.",
         example="node",
     ),
     hv.Param(
         "allow_suid",
         hv.boolean(),
         default_means="true with isolation = none, else false",
-        help="Allow set-uid programs in the root. Only with isolation = none.",
+        help="Whether set-uid programs in the root run with the rights of their owner. Only with isolation = none.",
         example=False,
     ),
     hv.Param(
         "allow_devices",
         hv.boolean(),
         default_means="true with isolation = none, else false",
-        help="Allow device nodes in the root. Only with isolation = none.",
+        help="Whether device nodes in the root can be opened. Only with isolation = none.",
         example=False,
     ),
-    help="Root file system: a disk or a directory, with an optional overlay.",
+    help="The root file system: a disk or a directory, with an optional overlay.",
 )
 
 

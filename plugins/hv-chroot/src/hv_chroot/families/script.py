@@ -25,14 +25,14 @@ PARAMS: Final = hv.ParamGroup(
         "init_script",
         _PATH_INSIDE,
         default="/ganeti-chroot",
-        help="Set the program in the root that a start runs with the argument start.",
+        help="The program in the root that starts the services. It gets the argument start.",
         example="/etc/init.d/rcS",
     ),
     hv.Param(
         "stop_script",
         _PATH_INSIDE,
         default_means="the value of init_script",
-        help="Set the program in the root that a stop runs with the argument stop.",
+        help="The program in the root that stops the services. It gets the argument stop.",
         example="/etc/init.d/rcK",
     ),
     hv.Param(
@@ -40,7 +40,7 @@ PARAMS: Final = hv.ParamGroup(
         hv.seconds(minimum=0.1, maximum=86400),
         default=60,
         unit="seconds",
-        help="Limit the time of a script. After it a start fails, and a stop ends the processes itself.",
+        help="How long a script can run. After that time a start fails, and a stop ends the processes.",
         changes="launch",
         example=120,
     ),
@@ -48,10 +48,10 @@ PARAMS: Final = hv.ParamGroup(
         "environment",
         hv.list_of(_VARIABLE),
         default=(),
-        help="Set variables for both scripts and their child processes, besides PATH, HOME and container.",
+        help="The variables of both scripts and their child processes, besides PATH, HOME and container.",
         example=["LANG=C.UTF-8", "TZ=UTC"],
     ),
-    help="Scripts that start and stop the instance.",
+    help="The scripts that start and stop the instance.",
 )
 
 

@@ -18,7 +18,7 @@ PARAMS: Final = hv.ParamGroup(
         "use_localtime",
         hv.boolean(),
         default=False,
-        help="Whether the guest's real-time clock shows the node's local time, which Windows expects, and not UTC.",
+        help="Whether the guest's real-time clock shows the node's local time instead of UTC. Windows expects local time.",
         example=True,
     ),
 )

@@ -48,9 +48,9 @@ PARAMS: Final = hv.ParamGroup(
         hv.one_of(
             {
                 "default": "The same as writeback.",
-                "none": "Bypass the node's page cache (O_DIRECT). Needed for disk_aio native.",
-                "writeback": "Use the node's page cache. Data is safe when the guest has flushed its disk.",
-                "writethrough": "Use the node's page cache. Data is safe when a write has finished, which is slow.",
+                "none": "Without the node's page cache (O_DIRECT). Needed for disk_aio native.",
+                "writeback": "With the node's page cache. Data is safe when the guest has flushed its disk.",
+                "writethrough": "With the node's page cache. Data is safe when a write has finished, which is slow.",
             }
         ),
         default="default",
@@ -87,7 +87,7 @@ PARAMS: Final = hv.ParamGroup(
         "disk_header_check",
         hv.boolean(),
         default=True,
-        help="Refuse a raw disk that begins with the header of another image format or of a compressed file. Set false "
+        help="Whether a raw disk is refused that begins with the header of another image format or of a compressed file. Set false "
         "for a guest that itself keeps such an image at the start of its disk.",
         changes="launch",
         example=False,

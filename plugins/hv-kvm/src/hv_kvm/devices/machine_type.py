@@ -30,8 +30,8 @@ PARAMS: Final = hv.ParamGroup(
         "kvm_flag",
         hv.one_of(
             {
-                "enabled": "Use KVM. If KVM does not work, the start fails.",
-                "disabled": "Emulate the CPU in software (TCG), which is much slower.",
+                "enabled": "On the node's CPUs. If KVM does not work, the start fails.",
+                "disabled": "On a CPU emulated in software (TCG), which is much slower.",
             }
         ),
         help="Whether the guest runs on the node's CPUs (KVM) or on an emulated CPU.",

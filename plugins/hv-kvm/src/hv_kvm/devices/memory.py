@@ -28,7 +28,7 @@ PARAMS: Final = hv.ParamGroup(
         "memory_overcommit",
         hv.boolean(),
         default=False,
-        help="Start the guest also if the node has less memory available than memory_mib. If the guest then uses all of "
+        help="Whether the guest starts even if the node has less memory available than memory_mib. If the guest then uses all of "
         "its memory, the kernel may kill it or other programs.",
         changes="launch",
         example=True,

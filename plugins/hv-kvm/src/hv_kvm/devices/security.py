@@ -24,13 +24,13 @@ PARAMS: Final = hv.ParamGroup(
         hv.one_of(
             {
                 "auto": "pool if root starts the instance, else none.",
-                "none": "The user who starts the instance, in a user namespace.",
+                "none": "The user who starts the instance, inside a user namespace.",
                 "user": "The user in security_domain.",
                 "pool": "A uid that no other instance has.",
             }
         ),
         default="auto",
-        help="The user of the node that QEMU runs as.",
+        help="The user of the node as whom QEMU runs.",
         default_means="pool for root, none for other users",
         changes="launch",
         example="user",
@@ -38,7 +38,7 @@ PARAMS: Final = hv.ParamGroup(
     hv.Param(
         "security_domain",
         hv.name(),
-        help="The name of the user of the node that QEMU runs as, with security_model user.",
+        help="The name of the node's user as whom QEMU runs. Only with security_model user.",
         default_means="none",
         changes="launch",
         example="guest1",
@@ -51,7 +51,7 @@ PARAMS: Final = hv.ParamGroup(
         changes="launch",
         example=True,
     ),
-    help="The user of the node that QEMU runs as.",
+    help="The user of the node as whom QEMU runs.",
 )
 
 

@@ -45,7 +45,7 @@ PARAMS: Final = hv.ParamGroup(
         "vnc_bind_address",
         hv.address_or_path(interface=True),
         help="Where the node serves the VNC display: an IP address, a network interface for its first address, or the path "
-        "of a Unix socket. In a directory of the node, the socket is NAME.vnc.",
+        "of a Unix socket. If the path is a directory, the socket is NAME.vnc in it.",
         default_means="no VNC display",
         example="127.0.0.1",
     ),
