@@ -59,7 +59,6 @@ _VARIES: Final = frozenset(
 _NOISE: Final = re.compile(
     r"(?<![\w.])\d+(?:\.\d+)? ?(?:ms|s|m|h)(?!\w)"  # a time
     r"|(?<![\w.])\d+\.\d+\.\d+[\w.+-]*"  # the version of something
-    r"|(?<!\w)\d+ (?=passed|skipped|deselected)"  # how many tests there are
     r"|^[.s]+ *\[ *\d+%\]$"  # pytest's row of dots
 )
 

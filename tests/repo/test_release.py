@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from release import left, main, newest_record
 
 import hvcore
-from hvcore.model.record import parse_record
+from hvcore.model.record import RECORD_VERSION, parse_record
 
 TOP: Final = Path(__file__).resolve().parents[2]
 RELEASED: Final = Path(__file__).with_name("released")
@@ -46,6 +47,44 @@ def test_the_record_of_each_release_is_among_those_that_are_read_for_ever(path: 
     data = path.read_bytes()
     assert data in [kept.read_bytes() for kept in (TOP / "tests/core/data").glob("record-v*.json")]
     assert parse_record(data, "web1").name == "web1"
+
+
+def test_a_release_writes_the_schemas_and_a_record(tmp_path: Path) -> None:
+    for plugin in PLUGINS:
+        place = tmp_path / "plugins" / plugin.parent.name / "pyproject.toml"
+        place.parent.mkdir(parents=True)
+        place.touch()
+    data = tmp_path / "tests/core/data"
+    data.mkdir(parents=True)
+    (data / "record-v1.json").write_text("{}")
+    assert main(tmp_path, tmp_path) == 0
+    written = sorted(path.name for path in tmp_path.rglob("*.json"))
+    drivers = (plugin.parent.name.removeprefix("hv-") for plugin in PLUGINS)
+    assert written == sorted(["record-v1.json", "0.1.0.json", *(f"{driver}-0.1.0.json" for driver in drivers)])
+    assert '"$schema"' in (tmp_path / "kvm-0.1.0.json").read_text()
+
+
+def test_a_release_with_fragments_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("README.md", "7.added.md", "hv-kvm/+words.fixed.md"):
+        path = tmp_path / "changelog.d" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert left(tmp_path) == ["changelog.d/7.added.md", "changelog.d/hv-kvm/+words.fixed.md"]
+    assert main(tmp_path, tmp_path) == 1
+    assert "changelog.d/7.added.md, changelog.d/hv-kvm/+words.fixed.md" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize("versions", [(1, 2), (9, 10), (6,)])
+def test_the_newest_record_is_found_by_its_number(versions: tuple[int, ...], tmp_path: Path) -> None:
+    for version in versions:
+        (tmp_path / f"record-v{version}.json").touch()
+    assert newest_record(tmp_path).stem == f"record-v{max(versions)}"
+
+
+def test_the_changelog_names_the_version_of_the_records() -> None:
+    newest = SECTION.findall(CHANGELOG)[0][1]
+    assert f"(version {RECORD_VERSION})" in newest
 
 
 def test_the_page_about_installation_has_this_version() -> None:
