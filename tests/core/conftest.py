@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import textwrap
@@ -275,6 +276,25 @@ def tool() -> Callable[[str], str]:
         return found
 
     return find
+
+
+@pytest.fixture
+def loop(tool: Callable[[str], str]) -> Iterator[Callable[[Path], str]]:
+    """``loop(image)``: a loop device over that image."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    losetup, made = tool("losetup"), []
+
+    def attach(path: Path) -> str:
+        run = subprocess.run([losetup, "--find", "--show", path], check=False, capture_output=True, text=True)
+        if run.returncode != 0:
+            pytest.skip(f"no loop device here: {run.stderr.strip()}")
+        made.append(run.stdout.strip())
+        return made[-1]
+
+    yield attach
+    for device in reversed(made):
+        subprocess.run([losetup, "--detach", device], check=False, capture_output=True)
 
 
 DRIVER = """

@@ -250,19 +250,20 @@ def _locked_by_another(fd: int, byte: int) -> bool:
 def _place_of(path: str, disk: DiskId) -> str:
     """The path to lock: a lock is on an inode, and a block device can have several, so the one that udev made.
 
-    For a loop device, the file behind it.
+    For a loop device, the file or device that it maps.
     """
     found = os.stat(path)
     if not stat.S_ISBLK(found.st_mode):
         return path
     here = os.path.realpath(f"/sys/dev/block/{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}")
-    places = [f"/dev/{os.path.basename(here)}"]
     with suppress(OSError):
-        places.insert(0, Path(here, "loop/backing_file").read_text().rstrip("\n"))
-    for place in places:
-        with suppress(OSError):
-            if identify_disk(place).key == disk.key:
-                return place
+        behind = Path(here, "loop/backing_file").read_text().rstrip("\n")
+        if identify_disk(behind).key == disk.key:
+            return _place_of(behind, disk)
+    place = f"/dev/{os.path.basename(here)}"
+    with suppress(OSError):
+        if identify_disk(place).key == disk.key:
+            return place
     return path
 
 

@@ -12,24 +12,20 @@ key has those of the directories above it in the same way, so that only one insi
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import re
 import stat
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hvcore.host.disks.loop_devices import LOOP_MAJOR, MappedFile, loop_devices, mapped_by
 from hvcore.host.mount_table import mounts, unescaped
 
 __all__ = ["DiskId", "block_key", "disks_overlap", "host_use", "identify_disk", "overlap", "sharing", "used_as"]
 
-_LOOP_GET_STATUS64: Final = 0x4C05  # linux/loop.h
-_LOOP_INFO64_BYTES: Final = 232
-_LOOP_MAJOR: Final = 7
 _URI: Final = re.compile(r"[a-z][a-z0-9+.-]+:")
 _URI_PREFIX: Final = "uri-"
 _SYS: Final = Path("/sys")
@@ -70,10 +66,11 @@ def identify_disk(path: str, *, directories: bool = False) -> DiskId:
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         size = os.lseek(fd, 0, os.SEEK_END)
-        backing = _loop_backing(fd) if os.major(found.st_rdev) == _LOOP_MAJOR else None
+        behind = mapped_by(fd) if os.major(found.st_rdev) == LOOP_MAJOR else None
     finally:
         os.close(fd)
-    return DiskId(key=backing or block_key(found.st_rdev), block_device=True, size_bytes=size)
+    key = _inode_key(*behind) if isinstance(behind, MappedFile) else block_key(behind or found.st_rdev)
+    return DiskId(key=key, block_device=True, size_bytes=size)
 
 
 def block_key(number: int, sys: Path = _SYS) -> str:
@@ -90,8 +87,10 @@ def _own_key(number: int, sys: Path) -> str:
     disk, part = _whole(number, sys)
     if part is not None:
         return f"{_own_key(disk, sys)}~{part}"
-    backing = _loop_key(f"/dev/{_place(number, sys).resolve().name}") if os.major(number) == _LOOP_MAJOR else None
-    return backing or f"block-{os.major(number)}-{os.minor(number)}"
+    behind = _behind(number, sys)
+    if isinstance(behind, int):
+        return _own_key(behind, sys)
+    return _inode_key(*behind) if behind is not None else f"block-{os.major(number)}-{os.minor(number)}"
 
 
 def _whole(number: int, sys: Path) -> tuple[int, str | None]:
@@ -106,14 +105,45 @@ def _whole(number: int, sys: Path) -> tuple[int, str | None]:
 
 def _below(number: int, sys: Path) -> Iterator[str]:
     """The keys of the devices that this one is made of, and of those below them."""
+    disk = _whole(number, sys)[0]
+    behind = _behind(disk, sys)
+    if isinstance(behind, int):  # its own key is that of the disk
+        yield from _below(behind, sys)
+        return
     try:
-        slaves = sorted((_place(_whole(number, sys)[0], sys) / "slaves").iterdir())
+        slaves = sorted((_place(disk, sys) / "slaves").iterdir())
     except OSError:
         return
     for slave in slaves:
         below = _number(slave)
         yield _own_key(below, sys)
         yield from _below(below, sys)
+
+
+def _behind(number: int, sys: Path = _SYS) -> MappedFile | int | None:
+    """What a loop device maps; None for any other device."""
+    if os.major(number) != LOOP_MAJOR:
+        return None
+    try:
+        fd = os.open(_device(number, sys), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return mapped_by(fd)
+    finally:
+        os.close(fd)
+
+
+def _mapped(number: int) -> Iterator[int]:
+    """The device and, for a loop device over a device, that one, all the way down: they have the same blocks."""
+    behind: MappedFile | int | None = number
+    while isinstance(behind, int):
+        yield behind
+        behind = _behind(behind)
+
+
+def _device(number: int, sys: Path = _SYS) -> str:
+    return f"/dev/{_place(number, sys).resolve().name}"
 
 
 def _place(number: int, sys: Path) -> Path:
@@ -173,18 +203,6 @@ def _directory_key(path: str) -> str:
         place = above
 
 
-def _loop_backing(fd: int) -> str | None:
-    """The key of the file behind a loop device; None for a loop device without one."""
-    info = bytearray(_LOOP_INFO64_BYTES)
-    try:
-        fcntl.ioctl(fd, _LOOP_GET_STATUS64, info)
-    except OSError:
-        return None
-    device, inode = struct.unpack_from("QQ", info)
-    # The kernel packs lo_device with new_encode_dev or huge_encode_dev: the same split that os.major and os.minor undo.
-    return _inode_key(device, inode)
-
-
 def host_use(path: str, disk: DiskId, swaps: Path = _SWAPS) -> str | None:
     """How the host itself uses the disk (mounted, swap, part of a volume), in words; None if it does not.
 
@@ -192,21 +210,28 @@ def host_use(path: str, disk: DiskId, swaps: Path = _SWAPS) -> str | None:
     """
     if disk.network:
         return None
-    own = os.stat(path).st_rdev if disk.block_device else None
     if _is_swap(path, swaps):
         return "the host, as swap"
-    if own is not None:
-        where = _mounted_at(own)
-        used = f"the host, mounted at {where}" if where is not None else _exclusive_use(path)
+    own = os.stat(path).st_rdev if disk.block_device else None
+    mapped = [] if own is None else list(_mapped(own))
+    for number in mapped:
+        where = _mounted_at(number)
+        used = f"the host, mounted at {where}" if where else _exclusive_use(path if number == own else _device(number))
         if used is not None:
             return used
-    for loop in _loops():
-        # A loop device does not conflict with itself, but with a second one over its file.
-        number = os.stat(loop).st_rdev if _loop_key(loop) == disk.key else own
-        if number is not None and number != own:
+    # Not the loop devices that this one is made of: it does not conflict with itself.
+    made_of = {device for number in mapped for device in _mapped(_whole(number, _SYS)[0])}
+    for loop in loop_devices():
+        number = os.stat(loop).st_rdev
+        if number not in {*mapped, *made_of} and _shares(number, disk):
             where = _mounted_at(number)
             return f"the host, attached as {loop}" + (f" and mounted at {where}" if where else "")
     return None
+
+
+def _shares(loop: int, disk: DiskId) -> bool:
+    """Whether a loop device maps the disk, a part of it, a disk that this one is a part of, or what it is made of."""
+    return _behind(loop) is not None and overlap(block_key(loop), disk.key)
 
 
 def _is_swap(path: str, swaps: Path) -> bool:
@@ -241,28 +266,9 @@ def _exclusive_use(path: str) -> str | None:
     return None
 
 
-def _loops() -> list[str]:
-    try:
-        names = os.listdir("/sys/block")
-    except FileNotFoundError:
-        return []
-    return [f"/dev/{name}" for name in names if name.startswith("loop") and Path("/sys/block", name, "loop").is_dir()]
-
-
-def _loop_key(device: str) -> str | None:
-    try:
-        fd = os.open(device, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        return _loop_backing(fd)
-    finally:
-        os.close(fd)
-
-
 def used_as(path: str, disk: DiskId) -> dict[str, int]:
     """The block devices that the disk is used as now, with their numbers: itself, or the loop devices over it."""
     if disk.network:
         return {}
-    devices = [path] if disk.block_device else [loop for loop in _loops() if _loop_key(loop) == disk.key]
-    return {device: os.stat(device).st_rdev for device in devices}
+    numbers = {device: os.stat(device).st_rdev for device in ([path] if disk.block_device else loop_devices())}
+    return {device: number for device, number in numbers.items() if disk.block_device or _shares(number, disk)}

@@ -167,3 +167,24 @@ def test_a_directory_conflicts_with_one_inside_it_and_not_with_a_neighbour(tmp_p
     take("n" * 200, "deep/" + "d/" * 15, read_only=True)
     with pytest.raises(DiskInUseError, match="nnn"):
         take("other", "deep/" + "d/" * 15)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("same_run_dir", [True, False])
+@pytest.mark.parametrize("order", ["file first", "loop first"])
+def test_a_loop_device_over_a_loop_device_claims_the_file(
+    node: Callable[..., DiskClaims], disk: str, loop: Callable[[Path], str], order: str, *, same_run_dir: bool
+) -> None:
+    """Also when the loop devices are attached while the file is in use."""
+    first, second = node("one", "web1"), node("one" if same_run_dir else "two", "web2")
+    if order == "file first":
+        first.take(disk, read_only=False)
+        with pytest.raises(DiskInUseError):
+            second.take(loop(Path(loop(Path(disk)))), read_only=False)
+    else:
+        below = loop(Path(disk))
+        above = loop(Path(below))
+        first.take(above, read_only=False)
+        for path in (disk, below, above):
+            with pytest.raises(DiskInUseError):
+                second.take(path, read_only=False)

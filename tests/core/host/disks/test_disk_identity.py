@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvcore.host.disks.disk_identity import block_key, host_use, identify_disk, overlap, sharing
+from hvcore.host.disks.disk_identity import block_key, disks_overlap, host_use, identify_disk, overlap, sharing
 
 PARTS = st.sampled_from(
     ["block-8-0", "block-8-0~1", "block-8-0~2", "block-8-1", "file-8-1-7", "file-8-1-77", "block-9-0"]
@@ -54,25 +54,6 @@ def test_the_key_is_a_file_name(tmp_path: Path) -> None:
     assert "/" not in identify_disk(str(image(tmp_path / "a"))).key
 
 
-@pytest.fixture
-def loop(tool: Tool) -> Iterator[Callable[[Path], str]]:
-    """``loop(image)``: a loop device over that image."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    losetup, made = tool("losetup"), []
-
-    def attach(path: Path) -> str:
-        run = subprocess.run([losetup, "--find", "--show", path], check=False, capture_output=True, text=True)
-        if run.returncode != 0:
-            pytest.skip(f"no loop device here: {run.stderr.strip()}")
-        made.append(run.stdout.strip())
-        return made[-1]
-
-    yield attach
-    for device in made:
-        subprocess.run([losetup, "--detach", device], check=False, capture_output=True)
-
-
 @pytest.mark.live
 def test_a_loop_device_has_the_key_of_its_file_by_any_device_node(tmp_path: Path, loop: Callable[[Path], str]) -> None:
     path = image(tmp_path / "a.img")
@@ -91,6 +72,35 @@ def test_a_file_behind_a_loop_device_is_used_by_the_host(tmp_path: Path, loop: C
     device = loop(path)
     assert host_use(str(path), identify_disk(str(path))) == f"the host, attached as {device}"
     assert host_use(device, identify_disk(device)) is None  # a device does not conflict with itself
+
+
+@pytest.mark.live
+def test_a_loop_device_over_a_loop_device_is_the_same_disk(tmp_path: Path, loop: Callable[[Path], str]) -> None:
+    path = image(tmp_path / "a.img")
+    found = identify_disk(str(path))
+    first = loop(path)
+    second = loop(Path(first))
+    os.mknod(tmp_path / "node", 0o600 | 0o060000, os.stat(first).st_rdev)
+    third = loop(tmp_path / "node")  # the same device by another node
+    for name in (first, second, third):
+        assert identify_disk(name).key == found.key
+    other = loop(image(tmp_path / "b.img"))
+    assert not disks_overlap(identify_disk(loop(Path(other))), found)
+
+
+@pytest.mark.live
+def test_a_loop_device_is_used_by_one_over_it_and_not_by_what_it_maps(
+    tmp_path: Path, loop: Callable[[Path], str], mount: Callable[..., None], tool: Tool
+) -> None:
+    path, target = image(tmp_path / "a.img"), tmp_path / "mnt"
+    target.mkdir()
+    subprocess.run([tool("mkfs.ext4"), "-q", path], check=True)
+    first = loop(path)
+    second = loop(Path(first))
+    assert host_use(second, identify_disk(second)) is None
+    assert host_use(first, identify_disk(first)) == f"the host, attached as {second}"
+    mount(first, target, "ext4")  # below the second one
+    assert host_use(second, identify_disk(second)) == f"the host, mounted at {target}"
 
 
 @pytest.mark.live
