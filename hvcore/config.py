@@ -40,6 +40,9 @@ __all__ = [
 
 _URI: Final = re.compile("[A-Za-z][A-Za-z0-9+.-]+:")
 _MAX_BYTES: Final = 1024 * 1024
+_MAX_PARTS: Final = 200
+_PART: Final = rb"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*"""
+_LONG_KEY: Final = re.compile(rb"""(?<![\w"'.-])(?:%b\.[ \t]*){%d}""" % (_PART, _MAX_PARTS))
 _UID_POOL: Final = "uid_pool"
 # Above the users of the system, and below the ranges for user namespaces: see `hvcore.host.confinement.namespaces`.
 _FIRST_UID: Final = 1000
@@ -258,6 +261,8 @@ def _parsed(data: bytes) -> dict[str, Any]:
 
     if len(data) > _MAX_BYTES:
         raise ValueError("is larger than 1 MiB")
+    if _LONG_KEY.search(data):  # tomllib takes time with the square of the length: minutes for one file
+        raise ValueError(f"has a key of more than {_MAX_PARTS} parts")
     try:
         return tomllib.loads(data.removeprefix(codecs.BOM_UTF8).decode("utf-8"))
     except UnicodeDecodeError as error:

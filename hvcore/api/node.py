@@ -22,6 +22,7 @@ from hvcore.host.environment import Host, default_run_dir, default_uid_pool
 from hvcore.host.files import private_dir
 from hvcore.model.instance import Instance, read_instance
 from hvcore.operations.context import CallOptions, Context
+from hvcore.params.words import shortened
 from hvcore.state.store import Store
 
 if TYPE_CHECKING:
@@ -206,7 +207,8 @@ class Node(ReadingNode):
             return instance
         subject = "instance"
         if isinstance(data, Mapping):
-            subject = str(data.get("name", subject))[:80]
+            name = data.get("name", subject)
+            subject = name[:80] if isinstance(name, str) and name.isprintable() else shortened(name)
             problems = (*_placed(self._drivers, data, problems), *_params_problems(self._config, self._drivers, data))
         raise ParamsError(subject, problems)
 

@@ -23,7 +23,7 @@ from hvcore.host.disks.disk_identity import DiskId, host_use, identify_disk, sha
 from hvcore.host.files import private_dir
 from hvcore.host.lock import close_in_children, close_lock, held_lock
 from hvcore.host.processes.launched import launched_in
-from hvcore.host.processes.process import processes_holding
+from hvcore.host.processes.process import in_words, processes_holding
 from hvcore.host.reservations import Reservations, instance_of
 
 __all__ = ["DISK", "BetweenHalves", "DiskClaims", "lock_disk"]
@@ -267,10 +267,25 @@ def _place_of(path: str, disk: DiskId) -> str:
     return path
 
 
+def _locks(pid: int, path: str) -> bool:
+    """Whether that process has one of our locks on the file, as far as we can see its descriptors (proc(5), fdinfo)."""
+    inode = os.stat(path).st_ino
+    mine = tuple(f":{inode} {byte} {byte}" for byte in (_WRITER_BYTE, _READER_BYTE))
+    with suppress(OSError):
+        for fd in os.listdir(f"/proc/{pid}/fdinfo"):
+            with suppress(OSError):
+                lines = Path(f"/proc/{pid}/fdinfo/{fd}").read_text().splitlines()
+                if any(line.endswith(mine) for line in lines if "OFDLCK" in line):
+                    return True
+    return False
+
+
 def _holder(path: str) -> str:
-    """The instance whose process has the disk open, as far as we can see processes."""
+    """The instance whose process has the disk open, or another program that locks it, as far as we can see processes."""
     for process in processes_holding(Path(os.path.realpath(path))):
         directory = launched_in(process.pid)
         if directory is not None:
             return f"instance {directory.name} of run directory {directory.parent.parent}, pid {process.pid}"
+        if _locks(process.pid, path):
+            return f"a program that has locked it, {in_words(process.pid)}"
     return "an instance of another run directory on this node, which cannot be seen from here"

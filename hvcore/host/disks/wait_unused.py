@@ -16,6 +16,7 @@ from typing import Final
 from hvcore.errors import LeftoverError
 from hvcore.host.disks.disk_identity import host_use, identify_disk, used_as
 from hvcore.host.mount_table import mounts, parse_mountinfo
+from hvcore.host.processes.process import in_words
 
 __all__ = ["wait_unused"]
 
@@ -80,7 +81,7 @@ def _mounted_for(devices: set[tuple[int, int]]) -> list[str]:
             seen.add(namespace)
             mounted = parse_mountinfo(Path(f"/proc/{pid}/mountinfo").read_bytes())
             if any(mount.device in devices for mount in mounted):
-                found.append(_named(pid))
+                found.append(in_words(int(pid)))
     return found
 
 
@@ -90,7 +91,7 @@ def _opened_by(devices: set[int]) -> list[str]:
     for pid in _pids():
         with suppress(OSError):
             if any(_block_device(f"/proc/{pid}/fd/{fd}") in devices for fd in os.listdir(f"/proc/{pid}/fd")):
-                found.append(_named(pid))
+                found.append(in_words(int(pid)))
     return found
 
 
@@ -104,7 +105,3 @@ def _block_device(path: str) -> int | None:
 
 def _pids() -> list[str]:
     return [name for name in os.listdir("/proc") if name.isdecimal()]
-
-
-def _named(pid: str) -> str:
-    return f"pid {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"

@@ -28,7 +28,7 @@ from hvcore.host.confinement.namespaces import HeldNamespaces
 from hvcore.host.confinement.own_root import with_own_root
 from hvcore.host.launching.gate import Gate, behind_gate
 from hvcore.host.launching.launching_thread import from_planned_thread
-from hvcore.host.launching.rlimits import with_limits
+from hvcore.host.launching.rlimits import forbid_core_dumps, with_limits
 from hvcore.host.launching.scheduling import UMASK, as_planned, inherited
 from hvcore.host.launching.signals import reporting, with_default_signals
 from hvcore.host.processes.launched import Ended, how_ended, instance_mark, life_mark, read_status
@@ -182,7 +182,7 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
         def run(argv: tuple[str, ...], *gate_fd: int) -> subprocess.Popen[bytes]:
             own_root = () if command.sandbox is None else with_own_root()
             missing = shutil.which(argv[0]) is None  # then without a prefix, so that the error names this program
-            prefix = () if missing else (*with_default_signals(), *with_limits(), *own_root)
+            prefix = () if missing else (*with_default_signals(), *with_limits(final=not gate_fd), *own_root)
             return subprocess.Popen(
                 (*prefix, *argv),
                 stdin=subprocess.DEVNULL,
@@ -220,6 +220,7 @@ def _run_gated(
         try:
             if group is not None:
                 group.enter(popen.pid)
+            forbid_core_dumps(popen.pid)
             as_planned(popen.pid)  # afterwards: the caller's cpuset may lack the CPUs
         except BaseException:
             popen.kill()

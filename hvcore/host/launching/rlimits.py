@@ -15,7 +15,7 @@ from typing import Final
 
 from hvcore.errors import NodeError
 
-__all__ = ["LIMITS", "Limit", "unmet_limits", "with_limits"]
+__all__ = ["LIMITS", "Limit", "forbid_core_dumps", "unmet_limits", "with_limits"]
 
 _ANY: Final = resource.RLIM_INFINITY
 _MIB: Final = 1024 * 1024
@@ -53,21 +53,29 @@ LIMITS: Final = (
 
 
 def with_limits(
-    current: Callable[[int], tuple[int, int]] = resource.getrlimit, *, privileged: bool | None = None
+    current: Callable[[int], tuple[int, int]] = resource.getrlimit,
+    *,
+    privileged: bool | None = None,
+    final: bool = False,
 ) -> tuple[str, ...]:
     """The prefix of a command that must have `LIMITS`; empty if the caller's are sufficient.
 
-    Raises `NodeError` if a hard limit is too low and we may not raise it.
+    With ``final``, the command cannot allow itself core dumps later; otherwise the caller sees to it with
+    `forbid_core_dumps`. Raises `NodeError` if a hard limit is too low and we may not raise it.
     """
     own = [(limit, *current(limit.number)) for limit in LIMITS]
-    wrong = [(limit, hard) for limit, soft, hard in own if not limit.holds(soft)]
+    wrong = [
+        (limit, hard) for limit, soft, hard in own if not limit.holds(hard if final and not limit.wanted else soft)
+    ]
     if not wrong:
         return ()
     may_raise = _may_raise() if privileged is None else privileged
     options = []
     for limit, hard in wrong:
-        enough = limit.wanted == 0 or hard == _ANY or (limit.wanted != _ANY and hard >= limit.wanted)
-        if may_raise or enough:
+        enough = hard == _ANY or (limit.wanted != _ANY and hard >= limit.wanted)
+        if limit.wanted == 0:
+            options.append(f"--{limit.option}=0:0")
+        elif may_raise or enough:
             options.append(f"--{limit.option}={_text(limit.wanted)}:{_text(hard if enough else limit.wanted)}")
         elif limit.holds(hard):
             options.append(f"--{limit.option}={_text(hard)}:{_text(hard)}")
@@ -75,6 +83,11 @@ def with_limits(
             what = f"limit of {limit.what}: must be at least {_text(limit.least)}, got {hard}"
             raise NodeError(f"{what}; raise it (ulimit, limits.conf), or start the instance as root")
     return ("prlimit", *options, "--")
+
+
+def forbid_core_dumps(pid: int) -> None:
+    """Set the hard limit of that child's core dumps, which contain the guest's memory. Its own children inherit it."""
+    resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
 
 
 def _may_raise() -> bool:

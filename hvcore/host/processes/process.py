@@ -78,6 +78,11 @@ def identify(pid: int) -> ProcessId | None:
     return None if fields is None else ProcessId(pid=pid, start_ticks=int(fields[19]), boot_id=boot_id())
 
 
+def in_words(pid: int) -> str:
+    """``pid N (command)``, for people. Raises OSError if there is no such process."""
+    return f"pid {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
+
+
 @contextmanager
 def verified_pidfd(process: ProcessId) -> Iterator[int | None]:
     """A pidfd of exactly that process; None if it is gone, also if another process has its pid now."""

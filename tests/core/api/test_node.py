@@ -49,6 +49,22 @@ def test_what_runs_can_be_read_written_and_checked_again(node: Node) -> None:
         node.instance("web2")
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (int("f" * 6000, 16), "a number too long to show"),
+        ([[[[[[[["deep"]]]]]]]], "[[[[...]]]]"),
+        ("a\x1b[2J\0", r"'a\x1b[2J\x00'"),
+        ("x" * 200, "x" * 80),
+    ],
+    ids=["number", "deep", "control", "long"],
+)
+def test_a_name_that_is_none_is_shown_in_the_error(node: Node, name: object, shown: str) -> None:
+    with pytest.raises(hvcore.ParamsError) as caught:
+        node.check({"name": name, "driver": "fake"})
+    assert str(caught.value).startswith(f"{shown}: ")
+
+
 @pytest.mark.parametrize("state", ["paused", State.PAUSED, ["crashed", "paused"], {State.PAUSED}])
 def test_a_state_that_holds_already_is_not_waited_for(node: Node, web: Web, state: Any) -> None:
     node.start(web(), paused=True)

@@ -45,6 +45,9 @@ def test_every_problem_of_a_file_is_reported_with_the_file(tmp_path: Path) -> No
         (b"name = '\xff'\n", "is not UTF-8 at byte 8; see docs"),
         (b"#" * (1024 * 1024 + 1), "is larger than 1 MiB"),
         (b"x = " + b"[" * 100_000, "is nested too deeply"),
+        (b"a." * 100_000 + b"a = 1", "has a key of more than 200 parts"),
+        (b"[" + b"'a' . " * 100_000 + b"a]", "has a key of more than 200 parts"),
+        (b"x = {" + b'"a b".' * 100_000 + b"a = 1}", "has a key of more than 200 parts"),
         (b"\x7fELF\0\0", "is not TOML"),
     ],
 )

@@ -210,6 +210,13 @@ def test_a_damaged_or_foreign_cache_file_is_ignored(damage: str, tmp_path: Path)
         assert facts_cache.load(folder, "facts", ["/q"]) == 2
 
 
+def test_a_cache_directory_that_is_a_link_gets_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "cache").symlink_to("mine")
+    facts_cache.store(str(tmp_path / "cache"), "facts", ["/q"], 1)
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_a_cache_file_of_another_user_is_ignored(tmp_path: Path) -> None:
     facts_cache.store(str(tmp_path), "facts", ["/q"], 1)

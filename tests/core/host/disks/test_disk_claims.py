@@ -188,3 +188,16 @@ def test_a_loop_device_over_a_loop_device_claims_the_file(
         for path in (disk, below, above):
             with pytest.raises(DiskInUseError):
                 second.take(path, read_only=False)
+
+
+def test_another_program_that_locks_a_disk_is_named(node: Callable[..., DiskClaims], disk: str) -> None:
+    lock = "fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack('hhqqi4x', fcntl.F_RDLCK, 0, 0x68760000, 1, 0))"
+    program = f"import fcntl, struct; file = open({disk!r}); {lock}; {HELD}"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as popen:
+        try:
+            assert popen.stdout is not None
+            popen.stdout.readline()
+            with pytest.raises(DiskInUseError, match=rf"a program that has locked it, pid {popen.pid} \(python"):
+                node("one", "web1").take(disk, read_only=False)
+        finally:
+            popen.kill()

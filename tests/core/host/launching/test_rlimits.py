@@ -29,13 +29,20 @@ def test_sufficient_limits_need_no_prefix() -> None:
         (resource.RLIMIT_NOFILE, (20, 20), True, "--nofile=16384:16384"),
         (resource.RLIMIT_NOFILE, (20, 524_288), False, "--nofile=16384:524288"),
         (resource.RLIMIT_NOFILE, (20, 4096), False, "--nofile=4096:4096"),
-        (resource.RLIMIT_CORE, (ANY, ANY), False, "--core=0:unlimited"),
+        (resource.RLIMIT_CORE, (ANY, ANY), False, "--core=0:0"),
         (resource.RLIMIT_CPU, (10, ANY), False, "--cpu=unlimited:unlimited"),
         (resource.RLIMIT_FSIZE, (1, 1), True, "--fsize=unlimited:unlimited"),
     ],
 )
 def test_an_insufficient_limit_is_set(number: int, own: tuple[int, int], *, privileged: bool, option: str) -> None:
     assert with_limits({**ENOUGH, number: own}.__getitem__, privileged=privileged) == ("prlimit", option, "--")
+
+
+def test_a_process_that_waits_at_no_gate_cannot_allow_itself_core_dumps() -> None:
+    soft = {**ENOUGH, resource.RLIMIT_CORE: (0, ANY)}.__getitem__
+    assert with_limits(soft) == ()
+    assert with_limits(soft, final=True) == ("prlimit", "--core=0:0", "--")
+    assert with_limits(ENOUGH.__getitem__, final=True) == ()
 
 
 def test_a_limit_that_a_user_cannot_raise_is_an_error() -> None:
@@ -51,7 +58,7 @@ def test_a_process_launched_by_a_limited_caller_is_not_limited(tmp_path: Path) -
         "import sys; from pathlib import Path; import hvcore.plugin as hv\n"
         "from hvcore.host.launching.launch import launch, life_lock\n"
         "here = Path(sys.argv[1])\n"
-        "shown = ('/bin/sh', '-c', 'echo $(ulimit -n) $(ulimit -c) $(ulimit -t)')\n"
+        "shown = ('/bin/sh', '-c', 'echo $(ulimit -n) $(ulimit -c) $(ulimit -Hc) $(ulimit -t)')\n"
         "for level in ('off', 'strict'):\n"
         "    sandbox = hv.Sandbox(who=hv.AsUser(1880000000)) if level == 'strict' else None\n"
         "    with life_lock(here / 'alive') as life:\n"
@@ -61,7 +68,7 @@ def test_a_process_launched_by_a_limited_caller_is_not_limited(tmp_path: Path) -
     )
     low = f'ulimit -Sc unlimited; ulimit -Sn 20; ulimit -St 30; exec {sys.executable} -c "$0" "$1"'
     subprocess.run(["/bin/sh", "-c", low, program, str(tmp_path)], check=True)
-    assert (tmp_path / "log").read_text().splitlines() == ["16384 0 unlimited"] * 2
+    assert (tmp_path / "log").read_text().splitlines() == ["16384 0 0 unlimited"] * 2
 
 
 def test_unmet_limits_are_named() -> None:

@@ -11,7 +11,10 @@ import hashlib
 import json
 import os
 import stat
+from pathlib import Path
 from typing import Any, Final
+
+import hvcore.plugin as hv
 
 __all__ = ["binary_key", "load", "store"]
 
@@ -71,9 +74,9 @@ def store(cache_dir: str, kind: str, key: list[Any], value: Any) -> None:
     path = _path(cache_dir, kind, key)
     temporary = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
     try:
-        os.makedirs(cache_dir, mode=0o700, exist_ok=True)
+        hv.private_dir(Path(cache_dir))  # never through a link into a directory of the operator
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except OSError:
+    except (OSError, hv.NodeError):
         return
     try:
         with open(fd, "wb") as file:
