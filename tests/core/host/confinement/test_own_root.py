@@ -15,7 +15,8 @@ from hvcore.host.mount_table import mounts, parse_mountinfo
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
-_MS_BIND_REC = 0x1000 | 0x4000
+_MS_BIND = 0x1000
+_MS_BIND_REC = _MS_BIND | 0x4000
 _MS_SHARED_REC = 0x100000 | 0x4000
 _CHROOT = "import os, sys; os.chroot(sys.argv[1]); os.chdir('/'); os.execv(sys.executable, sys.argv[2:])"
 
@@ -39,7 +40,9 @@ def plain_chroot(tmp_path: Path, mount: Callable[..., None]) -> Path:
             inside.symlink_to(place.readlink())
         elif place.is_dir() and not inside.is_dir():
             inside.mkdir(parents=True)
-            mount(str(place), inside, flags=_MS_BIND_REC)
+            # With what is mounted below it for the kernel's files only: elsewhere, copies of mounts of other tests would
+            # keep their directories and disks in use.
+            mount(str(place), inside, flags=_MS_BIND_REC if place.name in ("proc", "sys") else _MS_BIND)
             # Not mounts that are shared with the node: unmounting here would unmount them there.
             mount("none", inside, flags=0x40000 | 0x4000)
     for name in ("web1", "web2"):
