@@ -10,7 +10,7 @@ from functools import partial
 from hvcore.errors import BusyError, HvError, StateError
 from hvcore.model.state import State
 from hvcore.plugins.protocols import Pausable
-from hvcore.testing.check import Bench, Level, Tier, check, require, seconds_of
+from hvcore.testing.check import PATIENCE_S, Bench, Level, Tier, check, require, seconds_of
 
 __all__: tuple[str, ...] = ()
 
@@ -47,8 +47,8 @@ def conc_same_instance(bench: Bench) -> None:
     """
     name, instance, handle = bench.name(), bench.instance(), bench.handle
     acts: list[Callable[[], object]] = [
-        lambda: handle.start(instance, deadline_s=20),
-        lambda: bench.node.stop(name, force=True, deadline_s=20),
+        lambda: handle.start(instance, deadline_s=PATIENCE_S),
+        lambda: bench.node.stop(name, force=True, deadline_s=PATIENCE_S),
         bench.node.instances,
     ]
     if isinstance(bench.loaded.driver, Pausable):
@@ -86,7 +86,7 @@ def conc_many_instances(bench: Bench) -> None:
     """
     labels = [f"many{number}" for number in range(_MANY)]
     instances, handle = [bench.instance(label) for label in labels], bench.handle
-    wrong = _together([partial(handle.start, instance, deadline_s=30) for instance in instances])
+    wrong = _together([partial(handle.start, instance, deadline_s=PATIENCE_S) for instance in instances])
     require(not wrong, f"starts at the same time fail: {wrong[:1]}")
     infos = bench.node.instances()
     took_s = seconds_of(bench.node.instances)

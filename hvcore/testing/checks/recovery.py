@@ -12,7 +12,7 @@ from hvcore.host.processes.process import alive, identify
 from hvcore.model.codec import encode
 from hvcore.model.record import Phase, ProcessId
 from hvcore.model.state import State
-from hvcore.testing.check import Bench, Failed, Level, Tier, check, require
+from hvcore.testing.check import PATIENCE_S, Bench, Failed, Level, Tier, check, require
 from hvcore.testing.isolate import forked
 
 __all__: tuple[str, ...] = ()
@@ -35,7 +35,9 @@ def recover_running(bench: Bench) -> None:
     words = f"was {state} with pid {pid}, for another program {info.state} with pid {info.pid}"
     require((info.pid, str(info.state)) == (pid, state), words)
     processes = bench.processes()
-    stopped = forked(lambda: bench.another_node().stop(bench.name(), force=True, deadline_s=10).changed).result()
+    stopped = forked(
+        lambda: bench.another_node().stop(bench.name(), force=True, deadline_s=PATIENCE_S).changed
+    ).result()
     require(stopped, "a stop by another program says that it changed nothing")
     bench.nothing_left("a stop by another program", processes)
 
@@ -56,7 +58,7 @@ def recover_wrong_process(bench: Bench) -> None:
         bench.save(process=ProcessId(pid=stranger.pid, start_ticks=began, boot_id=process.boot_id), monitor=None)
         state = bench.another_node().info(bench.name()).state
         try:
-            bench.another_node().stop(bench.name(), force=True, deadline_s=5)
+            bench.another_node().stop(bench.name(), force=True, deadline_s=PATIENCE_S)
         except HvError as error:
             raise Failed(f"cannot be stopped while another program has the pid of its process: {error}") from error
         require(alive(stranger), "a stop signals another program that has the pid of its process")

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from hvcore.params.param import Param
-from hvcore.testing.check import Bench, Level, Skipped, Tier, check, require
+from hvcore.testing.check import PATIENCE_S, Bench, Level, Skipped, Tier, check, require
 
 __all__: tuple[str, ...] = ()
 
@@ -125,7 +125,7 @@ def sec_secrets_stay_secret(bench: Bench) -> None:
     """
     secret = _secret(bench)
     instance = bench.instance(params={secret.key: _SECRET})
-    bench.handle.start(instance, deadline_s=30)
+    bench.handle.start(instance, deadline_s=PATIENCE_S)
     places = {"its record": (bench.run_dir / "instances" / bench.name() / "record.json").read_bytes()}
     places["the output of info"] = str(bench.info().to_json()).encode()
     for process in bench.processes():

@@ -10,7 +10,7 @@ from hvcore.model.answers import Outcome
 from hvcore.model.names import MAX_NAME_BYTES
 from hvcore.model.state import State
 from hvcore.plugins.protocols import Pausable
-from hvcore.testing.check import Bench, Failed, Level, Tier, check, require, seconds_of, undelayed
+from hvcore.testing.check import PATIENCE_S, Bench, Failed, Level, Tier, check, require, seconds_of, undelayed
 from hvcore.testing.isolate import effects, forked
 
 __all__ = ["settled_state"]
@@ -52,7 +52,7 @@ def life_state_table(bench: Bench) -> None:
         bench.start(paused=paused)
         where = "paused" if paused else "running"
         require(str(bench.info().state) == where, f"is {bench.info().state} after a start that should leave it {where}")
-        _works(f"reboot while {where}", lambda: bench.node.reboot(name, force=True, deadline_s=10))
+        _works(f"reboot while {where}", lambda: bench.node.reboot(name, force=True, deadline_s=PATIENCE_S))
         try:
             bench.node.cleanup(name)
         except StateError:
@@ -61,7 +61,7 @@ def life_state_table(bench: Bench) -> None:
             raise Failed(f"cleanup is allowed while {where}")
         if paused:
             _works("pause while paused", lambda: bench.node.pause(name))
-        _works(f"stop while {where}", lambda: bench.node.stop(name, force=True, deadline_s=10))
+        _works(f"stop while {where}", lambda: bench.node.stop(name, force=True, deadline_s=PATIENCE_S))
 
 
 def _works(what: str, act: Callable[[], Outcome]) -> Outcome:
@@ -100,7 +100,7 @@ def life_start_failure_reports(bench: Bench) -> None:
     """
     factory = bench.needs(bench.subject.failing, "failing")
     try:
-        bench.handle.start(bench.instance(factory=factory), deadline_s=10)
+        bench.handle.start(bench.instance(factory=factory), deadline_s=PATIENCE_S)
     except DriverError as error:
         raise Failed(f"a start that fails raises an untyped error: {error}") from error
     except HvError as error:
