@@ -117,11 +117,11 @@ def test_threads_exclude_each_other_too(tmp_path: Path) -> None:
     def holder() -> None:
         with held_lock(tmp_path / "l", subject="x", purpose="thread"):
             entered.set()
-            done.wait(10)
+            done.wait(60)
 
     thread = threading.Thread(target=holder)
     thread.start()
-    entered.wait(10)
+    entered.wait(60)
     with pytest.raises(BusyError), held_lock(tmp_path / "l", subject="x", purpose="y", wait_s=0.01):
         pass
     done.set()

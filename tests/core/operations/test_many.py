@@ -90,7 +90,7 @@ def never() -> Iterator[threading.Event]:
     event.set()
     for thread in threading.enumerate():
         if thread.name == "observe":
-            thread.join(10)
+            thread.join(60)
 
 
 def test_a_driver_that_hangs_makes_its_instance_unknown_and_is_not_waited_for_twice(
@@ -114,7 +114,7 @@ def test_a_driver_that_hangs_makes_its_instance_unknown_and_is_not_waited_for_tw
     never.set()
     for thread in threading.enumerate():
         if thread.name == "observe":
-            thread.join(10)
+            thread.join(60)
     assert observed(node, "odd1").state is RUNNING
 
 

@@ -84,7 +84,7 @@ def forced_while(node: Context, loaded: Any, operation: Callable[[], Outcome]) -
     """The polite operation in another thread, and the outcome of a stop by force that came while it waited."""
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(operation)
-        assert loaded.driver.stopping.wait(10)
+        assert loaded.driver.stopping.wait(60)
         return first, stop(node, "web1", force=True, deadline=Deadline(30))
 
 
@@ -134,7 +134,7 @@ def test_a_reboot_by_force_takes_over_and_starts_it_again(
     begun = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(POLITE[polite_one], node)
-        assert loaded.driver.stopping.wait(10)
+        assert loaded.driver.stopping.wait(60)
         second = reboot(node, "web1", force=True, deadline=Deadline(30), start_deadline=Deadline(30))
     assert time.monotonic() - begun < LONG_S / 2
     assert (second.state, second.clean) == (State.RUNNING, False)
@@ -162,7 +162,7 @@ def test_a_reboot_by_force_that_takes_over_and_cannot_start_keeps_the_definition
     monkeypatch.setattr(type(loaded.driver), "start", fails)
     with ThreadPoolExecutor(1) as pool:
         pool.submit(POLITE["stop"], node)
-        assert loaded.driver.stopping.wait(10)
+        assert loaded.driver.stopping.wait(60)
         with pytest.raises(OperationError, match="fails on purpose"):
             reboot(node, "web1", force=True, deadline=Deadline(30), start_deadline=Deadline(30))
     assert observed(node, "web1").state is State.CRASHED

@@ -93,7 +93,7 @@ def test_force_ends_it_and_then_it_is_gone(
     outcome = node.stop("web1", force=True)
     assert (outcome.changed, outcome.stopped_by) == (True, "kill")
     assert f"ended pid {guest.pid}" in outcome.notes
-    assert guest.wait(5) == -9
+    assert guest.wait(60) == -9
     assert node.instances() == []
     assert not node.stop("web1", force=True).changed
 

@@ -37,7 +37,7 @@ def test_the_program_inherits_it_and_we_keep_nothing(at_work: AtWork) -> None:
     fd = job.acquire(NULL)[NULL]
     script = f"[ -c /proc/self/fd/{fd} ] && echo there"
     child = job.launch(Command(argv=("sh", "-c", script), sandbox=None))
-    assert child.wait(10) is not None
+    assert child.wait(60) is not None
     child.close()
     reap()
     with pytest.raises(OSError, match="Bad file descriptor"):

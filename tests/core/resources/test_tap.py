@@ -89,7 +89,7 @@ def test_the_program_inherits_the_descriptors_and_we_keep_none(net: Network, at_
     child = job.launch(Command(argv=("sh", "-c", f"readlink /proc/self/fd/{fd}"), sandbox=None))
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(int(fd))
-    assert child.wait(10) is not None
+    assert child.wait(60) is not None
     child.close()
     reap()
     assert net.links() == set()

@@ -69,7 +69,7 @@ def port_of(job: Job, wanted: PortForward) -> int:
 
 def answers(family: int, address: str, port: int) -> bool:
     with socket.socket(socket.AF_INET6 if family == 6 else socket.AF_INET) as client:
-        client.settimeout(10)
+        client.settimeout(60)
         return client.connect_ex((address, port)) == 0
 
 

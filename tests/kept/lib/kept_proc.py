@@ -143,6 +143,6 @@ def wait_ended(pid: int, number: int | None = None) -> None:
     try:
         if number is not None:
             signal.pidfd_send_signal(fd, number)
-        assert select.select([fd], [], [], 10)[0], f"{pid} does not end"
+        assert select.select([fd], [], [], 60)[0], f"{pid} does not end"
     finally:
         os.close(fd)

@@ -154,7 +154,7 @@ def test_a_device_that_cannot_work_in_the_sandbox_is_refused_with_the_reason(wor
 def test_the_guest_agent_has_a_socket(world: World) -> None:
     world.start(use_guest_agent=True)
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(60)
         directory = os.open(world.dir(), os.O_PATH)
         try:
             client.connect(f"/proc/self/fd/{directory}/qga")

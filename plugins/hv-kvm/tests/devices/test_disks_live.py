@@ -138,7 +138,7 @@ def test_it_starts_with_files_of_any_name(world: World, name: bytes, confinement
         confinement=confinement,
     )
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(60)
         there = os.open(folder, os.O_PATH)
         client.connect(f"/proc/self/fd/{there}/" + os.fsdecode(b"vnc" + name))
         os.close(there)

@@ -260,7 +260,7 @@ def complaints(argv: Sequence[str], stage: Stage) -> list[str]:
                 there = {row["name"] for row in client.execute("qom-list", {"path": "/machine/peripheral"})}
                 found += [f"has no device {name}" for name in _device_ids(argv) if name not in there]
         except QmpError:
-            process.wait(5)
+            process.wait(60)
             found.append(f"ended with {process.returncode}")
     lines = (stage.folder / "stderr").read_text("utf-8", "replace").splitlines()
     return found + [line for line in lines if not _SAID_BY_ALL.search(line)]

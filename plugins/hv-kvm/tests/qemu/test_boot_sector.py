@@ -84,7 +84,7 @@ def guest(disk: Path, sector: bytes, machine: str = "pc", device: str = "ide-hd"
     with ExitStack() as stack:
         monitor, monitor_end = socket.socketpair()
         serial, serial_end = (stack.enter_context(end) for end in socket.socketpair())
-        serial.settimeout(10)
+        serial.settimeout(60)
         argv = [
             QEMU,
             *("-machine", f"{machine},accel=tcg", "-m", "16", "-nodefaults", "-no-user-config", "-display", "none"),

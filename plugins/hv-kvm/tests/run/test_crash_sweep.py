@@ -76,7 +76,7 @@ class Caller:
         """Run the caller under strace; its wait status."""
         log = subprocess.Popen(["strace", *options, "-p", str(self.pid)], stderr=subprocess.PIPE)
         assert log.stderr is not None
-        assert select.select([log.stderr], [], [], 10)[0]
+        assert select.select([log.stderr], [], [], 60)[0]
         assert b"attached" in log.stderr.readline()
         os.write(self.go, b"x")
         os.close(self.go)

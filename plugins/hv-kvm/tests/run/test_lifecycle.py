@@ -300,7 +300,7 @@ def test_a_display_on_tcp_picks_a_free_port_and_shows_it(world: World) -> None:
     assert len(set(places)) == 2
     for place in places:
         host, _, port = place.rpartition(":")
-        with socket.create_connection((host, int(port)), timeout=10) as client:
+        with socket.create_connection((host, int(port)), timeout=60) as client:
             assert client.recv(4) == b"RFB "
 
 
@@ -323,7 +323,7 @@ def test_a_display_on_a_unix_socket_is_linked_at_the_path_of_the_parameter(world
     world.start(vnc_bind_address=str(place))
     assert world.info().details["vnc"] == str(place)
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(60)
         client.connect(str(place))
         assert client.recv(4) == b"RFB "
     world.node.stop("web1", force=True)
@@ -336,7 +336,7 @@ def test_a_display_in_a_directory_has_the_name_of_the_guest_and_a_tablet(world: 
     world.start(vnc_bind_address=str(place))
     assert world.info().details["vnc"] == f"{place}/web1.vnc"
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(60)
         client.connect(f"{place}/web1.vnc")
         assert client.recv(4) == b"RFB "
     with connect(str(world.dir() / "qmp"), deadline_s=10) as client:

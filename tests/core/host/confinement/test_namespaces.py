@@ -42,7 +42,7 @@ def started(tmp_path: Path, sandbox: Sandbox, held: HeldNamespaces | None) -> Ch
 
 def test_root_inside_has_no_rights_outside(tmp_path: Path, held: HeldNamespaces) -> None:
     child = started(tmp_path, INSIDE, held)
-    ended = child.wait(10)
+    ended = child.wait(60)
     child.close()
     output = (tmp_path / "log").read_text()
     assert ended is not None
@@ -66,7 +66,7 @@ def test_the_uid_map_is_read_back(tmp_path: Path, held: HeldNamespaces, eventual
         assert len(weaknesses(replace(INSIDE, who=AsRoot(users=range(65536))), init.pid)) == 2
     finally:
         os.kill(init.pid, signal.SIGKILL)
-        child.wait(5)
+        child.wait(60)
         child.close()
 
 

@@ -74,7 +74,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
     for child in children:
-        assert child.wait(5) is not None
+        assert child.wait(60) is not None
         with suppress(OSError):
             child.close()
     reap()
@@ -134,7 +134,7 @@ def held(path: Path) -> bool:
 )
 def test_the_exit_status_is_reported(start: Start, script: str, ended: Ended, words: str) -> None:
     child = start("sh", "-c", script)
-    assert child.wait(10) == ended
+    assert child.wait(60) == ended
     assert str(ended) == words
 
 
@@ -149,7 +149,7 @@ def test_a_living_process_has_no_exit_status(start: Start) -> None:
 
 
 def test_output_is_kept_in_the_log(start: Start, tmp_path: Path) -> None:
-    start("sh", "-c", "echo out; echo err >&2").wait(10)
+    start("sh", "-c", "echo out; echo err >&2").wait(60)
     assert (tmp_path / "i" / "log").read_text() == "out\nerr\n"
 
 
@@ -212,13 +212,13 @@ def executed(tmp_path: Path, *argv: str) -> list[int]:
 @ROOT
 def test_bubblewrap_writes_the_exit_code_without_a_waiting_parent(start: Start, tmp_path: Path) -> None:
     child = start("sh", "-c", "exit 7", sandbox=STRICT)
-    assert child.wait(10) == Ended(code=7)
+    assert child.wait(60) == Ended(code=7)
     assert read_status(tmp_path / "i" / "status").ended == Ended(code=7)
 
 
 def test_the_life_lock_is_held_while_a_launched_process_lives(start: Start, tmp_path: Path) -> None:
     child = start("sh", "-c", "sleep 100 & exit 0")
-    assert child.wait(10) == Ended(code=0)
+    assert child.wait(60) == Ended(code=0)
     assert held(tmp_path / "i" / "alive")
     (process,) = members(tmp_path / "i" / "alive", tmp_path / "i" / "status")
     os.kill(process.pid, signal.SIGKILL)
@@ -321,7 +321,7 @@ def test_an_exited_child_is_reaped_later(tmp_path: Path, start: Start) -> None:
 def test_many_threads_may_reap_at_once(start: Start) -> None:
     for number in range(8):
         child = start("true", name=f"i{number}")
-        child.wait(5)
+        child.wait(60)
         child.close()
     threads = [threading.Thread(target=reap) for _ in range(8)]
     for thread in threads:
@@ -401,13 +401,13 @@ class TestIntoAGroup:
         assert process is not None
         assert process.pid in group.pids()
         assert group.kill(5)
-        assert child.wait(5) is not None
+        assert child.wait(60) is not None
 
     @ROOT
     def test_more_options_than_a_pipe_holds_are_read(self, start: Start, group: Group, tmp_path: Path) -> None:
         environment = tuple((f"V{n}", "--" if n % 2 else "x" * 100) for n in range(2000))
         child = start("env", sandbox=replace(STRICT, environment=environment), group=group)
-        assert child.wait(10) == Ended(code=0)
+        assert child.wait(60) == Ended(code=0)
         output = (tmp_path / "i/log").read_text().splitlines()
         assert {f"V1999={'--'}", f"V1998={'x' * 100}"} <= set(output)
 
@@ -423,7 +423,7 @@ class TestIntoAGroup:
         with Gate() as gate:
             stands, _ = behind_gate(gate.fd, whole)
             popen = subprocess.Popen(stands, pass_fds=(gate.fd,), stderr=subprocess.DEVNULL)
-        assert popen.wait(10) != 0
+        assert popen.wait(60) != 0
         assert not (tmp_path / "ran").exists()
 
     def test_the_program_does_not_run_without_its_group(self, start: Start, group: Group, tmp_path: Path) -> None:

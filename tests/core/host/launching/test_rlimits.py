@@ -64,7 +64,7 @@ def test_a_process_launched_by_a_limited_caller_is_not_limited(tmp_path: Path) -
         "    with life_lock(here / 'alive') as life:\n"
         "        command = hv.Command(argv=shown, sandbox=sandbox)\n"
         "        child = launch(command, life_fd=life, status=here / 'status', log=here / 'log')\n"
-        "    assert child.wait(10).code == 0; child.close()\n"
+        "    assert child.wait(60).code == 0; child.close()\n"
     )
     low = f'ulimit -Sc unlimited; ulimit -Sn 20; ulimit -St 30; exec {sys.executable} -c "$0" "$1"'
     subprocess.run(["/bin/sh", "-c", low, program, str(tmp_path)], check=True)
