@@ -48,6 +48,7 @@ from hvcore.host.environment import Host as Host
 from hvcore.host.environment import Live as Live
 from hvcore.host.files import private_dir as private_dir
 from hvcore.host.files import tail as tail
+from hvcore.host.interpreter import executable_problem as executable_problem
 from hvcore.host.launching.launch import Child as Child
 from hvcore.host.launching.launch import Command as Command
 from hvcore.host.launching.launch import launch as launch
@@ -95,6 +96,8 @@ from hvcore.model.instance import Disk as Disk
 from hvcore.model.instance import Instance as Instance
 from hvcore.model.instance import Nic as Nic
 from hvcore.model.limits import GroupLimits as GroupLimits
+from hvcore.model.network_scripts import NetworkScripts as NetworkScripts
+from hvcore.model.network_scripts import script_environment as script_environment
 from hvcore.model.node_links import BridgePort as BridgePort
 from hvcore.model.node_links import DefaultRoutes as DefaultRoutes
 from hvcore.model.node_links import NodeLink as NodeLink

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import LeftoverError
-from hvcore.host.cgroups.hierarchy import group_name
+from hvcore.host.cgroups.hierarchy import group_name, program_group_name
 from hvcore.host.launching.launch import reap
 from hvcore.host.mount_table import unmount_below
 from hvcore.host.processes.launch_notes import forget_launch
@@ -22,6 +22,7 @@ from hvcore.operations.saved_params import saved_params
 from hvcore.resources.control_group import end_group
 from hvcore.resources.core_kinds import CORE_KINDS
 from hvcore.resources.instance_process import end_members, refuse_unseen
+from hvcore.resources.owner import REPORTED
 from hvcore.state.job import Job
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def release_ended(context: Context, loaded: LoadedDriver, job: Job, outcome: Out
     if kept := job.record.bindings.get(QUARANTINED):
         left = f"the guest left files in its private directory; they are in {kept}"
         outcome = replace(outcome, notes=(*outcome.notes, left))
+    reported = tuple(job.record.bindings.get(REPORTED, ()))
+    outcome = replace(outcome, notes=(*outcome.notes, *reported))
     record = job.record
     given = {"instance": record.instance, "params": saved_params(loaded, record), "outcome": outcome}
     failures = loaded.hooks.notes("after_stop", **given)
@@ -102,6 +105,7 @@ def release_without_driver(context: Context, job: Job) -> list[str]:
         if runs:
             done = end_found(context, job.name)
     _give_back(context, job.name)
+    done += job.record.bindings.get(REPORTED, ())
     foreign = sorted({entry.kind for entry in ledger} - set(CORE_KINDS.names))
     if foreign:
         what = f"only driver {job.record.driver} can release {', '.join(foreign)}"
@@ -120,6 +124,7 @@ def end_found(context: Context, name: str) -> list[str]:
     for life in sorted(directory.glob(f"*.{LIFE_LOCK}")):
         program = life.name.removesuffix(f".{LIFE_LOCK}")
         done += [f"ended pid {pid}" for pid in end_members(name, directory, program, deadline=deadline)]
+        done += [f"ended pid {pid}" for pid in end_group(host, program_group_name(host.run_dir, name, program))]
     marked = reversed(marked_for(directory, host.uid_pool))  # children first: their parents collect them
     for process in (*map(identify, marked), *rooted(directory)):
         if process is not None and kill_and_wait(process, subject=name, deadline_s=_KILL_S):

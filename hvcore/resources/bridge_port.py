@@ -15,7 +15,7 @@ from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
 from hvcore.resources.owner import Owner, Site
 
-__all__ = ["BridgePortKind"]
+__all__ = ["BridgePortKind", "no_bridge"]
 
 
 class BridgePortKind(ResourceKind[BridgePort, None], name="bridge-port", turn=Turn.NETWORK):
@@ -73,15 +73,10 @@ class BridgePortKind(ResourceKind[BridgePort, None], name="bridge-port", turn=Tu
 
 def _problem(resource: BridgePort, found: LinkFacts | None) -> Problem | None:
     """The reason against the port: the same for a check before a start and for the start."""
-    path, got = resource.where, repr(resource.bridge)
-    if found is None:
-        todo = f"create it: ip link add {resource.bridge} type bridge; or name another"
-        return Problem(path=path, what="does not exist on this node", got=got, todo=todo)
-    if found.kind != "bridge":
-        return Problem(path=path, what="is not a bridge", got=got, todo="create the bridge, or name another")
-    if resource.vlan is None or found.vlan_filtering:
-        return None
-    where = path.replace(".link", ".vlan")
+    problem = no_bridge(resource.where, resource.bridge, found)
+    if problem is not None or found is None or resource.vlan is None or found.vlan_filtering:
+        return problem
+    where = resource.where.replace(".link", ".vlan")
     if found.default_vlan is None:
         what = f"needs a bridge that filters VLANs, which the kernel of this node cannot ({resource.bridge})"
         todo = "use a kernel with CONFIG_BRIDGE_VLAN_FILTERING, or mode 'openvswitch'"
@@ -89,3 +84,13 @@ def _problem(resource: BridgePort, found: LinkFacts | None) -> Problem | None:
         what = f"needs a bridge that filters VLANs, and {resource.bridge} does not"
         todo = f"set it: ip link set {resource.bridge} type bridge vlan_filtering 1"
     return Problem(path=where, what=what, got=repr(resource.vlan), todo=todo)
+
+
+def no_bridge(path: str, bridge: str, found: LinkFacts | None) -> Problem | None:
+    """The problem of a link of that name that is missing or is not a bridge."""
+    if found is None:
+        todo = f"create it: ip link add {bridge} type bridge; or name another"
+        return Problem(path=path, what="does not exist on this node", got=repr(bridge), todo=todo)
+    if found.kind != "bridge":
+        return Problem(path=path, what="is not a bridge", got=repr(bridge), todo="create the bridge, or name another")
+    return None

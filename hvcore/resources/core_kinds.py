@@ -13,6 +13,7 @@ from hvcore.resources.instance_process import InstanceProcessKind
 from hvcore.resources.kind import ResourceKind
 from hvcore.resources.kinds import Kinds
 from hvcore.resources.network import InterfaceAddressKind, TcpPortKind
+from hvcore.resources.network_scripts import NetworkScriptsKind
 from hvcore.resources.node_files import CharacterDeviceKind, LinkKind, UnixSocketKind
 from hvcore.resources.port_forward import PortForwardKind
 from hvcore.resources.program import ProgramKind
@@ -41,6 +42,7 @@ _OF_CORE: Final[tuple[ResourceKind[Any, Any], ...]] = (
     VethKind(),
     DefaultRoutesKind(),
     BridgePortKind(),
+    NetworkScriptsKind(),
     UnixSocketKind(),
     StateDirectoryKind(),
     ProgramKind(),

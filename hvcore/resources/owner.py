@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hvcore.model.record import Record
 from hvcore.model.sandbox import Level
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from hvcore.host.environment import Host, Live
     from hvcore.host.launching.launch import Child, Command
 
-__all__ = ["Owner", "Site"]
+__all__ = ["REPORTED", "Owner", "Site", "report"]
+
+REPORTED: Final = "reported"
+"""In the record's bindings: what releases could not do and nothing has to do again, for the outcome of the operation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,3 +84,8 @@ class Owner(Protocol):
 
     def output(self, companion: str = "") -> str:
         """The last 64 KiB that the launched process, or that program, wrote."""
+
+
+def report(owner: Owner, text: str) -> None:
+    """Tell the caller of the operation what a release could not do, where trying again would not help."""
+    owner.bind(**{REPORTED: [*owner.record.bindings.get(REPORTED, ()), text]})

@@ -98,7 +98,8 @@ class Job:
         for key in keys:
             self.held.forget(key)
         left, failure = self.kinds.release(entries, self)
-        kept = tuple(entry for entry in ledger if entry not in entries or entry in left)
+        pairs = zip(ledger, self._record.ledger, strict=True)  # a release may have noted something in an entry
+        kept = tuple(now for before, now in pairs if before not in entries or before in left)
         if failure is not None:
             try:
                 self.update(ledger=kept)

@@ -16,7 +16,7 @@ from pathlib import Path
 from hvcore.host.cgroups.group_files import ControlFiles
 from hvcore.model.limits import LIMITED, GroupLimits
 
-__all__ = ["ControlGroups", "control_groups", "group_name"]
+__all__ = ["ControlGroups", "control_groups", "group_name", "program_group_name"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,3 +85,8 @@ def group_name(run_dir: Path, instance: str) -> str:
     import hashlib  # noqa: PLC0415 - 4.3 ms (OpenSSL), which list and info do not need
 
     return f"{instance}.{hashlib.sha256(os.fsencode(os.path.realpath(run_dir))).hexdigest()[:8]}"
+
+
+def program_group_name(run_dir: Path, instance: str, program: str) -> str:
+    """The name of the group of a program that runs for the instance, and not in its group."""
+    return f"{group_name(run_dir, instance)}.{program}"

@@ -15,10 +15,11 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from hvcore.errors import NodeError
@@ -248,13 +249,20 @@ def _filter_fd(sandbox: Sandbox | None, opened: ExitStack) -> int | None:
 
 
 def run_tool(
-    argv: tuple[str, ...], *, life: Path, status: Path, deadline_s: float, group: Group | None = None
+    argv: tuple[str, ...],
+    *,
+    life: Path,
+    status: Path,
+    deadline_s: float,
+    group: Group | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Ended | None, str]:
     """Run a program of the node, unconfined: how it ended, None after the deadline, and its output.
 
     The output is at most 64 KiB; further writes of the program fail. The program holds the file of the life lock and has
     the mark: if the caller dies meanwhile, recovery ends it. It is moved into ``group`` while it runs, to save time;
-    children that it started before stay outside. Raises `NodeError` for a missing program.
+    children that it started before stay outside. Raises `NodeError` for a missing program. ``environment`` is added to
+    PATH and LC_ALL.
     """
     life_fd = os.open(life, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     output = os.memfd_create("output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -275,6 +283,7 @@ def run_tool(
             env={
                 "PATH": os.environ.get("PATH", os.defpath),
                 "LC_ALL": "C.UTF-8",
+                **environment,
                 **dict((life_mark(os.fstat(life_fd)),)),
             },
         )

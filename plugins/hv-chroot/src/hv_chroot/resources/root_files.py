@@ -12,8 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from hv_chroot.resources.interpreter import executable_problem
-from hvcore.plugin import system_call
+from hvcore.plugin import executable_problem, system_call
 
 __all__ = ["as_owner", "mount_point", "open_directory", "plain_directories", "program_problem", "script_problem"]
 

@@ -12,7 +12,7 @@ from typing import Final
 __all__ = ["Found", "executable_problem"]
 
 Found = Callable[[str], bytes | None]
-"""The first bytes of the program at a path inside, None when it does not exist or cannot be executed."""
+"""The first bytes of the program at a path, None when it does not exist or cannot be executed."""
 
 _LINE_BYTES: Final = 256  # BINPRM_BUF_SIZE, linux/binfmts.h
 _DEEPEST: Final = 4
@@ -23,10 +23,13 @@ _BINFMT: Final = Path("/proc/sys/fs/binfmt_misc")
 _UNIX_LINES: Final = r"convert it with sed -i 's/\r$//'"
 
 
-def executable_problem(head: bytes, search: str, found: Found, *, machine: str | None = None) -> tuple[str, str] | None:
+def executable_problem(
+    head: bytes, search: str, found: Found, *, machine: str | None = None, of_root: bool = True
+) -> tuple[str, str] | None:
     """What is wrong with a program that begins with ``head``, and what to do; None if nothing is known.
 
-    ``search`` is the PATH of the instance, for a script that is run by env. ``machine`` is that of the node.
+    ``search`` is the PATH that it gets, for a script that is run by env. ``machine`` is that of the node. ``of_root`` says
+    that the program runs in the root of an instance, else on the node.
     """
     for _ in range(_DEEPEST):
         if head[:4] == b"\x7fELF":
@@ -34,7 +37,7 @@ def executable_problem(head: bytes, search: str, found: Found, *, machine: str |
         if head[:2] != b"#!":
             return None
         line = head[2:_LINE_BYTES].partition(b"\n")[0]
-        problem = _line_problem(line, search, found)
+        problem = _line_problem(line, search, found, of_root=of_root)
         if problem is not None:
             return problem
         head = found(_words(line)[0]) or b""
@@ -45,7 +48,7 @@ def _words(line: bytes) -> list[str]:
     return line.decode("utf-8", "backslashreplace").split()
 
 
-def _line_problem(line: bytes, search: str, found: Found) -> tuple[str, str] | None:
+def _line_problem(line: bytes, search: str, found: Found, *, of_root: bool) -> tuple[str, str] | None:
     """What is wrong with the line after ``#!``."""
     words = _words(line)
     if line.endswith(b"\r"):
@@ -53,12 +56,14 @@ def _line_problem(line: bytes, search: str, found: Found) -> tuple[str, str] | N
     if not words:
         return "names no interpreter after '#!'", "correct its first line, for example to '#!/bin/sh'"
     if found(words[0]) is None:
-        what = f"needs the interpreter {words[0]!r}, which is not a program in the root"
-        return what, f"install {words[0]!r} there"
+        what = (
+            f"needs the interpreter {words[0]!r}, which is not a program {'in the root' if of_root else 'of this node'}"
+        )
+        return what, f"install {words[0]!r}{' there' if of_root else ''}"
     by_env = os.path.basename(words[0]) == "env" and len(words) > 1 and not re.search("^-|[=/]", words[1])
     if by_env and not any(found(f"{place.rstrip('/')}/{words[1]}") is not None for place in search.split(":")):
-        what = f"needs the interpreter {words[1]!r}, which is not in the PATH of the root ({search})"
-        return what, f"install {words[1]!r} there, or set PATH in params.environment"
+        what = f"needs the interpreter {words[1]!r}, which is not in the PATH of {'the root' if of_root else 'scripts'} ({search})"
+        return what, f"install {words[1]!r}{' there, or set PATH in params.environment' if of_root else ''}"
     return None
 
 
