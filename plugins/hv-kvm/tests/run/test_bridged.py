@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from connected import MACS, MODES, connected
 from empty_network import NEEDS_ROOT, Network, empty_network
 from world import World
 
@@ -17,8 +18,6 @@ import hvcore
 from hvcore import Nic
 
 pytestmark = [pytest.mark.live, NEEDS_ROOT]
-
-MACS = ("aa:00:00:4b:c1:01", "aa:00:00:4b:c1:02")
 
 
 @pytest.fixture
@@ -32,8 +31,9 @@ def bridged(*macs: str, **more: object) -> tuple[Nic, ...]:
     return tuple(Nic(mode="bridged", link="br0", mac=mac, **more) for mac in macs)  # type: ignore[arg-type]
 
 
-def test_a_guest_has_a_tap_for_each_nic_and_qemu_no_network(net: Network, world: World) -> None:
-    world.start(nics=bridged(*MACS))
+@pytest.mark.parametrize("mode", MODES)
+def test_a_guest_has_a_tap_for_each_nic_and_qemu_no_network(net: Network, world: World, mode: str) -> None:
+    world.start(**connected(mode, world.root))
     taps = net.links() - {"br0"}
     assert len(taps) == 2
     assert all("master br0" in net.about(tap) for tap in taps)

@@ -21,10 +21,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from connected import MODES, connected
 from empty_network import NEEDS_ROOT, Network, empty_network
 from world import World
 
-import hvcore
 from hv_kvm.qmp import QmpError, commands, connect
 from hvcore import State
 from hvcore.model.record import Phase
@@ -218,10 +218,9 @@ def net(world: World) -> Iterator[Network]:
         world.places.clear()  # outside of this network they are other links
 
 
-def bridged(world: World) -> tuple[list[Point], Callable[[], object]]:
+def with_nics(world: World, mode: str) -> tuple[list[Point], Callable[[], object]]:
     """The points of a start with two NICs, and that start."""
-    macs = ("aa:00:00:4b:c1:01", "aa:00:00:4b:c1:02")
-    instance = world.instance(nics=tuple(hvcore.Nic(mode="bridged", link="br0", mac=mac) for mac in macs))
+    instance = world.instance(**connected(mode, world.root))
     world.kvm.start(instance)  # probes the binary once
     world.node.stop("web1", force=True)
     every = points(lambda: world.kvm.start(instance), world.root)
@@ -230,8 +229,9 @@ def bridged(world: World) -> tuple[list[Point], Callable[[], object]]:
 
 
 @NEEDS_ROOT
-def test_a_caller_killed_while_it_makes_links_leaves_none(net: Network, world: World) -> None:
-    every, act = bridged(world)
+@pytest.mark.parametrize("mode", MODES[:2])
+def test_a_caller_killed_while_it_makes_links_leaves_none(net: Network, world: World, mode: str) -> None:
+    every, act = with_nics(world, mode)
     chosen = [point for point in every if point.call in _OF_LINKS]
     assert len(chosen) > 20, chosen
     assert sweep(world, chosen[:: len(chosen) // 4], act, before=lambda: None)["gone"] > 2
@@ -240,8 +240,9 @@ def test_a_caller_killed_while_it_makes_links_leaves_none(net: Network, world: W
 @NEEDS_ROOT
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_a_caller_killed_at_any_call_of_a_start_with_nics_leaves_no_link(net: Network, world: World) -> None:
-    every, act = bridged(world)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_caller_killed_at_any_call_of_a_start_with_nics_leaves_no_link(net: Network, world: World, mode: str) -> None:
+    every, act = with_nics(world, mode)
     sweep(world, every, act, before=lambda: None)
 
 

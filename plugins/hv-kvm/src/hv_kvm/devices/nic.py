@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import hvcore.plugin as hv
 from hv_kvm.devices.shared.buses import boot_index_of
+from hv_kvm.devices.shared.nic_scripts import NicScripts
 from hv_kvm.devices.shared.params import lacking, problem
 from hv_kvm.devices.shared.user_nic import UserBackend
 from hv_kvm.machine.facts import Facts
@@ -95,7 +96,7 @@ class TapNic(GuestNic):
     """A NIC on a tap of the node. With ``vhost`` None, vhost-net is used if the node has it.
 
     The fields from ``mode`` to ``mtu`` are keys of the NIC. ``communication`` says that its name begins with
-    ``ganeti:communication:``.
+    ``ganeti:communication:``. An up script replaces what hvcore plugs the tap into.
     """
 
     mode: str
@@ -106,6 +107,7 @@ class TapNic(GuestNic):
     vlan: str | None = None
     mtu: int | None = None
     communication: bool = False
+    scripts: NicScripts = field(default=NicScripts())
 
     @property
     def tap(self) -> hv.Tap:
@@ -126,6 +128,14 @@ class TapNic(GuestNic):
         where = f"nics[{self.index}]"
         yield hv.mac_claim(f"nic{self.index}.mac", f"{where}.mac", self.mac)
         yield self.tap
+        if self.scripts.up is None:
+            yield from self._connection(where)
+        scripts = self.scripts.resource(self.index, self.mode, self.link, self.tap)
+        if scripts is not None:
+            yield scripts
+
+    def _connection(self, where: str) -> Iterator[hv.Resource[Any]]:
+        """What hvcore itself plugs the tap into."""
         if self.mode == "bridged":
             yield hv.BridgePort(
                 key=f"nic{self.index}.port",
@@ -135,7 +145,7 @@ class TapNic(GuestNic):
                 vlan=self.vlan,
                 mtu=self.mtu,
             )
-        else:
+        elif self.mode != "ext":
             what = "is a mode that this release of hv-kvm cannot start"
             yield NotYet(
                 key=f"nic{self.index}.mode",
@@ -215,6 +225,7 @@ def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
             vlan=nic.vlan,
             mtu=nic.mtu,
             communication=(nic.name or "").startswith(_COMMUNICATION),
+            scripts=NicScripts.of(instance, params, index),
         )
 
 
