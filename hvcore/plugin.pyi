@@ -96,8 +96,8 @@ from hvcore.model.instance import Disk as Disk
 from hvcore.model.instance import Instance as Instance
 from hvcore.model.instance import Nic as Nic
 from hvcore.model.limits import GroupLimits as GroupLimits
-from hvcore.model.network_scripts import NetworkScripts as NetworkScripts
-from hvcore.model.network_scripts import script_environment as script_environment
+from hvcore.model.nic_scripts import NetworkScripts as NetworkScripts
+from hvcore.model.nic_scripts import script_environment as script_environment
 from hvcore.model.node_links import BridgePort as BridgePort
 from hvcore.model.node_links import DefaultRoutes as DefaultRoutes
 from hvcore.model.node_links import NodeLink as NodeLink

@@ -26,7 +26,7 @@ from hvcore.host.network.links import find_link
 from hvcore.host.network.netlink import Netlink
 from hvcore.host.processes.launched import members
 from hvcore.model.limits import NO_LIMITS
-from hvcore.model.network_scripts import NetworkScripts
+from hvcore.model.nic_scripts import NetworkScripts
 from hvcore.model.plan import Step
 from hvcore.model.record import LIFE_LOCK, STATUS, Entry, of_program
 from hvcore.resources.bridge_port import no_bridge
