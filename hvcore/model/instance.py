@@ -90,11 +90,15 @@ class Instance:
         given = self.nics[index].mac
         if given is not None:
             return given
-        tail = _derived(self.uuid, f"nic{index}").bytes[:3]
-        return "52:54:00:" + ":".join(f"{byte:02x}" for byte in tail)
+        return _derived_mac(self.uuid, index)
 
 
 @functools.lru_cache(maxsize=4096)  # a list shows the MAC addresses of every instance
+def _derived_mac(instance: str, index: int) -> str:
+    return "52:54:00:" + _derived(instance, f"nic{index}").bytes[:3].hex(":")
+
+
+@functools.lru_cache(maxsize=4096)
 def _derived(namespace: str, name: str) -> uuid.UUID:
     return uuid.uuid5(uuid.UUID(namespace), name)
 

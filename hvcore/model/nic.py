@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -162,6 +163,12 @@ _MODES_OF: Final = {
     "egress": ("user",),
 }
 
+# The fields that a mode lacks, and their values when they are unset: most NICs need no further look.
+_LACKED: Final = {
+    mode: operator.attrgetter(*(key for key, modes in _MODES_OF.items() if mode not in modes)) for mode in _MODES
+}
+_UNSET: Final = {mode: fields(Nic()) for mode, fields in _LACKED.items()}
+
 
 def nic_problems(nics: Sequence[Nic], macs: Sequence[str]) -> Iterator[Problem]:
     """The keys that contradict the mode of their NIC, and values that two NICs share. ``macs`` are the addresses in use."""
@@ -190,7 +197,8 @@ def nic_problems(nics: Sequence[Nic], macs: Sequence[str]) -> Iterator[Problem]:
 
 
 def _of_mode(place: str, nic: Nic) -> Iterator[Problem]:
-    for key, modes in _MODES_OF.items():
+    lacked = _LACKED[nic.mode](nic) != _UNSET[nic.mode]
+    for key, modes in _MODES_OF.items() if lacked else ():
         value = getattr(nic, key)
         if value not in (None, ()) and nic.mode not in modes:
             shown = ", ".join(map(repr, modes))

@@ -138,7 +138,7 @@ class Schema:
         layer wins, and the instance's wins over all. None unsets the value of a lower layer, if the parameter can be
         unset. Files have no None: there, ``unset = ["KEY"]`` in a layer restores the driver's default.
         """
-        if type(values) is dict and not below:
+        if isinstance(values, dict) and not below:
             try:
                 clean = self._validate(values)
             except vol.MultipleInvalid:

@@ -196,13 +196,14 @@ def _items(calls: Sequence[_Call], kind: type[T], arguments: Mapping[str, Any]) 
     found: list[T] = []
     picked: dict[tuple[str, ...], list[Any]] = {}
     for call in calls:
-        if call.names not in picked:
-            picked[call.names] = [arguments[name] for name in call.names]
         try:
             condition = call.condition
             if condition is not None and not condition.holds(arguments[condition.argument]):
                 continue
-            result = call.function(*picked[call.names])
+            given = picked.get(call.names)
+            if given is None:
+                given = picked[call.names] = [arguments[name] for name in call.names]
+            result = call.function(*given)
             if result is None:
                 continue
             if not hasattr(result, "__iter__"):

@@ -11,6 +11,7 @@ The project's tests run each example below.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -184,7 +185,7 @@ def when_given(*keys: str) -> Condition:
     ...         yield hv.Problem(path="params.volume", what="is loud")
     """
     wanted = frozenset(keys)
-    return Condition("params", lambda params: params.any_given(wanted), wanted)
+    return Condition("params", operator.methodcaller("any_given", wanted), wanted)
 
 
 def condition_of(function: object) -> Condition | None:

@@ -19,6 +19,7 @@ __all__ = ["DEVICES", "PARAMS", "DirectKernel", "Uefi", "assess", "check", "plan
 
 _DEBIAN: Final = "/usr/share/OVMF"
 _UEFI_KEYS: Final = ("uefi_vars_path", "uefi_secure_boot", "uefi_code_path", "uefi_vars_template")
+_FIRMWARE_KEYS: Final = frozenset((*_UEFI_KEYS, "boot_firmware"))
 _CODE: Final = "pflash0"
 _VARS: Final = "pflash1"
 
@@ -171,7 +172,7 @@ DEVICES: Final = (Uefi, DirectKernel)
 @hv.hookimpl
 def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """UEFI and a kernel need their files, the boot device must exist, and boot indexes must differ."""
-    if params.any_given(frozenset((*_UEFI_KEYS, "boot_firmware"))):
+    if params.any_given(_FIRMWARE_KEYS):
         yield from _firmware(params)
     yield from _boot_indexes(instance, params)
     if params["initrd_path"] and not params["kernel_path"]:

@@ -106,9 +106,8 @@ def _topology(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
 def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """The topology must fit vcpus, and the mask must have one list, or one for each vCPU."""
     model, _, features = (params["cpu_type"] or "").partition(",")
-    keys = [_feature(text)[0] for text in features.split(",") if features]
-    twice = sorted({key for key in keys if keys.count(key) > 1})
-    if twice:
+    keys = [_feature(text)[0] for text in features.split(",")] if features else []
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
         yield problem(params, "cpu_type", f"gives {', '.join(twice)} more than once", "give each feature once")
     if params.any_given(frozenset(_TOPOLOGY)):
         yield from _topology(instance, params)

@@ -160,6 +160,7 @@ DEVICES: Final = (UserNic, TapNic)
 
 
 @hv.hookimpl
+@hv.when_given("vhost_net", "virtio_net_queues")
 def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """Several queues need virtio with vhost-net, and vhost-net a tap and virtio."""
     # A node or a profile may set it for all its instances.

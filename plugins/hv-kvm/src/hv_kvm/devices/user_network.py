@@ -41,6 +41,7 @@ _NEED_PASST: Final = ("forward", "mtu")
 
 
 @hv.hookimpl
+@hv.when_given("user_network")
 def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """QEMU's own stack forwards no ports and announces no MTU."""
     if params["user_network"] != SLIRP:
