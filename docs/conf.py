@@ -71,7 +71,8 @@ def _read(_app: Sphinx, name: str, source: list[str]) -> None:
 def with_synonyms(page: str, synonyms: Mapping[str, list[str]]) -> str:
     """The page with index entries before the headings that have synonyms. Raises ValueError for one without its heading."""
     for heading, words in synonyms.items():
-        entries = "".join(f"```{{index}} {word}\n```\n\n" for word in words)
+        # "!" makes it a main entry: the search ranks other index entries below every page that has the word.
+        entries = "".join(f"```{{index}} ! {word}\n```\n\n" for word in words)
         page, count = re.subn(rf"^(#+ {re.escape(heading)})$", rf"{entries}\1", page, count=1, flags=re.MULTILINE)
         if not count:
             raise ValueError(f"synonyms.toml: no heading {heading!r}")

@@ -179,7 +179,7 @@ from hvcore.plugins.protocols import ExaminesWithValues as ExaminesWithValues
 from hvcore.plugins.protocols import Executes as Executes
 from hvcore.plugins.protocols import HasConsole as HasConsole
 from hvcore.plugins.protocols import HasLog as HasLog
-from hvcore.plugins.protocols import OwesStop as OwesStop
+from hvcore.plugins.protocols import NeedsStop as NeedsStop
 from hvcore.plugins.protocols import Pausable as Pausable
 from hvcore.plugins.protocols import ReadsSpec as ReadsSpec
 from hvcore.resources.disks import claim_disk as claim_disk

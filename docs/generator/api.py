@@ -80,7 +80,7 @@ ROLES: Final[Mapping[str, Role]] = {
         (
             *("Job", "ResourceKind", "Held", "Kinds", "Site", "Live", "Group", "Child", "Hooks", "Host", "Plan"),
             *("Driver", "Pausable", "HasConsole", "Executes", "HasLog"),
-            *("Adopts", "OwesStop", "ReadsSpec", "Examines", "ExaminesWithValues"),
+            *("Adopts", "NeedsStop", "ReadsSpec", "Examines", "ExaminesWithValues"),
         ),
     ),
     "hvcore.testing": Role(

@@ -128,7 +128,7 @@ class DriverHandle:
     def stop(
         self, name: str, *, force: bool = False, deadline_s: float = 60.0, **options: Unpack[CallOptions]
     ) -> Outcome:
-        """As `Node.stop`, for an instance of this driver. Raises `NotFoundError` for one of another driver."""
+        """Stop an instance of this driver, like `Node.stop`. Raises `NotFoundError` for an instance of another driver."""
         record = observe.observed(self._context, name).record
         if record is not None and record.driver != self.name:
             raise NotFoundError(name, hint=f"it belongs to driver {record.driver}")

@@ -72,7 +72,7 @@ SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
 
 _ELSEWHERE: Final[Mapping[str, str]] = {
     **dict.fromkeys(("create", "run", "launch", "up", "boot"), "use 'hv start FILE'"),
-    **dict.fromkeys(("rm", "delete", "remove", "undefine"), "'hv stop NAME' leaves nothing on the node"),
+    **dict.fromkeys(("rm", "delete", "remove", "undefine"), "use 'hv stop NAME'; a stopped instance is not kept"),
     **dict.fromkeys(("kill", "poweroff"), "use 'hv stop NAME', or 'hv stop NAME --force'"),
     **dict.fromkeys(("show", "inspect", "dominfo"), "use 'hv info NAME'"),
     **dict.fromkeys(("shell", "enter", "login", "attach"), "use 'hv console NAME' or 'hv exec NAME sh'"),

@@ -11,7 +11,7 @@ import hvcore
 from hvcore.cli.console import attach
 from hvcore.cli.options import command, deadline_option, files_argument, json_option, name_argument, names_argument
 from hvcore.cli.output import emit_json, remark, say
-from hvcore.cli.session import known, no_instance, open_node, read_instance, says_what_is_left, working
+from hvcore.cli.session import known, no_instance, open_node, read_instance, report_states, working
 from hvcore.cli.several import Result, for_each
 
 __all__ = ["cleanup", "pause", "reboot", "recover", "resume", "start", "stop"]
@@ -73,7 +73,7 @@ def start(files: tuple[str, ...], *, paused: bool, with_console: bool, deadline_
 
 
 def _started(file: str, *, paused: bool, deadline_s: float) -> tuple[hvcore.Outcome, str]:
-    with says_what_is_left() as about, working(f"starting {file}") as node:
+    with report_states() as about, working(f"starting {file}") as node:
         instance = read_instance(node, file)
         about.append(instance.name)
         source = "" if file == "-" else file
@@ -88,7 +88,7 @@ def _start_text(outcome: hvcore.Outcome, driver: str, state: str) -> str:
 
 
 def _start_with_console(file: str, *, paused: bool, deadline_s: float) -> None:
-    with says_what_is_left() as about, working(f"starting {file}") as node:
+    with report_states() as about, working(f"starting {file}") as node:
         instance = read_instance(node, file)
         about.append(instance.name)
         driver = node.driver(instance.driver)
@@ -131,7 +131,7 @@ def stop(names: tuple[str, ...], *, force: bool, deadline_s: float, as_json: boo
 
 def _stopped(name: str, *, force: bool, deadline_s: float) -> Result:
     hint = "" if force else f"to end it now: ^C, then 'hv stop {name} --force'"
-    with says_what_is_left(name), working(f"stopping {name}", hint) as node, known(node, name):
+    with report_states(name), working(f"stopping {name}", hint) as node, known(node, name):
         outcome = node.stop(name, force=force, deadline_s=deadline_s)
     if not outcome.changed:
         raise no_instance(node, name)
@@ -155,7 +155,7 @@ def reboot(name: str, *, force: bool, deadline_s: float, as_json: bool) -> None:
 
     def rebooted(name: str) -> Result:
         hint = "" if force else f"to end it now: ^C, then 'hv reboot {name} --force'"
-        with says_what_is_left(name), working(f"rebooting {name}", hint) as node, known(node, name):
+        with report_states(name), working(f"rebooting {name}", hint) as node, known(node, name):
             outcome = node.reboot(name, force=force, deadline_s=deadline_s)
         return _result(outcome, f"{name}: {outcome.state} again ({_how(outcome)}){_if_cut_off(outcome)}")
 

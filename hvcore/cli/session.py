@@ -22,7 +22,7 @@ __all__ = [
     "no_instance",
     "open_node",
     "read_instance",
-    "says_what_is_left",
+    "report_states",
     "warn",
     "working",
 ]
@@ -59,18 +59,18 @@ def working(what: str, hint: str = "") -> Iterator[hvcore.Node]:
 
 
 @contextmanager
-def says_what_is_left(*names: str) -> Iterator[list[str]]:
+def report_states(*names: str) -> Iterator[list[str]]:
     """After ^C or a signal in the block, print the state of each named instance. The block can add names to the list."""
     about = list(names)
     try:
         yield about
     except (KeyboardInterrupt, Signalled):
         for name in about:
-            remark(f"interrupted; {_what_is_left(open_node(), name)}")
+            remark(f"interrupted; {_state_in_words(open_node(), name)}")
         raise
 
 
-def _what_is_left(node: hvcore.Node, name: str) -> str:
+def _state_in_words(node: hvcore.Node, name: str) -> str:
     try:
         state = node.info(name).state
     except hvcore.NotFoundError:

@@ -134,7 +134,7 @@ def _empty(top: int, path: Path) -> None:
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
         try:
             if os.fstat(fd).st_dev != os.fstat(top).st_dev:
-                raise LeftoverError(f"{path}/{name}: belongs to another file system; remove that by hand")
+                raise LeftoverError(f"{path}/{name}: is on another file system; remove it by hand")
             waiting += _remove_files(fd, top)
         finally:
             os.close(fd)

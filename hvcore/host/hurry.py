@@ -53,8 +53,8 @@ class HurriedDeadline(Deadline):
         self._known = True
         return 0.0
 
-    def is_news(self) -> bool:
-        """Whether it is hurried, and that is news to the code that waits: then its wait has to end, and no other."""
+    def newly_hurried(self) -> bool:
+        """Whether it was hurried since the last call: then the wait in progress has to end, and no later one."""
         known, self._known = self._known, self._known or self.hurried
         return self._known and not known
 

@@ -1,4 +1,4 @@
-"""What this node has for the NICs of guests. Each is a note where it lacks: only the instances that need it cannot start."""
+"""What this node has for the NICs of guests. Something missing is a note: only instances that need it cannot start."""
 
 from __future__ import annotations
 
@@ -45,25 +45,25 @@ def _ok(subject: str, what: str) -> Finding:
 def _passt() -> Finding:
     why = why_not_passt(PASST_PATH)
     if why is None:
-        return _ok("passt", f"{PASST_PATH}, for mode 'user' with forwarded ports")
+        return _ok("passt", f"{PASST_PATH}, for NICs of mode 'user', with forwarded ports")
     todo = "add a default route" if "route" in why else how_to_install("passt")
-    return _note("passt", f"{why}: mode 'user' is QEMU's own network, without forwarded ports", todo)
+    return _note("passt", f"{why}: NICs of mode 'user' get QEMU's own network, without forwarded ports", todo)
 
 
 def _taps() -> Finding:
     try:
         found = tap_features()
     except OSError as error:
-        what = f"cannot be opened ({error.strerror}): only mode 'user' works"
+        what = f"cannot be opened ({error.strerror}): only NICs of mode 'user' work"
         return _note(TUN, what, "modprobe tun")
     queues = "several queues" if found.multi_queue else "one queue"
-    return _ok(TUN, f"taps with {queues}{'' if found.vnet_hdr else ', without vnet_hdr'}")
+    return _ok(TUN, f"works: taps with {queues}{'' if found.vnet_hdr else ', without vnet_hdr'}")
 
 
 def _vhost() -> Finding:
     try:
         with open(open_vhost(), "rb"):
-            return _ok(VHOST_NET, "the kernel moves the packets of paravirtual NICs")
+            return _ok(VHOST_NET, "works: the node's kernel moves the packets of paravirtual NICs")
     except OSError as error:
         what = f"cannot be opened ({error.strerror}): QEMU moves the packets of taps, which is slower"
         return _note(VHOST_NET, what, "modprobe vhost_net")
@@ -73,7 +73,7 @@ def _bridges() -> Finding:
     with Netlink() as netlink:
         found = [link for link in links(netlink) if link.kind == "bridge"]
     if not found:
-        return _note("bridges", "none on this node: mode 'bridged' needs one", "ip link add br0 type bridge")
+        return _note("bridges", "none on this node; NICs of mode 'bridged' need one", "ip link add br0 type bridge")
     names = [f"{link.name} (filters VLANs)" if link.vlan_filtering else link.name for link in found]
     return _ok("bridges", ", ".join(names))
 
@@ -81,8 +81,8 @@ def _bridges() -> Finding:
 def _forwarding(proc_sys: Path) -> Finding:
     off = [name for name, key in _FORWARDING.items() if not _switched_on(proc_sys / key.replace(".", "/"))]
     if not off:
-        return _ok("forwarding", "IPv4 and IPv6, for mode 'routed'")
-    what = f"is off for {' and '.join(off)}: guests of mode 'routed' reach this node only"
+        return _ok("forwarding", "is on for IPv4 and IPv6, for NICs of mode 'routed'")
+    what = f"is off for {' and '.join(off)}: guests of mode 'routed' reach only this node"
     return _note("forwarding", what, " ".join(["sysctl", *(f"{_FORWARDING[name]}=1" for name in off)]))
 
 
@@ -95,7 +95,7 @@ def _switched_on(file: Path) -> bool:
 
 def _open_vswitch() -> Finding:
     if shutil.which("ovs-vsctl") is None:
-        what = "is not installed on this node: mode 'openvswitch' needs it"
+        what = "is not installed on this node; NICs of mode 'openvswitch' need it"
         return _note("ovs-vsctl", what, how_to_install("openvswitch-switch"))
     return program("ovs-vsctl", "openvswitch-switch", "--version")
 

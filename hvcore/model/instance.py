@@ -43,7 +43,7 @@ class Disk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """One instance as it is wanted. Build it with keywords; ``params`` are the driver's own.
+    """The definition of one instance. Build it with keywords; ``params`` are the driver's own.
 
     ``profile`` names values of the node for parameters that ``params`` does not set. An empty ``uuid`` is derived from the
     name. Raises `ParamsError` with every problem if a field is wrong.

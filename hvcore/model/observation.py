@@ -91,7 +91,7 @@ class InstanceInfo(Observation):
     """One instance as the node sees it now. ``to_json`` has stable keys.
 
     ``source`` is its instance file, None if there was none. ``started_at`` and ``ended_at`` are seconds since 1970; the
-    end is None while it runs, and when nothing tells. ``nics`` have the MAC addresses that are in use, ``interfaces`` what
+    end is None while it runs, and if it is not known. ``nics`` have the MAC addresses that are in use, ``interfaces`` what
     belongs to them on the node.
     """
 

@@ -70,7 +70,7 @@ def dns_note(options: frozenset[str], node: NodeNetwork) -> str | None:
     if _DNS_HOST in options or not _only_loopback(node) or any(_upstream(node)):
         return None
     return (
-        f"the guest gets no name server by DHCP, because that of the node is at {node.name_servers[0]}; "
+        f"the guest gets no name server by DHCP, because the node's name server is at {node.name_servers[0]}; "
         f"inside the guest, use {_RESOLVER}"
     )
 

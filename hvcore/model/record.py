@@ -92,7 +92,7 @@ class Record:
     ``withheld`` names secret parameters that were set and are not saved. ``params`` are all clean values of the start,
     without secrets; None in a record of an older version. ``source`` is the absolute path of the instance file, empty
     for an instance that a program built. ``observer`` is ``module:function`` that observes its state without the driver,
-    empty when only the driver can. ``started_at`` is wall-clock seconds and only a label. ``paused`` is the wanted state.
+    empty when only the driver can. ``started_at`` is wall-clock seconds and only a label. ``paused``: to be paused.
     """
 
     name: str

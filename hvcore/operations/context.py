@@ -47,8 +47,8 @@ class CallOptions(TypedDict, total=False):
 class Context:
     """One node, for the length of a call.
 
-    ``busy_s`` is how long a call waits for another operation on the same instance, ``observe_s`` how long for a driver
-    that is asked for a state.
+    ``busy_s`` is how long a call waits for another operation on the same instance, ``observe_s`` how long for a
+    driver's answer about a state.
 
     ``layers`` gives the parameter values that the node has for an instance; ``progress`` shows what an operation does or
     waits for. ``between`` has the disks that a reboot holds from its stop to its start.

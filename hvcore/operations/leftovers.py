@@ -138,7 +138,7 @@ def _lacking(room: os.statvfs_result) -> tuple[str, str] | None:
     if room.f_flag & os.ST_RDONLY:
         return "is read-only", "mount it for writing"
     if room.f_blocks and room.f_bavail * room.f_frsize < _LEAST_FREE_BYTES:
-        return "is full", "make room there"
+        return "is full", "free some space there"
     if room.f_files and not room.f_favail:
         return "has no inode left", "remove files there"
     return None

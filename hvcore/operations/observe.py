@@ -243,7 +243,7 @@ def _with_weakness(context: Context, found: InstanceInfo, record: Record | None)
     why = weakness(context.host, found.name)
     if why is None:
         return found
-    reason = f"egress is not enforced: {why}; hv recover puts it back"
+    reason = f"egress is not enforced: {why}; hv recover restores it"
     return replace(found, reason=reason if found.reason is None else f"{found.reason}; {reason}")
 
 

@@ -101,7 +101,7 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
             between.hold(claims_in(record))
             with hurried_deadline(context.store.dir(name), deadline) as hurried:
                 stopped = taking_over.noted(stop_locked(context, name, force=force, deadline=hurried))
-                if hurried.hurried:  # by somebody who wants it to be stopped
+                if hurried.hurried:  # by a user who wants it to stay stopped
                     kept.drop()
                     todo = f"hv start {record.source}" if record.source else "start it again"
                     raise OperationError(f"{name}: a stop by force came during the reboot, so it is stopped; {todo}")

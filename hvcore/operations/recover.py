@@ -71,7 +71,7 @@ def settle(context: Context, name: str, deadline: Deadline) -> Recovered | None:
         state = loaded.observe(context.live(record)).state
         if state in (State.RUNNING, State.PAUSED):
             job.update(phase=Phase.RUNNING)
-            return Recovered(name=name, what="taken back", detail=f"its stop was interrupted, it is {state}")
+            return Recovered(name=name, what="taken back", detail=f"its interrupted stop is cancelled, it is {state}")
         what, detail = "finished", "its stop was interrupted after it had ended"
     outcome = release_ended(context, loaded, job)
     if same_boot:

@@ -202,7 +202,7 @@ def _bring_up(
         if isinstance(error, OSError) and not isinstance(error, HvError):
             place = "" if error.filename is None else f" for {error.filename!r}"
             what = f"{record.name}: cannot be started, got {error.strerror or error}{place}"
-            raise NodeError(f"{what}; make room or repair {context.host.run_dir}") from error
+            raise NodeError(f"{what}; free some space there, or repair {context.host.run_dir}") from error
         raise
     finally:
         job.held.close()

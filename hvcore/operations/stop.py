@@ -114,7 +114,7 @@ def _needs_driver(context: Context, seen: Observed, *, force: bool) -> bool:
     if seen.state is State.CRASHED:  # a guest that panicked can still have its process
         return seen.observation.pid is not None
     if seen.state is State.SHUTDOWN and seen.record is not None and not force:
-        return context.driver(seen.record.driver).owes_stop(context.live(seen.record))
+        return context.driver(seen.record.driver).needs_stop(context.live(seen.record))
     return seen.state in (State.RUNNING, State.PAUSED)
 
 
@@ -185,7 +185,7 @@ def _ended(name: str, op: Op, stopped_by: str, before: State, notes: Iterable[st
     clean: bool | None = stopped_by not in _CUT_OFF
     if before in (State.SHUTDOWN, State.CRASHED):
         clean = before is State.SHUTDOWN
-    elif stopped_by == "gone":  # it ended during the stop, and nothing tells why
+    elif stopped_by == "gone":  # it ended during the stop, and the reason is not known
         clean = None
     state = State.STOPPED
     return Outcome(name=name, op=op, changed=True, state=state, stopped_by=stopped_by, clean=clean, notes=tuple(notes))

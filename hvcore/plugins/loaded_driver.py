@@ -29,7 +29,7 @@ from hvcore.plugins.catalogue import CatalogueEntry
 from hvcore.plugins.faults import article, place, return_type
 from hvcore.plugins.hooks import Hooks
 from hvcore.plugins.importing import owner_of, where_raised
-from hvcore.plugins.protocols import ABILITIES, Adopts, Driver, Examines, ExaminesWithValues, OwesStop, ReadsSpec
+from hvcore.plugins.protocols import ABILITIES, Adopts, Driver, Examines, ExaminesWithValues, NeedsStop, ReadsSpec
 from hvcore.state.job import Job
 
 __all__ = ["LoadedDriver"]
@@ -188,10 +188,10 @@ class LoadedDriver:
         driver = self.driver
         return isinstance(driver, Adopts) and bool(self._called(driver.adopt, "adopt", live, job))
 
-    def owes_stop(self, live: Live) -> bool:
+    def needs_stop(self, live: Live) -> bool:
         """Whether a stop of an instance that has shut down still needs the driver."""
         driver = self.driver
-        return isinstance(driver, OwesStop) and bool(self._called(driver.owes_stop, "owes_stop", live))
+        return isinstance(driver, NeedsStop) and bool(self._called(driver.needs_stop, "needs_stop", live))
 
     def able(self, op: Op) -> Callable[..., Any]:
         """The driver's method for an optional operation. Raises `UnsupportedError` if the driver lacks it."""

@@ -32,7 +32,7 @@ __all__ = [
     "Executes",
     "HasConsole",
     "HasLog",
-    "OwesStop",
+    "NeedsStop",
     "Pausable",
     "ReadsSpec",
     "capabilities",
@@ -129,10 +129,10 @@ class Adopts(Protocol):
 
 
 @runtime_checkable
-class OwesStop(Protocol):
+class NeedsStop(Protocol):
     """A stop may need the driver even if the instance has shut down before."""
 
-    def owes_stop(self, live: Live) -> bool:
+    def needs_stop(self, live: Live) -> bool:
         """Whether this instance needs it, for example to run its stop script. A polite stop then calls `stop`."""
 
 

@@ -42,7 +42,7 @@ class ControlGroupKind(ResourceKind[ControlGroup, bool], name="cgroup", turn=Tur
         }
         found = [text.format(value) for text, value in values.items() if value is not None]
         limited = f"with at most {', '.join(found)}" if found else "without limits"
-        otherwise = "otherwise the instance ends with the caller's group"
+        otherwise = "otherwise the instance stays in the caller's group and ends with it"
         yield Step(kind="group", what=f"its own control group, if the node allows one, {limited}; {otherwise}")
 
     def placeholder(self, resource: ControlGroup, site: Site) -> bool:
@@ -66,7 +66,7 @@ class ControlGroupKind(ResourceKind[ControlGroup, bool], name="cgroup", turn=Tur
             what = (
                 f"{site.name}: its control group {group.directories[0]} is in use by pid {', '.join(map(str, foreign))}"
             )
-            raise NodeError(f"{what}, which no instance has started; end that first")
+            raise NodeError(f"{what}, which no instance has started; end that process first")
         return {"name": group.name}
 
     def acquire(self, resource: ControlGroup, held: Held) -> bool:

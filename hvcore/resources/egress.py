@@ -39,9 +39,9 @@ class EgressKind(ResourceKind[Egress, None], name="egress", turn=Turn.NETWORK):
         """The policy, or that it is not enforced."""
         why = None if site.pure else _why_not(resource, site)
         if not site.pure and _kept_by_passt(resource, site):
-            yield Step(kind="egress", what=f"by passt itself, let the guest reach {POLICIES[resource.policy]}")
+            yield Step(kind="egress", what=f"passt lets the guest reach {POLICIES[resource.policy]}")
         elif why is None:
-            what = f"by nftables table {FAMILY} {TABLE}, let the guest reach {POLICIES[resource.policy]}"
+            what = f"nftables table {FAMILY} {TABLE} lets the guest reach {POLICIES[resource.policy]}"
             yield Step(kind="egress", what=what)
         else:
             yield Step(kind="note", what=_remark(why))

@@ -32,7 +32,7 @@ class InstanceProcessKind(
 
     def describe(self, resource: InstanceProcess, site: Site) -> Iterator[Step]:
         """What the process does not inherit from the caller."""
-        stays = "" if site.host.privileged else "; without root, a lower priority of the caller stays"
+        stays = "" if site.host.privileged else "; without root, the process keeps a lower priority of the caller"
         yield Step(kind="process", what=f"runs with {PLANNED}{stays}")
 
     def acquire(self, resource: InstanceProcess, held: Held) -> None:

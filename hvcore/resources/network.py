@@ -105,18 +105,16 @@ class TcpPortKind(ResourceKind[TcpPort, str], name="port", turn=Turn.NETWORK):
         if why is None or (resource.port and _listens_itself(site, resource.port)):
             return
         if resource.port:
-            what = f"cannot be listened on at {bind} ({why})"
+            what = f"cannot be opened at {bind} ({why})"
             yield Problem(path=resource.where, what=what, got=str(resource.port), todo="choose another, or unset it")
         else:
-            todo = (
-                f"correct the address, which has to be one of this node, for {resource.where.removeprefix('params.')}"
-            )
-            yield Problem(path=resource.where, what=f"cannot be listened on at {bind} ({why})", todo=todo)
+            todo = f"set {resource.where.removeprefix('params.')} to an address of this node"
+            yield Problem(path=resource.where, what=f"cannot be opened at {bind} ({why})", todo=todo)
 
     def describe(self, resource: TcpPort, site: Site) -> Iterator[Step]:
         """The port, where the start chooses it."""
         if resource.port is None:
-            yield Step(kind="port", what=f"choose the first free one from {resource.first} for {resource.key}")
+            yield Step(kind="port", what=f"take the first free port from {resource.first} for {resource.key}")
 
     def placeholder(self, resource: TcpPort, site: Site) -> str:
         """The port, or ``{port:spice}`` for one that the start chooses."""
@@ -136,7 +134,7 @@ def _chosen(wanted: TcpPort, bind: str, held: Held) -> int:
         reserved = reserve_port(bind, wanted.first)
     except OSError as error:
         what = f"{name}: cannot listen at {bind} for {wanted.key}, got {error.strerror}"
-        raise OperationError(f"{what}; correct {wanted.where}, or the address") from error
+        raise OperationError(f"{what}; correct {wanted.where} or the address") from error
     if reserved is None:
         what = f"no free port at {bind} from {wanted.first} up for {wanted.key}"
         raise OperationError(f"{name}: {what}; set {wanted.where}")

@@ -95,7 +95,7 @@ def _why_not(error: OSError) -> tuple[str, str]:
     if error.errno == errno.EADDRNOTAVAIL:
         return "is at an address that this node does not have", "use one of its addresses, or none for all"
     used = error.errno == errno.EADDRINUSE
-    what = "is in use by another program or instance" if used else "cannot be listened on"
+    what = "is in use by another program or instance" if used else "cannot be opened"
     why = "" if used else f" ({os.strerror(error.errno or 0).lower()})"
     return f"{what}{why}", "use another port, or 0 for a free one"
 

@@ -43,7 +43,7 @@ class StateDirectoryKind(ResourceKind[StateDirectory, int], name="owner", turn=T
     def describe(self, resource: StateDirectory, site: Site) -> Iterator[Step]:
         """Which program it is claimed for."""
         program = resource.key.partition(".")[0]
-        yield Step(kind="file", what=f"claim {resource.path}, only for {program} while it runs")
+        yield Step(kind="file", what=f"claim {resource.path}, for {program} only, while it runs")
 
     def placeholder(self, resource: StateDirectory, site: Site) -> int:
         """No descriptor."""

@@ -39,7 +39,7 @@ class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
             yield Problem(path=path, what=what, todo=f"{todo}, or use mode 'user'")
             return
         if resource.queues > 1 and not features.multi_queue:
-            what = f"needs {resource.queues} queues, and the taps of this kernel have one"
+            what = f"needs {resource.queues} queues, and the taps of this kernel have only one"
             yield Problem(path=path, what=what, todo="set virtio_net_queues = 1")
         if resource.vhost and (why := self._no_vhost()) is not None:
             what = f"needs vhost-net, and {self._vhost_net} cannot be opened ({why})"

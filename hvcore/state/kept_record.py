@@ -64,7 +64,7 @@ class KeptRecord:
             self.drop()
             why = getattr(error, "strerror", None) or str(error)
             what = f"{self._name}: cannot be rebooted, {self._run_dir} has no room for its start, got {why}"
-            raise NodeError(f"{what}; make room there, the instance was not touched") from error
+            raise NodeError(f"{what}; free some space there; the instance was not touched") from error
 
     def free_room(self) -> None:
         """Give the room to the start that follows."""

@@ -151,7 +151,7 @@ class Store:
         try:
             write_atomic(self.dir(record.name) / RECORD_FILE, record_bytes(record))
         except OSError as error:
-            todo = f"make room or repair {self.run_dir}"
+            todo = f"free some space there, or repair {self.run_dir}"
             raise NodeError(f"{record.name}: its record cannot be saved, got {error.strerror}; {todo}") from error
 
     def remove(self, name: str) -> None:

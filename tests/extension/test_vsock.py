@@ -149,14 +149,14 @@ def test_its_option_and_its_steps_are_explained(hv: Run, file: File) -> None:
 @needs_qemu
 @pytest.mark.skipif(os.path.exists("/dev/vhost-vsock"), reason="this node has the kernel module")
 def test_a_node_without_the_device_is_reported_before_a_start(hv: Run, file: File) -> None:
-    told = (
+    message = (
         "params.vsock: cannot be opened (No such file or directory), got '/dev/vhost-vsock'; "
         "load its kernel module, or leave it out"
     )
     for command in ("verify", "start"):
         ended = hv(command, file("vsock = true"))
         assert ended.returncode != 0
-        assert told in ended.stderr
+        assert message in ended.stderr
 
 
 @needs_qemu

@@ -161,5 +161,5 @@ def test_a_clash_that_needs_a_value_names_both_when_it_is_planned(
     assert hv("params", "kvm").returncode == 0
     ended = hv("plan", file("watchdog = true"))
     assert ended.returncode == 1
-    told = r"plugin kvm.watchdog \(hv-watchdog 0\.1\.0\), hook render \(\S+py:\d+\): defines '-device watchdog0', which plugin "
-    assert re.search(told + r"kvm\.other \(hv-other 0\.1\.0\) at \S+py:\d+ defines too", ended.stderr)
+    message = r"plugin kvm.watchdog \(hv-watchdog 0\.1\.0\), hook render \(\S+py:\d+\): defines '-device watchdog0', which plugin "
+    assert re.search(message + r"kvm\.other \(hv-other 0\.1\.0\) at \S+py:\d+ defines too", ended.stderr)

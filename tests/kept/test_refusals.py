@@ -187,13 +187,13 @@ CASES: Final = (
     ),
     Case(
         "port-taken",
-        (("params.spice_port", "cannot be listened on at 127.0.0.1 (address already in use)"),),
+        (("params.spice_port", "cannot be opened at 127.0.0.1 (address already in use)"),),
         {"spice_bind": "127.0.0.1", "spice_port": 5999},
         where="port 5999 taken",
     ),
     Case(
         "port-of-an-address-elsewhere",
-        (("params.spice_port", "cannot be listened on at 192.0.2.77 (cannot assign"),),
+        (("params.spice_port", "cannot be opened at 192.0.2.77 (cannot assign"),),
         {"spice_bind": "192.0.2.77", "spice_port": 5999},
     ),
     # What the binary should have brought.

@@ -69,7 +69,7 @@ class Group:
                 self.files.write(path, value)
         except OSError as error:
             what = f"{self.name}: its control group cannot be made, got {error.strerror} for {error.filename}"
-            raise NodeError(f"{what}; see what this node allows below /sys/fs/cgroup") from error
+            raise NodeError(f"{what}; check that this process may create groups in /sys/fs/cgroup") from error
 
     def _make(self, limits: GroupLimits) -> None:
         controllers = [name for name, place in self._by_controller.items() if place == self.unified]

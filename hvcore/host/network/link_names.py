@@ -1,4 +1,4 @@
-"""The names of the links that hvcore makes on the node, and the mark that tells whose they are."""
+"""The names of the links that hvcore makes on the node, and the mark that names their owner."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def open_tap(name: str, *, queues: int = 1, vnet_hdr: bool = True, tun: str = TU
             if queues > 1:
                 flags |= _MULTI_QUEUE
             if queue == 0:
-                flags |= _EXCL  # else a tap of that name that somebody left is taken over without a word
+                flags |= _EXCL  # otherwise a tap of that name from another program would be taken over silently
             fcntl.ioctl(fds[-1], _TUNSETIFF, _REQUEST.pack(name.encode(), flags))
     except BaseException:
         for fd in fds:

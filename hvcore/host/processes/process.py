@@ -116,9 +116,9 @@ def wait_readable(fd: int, timeout_s: float) -> bool:
     hurried = interrupting() if timeout_s > 0 else None
     if hurried is None or hurried.fd is None:
         return fd in _readable((fd,), timeout_s)
-    news = hurried.is_news()
+    news = hurried.newly_hurried()
     found = _readable((fd,) if news or hurried.hurried else (fd, hurried.fd), 0.0 if news else timeout_s)
-    hurried.is_news()
+    hurried.newly_hurried()
     return fd in found
 
 

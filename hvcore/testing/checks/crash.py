@@ -208,7 +208,7 @@ def crash_vmm_sigkill(bench: Bench) -> None:
 
 
 @check(Level.HARDENING, Tier.LIVE)
-def crash_vmm_sigkill_told(bench: Bench) -> None:
+def crash_vmm_sigkill_state(bench: Bench) -> None:
     """After its process was killed, the instance is crashed within two seconds, and not shutdown.
 
     Why: Monitoring restarts crashed instances and leaves alone those that their owner shut down.

@@ -167,7 +167,7 @@ def _only(key: str, base: Plan, changed: Plan) -> None:
 
 
 @check(Level.MUST, Tier.STATIC)
-def argv_plan_tells(bench: Bench) -> None:
+def argv_plan_complete(bench: Bench) -> None:
     """The plan is of this driver, has steps with descriptions, and is plain JSON.
 
     Why: The plan shows the effects of a start before they happen. A plan without steps, or of another instance, shows

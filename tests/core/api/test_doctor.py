@@ -171,14 +171,14 @@ def test_a_broken_driver_is_a_problem_and_the_others_are_ok(found: Any, install:
 
 
 @pytest.mark.parametrize(
-    ("requires", "told_of"),
+    ("requires", "named"),
     [("hvcore<0.1", "too-old"), ("hvcore>=0.1\nRequires-Dist: not-there>=2", "pip install 'not-there>=2'")],
 )
-def test_a_plugin_of_another_release_is_reported(found: Any, install: Any, requires: str, told_of: str) -> None:
+def test_a_plugin_of_another_release_is_reported(found: Any, install: Any, requires: str, named: str) -> None:
     install("hv-acme", "[hvcore.drivers]\nacme = hv_acme:Driver\n", requires=requires)
     finding = found("plugins")["driver acme"]
     assert finding.severity is Severity.PROBLEM
-    assert told_of in str(finding)
+    assert named in str(finding)
 
 
 def test_an_extension_without_its_driver_is_reported(found: Any, install: Any) -> None:

@@ -115,9 +115,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("change", "told"), WRONG, ids=[row[1] for row in WRONG])
-def test_data_of_another_type_is_refused_with_its_place(change: dict[str, Any], told: str) -> None:
-    with pytest.raises(DecodeError, match=told):
+@pytest.mark.parametrize(("change", "message"), WRONG, ids=[row[1] for row in WRONG])
+def test_data_of_another_type_is_refused_with_its_place(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(DecodeError, match=message):
         decode(Spec, {**encode(GOOD), **change})
 
 

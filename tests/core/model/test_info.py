@@ -32,5 +32,5 @@ def test_the_keys_of_an_outcome_are_stable() -> None:
 
 def test_every_observed_fact_is_in_the_info_of_the_instance() -> None:
     given: dict[str, Any] = {one.name: object() for one in fields(Observation)}
-    told = InstanceInfo.of(Observation(**given), name="w", driver="fake", uuid=None)
-    assert [name for name, value in given.items() if getattr(told, name) is not value] == []
+    info = InstanceInfo.of(Observation(**given), name="w", driver="fake", uuid=None)
+    assert [name for name, value in given.items() if getattr(info, name) is not value] == []

@@ -67,7 +67,7 @@ def test_all_problems_are_reported_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "path", "told"),
+    ("change", "path", "message"),
     [
         ({"memroy_mib": 1}, "memroy_mib", "did you mean 'memory_mib'?"),
         ({"disks": [{"path": "/a", "readonly": True}]}, "disks[0].readonly", "did you mean 'read_only'?"),
@@ -91,11 +91,11 @@ def test_all_problems_are_reported_at_once() -> None:
         ({7: 1}, "7", "unknown key"),
     ],
 )
-def test_each_problem_names_the_place_the_value_and_what_to_do(change: Any, path: str, told: str) -> None:
+def test_each_problem_names_the_place_the_value_and_what_to_do(change: Any, path: str, message: str) -> None:
     instance, problems = read_instance({**GOOD, **change})
     assert instance is None
     assert [problem.path for problem in problems] == [path]
-    assert told in str(problems[0])
+    assert message in str(problems[0])
     assert "\n" not in str(problems[0])
     assert problems[0].todo or problems[0].what.startswith("must be ")
 

@@ -33,7 +33,7 @@ def test_keys_that_fit_the_mode_are_accepted(nic: Nic) -> None:
 
 
 @pytest.mark.parametrize(
-    ("nic", "told"),
+    ("nic", "message"),
     [
         (
             Nic(link="br0"),
@@ -57,9 +57,9 @@ def test_keys_that_fit_the_mode_are_accepted(nic: Nic) -> None:
         (Nic(forward=("80:80", "127.0.0.1:80:81")), "got '127.0.0.1:80:81'; use another port"),
     ],
 )
-def test_a_key_that_does_not_fit_the_mode_is_refused_with_what_to_do(nic: Nic, told: str) -> None:
+def test_a_key_that_does_not_fit_the_mode_is_refused_with_what_to_do(nic: Nic, message: str) -> None:
     (problem,) = wrong(nic)
-    assert told in problem
+    assert message in problem
 
 
 def test_two_nics_share_no_address_name_or_forwarded_port() -> None:

@@ -56,7 +56,7 @@ def test_lost_rules_are_reported_and_put_back(context: Context) -> None:
     assert info(context, "web1").reason is None
     assert not [finding for finding in leftovers(context) if "egress" in finding.what]
     run("/usr/sbin/nft flush ruleset")
-    expected = "egress is not enforced: the nftables table inet hvcore is missing; hv recover puts it back"
+    expected = "egress is not enforced: the nftables table inet hvcore is missing; hv recover restores it"
     assert info(context, "web1").reason == expected
     found = [finding for finding in leftovers(context) if "egress" in finding.what]
     assert [(finding.subject, finding.todo) for finding in found] == [("web1", "hv recover"), ("web2", "hv recover")]

@@ -322,7 +322,7 @@ def test_one_node_can_be_shared_by_threads(node: Node, fake: DriverHandle, web: 
                 node.instances()
                 node.stop(f"web{number}", force=True)
             fake.start(web(f"web{number}"))
-        except BaseException as error:  # noqa: BLE001 - told below
+        except BaseException as error:  # noqa: BLE001 - reported below
             failed.append(error)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]

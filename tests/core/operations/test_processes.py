@@ -130,20 +130,20 @@ def test_a_caller_killed_right_after_the_launch_leaves_no_process(
 def test_a_child_that_the_host_forked_during_the_start_survives_the_recovery(
     make: Any, in_child: Callable[..., int]
 ) -> None:
-    told = os.pipe()
+    pipe = os.pipe()
 
     def fork_and_die() -> None:
         if os.fork() == 0:
-            os.write(told[1], str(os.getpid()).encode())
+            os.write(pipe[1], str(os.getpid()).encode())
             signal.pause()
-        os.read(told[0], 0)
+        os.read(pipe[0], 0)
         os.kill(os.getpid(), signal.SIGKILL)
 
     node, loaded = make(OFF, fork_and_die)
     assert in_child(bring_up, node, loaded) == signal.SIGKILL
-    forked = identify(int(os.read(told[0], 20)))
-    os.close(told[0])
-    os.close(told[1])
+    forked = identify(int(os.read(pipe[0], 20)))
+    os.close(pipe[0])
+    os.close(pipe[1])
     assert forked is not None
     try:
         assert [result.what for result in recover_all(node, 10)] == ["undone"]

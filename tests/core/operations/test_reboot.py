@@ -126,7 +126,7 @@ class Harbour:
 
     @property
     def seen(self) -> tuple[Instance, dict[str, Any]]:
-        """What the last start told the hooks."""
+        """What the hooks got at the last start."""
         found: tuple[Instance, dict[str, Any]] = sys.modules["boat_driver"].SEEN[-1]
         return found
 

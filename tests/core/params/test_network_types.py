@@ -83,9 +83,9 @@ def test_a_value_has_one_clean_form(kind: str, value: object, clean: object) -> 
     assert TYPES[kind].parse(found) == found
 
 
-@pytest.mark.parametrize(("kind", "value", "told"), BAD)
-def test_a_wrong_value_is_refused_with_the_reason(kind: str, value: object, told: str) -> None:
-    with pytest.raises(Reject, match=told):
+@pytest.mark.parametrize(("kind", "value", "message"), BAD)
+def test_a_wrong_value_is_refused_with_the_reason(kind: str, value: object, message: str) -> None:
+    with pytest.raises(Reject, match=message):
         TYPES[kind].parse(value)
 
 

@@ -247,8 +247,8 @@ def test_a_secret_never_appears_in_an_error(name: object, value: object, below: 
     try:
         SCHEMA.check({"acpi": 1} if below else values, "web1", below=layers)
     except ParamsError as error:
-        told = f"{error}{error!r}{json.dumps(error.to_json())}{error.__context__}{error.__cause__}"
-        assert SECRET not in told
+        message = f"{error}{error!r}{json.dumps(error.to_json())}{error.__context__}{error.__cause__}"
+        assert SECRET not in message
 
 
 def test_a_secret_given_in_place_of_the_table_is_not_shown() -> None:
@@ -333,13 +333,13 @@ def test_a_deprecated_parameter_says_what_to_do_and_when() -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         ({"deprecated": "use q"}, "go together"),
         ({"removed_in": "2.0"}, "go together"),
         ({"deprecated": "use q", "removed_in": "soon"}, "removed_in is not a release such as '2.0', got 'soon'"),
     ],
 )
-def test_half_a_deprecation_is_refused(more: dict[str, str], told: str) -> None:
-    with pytest.raises(DriverLoadError, match=told):
+def test_half_a_deprecation_is_refused(more: dict[str, str], message: str) -> None:
+    with pytest.raises(DriverLoadError, match=message):
         Param("p", text(), help="Words.", **more)  # type: ignore[arg-type]

@@ -64,14 +64,14 @@ def test_the_address_of_the_bridge_stays(net: Network, at_work: AtWork) -> None:
 def test_a_bridge_that_does_not_exist_is_a_problem_before_and_at_the_start(
     net: Network, at_work: AtWork, site: Sites
 ) -> None:
-    told = (
+    message = (
         "nics[0].link: does not exist on this node, got 'br0'; create it: ip link add br0 type bridge; or name another"
     )
-    assert problems(PORT, site()) == [told]
+    assert problems(PORT, site()) == [message]
     job = at_work()
     with pytest.raises(OperationError) as caught:
         job.acquire(PORT)
-    assert str(caught.value) == f"web1: {told}"
+    assert str(caught.value) == f"web1: {message}"
     job.held.close()
     assert net.links() == set()
 
@@ -84,13 +84,13 @@ def test_what_is_not_a_bridge_is_refused(net: Network, site: Sites) -> None:
 @pytest.mark.parametrize("vlan", ["10", "trunk:10,20-30", ".10:20"])
 def test_a_vlan_needs_a_bridge_that_filters(net: Network, site: Sites, vlan: str) -> None:
     net.bridge()
-    (told,) = problems(replace(PORT, vlan=vlan), site())
-    assert told.startswith("nics[0].vlan: needs a bridge that filters VLANs, ")
+    (message,) = problems(replace(PORT, vlan=vlan), site())
+    assert message.startswith("nics[0].vlan: needs a bridge that filters VLANs, ")
     if net.has_vlans():
-        assert told.endswith(f"got '{vlan}'; set it: ip link set br0 type bridge vlan_filtering 1")
+        assert message.endswith(f"got '{vlan}'; set it: ip link set br0 type bridge vlan_filtering 1")
     else:
-        assert "which the kernel of this node cannot (br0)" in told
-        assert told.endswith("CONFIG_BRIDGE_VLAN_FILTERING, or mode 'openvswitch'")
+        assert "which the kernel of this node cannot (br0)" in message
+        assert message.endswith("CONFIG_BRIDGE_VLAN_FILTERING, or mode 'openvswitch'")
 
 
 @pytest.mark.parametrize(("default", "what"), [(None, "kernel of this node cannot"), (1, "and br0 does not")])

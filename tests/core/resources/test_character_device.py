@@ -50,13 +50,13 @@ def test_one_that_is_not_there_is_a_problem_before_and_at_the_start(
 ) -> None:
     missing = at(tmp_path / "vhost-vsock")
     (problem,) = CharacterDeviceKind().verify(missing, site())
-    told = (
+    message = (
         f"cannot be opened (No such file or directory), got '{missing.path}'; load its kernel module, or leave it out"
     )
-    assert str(problem) == f"params.vsock: {told}"
+    assert str(problem) == f"params.vsock: {message}"
     with pytest.raises(OperationError) as caught:
         at_work().acquire(missing)
-    assert str(caught.value) == f"web1: params.vsock: {told}"
+    assert str(caught.value) == f"web1: params.vsock: {message}"
 
 
 @pytest.mark.parametrize("make", [Path.touch, os.mkfifo])

@@ -73,7 +73,7 @@ def test_a_node_without_groups_gives_none_and_refuses_limits(at_work: AtWork, si
 def test_steps_of_a_plan(site: Callable[..., Site]) -> None:
     steps = [str(step.what) for group in (PLAIN, LIMITED) for step in ControlGroupKind().describe(group, site())]
     otherwise, most = (
-        "otherwise the instance ends with the caller's group",
+        "otherwise the instance stays in the caller's group and ends with it",
         "64 MiB of memory, 150 % of one cpu, 18 processes",
     )
     assert steps == [

@@ -111,8 +111,8 @@ def test_a_link_of_that_name_is_not_taken_over(net: Network, at_work: AtWork, si
     job = at_work()
     name = link_name(job.host.run_dir, "web1", "nic0.tap")
     net.ip(*make.format(name).split())
-    (told,) = problems(TAP, site())
-    assert f"needs the interface name {name}, and another interface has it" in told
+    (message,) = problems(TAP, site())
+    assert f"needs the interface name {name}, and another interface has it" in message
     with pytest.raises(OperationError, match=rf"cannot make tap {name}, got .*; see 'ip -d link show {name}'"):
         job.acquire(TAP)
     job.release()
@@ -146,9 +146,9 @@ def test_a_failure_between_the_queues_leaves_nothing(net: Network, at_work: AtWo
 
 def test_a_node_without_taps_is_a_problem_before_and_at_the_start(at_work: AtWork, site: Sites, tmp_path: Path) -> None:
     missing = str(tmp_path / "tun")
-    (told,) = problems(TAP, site(), tun=missing)
-    assert told.startswith(f"nics[0].mode: needs a tap device, and {missing} cannot be opened (No such file")
-    assert told.endswith("; load module tun, or use mode 'user'")
+    (message,) = problems(TAP, site(), tun=missing)
+    assert message.startswith(f"nics[0].mode: needs a tap device, and {missing} cannot be opened (No such file")
+    assert message.endswith("; load module tun, or use mode 'user'")
 
 
 @NEEDS_ROOT
@@ -157,9 +157,9 @@ def test_vhost_is_used_if_the_node_has_it_and_refused_if_it_is_wanted_and_missin
 ) -> None:
     missing, there = str(tmp_path / "none"), "/dev/null"  # a stand-in: acquire only opens it
     wanted = replace(TAP, vhost=True, queues=2)
-    (told,) = problems(wanted, site(), vhost_net=missing)
-    assert "needs vhost-net, and" in told
-    assert told.endswith("load module vhost_net, or unset vhost_net")
+    (message,) = problems(wanted, site(), vhost_net=missing)
+    assert "needs vhost-net, and" in message
+    assert message.endswith("load module vhost_net, or unset vhost_net")
     assert problems(replace(TAP, vhost=None), site(), vhost_net=missing) == []
     assert problems(wanted, site(), vhost_net=there) == []
     with_it, without = TapKind(vhost_net=there), TapKind(vhost_net=missing)

@@ -30,7 +30,7 @@ def taken() -> Iterator[int]:
 def test_one_that_is_taken_is_a_problem(site: Callable[..., Site], taken: int) -> None:
     (problem,) = CORE_KINDS.problems([port(taken)], site())
     assert str(problem) == (
-        f"params.spice_port: cannot be listened on at 127.0.0.1 (address already in use), got {taken}; "
+        f"params.spice_port: cannot be opened at 127.0.0.1 (address already in use), got {taken}; "
         "choose another, or unset it"
     )
 
@@ -74,7 +74,7 @@ def test_steps_of_a_plan(site: Callable[..., Site]) -> None:
     wanted = (port(None, first=5900, bind=LO),)
     assert [str(step.what) for step in CORE_KINDS.steps([*wanted, LO], site())] == [
         "take the address of lo for spice_bind",
-        "choose the first free one from 5900 for spice",
+        "take the first free port from 5900 for spice",
     ]
     handles = CORE_KINDS.placeholders([*wanted, LO], site())
     assert (handles[wanted[0]], handles[LO]) == ("{port:spice}", "{address:lo}")
@@ -86,7 +86,7 @@ def test_an_address_that_the_node_does_not_have_is_a_problem_with_any_port(
     site: Callable[..., Site], number: int | None
 ) -> None:
     (problem,) = CORE_KINDS.problems([port(number, bind="192.0.2.1")], site())
-    assert "cannot be listened on at 192.0.2.1 (cannot assign requested address)" in str(problem)
+    assert "cannot be opened at 192.0.2.1 (cannot assign requested address)" in str(problem)
 
 
 def test_a_port_that_the_program_picks_is_no_problem_at_an_address_of_the_node(site: Callable[..., Site]) -> None:

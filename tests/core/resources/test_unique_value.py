@@ -63,8 +63,8 @@ def test_the_configured_number_is_taken(job: AtWork, run_dir: Path) -> None:
 def test_a_number_of_another_instance_is_refused_before_and_at_the_start(job: AtWork) -> None:
     job("web1").acquire(FIVE)
     other = job("web2")
-    told = "params.vsock_cid: is taken by instance web1, got 5; choose another, or unset it"
-    assert problems(other, FIVE) == [told]
+    message = "params.vsock_cid: is taken by instance web1, got 5; choose another, or unset it"
+    assert problems(other, FIVE) == [message]
     with pytest.raises(OperationError, match=r"web2: vsock-cid 5 is taken; choose another for params\.vsock_cid"):
         other.acquire(FIVE)
     assert problems(other, replace(FIVE, value=6)) == problems(other, VALUE) == []

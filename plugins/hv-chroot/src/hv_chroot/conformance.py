@@ -75,6 +75,6 @@ def subject() -> Subject:
         excused={
             "sec_user": "root inside is root outside, with twelve capabilities and its own namespaces",
             "sec_no_capabilities": "daemons inside change users and own files, which takes twelve capabilities",
-            "crash_vmm_sigkill_told": "it has ended when no process is left, and the kernel does not report what ended the last one",
+            "crash_vmm_sigkill_state": "it has ended when no process is left, and the kernel does not report what ended the last one",
         },
     )

@@ -79,7 +79,7 @@ class ChrootDriver:
         remember(spec_of(live.record), job, init, None)
         return True
 
-    def owes_stop(self, live: hv.Live) -> bool:
+    def needs_stop(self, live: hv.Live) -> bool:
         """Whether the stop script exists: it may have to clean up also when the last process has ended."""
         return program_problem(live.dir / ROOT, spec_of(live.record).stop_script) is None
 
@@ -109,7 +109,10 @@ class ChrootDriver:
         return hv.Console(name=live.record.name, argv=self.execution(live, (_SHELL, "-i"), terminal=True))
 
     def execution(self, live: hv.Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
-        """A command that runs ``argv`` among its processes, confined like them. Raises `OperationError` without any."""
+        """A command that runs ``argv`` among the instance's processes, confined like them.
+
+        Raises `OperationError` if the instance has no process.
+        """
         spec, init = spec_of(live.record), live.record.process
         if not spec.namespaces:
             init = next(iter(rooted(live.dir / ROOT)), None)

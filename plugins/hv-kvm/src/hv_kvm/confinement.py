@@ -17,8 +17,11 @@ __all__ = ["kvm_groups", "level_of", "sandbox_in_record", "sandbox_of", "site_of
 
 
 def level_of(spec: KvmSpec, host: Host) -> Level:
-    """The confinement on this node: ``auto`` is ``strict`` for root and ``user`` for others; security_model can decide."""
-    models = {resource.model for resource in spec.asks(SecurityModel)}
+    """The level of confinement on this node.
+
+    ``auto`` means the level that security_model needs; else ``strict`` for root and ``user`` for other users.
+    """
+    models = {resource.model for resource in spec.resources_of(SecurityModel)}
     if models & {"user", "pool"}:
         return Level.STRICT
     if spec.confinement == "auto":
@@ -56,8 +59,8 @@ def sandbox_in_record(spec: KvmSpec, bindings: Mapping[str, Any]) -> Sandbox | N
 
 def _sandbox(spec: KvmSpec, who: AsUser | AsCaller, view: View) -> Sandbox:
     # An unnamed file is opened again by its descriptor, which needs a /proc.
-    view = replace(view, proc=bool(spec.asks(MemoryFile)))
-    return Sandbox(who=who, view=view, share_network=bool(spec.asks(HostNetwork)), seccomp=True)
+    view = replace(view, proc=bool(spec.resources_of(MemoryFile)))
+    return Sandbox(who=who, view=view, share_network=bool(spec.resources_of(HostNetwork)), seccomp=True)
 
 
 def kvm_groups() -> tuple[int, ...]:

@@ -80,7 +80,7 @@ def bindings(kvm: LoadedDriver, case: Path, spec: KvmSpec) -> Bindings:
     level = hvcore.plugin.Level(_header(case, "level", "strict"))
     found = symbols(kvm.hooks, spec, hvcore.plugin.Site(name=spec.name, host=NODE, level=level, pure=True), accel)
     devices = _header(case, "block devices", "").split()
-    for image in spec.asks(Image):
+    for image in spec.resources_of(Image):
         if image.key in devices:
             found.handles[image] = found[image].as_block_device()
     return found

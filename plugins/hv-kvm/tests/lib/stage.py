@@ -104,7 +104,7 @@ class Stage:
 
     def bind(self, spec: KvmSpec, symbols: Bindings) -> Bindings:
         """The bindings with something real for each symbol. Raises `MissingError`."""
-        for module in spec.asks(BlockModule):
+        for module in spec.resources_of(BlockModule):
             raise MissingError(f"a {module.driver} server")
         if any(device.model == "usb-host" for device in spec.of(UsbDevice)):
             raise MissingError("the host's USB device")

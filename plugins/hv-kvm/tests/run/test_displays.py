@@ -263,7 +263,7 @@ def test_two_displays_of_spice_get_two_ports_and_one_that_is_taken_is_refused(wo
     places = [str(world.info(name).details["spice"]) for name in ("web1", "web2")]
     assert len(set(places)) == 2
     taken = int(places[0].rpartition(":")[2])
-    with pytest.raises(hvcore.VerifyError, match=r"params.spice_port: cannot be listened on at 127.0.0.1"):
+    with pytest.raises(hvcore.VerifyError, match=r"params.spice_port: cannot be opened at 127.0.0.1"):
         world.start("web3", spice_bind="127.0.0.1", spice_port=taken)
 
 

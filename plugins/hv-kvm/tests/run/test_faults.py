@@ -396,7 +396,7 @@ def test_a_full_run_directory_is_a_clean_error_at_every_fill_level(root: None, w
         assert node.instances() == []
         assert list((place / "run").glob("instances/*")) == []
         assert [line for line in world.leftovers() if "tmpfs" not in line and "/small/run/cache" not in line] == []
-    assert "make room" in endings[0], endings
+    assert "free some space" in endings[0], endings
     assert endings[-1] == "started", endings
     assert not [ending for ending in endings if ending.endswith(" s without output")], endings
 
@@ -407,7 +407,7 @@ def test_a_directory_without_room_is_blamed_by_its_name(root: None, world: World
     with pytest.raises(hvcore.OperationError, match=r"small/tpm' cannot be used, got No space left .* tpm_state_path"):
         world.start(tpm_version="2.0", tpm_state_path=str(place / "tpm"))
     (place / "tpm").rmdir()
-    with pytest.raises(hvcore.VerifyError, match=r"uefi_vars_path: a start writes .*small'; make room"):
+    with pytest.raises(hvcore.VerifyError, match=r"uefi_vars_path: a start writes .*small'; free some space there"):
         world.start(boot_firmware="uefi", uefi_vars_path=str(place / "vars.fd"))
     subprocess.run(["mount", "-o", "remount,ro", place], check=True)
     with pytest.raises(hvcore.VerifyError, match=r"params.uefi_vars_path: .*; allow writing there, or name another"):
@@ -583,16 +583,16 @@ def test_a_caller_that_is_terminated_during_a_start_leaves_nothing_that_recovery
 def test_a_probe_whose_caller_was_killed_ends_on_its_own(world: World) -> None:
     folder = world.root / "fake"
     folder.mkdir()
-    binary, told = folder / "qemu", folder / "pid"
-    binary.write_text(f"#!/bin/sh\necho $$ >{told}.new; mv {told}.new {told}\nexec sleep 100\n")
+    binary, pid_file = folder / "qemu", folder / "pid"
+    binary.write_text(f"#!/bin/sh\necho $$ >{pid_file}.new; mv {pid_file}.new {pid_file}\nexec sleep 100\n")
     binary.chmod(0o755)
     caller = os.fork()
     if caller == 0:
         with contextlib.suppress(BaseException):
             probe(str(binary), cache_dir=None, deadline_s=60)
         os._exit(1)
-    wait_until(told.exists)
-    process = hvcore.plugin.identify(int(told.read_text()))
+    wait_until(pid_file.exists)
+    process = hvcore.plugin.identify(int(pid_file.read_text()))
     os.kill(caller, signal.SIGKILL)
     os.waitpid(caller, 0)
     assert process is not None

@@ -42,7 +42,7 @@ def test_cpus_that_are_not_online_are_refused(tmp_path: Path, mask: str, vcpus: 
         OnlineCpusKind(str(tmp_path / "online")),
         hvcore.plugin.Site(name="x", host=host, level=hvcore.plugin.Level.USER),
     )
-    wanted_cpus = spec_of(mask, vcpus).asks(OnlineCpus)
+    wanted_cpus = spec_of(mask, vcpus).resources_of(OnlineCpus)
     found = [str(problem) for cpus in wanted_cpus for problem in kind.verify(cpus, site)]
     wanted = (
         f"params.cpu_mask: names CPUs that this node does not have online: {missing}, got {mask!r}; online are 0-1,3"

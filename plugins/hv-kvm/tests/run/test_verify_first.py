@@ -100,10 +100,10 @@ def port() -> int:
 
 
 def test_the_place_of_a_display(refusal: Callable[..., str], world: World, port: int, tmp_path: Path) -> None:
-    assert "cannot be listened on at 192.0.2.1" in refusal(world.instance(vnc_bind_address="192.0.2.1"))
+    assert "cannot be opened at 192.0.2.1" in refusal(world.instance(vnc_bind_address="192.0.2.1"))
     with socket.create_server(("127.0.0.1", port)):
         text = refusal(world.instance(vnc_bind_address="127.0.0.1", vnc_port=port))
-    assert f"params.vnc_port: cannot be listened on at 127.0.0.1 (address already in use), got {port}" in text
+    assert f"params.vnc_port: cannot be opened at 127.0.0.1 (address already in use), got {port}" in text
     gone = str(tmp_path / "gone" / "vnc")
     assert "which is not a directory of this node" in refusal(world.instance(vnc_bind_address=gone))
 

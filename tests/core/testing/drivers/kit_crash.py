@@ -79,7 +79,7 @@ class Hopeful(Good):
         return replace(super().observe(live), state=State.RUNNING)
 
 
-@breaks("crash_vmm_sigkill_told", "is shutdown after its process was killed, not crashed")
+@breaks("crash_vmm_sigkill_state", "is shutdown after its process was killed, not crashed")
 class Discreet(Good):
     def observe(self, live: hv.Live) -> hv.Observation:
         found = super().observe(live)

@@ -234,7 +234,7 @@ def weak_password(instance: hv.Instance, params: hv.Params) -> Any:
 
 
 @breaks("schema_secret_redaction", "the value of password is shown in a problem")
-class Tells(Good):
+class ShowsSecret(Good):
     plugins = plugins(rule=weak_password)
 
 
@@ -306,7 +306,7 @@ class HalfOrigin(Good):
         return argued(plan, 1, replace(plan.arguments[1], origin=origin))
 
 
-@breaks("argv_plan_tells", "its plan has no steps")
+@breaks("argv_plan_complete", "its plan has no steps")
 class Stepless(Good):
     def describe(self, spec: Any, host: hv.Host) -> hv.Plan:
         return replace(super().describe(spec, host), steps=())

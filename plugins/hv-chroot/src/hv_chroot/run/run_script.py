@@ -18,7 +18,7 @@ from hvcore.plugin import LIFE_LOCK, STATUS, Child, in_own_mounts, launch, life_
 
 __all__ = ["Place", "run_afterwards", "run_start", "run_stop"]
 
-_RAISE: Final = "find out what it waits for, or raise params.script_deadline"
+_RAISE: Final = "find out what the script waits for, or raise params.script_deadline"
 _LAST_STATUS: Final = "stop-status"  # not STATUS, which keeps how the start ended
 _END_S: Final = 5.0
 

@@ -273,7 +273,7 @@ def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
 
 @hv.hookimpl
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
-    """This QEMU must have the devices, the block drivers and the kind of aio."""
+    """This QEMU must have the disk devices, the block drivers and the values of aio that the disks use."""
     for name in sorted({disk.model for disk in spec.of(Disk)}):
         if name not in facts.types:
             yield hv.Problem(path="params.disk_type", what=facts.lacks(name), todo="use another")

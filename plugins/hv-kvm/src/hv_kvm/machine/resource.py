@@ -109,7 +109,7 @@ class GuestFile:
         return f"/dev/fdset/{self.set_id}"
 
     def as_block_device(self) -> GuestFile:
-        """The same for a writable block device, as a plan shows it: with a second descriptor for reading."""
+        """This file as a plan shows a writable block device: with a second descriptor, for reading."""
         return replace(self, block_device=True, fds=(*self.fds, f"{{fd:{self.name}-reader}}"))
 
 

@@ -80,7 +80,7 @@ class KvmSpec:
         """The guest's control group, then the resources of all devices, in device order."""
         return (GROUP, *(resource for device in self.devices for resource in device.resources(self)))
 
-    def asks(self, kind: type[R]) -> tuple[R, ...]:
+    def resources_of(self, kind: type[R]) -> tuple[R, ...]:
         """The resources of one class, in device order."""
         return tuple(resource for resource in self.resources if isinstance(resource, kind))
 

@@ -65,7 +65,7 @@ def _sockets(diag: socket.socket) -> Iterator[_Socket]:
             if kind == _NLMSG_DONE:
                 return
             if kind == _NLMSG_ERROR or length < _NLMSGHDR.size:
-                raise OSError("socket diagnosis refused")
+                raise OSError("the kernel did not list the unix sockets")
             yield _socket(data[at + _NLMSGHDR.size : at + length])
             at += (length + 3) & ~3
 

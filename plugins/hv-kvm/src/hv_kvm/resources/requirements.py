@@ -54,7 +54,7 @@ class NotYetKind(Requirement[NotYet], name="not-yet", turn=Turn.WHO):
     """A feature that no node has yet."""
 
     def verify(self, resource: NotYet, site: Site) -> Iterator[Problem]:
-        """Always refused."""
+        """Always a problem: no node can provide the feature with this release."""
         yield Problem(path=resource.where, what=resource.what, got=resource.got, todo=resource.todo)
 
 

@@ -56,7 +56,7 @@ def _steps(hooks: hv.Hooks, pinned: Pinned) -> Iterator[hv.Step]:
     spec, site = pinned.spec, pinned.site
     yield hv.Step(kind="lock", what=f"the instance, and write its record to {site.dir}/record.json")
     yield from hooks.kinds.steps((*spec.resources, _PROCESS), site)
-    network = "the node's network" if spec.asks(HostNetwork) else "no network"
+    network = "the node's network" if spec.resources_of(HostNetwork) else "no network"
     confinement = {
         hv.Level.STRICT: f"confined: its own uid, no capabilities, own mounts and /dev, {network}",
         hv.Level.USER: f"confined in a user namespace of the caller: own mounts and /dev, {network}",

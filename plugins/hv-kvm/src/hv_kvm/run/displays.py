@@ -35,7 +35,7 @@ def on_ready(spec: KvmSpec, facts: Facts | None, client: QmpClient, job: Job) ->
 
 
 def _set_passwords(client: QmpClient, spec: KvmSpec, job: Job) -> None:
-    for copy in spec.asks(PrivateCopy):
+    for copy in spec.resources_of(PrivateCopy):
         if copy.key in _PROTOCOLS:
             try:
                 secret = password(copy)

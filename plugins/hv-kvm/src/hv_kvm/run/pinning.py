@@ -23,7 +23,7 @@ def on_ready(spec: KvmSpec, client: QmpClient, job: Job) -> None:
     process = job.record.process
     if process is None:
         return
-    for pinned in spec.asks(OnlineCpus):
+    for pinned in spec.resources_of(OnlineCpus):
         sets = cpu_sets(pinned.mask)
         with verified_pidfd(process) as pidfd:
             if pidfd is None:
@@ -69,8 +69,8 @@ def _pin(pid: int, thread: int, cpus: frozenset[int], job: Job) -> None:
     except ProcessLookupError:
         return
     except OSError as error:
-        what = f"{job.name}: thread {thread} cannot be pinned, got {error.strerror}"
-        raise OperationError(f"{what}; check its cgroup") from error
+        what = f"{job.name}: thread {thread} of QEMU cannot be pinned to its CPUs, got {error.strerror}"
+        raise OperationError(f"{what}; check the cpuset of its cgroup") from error
     status = _status(pid, thread)
     if status is None:
         return

@@ -26,7 +26,7 @@ def make_ready(
     _prove_confined(process, spec, job)
     job.prove(*spec.resources, level=Level(job.record.bindings["confinement"]))
     if facts is not None:
-        remove_copies(spec.asks(PrivateCopy), GuestPaths(job.dir).guest)
+        remove_copies(spec.resources_of(PrivateCopy), GuestPaths(job.dir).guest)
     for _ in hooks.each("on_ready", spec=spec, facts=facts, client=client, job=job):
         pass
     if not job.record.paused:

@@ -59,7 +59,7 @@ def room_problems(spec: KvmSpec, site: Site) -> Iterator[Problem]:
         free_bytes = found.f_bavail * found.f_frsize
         if free_bytes < size_bytes:
             what = f"a start writes {_mib(size_bytes)} MiB there, and {_mib(free_bytes)} MiB are free"
-            yield Problem(path=where, what=what, got=repr(str(place)), todo="make room")
+            yield Problem(path=where, what=what, got=repr(str(place)), todo="free some space there")
 
 
 def _mib(size_bytes: int) -> str:
@@ -69,12 +69,12 @@ def _mib(size_bytes: int) -> str:
 def _written(spec: KvmSpec, site: Site) -> Iterable[tuple[str, Path, int]]:
     """For each file that a start writes: what asks for it, its directory, and its size."""
     yield "run directory", site.dir, _OURS_BYTES
-    for shown in spec.asks(ShownFile):
+    for shown in spec.resources_of(ShownFile):
         if site.level is Level.STRICT and not _mode(shown.path) & stat.S_IROTH:
             yield shown.where, site.dir, _size(shown.path)
-    for copy in spec.asks(PrivateCopy):
+    for copy in spec.resources_of(PrivateCopy):
         yield copy.where, site.dir, _PASSWORD_BYTES if copy.password_bytes else _size(copy.path)
-    for image in spec.asks(Image):
+    for image in spec.resources_of(Image):
         if image.template is not None and not os.path.exists(image.path):
             yield image.where, Path(image.path).parent, _size(image.template)
 

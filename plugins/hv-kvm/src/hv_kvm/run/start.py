@@ -99,7 +99,7 @@ def command(hooks: hv.Hooks, pinned: Pinned, bindings: Bindings, job: hv.Job) ->
         spec,
         _with_groups(bindings[GUEST_USER], pinned),
         guest_dir=GuestPaths(job.dir).guest,
-        shown=[bindings[file] for file in spec.asks(ShownFile)],
+        shown=[bindings[file] for file in spec.resources_of(ShownFile)],
         kvm=pinned.kvm,
     )
     return hv.Command(argv=argv, sandbox=sandbox)
@@ -155,7 +155,10 @@ def _died(
         how = _NO_SANDBOX[hv.Level(job.record.bindings["confinement"])]
     elif not output and os.statvfs(job.dir).f_bavail == 0:
         how = f"{how}, with no room left in {str(job.dir)!r},"
-    for image in spec.asks(Image):
+    for image in spec.resources_of(Image):
         output = re.sub(rf"/dev/fdset/{image.fdset}\b", image.path.replace("\\", r"\\"), output)
-    beside = {program.key: job.output(program.key) for program in (*spec.asks(hv.Program), *spec.asks(hv.UserNetwork))}
+    beside = {
+        program.key: job.output(program.key)
+        for program in (*spec.resources_of(hv.Program), *spec.resources_of(hv.UserNetwork))
+    }
     return hv.LaunchError(name=job.name, how=how, output=output, argv=argv, beside=beside)

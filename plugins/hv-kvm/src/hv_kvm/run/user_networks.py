@@ -17,7 +17,7 @@ def with_user_networks(spec: KvmSpec) -> KvmSpec:
     """The spec with the back end of each NIC in mode user."""
     if not spec.of(UserNic):
         return spec
-    users = [resource for resource in spec.asks(Identity) if resource.key == GUEST_USER.key]
+    users = [resource for resource in spec.resources_of(Identity) if resource.key == GUEST_USER.key]
     user, shared = users[0].user if users else None, any(_connects(device, spec) for device in spec.devices)
 
     def chosen(device: Device) -> Device:

@@ -55,7 +55,7 @@ def problems_on(hooks: Hooks, spec: KvmSpec, host: Host) -> Iterator[Problem]:
 def _twice(spec: KvmSpec) -> Iterator[Problem]:
     """Files that the guest would have twice, by any paths, when it may write to one of them: QEMU refuses that."""
     seen: list[tuple[Image, DiskId]] = []
-    for image in spec.asks(Image):
+    for image in spec.resources_of(Image):
         try:
             disk = identify_disk(image.path)
         except OSError:

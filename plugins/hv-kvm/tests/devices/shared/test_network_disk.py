@@ -117,7 +117,7 @@ def test_a_network_disk_has_one_user(tmp_path: Path) -> None:
             deadline=Deadline(5),
             progress=lambda text: None,
         )
-        claims = spec.asks(DiskClaim)
+        claims = spec.resources_of(DiskClaim)
         assert [job.acquire(*claims)[claim] for claim in claims] == [()]
 
     claim("web1", "rbd:pool/web1")
