@@ -70,7 +70,7 @@ def load_instance(path: str | Path) -> Instance:
 
 
 def reload_instance(path: str | Path) -> Instance:
-    """As `load_instance`, for a path that a record kept and the caller did not give.
+    """Like `load_instance`, for a path that a record kept and the caller did not give.
 
     Also raises `InstanceFileError` if users other than root and the caller can change the file: it names programs to run.
     """
@@ -87,7 +87,7 @@ def read_instance_file(path: str | Path) -> dict[str, Any]:
 
 
 def parse_instance_file(data: bytes, subject: str) -> dict[str, Any]:
-    """As `read_instance_file`, for text that was read already; ``subject`` names it in errors."""
+    """Like `read_instance_file`, for text that was read already; ``subject`` names it in errors."""
     try:
         return _parsed(data)
     except ValueError as error:

@@ -227,7 +227,7 @@ class Node(ReadingNode):
         source: str | os.PathLike[str] = "",
         **options: Unpack[CallOptions],
     ) -> Outcome:
-        """As `DriverHandle.start`, with the driver that the instance names."""
+        """Like `DriverHandle.start`, with the driver that the instance names."""
         return self.driver(instance.driver).start(
             instance, paused=paused, deadline_s=deadline_s, source=source, **options
         )

@@ -37,7 +37,7 @@ _TIME: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:e-?[0-9]{1,2})?|\.[0-9]+) ?(m
 
 
 def command(*examples: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
-    """As `click.command`. The examples are command lines, shown below the options.
+    """Like `click.command`. The examples are command lines, shown below the options.
 
     Only results reach stdout: what plugins print goes to stderr.
     """

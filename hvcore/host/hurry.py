@@ -35,7 +35,7 @@ class HurriedDeadline(Deadline):
 
     @property
     def hurried(self) -> bool:
-        """Whether a stop by force has asked."""
+        """Whether a stop by force has asked this operation to end its wait."""
         if self.fd is not None:
             with suppress(BlockingIOError):
                 self._heard += os.read(self.fd, 64)
@@ -47,7 +47,7 @@ class HurriedDeadline(Deadline):
         return self.hurried and _KILLED in self._heard
 
     def left(self, at_most: float | None = None) -> float:
-        """As `Deadline.left`; 0 once it is hurried."""
+        """Seconds until the deadline, like `Deadline.left`. 0 after a stop by force has asked."""
         if not self.hurried:
             return super().left(at_most)
         self._known = True
@@ -63,7 +63,7 @@ class HurriedDeadline(Deadline):
 def hurried_deadline(directory: Path, deadline: Deadline) -> Iterator[HurriedDeadline]:
     """The deadline as one that a stop by force can end, for the block. The caller holds the instance's lock.
 
-    Without a directory, or room for a FIFO there, it is as it was: a stop needs nothing new.
+    Without a directory, or without space for a FIFO in it, the deadline is returned unchanged: a stop has to work then too.
     """
     fd = _listen(directory / _FIFO)
     try:

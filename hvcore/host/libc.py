@@ -12,7 +12,7 @@ _Argument = int | bytes | ctypes.Array[ctypes.c_uint32] | None
 
 
 def libc_call(function: str, *arguments: _Argument, path: str | None = None) -> int:
-    """The result of that function of the C library. An int is a C long. Raises OSError, for ``path`` if that is given."""
+    """The result of that function of the C library. A Python int is passed as a C long. Raises OSError, with ``path``."""
     return _checked(int(getattr(_libc(), function)(*map(_word, arguments))), path)
 
 

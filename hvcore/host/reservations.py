@@ -58,7 +58,7 @@ class Reservations:
         return None if target is None else instance_of(target)
 
     def target(self, key: str) -> str | None:
-        """The owner of ``key`` as it was given, an instance or an instance and its resource; None if it is free."""
+        """The owner of ``key`` as `take` got it: an instance, or an instance and its resource; None if the key is free."""
         try:
             return os.readlink(f"{self._directory}/{key}")
         except OSError:
@@ -96,7 +96,7 @@ class Reservations:
         os.rename(new, f"{self._directory}/{key}")
 
     def release(self, owner: str) -> None:
-        """Release everything of this kind that ``owner`` has. Without any, nothing happens.
+        """Release everything of this kind that ``owner`` has. Does nothing if it has nothing.
 
         Raises `NodeError` if the directory is a link: hvcore has never reserved anything behind it.
         """

@@ -206,29 +206,29 @@ def elements_of(policy: str, uid: int, resolvers: Iterable[str] = (), udp: Itera
 
 
 def text_to_add(elements: Iterable[Element]) -> str:
-    """Adds the elements to a table that is there."""
+    """The nft commands that add the elements to the existing table."""
     return _lines(_changes("add", elements))
 
 
 def text_to_delete(elements: Iterable[Element]) -> str:
-    """Deletes the elements, also those that are not there."""
+    """The nft commands that delete the elements, whether they exist or not."""
     found = list(elements)
     return _lines([*_changes("add", found), *_changes("delete", found)])
 
 
 def text_to_remove_table(elements: Iterable[Element]) -> str:
-    """Deletes the elements and the table. The kernel refuses both while the table has another guest."""
+    """The nft commands that delete the elements and the table. The kernel refuses them while the table has another guest."""
     chains = [f"delete chain {_AT} {_to(policy)}" for policy in POLICIES]
     return _lines([text_to_delete(elements).rstrip(), *chains, f"delete table {_AT}"])
 
 
 def text_to_create(elements: Iterable[Element]) -> str:
-    """Makes the table with the elements. In a table that is there, its other elements stay and its rules are replaced."""
+    """The nft commands that make the table with the elements. If the table exists, they keep its other elements."""
     return _lines([*_rules(), *_changes("add", elements)])
 
 
 def text_to_replace(elements: Iterable[Element], others: Iterable[tuple[str, str]] = ()) -> str:
-    """Makes the table in place of any that is there. ``others`` are more elements, ``(set, text)``."""
+    """The nft commands that replace the table. ``others`` are more elements, ``(set, text)``."""
     more = [f"add element {_AT} {name} {{ {text} }}" for name, text in others]
     return _lines([f"add table {_AT}", f"delete table {_AT}", *_rules(), *_changes("add", elements), *more])
 

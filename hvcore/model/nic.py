@@ -141,7 +141,7 @@ NIC_KEYS: Final = ParamGroup(
         "egress",
         one_of(_EGRESS),
         help="What the guest can reach.",
-        default_means="as all",
+        default_means="the same as all",
         example="internet",
     ),
     BOOT_INDEX,

@@ -59,7 +59,7 @@ def observed(context: Context, name: str) -> Observed:
 
 
 def observed_all(context: Context, names: Sequence[str]) -> list[Observed]:
-    """As `observed`, for several. No driver hides the instances of another: not by an error, a bad value, or a hang."""
+    """Several instances as they are now. A driver that fails, hangs or returns a bad value hides no other driver's instances."""
     found = [_before_driver(context, name) for name in names]
     asked = [item for item in found if isinstance(item, Record)]
     # A caller that restricts drivers, or wants their faults, needs the driver itself.
@@ -217,7 +217,7 @@ def existing(context: Context, name: str, op: Op) -> tuple[Record, Move | Alread
 
 
 def existing_as(name: str, seen: Observed, op: Op) -> tuple[Record, Move | Already]:
-    """As `existing`, for a caller that has observed the instance."""
+    """Like `existing`, for a caller that has observed the instance."""
     if seen.state is State.STOPPED:
         raise NotFoundError(name)
     verdict = verdict_on(name, seen, op)

@@ -109,7 +109,7 @@ def start(
 
 
 def start_locked(context: Context, loaded: LoadedDriver, decided: Decided, deadline: Deadline) -> Outcome:
-    """As `start`, for a caller that holds the lock of a settled instance. Does not call hook ``after_start``."""
+    """Like `start`, for a caller that holds the lock of a settled instance. Does not call hook ``after_start``."""
     name, kept = decided.instance.name, loaded.without_secrets(decided.instance)
     seen = observed(context, name)
     verdict = verdict_on(name, seen, Op.START)

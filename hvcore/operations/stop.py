@@ -57,7 +57,7 @@ def stop(context: Context, name: str, *, force: bool, deadline: Deadline) -> Out
 
 
 def stop_locked(context: Context, name: str, *, force: bool, deadline: Deadline) -> Outcome:
-    """As `stop`, for a caller that holds the instance's lock."""
+    """Like `stop`, for a caller that holds the instance's lock."""
     op = Op.KILL if force else Op.STOP
     try:
         return _stop(context, name, op, deadline)

@@ -53,6 +53,6 @@ class TakingOver:
         """The outcome of the stop by force, which found everything done if the other one obeyed."""
         if not self._hurried:
             return outcome
-        notes = (*outcome.notes, "a polite stop was in progress, and was asked not to wait any longer")
+        notes = (*outcome.notes, "another stop was waiting for the guest; this one ended that wait")
         clean = False if outcome.clean is None else outcome.clean
         return replace(outcome, changed=True, stopped_by=outcome.stopped_by or "kill", clean=clean, notes=notes)

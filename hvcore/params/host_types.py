@@ -73,7 +73,7 @@ def address(*, interface: bool = False) -> ParamType:
 
 
 def address_or_path(*, interface: bool = False) -> ParamType:
-    """As `address`, or the absolute path of a Unix socket that need not exist yet."""
+    """Like `address`, or the absolute path of a Unix socket that need not exist yet."""
     expects = f"an IPv4 or IPv6 address{', a network interface' if interface else ''} or an absolute path"
 
     def parse(value: object) -> str:
@@ -177,7 +177,7 @@ def directory() -> ParamType:
 
 
 def file_or_url() -> ParamType:
-    """As `file`, or an http, https, ftp or ftps URL in ASCII, without user and password: argv is readable for all."""
+    """Like `file`, or an http, https, ftp or ftps URL in ASCII, without user and password: argv is readable for all."""
     url = r"(?:https?|ftps?)://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:[/?][!-~]*)?"
     matches = re.compile(url).fullmatch
 

@@ -154,7 +154,7 @@ class Examines(Protocol):
 
 @runtime_checkable
 class ExaminesWithValues(Protocol):
-    """As `Examines`, for a driver whose findings depend on values that the node sets for all its instances."""
+    """Like `Examines`, for a driver whose findings depend on values that the node sets for all its instances."""
 
     def examine_with(self, host: Host, params: Params) -> Iterable[Finding]:
         """Findings with those ``params``: the values of the node, and defaults. Called in place of ``examine``."""

@@ -75,7 +75,7 @@ class EgressKind(ResourceKind[Egress, None], name="egress", turn=Turn.NETWORK):
             owner.remarks.append(_remark(why))
 
     def prove(self, resource: Egress, site: Site, owner: Owner) -> None:
-        """The table must be as it was written; it is put back if not. Raises `OperationError`."""
+        """Check that the table has what hvcore wrote, and restore it if not. Raises `OperationError`."""
         if weakness(site.host, owner.name) is None:
             return
         put_back(site.host)

@@ -36,7 +36,7 @@ class InstanceProcessKind(
         yield Step(kind="process", what=f"runs with {PLANNED}{stays}")
 
     def acquire(self, resource: InstanceProcess, held: Held) -> None:
-        """Nothing: the launch starts the process."""
+        """Acquire nothing: the launch starts the process."""
 
     def release(self, entry: Entry, owner: Owner) -> None:
         """End the process, its monitor, and all members."""

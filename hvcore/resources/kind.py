@@ -96,7 +96,7 @@ class Requirement(ResourceKind[R, None]):
     """A kind that only has to be available on the node: it is verified and described, and nothing is held."""
 
     def acquire(self, resource: R, held: Held) -> None:
-        """Nothing."""
+        """Acquire nothing."""
 
 
 def give_back(kind: str, entry: Entry, owner: Owner) -> None:

@@ -31,7 +31,7 @@ _PORT_TRIES: Final = 1000
 
 
 class InterfaceAddressKind(ResourceKind[InterfaceAddress, str], name="address", turn=Turn.NETWORK):
-    """Looked up and not held: the interface may get another address later."""
+    """The address is read at the start and not reserved: the interface may get another address later."""
 
     def verify(self, resource: InterfaceAddress, site: Site) -> Iterator[Problem]:
         """The interface must exist and have an address."""

@@ -21,7 +21,7 @@ __all__ = ["CharacterDeviceKind", "LinkKind", "UnixSocketKind", "listening_socke
 
 
 class LinkKind(ResourceKind[Link, None], name="link", turn=Turn.FILE):
-    """Made before the program: until the program makes its file, the link leads nowhere."""
+    """The link is made before the program starts. Until the program makes the file, the link leads nowhere."""
 
     def verify(self, resource: Link, site: Site) -> Iterator[Problem]:
         """Nothing else may be at its path, and its directory must exist and be writable."""
@@ -75,7 +75,7 @@ def _link_place(resource: Link) -> Path:
 
 
 class CharacterDeviceKind(ResourceKind[CharacterDevice, str], name="character-device", turn=Turn.FILE):
-    """Opened for a program that may not open it itself. The descriptor is closed with the program."""
+    """The device is opened for a program that may not open it. The descriptor is closed when the program ends."""
 
     def verify(self, resource: CharacterDevice, site: Site) -> Iterator[Problem]:
         """The path must exist, be a character device, and open."""

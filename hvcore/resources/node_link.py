@@ -21,7 +21,7 @@ def root_needed(path: str, what: str, otherwise: str) -> Iterator[Problem]:
 
 
 def name_taken(path: str, name: str, mark: str) -> Iterator[Problem]:
-    """The problem of a link that has the name and another mark. One with the mark is that of the instance itself."""
+    """The problem that another program's link has the name. A link with this mark belongs to the instance itself."""
     with Netlink() as netlink:
         found = find_link(netlink, name)
     if found is not None and found.alias != mark:

@@ -31,7 +31,7 @@ _ELSEWHERE: Final = "an instance of another run directory on this node"
 
 
 class StateDirectoryKind(ResourceKind[StateDirectory, int], name="owner", turn=Turn.PROGRAM):
-    """Claimed for one program, and given to its uid."""
+    """The directory is claimed for one program, and belongs to its uid while the program runs."""
 
     def verify(self, resource: StateDirectory, site: Site) -> Iterator[Problem]:
         """It must hold only files of the program. The check of the parameter proves that it is a directory."""

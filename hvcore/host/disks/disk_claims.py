@@ -211,7 +211,7 @@ def lock_disk(path: str, disk: DiskId, *, read_only: bool) -> int:
 
 
 def _locked_too(path: str, disk: DiskId, *, read_only: bool) -> int:
-    """As `lock_disk`, for a disk that the instance of the caller has locked already: no holder is a reason to refuse."""
+    """Like `lock_disk`, for a disk that the instance of the caller has locked already: no holder is a reason to refuse."""
     fd = os.open(_place_of(path, disk), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _lock(fd, _READER_BYTE if read_only else _WRITER_BYTE)

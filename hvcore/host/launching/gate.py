@@ -58,7 +58,7 @@ class Gate:
 def behind_gate(fd: int, whole: Wrapped) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The same command behind the gate, and the words that open it.
 
-    The outermost bubblewrap first reads all of its options from the pipe. Without any, its file system is empty, and it
+    The outermost bubblewrap first reads all of its options from the pipe. Without options, its file system is empty, and it
     finds nothing to execute there.
     """
     if whole.before:

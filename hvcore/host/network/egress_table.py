@@ -63,7 +63,7 @@ def enforce(host: Host, owner: str, elements: Iterable[Element]) -> None:
 
 
 def withdraw(host: Host, owner: str) -> None:
-    """Delete the elements of ``owner``, and the table after the last. Also twice, and when it is gone. Raises `NftError`."""
+    """Delete the elements of ``owner``, and the table with the last guest. Can be repeated. Raises `NftError`."""
     kept = _reservations(host)
     mine = {element for element in _parsed(kept.noted(owner)) if kept.target(str(element)) == owner}
     if not mine:

@@ -65,7 +65,7 @@ class LaunchNotes:
         self._scan = scan
 
     def add(self, directory: Path, start: str) -> None:
-        """As `note_launch`. A note of an earlier start stays.
+        """Like `note_launch`. A note of an earlier start stays.
 
         No error if the directory of the notes cannot be made: then each start scans /proc.
         """
@@ -79,7 +79,7 @@ class LaunchNotes:
                 raise NodeError(f"{what}; make it a directory that only root can write to, with free space") from error
 
     def remove(self, directory: Path, start: str) -> None:
-        """As `forget_launch`. A note of another start stays."""
+        """Like `forget_launch`. A note of another start stays."""
         note = self._note(directory)
         if _target(note) == f"{start} {directory}":
             with suppress(OSError):  # a note that stays costs the next start a scan of /proc

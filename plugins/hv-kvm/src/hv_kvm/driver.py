@@ -111,7 +111,7 @@ class KvmDriver:
         return problems_on(self._hooks, spec, host)
 
     def examine(self, host: hv.Host) -> Iterable[hv.Finding]:
-        """As `examine_with`, with the default QEMU."""
+        """Like `examine_with`, with the default QEMU."""
         groups = (group for _, group in self._hooks.each("params"))
         binary: str = next(param.default for group in groups for param in group if param.key == "kvm_path")
         return self._findings(binary, host)

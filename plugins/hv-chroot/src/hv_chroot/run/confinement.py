@@ -64,7 +64,7 @@ def chroot_command(spec: ChrootSpec, root: Path, argv: tuple[str, ...]) -> tuple
 
 
 def enter_rooted_command(spec: ChrootSpec, process: hv.ProcessId, root: Path, argv: tuple[str, ...]) -> tuple[str, ...]:
-    """As `chroot_command`, in the mount namespace of that process, in which the root can be written to."""
+    """Like `chroot_command`, in the mount namespace of that process, in which the root can be written to."""
     entering = (f"--mount=/proc/{process.pid}/ns/mnt", f"--root={hv.root_in_mounts_of(process.pid)}")
     return ("nsenter", *entering, "--", *chroot_command(spec, root, argv))
 

@@ -44,7 +44,7 @@ class RootedKind(
     """Released before the root is unmounted."""
 
     def acquire(self, resource: Rooted, held: hv.Held) -> None:
-        """Nothing: the script starts them."""
+        """Acquire nothing: the script starts the processes."""
 
     def release(self, entry: hv.Entry, owner: hv.Owner) -> None:
         """Kill every process that still has the root. The processes of another boot ended with it."""

@@ -75,7 +75,7 @@ PARAMS: Final = hv.ParamGroup(
         "confinement",
         hv.one_of(
             {
-                "auto": "As security_model needs; else strict if root starts the instance, and user otherwise.",
+                "auto": "The level that security_model needs. Otherwise strict if root starts the instance, else user.",
                 "strict": "Its own uid, no capabilities, and a file system with only what QEMU needs. Only root can start it.",
                 "user": "The uid of the caller in a user namespace, and a file system with only what QEMU needs.",
                 "off": "No isolation: QEMU runs as the caller.",

@@ -119,7 +119,9 @@ class QmpClient:
         QmpClosedError when QEMU exits first, QmpProtocolError when the reply is not QMP.
         """
         if oob and not self._oob:
-            raise QmpProtocolError(subject=self.subject, what=f"{command} out of band was not negotiated")
+            raise QmpProtocolError(
+                subject=self.subject, what=f"{command} cannot be sent out of band, QEMU did not offer that"
+            )
         deadline = time.monotonic() + deadline_s
         self._last_id += 1
         command_id = self._last_id

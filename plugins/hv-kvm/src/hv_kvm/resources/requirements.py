@@ -73,7 +73,7 @@ class HostNetworkKind(Requirement[HostNetwork], name="network", turn=Turn.NETWOR
 
 
 class BuiltInNetworkKind(ResourceKind[BuiltInNetwork, None], name="built-in-network", turn=Turn.NETWORK):
-    """Always there. If it replaces passt, the plan and the outcome say why."""
+    """Every QEMU has it. If it replaces passt, the plan and the outcome say why."""
 
     def describe(self, resource: BuiltInNetwork, site: Site) -> Iterator[Step]:
         """Why it replaces passt."""
