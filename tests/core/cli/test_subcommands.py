@@ -223,7 +223,7 @@ def test_params_with_a_key_shows_all_about_it(hv: Hv) -> None:
     )
     assert shown.count("motd\n") == 1
     assert "\n\ndisks.cache\n" in shown
-    assert "        none: Bypass the page cache of the node.\n        writeback: " in shown
+    assert "        none: Without the node's page cache (O_DIRECT).\n        writeback: " in shown
     rows = json.loads(hv("params", "fake", "nics.mode", "vcpus", "--json").stdout)
     assert [row["key"] for row in rows] == ["nics.mode", "vcpus"]
 

@@ -81,7 +81,7 @@ def test_the_name_server(servers: tuple[str, ...], upstream: tuple[str, ...], ol
 def test_only_a_guest_that_gets_no_name_server_has_a_note() -> None:
     alone = NodeNetwork(families=BOTH, name_servers=("127.0.0.1",))
     assert dns_note(OLD, alone) == (
-        "the guest gets no name server by DHCP, because that of the node is at 127.0.0.1; inside the guest, use 10.0.2.3"
+        "the guest gets no name server by DHCP, because the node's name server is at 127.0.0.1; inside the guest, use 10.0.2.3"
     )
     assert dns_note(NEW, alone) is None
     for servers, upstream in (((), ()), (("192.0.2.53",), ()), (("127.0.0.53",), ("192.0.2.53",))):

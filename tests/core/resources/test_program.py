@@ -159,6 +159,6 @@ def test_steps_of_a_plan(program: Callable[..., Program], site: Callable[..., Si
     wanted = program()
     assert [str(step.what) for step in CORE_KINDS.steps([wanted], site(level=Level.STRICT))] == [
         "take a uid from 1880000000 to 1880000099 that no other program has",
-        f"claim {tmp_path}/state, only for helper while it runs",
+        f"claim {tmp_path}/state, for helper only, while it runs",
         "/usr/bin/bash beside the instance, with its own uid; it ends with the guest",
     ]

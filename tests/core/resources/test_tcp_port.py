@@ -56,7 +56,7 @@ def test_at_an_interface_its_address_is_looked_up_first(at_work: AtWork) -> None
 
 
 def test_an_address_of_another_node_says_what_to_correct(at_work: AtWork) -> None:
-    what = r"web1: cannot listen at 192\.0\.2\.1 for spice, got .*; correct params\.spice_port, or the address"
+    what = r"web1: cannot listen at 192\.0\.2\.1 for spice, got .*; correct params\.spice_port or the address"
     with pytest.raises(OperationError, match=what):
         at_work().acquire(port(None, first=5900, bind="192.0.2.1"))
 
