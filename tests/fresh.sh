@@ -91,7 +91,11 @@ if [ "$dirty" = yes ]; then
     [ ! -e "$file" ] || printf '%s\0' "$file"
   done | tar --null --no-recursion -T - -c | tar -x -C "$root/root/hvcore" || die "cannot copy the files"
 fi
-[ "$dist" = no ] || cp -R dist "$root/root/hvcore/" || die "dist: build the packages first: ./dev deb"
+if [ "$dist" = yes ]; then # and the wheel of a driver that stands for one of another author
+  cp -R dist "$root/root/hvcore/" || die "dist: build the packages first: ./dev deb"
+  .venv/bin/python -m build --wheel --no-isolation --outdir "$root/root/hvcore/dist/others" examples/hv-process \
+    >"$logs/$suite-others.log" 2>&1 || die "the wheel of examples/hv-process: $(tail -n 3 "$logs/$suite-others.log")"
+fi
 
 bad=0 number=0
 for command in "$@"; do
