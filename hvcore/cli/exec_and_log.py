@@ -28,10 +28,9 @@ __all__ = ["execute", "log"]
 def execute(name: str, command: tuple[str, ...]) -> None:
     """Run a program inside a running instance.
 
-    Everything after NAME belongs to the program, its options too. An instance of driver fake has no inside: there the
-    program runs on this node, unconfined.
-    Allocates a terminal if standard input is one; otherwise passes standard input, output and error through. Exits
-    with the program's exit code, 128+N if signal N killed it, or 125 if it could not be run.
+    Everything after NAME belongs to the program, its options too. Allocates a terminal if standard input is one;
+    otherwise passes standard input, output and error through. Exits with the program's exit code, 128+N if signal N
+    killed it, or 125 if it could not be run. With driver fake, the program runs on this node, unconfined.
     """
     node = open_node()
     arguments = command[1:] if command[0] == "--" else command

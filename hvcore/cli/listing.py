@@ -137,7 +137,10 @@ def _row(one: hvcore.InstanceInfo) -> list[object]:
 @names_argument
 @json_option
 def info(names: tuple[str, ...], *, as_json: bool) -> None:
-    """Show the state of instances, with their figures, files, disks and network interfaces."""
+    """Show everything about instances.
+
+    The state and its reason, use of CPU and memory, files, disks and network interfaces.
+    """
     node = open_node()
     warn_read_only(node)
 

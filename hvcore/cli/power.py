@@ -123,8 +123,8 @@ def _attach(name: str, *, release: bool) -> None:
 def stop(names: tuple[str, ...], *, force: bool, deadline_s: float, as_json: bool) -> None:
     """Stop instances, and show what stopped them.
 
-    Asks the guest to shut down, then powers it off after --deadline. A guest that has never run ends without running.
-    Exits with 4 if there is no such instance.
+    Asks the guest to shut down, then powers it off after --deadline. A guest that was started paused and has never run
+    is powered off at once. Exits with 4 if there is no such instance.
     """
     for_each(names, lambda name: _stopped(name, force=force, deadline_s=deadline_s), as_json=as_json)
 
