@@ -329,7 +329,11 @@ def test_a_user_that_cannot_be_is_refused(name: str, what: str, root: None, worl
 @pytest.mark.parametrize(
     ("params", "nics", "what"),
     [
-        ({}, (hvcore.Nic(mode="ext"),), r"nics\[0\].mode: is a mode that this release of hv-kvm cannot start"),
+        (
+            {},
+            (hvcore.Nic(mode="macvtap", link="lo"),),
+            r"nics\[0\].mode: is a mode that this release of hv-kvm cannot start",
+        ),
         ({"user_shutdown": True}, (), "params.user_shutdown: needs a watcher for guests that shut down"),
     ],
 )
