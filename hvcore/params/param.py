@@ -78,7 +78,7 @@ _SINCE = re.compile(r"[0-9]+(\.[0-9]+){1,2}")
 class Param:
     """One parameter. ``default`` None means unset, and then None may also be given; it is kept in its clean form.
 
-    ``help`` is a sentence that says what the parameter does to the guest, ``default_means`` a phrase for a default that
+    ``help`` is a sentence that says what the value is, ``default_means`` a phrase for a default that
     does not explain itself (``QEMU decides``), ``example`` a value worth showing. ``unit`` is in words (``bytes per
     second``), ``since`` the release of the plugin that brought it. A deprecated one says in ``deprecated`` what to do
     instead (``use vnc_address``) and in ``removed_in`` which release of the plugin is the first without it.
