@@ -276,7 +276,7 @@ def _fields(source: object, prefix: str, keys: ParamGroup) -> tuple[dict[str, An
 
 
 def read_instance(data: object) -> tuple[Instance | None, tuple[Problem, ...]]:
-    """An `Instance` from plain data (dicts, lists, strings, integers), and every problem; None if there are any.
+    """The `Instance` in plain data (dicts, lists, strings, integers), None if it has problems; and every problem.
 
     Unknown keys are problems. The driver checks the contents of ``params``.
     """
