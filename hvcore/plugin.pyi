@@ -101,11 +101,15 @@ from hvcore.model.nic_scripts import script_environment as script_environment
 from hvcore.model.node_links import BridgePort as BridgePort
 from hvcore.model.node_links import DefaultRoutes as DefaultRoutes
 from hvcore.model.node_links import NodeLink as NodeLink
+from hvcore.model.node_links import OvsPort as OvsPort
 from hvcore.model.node_links import Tap as Tap
 from hvcore.model.node_links import TapFds as TapFds
 from hvcore.model.node_links import Veth as Veth
 from hvcore.model.node_links import mac_claim as mac_claim
 from hvcore.model.observation import Observation as Observation
+from hvcore.model.ovs_bridge import OVS_SOCKET as OVS_SOCKET
+from hvcore.model.ovs_bridge import OvsBridge as OvsBridge
+from hvcore.model.ovs_bridge import OvsBridgeFacts as OvsBridgeFacts
 from hvcore.model.plan import Argument as Argument
 from hvcore.model.plan import Origin as Origin
 from hvcore.model.plan import Plan as Plan

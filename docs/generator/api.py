@@ -68,7 +68,8 @@ ROLES: Final[Mapping[str, Role]] = {
             ),
             "Resources that an instance holds": (
                 *("hvcore.model.resource", "hvcore.model.guest_network", "hvcore.model.egress_rules"),
-                *("hvcore.model.node_links", "hvcore.model.nic_scripts", "hvcore.resources", "hvcore.model.limits"),
+                *("hvcore.model.node_links", "hvcore.model.ovs_bridge", "hvcore.model.nic_scripts"),
+                *("hvcore.resources", "hvcore.model.limits"),
             ),
             "Launching and confining a program": (
                 *("hvcore.host.launching", "hvcore.host.confinement", "hvcore.model.sandbox"),

@@ -13,24 +13,29 @@ from hvcore.host.network.installed_passt import why_not_passt
 from hvcore.host.network.links import links
 from hvcore.host.network.netlink import Netlink
 from hvcore.host.network.nft import NFT_PACKAGE, NftError, find_nft, list_table
+from hvcore.host.network.ovs_vsctl import OVS_START, OvsError, ask, dead_switch, run_here
 from hvcore.host.network.tap_device import TUN, VHOST_NET, open_vhost, tap_features
 from hvcore.model.answers import Finding, Severity
 from hvcore.model.egress_rules import FAMILY, TABLE
 from hvcore.model.guest_network import PASST_PATH
+from hvcore.model.ovs_bridge import OVS_SOCKET
 
 __all__ = ["network_abilities"]
 
+_OVS_S: Final = 5.0
 _FORWARDING: Final = {"IPv4": "net.ipv4.ip_forward", "IPv6": "net.ipv6.conf.all.forwarding"}
 
 
-def network_abilities(host: Host, proc_sys: Path = Path("/proc/sys")) -> Iterator[Finding]:
+def network_abilities(
+    host: Host, proc_sys: Path = Path("/proc/sys"), ovs_socket: str = OVS_SOCKET
+) -> Iterator[Finding]:
     """Findings about each mode of a NIC."""
     yield _passt()
     yield _taps()
     yield _vhost()
     yield _bridges()
     yield _forwarding(proc_sys)
-    yield _open_vswitch()
+    yield _open_vswitch(ovs_socket)
     yield from _egress(host)
 
 
@@ -93,11 +98,20 @@ def _switched_on(file: Path) -> bool:
         return False
 
 
-def _open_vswitch() -> Finding:
+def _open_vswitch(socket: str = OVS_SOCKET) -> Finding:
     if shutil.which("ovs-vsctl") is None:
         what = "is not installed on this node; NICs of mode 'openvswitch' need it"
         return _note("ovs-vsctl", what, how_to_install("openvswitch-switch"))
-    return program("ovs-vsctl", "openvswitch-switch", "--version")
+    found = program("ovs-vsctl", "openvswitch-switch", "--version")
+    if found.severity is not Severity.OK:
+        return found
+    try:
+        ask(run_here, socket, "list-br", deadline_s=_OVS_S)
+    except OvsError as error:
+        return _note("ovs-vsctl", f"{error.what}: mode 'openvswitch' needs it", error.todo)
+    if (why := dead_switch(socket)) is not None:
+        return _note("ovs-vsctl", f"{why}: mode 'openvswitch' needs it", OVS_START)
+    return found
 
 
 def _egress(host: Host) -> Iterator[Finding]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from hvcore.model.ovs_bridge import OvsBridge
 from hvcore.model.resource import Resource, UniqueValue
 
-__all__ = ["MAC_ADDRESSES", "BridgePort", "DefaultRoutes", "NodeLink", "Tap", "TapFds", "Veth", "mac_claim"]
+__all__ = ["MAC_ADDRESSES", "BridgePort", "DefaultRoutes", "NodeLink", "OvsPort", "Tap", "TapFds", "Veth", "mac_claim"]
 
 MAC_ADDRESSES: Final = "mac-address"
 """The space of `UniqueValue` for MAC addresses, as numbers."""
@@ -38,7 +39,7 @@ class Tap(Resource[TapFds]):
 
     With ``vhost`` None, vhost-net is used if the node has it. ``vnet_hdr`` lets packets have a virtio-net header, if the
     node's taps can. ``mtu`` None leaves the MTU to what the tap is connected to. ``communication`` gives it a name that
-    begins with ``gnt.com.``.
+    begins with ``gnt.com.``. A ``switch`` of Open vSwitch that does not complete checksums gets a tap without that header.
     """
 
     mac: str
@@ -47,6 +48,11 @@ class Tap(Resource[TapFds]):
     vnet_hdr: bool = True
     mtu: int | None = None
     communication: bool = False
+    switch: OvsBridge | None = None
+
+    def needs(self) -> tuple[Resource[Any], ...]:
+        """The switch, if there is one."""
+        return () if self.switch is None else (self.switch,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +103,24 @@ class BridgePort(Resource[None]):
     def needs(self) -> tuple[Resource[Any], ...]:
         """The link."""
         return (self.link,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OvsPort(Resource[None]):
+    """A tap as a port of a bridge of Open vSwitch.
+
+    ``vlan`` is a clean value of `hvcore.params.network_types.vlan`; with None the port is in all VLANs of the bridge.
+    ``mtu`` None is that of the bridge.
+    """
+
+    link: Tap
+    bridge: OvsBridge
+    vlan: str | None = None
+    mtu: int | None = None
+
+    def needs(self) -> tuple[Resource[Any], ...]:
+        """The tap and the bridge."""
+        return (self.link, self.bridge)
 
 
 def mac_claim(key: str, given_by: str, mac: str) -> UniqueValue:

@@ -77,7 +77,8 @@ class Interface:
     """The interface of the node that belongs to a NIC, as it is now.
 
     ``nic`` is the position of the NIC, ``name`` the tap, veth or macvtap. ``port_of`` is the bridge that it is a port of now, or
-    None. ``seen`` has the IP addresses that the node has resolved to the NIC's MAC address.
+    None; of Open vSwitch the one that the start connected it to. ``seen`` has the IP addresses that the node has resolved to
+    the NIC's MAC address.
     """
 
     nic: int

@@ -23,6 +23,7 @@ class NodeInterfaces:
 
     def of(self, record: Record, macs: Sequence[str]) -> Iterator[Interface]:
         """Those of the instance's NICs, which have these MAC addresses; nothing for a NIC without an interface."""
+        switches = {entry.data.get("port"): entry.data.get("bridge") for entry in record.ledger}
         for entry in record.ledger:
             nic = _OF_NIC.fullmatch(entry.key)
             name, mark = entry.data.get("name"), entry.data.get("owner")
@@ -31,7 +32,9 @@ class NodeInterfaces:
             link = self._by_name.get(name)
             if link is not None and link.alias == mark:  # another link may have the name by now
                 seen = tuple(self._addresses.get(macs[int(nic[1])].lower(), ()))
-                yield Interface(nic=int(nic[1]), name=name, port_of=self._name_of.get(link.master), seen=seen)
+                # A port of Open vSwitch is not among the links. Its database is not read: that takes 10 ms.
+                port_of = switches.get(name) or self._name_of.get(link.master)
+                yield Interface(nic=int(nic[1]), name=name, port_of=port_of, seen=seen)
 
     @cached_property
     def _by_name(self) -> dict[str, LinkFacts]:

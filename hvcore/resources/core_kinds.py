@@ -15,6 +15,7 @@ from hvcore.resources.kinds import Kinds
 from hvcore.resources.network import InterfaceAddressKind, TcpPortKind
 from hvcore.resources.network_scripts import NetworkScriptsKind
 from hvcore.resources.node_files import CharacterDeviceKind, LinkKind, UnixSocketKind
+from hvcore.resources.ovs_port import OvsBridgeKind, OvsPortKind
 from hvcore.resources.port_forward import PortForwardKind
 from hvcore.resources.program import ProgramKind
 from hvcore.resources.state_directory import StateDirectoryKind
@@ -43,6 +44,8 @@ _OF_CORE: Final[tuple[ResourceKind[Any, Any], ...]] = (
     DefaultRoutesKind(),
     BridgePortKind(),
     NetworkScriptsKind(),
+    OvsBridgeKind(),
+    OvsPortKind(),
     UnixSocketKind(),
     StateDirectoryKind(),
     ProgramKind(),

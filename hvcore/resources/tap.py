@@ -20,7 +20,7 @@ from hvcore.resources.kind import ResourceKind, Turn
 from hvcore.resources.node_link import name_taken, release_link, root_needed
 from hvcore.resources.owner import Owner, Site
 
-__all__ = ["TapKind"]
+__all__ = ["TapKind", "tap_name"]
 
 
 class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
@@ -45,30 +45,32 @@ class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
             what = f"needs vhost-net, and {self._vhost_net} cannot be opened ({why})"
             yield Problem(path=path, what=what, todo="load module vhost_net, or unset vhost_net")
         yield from root_needed(path, "make a tap device", "use mode 'user'")
-        yield from name_taken(path, _name(resource, site), link_mark(site.host.run_dir, site.name, resource.key))
+        yield from name_taken(path, tap_name(resource, site), link_mark(site.host.run_dir, site.name, resource.key))
 
     def describe(self, resource: Tap, site: Site) -> Iterator[Step]:
         """The tap and its queues."""
         queues = f" with {resource.queues} queues" if resource.queues > 1 else ""
-        yield Step(kind="tap", what=f"make tap {_name(resource, site)}{queues} for the NIC {resource.mac}")
+        yield Step(kind="tap", what=f"make tap {tap_name(resource, site)}{queues} for the NIC {resource.mac}")
 
     def placeholder(self, resource: Tap, site: Site) -> TapFds:
         """Symbols for the descriptors. Only the node knows whether it has vhost; a plan assumes that it does."""
         nic = resource.key.removesuffix(".tap")
         names = [nic + (f".{queue}" if resource.queues > 1 else "") for queue in range(resource.queues)]
         vhost = tuple(f"{{fd:vhost-{name}}}" for name in names) if resource.vhost is not False else ()
-        return TapFds(name=_name(resource, site), fds=tuple(f"{{fd:tap-{name}}}" for name in names), vhost_fds=vhost)
+        return TapFds(name=tap_name(resource, site), fds=tuple(f"{{fd:tap-{name}}}" for name in names), vhost_fds=vhost)
 
     def entry(self, resource: Tap, site: Site) -> Mapping[str, Any]:
         """The tap's name, and its mark."""
-        return {"name": _name(resource, site), "owner": link_mark(site.host.run_dir, site.name, resource.key)}
+        return {"name": tap_name(resource, site), "owner": link_mark(site.host.run_dir, site.name, resource.key)}
 
     def acquire(self, resource: Tap, held: Held) -> TapFds:
         """The descriptors. The tap has its address and its mark, and is down. Raises `OperationError`."""
-        name, instance = _name(resource, held.site), held.owner.name
+        name, instance = tap_name(resource, held.site), held.owner.name
         held.owner.progress(f"making tap {name}")
         try:
-            opened = open_tap(name, queues=resource.queues, vnet_hdr=resource.vnet_hdr, tun=self._tun)
+            completes = resource.switch is None or held[resource.switch].in_kernel
+            vnet_hdr = resource.vnet_hdr and completes
+            opened = open_tap(name, queues=resource.queues, vnet_hdr=vnet_hdr, tun=self._tun)
         except OSError as error:
             in_the_way = error.errno in (errno.EBUSY, errno.EINVAL)
             todo = f"see 'ip -d link show {name}'" if in_the_way else "hv verify says what this node lacks"
@@ -121,6 +123,11 @@ class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
         return None
 
 
-def _name(resource: Tap, site: Site) -> str:
+def tap_name(resource: Tap, site: Site) -> str:
+    """The name of the tap on the node.
+
+    It depends on the bridge of Open vSwitch: a database that still has a port of that name takes the tap into its bridge.
+    """
     prefix = {"prefix": COMMUNICATION} if resource.communication else {}
-    return link_name(site.host.run_dir, site.name, resource.key, **prefix)
+    key = resource.key if resource.switch is None else f"{resource.key} {resource.switch.name}"
+    return link_name(site.host.run_dir, site.name, key, **prefix)

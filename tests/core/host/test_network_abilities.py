@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from empty_network import NEEDS_ROOT, Network, empty_network
+from open_vswitch import NEEDS_OVS, open_vswitch
 
 from hvcore.host.environment import Host
 from hvcore.host.network_abilities import network_abilities
@@ -23,7 +24,8 @@ def net() -> Iterator[Network]:
 
 def found(tmp_path: Path) -> dict[str, tuple[Severity, str, str | None]]:
     host = Host(run_dir=tmp_path, privileged=True, uid_pool=range(1, 3))
-    return {one.subject: (one.severity, one.what, one.todo) for one in network_abilities(host, tmp_path)}
+    found = network_abilities(host, tmp_path, str(tmp_path / "ovs/db.sock"))
+    return {one.subject: (one.severity, one.what, one.todo) for one in found}
 
 
 def test_a_node_without_networks_gets_notes_that_say_what_to_do(
@@ -36,6 +38,15 @@ def test_a_node_without_networks_gets_notes_that_say_what_to_do(
     assert "needs a default route" in notes["passt"][1] or "not installed" in notes["passt"][1]
     assert notes["forwarding"][2] == "sysctl net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1"
     assert notes["ovs-vsctl"][1] == "is not installed on this node; NICs of mode 'openvswitch' need it"
+
+
+@NEEDS_OVS
+def test_open_vswitch_has_to_run(net: Network, tmp_path: Path) -> None:
+    assert found(tmp_path)["ovs-vsctl"][2] == "start it: systemctl start openvswitch-switch"
+    with open_vswitch(tmp_path / "ovs") as ovs:
+        assert found(tmp_path)["ovs-vsctl"][0] is Severity.OK
+        ovs.kill_switch()
+        assert found(tmp_path)["ovs-vsctl"][1] == "ovs-vswitchd does not run: mode 'openvswitch' needs it"
 
 
 def test_bridges_and_forwarding_are_shown(net: Network, tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from connected import MODES, connected
-from empty_network import NEEDS_ROOT, Network, empty_network
+from empty_network import NEEDS_ROOT
+from nic_modes import NIC_MODES, SAMPLE_OF_MODES, ModeNetwork, mode_network
 from world import World
 
 from hv_kvm.qmp import QmpError, commands, connect
@@ -39,7 +39,7 @@ CALLS = (
     *("socket", "bind", "listen", "connect", "sendto", "recvfrom", "poll", "read", "ioctl"),
 )
 # Those that make a tap and connect it.
-_OF_LINKS = frozenset(("ioctl", "socket", "sendto", "recvfrom"))
+_OF_LINKS = frozenset(("ioctl", "socket", "sendto", "recvfrom", "wait4", "pidfd_open"))
 _SAMPLE = 12
 
 
@@ -206,21 +206,20 @@ def chosen_points(world: World, acts: Acts, name: str) -> list[Point]:
 
 
 @pytest.fixture
-def net(world: World) -> Iterator[Network]:
-    """A network for the test with a bridge, whose links are leftovers."""
-    with empty_network() as network:
-        network.bridge()
-        world.places.append(lambda: sorted(network.links() - {"br0"}))
+def prepared(mode: str, world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModeNetwork]:
+    """A network for the test that is prepared for NICs of that mode. Its links are leftovers, and what else the mode has."""
+    with mode_network(mode, tmp_path_factory.mktemp(mode)) as network:
+        world.places.append(network.leftovers)
         yield network
         for info in world.node.instances():
             world.node.stop(info.name, force=True)
-        assert network.links() == {"br0"}
+        assert network.leftovers() == []
         world.places.clear()  # outside of this network they are other links
 
 
-def with_nics(world: World, mode: str) -> tuple[list[Point], Callable[[], object]]:
+def start_with_nics(world: World, network: ModeNetwork) -> tuple[list[Point], Callable[[], object]]:
     """The points of a start with two NICs, and that start."""
-    instance = world.instance(**connected(mode, world.root))
+    instance = world.instance(nics=network.nics, **network.params)
     world.kvm.start(instance)  # probes the binary once
     world.node.stop("web1", force=True)
     every = points(lambda: world.kvm.start(instance), world.root)
@@ -229,9 +228,9 @@ def with_nics(world: World, mode: str) -> tuple[list[Point], Callable[[], object
 
 
 @NEEDS_ROOT
-@pytest.mark.parametrize("mode", MODES[:2])
-def test_a_caller_killed_while_it_makes_links_leaves_none(net: Network, world: World, mode: str) -> None:
-    every, act = with_nics(world, mode)
+@pytest.mark.parametrize("mode", SAMPLE_OF_MODES)
+def test_a_caller_killed_while_it_makes_links_leaves_none(prepared: ModeNetwork, world: World) -> None:
+    every, act = start_with_nics(world, prepared)
     chosen = [point for point in every if point.call in _OF_LINKS]
     assert len(chosen) > 20, chosen
     assert sweep(world, chosen[:: len(chosen) // 4], act, before=lambda: None)["gone"] > 2
@@ -240,10 +239,13 @@ def test_a_caller_killed_while_it_makes_links_leaves_none(net: Network, world: W
 @NEEDS_ROOT
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("mode", MODES)
-def test_a_caller_killed_at_any_call_of_a_start_with_nics_leaves_no_link(net: Network, world: World, mode: str) -> None:
-    every, act = with_nics(world, mode)
-    sweep(world, every, act, before=lambda: None)
+@pytest.mark.parametrize("mode", NIC_MODES)
+def test_a_caller_killed_at_any_call_of_a_start_with_nics_leaves_no_link(
+    prepared: ModeNetwork, world: World, announce: Callable[[str], None]
+) -> None:
+    every, act = start_with_nics(world, prepared)
+    outcomes = sweep(world, every, act, before=lambda: None)
+    announce(f"killed at {len(every)} calls: {dict(outcomes)}")
 
 
 TPM = pytest.mark.skipif(shutil.which("swtpm") is None, reason="no swtpm: ./dev setup")

@@ -66,6 +66,14 @@ PARAMS: Final = hv.ParamGroup(
         help="Whether the guest may leave checksums and segmentation to the node (virtio-net header on the tap).",
         example=False,
     ),
+    hv.Param(
+        "ovs_socket",
+        hv.file(),
+        help="The socket of the database of Open vSwitch, for NICs in mode openvswitch.",
+        default_means=hv.OVS_SOCKET,
+        changes="launch",
+        example="/var/run/openvswitch/db.sock",
+    ),
     help="The guest's NICs, all of one model. A table under [[nics]] says where a NIC is connected.",
 )
 
@@ -108,6 +116,20 @@ class TapNic(GuestNic):
     mtu: int | None = None
     communication: bool = False
     scripts: NicScripts = field(default=NicScripts())
+    ovs_socket: str = hv.OVS_SOCKET
+
+    @property
+    def switch(self) -> hv.OvsBridge | None:
+        """The bridge of Open vSwitch, in mode openvswitch."""
+        if self.mode != "openvswitch":
+            return None
+        return hv.OvsBridge(
+            key=f"nic{self.index}.switch",
+            given_by=f"nics[{self.index}].link",
+            name=self.link or "",
+            socket=self.ovs_socket,
+            vlan=self.vlan,
+        )
 
     @property
     def tap(self) -> hv.Tap:
@@ -121,6 +143,7 @@ class TapNic(GuestNic):
             vnet_hdr=self.vnet_hdr,
             mtu=self.mtu,
             communication=self.communication,
+            switch=self.switch,
         )
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
@@ -136,7 +159,16 @@ class TapNic(GuestNic):
 
     def _connection(self, where: str) -> Iterator[hv.Resource[Any]]:
         """What hvcore itself plugs the tap into."""
-        if self.mode == "bridged":
+        if self.switch is not None:
+            yield hv.OvsPort(
+                key=f"nic{self.index}.port",
+                given_by=f"{where}.link",
+                link=self.tap,
+                bridge=self.switch,
+                vlan=self.vlan,
+                mtu=self.mtu,
+            )
+        elif self.mode == "bridged":
             yield hv.BridgePort(
                 key=f"nic{self.index}.port",
                 given_by=f"{where}.link",
@@ -152,7 +184,7 @@ class TapNic(GuestNic):
                 given_by=f"{where}.mode",
                 what=what,
                 got=repr(self.mode),
-                todo="use mode 'bridged' or 'user'",
+                todo="use mode 'bridged', 'openvswitch', 'ext' or 'user'",
             )
 
 
@@ -160,7 +192,7 @@ DEVICES: Final = (UserNic, TapNic)
 
 
 @hv.hookimpl
-@hv.when_given("vhost_net", "virtio_net_queues")
+@hv.when_given("vhost_net", "virtio_net_queues", "ovs_socket")
 def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     """Several queues need virtio with vhost-net, and vhost-net a tap and virtio."""
     # A node or a profile may set it for all its instances.
@@ -171,6 +203,9 @@ def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
         elif all(nic.mode == "user" for nic in instance.nics):
             what = "needs a NIC on a tap of the node, and each has mode 'user'"
             yield problem(params, "vhost_net", what, "unset it, or use another mode")
+    if params.layer("ovs_socket") == "instance" and all(nic.mode != "openvswitch" for nic in instance.nics):
+        what = "has no effect without a NIC of mode 'openvswitch'"
+        yield problem(params, "ovs_socket", what, "unset it, or use that mode")
     key = "virtio_net_queues"
     if params[key] == 1:
         return
@@ -227,6 +262,7 @@ def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
             mtu=nic.mtu,
             communication=(nic.name or "").startswith(_COMMUNICATION),
             scripts=NicScripts.of(instance, params, index),
+            ovs_socket=params["ovs_socket"] or hv.OVS_SOCKET,
         )
 
 

@@ -1,0 +1,77 @@
+"""Guests with two NICs of each mode, in network namespaces of the test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from empty_network import NEEDS_ROOT
+from nic_modes import NIC_MODES, ModeNetwork, mode_network
+from world import World
+
+import hvcore
+
+pytestmark = [pytest.mark.live, NEEDS_ROOT, pytest.mark.parametrize("mode", NIC_MODES)]
+
+NO_CAPABILITIES = tuple(f"{name}:\t{0:016x}" for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"))
+
+
+@pytest.fixture
+def prepared(mode: str, world: World, tmp_path: Path) -> Iterator[ModeNetwork]:
+    with mode_network(mode, tmp_path) as network:
+        yield network
+        for info in world.node.instances():
+            world.node.stop(info.name, force=True)
+        assert network.leftovers() == []
+
+
+def given(network: ModeNetwork, **more: Any) -> dict[str, Any]:
+    return {"nics": network.nics, **network.params, **more}
+
+
+def test_a_guest_that_takes_over_its_qemu_has_no_capability_and_no_network_of_the_node(
+    prepared: ModeNetwork, world: World
+) -> None:
+    """The attack test of a NIC: what QEMU has is all that a guest can get."""
+    world.start(**given(prepared))
+    assert len({one.nic for one in world.info().interfaces}) == 2
+    pid = world.pid()
+    assert Path(f"/proc/{pid}/net/dev").read_text().count(":") == 1  # lo
+    assert os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/thread-self/ns/net")
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert all(line in status for line in NO_CAPABILITIES)
+    assert "NoNewPrivs:\t1" in status
+    opened = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+    assert not {path for path in opened if "openvswitch" in path or path.endswith(("db.sock", ".alive.nic"))}
+    world.node.stop("web1", force=True)
+    assert prepared.leftovers() == []
+
+
+def test_a_guest_that_was_killed_holds_its_links_until_it_is_cleaned_up_and_a_reboot_makes_them_again(
+    prepared: ModeNetwork, world: World
+) -> None:
+    world.start(**given(prepared))
+    world.kill()
+    world.node.cleanup("web1")
+    assert prepared.leftovers() == []
+    world.pressable("web1", **given(prepared))
+    names = prepared.leftovers()
+    world.node.reboot("web1")
+    assert prepared.leftovers() == names
+
+
+def test_a_start_that_fails_leaves_nothing(prepared: ModeNetwork, world: World) -> None:
+    with pytest.raises(hvcore.LaunchError):
+        world.start(**given(prepared, kvm_extra="-device no-such-device"))
+    assert prepared.leftovers() == []
+
+
+def test_a_second_start_of_the_same_mac_is_refused_and_disturbs_nothing(prepared: ModeNetwork, world: World) -> None:
+    world.start(**given(prepared))
+    names = prepared.leftovers()
+    with pytest.raises(hvcore.VerifyError, match=r"nics\[0\].mac: is taken by instance web1"):
+        world.start("web2", **given(prepared))
+    assert prepared.leftovers() == names
