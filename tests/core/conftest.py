@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import textwrap
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from fixture_types import Install
 from hypothesis import settings
 
 from hvcore import Disk, DriverHandle, Instance, Nic, Node
+from hvcore.host.launching.launch import reap
 from hvcore.host.processes.process import boot_id
 from hvcore.host.reservations import Reservations
 from hvcore.model.record import Entry, Phase, ProcessId, Record
@@ -43,6 +45,7 @@ from hvcore.state.store import Store
 settings.register_profile("core", deadline=None, max_examples=60)
 settings.load_profile("core")
 
+_EXIT_S = 20.0
 UIDS = range(1_880_000_000, 1_880_000_100)
 
 
@@ -65,9 +68,22 @@ def _no_leaks() -> Iterator[None]:
     """No test leaves a thread, a descriptor or a child process behind."""
     before = held_by_us()
     yield
-    if held_by_us() - before:
+    if found := held_by_us() - before:
         gc.collect()  # what is only waiting to be collected is no leak
+        _let_end(int(what.removeprefix("child ")) for what in found if what.startswith("child "))
     assert held_by_us() - before == set()
+
+
+def _let_end(children: Iterable[int]) -> None:
+    """Wait for children that are exiting: the monitor of a program ends a moment after it."""
+    for pid in children:
+        with suppress(ProcessLookupError):
+            fd = os.pidfd_open(pid)
+            try:
+                select.select([fd], [], [], _EXIT_S)
+            finally:
+                os.close(fd)
+    reap()
 
 
 @pytest.fixture

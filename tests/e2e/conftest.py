@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import lzma
-import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from initramfs import busybox_guest
-from served_guest import MODULES
+from kernel_modules import kernel_modules
 
 import hvcore
 
@@ -58,23 +56,10 @@ def initrd() -> Callable[..., bytes]:
 @pytest.fixture
 def modules(kernel: Path) -> dict[str, bytes]:
     """The power button's driver, and the one that shows what was pressed to programs."""
-    return _modules(kernel, ("button", "evdev"))
+    return kernel_modules(kernel, "button", "evdev")
 
 
 @pytest.fixture
 def network_modules(kernel: Path) -> dict[str, bytes]:
-    """The driver of paravirtual NICs and what it needs, named in the order in which they are loaded."""
-    found = _modules(kernel, MODULES)
-    return {f"{number:02}-{name}": found[name] for number, name in enumerate(f"{one}.ko" for one in MODULES)}
-
-
-def _modules(kernel: Path, names: Sequence[str]) -> dict[str, bytes]:
-    trees = (kernel.parents[1] / folder for folder in ("lib/modules", "usr/lib/modules"))
-    found = {path.name.removesuffix(".xz"): path for tree in trees for path in tree.rglob("*.ko*")}
-    wanted = {f"{name}.ko": found[f"{name}.ko"] for name in names if f"{name}.ko" in found}
-    return {name: _unpacked(path) for name, path in wanted.items() if os.access(path, os.R_OK)}
-
-
-def _unpacked(module: Path) -> bytes:
-    data = module.read_bytes()
-    return lzma.decompress(data) if module.suffix == ".xz" else data
+    """The driver of paravirtual NICs and what it needs."""
+    return kernel_modules(kernel, "virtio_pci", "virtio_net")

@@ -73,7 +73,6 @@ def terminal(node: hvcore.Node, name: str) -> Iterator[Terminal]:
 def test_a_linux_boots_to_its_console_and_goes_down_by_its_power_button(
     node: hvcore.Node, tmp_path: Path, kernel: Path, initrd: Callable[..., bytes], modules: dict[str, bytes]
 ) -> None:
-    assert set(modules) == {"button.ko", "evdev.ko"}, "the kernel's package has changed"
     path = instance_file(tmp_path, kernel, initrd(GREETING, modules))
     instance = hvcore.load_instance(str(path))
     kvm = node.driver("kvm")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import lzma
 import re
 import shutil
 import socket
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 import pytest
 from initramfs import busybox_guest
+from kernel_modules import kernel_modules
 
 import hvcore
 
@@ -49,32 +49,7 @@ def guest_params(folder: Path, *modules: str) -> dict[str, Any]:
 
 @functools.cache
 def _ram_disk(busybox: str, modules: tuple[str, ...]) -> bytes:
-    tree = next(_KERNEL.resolve().parents[1].glob("lib/modules/*"))
-    paths = {_plain(path.name.partition(".")[0]): path for path in tree.rglob("*.ko*")}
-    found: dict[str, bytes] = {}
-
-    def add(name: str) -> None:
-        if name not in paths or name in found:  # built in, or there already
-            return
-        data = _unpacked(paths[name])
-        needed = re.search(rb"\0depends=([^\0]*)\0", data)  # modinfo(8)
-        for other in needed[1].decode().split(",") if needed else ():
-            add(_plain(other))
-        found[name] = data
-
-    for module in modules:
-        add(module)
-    ordered = {f"{number:03}-{name}.ko": data for number, (name, data) in enumerate(found.items())}
-    return busybox_guest(_GREETING, Path(busybox).read_bytes(), ordered)
-
-
-def _plain(name: str) -> str:
-    return name.replace("-", "_")
-
-
-def _unpacked(path: Path) -> bytes:
-    data = path.read_bytes()
-    return lzma.decompress(data) if path.suffix == ".xz" else data
+    return busybox_guest(_GREETING, Path(busybox).read_bytes(), kernel_modules(_KERNEL, *modules))
 
 
 class LinuxGuest:

@@ -17,15 +17,9 @@ from typing import Any, Final
 
 import hvcore
 
-__all__ = ["MODULES", "NAME", "Console", "console", "fetch", "instance_text", "ports", "serve", "started"]
+__all__ = ["NAME", "Console", "console", "fetch", "instance_text", "ports", "serve", "started"]
 
 NAME: Final = "web1"
-MODULES: Final = (
-    *("virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci"),
-    *("failover", "net_failover", "virtio_net"),
-)
-"""Of Debian's kernel, in the order in which they are loaded."""
-
 _GREETING_S: Final = 150.0
 _ANSWER_S: Final = 60.0
 _LEASE: Final = (

@@ -153,8 +153,7 @@ class Before:
         environment = {name: self.text(one) for name, one in made["env"].items()}
         status = self.kept.dir / (f"{life[5:]}.status" if life[5:] else "status")
         status.write_bytes(b"\n")
-        pid = spawn([self.text(word) for word in made["argv"]], environment, fds)
-        self._enter_group(pid)
+        pid = spawn([self.text(word) for word in made["argv"]], environment, fds, self._groups())
         self.values |= {f"outer:{number}": pid, f"outerticks:{number}": proc.start_ticks(pid)}
         if gate is not None:
             os.write(gate, b"".join(self.text(word).encode() + b"\0" for word in made["gate"]))
@@ -232,15 +231,15 @@ class Before:
             Path(f"/proc/{self._holder.pid}/{kind}_map").write_text(f"0 {RANGE} 65536\n")
         self.values["holder"] = self._holder.pid
 
-    def _enter_group(self, pid: int) -> None:
-        """The control group, where the ledger has one and the node has those to write to."""
+    def _groups(self) -> list[Path]:
+        """The control group in each hierarchy, where the ledger has one and the node has those to write to."""
         entries = (entry["kind"] for record in self.records for entry in record["record"]["ledger"])
         if "cgroup" not in entries:
-            return
-        for place in hierarchies():
-            group = place / "hvcore" / self.values["group"]
+            return []
+        groups = [place / "hvcore" / self.values["group"] for place in hierarchies()]
+        for group in groups:
             group.mkdir(parents=True, exist_ok=True)
-            (group / "cgroup.procs").write_text(str(pid))
+        return groups
 
     def monitor(self) -> Qmp:
         """The monitor of the guest, once it answers."""
@@ -339,8 +338,11 @@ def opened(path: str, what: Mapping[str, Any]) -> int:
     return fd
 
 
-def spawn(argv: list[str], environment: Mapping[str, str], fds: Mapping[int, int]) -> int:
-    """Start the program in its own session, with these descriptors at these numbers; its parent has exited."""
+def spawn(argv: list[str], environment: Mapping[str, str], fds: Mapping[int, int], groups: list[Path]) -> int:
+    """Start the program in its own session and in these control groups, with these descriptors at these numbers.
+
+    Its parent has exited. It enters the groups itself: a short script has ended before another process moves it.
+    """
     said, saying = os.pipe()
     starter = os.fork()
     if starter == 0:
@@ -348,6 +350,8 @@ def spawn(argv: list[str], environment: Mapping[str, str], fds: Mapping[int, int
             if (pid := os.fork()) != 0:
                 os.write(saying, struct.pack("i", pid))
                 os._exit(0)
+            for group in groups:
+                (group / "cgroup.procs").write_text("0")  # the writer
             _become(argv, environment, fds)
         finally:
             os._exit(127)
