@@ -21,6 +21,7 @@ __all__ = ["Signalled", "exit_code_of", "reported"]
 _BAD_USAGE: Final = 2
 _INTERRUPTED: Final = 128 + signal.SIGINT
 _OUTPUT_CLOSED: Final = 128 + signal.SIGPIPE
+_AGAIN_S: Final = 0.01
 _LAST_LINES: Final = 12  # of the output of a process that ended during its start
 
 
@@ -152,6 +153,17 @@ def _raise_signalled(signum: int, _frame: FrameType | None) -> NoReturn:
     raise Signalled(signum)
 
 
+def _once_more(lost: sys.UnraisableHookArgs) -> None:
+    """Send the signal again if its exception was raised where Python drops exceptions: in a destructor or a callback."""
+    if isinstance(lost.exc_value, Signalled | KeyboardInterrupt):
+        import threading  # noqa: PLC0415 - after a signal only
+
+        signum = lost.exc_value.signum if isinstance(lost.exc_value, Signalled) else signal.SIGINT
+        threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signum)).start()
+    else:
+        sys.__unraisablehook__(lost)
+
+
 _HANDLERS: Final = {
     signal.SIGTERM: _raise_signalled,
     signal.SIGHUP: _raise_signalled,
@@ -168,8 +180,10 @@ def _signals_as_exceptions() -> Iterator[None]:
             if signal.getsignal(signum) is signal.SIG_DFL:
                 changed.append(signum)
                 signal.signal(signum, handler)
+    hook, sys.unraisablehook = sys.unraisablehook, _once_more
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for signum in changed:
             signal.signal(signum, signal.SIG_DFL)

@@ -233,6 +233,28 @@ def test_after_a_signal_a_stop_says_what_is_left(
     assert hv_process("stop", "web1", "--force").returncode == 0
 
 
+_IN_A_DESTRUCTOR = """
+import os, time
+from hvcore.cli.exit_status import exit_code_of
+class Late:
+    def __del__(self):
+        os.kill(os.getpid(), {signum})
+        len("")  # Python calls the handler of a signal between two steps
+def run():
+    Late()
+    time.sleep(60)
+    return 0
+raise SystemExit(exit_code_of(run, as_json=False))
+"""
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_a_destructor_is_not_lost(signum: signal.Signals, code: int) -> None:
+    program = f"import signal; signal.signal({signum:d}, signal.SIG_DFL)" + _IN_A_DESTRUCTOR.format(signum=int(signum))
+    run = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, timeout=60)
+    assert (run.returncode, run.stderr) == (code, b"")
+
+
 def test_a_watched_list_is_printed_until_enter(hv_process: Process, instance_file: File, run_dir: Path) -> None:
     hv_process("start", instance_file())
     master, slave = pty.openpty()
