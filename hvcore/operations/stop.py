@@ -170,7 +170,7 @@ def _end(context: Context, record: Record, op: Op, deadline: Deadline, *, before
         notes = (*notes, "a stop by force ended the wait for the guest")
         stopped_by = "kill" if deadline.killed else stopped_by
     reap()
-    outcome = _ended(record.name, op, stopped_by, before, notes)
+    outcome = _ended(record.name, op, stopped_by, before, (*notes, *job.remarks))
     return _release(context, job.record, outcome, deadline)
 
 

@@ -287,15 +287,16 @@ def allow_scripts(node: hvcore.Node, seconds: float) -> None:
 
 @pytest.mark.parametrize("failure", ["exit 3: stop exited with 3", "sleep 1000: did not exit in time"])
 def test_stop_script_that_fails_after_the_end_holds_nothing_up(
-    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers, progress: list[str], failure: str
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers, failure: str
 ) -> None:
     stop, message = failure.split(": ")
     image = images(f"#!/bin/sh\n[ $1 = start ] && exit 0\n{stop}\n")
     node.driver("chroot").start(web1(image))
     if "exit" not in stop:
         allow_scripts(node, 0.5)
-    assert node.stop("web1").stopped_by == "gone"
-    assert any(message in text for text in progress)
+    outcome = node.stop("web1")
+    assert outcome.stopped_by == "gone"
+    assert any(message in note for note in outcome.notes)
     assert leftovers() == []
 
 
@@ -556,7 +557,7 @@ class TestStopLadder:
         assert read_image(image, "/finished") == "done\n"
 
     def test_failing_stop_script_is_reported_and_the_stop_continues(
-        self, node: hvcore.Node, images: Any, web1: Build, progress: list[str]
+        self, node: hvcore.Node, images: Any, web1: Build
     ) -> None:
         script = """\
             #!/bin/sh
@@ -564,8 +565,11 @@ class TestStopLadder:
             sleep 1000 &
         """
         node.driver("chroot").start(web1(images(script)))
-        assert node.stop("web1").stopped_by == "term"
-        assert "/ganeti-chroot stop exited with 3, its last output was 'no way'" in progress
+        outcome = node.stop("web1")
+        assert (outcome.stopped_by, outcome.notes) == (
+            "term",
+            ("/ganeti-chroot stop exited with 3, its last output was 'no way'",),
+        )
 
     def test_process_that_ignores_sigterm_is_killed(self, node: hvcore.Node, images: Any, web1: Build) -> None:
         script = """\
@@ -576,9 +580,7 @@ class TestStopLadder:
         node.driver("chroot").start(web1(images(script)))
         assert node.stop("web1").stopped_by == "kill"
 
-    def test_hanging_stop_script_ends_with_its_deadline(
-        self, node: hvcore.Node, images: Any, web1: Build, progress: list[str]
-    ) -> None:
+    def test_hanging_stop_script_ends_with_its_deadline(self, node: hvcore.Node, images: Any, web1: Build) -> None:
         script = """\
             #!/bin/sh
             [ $1 = start ] || sleep 1000
@@ -587,20 +589,19 @@ class TestStopLadder:
         node.driver("chroot").start(web1(images(script)))
         allow_scripts(node, 0.3)
         begun = time.monotonic()
-        assert node.stop("web1", deadline_s=120).stopped_by == "term"
+        outcome = node.stop("web1", deadline_s=120)
         assert time.monotonic() - begun < 60
-        assert "/ganeti-chroot stop did not exit in time" in progress
+        assert (outcome.stopped_by, outcome.notes) == ("term", ("/ganeti-chroot stop did not exit in time",))
 
-    def test_stop_script_that_was_removed(
-        self, node: hvcore.Node, images: Any, web1: Build, progress: list[str]
-    ) -> None:
+    def test_stop_script_that_was_removed(self, node: hvcore.Node, images: Any, web1: Build) -> None:
         script = """\
             #!/bin/sh
             rm /ganeti-chroot; sleep 1000 &
         """
         node.driver("chroot").start(web1(images(script)))
-        assert node.stop("web1").stopped_by == "term"
-        assert any("cannot be executed inside, got No such file" in text for text in progress)
+        outcome = node.stop("web1")
+        assert outcome.stopped_by == "term"
+        assert any("cannot be executed inside, got No such file" in note for note in outcome.notes)
 
     def test_stop_script_that_floods(self, node: hvcore.Node, images: Any, web1: Build) -> None:
         script = """\

@@ -158,6 +158,8 @@ class KvmDriver:
         path = GuestPaths(live.dir).serial
         if not path.exists():
             todo = "set serial_console = true and restart the instance"
+            if (address := live.record.bindings.get("vnc")) is not None:
+                todo = f"{todo}, or connect a VNC viewer to {address}"
             raise hv.OperationError(f"{live.record.name}: was started without a serial console; {todo}")
         return hv.Console(name=live.record.name, socket=str(path))
 

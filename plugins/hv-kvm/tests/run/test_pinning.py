@@ -33,7 +33,13 @@ def spec_of(mask: str, vcpus: int = 1) -> KvmSpec:
 
 @pytest.mark.parametrize(
     ("mask", "vcpus", "missing"),
-    [("all", 1, ""), ("0-1,3", 1, ""), ("2", 1, "2"), ("0:all:3-9", 3, "4, 5, 6, 7, 8, 9")],
+    [
+        ("all", 1, ""),
+        ("0-1,3", 1, ""),
+        ("2", 1, "2"),
+        ("0:all:3-9", 3, "4, 5, 6, 7, 8, 9"),
+        ("0-63", 1, "2, 4, 5, 6, 7, 8, 9, 10 and 53 more"),
+    ],
 )
 def test_cpus_that_are_not_online_are_refused(tmp_path: Path, mask: str, vcpus: int, missing: str) -> None:
     (tmp_path / "online").write_text("0-1,3\n")

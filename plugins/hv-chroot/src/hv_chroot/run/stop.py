@@ -68,10 +68,10 @@ def _terminate(processes: Iterable[hv.ProcessId]) -> None:
 
 def _report(spec: ChrootSpec, job: hv.Job, ended: hv.Ended | None, output: str) -> None:
     if ended is None:
-        job.progress(f"{spec.stop_script} stop did not exit in time")
+        job.remarks.append(f"{spec.stop_script} stop did not exit in time")
     elif ended.code != 0:
         last = f"its last output was {output.splitlines()[-1]!r:.200}" if output else "it has no output"
-        job.progress(f"{spec.stop_script} stop {ended}, {last}")
+        job.remarks.append(f"{spec.stop_script} stop {ended}, {last}")
 
 
 def _afterwards(spec: ChrootSpec, live: hv.Live, job: hv.Job, root: Path) -> str:

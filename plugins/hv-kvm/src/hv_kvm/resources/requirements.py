@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from hv_kvm.machine.resource import (
     BlockModule,
@@ -32,6 +33,8 @@ __all__ = [
     "OutsideKind",
     "SecurityModelKind",
 ]
+
+_SHOWN: Final = 8  # of the CPUs that are missing
 
 
 class SecurityModelKind(Requirement[SecurityModel], name="security-model", turn=Turn.WHO):
@@ -146,7 +149,9 @@ class OnlineCpusKind(Requirement[OnlineCpus], name="cpus", turn=Turn.PROGRAM):
         (online,) = cpu_sets(text)
         missing = frozenset[int]().union(*filter(None, cpu_sets(resource.mask))) - (online or frozenset())
         if missing:
-            what = f"names CPUs that this node does not have online: {', '.join(map(str, sorted(missing)[:8]))}"
+            shown = ", ".join(map(str, sorted(missing)[:_SHOWN]))
+            more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+            what = f"names CPUs that this node does not have online: {shown}{more}"
             yield Problem(path=resource.where, what=what, got=repr(resource.mask)[:80], todo=f"online are {text}")
 
     def describe(self, resource: OnlineCpus, site: Site) -> Iterator[Step]:
