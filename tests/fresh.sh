@@ -81,6 +81,7 @@ done
 python3 -m pip config list 2>/dev/null | grep -oE "(file://)?/[^' ]+" | sed 's,^file://,,' | sort -u |
   while read -r folder; do
     [ "${folder##*/}" != simple ] || folder=${folder%/simple} # an index lies beside the files that it names
+    [ ! -f "$folder" ] || install -D -m 644 "$folder" "$root$folder"
     [ ! -d "$folder" ] || echo "$folder"
   done | sort -u >"$root.folders"
 env -0 | grep -zE '^(PIP_[A-Z_]+|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|[a-zA-Z]+_(proxy|PROXY))=' >"$root.env"

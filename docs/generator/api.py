@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -152,15 +154,33 @@ def _shown(name: str, thing: Any) -> str:
 
 
 def _what(name: str, thing: Any) -> str:
-    words = WORDS["names"].get(name) or first_line(thing)
+    words = WORDS["names"].get(name)
+    if words is None and isinstance(thing, str | int | float | tuple | range):  # its docstring is that of the type
+        raise SystemExit(f"docs/words.toml: [names] has no words for {name}, which is a constant")
+    words = words or first_line(thing)
     if isinstance(thing, type(hvcore.State)):
         words += f" Values: {', '.join(f'`{value}`' for value in thing)}."
     return words
 
 
+def _attributes(cls: type) -> Iterator[tuple[str, str]]:
+    """The public attributes that a class sets when it is made: Python keeps no docstring for them."""
+    made = vars(cls).get("__init__")
+    if not inspect.isfunction(made) or dataclasses.is_dataclass(cls):
+        return
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(made)))):
+        match node:
+            case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()) if not name.startswith("_"):
+                words = WORDS["attributes"].get(f"{cls.__name__}.{name}")
+                if words is None:
+                    raise SystemExit(f"docs/words.toml: [attributes] has no words for {cls.__name__}.{name}")
+                yield f"`.{name}`", words
+
+
 def _members(cls: type) -> Iterator[tuple[str, str]]:
     if cls is hvcore.Node:
         yield f"`Node{signature(cls)}`", first_line(cls)
+    yield from _attributes(cls)
     inherited = {name: member for base in reversed(cls.__mro__[1:]) for name, member in vars(base).items()}
     ours = inherited if cls is hvcore.Node else {}
     for name, member in {

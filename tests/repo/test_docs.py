@@ -57,6 +57,14 @@ def test_page_quotes_files_as_they_are(path: Path) -> None:
     assert generate.quoted(text) == text, "run: .venv/bin/python docs/generate.py"
 
 
+@pytest.mark.parametrize("page", sorted(REFERENCE.glob("api*.md")), ids=lambda path: path.name)
+def test_no_name_has_the_docstring_of_a_built_in_type(page: Path) -> None:
+    """A constant has no docstring, so Python gives that of its type, such as ``str(object='')``."""
+    built_in = {str(kind.__doc__).splitlines()[0] for kind in (str, int, float, tuple, list, dict, frozenset, range)}
+    text = page.read_text(encoding="utf-8")
+    assert [first for first in sorted(built_in) if first in text] == []
+
+
 def test_a_changed_file_makes_its_quote_stale() -> None:
     text = "<!-- quote tox.ini -->\nold\n<!-- end of quote -->\n"
     assert "env_list" in generate.quoted(text)
