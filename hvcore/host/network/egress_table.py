@@ -8,16 +8,14 @@ replacement the reservations are read again.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 from hvcore.errors import NodeError
 from hvcore.host.environment import Host
-from hvcore.host.files import private_dir, read_regular, write_atomic
-from hvcore.host.network.nft import NftError, apply, list_table, nft_identity
+from hvcore.host.network.nft import NftError, apply, generation, list_table
+from hvcore.host.network.table_reference import before, digest_of_reference, is_right, remember
 from hvcore.host.reservations import Reservations, instance_of
 from hvcore.model.egress_rules import (
     FAMILY,
@@ -25,7 +23,6 @@ from hvcore.model.egress_rules import (
     Element,
     Listing,
     read_listing,
-    rules_digest,
     text_to_add,
     text_to_create,
     text_to_delete,
@@ -38,8 +35,6 @@ __all__ = ["EGRESS", "enforce", "put_back", "reserved_elements", "weakness", "we
 EGRESS: Final = "egress"
 """The kind of reservation: one for each element of the table."""
 
-_REFERENCE: Final = "egress-table.json"
-_REFERENCE_BYTES: Final = 4096
 _TRIES: Final = 8
 
 
@@ -49,17 +44,21 @@ def enforce(host: Host, owner: str, elements: Iterable[Element]) -> None:
     alone = not kept.keys()
     for element in mine:
         kept.take(str(element), owner)
-    if _reference(host) is None:  # once after a boot: what the table looks like is then known
+    if digest_of_reference(host) is None:  # once after a boot: what the table looks like is then known
         put_back(host)
         return
+    state = before(host)
     if alone:  # most likely without a table: the first try then is the right one
         with suppress(NftError):
             apply(text_to_create(mine))
+            state.changed(host)
             return
     try:
         apply(text_to_add(mine))
     except NftError:
         put_back(host)
+    else:
+        state.changed(host)
 
 
 def withdraw(host: Host, owner: str) -> None:
@@ -71,32 +70,33 @@ def withdraw(host: Host, owner: str) -> None:
     others = reserved_elements(host) - mine
     texts = {(element.set, element.text) for element in others}
     gone = sorted(element for element in mine if (element.set, element.text) not in texts)
+    state = before(host)
     _delete(gone, last=not others)
+    state.changed(host)
     kept.release(owner)
 
 
 def weakness(host: Host, name: str) -> str | None:
-    """Why the egress rules of that instance are not enforced now, or None. Changes nothing."""
-    return _weaknesses(host, {element: owner for element, owner in _owned(host).items() if owner == name}).get(name)
+    """Why the egress rules of that instance are not enforced now, or None. Changes nothing but the cache."""
+    return weaknesses(host).get(name)
 
 
 def weaknesses(host: Host) -> dict[str, str]:
-    """`weakness` of each instance that has one. Reads the table once for all."""
-    return _weaknesses(host, _owned(host))
-
-
-def _weaknesses(host: Host, owned: Mapping[Element, str]) -> dict[str, str]:
-    if not owned:
+    """`weakness` of each instance that has one. Reads the table at most once for all."""
+    owned = _owned(host)
+    if not owned or is_right(host):
         return {}
-    guests = set(owned.values())
+    guests, number = set(owned.values()), generation()
     try:
         there = _table()
-        if there is None:
-            return dict.fromkeys(guests, f"the nftables table {FAMILY} {TABLE} is missing")
-        lacking = {owner for element, owner in owned.items() if (element.set, element.text) not in there.elements}
-        changed = guests if _reference(host) != there.digest else set()
-    except NodeError as error:
+    except (NodeError, ValueError) as error:
         return dict.fromkeys(guests, f"the nftables table {FAMILY} {TABLE} cannot be read ({error})")
+    if there is None:
+        return dict.fromkeys(guests, f"the nftables table {FAMILY} {TABLE} is missing")
+    lacking = {owner for element, owner in owned.items() if (element.set, element.text) not in there.elements}
+    changed = guests if digest_of_reference(host) != there.digest else set()
+    if not lacking and not changed and generation() == number:
+        remember(host, there.digest, number)
     return {
         **dict.fromkeys(changed, f"the nftables table {FAMILY} {TABLE} was changed"),
         **dict.fromkeys(lacking, f"the nftables table {FAMILY} {TABLE} lacks its uid"),
@@ -117,10 +117,11 @@ def put_back(host: Host) -> None:
         names = {(element.set, element.text) for element in wanted}
         others = [] if there is None else sorted(token for token in there.elements if token not in names)
         apply(text_to_replace(sorted(wanted), _foreign(others, wanted)))
-        made = _table()
-        if made is not None:
-            _remember(host, made)
+        number, made = generation(), _table()
         now = reserved_elements(host)
+        if made is not None:
+            right = now == wanted and names <= made.elements and generation() == number
+            remember(host, made.digest, number if right else None)
         if now == wanted:
             return
         if gone := wanted - now:
@@ -171,25 +172,3 @@ def _parsed(keys: Iterable[str]) -> Iterable[Element]:
     for key in keys:
         with suppress(ValueError):  # a file that hvcore did not make
             yield Element.parse(key)
-
-
-def _file(host: Host) -> Path:
-    return host.cache_dir / _REFERENCE
-
-
-def _reference(host: Host) -> str | None:
-    """The digest of the table as this nft listed it when this release of hvcore had written it; None if unknown."""
-    with suppress(OSError, ValueError, RecursionError):
-        kept = json.loads(read_regular(_file(host), limit=_REFERENCE_BYTES))
-        if isinstance(kept, dict) and kept.get("key") == _key():
-            return str(kept.get("digest"))
-    return None
-
-
-def _remember(host: Host, listing: Listing) -> None:
-    private_dir(host.cache_dir)
-    write_atomic(_file(host), json.dumps({"key": _key(), "digest": listing.digest}).encode())
-
-
-def _key() -> list[object]:
-    return [rules_digest(), *nft_identity()]

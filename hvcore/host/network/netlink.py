@@ -42,11 +42,11 @@ T = TypeVar("T")
 class Netlink(AbstractContextManager["Netlink"]):
     """A socket to the kernel, for the network namespace of the thread that opens it, or of process ``pid``.
 
-    Requests raise OSError with the kernel's own words.
+    ``protocol`` is one of netlink(7). Requests raise OSError with the kernel's own words.
     """
 
-    def __init__(self, *, pid: int | None = None) -> None:
-        self._socket = _opened() if pid is None else in_network_of(pid, _opened)
+    def __init__(self, *, pid: int | None = None, protocol: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = _opened(protocol) if pid is None else in_network_of(pid, lambda: _opened(protocol))
         self._number = 0
 
     def __enter__(self) -> Self:
@@ -78,8 +78,8 @@ class Netlink(AbstractContextManager["Netlink"]):
                 found.append(its_body)
 
 
-def _opened() -> socket.socket:
-    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+def _opened(protocol: int) -> socket.socket:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     try:
         for option in (_CAP_ACK, _EXT_ACK, _GET_STRICT_CHK):
             made.setsockopt(_SOL_NETLINK, option, 1)

@@ -1,22 +1,33 @@
-"""The program nft: one process for each transaction, which the kernel takes as a whole or not at all."""
+"""The program nft: one process for each transaction, which the kernel takes as a whole or not at all.
+
+The kernel counts the transactions of a network namespace. Reading that number needs no process.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import struct
 import subprocess
 from typing import Any, Final
 
 from hvcore.errors import NodeError
+from hvcore.host.network.netlink import Netlink, attributes
 
-__all__ = ["NFT_PACKAGE", "NftError", "apply", "find_nft", "list_table", "nft_identity"]
+__all__ = ["NFT_PACKAGE", "NftError", "apply", "find_nft", "generation", "list_table", "nft_identity"]
 
 NFT_PACKAGE: Final = "nftables"
 
 _DEADLINE_S: Final = 10.0
 _SBIN: Final = "/usr/local/sbin:/usr/sbin:/sbin"  # not on the PATH of ordinary users
 _MISSING: Final = "No such file or directory"
+
+# linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h
+_NETLINK_NETFILTER: Final = 12
+_GET_GENERATION: Final = 10 << 8 | 16
+_NO_FAMILY: Final = bytes(4)
+_GENERATION: Final = 1
 
 
 class NftError(NodeError):
@@ -59,6 +70,20 @@ def list_table(family: str, table: str, *, inside: tuple[str, ...] = ()) -> Any:
         return json.loads(output)
     except ValueError as error:
         raise NftError(f"nft: wrote no JSON for table {family} {table}; run nft list table {family} {table}") from error
+
+
+def generation() -> int | None:
+    """How often the rules of this network namespace have been changed, by anyone; None if the kernel does not say.
+
+    Each transaction of any program adds one. Elements that packets add, or that expire, do not count.
+    """
+    try:
+        with Netlink(protocol=_NETLINK_NETFILTER) as netlink:
+            (answer,) = netlink.ask(_GET_GENERATION, _NO_FAMILY)
+        (number,) = struct.unpack(">I", attributes(answer[len(_NO_FAMILY) :])[_GENERATION])
+    except (OSError, ValueError, KeyError, struct.error):
+        return None
+    return int(number)
 
 
 def _program() -> str:

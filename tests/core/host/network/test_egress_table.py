@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from empty_network import empty_network
 from node_and_internet import NODE, OUTSIDE, PORT, PRIVATE, Target, node_and_internet, reached_as, run
 
 from hvcore.host.cgroups.hierarchy import ControlGroups
 from hvcore.host.environment import Host
-from hvcore.host.network.egress_table import enforce, put_back, weakness, withdraw
-from hvcore.host.network.nft import find_nft
+from hvcore.host.network import egress_table, table_reference
+from hvcore.host.network.egress_table import enforce, put_back, weakness, weaknesses, withdraw
+from hvcore.host.network.nft import find_nft, generation, list_table
 from hvcore.model.egress_rules import elements_of
 
 PYTHON = os.path.realpath(sys.executable)
@@ -218,3 +220,80 @@ def test_a_uid_that_a_dead_guest_left_gets_its_new_policy(host: Host, tmp_path: 
     shutil.rmtree(gone.run_dir)
     enforce(host, "web1/nic0.egress", elements_of("none", UID))
     assert reached_as(UID, both(*OUTSIDE)) == set()
+
+
+@pytest.fixture
+def listings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Has an entry for each time that nft lists the table."""
+    found: list[str] = []
+
+    def counted(family: str, table: str) -> object:
+        found.append(table)
+        return list_table(family, table)
+
+    monkeypatch.setattr(egress_table, "list_table", counted)
+    return found
+
+
+@pytest.mark.usefixtures("internet")
+def test_only_a_change_by_others_needs_another_look(host: Host, listings: list[str]) -> None:
+    enforce(host, "web1/nic0.egress", elements_of("none", UID))
+    assert weakness(host, "web1") is None
+    listings.clear()
+    enforce(host, "web2/nic0.egress", elements_of("none", OTHER))
+    assert weaknesses(host) == {}
+    withdraw(host, "web1/nic0.egress")
+    assert weaknesses(host) == {}
+    withdraw(host, "web2/nic0.egress")  # the table goes, and comes again
+    enforce(host, "web1/nic0.egress", elements_of("none", UID))
+    assert weaknesses(host) == {}
+    assert not listings
+    assert reached_as(UID, both(*OUTSIDE)) == set()
+    run("/usr/sbin/nft add table inet operators")
+    assert (weaknesses(host), weaknesses(host), listings) == ({}, {}, ["hvcore"])
+
+
+@pytest.mark.usefixtures("internet")
+def test_a_change_by_others_is_seen_through_changes_of_ours(host: Host, listings: list[str]) -> None:
+    """Each change of ours adds one to the kernel's number, but does not hide that of another program."""
+    enforce(host, "web1/nic0.egress", elements_of("none", UID))
+    assert weaknesses(host) == {}
+    run("/usr/sbin/nft insert rule inet hvcore output accept")
+    enforce(host, "web2/nic0.egress", elements_of("none", OTHER))
+    assert set(weaknesses(host)) == {"web1", "web2"}
+    withdraw(host, "web2/nic0.egress")
+    assert set(weaknesses(host)) == {"web1"}
+    put_back(host)
+    listings.clear()
+    assert weaknesses(host) == {}
+    assert not listings
+
+
+@pytest.mark.usefixtures("internet")
+def test_what_is_known_of_one_network_is_not_taken_for_another(host: Host) -> None:
+    enforce(host, "web1/nic0.egress", elements_of("none", UID))
+    assert weaknesses(host) == {}
+    known, number = (host.cache_dir / "egress-table.json").read_bytes(), generation()
+    assert number is not None
+    with empty_network():
+        more = number - (generation() or 0)
+        lines = [f"add chain inet operators more{each}" for each in range(1, more)]
+        for line in ("add table inet operators", *lines):
+            run(f"/usr/sbin/nft {line}")
+        assert generation() == number
+        assert "is missing" in weaknesses(host)["web1"]
+    assert (host.cache_dir / "egress-table.json").read_bytes() == known
+    assert weaknesses(host) == {}
+
+
+@pytest.mark.usefixtures("internet")
+def test_a_kernel_that_does_not_count_costs_a_look_each_time(
+    host: Host, listings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (egress_table, table_reference):
+        monkeypatch.setattr(module, "generation", lambda: None)
+    enforce(host, "web1/nic0.egress", elements_of("none", UID))
+    listings.clear()
+    assert (weaknesses(host), weaknesses(host), listings) == ({}, {}, ["hvcore", "hvcore"])
+    run("/usr/sbin/nft flush ruleset")
+    assert "is missing" in weaknesses(host)["web1"]
