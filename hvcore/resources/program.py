@@ -16,9 +16,10 @@ from hvcore.errors import ConfinementError, OperationError, Problem
 from hvcore.host.confinement.bubblewrap import installation
 from hvcore.host.confinement.proof import has_filter, weaknesses
 from hvcore.host.launching.launch import Command
+from hvcore.host.lock import is_held
 from hvcore.host.processes.launched import members, read_status
 from hvcore.host.processes.process import boot_id, identify, wait_gone
-from hvcore.model.codec import encode
+from hvcore.model.codec import decode, encode
 from hvcore.model.plan import Step
 from hvcore.model.record import LIFE_LOCK, STATUS, Entry, ProcessId, of_program
 from hvcore.model.resource import Program
@@ -31,7 +32,7 @@ from hvcore.resources.owner import Owner, Site
 __all__ = ["PROGRAMS", "ProgramKind", "end_program", "launch_program", "missing_program", "prove_program"]
 
 PROGRAMS: Final = "companions"
-"""In the record's bindings: uid and process of each program beside the instance, by key."""
+"""In the record's bindings: uid, process and monitor (bubblewrap) of each program beside the instance, by key."""
 
 _STATE: Final = "/state"
 _END_S: Final = 1.0
@@ -86,8 +87,12 @@ def launch_program(program: Program, held: Held, level: Level) -> str:
     with ours, theirs:
         end = held.add(os.dup(ours.fileno()))
         command = _command(program, level, user, theirs.fileno(), state)
-        held.owner.launch(command, companion=program.key).close()
-    _remember(held.owner, program.key, uid=None if user is None else user.uid)
+        child = held.owner.launch(command, companion=program.key)
+        child.close()
+    about: dict[str, Any] = {"uid": None if user is None else user.uid}
+    if command.sandbox is not None and (monitor := child.monitor()) is not None:
+        about["monitor"] = encode(monitor)
+    _remember(held.owner, program.key, about)
     return end
 
 
@@ -101,12 +106,13 @@ def prove_program(program: Program, owner: Owner, level: Level) -> None:
         lines = [line for line in owner.output(program.key).splitlines() if not line.endswith(_NOISE)]
         said = " ".join(" ".join(lines).split())[-300:] or "without output"
         raise OperationError(f"{owner.name}: {program.binary} ended at once: {said}")
-    uid = owner.record.bindings.get(PROGRAMS, {}).get(program.key, {}).get("uid")
+    about = _known(owner, program.key)
+    uid = about.get("uid")
     found = weaknesses(_sandbox(program, level, None if uid is None else AsUser(uid)), process.pid)
     if found:
         what = f"{owner.name}: {program.key} is confined less than requested ({level}): {'; '.join(found)}"
         raise ConfinementError(f"{what}; check what differs on this node")
-    _remember(owner, program.key, uid=uid, process=encode(process))
+    _remember(owner, program.key, {**about, "uid": uid, "process": encode(process)})
 
 
 def end_program(entry: Entry, owner: Owner) -> None:
@@ -114,7 +120,14 @@ def end_program(entry: Entry, owner: Owner) -> None:
     program, deadline = entry.data["name"], Deadline(_END_S)
     if owner.record.boot_id != boot_id():
         return
-    for process in members(*(owner.dir / of_program(program, file) for file in (LIFE_LOCK, STATUS))):
+    life, status = (owner.dir / of_program(program, file) for file in (LIFE_LOCK, STATUS))
+    # The first process of a PID namespace ends with all others in it, and bubblewrap ends after it. To search /proc for
+    # them takes longer than the rest of a stop.
+    known = [_known(owner, program).get(name) for name in ("process", "monitor")]
+    gone = (data is not None and wait_gone(decode(ProcessId, data, "bindings"), deadline.left()) for data in known)
+    if all(gone) and not is_held(life):
+        return
+    for process in members(life, status):
         wait_gone(process, deadline.left())
     end_members(owner.name, owner.dir, program)
 
@@ -143,7 +156,11 @@ def _process(status: Path) -> ProcessId | None:
     return None if pid is None else identify(pid)
 
 
-def _remember(owner: Owner, key: str, **about: Any) -> None:
+def _known(owner: Owner, key: str) -> dict[str, Any]:
+    return dict(owner.record.bindings.get(PROGRAMS, {}).get(key, {}))
+
+
+def _remember(owner: Owner, key: str, about: dict[str, Any]) -> None:
     owner.bind(**{PROGRAMS: {**owner.record.bindings.get(PROGRAMS, {}), key: about}})
 
 

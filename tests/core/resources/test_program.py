@@ -23,7 +23,7 @@ from hvcore.plugin import (
     alive,
 )
 from hvcore.resources.core_kinds import CORE_KINDS
-from hvcore.resources.program import ProgramKind
+from hvcore.resources.program import PROGRAMS, ProgramKind
 from hvcore.resources.state_directory import StateDirectoryKind
 
 AtWork = Callable[..., Job]
@@ -103,6 +103,46 @@ def test_one_that_does_not_end_with_its_connection_is_ended(at_work: AtWork, pro
     job.release("helper")
     assert not any(alive(process) for process in found)
     assert [entry.key for entry in job.record.ledger] == ["helper.state"]
+
+
+@pytest.mark.live
+@ROOT
+def test_the_end_of_a_recorded_program_needs_no_search(
+    at_work: AtWork,
+    program: Callable[..., Program],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    eventually: Callable[..., None],
+) -> None:
+    """A search of /proc takes longer than the rest of a stop."""
+    tmp_path.chmod(0o755)
+    job, wanted = at_work(), program()
+    os.write(int(job.acquire(wanted)[wanted]), b"hello\n")
+    eventually((tmp_path / "state/state").exists)
+    job.prove(wanted, level=Level.STRICT)
+    found = members(job.dir / "helper.alive", job.dir / "helper.status")
+    job.held.close()
+    for name in ("members", "end_members"):
+        monkeypatch.setattr(f"hvcore.resources.program.{name}", lambda *_: pytest.fail("searched"))
+    job.release()
+    assert not any(map(alive, found))
+
+
+@pytest.mark.live
+@ROOT
+@pytest.mark.parametrize("first", ["monitor", "process"])
+def test_what_outlives_a_recorded_process_is_ended(
+    at_work: AtWork, program: Callable[..., Program], tmp_path: Path, eventually: Callable[..., None], first: str
+) -> None:
+    tmp_path.chmod(0o755)
+    job, wanted = at_work(), program("trap '' TERM; sleep 100 & echo >$2/state; sleep 100")
+    job.acquire(wanted)
+    eventually((tmp_path / "state/state").exists)
+    job.prove(wanted, level=Level.STRICT)
+    found = members(job.dir / "helper.alive", job.dir / "helper.status")
+    os.kill(job.record.bindings[PROGRAMS]["helper"][first]["pid"], signal.SIGKILL)
+    job.release()
+    assert not any(map(alive, found))
 
 
 def test_a_program_that_exits_at_once_is_reported_with_its_output(
