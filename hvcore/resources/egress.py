@@ -21,7 +21,10 @@ from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
 from hvcore.resources.owner import Owner, Site
 
-__all__ = ["EgressKind"]
+__all__ = ["UNENFORCED", "EgressKind"]
+
+UNENFORCED: Final = "egress"
+"""In the record's bindings: by key, what a guest reaches because its default cannot be enforced. In words."""
 
 _LOOPBACK_IS_OPEN: Final = "the guest can reach the node's loopback addresses"
 
@@ -73,6 +76,7 @@ class EgressKind(ResourceKind[Egress, None], name="egress", turn=Turn.NETWORK):
             raise OperationError(f"{owner.name}: {resource.where}: {what}, got {resource.policy!r}; {todo}")
         if why is not None:
             owner.remarks.append(_remark(why))
+            _say(owner, resource.key, _remark(why))
 
     def prove(self, resource: Egress, site: Site, owner: Owner) -> None:
         """Check that the table has what hvcore wrote, and restore it if not. Raises `OperationError`."""
@@ -86,6 +90,10 @@ class EgressKind(ResourceKind[Egress, None], name="egress", turn=Turn.NETWORK):
     def release(self, entry: Entry, owner: Owner) -> None:
         """Take the guest's uid out of the table; without guests the table is removed."""
         withdraw(owner.host, f"{owner.name}/{entry.key}" if entry.key else owner.name)
+
+
+def _say(owner: Owner, key: str, text: str) -> None:
+    owner.bind(**{UNENFORCED: {**owner.record.bindings.get(UNENFORCED, {}), key: text}})
 
 
 def _has_own_uid(resource: Egress, site: Site) -> bool:

@@ -125,6 +125,7 @@ def test_an_ordinary_user_has_the_same(
     # Without root there are no egress rules, and passt before 2025 does not close the loopback addresses itself.
     closed = CLOSES_LOOPBACK in passt_options(PASST, folder / "cache")
     assert [note.partition(":")[0] for note in facts["notes"]] == ([] if closed else [OPEN])
+    assert facts["details"].get("egress") == (None if closed else facts["notes"][0])
 
 
 def _python_as_user() -> list[str]:

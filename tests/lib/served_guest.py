@@ -125,6 +125,7 @@ def main(arguments: list[str]) -> int:
             node.resume(NAME)
             facts["addresses"] = serve(terminal)
             facts["forwards"] = ports(node)
+            facts["details"] = node.info(NAME).details
             facts["pages"] = [
                 fetch(address, forward)
                 for address, forward in zip(("127.0.0.1", "::1", "127.0.0.1"), ports(node), strict=True)

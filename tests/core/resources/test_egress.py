@@ -119,6 +119,7 @@ def test_without_a_uid_of_its_own_a_policy_is_refused_and_a_default_is_a_note(si
     job = at_work(level=Level.USER, privileged=False)
     job.acquire(wanted("all", required=False))
     assert job.remarks == [step.what]
+    assert job.record.bindings["egress"] == {"nic0.egress": step.what}
     with pytest.raises(OperationError, match=r"nics\[0\].egress: cannot be enforced"):
         job.acquire(wanted("internet", key="nic1.egress"))
 

@@ -77,6 +77,8 @@ def _details(live: hv.Live) -> dict[str, Any]:
     details = {key: bound[key] for key in _DETAILS if bound.get(key) is not None}
     if forwards := bound.get("forwards"):
         details["forwards"] = list(forwards.values())
+    if unenforced := bound.get("egress"):
+        details["egress"] = "; ".join(dict.fromkeys(unenforced.values()))
     return details if machine is None else {**details, "machine": machine}
 
 
