@@ -98,8 +98,10 @@ from hvcore.model.instance import Nic as Nic
 from hvcore.model.limits import GroupLimits as GroupLimits
 from hvcore.model.nic_scripts import NetworkScripts as NetworkScripts
 from hvcore.model.nic_scripts import script_environment as script_environment
+from hvcore.model.node_links import Bandwidth as Bandwidth
 from hvcore.model.node_links import BridgePort as BridgePort
 from hvcore.model.node_links import DefaultRoutes as DefaultRoutes
+from hvcore.model.node_links import Macvtap as Macvtap
 from hvcore.model.node_links import NodeLink as NodeLink
 from hvcore.model.node_links import OvsPort as OvsPort
 from hvcore.model.node_links import Tap as Tap

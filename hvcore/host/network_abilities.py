@@ -10,11 +10,12 @@ from typing import Final
 from hvcore.host.abilities import how_to_install, program
 from hvcore.host.environment import Host
 from hvcore.host.network.installed_passt import why_not_passt
-from hvcore.host.network.links import links
+from hvcore.host.network.links import knows_kind, links
 from hvcore.host.network.netlink import Netlink
 from hvcore.host.network.nft import NFT_PACKAGE, NftError, find_nft, list_table
 from hvcore.host.network.ovs_vsctl import OVS_START, OvsError, ask, dead_switch, run_here
 from hvcore.host.network.tap_device import TUN, VHOST_NET, open_vhost, tap_features
+from hvcore.host.network.traffic_control import LIMIT_MODULES, why_no_limits
 from hvcore.model.answers import Finding, Severity
 from hvcore.model.egress_rules import FAMILY, TABLE
 from hvcore.model.guest_network import PASST_PATH
@@ -36,6 +37,8 @@ def network_abilities(
     yield _bridges()
     yield _forwarding(proc_sys)
     yield _open_vswitch(ovs_socket)
+    if host.privileged:
+        yield from _of_root()
     yield from _egress(host)
 
 
@@ -96,6 +99,20 @@ def _switched_on(file: Path) -> bool:
         return file.read_text(encoding="ascii").strip() not in ("", "0")
     except OSError:
         return False
+
+
+def _of_root() -> Iterator[Finding]:
+    """What only root can ask the kernel. Both load the modules."""
+    with Netlink() as netlink:
+        if knows_kind(netlink, "macvtap"):
+            yield _ok("macvtap", "for mode 'macvtap'")
+        else:
+            yield _note("macvtap", "this kernel lacks it: mode 'macvtap' does not work", "modprobe macvtap")
+    if (why := why_no_limits()) is None:
+        yield _ok("bandwidth", "the kernel can limit a NIC in both directions")
+    else:
+        what = f"this kernel cannot limit a NIC ({why}): keys bandwidth_to_guest and bandwidth_from_guest do not work"
+        yield _note("bandwidth", what, LIMIT_MODULES)
 
 
 def _open_vswitch(socket: str = OVS_SOCKET) -> Finding:

@@ -12,7 +12,19 @@ from typing import Any, Final
 from hvcore.model.ovs_bridge import OvsBridge
 from hvcore.model.resource import Resource, UniqueValue
 
-__all__ = ["MAC_ADDRESSES", "BridgePort", "DefaultRoutes", "NodeLink", "OvsPort", "Tap", "TapFds", "Veth", "mac_claim"]
+__all__ = [
+    "MAC_ADDRESSES",
+    "Bandwidth",
+    "BridgePort",
+    "DefaultRoutes",
+    "Macvtap",
+    "NodeLink",
+    "OvsPort",
+    "Tap",
+    "TapFds",
+    "Veth",
+    "mac_claim",
+]
 
 MAC_ADDRESSES: Final = "mac-address"
 """The space of `UniqueValue` for MAC addresses, as numbers."""
@@ -53,6 +65,35 @@ class Tap(Resource[TapFds]):
     def needs(self) -> tuple[Resource[Any], ...]:
         """The switch, if there is one."""
         return () if self.switch is None else (self.switch,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Macvtap(Resource[TapFds]):
+    """A macvtap interface on the interface ``lower``, for one NIC of the guest, which has the address ``mac``.
+
+    The fields are as those of `Tap`. ``mtu`` None is that of the lower interface.
+    """
+
+    mac: str
+    lower: str
+    queues: int = 1
+    vhost: bool | None = False
+    vnet_hdr: bool = True
+    mtu: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bandwidth(Resource[None]):
+    """Limits of a link in bits per second: to the guest and from the guest, which has the address ``mac``."""
+
+    link: Resource[Any]
+    mac: str
+    to_guest: int | None = None
+    from_guest: int | None = None
+
+    def needs(self) -> tuple[Resource[Any], ...]:
+        """The link."""
+        return (self.link,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +151,15 @@ class OvsPort(Resource[None]):
     """A tap as a port of a bridge of Open vSwitch.
 
     ``vlan`` is a clean value of `hvcore.params.network_types.vlan`; with None the port is in all VLANs of the bridge.
-    ``mtu`` None is that of the bridge.
+    ``mtu`` None is that of the bridge. ``to_guest`` and ``from_guest`` are the highest rates, in bits per second.
     """
 
     link: Tap
     bridge: OvsBridge
     vlan: str | None = None
     mtu: int | None = None
+    to_guest: int | None = None
+    from_guest: int | None = None
 
     def needs(self) -> tuple[Resource[Any], ...]:
         """The tap and the bridge."""

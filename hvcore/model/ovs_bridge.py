@@ -16,11 +16,14 @@ __all__ = [
     "OvsBridgeFacts",
     "OvsPortFacts",
     "bridges_in",
+    "limits_in",
     "marked_ports_in",
     "port_in",
     "to_add_port",
+    "to_delete_limits",
     "to_delete_port",
     "to_find_bridge",
+    "to_find_limits",
     "to_find_marked",
     "to_find_port",
 ]
@@ -57,12 +60,13 @@ class OvsPortFacts:
 class OvsBridge(Resource[OvsBridgeFacts]):
     """A bridge of Open vSwitch, looked up in the database at ``socket``. It is not held.
 
-    ``vlan`` is that of the port that it is needed for.
+    ``vlan`` and ``from_guest`` are those of the port that it is needed for.
     """
 
     name: str
     socket: str = OVS_SOCKET
     vlan: str | None = None
+    from_guest: int | None = None
 
 
 def to_find_bridge(name: str) -> tuple[str, ...]:
@@ -134,6 +138,22 @@ def to_add_port(  # noqa: PLR0913 - each is one column of one transaction
         limit = ["type=linux-htb", f"other_config:max-rate={to_guest}", f"external_ids:{_MARK}={_text(mark)}"]
         words += ["--", "--id=@limit", "create", "QoS", *limit, "--", "set", "Port", name, "qos=@limit"]
     return tuple(words)
+
+
+def to_find_limits(mark: str) -> tuple[str, ...]:
+    """Read the limits with that mark: `limits_in` has their names. They stay when their port is deleted."""
+    return ("--columns=_uuid", "find", "QoS", f"external_ids:{_MARK}={_text(mark)}")
+
+
+def limits_in(output: str) -> tuple[str, ...]:
+    """What `to_find_limits` found."""
+    (rows,) = _tables(output)
+    return tuple(row["_uuid"] for row in rows)
+
+
+def to_delete_limits(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Delete these limits, if they exist."""
+    return ("--if-exists", "destroy", "QoS", *names)
 
 
 def to_delete_port(name: str) -> tuple[str, ...]:

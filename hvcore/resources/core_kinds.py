@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from hvcore.resources.bandwidth import BandwidthKind
 from hvcore.resources.bridge_port import BridgePortKind
 from hvcore.resources.control_group import ControlGroupKind
 from hvcore.resources.disks import DiskClaimKind, MountsKind
@@ -12,6 +13,7 @@ from hvcore.resources.identity import IdentityKind, UidRangeKind
 from hvcore.resources.instance_process import InstanceProcessKind
 from hvcore.resources.kind import ResourceKind
 from hvcore.resources.kinds import Kinds
+from hvcore.resources.macvtap import MacvtapKind
 from hvcore.resources.network import InterfaceAddressKind, TcpPortKind
 from hvcore.resources.network_scripts import NetworkScriptsKind
 from hvcore.resources.node_files import CharacterDeviceKind, LinkKind, UnixSocketKind
@@ -40,12 +42,14 @@ _OF_CORE: Final[tuple[ResourceKind[Any, Any], ...]] = (
     PortForwardKind(),
     EgressKind(),
     TapKind(),
+    MacvtapKind(),
     VethKind(),
     DefaultRoutesKind(),
     BridgePortKind(),
     NetworkScriptsKind(),
     OvsBridgeKind(),
     OvsPortKind(),
+    BandwidthKind(),
     UnixSocketKind(),
     StateDirectoryKind(),
     ProgramKind(),

@@ -10,7 +10,7 @@ from hvcore.host.network.netlink import Netlink
 from hvcore.model.record import Entry
 from hvcore.resources.owner import Owner
 
-__all__ = ["name_taken", "release_link", "root_needed"]
+__all__ = ["name_taken", "release_link", "remove_link", "root_needed"]
 
 
 def root_needed(path: str, what: str, otherwise: str) -> Iterator[Problem]:
@@ -31,11 +31,20 @@ def name_taken(path: str, name: str, mark: str) -> Iterator[Problem]:
 
 def release_link(entry: Entry, owner: Owner) -> None:
     """Remove the link that the entry names, if it has the entry's mark. Raises `NodeError` when the kernel refuses that."""
-    name, mark = entry.data["name"], entry.data["owner"]
+    remove_link(entry.data["name"], entry.data["owner"], owner)
+
+
+def remove_link(name: str, mark: str, owner: Owner, *, made_as: tuple[str, str] = ("", "")) -> None:
+    """Remove the link of that name and mark, or one without a mark if it has the kind and the address ``made_as``.
+
+    The kernel ignores the mark in the request that makes a link, and a start can be killed before the next one.
+    """
     try:
         with Netlink() as netlink:
             found = find_link(netlink, name)
-            if found is not None and found.alias == mark:
+            if found is None:
+                return
+            if found.alias == mark or (not found.alias and (found.kind, found.address) == made_as):
                 delete_link(netlink, found.index)
     except OSError as error:
         what = f"{owner.name}: cannot remove interface {name}, got {error.strerror}"

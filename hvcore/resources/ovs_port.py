@@ -16,21 +16,26 @@ from hvcore.host.network.link_names import link_mark
 from hvcore.host.network.links import LinkFacts, find_link, set_link, the_link
 from hvcore.host.network.netlink import Netlink
 from hvcore.host.network.ovs_vsctl import OVS_START, OvsError, Run, ask, dead_switch, run_here
+from hvcore.host.network.traffic_control import has_filter_of_received
 from hvcore.model.node_links import OvsPort
 from hvcore.model.ovs_bridge import (
     OvsBridge,
     OvsBridgeFacts,
     OvsPortFacts,
     bridges_in,
+    limits_in,
     port_in,
     to_add_port,
+    to_delete_limits,
     to_delete_port,
     to_find_bridge,
+    to_find_limits,
     to_find_port,
 )
 from hvcore.model.plan import Step
 from hvcore.model.record import LIFE_LOCK, STATUS, Entry, of_program
 from hvcore.params.network_types import vlan_of
+from hvcore.resources.bandwidth import shown_limits
 from hvcore.resources.held import Held
 from hvcore.resources.instance_process import end_members
 from hvcore.resources.kind import ResourceKind, Turn
@@ -87,7 +92,9 @@ class OvsPortKind(ResourceKind[OvsPort, None], name="ovs-port", turn=Turn.NETWOR
     def describe(self, resource: OvsPort, site: Site) -> Iterator[Step]:
         """The bridge, the VLANs and the limits."""
         vlan = "all VLANs" if resource.vlan is None else f"VLAN {resource.vlan}"
+        limits = shown_limits(resource.to_guest, resource.from_guest)
         what = f"{resource.link.key} to bridge {resource.bridge.name!r} of Open vSwitch, {vlan}"
+        what += f", at most {limits}" if limits else ""
         yield Step(kind="connect", what=what)
 
     def entry(self, resource: OvsPort, site: Site) -> Mapping[str, Any]:
@@ -115,7 +122,14 @@ class OvsPortKind(ResourceKind[OvsPort, None], name="ovs-port", turn=Turn.NETWOR
                     raise OperationError(f"{owner.name}: {what}; {_to_remove(name)}")
                 vlan = None if resource.vlan is None else vlan_of(resource.vlan)
                 words = to_add_port(
-                    bridge.name, name, mark, mac=resource.link.mac, vlan=vlan, replace=found is not None
+                    bridge.name,
+                    name,
+                    mark,
+                    mac=resource.link.mac,
+                    vlan=vlan,
+                    to_guest=resource.to_guest,
+                    from_guest=resource.from_guest,
+                    replace=found is not None,
                 )
                 owner.note(resource.key, added=True)  # else a release does not need Open vSwitch
                 ask(run, bridge.socket, *words, deadline_s=min(_ASK_S, owner.deadline.left()), wait=True)
@@ -137,6 +151,9 @@ class OvsPortKind(ResourceKind[OvsPort, None], name="ovs-port", turn=Turn.NETWOR
         if found is None or found.mark != entry.data["mark"]:
             what = f"{owner.name}: {name} is not a port of {resource.bridge.name!r}"
             raise OperationError(f"{what}; another program changed it during the start")
+        if resource.from_guest is not None and not _is_policed(name):
+            what = f"{owner.name}: {resource.where}: Open vSwitch does not limit what {name} receives"
+            raise OperationError(f"{what}; the kernel needs act_police and cls_matchall: unset bandwidth_from_guest")
         if not found.in_use:
             what = f"{owner.name}: {resource.where}: Open vSwitch cannot use {name}"
             raise OperationError(f"{what}, got {found.error!r}; see the log of ovs-vswitchd")
@@ -147,10 +164,14 @@ class OvsPortKind(ResourceKind[OvsPort, None], name="ovs-port", turn=Turn.NETWOR
             return
         end_members(owner.name, owner.dir, entry.key)  # an ovs-vsctl whose caller was killed would add it later
         name, socket, run = entry.data["port"], entry.data["socket"], _tool(owner, entry.key)
+        mark = entry.data["mark"]
         try:
             found = _port(run, socket, name)
-            if found is not None and found.mark == entry.data["mark"]:
+            if found is not None and found.mark == mark:
                 ask(run, socket, *to_delete_port(name), deadline_s=_ASK_S)
+            limits = limits_in(ask(run, socket, *to_find_limits(mark), deadline_s=_ASK_S))
+            if limits:
+                ask(run, socket, *to_delete_limits(limits), deadline_s=_ASK_S)
         except OvsError as error:
             raise OvsError(f"{error.what}, so port {name} of {entry.data['bridge']} is left", error.todo) from error
 
@@ -173,6 +194,11 @@ def _look_up(resource: OvsBridge) -> OvsBridgeFacts | Problem:
         what = f"has no effect, because {resource.name} is a bridge for VLAN {found.vlan} only"
         path = resource.where.replace(".link", ".vlan")
         return Problem(path=path, what=what, got=repr(resource.vlan), todo="unset it, or name another bridge")
+    if not found.in_kernel and resource.from_guest is not None:
+        what = f"cannot be enforced at {resource.name}, whose packets a process moves"
+        path = resource.where.replace(".link", ".bandwidth_from_guest")
+        todo = "unset it, or use a bridge with datapath_type=system"
+        return Problem(path=path, what=what, got=repr(resource.from_guest), todo=todo)
     return found
 
 
@@ -182,6 +208,13 @@ def _no_bridge(resource: OvsBridge, link: LinkFacts | None) -> Problem:
     else:
         what, todo = "is not a bridge of Open vSwitch", f"create it: ovs-vsctl add-br {resource.name}; or name another"
     return Problem(path=resource.where, what=what, got=repr(resource.name), todo=todo)
+
+
+def _is_policed(name: str) -> bool:
+    """Whether the switch has set its rule for what the link receives."""
+    with Netlink() as netlink:
+        link = find_link(netlink, name)
+        return link is not None and has_filter_of_received(netlink, link.index)
 
 
 def _port(run: Run, socket: str, name: str) -> OvsPortFacts | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from hvcore.errors import OperationError, Problem
 from hvcore.host.network.link_names import COMMUNICATION, link_mark, link_name
 from hvcore.host.network.links import set_link, the_link
 from hvcore.host.network.netlink import Netlink
-from hvcore.host.network.tap_device import TUN, VHOST_NET, open_tap, open_vhost, tap_features
+from hvcore.host.network.tap_device import TUN, VHOST_NET, open_tap, tap_features
 from hvcore.model.node_links import Tap, TapFds
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
@@ -19,6 +18,7 @@ from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
 from hvcore.resources.node_link import name_taken, release_link, root_needed
 from hvcore.resources.owner import Owner, Site
+from hvcore.resources.tap_queues import fd_symbols, vhost_fds, vhost_missing
 
 __all__ = ["TapKind", "tap_name"]
 
@@ -41,9 +41,7 @@ class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
         if resource.queues > 1 and not features.multi_queue:
             what = f"needs {resource.queues} queues, and the taps of this kernel have only one"
             yield Problem(path=path, what=what, todo="set virtio_net_queues = 1")
-        if resource.vhost and (why := self._no_vhost()) is not None:
-            what = f"needs vhost-net, and {self._vhost_net} cannot be opened ({why})"
-            yield Problem(path=path, what=what, todo="load module vhost_net, or unset vhost_net")
+        yield from vhost_missing(path, resource.vhost, self._vhost_net)
         yield from root_needed(path, "make a tap device", "use mode 'user'")
         yield from name_taken(path, tap_name(resource, site), link_mark(site.host.run_dir, site.name, resource.key))
 
@@ -54,10 +52,7 @@ class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
 
     def placeholder(self, resource: Tap, site: Site) -> TapFds:
         """Symbols for the descriptors. Only the node knows whether it has vhost; a plan assumes that it does."""
-        nic = resource.key.removesuffix(".tap")
-        names = [nic + (f".{queue}" if resource.queues > 1 else "") for queue in range(resource.queues)]
-        vhost = tuple(f"{{fd:vhost-{name}}}" for name in names) if resource.vhost is not False else ()
-        return TapFds(name=tap_name(resource, site), fds=tuple(f"{{fd:tap-{name}}}" for name in names), vhost_fds=vhost)
+        return fd_symbols(resource, tap_name(resource, site))
 
     def entry(self, resource: Tap, site: Site) -> Mapping[str, Any]:
         """The tap's name, and its mark."""
@@ -77,9 +72,9 @@ class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
             what = f"{instance}: {resource.where}: cannot make tap {name}, got {error.strerror}"
             raise OperationError(f"{what}; {todo}") from error
         fds = tuple(map(held.add, opened))
-        vhost_fds = tuple(map(held.add, self._vhost(resource, instance)))
+        for_vhost = tuple(map(held.add, vhost_fds(resource, instance, self._vhost_net)))
         self._set_up(resource, name, held)
-        return TapFds(name=name, fds=fds, vhost_fds=vhost_fds)
+        return TapFds(name=name, fds=fds, vhost_fds=for_vhost)
 
     def release(self, entry: Entry, owner: Owner) -> None:
         """Remove a link of that name and mark. The tap went with its process, unless something made it persistent."""
@@ -99,28 +94,6 @@ class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
         except OSError as error:
             what = f"{held.owner.name}: {resource.where}: cannot set up tap {name}, got {error.strerror}"
             raise OperationError(f"{what}; correct mac and mtu of the NIC") from error
-
-    def _vhost(self, resource: Tap, instance: str) -> list[int]:
-        if resource.vhost is False or (resource.vhost is None and self._no_vhost() is not None):
-            return []
-        fds: list[int] = []
-        try:
-            while len(fds) < resource.queues:
-                fds.append(open_vhost(self._vhost_net))
-        except OSError as error:
-            for fd in fds:
-                os.close(fd)
-            what = f"{instance}: {resource.where}: cannot open {self._vhost_net}, got {error.strerror}"
-            raise OperationError(f"{what}; load module vhost_net, or unset vhost_net") from error
-        return fds
-
-    def _no_vhost(self) -> str | None:
-        """Why vhost-net cannot be used; None when it can."""
-        try:
-            os.close(open_vhost(self._vhost_net))
-        except OSError as error:
-            return error.strerror
-        return None
 
 
 def tap_name(resource: Tap, site: Site) -> str:

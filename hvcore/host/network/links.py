@@ -18,9 +18,12 @@ __all__ = [
     "Neighbour",
     "add_address",
     "add_default_route",
+    "add_ifb",
+    "add_macvtap",
     "add_veth",
     "delete_link",
     "find_link",
+    "knows_kind",
     "links",
     "may_change_links",
     "neighbours",
@@ -39,6 +42,8 @@ _INFO_KIND, _INFO_DATA = 1, 2
 _SKIP_STATS: Final = 1 << 3
 _BR_VLAN_FILTERING, _BR_DEFAULT_PVID = 7, 39
 _VETH_PEER: Final = 1
+_MACVLAN_MODE, _MACVLAN_BRIDGE = 1, 4
+_ETHERNET: Final = 1  # linux/if_arp.h
 # linux/if_bridge.h
 _BRIDGE_FLAGS, _BRIDGE_VLAN_INFO = 0, 2
 _SELF, _PVID, _UNTAGGED, _RANGE_BEGIN, _RANGE_END = 2, 1 << 1, 1 << 2, 1 << 3, 1 << 4
@@ -59,7 +64,7 @@ class LinkFacts:
 
     ``kind`` is ``bridge``, ``tun``, ``veth``, ... and empty for hardware; ``master`` is the index of its bridge or 0.
     ``vlan_filtering`` says whether a bridge filters VLANs, ``default_vlan`` is that of its new ports: 0 for none, and None
-    when the kernel cannot filter VLANs.
+    when the kernel cannot filter VLANs. ``lower`` is the index of the link that it is on, such as that of a macvtap, or 0.
     """
 
     index: int
@@ -72,6 +77,8 @@ class LinkFacts:
     alias: str
     vlan_filtering: bool = False
     default_vlan: int | None = None
+    ethernet: bool = True
+    lower: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +117,7 @@ def links(netlink: Netlink) -> Iterator[LinkFacts]:
 
 
 def _facts(body: bytes) -> LinkFacts:
-    _, _, index, flags, _ = _LINK_HEADER.unpack_from(body)
+    _, hardware, index, flags, _ = _LINK_HEADER.unpack_from(body)
     found = attributes(body[_LINK_HEADER.size :])
     info = attributes(found.get(_LINKINFO, b""))
     kind = _text(info.get(_INFO_KIND, b""))
@@ -126,6 +133,8 @@ def _facts(body: bytes) -> LinkFacts:
         alias=_text(found.get(_IFALIAS, b"")),
         vlan_filtering=bridge.get(_BR_VLAN_FILTERING, b"\0") != b"\0",
         default_vlan=_number(bridge[_BR_DEFAULT_PVID]) if _BR_DEFAULT_PVID in bridge else None,
+        ethernet=hardware == _ETHERNET,
+        lower=_number(found.get(_LINK)),
     )
 
 
@@ -186,6 +195,33 @@ def add_veth(netlink: Netlink, name: str, *, address: str, alias: str, peer: str
     body = _head(0) + attribute(_IFNAME, name) + b"".join(_settings(address=address))
     netlink.ask(_NEWLINK, body + info, CREATE | EXCL)
     set_link(netlink, the_link(netlink, name).index, alias=alias)  # the kernel ignores an alias in the first request
+
+
+def add_macvtap(netlink: Netlink, name: str, *, lower: int, address: str, mtu: int | None = None) -> None:
+    """Make a macvtap on the link ``lower``, which is down. All on one link reach each other."""
+    mode = nested(_INFO_DATA, attribute(_MACVLAN_MODE, _MACVLAN_BRIDGE))
+    info = nested(_LINKINFO, attribute(_INFO_KIND, "macvtap"), mode)
+    settings = b"".join(_settings(address=address, mtu=mtu))
+    netlink.ask(
+        _NEWLINK, _head(0) + attribute(_IFNAME, name) + attribute(_LINK, lower) + settings + info, CREATE | EXCL
+    )
+
+
+def add_ifb(netlink: Netlink, name: str, *, address: str) -> None:
+    """Make a link that gives back what is led to it. It is down."""
+    info = nested(_LINKINFO, attribute(_INFO_KIND, "ifb"))
+    settings = b"".join(_settings(address=address))
+    netlink.ask(_NEWLINK, _head(0) + attribute(_IFNAME, name) + settings + info, CREATE | EXCL)
+
+
+def knows_kind(netlink: Netlink, kind: str) -> bool:
+    """Whether the kernel has links of that kind. It loads the module for it. Makes no link."""
+    info = nested(_LINKINFO, attribute(_INFO_KIND, kind))
+    try:  # an address that no link can have: the kernel checks that after it has found the kind
+        netlink.ask(_NEWLINK, _head(0) + attribute(_ADDRESS, bytes(6)) + info, CREATE | EXCL)
+    except OSError as error:
+        return error.errno != errno.EOPNOTSUPP
+    return True
 
 
 def delete_link(netlink: Netlink, index: int) -> None:

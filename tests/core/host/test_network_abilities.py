@@ -37,6 +37,7 @@ def test_a_node_without_networks_gets_notes_that_say_what_to_do(
     assert notes["bridges"][2] == "ip link add br0 type bridge"
     assert "needs a default route" in notes["passt"][1] or "not installed" in notes["passt"][1]
     assert notes["forwarding"][2] == "sysctl net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1"
+    assert (notes["macvtap"][0], notes["bandwidth"][0]) == (Severity.OK, Severity.OK)
     assert notes["ovs-vsctl"][1] == "is not installed on this node; NICs of mode 'openvswitch' need it"
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from empty_network import Network, empty_network
+from flood import KIND, flood, packet, rate_of
 from open_vswitch import NEEDS_OVS, OpenVSwitch, open_vswitch
 
 from hvcore.host.network.link_names import link_mark
@@ -27,7 +28,6 @@ from hvcore.resources.tap import tap_name
 AtWork = Callable[..., Job]
 Sites = Callable[..., Site]
 MAC = "aa:00:00:4b:c1:0"
-KIND = 0x88B5  # an Ethernet type for experiments
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +148,34 @@ def test_vlans_of_a_port(
     wanted = port(ovs, vlan=vlan)
     name = at_work().acquire(wanted)[wanted.link].name
     assert {column: ovs.column("Port", name, column) for column in columns} == columns
+
+
+@NEEDS_OVS
+def test_the_limit_to_the_guest_holds_within_a_fifth_and_goes_with_the_port(
+    net: Network, ovs: OpenVSwitch, at_work: AtWork
+) -> None:
+    limited, other, job = port(ovs, to_guest=8_000_000), port(ovs, 1), at_work()
+    job.acquire(limited, other)
+    fd, sender = fd_of(job, limited), fd_of(job, other)
+    os.set_blocking(sender, False)
+    with flood(lambda data: os.write(sender, data), packet(f"{MAC}1", "ff:ff:ff:ff:ff:ff")):
+        rate = rate_of(fd)
+    print(f"{rate / 8e6:.3f} of the limit")  # noqa: T201 - with -s, for a report
+    assert 0.8 < rate / 8e6 < 1.2
+    assert ovs.ask("--no-wait", "--columns=type", "--bare", "find", "QoS").split() == ["linux-htb"]
+    job.held.close()
+    job.release()
+    assert ovs.ask("--no-wait", "--columns=type", "--bare", "find", "QoS").split() == []
+
+
+@NEEDS_OVS
+def test_a_limit_from_the_guest_needs_a_bridge_of_the_kernel(net: Network, ovs: OpenVSwitch, site: Sites) -> None:
+    wanted = port(ovs, from_guest=8_000_000)
+    (told,) = OvsBridgeKind().verify(replace(wanted.bridge, from_guest=8_000_000), site())
+    assert str(told) == (
+        "nics[0].bandwidth_from_guest: cannot be enforced at ovs0, whose packets a process moves, got 8000000; unset it, "
+        "or use a bridge with datapath_type=system"
+    )
 
 
 @NEEDS_OVS

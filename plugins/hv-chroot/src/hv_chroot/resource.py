@@ -120,3 +120,13 @@ def _interface(index: int, interface: Interface, spec: ChrootSpec, inside: Names
         vlan=interface.vlan,
         mtu=mtu,
     )
+    limited = "to" if interface.to_guest is not None else "from" if interface.from_guest is not None else None
+    if limited is not None:
+        yield hv.Bandwidth(
+            key=f"nic{index}.limits",
+            given_by=f"{where}.bandwidth_{limited}_guest",
+            link=veth,
+            mac=interface.mac,
+            to_guest=interface.to_guest,
+            from_guest=interface.from_guest,
+        )

@@ -49,13 +49,37 @@ def _openvswitch(mode: str, net: Network, folder: Path) -> Iterator[ModeNetwork]
         yield ModeNetwork(net, _nics(mode, "ovs0", vlan="10"), {"ovs_socket": ovs.socket}, ovs.ports)
 
 
+@contextmanager
+def _macvtap(mode: str, net: Network, folder: Path) -> Iterator[ModeNetwork]:
+    net.ip("link", "add", "up0", "type", "veth", "peer", "name", "wire0")
+    for name in ("up0", "wire0"):
+        net.ip("link", "set", name, "up")
+    yield ModeNetwork(net, _nics(mode, "up0"))
+
+
+@contextmanager
+def _limited(mode: str, net: Network, folder: Path) -> Iterator[ModeNetwork]:
+    net.bridge()
+    yield ModeNetwork(net, _nics("bridged", "br0", bandwidth_to_guest=10**7, bandwidth_from_guest=10**7))
+
+
 def _nics(mode: str, link: str, **more: Any) -> tuple[hvcore.Nic, ...]:
     return tuple(hvcore.Nic(mode=mode, link=link, mac=mac, **more) for mac in MACS)
 
 
-_PREPARED: Final = {**dict.fromkeys(MODES, _at_a_bridge), "openvswitch": _openvswitch}
+_PREPARED: Final = {
+    **dict.fromkeys(MODES, _at_a_bridge),
+    "openvswitch": _openvswitch,
+    "macvtap": _macvtap,
+    "bridged with limits": _limited,
+}
 
-NIC_MODES: Final = [*map(pytest.param, MODES), pytest.param("openvswitch", marks=NEEDS_OVS)]
+NIC_MODES: Final = [
+    *map(pytest.param, MODES),
+    pytest.param("openvswitch", marks=NEEDS_OVS),
+    pytest.param("macvtap"),
+    pytest.param("bridged with limits"),
+]
 """All, for ``parametrize``."""
 
 SAMPLE_OF_MODES: Final = [mode for mode in NIC_MODES if mode.values[0] != "ext"]

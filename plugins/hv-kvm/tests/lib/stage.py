@@ -36,6 +36,7 @@ from hvcore.plugin import (
     CharacterDevice,
     Handles,
     InterfaceAddress,
+    Macvtap,
     Program,
     Resource,
     Tap,
@@ -138,6 +139,7 @@ class Stage:
             InterfaceAddress: lambda wanted, _: "127.0.0.1",
             TcpPort: lambda wanted, _: str(wanted.port or wanted.first),
             Tap: lambda wanted, symbols: self._tap(symbols[wanted]),
+            Macvtap: lambda wanted, symbols: self._tap(symbols[wanted]),  # to QEMU they are alike
             Program: lambda wanted, _: self._emulated_tpm(),
             UserNetwork: lambda wanted, _: self._connected(),
             MemoryFile: lambda wanted, _: self._memory(wanted.size_mib),

@@ -331,7 +331,7 @@ def test_a_user_that_cannot_be_is_refused(name: str, what: str, root: None, worl
     [
         (
             {},
-            (hvcore.Nic(mode="macvtap", link="lo"),),
+            (hvcore.Nic(mode="routed", link="100", ip=("192.0.2.7",)),),
             r"nics\[0\].mode: is a mode that this release of hv-kvm cannot start",
         ),
         ({"user_shutdown": True}, (), "params.user_shutdown: needs a watcher for guests that shut down"),

@@ -12,7 +12,6 @@ import hvcore.plugin as hv
 __all__ = ["PARAMS", "Interface", "addresses", "check", "interfaces_of"]
 
 _PREFIX: Final = "eth"
-_NO_SUCH_KEYS: Final = ("bandwidth_to_guest", "bandwidth_from_guest")
 
 
 def addresses() -> hv.ParamType:
@@ -77,7 +76,7 @@ PARAMS: Final = hv.ParamGroup(
 class Interface:
     """One interface of the instance: its name inside, its MAC address, its bridge on the node, its IP addresses.
 
-    ``vlan`` and ``mtu`` are keys of its NIC.
+    ``vlan`` and ``mtu`` are keys of its NIC, ``to_guest`` and ``from_guest`` its bandwidths.
     """
 
     name: str
@@ -86,6 +85,8 @@ class Interface:
     addresses: tuple[str, ...] = ()
     vlan: str | None = None
     mtu: int | None = None
+    to_guest: int | None = None
+    from_guest: int | None = None
 
 
 def interfaces_of(instance: hv.Instance, params: hv.Params) -> tuple[Interface, ...]:
@@ -101,6 +102,8 @@ def interfaces_of(instance: hv.Instance, params: hv.Params) -> tuple[Interface, 
             addresses=(*nic.ip, *(text for name, text in given if name == f"{_PREFIX}{index}")),
             vlan=nic.vlan,
             mtu=nic.mtu,
+            to_guest=nic.bandwidth_to_guest,
+            from_guest=nic.bandwidth_from_guest,
         )
         for index, nic in enumerate(instance.nics)
     )
@@ -128,10 +131,7 @@ def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
 
 
 def _keys(place: str, nic: hv.Nic) -> Iterator[hv.Problem]:
-    """Keys of a NIC that this driver does not support, and addresses without their network."""
-    for key in _NO_SUCH_KEYS:
-        if (value := getattr(nic, key)) is not None:
-            yield hv.Problem(path=f"{place}.{key}", what="is not supported", got=repr(value), todo="unset it")
+    """Addresses without their network."""
     for address in nic.ip:
         if "/" not in address:
             todo = f"write it with its prefix length, such as '{address}/24'"

@@ -117,6 +117,8 @@ class TapNic(GuestNic):
     communication: bool = False
     scripts: NicScripts = field(default=NicScripts())
     ovs_socket: str = hv.OVS_SOCKET
+    to_guest: int | None = None
+    from_guest: int | None = None
 
     @property
     def switch(self) -> hv.OvsBridge | None:
@@ -129,11 +131,27 @@ class TapNic(GuestNic):
             name=self.link or "",
             socket=self.ovs_socket,
             vlan=self.vlan,
+            from_guest=self.from_guest,
         )
 
     @property
-    def tap(self) -> hv.Tap:
-        """The tap with all its queues."""
+    def tap(self) -> hv.Tap | hv.Macvtap:
+        """The link with all its queues."""
+        if self.mode != "macvtap":
+            return self._tap
+        return hv.Macvtap(
+            key=f"nic{self.index}.tap",
+            given_by=f"nics[{self.index}].link",
+            mac=self.mac,
+            lower=self.link or "",
+            queues=self.queues,
+            vhost=self.vhost,
+            vnet_hdr=self.vnet_hdr,
+            mtu=self.mtu,
+        )
+
+    @property
+    def _tap(self) -> hv.Tap:
         return hv.Tap(
             key=f"nic{self.index}.tap",
             given_by=f"nics[{self.index}].mode",
@@ -156,6 +174,16 @@ class TapNic(GuestNic):
         scripts = self.scripts.resource(self.index, self.mode, self.link, self.tap)
         if scripts is not None:
             yield scripts
+        limited = "to" if self.to_guest is not None else "from" if self.from_guest is not None else None
+        if limited is not None and (self.switch is None or self.scripts.up is not None):  # else it is the switch's
+            yield hv.Bandwidth(
+                key=f"nic{self.index}.limits",
+                given_by=f"{where}.bandwidth_{limited}_guest",
+                link=self.tap,
+                mac=self.mac,
+                to_guest=self.to_guest,
+                from_guest=self.from_guest,
+            )
 
     def _connection(self, where: str) -> Iterator[hv.Resource[Any]]:
         """What hvcore itself plugs the tap into."""
@@ -163,10 +191,12 @@ class TapNic(GuestNic):
             yield hv.OvsPort(
                 key=f"nic{self.index}.port",
                 given_by=f"{where}.link",
-                link=self.tap,
+                link=self._tap,
                 bridge=self.switch,
                 vlan=self.vlan,
                 mtu=self.mtu,
+                to_guest=self.to_guest,
+                from_guest=self.from_guest,
             )
         elif self.mode == "bridged":
             yield hv.BridgePort(
@@ -177,14 +207,14 @@ class TapNic(GuestNic):
                 vlan=self.vlan,
                 mtu=self.mtu,
             )
-        elif self.mode != "ext":
+        elif self.mode not in ("ext", "macvtap"):
             what = "is a mode that this release of hv-kvm cannot start"
             yield NotYet(
                 key=f"nic{self.index}.mode",
                 given_by=f"{where}.mode",
                 what=what,
                 got=repr(self.mode),
-                todo="use mode 'bridged', 'openvswitch', 'ext' or 'user'",
+                todo="use mode 'bridged', 'openvswitch', 'macvtap', 'ext' or 'user'",
             )
 
 
@@ -263,6 +293,8 @@ def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
             communication=(nic.name or "").startswith(_COMMUNICATION),
             scripts=NicScripts.of(instance, params, index),
             ovs_socket=params["ovs_socket"] or hv.OVS_SOCKET,
+            to_guest=nic.bandwidth_to_guest,
+            from_guest=nic.bandwidth_from_guest,
         )
 
 

@@ -1,0 +1,123 @@
+"""Limits of the bandwidth of a link, to the guest and from the guest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hvcore.errors import NodeError, OperationError, Problem
+from hvcore.host.network.link_names import link_mark, link_name
+from hvcore.host.network.links import add_ifb, find_link, set_link, the_link
+from hvcore.host.network.netlink import Netlink
+from hvcore.host.network.traffic_control import (
+    LIMIT_MODULES,
+    limit_received,
+    limit_transmitted,
+    limits_at,
+    remove_limits,
+    why_no_limits,
+)
+from hvcore.model.node_links import Bandwidth, Macvtap
+from hvcore.model.plan import Step
+from hvcore.model.record import Entry
+from hvcore.resources.held import Held
+from hvcore.resources.kind import ResourceKind, Turn
+from hvcore.resources.node_link import name_taken, remove_link
+from hvcore.resources.owner import Owner, Site
+
+__all__ = ["BandwidthKind", "shown_limits"]
+
+_UNITS = ((10**9, "G"), (10**6, "M"), (10**3, "K"))
+
+
+class BandwidthKind(ResourceKind[Bandwidth, None], name="bandwidth", turn=Turn.NETWORK):
+    """What a link receives is limited by a second link, an ifb, which is in the ledger."""
+
+    def verify(self, resource: Bandwidth, site: Site) -> Iterator[Problem]:
+        """The kernel must have what limits a link."""
+        if (why := why_no_limits()) is not None:
+            what = f"needs parts of the kernel that this node lacks ({why})"
+            yield Problem(path=resource.where, what=what, todo=f"{LIMIT_MODULES}; or unset it")
+        yield from name_taken(resource.where, *_ifb(resource, site))
+
+    def describe(self, resource: Bandwidth, site: Site) -> Iterator[Step]:
+        """The limits."""
+        limits = shown_limits(resource.to_guest, resource.from_guest)
+        yield Step(kind="limit", what=f"{resource.link.key} to at most {limits}")
+
+    def entry(self, resource: Bandwidth, site: Site) -> Mapping[str, Any]:
+        """The ifb, and the link that is limited."""
+        name, mark = _ifb(resource, site)
+        return {"ifb": name, "mark": mark, "mac": _address(resource), "link": resource.link.key}
+
+    def acquire(self, resource: Bandwidth, held: Held) -> None:
+        """Set the limits. Raises `OperationError`."""
+        owner, name = held.owner, held[resource.link].name
+        ifb, mark = _ifb(resource, held.site)
+        owner.progress(f"limiting {name}")
+        transmits, receives = _of_link(resource)
+        try:
+            with Netlink() as netlink:
+                link = the_link(netlink, name)
+                if transmits is not None:
+                    limit_transmitted(netlink, link.index, transmits, mtu=link.mtu)
+                if receives is not None:
+                    add_ifb(netlink, ifb, address=_address(resource))
+                    index = the_link(netlink, ifb).index
+                    set_link(netlink, index, alias=mark)
+                    limit_received(netlink, link.index, index, receives, mtu=link.mtu)
+        except OSError as error:
+            what = f"{owner.name}: {resource.where}: cannot limit {name}, got {error.strerror}"
+            raise OperationError(f"{what}; hv verify says what this node lacks") from error
+
+    def prove(self, resource: Bandwidth, site: Site, owner: Owner) -> None:
+        """The limits must be there. Raises `OperationError`."""
+        entry = next(entry for entry in owner.record.ledger if entry.key == resource.link.key)
+        transmits, receives = _of_link(resource)
+        wanted = {kind for kind, rate in (("tbf", transmits), ("ingress", receives)) if rate is not None}
+        with Netlink() as netlink:
+            link = find_link(netlink, entry.data["name"])
+            found = limits_at(netlink, link.index) if link is not None else frozenset()
+        if not wanted <= found:
+            what = f"{owner.name}: {resource.where}: {entry.data['name']} is not limited any more"
+            raise OperationError(f"{what}; another program changed it during the start")
+
+    def release(self, entry: Entry, owner: Owner) -> None:
+        """Remove the limits of the link, if it is still there, and the ifb. Raises `NodeError`."""
+        link = next((one.data for one in owner.record.ledger if one.key == entry.data["link"]), None)
+        try:
+            with Netlink() as netlink:
+                found = None if link is None else find_link(netlink, link["name"])
+                if found is not None and link is not None and found.alias == link["owner"]:
+                    remove_limits(netlink, found.index)
+        except OSError as error:
+            what = f"{owner.name}: cannot remove the limits of {entry.data['link']}, got {error.strerror}"
+            raise NodeError(f"{what}; try again") from error
+        remove_link(entry.data["ifb"], entry.data["mark"], owner, made_as=("ifb", entry.data["mac"]))
+
+
+def _ifb(resource: Bandwidth, site: Site) -> tuple[str, str]:
+    """Its name and its mark."""
+    run_dir = site.host.run_dir
+    return link_name(run_dir, site.name, resource.key), link_mark(run_dir, site.name, resource.key)
+
+
+def _address(resource: Bandwidth) -> str:
+    return f"fe{resource.mac[2:].lower()}"
+
+
+def _of_link(resource: Bandwidth) -> tuple[int | None, int | None]:
+    """What the link may transmit and receive. A macvtap transmits what its guest sends, any other link the opposite."""
+    if isinstance(resource.link, Macvtap):
+        return resource.from_guest, resource.to_guest
+    return resource.to_guest, resource.from_guest
+
+
+def shown_limits(to_guest: int | None, from_guest: int | None) -> str:
+    """The limits in words; empty without any."""
+    both = (("to", to_guest), ("from", from_guest))
+    return " and ".join(f"{_shown(rate)}bit/s {way} the guest" for way, rate in both if rate is not None)
+
+
+def _shown(rate: int) -> str:
+    return next((f"{rate // factor} {unit}" for factor, unit in _UNITS if rate % factor == 0), f"{rate} ")
