@@ -27,7 +27,7 @@ def near_word(word: str, known: Iterable[str]) -> str | None:
 def near_names(name: str, known: Iterable[str]) -> str | None:
     """``did you mean 'web1' or 'web2'?`` for the known names that ``name`` can be a misspelling of, or None.
 
-    vm01 and vm30 are two instances, not a misspelling: a name with other numbers is no suggestion. A name whose number
+    vm01 and vm30 are two instances, not a misspelling: a name with other numbers is not suggested. A name whose number
     was left out may be any of several, so all are shown, or none if they are many.
     """
     import difflib  # noqa: PLC0415 - as in near_word

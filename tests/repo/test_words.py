@@ -25,7 +25,7 @@ WORDS: Final[dict[str, str]] = {  # what not to write, as a regular expression: 
     r"stands? for": "means",
     r"(?:is|are) (?-i:none)": "is not one; there is none of that kind: 'has no ...'",
     r"(?:that|which|what) (?:is|are) no": "that is not a ...",
-    r"(?<!here )is no (?:file|program|user|name|error|interface|disk|driver|instance|function|terminal|directory)": "is not a ...",
+    r"(?<!here )is no (?:file|program|user|name|error|interface|disk|driver|instance|function|terminal|directory|bridge|link|device|number|text|backup|suggestion|reason)": "is not a ...",
     r"whoever": "a program that, a user who",
     r"nobody": "no user, no program, no one",
     r"somebody": "another user, another program",
@@ -40,6 +40,8 @@ WORDS: Final[dict[str, str]] = {  # what not to write, as a regular expression: 
     r"whatever": "any, regardless of; or cut it",
     r"is rarely wanted": "is seldom useful",
     r"the hard way": "powered off, killed",
+    r"make room": "free some space",
+    r"nothing tells": "it is not known",
 }
 HABIT: Final = re.compile(rf"\b(?:{'|'.join(f'(?:{word})' for word in WORDS)})(?!\w)", re.IGNORECASE)
 

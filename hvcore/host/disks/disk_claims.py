@@ -85,7 +85,7 @@ class DiskClaims:
                 mine[0].take(mine[1], self._owner)
 
     def refuse_used(self, path: str, *, read_only: bool, lock: bool = True) -> None:
-        """Refuse what `take` would refuse now, and take nothing. The instance's own use of the disk is no reason."""
+        """Refuse what `take` would refuse now, and take nothing. The instance's own use of the disk is allowed."""
         disk = identify_disk(path, directories=True)
         instance = instance_of(self._owner)
         own = any(

@@ -139,8 +139,8 @@ def capability_releases(bench: Bench) -> None:
 def capability_exec(bench: Bench) -> None:
     """Claimed: the result is a command to execute. Otherwise: UnsupportedError.
 
-    Why: Callers rely on the exit code of a program that they run inside: a backup script that failed without an error
-    is no backup.
+    Why: Callers rely on the exit code of a program that they run inside: a backup script must not
+    fail without an error.
     """
     name = bench.name()
     bench.start()

@@ -150,7 +150,7 @@ CASES = [
 @pytest.mark.parametrize(
     ("at", "word"), CASES, ids=lambda value: value if isinstance(value, str) else ".".join(map(str, value)) or "all"
 )
-def test_a_record_with_wrong_contents_keeps_nobody_from_ending_the_guest(
+def test_a_record_with_wrong_contents_does_not_prevent_a_stop_by_force(
     at: tuple[Any, ...], word: str, guest: Any
 ) -> None:
     node, process, path = guest()
@@ -162,7 +162,7 @@ def test_a_record_with_wrong_contents_keeps_nobody_from_ending_the_guest(
 @pytest.mark.parametrize(
     "data", [{}, {"name": 1, "path": 2, "disk": 3, "space": 4, "keeps": 5, "uid": 6}], ids=["lacking", "numbers"]
 )
-def test_an_entry_of_the_ledger_with_wrong_contents_keeps_nobody_from_ending_the_guest(
+def test_an_entry_of_the_ledger_with_wrong_contents_does_not_prevent_a_stop_by_force(
     kind: str, data: dict[str, Any], guest: Any
 ) -> None:
     node, process, path = guest()
