@@ -22,7 +22,13 @@ pytestmark = pytest.mark.live
 
 GUESTS: Final = ("kvm-strict", "kvm-user", "kvm-off", "kvm-paused")
 CHROOTS: Final = ("chroot", "chroot-users", "chroot-plain")
-CONFINED: Final = ("kvm-strict", "kvm-user", "kvm-paused", "chroot-users")  # by bubblewrap or a user namespace
+CONFINED: Final = (
+    "kvm-strict",
+    "kvm-user",
+    "kvm-paused",
+    "chroot",
+    "chroot-users",
+)  # by bubblewrap or a user namespace
 SCENARIOS: Final = (*GUESTS, *CHROOTS, "fake")
 QUICK: Final = ("kvm-strict", "chroot-users", "fake")
 Make = Callable[[str], Before]

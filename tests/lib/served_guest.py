@@ -20,8 +20,8 @@ import hvcore
 __all__ = ["NAME", "Console", "console", "fetch", "instance_text", "ports", "serve", "started"]
 
 NAME: Final = "web1"
-_GREETING_S: Final = 150.0
-_ANSWER_S: Final = 60.0
+_GREETING_S: Final = 300.0
+_ANSWER_S: Final = 180.0
 _LEASE: Final = (
     '[ "$1" != bound ] || { /bin/busybox ip addr add $ip/$mask dev $interface; '
     '/bin/busybox ip route add default via $router; echo "lease $ip router $router dns $dns end"; }'

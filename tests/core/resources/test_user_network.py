@@ -250,14 +250,18 @@ def test_nothing_is_left_wherever_its_caller_is_killed(
     total = count(in_child, acquire, run_dir)
     cleared()
     assert total >= max(SAMPLE)
+    ended_before = 0  # a wait on a busy node has more events than usual, so the counted run may have had more
     for number in range(1, total + 1) if step else SAMPLE:
 
         def killed(number: int = number) -> None:
             at_event(number, die, run_dir)
             acquire()
 
-        assert in_child(killed) == signal.SIGKILL
+        ended = in_child(killed)
+        assert ended in (0, signal.SIGKILL)
+        ended_before += ended == 0
         cleared()
+    assert ended_before <= (total // 10 if step else 0)
 
 
 def bound_ports() -> list[str]:
