@@ -125,9 +125,9 @@ def _open_vswitch(socket: str = OVS_SOCKET) -> Finding:
     try:
         ask(run_here, socket, "list-br", deadline_s=_OVS_S)
     except OvsError as error:
-        return _note("ovs-vsctl", f"{error.what}: mode 'openvswitch' needs it", error.todo)
+        return _note("ovs-vsctl", f"{error.what}; NICs of mode 'openvswitch' need it", error.todo)
     if (why := dead_switch(socket)) is not None:
-        return _note("ovs-vsctl", f"{why}: mode 'openvswitch' needs it", OVS_START)
+        return _note("ovs-vsctl", f"{why}; NICs of mode 'openvswitch' need it", OVS_START)
     return found
 
 

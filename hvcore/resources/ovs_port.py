@@ -49,7 +49,7 @@ _UNKNOWN: Final = 255
 
 
 class OvsBridgeKind(ResourceKind[OvsBridge, OvsBridgeFacts], name="ovs-bridge", turn=Turn.NETWORK):
-    """Looked up and not held. It is known before the tap is made, which depends on it."""
+    """The bridge is read and not reserved. It is read before the tap is made, because the tap depends on it."""
 
     def verify(self, resource: OvsBridge, site: Site) -> Iterator[Problem]:
         """Open vSwitch must be installed and run, and the bridge must exist and be able to do what its port needs."""
@@ -63,7 +63,9 @@ class OvsBridgeKind(ResourceKind[OvsBridge, OvsBridgeFacts], name="ovs-bridge", 
         """A note if the bridge makes the guest slower."""
         found = None if site.pure else _look_up(resource)
         if isinstance(found, OvsBridgeFacts) and not found.in_kernel:
-            what = f"bridge {resource.name!r} is moved by a process: the guest has to complete its checksums, and is slower"
+            what = (
+                f"bridge {resource.name!r} is not in the kernel: the guest completes checksums itself, which is slower"
+            )
             yield Step(kind="note", what=what)
 
     def placeholder(self, resource: OvsBridge, site: Site) -> OvsBridgeFacts:

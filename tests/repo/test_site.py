@@ -102,6 +102,7 @@ WORDS: Final = {
     "tap": "how-to/connect-to-a-bridge",
     "vlan": "how-to/connect-to-a-bridge",
     "port forward": "how-to/reach-a-guest",
+    "open vswitch": "how-to/use-open-vswitch",
     "ssh": "how-to/reach-a-guest",
     "dns": "how-to/reach-a-guest",
     "firewall": "explanation/network-security",
@@ -113,7 +114,7 @@ WORDS: Final = {
     "virsh": "explanation/coming-from-libvirt",
     "proxmox": "explanation/coming-from-proxmox",
     **dict.fromkeys(["cloud-init", "autostart", "resize", "snapshot", "backup"], "explanation/limits"),
-    **dict.fromkeys(["migration", "hot-plug", "windows", "open vswitch"], "explanation/limits"),
+    **dict.fromkeys(["migration", "hot-plug", "windows"], "explanation/limits"),
 }
 
 

@@ -47,7 +47,7 @@ def test_open_vswitch_has_to_run(net: Network, tmp_path: Path) -> None:
     with open_vswitch(tmp_path / "ovs") as ovs:
         assert found(tmp_path)["ovs-vsctl"][0] is Severity.OK
         ovs.kill_switch()
-        assert found(tmp_path)["ovs-vsctl"][1] == "ovs-vswitchd does not run: mode 'openvswitch' needs it"
+        assert found(tmp_path)["ovs-vsctl"][1] == "ovs-vswitchd does not run; NICs of mode 'openvswitch' need it"
 
 
 def test_bridges_and_forwarding_are_shown(net: Network, tmp_path: Path) -> None:
