@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from fixture_types import File, Process
+from fixture_types import Process
 
-from hvcore import Node
+from hvcore import Instance, Node
 
 pytestmark = pytest.mark.heavy  # a process of hv for each test
 
@@ -19,8 +19,8 @@ HV = (sys.executable, "-c", "from hvcore.cli import main; main()")
 
 
 @pytest.fixture
-def web1(hv_process: Process, instance_file: File) -> None:
-    assert hv_process("start", instance_file()).returncode == 0
+def web1(run_dir: Path) -> None:
+    Node(run_dir).driver("fake").start(Instance(name="web1", driver="fake"))
 
 
 @pytest.mark.usefixtures("web1")
@@ -51,15 +51,15 @@ class TestExec:
         assert hv_process("exec", "web1").returncode == 2
         assert hv_process("exec", "web1", "--", "").returncode == 2
 
-    def test_a_paused_instance_runs_nothing(self, hv_process: Process) -> None:
-        hv_process("pause", "web1")
+    def test_a_paused_instance_runs_nothing(self, hv_process: Process, run_dir: Path) -> None:
+        Node(run_dir).pause("web1")
         found = hv_process("exec", "web1", "--", "true")
         assert found.returncode == 1
         assert b"web1: cannot exec while paused" in found.stderr
 
 
-def test_exec_in_an_unknown_instance_names_the_most_similar_one(hv_process: Process, instance_file: File) -> None:
-    hv_process("start", instance_file("web10"))
+def test_exec_in_an_unknown_instance_names_the_most_similar_one(hv_process: Process, run_dir: Path) -> None:
+    Node(run_dir).driver("fake").start(Instance(name="web10", driver="fake"))
     found = hv_process("exec", "wbe10", "--", "true")
     assert found.returncode == 4
     assert b"did you mean 'web10'?" in found.stderr

@@ -146,9 +146,9 @@ def test_a_copy_of_the_file_or_a_link_to_it_is_the_same_instance(hv: Hv, instanc
 @pytest.mark.parametrize("options", [["-h"], ["--help"], ["--json", "-n", "--", "--run-dir"]])
 @pytest.mark.parametrize("dashes", [[], ["--"]])
 def test_options_after_the_name_belong_to_the_program(
-    hv_process: Process, instance_file: File, options: list[str], dashes: list[str]
+    hv: Hv, hv_process: Process, instance_file: File, options: list[str], dashes: list[str]
 ) -> None:
-    hv_process("start", instance_file())
+    hv("start", instance_file())
     found = hv_process("exec", "web1", *dashes, "sh", "-c", 'echo "$@"', "sh", *options)
     assert found.stdout.decode().split() == options
 

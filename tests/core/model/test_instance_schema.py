@@ -78,7 +78,13 @@ BAD: tuple[dict[str, Any], ...] = (
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Node:
+    """One for all tests, whose driver is loaded once: a check and a schema change nothing."""
+    return Node(tmp_path_factory.mktemp("schema") / "run")
+
+
+@pytest.fixture(scope="module")
 def validator(node: Node) -> Any:
     schema = node.json_schema("fake")
     jsonschema.Draft202012Validator.check_schema(schema)

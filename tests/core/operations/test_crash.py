@@ -78,10 +78,16 @@ def nothing_left_but_locks(run_dir: Path) -> None:
         assert not (run_dir / folder).exists() or os.listdir(run_dir / folder) == []
 
 
-@pytest.mark.parametrize("number_of_error", [errno.ENOSPC, errno.EIO], ids=["ENOSPC", "EIO"])
+@pytest.mark.parametrize(
+    "errors",
+    [
+        pytest.param((errno.ENOSPC, errno.EIO), id="ENOSPC and EIO by turns"),
+        pytest.param((errno.EIO, errno.ENOSPC), id="EIO and ENOSPC by turns", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("name", [*FAST, *SLOW])
 def test_what_the_node_refuses_anywhere_is_a_clear_error_and_never_a_half(
-    name: str, here: Any, web: Web, in_child: InChild, number_of_error: int
+    name: str, here: Any, web: Web, in_child: InChild, errors: tuple[int, int]
 ) -> None:
     node, fake, run_dir = here.node, here.fake, here.run_dir
     operation = OPERATIONS[name]
@@ -91,20 +97,22 @@ def test_what_the_node_refuses_anywhere_is_a_clear_error_and_never_a_half(
     total = count(in_child, lambda: operation(Node(run_dir), web()), run_dir)
     node.recover()
 
-    def fail() -> None:
-        raise OSError(number_of_error, os.strerror(number_of_error))
-
     for number in range(1, total + 1):
+        text = os.strerror(errors[number % 2])
+
+        def fail(number: int = number, text: str = text) -> None:
+            raise OSError(errors[number % 2], text)
+
         node.stop("web1", force=True)
         if name != "start":
             fake.start(web())
 
-        def refused(number: int = number) -> None:
+        def refused(number: int = number, fail: Check = fail, text: str = text) -> None:
             at_event(number, fail, run_dir)
             try:
                 operation(Node(run_dir), web())
             except HvError as error:
-                assert os.strerror(number_of_error) in str(error) + str(getattr(error, "__notes__", ""))  # noqa: PT017
+                assert text in str(error) + str(getattr(error, "__notes__", ""))  # noqa: PT017
 
         assert in_child(refused) == 0, f"at change {number} of {total}"
         assert not [result for result in node.recover() if result.what == "failed"]
