@@ -12,6 +12,10 @@ for _signum, _default in ((signal.SIGINT, signal.default_int_handler), (signal.S
     if signal.getsignal(_signum) is signal.SIG_IGN:
         signal.signal(_signum, _default)
 
-# How long an example takes says how busy the machine is, and nothing of the code.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+# How long an example takes says how busy the machine is, and nothing of the code. `./dev test --slow` generates more
+# examples: --hypothesis-profile=many.
+for _profile, _examples in (("few", 30), ("many", 200)):
+    settings.register_profile(
+        _profile, deadline=None, max_examples=_examples, suppress_health_check=[HealthCheck.too_slow]
+    )
+settings.load_profile("few")

@@ -25,7 +25,6 @@ import pluggy
 import pytest
 from distributions import installed
 from fixture_types import Install
-from hypothesis import settings
 
 from hvcore import Disk, DriverHandle, Instance, Nic, Node
 from hvcore.host.launching.launch import reap
@@ -40,10 +39,6 @@ from hvcore.plugins import hookspecs
 from hvcore.plugins.catalogue import CatalogueEntry, Verdict
 from hvcore.plugins.loaded_driver import LoadedDriver
 from hvcore.state.store import Store
-
-# A deadline per example fails on a machine where others work, and says nothing about the code.
-settings.register_profile("core", deadline=None, max_examples=60)
-settings.load_profile("core")
 
 _EXIT_S = 20.0
 UIDS = range(1_880_000_000, 1_880_000_100)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import hvcore
@@ -86,7 +86,6 @@ def ended_well(arguments: list[str], stdin: str | None = None) -> None:
 
 
 @pytest.mark.heavy  # whole instances, each through a whole command
-@settings(max_examples=60)
 @given(INSTANCES, st.sampled_from(["check", "verify", "plan"]), st.booleans())
 def test_any_instance_file_is_accepted_or_refused(data: dict[str, Any], subcommand: str, as_json: bool) -> None:  # noqa: FBT001
     text = "".join(f"{key} = {toml(value)}\n" for key, value in data.items())
@@ -95,7 +94,6 @@ def test_any_instance_file_is_accepted_or_refused(data: dict[str, Any], subcomma
     ended_well([subcommand, "-", *(["--json"] if as_json else [])], stdin=text)
 
 
-@settings(max_examples=50)
 @given(st.binary(max_size=40))
 def test_any_bytes_for_an_instance_file_are_refused(data: bytes) -> None:
     ended = CliRunner().invoke(hv, ["check", "-"], input=data)
@@ -103,7 +101,6 @@ def test_any_bytes_for_an_instance_file_are_refused(data: bytes) -> None:
     assert ended.stderr.startswith("hv: stdin: ")
 
 
-@settings(max_examples=50)
 @given(
     st.sampled_from([name for section in COMMANDS.values() for name in section if name in {"info", "stop", "list"}]),
     st.lists(st.sampled_from(["--json", "--force", "--deadline", "--", "-h"]) | TEXTS, max_size=3),

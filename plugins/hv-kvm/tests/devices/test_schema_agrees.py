@@ -16,7 +16,7 @@ from hvcore.plugins.loader import load
 SCHEMA: Final = load("kvm").schema
 KEYS: Final = sorted(SCHEMA.params)
 VALIDATOR: Final = Draft202012Validator(json_schema(SCHEMA, title="kvm"))
-SETTINGS: Final = settings(max_examples=150, suppress_health_check=list(HealthCheck))
+SETTINGS: Final = settings(suppress_health_check=list(HealthCheck))
 # Of these JSON Schema can say everything; of the others it has no word for a part (bytes of a text, what an address is).
 EXACT: Final = {"boolean", "integer", "port", "one of", "name", "list of one of"}
 

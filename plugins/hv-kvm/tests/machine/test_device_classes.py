@@ -36,7 +36,7 @@ def anything(kind: type[Device]) -> st.SearchStrategy[Device]:
     return st.builds(kind, **{field.name: st.from_type(hints[field.name]) for field in dataclasses.fields(kind)})
 
 
-@settings(max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(st.lists(st.sampled_from(sorted(KINDS, key=lambda kind: kind.__name__)).flatmap(anything), max_size=4))
 def test_all_devices_of_a_machine_are_read_back(devices: list[Device]) -> None:
     spec = dataclasses.replace(SPEC, devices=tuple(devices))

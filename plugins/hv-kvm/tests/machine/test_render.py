@@ -49,7 +49,7 @@ FACTS: Final = Facts(
 )
 KVM: Final = load("kvm")
 HOST: Final = Host(run_dir=Path("/run/hvcore"), privileged=True, uid_pool=range(1), cgroups=ControlGroups())
-SETTINGS: Final = settings(max_examples=60, suppress_health_check=list(HealthCheck))
+SETTINGS: Final = settings(suppress_health_check=list(HealthCheck))
 
 
 def tokens(instance: hvcore.Instance, level: Level = Level.STRICT, kvm: LoadedDriver = KVM) -> list[str]:

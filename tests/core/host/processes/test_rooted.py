@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import pytest
+from fixture_types import InChild
 
 from hvcore.host.processes.process import rooted
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 INSTANCE: Final = "run/instances/web1"
-_SLEEPER: Final = """
-import ctypes, os, sys
-if sys.argv[2] == "own":
-    assert ctypes.CDLL(None).unshare(0x00020000) == 0  # CLONE_NEWNS
-os.chroot(sys.argv[1])
-os.chdir("/")
-print(flush=True)
-os.read(0, 1)
-"""
-_ASKER: Final = """
-import json, os, sys
-from pathlib import Path
-from hvcore.host.processes.process import rooted
-os.chroot(sys.argv[1])
-os.chdir("/")
-print(json.dumps([process.pid for process in rooted(Path("/", sys.argv[2]))]))
-"""
+CLONE_NEWNS: Final = 0x00020000
+Starts = Callable[[Path, str], int]
+Asks = Callable[[Path, str], list[int]]
 
 
 @pytest.fixture
@@ -50,37 +37,54 @@ def chroot(tmp_path: Path, mount: Callable[..., None]) -> Path:
 
 
 @pytest.fixture
-def process() -> Iterator[Callable[[Path, str], int]]:
+def process(in_child: InChild) -> Starts:
     """A process with that root, in its own mount namespace or not."""
-    made: list[subprocess.Popen[bytes]] = []
+
+    def wait_in(root: Path, namespace: str, ready: int) -> None:
+        if namespace == "own":
+            assert ctypes.CDLL(None).unshare(CLONE_NEWNS) == 0
+        os.chroot(root)
+        os.chdir("/")
+        os.write(ready, b"x")
+        signal.pause()
 
     def start(root: Path, namespace: str) -> int:
-        made.append(
-            subprocess.Popen(
-                [sys.executable, "-c", _SLEEPER, str(root), namespace], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-            )
-        )
-        assert made[-1].stdout is not None
-        assert made[-1].stdout.readline() == b"\n"
-        return made[-1].pid
+        reader, writer = os.pipe()
+        pid = in_child(wait_in, root, namespace, writer, wait=False)
+        os.close(writer)
+        assert os.read(reader, 1) == b"x"
+        os.close(reader)
+        return pid
 
-    yield start
-    for popen in made:
-        popen.communicate()
+    return start
 
 
-def found_in(chroot: Path, below: str) -> list[int]:
-    command = [sys.executable, "-c", _ASKER, str(chroot), below]
-    result = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    assert isinstance(result, list)
-    return result
+@pytest.fixture
+def found_in(in_child: InChild) -> Asks:
+    """What a caller in that chroot finds."""
+
+    def ask(chroot: Path, below: str, answer: int) -> None:
+        os.chroot(chroot)
+        os.chdir("/")
+        os.write(answer, json.dumps([process.pid for process in rooted(Path("/", below))]).encode())
+
+    def found(chroot: Path, below: str) -> list[int]:
+        reader, writer = os.pipe()
+        assert in_child(ask, chroot, below, writer) == 0
+        os.close(writer)
+        with os.fdopen(reader, "rb") as answers:
+            result = json.load(answers)
+        assert isinstance(result, list)
+        return result
+
+    return found
 
 
 @pytest.mark.parametrize("namespace", ["own", "the caller's"])
 @pytest.mark.parametrize("root", ["root", "root/inner"])
 @pytest.mark.parametrize("asked", [INSTANCE, f"{INSTANCE}/root"])
 def test_a_process_is_found_by_its_root_from_inside_and_outside_of_a_chroot(
-    chroot: Path, process: Callable[[Path, str], int], namespace: str, root: str, asked: str
+    chroot: Path, process: Starts, found_in: Asks, namespace: str, root: str, asked: str
 ) -> None:
     pid = process(chroot / INSTANCE / root, namespace)
     assert [found.pid for found in rooted(chroot / asked)] == [pid]
@@ -90,7 +94,7 @@ def test_a_process_is_found_by_its_root_from_inside_and_outside_of_a_chroot(
 @pytest.mark.parametrize("namespace", ["own", "the caller's"])
 @pytest.mark.parametrize("root", ["source", "elsewhere", "elsewhere/inner", "run", "."])
 def test_a_process_with_the_same_directory_elsewhere_is_not_found(
-    chroot: Path, process: Callable[[Path, str], int], namespace: str, root: str
+    chroot: Path, process: Starts, found_in: Asks, namespace: str, root: str
 ) -> None:
     process(chroot / root, namespace)
     for asked in (INSTANCE, f"{INSTANCE}/root"):
@@ -98,6 +102,6 @@ def test_a_process_with_the_same_directory_elsewhere_is_not_found(
         assert found_in(chroot, asked) == []
 
 
-def test_a_directory_that_is_gone_has_no_processes(chroot: Path, process: Callable[[Path, str], int]) -> None:
+def test_a_directory_that_is_gone_has_no_processes(chroot: Path, process: Starts) -> None:
     process(chroot, "own")
     assert rooted(chroot / "gone") == []
