@@ -13,7 +13,17 @@ import click
 import hvcore
 from hvcore.cli.guesses import near_word
 from hvcore.cli.options import command, driver_completion, json_option, names_argument
-from hvcore.cli.output import Column, clear_screen, emit_json, is_terminal, remark, results, say, show_table
+from hvcore.cli.output import (
+    Column,
+    clear_screen,
+    emit_json,
+    is_terminal,
+    on_one_line,
+    remark,
+    results,
+    say,
+    show_table,
+)
 from hvcore.cli.session import known, open_node, warn_read_only
 from hvcore.cli.several import Result, for_each
 
@@ -150,7 +160,9 @@ def info(names: tuple[str, ...], *, as_json: bool) -> None:
         facts = [(title, value) for title, value in _facts(one) if value is not None]
         width = max(len(title) for title, _ in facts)
         end = "\n" if len(set(names)) > 1 else ""  # an empty line between two
-        return Result(one.to_json(), "\n".join(f"{title:<{width}}  {value}" for title, value in facts) + end)
+        return Result(
+            one.to_json(), "\n".join(f"{title:<{width}}  {on_one_line(value)}" for title, value in facts) + end
+        )
 
     for_each(names, found, as_json=as_json)
 

@@ -22,6 +22,7 @@ __all__ = [
     "fitted",
     "is_terminal",
     "move_stdout",
+    "on_one_line",
     "pass_stdout_on",
     "printable",
     "printing",
@@ -47,6 +48,11 @@ def printable(text: str) -> str:
         return text
     shown = (char if char == "\n" or char.isprintable() else char.encode("unicode_escape").decode() for char in text)
     return "".join(shown)
+
+
+def on_one_line(value: object) -> str:
+    r"""The value as text, with a newline as ``\\n``: a path with a newline must not add a line that looks like a fact."""
+    return printable(str(value)).replace("\n", "\\n")
 
 
 def is_terminal(stream: TextIO | None) -> bool:

@@ -10,7 +10,7 @@ import click
 
 import hvcore
 from hvcore.cli.options import command, file_argument, files_argument, json_option, target_argument
-from hvcore.cli.output import Column, emit_json, remark, show, show_table
+from hvcore.cli.output import Column, emit_json, on_one_line, remark, show, show_table
 from hvcore.cli.session import open_node, read_instance, warn, working
 from hvcore.cli.several import Result, for_each
 
@@ -109,7 +109,7 @@ def plan(file: str, *, as_json: bool) -> None:
     found = _plan(_read(file))
     warn(found.name, found.warnings)
     lines = [f"{found.name} ({found.driver})", ""]
-    lines += [f"  {number}. {step.kind}: {step.what}" for number, step in enumerate(found.steps, 1)]
+    lines += [f"  {number}. {step.kind}: {on_one_line(step.what)}" for number, step in enumerate(found.steps, 1)]
     if found.arguments:
         first, *rest = (" ".join(map(_quoted, argument.tokens)) for argument in found.arguments)
         lines += ["", " \\\n    ".join([f"  {first}", *rest])]

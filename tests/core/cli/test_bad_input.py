@@ -132,3 +132,35 @@ def test_a_missing_file_is_reported_once(hv: Hv, key: str, path: str) -> None:
     assert first == "hv: web1: 1 problem"
     assert len(problems) == 1
     assert problems[0].startswith(f"  params.{key}: ")
+
+
+FORGED: dict[str, str] = {
+    "newline": "x\nstate      shutdown",
+    "return": "x\rstate      shutdown",
+    "escape": "x\x1b[2J\x1b[31m",
+    "two newlines": "x\n\n  9. launch: nothing",
+}
+
+
+@pytest.mark.parametrize("path", FORGED.values(), ids=FORGED)
+def test_a_path_adds_no_line_to_a_list_of_facts(hv: Hv, tmp_path: Path, path: str) -> None:
+    odd = tmp_path / f"{path}.toml"
+    disk = path.encode("unicode_escape").decode().replace("\\x", "\\u00")
+    odd.write_text(f'name = "web1"\ndriver = "fake"\n[[disks]]\npath = "/srv/{disk}"\n')
+    assert hv("start", str(odd)).exit_code == 0
+    said = hv("info", "web1").stdout
+    assert "\x1b" not in said
+    assert "\r" not in said
+    titles = [line[:8].strip() for line in said.splitlines()]
+    assert titles.count("state") == 1
+    assert titles[-2:] == ["file", "disk 0"]
+    hv("stop", "web1")
+
+
+@pytest.mark.parametrize("path", FORGED.values(), ids=FORGED)
+def test_a_path_adds_no_step_to_a_plan(hv: Hv, tmp_path: Path, path: str) -> None:
+    disk = path.encode("unicode_escape").decode().replace("\\x", "\\u00")
+    file = tmp_path / "web1.toml"
+    file.write_text(f'name = "web1"\ndriver = "chroot"\n[[disks]]\npath = "/srv/{disk}"\n')
+    steps = [line for line in hv("plan", str(file)).stdout.partition("\n\n  bwrap")[0].splitlines()[2:] if line]
+    assert [line.split(".")[0].strip() for line in steps] == [str(number) for number in range(1, len(steps) + 1)]
