@@ -155,6 +155,7 @@ class Node(ReadingNode):
     ``config_dir``, with the node's values and profiles: default ``HVCORE_CONFIG_DIR``, otherwise /etc/hvcore.
     ``uid_pool``: the uids for confined guests. Default: those in node.toml, otherwise 1880000000 to 1880065535.
     ``load_s``: the seconds that a plugin may take to be imported; a running instance waits at most 10 s for its driver.
+    Time in which the plugin waits for a processor does not count.
     ``progress`` is called with short texts during slow work. Raises `NodeError` when the run directory is not safe to use.
     Operations also take ``busy_s``, the seconds to wait for another operation on the same instance, and ``progress``,
     called with name, operation and text: `CallOptions`.

@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -21,11 +22,22 @@ from hvcore.plugins import requirements
 from hvcore.plugins.catalogue import DRIVERS_GROUP, EXTENSIONS_GROUP, CatalogueEntry
 from hvcore.plugins.faults import near
 
-__all__ = ["StillLoadingError", "attempt", "imported", "owner_of", "refused", "where_it_is", "where_raised", "within"]
+__all__ = [
+    "StillLoadingError",
+    "attempt",
+    "imported",
+    "owner_of",
+    "refused",
+    "waited_s",
+    "where_it_is",
+    "where_raised",
+    "within",
+]
 
 T = TypeVar("T")
 
 _OURS: Final = f"{Path(__file__).resolve().parents[1]}{os.sep}"
+_BUSY_LIMITS: Final = 3.0  # times the limit: how much longer a plugin may take on a busy node
 _GROUPS: Final = {"driver": DRIVERS_GROUP, "extension": EXTENSIONS_GROUP}
 
 
@@ -78,10 +90,36 @@ class StillLoadingError(TimeoutError):
         super().__init__("still loading")
 
 
-def within(limit_s: float, kind: str, entry: CatalogueEntry, step: Callable[[], T]) -> T:
+def waited_s(thread: threading.Thread) -> float:
+    """How long a thread of this process has waited for a processor, because the node is busy."""
+    try:
+        return int(Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):  # it has just ended, or a kernel without CONFIG_SCHED_INFO
+        return 0.0
+
+
+def _join(thread: threading.Thread, limit_s: float, waited: Callable[[threading.Thread], float]) -> None:
+    """Wait for the thread for ``limit_s`` seconds, and for the time in which it waited for a processor."""
+    began = time.monotonic()
+    while thread.is_alive():
+        left = began + limit_s + min(waited(thread), limit_s * _BUSY_LIMITS) - time.monotonic()
+        if left <= 0:
+            return
+        thread.join(left)
+
+
+def within(
+    limit_s: float,
+    kind: str,
+    entry: CatalogueEntry,
+    step: Callable[[], T],
+    *,
+    waited: Callable[[threading.Thread], float] = waited_s,
+) -> T:
     """The result of ``step``, or its error. If it takes longer, a `DriverLoadError` whose cause is `StillLoadingError`.
 
-    ``step`` loads a plugin of that kind and entry. It goes on in the background: Python cannot abort an import.
+    ``step`` loads a plugin of that kind and entry. It goes on in the background: Python cannot abort an import. Time in
+    which it waited for a processor does not count, up to three times the limit: a busy node is no fault of a plugin.
     """
     ended: list[Callable[[], T]] = []
 
@@ -95,7 +133,7 @@ def within(limit_s: float, kind: str, entry: CatalogueEntry, step: Callable[[], 
 
     thread = threading.Thread(target=run, name="load", daemon=True)
     thread.start()
-    thread.join(limit_s)
+    _join(thread, limit_s, waited)
     if not ended:
         where = where_it_is(thread)
         what = f"did not finish loading within {limit_s:g} s{where}; report this to its authors"
