@@ -105,13 +105,13 @@ def _of_root() -> Iterator[Finding]:
     """What only root can ask the kernel. Both load the modules."""
     with Netlink() as netlink:
         if knows_kind(netlink, "macvtap"):
-            yield _ok("macvtap", "for mode 'macvtap'")
+            yield _ok("macvtap", "works, for NICs of mode 'macvtap'")
         else:
-            yield _note("macvtap", "this kernel lacks it: mode 'macvtap' does not work", "modprobe macvtap")
+            yield _note("macvtap", "this kernel lacks it; NICs of mode 'macvtap' need it", "modprobe macvtap")
     if (why := why_no_limits()) is None:
-        yield _ok("bandwidth", "the kernel can limit a NIC in both directions")
+        yield _ok("bandwidth", "works, in both directions of a NIC")
     else:
-        what = f"this kernel cannot limit a NIC ({why}): keys bandwidth_to_guest and bandwidth_from_guest do not work"
+        what = f"this kernel cannot limit a NIC ({why}); bandwidth_to_guest and bandwidth_from_guest are refused"
         yield _note("bandwidth", what, LIMIT_MODULES)
 
 

@@ -197,7 +197,7 @@ def _look_up(resource: OvsBridge) -> OvsBridgeFacts | Problem:
         path = resource.where.replace(".link", ".vlan")
         return Problem(path=path, what=what, got=repr(resource.vlan), todo="unset it, or name another bridge")
     if not found.in_kernel and resource.from_guest is not None:
-        what = f"cannot be enforced at {resource.name}, whose packets a process moves"
+        what = f"cannot be enforced on bridge {resource.name}, which is not in the kernel"
         path = resource.where.replace(".link", ".bandwidth_from_guest")
         todo = "unset it, or use a bridge with datapath_type=system"
         return Problem(path=path, what=what, got=repr(resource.from_guest), todo=todo)

@@ -103,6 +103,8 @@ WORDS: Final = {
     "vlan": "how-to/connect-to-a-bridge",
     "port forward": "how-to/reach-a-guest",
     "open vswitch": "how-to/use-open-vswitch",
+    "macvtap": "how-to/use-macvtap",
+    "bandwidth": "how-to/limit-bandwidth",
     "ssh": "how-to/reach-a-guest",
     "dns": "how-to/reach-a-guest",
     "firewall": "explanation/network-security",

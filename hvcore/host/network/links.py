@@ -208,7 +208,7 @@ def add_macvtap(netlink: Netlink, name: str, *, lower: int, address: str, mtu: i
 
 
 def add_ifb(netlink: Netlink, name: str, *, address: str) -> None:
-    """Make a link that gives back what is led to it. It is down."""
+    """Make an ifb, a link to which packets are redirected and which passes them on. It is down."""
     info = nested(_LINKINFO, attribute(_INFO_KIND, "ifb"))
     settings = b"".join(_settings(address=address))
     netlink.ask(_NEWLINK, _head(0) + attribute(_IFNAME, name) + settings + info, CREATE | EXCL)

@@ -173,7 +173,7 @@ def test_a_limit_from_the_guest_needs_a_bridge_of_the_kernel(net: Network, ovs: 
     wanted = port(ovs, from_guest=8_000_000)
     (told,) = OvsBridgeKind().verify(replace(wanted.bridge, from_guest=8_000_000), site())
     assert str(told) == (
-        "nics[0].bandwidth_from_guest: cannot be enforced at ovs0, whose packets a process moves, got 8000000; unset it, "
+        "nics[0].bandwidth_from_guest: cannot be enforced on bridge ovs0, which is not in the kernel, got 8000000; unset it, "
         "or use a bridge with datapath_type=system"
     )
 
