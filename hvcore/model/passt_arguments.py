@@ -79,12 +79,14 @@ def _dns(options: frozenset[str], node: NodeNetwork) -> list[str]:
     """The options for name servers: without any, those in /etc/resolv.conf are announced, but none on the loopback."""
     if 4 not in node.families or not node.name_servers:
         return []
-    forward = ["--dns-forward", _RESOLVER]
     if not _only_loopback(node):
-        return forward
+        return []
+    # The release of 2023 lets every answer of a server that it forwards to come from the forwarder. A guest that asked that
+    # server itself, because it is announced, takes no such answer. So a server is either announced or forwarded to.
     if known := list(_upstream(node)):
-        return [*(word for server in known for word in ("-D", server)), *forward]
+        return [word for server in known for word in ("-D", server)]
     # Releases without the option replace the resolver by what is announced: the forwarder would ask itself.
+    forward = ["--dns-forward", _RESOLVER]
     return ["-D", _RESOLVER, *forward, _DNS_HOST, node.name_servers[0]] if _DNS_HOST in options else forward
 
 
