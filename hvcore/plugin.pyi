@@ -104,9 +104,11 @@ from hvcore.model.node_links import DefaultRoutes as DefaultRoutes
 from hvcore.model.node_links import Macvtap as Macvtap
 from hvcore.model.node_links import NodeLink as NodeLink
 from hvcore.model.node_links import OvsPort as OvsPort
+from hvcore.model.node_links import RoutedPort as RoutedPort
 from hvcore.model.node_links import Tap as Tap
 from hvcore.model.node_links import TapFds as TapFds
 from hvcore.model.node_links import Veth as Veth
+from hvcore.model.node_links import address_claim as address_claim
 from hvcore.model.node_links import mac_claim as mac_claim
 from hvcore.model.observation import Observation as Observation
 from hvcore.model.ovs_bridge import OVS_SOCKET as OVS_SOCKET

@@ -10,6 +10,7 @@ from typing import Final
 from hvcore.host.abilities import how_to_install, program
 from hvcore.host.environment import Host
 from hvcore.host.network.installed_passt import why_not_passt
+from hvcore.host.network.link_sysctls import FORWARDING, not_forwarding
 from hvcore.host.network.links import knows_kind, links
 from hvcore.host.network.netlink import Netlink
 from hvcore.host.network.nft import NFT_PACKAGE, NftError, find_nft, list_table
@@ -24,7 +25,6 @@ from hvcore.model.ovs_bridge import OVS_SOCKET
 __all__ = ["network_abilities"]
 
 _OVS_S: Final = 5.0
-_FORWARDING: Final = {"IPv4": "net.ipv4.ip_forward", "IPv6": "net.ipv6.conf.all.forwarding"}
 
 
 def network_abilities(
@@ -87,18 +87,11 @@ def _bridges() -> Finding:
 
 
 def _forwarding(proc_sys: Path) -> Finding:
-    off = [name for name, key in _FORWARDING.items() if not _switched_on(proc_sys / key.replace(".", "/"))]
+    off = not_forwarding((4, 6), proc_sys)
     if not off:
         return _ok("forwarding", "is on for IPv4 and IPv6, for NICs of mode 'routed'")
-    what = f"is off for {' and '.join(off)}: guests of mode 'routed' reach only this node"
-    return _note("forwarding", what, " ".join(["sysctl", *(f"{_FORWARDING[name]}=1" for name in off)]))
-
-
-def _switched_on(file: Path) -> bool:
-    try:
-        return file.read_text(encoding="ascii").strip() not in ("", "0")
-    except OSError:
-        return False
+    what = f"is off for {' and '.join(f'IPv{version}' for version in off)}: addresses of guests of mode 'routed' are refused"
+    return _note("forwarding", what, " ".join(["sysctl", *(f"{FORWARDING[version]}=1" for version in off)]))
 
 
 def _of_root() -> Iterator[Finding]:

@@ -6,6 +6,7 @@ separate resource, so that one NIC can be acquired and released while the instan
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from hvcore.model.ovs_bridge import OvsBridge
 from hvcore.model.resource import Resource, UniqueValue
 
 __all__ = [
+    "IP_ADDRESSES",
     "MAC_ADDRESSES",
     "Bandwidth",
     "BridgePort",
@@ -20,14 +22,19 @@ __all__ = [
     "Macvtap",
     "NodeLink",
     "OvsPort",
+    "RoutedPort",
     "Tap",
     "TapFds",
     "Veth",
+    "address_claim",
     "mac_claim",
 ]
 
 MAC_ADDRESSES: Final = "mac-address"
 """The space of `UniqueValue` for MAC addresses, as numbers."""
+
+IP_ADDRESSES: Final = {4: "ipv4-address", 6: "ipv6-address"}
+"""The spaces of `UniqueValue` for the addresses of guests, as numbers, by IP version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +171,38 @@ class OvsPort(Resource[None]):
     def needs(self) -> tuple[Resource[Any], ...]:
         """The tap and the bridge."""
         return (self.link, self.bridge)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutedPort(Resource[None]):
+    """A link to which the node routes ``addresses``, in the routing table ``table``: a number, a name, or None for main.
+
+    In a table other than main, rules lead packets to the addresses and packets from the link into the table. The node
+    answers ARP and neighbour requests at the link, where it has the address ``fe80::1``. ``table_given_by`` is the field of
+    the table.
+    """
+
+    link: Resource[Any]
+    addresses: tuple[str, ...]
+    table: str | None = None
+    mtu: int | None = None
+    table_given_by: str = ""
+
+    def needs(self) -> tuple[Resource[Any], ...]:
+        """The link."""
+        return (self.link,)
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The IP versions of the addresses."""
+        return tuple(sorted({ipaddress.ip_address(address).version for address in self.addresses}))
+
+
+def address_claim(key: str, given_by: str, address: str) -> UniqueValue:
+    """The right to be the only instance of the node to which that address is routed."""
+    found = ipaddress.ip_address(address)
+    space, number = IP_ADDRESSES[found.version], int(found)
+    return UniqueValue(key=key, given_by=given_by, space=space, value=number, first=number, last=number)
 
 
 def mac_claim(key: str, given_by: str, mac: str) -> UniqueValue:

@@ -20,6 +20,7 @@ from hvcore.resources.node_files import CharacterDeviceKind, LinkKind, UnixSocke
 from hvcore.resources.ovs_port import OvsBridgeKind, OvsPortKind
 from hvcore.resources.port_forward import PortForwardKind
 from hvcore.resources.program import ProgramKind
+from hvcore.resources.routed_port import RoutedPortKind
 from hvcore.resources.state_directory import StateDirectoryKind
 from hvcore.resources.tap import TapKind
 from hvcore.resources.unique_value import UniqueValueKind
@@ -46,6 +47,7 @@ _OF_CORE: Final[tuple[ResourceKind[Any, Any], ...]] = (
     VethKind(),
     DefaultRoutesKind(),
     BridgePortKind(),
+    RoutedPortKind(),
     NetworkScriptsKind(),
     OvsBridgeKind(),
     OvsPortKind(),

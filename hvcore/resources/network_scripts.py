@@ -24,6 +24,7 @@ from hvcore.host.interpreter import executable_problem
 from hvcore.host.launching.launch import reap, run_tool
 from hvcore.host.network.links import find_link
 from hvcore.host.network.netlink import Netlink
+from hvcore.host.network.routes import delete_rules_of
 from hvcore.host.processes.launched import members
 from hvcore.model.limits import NO_LIMITS
 from hvcore.model.nic_scripts import NetworkScripts
@@ -120,6 +121,8 @@ class NetworkScriptsKind(ResourceKind[NetworkScripts, None], name="network-scrip
             if why is not None:
                 report(owner, f"{data['down']} for {name} {why}")
             owner.note(entry.key, disconnected=True)
+        with Netlink() as netlink:
+            delete_rules_of(netlink, name)  # Ganeti's scripts leave theirs
         _end(owner, entry.key)
 
 

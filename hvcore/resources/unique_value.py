@@ -6,6 +6,7 @@ other run directory can use the number while the program runs.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from hvcore.errors import OperationError, Problem
 from hvcore.host.files import private_dir
 from hvcore.host.lock import is_held, try_lock
 from hvcore.host.reservations import Reservations
-from hvcore.model.node_links import MAC_ADDRESSES
+from hvcore.model.node_links import IP_ADDRESSES, MAC_ADDRESSES
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.model.resource import UniqueValue
@@ -27,6 +28,7 @@ __all__ = ["UniqueValueKind"]
 
 _LOCKS: Final = Path("/run/hvcore-values")
 _TRIES: Final = 4096
+_OF_NETWORK: Final = (MAC_ADDRESSES, *IP_ADDRESSES.values())
 
 
 class UniqueValueKind(ResourceKind[UniqueValue, int], name="unique-value", turn=Turn.NETWORK):
@@ -92,7 +94,7 @@ class UniqueValueKind(ResourceKind[UniqueValue, int], name="unique-value", turn=
     def _file(self, resource: UniqueValue, number: int, site: Site) -> Path:
         """The file of the lock. Only root can write to /run; other users lock in their run directory."""
         space = resource.space
-        if space == MAC_ADDRESSES:  # of a network: another network namespace of the node may have the same
+        if space in _OF_NETWORK:  # another network namespace of the node may have the same
             space = f"{space}-{os.stat('/proc/thread-self/ns/net').st_ino}"
         return (self._locks if site.host.privileged else site.host.run_dir / "values") / space / str(number)
 
@@ -100,6 +102,9 @@ class UniqueValueKind(ResourceKind[UniqueValue, int], name="unique-value", turn=
 def _shown(resource: UniqueValue) -> str:
     if resource.space == MAC_ADDRESSES and resource.value is not None:
         return resource.value.to_bytes(6, "big").hex(":")
+    if resource.space in IP_ADDRESSES.values() and resource.value is not None:
+        of_version = ipaddress.IPv4Address if resource.space == IP_ADDRESSES[4] else ipaddress.IPv6Address
+        return str(of_version(resource.value))
     return str(resource.value)
 
 

@@ -15,6 +15,7 @@ import pytest
 __all__ = ["NEEDS_ROOT", "Network", "empty_network"]
 
 _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
+_OF_KERNEL: Final = [f"from all lookup {table}" for table in ("local", "main", "default")]
 NEEDS_ROOT: Final = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: sudo ./dev test")
 
 
@@ -25,6 +26,12 @@ class Network:
         """The output of ``ip``, which has to succeed."""
         done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
+        return done.stdout
+
+    def run(self, *command: str) -> str:
+        """The output of a program of the node, which has to succeed."""
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
         return done.stdout
 
     def bridge(self, name: str = "br0", *more: str) -> str:
@@ -42,6 +49,17 @@ class Network:
         """What ``ip`` shows of the interface; empty when there is none."""
         done = subprocess.run(["ip", "-d", "link", "show", name], capture_output=True, text=True, check=False)
         return done.stdout
+
+    def forward(self, *, on: bool = True) -> None:
+        """Let the namespace forward packets, or not."""
+        for key in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+            Path("/proc/sys/net", key).write_text(f"{on:d}", encoding="ascii")
+
+    def rules(self) -> list[str]:
+        """The routing rules that the kernel did not make, such as ``from all to 192.0.2.7 lookup 100 proto 104``."""
+        lines = (self.ip("-4", "rule", "show") + self.ip("-6", "rule", "show")).splitlines()
+        found = [line.partition("\t")[2].strip() for line in lines]
+        return [line for line in found if "proto kernel" not in line and line not in _OF_KERNEL]
 
     def has_vlans(self) -> bool:
         """Whether bridges of this kernel can filter VLANs."""

@@ -49,6 +49,7 @@ _BRIDGE_FLAGS, _BRIDGE_VLAN_INFO = 0, 2
 _SELF, _PVID, _UNTAGGED, _RANGE_BEGIN, _RANGE_END = 2, 1 << 1, 1 << 2, 1 << 3, 1 << 4
 # linux/if_addr.h, linux/neighbour.h
 _IFA_ADDRESS, _IFA_LOCAL, _NDA_DST, _NDA_LLADDR = 1, 2, 1, 2
+_NO_DAD: Final = 0x02
 _RTA_OIF, _RTA_GATEWAY = 4, 5
 _MAIN_TABLE, _BY_BOOT, _UNICAST = 254, 3, 1
 _ALIAS_BYTES: Final = 255  # IFALIASZ, without the NUL
@@ -255,10 +256,14 @@ def _vlans(index: int, entries: Iterable[bytes]) -> bytes:
     return _LINK_HEADER.pack(socket.AF_BRIDGE, 0, index, 0, 0) + nested(_AF_SPEC, *entries)
 
 
-def add_address(netlink: Netlink, index: int, address: str) -> None:
-    """Give the link an address with its prefix length, such as ``10.0.0.5/24``."""
+def add_address(netlink: Netlink, index: int, address: str, *, at_once: bool = False) -> None:
+    """Give the link an address with its prefix length, such as ``10.0.0.5/24``.
+
+    ``at_once`` uses an IPv6 address without asking first whether another machine has it.
+    """
     found = ipaddress.ip_interface(address)
-    head = struct.pack("=BBBBI", _family(found.version), found.network.prefixlen, 0, 0, index)
+    flags = _NO_DAD if at_once else 0
+    head = struct.pack("=BBBBI", _family(found.version), found.network.prefixlen, flags, 0, index)
     packed = found.ip.packed
     body = head + attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
     netlink.ask(_NEWADDR, body, CREATE | EXCL)

@@ -111,3 +111,4 @@ def test_the_script_routes_an_address_to_a_tap(net: Network, at_work: AtWork, kv
     assert (f"iif {tap} lookup 100" in net.ip("rule", "show")) == bool(link)
     job.release()
     assert net.links() == {"br0"}
+    assert tap not in net.ip("rule", "show")

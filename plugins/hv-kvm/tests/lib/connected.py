@@ -1,6 +1,6 @@
 """NICs of each mode that has an interface of the node, for tests that hold for all of them.
 
-The test is in an empty network with the bridge ``br0``.
+The test is in an empty network with the bridge ``br0`` that forwards packets.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hvcore import Nic
 __all__ = ["MACS", "MODES", "connected"]
 
 MACS: Final = ("aa:00:00:4b:c1:01", "aa:00:00:4b:c1:02")
-MODES: Final = ("bridged", "bridged by script", "ext")
+MODES: Final = ("bridged", "bridged by script", "routed", "ext")
 
 _UP: Final = """#!/bin/sh
 set -e
@@ -31,6 +31,10 @@ def connected(mode: str, folder: Path, macs: tuple[str, ...] = MACS, *, down: st
     """The NICs, and the parameters of their guest. Scripts are written to the folder, and what they did to ``ran`` there."""
     if mode == "bridged":
         return {"nics": tuple(Nic(mode=mode, link="br0", mac=mac) for mac in macs)}
+    if mode == "routed":
+        addresses = (("192.0.2.7", "fd00::7"), ("192.0.2.8", "fd00::8"))
+        nics = tuple(Nic(mode=mode, link="100", ip=ip, mac=mac) for mac, ip in zip(macs, addresses, strict=False))
+        return {"nics": nics}
     ran = folder / "ran"
     for name, text in (("net-up", _UP), ("net-down", _DOWN)):
         (folder / name).write_text(text.format(ran=ran, more=down))

@@ -39,8 +39,9 @@ class ModeNetwork:
 @contextmanager
 def _at_a_bridge(mode: str, net: Network, folder: Path) -> Iterator[ModeNetwork]:
     net.bridge()
+    net.forward()
     params = connected(mode, folder)
-    yield ModeNetwork(net, params.pop("nics"), params)
+    yield ModeNetwork(net, params.pop("nics"), params, lambda: set(net.rules()))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from hv_kvm.devices.shared.params import lacking, problem
 from hv_kvm.devices.shared.user_nic import UserBackend
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.resource import Bindings, NotYet
+from hv_kvm.machine.resource import Bindings
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice
 
 __all__ = ["DEVICES", "PARAMS", "GuestNic", "TapNic", "UserNic", "assess", "check", "plan", "render", "verify"]
@@ -103,7 +103,7 @@ class UserNic(GuestNic):
 class TapNic(GuestNic):
     """A NIC on a tap of the node. With ``vhost`` None, vhost-net is used if the node has it.
 
-    The fields from ``mode`` to ``mtu`` are keys of the NIC. ``communication`` says that its name begins with
+    The fields from ``mode`` to ``ip`` are keys of the NIC. ``communication`` says that its name begins with
     ``ganeti:communication:``. An up script replaces what hvcore plugs the tap into.
     """
 
@@ -114,6 +114,7 @@ class TapNic(GuestNic):
     vnet_hdr: bool
     vlan: str | None = None
     mtu: int | None = None
+    ip: tuple[str, ...] = ()
     communication: bool = False
     scripts: NicScripts = field(default=NicScripts())
     ovs_socket: str = hv.OVS_SOCKET
@@ -207,15 +208,23 @@ class TapNic(GuestNic):
                 vlan=self.vlan,
                 mtu=self.mtu,
             )
-        elif self.mode not in ("ext", "macvtap"):
-            what = "is a mode that this release of hv-kvm cannot start"
-            yield NotYet(
-                key=f"nic{self.index}.mode",
-                given_by=f"{where}.mode",
-                what=what,
-                got=repr(self.mode),
-                todo="use mode 'bridged', 'openvswitch', 'macvtap', 'ext' or 'user'",
-            )
+        elif self.mode == "routed":
+            yield from self._routes(where)
+
+    def _routes(self, where: str) -> Iterator[hv.Resource[Any]]:
+        """The guest's addresses, each for this instance alone, and the routes to them."""
+        addresses = tuple(address.partition("/")[0] for address in self.ip)
+        for number, address in enumerate(addresses):
+            yield hv.address_claim(f"nic{self.index}.ip{number}", f"{where}.ip", address)
+        yield hv.RoutedPort(
+            key=f"nic{self.index}.port",
+            given_by=f"{where}.mode",
+            table_given_by=f"{where}.link",
+            link=self.tap,
+            addresses=addresses,
+            table=self.link,
+            mtu=self.mtu,
+        )
 
 
 DEVICES: Final = (UserNic, TapNic)
@@ -290,6 +299,7 @@ def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
             vnet_hdr=params["vnet_hdr"],
             vlan=nic.vlan,
             mtu=nic.mtu,
+            ip=nic.ip,
             communication=(nic.name or "").startswith(_COMMUNICATION),
             scripts=NicScripts.of(instance, params, index),
             ovs_socket=params["ovs_socket"] or hv.OVS_SOCKET,

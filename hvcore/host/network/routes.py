@@ -1,0 +1,155 @@
+"""Routes and routing rules of the node for single addresses, by netlink. All have a protocol number by which they are known."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from hvcore.host.network.netlink import CREATE, DUMP, EXCL, Netlink, attribute, attributes
+
+__all__ = [
+    "LOCAL_TABLE",
+    "MAIN_TABLE",
+    "PRIORITY",
+    "PROTOCOL",
+    "Rule",
+    "add_route",
+    "add_rule",
+    "delete_rule",
+    "delete_rules_of",
+    "route_device",
+    "rules",
+    "table_number",
+]
+
+MAIN_TABLE: Final = 254
+LOCAL_TABLE: Final = 255
+PRIORITY: Final = 5200
+"""Of all rules of hvcore: before the table main (32766), after the table local (0)."""
+PROTOCOL: Final = 104
+"""In routes and rules of hvcore; no routing program has it (/etc/iproute2/rt_protos)."""
+
+# linux/rtnetlink.h, linux/fib_rules.h
+_NEWROUTE, _GETROUTE, _NEWRULE, _DELRULE, _GETRULE = 24, 26, 32, 33, 34
+_RTA_DST, _RTA_OIF, _RTA_TABLE = 1, 4, 15
+_FRA_DST, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_TABLE, _FRA_PROTOCOL = 1, 3, 6, 15, 21
+_UNICAST, _TO_TABLE, _SCOPE_LINK, _SCOPE_UNIVERSE = 1, 1, 253, 0
+_HEADER: Final = struct.Struct("=BBBBBBBBI")
+_MOST: Final = 2**32 - 1
+_NAMES: Final = ("/etc/iproute2/rt_tables", "/usr/share/iproute2/rt_tables")
+_GONE: Final = frozenset((errno.ENOENT, errno.ESRCH))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Rule:
+    """Packets to ``address``, or from the interface ``link``, are looked up in ``table``."""
+
+    version: int
+    table: int
+    address: str = ""
+    link: str = ""
+
+
+def table_number(text: str | None) -> int | None:
+    """The number of a routing table, by its number or its name on this node; None if there is no such table."""
+    if text is None:
+        return MAIN_TABLE
+    if text.isascii() and text.isdecimal():
+        return int(text) if 0 < int(text) <= _MOST else None
+    for path in _NAMES:
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                rows = [line.partition("#")[0].split() for line in file]
+        except OSError:
+            continue
+        number = next((row[0] for row in rows if len(row) == 2 and row[1] == text), "")
+        if number.isascii() and number.isdecimal():
+            return int(number)
+    return None
+
+
+def add_route(netlink: Netlink, address: str, *, index: int, table: int) -> None:
+    """Route one address to a link. Raises OSError (EEXIST) when the table has a route for the address."""
+    found = ipaddress.ip_address(address)
+    scope = _SCOPE_LINK if found.version == 4 else _SCOPE_UNIVERSE
+    head = _HEADER.pack(_family(found.version), found.max_prefixlen, 0, 0, 0, PROTOCOL, scope, _UNICAST, 0)
+    body = attribute(_RTA_DST, found.packed) + attribute(_RTA_OIF, index) + attribute(_RTA_TABLE, table)
+    netlink.ask(_NEWROUTE, head + body, CREATE | EXCL)
+
+
+def route_device(netlink: Netlink, address: str) -> int | None:
+    """The index of the link to which the node sends packets for that address; None when it has no route."""
+    found = ipaddress.ip_address(address)
+    head = _HEADER.pack(_family(found.version), found.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    try:
+        answer = netlink.ask(_GETROUTE, head + attribute(_RTA_DST, found.packed))
+    except OSError as error:
+        if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.ESRCH):
+            return None
+        raise
+    device = attributes(answer[0][_HEADER.size :]).get(_RTA_OIF)
+    return None if device is None else int(struct.unpack("=i", device)[0])
+
+
+def add_rule(netlink: Netlink, rule: Rule) -> None:
+    """Add the rule; one that exists is fine."""
+    try:
+        netlink.ask(_NEWRULE, _rule(rule), CREATE | EXCL)
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            raise
+
+
+def delete_rule(netlink: Netlink, rule: Rule) -> None:
+    """Delete the rule, each time that it exists."""
+    _delete_each(netlink, _rule(rule))
+
+
+def delete_rules_of(netlink: Netlink, link: str) -> None:
+    """Delete all rules for packets from the interface of that name, also those that a script has made."""
+    for version in (4, 6):
+        _delete_each(netlink, _HEADER.pack(_family(version), 0, 0, 0, 0, 0, 0, 0, 0) + attribute(_FRA_IIFNAME, link))
+
+
+def _delete_each(netlink: Netlink, body: bytes) -> None:
+    while True:
+        try:
+            netlink.ask(_DELRULE, body)
+        except OSError as error:
+            if error.errno in _GONE:
+                return
+            raise
+
+
+def rules(netlink: Netlink, versions: Sequence[int] = (4, 6)) -> Iterator[Rule]:
+    """The rules of hvcore, for guests of every run directory."""
+    for version in versions:
+        for body in netlink.ask(_GETRULE, _HEADER.pack(_family(version), 0, 0, 0, 0, 0, 0, 0, 0), DUMP):
+            found = attributes(body[_HEADER.size :])
+            if found.get(_FRA_PROTOCOL) != bytes((PROTOCOL,)):
+                continue
+            address = str(ipaddress.ip_address(found[_FRA_DST])) if _FRA_DST in found else ""
+            link = found.get(_FRA_IIFNAME, b"").rstrip(b"\0").decode("utf-8", "replace")
+            yield Rule(version=version, table=struct.unpack("=I", found[_FRA_TABLE])[0], address=address, link=link)
+
+
+def _rule(rule: Rule) -> bytes:
+    address = None if not rule.address else ipaddress.ip_address(rule.address)
+    length = 0 if address is None else address.max_prefixlen
+    table = rule.table if rule.table < 256 else 0
+    parts = [_HEADER.pack(_family(rule.version), length, 0, 0, table, 0, 0, _TO_TABLE, 0)]
+    if address is not None:
+        parts.append(attribute(_FRA_DST, address.packed))
+    if rule.link:
+        parts.append(attribute(_FRA_IIFNAME, rule.link))
+    parts += [attribute(_FRA_TABLE, rule.table), attribute(_FRA_PRIORITY, PRIORITY)]
+    return b"".join((*parts, attribute(_FRA_PROTOCOL, bytes((PROTOCOL,)))))
+
+
+def _family(version: int) -> int:
+    return socket.AF_INET if version == 4 else socket.AF_INET6

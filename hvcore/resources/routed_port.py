@@ -1,0 +1,142 @@
+"""Links to which the node routes addresses. The routes go with the link, the rules for a table are deleted by name."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from hvcore.errors import OperationError, Problem
+from hvcore.host.network.link_names import link_name
+from hvcore.host.network.link_sysctls import FORWARDING, not_forwarding, set_routed
+from hvcore.host.network.links import add_address, find_link, set_link, the_link
+from hvcore.host.network.netlink import Netlink
+from hvcore.host.network.routes import (
+    LOCAL_TABLE,
+    MAIN_TABLE,
+    Rule,
+    add_route,
+    add_rule,
+    delete_rule,
+    route_device,
+    table_number,
+)
+from hvcore.model.node_links import RoutedPort, Tap
+from hvcore.model.plan import Step
+from hvcore.model.record import Entry
+from hvcore.model.resource import Resource
+from hvcore.resources.held import Held
+from hvcore.resources.kind import ResourceKind, Turn
+from hvcore.resources.owner import Owner, Site
+from hvcore.resources.tap import tap_name
+
+__all__ = ["RoutedPortKind"]
+
+_GATEWAY: Final = "fe80::1/64"
+_LOOPBACK: Final = 1  # the index of lo in each network namespace
+
+
+class RoutedPortKind(ResourceKind[RoutedPort, None], name="routed-port", turn=Turn.NETWORK):
+    """A rule stays when its link goes, and would then match the next link of that name. So the ledger has what it needs."""
+
+    def verify(self, resource: RoutedPort, site: Site) -> Iterator[Problem]:
+        """The table must exist, the node must forward packets, and no address may be the node's own."""
+        if (problem := _no_table(resource)) is not None:
+            yield problem
+        for version in not_forwarding(resource.versions):
+            key = FORWARDING[version]
+            what = f"needs a node that forwards IPv{version}, and {key} is 0"
+            yield Problem(path=resource.where, what=what, got="'routed'", todo=f"set it: sysctl {key}=1")
+        with Netlink() as netlink:
+            own = [address for address in resource.addresses if route_device(netlink, address) == _LOOPBACK]
+        for address in own:
+            what, todo = "is an address of this node", "give the guest another"
+            yield Problem(path=resource.where.replace(".mode", ".ip"), what=what, got=repr(address), todo=todo)
+
+    def describe(self, resource: RoutedPort, site: Site) -> Iterator[Step]:
+        """The addresses, and the table."""
+        table = "the main table" if resource.table is None else f"table {resource.table}, with rules for them"
+        yield Step(kind="connect", what=f"route {', '.join(resource.addresses)} to {resource.link.key}, in {table}")
+
+    def entry(self, resource: RoutedPort, site: Site) -> Mapping[str, Any] | None:
+        """What rules name: the link, the addresses, and the table. None for the main table, which needs no rules."""
+        table = _table(resource, site.name)
+        if table == MAIN_TABLE:
+            return None
+        return {"name": _link_name(resource.link, site), "table": table, "addresses": list(resource.addresses)}
+
+    def acquire(self, resource: RoutedPort, held: Held) -> None:
+        """Set the link up, and route the addresses to it. Raises `OperationError`."""
+        name, link = held.owner.name, held[resource.link].name
+        table = _table(resource, name)
+        held.owner.progress(f"routing {', '.join(resource.addresses)} to {link}")
+        try:
+            with Netlink() as netlink:
+                index = the_link(netlink, link).index
+                set_routed(link, resource.versions)
+                set_link(netlink, index, mtu=resource.mtu, up=True)
+                if 6 in resource.versions:
+                    add_address(netlink, index, _GATEWAY, at_once=True)
+                for address in resource.addresses:
+                    _add(netlink, name, resource, address, index=index, table=table)
+                if table != MAIN_TABLE:
+                    for rule in _rules(link, table, resource.addresses):
+                        add_rule(netlink, rule)
+        except OSError as error:
+            what = f"{name}: {resource.where}: cannot route its addresses to {link}, got {error.strerror}"
+            place = f" for {error.filename}" if error.filename else ""
+            raise OperationError(f"{what}{place}; see 'ip route show table all'") from error
+
+    def prove(self, resource: RoutedPort, site: Site, owner: Owner) -> None:
+        """The node must send packets for each address to the link. Raises `OperationError`."""
+        link = _link_name(resource.link, site)
+        with Netlink() as netlink:
+            found = find_link(netlink, link)
+            index = None if found is None else found.index
+            lost = [address for address in resource.addresses if route_device(netlink, address) != index]
+        if lost:
+            what = f"{owner.name}: {resource.where}: the node does not route {', '.join(lost)} to {link}"
+            raise OperationError(f"{what}; see 'ip route get {lost[0]}' and 'ip rule'")
+
+    def release(self, entry: Entry, owner: Owner) -> None:
+        """Delete the rules. The routes went with the link."""
+        data = entry.data
+        with Netlink() as netlink:
+            for rule in _rules(data["name"], data["table"], data["addresses"]):
+                delete_rule(netlink, rule)
+
+
+def _link_name(link: Resource[Any], site: Site) -> str:
+    return tap_name(link, site) if isinstance(link, Tap) else link_name(site.host.run_dir, site.name, link.key)
+
+
+def _no_table(resource: RoutedPort) -> Problem | None:
+    if table_number(resource.table) not in (None, LOCAL_TABLE):
+        return None
+    what, todo = "is not a routing table for guests", "give a number such as 100, or a name of /etc/iproute2/rt_tables"
+    return Problem(path=resource.table_given_by or resource.where, what=what, got=repr(resource.table), todo=todo)
+
+
+def _table(resource: RoutedPort, name: str) -> int:
+    if (problem := _no_table(resource)) is not None:
+        raise OperationError(f"{name}: {problem}")
+    return table_number(resource.table) or MAIN_TABLE
+
+
+def _add(netlink: Netlink, name: str, resource: RoutedPort, address: str, *, index: int, table: int) -> None:
+    try:
+        add_route(netlink, address, index=index, table=table)
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            raise
+        what = f"{name}: {resource.where}: {address} has another route in table {resource.table or 'main'}"
+        raise OperationError(f"{what}; delete that route, or give the guest another address") from error
+
+
+def _rules(link: str, table: int, addresses: list[str] | tuple[str, ...]) -> Iterator[Rule]:
+    """For packets to the addresses, and for packets from the link of the same IP version."""
+    for version in (4, 6):
+        of_version = [address for address in addresses if (":" in address) == (version == 6)]
+        if of_version:
+            yield Rule(version=version, table=table, link=link)
+        yield from (Rule(version=version, table=table, address=address) for address in of_version)
