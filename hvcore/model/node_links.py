@@ -125,10 +125,14 @@ class Veth(Resource[NodeLink]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefaultRoutes(Resource[None]):
-    """Default routes in the network namespace that ``inside`` holds, added after all interfaces."""
+    """Default routes in the network namespace that ``inside`` holds, added after all interfaces.
+
+    ``by_links`` are names of interfaces inside that are at a `RoutedPort`, each with the IP version of a route by it.
+    """
 
     gateways: tuple[str, ...]
     inside: Resource[Any]
+    by_links: tuple[tuple[str, int], ...] = ()
 
     def needs(self) -> tuple[Resource[Any], ...]:
         """Their network namespace."""

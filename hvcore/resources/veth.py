@@ -26,6 +26,7 @@ from hvcore.resources.owner import Owner, Site
 
 __all__ = ["DefaultRoutesKind", "VethKind"]
 
+_AT_ROUTED_PORT: Final = {4: "0.0.0.0", 6: "fe80::1"}  # noqa: S104 - the node answers for all addresses
 _OURS: Final = "/proc/thread-self/ns/net"
 
 
@@ -91,6 +92,8 @@ class DefaultRoutesKind(ResourceKind[DefaultRoutes, None], name="routes", turn=T
             with Netlink(pid=_pid(held, resource.inside)) as netlink:
                 for gateway in resource.gateways:
                     add_default_route(netlink, gateway)
+                for link, version in resource.by_links:
+                    add_default_route(netlink, _AT_ROUTED_PORT[version], index=the_link(netlink, link).index)
         except OSError as error:
             what = f"{held.owner.name}: cannot add its default routes, got {error.strerror}"
             raise NodeError(f"{what}; correct {resource.where}") from error

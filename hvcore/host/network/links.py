@@ -51,6 +51,7 @@ _SELF, _PVID, _UNTAGGED, _RANGE_BEGIN, _RANGE_END = 2, 1 << 1, 1 << 2, 1 << 3, 1
 _IFA_ADDRESS, _IFA_LOCAL, _NDA_DST, _NDA_LLADDR = 1, 2, 1, 2
 _NO_DAD: Final = 0x02
 _RTA_OIF, _RTA_GATEWAY = 4, 5
+_SCOPE_LINK: Final = 253
 _MAIN_TABLE, _BY_BOOT, _UNICAST = 254, 3, 1
 _ALIAS_BYTES: Final = 255  # IFALIASZ, without the NUL
 
@@ -269,11 +270,18 @@ def add_address(netlink: Netlink, index: int, address: str, *, at_once: bool = F
     netlink.ask(_NEWADDR, body, CREATE | EXCL)
 
 
-def add_default_route(netlink: Netlink, gateway: str) -> None:
-    """Add the default route by that gateway, to the main table."""
+def add_default_route(netlink: Netlink, gateway: str, *, index: int = 0) -> None:
+    """Add the default route by that gateway, to the main table.
+
+    With the ``index`` of a link, the gateway is at that link. The gateway ``0.0.0.0`` is then the link itself, where
+    another machine answers for every address.
+    """
     found = ipaddress.ip_address(gateway)
-    head = struct.pack("=BBBBBBBBI", _family(found.version), 0, 0, 0, _MAIN_TABLE, _BY_BOOT, 0, _UNICAST, 0)
-    netlink.ask(_NEWROUTE, head + attribute(_RTA_GATEWAY, found.packed), CREATE | EXCL)
+    scope = _SCOPE_LINK if found.is_unspecified else 0
+    head = struct.pack("=BBBBBBBBI", _family(found.version), 0, 0, 0, _MAIN_TABLE, _BY_BOOT, scope, _UNICAST, 0)
+    by = b"" if found.is_unspecified else attribute(_RTA_GATEWAY, found.packed)
+    at = attribute(_RTA_OIF, index) if index else b""
+    netlink.ask(_NEWROUTE, head + by + at, CREATE | EXCL)
 
 
 def _family(version: int) -> int:

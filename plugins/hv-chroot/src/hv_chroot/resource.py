@@ -90,7 +90,7 @@ def resources_of(spec: ChrootSpec) -> Iterator[Resource[Any]]:
     for index, interface in enumerate(spec.interfaces):
         yield from _interface(index, interface, spec, inside)
     if spec.interfaces:
-        yield hv.DefaultRoutes(key="routes", given_by="params.network_gateways", gateways=spec.gateways, inside=inside)
+        yield _default_routes(spec, inside)
     yield SCRIPT_OUTPUT
     if not spec.namespaces:
         yield Rooted(key="rooted")
@@ -108,18 +108,25 @@ def _interface(index: int, interface: Interface, spec: ChrootSpec, inside: Names
         mac=interface.mac,
         addresses=interface.addresses,
         mtu=mtu,
-        mtu_of=interface.bridge,
+        mtu_of=interface.bridge if interface.mode == "bridged" else "",
         inside=inside,
     )
     yield veth
-    yield hv.BridgePort(
-        key=f"nic{index}.port",
-        given_by=f"{where}.link",
-        link=veth,
-        bridge=interface.bridge,
-        vlan=interface.vlan,
-        mtu=mtu,
-    )
+    if interface.up is None:
+        yield from _connection(index, interface, veth, mtu)
+    if interface.environment:
+        yield hv.NetworkScripts(
+            key=f"nic{index}.scripts",
+            given_by="params.network_up_script",
+            down_given_by="params.network_down_script",
+            bridge_given_by=f"{where}.link",
+            link=veth,
+            up=interface.up,
+            down=interface.down,
+            mode=interface.mode,
+            bridge=interface.bridge if interface.mode == "bridged" else None,
+            environment=interface.environment,
+        )
     limited = "to" if interface.to_guest is not None else "from" if interface.from_guest is not None else None
     if limited is not None:
         yield hv.Bandwidth(
@@ -130,3 +137,47 @@ def _interface(index: int, interface: Interface, spec: ChrootSpec, inside: Names
             to_guest=interface.to_guest,
             from_guest=interface.from_guest,
         )
+
+
+def _connection(index: int, interface: Interface, veth: hv.Veth, mtu: int | None) -> Iterator[Resource[Any]]:
+    """What hvcore itself plugs the node's end into: a bridge, or the node's routes to the addresses."""
+    where = f"nics[{index}]"
+    if interface.mode == "bridged":
+        yield hv.BridgePort(
+            key=f"nic{index}.port",
+            given_by=f"{where}.link",
+            link=veth,
+            bridge=interface.bridge,
+            vlan=interface.vlan,
+            mtu=mtu,
+        )
+    elif interface.mode == "routed":
+        addresses = tuple(address.partition("/")[0] for address in interface.addresses)
+        for number, address in enumerate(addresses):
+            yield hv.address_claim(f"nic{index}.ip{number}", f"{where}.ip", address)
+        yield hv.RoutedPort(
+            key=f"nic{index}.port",
+            given_by=f"{where}.mode",
+            table_given_by=f"{where}.link",
+            link=veth,
+            addresses=addresses,
+            table=interface.bridge or None,
+            mtu=mtu,
+        )
+
+
+def _default_routes(spec: ChrootSpec, inside: Namespaces) -> hv.DefaultRoutes:
+    """By the gateways; else, for each IP version, by the first interface to which the node routes addresses."""
+    by_links: dict[int, str] = {}
+    for interface in spec.interfaces:
+        for address in interface.addresses if interface.mode == "routed" else ():
+            by_links.setdefault(6 if ":" in address else 4, interface.name)
+    for gateway in spec.gateways:
+        by_links.pop(6 if ":" in gateway else 4, None)
+    return hv.DefaultRoutes(
+        key="routes",
+        given_by="params.network_gateways",
+        gateways=spec.gateways,
+        inside=inside,
+        by_links=tuple((name, version) for version, name in sorted(by_links.items())),
+    )

@@ -12,6 +12,8 @@ import hvcore.plugin as hv
 __all__ = ["PARAMS", "Interface", "addresses", "check", "interfaces_of"]
 
 _PREFIX: Final = "eth"
+_MODES: Final = ("bridged", "routed", "ext")
+_SCRIPTS: Final = ("network_up_script", "network_down_script")
 
 
 def addresses() -> hv.ParamType:
@@ -68,6 +70,23 @@ PARAMS: Final = hv.ParamGroup(
         help="The MTU of the interfaces whose NIC has no mtu.",
         example=1400,
     ),
+    hv.Param(
+        "network_up_script",
+        hv.file(),
+        help="The program that connects the node's end of each interface, in place of hvcore. It gets the name of that end as "
+        "its argument, and the environment of Ganeti's kvm-vif-bridge.",
+        default_means="hvcore connects the interfaces; mode 'ext' needs a program",
+        changes="launch",
+        example="/etc/hvcore/kvm-vif-bridge",
+    ),
+    hv.Param(
+        "network_down_script",
+        hv.file(),
+        help="The program that runs for the node's end of each interface after the instance has ended.",
+        default_means="no program",
+        changes="launch",
+        example="/etc/hvcore/net-down",
+    ),
     help="The network of the instance.",
 )
 
@@ -76,7 +95,9 @@ PARAMS: Final = hv.ParamGroup(
 class Interface:
     """One interface of the instance: its name inside, its MAC address, its bridge on the node, its IP addresses.
 
-    ``vlan`` and ``mtu`` are keys of its NIC, ``to_guest`` and ``from_guest`` its bandwidths.
+    ``mode``, ``vlan`` and ``mtu`` are keys of its NIC, ``to_guest`` and ``from_guest`` its bandwidths. ``bridge`` is
+    ``link``: in mode routed, the routing table.
+    ``up``, ``down`` and ``environment`` are the scripts that connect it, and their variables.
     """
 
     name: str
@@ -87,6 +108,10 @@ class Interface:
     mtu: int | None = None
     to_guest: int | None = None
     from_guest: int | None = None
+    mode: str = "bridged"
+    up: str | None = None
+    down: str | None = None
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 def interfaces_of(instance: hv.Instance, params: hv.Params) -> tuple[Interface, ...]:
@@ -94,12 +119,20 @@ def interfaces_of(instance: hv.Instance, params: hv.Params) -> tuple[Interface, 
     if params["network"] != "veth":
         return ()
     given = [entry.split("=", 1) for entry in params["network_addresses"]]
+    up, down = params["network_up_script"], params["network_down_script"]
     return tuple(
         Interface(
             name=f"{_PREFIX}{index}",
             mac=instance.mac(index),
             bridge=nic.link or "",
-            addresses=(*nic.ip, *(text for name, text in given if name == f"{_PREFIX}{index}")),
+            mode=nic.mode,
+            up=up,
+            down=down,
+            environment=() if up is None and down is None else hv.script_environment(instance, index),
+            addresses=(
+                *(_inside(text, nic.mode) for text in nic.ip),
+                *(text for name, text in given if name == f"{_PREFIX}{index}"),
+            ),
             vlan=nic.vlan,
             mtu=nic.mtu,
             to_guest=nic.bandwidth_to_guest,
@@ -107,6 +140,14 @@ def interfaces_of(instance: hv.Instance, params: hv.Params) -> tuple[Interface, 
         )
         for index, nic in enumerate(instance.nics)
     )
+
+
+def _inside(address: str, mode: str) -> str:
+    """The address of the interface. At a routed port no other machine is in its network."""
+    if mode != "routed":
+        return address
+    found = ipaddress.ip_interface(address).ip
+    return f"{found}/{found.max_prefixlen}"
 
 
 @hv.hookimpl
@@ -118,9 +159,13 @@ def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
         if not veth:
             what, todo = "has no effect", "set params.network to 'veth', or remove the NIC"
             yield hv.Problem(path=place, what=what, got=repr(nic.mode), todo=todo)
-        elif nic.mode != "bridged":
-            todo = "set mode = 'bridged' and link to a bridge"
+        elif nic.mode not in _MODES:
+            todo = f"set mode to one of {', '.join(map(repr, _MODES))}"
             yield hv.Problem(path=f"{place}.mode", what="is not supported", got=repr(nic.mode), todo=todo)
+        elif nic.mode == "ext" and params["network_up_script"] is None:
+            what = "needs a script that connects the NIC, and network_up_script is not set"
+            todo = "set params.network_up_script, or use another mode"
+            yield hv.Problem(path=f"{place}.mode", what=what, got="'ext'", todo=todo)
         yield from _keys(place, nic)
     if veth and not instance.nics:
         yield hv.Problem(path="nics", what="is empty, and network is 'veth'", todo="add a [[nics]] table")
@@ -128,20 +173,24 @@ def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
         todo = "set isolation to 'namespaces'"
         yield hv.Problem(path="params.network", what="needs namespaces", got="'veth'", todo=todo)
     yield from _settings(params, len(instance.nics) if veth else None)
+    if params["network_gateways"] and instance.nics and all(nic.mode == "routed" for nic in instance.nics):
+        what = "has no effect, because each NIC has mode 'routed', which has default routes"
+        yield hv.Problem(path="params.network_gateways", what=what, todo="unset it")
 
 
 def _keys(place: str, nic: hv.Nic) -> Iterator[hv.Problem]:
     """Addresses without their network."""
     for address in nic.ip:
-        if "/" not in address:
+        if "/" not in address and nic.mode != "routed":
             todo = f"write it with its prefix length, such as '{address}/24'"
             yield hv.Problem(path=f"{place}.ip", what="has no prefix length", got=repr(address), todo=todo)
 
 
 def _settings(params: hv.Params, nics: int | None) -> Iterator[hv.Problem]:
     """``nics`` is the number of interfaces, None without network = 'veth'."""
-    for key in ("network_addresses", "network_gateways", "network_mtu"):
-        if params[key] and nics is None:
+    for key in ("network_addresses", "network_gateways", "network_mtu", *_SCRIPTS):
+        # Scripts are the node's: it may name them for all its instances.
+        if params[key] and nics is None and not (key in _SCRIPTS and params.layer(key) != "instance"):
             what, todo = "has no effect", "set network = 'veth', or unset it"
             yield hv.Problem(path=f"params.{key}", what=what, got=repr(params[key]), todo=todo)
     names = None if nics is None else {f"{_PREFIX}{index}" for index in range(nics)}
