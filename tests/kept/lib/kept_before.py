@@ -153,8 +153,8 @@ class Before:
         environment = {name: self.text(one) for name, one in made["env"].items()}
         status = self.kept.dir / (f"{life[5:]}.status" if life[5:] else "status")
         status.write_bytes(b"\n")
-        pid = spawn([self.text(word) for word in made["argv"]], environment, fds, self._groups())
-        self.values |= {f"outer:{number}": pid, f"outerticks:{number}": proc.start_ticks(pid)}
+        pid, ticks = spawn([self.text(word) for word in made["argv"]], environment, fds, self._groups())
+        self.values |= {f"outer:{number}": pid, f"outerticks:{number}": ticks}
         if gate is not None:
             os.write(gate, b"".join(self.text(word).encode() + b"\0" for word in made["gate"]))
             os.close(gate)
@@ -338,12 +338,16 @@ def opened(path: str, what: Mapping[str, Any]) -> int:
     return fd
 
 
-def spawn(argv: list[str], environment: Mapping[str, str], fds: Mapping[int, int], groups: list[Path]) -> int:
-    """Start the program in its own session and in these control groups, with these descriptors at these numbers.
+def spawn(
+    argv: list[str], environment: Mapping[str, str], fds: Mapping[int, int], groups: list[Path]
+) -> tuple[int, int]:
+    """Start the program in its own session and in these control groups, with these descriptors; its pid and start time.
 
-    Its parent has exited. It enters the groups itself: a short script has ended before another process moves it.
+    Its parent has exited. It enters the groups itself, and executes the program when its start time is known: a short
+    script would have ended before.
     """
     said, saying = os.pipe()
+    wait, go = os.pipe()
     starter = os.fork()
     if starter == 0:
         try:
@@ -352,6 +356,7 @@ def spawn(argv: list[str], environment: Mapping[str, str], fds: Mapping[int, int
                 os._exit(0)
             for group in groups:
                 (group / "cgroup.procs").write_text("0")  # the writer
+            os.read(wait, 1)
             _become(argv, environment, fds)
         finally:
             os._exit(127)
@@ -359,7 +364,11 @@ def spawn(argv: list[str], environment: Mapping[str, str], fds: Mapping[int, int
     with open(said, "rb") as pipe:
         (pid,) = struct.unpack("i", pipe.read(4))
     os.waitpid(starter, 0)
-    return int(pid)
+    ticks = proc.start_ticks(pid)
+    os.write(go, b"x")
+    os.close(wait)
+    os.close(go)
+    return int(pid), ticks
 
 
 def _become(argv: list[str], environment: Mapping[str, str], fds: Mapping[int, int]) -> None:
