@@ -43,7 +43,7 @@ def test_it_starts_and_stops_a_guest(node: hvcore.Node, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert done.stderr == ""
     assert done.stdout.splitlines() == ["running", "web1 running 64 MiB 1 vcpus", "stopped by powerdown", "0 left"]

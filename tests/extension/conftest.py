@@ -59,7 +59,7 @@ def hv(site: Path, tmp_path: Path) -> Run:
         command = [sys.executable, "-c", "from hvcore.cli import main; main()", "--run-dir", str(tmp_path / "run")]
         command += ["--config-dir", str(tmp_path / "etc"), *args]
         return subprocess.run(
-            command, env={**os.environ, **own}, check=False, capture_output=True, text=True, timeout=60
+            command, env={**os.environ, **own}, check=False, capture_output=True, text=True, timeout=300
         )
 
     return run

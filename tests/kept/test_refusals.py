@@ -667,7 +667,7 @@ def test_the_command_line_refuses_the_same(here: Path, node: hvcore.Node) -> Non
     file = here / "kept.toml"
     file.write_text(f'name = "kept"\ndriver = "kvm"\n[[disks]]\npath = "{here}/none"\n[params]\nuser_shutdown = true\n')
     command = [str(Path(sys.executable).with_name("hv")), "--run-dir", str(here / "run"), "verify", str(file)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     places = [line.split(":")[0].strip() for line in done.stderr.splitlines()[1:]]
     assert places == ["params.user_shutdown", "disks[0].path"]

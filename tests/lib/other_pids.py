@@ -25,4 +25,4 @@ def in_other_pids(code: str, *arguments: str) -> subprocess.CompletedProcess[str
     propagation = "unchanged" if with_own_root() else "private"
     inside = ("unshare", "--pid", "--fork", "--propagation", propagation, "--mount-proc")
     command = [*inside, "sh", "-c", _WITHOUT_INSTANCES, "sh", sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)

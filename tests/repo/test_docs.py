@@ -201,7 +201,7 @@ def run(program: list[str], tmp_path: Path, **more: str) -> subprocess.Completed
     """A program with its own run directory. ``more`` is added to its environment."""
     environment = {**os.environ, "HVCORE_RUN_DIR": str(tmp_path / "run"), **more}
     command = [sys.executable, *program]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
 
 def test_the_program_of_the_readme_runs_an_instance(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Built]:
         command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out / name), str(folder)]
         runs[name] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     for name, run in runs.items():
-        said, _ = run.communicate(timeout=100)
+        said, _ = run.communicate(timeout=300)
         assert run.returncode == 0, f"{name}: {said}"
         assert "warning" not in said.lower(), f"{name}: {said}"
     return {name: opened(out / name, folder) for name, folder in {**FOLDERS, **GUESTS}.items()}

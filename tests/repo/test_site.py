@@ -41,7 +41,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = ["--quiet", "--fail-on-warning", "--keep-going", "-d", str(folder / "doctrees")]
     command = [sys.executable, "-m", "sphinx", *options, str(TOP / "docs"), str(folder / "html")]
     environment = {**os.environ, "HVCORE_EDIT_LINK": EDIT_LINK}
-    built = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100, env=environment)
+    built = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500, env=environment)
     assert built.returncode == 0, built.stderr
     assert built.stderr == ""
     return folder / "html"

@@ -303,7 +303,7 @@ def as_nobody(root: None, public: World) -> Callable[..., subprocess.CompletedPr
         environment = {"PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": str(session), "PYTHONPATH": ":".join(folders)}
         command = [*(prefix or AS_NOBODY), python_for_other_users(), "-P", "-c", PROGRAM, disk, confinement]
         return subprocess.run(
-            command, capture_output=True, text=True, check=False, env=environment, timeout=60, cwd="/"
+            command, capture_output=True, text=True, check=False, env=environment, timeout=300, cwd="/"
         )
 
     return run

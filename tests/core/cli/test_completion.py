@@ -36,7 +36,7 @@ def needs(shell: str) -> str:
 
 
 def output_lines(command: list[str], environment: dict[str, str]) -> list[str]:
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=30)
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=300)
     assert run.stderr == ""
     return run.stdout.splitlines()
 

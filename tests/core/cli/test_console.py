@@ -360,7 +360,12 @@ def test_a_full_disk_under_stdout_is_reported_as_standard_output(tmp_path: Path)
     guest = Guest(tmp_path / "c", megabytes)
     with open("/dev/full", "wb") as full:
         found = subprocess.run(
-            attached(guest.path), stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, check=False, timeout=60
+            attached(guest.path),
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=300,
         )
     assert found.stderr.endswith(b"hv: standard output: no space left on device\n")
     assert found.returncode == 1

@@ -33,7 +33,7 @@ class TestExec:
 
     def test_exec_passes_bytes_unchanged(self, run_dir: Path) -> None:
         command = [*HV, "exec", "web1", "--", "cat"]
-        found = subprocess.run(command, input=b"\x00\xff\x1d\n", capture_output=True, check=False, timeout=60)
+        found = subprocess.run(command, input=b"\x00\xff\x1d\n", capture_output=True, check=False, timeout=300)
         assert (found.returncode, found.stdout, found.stderr) == (0, b"\x00\xff\x1d\n", b"")
 
     def test_options_after_the_dashes_belong_to_the_program(self, hv_process: Process) -> None:

@@ -43,7 +43,7 @@ def imports(node: ast.AST) -> list[str]:
 def test_rich_is_imported_for_terminals_only(hv_process: Process, instance_file: File) -> None:
     hv_process("start", instance_file())
     code = "import sys; from hvcore.cli.app import hv\ntry: hv.main(['list'])\nfinally: print('rich' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
     assert found.stdout.splitlines()[-1] == "False"
 
 
@@ -52,7 +52,7 @@ def test_a_closed_pipe_is_not_reported(run_dir: Path) -> None:
     os.close(reader)
     with subprocess.Popen([*HV, "--help"], stdout=writer, stderr=subprocess.PIPE) as process:
         os.close(writer)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=300)
     assert (process.returncode, said) == (141, b"")
 
 
@@ -67,7 +67,7 @@ def test_a_full_disk_is_an_error(hv_process: Process) -> None:
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_streams_are_survived(run_dir: Path, closed: str) -> None:
     command = ["sh", "-c", f'exec "$@" {closed}', "sh", *HV, "list"]
-    found = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    found = subprocess.run(command, capture_output=True, check=False, timeout=300)
     assert found.returncode == 0
     assert b"Traceback" not in found.stderr
 
@@ -78,7 +78,7 @@ def test_names_of_files_are_utf8_whatever_the_locale(instance_file: File, tmp_pa
     file.write_text(file.read_text().replace("[params]", f'[[disks]]\npath = "{tmp_path}/dïsk"\n[params]'))
     code = "from hv_command import main; main()"
     command = ["env", "PYTHONUTF8=0", "LC_ALL=C", sys.executable, "-c", code, "verify", os.fspath(file)]
-    said = subprocess.run(command, capture_output=True, check=False, timeout=60).stderr.decode()
+    said = subprocess.run(command, capture_output=True, check=False, timeout=300).stderr.decode()
     assert said.startswith("hv: web1: 1 problem\n  params.kvm_path: ")
     assert "/none/qému" in said
 
@@ -166,7 +166,7 @@ def test_a_program_inside_an_instance_has_the_stdout_of_hv(hv_process: Process, 
 @pytest.mark.parametrize("closed", ["0", "1", "2"])
 def test_a_standard_stream_may_be_closed(hv_process: Process, run_dir: Path, closed: str) -> None:
     line = f'exec "$@" {closed}{"<" if closed == "0" else ">"}&-'
-    found = subprocess.run(["sh", "-c", line, "sh", *HV, "drivers"], check=False, capture_output=True, timeout=60)
+    found = subprocess.run(["sh", "-c", line, "sh", *HV, "drivers"], check=False, capture_output=True, timeout=300)
     assert (found.returncode, found.stderr) == (0, b"")
     assert bool(found.stdout) is (closed != "1")
 
@@ -211,7 +211,7 @@ def test_a_signal_undoes_the_operation(run_dir: Path, instance_file: File, signu
         assert process.stderr is not None
         assert process.stderr.readline() == b"waiting\n"
         process.send_signal(signum)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=300)
     assert process.returncode == code
     assert said == b"interrupted; web1 is not running, and nothing of it is left\n"
     assert [path for path in run_dir.rglob("*") if "web1" in path.name] == []
@@ -227,7 +227,7 @@ def test_after_a_signal_a_stop_says_what_is_left(
         assert process.stderr is not None
         assert process.stderr.readline() == b"waiting\n"
         process.send_signal(signum)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=300)
     assert process.returncode == code
     assert said == b"interrupted; web1 is still running, see 'hv info web1'\n"
     assert hv_process("stop", "web1", "--force").returncode == 0
@@ -251,7 +251,7 @@ raise SystemExit(exit_code_of(run, as_json=False))
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_in_a_destructor_is_not_lost(signum: signal.Signals, code: int) -> None:
     program = f"import signal; signal.signal({signum:d}, signal.SIG_DFL)" + _IN_A_DESTRUCTOR.format(signum=int(signum))
-    run = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, timeout=60)
+    run = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, timeout=300)
     assert (run.returncode, run.stderr) == (code, b"")
 
 
@@ -276,7 +276,9 @@ def completions(words: str, **environment: str) -> list[str]:
         "COMP_CWORD": str(words.count(" ")),
         **environment,
     }
-    found = subprocess.run(HV, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=60)
+    found = subprocess.run(
+        HV, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=300
+    )
     assert found.stderr == ""
     return found.stdout.splitlines()
 

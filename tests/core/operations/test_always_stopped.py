@@ -418,7 +418,7 @@ def run(site: Site, what: str) -> str:
 
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site.folder), *sys.path])}
     argv = [sys.executable, "-c", hanging_program(site, what)]
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

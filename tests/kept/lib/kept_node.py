@@ -162,7 +162,7 @@ class Kept:
     def hv(self, *args: str) -> str:
         """What the command line prints."""
         command = [str(Path(sys.executable).with_name("hv")), "--run-dir", str(self.run_dir), *args]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

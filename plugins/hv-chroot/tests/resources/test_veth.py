@@ -45,7 +45,7 @@ def web(images: Callable[..., Path]) -> Build:
 
 def run(node: hvcore.Node, name: str, *argv: str) -> str:
     command = node.execution(name, argv).argv
-    found = subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
+    found = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
     assert found.returncode == 0, found.stderr
     return found.stdout
 

@@ -148,7 +148,7 @@ def test_background_job_does_not_keep_the_console_open(console: Callable[[], Ter
 def test_without_a_terminal_input_comes_from_a_pipe(node: hvcore.Node, images: Any, web1: Build) -> None:
     node.driver("chroot").start(web1(images()))
     argv = node.console("web1").argv
-    ran = subprocess.run(argv, input=b"echo $((6*7))\nexit 3\n", capture_output=True, check=False, timeout=20)
+    ran = subprocess.run(argv, input=b"echo $((6*7))\nexit 3\n", capture_output=True, check=False, timeout=300)
     assert b"42" in ran.stdout
     assert ran.returncode == 3
     node.stop("web1", force=True)
@@ -166,7 +166,7 @@ def test_console_of_an_instance_that_has_ended_since(node: hvcore.Node, images: 
     node.driver("chroot").start(web1(images()))
     argv = node.console("web1").argv
     node.stop("web1", force=True)
-    ran = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=20)
+    ran = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=300)
     assert ran.returncode == 125
     assert re.search(rb"enter: cannot enter the instance, got No such [a-z ]+; has it ended\?", ran.stderr)
 

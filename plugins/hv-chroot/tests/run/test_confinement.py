@@ -140,7 +140,7 @@ for text in sys.argv[2:]:
 def errors(capabilities: tuple[str, ...], *calls: str) -> list[str]:
     program = filter_program(os.uname().machine, capabilities).hex()
     ran = subprocess.run(
-        [sys.executable, "-c", _PROBE, program, *calls], check=True, capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", _PROBE, program, *calls], check=True, capture_output=True, text=True, timeout=300
     )
     return ran.stdout.split()
 

@@ -513,7 +513,7 @@ def test_of_many_who_start_the_same_one_does(world: World) -> None:
         assert caller.stdin is not None
         caller.stdin.write("\n")
         caller.stdin.flush()
-    said = [caller.communicate(timeout=30)[0].strip() for caller in callers]
+    said = [caller.communicate(timeout=300)[0].strip() for caller in callers]
     assert sorted(said) == ["False", "False", "False", "True"]
     assert world.info().state is State.RUNNING
 
@@ -571,7 +571,7 @@ def test_a_caller_that_is_terminated_during_a_start_leaves_nothing_that_recovery
         caller.stdin.flush()
         time.sleep(delay_s)
         caller.send_signal(signal.SIGTERM)
-        caller.communicate(timeout=30)
+        caller.communicate(timeout=300)
         world.node.recover()
         if world.node.instances():
             assert world.info().state is State.RUNNING

@@ -226,7 +226,7 @@ class TestLimits:
             [sys.executable, "-c", "import sys\nsys.stdin.read(1)\nb'x' * 200_000_000"], stdin=subprocess.PIPE
         )
         group.enter(popen.pid)
-        popen.communicate(b"x", timeout=20)
+        popen.communicate(b"x", timeout=300)
         figures = group.figures()
         assert popen.returncode == -signal.SIGKILL
         assert figures is not None
@@ -238,7 +238,7 @@ class TestLimits:
             [sys.executable, "-c", "import sys\nsys.stdin.read(1)\n" + FORKS], stdin=subprocess.PIPE
         )
         group.enter(popen.pid)
-        popen.communicate(b"x", timeout=60)
+        popen.communicate(b"x", timeout=300)
         assert group.pids() != []
         assert group.kill(5)
         assert group.pids() == []
