@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-__all__ = ["COMMUNICATION", "link_mark", "link_name"]
+__all__ = ["COMMUNICATION", "instance_of_mark", "link_mark", "link_name"]
 
 COMMUNICATION: Final = "gnt.com."
 """The beginning of the names of links for a guest's communication with its node, which firewalls know from Ganeti."""
@@ -26,3 +26,9 @@ def link_mark(run_dir: Path, instance: str, key: str) -> str:
     """The alias of the link: ``hvcore RUN_DIR INSTANCE KEY``, or its end if it is too long for the kernel."""
     whole = f"hvcore {os.path.realpath(run_dir)} {instance} {key}".encode()
     return whole[-_MARK_BYTES:].decode("utf-8", "ignore")
+
+
+def instance_of_mark(run_dir: Path, mark: str) -> str | None:
+    """The instance of that run directory whose mark it is; None if it is of another, or was too long."""
+    before = f"hvcore {os.path.realpath(run_dir)} "
+    return mark.removeprefix(before).partition(" ")[0] if mark.startswith(before) else None

@@ -83,7 +83,9 @@ NIC_MODES: Final = [
 ]
 """All, for ``parametrize``."""
 
-SAMPLE_OF_MODES: Final = [mode for mode in NIC_MODES if mode.values[0] != "ext"]
+SAMPLE_OF_MODES: Final = [
+    mode for mode in NIC_MODES if mode.values[0] in ("bridged by script", "openvswitch", "macvtap")
+]
 
 
 @contextmanager

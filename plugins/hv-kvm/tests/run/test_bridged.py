@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,10 +14,12 @@ from typing import Any
 import pytest
 from connected import MACS, connected
 from empty_network import NEEDS_ROOT, Network, empty_network
+from open_vswitch import NEEDS_OVS, open_vswitch
 from world import World
 
 import hvcore
 from hvcore import Nic
+from hvcore.host.network.netlink import Netlink
 
 pytestmark = [pytest.mark.live, NEEDS_ROOT]
 
@@ -123,9 +127,21 @@ class Waiting:
             self.found += [line for line in lines if "->" in line and f" {os.getpid()} " in line]
 
 
-def start_together(net: Network, world: World, count: int) -> None:
-    """Start that many guests with two NICs each at once, and compare names, MAC addresses and uids."""
-    instances = [world.instance(f"web{number}", nics=(Nic(mode="bridged", link="br0"),) * 2) for number in range(count)]
+def start_together(
+    net: Network, world: World, count: int, links: dict[str, str] | None = None, ovs_socket: str = ""
+) -> None:
+    """Start that many guests with two NICs each at once, and compare names, MAC addresses and uids.
+
+    ``links`` are the modes, each with its link; NICs have them in turn.
+    """
+    modes = itertools.cycle((links or {"bridged": "br0"}).items())
+    before = net.links()
+    instances = []
+    for number in range(count):
+        nics = tuple(Nic(mode=mode, link=link) for mode, link in (next(modes), next(modes)))
+        switched = any(nic.mode == "openvswitch" for nic in nics)
+        more = {"ovs_socket": ovs_socket} if switched else {}
+        instances.append(world.instance(f"web{number}", nics=nics, **more))
     with Waiting() as waiting, ThreadPoolExecutor(count) as pool:
         outcomes = list(pool.map(lambda one: world.kvm.start(one, deadline_s=300.0), instances))
     assert all(outcome.changed for outcome in outcomes)
@@ -135,10 +151,10 @@ def start_together(net: Network, world: World, count: int) -> None:
     macs = [nic.mac for info in infos for nic in info.nics]
     uids = [info.details["uid"] for info in infos]
     assert [len(set(found)) for found in (names, macs, uids)] == [2 * count, 2 * count, count]
-    assert set(names) == net.links() - {"br0"}
+    assert set(names) == net.links() - before
     for instance in instances:
         world.node.stop(instance.name, force=True)
-    assert net.links() == {"br0"}
+    assert net.links() == before
 
 
 def test_guests_that_start_at_once_share_nothing_and_wait_for_no_lock(net: Network, world: World) -> None:
@@ -153,3 +169,47 @@ def test_32_guests_that_start_at_once_share_nothing_and_wait_for_no_lock(
     world = worlds(tmp_path)
     world.node = hvcore.Node(world.run_dir, uid_pool=range(world.uids.start, world.uids.start + 40))
     start_together(net, world, 32)
+
+
+@pytest.fixture
+def requests_s(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
+    """Of each request to the kernel about links, its seconds and its seconds of processor time. Others wait meanwhile."""
+    found: list[tuple[float, float]] = []
+    ask = Netlink.ask
+
+    def timed(self: Netlink, kind: int, body: bytes, flags: int = 0) -> list[bytes]:
+        began, used = time.monotonic(), time.thread_time()
+        try:
+            return ask(self, kind, body, flags)
+        finally:
+            found.append((time.monotonic() - began, time.thread_time() - used))
+
+    monkeypatch.setattr(Netlink, "ask", timed)
+    return found
+
+
+MIXED = {"bridged": "br0", "openvswitch": "ovs0", "macvtap": "up0"}
+
+
+@NEEDS_OVS
+@pytest.mark.parametrize("count", [3, pytest.param(32, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+def test_guests_of_mixed_modes_that_start_at_once_share_nothing_and_hold_no_lock_for_long(
+    net: Network,
+    worlds: Any,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    requests_s: list[tuple[float, float]],
+    count: int,
+) -> None:
+    net.ip("link", "add", "up0", "type", "veth", "peer", "name", "wire0")
+    for name in ("up0", "wire0"):
+        net.ip("link", "set", name, "up")
+    world = worlds(tmp_path)
+    world.node = hvcore.Node(world.run_dir, uid_pool=range(world.uids.start, world.uids.start + 40))
+    with open_vswitch(tmp_path_factory.mktemp("ovs") / "run") as ovs:
+        start_together(net, world, count, MIXED, ovs.socket)
+        assert ovs.ports() == set()
+        net.ip("link", "del", "up0")
+    longest = max(requests_s)[0], max(used for _, used in requests_s)
+    print(f"longest of {len(requests_s)} requests about links: {longest[0]:.4f} s, processor {longest[1]:.4f} s")  # noqa: T201 - with -s
+    assert longest[1] < 0.1
