@@ -14,6 +14,8 @@ from own_network import ADDRESSES, own_network
 from transfers import configure, received, sent
 
 import hvcore
+from hvcore.host.network.installed_passt import passt_options
+from hvcore.model.passt_arguments import CLOSES_LOOPBACK
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 
@@ -33,7 +35,6 @@ def guest(request: pytest.FixtureRequest, node: hvcore.Node, tmp_path: Path) -> 
 
 
 def out_and_in(guest: LinuxGuest, mib: int) -> None:
-    """passt of Debian 12 may reset a connection while another ends to which it has sent: see docs/how-to/reach-a-guest.md."""
     guest.run(f"dd if=/dev/urandom of=/data bs=1M count={mib}", deadline_s=300)
     wanted = guest.run("md5sum </data", deadline_s=300).split()[0]
     assert sent(guest, "cat /data", ADDRESSES[4]) == (wanted, mib << 20)
@@ -47,5 +48,11 @@ def test_1_mib_arrives_whole_both_ways(guest: LinuxGuest) -> None:
 
 
 @pytest.mark.slow
-def test_100_mib_arrive_whole_both_ways(guest: LinuxGuest) -> None:
+def test_100_mib_arrive_whole_both_ways(
+    guest: LinuxGuest, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    if request.node.callspec.params["guest"] == "passt":
+        known = passt_options("/usr/bin/passt", tmp_path_factory.mktemp("cache"))
+        why = "passt of 2023 resets a transfer that takes longer than 24 seconds: docs/how-to/reach-a-guest.md"
+        request.applymarker(pytest.mark.xfail(CLOSES_LOOPBACK not in known, reason=why, strict=False))
     out_and_in(guest, 100)
