@@ -103,13 +103,26 @@ CASES: Final = (
     ),
     Case(
         "routed",
-        (("nics[0].mode", "is a mode that this release"), ("nics[1].link", "does not exist")),
+        (("nics[0].link", "is not a routing table"), ("nics[1].link", "does not exist")),
         more={
             "nics": [
                 {**NIC, "mode": "routed", "link": "kept9", "ip": "192.0.2.7"},
                 {"mode": "bridged", "link": "kept8"},
             ]
         },
+        where="a network that forwards",
+    ),
+    Case(
+        "not-forwarded",
+        (("nics[0].mode", "needs a node that forwards IPv4"),),
+        more={"nics": [{**NIC, "mode": "routed", "ip": "192.0.2.7"}]},
+        where="a network that does not forward",
+    ),
+    Case(
+        "network-scripts",
+        (("params.network_down_script", "cannot be used"), ("params.network_up_script", "cannot be used")),
+        {"network_up_script": "/nonexistent/up", "network_down_script": "/nonexistent/down"},
+        more={"nics": [{**NIC, "mode": "ext"}]},
     ),
     Case("user-shutdown", (("params.user_shutdown", "needs a watcher"),), {"user_shutdown": True}),
     # Who asks, and as whom it is to run.
@@ -519,10 +532,18 @@ def taken(here: Path) -> None:
     listening.detach()  # for as long as this child lives
 
 
+def forwarding(value: str) -> None:
+    """Enter another network, which forwards IPv4 packets or not."""
+    kept_node.unshare(kept_node.CLONE_NEWNET)
+    Path("/proc/sys/net/ipv4/ip_forward").write_text(value, encoding="ascii")
+
+
 WHERE: Final[dict[str, Callable[[Path], object]]] = {
     "nobody": nobody,
     "user namespace": user_namespace,
     "another network": lambda here: kept_node.unshare(kept_node.CLONE_NEWNET),
+    "a network that forwards": lambda here: forwarding("1"),
+    "a network that does not forward": lambda here: forwarding("0"),
     "no keymap": no_keymap,
     "32 bits": thirty_two_bits,
     "no programs": lambda here: os.environ.update(PATH=str(here)),
