@@ -52,16 +52,16 @@ def shield_mount(fd: int) -> None:
     _change(fd, add=_SHIELD)
 
 
-def in_own_mounts(directory: Path, call: Callable[[], T], *, like: int | None = None) -> T:
+def in_own_mounts(directory: Path, call: Callable[[], T], *, like: int | None = None, also: tuple[str, ...] = ()) -> T:
     """The result of the call in a mount namespace in which the mounts below an instance's directory are writable again.
 
     Processes that the call starts stay in that namespace. It has only the mounts that a command of the node needs: copies
-    of others would keep their disks in use after an unmount. With the pid ``like`` it is the namespace of that process, as
-    it is. Raises OSError, and what the call raises.
+    of others would keep their disks in use after an unmount. The call can also use the paths ``also``. With the pid
+    ``like`` it is the namespace of that process, as it is. Raises OSError, and what the call raises.
     """
 
     def run() -> T:
-        _enter(directory.resolve(), like)
+        _enter(directory.resolve(), like, also)
         return call()
 
     return in_thread(run, name="own mounts")  # a thread can have its own mount namespace, and its children get the same
@@ -90,7 +90,7 @@ def _identity(path: str) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _enter(directory: Path, like: int | None) -> None:
+def _enter(directory: Path, like: int | None, also: tuple[str, ...]) -> None:
     libc_call("unshare", _CLONE_NEWNS)
     if like is not None:
         fd = os.open(f"/proc/{like}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
@@ -113,15 +113,18 @@ def _enter(directory: Path, like: int | None) -> None:
     for mount in reversed(_table()):
         if _leads(str(directory), mount.point):
             _take_off(mount)
-        elif not _is_needed(mount.point, directory) and not (shared and mount.shared):
+        elif not _is_needed(mount.point, directory, also) and not (shared and mount.shared):
             with suppress(OSError):
                 libc_call("umount2", os.fsencode(mount.point), _MNT_DETACH | _UMOUNT_NOFOLLOW)
 
 
-def _is_needed(point: str, directory: Path) -> bool:
-    """Whether a command needs that mount: programs, libraries, files of the kernel, and all that lead to ``directory``."""
+def _is_needed(point: str, directory: Path, also: tuple[str, ...]) -> bool:
+    """Whether a command needs that mount: programs, libraries, files of the kernel, and all that lead to the paths."""
     system = (*_SYSTEM, sys.prefix, sys.base_prefix)
-    return any(_leads(point, place) or _leads(place, point) for place in system) or _leads(point, str(directory))
+    wanted = (str(directory), *also)
+    return any(_leads(point, place) or _leads(place, point) for place in system) or any(
+        _leads(point, place) for place in wanted
+    )
 
 
 def _leads(above: str, below: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Final
 
 from hvcore.plugin import libc_call, system_call
 
-__all__ = ["Allowed", "attach", "cloned_tree", "mount_overlay", "mount_tmpfs"]
+__all__ = ["Allowed", "attach", "cloned_tree", "mount_overlay", "mount_tmpfs", "unmount"]
 
 # The same on every architecture.
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
@@ -27,11 +27,15 @@ _RDONLY, _NOSUID, _NODEV = 0x01, 0x02, 0x04  # MS_ and MOUNT_ATTR_ alike
 _ATTR_IDMAP: Final = 0x100000
 _ATTR_NODIRATIME: Final = 0x80  # the sign of a writer, see `hvcore.plugin.shield`; a reader does not inherit it
 _MS_NOEXEC, _MS_PRIVATE = 8, 1 << 18
+_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowed:
-    """What a mount allows besides reading: writing, set-uid programs, device nodes."""
+    """What a mount allows besides reading: writing, set-uid programs, device nodes.
+
+    Only the instance's own processes write: for the node the mount is read-only from its first moment (`hv.shield`).
+    """
 
     write: bool = True
     suid: bool = False
@@ -39,8 +43,14 @@ class Allowed:
 
     @property
     def flags(self) -> int:
-        """The flags of mount(2) and mount_setattr(2) that forbid the rest."""
+        """The flags of mount(2) that forbid the rest."""
         return (0 if self.write else _RDONLY) | (0 if self.suid else _NOSUID) | (0 if self.devices else _NODEV)
+
+    @property
+    def attributes(self) -> tuple[int, int]:
+        """The flags of mount_setattr(2) to set and to clear: `flags`, and the shield of a writer."""
+        shield = _RDONLY | _ATTR_NODIRATIME
+        return (self.flags | shield, 0) if self.write else (self.flags, _ATTR_NODIRATIME)
 
 
 @contextmanager
@@ -52,8 +62,9 @@ def cloned_tree(path: str, allowed: Allowed, *, users_fd: int | None = None) -> 
     """
     fd = system_call(_OPEN_TREE, _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | os.O_CLOEXEC)
     try:
-        flags = allowed.flags | (_ATTR_IDMAP if users_fd is not None else 0)
-        attributes = struct.pack("QQQQ", flags, 0 if allowed.write else _ATTR_NODIRATIME, _MS_PRIVATE, users_fd or 0)
+        flags, cleared = allowed.attributes
+        flags |= _ATTR_IDMAP if users_fd is not None else 0
+        attributes = struct.pack("QQQQ", flags, cleared, _MS_PRIVATE, users_fd or 0)
         system_call(_MOUNT_SETATTR, fd, b"", _AT_EMPTY_PATH, attributes, len(attributes))
         yield fd
     finally:
@@ -78,6 +89,11 @@ def mount_overlay(target: str, allowed: Allowed, *, lower: int, upper: int, work
     names = {"lowerdir": lower, "upperdir": upper, "workdir": work}
     options = ",".join(f"{name}=/proc/self/fd/{fd}" for name, fd in names.items())
     _mount("overlay", target, allowed.flags, options)
+
+
+def unmount(target: str) -> None:
+    """Unmount the last mount at that path, from this mount namespace. Raises OSError."""
+    libc_call("umount2", os.fsencode(target), _MNT_DETACH | _UMOUNT_NOFOLLOW)
 
 
 def _mount(kind: str, target: str, flags: int, options: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +17,7 @@ from hv_chroot.families.root import Bind
 from hv_chroot.names import LOG_FILE, OUTPUT, ROOT
 from hv_chroot.resource import Output, Root
 from hv_chroot.resources.left_out import mounts_left_out
-from hv_chroot.resources.mount_calls import Allowed, attach, cloned_tree, mount_overlay, mount_tmpfs
+from hv_chroot.resources.mount_calls import Allowed, attach, cloned_tree, mount_overlay, mount_tmpfs, unmount
 from hv_chroot.resources.root_contents import contents_problem, what_it_contains
 from hv_chroot.resources.root_files import as_owner, mount_point, open_directory
 from hv_chroot.spec import ChrootSpec
@@ -30,9 +32,9 @@ from hvcore.plugin import (
     Turn,
     claim_mount,
     identify_disk,
+    in_own_mounts,
     run_tool,
     shield,
-    shield_mount,
 )
 
 __all__ = ["OutputKind", "RootKind"]
@@ -82,7 +84,7 @@ def _owners_of(held: HeldNamespaces | None, uids: range | None) -> Iterator[_Own
 class RootKind(ResourceKind[Root, str], name="root", turn=Turn.FILE):
     """Every mount is below the instance's directory, where a release finds it: `hv.Mounts` has the ledger's entry.
 
-    In the end all of them are read-only for the node; only the instance's own processes can write to them.
+    All of them are read-only for the node from their first moment; only the instance's own processes can write to them.
     """
 
     def verify(self, resource: Root, site: Site) -> Iterator[hv.Problem]:
@@ -213,24 +215,47 @@ def _failing(owner: Owner, what: str, todo: str) -> Iterator[None]:
 
 
 def _mount_source(spec: ChrootSpec, owner: Owner, target: Path, owners: _Owners) -> None:
-    if spec.disk is not None:
-        _mount_disk(spec, spec.disk, owner, target)
-    source = spec.directory if spec.disk is None else str(target)
-    if source is None or (spec.disk is not None and owners.fd is None):
-        return
-    # For a disk, which is mounted by now: the same mount again, on top, with shifted owners.
-    todo = "check that it can be mounted" if owners.fd is None else _SHIFTED
     allowed = Allowed(write=spec.source_is_written, suid=spec.suid, devices=spec.devices)
-    with (
-        _failing(owner, f"cannot mount {spec.source} as the root", todo),
-        cloned_tree(source, allowed, users_fd=owners.fd) as tree,
-        open_directory(target) as place,
-    ):
-        attach(tree, place)
-        if spec.disk is not None and spec.source_is_written:
-            shield_mount(place)  # the mount of the disk, which is covered now
-    if spec.disk is None:
-        claim_mount(source, str(target))
+    todo = "check that it can be mounted" if owners.fd is None else _SHIFTED
+    with _failing(owner, f"cannot mount {spec.source} as the root", todo):
+        if spec.disk is not None:
+            disk, real = spec.disk, os.path.realpath(spec.disk)
+            mount = partial(_mount_disk, spec, disk, owner, target)
+            _attach_made(owner, mount, target, allowed, users_fd=owners.fd, also=(disk, real))
+            return
+        source = spec.directory or ""
+        with cloned_tree(source, allowed, users_fd=owners.fd) as tree, open_directory(target) as place:
+            attach(tree, place)
+    claim_mount(source, str(target))
+
+
+def _attach_made(
+    owner: Owner,
+    make: Callable[[], object],
+    target: Path,
+    allowed: Allowed,
+    *,
+    users_fd: int | None = None,
+    also: tuple[str, ...] = (),
+) -> None:
+    """Mount at ``target`` what ``make`` mounts there, which it does in a mount namespace that ends with the call.
+
+    So no process of the node can write to it before it is shielded, and a kill in between leaves no mount.
+    """
+
+    def made() -> int:
+        make()
+        with cloned_tree(str(target), allowed, users_fd=users_fd) as tree:
+            found = os.dup(tree)
+        unmount(str(target))  # where the root directory is no mount, the node has got it too
+        return found
+
+    tree = in_own_mounts(owner.dir, made, also=also)
+    try:
+        with open_directory(target) as place:
+            attach(tree, place)
+    finally:
+        os.close(tree)
 
 
 def _mount_disk(spec: ChrootSpec, path: str, owner: Owner, target: Path) -> None:
@@ -254,10 +279,7 @@ def _mount_overlay(spec: ChrootSpec, owner: Owner, lower: Path, root: Path, owne
     what = f"cannot keep changes in {spec.overlay_directory or 'memory'!r}"
     with _failing(owner, what, "use a file system that overlayfs accepts for its upper directory"):
         if spec.overlay_directory is None:
-            mount_tmpfs(str(upper), f"size={spec.overlay_mib}m,mode=0755", programs=True)
-            for name in ("changes", "work"):
-                (upper / name).mkdir(mode=0o755)
-                os.chown(upper / name, owners.first, owners.first)
+            _attach_made(owner, partial(_memory, upper, spec.overlay_mib, owners.first), upper, Allowed())
         else:
             for name in ("changes", "work"):
                 os.makedirs(os.path.join(spec.overlay_directory, name), mode=0o755, exist_ok=True)
@@ -265,14 +287,25 @@ def _mount_overlay(spec: ChrootSpec, owner: Owner, lower: Path, root: Path, owne
             with changes as tree, open_directory(upper) as place:
                 attach(tree, place)
             claim_mount(spec.overlay_directory, str(upper))
-        with (
-            open_directory(lower) as lower_fd,
-            open_directory(upper / "changes") as upper_fd,
-            open_directory(upper / "work") as work_fd,
-            as_owner(owners.first),
-        ):
-            allowed = Allowed(suid=spec.suid, devices=spec.devices)
-            mount_overlay(str(root), allowed, lower=lower_fd, upper=upper_fd, work=work_fd)
+        allowed = Allowed(suid=spec.suid, devices=spec.devices)
+        _attach_made(owner, partial(_overlay, lower, upper, root, allowed, owners.first), root, allowed)
+
+
+def _memory(upper: Path, size_mib: int, owner: int) -> None:
+    mount_tmpfs(str(upper), f"size={size_mib}m,mode=0755", programs=True)
+    for name in ("changes", "work"):
+        (upper / name).mkdir(mode=0o755)
+        os.chown(upper / name, owner, owner)
+
+
+def _overlay(lower: Path, upper: Path, root: Path, allowed: Allowed, owner: int) -> None:
+    with (
+        open_directory(lower) as lower_fd,
+        open_directory(upper / "changes") as upper_fd,
+        open_directory(upper / "work") as work_fd,
+        as_owner(owner),
+    ):
+        mount_overlay(str(root), allowed, lower=lower_fd, upper=upper_fd, work=work_fd)
 
 
 def _bind(owner: Owner, root: Path, bind: Bind, owners: _Owners) -> None:
@@ -281,9 +314,31 @@ def _bind(owner: Owner, root: Path, bind: Bind, owners: _Owners) -> None:
     with (
         _failing(owner, what, todo),
         cloned_tree(bind.source, Allowed(write=bind.writable), users_fd=owners.fd) as tree,
-        mount_point(root, bind.target, directory=stat.S_ISDIR(os.fstat(tree).st_mode), owner=owners.first) as place,
+        _mount_point(owner, root, bind.target, tree, owners.first) as place,
     ):
         attach(tree, place)
+
+
+@contextmanager
+def _mount_point(owner: Owner, root: Path, path: str, tree: int, uid: int) -> Iterator[int]:
+    """The place inside to mount that copy on. What is missing is made where the root can be written to."""
+
+    def point() -> AbstractContextManager[int]:
+        return mount_point(root, path, directory=stat.S_ISDIR(os.fstat(tree).st_mode), owner=uid)
+
+    def make() -> None:
+        with point():
+            pass
+
+    with ExitStack() as opened:
+        try:
+            place = opened.enter_context(point())
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            in_own_mounts(owner.dir, make)
+            place = opened.enter_context(point())
+        yield place
 
 
 def _bind_resolv_conf(owner: Owner, root: Path, owners: _Owners) -> None:
@@ -297,6 +352,6 @@ def _bind_resolv_conf(owner: Owner, root: Path, owners: _Owners) -> None:
     with (
         _failing(owner, what, todo),
         cloned_tree(str(copy), Allowed(write=False)) as tree,
-        mount_point(root, "/etc/resolv.conf", directory=False, owner=owners.first) as place,
+        _mount_point(owner, root, "/etc/resolv.conf", tree, owners.first) as place,
     ):
         attach(tree, place)
