@@ -133,6 +133,7 @@ from hvcore.model.resource import InstanceProcess as InstanceProcess
 from hvcore.model.resource import InterfaceAddress as InterfaceAddress
 from hvcore.model.resource import Link as Link
 from hvcore.model.resource import Mounts as Mounts
+from hvcore.model.resource import OutputHistory as OutputHistory
 from hvcore.model.resource import Program as Program
 from hvcore.model.resource import Resource as Resource
 from hvcore.model.resource import StateDirectory as StateDirectory
@@ -186,6 +187,7 @@ from hvcore.plugins.protocols import Examines as Examines
 from hvcore.plugins.protocols import ExaminesWithValues as ExaminesWithValues
 from hvcore.plugins.protocols import Executes as Executes
 from hvcore.plugins.protocols import HasConsole as HasConsole
+from hvcore.plugins.protocols import HasConsoleLog as HasConsoleLog
 from hvcore.plugins.protocols import HasLog as HasLog
 from hvcore.plugins.protocols import NeedsStop as NeedsStop
 from hvcore.plugins.protocols import Pausable as Pausable

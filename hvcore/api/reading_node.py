@@ -78,3 +78,13 @@ class ReadingNode:
         from hvcore.operations.access import log  # noqa: PLC0415 - 3.4 ms
 
         return log(self._context, name)
+
+    def console_log(self, name: str) -> Log:
+        """The file with the end of what the instance wrote to its console; `hvcore.log_pieces` reads it.
+
+        It is there until the instance is stopped, also after the guest has ended. Raises `NotFoundError`,
+        `UnsupportedError`, and `OperationError` if the instance was started without it.
+        """
+        from hvcore.operations.access import console_log  # noqa: PLC0415 - 3.4 ms
+
+        return console_log(self._context, name)

@@ -18,7 +18,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
+import click
+
 import hvcore
+from hvcore.cli.exec_and_log import show_log
 from hvcore.cli.exit_status import Signalled
 from hvcore.cli.guest_end import GuestSide, opened
 from hvcore.cli.options import command, name_argument
@@ -33,16 +36,37 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH, signal.SIGCON
 _ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
-@command("hv console web1", "echo reboot | hv console web1        # prints until the guest closes the console, or ^C")
+@command(
+    "hv console web1",
+    "echo reboot | hv console web1        # prints until the guest closes the console, or ^C",
+    "hv console web1 --log --lines 50     # what the guest wrote before, also after a crash",
+)
 @name_argument
-def console(name: str) -> None:
+@click.option("--log", "history", is_flag=True, help="Print what the guest wrote to its console before, and end.")
+@click.option(
+    "-f", "--follow", is_flag=True, help="With --log: keep printing until the instance stops or you press ^C."
+)
+@click.option("-n", "--lines", metavar="N", type=click.IntRange(min=0), help="With --log: print only the last N lines.")
+def console(name: str, *, history: bool, follow: bool, lines: int | None) -> None:
     """Open the console of an instance; leave it with ^].
 
     Only one console can be open at a time. If standard input is not a terminal, it is sent to the guest unchanged
     (^] too). Output is then printed until the guest closes the console or you press ^C. If standard input is empty, as
     /dev/null is, the console ends at once.
+
+    With --log, the last MiB of a kvm guest's serial console is printed instead. It is kept until 'hv stop' or
+    'hv cleanup', so you can read it after the guest has crashed. It can contain passwords. QEMU's own messages are in
+    'hv log'.
     """
+    if not history and (follow or lines is not None):
+        option = "--follow" if follow else "--lines"
+        raise click.UsageError(f"{option} needs --log; add it", click.get_current_context())
     node = open_node()
+    if history:
+        with known(node, name):
+            found = node.console_log(name)
+        show_log(found, follow=follow, lines=lines, colours=False)
+        return
     with known(node, name):
         where = node.console(name)
     attach(where, follow=False)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
+from typing import Final, TextIO
 
 import click
 
@@ -13,7 +15,9 @@ from hvcore.cli.options import command, name_argument
 from hvcore.cli.output import is_terminal, pass_stdout_on, printable, printing, results
 from hvcore.cli.session import known, open_node
 
-__all__ = ["execute", "log"]
+__all__ = ["execute", "log", "print_piece", "show_log"]
+
+_COLOUR: Final = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 @command(
@@ -59,17 +63,26 @@ def log(name: str, *, follow: bool, lines: int | None) -> None:
     node = open_node()
     with known(node, name):
         found = node.log(name)
+    show_log(found, follow=follow, lines=lines)
+
+
+def show_log(found: hvcore.Log, *, follow: bool, lines: int | None, colours: bool = True) -> None:
+    """Print the log. Without ``colours``, a terminal does not get the escape sequences that change the screen."""
     stdout = results()
-    on_terminal = is_terminal(stdout)
     for piece in hvcore.log_pieces(found.path, lines=lines, follow=follow):
-        with printing():
-            if stdout is None:
-                return
-            if on_terminal:
-                stdout.write(_printable_lines(piece))
-            else:
-                stdout.buffer.write(piece)
-            stdout.flush()
+        print_piece(stdout, piece, colours=colours)
+
+
+def print_piece(stdout: TextIO | None, piece: bytes, *, colours: bool = True) -> None:
+    """Print a part of a log as it is; on a terminal with control characters escaped. Raises OSError naming stdout."""
+    if stdout is None:
+        return
+    with printing():
+        if is_terminal(stdout):
+            stdout.write(_printable_lines(piece if colours else _COLOUR.sub(b"", piece)))
+        else:
+            stdout.buffer.write(piece)
+        stdout.flush()
 
 
 def _printable_lines(piece: bytes) -> str:

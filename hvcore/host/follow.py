@@ -34,10 +34,10 @@ def log_pieces(path: str, *, lines: int | None = None, follow: bool = False) -> 
     """The last ``lines`` lines of the file in pieces, None for all; with ``follow``, everything added later too.
 
     Following ends when the file is removed, moved away or its file system unmounted. It continues from the start of a
-    file that was truncated. A missing file counts as empty.
+    file that was truncated. A missing file counts as empty. A hole is skipped: older output was there.
     """
     if not follow:
-        yield from _added(path, _line_start(path, lines))
+        yield from (piece for _, piece in _added(path, _line_start(path, lines)))
         return
     with _watched(path) as watch:
         offset = _line_start(path, lines)
@@ -45,8 +45,8 @@ def log_pieces(path: str, *, lines: int | None = None, follow: bool = False) -> 
             size = _size(path)
             if size is not None and size < offset:  # truncated, as by logrotate's copytruncate
                 offset = 0
-            for piece in _added(path, offset):
-                offset += len(piece)
+            for at, piece in _added(path, offset):
+                offset = at + len(piece)
                 yield piece
             if watch < 0 or not _wait(watch) or _size(path) is None:
                 return
@@ -75,14 +75,24 @@ def _size(path: str) -> int | None:
     return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
-def _added(path: str, offset: int) -> Iterator[bytes]:
+def _added(path: str, offset: int) -> Iterator[tuple[int, bytes]]:
+    """What the file has from there on, in pieces, each with its place."""
     while True:
         with _opened(path) as fd:
+            offset = _data_from(fd, offset)
             piece = b"" if fd < 0 else os.pread(fd, _PIECE_BYTES, offset)
         if not piece:
             return
+        yield offset, piece
         offset += len(piece)
-        yield piece
+
+
+def _data_from(fd: int, offset: int) -> int:
+    """The first place from ``offset`` on that is not in a hole."""
+    try:
+        return offset if fd < 0 else os.lseek(fd, offset, os.SEEK_DATA)
+    except OSError:  # at the end, or a file system that does not know its holes
+        return offset
 
 
 def _line_start(path: str, lines: int | None) -> int:
@@ -94,8 +104,9 @@ def _line_start(path: str, lines: int | None) -> int:
         if at == 0 or lines == 0:
             return at
         wanted = lines + (os.pread(fd, 1, at - 1) == b"\n")
-        while at > 0:
-            begin = max(0, at - _PIECE_BYTES)
+        first = _data_from(fd, 0)
+        while at > first:
+            begin = max(first, at - _PIECE_BYTES)
             block = os.pread(fd, at - begin, begin)
             while (found := block.rfind(b"\n")) >= 0:
                 wanted -= 1
@@ -103,7 +114,7 @@ def _line_start(path: str, lines: int | None) -> int:
                     return begin + found + 1
                 block = block[:found]
             at = begin
-        return 0
+        return first
 
 
 @contextmanager

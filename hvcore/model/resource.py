@@ -21,6 +21,7 @@ __all__ = [
     "InterfaceAddress",
     "Link",
     "Mounts",
+    "OutputHistory",
     "Program",
     "Resource",
     "StateDirectory",
@@ -159,6 +160,9 @@ class Program(Resource[str]):
     The sandbox of the program has the node's network with ``network``, a /proc with ``proc``, the files ``reads`` of the
     node, and the ``empty`` directories. ``own_sandbox`` says that the program makes a user namespace and installs its
     filter when it is ready: the start waits for that.
+
+    With ``pipe``, a pipe from the instance to the program replaces the pair of sockets. ``output`` is a file in the
+    instance's directory, 0600, which the program gets open for reading and appending, as ``{output}``.
     """
 
     binary: str
@@ -172,6 +176,8 @@ class Program(Resource[str]):
     reads: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
     own_sandbox: bool = False
+    pipe: bool = False
+    output: str | None = None
 
     @property
     def user(self) -> Identity:
@@ -185,6 +191,28 @@ class Program(Resource[str]):
     def needs(self) -> tuple[Resource[Any], ...]:
         """Its user, and its directory if it has one."""
         return (self.user,) if self.state is None else (self.user, self.state)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputHistory(Resource[str]):
+    """The end of everything that the instance writes to a pipe, in ``file`` of its directory, which is 0600.
+
+    A small program beside the instance reads the pipe. The file keeps at least the last ``keep_bytes``, and the space
+    that it takes is bounded, however much is written. `hvcore.log_pieces` reads it. The handle is the writing end of the
+    pipe.
+    """
+
+    file: str
+    keep_bytes: int = 1 << 20
+
+    @property
+    def owner(self) -> Identity:
+        """The uid of the program, which no other process has."""
+        return Identity(key=f"{self.key}.uid")
+
+    def needs(self) -> tuple[Resource[Any], ...]:
+        """The user of the program."""
+        return (self.owner,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,7 @@ class Op(StrEnum):
     CONSOLE = "console"
     EXEC = "exec"
     LOG = "log"
+    CONSOLE_LOG = "console --log"
     CLEANUP = "cleanup"
 
 
@@ -90,7 +91,11 @@ TRANSITIONS: Final[dict[tuple[State, Op], Move | Already]] = {
     # Interrupted, and still so after recovery: something could not be released. Only releasing is legal.
     **{(state, op): Move(State.STOPPED) for state in _HALF for op in (Op.STOP, Op.KILL, Op.CLEANUP)},
     # An instance that has a record has a log.
-    **{(state, Op.LOG): Move(state) for state in (*_HALF, *_ENDED, State.RUNNING, State.PAUSED)},
+    **{
+        (state, op): Move(state)
+        for state in (*_HALF, *_ENDED, State.RUNNING, State.PAUSED)
+        for op in (Op.LOG, Op.CONSOLE_LOG)
+    },
     (State.UNKNOWN, Op.KILL): Move(State.STOPPED),
 }
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hvcore.errors import InputError
+from hvcore.errors import InputError, UnsupportedError
 from hvcore.model.answers import Console, Execution, Log
 from hvcore.model.state import Op
 from hvcore.operations.context import Context
 from hvcore.operations.observe import existing
+from hvcore.plugins.protocols import HasLog
 
-__all__ = ["console", "execution", "log"]
+__all__ = ["console", "console_log", "execution", "log"]
 
 
 def console(context: Context, name: str) -> Console:
@@ -38,4 +39,18 @@ def log(context: Context, name: str) -> Log:
     """The file with its output. Raises `NotFoundError`, and `UnsupportedError` when its driver keeps no output."""
     record, _ = existing(context, name, Op.LOG)
     place = context.driver(record.driver).able(Op.LOG)
+    return Log(name=name, path=str(place(context.live(record))))
+
+
+def console_log(context: Context, name: str) -> Log:
+    """The file with the end of what the instance wrote to its console. Raises as `log` does."""
+    record, _ = existing(context, name, Op.CONSOLE_LOG)
+    driver = context.driver(record.driver)
+    try:
+        place = driver.able(Op.CONSOLE_LOG)
+    except UnsupportedError as error:
+        if not isinstance(driver.driver, HasLog):
+            raise
+        reason = f"its console has no history; see 'hv log {name}'"
+        raise UnsupportedError(driver=record.driver, operation=str(Op.CONSOLE_LOG), reason=reason) from error
     return Log(name=name, path=str(place(context.live(record))))

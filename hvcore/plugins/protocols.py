@@ -31,6 +31,7 @@ __all__ = [
     "ExaminesWithValues",
     "Executes",
     "HasConsole",
+    "HasConsoleLog",
     "HasLog",
     "NeedsStop",
     "Pausable",
@@ -121,6 +122,14 @@ class HasLog(Protocol):
 
 
 @runtime_checkable
+class HasConsoleLog(Protocol):
+    """The driver keeps what an instance wrote to its console, also without a connected user."""
+
+    def console_log(self, live: Live) -> Path:
+        """The file with the end of it, as `hvcore.plugin.OutputHistory` keeps it. Raises an `HvError` without such a file."""
+
+
+@runtime_checkable
 class Adopts(Protocol):
     """The driver can find out whether an interrupted start had succeeded."""
 
@@ -166,6 +175,7 @@ ABILITIES: Final[Mapping[Op, tuple[type, str, type]]] = {
     Op.CONSOLE: (HasConsole, "console", Console),
     Op.EXEC: (Executes, "execution", tuple),
     Op.LOG: (HasLog, "log", Path),
+    Op.CONSOLE_LOG: (HasConsoleLog, "console_log", Path),
 }
 """Optional operations: the protocol, the method and the type of its result."""
 

@@ -17,6 +17,7 @@ from hvcore.resources.macvtap import MacvtapKind
 from hvcore.resources.network import InterfaceAddressKind, TcpPortKind
 from hvcore.resources.network_scripts import NetworkScriptsKind
 from hvcore.resources.node_files import CharacterDeviceKind, LinkKind, UnixSocketKind
+from hvcore.resources.output_history import OutputHistoryKind
 from hvcore.resources.ovs_port import OvsBridgeKind, OvsPortKind
 from hvcore.resources.port_forward import PortForwardKind
 from hvcore.resources.program import ProgramKind
@@ -56,6 +57,7 @@ _OF_CORE: Final[tuple[ResourceKind[Any, Any], ...]] = (
     StateDirectoryKind(),
     ProgramKind(),
     UserNetworkKind(),
+    OutputHistoryKind(),
     InstanceProcessKind(),
 )
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hvcore.deadline import Deadline
 from hvcore.errors import ConfinementError, OperationError, Problem
@@ -83,10 +84,15 @@ def launch_program(program: Program, held: Held, level: Level) -> str:
     user, state = held[program.user], None if program.state is None else held[program.state]
     # A program of that key may have run before: its status would be taken for that of the new one.
     (held.owner.dir / of_program(program.key, STATUS)).unlink(missing_ok=True)
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        end = held.add(os.dup(ours.fileno()))
-        command = _command(program, level, user, theirs.fileno(), state)
+    with ExitStack() as opened:
+        ours, theirs = _connection(program)
+        opened.callback(os.close, theirs)
+        end = held.add(ours)
+        output = None
+        if program.output is not None:
+            output = _output(held.owner.dir / program.output)
+            opened.callback(os.close, output)
+        command = _command(program, level, user, _Ends(theirs, state, output))
         child = held.owner.launch(command, companion=program.key)
         child.close()
     about: dict[str, Any] = {"uid": None if user is None else user.uid}
@@ -94,6 +100,28 @@ def launch_program(program: Program, held: Held, level: Level) -> str:
         about["monitor"] = encode(monitor)
     _remember(held.owner, program.key, about)
     return end
+
+
+def _connection(program: Program) -> tuple[int, int]:
+    """The instance's end and the program's."""
+    if program.pipe:
+        theirs, ours = os.pipe()
+        return ours, theirs
+    one, other = socket.socketpair()
+    return one.detach(), other.detach()
+
+
+def _output(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(path, flags, 0o600)
+
+
+class _Ends(NamedTuple):
+    """The descriptors of a program: its end of the connection, its state directory, its output."""
+
+    connection: int
+    state: int | None
+    output: int | None
 
 
 def prove_program(program: Program, owner: Owner, level: Level) -> None:
@@ -164,14 +192,15 @@ def _remember(owner: Owner, key: str, about: dict[str, Any]) -> None:
     owner.bind(**{PROGRAMS: {**owner.record.bindings.get(PROGRAMS, {}), key: about}})
 
 
-def _command(program: Program, level: Level, user: AsUser | None, end: int, state: int | None) -> Command:
+def _command(program: Program, level: Level, user: AsUser | None, ends: _Ends) -> Command:
     # Without a sandbox by descriptor: no option of the program can be made of the directory's name.
     off = level is Level.OFF
-    place = f"/proc/self/fd/{state}" if off else _STATE
-    argv = tuple(argument.format(fd=end, state=place) for argument in program.arguments)
+    place = f"/proc/self/fd/{ends.state}" if off else _STATE
+    words = {"fd": ends.connection, "state": place, "output": ends.output}
+    argv = tuple(argument.format(**words) for argument in program.arguments)
     sandbox = _sandbox(program, level, user)
-    fds = (end, state) if off and state is not None else (end,)
-    return Command(argv=(program.binary, *argv), sandbox=sandbox, fds=fds)
+    fds = (ends.connection, ends.state if off else None, ends.output)
+    return Command(argv=(program.binary, *argv), sandbox=sandbox, fds=tuple(fd for fd in fds if fd is not None))
 
 
 def _sandbox(program: Program, level: Level, user: AsUser | None) -> Sandbox | None:

@@ -73,6 +73,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "console": NotFoundError,
         "exec": NotFoundError,
         "log": NotFoundError,
+        "console --log": NotFoundError,
         "cleanup": (SAME, State.STOPPED),
     },
     "running": {
@@ -85,6 +86,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "console": None,
         "exec": None,
         "log": UnsupportedError,
+        "console --log": UnsupportedError,
         "cleanup": StateError,
     },
     "paused": {
@@ -97,6 +99,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "console": None,
         "exec": StateError,
         "log": UnsupportedError,
+        "console --log": UnsupportedError,
         "cleanup": StateError,
     },
     **{
@@ -110,6 +113,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "console": StateError,
             "exec": StateError,
             "log": UnsupportedError,
+            "console --log": UnsupportedError,
             "cleanup": (DONE, State.STOPPED),
         }
         for ended in ("crashed", "shutdown")
@@ -124,6 +128,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "console": StateError,
         "exec": StateError,
         "log": StateError,
+        "console --log": StateError,
         "cleanup": StateError,
     },
 }
@@ -159,6 +164,7 @@ def run(op: str, node: Node, fake: DriverHandle, web: Web) -> Any:
         "console": lambda: node.console("web1"),
         "exec": lambda: node.execution("web1", ["true"]),
         "log": lambda: node.log("web1"),
+        "console --log": lambda: node.console_log("web1"),
         "cleanup": lambda: node.cleanup("web1"),
     }
     return calls[op]()

@@ -211,3 +211,13 @@ def test_daemon_may_be_restarted_from_the_console(node: hvcore.Node, images: Any
     assert terminal.end() == 0
     assert node.info("web1").state is hvcore.State.RUNNING
     node.stop("web1", force=True)
+
+
+def test_a_console_that_is_a_shell_has_no_history_and_the_log_is_named(
+    node: hvcore.Node, images: Any, web1: Build
+) -> None:
+    node.driver("chroot").start(web1(images()))
+    with pytest.raises(hvcore.UnsupportedError, match=r"its console has no history; see 'hv log web1'"):
+        node.console_log("web1")
+    assert b"up" in b"".join(hvcore.log_pieces(node.log("web1").path))
+    node.stop("web1")

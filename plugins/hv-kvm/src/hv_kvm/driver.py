@@ -35,9 +35,9 @@ from hv_kvm.devices import (
 )
 from hv_kvm.machine.placement import decide
 from hv_kvm.machine.spec import Device, KvmSpec, declared, kinds_of, read_spec
-from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import QmpBusyError, QmpError, QmpTimeoutError, commands, reach
 from hv_kvm.run import displays, pinning, ready, start, stop
+from hv_kvm.run.console import console, console_log
 from hv_kvm.run.describe import describe, rehearse
 from hv_kvm.run.observe import observe, process_of
 from hv_kvm.run.verify import examine, problems_on
@@ -136,6 +136,8 @@ class KvmDriver:
 
     # Static, so that a list does not have to import all families.
     observe = staticmethod(observe)
+    console = staticmethod(console)
+    console_log = staticmethod(console_log)
 
     def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         """Powerdown, quit, kill."""
@@ -152,16 +154,6 @@ class KvmDriver:
         with reach(live.dir, job.deadline.left()) as client:
             commands.cont(client, deadline_s=job.deadline.left())
             _expect(commands.query_status(client).running, True, job)
-
-    def console(self, live: hv.Live) -> hv.Console:
-        """The serial console's socket."""
-        path = GuestPaths(live.dir).serial
-        if not path.exists():
-            todo = "set serial_console = true and restart the instance"
-            if (address := live.record.bindings.get("vnc")) is not None:
-                todo = f"{todo}, or connect a VNC viewer to {address}"
-            raise hv.OperationError(f"{live.record.name}: was started without a serial console; {todo}")
-        return hv.Console(name=live.record.name, socket=str(path))
 
     def log(self, live: hv.Live) -> Path:
         """The file with the standard error of QEMU and of the programs that confine it."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-__all__ = ["COMMANDS", "EVENTS", "PIDFILE", "RECOVERY", "SERIAL", "VNC", "GuestPaths"]
+__all__ = ["COMMANDS", "EVENTS", "PIDFILE", "RECOVERY", "SERIAL", "SERIAL_LOG", "VNC", "GuestPaths"]
 
 # In the instance's directory.
 COMMANDS: Final = "qmp"
 RECOVERY: Final = "qmp-oob"
 SERIAL: Final = "serial"
+SERIAL_LOG: Final = "serial.log"
 # In the guest's own.
 EVENTS: Final = "events"
 PIDFILE: Final = "qemu.pid"
@@ -26,6 +27,8 @@ class GuestPaths:
         self.commands = directory / COMMANDS
         self.recovery = directory / RECOVERY
         self.serial = directory / SERIAL
+        # The end of what the guest wrote to it.
+        self.serial_log = directory / SERIAL_LOG
         # The FIFO that starts the monitor of the event journal, and the journal, which QEMU writes.
         self.events_in = self.guest / f"{EVENTS}.in"
         self.journal = self.guest / f"{EVENTS}.out"

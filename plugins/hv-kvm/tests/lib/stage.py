@@ -37,6 +37,7 @@ from hvcore.plugin import (
     Handles,
     InterfaceAddress,
     Macvtap,
+    OutputHistory,
     Program,
     Resource,
     Tap,
@@ -142,10 +143,17 @@ class Stage:
             Macvtap: lambda wanted, symbols: self._tap(symbols[wanted]),  # to QEMU they are alike
             Program: lambda wanted, _: self._emulated_tpm(),
             UserNetwork: lambda wanted, _: self._connected(),
+            OutputHistory: lambda wanted, _: self._pipe(),
             MemoryFile: lambda wanted, _: self._memory(wanted.size_mib),
             CharacterDevice: lambda wanted, _: self._character_device(wanted.path),
             UniqueValue: lambda wanted, _: wanted.first if wanted.value is None else wanted.value,
         }
+
+    def _pipe(self) -> str:
+        """The writing end of a pipe that has a reader until the end."""
+        reader, writer = os.pipe()
+        self._fd(reader)
+        return self._fd(writer)
 
     def _character_device(self, path: str) -> str:
         try:
