@@ -9,6 +9,7 @@ import click
 
 import hvcore
 from hvcore.cli.console import attach
+from hvcore.cli.first_output import run_and_print
 from hvcore.cli.options import command, deadline_option, files_argument, json_option, name_argument, names_argument
 from hvcore.cli.output import emit_json, remark, say
 from hvcore.cli.session import known, no_instance, open_node, read_instance, report_states, working
@@ -51,7 +52,8 @@ def _if_cut_off(outcome: hvcore.Outcome) -> str:
     "--console",
     "with_console",
     is_flag=True,
-    help="Open the console before the guest starts, so that you see all of its output.",
+    help="Open the console before the guest starts, so that you see all of its output. Of a chroot, print what its start "
+    "script and its processes print, until they have ended or you press ^C.",
 )
 @deadline_option(30.0, "Give up if the instance is not ready after S seconds.")
 @json_option
@@ -100,7 +102,19 @@ def _start_with_console(file: str, *, paused: bool, deadline_s: float) -> None:
     state = "ready" if held else str(outcome.state)  # paused only until the console is open
     for line in (_start_text(outcome, driver.name, state), *_result(outcome, "").notes):
         remark(line)
-    _attach(instance.name, release=held and outcome.changed)
+    if held and outcome.changed and _waits_for_its_first_run(instance.name) and "log" in driver.capabilities:
+        run_and_print(open_node(), instance.name)
+    else:
+        _attach(instance.name, release=held and outcome.changed)
+
+
+def _waits_for_its_first_run(name: str) -> bool:
+    """Whether the instance has a console only when it runs, because that is a program inside it."""
+    try:
+        open_node().console(name)
+    except hvcore.OperationError:
+        return True
+    return False
 
 
 def _attach(name: str, *, release: bool) -> None:
