@@ -160,9 +160,10 @@ def _speed(repeat: int) -> Iterator[Report]:
 
     def transfer(guest: LinuxGuest, kind: str) -> None:
         # Out first: passt of 2023 may reset it while the other way ends.
-        command = f"dd if=/dev/zero bs=64k count={_MIB * 16} 2>/dev/null | nc {_NODE} {{port}}"
-        sent[kind].append(_seconds(guest, command, _receive))
-        got[kind].append(_seconds(guest, f"nc {_NODE} {{port}} 0<>/endless >/dev/null", _send))
+        # dd has the connection itself: nc would copy one KiB at a time, and that would be measured.
+        connect = f"nc {_NODE} {{port}} -e /bin/dd bs=64k"
+        sent[kind].append(_seconds(guest, f"{connect} if=/dev/zero count={_MIB * 16}", _receive))
+        got[kind].append(_seconds(guest, f"{connect} of=/dev/null", _send))
 
     with tempfile.TemporaryDirectory(prefix="hvcore-bench-") as name:
         node = hvcore.Node(Path(name, "run"))
