@@ -21,13 +21,15 @@ from hvcore import Disk, Instance, Nic, State
 from hvcore.model.merge import merged
 from hvcore.plugin import encode
 
-# Not in a machine: migrations are checked and not done yet, and QEMU's chroot is part of every confinement.
+# Not in a machine: migrations are checked and not done yet, QEMU's chroot is part of every confinement, and no NIC there is
+# on a switch of Open vSwitch.
 IN_NO_MACHINE = {
     "migration_bandwidth",
     "migration_caps",
     "migration_downtime",
     "migration_mode",
     "migration_port",
+    "ovs_socket",
     "use_chroot",
 }
 TOGETHER: Mapping[str, object] = {
