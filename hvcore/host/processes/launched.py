@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hvcore.deadline import Deadline
 from hvcore.host.files import read_regular
 from hvcore.host.lock import is_held
 from hvcore.host.processes.process import alive, processes_holding, processes_in_pid_namespace, wait_gone
@@ -34,6 +36,8 @@ __all__ = [
 _LIFE: Final = "HVCORE_LIFE"
 _INSTANCE: Final = "HVCORE_INSTANCE"
 _IN_EXEC_S: Final = 0.001
+_EXIT_S: Final = 0.5
+_LOOK_S: Final = 0.0005
 _TRIES_IN_EXEC: Final = 50
 _UNKNOWN: Final = "ended (exit code unknown: the host application ignores SIGCHLD or waits for every child)"
 
@@ -118,9 +122,19 @@ def runs_unseen(directory: Path) -> bool:
 
     The kernel knows the holders of a lock in every PID namespace, /proc only those of one namespace.
     """
-    held = [life for life in (directory / LIFE_LOCK, *sorted(directory.glob(f"*.{LIFE_LOCK}"))) if is_held(life)]
-    # Again, because the last process that was seen may have ended meanwhile.
-    return any(not processes_holding(life) and is_held(life) for life in held)
+    lives = (directory / LIFE_LOCK, *sorted(directory.glob(f"*.{LIFE_LOCK}")))
+    return any(_is_held_unseen(life) for life in lives)
+
+
+def _is_held_unseen(life: Path) -> bool:
+    """A process that exits holds its locks for a moment after its descriptors are gone from /proc, on a busy node longer."""
+    deadline, wait_s = Deadline(_EXIT_S), _LOOK_S
+    while is_held(life) and not processes_holding(life):
+        if deadline.left() <= 0.0:
+            return True
+        time.sleep(min(wait_s, deadline.left()))
+        wait_s *= 2
+    return False
 
 
 def _in_sandbox(status: Status) -> list[ProcessId]:

@@ -1,0 +1,46 @@
+"""A process that holds a life lock and is not in /proc."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hvcore.host.processes.launched import runs_unseen
+
+
+@pytest.fixture
+def unseen(tmp_path: Path) -> Iterator[socket.socket]:
+    """A life lock that only a message in a socket holds, until that is closed: as of a process that nobody can see."""
+    fd = os.open(tmp_path / "alive", os.O_RDONLY | os.O_CREAT, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    ours, theirs = socket.socketpair()
+    socket.send_fds(ours, [b"x"], [fd])
+    os.close(fd)
+    yield theirs
+    ours.close()
+    theirs.close()
+
+
+@pytest.mark.usefixtures("unseen")
+def test_a_lock_without_a_process_is_held_by_one_that_cannot_be_seen(tmp_path: Path) -> None:
+    assert runs_unseen(tmp_path)
+
+
+def test_a_process_that_exits_is_waited_for(tmp_path: Path, unseen: socket.socket) -> None:
+    """Its descriptors are gone from /proc before the kernel frees its locks."""
+    later = threading.Timer(0.05, unseen.close)
+    later.start()
+    assert not runs_unseen(tmp_path)
+    later.join()
+
+
+def test_without_a_lock_nothing_runs(tmp_path: Path) -> None:
+    assert not runs_unseen(tmp_path)
+    (tmp_path / "alive").touch()
+    assert not runs_unseen(tmp_path)
