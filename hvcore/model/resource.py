@@ -197,18 +197,13 @@ class Program(Resource[str]):
 class OutputHistory(Resource[str]):
     """The end of everything that the instance writes to a pipe, in ``file`` of its directory, which is 0600.
 
-    A small program beside the instance reads the pipe. The file keeps at least the last ``keep_bytes``, and the space
-    that it takes is bounded, however much is written. `hvcore.log_pieces` reads it. The handle is the writing end of the
-    pipe.
+    A small program beside the instance reads the pipe, as ``owner``. The file keeps at least the last ``keep_bytes``. Its
+    space is bounded, however much is written. `hvcore.log_pieces` reads it. The handle is the writing end of the pipe.
     """
 
     file: str
+    owner: Identity
     keep_bytes: int = 1 << 20
-
-    @property
-    def owner(self) -> Identity:
-        """The uid of the program, which no other process has."""
-        return Identity(key=f"{self.key}.uid")
 
     def needs(self) -> tuple[Resource[Any], ...]:
         """The user of the program."""

@@ -28,7 +28,7 @@ class OutputHistoryKind(ResourceKind[OutputHistory, str], name="output-history",
 
     def describe(self, resource: OutputHistory, site: Site) -> Iterator[Step]:
         """One step: the program is launched."""
-        own = ", with its own uid" if site.level is Level.STRICT else ""
+        own = ", with the uid of the guest" if site.level is Level.STRICT else ""
         keeps = f"keeps the last {resource.keep_bytes >> 10} KiB of output in {resource.file}"
         yield Step(kind="launch", what=f"a reader beside the instance{own}, which {keeps}; it ends with the guest")
 

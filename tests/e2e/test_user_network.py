@@ -68,7 +68,9 @@ def passts(node: hvcore.Node, name: str = NAME) -> list[hv.ProcessId]:
     """The processes of passt beside the guest, by the record."""
     record = json.loads((node.run_dir / "instances" / name / "record.json").read_text().splitlines()[0])
     found = record["bindings"]["companions"]
-    return [hv.decode(hv.ProcessId, about["process"], "record") for about in found.values()]
+    return [
+        hv.decode(hv.ProcessId, about["process"], "record") for key, about in found.items() if key.endswith("passt")
+    ]
 
 
 def test_a_forwarded_port_leads_to_the_guest_and_a_reboot_repairs_a_dead_passt(

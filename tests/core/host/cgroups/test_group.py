@@ -239,7 +239,7 @@ class TestLimits:
         )
         group.enter(popen.pid)
         popen.communicate(b"x", timeout=300)
-        assert group.pids() != []
+        assert any(group.pids() for _ in range(1000))  # a list can miss a process that is just being replaced
         assert group.kill(5)
         assert group.pids() == []
         assert not group.kill(1)

@@ -8,14 +8,17 @@ from typing import Any, Final
 
 import hvcore.plugin as hv
 from hv_kvm.machine.option import Opt, Props
-from hv_kvm.machine.resource import Bindings
+from hv_kvm.machine.resource import GUEST_USER, Bindings
 from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.paths import SERIAL, SERIAL_LOG
 
 __all__ = ["DEVICES", "PARAMS", "Serial", "plan", "render"]
 
 _SOCKET: Final = hv.UnixSocket(key=SERIAL)
-_HISTORY: Final = hv.OutputHistory(key="serial.history", given_by="params.serial_log", file=SERIAL_LOG)
+# With the uid of the guest, which cannot reach it from its own PID namespace and mounts: one guest takes one uid.
+_HISTORY: Final = hv.OutputHistory(
+    key="serial.history", given_by="params.serial_log", file=SERIAL_LOG, owner=GUEST_USER
+)
 _FDSET: Final = 3
 _SPEEDS: Final = (
     *(75, 110, 300, 600, 1200, 1800, 2400, 4800, 9600, 14400, 19200, 28800),
