@@ -96,6 +96,9 @@ from hvcore.model.instance import Disk as Disk
 from hvcore.model.instance import Instance as Instance
 from hvcore.model.instance import Nic as Nic
 from hvcore.model.limits import GroupLimits as GroupLimits
+from hvcore.model.nic_connection import nic_connection as nic_connection
+from hvcore.model.nic_connection import nic_limits as nic_limits
+from hvcore.model.nic_connection import nic_scripts as nic_scripts
 from hvcore.model.nic_scripts import NetworkScripts as NetworkScripts
 from hvcore.model.nic_scripts import script_environment as script_environment
 from hvcore.model.node_links import Bandwidth as Bandwidth

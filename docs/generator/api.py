@@ -70,7 +70,12 @@ ROLES: Final[Mapping[str, Role]] = {
             ),
             "Resources that an instance holds": (
                 *("hvcore.model.resource", "hvcore.model.guest_network", "hvcore.model.egress_rules"),
-                *("hvcore.model.node_links", "hvcore.model.ovs_bridge", "hvcore.model.nic_scripts"),
+                *(
+                    "hvcore.model.node_links",
+                    "hvcore.model.ovs_bridge",
+                    "hvcore.model.nic_scripts",
+                    "hvcore.model.nic_connection",
+                ),
                 *("hvcore.resources", "hvcore.model.limits"),
             ),
             "Launching and confining a program": (

@@ -112,58 +112,21 @@ def _interface(index: int, interface: Interface, spec: ChrootSpec, inside: Names
         inside=inside,
     )
     yield veth
+    to = interface.bridge or None
     if interface.up is None:
-        yield from _connection(index, interface, veth, mtu)
-    if interface.environment:
-        yield hv.NetworkScripts(
-            key=f"nic{index}.scripts",
-            given_by="params.network_up_script",
-            down_given_by="params.network_down_script",
-            bridge_given_by=f"{where}.link",
-            link=veth,
-            up=interface.up,
-            down=interface.down,
-            mode=interface.mode,
-            bridge=interface.bridge if interface.mode == "bridged" else None,
-            environment=interface.environment,
+        yield from hv.nic_connection(
+            index, interface.mode, veth, to=to, addresses=interface.addresses, vlan=interface.vlan, mtu=mtu
         )
-    limited = "to" if interface.to_guest is not None else "from" if interface.from_guest is not None else None
-    if limited is not None:
-        yield hv.Bandwidth(
-            key=f"nic{index}.limits",
-            given_by=f"{where}.bandwidth_{limited}_guest",
-            link=veth,
-            mac=interface.mac,
-            to_guest=interface.to_guest,
-            from_guest=interface.from_guest,
-        )
-
-
-def _connection(index: int, interface: Interface, veth: hv.Veth, mtu: int | None) -> Iterator[Resource[Any]]:
-    """What hvcore itself plugs the node's end into: a bridge, or the node's routes to the addresses."""
-    where = f"nics[{index}]"
-    if interface.mode == "bridged":
-        yield hv.BridgePort(
-            key=f"nic{index}.port",
-            given_by=f"{where}.link",
-            link=veth,
-            bridge=interface.bridge,
-            vlan=interface.vlan,
-            mtu=mtu,
-        )
-    elif interface.mode == "routed":
-        addresses = tuple(address.partition("/")[0] for address in interface.addresses)
-        for number, address in enumerate(addresses):
-            yield hv.address_claim(f"nic{index}.ip{number}", f"{where}.ip", address)
-        yield hv.RoutedPort(
-            key=f"nic{index}.port",
-            given_by=f"{where}.mode",
-            table_given_by=f"{where}.link",
-            link=veth,
-            addresses=addresses,
-            table=interface.bridge or None,
-            mtu=mtu,
-        )
+    yield from hv.nic_scripts(
+        index,
+        interface.mode,
+        veth,
+        to=to,
+        up=interface.up,
+        down=interface.down,
+        environment=interface.environment,
+    )
+    yield from hv.nic_limits(index, veth, interface.mac, to_guest=interface.to_guest, from_guest=interface.from_guest)
 
 
 def _default_routes(spec: ChrootSpec, inside: Namespaces) -> hv.DefaultRoutes:

@@ -172,23 +172,17 @@ class TapNic(GuestNic):
         yield self.tap
         if self.scripts.up is None:
             yield from self._connection(where)
-        scripts = self.scripts.resource(self.index, self.mode, self.link, self.tap)
-        if scripts is not None:
-            yield scripts
-        limited = "to" if self.to_guest is not None else "from" if self.from_guest is not None else None
-        if limited is not None and (self.switch is None or self.scripts.up is not None):  # else it is the switch's
-            yield hv.Bandwidth(
-                key=f"nic{self.index}.limits",
-                given_by=f"{where}.bandwidth_{limited}_guest",
-                link=self.tap,
-                mac=self.mac,
-                to_guest=self.to_guest,
-                from_guest=self.from_guest,
-            )
+        yield from self.scripts.resources(self.index, self.mode, self.link, self.tap)
+        if self.switch is None or self.scripts.up is not None:  # else the limits are the switch's
+            yield from hv.nic_limits(self.index, self.tap, self.mac, to_guest=self.to_guest, from_guest=self.from_guest)
 
     def _connection(self, where: str) -> Iterator[hv.Resource[Any]]:
         """What hvcore itself plugs the tap into."""
-        if self.switch is not None:
+        if self.switch is None:
+            yield from hv.nic_connection(
+                self.index, self.mode, self.tap, to=self.link, addresses=self.ip, vlan=self.vlan, mtu=self.mtu
+            )
+        else:
             yield hv.OvsPort(
                 key=f"nic{self.index}.port",
                 given_by=f"{where}.link",
@@ -199,32 +193,6 @@ class TapNic(GuestNic):
                 to_guest=self.to_guest,
                 from_guest=self.from_guest,
             )
-        elif self.mode == "bridged":
-            yield hv.BridgePort(
-                key=f"nic{self.index}.port",
-                given_by=f"{where}.link",
-                link=self.tap,
-                bridge=self.link or "",
-                vlan=self.vlan,
-                mtu=self.mtu,
-            )
-        elif self.mode == "routed":
-            yield from self._routes(where)
-
-    def _routes(self, where: str) -> Iterator[hv.Resource[Any]]:
-        """The guest's addresses, each for this instance alone, and the routes to them."""
-        addresses = tuple(address.partition("/")[0] for address in self.ip)
-        for number, address in enumerate(addresses):
-            yield hv.address_claim(f"nic{self.index}.ip{number}", f"{where}.ip", address)
-        yield hv.RoutedPort(
-            key=f"nic{self.index}.port",
-            given_by=f"{where}.mode",
-            table_given_by=f"{where}.link",
-            link=self.tap,
-            addresses=addresses,
-            table=self.link,
-            mtu=self.mtu,
-        )
 
 
 DEVICES: Final = (UserNic, TapNic)

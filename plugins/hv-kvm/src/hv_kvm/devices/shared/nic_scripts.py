@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,19 +30,6 @@ class NicScripts:
             return cls()
         return cls(up=up, down=down, environment=hv.script_environment(instance, index))
 
-    def resource(self, index: int, mode: str, link: str | None, tap: hv.Resource[Any]) -> hv.NetworkScripts | None:
-        """What runs them for NIC ``index``; None without scripts."""
-        if self.up is None and self.down is None:
-            return None
-        return hv.NetworkScripts(
-            key=f"nic{index}.scripts",
-            given_by="params.network_up_script",
-            down_given_by="params.network_down_script",
-            bridge_given_by=f"nics[{index}].link",
-            link=tap,
-            up=self.up,
-            down=self.down,
-            mode=mode,
-            bridge=link if mode == "bridged" else None,
-            environment=self.environment,
-        )
+    def resources(self, index: int, mode: str, link: str | None, tap: hv.Resource[Any]) -> Iterator[hv.NetworkScripts]:
+        """What runs them for NIC ``index``; nothing without scripts."""
+        yield from hv.nic_scripts(index, mode, tap, to=link, up=self.up, down=self.down, environment=self.environment)
