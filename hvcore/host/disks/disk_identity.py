@@ -75,22 +75,35 @@ def identify_disk(path: str, *, directories: bool = False) -> DiskId:
 
 def block_key(number: int, sys: Path = _SYS) -> str:
     """The key of a block device, from the sysfs at ``sys``. Raises OSError if the key would be too long."""
-    below = sorted(set(_below(number, sys)))
-    key = "^".join((_own_key(number, sys), *below))
+    own, made_of = _parts(number, sys)
+    below = sorted(set(made_of))
+    key = "^".join((own, *below))
     if len(key) <= _NAME_BYTES:
         return key
     raise OSError(errno.ENAMETOOLONG, f"is made of too many devices ({len(below)})")
 
 
-def _own_key(number: int, sys: Path) -> str:
-    """The key without those of the devices below."""
+def _parts(number: int, sys: Path) -> tuple[str, list[str]]:
+    """The key without those of the devices below, and the keys of the devices that it is made of, all the way down."""
     disk, part = _whole(number, sys)
-    if part is not None:
-        return f"{_own_key(disk, sys)}~{part}"
-    behind = _behind(number, sys)
+    behind = _behind(disk, sys)
     if isinstance(behind, int):
-        return _own_key(behind, sys)
-    return _inode_key(*behind) if behind is not None else f"block-{os.major(number)}-{os.minor(number)}"
+        own, below = _parts(behind, sys)
+    elif behind is not None:
+        own, below = _inode_key(*behind), []
+    else:
+        own, below = f"block-{os.major(disk)}-{os.minor(disk)}", []
+        for slave in map(_number, _slaves(disk, sys)):
+            its_own, its_below = _parts(slave, sys)
+            below += [its_own, *its_below]
+    return (own if part is None else f"{own}~{part}"), below
+
+
+def _slaves(disk: int, sys: Path) -> list[Path]:
+    try:
+        return sorted((_place(disk, sys) / "slaves").iterdir())
+    except OSError:
+        return []
 
 
 def _whole(number: int, sys: Path) -> tuple[int, str | None]:
@@ -101,23 +114,6 @@ def _whole(number: int, sys: Path) -> tuple[int, str | None]:
         return _number(here.resolve().parent), part
     except (OSError, ValueError):
         return number, None
-
-
-def _below(number: int, sys: Path) -> Iterator[str]:
-    """The keys of the devices that this one is made of, and of those below them."""
-    disk = _whole(number, sys)[0]
-    behind = _behind(disk, sys)
-    if isinstance(behind, int):  # its own key is that of the disk
-        yield from _below(behind, sys)
-        return
-    try:
-        slaves = sorted((_place(disk, sys) / "slaves").iterdir())
-    except OSError:
-        return
-    for slave in slaves:
-        below = _number(slave)
-        yield _own_key(below, sys)
-        yield from _below(below, sys)
 
 
 def _behind(number: int, sys: Path = _SYS) -> MappedFile | int | None:
@@ -231,7 +227,7 @@ def host_use(path: str, disk: DiskId, swaps: Path = _SWAPS) -> str | None:
 
 def _shares(loop: int, disk: DiskId) -> bool:
     """Whether a loop device maps the disk, a part of it, a disk that this one is a part of, or what it is made of."""
-    return _behind(loop) is not None and overlap(block_key(loop), disk.key)
+    return overlap(block_key(loop), disk.key)
 
 
 def _is_swap(path: str, swaps: Path) -> bool:
