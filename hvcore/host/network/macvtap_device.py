@@ -6,42 +6,27 @@ that is mounted nowhere: /dev may have none, or that of an interface of another 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
 from hvcore.host.libc import system_call
+from hvcore.host.network.tap_device import open_queues
 
 __all__ = ["open_macvtap", "why_no_device_nodes"]
 
 # The same on every architecture.
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _FSOPEN_CLOEXEC, _FSCONFIG_CMD_CREATE, _FSMOUNT_CLOEXEC = 1, 6, 1  # linux/mount.h
-# linux/if_tun.h
-_TUNSETIFF: Final = 0x400454CA
-_TAP, _NO_PI, _VNET_HDR, _MULTI_QUEUE = 0x2, 0x1000, 0x4000, 0x100
-_REQUEST: Final = struct.Struct("16sH22x")
 _NULL: Final = os.makedev(1, 3)
 
 
 def open_macvtap(name: str, *, queues: int = 1, vnet_hdr: bool = True) -> list[int]:
     """The descriptors of the macvtap interface of that name, in the caller's network namespace. Raises OSError."""
     number, path = _device(name)
-    fds: list[int] = []
-    try:
-        for _ in range(queues):
-            fds.append(_opened(number, path))
-            flags = _TAP | _NO_PI | (_VNET_HDR if vnet_hdr else 0) | (_MULTI_QUEUE if queues > 1 else 0)
-            fcntl.ioctl(fds[-1], _TUNSETIFF, _REQUEST.pack(name.encode(), flags))
-    except BaseException:
-        for fd in fds:
-            os.close(fd)
-        raise
-    return fds
+    return open_queues(name, queues, lambda: _opened(number, path), vnet_hdr=vnet_hdr)
 
 
 def why_no_device_nodes() -> str | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["TUN", "VHOST_NET", "TapFeatures", "open_tap", "open_vhost", "tap_features"]
+__all__ = ["TUN", "VHOST_NET", "TapFeatures", "open_queues", "open_tap", "open_vhost", "tap_features"]
 
 TUN: Final = "/dev/net/tun"
 VHOST_NET: Final = "/dev/vhost-net"
@@ -32,13 +33,9 @@ def tap_features(tun: str = TUN) -> TapFeatures:
     """What the kernel's taps can do. Needs no privilege. Raises OSError when the node has no taps."""
     fd = os.open(tun, os.O_RDWR | os.O_CLOEXEC)
     try:
-        return _features(fd)
+        (found,) = struct.unpack("=I", fcntl.ioctl(fd, _TUNGETFEATURES, bytes(4)))
     finally:
         os.close(fd)
-
-
-def _features(fd: int) -> TapFeatures:
-    (found,) = struct.unpack("=I", fcntl.ioctl(fd, _TUNGETFEATURES, bytes(4)))
     return TapFeatures(vnet_hdr=bool(found & _VNET_HDR), multi_queue=bool(found & _MULTI_QUEUE))
 
 
@@ -51,19 +48,28 @@ def open_tap(name: str, *, queues: int = 1, vnet_hdr: bool = True, tun: str = TU
     # The kernel would cut a longer name, and fill in a number for '%d'.
     if not 0 < len(name.encode()) <= _NAME_BYTES or not name.isascii() or "%" in name:
         raise ValueError(f"{name!r}: is not the name of a link")
+
+    def opened() -> int:
+        # Without O_NONBLOCK, which QEMU sets itself, so that both ends of a queue agree.
+        return os.open(tun, os.O_RDWR | os.O_CLOEXEC)
+
+    has_header = vnet_hdr and tap_features(tun).vnet_hdr
+    # Otherwise a tap of that name from another program would be taken over silently.
+    return open_queues(name, queues, opened, vnet_hdr=has_header, first=_EXCL)
+
+
+def open_queues(name: str, queues: int, opened: Callable[[], int], *, vnet_hdr: bool, first: int = 0) -> list[int]:
+    """A descriptor from ``opened`` for each queue of the tap or macvtap of that name. Raises OSError.
+
+    The first one has the flags ``first`` more.
+    """
+    flags = _TAP | _NO_PI | (_VNET_HDR if vnet_hdr else 0) | (_MULTI_QUEUE if queues > 1 else 0)
     fds: list[int] = []
     try:
-        for queue in range(queues):
-            # Without O_NONBLOCK, which QEMU sets itself, so that both ends of a queue agree.
-            fds.append(os.open(tun, os.O_RDWR | os.O_CLOEXEC))
-            flags = _TAP | _NO_PI
-            if vnet_hdr and _features(fds[0]).vnet_hdr:
-                flags |= _VNET_HDR
-            if queues > 1:
-                flags |= _MULTI_QUEUE
-            if queue == 0:
-                flags |= _EXCL  # otherwise a tap of that name from another program would be taken over silently
-            fcntl.ioctl(fds[-1], _TUNSETIFF, _REQUEST.pack(name.encode(), flags))
+        while len(fds) < queues:
+            more = 0 if fds else first
+            fds.append(opened())
+            fcntl.ioctl(fds[-1], _TUNSETIFF, _REQUEST.pack(name.encode(), flags | more))
     except BaseException:
         for fd in fds:
             os.close(fd)
