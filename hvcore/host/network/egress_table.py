@@ -44,10 +44,10 @@ def enforce(host: Host, owner: str, elements: Iterable[Element]) -> None:
     alone = not kept.keys()
     for element in mine:
         kept.take(str(element), owner)
-    if digest_of_reference(host) is None:  # once after a boot: what the table looks like is then known
+    state = before(host)
+    if state.digest is None:  # once after a boot: what the table looks like is then known
         put_back(host)
         return
-    state = before(host)
     if alone:  # most likely without a table: the first try then is the right one
         with suppress(NftError):
             apply(text_to_create(mine))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,21 +29,22 @@ _BYTES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """The state before a change: the number, None if unknown, and whether the table was as it has to be."""
+    """The state before a change: the number and the digest of the reference, None if unknown; and whether the table was right."""
 
     number: int | None
+    digest: str | None
     right: bool
 
     def changed(self, host: Host) -> None:
         """Keep that the table is still right after our change, if the kernel counts no other."""
         if self.right and self.number is not None and generation() == self.number + 1:
-            remember(host, str(digest_of_reference(host)), self.number + 1)
+            remember(host, str(self.digest), self.number + 1)
 
 
 def before(host: Host) -> Before:
     """The state now, before a change of ours."""
-    number = generation()
-    return Before(number, number is not None and number == _right_at(host))
+    number, kept = generation(), _read(host)
+    return Before(number, _digest(kept), number is not None and number == _right_at(kept))
 
 
 def is_right(host: Host) -> bool:
@@ -52,8 +54,7 @@ def is_right(host: Host) -> bool:
 
 def digest_of_reference(host: Host) -> str | None:
     """The digest of the table as this nft listed it when this release of hvcore had written it; None if unknown."""
-    found = _read(host).get("digest")
-    return None if found is None else str(found)
+    return _digest(_read(host))
 
 
 def remember(host: Host, digest: str, number: int | None) -> None:
@@ -63,9 +64,13 @@ def remember(host: Host, digest: str, number: int | None) -> None:
         write_atomic(private_dir(host.cache_dir) / _FILE, json.dumps(document).encode())
 
 
-def _right_at(host: Host) -> int | None:
-    found = _read(host)
-    number = found.get("right_at") if found.get("place") == _place() else None
+def _digest(kept: Mapping[str, Any]) -> str | None:
+    found = kept.get("digest")
+    return None if found is None else str(found)
+
+
+def _right_at(kept: Mapping[str, Any]) -> int | None:
+    number = kept.get("right_at") if kept.get("place") == _place() else None
     return number if isinstance(number, int) else None
 
 
