@@ -113,6 +113,10 @@ class Record:
     source: str = ""
     version: int = RECORD_VERSION
 
+    def entry(self, key: str) -> Entry:
+        """The ledger entry of that resource, which must have one."""
+        return next(entry for entry in self.ledger if entry.key == key)
+
     def __post_init__(self) -> None:
         if not 0 <= self.started_at < _LAST_TIME:  # not for NaN either
             raise ValueError(f"started_at must be seconds since 1970, got {self.started_at}")

@@ -72,7 +72,7 @@ class BandwidthKind(ResourceKind[Bandwidth, None], name="bandwidth", turn=Turn.N
 
     def prove(self, resource: Bandwidth, site: Site, owner: Owner) -> None:
         """The limits must be there. Raises `OperationError`."""
-        entry = next(entry for entry in owner.record.ledger if entry.key == resource.link.key)
+        entry = owner.record.entry(resource.link.key)
         transmits, receives = _of_link(resource)
         wanted = {kind for kind, rate in (("tbf", transmits), ("ingress", receives)) if rate is not None}
         with Netlink() as netlink:

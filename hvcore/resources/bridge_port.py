@@ -63,7 +63,7 @@ class BridgePortKind(ResourceKind[BridgePort, None], name="bridge-port", turn=Tu
 
     def prove(self, resource: BridgePort, site: Site, owner: Owner) -> None:
         """The link must be a port of the bridge. Raises `OperationError`."""
-        entry = next(entry for entry in owner.record.ledger if entry.key == resource.link.key)
+        entry = owner.record.entry(resource.link.key)
         with Netlink() as netlink:
             bridge, link = find_link(netlink, resource.bridge), find_link(netlink, entry.data["name"])
         if bridge is None or link is None or link.master != bridge.index:

@@ -21,7 +21,7 @@ from hvcore.headline import headline
 from hvcore.host.cgroups.hierarchy import program_group_name
 from hvcore.host.files import changed_by_others
 from hvcore.host.interpreter import executable_problem
-from hvcore.host.launching.launch import reap, run_tool
+from hvcore.host.launching.launch import PATH, reap, run_tool
 from hvcore.host.network.links import find_link
 from hvcore.host.network.netlink import Netlink
 from hvcore.host.network.routes import delete_rules_of
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NetworkScriptsKind"]
 
-_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # the same for each caller
 _UP_MODES: Final = ("bridged", "routed", "openvswitch")
 _HEAD_BYTES: Final = 4096
 _END_S: Final = 5.0
@@ -97,7 +96,7 @@ class NetworkScriptsKind(ResourceKind[NetworkScripts, None], name="network-scrip
         """What the script has done must still be there. Raises `OperationError`."""
         if resource.up is None:
             return
-        entry = next(entry for entry in owner.record.ledger if entry.key == resource.key)
+        entry = owner.record.entry(resource.key)
         missing = _missing(resource, entry.data["name"])
         if missing is not None:
             what = f"{owner.name}: {resource.where}: after {resource.up} had connected it, {missing}"
@@ -141,7 +140,7 @@ def _unusable(path: str) -> tuple[str, str] | None:
         return changed, _OTHER_PROGRAM
     if head[:2] != b"#!" and head[:4] != b"\x7fELF":
         return "has no interpreter, because it does not begin with '#!'", "add a first line such as '#!/bin/sh'"
-    return executable_problem(head, _PATH, _head, of_root=False)
+    return executable_problem(head, PATH, _head, of_root=False)
 
 
 def _head(path: str) -> bytes | None:
@@ -167,7 +166,7 @@ def _run(argv: tuple[str, str], environment: Mapping[str, str], allowed_s: float
             status=status,
             deadline_s=allowed_s,
             group=_group(owner, key),
-            environment={**environment, "PATH": _PATH},
+            environment={**environment, "PATH": PATH},
         )
     except OSError as error:
         return f"cannot be run, got {error.strerror}"

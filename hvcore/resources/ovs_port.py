@@ -144,7 +144,7 @@ class OvsPortKind(ResourceKind[OvsPort, None], name="ovs-port", turn=Turn.NETWOR
 
     def prove(self, resource: OvsPort, site: Site, owner: Owner) -> None:
         """The switch must use the port: ovs-vsctl ends with 0 if it does not. Raises `OperationError`."""
-        entry = next(entry for entry in owner.record.ledger if entry.key == resource.key)
+        entry = owner.record.entry(resource.key)
         name = entry.data["port"]
         try:
             found = _port(run_here, resource.bridge.socket, name)

@@ -37,11 +37,12 @@ from hvcore.host.processes.process import exit_code, identify, wait_readable
 from hvcore.model.record import ProcessId
 from hvcore.model.sandbox import Sandbox
 
-__all__ = ["Child", "Command", "launch", "life_lock", "reap", "run_tool"]
+__all__ = ["PATH", "Child", "Command", "launch", "life_lock", "reap", "run_tool"]
 
 _PACKAGES: Final = {"bwrap": "bubblewrap", **dict.fromkeys(("nsenter", "prlimit", "setpriv"), "util-linux")}
 _TOOL_OUTPUT_BYTES: Final = 64 * 1024
-_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # of an unconfined program
+PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Of a program that runs unconfined: the same for each caller."""
 _FEW: Final = 16
 
 
@@ -178,7 +179,7 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
             whole = sandboxed(sandbox, command.argv, status_fd, life_fd, filter_fd=filter_fd, held=command.held)
         ours = tuple(fd for fd in (life_fd, status_fd, filter_fd) if fd is not None)
         # bubblewrap clears the environment; until then its own programs are looked for where the caller has them.
-        path = _PATH if command.sandbox is None else os.environ.get("PATH", os.defpath)
+        path = PATH if command.sandbox is None else os.environ.get("PATH", os.defpath)
 
         def run(argv: tuple[str, ...], *gate_fd: int) -> subprocess.Popen[bytes]:
             own_root = () if command.sandbox is None else with_own_root()
