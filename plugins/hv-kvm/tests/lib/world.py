@@ -21,6 +21,7 @@ from hvcore.host.launching.launch import reap
 from hvcore.host.processes.process import alive, identify
 from hvcore.state.store import Store
 
+_OF_PROGRAM: Final = ("process", "monitor")
 HELLO: Final = "hvcore test guest\r\n"
 # Beside the default pool, so that tests and the instances of this machine never meet; one range for each test.
 # A million for each process of pytest: two side by side have neighbouring numbers.
@@ -86,7 +87,10 @@ class World:
         self.wait_ended(record)
 
     def wait_ended(self, record: hv.Record) -> None:
-        for process in (record.process, record.monitor):
+        """Wait for the processes in the record. A program beside the guest ends a moment after it."""
+        beside = (about.get(name) for about in record.bindings.get("companions", {}).values() for name in _OF_PROGRAM)
+        known = (hv.decode(hv.ProcessId, data, "record") for data in beside if data is not None)
+        for process in (record.process, record.monitor, *known):
             assert process is None or hv.wait_gone(process, 10.0)
 
     def record(self, name: str = "web1") -> hv.Record:

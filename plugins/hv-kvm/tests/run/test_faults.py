@@ -231,7 +231,6 @@ def test_a_guest_that_runs_without_state_is_refused_as_often_as_it_is_started(
     world: World, level: dict[str, Any]
 ) -> None:
     """The guest has no disk, so only its processes can stop a second one."""
-    level = {**level, "serial_log": False}  # its reader ends a moment after the guest
     world.start("web2", disks=[], **level)  # after a proper stop it can be started again
     world.node.stop("web2", force=True)
     world.start(disks=[], **level)
