@@ -67,14 +67,15 @@ class LinuxGuest:
 
     def run(self, command: str, *, deadline_s: float = _ANSWER_S, code: int | None = 0) -> str:
         """What the command writes; its exit code has to be ``code``, unless that is None. Applets of busybox are commands."""
-        mark = f"end{next(_NUMBERS)}"
-        # The console shows what is typed: the mark there has a '$' before its number.
-        self._socket.sendall(f"{command}; echo {mark}=$?.\n".encode())
-        before = self._until(re.compile(rf"{mark}=([0-9]+)\.".encode()), deadline_s)
-        text = before.decode(errors="replace").replace("\r", "")
-        output, found = text.rsplit(f"{mark}=", 1)
-        assert code is None or int(found.rstrip(".")) == code, f"{command}: {text}"
-        return output.lstrip("\n").partition("\n")[2]
+        number = next(_NUMBERS)
+        # The console shows what is typed, and what arrives before the prompt is shown twice. There the marks have a '$'.
+        typed = f"echo begin{number}=$?.; {command}; echo end{number}=$?."
+        self._socket.sendall(f"{typed}\n".encode())
+        self._until(re.compile(rf"begin{number}=[0-9]+\.\r*\n".encode()), deadline_s)
+        before = self._until(re.compile(rf"end{number}=([0-9]+)\.".encode()), deadline_s)
+        output, found = before.decode(errors="replace").replace("\r", "").rsplit(f"end{number}=", 1)
+        assert code is None or int(found.rstrip(".")) == code, f"{command}: {output}"
+        return output
 
     def _until(self, wanted: re.Pattern[bytes], deadline_s: float) -> bytes:
         give_up = time.monotonic() + deadline_s
