@@ -102,9 +102,9 @@ def _unless_unseen(context: Context, record: Record, found: Observation) -> Obse
     """What was observed, or unknown if the instance runs where its processes cannot be seen from here."""
     if found.state not in _ENDED or found.pid is not None:
         return found
-    from hvcore.host.processes.launched import runs_unseen  # noqa: PLC0415 - json, which most lists do not need
+    from hvcore.host.processes.launched import is_held_unseen, life_locks  # noqa: PLC0415 - json, which most lists do not need
 
-    if not runs_unseen(context.store.dir(record.name)):
+    if not any(map(is_held_unseen, life_locks(context.store.dir(record.name)))):
         return found
     reason = f"{record.name}: still runs, in a PID namespace that cannot be seen from here; run hv where it was started"
     return Observation(state=State.UNKNOWN, reason=reason)

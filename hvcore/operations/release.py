@@ -11,7 +11,7 @@ from hvcore.host.cgroups.hierarchy import group_name, program_group_name
 from hvcore.host.launching.launch import reap
 from hvcore.host.mount_table import unmount_below
 from hvcore.host.processes.launch_notes import forget_launch
-from hvcore.host.processes.launched import marked_for
+from hvcore.host.processes.launched import life_locks, marked_for
 from hvcore.host.processes.process import identify, kill_and_wait, rooted
 from hvcore.host.reservations import has_reserved, release_reservations
 from hvcore.model.answers import Outcome
@@ -79,7 +79,7 @@ def release_without_record(context: Context, name: str) -> list[str]:
     """
     done = end_found(context, name)
     reap()
-    refuse_unseen(name, context.store.dir(name))
+    refuse_unseen(name, *life_locks(context.store.dir(name)))
     _give_back(context, name)
     kept = context.store.set_aside(name)
     if kept is not None:

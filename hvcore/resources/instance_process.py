@@ -10,7 +10,7 @@ from hvcore.deadline import Deadline
 from hvcore.errors import DeadlineError, LeftoverError
 from hvcore.host.launching.scheduling import PLANNED
 from hvcore.host.lock import is_held
-from hvcore.host.processes.launched import members, runs_unseen
+from hvcore.host.processes.launched import is_held_unseen, members
 from hvcore.host.processes.process import boot_id, kill_and_wait, wait_gone
 from hvcore.model.plan import Step
 from hvcore.model.record import LIFE_LOCK, STATUS, Entry, Record, of_program
@@ -44,7 +44,7 @@ class InstanceProcessKind(
             self._end(owner.record, owner)
         if is_held(owner.dir / LIFE_LOCK):  # the record names another process
             end_members(owner.name, owner.dir)
-        refuse_unseen(owner.name, owner.dir)
+        refuse_unseen(owner.name, owner.dir / LIFE_LOCK)
 
     @staticmethod
     def _end(record: Record, owner: Owner) -> None:
@@ -58,9 +58,9 @@ class InstanceProcessKind(
         end_members(owner.name, owner.dir)
 
 
-def refuse_unseen(name: str, directory: Path) -> None:
-    """Raise `LeftoverError` while a process that cannot be seen from here runs for the instance."""
-    if runs_unseen(directory):
+def refuse_unseen(name: str, *lives: Path) -> None:
+    """Raise `LeftoverError` while a process that cannot be seen from here holds one of these life locks of the instance."""
+    if any(map(is_held_unseen, lives)):
         what = f"{name}: still runs, in a PID namespace that cannot be seen from here"
         raise LeftoverError(f"{what}; run hv where the instance was started")
 

@@ -26,7 +26,7 @@ from hvcore.model.record import LIFE_LOCK, STATUS, Entry, ProcessId, of_program
 from hvcore.model.resource import Program
 from hvcore.model.sandbox import AsCaller, AsUser, Level, Sandbox, View
 from hvcore.resources.held import Held
-from hvcore.resources.instance_process import end_members
+from hvcore.resources.instance_process import end_members, refuse_unseen
 from hvcore.resources.kind import ResourceKind, Turn
 from hvcore.resources.owner import Owner, Site
 
@@ -158,6 +158,7 @@ def end_program(entry: Entry, owner: Owner) -> None:
     for process in members(life, status):
         wait_gone(process, deadline.left())
     end_members(owner.name, owner.dir, program)
+    refuse_unseen(owner.name, life)
 
 
 def _ready(program: Program, owner: Owner) -> ProcessId | None:

@@ -24,13 +24,14 @@ __all__ = [
     "Status",
     "how_ended",
     "instance_mark",
+    "is_held_unseen",
     "launched_in",
+    "life_locks",
     "life_mark",
     "marked_for",
     "marks",
     "members",
     "read_status",
-    "runs_unseen",
 ]
 
 _LIFE: Final = "HVCORE_LIFE"
@@ -38,6 +39,7 @@ _INSTANCE: Final = "HVCORE_INSTANCE"
 _IN_EXEC_S: Final = 0.001
 _EXIT_S: Final = 0.5
 _LOOK_S: Final = 0.0005
+_SEARCH_AFTER_S: Final = 0.005
 _TRIES_IN_EXEC: Final = 50
 _UNKNOWN: Final = "ended (exit code unknown: the host application ignores SIGCHLD or waits for every child)"
 
@@ -117,19 +119,22 @@ def members(life: Path, status: Path) -> list[ProcessId]:
     return [process for process in found.values() if alive(process)]
 
 
-def runs_unseen(directory: Path) -> bool:
-    """Whether a process that cannot be seen from here holds a life lock in that directory of an instance.
+def life_locks(directory: Path) -> list[Path]:
+    """The life locks in that directory of an instance: its own, and those of the programs beside it."""
+    return [directory / LIFE_LOCK, *sorted(directory.glob(f"*.{LIFE_LOCK}"))]
 
-    The kernel knows the holders of a lock in every PID namespace, /proc only those of one namespace.
+
+def is_held_unseen(life: Path) -> bool:
+    """Whether a process that cannot be seen from here holds that life lock.
+
+    The kernel knows the holders of a lock in every PID namespace, /proc only those of one namespace. A process that exits
+    holds its locks for a moment after its descriptors are gone from /proc, on a busy node longer.
     """
-    lives = (directory / LIFE_LOCK, *sorted(directory.glob(f"*.{LIFE_LOCK}")))
-    return any(_is_held_unseen(life) for life in lives)
-
-
-def _is_held_unseen(life: Path) -> bool:
-    """A process that exits holds its locks for a moment after its descriptors are gone from /proc, on a busy node longer."""
     deadline, wait_s = Deadline(_EXIT_S), _LOOK_S
-    while is_held(life) and not processes_holding(life):
+    while is_held(life):
+        # A search in /proc takes longer than most exits, and longer with each process of the node.
+        if wait_s > _SEARCH_AFTER_S and processes_holding(life):
+            return False
         if deadline.left() <= 0.0:
             return True
         time.sleep(min(wait_s, deadline.left()))

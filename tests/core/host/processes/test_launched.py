@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hvcore.host.processes.launched import runs_unseen
+from hvcore.host.processes.launched import is_held_unseen
 
 
 @pytest.fixture
@@ -29,18 +29,18 @@ def unseen(tmp_path: Path) -> Iterator[socket.socket]:
 
 @pytest.mark.usefixtures("unseen")
 def test_a_lock_without_a_process_is_held_by_one_that_cannot_be_seen(tmp_path: Path) -> None:
-    assert runs_unseen(tmp_path)
+    assert is_held_unseen(tmp_path / "alive")
 
 
 def test_a_process_that_exits_is_waited_for(tmp_path: Path, unseen: socket.socket) -> None:
     """Its descriptors are gone from /proc before the kernel frees its locks."""
     later = threading.Timer(0.05, unseen.close)
     later.start()
-    assert not runs_unseen(tmp_path)
+    assert not is_held_unseen(tmp_path / "alive")
     later.join()
 
 
 def test_without_a_lock_nothing_runs(tmp_path: Path) -> None:
-    assert not runs_unseen(tmp_path)
+    assert not is_held_unseen(tmp_path / "alive")
     (tmp_path / "alive").touch()
-    assert not runs_unseen(tmp_path)
+    assert not is_held_unseen(tmp_path / "alive")
