@@ -10,22 +10,19 @@ from typing import Final
 
 from hvcore.host.mount_table import mounts_at_or_below
 from hvcore.host.network.egress_table import weaknesses
-from hvcore.host.network.link_names import instance_of_mark
-from hvcore.host.network.ovs_vsctl import OvsError, ask, run_here
 from hvcore.host.processes.launched import launched_in
 from hvcore.host.reservations import Reservations
 from hvcore.model.answers import Finding, Severity
 from hvcore.model.observation import InstanceInfo
-from hvcore.model.ovs_bridge import OVS_SOCKET, marked_ports_in, to_find_marked
 from hvcore.model.record import RECORD_FILE
 from hvcore.model.state import State
 from hvcore.operations.context import Context
+from hvcore.operations.left_links import left_links
 from hvcore.operations.observe import infos
 
-__all__ = ["leftovers", "permissions", "ports_of_ended"]
+__all__ = ["leftovers", "permissions"]
 
 _OWN_DIRECTORIES: Final = ("instances", "locks", "reservations", "cache", "damaged", "rebooting")
-_ASK_S: Final = 5.0
 _LEAST_FREE_BYTES: Final = 1024 * 1024
 
 
@@ -41,7 +38,7 @@ def leftovers(context: Context) -> Iterator[Finding]:
     yield from _processes(context.host.run_dir, known)
     recorded = {name for name in known if os.path.lexists(context.store.dir(name) / RECORD_FILE)}
     yield from _mounts(context.host.run_dir, recorded)
-    yield from ports_of_ended(context.host.run_dir, recorded)
+    yield from left_links(context, known - recorded)
     running = sum(info.state in (State.RUNNING, State.PAUSED) for info in found)
     active = "all" if running == len(found) else f"{running} of them"
     what = f"{len(found)} on this node" + (f", {active} running or paused" if found else "")
@@ -74,21 +71,6 @@ def _locks(context: Context) -> Iterator[Finding]:
         else:
             what = "an operation on it was killed before it changed anything"
             yield Finding(subject=name, severity=Severity.NOTE, what=what, todo="hv recover")
-
-
-def ports_of_ended(run_dir: Path, recorded: set[str], socket: str = OVS_SOCKET) -> Iterator[Finding]:
-    """Ports of Open vSwitch whose instance is not there any more: its database outlives a boot, the run directory does not."""
-    if not os.path.exists(socket):
-        return
-    try:
-        ports = list(marked_ports_in(ask(run_here, socket, *to_find_marked(), deadline_s=_ASK_S)))
-    except (OvsError, ValueError):
-        return  # the findings about networks say so
-    for port, mark in ports:
-        instance = instance_of_mark(run_dir, mark)
-        if instance is not None and instance not in recorded:
-            what = f"is a port of Open vSwitch that {instance} left, which does not run"
-            yield Finding(subject=port, severity=Severity.NOTE, what=what, todo=f"ovs-vsctl del-port {port}")
 
 
 def _damaged(run_dir: Path) -> Iterator[Finding]:

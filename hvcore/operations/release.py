@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from hvcore.deadline import Deadline
-from hvcore.errors import LeftoverError
+from hvcore.errors import LeftoverError, NodeError
 from hvcore.host.cgroups.hierarchy import group_name, program_group_name
 from hvcore.host.launching.launch import reap
 from hvcore.host.mount_table import unmount_below
+from hvcore.host.network.marked import Marked, marked, remove_marked
 from hvcore.host.processes.launch_notes import forget_launch
 from hvcore.host.processes.launched import life_locks, marked_for
 from hvcore.host.processes.process import identify, kill_and_wait, rooted
@@ -74,12 +75,14 @@ def _release_reserved(context: Context, name: str) -> None:
 def release_without_record(context: Context, name: str) -> list[str]:
     """End and release what can be found of an instance whose record is unreadable. Returns notes.
 
-    Its processes hold the life lock or are in its control group. Its reservations have its name, and its mounts are
-    below its directory.
+    Its processes hold the life lock or are in its control group. Its reservations have its name, its mounts are below its
+    directory, and its interfaces have its mark.
     """
+    links = [thing for thing in marked(context.host.run_dir) if thing.instance == name]
     done = end_found(context, name)
     reap()
     refuse_unseen(name, *life_locks(context.store.dir(name)))
+    done += [note for link in links if (note := _without(link)) is not None]
     _give_back(context, name)
     kept = context.store.set_aside(name)
     if kept is not None:
@@ -87,6 +90,16 @@ def release_without_record(context: Context, name: str) -> list[str]:
         done.append(f"kept {what} as {kept}")
     context.store.remove(name)
     return done
+
+
+def _without(link: Marked) -> str | None:
+    """Remove it: why it cannot be removed, or None."""
+    try:
+        remove_marked(link)
+    except (OSError, NodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        return f"cannot remove {link.what} {link.name}, got {why}; use {link.command}"
+    return None
 
 
 def release_without_driver(context: Context, job: Job) -> list[str]:

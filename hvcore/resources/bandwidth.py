@@ -56,6 +56,7 @@ class BandwidthKind(ResourceKind[Bandwidth, None], name="bandwidth", turn=Turn.N
         ifb, mark = _ifb(resource, held.site)
         owner.progress(f"limiting {name}")
         transmits, receives = _of_link(resource)
+        remove_link(ifb, mark, owner)
         try:
             with Netlink() as netlink:
                 link = the_link(netlink, name)

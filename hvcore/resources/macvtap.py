@@ -72,6 +72,7 @@ class MacvtapKind(ResourceKind[Macvtap, TapFds], name="macvtap", turn=Turn.NETWO
         """Make it, open its device, and set it up. Raises `OperationError`."""
         (name, mark), instance = _name_and_mark(resource, held.site), held.owner.name
         held.owner.progress(f"making macvtap {name} on {resource.lower}")
+        remove_link(name, mark, held.owner)
         try:
             with Netlink() as netlink:
                 problem = _problem(resource, netlink)

@@ -37,6 +37,8 @@ def release_link(entry: Entry, owner: Owner) -> None:
 def remove_link(name: str, mark: str, owner: Owner, *, made_as: tuple[str, str] = ("", "")) -> None:
     """Remove the link of that name and mark, or one without a mark if it has the kind and the address ``made_as``.
 
+    Before a link is made, this removes one that an earlier start left, whose record was lost.
+
     The kernel ignores the mark in the request that makes a link, and a start can be killed before the next one.
     """
     try:

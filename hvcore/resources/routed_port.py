@@ -14,11 +14,11 @@ from hvcore.host.network.netlink import Netlink
 from hvcore.host.network.routes import (
     LOCAL_TABLE,
     MAIN_TABLE,
-    Rule,
     add_route,
     add_rule,
     delete_rule,
     route_device,
+    rules_for,
     table_number,
 )
 from hvcore.model.node_links import RoutedPort, Tap
@@ -80,7 +80,7 @@ class RoutedPortKind(ResourceKind[RoutedPort, None], name="routed-port", turn=Tu
                 for address in resource.addresses:
                     _add(netlink, name, resource, address, index=index, table=table)
                 if table != MAIN_TABLE:
-                    for rule in _rules(link, table, resource.addresses):
+                    for rule in rules_for(link, table, resource.addresses):
                         add_rule(netlink, rule)
         except OSError as error:
             what = f"{name}: {resource.where}: cannot route its addresses to {link}, got {error.strerror}"
@@ -102,7 +102,7 @@ class RoutedPortKind(ResourceKind[RoutedPort, None], name="routed-port", turn=Tu
         """Delete the rules. The routes went with the link."""
         data = entry.data
         with Netlink() as netlink:
-            for rule in _rules(data["name"], data["table"], data["addresses"]):
+            for rule in rules_for(data["name"], data["table"], data["addresses"]):
                 delete_rule(netlink, rule)
 
 
@@ -131,12 +131,3 @@ def _add(netlink: Netlink, name: str, resource: RoutedPort, address: str, *, ind
             raise
         what = f"{name}: {resource.where}: {address} has another route in table {resource.table or 'main'}"
         raise OperationError(f"{what}; delete that route, or give the guest another address") from error
-
-
-def _rules(link: str, table: int, addresses: list[str] | tuple[str, ...]) -> Iterator[Rule]:
-    """For packets to the addresses, and for packets from the link of the same IP version."""
-    for version in (4, 6):
-        of_version = [address for address in addresses if (":" in address) == (version == 6)]
-        if of_version:
-            yield Rule(version=version, table=table, link=link)
-        yield from (Rule(version=version, table=table, address=address) for address in of_version)

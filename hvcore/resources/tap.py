@@ -16,7 +16,7 @@ from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
-from hvcore.resources.node_link import name_taken, release_link, root_needed
+from hvcore.resources.node_link import name_taken, release_link, remove_link, root_needed
 from hvcore.resources.owner import Owner, Site
 from hvcore.resources.tap_queues import fd_symbols, vhost_fds, vhost_missing
 
@@ -62,6 +62,7 @@ class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
         """The descriptors. The tap has its address and its mark, and is down. Raises `OperationError`."""
         name, instance = tap_name(resource, held.site), held.owner.name
         held.owner.progress(f"making tap {name}")
+        remove_link(name, link_mark(held.site.host.run_dir, held.site.name, resource.key), held.owner)
         try:
             completes = resource.switch is None or held[resource.switch].in_kernel
             vnet_hdr = resource.vnet_hdr and completes

@@ -21,7 +21,7 @@ from hvcore.model.record import Entry
 from hvcore.model.resource import Resource
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
-from hvcore.resources.node_link import name_taken, release_link, root_needed
+from hvcore.resources.node_link import name_taken, release_link, remove_link, root_needed
 from hvcore.resources.owner import Owner, Site
 
 __all__ = ["DefaultRoutesKind", "VethKind"]
@@ -57,6 +57,7 @@ class VethKind(ResourceKind[Veth, NodeLink], name="veth", turn=Turn.NETWORK):
         """Make the pair. The inner end is up, the outer end is down. Raises `NodeError`."""
         name, mark = _name_and_mark(resource, held.site)
         held.owner.progress(f"making {resource.inner}")
+        remove_link(name, mark, held.owner)
         outer = os.open(_OURS, os.O_RDONLY | os.O_CLOEXEC)
         try:
             mtu = resource.mtu or _mtu_of(resource.mtu_of)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Final
 
-__all__ = ["COMMUNICATION", "instance_of_mark", "link_mark", "link_name"]
+__all__ = ["COMMUNICATION", "is_ours", "link_mark", "link_name", "owner_of_mark"]
 
 COMMUNICATION: Final = "gnt.com."
 """The beginning of the names of links for a guest's communication with its node, which firewalls know from Ganeti."""
 
 _PREFIX: Final = "hv"
+_OUR_NAMES: Final = re.compile(rf"{_PREFIX}[0-9a-f]{{12}}|{re.escape(COMMUNICATION)}[0-9a-f]{{7}}")
 _MARK_BYTES: Final = 255  # of an alias in Linux
 
 
@@ -28,7 +30,13 @@ def link_mark(run_dir: Path, instance: str, key: str) -> str:
     return whole[-_MARK_BYTES:].decode("utf-8", "ignore")
 
 
-def instance_of_mark(run_dir: Path, mark: str) -> str | None:
-    """The instance of that run directory whose mark it is; None if it is of another, or was too long."""
+def owner_of_mark(run_dir: Path, mark: str) -> tuple[str, str] | None:
+    """Instance and key of a mark of that run directory; None if it is of another, or was too long."""
     before = f"hvcore {os.path.realpath(run_dir)} "
-    return mark.removeprefix(before).partition(" ")[0] if mark.startswith(before) else None
+    instance, _, key = mark.removeprefix(before).partition(" ")
+    return (instance, key) if mark.startswith(before) else None
+
+
+def is_ours(name: str, mark: str) -> bool:
+    """Whether a link of that name and mark is of hvcore, of any run directory. The kernel has the end of a long mark."""
+    return mark.startswith("hvcore ") or _OUR_NAMES.fullmatch(name) is not None

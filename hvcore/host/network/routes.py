@@ -17,13 +17,16 @@ __all__ = [
     "MAIN_TABLE",
     "PRIORITY",
     "PROTOCOL",
+    "Route",
     "Rule",
     "add_route",
     "add_rule",
     "delete_rule",
     "delete_rules_of",
     "route_device",
+    "routes",
     "rules",
+    "rules_for",
     "table_number",
 ]
 
@@ -40,6 +43,7 @@ _RTA_DST, _RTA_OIF, _RTA_TABLE = 1, 4, 15
 _FRA_DST, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_TABLE, _FRA_PROTOCOL = 1, 3, 6, 15, 21
 _UNICAST, _TO_TABLE, _SCOPE_LINK, _SCOPE_UNIVERSE = 1, 1, 253, 0
 _HEADER: Final = struct.Struct("=BBBBBBBBI")
+_PROTOCOL_BYTE: Final = 5
 _MOST: Final = 2**32 - 1
 _NAMES: Final = ("/etc/iproute2/rt_tables", "/usr/share/iproute2/rt_tables")
 _GONE: Final = frozenset((errno.ENOENT, errno.ESRCH))
@@ -53,6 +57,28 @@ class Rule:
     table: int
     address: str = ""
     link: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Route:
+    """Packets to ``address`` go to the link ``index``, by ``table``."""
+
+    version: int
+    table: int
+    address: str
+    index: int
+
+
+def rules_for(link: str, table: int, addresses: Sequence[str]) -> Iterator[Rule]:
+    """The rules of a link in a table other than main.
+
+    They are for packets to the addresses, and for packets from the link of the same IP version.
+    """
+    for version in (4, 6):
+        of_version = [address for address in addresses if (":" in address) == (version == 6)]
+        if of_version:
+            yield Rule(version=version, table=table, link=link)
+        yield from (Rule(version=version, table=table, address=address) for address in of_version)
 
 
 def table_number(text: str | None) -> int | None:
@@ -136,6 +162,21 @@ def rules(netlink: Netlink, versions: Sequence[int] = (4, 6)) -> Iterator[Rule]:
             address = str(ipaddress.ip_address(found[_FRA_DST])) if _FRA_DST in found else ""
             link = found.get(_FRA_IIFNAME, b"").rstrip(b"\0").decode("utf-8", "replace")
             yield Rule(version=version, table=struct.unpack("=I", found[_FRA_TABLE])[0], address=address, link=link)
+
+
+def routes(netlink: Netlink, versions: Sequence[int] = (4, 6)) -> Iterator[Route]:
+    """The routes of hvcore to a link, for guests of every run directory. The kernel leaves out those of other programs."""
+    for version in versions:
+        for body in netlink.ask(_GETROUTE, _HEADER.pack(_family(version), 0, 0, 0, 0, PROTOCOL, 0, 0, 0), DUMP):
+            found = attributes(body[_HEADER.size :])
+            if body[_PROTOCOL_BYTE] != PROTOCOL or _RTA_OIF not in found or _RTA_DST not in found:
+                continue
+            yield Route(
+                version=version,
+                table=struct.unpack("=I", found[_RTA_TABLE])[0],
+                address=str(ipaddress.ip_address(found[_RTA_DST])),
+                index=struct.unpack("=i", found[_RTA_OIF])[0],
+            )
 
 
 def _rule(rule: Rule) -> bytes:

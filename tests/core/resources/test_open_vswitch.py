@@ -20,7 +20,6 @@ from open_vswitch import NEEDS_OVS, OpenVSwitch, open_vswitch
 from hvcore.host.network.link_names import link_mark
 from hvcore.host.network.ovs_vsctl import OvsError
 from hvcore.model.ovs_bridge import bridges_in, port_in, to_add_port, to_find_bridge
-from hvcore.operations.leftovers import ports_of_ended
 from hvcore.params.network_types import vlan_of
 from hvcore.plugin import Entry, Job, LeftoverError, OperationError, OvsBridge, OvsPort, Site, Tap
 from hvcore.resources.ovs_port import OvsBridgeKind, OvsPortKind
@@ -281,23 +280,6 @@ def test_a_port_that_an_earlier_boot_left_is_replaced_with_its_settings(
     assert problems(new, site()) == []
     at_work().acquire(new)
     assert (ovs.ports(), ovs.column("Port", name, "tag")) == ({name}, "20")
-
-
-@NEEDS_OVS
-def test_a_port_that_an_earlier_boot_left_is_a_finding_of_doctor(
-    net: Network, ovs: OpenVSwitch, at_work: AtWork
-) -> None:
-    wanted, job = port(ovs), at_work()
-    name = job.acquire(wanted)[wanted.link].name
-    ovs.ask(
-        "add-port", "ovs0", "other", "--", "set", "Port", "other", 'external_ids:hvcore="hvcore /run/b web9 nic0.port"'
-    )
-    run_dir = job.host.run_dir
-    assert list(ports_of_ended(run_dir, {"web1"}, ovs.socket)) == []
-    (found,) = ports_of_ended(run_dir, set(), ovs.socket)
-    assert (found.subject, found.todo) == (name, f"ovs-vsctl del-port {name}")
-    assert "a port of Open vSwitch that web1 left" in found.what
-    assert list(ports_of_ended(run_dir, set(), "/nonexistent/db.sock")) == []
 
 
 @NEEDS_OVS
