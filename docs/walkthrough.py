@@ -51,6 +51,7 @@ _BLOCK: Final = re.compile(r"(?:^<!-- ([^\n]+?) -->\n+)?^(`{3,})(\w*)\n(.*?)^\2$
 _DIRECTIVE: Final = re.compile(r"^<!-- (folder|needs|first:|venv) ?(.*?) -->$", re.MULTILINE)
 _DEADLINE_S: Final = 300.0  # for a command that hangs; some run a whole test suite, on a node that may be busy
 _KEY: Final = "^]"
+_MYPY_CACHE: Final = str(Path(__file__).resolve().parents[1] / ".cache/mypy-pages")  # of the pages and runs before
 
 # What differs between two runs: in a table by the title of the column, in a list of facts by its first word.
 _VARIES: Final = frozenset(
@@ -157,6 +158,7 @@ class Reader:
         environment = {**os.environ, **settings, "PATH": f"{bin_dir}:{os.environ['PATH']}"}
         environment |= {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_QUIET": "1"}
         environment |= {"PIP_ROOT_USER_ACTION": "ignore", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        environment |= {"MYPY_CACHE_DIR": _MYPY_CACHE}
         environment |= {"HVCORE_CONFIG_DIR": f"{self.folder}/etc/hvcore", "PYTHONDONTWRITEBYTECODE": "1"}
         pipe = subprocess.PIPE
         self._shell = subprocess.Popen(
