@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from hv_kvm.qemu import accelerator, facts_cache
 from hv_kvm.qemu.accelerator import KVM_DEADLINE_S, guest_runs, kvm_works
 from hv_kvm.qemu.boot_sector import assemble
-from hv_kvm.qemu.trial import TrialError
+from hv_kvm.qemu.trial import StatusTakenError
 
 QEMU = shutil.which("qemu-system-x86_64") or "qemu-system-x86_64"
 needs_kvm_node = pytest.mark.skipif(facts_cache.kvm_opens() is not None, reason="/dev/kvm cannot be opened here")
@@ -111,10 +113,25 @@ def test_the_trial_guest_fits_a_boot_sector() -> None:
     assert sector.endswith(b"\x55\xaa")
 
 
-def test_an_exit_status_that_the_host_application_takes_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", ["while it is waited for", "before it can be waited for"])
+def test_an_exit_status_that_the_host_application_takes_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
     binary, before = script(tmp_path / "qemu", "exit 33"), signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    if when.startswith("before"):
+        monkeypatch.setattr(os, "pidfd_open", opened_late)
     try:
-        with pytest.raises(TrialError, match="the host application took the exit status"):
+        with pytest.raises(StatusTakenError, match="the host application took the exit status"):
             guest_runs(binary, accel="kvm", deadline_s=60)
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+def opened_late(pid: int, flags: int = 0, *, open_now: Callable[[int, int], int] = os.pidfd_open) -> int:
+    """``os.pidfd_open`` as on a busy machine: the process, whose exit status nobody keeps, has exited before."""
+    fd = open_now(pid, flags)
+    try:
+        assert select.select([fd], [], [], 60)[0]
+    finally:
+        os.close(fd)
+    return open_now(pid, flags)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from hv_kvm.qemu import facts_cache
 from hv_kvm.qemu.boot_sector import DISK_BYTES, Row, assemble
-from hv_kvm.qemu.trial import Trial, TrialError
+from hv_kvm.qemu.trial import StatusTakenError, Trial, TrialError
 from hvcore.plugin import Host
 
 __all__ = ["KVM_DEADLINE_S", "Accel", "KvmVerdict", "accel_for", "guest_runs", "kvm_works"]
@@ -130,7 +130,7 @@ def kvm_works(binary: str, *, cache_dir: str | None = None, deadline_s: float = 
 def guest_runs(binary: str, *, accel: str, deadline_s: float) -> tuple[KvmVerdict, bool]:
     """The verdict on ``accel`` (``kvm`` or ``tcg``) from one trial, and whether the guest hung. Without the cache.
 
-    Raises TrialError when the exit status of the trial is unknown.
+    Raises StatusTakenError when the exit status of the trial is unknown.
     """
     started = time.monotonic()
     boot = os.memfd_create("boot", os.MFD_CLOEXEC)
@@ -138,6 +138,8 @@ def guest_runs(binary: str, *, accel: str, deadline_s: float) -> tuple[KvmVerdic
         os.write(boot, assemble((*_TRIAL_GUEST, *_GDT_ROWS)))
         os.ftruncate(boot, DISK_BYTES)
         trial = Trial(_argv(binary, accel, boot), pass_fds=(boot,))
+    except StatusTakenError:
+        raise
     except TrialError as error:
         return KvmVerdict(usable=False, reason=str(error)), False
     finally:

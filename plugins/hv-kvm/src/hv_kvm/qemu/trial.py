@@ -19,7 +19,7 @@ from typing import Final, Self
 
 from hvcore.plugin import Ended, OperationError, exit_code, wait_readable
 
-__all__ = ["Trial", "TrialError"]
+__all__ = ["StatusTakenError", "Trial", "TrialError"]
 
 _OUTPUT_BYTES: Final = 64 << 10
 _REAP_DEADLINE_S: Final = 5.0
@@ -36,11 +36,15 @@ class TrialError(OperationError):
         super().__init__(f"{binary}: {reason}; {todo}")
 
 
+class StatusTakenError(TrialError):
+    """The host application took the exit status of the trial: nothing is known about the binary."""
+
+
 class Trial:
     """One running child. A context manager: on leaving, the child and its process group are killed and reaped."""
 
     def __init__(self, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> None:
-        """Start ``argv``. Raises TrialError when it cannot be executed at all."""
+        """Start ``argv``. Raises TrialError when it cannot be executed at all, StatusTakenError as in `wait`."""
         self.binary = argv[0]
         if not _is_program(self.binary):
             raise _not_executable(self.binary, os.strerror(errno.ENOEXEC).lower())
@@ -82,7 +86,7 @@ class Trial:
     def wait(self, deadline: float) -> int | None:
         """How the child ended: its exit status, or minus the signal; None when ``deadline`` (monotonic s) came first.
 
-        Raises TrialError when the host application has waited for the child.
+        Raises StatusTakenError when the host application has waited for the child.
         """
         if self._process.returncode is None and wait_readable(self._pidfd, deadline - time.monotonic()):
             try:
@@ -91,10 +95,12 @@ class Trial:
                 raise self._reaped_elsewhere() from error
         return self._process.returncode
 
-    def _reaped_elsewhere(self) -> TrialError:
+    def _reaped_elsewhere(self) -> StatusTakenError:
         self._process.returncode = 0  # it has exited, and cannot be waited for
         reason = "the host application took the exit status of a trial run"
-        return TrialError(binary=self.binary, reason=reason, todo="set SIGCHLD to its default there, or set kvm_flag")
+        return StatusTakenError(
+            binary=self.binary, reason=reason, todo="set SIGCHLD to its default there, or set kvm_flag"
+        )
 
     def last_line(self) -> str:
         """The last line that it wrote to standard error so far, at most 200 characters, or the empty string."""

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Final
+
 from hv_kvm.confinement import sandbox_in_record
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.resource import PrivateCopy
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qemu.probe import facts_of
-from hv_kvm.qmp import QmpClient, commands
+from hv_kvm.qmp import QmpClient, QmpClosedError, commands
 from hv_kvm.resources.guest_files import remove_copies
-from hvcore.plugin import ConfinementError, Hooks, Job, Level, OperationError, ProcessId, unmet_limits, weaknesses
+from hv_kvm.run.journal import read_journal
+from hvcore.plugin import (
+    ConfinementError,
+    Deadline,
+    Hooks,
+    Job,
+    Level,
+    OperationError,
+    ProcessId,
+    unmet_limits,
+    weaknesses,
+)
 
-__all__ = ["finish", "make_ready"]
+__all__ = ["finish", "let_run", "make_ready"]
+
+_ENDED_SINCE: Final = frozenset({"shutdown", "guest-panicked"})
 
 
 def make_ready(
@@ -30,11 +46,27 @@ def make_ready(
     for _ in hooks.each("on_ready", spec=spec, facts=facts, client=client, job=job):
         pass
     if not job.record.paused:
-        commands.cont(client, deadline_s=job.deadline.left())
-        status = commands.query_status(client, deadline_s=job.deadline.left())
-        if not status.running:
-            what = f"{job.name}: the guest does not run, QEMU reports {status.state!r}"
+        state = let_run(client, job.dir, job.deadline)
+        if state is not None:
+            what = f"{job.name}: the guest does not run, QEMU reports {state!r}"
             raise OperationError(f"{what}; see its log in {job.dir}")
+
+
+def let_run(client: QmpClient, directory: Path, deadline: Deadline) -> str | None:
+    """Let the guest run. The state that QEMU reports instead, None if it runs, or has shut down or panicked since.
+
+    A guest may end before QEMU is asked for its state: then it has run. Raises `QmpError`.
+    """
+    try:
+        commands.cont(client, deadline_s=deadline.left())
+        status = commands.query_status(client, deadline_s=deadline.left())
+    except QmpClosedError:
+        # QEMU writes the event to the journal before it exits.
+        journal = read_journal(str(GuestPaths(directory).journal))
+        if journal.guest_initiated or journal.status == "panicked":
+            return None
+        raise
+    return None if status.running or status.state in _ENDED_SINCE else status.state
 
 
 def finish(hooks: Hooks, client: QmpClient, process: ProcessId, spec: KvmSpec, job: Job) -> bool:
