@@ -89,11 +89,12 @@ def run_afterwards(spec: ChrootSpec, job: hv.Job, place: Place) -> tuple[hv.Ende
     with closing(_launched(spec, job, place, (spec.stop_script, "stop"), status)) as child:
         ended = child.wait(job.deadline.left(spec.script_deadline_s))
         init = child.process()
+        end_s = max(_END_S, job.deadline.left())  # a busy node may need longer than an idle one
         if init is not None:  # with every process that the script has started
-            hv.kill_and_wait(init, subject=job.name, deadline_s=_END_S)
-        if child.wait(_END_S) is None:
+            hv.kill_and_wait(init, subject=job.name, deadline_s=end_s)
+        if child.wait(end_s) is None:
             waiting_for, todo = "end of its stop script", "try again with --force"
-            raise hv.DeadlineError(subject=job.name, waiting_for=waiting_for, waited_s=_END_S, todo=todo)
+            raise hv.DeadlineError(subject=job.name, waiting_for=waiting_for, waited_s=end_s, todo=todo)
         if ended is not None:
             ended = _as_written(ended, hv.read_status(status).ended)
         return ended, tail(place.log)[max(0, before - 65536) :].strip()
