@@ -108,7 +108,7 @@ def test_a_running_instance_is_listed_and_stopped_politely(kept: Kept, make: Mak
     assert only(kept).state is info.state
     # One that has never run is not run for its stop.
     how = "quit" if what == "kvm-paused" else {"k": "powerdown", "c": "script", "f": "powerdown"}[what[0]]
-    assert kept.node.stop(kept.name, deadline_s=20).rung == how
+    assert kept.node.stop(kept.name, deadline_s=300).rung == how
     assert left(before) == []
 
 

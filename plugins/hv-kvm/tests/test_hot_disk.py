@@ -118,7 +118,7 @@ def test_qemu_alone_keeps_a_disk_that_was_plugged_in(root: None, world: World, w
     # Another run directory does not have our reservations: only the claim that QEMU holds counts there.
     elsewhere = worlds(world.root, world.root / "elsewhere")
     assert refused(elsewhere, more)
-    assert world.node.stop("web1", deadline_s=30).stopped_by == "powerdown"
+    assert world.node.stop("web1", deadline_s=300).stopped_by == "powerdown"
     assert elsewhere.start("web3", disks=[more]).changed
     elsewhere.node.stop("web3", force=True)
 
@@ -142,7 +142,7 @@ def test_a_disk_of_a_running_guest_is_free_again_while_it_runs(
     assert elsewhere.start("web3", disks=[more]).changed
     elsewhere.node.stop("web3", force=True)
     assert world.start("web2", disks=[more]).changed
-    assert world.node.stop("web1", deadline_s=30).stopped_by == "powerdown"
+    assert world.node.stop("web1", deadline_s=300).stopped_by == "powerdown"
 
 
 def test_a_disk_whose_device_qemu_refuses_is_free_again_while_the_guest_runs(root: None, world: World) -> None:

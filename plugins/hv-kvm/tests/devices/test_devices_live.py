@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from world import World, bootable_iso
+from world import PATIENCE_S, World, bootable_iso
 
 import hvcore
 from hvcore import Disk, Nic
@@ -29,7 +29,7 @@ MACHINES: Final = pytest.mark.parametrize("machine", ["pc", "q35"])
 def boots(world: World, *disks: Disk, name: str = "web1", **params: Any) -> None:
     """A guest with these disks starts, and its QEMU prints no warning."""
     instance = dataclasses.replace(world.instance(name, disks=[], **params), disks=disks)
-    world.kvm.start(instance, paused=True, deadline_s=30)
+    world.kvm.start(instance, paused=True, deadline_s=PATIENCE_S)
     world.booted(name)
     log = (world.dir(name) / "log").read_text("utf-8", "replace")
     assert [line for line in log.splitlines() if not line.startswith("VNC server running")] == []
@@ -72,7 +72,7 @@ def test_everything_at_once(own_net: None, world: World, machine: str) -> None:
         nics=(Nic(mode="user"), Nic(mode="user", boot_index=2)),
         use_localtime=True,
     )
-    assert world.node.stop("web1", deadline_s=20).stopped_by == "powerdown"
+    assert world.node.stop("web1", deadline_s=PATIENCE_S).stopped_by == "powerdown"
 
 
 @MACHINES
@@ -154,7 +154,7 @@ def test_a_device_that_cannot_work_in_the_sandbox_is_refused_with_the_reason(wor
 def test_the_guest_agent_has_a_socket(world: World) -> None:
     world.start(use_guest_agent=True)
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(60)
+        client.settimeout(PATIENCE_S)
         directory = os.open(world.dir(), os.O_PATH)
         try:
             client.connect(f"/proc/self/fd/{directory}/qga")
@@ -223,7 +223,7 @@ def started_by_uefi(world: World, machine: str, *, secure: bool) -> None:
     world.start(paused=True, disks=[], machine_version=machine, memory_mib=128, **more)
     with world.console() as console:
         world.node.resume("web1")
-        console.until(b"BdsDxe", deadline_s=90)
+        console.until(b"BdsDxe")
     world.node.stop("web1", force=True)
     template = OVMF / ("OVMF_VARS_4M.ms.fd" if secure else "OVMF_VARS_4M.fd")
     assert variables.stat().st_size == template.stat().st_size

@@ -92,7 +92,7 @@ def test_a_block_device_is_claimed_for_as_long_as_the_guest_runs(
     refused = subprocess.run(["mount", device, place], check=False, capture_output=True, text=True)
     assert refused.returncode != 0
     assert "busy" in refused.stderr or "already mounted" in refused.stderr or "Can't open blockdev" in refused.stderr
-    assert world.node.stop("web1", deadline_s=20).stopped_by == "powerdown"
+    assert world.node.stop("web1", deadline_s=300).stopped_by == "powerdown"
     subprocess.run(["mount", device, place], check=True)
     subprocess.run(["umount", place], check=True)
 
@@ -183,7 +183,7 @@ def test_it_starts_in_a_run_directory_of_any_name(
     assert stat.S_ISSOCK((world.root / "v").stat().st_mode)
     with inner.console() as console:
         console.sock.send(b"x")
-    assert inner.node.stop("web1", deadline_s=20).stopped_by == "powerdown"
+    assert inner.node.stop("web1", deadline_s=300).stopped_by == "powerdown"
 
 
 def test_a_disk_is_refused_to_another_run_directory_while_its_guest_runs(world: World) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -11,10 +13,11 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, Final
 
-from hv_kvm.qemu.trial import Trial
 from hv_kvm.qmp import QmpClient, QmpCommandError, adopt
 
 Keys = Mapping[str, str]
+_PATIENCE_S: Final = 300.0
+_QUIET: Final[Mapping[str, Any]] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 
 # What query-command-line-options calls an option, where it is not its name.
 GROUPS: Final = {"smp": "smp-opts", "m": "memory", "boot": "boot-opts"}
@@ -36,10 +39,16 @@ class Introspection:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             monitor = ("-chardev", f"socket,id=m,fd={theirs.fileno()}", "-qmp", "chardev:m")
-            with Trial([binary, *BARE, *monitor], pass_fds=(theirs.fileno(),)):
+            # No `Trial`: that ends after the seconds that a probe may take. All cases take longer on a busy machine.
+            argv = ["timeout", "--signal=KILL", "600", binary, *BARE, *monitor]
+            process = subprocess.Popen(argv, pass_fds=(theirs.fileno(),), start_new_session=True, **_QUIET)
+            try:
                 theirs.close()
-                with adopt(ours, subject=binary, deadline_s=10) as client:
+                with adopt(ours, subject=binary, deadline_s=_PATIENCE_S) as client:
                     yield cls(binary, client)
+            finally:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
     @cached_property
     def options(self) -> dict[str, set[str]]:
@@ -66,7 +75,7 @@ class Introspection:
         }
 
     def ask(self, command: str, **arguments: Any) -> Any:
-        return self.client.execute(command, arguments, deadline_s=10)
+        return self.client.execute(command, arguments, deadline_s=_PATIENCE_S)
 
     def properties(self, kind: str, typename: str) -> set[str] | None:
         """The properties of a type; None for an unknown type. ``kind`` is qom or device."""

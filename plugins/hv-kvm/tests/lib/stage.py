@@ -50,6 +50,7 @@ from hvcore.plugin import (
 from hvcore.resources.node_files import listening_socket
 
 IMAGE_BYTES: Final = 1_474_560
+_PATIENCE_S: Final = 300.0
 """Of every image: a floppy disk's size, a whole number of a flash chip's blocks, and enough for a disk."""
 # linux/if_tun.h
 TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_MULTI_QUEUE, IFF_VNET_HDR = 0x400454CA, 0x2, 0x1000, 0x100, 0x4000
@@ -264,10 +265,11 @@ def complaints(argv: Sequence[str], stage: Stage) -> list[str]:
     with launched(argv, stage, stage.fds) as process:
         stage.let_go()
         try:
-            with connect(str(stage.folder / "qmp"), deadline_s=120.0) as client:
-                status = commands.query_status(client)
+            with connect(str(stage.folder / "qmp"), deadline_s=_PATIENCE_S) as client:
+                status = commands.query_status(client, deadline_s=_PATIENCE_S)
                 found += [] if str(status.state) == "prelaunch" else [f"is {status.state}"]
-                there = {row["name"] for row in client.execute("qom-list", {"path": "/machine/peripheral"})}
+                rows = client.execute("qom-list", {"path": "/machine/peripheral"}, deadline_s=_PATIENCE_S)
+                there = {row["name"] for row in rows}
                 found += [f"has no device {name}" for name in _device_ids(argv) if name not in there]
         except QmpError:
             process.wait(60)

@@ -22,6 +22,7 @@ from hvcore.host.processes.process import alive, identify
 from hvcore.state.store import Store
 
 _OF_PROGRAM: Final = ("process", "monitor")
+PATIENCE_S: Final = 300.0  # for what comes on a busy machine too
 HELLO: Final = "hvcore test guest\r\n"
 # Beside the default pool, so that tests and the instances of this machine never meet; one range for each test.
 # A million for each process of pytest: two side by side have neighbouring numbers.
@@ -64,7 +65,7 @@ class World:
         )
 
     def start(
-        self, name: str = "web1", *, paused: bool = False, deadline_s: float = 30.0, **more: Any
+        self, name: str = "web1", *, paused: bool = False, deadline_s: float = PATIENCE_S, **more: Any
     ) -> hvcore.Outcome:
         return self.kvm.start(self.instance(name, **more), paused=paused, deadline_s=deadline_s)
 
@@ -91,7 +92,7 @@ class World:
         beside = (about.get(name) for about in record.bindings.get("companions", {}).values() for name in _OF_PROGRAM)
         known = (hv.decode(hv.ProcessId, data, "record") for data in beside if data is not None)
         for process in (record.process, record.monitor, *known):
-            assert process is None or hv.wait_gone(process, 10.0)
+            assert process is None or hv.wait_gone(process, PATIENCE_S)
 
     def record(self, name: str = "web1") -> hv.Record:
         record = Store(self.run_dir).load(name)
@@ -150,7 +151,7 @@ class Console:
             os.close(directory)
         self.seen = b""
 
-    def until(self, wanted: bytes, deadline_s: float = 30.0) -> bytes:
+    def until(self, wanted: bytes, deadline_s: float = PATIENCE_S) -> bytes:
         """Everything up to and with ``wanted``; what comes after it stays for the next call."""
         give_up = time.monotonic() + deadline_s
         while wanted not in self.seen:

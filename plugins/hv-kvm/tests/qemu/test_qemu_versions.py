@@ -169,7 +169,7 @@ def test_it_lives_from_start_to_power_button(world: World, qemu: str) -> None:
     with connect(str(paths.recovery), deadline_s=10) as client:
         assert client.execute("query-uuid")["UUID"] == info.uuid
     assert messages(world) == []
-    outcome = world.node.stop("web1", deadline_s=20)
+    outcome = world.node.stop("web1", deadline_s=300)
     assert outcome.stopped_by == "powerdown"
     assert world.leftovers() == []
 

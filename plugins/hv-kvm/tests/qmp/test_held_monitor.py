@@ -20,7 +20,7 @@ pytestmark = pytest.mark.live
 def test_a_polite_stop_stays_polite_while_another_client_uses_the_monitor(world: World) -> None:
     world.start()
     with connect(str(world.dir() / "qmp")):
-        assert world.node.stop("web1", deadline_s=30).stopped_by == "powerdown"
+        assert world.node.stop("web1", deadline_s=300).stopped_by == "powerdown"
 
 
 def test_an_interrupted_start_is_not_undone_because_its_monitors_are_held(world: World) -> None:

@@ -141,7 +141,7 @@ def test_a_stop_of_a_guest_that_has_never_run_does_not_run_it(world: World, agai
         with connect(str(world.dir() / "qmp"), deadline_s=10) as client:
             client.execute("system_reset", deadline_s=10)
     with world.console() as console:
-        outcome = world.node.reboot("web1") if again == "reboot" else world.node.stop("web1", deadline_s=20)
+        outcome = world.node.reboot("web1") if again == "reboot" else world.node.stop("web1", deadline_s=300)
         assert outcome.stopped_by == "quit"
         said = b""
         while data := console.sock.recv(4096):

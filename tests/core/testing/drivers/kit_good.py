@@ -147,6 +147,8 @@ class Good:
         child = job.launch(hv.Command(argv=self.argv(spec), sandbox=sandbox))
         try:
             process = self.ready(child, job)
+            if process is None:
+                return
             if job.record.paused:
                 self.send(process, signal.SIGSTOP)
                 while not stopped(process.pid) and job.deadline.left() > 0.0:
@@ -155,12 +157,15 @@ class Good:
         finally:
             child.close()
 
-    def ready(self, child: hv.Child, job: hv.Job) -> hv.ProcessId:
+    def ready(self, child: hv.Child, job: hv.Job) -> hv.ProcessId | None:
+        """Its process; None if it has ended as it should, which on a busy machine may be before anybody looks."""
         while job.deadline.left() > 0.0:
             process = child.process()
             if process is not None and executed(process.pid):
                 return process
             ended = child.wait(0.002)
+            if ended is not None and ended.code == 0:
+                return None
             if ended is not None:
                 said = job.output()
                 raise hv.LaunchError(name=job.name, how=f"timeout {ended}", output=said, argv=("timeout",))
