@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -51,9 +51,6 @@ class Outcome:
     complaints: tuple[str, ...] = ()
 
 
-Outcomes = Callable[[str], dict[Path, "Future[Outcome]"]]
-
-
 @dataclass(frozen=True)
 class Qemu:
     path: str
@@ -77,22 +74,43 @@ def qemu(request: pytest.FixtureRequest) -> Qemu:
     return started(there(request.param))
 
 
+@dataclass
+class Outcomes:
+    """Starts the cases of each QEMU shortly before a test asks for them: as many at once as there are processors."""
+
+    corpus: Corpus
+    folder: Path
+    pool: ThreadPoolExecutor
+    certificates: Path | None
+    begun: dict[tuple[str, Path], Future[Outcome]] = field(default_factory=dict)
+    cases: dict[str, list[Path]] = field(default_factory=dict)
+
+    def of(self, name: str, case: Path) -> Outcome:
+        """The outcome of a case; of one that is not a command line in this QEMU, an empty one."""
+        if name not in self.cases:
+            facts = started(name).facts
+            self.cases[name] = [one for one in STARTED if self.corpus.answer(one, facts).kind == "argv"]
+        cases = self.cases[name]
+        if case not in cases:
+            return Outcome()
+        at = cases.index(case)
+        for one in cases[at : at + AT_ONCE]:
+            if (name, one) not in self.begun:
+                self.begun[name, one] = self.pool.submit(self.start, name, one)
+        return self.begun[name, case].result()
+
+    def start(self, name: str, case: Path) -> Outcome:
+        qemu = started(name)
+        return start(self.corpus, qemu, case, Props(qemu.path, self.folder, KERNEL, self.certificates))
+
+
 @pytest.fixture(scope="module")
 def outcomes(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcomes]:
-    """Starts all cases of one QEMU at the first call, as many at once as there are processors. A test waits for its own."""
     folder = tmp_path_factory.mktemp("golden")
     certificates = make_certificates(folder / "pki") if shutil.which("openssl") else None
     with ThreadPoolExecutor(AT_ONCE) as pool:
-
-        @cache
-        def run(name: str) -> dict[Path, Future[Outcome]]:
-            qemu = started(name)
-            props = Props(qemu.path, folder, KERNEL, certificates)
-            cases = [case for case in STARTED if corpus.answer(case, qemu.facts).kind == "argv"]
-            return {case: pool.submit(start, corpus, qemu, case, props) for case in cases}
-
         try:
-            yield run
+            yield Outcomes(corpus, folder, pool, certificates)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -132,8 +150,7 @@ def test_qemu_takes_it_without_a_word(
     if answer.kind == "error" and golden.kind == "argv":
         pytest.skip(f"this {qemu.facts.release} has less than the recorded one: {answer.text.splitlines()[0]}")
     assert answer == golden
-    started_case = outcomes(name).get(case)
-    outcome = Outcome() if started_case is None else started_case.result()
+    outcome = outcomes.of(name, case)
     assert outcome.complaints == ()
     if outcome.missing:
         pytest.skip(f"needs {outcome.missing}")
