@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from typing import Final
 from hvcore.deadline import Deadline
 from hvcore.host.files import read_regular
 from hvcore.host.lock import is_held
-from hvcore.host.processes.process import alive, processes_holding, processes_in_pid_namespace, wait_gone
+from hvcore.host.processes.process import alive, exiting, processes_holding, processes_in_pid_namespace, wait_gone
 from hvcore.model.record import LIFE_LOCK, ProcessId
 
 __all__ = [
@@ -38,6 +39,7 @@ _LIFE: Final = "HVCORE_LIFE"
 _INSTANCE: Final = "HVCORE_INSTANCE"
 _IN_EXEC_S: Final = 0.001
 _EXIT_S: Final = 0.5
+_BUSY_EXIT_S: Final = 60.0
 _LOOK_S: Final = 0.0005
 _SEARCH_AFTER_S: Final = 0.005
 _TRIES_IN_EXEC: Final = 50
@@ -124,11 +126,12 @@ def life_locks(directory: Path) -> list[Path]:
     return [directory / LIFE_LOCK, *sorted(directory.glob(f"*.{LIFE_LOCK}"))]
 
 
-def is_held_unseen(life: Path) -> bool:
+def is_held_unseen(life: Path, *, exit_now: Callable[[], Iterable[ProcessId]] = exiting) -> bool:
     """Whether a process that cannot be seen from here holds that life lock.
 
     The kernel knows the holders of a lock in every PID namespace, /proc only those of one namespace. A process that exits
-    holds its locks for a moment after its descriptors are gone from /proc, on a busy node longer.
+    holds its locks for a moment after its descriptors are gone from /proc, on a busy node longer. ``exit_now`` gives the
+    processes that are exiting.
     """
     deadline, wait_s = Deadline(_EXIT_S), _LOOK_S
     while is_held(life):
@@ -136,10 +139,17 @@ def is_held_unseen(life: Path) -> bool:
         if wait_s > _SEARCH_AFTER_S and processes_holding(life):
             return False
         if deadline.left() <= 0.0:
-            return True
+            return _is_held_by_none_that_exits(life, exit_now)
         time.sleep(min(wait_s, deadline.left()))
         wait_s *= 2
     return False
+
+
+def _is_held_by_none_that_exits(life: Path, exit_now: Callable[[], Iterable[ProcessId]]) -> bool:
+    deadline = Deadline(_BUSY_EXIT_S)
+    for process in exit_now():
+        wait_gone(process, deadline.left())
+    return is_held(life) and not processes_holding(life)
 
 
 def _in_sandbox(status: Status) -> list[ProcessId]:

@@ -31,6 +31,7 @@ __all__ = [
     "boot_id",
     "ending",
     "exit_code",
+    "exiting",
     "figures",
     "identify",
     "kill_and_wait",
@@ -151,6 +152,12 @@ def ending(pid: int) -> bool:
             if not int(stat.rpartition(b")")[2].split()[6]) & _PF_EXITING:
                 return False
     return True
+
+
+def exiting() -> list[ProcessId]:
+    """Every process that has exited or is exiting: one that exits has no descriptors in /proc, and its locks for a while."""
+    found = (identify(pid) for pid in _pids() if ending(pid))
+    return [process for process in found if process is not None]
 
 
 def wait_gone(process: ProcessId, deadline_s: float) -> bool:

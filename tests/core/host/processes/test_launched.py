@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from hvcore.host.processes.launched import is_held_unseen
+from hvcore.host.processes.process import exiting, identify, wait_gone
+from hvcore.model.record import ProcessId
 
 
 @pytest.fixture
@@ -38,6 +41,37 @@ def test_a_process_that_exits_is_waited_for(tmp_path: Path, unseen: socket.socke
     later.start()
     assert not is_held_unseen(tmp_path / "alive")
     later.join()
+
+
+def test_a_process_that_exits_slowly_on_a_busy_node_is_waited_for_until_it_has_exited(
+    tmp_path: Path, unseen: socket.socket
+) -> None:
+    exits = subprocess.Popen(["sleep", "600"])
+    found = identify(exits.pid)
+    assert found is not None
+
+    def exit_now() -> list[ProcessId]:
+        def exit_at_last() -> None:
+            unseen.close()
+            exits.kill()
+
+        threading.Timer(0.2, exit_at_last).start()
+        return [found]
+
+    assert not is_held_unseen(tmp_path / "alive", exit_now=exit_now)
+    assert exits.wait() < 0
+
+
+def test_a_process_that_has_exited_counts_as_one_that_exits(tmp_path: Path) -> None:
+    child = subprocess.Popen(["true"])
+    process = identify(child.pid)
+    assert process is not None
+    assert wait_gone(process, 60)
+    assert process in exiting()
+    child.wait()
+    assert process not in exiting()
+    me = identify(os.getpid())
+    assert me not in exiting()
 
 
 def test_without_a_lock_nothing_runs(tmp_path: Path) -> None:
