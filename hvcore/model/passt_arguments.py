@@ -52,8 +52,7 @@ def passt_arguments(
         words.append(f"-{min(node.families)}")
     for family in sorted(node.families):
         words += ["-a", GUEST_ADDRESSES[family], *(["-n", "24"] if family == 4 else []), "-g", _GATEWAYS[family]]
-    # Without this, the guest reaches the node's loopback interface at the address of its gateway.
-    words += [CLOSES_LOOPBACK, "none"] if CLOSES_LOOPBACK in options else ["--no-map-gw"]
+    words += _closed(options, forwards := list(forwards))
     words += _dns(options, node)
     if mtu is not None:
         words += ["--mtu", str(mtu)]
@@ -63,6 +62,23 @@ def passt_arguments(
         at = "" if forward.address is None else f"{forward.address}/"
         words += ["-u" if forward.protocol == "udp" else "-t", f"{at}{forward.port}:{forward.guest_port}"]
     return (*words, "--fd", "{fd}")
+
+
+def _closed(options: frozenset[str], forwards: list[Forward]) -> list[str]:
+    """The options without which the guest reaches the node's loopback interface at the address of its gateway.
+
+    With it, the release of 2023 sends no answer of the guest to a datagram that came from the loopback interface: the guest
+    answers the gateway. The option alone protects nothing there: the guest also reaches that interface at 127.0.0.1, which
+    only rules or a namespace prevent.
+    """
+    if CLOSES_LOOPBACK in options:
+        return [CLOSES_LOOPBACK, "none"]
+    return [] if any(one.protocol == "udp" and _local(one) for one in forwards) else ["--no-map-gw"]
+
+
+def _local(forward: Forward) -> bool:
+    """Whether programs of the node use the port at a loopback address."""
+    return forward.address is None or _is_loopback(forward.address)
 
 
 def dns_note(options: frozenset[str], node: NodeNetwork) -> str | None:

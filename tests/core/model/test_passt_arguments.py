@@ -96,3 +96,13 @@ def test_options_are_found_between_errors_about_the_system_log() -> None:
     )
     assert {"--debug", "--trace", "--runas"} <= asked_options(text)
     assert "implies" not in asked_options(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "closed"),
+    [("0:53/udp", False), ("127.0.0.1:0:53/udp", False), ("[::1]:0:53/udp", False), ("198.51.100.2:0:53/udp", True)],
+)
+def test_answers_to_datagrams_of_the_node_need_the_gateway(given: str, *, closed: bool) -> None:
+    """The release of 2023 sends such an answer to nobody with the option: the guest sends it to its gateway."""
+    assert ("--no-map-gw" in words(forwards=[given])) is closed
+    assert "--map-host-loopback none" in words(NEW, forwards=[given])
