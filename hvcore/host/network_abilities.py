@@ -15,6 +15,7 @@ from hvcore.host.network.links import knows_kind, links
 from hvcore.host.network.netlink import Netlink
 from hvcore.host.network.nft import NFT_PACKAGE, NftError, find_nft, list_table
 from hvcore.host.network.ovs_vsctl import OVS_START, OvsError, ask, dead_switch, run_here
+from hvcore.host.network.pasta import why_not_namespace
 from hvcore.host.network.tap_device import TUN, VHOST_NET, open_vhost, tap_features
 from hvcore.host.network.traffic_control import LIMIT_MODULES, why_no_limits
 from hvcore.model.answers import Finding, Severity
@@ -139,6 +140,8 @@ def _egress(host: Host) -> Iterator[Finding]:
             yield Finding(subject=subject, severity=Severity.NOTE, what=what, todo=todo)
     else:
         yield Finding(subject=subject, severity=Severity.OK, what=f"nftables works, in table {FAMILY} {TABLE}")
-    if shutil.which("pasta") is None:
-        what = f"is not installed on this node: for users other than root, {without}"
-        yield Finding(subject="pasta", severity=Severity.NOTE, what=what, todo=how_to_install("passt"))
+    if (why := why_not_namespace(PASST_PATH, "all")) is None:
+        yield _ok("pasta", "works: egress of guests of users other than root is enforced in a network namespace")
+    else:
+        what = f"for users other than root, {without}: it {why[0]}"
+        yield _note("pasta", what, how_to_install("passt") if "not installed" in why[0] else why[1])

@@ -161,6 +161,9 @@ class Program(Resource[str]):
     node, and the ``empty`` directories. ``own_sandbox`` says that the program makes a user namespace and installs its
     filter when it is ready: the start waits for that.
 
+    A program that makes a network namespace has ``own_rights``: capabilities in its user namespace. It gets the character
+    ``devices`` of the node. With ``on_stdin`` its stdin is its end of the connection.
+
     With ``pipe``, a pipe from the instance to the program replaces the pair of sockets. ``output`` is a file in the
     instance's directory, 0600, which the program gets open for reading and appending, as ``{output}``.
     """
@@ -176,6 +179,9 @@ class Program(Resource[str]):
     reads: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
     own_sandbox: bool = False
+    own_rights: bool = False
+    devices: tuple[str, ...] = ()
+    on_stdin: bool = False
     pipe: bool = False
     output: str | None = None
 

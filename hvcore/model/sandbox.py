@@ -90,7 +90,8 @@ class Sandbox:
     installs, as an array of struct sock_filter. ``share_network`` leaves the process in the node's network, ``hostname``
     is its host name, ``environment`` are all its variables, as (name, value): none is inherited, not even PATH.
 
-    ``own_users`` says that the program makes a user namespace itself, in which the kernel shows a full bounding set.
+    ``own_users`` says that the program makes a user namespace itself, in which the kernel shows a full bounding set. With
+    ``own_rights`` it keeps capabilities there, which are rights over nothing of the node.
 
     It is the first process of its pid namespace. Without a handler for a signal, it is only affected by SIGKILL and
     SIGSTOP, not even by SIGTERM (pid_namespaces(7)). When it exits, all others in the namespace are killed. With
@@ -105,6 +106,7 @@ class Sandbox:
     reaper: bool = False
     seccomp: bool = False
     own_users: bool = False
+    own_rights: bool = False
     filter: bytes | None = None
     environment: tuple[tuple[str, str], ...] = ()
 

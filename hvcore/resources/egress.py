@@ -1,6 +1,7 @@
 """What a guest may reach: rules of the node's packet filter, by the uid of the program that moves the guest's packets.
 
 The rules are there before that program and are removed after it has exited. Their table is `hvcore.model.egress_rules`.
+For users who are not root, passt has a network namespace instead: `hvcore.resources.passt_namespace`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from hvcore.errors import NodeError, OperationError, Problem
 from hvcore.host.network.egress_table import enforce, put_back, weakness, withdraw
 from hvcore.host.network.installed_passt import node_network, passt_options
 from hvcore.host.network.nft import NFT_PACKAGE, find_nft, list_table
+from hvcore.host.network.pasta import why_not_namespace
 from hvcore.model.egress_rules import FAMILY, POLICIES, TABLE, Egress, elements_of
 from hvcore.model.passt_arguments import CLOSES_LOOPBACK
 from hvcore.model.plan import Step
@@ -20,11 +22,15 @@ from hvcore.model.sandbox import Level
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
 from hvcore.resources.owner import Owner, Site
+from hvcore.resources.passt_namespace import in_namespace
 
-__all__ = ["UNENFORCED", "EgressKind"]
+__all__ = ["INSIDE", "UNENFORCED", "EgressKind"]
 
 UNENFORCED: Final = "egress"
 """In the record's bindings: by key, what a guest reaches because its default cannot be enforced. In words."""
+
+INSIDE: Final = "egress_inside"
+"""In the record's bindings: by key, what a guest reaches from a network namespace. In words."""
 
 _LOOPBACK_IS_OPEN: Final = "the guest can reach the node's loopback addresses"
 
@@ -43,6 +49,8 @@ class EgressKind(ResourceKind[Egress, None], name="egress", turn=Turn.NETWORK):
         why = None if site.pure else _why_not(resource, site)
         if not site.pure and _kept_by_passt(resource, site):
             yield Step(kind="egress", what=f"passt lets the guest reach {POLICIES[resource.policy]}")
+        elif why is None and _is_inside(resource, site):
+            yield Step(kind="egress", what=_inside(resource))
         elif why is None:
             what = f"nftables table {FAMILY} {TABLE} lets the guest reach {POLICIES[resource.policy]}"
             yield Step(kind="egress", what=what)
@@ -51,6 +59,8 @@ class EgressKind(ResourceKind[Egress, None], name="egress", turn=Turn.NETWORK):
 
     def entry(self, resource: Egress, site: Site) -> Mapping[str, Any] | None:
         """The policy; the elements are among the reservations."""
+        if _is_inside(resource, site):
+            return None
         return {"policy": resource.policy} if _why_not(resource, site, thorough=False) is None else None
 
     def acquire(self, resource: Egress, held: Held) -> None:
@@ -58,6 +68,9 @@ class EgressKind(ResourceKind[Egress, None], name="egress", turn=Turn.NETWORK):
         owner, user = held.owner, held[resource.owner]
         why = _why_not(resource, held.site, thorough=False)
         if _kept_by_passt(resource, held.site):
+            return
+        if why is None and _is_inside(resource, held.site):
+            _say(owner, INSIDE, resource.key, _inside(resource))
             return
         if why is None and user is not None:
             udp = [held[port] for port in resource.udp]
@@ -76,11 +89,11 @@ class EgressKind(ResourceKind[Egress, None], name="egress", turn=Turn.NETWORK):
             raise OperationError(f"{owner.name}: {resource.where}: {what}, got {resource.policy!r}; {todo}")
         if why is not None:
             owner.remarks.append(_remark(why))
-            _say(owner, resource.key, _remark(why))
+            _say(owner, UNENFORCED, resource.key, _remark(why))
 
     def prove(self, resource: Egress, site: Site, owner: Owner) -> None:
         """Check that the table has what hvcore wrote, and restore it if not. Raises `OperationError`."""
-        if weakness(site.host, owner.name) is None:
+        if _is_inside(resource, site) or weakness(site.host, owner.name) is None:
             return
         put_back(site.host)
         why = weakness(site.host, owner.name)
@@ -92,8 +105,18 @@ class EgressKind(ResourceKind[Egress, None], name="egress", turn=Turn.NETWORK):
         withdraw(owner.host, f"{owner.name}/{entry.key}" if entry.key else owner.name)
 
 
-def _say(owner: Owner, key: str, text: str) -> None:
-    owner.bind(**{UNENFORCED: {**owner.record.bindings.get(UNENFORCED, {}), key: text}})
+def _say(owner: Owner, binding: str, key: str, text: str) -> None:
+    owner.bind(**{binding: {**owner.record.bindings.get(binding, {}), key: text}})
+
+
+def _is_inside(resource: Egress, site: Site) -> bool:
+    """Whether passt runs in a network namespace, which keeps the policy."""
+    return bool(resource.passt) and in_namespace(resource.passt, resource.policy, site)
+
+
+def _inside(resource: Egress) -> str:
+    how = "pasta" if resource.policy == "all" else "pasta and nftables"
+    return f"a network namespace with {how} lets the guest reach {POLICIES[resource.policy]}"
 
 
 def _has_own_uid(resource: Egress, site: Site) -> bool:
@@ -111,6 +134,12 @@ def _kept_by_passt(resource: Egress, site: Site) -> bool:
 
 def _why_not(resource: Egress, site: Site, *, thorough: bool = True) -> tuple[str, str] | None:
     """Why this node cannot enforce the policy, and what to do. None if it can, as far as is known."""
+    if resource.passt and not site.host.privileged and not site.pure:
+        return why_not_namespace(resource.passt, resource.policy)
+    return _why_no_rules(resource, site, thorough=thorough)
+
+
+def _why_no_rules(resource: Egress, site: Site, *, thorough: bool) -> tuple[str, str] | None:
     if not _has_own_uid(resource, site):
         if resource.owner.user is not None:
             return "cannot be enforced for a named user, whose uid other processes have", "unset the user"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -30,7 +30,17 @@ from hvcore.resources.instance_process import end_members, refuse_unseen
 from hvcore.resources.kind import ResourceKind, Turn
 from hvcore.resources.owner import Owner, Site
 
-__all__ = ["PROGRAMS", "ProgramKind", "end_program", "launch_program", "missing_program", "prove_program"]
+__all__ = [
+    "PROGRAMS",
+    "ProgramKind",
+    "confined_less",
+    "end_program",
+    "launch_program",
+    "missing_program",
+    "program_ended",
+    "program_process",
+    "prove_program",
+]
 
 PROGRAMS: Final = "companions"
 """In the record's bindings: uid, process and monitor (bubblewrap) of each program beside the instance, by key."""
@@ -129,18 +139,28 @@ def prove_program(program: Program, owner: Owner, level: Level) -> None:
 
     Raises `OperationError` with its output if it has ended, and `ConfinementError`.
     """
-    process = _ready(program, owner)
+    process = program_process(program, owner, _is_ready if program.own_sandbox else None)
     if process is None:
-        lines = [line for line in owner.output(program.key).splitlines() if not line.endswith(_NOISE)]
-        said = " ".join(" ".join(lines).split())[-300:] or "without output"
-        raise OperationError(f"{owner.name}: {program.binary} ended at once: {said}")
+        raise program_ended(program, owner)
     about = _known(owner, program.key)
     uid = about.get("uid")
     found = weaknesses(_sandbox(program, level, None if uid is None else AsUser(uid)), process.pid)
     if found:
-        what = f"{owner.name}: {program.key} is confined less than requested ({level}): {'; '.join(found)}"
-        raise ConfinementError(f"{what}; check what differs on this node")
+        raise confined_less(program.key, owner, level, found)
     _remember(owner, program.key, {**about, "uid": uid, "process": encode(process)})
+
+
+def program_ended(program: Program, owner: Owner) -> OperationError:
+    """The error for a program that ended before it was ready, with its output."""
+    lines = [line for line in owner.output(program.key).splitlines() if not line.endswith(_NOISE)]
+    said = " ".join(" ".join(lines).split())[-300:] or "without output"
+    return OperationError(f"{owner.name}: {program.binary} ended at once: {said}")
+
+
+def confined_less(key: str, owner: Owner, level: Level, found: list[str]) -> ConfinementError:
+    """The error for a program with those weaknesses."""
+    what = f"{owner.name}: {key} is confined less than requested ({level}): {'; '.join(found)}"
+    return ConfinementError(f"{what}; check what differs on this node")
 
 
 def end_program(entry: Entry, owner: Owner) -> None:
@@ -161,18 +181,24 @@ def end_program(entry: Entry, owner: Owner) -> None:
     refuse_unseen(owner.name, life)
 
 
-def _ready(program: Program, owner: Owner) -> ProcessId | None:
-    """The program's process, once it is ready; None if it has ended."""
+def _is_ready(process: ProcessId) -> bool:
+    """It reports nothing when its sandbox is complete, which takes 25 ms. QEMU starts meanwhile and takes longer."""
+    return has_filter(process.pid)
+
+
+def program_process(
+    program: Program, owner: Owner, ready: Callable[[ProcessId], bool] | None = None
+) -> ProcessId | None:
+    """The program's process, once it is ready; None if it has ended. Raises `OperationError` if it does neither."""
     life, status = (owner.dir / of_program(program.key, file) for file in (LIFE_LOCK, STATUS))
     process = _process(status)
-    if not program.own_sandbox:
+    if ready is None:
         return process
-    # It reports nothing when its sandbox is complete, which takes 25 ms. QEMU starts meanwhile and takes longer.
     while owner.deadline.left() > 0.0:
         known = [process] if process is not None else members(life, status)
         if not known:
             return None
-        if process is not None and has_filter(process.pid):
+        if process is not None and ready(process):
             return process
         if wait_gone(known[0], _LOOK_S) and process is not None:
             return None
@@ -200,8 +226,10 @@ def _command(program: Program, level: Level, user: AsUser | None, ends: _Ends) -
     words = {"fd": ends.connection, "state": place, "output": ends.output}
     argv = tuple(argument.format(**words) for argument in program.arguments)
     sandbox = _sandbox(program, level, user)
-    fds = (ends.connection, ends.state if off else None, ends.output)
-    return Command(argv=(program.binary, *argv), sandbox=sandbox, fds=tuple(fd for fd in fds if fd is not None))
+    stdin = ends.connection if program.on_stdin else None
+    fds = (ends.connection if stdin is None else None, ends.state if off else None, ends.output)
+    given = tuple(fd for fd in fds if fd is not None)
+    return Command(argv=(program.binary, *argv), sandbox=sandbox, fds=given, stdin=stdin)
 
 
 def _sandbox(program: Program, level: Level, user: AsUser | None) -> Sandbox | None:
@@ -211,6 +239,7 @@ def _sandbox(program: Program, level: Level, user: AsUser | None) -> Sandbox | N
     view = View(
         read_only=tuple((path, path) for path in shown),
         writable=() if program.state is None else ((program.state.path, _STATE),),
+        devices=tuple((path, path) for path in program.devices),
         proc=program.proc,
         empty=program.empty,
     )
@@ -220,4 +249,5 @@ def _sandbox(program: Program, level: Level, user: AsUser | None) -> Sandbox | N
         seccomp=program.seccomp,
         share_network=program.network,
         own_users=program.own_sandbox,
+        own_rights=program.own_rights,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,20 +10,26 @@ from hvcore.errors import Problem
 from hvcore.host.network.installed_passt import RESOLV_CONF, node_network, passt_options, why_not_passt
 from hvcore.model.guest_network import UserNetwork
 from hvcore.model.passt_arguments import dns_note, passt_arguments
+from hvcore.model.pasta_network import inner_forwards, inner_network
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.model.resource import Program
 from hvcore.model.sandbox import Level
+from hvcore.params.network_types import Forward
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
 from hvcore.resources.owner import Owner, Site
+from hvcore.resources.passt_namespace import in_namespace, policy_inside, prove_inside, with_namespace
 from hvcore.resources.program import end_program, launch_program, prove_program
 
 __all__ = ["UserNetworkKind"]
 
 
 class UserNetworkKind(ResourceKind[UserNetwork, str], name="user-network", turn=Turn.PROGRAM, runs=True):
-    """A program beside the instance. Root confines it strictly at every level: it never keeps root's uid."""
+    """A program beside the instance. Root confines it strictly at every level: it never keeps root's uid.
+
+    For other users it runs in a network namespace, where that is needed to keep its policy.
+    """
 
     def verify(self, resource: UserNetwork, site: Site) -> Iterator[Problem]:
         """The program must be installed, and the node must have a default route."""
@@ -34,9 +40,12 @@ class UserNetworkKind(ResourceKind[UserNetwork, str], name="user-network", turn=
 
     def describe(self, resource: UserNetwork, site: Site) -> Iterator[Step]:
         """One step: passt is launched."""
-        own = ", with its own uid" if _level(site) is Level.STRICT else ""
+        inside = _in_namespace(resource, site)
+        own = ", with its own uid" if _level(resource, site) is Level.STRICT else ""
+        own = ", in a network namespace of pasta" if inside else own
         yield Step(kind="launch", what=f"{resource.binary} beside the instance{own}; it ends with the guest")
-        note = dns_note(passt_options(resource.binary, site.host.cache_dir), node_network()) if not site.pure else None
+        node = inner_network(node_network()) if inside else node_network()
+        note = dns_note(passt_options(resource.binary, site.host.cache_dir), node) if not site.pure else None
         if note is not None:
             yield Step(kind="note", what=note)
 
@@ -46,35 +55,52 @@ class UserNetworkKind(ResourceKind[UserNetwork, str], name="user-network", turn=
 
     def acquire(self, resource: UserNetwork, held: Held) -> str:
         """Launch passt; the instance's end of its socket."""
-        site, node = held.site, node_network()
+        site, node, inside = held.site, node_network(), _in_namespace(resource, held.site)
         options = passt_options(resource.binary, site.host.cache_dir)
+        forwards = [replace(port.forward, port=held[port]) for port in resource.ports]
+        node = inner_network(node) if inside else node
         arguments = passt_arguments(
             options=options,
             node=node,
-            forwards=[replace(port.forward, port=held[port]) for port in resource.ports],
+            forwards=inner_forwards(forwards) if inside else forwards,
             mtu=resource.mtu,
             hostname=resource.hostname,
         )
         note = dns_note(options, node)
         if note is not None:
             held.owner.remarks.append(note)
-        return launch_program(_program(resource, arguments), held, _level(site))
+        program = _program(resource, site, arguments, forwards)
+        end = launch_program(program, held, _level(resource, site))
+        if inside:
+            policy_inside(resource, program, forwards, held.owner)
+        return end
 
     def prove(self, resource: UserNetwork, site: Site, owner: Owner) -> None:
         """Wait until passt is ready, record its process, and check how it is confined."""
-        prove_program(_program(resource, ()), owner, _level(site))
+        program = _program(resource, site)
+        prove_program(program, owner, _level(resource, site))
+        if _in_namespace(resource, site):
+            prove_inside(resource, program, owner)
 
     def release(self, entry: Entry, owner: Owner) -> None:
         """Wait for passt, which exits when the guest has closed its socket; then kill it."""
         end_program(entry, owner)
 
 
-def _level(site: Site) -> Level:
-    return Level.STRICT if site.host.privileged else site.level
+def _level(network: UserNetwork, site: Site) -> Level:
+    if site.host.privileged:
+        return Level.STRICT
+    return Level.USER if _in_namespace(network, site) else site.level
 
 
-def _program(network: UserNetwork, arguments: tuple[str, ...]) -> Program:
-    return Program(
+def _in_namespace(network: UserNetwork, site: Site) -> bool:
+    return in_namespace(network.binary, network.policy, site)
+
+
+def _program(
+    network: UserNetwork, site: Site, arguments: tuple[str, ...] = (), forwards: Iterable[Forward] = ()
+) -> Program:
+    passt = Program(
         key=network.key,
         given_by=network.given_by,
         binary=network.binary,
@@ -88,3 +114,4 @@ def _program(network: UserNetwork, arguments: tuple[str, ...]) -> Program:
         empty=("/tmp",),  # noqa: S108 - in its sandbox, where it mounts an empty root
         own_sandbox=True,
     )
+    return with_namespace(passt, site, list(forwards)) if _in_namespace(network, site) else passt

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 import served_guest
-from node_and_internet import NODE, OUTSIDE, PORT, PRIVATE, node_and_internet, run
-from served_guest import NAME, Console
+from another_user import USER, environment, python_as_user
+from node_and_internet import NODE, OUTSIDE, PRIVATE, node_and_internet, run
+from served_guest import LOOPBACK, NAME, reached
 
 import hvcore
 from hvcore.host.network.nft import find_nft
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(420)]
-
-_RAW = (
-    "/bin/busybox ip addr flush dev lo",
-    "/bin/busybox ip link set lo down",
-    "echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet",
-    "/bin/busybox ip route add 127.0.0.0/8 via 10.0.2.2 dev eth0",
-)
-"""Afterwards the guest sends packets to 127.0.0.0/8 through its NIC."""
-
-_LOOPBACK = "127.8.9.1"  # not an address at which the node's name server may be
 
 
 @pytest.fixture
@@ -45,19 +39,32 @@ def ram_disk(tmp_path: Path, initrd: Callable[..., bytes], network_modules: dict
     return path
 
 
-def reached(terminal: Console, addresses: Iterable[str]) -> set[tuple[str, str]]:
-    """Those that answer the guest, over TCP and UDP."""
-    found = set()
-    for address in addresses:
-        for kind, command, answer in (
-            ("tcp", f"nc -w 1 {address} {PORT} </dev/null", "here"),
-            ("udp", f"nslookup name.test {address} 2>&1", "NXDOMAIN"),
-        ):
-            # The echo of the line that is typed has no " ended".
-            said = terminal.run(f'echo "answer: $(/bin/busybox timeout 2 /bin/busybox {command}) end""ed"', " ended")
-            if answer in said.rpartition("answer: ")[2]:
-                found.add((kind, address))
-    return found
+@pytest.mark.parametrize(
+    ("policy", "addresses"), [("internet", OUTSIDE), ("none", ()), (None, (*NODE, *OUTSIDE, *PRIVATE))]
+)
+def test_a_user_s_guest_reaches_no_more(
+    network: None, kernel: Path, ram_disk: Path, policy: str | None, addresses: Iterable[str]
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="hv-egress-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        initrd, file, run_dir = folder / "initrd.img", folder / "web1.toml", folder / "run"
+        shutil.copy(ram_disk, initrd)
+        run_dir.mkdir()
+        os.chown(run_dir, USER, USER)
+        nic = 'forward = ["0:80", "[::1]:0:80/tcp", "127.0.0.1:0:80", "0:7/udp"]'
+        nic += "" if policy is None else f'\negress = "{policy}"'
+        file.write_text(served_guest.instance_text(kernel, initrd, nic=nic, params='user_network = "passt"'))
+        tried = [*NODE, *OUTSIDE, *PRIVATE, LOOPBACK]
+        program = python_as_user(served_guest.__file__, str(run_dir), str(file), *tried, tun=True)
+        done = subprocess.run(program, capture_output=True, text=True, check=False, env=environment(run_dir))
+    assert done.returncode == 0, done.stderr[-2000:]
+    facts = json.loads(done.stdout)
+    assert facts["pages"] == ["hello from the guest\n"] * 3
+    assert facts["echoes"] == ["a datagram"] * 2
+    assert {(kind, address) for kind, address in facts["reached"]} == both(*addresses)
+    assert (facts["reason"], facts["notes"]) == (None, [])
+    assert not subprocess.run(["/usr/sbin/nft", "list", "ruleset"], check=True, capture_output=True).stdout
 
 
 def both(*addresses: str) -> set[tuple[str, str]]:
@@ -75,18 +82,17 @@ def test_internet_leads_to_neither_the_node_nor_private_networks(
         node.resume(NAME)
         served_guest.serve(terminal)
         assert served_guest.fetch("127.0.0.1", served_guest.ports(node)[0]) == "hello from the guest\n"
-        for line in _RAW:
-            terminal.sock.sendall(line.encode() + b"\n")
-        assert reached(terminal, [*NODE, *OUTSIDE, *PRIVATE, _LOOPBACK]) == both(*OUTSIDE)
+        served_guest.send_loopback_out(terminal)
+        assert reached(terminal, [*NODE, *OUTSIDE, *PRIVATE, LOOPBACK]) == both(*OUTSIDE)
         assert node.info(NAME).reason is None
         # Without the rules each of these is reached: what the guest tries is right. passt cannot answer UDP of 127.0.0.0/8.
         run("/usr/sbin/nft flush ruleset")
-        assert reached(terminal, [_LOOPBACK, PRIVATE[0], PRIVATE[-1]]) >= both(PRIVATE[0], PRIVATE[-1]) | {
-            ("tcp", _LOOPBACK)
+        assert reached(terminal, [LOOPBACK, PRIVATE[0], PRIVATE[-1]]) >= both(PRIVATE[0], PRIVATE[-1]) | {
+            ("tcp", LOOPBACK)
         }
         assert "egress is not enforced" in (node.info(NAME).reason or "")
         assert [one.what for one in node.recover()] == ["restored"]
-        assert reached(terminal, [_LOOPBACK, PRIVATE[0], OUTSIDE[0]]) == both(OUTSIDE[0])
+        assert reached(terminal, [LOOPBACK, PRIVATE[0], OUTSIDE[0]]) == both(OUTSIDE[0])
         assert node.info(NAME).reason is None
     assert node.stop(NAME, force=True).changed
     assert not list((node.run_dir / "reservations" / "egress").iterdir())

@@ -29,6 +29,7 @@ __all__ = [
     "Target",
     "node_and_internet",
     "reached_as",
+    "reached_by",
 ]
 
 Target = tuple[str, str, int]
@@ -67,6 +68,7 @@ while True:
             key.fileobj.sendmsg([answer], control, 0, sender)
 """
 
+_PYTHON: Final = os.path.realpath(sys.executable)
 _TRY: Final = """
 import json, socket, sys
 found = []
@@ -146,12 +148,16 @@ def run(words: str, prefix: Iterable[str] = ()) -> None:
 def reached_as(uid: int, targets: Iterable[Target], *, wait_s: float = 0.3) -> set[Target]:
     """Those of the targets from which a process of that uid gets an answer. Each of the others costs ``wait_s``."""
     user = ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups"]
-    argv = [*user, _PYTHON, "-I", "-c", _TRY, json.dumps(list(targets)), str(wait_s)]
+    return reached_by(user, targets, wait_s=wait_s)
+
+
+def reached_by(
+    prefix: Iterable[str], targets: Iterable[Target], *, wait_s: float = 0.3, python: str = _PYTHON
+) -> set[Target]:
+    """Those of the targets from which a process gets an answer that the command ``prefix`` runs."""
+    argv = [*prefix, python, "-I", "-c", _TRY, json.dumps(list(targets)), str(wait_s)]
     done = subprocess.run(argv, check=True, capture_output=True, cwd="/")
     return {(kind, address, port) for kind, address, port in json.loads(done.stdout)}
-
-
-_PYTHON: Final = os.path.realpath(sys.executable)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A Linux guest with a web server, and a forwarded port that leads to it. Run as a program, it proves that from outside.
 
-``python served_guest.py RUN_DIR INSTANCE_FILE`` starts the guest as the calling user and prints what was proved.
+``python served_guest.py RUN_DIR INSTANCE_FILE ADDRESS...`` starts the guest as the calling user and prints what was proved.
+The addresses are those that the guest tries to reach.
 """
 
 from __future__ import annotations
@@ -10,18 +11,36 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from node_and_internet import PORT
+from udp_echo import commands
+
 import hvcore
 
-__all__ = ["NAME", "Console", "console", "fetch", "instance_text", "ports", "serve", "started"]
+__all__ = [
+    "LOOPBACK",
+    "NAME",
+    "Console",
+    "console",
+    "echoed",
+    "fetch",
+    "instance_text",
+    "ports",
+    "reached",
+    "send_loopback_out",
+    "serve",
+    "started",
+]
 
 NAME: Final = "web1"
 _GREETING_S: Final = 300.0
 _ANSWER_S: Final = 180.0
+_DATAGRAM_S: Final = 5.0
+_DATAGRAMS: Final = 6
 _LEASE: Final = (
     '[ "$1" != bound ] || { /bin/busybox ip addr add $ip/$mask dev $interface; '
     '/bin/busybox ip route add default via $router; echo "lease $ip router $router dns $dns end"; }'
@@ -33,6 +52,15 @@ _COMMANDS: Final = (
     "/bin/busybox udhcpc -i eth0 -n -q -t 20 -s /lease",
     "/bin/busybox mkdir /www; echo 'hello from the guest' >/www/index.html",
     "/bin/busybox httpd -p 80 -h /www; echo httpd $?",
+)
+LOOPBACK: Final = "127.8.9.1"
+"""Of the node, and not an address at which its name server may be."""
+
+_RAW: Final = (
+    "/bin/busybox ip addr flush dev lo",
+    "/bin/busybox ip link set lo down",
+    "echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet",
+    "/bin/busybox ip route add 127.0.0.0/8 via 10.0.2.2 dev eth0",
 )
 
 
@@ -88,10 +116,31 @@ def console(node: hvcore.Node, name: str = NAME) -> Iterator[Console]:
 def serve(terminal: Console) -> str:
     """Let the guest, when it has booted, get an address by DHCP and serve a page; the lease."""
     terminal.until("with 1 cpus", _GREETING_S)
-    for line in _COMMANDS[:-1]:
+    for line in (*_COMMANDS[:-1], *commands()):
         terminal.sock.sendall(line.encode() + b"\n")
     terminal.run(_COMMANDS[-1], "httpd 0")
     return terminal.run("/bin/busybox ip addr show eth0; echo end of addresses", "\nend of addresses")
+
+
+def send_loopback_out(terminal: Console) -> None:
+    """Afterwards the guest sends packets to 127.0.0.0/8 through its NIC."""
+    for line in _RAW:
+        terminal.sock.sendall(line.encode() + b"\n")
+
+
+def reached(terminal: Console, addresses: Iterable[str]) -> set[tuple[str, str]]:
+    """Those that answer the guest, over TCP and UDP."""
+    found = set()
+    for address in addresses:
+        for kind, command, answer in (
+            ("tcp", f"nc -w 1 {address} {PORT} </dev/null", "here"),
+            ("udp", f"nslookup name.test {address} 2>&1", "NXDOMAIN"),
+        ):
+            # The echo of the line that is typed has no " ended".
+            said = terminal.run(f'echo "answer: $(/bin/busybox timeout 2 /bin/busybox {command}) end""ed"', " ended")
+            if answer in said.rpartition("answer: ")[2]:
+                found.add((kind, address))
+    return found
 
 
 def started(node: hvcore.Node, file: Path) -> hvcore.Outcome:
@@ -107,7 +156,7 @@ def ports(node: hvcore.Node, name: str = NAME) -> list[str]:
 
 def fetch(address: str, forward: str) -> str:
     """The page that curl gets at that address and the port of the forward."""
-    port = forward.rpartition(":")[0].rpartition(":")[2]
+    port = _port(forward)
     host = f"[{address}]" if ":" in address else address
     argv = ["curl", "--silent", "--show-error", "--globoff", "--max-time", "20", "--noproxy", "*"]
     argv += ["--retry", "5", "--retry-all-errors", f"http://{host}:{port}/"]
@@ -115,11 +164,32 @@ def fetch(address: str, forward: str) -> str:
     return done.stdout or done.stderr
 
 
+def echoed(address: str, forward: str) -> str:
+    """What the guest sends back of a datagram to that address and the port of the forward."""
+    family, said = socket.AF_INET6 if ":" in address else socket.AF_INET, ""
+    with socket.socket(family, socket.SOCK_DGRAM) as sender:
+        sender.settimeout(_DATAGRAM_S)
+        sender.connect((address, _port(forward)))
+        for _ in range(_DATAGRAMS):  # the first ones may be lost, as datagrams are
+            try:
+                sender.send(b"a datagram")
+                return sender.recv(1500).decode()
+            except OSError as error:
+                said = str(error)
+    return said
+
+
+def _port(forward: str) -> int:
+    return int(forward.partition("/")[0].rpartition(":")[0].rpartition(":")[2])
+
+
 def main(arguments: list[str]) -> int:
-    """Start, fetch over both families, stop."""
+    """Start, fetch over both families, try the addresses, stop."""
     node = hvcore.Node(Path(arguments[0]))
+    instance = hvcore.load_instance(arguments[1])
+    plan = [step.what for step in node.driver("kvm").plan(instance).steps]
     outcome = started(node, Path(arguments[1]))
-    facts: dict[str, Any] = {"notes": outcome.notes}
+    facts: dict[str, Any] = {"notes": outcome.notes, "plan": plan}
     try:
         with console(node) as terminal:
             node.resume(NAME)
@@ -128,8 +198,13 @@ def main(arguments: list[str]) -> int:
             facts["details"] = node.info(NAME).details
             facts["pages"] = [
                 fetch(address, forward)
-                for address, forward in zip(("127.0.0.1", "::1", "127.0.0.1"), ports(node), strict=True)
+                for address, forward in zip(("127.0.0.1", "::1", "127.0.0.1"), ports(node)[:3], strict=True)
             ]
+            facts["echoes"] = [echoed(address, ports(node)[3]) for address in ("127.0.0.1", "::1")]
+            if arguments[2:]:
+                send_loopback_out(terminal)
+                facts["reached"] = sorted(reached(terminal, arguments[2:]))
+                facts["reason"] = node.info(NAME).reason
     finally:
         node.stop(NAME, force=True)
     sys.stdout.write(json.dumps(facts))

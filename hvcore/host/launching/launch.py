@@ -90,7 +90,7 @@ _children: Final = _Children()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A program to run. ``fds`` are its only descriptors besides stdin (null), stdout and stderr.
+    """A program to run. ``fds`` are its only descriptors besides stdin, stdout and stderr; stdin None is null.
 
     With ``sandbox`` None it runs unconfined, with all rights of the caller. It joins the namespaces in ``held``, which
     are held until the process is waited for. It enters the control group ``group`` before its first step; with None it
@@ -101,6 +101,7 @@ class Command:
     argv: tuple[str, ...]
     sandbox: Sandbox | None
     fds: tuple[int, ...] = ()
+    stdin: int | None = None
     held: HeldNamespaces | None = None
     group: Group | None = None
 
@@ -187,7 +188,7 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
             prefix = () if missing else (*with_default_signals(), *with_limits(final=not gate_fd), *own_root)
             return subprocess.Popen(
                 (*prefix, *argv),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL if command.stdin is None else command.stdin,
                 stdout=log_fd,
                 stderr=log_fd,
                 pass_fds=(*ours, *gate_fd, *command.fds),

@@ -27,6 +27,7 @@ __all__ = [
     "links",
     "may_change_links",
     "neighbours",
+    "node_addresses",
     "set_link",
     "set_port_vlans",
     "the_link",
@@ -34,7 +35,7 @@ __all__ = [
 
 # linux/rtnetlink.h
 _NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
-_NEWADDR, _NEWROUTE, _GETNEIGH = 20, 24, 30
+_NEWADDR, _GETADDR, _NEWROUTE, _GETNEIGH = 20, 22, 24, 30
 # linux/if_link.h
 _ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _LINKINFO, _NET_NS_PID, _IFALIAS = 1, 3, 4, 5, 10, 18, 19, 20
 _AF_SPEC, _NET_NS_FD, _EXT_MASK = 26, 28, 29
@@ -286,6 +287,15 @@ def add_default_route(netlink: Netlink, gateway: str, *, index: int = 0) -> None
 
 def _family(version: int) -> int:
     return socket.AF_INET if version == 4 else socket.AF_INET6
+
+
+def node_addresses(netlink: Netlink) -> Iterator[str]:
+    """The IP addresses of all links, those of the loopback interface included."""
+    for body in netlink.ask(_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0), DUMP):
+        found = attributes(body[8:])
+        # With a peer, the other one is the peer's.
+        if address := found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS):
+            yield str(ipaddress.ip_address(address))
 
 
 def neighbours(netlink: Netlink) -> Iterator[Neighbour]:

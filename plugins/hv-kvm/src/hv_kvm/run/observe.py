@@ -79,6 +79,8 @@ def _details(live: hv.Live) -> dict[str, Any]:
         details["forwards"] = list(forwards.values())
     if unenforced := bound.get("egress"):
         details["egress"] = "; ".join(dict.fromkeys(unenforced.values()))
+    elif inside := bound.get("egress_inside"):
+        details["egress"] = "; ".join(dict.fromkeys(inside.values()))
     return details if machine is None else {**details, "machine": machine}
 
 

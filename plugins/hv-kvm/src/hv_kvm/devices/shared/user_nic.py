@@ -52,6 +52,7 @@ class UserBackend:
             forwards=tuple(map(hv.forward_of, self.forwards)),
             forwards_given_by=f"nics[{index}].forward",
             mtu=self.mtu,
+            policy=self.egress or "all",
         )
 
     def rule(self, index: int) -> hv.Egress:
