@@ -193,7 +193,20 @@ def nic_problems(nics: Sequence[Nic], macs: Sequence[str]) -> Iterator[Problem]:
         if nic.name is not None and (first := names.setdefault(nic.name, index)) != index:
             what = f"is also the name of nics[{first}]"
             yield Problem(path=f"nics[{index}].name", what=what, got=repr(nic.name), todo="give each NIC its own")
+    yield from _of_routed_addresses(nics)
     yield from _of_forwards(nics)
+
+
+def _of_routed_addresses(nics: Sequence[Nic]) -> Iterator[Problem]:
+    """The node routes an address to one interface."""
+    routed: dict[str, int] = {}
+    for index, nic in enumerate(nics):
+        for text in nic.ip if nic.mode == "routed" else ():
+            address = text.partition("/")[0]
+            if address in routed:
+                what = f"is routed to nics[{routed[address]}] already"
+                yield Problem(path=f"nics[{index}].ip", what=what, got=repr(text), todo="leave one out")
+            routed.setdefault(address, index)
 
 
 def _of_mode(place: str, nic: Nic) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from hvcore.errors import OperationError, Problem
-from hvcore.host.network.link_names import link_name
+from hvcore.host.network.link_names import link_name, owner_of_mark
 from hvcore.host.network.link_sysctls import FORWARDING, not_forwarding, set_routed
 from hvcore.host.network.links import add_address, find_link, set_link, the_link
 from hvcore.host.network.netlink import Netlink
@@ -17,6 +17,7 @@ from hvcore.host.network.routes import (
     add_route,
     add_rule,
     delete_rule,
+    in_the_way,
     route_device,
     rules_for,
     table_number,
@@ -40,7 +41,7 @@ class RoutedPortKind(ResourceKind[RoutedPort, None], name="routed-port", turn=Tu
     """A rule stays when its link goes, and would then match the next link of that name. So the ledger has what it needs."""
 
     def verify(self, resource: RoutedPort, site: Site) -> Iterator[Problem]:
-        """The table must exist, the node must forward packets, and no address may be the node's own."""
+        """The table must exist, the node must forward packets, and no address may be the node's own or have another route."""
         if (problem := _no_table(resource)) is not None:
             yield problem
         for version in not_forwarding(resource.versions):
@@ -49,9 +50,15 @@ class RoutedPortKind(ResourceKind[RoutedPort, None], name="routed-port", turn=Tu
             yield Problem(path=resource.where, what=what, got="'routed'", todo=f"set it: sysctl {key}=1")
         with Netlink() as netlink:
             own = [address for address in resource.addresses if route_device(netlink, address) == _LOOPBACK]
+            table = table_number(resource.table) or MAIN_TABLE
+            others = {} if problem is not None else dict(_other_routes(netlink, resource, table, site))
         for address in own:
             what, todo = "is an address of this node", "give the guest another"
-            yield Problem(path=resource.where.replace(".mode", ".ip"), what=what, got=repr(address), todo=todo)
+            yield Problem(path=_of_addresses(resource), what=what, got=repr(address), todo=todo)
+        for address, todo in others.items():
+            if address not in own:
+                what = f"has another route in table {resource.table or 'main'}"
+                yield Problem(path=_of_addresses(resource), what=what, got=repr(address), todo=todo)
 
     def describe(self, resource: RoutedPort, site: Site) -> Iterator[Step]:
         """The addresses, and the table."""
@@ -108,6 +115,22 @@ class RoutedPortKind(ResourceKind[RoutedPort, None], name="routed-port", turn=Tu
 
 def _link_name(link: Resource[Any], site: Site) -> str:
     return tap_name(link, site) if isinstance(link, Tap) else link_name(site.host.run_dir, site.name, link.key)
+
+
+def _of_addresses(resource: RoutedPort) -> str:
+    return resource.where.replace(".mode", ".ip")
+
+
+def _other_routes(netlink: Netlink, resource: RoutedPort, table: int, site: Site) -> Iterator[tuple[str, str]]:
+    """Addresses with a route of another program in the table, and what to do about each."""
+    for address, index in in_the_way(netlink, resource.addresses, table).items():
+        link = None if index is None else find_link(netlink, index)
+        if link is not None and owner_of_mark(site.host.run_dir, link.alias) is not None:
+            continue  # its own, or of an instance that has reserved the address
+        at = "" if link is None else f" dev {link.name}"
+        family = " -6" if ":" in address else ""
+        command = f"ip{family} route del {address}{at} table {resource.table or 'main'}"
+        yield address, f"delete it: {command}; or give the guest another"
 
 
 def _no_table(resource: RoutedPort) -> Problem | None:

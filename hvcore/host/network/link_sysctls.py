@@ -16,7 +16,8 @@ _SYS: Final = Path("/proc/sys")
 # drops packets whose source is not an address of the guest (the kernel has that for IPv4 only).
 _ROUTED: Final = {
     4: {"forwarding": 1, "proxy_arp": 1, "rp_filter": 1, "accept_redirects": 0, "send_redirects": 0},
-    6: {"forwarding": 1, "proxy_ndp": 1, "accept_ra": 0, "accept_redirects": 0},
+    # A node can disable IPv6 for new links, and forward it.
+    6: {"disable_ipv6": 0, "forwarding": 1, "proxy_ndp": 1, "accept_ra": 0, "accept_redirects": 0},
 }
 
 

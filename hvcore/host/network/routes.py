@@ -23,6 +23,7 @@ __all__ = [
     "add_rule",
     "delete_rule",
     "delete_rules_of",
+    "in_the_way",
     "route_device",
     "routes",
     "rules",
@@ -39,13 +40,14 @@ PROTOCOL: Final = 104
 
 # linux/rtnetlink.h, linux/fib_rules.h
 _NEWROUTE, _GETROUTE, _NEWRULE, _DELRULE, _GETRULE = 24, 26, 32, 33, 34
-_RTA_DST, _RTA_OIF, _RTA_TABLE = 1, 4, 15
+_RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 6, 15
 _FRA_DST, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_TABLE, _FRA_PROTOCOL = 1, 3, 6, 15, 21
 _UNICAST, _TO_TABLE, _SCOPE_LINK, _SCOPE_UNIVERSE = 1, 1, 253, 0
 _HEADER: Final = struct.Struct("=BBBBBBBBI")
-_PROTOCOL_BYTE: Final = 5
+_LENGTH_BYTE, _PROTOCOL_BYTE = 1, 5
 _MOST: Final = 2**32 - 1
 _NAMES: Final = ("/etc/iproute2/rt_tables", "/usr/share/iproute2/rt_tables")
+_METRIC: Final = {4: 0, 6: 1024}  # of a route that is added without one
 _GONE: Final = frozenset((errno.ENOENT, errno.ESRCH))
 
 
@@ -120,6 +122,41 @@ def route_device(netlink: Netlink, address: str) -> int | None:
         raise
     device = attributes(answer[0][_HEADER.size :]).get(_RTA_OIF)
     return None if device is None else int(struct.unpack("=i", device)[0])
+
+
+def in_the_way(netlink: Netlink, addresses: Sequence[str], table: int) -> dict[str, int | None]:
+    """Those addresses that have a route in the table which the kernel would keep or prefer, and the link of that route.
+
+    None is the link of a route that drops packets.
+    """
+    found: dict[str, int | None] = {}
+    for version in (4, 6):
+        wanted = {ip.packed: str(ip) for ip in map(ipaddress.ip_address, addresses) if ip.version == version}
+        if not wanted:
+            continue
+        whole = 32 if version == 4 else 128
+        head = _HEADER.pack(_family(version), 0, 0, 0, 0, 0, 0, 0, 0) + attribute(_RTA_TABLE, table)
+        for body in _dump(netlink, head):
+            if body[_LENGTH_BYTE] != whole:
+                continue
+            route = attributes(body[_HEADER.size :])
+            metric = _number(route.get(_RTA_PRIORITY)) or 0
+            if (address := wanted.get(route.get(_RTA_DST, b""))) is not None and metric <= _METRIC[version]:
+                found[address] = _number(route.get(_RTA_OIF))
+    return found
+
+
+def _dump(netlink: Netlink, head: bytes) -> list[bytes]:
+    try:
+        return netlink.ask(_GETROUTE, head, DUMP)
+    except OSError as error:
+        if error.errno in _GONE:  # no such table
+            return []
+        raise
+
+
+def _number(data: bytes | None) -> int | None:
+    return None if data is None else int(struct.unpack("=I", data)[0])
 
 
 def add_rule(netlink: Netlink, rule: Rule) -> None:

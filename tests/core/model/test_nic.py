@@ -95,3 +95,20 @@ def test_values_given_in_code_become_clean() -> None:
 def test_a_tag_is_one_word(tags: object) -> None:
     with pytest.raises(ParamsError, match="tags"):
         Instance(name="web1", driver="fake", tags=tags)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "nics",
+    [
+        (Nic(mode="routed", ip=("192.0.2.7", "192.0.2.7/24")),),
+        (Nic(mode="routed", ip=("192.0.2.6", "fd00::1")), Nic(mode="routed", link="100", ip=("fd00::1/64",))),
+    ],
+)
+def test_an_address_is_routed_to_one_interface(nics: tuple[Nic, ...]) -> None:
+    (found,) = wrong(*nics)
+    assert found.startswith(f"nics[{len(nics) - 1}].ip: is routed to nics[0] already, got ")
+
+
+def test_one_address_at_two_bridges_is_fine() -> None:
+    nics = [Nic(mode="bridged", link=name, ip=("192.0.2.7/24",)) for name in ("br0", "br1")]
+    assert wrong(*nics) == []

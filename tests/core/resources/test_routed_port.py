@@ -196,6 +196,68 @@ def test_an_address_with_another_route_fails_the_start_and_leaves_nothing(net: N
     assert (net.links(), net.rules()) == ({"up0", "up1"}, [])
 
 
+WAYS = {
+    "another interface": (("dev", "up0"), " dev up0"),
+    "a route that drops packets": (("unreachable",), ""),
+    "a route with the metric of ours": (("dev", "up0", "metric", "1024"), " dev up0"),
+}
+
+
+@pytest.mark.parametrize("table", ["100", None])
+@pytest.mark.parametrize("address", ["192.0.2.9", "fd00::7"])
+@pytest.mark.parametrize("way", WAYS)
+def test_what_verify_says_of_a_foreign_route_is_what_the_start_does(
+    net: Network, at_work: AtWork, site: Sites, way: str, address: str, table: str | None
+) -> None:
+    net.ip("link", "add", "up0", "type", "veth", "peer", "name", "up1")
+    for name in ("up0", "up1"):
+        net.ip("link", "set", name, "up")
+    words, device = WAYS[way]
+    kind, to = (words[:1], words[1:]) if words[0] == "unreachable" else ((), words)
+    net.ip("route", "add", *kind, address, *to, "table", table or "main")
+    port, job = replace(PORT, table=table), at_work()
+    found = problems(port, site())
+    if "." in address and "metric" in words:  # ours is preferred
+        assert found == []
+        job.acquire(port)
+        RoutedPortKind().prove(port, job.held.site, job)
+        return
+    family = " -6" if ":" in address else ""
+    shown = f"{address}{device} table {table or 'main'}"
+    assert found == [
+        f"nics[0].ip: has another route in table {table or 'main'}, got {address!r}; delete it: "
+        f"ip{family} route del {shown}; or give the guest another"
+    ]
+    with pytest.raises(OperationError, match="has another route"):
+        job.acquire(port)
+    job.release()
+    net.ip(*family.split(), "route", "del", *shown.split())
+    assert problems(port, site()) == []
+
+
+def test_verify_finds_no_foreign_route_in_the_instances_own_and_in_those_of_other_networks(
+    net: Network, at_work: AtWork, site: Sites
+) -> None:
+    net.ip("link", "add", "up0", "type", "veth", "peer", "name", "up1")
+    net.ip("link", "set", "up0", "up")
+    net.ip("route", "add", "192.0.2.0/24", "dev", "up0", "table", "100")
+    net.ip("route", "add", "192.0.2.9", "dev", "up0", "table", "101")
+    net.ip("route", "add", "192.0.2.10", "dev", "up0", "table", "100")
+    at_work().acquire(PORT)
+    assert problems(PORT, site()) == []
+    assert len(problems(PORT, site("web1", run_dir=site().host.run_dir.parent))) == len(PORT.addresses)
+
+
+def test_a_node_without_ipv6_on_new_interfaces_routes_to_this_one(net: Network, at_work: AtWork, site: Sites) -> None:
+    Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1", encoding="ascii")
+    assert problems(PORT, site()) == []
+    job = at_work()
+    job.acquire(PORT)
+    RoutedPortKind().prove(PORT, job.held.site, job)
+    job.release()
+    assert (net.links(), net.rules()) == (set(), [])
+
+
 def test_an_address_belongs_to_one_instance(net: Network, at_work: AtWork, site: Sites) -> None:
     claims = [address_claim(f"nic0.ip{n}", "nics[0].ip", text) for n, text in enumerate(("192.0.2.7", "fd00::7"))]
     at_work().acquire(*claims)
