@@ -99,6 +99,7 @@ from hvcore.model.limits import GroupLimits as GroupLimits
 from hvcore.model.nic_connection import nic_connection as nic_connection
 from hvcore.model.nic_connection import nic_limits as nic_limits
 from hvcore.model.nic_connection import nic_scripts as nic_scripts
+from hvcore.model.nic_connection import nic_switch as nic_switch
 from hvcore.model.nic_scripts import NetworkScripts as NetworkScripts
 from hvcore.model.nic_scripts import script_environment as script_environment
 from hvcore.model.node_links import Bandwidth as Bandwidth

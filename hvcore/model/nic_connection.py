@@ -6,10 +6,27 @@ from collections.abc import Iterator
 from typing import Any
 
 from hvcore.model.nic_scripts import NetworkScripts
-from hvcore.model.node_links import Bandwidth, BridgePort, RoutedPort, address_claim
+from hvcore.model.node_links import Bandwidth, BridgePort, OvsPort, RoutedPort, Tap, Veth, address_claim
+from hvcore.model.ovs_bridge import OvsBridge
 from hvcore.model.resource import Resource
 
-__all__ = ["nic_connection", "nic_limits", "nic_scripts"]
+__all__ = ["nic_connection", "nic_limits", "nic_scripts", "nic_switch"]
+
+
+def nic_switch(
+    index: int, mode: str, *, to: str | None, socket: str, vlan: str | None, from_guest: int | None
+) -> OvsBridge | None:
+    """The bridge of Open vSwitch of NIC ``index``, which its link needs to know; None in every mode but openvswitch."""
+    if mode != "openvswitch":
+        return None
+    return OvsBridge(
+        key=f"nic{index}.switch",
+        given_by=f"nics[{index}].link",
+        name=to or "",
+        socket=socket,
+        vlan=vlan,
+        from_guest=from_guest,
+    )
 
 
 def nic_connection(  # noqa: PLR0913 - each is a key of the NIC
@@ -21,16 +38,30 @@ def nic_connection(  # noqa: PLR0913 - each is a key of the NIC
     addresses: tuple[str, ...] = (),
     vlan: str | None = None,
     mtu: int | None = None,
+    to_guest: int | None = None,
+    from_guest: int | None = None,
 ) -> Iterator[Resource[Any]]:
     """What hvcore itself connects the link of NIC ``index`` to: the bridge ``to``, or the node's routes to the addresses.
 
     ``to`` is the key ``link`` of the NIC. In mode routed, it is the routing table, and each address is for this instance
-    alone. In any other mode, nothing.
+    alone. In mode openvswitch, the link has its switch, and the port has the limits. In any other mode, nothing.
     """
     where = f"nics[{index}]"
     if mode == "bridged":
         yield BridgePort(
             key=f"nic{index}.port", given_by=f"{where}.link", link=link, bridge=to or "", vlan=vlan, mtu=mtu
+        )
+    elif isinstance(link, Tap | Veth) and link.switch is not None:
+        yield OvsPort(
+            key=f"nic{index}.port",
+            given_by=f"{where}.link",
+            link=link,
+            bridge=link.switch,
+            mac=link.mac,
+            vlan=vlan,
+            mtu=mtu,
+            to_guest=to_guest,
+            from_guest=from_guest,
         )
     elif mode == "routed":
         routed = tuple(address.partition("/")[0] for address in addresses)

@@ -108,7 +108,8 @@ class Veth(Resource[NodeLink]):
     """A veth pair. One end, named ``inner``, is in the network namespace that ``inside`` holds, the other on the node.
 
     ``mac`` and ``addresses`` (with their prefix lengths) are those of the inner end, ``mtu`` that of both. With ``mtu``
-    None, both have that of the node's link ``mtu_of``, if it is named.
+    None, both have that of the node's link ``mtu_of``, if it is named. A ``switch`` of Open vSwitch that does not complete
+    checksums gets them from the inner end.
     """
 
     inner: str
@@ -117,10 +118,11 @@ class Veth(Resource[NodeLink]):
     addresses: tuple[str, ...] = ()
     mtu: int | None = None
     mtu_of: str = ""
+    switch: OvsBridge | None = None
 
     def needs(self) -> tuple[Resource[Any], ...]:
-        """The network namespace of the inner end."""
-        return (self.inside,)
+        """The network namespace of the inner end, and the switch, if there is one."""
+        return (self.inside,) if self.switch is None else (self.inside, self.switch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,21 +161,22 @@ class BridgePort(Resource[None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OvsPort(Resource[None]):
-    """A tap as a port of a bridge of Open vSwitch.
+    """A link as a port of a bridge of Open vSwitch, for a NIC with the address ``mac``.
 
     ``vlan`` is a clean value of `hvcore.params.network_types.vlan`; with None the port is in all VLANs of the bridge.
     ``mtu`` None is that of the bridge. ``to_guest`` and ``from_guest`` are the highest rates, in bits per second.
     """
 
-    link: Tap
+    link: Resource[Any]
     bridge: OvsBridge
+    mac: str
     vlan: str | None = None
     mtu: int | None = None
     to_guest: int | None = None
     from_guest: int | None = None
 
     def needs(self) -> tuple[Resource[Any], ...]:
-        """The tap and the bridge."""
+        """The link and the bridge."""
         return (self.link, self.bridge)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from hvcore.errors import OperationError, Problem
-from hvcore.host.network.links import LinkFacts, find_link, links, set_link, set_port_vlans, the_link
+from hvcore.host.network.links import LinkFacts, find_link, set_link, set_port_vlans, the_link
 from hvcore.host.network.netlink import Netlink
 from hvcore.model.node_links import BridgePort
 from hvcore.model.plan import Step
@@ -18,23 +18,22 @@ from hvcore.resources.owner import Owner, Site
 
 __all__ = ["BridgePortKind", "no_bridge"]
 
-_MOST_PORTS: Final = 1024  # BR_MAX_PORTS in net/bridge/br_private.h
+_TODO: Final = {
+    errno.EINVAL: "correct mtu of the NIC",
+    errno.EXFULL: "use another bridge: the kernel gives a bridge at most 1024 ports",
+}
 
 
 class BridgePortKind(ResourceKind[BridgePort, None], name="bridge-port", turn=Turn.NETWORK):
     """Nothing of it outlives its link, so the ledger lists only the link."""
 
     def verify(self, resource: BridgePort, site: Site) -> Iterator[Problem]:
-        """The bridge must exist and have room for a port, and must filter VLANs if the port has one."""
+        """The bridge must exist, and must filter VLANs if the port has one."""
         with Netlink() as netlink:
             found = find_link(netlink, resource.bridge)
             problem = _problem(resource, found)
-            ports = 0 if found is None else sum(link.master == found.index for link in links(netlink))
         if problem is not None:
             yield problem
-        elif ports >= _MOST_PORTS:
-            what, todo = f"has {ports} ports, and the kernel gives a bridge no more", "use another bridge"
-            yield Problem(path=resource.where, what=what, got=repr(resource.bridge), todo=todo)
 
     def describe(self, resource: BridgePort, site: Site) -> Iterator[Step]:
         """The bridge, and the VLANs."""
@@ -65,7 +64,7 @@ class BridgePortKind(ResourceKind[BridgePort, None], name="bridge-port", turn=Tu
                 set_link(netlink, index, up=True)
         except OSError as error:
             what = f"{name}: {resource.where}: cannot connect {link} to {resource.bridge}, got {error.strerror}"
-            todo = "correct mtu of the NIC" if error.errno == errno.EINVAL else f"check that {resource.bridge} exists"
+            todo = _TODO.get(error.errno or 0, f"check that {resource.bridge} exists")
             raise OperationError(f"{what}; {todo}") from error
 
     def prove(self, resource: BridgePort, site: Site, owner: Owner) -> None:

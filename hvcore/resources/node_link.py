@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from hvcore.errors import NodeError, Problem
+from hvcore.host.network.link_names import COMMUNICATION, link_name
 from hvcore.host.network.links import delete_link, find_link, may_change_links
 from hvcore.host.network.netlink import Netlink
+from hvcore.model.node_links import Tap, Veth
 from hvcore.model.record import Entry
-from hvcore.resources.owner import Owner
+from hvcore.model.resource import Resource
+from hvcore.resources.owner import Owner, Site
 
-__all__ = ["name_taken", "release_link", "remove_link", "root_needed"]
+__all__ = ["name_of_link", "name_taken", "release_link", "remove_link", "root_needed"]
+
+
+def name_of_link(link: Resource[Any], site: Site) -> str:
+    """The name of the link on the node.
+
+    It depends on the bridge of Open vSwitch: a database that still has a port of that name takes the link into its bridge.
+    """
+    communication = isinstance(link, Tap) and link.communication
+    switch = link.switch if isinstance(link, Tap | Veth) else None
+    key = link.key if switch is None else f"{link.key} {switch.name}"
+    return link_name(site.host.run_dir, site.name, key, **({"prefix": COMMUNICATION} if communication else {}))
 
 
 def root_needed(path: str, what: str, otherwise: str) -> Iterator[Problem]:

@@ -1,6 +1,6 @@
-"""Ports of Open vSwitch: a tap is connected to a bridge, with its VLANs and its limits.
+"""Ports of Open vSwitch: a link is connected to a bridge, with its VLANs and its limits.
 
-The database keeps a port after its tap is gone, also over a boot, and takes the next tap of that name. So a port is in the
+The database keeps a port after its link is gone, also over a boot, and takes the next link of that name. So a port is in the
 ledger, has the mark of its owner, and a port that an earlier boot left is replaced.
 """
 
@@ -39,8 +39,8 @@ from hvcore.resources.bandwidth import shown_limits
 from hvcore.resources.held import Held
 from hvcore.resources.instance_process import end_members
 from hvcore.resources.kind import ResourceKind, Turn
+from hvcore.resources.node_link import name_of_link
 from hvcore.resources.owner import Owner, Site
-from hvcore.resources.tap import tap_name
 
 __all__ = ["OvsBridgeKind", "OvsPortKind"]
 
@@ -49,7 +49,7 @@ _UNKNOWN: Final = 255
 
 
 class OvsBridgeKind(ResourceKind[OvsBridge, OvsBridgeFacts], name="ovs-bridge", turn=Turn.NETWORK):
-    """The bridge is read and not reserved. It is read before the tap is made, because the tap depends on it."""
+    """The bridge is read and not reserved. It is read before the link is made, because the link depends on it."""
 
     def verify(self, resource: OvsBridge, site: Site) -> Iterator[Problem]:
         """Open vSwitch must be installed and run, and the bridge must exist and be able to do what its port needs."""
@@ -81,11 +81,11 @@ class OvsBridgeKind(ResourceKind[OvsBridge, OvsBridgeFacts], name="ovs-bridge", 
 
 
 class OvsPortKind(ResourceKind[OvsPort, None], name="ovs-port", turn=Turn.NETWORK):
-    """Added after the tap is made, and deleted after it is gone: the instance's process has ended then."""
+    """Added after the link is made, and deleted after the instance's processes have ended."""
 
     def verify(self, resource: OvsPort, site: Site) -> Iterator[Problem]:
         """No port that hvcore did not make may have the name."""
-        name, mark = tap_name(resource.link, site), _mark(resource, site)
+        name, mark = name_of_link(resource.link, site), _mark(resource, site)
         with suppress(OvsError):  # the kind of bridges reports that
             found = _port(run_here, resource.bridge.socket, name)
             if found is not None and found.mark != mark:
@@ -102,14 +102,14 @@ class OvsPortKind(ResourceKind[OvsPort, None], name="ovs-port", turn=Turn.NETWOR
     def entry(self, resource: OvsPort, site: Site) -> Mapping[str, Any]:
         """Where the port is, and its mark."""
         return {
-            "port": tap_name(resource.link, site),
+            "port": name_of_link(resource.link, site),
             "bridge": resource.bridge.name,
             "socket": resource.bridge.socket,
             "mark": _mark(resource, site),
         }
 
     def acquire(self, resource: OvsPort, held: Held) -> None:
-        """Add the port, then set the tap up. Raises `OperationError`."""
+        """Add the port, then set the link up. Raises `OperationError`."""
         owner, name, bridge = held.owner, held[resource.link].name, resource.bridge
         owner.progress(f"connecting {name} to {bridge.name}")
         mark, run = _mark(resource, held.site), _tool(owner, resource.key)
@@ -127,7 +127,7 @@ class OvsPortKind(ResourceKind[OvsPort, None], name="ovs-port", turn=Turn.NETWOR
                     bridge.name,
                     name,
                     mark,
-                    mac=resource.link.mac,
+                    mac=resource.mac,
                     vlan=vlan,
                     to_guest=resource.to_guest,
                     from_guest=resource.from_guest,

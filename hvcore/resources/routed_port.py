@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from hvcore.errors import OperationError, Problem
-from hvcore.host.network.link_names import link_name, owner_of_mark
+from hvcore.host.network.link_names import owner_of_mark
 from hvcore.host.network.link_sysctls import FORWARDING, not_forwarding, set_routed
 from hvcore.host.network.links import add_address, find_link, set_link, the_link
 from hvcore.host.network.netlink import Netlink
@@ -22,14 +22,13 @@ from hvcore.host.network.routes import (
     rules_for,
     table_number,
 )
-from hvcore.model.node_links import RoutedPort, Tap
+from hvcore.model.node_links import RoutedPort
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
-from hvcore.model.resource import Resource
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
+from hvcore.resources.node_link import name_of_link
 from hvcore.resources.owner import Owner, Site
-from hvcore.resources.tap import tap_name
 
 __all__ = ["RoutedPortKind"]
 
@@ -70,7 +69,7 @@ class RoutedPortKind(ResourceKind[RoutedPort, None], name="routed-port", turn=Tu
         table = _table(resource, site.name)
         if table == MAIN_TABLE:
             return None
-        return {"name": _link_name(resource.link, site), "table": table, "addresses": list(resource.addresses)}
+        return {"name": name_of_link(resource.link, site), "table": table, "addresses": list(resource.addresses)}
 
     def acquire(self, resource: RoutedPort, held: Held) -> None:
         """Set the link up, and route the addresses to it. Raises `OperationError`."""
@@ -96,7 +95,7 @@ class RoutedPortKind(ResourceKind[RoutedPort, None], name="routed-port", turn=Tu
 
     def prove(self, resource: RoutedPort, site: Site, owner: Owner) -> None:
         """The node must send packets for each address to the link. Raises `OperationError`."""
-        link = _link_name(resource.link, site)
+        link = name_of_link(resource.link, site)
         with Netlink() as netlink:
             found = find_link(netlink, link)
             index = None if found is None else found.index
@@ -111,10 +110,6 @@ class RoutedPortKind(ResourceKind[RoutedPort, None], name="routed-port", turn=Tu
         with Netlink() as netlink:
             for rule in rules_for(data["name"], data["table"], data["addresses"]):
                 delete_rule(netlink, rule)
-
-
-def _link_name(link: Resource[Any], site: Site) -> str:
-    return tap_name(link, site) if isinstance(link, Tap) else link_name(site.host.run_dir, site.name, link.key)
 
 
 def _of_addresses(resource: RoutedPort) -> str:

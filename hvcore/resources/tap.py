@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hvcore.errors import OperationError, Problem
-from hvcore.host.network.link_names import COMMUNICATION, link_mark, link_name
+from hvcore.host.network.link_names import link_mark
 from hvcore.host.network.links import set_link, the_link
 from hvcore.host.network.netlink import Netlink
 from hvcore.host.network.tap_device import TUN, VHOST_NET, open_tap, tap_features
@@ -16,11 +16,11 @@ from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
-from hvcore.resources.node_link import name_taken, release_link, remove_link, root_needed
+from hvcore.resources.node_link import name_of_link, name_taken, release_link, remove_link, root_needed
 from hvcore.resources.owner import Owner, Site
 from hvcore.resources.tap_queues import fd_symbols, vhost_fds, vhost_missing
 
-__all__ = ["TapKind", "tap_name"]
+__all__ = ["TapKind"]
 
 
 class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
@@ -43,24 +43,24 @@ class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
             yield Problem(path=path, what=what, todo="set virtio_net_queues = 1")
         yield from vhost_missing(path, resource.vhost, self._vhost_net)
         yield from root_needed(path, "make a tap device", "use mode 'user'")
-        yield from name_taken(path, tap_name(resource, site), link_mark(site.host.run_dir, site.name, resource.key))
+        yield from name_taken(path, name_of_link(resource, site), link_mark(site.host.run_dir, site.name, resource.key))
 
     def describe(self, resource: Tap, site: Site) -> Iterator[Step]:
         """The tap and its queues."""
         queues = f" with {resource.queues} queues" if resource.queues > 1 else ""
-        yield Step(kind="tap", what=f"make tap {tap_name(resource, site)}{queues} for the NIC {resource.mac}")
+        yield Step(kind="tap", what=f"make tap {name_of_link(resource, site)}{queues} for the NIC {resource.mac}")
 
     def placeholder(self, resource: Tap, site: Site) -> TapFds:
         """Symbols for the descriptors. Only the node knows whether it has vhost; a plan assumes that it does."""
-        return fd_symbols(resource, tap_name(resource, site))
+        return fd_symbols(resource, name_of_link(resource, site))
 
     def entry(self, resource: Tap, site: Site) -> Mapping[str, Any]:
         """The tap's name, and its mark."""
-        return {"name": tap_name(resource, site), "owner": link_mark(site.host.run_dir, site.name, resource.key)}
+        return {"name": name_of_link(resource, site), "owner": link_mark(site.host.run_dir, site.name, resource.key)}
 
     def acquire(self, resource: Tap, held: Held) -> TapFds:
         """The descriptors. The tap has its address and its mark, and is down. Raises `OperationError`."""
-        name, instance = tap_name(resource, held.site), held.owner.name
+        name, instance = name_of_link(resource, held.site), held.owner.name
         held.owner.progress(f"making tap {name}")
         remove_link(name, link_mark(held.site.host.run_dir, held.site.name, resource.key), held.owner)
         try:
@@ -95,13 +95,3 @@ class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
         except OSError as error:
             what = f"{held.owner.name}: {resource.where}: cannot set up tap {name}, got {error.strerror}"
             raise OperationError(f"{what}; correct mac and mtu of the NIC") from error
-
-
-def tap_name(resource: Tap, site: Site) -> str:
-    """The name of the tap on the node.
-
-    It depends on the bridge of Open vSwitch: a database that still has a port of that name takes the tap into its bridge.
-    """
-    prefix = {"prefix": COMMUNICATION} if resource.communication else {}
-    key = resource.key if resource.switch is None else f"{resource.key} {resource.switch.name}"
-    return link_name(site.host.run_dir, site.name, key, **prefix)

@@ -12,16 +12,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from hvcore.errors import NodeError, Problem
-from hvcore.host.network.link_names import link_mark, link_name
+from hvcore.host.network.ethtool import complete_checksums
+from hvcore.host.network.link_names import link_mark
 from hvcore.host.network.links import add_address, add_default_route, add_veth, find_link, set_link, the_link
-from hvcore.host.network.netlink import Netlink
+from hvcore.host.network.netlink import Netlink, in_network_of
 from hvcore.model.node_links import DefaultRoutes, NodeLink, Veth
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.model.resource import Resource
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
-from hvcore.resources.node_link import name_taken, release_link, remove_link, root_needed
+from hvcore.resources.node_link import name_of_link, name_taken, release_link, remove_link, root_needed
 from hvcore.resources.owner import Owner, Site
 
 __all__ = ["DefaultRoutesKind", "VethKind"]
@@ -67,6 +68,8 @@ class VethKind(ResourceKind[Veth, NodeLink], name="veth", turn=Turn.NETWORK):
                 address = f"fe{resource.mac[2:]}"
                 add_veth(netlink, name, address=address, alias=mark, peer=resource.inner, peer_address=resource.mac)
                 inner = the_link(netlink, resource.inner).index
+                if resource.switch is not None and not held[resource.switch].in_kernel:
+                    in_network_of(_pid(held, resource.inside), lambda: complete_checksums(resource.inner))
                 set_link(netlink, inner, mtu=mtu, up=True)
                 for text in resource.addresses:
                     add_address(netlink, inner, text)
@@ -102,7 +105,7 @@ class DefaultRoutesKind(ResourceKind[DefaultRoutes, None], name="routes", turn=T
 
 def _name_and_mark(resource: Veth, site: Site) -> tuple[str, str]:
     run_dir = site.host.run_dir
-    return link_name(run_dir, site.name, resource.key), link_mark(run_dir, site.name, resource.key)
+    return name_of_link(resource, site), link_mark(run_dir, site.name, resource.key)
 
 
 def _mtu_of(name: str) -> int | None:

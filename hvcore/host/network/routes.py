@@ -44,7 +44,7 @@ _RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 6, 15
 _FRA_DST, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_TABLE, _FRA_PROTOCOL = 1, 3, 6, 15, 21
 _UNICAST, _TO_TABLE, _SCOPE_LINK, _SCOPE_UNIVERSE = 1, 1, 253, 0
 _HEADER: Final = struct.Struct("=BBBBBBBBI")
-_LENGTH_BYTE, _PROTOCOL_BYTE = 1, 5
+_LENGTH_BYTE, _PROTOCOL_BYTE, _TYPE_BYTE = 1, 5, 7
 _MOST: Final = 2**32 - 1
 _NAMES: Final = ("/etc/iproute2/rt_tables", "/usr/share/iproute2/rt_tables")
 _METRIC: Final = {4: 0, 6: 1024}  # of a route that is added without one
@@ -142,7 +142,7 @@ def in_the_way(netlink: Netlink, addresses: Sequence[str], table: int) -> dict[s
             route = attributes(body[_HEADER.size :])
             metric = _number(route.get(_RTA_PRIORITY)) or 0
             if (address := wanted.get(route.get(_RTA_DST, b""))) is not None and metric <= _METRIC[version]:
-                found[address] = _number(route.get(_RTA_OIF))
+                found[address] = _number(route.get(_RTA_OIF)) if body[_TYPE_BYTE] == _UNICAST else None
     return found
 
 

@@ -11,7 +11,7 @@ from empty_network import NEEDS_ROOT, Network, empty_network
 from hvcore.errors import HvError
 from hvcore.host.network.link_names import link_mark, link_name
 from hvcore.plugin import Bandwidth, Job, Macvtap, Tap
-from hvcore.resources.tap import tap_name
+from hvcore.resources.node_link import name_of_link
 
 pytestmark = NEEDS_ROOT
 
@@ -32,7 +32,7 @@ def net() -> Iterator[Network]:
 
 def left(net: Network, job: Job, wanted: Tap | Macvtap | Bandwidth, mark: str) -> int:
     """An interface of that name and mark, which is up: its index."""
-    name = tap_name(TAP, job.held.site) if wanted is TAP else link_name(job.host.run_dir, "web1", wanted.key)
+    name = name_of_link(TAP, job.held.site) if wanted is TAP else link_name(job.host.run_dir, "web1", wanted.key)
     kind = ("tuntap", "add", name, "mode", "tap") if wanted is TAP else ("link", "add", name, "type", "ifb")
     net.ip(*kind)
     net.ip("link", "set", name, "up", "alias", mark)

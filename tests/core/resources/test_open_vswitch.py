@@ -22,8 +22,8 @@ from hvcore.host.network.ovs_vsctl import OvsError
 from hvcore.model.ovs_bridge import bridges_in, port_in, to_add_port, to_find_bridge
 from hvcore.params.network_types import vlan_of
 from hvcore.plugin import Entry, Job, LeftoverError, OperationError, OvsBridge, OvsPort, Site, Tap
+from hvcore.resources.node_link import name_of_link
 from hvcore.resources.ovs_port import OvsBridgeKind, OvsPortKind
-from hvcore.resources.tap import tap_name
 
 AtWork = Callable[..., Job]
 Sites = Callable[..., Site]
@@ -61,7 +61,9 @@ def port(ovs: OpenVSwitch | None = None, number: int = 0, *, name: str = "ovs0",
         key=f"nic{number}.switch", given_by=f"nics[{number}].link", name=name, socket=where, vlan=more.get("vlan")
     )
     tap = Tap(key=f"nic{number}.tap", given_by=f"nics[{number}].mode", mac=f"{MAC}{number}", switch=bridge)
-    return OvsPort(key=f"nic{number}.port", given_by=f"nics[{number}].link", link=tap, bridge=bridge, **more)
+    return OvsPort(
+        key=f"nic{number}.port", given_by=f"nics[{number}].link", link=tap, bridge=bridge, mac=tap.mac, **more
+    )
 
 
 def problems(port: OvsPort, site: Site) -> list[str]:
@@ -252,7 +254,7 @@ def test_a_port_that_is_not_ours_is_refused_and_stays(
     net: Network, ovs: OpenVSwitch, at_work: AtWork, site: Sites
 ) -> None:
     wanted = port(ovs)
-    name = tap_name(wanted.link, site())
+    name = name_of_link(wanted.link, site())
     ovs.ask("add-port", "ovs0", name, "--", "set", "Interface", name, "type=internal")
     net.ip("link", "set", name, "name", "moved0")  # so that the tap can be made
     (told,) = problems(wanted, site())
@@ -285,8 +287,8 @@ def test_a_port_that_an_earlier_boot_left_is_replaced_with_its_settings(
 @NEEDS_OVS
 def test_a_port_at_another_bridge_does_not_take_the_tap(net: Network, ovs: OpenVSwitch, site: Sites) -> None:
     """The database takes a tap by its name into the bridge in which an earlier boot left a port of that name."""
-    taps = [port(name="ovs0").link, port(name="ovs1").link, replace(port().link, switch=None)]
-    assert len({tap_name(tap, site()) for tap in taps}) == 3
+    taps = [port(name="ovs0").link, port(name="ovs1").link, Tap(key="nic0.tap", mac=MAC + "0")]
+    assert len({name_of_link(tap, site()) for tap in taps}) == 3
 
 
 @NEEDS_OVS

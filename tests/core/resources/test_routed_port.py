@@ -224,10 +224,8 @@ def test_what_verify_says_of_a_foreign_route_is_what_the_start_does(
         return
     family = " -6" if ":" in address else ""
     shown = f"{address}{device} table {table or 'main'}"
-    assert found == [
-        f"nics[0].ip: has another route in table {table or 'main'}, got {address!r}; delete it: "
-        f"ip{family} route del {shown}; or give the guest another"
-    ]
+    what = f"nics[0].ip: has another route in table {table or 'main'}, got {address!r}"
+    assert found == [f"{what}; delete it: ip{family} route del {shown}; or give the guest another"]
     with pytest.raises(OperationError, match="has another route"):
         job.acquire(port)
     job.release()

@@ -98,8 +98,18 @@ def resources_of(spec: ChrootSpec) -> Iterator[Resource[Any]]:
 
 
 def _interface(index: int, interface: Interface, spec: ChrootSpec, inside: Namespaces) -> Iterator[Resource[Any]]:
-    """The interface's MAC address, its pair of links, and the port of the bridge."""
+    """The interface's MAC address, its pair of links, and what the outer one is connected to."""
     where, mtu = f"nics[{index}]", interface.mtu or spec.mtu
+    limits = {"to_guest": interface.to_guest, "from_guest": interface.from_guest}
+    to = interface.bridge or None
+    switch = hv.nic_switch(
+        index,
+        interface.mode,
+        to=to,
+        socket=interface.ovs_socket,
+        vlan=interface.vlan,
+        from_guest=interface.from_guest,
+    )
     yield hv.mac_claim(f"nic{index}.mac", f"{where}.mac", interface.mac)
     veth = hv.Veth(
         key=f"nic{index}.veth",
@@ -108,14 +118,14 @@ def _interface(index: int, interface: Interface, spec: ChrootSpec, inside: Names
         mac=interface.mac,
         addresses=interface.addresses,
         mtu=mtu,
-        mtu_of=interface.bridge if interface.mode == "bridged" else "",
+        mtu_of=interface.bridge if interface.mode in ("bridged", "openvswitch") else "",
+        switch=switch,
         inside=inside,
     )
     yield veth
-    to = interface.bridge or None
     if interface.up is None:
         yield from hv.nic_connection(
-            index, interface.mode, veth, to=to, addresses=interface.addresses, vlan=interface.vlan, mtu=mtu
+            index, interface.mode, veth, to=to, addresses=interface.addresses, vlan=interface.vlan, mtu=mtu, **limits
         )
     yield from hv.nic_scripts(
         index,
@@ -126,7 +136,8 @@ def _interface(index: int, interface: Interface, spec: ChrootSpec, inside: Names
         down=interface.down,
         environment=interface.environment,
     )
-    yield from hv.nic_limits(index, veth, interface.mac, to_guest=interface.to_guest, from_guest=interface.from_guest)
+    if switch is None or interface.up is not None:  # else the limits are the switch's
+        yield from hv.nic_limits(index, veth, interface.mac, **limits)
 
 
 def _default_routes(spec: ChrootSpec, inside: Namespaces) -> hv.DefaultRoutes:

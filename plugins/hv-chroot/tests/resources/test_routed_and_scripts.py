@@ -104,7 +104,6 @@ def test_a_script_connects_an_interface(net: Network, node: hvcore.Node, made: M
     ("nic", "params", "message"),
     [
         (Nic(mode="ext"), {}, r"nics\[0\].mode: needs a script that connects the NIC"),
-        (Nic(mode="openvswitch", link="x"), {}, r"nics\[0\].mode: is not supported, got 'openvswitch'"),
         (Nic(), {"network": "host", "network_up_script": "/x"}, r"params.network_up_script: has no effect"),
         (
             Nic(mode="routed", ip=("192.0.2.7",)),

@@ -199,6 +199,15 @@ def test_all_contradictions_are_reported_at_once() -> None:
         "needs namespaces",
     ):
         assert text in said
+    two = {"nics": [{**BRIDGED, "ip": ["10.0.0.5/24", "fd00::5/64"]}]}
+    for given, text in {
+        "10.0.0.5/16": "params.network_addresses: has an address that eth0 has already, got '10.0.0.5/16'",
+        "eth0=fd00::5/64": "params.network_addresses: has an address that eth0 has already",
+    }.items():
+        assert text in problems(**two, params={**veth, "network_addresses": [given]})
+    for gateway in ("10.0.1.1", "fe80::1"):
+        text = f"params.network_gateways: is in the network of no interface, got '{gateway}'"
+        assert text in problems(**two, params={**veth, "network_gateways": [gateway]})
     assert "has no effect, got 1400; set network = 'veth'" in problems(params={"network_mtu": 1400})
 
 

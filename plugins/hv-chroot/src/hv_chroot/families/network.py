@@ -12,7 +12,7 @@ import hvcore.plugin as hv
 __all__ = ["PARAMS", "Interface", "addresses", "check", "interfaces_of"]
 
 _PREFIX: Final = "eth"
-_MODES: Final = ("bridged", "routed", "ext")
+_MODES: Final = ("bridged", "routed", "openvswitch", "ext")
 _SCRIPTS: Final = ("network_up_script", "network_down_script")
 
 
@@ -41,7 +41,7 @@ PARAMS: Final = hv.ParamGroup(
             {
                 "host": "The network of the node, as in Ganeti.",
                 "none": "A loopback interface only.",
-                "veth": "An interface for each NIC, as a port of the bridge that the NIC names.",
+                "veth": "An interface for each NIC, connected as the NIC says.",
             }
         ),
         default="host",
@@ -71,6 +71,14 @@ PARAMS: Final = hv.ParamGroup(
         example=1400,
     ),
     hv.Param(
+        "ovs_socket",
+        hv.file(),
+        help="The socket of the database of Open vSwitch, for NICs in mode openvswitch.",
+        default_means=hv.OVS_SOCKET,
+        changes="launch",
+        example="/var/run/openvswitch/db.sock",
+    ),
+    hv.Param(
         "network_up_script",
         hv.file(),
         help="The program that connects the node's end of each interface, in place of hvcore. It gets the name of that end as "
@@ -96,7 +104,7 @@ class Interface:
     """One interface of the instance: its name inside, its MAC address, its bridge on the node, its IP addresses.
 
     ``mode``, ``vlan`` and ``mtu`` are keys of its NIC, ``to_guest`` and ``from_guest`` its bandwidths. ``bridge`` is
-    ``link``: in mode routed, the routing table.
+    ``link``: in mode routed, the routing table. ``ovs_socket`` is for mode openvswitch.
     ``up``, ``down`` and ``environment`` are the scripts that connect it, and their variables.
     """
 
@@ -112,6 +120,7 @@ class Interface:
     up: str | None = None
     down: str | None = None
     environment: tuple[tuple[str, str], ...] = ()
+    ovs_socket: str = hv.OVS_SOCKET
 
 
 def interfaces_of(instance: hv.Instance, params: hv.Params) -> tuple[Interface, ...]:
@@ -137,6 +146,7 @@ def interfaces_of(instance: hv.Instance, params: hv.Params) -> tuple[Interface, 
             mtu=nic.mtu,
             to_guest=nic.bandwidth_to_guest,
             from_guest=nic.bandwidth_from_guest,
+            ovs_socket=params["ovs_socket"] or hv.OVS_SOCKET,
         )
         for index, nic in enumerate(instance.nics)
     )
@@ -173,9 +183,35 @@ def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
         todo = "set isolation to 'namespaces'"
         yield hv.Problem(path="params.network", what="needs namespaces", got="'veth'", todo=todo)
     yield from _settings(params, len(instance.nics) if veth else None)
+    if veth and instance.nics:
+        yield from _addressing(instance.nics, interfaces_of(instance, params), params["network_gateways"])
+    if params.layer("ovs_socket") == "instance" and all(nic.mode != "openvswitch" for nic in instance.nics):
+        what, todo = "has no effect without a NIC of mode 'openvswitch'", "unset it, or use that mode"
+        yield hv.Problem(path="params.ovs_socket", what=what, todo=todo)
     if params["network_gateways"] and instance.nics and all(nic.mode == "routed" for nic in instance.nics):
         what = "has no effect, because each NIC has mode 'routed', which has default routes"
         yield hv.Problem(path="params.network_gateways", what=what, todo="unset it")
+
+
+def _addressing(
+    nics: tuple[hv.Nic, ...], interfaces: tuple[Interface, ...], gateways: tuple[str, ...]
+) -> Iterator[hv.Problem]:
+    """An address that an interface has twice, and a gateway that no interface reaches: the kernel refuses both."""
+    networks = []
+    for index, interface in enumerate(interfaces):
+        seen: set[str] = set()
+        for place, text in enumerate(interface.addresses):
+            found = ipaddress.ip_interface(text)
+            networks.append(found.network)
+            if str(found.ip) in seen:
+                what, todo = f"has an address that {interface.name} has already", "leave one out"
+                path = f"nics[{index}].ip" if place < len(nics[index].ip) else "params.network_addresses"
+                yield hv.Problem(path=path, what=what, got=repr(text), todo=todo)
+            seen.add(str(found.ip))
+    for gateway in gateways:
+        if not any(ipaddress.ip_address(gateway) in network for network in networks):
+            what, todo = "is in the network of no interface", "correct it, or the prefix lengths of the addresses"
+            yield hv.Problem(path="params.network_gateways", what=what, got=repr(gateway), todo=todo)
 
 
 def _keys(place: str, nic: hv.Nic) -> Iterator[hv.Problem]:

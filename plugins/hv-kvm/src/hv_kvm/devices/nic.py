@@ -124,35 +124,24 @@ class TapNic(GuestNic):
     @property
     def switch(self) -> hv.OvsBridge | None:
         """The bridge of Open vSwitch, in mode openvswitch."""
-        if self.mode != "openvswitch":
-            return None
-        return hv.OvsBridge(
-            key=f"nic{self.index}.switch",
-            given_by=f"nics[{self.index}].link",
-            name=self.link or "",
-            socket=self.ovs_socket,
-            vlan=self.vlan,
-            from_guest=self.from_guest,
+        return hv.nic_switch(
+            self.index, self.mode, to=self.link, socket=self.ovs_socket, vlan=self.vlan, from_guest=self.from_guest
         )
 
     @property
     def tap(self) -> hv.Tap | hv.Macvtap:
         """The link with all its queues."""
-        if self.mode != "macvtap":
-            return self._tap
-        return hv.Macvtap(
-            key=f"nic{self.index}.tap",
-            given_by=f"nics[{self.index}].link",
-            mac=self.mac,
-            lower=self.link or "",
-            queues=self.queues,
-            vhost=self.vhost,
-            vnet_hdr=self.vnet_hdr,
-            mtu=self.mtu,
-        )
-
-    @property
-    def _tap(self) -> hv.Tap:
+        if self.mode == "macvtap":
+            return hv.Macvtap(
+                key=f"nic{self.index}.tap",
+                given_by=f"nics[{self.index}].link",
+                mac=self.mac,
+                lower=self.link or "",
+                queues=self.queues,
+                vhost=self.vhost,
+                vnet_hdr=self.vnet_hdr,
+                mtu=self.mtu,
+            )
         return hv.Tap(
             key=f"nic{self.index}.tap",
             given_by=f"nics[{self.index}].mode",
@@ -171,28 +160,20 @@ class TapNic(GuestNic):
         yield hv.mac_claim(f"nic{self.index}.mac", f"{where}.mac", self.mac)
         yield self.tap
         if self.scripts.up is None:
-            yield from self._connection(where)
-        yield from self.scripts.resources(self.index, self.mode, self.link, self.tap)
-        if self.switch is None or self.scripts.up is not None:  # else the limits are the switch's
-            yield from hv.nic_limits(self.index, self.tap, self.mac, to_guest=self.to_guest, from_guest=self.from_guest)
-
-    def _connection(self, where: str) -> Iterator[hv.Resource[Any]]:
-        """What hvcore itself plugs the tap into."""
-        if self.switch is None:
             yield from hv.nic_connection(
-                self.index, self.mode, self.tap, to=self.link, addresses=self.ip, vlan=self.vlan, mtu=self.mtu
-            )
-        else:
-            yield hv.OvsPort(
-                key=f"nic{self.index}.port",
-                given_by=f"{where}.link",
-                link=self._tap,
-                bridge=self.switch,
+                self.index,
+                self.mode,
+                self.tap,
+                to=self.link,
+                addresses=self.ip,
                 vlan=self.vlan,
                 mtu=self.mtu,
                 to_guest=self.to_guest,
                 from_guest=self.from_guest,
             )
+        yield from self.scripts.resources(self.index, self.mode, self.link, self.tap)
+        if self.switch is None or self.scripts.up is not None:  # else the limits are the switch's
+            yield from hv.nic_limits(self.index, self.tap, self.mac, to_guest=self.to_guest, from_guest=self.from_guest)
 
 
 DEVICES: Final = (UserNic, TapNic)
