@@ -1,4 +1,4 @@
-"""Features of a network interface, by ioctl(2): what its driver may leave to whoever gets the packets."""
+"""Features of a network interface, by ioctl(2): what its driver may leave to the receiver of its packets."""
 
 from __future__ import annotations
 
