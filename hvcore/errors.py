@@ -6,9 +6,9 @@ Every message reads ``subject: what is wrong, got value; what to do``: lower cas
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from hvcore.frozen import dataclass
 from hvcore.headline import headline
 from hvcore.plain import plain
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from hvcore.errors import NodeError
+from hvcore.frozen import dataclass
 from hvcore.host.cgroups.hierarchy import ControlGroups, control_groups
 from hvcore.model.record import Record
 

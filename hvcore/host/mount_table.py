@@ -11,11 +11,11 @@ import errno
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Final
 
 from hvcore.errors import DiskInUseError, LeftoverError, NodeError
+from hvcore.frozen import dataclass
 from hvcore.model.record import RECORD_FILE
 
 __all__ = [

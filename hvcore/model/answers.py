@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
+from hvcore.frozen import dataclass
 from hvcore.model.state import Op, State
 from hvcore.plain import plain_fields
 

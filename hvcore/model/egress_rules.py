@@ -10,9 +10,9 @@ import hashlib
 import ipaddress
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
+from hvcore.frozen import dataclass
 from hvcore.model.resource import Identity, Resource
 
 __all__ = [

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
+from hvcore.frozen import dataclass
 from hvcore.model.resource import Identity, Resource
 from hvcore.params.network_types import Forward
 

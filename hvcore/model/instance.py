@@ -6,10 +6,11 @@ import functools
 import re
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final
 
 from hvcore.errors import ParamsError, Problem
+from hvcore.frozen import dataclass
 from hvcore.model.names import DRIVER_PATTERN, name_problem
 from hvcore.model.nic import BOOT_INDEX, NIC_KEYS, Nic
 from hvcore.params.host_types import file

@@ -6,10 +6,11 @@ The layers are plain data here; `hvcore.config` reads them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final
 
 from hvcore.errors import Problem
+from hvcore.frozen import dataclass
 from hvcore.params.values import DEFAULT, INSTANCE, Params
 
 __all__ = ["NODE", "NO_LAYERS", "Layer", "Layers", "profile_layer"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Final
+
+from hvcore.frozen import dataclass
 
 __all__ = ["LIMITED", "NO_LIMITS", "GroupLimits"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from hvcore.errors import Problem
+from hvcore.frozen import dataclass
 from hvcore.params.network_types import addresses, bit_rate, forward, forward_of, mac, vlan
 from hvcore.params.param import Param, ParamGroup
 from hvcore.params.types import integer, list_of, one_of, regexp

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
 from typing import Any
 
+from hvcore.frozen import dataclass
 from hvcore.model.instance import Instance
 from hvcore.model.resource import Resource
 from hvcore.params.network_types import Vlan, vlan_of

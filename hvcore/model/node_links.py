@@ -7,9 +7,9 @@ separate resource, so that one NIC can be acquired and released while the instan
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
 from typing import Any, Final
 
+from hvcore.frozen import dataclass
 from hvcore.model.ovs_bridge import OvsBridge
 from hvcore.model.resource import Resource, UniqueValue
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field, fields
 from typing import Any, Final, Self
 
+from hvcore.frozen import dataclass
 from hvcore.model.instance import Disk, Nic
 from hvcore.model.state import State
 

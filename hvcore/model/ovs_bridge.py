@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
+from hvcore.frozen import dataclass
 from hvcore.model.resource import Resource
 from hvcore.params.network_types import Vlan
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
+from hvcore.frozen import dataclass
 from hvcore.params.network_types import Forward
 
 __all__ = ["CLOSES_LOOPBACK", "GUEST_ADDRESSES", "NodeNetwork", "asked_options", "dns_note", "passt_arguments"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from hvcore.errors import Problem
+from hvcore.frozen import dataclass
 from hvcore.params.values import REDACTED, Params
 
 __all__ = ["Argument", "Origin", "Plan", "Step", "Value", "on_one_line", "with_params"]

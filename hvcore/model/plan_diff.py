@@ -6,9 +6,9 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from hvcore.frozen import dataclass
 from hvcore.model.plan import Argument, Plan, Value, on_one_line
 
 __all__ = ["Change", "differences"]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, Final
 
 from hvcore.errors import RecordError
+from hvcore.frozen import dataclass
 from hvcore.model.codec import DecodeError, decode, encoded
 from hvcore.model.instance import Instance
 from hvcore.params.words import shortened

@@ -6,9 +6,10 @@ releases the resources of one class.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Generic, TypeVar
 
+from hvcore.frozen import dataclass
 from hvcore.model.limits import NO_LIMITS, GroupLimits
 from hvcore.model.sandbox import AsUser
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeAlias
+
+from hvcore.frozen import dataclass
 
 __all__ = ["CAPABILITIES", "AsCaller", "AsRoot", "AsUser", "Level", "Sandbox", "View", "Who", "capability_mask"]
 

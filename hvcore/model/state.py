@@ -5,11 +5,11 @@ Drivers supply actions, never checks: the core calls `transition` before every o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from hvcore.errors import StateError
+from hvcore.frozen import dataclass
 
 __all__ = ["TRANSITIONS", "Already", "Move", "Op", "State", "transition"]
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from hvcore.deadline import checked_seconds
+from hvcore.frozen import dataclass
 from hvcore.host.environment import Host, Live
 from hvcore.model.instance import Instance
 from hvcore.model.layers import NO_LAYERS, Layers

@@ -8,12 +8,13 @@ and no others: neither an upgrade of hvcore nor one of the driver changes a mach
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from hvcore.config import absolute_params, reload_instance
 from hvcore.deadline import Deadline
 from hvcore.errors import HvError, OperationError, ParamsError, Problem
+from hvcore.frozen import dataclass
 from hvcore.host.disks.disk_claims import BetweenHalves
 from hvcore.host.hurry import hurried_deadline
 from hvcore.model.answers import Outcome

@@ -6,11 +6,11 @@ stop of a guest that still runs is taken back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import HvError, NodeError, RecordError
+from hvcore.frozen import dataclass
 from hvcore.host.network.egress_table import put_back, weaknesses
 from hvcore.host.processes.process import boot_id
 from hvcore.model.record import Phase

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from hvcore.deadline import Deadline
 from hvcore.errors import BusyError, DriverLoadError, HvError, NodeError, VerifyError
+from hvcore.frozen import dataclass
 from hvcore.host.processes.process import boot_id
 from hvcore.model.answers import Outcome
 from hvcore.model.codec import encode, encoded

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from hvcore.frozen import dataclass
 from hvcore.params.values import UNSET
 
 __all__ = ["Bump", "ParamChange", "as_schema", "compare_schemas", "largest"]

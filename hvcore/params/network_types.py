@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
+from hvcore.frozen import dataclass
 from hvcore.params.param import PATTERN_END, ParamType, Reject, wrong_type
 from hvcore.params.types import line
 

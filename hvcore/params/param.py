@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, field
 from enum import StrEnum
 from typing import Any, Literal
 
 from hvcore.errors import DriverLoadError
+from hvcore.frozen import dataclass
 from hvcore.params.words import kind_of
 
 __all__ = ["PATTERN_END", "Changes", "NodeCheck", "Param", "ParamGroup", "ParamType", "Reject", "wrong_type"]

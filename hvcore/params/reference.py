@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from hvcore.frozen import dataclass
 from hvcore.params.values import DEFAULT, REDACTED, UNSET, Params
 
 if TYPE_CHECKING:

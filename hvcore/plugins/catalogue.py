@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from enum import StrEnum
 from importlib import metadata
 from typing import Any, Final
@@ -17,6 +17,7 @@ from typing import Any, Final
 from packaging.utils import canonicalize_name
 
 from hvcore._version import __version__
+from hvcore.frozen import dataclass
 from hvcore.model.names import DRIVER_PATTERN
 from hvcore.plugins import requirements
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import pluggy
 
 from hvcore.errors import HookError, HvError
+from hvcore.frozen import dataclass
 from hvcore.plugins.faults import place, place_of_constant
 from hvcore.plugins.hookspecs import Condition, condition_of
 from hvcore.resources.core_kinds import with_kinds

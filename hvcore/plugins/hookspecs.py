@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import pluggy
 
 from hvcore.errors import Problem
+from hvcore.frozen import dataclass
 from hvcore.model.answers import Outcome
 from hvcore.model.instance import Instance
 from hvcore.params.param import ParamGroup

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 from hvcore.errors import DriverError, HvError, ParamsError, Problem, RecordError, UnsupportedError
+from hvcore.frozen import dataclass
 from hvcore.host.environment import Host, Live
 from hvcore.host.node_checks import node_problems
 from hvcore.model.answers import Finding, Severity

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from hvcore.frozen import dataclass
 from hvcore.model.record import Record
 from hvcore.model.sandbox import Level
 

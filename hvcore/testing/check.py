@@ -12,7 +12,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import HvError
+from hvcore.frozen import dataclass
 from hvcore.host.processes.process import kill_and_wait
 from hvcore.model import sandbox
 from hvcore.model.answers import Outcome

@@ -11,9 +11,10 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from hvcore.frozen import dataclass
 
 __all__ = ["IMPURE", "Ending", "Failed", "act_at", "effects", "forked", "interpreted"]
 

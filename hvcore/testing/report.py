@@ -5,13 +5,14 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 from xml.etree import ElementTree as ET
 
 from hvcore._version import __version__
+from hvcore.frozen import dataclass
 from hvcore.plugins.catalogue import catalogue
 from hvcore.testing.check import Check, Level, Tier
 

@@ -11,7 +11,6 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,7 @@ from typing import Final
 from hvcore.api.driver_handle import DriverHandle
 from hvcore.api.node import Node
 from hvcore.errors import HvError
+from hvcore.frozen import dataclass
 from hvcore.host.environment import Host, default_uid_pool
 from hvcore.host.files import remove_tree
 from hvcore.host.launching.launch import reap

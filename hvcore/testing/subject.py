@@ -7,12 +7,13 @@ so that one command proves the driver on any node, without a checkout. Its tests
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
 from hvcore.api.node import Node
 from hvcore.errors import DriverLoadError
+from hvcore.frozen import dataclass
 from hvcore.model.instance import Instance
 from hvcore.plugins.catalogue import CatalogueEntry, catalogue
 from hvcore.plugins.importing import imported

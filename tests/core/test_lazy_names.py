@@ -47,6 +47,7 @@ def test_a_name_is_imported_when_it_is_first_used() -> None:
     assert "hvcore.errors" in found
     assert {name for name in found if name.startswith("hvcore.")} == {
         "hvcore.errors",
+        "hvcore.frozen",
         "hvcore.headline",
         "hvcore.plain",
     }

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from hvcore.frozen import dataclass
 from hvcore.host.cgroups.group_files import ControlFiles
 from hvcore.model.limits import LIMITED, GroupLimits
 

@@ -8,10 +8,11 @@ options.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from hvcore.frozen import dataclass
 from hvcore.host.confinement.namespaces import HeldNamespaces
 from hvcore.model.sandbox import AsCaller, AsRoot, AsUser, Sandbox, View, Who
 

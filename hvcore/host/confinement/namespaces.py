@@ -11,11 +11,11 @@ import select
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from hvcore.errors import NodeError
+from hvcore.frozen import dataclass
 from hvcore.host.confinement.own_root import with_own_root
 
 __all__ = ["UID_RANGE_SIZE", "HeldNamespaces", "hold_namespaces", "uid_ranges"]

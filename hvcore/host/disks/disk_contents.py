@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from hvcore.frozen import dataclass
 
 __all__ = ["Contents", "Holds", "contents_of", "recognized"]
 

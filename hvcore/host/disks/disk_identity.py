@@ -17,10 +17,10 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hvcore.frozen import dataclass
 from hvcore.host.disks.loop_devices import LOOP_MAJOR, MappedFile, loop_devices, mapped_by
 from hvcore.host.mount_table import mounts, unescaped
 

@@ -17,12 +17,13 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from hvcore.errors import NodeError
+from hvcore.frozen import dataclass
 from hvcore.host.cgroups.group import Group
 from hvcore.host.confinement.bubblewrap import Wrapped, sandboxed
 from hvcore.host.confinement.namespaces import HeldNamespaces

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 import resource
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from hvcore.errors import NodeError
+from hvcore.frozen import dataclass
 
 __all__ = ["LIMITS", "Limit", "forbid_core_dumps", "unmet_limits", "with_limits"]
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hvcore.frozen import dataclass
 from hvcore.host.libc import system_call
 
 __all__ = ["PLANNED", "UMASK", "as_planned", "inherited"]

@@ -8,9 +8,9 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
+from hvcore.frozen import dataclass
 from hvcore.host.network.netlink import CREATE, DUMP, EXCL, Netlink, attribute, attributes, nested
 
 __all__ = [

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from hvcore.frozen import dataclass
 from hvcore.host.network.link_names import is_ours, owner_of_mark
 from hvcore.host.network.links import delete_link, find_link, links
 from hvcore.host.network.netlink import Netlink

@@ -7,9 +7,9 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from hvcore.frozen import dataclass
 from hvcore.host.network.netlink import CREATE, DUMP, EXCL, Netlink, attribute, attributes
 
 __all__ = [

@@ -10,11 +10,11 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from hvcore.errors import NodeError
+from hvcore.frozen import dataclass
 from hvcore.host.environment import Host
 from hvcore.host.files import private_dir, read_regular, write_atomic
 from hvcore.host.network.nft import generation, nft_identity

@@ -6,8 +6,9 @@ import fcntl
 import os
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from hvcore.frozen import dataclass
 
 __all__ = ["TUN", "VHOST_NET", "TapFeatures", "open_queues", "open_tap", "open_vhost", "tap_features"]
 

@@ -10,11 +10,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from hvcore.deadline import Deadline
+from hvcore.frozen import dataclass
 from hvcore.host.files import read_regular
 from hvcore.host.lock import is_held
 from hvcore.host.processes.process import alive, exiting, processes_holding, processes_in_pid_namespace, wait_gone

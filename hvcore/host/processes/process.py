@@ -17,11 +17,11 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from hvcore.errors import DeadlineError
+from hvcore.frozen import dataclass
 from hvcore.host.hurry import interrupting
 from hvcore.model.record import ProcessId
 

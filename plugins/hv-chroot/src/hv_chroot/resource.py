@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import hvcore.plugin as hv
 from hv_chroot.families.network import Interface
 from hv_chroot.spec import ChrootSpec, limits_of
-from hvcore.plugin import HeldNamespaces, Resource
+from hvcore.plugin import HeldNamespaces, Resource, dataclass
 
 __all__ = [
     "PROCESS",

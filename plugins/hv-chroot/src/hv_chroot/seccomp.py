@@ -11,8 +11,9 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from hvcore.plugin import dataclass
 
 __all__ = ["MACHINES", "filter_program"]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import hvcore.plugin as hv
 from hv_chroot.families.isolation import has_users
 from hv_chroot.families.network import Interface, interfaces_of
 from hv_chroot.families.root import DEFAULT_OVERLAY_MIB, Bind
+from hvcore.plugin import dataclass
 
 __all__ = ["ENVIRONMENT", "ChrootSpec", "decide", "limits_of", "spec_of", "uids_of"]
 

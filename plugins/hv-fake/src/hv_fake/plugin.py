@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import hvcore.plugin as hv
+from hvcore.plugin import dataclass
 
 __all__ = ["PARAMS", "RESOURCE_KINDS", "FakeDriver", "FakeSpec"]
 

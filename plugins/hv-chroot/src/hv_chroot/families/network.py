@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import hvcore.plugin as hv
+from hvcore.plugin import dataclass
 
 __all__ = ["PARAMS", "Interface", "addresses", "check", "interfaces_of"]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import hvcore.plugin as hv
+from hvcore.plugin import dataclass
 
 __all__ = ["DEFAULT_OVERLAY_MIB", "PARAMS", "Bind", "check"]
 

@@ -10,10 +10,9 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
-from hvcore.plugin import libc_call, system_call
+from hvcore.plugin import dataclass, libc_call, system_call
 
 __all__ = ["Allowed", "attach", "cloned_tree", "mount_overlay", "mount_tmpfs", "unmount"]
 

@@ -7,7 +7,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -31,6 +30,7 @@ from hvcore.plugin import (
     Site,
     Turn,
     claim_mount,
+    dataclass,
     identify_disk,
     in_own_mounts,
     run_tool,

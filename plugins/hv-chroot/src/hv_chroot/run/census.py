@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import hvcore.plugin as hv
-from hvcore.plugin import boot_id, rooted
+from hvcore.plugin import boot_id, dataclass, rooted
 
 __all__ = ["Census", "census", "is_ending", "members", "namespace_of", "plain_census"]
 

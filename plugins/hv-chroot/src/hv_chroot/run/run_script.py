@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +13,7 @@ import hvcore.plugin as hv
 from hv_chroot.resources.mount_calls import Allowed, cloned_tree
 from hv_chroot.run.confinement import chroot_command, enter_command, sandbox_of
 from hv_chroot.spec import ChrootSpec
-from hvcore.plugin import LIFE_LOCK, STATUS, Child, in_own_mounts, launch, life_lock, rooted, run_tool, tail
+from hvcore.plugin import LIFE_LOCK, STATUS, Child, dataclass, in_own_mounts, launch, life_lock, rooted, run_tool, tail
 
 __all__ = ["Place", "run_afterwards", "run_start", "run_stop"]
 

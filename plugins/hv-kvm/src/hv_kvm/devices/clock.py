@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import hvcore.plugin as hv
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import Device, KvmSpec
+from hvcore.plugin import dataclass
 
 __all__ = ["DEVICES", "PARAMS", "Clock", "plan", "render"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import KvmOnly, OnlineCpus
 from hv_kvm.machine.spec import Device, KvmSpec
+from hvcore.plugin import dataclass
 
 __all__ = ["DEVICES", "PARAMS", "Cpu", "assess", "check", "plan", "render", "verify"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import hvcore.plugin as hv
 from hv_kvm.devices.shared.params import problem
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import Device, KvmSpec, when_planned
+from hvcore.plugin import dataclass
 
 __all__ = ["DEVICES", "PARAMS", "Extra", "assess", "check", "plan", "render"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import hvcore.plugin as hv
@@ -14,6 +13,7 @@ from hv_kvm.machine.option import Opt
 from hv_kvm.machine.placement import FIRST_SLOT, LAST_SLOT
 from hv_kvm.machine.resource import Bindings
 from hv_kvm.machine.spec import Device, KvmSpec
+from hvcore.plugin import dataclass
 
 __all__ = ["DEVICES", "PARAMS", "Machine", "assess", "check", "plan", "render", "verify"]
 

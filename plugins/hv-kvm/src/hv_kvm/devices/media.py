@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import hvcore.plugin as hv
@@ -14,6 +13,7 @@ from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import AUTHORITIES, HOST_NETWORK, HOSTS, RESOLV_CONF, Bindings, BlockModule, Image
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice, when_planned
+from hvcore.plugin import dataclass
 
 __all__ = ["DEVICES", "PARAMS", "Cdrom", "Floppy", "check", "plan", "render", "verify"]
 

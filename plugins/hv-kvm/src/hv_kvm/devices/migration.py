@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import hvcore.plugin as hv
 from hv_kvm.devices.shared.params import problem
 from hv_kvm.machine.resource import NotYet
 from hv_kvm.machine.spec import Device, KvmSpec
+from hvcore.plugin import dataclass
 
 __all__ = ["DEVICES", "PARAMS", "UserShutdown", "check", "plan"]
 

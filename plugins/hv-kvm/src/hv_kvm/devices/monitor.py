@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import hvcore.plugin as hv
@@ -11,6 +10,7 @@ from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import GUEST_DIRECTORY, Bindings
 from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.paths import COMMANDS, EVENTS, PIDFILE, RECOVERY
+from hvcore.plugin import dataclass
 
 __all__ = ["DEVICES", "Monitor", "plan", "render"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import hvcore.plugin as hv
@@ -23,6 +22,7 @@ from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import HOST_NETWORK, Bindings
 from hv_kvm.machine.spec import KvmSpec, PciDevice, when_planned
+from hvcore.plugin import dataclass
 
 __all__ = ["DEVICES", "PARAMS", "PASSWORD", "PORT", "Spice", "assess", "check", "plan", "render", "verify"]
 

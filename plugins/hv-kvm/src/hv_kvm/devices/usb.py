@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import hvcore.plugin as hv
@@ -13,6 +12,7 @@ from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import Outside
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice, when_planned
+from hvcore.plugin import dataclass
 
 __all__ = ["DEVICES", "PARAMS", "UsbController", "UsbDevice", "plan", "render", "verify"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import hvcore.plugin as hv
@@ -12,6 +11,7 @@ from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.placement import display_address
 from hv_kvm.machine.spec import Device, KvmSpec, when_planned
+from hvcore.plugin import dataclass
 
 __all__ = ["DEVICES", "PARAMS", "Video", "plan", "render", "verify"]
 

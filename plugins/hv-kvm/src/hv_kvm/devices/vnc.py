@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import hvcore.plugin as hv
@@ -23,6 +22,7 @@ from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import HOST_NETWORK, Bindings, DataFile
 from hv_kvm.machine.spec import Device, KvmSpec, when_planned
 from hv_kvm.paths import VNC
+from hvcore.plugin import dataclass
 
 __all__ = ["DEVICES", "PARAMS", "PASSWORD", "Vnc", "assess", "check", "plan", "render", "verify"]
 

@@ -6,8 +6,9 @@ Code decides by the name of a command, an option's parameter or a type, never by
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+from hvcore.plugin import dataclass
 
 __all__ = ["FACTS_FORMAT", "Facts", "MachineType", "resolve_machine"]
 

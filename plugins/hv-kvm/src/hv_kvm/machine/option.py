@@ -7,8 +7,10 @@ whose argument is a plain path is not parsed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
+
+from hvcore.plugin import dataclass
 
 __all__ = ["Opt", "Props", "QmpCommand", "Value", "as_command", "nested"]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from hvcore.plugin import Handles, Identity, Resource
+from hvcore.plugin import Handles, Identity, Resource, dataclass
 
 __all__ = [
     "AUTHORITIES",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Final, TypeVar
 
-from hvcore.plugin import ControlGroup, DriverLoadError, HookError, Hooks, Resource, called_when, decode
+from hvcore.plugin import ControlGroup, DriverLoadError, HookError, Hooks, Resource, called_when, dataclass, decode
 
 __all__ = ["GROUP", "Device", "KvmSpec", "PciDevice", "declared", "kinds_of", "read_spec", "when_planned"]
 

@@ -12,13 +12,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from hv_kvm.qemu import facts_cache
 from hv_kvm.qemu.boot_sector import DISK_BYTES, Row, assemble
 from hv_kvm.qemu.trial import StatusTakenError, Trial, TrialError
-from hvcore.plugin import Host
+from hvcore.plugin import Host, dataclass
 
 __all__ = ["KVM_DEADLINE_S", "Accel", "KvmVerdict", "accel_for", "guest_runs", "kvm_works"]
 

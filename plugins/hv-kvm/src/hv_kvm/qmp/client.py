@@ -17,7 +17,6 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -27,6 +26,7 @@ from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp.errors import QmpBusyError, QmpCommandError, QmpConnectError, QmpProtocolError, QmpTimeoutError
 from hv_kvm.qmp.holders import accepted_connections
 from hv_kvm.qmp.wire import Wire, open_wire
+from hvcore.plugin import dataclass
 
 __all__ = ["COMMAND_DEADLINE_S", "EVENT_BOUND", "Greeting", "QmpClient", "adopt", "connect", "reach"]
 

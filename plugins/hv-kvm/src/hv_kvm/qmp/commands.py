@@ -7,11 +7,10 @@ lacks a member that QAPI promises.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from hv_kvm.qmp.client import COMMAND_DEADLINE_S, QmpClient
 from hv_kvm.qmp.errors import QmpClosedError, QmpCommandError
 from hv_kvm.qmp.replies import ask, ask_rows
+from hvcore.plugin import dataclass
 
 __all__ = [
     "RunStatus",

@@ -12,10 +12,11 @@ import json
 import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from hv_kvm.event import QmpEvent, read_event
+from hvcore.plugin import dataclass
 
 __all__ = ["EVENTS", "TAIL_BYTES", "Journal", "last_run_state", "read_journal", "trim"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ from hv_kvm.qemu.accelerator import Accel, accel_for
 from hv_kvm.qmp import QmpClosedError, QmpConnectError, QmpError, QmpTimeoutError, commands, connect
 from hv_kvm.run.ready import make_ready
 from hv_kvm.run.user_networks import with_user_networks
+from hvcore.plugin import dataclass
 
 __all__ = ["Pinned", "acquire", "bring_up", "command", "pin"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from posixpath import normpath
 from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import GuestFile
+from hvcore.plugin import dataclass
 
 __all__ = ["Gluster", "Rbd", "Server", "descriptors", "file_props", "network_props", "parse_uri", "read_only_image"]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import hvcore.plugin as hv
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
 from hv_kvm.machine.resource import GUEST_USER, HOST_NETWORK, RESOLV_CONF, Bindings, BuiltInNetwork
+from hvcore.plugin import dataclass
 
 __all__ = ["PASST", "SLIRP", "UserBackend"]
 
