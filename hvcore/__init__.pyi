@@ -37,9 +37,9 @@ from hvcore.model.answers import Finding as Finding
 from hvcore.model.answers import Log as Log
 from hvcore.model.answers import Outcome as Outcome
 from hvcore.model.answers import Severity as Severity
-from hvcore.model.instance import Disk as Disk
+from hvcore.model.devices import Disk as Disk
+from hvcore.model.devices import Nic as Nic
 from hvcore.model.instance import Instance as Instance
-from hvcore.model.instance import Nic as Nic
 from hvcore.model.observation import InstanceInfo as InstanceInfo
 from hvcore.model.observation import Interface as Interface
 from hvcore.model.plan import Argument as Argument

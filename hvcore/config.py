@@ -38,7 +38,7 @@ __all__ = [
     "strict",
 ]
 
-_URI: Final = re.compile("[A-Za-z][A-Za-z0-9+.-]+:")
+_URI: Final = "[A-Za-z][A-Za-z0-9+.-]+:"
 _MAX_BYTES: Final = 1024 * 1024
 _MAX_PARTS: Final = 200
 _PART: Final = rb"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*"""
@@ -111,7 +111,7 @@ def absolute_params(values: Any, keys: Collection[str], directory: str | Path) -
 
 def _absolute(value: object, directory: str | Path) -> object:
     """The path, from ``directory`` or the home of a user (``~``). Any other value, such as a URI, is unchanged."""
-    if not isinstance(value, str) or not value or "\0" in value or value.startswith("/") or _URI.match(value):
+    if not isinstance(value, str) or not value or "\0" in value or value.startswith("/") or re.match(_URI, value):
         return value
     home = os.path.expanduser(value)
     return home if home != value else os.path.normpath(os.path.join(directory, value))

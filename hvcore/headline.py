@@ -14,13 +14,13 @@ from typing import Final
 __all__ = ["headline"]
 
 _CHARACTERS: Final = 300
-_HINTS: Final = re.compile(
-    r"dmesg\(1\) may have more information|Is another process using the image|\(?(?:hint|note): "
-    r"|(?:Try|Use|See|Run) .*(?:--help|-help|for (?:more )?(?:information|details|help))|Aborted\b|Usage: ",
-    re.IGNORECASE,
+# Patterns are compiled when they are used: most commands print no output of a failed program.
+_HINTS: Final = (
+    r"(?i)dmesg\(1\) may have more information|Is another process using the image|\(?(?:hint|note): "
+    r"|(?:Try|Use|See|Run) .*(?:--help|-help|for (?:more )?(?:information|details|help))|Aborted\b|Usage: "
 )
-_NO_CAUSE: Final = re.compile(r"(?:[^ ]+: )*?(?:warning|info): |.*terminating on signal \d+", re.IGNORECASE)
-_ID: Final = re.compile(r"""(?:node-name|\bid)["']?[=:]\s*["']?([\w.#-]+)""")
+_NO_CAUSE: Final = r"(?i)(?:[^ ]+: )*?(?:warning|info): |.*terminating on signal \d+"
+_ID: Final = r"""(?:node-name|\bid)["']?[=:]\s*["']?([\w.#-]+)"""
 _WRAPPERS: Final = ("bwrap",)
 
 
@@ -31,7 +31,7 @@ def headline(output: str, argv: Sequence[str] = ()) -> str:
     warning, else the last line. An option of ``argv`` that the line repeats is cut to its name and the id in it.
     """
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    causes = [line for line in lines if not _HINTS.match(line) and not _NO_CAUSE.match(line)]
+    causes = [line for line in lines if not re.match(_HINTS, line) and not re.match(_NO_CAUSE, line)]
     program = argv[0].rpartition("/")[2] if argv else ""
     named = [line for line in causes if line.partition(": ")[0].rpartition("/")[2] in (program, *_WRAPPERS)]
     found = next(iter(named or causes[-1:] or lines[-1:]), "")
@@ -43,7 +43,7 @@ def _without_option(line: str, argv: Sequence[str]) -> str:
     for option, value in pairwise(argv):
         repeated = f"{option} {value}: "
         if option.startswith("-") and repeated in line:
-            found = _ID.search(value)
+            found = re.search(_ID, value)
             return line.replace(repeated, f"{option} {found[1]}: " if found else f"{option}: ", 1)
     return line
 

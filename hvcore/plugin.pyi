@@ -89,13 +89,13 @@ from hvcore.model.answers import Outcome as Outcome
 from hvcore.model.answers import Severity as Severity
 from hvcore.model.codec import decode as decode
 from hvcore.model.codec import encode as encode
+from hvcore.model.devices import Disk as Disk
+from hvcore.model.devices import Nic as Nic
 from hvcore.model.egress_rules import Egress as Egress
 from hvcore.model.guest_network import PASST_PATH as PASST_PATH
 from hvcore.model.guest_network import PortForward as PortForward
 from hvcore.model.guest_network import UserNetwork as UserNetwork
-from hvcore.model.instance import Disk as Disk
 from hvcore.model.instance import Instance as Instance
-from hvcore.model.instance import Nic as Nic
 from hvcore.model.limits import GroupLimits as GroupLimits
 from hvcore.model.nic_connection import nic_connection as nic_connection
 from hvcore.model.nic_connection import nic_limits as nic_limits

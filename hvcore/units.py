@@ -10,8 +10,8 @@ import re
 __all__ = ["LONGEST_SIZE", "MAX_MIB", "format_mib", "parse_mib"]
 
 _FACTORS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4, "P": 1024**5}
-_SIZE = re.compile(r"([0-9]{1,19})(?:\.([0-9]{1,9}))? ?([KMGTP]?)(?:iB)?", re.ASCII | re.IGNORECASE)
-_DECIMAL = re.compile(r"[0-9.]+ ?[KMGTP]B", re.ASCII | re.IGNORECASE)
+_SIZE = r"(?ai)([0-9]{1,19})(?:\.([0-9]{1,9}))? ?([KMGTP]?)(?:iB)?"
+_DECIMAL = r"(?ai)[0-9.]+ ?[KMGTP]B"
 
 LONGEST_SIZE = 40
 """Characters of the longest text that is read as a size."""
@@ -25,9 +25,9 @@ def parse_mib(text: str) -> int:
 
     ValueError, whose text is for the user, also when the size is not a whole number of MiB.
     """
-    match = _SIZE.fullmatch(text) if len(text) <= LONGEST_SIZE else None
+    match = re.fullmatch(_SIZE, text) if len(text) <= LONGEST_SIZE else None
     if match is None:
-        if len(text) <= LONGEST_SIZE and _DECIMAL.fullmatch(text):
+        if len(text) <= LONGEST_SIZE and re.fullmatch(_DECIMAL, text):
             raise ValueError("has a unit that can mean 1000 or 1024, write K, M, G or T for powers of 1024")
         raise ValueError("is not a size such as 512M or 2G")
     whole, fraction, prefix = match[1], match[2] or "", match[3].upper()

@@ -7,7 +7,7 @@ import inspect
 
 import hvcore
 from generator.words import DRIVERS, TEXT, WORDS, table, wrapped
-from hvcore.model.instance import DISK_KEYS, INSTANCE_KEYS, NIC_KEYS
+from hvcore.model.instance_keys import DISK_KEYS, INSTANCE_KEYS, NIC_KEYS
 from hvcore.model.names import name_problem
 from hvcore.params.reference import default_of, field_rows, section
 

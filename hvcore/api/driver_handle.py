@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 from hvcore.deadline import Deadline
 from hvcore.errors import NotFoundError, ParamsError, Problem, VerifyError
 from hvcore.model.answers import Finding, Outcome
-from hvcore.model.instance import DISK_KEYS, INSTANCE_KEYS, NIC_KEYS, Instance
+from hvcore.model.instance import Instance
+from hvcore.model.instance_keys import DISK_KEYS, INSTANCE_KEYS, NIC_KEYS
 from hvcore.model.plan import Plan, with_params
 from hvcore.operations import observe
 from hvcore.operations.context import CallOptions, Context

@@ -11,10 +11,10 @@ import struct
 import termios
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Final, NoReturn
 
 import hvcore
-from hvcore.frozen import dataclass
 
 __all__ = ["GuestSide", "opened"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hvcore.model.instance import DISK_KEYS, INSTANCE_KEYS, NIC_KEYS
+from hvcore.model.instance_keys import DISK_KEYS, INSTANCE_KEYS, NIC_KEYS
 from hvcore.model.names import MAX_NAME_BYTES, NAME_PATTERN
 from hvcore.params.param import PATTERN_END
 from hvcore.params.reference import json_schema, table_schema

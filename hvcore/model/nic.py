@@ -1,4 +1,4 @@
-"""A network interface as an instance file describes it, and the rules between its keys. They are the same for each driver."""
+"""The keys of a network interface in an instance file, and the rules between them. They are the same for each driver."""
 
 from __future__ import annotations
 
@@ -7,34 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from hvcore.errors import Problem
-from hvcore.frozen import dataclass
+from hvcore.model.devices import Nic
 from hvcore.params.network_types import addresses, bit_rate, forward, forward_of, mac, vlan
 from hvcore.params.param import Param, ParamGroup
 from hvcore.params.types import integer, list_of, one_of, regexp
 
-__all__ = ["BOOT_INDEX", "NIC_KEYS", "Nic", "nic_problems"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Nic:
-    """One network interface. A ``mac`` of None is derived from the instance's uuid and the position of the interface.
-
-    The fields are the keys under ``[[nics]]`` of an instance file; the bandwidths are in bits per second. ``boot_index``
-    is as that of a `Disk`.
-    """
-
-    mode: str = "user"
-    mac: str | None = None
-    link: str | None = None
-    name: str | None = None
-    ip: tuple[str, ...] = ()
-    vlan: str | None = None
-    mtu: int | None = None
-    bandwidth_to_guest: int | None = None
-    bandwidth_from_guest: int | None = None
-    forward: tuple[str, ...] = ()
-    egress: str | None = None
-    boot_index: int | None = None
+__all__ = ["BOOT_INDEX", "NIC_KEYS", "nic_problems"]
 
 
 BOOT_INDEX: Final = Param(

@@ -7,7 +7,7 @@ from dataclasses import asdict, field, fields
 from typing import Any, Final, Self
 
 from hvcore.frozen import dataclass
-from hvcore.model.instance import Disk, Nic
+from hvcore.model.devices import Disk, Nic
 from hvcore.model.state import State
 
 __all__ = ["InstanceInfo", "Interface", "Observation", "fault_of"]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NodeInterfaces"]
 
-_OF_NIC: Final = re.compile(r"nic(\d+)(?:\..+)?")
+_OF_NIC: Final = r"nic(\d+)(?:\..+)?"
 
 
 class NodeInterfaces:
@@ -25,7 +25,7 @@ class NodeInterfaces:
         """Those of the instance's NICs, which have these MAC addresses; nothing for a NIC without an interface."""
         switches = {entry.data.get("port"): entry.data.get("bridge") for entry in record.ledger}
         for entry in record.ledger:
-            nic = _OF_NIC.fullmatch(entry.key)
+            nic = re.fullmatch(_OF_NIC, entry.key)
             name, mark = entry.data.get("name"), entry.data.get("owner")
             if nic is None or name is None or mark is None or int(nic[1]) >= len(macs):
                 continue

@@ -18,7 +18,7 @@ __all__ = ["MAX_CPU_ID", "address", "address_or_path", "cpu_mask", "cpu_sets", "
 MAX_CPU_ID = 8191
 """The highest CPU number a mask may name: the largest NR_CPUS of Linux is 8192 (arch/x86/Kconfig)."""
 
-_CPU_LIST = re.compile("[0-9]{1,4}(?:-[0-9]{1,4})?(?:,[0-9]{1,4}(?:-[0-9]{1,4})?)*")
+_CPU_LIST = "[0-9]{1,4}(?:-[0-9]{1,4})?(?:,[0-9]{1,4}(?:-[0-9]{1,4})?)*"
 
 # linux/limits.h: PATH_MAX without its NUL, and NAME_MAX.
 _PATH_BYTES, _COMPONENT_BYTES = 4095, 255
@@ -26,10 +26,10 @@ _PATH = rf"/|(?:/(?!\.{{1,2}}(?:/|{PATTERN_END}))[^/\u0000]+)+"
 _PATH_SCHEMA = {"type": "string", "maxLength": _PATH_BYTES, "pattern": f"^(?:{_PATH}){PATTERN_END}"}
 
 # net/core/dev.c, dev_valid_name(): not "." or "..", no "/", ":" or space, at most IFNAMSIZ - 1. ASCII only is ours.
-_INTERFACE = re.compile(r"(?!\.{1,2}\Z)(?![0-9.]+\Z)[A-Za-z0-9_.][A-Za-z0-9_.@+-]{0,14}")
+_INTERFACE = r"(?!\.{1,2}\Z)(?![0-9.]+\Z)[A-Za-z0-9_.][A-Za-z0-9_.@+-]{0,14}"
 
 # Only the form that is already clean; ipaddress decides about everything else and is ten times slower.
-_IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.(?!\Z)|\Z)){4}", re.ASCII)
+_IPV4 = r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.(?!\Z)|\Z)){4}"
 
 # What ipaddress takes, for JSON Schema: RFC 3986, IPv4address and IPv6address.
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -86,7 +86,7 @@ def address_or_path(*, interface: bool = False) -> ParamType:
 
 
 def _address(given: object, *, interface: bool) -> str:
-    if type(given) is str and _IPV4.fullmatch(given):
+    if type(given) is str and re.fullmatch(_IPV4, given):
         return given
     value = line(given, _ADDRESS_BYTES)
     if "%" in value:
@@ -95,7 +95,7 @@ def _address(given: object, *, interface: bool) -> str:
         return str(ipaddress.ip_address(value))
     except ValueError:
         pass
-    if interface and _INTERFACE.fullmatch(value):
+    if interface and re.fullmatch(_INTERFACE, value):
         return value
     if value[:1] == "[":
         raise Reject("is not an address", "give an IPv6 address without brackets")
@@ -110,7 +110,7 @@ def cpu_mask(*, multi: bool = False) -> ParamType:
     expects = "CPU numbers and ranges such as '0-3,5', or 'all'" + (
         ", or one such list for each vCPU with ':' between them" if multi else ""
     )
-    one = f"(?:all|{_CPU_LIST.pattern})"
+    one = f"(?:all|{_CPU_LIST})"
 
     def parse(value: object) -> str:
         if isinstance(value, int) and not isinstance(value, bool):
@@ -149,7 +149,7 @@ def _cpu_list(part: str) -> str:
 
 def _ranges(part: str) -> list[tuple[int, int]]:
     """Each item as ``(first, last)``, in the order written."""
-    if _CPU_LIST.fullmatch(part) is None:
+    if re.fullmatch(_CPU_LIST, part) is None:
         raise Reject("has a part that is neither a CPU number nor a range")
     ranges = []
     for item in part.split(","):

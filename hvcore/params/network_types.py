@@ -26,12 +26,11 @@ def mac() -> ParamType:
     """A unicast MAC address: six bytes in hexadecimal digits with ':' between them."""
     # An even first byte: its lowest bit marks multicast, which no interface may have.
     form = f"{_HEX}[02468aceACE](?::{_HEX}{{2}}){{5}}"
-    matches = re.compile(form).fullmatch
     expects = "a unicast MAC address such as 'aa:00:00:4b:c1:01'"
 
     def parse(value: object) -> str:
         clean = line(value, 64)
-        if matches(clean) is None:
+        if re.fullmatch(form, clean) is None:
             odd = re.fullmatch(f"{_HEX}{{2}}(:{_HEX}{{2}}){{5}}", clean)
             raise Reject("is a multicast address" if odd else "is not a MAC address")
         return clean
@@ -206,7 +205,7 @@ class Forward:
         return same and (self.address == other.address or None in (self.address, other.address))
 
 
-_FORWARD: Final = re.compile(
+_FORWARD: Final = (
     r"(?:(?P<v4>[0-9.]{7,15}):|\[(?P<v6>[0-9A-Fa-f:.]{2,45})\]:)?"
     r"(?P<port>[0-9]{1,5}):(?P<guest_port>[0-9]{1,5})(?:/(?P<protocol>tcp|udp))?"
 )
@@ -235,7 +234,7 @@ def forward_of(clean: str) -> Forward:
 
 
 def _forward(text: str) -> Forward:
-    found = _FORWARD.fullmatch(text)
+    found = re.fullmatch(_FORWARD, text)
     if found is None:
         raise Reject("is not of the form [ADDRESS:]PORT:GUEST_PORT[/tcp|/udp]")
     address = found["v4"] or found["v6"]

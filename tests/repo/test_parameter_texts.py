@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from hvcore.model.instance import DISK_KEYS, INSTANCE_KEYS, NIC_KEYS
+from hvcore.model.instance_keys import DISK_KEYS, INSTANCE_KEYS, NIC_KEYS
 from hvcore.params.param import Param
 from hvcore.plugins.loader import load
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvcore import Disk, Instance, Nic, ParamsError
-from hvcore.model.instance import DISK_KEYS, INSTANCE_KEYS, NIC_KEYS, read_instance
+from hvcore.model.instance import read_instance
+from hvcore.model.instance_keys import DISK_KEYS, INSTANCE_KEYS, NIC_KEYS
 from hvcore.params.param import ParamGroup
 
 GOOD: dict[str, Any] = {
