@@ -58,6 +58,7 @@ ROLES: Final[Mapping[str, Role]] = {
             "Instances, plans and observations": (
                 *(
                     "hvcore.model.instance",
+                    "hvcore.model.devices",
                     "hvcore.model.plan",
                     "hvcore.model.observation",
                     "hvcore.model.answers",
@@ -66,7 +67,7 @@ ROLES: Final[Mapping[str, Role]] = {
             ),
             "The driver and its arguments": (
                 *("hvcore.plugins.protocols", "hvcore.plugins.hooks", "hvcore.state", "hvcore.host.environment"),
-                *("hvcore.model.record", "hvcore.model.codec", "hvcore.lazy_names", "hvcore.deadline"),
+                *("hvcore.model.record", "hvcore.model.codec", "hvcore.frozen", "hvcore.lazy_names", "hvcore.deadline"),
             ),
             "Resources that an instance holds": (
                 *("hvcore.model.resource", "hvcore.model.guest_network", "hvcore.model.egress_rules"),
