@@ -20,7 +20,7 @@ from typing import Final
 from hvcore.errors import NodeError
 from hvcore.host.files import private_dir, remove_tree
 
-__all__ = ["Reservations", "has_reserved", "instance_of", "kinds_of", "release_reservations"]
+__all__ = ["Reservations", "has_reserved", "instance_of", "kinds_of", "may_have_reserved", "release_reservations"]
 
 _OWNERS: Final = "owners"
 _NOTE_MODE: Final = stat.S_IFREG | 0o600
@@ -163,6 +163,11 @@ def has_reserved(root: Path, name: str) -> bool:
         return any(name in Reservations(root / kind).items().values() for kind in kinds_of(root))
     kinds = (Reservations(root / kind) for kind in _listed(root / _OWNERS / name))
     return any(kind.owner(key) == name for kind in kinds for key in kind.noted(name))
+
+
+def may_have_reserved(root: Path, name: str) -> bool:
+    """Whether the instance has reserved anything, or a process was killed between a note and its link. Reads no link."""
+    return os.path.lexists(root / _OWNERS / name) if _is_directory(root / _OWNERS) else has_reserved(root, name)
 
 
 def kinds_of(root: Path) -> list[str]:

@@ -14,7 +14,7 @@ from hvcore.host.network.marked import Marked, marked, remove_marked
 from hvcore.host.processes.launch_notes import forget_launch
 from hvcore.host.processes.launched import life_locks, marked_for
 from hvcore.host.processes.process import identify, kill_and_wait, rooted
-from hvcore.host.reservations import has_reserved, release_reservations
+from hvcore.host.reservations import may_have_reserved, release_reservations
 from hvcore.model.answers import Outcome
 from hvcore.model.record import LIFE_LOCK
 from hvcore.model.state import Op, State
@@ -65,7 +65,7 @@ def _release_reserved(context: Context, name: str) -> None:
     """Free everything that the instance has reserved, also what its ledger does not name. Raises `LeftoverError`."""
     reservations = context.host.run_dir / "reservations"
     try:
-        if has_reserved(reservations, name):
+        if may_have_reserved(reservations, name):
             release_reservations(reservations, name)
     except OSError as error:
         what = f"{name}: its reservations cannot be released, got {error.strerror}"

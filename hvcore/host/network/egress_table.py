@@ -64,8 +64,11 @@ def enforce(host: Host, owner: str, elements: Iterable[Element]) -> None:
 def withdraw(host: Host, owner: str) -> None:
     """Delete the elements of ``owner``, and the table with the last guest. Can be repeated. Raises `NftError`."""
     kept = _reservations(host)
-    mine = {element for element in _parsed(kept.noted(owner)) if kept.target(str(element)) == owner}
+    noted = kept.noted(owner)
+    mine = {element for element in _parsed(noted) if kept.target(str(element)) == owner}
     if not mine:
+        if noted:  # a note without its link: a process was killed between them
+            kept.release(owner)
         return
     others = reserved_elements(host) - mine
     texts = {(element.set, element.text) for element in others}

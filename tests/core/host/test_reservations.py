@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from hvcore.host.reservations import Reservations, has_reserved
+import pytest
+
+from hvcore.host.reservations import Reservations, has_reserved, may_have_reserved, release_reservations
 
 
 def test_a_reservation_has_one_owner(tmp_path: Path) -> None:
@@ -143,3 +145,16 @@ def test_the_directory_of_notes_is_made_once(tmp_path: Path, in_child: Callable[
     assert sorted(os.listdir(tmp_path)) == ["owners", "uid"]
     wanted = [f"old{n}/uid/{n}" for n in range(50)] + [f"new{n}/uid/{1000 + n}" for n in range(16)]
     assert notes(tmp_path) == sorted(wanted)
+
+
+@pytest.mark.parametrize("owner", ["web1", "web1/disk0"])
+def test_a_note_without_its_link_is_released(tmp_path: Path, owner: str) -> None:
+    """The process was killed after it had made the note, or after it had removed the link."""
+    Reservations(tmp_path / "disk").take("a", owner)
+    Reservations(tmp_path / "disk").take("b", "web2")
+    (tmp_path / "disk" / "a").unlink()
+    assert not has_reserved(tmp_path, "web1")
+    assert may_have_reserved(tmp_path, "web1")
+    release_reservations(tmp_path, "web1")
+    assert not may_have_reserved(tmp_path, "web1")
+    assert [path.name for path in (tmp_path / "owners").iterdir()] == ["web2"]

@@ -81,6 +81,19 @@ def test_a_release_after_a_crash_and_a_flush_leaves_nothing(at_work: AtWork) -> 
 
 
 @pytest.mark.usefixtures("internet")
+def test_a_release_that_was_killed_before_it_removed_its_notes_is_finished(at_work: AtWork) -> None:
+    job = at_work()
+    job.acquire(wanted())
+    root = job.host.run_dir / "reservations"
+    run("/usr/sbin/nft flush ruleset")
+    for link in (root / EGRESS).iterdir():
+        link.unlink()
+    assert list((root / "owners/web1" / EGRESS).iterdir())
+    job.release("nic0.egress")
+    assert not (root / "owners/web1" / EGRESS).exists()
+
+
+@pytest.mark.usefixtures("internet")
 def test_two_nics_are_released_one_at_a_time(at_work: AtWork) -> None:
     job = at_work()
     other = Identity(key="nic1.passt.uid", at_any_level=True)

@@ -1,7 +1,8 @@
-"""The modes of NICs whose links are on the node, each with what a test has to prepare in its network namespace."""
+"""The modes of NICs that have something on the node, each with what a test has to prepare in its network namespace."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,10 @@ from empty_network import Network, empty_network
 from open_vswitch import NEEDS_OVS, open_vswitch
 
 import hvcore
+
+NEEDS_PASST: Final = pytest.mark.skipif(
+    shutil.which("passt") is None or shutil.which("nft") is None, reason="no passt or nft: ./dev setup"
+)
 
 __all__ = ["NIC_MODES", "SAMPLE_OF_MODES", "ModeNetwork", "mode_network"]
 
@@ -64,6 +69,23 @@ def _limited(mode: str, net: Network, folder: Path) -> Iterator[ModeNetwork]:
     yield ModeNetwork(net, _nics("bridged", "br0", bandwidth_to_guest=10**7, bandwidth_from_guest=10**7))
 
 
+@contextmanager
+def _user(mode: str, net: Network, folder: Path) -> Iterator[ModeNetwork]:
+    net.ip("link", "add", "up0", "type", "veth", "peer", "name", "wire0")
+    for name in ("up0", "wire0"):
+        net.ip("link", "set", name, "up")
+    for address, gateway in (("198.51.100.2/24", "198.51.100.1"), ("2001:db8::2/64", "2001:db8::1")):
+        net.ip("addr", "add", address, "dev", "up0")
+        net.ip("route", "add", "default", "via", gateway)
+    first = hvcore.Nic(mode="user", forward=("2222:22", "127.0.0.1:0:80", "5353:53/udp"), egress="internet")
+    second = hvcore.Nic(mode="user", forward=("[::1]:8080:80",), egress="none", mac=MACS[1])
+
+    def more() -> set[str]:
+        return {*net.run("nft", "list", "tables").splitlines(), *net.run("ss", "-Hlntu").splitlines()}
+
+    yield ModeNetwork(net, (first, second), {"user_network": "passt"}, more)
+
+
 def _nics(mode: str, link: str, **more: Any) -> tuple[hvcore.Nic, ...]:
     return tuple(hvcore.Nic(mode=mode, link=link, mac=mac, **more) for mac in MACS)
 
@@ -73,6 +95,7 @@ _PREPARED: Final = {
     "openvswitch": _openvswitch,
     "macvtap": _macvtap,
     "bridged with limits": _limited,
+    "user with forwards and egress": _user,
 }
 
 NIC_MODES: Final = [
@@ -80,6 +103,7 @@ NIC_MODES: Final = [
     pytest.param("openvswitch", marks=NEEDS_OVS),
     pytest.param("macvtap"),
     pytest.param("bridged with limits"),
+    pytest.param("user with forwards and egress", marks=NEEDS_PASST),
 ]
 """All, for ``parametrize``."""
 

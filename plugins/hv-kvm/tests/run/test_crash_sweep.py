@@ -54,6 +54,9 @@ class Point:
         return f"{self.call}-{self.number}"
 
 
+Acts = dict[str, tuple[Callable[[], object], Callable[[], object]]]
+
+
 class Caller:
     """A child process that waits, does one thing, and exits."""
 
@@ -135,9 +138,7 @@ def settled(world: World) -> str | None:
     return "; ".join(world.leftovers()) or None
 
 
-def sweep(
-    world: World, chosen: list[Point], act: Callable[[], object], *, before: Callable[[], object]
-) -> Counter[str]:
+def sweep(world: World, chosen: list[Point], act: Callable[[], object], before: Callable[[], object]) -> Counter[str]:
     """Kill at each of the points, and check the promise of the module's docstring; the number of each outcome."""
     outcomes: Counter[str] = Counter()
     failures = []
@@ -160,7 +161,7 @@ def sweep(
 
 
 @pytest.fixture
-def acts(world: World) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
+def acts(world: World) -> Acts:
     """The operation that is interrupted, and the operations before it."""
     instance, state = world.instance(), world.root / "tpm"
     state.mkdir()
@@ -180,9 +181,6 @@ def acts(world: World) -> dict[str, tuple[Callable[[], object], Callable[[], obj
         "start-with-tpm": (lambda: world.kvm.start(with_tpm), nothing),
         "stop-with-tpm": (lambda: world.node.stop("web1", force=True), lambda: world.kvm.start(with_tpm)),
     }
-
-
-Acts = dict[str, tuple[Callable[[], object], Callable[[], object]]]
 
 
 @pytest.fixture
@@ -217,35 +215,42 @@ def prepared(mode: str, world: World, tmp_path_factory: pytest.TempPathFactory) 
         world.places.clear()  # outside of this network they are other links
 
 
-def start_with_nics(world: World, network: ModeNetwork) -> tuple[list[Point], Callable[[], object]]:
-    """The points of a start with two NICs, and that start."""
+def with_nics(world: World, network: ModeNetwork, op: str = "start") -> tuple[list[Point], Acts]:
+    """The points of a start or a stop of a guest with two NICs, and `acts` for that guest."""
     instance = world.instance(nics=network.nics, **network.params)
-    world.kvm.start(instance)  # probes the binary once
-    world.node.stop("web1", force=True)
-    every = points(lambda: world.kvm.start(instance), world.root)
-    world.node.stop("web1", force=True)
-    return every, lambda: world.kvm.start(instance)
+
+    def start() -> object:
+        return world.kvm.start(instance)
+
+    def stop() -> object:
+        return world.node.stop("web1", force=True)
+
+    start()  # probes the binary once
+    stop()
+    acts: Acts = {"start": (start, lambda: None), "stop": (stop, start)}
+    return chosen_points(world, acts, op), acts
 
 
 @NEEDS_ROOT
 @pytest.mark.parametrize("mode", SAMPLE_OF_MODES)
 def test_a_caller_killed_while_it_makes_links_leaves_none(prepared: ModeNetwork, world: World) -> None:
-    every, act = start_with_nics(world, prepared)
+    every, acts = with_nics(world, prepared)
     chosen = [point for point in every if point.call in _OF_LINKS]
     assert len(chosen) > 20, chosen
-    assert sweep(world, chosen[:: len(chosen) // 4], act, before=lambda: None)["gone"] > 2
+    assert sweep(world, chosen[:: len(chosen) // 4], *acts["start"])["gone"] > 2
 
 
 @NEEDS_ROOT
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
+@pytest.mark.parametrize("op", ["start", "stop"])
 @pytest.mark.parametrize("mode", NIC_MODES)
-def test_a_caller_killed_at_any_call_of_a_start_with_nics_leaves_no_link(
-    prepared: ModeNetwork, world: World, announce: Callable[[str], None]
+def test_a_caller_killed_at_any_call_with_nics_leaves_nothing_of_them(
+    prepared: ModeNetwork, world: World, op: str, announce: Callable[[str], None]
 ) -> None:
-    every, act = start_with_nics(world, prepared)
-    outcomes = sweep(world, every, act, before=lambda: None)
-    announce(f"killed at {len(every)} calls: {dict(outcomes)}")
+    every, acts = with_nics(world, prepared, op)
+    outcomes = sweep(world, every, *acts[op])
+    announce(f"{op}: killed at {len(every)} calls: {dict(outcomes)}")
 
 
 TPM = pytest.mark.skipif(shutil.which("swtpm") is None, reason="no swtpm: ./dev setup")
@@ -256,7 +261,7 @@ def test_a_caller_killed_at_some_calls_leaves_nothing_that_recovery_does_not_set
     world: World, acts: Acts, name: str
 ) -> None:
     every = chosen_points(world, acts, name)
-    sweep(world, every[:: len(every) // _SAMPLE], acts[name][0], before=acts[name][1])
+    sweep(world, every[:: len(every) // _SAMPLE], *acts[name])
 
 
 @pytest.mark.slow
@@ -268,7 +273,7 @@ def test_a_caller_killed_at_any_call_leaves_nothing_that_recovery_does_not_settl
     world: World, acts: Acts, name: str, announce: Callable[[str], None]
 ) -> None:
     every = chosen_points(world, acts, name)
-    outcomes = sweep(world, every, acts[name][0], before=acts[name][1])
+    outcomes = sweep(world, every, *acts[name])
     announce(f"{name}: killed at {len(every)} calls: {dict(outcomes)}")
 
 
