@@ -13,6 +13,7 @@ from hvcore.host.cgroups.hierarchy import ControlGroups, control_groups
 from hvcore.model.record import Record
 
 if TYPE_CHECKING:
+    from hvcore.host.between_halves import BetweenHalves
     from hvcore.host.cgroups.group import Group
 
 __all__ = ["Host", "Live", "default_run_dir", "default_uid_pool"]
@@ -25,12 +26,16 @@ _CGROUP: Final = "cgroup"  # the name of the kind in `hvcore.resources.control_g
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """The node as a driver sees it: where state and caches are, and what the caller may do."""
+    """The node as a driver sees it: where state and caches are, and what the caller may do.
+
+    ``between`` is for the core's kinds: what a reboot holds of its instance from its stop to its start.
+    """
 
     run_dir: Path
     privileged: bool
     uid_pool: range
     cgroups: ControlGroups = field(default_factory=control_groups)
+    between: BetweenHalves | None = field(default=None, compare=False, repr=False)
 
     @property
     def cache_dir(self) -> Path:

@@ -20,7 +20,16 @@ from typing import Final
 from hvcore.errors import NodeError
 from hvcore.host.files import private_dir, remove_tree
 
-__all__ = ["Reservations", "has_reserved", "instance_of", "kinds_of", "may_have_reserved", "release_reservations"]
+__all__ = [
+    "KeptReservations",
+    "Reservations",
+    "between_halves",
+    "has_reserved",
+    "instance_of",
+    "kinds_of",
+    "may_have_reserved",
+    "release_reservations",
+]
 
 _OWNERS: Final = "owners"
 _NOTE_MODE: Final = stat.S_IFREG | 0o600
@@ -48,6 +57,8 @@ class Reservations:
             except OSError:
                 return f"a file that hvcore did not make, {self._directory / key}"
             if present == instance_of(owner):
+                if self.target(key) == between_halves(owner):
+                    self.hand_over(key, owner)
                 return None
             self._forget(key, owner)
             return present
@@ -79,13 +90,6 @@ class Reservations:
     def noted(self, owner: str) -> list[str]:
         """The keys that the instance of ``owner`` may have."""
         return _listed(self._notes(owner))
-
-    def holder(self, key: str) -> str | None:
-        """The owner of ``key`` with its resource; None if it is free."""
-        try:
-            return os.readlink(f"{self._directory}/{key}")
-        except OSError:
-            return None
 
     def hand_over(self, key: str, owner: str) -> None:
         """Give ``key`` to another resource of the instance that has it, in one step."""
@@ -150,6 +154,56 @@ class Reservations:
         for directory in (notes, os.path.dirname(notes)):
             with suppress(OSError):  # it has other notes
                 os.rmdir(directory)
+
+
+class KeptReservations:
+    """All reservations of an instance from before the stop of a reboot until its start has taken them over.
+
+    They are handed to the reboot, so a release of the instance's resources leaves them. `Reservations.take` hands them to
+    the resource that takes them. If hvcore is killed, the next release of the instance frees them.
+    """
+
+    def __init__(self, root: Path, instance: str) -> None:
+        self._root, self._instance = root, instance
+        self._before: list[tuple[str, str, str]] = []
+
+    def hold(self) -> None:
+        """Hold everything that the instance has reserved."""
+        for kind in kinds_of(self._root):
+            reserved = Reservations(self._root / kind)
+            for key in reserved.noted(self._instance):
+                target = reserved.target(key)
+                if target is not None and instance_of(target) == self._instance:
+                    self._before.append((kind, key, target))
+                    reserved.hand_over(key, between_halves(self._instance))
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of what was held."""
+        return sorted({kind for kind, _, _ in self._before})
+
+    def of_kind(self, kind: str) -> list[str]:
+        """The keys of that kind that were held."""
+        return [key for one, key, _ in self._before if one == kind]
+
+    def kept_for(self, kind: str, owner: str) -> list[str]:
+        """The keys of that kind that this resource had before the stop, and that no start has taken over yet."""
+        reserved = Reservations(self._root / kind)
+        mine = [key for one, key, target in self._before if (one, target) == (kind, owner)]
+        return [key for key in mine if reserved.target(key) == between_halves(owner)]
+
+    def close(self, *, stopped: bool) -> None:
+        """Release what no start has taken over. An instance that was not stopped gets its reservations back."""
+        for kind, key, target in () if stopped else self._before:
+            reserved = Reservations(self._root / kind)
+            if reserved.target(key) == between_halves(self._instance):
+                reserved.hand_over(key, target)
+        release_reservations(self._root, between_halves(self._instance))
+
+
+def between_halves(owner: str) -> str:
+    """The owner of the instance's reservations between the halves of a reboot. No resource has such a key."""
+    return f"{instance_of(owner)}/~reboot"
 
 
 def instance_of(owner: str) -> str:

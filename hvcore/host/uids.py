@@ -7,6 +7,7 @@ For the second each operation locks a file, which the launched process inherits:
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import Final
 from hvcore.errors import NodeError
 from hvcore.host.files import private_dir
 from hvcore.host.lock import close_in_children, close_lock, same_file, try_lock
-from hvcore.host.reservations import Reservations
+from hvcore.host.reservations import KeptReservations, Reservations
 
-__all__ = ["UidClaims"]
+__all__ = ["KeptUids", "UidClaims"]
 
 _LOCKS: Final = Path("/run/hvcore-uids")
 
@@ -25,9 +26,12 @@ _LOCKS: Final = Path("/run/hvcore-uids")
 class UidClaims:
     """The uids that one operation takes for an instance: reserved in the run directory, and locked on the node."""
 
-    def __init__(self, run_dir: Path, owner: str, *, node_wide: bool, locks: Path = _LOCKS) -> None:
+    def __init__(
+        self, run_dir: Path, owner: str, *, node_wide: bool, locks: Path = _LOCKS, between: KeptUids | None = None
+    ) -> None:
         self._root = run_dir / "reservations"
         self._owner = owner
+        self._between = between
         self._locks = locks if node_wide else None
         self._held: dict[int, Path] = {}
 
@@ -39,9 +43,15 @@ class UidClaims:
     def take_one(self, kind: str, pool: range) -> int | None:
         """Reserve one number of the pool that is free on the node; None if all are in use.
 
+        In a reboot, the number that the owner had before, if it is in the pool.
         Raises `NodeError` if numbers cannot be locked on this node.
         """
         reserved = Reservations(self._root / kind)
+        if self._between is not None:
+            for number, lock in self._between.taken_over(kind, self._owner, pool):
+                reserved.take(str(number), self._owner)
+                self._held |= lock
+                return number
         first = _free_index(reserved, pool)
         for number in chain(pool[first:], pool[:first]):
             if reserved.taken(str(number)) or not self._lock(number):
@@ -52,31 +62,73 @@ class UidClaims:
 
     def close(self) -> None:
         """Unlock at the end of the operation: the launched processes run as the uids now, and the kernel shows that."""
-        while self._held:
-            fd, path = self._held.popitem()
-            with suppress(OSError):  # a file that stays is harmless
-                path.unlink()
-            close_lock(fd)
+        _unlock(self._held)
 
     def _lock(self, number: int) -> bool:
         if self._locks is None:
             return True
         if _has_processes(number):
             return False
-        try:
-            path = private_dir(self._locks) / str(number)
-        except NodeError as error:
-            todo = f"make {str(self._locks)!r} a directory that only root can write to"
-            raise NodeError(f"{self._owner}: its uid cannot be locked on this node; {todo}") from error
-        # For reading only: the launched process inherits it, and must not be able to fill the node's memory through it.
-        fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        lock = _locked(number, self._locks, self._owner)
+        self._held |= lock
         # Again, with the lock held: its last holder may meanwhile have changed to that uid and removed the file.
-        if not try_lock(fd) or not same_file(fd, path) or _has_processes(number):
-            os.close(fd)
+        if lock and _has_processes(number):
+            for fd in lock:
+                close_lock(fd)
+                del self._held[fd]
             return False
-        close_in_children(fd)
-        self._held[fd] = path
-        return True
+        return bool(lock)
+
+
+class KeptUids:
+    """The locks on the uids of an instance from before the stop of a reboot until its start has taken them over."""
+
+    def __init__(self, reserved: KeptReservations, *, node_wide: bool, locks: Path = _LOCKS) -> None:
+        self._reserved = reserved
+        self._locks = locks if node_wide else None
+        self._held: dict[tuple[str, int], dict[int, Path]] = {}
+
+    def hold(self, kinds: Iterable[str]) -> None:
+        """Lock the reserved numbers of these kinds, which processes of the instance still use."""
+        if self._locks is not None:
+            for kind in kinds:
+                for key in filter(str.isdecimal, self._reserved.of_kind(kind)):
+                    self._held[kind, int(key)] = _locked(int(key), self._locks, kind)
+
+    def taken_over(self, kind: str, owner: str, pool: range) -> Iterator[tuple[int, dict[int, Path]]]:
+        """Each number of the pool that the owner had before the stop, with its lock. The caller takes over the first."""
+        for key in self._reserved.kept_for(kind, owner):
+            if key.isdecimal() and int(key) in pool:
+                yield int(key), self._held.pop((kind, int(key)), {})
+
+    def close(self) -> None:
+        """Give up what no start has taken over."""
+        while self._held:
+            _unlock(self._held.popitem()[1])
+
+
+def _locked(number: int, locks: Path, owner: str) -> dict[int, Path]:
+    """The descriptor that holds the lock on that uid, and its file; empty when another operation has the lock."""
+    try:
+        path = private_dir(locks) / str(number)
+    except NodeError as error:
+        todo = f"make {str(locks)!r} a directory that only root can write to"
+        raise NodeError(f"{owner}: its uid cannot be locked on this node; {todo}") from error
+    # For reading only: the launched process inherits it, and must not be able to fill the node's memory through it.
+    fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    if not try_lock(fd) or not same_file(fd, path):
+        os.close(fd)
+        return {}
+    close_in_children(fd)
+    return {fd: path}
+
+
+def _unlock(held: dict[int, Path]) -> None:
+    while held:
+        fd, path = held.popitem()
+        with suppress(OSError):  # a file that stays is harmless
+            path.unlink()
+        close_lock(fd)
 
 
 def _free_index(reserved: Reservations, pool: range) -> int:

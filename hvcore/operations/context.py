@@ -18,7 +18,6 @@ from hvcore.state.store import Store
 
 if TYPE_CHECKING:
     from hvcore.deadline import Deadline
-    from hvcore.host.disks.disk_claims import BetweenHalves
     from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
     from hvcore.state.job import Job
 
@@ -52,14 +51,13 @@ class Context:
     driver's answer about a state.
 
     ``layers`` gives the parameter values that the node has for an instance; ``progress`` shows what an operation does or
-    waits for. ``between`` has the disks that a reboot holds from its stop to its start.
+    waits for.
     """
 
     host: Host
     store: Store
     driver: Callable[[str], LoadedDriver]
     progress: Callable[[str], None]
-    between: BetweenHalves | None = None
     layers: Callable[[Instance], Layers] = lambda _: NO_LAYERS
     busy_s: float = LOCK_WAIT_S
     observe_s: float = OBSERVE_S
@@ -89,7 +87,7 @@ class Context:
         return Job(
             store=self.store,
             record=record,
-            site=Site(name=record.name, host=self.host, level=level, between=self.between),
+            site=Site(name=record.name, host=self.host, level=level),
             kinds=CORE_KINDS if loaded is None else loaded.hooks.kinds,
             deadline=deadline,
             progress=self.progress,

@@ -15,7 +15,7 @@ from hvcore.config import absolute_params, reload_instance
 from hvcore.deadline import Deadline
 from hvcore.errors import HvError, OperationError, ParamsError, Problem
 from hvcore.frozen import dataclass
-from hvcore.host.disks.disk_claims import BetweenHalves
+from hvcore.host.between_halves import BetweenHalves
 from hvcore.host.hurry import hurried_deadline
 from hvcore.model.answers import Outcome
 from hvcore.model.codec import encode
@@ -38,7 +38,7 @@ from hvcore.operations.start import (
 from hvcore.operations.stop import stop_locked
 from hvcore.operations.take_over import TakingOver
 from hvcore.params.values import DEFAULT, INSTANCE, Params
-from hvcore.resources.disks import claims_in
+from hvcore.resources.held_between import hold
 from hvcore.state.kept_record import ended_record
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
     With ``force``, a polite stop or reboot in progress waits no longer, and the instance is started all the same.
 
     Raises the errors of `stop` and `start`. Checks and verifies before it stops the instance, secures room for the start,
-    and holds the claims on the disks until the start has taken them over. If the start fails all the same, the instance is
-    stopped and its record is kept for another reboot.
+    and holds disks, uids, numbers, ports and links until the start has taken them over. If the start fails all the same,
+    the instance is stopped and its record is kept for another reboot.
     """
     wait_s = deadline.left(at_most=context.busy_s)
     taking_over = TakingOver(context, name, force=force, patience_s=wait_s / 2)
@@ -96,16 +96,18 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
         refuse_unverified(context, loaded, decided)
         kept = context.store.kept(name)
         kept.keep(record)
-        between = BetweenHalves(context.host.run_dir, name)
-        context = replace(context, between=between)
+        host = context.host
+        between = BetweenHalves(host.run_dir, name, node_wide=host.privileged)
+        context = replace(context, host=replace(host, between=between))
         try:
-            between.hold(claims_in(record))
+            hold(between, record, host)
             with hurried_deadline(context.store.dir(name), deadline) as hurried:
                 stopped = taking_over.noted(stop_locked(context, name, force=force, deadline=hurried))
                 if hurried.hurried:  # by a user who wants it to stay stopped
                     kept.drop()
                     todo = f"hv start {record.source}" if record.source else "start it again"
                     raise OperationError(f"{name}: a stop by force came during the reboot, so it is stopped; {todo}")
+            between.ports.stopped()
             kept.free_room()
             started = start_locked(context, loaded, decided, start_deadline)
         except BaseException as error:

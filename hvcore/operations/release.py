@@ -43,7 +43,7 @@ def release_ended(context: Context, loaded: LoadedDriver, job: Job, outcome: Out
     ``outcome`` says how the instance ended; default: it was gone. Raises `LeftoverError` before the hook is called.
     """
     job.release()
-    if context.between is None:  # else the start of a reboot takes over what is reserved
+    if context.host.between is None:  # else the start of a reboot takes over what is reserved
         _release_reserved(context, job.name)
     context.store.remove(job.name)
     forget_launch(job.dir, str(job.record.started_at))

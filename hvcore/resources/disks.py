@@ -69,7 +69,8 @@ def claim_disk(path: str, key: str, held: Held, *, write: bool, lock: bool = Tru
     reaper does not inherit them: there, only a mount of the disk shows that it is in use.
     Raises `DiskInUseError` naming the holder, and OSError when there is no such disk.
     """
-    claims = DiskClaims(held.site.host.run_dir, f"{held.owner.name}/{key}", held.site.between)
+    between = held.site.between
+    claims = DiskClaims(held.site.host.run_dir, f"{held.owner.name}/{key}", None if between is None else between.disks)
     held.at_end(claims.close)
     claims.take(path, read_only=not write, lock=lock)
     return tuple(map(held.lend, claims.fds))

@@ -17,10 +17,12 @@ from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn, give_back
 from hvcore.resources.owner import Owner, Site
 
-__all__ = ["IdentityKind", "UidRangeKind", "user_problem"]
+__all__ = ["UID_KINDS", "IdentityKind", "UidRangeKind", "user_problem"]
 
 _UID: Final = "uid"
 _RANGE: Final = "uid-range"
+UID_KINDS: Final = (_UID, _RANGE)
+"""The kinds of reservations whose keys are uids of the node."""
 
 
 def user_problem(name: str) -> str | None:
@@ -113,8 +115,9 @@ class UidRangeKind(ResourceKind[UidRange, range], name=_RANGE, turn=Turn.WHO, in
 
 def _take(key: str, kind: str, pool: range, held: Held) -> int | None:
     """A number of the pool. Every launched program inherits its lock: it changes to that uid only later."""
-    host = held.site.host
-    claims = UidClaims(host.run_dir, f"{held.owner.name}/{key}", node_wide=host.privileged)
+    host, between = held.site.host, held.site.between
+    uids = None if between is None else between.uids
+    claims = UidClaims(host.run_dir, f"{held.owner.name}/{key}", node_wide=host.privileged, between=uids)
     held.at_end(claims.close)
     number = claims.take_one(kind, pool)
     for fd in claims.fds:

@@ -37,6 +37,8 @@ class InstanceProcessKind(
 
     def acquire(self, resource: InstanceProcess, held: Held) -> None:
         """Acquire nothing: the launch starts the process."""
+        if held.site.between is not None:  # for a driver that launches it without `Job.launch`
+            held.site.between.ports.let_listen()
 
     def release(self, entry: Entry, owner: Owner) -> None:
         """End the process, its monitor, and all members."""

@@ -10,10 +10,10 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 from hvcore.errors import OperationError, Problem
+from hvcore.host.network.ports import bound_socket, listening, reserve_port
 from hvcore.host.processes.launched import marked_for
 from hvcore.model.plan import Step
 from hvcore.model.resource import InterfaceAddress, TcpPort
@@ -21,13 +21,12 @@ from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
 from hvcore.resources.owner import Site
 
-__all__ = ["InterfaceAddressKind", "TcpPortKind", "reserve_port"]
+__all__ = ["InterfaceAddressKind", "TcpPortKind"]
 
 # linux/sockios.h
 _SIOCGIFADDR: Final = 0x8915
 # net/addrconf.h: how far an IPv6 address reaches. A link-local one would need a zone, which is true on one node only.
 _GLOBAL, _HOST = 0x00, 0x10
-_PORT_TRIES: Final = 1000
 
 
 class InterfaceAddressKind(ResourceKind[InterfaceAddress, str], name="address", turn=Turn.NETWORK):
@@ -102,7 +101,11 @@ class TcpPortKind(ResourceKind[TcpPort, str], name="port", turn=Turn.NETWORK):
             return
         # Port 0 is any free one: then only the address can be wrong.
         why = _port_problem(bind, resource.port or 0)
-        if why is None or (resource.port and _listens_itself(site, resource.port)):
+        if (
+            why is None
+            or _kept(resource, bind, site) is not None
+            or (resource.port and _listens_itself(site, resource.port))
+        ):
             return
         if resource.port:
             what = f"cannot be opened at {bind} ({why})"
@@ -123,17 +126,23 @@ class TcpPortKind(ResourceKind[TcpPort, str], name="port", turn=Turn.NETWORK):
     def acquire(self, resource: TcpPort, held: Held) -> str:
         """The port. Raises `OperationError` when no port is free."""
         bind = resource.bind if isinstance(resource.bind, str) else held[resource.bind]
-        port = resource.port if resource.port is not None else _chosen(resource, bind, held)
+        port = 0 if resource.port == 0 else _reserved(resource, bind, held)
         held.owner.bind(**{resource.key: f"{bind}:{port}"})
         return str(port)
 
 
-def _chosen(wanted: TcpPort, bind: str, held: Held) -> int:
+def _reserved(wanted: TcpPort, bind: str, held: Held) -> int:
+    """The port, reserved. Not for port 0, which the program chooses."""
     name = held.owner.name
+    kept = _kept(wanted, bind, held.site)
+    if kept is not None:
+        return kept
     try:
-        reserved = reserve_port(bind, wanted.first)
+        named = wanted.port is not None
+        reserved = bound_socket("tcp", bind, wanted.port or 0) if named else reserve_port(bind, wanted.first)
     except OSError as error:
-        what = f"{name}: cannot listen at {bind} for {wanted.key}, got {error.strerror}"
+        at = bind if wanted.port is None else f"port {wanted.port} of {bind}"
+        what = f"{name}: cannot listen at {at} for {wanted.key}, got {error.strerror}"
         raise OperationError(f"{what}; correct {wanted.where} or the address") from error
     if reserved is None:
         what = f"no free port at {bind} from {wanted.first} up for {wanted.key}"
@@ -146,31 +155,22 @@ def _chosen(wanted: TcpPort, bind: str, held: Held) -> int:
 def _port_problem(address: str, port: int) -> str | None:
     """Why no program can listen on that port of the address, in the kernel's words; None when one can."""
     try:
-        with socket.socket(_family(address), socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((address, port))
-            probe.listen(1)
+        bound_socket("tcp", address, port).close()
     except OSError as error:
         return os.strerror(error.errno or 0).lower()
     return None
 
 
+def _kept(wanted: TcpPort, bind: str, site: Site) -> int | None:
+    """The port, if a reboot holds it for the instance."""
+    between = site.between
+    return None if between is None else between.ports.port_of(wanted.key, "tcp", bind, wanted.port)
+
+
 def _listens_itself(site: Site, port: int) -> bool:
     """Whether a process of the instance listens on the port: a reboot will free it."""
     own = {link for pid in marked_for(site.dir, site.host.uid_pool) for link in _open_sockets(pid)}
-    return bool(own) and not own.isdisjoint(_listening(port))
-
-
-def _listening(port: int) -> Iterator[str]:
-    """``socket:[INODE]`` of each TCP socket that listens on the port: proc(5), state 0A."""
-    for name in ("tcp", "tcp6"):
-        try:
-            rows = [line.split() for line in Path("/proc/net", name).read_text(encoding="ascii").splitlines()[1:]]
-        except OSError:
-            continue
-        yield from (
-            f"socket:[{row[9]}]" for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port
-        )
+    return bool(own) and not own.isdisjoint(listening("tcp", port))
 
 
 def _open_sockets(pid: int) -> Iterator[str]:
@@ -180,27 +180,3 @@ def _open_sockets(pid: int) -> Iterator[str]:
                 link = os.readlink(f"/proc/{pid}/fd/{fd}")
                 if link.startswith("socket:"):
                     yield link
-
-
-def reserve_port(address: str, first: int) -> socket.socket | None:
-    """A socket bound to the first free port from ``first`` on at that address; None when 1000 ports are taken.
-
-    While the socket is open, no other start chooses that port and the kernel gives it to no program that takes any
-    port. A server that sets SO_REUSEADDR, as SPICE's does, can still listen on it.
-    """
-    for port in range(first, first + _PORT_TRIES):
-        made = socket.socket(_family(address), socket.SOCK_STREAM)
-        try:
-            made.bind((address, port))  # without SO_REUSEADDR, so that no other program can use it
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        except OSError as error:
-            made.close()
-            if error.errno != errno.EADDRINUSE:
-                raise
-        else:
-            return made
-    return None
-
-
-def _family(address: str) -> int:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -49,6 +49,8 @@ class LinkKind(ResourceKind[Link, None], name="link", turn=Turn.FILE):
         """Make the link, unless it exists. Raises `OperationError` when another file is at its path."""
         path, target = _link_place(resource), held.owner.dir / resource.target
         what = f"{held.owner.name}: {str(path)!r}"
+        if held.site.between is not None:
+            held.site.between.take_link(path)
         try:
             path.symlink_to(target)
         except FileExistsError:
@@ -60,6 +62,8 @@ class LinkKind(ResourceKind[Link, None], name="link", turn=Turn.FILE):
     def release(self, entry: Entry, owner: Owner) -> None:
         """Remove the link, if it still leads to the instance: an operator may have replaced it since."""
         path = Path(entry.data["path"])
+        if owner.host.between is not None and owner.host.between.keeps_link(path):
+            return
         if path.is_symlink() and os.readlink(path).startswith(f"{owner.dir}/"):
             path.unlink(missing_ok=True)
 

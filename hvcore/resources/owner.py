@@ -11,7 +11,7 @@ from hvcore.model.sandbox import Level
 
 if TYPE_CHECKING:
     from hvcore.deadline import Deadline
-    from hvcore.host.disks.disk_claims import BetweenHalves
+    from hvcore.host.between_halves import BetweenHalves
     from hvcore.host.environment import Host, Live
     from hvcore.host.launching.launch import Child, Command
 
@@ -25,20 +25,23 @@ REPORTED: Final = "reported"
 class Site:
     """The instance that a resource is for, its node, and its level of confinement.
 
-    ``pure`` asks for placeholders that do not depend on the node, as a test needs them. ``between`` has the disks that a
-    reboot holds from its stop to its start.
+    ``pure`` asks for placeholders that do not depend on the node, as a test needs them.
     """
 
     name: str
     host: Host
     level: Level
     pure: bool = False
-    between: BetweenHalves | None = None
 
     @property
     def dir(self) -> Path:
         """The instance's directory, also before it exists."""
         return self.host.run_dir / "instances" / self.name
+
+    @property
+    def between(self) -> BetweenHalves | None:
+        """What a reboot holds of the instance from its stop to its start; None outside of one."""
+        return self.host.between
 
 
 class Owner(Protocol):

@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ from typing import Final
 from hvcore.errors import HvError, OperationError, Problem
 from hvcore.host.lock import is_held
 from hvcore.host.network.installed_passt import default_routes
+from hvcore.host.network.ports import bound_socket
 from hvcore.model.guest_network import PortForward
 from hvcore.model.plan import Step
 from hvcore.model.record import LIFE_LOCK, RECORD_FILE, of_program, parse_record
@@ -28,7 +29,6 @@ FORWARDS: Final = "forwards"
 """In the record's bindings: each forward as in an instance file, with the port that is in use, by key."""
 
 _FIRST_PORT: Final = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
-_TYPES: Final = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
 class PortForwardKind(ResourceKind[PortForward, int], name="forward", turn=Turn.NETWORK):
@@ -42,7 +42,7 @@ class PortForwardKind(ResourceKind[PortForward, int], name="forward", turn=Turn.
             try:
                 _bound(forward).close()
             except OSError as error:
-                if not _is_its_own(resource, site):
+                if _kept(resource, site) is None and not _is_its_own(resource, site):
                     problem = _why_not(error)
         if problem is not None:
             yield Problem(path=resource.where, what=problem[0], got=repr(str(forward)), todo=problem[1])
@@ -63,12 +63,14 @@ class PortForwardKind(ResourceKind[PortForward, int], name="forward", turn=Turn.
         owner, forward = held.owner, resource.forward
         if (problem := _refused(forward)) is not None:
             raise _error(resource, problem, held)
-        try:
-            reserved = _bound(forward)
-        except OSError as error:
-            raise _error(resource, _why_not(error), held) from error
-        port = int(reserved.getsockname()[1])
-        held.keep(reserved.detach())
+        port = _kept(resource, held.site)
+        if port is None:
+            try:
+                reserved = _bound(forward)
+            except OSError as error:
+                raise _error(resource, _why_not(error), held) from error
+            port = int(reserved.getsockname()[1])
+            held.keep(reserved.detach())
         chosen = {**owner.record.bindings.get(FORWARDS, {}), resource.key: str(replace(forward, port=port))}
         owner.bind(**{FORWARDS: chosen})
         return port
@@ -108,17 +110,16 @@ def _error(resource: PortForward, problem: tuple[str, str], held: Held) -> Opera
 
 def _bound(forward: Forward) -> socket.socket:
     """A socket bound to the port, or to a free one. Another program can bind to it only with SO_REUSEADDR, as passt does."""
-    with ExitStack() as undo:
-        address = forward.address
-        dual = address is None and 6 in default_routes()
-        family = socket.AF_INET6 if dual or ":" in (address or "") else socket.AF_INET
-        made = undo.enter_context(socket.socket(family, _TYPES[forward.protocol]))
-        if family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual))
-        made.bind((address or "", forward.port))
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        undo.pop_all()
-    return made
+    dual = forward.address is None and 6 in default_routes()
+    return bound_socket(forward.protocol, forward.address, forward.port, dual=dual)
+
+
+def _kept(resource: PortForward, site: Site) -> int | None:
+    """The port, if a reboot holds it for the instance."""
+    one = resource.forward
+    return (
+        None if site.between is None else site.between.ports.port_of(resource.key, one.protocol, one.address, one.port)
+    )
 
 
 def _is_its_own(resource: PortForward, site: Site) -> bool:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hvcore.errors import OperationError, Problem
 from hvcore.host.files import private_dir
 from hvcore.host.lock import is_held, try_lock
-from hvcore.host.reservations import Reservations
+from hvcore.host.reservations import KeptReservations, Reservations
 from hvcore.model.node_links import IP_ADDRESSES, MAC_ADDRESSES
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
@@ -24,10 +24,15 @@ from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn, give_back
 from hvcore.resources.owner import Owner, Site
 
-__all__ = ["UniqueValueKind"]
+if TYPE_CHECKING:
+    from hvcore.host.between_halves import BetweenHalves
+    from hvcore.host.environment import Host
+
+__all__ = ["UniqueValueKind", "value_locks"]
 
 _LOCKS: Final = Path("/run/hvcore-values")
 _TRIES: Final = 4096
+_RESERVED: Final = "value-"
 _OF_NETWORK: Final = (MAC_ADDRESSES, *IP_ADDRESSES.values())
 
 
@@ -64,12 +69,11 @@ class UniqueValueKind(ResourceKind[UniqueValue, int], name="unique-value", turn=
     def acquire(self, resource: UniqueValue, held: Held) -> int:
         """The number, reserved and locked. Raises `OperationError` when the number, or every number, is taken."""
         reserved = _reservations(resource.space, held.site)
-        numbers: Iterable[int] = (resource.value,) if resource.value is not None else _free(resource, reserved)
-        for number in numbers:
+        for number in _candidates(resource, reserved, held):
             file = self._file(resource, number, held.site)
             private_dir(file.parent.parent)
             private_dir(file.parent)
-            fd = os.open(file, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            fd = _opened(file, held.site.between)
             try:
                 taken = try_lock(fd) and reserved.take(str(number), f"{held.owner.name}/{resource.key}") is None
             except BaseException:
@@ -89,14 +93,46 @@ class UniqueValueKind(ResourceKind[UniqueValue, int], name="unique-value", turn=
 
     def release(self, entry: Entry, owner: Owner) -> None:
         """Free the number."""
-        give_back(f"value-{entry.data['space']}", entry, owner)
+        give_back(f"{_RESERVED}{entry.data['space']}", entry, owner)
 
     def _file(self, resource: UniqueValue, number: int, site: Site) -> Path:
-        """The file of the lock. Only root can write to /run; other users lock in their run directory."""
-        space = resource.space
-        if space in _OF_NETWORK:  # another network namespace of the node may have the same
-            space = f"{space}-{os.stat('/proc/thread-self/ns/net').st_ino}"
-        return (self._locks if site.host.privileged else site.host.run_dir / "values") / space / str(number)
+        return _lock_file(resource.space, number, site.host, self._locks)
+
+
+def value_locks(reserved: KeptReservations, host: Host) -> Iterator[Path]:
+    """The files of the locks on the numbers that a reboot holds."""
+    for kind in reserved.kinds:
+        if kind.startswith(_RESERVED):
+            space = kind.removeprefix(_RESERVED)
+            yield from (_lock_file(space, int(key), host) for key in reserved.of_kind(kind) if key.isdecimal())
+
+
+def _lock_file(space: str, number: int, host: Host, locks: Path = _LOCKS) -> Path:
+    """The file of the lock. Only root can write to /run; other users lock in their run directory."""
+    if space in _OF_NETWORK:  # another network namespace of the node may have the same
+        space = f"{space}-{os.stat('/proc/thread-self/ns/net').st_ino}"
+    return (locks if host.privileged else host.run_dir / "values") / space / str(number)
+
+
+def _opened(file: Path, between: BetweenHalves | None) -> int:
+    """The file of a lock; in a reboot, the descriptor that holds the lock already."""
+    held = None if between is None else between.lock_on(file)
+    if held is not None:
+        return held
+    return os.open(file, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _candidates(resource: UniqueValue, reserved: Reservations, held: Held) -> Iterator[int]:
+    """The configured number; else the one that the instance had before its reboot, then those that are free."""
+    if resource.value is not None:
+        yield resource.value
+        return
+    if held.site.between is not None:
+        owner = f"{held.owner.name}/{resource.key}"
+        for key in held.site.between.reserved.kept_for(f"{_RESERVED}{resource.space}", owner):
+            if resource.first <= int(key) <= resource.last:
+                yield int(key)
+    yield from _free(resource, reserved)
 
 
 def _shown(resource: UniqueValue) -> str:
@@ -113,7 +149,7 @@ def _range(resource: UniqueValue) -> str:
 
 
 def _reservations(space: str, site: Site) -> Reservations:
-    return Reservations(site.host.run_dir / "reservations" / f"value-{space}")
+    return Reservations(site.host.run_dir / "reservations" / f"{_RESERVED}{space}")
 
 
 def _free(resource: UniqueValue, reserved: Reservations) -> Iterator[int]:

@@ -148,6 +148,8 @@ class Job:
             held = self.held.for_companion if companion else self.held.for_program
             command = replace(command, fds=(*command.fds, *held))
         command = replace(command, group=command.group or self.live.group)
+        if self.host.between is not None:
+            self.host.between.ports.let_listen()
         note_launch(self.dir, str(self._record.started_at))
         if not companion:
             self.acquire(_PROCESS)  # a crash from here on leaves a process, and the next operation has to end it

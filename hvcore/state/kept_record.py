@@ -22,12 +22,14 @@ __all__ = ["KeptRecord", "ended_record"]
 _DIRECTORY: Final = "rebooting"
 _ROOM: Final = "room"
 _ROOM_BYTES: Final = 64 * 1024
+_LINK: Final = "link"  # the name of the kind, whose release leaves a link to another file
 _MAX_BYTES: Final = 16 * 1024 * 1024
 
 
 def ended_record(record: Record) -> Record:
-    """The record once the instance was stopped to be started again: it holds nothing."""
-    return replace(record, phase=Phase.ENDED, ledger=(), bindings={}, process=None, monitor=None)
+    """The record once the instance was stopped to be started again: it holds nothing but links that a reboot leaves."""
+    links = tuple(entry for entry in record.ledger if entry.kind == _LINK)
+    return replace(record, phase=Phase.ENDED, ledger=links, bindings={}, process=None, monitor=None)
 
 
 class KeptRecord:

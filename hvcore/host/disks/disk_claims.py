@@ -24,9 +24,9 @@ from hvcore.host.files import private_dir
 from hvcore.host.lock import close_in_children, close_lock, held_lock
 from hvcore.host.processes.launched import launched_in
 from hvcore.host.processes.process import in_words, processes_holding
-from hvcore.host.reservations import Reservations, instance_of
+from hvcore.host.reservations import Reservations, between_halves, instance_of
 
-__all__ = ["DISK", "BetweenHalves", "DiskClaims", "lock_disk"]
+__all__ = ["DISK", "DiskClaims", "KeptDisks", "lock_disk"]
 
 DISK: Final = "disk"
 
@@ -40,7 +40,7 @@ _NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 class DiskClaims:
     """The disks that one operation claims for ``owner``, a resource of an instance: reserved, and locked on the node."""
 
-    def __init__(self, run_dir: Path, owner: str, between: BetweenHalves | None = None) -> None:
+    def __init__(self, run_dir: Path, owner: str, between: KeptDisks | None = None) -> None:
         self._root = run_dir / "reservations"
         self._owner = owner
         self._writers, self._readers = _of_disks(run_dir)
@@ -68,7 +68,7 @@ class DiskClaims:
         instance = instance_of(self._owner)
         mine = (readers, _reader(disk.key, instance)) if read_only else (writers, disk.key)
         with held_lock(root / ".disks", subject=f"disk {path!r}", purpose=f"claim for {self._owner}", keep=True):
-            kept = mine[0].holder(mine[1]) == _between(instance)
+            kept = mine[0].target(mine[1]) == between_halves(instance)
             own = mine[0].owner(mine[1]) == instance and not kept
             self._refuse_used(path, disk, read_only=read_only, own=own)
             if own:
@@ -79,10 +79,7 @@ class DiskClaims:
                     locked = lock_disk(path, disk, read_only=read_only)
                     close_in_children(locked)
                 self._fds.append(locked)
-            if kept:
-                mine[0].hand_over(mine[1], self._owner)
-            else:
-                mine[0].take(mine[1], self._owner)
+            mine[0].take(mine[1], self._owner)
 
     def refuse_used(self, path: str, *, read_only: bool, lock: bool = True) -> None:
         """Refuse what `take` would refuse now, and take nothing. The instance's own use of the disk is allowed."""
@@ -118,30 +115,22 @@ class DiskClaims:
             raise DiskInUseError(path=path, holder=used)
 
 
-class BetweenHalves:
-    """The claims of an instance on its disks from before the stop of a reboot until its start has taken them over.
+class KeptDisks:
+    """The locks on the disks of an instance from before the stop of a reboot until its start has taken them over.
 
-    The reservations are handed to the reboot, so a release of the instance's resources leaves them. The locks are taken
-    beside those of the running process. If hvcore is killed, the locks end, and the next release frees the reservations.
+    They are taken beside those of the running process. If hvcore is killed, they end.
     """
 
     def __init__(self, run_dir: Path, instance: str) -> None:
         self._run_dir, self._instance = run_dir, instance
         self._reserved = _of_disks(run_dir)
         self._fds: dict[tuple[str, bool], int] = {}
-        self._before: list[tuple[Reservations, str, str]] = []
 
     def hold(self, disks: Iterable[tuple[str, bool]]) -> None:
-        """Hold these disks, by path and whether they are only read, and every reservation of a disk that the instance has.
+        """Hold these disks, by path and whether they are only read. Their reservations are held already.
 
         A path without a disk is left to the start. Raises `DiskInUseError` if another disk is at a path now, and is in use.
         """
-        for reserved in self._reserved:
-            for key in reserved.noted(self._instance):
-                holder = reserved.holder(key)
-                if holder is not None and instance_of(holder) == self._instance:
-                    self._before.append((reserved, key, holder))
-                    reserved.hand_over(key, _between(self._instance))
         for path, read_only in disks:
             with suppress(OSError):
                 self._lock(path, identify_disk(path, directories=True), read_only=read_only)
@@ -156,7 +145,7 @@ class BetweenHalves:
             close_in_children(fd)
             self._fds[disk.key, read_only] = fd
         else:  # another disk than at the start of the instance
-            claims = DiskClaims(self._run_dir, _between(self._instance))
+            claims = DiskClaims(self._run_dir, between_halves(self._instance))
             claims.take(path, read_only=read_only)
             for fd in claims.fds:  # one, or none on a file system without locks
                 self._fds[disk.key, read_only] = fd
@@ -165,25 +154,15 @@ class BetweenHalves:
         """The descriptor that holds the lock on that disk, which the caller takes over; None without one."""
         return self._fds.pop((disk.key, read_only), None)
 
-    def close(self, *, stopped: bool) -> None:
-        """Give up what no start has taken over. An instance that was not stopped gets its reservations back."""
+    def close(self) -> None:
+        """Give up the locks that no start has taken over."""
         while self._fds:
             close_lock(self._fds.popitem()[1])
-        for reserved, key, holder in () if stopped else self._before:
-            if reserved.holder(key) == _between(self._instance):
-                reserved.hand_over(key, holder)
-        for reserved in self._reserved:
-            reserved.release(_between(self._instance))
 
 
 def _of_disks(run_dir: Path) -> tuple[Reservations, Reservations]:
     """The reservations of those who write to a disk, and of those who read it."""
     return Reservations(run_dir / "reservations" / DISK), Reservations(run_dir / "reservations" / f"{DISK}-readers")
-
-
-def _between(instance: str) -> str:
-    """The owner of the instance's reservations between the halves of a reboot. No resource has such a key."""
-    return f"{instance}/~reboot"
 
 
 def _reader(key: str, owner: str) -> str:

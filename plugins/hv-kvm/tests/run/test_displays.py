@@ -21,8 +21,8 @@ import hvcore
 from hv_kvm.devices.vnc import PASSWORD
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import connect
+from hvcore.host.network.ports import reserve_port
 from hvcore.model.record import Phase
-from hvcore.resources.network import reserve_port
 
 pytestmark = pytest.mark.live
 
