@@ -33,7 +33,7 @@ def executable_problem(
     """
     for _ in range(_DEEPEST):
         if head[:4] == b"\x7fELF":
-            return _elf_problem(head, found, machine or os.uname().machine)
+            return _elf_problem(head, found, machine or os.uname().machine, of_root=of_root)
         if head[:2] != b"#!":
             return None
         line = head[2:_LINE_BYTES].partition(b"\n")[0]
@@ -67,17 +67,19 @@ def _line_problem(line: bytes, search: str, found: Found, *, of_root: bool) -> t
     return None
 
 
-def _elf_problem(head: bytes, found: Found, machine: str) -> tuple[str, str] | None:
+def _elf_problem(head: bytes, found: Found, machine: str, *, of_root: bool) -> tuple[str, str] | None:
     if len(head) < 64 or head[5] != 1:
         return None
     (kind,) = struct.unpack_from("<H", head, 18)
     if machine in _MACHINES and kind not in _MACHINES[machine] and not _other_machines():
         what = f"is a program for another machine (ELF machine {kind}, this node is {machine})"
-        return what, "use a root of this machine, or install qemu-user-static on the node"
+        instead = "a root of this machine" if of_root else "a program of this machine"
+        return what, f"use {instead}, or install qemu-user-static on the node"
     interpreter = _elf_interpreter(head)
     if interpreter is None or found(interpreter) is not None:
         return None
-    return f"needs the loader {interpreter!r}, which is not in the root", "install the C library there"
+    where, todo = ("in the root", " there") if of_root else ("on this node", "")
+    return f"needs the loader {interpreter!r}, which is not {where}", f"install the C library{todo}"
 
 
 def _elf_interpreter(head: bytes) -> str | None:

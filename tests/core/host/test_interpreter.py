@@ -53,6 +53,26 @@ def test_a_script_of_the_node_is_told_from_one_in_a_root() -> None:
         assert executable_problem(head, PATH, INSIDE.get, of_root=False) == (what, todo)
 
 
+def test_a_loader_of_the_node_is_told_from_one_in_a_root() -> None:
+    """What is missing is named where it is missing, and so is what has to be installed."""
+    shell, machine = Path("/bin/sh").read_bytes()[:4096], os.uname().machine
+    other = b"\x7fELF\2\1\1".ljust(18, b"\0") + (243).to_bytes(2, "little") + bytes(44)
+    for of_root, where, todo in (
+        (True, "in the root", "install the C library there"),
+        (False, "on this node", "install the C library"),
+    ):
+        found = executable_problem(shell, PATH, INSIDE.get, machine=machine, of_root=of_root)
+        assert found is not None
+        assert found[0].endswith(f"which is not {where}")
+        assert found[1] == todo
+        wrapped = executable_problem(
+            b"#!/bin/program\n", PATH, {"/bin/program": shell}.get, machine=machine, of_root=of_root
+        )
+        assert wrapped == found
+    foreign = executable_problem(other, PATH, INSIDE.get, machine="x86_64", of_root=False)
+    assert foreign is None or "root" not in " ".join(foreign)
+
+
 def test_the_loader_of_a_program() -> None:
     shell = Path("/bin/sh").read_bytes()[:4096]
     machine = os.uname().machine
