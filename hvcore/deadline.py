@@ -45,9 +45,13 @@ class Deadline:
         later.seconds, later._begun = self.seconds + seconds, self._begun
         return later
 
-    def left(self, at_most: float | None = None) -> float:
-        """Seconds until the deadline, not below 0 and not above ``at_most``."""
-        left = max(0.0, self._begun + self.seconds - time.monotonic())
+    def left(self, at_most: float | None = None, *, at_least: float = 0.0) -> float:
+        """Seconds until the deadline, not below ``at_least`` and not above ``at_most``.
+
+        ``at_least`` is for a wait that decides between success and failure and has to be tried: the end of a process after
+        SIGKILL. On a busy node it may take as long as the operation has.
+        """
+        left = max(at_least, self._begun + self.seconds - time.monotonic())
         return left if at_most is None else min(left, at_most)
 
     def spent(self) -> float:

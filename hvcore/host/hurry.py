@@ -46,12 +46,12 @@ class HurriedDeadline(Deadline):
         """Whether the stop by force has ended the processes itself."""
         return self.hurried and _KILLED in self._heard
 
-    def left(self, at_most: float | None = None) -> float:
-        """Seconds until the deadline, like `Deadline.left`. 0 after a stop by force has asked."""
+    def left(self, at_most: float | None = None, *, at_least: float = 0.0) -> float:
+        """Seconds until the deadline, like `Deadline.left`. ``at_least`` after a stop by force has asked."""
         if not self.hurried:
-            return super().left(at_most)
+            return super().left(at_most, at_least=at_least)
         self._known = True
-        return 0.0
+        return at_least
 
     def newly_hurried(self) -> bool:
         """Whether it was hurried since the last call: then the wait in progress has to end, and no later one."""

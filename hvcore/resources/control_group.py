@@ -80,18 +80,19 @@ class ControlGroupKind(ResourceKind[ControlGroup, bool], name="cgroup", turn=Tur
 
     def release(self, entry: Entry, owner: Owner) -> None:
         """End its processes and remove the group."""
-        end_group(owner.host, entry.data["name"])
+        deadline = Deadline(owner.deadline.left(at_least=_KILL_S))
+        end_group(owner.host, entry.data["name"], deadline=deadline)
 
 
 def _group(site: Site) -> Group:
     return Group(group_name(site.host.run_dir, site.name), site.host.cgroups)
 
 
-def end_group(host: Host, name: str) -> list[int]:
+def end_group(host: Host, name: str, *, deadline: Deadline | None = None) -> list[int]:
     """End the processes in the control group and remove it; their pids. Does nothing if there is no such group."""
     if not host.cgroups.usable:
         return []
-    group, deadline = Group(name, host.cgroups), Deadline(_KILL_S)
+    group, deadline = Group(name, host.cgroups), deadline or Deadline(_KILL_S)
     pids = group.pids()
     for _ in range(_END_TRIES):
         group.kill(deadline.left())

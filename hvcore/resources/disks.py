@@ -21,6 +21,7 @@ from hvcore.resources.owner import Owner, Site
 __all__ = ["DiskClaimKind", "MountsKind", "claim_disk", "claimed", "claims_in", "disk_in_use", "release_disk"]
 
 _LET_GO_S: Final = 3.0
+_LET_GO_AT_MOST_S: Final = 10.0
 
 
 class DiskClaimKind(ResourceKind[DiskClaim, tuple[str, ...]], name=DISK, turn=Turn.FILE):
@@ -116,4 +117,4 @@ class MountsKind(ResourceKind[Mounts, None], name="mount", turn=Turn.FILE):
             unmount_below(directory)
         if "disk" in entry.data:
             # Also when an earlier try has unmounted it: a disk that is still in use has not been released.
-            wait_unused(entry.data["disk"], _LET_GO_S)
+            wait_unused(entry.data["disk"], owner.deadline.left(_LET_GO_AT_MOST_S, at_least=_LET_GO_S))

@@ -45,19 +45,24 @@ class InstanceProcessKind(
         if owner.record.boot_id == boot_id():  # else the process ended with that boot, and its pid may be another's now
             self._end(owner.record, owner)
         if is_held(owner.dir / LIFE_LOCK):  # the record names another process
-            end_members(owner.name, owner.dir)
+            end_members(owner.name, owner.dir, deadline=_allowed(owner))
         refuse_unseen(owner.name, owner.dir / LIFE_LOCK)
 
     @staticmethod
     def _end(record: Record, owner: Owner) -> None:
         if record.process is not None:
-            kill_and_wait(record.process, subject=owner.name, deadline_s=_KILL_S)
+            kill_and_wait(record.process, subject=owner.name, deadline_s=_allowed(owner).left())
         if record.monitor is not None and (
             wait_gone(record.monitor, _MONITOR_S)
-            or kill_and_wait(record.monitor, subject=owner.name, deadline_s=_KILL_S)
+            or kill_and_wait(record.monitor, subject=owner.name, deadline_s=_allowed(owner).left())
         ):
             return  # the monitor exits only after everything that it launched
-        end_members(owner.name, owner.dir)
+        end_members(owner.name, owner.dir, deadline=_allowed(owner))
+
+
+def _allowed(owner: Owner) -> Deadline:
+    """The time for the end of a killed process: a busy node needs more than an idle one."""
+    return Deadline(owner.deadline.left(at_least=_KILL_S))
 
 
 def refuse_unseen(name: str, *lives: Path) -> None:

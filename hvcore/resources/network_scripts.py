@@ -215,6 +215,7 @@ def _end(owner: Owner, key: str) -> None:
             session = os.getsid(process.pid)
             if session != ours:
                 os.killpg(session, signal.SIGKILL)
-    end_group(owner.host, program_group_name(owner.host.run_dir, owner.name, key))
-    end_members(owner.name, owner.dir, key, deadline=Deadline(_END_S))
+    deadline = Deadline(owner.deadline.left(at_least=_END_S))
+    end_group(owner.host, program_group_name(owner.host.run_dir, owner.name, key), deadline=deadline)
+    end_members(owner.name, owner.dir, key, deadline=deadline)
     reap()

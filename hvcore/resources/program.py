@@ -47,6 +47,7 @@ PROGRAMS: Final = "companions"
 
 _STATE: Final = "/state"
 _END_S: Final = 1.0
+_KILL_S: Final = 5.0
 _LOOK_S: Final = 0.001
 _NOISE: Final = " to syslog"  # of a program in a sandbox without /dev/log
 
@@ -177,7 +178,7 @@ def end_program(entry: Entry, owner: Owner) -> None:
         return
     for process in members(life, status):
         wait_gone(process, deadline.left())
-    end_members(owner.name, owner.dir, program)
+    end_members(owner.name, owner.dir, program, deadline=Deadline(owner.deadline.left(at_least=_KILL_S)))
     refuse_unseen(owner.name, life)
 
 

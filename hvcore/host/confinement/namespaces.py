@@ -23,7 +23,7 @@ __all__ = ["UID_RANGE_SIZE", "HeldNamespaces", "hold_namespaces", "uid_ranges"]
 UID_RANGE_SIZE: Final = 65_536
 _FIRST: Final = 1_900_019_712  # above the pool of single uids, a multiple of the size as systemd likes them
 _LAST: Final = 2_147_483_648  # numbers from here on are negative to some programs
-_READY_S: Final = 5.0
+_READY_S: Final = 30.0  # it takes milliseconds; on a busy node seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

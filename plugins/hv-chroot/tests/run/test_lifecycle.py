@@ -16,6 +16,7 @@ from images import Build, Leftovers
 
 import hvcore
 import hvcore.plugin
+from hv_chroot.run import run_script, stop
 from hvcore.host.launching.launch import reap
 from hvcore.host.mount_table import mounts_at_or_below
 from hvcore.state.store import Store
@@ -298,6 +299,19 @@ def test_stop_script_that_fails_after_the_end_holds_nothing_up(
     assert outcome.stopped_by == "gone"
     assert any(message in note for note in outcome.notes)
     assert leftovers() == []
+
+
+def test_its_end_has_the_time_of_the_stop(
+    node: hvcore.Node, images: Any, web1: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the node were so busy that every fixed time is over at once."""
+    monkeypatch.setattr(run_script, "_END_S", 0.0)
+    monkeypatch.setattr(stop, "_AFTER_KILL_S", 0.0)
+    image = images("#!/bin/sh\n[ $1 = start ] || sleep 1000 &\nexit 0\n")
+    node.driver("chroot").start(web1(image))
+    outcome = node.stop("web1", deadline_s=60)
+    assert (outcome.stopped_by, outcome.notes) == ("script", ())
+    assert node.instances() == []
 
 
 def test_force_and_cleanup_run_no_script_after_the_end(node: hvcore.Node, images: Any, web1: Build) -> None:

@@ -49,4 +49,4 @@ class RootedKind(
     def release(self, entry: hv.Entry, owner: hv.Owner) -> None:
         """Kill every process that still has the root. The processes of another boot ended with it."""
         if owner.record.boot_id == boot_id():
-            kill_rooted(owner.dir / ROOT, subject=owner.name, deadline_s=10.0)
+            kill_rooted(owner.dir / ROOT, subject=owner.name, deadline_s=owner.deadline.left(at_least=10.0))

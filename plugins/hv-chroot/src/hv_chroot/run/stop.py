@@ -21,7 +21,7 @@ __all__ = ["stop"]
 _AFTER_SCRIPT_S: Final = 1.0  # for processes that the script has signalled and not waited for
 _AFTER_TERM_S: Final = 3.0
 _AFTER_TERM_AT_LEAST_S: Final = 0.5  # also when the script has used up the time: to flush what is half written
-_AFTER_KILL_S: Final = 10.0
+_AFTER_KILL_S: Final = 10.0  # at least
 
 
 def stop(spec: ChrootSpec, live: hv.Live, job: hv.Job, *, force: bool) -> str:
@@ -53,9 +53,9 @@ def stop(spec: ChrootSpec, live: hv.Live, job: hv.Job, *, force: bool) -> str:
             return "term"
         job.progress("killing its processes")
     if init is None:
-        kill_rooted(root, subject=job.name, deadline_s=_AFTER_KILL_S)
+        kill_rooted(root, subject=job.name, deadline_s=job.deadline.left(at_least=_AFTER_KILL_S))
     else:  # the kernel ends a pid namespace with its init, and the init last
-        hv.kill_and_wait(init, subject=job.name, deadline_s=_AFTER_KILL_S)
+        hv.kill_and_wait(init, subject=job.name, deadline_s=job.deadline.left(at_least=_AFTER_KILL_S))
     return "kill"
 
 
@@ -82,6 +82,6 @@ def _afterwards(spec: ChrootSpec, live: hv.Live, job: hv.Job, root: Path) -> str
             ended, output = run_afterwards(spec, job, Place(root=root, log=log, group=live.group, held=held, uids=uids))
     else:
         ended, output = run_stop(spec, job, root, None)
-        kill_rooted(root, subject=job.name, deadline_s=_AFTER_KILL_S)
+        kill_rooted(root, subject=job.name, deadline_s=job.deadline.left(at_least=_AFTER_KILL_S))
     _report(spec, job, ended, output)
     return "script" if ended is not None and ended.code == 0 else "gone"

@@ -15,6 +15,7 @@ __all__ = ["stop"]
 _NEVER_RAN: Final = "prelaunch"
 _MONITOR_S: Final = 2.0
 _QUIT_S: Final = 2.0
+_QUIT_AT_MOST_S: Final = 20.0
 _KILL_S: Final = 5.0
 _FIRST_PRESS_S: Final = 1.0
 _NEXT_PRESS_S: Final = 5.0
@@ -32,10 +33,12 @@ def stop(live: Live, job: Job, *, force: bool) -> str:
     if polite and _power_down(live, process, job):
         return "powerdown"
     job.progress("sending quit to QEMU")
-    if _quit(live, process):
+    if _quit(live, process, job):
         return "quit"
     job.progress("killing QEMU")
-    return "kill" if kill_and_wait(process, subject=job.name, deadline_s=_KILL_S) else "gone"
+    return (
+        "kill" if kill_and_wait(process, subject=job.name, deadline_s=job.deadline.left(at_least=_KILL_S)) else "gone"
+    )
 
 
 def _never_ran(live: Live, job: Job) -> bool:
@@ -77,8 +80,11 @@ def _press(live: Live, job: Job) -> None:
         commands.system_powerdown(client)
 
 
-def _quit(live: Live, process: ProcessId) -> bool:
-    """Let QEMU write its caches out and exit: over QMP, else by the signal with the same effect."""
+def _quit(live: Live, process: ProcessId, job: Job) -> bool:
+    """Let QEMU write its caches out and exit: over QMP, else by the signal with the same effect.
+
+    A QEMU that has accepted this may write for a while: to kill it loses data.
+    """
     try:
         with reach(live.dir, _MONITOR_S) as client:
             commands.quit(client, deadline_s=_MONITOR_S)
@@ -89,4 +95,4 @@ def _quit(live: Live, process: ProcessId) -> bool:
                     signal.pidfd_send_signal(pidfd, signal.SIGTERM)
     except QmpError:
         return wait_gone(process, 0.0)  # QEMU hangs, and would not react to a signal either
-    return wait_gone(process, _QUIT_S)
+    return wait_gone(process, job.deadline.left(_QUIT_AT_MOST_S, at_least=_QUIT_S))
