@@ -22,6 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from hvcore.deadline import Deadline
 from hvcore.errors import NodeError
 from hvcore.frozen import dataclass
 from hvcore.host.cgroups.group import Group
@@ -31,10 +32,10 @@ from hvcore.host.confinement.own_root import with_own_root
 from hvcore.host.launching.gate import Gate, behind_gate
 from hvcore.host.launching.launching_thread import from_planned_thread
 from hvcore.host.launching.rlimits import forbid_core_dumps, with_limits
-from hvcore.host.launching.scheduling import UMASK, as_planned, inherited
+from hvcore.host.launching.scheduling import UMASK, as_planned, inherited, killed_last
 from hvcore.host.launching.signals import reporting, with_default_signals
 from hvcore.host.processes.launched import Ended, how_ended, instance_mark, life_mark, read_status
-from hvcore.host.processes.process import exit_code, identify, wait_readable
+from hvcore.host.processes.process import exit_code, identify, parent_of, wait_readable
 from hvcore.model.record import ProcessId
 from hvcore.model.sandbox import Sandbox
 
@@ -45,6 +46,7 @@ _TOOL_OUTPUT_BYTES: Final = 64 * 1024
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Of a program that runs unconfined: the same for each caller."""
 _FEW: Final = 16
+_LOOK_S: Final = 0.001
 
 
 class _Children:
@@ -142,6 +144,27 @@ class Child:
     def monitor(self) -> ProcessId | None:
         """The outermost process, which writes the exit code to the status file."""
         return identify(self._popen.pid)
+
+    def spare(self, deadline_s: float, *, reaper: bool = False) -> None:
+        """Wait for the confined process, then make its monitors the kernel's last choice at a memory limit.
+
+        They use little memory, and without them nobody knows how the program ended. They have started their only children
+        by then, so the program does not inherit that. With ``reaper`` also the first process of the PID namespace, once
+        it starts no more processes. Changes nothing without root.
+        """
+        deadline = Deadline(deadline_s)
+        while (process := self.process()) is None:
+            if self.ended() is not None or deadline.left() == 0.0:
+                return
+            self.wait(_LOOK_S)
+        above = [process.pid]
+        while above[-1] not in (0, 1, self._popen.pid):
+            above.append(parent_of(above[-1]))
+        if above[-1] == self._popen.pid and self.ended() is None:
+            for pid in above[1:]:
+                killed_last(pid)
+        if reaper:
+            killed_last(process.pid)
 
     def ended(self) -> Ended | None:
         """How the process ended; None while it lives. Does not wait."""

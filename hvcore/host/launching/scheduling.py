@@ -16,7 +16,7 @@ from typing import Final
 from hvcore.frozen import dataclass
 from hvcore.host.libc import system_call
 
-__all__ = ["PLANNED", "UMASK", "as_planned", "inherited"]
+__all__ = ["PLANNED", "UMASK", "as_planned", "inherited", "killed_last"]
 
 UMASK: Final = 0o022
 PLANNED: Final = (
@@ -37,6 +37,7 @@ _IOPRIO_WHO_PROCESS: Final = 1
 _IOPRIO_NONE: Final = 0
 _IOPRIO_OF_NICE_0: Final = 2 << 13 | 4  # what kernels before 5.18 report for none
 _INIT: Final = 1
+_LAST_CHOICE: Final = "-999"  # -1000 means never, and a limit that nobody can be killed at stops everything
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,12 @@ def as_planned(pid: int) -> None:
         if not _is_planned(each, pid):
             with suppress(OSError):
                 each.plan(pid)
+
+
+def killed_last(pid: int) -> None:
+    """Make that process the kernel's last choice when memory is short. Its children inherit that; only root may do it."""
+    with suppress(OSError):
+        _oom_file(pid).write_text(_LAST_CHOICE)
 
 
 def _is_planned(attribute: _Attribute, pid: int) -> bool:

@@ -35,6 +35,7 @@ __all__ = [
     "figures",
     "identify",
     "kill_and_wait",
+    "parent_of",
     "pidfile_lock_holder",
     "processes_holding",
     "processes_in_pid_namespace",
@@ -77,6 +78,12 @@ def identify(pid: int) -> ProcessId | None:
     """The process with that pid now; None without one."""
     fields = _stat_fields(pid)
     return None if fields is None else ProcessId(pid=pid, start_ticks=int(fields[19]), boot_id=boot_id())
+
+
+def parent_of(pid: int) -> int:
+    """The pid of its parent; 0 without one that can be seen, and for a process that is gone."""
+    fields = _stat_fields(pid)
+    return 0 if fields is None else int(fields[1])
 
 
 def in_words(pid: int) -> str:

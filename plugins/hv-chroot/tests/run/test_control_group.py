@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ import pytest
 from images import Build, Leftovers
 
 import hvcore
+import hvcore.host.launching.launch
 import hvcore.plugin
 from hvcore.host.cgroups.hierarchy import control_groups
+from hvcore.host.launching.scheduling import killed_last
+from hvcore.host.processes.launched import read_status
+from hvcore.host.processes.process import parent_of, processes_in_pid_namespace
 
 NODE = control_groups()
 pytestmark = [
@@ -84,9 +89,71 @@ def test_fork_fails_at_the_process_limit(node: hvcore.Node, images: Any, web1: B
 @pytest.mark.skipif(bool(NODE.problems(hvcore.plugin.GroupLimits(memory_bytes=1))), reason="no memory controller here")
 def test_memory_limit_is_kept(node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers) -> None:
     script = "#!/bin/sh\nhead -c 100000000 /dev/zero | tail -c 90000000 > /dev/null || exit 5\n"
-    with pytest.raises(hvcore.LaunchError, match=r"exited with (5|137)|was killed by SIGKILL"):
+    what = r"web1: /ganeti-chroot start failed, oom-killed: [1-9] process(es)?, at its limit of 16 MiB; raise params.memory_limit"
+    with pytest.raises(hvcore.LaunchError, match=what):
         node.driver("chroot").start(web1(images(script), memory_limit=16))
     assert leftovers() == []
+
+
+def score(pid: int | str) -> int:
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
+def may_lower_scores() -> bool:
+    """Whether this root has CAP_SYS_RESOURCE, without which nobody lowers an OOM score."""
+    with subprocess.Popen(["sleep", "60"]) as child:
+        killed_last(child.pid)
+        lowered = score(child.pid) < 0
+        child.kill()
+    return lowered
+
+
+def test_only_what_watches_it_is_spared_by_the_kernel(
+    node: hvcore.Node, images: Any, web1: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The monitors while the script runs, the init once it starts no more processes, and never a process inside."""
+    spared: list[int] = []
+
+    def recording(pid: int) -> None:
+        spared.append(pid)
+        killed_last(pid)
+
+    monkeypatch.setattr(hvcore.host.launching.launch, "killed_last", recording)
+    script = """\
+        #!/bin/sh
+        [ $1 = stop ] && exit 0
+        cat /proc/self/oom_score_adj > /score
+        sleep 1000 &
+        touch /waiting; while [ ! -e /go ]; do sleep 0.1; done
+    """
+    tree, lowers = images.tree(script), may_lower_scores()
+    with ThreadPoolExecutor() as pool:
+        started = pool.submit(node.driver("chroot").start, web1(tree))
+        give_up = time.monotonic() + 60
+        while not ((tree / "waiting").exists() and spared):
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+        init = read_status(node.run_dir / "instances/web1/status").pid
+        assert init is not None
+        monitor = parent_of(init)
+        assert spared == [monitor, parent_of(monitor)]
+        assert {score(pid) for pid in spared} == {-999 if lowers else 0}
+        (tree / "go").touch()
+        assert started.result().changed
+    assert spared[2:] == [init] == [node.info("web1").pid]
+    assert (tree / "score").read_text() == "0\n"
+    inside = {one.pid for one in processes_in_pid_namespace(os.stat(f"/proc/{init}/ns/pid").st_ino)}
+    assert len(inside) > 1
+    assert {pid: score(pid) for pid in inside} == {pid: -999 if pid == init and lowers else 0 for pid in inside}
+    entered = node.execution("web1", ["/bin/cat", "/proc/self/oom_score_adj"])
+    assert subprocess.run(entered.argv, check=True, capture_output=True).stdout == b"0\n"
+    node.stop("web1", force=True)
+
+
+def test_without_a_kill_the_memory_limit_is_not_blamed(node: hvcore.Node, images: Any, web1: Build) -> None:
+    with pytest.raises(hvcore.LaunchError, match="start exited with 5 after") as caught:
+        node.driver("chroot").start(web1(images("#!/bin/sh\nexit 5\n"), memory_limit=16))
+    assert "oom" not in str(caught.value)
 
 
 @pytest.mark.skipif(bool(NODE.problems(hvcore.plugin.GroupLimits(memory_bytes=1))), reason="no memory controller here")

@@ -12,6 +12,7 @@ from typing import Final
 import hvcore.plugin as hv
 from hv_chroot.resources.mount_calls import Allowed, cloned_tree
 from hv_chroot.run.confinement import chroot_command, enter_command, sandbox_of
+from hv_chroot.run.observe import oom_killed
 from hv_chroot.spec import ChrootSpec
 from hvcore.plugin import LIFE_LOCK, STATUS, Child, dataclass, in_own_mounts, launch, life_lock, rooted, run_tool, tail
 
@@ -44,6 +45,8 @@ def run_start(spec: ChrootSpec, job: hv.Job, place: Place) -> tuple[hv.ProcessId
     with closing(_launched(spec, job, place, argv, job.dir / STATUS)) as child:
         monitor = child.monitor()
         allowed_s = job.deadline.left(spec.script_deadline_s)
+        if spec.namespaces:
+            child.spare(allowed_s)
         ended = child.wait(allowed_s)
         if ended is None:
             lines = tail(place.log).strip().splitlines()
@@ -60,7 +63,12 @@ def run_start(spec: ChrootSpec, job: hv.Job, place: Place) -> tuple[hv.ProcessId
                 how = f"cannot set up the confinement, bubblewrap {ended}"
                 if f"bwrap: execvp {spec.init_script}: " in said:
                     how = f"{spec.init_script} start cannot be executed; check its first line, its interpreter and its mode"
+            killed = oom_killed(job.live)
+            if killed is not None:
+                how = f"{spec.init_script} start failed, {killed}; raise params.memory_limit, or let it use less"
             raise hv.LaunchError(name=job.name, how=how, output=said, argv=_argv(spec, place, argv))
+        if spec.namespaces:
+            child.spare(0.0, reaper=True)
         return child.process() if spec.namespaces else None, monitor
 
 
