@@ -55,6 +55,7 @@ from hvcore.host.launching.launch import Command as Command
 from hvcore.host.launching.launch import launch as launch
 from hvcore.host.launching.launch import life_lock as life_lock
 from hvcore.host.launching.launch import run_tool as run_tool
+from hvcore.host.launching.launch_notes import launched_for as launched_for
 from hvcore.host.launching.rlimits import unmet_limits as unmet_limits
 from hvcore.host.libc import libc_call as libc_call
 from hvcore.host.libc import system_call as system_call
@@ -65,7 +66,6 @@ from hvcore.host.own_mounts import in_own_mounts as in_own_mounts
 from hvcore.host.own_mounts import root_in_mounts_of as root_in_mounts_of
 from hvcore.host.own_mounts import shield as shield
 from hvcore.host.own_mounts import shield_mount as shield_mount
-from hvcore.host.processes.launch_notes import launched_for as launched_for
 from hvcore.host.processes.launched import Ended as Ended
 from hvcore.host.processes.launched import marked_for as marked_for
 from hvcore.host.processes.launched import read_status as read_status

@@ -9,9 +9,9 @@ from hvcore.deadline import Deadline
 from hvcore.errors import LeftoverError, NodeError
 from hvcore.host.cgroups.hierarchy import group_name, program_group_name
 from hvcore.host.launching.launch import reap
+from hvcore.host.launching.launch_notes import forget_launch
 from hvcore.host.mount_table import unmount_below
 from hvcore.host.network.marked import Marked, marked, remove_marked
-from hvcore.host.processes.launch_notes import forget_launch
 from hvcore.host.processes.launched import life_locks, marked_for
 from hvcore.host.processes.process import identify, kill_and_wait, rooted
 from hvcore.host.reservations import may_have_reserved, release_reservations

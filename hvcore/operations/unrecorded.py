@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hvcore.host.cgroups.group import Group
 from hvcore.host.cgroups.hierarchy import group_name
+from hvcore.host.launching.launch_notes import launched_for
 from hvcore.host.mount_table import mounts_at_or_below
-from hvcore.host.processes.launch_notes import launched_for
 from hvcore.operations.context import Context
 
 __all__ = ["remains"]

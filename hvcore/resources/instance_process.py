@@ -8,6 +8,7 @@ from typing import Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import DeadlineError, LeftoverError
+from hvcore.host.launching.launch_notes import note_launch
 from hvcore.host.launching.scheduling import PLANNED
 from hvcore.host.lock import is_held
 from hvcore.host.processes.launched import is_held_unseen, members
@@ -36,7 +37,8 @@ class InstanceProcessKind(
         yield Step(kind="process", what=f"runs with {PLANNED}{stays}")
 
     def acquire(self, resource: InstanceProcess, held: Held) -> None:
-        """Acquire nothing: the launch starts the process."""
+        """Note that a process is launched; the launch starts it."""
+        note_launch(held.owner.dir, str(held.owner.record.started_at))
         if held.site.between is not None:  # for a driver that launches it without `Job.launch`
             held.site.between.ports.let_listen()
 

@@ -15,7 +15,7 @@ from hvcore.errors import LeftoverError, NodeError
 from hvcore.host.environment import Host, Live
 from hvcore.host.files import tail
 from hvcore.host.launching.launch import Child, Command, launch, life_lock
-from hvcore.host.processes.launch_notes import note_launch
+from hvcore.host.launching.launch_notes import note_launch
 from hvcore.model.record import LIFE_LOCK, LOG, STATUS, ProcessId, Record, of_program
 from hvcore.model.resource import InstanceProcess, Resource
 from hvcore.model.sandbox import Level
@@ -150,8 +150,9 @@ class Job:
         command = replace(command, group=command.group or self.live.group)
         if self.host.between is not None:
             self.host.between.ports.let_listen()
-        note_launch(self.dir, str(self._record.started_at))
-        if not companion:
+        if companion:
+            note_launch(self.dir, str(self._record.started_at))
+        else:
             self.acquire(_PROCESS)  # a crash from here on leaves a process, and the next operation has to end it
         with life_lock(life) as life_fd:
             child = launch(command, life_fd=life_fd, status=status, log=log)

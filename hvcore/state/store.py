@@ -12,8 +12,8 @@ from typing import Final
 
 from hvcore.errors import LeftoverError, NodeError, NotFoundError, RecordError
 from hvcore.host.files import private_dir, read_regular, remove_tree, write_atomic
+from hvcore.host.launching.launch_notes import launched_without_state
 from hvcore.host.lock import held_directory, held_lock, is_held
-from hvcore.host.processes.launch_notes import launched_without_state
 from hvcore.host.processes.process import boot_id
 from hvcore.host.reservations import Reservations, has_reserved, kinds_of
 from hvcore.model.names import name_problem

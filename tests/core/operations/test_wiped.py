@@ -13,8 +13,8 @@ from other_pids import in_other_pids
 
 import hvcore
 from hvcore import Node, State, StateError
+from hvcore.host.launching.launch_notes import forget_launch, note_launch
 from hvcore.host.lock import is_held
-from hvcore.host.processes.launch_notes import forget_launch, note_launch
 from hvcore.host.processes.launched import instance_mark
 from hvcore.operations.leftovers import leftovers
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -16,6 +17,8 @@ import pytest
 from images import Build, Leftovers
 
 import hvcore
+from hvcore.host.mount_table import mounts_at_or_below
+from hvcore.plugin import rooted
 
 pytestmark = pytest.mark.live
 
@@ -44,6 +47,41 @@ def stranger(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[bytes]
     for process in made:
         process.kill()
         process.wait()
+
+
+UNMARKED = """\
+    #!/bin/sh
+    : > /dev/null  # the shell needs it, and this root has none
+    [ $1 = stop ] || env -i /bin/sleep 1003 &
+"""
+
+
+@pytest.mark.parametrize("wiped", ["instance", "instances", "run"])
+def test_a_daemon_without_its_mark_is_seen_and_ended_after_the_run_directory_was_wiped(
+    node: hvcore.Node, images: Any, web1: Build, leftovers: Leftovers, wiped: str
+) -> None:
+    """It has cleared its environment, and its root is mounted nowhere on the node any more."""
+    instance = web1(images.tree(UNMARKED), **PLAIN)
+    node.driver("chroot").start(instance)
+    directory = node.run_dir / "instances/web1"
+    (pid,) = [one.pid for one in rooted(directory)]
+    assert b"HVCORE" not in Path(f"/proc/{pid}/environ").read_bytes()
+    for mount in reversed(mounts_at_or_below(str(directory))):
+        subprocess.run(["umount", "-l", mount.point], check=True)
+    shutil.rmtree({"instance": directory, "instances": directory.parent, "run": node.run_dir}[wiped])
+    assert [(one.name, one.state) for one in node.instances()] == [("web1", hvcore.State.UNKNOWN)]
+    if wiped == "run":  # else the reservation of its root is left, and says that there is an instance
+        assert f"still runs as pid {pid}" in (node.info("web1").reason or "")
+    with pytest.raises(hvcore.HvError):
+        node.stop("web1")
+    with pytest.raises(hvcore.HvError):
+        node.driver("chroot").start(instance)
+    assert node.stop("web1", force=True).changed
+    assert rooted(directory) == []
+    assert node.instances() == []
+    assert node.driver("chroot").start(instance).changed
+    node.stop("web1", force=True)
+    assert leftovers() == []
 
 
 def test_it_runs_among_the_nodes_processes_and_is_known_by_its_root(

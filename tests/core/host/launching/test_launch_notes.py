@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hvcore import NodeError
-from hvcore.host.processes.launch_notes import LaunchNotes
+from hvcore.host.launching.launch_notes import LaunchNotes, unmarked_for
 from hvcore.host.processes.launched import instance_mark, marked_for, marks
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="the notes are root's")
@@ -191,3 +192,59 @@ def test_a_scan_of_proc_finds_marked_processes(web1: Path, tmp_path: Path, launc
     notes = LaunchNotes(tmp_path / "notes")
     assert notes.launched(web1) == sorted((one, three))
     assert notes.launched(other) == [two]
+
+
+class Unmarked:
+    """Processes that cleared their environment, by the directory of their instance."""
+
+    def __init__(self) -> None:
+        self.of: dict[Path, list[int]] = {}
+
+    def look(self, directory: Path) -> list[int]:
+        return self.of.get(directory, [])
+
+
+def test_a_process_without_its_mark_is_found_by_the_note(proc: Proc, web1: Path, tmp_path: Path) -> None:
+    unmarked = Unmarked()
+    notes = LaunchNotes(tmp_path / "notes", proc.look, unmarked.look)
+    notes.add(web1, "1")
+    web1.rmdir()
+    unmarked.of[web1] = [77]
+    for _ in range(2):
+        assert notes.without_state(web1.parent) == ["web1"]
+        assert notes.launched(web1) == [77]
+    unmarked.of.clear()
+    assert notes.without_state(web1.parent) == []
+    assert notes.launched(web1) == []
+
+
+def test_its_note_is_not_stale(proc: Proc, web1: Path, tmp_path: Path) -> None:
+    unmarked = Unmarked()
+    notes = LaunchNotes(tmp_path / "notes", proc.look, unmarked.look)
+    notes.add(web1, "1")
+    web1.rmdir()
+    unmarked.of[web1] = [77]
+    assert notes.launched(web1.parent / "other") == []  # a scan that makes the notes complete
+    assert notes.launched(web1) == [77]
+
+
+def test_a_process_with_a_root_below_the_directory_needs_no_mark(tmp_path: Path) -> None:
+    root = tmp_path / "run/instances/web1/root"
+    root.mkdir(parents=True)
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    ready, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.chroot(root)
+        os.write(tell, b"x")
+        signal.pause()
+    os.read(ready, 1)
+    try:
+        assert pid in unmarked_for(root.parent)
+        assert unmarked_for(root.parent.parent / "web2") == []
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(ready)
+        os.close(tell)

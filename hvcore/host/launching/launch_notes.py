@@ -4,6 +4,8 @@ A start has to find out whether its instance runs already, even if the run direc
 that, but finding them takes a scan of all processes. So a note is made before each launch and removed at the release of
 the instance. Without a note, the start does not scan.
 
+A program can clear its environment. Its processes are then found by the note, and by their control group or their root.
+
 A note is a symbolic link: its name is a short hash of the run directory and one of the instance's directory, its
 target the start that made it and the directory, for people. It is removed by that start, or by a scan that found no
 process. Processes of an older hvcore have no note. So notes count only after a scan in this boot found no process
@@ -22,9 +24,16 @@ from typing import Final
 from hvcore.errors import NodeError
 from hvcore.host.files import private_dir
 from hvcore.host.processes.launched import marked_for, marks
-from hvcore.host.processes.process import boot_id
+from hvcore.host.processes.process import boot_id, rooted
 
-__all__ = ["LaunchNotes", "forget_launch", "launched_for", "launched_without_state", "note_launch"]
+__all__ = [
+    "LaunchNotes",
+    "forget_launch",
+    "launched_for",
+    "launched_without_state",
+    "note_launch",
+    "unmarked_for",
+]
 
 _PLACE: Final = Path("/run/hvcore-launched")
 _COMPLETE: Final = "complete"
@@ -57,12 +66,34 @@ def launched_without_state(instances: Path) -> list[str]:
     return [] if instances.is_dir() else _names_in(instances, marks())
 
 
-class LaunchNotes:
-    """The notes of a node, in a directory that only root can write to. ``scan`` finds all marked processes in /proc."""
+def unmarked_for(directory: Path) -> list[int]:
+    """Pids of the processes of the instance with that directory that need no mark: in its control group, or with its root.
 
-    def __init__(self, place: Path = _PLACE, scan: Callable[[], Mapping[int, str]] = marks) -> None:
+    A program of an instance may clear its environment, and the mark with it. So does each daemon of a plain chroot(8).
+    """
+    from hvcore.host.cgroups.group import Group  # noqa: PLC0415 - 3.7 ms (control groups), which a list does not need
+    from hvcore.host.cgroups.hierarchy import control_groups, group_name  # noqa: PLC0415 - the same
+
+    node, run_dir = control_groups(), directory.parent.parent
+    grouped = Group(group_name(run_dir, directory.name), node).pids() if node.usable else []
+    return sorted({*grouped, *(process.pid for process in rooted(directory))})
+
+
+class LaunchNotes:
+    """The notes of a node, in a directory that only root can write to.
+
+    ``scan`` finds all marked processes in /proc, ``unmarked`` those of one instance that can be found in other ways.
+    """
+
+    def __init__(
+        self,
+        place: Path = _PLACE,
+        scan: Callable[[], Mapping[int, str]] = marks,
+        unmarked: Callable[[Path], list[int]] = unmarked_for,
+    ) -> None:
         self._place = place
         self._scan = scan
+        self._unmarked = unmarked
 
     def add(self, directory: Path, start: str) -> None:
         """Like `note_launch`. A note of an earlier start stays.
@@ -92,7 +123,8 @@ class LaunchNotes:
         if complete and not self._is_noted(str(directory)):
             return []
         running = self._scan()
-        found = sorted(pid for pid, path in running.items() if path == str(directory))
+        marked = (pid for pid, path in running.items() if path == str(directory))
+        found = sorted({*marked, *self._unmarked(directory)})
         for one in () if found else (note, f"{self._place}/{_old_name(str(directory))}"):
             with suppress(OSError):
                 os.unlink(one)
@@ -109,7 +141,10 @@ class LaunchNotes:
             return []
         noted = ((_target(f"{self._place}/{note}") or "").partition(" ")[2] for note in notes)
         missing = [path for path in noted if os.path.dirname(path) == str(instances) and not os.path.lexists(path)]
-        return _names_in(instances, self._scan()) if missing else []
+        if not missing:
+            return []
+        unmarked = {Path(path).name for path in missing if self._unmarked(Path(path))}
+        return sorted(unmarked.union(_names_in(instances, self._scan())))
 
     def _is_noted(self, directory: str) -> bool:
         name = _name(directory)
@@ -138,7 +173,8 @@ class LaunchNotes:
         # Scan after the check for directories: an instance launched since has both a directory and processes.
         running = {name(path) for path in self._scan().values() for name in (_name, _old_name)} if missing else set()
         for name in set(missing) - running:
-            os.unlink(f"{self._place}/{name}")
+            if not self._unmarked(Path(noted[name])):
+                os.unlink(f"{self._place}/{name}")
 
 
 def _scope() -> str:
