@@ -166,7 +166,8 @@ class Program(Resource[str]):
     ``devices`` of the node. With ``on_stdin`` its stdin is its end of the connection.
 
     With ``pipe``, a pipe from the instance to the program replaces the pair of sockets. ``output`` is a file in the
-    instance's directory, 0600, which the program gets open for reading and appending, as ``{output}``.
+    instance's directory, 0600, which the program gets open for reading and appending, as ``{output}``. ``also`` is
+    another such file, as ``{also}``.
     """
 
     binary: str
@@ -185,6 +186,7 @@ class Program(Resource[str]):
     on_stdin: bool = False
     pipe: bool = False
     output: str | None = None
+    also: str | None = None
 
     @property
     def user(self) -> Identity:
@@ -206,11 +208,15 @@ class OutputHistory(Resource[str]):
 
     A small program beside the instance reads the pipe, as ``owner``. The file keeps at least the last ``keep_bytes``. Its
     space is bounded, however much is written. `hvcore.log_pieces` reads it. The handle is the writing end of the pipe.
+
+    ``also`` names another file in the directory, to which the instance appends itself, such as its log. The program keeps
+    as much of its end, and frees what is older every five seconds, or every tenth of a second while the file grows.
     """
 
     file: str
     owner: Identity
     keep_bytes: int = 1 << 20
+    also: str | None = None
 
     def needs(self) -> tuple[Resource[Any], ...]:
         """The user of the program."""

@@ -66,9 +66,11 @@ def _program(resource: OutputHistory) -> Program:
             "{fd}",
             "{output}",
             str(resource.keep_bytes),
+            *(() if resource.also is None else ("{also}",)),
         ),
         owner=resource.owner,
         reads=(script,),
         pipe=True,
         output=resource.file,
+        also=resource.also,
     )

@@ -99,11 +99,8 @@ def launch_program(program: Program, held: Held, level: Level) -> str:
         ours, theirs = _connection(program)
         opened.callback(os.close, theirs)
         end = held.add(ours)
-        output = None
-        if program.output is not None:
-            output = _output(held.owner.dir / program.output)
-            opened.callback(os.close, output)
-        command = _command(program, level, user, _Ends(theirs, state, output))
+        files = [_output(held.owner.dir, name, opened) for name in (program.output, program.also)]
+        command = _command(program, level, user, _Ends(theirs, state, *files))
         child = held.owner.launch(command, companion=program.key)
         child.close()
     about: dict[str, Any] = {"uid": None if user is None else user.uid}
@@ -122,17 +119,21 @@ def _connection(program: Program) -> tuple[int, int]:
     return one.detach(), other.detach()
 
 
-def _output(path: Path) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(path, flags, 0o600)
+def _output(directory: Path, name: str | None, opened: ExitStack) -> int | None:
+    if name is None:
+        return None
+    fd = os.open(directory / name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    opened.callback(os.close, fd)
+    return fd
 
 
 class _Ends(NamedTuple):
-    """The descriptors of a program: its end of the connection, its state directory, its output."""
+    """The descriptors of a program: its end of the connection, its state directory, its output, and another file."""
 
     connection: int
     state: int | None
     output: int | None
+    also: int | None
 
 
 def prove_program(program: Program, owner: Owner, level: Level) -> None:
@@ -224,11 +225,11 @@ def _command(program: Program, level: Level, user: AsUser | None, ends: _Ends) -
     # Without a sandbox by descriptor: no option of the program can be made of the directory's name.
     off = level is Level.OFF
     place = f"/proc/self/fd/{ends.state}" if off else _STATE
-    words = {"fd": ends.connection, "state": place, "output": ends.output}
+    words = {"fd": ends.connection, "state": place, "output": ends.output, "also": ends.also}
     argv = tuple(argument.format(**words) for argument in program.arguments)
     sandbox = _sandbox(program, level, user)
     stdin = ends.connection if program.on_stdin else None
-    fds = (ends.connection if stdin is None else None, ends.state if off else None, ends.output)
+    fds = (ends.connection if stdin is None else None, ends.state if off else None, ends.output, ends.also)
     given = tuple(fd for fd in fds if fd is not None)
     return Command(argv=(program.binary, *argv), sandbox=sandbox, fds=given, stdin=stdin)
 

@@ -12,9 +12,9 @@ import os
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
+from hvcore.frozen import dataclass
 from hvcore.host.lock import close_in_children, close_lock
 from hvcore.host.network.ports import bound_socket, listening
 from hvcore.host.processes.copied_fds import copied_fds

@@ -153,3 +153,54 @@ def test_the_file_systems_of_this_machine_have_holes(tmp_path: Path) -> None:
         with mmap.mmap(file.fileno(), MIB // 2) as part:
             part.madvise(mmap.MADV_REMOVE)
         assert os.lseek(file.fileno(), 0, os.SEEK_DATA) == MIB // 2
+
+
+@contextmanager
+def beside(path: Path, other: Path) -> Iterator[tuple[int, int]]:
+    """Like `reading`, as a program that also bounds another file: the pipe, and that file as its writer has it."""
+    reader, writer = os.pipe()
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    fds = [os.open(name, flags, 0o600) for name in (path, other)]
+    argv = (sys.executable, "-I", "-S", output_reader.__file__, str(reader), *map(str, (fds[0], KEEP, fds[1])))
+    with subprocess.Popen(argv, pass_fds=(reader, *fds), cwd="/") as program:
+        try:
+            yield writer, fds[1]
+        finally:
+            os.close(writer)
+        assert program.wait(30) == 0
+    for fd in (reader, *fds):
+        os.close(fd)
+
+
+def test_a_file_that_another_program_writes_is_bounded_too(tmp_path: Path, eventually: Callable[..., None]) -> None:
+    path, log, block = tmp_path / "serial", tmp_path / "log", b"".join(b"%09d\n" % number for number in range(100_000))
+    with beside(path, log) as (pipe, file):
+        write(file, b"the start\n")
+        write(pipe, b"one\n")
+        eventually(lambda: content(path) == b"one\n")
+        assert content(log) == b"the start\n"
+        for _ in range(20):
+            write(file, block)
+        eventually(lambda: log.stat().st_blocks * 512 <= MOST)
+        assert content(log, 3) == b"000099997\n000099998\n000099999\n"
+        assert KEEP <= len(content(log)) <= MOST
+        write(pipe, b"two\n")  # and the stream is read on
+        eventually(lambda: content(path) == b"one\ntwo\n")
+        os.truncate(log, 0)
+        write(file, block)
+        eventually(lambda: log.stat().st_blocks * 512 <= MOST)
+        assert block.endswith(content(log))
+
+
+def test_a_stream_that_never_pauses_keeps_nothing_from_the_other_file(
+    tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    log = tmp_path / "log"
+    with beside(tmp_path / "serial", log) as (pipe, file):
+        write(file, b"x" * MIB)
+
+        def bounded() -> bool:
+            write(pipe, b"y" * 65536)
+            return log.stat().st_blocks * 512 <= MOST
+
+        eventually(bounded)

@@ -70,6 +70,26 @@ def test_a_guest_that_floods_its_console_fills_nothing(world: World) -> None:
     assert world.node.stop("web1", force=True).stopped_by == "quit"
 
 
+def test_a_flood_of_qemus_own_messages_fills_nothing(world: World) -> None:
+    """QEMU appends to the file itself, so what it says before a failed start is there at once."""
+    world.pressable()
+    path = world.node.run_dir / "instances/web1/log"
+    descriptor = next(
+        fd
+        for fd in Path(f"/proc/{world.info().pid}/fd").iterdir()
+        if os.path.lexists(fd) and os.readlink(fd).endswith("/web1/log")
+    )
+    with descriptor.open("ab", buffering=0) as stderr:
+        for number in range(200):
+            stderr.write(b"%0100000d\n" % number)
+    eventually(lambda: path.stat().st_blocks * 512 <= MIB + 128 * 1024)
+    assert path.stat().st_size > 19 * MIB
+    assert b"".join(hvcore.log_pieces(str(path)))[-8:] == b"0000199\n"
+    assert len(b"".join(hvcore.log_pieces(str(path)))) >= MIB
+    assert world.node.log("web1").path == str(path)
+    world.node.stop("web1", force=True)
+
+
 def test_without_its_reader_the_guest_goes_on_and_hv_says_so(world: World) -> None:
     disk = world.root / "flood.img"
     disk.write_bytes(FLOOD.ljust(DISK_BYTES, b"\0"))

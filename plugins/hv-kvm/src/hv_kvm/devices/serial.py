@@ -17,7 +17,7 @@ __all__ = ["DEVICES", "PARAMS", "Serial", "plan", "render"]
 _SOCKET: Final = hv.UnixSocket(key=SERIAL)
 # With the uid of the guest, which cannot reach it from its own PID namespace and mounts: one guest takes one uid.
 _HISTORY: Final = hv.OutputHistory(
-    key="serial.history", given_by="params.serial_log", file=SERIAL_LOG, owner=GUEST_USER
+    key="serial.history", given_by="params.serial_log", file=SERIAL_LOG, owner=GUEST_USER, also=hv.LOG
 )
 _FDSET: Final = 3
 _SPEEDS: Final = (
