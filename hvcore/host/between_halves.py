@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from hvcore.host.disks.disk_claims import KeptDisks
+from hvcore.host.kept_ports import KeptPorts
 from hvcore.host.lock import close_lock
-from hvcore.host.network.kept_ports import KeptPorts
 from hvcore.host.processes.copied_fds import copied_fds
 from hvcore.host.reservations import KeptReservations
 from hvcore.host.uids import KeptUids

@@ -10,7 +10,7 @@ from typing import Final
 
 from hvcore.host.between_halves import BetweenHalves
 from hvcore.host.environment import Host
-from hvcore.host.network.kept_ports import ServedPort
+from hvcore.host.kept_ports import ServedPort
 from hvcore.host.processes.launched import marked_for
 from hvcore.model.record import Record
 from hvcore.params.network_types import forward_of

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Final
 
 from hvcore.errors import OperationError, Problem
-from hvcore.host.network.ports import bound_socket, listening, reserve_port
+from hvcore.host.ports import bound_socket, listening, reserve_port
 from hvcore.host.processes.launched import marked_for
 from hvcore.model.plan import Step
 from hvcore.model.resource import InterfaceAddress, TcpPort

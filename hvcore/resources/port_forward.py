@@ -14,7 +14,7 @@ from typing import Final
 from hvcore.errors import HvError, OperationError, Problem
 from hvcore.host.lock import is_held
 from hvcore.host.network.installed_passt import default_routes
-from hvcore.host.network.ports import bound_socket
+from hvcore.host.ports import bound_socket
 from hvcore.model.guest_network import PortForward
 from hvcore.model.plan import Step
 from hvcore.model.record import LIFE_LOCK, RECORD_FILE, of_program, parse_record

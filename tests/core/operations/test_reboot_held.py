@@ -17,7 +17,7 @@ from sleeper import Sleeper
 import hvcore.plugin as hv
 from hvcore import Instance, State
 from hvcore.deadline import Deadline
-from hvcore.host.network import kept_ports
+from hvcore.host import kept_ports
 from hvcore.host.processes.process import wait_readable
 from hvcore.host.reservations import Reservations
 from hvcore.model.guest_network import PortForward

@@ -21,7 +21,7 @@ import hvcore
 from hv_kvm.devices.vnc import PASSWORD
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import connect
-from hvcore.host.network.ports import reserve_port
+from hvcore.host.ports import reserve_port
 from hvcore.model.record import Phase
 
 pytestmark = pytest.mark.live

@@ -16,7 +16,7 @@ from typing import Final
 
 from hvcore.frozen import dataclass
 from hvcore.host.lock import close_in_children, close_lock
-from hvcore.host.network.ports import bound_socket, listening
+from hvcore.host.ports import bound_socket, listening
 from hvcore.host.processes.copied_fds import copied_fds
 
 __all__ = ["KeptPorts", "ServedPort"]
