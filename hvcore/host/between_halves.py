@@ -1,4 +1,4 @@
-"""What a reboot holds from before its stop until its start has taken it over, so that nobody else gets it meanwhile.
+"""What a reboot holds from before its stop until its start has taken it over. No other instance gets it meanwhile.
 
 Everything that the instance has reserved on the node, the locks on its disks and numbers, its ports, and its links. If
 hvcore is killed, the kernel ends locks and ports, and the next release of the instance frees the rest.

@@ -148,7 +148,7 @@ class Child:
     def spare(self, deadline_s: float, *, reaper: bool = False) -> None:
         """Wait for the confined process, then make its monitors the kernel's last choice at a memory limit.
 
-        They use little memory, and without them nobody knows how the program ended. They have started their only children
+        They use little memory, and without them no one knows how the program ended. They have started their only children
         by then, so the program does not inherit that. With ``reaper`` also the first process of the PID namespace, once
         it starts no more processes. Changes nothing without root.
         """
