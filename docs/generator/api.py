@@ -9,6 +9,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -164,8 +165,9 @@ def _what(name: str, thing: Any) -> str:
     if words is None and isinstance(thing, str | int | float | tuple | range):  # its docstring is that of the type
         raise SystemExit(f"docs/words.toml: [names] has no words for {name}, which is a constant")
     words = words or first_line(thing)
-    if isinstance(thing, type(hvcore.State)):
-        words += f" Values: {', '.join(f'`{value}`' for value in thing)}."
+    if isinstance(thing, type) and issubclass(thing, Enum):
+        names = (str(value.name if isinstance(value, int) else value) for value in thing)  # a number says nothing
+        words += f" Values: {', '.join(f'`{name}`' for name in names)}."
     return words
 
 

@@ -27,7 +27,7 @@ __all__ = [
     "json_option",
     "name_argument",
     "names_argument",
-    "target_argument",
+    "targets_argument",
 ]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -139,7 +139,9 @@ names_argument: Final = click.argument(
 driver_argument: Final = click.argument("driver", shell_complete=driver_completion)
 file_argument: Final = click.argument("file", shell_complete=_files)
 files_argument: Final = click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=_files)
-target_argument: Final = click.argument("target", metavar="FILE|DRIVER", shell_complete=_targets)
+targets_argument: Final = click.argument(
+    "targets", metavar="FILE|DRIVER...", nargs=-1, required=True, shell_complete=_targets
+)
 
 
 def deadline_option(default_s: float, help_text: str) -> Callable[[_F], _F]:

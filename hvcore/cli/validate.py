@@ -9,7 +9,7 @@ from dataclasses import replace
 import click
 
 import hvcore
-from hvcore.cli.options import command, file_argument, files_argument, json_option, target_argument
+from hvcore.cli.options import command, file_argument, files_argument, json_option, targets_argument
 from hvcore.cli.output import Column, emit_json, on_one_line, remark, show, show_table
 from hvcore.cli.session import open_node, read_instance, warn, working
 from hvcore.cli.several import Result, for_each
@@ -50,28 +50,31 @@ def _checked(file: str) -> Result:
     return Result(facts, f"{instance.name}: ok ({instance.driver}, {count} parameter{'' if count == 1 else 's'} set)")
 
 
-@command("hv verify web1.toml", "hv verify kvm")
-@target_argument
+@command("hv verify web1.toml", "hv verify web1.toml web2.toml", "hv verify kvm")
+@targets_argument
 @json_option
-def verify(target: str, *, as_json: bool) -> None:
-    """Check whether this node can run an instance or a driver.
+def verify(targets: tuple[str, ...], *, as_json: bool) -> None:
+    """Check whether this node can run instances or drivers.
 
     With FILE: checks that its disks and kernels exist and that the installed programs support what it asks for. With
     DRIVER: checks that the driver loads and that this node has the programs it needs. Shows how to install what is
-    missing.
+    missing. Each FILE is checked as if no other one were started.
     """
+    for_each(targets, _verified, as_json=as_json)
+
+
+def _verified(target: str) -> Result:
     if _is_driver(target):
         with working(f"examining driver {target}") as node:
-            _verify_driver(node.driver(target), as_json=as_json)
-        return
+            return _verified_driver(node.driver(target))
     with working(f"verifying {target}") as node:
         instance = read_instance(node, target)
         node.driver(instance.driver).verify(instance)
     facts = {"name": instance.name, "driver": instance.driver, "verified": True}
-    show(facts, f"{instance.name}: this node can run it ({instance.driver})", as_json=as_json)
+    return Result(facts, f"{instance.name}: this node can run it ({instance.driver})")
 
 
-def _verify_driver(handle: hvcore.DriverHandle, *, as_json: bool) -> None:
+def _verified_driver(handle: hvcore.DriverHandle) -> Result:
     findings = handle.examine()
     problems = [
         hvcore.Problem(path=found.subject, what=found.what, todo=found.todo)
@@ -83,7 +86,7 @@ def _verify_driver(handle: hvcore.DriverHandle, *, as_json: bool) -> None:
     can = ["start", "stop", *handle.capabilities]
     facts = {"driver": handle.name, "can": can, "findings": [found.to_json() for found in findings]}
     head = f"driver {handle.name}: this node can run it; it can {', '.join(can)}"
-    show(facts, "\n".join([head, *map("  {}".format, findings)]), as_json=as_json)
+    return Result(facts, "\n".join([head, *map("  {}".format, findings)]))
 
 
 def _is_driver(target: str) -> bool:
@@ -94,7 +97,7 @@ def _is_driver(target: str) -> bool:
     if any(entry.name == target for entry in hvcore.catalogue()):
         return True
     names = ", ".join(sorted({entry.name for entry in hvcore.catalogue()})) or "none"
-    raise click.UsageError(f"{target!r}: is neither a file nor an installed driver; installed drivers: {names}")
+    raise hvcore.InputError(f"{target!r}: is neither a file nor an installed driver; installed drivers: {names}")
 
 
 @command("hv plan web1.toml")

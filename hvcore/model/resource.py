@@ -109,7 +109,7 @@ class InterfaceAddress(Resource[str]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpPort(Resource[str]):
-    """A TCP port at ``bind``: ``port``, or when that is None the first free one from ``first`` on.
+    """A TCP port at ``bind``, an address or an `InterfaceAddress`: ``port``, or with None the first free from ``first`` on.
 
     With port 0 the program itself picks one, and only the address is checked before a start.
     The handle is the port's number as text. The record's bindings keep address and port under the key.

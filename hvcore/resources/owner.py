@@ -45,7 +45,7 @@ class Site:
 
 
 class Owner(Protocol):
-    """The part of `hvcore.state.job.Job` that a kind may use.
+    """The instance that a kind works for, and the operation in progress: the part of `Job` that a kind may use.
 
     ``remarks`` are notes for the outcome of the operation: facts worth knowing that are not failures.
     """

@@ -65,6 +65,18 @@ def test_no_name_has_the_docstring_of_a_built_in_type(page: Path) -> None:
     assert [first for first in sorted(built_in) if first in text] == []
 
 
+@pytest.mark.parametrize("page", sorted(REFERENCE.glob("api*.md")), ids=lambda path: path.name)
+def test_values_of_an_enumeration_can_be_written_in_a_program(page: Path) -> None:
+    """The numbers of an `IntEnum` say nothing: a program names its members."""
+    assert re.findall(r"Values: [^|]*`\d+`[^|]*", page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("page", sorted(REFERENCE.glob("api*.md")), ids=lambda path: path.name)
+def test_a_page_for_authors_names_no_private_module(page: Path) -> None:
+    private = r"hvcore\.(?:api|cli|host|model|operations|params|plugins|resources|state)\b"
+    assert re.findall(rf"`{private}[\w.]*`", page.read_text(encoding="utf-8")) == []
+
+
 def test_a_changed_file_makes_its_quote_stale() -> None:
     text = "<!-- quote tox.ini -->\nold\n<!-- end of quote -->\n"
     assert "env_list" in generate.quoted(text)

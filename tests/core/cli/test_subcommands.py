@@ -204,6 +204,21 @@ def test_verify_takes_a_file_or_a_driver(hv: Hv, instance_file: File) -> None:
     assert "neither a file nor an installed driver" in hv("verify", "nope").stderr
 
 
+def test_verify_takes_several_files_and_drivers_and_reports_each(hv: Hv, instance_file: File) -> None:
+    good, bad = instance_file("good"), instance_file("bad", params='fail_at = "verify"')
+    result = hv("verify", bad, "nope", good, "fake")
+    assert result.exit_code == 1  # that of the first failure
+    assert "params.fail_at: fails on purpose here" in result.stderr
+    assert "'nope': is neither a file nor an installed driver" in result.stderr
+    assert result.stdout.startswith("good: this node can run it (fake)\ndriver fake: this node can run it")
+
+
+def test_verify_of_several_has_a_document_for_each(hv: Hv, instance_file: File) -> None:
+    result = hv("verify", instance_file("good"), "nope", "fake", "--json")
+    good, nope, fake = json.loads(result.stdout)
+    assert (result.exit_code, good["verified"], nope["exit_code"], fake["driver"]) == (2, True, 2, "fake")
+
+
 def test_params_as_table_rows_and_schema(hv: Hv) -> None:
     assert hv("params", "fake").stdout.splitlines()[0].split() == [
         "PARAMETER",
