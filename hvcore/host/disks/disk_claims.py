@@ -13,8 +13,8 @@ import fcntl
 import os
 import stat
 import struct
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,7 @@ from hvcore.host.processes.launched import launched_in
 from hvcore.host.processes.process import in_words, processes_holding
 from hvcore.host.reservations import Reservations, between_halves, instance_of
 
-__all__ = ["DISK", "DiskClaims", "KeptDisks", "lock_disk"]
+__all__ = ["DISK", "DiskClaims", "KeptDisks"]
 
 DISK: Final = "disk"
 
@@ -67,16 +67,21 @@ class DiskClaims:
         writers, readers = self._writers, self._readers
         instance = instance_of(self._owner)
         mine = (readers, _reader(disk.key, instance)) if read_only else (writers, disk.key)
-        with held_lock(root / ".disks", subject=f"disk {path!r}", purpose=f"claim for {self._owner}", keep=True):
+        with ExitStack() as stack:
+            # Opened before the lock of all disks: a file server that is down answers no open(2), and other disks have to go on.
+            opened = stack.enter_context(_opened(path, disk)) if lock and not disk.network else None
+            purpose = f"claim for {self._owner}"
+            stack.enter_context(held_lock(root / ".disks", subject=f"disk {path!r}", purpose=purpose, keep=True))
             kept = mine[0].target(mine[1]) == between_halves(instance)
             own = mine[0].owner(mine[1]) == instance and not kept
             self._refuse_used(path, disk, read_only=read_only, own=own)
             if own:
                 return  # with the lock
-            if lock and not disk.network:
+            if opened is not None:
                 locked = None if self._between is None else self._between.lock_of(disk, read_only=read_only)
                 if locked is None:
-                    locked = lock_disk(path, disk, read_only=read_only)
+                    _lock_opened(path, *opened, read_only=read_only)
+                    locked = os.dup(opened[1])  # of the same open file, which has the lock
                     close_in_children(locked)
                 self._fds.append(locked)
             mine[0].take(mine[1], self._owner)
@@ -172,25 +177,30 @@ def _reader(key: str, owner: str) -> str:
     return f"{key}.{owner}"
 
 
-def lock_disk(path: str, disk: DiskId, *, read_only: bool) -> int:
-    """A descriptor that holds the lock on the disk. Raises `DiskInUseError` naming the holder, and OSError.
+@contextmanager
+def _opened(path: str, disk: DiskId) -> Iterator[tuple[str, int]]:
+    """The path to lock, and its descriptor, which is open for the block only. Raises OSError."""
+    place = _place_of(path, disk)
+    fd = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    close_in_children(fd)
+    try:
+        yield place, fd
+    finally:
+        close_lock(fd)
+
+
+def _lock_opened(path: str, place: str, fd: int, *, read_only: bool) -> None:
+    """Lock the disk by that descriptor. Raises `DiskInUseError` naming the holder, and OSError.
 
     Two at the same moment may both be refused, and never both get it.
     """
-    place = _place_of(path, disk)
-    fd = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        # First lock and then check, so that of two at once at least one sees the other.
-        if _lock(fd, _READER_BYTE if read_only else _WRITER_BYTE):
-            _refuse_locked(path, place, fd, read_only=read_only)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+    # First lock and then check, so that of two at once at least one sees the other.
+    if _lock(fd, _READER_BYTE if read_only else _WRITER_BYTE):
+        _refuse_locked(path, place, fd, read_only=read_only)
 
 
 def _locked_too(path: str, disk: DiskId, *, read_only: bool) -> int:
-    """Like `lock_disk`, for a disk that the instance of the caller has locked already: no holder is a reason to refuse."""
+    """A descriptor that holds the lock on a disk that the caller's instance has locked already: no holder is refused."""
     fd = os.open(_place_of(path, disk), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _lock(fd, _READER_BYTE if read_only else _WRITER_BYTE)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hvcore import DiskInUseError
 from hvcore.host.disks.disk_claims import DiskClaims
+from hvcore.host.lock import is_held
 
 HELD = "import sys; print(flush=True); sys.stdin.read()"
 
@@ -201,3 +205,43 @@ def test_another_program_that_locks_a_disk_is_named(node: Callable[..., DiskClai
                 node("one", "web1").take(disk, read_only=False)
         finally:
             popen.kill()
+
+
+def test_a_disk_that_does_not_open_keeps_no_other_disk_waiting(
+    node: Callable[..., DiskClaims], disk: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file server that is down: meanwhile, another instance claims its own disk."""
+    (tmp_path / "b.img").write_bytes(bytes(4096))
+    hangs, goes_on = threading.Event(), threading.Event()
+    opened = os.open
+
+    def slow(path: str, *arguments: Any, **named: Any) -> int:
+        if path == disk:
+            hangs.set()
+            assert goes_on.wait(60)
+        return opened(path, *arguments, **named)
+
+    monkeypatch.setattr(os, "open", slow)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(node("run", "web1").take, disk, read_only=False)
+        assert hangs.wait(60)
+        assert not is_held(tmp_path / "run/reservations/.disks")
+        node("run", "web2").take(str(tmp_path / "b.img"), read_only=False)
+        goes_on.set()
+        first.result(60)
+    with pytest.raises(DiskInUseError, match="in use by instance web1"):
+        node("run", "web3").take(disk, read_only=False)
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_claim_that_is_refused_or_repeated_leaves_no_descriptor(
+    node: Callable[..., DiskClaims], disk: str, *, read_only: bool
+) -> None:
+    first = node("run", "web1")
+    first.take(disk, read_only=False)
+    before = os.listdir("/proc/self/fd")
+    for run_dir in ("run", "other"):
+        with pytest.raises(DiskInUseError):
+            node(run_dir, "web2").take(disk, read_only=read_only)
+    node("run", "web1").take(disk, read_only=False)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
