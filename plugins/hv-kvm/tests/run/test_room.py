@@ -12,6 +12,7 @@ import pytest
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.run.room import available_mib, memory_problems, room_problems
 from hvcore import Disk, Instance
+from hvcore.host.cgroups.hierarchy import ControlGroups
 from hvcore.plugin import Host, Level, Site
 from hvcore.plugins.loader import load
 
@@ -59,6 +60,27 @@ def test_more_memory_than_there_is(spec: Callable[..., KvmSpec], site: Site, tmp
     )
     assert list(memory_problems(spec(640000, memory_overcommit=True), site, meminfo)) == []
     assert list(memory_problems(spec(640000, mem_path=str(tmp_path)), site, meminfo)) == []
+
+
+class Limited(ControlGroups):
+    """A node whose callers have a memory limit of 2 GiB."""
+
+    def memory_limit(self) -> tuple[str, int] | None:
+        return "/sys/fs/cgroup/user.slice/memory.max", 2 << 30
+
+
+def test_the_limit_of_its_control_group_counts_too(spec: Callable[..., KvmSpec], site: Site, tmp_path: Path) -> None:
+    meminfo, limited = tmp_path / "meminfo", replace(site, host=replace(site.host, cgroups=Limited()))
+    meminfo.write_text("MemAvailable: 100000000 kB\nSwapFree:  1048576 kB\n")
+    assert list(memory_problems(spec(3072), limited, meminfo)) == []
+    (problem,) = memory_problems(spec(3073), limited, meminfo)
+    assert str(problem) == (
+        "memory_mib: is more than the 3072 MiB of memory and swap that its control group allows "
+        "(/sys/fs/cgroup/user.slice/memory.max), got 3073; give less, raise that limit, or start it from another control "
+        "group"
+    )
+    assert list(memory_problems(spec(3073, memory_overcommit=True), limited, meminfo)) == []
+    assert list(memory_problems(spec(3073), site, meminfo)) == []
 
 
 def test_files_that_are_copied_need_room_together(

@@ -22,21 +22,29 @@ _PASSWORD_BYTES: Final = 4096
 def memory_problems(spec: KvmSpec, site: Site, meminfo: Path = Path("/proc/meminfo")) -> Iterator[Problem]:
     """The guest's memory must be available, unless it comes from a file system or may be more than the node has.
 
-    The memory of a guest that already runs counts as available: this may be before a reboot.
+    The memory of a guest that already runs counts as available: this may be before a reboot. A limit of the control
+    group that the guest is in counts as the node's memory does.
     """
     if any(memory.path is not None or memory.overcommit for memory in spec.of(Memory)):
         return
-    available = available_mib(meminfo.read_text(encoding="utf-8"))
+    rows = meminfo.read_text(encoding="utf-8")
+    limit = site.host.cgroups.memory_limit()
+    if limit is not None and spec.memory_mib > (allowed := (limit[1] >> 20) + available_mib(rows, ("SwapFree",))):
+        what = f"is more than the {allowed} MiB of memory and swap that its control group allows ({limit[0]})"
+        todo = "give less, raise that limit, or start it from another control group"
+        yield Problem(path="memory_mib", what=what, got=str(spec.memory_mib), todo=todo)
+        return
+    available = available_mib(rows)
     if spec.memory_mib > available and spec.memory_mib > (available := available + _own_mib(site)):
         what = f"is more than the {available} MiB of memory and swap that this node has available"
         todo = "give less, stop another instance, or set memory_overcommit = true"
         yield Problem(path="memory_mib", what=what, got=str(spec.memory_mib), todo=todo)
 
 
-def available_mib(meminfo: str) -> int:
-    """Memory that programs can still get, swap included, from the text of /proc/meminfo. Pure."""
+def available_mib(meminfo: str, keys: tuple[str, ...] = ("MemAvailable", "SwapFree")) -> int:
+    """The sum of these rows of /proc/meminfo. Default: memory that programs can still get, swap included. Pure."""
     rows = dict(line.split(":", 1) for line in meminfo.splitlines() if ":" in line)
-    return sum(int(rows[key].split()[0]) for key in ("MemAvailable", "SwapFree") if key in rows) >> 10
+    return sum(int(rows[key].split()[0]) for key in keys if key in rows) >> 10
 
 
 def _own_mib(site: Site) -> int:
