@@ -1,6 +1,6 @@
 """What the first bytes of a disk say that it contains: an image format, a compressed file, a file system, partitions.
 
-Nothing is run and nothing is mounted: at most 68 KiB are read, and numbers in them are compared, never followed.
+Nothing is run and nothing is mounted: 68 KiB are read, and of XFS some blocks of its log.
 """
 
 from __future__ import annotations
@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from typing import Final
 
 from hvcore.frozen import dataclass
+from hvcore.host.disks.xfs_log import log_is_dirty
 
 __all__ = ["Contents", "Holds", "contents_of", "recognized"]
 
@@ -23,6 +25,7 @@ _EXT_AT: Final = 1024
 _EXT_MAGIC: Final = b"\x53\xef"
 _EXT_NEEDS_RECOVERY: Final = 0x4  # fs/ext4/ext4.h, incompatible features
 _EXT_64BIT: Final = 0x80
+_BTRFS_LOG_ROOT: Final = slice(65536 + 96, 65536 + 104)  # of the tree with what was written since the last commit
 _EXT_META_ONLY: Final = 0x8  # a journal alone, of another file system
 
 
@@ -90,7 +93,15 @@ def contents_of(path: str) -> Contents | None:
     """What the file or device at ``path`` contains; None when its first bytes are not known. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
-        return recognized(os.pread(fd, _HEAD_BYTES, 0))
+        head = os.pread(fd, _HEAD_BYTES, 0)
+        found = recognized(head)
+        if (
+            found is not None
+            and found.name == "xfs"
+            and log_is_dirty(head[:_SECTOR], lambda size, at: os.pread(fd, size, at))
+        ):
+            return replace(found, dirty=True)
+        return found
     finally:
         os.close(fd)
 
@@ -106,7 +117,8 @@ def recognized(head: bytes) -> Contents | None:
     for offset, magic, holds, name, words in _MAGIC:
         if head[offset : offset + len(magic)] == magic:
             needs = _SIZES[name](head) if name in _SIZES else 0
-            return Contents(holds=holds, name=name, words=words, needs_bytes=needs)
+            dirty = name == "btrfs" and any(head[_BTRFS_LOG_ROOT])
+            return Contents(holds=holds, name=name, words=words, needs_bytes=needs, dirty=dirty)
     return _partitions(head)
 
 

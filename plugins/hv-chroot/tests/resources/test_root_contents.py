@@ -46,6 +46,18 @@ def test_a_journal_that_cannot_be_replayed(disk: Path) -> None:
     assert "e2fsck -p" in problem(disk, read_only=True)
 
 
+def test_a_btrfs_with_a_log_tree_cannot_be_mounted_read_only(disk: Path) -> None:
+    """Its superblock, by hand: the magic number at 64 bytes, and at 96 the place of the log tree, 0 without one."""
+    for log_root, refused in ((0, False), (30408704, True), (1 << 40, True)):
+        with disk.open("r+b") as file:
+            file.seek(65536)
+            file.write((bytes(64) + b"_BHRfS_M" + bytes(24) + struct.pack("<Q", log_root)).ljust(4096, b"\0"))
+        assert problem(disk) == ""
+        found = problem(disk, read_only=True)
+        assert ("a Btrfs file system whose journal was not replayed" in found) is refused
+        assert ("mount it once read-write, and unmount it" in found) is refused
+
+
 @pytest.mark.parametrize(
     ("head", "what"),
     [

@@ -44,7 +44,8 @@ def _file_system_problem(found: Contents, path: str, size_bytes: int, *, read_on
         return what, "copy it again, or enlarge the disk"
     if found.dirty and read_only and not _journal_can_be_replayed(path):
         what = f"has {found.words} whose journal was not replayed, and a read-only disk cannot be written for that"
-        return what, f"replay it with e2fsck -p {path!r}"
+        by_mount = found.name in ("xfs", "btrfs")
+        return what, "mount it once read-write, and unmount it" if by_mount else f"replay it with e2fsck -p {path!r}"
     return None
 
 
