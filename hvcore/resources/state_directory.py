@@ -6,16 +6,15 @@ a program holds the lock on the file in it: that program may belong to another r
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
-import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from hvcore.errors import DiskInUseError, OperationError, Problem
 from hvcore.host.lock import try_lock
+from hvcore.host.record_locks import is_locked
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.model.resource import StateDirectory
@@ -26,7 +25,6 @@ from hvcore.resources.owner import Owner, Site
 
 __all__ = ["StateDirectoryKind"]
 
-_FLOCK: Final = "hh4xqqi4x"  # struct flock of Linux on 64-bit: l_type, l_whence, padding, l_start, l_len, l_pid
 _ELSEWHERE: Final = "an instance of another run directory on this node"
 
 
@@ -150,10 +148,9 @@ def _free_to_change_owner(place: int, lock: str) -> bool:
     except FileNotFoundError:
         return True
     try:
-        reply = fcntl.fcntl(file, fcntl.F_OFD_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        return not is_locked(file)
     finally:
         os.close(file)
-    return bool(struct.unpack(_FLOCK, reply)[0] == fcntl.F_UNLCK)
 
 
 def _chown(place: int, keeps: tuple[str, ...], uid: int, gid: int) -> None:

@@ -9,10 +9,8 @@ descriptor without write access is enough. QEMU's own image locks are on bytes 1
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
-import struct
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -24,6 +22,7 @@ from hvcore.host.files import private_dir
 from hvcore.host.lock import close_in_children, close_lock, held_lock
 from hvcore.host.processes.launched import launched_in
 from hvcore.host.processes.process import in_words, processes_holding
+from hvcore.host.record_locks import is_locked, share_byte
 from hvcore.host.reservations import Reservations, between_halves, instance_of
 
 __all__ = ["DISK", "DiskClaims", "KeptDisks"]
@@ -32,7 +31,6 @@ DISK: Final = "disk"
 
 _WRITER_BYTE: Final = 0x68760000  # "hv", far behind QEMU's, and below 2 GiB for old network file systems
 _READER_BYTE: Final = _WRITER_BYTE + 1
-_FLOCK: Final = "hh4xqqi4x"  # struct flock of Linux on 64-bit: l_type, l_whence, padding, l_start, l_len, l_pid
 _NAME_BYTES: Final = 255  # of a file, linux/limits.h
 _NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -218,7 +216,7 @@ def _refuse_locked(path: str, place: str, fd: int, *, read_only: bool) -> None:
 
 def _lock(fd: int, byte: int) -> bool:
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
+        share_byte(fd, byte)
     except OSError as error:
         if error.errno in _NO_LOCKS:
             return False  # a file system without locks: only the reservation counts
@@ -228,12 +226,11 @@ def _lock(fd: int, byte: int) -> bool:
 
 def _locked_by_another(fd: int, byte: int) -> bool:
     try:
-        reply = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+        return is_locked(fd, byte=byte, count=1)
     except OSError as error:
         if error.errno in _NO_LOCKS:
             return False
         raise
-    return bool(struct.unpack(_FLOCK, reply)[0] != fcntl.F_UNLCK)
 
 
 def _place_of(path: str, disk: DiskId) -> str:

@@ -8,12 +8,10 @@ with a thread in uninterruptible sleep has it while a write is still in flight.
 from __future__ import annotations
 
 import errno
-import fcntl
 import functools
 import os
 import select
 import signal
-import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +21,7 @@ from typing import Final
 from hvcore.errors import DeadlineError
 from hvcore.frozen import dataclass
 from hvcore.host.hurry import interrupting
+from hvcore.host.record_locks import writing_process
 from hvcore.model.record import ProcessId
 
 __all__ = [
@@ -193,23 +192,18 @@ def kill_and_wait(process: ProcessId, *, subject: str, deadline_s: float) -> boo
 def pidfile_lock_holder(path: Path) -> int | None:
     """The pid of the process that holds a POSIX write lock on the file; None without one.
 
-    QEMU holds one on its pidfile while it lives (os-posix.c, qemu_create_pidfile). The kernel gives the pid in our pid
-    namespace, also for a zombie with a write in flight.
+    QEMU holds one on its pidfile while it lives (os-posix.c, qemu_create_pidfile).
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
-    # struct flock of Linux on 64-bit: l_type, l_whence, padding, l_start, l_len, l_pid
-    layout = "hh4xqqi4x"
     try:
-        reply = fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack(layout, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        return writing_process(fd)
     except OSError:
         return None
     finally:
         os.close(fd)
-    kind, _, _, _, pid = struct.unpack(layout, reply)
-    return int(pid) if kind != fcntl.F_UNLCK else None
 
 
 def _pids() -> list[int]:
