@@ -77,11 +77,11 @@ from hvcore.host.processes.process import figures as figures
 from hvcore.host.processes.process import identify as identify
 from hvcore.host.processes.process import kill_and_wait as kill_and_wait
 from hvcore.host.processes.process import pidfile_lock_holder as pidfile_lock_holder
-from hvcore.host.processes.process import processes_in_pid_namespace as processes_in_pid_namespace
-from hvcore.host.processes.process import rooted as rooted
 from hvcore.host.processes.process import verified_pidfd as verified_pidfd
 from hvcore.host.processes.process import wait_gone as wait_gone
 from hvcore.host.processes.process import wait_readable as wait_readable
+from hvcore.host.processes.search import processes_in_pid_namespace as processes_in_pid_namespace
+from hvcore.host.processes.search import rooted as rooted
 from hvcore.lazy_names import lazy_names as lazy_names
 from hvcore.model.answers import Console as Console
 from hvcore.model.answers import Finding as Finding

@@ -11,6 +11,7 @@ from typing import Final
 from hvcore.host.mount_table import mounts_at_or_below
 from hvcore.host.network.egress_table import weaknesses
 from hvcore.host.processes.launched import launched_in
+from hvcore.host.processes.search import pids
 from hvcore.host.reservations import Reservations
 from hvcore.model.answers import Finding, Severity
 from hvcore.model.observation import InstanceInfo
@@ -91,7 +92,7 @@ def _reservations(run_dir: Path, known: set[str]) -> Iterator[Finding]:
 
 def _processes(run_dir: Path, known: set[str]) -> Iterator[Finding]:
     instances = run_dir / "instances"
-    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()):
+    for pid in sorted(pids()):
         directory = launched_in(pid)
         if directory is None or directory.parent != instances or (directory.is_dir() and directory.name in known):
             continue

@@ -13,7 +13,8 @@ from hvcore.host.launching.launch_notes import forget_launch
 from hvcore.host.mount_table import unmount_below
 from hvcore.host.network.marked import Marked, marked, remove_marked
 from hvcore.host.processes.launched import life_locks, marked_for
-from hvcore.host.processes.process import identify, kill_and_wait, rooted
+from hvcore.host.processes.process import identify, kill_and_wait
+from hvcore.host.processes.search import rooted
 from hvcore.host.reservations import may_have_reserved, release_reservations
 from hvcore.model.answers import Outcome
 from hvcore.model.record import LIFE_LOCK

@@ -11,10 +11,10 @@ from hvcore.errors import DeadlineError, LeftoverError
 from hvcore.host.launching.launch_notes import note_launch
 from hvcore.host.launching.scheduling import PLANNED
 from hvcore.host.lock import is_held
-from hvcore.host.processes.launched import is_held_unseen, members
+from hvcore.host.processes.launched import is_held_unseen, launch_files, members
 from hvcore.host.processes.process import boot_id, kill_and_wait, wait_gone
 from hvcore.model.plan import Step
-from hvcore.model.record import LIFE_LOCK, STATUS, Entry, Record, of_program
+from hvcore.model.record import LIFE_LOCK, Entry, Record
 from hvcore.model.resource import InstanceProcess
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
@@ -79,8 +79,7 @@ def end_members(name: str, directory: Path, program: str = "", *, deadline: Dead
     deadline = deadline or Deadline(_KILL_S)
     ended: list[int] = []
     # Again and again, because one that was between fork and exec may have made another.
-    life, status = (directory / of_program(program, file) for file in (LIFE_LOCK, STATUS))
-    while found := members(life, status):
+    while found := members(*launch_files(directory, program)):
         left_s = deadline.left()
         ended += [process.pid for process in found if kill_and_wait(process, subject=name, deadline_s=left_s)]
         if deadline.left() == 0.0:

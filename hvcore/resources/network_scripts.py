@@ -12,7 +12,6 @@ import signal
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hvcore.deadline import Deadline
@@ -25,11 +24,11 @@ from hvcore.host.launching.launch import PATH, reap, run_tool
 from hvcore.host.network.links import find_link
 from hvcore.host.network.netlink import Netlink
 from hvcore.host.network.routes import delete_rules_of
-from hvcore.host.processes.launched import members
+from hvcore.host.processes.launched import launch_files, members
 from hvcore.model.limits import NO_LIMITS
 from hvcore.model.nic_scripts import NetworkScripts
 from hvcore.model.plan import Step
-from hvcore.model.record import LIFE_LOCK, STATUS, Entry, of_program
+from hvcore.model.record import Entry
 from hvcore.resources.bridge_port import no_bridge
 from hvcore.resources.control_group import end_group
 from hvcore.resources.held import Held
@@ -158,7 +157,7 @@ def _run(argv: tuple[str, str], environment: Mapping[str, str], allowed_s: float
     """Run a script, in its own control group: None if it succeeded, else what happened, with its output."""
     if (fault := _unusable(argv[0])) is not None:
         return fault[0]
-    life, status = _files(owner, key)
+    life, status = launch_files(owner.dir, key)
     try:
         ended, output = run_tool(
             argv,
@@ -192,10 +191,6 @@ def _missing(resource: NetworkScripts, name: str) -> str | None:
     return None
 
 
-def _files(owner: Owner, key: str) -> tuple[Path, Path]:
-    return owner.dir / of_program(key, LIFE_LOCK), owner.dir / of_program(key, STATUS)
-
-
 def _group(owner: Owner, key: str) -> Group | None:
     if not owner.host.cgroups.usable:
         return None
@@ -208,9 +203,8 @@ def _group(owner: Owner, key: str) -> Group | None:
 
 def _end(owner: Owner, key: str) -> None:
     """End everything that the scripts of that resource left running: their sessions, their control group, then others."""
-    life, status = _files(owner, key)
     ours = os.getsid(0)
-    for process in members(life, status):
+    for process in members(*launch_files(owner.dir, key)):
         with suppress(ProcessLookupError, PermissionError):
             session = os.getsid(process.pid)
             if session != ours:

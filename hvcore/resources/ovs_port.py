@@ -17,6 +17,7 @@ from hvcore.host.network.links import LinkFacts, find_link, set_link, the_link
 from hvcore.host.network.netlink import Netlink
 from hvcore.host.network.ovs_vsctl import OVS_START, OvsError, Run, ask, dead_switch, run_here
 from hvcore.host.network.traffic_control import has_filter_of_received
+from hvcore.host.processes.launched import launch_files
 from hvcore.model.node_links import OvsPort
 from hvcore.model.ovs_bridge import (
     OvsBridge,
@@ -33,7 +34,7 @@ from hvcore.model.ovs_bridge import (
     to_find_port,
 )
 from hvcore.model.plan import Step
-from hvcore.model.record import LIFE_LOCK, STATUS, Entry, of_program
+from hvcore.model.record import Entry
 from hvcore.params.network_types import vlan_of
 from hvcore.resources.bandwidth import shown_limits
 from hvcore.resources.held import Held
@@ -225,7 +226,7 @@ def _port(run: Run, socket: str, name: str) -> OvsPortFacts | None:
 
 def _tool(owner: Owner, key: str) -> Run:
     """Runs ovs-vsctl so that the next operation can end it, if this one is killed."""
-    life, status = (owner.dir / of_program(key, file) for file in (LIFE_LOCK, STATUS))
+    life, status = launch_files(owner.dir, key)
 
     def run(argv: tuple[str, ...], deadline_s: float) -> tuple[int | None, str]:
         ended, output = run_tool(argv, life=life, status=status, deadline_s=deadline_s)

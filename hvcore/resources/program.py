@@ -18,7 +18,7 @@ from hvcore.host.confinement.bubblewrap import installation
 from hvcore.host.confinement.proof import has_filter, weaknesses
 from hvcore.host.launching.launch import Command
 from hvcore.host.lock import is_held
-from hvcore.host.processes.launched import members, read_status
+from hvcore.host.processes.launched import launch_files, members, read_status
 from hvcore.host.processes.process import boot_id, identify, wait_gone
 from hvcore.model.codec import decode, encode
 from hvcore.model.plan import Step
@@ -170,7 +170,7 @@ def end_program(entry: Entry, owner: Owner) -> None:
     program, deadline = entry.data["name"], Deadline(_END_S)
     if owner.record.boot_id != boot_id():
         return
-    life, status = (owner.dir / of_program(program, file) for file in (LIFE_LOCK, STATUS))
+    life, status = launch_files(owner.dir, program)
     # The first process of a PID namespace ends with all others in it, and bubblewrap ends after it. To search /proc for
     # them takes longer than the rest of a stop.
     known = [_known(owner, program).get(name) for name in ("process", "monitor")]

@@ -24,6 +24,7 @@ from hvcore.host.files import remove_tree
 from hvcore.host.launching.launch import reap
 from hvcore.host.mount_table import mounts_at_or_below, unmount_below
 from hvcore.host.processes.process import alive, identify, kill_and_wait
+from hvcore.host.processes.search import pids
 from hvcore.model.record import ProcessId
 from hvcore.plugins.loaded_driver import LoadedDriver
 from hvcore.plugins.loader import load
@@ -53,21 +54,20 @@ class Scope:
         return [process for process, _ in self._processes()]
 
     def _processes(self) -> Iterator[tuple[ProcessId, str]]:
-        for name in os.listdir("/proc"):
-            if not name.isdecimal() or int(name) == os.getpid():
+        for pid in pids():
+            if pid == os.getpid():
                 continue
             with suppress(OSError):
-                if self._owns(name):
-                    process = identify(int(name))
-                    command = Path("/proc", name, "comm").read_text().strip()
+                if self._owns(pid):
+                    process, command = identify(pid), Path(f"/proc/{pid}/comm").read_text().strip()
                     if process is not None and alive(process):  # not a zombie that its parent has yet to collect
-                        yield process, f"process {name} ({command})"
+                        yield process, f"process {pid} ({command})"
 
-    def _owns(self, pid: str) -> bool:
+    def _owns(self, pid: int) -> bool:
         if os.stat(f"/proc/{pid}").st_uid in self.uids:
             return True
         place = os.fsencode(self.directory)
-        if any(place in Path("/proc", pid, name).read_bytes() for name in ("cmdline", "environ")):
+        if any(place in Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ")):
             return True
         links = (f"/proc/{pid}/fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd"))
         return any(_target(link).startswith(f"{self.directory}/") for link in links)

@@ -21,7 +21,8 @@ from hvcore.host.disks.disk_identity import DiskId, host_use, identify_disk, sha
 from hvcore.host.files import private_dir
 from hvcore.host.lock import close_in_children, close_lock, held_lock
 from hvcore.host.processes.launched import launched_in
-from hvcore.host.processes.process import in_words, processes_holding
+from hvcore.host.processes.process import in_words
+from hvcore.host.processes.search import processes_holding
 from hvcore.host.record_locks import is_locked, share_byte
 from hvcore.host.reservations import Reservations, between_halves, instance_of
 

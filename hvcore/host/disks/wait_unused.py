@@ -17,6 +17,7 @@ from hvcore.errors import LeftoverError
 from hvcore.host.disks.disk_identity import host_use, identify_disk, used_as
 from hvcore.host.mount_table import mounts, parse_mountinfo
 from hvcore.host.processes.process import in_words
+from hvcore.host.processes.search import pids
 
 __all__ = ["wait_unused"]
 
@@ -73,7 +74,7 @@ def _mounted_for(devices: set[tuple[int, int]]) -> list[str]:
     """One process of each other mount namespace in which one of the devices is mounted, as ``pid N (command)``."""
     seen = {os.readlink("/proc/self/ns/mnt")}
     found = []
-    for pid in _pids():
+    for pid in pids():
         with suppress(OSError):  # it has exited meanwhile
             namespace = os.readlink(f"/proc/{pid}/ns/mnt")
             if namespace in seen:
@@ -81,17 +82,17 @@ def _mounted_for(devices: set[tuple[int, int]]) -> list[str]:
             seen.add(namespace)
             mounted = parse_mountinfo(Path(f"/proc/{pid}/mountinfo").read_bytes())
             if any(mount.device in devices for mount in mounted):
-                found.append(in_words(int(pid)))
+                found.append(in_words(pid))
     return found
 
 
 def _opened_by(devices: set[int]) -> list[str]:
     """Each process that has one of the block devices open, as ``pid N (command)``."""
     found = []
-    for pid in _pids():
+    for pid in pids():
         with suppress(OSError):
             if any(_block_device(f"/proc/{pid}/fd/{fd}") in devices for fd in os.listdir(f"/proc/{pid}/fd")):
-                found.append(in_words(int(pid)))
+                found.append(in_words(pid))
     return found
 
 
@@ -101,7 +102,3 @@ def _block_device(path: str) -> int | None:
     except OSError:  # closed meanwhile
         return None
     return found.st_rdev if stat.S_ISBLK(found.st_mode) else None
-
-
-def _pids() -> list[str]:
-    return [name for name in os.listdir("/proc") if name.isdecimal()]

@@ -24,7 +24,8 @@ from typing import Final
 from hvcore.errors import NodeError
 from hvcore.host.files import private_dir
 from hvcore.host.processes.launched import marked_for, marks
-from hvcore.host.processes.process import boot_id, rooted
+from hvcore.host.processes.process import boot_id
+from hvcore.host.processes.search import rooted
 
 __all__ = [
     "LaunchNotes",

@@ -17,8 +17,9 @@ from hvcore.deadline import Deadline
 from hvcore.frozen import dataclass
 from hvcore.host.files import read_regular
 from hvcore.host.lock import is_held
-from hvcore.host.processes.process import alive, exiting, processes_holding, processes_in_pid_namespace, wait_gone
-from hvcore.model.record import LIFE_LOCK, ProcessId
+from hvcore.host.processes.process import alive, wait_gone
+from hvcore.host.processes.search import exiting, pids, processes_holding, processes_in_pid_namespace
+from hvcore.model.record import LIFE_LOCK, STATUS, ProcessId, of_program
 
 __all__ = [
     "Ended",
@@ -26,6 +27,7 @@ __all__ = [
     "how_ended",
     "instance_mark",
     "is_held_unseen",
+    "launch_files",
     "launched_in",
     "life_locks",
     "life_mark",
@@ -110,6 +112,11 @@ def read_status(path: Path) -> Status:
     )
 
 
+def launch_files(directory: Path, program: str = "") -> tuple[Path, Path]:
+    """The life lock and the status file in that directory of an instance: its own, or those of a program beside it."""
+    return directory / of_program(program, LIFE_LOCK), directory / of_program(program, STATUS)
+
+
 def members(life: Path, status: Path) -> list[ProcessId]:
     """Every process that was launched with this life lock and status file and is alive, at any stage of its launch.
 
@@ -183,8 +190,7 @@ def marks(uid_pool: range = range(0)) -> dict[int, str]:
 
     Only processes of our user and of guests, whose uids are in the pool: other users cannot pretend to be an instance.
     """
-    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
-    found = ((pid, launched_in(pid)) for pid in pids if _is_ours(pid, uid_pool))
+    found = ((pid, launched_in(pid)) for pid in pids() if _is_ours(pid, uid_pool))
     return {pid: str(path) for pid, path in found if path is not None}
 
 

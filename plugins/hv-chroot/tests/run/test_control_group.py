@@ -19,7 +19,8 @@ import hvcore.plugin
 from hvcore.host.cgroups.hierarchy import control_groups
 from hvcore.host.launching.scheduling import killed_last
 from hvcore.host.processes.launched import read_status
-from hvcore.host.processes.process import parent_of, processes_in_pid_namespace
+from hvcore.host.processes.process import parent_of
+from hvcore.host.processes.search import processes_in_pid_namespace
 
 NODE = control_groups()
 pytestmark = [

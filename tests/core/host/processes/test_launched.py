@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from hvcore.host.processes.launched import is_held_unseen
-from hvcore.host.processes.process import exiting, identify, wait_gone
+from hvcore.host.processes.process import identify, wait_gone
+from hvcore.host.processes.search import exiting
 from hvcore.model.record import ProcessId
 
 

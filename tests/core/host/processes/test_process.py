@@ -23,11 +23,11 @@ from hvcore.host.processes.process import (
     identify,
     kill_and_wait,
     pidfile_lock_holder,
-    processes_holding,
     verified_pidfd,
     wait_gone,
     wait_readable,
 )
+from hvcore.host.processes.search import processes_holding
 from hvcore.model.record import ProcessId
 
 LAST_PID = Path("/proc/sys/kernel/ns_last_pid")

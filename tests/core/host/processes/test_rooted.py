@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 from fixture_types import InChild
 
-from hvcore.host.processes.process import rooted
+from hvcore.host.processes.search import rooted
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
