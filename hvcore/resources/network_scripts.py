@@ -25,6 +25,7 @@ from hvcore.host.network.links import find_link
 from hvcore.host.network.netlink import Netlink
 from hvcore.host.network.routes import delete_rules_of
 from hvcore.host.processes.launched import launch_files, members
+from hvcore.host.programs import is_program
 from hvcore.model.limits import NO_LIMITS
 from hvcore.model.nic_scripts import NetworkScripts
 from hvcore.model.plan import Step
@@ -144,7 +145,7 @@ def _unusable(path: str) -> tuple[str, str] | None:
 
 def _head(path: str) -> bytes | None:
     """The first bytes of an executable file; None if it is not one."""
-    if not os.path.isfile(path) or not os.access(path, os.X_OK):
+    if not is_program(path):
         return None
     try:
         with open(path, "rb", buffering=0) as file:

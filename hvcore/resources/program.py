@@ -20,6 +20,7 @@ from hvcore.host.launching.launch import Command
 from hvcore.host.lock import is_held
 from hvcore.host.processes.launched import launch_files, members, read_status
 from hvcore.host.processes.process import boot_id, identify, wait_gone
+from hvcore.host.programs import is_program
 from hvcore.model.codec import decode, encode
 from hvcore.model.plan import Step
 from hvcore.model.record import LIFE_LOCK, STATUS, Entry, ProcessId, of_program
@@ -87,7 +88,7 @@ class ProgramKind(ResourceKind[Program, str], name="companion", turn=Turn.PROGRA
 
 def missing_program(binary: str) -> bool:
     """Whether there is no such program on this node."""
-    return not os.access(binary, os.X_OK) or not os.path.isfile(binary)
+    return not is_program(binary)
 
 
 def launch_program(program: Program, held: Held, level: Level) -> str:

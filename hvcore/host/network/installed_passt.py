@@ -7,13 +7,13 @@ import ipaddress
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from hvcore.errors import NodeError
 from hvcore.host.files import private_dir, read_regular, write_atomic
+from hvcore.host.programs import is_program, program_key
 from hvcore.model.passt_arguments import NodeNetwork, asked_options
 
 __all__ = ["RESOLV_CONF", "default_routes", "node_network", "passt_options", "why_not_passt"]
@@ -28,7 +28,7 @@ _CACHE_BYTES: Final = 64 * 1024
 
 def why_not_passt(binary: str) -> str | None:
     """Why this node cannot run passt, in words that complete "passt ..."; None if it can."""
-    if not os.access(binary, os.X_OK) or not os.path.isfile(binary):
+    if not is_program(binary):
         return "is not installed on this node"
     if not default_routes():
         return "needs a default route, which this node does not have"
@@ -40,7 +40,9 @@ def why_not_passt(binary: str) -> str | None:
 
 def default_routes() -> frozenset[int]:
     """The families, 4 and 6, for which this node has a default route."""
-    return frozenset((*_default_ipv4(_rows("/proc/net/route")), *_default_ipv6(_rows("/proc/net/ipv6_route"))))
+    ipv4, ipv6 = _rows("/proc/net/route")[1:], _rows("/proc/net/ipv6_route")
+    found = {4: any(map(_is_default_ipv4, ipv4)), 6: any(map(_is_default_ipv6, ipv6))}
+    return frozenset(family for family, has_route in found.items() if has_route)
 
 
 def node_network() -> NodeNetwork:
@@ -53,10 +55,9 @@ def node_network() -> NodeNetwork:
 def passt_options(binary: str, cache_dir: Path) -> frozenset[str]:
     """The long options of that passt, from a cache until the program changes; empty if it does not run."""
     try:
-        found = os.stat(binary)
+        key = program_key(binary)
     except OSError:
         return frozenset()
-    key = [os.path.realpath(binary), found.st_mtime_ns, found.st_size]
     file = cache_dir / f"passt-{hashlib.sha256(os.fsencode(binary)).hexdigest()[:32]}.json"
     with suppress(OSError, ValueError, RecursionError):
         kept: Any = json.loads(read_regular(file, limit=_CACHE_BYTES))
@@ -93,16 +94,12 @@ def _rows(path: str) -> list[list[str]]:
         return []
 
 
-def _default_ipv4(rows: list[list[str]]) -> Iterator[int]:
-    for row in rows[1:]:
-        if row[1] == row[7] == "00000000" and int(row[3], 16) & (_RTF_UP | _RTF_REJECT) == _RTF_UP:
-            yield 4
+def _is_default_ipv4(row: list[str]) -> bool:
+    return row[1] == row[7] == "00000000" and int(row[3], 16) & (_RTF_UP | _RTF_REJECT) == _RTF_UP
 
 
-def _default_ipv6(rows: list[list[str]]) -> Iterator[int]:
-    for row in rows:
-        if row[0] == "0" * 32 and row[1] == "00" and int(row[8], 16) & (_RTF_UP | _RTF_REJECT) == _RTF_UP:
-            yield 6
+def _is_default_ipv6(row: list[str]) -> bool:
+    return row[0] == "0" * 32 and row[1] == "00" and int(row[8], 16) & (_RTF_UP | _RTF_REJECT) == _RTF_UP
 
 
 def _name_servers(path: str) -> tuple[str, ...]:

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from hvcore.errors import NodeError
 from hvcore.host.network.netlink import Netlink, attributes
+from hvcore.host.programs import program_key
 
-__all__ = ["NFT_PACKAGE", "NftError", "apply", "find_nft", "generation", "list_table", "nft_identity"]
+__all__ = ["NFT_PACKAGE", "NftError", "apply", "find_nft", "generation", "list_table", "nft_key"]
 
 NFT_PACKAGE: Final = "nftables"
 
@@ -43,11 +44,9 @@ def find_nft() -> str | None:
     return shutil.which("nft", path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}")
 
 
-def nft_identity() -> list[Any]:
+def nft_key() -> list[object]:
     """Changes when the program does. Raises `NftError` if it is not installed."""
-    path = _program()
-    found = os.stat(path)
-    return [os.path.realpath(path), found.st_mtime_ns, found.st_size]
+    return program_key(_program())
 
 
 def apply(text: str, *, inside: tuple[str, ...] = ()) -> None:

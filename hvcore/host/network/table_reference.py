@@ -17,7 +17,7 @@ from hvcore.errors import NodeError
 from hvcore.frozen import dataclass
 from hvcore.host.environment import Host
 from hvcore.host.files import private_dir, read_regular, write_atomic
-from hvcore.host.network.nft import generation, nft_identity
+from hvcore.host.network.nft import generation, nft_key
 from hvcore.host.processes.process import boot_id
 from hvcore.model.egress_rules import rules_digest
 
@@ -83,7 +83,7 @@ def _read(host: Host) -> dict[str, Any]:
 
 
 def _key() -> list[object]:
-    return [rules_digest(), *nft_identity()]
+    return [rules_digest(), *nft_key()]
 
 
 def _place() -> list[object]:
