@@ -15,9 +15,10 @@ from hvcore.errors import HvError, OperationError, Problem
 from hvcore.host.lock import is_held
 from hvcore.host.network.installed_passt import default_routes
 from hvcore.host.ports import bound_socket
+from hvcore.host.record_file import read_record
 from hvcore.model.guest_network import PortForward
 from hvcore.model.plan import Step
-from hvcore.model.record import LIFE_LOCK, RECORD_FILE, of_program, parse_record
+from hvcore.model.record import LIFE_LOCK, RECORD_FILE, of_program
 from hvcore.params.network_types import Forward
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
@@ -127,7 +128,7 @@ def _is_its_own(resource: PortForward, site: Site) -> bool:
     if not is_held(site.dir / of_program(resource.program, LIFE_LOCK)):
         return False
     try:
-        record = parse_record((site.dir / RECORD_FILE).read_bytes(), site.name)
+        record = read_record(site.dir / RECORD_FILE, site.name)
     except (HvError, OSError):
         return False
     return str(resource.forward) in record.bindings.get(FORWARDS, {}).values()

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from hvcore.errors import LeftoverError, NodeError, RecordError
-from hvcore.host.files import private_dir, read_regular, remove_tree, write_atomic
-from hvcore.model.record import RECORD_FILE, Phase, Record, parse_record, record_bytes
+from hvcore.host.files import private_dir, remove_tree, write_atomic
+from hvcore.host.record_file import read_record
+from hvcore.model.record import RECORD_FILE, Phase, Record, record_bytes
 
 __all__ = ["KeptRecord", "ended_record"]
 
@@ -23,7 +24,6 @@ _DIRECTORY: Final = "rebooting"
 _ROOM: Final = "room"
 _ROOM_BYTES: Final = 64 * 1024
 _LINK: Final = "link"  # the name of the kind, whose release leaves a link to another file
-_MAX_BYTES: Final = 16 * 1024 * 1024
 
 
 def ended_record(record: Record) -> Record:
@@ -76,7 +76,7 @@ class KeptRecord:
     def read(self) -> Record | None:
         """The kept record; None without a readable one."""
         try:
-            return parse_record(read_regular(self._directory / RECORD_FILE, limit=_MAX_BYTES), self._name)
+            return read_record(self._directory / RECORD_FILE, self._name)
         except (OSError, RecordError):
             return None
 

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Final
 
 from hvcore.errors import LeftoverError, NodeError, NotFoundError, RecordError
-from hvcore.host.files import private_dir, read_regular, remove_tree, write_atomic
+from hvcore.host.files import private_dir, remove_tree, write_atomic
 from hvcore.host.launching.launch_notes import launched_without_state
 from hvcore.host.lock import held_directory, held_lock, is_held
 from hvcore.host.processes.process import boot_id
+from hvcore.host.record_file import read_record
 from hvcore.host.reservations import Reservations, has_reserved, kinds_of
 from hvcore.model.names import name_problem
-from hvcore.model.record import LIFE_LOCK, RECORD_FILE, Record, parse_record, record_bytes
+from hvcore.model.record import LIFE_LOCK, RECORD_FILE, Record, record_bytes
 from hvcore.state.kept_record import KeptRecord
 
 __all__ = ["Store"]
 
-_MAX_RECORD_BYTES: Final = 16 * 1024 * 1024
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _MOST_PLACES: Final = 4096
 _TICK_NS: Final = 100_000_000  # the timestamps of files have at most this resolution, in most kernels 4 ms
@@ -122,10 +122,9 @@ class Store:
         if cached is not None and cached[0] == key:
             return cached[1]
         try:
-            data = read_regular(Path(path), limit=_MAX_RECORD_BYTES)
+            record = read_record(Path(path), name)
         except OSError as error:
             raise RecordError(f"{name}: its record cannot be read, got {error.strerror}; check {path}") from error
-        record = parse_record(data, name)
         if record.boot_id != boot_id() and is_held(directory / LIFE_LOCK):
             what = f"{name}: its record names another boot of the node, but its processes run"
             raise RecordError(f"{what}; hv stop --force ends them and moves the record to 'damaged'")
@@ -185,7 +184,7 @@ class Store:
         cannot be made, the target is in the run directory.
         """
         directory = path = self.dir(name)
-        if os.path.lexists(directory / RECORD_FILE) or os.path.lexists(directory / "alive"):
+        if os.path.lexists(directory / RECORD_FILE) or os.path.lexists(directory / LIFE_LOCK):
             path = directory / RECORD_FILE
         self._cache.pop(name, None)
         stamped = f"{name}.{time.time_ns()}"
