@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hvcore.deadline import Deadline
 from hvcore.errors import InputError, NotFoundError
 from hvcore.model.state import State
-from hvcore.operations import observe
+from hvcore.operations import info
 from hvcore.operations.context import Context
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ class ReadingNode:
 
     def instances(self) -> list[InstanceInfo]:
         """Every instance with state on this node, sorted by name. Takes no lock and does not wait."""
-        return observe.infos(self._context)
+        return info.infos(self._context)
 
     def info(self, name: str) -> InstanceInfo:
         """One instance. Raises `NotFoundError`."""
-        return observe.info(self._context, name)
+        return info.info(self._context, name)
 
     def instance(self, name: str) -> Instance:
         """The instance as it was started, without secret parameters. Raises `NotFoundError`, `RecordError`."""

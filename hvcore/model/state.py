@@ -11,7 +11,7 @@ from typing import Final
 from hvcore.errors import StateError
 from hvcore.frozen import dataclass
 
-__all__ = ["TRANSITIONS", "Already", "Move", "Op", "State", "transition"]
+__all__ = ["ACTIVE", "ENDED", "TRANSITIONS", "Already", "Move", "Op", "State", "transition"]
 
 
 class State(StrEnum):
@@ -62,7 +62,9 @@ class Already:
     state: State
 
 
-_ENDED: Final = (State.SHUTDOWN, State.CRASHED)
+ACTIVE: Final = (State.RUNNING, State.PAUSED)
+ENDED: Final = (State.SHUTDOWN, State.CRASHED)
+"""It has ended, and still holds what it held."""
 _HALF: Final = (State.STARTING, State.STOPPING)
 
 # (state, operation) -> what happens. A pair that is not here is refused with the operations that are.
@@ -86,16 +88,12 @@ TRANSITIONS: Final[dict[tuple[State, Op], Move | Already]] = {
     (State.PAUSED, Op.REBOOT): Move(State.RUNNING),
     (State.PAUSED, Op.CONSOLE): Move(State.PAUSED),
     # The rest of an ended instance is released on the way.
-    **{(state, Op.START): Move(State.RUNNING) for state in _ENDED},
-    **{(state, op): Move(State.STOPPED) for state in _ENDED for op in (Op.STOP, Op.KILL, Op.CLEANUP)},
+    **{(state, Op.START): Move(State.RUNNING) for state in ENDED},
+    **{(state, op): Move(State.STOPPED) for state in ENDED for op in (Op.STOP, Op.KILL, Op.CLEANUP)},
     # Interrupted, and still so after recovery: something could not be released. Only releasing is legal.
     **{(state, op): Move(State.STOPPED) for state in _HALF for op in (Op.STOP, Op.KILL, Op.CLEANUP)},
     # An instance that has a record has a log.
-    **{
-        (state, op): Move(state)
-        for state in (*_HALF, *_ENDED, State.RUNNING, State.PAUSED)
-        for op in (Op.LOG, Op.CONSOLE_LOG)
-    },
+    **{(state, op): Move(state) for state in (*_HALF, *ENDED, *ACTIVE) for op in (Op.LOG, Op.CONSOLE_LOG)},
     (State.UNKNOWN, Op.KILL): Move(State.STOPPED),
 }
 

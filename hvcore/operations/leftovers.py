@@ -16,10 +16,10 @@ from hvcore.host.reservations import Reservations
 from hvcore.model.answers import Finding, Severity
 from hvcore.model.observation import InstanceInfo
 from hvcore.model.record import RECORD_FILE
-from hvcore.model.state import State
+from hvcore.model.state import ACTIVE, ENDED, State
 from hvcore.operations.context import Context
+from hvcore.operations.info import infos
 from hvcore.operations.left_links import left_links
-from hvcore.operations.observe import infos
 
 __all__ = ["leftovers", "permissions"]
 
@@ -40,20 +40,20 @@ def leftovers(context: Context) -> Iterator[Finding]:
     recorded = {name for name in known if os.path.lexists(context.store.dir(name) / RECORD_FILE)}
     yield from _mounts(context.host.run_dir, recorded)
     yield from left_links(context, known - recorded)
-    running = sum(info.state in (State.RUNNING, State.PAUSED) for info in found)
+    running = sum(info.state in ACTIVE for info in found)
     active = "all" if running == len(found) else f"{running} of them"
     what = f"{len(found)} on this node" + (f", {active} running or paused" if found else "")
     yield Finding(subject="instances", severity=Severity.OK, what=what)
 
 
 def _of_instance(context: Context, info: InstanceInfo, weak: str | None) -> Iterator[Finding]:
-    if info.state in (State.RUNNING, State.PAUSED) or context.store.locked(info.name):
+    if info.state in ACTIVE or context.store.locked(info.name):
         if weak is not None:
             what = f"its egress is not enforced: {weak}"
             yield Finding(subject=info.name, severity=Severity.PROBLEM, what=what, todo="hv recover")
         return
     reason = f" ({info.reason})" if info.reason else ""
-    if info.state in (State.SHUTDOWN, State.CRASHED):
+    if info.state in ENDED:
         record = context.store.load(info.name)
         held = ", ".join(sorted({entry.kind for entry in record.ledger})) if record is not None else ""
         what = f"has ended, {info.state}{reason}, and holds {held or 'its directory'} until 'hv cleanup'"

@@ -8,37 +8,27 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from hvcore.config import strict
 from hvcore.errors import DriverLoadError, HvError, NotFoundError, RecordError, StateError
 from hvcore.host.processes.process import alive, boot_id, figures
-from hvcore.model.observation import InstanceInfo, Observation, fault_of
-from hvcore.model.record import STATUS, Phase, Record
-from hvcore.model.state import Already, Move, Op, State, transition
+from hvcore.model.observation import Observation, fault_of
+from hvcore.model.record import Phase, Record
+from hvcore.model.state import ENDED, Already, Move, Op, State, transition
 from hvcore.operations.context import Context
 from hvcore.operations.in_time import OverdueError, in_time
-from hvcore.operations.interfaces import NodeInterfaces
 
 __all__ = [
     "Observed",
     "existing",
     "existing_as",
-    "info",
-    "info_of",
-    "infos",
     "observed",
     "observed_all",
     "observer_of",
     "verdict_on",
 ]
-
-
-_ENDED: Final = (State.SHUTDOWN, State.CRASHED)
-_RUNS: Final = (State.RUNNING, State.PAUSED)
-_EGRESS: Final = "egress"  # the name of the kind in `hvcore.resources.egress`
 
 
 class Observed(NamedTuple):
@@ -100,7 +90,7 @@ def _before_driver(context: Context, name: str) -> Observed | Record:
 
 def _unless_unseen(context: Context, record: Record, found: Observation) -> Observation:
     """What was observed, or unknown if the instance runs where its processes cannot be seen from here."""
-    if found.state not in _ENDED or found.pid is not None:
+    if found.state not in ENDED or found.pid is not None:
         return found
     from hvcore.host.processes.launched import is_held_unseen, life_locks  # noqa: PLC0415 - json, which most lists do not need
 
@@ -224,64 +214,3 @@ def existing_as(name: str, seen: Observed, op: Op) -> tuple[Record, Move | Alrea
     if seen.record is None:
         raise NotFoundError(name)
     return seen.record, verdict
-
-
-def info(context: Context, name: str) -> InstanceInfo:
-    """One instance. Raises `NotFoundError` when it has no record on this node."""
-    seen = observed(context, name)
-    if seen.state is State.STOPPED:
-        raise NotFoundError(name)
-    return _with_weakness(context, info_of(context, name, seen), seen.record)
-
-
-def _with_weakness(context: Context, found: InstanceInfo, record: Record | None) -> InstanceInfo:
-    """The answer, with a reason if the egress rules of a running guest are not enforced."""
-    if record is None or found.state not in _RUNS or all(entry.kind != _EGRESS for entry in record.ledger):
-        return found
-    from hvcore.host.network.egress_table import weakness  # noqa: PLC0415 - 5 ms (subprocess), for guests with rules
-
-    why = weakness(context.host, found.name)
-    if why is None:
-        return found
-    reason = f"egress is not enforced: {why}; hv recover restores it"
-    return replace(found, reason=reason if found.reason is None else f"{found.reason}; {reason}")
-
-
-def infos(context: Context) -> list[InstanceInfo]:
-    """Every instance that has a record on this node, sorted by name."""
-    names = context.store.names()
-    found, node = zip(names, observed_all(context, names), strict=True), NodeInterfaces()
-    return [info_of(context, name, seen, node=node) for name, seen in found if seen.state is not State.STOPPED]
-
-
-def info_of(
-    context: Context, name: str, seen: Observed, *, driver: str = "unknown", node: NodeInterfaces | None = None
-) -> InstanceInfo:
-    """The observation, as the answer to a caller. ``driver`` is for an instance without a readable record."""
-    record = seen.record
-    if record is None:
-        return InstanceInfo.of(seen.observation, name=name, driver=driver)
-    instance = record.instance
-    macs = [instance.mac(index) for index in range(len(instance.nics))]
-    interfaces = tuple((node or NodeInterfaces()).of(record, macs)) if macs and seen.state in _RUNS else ()
-    ended = seen.state in _ENDED and record.boot_id == boot_id()
-    return InstanceInfo.of(
-        seen.observation,
-        name=name,
-        driver=record.driver,
-        uuid=instance.uuid,
-        source=record.source or None,
-        started_at=record.started_at or None,
-        ended_at=_ended_at(context, name) if ended else None,
-        disks=instance.disks,
-        nics=tuple(replace(nic, mac=mac) for nic, mac in zip(instance.nics, macs, strict=True)),
-        interfaces=interfaces,
-    )
-
-
-def _ended_at(context: Context, name: str) -> float | None:
-    """When bubblewrap wrote the exit status of the instance's process: its last change of that file."""
-    try:
-        return os.stat(context.store.dir(name) / STATUS).st_mtime
-    except OSError:
-        return None

@@ -14,7 +14,7 @@ from hvcore.frozen import dataclass
 from hvcore.host.network.egress_table import put_back, weaknesses
 from hvcore.host.processes.process import boot_id
 from hvcore.model.record import Phase
-from hvcore.model.state import State
+from hvcore.model.state import ACTIVE
 from hvcore.operations.context import CallOptions, Context
 from hvcore.operations.release import release_ended
 from hvcore.operations.unrecorded import remains
@@ -69,7 +69,7 @@ def settle(context: Context, name: str, deadline: Deadline) -> Recovered | None:
         what, detail = "undone", "its start was interrupted"
     else:
         state = loaded.observe(context.live(record)).state
-        if state in (State.RUNNING, State.PAUSED):
+        if state in ACTIVE:
             job.update(phase=Phase.RUNNING)
             return Recovered(name=name, what="taken back", detail=f"its interrupted stop is cancelled, it is {state}")
         what, detail = "finished", "its stop was interrupted after it had ended"

@@ -22,7 +22,7 @@ from hvcore.host.hurry import HurriedDeadline, hurried_deadline, interruptible
 from hvcore.host.launching.launch import reap
 from hvcore.model.answers import Outcome
 from hvcore.model.record import Phase, Record
-from hvcore.model.state import Already, Op, State
+from hvcore.model.state import ACTIVE, ENDED, Already, Op, State
 from hvcore.operations.context import Context
 from hvcore.operations.observe import Observed, observed, verdict_on
 from hvcore.operations.recover import settle
@@ -69,11 +69,11 @@ def stop_locked(context: Context, name: str, *, force: bool, deadline: Deadline)
             raise
         why = _in_words(error)
     try:
-        return _without_driver(context, name, op, deadline, why)
+        return _kill_without_driver(context, name, op, deadline, why)
     except Exception as error:
         if not _is_fault(error):
             raise
-        return _killed(name, op, why, _in_words(error), *release_without_record(context, name))
+        return _outcome_of_kill(name, op, why, _in_words(error), *release_without_record(context, name))
 
 
 def _is_fault(error: Exception) -> bool:
@@ -102,11 +102,11 @@ def _stop(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
         stopped_by = "gone" if recovered else None
         return Outcome(name=name, op=op, changed=recovered is not None, state=State.STOPPED, stopped_by=stopped_by)
     if seen.record is None:
-        return _killed(name, op, *release_without_record(context, name))
+        return _outcome_of_kill(name, op, *release_without_record(context, name))
     if _needs_driver(context, seen, force=force):
-        return _end(context, seen.record, op, deadline, before=seen.state)
-    stopped_by = "gone" if seen.state in (State.SHUTDOWN, State.CRASHED) else "kill"
-    return _release(context, seen.record, _ended(name, op, stopped_by, seen.state), deadline)
+        return _stop_by_driver(context, seen.record, op, deadline, before=seen.state)
+    stopped_by = "gone" if seen.state in ENDED else "kill"
+    return _release(context, seen.record, _outcome_of(name, op, stopped_by, seen.state), deadline)
 
 
 def _needs_driver(context: Context, seen: Observed, *, force: bool) -> bool:
@@ -115,7 +115,7 @@ def _needs_driver(context: Context, seen: Observed, *, force: bool) -> bool:
         return seen.observation.pid is not None
     if seen.state is State.SHUTDOWN and seen.record is not None and not force:
         return context.driver(seen.record.driver).needs_stop(context.live(seen.record))
-    return seen.state in (State.RUNNING, State.PAUSED)
+    return seen.state in ACTIVE
 
 
 def cleanup(context: Context, name: str, *, deadline: Deadline) -> Outcome:
@@ -126,25 +126,25 @@ def cleanup(context: Context, name: str, *, deadline: Deadline) -> Outcome:
         verdict = verdict_on(name, seen, Op.CLEANUP)
         if isinstance(verdict, Already) or seen.record is None:
             return Outcome(name=name, op=Op.CLEANUP, changed=recovered is not None, state=State.STOPPED)
-        outcome = _release(context, seen.record, _ended(name, Op.CLEANUP, "gone", seen.state), deadline)
+        outcome = _release(context, seen.record, _outcome_of(name, Op.CLEANUP, "gone", seen.state), deadline)
         context.store.kept(name).drop()
         return outcome
 
 
-def _without_driver(context: Context, name: str, op: Op, deadline: Deadline, why: str) -> Outcome:
+def _kill_without_driver(context: Context, name: str, op: Op, deadline: Deadline, why: str) -> Outcome:
     """When the driver cannot be used: kill the instance and release the resources of the core."""
     record = context.store.load(name)
     if record is None:
-        return _killed(name, op, why, *release_without_record(context, name))
+        return _outcome_of_kill(name, op, why, *release_without_record(context, name))
     done = release_without_driver(context, context.job(record, deadline))
-    return _killed(name, op, why, "stopped without its driver, so no hook was called", *done)
+    return _outcome_of_kill(name, op, why, "stopped without its driver, so no hook was called", *done)
 
 
-def _killed(name: str, op: Op, *notes: str) -> Outcome:
-    return _ended(name, op, "kill", State.UNKNOWN, notes)
+def _outcome_of_kill(name: str, op: Op, *notes: str) -> Outcome:
+    return _outcome_of(name, op, "kill", State.UNKNOWN, notes)
 
 
-def _end(context: Context, record: Record, op: Op, deadline: Deadline, *, before: State) -> Outcome:
+def _stop_by_driver(context: Context, record: Record, op: Op, deadline: Deadline, *, before: State) -> Outcome:
     loaded = context.driver(record.driver)
     job = context.job(record, deadline, loaded)
     force = op is Op.KILL
@@ -163,14 +163,14 @@ def _end(context: Context, record: Record, op: Op, deadline: Deadline, *, before
             stopped_by = loaded.stop(job.live, job, force=force)
     except BaseException:
         with suppress(HvError):  # the failure of the stop is the one to report
-            if loaded.observe(job.live).state in (State.RUNNING, State.PAUSED):
+            if loaded.observe(job.live).state in ACTIVE:
                 job.update(phase=Phase.RUNNING)
         raise
     if isinstance(deadline, HurriedDeadline) and deadline.hurried:
         notes = (*notes, "a stop by force ended the wait for the guest")
         stopped_by = "kill" if deadline.killed else stopped_by
     reap()
-    outcome = _ended(record.name, op, stopped_by, before, (*notes, *job.remarks))
+    outcome = _outcome_of(record.name, op, stopped_by, before, (*notes, *job.remarks))
     return _release(context, job.record, outcome, deadline)
 
 
@@ -180,10 +180,10 @@ def _release(context: Context, record: Record, outcome: Outcome, deadline: Deadl
     return replace(outcome, notes=(*outcome.notes, *loaded.skipped))
 
 
-def _ended(name: str, op: Op, stopped_by: str, before: State, notes: Iterable[str] = ()) -> Outcome:
+def _outcome_of(name: str, op: Op, stopped_by: str, before: State, notes: Iterable[str] = ()) -> Outcome:
     """The outcome of a stop. ``before`` is the state before it: a guest that had crashed did not shut down."""
     clean: bool | None = stopped_by not in _CUT_OFF
-    if before in (State.SHUTDOWN, State.CRASHED):
+    if before in ENDED:
         clean = before is State.SHUTDOWN
     elif stopped_by == "gone":  # it ended during the stop, and the reason is not known
         clean = None

@@ -12,7 +12,8 @@ from hvcore.host.processes.process import alive, wait_gone
 from hvcore.model.observation import InstanceInfo
 from hvcore.model.state import State
 from hvcore.operations.context import Context
-from hvcore.operations.observe import info_of, observed
+from hvcore.operations.info import info_of
+from hvcore.operations.observe import observed
 
 __all__ = ["wait"]
 

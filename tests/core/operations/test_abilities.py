@@ -17,7 +17,8 @@ from hvcore import Instance, LeftoverError, Node, NotFoundError, State, Unsuppor
 from hvcore.deadline import Deadline
 from hvcore.model.record import Phase
 from hvcore.operations.context import Context
-from hvcore.operations.observe import infos, observed
+from hvcore.operations.info import infos
+from hvcore.operations.observe import observed
 from hvcore.operations.pause import pause
 from hvcore.operations.recover import recover_all
 from hvcore.operations.start import start

@@ -404,7 +404,7 @@ def hanging_program(site: Site, what: str) -> str:
 import sys, hvcore
 from hvcore.api import node as api
 from hvcore.deadline import Deadline
-from hvcore.operations.observe import infos
+from hvcore.operations.info import infos
 from hvcore.operations.stop import stop
 node = hvcore.Node({str(site.run_dir)!r}, config_dir={str(site.top / "etc")!r})
 import dataclasses

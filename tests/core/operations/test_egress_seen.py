@@ -17,8 +17,8 @@ from hvcore.host.cgroups.hierarchy import ControlGroups
 from hvcore.host.environment import Host
 from hvcore.host.network.nft import find_nft
 from hvcore.operations.context import Context
+from hvcore.operations.info import info
 from hvcore.operations.leftovers import leftovers
-from hvcore.operations.observe import info
 from hvcore.operations.recover import recover_all
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop

@@ -17,7 +17,8 @@ from hvcore import Instance, State
 from hvcore.deadline import Deadline
 from hvcore.operations.context import Context
 from hvcore.operations.in_time import OverdueError, in_time
-from hvcore.operations.observe import infos, observed
+from hvcore.operations.info import infos
+from hvcore.operations.observe import observed
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
 

@@ -16,7 +16,7 @@ from sleeper import Sleeper
 from hvcore import HvError, Instance, LeftoverError, State
 from hvcore.deadline import Deadline
 from hvcore.operations.context import Context
-from hvcore.operations.observe import infos
+from hvcore.operations.info import infos
 from hvcore.operations.reboot import reboot
 from hvcore.operations.recover import recover_all
 from hvcore.operations.start import start

@@ -22,8 +22,9 @@ from hvcore.host.processes.launched import members
 from hvcore.model.codec import encode
 from hvcore.model.record import ProcessId
 from hvcore.operations.context import Context
+from hvcore.operations.info import infos
 from hvcore.operations.leftovers import leftovers
-from hvcore.operations.observe import infos, observed
+from hvcore.operations.observe import observed
 from hvcore.operations.recover import recover_all
 from hvcore.operations.start import start
 from hvcore.operations.stop import cleanup, stop

@@ -1,0 +1,81 @@
+"""The answer to a caller who asks for instances: what is observed, with what the record and the node's network say."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Final
+
+from hvcore.errors import NotFoundError
+from hvcore.host.processes.process import boot_id
+from hvcore.model.observation import InstanceInfo
+from hvcore.model.record import STATUS, Record
+from hvcore.model.state import ACTIVE, ENDED, State
+from hvcore.operations.context import Context
+from hvcore.operations.interfaces import NodeInterfaces
+from hvcore.operations.observe import Observed, observed, observed_all
+
+__all__ = ["info", "info_of", "infos"]
+
+_EGRESS: Final = "egress"  # the name of the kind in `hvcore.resources.egress`
+
+
+def info(context: Context, name: str) -> InstanceInfo:
+    """One instance. Raises `NotFoundError` when it has no record on this node."""
+    seen = observed(context, name)
+    if seen.state is State.STOPPED:
+        raise NotFoundError(name)
+    return _with_weakness(context, info_of(context, name, seen), seen.record)
+
+
+def _with_weakness(context: Context, found: InstanceInfo, record: Record | None) -> InstanceInfo:
+    """The answer, with a reason if the egress rules of a running guest are not enforced."""
+    if record is None or found.state not in ACTIVE or all(entry.kind != _EGRESS for entry in record.ledger):
+        return found
+    from hvcore.host.network.egress_table import weakness  # noqa: PLC0415 - 5 ms (subprocess), for guests with rules
+
+    why = weakness(context.host, found.name)
+    if why is None:
+        return found
+    reason = f"egress is not enforced: {why}; hv recover restores it"
+    return replace(found, reason=reason if found.reason is None else f"{found.reason}; {reason}")
+
+
+def infos(context: Context) -> list[InstanceInfo]:
+    """Every instance that has a record on this node, sorted by name."""
+    names = context.store.names()
+    found, node = zip(names, observed_all(context, names), strict=True), NodeInterfaces()
+    return [info_of(context, name, seen, node=node) for name, seen in found if seen.state is not State.STOPPED]
+
+
+def info_of(
+    context: Context, name: str, seen: Observed, *, driver: str = "unknown", node: NodeInterfaces | None = None
+) -> InstanceInfo:
+    """The observation, as the answer to a caller. ``driver`` is for an instance without a readable record."""
+    record = seen.record
+    if record is None:
+        return InstanceInfo.of(seen.observation, name=name, driver=driver)
+    instance = record.instance
+    macs = [instance.mac(index) for index in range(len(instance.nics))]
+    interfaces = tuple((node or NodeInterfaces()).of(record, macs)) if macs and seen.state in ACTIVE else ()
+    ended = seen.state in ENDED and record.boot_id == boot_id()
+    return InstanceInfo.of(
+        seen.observation,
+        name=name,
+        driver=record.driver,
+        uuid=instance.uuid,
+        source=record.source or None,
+        started_at=record.started_at or None,
+        ended_at=_ended_at(context, name) if ended else None,
+        disks=instance.disks,
+        nics=tuple(replace(nic, mac=mac) for nic, mac in zip(instance.nics, macs, strict=True)),
+        interfaces=interfaces,
+    )
+
+
+def _ended_at(context: Context, name: str) -> float | None:
+    """When bubblewrap wrote the exit status of the instance's process: its last change of that file."""
+    try:
+        return os.stat(context.store.dir(name) / STATUS).st_mtime
+    except OSError:
+        return None
