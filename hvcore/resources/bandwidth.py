@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hvcore.errors import NodeError, OperationError, Problem
-from hvcore.host.network.link_names import link_mark, link_name
 from hvcore.host.network.links import add_ifb, find_link, set_link, the_link
 from hvcore.host.network.netlink import Netlink
 from hvcore.host.network.traffic_control import (
@@ -22,7 +21,7 @@ from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
-from hvcore.resources.node_link import name_taken, remove_link
+from hvcore.resources.node_link import name_and_mark, name_taken, remove_link
 from hvcore.resources.owner import Owner, Site
 
 __all__ = ["BandwidthKind", "shown_limits"]
@@ -38,7 +37,7 @@ class BandwidthKind(ResourceKind[Bandwidth, None], name="bandwidth", turn=Turn.N
         if (why := why_no_limits()) is not None:
             what = f"needs parts of the kernel that this node lacks ({why})"
             yield Problem(path=resource.where, what=what, todo=f"{LIMIT_MODULES}; or unset it")
-        yield from name_taken(resource.where, *_ifb(resource, site))
+        yield from name_taken(resource.where, *name_and_mark(resource, site))
 
     def describe(self, resource: Bandwidth, site: Site) -> Iterator[Step]:
         """The limits."""
@@ -47,13 +46,13 @@ class BandwidthKind(ResourceKind[Bandwidth, None], name="bandwidth", turn=Turn.N
 
     def entry(self, resource: Bandwidth, site: Site) -> Mapping[str, Any]:
         """The ifb, and the link that is limited."""
-        name, mark = _ifb(resource, site)
+        name, mark = name_and_mark(resource, site)
         return {"ifb": name, "mark": mark, "mac": _address(resource), "link": resource.link.key}
 
     def acquire(self, resource: Bandwidth, held: Held) -> None:
         """Set the limits. Raises `OperationError`."""
         owner, name = held.owner, held[resource.link].name
-        ifb, mark = _ifb(resource, held.site)
+        ifb, mark = name_and_mark(resource, held.site)
         owner.progress(f"limiting {name}")
         transmits, receives = _of_link(resource)
         remove_link(ifb, mark, owner)
@@ -95,12 +94,6 @@ class BandwidthKind(ResourceKind[Bandwidth, None], name="bandwidth", turn=Turn.N
             what = f"{owner.name}: cannot remove the limits of {entry.data['link']}, got {error.strerror}"
             raise NodeError(f"{what}; try again") from error
         remove_link(entry.data["ifb"], entry.data["mark"], owner, made_as=("ifb", entry.data["mac"]))
-
-
-def _ifb(resource: Bandwidth, site: Site) -> tuple[str, str]:
-    """Its name and its mark."""
-    run_dir = site.host.run_dir
-    return link_name(run_dir, site.name, resource.key), link_mark(run_dir, site.name, resource.key)
 
 
 def _address(resource: Bandwidth) -> str:

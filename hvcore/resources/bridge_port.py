@@ -14,6 +14,7 @@ from hvcore.model.plan import Step
 from hvcore.params.network_types import vlan_of
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
+from hvcore.resources.node_link import beside
 from hvcore.resources.owner import Owner, Site
 
 __all__ = ["BridgePortKind", "no_bridge"]
@@ -82,7 +83,7 @@ def _problem(resource: BridgePort, found: LinkFacts | None) -> Problem | None:
     problem = no_bridge(resource.where, resource.bridge, found)
     if problem is not None or found is None or resource.vlan is None or found.vlan_filtering:
         return problem
-    where = resource.where.replace(".link", ".vlan")
+    where = beside(resource.where, "vlan")
     if found.default_vlan is None:
         what = f"needs a bridge that filters VLANs, which the kernel of this node cannot ({resource.bridge})"
         todo = "use a kernel with CONFIG_BRIDGE_VLAN_FILTERING, or mode 'openvswitch'"

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hvcore.errors import OperationError, Problem
-from hvcore.host.network.link_names import link_mark, link_name
 from hvcore.host.network.links import LinkFacts, add_macvtap, find_link, knows_kind, set_link, the_link
 from hvcore.host.network.macvtap_device import open_macvtap, why_no_device_nodes
 from hvcore.host.network.netlink import Netlink
@@ -20,7 +19,7 @@ from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
-from hvcore.resources.node_link import name_taken, remove_link, root_needed
+from hvcore.resources.node_link import beside, name_and_mark, name_taken, remove_link, root_needed
 from hvcore.resources.owner import Owner, Site
 from hvcore.resources.tap_queues import fd_symbols, vhost_fds, vhost_missing
 
@@ -35,7 +34,7 @@ class MacvtapKind(ResourceKind[Macvtap, TapFds], name="macvtap", turn=Turn.NETWO
 
     def verify(self, resource: Macvtap, site: Site) -> Iterator[Problem]:
         """The lower interface must be able to carry it, and the node must let this process make it and open its device."""
-        mode = resource.where.replace(".link", ".mode")
+        mode = beside(resource.where, "mode")
         with Netlink() as netlink:
             problem = _problem(resource, netlink)
             if not knows_kind(netlink, "macvtap"):
@@ -48,11 +47,11 @@ class MacvtapKind(ResourceKind[Macvtap, TapFds], name="macvtap", turn=Turn.NETWO
         if site.host.privileged and (why := why_no_device_nodes()) is not None:
             yield Problem(path=mode, what=f"needs a device node, and none can be made here ({why})", todo=_NODES)
         yield from vhost_missing(mode, resource.vhost, self._vhost_net)
-        yield from name_taken(resource.where, *_name_and_mark(resource, site))
+        yield from name_taken(resource.where, *name_and_mark(resource, site))
 
     def describe(self, resource: Macvtap, site: Site) -> Iterator[Step]:
         """The interface, and that the node and the guest do not reach each other."""
-        name, _ = _name_and_mark(resource, site)
+        name, _ = name_and_mark(resource, site)
         yield Step(kind="tap", what=f"make macvtap {name} on {resource.lower} for the NIC {resource.mac}")
         what = (
             f"the node and the guest cannot reach each other at {resource.lower}: macvtap sends packets out of it only"
@@ -61,16 +60,16 @@ class MacvtapKind(ResourceKind[Macvtap, TapFds], name="macvtap", turn=Turn.NETWO
 
     def placeholder(self, resource: Macvtap, site: Site) -> TapFds:
         """Symbols for the descriptors."""
-        return fd_symbols(resource, _name_and_mark(resource, site)[0])
+        return fd_symbols(resource, name_and_mark(resource, site)[0])
 
     def entry(self, resource: Macvtap, site: Site) -> Mapping[str, Any]:
         """Its name and its mark, and its address, by which it is known before it has the mark."""
-        name, mark = _name_and_mark(resource, site)
+        name, mark = name_and_mark(resource, site)
         return {"name": name, "owner": mark, "mac": resource.mac.lower()}
 
     def acquire(self, resource: Macvtap, held: Held) -> TapFds:
         """Make it, open its device, and set it up. Raises `OperationError`."""
-        (name, mark), instance = _name_and_mark(resource, held.site), held.owner.name
+        (name, mark), instance = name_and_mark(resource, held.site), held.owner.name
         held.owner.progress(f"making macvtap {name} on {resource.lower}")
         remove_link(name, mark, held.owner)
         try:
@@ -93,7 +92,7 @@ class MacvtapKind(ResourceKind[Macvtap, TapFds], name="macvtap", turn=Turn.NETWO
 
     def prove(self, resource: Macvtap, site: Site, owner: Owner) -> None:
         """The interface must be up, on its lower interface. Raises `OperationError`."""
-        name, mark = _name_and_mark(resource, site)
+        name, mark = name_and_mark(resource, site)
         with Netlink() as netlink:
             found, lower = find_link(netlink, name), find_link(netlink, resource.lower)
         if found is None or lower is None or not found.up or (found.alias, found.lower) != (mark, lower.index):
@@ -109,11 +108,6 @@ class MacvtapKind(ResourceKind[Macvtap, TapFds], name="macvtap", turn=Turn.NETWO
 _NODES = "give the container CAP_MKNOD and its devices, or use mode 'bridged'"
 
 
-def _name_and_mark(resource: Macvtap, site: Site) -> tuple[str, str]:
-    run_dir = site.host.run_dir
-    return link_name(run_dir, site.name, resource.key), link_mark(run_dir, site.name, resource.key)
-
-
 def _problem(resource: Macvtap, netlink: Netlink) -> Problem | None:
     """The reason against it: the same for a check before a start and for the start."""
     lower = find_link(netlink, resource.lower)
@@ -123,7 +117,7 @@ def _problem(resource: Macvtap, netlink: Netlink) -> Problem | None:
         return None
     key, what, todo = found
     got = {"link": resource.lower, "mac": resource.mac, "mtu": resource.mtu}[key]
-    return Problem(path=resource.where.replace(".link", f".{key}"), what=what, got=repr(got), todo=todo)
+    return Problem(path=beside(resource.where, key), what=what, got=repr(got), todo=todo)
 
 
 def _against(  # noqa: PLR0911 - one for each reason

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hvcore.errors import NodeError, Problem
-from hvcore.host.network.link_names import COMMUNICATION, link_name
+from hvcore.host.network.link_names import COMMUNICATION, link_mark, link_name
 from hvcore.host.network.links import delete_link, find_link, may_change_links
 from hvcore.host.network.netlink import Netlink
 from hvcore.model.node_links import Tap, Veth
@@ -14,7 +14,7 @@ from hvcore.model.record import Entry
 from hvcore.model.resource import Resource
 from hvcore.resources.owner import Owner, Site
 
-__all__ = ["name_of_link", "name_taken", "release_link", "remove_link", "root_needed"]
+__all__ = ["beside", "name_and_mark", "name_of_link", "name_taken", "release_link", "remove_link", "root_needed"]
 
 
 def name_of_link(link: Resource[Any], site: Site) -> str:
@@ -33,6 +33,17 @@ def root_needed(path: str, what: str, otherwise: str) -> Iterator[Problem]:
     with Netlink() as netlink:
         if not may_change_links(netlink):
             yield Problem(path=path, what=f"needs root, to {what}", todo=f"run as root, or {otherwise}")
+
+
+def name_and_mark(link: Resource[Any], site: Site) -> tuple[str, str]:
+    """The name of the link on the node, and the mark by which it is known to be ours."""
+    return name_of_link(link, site), link_mark(site.host.run_dir, site.name, link.key)
+
+
+def beside(where: str, key: str) -> str:
+    """The path of another key of the same NIC: ``nics[0].vlan`` beside ``nics[0].link``."""
+    table, dot, _ = where.rpartition(".")
+    return f"{table}.{key}" if dot else where
 
 
 def name_taken(path: str, name: str, mark: str) -> Iterator[Problem]:

@@ -40,7 +40,7 @@ from hvcore.resources.bandwidth import shown_limits
 from hvcore.resources.held import Held
 from hvcore.resources.instance_process import end_members
 from hvcore.resources.kind import ResourceKind, Turn
-from hvcore.resources.node_link import name_of_link
+from hvcore.resources.node_link import beside, name_of_link
 from hvcore.resources.owner import Owner, Site
 
 __all__ = ["OvsBridgeKind", "OvsPortKind"]
@@ -58,7 +58,7 @@ class OvsBridgeKind(ResourceKind[OvsBridge, OvsBridgeFacts], name="ovs-bridge", 
         if isinstance(found, Problem):
             yield found
         elif (why := dead_switch(resource.socket)) is not None:
-            yield Problem(path=_mode(resource), what=f"needs Open vSwitch, and {why}", todo=OVS_START)
+            yield Problem(path=beside(resource.where, "mode"), what=f"needs Open vSwitch, and {why}", todo=OVS_START)
 
     def describe(self, resource: OvsBridge, site: Site) -> Iterator[Step]:
         """A note if the bridge makes the guest slower."""
@@ -179,27 +179,25 @@ class OvsPortKind(ResourceKind[OvsPort, None], name="ovs-port", turn=Turn.NETWOR
             raise OvsError(f"{error.what}, so port {name} of {entry.data['bridge']} is left", error.todo) from error
 
 
-def _mode(resource: OvsBridge) -> str:
-    return resource.where.replace(".link", ".mode")
-
-
 def _look_up(resource: OvsBridge) -> OvsBridgeFacts | Problem:
     """The bridge, or the reason against it: the same for a check before a start and for the start."""
     try:
         output = ask(run_here, resource.socket, *to_find_bridge(resource.name), deadline_s=_ASK_S)
         found = bridges_in(output)
     except OvsError as error:
-        return Problem(path=_mode(resource), what=f"needs Open vSwitch, which {error.what}", todo=error.todo)
+        return Problem(
+            path=beside(resource.where, "mode"), what=f"needs Open vSwitch, which {error.what}", todo=error.todo
+        )
     if found is None:
         with Netlink() as netlink:
             return _no_bridge(resource, find_link(netlink, resource.name))
     if found.vlan is not None and resource.vlan is not None:
         what = f"has no effect, because {resource.name} is a bridge for VLAN {found.vlan} only"
-        path = resource.where.replace(".link", ".vlan")
+        path = beside(resource.where, "vlan")
         return Problem(path=path, what=what, got=repr(resource.vlan), todo="unset it, or name another bridge")
     if not found.in_kernel and resource.from_guest is not None:
         what = f"cannot be enforced on bridge {resource.name}, which is not in the kernel"
-        path = resource.where.replace(".link", ".bandwidth_from_guest")
+        path = beside(resource.where, "bandwidth_from_guest")
         todo = "unset it, or use a bridge with datapath_type=system"
         return Problem(path=path, what=what, got=repr(resource.from_guest), todo=todo)
     return found

@@ -27,7 +27,7 @@ from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
-from hvcore.resources.node_link import name_of_link
+from hvcore.resources.node_link import beside, name_of_link
 from hvcore.resources.owner import Owner, Site
 
 __all__ = ["RoutedPortKind"]
@@ -53,11 +53,11 @@ class RoutedPortKind(ResourceKind[RoutedPort, None], name="routed-port", turn=Tu
             others = {} if problem is not None else dict(_other_routes(netlink, resource, table, site))
         for address in own:
             what, todo = "is an address of this node", "give the guest another"
-            yield Problem(path=_of_addresses(resource), what=what, got=repr(address), todo=todo)
+            yield Problem(path=beside(resource.where, "ip"), what=what, got=repr(address), todo=todo)
         for address, todo in others.items():
             if address not in own:
                 what = f"has another route in table {resource.table or 'main'}"
-                yield Problem(path=_of_addresses(resource), what=what, got=repr(address), todo=todo)
+                yield Problem(path=beside(resource.where, "ip"), what=what, got=repr(address), todo=todo)
 
     def describe(self, resource: RoutedPort, site: Site) -> Iterator[Step]:
         """The addresses, and the table."""
@@ -110,10 +110,6 @@ class RoutedPortKind(ResourceKind[RoutedPort, None], name="routed-port", turn=Tu
         with Netlink() as netlink:
             for rule in rules_for(data["name"], data["table"], data["addresses"]):
                 delete_rule(netlink, rule)
-
-
-def _of_addresses(resource: RoutedPort) -> str:
-    return resource.where.replace(".mode", ".ip")
 
 
 def _other_routes(netlink: Netlink, resource: RoutedPort, table: int, site: Site) -> Iterator[tuple[str, str]]:

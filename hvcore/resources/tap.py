@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hvcore.errors import OperationError, Problem
-from hvcore.host.network.link_names import link_mark
 from hvcore.host.network.links import set_link, the_link
 from hvcore.host.network.netlink import Netlink
 from hvcore.host.network.tap_device import TUN, VHOST_NET, open_tap, tap_features
@@ -16,7 +15,7 @@ from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
-from hvcore.resources.node_link import name_of_link, name_taken, release_link, remove_link, root_needed
+from hvcore.resources.node_link import name_and_mark, name_of_link, name_taken, release_link, remove_link, root_needed
 from hvcore.resources.owner import Owner, Site
 from hvcore.resources.tap_queues import fd_symbols, vhost_fds, vhost_missing
 
@@ -43,7 +42,7 @@ class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
             yield Problem(path=path, what=what, todo="set virtio_net_queues = 1")
         yield from vhost_missing(path, resource.vhost, self._vhost_net)
         yield from root_needed(path, "make a tap device", "use mode 'user'")
-        yield from name_taken(path, name_of_link(resource, site), link_mark(site.host.run_dir, site.name, resource.key))
+        yield from name_taken(path, *name_and_mark(resource, site))
 
     def describe(self, resource: Tap, site: Site) -> Iterator[Step]:
         """The tap and its queues."""
@@ -56,13 +55,14 @@ class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
 
     def entry(self, resource: Tap, site: Site) -> Mapping[str, Any]:
         """The tap's name, and its mark."""
-        return {"name": name_of_link(resource, site), "owner": link_mark(site.host.run_dir, site.name, resource.key)}
+        name, mark = name_and_mark(resource, site)
+        return {"name": name, "owner": mark}
 
     def acquire(self, resource: Tap, held: Held) -> TapFds:
         """The descriptors. The tap has its address and its mark, and is down. Raises `OperationError`."""
-        name, instance = name_of_link(resource, held.site), held.owner.name
+        (name, mark), instance = name_and_mark(resource, held.site), held.owner.name
         held.owner.progress(f"making tap {name}")
-        remove_link(name, link_mark(held.site.host.run_dir, held.site.name, resource.key), held.owner)
+        remove_link(name, mark, held.owner)
         try:
             completes = resource.switch is None or held[resource.switch].in_kernel
             vnet_hdr = resource.vnet_hdr and completes
@@ -90,7 +90,7 @@ class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
                     # A bridge has the lowest address of its ports. This one is never the lowest.
                     address=f"fe{resource.mac[2:]}",
                     mtu=resource.mtu,
-                    alias=link_mark(held.site.host.run_dir, held.site.name, resource.key),
+                    alias=name_and_mark(resource, held.site)[1],
                 )
         except OSError as error:
             what = f"{held.owner.name}: {resource.where}: cannot set up tap {name}, got {error.strerror}"

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from hvcore.errors import NodeError, Problem
 from hvcore.host.network.ethtool import complete_checksums
-from hvcore.host.network.link_names import link_mark
 from hvcore.host.network.links import add_address, add_default_route, add_veth, find_link, set_link, the_link
 from hvcore.host.network.netlink import Netlink, in_network_of
 from hvcore.model.node_links import DefaultRoutes, NodeLink, Veth
@@ -22,7 +21,7 @@ from hvcore.model.record import Entry
 from hvcore.model.resource import Resource
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
-from hvcore.resources.node_link import name_of_link, name_taken, release_link, remove_link, root_needed
+from hvcore.resources.node_link import name_and_mark, name_taken, release_link, remove_link, root_needed
 from hvcore.resources.owner import Owner, Site
 
 __all__ = ["DefaultRoutesKind", "VethKind"]
@@ -37,7 +36,7 @@ class VethKind(ResourceKind[Veth, NodeLink], name="veth", turn=Turn.NETWORK):
     def verify(self, resource: Veth, site: Site) -> Iterator[Problem]:
         """Only root can make it, and no other link may have its name."""
         yield from root_needed(resource.where, "make network interfaces", "give the instance no NIC")
-        yield from name_taken(resource.where, *_name_and_mark(resource, site))
+        yield from name_taken(resource.where, *name_and_mark(resource, site))
 
     def describe(self, resource: Veth, site: Site) -> Iterator[Step]:
         """The interface with its addresses."""
@@ -47,16 +46,16 @@ class VethKind(ResourceKind[Veth, NodeLink], name="veth", turn=Turn.NETWORK):
 
     def placeholder(self, resource: Veth, site: Site) -> NodeLink:
         """The name of the outer end."""
-        return NodeLink(name=_name_and_mark(resource, site)[0])
+        return NodeLink(name=name_and_mark(resource, site)[0])
 
     def entry(self, resource: Veth, site: Site) -> Mapping[str, Any]:
         """The outer end's name of 14 characters, and its mark."""
-        name, mark = _name_and_mark(resource, site)
+        name, mark = name_and_mark(resource, site)
         return {"name": name, "owner": mark}
 
     def acquire(self, resource: Veth, held: Held) -> NodeLink:
         """Make the pair. The inner end is up, the outer end is down. Raises `NodeError`."""
-        name, mark = _name_and_mark(resource, held.site)
+        name, mark = name_and_mark(resource, held.site)
         held.owner.progress(f"making {resource.inner}")
         remove_link(name, mark, held.owner)
         outer = os.open(_OURS, os.O_RDONLY | os.O_CLOEXEC)
@@ -101,11 +100,6 @@ class DefaultRoutesKind(ResourceKind[DefaultRoutes, None], name="routes", turn=T
         except OSError as error:
             what = f"{held.owner.name}: cannot add its default routes, got {error.strerror}"
             raise NodeError(f"{what}; correct {resource.where}") from error
-
-
-def _name_and_mark(resource: Veth, site: Site) -> tuple[str, str]:
-    run_dir = site.host.run_dir
-    return name_of_link(resource, site), link_mark(run_dir, site.name, resource.key)
 
 
 def _mtu_of(name: str) -> int | None:
