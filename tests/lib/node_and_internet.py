@@ -6,7 +6,6 @@ The thread that enters is in the node's namespace, and so is what it starts. In 
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Final
 
 import pytest
+from empty_network import empty_network
 
 from hvcore.deadline import Deadline
 
@@ -39,7 +39,6 @@ NODE: Final = ("198.51.100.2", "2001:db8::2")
 OUTSIDE: Final = ("198.51.100.1", "2001:db8::1")
 PRIVATE: Final = ("10.9.0.1", "192.168.9.1", "169.254.169.254", "fd09::1")
 PORT: Final = 4321
-_CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 
 _SERVE: Final = f"""
 import selectors, socket, sys
@@ -93,16 +92,10 @@ def node_and_internet() -> Iterator[int]:
     """The calling thread is in the node's namespace, with the default route to the internet; yields a pid of that."""
     if os.geteuid() != 0 or any(shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin") is None for name in _TOOLS):
         pytest.skip(f"needs root and {', '.join(_TOOLS)}: sudo ./dev test")
-    libc = ctypes.CDLL(None, use_errno=True)
     with ExitStack() as undo:
-        before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        undo.callback(os.close, before)
-        if libc.unshare(_CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), "unshare")
-        undo.callback(libc.setns, before, _CLONE_NEWNET)
+        undo.enter_context(empty_network())
         node, internet = (undo.enter_context(_server(prefix)) for prefix in ([], ["unshare", "-n"]))
         there = ["nsenter", "-t", str(internet.pid), "-n"]
-        run("ip link set lo up")
         run("ip link set lo up", there)
         run(f"ip link add hv-node type veth peer name hv-wire netns {internet.pid}")
         for address in NODE:
