@@ -8,7 +8,7 @@ from typing import Final
 import hvcore.plugin as hv
 from hvcore.plugin import dataclass
 
-__all__ = ["DEFAULT_OVERLAY_MIB", "PARAMS", "Bind", "check"]
+__all__ = ["DEFAULT_OVERLAY_MIB", "PARAMS", "Bind", "check", "is_within"]
 
 DEFAULT_OVERLAY_MIB: Final = 256
 _OURS: Final = ("/", "/dev", "/proc")  # bubblewrap mounts these itself
@@ -166,12 +166,13 @@ def _overlay(params: hv.Params) -> Iterator[hv.Problem]:
             what, todo = f"has no effect with overlay = {overlay!r}", f"unset it, or set overlay = {needed!r}"
             yield hv.Problem(path=f"params.{key}", what=what, got=repr(params[key]), todo=todo)
     lower = params["root_directory"]
-    if directory is not None and lower is not None and (_within(directory, lower) or _within(lower, directory)):
+    if directory is not None and lower is not None and (is_within(directory, lower) or is_within(lower, directory)):
         what, todo = "is inside params.root_directory, or contains it", "give a separate directory"
         yield hv.Problem(path="params.overlay_directory", what=what, got=repr(directory), todo=todo)
 
 
-def _within(inner: str, outer: str) -> bool:
+def is_within(inner: str, outer: str) -> bool:
+    """Whether the path is the other one or below it."""
     return f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
 
 

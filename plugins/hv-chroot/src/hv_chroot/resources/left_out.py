@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import hvcore.plugin as hv
+from hv_chroot.families.root import is_within
 from hv_chroot.spec import ChrootSpec
 from hvcore.plugin import mounts_at_or_below
 
@@ -40,7 +41,7 @@ def _problem(param: str, source: str, target: str, covered: tuple[str, ...] | li
     top = os.path.realpath(source)
     points = sorted({mount.point for mount in mounts_at_or_below(top) if mount.point != top and not _ours(mount.point)})
     inside = {point: os.path.join(target, os.path.relpath(point, top)) for point in points}
-    hidden = [point for point in points if not any(_within(inside[point], place) for place in covered)]
+    hidden = [point for point in points if not any(is_within(inside[point], place) for place in covered)]
     if not hidden:
         return
     named = ", ".join(map(repr, hidden[:_MOST_NAMED]))
@@ -58,7 +59,3 @@ def _ours(point: str) -> bool:
         above.parent.name == "instances" and (above / "record.json").exists()
         for above in (Path(point), *Path(point).parents)
     )
-
-
-def _within(path: str, top: str) -> bool:
-    return f"{path}/".startswith(f"{top.rstrip('/')}/")

@@ -80,8 +80,7 @@ def enter_command(
 
     With ``terminal`` the program gets a new terminal. The interpreter is started from a read-only view of the node: a
     file inside the instance can name the program that executes it (``#!/proc/self/exe``), and that program's file could
-    then be written through /proc. The view has no instance's file
-    system in it, which it would keep in use.
+    then be written through /proc. The view has no instance's file system in it, which it would keep in use.
     """
     python = os.path.realpath(sys.executable)
     view = [*system_view(), "--dev", "/dev", "--ro-bind", "/proc", "/proc"]

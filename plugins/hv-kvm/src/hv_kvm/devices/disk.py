@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import hvcore.plugin as hv
 from hv_kvm.devices.shared.block_nodes import Gluster, Rbd, descriptors, file_props, network_props, parse_uri
-from hv_kvm.devices.shared.buses import SCSI_DISKS, SCSI_TARGETS, boot_index_of, cdroms_on, disk_bus
+from hv_kvm.devices.shared.buses import SCSI_DISKS, SCSI_TARGETS, boot_index_of, cdroms_on, disk_bus, scsi_place
 from hv_kvm.devices.shared.params import problem
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
@@ -326,7 +326,7 @@ def _place(disk: Disk, spec: KvmSpec) -> Props:
     if disk.bus == "virtio":
         return disk.address(spec)
     if disk.bus == "scsi":
-        return {"bus": "scsi.0", "channel": 0, "scsi-id": disk.index, "lun": 0}
+        return scsi_place(disk.index)
     if spec.q35:
         return {"bus": f"ide.{disk.index}", "unit": 0}
     return {"bus": f"ide.{disk.index // 2}", "unit": disk.index % 2}

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 
 import hvcore.plugin as hv
 from hv_kvm.devices.shared.block_nodes import descriptors, file_props, read_only_image
-from hv_kvm.devices.shared.buses import SCSI_DISKS, SCSI_TARGETS, cdrom_bus_of
+from hv_kvm.devices.shared.buses import CDROM_IMAGES, SCSI_DISKS, SCSI_TARGETS, cdrom_bus_of, scsi_place
 from hv_kvm.devices.shared.params import lacking, problem
 from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.option import Opt, Props
@@ -17,7 +17,6 @@ from hvcore.plugin import dataclass
 
 __all__ = ["DEVICES", "PARAMS", "Cdrom", "Floppy", "check", "plan", "render", "verify"]
 
-_KEYS: Final = ("cdrom_image_path", "cdrom2_image_path")
 _FLOPPY: Final = "floppy1"
 _NOT_A_CDROM: Final = dict.fromkeys(
     (*(name for name in SCSI_DISKS if name != "scsi-cd"), "scsi", "sd", "mtd", "pflash"),
@@ -27,7 +26,7 @@ _NOT_A_CDROM: Final = dict.fromkeys(
 PARAMS: Final = hv.ParamGroup(
     "media",
     hv.Param(
-        _KEYS[0],
+        CDROM_IMAGES[0],
         hv.file_or_url(),
         help="The ISO image in the guest's first CD-ROM drive: a file of the node, or a URL that QEMU reads while the guest "
         "runs.",
@@ -35,7 +34,7 @@ PARAMS: Final = hv.ParamGroup(
         example="/srv/iso/debian.iso",
     ),
     hv.Param(
-        _KEYS[1],
+        CDROM_IMAGES[1],
         hv.file_or_url(),
         help="The ISO image in the guest's second CD-ROM drive.",
         default_means="no second CD-ROM drive",
@@ -90,7 +89,7 @@ class Cdrom(PciDevice):
     @property
     def key(self) -> str:
         """The parameter that names the image."""
-        return _KEYS[self.number - 1]
+        return CDROM_IMAGES[self.number - 1]
 
     @property
     def protocol(self) -> str | None:
@@ -146,19 +145,19 @@ DEVICES: Final = (Cdrom, Floppy)
 
 
 @hv.hookimpl
-@hv.when_given(*_KEYS)
+@hv.when_given(*CDROM_IMAGES)
 def check(params: hv.Params) -> Iterator[hv.Problem]:
     """A second CD-ROM drive needs a first."""
-    if params[_KEYS[1]] and not params[_KEYS[0]]:
-        yield problem(params, _KEYS[1], "is set without a first CD-ROM image", f"set {_KEYS[0]}")
+    if params[CDROM_IMAGES[1]] and not params[CDROM_IMAGES[0]]:
+        yield problem(params, CDROM_IMAGES[1], "is set without a first CD-ROM image", f"set {CDROM_IMAGES[0]}")
 
 
 @hv.hookimpl
-@hv.when_given(*_KEYS, "floppy_image_path")
+@hv.when_given(*CDROM_IMAGES, "floppy_image_path")
 def plan(params: hv.Params) -> Iterator[Device]:
     """A drive for each image."""
     targets = SCSI_TARGETS[params["scsi_controller_type"]]
-    for number, key in enumerate(_KEYS, start=1):
+    for number, key in enumerate(CDROM_IMAGES, start=1):
         if params[key] is not None:
             boot_index = 1 if number == 1 and params["boot_order"] == "cdrom" else None
             bus = cdrom_bus_of(params, number)
@@ -204,7 +203,7 @@ def _place(cdrom: Cdrom, spec: KvmSpec) -> Props:
     if cdrom.bus == "virtio":
         return cdrom.address(spec)
     if cdrom.bus == "scsi":
-        return {"bus": "scsi.0", "channel": 0, "scsi-id": cdrom.target, "lun": 0}
+        return scsi_place(cdrom.target)
     # CD-ROM drives from the last place down, disks from the first place up.
     return {"bus": f"ide.{6 - cdrom.number}", "unit": 0} if spec.q35 else {"bus": "ide.1", "unit": 2 - cdrom.number}
 

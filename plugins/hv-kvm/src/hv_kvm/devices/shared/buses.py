@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 import hvcore.plugin as hv
+from hv_kvm.machine.option import Props
 
 __all__ = [
+    "CDROM_IMAGES",
     "SCSI_DISKS",
     "SCSI_TARGETS",
     "boot_index_of",
@@ -16,13 +18,15 @@ __all__ = [
     "disk_bus",
     "first_by_boot_order",
     "needs_scsi",
+    "scsi_place",
 ]
 
 SCSI_DISKS: Final = ("scsi-hd", "scsi-cd", "scsi-block", "scsi-generic")
 SCSI_TARGETS: Final = {"lsi": 7, "virtio-scsi-pci": 256, "megasas": 64, "dc390": 7}
 """The number of targets of each controller. The old buses have eight ids, one of them for the controller itself."""
 
-_CDROMS: Final = ("cdrom_image_path", "cdrom2_image_path")
+CDROM_IMAGES: Final = ("cdrom_image_path", "cdrom2_image_path")
+"""The parameters that name the images of the two CD-ROM drives."""
 
 
 def disk_bus(params: hv.Params) -> str:
@@ -50,13 +54,18 @@ def cdrom_bus_of(params: hv.Params, number: int) -> str:
 
 def cdroms_on(params: hv.Params, bus: str) -> int:
     """The number of CD-ROM drives on the bus."""
-    drives = enumerate(_CDROMS, start=1)
+    drives = enumerate(CDROM_IMAGES, start=1)
     return sum(params[key] is not None and cdrom_bus_of(params, number) == bus for number, key in drives)
 
 
 def needs_scsi(instance: hv.Instance, params: hv.Params) -> bool:
     """Whether the guest has a disk or CD-ROM drive on a SCSI controller."""
     return (disk_bus(params) == "scsi" and bool(instance.disks)) or bool(cdroms_on(params, "scsi"))
+
+
+def scsi_place(target: int) -> Props:
+    """The place of a disk or CD-ROM drive on the bus of the SCSI controller."""
+    return {"bus": "scsi.0", "channel": 0, "scsi-id": target, "lun": 0}
 
 
 def first_by_boot_order(instance: hv.Instance, params: hv.Params) -> str | None:
