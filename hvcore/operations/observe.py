@@ -50,11 +50,13 @@ def observed(context: Context, name: str) -> Observed:
 
 def observed_all(context: Context, names: Sequence[str]) -> list[Observed]:
     """Several instances as they are now. A driver that fails, hangs or returns a bad value hides no other driver's instances."""
-    found = [_before_driver(context, name) for name in names]
-    asked = [item for item in found if isinstance(item, Record)]
+    seen = [_before_driver(context, name) for name in names]
+    asked = [item for item in seen if isinstance(item, Record)]
     # A caller that restricts drivers, or wants their faults, needs the driver itself.
     lone = [] if strict() or "HVCORE_DRIVERS" in os.environ else [record for record in asked if record.observer]
-    known = _asked(context, {record.name: (record, partial(_observed_alone, context, record)) for record in lone})
+    answers = _answers(context, {record.name: (record, partial(_observed_alone, context, record)) for record in lone})
+    # Where the observer failed, the driver reports why.
+    known = {name: found for name, found in answers.items() if not isinstance(found, BaseException)}
     drivers = {}
     for record in asked:
         if record.name not in known:
@@ -64,10 +66,11 @@ def observed_all(context: Context, names: Sequence[str]) -> list[Observed]:
                 known[record.name] = _unknown(record, error)
             else:
                 drivers[record.name] = (record, partial(observe, context.live(record)))
-    known |= _asked(context, drivers, last=True)
+    for name, answer in _answers(context, drivers).items():
+        known[name] = _unknown(drivers[name][0], answer) if isinstance(answer, BaseException) else answer
     return [
         item if isinstance(item, Observed) else Observed(item, _unless_unseen(context, item, known[item.name]))
-        for item in found
+        for item in seen
     ]
 
 
@@ -110,9 +113,9 @@ def _without_record(context: Context, name: str) -> Observation:
 _Call = tuple[Record, Callable[[], Observation]]
 
 
-def _asked(context: Context, calls: Mapping[str, _Call], *, last: bool = False) -> dict[str, Observation]:
-    """The observation of each, within the time limit. Errors are left out, and with ``last`` they are observations."""
-    known: dict[str, Observation] = {}
+def _answers(context: Context, calls: Mapping[str, _Call]) -> dict[str, Observation | BaseException]:
+    """The observation of each, or the error that its call raised. One that takes too long is observed as unknown."""
+    known: dict[str, Observation | BaseException] = {}
     due = {}
     for name, (record, call) in calls.items():
         thread = context.overdue.get((name, record.started_at))
@@ -125,10 +128,8 @@ def _asked(context: Context, calls: Mapping[str, _Call], *, last: bool = False) 
         if isinstance(answer, OverdueError):
             context.overdue[name, record.started_at] = answer.thread
             known[name] = _unknown(record, _late(context, answer))
-        elif not isinstance(answer, BaseException):
+        else:
             known[name] = answer
-        elif last:
-            known[name] = _unknown(record, answer)
     return known
 
 
