@@ -11,13 +11,12 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from hvcore.frozen import dataclass
-from hvcore.host.network.netlink import CREATE, DUMP, EXCL, Netlink, attribute, attributes, nested
+from hvcore.host.network.netlink import CREATE, DUMP, EXCL, Netlink, attribute, attributes, family_of, nested
 
 __all__ = [
     "LinkFacts",
     "Neighbour",
     "add_address",
-    "add_default_route",
     "add_ifb",
     "add_macvtap",
     "add_veth",
@@ -35,7 +34,7 @@ __all__ = [
 
 # linux/rtnetlink.h
 _NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
-_NEWADDR, _GETADDR, _NEWROUTE, _GETNEIGH = 20, 22, 24, 30
+_NEWADDR, _GETADDR, _GETNEIGH = 20, 22, 30
 # linux/if_link.h
 _ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _LINKINFO, _NET_NS_PID, _IFALIAS = 1, 3, 4, 5, 10, 18, 19, 20
 _AF_SPEC, _NET_NS_FD, _EXT_MASK = 26, 28, 29
@@ -51,9 +50,6 @@ _SELF, _PVID, _UNTAGGED, _RANGE_BEGIN, _RANGE_END = 2, 1 << 1, 1 << 2, 1 << 3, 1
 # linux/if_addr.h, linux/neighbour.h
 _IFA_ADDRESS, _IFA_LOCAL, _NDA_DST, _NDA_LLADDR = 1, 2, 1, 2
 _NO_DAD: Final = 0x02
-_RTA_OIF, _RTA_GATEWAY = 4, 5
-_SCOPE_LINK: Final = 253
-_MAIN_TABLE, _BY_BOOT, _UNICAST = 254, 3, 1
 _ALIAS_BYTES: Final = 255  # IFALIASZ, without the NUL
 
 _LINK_HEADER: Final = struct.Struct("=BxHiII")
@@ -265,28 +261,10 @@ def add_address(netlink: Netlink, index: int, address: str, *, at_once: bool = F
     """
     found = ipaddress.ip_interface(address)
     flags = _NO_DAD if at_once else 0
-    head = struct.pack("=BBBBI", _family(found.version), found.network.prefixlen, flags, 0, index)
+    head = struct.pack("=BBBBI", family_of(found.version), found.network.prefixlen, flags, 0, index)
     packed = found.ip.packed
     body = head + attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
     netlink.ask(_NEWADDR, body, CREATE | EXCL)
-
-
-def add_default_route(netlink: Netlink, gateway: str, *, index: int = 0) -> None:
-    """Add the default route by that gateway, to the main table.
-
-    With the ``index`` of a link, the gateway is at that link. The gateway ``0.0.0.0`` is then the link itself, where
-    another machine answers for every address.
-    """
-    found = ipaddress.ip_address(gateway)
-    scope = _SCOPE_LINK if found.is_unspecified else 0
-    head = struct.pack("=BBBBBBBBI", _family(found.version), 0, 0, 0, _MAIN_TABLE, _BY_BOOT, scope, _UNICAST, 0)
-    by = b"" if found.is_unspecified else attribute(_RTA_GATEWAY, found.packed)
-    at = attribute(_RTA_OIF, index) if index else b""
-    netlink.ask(_NEWROUTE, head + by + at, CREATE | EXCL)
-
-
-def _family(version: int) -> int:
-    return socket.AF_INET if version == 4 else socket.AF_INET6
 
 
 def node_addresses(netlink: Netlink) -> Iterator[str]:

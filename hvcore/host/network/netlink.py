@@ -17,7 +17,19 @@ from typing import Final, Self, TypeVar
 from hvcore.host.libc import libc_call
 from hvcore.host.threads import in_thread
 
-__all__ = ["ACK", "CREATE", "DUMP", "EXCL", "REPLACE", "Netlink", "attribute", "attributes", "in_network_of", "nested"]
+__all__ = [
+    "ACK",
+    "CREATE",
+    "DUMP",
+    "EXCL",
+    "REPLACE",
+    "Netlink",
+    "attribute",
+    "attributes",
+    "family_of",
+    "in_network_of",
+    "nested",
+]
 
 # linux/netlink.h
 _REQUEST: Final = 0x1
@@ -138,6 +150,11 @@ def attributes(data: bytes) -> dict[int, bytes]:
         found[kind & _TYPE] = data[place + _ATTRIBUTE.size : place + length]
         place += _aligned(length)
     return found
+
+
+def family_of(version: int) -> int:
+    """The address family of that IP version, 4 or 6."""
+    return socket.AF_INET if version == 4 else socket.AF_INET6
 
 
 def _aligned(length: int) -> int:

@@ -1,16 +1,15 @@
-"""Routes and routing rules of the node for single addresses, by netlink. All have a protocol number by which they are known."""
+"""Routes and routing rules by netlink: of the node for single addresses, all with a protocol number, and default routes."""
 
 from __future__ import annotations
 
 import errno
 import ipaddress
-import socket
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from hvcore.frozen import dataclass
-from hvcore.host.network.netlink import CREATE, DUMP, EXCL, Netlink, attribute, attributes
+from hvcore.host.network.netlink import CREATE, DUMP, EXCL, Netlink, attribute, attributes, family_of
 
 __all__ = [
     "LOCAL_TABLE",
@@ -19,6 +18,7 @@ __all__ = [
     "PROTOCOL",
     "Route",
     "Rule",
+    "add_default_route",
     "add_route",
     "add_rule",
     "delete_rule",
@@ -40,9 +40,10 @@ PROTOCOL: Final = 104
 
 # linux/rtnetlink.h, linux/fib_rules.h
 _NEWROUTE, _GETROUTE, _NEWRULE, _DELRULE, _GETRULE = 24, 26, 32, 33, 34
-_RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 6, 15
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
 _FRA_DST, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_TABLE, _FRA_PROTOCOL = 1, 3, 6, 15, 21
 _UNICAST, _TO_TABLE, _SCOPE_LINK, _SCOPE_UNIVERSE = 1, 1, 253, 0
+_BY_BOOT: Final = 3  # RTPROT_BOOT: made by a command, not by a routing program
 _HEADER: Final = struct.Struct("=BBBBBBBBI")
 _LENGTH_BYTE, _PROTOCOL_BYTE, _TYPE_BYTE = 1, 5, 7
 _MOST: Final = 2**32 - 1
@@ -105,15 +106,29 @@ def add_route(netlink: Netlink, address: str, *, index: int, table: int) -> None
     """Route one address to a link. Raises OSError (EEXIST) when the table has a route for the address."""
     found = ipaddress.ip_address(address)
     scope = _SCOPE_LINK if found.version == 4 else _SCOPE_UNIVERSE
-    head = _HEADER.pack(_family(found.version), found.max_prefixlen, 0, 0, 0, PROTOCOL, scope, _UNICAST, 0)
+    head = _HEADER.pack(family_of(found.version), found.max_prefixlen, 0, 0, 0, PROTOCOL, scope, _UNICAST, 0)
     body = attribute(_RTA_DST, found.packed) + attribute(_RTA_OIF, index) + attribute(_RTA_TABLE, table)
     netlink.ask(_NEWROUTE, head + body, CREATE | EXCL)
+
+
+def add_default_route(netlink: Netlink, gateway: str, *, index: int = 0) -> None:
+    """Add the default route by that gateway, to the main table.
+
+    With the ``index`` of a link, the gateway is at that link. The gateway ``0.0.0.0`` is then the link itself, where
+    another machine answers for every address.
+    """
+    found = ipaddress.ip_address(gateway)
+    scope = _SCOPE_LINK if found.is_unspecified else _SCOPE_UNIVERSE
+    head = _HEADER.pack(family_of(found.version), 0, 0, 0, MAIN_TABLE, _BY_BOOT, scope, _UNICAST, 0)
+    by = b"" if found.is_unspecified else attribute(_RTA_GATEWAY, found.packed)
+    at = attribute(_RTA_OIF, index) if index else b""
+    netlink.ask(_NEWROUTE, head + by + at, CREATE | EXCL)
 
 
 def route_device(netlink: Netlink, address: str) -> int | None:
     """The index of the link to which the node sends packets for that address; None when it has no route."""
     found = ipaddress.ip_address(address)
-    head = _HEADER.pack(_family(found.version), found.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    head = _HEADER.pack(family_of(found.version), found.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
     try:
         answer = netlink.ask(_GETROUTE, head + attribute(_RTA_DST, found.packed))
     except OSError as error:
@@ -135,7 +150,7 @@ def in_the_way(netlink: Netlink, addresses: Sequence[str], table: int) -> dict[s
         if not wanted:
             continue
         whole = 32 if version == 4 else 128
-        head = _HEADER.pack(_family(version), 0, 0, 0, 0, 0, 0, 0, 0) + attribute(_RTA_TABLE, table)
+        head = _HEADER.pack(family_of(version), 0, 0, 0, 0, 0, 0, 0, 0) + attribute(_RTA_TABLE, table)
         for body in _dump(netlink, head):
             if body[_LENGTH_BYTE] != whole:
                 continue
@@ -176,7 +191,7 @@ def delete_rule(netlink: Netlink, rule: Rule) -> None:
 def delete_rules_of(netlink: Netlink, link: str) -> None:
     """Delete all rules for packets from the interface of that name, also those that a script has made."""
     for version in (4, 6):
-        _delete_each(netlink, _HEADER.pack(_family(version), 0, 0, 0, 0, 0, 0, 0, 0) + attribute(_FRA_IIFNAME, link))
+        _delete_each(netlink, _HEADER.pack(family_of(version), 0, 0, 0, 0, 0, 0, 0, 0) + attribute(_FRA_IIFNAME, link))
 
 
 def _delete_each(netlink: Netlink, body: bytes) -> None:
@@ -192,7 +207,7 @@ def _delete_each(netlink: Netlink, body: bytes) -> None:
 def rules(netlink: Netlink, versions: Sequence[int] = (4, 6)) -> Iterator[Rule]:
     """The rules of hvcore, for guests of every run directory."""
     for version in versions:
-        for body in netlink.ask(_GETRULE, _HEADER.pack(_family(version), 0, 0, 0, 0, 0, 0, 0, 0), DUMP):
+        for body in netlink.ask(_GETRULE, _HEADER.pack(family_of(version), 0, 0, 0, 0, 0, 0, 0, 0), DUMP):
             found = attributes(body[_HEADER.size :])
             if found.get(_FRA_PROTOCOL) != bytes((PROTOCOL,)):
                 continue
@@ -204,7 +219,7 @@ def rules(netlink: Netlink, versions: Sequence[int] = (4, 6)) -> Iterator[Rule]:
 def routes(netlink: Netlink, versions: Sequence[int] = (4, 6)) -> Iterator[Route]:
     """The routes of hvcore to a link, for guests of every run directory. The kernel leaves out those of other programs."""
     for version in versions:
-        for body in netlink.ask(_GETROUTE, _HEADER.pack(_family(version), 0, 0, 0, 0, PROTOCOL, 0, 0, 0), DUMP):
+        for body in netlink.ask(_GETROUTE, _HEADER.pack(family_of(version), 0, 0, 0, 0, PROTOCOL, 0, 0, 0), DUMP):
             found = attributes(body[_HEADER.size :])
             if body[_PROTOCOL_BYTE] != PROTOCOL or _RTA_OIF not in found or _RTA_DST not in found:
                 continue
@@ -220,14 +235,10 @@ def _rule(rule: Rule) -> bytes:
     address = None if not rule.address else ipaddress.ip_address(rule.address)
     length = 0 if address is None else address.max_prefixlen
     table = rule.table if rule.table < 256 else 0
-    parts = [_HEADER.pack(_family(rule.version), length, 0, 0, table, 0, 0, _TO_TABLE, 0)]
+    parts = [_HEADER.pack(family_of(rule.version), length, 0, 0, table, 0, 0, _TO_TABLE, 0)]
     if address is not None:
         parts.append(attribute(_FRA_DST, address.packed))
     if rule.link:
         parts.append(attribute(_FRA_IIFNAME, rule.link))
     parts += [attribute(_FRA_TABLE, rule.table), attribute(_FRA_PRIORITY, PRIORITY)]
     return b"".join((*parts, attribute(_FRA_PROTOCOL, bytes((PROTOCOL,)))))
-
-
-def _family(version: int) -> int:
-    return socket.AF_INET if version == 4 else socket.AF_INET6
