@@ -19,7 +19,7 @@ from hv_kvm.confinement import GUEST_DIR
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qemu.boot_sector import boot_sector, write_disk
 from hv_kvm.qmp import commands, connect
-from hv_kvm.resources.guest_files import make_guest_dir
+from hv_kvm.resources.guest_directory import make_guest_dir
 from hvcore.host.confinement.bubblewrap import sandboxed
 from hvcore.host.environment import default_uid_pool
 from hvcore.resources.node_files import listening_socket

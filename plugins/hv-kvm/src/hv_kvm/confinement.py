@@ -10,7 +10,7 @@ from typing import Any
 
 from hv_kvm.machine.resource import HostNetwork, MemoryFile, SecurityModel, Shown
 from hv_kvm.machine.spec import KvmSpec
-from hv_kvm.resources.guest_files import GUEST_DIR
+from hv_kvm.resources.guest_directory import GUEST_DIR
 from hvcore.plugin import AsCaller, AsUser, Host, Level, Sandbox, Site, View, installation
 
 __all__ = ["kvm_groups", "level_of", "sandbox_in_record", "sandbox_of", "site_of"]

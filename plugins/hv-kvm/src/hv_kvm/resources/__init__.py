@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from hv_kvm.resources.guest_files import GuestDirectoryKind, PrivateCopyKind, ShownFileKind
+from hv_kvm.resources.guest_directory import GuestDirectoryKind
 from hv_kvm.resources.image import ImageKind
 from hv_kvm.resources.memory_file import MemoryFileKind
+from hv_kvm.resources.private_copy import PrivateCopyKind
 from hv_kvm.resources.requirements import (
     BlockModuleKind,
     BuiltInNetworkKind,
@@ -18,6 +19,7 @@ from hv_kvm.resources.requirements import (
     OutsideKind,
     SecurityModelKind,
 )
+from hv_kvm.resources.shown_file import ShownFileKind
 
 __all__ = ["RESOURCE_KINDS"]
 

@@ -12,7 +12,7 @@ from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.resource import PrivateCopy
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qmp import QmpClient, commands
-from hv_kvm.resources.guest_files import ContentsError, password
+from hv_kvm.resources.private_copy import ContentsError, password
 from hvcore.plugin import Job, OperationError, hookimpl
 
 __all__ = ["on_ready"]

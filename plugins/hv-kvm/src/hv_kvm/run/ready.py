@@ -12,7 +12,7 @@ from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qemu.probe import facts_of
 from hv_kvm.qmp import QmpClient, QmpClosedError, commands
-from hv_kvm.resources.guest_files import remove_copies
+from hv_kvm.resources.private_copy import remove_copies
 from hv_kvm.run.journal import read_journal
 from hvcore.plugin import (
     ConfinementError,
