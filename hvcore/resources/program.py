@@ -23,7 +23,7 @@ from hvcore.host.processes.process import boot_id, identify, wait_gone
 from hvcore.host.programs import is_program
 from hvcore.model.codec import decode, encode
 from hvcore.model.plan import Step
-from hvcore.model.record import LIFE_LOCK, STATUS, Entry, ProcessId, of_program
+from hvcore.model.record import STATUS, Entry, ProcessId, of_program
 from hvcore.model.resource import Program
 from hvcore.model.sandbox import AsCaller, AsUser, Level, Sandbox, View
 from hvcore.resources.held import Held
@@ -37,7 +37,6 @@ __all__ = [
     "confined_less",
     "end_program",
     "launch_program",
-    "missing_program",
     "program_ended",
     "program_process",
     "prove_program",
@@ -58,7 +57,7 @@ class ProgramKind(ResourceKind[Program, str], name="companion", turn=Turn.PROGRA
 
     def verify(self, resource: Program, site: Site) -> Iterator[Problem]:
         """The program must be installed."""
-        if missing_program(resource.binary):
+        if not is_program(resource.binary):
             todo = f"install it (Debian: {resource.package})"
             yield Problem(
                 path=resource.where, what="is not a program of this node", got=repr(resource.binary), todo=todo
@@ -84,11 +83,6 @@ class ProgramKind(ResourceKind[Program, str], name="companion", turn=Turn.PROGRA
     def release(self, entry: Entry, owner: Owner) -> None:
         """Wait a second for the program, which exits after the guest and saves its state; then kill it."""
         end_program(entry, owner)
-
-
-def missing_program(binary: str) -> bool:
-    """Whether there is no such program on this node."""
-    return not is_program(binary)
 
 
 def launch_program(program: Program, held: Held, level: Level) -> str:
@@ -193,7 +187,7 @@ def program_process(
     program: Program, owner: Owner, ready: Callable[[ProcessId], bool] | None = None
 ) -> ProcessId | None:
     """The program's process, once it is ready; None if it has ended. Raises `OperationError` if it does neither."""
-    life, status = (owner.dir / of_program(program.key, file) for file in (LIFE_LOCK, STATUS))
+    life, status = launch_files(owner.dir, program.key)
     process = _process(status)
     if ready is None:
         return process

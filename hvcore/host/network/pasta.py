@@ -14,6 +14,7 @@ from typing import Any, Final
 from hvcore.host.network.nft import NFT_PACKAGE, apply, find_nft, list_table
 from hvcore.host.network.tap_device import TUN
 from hvcore.host.processes.process import identify
+from hvcore.host.programs import is_program
 from hvcore.model.egress_rules import FAMILY, TABLE
 from hvcore.model.record import ProcessId
 
@@ -34,7 +35,7 @@ def why_not_namespace(passt: str, policy: str) -> tuple[str, str] | None:
 
 def _lacks(passt: str, policy: str) -> Iterator[tuple[str, str]]:
     pasta = pasta_beside(passt)
-    if not os.access(pasta, os.X_OK) or not os.path.isfile(pasta):
+    if not is_program(pasta):
         yield f"needs the program {pasta}, which is not installed on this node", "install it (Debian: passt)"
     if policy != "all" and find_nft() is None:
         yield "needs the program nft, which is not installed on this node", f"install it (Debian: {NFT_PACKAGE})"
