@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pluggy
 
-from hvcore.errors import HookError, HvError
+from hvcore.errors import DriverLoadError, HookError, HvError
 from hvcore.frozen import dataclass
 from hvcore.plugins.faults import place, place_of_constant
 from hvcore.plugins.hookspecs import Condition, condition_of
@@ -66,6 +66,15 @@ class _Call:
 
     def raised(self, error: BaseException) -> HookError:
         return self.wrong(f"raised {type(error).__name__}: {error}", raised_at(error))
+
+    def line_in(self, error: BaseException) -> str:
+        """``FILE:LINE`` where the error left the plugin's own file; that of the implementation if it was not in it."""
+        file, found, trace = self.place.rpartition(":")[0], self.place, error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_filename == file:
+                found = f"{file}:{trace.tb_lineno}"
+            trace = trace.tb_next
+        return found
 
     def note(self) -> str:
         return f"raised by plugin {self.owner}, hook {self.hook}"
@@ -184,9 +193,15 @@ def _called(function: Callable[[Mapping[str, Any]], Any], call: _Call, arguments
 
 
 def _blame(call: _Call, error: BaseException) -> None:
-    """Add a note with the plugin to an `HvError`. Raise a `HookError` in place of any other error."""
+    """Add a note with the plugin to an `HvError`. Raise a `HookError` in place of any other error.
+
+    What hvcore refuses of a plugin, such as a wrong parameter, gets the plugin and the line in its text: lists of drivers
+    show no notes.
+    """
     if not isinstance(error, HvError):
         raise call.raised(error) from error
+    if type(error) is DriverLoadError:
+        raise DriverLoadError(f"{error} ({call.owner}, {call.line_in(error)})") from error
     if not isinstance(error, HookError):
         error.add_note(call.note())
 

@@ -12,13 +12,13 @@ import pytest
 import hvcore
 import hvcore.plugin as hv
 from hv_fake.plugin import FakeDriver
-from hvcore import HookError, Instance, NodeError, Outcome, State
+from hvcore import DriverLoadError, HookError, Instance, NodeError, Outcome, State
 from hvcore.deadline import Deadline
 from hvcore.operations.context import Context
 from hvcore.operations.observe import observed
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
-from hvcore.plugin import Params, hookimpl, when_given
+from hvcore.plugin import Param, ParamGroup, Params, hookimpl, text, when_given
 from hvcore.plugins.loaded_driver import LoadedDriver
 
 WEB = Instance(name="web1", driver="fake")
@@ -281,3 +281,18 @@ def test_a_deprecated_parameter_in_use_is_a_warning(node: Any) -> None:
         found = Instance(name=name, driver="fake", params=params)
         words[name] = [str(warning) for warning in loaded.warnings(found, loaded.check(found))]
     assert words == {"set": ["params.speed: is deprecated and will be removed in release 2.0; use hz"], "left": []}
+
+
+def bad_params() -> ParamGroup:
+    key = "q"
+    return ParamGroup("audit", Param(key, text(), help="no full stop"))
+
+
+def test_a_parameter_that_is_refused_names_its_plugin_and_its_line(load: Callable[..., LoadedDriver]) -> None:
+    """A list of drivers shows no notes, so the text has both."""
+    line = bad_params.__code__.co_firstlineno + 2
+    with pytest.raises(DriverLoadError) as caught:
+        load(FakeDriver, audit=extension("params", bad_params))
+    assert str(caught.value) == (
+        f"parameter 'q': help is not a sentence on one line that ends with a full stop (audit, {__file__}:{line})"
+    )

@@ -131,7 +131,8 @@ def _wait_ready(hooks: hv.Hooks, pinned: Pinned, child: hv.Child, argv: tuple[st
     except (QmpClosedError, QmpConnectError) as error:
         raise _died(child, argv, pinned.spec, job, error) from error
     except QmpTimeoutError as error:
-        how = f"{argv[0]} runs, but did not answer {error.command} within {job.deadline.spent():.1f} s"
+        allowed = f"the deadline of {job.deadline.seconds:g} s"
+        how = f"{argv[0]} runs, but did not answer {error.command} within {allowed}; give it more with --deadline"
         raise hv.LaunchError(name=job.name, how=how, output=job.output(), argv=argv) from error
 
 
