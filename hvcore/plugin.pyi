@@ -74,6 +74,7 @@ from hvcore.host.processes.process import alive as alive
 from hvcore.host.processes.process import boot_id as boot_id
 from hvcore.host.processes.process import exit_code as exit_code
 from hvcore.host.processes.process import figures as figures
+from hvcore.host.processes.process import first_readable as first_readable
 from hvcore.host.processes.process import identify as identify
 from hvcore.host.processes.process import kill_and_wait as kill_and_wait
 from hvcore.host.processes.process import pidfile_lock_holder as pidfile_lock_holder

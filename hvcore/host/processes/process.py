@@ -13,7 +13,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,7 @@ __all__ = [
     "entries_of",
     "exit_code",
     "figures",
+    "first_readable",
     "identify",
     "in_words",
     "kill_and_wait",
@@ -118,13 +119,21 @@ def wait_readable(fd: int, timeout_s: float) -> bool:
 
     Also False once if a stop by force hurries the polite stop that waits here.
     """
-    hurried = interrupting() if timeout_s > 0 else None
+    return bool(first_readable((fd,), timeout_s))
+
+
+def first_readable(fds: Collection[int], timeout_s: float) -> frozenset[int]:
+    """Wait until one of these descriptors is readable, and return all that are: an answer on a socket, the end of a child.
+
+    Empty after ``timeout_s``, and once if a stop by force hurries the polite stop that waits here.
+    """
+    hurried, wanted = interrupting() if timeout_s > 0 else None, tuple(fds)
     if hurried is None or hurried.fd is None:
-        return fd in _readable((fd,), timeout_s)
+        return frozenset(_readable(wanted, timeout_s))
     news = hurried.newly_hurried()
-    found = _readable((fd,) if news or hurried.hurried else (fd, hurried.fd), 0.0 if news else timeout_s)
+    found = _readable(wanted if news or hurried.hurried else (*wanted, hurried.fd), 0.0 if news else timeout_s)
     hurried.newly_hurried()
-    return fd in found
+    return frozenset(found.intersection(wanted))
 
 
 def _readable(fds: tuple[int, ...], timeout_s: float) -> set[int]:

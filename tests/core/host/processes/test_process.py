@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import threading
@@ -15,11 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from hvcore.deadline import Deadline
+from hvcore.host.hurry import hurried_deadline
 from hvcore.host.processes import process as module
 from hvcore.host.processes.process import (
     alive,
     boot_id,
     figures,
+    first_readable,
     identify,
     kill_and_wait,
     pidfile_lock_holder,
@@ -139,6 +143,40 @@ def test_a_wait_may_be_longer_than_the_kernel_can_count() -> None:
     assert wait_readable(read, -1.0)
     os.close(read)
     os.close(write)
+
+
+def test_an_answer_or_the_end_of_the_child_whichever_comes_first() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, subprocess.Popen(["sleep", "100"]) as child:
+        end = os.pidfd_open(child.pid)
+        try:
+            both = (ours.fileno(), end)
+            assert first_readable(both, 0.0) == frozenset()
+            assert first_readable((), 0.0) == frozenset()
+            theirs.send(b"ready")
+            assert first_readable(both, 60.0) == {ours.fileno()}
+            child.kill()
+            assert first_readable((end,), 60.0) == {end}
+            assert first_readable(both, 60.0) == set(both)
+            assert ours.recv(5) == b"ready"
+            assert first_readable(both, 60.0) == {end}
+        finally:
+            os.close(end)
+
+
+def test_a_stop_by_force_ends_the_wait_for_several(tmp_path: Path) -> None:
+    """Once, as for one descriptor: the next wait is as long as the deadline allows, which is over."""
+    read, write = os.pipe()
+    tmp_path.chmod(0o700)
+    try:
+        with hurried_deadline(tmp_path, Deadline(60)) as hurried:
+            assert hurried.fd is not None
+            assert first_readable((read,), 0.01) == frozenset()
+            os.write(write, b"x")
+            assert first_readable((read,), 60.0) == {read}
+    finally:
+        os.close(read)
+        os.close(write)
 
 
 def test_no_descriptor_stays_open(sleeper: subprocess.Popen[bytes]) -> None:
