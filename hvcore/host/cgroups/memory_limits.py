@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +40,9 @@ def memory_limits(
         path = next((path for names, path in places.items() if _is_of(names, kind)), "/")
         for directory in _from_top(top, "" if top in left else _below(root, path)):
             file = f"{directory}/{_LIMITS[kind]}"
-            text = files.read(file).strip()
+            text = ""
+            with suppress(OSError):  # a container may hide it
+                text = files.read(file).strip()
             if text.isdecimal() and int(text) < _NO_LIMIT:
                 yield file, int(text)
 

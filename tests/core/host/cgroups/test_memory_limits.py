@@ -82,3 +82,13 @@ def test_the_least_limit_of_this_process(monkeypatch: pytest.MonkeyPatch) -> Non
     assert ControlGroups(files=Kernel(V1)).memory_limit() == ("/cg/memory/a/memory.limit_in_bytes", GIB)
     here = ControlGroups(by_controller={"memory": "/cg/memory"}, files=Kernel(V1))
     assert here.memory_limit() is None
+
+
+def test_a_limit_that_a_container_hides_is_not_known() -> None:
+    class Hidden(Kernel):
+        def read(self, path: str, *, missing: str | None = "") -> str:
+            if path == "/cg/memory.max":
+                raise PermissionError(path)
+            return super().read(path, missing=missing)
+
+    assert list(memory_limits((), Hidden(V2), v2(), "0::/a.slice\n")) == [("/cg/a.slice/memory.max", 2 * GIB)]
