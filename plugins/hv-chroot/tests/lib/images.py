@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -19,6 +21,7 @@ Build = Callable[..., hvcore.Instance]
 Leftovers = Callable[[], list[str]]
 """Of fixture ``leftovers``: the names of everything that any instance of the test has left."""
 
+_LOOP_GET_STATUS64, _LOOP_INFO64_BYTES = 0x4C05, 232  # linux/loop.h
 BUSYBOX = "/bin/busybox"
 APPLETS = (
     *("cat", "chmod", "echo", "env", "false", "grep", "head", "hostname", "id", "kill", "ls", "mkdir", "mount"),
@@ -92,9 +95,24 @@ def loops_of(folder: Path) -> list[str]:
             path = backing.read_bytes()
         except OSError:
             continue
-        if os.fsencode(folder) in path:
+        if os.fsencode(folder) in path and not _is_detached_now(f"/dev/{backing.parts[3]}"):
             found.append(f"{backing.parts[3]} on {os.fsdecode(path).strip()}")
     return found
+
+
+def _is_detached_now(loop: str) -> bool:
+    """Whether the kernel is about to detach that loop device, which nobody uses any more: it may be busy."""
+    try:
+        fd = os.open(loop, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        return error.errno in (errno.ENXIO, errno.ENOENT)
+    try:
+        fcntl.ioctl(fd, _LOOP_GET_STATUS64, bytes(_LOOP_INFO64_BYTES))
+    except OSError as error:
+        return error.errno == errno.ENXIO
+    finally:
+        os.close(fd)
+    return False
 
 
 def processes_in(mark: str) -> list[str]:
