@@ -58,7 +58,7 @@ _VARIES: Final = frozenset(
     {"RESIDENT", "CPU", "UPTIME", "SECONDS", "pid", "uid", "resident", "cpu", "uptime", "qemu", "machine", "started"}
 )
 _NOISE: Final = re.compile(
-    r"(?<![\w.])\d+(?:\.\d+)? ?(?:ms|s|m|h)(?!\w)"  # a time
+    r"(?<![\w.])\d+(?:\.\d+)? ?(?:ms|s|m|h)(?!\w)(?: \(\d+:\d\d:\d\d\))?"  # a time, by pytest after a minute in two forms
     r"|(?<![\w.])\d+\.\d+\.\d+[\w.+-]*"  # the version of something
     r"|^[.s]+ *\[ *\d+%\]$"  # pytest's row of dots
 )

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 MTUS = {"passt": 65520, "slirp": 1500}
 
 
-@pytest.fixture(params=["passt", "slirp"])
+@pytest.fixture(params=["passt", pytest.param("slirp", marks=pytest.mark.slow)])
 def guest(request: pytest.FixtureRequest, node: hvcore.Node, tmp_path: Path) -> Iterator[LinuxGuest]:
     kind = request.param
     if kind == "passt" and shutil.which(kind) is None:

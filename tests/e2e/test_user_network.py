@@ -115,7 +115,7 @@ def test_a_forwarded_port_leads_to_the_guest_and_a_reboot_repairs_a_dead_passt(
     assert not list((node.run_dir / "reservations" / "uid").iterdir())
 
 
-@pytest.mark.parametrize(("confinement", "tun"), [("user", False), ("off", True)])
+@pytest.mark.parametrize(("confinement", "tun"), [("user", False), pytest.param("off", True, marks=pytest.mark.slow)])
 def test_an_ordinary_user_has_the_same(
     folder: Path, network: None, file: Callable[..., Path], confinement: str, *, tun: bool
 ) -> None:

@@ -35,6 +35,7 @@ def to_walk() -> list[object]:
         if any(block.todo == "run" for block in blocks(page)):
             marks = [pytest.mark.live] if "\n<!-- needs " in f"\n{page}" else []
             marks += [pytest.mark.heavy] if path in FOR_AUTHORS else []  # they run pytest and mypy on what they make
+            marks += [pytest.mark.slow] if path == FOR_AUTHORS[1] else []  # the tutorial of the same is walked always
             found.append(pytest.param(path, id=shown(path), marks=marks))
     return found
 
@@ -113,6 +114,7 @@ def test_a_page_shows_the_real_output(path: Path, tmp_path: Path) -> None:
         ("31 passed, 0 failed, 0.3 s\n", "32 passed, 0 failed, 9 s\n", False),
         ("... passed, 0 failed, 0.3 s\n", "32 passed, 0 failed, 9 s\n", True),
         ("31 passed, 0 failed, 0.3 s\n", "31 passed, 1 failed, 0.3 s\n", False),
+        ("... passed, ... skipped in 9.82s\n", "38 passed, 2 skipped in 77.63s (0:01:17)\n", True),
     ],
 )
 def test_only_what_differs_between_runs_may_differ(expected: str, said: str, same: bool) -> None:  # noqa: FBT001 - a table

@@ -23,6 +23,13 @@ KERNEL: Final = TOP / ".cache/kernel/vmlinuz"  # the one that the watchdog's tes
 # Of the conformance checks those that say most for their time; all of them are below, and slow.
 FEW: Final = "not TestConformance or load_ or life_full_cycle or capability_"
 pytestmark = pytest.mark.live
+SOME: Final = pytest.mark.parametrize(
+    "name",
+    [
+        *(*GENERATED, "hv-vsock"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in EXAMPLES if name != "hv-vsock"),
+    ],
+)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +99,7 @@ def test_its_types_hold(made: Callable[[str], Path], site: Path, name: str) -> N
     assert "Success" in run_in(made(name), site, "mypy", "--cache-dir", str(site.parent / "mypy"))
 
 
-@pytest.mark.parametrize("name", [*GENERATED, *EXAMPLES])
+@SOME
 def test_its_own_tests_pass(made: Callable[[str], Path], site: Path, name: str) -> None:
     said = run_in(made(name), site, "pytest", "-q", "-p", "no:cacheprovider", "-k", FEW)
     assert " passed" in said
@@ -110,7 +117,7 @@ def test_it_is_clean_and_formatted(made: Callable[[str], Path], site: Path, name
     run_in(made(name), site, "ruff", "format", "--no-cache", "--check", ".")
 
 
-@pytest.mark.parametrize("name", [*GENERATED, *EXAMPLES])
+@SOME
 def test_its_wheel_has_the_package_and_its_types(made: Callable[[str], Path], tmp_path: Path, name: str) -> None:
     pip("wheel", "--wheel-dir", str(tmp_path), str(made(name)))
     (wheel,) = tmp_path.glob("*.whl")

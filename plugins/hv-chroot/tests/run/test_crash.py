@@ -149,7 +149,7 @@ def survives(sweep: Sweep, leftovers: Leftovers, verb: str, every: int) -> None:
 
 @pytest.mark.parametrize("verb", ["start", "stop", "kill"])
 def test_caller_killed_at_some_system_calls(sweep: Sweep, leftovers: Leftovers, verb: str) -> None:
-    survives(sweep, leftovers, verb, every=9)
+    survives(sweep, leftovers, verb, every=27)
 
 
 @pytest.mark.slow

@@ -206,7 +206,7 @@ def refused_beside(world: World, huge: str) -> str:
     return str(caught.value)
 
 
-@MACHINES
+@pytest.mark.parametrize("machine", ["pc", pytest.param("q35", marks=pytest.mark.slow)])  # below: q35, secure
 def test_uefi_starts_with_its_own_variables(world: World, machine: str) -> None:
     started_by_uefi(world, machine, secure=False)
 

@@ -99,6 +99,11 @@ GUESTS: Final[Mapping[str, Mapping[str, Any]]] = {
     **{f"vga-{name}": {"vga": name} for name in ("std", "cirrus", "virtio", "vmware")},
     "network-boot": {"nics": (Nic(mode="user"),), "boot_order": "network"},
 }
+# Guests that also run. `test_golden_live` starts the QEMU of every command line, with all of these.
+SAMPLE: Final = {
+    *("plain", "q35-ide-cdrom", "cpus", "direct", "io-uring", "display-unix", "kernel", "unconfined", "user"),
+    *("ne2k_pci", "scsi-megasas-pc", "everything-pc", "everything-q35"),
+}
 
 
 def fetched(suite: str) -> Path:
@@ -209,7 +214,9 @@ def test_a_crash_is_a_crash_and_force_is_force(world: World, qemu: str) -> None:
     assert world.leftovers() == []
 
 
-@pytest.mark.parametrize("name", GUESTS)
+@pytest.mark.parametrize(
+    "name", [name if name in SAMPLE else pytest.param(name, marks=pytest.mark.slow) for name in GUESTS]
+)
 def test_nothing_on_the_command_line_is_refused_or_deprecated(world: World, strict: str, name: str) -> None:
     more = guest(world, name)
     facts = probe(strict, cache_dir=None)

@@ -40,7 +40,7 @@ CALLS = (
 )
 # Those that make a tap and connect it.
 _OF_LINKS = frozenset(("ioctl", "socket", "sendto", "recvfrom", "wait4", "pidfd_open"))
-_SAMPLE = 12
+_SAMPLE = 6
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ def test_a_caller_killed_while_it_makes_links_leaves_none(prepared: ModeNetwork,
     every, acts = with_nics(world, prepared)
     chosen = [point for point in every if point.call in _OF_LINKS]
     assert len(chosen) > 20, chosen
-    assert sweep(world, chosen[:: len(chosen) // 4], *acts["start"])["gone"] > 2
+    assert sweep(world, chosen[:: len(chosen) // 2], *acts["start"])["gone"] > 1
 
 
 @NEEDS_ROOT
@@ -326,7 +326,7 @@ def figures() -> tuple[int, int, int]:
 
 @pytest.mark.parametrize(
     "times",
-    [50, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])],
+    [20, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])],
 )
 def test_many_cycles_leak_nothing(world: World, times: int, announce: Callable[[str], None]) -> None:
     cycle(world, 5)
