@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from without_instances import IN_A_SHELL, take_off_copies
 
 __all__ = ["USER", "as_user", "become_user", "environment", "python_as_user"]
 
@@ -36,6 +37,7 @@ def become_user(*owned: Path, tun: bool = True) -> None:
         done = libc.unshare(_CLONE_NEWNS) or libc.mount(None, b"/", None, ctypes.c_ulong(_MS_PRIVATE_REC), None)
         if done != 0 or libc.mount(b"none", b"/dev/net", b"tmpfs", ctypes.c_ulong(0), b"mode=755") != 0:
             raise OSError(ctypes.get_errno(), "cannot show another /dev/net")
+        take_off_copies()
         os.mknod("/dev/net/tun", stat.S_IFCHR | 0o666, _TUN)
         os.chmod("/dev/net/tun", 0o666)
     for path in owned:
@@ -51,7 +53,7 @@ def as_user(*argv: str, tun: bool = False) -> list[str]:
     become = ["setpriv", "--reuid", str(USER), "--regid", str(USER), "--clear-groups", "--", *argv]
     if not tun:
         return become
-    return ["unshare", "--mount", "sh", "-c", f'{_WITH_TUN} "$@"', "sh", *become]
+    return ["unshare", "--mount", "sh", "-c", f'{IN_A_SHELL}{_WITH_TUN} "$@"', "sh", *become]
 
 
 def python_as_user(*argv: str, tun: bool = False) -> list[str]:

@@ -6,18 +6,13 @@ import subprocess
 import sys
 from typing import Final
 
+from without_instances import IN_A_SHELL
+
 from hvcore.host.confinement.own_root import with_own_root
 
 __all__ = ["in_other_pids"]
 
-# Without the copies of mounts of instances: those of other tests would be kept in use. Shared ones only in a plain chroot.
-_WITHOUT_INSTANCES: Final = """
-while read -r _ _ _ _ point _ tag _; do
-  case $tag in shared:*) continue ;; esac
-  case $point in */instances/*) umount -l "$point" ;; esac
-done < /proc/self/mountinfo
-exec "$@"
-"""
+_WITHOUT_INSTANCES: Final = f'{IN_A_SHELL}exec "$@"'
 
 
 def in_other_pids(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
