@@ -238,6 +238,7 @@ def with_inventory(tmp_path: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("text", "code", "said"),
     [

@@ -105,6 +105,7 @@ def test_characters_that_xml_cannot_hold_are_escaped_in_the_junit_report() -> No
     assert suite.get("failures") == "1"
 
 
+@pytest.mark.heavy
 def test_a_driver_that_hangs_during_its_import_is_given_up(other_drivers: None, hv_process: Hv, tmp_path: Path) -> None:
     (tmp_path / "site" / "failing_driver.py").write_text("import time\ntime.sleep(600)\n")
     found = hv_process("conformance", "failing", "--static", "--deadline", "1")

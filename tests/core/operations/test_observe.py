@@ -87,6 +87,7 @@ def test_a_list_imports_the_function_and_not_the_driver(listed: Listed) -> None:
     assert unwanted & set(found["modules"]) == set()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "broken",
     ["raise ImportError('gone')", "seen = 1", "def observe(live): return None", "def observe(live): raise ValueError"],
@@ -97,6 +98,7 @@ def test_a_function_that_will_not_do_leaves_the_answer_to_the_driver(broken: str
     assert listed()["seen"] == [["web1", "running", "seen from afar"]]
 
 
+@pytest.mark.heavy
 def test_a_restriction_of_drivers_makes_an_observation_load_the_driver(listed: Listed) -> None:
     ((_, state, reason),) = listed(HVCORE_DRIVERS="fake")["seen"]
     assert state == "unknown"
@@ -104,6 +106,7 @@ def test_a_restriction_of_drivers_makes_an_observation_load_the_driver(listed: L
     assert "afar_driver" in listed(HVCORE_STRICT="1")["modules"]
 
 
+@pytest.mark.heavy
 def test_a_missing_observer_function_is_reported_as_a_missing_driver(listed: Listed, site: Path, run_dir: Path) -> None:
     store = Store(run_dir)
     record = store.load("web1")
@@ -113,6 +116,7 @@ def test_a_missing_observer_function_is_reported_as_a_missing_driver(listed: Lis
     assert (state, reason.partition(";")[0]) == ("unknown", "no driver 'nowhere'")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("place", ["hv_kvm.observe:observe", "hv_chroot.observe:observe"])
 def test_a_place_that_an_older_release_wrote_down_leaves_the_answer_to_the_driver(
     place: str, listed: Listed, run_dir: Path

@@ -103,6 +103,7 @@ def test_what_would_change_something_is_refused_and_the_guest_goes_on(guest: Any
     assert stop(node, "web1", force=True, deadline=Deadline(10)).changed
 
 
+@pytest.mark.heavy
 def test_the_command_line_says_it(guest: Any, read_only: Any, run_dir: Path) -> None:
     node, _ = guest
     writable = read_only()

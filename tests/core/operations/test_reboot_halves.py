@@ -123,6 +123,7 @@ hvcore.Node(sys.argv[1]).reboot("web1")
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("where", "state"), [("free_room", State.CRASHED), ("drop", State.RUNNING)])
 def test_a_reboot_that_was_killed_is_brought_to_an_end(run_dir: Path, where: str, state: State) -> None:
     node = Node(run_dir)
@@ -170,6 +171,7 @@ def test_two_exclude_each_other_with_and_without_room_for_a_lock_file(small: Nod
         assert (small.run_dir / "locks" / "web1").exists()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("descriptors", [24, 32])
 def test_with_few_descriptors_it_is_ended_all_the_same(run_dir: Path, descriptors: int) -> None:
     Node(run_dir).driver("fake").start(FAKE)

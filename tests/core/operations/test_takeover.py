@@ -124,6 +124,7 @@ POLITE: dict[str, Callable[[Context], Outcome]] = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("waits", [for_the_process, deaf])
 @pytest.mark.parametrize("polite_one", POLITE)
 def test_a_reboot_by_force_takes_over_and_starts_it_again(

@@ -120,6 +120,7 @@ def test_a_run_directory_behind_a_link_of_another_user_is_refused(run_dir: Path,
         Node(tmp_path / "link")
 
 
+@pytest.mark.heavy
 def test_a_process_that_only_another_pid_namespace_sees_is_not_taken_for_gone(run_dir: Path) -> None:
     node = Node(run_dir)
     directory = run_dir / "instances" / "web1"

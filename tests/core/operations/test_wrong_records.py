@@ -148,6 +148,7 @@ CASES = [
 ]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("at", "word"), CASES, ids=lambda value: value if isinstance(value, str) else ".".join(map(str, value)) or "all"
 )
@@ -159,6 +160,7 @@ def test_a_record_with_wrong_contents_does_not_prevent_a_stop_by_force(
     check_last_resort(node, process, path, changed(body, at, {"gone": ..., **WRONG}.get(word, word)))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", ["mount", "cgroup", "program", "link", "owner", "unique-value", "disk", "uid"])
 @pytest.mark.parametrize(
     "data", [{}, {"name": 1, "path": 2, "disk": 3, "space": 4, "keeps": 5, "uid": 6}], ids=["lacking", "numbers"]
@@ -172,6 +174,7 @@ def test_an_entry_of_the_ledger_with_wrong_contents_does_not_prevent_a_stop_by_f
     check_last_resort(node, process, path, {**body, "ledger": [*body["ledger"], entry]})
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("field", ["boot_id", "process"])
 def test_recovery_never_ends_a_guest_whose_record_is_wrong(field: str, guest: Any) -> None:
     node, process, path = guest()

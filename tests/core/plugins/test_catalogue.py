@@ -33,6 +33,7 @@ def test_an_installed_driver_is_listed_with_its_distribution(install) -> None:  
     }
 
 
+@pytest.mark.heavy
 def test_listing_imports_no_driver_and_loading_one_imports_only_that_one() -> None:
     code = (
         "import sys, hvcore\n"
@@ -111,6 +112,7 @@ def test_an_operator_can_block_all_but_some_drivers(monkeypatch: pytest.MonkeyPa
     assert {entry.verdict for entry in catalogue()} == {Verdict.BLOCKED}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("line", ["acme", "acme = hv_torn:Driver\nno equals sign here"])
 def test_damaged_entry_points_are_listed_as_broken_and_break_no_other_driver(install, line: str) -> None:  # type: ignore[no-untyped-def]
     """Python's own scan fails for all distributions then. Damage in another project must not affect drivers."""

@@ -47,6 +47,7 @@ def net() -> Iterator[Network]:
         yield network
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("link", "wire"), [(TAP, "br0"), (MACVTAP, "wire0")], ids=["tap", "macvtap"])
 def test_both_limits_hold_within_a_fifth(net: Network, at_work: AtWork, link: Tap | Macvtap, wire: str) -> None:
     limits = replace(LIMITS, link=link)

@@ -101,6 +101,7 @@ def test_a_tap_is_a_port_with_its_vlan_its_mark_and_the_mtu_of_the_bridge(
     assert ovs.ports() == set()
 
 
+@pytest.mark.heavy
 @NEEDS_OVS
 def test_ports_carry_packets_and_vlans_are_apart(net: Network, ovs: OpenVSwitch, at_work: AtWork) -> None:
     """a, b: VLAN 10. c: VLAN 20. d: trunk of 10. e: untagged 20, tagged 10."""
@@ -152,6 +153,7 @@ def test_vlans_of_a_port(
     assert {column: ovs.column("Port", name, column) for column in columns} == columns
 
 
+@pytest.mark.heavy
 @NEEDS_OVS
 def test_the_limit_to_the_guest_holds_within_a_fifth_and_goes_with_the_port(
     net: Network, ovs: OpenVSwitch, at_work: AtWork
@@ -235,6 +237,7 @@ def test_what_is_missing_is_refused_before_and_at_the_start(
     )
 
 
+@pytest.mark.heavy
 @NEEDS_OVS
 def test_a_switch_that_does_not_answer_fails_the_start_which_is_undone(
     net: Network, mortal: OpenVSwitch, at_work: AtWork, monkeypatch: pytest.MonkeyPatch

@@ -120,6 +120,7 @@ def odd_binary(kind: str, folder: Path) -> str:
     return str(path)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("kind", "message"),
     [

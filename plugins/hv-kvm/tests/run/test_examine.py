@@ -29,6 +29,7 @@ def test_a_binary_that_is_not_qemu_is_a_problem_and_nothing_is_cached(host: Host
     assert not host.run_dir.exists()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("binary", "severity"), [("/nonexistent/qemu", Severity.PROBLEM), (None, None)])
 def test_the_qemu_that_the_node_names_is_examined(
     tmp_path: Path, binary: str | None, severity: Severity | None

@@ -75,6 +75,7 @@ def lines(folder: Path) -> list[str]:
     return [line.partition("'s current ")[2] or line for line in (folder / "log").read_text().splitlines()]
 
 
+@pytest.mark.heavy
 @ROOT
 @pytest.mark.parametrize("caller", CALLERS)
 @pytest.mark.parametrize(
