@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hv_kvm.machine.spec import KvmSpec
-from hv_kvm.run.room import available_mib, memory_problems, room_problems
+from hv_kvm.run.room import available_mib, memory_problems, room_problems, too_little
 from hvcore import Disk, Instance
 from hvcore.host.cgroups.hierarchy import ControlGroups
 from hvcore.plugin import Host, Level, Site
@@ -110,3 +110,15 @@ def test_variables_are_made_in_their_own_directory(spec: Callable[..., KvmSpec],
     assert len(list(room_problems(spec(**given), site))) == 1
     (place / "v").touch()
     assert list(room_problems(spec(**given), site)) == []
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "free_bytes", "said"),
+    [
+        ((1 << 20), (1 << 20) - 4096, "1.0 MiB there, and 0.9 MiB"),
+        ((1 << 20) + 1, 1 << 20, "1.1 MiB there, and 1.0 MiB"),
+        (4096, 0, "0.1 MiB there, and 0.0 MiB"),
+    ],
+)
+def test_too_little_room_never_looks_sufficient(size_bytes: int, free_bytes: int, said: str) -> None:
+    assert said in too_little(size_bytes, free_bytes)

@@ -13,7 +13,7 @@ from hv_kvm.machine.resource import Image, PrivateCopy, ShownFile
 from hv_kvm.machine.spec import KvmSpec
 from hvcore.plugin import Level, Problem, Site, figures, identify, marked_for
 
-__all__ = ["available_mib", "memory_problems", "room_problems"]
+__all__ = ["available_mib", "memory_problems", "room_problems", "too_little"]
 
 _OURS_BYTES: Final = 1 << 20  # the record, the log, the journal of events
 _PASSWORD_BYTES: Final = 4096
@@ -66,12 +66,15 @@ def room_problems(spec: KvmSpec, site: Site) -> Iterator[Problem]:
         found = os.statvfs(place)
         free_bytes = found.f_bavail * found.f_frsize
         if free_bytes < size_bytes:
-            what = f"a start writes {_mib(size_bytes)} MiB there, and {_mib(free_bytes)} MiB are free"
-            yield Problem(path=where, what=what, got=repr(str(place)), todo="free some space there")
+            yield Problem(
+                path=where, what=too_little(size_bytes, free_bytes), got=repr(str(place)), todo="free some space there"
+            )
 
 
-def _mib(size_bytes: int) -> str:
-    return f"{size_bytes / (1 << 20):.1f}"
+def too_little(size_bytes: int, free_bytes: int) -> str:
+    """Two sizes in words, for less that is free than is written: rounded apart, so that they never look equal. Pure."""
+    written, free = -(-size_bytes * 10 // (1 << 20)), free_bytes * 10 // (1 << 20)
+    return f"a start writes {written / 10:.1f} MiB there, and {free / 10:.1f} MiB are free"
 
 
 def _written(spec: KvmSpec, site: Site) -> Iterable[tuple[str, Path, int]]:
