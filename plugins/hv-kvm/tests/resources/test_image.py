@@ -128,3 +128,27 @@ def test_variables_of_another_build_of_the_firmware_are_refused(refusal: Callabl
     assert "has 131072 bytes, but the variables of this firmware have 540672" in text
     template.unlink()
     assert refusal(bytes(131072), template=str(template)) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "must_be", "said"),
+    [
+        ("none", "image", "(No such file or directory), got %r; create it, or give an image file or a block device"),
+        ("loop", "image", "(Too many levels of symbolic links), got %r; give an image file or a block device"),
+        ("dir", "image", "is neither a file nor a block device, got %r; give an image file or a block device"),
+        ("file", "block", "so it has no SCSI device, got %r; give a block device that has a SCSI device"),
+        ("file", "sg", "is not a SCSI generic device, got %r; give a SCSI generic device such as /dev/sg0"),
+    ],
+)
+def test_a_path_that_cannot_be_used_is_reported_with_what_to_do(
+    tmp_path: Path, name: str, must_be: str, said: str
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "file").write_bytes(b"x")
+    path = str(tmp_path / name)
+    image = Image(key="disk0", given_by="disks[0].path", path=path, must_be=must_be, fdset=1, write=True, claim=True)
+    site = Site(name="web1", host=Host(run_dir=tmp_path, privileged=True, uid_pool=range(1, 2)), level=Level.STRICT)
+    (problem,) = ImageKind().verify(image, site)
+    assert str(problem).startswith("disks[0].path: ")
+    assert str(problem).endswith(said % path)

@@ -8,13 +8,19 @@ import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import hvcore.plugin as hv
 from hv_kvm.machine.resource import GuestFile, Image
 from hv_kvm.resources.image_contents import contents_problem
 
 __all__ = ["ImageKind", "copy_template"]
+
+_MUST_BE: Final = {
+    "image": "an image file or a block device",
+    "block": "a block device that has a SCSI device",
+    "sg": "a SCSI generic device such as /dev/sg0",
+}
 
 
 class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FILE):
@@ -29,14 +35,16 @@ class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FI
             if resource.template is not None and isinstance(error, FileNotFoundError):
                 yield from _template_problems(resource, resource.template)
             else:
-                yield hv.Problem(path=where, what=f"cannot be used ({error.strerror})", got=repr(path))
+                todo = f"{'create it, or ' * isinstance(error, FileNotFoundError)}give {_MUST_BE[resource.must_be]}"
+                yield hv.Problem(path=where, what=f"cannot be used ({error.strerror})", got=repr(path), todo=todo)
             return
         what = _wrong_kind(resource.must_be, found.st_mode)
         if what is not None:
-            yield hv.Problem(path=where, what=what, got=repr(path))
+            yield hv.Problem(path=where, what=what, got=repr(path), todo=f"give {_MUST_BE[resource.must_be]}")
         elif not os.access(path, os.R_OK | (os.W_OK if resource.write else 0)):
             right = "read and write" if resource.write else "read"
-            yield hv.Problem(path=where, what=f"no permission to {right} it", got=repr(path))
+            todo = "change its permissions, or run hv as root"
+            yield hv.Problem(path=where, what=f"no permission to {right} it", got=repr(path), todo=todo)
         elif (wrong := contents_problem(resource, path)) is not None:
             yield hv.Problem(path=where, what=wrong[0], got=repr(path), todo=wrong[1])
         elif resource.claim and (place := _claimable(path)) is not None:
@@ -92,7 +100,7 @@ class ImageKind(hv.ResourceKind[Image, GuestFile], name="image", turn=hv.Turn.FI
 
 def _wrong_kind(must_be: str, mode: int) -> str | None:
     if must_be == "sg":
-        return None if stat.S_ISCHR(mode) else "is not a SCSI generic device such as /dev/sg0"
+        return None if stat.S_ISCHR(mode) else "is not a SCSI generic device"
     if must_be == "block":
         return None if stat.S_ISBLK(mode) else "is not a block device, so it has no SCSI device"
     return None if stat.S_ISREG(mode) or stat.S_ISBLK(mode) else "is neither a file nor a block device"

@@ -25,7 +25,8 @@ class MemoryFileKind(ResourceKind[MemoryFile, str], name="memory-file", turn=Tur
         try:
             page_bytes, free_mib = os.statvfs(resource.directory).f_bsize, _free_mib(resource.directory)
         except OSError as error:
-            yield Problem(path=path, what=f"cannot be used ({error.strerror})", got=got)
+            todo = "give the directory of a mounted hugetlbfs or tmpfs"
+            yield Problem(path=path, what=f"cannot be used ({error.strerror})", got=got, todo=todo)
             return
         if (resource.size_mib << 20) % page_bytes:
             what = f"has pages of {page_bytes >> 20} MiB, and the instance's {resource.size_mib} MiB is not a multiple of that"
