@@ -134,16 +134,17 @@ def end_found(context: Context, name: str) -> list[str]:
     """End every process of the instance that can be found without its record. Returns notes."""
     directory, host = context.store.dir(name), context.host
     deadline = Deadline(_KILL_S)
-    done = [f"ended pid {pid}" for pid in end_members(name, directory, deadline=deadline)]
+    ended = end_members(name, directory, deadline=deadline)
     for life in sorted(directory.glob(f"*.{LIFE_LOCK}")):
         program = life.name.removesuffix(f".{LIFE_LOCK}")
-        done += [f"ended pid {pid}" for pid in end_members(name, directory, program, deadline=deadline)]
-        done += [f"ended pid {pid}" for pid in end_group(host, program_group_name(host.run_dir, name, program))]
+        ended += end_members(name, directory, program, deadline=deadline)
+        ended += end_group(host, program_group_name(host.run_dir, name, program))
     marked = reversed(marked_for(directory, host.uid_pool))  # children first: their parents collect them
     for process in (*map(identify, marked), *rooted(directory)):
         if process is not None and kill_and_wait(process, subject=name, deadline_s=_KILL_S):
-            done.append(f"ended pid {process.pid}")
-    return done + [f"ended pid {pid}" for pid in end_group(host, group_name(host.run_dir, name))]
+            ended.append(process.pid)
+    ended += end_group(host, group_name(host.run_dir, name))
+    return [f"ended pid {pid}" for pid in ended]
 
 
 def _give_back(context: Context, name: str) -> None:

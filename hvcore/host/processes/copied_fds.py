@@ -23,17 +23,21 @@ def copied_fds(pids: Iterable[int], wanted: Callable[[str], bool]) -> Iterator[t
     """
     found: set[str] = set()
     for pid in pids:
-        with suppress(OSError):
-            pidfd = os.pidfd_open(pid)
-            try:
-                for number in os.listdir(f"/proc/{pid}/fd"):
-                    with suppress(OSError):
-                        target = os.readlink(f"/proc/{pid}/fd/{number}")
-                        if target in found or not wanted(target):
-                            continue
-                        fd = system_call(_PIDFD_GETFD, pidfd, int(number), 0)
-                        close_in_children(fd)
-                        found.add(target)
-                        yield target, fd
-            finally:
-                os.close(pidfd)
+        with suppress(OSError):  # it has exited, or may not be traced
+            for target, fd in _copied_from(pid, lambda target: target not in found and wanted(target)):
+                found.add(target)
+                yield target, fd
+
+
+def _copied_from(pid: int, wanted: Callable[[str], bool]) -> Iterator[tuple[str, int]]:
+    pidfd = os.pidfd_open(pid)
+    try:
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                target = os.readlink(f"/proc/{pid}/fd/{number}")
+                if wanted(target):
+                    fd = system_call(_PIDFD_GETFD, pidfd, int(number), 0)
+                    close_in_children(fd)
+                    yield target, fd
+    finally:
+        os.close(pidfd)
