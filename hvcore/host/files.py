@@ -24,8 +24,11 @@ def private_dir(path: Path) -> Path:
     """
     subject = f"run directory {str(path)!r}"
     try:
-        _make_dir(path)
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fd = _open_dir(path)
+        except FileNotFoundError:
+            _make_dir(path)
+            fd = _open_dir(path)
     except OSError as error:
         raise NodeError(f"{subject}: cannot be used, got {error.strerror}; choose another with --run-dir") from error
     try:
@@ -38,6 +41,10 @@ def private_dir(path: Path) -> Path:
     if mode & 0o022:
         raise NodeError(f"{subject}: others can write to it, got mode {mode:04o}; chmod 0700 it")
     return path
+
+
+def _open_dir(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _make_dir(path: Path) -> None:
@@ -109,7 +116,7 @@ def remove_tree(path: Path) -> None:
     A missing directory is fine. Raises `LeftoverError` while a file system is mounted below: its contents would be deleted.
     """
     try:
-        top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        top = _open_dir(path)
     except FileNotFoundError:
         return
     try:

@@ -7,9 +7,10 @@ options.
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Final
 
 from hvcore.frozen import dataclass
@@ -141,10 +142,9 @@ def system_view() -> list[str]:
     options = ["--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib64"):
         # Links since Debian's usr-merge, directories before.
-        there = Path("/", name)
-        if there.is_symlink():
-            options += ["--symlink", str(there.readlink()), f"/{name}"]
-        elif there.is_dir():
+        if os.path.islink(f"/{name}"):
+            options += ["--symlink", os.readlink(f"/{name}"), f"/{name}"]
+        elif os.path.isdir(f"/{name}"):
             options += ["--ro-bind", f"/{name}", f"/{name}"]
     return [*options, *_parents_of("/etc/ld.so.cache"), "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
 
@@ -164,10 +164,11 @@ def installation(binary: str) -> list[str]:
     return [directory for directory in beside if os.path.isdir(directory)]
 
 
-def _parents_of(target: str) -> list[str]:
+@functools.lru_cache(maxsize=256)  # most are the same at each start
+def _parents_of(target: str) -> tuple[str, ...]:
     """Options that make the directories above ``target`` open to every uid; bubblewrap makes them for root only."""
     parents = [str(parent) for parent in reversed(PurePosixPath(target).parents) if parent.name]
-    return [word for parent in parents for word in ("--perms", "0755", "--dir", parent)]
+    return tuple(word for parent in parents for word in ("--perms", "0755", "--dir", parent))
 
 
 def _privileges(who: Who) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-from pathlib import Path
 from typing import Final, NamedTuple
 
 __all__ = ["LOOP_MAJOR", "MappedFile", "loop_devices", "mapped_by"]
@@ -28,7 +27,7 @@ def loop_devices() -> list[str]:
         names = os.listdir("/sys/block")
     except FileNotFoundError:
         return []
-    return [f"/dev/{name}" for name in names if name.startswith("loop") and Path("/sys/block", name, "loop").is_dir()]
+    return [f"/dev/{name}" for name in names if name.startswith("loop") and os.path.isdir(f"/sys/block/{name}/loop")]
 
 
 def mapped_by(fd: int) -> MappedFile | int | None:
