@@ -29,7 +29,7 @@ _PATH_SCHEMA = {"type": "string", "maxLength": _PATH_BYTES, "pattern": f"^(?:{_P
 _INTERFACE = r"(?!\.{1,2}\Z)(?![0-9.]+\Z)[A-Za-z0-9_.][A-Za-z0-9_.@+-]{0,14}"
 
 # Only the form that is already clean; ipaddress decides about everything else and is ten times slower.
-_IPV4 = r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.(?!\Z)|\Z)){4}"
+_IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(?:\.(?!\Z)|\Z)){4}")
 
 # What ipaddress takes, for JSON Schema: RFC 3986, IPv4address and IPv6address.
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -86,7 +86,7 @@ def address_or_path(*, interface: bool = False) -> ParamType:
 
 
 def _address(given: object, *, interface: bool) -> str:
-    if type(given) is str and re.fullmatch(_IPV4, given):
+    if type(given) is str and _IPV4.fullmatch(given):
         return given
     value = line(given, _ADDRESS_BYTES)
     if "%" in value:
