@@ -17,7 +17,7 @@ from benchmarks.entered import modules_entered
 from benchmarks.growth import growths
 from benchmarks.listing import lists
 from benchmarks.measure import Report
-from benchmarks.networks import networks
+from benchmarks.networks import network_locks, networks
 from benchmarks.qemu import plans, probes
 from benchmarks.show import lines
 from benchmarks.starting import starts, stops
@@ -38,6 +38,7 @@ _ALL: Final[dict[str, Callable[[int], Iterator[Report]]]] = {
     "chroot": chroots,
     "user-network": user_networks,
     "network": networks,
+    "locks": network_locks,
 }
 
 

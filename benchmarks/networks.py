@@ -9,14 +9,16 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import hvcore.plugin as hv
+from benchmarks.locks import locks
 from benchmarks.measure import Goal, Report, Row, alternate, elapsed_ms
+from benchmarks.tap_speed import tap_speeds
 from hvcore.host.environment import default_uid_pool
 from hvcore.host.network.links import set_link, the_link
 from hvcore.host.network.netlink import Netlink
@@ -24,7 +26,7 @@ from hvcore.resources.bridge_port import BridgePortKind
 from hvcore.resources.held import Held
 from hvcore.resources.tap import TapKind
 
-__all__ = ["networks"]
+__all__ = ["network_locks", "networks"]
 
 _TAP: Final = hv.Tap(key="nic0.tap", mac="aa:00:00:4b:c1:01")
 _PORT: Final = hv.BridgePort(key="nic0.port", link=_TAP, bridge="br0")
@@ -33,21 +35,45 @@ _IMPORT: Final = "import hvcore.host.network.links, hvcore.host.network.tap_devi
 
 
 def networks(repeat: int) -> Iterator[Report]:
-    """One report; nothing without root. All links are in a network namespace of the benchmark."""
+    """What a tap adds to a start, and how fast it is; nothing without root. All links are in a network namespace."""
+    return _in_network(lambda: [_report(repeat), *tap_speeds(max(1, repeat // 2))])
+
+
+def network_locks(_: int) -> Iterator[Report]:
+    """The locks of starts with NICs; nothing without root."""
+    return _in_network(lambda: list(locks()))
+
+
+def _in_network(measure: Callable[[], list[Report]]) -> Iterator[Report]:
+    """The reports that a thread makes in a new network, with a bridge and default routes."""
     if os.geteuid() != 0:
         return iter(())
-    found: list[Report] = []
-    thread = threading.Thread(target=lambda: found.append(_report(repeat)))
-    thread.start()  # only this thread enters the namespace
-    thread.join()
-    return iter(found)
+    with ThreadPoolExecutor(1) as pool:  # only its thread enters the namespace
+
+        def entered() -> list[Report]:
+            _enter_network()
+            return measure()
+
+        return iter(pool.submit(entered).result())
+
+
+def _enter_network() -> None:
+    if ctypes.CDLL(None, use_errno=True).unshare(0x40000000) != 0:  # CLONE_NEWNET, linux/sched.h
+        raise OSError(ctypes.get_errno(), "cannot make a network namespace")
+    for words in (
+        "link set lo up",
+        "link add br0 type bridge",
+        "link set br0 up",
+        "link add up0 type veth peer name wire0",
+        "link set wire0 up",
+        "link set up0 up",
+        "addr add 203.0.113.2/24 dev up0",
+        "route add default via 203.0.113.1",
+    ):
+        subprocess.run(["ip", *words.split()], check=True)
 
 
 def _report(repeat: int) -> Report:
-    if ctypes.CDLL(None, use_errno=True).unshare(0x40000000) != 0:  # CLONE_NEWNET, linux/sched.h
-        raise OSError(ctypes.get_errno(), "cannot make a network namespace")
-    for words in ("link add br0 type bridge", "link set br0 up"):
-        subprocess.run(["ip", *words.split()], check=True)
     with tempfile.TemporaryDirectory() as run_dir:
         host = hv.Host(run_dir=Path(run_dir), privileged=True, uid_pool=default_uid_pool())
         site = hv.Site(name="web1", host=host, level=hv.Level.STRICT)

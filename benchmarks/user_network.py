@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ import hvcore
 import hvcore.plugin as hv
 from benchmarks.guests import Bench, bench, file_system_of, on_disk, on_tmpfs
 from benchmarks.measure import Goal, Report, Row, alternate
+from benchmarks.transfers import MIB, from_guest_s, to_guest_s
 from hvcore.host.confinement.bubblewrap import sandboxed
 from hvcore.host.confinement.proof import has_filter
 from hvcore.host.environment import default_uid_pool
@@ -34,9 +34,6 @@ _NAME: Final = "web1"
 _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 _OUTSIDE: Final = "198.51.100.1"
 _NODE: Final = "198.51.100.2"
-_MIB: Final = 64
-_PIECE: Final = 1 << 20
-_ANSWER_S: Final = 600.0
 _MTUS: Final = {"slirp": 1500, "passt": 65520}  # what each announces
 
 
@@ -160,10 +157,8 @@ def _speed(repeat: int) -> Iterator[Report]:
 
     def transfer(guest: LinuxGuest, kind: str) -> None:
         # Out first: passt of 2023 may reset it while the other way ends.
-        # dd has the connection itself: nc would copy one KiB at a time, and that would be measured.
-        connect = f"nc {_NODE} {{port}} -e /bin/dd bs=64k"
-        sent[kind].append(_seconds(guest, f"{connect} if=/dev/zero count={_MIB * 16}", _receive))
-        got[kind].append(_seconds(guest, f"{connect} of=/dev/null", _send))
+        sent[kind].append(from_guest_s(guest, _NODE))
+        got[kind].append(to_guest_s(guest, _NODE))
 
     with tempfile.TemporaryDirectory(prefix="hvcore-bench-") as name:
         node = hvcore.Node(Path(name, "run"))
@@ -186,7 +181,7 @@ def _speed(repeat: int) -> Iterator[Report]:
     out = Row(name="slirp, from the guest", samples=sent["slirp"], unit="s")
     back = Row(name="slirp, to the guest", samples=got["slirp"], unit="s")
     yield Report(
-        title=f"{_MIB} MiB over a user network, under software emulation",
+        title=f"{MIB} MiB over a user network, under software emulation",
         rows=[
             out,
             Row(name="passt, from the guest", samples=sent["passt"], unit="s", against=out, goal=Goal(0.5, ratio=True)),
@@ -195,37 +190,6 @@ def _speed(repeat: int) -> Iterator[Report]:
         ],
         notes=("MTU as announced: 65520 with passt, 1500 with slirp",),
     )
-
-
-def _seconds(guest: Any, command: str, serve: Callable[[socket.socket], None]) -> float:
-    """From the connection until the last byte has passed a program of the node."""
-    with socket.create_server((_NODE, 0)) as listening, ThreadPoolExecutor(1) as pool:
-        listening.settimeout(_ANSWER_S)
-
-        def accept() -> float:
-            connected, _ = listening.accept()
-            with connected:
-                begun = time.perf_counter()
-                serve(connected)
-                return time.perf_counter() - begun
-
-        took = pool.submit(accept)
-        guest.run(command.format(port=listening.getsockname()[1]), deadline_s=_ANSWER_S)
-        return took.result(_ANSWER_S)
-
-
-def _receive(connected: socket.socket) -> None:
-    while connected.recv(_PIECE):
-        pass
-
-
-def _send(connected: socket.socket) -> None:
-    """With the answer of the guest's kernel that it has everything: before, much is in buffers of the node."""
-    data = bytes(_PIECE)
-    for _ in range(_MIB):
-        connected.sendall(data)
-    connected.shutdown(socket.SHUT_WR)
-    connected.recv(1)  # the guest's program ends
 
 
 @contextmanager
