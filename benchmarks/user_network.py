@@ -21,6 +21,7 @@ import hvcore.plugin as hv
 from benchmarks.guests import Bench, bench, file_system_of, on_disk, on_tmpfs
 from benchmarks.measure import Goal, Report, Row, alternate
 from benchmarks.transfers import MIB, from_guest_s, to_guest_s
+from benchmarks.user_namespace import start_of_user
 from hvcore.host.confinement.bubblewrap import sandboxed
 from hvcore.host.confinement.proof import has_filter
 from hvcore.host.environment import default_uid_pool
@@ -38,7 +39,7 @@ _MTUS: Final = {"slirp": 1500, "passt": 65520}  # what each announces
 
 
 def user_networks(repeat: int) -> Iterator[Report]:
-    """Two reports, in a separate network; none without root, passt, nft and the program ip."""
+    """Three reports, in a separate network; none without root, passt, nft and the program ip."""
     if os.geteuid() != 0 or not all(map(shutil.which, ("passt", "nft", "ip"))):
         return
     where = on_tmpfs() or on_disk()
@@ -47,6 +48,7 @@ def user_networks(repeat: int) -> Iterator[Report]:
     with _network():
         with bench(where) as made:
             yield _start(made, repeat)
+        yield start_of_user(repeat)
         yield from _speed(max(1, repeat // 4))
 
 
