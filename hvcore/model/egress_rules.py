@@ -23,6 +23,7 @@ __all__ = [
     "Element",
     "Listing",
     "elements_of",
+    "is_private",
     "read_listing",
     "rules_digest",
     "text_to_add",
@@ -203,6 +204,13 @@ def elements_of(policy: str, uid: int, resolvers: Iterable[str] = (), udp: Itera
         found.append(Element(uid, _RESOLVERS[address.version], str(address)))
     found += [Element(uid, _UDP, str(port)) for port in udp]
     return list(dict.fromkeys(found))
+
+
+def is_private(address: str) -> bool:
+    """Whether policy internet refuses the address on every node."""
+    found = ipaddress.ip_address(address)
+    networks = _PRIVATE_IPV4 if found.version == 4 else _PRIVATE_IPV6
+    return any(found in ipaddress.ip_network(one) for one in networks)
 
 
 def text_to_add(elements: Iterable[Element]) -> str:

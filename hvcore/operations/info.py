@@ -17,6 +17,7 @@ from hvcore.operations.observe import Observed, observed, observed_all
 
 __all__ = ["info", "info_of", "infos"]
 
+_REFUSED: Final = "egress_refused"  # the binding in `hvcore.resources.passt_namespace`
 _EGRESS: Final = "egress"  # the name of the kind in `hvcore.resources.egress`
 
 
@@ -30,15 +31,38 @@ def info(context: Context, name: str) -> InstanceInfo:
 
 def _with_weakness(context: Context, found: InstanceInfo, record: Record | None) -> InstanceInfo:
     """The answer, with a reason if the egress rules of a running guest are not enforced."""
-    if record is None or found.state not in ACTIVE or all(entry.kind != _EGRESS for entry in record.ledger):
+    if record is None or found.state not in ACTIVE:
         return found
-    from hvcore.host.network.egress_table import weakness  # noqa: PLC0415 - 5 ms (subprocess), for guests with rules
+    if _REFUSED in record.bindings:
+        reason = _new_addresses(record)
+    elif any(entry.kind == _EGRESS for entry in record.ledger):
+        from hvcore.host.network.egress_table import weakness  # noqa: PLC0415 - 5 ms (subprocess), for guests with rules
 
-    why = weakness(context.host, found.name)
-    if why is None:
+        why = weakness(context.host, found.name)
+        reason = None if why is None else f"egress is not enforced: {why}; hv recover restores it"
+    else:
         return found
-    reason = f"egress is not enforced: {why}; hv recover restores it"
+    if reason is None:
+        return found
     return replace(found, reason=reason if found.reason is None else f"{found.reason}; {reason}")
+
+
+def _new_addresses(record: Record) -> str | None:
+    """A text about public addresses that the node got after the rules in the guest's network namespace were made."""
+    from hvcore.host.network.links import node_addresses  # noqa: PLC0415 - 1 ms (netlink), for guests with such rules
+    from hvcore.host.network.netlink import Netlink  # noqa: PLC0415 - the same
+    from hvcore.model.egress_rules import is_private  # noqa: PLC0415 - the same
+
+    known = {one for addresses in record.bindings[_REFUSED].values() for one in addresses}
+    try:
+        with Netlink() as netlink:
+            now = set(node_addresses(netlink))
+    except OSError:  # a node that forbids netlink
+        return None
+    new = sorted(one for one in now - known if not is_private(one))
+    if not new:
+        return None
+    return f"egress does not refuse new addresses of the node: {', '.join(new)}; hv reboot refuses them"
 
 
 def infos(context: Context) -> list[InstanceInfo]:

@@ -5,6 +5,7 @@ pasta makes the namespace and runs passt in it, as one program beside the instan
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from hvcore.errors import OperationError
@@ -20,6 +21,7 @@ from hvcore.host.network.pasta import (
     why_not_namespace,
 )
 from hvcore.host.network.tap_device import TUN
+from hvcore.model.egress_rules import is_private
 from hvcore.model.guest_network import UserNetwork
 from hvcore.model.passt_arguments import CLOSES_LOOPBACK
 from hvcore.model.pasta_network import inner_forwards, namespace_rules, pasta_arguments, unlike_rules
@@ -30,7 +32,10 @@ from hvcore.params.network_types import Forward
 from hvcore.resources.owner import Owner, Site
 from hvcore.resources.program import confined_less, program_ended, program_process
 
-__all__ = ["in_namespace", "policy_inside", "prove_inside", "with_namespace"]
+__all__ = ["REFUSED", "in_namespace", "policy_inside", "prove_inside", "with_namespace"]
+
+REFUSED: Final = "egress_refused"
+"""In the record's bindings: by key, the node's public addresses that the rules in the namespace refuse."""
 
 # passt makes its own user namespace below that of pasta, so it has no rights over the network.
 _WITHOUT_RIGHTS: Final = ("setpriv", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--")
@@ -88,7 +93,12 @@ def policy_inside(network: UserNetwork, program: Program, forwards: list[Forward
     child = None if process is None else child_of(process)
     if process is None or child is None:
         raise program_ended(program, owner)
-    set_rules_inside(process, child, _rules(network, forwards))
+    with Netlink() as netlink:
+        addresses = sorted(set(node_addresses(netlink)))
+    if network.policy == "internet":
+        known = owner.record.bindings.get(REFUSED, {})
+        owner.bind(**{REFUSED: {**known, network.key: [one for one in addresses if not is_private(one)]}})
+    set_rules_inside(process, child, _rules(network, forwards, addresses))
 
 
 def prove_inside(network: UserNetwork, program: Program, owner: Owner) -> None:
@@ -103,7 +113,7 @@ def prove_inside(network: UserNetwork, program: Program, owner: Owner) -> None:
     if found := weaknesses(_SANDBOX, child.pid):
         raise confined_less(network.key, owner, Level.USER, found)
     if network.policy != "all":
-        why = unlike_rules(rules_inside(process, child), _rules(network, []), policy=network.policy)
+        why = unlike_rules(rules_inside(process, child), _rules(network), policy=network.policy)
         if why is not None:
             what = f"{owner.name}: {network.where}: egress {network.policy!r} is not enforced, {why}"
             raise OperationError(f"{what} in the namespace of pid {child.pid}; start it again")
@@ -114,8 +124,6 @@ def _runs_passt(pasta: ProcessId) -> bool:
     return child is not None and has_filter(child.pid)
 
 
-def _rules(network: UserNetwork, forwards: list[Forward]) -> str:
+def _rules(network: UserNetwork, forwards: Iterable[Forward] = (), addresses: Iterable[str] = ()) -> str:
     udp = [one.port for one in inner_forwards(forwards) if one.protocol == "udp"]
-    with Netlink() as netlink:
-        addresses = list(node_addresses(netlink))
     return namespace_rules(network.policy, node=node_network(), udp=udp, addresses=addresses)

@@ -53,6 +53,6 @@ def test_100_mib_arrive_whole_both_ways(
 ) -> None:
     if request.node.callspec.params["guest"] == "passt":
         known = passt_options("/usr/bin/passt", tmp_path_factory.mktemp("cache"))
-        why = "passt of 2023 resets a transfer that takes longer than 24 seconds: docs/how-to/reach-a-guest.md"
+        why = "passt of 2023 resets it after 24 seconds without an answer: docs/how-to/reach-a-guest.md"
         request.applymarker(pytest.mark.xfail(CLOSES_LOOPBACK not in known, reason=why, strict=False))
     out_and_in(guest, 100)

@@ -24,6 +24,7 @@ from hvcore.operations.start import start
 from hvcore.operations.stop import stop
 from hvcore.plugin import AsUser, Egress, Identity, Job, Level, Sandbox
 from hvcore.plugins.loaded_driver import LoadedDriver
+from hvcore.resources.passt_namespace import REFUSED
 from hvcore.state.store import Store
 
 
@@ -64,3 +65,30 @@ def test_lost_rules_are_reported_and_put_back(context: Context) -> None:
     assert recover_all(context, 10) == [Recovered(name=name, what="restored", detail=why) for name in ("web1", "web2")]
     assert info(context, "web1").reason is None
     assert recover_all(context, 10) == []
+
+
+class Inside(Sleeper):
+    """A sleeper with rules in a network namespace, which refuse one address."""
+
+    def start(self, spec: SleeperSpec, job: Job) -> None:
+        job.bind(**{REFUSED: {"nic0.passt": ["198.51.100.2"]}})
+        super().start(spec, job)
+
+
+def test_a_new_public_address_of_the_node_is_reported(load: Callable[..., LoadedDriver], run_dir: Path) -> None:
+    loaded = load(type("Made", (Inside,), {}))
+    host = Host(run_dir=run_dir, privileged=False, uid_pool=range(1), cgroups=ControlGroups())
+    made = Context(host=host, store=Store(run_dir), driver=lambda name: loaded, progress=lambda text: None)
+    with own_network((4,)):
+        start(made, loaded, Instance(name="web1", driver="fake"), paused=False, deadline=Deadline(30))
+        try:
+            assert info(made, "web1").reason is None
+            run("ip addr add 10.77.0.1/24 dev hv-node")  # private: refused on every node
+            assert info(made, "web1").reason is None
+            run("ip addr add 203.0.113.7/24 dev hv-node")
+            run("ip addr add 2001:db8::7/64 dev hv-node nodad")
+            assert info(made, "web1").reason == (
+                "egress does not refuse new addresses of the node: 2001:db8::7, 203.0.113.7; hv reboot refuses them"
+            )
+        finally:
+            stop(made, "web1", force=True, deadline=Deadline(30))

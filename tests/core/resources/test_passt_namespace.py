@@ -37,6 +37,7 @@ from hvcore.plugin import (
     wait_gone,
 )
 from hvcore.resources.core_kinds import CORE_KINDS
+from hvcore.resources.passt_namespace import REFUSED
 from hvcore.resources.program import PROGRAMS
 
 AtWork = Callable[..., Job]
@@ -154,6 +155,21 @@ def test_the_policy_holds_in_the_namespace(
 
     assert as_user(work) == 0
     assert not subprocess.run(["/usr/sbin/nft", "list", "ruleset"], check=True, capture_output=True).stdout
+
+
+@pytest.mark.live
+@pytest.mark.usefixtures("internet")
+def test_the_record_has_the_public_addresses_that_are_refused(
+    at_work: AtWork, as_user: Callable[[Callable[[], None]], int]
+) -> None:
+    def work() -> None:
+        for policy, expected in (("internet", {"nic0.passt": [*NODE]}), ("none", None), ("all", None)):
+            job = started(at_work, network(policy))
+            assert job.record.bindings.get(REFUSED) == expected
+            ended(job)
+            job.update(ledger=(), bindings={})
+
+    assert as_user(work) == 0
 
 
 @pytest.mark.live
