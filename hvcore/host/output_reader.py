@@ -33,7 +33,7 @@ class _Kept:
     def bound(self) -> None:
         """Free what is too old. Raises OSError or ValueError where that is not possible."""
         self.size = os.fstat(self.file).st_size
-        if self.size < self._freed:  # somebody has emptied it
+        if self.size < self._freed:  # another program has emptied it
             self._freed = 0
         upto = (self.size - self._keep) // _STEP * _STEP
         if upto > self._freed:

@@ -37,7 +37,7 @@ _IOPRIO_WHO_PROCESS: Final = 1
 _IOPRIO_NONE: Final = 0
 _IOPRIO_OF_NICE_0: Final = 2 << 13 | 4  # what kernels before 5.18 report for none
 _INIT: Final = 1
-_LAST_CHOICE: Final = "-999"  # -1000 means never, and a limit that nobody can be killed at stops everything
+_LAST_CHOICE: Final = "-999"  # -1000 means never: if all processes have it, none runs on at the limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def score(pid: int | str) -> int:
 
 
 def may_lower_scores() -> bool:
-    """Whether this root has CAP_SYS_RESOURCE, without which nobody lowers an OOM score."""
+    """Whether this root has CAP_SYS_RESOURCE, which lowering an OOM score takes."""
     with subprocess.Popen(["sleep", "60"]) as child:
         killed_last(child.pid)
         lowered = score(child.pid) < 0
