@@ -25,7 +25,7 @@ _PARTS: Final = {
     "record, durable writes": "hvcore.state.store:Store.save",
     "claim": "hvcore.resources.disks:DiskClaimKind.acquire",
     "control group": "hvcore.resources.control_group:ControlGroupKind.acquire",
-    "mount": "hv_chroot.resources.root_mount:run_tool",
+    "mount": "hv_chroot.resources.mounting:run_tool",
     "everything else of the root": "hv_chroot.resources.root_mount:RootKind.acquire",
     "output": "hv_chroot.resources.root_mount:OutputKind.acquire",
     "user namespace": "hv_chroot.resources.namespaces:NamespacesKind.acquire",
