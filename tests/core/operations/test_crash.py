@@ -222,23 +222,27 @@ def sweep(operation: str, what: str, every: int, here: Any, web: Web) -> int:
     fake.start(web())  # whatever is made only once is there before anything is counted
     if operation == "start":
         node.stop("web1")
-    points = calls_of(run_dir, operation, log)[::every]
+    points, reached = calls_of(run_dir, operation, log)[::every], 0
     for call, number in points:
         node.stop("web1", force=True)
         if operation == "stop":
             fake.start(web())
         ended = traced(run_dir, operation, log, "-e", f"inject={call}:{what}:when={number}")
         if what.startswith("signal"):
-            assert ended.returncode == -signal.SIGKILL, (call, number, ended)
+            # The operation makes fewer calls when fewer other processes are in /proc: then it ends before that one.
+            killed = ended.returncode == -signal.SIGKILL
+            assert killed or (ended.returncode, ended.stdout) == (0, ""), (call, number, ended)
+            reached += killed
         else:
             assert (ended.returncode, ended.stderr) == (0, ""), (call, number, ended)
+            reached += 1
         assert not [result for result in node.recover() if result.what == "failed"], (call, number)
         assert {info.state for info in node.instances()} <= {State.RUNNING}, (call, number)
         if not node.instances():
             nothing_left_but_locks(run_dir)
             assert fake.start(web()).changed
     node.stop("web1", force=True)
-    return len(points)
+    return reached
 
 
 @pytest.mark.live

@@ -173,13 +173,13 @@ def test_a_killed_qemu_that_hangs_keeps_all_its_resources_until_it_exits(world: 
     with pytest.raises(
         hvcore.OperationError, match=rf"web1: no end of pid {pid} after SIGKILL within .* stays reserved"
     ):
-        world.node.stop("web1", force=True)
+        world.node.stop("web1", force=True, deadline_s=5)
     info = world.info()
     assert (info.state, info.pid) == (State.STOPPING, pid)
     assert "hangs in the kernel" in str(info.reason)
     for refused in ("web1", "web2"):
         with pytest.raises(hvcore.HvError):
-            world.start(refused, disks=[disk])
+            world.start(refused, disks=[disk], deadline_s=5)
     assert os.readlink(world.run_dir / f"reservations/uid/{uid}") == "web1/uid"
     assert len(os.listdir(world.run_dir / "reservations/disk")) == 1
     subprocess.run(["fsfreeze", "--unfreeze", place], check=True)
