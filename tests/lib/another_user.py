@@ -34,7 +34,10 @@ def become_user(*owned: Path, tun: bool = True) -> None:
     _ = encodings.ascii, encodings.idna  # loaded: the user may not be able to read the directory of Python
     libc = ctypes.CDLL(None, use_errno=True)
     if tun:
-        done = libc.unshare(_CLONE_NEWNS) or libc.mount(None, b"/", None, ctypes.c_ulong(_MS_PRIVATE_REC), None)
+        done = libc.unshare(_CLONE_NEWNS)
+        for place in (b"/", b"/dev"):  # in a plain chroot / is no mount point
+            if libc.mount(None, place, None, ctypes.c_ulong(_MS_PRIVATE_REC), None) == 0:
+                break
         if done != 0 or libc.mount(b"none", b"/dev/net", b"tmpfs", ctypes.c_ulong(0), b"mode=755") != 0:
             raise OSError(ctypes.get_errno(), "cannot show another /dev/net")
         take_off_copies()
