@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Final
 
 from hvcore.errors import HvError, OperationError, Problem
-from hvcore.host.lock import is_held
 from hvcore.host.network.installed_passt import default_routes
 from hvcore.host.ports import bound_socket
+from hvcore.host.processes.process import alive
 from hvcore.host.record_file import read_record
+from hvcore.model.codec import decode
 from hvcore.model.guest_network import PortForward
 from hvcore.model.plan import Step
-from hvcore.model.record import LIFE_LOCK, RECORD_FILE, of_program
+from hvcore.model.record import RECORD_FILE, ProcessId
 from hvcore.params.network_types import Forward
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
 from hvcore.resources.owner import Site
+from hvcore.resources.program import PROGRAMS
 
 __all__ = ["FORWARDS", "PortForwardKind"]
 
@@ -125,10 +127,11 @@ def _kept(resource: PortForward, site: Site) -> int | None:
 
 def _is_its_own(resource: PortForward, site: Site) -> bool:
     """Whether the instance itself has the port, as before a reboot. Its program hides its sockets from other users."""
-    if not is_held(site.dir / of_program(resource.program, LIFE_LOCK)):
-        return False
     try:
         record = read_record(site.dir / RECORD_FILE, site.name)
+        # By its process: passt of 2025 closes every file that it inherits, and so lets go of its life lock.
+        known = record.bindings.get(PROGRAMS, {}).get(resource.program, {}).get("process")
+        runs = known is not None and alive(decode(ProcessId, known, "bindings"))
     except (HvError, OSError):
         return False
-    return str(resource.forward) in record.bindings.get(FORWARDS, {}).values()
+    return runs and str(resource.forward) in record.bindings.get(FORWARDS, {}).values()
