@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from hvcore.errors import HvError, OperationError, Problem
+from hvcore.host.lock import is_held
 from hvcore.host.network.installed_passt import default_routes
 from hvcore.host.ports import bound_socket
 from hvcore.host.processes.process import alive
@@ -19,7 +20,7 @@ from hvcore.host.record_file import read_record
 from hvcore.model.codec import decode
 from hvcore.model.guest_network import PortForward
 from hvcore.model.plan import Step
-from hvcore.model.record import RECORD_FILE, ProcessId
+from hvcore.model.record import LIFE_LOCK, RECORD_FILE, ProcessId, Record, of_program
 from hvcore.params.network_types import Forward
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
@@ -129,9 +130,14 @@ def _is_its_own(resource: PortForward, site: Site) -> bool:
     """Whether the instance itself has the port, as before a reboot. Its program hides its sockets from other users."""
     try:
         record = read_record(site.dir / RECORD_FILE, site.name)
-        # By its process: passt of 2025 closes every file that it inherits, and so lets go of its life lock.
-        known = record.bindings.get(PROGRAMS, {}).get(resource.program, {}).get("process")
-        runs = known is not None and alive(decode(ProcessId, known, "bindings"))
+        return str(resource.forward) in record.bindings.get(FORWARDS, {}).values() and _runs(resource, record, site)
     except (HvError, OSError):
         return False
-    return runs and str(resource.forward) in record.bindings.get(FORWARDS, {}).values()
+
+
+def _runs(resource: PortForward, record: Record, site: Site) -> bool:
+    """Whether its program runs. passt of 2025 closes every file that it inherits, its life lock too."""
+    if is_held(site.dir / of_program(resource.program, LIFE_LOCK)):
+        return True
+    process = record.bindings.get(PROGRAMS, {}).get(resource.program, {}).get("process")
+    return process is not None and alive(decode(ProcessId, process, "bindings"))
