@@ -72,7 +72,8 @@ class VethKind(ResourceKind[Veth, NodeLink], name="veth", turn=Turn.NETWORK):
                     in_network_of(_pid(held, resource.inside), lambda: complete_checksums(resource.inner))
                 set_link(netlink, inner, mtu=mtu, up=True)
                 for text in resource.addresses:
-                    add_address(netlink, inner, text)
+                    # Its services start at once, and can use no IPv6 address that the kernel still asks about.
+                    add_address(netlink, inner, text, at_once=True)
                 set_link(netlink, the_link(netlink, name).index, mtu=mtu)
                 set_link(netlink, the_link(netlink, name).index, namespace_fd=outer)
         except OSError as error:
