@@ -6,12 +6,12 @@ hvcore is killed, the kernel ends locks and ports, and the next release of the i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from hvcore.host.disks.disk_claims import KeptDisks
+from hvcore.host.files import leads_into
 from hvcore.host.kept_ports import KeptPorts
 from hvcore.host.lock import close_lock
 from hvcore.host.processes.copied_fds import copied_fds
@@ -48,7 +48,7 @@ class BetweenHalves:
 
     def hold_links(self, paths: Iterable[Path]) -> None:
         """Leave these links, which lead into the instance's directory, where they are."""
-        self._links |= {path for path in paths if self._is_ours(path)}
+        self._links |= {path for path in paths if leads_into(path, self._directory)}
 
     def keeps_link(self, path: Path) -> bool:
         """Whether a release must leave that link."""
@@ -66,10 +66,7 @@ class BetweenHalves:
         while self._locks:
             close_lock(self._locks.popitem()[1])
         for path in self._links if stopped else ():
-            if self._is_ours(path):
+            if leads_into(path, self._directory):
                 with suppress(OSError):
                     path.unlink()
         self.reserved.close(stopped=stopped)
-
-    def _is_ours(self, path: Path) -> bool:
-        return path.is_symlink() and os.readlink(path).startswith(f"{self._directory}/")

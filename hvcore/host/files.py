@@ -11,7 +11,16 @@ from typing import Final
 from hvcore.errors import LeftoverError, NodeError
 from hvcore.host.mount_table import mounts_at_or_below
 
-__all__ = ["changed_by_others", "fsync_dir", "private_dir", "read_regular", "remove_tree", "tail", "write_atomic"]
+__all__ = [
+    "changed_by_others",
+    "fsync_dir",
+    "leads_into",
+    "private_dir",
+    "read_regular",
+    "remove_tree",
+    "tail",
+    "write_atomic",
+]
 
 _TAIL_BYTES: Final = 64 * 1024
 
@@ -108,6 +117,11 @@ def tail(path: Path) -> str:
         return read_regular(path, limit=_TAIL_BYTES, from_end=True).decode("utf-8", "backslashreplace")
     except OSError:
         return ""
+
+
+def leads_into(link: Path, directory: Path) -> bool:
+    """Whether that is a symbolic link whose target is written as a path below the directory."""
+    return link.is_symlink() and os.readlink(link).startswith(f"{directory}/")
 
 
 def remove_tree(path: Path) -> None:

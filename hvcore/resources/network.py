@@ -103,7 +103,7 @@ class TcpPortKind(ResourceKind[TcpPort, str], name="port", turn=Turn.NETWORK):
         why = _port_problem(bind, resource.port or 0)
         if (
             why is None
-            or _kept(resource, bind, site) is not None
+            or site.kept_port(resource.key, "tcp", bind, resource.port) is not None
             or (resource.port and _listens_itself(site, resource.port))
         ):
             return
@@ -134,7 +134,7 @@ class TcpPortKind(ResourceKind[TcpPort, str], name="port", turn=Turn.NETWORK):
 def _reserved(wanted: TcpPort, bind: str, held: Held) -> int:
     """The port, reserved. Not for port 0, which the program chooses."""
     name = held.owner.name
-    kept = _kept(wanted, bind, held.site)
+    kept = held.site.kept_port(wanted.key, "tcp", bind, wanted.port)
     if kept is not None:
         return kept
     try:
@@ -159,12 +159,6 @@ def _port_problem(address: str, port: int) -> str | None:
     except OSError as error:
         return os.strerror(error.errno or 0).lower()
     return None
-
-
-def _kept(wanted: TcpPort, bind: str, site: Site) -> int | None:
-    """The port, if a reboot holds it for the instance."""
-    between = site.between
-    return None if between is None else between.ports.port_of(wanted.key, "tcp", bind, wanted.port)
 
 
 def _listens_itself(site: Site, port: int) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hvcore.errors import OperationError, Problem
+from hvcore.host.files import leads_into
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.model.resource import CharacterDevice, Link, UnixSocket
@@ -64,7 +65,7 @@ class LinkKind(ResourceKind[Link, None], name="link", turn=Turn.FILE):
         path = Path(entry.data["path"])
         if owner.host.between is not None and owner.host.between.keeps_link(path):
             return
-        if path.is_symlink() and os.readlink(path).startswith(f"{owner.dir}/"):
+        if leads_into(path, owner.dir):
             path.unlink(missing_ok=True)
 
 

@@ -43,6 +43,10 @@ class Site:
         """What a reboot holds of the instance from its stop to its start; None outside of one."""
         return self.host.between
 
+    def kept_port(self, key: str, protocol: str, address: str | None, port: int | None) -> int | None:
+        """The port for the resource of that key, if a reboot holds it for the instance: see `KeptPorts.port_of`."""
+        return None if self.between is None else self.between.ports.port_of(key, protocol, address, port)
+
 
 class Owner(Protocol):
     """The instance that a kind works for, and the operation in progress: the part of `Job` that a kind may use.

@@ -25,7 +25,7 @@ from hvcore.params.network_types import Forward
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
 from hvcore.resources.owner import Site
-from hvcore.resources.program import PROGRAMS
+from hvcore.resources.program import recorded_program
 
 __all__ = ["FORWARDS", "PortForwardKind"]
 
@@ -121,9 +121,7 @@ def _bound(forward: Forward) -> socket.socket:
 def _kept(resource: PortForward, site: Site) -> int | None:
     """The port, if a reboot holds it for the instance."""
     one = resource.forward
-    return (
-        None if site.between is None else site.between.ports.port_of(resource.key, one.protocol, one.address, one.port)
-    )
+    return site.kept_port(resource.key, one.protocol, one.address, one.port)
 
 
 def _is_its_own(resource: PortForward, site: Site) -> bool:
@@ -139,5 +137,5 @@ def _runs(resource: PortForward, record: Record, site: Site) -> bool:
     """Whether its program runs. passt of 2025 closes every file that it inherits, its life lock too."""
     if is_held(site.dir / of_program(resource.program, LIFE_LOCK)):
         return True
-    process = record.bindings.get(PROGRAMS, {}).get(resource.program, {}).get("process")
+    process = recorded_program(record, resource.program).get("process")
     return process is not None and alive(decode(ProcessId, process, "bindings"))

@@ -23,7 +23,7 @@ from hvcore.host.processes.process import boot_id, identify, wait_gone
 from hvcore.host.programs import is_program
 from hvcore.model.codec import decode, encode
 from hvcore.model.plan import Step
-from hvcore.model.record import STATUS, Entry, ProcessId, of_program
+from hvcore.model.record import STATUS, Entry, ProcessId, Record, of_program
 from hvcore.model.resource import Program
 from hvcore.model.sandbox import AsCaller, AsUser, Level, Sandbox, View
 from hvcore.resources.held import Held
@@ -40,6 +40,7 @@ __all__ = [
     "program_ended",
     "program_process",
     "prove_program",
+    "recorded_program",
 ]
 
 PROGRAMS: Final = "companions"
@@ -139,7 +140,7 @@ def prove_program(program: Program, owner: Owner, level: Level) -> None:
     process = program_process(program, owner, _is_ready if program.own_sandbox else None)
     if process is None:
         raise program_ended(program, owner)
-    about = _known(owner, program.key)
+    about = recorded_program(owner.record, program.key)
     uid = about.get("uid")
     found = weaknesses(_sandbox(program, level, None if uid is None else AsUser(uid)), process.pid)
     if found:
@@ -168,7 +169,7 @@ def end_program(entry: Entry, owner: Owner) -> None:
     life, status = launch_files(owner.dir, program)
     # The first process of a PID namespace ends with all others in it, and bubblewrap ends after it. To search /proc for
     # them takes longer than the rest of a stop.
-    known = [_known(owner, program).get(name) for name in ("process", "monitor")]
+    known = [recorded_program(owner.record, program).get(name) for name in ("process", "monitor")]
     gone = (data is not None and wait_gone(decode(ProcessId, data, "bindings"), deadline.left()) for data in known)
     if all(gone) and not is_held(life):
         return
@@ -208,8 +209,9 @@ def _process(status: Path) -> ProcessId | None:
     return None if pid is None else identify(pid)
 
 
-def _known(owner: Owner, key: str) -> dict[str, Any]:
-    return dict(owner.record.bindings.get(PROGRAMS, {}).get(key, {}))
+def recorded_program(record: Record, key: str) -> dict[str, Any]:
+    """What the record has about that program, see `PROGRAMS`. Empty if it was not launched."""
+    return dict(record.bindings.get(PROGRAMS, {}).get(key, {}))
 
 
 def _remember(owner: Owner, key: str, about: dict[str, Any]) -> None:
