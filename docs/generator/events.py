@@ -42,6 +42,10 @@ LIFECYCLE: Final = tuple(
 EXCEPTIONS: Final = {
     "before_start": "refuses the start",
     "before_stop": "refuses the stop; with `force` it becomes a note of the outcome",
+    "before_pause": "refuses the pause",
+    "before_resume": "refuses the resume",
+    "before_attach": "refuses the device",
+    "before_detach": "refuses to detach",
 }
 
 
@@ -113,6 +117,7 @@ def _operations(context: Context, loaded: LoadedDriver) -> Iterable[tuple[str, C
         ("start", partial(up, web1)),
         ("start of a running instance", partial(up, web1)),
         ("pause", partial(pause, context, "web1", deadline=deadline)),
+        ("pause of a paused instance", partial(pause, context, "web1", deadline=deadline)),
         ("resume", partial(resume, context, "web1", deadline=deadline)),
         ("reboot", partial(reboot, context, "web1", force=False, deadline=deadline, start_deadline=deadline)),
         ("stop, or `force`", partial(stop, context, "web1", force=True, deadline=deadline)),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from hvcore.deadline import Deadline
 from hvcore.model.answers import Outcome
 from hvcore.model.state import Already, Move, Op
 from hvcore.operations.context import Context
 from hvcore.operations.observe import existing
 from hvcore.operations.recover import settle
+from hvcore.operations.saved_params import saved_params
 
 __all__ = ["pause", "resume"]
 
@@ -29,12 +33,17 @@ def _change(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
         loaded = context.driver(record.driver)
         act = loaded.able(op)
         job = context.job(record, deadline, loaded)
+        about: dict[str, Any] = {}
+        if isinstance(verdict, Move):
+            about = {"instance": record.instance, "params": saved_params(loaded, record)}
+            list(loaded.hooks.each(f"before_{op}", **about))
         job.update(paused=op is Op.PAUSE)
         # Also when nothing seems to be left to do: the state came from the guest's journal, and QEMU may know better.
         written = job.record
         act(job.live, job)
         if job.record is not written:
             job.update()
-        changed = not isinstance(verdict, Already)
-        state = verdict.to if isinstance(verdict, Move) else verdict.state
-        return Outcome(name=name, op=op, changed=changed, state=state, seconds=deadline.spent() if changed else 0.0)
+        if isinstance(verdict, Already):
+            return Outcome(name=name, op=op, changed=False, state=verdict.state)
+        outcome = Outcome(name=name, op=op, changed=True, state=verdict.to, seconds=deadline.spent())
+        return replace(outcome, notes=loaded.hooks.notes(f"after_{op}", outcome=outcome, **about))

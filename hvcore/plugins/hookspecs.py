@@ -152,6 +152,120 @@ def after_stop(instance: Instance, params: Params, outcome: Outcome) -> None:
     """
 
 
+@hookspec
+def before_pause(instance: Instance, params: Params) -> None:
+    """Called before a running instance is paused. Raise to refuse. Not called for an instance that is paused already.
+
+    ``params`` are as in ``before_stop``.
+
+    >>> import hvcore.plugin as hv
+    >>> @hv.hookimpl
+    ... def before_pause(instance):
+    ...     if "never-paused" in instance.tags:
+    ...         raise RuntimeError("its clients would fail over")
+    >>> before_pause(hv.Instance(name="web1", driver="fake"))
+    """
+
+
+@hookspec
+def after_pause(instance: Instance, params: Params, outcome: Outcome) -> None:
+    """Called when the instance is paused. ``params`` are as in ``before_stop``.
+
+    >>> import hvcore.plugin as hv
+    >>> @hv.hookimpl
+    ... def after_pause(instance):
+    ...     print("mute the alarms of", instance.name)
+    >>> after_pause(hv.Instance(name="web1", driver="fake"))
+    mute the alarms of web1
+    """
+
+
+@hookspec
+def before_resume(instance: Instance, params: Params) -> None:
+    """Called before a paused instance is resumed. Raise to refuse. Not called for an instance that runs already.
+
+    ``params`` are as in ``before_stop``.
+
+    >>> import hvcore.plugin as hv
+    >>> frozen = {"web1"}
+    >>> @hv.hookimpl
+    ... def before_resume(instance):
+    ...     if instance.name in frozen:
+    ...         raise RuntimeError("its backup still reads the disk")
+    >>> before_resume(hv.Instance(name="web2", driver="fake"))
+    """
+
+
+@hookspec
+def after_resume(instance: Instance, params: Params, outcome: Outcome) -> None:
+    """Called when the instance runs again. ``params`` are as in ``before_stop``.
+
+    >>> import hvcore.plugin as hv
+    >>> @hv.hookimpl
+    ... def after_resume(outcome):
+    ...     print(outcome.name, "is", outcome.state)
+    >>> after_resume(hv.Outcome(name="web1", op=hv.Op.RESUME, changed=True, state=hv.State.RUNNING))
+    web1 is running
+    """
+
+
+@hookspec
+def before_attach(instance: Instance, params: Params, device: str) -> None:
+    """Called after all checks of a device, and before anything is acquired for it. Raise to refuse.
+
+    ``device`` is its name in the instance, such as ``disk1``. ``instance`` is the one without the device, ``params`` are
+    as in ``before_stop``.
+
+    >>> import hvcore.plugin as hv
+    >>> @hv.hookimpl
+    ... def before_attach(instance, device):
+    ...     if device.startswith("usb") and "public" in instance.tags:
+    ...         raise RuntimeError("no USB devices in public instances")
+    >>> before_attach(hv.Instance(name="web1", driver="fake"), "usb0")
+    """
+
+
+@hookspec
+def after_attach(instance: Instance, params: Params, device: str, outcome: Outcome) -> None:
+    """Called when the instance has the device. ``instance`` is the one with it.
+
+    >>> import hvcore.plugin as hv
+    >>> @hv.hookimpl
+    ... def after_attach(instance, device):
+    ...     print(instance.name, "has", device)
+    >>> after_attach(hv.Instance(name="web1", driver="fake"), "disk1")
+    web1 has disk1
+    """
+
+
+@hookspec
+def before_detach(instance: Instance, params: Params, device: str) -> None:
+    """Called before the guest is asked to give the device up. Raise to refuse.
+
+    ``instance`` is the one with the device, ``params`` are as in ``before_stop``.
+
+    >>> import hvcore.plugin as hv
+    >>> @hv.hookimpl
+    ... def before_detach(instance, device):
+    ...     if device == "disk0":
+    ...         raise RuntimeError("the system is on it")
+    >>> before_detach(hv.Instance(name="web1", driver="fake"), "disk1")
+    """
+
+
+@hookspec
+def after_detach(instance: Instance, params: Params, device: str, outcome: Outcome) -> None:
+    """Called when the device is gone and what it held is released. ``instance`` is the one without it.
+
+    >>> import hvcore.plugin as hv
+    >>> @hv.hookimpl
+    ... def after_detach(instance, device):
+    ...     print(instance.name, "has no", device)
+    >>> after_detach(hv.Instance(name="web1", driver="fake"), "disk1")
+    web1 has no disk1
+    """
+
+
 # ------------------------------------------------------------------------------------- conditions of implementations
 
 

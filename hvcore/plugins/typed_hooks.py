@@ -12,7 +12,24 @@ methods with `hvcore.plugin.hookimpl`. The types are in the stub beside this fil
 
 from hvcore.plugins.hookspecs import hookimpl
 
-__all__ = ["after_start", "after_stop", "assess", "before_start", "before_stop", "check", "params", "resource_kinds"]
+__all__ = [
+    "after_attach",
+    "after_detach",
+    "after_pause",
+    "after_resume",
+    "after_start",
+    "after_stop",
+    "assess",
+    "before_attach",
+    "before_detach",
+    "before_pause",
+    "before_resume",
+    "before_start",
+    "before_stop",
+    "check",
+    "params",
+    "resource_kinds",
+]
 
 params = hookimpl(specname="params")
 resource_kinds = hookimpl(specname="resource_kinds")
@@ -22,3 +39,11 @@ before_start = hookimpl(specname="before_start")
 after_start = hookimpl(specname="after_start")
 before_stop = hookimpl(specname="before_stop")
 after_stop = hookimpl(specname="after_stop")
+before_pause = hookimpl(specname="before_pause")
+after_pause = hookimpl(specname="after_pause")
+before_resume = hookimpl(specname="before_resume")
+after_resume = hookimpl(specname="after_resume")
+before_attach = hookimpl(specname="before_attach")
+after_attach = hookimpl(specname="after_attach")
+before_detach = hookimpl(specname="before_detach")
+after_detach = hookimpl(specname="after_detach")

@@ -1,4 +1,4 @@
-"""Extensions around start and stop: an error names the extension that caused it."""
+"""Extensions around operations: an error names the extension that caused it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from hvcore import DriverLoadError, HookError, Instance, NodeError, Outcome, Sta
 from hvcore.deadline import Deadline
 from hvcore.operations.context import Context
 from hvcore.operations.observe import observed
+from hvcore.operations.pause import pause, resume
 from hvcore.operations.start import start
 from hvcore.operations.stop import stop
 from hvcore.plugin import Param, ParamGroup, Params, hookimpl, text, when_given
@@ -296,3 +297,79 @@ def test_a_parameter_that_is_refused_names_its_plugin_and_its_line(load: Callabl
     assert str(caught.value) == (
         f"parameter 'q': help is not a sentence on one line that ends with a full stop (audit, {__file__}:{line})"
     )
+
+
+MOVES: dict[str, Callable[..., Outcome]] = {"pause": pause, "resume": resume}
+
+
+def in_state_before(node: Context, loaded: LoadedDriver, op: str) -> None:
+    start(node, loaded, WEB, paused=op == "resume", deadline=Deadline(10))
+
+
+@pytest.mark.parametrize("op", MOVES)
+@pytest.mark.parametrize("act", [boom, refuse, leave])
+def test_a_hook_before_a_pause_or_a_resume_refuses_it(node: Any, op: str, act: Callable[[], None]) -> None:
+    heard: list[str] = []
+    context, loaded = node(
+        audit=extension(f"before_{op}", act), other=extension(f"after_{op}", lambda: heard.append("after"))
+    )
+    in_state_before(context, loaded, op)
+    before = context.store.load("web1")
+    with pytest.raises(hvcore.HvError) as caught:
+        MOVES[op](context, "web1", deadline=Deadline(10))
+    assert f"plugin audit, hook before_{op}" in f"{caught.value} {getattr(caught.value, '__notes__', '')}"
+    assert observed(context, "web1").state is (State.RUNNING if op == "pause" else State.PAUSED)
+    assert context.store.load("web1") == before  # the record does not say what did not happen
+    assert heard == []
+
+
+@pytest.mark.parametrize("op", MOVES)
+def test_a_hook_after_a_pause_or_a_resume_that_fails_is_a_note(node: Any, op: str) -> None:
+    context, loaded = node(audit=extension(f"after_{op}", boom))
+    in_state_before(context, loaded, op)
+    outcome = MOVES[op](context, "web1", deadline=Deadline(10))
+    assert (outcome.changed, len(outcome.notes)) == (True, 1)
+    assert f"plugin audit, hook after_{op}" in outcome.notes[0]
+    assert observed(context, "web1").state is outcome.state
+
+
+@pytest.mark.parametrize("op", MOVES)
+def test_hooks_around_a_pause_and_a_resume_get_the_parameters_and_are_not_called_for_nothing(
+    node: Any, op: str
+) -> None:
+    heard: list[Any] = []
+
+    class Audit:
+        @hookimpl(specname=f"before_{op}")
+        def before(self, instance: Instance, params: Params) -> None:
+            heard.append(("before", instance.name, params["motd"]))
+
+        @hookimpl(specname=f"after_{op}")
+        def after(self, params: Params, outcome: Outcome) -> None:
+            heard.append(("after", params["motd"], outcome.op, outcome.changed))
+
+    context, loaded = node(audit=Audit())
+    in_state_before(context, loaded, op)
+    MOVES[op](context, "web1", deadline=Deadline(10))
+    assert heard == [("before", "web1", "hello"), ("after", "hello", op, True)]
+    assert not MOVES[op](context, "web1", deadline=Deadline(10)).changed
+    assert len(heard) == 2
+
+
+@pytest.mark.parametrize("op", MOVES)
+def test_a_driver_that_fails_at_a_pause_or_a_resume_calls_no_hook_after_it(
+    load: Callable[..., LoadedDriver], context: Callable[..., Context], op: str
+) -> None:
+    class Wrong(FakeDriver):
+        def pause(self, live: hv.Live, job: hv.Job) -> None:
+            refuse()
+
+        resume = pause
+
+    heard: list[str] = []
+    loaded = load(Wrong, audit=extension(f"after_{op}", lambda: heard.append("after")))
+    node = context(loaded)
+    in_state_before(node, loaded, op)
+    with pytest.raises(NodeError, match="the moon is full"):
+        MOVES[op](node, "web1", deadline=Deadline(10))
+    assert heard == []
