@@ -45,6 +45,10 @@ class Deadline:
         later.seconds, later._begun = self.seconds + seconds, self._begun
         return later
 
+    def at_least(self, seconds: float) -> Deadline:
+        """A deadline that ends with this one, but not before that many seconds from now. See `left` for its use."""
+        return Deadline(self.left(at_least=seconds))
+
     def left(self, at_most: float | None = None, *, at_least: float = 0.0) -> float:
         """Seconds until the deadline, not below ``at_least`` and not above ``at_most``.
 

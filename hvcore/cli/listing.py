@@ -24,7 +24,7 @@ from hvcore.cli.output import (
     say,
     show_table,
 )
-from hvcore.cli.session import known, open_node, warn_read_only
+from hvcore.cli.session import known, open_node, warn_of_run_dir
 from hvcore.cli.several import Result, for_each
 
 __all__ = ["info", "list_instances"]
@@ -90,7 +90,7 @@ def list_instances(
             f"--json cannot be used with {other}; leave one of them out", click.get_current_context()
         )
     node = open_node()
-    warn_read_only(node)
+    warn_of_run_dir(node)
     _refuse_unknown(node, drivers)
 
     def chosen() -> list[hvcore.InstanceInfo]:
@@ -152,7 +152,7 @@ def info(names: tuple[str, ...], *, as_json: bool) -> None:
     The state and its reason, use of CPU and memory, files, disks and network interfaces.
     """
     node = open_node()
-    warn_read_only(node)
+    warn_of_run_dir(node)
 
     def found(name: str) -> Result:
         with known(node, name):

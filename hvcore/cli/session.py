@@ -24,6 +24,7 @@ __all__ = [
     "read_instance",
     "report_states",
     "warn",
+    "warn_of_run_dir",
     "working",
 ]
 
@@ -43,12 +44,25 @@ def open_node(ctx: click.Context | None = None, **options: Any) -> hvcore.Node:
     return hvcore.Node(root.get("run_dir"), config_dir=root.get("config_dir"), **options)
 
 
-def warn_read_only(node: hvcore.Node) -> None:
-    """Print on stderr that the node's run directory is read-only, if it is: what is shown is true, and can change nothing."""
+def warn_of_run_dir(node: hvcore.Node) -> None:
+    """Print on stderr that the run directory is read-only, if it is, or that the one of ``--run-dir`` does not exist.
+
+    What is shown is true, but it cannot be changed, or the option has a spelling mistake.
+    """
+    if (missing := _missing_run_dir(node)) is not None:
+        remark(f"warning: {missing}")
     with suppress(OSError):  # it does not exist
         if os.statvfs(node.run_dir).f_flag & os.ST_RDONLY:
             what = "is read-only, so no instance can start, and a stop leaves the record"
             remark(f"warning: run directory {str(node.run_dir)!r}: {what}; mount it for writing")
+
+
+def _missing_run_dir(node: hvcore.Node) -> str | None:
+    """That the run directory of the command line does not exist; None if it does. The default one is made when needed."""
+    given = click.get_current_context().find_root().params.get("run_dir")
+    if given is None or os.path.exists(node.run_dir):
+        return None
+    return f"run directory {given!r}: does not exist, so it has no instances; check --run-dir"
 
 
 @contextmanager
@@ -107,6 +121,9 @@ def known(node: hvcore.Node, name: str) -> Iterator[None]:
 
 
 def _add_guess(error: hvcore.NotFoundError, node: hvcore.Node, name: str) -> None:
+    if (missing := _missing_run_dir(node)) is not None:
+        error.add_note(f"{name}: {missing}")
+        return
     with suppress(hvcore.HvError):
         hint = instead_of(name, [info.name for info in node.instances()])
         if hint:

@@ -14,7 +14,16 @@ from typing import Final
 
 from hvcore.errors import BusyError, NodeError
 
-__all__ = ["close_in_children", "close_lock", "held_directory", "held_lock", "is_held", "same_file", "try_lock"]
+__all__ = [
+    "close_in_children",
+    "close_lock",
+    "has_lock_here",
+    "held_directory",
+    "held_lock",
+    "is_held",
+    "same_file",
+    "try_lock",
+]
 
 # The kernel cannot wait for a flock with a deadline, and a library must not take a signal or a thread of its host.
 _FIRST_RETRY_S: Final = 0.001
@@ -143,6 +152,11 @@ def _busy(fd: int, subject: str, wait_s: float) -> BusyError:
         holder_operation=purpose or None,
         waited_s=wait_s,
     )
+
+
+def has_lock_here(path: Path) -> bool:
+    """Whether this process holds the lock on the file itself, by a descriptor of `close_in_children`."""
+    return any(same_file(fd, path) for fd in tuple(_held))
 
 
 def same_file(fd: int, path: Path) -> bool:

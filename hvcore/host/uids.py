@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Final
 
 from hvcore.errors import NodeError
 from hvcore.host.files import private_dir
-from hvcore.host.lock import close_in_children, close_lock, same_file, try_lock
+from hvcore.host.lock import close_in_children, close_lock, has_lock_here, same_file, try_lock
 from hvcore.host.reservations import KeptReservations, Reservations
 
-__all__ = ["KeptUids", "UidClaims"]
+__all__ = ["KeptUids", "UidClaims", "unused_uids"]
 
 _LOCKS: Final = Path("/run/hvcore-uids")
 
@@ -105,6 +105,29 @@ class KeptUids:
         """Give up what no start has taken over."""
         while self._held:
             _unlock(self._held.popitem()[1])
+
+
+@contextmanager
+def unused_uids(uids: Iterable[int], *, node_wide: bool, locks: Path = _LOCKS) -> Iterator[frozenset[int]]:
+    """Those of the uids that no process of the node runs as or is about to. In the block no operation takes them.
+
+    A uid that this process has locked is not about to be taken by another. Without ``node_wide`` no uid is used.
+    """
+    held: dict[int, Path] = {}
+    unused = set()
+    try:
+        for uid in uids:
+            if node_wide and not has_lock_here(locks / str(uid)):
+                with suppress(NodeError, OSError):  # a node without room has no operation that is about to take it
+                    lock = _locked(uid, locks, str(uid))
+                    held |= lock
+                    if not lock:
+                        continue
+            if not node_wide or not _has_processes(uid):
+                unused.add(uid)
+        yield frozenset(unused)
+    finally:
+        _unlock(held)
 
 
 def _locked(number: int, locks: Path, owner: str) -> dict[int, Path]:

@@ -21,7 +21,7 @@ from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
-from hvcore.resources.node_link import name_and_mark, name_taken, remove_link
+from hvcore.resources.node_link import make_link, name_and_mark, name_taken, remove_link
 from hvcore.resources.owner import Owner, Site
 
 __all__ = ["BandwidthKind", "shown_limits"]
@@ -55,14 +55,13 @@ class BandwidthKind(ResourceKind[Bandwidth, None], name="bandwidth", turn=Turn.N
         ifb, mark = name_and_mark(resource, held.site)
         owner.progress(f"limiting {name}")
         transmits, receives = _of_link(resource)
-        remove_link(ifb, mark, owner)
         try:
             with Netlink() as netlink:
                 link = the_link(netlink, name)
                 if transmits is not None:
                     limit_transmitted(netlink, link.index, transmits, mtu=link.mtu)
                 if receives is not None:
-                    add_ifb(netlink, ifb, address=_address(resource))
+                    make_link(ifb, mark, owner, lambda: add_ifb(netlink, ifb, address=_address(resource)))
                     index = the_link(netlink, ifb).index
                     set_link(netlink, index, alias=mark)
                     limit_received(netlink, link.index, index, receives, mtu=link.mtu)

@@ -80,8 +80,7 @@ class ControlGroupKind(ResourceKind[ControlGroup, bool], name="cgroup", turn=Tur
 
     def release(self, entry: Entry, owner: Owner) -> None:
         """End its processes and remove the group."""
-        deadline = Deadline(owner.deadline.left(at_least=_KILL_S))
-        end_group(owner.host, entry.data["name"], deadline=deadline)
+        end_group(owner.host, entry.data["name"], deadline=owner.deadline.at_least(_KILL_S))
 
 
 def _group(site: Site) -> Group:

@@ -64,7 +64,7 @@ class InstanceProcessKind(
 
 def _allowed(owner: Owner) -> Deadline:
     """The time for the end of a killed process: a busy node needs more than an idle one."""
-    return Deadline(owner.deadline.left(at_least=_KILL_S))
+    return owner.deadline.at_least(_KILL_S)
 
 
 def refuse_unseen(name: str, *lives: Path) -> None:

@@ -19,7 +19,7 @@ from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
-from hvcore.resources.node_link import beside, name_and_mark, name_taken, remove_link, root_needed
+from hvcore.resources.node_link import beside, make_link, name_and_mark, name_taken, remove_link, root_needed
 from hvcore.resources.owner import Owner, Site
 from hvcore.resources.tap_queues import fd_symbols, vhost_fds, vhost_missing
 
@@ -71,14 +71,17 @@ class MacvtapKind(ResourceKind[Macvtap, TapFds], name="macvtap", turn=Turn.NETWO
         """Make it, open its device, and set it up. Raises `OperationError`."""
         (name, mark), instance = name_and_mark(resource, held.site), held.owner.name
         held.owner.progress(f"making macvtap {name} on {resource.lower}")
-        remove_link(name, mark, held.owner)
         try:
             with Netlink() as netlink:
                 problem = _problem(resource, netlink)
                 if problem is not None:
                     raise OperationError(f"{instance}: {problem}")
                 lower = the_link(netlink, resource.lower)
-                add_macvtap(netlink, name, lower=lower.index, address=resource.mac, mtu=resource.mtu)
+
+                def adds() -> None:
+                    add_macvtap(netlink, name, lower=lower.index, address=resource.mac, mtu=resource.mtu)
+
+                make_link(name, mark, held.owner, adds)
                 index = the_link(netlink, name).index
                 set_link(netlink, index, alias=mark)
                 fds = open_macvtap(name, queues=resource.queues, vnet_hdr=resource.vnet_hdr)

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from hvcore.deadline import Deadline
 from hvcore.errors import HvError, OperationError, Problem
 from hvcore.headline import headline
 from hvcore.host.cgroups.hierarchy import program_group_name
@@ -210,7 +209,7 @@ def _end(owner: Owner, key: str) -> None:
             session = os.getsid(process.pid)
             if session != ours:
                 os.killpg(session, signal.SIGKILL)
-    deadline = Deadline(owner.deadline.left(at_least=_END_S))
+    deadline = owner.deadline.at_least(_END_S)
     end_group(owner.host, program_group_name(owner.host.run_dir, owner.name, key), deadline=deadline)
     end_members(owner.name, owner.dir, key, deadline=deadline)
     reap()

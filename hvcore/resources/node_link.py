@@ -1,9 +1,10 @@
-"""What the kinds of links have in common: who may make one, whose name it is, and its removal by name and mark."""
+"""What the kinds of links have in common: who may make one, whose name it is, how it is made and removed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import errno
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
 
 from hvcore.errors import NodeError, Problem
 from hvcore.host.network.link_names import COMMUNICATION, link_mark, link_name
@@ -14,7 +15,19 @@ from hvcore.model.record import Entry
 from hvcore.model.resource import Resource
 from hvcore.resources.owner import Owner, Site
 
-__all__ = ["beside", "name_and_mark", "name_of_link", "name_taken", "release_link", "remove_link", "root_needed"]
+__all__ = [
+    "beside",
+    "make_link",
+    "name_and_mark",
+    "name_of_link",
+    "name_taken",
+    "release_link",
+    "remove_link",
+    "root_needed",
+]
+
+_T = TypeVar("_T")
+_NAME_TAKEN: Final = frozenset((errno.EEXIST, errno.EBUSY, errno.EINVAL))  # the last two: of a tap
 
 
 def name_of_link(link: Resource[Any], site: Site) -> str:
@@ -55,25 +68,40 @@ def name_taken(path: str, name: str, mark: str) -> Iterator[Problem]:
         yield Problem(path=path, what=what, got=repr(got), todo=f"remove it: ip link del {name}")
 
 
+def make_link(name: str, mark: str, owner: Owner, make: Callable[[], _T]) -> _T:
+    """The result of ``make``, which makes the link of that name. Raises the OSError of ``make``.
+
+    If a link has the name, and an earlier start left it, whose record was lost, it is removed first.
+    """
+    try:
+        return make()
+    except OSError as error:
+        if error.errno not in _NAME_TAKEN or not remove_link(name, mark, owner):
+            raise
+    return make()
+
+
 def release_link(entry: Entry, owner: Owner) -> None:
     """Remove the link that the entry names, if it has the entry's mark. Raises `NodeError` when the kernel refuses that."""
     remove_link(entry.data["name"], entry.data["owner"], owner)
 
 
-def remove_link(name: str, mark: str, owner: Owner, *, made_as: tuple[str, str] = ("", "")) -> None:
+def remove_link(name: str, mark: str, owner: Owner, *, made_as: tuple[str, str] = ("", "")) -> bool:
     """Remove the link of that name and mark, or one without a mark if it has the kind and the address ``made_as``.
 
-    Before a link is made, this removes one that an earlier start left, whose record was lost.
+    Returns whether there was such a link. Raises `NodeError` when the kernel refuses to remove it.
 
     The kernel ignores the mark in the request that makes a link, and a start can be killed before the next one.
     """
     try:
         with Netlink() as netlink:
             found = find_link(netlink, name)
-            if found is None:
-                return
-            if found.alias == mark or (not found.alias and (found.kind, found.address) == made_as):
-                delete_link(netlink, found.index)
+            if found is None or not (
+                found.alias == mark or (not found.alias and (found.kind, found.address) == made_as)
+            ):
+                return False
+            delete_link(netlink, found.index)
     except OSError as error:
         what = f"{owner.name}: cannot remove interface {name}, got {error.strerror}"
         raise NodeError(f"{what}; try again") from error
+    return True

@@ -175,7 +175,7 @@ def end_program(entry: Entry, owner: Owner) -> None:
         return
     for process in members(life, status):
         wait_gone(process, deadline.left())
-    end_members(owner.name, owner.dir, program, deadline=Deadline(owner.deadline.left(at_least=_KILL_S)))
+    end_members(owner.name, owner.dir, program, deadline=owner.deadline.at_least(_KILL_S))
     refuse_unseen(owner.name, life)
 
 

@@ -15,7 +15,7 @@ from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
-from hvcore.resources.node_link import name_and_mark, name_of_link, name_taken, release_link, remove_link, root_needed
+from hvcore.resources.node_link import make_link, name_and_mark, name_of_link, name_taken, release_link, root_needed
 from hvcore.resources.owner import Owner, Site
 from hvcore.resources.tap_queues import fd_symbols, vhost_fds, vhost_missing
 
@@ -62,11 +62,14 @@ class TapKind(ResourceKind[Tap, TapFds], name="tap", turn=Turn.NETWORK):
         """The descriptors. The tap has its address and its mark, and is down. Raises `OperationError`."""
         (name, mark), instance = name_and_mark(resource, held.site), held.owner.name
         held.owner.progress(f"making tap {name}")
-        remove_link(name, mark, held.owner)
         try:
             completes = resource.switch is None or held[resource.switch].in_kernel
             vnet_hdr = resource.vnet_hdr and completes
-            opened = open_tap(name, queues=resource.queues, vnet_hdr=vnet_hdr, tun=self._tun)
+
+            def opens() -> list[int]:
+                return open_tap(name, queues=resource.queues, vnet_hdr=vnet_hdr, tun=self._tun)
+
+            opened = make_link(name, mark, held.owner, opens)
         except OSError as error:
             in_the_way = error.errno in (errno.EBUSY, errno.EINVAL)
             todo = f"see 'ip -d link show {name}'" if in_the_way else "hv verify says what this node lacks"

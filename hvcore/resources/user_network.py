@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,6 @@ from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.model.resource import Program
 from hvcore.model.sandbox import Level
-from hvcore.params.network_types import Forward
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
 from hvcore.resources.owner import Owner, Site
@@ -41,7 +40,7 @@ class UserNetworkKind(ResourceKind[UserNetwork, str], name="user-network", turn=
     def describe(self, resource: UserNetwork, site: Site) -> Iterator[Step]:
         """One step: passt is launched."""
         inside = _in_namespace(resource, site)
-        own = ", with its own uid" if _level(resource, site) is Level.STRICT else ""
+        own = ", with its own uid" if _level(site, inside=inside) is Level.STRICT else ""
         own = ", in a network namespace of pasta" if inside else own
         yield Step(kind="launch", what=f"{resource.binary} beside the instance{own}; it ends with the guest")
         node = inner_network(node_network()) if inside else node_network()
@@ -69,17 +68,20 @@ class UserNetworkKind(ResourceKind[UserNetwork, str], name="user-network", turn=
         note = dns_note(options, node)
         if note is not None:
             held.owner.remarks.append(note)
-        program = _program(resource, site, arguments, forwards)
-        end = launch_program(program, held, _level(resource, site))
+        program = _program(resource, arguments)
+        if inside:
+            program = with_namespace(program, site, forwards)
+        end = launch_program(program, held, _level(site, inside=inside))
         if inside:
             policy_inside(resource, program, forwards, held.owner)
         return end
 
     def prove(self, resource: UserNetwork, site: Site, owner: Owner) -> None:
         """Wait until passt is ready, record its process, and check how it is confined."""
-        program = _program(resource, site)
-        prove_program(program, owner, _level(resource, site))
-        if _in_namespace(resource, site):
+        inside = _in_namespace(resource, site)
+        program = with_namespace(_program(resource), site, []) if inside else _program(resource)
+        prove_program(program, owner, _level(site, inside=inside))
+        if inside:
             prove_inside(resource, program, owner)
 
     def release(self, entry: Entry, owner: Owner) -> None:
@@ -87,20 +89,18 @@ class UserNetworkKind(ResourceKind[UserNetwork, str], name="user-network", turn=
         end_program(entry, owner)
 
 
-def _level(network: UserNetwork, site: Site) -> Level:
+def _level(site: Site, *, inside: bool) -> Level:
     if site.host.privileged:
         return Level.STRICT
-    return Level.USER if _in_namespace(network, site) else site.level
+    return Level.USER if inside else site.level
 
 
 def _in_namespace(network: UserNetwork, site: Site) -> bool:
     return in_namespace(network.binary, network.policy, site)
 
 
-def _program(
-    network: UserNetwork, site: Site, arguments: tuple[str, ...] = (), forwards: Iterable[Forward] = ()
-) -> Program:
-    passt = Program(
+def _program(network: UserNetwork, arguments: tuple[str, ...] = ()) -> Program:
+    return Program(
         key=network.key,
         given_by=network.given_by,
         binary=network.binary,
@@ -114,4 +114,3 @@ def _program(
         empty=("/tmp",),  # noqa: S108 - in its sandbox, where it mounts an empty root
         own_sandbox=True,
     )
-    return with_namespace(passt, site, list(forwards)) if _in_namespace(network, site) else passt

@@ -22,7 +22,7 @@ from hvcore.model.record import Entry
 from hvcore.model.resource import Resource
 from hvcore.resources.held import Held
 from hvcore.resources.kind import ResourceKind, Turn
-from hvcore.resources.node_link import name_and_mark, name_taken, release_link, remove_link, root_needed
+from hvcore.resources.node_link import make_link, name_and_mark, name_taken, release_link, root_needed
 from hvcore.resources.owner import Owner, Site
 
 __all__ = ["DefaultRoutesKind", "VethKind"]
@@ -58,7 +58,6 @@ class VethKind(ResourceKind[Veth, NodeLink], name="veth", turn=Turn.NETWORK):
         """Make the pair. The inner end is up, the outer end is down. Raises `NodeError`."""
         name, mark = name_and_mark(resource, held.site)
         held.owner.progress(f"making {resource.inner}")
-        remove_link(name, mark, held.owner)
         outer = os.open(_OURS, os.O_RDONLY | os.O_CLOEXEC)
         try:
             mtu = resource.mtu or _mtu_of(resource.mtu_of)
@@ -75,7 +74,8 @@ class VethKind(ResourceKind[Veth, NodeLink], name="veth", turn=Turn.NETWORK):
                     # Its services start at once, and can use no IPv6 address that the kernel still asks about.
                     add_address(netlink, inner, text, at_once=True)
                 set_link(netlink, the_link(netlink, name).index, mtu=mtu)
-                set_link(netlink, the_link(netlink, name).index, namespace_fd=outer)
+                end = the_link(netlink, name).index
+                make_link(name, mark, held.owner, lambda: set_link(netlink, end, namespace_fd=outer))
         except OSError as error:
             what = f"{held.owner.name}: cannot create {resource.inner}, got {error.strerror}"
             raise NodeError(f"{what}; correct {resource.where} and the addresses") from error

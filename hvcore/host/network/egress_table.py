@@ -17,6 +17,7 @@ from hvcore.host.environment import Host
 from hvcore.host.network.nft import NftError, apply, generation, list_table
 from hvcore.host.network.table_reference import before, digest_of_reference, is_right, remember
 from hvcore.host.reservations import Reservations, instance_of
+from hvcore.host.uids import unused_uids
 from hvcore.model.egress_rules import (
     FAMILY,
     TABLE,
@@ -41,7 +42,9 @@ _TRIES: Final = 8
 def enforce(host: Host, owner: str, elements: Iterable[Element]) -> None:
     """Reserve the elements for ``owner`` and add them to the table, which is made if it is missing. Raises `NftError`."""
     mine, kept = list(elements), _reservations(host)
-    alone = not kept.keys()
+    keys = kept.keys()
+    alone = not keys
+    _forget_earlier(kept, keys, {str(element.uid) for element in mine}, owner)
     for element in mine:
         kept.take(str(element), owner)
     state = before(host)
@@ -62,7 +65,11 @@ def enforce(host: Host, owner: str, elements: Iterable[Element]) -> None:
 
 
 def withdraw(host: Host, owner: str) -> None:
-    """Delete the elements of ``owner``, and the table with the last guest. Can be repeated. Raises `NftError`."""
+    """Delete the elements of ``owner``, and the table with the last guest. Can be repeated. Raises `NftError`.
+
+    A uid is free as soon as no process has it, so a guest of another run directory may have that of a guest that crashed.
+    Its elements then stay: they may be the same.
+    """
     kept = _reservations(host)
     noted = kept.noted(owner)
     mine = {element for element in _parsed(noted) if kept.target(str(element)) == owner}
@@ -72,11 +79,13 @@ def withdraw(host: Host, owner: str) -> None:
         return
     others = reserved_elements(host) - mine
     texts = {(element.set, element.text) for element in others}
-    gone = sorted(element for element in mine if (element.set, element.text) not in texts)
-    state = before(host)
-    _delete(gone, last=not others)
-    state.changed(host)
-    kept.release(owner)
+    alone = [element for element in mine if (element.set, element.text) not in texts]
+    with unused_uids({element.uid for element in alone}, node_wide=host.privileged) as unused:
+        gone = sorted(element for element in alone if element.uid in unused)
+        state = before(host)
+        _delete(gone, last=not others)
+        state.changed(host)
+        kept.release(owner)
 
 
 def weakness(host: Host, name: str) -> str | None:
@@ -138,6 +147,16 @@ def reserved_elements(host: Host) -> set[Element]:
     return set(_parsed(_reservations(host).keys()))
 
 
+def _forget_earlier(kept: Reservations, keys: Iterable[str], uids: set[str], owner: str) -> None:
+    """Release the elements of these uids that other instances have reserved: they had the uids before.
+
+    Such an instance could not delete its elements when it gave back its uid.
+    """
+    for other in {kept.target(key) for key in keys if key.partition(":")[0] in uids}:
+        if other is not None and instance_of(other) != instance_of(owner):
+            kept.release(other)
+
+
 def _foreign(tokens: list[tuple[str, str]], wanted: set[Element]) -> list[tuple[str, str]]:
     """The elements in the table that are of other uids than ours. No guest has a port without one of these."""
     ours = {str(element.uid) for element in wanted}
@@ -146,6 +165,8 @@ def _foreign(tokens: list[tuple[str, str]], wanted: set[Element]) -> list[tuple[
 
 
 def _delete(elements: list[Element], *, last: bool) -> None:
+    if not elements and not last:
+        return
     if last:
         with suppress(NftError):  # EBUSY: another run directory has a guest in the table
             apply(text_to_remove_table(elements))
@@ -153,8 +174,13 @@ def _delete(elements: list[Element], *, last: bool) -> None:
     try:
         apply(text_to_delete(elements))
     except NftError:
-        if _table() is not None:  # else there is nothing to delete
+        # "No such file": the table is gone. "File exists": the uid has another policy now, of a later guest.
+        there = _table()
+        found = [] if there is None else [one for one in elements if (one.set, one.text) in there.elements]
+        if len(found) == len(elements):
             raise
+        if found:
+            apply(text_to_delete(found))
 
 
 def _table() -> Listing | None:

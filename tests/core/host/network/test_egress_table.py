@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from hvcore.host.environment import Host
 from hvcore.host.network import egress_table, table_reference
 from hvcore.host.network.egress_table import enforce, put_back, weakness, weaknesses, withdraw
 from hvcore.host.network.nft import find_nft, generation, list_table
+from hvcore.host.uids import UidClaims
 from hvcore.model.egress_rules import elements_of
 
 PYTHON = os.path.realpath(sys.executable)
@@ -166,8 +168,7 @@ def test_the_table_goes_with_the_last_guest_and_other_tables_stay(host: Host) ->
 
 
 @pytest.mark.usefixtures("internet")
-def test_a_table_of_another_run_directory_stays(host: Host, tmp_path: Path) -> None:
-    other = Host(run_dir=tmp_path / "other", privileged=True, uid_pool=host.uid_pool, cgroups=ControlGroups())
+def test_a_table_of_another_run_directory_stays(host: Host, other: Host) -> None:
     enforce(host, "web1/nic0.egress", elements_of("none", UID))
     enforce(other, "web1/nic0.egress", elements_of("none", OTHER))
     put_back(host)
@@ -220,6 +221,93 @@ def test_a_uid_that_a_dead_guest_left_gets_its_new_policy(host: Host, tmp_path: 
     shutil.rmtree(gone.run_dir)
     enforce(host, "web1/nic0.egress", elements_of("none", UID))
     assert reached_as(UID, both(*OUTSIDE)) == set()
+
+
+@pytest.fixture
+def other(host: Host, tmp_path: Path) -> Host:
+    """The same node with another run directory."""
+    return Host(run_dir=tmp_path / "other", privileged=True, uid_pool=host.uid_pool, cgroups=ControlGroups())
+
+
+@contextmanager
+def running_as(uid: int) -> Iterator[None]:
+    """A process of that uid."""
+    argv = ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups", "sh", "-c", "echo; exec sleep 600"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            yield
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("policy", ["none", "internet"])
+@pytest.mark.usefixtures("internet")
+def test_the_cleanup_of_a_crashed_guest_leaves_the_rules_of_the_guest_that_has_its_uid_now(
+    host: Host, other: Host, policy: str
+) -> None:
+    """A crashed guest keeps its uid in its own run directory only: no process has it."""
+    enforce(other, "web1/nic0.egress", elements_of("internet", UID, OUTSIDE, [5353]))
+    enforce(host, "web9/nic0.egress", elements_of(policy, UID))
+    reached = both(*OUTSIDE) if policy == "internet" else set()
+    with running_as(UID):
+        withdraw(other, "web1/nic0.egress")
+        assert not weaknesses(other)
+        assert reached_as(UID, EVERYTHING) == reached
+        assert weakness(host, "web9") is None
+    withdraw(host, "web9/nic0.egress")
+    assert f"{UID} : " not in tables()
+
+
+@pytest.mark.usefixtures("internet")
+def test_the_cleanup_of_a_crashed_guest_leaves_the_rules_of_a_guest_that_is_starting(host: Host, other: Host) -> None:
+    enforce(other, "web1/nic0.egress", elements_of("none", UID))
+    claims = UidClaims(host.run_dir, "web9", node_wide=True)
+    assert claims.take_one("uid", range(UID, UID + 1)) == UID
+    enforce(host, "web9/nic0.egress", elements_of("none", UID))
+    child = os.fork()  # in another process, as another hv
+    if child == 0:
+        withdraw(other, "web1/nic0.egress")
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert reached_as(UID, both(*OUTSIDE)) == set()
+    claims.close()
+
+
+@pytest.mark.usefixtures("internet")
+def test_an_operation_that_fails_withdraws_what_it_has_just_enforced(host: Host) -> None:
+    claims = UidClaims(host.run_dir, "web1", node_wide=True)
+    assert claims.take_one("uid", range(UID, UID + 1)) == UID
+    enforce(host, "web1/nic0.egress", elements_of("none", UID))
+    withdraw(host, "web1/nic0.egress")
+    assert not tables()
+    claims.close()
+
+
+@pytest.mark.usefixtures("internet")
+def test_a_uid_whose_last_guest_could_not_withdraw_gets_its_new_policy(host: Host) -> None:
+    """Its release failed at the table, and gave back the uid all the same."""
+    enforce(host, "web1/nic0.egress", elements_of("internet", UID, OUTSIDE, [5353]))
+    enforce(host, "web2/nic0.egress", elements_of("none", UID))
+    assert reached_as(UID, both(*OUTSIDE)) == set()
+    assert weaknesses(host) == {}
+    withdraw(host, "web1/nic0.egress")
+    assert reached_as(UID, both(*OUTSIDE)) == set()
+    withdraw(host, "web2/nic0.egress")
+    assert f"{UID} : " not in tables()
+
+
+@pytest.mark.usefixtures("internet")
+def test_elements_of_another_policy_are_not_in_the_way_of_a_release(host: Host) -> None:
+    """As after a race: a table was replaced with what its writer had read before."""
+    enforce(host, "web1/nic0.egress", elements_of("internet", UID))
+    enforce(host, "web2/nic0.egress", elements_of("internet", OTHER))
+    run(f"/usr/sbin/nft delete element inet hvcore guests {{ {UID} }}")
+    run(f"/usr/sbin/nft add element inet hvcore guests {{ {UID} : goto to_none }}")
+    withdraw(host, "web1/nic0.egress")
+    assert f"{UID} : goto to_none" in tables()
+    withdraw(host, "web1/nic0.egress")
 
 
 @pytest.fixture
