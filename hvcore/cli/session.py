@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 _TOO_MANY_BYTES: Final = 1024 * 1024 + 1
+_MISSING: Final = "hvcore.missing_run_dir"
 
 
 def check_run_dir(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -40,8 +41,12 @@ def check_run_dir(ctx: click.Context, param: click.Parameter, value: str | None)
 
 def open_node(ctx: click.Context | None = None, **options: Any) -> hvcore.Node:
     """The node for the ``--run-dir`` and ``--config-dir`` of the command line."""
-    root = (ctx or click.get_current_context()).find_root().params
-    return hvcore.Node(root.get("run_dir"), config_dir=root.get("config_dir"), **options)
+    root = (ctx or click.get_current_context()).find_root()
+    given = root.params.get("run_dir")
+    node = hvcore.Node(given, config_dir=root.params.get("config_dir"), **options)
+    if given is not None and not os.path.exists(node.run_dir):  # an operation may make it
+        root.meta[_MISSING] = f"run directory {given!r}: does not exist, so it has no instances; check --run-dir"
+    return node
 
 
 def warn_of_run_dir(node: hvcore.Node) -> None:
@@ -49,7 +54,7 @@ def warn_of_run_dir(node: hvcore.Node) -> None:
 
     What is shown is true, but it cannot be changed, or the option has a spelling mistake.
     """
-    if (missing := _missing_run_dir(node)) is not None:
+    if (missing := _missing_run_dir()) is not None:
         remark(f"warning: {missing}")
     with suppress(OSError):  # it does not exist
         if os.statvfs(node.run_dir).f_flag & os.ST_RDONLY:
@@ -57,12 +62,10 @@ def warn_of_run_dir(node: hvcore.Node) -> None:
             remark(f"warning: run directory {str(node.run_dir)!r}: {what}; mount it for writing")
 
 
-def _missing_run_dir(node: hvcore.Node) -> str | None:
-    """That the run directory of the command line does not exist; None if it does. The default one is made when needed."""
-    given = click.get_current_context().find_root().params.get("run_dir")
-    if given is None or os.path.exists(node.run_dir):
-        return None
-    return f"run directory {given!r}: does not exist, so it has no instances; check --run-dir"
+def _missing_run_dir() -> str | None:
+    """That the run directory of the command line did not exist; None if it did. The default one is made when needed."""
+    found = click.get_current_context().find_root().meta.get(_MISSING)
+    return None if found is None else str(found)
 
 
 @contextmanager
@@ -121,7 +124,7 @@ def known(node: hvcore.Node, name: str) -> Iterator[None]:
 
 
 def _add_guess(error: hvcore.NotFoundError, node: hvcore.Node, name: str) -> None:
-    if (missing := _missing_run_dir(node)) is not None:
+    if (missing := _missing_run_dir()) is not None:
         error.add_note(f"{name}: {missing}")
         return
     with suppress(hvcore.HvError):

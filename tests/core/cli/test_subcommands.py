@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,21 @@ def test_list_of_nothing_says_so_on_stderr(hv: Hv) -> None:
     result = hv("list")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "no instances\n")
     assert json.loads(hv("list", "--json").stdout) == []
+
+
+def test_a_run_directory_that_does_not_exist_is_named(hv: Hv, tmp_path: Path) -> None:
+    missing = str(tmp_path / "hvcroe")
+    what = "run directory {!r}: does not exist, so it has no instances; check --run-dir\n".format
+    for subcommand in (("list",), ("list", "-q"), ("list", "--json")):
+        result = hv("--run-dir", missing, *subcommand)
+        assert f"warning: {what(missing)}" in result.stderr
+        assert result.exit_code == 0
+    assert not os.path.exists(missing)
+    for subcommand in ("info", "stop", "stop --force", "log", "pause", "cleanup"):
+        missing = str(tmp_path / subcommand)
+        result = hv("--run-dir", missing, *subcommand.split(), "web1")
+        assert f"hv: web1: {what(missing)}" in result.stderr
+        assert result.exit_code == 4
 
 
 def test_list_is_aligned_when_piped(hv: Hv, instance_file: File) -> None:

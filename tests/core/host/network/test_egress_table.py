@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from empty_network import empty_network
+from fixture_types import InChild
 from node_and_internet import NODE, OUTSIDE, PORT, PRIVATE, Target, node_and_internet, reached_as, run
 
 from hvcore.host.cgroups.hierarchy import ControlGroups
@@ -23,7 +24,7 @@ from hvcore.host.uids import UidClaims
 from hvcore.model.egress_rules import elements_of
 
 PYTHON = os.path.realpath(sys.executable)
-UID, OTHER = 1_880_000_001, 1_880_000_002
+UID, OTHER = 1_870_000_001, 1_870_000_002
 LOOPBACK = ("127.0.0.1", "127.8.9.1", "::1")
 
 
@@ -181,7 +182,7 @@ def test_a_table_of_another_run_directory_stays(host: Host, other: Host) -> None
 
 CHANGES = {
     "flush ruleset": "is missing",
-    "delete element inet hvcore guests { 1880000001 }": "lacks its uid",
+    "delete element inet hvcore guests { 1870000001 }": "lacks its uid",
     "flush chain inet hvcore refuse": "was changed",
     "insert rule inet hvcore output accept": "was changed",
     "add rule inet hvcore answers ip daddr 127.0.0.1 accept": "was changed",
@@ -261,16 +262,14 @@ def test_the_cleanup_of_a_crashed_guest_leaves_the_rules_of_the_guest_that_has_i
 
 
 @pytest.mark.usefixtures("internet")
-def test_the_cleanup_of_a_crashed_guest_leaves_the_rules_of_a_guest_that_is_starting(host: Host, other: Host) -> None:
+def test_the_cleanup_of_a_crashed_guest_leaves_the_rules_of_a_guest_that_is_starting(
+    host: Host, other: Host, in_child: InChild
+) -> None:
     enforce(other, "web1/nic0.egress", elements_of("none", UID))
     claims = UidClaims(host.run_dir, "web9", node_wide=True)
     assert claims.take_one("uid", range(UID, UID + 1)) == UID
     enforce(host, "web9/nic0.egress", elements_of("none", UID))
-    child = os.fork()  # in another process, as another hv
-    if child == 0:
-        withdraw(other, "web1/nic0.egress")
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+    assert in_child(withdraw, other, "web1/nic0.egress") == 0  # as another hv
     assert reached_as(UID, both(*OUTSIDE)) == set()
     claims.close()
 
