@@ -82,6 +82,7 @@ def test_an_interrupt_while_it_is_imported_ends_it_without_a_word(moment: str, r
 
 
 def test_an_interrupt_that_is_ignored_stays_so(run_dir: Path) -> None:
+    run_dir.mkdir(mode=0o700)
     ignoring = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
     command = [sys.executable, "-c", ignoring + INTERRUPT + HV, "click", "--run-dir", str(run_dir), "list"]
     found = subprocess.run(command, capture_output=True, check=False, timeout=300)

@@ -99,9 +99,9 @@ def test_a_run_directory_that_does_not_exist_is_named(hv: Hv, tmp_path: Path) ->
         assert f"warning: {what(missing)}" in result.stderr
         assert result.exit_code == 0
     assert not os.path.exists(missing)
-    for subcommand in ("info", "stop", "stop --force", "log", "pause", "cleanup"):
-        missing = str(tmp_path / subcommand)
-        result = hv("--run-dir", missing, *subcommand.split(), "web1")
+    for words in ("info", "stop", "stop --force", "log", "pause", "cleanup"):
+        missing = str(tmp_path / words)
+        result = hv("--run-dir", missing, *words.split(), "web1")
         assert f"hv: web1: {what(missing)}" in result.stderr
         assert result.exit_code == 4
 
