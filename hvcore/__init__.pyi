@@ -51,6 +51,9 @@ from hvcore.model.plan_diff import Change as Change
 from hvcore.model.plan_diff import differences as differences
 from hvcore.model.state import Op as Op
 from hvcore.model.state import State as State
+from hvcore.model.usage import DiskUse as DiskUse
+from hvcore.model.usage import InstanceUsage as InstanceUsage
+from hvcore.model.usage import NicUse as NicUse
 from hvcore.operations.context import CallOptions as CallOptions
 from hvcore.operations.recover import Recovered as Recovered
 from hvcore.params.compare import Bump as Bump

@@ -157,6 +157,8 @@ from hvcore.model.sandbox import View as View
 from hvcore.model.sandbox import capability_mask as capability_mask
 from hvcore.model.state import Op as Op
 from hvcore.model.state import State as State
+from hvcore.model.usage import DiskUse as DiskUse
+from hvcore.model.usage import Usage as Usage
 from hvcore.params.host_types import address as address
 from hvcore.params.host_types import address_or_path as address_or_path
 from hvcore.params.host_types import cpu_mask as cpu_mask
@@ -195,6 +197,7 @@ from hvcore.plugins.protocols import Executes as Executes
 from hvcore.plugins.protocols import HasConsole as HasConsole
 from hvcore.plugins.protocols import HasConsoleLog as HasConsoleLog
 from hvcore.plugins.protocols import HasLog as HasLog
+from hvcore.plugins.protocols import Measures as Measures
 from hvcore.plugins.protocols import NeedsStop as NeedsStop
 from hvcore.plugins.protocols import Pausable as Pausable
 from hvcore.plugins.protocols import ReadsSpec as ReadsSpec

@@ -64,6 +64,7 @@ ROLES: Final[Mapping[str, Role]] = {
                     "hvcore.model.observation",
                     "hvcore.model.answers",
                     "hvcore.model.state",
+                    "hvcore.model.usage",
                 ),
             ),
             "The driver and its arguments": (
@@ -89,7 +90,7 @@ ROLES: Final[Mapping[str, Role]] = {
         },
         (
             *("Job", "ResourceKind", "Held", "Kinds", "Site", "Live", "Group", "Child", "Hooks", "Host", "Plan"),
-            *("Driver", "Pausable", "HasConsole", "Executes", "HasLog"),
+            *("Driver", "Pausable", "HasConsole", "Executes", "HasLog", "Measures"),
             *("Adopts", "NeedsStop", "ReadsSpec", "Examines", "ExaminesWithValues"),
         ),
     ),

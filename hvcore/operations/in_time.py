@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
-__all__ = ["OverdueError", "in_time"]
+__all__ = ["OverdueError", "in_time", "side_by_side"]
 
 T = TypeVar("T")
 
@@ -36,6 +36,14 @@ def in_time(calls: Sequence[Callable[[], T]], limit_s: float) -> list[T | BaseEx
     return found
 
 
+def side_by_side(calls: Sequence[Callable[[], T]], limit_s: float) -> list[T | BaseException]:
+    """Like `in_time`, but each call in its own thread, and all of them within ``limit_s`` together."""
+    batches = [_Batch([call]) for call in calls]
+    threads = [batch.begin() for batch in batches]
+    until = time.monotonic() + limit_s
+    return [batch.results(thread, lambda: until)[0] for batch, thread in zip(batches, threads, strict=True)]
+
+
 class _Batch(Generic[T]):
     def __init__(self, calls: Sequence[Callable[[], T]]) -> None:
         self.abandoned = False
@@ -44,12 +52,21 @@ class _Batch(Generic[T]):
         self._begun = time.monotonic()
         self._done = threading.Event()
 
-    def results_within(self, limit_s: float) -> list[T | BaseException]:
+    def begin(self) -> threading.Thread:
+        """Call them in another thread, from now on."""
         thread = threading.Thread(target=self._run, name="observe", daemon=True)
         thread.start()
-        while not self._done.wait(max(0.001, self._begun + limit_s - time.monotonic())):
+        return thread
+
+    def results_within(self, limit_s: float) -> list[T | BaseException]:
+        """Call them, each within ``limit_s``."""
+        return self.results(self.begin(), lambda: self._begun + limit_s)
+
+    def results(self, thread: threading.Thread, until: Callable[[], float]) -> list[T | BaseException]:
+        """The results up to the call that had not ended at its time, in monotonic seconds; that call is left behind."""
+        while not self._done.wait(max(0.001, until() - time.monotonic())):
             count = len(self._results)
-            if time.monotonic() - self._begun >= limit_s and count == len(self._results) and not self._done.is_set():
+            if time.monotonic() >= until() and count == len(self._results) and not self._done.is_set():
                 self.abandoned = True
                 return [*self._results[:count], OverdueError(thread)]
         thread.join()

@@ -11,10 +11,12 @@ from hvcore.model.observation import Interface
 from hvcore.model.record import Record
 
 if TYPE_CHECKING:
-    from hvcore.host.network.links import LinkFacts, Neighbour
+    from hvcore.host.network.links import Counters, LinkFacts, Neighbour
+    from hvcore.model.usage import NicUse
 
 __all__ = ["NodeInterfaces"]
 
+_MACVTAP: Final = "macvtap"
 _OF_NIC: Final = r"nic(\d+)(?:\..+)?"
 
 
@@ -35,6 +37,36 @@ class NodeInterfaces:
                 # A port of Open vSwitch is not among the links. Its database is not read: that takes 10 ms.
                 port_of = switches.get(name) or self._name_of.get(link.master)
                 yield Interface(nic=int(nic[1]), name=name, port_of=port_of, seen=seen)
+
+    def counters(self, record: Record, macs: Sequence[str]) -> Iterator[NicUse]:
+        """What the instance's NICs have received and sent; nothing for a NIC without an interface of this node."""
+        from hvcore.model.usage import NicUse  # noqa: PLC0415 - not for a list
+
+        for one in self.of(record, macs):
+            counted = self._counters.get(self._by_name[one.name].index)
+            if counted is None:
+                continue
+            # What a tap or veth of the node sends, the instance receives. A macvtap has the instance's own view.
+            ours = counted if self._by_name[one.name].kind == _MACVTAP else counted.from_other_end()
+            yield NicUse(
+                nic=one.nic,
+                interface=one.name,
+                received_packets=ours.received_packets,
+                received_bytes=ours.received_bytes,
+                sent_packets=ours.sent_packets,
+                sent_bytes=ours.sent_bytes,
+            )
+
+    @cached_property
+    def _counters(self) -> dict[int, Counters]:
+        from hvcore.host.network.links import link_counters  # noqa: PLC0415 - as below
+        from hvcore.host.network.netlink import Netlink  # noqa: PLC0415 - as below
+
+        try:
+            with Netlink() as netlink:
+                return link_counters(netlink)
+        except OSError:
+            return {}
 
     @cached_property
     def _by_name(self) -> dict[str, LinkFacts]:

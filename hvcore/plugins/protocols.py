@@ -9,10 +9,11 @@ written. Drivers never check states, take locks or write records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
+from hvcore.deadline import Deadline
 from hvcore.errors import Problem
 from hvcore.host.environment import Host, Live
 from hvcore.model.answers import Console, Finding
@@ -20,6 +21,7 @@ from hvcore.model.instance import Instance
 from hvcore.model.observation import Observation
 from hvcore.model.plan import Plan
 from hvcore.model.state import Op
+from hvcore.model.usage import Usage
 from hvcore.params.values import Params
 from hvcore.state.job import Job
 
@@ -33,6 +35,7 @@ __all__ = [
     "HasConsole",
     "HasConsoleLog",
     "HasLog",
+    "Measures",
     "NeedsStop",
     "Pausable",
     "ReadsSpec",
@@ -127,6 +130,18 @@ class HasConsoleLog(Protocol):
 
     def console_log(self, live: Live) -> Path:
         """The file with the end of it, as `hvcore.plugin.OutputHistory` keeps it. Raises an `HvError` without such a file."""
+
+
+@runtime_checkable
+class Measures(Protocol):
+    """The driver can measure more of its running instances than `Driver.observe` does, all at once."""
+
+    def usage(self, lives: Sequence[Live], deadline: Deadline) -> Sequence[Usage]:
+        """What each of these instances uses, in their order. Called without their locks; changes nothing.
+
+        Returns by the deadline. An instance that cannot be asked gets a `Usage` with a ``problem``; the others have their
+        figures. So ask all at the same time, or give each a part of the deadline.
+        """
 
 
 @runtime_checkable

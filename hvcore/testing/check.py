@@ -50,7 +50,13 @@ __all__ = [
 ]
 
 # What reports call the checks of a module, where that is another word.
-_AREAS: Final = {"methods": "contract", "optional": "capabilities", "parameters": "schema", "states": "lifecycle"}
+_AREAS: Final = {
+    "methods": "contract",
+    "optional": "capabilities",
+    "parameters": "schema",
+    "states": "lifecycle",
+    "tuning": "capabilities",
+}
 # For operations that succeed within a second on an idle node. A busy one is no fault of the driver.
 PATIENCE_S: Final = 50.0
 _NO_PARAMS: Final[Mapping[str, Any]] = MappingProxyType({})

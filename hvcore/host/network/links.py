@@ -14,6 +14,7 @@ from hvcore.frozen import dataclass
 from hvcore.host.network.netlink import CREATE, DUMP, EXCL, Netlink, attribute, attributes, family_of, nested
 
 __all__ = [
+    "Counters",
     "LinkFacts",
     "Neighbour",
     "add_address",
@@ -23,6 +24,7 @@ __all__ = [
     "delete_link",
     "find_link",
     "knows_kind",
+    "link_counters",
     "links",
     "may_change_links",
     "neighbours",
@@ -37,6 +39,7 @@ _NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
 _NEWADDR, _GETADDR, _GETNEIGH = 20, 22, 30
 # linux/if_link.h
 _ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _LINKINFO, _NET_NS_PID, _IFALIAS = 1, 3, 4, 5, 10, 18, 19, 20
+_STATS64: Final = 23
 _AF_SPEC, _NET_NS_FD, _EXT_MASK = 26, 28, 29
 _INFO_KIND, _INFO_DATA = 1, 2
 _SKIP_STATS: Final = 1 << 3
@@ -53,6 +56,7 @@ _NO_DAD: Final = 0x02
 _ALIAS_BYTES: Final = 255  # IFALIASZ, without the NUL
 
 _LINK_HEADER: Final = struct.Struct("=BxHiII")
+_COUNTERS: Final = struct.Struct("=QQQQ")  # the first four of rtnl_link_stats64, linux/if_link.h
 _UP: Final = 1  # linux/if.h
 _NO_NAMES: Final = frozenset((errno.ENODEV, errno.EINVAL, errno.ERANGE))
 
@@ -78,6 +82,25 @@ class LinkFacts:
     default_vlan: int | None = None
     ethernet: bool = True
     lower: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """What a link has received and sent since it exists."""
+
+    received_packets: int
+    received_bytes: int
+    sent_packets: int
+    sent_bytes: int
+
+    def from_other_end(self) -> Counters:
+        """The same for what is connected to the link: it has sent what the link has received."""
+        return Counters(
+            received_packets=self.sent_packets,
+            received_bytes=self.sent_bytes,
+            sent_packets=self.received_packets,
+            sent_bytes=self.received_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +136,22 @@ def links(netlink: Netlink) -> Iterator[LinkFacts]:
     """All links."""
     body = _LINK_HEADER.pack(0, 0, 0, 0, 0) + attribute(_EXT_MASK, _SKIP_STATS)
     yield from map(_facts, netlink.ask(_GETLINK, body, DUMP))
+
+
+def link_counters(netlink: Netlink) -> dict[int, Counters]:
+    """The counters of all links, by index. The kernel adds up those of every CPU, so `links` leaves them out."""
+    found = {}
+    for body in netlink.ask(_GETLINK, _LINK_HEADER.pack(0, 0, 0, 0, 0), DUMP):
+        counted = attributes(body[_LINK_HEADER.size :]).get(_STATS64, b"")
+        if len(counted) >= _COUNTERS.size:
+            received_packets, sent_packets, received_bytes, sent_bytes = _COUNTERS.unpack_from(counted)
+            found[_LINK_HEADER.unpack_from(body)[2]] = Counters(
+                received_packets=received_packets,
+                received_bytes=received_bytes,
+                sent_packets=sent_packets,
+                sent_bytes=sent_bytes,
+            )
+    return found
 
 
 def _facts(body: bytes) -> LinkFacts:

@@ -20,12 +20,13 @@ from hvcore.testing.checks import (
     rendering,
     security,
     states,
+    tuning,
 )
 
 __all__ = ["CHECKS"]
 
 _AREAS: Final[tuple[ModuleType, ...]] = (
-    *(load, methods, parameters, rendering, states, optional, idempotency, crash, recovery, concurrency, leaks),
+    *(load, methods, parameters, rendering, states, optional, tuning, idempotency, crash, recovery, concurrency, leaks),
     *(security, budgets),
 )
 

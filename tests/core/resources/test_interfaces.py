@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
 from empty_network import NEEDS_ROOT, Network, empty_network
 
+from hvcore.host.network.links import Counters
 from hvcore.model.observation import Interface
 from hvcore.operations.interfaces import NodeInterfaces
 from hvcore.plugin import BridgePort, Job, Tap
@@ -45,3 +47,24 @@ def test_a_link_of_another_owner_is_not_shown(net: Network, at_work: Callable[..
     name = job.acquire(PORT)[TAP].name
     net.ip("link", "set", name, "alias", "of somebody else")
     assert list(NodeInterfaces().of(job.record, ("", MAC))) == []
+
+
+def test_what_an_instance_writes_to_its_tap_it_has_sent(net: Network, at_work: Callable[..., Job]) -> None:
+    net.bridge()
+    job = at_work()
+    tap = job.acquire(PORT)[TAP]
+    frame = bytes.fromhex("ff" * 6) + bytes.fromhex(MAC.replace(":", "")) + b"\x88\xb5" + bytes(46)
+    (before,) = NodeInterfaces().counters(job.record, ("", MAC))
+    for _ in range(3):
+        os.write(int(tap.fds[0]), bytes(10) + frame)  # a virtio-net header comes first
+    (after,) = NodeInterfaces().counters(job.record, ("", MAC))
+    assert (after.nic, after.interface) == (1, tap.name)
+    assert after.sent_packets - before.sent_packets == 3
+    assert after.sent_bytes - before.sent_bytes == 3 * len(frame)
+    net.ip("link", "set", tap.name, "alias", "of somebody else")
+    assert list(NodeInterfaces().counters(job.record, ("", MAC))) == []
+
+
+def test_the_other_end_of_a_link_has_sent_what_the_link_received() -> None:
+    ours = Counters(received_packets=1, received_bytes=2, sent_packets=3, sent_bytes=4)
+    assert ours.from_other_end() == Counters(received_packets=3, received_bytes=4, sent_packets=1, sent_bytes=2)

@@ -21,6 +21,7 @@ from hv_chroot.run.observe import freeze, is_frozen, observe, thaw
 from hv_chroot.run.rooted import RootedKind
 from hv_chroot.run.start import first_run, remember, start
 from hv_chroot.run.stop import stop
+from hv_chroot.run.usage import usage
 from hv_chroot.run.verify import examine, verify
 from hv_chroot.spec import ChrootSpec, decide, spec_of
 from hvcore.plugin import STATUS, rooted
@@ -49,6 +50,7 @@ class ChrootDriver:
     start = staticmethod(start)
     observe = staticmethod(observe)
     pause = staticmethod(freeze)
+    usage = staticmethod(usage)
 
     def __init__(self, hooks: hv.Hooks) -> None:
         self._hooks = hooks

@@ -7,7 +7,7 @@ a failure leaves nothing behind.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 import hvcore.plugin as hv
@@ -153,6 +153,10 @@ class FakeDriver:
         state = hv.State(live.record.bindings.get("guest", "crashed"))
         instance = live.record.instance
         return hv.Observation(state=state, memory_mib=instance.memory_mib, vcpus=instance.vcpus)
+
+    def usage(self, lives: Sequence[hv.Live], deadline: hv.Deadline) -> Sequence[hv.Usage]:
+        """The same memory that `observe` shows, and no processor time: the guest does nothing."""
+        return [hv.Usage(memory_mib=live.record.instance.memory_mib, cpu_seconds=0.0) for live in lives]
 
     def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         """By a powerdown, or a kill if forced or the guest ignores the powerdown."""

@@ -40,6 +40,7 @@ from hv_kvm.run import displays, pinning, ready, start, stop
 from hv_kvm.run.console import console, console_log
 from hv_kvm.run.describe import describe, rehearse
 from hv_kvm.run.observe import observe, process_of
+from hv_kvm.run.usage import usage
 from hv_kvm.run.verify import examine, problems_on
 
 __all__ = ["KvmDriver"]
@@ -138,6 +139,7 @@ class KvmDriver:
     observe = staticmethod(observe)
     console = staticmethod(console)
     console_log = staticmethod(console_log)
+    usage = staticmethod(usage)
 
     def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         """Powerdown, quit, kill."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -277,6 +277,12 @@ class Mounts(Good):
         place = job.host.run_dir / f"mount-{job.name}"
         place.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "none", str(place)], check=True)
+
+
+@breaks("capability_usage", "cannot measure a running instance: driver good: usage raised TypeError: 1 answers for 2")
+class CountsOne(Good):
+    def usage(self, lives: Sequence[hv.Live], deadline: hv.Deadline) -> list[hv.Usage]:
+        return [hv.Usage(cpu_seconds=1.0)]
 
 
 # ------------------------------------------------------------------------------------------------------------- time

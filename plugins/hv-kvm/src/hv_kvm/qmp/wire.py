@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn
 
 from hv_kvm.qmp.errors import QmpBusyError, QmpClosedError, QmpConnectError, QmpProtocolError, QmpTimeoutError
 
-__all__ = ["LINE_LIMIT", "Wire", "open_wire"]
+__all__ = ["LINE_LIMIT", "Wire", "open_wire", "try_wire"]
 
 LINE_LIMIT: Final = 64 << 20
 """Longest line that is read, in bytes. The largest real reply, query-qmp-schema, has about 250 kB (QEMU 11.1)."""
@@ -47,6 +47,10 @@ class Wire:
         """True when either side has closed, or an error has made the connection useless."""
         return self._sock is None
 
+    def fileno(self) -> int:
+        """The descriptor, for a poll of several connections; -1 when it is closed."""
+        return -1 if self._sock is None else self._sock.fileno()
+
     def close(self) -> None:
         """Close the connection; harmless when closed already. QEMU then serves the next client."""
         sock, self._sock = self._sock, None
@@ -61,8 +65,15 @@ class Wire:
         Raises QmpClosedError, and QmpTimeoutError when the other side does not read. Then the connection is closed,
         so that half a command can never run together with the next.
         """
+        self.send_all([message], what=what, deadline=deadline, fds=fds)
+
+    def send_all(
+        self, messages: Sequence[Mapping[str, Any]], *, what: str, deadline: float, fds: Sequence[int] = ()
+    ) -> None:
+        """Send several lines in one write, like `send`."""
         # No blanks: QEMU reads its monitor byte by byte, at about 3 us each (monitor/monitor.c, monitor_can_read).
-        rest = memoryview(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        lines = (json.dumps(message, separators=(",", ":")).encode() + b"\n" for message in messages)
+        rest = memoryview(b"".join(lines))
         started = time.monotonic()
         while rest:
             sock = self._open_socket(what)
@@ -107,6 +118,27 @@ class Wire:
                 self.close()
                 raise QmpClosedError(subject=self.subject, during=what)
             self._buffer += data
+
+    def arrived(self, *, what: str) -> list[dict[str, Any]]:
+        """The messages that are complete after one read, which does not wait. Raises as `receive` does."""
+        sock = self._open_socket(what)
+        try:
+            data = sock.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return []
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            raise QmpClosedError(subject=self.subject, during=what)
+        self._buffer += data
+        found = []
+        while (line := self._take_line()) is not None:
+            if line.strip():
+                found.append(self._parse(line))
+        if len(self._buffer) > self._line_limit:
+            self._fail(f"received a line of more than {self._line_limit} bytes")
+        return found
 
     def _open_socket(self, what: str) -> socket.socket:
         if self._sock is None:
@@ -154,6 +186,21 @@ def _shown(line: bytes) -> str:
     return repr(line[:60]) + (f" and {len(line) - 60} bytes more" if len(line) > 60 else "")
 
 
+def try_wire(path: str, *, line_limit: int = LINE_LIMIT) -> Wire:
+    """Like `open_wire`, without waiting for a full backlog: `QmpBusyError` at once."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        with _short_address(path) as address:
+            sock.connect(address)
+    except BlockingIOError:
+        sock.close()
+        raise QmpBusyError(subject=path, waited_s=0.0) from None
+    except (OSError, ValueError) as error:
+        sock.close()
+        raise QmpConnectError(subject=path, reason=_reason(error)) from error
+    return Wire(sock, path, line_limit)
+
+
 def open_wire(path: str, *, deadline: float) -> Wire:
     """Connect to a listening unix socket by a path of any length; ``deadline`` is in monotonic seconds.
 
@@ -170,9 +217,12 @@ def open_wire(path: str, *, deadline: float) -> Wire:
         raise QmpBusyError(subject=path, waited_s=time.monotonic() - started) from None
     except (OSError, ValueError) as error:
         sock.close()
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-        raise QmpConnectError(subject=path, reason=reason) from error
+        raise QmpConnectError(subject=path, reason=_reason(error)) from error
     return Wire(sock, path)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
 
 
 def _connect(sock: socket.socket, address: str, deadline: float) -> None:

@@ -1,0 +1,178 @@
+"""Questions to many guests at the same time, in one thread and by one deadline.
+
+Each guest gets all its questions in one write, before its greeting: QEMU answers them in their order. So 50 guests take
+little more than the processor time of their answers, and guests that hang share the one deadline. Only for commands that
+change nothing: a QEMU that hangs executes them when it continues.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from typing import Any, Final
+
+from hv_kvm.paths import GuestPaths
+from hv_kvm.qmp.errors import (
+    QmpBusyError,
+    QmpClosedError,
+    QmpCommandError,
+    QmpConnectError,
+    QmpError,
+    QmpProtocolError,
+    QmpTimeoutError,
+)
+from hv_kvm.qmp.holders import accepted_connections
+from hv_kvm.qmp.wire import Wire, try_wire
+from hvcore.plugin import Deadline, dataclass
+
+__all__ = ["Answers", "Question", "Questions", "ask_all"]
+
+_LINE_LIMIT: Final = 4 << 20  # a guest with 60 disks has 90 kB
+_SECOND_TRY: Final = 0.25  # of the deadline, for a monitor that another program uses
+
+Question = tuple[str, Mapping[str, Any] | None]
+"""A command and its arguments."""
+
+Answers = Sequence[Any]
+"""For each question the result as plain JSON types, or the `QmpError` of that question."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Questions:
+    """What to ask one guest."""
+
+    paths: GuestPaths
+    questions: tuple[Question, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Asked:
+    """One guest, and what is known of its answers."""
+
+    questions: Questions
+    first_id: int
+    wires: list[Wire] = field(default_factory=list)
+    answers: dict[int, Any] = field(default_factory=dict)
+    failure: QmpError | None = None
+    heard: bool = False  # its monitor serves us: QEMU sends its greeting when it accepts a connection
+
+    @property
+    def done(self) -> bool:
+        return len(self.answers) == len(self.questions.questions)
+
+    def close(self) -> None:
+        while self.wires:
+            self.wires.pop().close()
+
+
+def ask_all(guests: Sequence[Questions], deadline: Deadline) -> list[Answers | QmpError]:
+    """The answers of each guest, in order; the error of a guest that did not answer everything by the deadline.
+
+    Asks at the second monitor, which is kept free, and at the first one if the second does not answer soon.
+    """
+    asked = [_Asked(questions=guest, first_id=int.from_bytes(os.urandom(2)) + 1) for guest in guests]
+    try:
+        for one in asked:
+            _open(one, str(one.questions.paths.recovery)) or _open(one, str(one.questions.paths.commands))
+        _until(asked, time.monotonic() + deadline.left() * _SECOND_TRY)
+        for one in asked:
+            if one.wires and not one.answers:
+                _open(one, str(one.questions.paths.commands))
+        _until(asked, time.monotonic() + deadline.left())
+        return [_result(one, deadline) for one in asked]
+    finally:
+        for one in asked:
+            one.close()
+
+
+def _open(one: _Asked, path: str) -> bool:
+    """Connect to that monitor and send all questions. Whether that succeeded."""
+    try:
+        wire = try_wire(path, line_limit=_LINE_LIMIT)
+    except (QmpConnectError, QmpBusyError) as error:
+        one.failure = one.failure or error
+        return False
+    try:
+        messages: list[Mapping[str, Any]] = [{"execute": "qmp_capabilities"}]
+        for number, (command, arguments) in enumerate(one.questions.questions):
+            message = {"execute": command, "id": one.first_id + number}
+            messages.append(message | {"arguments": arguments} if arguments else message)
+        wire.send_all(messages, what="the questions", deadline=0.0)
+    except QmpError as error:
+        one.failure = error
+        return False
+    one.wires.append(wire)
+    return True
+
+
+def _until(asked: Sequence[_Asked], until: float) -> None:
+    """Read answers until every guest has given all, or until that time in monotonic seconds."""
+    poll, waiting = select.poll(), dict[int, tuple[_Asked, Wire]]()
+    for one in asked:
+        for wire in one.wires:
+            waiting[wire.fileno()] = (one, wire)
+            poll.register(wire.fileno(), select.POLLIN)
+    while waiting:
+        left_ms = (until - time.monotonic()) * 1000
+        if left_ms <= 0:
+            return
+        for fd, _ in poll.poll(int(left_ms) + 1):
+            if fd not in waiting:
+                continue
+            one, wire = waiting[fd]
+            mine = {each.fileno() for each in one.wires}
+            _read(one, wire)
+            for number in mine if one.done else {fd} if wire.closed else ():
+                poll.unregister(number)
+                del waiting[number]
+            if one.done:
+                one.close()
+            elif wire.closed:
+                one.wires.remove(wire)
+
+
+def _read(one: _Asked, wire: Wire) -> None:
+    """Take what the monitor has sent. An error closes this connection."""
+    last = one.first_id + len(one.questions.questions)
+    try:
+        for message in wire.arrived(what="the answers"):
+            one.heard = True
+            number = message.get("id")
+            if type(number) is int and one.first_id <= number < last:
+                command = one.questions.questions[number - one.first_id][0]
+                one.answers[number - one.first_id] = _answer(message, command, wire.subject)
+            elif "error" in message and number is None and "event" not in message:
+                wire.close()
+                raise QmpProtocolError(subject=wire.subject, what="qemu could not read a command")
+    except QmpError as error:
+        one.failure = error
+
+
+def _answer(message: Mapping[str, Any], command: str, subject: str) -> Any:
+    if "return" in message:
+        return message["return"]
+    error = message.get("error")
+    if not isinstance(error, dict):
+        return QmpProtocolError(subject=subject, what=f"the reply to {command} has neither return nor error")
+    return QmpCommandError(
+        subject=subject,
+        command=command,
+        error_class=str(error.get("class", "GenericError")),
+        desc=str(error.get("desc", "")),
+    )
+
+
+def _result(one: _Asked, deadline: Deadline) -> Answers | QmpError:
+    if one.done:
+        return [one.answers[number] for number in range(len(one.questions.questions))]
+    if not one.wires and one.failure is not None:
+        return one.failure
+    path = str(one.questions.paths.commands)
+    if not one.wires:
+        return QmpClosedError(subject=path, during="the answers")
+    if not one.heard and all(accepted_connections(wire.subject) for wire in one.wires):
+        return QmpBusyError(subject=path, waited_s=deadline.seconds)
+    return QmpTimeoutError(subject=path, command="the questions", waited_s=deadline.seconds)
