@@ -15,9 +15,9 @@ from hvcore import Instance, NotFoundError, State
 from hvcore.deadline import Deadline
 from hvcore.operations.context import Context
 from hvcore.operations.in_time import OverdueError, side_by_side
+from hvcore.operations.measure import usage
 from hvcore.operations.pause import pause
 from hvcore.operations.start import start
-from hvcore.operations.measure import usage
 from hvcore.plugins.loaded_driver import LoadedDriver
 
 Made = Callable[[type], Context]
