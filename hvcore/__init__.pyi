@@ -4,6 +4,7 @@ from hvcore._version import __version__ as __version__
 from hvcore.api.doctor import examine as examine
 from hvcore.api.driver_handle import DriverHandle as DriverHandle
 from hvcore.api.node import Node as Node
+from hvcore.api.node_definitions import Definitions as Definitions
 from hvcore.config import load_instance as load_instance
 from hvcore.config import parse_instance_file as parse_instance_file
 from hvcore.config import read_instance_file as read_instance_file
@@ -37,11 +38,15 @@ from hvcore.model.answers import Finding as Finding
 from hvcore.model.answers import Log as Log
 from hvcore.model.answers import Outcome as Outcome
 from hvcore.model.answers import Severity as Severity
+from hvcore.model.definition import Definition as Definition
+from hvcore.model.definition import DefinitionOutcome as DefinitionOutcome
 from hvcore.model.devices import Disk as Disk
 from hvcore.model.devices import Nic as Nic
 from hvcore.model.instance import Instance as Instance
 from hvcore.model.observation import InstanceInfo as InstanceInfo
 from hvcore.model.observation import Interface as Interface
+from hvcore.model.pending import Effect as Effect
+from hvcore.model.pending import PendingChange as PendingChange
 from hvcore.model.plan import Argument as Argument
 from hvcore.model.plan import Origin as Origin
 from hvcore.model.plan import Plan as Plan

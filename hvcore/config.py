@@ -5,6 +5,7 @@
     /etc/hvcore/node.toml             [params.kvm] ...   for every instance of driver kvm on this node
                                       uid_pool = "FIRST-LAST"   the uids for confined guests
     /etc/hvcore/profiles/NAME.toml    [params.kvm] ...   for those with profile = "NAME"
+    /etc/hvcore/instances/NAME.toml   a definition: an instance that this node should have
 
 Each is TOML, at most 1 MiB of UTF-8. Nothing is cached: a change counts from the next operation on, and running
 instances keep their values.
@@ -31,6 +32,7 @@ __all__ = [
     "absolute_params",
     "absolute_paths",
     "default_config_dir",
+    "file_content",
     "load_instance",
     "parse_instance_file",
     "read_instance_file",
@@ -74,7 +76,7 @@ def reload_instance(path: str | Path) -> Instance:
 
     Also raises `InstanceFileError` if users other than root and the caller can change the file: it names programs to run.
     """
-    data = parse_instance_file(_content(path, protected=True), repr(str(path)))
+    data = parse_instance_file(file_content(path, protected=True), repr(str(path)))
     return _checked(path, absolute_paths(data, _directory(path)))
 
 
@@ -83,7 +85,7 @@ def read_instance_file(path: str | Path) -> dict[str, Any]:
 
     Relative paths of disks begin at the directory of the file.
     """
-    return absolute_paths(parse_instance_file(_content(path, protected=False), repr(str(path))), _directory(path))
+    return absolute_paths(parse_instance_file(file_content(path, protected=False), repr(str(path))), _directory(path))
 
 
 def parse_instance_file(data: bytes, subject: str) -> dict[str, Any]:
@@ -128,7 +130,11 @@ def _checked(path: str | Path, data: dict[str, Any]) -> Instance:
     return instance
 
 
-def _content(path: str | Path, *, protected: bool) -> bytes:
+def file_content(path: str | Path, *, protected: bool) -> bytes:
+    """The contents of an instance file; if it is too large, only its start. Raises `InstanceFileError`.
+
+    With ``protected``, a file that users other than root and the caller can change is refused.
+    """
     subject = repr(str(path))
     try:
         return _read(path, protected=protected)

@@ -48,7 +48,7 @@ ROLES: Final[Mapping[str, Role]] = {
             "New drivers and extensions": ("hvcore.plugins.new_project",),
             "Errors": ("hvcore.errors",),
         },
-        ("Node", "DriverHandle", "Plan", "InstanceInfo", "Schema"),
+        ("Node", "Definitions", "DriverHandle", "Plan", "InstanceInfo", "Schema"),
     ),
     "hvcore.plugin": Role(
         "Names for authors of drivers and extensions",

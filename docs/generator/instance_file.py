@@ -7,7 +7,7 @@ import inspect
 
 import hvcore
 from generator.words import DRIVERS, TEXT, WORDS, table, wrapped
-from hvcore.model.instance_keys import DISK_KEYS, INSTANCE_KEYS, NIC_KEYS
+from hvcore.model.instance_keys import DEFINITION_KEYS, DISK_KEYS, INSTANCE_KEYS, NIC_KEYS
 from hvcore.model.names import name_problem
 from hvcore.params.reference import default_of, field_rows, section
 
@@ -17,7 +17,7 @@ __all__ = ["instance_file_page"]
 def instance_file_page() -> str:
     """The keys of an instance file: types, defaults, meaning."""
     rule = inspect.getdoc(name_problem) or ""
-    rows = {row.key: row for row in field_rows(INSTANCE_KEYS)}
+    rows = {row.key: row for group in (INSTANCE_KEYS, DEFINITION_KEYS) for row in field_rows(group)}
     fields = WORDS["fields"]
     cells = {
         "name": ("a text, see below", "required", fields["name"]),
@@ -26,6 +26,7 @@ def instance_file_page() -> str:
         "params": ("a table", "empty", fields["params"]),
     }
     order = [field.name for field in dataclasses.fields(hvcore.Instance)]
+    order[order.index("disks") : order.index("disks")] = [param.key for param in DEFINITION_KEYS]
     return "\n\n".join(
         [
             "# The instance file",

@@ -20,6 +20,12 @@ _JSON: Final[tuple[tuple[str, str, type], ...]] = (
         "One object. For several names or files, a list: an object for each, an error too.",
         hvcore.Outcome,
     ),
+    (
+        "hv define, rename, autostart, undefine",
+        "One object. For several names or files, a list: an object for each, an error too.",
+        hvcore.DefinitionOutcome,
+    ),
+    ("hv changes", "A list.", hvcore.PendingChange),
     ("hv recover", "A list, with an entry for each instance that was changed.", Recovered),
     (
         "hv drivers",

@@ -10,7 +10,7 @@ from hvcore.deadline import Deadline
 from hvcore.errors import NotFoundError, ParamsError, Problem, VerifyError
 from hvcore.model.answers import Finding, Outcome
 from hvcore.model.instance import Instance
-from hvcore.model.instance_keys import DISK_KEYS, INSTANCE_KEYS, NIC_KEYS
+from hvcore.model.instance_keys import DEFINITION_KEYS, DISK_KEYS, INSTANCE_KEYS, NIC_KEYS
 from hvcore.model.plan import Plan, with_params
 from hvcore.operations import observe
 from hvcore.operations.context import CallOptions, Context
@@ -62,7 +62,9 @@ class DriverHandle:
     @staticmethod
     def instance_keys() -> tuple[ParamRow, ...]:
         """The keys of an instance file outside of ``[params]``, such as ``vcpus`` and ``disks.cache``."""
-        return tuple(row for group in (INSTANCE_KEYS, DISK_KEYS, NIC_KEYS) for row in field_rows(group))
+        return tuple(
+            row for group in (INSTANCE_KEYS, DEFINITION_KEYS, DISK_KEYS, NIC_KEYS) for row in field_rows(group)
+        )
 
     def json_schema(self) -> dict[str, Any]:
         """The parameters as JSON Schema, for forms and other languages. ``$comment``: where the check is stricter."""

@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
+from hvcore.api.defining_node import DefiningNode
 from hvcore.api.measured_node import MeasuredNode
-from hvcore.api.reading_node import ReadingNode
 from hvcore.config import Config, absolute_params, absolute_paths, default_config_dir, strict
 from hvcore.deadline import Deadline, checked_seconds
 from hvcore.errors import DriverLoadError, HookError, HvError, NodeError, ParamsError, Problem, UnknownDriverError
@@ -149,11 +149,11 @@ def _real(run_dir: Path) -> Path:
     return Path(os.path.realpath(run_dir))
 
 
-class Node(ReadingNode, MeasuredNode):
+class Node(DefiningNode, MeasuredNode):
     """The instances of this node whose state is in one run directory.
 
     ``run_dir``: default ``HVCORE_RUN_DIR``, otherwise /run/hvcore for root, hvcore in ``XDG_RUNTIME_DIR`` for others.
-    ``config_dir``, with the node's values and profiles: default ``HVCORE_CONFIG_DIR``, otherwise /etc/hvcore.
+    ``config_dir``, with the node's values, profiles and definitions: default ``HVCORE_CONFIG_DIR``, otherwise /etc/hvcore.
     ``uid_pool``: the uids for confined guests. Default: those in node.toml, otherwise 1880000000 to 1880065535.
     ``load_s``: the seconds that a plugin may take to be imported; a running instance waits at most 10 s for its driver.
     Time in which the plugin waits for a processor does not count.
@@ -213,6 +213,9 @@ class Node(ReadingNode, MeasuredNode):
             subject = name[:80] if isinstance(name, str) and name.isprintable() else shortened(name)
             problems = (*_placed(self._drivers, data, problems), *_params_problems(self._config, self._drivers, data))
         raise ParamsError(subject, problems)
+
+    def _absolute(self, data: Mapping[str, Any], directory: str) -> dict[str, Any]:
+        return _with_absolute_paths(self._drivers, data, directory)
 
     def json_schema(self, driver: str) -> dict[str, Any]:
         """A whole instance of that driver as JSON Schema: its keys, disks, NICs and parameters."""

@@ -51,6 +51,14 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "resume": "power:resume",
         "cleanup": "power:cleanup",
     },
+    "Definitions": {
+        "define": "definitions:define",
+        "edit": "definitions:edit",
+        "undefine": "definitions:undefine",
+        "rename": "definitions:rename",
+        "autostart": "definitions:autostart",
+        "changes": "definitions:changes",
+    },
     "Node": {
         "recover": "power:recover",
         "doctor": "diagnose:doctor",
@@ -71,8 +79,8 @@ SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
 """Words of other tools that run a subcommand of hv."""
 
 _ELSEWHERE: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("create", "run", "launch", "up", "boot"), "use 'hv start FILE'"),
-    **dict.fromkeys(("rm", "delete", "remove", "undefine"), "use 'hv stop NAME'; a stopped instance is not kept"),
+    **dict.fromkeys(("create", "run", "launch", "up", "boot"), "use 'hv start FILE', or 'hv define FILE'"),
+    **dict.fromkeys(("rm", "delete", "remove"), "use 'hv stop NAME', and 'hv undefine NAME' if it is defined"),
     **dict.fromkeys(("kill", "poweroff"), "use 'hv stop NAME', or 'hv stop NAME --force'"),
     **dict.fromkeys(("show", "inspect", "dominfo"), "use 'hv info NAME'"),
     **dict.fromkeys(("shell", "enter", "login", "attach"), "use 'hv console NAME' or 'hv exec NAME sh'"),

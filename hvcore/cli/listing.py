@@ -12,7 +12,7 @@ import click
 
 import hvcore
 from hvcore.cli.guesses import near_word
-from hvcore.cli.options import command, driver_completion, json_option, names_argument
+from hvcore.cli.options import any_names_argument, command, driver_completion, json_option
 from hvcore.cli.output import (
     Column,
     clear_screen,
@@ -48,23 +48,26 @@ _COLUMNS: Final = (
     Column("UPTIME", right=True, wraps=False, dropped=3),
     Column("REASON"),
 )
+_AUTOSTART: Final = Column("AUTOSTART", wraps=False, dropped=7)
 _WATCH_S: Final = 2.0
 
 
 @command(
     "hv list",
+    "hv list --all",
     "hv list --state crashed --state unknown",
     "hv stop $(hv list -q --driver kvm)",
     """hv list --json | jq -r '.[] | select(.state == "running") | .name'""",
     name="list",
 )
+@click.option("-a", "--all", "everything", is_flag=True, help="List defined instances that are stopped too.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the names, one on each line.")
 @click.option(
     "--state",
     "states",
     multiple=True,
-    type=click.Choice([str(state) for state in hvcore.State if state is not hvcore.State.STOPPED]),
-    help="List only instances in this state. Can be given several times.",
+    type=click.Choice([str(state) for state in hvcore.State]),
+    help="List only instances in this state. Can be given several times. State stopped includes --all.",
 )
 @click.option(
     "--driver",
@@ -77,12 +80,12 @@ _WATCH_S: Final = 2.0
 @click.option("--watch", is_flag=True, help="Print the list every 2 seconds. End with ^C or Enter.")
 @json_option
 def list_instances(
-    *, quiet: bool, states: tuple[str, ...], drivers: tuple[str, ...], watch: bool, as_json: bool
+    *, everything: bool, quiet: bool, states: tuple[str, ...], drivers: tuple[str, ...], watch: bool, as_json: bool
 ) -> None:
     """List the instances of this node.
 
-    Shows running, crashed and interrupted instances. MEMORY and RESIDENT are in MiB, CPU is in seconds. A narrow terminal
-    shows fewer columns.
+    Shows running, crashed and interrupted instances; with --all also those that are defined and stopped. MEMORY and RESIDENT
+    are in MiB, CPU is in seconds. A narrow terminal shows fewer columns.
     """
     if as_json and (watch or quiet):
         other = "--watch" if watch else "--quiet"
@@ -92,59 +95,66 @@ def list_instances(
     node = open_node()
     warn_of_run_dir(node)
     _refuse_unknown(node, drivers)
+    defined = everything or str(hvcore.State.STOPPED) in states
 
     def chosen() -> list[hvcore.InstanceInfo]:
-        found = node.instances()
+        found = node.instances(defined=defined)
         return [one for one in found if (not states or one.state in states) and (not drivers or one.driver in drivers)]
 
     if as_json:
         emit_json([one.to_json() for one in chosen()])
     elif watch:
-        _watch(chosen, quiet=quiet)
+        _watch(chosen, quiet=quiet, everything=defined)
     else:
-        _show_list(chosen(), quiet=quiet)
+        _show_list(chosen(), quiet=quiet, everything=defined)
 
 
 def _refuse_unknown(node: hvcore.Node, drivers: tuple[str, ...]) -> None:
     """Refuse a driver that is neither installed nor that of an instance: an empty list would look like an answer."""
     if not drivers:
         return
-    known = {entry.name for entry in hvcore.catalogue()} | {one.driver for one in node.instances()}
+    known = {entry.name for entry in hvcore.catalogue()} | {one.driver for one in node.instances(defined=True)}
     for driver in drivers:
         if driver not in known:
             hint = near_word(driver, known) or "see 'hv drivers'"
             raise click.UsageError(f"--driver: no driver {driver!r:.80}; {hint}", click.get_current_context())
 
 
-def _show_list(found: list[hvcore.InstanceInfo], *, quiet: bool) -> None:
+def _show_list(found: list[hvcore.InstanceInfo], *, quiet: bool, everything: bool) -> None:
     if quiet:
         if found:
             say("\n".join(one.name for one in found))
     elif not found:
         remark("no instances")
     else:
-        show_table(_COLUMNS, [_row(one) for one in found])
+        columns = [*_COLUMNS[:-1], _AUTOSTART, _COLUMNS[-1]] if everything else _COLUMNS
+        show_table(columns, [_row(one, everything=everything) for one in found])
 
 
-def _watch(chosen: Callable[[], list[hvcore.InstanceInfo]], *, quiet: bool) -> None:
+def _watch(chosen: Callable[[], list[hvcore.InstanceInfo]], *, quiet: bool, everything: bool) -> None:
     """Print the list again and again, until Enter on a terminal."""
     keyboard = [sys.stdin] if is_terminal(sys.stdin) else []
     while True:
         found = chosen()  # before the screen is cleared
         if is_terminal(results()):
             clear_screen()
-        _show_list(found, quiet=quiet)
+        _show_list(found, quiet=quiet, everything=everything)
         if select.select(keyboard, [], [], _WATCH_S)[0]:
             return
 
 
-def _row(one: hvcore.InstanceInfo) -> list[object]:
+def _row(one: hvcore.InstanceInfo, *, everything: bool) -> list[object]:
     figures = [one.vcpus, one.memory_mib, one.resident_mib, _seconds(one.cpu_seconds), _uptime(one.uptime_s)]
-    return [one.name, one.driver, str(one.state), *figures, one.reason]
+    autostart = [_yes(one.autostart)] if everything else []
+    return [one.name, one.driver, str(one.state), *figures, *autostart, one.reason]
+
+
+def _yes(value: bool | None) -> str | None:  # noqa: FBT001 - the value is what is shown
+    return None if value is None else "yes" if value else "no"
 
 
 @command("hv info web1", "hv info web1 --json | jq .state")
-@names_argument
+@any_names_argument
 @json_option
 def info(names: tuple[str, ...], *, as_json: bool) -> None:
     """Show everything about instances.
@@ -183,6 +193,7 @@ def _facts(one: hvcore.InstanceInfo) -> list[tuple[str, Any]]:
         ("started", _time(one.started_at)),
         ("ended", _time(one.ended_at)),
         ("file", one.source),
+        ("autostart", _yes(one.autostart)),
         *((f"disk {index}", _disk(disk)) for index, disk in enumerate(one.disks)),
         *((f"nic {index}", _nic(nic, one.interfaces, index)) for index, nic in enumerate(one.nics)),
         *((key.replace("_", " "), _detail(value)) for key, value in one.details.items()),

@@ -18,8 +18,11 @@ from hvcore.cli.output import results_only
 from hvcore.cli.session import open_node
 
 __all__ = [
+    "any_names_argument",
     "command",
     "deadline_option",
+    "defined_argument",
+    "defined_names_argument",
     "driver_argument",
     "driver_completion",
     "file_argument",
@@ -27,6 +30,9 @@ __all__ = [
     "json_option",
     "name_argument",
     "names_argument",
+    "only_files_argument",
+    "optional_files_argument",
+    "optional_names_argument",
     "targets_argument",
 ]
 
@@ -96,6 +102,25 @@ def _instances(ctx: click.Context, _param: click.Parameter, incomplete: str) -> 
     return []
 
 
+@results_only()
+def _all_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Instances that are on this node, then those that are defined only."""
+    found = _instances(ctx, param, incomplete)
+    there = {item.value for item in found}
+    return [*found, *(item for item in _defined(ctx, param, incomplete) if item.value not in there)]
+
+
+@results_only()
+def _defined(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    with suppress(hvcore.HvError, OSError):
+        return _items(((name, "defined") for name in open_node(ctx).definitions.names()), incomplete)
+    return []
+
+
+def _names_or_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return _defined(ctx, param, incomplete) + _files(ctx, param, incomplete)
+
+
 def driver_completion(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The installed drivers whose names begin with ``incomplete``."""
     return _items(((entry.name, entry.distribution) for entry in hvcore.catalogue()), incomplete)
@@ -116,7 +141,7 @@ def _files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> lis
 
 def _targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     drivers = driver_completion(ctx, param, incomplete) if incomplete else []
-    return drivers or _files(ctx, param, incomplete)
+    return drivers or _names_or_files(ctx, param, incomplete)
 
 
 def _items(found: Iterable[tuple[str, str]], incomplete: str) -> list[CompletionItem]:
@@ -131,16 +156,33 @@ def json_option(run: _F) -> _F:
     return option(run)
 
 
-# The name of an instance or several, the name of a driver, an instance file (``-``: standard input), several of these, or either.
+# The name of an instance or several, of a definition, of a driver; an instance file or a definition (``-``: standard input), or
+# several; or any of these.
 name_argument: Final = click.argument("name", callback=_instance_name, shell_complete=_instances)
 names_argument: Final = click.argument(
     "names", metavar="NAME...", nargs=-1, required=True, callback=_instance_names, shell_complete=_instances
 )
+any_names_argument: Final = click.argument(
+    "names", metavar="NAME...", nargs=-1, required=True, callback=_instance_names, shell_complete=_all_names
+)
+optional_names_argument: Final = click.argument(
+    "names", metavar="[NAME]...", nargs=-1, callback=_instance_names, shell_complete=_instances
+)
+defined_argument: Final = click.argument("name", callback=_instance_name, shell_complete=_defined)
+defined_names_argument: Final = click.argument(
+    "names", metavar="NAME...", nargs=-1, required=True, callback=_instance_names, shell_complete=_defined
+)
 driver_argument: Final = click.argument("driver", shell_complete=driver_completion)
-file_argument: Final = click.argument("file", shell_complete=_files)
-files_argument: Final = click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=_files)
+file_argument: Final = click.argument("file", metavar="FILE|NAME", shell_complete=_names_or_files)
+files_argument: Final = click.argument(
+    "files", metavar="FILE|NAME...", nargs=-1, required=True, shell_complete=_names_or_files
+)
+optional_files_argument: Final = click.argument(
+    "files", metavar="[FILE|NAME]...", nargs=-1, shell_complete=_names_or_files
+)
+only_files_argument: Final = click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=_files)
 targets_argument: Final = click.argument(
-    "targets", metavar="FILE|DRIVER...", nargs=-1, required=True, shell_complete=_targets
+    "targets", metavar="FILE|NAME|DRIVER...", nargs=-1, required=True, shell_complete=_targets
 )
 
 

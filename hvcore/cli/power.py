@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Final
 
@@ -10,10 +11,18 @@ import click
 import hvcore
 from hvcore.cli.console import attach
 from hvcore.cli.first_output import run_and_print
-from hvcore.cli.options import command, deadline_option, files_argument, json_option, name_argument, names_argument
+from hvcore.cli.options import (
+    command,
+    deadline_option,
+    json_option,
+    name_argument,
+    names_argument,
+    optional_files_argument,
+    optional_names_argument,
+)
 from hvcore.cli.output import emit_json, remark, say
-from hvcore.cli.session import known, no_instance, open_node, read_instance, report_states, working
-from hvcore.cli.several import Result, for_each
+from hvcore.cli.session import file_of, known, no_instance, open_node, read_instance, report_states, working
+from hvcore.cli.several import Result, collected, for_each
 
 __all__ = ["cleanup", "pause", "reboot", "recover", "resume", "start", "stop"]
 
@@ -39,12 +48,19 @@ def _if_cut_off(outcome: hvcore.Outcome) -> str:
 
 
 @command(
-    "hv start web1.toml",
+    "hv start web1",
     "hv start web1.toml --console",
-    "hv start web1.toml web2.toml",
+    "hv start web1.toml web2",
     "generate-instance | hv start -",
+    "hv start --autostart",
 )
-@files_argument
+@optional_files_argument
+@click.option(
+    "--autostart",
+    "at_boot",
+    is_flag=True,
+    help="Start every defined instance that has autostart = true, as the node's boot does.",
+)
 @click.option(
     "--paused", is_flag=True, help="Leave the instance paused before its first instruction; 'hv resume' lets it run."
 )
@@ -57,12 +73,21 @@ def _if_cut_off(outcome: hvcore.Outcome) -> str:
 )
 @deadline_option(30.0, "Give up if the instance is not ready after S seconds.")
 @json_option
-def start(files: tuple[str, ...], *, paused: bool, with_console: bool, deadline_s: float, as_json: bool) -> None:
+def start(
+    files: tuple[str, ...], *, at_boot: bool, paused: bool, with_console: bool, deadline_s: float, as_json: bool
+) -> None:
     """Start instances, and return when they are ready.
 
-    Does nothing if the instance is already running. Refuses a file if another instance runs under its name. If a start
-    fails, everything it set up is removed again. Use '-' to read standard input.
+    Give an instance file, or the name of an instance that 'hv define' has defined. Does nothing if the instance is already
+    running. Refuses a file if another instance runs under its name. If a start fails, everything it set up is removed
+    again. Use '-' to read standard input.
     """
+    if at_boot is bool(files):
+        what = "--autostart takes no FILE or NAME" if at_boot else "give a FILE or a NAME, or --autostart"
+        raise click.UsageError(what, click.get_current_context())
+    if at_boot:
+        _start_at_boot(paused=paused, deadline_s=deadline_s, as_json=as_json)
+        return
     if with_console and (as_json or len(files) > 1):
         option, why = ("--json", "which needs standard output") if as_json else ("several files", "which shows one")
         raise click.UsageError(
@@ -74,11 +99,22 @@ def start(files: tuple[str, ...], *, paused: bool, with_console: bool, deadline_
         for_each(files, lambda file: _result(*_started(file, paused=paused, deadline_s=deadline_s)), as_json=as_json)
 
 
+def _start_at_boot(*, paused: bool, deadline_s: float, as_json: bool) -> None:
+    # None: the file cannot be read, so it is not known whether the instance should have been started. That is an error.
+    found = [entry.file for entry in open_node().definitions.entries() if entry.autostart is not False]
+    if not found and not as_json:
+        remark("no defined instance has autostart = true; 'hv autostart NAME' sets it")
+    with collected(as_json=as_json) as add:
+        for file in found:
+            name = os.path.basename(file).removesuffix(".toml")
+            add(lambda name=name: _result(*_started(name, paused=paused, deadline_s=deadline_s)))  # type: ignore[misc]
+
+
 def _started(file: str, *, paused: bool, deadline_s: float) -> tuple[hvcore.Outcome, str]:
     with report_states() as about, working(f"starting {file}") as node:
         instance = read_instance(node, file)
         about.append(instance.name)
-        source = "" if file == "-" else file
+        source = "" if file == "-" else file_of(node, file)
         outcome = node.driver(instance.driver).start(instance, paused=paused, deadline_s=deadline_s, source=source)
     return outcome, _start_text(outcome, instance.driver, str(outcome.state))
 
@@ -97,7 +133,7 @@ def _start_with_console(file: str, *, paused: bool, deadline_s: float) -> None:
         held = not paused and "pause" in driver.capabilities
         if "console" not in driver.capabilities:
             raise hvcore.UnsupportedError(driver=driver.name, operation="console")
-        source = "" if file == "-" else file
+        source = "" if file == "-" else file_of(node, file)
         outcome = driver.start(instance, paused=paused or held, deadline_s=deadline_s, source=source)
     state = "ready" if held else str(outcome.state)  # paused only until the console is open
     for line in (_start_text(outcome, driver.name, state), *_result(outcome, "").notes):
@@ -129,26 +165,59 @@ def _attach(name: str, *, release: bool) -> None:
         raise
 
 
-@command("hv stop web1", "hv stop web1 web2 --deadline 10", "hv stop web1 --force")
-@names_argument
+@command("hv stop web1", "hv stop web1 web2 --deadline 10", "hv stop web1 --force", "hv stop --all --deadline 90")
+@optional_names_argument
+@click.option("--all", "everything", is_flag=True, help="Stop all instances of this node at the same time.")
 @click.option("--force", is_flag=True, help="Stop at once, without asking the guest to shut down.")
-@deadline_option(60.0, _SHUTDOWN_DEADLINE)
+@deadline_option(60.0, f"{_SHUTDOWN_DEADLINE} With --all, for all guests together.")
 @json_option
-def stop(names: tuple[str, ...], *, force: bool, deadline_s: float, as_json: bool) -> None:
+def stop(names: tuple[str, ...], *, everything: bool, force: bool, deadline_s: float, as_json: bool) -> None:
     """Stop instances, and show what stopped them.
 
     Asks the guest to shut down, then powers it off after --deadline. A guest that was started paused and has never run
     is powered off at once. Exits with 4 if there is no such instance.
     """
-    for_each(names, lambda name: _stopped(name, force=force, deadline_s=deadline_s), as_json=as_json)
+    if everything is bool(names):
+        what = "--all takes no NAME" if everything else "give a NAME, or --all"
+        raise click.UsageError(what, click.get_current_context())
+    if everything:
+        _stop_all(force=force, deadline_s=deadline_s, as_json=as_json)
+    else:
+        for_each(names, lambda name: _stopped(name, force=force, deadline_s=deadline_s), as_json=as_json)
+
+
+def _stop_all(*, force: bool, deadline_s: float, as_json: bool) -> None:
+    hint = "" if force else "to end all now: ^C, then 'hv stop --all --force'"
+    with working("stopping all instances", hint) as node, collected(as_json=as_json) as add:
+
+        def done(_name: str, outcome: hvcore.Outcome | hvcore.HvError) -> None:
+            add(lambda: _in_words(outcome, force=force, deadline_s=deadline_s))
+
+        if not node.stop_all(force=force, deadline_s=deadline_s, done=done) and not as_json:
+            remark("no instances")
+
+
+def _in_words(outcome: hvcore.Outcome | hvcore.HvError, *, force: bool, deadline_s: float) -> Result:
+    if isinstance(outcome, hvcore.HvError):
+        raise outcome
+    if not outcome.changed:  # it ended meanwhile
+        return _result(outcome, f"{outcome.name}: already stopped")
+    return _stop_result(outcome, force=force, deadline_s=deadline_s)
 
 
 def _stopped(name: str, *, force: bool, deadline_s: float) -> Result:
     hint = "" if force else f"to end it now: ^C, then 'hv stop {name} --force'"
     with report_states(name), working(f"stopping {name}", hint) as node, known(node, name):
         outcome = node.stop(name, force=force, deadline_s=deadline_s)
+    if not outcome.changed and name in node.definitions:
+        return _result(outcome, f"{name}: already stopped")
     if not outcome.changed:
         raise no_instance(node, name)
+    return _stop_result(outcome, force=force, deadline_s=deadline_s)
+
+
+def _stop_result(outcome: hvcore.Outcome, *, force: bool, deadline_s: float) -> Result:
+    name = outcome.name
     if not force and outcome.seconds >= deadline_s and outcome.stopped_by in _CUT_OFF:
         text = f"{name}: did not shut down within {deadline_s:g} s and was {_CUT_OFF[outcome.stopped_by]}"
         return _result(outcome, f"{text}; its file systems may need a check")

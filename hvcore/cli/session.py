@@ -12,12 +12,14 @@ import click
 
 import hvcore
 from hvcore.cli.exit_status import Signalled
-from hvcore.cli.guesses import instead_of
+from hvcore.cli.guesses import instead_of, looks_like_file, near_names
 from hvcore.cli.output import remark
 from hvcore.cli.progress import progress
 
 __all__ = [
     "check_run_dir",
+    "define_file",
+    "file_of",
     "known",
     "no_instance",
     "open_node",
@@ -128,33 +130,80 @@ def _add_guess(error: hvcore.NotFoundError, node: hvcore.Node, name: str) -> Non
         error.add_note(f"{name}: {missing}")
         return
     with suppress(hvcore.HvError):
-        hint = instead_of(name, [info.name for info in node.instances()])
+        if name in node.definitions:
+            error.add_note(f"{name}: is defined and stopped; 'hv start {name}' starts it")
+            return
+        hint = instead_of(name, [*(info.name for info in node.instances()), *node.definitions.names()])
         if hint:
             error.add_note(f"{name}: {hint}")
 
 
-def read_instance(node: hvcore.Node, file: str) -> hvcore.Instance:
-    """The instance in the file (``-``: standard input), checked with its driver.
+def file_of(node: hvcore.Node, target: str) -> str:
+    """The file that is meant: a path, ``-``, or the name of a definition. A definition is preferred to a file of that name."""
+    if target == "-" or looks_like_file(target) or os.sep in target or "\0" in target:
+        return target
+    with suppress(hvcore.HvError):
+        if target in node.definitions:
+            return str(node.definitions.path(target))
+    return target
 
-    Raises `InstanceFileError` when the file cannot be read as TOML, and `ParamsError` with every problem.
+
+def read_instance(node: hvcore.Node, target: str) -> hvcore.Instance:
+    """The instance in a file, in a definition or on standard input (``-``), checked with its driver.
+
+    Prints a warning if the file sets a key that only a definition can have. Raises `InstanceFileError` when the file cannot
+    be read as TOML, and `ParamsError` with every problem.
     """
+    file = file_of(node, target)
+    if file != target:
+        return node.definitions.instance(target)
     stdin = file == "-"
-    try:
+    with _near_file(node, file):
         data = hvcore.parse_instance_file(_read_stdin(), "stdin") if stdin else hvcore.read_instance_file(file)
-        return node.check(data, directory=os.getcwd() if stdin else os.path.dirname(os.path.abspath(file)))
+        instance = node.check(data, directory=os.getcwd() if stdin else os.path.dirname(os.path.abspath(file)))
+        if data.get("autostart") and not stdin and not _is_definition(node, file):
+            what = "warning: autostart: has no effect here, because the file is not a definition"
+            remark(f"{instance.name}: {what}; 'hv define {file}' makes one")
+        return instance
+
+
+def define_file(node: hvcore.Node, file: str, **options: Any) -> hvcore.DefinitionOutcome:
+    """Define the instance in the file (``-``: standard input). Raises `InputError`."""
+    with _near_file(node, file):
+        if file != "-":
+            return node.definitions.define(file, **options)
+        try:
+            text = _read_stdin().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise hvcore.InstanceFileError(f"stdin: is not UTF-8 at byte {error.start}; correct the input") from error
+        return node.definitions.define_text(text, subject="stdin", directory=os.getcwd(), **options)
+
+
+@contextmanager
+def _near_file(node: hvcore.Node, file: str) -> Iterator[None]:
+    """Errors in the block name the file; one about a missing file says what was probably meant."""
+    try:
+        yield
     except hvcore.InstanceFileError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             what = f"{file!r}: no such file; {_instead_of(node, file)}"
             raise hvcore.InstanceFileError(what) from error.__cause__
         raise
     except hvcore.ParamsError as error:
-        raise hvcore.ParamsError("stdin" if stdin else repr(file), error.problems) from None
+        raise hvcore.ParamsError("stdin" if file == "-" else repr(file), error.problems) from None
+
+
+def _is_definition(node: hvcore.Node, file: str) -> bool:
+    return os.path.realpath(os.path.dirname(os.path.abspath(file))) == os.path.realpath(node.definitions.directory)
 
 
 def _instead_of(node: hvcore.Node, file: str) -> str:
     if os.path.lexists(f"{file}.toml"):
         return f"did you mean {f'{file}.toml'!r}?"
     with suppress(hvcore.HvError):
+        near = near_names(file, node.definitions.names())
+        if near:
+            return near
         for info in node.instances():
             if info.name == file:
                 return f"give an instance file; instance {file} is {info.state}, see 'hv info {file}'"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import click
@@ -11,7 +12,7 @@ import hvcore
 from hvcore.cli.exit_status import reported
 from hvcore.cli.output import emit_json, remark, say, show
 
-__all__ = ["Result", "for_each"]
+__all__ = ["Result", "collected", "for_each"]
 
 
 class Result(NamedTuple):
@@ -33,24 +34,38 @@ def for_each(targets: Sequence[str], act: Callable[[str], Result], *, as_json: b
         show(done.facts, done.text, as_json=as_json)
         _show_notes(done)
         return
+    with collected(as_json=as_json) as add:
+        for target in distinct:
+            add(lambda target=target: act(target))  # type: ignore[misc]
+
+
+@contextmanager
+def collected(*, as_json: bool) -> Iterator[Callable[[Callable[[], Result]], None]]:
+    """A function that prints the result of a call or its error, at once. Ends with the exit code of the first failure.
+
+    JSON is a list, printed at the end.
+    """
     documents: list[Any] = []
-    code = 0
-    for target in distinct:
+    codes: list[int] = []
+
+    def add(call: Callable[[], Result]) -> None:
         try:
-            done = act(target)
+            done = call()
         except hvcore.HvError as error:
             facts = reported(error)
             documents.append(facts)
-            code = code or int(facts["exit_code"])
+            codes.append(int(facts["exit_code"]))
         else:
             documents.append(done.facts)
             if not as_json:
                 say(done.text)
             _show_notes(done)
+
+    yield add
     if as_json:
         emit_json(documents)
-    if code:
-        click.get_current_context().exit(code)
+    if codes:
+        click.get_current_context().exit(codes[0])
 
 
 def _show_notes(done: Result) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -63,8 +64,11 @@ def _make_dir(path: Path) -> None:
     path.mkdir(mode=0o700, exist_ok=True)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data``, mode 0600: after a crash at any point it has the whole old or the whole new content."""
+def write_atomic(path: Path, data: bytes, *, like: os.stat_result | None = None) -> None:
+    """Replace ``path`` by ``data``: after a crash at any point it has the whole old or the whole new content.
+
+    Its mode is 0600, or that of the file ``like``, whose owner it then also gets if we may give it away.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -72,6 +76,10 @@ def write_atomic(path: Path, data: bytes) -> None:
             view = memoryview(data)
             while view:
                 view = view[file.write(view) :]
+            if like is not None:
+                with suppress(PermissionError):
+                    os.fchown(fd, like.st_uid, like.st_gid)
+                os.fchmod(fd, stat.S_IMODE(like.st_mode) & 0o777)
             os.fsync(fd)
         temporary.rename(path)
     except BaseException:

@@ -16,7 +16,15 @@ from hvcore.params.param import Param, ParamGroup, ParamType, Reject
 from hvcore.params.types import boolean, integer, list_of, one_of, regexp
 from hvcore.params.words import nearest, shortened
 
-__all__ = ["DISK_KEYS", "INSTANCE_KEYS", "NIC_KEYS", "clean_instance", "read_values"]
+__all__ = [
+    "DEFINITION_KEYS",
+    "DISK_KEYS",
+    "INSTANCE_KEYS",
+    "NIC_KEYS",
+    "clean_instance",
+    "definition_values",
+    "read_values",
+]
 
 _HEX: Final = "[0-9a-fA-F]"
 
@@ -140,6 +148,19 @@ INSTANCE_KEYS: Final = ParamGroup(
 )
 """The simple keys of an instance file, but for ``name``."""
 
+DEFINITION_KEYS: Final = ParamGroup(
+    "",
+    Param(
+        "autostart",
+        boolean(),
+        default=False,
+        help="Whether hv start --autostart starts the instance, as the node's boot does. Only a definition has an effect: a "
+        "file in the node's directory of definitions.",
+        example=True,
+    ),
+)
+"""The keys that say what the node does with a definition. The instance and its record do not have them."""
+
 _GUESSES: Final = 20  # a table with more unknown keys than this is not a matter of typing errors
 
 
@@ -160,7 +181,9 @@ def clean_instance(instance: object) -> tuple[dict[str, Any], list[Problem]]:
 
 def read_values(data: Mapping[Any, Any]) -> tuple[dict[str, Any], list[Problem]]:
     """The arguments of an `Instance` in plain data, and every problem. Unknown keys are problems."""
-    values, problems = _table(data, "", INSTANCE_KEYS, ("name",), ("disks", "nics", "params"))
+    of_definition = tuple(param.key for param in DEFINITION_KEYS)
+    values, problems = _table(data, "", INSTANCE_KEYS, ("name",), (*of_definition, "disks", "nics", "params"))
+    problems += _fields(data, "", DEFINITION_KEYS)[1]
     values["name"] = data.get("name")
     wrong_name = name_problem(values["name"]) if values["name"] is not None else None
     problems += [wrong_name] if wrong_name else []
@@ -172,6 +195,12 @@ def read_values(data: Mapping[Any, Any]) -> tuple[dict[str, Any], list[Problem]]
         what = "must be a table of keys and values"
         problems.append(Problem(path="params", what=what, got=shortened(values["params"])))
     return values, problems
+
+
+def definition_values(data: Mapping[Any, Any]) -> dict[str, Any]:
+    """The values of `DEFINITION_KEYS` in plain data; of one that is wrong or missing its default."""
+    values, _ = _fields(data, "", DEFINITION_KEYS)
+    return {param.key: values.get(param.key, param.default) for param in DEFINITION_KEYS}
 
 
 def _of_rows(rows: object, key: str, cls: type[Any], keys: ParamGroup) -> tuple[tuple[Any, ...], list[Problem]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hvcore.model.instance_keys import DISK_KEYS, INSTANCE_KEYS, NIC_KEYS
+from hvcore.model.instance_keys import DEFINITION_KEYS, DISK_KEYS, INSTANCE_KEYS, NIC_KEYS
 from hvcore.model.names import MAX_NAME_BYTES, NAME_PATTERN
 from hvcore.params.param import PATTERN_END
 from hvcore.params.reference import json_schema, table_schema
@@ -33,7 +33,8 @@ def instance_schema(schema: Schema, driver: str) -> dict[str, Any]:
         "params": {**params, "description": f"The parameters of driver {driver}."},
     }
     needed = ("name", "params") if params.get("required") else ("name",)
-    table = table_schema(INSTANCE_KEYS, {"name": name, **tables}, needed)
+    of_definition = table_schema(DEFINITION_KEYS)["properties"]
+    table = table_schema(INSTANCE_KEYS, {"name": name, **of_definition, **tables}, needed)
     table["properties"]["driver"] = {"const": driver, "description": table["properties"]["driver"]["description"]}
     uuid = table["properties"]["uuid"]
     uuid["anyOf"] = [*uuid["anyOf"], {"const": ""}]  # as an Instance that has none yet

@@ -115,7 +115,7 @@ def test_a_deadline_must_be_a_positive_number_of_seconds(hv: Hv, value: str) -> 
         (("list", "--josn"), "did you mean '--json'"),
         (("list", "extra"), "unexpected extra argument (extra)"),
         (("log", "web1", "-n", "-1"), "hv: -n / --lines: -1 is not in the range"),
-        (("start",), "missing argument 'FILE...'"),
+        (("start",), "give a FILE or a NAME, or --autostart"),
         (("completion", "tcsh"), "'tcsh' is not one of"),
         (("--run-dir",), "requires an argument"),
     ],

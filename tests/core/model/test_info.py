@@ -17,6 +17,7 @@ def test_the_keys_of_an_instance_are_stable() -> None:
     assert list(data) == [
         *("name", "driver", "state", "reason", "pid", "uuid", "memory_mib", "resident_mib", "vcpus"),
         *("cpu_seconds", "uptime_s", "details", "source", "started_at", "ended_at", "disks", "nics", "interfaces"),
+        "autostart",
     ]
     assert json.loads(json.dumps(data)) == data
     assert type(data["state"]) is str
