@@ -190,6 +190,7 @@ from hvcore.plugins.hookspecs import hookimpl as hookimpl
 from hvcore.plugins.hookspecs import hookspec as hookspec
 from hvcore.plugins.hookspecs import when_given as when_given
 from hvcore.plugins.protocols import Adopts as Adopts
+from hvcore.plugins.protocols import Attaches as Attaches
 from hvcore.plugins.protocols import Driver as Driver
 from hvcore.plugins.protocols import Examines as Examines
 from hvcore.plugins.protocols import ExaminesWithValues as ExaminesWithValues

@@ -194,10 +194,16 @@ def _facts(one: hvcore.InstanceInfo) -> list[tuple[str, Any]]:
         ("ended", _time(one.ended_at)),
         ("file", one.source),
         ("autostart", _yes(one.autostart)),
-        *((f"disk {index}", _disk(disk)) for index, disk in enumerate(one.disks)),
-        *((f"nic {index}", _nic(nic, one.interfaces, index)) for index, nic in enumerate(one.nics)),
+        *((_named(one, "disk", index), _disk(disk)) for index, disk in enumerate(one.disks)),
+        *((_named(one, "nic", index), _nic(nic, one.interfaces, index)) for index, nic in enumerate(one.nics)),
         *((key.replace("_", " "), _detail(value)) for key, value in one.details.items()),
     ]
+
+
+def _named(one: hvcore.InstanceInfo, kind: str, index: int) -> str:
+    """The name for 'hv detach' of the disk or NIC at that position; without a name, its position."""
+    field = f"{kind}s[{index}]"
+    return next((name for name, found in one.devices.items() if found == field), f"{kind} {index}")
 
 
 def _detail(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import uuid
 from collections.abc import Mapping
 from dataclasses import field
@@ -69,6 +70,11 @@ class Instance:
         if given is not None:
             return given
         return _derived_mac(self.uuid, index)
+
+    def free_mac(self) -> str:
+        """The first MAC address derived from the uuid that no NIC has."""
+        taken = {self.mac(index).lower() for index in range(len(self.nics))}
+        return next(mac for index in itertools.count() if (mac := _derived_mac(self.uuid, index)) not in taken)
 
 
 @functools.lru_cache(maxsize=4096)  # a list shows the MAC addresses of every instance

@@ -95,7 +95,8 @@ class InstanceInfo(Observation):
     ``source`` is its instance file, None if there was none. ``started_at`` and ``ended_at`` are seconds since 1970; the
     end is None while it runs, and if it is not known. ``nics`` have the MAC addresses that are in use, ``interfaces`` what
     belongs to them on the node. ``autostart``: whether its definition says so; None without one, and if that was not read.
-    Of a defined instance that is stopped, the figures are those of its definition.
+    Of a defined instance that is stopped, the figures are those of its definition. ``devices`` has the names
+    of devices for attach and detach, each with its field: ``disk1``, ``disks[0]``.
     """
 
     name: str
@@ -108,6 +109,7 @@ class InstanceInfo(Observation):
     nics: tuple[Nic, ...] = ()
     interfaces: tuple[Interface, ...] = ()
     autostart: bool | None = None
+    devices: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, observation: Observation, *, name: str, driver: str, **known: Any) -> Self:

@@ -24,6 +24,7 @@ __all__ = [
     "RECORD_FILE",
     "RECORD_VERSION",
     "STATUS",
+    "Change",
     "Entry",
     "Phase",
     "ProcessId",
@@ -44,14 +45,19 @@ _MOST_PIDS: Final = 2**31  # pid_t of Linux is an int
 _LAST_TIME: Final = 10_000 * 365 * 86400.0  # what a date of four digits can have
 
 # 2: profile; 3: boot index of NICs; 4: observer; 5: params, source, keys in the ledger; 6: tags, more keys of NICs
-RECORD_VERSION: Final = 6
+# 7: devices, change, phase changing
+RECORD_VERSION: Final = 7
 
 
 class Phase(StrEnum):
-    """The progress of the last operation on the instance. ``ended``: a reboot stopped it and did not start it again."""
+    """The progress of the last operation on the instance. ``ended``: a reboot stopped it and did not start it again.
+
+    ``changing``: it runs, and a device of it is being changed.
+    """
 
     STARTING = "starting"
     RUNNING = "running"
+    CHANGING = "changing"
     STOPPING = "stopping"
     ENDED = "ended"
 
@@ -86,6 +92,21 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A change of one device of a running instance that is in progress, or was interrupted.
+
+    ``op`` is the operation in words, ``device`` the device's name. The record itself has the instance from before the
+    change; ``instance``, ``spec`` and ``devices`` are what it is to have afterwards.
+    """
+
+    op: str
+    device: str
+    instance: Instance
+    spec: dict[str, Any]
+    devices: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """The state of one started instance. ``spec`` and ``bindings`` are the driver's, as plain JSON types.
 
@@ -94,6 +115,8 @@ class Record:
     without secrets; None in a record of an older version. ``source`` is the absolute path of the instance file, empty
     for an instance that a program built. ``observer`` is ``module:function`` that observes its state without the driver,
     empty when only the driver can. ``started_at`` is wall-clock seconds and only a label. ``paused``: to be paused.
+    ``devices`` has the name of each device that can be changed while the instance runs, with the field that describes it:
+    ``disk1``, ``disks[0]``. It is empty if the driver changes none. ``change`` is set in phase ``changing``.
     """
 
     name: str
@@ -112,11 +135,18 @@ class Record:
     observer: str = ""
     params: dict[str, Any] | None = None
     source: str = ""
+    devices: dict[str, Any] = field(default_factory=dict)
+    change: Change | None = None
     version: int = RECORD_VERSION
 
     def entry(self, key: str) -> Entry:
         """The ledger entry of that resource, which must have one."""
         return next(entry for entry in self.ledger if entry.key == key)
+
+    @property
+    def up(self) -> Phase:
+        """The phase of the instance if it runs: ``changing`` until an interrupted change is finished or undone."""
+        return Phase.RUNNING if self.change is None else Phase.CHANGING
 
     def __post_init__(self) -> None:
         if not 0 <= self.started_at < _LAST_TIME:  # not for NaN either

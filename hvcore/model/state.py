@@ -46,6 +46,8 @@ class Op(StrEnum):
     LOG = "log"
     CONSOLE_LOG = "console --log"
     CLEANUP = "cleanup"
+    ATTACH = "attach"
+    DETACH = "detach"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ TRANSITIONS: Final[dict[tuple[State, Op], Move | Already]] = {
     (State.PAUSED, Op.RESUME): Move(State.RUNNING),
     (State.PAUSED, Op.REBOOT): Move(State.RUNNING),
     (State.PAUSED, Op.CONSOLE): Move(State.PAUSED),
+    **{(state, op): Move(state) for state in ACTIVE for op in (Op.ATTACH, Op.DETACH)},
     # The rest of an ended instance is released on the way.
     **{(state, Op.START): Move(State.RUNNING) for state in ENDED},
     **{(state, op): Move(State.STOPPED) for state in ENDED for op in (Op.STOP, Op.KILL, Op.CLEANUP)},

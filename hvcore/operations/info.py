@@ -94,6 +94,7 @@ def info_of(
         disks=instance.disks,
         nics=tuple(replace(nic, mac=mac) for nic, mac in zip(instance.nics, macs, strict=True)),
         interfaces=interfaces,
+        devices=record.devices,
     )
 
 

@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 __all__ = ["NodeInterfaces"]
 
 _MACVTAP: Final = "macvtap"
-_OF_NIC: Final = r"nic(\d+)(?:\..+)?"
+_OF_NIC: Final = re.compile(r"(nic(\d+))(?:\..+)?")
+_FIELD: Final = re.compile(r"nics\[(\d+)\]")
+
+
+def _position(record: Record, key: str) -> int | None:
+    """The position among the instance's NICs of the one that the resource belongs to. It changes when one is detached."""
+    of_nic = _OF_NIC.fullmatch(key)
+    if of_nic is None:
+        return None
+    field = record.devices.get(of_nic[1])
+    found = _FIELD.fullmatch(field) if isinstance(field, str) else None
+    return int(of_nic[2] if found is None else found[1])
 
 
 class NodeInterfaces:
@@ -27,16 +38,16 @@ class NodeInterfaces:
         """Those of the instance's NICs, which have these MAC addresses; nothing for a NIC without an interface."""
         switches = {entry.data.get("port"): entry.data.get("bridge") for entry in record.ledger}
         for entry in record.ledger:
-            nic = re.fullmatch(_OF_NIC, entry.key)
+            nic = _position(record, entry.key)
             name, mark = entry.data.get("name"), entry.data.get("owner")
-            if nic is None or name is None or mark is None or int(nic[1]) >= len(macs):
+            if nic is None or name is None or mark is None or nic >= len(macs):
                 continue
             link = self._by_name.get(name)
             if link is not None and link.alias == mark:  # another link may have the name by now
-                seen = tuple(self._addresses.get(macs[int(nic[1])].lower(), ()))
+                seen = tuple(self._addresses.get(macs[nic].lower(), ()))
                 # A port of Open vSwitch is not among the links. Its database is not read: that takes 10 ms.
                 port_of = switches.get(name) or self._name_of.get(link.master)
-                yield Interface(nic=int(nic[1]), name=name, port_of=port_of, seen=seen)
+                yield Interface(nic=nic, name=name, port_of=port_of, seen=seen)
 
     def counters(self, record: Record, macs: Sequence[str]) -> Iterator[NicUse]:
         """What the instance's NICs have received and sent; nothing for a NIC without an interface of this node."""

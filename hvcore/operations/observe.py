@@ -8,6 +8,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from hvcore.errors import DriverLoadError, HvError, NotFoundError, RecordError, 
 from hvcore.host.processes.process import alive, boot_id, figures
 from hvcore.model.observation import Observation, fault_of
 from hvcore.model.record import Phase, Record
-from hvcore.model.state import ENDED, Already, Move, Op, State, transition
+from hvcore.model.state import ACTIVE, ENDED, Already, Move, Op, State, transition
 from hvcore.operations.context import Context
 from hvcore.operations.in_time import OverdueError, in_time
 
@@ -69,7 +70,7 @@ def observed_all(context: Context, names: Sequence[str]) -> list[Observed]:
     for name, answer in _answers(context, drivers).items():
         known[name] = _unknown(drivers[name][0], answer) if isinstance(answer, BaseException) else answer
     return [
-        item if isinstance(item, Observed) else Observed(item, _unless_unseen(context, item, known[item.name]))
+        item if isinstance(item, Observed) else Observed(item, _completed(context, item, known[item.name]))
         for item in seen
     ]
 
@@ -86,9 +87,18 @@ def _before_driver(context: Context, name: str) -> Observed | Record:
         return Observed(record=None, observation=_without_record(context, name))
     if record.boot_id != boot_id():
         return Observed(record, Observation(state=State.CRASHED, reason="the node was restarted"))
-    if record.phase is not Phase.RUNNING:
+    if record.phase not in (Phase.RUNNING, Phase.CHANGING):
         return Observed(record, _half_done(context, record))
     return record
+
+
+def _completed(context: Context, record: Record, found: Observation) -> Observation:
+    """What was observed, with what the driver does not know of."""
+    found = _unless_unseen(context, record, found)
+    if record.change is None or found.state not in ACTIVE or context.store.locked(record.name):
+        return found
+    what = f"{record.change.op} of {record.change.device} was interrupted; hv recover finishes or undoes it"
+    return replace(found, reason=what if found.reason is None else f"{found.reason}; {what}")
 
 
 def _unless_unseen(context: Context, record: Record, found: Observation) -> Observation:

@@ -139,6 +139,7 @@ def start_locked(context: Context, loaded: LoadedDriver, decided: Decided, deadl
         source=decided.source,
         started_at=datetime.now(UTC).timestamp(),
         observer=observer_of(loaded.driver),
+        devices=loaded.device_names(decided.spec),
     )
     notes = (*notes, *_bring_up(context, loaded, decided.spec, record, deadline))
     # Read again: a script may have left no process.

@@ -93,7 +93,7 @@ def _stop(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
     try:
         recovered = settle(context, name, deadline)
     except HvError as error:  # such as a half-started guest that does not answer: force kills it all the same
-        if not force or _is_fault(error):
+        if _is_fault(error) or not (force or _is_changing(context, name)):
             raise
         recovered = None
     seen = observed(context, name)
@@ -107,6 +107,12 @@ def _stop(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
         return _stop_by_driver(context, seen.record, op, deadline, before=seen.state)
     stopped_by = "gone" if seen.state in ENDED else "kill"
     return _release(context, seen.record, _outcome_of(name, op, stopped_by, seen.state), deadline)
+
+
+def _is_changing(context: Context, name: str) -> bool:
+    """Whether an interrupted change of a device is left: a stop releases everything that either side of it holds."""
+    record = context.store.load(name)
+    return record is not None and record.phase is Phase.CHANGING
 
 
 def _needs_driver(context: Context, seen: Observed, *, force: bool) -> bool:
@@ -164,7 +170,7 @@ def _stop_by_driver(context: Context, record: Record, op: Op, deadline: Deadline
     except BaseException:
         with suppress(HvError):  # the failure of the stop is the one to report
             if loaded.observe(job.live).state in ACTIVE:
-                job.update(phase=Phase.RUNNING)
+                job.update(phase=record.up)
         raise
     if isinstance(deadline, HurriedDeadline) and deadline.hurried:
         notes = (*notes, "a stop by force ended the wait for the guest")

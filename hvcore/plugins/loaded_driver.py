@@ -30,7 +30,16 @@ from hvcore.plugins.catalogue import CatalogueEntry
 from hvcore.plugins.faults import article, place, return_type
 from hvcore.plugins.hooks import Hooks
 from hvcore.plugins.importing import owner_of, where_raised
-from hvcore.plugins.protocols import ABILITIES, Adopts, Driver, Examines, ExaminesWithValues, NeedsStop, ReadsSpec
+from hvcore.plugins.protocols import (
+    ABILITIES,
+    Adopts,
+    Attaches,
+    Driver,
+    Examines,
+    ExaminesWithValues,
+    NeedsStop,
+    ReadsSpec,
+)
 from hvcore.state.job import Job
 
 __all__ = ["LoadedDriver"]
@@ -46,6 +55,13 @@ def _calls(method: str, kind: type[T]) -> Callable[..., T]:
         return found
 
     return call
+
+
+def _device_names(self: LoadedDriver, spec: object) -> dict[str, str]:
+    """The devices of the spec that can be changed while it runs: see `hvcore.model.record.Record`."""
+    if not isinstance(self.driver, Attaches):
+        return {}
+    return dict(_calls("devices", dict)(self, spec))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +166,10 @@ class LoadedDriver:
     start = _calls("start", object)
     _observe = _calls("observe", Observation)
     stop = _calls("stop", str)
+    # Those of `hvcore.plugins.protocols.Attaches`, for a driver that has it.
+    alter = _calls("alter", object)
+    altered = _calls("altered", bool)
+    device_names = _device_names
 
     def observe(self, live: Live) -> Observation:
         """The driver's observation. Raises `DriverError` for one that a program cannot use, such as a NaN."""

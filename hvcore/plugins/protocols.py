@@ -28,6 +28,7 @@ from hvcore.state.job import Job
 __all__ = [
     "ABILITIES",
     "Adopts",
+    "Attaches",
     "Driver",
     "Examines",
     "ExaminesWithValues",
@@ -94,6 +95,41 @@ class Pausable(Protocol):
 
     def resume(self, live: Live, job: Job) -> None:
         """Start the CPUs again and return when they run."""
+
+
+@runtime_checkable
+class Attaches(Protocol):
+    """The driver can attach devices to an instance that runs, and detach them.
+
+    Two specs that differ in one device are a change. The core decides it, writes it down, has the driver make it, and has
+    it finished or undone after a crash: the driver never needs to know which of these it is for.
+    """
+
+    def devices(self, spec: Any) -> dict[str, str]:
+        """The devices that have a name, each with the field of the instance that describes it: ``disk1``, ``disks[0]``.
+
+        A device keeps its name as long as the instance has it. Pure.
+        """
+
+    def attached(self, job: Job, instance: Instance, params: Params, field: str) -> tuple[Any, str]:
+        """The spec with one device more, and the device's name. Reads, and changes nothing.
+
+        ``instance`` has the device already, as its last one of that kind: ``field`` is ``disks[2]``. Raises `VerifyError`
+        with all problems if this node or this guest cannot have it.
+        """
+
+    def detached(self, job: Job, device: str) -> Any:
+        """The spec without that device. Reads, and changes nothing. Raises `OperationError` if it has to stay."""
+
+    def alter(self, job: Job, *, before: Any, after: Any, device: str) -> None:
+        """Change the guest from ``before`` to ``after``, which differ in that device; acquire or release its resources.
+
+        Each step that is done already is left out: an earlier call may have been interrupted anywhere. Raises
+        `DeadlineError` when the guest does not react.
+        """
+
+    def altered(self, job: Job, *, before: Any, after: Any, device: str) -> bool:
+        """Whether the guest has the device as in ``after``. Raises an `HvError` if that cannot be found out."""
 
 
 @runtime_checkable
@@ -191,11 +227,16 @@ ABILITIES: Final[Mapping[Op, tuple[type, str, type]]] = {
     Op.EXEC: (Executes, "execution", tuple),
     Op.LOG: (HasLog, "log", Path),
     Op.CONSOLE_LOG: (HasConsoleLog, "console_log", Path),
+    Op.ATTACH: (Attaches, "attached", tuple),
+    Op.DETACH: (Attaches, "detached", object),
 }
 """Optional operations: the protocol, the method and the type of its result."""
 
 
+_IMPLIED: Final = (Op.RESUME, Op.DETACH)
+
+
 def capabilities(driver: Driver) -> tuple[str, ...]:
-    """Names of the driver's abilities besides start and stop: ``pause``, which includes resume, ``console``, ..."""
+    """Names of the driver's abilities besides start and stop: ``pause``, which includes resume, ``attach``, ..."""
     able = (op for op, (protocol, _, _) in ABILITIES.items() if isinstance(driver, protocol))
-    return tuple(str(op) for op in able if op is not Op.RESUME)
+    return tuple(str(op) for op in able if op not in _IMPLIED)

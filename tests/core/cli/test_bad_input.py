@@ -153,7 +153,7 @@ def test_a_path_adds_no_line_to_a_list_of_facts(hv: Hv, tmp_path: Path, path: st
     assert "\r" not in said
     titles = [line[:8].strip() for line in said.splitlines()]
     assert titles.count("state") == 1
-    assert titles[-2:] == ["file", "disk 0"]
+    assert titles[-2:] == ["file", "disk0"]
     hv("stop", "web1")
 
 

@@ -17,7 +17,7 @@ def test_the_keys_of_an_instance_are_stable() -> None:
     assert list(data) == [
         *("name", "driver", "state", "reason", "pid", "uuid", "memory_mib", "resident_mib", "vcpus"),
         *("cpu_seconds", "uptime_s", "details", "source", "started_at", "ended_at", "disks", "nics", "interfaces"),
-        "autostart",
+        *("autostart", "devices"),
     ]
     assert json.loads(json.dumps(data)) == data
     assert type(data["state"]) is str
@@ -26,7 +26,7 @@ def test_the_keys_of_an_instance_are_stable() -> None:
 
 def test_the_keys_of_an_outcome_are_stable() -> None:
     data = Outcome(name="w", op=Op.KILL, changed=True, state=State.STOPPED, stopped_by="kill", notes=("a",)).to_json()
-    assert list(data) == ["name", "op", "changed", "state", "stopped_by", "seconds", "clean", "notes"]
+    assert list(data) == ["name", "op", "changed", "state", "stopped_by", "seconds", "clean", "notes", "device"]
     assert json.loads(json.dumps(data)) == data
     assert (data["op"], data["state"], data["notes"]) == ("stop --force", "stopped", ["a"])
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hvcore import Disk, Instance, Nic, RecordError
-from hvcore.model.record import RECORD_VERSION, Phase, parse_record, record_bytes
+from hvcore.model.record import RECORD_VERSION, Change, Phase, parse_record, record_bytes
 from hvcore.plugin import Entry, ProcessId, Record
 
 DATA = Path(__file__).parents[1] / "data"
@@ -57,6 +57,10 @@ WIRED = Nic(
 )
 PRIVATE = Nic(mode="user", forward=("127.0.0.1:8080:80", "[::1]:5353:53/udp"), egress="internet")
 V6 = replace(V5, instance=replace(V5.instance, nics=(*V5.instance.nics, WIRED, PRIVATE), tags=("web", "owner:ops")))
+DEVICES = {"disk0": "disks[0]", "disk1": "disks[1]"}
+SMALLER = replace(V6.instance, disks=V6.instance.disks[:1])
+CHANGE = Change(op="detach", device="disk1", instance=SMALLER, spec={"kind": "FakeSpec"}, devices={"disk0": "disks[0]"})
+V7 = replace(V6, phase=Phase.CHANGING, devices=DEVICES, change=CHANGE)
 
 
 def sealed(body: bytes) -> bytes:
@@ -87,9 +91,13 @@ def test_a_record_of_the_sixth_version_can_be_read_for_ever() -> None:
     assert parse_record((DATA / "record-v6.json").read_bytes(), "web1") == V6
 
 
-def test_the_sixth_version_is_still_written_like_that() -> None:
-    assert RECORD_VERSION == 6
-    assert record_bytes(V6) == (DATA / "record-v6.json").read_bytes()
+def test_a_record_of_the_seventh_version_can_be_read_for_ever() -> None:
+    assert parse_record((DATA / "record-v7.json").read_bytes(), "web1") == V7
+
+
+def test_the_seventh_version_is_still_written_like_that() -> None:
+    assert RECORD_VERSION == 7
+    assert record_bytes(V7) == (DATA / "record-v7.json").read_bytes()
 
 
 def test_what_was_written_is_read_back_the_same(record: Callable[..., Record]) -> None:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import pytest
 from fixture_types import InChild, Web
 from killed import at_event, count, die
 
-from hvcore import DriverHandle, HvError, Instance, Node, State
+from hvcore import Disk, DriverHandle, HvError, Instance, Node, State
 from hvcore.model.record import Phase
 from hvcore.state.store import Store
 
@@ -34,10 +35,16 @@ OPERATIONS: dict[str, Callable[[Node, Instance], object]] = {
     "stop --force": lambda node, web: node.stop(web.name, force=True),
     "pause": lambda node, web: node.pause(web.name),
     "reboot": lambda node, web: node.reboot(web.name),
+    "attach": lambda node, web: node.attach(web.name, Disk(path="/srv/more.img")),
+    "detach": lambda node, web: node.detach(web.name, "disk0"),
 }
 # A forced stop and a reboot are made of the same steps.
-FAST = ["start", "stop", "pause"]
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("stop --force", "reboot")]
+FAST = ["start", "stop", "pause", "attach"]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("stop --force", "reboot", "detach")]
+
+
+def with_disk(web: Instance) -> Instance:
+    return replace(web, disks=(Disk(path="/srv/a.img"),))
 
 
 @pytest.mark.parametrize("name", [*FAST, *SLOW])
@@ -46,7 +53,7 @@ def test_a_caller_killed_anywhere_leaves_the_instance_running_or_gone(
 ) -> None:
     node, fake, run_dir = here.node, here.fake, here.run_dir
     operation = OPERATIONS[name]
-    fake.start(web())  # whatever is made only once is there before anything is counted
+    fake.start(with_disk(web()))  # whatever is made only once is there before anything is counted
     if name == "start":
         node.stop("web1")
     total = count(in_child, lambda: operation(Node(run_dir), web()), run_dir)
@@ -54,7 +61,7 @@ def test_a_caller_killed_anywhere_leaves_the_instance_running_or_gone(
     for number in range(1, total + 1):
         node.stop("web1", force=True)
         if name != "start":
-            fake.start(web())
+            fake.start(with_disk(web()))
 
         def killed(number: int = number) -> None:
             at_event(number, die, run_dir)
@@ -91,7 +98,7 @@ def test_what_the_node_refuses_anywhere_is_a_clear_error_and_never_a_half(
 ) -> None:
     node, fake, run_dir = here.node, here.fake, here.run_dir
     operation = OPERATIONS[name]
-    fake.start(web())  # whatever is made only once is there before anything is counted
+    fake.start(with_disk(web()))  # whatever is made only once is there before anything is counted
     if name == "start":
         node.stop("web1")
     total = count(in_child, lambda: operation(Node(run_dir), web()), run_dir)
@@ -105,7 +112,7 @@ def test_what_the_node_refuses_anywhere_is_a_clear_error_and_never_a_half(
 
         node.stop("web1", force=True)
         if name != "start":
-            fake.start(web())
+            fake.start(with_disk(web()))
 
         def refused(number: int = number, fail: Check = fail, text: str = text) -> None:
             at_event(number, fail, run_dir)
@@ -149,8 +156,6 @@ def test_a_start_that_was_interrupted_is_seen_as_starting_and_then_undone(
     fake.start(web())
     record = store.load("web1")
     assert record is not None
-    from dataclasses import replace
-
     store.save(replace(record, phase=Phase.STARTING))
     assert node.info("web1").state is State.STARTING
     assert "interrupted" in str(node.info("web1").reason)
@@ -166,8 +171,6 @@ def test_a_stop_that_was_interrupted_while_it_still_ran_is_taken_back(
     fake.start(web())
     record = store.load("web1")
     assert record is not None
-    from dataclasses import replace
-
     store.save(replace(record, phase=Phase.STOPPING))
     assert node.info("web1").state is State.STOPPING
     assert [result.what for result in node.recover()] == ["taken back"]

@@ -13,6 +13,7 @@ from fixture_types import Uids, Web
 
 from hvcore import (
     BusyError,
+    Disk,
     DriverHandle,
     HvError,
     Instance,
@@ -75,6 +76,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "log": NotFoundError,
         "console --log": NotFoundError,
         "cleanup": (SAME, State.STOPPED),
+        "attach": NotFoundError,
+        "detach": NotFoundError,
     },
     "running": {
         "start": (SAME, State.RUNNING),
@@ -88,6 +91,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "log": UnsupportedError,
         "console --log": UnsupportedError,
         "cleanup": StateError,
+        "attach": (DONE, State.RUNNING),
+        "detach": (DONE, State.RUNNING),
     },
     "paused": {
         "start": StateError,
@@ -101,6 +106,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "log": UnsupportedError,
         "console --log": UnsupportedError,
         "cleanup": StateError,
+        "attach": (DONE, State.PAUSED),
+        "detach": (DONE, State.PAUSED),
     },
     **{
         ended: {
@@ -115,6 +122,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "log": UnsupportedError,
             "console --log": UnsupportedError,
             "cleanup": (DONE, State.STOPPED),
+            "attach": StateError,
+            "detach": StateError,
         }
         for ended in ("crashed", "shutdown")
     },
@@ -130,6 +139,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "log": StateError,
         "console --log": StateError,
         "cleanup": StateError,
+        "attach": StateError,
+        "detach": StateError,
     },
 }
 CASES = [(state, op) for state, ops in EXPECTED.items() for op in ops]
@@ -138,7 +149,8 @@ CASES = [(state, op) for state, ops in EXPECTED.items() for op in ops]
 def bring_to(state: str, node: Node, fake: DriverHandle, web: Web, store: Store) -> None:
     if state == "stopped":
         return
-    fake.start(web(fail_at="observe") if state == "unknown" else web(), paused=state == "paused")
+    instance = web(fail_at="observe") if state == "unknown" else web()
+    fake.start(replace(instance, disks=(Disk(path="/srv/a.img"),)), paused=state == "paused")
     if state in {"crashed", "shutdown"}:
         record = store.load("web1")
         assert record is not None
@@ -166,6 +178,8 @@ def run(op: str, node: Node, fake: DriverHandle, web: Web) -> Any:
         "log": lambda: node.log("web1"),
         "console --log": lambda: node.console_log("web1"),
         "cleanup": lambda: node.cleanup("web1"),
+        "attach": lambda: node.attach("web1", Disk(path="/srv/more.img")),
+        "detach": lambda: node.detach("web1", "disk0"),
     }
     return calls[op]()
 
@@ -365,7 +379,7 @@ def test_planning_does_nothing(fake: DriverHandle, web: Web, run_dir: Path) -> N
 
 
 def test_the_abilities_of_a_driver_are_listed(fake: DriverHandle) -> None:
-    assert fake.capabilities == ("pause", "console", "exec")
+    assert fake.capabilities == ("pause", "console", "exec", "attach")
     assert {"fail_at", "motd"} <= set(fake.schema.params)
     assert "motd" in fake.json_schema()["properties"]
     assert {row.key for row in fake.parameters()} == set(fake.schema.params)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 import hvcore.plugin as hv
+from hv_fake.disks import AttachesDisks, FakeDisk, disks_of, seats
 from hvcore.plugin import dataclass
 
 __all__ = ["PARAMS", "RESOURCE_KINDS", "FakeDriver", "FakeSpec"]
@@ -25,6 +26,7 @@ PARAMS: Final = hv.ParamGroup(
                 "acquire": "A start fails after the ledger is written.",
                 "start": "A start fails after all resources are acquired.",
                 "stop": "Every stop fails.",
+                "attach": "Every attach fails after the resources are acquired.",
                 "observe": "Every reading of the state fails.",
             }
         ),
@@ -60,11 +62,13 @@ class FakeSpec:
     motd: str
     fail_at: str | None
     ignores_powerdown: bool
+    disks: tuple[FakeDisk, ...] = ()
 
     @property
     def resources(self) -> tuple[hv.Resource[Any], ...]:
-        """The resources of the guest: a uid, and before it a `Snag` if acquiring is to fail."""
-        return (Snag(key="snag", given_by="params.fail_at"), _USER) if self.fail_at == "acquire" else (_USER,)
+        """The resources of the guest: a uid, a seat for each disk, and before them a `Snag` if acquiring is to fail."""
+        held: tuple[hv.Resource[Any], ...] = (_USER, *seats(self.disks))
+        return (Snag(key="snag", given_by="params.fail_at"), *held) if self.fail_at == "acquire" else held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +101,7 @@ def assess(params: hv.Params) -> Iterator[hv.Problem]:
         yield hv.Problem(path="params.ignores_powerdown", what="only a forced stop ends the guest soon")
 
 
-class FakeDriver:
+class FakeDriver(AttachesDisks):
     """The driver class that the entry point names."""
 
     name: ClassVar[str] = "fake"
@@ -115,7 +119,12 @@ class FakeDriver:
             motd=params["motd"],
             fail_at=params["fail_at"],
             ignores_powerdown=params["ignores_powerdown"],
+            disks=disks_of(instance),
         )
+
+    def read_spec(self, data: object) -> FakeSpec:
+        """The spec in a record."""
+        return hv.decode(FakeSpec, data, "spec")
 
     def verify(self, spec: FakeSpec, host: hv.Host) -> Iterable[hv.Problem]:
         """The problems of its resources, and one more if it is to fail here."""
@@ -144,7 +153,7 @@ class FakeDriver:
         job.bind(uid=None if user is None else user.uid)
         if spec.fail_at == "start":
             raise hv.OperationError(f"{job.name}: fails on purpose half-way; unset params.fail_at")
-        job.bind(guest="paused" if job.record.paused else "running")
+        job.bind(guest="paused" if job.record.paused else "running", disks=[disk.name for disk in spec.disks])
 
     def observe(self, live: hv.Live) -> hv.Observation:
         """The state in the record."""

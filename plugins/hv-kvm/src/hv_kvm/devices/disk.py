@@ -128,6 +128,17 @@ class Disk(PciDevice):
         return f"disk{self.index}"
 
     @property
+    def label(self) -> str:
+        """The same."""
+        return self.id
+
+    def fixed(self, spec: KvmSpec) -> str | None:
+        """A SCSI disk can be plugged on every machine, a virtio disk on one with PCI slots for it, an IDE disk on none."""
+        if self.bus == "ide":
+            return "is an IDE disk, which cannot be plugged while the guest runs; use a paravirtual or SCSI disk"
+        return self.without_hotplug(spec) if self.needs_slot else None
+
+    @property
     def needs_slot(self) -> bool:
         """Whether the disk itself is a PCI device: only a virtio disk is."""
         return self.bus == "virtio"

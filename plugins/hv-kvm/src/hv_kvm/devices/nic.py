@@ -88,6 +88,15 @@ class GuestNic(PciDevice):
     mac: str
     boot_index: int | None
 
+    @property
+    def label(self) -> str:
+        """The id of its back end; that of the device ends with ``-dev``."""
+        return f"nic{self.index}"
+
+    def fixed(self, spec: KvmSpec) -> str | None:
+        """A NIC can be plugged on a machine with PCI slots for it."""
+        return self.without_hotplug(spec)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserNic(GuestNic):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -47,13 +47,13 @@ def place(devices: Iterable[Device], *, reserved: int = FIRST_SLOT) -> tuple[Dev
     return tuple(placed)
 
 
-def placed_beside(spec: KvmSpec, device: Device, *, reserved: int = FIRST_SLOT) -> KvmSpec:
+def placed_beside(spec: KvmSpec, device: Device, *, reserved: int = FIRST_SLOT, taken: Collection[int] = ()) -> KvmSpec:
     """The machine with one more device, in the first free slot. No other device moves.
 
-    Raises ValueError if no slot is free.
+    ``taken`` are slots that QEMU uses besides those of the machine. Raises ValueError if no slot is free.
     """
     if isinstance(device, PciDevice):
-        device = _in_free_slot(device, {other.slot for other in spec.of(PciDevice)}, reserved)
+        device = _in_free_slot(device, {*taken, *(other.slot for other in spec.of(PciDevice))}, reserved)
     return replace(spec, devices=(*spec.devices, device))
 
 

@@ -22,9 +22,18 @@ GROUP: Final = ControlGroup(key="cgroup")
 class Device:
     """Base class of all devices. Subclasses are frozen dataclasses with units in their field names."""
 
+    @property
+    def label(self) -> str:
+        """Its name for an operator, and the id of its back end; that of the device ends with ``-dev``. Empty without one."""
+        return ""
+
     def resources(self, spec: KvmSpec) -> Iterable[Resource[Any]]:
         """The resources that the device holds while the guest runs."""
         return ()
+
+    def fixed(self, spec: KvmSpec) -> str | None:
+        """Why the device can be neither attached nor detached while the guest runs; None if it can."""
+        return "is part of the machine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +49,14 @@ class PciDevice(Device):
     def needs_slot(self) -> bool:
         """Whether the device is on the PCI bus; False for one that its values put on another bus."""
         return True
+
+    def without_hotplug(self, spec: KvmSpec) -> str | None:
+        """Why the PCI bus of the machine takes no device while the guest runs; None if it does."""
+        if spec.q35:
+            return (
+                "is on the PCI Express bus of a q35 machine, where QEMU plugs nothing; use a SCSI disk, or machine pc"
+            )
+        return None if spec.acpi else "needs ACPI to be plugged, and acpi is false"
 
     def address(self, spec: KvmSpec) -> dict[str, bool | int | str | None]:
         """The properties for bus and slot. The slot is text, because QEMU 10 reads a number differently."""

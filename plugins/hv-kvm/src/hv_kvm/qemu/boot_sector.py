@@ -85,6 +85,20 @@ _CHECK_BUTTON: Final[tuple[Row, ...]] = (
     ("", "ef", "out dx, ax       ; write 1 to clear"),
 )
 
+# As the ACPI code of SeaBIOS's tables does for a driver that lets a PCI device go (QEMU, docs/specs/acpi_pci_hotplug.rst).
+_LET_GO: Final[tuple[Row, ...]] = (
+    ("", "66 31 c0", "xor eax, eax"),
+    ("", "ba 10 ae", "mov dx, 0xae10   ; bus"),
+    ("", "66 ef", "out dx, eax"),
+    ("", "ba 04 ae", "mov dx, 0xae04   ; slots to let go"),
+    ("", "66 ed", "in eax, dx"),
+    ("", "66 85 c0", "test eax, eax"),
+    ("", "74 >kept", "jz kept"),
+    ("", "ba 08 ae", "mov dx, 0xae08   ; eject"),
+    ("", "66 ef", "out dx, eax"),
+    ("kept", "90", "nop"),
+)
+
 _POWER_OFF: Final[tuple[Row, ...]] = (
     ("", "ba 04 06", "mov dx, 0x604    ; PM1 control"),
     ("", "b8 01 20", "mov ax, 0x2001   ; sleep type S5, sleep enable"),
@@ -109,12 +123,14 @@ def boot_sector(
     *,
     flood: bool = False,
     ignore_power_button: bool = False,
+    lets_go: bool = False,
     exit_after_boot: ExitAfterBoot | None = None,
 ) -> bytes:
     """The 512 bytes of a guest that prints ``message`` on COM1 at each boot and then waits for the power button.
 
     ``flood`` prints the message for ever, as fast as the reader takes it, and still powers off at the button.
-    ``ignore_power_button`` leaves an ACPI power-down unanswered, as a hung guest does. ``exit_after_boot`` powers
+    ``ignore_power_button`` leaves an ACPI power-down unanswered, as a hung guest does. ``lets_go`` lets PCI devices
+    of a pc machine go when QEMU asks for them. ``exit_after_boot`` powers
     off, resets the machine, or stops the processor for good once the message is out.
 
     Raises ValueError for a message that is empty, holds a NUL or does not fit (about 400 bytes of UTF-8).
@@ -123,15 +139,20 @@ def boot_sector(
     if not text or b"\0" in text:
         raise ValueError(f"message: must hold text without NUL, got {message!r}")
     rows = [*_SETUP, *([] if ignore_power_button else _ENABLE_BUTTON), *_PRINT]
-    rows += _after_message(flood=flood, ignore_power_button=ignore_power_button, exit_after_boot=exit_after_boot)
+    if exit_after_boot is not None:
+        rows += _leaving(exit_after_boot)
+    else:
+        button = () if ignore_power_button else (*_CHECK_BUTTON, *_POWER_OFF)
+        rows += _waiting((*(_LET_GO if lets_go else ()), *button), flood=flood)
     return assemble(rows, data={"message": text + b"\0"})
 
 
-def _after_message(*, flood: bool, ignore_power_button: bool, exit_after_boot: ExitAfterBoot | None) -> Iterable[Row]:
-    if exit_after_boot is not None:
-        leave = {"poweroff": _POWER_OFF, "reboot": _REBOOT, "hlt-dead": ()}[exit_after_boot]
-        return (("printed", "90", "nop"), *leave, *_DEAD)
-    check = () if ignore_power_button else (*_CHECK_BUTTON, *_POWER_OFF)
+def _leaving(how: ExitAfterBoot) -> Iterable[Row]:
+    leave = {"poweroff": _POWER_OFF, "reboot": _REBOOT, "hlt-dead": ()}[how]
+    return (("printed", "90", "nop"), *leave, *_DEAD)
+
+
+def _waiting(check: Iterable[Row], *, flood: bool) -> Iterable[Row]:
     pause = () if flood else _SLEEP
     again = "eb >print" if flood else "eb >sleep"
     return (("printed", "90", "nop"), *pause, *check, ("again", again, "jmp print or sleep"))

@@ -8,7 +8,7 @@ from typing import Final
 
 from hv_kvm.confinement import site_of
 from hv_kvm.machine.resource import Image
-from hv_kvm.machine.spec import KvmSpec
+from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.qemu.accelerator import kvm_works
 from hv_kvm.qemu.probe import ProbeError, facts_of, probe
 from hv_kvm.run.room import memory_problems, room_problems
@@ -25,7 +25,7 @@ from hvcore.plugin import (
     identify_disk,
 )
 
-__all__ = ["examine", "problems_on"]
+__all__ = ["examine", "problems_on", "same_disk_twice"]
 
 _KVM: Final = "/dev/kvm"
 
@@ -35,7 +35,7 @@ def problems_on(hooks: Hooks, spec: KvmSpec, host: Host) -> Iterator[Problem]:
     spec = with_user_networks(spec)
     site = site_of(spec, host)
     yield from hooks.kinds.problems(spec.resources, site)
-    yield from _twice(spec)
+    yield from same_disk_twice(spec)
     yield from memory_problems(spec, site)
     yield from room_problems(spec, site)
     try:
@@ -52,15 +52,19 @@ def problems_on(hooks: Hooks, spec: KvmSpec, host: Host) -> Iterator[Problem]:
             yield Problem(path="params.kvm_flag", what=verdict.reason, got="'enabled'", todo=todo)
 
 
-def _twice(spec: KvmSpec) -> Iterator[Problem]:
-    """Files that the guest would have twice, by any paths, when it may write to one of them: QEMU refuses that."""
+def same_disk_twice(spec: KvmSpec, *, of: Device | None = None) -> Iterator[Problem]:
+    """Files that the guest would have twice, by any paths, when it may write to one of them: QEMU refuses that.
+
+    ``of`` looks only at the files of that device, which is the last one.
+    """
+    wanted = None if of is None else {resource.key for resource in of.resources(spec)}
     seen: list[tuple[Image, DiskId]] = []
     for image in spec.resources_of(Image):
         try:
             disk = identify_disk(image.path)
         except OSError:
             continue  # it does not exist, or is a SCSI device
-        for other, others in seen:
+        for other, others in seen if wanted is None or image.key in wanted else ():
             if disks_overlap(disk, others) and (image.write or other.write):
                 what = f"is the same disk as {other.where}, and one of the two can be written"
                 todo = "give each its own file; a partition and a loop device share their disk"

@@ -1,0 +1,52 @@
+"""The part of `Node` that changes the devices of running instances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Unpack
+
+from hvcore.deadline import Deadline
+from hvcore.operations.context import CallOptions, Context
+
+if TYPE_CHECKING:
+    from hvcore.model.answers import Outcome
+    from hvcore.model.devices import Disk, Nic
+
+__all__ = ["ChangingDevices"]
+
+
+class ChangingDevices:
+    """What `Node` does with the devices of an instance that runs. Operations are imported when they are called."""
+
+    _context: Context
+
+    def attach(
+        self,
+        name: str,
+        device: Disk | Nic,
+        *,
+        params: Mapping[str, Any] | None = None,
+        deadline_s: float = 30.0,
+        **options: Unpack[CallOptions],
+    ) -> Outcome:
+        """Attach a disk or a network interface to an instance that runs or is paused. The outcome has the device's name.
+
+        ``params`` are values of the driver's parameters for this device alone, such as ``disk_type``. A reboot keeps the
+        device; a stop and a start give the instance what its file describes.
+        ``changed=False`` if the instance has this disk, or a NIC with this MAC address and the same settings. Raises
+        `ParamsError` and `VerifyError` before anything changes, and `OperationError` when it failed and was undone.
+        """
+        from hvcore.operations.attach import attach  # noqa: PLC0415 - 32 ms
+
+        context = self._context.for_call(name, "attach", options)
+        return attach(context, name, device, params=params or {}, deadline=Deadline(deadline_s))
+
+    def detach(self, name: str, device: str, *, deadline_s: float = 30.0, **options: Unpack[CallOptions]) -> Outcome:
+        """Take a device from an instance that runs or is paused, and free what it held. `InstanceInfo.devices` has the names.
+
+        A guest has to let a PCI device go. Raises `DeadlineError` if it does not in time: it still has the device then, and
+        may let it go later. Another detach continues.
+        """
+        from hvcore.operations.attach import detach  # noqa: PLC0415 - 32 ms
+
+        return detach(self._context.for_call(name, "detach", options), name, device, deadline=Deadline(deadline_s))

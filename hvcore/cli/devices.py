@@ -1,0 +1,124 @@
+"""``hv attach`` and ``hv detach``."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+import click
+
+import hvcore
+from hvcore.cli.options import command, deadline_option, json_option, name_argument
+from hvcore.cli.session import known, open_node, report_states, working
+from hvcore.cli.several import Result, for_each
+
+__all__ = ["attach", "detach"]
+
+_OF_DISK: Final = ("path", "format", "read_only", "cache", "aio", "discard", "boot_index")
+_OF_NIC: Final = ("mode", "link", "mac", "ip", "vlan", "mtu", "forward", "egress", "boot_index")
+_TYPE_OF: Final = {"disk": "disk_type", "nic": "nic_type"}
+_ANSWER: Final = "Seconds to wait for the guest and for QEMU."
+
+
+def _result(outcome: hvcore.Outcome, text: str) -> Result:
+    return Result(outcome.to_json(), text, tuple(f"{outcome.name}: {note}" for note in outcome.notes))
+
+
+def _device_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    name = ctx.params.get("name")
+    try:
+        return [one for one in open_node(ctx).info(name).devices if one.startswith(incomplete)] if name else []
+    except (hvcore.HvError, OSError):
+        return []
+
+
+@command(
+    "hv attach web1 disk --path /srv/data.img",
+    "hv attach web1 disk --path /dev/vg0/data --type scsi-hd --cache none",
+    "hv attach web1 nic --mode bridged --link br0",
+)
+@name_argument
+@click.argument("kind", type=click.Choice(["disk", "nic"]))
+@click.option(
+    "--path", metavar="FILE", help="Disk: the image file or block device, or a URI that the driver understands."
+)
+@click.option("--format", metavar="FORMAT", help="Disk: raw or qcow2. Default: raw.")
+@click.option("--read-only", is_flag=True, default=None, help="Disk: the guest can only read it.")
+@click.option("--cache", metavar="CACHE", help="Disk: like disk_cache in an instance file.")
+@click.option("--aio", metavar="AIO", help="Disk: like disk_aio in an instance file.")
+@click.option("--discard", metavar="DISCARD", help="Disk: like disk_discard in an instance file.")
+@click.option("--mode", metavar="MODE", help="NIC: user, bridged, routed, openvswitch, macvtap or ext. Default: user.")
+@click.option("--link", metavar="LINK", help="NIC: the bridge, table or interface that it is connected to.")
+@click.option("--mac", metavar="MAC", help="NIC: its MAC address. Default: one that no NIC of the instance has.")
+@click.option(
+    "--ip", metavar="ADDRESS", multiple=True, help="NIC: an address of the guest. Can be given several times."
+)
+@click.option("--vlan", metavar="VLAN", help="NIC: the VLAN of its port.")
+@click.option("--mtu", metavar="BYTES", type=int, help="NIC: its MTU.")
+@click.option(
+    "--forward", metavar="FORWARD", multiple=True, help="NIC: a forwarded port such as 2222:22, in mode user."
+)
+@click.option("--egress", metavar="EGRESS", help="NIC: all, internet or none, in mode user.")
+@click.option("--boot-index", metavar="N", type=int, help="Its position in the boot order, from 1.")
+@click.option(
+    "--type", "model", metavar="TYPE", help="Its kind or model, as disk_type or nic_type in an instance file."
+)
+@deadline_option(30.0, _ANSWER)
+@json_option
+def attach(name: str, kind: str, *, model: str | None, deadline_s: float, as_json: bool, **given: Any) -> None:
+    """Attach a disk or a network interface to an instance that runs.
+
+    Prints the name of the new device, for 'hv detach'. A reboot keeps the device. The instance file is not changed: a stop
+    and a start give the instance what the file describes. Does nothing if the instance has that disk already.
+    """
+    device = _device(kind, {key: value for key, value in given.items() if value not in (None, ())})
+    params = {} if model is None else {_TYPE_OF[kind]: model}
+
+    def attached(name: str) -> Result:
+        with report_states(name), working(f"attaching a {kind} to {name}") as node, known(node, name):
+            outcome = node.attach(name, device, params=params, deadline_s=deadline_s)
+        text = f"{name}: {outcome.device} attached ({outcome.seconds:.2f} s)"
+        if not outcome.changed:
+            text = f"{name}: already has it as {outcome.device}"
+        return _result(outcome, text)
+
+    for_each([name], attached, as_json=as_json)
+
+
+def _device(kind: str, given: dict[str, Any]) -> hvcore.Disk | hvcore.Nic:
+    keys = _OF_DISK if kind == "disk" else _OF_NIC
+    other = next((key for key in given if key not in keys), None)
+    context = click.get_current_context()
+    if other is not None:
+        option = other.replace("_", "-")
+        raise click.UsageError(f"--{option} is no option of a {kind}; see 'hv attach --help'", context)
+    if kind == "nic":
+        return hvcore.Nic(**given)
+    if "path" not in given:
+        raise click.UsageError("a disk needs --path; give the image file or block device", context)
+    return hvcore.Disk(**{**given, "path": _absolute(given["path"])})
+
+
+def _absolute(path: str) -> str:
+    """The path from the current directory; a URI stays as it is."""
+    return path if ":" in path.partition("/")[0] else os.path.abspath(os.path.expanduser(path))
+
+
+@command("hv detach web1 disk1", "hv detach web1 nic1 --deadline 60")
+@name_argument
+@click.argument("device", shell_complete=_device_names)
+@deadline_option(30.0, _ANSWER)
+@json_option
+def detach(name: str, device: str, *, deadline_s: float, as_json: bool) -> None:
+    """Take a device from an instance that runs. 'hv info' shows the names of its devices.
+
+    Waits until the guest has let the device go, then frees what it held: another instance can use the disk at once. If the
+    guest does not let it go in time, it keeps the device; another 'hv detach' continues.
+    """
+
+    def detached(name: str) -> Result:
+        with report_states(name), working(f"detaching {device} from {name}") as node, known(node, name):
+            outcome = node.detach(name, device, deadline_s=deadline_s)
+        return _result(outcome, f"{name}: {outcome.device} detached ({outcome.seconds:.2f} s)")
+
+    for_each([name], detached, as_json=as_json)

@@ -1,0 +1,88 @@
+"""Changing one device of a running instance: written down first, then made; finished or undone after a failure or a crash."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from hvcore.deadline import Deadline
+from hvcore.errors import HvError, NodeError
+from hvcore.model.record import Change, Phase, Record
+from hvcore.operations.context import Context
+
+if TYPE_CHECKING:
+    from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
+    from hvcore.state.job import Job
+
+__all__ = ["carry_out", "settle_change"]
+
+_SETTLE_S: Final = 10.0
+
+
+def carry_out(
+    context: Context, loaded: LoadedDriver, record: Record, change: Change, deadline: Deadline
+) -> tuple[str, ...]:
+    """Make the change, and save it; the driver's remarks.
+
+    After a failure the driver finds out which side the guest is on, and the change is finished or undone. If that fails
+    too, the record keeps the change, for recovery. Raises the error of the driver, unless the change was made all the same.
+    """
+    job = context.job(record, deadline, loaded)
+    try:
+        job.update(phase=Phase.CHANGING, change=change)
+        _alter(loaded, job, change, back=False)
+        _save(job, change)
+    except BaseException as error:
+        job.held.close()
+        if job.record.change is None:  # not begun
+            raise
+        if not _settled_after(context, loaded, job, error):
+            if isinstance(error, OSError) and not isinstance(error, HvError):
+                what = f"{record.name}: cannot {change.op} {change.device}, got {error.strerror or error}"
+                raise NodeError(f"{what}; free some space, or repair {context.host.run_dir}") from error
+            raise
+        return (*job.remarks, f"it was finished after an error: {error}")
+    finally:
+        job.held.close()
+    return tuple(dict.fromkeys(job.remarks))
+
+
+def _settled_after(context: Context, loaded: LoadedDriver, failed: Job, error: BaseException) -> bool:
+    """Whether the change was made in spite of that error. If it was not, it is undone, as far as that works."""
+    job = context.job(failed.record, Deadline(_SETTLE_S), loaded)
+    try:
+        what, _ = settle_change(loaded, job)
+    except HvError as left:
+        error.add_note(f"{job.name}: the change is neither finished nor undone ({left}); hv recover does that")
+        return False
+    return what == "finished" and isinstance(error, HvError | OSError)
+
+
+def settle_change(loaded: LoadedDriver, job: Job) -> tuple[str, str]:
+    """Finish the change in the job's record if the guest has it, undo it otherwise: ``finished`` or ``undone``, and words.
+
+    Raises `HvError` when the guest does not answer, or a resource cannot be released; the record then keeps the change.
+    """
+    change = job.record.change
+    if change is None:
+        raise ValueError("no change in the record")
+    try:
+        before, after = loaded.read_spec(job.record.spec), loaded.read_spec(change.spec)
+        if loaded.altered(job, before=before, after=after, device=change.device):
+            _alter(loaded, job, change, back=False)
+            _save(job, change)
+            return "finished", f"{change.op} of {change.device} had succeeded"
+        _alter(loaded, job, change, back=True)
+        job.update(phase=Phase.RUNNING, change=None)
+        return "undone", f"{change.op} of {change.device} was interrupted"
+    finally:
+        job.held.close()
+
+
+def _alter(loaded: LoadedDriver, job: Job, change: Change, *, back: bool) -> None:
+    sides = [loaded.read_spec(job.record.spec), loaded.read_spec(change.spec)]
+    before, after = reversed(sides) if back else sides
+    loaded.alter(job, before=before, after=after, device=change.device)
+
+
+def _save(job: Job, change: Change) -> None:
+    job.update(phase=Phase.RUNNING, change=None, instance=change.instance, spec=change.spec, devices=change.devices)

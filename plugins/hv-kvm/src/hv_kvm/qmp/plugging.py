@@ -1,0 +1,158 @@
+"""What QEMU has by now, and the commands that plug and unplug devices, one typed function each.
+
+Names and errors are as in `hv_kvm.qmp.commands`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from hv_kvm.event import QmpEvent
+from hv_kvm.machine.option import Opt, as_command
+from hv_kvm.qmp.client import COMMAND_DEADLINE_S, QmpClient
+from hv_kvm.qmp.errors import QmpCommandError, QmpTimeoutError
+from hv_kvm.qmp.replies import ask_rows
+
+__all__ = [
+    "UnplugRefusedError",
+    "add",
+    "block_nodes",
+    "close_sent",
+    "devices",
+    "fdsets",
+    "let_go",
+    "pci_slots",
+    "remove",
+]
+
+_BY_NAME: Final = ("fd", "fds", "vhostfd", "vhostfds", "addr.str")
+"""Properties with descriptors: numbers on the command line, and by QMP names that ``getfd`` has given them."""
+
+_DELETED: Final = "DEVICE_DELETED"
+_REFUSED: Final = ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR")
+
+
+class UnplugRefusedError(Exception):
+    """The guest has answered that it does not let the device go."""
+
+
+def devices(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> frozenset[str]:
+    """The ids of all devices that have one, also of those that another program has plugged."""
+    rows = ask_rows(client, "qom-list", deadline_s, {"path": "/machine/peripheral"})
+    return frozenset(row.need("name", str) for row in rows)
+
+
+def block_nodes(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> frozenset[str]:
+    """The names of all block nodes."""
+    rows = ask_rows(client, "query-named-block-nodes", deadline_s, {"flat": True})
+    return frozenset(row.need("node-name", str) for row in rows)
+
+
+def fdsets(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> frozenset[int]:
+    """The numbers of all sets of descriptors."""
+    return frozenset(row.need("fdset-id", int) for row in ask_rows(client, "query-fdsets", deadline_s))
+
+
+def pci_slots(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> frozenset[int]:
+    """The slots of the first PCI bus that have a device, whoever has plugged it."""
+    buses = ask_rows(client, "query-pci", deadline_s)
+    return frozenset(row.need("slot", int) for bus in buses if bus.need("bus", int) == 0 for row in bus.rows("devices"))
+
+
+def add(client: QmpClient, option: Opt, name: str, *, deadline_s: float = COMMAND_DEADLINE_S) -> None:
+    """Do what the option does on the command line. Its descriptors are sent with the command; ``name`` is theirs in QEMU.
+
+    Raises ValueError for an option that QEMU has no command for.
+    """
+    if option.name == "-add-fd":
+        arguments = {"fdset-id": option.props["set"], "opaque": option.props["opaque"]}
+        client.execute("add-fd", arguments, deadline_s=deadline_s, fds=[int(str(option.props["fd"]))])
+        return
+    props = dict(option.props)
+    sent: list[str] = []
+    try:
+        for key in _BY_NAME:
+            if isinstance(value := props.get(key), str | int) and _are_numbers(str(value)):
+                props[key] = ":".join(_sent(client, str(value).split(":"), name, sent, deadline_s))
+        command = as_command(Opt(name=option.name, head=option.head, props=props))
+        if command is None:
+            raise ValueError(f"{option.name} has no command in QMP")
+        client.execute(command.name, command.arguments, deadline_s=deadline_s)
+    except QmpCommandError:
+        close_sent(client, sent, deadline_s=deadline_s)
+        raise
+
+
+def _are_numbers(value: str) -> bool:
+    return all(part.isdecimal() for part in value.split(":"))
+
+
+def _sent(client: QmpClient, numbers: Sequence[str], name: str, sent: list[str], deadline_s: float) -> list[str]:
+    """The names that the descriptors have in QEMU now."""
+    names = []
+    for number in numbers:
+        names.append(f"{name}-fd{len(sent)}")
+        sent.append(names[-1])
+        client.execute("getfd", {"fdname": names[-1]}, deadline_s=deadline_s, fds=[int(number)])
+    return names
+
+
+def close_sent(client: QmpClient, names: Sequence[str], *, deadline_s: float = COMMAND_DEADLINE_S) -> None:
+    """Close descriptors that ``getfd`` gave these names, as far as no command has used them."""
+    for name in names:
+        _unless_missing(client, "closefd", {"fdname": name}, deadline_s)
+
+
+def remove(client: QmpClient, option: Opt, *, deadline_s: float = COMMAND_DEADLINE_S) -> None:
+    """Undo `add`, for all options but ``-device``. Does nothing if that was done before."""
+    props = option.props
+    if option.name == "-blockdev" and props["node-name"] in block_nodes(client, deadline_s=deadline_s):
+        client.execute("blockdev-del", {"node-name": props["node-name"]}, deadline_s=deadline_s)
+    elif option.name == "-add-fd" and props["set"] in fdsets(client, deadline_s=deadline_s):
+        client.execute("remove-fd", {"fdset-id": props["set"]}, deadline_s=deadline_s)
+    elif option.name == "-netdev":
+        _unless_missing(client, "netdev_del", {"id": props["id"]}, deadline_s)
+    elif option.name == "-object":
+        _unless_missing(client, "object-del", {"id": props["id"]}, deadline_s)
+    elif option.name == "-chardev":
+        _unless_missing(client, "chardev-remove", {"id": props["id"]}, deadline_s)
+
+
+def _unless_missing(client: QmpClient, command: str, arguments: dict[str, Any], deadline_s: float) -> None:
+    """Run the command; an error that says that there is no such thing is fine."""
+    try:
+        client.execute(command, arguments, deadline_s=deadline_s)
+    except QmpCommandError as error:
+        if error.error_class != "DeviceNotFound" and "not found" not in error.desc.lower():
+            raise
+
+
+def let_go(client: QmpClient, device: str, *, deadline_s: float) -> bool:
+    """Ask the guest to let the device go; whether it did so in time. Does nothing if the device is gone.
+
+    A guest that is paused or has no driver for that does not answer. QEMU then keeps the request, until the guest is reset.
+    Raises `UnplugRefusedError` with the guest's refusal.
+    """
+    if device not in devices(client):
+        return True
+    client.take_events()
+    try:
+        client.execute("device_del", {"id": device})
+    except QmpCommandError as error:
+        if error.error_class == "DeviceNotFound":
+            return True
+        if "in the process of unplug" not in error.desc:
+            raise
+    try:
+        event = client.wait_event(lambda event: _is_about(event, device), deadline_s=deadline_s)
+    except QmpTimeoutError:
+        return device not in devices(client)
+    if event.name in _REFUSED:
+        raise UnplugRefusedError(device)
+    return True
+
+
+def _is_about(event: QmpEvent, device: str) -> bool:
+    """Whether it is the end of the request. The events of parts of the device have a path only."""
+    return event.name in (_DELETED, *_REFUSED) and event.data.get("device") == device
