@@ -36,7 +36,8 @@ from hv_kvm.devices import (
 from hv_kvm.machine.placement import decide
 from hv_kvm.machine.spec import Device, KvmSpec, declared, kinds_of, read_spec
 from hv_kvm.qmp import QmpBusyError, QmpError, QmpTimeoutError, commands, reach
-from hv_kvm.run import displays, hotplug, pinning, plugged, ready, start, stop
+from hv_kvm.run import displays, pinning, ready, start, stop
+from hv_kvm.run.attaching import AttachesDevices
 from hv_kvm.run.console import console, console_log
 from hv_kvm.run.describe import describe, rehearse
 from hv_kvm.run.observe import observe, process_of
@@ -54,7 +55,7 @@ def _expect(found: bool, wanted: bool, job: hv.Job) -> None:  # noqa: FBT001 - t
         raise hv.OperationError(f"{job.name}: QEMU accepted the command, but the guest is still {state}; see 'hv info'")
 
 
-class KvmDriver:
+class KvmDriver(AttachesDevices):
     """Guests in QEMU, with KVM where it really works, confined by default."""
 
     name: ClassVar[str] = "kvm"
@@ -155,26 +156,6 @@ class KvmDriver:
         """Let the guest run, and check that QEMU reports it running, unless the guest has shut down since."""
         with reach(live.dir, job.deadline.left()) as client:
             _expect(ready.let_run(client, live.dir, job.deadline) is None, True, job)
-
-    def devices(self, spec: KvmSpec) -> dict[str, str]:
-        """The disks and NICs."""
-        return plugged.fields_of(spec)
-
-    def attached(self, job: hv.Job, instance: hv.Instance, params: hv.Params, field: str) -> tuple[KvmSpec, str]:
-        """The machine with one more device, in a place that neither the machine nor QEMU uses."""
-        return plugged.attached(self._hooks, self.read_spec(job.record.spec), job, instance, params, field)
-
-    def detached(self, job: hv.Job, device: str) -> KvmSpec:
-        """The machine without the device."""
-        return plugged.detached(self.read_spec(job.record.spec), job.name, device)
-
-    def alter(self, job: hv.Job, *, before: KvmSpec, after: KvmSpec, device: str) -> None:
-        """Plug or unplug the device."""
-        hotplug.alter(self._hooks, job, before, after, device)
-
-    def altered(self, job: hv.Job, *, before: KvmSpec, after: KvmSpec, device: str) -> bool:
-        """What QEMU reports."""
-        return hotplug.altered(self._hooks, job, before, after, device)
 
     def log(self, live: hv.Live) -> Path:
         """The file with the standard error of QEMU and of the programs that confine it."""

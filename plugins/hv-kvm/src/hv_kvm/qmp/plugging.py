@@ -55,7 +55,7 @@ def fdsets(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> froz
 
 
 def pci_slots(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> frozenset[int]:
-    """The slots of the first PCI bus that have a device, whoever has plugged it."""
+    """The slots of the first PCI bus that have a device, also one of another program."""
     buses = ask_rows(client, "query-pci", deadline_s)
     return frozenset(row.need("slot", int) for bus in buses if bus.need("bus", int) == 0 for row in bus.rows("devices"))
 

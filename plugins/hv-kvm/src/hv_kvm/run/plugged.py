@@ -100,7 +100,7 @@ def _free_number(client: QmpClient, spec: KvmSpec, rows: _Rows) -> int:
 def _numbered(spec: KvmSpec, instance: hv.Instance, rows: _Rows, new: int) -> hv.Instance:
     """The instance with each row at the number of its device, and the last one at ``new``.
 
-    Numbers between, of devices that were detached, have a row that stands for nothing.
+    Numbers between, of devices that were detached, have a row that no device is made from.
     """
     given = getattr(instance, rows.key)
     numbers = [device.index for device in spec.of(rows.kind)]

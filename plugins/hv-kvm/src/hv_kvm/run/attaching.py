@@ -1,0 +1,41 @@
+"""The driver's methods for devices that come and go while the guest runs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import hvcore.plugin as hv
+from hv_kvm.machine.spec import KvmSpec
+from hv_kvm.run import hotplug, plugged
+
+__all__ = ["AttachesDevices"]
+
+
+class AttachesDevices(ABC):
+    """The methods of `hvcore.plugin.Attaches`."""
+
+    _hooks: hv.Hooks
+
+    @abstractmethod
+    def read_spec(self, data: object) -> KvmSpec:
+        """The machine in a record."""
+
+    def devices(self, spec: KvmSpec) -> dict[str, str]:
+        """The disks and NICs."""
+        return plugged.fields_of(spec)
+
+    def attached(self, job: hv.Job, instance: hv.Instance, params: hv.Params, field: str) -> tuple[KvmSpec, str]:
+        """The machine with one more device, in a place that neither the machine nor QEMU uses."""
+        return plugged.attached(self._hooks, self.read_spec(job.record.spec), job, instance, params, field)
+
+    def detached(self, job: hv.Job, device: str) -> KvmSpec:
+        """The machine without the device."""
+        return plugged.detached(self.read_spec(job.record.spec), job.name, device)
+
+    def alter(self, job: hv.Job, *, before: KvmSpec, after: KvmSpec, device: str) -> None:
+        """Plug or unplug the device."""
+        hotplug.alter(self._hooks, job, before, after, device)
+
+    def altered(self, job: hv.Job, *, before: KvmSpec, after: KvmSpec, device: str) -> bool:
+        """What QEMU reports."""
+        return hotplug.altered(self._hooks, job, before, after, device)
