@@ -21,6 +21,7 @@ from benchmarks.networks import network_locks, networks
 from benchmarks.qemu import plans, probes
 from benchmarks.show import lines
 from benchmarks.starting import starts, stops
+from benchmarks.stopping import stops_of_all
 from benchmarks.user_network import user_networks
 
 __all__ = ["main"]
@@ -28,6 +29,7 @@ __all__ = ["main"]
 _ALL: Final[dict[str, Callable[[int], Iterator[Report]]]] = {
     "start": starts,
     "stop": stops,
+    "stop-all": stops_of_all,
     "growth": growths,
     "modules": modules_entered,
     "list": lists,

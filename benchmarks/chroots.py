@@ -15,7 +15,7 @@ from benchmarks.clocks import parts_of
 from benchmarks.guests import on_disk, on_tmpfs
 from benchmarks.measure import Goal, Report, Row, alternate, elapsed_ms
 
-__all__ = ["chroots"]
+__all__ = ["chroots", "image_with"]
 
 _SCRIPT: Final = "#!/bin/sh\n[ $1 = stop ] || sleep 1000 &\n"
 _MANY: Final = 200
@@ -42,7 +42,7 @@ def chroots(repeat: int) -> Iterator[Report]:
     with tempfile.TemporaryDirectory(prefix="hvcore-bench-", dir=where) as name:
         place = Path(name)
         node = hvcore.Node(place / "run")
-        image = _image(place)
+        image = image_with(place, _SCRIPT)
         try:
             yield _start(node, place, image, repeat)
             yield _list(node, place, repeat)
@@ -51,7 +51,7 @@ def chroots(repeat: int) -> Iterator[Report]:
                 node.stop(info.name, force=True)
 
 
-def _tree(place: Path) -> Path:
+def _tree(place: Path, script: str) -> Path:
     tree = place / "tree"
     for name in ("bin", "dev", "proc"):
         (tree / name).mkdir(parents=True)
@@ -59,14 +59,27 @@ def _tree(place: Path) -> Path:
     for name in ("sh", "sleep"):
         (tree / "bin" / name).symlink_to("busybox")
     (tree / "dev/null").touch()
-    (tree / "ganeti-chroot").write_text(_SCRIPT)
+    (tree / "ganeti-chroot").write_text(script)
     (tree / "ganeti-chroot").chmod(0o755)
     return tree
 
 
-def _image(place: Path) -> Path:
+def image_with(place: Path, script: str) -> Path:
+    """A new image with a small root file system, and that script for start and stop."""
     image = place / "web1.img"
-    command = ["mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d", str(_tree(place)), str(image), "6M"]
+    command = [
+        "mke2fs",
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        "-O",
+        "^has_journal",
+        "-d",
+        str(_tree(place, script)),
+        str(image),
+        "6M",
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return image
 

@@ -148,6 +148,7 @@ def fill(tree: Path, wheel: Wheel, installed: Sequence[Wheel]) -> None:
     if wheel.package == "hvcore":
         environment(tree)
         shell_files(tree)
+        units(tree)
     documents(tree, wheel, installed)
     control(tree, wheel)
 
@@ -222,6 +223,16 @@ def shell_files(tree: Path) -> None:
     for page in (tree / "usr/share/man").rglob("*.1"):
         write(page.with_name(f"{page.name}.gz"), gzip.compress(page.read_bytes(), mtime=0))
         page.unlink()
+
+
+def units(tree: Path) -> None:
+    """The units of systemd, as `hv install-units` writes them."""
+    command = [sys.executable, "-c", "import hv_command; hv_command.main()", "install-units", "--hv", "/usr/bin/hv"]
+    command += ["--root", str(tree), "--directory", "/usr/lib/systemd/system"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    for path in (tree / "usr/lib").rglob("systemd"):
+        for folder in (path, path / "system"):
+            folder.chmod(0o755)
 
 
 def documents(tree: Path, wheel: Wheel, installed: Sequence[Wheel]) -> None:
