@@ -64,7 +64,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
     "Node": {
         "recover": "power:recover",
         "doctor": "diagnose:doctor",
-        "install-units": "units:install_units",
+        "install-units": "install_units:install_units",
         "help": "app:show_help",
         "completion": "app:completion",
     },
