@@ -47,6 +47,7 @@ __all__ = [
     "require",
     "seconds_of",
     "undelayed",
+    "waited_s",
 ]
 
 # What reports call the checks of a module, where that is another word.
@@ -74,12 +75,16 @@ def require(condition: object, what: str) -> None:
 
 def undelayed() -> float:
     """Seconds on a clock that stands still while this thread waits for a processor, because the node is busy."""
+    return time.monotonic() - waited_s("thread-self")
+
+
+def waited_s(task: str) -> float:
+    """Seconds that a task in /proc has waited for a processor; 0 if it has exited, or if the kernel does not count."""
     try:
-        with open("/proc/thread-self/schedstat", encoding="ascii") as file:
-            waited_ns = int(file.read().split()[1])
+        with open(f"/proc/{task}/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[1]) / 1e9
     except (OSError, IndexError, ValueError):  # a kernel without CONFIG_SCHED_INFO
-        waited_ns = 0
-    return time.monotonic() - waited_ns / 1e9
+        return 0.0
 
 
 def seconds_of(act: Callable[[], object]) -> float:

@@ -141,6 +141,15 @@ class Child:
         pid = read_status(self._status).pid
         return None if pid is None else identify(pid)
 
+    def made(self, deadline_s: float) -> ProcessId | None:
+        """The confined process, after at most ``deadline_s`` seconds; None if the launch ends without one, or takes longer."""
+        deadline = Deadline(deadline_s)
+        while (process := self.process()) is None:
+            if self.ended() is not None or deadline.left() == 0.0:
+                return None
+            self.wait(_LOOK_S)
+        return process
+
     def monitor(self) -> ProcessId | None:
         """The outermost process, which writes the exit code to the status file."""
         return identify(self._popen.pid)
@@ -152,11 +161,9 @@ class Child:
         by then, so the program does not inherit that. With ``reaper`` also the first process of the PID namespace, once
         it starts no more processes. Changes nothing without root.
         """
-        deadline = Deadline(deadline_s)
-        while (process := self.process()) is None:
-            if self.ended() is not None or deadline.left() == 0.0:
-                return
-            self.wait(_LOOK_S)
+        process = self.made(deadline_s)
+        if process is None:
+            return
         above = [process.pid]
         while above[-1] not in (0, 1, self._popen.pid):
             above.append(parent_of(above[-1]))

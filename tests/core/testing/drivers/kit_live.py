@@ -291,7 +291,7 @@ class CountsOne(Good):
 @breaks("time_start", "takes .* ms, budget 300 ms", subject=replace(SUBJECT, budgets={"time_start": 0.3}))
 class SlowStart(Good):
     def start(self, spec: Any, job: hv.Job) -> None:
-        waste(0.35)
+        waste(0.6)
         super().start(spec, job)
 
 

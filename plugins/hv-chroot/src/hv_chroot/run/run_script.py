@@ -95,8 +95,8 @@ def run_afterwards(spec: ChrootSpec, job: hv.Job, place: Place) -> tuple[hv.Ende
     before = place.log.stat().st_size if place.log.exists() else 0
     with closing(_launched(spec, job, place, (spec.stop_script, "stop"), status)) as child:
         ended = child.wait(job.deadline.left(spec.script_deadline_s))
-        init = child.process()
         end_s = max(_END_S, job.deadline.left())  # a busy node may need longer than an idle one
+        init = child.made(end_s)  # on a busy node, the script's deadline may end before its launch
         if init is not None:  # with every process that the script has started
             hv.kill_and_wait(init, subject=job.name, deadline_s=end_s)
         if child.wait(end_s) is None:
