@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 pytest.importorskip("sphinx", reason="the site needs hvcore[docs]")
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.slow  # half a minute; test_docs.py looks at the links between the sources
 TOP: Final = Path(__file__).resolve().parents[2]
 EDIT_LINK: Final = "https://code.example/hvcore/edit/main/docs/{filename}"
 

@@ -14,7 +14,7 @@ from hvcore import new_driver, new_extension
 TOP: Final = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.heavy  # mypy
+@pytest.mark.slow  # mypy; tests/scaffold does the same from wheels
 def test_what_the_templates_make_type_checks(tmp_path: Path) -> None:
     new_driver(tmp_path / "driver", name="my-own")
     new_extension(tmp_path / "extension", driver="fake", name="other")

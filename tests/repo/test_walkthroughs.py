@@ -34,8 +34,8 @@ def to_walk() -> list[object]:
         page = path.read_text(encoding="utf-8")
         if any(block.todo == "run" for block in blocks(page)):
             marks = [pytest.mark.live] if "\n<!-- needs " in f"\n{page}" else []
-            marks += [pytest.mark.heavy] if path in FOR_AUTHORS else []  # they run pytest and mypy on what they make
-            marks += [pytest.mark.slow] if path == FOR_AUTHORS[1] else []  # the tutorial of the same is walked always
+            # They run pytest and mypy on what they make, as tests/scaffold does.
+            marks += [pytest.mark.slow] if path in FOR_AUTHORS else []
             found.append(pytest.param(path, id=shown(path), marks=marks))
     return found
 

@@ -94,7 +94,7 @@ def test_the_templates_and_types_are_in_the_wheel(site: Path) -> None:
     assert (site / "hvcore/py.typed").is_file()
 
 
-@pytest.mark.parametrize("name", [*GENERATED, *EXAMPLES])
+@SOME
 def test_its_types_hold(made: Callable[[str], Path], site: Path, name: str) -> None:
     assert "Success" in run_in(made(name), site, "mypy", "--cache-dir", str(site.parent / "mypy"))
 

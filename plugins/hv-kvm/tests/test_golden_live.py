@@ -1,8 +1,9 @@
 """The golden command lines in the QEMUs that they are for: the installed one, and those of ``tests/qemus.sh``.
 
 Each is started paused, in a QEMU that exits at everything deprecated, and its monitor has to list the devices of the
-command line. A case that cannot be started on this machine is skipped with its requirement. For all cases, options,
-devices and properties are looked up in that QEMU's introspection.
+command line. The default run has cases that together have each option, device and property. A case that cannot be
+started on this machine is skipped with its requirement. For all cases, options, devices and properties are looked up in
+that QEMU's introspection.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from corpus import CASES, Corpus, bindings
+from corpus import CASES, Corpus, bindings, sample
 from introspection import Introspection, strict_of
 from pki import make_certificates
 from qemu_syntax import read
@@ -40,6 +41,7 @@ BINARIES: Final = {
     **{suite: CACHE / "qemu" / suite / "root/usr/bin/qemu-system-x86_64" for suite in SUITES},
 }
 STARTED: Final = [case for case in CASES if list(case.parent.glob(f"{case.stem}[.@]*argv"))]
+SAMPLE: Final = sample(STARTED)
 AT_ONCE: Final = os.cpu_count() or 1
 
 
@@ -137,7 +139,9 @@ def is_expected(line: str, case: Path) -> bool:
 def every_case_of_every_qemu() -> Iterator[object]:
     for name, path in BINARIES.items():
         cases = STARTED if path.exists() else STARTED[:1]  # one skip, not one for each case
-        yield from (pytest.param(name, case, id=f"{name}-{case.parent.name}/{case.stem}") for case in cases)
+        for case in cases:
+            marks = [] if case in SAMPLE or not path.exists() else [pytest.mark.slow]
+            yield pytest.param(name, case, id=f"{name}-{case.parent.name}/{case.stem}", marks=marks)
 
 
 @pytest.mark.parametrize(("name", "case"), list(every_case_of_every_qemu()))

@@ -124,8 +124,17 @@ def test_a_broken_driver_hides_no_other(hv_process: Process) -> None:
 
 
 @pytest.mark.usefixtures("other_drivers")
-@pytest.mark.parametrize("form", [("--json",), ()], ids=["json", "text"])
-@pytest.mark.parametrize("command", [("drivers", "--load"), ("doctor",), ("params", "failing"), ("plan", "FILE")])
+@pytest.mark.parametrize(
+    ("command", "form"),
+    [
+        *((("drivers", "--load"), ("--json",)), (("plan", "FILE"), ())),
+        *(
+            pytest.param(command, form, marks=pytest.mark.slow)
+            for command in (("drivers", "--load"), ("doctor",), ("params", "failing"), ("plan", "FILE"))
+            for form in (("--json",), ())
+        ),
+    ],
+)
 def test_what_a_driver_prints_goes_to_stderr(
     hv_process: Process,
     instance_file: File,

@@ -310,7 +310,11 @@ def processes(run_dir: Path) -> list[int]:
     return found
 
 
-BOTH = pytest.mark.parametrize("site", [FAR, NEAR], ids=["observed alone", "observed by its driver"], indirect=True)
+BOTH = pytest.mark.parametrize(
+    "site",
+    [pytest.param(FAR, id="observed alone"), pytest.param(NEAR, id="observed by its driver", marks=pytest.mark.slow)],
+    indirect=True,
+)
 
 
 @BOTH

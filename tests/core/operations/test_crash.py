@@ -41,15 +41,18 @@ OPERATIONS: dict[str, Callable[[Node, Instance], object]] = {
 # A forced stop and a reboot are made of the same steps.
 FAST = ["start", "stop", "pause", "attach"]
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("stop --force", "reboot", "detach")]
+# Of the changes: each with the slow tests, else every third.
+STEPS = pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.slow, id="each")])
 
 
 def with_disk(web: Instance) -> Instance:
     return replace(web, disks=(Disk(path="/srv/a.img"),))
 
 
+@STEPS
 @pytest.mark.parametrize("name", [*FAST, *SLOW])
 def test_a_caller_killed_anywhere_leaves_the_instance_running_or_gone(
-    name: str, here: Any, web: Web, in_child: InChild
+    name: str, step: int, here: Any, web: Web, in_child: InChild
 ) -> None:
     node, fake, run_dir = here.node, here.fake, here.run_dir
     operation = OPERATIONS[name]
@@ -58,7 +61,7 @@ def test_a_caller_killed_anywhere_leaves_the_instance_running_or_gone(
         node.stop("web1")
     total = count(in_child, lambda: operation(Node(run_dir), web()), run_dir)
     assert total > 5
-    for number in range(1, total + 1):
+    for number in range(1, total + 1, step):
         node.stop("web1", force=True)
         if name != "start":
             fake.start(with_disk(web()))
@@ -92,9 +95,10 @@ def nothing_left_but_locks(run_dir: Path) -> None:
         pytest.param((errno.EIO, errno.ENOSPC), id="EIO and ENOSPC by turns", marks=pytest.mark.slow),
     ],
 )
+@STEPS
 @pytest.mark.parametrize("name", [*FAST, *SLOW])
 def test_what_the_node_refuses_anywhere_is_a_clear_error_and_never_a_half(
-    name: str, here: Any, web: Web, in_child: InChild, errors: tuple[int, int]
+    name: str, step: int, here: Any, web: Web, in_child: InChild, errors: tuple[int, int]
 ) -> None:
     node, fake, run_dir = here.node, here.fake, here.run_dir
     operation = OPERATIONS[name]
@@ -104,7 +108,7 @@ def test_what_the_node_refuses_anywhere_is_a_clear_error_and_never_a_half(
     total = count(in_child, lambda: operation(Node(run_dir), web()), run_dir)
     node.recover()
 
-    for number in range(1, total + 1):
+    for number in range(1, total + 1, step):
         text = os.strerror(errors[number % 2])
 
         def fail(number: int = number, text: str = text) -> None:
@@ -126,8 +130,9 @@ def test_what_the_node_refuses_anywhere_is_a_clear_error_and_never_a_half(
         assert {info.state for info in node.instances()} <= {State.RUNNING, State.PAUSED}
 
 
+@STEPS
 def test_an_interrupt_in_the_middle_of_a_start_undoes_it(
-    node: Node, web: Web, run_dir: Path, in_child: InChild, nothing_left: Check
+    step: int, node: Node, web: Web, run_dir: Path, in_child: InChild, nothing_left: Check
 ) -> None:
     total = count(in_child, lambda: OPERATIONS["start"](Node(run_dir), web()), run_dir)
     node.stop("web1", force=True)
@@ -140,7 +145,7 @@ def test_an_interrupt_in_the_middle_of_a_start_undoes_it(
         with pytest.raises(KeyboardInterrupt):
             OPERATIONS["start"](Node(run_dir), web())
 
-    for number in range(1, total + 1):
+    for number in range(1, total + 1, step):
         in_child(interrupted, number)
         for info in node.instances():
             # After the last write it runs; a hook that was to undo it could not be undone itself.

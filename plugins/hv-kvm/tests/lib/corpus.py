@@ -74,6 +74,31 @@ class Corpus:
         return render(self.kvm.hooks, spec, facts, bound)
 
 
+def sample(cases: list[Path]) -> set[Path]:
+    """A few of the cases that together have each option, device, property and value that is a word at least once."""
+    parts = {case: _parts(case) for case in cases}
+    missing, found = set().union(*parts.values()), set()
+    while missing:
+        case = max(cases, key=lambda one: len(parts[one] & missing))
+        found.add(case)
+        missing -= parts[case]
+    return found
+
+
+def _parts(case: Path) -> set[tuple[str, ...]]:
+    found: set[tuple[str, ...]] = set()
+    for line in min(case.parent.glob(f"{case.stem}[.@]*argv")).read_text(encoding="utf-8").splitlines():
+        option, _, argument = line.partition(" ")
+        head, *props = re.sub(r"\d+", "N", argument).split(",")
+        head = re.sub(r"\{.*?\}|/.*", "", head.partition("=")[0])
+        found.add((option, head))
+        for prop in props:
+            key, _, value = prop.partition("=")
+            found.add((option, head, key))
+            found |= {(option, head, key, value)} if re.fullmatch("[a-z][a-z-]*", value) else set()
+    return found
+
+
 def bindings(kvm: LoadedDriver, case: Path, spec: KvmSpec) -> Bindings:
     """Symbols for the kind of node that the comments at the top of the case describe."""
     accel = Accel(_header(case, "accelerator", "tcg"), "golden")

@@ -17,7 +17,8 @@ import hvcore
 
 # test_bridged.py and test_network_scripts.py have the others.
 OF_HERE = [mode for mode in NIC_MODES if mode.values[0] not in MODES]
-pytestmark = [pytest.mark.live, NEEDS_ROOT, pytest.mark.parametrize("mode", OF_HERE)]
+pytestmark = [pytest.mark.live, NEEDS_ROOT]
+EACH = pytest.mark.parametrize("mode", OF_HERE)
 
 NO_CAPABILITIES = tuple(f"{name}:\t{0:016x}" for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"))
 
@@ -35,6 +36,16 @@ def given(network: ModeNetwork, **more: Any) -> dict[str, Any]:
     return {"nics": network.nics, **network.params, **more}
 
 
+def always(*names: str) -> pytest.MarkDecorator:
+    """These modes in the default run, and the others with the slow tests."""
+    found = []
+    for mode in OF_HERE:
+        named = str(mode.values[0]).startswith(names)
+        found.append(mode if named else pytest.param(*mode.values, marks=[*mode.marks, pytest.mark.slow]))
+    return pytest.mark.parametrize("mode", found)
+
+
+@EACH
 def test_a_guest_that_takes_over_its_qemu_has_no_capability_and_no_network_of_the_node(
     mode: str, prepared: ModeNetwork, world: World
 ) -> None:
@@ -52,6 +63,7 @@ def test_a_guest_that_takes_over_its_qemu_has_no_capability_and_no_network_of_th
     assert prepared.leftovers() == []
 
 
+@always("openvswitch", "user")
 def test_a_guest_that_was_killed_holds_its_links_until_it_is_cleaned_up_and_a_reboot_makes_them_again(
     prepared: ModeNetwork, world: World
 ) -> None:
@@ -65,12 +77,14 @@ def test_a_guest_that_was_killed_holds_its_links_until_it_is_cleaned_up_and_a_re
     assert prepared.leftovers() == names
 
 
+@always("macvtap", "user")
 def test_a_start_that_fails_leaves_nothing(prepared: ModeNetwork, world: World) -> None:
     with pytest.raises(hvcore.LaunchError):
         world.start(**given(prepared, kvm_extra="-device no-such-device"))
     assert prepared.leftovers() == []
 
 
+@always("openvswitch", "user")
 def test_a_second_start_with_the_same_mac_or_ports_is_refused_and_disturbs_nothing(
     mode: str, prepared: ModeNetwork, world: World
 ) -> None:
