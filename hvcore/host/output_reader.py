@@ -51,7 +51,7 @@ class _Kept:
 
 
 def copy(stream: int, file: int, keep: int, other: int = -1) -> None:
-    """Append the stream to the file until its end, and keep at least the last ``keep`` bytes of it.
+    """Append the stream to the file until its end, and keep at least the last ``keep`` bytes of it. -1: without a file.
 
     The file has at most ``keep`` and 128 KiB of space. ``other`` is a file that another program appends to: of that too,
     older bytes are freed, a few seconds later. Never waits for anything but the stream, and never fails: what cannot be
@@ -69,6 +69,8 @@ def copy(stream: int, file: int, keep: int, other: int = -1) -> None:
         piece = os.read(stream, _PIECE)
         if not piece:
             return
+        if file < 0:
+            continue
         try:
             _append(file, piece)
             output.bound()

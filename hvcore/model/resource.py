@@ -168,6 +168,9 @@ class Program(Resource[str]):
     With ``pipe``, a pipe from the instance to the program replaces the pair of sockets. ``output`` is a file in the
     instance's directory, 0600, which the program gets open for reading and appending, as ``{output}``. ``also`` is
     another such file, as ``{also}``.
+
+    What the program prints goes into its log in the instance's directory. ``largest_file_bytes`` bounds the log, and each
+    other file that it writes to: a write beyond that fails, and the program goes on. Default: no bound.
     """
 
     binary: str
@@ -187,6 +190,7 @@ class Program(Resource[str]):
     pipe: bool = False
     output: str | None = None
     also: str | None = None
+    largest_file_bytes: int | None = None
 
     @property
     def user(self) -> Identity:
@@ -206,6 +210,8 @@ class Program(Resource[str]):
 class OutputHistory(Resource[str]):
     """The end of everything that the instance writes to a pipe, in ``file`` of its directory, which is 0600.
 
+    Without ``file`` it only bounds ``also``: the instance does not use the pipe, and holds it as long as it runs.
+
     A small program beside the instance reads the pipe, as ``owner``. The file keeps at least the last ``keep_bytes``. Its
     space is bounded, however much is written. `hvcore.log_pieces` reads it. The handle is the writing end of the pipe.
 
@@ -213,8 +219,8 @@ class OutputHistory(Resource[str]):
     as much of its end, and frees what is older every five seconds, or every tenth of a second while the file grows.
     """
 
-    file: str
     owner: Identity
+    file: str | None = None
     keep_bytes: int = 1 << 20
     also: str | None = None
 

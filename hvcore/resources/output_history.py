@@ -29,7 +29,7 @@ class OutputHistoryKind(ResourceKind[OutputHistory, str], name="output-history",
     def describe(self, resource: OutputHistory, site: Site) -> Iterator[Step]:
         """One step: the program is launched."""
         own = ", with the uid of the guest" if site.level is Level.STRICT else ""
-        keeps = f"keeps the last {resource.keep_bytes >> 10} KiB of output in {resource.file}"
+        keeps = f"keeps the last {resource.keep_bytes >> 10} KiB of output in {resource.file or resource.also}"
         yield Step(kind="launch", what=f"a reader beside the instance{own}, which {keeps}; it ends with the guest")
 
     def entry(self, resource: OutputHistory, site: Site) -> Mapping[str, Any]:
@@ -64,7 +64,7 @@ def _program(resource: OutputHistory) -> Program:
             "-S",
             script.replace("{", "{{").replace("}", "}}"),
             "{fd}",
-            "{output}",
+            "-1" if resource.file is None else "{output}",
             str(resource.keep_bytes),
             *(() if resource.also is None else ("{also}",)),
         ),

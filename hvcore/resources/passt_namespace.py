@@ -77,6 +77,7 @@ def with_namespace(program: Program, site: Site, forwards: list[Forward]) -> Pro
         empty=program.empty,
         devices=(TUN,),
         own_sandbox=True,
+        largest_file_bytes=program.largest_file_bytes,
         own_rights=True,
         on_stdin=True,
     )

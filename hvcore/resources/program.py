@@ -23,7 +23,7 @@ from hvcore.host.processes.process import boot_id, identify, wait_gone
 from hvcore.host.programs import is_program
 from hvcore.model.codec import decode, encode
 from hvcore.model.plan import Step
-from hvcore.model.record import STATUS, Entry, ProcessId, Record, of_program
+from hvcore.model.record import LOG, STATUS, Entry, ProcessId, Record, of_program
 from hvcore.model.resource import Program
 from hvcore.model.sandbox import AsCaller, AsUser, Level, Sandbox, View
 from hvcore.resources.held import Held
@@ -89,8 +89,9 @@ class ProgramKind(ResourceKind[Program, str], name="companion", turn=Turn.PROGRA
 def launch_program(program: Program, held: Held, level: Level) -> str:
     """Start the program, connected to the instance; the instance's end of the pair of sockets. Does not wait."""
     user, state = held[program.user], None if program.state is None else held[program.state]
-    # A program of that key may have run before: its status would be taken for that of the new one.
-    (held.owner.dir / of_program(program.key, STATUS)).unlink(missing_ok=True)
+    # A program of that key may have run before: its status would be taken for that of the new one, and its log is full.
+    for name in (STATUS, LOG):
+        (held.owner.dir / of_program(program.key, name)).unlink(missing_ok=True)
     with ExitStack() as opened:
         ours, theirs = _connection(program)
         opened.callback(os.close, theirs)
@@ -228,7 +229,13 @@ def _command(program: Program, level: Level, user: AsUser | None, ends: _Ends) -
     stdin = ends.connection if program.on_stdin else None
     fds = (ends.connection if stdin is None else None, ends.state if off else None, ends.output, ends.also)
     given = tuple(fd for fd in fds if fd is not None)
-    return Command(argv=(program.binary, *argv), sandbox=sandbox, fds=given, stdin=stdin)
+    return Command(
+        argv=(program.binary, *argv),
+        sandbox=sandbox,
+        fds=given,
+        stdin=stdin,
+        largest_file_bytes=program.largest_file_bytes,
+    )
 
 
 def _sandbox(program: Program, level: Level, user: AsUser | None) -> Sandbox | None:

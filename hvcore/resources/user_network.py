@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from hvcore.errors import Problem
 from hvcore.host.network.installed_passt import RESOLV_CONF, node_network, passt_options, why_not_passt
@@ -22,6 +22,9 @@ from hvcore.resources.passt_namespace import in_namespace, policy_inside, prove_
 from hvcore.resources.program import end_program, launch_program, prove_program
 
 __all__ = ["UserNetworkKind"]
+
+
+_LOG_BYTES: Final = 1 << 20  # it writes no other file
 
 
 class UserNetworkKind(ResourceKind[UserNetwork, str], name="user-network", turn=Turn.PROGRAM, runs=True):
@@ -113,4 +116,5 @@ def _program(network: UserNetwork, arguments: tuple[str, ...] = ()) -> Program:
         reads=(RESOLV_CONF,),
         empty=("/tmp",),  # noqa: S108 - in its sandbox, where it mounts an empty root
         own_sandbox=True,
+        largest_file_bytes=_LOG_BYTES,
     )

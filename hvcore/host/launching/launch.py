@@ -31,7 +31,7 @@ from hvcore.host.confinement.namespaces import HeldNamespaces
 from hvcore.host.confinement.own_root import with_own_root
 from hvcore.host.launching.gate import Gate, behind_gate
 from hvcore.host.launching.launching_thread import from_planned_thread
-from hvcore.host.launching.rlimits import forbid_core_dumps, with_limits
+from hvcore.host.launching.rlimits import forbid_core_dumps, with_largest_file, with_limits
 from hvcore.host.launching.scheduling import UMASK, as_planned, inherited, killed_last
 from hvcore.host.launching.signals import reporting, with_default_signals
 from hvcore.host.processes.launched import Ended, how_ended, instance_mark, life_mark, read_status
@@ -97,7 +97,8 @@ class Command:
 
     With ``sandbox`` None it runs unconfined, with all rights of the caller. It joins the namespaces in ``held``, which
     are held until the process is waited for. It enters the control group ``group`` before its first step; with None it
-    stays in the caller's. What it could inherit is as planned, not the caller's: `hvcore.host.launching.scheduling`,
+    stays in the caller's. No file that it writes to, its output included, gets larger than ``largest_file_bytes``: a write
+    beyond that fails. What it could inherit is as planned, not the caller's: `hvcore.host.launching.scheduling`,
     `hvcore.host.launching.launching_thread`, PATH, signals and umask.
     """
 
@@ -107,6 +108,7 @@ class Command:
     stdin: int | None = None
     held: HeldNamespaces | None = None
     group: Group | None = None
+    largest_file_bytes: int | None = None
 
 
 @contextmanager
@@ -201,10 +203,11 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
         status_fd, log_fd = (_appending(path, opened) for path in (status, log))
         filter_fd = _filter_fd(command.sandbox, opened)
         marks: tuple[tuple[str, str], ...] = (life_mark(os.fstat(life_fd)), instance_mark(status.parent))
+        limited = with_largest_file(command.largest_file_bytes)
         if command.sandbox is None:
             program, *arguments = command.argv
             program = shutil.which(program) or program  # in PATH of the caller, who may have installed it elsewhere
-            whole, environment = Wrapped(before=(), options=(), after=(program, *arguments)), marks
+            whole, environment = Wrapped(before=(), options=(), after=(*limited, program, *arguments)), marks
         else:
             environment = (*command.sandbox.environment, *marks)
             sandbox = replace(command.sandbox, environment=environment)
@@ -214,9 +217,9 @@ def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:
         path = PATH if command.sandbox is None else os.environ.get("PATH", os.defpath)
 
         def run(argv: tuple[str, ...], *gate_fd: int) -> subprocess.Popen[bytes]:
-            own_root = () if command.sandbox is None else with_own_root()
+            outside = () if command.sandbox is None else (*with_own_root(), *limited)
             missing = shutil.which(argv[0]) is None  # then without a prefix, so that the error names this program
-            prefix = () if missing else (*with_default_signals(), *with_limits(final=not gate_fd), *own_root)
+            prefix = () if missing else (*with_default_signals(), *with_limits(final=not gate_fd), *outside)
             return subprocess.Popen(
                 (*prefix, *argv),
                 stdin=subprocess.DEVNULL if command.stdin is None else command.stdin,

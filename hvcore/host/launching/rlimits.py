@@ -15,7 +15,7 @@ from typing import Final
 from hvcore.errors import NodeError
 from hvcore.frozen import dataclass
 
-__all__ = ["LIMITS", "Limit", "forbid_core_dumps", "unmet_limits", "with_limits"]
+__all__ = ["LIMITS", "Limit", "forbid_core_dumps", "unmet_limits", "with_largest_file", "with_limits"]
 
 _ANY: Final = resource.RLIM_INFINITY
 _MIB: Final = 1024 * 1024
@@ -83,6 +83,16 @@ def with_limits(
             what = f"limit of {limit.what}: must be at least {_text(limit.least)}, got {hard}"
             raise NodeError(f"{what}; raise it (ulimit, limits.conf), or start the instance as root")
     return ("prlimit", *options, "--")
+
+
+def with_largest_file(size_bytes: int | None) -> tuple[str, ...]:
+    """The prefix of a command that may make no file larger, if that is not None. A write beyond it fails with EFBIG.
+
+    The signal that would end the program is ignored, which only a program itself can change.
+    """
+    if size_bytes is None:
+        return ()
+    return ("env", "--ignore-signal=XFSZ", "prlimit", f"--fsize={size_bytes}:{size_bytes}", "--")
 
 
 def forbid_core_dumps(pid: int) -> None:

@@ -192,6 +192,24 @@ def test_a_file_that_another_program_writes_is_bounded_too(tmp_path: Path, event
         assert block.endswith(content(log))
 
 
+def test_a_file_of_a_program_that_uses_no_stream_is_bounded(tmp_path: Path, eventually: Callable[..., None]) -> None:
+    """100 MB, and what is in the stream is read and kept nowhere."""
+    log, (reader, writer) = tmp_path / "log", os.pipe()
+    file = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    argv = (sys.executable, "-I", "-S", output_reader.__file__, str(reader), "-1", str(KEEP), str(file))
+    with subprocess.Popen(argv, pass_fds=(reader, file), cwd="/") as program:
+        write(writer, b"to no file\n")
+        for number in range(1000):
+            write(file, b"%099999d\n" % number)
+        eventually(lambda: log.stat().st_blocks * 512 <= MOST)
+        assert log.stat().st_size == 100_000_000
+        assert content(log, 1) == b"%099999d\n" % 999
+        os.close(writer)
+        assert program.wait(30) == 0
+    for fd in (reader, file):
+        os.close(fd)
+
+
 def test_a_stream_that_never_pauses_keeps_nothing_from_the_other_file(
     tmp_path: Path, eventually: Callable[..., None]
 ) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def program(tmp_path: Path) -> Callable[..., Program]:
     path = tmp_path / "state"
     path.mkdir()
 
-    def make(script: str = COPIES, *, key: str = "helper", binary: str = "/usr/bin/bash") -> Program:
+    def make(script: str = COPIES, *, key: str = "helper", binary: str = "/usr/bin/bash", **more: Any) -> Program:
         owner = Identity(key=f"{key}.uid")
         state = StateDirectory(
             key=f"{key}.state",
@@ -52,7 +53,7 @@ def program(tmp_path: Path) -> Callable[..., Program]:
         )
         arguments = ("-c", script, "helper", "{fd}", "{state}")
         return Program(
-            key=key, given_by="params.helper", binary=binary, package="bash", arguments=arguments, state=state
+            key=key, given_by="params.helper", binary=binary, package="bash", arguments=arguments, state=state, **more
         )
 
     return make
@@ -202,3 +203,43 @@ def test_steps_of_a_plan(program: Callable[..., Program], site: Callable[..., Si
         f"claim {tmp_path}/state, for helper only, while it runs",
         "/usr/bin/bash beside the instance, with its own uid; it ends with the guest",
     ]
+
+
+MIB = 1 << 20
+# 100 MB, then it works as usual.
+CHATTERS = "for _ in {{1..100}}; do head -c 1000000 /dev/zero | tr '\\0' 'x' >&2; done; " + COPIES
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_one_that_prints_without_end_fills_nothing_and_goes_on(
+    at_work: AtWork,
+    program: Callable[..., Program],
+    tmp_path: Path,
+    eventually: Callable[..., None],
+    level: Level,
+) -> None:
+    tmp_path.chmod(0o755)
+    job, wanted = at_work(level=level), program(CHATTERS, largest_file_bytes=MIB)
+    end = int(job.acquire(wanted, level=level)[wanted])
+    os.write(end, b"after it\n")
+    eventually(lambda: (tmp_path / "state/state").exists() and (tmp_path / "state/state").read_text() == "after it\n")
+    log = job.dir / "helper.log"
+    assert log.stat().st_size <= MIB
+    assert job.output("helper").startswith("xxx")
+    job.prove(wanted, level=level)
+    job.release()
+    job.update(ledger=())
+    # The next one of that key begins a log of its own.
+    again = at_work(level=level)
+    again.acquire(program("echo one line >&2; " + COPIES, largest_file_bytes=MIB), level=level)
+    eventually(lambda: log.read_bytes() == b"one line\n")
+    again.release()
+
+
+def test_without_a_bound_it_writes_large_files(
+    at_work: AtWork, program: Callable[..., Program], tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    job = at_work()
+    job.acquire(program('head -c 3000000 /dev/zero > "$2/state"; ' + COPIES), level=Level.OFF)
+    eventually(lambda: (tmp_path / "state/state").exists() and (tmp_path / "state/state").stat().st_size == 3_000_000)
+    job.release()

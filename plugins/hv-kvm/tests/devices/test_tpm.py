@@ -56,6 +56,8 @@ def test_the_guest_has_a_tpm_that_keeps_its_state(world: World, confinement: str
         (found,) = client.execute("query-tpm", deadline_s=10)
         assert (found["model"], found["options"]["type"]) == ("tpm-crb", "emulator")
     process = swtpm(world)
+    assert "Max file size             4194304              4194304" in Path(f"/proc/{process.pid}/limits").read_text()
+    assert int(status_of(process.pid)["SigIgn"], 16) & 1 << signal.SIGXFSZ - 1
     assert world.node.stop("web1", force=True).changed
     assert not hvcore.plugin.alive(process)
     kept = (directory / _STATE).read_bytes()

@@ -46,6 +46,7 @@ PARAMS: Final = hv.ParamGroup(
 )
 _MODEL: Final = "tpm-crb"
 _NAME: Final = "tpm"
+_LARGEST_BYTES: Final = 4 << 20  # a state has at most a few hundred KiB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,7 @@ class Tpm(Device):
             arguments=("socket", "--tpm2", "--tpmstate", state, "--ctrl", control, "--terminate"),
             state=directory,
             seccomp=True,
+            largest_file_bytes=_LARGEST_BYTES,
         )
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:

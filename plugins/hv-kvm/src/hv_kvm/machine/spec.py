@@ -6,9 +6,31 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Final, TypeVar
 
-from hvcore.plugin import ControlGroup, DriverLoadError, HookError, Hooks, Resource, called_when, dataclass, decode
+from hv_kvm.machine.resource import GUEST_USER
+from hvcore.plugin import (
+    LOG,
+    ControlGroup,
+    DriverLoadError,
+    HookError,
+    Hooks,
+    OutputHistory,
+    Resource,
+    called_when,
+    dataclass,
+    decode,
+)
 
-__all__ = ["GROUP", "Device", "KvmSpec", "PciDevice", "declared", "kinds_of", "read_spec", "when_planned"]
+__all__ = [
+    "GROUP",
+    "LOG_READER",
+    "Device",
+    "KvmSpec",
+    "PciDevice",
+    "declared",
+    "kinds_of",
+    "read_spec",
+    "when_planned",
+]
 
 D = TypeVar("D", bound="Device")
 R = TypeVar("R", bound=Resource[Any])
@@ -16,6 +38,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 GROUP: Final = ControlGroup(key="cgroup")
 """The control group of a guest, so that the guest outlives the caller's group. Without limits."""
+LOG_READER: Final = OutputHistory(key="log.reader", given_by="params.serial_log", owner=GUEST_USER, also=LOG)
+"""The program that bounds QEMU's log, if none keeps the output of the serial console, which bounds both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +117,10 @@ class KvmSpec:
 
     @cached_property
     def resources(self) -> tuple[Resource[Any], ...]:
-        """The guest's control group, then the resources of all devices, in device order."""
-        return (GROUP, *(resource for device in self.devices for resource in device.resources(self)))
+        """The guest's control group, then the resources of all devices, in device order; and what bounds QEMU's log."""
+        found = (GROUP, *(resource for device in self.devices for resource in device.resources(self)))
+        bounded = any(isinstance(one, OutputHistory) and one.also == LOG for one in found)
+        return found if bounded else (*found, LOG_READER)
 
     def resources_of(self, kind: type[R]) -> tuple[R, ...]:
         """The resources of one class, in device order."""
