@@ -26,8 +26,8 @@ pytestmark = pytest.mark.live
 SOME: Final = pytest.mark.parametrize(
     "name",
     [
-        *(*GENERATED, "hv-vsock"),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in EXAMPLES if name != "hv-vsock"),
+        *GENERATED,
+        *(pytest.param(name, marks=pytest.mark.slow) for name in EXAMPLES),  # tests/extension has the examples
     ],
 )
 

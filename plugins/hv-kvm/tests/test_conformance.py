@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import pytest
 
 import hvcore.testing
@@ -9,10 +11,19 @@ import hvcore.testing
 pytestmark = pytest.mark.heavy  # all checks of the kit
 
 
+THOROUGH: Final = (
+    *("crash_host_sigkill_start", "crash_host_sigkill_stop", "crash_interrupted_start", "crash_disk_full"),
+    "idem_lifecycle_x10",
+)
+# Of these also the samples are slow: run/test_crash_sweep.py has samples of the same, at system calls.
+SLOW: Final = ("crash_host_sigkill_start", "crash_host_sigkill_stop", "crash_interrupted_start")
+
+
 class TestKvm(hvcore.testing.DriverContract):
-    """Every check of the kit."""
+    """Every check of the kit that is not slow."""
 
     driver = "kvm"
+    only = tuple(check.name for check in hvcore.testing.CHECKS if check.name not in SLOW)
 
 
 @pytest.mark.slow
@@ -22,7 +33,4 @@ class TestKvmThorough(hvcore.testing.DriverContract):
 
     driver = "kvm"
     thorough = True
-    only = (
-        *("crash_host_sigkill_start", "crash_host_sigkill_stop", "crash_interrupted_start", "crash_disk_full"),
-        "idem_lifecycle_x10",
-    )
+    only = THOROUGH
