@@ -56,6 +56,7 @@ from hvcore.model.plan_diff import Change as Change
 from hvcore.model.plan_diff import differences as differences
 from hvcore.model.state import Op as Op
 from hvcore.model.state import State as State
+from hvcore.model.tuned import Resized as Resized
 from hvcore.model.usage import DiskUse as DiskUse
 from hvcore.model.usage import InstanceUsage as InstanceUsage
 from hvcore.model.usage import NicUse as NicUse

@@ -28,6 +28,7 @@ from hvcore.frozen import dataclass as dataclass
 from hvcore.host.abilities import how_to_install as how_to_install
 from hvcore.host.abilities import program as program
 from hvcore.host.cgroups.controllers import GroupFigures as GroupFigures
+from hvcore.host.cgroups.cpusets import allowed_cpus as allowed_cpus
 from hvcore.host.cgroups.group import Group as Group
 from hvcore.host.cgroups.hierarchy import ControlGroups as ControlGroups
 from hvcore.host.confinement.bubblewrap import installation as installation
@@ -157,6 +158,8 @@ from hvcore.model.sandbox import View as View
 from hvcore.model.sandbox import capability_mask as capability_mask
 from hvcore.model.state import Op as Op
 from hvcore.model.state import State as State
+from hvcore.model.tuned import Pins as Pins
+from hvcore.model.tuned import Reached as Reached
 from hvcore.model.usage import DiskUse as DiskUse
 from hvcore.model.usage import Usage as Usage
 from hvcore.params.host_types import address as address
@@ -191,6 +194,7 @@ from hvcore.plugins.hookspecs import hookspec as hookspec
 from hvcore.plugins.hookspecs import when_given as when_given
 from hvcore.plugins.protocols import Adopts as Adopts
 from hvcore.plugins.protocols import Attaches as Attaches
+from hvcore.plugins.protocols import Balloons as Balloons
 from hvcore.plugins.protocols import Driver as Driver
 from hvcore.plugins.protocols import Examines as Examines
 from hvcore.plugins.protocols import ExaminesWithValues as ExaminesWithValues
@@ -201,7 +205,10 @@ from hvcore.plugins.protocols import HasLog as HasLog
 from hvcore.plugins.protocols import Measures as Measures
 from hvcore.plugins.protocols import NeedsStop as NeedsStop
 from hvcore.plugins.protocols import Pausable as Pausable
+from hvcore.plugins.protocols import Pinnable as Pinnable
 from hvcore.plugins.protocols import ReadsSpec as ReadsSpec
+from hvcore.plugins.protocols import ResizesMemory as ResizesMemory
+from hvcore.plugins.protocols import ResizesVcpus as ResizesVcpus
 from hvcore.resources.disks import claim_disk as claim_disk
 from hvcore.resources.disks import claimed as claimed
 from hvcore.resources.disks import disk_in_use as disk_in_use

@@ -64,6 +64,7 @@ ROLES: Final[Mapping[str, Role]] = {
                     "hvcore.model.observation",
                     "hvcore.model.answers",
                     "hvcore.model.state",
+                    "hvcore.model.tuned",
                     "hvcore.model.usage",
                 ),
             ),
@@ -91,6 +92,7 @@ ROLES: Final[Mapping[str, Role]] = {
         (
             *("Job", "ResourceKind", "Held", "Kinds", "Site", "Live", "Group", "Child", "Hooks", "Host", "Plan"),
             *("Driver", "Pausable", "HasConsole", "Executes", "HasLog", "Measures"),
+            *("Balloons", "ResizesMemory", "ResizesVcpus", "Pinnable"),
             *("Adopts", "NeedsStop", "ReadsSpec", "Examines", "ExaminesWithValues"),
         ),
     ),

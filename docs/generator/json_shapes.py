@@ -16,7 +16,7 @@ __all__ = ["json_page"]
 _JSON: Final[tuple[tuple[str, str, type], ...]] = (
     ("hv info, hv list", "`hv info` prints one object, `hv list` a list of them.", hvcore.InstanceInfo),
     (
-        "hv start, stop, reboot, pause, resume, cleanup",
+        "hv start, stop, reboot, pause, resume, cleanup, pin",
         "One object. For several names or files, a list: an object for each, an error too.",
         hvcore.Outcome,
     ),
@@ -26,6 +26,7 @@ _JSON: Final[tuple[tuple[str, str, type], ...]] = (
         hvcore.DefinitionOutcome,
     ),
     ("hv changes", "A list.", hvcore.PendingChange),
+    ("hv balloon, memory, vcpus", "One object.", hvcore.Resized),
     ("hv recover", "A list, with an entry for each instance that was changed.", Recovered),
     (
         "hv drivers",

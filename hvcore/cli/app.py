@@ -51,6 +51,10 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "reboot": "power:reboot",
         "pause": "power:pause",
         "resume": "power:resume",
+        "balloon": "tuning:balloon",
+        "memory": "tuning:memory",
+        "vcpus": "tuning:vcpus",
+        "pin": "tuning:pin",
         "cleanup": "power:cleanup",
     },
     "Definitions": {
@@ -90,6 +94,9 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
     **dict.fromkeys(("suspend", "freeze"), "use 'hv pause NAME'"),
     **dict.fromkeys(("unpause", "continue", "thaw"), "use 'hv resume NAME'"),
     **dict.fromkeys(("logs", "journal"), "use 'hv log NAME'"),
+    **dict.fromkeys(("setmem", "setmaxmem"), "use 'hv balloon NAME SIZE' or 'hv memory NAME SIZE'"),
+    **dict.fromkeys(("setvcpus", "vcpucount"), "use 'hv vcpus NAME COUNT'"),
+    **dict.fromkeys(("vcpupin", "emulatorpin", "iothreadpin", "taskset"), "use 'hv pin NAME CPUS'"),
     **dict.fromkeys(("validate", "lint"), "use 'hv check FILE'"),
     "version": "use 'hv --version'",
 }

@@ -48,6 +48,10 @@ class Op(StrEnum):
     CLEANUP = "cleanup"
     ATTACH = "attach"
     DETACH = "detach"
+    BALLOON = "balloon"
+    MEMORY = "memory"
+    VCPUS = "vcpus"
+    PIN = "pin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,9 @@ TRANSITIONS: Final[dict[tuple[State, Op], Move | Already]] = {
     **{(state, op): Move(State.STOPPED) for state in _HALF for op in (Op.STOP, Op.KILL, Op.CLEANUP)},
     # An instance that has a record has a log.
     **{(state, op): Move(state) for state in (*_HALF, *ENDED, *ACTIVE) for op in (Op.LOG, Op.CONSOLE_LOG)},
+    # The guest has to take part in a change of its size, so it has to run.
+    **{(State.RUNNING, op): Move(State.RUNNING) for op in (Op.BALLOON, Op.MEMORY, Op.VCPUS)},
+    **{(state, Op.PIN): Move(state) for state in ACTIVE},
     (State.UNKNOWN, Op.KILL): Move(State.STOPPED),
 }
 

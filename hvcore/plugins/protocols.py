@@ -21,6 +21,7 @@ from hvcore.model.instance import Instance
 from hvcore.model.observation import Observation
 from hvcore.model.plan import Plan
 from hvcore.model.state import Op
+from hvcore.model.tuned import Pins, Reached
 from hvcore.model.usage import Usage
 from hvcore.params.values import Params
 from hvcore.state.job import Job
@@ -29,6 +30,7 @@ __all__ = [
     "ABILITIES",
     "Adopts",
     "Attaches",
+    "Balloons",
     "Driver",
     "Examines",
     "ExaminesWithValues",
@@ -39,7 +41,10 @@ __all__ = [
     "Measures",
     "NeedsStop",
     "Pausable",
+    "Pinnable",
     "ReadsSpec",
+    "ResizesMemory",
+    "ResizesVcpus",
     "capabilities",
 ]
 
@@ -181,6 +186,46 @@ class Measures(Protocol):
 
 
 @runtime_checkable
+class Balloons(Protocol):
+    """The driver can take memory from a running guest, and give it back."""
+
+    def balloon(self, live: Live, job: Job, memory_mib: int) -> Reached:
+        """Let the guest use that much memory, and return the size that it has reached, by the deadline at the latest.
+
+        Raises an `HvError` for a size that is not possible, before anything is changed. A guest that does not obey is no
+        error. The size is kept for a reboot, in the spec.
+        """
+
+
+@runtime_checkable
+class ResizesMemory(Protocol):
+    """The driver can change the memory that a running instance has, within limits that its start has set."""
+
+    def resize_memory(self, live: Live, job: Job, memory_mib: int) -> Reached:
+        """Give the instance that much memory. Returns and raises as `Balloons.balloon`; the core changes the instance."""
+
+
+@runtime_checkable
+class ResizesVcpus(Protocol):
+    """The driver can change the number of processors of a running instance, within limits that its start has set."""
+
+    def resize_vcpus(self, live: Live, job: Job, vcpus: int) -> Reached:
+        """Give the instance that many. Returns and raises as `Balloons.balloon`; the core changes the instance."""
+
+
+@runtime_checkable
+class Pinnable(Protocol):
+    """The driver can pin the threads of a running instance to CPUs of the node."""
+
+    def pin(self, live: Live, job: Job, pins: Pins) -> bool:
+        """Pin the threads as the clean lists say, and keep that for a reboot, in the spec. Whether anything was changed.
+
+        Raises an `HvError` for a vCPU that does not exist, and for CPUs that the instance may not use; then all threads
+        are as they were.
+        """
+
+
+@runtime_checkable
 class Adopts(Protocol):
     """The driver can find out whether an interrupted start had succeeded."""
 
@@ -229,6 +274,10 @@ ABILITIES: Final[Mapping[Op, tuple[type, str, type]]] = {
     Op.CONSOLE_LOG: (HasConsoleLog, "console_log", Path),
     Op.ATTACH: (Attaches, "attached", tuple),
     Op.DETACH: (Attaches, "detached", object),
+    Op.BALLOON: (Balloons, "balloon", Reached),
+    Op.MEMORY: (ResizesMemory, "resize_memory", Reached),
+    Op.VCPUS: (ResizesVcpus, "resize_vcpus", Reached),
+    Op.PIN: (Pinnable, "pin", bool),
 }
 """Optional operations: the protocol, the method and the type of its result."""
 

@@ -56,7 +56,7 @@ _AREAS: Final = {
     "optional": "capabilities",
     "parameters": "schema",
     "states": "lifecycle",
-    "tuning": "capabilities",
+    "running": "capabilities",
 }
 # For operations that succeed within a second on an idle node. A busy one is no fault of the driver.
 PATIENCE_S: Final = 50.0

@@ -18,16 +18,16 @@ from hvcore.testing.checks import (
     parameters,
     recovery,
     rendering,
+    running,
     security,
     states,
-    tuning,
 )
 
 __all__ = ["CHECKS"]
 
 _AREAS: Final[tuple[ModuleType, ...]] = (
-    *(load, methods, parameters, rendering, states, optional, tuning, idempotency, crash, recovery, concurrency, leaks),
-    *(security, budgets),
+    *(load, methods, parameters, rendering, states, optional, running, idempotency, crash, recovery, concurrency),
+    *(leaks, security, budgets),
 )
 
 CHECKS: Final[tuple[Check, ...]] = tuple(

@@ -4,37 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from hvcore.errors import UnsupportedError
 from hvcore.model.record import Phase
 from hvcore.model.state import State
 from hvcore.plugins.protocols import Adopts, Executes, HasConsole, HasLog, Pausable
 from hvcore.resources.core_kinds import CORE_KINDS
 from hvcore.testing.check import Bench, Failed, Level, Skipped, Tier, check, require
+from hvcore.testing.claims import claimed, refused
 
 __all__: tuple[str, ...] = ()
-
-
-def _refused(bench: Bench, operation: str, act: Callable[[], object]) -> None:
-    try:
-        act()
-    except UnsupportedError as error:
-        require(error.exit_code == 3, f"{operation} is refused with exit code {error.exit_code}, not 3")
-    except Exception as error:
-        raise Failed(f"{operation} is not claimed, but raises {type(error).__name__}: {error}") from error
-    else:
-        raise Failed(f"{operation} is not claimed by driver {bench.subject.driver}, but does something")
-
-
-@contextmanager
-def _claimed(operation: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        raise Failed(f"{operation} is claimed, but raises {type(error).__name__}: {error}") from error
 
 
 @check(Level.CAPABILITY, Tier.LIVE)
@@ -47,12 +26,12 @@ def capability_pause(bench: Bench) -> None:
     name = bench.name()
     bench.start()
     if not isinstance(bench.loaded.driver, Pausable):
-        _refused(bench, "pause", lambda: bench.node.pause(name))
-        _refused(bench, "resume", lambda: bench.node.resume(name))
+        refused(bench, "pause", lambda: bench.node.pause(name))
+        refused(bench, "resume", lambda: bench.node.resume(name))
         return
     steps = (("pause", bench.node.pause, State.PAUSED), ("resume", bench.node.resume, State.RUNNING))
     for what, act, wanted in steps:
-        with _claimed(what):
+        with claimed(what):
             outcome = act(name)
             again = act(name)
         require(outcome.changed, f"{what} says that it changed nothing")
@@ -70,9 +49,9 @@ def capability_console(bench: Bench) -> None:
     name = bench.name()
     bench.start()
     if not isinstance(bench.loaded.driver, HasConsole):
-        _refused(bench, "console", lambda: bench.node.console(name))
+        refused(bench, "console", lambda: bench.node.console(name))
         return
-    with _claimed("console"):
+    with claimed("console"):
         console = bench.node.console(name)
     require(bool(console.socket) != bool(console.argv), "its console has neither a socket nor a command, or both")
     if console.socket:
@@ -146,9 +125,9 @@ def capability_exec(bench: Bench) -> None:
     name = bench.name()
     bench.start()
     if not isinstance(bench.loaded.driver, Executes):
-        _refused(bench, "exec", lambda: bench.node.execution(name, ["true"]))
+        refused(bench, "exec", lambda: bench.node.execution(name, ["true"]))
         return
-    with _claimed("exec"):
+    with claimed("exec"):
         found = bench.node.execution(name, ["true"])
     require(bool(found.argv), "exec is claimed, but its command is empty")
 
@@ -162,8 +141,8 @@ def capability_log(bench: Bench) -> None:
     name = bench.name()
     bench.start()
     if not isinstance(bench.loaded.driver, HasLog):
-        _refused(bench, "log", lambda: bench.node.log(name))
+        refused(bench, "log", lambda: bench.node.log(name))
         return
-    with _claimed("log"):
+    with claimed("log"):
         found = bench.node.log(name)
     require(Path(found.path).is_file(), f"its log {found.path!r} does not exist")

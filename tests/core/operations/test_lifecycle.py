@@ -143,6 +143,10 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "detach": StateError,
     },
 }
+for _state, _ops in EXPECTED.items():
+    _refused = NotFoundError if _state == "stopped" else StateError
+    _ops |= dict.fromkeys(("balloon", "memory", "vcpus"), (DONE, State.RUNNING) if _state == "running" else _refused)
+    _ops["pin"] = (DONE, State(_state)) if _state in {"running", "paused"} else _refused
 CASES = [(state, op) for state, ops in EXPECTED.items() for op in ops]
 
 
@@ -180,6 +184,10 @@ def run(op: str, node: Node, fake: DriverHandle, web: Web) -> Any:
         "cleanup": lambda: node.cleanup("web1"),
         "attach": lambda: node.attach("web1", Disk(path="/srv/more.img")),
         "detach": lambda: node.detach("web1", "disk0"),
+        "balloon": lambda: node.balloon("web1", 64),
+        "memory": lambda: node.resize_memory("web1", 256),
+        "vcpus": lambda: node.resize_vcpus("web1", 2),
+        "pin": lambda: node.pin("web1", "0"),
     }
     return calls[op]()
 
@@ -379,7 +387,7 @@ def test_planning_does_nothing(fake: DriverHandle, web: Web, run_dir: Path) -> N
 
 
 def test_the_abilities_of_a_driver_are_listed(fake: DriverHandle) -> None:
-    assert fake.capabilities == ("pause", "console", "exec", "attach")
+    assert fake.capabilities == ("pause", "console", "exec", "attach", "balloon", "memory", "vcpus", "pin")
     assert {"fail_at", "motd"} <= set(fake.schema.params)
     assert "motd" in fake.json_schema()["properties"]
     assert {row.key for row in fake.parameters()} == set(fake.schema.params)

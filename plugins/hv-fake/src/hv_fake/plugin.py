@@ -7,11 +7,13 @@ a failure leaves nothing behind.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import field
 from typing import Any, ClassVar, Final
 
 import hvcore.plugin as hv
 from hv_fake.disks import AttachesDisks, FakeDisk, disks_of, seats
+from hv_fake.tuned import Tuned
 from hvcore.plugin import dataclass
 
 __all__ = ["PARAMS", "RESOURCE_KINDS", "FakeDriver", "FakeSpec"]
@@ -63,6 +65,8 @@ class FakeSpec:
     fail_at: str | None
     ignores_powerdown: bool
     disks: tuple[FakeDisk, ...] = ()
+    balloon_mib: int | None = None
+    pins: dict[str, str] = field(default_factory=dict)
 
     @property
     def resources(self) -> tuple[hv.Resource[Any], ...]:
@@ -101,7 +105,7 @@ def assess(params: hv.Params) -> Iterator[hv.Problem]:
         yield hv.Problem(path="params.ignores_powerdown", what="only a forced stop ends the guest soon")
 
 
-class FakeDriver(AttachesDisks):
+class FakeDriver(AttachesDisks, Tuned):
     """The driver class that the entry point names."""
 
     name: ClassVar[str] = "fake"
@@ -162,10 +166,6 @@ class FakeDriver(AttachesDisks):
         state = hv.State(live.record.bindings.get("guest", "crashed"))
         instance = live.record.instance
         return hv.Observation(state=state, memory_mib=instance.memory_mib, vcpus=instance.vcpus)
-
-    def usage(self, lives: Sequence[hv.Live], deadline: hv.Deadline) -> Sequence[hv.Usage]:
-        """The same memory that `observe` shows, and no processor time: the guest does nothing."""
-        return [hv.Usage(memory_mib=live.record.instance.memory_mib, cpu_seconds=0.0) for live in lives]
 
     def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         """By a powerdown, or a kill if forced or the guest ignores the powerdown."""

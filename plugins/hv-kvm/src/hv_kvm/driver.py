@@ -36,7 +36,7 @@ from hv_kvm.devices import (
 from hv_kvm.machine.placement import decide
 from hv_kvm.machine.spec import Device, KvmSpec, declared, kinds_of, read_spec
 from hv_kvm.qmp import QmpBusyError, QmpError, QmpTimeoutError, commands, reach
-from hv_kvm.run import displays, pinning, ready, start, stop
+from hv_kvm.run import balloon, displays, pinning, ready, start, stop
 from hv_kvm.run.attaching import AttachesDevices
 from hv_kvm.run.console import console, console_log
 from hv_kvm.run.describe import describe, rehearse
@@ -86,6 +86,7 @@ class KvmDriver(AttachesDevices):
         ("extra", extra),
         ("resources", resources),
         ("pinning", pinning),
+        ("balloon", balloon),
         ("displays", displays),
     )
 
@@ -141,6 +142,8 @@ class KvmDriver(AttachesDevices):
     console = staticmethod(console)
     console_log = staticmethod(console_log)
     usage = staticmethod(usage)
+    balloon = staticmethod(balloon.balloon)
+    pin = staticmethod(pinning.pin)
 
     def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         """Powerdown, quit, kill."""

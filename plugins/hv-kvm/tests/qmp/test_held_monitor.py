@@ -23,6 +23,13 @@ def test_a_polite_stop_stays_polite_while_another_client_uses_the_monitor(world:
         assert world.node.stop("web1", deadline_s=300).stopped_by == "powerdown"
 
 
+def test_an_operation_with_the_first_monitor_in_use_has_time_left_for_the_second(world: World) -> None:
+    world.start()
+    with connect(str(world.dir() / "qmp")):
+        assert world.node.pause("web1", deadline_s=6.0).state is State.PAUSED
+        assert world.node.resume("web1", deadline_s=6.0).state is State.RUNNING
+
+
 def test_an_interrupted_start_is_not_undone_because_its_monitors_are_held(world: World) -> None:
     world.start()
     store = Store(world.run_dir)

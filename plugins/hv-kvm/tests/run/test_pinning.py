@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from world import World
+from world import PATIENCE_S, World
 
 import hvcore
 import hvcore.plugin
 from hv_kvm.machine.resource import OnlineCpus
 from hv_kvm.machine.spec import KvmSpec
-from hv_kvm.qmp import commands, connect
+from hv_kvm.qmp import commands, connect, size_commands
 from hv_kvm.resources.requirements import OnlineCpusKind
 from hvcore.model.record import Phase
 from hvcore.plugins.loader import load
@@ -111,3 +111,33 @@ def test_a_cpu_that_this_node_does_not_have_is_refused_before_the_start(world: W
     with pytest.raises(hvcore.VerifyError, match=r"cpu_mask: names CPUs .* online: 8191"):
         world.start(cpu_mask="0,8191")
     assert world.leftovers() == []
+
+
+@two
+@pytest.mark.live
+def test_pins_change_while_the_guest_runs_and_are_kept_for_a_reboot(world: World) -> None:
+    first, everything = str(min(os.sched_getaffinity(0))), allowed(os.getpid(), os.getpid())
+    world.start(vcpus=2, iothreads=1, serial_console=True)
+    assert world.node.pin("web1", str(LAST)).changed
+    assert set(by_number(world.pid()).values()) == {str(LAST)}
+    assert world.info().details["pins"] == f"all threads {LAST}"
+    assert not world.node.pin("web1", str(LAST)).changed
+    assert world.node.pin("web1", vcpus={0: first}, iothreads="all").changed
+    found, numbers = by_number(world.pid()), vcpus(world)
+    assert [found.pop(number) for number in numbers] == [first, str(LAST)]
+    with connect(str(world.dir() / "qmp"), deadline_s=10) as client:
+        (iothread,) = size_commands.query_iothreads(client).values()
+    assert found.pop(iothread) == everything
+    assert set(found.values()) == {str(LAST)}
+    text = f"vcpus {first}:{LAST}, emulator {LAST}, iothreads all"
+    assert world.info().details["pins"] == text
+    with pytest.raises(hvcore.OperationError, match="CPUs 8191 are not online on this node"):
+        world.node.pin("web1", "0,8191")
+    assert world.info().details["pins"] == text
+    world.node.reboot("web1", force=True, deadline_s=PATIENCE_S)
+    found, numbers = by_number(world.pid()), vcpus(world)
+    assert [found.pop(number) for number in numbers] == [first, str(LAST)]
+    assert world.info().details["pins"] == text
+    assert world.node.pin("web1", "all").changed
+    assert set(by_number(world.pid()).values()) == {everything}
+    assert "pins" not in world.info().details

@@ -285,6 +285,34 @@ class CountsOne(Good):
         return [hv.Usage(cpu_seconds=1.0)]
 
 
+@breaks("capability_balloon", "balloon takes a size above its memory")
+class Generous(Good):
+    def balloon(self, live: hv.Live, job: hv.Job, memory_mib: int) -> hv.Reached:
+        return hv.Reached(before=memory_mib, after=memory_mib)
+
+
+@breaks("capability_memory", "memory fails for an impossible size: .*resize_memory .*: raised MemoryError")
+class Untaught(Good):
+    def resize_memory(self, live: hv.Live, job: hv.Job, memory_mib: int) -> hv.Reached:
+        if memory_mib > 1 << 20:
+            raise MemoryError("no such memory")
+        return hv.Reached(before=memory_mib, after=memory_mib)
+
+
+@breaks("capability_vcpus", "vcpus with the size that it has says .*2 vcpus")
+class Adds(Good):
+    def resize_vcpus(self, live: hv.Live, job: hv.Job, vcpus: int) -> hv.Reached:
+        return hv.Reached(before=vcpus, after=vcpus + 1)
+
+
+@breaks("capability_pin", "a second pin to the same CPUs says that it changed something")
+class PinsAgain(Good):
+    def pin(self, live: hv.Live, job: hv.Job, pins: hv.Pins) -> bool:
+        if pins.vcpus:
+            raise hv.InputError(f"{job.name}: vcpus: has none; give CPUs for all threads")
+        return True
+
+
 # ------------------------------------------------------------------------------------------------------------- time
 
 

@@ -65,6 +65,22 @@ PARAMS: Final = hv.ParamGroup(
         changes="launch",
         example="0-3:4-7",
     ),
+    hv.Param(
+        "emulator_mask",
+        hv.cpu_mask(),
+        help="The CPUs of the node for the threads of QEMU that are neither vCPUs nor I/O threads.",
+        default_means="those of cpu_mask if it is one list, otherwise all",
+        changes="launch",
+        example="0-1",
+    ),
+    hv.Param(
+        "iothread_mask",
+        hv.cpu_mask(),
+        help="The CPUs of the node for the I/O threads of QEMU.",
+        default_means="those of cpu_mask if it is one list, otherwise all",
+        changes="launch",
+        example="2",
+    ),
     help="The guest's CPUs. Their number is vcpus of the instance.",
 )
 # The default of QEMU, and other models that are not a real CPU.
@@ -74,13 +90,18 @@ _TOPOLOGY: Final = ("cpu_sockets", "cpu_cores", "cpu_threads")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cpu(Device):
-    """Model and topology; QEMU decides those that are 0. ``mask`` names the CPUs of the node that they may use."""
+    """Model and topology; QEMU decides those that are 0. ``mask`` names the CPUs of the node that they may use.
+
+    ``emulator`` and ``iothreads`` are the CPUs of QEMU's other threads, by `hv_kvm.machine.cpu_places`.
+    """
 
     model: str | None
     sockets: int
     cores: int
     threads: int
     mask: str = "all"
+    emulator: str | None = None
+    iothreads: str | None = None
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """KVM for model host, which cannot be emulated; and the CPUs of the mask."""
@@ -88,6 +109,10 @@ class Cpu(Device):
             yield KvmOnly(key="cpu.kvm", given_by="params.cpu_type", qemu=spec.qemu, kvm=spec.kvm)
         if self.mask != "all":
             yield OnlineCpus(key="cpu.mask", given_by="params.cpu_mask", mask=self.mask)
+        for threads, mask in (("emulator", self.emulator), ("iothread", self.iothreads)):
+            if mask not in (None, "all"):
+                key = f"{threads}_mask"
+                yield OnlineCpus(key=f"cpu.{key}", given_by=f"params.{key}", mask=str(mask), threads=threads)
 
 
 DEVICES: Final = (Cpu,)
@@ -143,7 +168,15 @@ def assess(params: hv.Params) -> Iterator[hv.Problem]:
 def plan(params: hv.Params) -> Iterator[Device]:
     """The CPUs."""
     sockets, cores, threads = (params[key] for key in _TOPOLOGY)
-    yield Cpu(model=params["cpu_type"], sockets=sockets, cores=cores, threads=threads, mask=params["cpu_mask"])
+    yield Cpu(
+        model=params["cpu_type"],
+        sockets=sockets,
+        cores=cores,
+        threads=threads,
+        mask=params["cpu_mask"],
+        emulator=params["emulator_mask"],
+        iothreads=params["iothread_mask"],
+    )
 
 
 @hv.hookimpl

@@ -24,9 +24,18 @@ PARAMS: Final = hv.ParamGroup(
         "memory_balloon",
         hv.boolean(),
         default=True,
-        help="Whether the guest has a virtio balloon device, which can change its memory at run time. No hv command uses "
-        "the device yet.",
+        help="Whether the guest has a virtio balloon device, so that 'hv balloon' can take memory from the running guest.",
         example=False,
+    ),
+    hv.Param(
+        "memory_stats_interval",
+        hv.integer(minimum=0, maximum=86_400),
+        default=0,
+        unit="seconds",
+        help="How often the guest reports its free memory and other figures through the balloon, for 'hv top' and "
+        "'hv metrics'. 0 means never.",
+        changes="launch",
+        example=10,
     ),
     hv.Param(
         "virtio_rng",
@@ -80,7 +89,14 @@ PARAMS: Final = hv.ParamGroup(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Balloon(PciDevice):
-    """The balloon, through which a running guest can give memory back."""
+    """The balloon, through which a running guest can give memory back.
+
+    ``size_mib`` is the memory that it leaves to the guest, None for all. The guest reports statistics every ``stats_s``
+    seconds, 0 for never.
+    """
+
+    size_mib: int | None = None
+    stats_s: int = 0
 
     on_board: ClassVar[bool] = True
 
@@ -119,7 +135,7 @@ _MODELS: Final = {
 def plan(params: hv.Params) -> Iterator[Device]:
     """The devices whose parameters are true."""
     if params["memory_balloon"]:
-        yield Balloon()
+        yield Balloon(stats_s=params["memory_stats_interval"])
     if params["virtio_rng"]:
         yield Rng(source=params["rng_source"], max_bytes=params["rng_max_bytes"], period_ms=params["rng_period"])
     if params["use_guest_agent"]:

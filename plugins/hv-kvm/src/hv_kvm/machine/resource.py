@@ -270,6 +270,7 @@ class KvmOnly(Resource[None]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlineCpus(Resource[None]):
-    """The CPUs of the node that the guest is pinned to."""
+    """The CPUs of the node that the guest is pinned to. ``threads`` are the only ones that it is for; empty: vCPUs, or all."""
 
     mask: str
+    threads: str = ""

@@ -245,11 +245,17 @@ def adopt(
 def reach(directory: Path, deadline_s: float) -> QmpClient:
     """A session with the running guest of the instance in ``directory``, by its second monitor if the first is in use.
 
-    QEMU serves one client per monitor, and a client of the first one must not keep a guest from being stopped.
-    Raises `QmpError`: `QmpTimeoutError` for a QEMU that hangs, which both monitors share.
+    QEMU serves one client per monitor, and a client of the first one must not keep a guest from being stopped. So the
+    second monitor has half of the deadline, if the first is in use. Raises `QmpError`: `QmpTimeoutError` for a QEMU that
+    hangs, which both monitors share.
     """
-    paths = GuestPaths(directory)
+    paths, until = GuestPaths(directory), time.monotonic() + deadline_s
     try:
-        return connect(str(paths.commands), deadline_s=deadline_s)
+        return connect(str(paths.commands), deadline_s=deadline_s / 2)
     except (QmpBusyError, QmpConnectError):
-        return connect(str(paths.recovery), deadline_s=deadline_s)
+        return connect(str(paths.recovery), deadline_s=until - time.monotonic())
+    except QmpTimeoutError:  # nobody uses it: QEMU is slow, or hangs
+        try:
+            return connect(str(paths.commands), deadline_s=until - time.monotonic())
+        except QmpTimeoutError as error:
+            raise QmpTimeoutError(subject=error.subject, command=error.command, waited_s=deadline_s) from None

@@ -157,4 +157,6 @@ class OnlineCpusKind(Requirement[OnlineCpus], name="cpus", turn=Turn.PROGRAM):
     def describe(self, resource: OnlineCpus, site: Site) -> Iterator[Step]:
         """Where the vCPUs are pinned."""
         what = "each vCPU to its own set of CPUs" if ":" in resource.mask else "the whole process to CPUs"
+        if resource.threads:
+            what = f"the {resource.threads} threads to CPUs"
         yield Step(kind="pin", what=f"{what} {resource.mask}, before the guest runs")

@@ -17,7 +17,16 @@ from hv_kvm.run.journal import Journal, read_journal
 
 __all__ = ["observe", "process_of"]
 
-_DETAILS: Final = ("vnc", "spice", "confinement", "uid", "accel", "qemu")  # and the machine, which the spec has
+_DETAILS: Final = (
+    "vnc",
+    "spice",
+    "confinement",
+    "uid",
+    "accel",
+    "qemu",
+    "balloon_mib",
+    "pins",
+)  # and the machine, which the spec has
 _PAUSES: Final = {
     "paused": None,
     "prelaunch": "has not run yet",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import hvcore.plugin as hv
+from hv_kvm.machine.saved import saved_device
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import QmpBusyError, QmpError, QmpTimeoutError
 from hv_kvm.qmp.ask_all import Answers, Question, Questions, ask_all
@@ -44,8 +45,7 @@ def usage(lives: Sequence[hv.Live], deadline: hv.Deadline) -> list[hv.Usage]:
 
 
 def _questions(live: hv.Live) -> Questions:
-    devices = {device.get("kind"): device for device in live.record.spec.get("devices", ())}
-    balloon = devices.get("Balloon")
+    balloon = saved_device(live.record.spec, "Balloon")
     wanted = [_DISKS] if balloon is None else [_DISKS, _BALLOON]
     if balloon is not None and balloon.get("stats_s"):
         wanted.append(_GUEST)
