@@ -66,13 +66,13 @@ def test_a_vcpu_that_does_not_exist_is_refused(pins: Pins, message: str) -> None
 
 def test_what_is_used_and_how_it_is_shown() -> None:
     one, several = places({"mask": "0-1"}, 2), places({"mask": "0:3", "emulator": "2"}, 2)
-    assert (one.used, one.pinned, str(one)) == ({0, 1}, True, "all threads 0-1")
-    assert (several.used, str(several)) == ({0, 2, 3}, "vcpus 0:3, emulator 2, iothreads all")
+    assert (one.used, one.pinned, str(one)) == (frozenset({0, 1}), True, "all threads 0-1")
+    assert (several.used, str(several)) == (frozenset({0, 2, 3}), "vcpus 0:3, emulator 2, iothreads all")
     assert (places({}, 4).used, places({}, 4).pinned) == (frozenset(), False)
 
 
 def test_a_saved_device_is_changed_without_its_class() -> None:
-    spec = {"vcpus": 2, "devices": [{"kind": "Beeper", "hz": 440}, {"kind": "Cpu", "mask": "all"}]}
+    spec: dict[str, Any] = {"vcpus": 2, "devices": [{"kind": "Beeper", "hz": 440}, {"kind": "Cpu", "mask": "all"}]}
     assert saved_device(spec, "Cpu") == {"kind": "Cpu", "mask": "all"}
     assert saved_device(spec, "Balloon") is None
     changed = with_values(spec, "Cpu", mask="0")
