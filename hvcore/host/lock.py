@@ -156,7 +156,11 @@ def _busy(fd: int, subject: str, wait_s: float) -> BusyError:
 
 def has_lock_here(path: Path) -> bool:
     """Whether this process holds the lock on the file itself, by a descriptor of `close_in_children`."""
-    return any(same_file(fd, path) for fd in tuple(_held))
+    for fd in tuple(_held):
+        with suppress(OSError):  # one that a host application has closed
+            if same_file(fd, path):
+                return True
+    return False
 
 
 def same_file(fd: int, path: Path) -> bool:

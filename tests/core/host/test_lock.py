@@ -13,7 +13,7 @@ import pytest
 from fixture_types import InChild
 
 from hvcore.errors import BusyError, NodeError
-from hvcore.host.lock import held_lock, is_held
+from hvcore.host.lock import close_in_children, close_lock, has_lock_here, held_lock, is_held
 
 
 def hold_until(path: Path, ready: int, go_on: int) -> None:
@@ -178,3 +178,19 @@ def test_a_lock_file_that_cannot_be_made_is_an_error(tmp_path: Path, path: str) 
         held_lock(tmp_path / path, subject="web1", purpose="a"),
     ):
         pass
+
+
+def test_a_lock_of_this_process_is_known_also_beside_descriptors_that_somebody_closed(tmp_path: Path) -> None:
+    path, other = tmp_path / "lock", tmp_path / "other"
+    fds = [os.open(each, os.O_RDONLY | os.O_CREAT, 0o600) for each in (other, path)]
+    for fd in fds:
+        close_in_children(fd)
+    os.close(fds[0])
+    assert has_lock_here(path)
+    assert not has_lock_here(tmp_path / "none")
+    assert not has_lock_here(other)
+    close_lock(fds[1])
+    assert not has_lock_here(path)
+    close_in_children(fds[0])
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        close_lock(fds[0])
