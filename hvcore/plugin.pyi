@@ -195,6 +195,7 @@ from hvcore.plugins.hookspecs import when_given as when_given
 from hvcore.plugins.protocols import Adopts as Adopts
 from hvcore.plugins.protocols import Attaches as Attaches
 from hvcore.plugins.protocols import Balloons as Balloons
+from hvcore.plugins.protocols import ChangesMedia as ChangesMedia
 from hvcore.plugins.protocols import Driver as Driver
 from hvcore.plugins.protocols import Examines as Examines
 from hvcore.plugins.protocols import ExaminesWithValues as ExaminesWithValues
@@ -207,6 +208,7 @@ from hvcore.plugins.protocols import NeedsStop as NeedsStop
 from hvcore.plugins.protocols import Pausable as Pausable
 from hvcore.plugins.protocols import Pinnable as Pinnable
 from hvcore.plugins.protocols import ReadsSpec as ReadsSpec
+from hvcore.plugins.protocols import ResizesDisks as ResizesDisks
 from hvcore.plugins.protocols import ResizesMemory as ResizesMemory
 from hvcore.plugins.protocols import ResizesVcpus as ResizesVcpus
 from hvcore.resources.disks import claim_disk as claim_disk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -50,3 +51,48 @@ class ChangingDevices:
         from hvcore.operations.attach import detach  # noqa: PLC0415 - 32 ms
 
         return detach(self._context.for_call(name, "detach", options), name, device, deadline=Deadline(deadline_s))
+
+    def insert(
+        self,
+        name: str,
+        device: str,
+        image: str | os.PathLike[str],
+        *,
+        deadline_s: float = 30.0,
+        **options: Unpack[CallOptions],
+    ) -> Outcome:
+        """Put an image into a CD-ROM or floppy drive of an instance that runs: an absolute path, or a URL.
+
+        It replaces the image that is in the drive. A reboot keeps it. Raises `VerifyError` for an image that cannot be
+        used, and `OperationError` when the guest keeps the drive locked; it has the old image then.
+        """
+        from hvcore.operations.media import change_medium  # noqa: PLC0415 - 32 ms
+
+        context = self._context.for_call(name, "insert", options)
+        return change_medium(context, name, device, os.fspath(image), deadline=Deadline(deadline_s))
+
+    def eject(self, name: str, device: str, *, deadline_s: float = 30.0, **options: Unpack[CallOptions]) -> Outcome:
+        """Empty a CD-ROM or floppy drive of an instance that runs. ``changed=False`` if it is empty. Raises as `insert`."""
+        from hvcore.operations.media import change_medium  # noqa: PLC0415 - 32 ms
+
+        context = self._context.for_call(name, "eject", options)
+        return change_medium(context, name, device, None, deadline=Deadline(deadline_s))
+
+    def resize_disk(
+        self,
+        name: str,
+        device: str,
+        size_bytes: int,
+        *,
+        shrink: bool = False,
+        deadline_s: float = 30.0,
+        **options: Unpack[CallOptions],
+    ) -> Outcome:
+        """Change the size of a disk of an instance that runs, and of its image; the guest sees the new size.
+
+        Raises `InputError` for a smaller size without ``shrink``: what is at the end of the disk would be lost.
+        """
+        from hvcore.operations.resize_disk import resize_disk  # noqa: PLC0415 - 32 ms
+
+        context = self._context.for_call(name, "resize", options)
+        return resize_disk(context, name, device, size_bytes, shrink=shrink, deadline=Deadline(deadline_s))

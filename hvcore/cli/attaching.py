@@ -1,8 +1,9 @@
-"""``hv attach`` and ``hv detach``."""
+"""``hv attach``, ``detach``, ``insert``, ``eject`` and ``resize``."""
 
 from __future__ import annotations
 
 import os
+import re
 from typing import Any, Final
 
 import click
@@ -12,12 +13,22 @@ from hvcore.cli.options import command, deadline_option, json_option, name_argum
 from hvcore.cli.session import known, open_node, report_states, working
 from hvcore.cli.several import Result, for_each
 
-__all__ = ["attach", "detach"]
+__all__ = ["attach", "detach", "eject", "insert", "resize"]
 
 _OF_DISK: Final = ("path", "format", "read_only", "cache", "aio", "discard", "boot_index")
 _OF_NIC: Final = ("mode", "link", "mac", "ip", "vlan", "mtu", "forward", "egress", "boot_index")
 _TYPE_OF: Final = {"disk": "disk_type", "nic": "nic_type"}
+_SIZE: Final = re.compile(r"([0-9]{1,15})([KMGTkmgt]?)(?:i?[Bb])?")
 _ANSWER: Final = "Seconds to wait for the guest and for QEMU."
+
+
+def _size_bytes(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """Bytes from ``20G``, ``512M`` or a plain number."""
+    found = _SIZE.fullmatch(value.strip())
+    if found is None:
+        what = f"must be a size such as 20G, 512M or a number of bytes, got {value!r:.80}"
+        raise click.BadParameter(what, ctx=ctx, param=param)
+    return int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ")
 
 
 def _result(outcome: hvcore.Outcome, text: str) -> Result:
@@ -122,3 +133,64 @@ def detach(name: str, device: str, *, deadline_s: float, as_json: bool) -> None:
         return _result(outcome, f"{name}: {outcome.device} detached ({outcome.seconds:.2f} s)")
 
     for_each([name], detached, as_json=as_json)
+
+
+@command("hv insert web1 cdrom1 /srv/iso/drivers.iso")
+@name_argument
+@click.argument("device", shell_complete=_device_names)
+@click.argument("image", metavar="FILE", type=click.Path())
+@deadline_option(30.0, _ANSWER)
+@json_option
+def insert(name: str, device: str, image: str, *, deadline_s: float, as_json: bool) -> None:
+    """Put an image into a CD-ROM or floppy drive of an instance that runs.
+
+    It replaces the image in the drive. Refused while the guest keeps the drive locked, because it uses the medium.
+    """
+
+    def inserted(name: str) -> Result:
+        with report_states(name), working(f"changing {device} of {name}") as node, known(node, name):
+            outcome = node.insert(name, device, _absolute(image), deadline_s=deadline_s)
+        return _result(outcome, f"{name}: {device} {'has it' if outcome.changed else 'has it already'}")
+
+    for_each([name], inserted, as_json=as_json)
+
+
+@command("hv eject web1 cdrom1")
+@name_argument
+@click.argument("device", shell_complete=_device_names)
+@deadline_option(30.0, _ANSWER)
+@json_option
+def eject(name: str, device: str, *, deadline_s: float, as_json: bool) -> None:
+    """Empty a CD-ROM or floppy drive of an instance that runs.
+
+    Refused while the guest keeps the drive locked, because it uses the medium.
+    """
+
+    def ejected(name: str) -> Result:
+        with report_states(name), working(f"emptying {device} of {name}") as node, known(node, name):
+            outcome = node.eject(name, device, deadline_s=deadline_s)
+        return _result(outcome, f"{name}: {device} is {'empty' if outcome.changed else 'empty already'}")
+
+    for_each([name], ejected, as_json=as_json)
+
+
+@command("hv resize web1 disk0 20G", "hv resize web1 disk0 20480M --json")
+@name_argument
+@click.argument("device", shell_complete=_device_names)
+@click.argument("size", callback=_size_bytes)
+@click.option("--shrink", is_flag=True, help="Allow a smaller size. What is at the end of the disk is lost.")
+@deadline_option(30.0, _ANSWER)
+@json_option
+def resize(name: str, device: str, *, size: int, shrink: bool, deadline_s: float, as_json: bool) -> None:
+    """Change the size of a disk of an instance that runs: of its image too.
+
+    SIZE is a number of bytes, or a number with K, M, G or T (1024 of the one before). The guest sees the new size at once;
+    its partitions and file systems are not changed. A block device has to be grown on the node first.
+    """
+
+    def resized(name: str) -> Result:
+        with report_states(name), working(f"resizing {device} of {name}") as node, known(node, name):
+            outcome = node.resize_disk(name, device, size, shrink=shrink, deadline_s=deadline_s)
+        return _result(outcome, f"{name}: {device} has {size} bytes{'' if outcome.changed else ' already'}")
+
+    for_each([name], resized, as_json=as_json)

@@ -20,7 +20,7 @@ class Outcome:
     ``stopped_by`` says what stopped the instance: ``powerdown``, ``quit``, ``kill``, ``script``, ``term`` or ``gone``
     (it had ended before). ``clean``: whether the guest shut down before it was stopped. False if it was cut off: its file
     systems may need a check. None if nothing was stopped, or if that is not known. ``notes`` are facts worth knowing that
-    are not failures. ``device`` is the name of the device that was attached or detached.
+    are not failures. ``device`` is the name of the device that was changed.
     """
 
     name: str

@@ -96,13 +96,14 @@ class Change:
     """A change of one device of a running instance that is in progress, or was interrupted.
 
     ``op`` is the operation in words, ``device`` the device's name. The record itself has the instance from before the
-    change; ``instance``, ``spec`` and ``devices`` are what it is to have afterwards.
+    change; ``instance``, ``params``, ``spec`` and ``devices`` are what it is to have afterwards.
     """
 
     op: str
     device: str
     instance: Instance
     spec: dict[str, Any]
+    params: dict[str, Any] | None = None
     devices: dict[str, Any] = field(default_factory=dict)
 
 

@@ -52,6 +52,9 @@ class Op(StrEnum):
     MEMORY = "memory"
     VCPUS = "vcpus"
     PIN = "pin"
+    INSERT = "insert"
+    EJECT = "eject"
+    RESIZE = "resize"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ ENDED: Final = (State.SHUTDOWN, State.CRASHED)
 """It has ended, and still holds what it held."""
 _HALF: Final = (State.STARTING, State.STOPPING)
 
+_ON_DEVICES: Final = (Op.ATTACH, Op.DETACH, Op.INSERT, Op.EJECT, Op.RESIZE)
+
 # (state, operation) -> what happens. A pair that is not here is refused with the operations that are.
 TRANSITIONS: Final[dict[tuple[State, Op], Move | Already]] = {
     (State.STOPPED, Op.START): Move(State.RUNNING),
@@ -93,7 +98,7 @@ TRANSITIONS: Final[dict[tuple[State, Op], Move | Already]] = {
     (State.PAUSED, Op.RESUME): Move(State.RUNNING),
     (State.PAUSED, Op.REBOOT): Move(State.RUNNING),
     (State.PAUSED, Op.CONSOLE): Move(State.PAUSED),
-    **{(state, op): Move(state) for state in ACTIVE for op in (Op.ATTACH, Op.DETACH)},
+    **{(state, op): Move(state) for state in ACTIVE for op in _ON_DEVICES},
     # The rest of an ended instance is released on the way.
     **{(state, Op.START): Move(State.RUNNING) for state in ENDED},
     **{(state, op): Move(State.STOPPED) for state in ENDED for op in (Op.STOP, Op.KILL, Op.CLEANUP)},

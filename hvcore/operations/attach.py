@@ -8,22 +8,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from hvcore.deadline import Deadline
-from hvcore.errors import InputError, ParamsError, Problem
+from hvcore.errors import ParamsError, Problem
 from hvcore.model.answers import Outcome
 from hvcore.model.codec import encode
 from hvcore.model.devices import Disk, Nic
 from hvcore.model.instance import Instance
 from hvcore.model.nic import nic_problems
-from hvcore.model.record import Change, Record
+from hvcore.model.record import Change
 from hvcore.model.state import Op
-from hvcore.operations.change_device import carry_out
+from hvcore.operations.change_device import devices_in, made, no_device
 from hvcore.operations.context import Context
 from hvcore.operations.observe import existing, observed
 from hvcore.operations.recover import settle
 from hvcore.operations.saved_params import saved_params
 from hvcore.operations.start import refuse_incomplete
 from hvcore.params.values import Params
-from hvcore.params.words import nearest
 
 if TYPE_CHECKING:
     from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
@@ -48,7 +47,7 @@ def attach(
         loaded = context.driver(record.driver)
         decide = loaded.able(Op.ATTACH)
         refuse_incomplete(loaded)
-        devices = _devices(loaded, record)
+        devices = devices_in(loaded, record)
         there = _same(record.instance, device)
         if there is not None and there in devices.values():
             known = next(label for label, field in devices.items() if field == there)
@@ -65,9 +64,10 @@ def attach(
             device=label,
             instance=instance,
             spec=encode(spec),
+            params=record.params,
             devices=loaded.device_names(spec),
         )
-        return _made(context, loaded, record, change, Op.ATTACH, deadline)
+        return made(context, loaded, record, change, Op.ATTACH, deadline)
 
 
 def detach(context: Context, name: str, device: str, *, deadline: Deadline) -> Outcome:
@@ -81,51 +81,19 @@ def detach(context: Context, name: str, device: str, *, deadline: Deadline) -> O
         record, _ = existing(context, name, Op.DETACH)
         loaded = context.driver(record.driver)
         decide = loaded.able(Op.DETACH)
-        devices = _devices(loaded, record)
+        devices = devices_in(loaded, record)
         if device not in devices:
-            raise _no_device(name, device, devices)
+            raise no_device(name, device, devices)
         spec = decide(context.job(record, deadline, loaded), device)
         change = Change(
             op=str(Op.DETACH),
             device=device,
             instance=_without_row(record.instance, devices[device]),
             spec=encode(spec),
+            params=record.params,
             devices=loaded.device_names(spec),
         )
-        return _made(context, loaded, record, change, Op.DETACH, deadline)
-
-
-def _made(
-    context: Context, loaded: LoadedDriver, record: Record, change: Change, op: Op, deadline: Deadline
-) -> Outcome:
-    """The outcome of the change, with the hooks around it."""
-    about: dict[str, Any] = {"params": saved_params(loaded, record), "device": change.device}
-    list(loaded.hooks.each(f"before_{op}", instance=record.instance, **about))
-    notes = carry_out(context, loaded, record, change, deadline)
-    outcome = Outcome(
-        name=record.name,
-        op=op,
-        changed=True,
-        state=observed(context, record.name).state,
-        seconds=deadline.spent(),
-        notes=notes,
-        device=change.device,
-    )
-    return replace(
-        outcome,
-        notes=(*notes, *loaded.hooks.notes(f"after_{op}", instance=change.instance, outcome=outcome, **about)),
-    )
-
-
-def _devices(loaded: LoadedDriver, record: Record) -> Mapping[str, str]:
-    """The names of the devices; from the spec for a record of an older version, which has none."""
-    return record.devices or loaded.device_names(loaded.read_spec(record.spec))
-
-
-def _no_device(name: str, device: str, devices: Mapping[str, str]) -> InputError:
-    near = nearest(device, devices)
-    todo = f"did you mean {near!r}?" if near else f"it has {', '.join(sorted(devices)) or 'none'}"
-    return InputError(f"{name}: has no device {device!r:.80} that can be detached; {todo}")
+        return made(context, loaded, record, change, Op.DETACH, deadline)
 
 
 def _same(instance: Instance, device: Disk | Nic) -> str | None:

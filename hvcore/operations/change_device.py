@@ -2,20 +2,63 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from hvcore.deadline import Deadline
-from hvcore.errors import HvError, NodeError
+from hvcore.errors import HvError, InputError, NodeError
+from hvcore.model.answers import Outcome
 from hvcore.model.record import Change, Phase, Record
+from hvcore.model.state import Op
 from hvcore.operations.context import Context
+from hvcore.operations.observe import observed
+from hvcore.operations.saved_params import saved_params
+from hvcore.params.words import nearest
 
 if TYPE_CHECKING:
     from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
     from hvcore.state.job import Job
 
-__all__ = ["carry_out", "settle_change"]
+__all__ = ["carry_out", "devices_in", "made", "no_device", "settle_change"]
 
 _SETTLE_S: Final = 10.0
+
+
+def made(context: Context, loaded: LoadedDriver, record: Record, change: Change, op: Op, deadline: Deadline) -> Outcome:
+    """The outcome of the change, with the hooks around it."""
+    about: dict[str, Any] = {"params": saved_params(loaded, record), "device": change.device}
+    hooked = op in (Op.ATTACH, Op.DETACH)
+    if hooked:
+        list(loaded.hooks.each(f"before_{op}", instance=record.instance, **about))
+    notes = carry_out(context, loaded, record, change, deadline)
+    outcome = Outcome(
+        name=record.name,
+        op=op,
+        changed=True,
+        state=observed(context, record.name).state,
+        seconds=deadline.spent(),
+        notes=notes,
+        device=change.device,
+    )
+    if not hooked:
+        return outcome
+    return replace(
+        outcome,
+        notes=(*notes, *loaded.hooks.notes(f"after_{op}", instance=change.instance, outcome=outcome, **about)),
+    )
+
+
+def devices_in(loaded: LoadedDriver, record: Record) -> Mapping[str, str]:
+    """The names of the devices; from the spec for a record of an older version, which has none."""
+    return record.devices or loaded.device_names(loaded.read_spec(record.spec))
+
+
+def no_device(name: str, device: str, devices: Mapping[str, str]) -> InputError:
+    """The error about a name that no device has, with what was probably meant."""
+    near = nearest(device, devices)
+    todo = f"did you mean {near!r}?" if near else f"it has {', '.join(sorted(devices)) or 'none'}"
+    return InputError(f"{name}: has no device {device!r:.80}; {todo}")
 
 
 def carry_out(
@@ -85,4 +128,11 @@ def _alter(loaded: LoadedDriver, job: Job, change: Change, *, back: bool) -> Non
 
 
 def _save(job: Job, change: Change) -> None:
-    job.update(phase=Phase.RUNNING, change=None, instance=change.instance, spec=change.spec, devices=change.devices)
+    job.update(
+        phase=Phase.RUNNING,
+        change=None,
+        instance=change.instance,
+        params=change.params,
+        spec=change.spec,
+        devices=change.devices,
+    )

@@ -169,6 +169,7 @@ class LoadedDriver:
     # Those of `hvcore.plugins.protocols.Attaches`, for a driver that has it.
     alter = _calls("alter", object)
     altered = _calls("altered", bool)
+    disk_size = _calls("disk_size", int)  # of `hvcore.plugins.protocols.ResizesDisks`
     device_names = _device_names
 
     def observe(self, live: Live) -> Observation:

@@ -31,6 +31,7 @@ __all__ = [
     "Adopts",
     "Attaches",
     "Balloons",
+    "ChangesMedia",
     "Driver",
     "Examines",
     "ExaminesWithValues",
@@ -43,6 +44,7 @@ __all__ = [
     "Pausable",
     "Pinnable",
     "ReadsSpec",
+    "ResizesDisks",
     "ResizesMemory",
     "ResizesVcpus",
     "capabilities",
@@ -135,6 +137,28 @@ class Attaches(Protocol):
 
     def altered(self, job: Job, *, before: Any, after: Any, device: str) -> bool:
         """Whether the guest has the device as in ``after``. Raises an `HvError` if that cannot be found out."""
+
+
+@runtime_checkable
+class ChangesMedia(Attaches, Protocol):
+    """The driver can change the medium in a drive of an instance that runs. `Attaches.alter` does so, as a change."""
+
+    def with_medium(self, job: Job, device: str, path: str | None) -> Any:
+        """The spec with that image in the drive; None empties it. Reads, and changes nothing.
+
+        Raises `VerifyError` for an image that cannot be used, `OperationError` for a device that has no medium to change.
+        """
+
+
+@runtime_checkable
+class ResizesDisks(Protocol):
+    """The driver can change the size of a disk of an instance that runs."""
+
+    def disk_size(self, job: Job, device: str) -> int:
+        """The size of the disk in bytes, as the guest sees it. Raises `OperationError` for a device that has none."""
+
+    def resize_disk(self, job: Job, device: str, size_bytes: int) -> None:
+        """Change the size, of the image too, and tell the guest."""
 
 
 @runtime_checkable
@@ -278,11 +302,14 @@ ABILITIES: Final[Mapping[Op, tuple[type, str, type]]] = {
     Op.MEMORY: (ResizesMemory, "resize_memory", Reached),
     Op.VCPUS: (ResizesVcpus, "resize_vcpus", Reached),
     Op.PIN: (Pinnable, "pin", bool),
+    Op.INSERT: (ChangesMedia, "with_medium", object),
+    Op.EJECT: (ChangesMedia, "with_medium", object),
+    Op.RESIZE: (ResizesDisks, "resize_disk", object),
 }
 """Optional operations: the protocol, the method and the type of its result."""
 
 
-_IMPLIED: Final = (Op.RESUME, Op.DETACH)
+_IMPLIED: Final = (Op.RESUME, Op.DETACH, Op.EJECT)
 
 
 def capabilities(driver: Driver) -> tuple[str, ...]:

@@ -59,7 +59,14 @@ PRIVATE = Nic(mode="user", forward=("127.0.0.1:8080:80", "[::1]:5353:53/udp"), e
 V6 = replace(V5, instance=replace(V5.instance, nics=(*V5.instance.nics, WIRED, PRIVATE), tags=("web", "owner:ops")))
 DEVICES = {"disk0": "disks[0]", "disk1": "disks[1]"}
 SMALLER = replace(V6.instance, disks=V6.instance.disks[:1])
-CHANGE = Change(op="detach", device="disk1", instance=SMALLER, spec={"kind": "FakeSpec"}, devices={"disk0": "disks[0]"})
+CHANGE = Change(
+    op="detach",
+    device="disk1",
+    instance=SMALLER,
+    spec={"kind": "FakeSpec"},
+    params=PARAMS,
+    devices={"disk0": "disks[0]"},
+)
 V7 = replace(V6, phase=Phase.CHANGING, devices=DEVICES, change=CHANGE)
 
 

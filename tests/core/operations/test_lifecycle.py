@@ -78,6 +78,9 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "cleanup": (SAME, State.STOPPED),
         "attach": NotFoundError,
         "detach": NotFoundError,
+        "insert": NotFoundError,
+        "eject": NotFoundError,
+        "resize": NotFoundError,
     },
     "running": {
         "start": (SAME, State.RUNNING),
@@ -93,6 +96,9 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "cleanup": StateError,
         "attach": (DONE, State.RUNNING),
         "detach": (DONE, State.RUNNING),
+        "insert": UnsupportedError,
+        "eject": UnsupportedError,
+        "resize": UnsupportedError,
     },
     "paused": {
         "start": StateError,
@@ -108,6 +114,9 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "cleanup": StateError,
         "attach": (DONE, State.PAUSED),
         "detach": (DONE, State.PAUSED),
+        "insert": UnsupportedError,
+        "eject": UnsupportedError,
+        "resize": UnsupportedError,
     },
     **{
         ended: {
@@ -124,6 +133,9 @@ EXPECTED: dict[str, dict[str, Any]] = {
             "cleanup": (DONE, State.STOPPED),
             "attach": StateError,
             "detach": StateError,
+            "insert": StateError,
+            "eject": StateError,
+            "resize": StateError,
         }
         for ended in ("crashed", "shutdown")
     },
@@ -141,6 +153,9 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "cleanup": StateError,
         "attach": StateError,
         "detach": StateError,
+        "insert": StateError,
+        "eject": StateError,
+        "resize": StateError,
     },
 }
 for _state, _ops in EXPECTED.items():
@@ -188,6 +203,9 @@ def run(op: str, node: Node, fake: DriverHandle, web: Web) -> Any:
         "memory": lambda: node.resize_memory("web1", 256),
         "vcpus": lambda: node.resize_vcpus("web1", 2),
         "pin": lambda: node.pin("web1", "0"),
+        "insert": lambda: node.insert("web1", "cdrom1", "/srv/a.iso"),
+        "eject": lambda: node.eject("web1", "cdrom1"),
+        "resize": lambda: node.resize_disk("web1", "disk0", 1 << 20),
     }
     return calls[op]()
 

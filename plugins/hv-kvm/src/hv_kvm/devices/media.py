@@ -70,7 +70,7 @@ _MODELS: Final = {"ide": "ide-cd", "scsi": "scsi-cd", "virtio": "virtio-blk-pci"
 class Cdrom(PciDevice):
     """A CD-ROM drive on the last places of its bus. Several instances can use one image, because it is only read.
 
-    ``number`` is 1 or 2; ``target`` is the target on a SCSI bus.
+    ``number`` is 1 or 2; ``target`` is the target on a SCSI bus. An empty ``image`` is an empty drive.
     """
 
     number: int
@@ -87,6 +87,11 @@ class Cdrom(PciDevice):
         return f"cdrom{self.number}"
 
     @property
+    def label(self) -> str:
+        """The same."""
+        return self.id
+
+    @property
     def key(self) -> str:
         """The parameter that names the image."""
         return CDROM_IMAGES[self.number - 1]
@@ -94,7 +99,7 @@ class Cdrom(PciDevice):
     @property
     def protocol(self) -> str | None:
         """The block driver that reads a URL; None for a file."""
-        return None if self.image.startswith("/") else self.image.partition(":")[0]
+        return None if self.image.startswith("/") or not self.image else self.image.partition(":")[0]
 
     @property
     def needs_slot(self) -> bool:
@@ -115,6 +120,8 @@ class Cdrom(PciDevice):
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The file; for a URL the block driver, the network, and the files for names of hosts and for TLS."""
+        if not self.image:
+            return
         if self.protocol is None:
             yield self.file
             return
@@ -131,14 +138,20 @@ class Floppy(Device):
     boot_index: int | None
 
     @property
+    def label(self) -> str:
+        """The id of its block node; that of its device ends with ``-dev``."""
+        return _FLOPPY
+
+    @property
     def image(self) -> Image:
         """The image file, read-only and not claimed."""
         given_by = "params.floppy_image_path"
         return Image(key=_FLOPPY, given_by=given_by, path=self.path, fdset=10, write=False, claim=False)
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
-        """The image."""
-        yield self.image
+        """The image, if there is one in the drive."""
+        if self.path:
+            yield self.image
 
 
 DEVICES: Final = (Cdrom, Floppy)
@@ -186,13 +199,14 @@ def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
 def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """The descriptor, block node and device of each drive."""
     for cdrom in spec.of(Cdrom):
-        lower: Props = {"file.driver": cdrom.protocol, "file.url": cdrom.image}
-        if not cdrom.protocol:
-            opened = bindings[cdrom.file]
-            yield from descriptors(opened, cdrom.image)
-            lower = file_props(opened)
-        yield read_only_image(cdrom.id, lower, (cdrom.key,))
-        props: Props = {"id": f"{cdrom.id}-dev", "drive": cdrom.id, **_place(cdrom, spec)}
+        if cdrom.image:
+            lower: Props = {"file.driver": cdrom.protocol, "file.url": cdrom.image}
+            if not cdrom.protocol:
+                opened = bindings[cdrom.file]
+                yield from descriptors(opened, cdrom.image)
+                lower = file_props(opened)
+            yield read_only_image(cdrom.id, lower, (cdrom.key,))
+        props: Props = {"id": f"{cdrom.id}-dev", "drive": cdrom.id if cdrom.image else None, **_place(cdrom, spec)}
         props["bootindex"] = cdrom.boot_index
         yield Opt(name="-device", head=_MODELS[cdrom.bus], props=props, params=("cdrom_disk_type", "boot_order"))
     for floppy in spec.of(Floppy):
@@ -210,10 +224,12 @@ def _place(cdrom: Cdrom, spec: KvmSpec) -> Props:
 
 def _floppy(floppy: Floppy, spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """The controller has the boot index. A pc machine has a controller, a q35 machine needs one."""
-    keys, opened = ("floppy_image_path", "boot_order"), bindings[floppy.image]
-    yield from descriptors(opened, floppy.path)
-    yield read_only_image(_FLOPPY, file_props(opened), keys[:1])
-    props: Props = {"id": f"{_FLOPPY}-dev", "drive": _FLOPPY}
+    keys = ("floppy_image_path", "boot_order")
+    if floppy.path:
+        opened = bindings[floppy.image]
+        yield from descriptors(opened, floppy.path)
+        yield read_only_image(_FLOPPY, file_props(opened), keys[:1])
+    props: Props = {"id": f"{_FLOPPY}-dev", "drive": _FLOPPY if floppy.path else None}
     if spec.q35:
         controller: Props = {"id": "fdc", "bootindexA": floppy.boot_index}
         yield Opt(name="-device", head="isa-fdc", props=controller, params=keys)

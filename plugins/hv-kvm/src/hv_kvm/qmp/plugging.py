@@ -11,7 +11,7 @@ from typing import Any, Final
 from hv_kvm.event import QmpEvent
 from hv_kvm.machine.option import Opt, as_command
 from hv_kvm.qmp.client import COMMAND_DEADLINE_S, QmpClient
-from hv_kvm.qmp.errors import QmpCommandError, QmpTimeoutError
+from hv_kvm.qmp.errors import QmpCommandError, QmpProtocolError, QmpTimeoutError
 from hv_kvm.qmp.replies import ask_rows
 
 __all__ = [
@@ -58,6 +58,28 @@ def pci_slots(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> f
     """The slots of the first PCI bus that have a device, also one of another program."""
     buses = ask_rows(client, "query-pci", deadline_s)
     return frozenset(row.need("slot", int) for bus in buses if bus.need("bus", int) == 0 for row in bus.rows("devices"))
+
+
+def names_in_fdsets(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> frozenset[str]:
+    """The names that descriptors got from ``add-fd``."""
+    rows = ask_rows(client, "query-fdsets", deadline_s)
+    return frozenset(fd.maybe("opaque", str, "") for row in rows for fd in row.rows("fds"))
+
+
+def medium(client: QmpClient, drive: str, *, deadline_s: float = COMMAND_DEADLINE_S) -> str | None:
+    """The file name of the medium in the drive with that id, as QEMU opened it; None for an empty drive."""
+    for row in ask_rows(client, "query-block", deadline_s):
+        if drive in row.maybe("qdev", str, "").split("/") and "inserted" in row:
+            return row.part("inserted").need("file", str)
+    return None
+
+
+def node_size(client: QmpClient, node: str, *, deadline_s: float = COMMAND_DEADLINE_S) -> int:
+    """The size in bytes of the disk on that block node."""
+    for row in ask_rows(client, "query-named-block-nodes", deadline_s, {"flat": True}):
+        if row.need("node-name", str) == node:
+            return row.part("image").need("virtual-size", int)
+    raise QmpProtocolError(subject=client.subject, what=f"there is no block node {node!r}")
 
 
 def add(client: QmpClient, option: Opt, name: str, *, deadline_s: float = COMMAND_DEADLINE_S) -> None:

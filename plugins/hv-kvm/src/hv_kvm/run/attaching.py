@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 
 import hvcore.plugin as hv
 from hv_kvm.machine.spec import KvmSpec
-from hv_kvm.run import hotplug, plugged
+from hv_kvm.run import hotplug, media_change, plugged, resize_disk
 
 __all__ = ["AttachesDevices"]
 
 
 class AttachesDevices(ABC):
-    """The methods of `hvcore.plugin.Attaches`."""
+    """The methods of `hvcore.plugin.Attaches`, ``ChangesMedia`` and ``ResizesDisks``."""
 
     _hooks: hv.Hooks
 
@@ -21,7 +21,7 @@ class AttachesDevices(ABC):
         """The machine in a record."""
 
     def devices(self, spec: KvmSpec) -> dict[str, str]:
-        """The disks and NICs."""
+        """The disks and NICs, and the drives whose medium can be changed."""
         return plugged.fields_of(spec)
 
     def attached(self, job: hv.Job, instance: hv.Instance, params: hv.Params, field: str) -> tuple[KvmSpec, str]:
@@ -32,8 +32,20 @@ class AttachesDevices(ABC):
         """The machine without the device."""
         return plugged.detached(self.read_spec(job.record.spec), job.name, device)
 
+    def with_medium(self, job: hv.Job, device: str, path: str | None) -> KvmSpec:
+        """The machine with that image in the drive."""
+        return media_change.with_medium(self._hooks, self.read_spec(job.record.spec), job, device, path)
+
+    def disk_size(self, job: hv.Job, device: str) -> int:
+        """What QEMU reports."""
+        return resize_disk.disk_size(self.read_spec(job.record.spec), job, device)
+
+    def resize_disk(self, job: hv.Job, device: str, size_bytes: int) -> None:
+        """QEMU grows the image and tells the guest."""
+        resize_disk.resize_disk(self.read_spec(job.record.spec), job, device, size_bytes)
+
     def alter(self, job: hv.Job, *, before: KvmSpec, after: KvmSpec, device: str) -> None:
-        """Plug or unplug the device."""
+        """Plug or unplug the device, or change its medium."""
         hotplug.alter(self._hooks, job, before, after, device)
 
     def altered(self, job: hv.Job, *, before: KvmSpec, after: KvmSpec, device: str) -> bool:

@@ -14,18 +14,19 @@ from typing import Any, Final
 import hvcore.plugin as hv
 from hv_kvm.confinement import site_of
 from hv_kvm.devices.disk import Disk
+from hv_kvm.devices.media import Cdrom, Floppy
 from hv_kvm.devices.nic import GuestNic
 from hv_kvm.machine.placement import placed_beside
 from hv_kvm.machine.resource import HostNetwork, Image, ShownFile
 from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.qemu.probe import facts_of
 from hv_kvm.qmp import QmpClient, plugging, reach
-from hv_kvm.run.hotplug import device_of, level_in
+from hv_kvm.run.piece import device_of, level_in
 from hv_kvm.run.user_networks import with_user_networks
 from hv_kvm.run.verify import same_disk_twice
 from hvcore.plugin import dataclass
 
-__all__ = ["attached", "detached", "fields_of"]
+__all__ = ["attached", "detached", "fields_of", "problems_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +46,13 @@ _ROWS: Final = (
 
 
 def fields_of(spec: KvmSpec) -> dict[str, str]:
-    """The name of each disk and NIC, with its field of the instance: rows and devices have the same order."""
-    return {
+    """The name of each disk and NIC, with its field of the instance: rows and devices have the same order.
+
+    Drives of which the medium can be changed have the parameter of that.
+    """
+    drives = {drive.label: f"params.{drive.key}" for drive in spec.of(Cdrom) if not drive.needs_slot}
+    drives |= {drive.label: "params.floppy_image_path" for drive in spec.of(Floppy)}
+    return drives | {
         device.label: f"{rows.key}[{position}]" for rows in _ROWS for position, device in enumerate(spec.of(rows.kind))
     }
 
@@ -71,7 +77,7 @@ def attached(
         raise hv.VerifyError(job.name, [hv.Problem(path=rows.label, what=f"does not fit: {error}")]) from error
     after = with_user_networks(after)
     if not problems:
-        problems = list(_problems(hooks, job, spec, after))
+        problems = list(problems_of(hooks, job, spec, after, after.devices[-1]))
     if problems:
         place = f"{rows.key}[{number}]."
         raise hv.VerifyError.refusal(job.name, [replace(one, path=one.path.removeprefix(place)) for one in problems])
@@ -130,9 +136,8 @@ def _with_free_boot_index(spec: KvmSpec, device: Device) -> Device:
     return replace(device, **changes)
 
 
-def _problems(hooks: hv.Hooks, job: hv.Job, before: KvmSpec, after: KvmSpec) -> Iterator[hv.Problem]:
-    """Why this node, this QEMU or the sandbox of the running guest cannot give it the last device."""
-    device = after.devices[-1]
+def problems_of(hooks: hv.Hooks, job: hv.Job, before: KvmSpec, after: KvmSpec, device: Device) -> Iterator[hv.Problem]:
+    """Why this node, this QEMU or the sandbox of the running guest cannot give it that device of ``after``."""
     resources = tuple(device.resources(after))
     site = replace(site_of(after, job.host), level=level_in(job.record))
     yield from hooks.kinds.problems(resources, site)
