@@ -1,6 +1,6 @@
 """The medium in a drive of a running guest: out with the old one, in with the new one.
 
-QEMU is told the path of each image that is inserted, as the name of its descriptors. So it can say later which one is in
+QEMU gets the path of each image that is inserted, as the name of its descriptors, and so can report which one is in
 the drive, and a change that was interrupted anywhere can be repeated or undone.
 """
 
