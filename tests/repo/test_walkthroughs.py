@@ -34,8 +34,8 @@ def to_walk() -> list[object]:
         page = path.read_text(encoding="utf-8")
         if any(block.todo == "run" for block in blocks(page)):
             marks = [pytest.mark.live] if "\n<!-- needs " in f"\n{page}" else []
-            # They run pytest and mypy on what they make, as tests/scaffold does.
-            marks += [pytest.mark.slow] if path in FOR_AUTHORS else []
+            # They run pytest and mypy on what they make, as tests/scaffold does. One of the four is walked always.
+            marks += [pytest.mark.slow] if path in (*FOR_AUTHORS, TOP / "docs/tutorial/write-a-driver.md") else []
             found.append(pytest.param(path, id=shown(path), marks=marks))
     return found
 

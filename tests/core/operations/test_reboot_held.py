@@ -30,7 +30,10 @@ from hvcore.params.network_types import forward_of
 from hvcore.plugins.loaded_driver import LoadedDriver
 from hvcore.state.store import Store
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives uids and locks numbers on the node")
+pytestmark = [
+    pytest.mark.heavy,  # real sockets and processes, and a whole reboot for each
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root gives uids and locks numbers on the node"),
+]
 
 SERVER = """
 import os, select, socket, sys

@@ -25,6 +25,8 @@ from hvcore.plugin import Entry, Job, LeftoverError, OperationError, OvsBridge, 
 from hvcore.resources.node_link import name_of_link
 from hvcore.resources.ovs_port import OvsBridgeKind, OvsPortKind
 
+pytestmark = pytest.mark.heavy  # a real switch
+
 AtWork = Callable[..., Job]
 Sites = Callable[..., Site]
 MAC = "aa:00:00:4b:c1:0"

@@ -23,6 +23,8 @@ from hvcore.host.network.nft import find_nft, generation, list_table
 from hvcore.host.uids import UidClaims
 from hvcore.model.egress_rules import elements_of
 
+pytestmark = pytest.mark.heavy  # a process of nft for each change, and real packets
+
 PYTHON = os.path.realpath(sys.executable)
 UID, OTHER = 1_870_000_001, 1_870_000_002
 LOOPBACK = ("127.0.0.1", "127.8.9.1", "::1")
