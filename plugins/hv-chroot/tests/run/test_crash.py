@@ -12,13 +12,14 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import kill_at_call
 import pytest
-from images import Build, Leftovers
+from images import Build, Images, Leftovers
 
 import hvcore
 
@@ -67,6 +68,15 @@ _KINDS_OF_INSTANCES: dict[str, dict[str, Any]] = {
 }
 
 
+# With a directory as the root.
+_KINDS_OF_ROOTS: dict[str, dict[str, Any]] = {
+    "directory": {},
+    "directory-in-memory": {"overlay": "memory"},
+    "directory-with-users": {"user_namespace": "on"},
+    "changes-in-a-directory": {"overlay": "directory", "overlay_directory": "CHANGES"},
+}
+
+
 class Sweep:
     """Runs one verb in a child process, and kills it at a point."""
 
@@ -76,7 +86,7 @@ class Sweep:
         data = {
             "name": instance.name,
             "driver": "chroot",
-            "disks": [{"path": instance.disks[0].path}],
+            "disks": [{"path": disk.path} for disk in instance.disks],
             "nics": [{"mode": nic.mode, "link": nic.link} for nic in instance.nics],
             "params": dict(instance.params),
         }
@@ -171,6 +181,38 @@ def test_caller_killed_at_many_system_calls_with_more_to_undo(
     if kind == "whole":
         instance = replace(instance, nics=(hvcore.Nic(mode="bridged", link="br0"),))
     survives(Sweep(sweep.node, instance), leftovers, verb, every=3)
+
+
+@pytest.fixture
+def rooted(
+    node: hvcore.Node, images: Images, web1: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Sweep]:
+    """A sweep of that kind of `_KINDS_OF_ROOTS`."""
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+    changes = tmp_path / "changes"
+    changes.mkdir()
+
+    def make(kind: str) -> Sweep:
+        given = {key: str(changes) if value == "CHANGES" else value for key, value in _KINDS_OF_ROOTS[kind].items()}
+        return Sweep(node, web1(images.tree(_SCRIPT), **given))
+
+    return make
+
+
+def test_caller_killed_at_some_system_calls_where_the_root_is_a_directory(
+    rooted: Callable[[str], Sweep], leftovers: Leftovers
+) -> None:
+    survives(rooted("changes-in-a-directory"), leftovers, "start", every=40)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("verb", ["start", "stop", "kill"])
+@pytest.mark.parametrize("kind", sorted(_KINDS_OF_ROOTS))
+def test_caller_killed_at_many_system_calls_where_the_root_is_a_directory(
+    rooted: Callable[[str], Sweep], leftovers: Leftovers, verb: str, kind: str
+) -> None:
+    survives(rooted(kind), leftovers, verb, every=3)
 
 
 def test_start_that_had_succeeded_is_finished_by_recovery(

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from empty_network import NEEDS_ROOT
@@ -33,6 +34,15 @@ _OF_LINKS = frozenset(("ioctl", "socket", "sendto", "recvfrom", "wait4", "pidfd_
 _SAMPLE = 6
 
 
+# Guests with more to acquire, or in another way.
+_MORE: dict[str, dict[str, Any]] = {
+    "two-disks": {"disks": ("a.img", "b.img")},
+    "a-display": {"vnc_bind_address": "127.0.0.1"},
+    "no-confinement": {"confinement": "off"},
+    "a-reader-of-its-log": {"serial_log": False},
+    "a-pause": {"paused": True},
+}
+
 Acts = dict[str, tuple[Callable[[], object], Callable[[], object]]]
 
 
@@ -47,7 +57,8 @@ def settled(world: World) -> str | None:
         return f"left: {left}" if left else None
     if infos[0].state in (State.RUNNING, State.PAUSED):
         with contextlib.suppress(QmpError), connect(str(world.dir() / "qmp"), deadline_s=10) as client:
-            return None if commands.query_status(client).running else "does not run"
+            running = commands.query_status(client).running
+            return None if running == (infos[0].state is State.RUNNING) else f"is not {infos[0].state}, as it is listed"
     # The caller sent quit before it died, and QEMU has exited since.
     world.wait_ended(world.record())
     info = world.info()
@@ -111,6 +122,46 @@ def announce(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
             sys.stdout.write(f"\n  {text}\n")
 
     return say
+
+
+@pytest.fixture
+def with_more(more: str, world: World) -> Acts:
+    """`acts` for a guest of `_MORE`."""
+    params = dict(_MORE[more])
+    paused = params.pop("paused", False)
+    params["disks"] = [world.disk(name) for name in params.pop("disks", ("a.img",))]
+    instance = world.instance(**params)
+
+    def start() -> object:
+        return world.kvm.start(instance, paused=paused)
+
+    def stop() -> object:
+        return world.node.stop("web1", force=True)
+
+    start()  # probes the binary once
+    stop()
+    return {"start": (start, lambda: None), "stop": (stop, start)}
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["a-pause", *(pytest.param(name, marks=pytest.mark.slow) for name in _MORE if name != "a-pause")],
+)
+def test_a_caller_killed_at_some_calls_of_the_start_of_a_guest_with(world: World, with_more: Acts, more: str) -> None:
+    every = chosen_points(world, with_more, "start")
+    sweep(world, every[:: len(every) // 3], *with_more["start"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("op", ["start", "stop"])
+@pytest.mark.parametrize("more", _MORE)
+def test_a_caller_killed_at_any_call_of_a_guest_with(
+    world: World, with_more: Acts, more: str, op: str, announce: Callable[[str], None]
+) -> None:
+    every = chosen_points(world, with_more, op)
+    outcomes = sweep(world, every, *with_more[op])
+    announce(f"{op} with {more}: killed at {len(every)} calls: {dict(outcomes)}")
 
 
 def chosen_points(world: World, acts: Acts, name: str) -> list[Point]:

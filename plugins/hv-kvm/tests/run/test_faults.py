@@ -598,3 +598,16 @@ def test_a_probe_whose_caller_was_killed_ends_on_its_own(world: World) -> None:
     assert process is not None
     assert hvcore.plugin.alive(process)
     assert hvcore.plugin.wait_gone(process, 30)
+
+
+@pytest.mark.parametrize("deadline_s", [0.0, 0.001, 0.01])
+def test_a_deadline_that_is_too_short_for_a_start_is_the_one_that_is_named(world: World, deadline_s: float) -> None:
+    world.start()  # probes the binary
+    world.node.stop("web1", force=True)
+    with pytest.raises(
+        hvcore.LaunchError, match=f"within the deadline of {deadline_s:g} s; give it more with --deadline"
+    ):
+        world.start(deadline_s=deadline_s)
+    assert world.node.instances() == []
+    assert world.leftovers() == []
+    assert world.start().changed
