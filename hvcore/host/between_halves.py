@@ -13,7 +13,7 @@ from pathlib import Path
 from hvcore.host.disks.disk_claims import KeptDisks
 from hvcore.host.files import leads_into
 from hvcore.host.kept_ports import KeptPorts
-from hvcore.host.lock import close_lock
+from hvcore.host.lock import close_lock, leave_in_children
 from hvcore.host.processes.copied_fds import copied_fds
 from hvcore.host.reservations import KeptReservations
 from hvcore.host.uids import KeptUids
@@ -44,7 +44,10 @@ class BetweenHalves:
 
     def lock_on(self, file: Path) -> int | None:
         """The descriptor that holds the lock on that file, which the caller takes over; None without one."""
-        return self._locks.pop(str(file), None)
+        fd = self._locks.pop(str(file), None)
+        if fd is not None:
+            leave_in_children(fd)
+        return fd
 
     def hold_links(self, paths: Iterable[Path]) -> None:
         """Leave these links, which lead into the instance's directory, where they are."""

@@ -21,6 +21,7 @@ __all__ = [
     "held_directory",
     "held_lock",
     "is_held",
+    "leave_in_children",
     "same_file",
     "try_lock",
 ]
@@ -47,6 +48,11 @@ os.register_at_fork(after_in_child=_close_in_child)
 def close_in_children(fd: int) -> None:
     """Close this descriptor in every child forked from now on, so that no child shares its lock."""
     _held.add(fd)
+
+
+def leave_in_children(fd: int) -> None:
+    """The opposite of `close_in_children`, for a new owner of the descriptor, who closes it as any other."""
+    _held.discard(fd)
 
 
 def close_lock(fd: int) -> None:

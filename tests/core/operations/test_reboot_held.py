@@ -232,6 +232,20 @@ def test_its_number_stays_its_own(where: str, world: World) -> None:
     assert world.reboot().state is State.RUNNING
     assert world.reserved == before
     assert list(before["value-test-reboot"]) == [str(FIRST)]
+    # The numbers of descriptors that the reboot has closed are free again: a child keeps the files that have them now.
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(20)]
+    child = os.fork()
+    if child == 0:
+        lost = 0
+        for fd in opened:
+            try:
+                os.fstat(fd)
+            except OSError:
+                lost += 1
+        os._exit(lost)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    for fd in opened:
+        os.close(fd)
 
 
 def test_a_client_finds_the_same_ports_and_link_after_it(world: World) -> None:
