@@ -52,7 +52,8 @@ def test_a_user_s_guest_reaches_no_more(
         shutil.copy(ram_disk, initrd)
         run_dir.mkdir()
         os.chown(run_dir, USER, USER)
-        nic = 'forward = ["0:80", "[::1]:0:80/tcp", "127.0.0.1:0:80", "0:7/udp"]'
+        given = ["0:80", "[::1]:0:80/tcp", "127.0.0.1:0:80", f"{NODE[0]}:0:80", f"[{NODE[1]}]:0:80", "0:7/udp"]
+        nic = f"forward = {json.dumps(given)}"
         nic += "" if policy is None else f'\negress = "{policy}"'
         file.write_text(served_guest.instance_text(kernel, initrd, nic=nic, params='user_network = "passt"'))
         tried = [*NODE, *OUTSIDE, *PRIVATE, LOOPBACK]
@@ -60,7 +61,7 @@ def test_a_user_s_guest_reaches_no_more(
         done = subprocess.run(program, capture_output=True, text=True, check=False, env=environment(run_dir))
     assert done.returncode == 0, done.stderr[-2000:]
     facts = json.loads(done.stdout)
-    assert facts["pages"] == ["hello from the guest\n"] * 3
+    assert facts["pages"] == ["hello from the guest\n"] * 5
     assert facts["echoes"] == ["a datagram"] * 2
     assert {(kind, address) for kind, address in facts["reached"]} == both(*addresses)
     assert (facts["reason"], facts["notes"]) == (None, [])

@@ -179,6 +179,12 @@ def echoed(address: str, forward: str) -> str:
     return said
 
 
+def _address(forward: str) -> str:
+    """The address of a forward; of one for all addresses, 127.0.0.1."""
+    port = forward.partition("/")[0].rpartition(":")[0]
+    return port.rpartition(":")[0].strip("[]") or "127.0.0.1"
+
+
 def _port(forward: str) -> int:
     return int(forward.partition("/")[0].rpartition(":")[0].rpartition(":")[2])
 
@@ -196,11 +202,10 @@ def main(arguments: list[str]) -> int:
             facts["addresses"] = serve(terminal)
             facts["forwards"] = ports(node)
             facts["details"] = node.info(NAME).details
-            facts["pages"] = [
-                fetch(address, forward)
-                for address, forward in zip(("127.0.0.1", "::1", "127.0.0.1"), ports(node)[:3], strict=True)
-            ]
-            facts["echoes"] = [echoed(address, ports(node)[3]) for address in ("127.0.0.1", "::1")]
+            tcp = [one for one in ports(node) if not one.endswith("/udp")]
+            (udp,) = (one for one in ports(node) if one.endswith("/udp"))
+            facts["pages"] = [fetch(_address(forward), forward) for forward in tcp]
+            facts["echoes"] = [echoed(address, udp) for address in ("127.0.0.1", "::1")]
             if arguments[2:]:
                 send_loopback_out(terminal)
                 facts["reached"] = sorted(reached(terminal, arguments[2:]))
