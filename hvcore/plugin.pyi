@@ -91,6 +91,8 @@ from hvcore.model.answers import Outcome as Outcome
 from hvcore.model.answers import Severity as Severity
 from hvcore.model.codec import decode as decode
 from hvcore.model.codec import encode as encode
+from hvcore.model.consoles import ConsoleAddress as ConsoleAddress
+from hvcore.model.consoles import ConsoleKind as ConsoleKind
 from hvcore.model.devices import Disk as Disk
 from hvcore.model.devices import Nic as Nic
 from hvcore.model.egress_rules import Egress as Egress
@@ -203,6 +205,7 @@ from hvcore.plugins.protocols import Executes as Executes
 from hvcore.plugins.protocols import HasConsole as HasConsole
 from hvcore.plugins.protocols import HasConsoleLog as HasConsoleLog
 from hvcore.plugins.protocols import HasLog as HasLog
+from hvcore.plugins.protocols import HasVncPassword as HasVncPassword
 from hvcore.plugins.protocols import Measures as Measures
 from hvcore.plugins.protocols import NeedsStop as NeedsStop
 from hvcore.plugins.protocols import Pausable as Pausable
@@ -211,6 +214,7 @@ from hvcore.plugins.protocols import ReadsSpec as ReadsSpec
 from hvcore.plugins.protocols import ResizesDisks as ResizesDisks
 from hvcore.plugins.protocols import ResizesMemory as ResizesMemory
 from hvcore.plugins.protocols import ResizesVcpus as ResizesVcpus
+from hvcore.plugins.protocols import TakesScreenshots as TakesScreenshots
 from hvcore.resources.disks import claim_disk as claim_disk
 from hvcore.resources.disks import claimed as claimed
 from hvcore.resources.disks import disk_in_use as disk_in_use

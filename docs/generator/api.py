@@ -64,6 +64,7 @@ ROLES: Final[Mapping[str, Role]] = {
                     "hvcore.model.observation",
                     "hvcore.model.answers",
                     "hvcore.model.state",
+                    "hvcore.model.consoles",
                     "hvcore.model.tuned",
                     "hvcore.model.usage",
                 ),
@@ -91,8 +92,8 @@ ROLES: Final[Mapping[str, Role]] = {
         },
         (
             *("Job", "ResourceKind", "Held", "Kinds", "Site", "Live", "Group", "Child", "Hooks", "Host", "Plan"),
-            *("Driver", "Pausable", "HasConsole", "Executes", "HasLog", "Measures"),
-            *("Balloons", "ResizesMemory", "ResizesVcpus", "Pinnable"),
+            *("Driver", "Pausable", "HasConsole", "Executes", "HasLog", "TakesScreenshots", "HasVncPassword"),
+            *("Measures", "Balloons", "ResizesMemory", "ResizesVcpus", "Pinnable"),
             *("Adopts", "NeedsStop", "ReadsSpec", "Examines", "ExaminesWithValues"),
         ),
     ),

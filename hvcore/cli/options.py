@@ -33,6 +33,7 @@ __all__ = [
     "only_files_argument",
     "optional_files_argument",
     "optional_names_argument",
+    "seconds_option",
     "targets_argument",
 ]
 
@@ -80,6 +81,10 @@ def _checked_name(ctx: click.Context, param: click.Parameter, value: str) -> str
         wrong = "; ".join(str(problem).removeprefix(f"{problem.path}: ") for problem in error.problems)
         raise click.BadParameter(wrong, ctx=ctx, param=param) from None
     return value
+
+
+def _optional_seconds(ctx: click.Context, param: click.Parameter, value: object) -> float | None:
+    return None if value is None else _seconds(ctx, param, value)
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: object) -> float:
@@ -196,4 +201,16 @@ def deadline_option(default_s: float, help_text: str) -> Callable[[_F], _F]:
         callback=_seconds,
         default=default_s,
         help=f"{help_text} Units ms, s, m and h can follow the number. Default: {default_s:g}.",
+    )
+
+
+def seconds_option(option: str, name: str, help_text: str) -> Callable[[_F], _F]:
+    """An option that takes seconds, or a time such as 2m; None without it."""
+    return click.option(
+        option,
+        name,
+        metavar="S",
+        type=click.UNPROCESSED,
+        callback=_optional_seconds,
+        help=f"{help_text} Units ms, s, m and h can follow the number.",
     )

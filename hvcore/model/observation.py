@@ -7,6 +7,7 @@ from dataclasses import asdict, field, fields
 from typing import Any, Final, Self
 
 from hvcore.frozen import dataclass
+from hvcore.model.consoles import ConsoleAddress
 from hvcore.model.devices import Disk, Nic
 from hvcore.model.state import State
 
@@ -18,7 +19,8 @@ class Observation:
     """A started instance as its driver sees it: the state, the reason for it, and live figures (None: not known).
 
     ``memory_mib`` and ``resident_mib`` in MiB, ``cpu_seconds`` of host cpu since start, ``uptime_s``
-    since the process began. ``details`` has further facts of the driver, as plain JSON types.
+    since the process began. ``consoles`` are the ways to reach it, text before graphics. ``details`` has further facts of
+    the driver, as plain JSON types.
     """
 
     state: State
@@ -29,6 +31,7 @@ class Observation:
     vcpus: int | None = None
     cpu_seconds: float | None = None
     uptime_s: float | None = None
+    consoles: tuple[ConsoleAddress, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
 
 
@@ -49,6 +52,8 @@ def fault_of(found: Observation) -> str | None:
         number = type(value) is not bool and isinstance(value, _NUMBER)
         if value is not None and not (number and 0 <= value < _LARGEST):  # False for NaN
             return f"{name} is {value!r:.80}, not a number of at least 0 or None"
+    if found.consoles and not all(isinstance(one, ConsoleAddress) for one in found.consoles):
+        return f"consoles are {found.consoles!r:.80}, not a tuple of hvcore.plugin.ConsoleAddress"
     if not isinstance(found.details, dict):
         return f"details are {found.details!r:.80}, not a dict"
     return (
@@ -120,4 +125,5 @@ class InstanceInfo(Observation):
     def to_json(self) -> dict[str, Any]:
         """The facts as plain JSON types."""
         facts = {**dict.fromkeys(_FIRST), **asdict(self), "state": str(self.state)}
+        facts["consoles"] = [one.to_json() for one in self.consoles]
         return {**facts, **{key: list(facts[key]) for key in ("disks", "nics", "interfaces")}}

@@ -55,6 +55,8 @@ class Op(StrEnum):
     INSERT = "insert"
     EJECT = "eject"
     RESIZE = "resize"
+    SCREENSHOT = "screenshot"
+    VNC_PASSWORD = "vnc-password"  # noqa: S105 - the name of an operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ TRANSITIONS: Final[dict[tuple[State, Op], Move | Already]] = {
     (State.PAUSED, Op.REBOOT): Move(State.RUNNING),
     (State.PAUSED, Op.CONSOLE): Move(State.PAUSED),
     **{(state, op): Move(state) for state in ACTIVE for op in _ON_DEVICES},
+    **{(state, op): Move(state) for state in ACTIVE for op in (Op.SCREENSHOT, Op.VNC_PASSWORD)},
     # The rest of an ended instance is released on the way.
     **{(state, Op.START): Move(State.RUNNING) for state in ENDED},
     **{(state, op): Move(State.STOPPED) for state in ENDED for op in (Op.STOP, Op.KILL, Op.CLEANUP)},

@@ -39,6 +39,7 @@ __all__ = [
     "HasConsole",
     "HasConsoleLog",
     "HasLog",
+    "HasVncPassword",
     "Measures",
     "NeedsStop",
     "Pausable",
@@ -47,6 +48,7 @@ __all__ = [
     "ResizesDisks",
     "ResizesMemory",
     "ResizesVcpus",
+    "TakesScreenshots",
     "capabilities",
 ]
 
@@ -250,6 +252,26 @@ class Pinnable(Protocol):
 
 
 @runtime_checkable
+class TakesScreenshots(Protocol):
+    """The driver can take a picture of an instance's display."""
+
+    def screenshot(self, live: Live, job: Job) -> bytes:
+        """The picture as a PNG file. Raises an `HvError` if this instance has no display, or one too large."""
+
+
+@runtime_checkable
+class HasVncPassword(Protocol):
+    """The driver can set the password of an instance's VNC display while it runs."""
+
+    def vnc_password(self, live: Live, job: Job, password: str, valid_s: float | None) -> None:
+        """Set the password of new connections, and let none in after ``valid_s`` seconds; None is without a limit.
+
+        The password may be in no file, log, command line or message. Raises an `HvError` if this instance was started
+        without a VNC display that asks for one.
+        """
+
+
+@runtime_checkable
 class Adopts(Protocol):
     """The driver can find out whether an interrupted start had succeeded."""
 
@@ -296,6 +318,8 @@ ABILITIES: Final[Mapping[Op, tuple[type, str, type]]] = {
     Op.EXEC: (Executes, "execution", tuple),
     Op.LOG: (HasLog, "log", Path),
     Op.CONSOLE_LOG: (HasConsoleLog, "console_log", Path),
+    Op.SCREENSHOT: (TakesScreenshots, "screenshot", bytes),
+    Op.VNC_PASSWORD: (HasVncPassword, "vnc_password", object),
     Op.ATTACH: (Attaches, "attached", tuple),
     Op.DETACH: (Attaches, "detached", object),
     Op.BALLOON: (Balloons, "balloon", Reached),

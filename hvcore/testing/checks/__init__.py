@@ -10,6 +10,7 @@ from hvcore.testing.checks import (
     budgets,
     concurrency,
     crash,
+    graphics,
     idempotency,
     leaks,
     load,
@@ -26,8 +27,8 @@ from hvcore.testing.checks import (
 __all__ = ["CHECKS"]
 
 _AREAS: Final[tuple[ModuleType, ...]] = (
-    *(load, methods, parameters, rendering, states, optional, running, idempotency, crash, recovery, concurrency),
-    *(leaks, security, budgets),
+    *(load, methods, parameters, rendering, states, optional, graphics, running, idempotency, crash, recovery),
+    *(concurrency, leaks, security, budgets),
 )
 
 CHECKS: Final[tuple[Check, ...]] = tuple(

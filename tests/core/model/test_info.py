@@ -16,7 +16,18 @@ def test_the_keys_of_an_instance_are_stable() -> None:
     ).to_json()
     assert list(data) == [
         *("name", "driver", "state", "reason", "pid", "uuid", "memory_mib", "resident_mib", "vcpus"),
-        *("cpu_seconds", "uptime_s", "details", "source", "started_at", "ended_at", "disks", "nics", "interfaces"),
+        *(
+            "cpu_seconds",
+            "uptime_s",
+            "consoles",
+            "details",
+            "source",
+            "started_at",
+            "ended_at",
+            "disks",
+            "nics",
+            "interfaces",
+        ),
         *("autostart", "devices"),
     ]
     assert json.loads(json.dumps(data)) == data

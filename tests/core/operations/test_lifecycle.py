@@ -162,6 +162,8 @@ for _state, _ops in EXPECTED.items():
     _refused = NotFoundError if _state == "stopped" else StateError
     _ops |= dict.fromkeys(("balloon", "memory", "vcpus"), (DONE, State.RUNNING) if _state == "running" else _refused)
     _ops["pin"] = (DONE, State(_state)) if _state in {"running", "paused"} else _refused
+    _ops["screenshot"] = None if _state in {"running", "paused"} else _ops["detach"]
+    _ops["vnc-password"] = _ops["detach"]
 CASES = [(state, op) for state, ops in EXPECTED.items() for op in ops]
 
 
@@ -206,6 +208,8 @@ def run(op: str, node: Node, fake: DriverHandle, web: Web) -> Any:
         "insert": lambda: node.insert("web1", "cdrom1", "/srv/a.iso"),
         "eject": lambda: node.eject("web1", "cdrom1"),
         "resize": lambda: node.resize_disk("web1", "disk0", 1 << 20),
+        "screenshot": lambda: node.screenshot("web1"),
+        "vnc-password": lambda: node.vnc_password("web1", "secret"),
     }
     return calls[op]()
 
@@ -221,6 +225,9 @@ def test_each_operation_in_each_state_has_one_answer(state: str, op: str, here: 
         assert [info.state for info in node.instances()] == ([] if state == "stopped" else [state])
         return
     outcome = run(op, node, fake, web)
+    if op == "screenshot":
+        assert outcome.startswith(b"\x89PNG")
+        return
     if wanted is None:
         assert outcome.argv == {"console": ("printf", "%s\\n", "hello"), "exec": ("true",)}[op]
         return
@@ -405,7 +412,10 @@ def test_planning_does_nothing(fake: DriverHandle, web: Web, run_dir: Path) -> N
 
 
 def test_the_abilities_of_a_driver_are_listed(fake: DriverHandle) -> None:
-    assert fake.capabilities == ("pause", "console", "exec", "attach", "balloon", "memory", "vcpus", "pin")
+    assert fake.capabilities == (
+        *("pause", "console", "exec", "screenshot", "vnc-password", "attach"),
+        *("balloon", "memory", "vcpus", "pin"),
+    )
     assert {"fail_at", "motd"} <= set(fake.schema.params)
     assert "motd" in fake.json_schema()["properties"]
     assert {row.key for row in fake.parameters()} == set(fake.schema.params)

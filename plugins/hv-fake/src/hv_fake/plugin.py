@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final
 
 import hvcore.plugin as hv
 from hv_fake.disks import AttachesDisks, FakeDisk, disks_of, seats
+from hv_fake.display import ShowsDisplay
 from hv_fake.tuned import Tuned
 from hvcore.plugin import dataclass
 
@@ -105,7 +106,7 @@ def assess(params: hv.Params) -> Iterator[hv.Problem]:
         yield hv.Problem(path="params.ignores_powerdown", what="only a forced stop ends the guest soon")
 
 
-class FakeDriver(AttachesDisks, Tuned):
+class FakeDriver(AttachesDisks, ShowsDisplay, Tuned):
     """The driver class that the entry point names."""
 
     name: ClassVar[str] = "fake"

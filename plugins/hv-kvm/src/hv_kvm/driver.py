@@ -40,7 +40,9 @@ from hv_kvm.run import balloon, displays, pinning, ready, start, stop
 from hv_kvm.run.attaching import AttachesDevices
 from hv_kvm.run.console import console, console_log
 from hv_kvm.run.describe import describe, rehearse
+from hv_kvm.run.displays import vnc_password
 from hv_kvm.run.observe import observe, process_of
+from hv_kvm.run.picture import screenshot
 from hv_kvm.run.usage import usage
 from hv_kvm.run.verify import examine, problems_on
 
@@ -141,6 +143,8 @@ class KvmDriver(AttachesDevices):
     observe = staticmethod(observe)
     console = staticmethod(console)
     console_log = staticmethod(console_log)
+    screenshot = staticmethod(screenshot)
+    vnc_password = staticmethod(vnc_password)
     usage = staticmethod(usage)
     balloon = staticmethod(balloon.balloon)
     pin = staticmethod(pinning.pin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,6 +10,8 @@ import socket
 import ssl
 import struct
 import subprocess
+import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +24,7 @@ import hvcore
 from hv_kvm.devices.vnc import PASSWORD
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import connect
+from hvcore import ConsoleKind, InputError, OperationError
 from hvcore.host.ports import reserve_port
 from hvcore.model.record import Phase
 
@@ -339,3 +343,56 @@ def test_what_cannot_act_yet_refuses_the_start_with_that_reason(
 
 def test_what_is_read_when_a_guest_moves_does_not_keep_it_from_starting(world: Any) -> None:
     world.start(migration_bandwidth=1000, migration_mode="non-live", migration_caps=["xbzrle"])
+
+
+def test_a_password_can_be_changed_while_the_guest_runs_and_is_seen_nowhere(world: Any, password: str) -> None:
+    world.start(vnc_bind_address="127.0.0.1", vnc_password_file=password)
+    world.node.vnc_password("web1", "n,ew=1")
+    assert [lets_in(world, word) for word in ("n,ew=1", SECRET)] == [True, False]
+    assert not any("n,ew=1" in text or "n,,ew" in text for text in visible_texts(world))
+    world.node.vnc_password("web1", "soon", valid_s=0.2)  # QEMU counts whole seconds
+    deadline = time.monotonic() + 60
+    while lets_in(world, "soon"):
+        assert time.monotonic() < deadline
+    world.node.vnc_password("web1", "again")
+    assert lets_in(world, "again")
+    found = {one.kind: one for one in world.node.consoles("web1")}
+    assert found[ConsoleKind.SERIAL].socket == str(GuestPaths(world.dir()).serial)
+    assert found[ConsoleKind.VNC].uri == f"vnc://{world.info().details['vnc']}"
+    assert (found[ConsoleKind.VNC].tls, found[ConsoleKind.VNC].password) == (False, True)
+    for wrong in ("", "x" * 9, "ä", "a\n"):
+        with pytest.raises(InputError, match="1 to 8 printable ASCII"):
+            world.node.vnc_password("web1", wrong)
+
+
+def test_a_display_without_a_password_gets_none(world: Any, tmp_path: Path) -> None:
+    world.start("web1", vnc_bind_address=str(tmp_path), serial_console=False)
+    with pytest.raises(OperationError, match="its VNC display asks for no password"):
+        world.node.vnc_password("web1", "new")
+    (display,) = world.node.consoles("web1")
+    assert (display.kind, display.uri) == (ConsoleKind.VNC, None)
+    with socket.socket(socket.AF_UNIX) as sock, contextlib.chdir(world.dir() / "guest"):
+        sock.connect(Path(str(display.socket)).name)
+        assert security_types(sock) == [1]
+    world.start("web2", serial_console=False)
+    with pytest.raises(OperationError, match="it has no VNC display"):
+        world.node.vnc_password("web2", "new")
+    assert [one.kind for one in world.node.consoles("web2")] == [ConsoleKind.MESSAGE]
+
+
+def test_a_screenshot_shows_the_screen_of_the_guest(world: Any, level: str) -> None:
+    world.start(vga="std", confinement=level)
+    before = ask(world, "query-fdsets")
+    picture = world.node.screenshot("web1")
+    width, height = struct.unpack(">II", picture[16:24])
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    assert width >= 320
+    assert len(zlib.decompress(picture[picture.index(b"IDAT") + 4 : -16])) == height * (1 + 3 * width)
+    world.node.pause("web1")
+    assert world.node.screenshot("web1").startswith(b"\x89PNG")
+    world.node.resume("web1")  # while a guest is paused, QEMU keeps each descriptor that it got
+    ask(world, "query-fdsets")
+    assert ask(world, "query-fdsets") == before
+    world.start("web2")
+    with pytest.raises(OperationError, match=r"web2: has no picture, .*; set vga"):
+        world.node.screenshot("web2")

@@ -305,6 +305,19 @@ class Adds(Good):
         return hv.Reached(before=vcpus, after=vcpus + 1)
 
 
+@breaks("capability_screenshot", "its picture is not a PNG file, it begins with b'P6")
+class Unpacked(Good):
+    def screenshot(self, live: hv.Live, job: hv.Job) -> bytes:
+        return b"P6 1 1 255 \0\0\0"
+
+
+@breaks("capability_vnc_password", "the password is in .*/record.json")
+class Remembers(Good):
+    def vnc_password(self, live: hv.Live, job: hv.Job, password: str, valid_s: float | None) -> None:
+        job.bind(password=password)
+        job.update()
+
+
 @breaks("capability_pin", "a second pin to the same CPUs says that it changed something")
 class PinsAgain(Good):
     def pin(self, live: hv.Live, job: hv.Job, pins: hv.Pins) -> bool:

@@ -14,6 +14,7 @@ from hv_chroot.run.census import Census, census, plain_census
 __all__ = ["freeze", "is_frozen", "observe", "thaw"]
 
 _FREEZE_S: Final = 10.0
+_SHELL: Final = (hv.ConsoleAddress(kind=hv.ConsoleKind.COMMAND, message="hv console opens a shell in it"),)
 
 
 def observe(live: hv.Live) -> hv.Observation:
@@ -34,6 +35,7 @@ def observe(live: hv.Live) -> hv.Observation:
         resident_mib=found.resident_mib,
         cpu_seconds=found.cpu_seconds,
         uptime_s=found.uptime_s,
+        consoles=_SHELL,
         details={"processes": found.processes},
     )
 

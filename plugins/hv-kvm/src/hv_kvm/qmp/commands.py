@@ -17,10 +17,12 @@ __all__ = [
     "Vcpu",
     "VncServer",
     "cont",
+    "expire_password",
     "query_cpus_fast",
     "query_status",
     "query_vnc",
     "quit",
+    "screendump",
     "set_password",
     "stop",
     "system_powerdown",
@@ -98,6 +100,27 @@ def system_powerdown(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_
 def set_password(client: QmpClient, *, protocol: str, password: str, deadline_s: float = COMMAND_DEADLINE_S) -> None:
     """Set the password of a display, ``vnc`` or ``spice``; open connections stay open."""
     client.execute("set_password", {"protocol": protocol, "password": password}, deadline_s=deadline_s)
+
+
+def expire_password(
+    client: QmpClient, *, protocol: str, valid_s: int | None, deadline_s: float = COMMAND_DEADLINE_S
+) -> None:
+    """From so many seconds from now on, the display lets no new client in; None is never. Open connections stay open."""
+    time = "never" if valid_s is None else f"+{valid_s}"
+    client.execute("expire_password", {"protocol": protocol, "time": time}, deadline_s=deadline_s)
+
+
+def screendump(client: QmpClient, fd: int, *, deadline_s: float = COMMAND_DEADLINE_S) -> None:
+    """Write the picture of the first graphics card as PPM to ``fd``, which has to be open for writing only.
+
+    QEMU gets the descriptor: it cannot open files of the caller.
+    """
+    fdset = ask(client, "add-fd", deadline_s, fds=(fd,)).need("fdset-id", int)
+    try:
+        client.execute("screendump", {"filename": f"/dev/fdset/{fdset}"}, deadline_s=deadline_s)
+    finally:
+        if not client.closed:
+            client.execute("remove-fd", {"fdset-id": fdset}, deadline_s=COMMAND_DEADLINE_S)
 
 
 def quit(client: QmpClient, *, deadline_s: float) -> None:  # noqa: A001  # QMP's name for it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from hv_kvm.qmp.client import QmpClient
@@ -55,9 +55,9 @@ class Reply:
         return frozenset(value)
 
 
-def ask(client: QmpClient, command: str, deadline_s: float) -> Reply:
+def ask(client: QmpClient, command: str, deadline_s: float, *, fds: Sequence[int] = ()) -> Reply:
     """The JSON object that ``command`` returns. Raises QmpProtocolError when it returns something else."""
-    return _as_reply(client.execute(command, deadline_s=deadline_s), command, client.subject)
+    return _as_reply(client.execute(command, deadline_s=deadline_s, fds=fds), command, client.subject)
 
 
 def ask_rows(

@@ -7,12 +7,13 @@ So a listing costs microseconds per guest, a hung monitor does not delay it, and
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import hvcore.plugin as hv
-from hv_kvm.paths import GuestPaths
+from hv_kvm.paths import SERIAL, GuestPaths
 from hv_kvm.run.journal import Journal, read_journal
 
 __all__ = ["observe", "process_of"]
@@ -72,6 +73,7 @@ def observe(live: hv.Live) -> hv.Observation:
         vcpus=instance.vcpus,
         cpu_seconds=found.cpu_seconds,
         uptime_s=found.uptime_s,
+        consoles=_consoles(live),
         details=_details(live),
     )
 
@@ -91,6 +93,15 @@ def _details(live: hv.Live) -> dict[str, Any]:
     elif inside := bound.get("egress_inside"):
         details["egress"] = "; ".join(dict.fromkeys(inside.values()))
     return details if machine is None else {**details, "machine": machine}
+
+
+def _consoles(live: hv.Live) -> tuple[hv.ConsoleAddress, ...]:
+    """The serial console, then the displays. A record of an older release does not have the latter."""
+    displays = live.record.bindings.get("displays", ())
+    found = [hv.ConsoleAddress(**{**one, "kind": hv.ConsoleKind(one["kind"])}) for one in displays]
+    if os.path.lexists(f"{live.dir}/{SERIAL}"):
+        return (hv.ConsoleAddress(kind=hv.ConsoleKind.SERIAL, socket=f"{live.dir}/{SERIAL}"), *found)
+    return tuple(found)
 
 
 def _state_of(journal: Journal) -> tuple[hv.State, str | None]:
