@@ -20,6 +20,7 @@ from hvcore.errors import (
 )
 from hvcore.host.hurry import HurriedDeadline, hurried_deadline, interruptible
 from hvcore.host.launching.launch import reap
+from hvcore.host.processes.process import boot_id
 from hvcore.model.answers import Outcome
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import ACTIVE, ENDED, Already, Op, State
@@ -91,9 +92,9 @@ def _in_words(error: Exception) -> str:
 def _stop(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
     force = op is Op.KILL
     try:
-        recovered = settle(context, name, deadline)
+        recovered = None if _is_changing(context, name) else settle(context, name, deadline)
     except HvError as error:  # such as a half-started guest that does not answer: force kills it all the same
-        if _is_fault(error) or not (force or _is_changing(context, name)):
+        if not force or _is_fault(error):
             raise
         recovered = None
     seen = observed(context, name)
@@ -111,8 +112,11 @@ def _stop(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
 
 def _is_changing(context: Context, name: str) -> bool:
     """Whether an interrupted change of a device is left: a stop releases everything that either side of it holds."""
-    record = context.store.load(name)
-    return record is not None and record.phase is Phase.CHANGING
+    try:
+        record = context.store.load(name)
+    except RecordError:
+        return False
+    return record is not None and record.phase is Phase.CHANGING and record.boot_id == boot_id()
 
 
 def _needs_driver(context: Context, seen: Observed, *, force: bool) -> bool:

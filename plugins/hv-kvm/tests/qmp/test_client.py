@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +28,7 @@ from hv_kvm.qmp import (
     adopt,
     commands,
     connect,
+    plugging,
 )
 from hv_kvm.qmp.client import EVENT_BOUND
 from hv_kvm.qmp.wire import LINE_LIMIT, Wire
@@ -582,3 +583,50 @@ def test_quit_takes_a_closed_monitor_for_agreement() -> None:
 def test_an_answer_of_the_wrong_shape_names_the_command(reply: Any) -> None:
     with pytest.raises(QmpProtocolError, match="query-status"):
         answered(reply, commands.query_status)
+
+
+# ----------------------------------------------------------------------------------------- the guest's answer to an unplug
+
+
+def about(name: str, **data: Any) -> dict[str, Any]:
+    return {"event": name, "data": data, "timestamp": {"seconds": 1, "microseconds": 0}}
+
+
+OTHERS = (
+    {"event": "RESUME", "timestamp": {"seconds": 1, "microseconds": 0}},
+    about("DEVICE_DELETED", path="/machine/peripheral/disk1-dev/virtio-backend"),
+    about("DEVICE_DELETED", device="disk2-dev", path="/machine/peripheral/disk2-dev"),
+    about("DEVICE_UNPLUG_GUEST_ERROR", device="disk2-dev", path="/machine/peripheral/disk2-dev"),
+    about("BLOCK_IO_ERROR", device="disk1-dev"),
+)
+
+
+def unplugging(*events: dict[str, Any], there_after: bool = True) -> Callable[[Peer], None]:
+    def script(peer: Peer) -> None:
+        assert peer.answer([{"name": "disk1-dev", "type": "child<x>"}])["arguments"] == {"path": "/machine/peripheral"}
+        assert peer.answer({})["arguments"] == {"id": "disk1-dev"}
+        peer.send(*OTHERS, *events)
+        if not events:
+            peer.answer([{"name": "disk1-dev", "type": "child<x>"}] if there_after else [])
+        with suppress(ValueError):  # until the other end closes
+            peer.read()
+
+    return script
+
+
+def test_only_the_event_about_the_device_itself_ends_the_wait() -> None:
+    deleted = about("DEVICE_DELETED", device="disk1-dev", path="/machine/peripheral/disk1-dev")
+    with session(unplugging(deleted)) as client:
+        assert plugging.let_go(client, "disk1-dev", deadline_s=60)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_without_an_event_about_it_the_device_is_looked_for_at_the_deadline(*, there: bool) -> None:
+    with session(unplugging(there_after=there)) as client:
+        assert plugging.let_go(client, "disk1-dev", deadline_s=0.1) is not there
+
+
+def test_a_refusal_of_the_guest_is_not_a_silence() -> None:
+    no = about("DEVICE_UNPLUG_GUEST_ERROR", device="disk1-dev", path="/machine/peripheral/disk1-dev")
+    with session(unplugging(no)) as client, pytest.raises(plugging.UnplugRefusedError):
+        plugging.let_go(client, "disk1-dev", deadline_s=60)

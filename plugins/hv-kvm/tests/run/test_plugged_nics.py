@@ -18,7 +18,7 @@ from hv_kvm.qmp import QmpClient, plugging, reach
 
 pytestmark = [pytest.mark.live, NEEDS_ROOT]
 
-_BY_DEFAULT: Final = ("bridged", "openvswitch", "user with forwards and egress")
+_BY_DEFAULT: Final = ("bridged", "user with forwards and egress")
 SAMPLE: Final = [mode for mode in NIC_MODES if mode.values[0] in _BY_DEFAULT]
 OTHERS: Final = [
     pytest.param(*mode.values, marks=(*mode.marks, pytest.mark.slow)) for mode in NIC_MODES if mode not in SAMPLE
@@ -61,7 +61,7 @@ def test_a_nic_comes_and_goes_with_everything_that_belongs_to_it_on_the_node(
     assert prepared.leftovers() == []
 
 
-@pytest.mark.parametrize("mode", SAMPLE)
+@pytest.mark.parametrize("mode", SAMPLE[1:])
 def test_a_nic_that_qemu_refuses_leaves_nothing(
     prepared: ModeNetwork, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import hvcore
-from hv_kvm.qmp import QmpClient, plugging, reach
+from hv_kvm.machine.option import Opt
+from hv_kvm.qmp import QmpClient, connect, plugging, reach
 from hvcore import Disk, State
+from hvcore.model.record import Change, Phase
 
 if TYPE_CHECKING:
     from world import World
@@ -126,22 +131,107 @@ def test_a_scsi_disk_goes_at_once(world: World) -> None:
     assert (keys(world), has(world)) == (before, had)
 
 
+REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({}, {"disk_type": "ide"}, "IDE disk"),
+    ({}, {"disk_type": "scsi-hd"}, "needs a scsi controller"),
+    ({"path": "/nowhere.img"}, {}, "path: cannot be used"),
+    ({"format": "qcow2"}, {}, "path: .*qcow2"),
+]
+
+
+def test_a_disk_that_cannot_be_had_is_refused_before_anything_changes(world: World) -> None:
+    world.start()
+    before, had = world.record(), has(world)
+    for device, params, why in REFUSED:
+        with pytest.raises(hvcore.VerifyError, match=why):
+            world.node.attach("web1", Disk(**{"path": world.disk("more.img"), **device}), params=params, deadline_s=300)
+    assert (world.record(), has(world)) == (before, had)
+
+
 @pytest.mark.parametrize(
-    ("given", "device", "params", "why"),
+    ("given", "why"),
     [
-        ({"machine_version": "q35"}, {}, {}, "q35 machine"),
-        ({}, {}, {"disk_type": "ide"}, "IDE disk"),
-        ({}, {}, {"disk_type": "scsi-hd"}, "needs a scsi controller"),
-        ({"acpi": False}, {}, {}, "acpi is false"),
-        ({}, {"path": "/nowhere.img"}, {}, "path: cannot be used"),
-        ({}, {"format": "qcow2"}, {}, "path: .*qcow2"),
+        ({"machine_version": "q35"}, "q35 machine"),
+        pytest.param({"acpi": False}, "acpi is false", marks=pytest.mark.slow),
     ],
 )
-def test_a_disk_that_cannot_be_had_is_refused_before_anything_changes(
-    world: World, given: dict[str, Any], device: dict[str, Any], params: dict[str, Any], why: str
-) -> None:
+def test_a_machine_that_takes_no_device_says_so(world: World, given: dict[str, Any], why: str) -> None:
     world.start(**given)
     before = world.record()
     with pytest.raises(hvcore.VerifyError, match=why):
-        world.node.attach("web1", Disk(**{"path": world.disk("more.img"), **device}), params=params, deadline_s=300)
+        world.node.attach("web1", Disk(path=world.disk("more.img")), deadline_s=300)
+    with pytest.raises(hvcore.OperationError, match=f"disk0 .*{why}.*; it stays until the instance stops"):
+        world.node.detach("web1", "disk0", deadline_s=300)
     assert world.record() == before
+
+
+# ------------------------------------------------------------------------------------------------------------- faults
+
+
+class Before:
+    """Does something before QEMU gets the option of that name, once."""
+
+    def __init__(self, name: str, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.name, self.act, self.add = name, act, plugging.add
+        self.done = False
+        monkeypatch.setattr(plugging, "add", self)
+
+    def __call__(self, client: QmpClient, option: Opt, name: str, *, deadline_s: float) -> None:
+        if option.name == self.name and not self.done:
+            self.done = True
+            self.act()
+        self.add(client, option, name, deadline_s=deadline_s)
+
+
+def test_a_qemu_that_hangs_in_the_middle_is_settled_when_it_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running(world)
+    before, had, pid = world.record(), has(world), world.pid()
+    Before("-device", lambda: os.kill(pid, signal.SIGSTOP), monkeypatch)
+    monkeypatch.setattr("hvcore.operations.change_device._SETTLE_S", 0.2)
+    with pytest.raises(hvcore.DeadlineError, match="no answer to device_add") as caught:
+        world.node.attach("web1", Disk(path=world.disk("more.img")), deadline_s=1.0)
+    assert "hv recover does that" in " ".join(caught.value.__notes__)
+    assert world.record().change is not None
+    assert "attach of disk1 was interrupted" in str(world.info().reason)
+    os.kill(pid, signal.SIGCONT)
+    (found,) = world.node.recover()
+    assert found.what in {"finished", "undone"}, "QEMU may have got the command"
+    if found.what == "finished":
+        world.node.detach("web1", "disk1", deadline_s=300)
+    after = world.record()
+    assert replace(after, bindings=before.bindings) == before
+    assert has(world) == had
+
+
+def test_a_qemu_that_is_killed_in_the_middle_leaves_a_crashed_guest_and_after_it_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running(world)
+    more = world.disk("more.img")
+    Before("-blockdev", world.kill, monkeypatch)
+    with pytest.raises(hvcore.OperationError):
+        world.node.attach("web1", Disk(path=more), deadline_s=300)
+    assert world.info().state is State.CRASHED
+    assert world.node.cleanup("web1").changed
+    assert world.leftovers() == []
+    assert not refused(world, more)
+
+
+def test_a_monitor_that_another_client_holds_delays_no_attach(world: World) -> None:
+    running(world)
+    with connect(str(world.dir() / "qmp")):
+        assert world.node.attach("web1", Disk(path=world.disk("more.img")), deadline_s=30).changed
+        assert world.node.detach("web1", "disk1", deadline_s=30).changed
+
+
+def test_a_stop_by_force_ends_a_guest_that_hangs_in_the_middle_of_a_detach(world: World) -> None:
+    world.pressable()
+    world.node.attach("web1", Disk(path=world.disk("more.img")), deadline_s=300)
+    record = world.record()
+    change = Change(op="detach", device="disk1", instance=record.instance, spec=record.spec, devices=record.devices)
+    world.save(replace(record, phase=Phase.CHANGING, change=change))
+    os.kill(world.pid(), signal.SIGSTOP)
+    assert world.node.stop("web1", force=True, deadline_s=5.0).changed
+    assert world.leftovers() == []

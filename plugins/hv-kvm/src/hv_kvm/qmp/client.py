@@ -250,12 +250,15 @@ def reach(directory: Path, deadline_s: float) -> QmpClient:
     hangs, which both monitors share.
     """
     paths, until = GuestPaths(directory), time.monotonic() + deadline_s
+    first, second = str(paths.commands), str(paths.recovery)
+    if accepted_connections(first):  # known without waiting for a greeting
+        first, second = second, first
     try:
-        return connect(str(paths.commands), deadline_s=deadline_s / 2)
+        return connect(first, deadline_s=deadline_s / 2)
     except (QmpBusyError, QmpConnectError):
-        return connect(str(paths.recovery), deadline_s=until - time.monotonic())
+        return connect(second, deadline_s=until - time.monotonic())
     except QmpTimeoutError:  # nobody uses it: QEMU is slow, or hangs
         try:
-            return connect(str(paths.commands), deadline_s=until - time.monotonic())
+            return connect(first, deadline_s=until - time.monotonic())
         except QmpTimeoutError as error:
             raise QmpTimeoutError(subject=error.subject, command=error.command, waited_s=deadline_s) from None

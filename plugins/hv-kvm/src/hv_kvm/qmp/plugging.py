@@ -6,6 +6,7 @@ Names and errors are as in `hv_kvm.qmp.commands`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from hv_kvm.event import QmpEvent
@@ -29,6 +30,7 @@ __all__ = [
 _BY_NAME: Final = ("fd", "fds", "vhostfd", "vhostfds", "addr.str")
 """Properties with descriptors: numbers on the command line, and by QMP names that ``getfd`` has given them."""
 
+_FREED_S: Final = 2.0
 _DELETED: Final = "DEVICE_DELETED"
 _REFUSED: Final = ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR")
 
@@ -126,11 +128,11 @@ def close_sent(client: QmpClient, names: Sequence[str], *, deadline_s: float = C
         _unless_missing(client, "closefd", {"fdname": name}, deadline_s)
 
 
-def remove(client: QmpClient, option: Opt, *, deadline_s: float = COMMAND_DEADLINE_S) -> None:
-    """Undo `add`, for all options but ``-device``. Does nothing if that was done before."""
+def remove(client: QmpClient, option: Opt, device: str, *, deadline_s: float = COMMAND_DEADLINE_S) -> None:
+    """Undo `add`, for all options but ``-device``. Does nothing if that was done before. ``device`` is on top of it."""
     props = option.props
     if option.name == "-blockdev" and props["node-name"] in block_nodes(client, deadline_s=deadline_s):
-        client.execute("blockdev-del", {"node-name": props["node-name"]}, deadline_s=deadline_s)
+        _remove_node(client, {"node-name": props["node-name"]}, device, deadline_s)
     elif option.name == "-add-fd" and props["set"] in fdsets(client, deadline_s=deadline_s):
         client.execute("remove-fd", {"fdset-id": props["set"]}, deadline_s=deadline_s)
     elif option.name == "-netdev":
@@ -139,6 +141,18 @@ def remove(client: QmpClient, option: Opt, *, deadline_s: float = COMMAND_DEADLI
         _unless_missing(client, "object-del", {"id": props["id"]}, deadline_s)
     elif option.name == "-chardev":
         _unless_missing(client, "chardev-remove", {"id": props["id"]}, deadline_s)
+
+
+def _remove_node(client: QmpClient, arguments: dict[str, Any], device: str, deadline_s: float) -> None:
+    """Remove the node. QEMU forgets the id of a device, then the device lets its node go, then the event comes."""
+    try:
+        client.execute("blockdev-del", arguments, deadline_s=deadline_s)
+    except QmpCommandError as error:
+        if "in use" not in error.desc or device in devices(client, deadline_s=deadline_s):
+            raise
+        with suppress(QmpTimeoutError):  # it came before the command that failed
+            client.wait_event(lambda event: _is_about(event, device), deadline_s=min(deadline_s, _FREED_S))
+        client.execute("blockdev-del", arguments, deadline_s=deadline_s)
 
 
 def _unless_missing(client: QmpClient, command: str, arguments: dict[str, Any], deadline_s: float) -> None:
@@ -158,7 +172,6 @@ def let_go(client: QmpClient, device: str, *, deadline_s: float) -> bool:
     """
     if device not in devices(client):
         return True
-    client.take_events()
     try:
         client.execute("device_del", {"id": device})
     except QmpCommandError as error:

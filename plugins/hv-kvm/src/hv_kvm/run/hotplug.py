@@ -76,7 +76,7 @@ def _unplug(plug: Piece, after: KvmSpec) -> None:
         _let_go(plug, device)
     for option in reversed(options):
         if option.name != "-device":
-            plugging.remove(client, option, deadline_s=job.deadline.left(at_least=_MONITOR_S))
+            plugging.remove(client, option, f"{label}-dev", deadline_s=job.deadline.left(at_least=_MONITOR_S))
     with suppress(QmpError):  # of a plug that was interrupted between getfd and netdev_add; seldom there
         plugging.close_sent(client, _given_names(label, options), deadline_s=_MONITOR_S)
     kept = {one.key for one in plug.hooks.kinds.order(after.resources)}

@@ -67,7 +67,7 @@ def _take_out(piece: Piece) -> None:
     _with_open_tray(piece, "blockdev-remove-medium", {})
     for option in reversed(piece.symbolic):
         if option.name != "-device":
-            plugging.remove(client, option, deadline_s=job.deadline.left(at_least=_DEADLINE_S))
+            plugging.remove(client, option, "", deadline_s=job.deadline.left(at_least=_DEADLINE_S))
     keys = {entry.key for entry in job.record.ledger} & piece.keys
     if keys:
         job.release(*sorted(keys))
