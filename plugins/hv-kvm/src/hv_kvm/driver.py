@@ -41,9 +41,11 @@ from hv_kvm.run.attaching import AttachesDevices
 from hv_kvm.run.console import console, console_log
 from hv_kvm.run.describe import describe, rehearse
 from hv_kvm.run.displays import vnc_password
+from hv_kvm.run.hot_memory import resize_memory
 from hv_kvm.run.observe import observe, process_of
 from hv_kvm.run.picture import screenshot
 from hv_kvm.run.usage import usage
+from hv_kvm.run.vcpus import resize_vcpus
 from hv_kvm.run.verify import examine, problems_on
 
 __all__ = ["KvmDriver"]
@@ -148,6 +150,8 @@ class KvmDriver(AttachesDevices):
     usage = staticmethod(usage)
     balloon = staticmethod(balloon.balloon)
     pin = staticmethod(pinning.pin)
+    resize_memory = staticmethod(resize_memory)
+    resize_vcpus = staticmethod(resize_vcpus)
 
     def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         """Powerdown, quit, kill."""

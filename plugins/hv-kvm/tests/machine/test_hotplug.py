@@ -23,7 +23,6 @@ OF_NO_DEVICE: Final = {
     ("machine", "-no-user-config"),
     ("machine", "-machine"),
     ("machine", "-S"),
-    ("memory", "-m"),
     ("boot", "-boot"),
     ("vnc", "-display"),
     ("security", "-sandbox"),

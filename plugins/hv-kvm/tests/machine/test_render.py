@@ -258,7 +258,9 @@ def test_an_accepted_value_is_read_back_unchanged(data: dict[str, Any], level: L
     options = options_of(instance, level)
     params = KVM.check(instance)
     assert only(options, "-name") == {"guest": data["name"], "debug-threads": "on"}
-    assert only(options, "-m") == {"size": f"{data['memory_mib']}M"}
+    most = params["memory_max"] if (params["memory_max"] or 0) > data["memory_mib"] else None
+    size = {"size": f"{data['memory_mib']}M"}
+    assert only(options, "-m") == (size if most is None else {**size, "maxmem": f"{most}M"})
     given = [nic["mac"].lower() for nic in data["nics"] if "mac" in nic]
     cards = [value["mac"].lower() for _, value in options if isinstance(value, dict) and "mac" in value]
     assert set(given) <= set(cards)

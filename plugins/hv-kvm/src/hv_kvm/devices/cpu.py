@@ -57,6 +57,15 @@ PARAMS: Final = hv.ParamGroup(
         example=2,
     ),
     hv.Param(
+        "vcpus_max",
+        hv.integer(minimum=0, maximum=4096),
+        default=0,
+        unit="vCPUs",
+        help="How many vCPUs 'hv vcpus' can give the running guest. The guest sees places for that many.",
+        default_means="vcpus of the instance",
+        example=8,
+    ),
+    hv.Param(
         "cpu_mask",
         hv.cpu_mask(multi=True),
         default="all",
@@ -92,7 +101,8 @@ _TOPOLOGY: Final = ("cpu_sockets", "cpu_cores", "cpu_threads")
 class Cpu(Device):
     """Model and topology; QEMU decides those that are 0. ``mask`` names the CPUs of the node that they may use.
 
-    ``emulator`` and ``iothreads`` are the CPUs of QEMU's other threads, by `hv_kvm.machine.cpu_places`.
+    ``emulator`` and ``iothreads`` are the CPUs of QEMU's other threads, by `hv_kvm.machine.cpu_places`. ``most`` is the
+    number of vCPUs that the guest can have while it runs, 0 for those of its start.
     """
 
     model: str | None
@@ -102,6 +112,7 @@ class Cpu(Device):
     mask: str = "all"
     emulator: str | None = None
     iothreads: str | None = None
+    most: int = 0
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """KVM for model host, which cannot be emulated; and the CPUs of the mask."""
@@ -120,11 +131,21 @@ DEVICES: Final = (Cpu,)
 
 def _topology(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
     given = {key: params[key] for key in _TOPOLOGY if params[key]}
-    product = math.prod(given.values())
-    if instance.vcpus % product or (len(given) == 3 and product != instance.vcpus):
+    product, vcpus = math.prod(given.values()), params["vcpus_max"] or instance.vcpus
+    if vcpus % product or (len(given) == 3 and product != vcpus):
         parts = " x ".join(f"{value} {key.removeprefix('cpu_')}" for key, value in given.items())
-        what = f"{parts} cannot be the topology of the instance's {instance.vcpus} vcpus"
+        whose = "maximum of" if params["vcpus_max"] else "instance's"
+        what = f"{parts} cannot be the topology of the {whose} {vcpus} vcpus"
         yield hv.Problem(path=f"params.{next(iter(given))}", what=what, todo="change vcpus or the topology")
+
+
+def _maximum(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
+    most = params["vcpus_max"]
+    if 0 < most < instance.vcpus:
+        what = f"is less than the instance's {instance.vcpus} vcpus"
+        yield problem(params, "vcpus_max", what, "raise it, or remove it")
+    if most > instance.vcpus and not params["acpi"]:
+        yield problem(params, "vcpus_max", "needs ACPI, but acpi is false", "set acpi to true, or remove it")
 
 
 @hv.hookimpl
@@ -136,8 +157,9 @@ def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
         yield problem(params, "cpu_type", f"gives {', '.join(twice)} more than once", "give each feature once")
     if params.any_given(frozenset(_TOPOLOGY)):
         yield from _topology(instance, params)
+    yield from _maximum(instance, params)
     masks = params["cpu_mask"].count(":") + 1
-    if masks not in (1, instance.vcpus):
+    if masks not in (1, instance.vcpus) and not 1 < masks <= params["vcpus_max"]:
         what = f"has {masks} lists, but the instance has {instance.vcpus} vcpus"
         yield problem(params, "cpu_mask", what, "give one list for all, or one for each vCPU")
     if model == "host" and params["kvm_flag"] == "disabled":
@@ -176,6 +198,7 @@ def plan(params: hv.Params) -> Iterator[Device]:
         mask=params["cpu_mask"],
         emulator=params["emulator_mask"],
         iothreads=params["iothread_mask"],
+        most=params["vcpus_max"],
     )
 
 
@@ -183,6 +206,10 @@ def plan(params: hv.Params) -> Iterator[Device]:
 def verify(spec: KvmSpec, facts: Facts) -> Iterator[hv.Problem]:
     """The model and the features must exist in this QEMU. Whether the node's CPU has a feature is not checked."""
     for cpu in spec.of(Cpu):
+        machine = next((each for each in facts.machines if spec.machine in {each.name, each.alias}), None)
+        if machine is not None and cpu.most > machine.cpu_max:
+            what = f"is more than the {machine.cpu_max} vCPUs that {machine.name} can have"
+            yield hv.Problem(path="params.vcpus_max", what=what, got=str(cpu.most), todo="lower it, or use 'q35'")
         model, *features = (cpu.model or "").split(",")
         for text in features if facts.cpu_features else ():
             name = _feature(text)[0]
@@ -204,8 +231,9 @@ def render(spec: KvmSpec) -> Iterator[Opt]:
             model, *features = cpu.model.split(",")
             yield Opt(name="-cpu", head=model, props=dict(map(_feature, features)), params=("cpu_type",))
         topology = {"sockets": cpu.sockets, "cores": cpu.cores, "threads": cpu.threads}
-        props: Props = {key: value or None for key, value in topology.items()}
-        yield Opt(name="-smp", head=spec.vcpus, props=props, params=_TOPOLOGY, why="vcpus of the instance")
+        props: Props = {"maxcpus": cpu.most or None, **{key: value or None for key, value in topology.items()}}
+        keys = (*_TOPOLOGY, "vcpus_max") if cpu.most else _TOPOLOGY
+        yield Opt(name="-smp", head=spec.vcpus, props=props, params=keys, why="vcpus of the instance")
 
 
 def _feature(text: str) -> tuple[str, str]:

@@ -33,7 +33,8 @@ PARAMS: Final = hv.ParamGroup(
         default=0,
         unit="seconds",
         help="How often the guest reports its free memory and other figures through the balloon, for 'hv top' and "
-        "'hv metrics'. 0 means never.",
+        "'hv metrics'.",
+        default_means="never",
         changes="launch",
         example=10,
     ),

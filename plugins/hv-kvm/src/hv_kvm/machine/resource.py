@@ -26,6 +26,7 @@ __all__ = [
     "KvmOnly",
     "MemoryFile",
     "NotYet",
+    "NumaNodes",
     "OnlineCpus",
     "Outside",
     "PrivateCopy",
@@ -274,3 +275,10 @@ class OnlineCpus(Resource[None]):
 
     mask: str
     threads: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumaNodes(Resource[None]):
+    """The NUMA nodes of the node that the guest's memory comes from, as numbers and ranges."""
+
+    nodes: str

@@ -15,6 +15,7 @@ from hv_kvm.resources.requirements import (
     HostNetworkKind,
     KvmOnlyKind,
     NotYetKind,
+    NumaNodesKind,
     OnlineCpusKind,
     OutsideKind,
     SecurityModelKind,
@@ -38,4 +39,5 @@ RESOURCE_KINDS: Final = (
     HostNetworkKind(),
     BuiltInNetworkKind(),
     OnlineCpusKind(),
+    NumaNodesKind(),
 )

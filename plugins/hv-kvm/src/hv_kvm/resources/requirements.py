@@ -14,6 +14,7 @@ from hv_kvm.machine.resource import (
     HostNetwork,
     KvmOnly,
     NotYet,
+    NumaNodes,
     OnlineCpus,
     Outside,
     SecurityModel,
@@ -29,6 +30,7 @@ __all__ = [
     "HostNetworkKind",
     "KvmOnlyKind",
     "NotYetKind",
+    "NumaNodesKind",
     "OnlineCpusKind",
     "OutsideKind",
     "SecurityModelKind",
@@ -160,3 +162,26 @@ class OnlineCpusKind(Requirement[OnlineCpus], name="cpus", turn=Turn.PROGRAM):
         if resource.threads:
             what = f"the {resource.threads} threads to CPUs"
         yield Step(kind="pin", what=f"{what} {resource.mask}, before the guest runs")
+
+
+class NumaNodesKind(Requirement[NumaNodes], name="numa-nodes", turn=Turn.PROGRAM):
+    """NUMA nodes of the node, for the guest's memory."""
+
+    def __init__(self, with_memory: str = "/sys/devices/system/node/has_memory") -> None:
+        self._with_memory = with_memory
+
+    def verify(self, resource: NumaNodes, site: Site) -> Iterator[Problem]:
+        """The node must have memory in all of them."""
+        try:
+            text = Path(self._with_memory).read_text(encoding="ascii").strip()
+        except FileNotFoundError:  # a kernel without NUMA
+            text = "0"
+        (wanted,), (found,) = cpu_sets(resource.nodes), cpu_sets(text)
+        missing = sorted((wanted or frozenset()) - (found or frozenset()))
+        if missing:
+            what = f"names NUMA nodes without memory: {', '.join(map(str, missing[:_SHOWN]))}"
+            yield Problem(path=resource.where, what=what, got=repr(resource.nodes)[:80], todo=f"with memory are {text}")
+
+    def describe(self, resource: NumaNodes, site: Site) -> Iterator[Step]:
+        """Where the memory comes from."""
+        yield Step(kind="memory", what=f"from NUMA nodes {resource.nodes}")

@@ -26,28 +26,34 @@ def on_ready(spec: KvmSpec, client: QmpClient, job: Job) -> None:
         if device.stats_s:
             interval = {"deadline_s": job.deadline.left()}
             size_commands.set_property(client, "balloon", "guest-stats-polling-interval", device.stats_s, **interval)
-        if device.size_mib is not None and device.size_mib < job.record.instance.memory_mib:
+        if device.size_mib is not None and device.size_mib < spec.memory_mib:
             size_commands.balloon(client, device.size_mib * _MIB, deadline_s=job.deadline.left())
             job.bind(balloon_mib=device.size_mib)
 
 
 def balloon(live: Live, job: Job, memory_mib: int) -> Reached:
     """Let the guest use that much memory; the size that it has at the deadline, or earlier when it has obeyed."""
+    # The balloon is in the memory of the start. What the guest has beyond that is added.
     spec, most = live.record.spec, live.record.instance.memory_mib
+    more_mib = most - int(spec["memory_mib"])
     if saved_device(spec, "Balloon") is None:
         what = "has no balloon, it was started with memory_balloon = false"
         raise OperationError(f"{job.name}: {what}; set it to true, then stop and start the instance")
     if memory_mib > most:
         todo = "give less; 'hv memory' gives an instance more"
         raise InputError(f"{job.name}: balloon: at most its memory of {most} MiB, got {memory_mib}; {todo}")
-    size_mib = memory_mib if memory_mib < most else None
+    wanted_mib = memory_mib - more_mib
+    if wanted_mib < 1:
+        what = f"balloon: at least {more_mib + 1} MiB, because {more_mib} MiB were added while it ran"
+        raise InputError(f"{job.name}: {what}, got {memory_mib}; take them back with 'hv memory' first")
+    size_mib = wanted_mib if memory_mib < most else None
     with reach(live.dir, job.deadline.left()) as client:
         before = size_commands.query_balloon(client, deadline_s=job.deadline.left())
         # The record first: after a crash from here on, a reboot has the size that was asked for.
         job.bind(balloon_mib=size_mib)
         job.update(spec=with_values(spec, "Balloon", size_mib=size_mib))
         try:
-            size_commands.balloon(client, memory_mib * _MIB, deadline_s=job.deadline.left())
+            size_commands.balloon(client, wanted_mib * _MIB, deadline_s=job.deadline.left())
         except QmpError:
             job.bind(balloon_mib=live.record.bindings.get("balloon_mib"))
             job.update(spec=spec)
@@ -57,10 +63,10 @@ def balloon(live: Live, job: Job, memory_mib: int) -> Reached:
             client,
             "BALLOON_CHANGE",
             lambda: size_commands.query_balloon(client, deadline_s=job.deadline.left(at_least=_AT_LEAST_EVERY_S)),
-            memory_mib * _MIB,
+            wanted_mib * _MIB,
             job,
         )
-    return Reached(before=before // _MIB, after=after // _MIB)
+    return Reached(before=before // _MIB + more_mib, after=after // _MIB + more_mib)
 
 
 def wait_for_size(client: QmpClient, event: str, size_of: Callable[[], int], wanted: int, job: Job) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from hv_kvm.devices.memory import Memory
+from hv_kvm.devices.memory import HotMemory, Memory
 from hv_kvm.machine.resource import Image, PrivateCopy, ShownFile
 from hv_kvm.machine.spec import KvmSpec
 from hvcore.plugin import Level, Problem, Site, figures, identify, marked_for
@@ -27,18 +27,19 @@ def memory_problems(spec: KvmSpec, site: Site, meminfo: Path = Path("/proc/memin
     """
     if any(memory.path is not None or memory.overcommit for memory in spec.of(Memory)):
         return
+    wanted_mib = spec.memory_mib + sum(device.asked_mib for device in spec.of(HotMemory))
     rows = meminfo.read_text(encoding="utf-8")
     limit = site.host.cgroups.memory_limit()
-    if limit is not None and spec.memory_mib > (allowed := (limit[1] >> 20) + available_mib(rows, ("SwapFree",))):
+    if limit is not None and wanted_mib > (allowed := (limit[1] >> 20) + available_mib(rows, ("SwapFree",))):
         what = f"is more than the {allowed} MiB of memory and swap that its control group allows ({limit[0]})"
         todo = "give less, raise that limit, or start it from another control group"
-        yield Problem(path="memory_mib", what=what, got=str(spec.memory_mib), todo=todo)
+        yield Problem(path="memory_mib", what=what, got=str(wanted_mib), todo=todo)
         return
     available = available_mib(rows)
-    if spec.memory_mib > available and spec.memory_mib > (available := available + _own_mib(site)):
+    if wanted_mib > available and wanted_mib > (available := available + _own_mib(site)):
         what = f"is more than the {available} MiB of memory and swap that this node has available"
         todo = "give less, stop another instance, or set memory_overcommit = true"
-        yield Problem(path="memory_mib", what=what, got=str(spec.memory_mib), todo=todo)
+        yield Problem(path="memory_mib", what=what, got=str(wanted_mib), todo=todo)
 
 
 def available_mib(meminfo: str, keys: tuple[str, ...] = ("MemAvailable", "SwapFree")) -> int:

@@ -16,6 +16,7 @@ __all__ = ["usage"]
 _BALLOON: Final[Question] = ("query-balloon", None)
 _DISKS: Final[Question] = ("query-blockstats", None)
 _GUEST: Final[Question] = ("qom-get", {"path": "/machine/peripheral/balloon", "property": "guest-stats"})
+_HOT: Final[Question] = ("qom-get", {"path": "/machine/peripheral/hot-memory", "property": "size"})
 _COUNTERS: Final = {
     "reads": "rd_operations",
     "writes": "wr_operations",
@@ -49,22 +50,25 @@ def _questions(live: hv.Live) -> Questions:
     wanted = [_DISKS] if balloon is None else [_DISKS, _BALLOON]
     if balloon is not None and balloon.get("stats_s"):
         wanted.append(_GUEST)
+    if saved_device(live.record.spec, "HotMemory") is not None:
+        wanted.append(_HOT)
     return Questions(paths=GuestPaths(live.dir), questions=tuple(wanted))
 
 
 def _usage(live: hv.Live, asked: Questions, found: Answers | QmpError, deadline: hv.Deadline) -> hv.Usage:
     if isinstance(found, QmpError):
         return hv.Usage(problem=_problem(live, found, deadline))
-    answers = dict(zip((command for command, _ in asked.questions), found, strict=True))
+    known = {id(question): answer for question, answer in zip(asked.questions, found, strict=True)}
     failed = [answer for answer in found if isinstance(answer, QmpError)]
     # A guest that has no driver for its balloon has all its memory.
     failed = [error for error in failed if "DeviceNotActive" not in str(error)]
-    actual = _number(answers.get("query-balloon"), "actual")
+    actual, more = _number(known.get(id(_BALLOON)), "actual"), known.get(id(_HOT))
+    more_bytes = more if type(more) is int and 0 <= more < _LARGEST else 0
     return hv.Usage(
         problem=str(failed[0]) if failed else None,
-        memory_mib=None if actual is None else actual >> 20,
-        disks=tuple(_disks(answers.get("query-blockstats"))),
-        guest=_reported(answers.get("qom-get")),
+        memory_mib=None if actual is None else (actual + more_bytes) >> 20,
+        disks=tuple(_disks(known.get(id(_DISKS)))),
+        guest=_reported(known.get(id(_GUEST))),
     )
 
 
