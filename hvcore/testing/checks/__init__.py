@@ -7,6 +7,7 @@ from typing import Final
 
 from hvcore.testing.check import Check
 from hvcore.testing.checks import (
+    attaching,
     budgets,
     concurrency,
     crash,
@@ -27,8 +28,8 @@ from hvcore.testing.checks import (
 __all__ = ["CHECKS"]
 
 _AREAS: Final[tuple[ModuleType, ...]] = (
-    *(load, methods, parameters, rendering, states, optional, graphics, running, idempotency, crash, recovery),
-    *(concurrency, leaks, security, budgets),
+    *(load, methods, parameters, rendering, states, optional, attaching, graphics, running, idempotency, crash),
+    *(recovery, concurrency, leaks, security, budgets),
 )
 
 CHECKS: Final[tuple[Check, ...]] = tuple(

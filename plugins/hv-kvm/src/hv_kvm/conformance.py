@@ -24,7 +24,7 @@ def _guest(*, params: Mapping[str, Any] | None = None, **kind: Any) -> Factory:
     def make(name: str, directory: Path) -> hv.Instance:
         disk = directory / f"{name[-40:]}.img"
         if not disk.exists():
-            write_disk(str(disk), boot_sector(_HELLO, **kind))
+            write_disk(str(disk), boot_sector(_HELLO, **{"lets_go": True, **kind}))
         return hv.Instance(
             name=name,
             driver="kvm",

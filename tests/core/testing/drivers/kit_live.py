@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from kit_broken import breaks, plugins, waste
-from kit_good import Good, Note, NoteKind
+from kit_good import Good, Note, NoteKind, Spec
 from kit_subject import SUBJECT
 
 import hvcore.plugin as hv
@@ -324,6 +324,39 @@ class PinsAgain(Good):
         if pins.vcpus:
             raise hv.InputError(f"{job.name}: vcpus: has none; give CPUs for all threads")
         return True
+
+
+@breaks("capability_attach", "attach is claimed, but raises OperationError: .*the bus is full")
+class Full(Good):
+    """Claims to attach disks."""
+
+    def read_spec(self, data: object) -> Any:
+        return hv.decode(Spec, data, "spec")
+
+    def devices(self, spec: Any) -> dict[str, str]:
+        return {}
+
+    def attached(self, job: hv.Job, instance: hv.Instance, params: hv.Params, field: str) -> tuple[Any, str]:
+        raise hv.OperationError(f"{job.name}: the bus is full; detach something")
+
+    def detached(self, job: hv.Job, device: str) -> Any:
+        raise hv.OperationError(f"{job.name}: {device} stays; stop it")
+
+    def alter(self, job: hv.Job, *, before: Any, after: Any, device: str) -> None:
+        """Nothing to do."""
+
+    def altered(self, job: hv.Job, *, before: Any, after: Any, device: str) -> bool:
+        return True
+
+
+@breaks(
+    "capability_attach_interrupted", r"interrupted before anything was done is \[Recovered\(.*finished.*, not undone"
+)
+class Optimistic(Full):
+    """Believes that every change was made."""
+
+    def attached(self, job: hv.Job, instance: hv.Instance, params: hv.Params, field: str) -> tuple[Any, str]:
+        return self.read_spec(job.record.spec), "disk0"
 
 
 # ------------------------------------------------------------------------------------------------------------- time

@@ -1,0 +1,127 @@
+"""Abilities: devices that are attached to a running instance and detached from it, also when that is interrupted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from hvcore.errors import DeadlineError
+from hvcore.model.codec import encode
+from hvcore.model.devices import Disk
+from hvcore.model.record import Change, Phase, Record
+from hvcore.model.state import State
+from hvcore.operations.saved_params import saved_params
+from hvcore.plugins.protocols import Attaches
+from hvcore.testing.check import PATIENCE_S, Bench, Failed, Level, Skipped, Tier, check, require
+from hvcore.testing.claims import claimed, refused
+
+__all__: tuple[str, ...] = ()
+
+_DISK_BYTES: Final = 1 << 20
+
+
+def _disk(bench: Bench) -> Disk:
+    path = Path(bench.directory, "more.img")
+    with path.open("wb") as file:
+        file.truncate(_DISK_BYTES)
+    return Disk(path=str(path))
+
+
+def _held(record: Record) -> list[str]:
+    return [entry.key for entry in record.ledger]
+
+
+def _detached(bench: Bench, device: str) -> None:
+    """Detach it. A guest that does not let it go in time is no fault of the driver."""
+    with claimed("detach"):
+        try:
+            changed = bench.node.detach(bench.name(), device, deadline_s=PATIENCE_S).changed
+            silent = None
+        except DeadlineError as error:
+            changed, silent = False, error
+    if silent is not None:
+        raise Skipped(f"its guest does not let a disk go: {silent}")
+    require(changed, "detach says that it changed nothing")
+
+
+@check(Level.CAPABILITY, Tier.LIVE)
+def capability_attach(bench: Bench) -> None:
+    """Claimed: a disk comes and goes. It has a name meanwhile, a reboot keeps it, and nothing of it is left. Otherwise: refused.
+
+    Why: A device that is half attached is the usual leak of hot-plug: a block node without a device, a tap without a NIC,
+    a disk that stays locked until the guest stops.
+    """
+    name = bench.name()
+    bench.start()
+    if not isinstance(bench.loaded.driver, Attaches):
+        refused(bench, "attach", lambda: bench.node.attach(name, _disk(bench)))
+        refused(bench, "detach", lambda: bench.node.detach(name, "disk1"))
+        return
+    before, names = bench.record(), bench.info().devices
+    with claimed("attach"):
+        outcome = bench.node.attach(name, _disk(bench), deadline_s=PATIENCE_S)
+        again = bench.node.attach(name, _disk(bench), deadline_s=PATIENCE_S)
+    device = outcome.device or ""
+    require(outcome.changed and device not in names, f"attach names the device {device!r}, or changed nothing")
+    require(not again.changed and again.device == device, "a second attach of the same disk changes something")
+    require(device in bench.info().devices, f"{device} is not among its devices after the attach")
+    bench.node.reboot(name, force=True, deadline_s=PATIENCE_S)
+    require(device in bench.info().devices, f"{device} is not among its devices after a reboot")
+    bench.subject.ready(bench.node, name)
+    _detached(bench, device)
+    after = bench.record()
+    require(_held(after) == _held(before), f"holds {_held(after)} after attach and detach, before {_held(before)}")
+    require(after.spec == before.spec, "has another spec after attach and detach")
+    require(bench.info().devices == names, f"has the devices {bench.info().devices} after attach and detach")
+    bench.stop()
+    bench.nothing_left("attach and detach")
+
+
+@check(Level.CAPABILITY, Tier.LIVE)
+def capability_attach_interrupted(bench: Bench) -> None:
+    """Claimed: an attach that was interrupted before and after the driver's work is undone and finished by recovery.
+
+    Why: A caller can be killed at any moment. The record has both sides of the change, and the driver has to find out
+    which of them the guest is on.
+    """
+    name, driver = bench.name(), bench.loaded.driver
+    if not isinstance(driver, Attaches):
+        raise Skipped("it does not claim attach")
+    bench.start()
+    before = bench.record()
+    change = _wanted(bench, driver)
+    bench.save(phase=Phase.CHANGING, change=change)
+    _recovered(bench, "undone", "before anything was done")
+    undone = bench.record()
+    require(_held(undone) == _held(before), f"holds {_held(undone)} after an attach was undone")
+    require(undone.spec == before.spec, "has another spec after an attach was undone")
+    bench.node.attach(name, _disk(bench), deadline_s=PATIENCE_S)
+    done = bench.record()
+    bench.save(phase=Phase.CHANGING, change=change, spec=before.spec, instance=before.instance, devices=before.devices)
+    _recovered(bench, "finished", "after the driver had made it")
+    require(bench.record().spec == done.spec, "has another spec after an attach was finished")
+    bench.stop()
+    bench.nothing_left("an interrupted attach")
+
+
+def _wanted(bench: Bench, driver: Attaches) -> Change:
+    """The change that an attach of the disk writes down."""
+    record = bench.record()
+    disks = record.instance.disks
+    instance = replace(record.instance, disks=(*disks, _disk(bench)))
+    params = saved_params(bench.loaded, record)
+    try:
+        spec, device = driver.attached(bench.job(), instance, params, f"disks[{len(disks)}]")
+    except Exception as error:
+        raise Failed(f"attach is claimed, but attached raises {type(error).__name__}: {error}") from error
+    devices = driver.devices(spec)
+    return Change(
+        op="attach", device=device, instance=instance, spec=encode(spec), params=record.params, devices=devices
+    )
+
+
+def _recovered(bench: Bench, wanted: str, when: str) -> None:
+    found = bench.another_node().recover()
+    require([one.what for one in found] == [wanted], f"an attach interrupted {when} is {found}, not {wanted}")
+    require(bench.info().state is State.RUNNING, f"is {bench.info().state} after recovery")
