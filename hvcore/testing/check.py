@@ -54,7 +54,7 @@ __all__ = [
 _AREAS: Final = {
     "methods": "contract",
     "optional": "capabilities",
-    "attaching": "capabilities",
+    "plugging": "capabilities",
     "parameters": "schema",
     "states": "lifecycle",
     "running": "capabilities",

@@ -7,7 +7,6 @@ from typing import Final
 
 from hvcore.testing.check import Check
 from hvcore.testing.checks import (
-    attaching,
     budgets,
     concurrency,
     crash,
@@ -18,6 +17,7 @@ from hvcore.testing.checks import (
     methods,
     optional,
     parameters,
+    plugging,
     recovery,
     rendering,
     running,
@@ -28,7 +28,7 @@ from hvcore.testing.checks import (
 __all__ = ["CHECKS"]
 
 _AREAS: Final[tuple[ModuleType, ...]] = (
-    *(load, methods, parameters, rendering, states, optional, attaching, graphics, running, idempotency, crash),
+    *(load, methods, parameters, rendering, states, optional, plugging, graphics, running, idempotency, crash),
     *(recovery, concurrency, leaks, security, budgets),
 )
 
