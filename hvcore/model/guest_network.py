@@ -29,13 +29,15 @@ class PortForward(Resource[int]):
 class UserNetwork(Resource[str]):
     """passt beside the instance: a network without privileges, with DHCP, and with IPv6 if the node has a route.
 
-    The handle is the instance's end of its socket. ``forwards`` are the forwarded ports. ``mtu`` None is the largest.
+    The handle is the instance's end of its socket. ``mac`` is the address of the NIC, of which the
+    guest makes its IPv6 address. ``forwards`` are the forwarded ports. ``mtu`` None is the largest.
     ``policy`` is one of `POLICIES`. For users who are not root, it is kept by a network namespace in which passt runs. For
     root, it is kept by an `Egress` of the same guest.
     """
 
     binary: str
     hostname: str
+    mac: str | None = None
     forwards: tuple[Forward, ...] = ()
     forwards_given_by: str = ""
     mtu: int | None = None

@@ -9,11 +9,9 @@ from typing import Final
 from hvcore.frozen import dataclass
 from hvcore.params.network_types import Forward
 
-__all__ = ["CLOSES_LOOPBACK", "GUEST_ADDRESSES", "NodeNetwork", "asked_options", "dns_note", "passt_arguments"]
+__all__ = ["CLOSES_LOOPBACK", "NodeNetwork", "asked_options", "dns_note", "guest_addresses", "passt_arguments"]
 
-GUEST_ADDRESSES: Final = {4: "10.0.2.15", 6: "fd00:5::15"}
-"""The address that the guest gets by DHCP, and one in the network that router advertisements announce."""
-
+_NETWORK: Final = ipaddress.IPv6Network("fd00:5::/64")  # that router advertisements announce
 _GATEWAYS: Final = {4: "10.0.2.2", 6: "fe80::2"}
 _RESOLVER: Final = "10.0.2.3"
 
@@ -43,15 +41,35 @@ def asked_options(help_text: str) -> frozenset[str]:
     return frozenset(word for word in words if word.startswith("--"))
 
 
+def guest_addresses(mac: str | None) -> dict[int, str]:
+    """The guest's address by family: the one that DHCP gives, and the one that most guests make of their MAC address.
+
+    passt of 2025 sends connections from public addresses to its own idea of the guest's address until the guest has sent a
+    packet from another one. A guest that never asks for an address by DHCPv6 and only serves would not be reached.
+    """
+    if mac is None:
+        return {4: "10.0.2.15", 6: str(_NETWORK[0x15])}
+    octets = bytes.fromhex(mac.replace(":", ""))
+    made = bytes((octets[0] ^ 0x02, *octets[1:3], 0xFF, 0xFE, *octets[3:]))  # RFC 4291, appendix A
+    return {4: "10.0.2.15", 6: str(_NETWORK[int.from_bytes(made)])}
+
+
 def passt_arguments(
-    *, options: frozenset[str], node: NodeNetwork, forwards: Iterable[Forward], mtu: int | None, hostname: str
+    *,
+    options: frozenset[str],
+    node: NodeNetwork,
+    forwards: Iterable[Forward],
+    mtu: int | None,
+    hostname: str,
+    mac: str | None,
 ) -> tuple[str, ...]:
     """The arguments, with ``{fd}`` for the connected socket. ``options`` are those that this passt has."""
+    addresses = guest_addresses(mac)
     words = ["--foreground", "--quiet"]
     if len(node.families) == 1:
         words.append(f"-{min(node.families)}")
     for family in sorted(node.families):
-        words += ["-a", GUEST_ADDRESSES[family], *(["-n", "24"] if family == 4 else []), "-g", _GATEWAYS[family]]
+        words += ["-a", addresses[family], *(["-n", "24"] if family == 4 else []), "-g", _GATEWAYS[family]]
     words += _closed(options, forwards := list(forwards))
     words += _dns(options, node)
     if mtu is not None:

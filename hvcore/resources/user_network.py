@@ -67,6 +67,7 @@ class UserNetworkKind(ResourceKind[UserNetwork, str], name="user-network", turn=
             forwards=inner_forwards(forwards) if inside else forwards,
             mtu=resource.mtu,
             hostname=resource.hostname,
+            mac=resource.mac,
         )
         note = dns_note(options, node)
         if note is not None:

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from hvcore.model.passt_arguments import NodeNetwork, asked_options, dns_note, passt_arguments
+from hvcore.model.passt_arguments import NodeNetwork, asked_options, dns_note, guest_addresses, passt_arguments
 from hvcore.params.network_types import forward_of
 
 OLD = frozenset(("--foreground", "--quiet", "--fd", "--no-map-gw", "--dns-forward"))
 NEW = OLD | {"--map-host-loopback", "--dns-host", "--hostname"}
 BOTH = frozenset((4, 6))
+MAC = "aa:00:00:4b:c1:01"
+IPV6 = "fd00:5::a800:ff:fe4b:c101"
 
 
 def words(
@@ -23,25 +25,26 @@ def words(
         forwards=[forward_of(text) for text in forwards],
         mtu=mtu,
         hostname="web1",
+        mac=MAC,
     )
     return " ".join(found)
 
 
 def test_the_release_of_2023() -> None:
     assert words() == (
-        "--foreground --quiet -a 10.0.2.15 -n 24 -g 10.0.2.2 -a fd00:5::15 -g fe80::2 --no-map-gw --fd {fd}"
+        f"--foreground --quiet -a 10.0.2.15 -n 24 -g 10.0.2.2 -a {IPV6} -g fe80::2 --no-map-gw --fd {{fd}}"
     )
 
 
 def test_the_release_of_2025_keeps_the_loopback_of_the_node_by_another_option() -> None:
     assert words(NEW) == (
-        "--foreground --quiet -a 10.0.2.15 -n 24 -g 10.0.2.2 -a fd00:5::15 -g fe80::2 --map-host-loopback none "
+        f"--foreground --quiet -a 10.0.2.15 -n 24 -g 10.0.2.2 -a {IPV6} -g fe80::2 --map-host-loopback none "
         "--hostname web1 --fd {fd}"
     )
 
 
 @pytest.mark.parametrize(
-    ("family", "expected"), [(4, "-4 -a 10.0.2.15 -n 24 -g 10.0.2.2"), (6, "-6 -a fd00:5::15 -g fe80::2")]
+    ("family", "expected"), [(4, "-4 -a 10.0.2.15 -n 24 -g 10.0.2.2"), (6, f"-6 -a {IPV6} -g fe80::2")]
 )
 def test_a_node_with_one_family_gives_the_guest_that_one(family: int, expected: str) -> None:
     assert words(families=frozenset((family,))) == f"--foreground --quiet {expected} --no-map-gw --fd {{fd}}"
@@ -106,3 +109,17 @@ def test_answers_to_datagrams_of_the_node_need_the_gateway(given: str, *, closed
     """The release of 2023 sends such an answer to nobody with the option: the guest sends it to its gateway."""
     assert ("--no-map-gw" in words(forwards=[given])) is closed
     assert "--map-host-loopback none" in words(NEW, forwards=[given])
+
+
+@pytest.mark.parametrize(
+    ("mac", "address"),
+    [
+        (MAC, IPV6),
+        ("52:54:00:22:17:6e", "fd00:5::5054:ff:fe22:176e"),
+        ("00:00:00:00:00:01", "fd00:5::200:ff:fe00:1"),
+        ("FE:FF:FF:FF:FF:FF", "fd00:5::fcff:ffff:feff:ffff"),
+        (None, "fd00:5::15"),  # of a record of an older release
+    ],
+)
+def test_the_guest_has_the_address_that_it_makes_of_its_mac(mac: str | None, address: str) -> None:
+    assert guest_addresses(mac) == {4: "10.0.2.15", 6: address}

@@ -56,6 +56,7 @@ def network(policy: str = "internet", *forwards: str, binary: str = PASST) -> Us
         given_by="nics[0].egress",
         binary=binary,
         hostname="web1",
+        mac="aa:00:00:4b:c1:01",
         forwards=tuple(map(forward_of, forwards)),
         forwards_given_by="nics[0].forward",
         policy=policy,

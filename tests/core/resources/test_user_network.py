@@ -32,6 +32,7 @@ def network(*forwards: str, binary: str = PASST) -> UserNetwork:
         given_by="nics[0].mode",
         binary=binary,
         hostname="web1",
+        mac="aa:00:00:4b:c1:01",
         forwards=tuple(map(forward_of, forwards)),
         forwards_given_by="nics[0].forward",
     )

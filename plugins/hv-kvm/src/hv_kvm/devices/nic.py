@@ -243,6 +243,7 @@ def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
                 forwards=nic.forward,
                 mtu=nic.mtu,
                 egress=nic.egress,
+                mac=mac,
             )
             yield UserNic(index=index, model=model, mac=mac, boot_index=boot_index, backend=backend)
             continue

@@ -37,6 +37,7 @@ class UserBackend:
     egress: str | None = None
     user: str | None = None
     uid_shared: bool = False
+    mac: str | None = None
 
     @property
     def needs_passt(self) -> bool:
@@ -50,6 +51,7 @@ class UserBackend:
             given_by="params.passt_path",
             binary=self.passt,
             hostname=self.hostname,
+            mac=self.mac,
             forwards=tuple(map(hv.forward_of, self.forwards)),
             forwards_given_by=f"nics[{index}].forward",
             mtu=self.mtu,
