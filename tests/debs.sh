@@ -18,6 +18,7 @@ run test "$(command -v hv)" = /usr/bin/hv
 run hv --version | grep -x 'hv 0.1.0'
 run hv drivers --load
 hv drivers --load --json | grep -c '"verdict": "ok"' | grep -x 3
+run test -e /usr/lib/systemd/system/hvcore.service -a -e /etc/systemd/system/multi-user.target.wants/hvcore-autostart.service
 run test -e /usr/share/man/man1/hv.1.gz -a -e /usr/share/zsh/vendor-completions/_hv
 # shellcheck disable=SC2016  # bash expands them
 run bash -c '. /usr/share/bash-completion/completions/hv && complete -p hv && COMP_WORDS="hv sta" COMP_CWORD=1 _HV_COMPLETE=bash_complete hv | grep -x plain,start'

@@ -76,6 +76,11 @@ def json_page() -> str:
             (
                 ("`hv doctor`", "`well`: true if there is no problem, `findings`: a list, see below"),
                 ("`hv schema-diff`", "`bump`: `none`, `patch`, `minor` or `major`, `changes`: a list, see below"),
+                ("`hv view`", "a list of ways to reach the display, with the keys of `consoles` of `hv info`"),
+                (
+                    "`hv install-units`",
+                    "`directory`, `units`: the text of each by its name, `installed`: false with `--dry-run`",
+                ),
                 ("`hv new-driver`, `hv new-extension`", "`directory`, `files`: the files written, relative to it"),
             ),
         ),
