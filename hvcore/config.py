@@ -5,7 +5,7 @@
     /etc/hvcore/node.toml             [params.kvm] ...   for every instance of driver kvm on this node
                                       uid_pool = "FIRST-LAST"   the uids for confined guests
     /etc/hvcore/profiles/NAME.toml    [params.kvm] ...   for those with profile = "NAME"
-    /etc/hvcore/instances/NAME.toml   a definition: an instance that this node should have
+    /etc/hvcore/instances/NAME.toml   a definition: an instance that this node should have; see `default_definitions_dir`
 
 Each is TOML, at most 1 MiB of UTF-8. Nothing is cached: a change counts from the next operation on, and running
 instances keep their values.
@@ -32,6 +32,7 @@ __all__ = [
     "absolute_params",
     "absolute_paths",
     "default_config_dir",
+    "default_definitions_dir",
     "file_content",
     "load_instance",
     "parse_instance_file",
@@ -56,6 +57,17 @@ _FORM: Final = "write values below [params.DRIVER], such as [params.kvm]"
 def default_config_dir() -> Path:
     """``HVCORE_CONFIG_DIR``, else /etc/hvcore."""
     return Path(os.environ.get("HVCORE_CONFIG_DIR") or "/etc/hvcore")
+
+
+def default_definitions_dir() -> Path:
+    """``instances`` in the configuration directory; for users other than root hvcore/instances in ``XDG_CONFIG_HOME``.
+
+    Without that, it is in ~/.config. With ``HVCORE_CONFIG_DIR`` every user's definitions are there.
+    """
+    own = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    if os.geteuid() == 0 or os.environ.get("HVCORE_CONFIG_DIR") or not os.path.isabs(own):
+        return default_config_dir() / "instances"
+    return Path(own) / "hvcore" / "instances"
 
 
 def strict() -> bool:

@@ -28,7 +28,7 @@ __all__ = ["DefiningNode"]
 class DefiningNode(ReadingNode):
     """What `Node` can do with all of its instances, those included that are defined and stopped."""
 
-    config_dir: Path
+    _definitions_dir: Path
 
     def check(self, data: object, *, directory: str | os.PathLike[str] | None = None) -> Instance:
         """The instance in the plain data. `Node` has it."""
@@ -39,12 +39,15 @@ class DefiningNode(ReadingNode):
 
     @property
     def definitions(self) -> Definitions:
-        """The instances that this node should have, each a file in ``config_dir/instances``."""
+        """The instances that this node should have, each a file in ``instances`` of ``config_dir``.
+
+        Without ``config_dir``, those of a user other than root are in hvcore/instances of ``XDG_CONFIG_HOME``.
+        """
         from hvcore.api.node_definitions import Definitions  # noqa: PLC0415 - 20 ms, for those who use them
         from hvcore.operations.define import Checks  # noqa: PLC0415 - as above
 
         checks = Checks(check=lambda data, directory: self.check(data, directory=directory), absolute=self._absolute)
-        return Definitions(self._context, self.config_dir / "instances", checks)
+        return Definitions(self._context, self._definitions_dir, checks)
 
     def instances(self, *, defined: bool = False) -> list[InstanceInfo]:
         """Every instance with state on this node, sorted by name. Takes no lock and does not wait.
@@ -63,7 +66,7 @@ class DefiningNode(ReadingNode):
 
     def info(self, name: str) -> InstanceInfo:
         """One instance, ``stopped`` if it is only defined. Raises `NotFoundError`."""
-        defined = os.path.lexists(self.config_dir / "instances" / f"{name}.toml") if "/" not in name else False
+        defined = os.path.lexists(self._definitions_dir / f"{name}.toml") if "/" not in name else False
         try:
             found = super().info(name)
         except NotFoundError:

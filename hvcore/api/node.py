@@ -19,7 +19,7 @@ from hvcore.api.defining_node import DefiningNode
 from hvcore.api.displaying_node import DisplayingNode
 from hvcore.api.measured_node import MeasuredNode
 from hvcore.api.tuned_node import TunedNode
-from hvcore.config import Config, absolute_params, absolute_paths, default_config_dir, strict
+from hvcore.config import Config, absolute_params, absolute_paths, default_config_dir, default_definitions_dir, strict
 from hvcore.deadline import Deadline, checked_seconds
 from hvcore.errors import DriverLoadError, HookError, HvError, NodeError, ParamsError, Problem, UnknownDriverError
 from hvcore.host.environment import Host, default_run_dir, default_uid_pool
@@ -180,6 +180,7 @@ class Node(DefiningNode, DisplayingNode, MeasuredNode, ChangingDevices, TunedNod
         self._drivers = _Drivers(checked_seconds(load_s, "load_s"))
         self.config_dir = Path(config_dir) if config_dir is not None else default_config_dir()
         self._config = Config(self.config_dir)
+        self._definitions_dir = default_definitions_dir() if config_dir is None else self.config_dir / "instances"
         pool = uid_pool or self._config.uid_pool() or default_uid_pool()
         host = Host(run_dir=self.run_dir, privileged=os.geteuid() == 0, uid_pool=pool)
         self._context = Context(

@@ -221,8 +221,8 @@ driver, 4 no such instance, 5 busy. 'hv SUBCOMMAND --help' shows examples.""",
     metavar="DIR",
     callback=check_run_dir,
     type=click.Path(file_okay=False),
-    help="Directory with this node's parameter values (node.toml) and profiles. Default: HVCORE_CONFIG_DIR, "
-    "otherwise /etc/hvcore.",
+    help="Directory with this node's parameter values (node.toml), profiles and definitions. Default: HVCORE_CONFIG_DIR, "
+    "otherwise /etc/hvcore; but definitions of users other than root are in ~/.config/hvcore.",
 )
 @click.option(
     "--version",

@@ -22,6 +22,7 @@ from hvcore import (
     State,
     StateError,
 )
+from hvcore.config import default_definitions_dir
 from hvcore.host.files import write_atomic
 from hvcore.testing.isolate import act_at, forked
 
@@ -429,3 +430,25 @@ def test_write_atomic_takes_the_mode_of_another_file(tmp_path: Path) -> None:
     other.chmod(0o640)
     write_atomic(tmp_path / "new", b"x", like=other.stat())
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize(
+    ("uid", "environment", "directory"),
+    [
+        (0, {"HOME": "/root"}, "/etc/hvcore/instances"),
+        (0, {"XDG_CONFIG_HOME": "/root/x"}, "/etc/hvcore/instances"),
+        (1000, {"HOME": "/home/a"}, "/home/a/.config/hvcore/instances"),
+        (1000, {"XDG_CONFIG_HOME": "/home/a/x"}, "/home/a/x/hvcore/instances"),
+        (1000, {"XDG_CONFIG_HOME": "x"}, "/etc/hvcore/instances"),
+        (1000, {"HVCORE_CONFIG_DIR": "/srv/etc"}, "/srv/etc/instances"),
+    ],
+)
+def test_users_have_their_own_definitions(
+    monkeypatch: pytest.MonkeyPatch, uid: int, environment: dict[str, str], directory: str
+) -> None:
+    for name in ("HOME", "XDG_CONFIG_HOME", "HVCORE_CONFIG_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    assert default_definitions_dir() == Path(directory)
