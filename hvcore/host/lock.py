@@ -69,14 +69,14 @@ def held_lock(
     purpose: str,
     wait_s: float = 5.0,
     keep: bool = False,
-    while_busy: Callable[[], None] = lambda: None,
+    while_busy: Callable[[], float] = lambda: 0.0,
 ) -> Iterator[int]:
     """Hold the lock at ``path`` for the block; yields its fd, which no child inherits.
 
     Raises `BusyError` naming the holder after ``wait_s``, and `NodeError` if the file cannot be made or locked. The file
     is removed again unless ``keep``. A process that gets the lock then compares the inode with that of the path, so a lock
     on a file that was removed does not count.
-    ``while_busy`` is called at each try that finds another holder.
+    ``while_busy`` is called at each try that finds another holder: how many seconds longer than ``wait_s`` to wait.
     """
     fd = _take(path, subject, wait_s, while_busy)
     close_in_children(fd)
@@ -100,7 +100,7 @@ def held_lock(
 
 @contextmanager
 def held_directory(
-    path: Path, *, subject: str, wait_s: float = 5.0, while_busy: Callable[[], None] = lambda: None
+    path: Path, *, subject: str, wait_s: float = 5.0, while_busy: Callable[[], float] = lambda: 0.0
 ) -> Iterator[None]:
     """Hold a lock on that directory itself for the block, which needs no room. Nothing is held if it is missing.
 
@@ -121,7 +121,7 @@ def held_directory(
 
 
 def _take(
-    path: Path, subject: str, wait_s: float, while_busy: Callable[[], None], *, flags: int = os.O_RDWR | os.O_CREAT
+    path: Path, subject: str, wait_s: float, while_busy: Callable[[], float], *, flags: int = os.O_RDWR | os.O_CREAT
 ) -> int:
     give_up = time.monotonic() + wait_s
     retry_s = _FIRST_RETRY_S
@@ -134,8 +134,7 @@ def _take(
                     taken, fd = fd, -1
                     return taken
                 continue
-            while_busy()
-            if time.monotonic() >= give_up:
+            if time.monotonic() >= give_up + while_busy():
                 raise _busy(fd, subject, wait_s)
             time.sleep(retry_s)
             retry_s = min(retry_s * 2, _LAST_RETRY_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 
 from hvcore.deadline import Deadline
 from hvcore.errors import HvError
@@ -14,6 +15,9 @@ from hvcore.operations.context import Context
 from hvcore.operations.release import end_found
 
 __all__ = ["TakingOver"]
+
+_ENDS_S: Final = 30.0
+"""Seconds that the polite stop has, once its guest was killed, to release what the guest held: more on a busy node."""
 
 
 class TakingOver:
@@ -29,10 +33,13 @@ class TakingOver:
         self._hurried = self._killed = False
         self._record: Record | None = None
 
-    def __call__(self) -> None:
-        """One try of the lock has found another holder."""
-        if not self._force:
-            return
+    def __call__(self) -> float:
+        """One try of the lock has found another holder: how many seconds longer to wait for it."""
+        if self._force:
+            self._end_the_other()
+        return _ENDS_S if self._killed else 0.0
+
+    def _end_the_other(self) -> None:
         directory = self._context.store.dir(self._name)
         if not self._hurried:
             with suppress(HvError):

@@ -94,6 +94,8 @@ def waited_s(thread: threading.Thread) -> float:
     """How long a thread of this process has waited for a processor, because the node is busy."""
     try:
         return int(Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+    except TimeoutError:  # of the caller's time limit, which can be over at any line
+        raise
     except (OSError, IndexError, ValueError):  # it has just ended, or a kernel without CONFIG_SCHED_INFO
         return 0.0
 

@@ -203,11 +203,11 @@ class Store:
 
     @contextmanager
     def lock(
-        self, name: str, purpose: str, *, wait_s: float = 5.0, while_busy: Callable[[], None] = lambda: None
+        self, name: str, purpose: str, *, wait_s: float = 5.0, while_busy: Callable[[], float] = lambda: 0.0
     ) -> Iterator[None]:
         """Hold the lock of this instance, for an operation that changes it. Raises `BusyError` naming the holder.
 
-        ``while_busy`` is called, again and again, while another operation holds it.
+        ``while_busy`` is called, again and again, while another operation holds it: how many seconds longer to wait.
 
         Raises `LeftoverError` if its directory, or that of all instances, is a link: an operation would remove or unmount
         things of others there.

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,13 @@ def deaf(process: hv.ProcessId, job: hv.Job) -> bool:
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         return bool(poll.poll(LONG_S * 1000))
+
+
+def deaf_and_slow(process: hv.ProcessId, job: hv.Job) -> bool:
+    """As on a busy node: what remains to be done after the end of the guest takes longer than others wait for the lock."""
+    ended = deaf(process, job)
+    time.sleep(1.5)
+    return ended
 
 
 class Polite(Sleeper):
@@ -100,6 +108,17 @@ def test_a_stop_by_force_ends_the_wait_of_a_polite_stop(
     assert "another stop was waiting for the guest" in second.notes[-1]
     assert (first.result().stopped_by, first.result().state) == ("kill", State.STOPPED)
     assert "a stop by force ended the wait for the guest" in first.result().notes
+    nothing_left()
+
+
+def test_a_stop_by_force_that_has_killed_the_guest_waits_for_the_polite_stop_to_end(
+    polite: Any, nothing_left: Callable[[], None]
+) -> None:
+    node, loaded = polite(deaf_and_slow)
+    node = replace(node, busy_s=1.0)
+    first, second = forced_while(node, loaded, lambda: stop(node, "web1", force=False, deadline=Deadline(LONG_S)))
+    assert (second.changed, second.state, second.stopped_by) == (True, State.STOPPED, "kill")
+    assert first.result().state is State.STOPPED
     nothing_left()
 
 
