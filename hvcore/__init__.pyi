@@ -38,13 +38,13 @@ from hvcore.model.answers import Finding as Finding
 from hvcore.model.answers import Log as Log
 from hvcore.model.answers import Outcome as Outcome
 from hvcore.model.answers import Severity as Severity
-from hvcore.model.consoles import ConsoleAddress as ConsoleAddress
-from hvcore.model.consoles import ConsoleKind as ConsoleKind
 from hvcore.model.definition import Definition as Definition
 from hvcore.model.definition import DefinitionOutcome as DefinitionOutcome
 from hvcore.model.devices import Disk as Disk
 from hvcore.model.devices import Nic as Nic
 from hvcore.model.instance import Instance as Instance
+from hvcore.model.observation import ConsoleAddress as ConsoleAddress
+from hvcore.model.observation import ConsoleKind as ConsoleKind
 from hvcore.model.observation import InstanceInfo as InstanceInfo
 from hvcore.model.observation import Interface as Interface
 from hvcore.model.pending import Effect as Effect

@@ -91,8 +91,6 @@ from hvcore.model.answers import Outcome as Outcome
 from hvcore.model.answers import Severity as Severity
 from hvcore.model.codec import decode as decode
 from hvcore.model.codec import encode as encode
-from hvcore.model.consoles import ConsoleAddress as ConsoleAddress
-from hvcore.model.consoles import ConsoleKind as ConsoleKind
 from hvcore.model.devices import Disk as Disk
 from hvcore.model.devices import Nic as Nic
 from hvcore.model.egress_rules import Egress as Egress
@@ -119,6 +117,8 @@ from hvcore.model.node_links import TapFds as TapFds
 from hvcore.model.node_links import Veth as Veth
 from hvcore.model.node_links import address_claim as address_claim
 from hvcore.model.node_links import mac_claim as mac_claim
+from hvcore.model.observation import ConsoleAddress as ConsoleAddress
+from hvcore.model.observation import ConsoleKind as ConsoleKind
 from hvcore.model.observation import Observation as Observation
 from hvcore.model.ovs_bridge import OVS_SOCKET as OVS_SOCKET
 from hvcore.model.ovs_bridge import OvsBridge as OvsBridge

@@ -64,7 +64,6 @@ ROLES: Final[Mapping[str, Role]] = {
                     "hvcore.model.observation",
                     "hvcore.model.answers",
                     "hvcore.model.state",
-                    "hvcore.model.consoles",
                     "hvcore.model.tuned",
                     "hvcore.model.usage",
                 ),

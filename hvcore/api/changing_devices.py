@@ -1,4 +1,4 @@
-"""The part of `Node` that changes the devices of running instances."""
+"""The part of `Node` that changes the devices of running instances, and the password of a display."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
-from hvcore.deadline import Deadline
+from hvcore.deadline import Deadline, checked_seconds
 from hvcore.operations.context import CallOptions, Context
 
 if TYPE_CHECKING:
@@ -96,3 +96,24 @@ class ChangingDevices:
 
         context = self._context.for_call(name, "resize", options)
         return resize_disk(context, name, device, size_bytes, shrink=shrink, deadline=Deadline(deadline_s))
+
+    def vnc_password(
+        self,
+        name: str,
+        password: str,
+        *,
+        valid_s: float | None = None,
+        deadline_s: float = 10.0,
+        **options: Unpack[CallOptions],
+    ) -> Outcome:
+        """Set the password of the VNC display, for new connections; after ``valid_s`` seconds it lets no client in.
+
+        It is in no record, log or command line. A reboot or a start takes the one in ``vnc_password_file`` again. Raises
+        `InputError`, `NotFoundError`, `UnsupportedError`, `StateError`, and `OperationError` if the display was started
+        without a password.
+        """
+        from hvcore.operations.screen import vnc_password  # noqa: PLC0415 - 32 ms
+
+        seconds = None if valid_s is None else checked_seconds(valid_s, "valid_s")
+        context = self._context.for_call(name, "vnc-password", options)
+        return vnc_password(context, name, password, valid_s=seconds, deadline=Deadline(deadline_s))

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from hvcore.api.changing_devices import ChangingDevices
 from hvcore.api.defining_node import DefiningNode
-from hvcore.api.displaying_node import DisplayingNode
 from hvcore.api.measured_node import MeasuredNode
 from hvcore.api.tuned_node import TunedNode
 from hvcore.config import Config, absolute_params, absolute_paths, default_config_dir, default_definitions_dir, strict
@@ -152,7 +151,7 @@ def _real(run_dir: Path) -> Path:
     return Path(os.path.realpath(run_dir))
 
 
-class Node(DefiningNode, DisplayingNode, MeasuredNode, ChangingDevices, TunedNode):
+class Node(DefiningNode, MeasuredNode, ChangingDevices, TunedNode):
     """The instances of this node whose state is in one run directory.
 
     ``run_dir``: default ``HVCORE_RUN_DIR``, otherwise /run/hvcore for root, hvcore in ``XDG_RUNTIME_DIR`` for others.

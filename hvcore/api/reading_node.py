@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from hvcore.deadline import Deadline
 from hvcore.errors import InputError, NotFoundError
 from hvcore.model.state import State
 from hvcore.operations import info
-from hvcore.operations.context import Context
+from hvcore.operations.context import CallOptions, Context
 
 if TYPE_CHECKING:
     from hvcore.model.answers import Console, Execution, Log
     from hvcore.model.instance import Instance
-    from hvcore.model.observation import InstanceInfo
+    from hvcore.model.observation import ConsoleAddress, InstanceInfo
 
 __all__ = ["ReadingNode"]
 
@@ -88,3 +88,22 @@ class ReadingNode:
         from hvcore.operations.access import console_log  # noqa: PLC0415 - 3.4 ms
 
         return console_log(self._context, name)
+
+    def consoles(self, name: str) -> tuple[ConsoleAddress, ...]:
+        """The ways to reach an instance: serial console, VNC, SPICE. A single ``message`` says why it has no console.
+
+        Text comes before graphics. Raises `NotFoundError`.
+        """
+        from hvcore.operations.screen import consoles  # noqa: PLC0415 - 32 ms
+
+        return consoles(self._context, name)
+
+    def screenshot(self, name: str, *, deadline_s: float = 10.0, **options: Unpack[CallOptions]) -> bytes:
+        """The picture on the instance's display, as a PNG file. Works without a VNC or SPICE server too.
+
+        Raises `NotFoundError`, `UnsupportedError`, `StateError`, and `OperationError` without a graphics card.
+        """
+        from hvcore.operations.screen import screenshot  # noqa: PLC0415 - 32 ms
+
+        context = self._context.for_call(name, "screenshot", options)
+        return screenshot(context, name, deadline=Deadline(deadline_s))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hvcore.deadline import Deadline
 from hvcore.errors import InputError, NotFoundError
 from hvcore.model.answers import Outcome
-from hvcore.model.consoles import ConsoleAddress, ConsoleKind
+from hvcore.model.observation import ConsoleAddress, ConsoleKind
 from hvcore.model.state import ACTIVE, Op, State
 from hvcore.operations.context import Context
 from hvcore.operations.observe import existing, observed

@@ -103,7 +103,7 @@ def test_a_problem_names_the_layer_and_its_file(config: Write, fake: hvcore.Driv
         f"node.params.motd ({node}): is a whole number, not a text, got 7; give one line of text of at most 80 bytes",
         f"node.params.modt ({node}): is not a parameter of this driver; did you mean motd?",
         f"profile db.params.ignores_powerdown ({profile}): is a whole number, not true or false, got 1; give true or false",
-        "params.fail_at: is not a known choice, got 'never'; give one of 'verify', 'acquire', 'start', 'stop', 'observe'",
+        "params.fail_at: is not a known choice, got 'never'; give one of 'verify', 'acquire', 'start', 'stop', 'attach', 'observe'",
     ]
 
 
