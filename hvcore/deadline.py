@@ -7,7 +7,7 @@ from typing import Final
 
 from hvcore.errors import InputError
 
-__all__ = ["LONGEST_S", "Deadline", "checked_seconds"]
+__all__ = ["LONGEST_S", "Deadline", "checked_seconds", "wall_clock_s"]
 
 LONGEST_S: Final = 7 * 86_400.0
 """The longest deadline in seconds: a week. Linux waits at most 24 days at once."""
@@ -30,6 +30,11 @@ def _shown(value: object) -> str:
         return f"{value!r:.40}"
     except ValueError:  # an int of more than 4300 digits has no repr
         return "a number with thousands of digits"
+
+
+def wall_clock_s() -> float:
+    """Seconds since 1970 now: a label for people, never for a deadline."""
+    return time.time_ns() / 1e9
 
 
 class Deadline:

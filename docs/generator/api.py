@@ -65,6 +65,8 @@ ROLES: Final[Mapping[str, Role]] = {
                     "hvcore.model.answers",
                     "hvcore.model.state",
                     "hvcore.model.tuned",
+                    "hvcore.model.events",
+                    "hvcore.model.watched",
                     "hvcore.model.usage",
                 ),
             ),
@@ -93,7 +95,7 @@ ROLES: Final[Mapping[str, Role]] = {
             *("Job", "ResourceKind", "Held", "Kinds", "Site", "Live", "Group", "Child", "Hooks", "Host", "Plan"),
             *("Driver", "Pausable", "HasConsole", "Executes", "HasLog", "TakesScreenshots", "HasVncPassword"),
             *("Measures", "Balloons", "ResizesMemory", "ResizesVcpus", "Pinnable"),
-            *("Adopts", "NeedsStop", "ReadsSpec", "Examines", "ExaminesWithValues"),
+            *("Adopts", "NeedsStop", "ReadsSpec", "Examines", "ExaminesWithValues", "Watchable"),
         ),
     ),
     "hvcore.testing": Role(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Final
 
 import hvcore
-from generator.words import TEXT, WORDS, table
+from generator.words import TEXT, WORDS, first_line, table
+from hvcore.model.events import EVENTS
 from hvcore.operations.recover import Recovered
 from hvcore.params.reference import ParamRow
 
@@ -47,6 +49,13 @@ def _keys(cls: type) -> list[str]:
     return [field.name for field in dataclasses.fields(cls)]
 
 
+def _events() -> Iterator[tuple[str, str, str]]:
+    common = {"event", *_keys(hvcore.Event)}
+    for kind in EVENTS:
+        further = ", ".join(f"`{key}`" for key in _keys(kind) if key not in common)
+        yield f"`{kind.event}`", first_line(kind), further or "-"
+
+
 def json_page() -> str:
     """The keys of the output of ``--json``."""
     parts = [
@@ -61,6 +70,10 @@ def json_page() -> str:
             table(("key", "value"), ((f"`{key}`", _key_words(cls, key)) for key in keys)),
         ]
     parts += [
+        "## hv watch",
+        "One object on each line, for each event. Every one has the first four keys; the others depend on the event.",
+        table(("key", "value"), ((f"`{key}`", words) for key, words in WORDS["event_keys"].items())),
+        table(("event", "meaning", "further keys"), _events()),
         "## hv check and hv verify",
         table(
             ("command", "keys"),

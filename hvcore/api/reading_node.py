@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Unpack
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Unpack
 
 from hvcore.deadline import Deadline
 from hvcore.errors import InputError, NotFoundError
@@ -13,8 +14,10 @@ from hvcore.operations.context import CallOptions, Context
 
 if TYPE_CHECKING:
     from hvcore.model.answers import Console, Execution, Log
+    from hvcore.model.bookmark import Bookmark
     from hvcore.model.instance import Instance
     from hvcore.model.observation import ConsoleAddress, InstanceInfo
+    from hvcore.operations.watch import Watch
 
 __all__ = ["ReadingNode"]
 
@@ -57,6 +60,25 @@ class ReadingNode:
         if not states:
             raise InputError("state: is empty, got (); give at least one state")
         return wait(self._context, name, states, Deadline(deadline_s))
+
+    def watch(
+        self, names: Collection[str] | None = None, *, since: float | Bookmark | Mapping[str, Any] | None = None
+    ) -> Watch:
+        """The events of these instances as they happen, of all without ``names``. Close it, or use it in a ``with``.
+
+        ``since`` is a time in seconds since 1970, or a bookmark of another watch, also as JSON: events from there on come
+        first. Default: only new events. Raises `NotFoundError` for an impossible name, `InputError`, `NodeError`.
+        """
+        from hvcore.model.bookmark import Bookmark  # noqa: PLC0415 - for those who watch
+        from hvcore.operations.watch import Watch  # noqa: PLC0415 - the same
+
+        if isinstance(names, str):
+            raise InputError(f"names: must be several names, got {names!r:.80}; give a list")
+        if isinstance(since, Mapping):
+            since = Bookmark.from_json(since)
+        elif isinstance(since, int | float) and not 0 <= since < math.inf:
+            raise InputError(f"since: must be seconds since 1970, got {since!r:.80}; give a time or a bookmark")
+        return Watch(self._context, names, since)
 
     def console(self, name: str) -> Console:
         """How to reach the instance's console. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""

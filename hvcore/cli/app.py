@@ -42,6 +42,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "start": "power:start",
         "list": "listing:list_instances",
         "info": "listing:info",
+        "watch": "watching:watch",
         "console": "console:console",
         "view": "displays:view",
         "screenshot": "displays:screenshot",

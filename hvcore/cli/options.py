@@ -33,6 +33,7 @@ __all__ = [
     "only_files_argument",
     "optional_files_argument",
     "optional_names_argument",
+    "seconds_in",
     "seconds_option",
     "targets_argument",
 ]
@@ -87,13 +88,18 @@ def _optional_seconds(ctx: click.Context, param: click.Parameter, value: object)
     return None if value is None else _seconds(ctx, param, value)
 
 
+def seconds_in(text: str) -> float | None:
+    """The seconds in ``5``, ``0.5``, ``5s``, ``2m``, ``1h`` or ``500ms``; None for anything else."""
+    found = _TIME.fullmatch(text.strip())
+    return None if found is None else float(found[1]) * _UNITS_S[found[2]]
+
+
 def _seconds(ctx: click.Context, param: click.Parameter, value: object) -> float:
     """Seconds from ``5``, ``0.5``, ``5s``, ``2m``, ``1h`` or ``500ms``, above 0 and up to a week."""
-    found = _TIME.fullmatch(str(value).strip())
-    if found is None:
+    seconds = seconds_in(str(value))
+    if seconds is None:
         what = f"must be a time such as 5, 5s, 2m or 1h, above 0, got {value!r:.80}"
         raise click.BadParameter(what, ctx=ctx, param=param)
-    seconds = float(found[1]) * _UNITS_S[found[2]]
     if not 0.0 < seconds <= _LONGEST_S:
         what = f"must be above 0 and up to {_LONGEST_S:.0f} seconds, got {value!r:.80}"
         raise click.BadParameter(what, ctx=ctx, param=param)

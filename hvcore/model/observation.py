@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 
 from hvcore.frozen import dataclass
 from hvcore.model.devices import Disk, Nic
-from hvcore.model.state import State
+from hvcore.model.state import EndedBy, State
 
 __all__ = ["ConsoleAddress", "ConsoleKind", "InstanceInfo", "Interface", "Observation", "fault_of"]
 
@@ -69,8 +69,9 @@ class Observation:
     """A started instance as its driver sees it: the state, the reason for it, and live figures (None: not known).
 
     ``memory_mib`` and ``resident_mib`` in MiB, ``cpu_seconds`` of host cpu since start, ``uptime_s``
-    since the process began. ``consoles`` are the ways to reach it, text before graphics. ``details`` has further facts of
-    the driver, as plain JSON types.
+    since the process began. ``ended_by`` is for an instance that has ended: who or what ended it, None if the driver does
+    not find that out. ``consoles`` are the ways to reach it, text before graphics. ``details`` has further facts of the
+    driver, as plain JSON types.
     """
 
     state: State
@@ -81,13 +82,17 @@ class Observation:
     vcpus: int | None = None
     cpu_seconds: float | None = None
     uptime_s: float | None = None
+    ended_by: EndedBy | None = None
     consoles: tuple[ConsoleAddress, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
 
 
 _FIGURES: Final = ("pid", "memory_mib", "resident_mib", "vcpus", "cpu_seconds", "uptime_s")
 _NUMBER: Final = (int, float)  # each of these once: a list checks hundreds of observations
-_TEXT: Final = (str, type(None))
+_KINDS: Final = (
+    ("reason", (str, type(None)), "a text"),
+    ("ended_by", (EndedBy, type(None)), "an hvcore.plugin.EndedBy"),
+)
 _LARGEST: Final = 2**63
 
 
@@ -95,8 +100,10 @@ def fault_of(found: Observation) -> str | None:
     """What no program can use in an observation: a field of another type, NaN, or details that JSON cannot have. Or None."""
     if not isinstance(found.state, State):
         return f"state is {found.state!r:.80}, not an hvcore.plugin.State"
-    if not isinstance(found.reason, _TEXT):
-        return f"reason is {found.reason!r:.80}, not a text or None"
+    for name, kinds, what in _KINDS:
+        value = getattr(found, name)
+        if not isinstance(value, kinds):
+            return f"{name} is {value!r:.80}, not {what} or None"
     for name in _FIGURES:
         value = getattr(found, name)
         number = type(value) is not bool and isinstance(value, _NUMBER)
@@ -125,7 +132,7 @@ def _is_plain(value: object) -> bool:
 
 
 _OBSERVED: Final = tuple(field.name for field in fields(Observation))
-_FIRST: Final = ("name", "driver", "state", "reason", "pid", "uuid")  # the order of the keys, for people
+_FIRST: Final = ("name", "driver", "state", "reason", "ended_by", "pid", "uuid")  # the order of the keys, for people
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,4 +183,5 @@ class InstanceInfo(Observation):
         """The facts as plain JSON types."""
         facts = {**dict.fromkeys(_FIRST), **asdict(self), "state": str(self.state)}
         facts["consoles"] = [one.to_json() for one in self.consoles]
+        facts["ended_by"] = None if self.ended_by is None else str(self.ended_by)
         return {**facts, **{key: list(facts[key]) for key in ("disks", "nics", "interfaces")}}

@@ -11,7 +11,7 @@ from typing import Final
 from hvcore.errors import StateError
 from hvcore.frozen import dataclass
 
-__all__ = ["ACTIVE", "ENDED", "TRANSITIONS", "Already", "Move", "Op", "State", "transition"]
+__all__ = ["ACTIVE", "ENDED", "TRANSITIONS", "Already", "EndedBy", "Move", "Op", "State", "transition"]
 
 
 class State(StrEnum):
@@ -29,6 +29,27 @@ class State(StrEnum):
     STOPPING = "stopping"
     SHUTDOWN = "shutdown"
     CRASHED = "crashed"
+    UNKNOWN = "unknown"
+
+
+class EndedBy(StrEnum):
+    """Who or what ended an instance.
+
+    ``guest``: the guest shut down on its own. ``powerdown``: it shut down after its power button was pressed. ``panic``: its
+    operating system crashed. ``crash``: the program that runs it failed. ``killed``: that program was killed by a signal.
+    ``outside``: that program was asked to exit, by a signal or over its monitor. ``node``: the node was restarted.
+    ``reboot``: a reboot stopped it and could not start it again. ``stop``: hvcore stopped it, which only an event says.
+    """
+
+    GUEST = "guest"
+    POWERDOWN = "powerdown"
+    PANIC = "panic"
+    CRASH = "crash"
+    KILLED = "killed"
+    OUTSIDE = "outside"
+    NODE = "node"
+    REBOOT = "reboot"
+    STOP = "stop"
     UNKNOWN = "unknown"
 
 

@@ -15,7 +15,7 @@ from hvcore.operations.context import Context
 from hvcore.operations.interfaces import NodeInterfaces
 from hvcore.operations.observe import Observed, observed, observed_all
 
-__all__ = ["info", "info_of", "infos"]
+__all__ = ["ended_at", "info", "info_of", "infos"]
 
 _REFUSED: Final = "egress_refused"  # the binding in `hvcore.resources.passt_namespace`
 _EGRESS: Final = "egress"  # the name of the kind in `hvcore.resources.egress`
@@ -90,7 +90,7 @@ def info_of(
         uuid=instance.uuid,
         source=record.source or None,
         started_at=record.started_at or None,
-        ended_at=_ended_at(context, name) if ended else None,
+        ended_at=ended_at(context, name) if ended else None,
         disks=instance.disks,
         nics=tuple(replace(nic, mac=mac) for nic, mac in zip(instance.nics, macs, strict=True)),
         interfaces=interfaces,
@@ -98,7 +98,7 @@ def info_of(
     )
 
 
-def _ended_at(context: Context, name: str) -> float | None:
+def ended_at(context: Context, name: str) -> float | None:
     """When bubblewrap wrote the exit status of the instance's process: its last change of that file."""
     try:
         return os.stat(context.store.dir(name) / STATUS).st_mtime

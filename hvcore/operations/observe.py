@@ -17,7 +17,7 @@ from hvcore.errors import DriverLoadError, HvError, NotFoundError, RecordError, 
 from hvcore.host.processes.process import alive, boot_id, figures
 from hvcore.model.observation import Observation, fault_of
 from hvcore.model.record import Phase, Record
-from hvcore.model.state import ACTIVE, ENDED, Already, Move, Op, State, transition
+from hvcore.model.state import ACTIVE, ENDED, Already, EndedBy, Move, Op, State, transition
 from hvcore.operations.context import Context
 from hvcore.operations.in_time import OverdueError, in_time
 
@@ -86,7 +86,9 @@ def _before_driver(context: Context, name: str) -> Observed | Record:
     if record is None:
         return Observed(record=None, observation=_without_record(context, name))
     if record.boot_id != boot_id():
-        return Observed(record, Observation(state=State.CRASHED, reason="the node was restarted"))
+        return Observed(
+            record, Observation(state=State.CRASHED, reason="the node was restarted", ended_by=EndedBy.NODE)
+        )
     if record.phase not in (Phase.RUNNING, Phase.CHANGING):
         return Observed(record, _half_done(context, record))
     return record
@@ -190,7 +192,7 @@ def _observer(place: str) -> Callable[..., Any]:
 def _half_done(context: Context, record: Record) -> Observation:
     if record.phase is Phase.ENDED:
         reason = "its reboot has stopped it and did not start it again; hv reboot tries again"
-        return Observation(state=State.CRASHED, reason=reason)
+        return Observation(state=State.CRASHED, reason=reason, ended_by=EndedBy.REBOOT)
     state = State.STARTING if record.phase is Phase.STARTING else State.STOPPING
     process = record.process
     pid = process.pid if process is not None and alive(process) else None

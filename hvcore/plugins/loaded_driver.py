@@ -24,6 +24,7 @@ from hvcore.model.nic import nic_problems
 from hvcore.model.observation import Observation, fault_of
 from hvcore.model.plan import Plan
 from hvcore.model.state import Op
+from hvcore.model.watched import Watched
 from hvcore.params.schema import Schema
 from hvcore.params.values import Params
 from hvcore.plugins.catalogue import CatalogueEntry
@@ -166,6 +167,8 @@ class LoadedDriver:
     start = _calls("start", object)
     _observe = _calls("observe", Observation)
     stop = _calls("stop", str)
+    # Of an optional Protocol, for a caller that has found that the driver has it.
+    watched = _calls("watched", Watched)
     # Those of `hvcore.plugins.protocols.Attaches`, for a driver that has it.
     alter = _calls("alter", object)
     altered = _calls("altered", bool)

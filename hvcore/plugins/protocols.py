@@ -23,6 +23,7 @@ from hvcore.model.plan import Plan
 from hvcore.model.state import Op
 from hvcore.model.tuned import Pins, Reached
 from hvcore.model.usage import Usage
+from hvcore.model.watched import Watched
 from hvcore.params.values import Params
 from hvcore.state.job import Job
 
@@ -49,6 +50,7 @@ __all__ = [
     "ResizesMemory",
     "ResizesVcpus",
     "TakesScreenshots",
+    "Watchable",
     "capabilities",
 ]
 
@@ -293,6 +295,20 @@ class ReadsSpec(Protocol):
 
     def read_spec(self, data: object) -> Any:
         """The spec that `hvcore.plugin.encode` turned into the plain ``data``. Raises `RecordError` for other data."""
+
+
+@runtime_checkable
+class Watchable(Protocol):
+    """The program of an instance writes its events to files, and the driver can read them, for `Node.watch`.
+
+    Start, end and, if the driver can pause, pauses of an instance are events of every driver.
+    """
+
+    def watched(self, live: Live) -> Watched:
+        """The files, and the programs beside the instance. Called again when the record has changed.
+
+        The guest may have written the lines: a reader takes any, and is quick.
+        """
 
 
 @runtime_checkable

@@ -36,6 +36,7 @@ __all__ = [
     "identify",
     "in_words",
     "kill_and_wait",
+    "open_pidfd",
     "parent_of",
     "pidfile_lock_holder",
     "verified_pidfd",
@@ -92,21 +93,34 @@ def in_words(pid: int) -> str:
 @contextmanager
 def verified_pidfd(process: ProcessId) -> Iterator[int | None]:
     """A pidfd of exactly that process; None if it is gone, also if another process has its pid now."""
+    fd = open_pidfd(process)
+    try:
+        yield fd
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+def open_pidfd(process: ProcessId) -> int | None:
+    """Like `verified_pidfd`, for a caller that keeps the descriptor, and closes it."""
     if process.boot_id != boot_id():
-        yield None
-        return
+        return None
     try:
         fd = os.pidfd_open(process.pid)
     except OSError as error:
         # ENOENT (EINVAL before Linux 6.15): the number is now that of a thread of another process.
         if error.errno not in (errno.ESRCH, errno.ENOENT, errno.EINVAL):
             raise
-        yield None
-        return
+        return None
     try:
-        yield fd if identify(process.pid) == process else None
-    finally:
+        same = identify(process.pid) == process
+    except BaseException:
         os.close(fd)
+        raise
+    if same:
+        return fd
+    os.close(fd)
+    return None
 
 
 def alive(process: ProcessId) -> bool:

@@ -22,13 +22,27 @@ from hvcore.testing.checks import (
     rendering,
     running,
     security,
+    seen_events,
     states,
 )
 
 __all__ = ["CHECKS"]
 
 _AREAS: Final[tuple[ModuleType, ...]] = (
-    *(load, methods, parameters, rendering, states, optional, plugging, graphics, running, idempotency, crash),
+    *(
+        load,
+        methods,
+        parameters,
+        rendering,
+        states,
+        optional,
+        plugging,
+        graphics,
+        running,
+        seen_events,
+        idempotency,
+        crash,
+    ),
     *(recovery, concurrency, leaks, security, budgets),
 )
 

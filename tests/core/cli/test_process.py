@@ -309,7 +309,7 @@ def test_completion_of_subcommands_options_instances_drivers_and_files(
 def test_completion_prints_no_errors(run_dir: Path) -> None:
     run_dir.touch()
     assert completions("hv stop w") == [""]
-    assert completions("hv nonsense w") == [""]
+    assert completions("hv nonsense q") == [""]
     assert completions("hv stop w", COMP_CWORD="x") == []
 
 

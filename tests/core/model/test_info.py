@@ -15,7 +15,7 @@ def test_the_keys_of_an_instance_are_stable() -> None:
         name="w", driver="fake", state=State.PAUSED, details={"vnc": [1]}, disks=(Disk(path="/d"),)
     ).to_json()
     assert list(data) == [
-        *("name", "driver", "state", "reason", "pid", "uuid", "memory_mib", "resident_mib", "vcpus"),
+        *("name", "driver", "state", "reason", "ended_by", "pid", "uuid", "memory_mib", "resident_mib", "vcpus"),
         *(
             "cpu_seconds",
             "uptime_s",

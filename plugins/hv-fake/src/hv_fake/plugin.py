@@ -166,7 +166,8 @@ class FakeDriver(AttachesDisks, ShowsDisplay, Tuned):
             raise hv.OperationError(f"{live.record.name}: fails on purpose; unset params.fail_at")
         state = hv.State(live.record.bindings.get("guest", "crashed"))
         instance = live.record.instance
-        return hv.Observation(state=state, memory_mib=instance.memory_mib, vcpus=instance.vcpus)
+        by = hv.EndedBy.CRASH if state is hv.State.CRASHED else None
+        return hv.Observation(state=state, ended_by=by, memory_mib=instance.memory_mib, vcpus=instance.vcpus)
 
     def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         """By a powerdown, or a kill if forced or the guest ignores the powerdown."""

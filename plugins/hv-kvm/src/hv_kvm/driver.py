@@ -41,6 +41,7 @@ from hv_kvm.run.attaching import AttachesDevices
 from hv_kvm.run.console import console, console_log
 from hv_kvm.run.describe import describe, rehearse
 from hv_kvm.run.displays import vnc_password
+from hv_kvm.run.events import watched
 from hv_kvm.run.hot_memory import resize_memory
 from hv_kvm.run.observe import observe, process_of
 from hv_kvm.run.picture import screenshot
@@ -152,6 +153,7 @@ class KvmDriver(AttachesDevices):
     pin = staticmethod(pinning.pin)
     resize_memory = staticmethod(resize_memory)
     resize_vcpus = staticmethod(resize_vcpus)
+    watched = staticmethod(watched)
 
     def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         """Powerdown, quit, kill."""

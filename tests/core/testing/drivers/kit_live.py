@@ -105,6 +105,21 @@ class Shell(Good):
 # --------------------------------------------------------------------------------------------------------- abilities
 
 
+@breaks("life_is_watched", "it was started, but .* not-watched, only its start and end are seen: .* KeyError")
+class Blind(Good):
+    def watched(self, live: hv.Live) -> hv.Watched:
+        raise KeyError("events")
+
+
+@breaks("capability_watch", "its reader of events raises IndexError for b''")
+class ExpectsText(Good):
+    def watched(self, live: hv.Live) -> hv.Watched:
+        def read(line: bytes) -> Sequence[hv.Event]:
+            return () if line[0] == ord("x") else []
+
+        return hv.Watched(files=(hv.EventFile(path=str(live.dir / "events"), reader=lambda _: read),))
+
+
 @breaks("capability_pause", "is running after pause")
 class NoPause(Good):
     def pause(self, live: hv.Live, job: hv.Job) -> None:

@@ -26,7 +26,8 @@ def observe(live: hv.Live) -> hv.Observation:
     if found is None:
         # The kernel has killed one for its memory, so the instance did not end on its own.
         state = hv.State.SHUTDOWN if killed is None else hv.State.CRASHED
-        return hv.Observation(state=state, reason=killed or "no process left")
+        by = hv.EndedBy.GUEST if killed is None else hv.EndedBy.KILLED
+        return hv.Observation(state=state, reason=killed or "no process left", ended_by=by)
     return hv.Observation(
         state=hv.State.PAUSED if is_frozen(live) else hv.State.RUNNING,
         reason=killed,

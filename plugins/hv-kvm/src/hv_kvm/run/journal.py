@@ -18,7 +18,7 @@ from typing import Any, Final
 from hv_kvm.event import QmpEvent, read_event
 from hvcore.plugin import dataclass
 
-__all__ = ["EVENTS", "TAIL_BYTES", "Journal", "last_run_state", "read_journal", "trim"]
+__all__ = ["EVENTS", "TAIL_BYTES", "Journal", "event_in", "last_run_state", "read_journal", "shown_text", "trim"]
 
 TAIL_BYTES: Final = 16 << 10
 """Length of the journal's end that is read: about 150 events."""
@@ -46,7 +46,8 @@ class Journal:
     ``status`` is ``prelaunch`` (never ran, or was reset while stopped), ``running``, ``paused``, ``suspended``,
     ``shutdown``, ``panicked``, ``io-error``, ``watchdog``, or ``unknown`` when the journal does not show it. ``reason``
     is a short text of QEMU or the kernel. ``guest_initiated`` is for a shutdown: whether the guest asked for it. ``at``
-    is QEMU's wall clock in seconds when that began. ``torn`` means that a full file system cut the last event, which
+    is QEMU's wall clock in seconds when that began. ``pressed_at`` is when the power button was last pressed since the guest
+    was reset. ``torn`` means that a full file system cut the last event, which
     QEMU does not write again: the state may be out of date.
     """
 
@@ -54,6 +55,7 @@ class Journal:
     reason: str | None = None
     guest_initiated: bool | None = None
     at: float | None = None
+    pressed_at: float | None = None
     torn: bool = False
 
 
@@ -63,12 +65,18 @@ def last_run_state(lines: Iterable[bytes], *, from_start: bool = True) -> Journa
     ``from_start`` means that nothing came before them, so that a guest without a RESUME has never run. Otherwise the
     status is ``unknown`` until an event shows it.
     """
-    journal = Journal(status="prelaunch" if from_start else "unknown")
+    journal, pressed_at = Journal(status="prelaunch" if from_start else "unknown"), None
     for line in lines:
-        event = _event(line)
-        if event is not None and event.name in _STEPS:
+        event = event_in(line)
+        if event is None:
+            continue
+        if event.name == "POWERDOWN":  # it says nothing of what the guest will do
+            pressed_at = event.at
+        elif event.name == "RESET":
+            pressed_at = None
+        if event.name in _STEPS:
             journal = _STEPS[event.name](journal, event)
-    return journal
+    return replace(journal, pressed_at=pressed_at)
 
 
 def read_journal(path: str) -> Journal:
@@ -153,7 +161,8 @@ def _punch(fd: int, length: int) -> None:
     fallocate(fd, _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(length))
 
 
-def _event(line: bytes) -> QmpEvent | None:
+def event_in(line: bytes) -> QmpEvent | None:
+    """The event in a line of a journal; None for anything else."""
     # Zeros where trim ended, or the beginning of an event that found no space for the rest.
     begin = max(0, line.rfind(_BEGINNING))
     try:
@@ -163,7 +172,7 @@ def _event(line: bytes) -> QmpEvent | None:
     return read_event(message) if isinstance(message, dict) and isinstance(message.get("event"), str) else None
 
 
-def _text(value: Any) -> str | None:
+def shown_text(value: Any) -> str | None:
     """A string as it can be shown: no control characters, bounded. None for anything else."""
     if not isinstance(value, str) or not value:
         return None
@@ -171,7 +180,7 @@ def _text(value: Any) -> str | None:
 
 
 def _shut_down(before: Journal, event: QmpEvent) -> Journal:
-    guest, reason = event.data.get("guest"), _text(event.data.get("reason"))
+    guest, reason = event.data.get("guest"), shown_text(event.data.get("reason"))
     by_guest = guest if isinstance(guest, bool) else None
     if before.status == "panicked" and reason in {None, _BY_PANIC}:
         return replace(before, guest_initiated=by_guest)
@@ -182,7 +191,7 @@ def _shut_down(before: Journal, event: QmpEvent) -> Journal:
 
 def _panicked(before: Journal, event: QmpEvent) -> Journal:
     """With action ``run`` the guest goes on."""
-    action = _text(event.data.get("action"))
+    action = shown_text(event.data.get("action"))
     return before if action == "run" else Journal(status="panicked", reason=action, at=event.at)
 
 
@@ -191,8 +200,8 @@ def _io_error(before: Journal, event: QmpEvent) -> Journal:
     data = event.data
     if data.get("action") != "stop":
         return before
-    what = "no space" if data.get("nospace") is True else _text(data.get("reason")) or "error"
-    place = _text(data.get("device")) or _text(data.get("node-name")) or _text(data.get("qom-path"))
+    what = "no space" if data.get("nospace") is True else shown_text(data.get("reason")) or "error"
+    place = shown_text(data.get("device")) or shown_text(data.get("node-name")) or shown_text(data.get("qom-path"))
     return Journal(status="io-error", reason=f"{place}: {what}" if place else what, at=event.at)
 
 
@@ -206,7 +215,6 @@ def _becomes(status: str, *, unless: Collection[str] = ()) -> Callable[[Journal,
     return lambda before, event: before if before.status in unless else Journal(status=status, at=event.at)
 
 
-# POWERDOWN is absent on purpose: a pressed button says nothing of what the guest will do.
 _STEPS: Final[Mapping[str, Callable[[Journal, QmpEvent], Journal]]] = {
     "RESUME": _becomes("running"),
     "STOP": _becomes("paused", unless=_REASONS_TO_STOP),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,7 @@ import hvcore.plugin as hv
 from hv_kvm.paths import SERIAL, GuestPaths
 from hv_kvm.run.journal import Journal, read_journal
 
-__all__ = ["observe", "process_of"]
+__all__ = ["called", "observe", "process_of", "programs_beside"]
 
 _DETAILS: Final = (
     "vnc",
@@ -42,6 +43,14 @@ _TORN: Final = "the run directory was full: the state may be out of date until t
 _ENDING_S: Final = 0.1
 
 _ASK_S: Final = 0.5
+
+# A shutdown that begins so long after the power button was pressed is not its effect.
+_OBEYS_S: Final = 600.0
+
+# Of a fault in QEMU itself.
+_OWN_SIGNALS: Final = frozenset(
+    {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS}
+)
 
 
 def process_of(live: hv.Live) -> hv.ProcessId | None:
@@ -135,23 +144,28 @@ def _panic(journal: Journal) -> str:
     return "the guest panicked" + (f": {journal.reason}" if journal.reason else "")
 
 
-def _dead_programs(live: hv.Live) -> str | None:
-    """A text about the programs beside QEMU that have ended, or None."""
-    programs = live.record.bindings.get("companions") or {}
-    beside = {
+def programs_beside(record: hv.Record) -> dict[str, hv.ProcessId]:
+    """The processes of the programs beside QEMU, by the keys of their resources."""
+    programs = record.bindings.get("companions") or {}
+    return {
         name: hv.decode(hv.ProcessId, about["process"], "bindings")
         for name, about in programs.items()
         if "process" in about
     }
+
+
+def _dead_programs(live: hv.Live) -> str | None:
+    """A text about the programs beside QEMU that have ended, or None."""
+    beside = programs_beside(live.record)
     # A list asks for every guest: one read of /proc takes half as long as a pidfd, which sees every thread.
     ended = [
-        _called(name) for name, process in beside.items() if hv.figures(process) is None and hv.wait_gone(process, 0.0)
+        called(name) for name, process in beside.items() if hv.figures(process) is None and hv.wait_gone(process, 0.0)
     ]
     back = f"restart the instance to get {'them' if ended[1:] else 'it'} back"
     return f"its {' and '.join(ended)} died; {back}" if ended else None
 
 
-def _called(program: str) -> str:
+def called(program: str) -> str:
     """The name of a program beside QEMU, for people: ``passt of nic0`` for ``nic0.passt``."""
     device, dot, name = program.rpartition(".")
     return f"{name} of {device}" if dot else program
@@ -174,9 +188,27 @@ def _ended(live: hv.Live, process: hv.ProcessId | None, journal: Journal) -> hv.
     panicked = _panic(journal) if journal.status == "panicked" else None
     if failed is not None or panicked is not None:
         reason = "; ".join(filter(None, (panicked, failed)))
-        return hv.Observation(state=hv.State.CRASHED, reason=reason, details=details)
-    reason = "shut down by the guest"
-    if not journal.guest_initiated:
-        outside = f"ended from outside the guest ({journal.reason})"
-        reason = outside if journal.reason else "QEMU exited; no reason is recorded"
-    return hv.Observation(state=hv.State.SHUTDOWN, reason=reason, details=details)
+        by = hv.EndedBy.PANIC if panicked is not None else _failed_by(ended)
+        return hv.Observation(state=hv.State.CRASHED, reason=reason, ended_by=by, details=details)
+    by, reason = _shut_down_by(journal)
+    return hv.Observation(state=hv.State.SHUTDOWN, reason=reason, ended_by=by, details=details)
+
+
+def _failed_by(ended: hv.Ended | None) -> hv.EndedBy:
+    """Who ended a QEMU that did not exit with 0."""
+    if ended is None or (ended.code is None and ended.signal is None):
+        return hv.EndedBy.UNKNOWN
+    own = ended.signal is None or ended.signal in _OWN_SIGNALS
+    return hv.EndedBy.CRASH if own else hv.EndedBy.KILLED
+
+
+def _shut_down_by(journal: Journal) -> tuple[hv.EndedBy, str]:
+    """Who ended a QEMU that exited with 0, and that in words."""
+    if journal.guest_initiated:
+        pressed, at = journal.pressed_at, journal.at
+        if pressed is not None and at is not None and 0.0 <= at - pressed <= _OBEYS_S:
+            return hv.EndedBy.POWERDOWN, "shut down by the guest after its power button was pressed"
+        return hv.EndedBy.GUEST, "shut down by the guest"
+    if journal.reason:
+        return hv.EndedBy.OUTSIDE, f"ended from outside the guest ({journal.reason})"
+    return hv.EndedBy.UNKNOWN, "QEMU exited; no reason is recorded"
