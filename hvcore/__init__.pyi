@@ -39,8 +39,6 @@ from hvcore.model.answers import Log as Log
 from hvcore.model.answers import Outcome as Outcome
 from hvcore.model.answers import Severity as Severity
 from hvcore.model.bookmark import Bookmark as Bookmark
-from hvcore.model.consoles import ConsoleAddress as ConsoleAddress
-from hvcore.model.consoles import ConsoleKind as ConsoleKind
 from hvcore.model.definition import Definition as Definition
 from hvcore.model.definition import DefinitionOutcome as DefinitionOutcome
 from hvcore.model.devices import Disk as Disk
