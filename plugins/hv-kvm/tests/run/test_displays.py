@@ -374,6 +374,10 @@ def test_a_display_without_a_password_gets_none(world: Any, tmp_path: Path) -> N
     with socket.socket(socket.AF_UNIX) as sock, contextlib.chdir(world.dir() / "guest"):
         sock.connect(Path(str(display.socket)).name)
         assert security_types(sock) == [1]
+    world.start("web3", serial_console=False, vnc_bind_address="socket")
+    (private,) = world.node.consoles("web3")
+    assert private.socket == world.info("web3").details["vnc"] == str(GuestPaths(world.dir("web3")).vnc)
+    assert Path(str(private.socket)).is_socket()
     world.start("web2", serial_console=False)
     with pytest.raises(OperationError, match="it has no VNC display"):
         world.node.vnc_password("web2", "new")

@@ -30,6 +30,7 @@ PASSWORD: Final = "vnc-password"  # noqa: S105 - the name of a file, not what is
 _CREDS: Final = "vnc-tls"
 _FIRST_PORT: Final = 5900
 _AUTO_PORTS: Final = 1000
+_PRIVATE: Final = "socket"
 _PASSWORD_BYTES: Final = 8  # QEMU takes more, and RFB 6 (VNC authentication) compares the first 8 only
 
 # The layouts of every QEMU from 5.2 to 11 (pc-bios/keymaps). Resource DataFile checks the QEMU that will run.
@@ -45,7 +46,8 @@ PARAMS: Final = hv.ParamGroup(
         "vnc_bind_address",
         hv.address_or_path(interface=True),
         help="Where the node serves the VNC display: an IP address, a network interface for its first address, or the path "
-        "of a Unix socket. If the path is a directory, the socket is NAME.vnc in it.",
+        "of a Unix socket. If the path is a directory, the socket is NAME.vnc in it. With socket, it is a Unix socket in the "
+        "run directory, which only the user who starts the guest can open.",
         default_means="no VNC display",
         example="127.0.0.1",
     ),
@@ -102,8 +104,9 @@ PARAMS: Final = hv.ParamGroup(
 class Vnc(Device):
     """A display and where it is served.
 
-    With ``port`` None, QEMU picks one. ``bind`` is an IP address, the path of a Unix socket, or an interface, which means
-    its address on the node where the guest runs. ``x509`` is the directory of certificates.
+    With ``port`` None, QEMU picks one. ``bind`` is an IP address, the path of a Unix socket, ``socket`` for one that has no
+    other path, or an interface, which means its address on the node where the guest runs. ``x509`` is the directory of
+    certificates.
     """
 
     bind: str
@@ -117,7 +120,12 @@ class Vnc(Device):
     @property
     def unix(self) -> bool:
         """Whether the display is on a Unix socket."""
-        return self.bind.startswith("/")
+        return _is_unix(self.bind)
+
+    @property
+    def private(self) -> bool:
+        """Whether the Unix socket is in the guest's directory only."""
+        return self.bind == _PRIVATE
 
     @property
     def creds_type(self) -> str:
@@ -131,11 +139,11 @@ class Vnc(Device):
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The link or the network, copies of the password and the certificates for the guest's uid, and the keymap."""
-        if self.unix:
+        if self.unix and not self.private:
             name = f"{spec.name}.vnc"
             given_by, target = "params.vnc_bind_address", f"guest/{VNC}"
             yield hv.Link(key="vnc.link", given_by=given_by, path=self.bind, target=target, name=name)
-        else:
+        elif not self.unix:
             yield HOST_NETWORK
             if not isinstance(self.address, str):
                 yield self.address
@@ -156,7 +164,7 @@ DEVICES: Final = (Vnc,)
 def check(params: hv.Params) -> Iterator[hv.Problem]:
     """A port needs an address, certificates need TLS, and verifying clients needs an authority."""
     bind = params["vnc_bind_address"]
-    if params["vnc_port"] is not None and (bind is None or bind.startswith("/")):
+    if params["vnc_port"] is not None and (bind is None or _is_unix(bind)):
         what = "is set, but vnc_bind_address is not an IP address or interface"
         yield problem(params, "vnc_port", what, "set vnc_bind_address")
     if params["vnc_x509_path"] is not None and not params["vnc_tls"]:
@@ -174,7 +182,7 @@ def assess(params: hv.Params) -> Iterator[hv.Problem]:
         for key in ("vnc_tls", "vnc_password_file", "keymap"):
             if params[key]:
                 yield problem(params, key, "has no effect without vnc_bind_address")
-    elif not bind.startswith("/"):
+    elif not _is_unix(bind):
         tls = None if params["vnc_tls"] else "vnc_tls"
         guarded = params["vnc_password_file"] or params["vnc_x509_verify"]
         guarded_by = None if guarded else "vnc_password_file, or vnc_x509_verify = true"
@@ -239,6 +247,10 @@ def render(spec: KvmSpec, facts: Facts, bindings: Bindings) -> Iterator[Opt]:
         )
         if vnc.keymap:
             yield Opt(name="-k", head=vnc.keymap, plain=True, params=("keymap",))
+
+
+def _is_unix(bind: str) -> bool:
+    return bind == _PRIVATE or bind.startswith("/")
 
 
 def _where(vnc: Vnc, bindings: Bindings) -> str:

@@ -42,7 +42,7 @@ def _bind_displays(spec: KvmSpec, client: QmpClient, job: Job) -> None:
         guarded = {"tls": vnc.tls, "password": vnc.password_file is not None}
         server = commands.query_vnc(client, deadline_s=job.deadline.left())
         if vnc.unix:
-            place = Path(vnc.bind)
+            place = GuestPaths(job.dir).vnc if vnc.private else Path(vnc.bind)
             job.bind(vnc=str(place / f"{spec.name}.vnc" if place.is_dir() else place))
             displays.append({"kind": "vnc", "socket": str(GuestPaths(job.dir).vnc), **guarded})
         elif server is not None:
