@@ -104,6 +104,21 @@ class DefiningNode(ReadingNode):
             defined = self.definitions.instance(name)
         return changes(self._context, name, defined)
 
+    def apply(
+        self, name: str, defined: Instance | None = None, *, deadline_s: float = 60.0, **options: Unpack[CallOptions]
+    ) -> tuple[Outcome, ...]:
+        """Make those changes happen that `changes` reports with effect ``now``: devices are detached and attached, media changed.
+
+        ``defined`` is as in `changes`. Returns an outcome for each. Raises as `attach` and `detach` do; what was done before
+        the failure stays, and another call continues.
+        """
+        from hvcore.operations.apply import apply  # noqa: PLC0415 - as above
+
+        if defined is None and name in self.definitions:
+            defined = self.definitions.instance(name)
+        context = self._context.for_call(name, "apply", options)
+        return apply(context, name, defined, deadline=Deadline(deadline_s))
+
 
 def _stopped(entry: Definition) -> InstanceInfo:
     instance = entry.instance

@@ -71,6 +71,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "rename": "definitions:rename",
         "autostart": "definitions:autostart",
         "changes": "definitions:changes",
+        "apply": "attaching:apply",
     },
     "Node": {
         "recover": "power:recover",

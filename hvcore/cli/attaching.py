@@ -1,4 +1,4 @@
-"""``hv attach``, ``detach``, ``insert``, ``eject`` and ``resize``."""
+"""``hv attach``, ``detach``, ``insert``, ``eject``, ``resize`` and ``apply``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import click
 
 import hvcore
 from hvcore.cli.options import command, deadline_option, json_option, name_argument
-from hvcore.cli.session import known, open_node, report_states, working
+from hvcore.cli.output import emit_json, remark, say
+from hvcore.cli.session import known, open_node, read_instance, report_states, working
 from hvcore.cli.several import Result, for_each
 
-__all__ = ["attach", "detach", "eject", "insert", "resize"]
+__all__ = ["apply", "attach", "detach", "eject", "insert", "resize"]
 
 _OF_DISK: Final = ("path", "format", "read_only", "cache", "aio", "discard", "boot_index")
 _OF_NIC: Final = ("mode", "link", "mac", "ip", "vlan", "mtu", "forward", "egress", "boot_index")
@@ -194,3 +195,32 @@ def resize(name: str, device: str, *, size: int, shrink: bool, deadline_s: float
         return _result(outcome, f"{name}: {device} has {size} bytes{'' if outcome.changed else ' already'}")
 
     for_each([name], resized, as_json=as_json)
+
+
+@command("hv edit web1 && hv apply web1", "hv apply web1 new.toml")
+@name_argument
+@click.argument("file", required=False)
+@deadline_option(60.0, "Seconds for all changes together.")
+@json_option
+def apply(name: str, file: str | None, *, deadline_s: float, as_json: bool) -> None:
+    """Make those changes of the definition happen that a running instance can have.
+
+    These are the changes that 'hv changes' shows with effect now: disks and network interfaces that only one side has, and
+    media in drives. Without FILE, the definition counts, or else the file that the instance was started from. If a change
+    fails, those before it stay; 'hv apply' again continues.
+    """
+    with report_states(name), working(f"changing {name}") as node, known(node, name):
+        defined = None if file is None else read_instance(node, file)
+        done = node.apply(name, defined, deadline_s=deadline_s)
+        left = node.changes(name, defined)
+    if as_json:
+        emit_json([outcome.to_json() for outcome in done])
+    else:
+        for outcome in done:
+            say(f"{name}: {outcome.op} of {outcome.device} done")
+        for note in (note for outcome in done for note in outcome.notes):
+            remark(f"{name}: {note}")
+    if not done:
+        remark(f"{name}: no change can be made while it runs")
+    if left:
+        remark(f"{name}: {len(left)} changes wait for a reboot or a start; see 'hv changes {name}'")

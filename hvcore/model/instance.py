@@ -6,7 +6,7 @@ import functools
 import itertools
 import uuid
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any, Final
 
 from hvcore.errors import ParamsError, Problem
@@ -70,6 +70,11 @@ class Instance:
         if given is not None:
             return given
         return _derived_mac(self.uuid, index)
+
+    def with_macs(self) -> Instance:
+        """The instance with the MAC address of each NIC written down: it then stays when NICs come and go."""
+        nics = tuple(replace(nic, mac=self.mac(index)) for index, nic in enumerate(self.nics))
+        return replace(self, nics=nics) if nics != self.nics else self
 
     def free_mac(self) -> str:
         """The first MAC address derived from the uuid that no NIC has."""

@@ -122,7 +122,7 @@ def _with_row(instance: Instance, device: Disk | Nic) -> tuple[Instance, str]:
 
     Every NIC gets its MAC address written down: one that follows from the position would change with it.
     """
-    instance = _with_macs(instance)
+    instance = instance.with_macs()
     if isinstance(device, Nic) and device.mac is None:
         device = replace(device, mac=instance.free_mac())
     key = _KEYS[type(device)]
@@ -133,7 +133,7 @@ def _without_row(instance: Instance, field: str) -> Instance:
     found = _ROW.fullmatch(field)
     if found is None:
         return instance
-    instance, key, at = _with_macs(instance), found[1], int(found[2])
+    instance, key, at = instance.with_macs(), found[1], int(found[2])
     rows = getattr(instance, key)
     return _with_rows(instance, key, (*rows[:at], *rows[at + 1 :]))
 
@@ -141,10 +141,6 @@ def _without_row(instance: Instance, field: str) -> Instance:
 def _with_rows(instance: Instance, key: str, rows: tuple[Disk | Nic, ...]) -> Instance:
     changes: dict[str, Any] = {key: rows}
     return replace(instance, **changes)
-
-
-def _with_macs(instance: Instance) -> Instance:
-    return replace(instance, nics=tuple(replace(nic, mac=instance.mac(at)) for at, nic in enumerate(instance.nics)))
 
 
 def _with_values(loaded: LoadedDriver, name: str, saved: Params, given: Mapping[str, Any]) -> Params:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
@@ -11,8 +11,10 @@ from hvcore.config import absolute_params, reload_instance
 from hvcore.errors import InputError, NotFoundError, ParamsError
 from hvcore.model.codec import encode
 from hvcore.model.instance import Instance
+from hvcore.model.live_changes import live_changes, media_fields
 from hvcore.model.pending import Effect, PendingChange
 from hvcore.model.record import Record
+from hvcore.operations.change_device import devices_in
 from hvcore.operations.context import Context
 from hvcore.operations.observe import observed
 from hvcore.params.values import INSTANCE
@@ -20,7 +22,7 @@ from hvcore.params.values import INSTANCE
 if TYPE_CHECKING:
     from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
 
-__all__ = ["changes"]
+__all__ = ["changes", "definition_for"]
 
 _FIELDS: Final = ("driver", "memory_mib", "vcpus", "uuid", "profile", "tags")
 _DEVICES: Final = ("disks", "nics")
@@ -33,6 +35,30 @@ def changes(context: Context, name: str, defined: Instance | None) -> tuple[Pend
     Secrets are not compared: the record does not have them. Raises `NotFoundError`, and `InputError` if the file is
     missing or wrong.
     """
+    record, loaded, defined = definition_for(context, name, defined)
+    devices = devices_in(loaded, record)
+    live = live_changes(record.instance, defined, devices)
+    gone, new = ({one.field for one in live if (one.added is None) is kind} for kind in (True, False))
+    rows = {key: (len(getattr(record.instance, key)), len(getattr(defined, key))) for key in _DEVICES}
+
+    def effect(field: str) -> Effect:
+        """When a change of a row takes effect: now, if neither side has to change a device that both have."""
+        key, _, at = field.rstrip("]").partition("[")
+        before, after = (int(at) < count for count in rows[key])
+        return Effect.NOW if (not before or field in gone) and (not after or field in new) else Effect.START
+
+    media = media_fields(devices)
+    found = [
+        *_of_instance(record.instance.with_macs(), defined.with_macs(), effect),
+        *_of_params(context, loaded, record, defined),
+    ]
+    return tuple(
+        replace(one, effect=Effect.NOW) if one.field.removeprefix("params.") in media else one for one in found
+    )
+
+
+def definition_for(context: Context, name: str, defined: Instance | None) -> tuple[Record, LoadedDriver, Instance]:
+    """The record of the running instance, its driver, and what defines it: ``defined``, or else the file in the record."""
     record = observed(context, name).record
     if record is None:
         raise NotFoundError(name, hint="it does not run, so a start takes its definition as it is")
@@ -40,7 +66,7 @@ def changes(context: Context, name: str, defined: Instance | None) -> tuple[Pend
     defined = _from_file(loaded, record) if defined is None else defined
     if defined.name != name:
         raise InputError(f"{name}: the file defines {defined.name!r}, another instance; give the file of {name}")
-    return (*_of_instance(record.instance, defined), *_of_params(context, loaded, record, defined))
+    return record, loaded, defined
 
 
 def _from_file(loaded: LoadedDriver, record: Record) -> Instance:
@@ -52,7 +78,7 @@ def _from_file(loaded: LoadedDriver, record: Record) -> Instance:
     return replace(found, params=absolute_params(found.params, loaded.schema.path_keys, directory))
 
 
-def _of_instance(running: Instance, defined: Instance) -> Iterator[PendingChange]:
+def _of_instance(running: Instance, defined: Instance, effect: Callable[[str], Effect]) -> Iterator[PendingChange]:
     own, other = encode(running), encode(defined)
     for field in _FIELDS:
         if own[field] != other[field]:
@@ -60,7 +86,8 @@ def _of_instance(running: Instance, defined: Instance) -> Iterator[PendingChange
     for field in _DEVICES:
         for index, (before, after) in enumerate(zip_longest(own[field], other[field])):
             if before != after:
-                yield _change(f"{field}[{index}]", before, after, Effect.START)
+                place = f"{field}[{index}]"
+                yield _change(place, before, after, effect(place))
 
 
 def _of_params(context: Context, loaded: LoadedDriver, record: Record, defined: Instance) -> Iterator[PendingChange]:
