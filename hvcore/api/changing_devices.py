@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
+from hvcore.api.defining_node import DefiningNode
 from hvcore.deadline import Deadline, checked_seconds
-from hvcore.operations.context import CallOptions, Context
+from hvcore.errors import HvError, InputError
+from hvcore.operations.context import CallOptions
 
 if TYPE_CHECKING:
     from hvcore.model.answers import Outcome
@@ -16,10 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["ChangingDevices"]
 
 
-class ChangingDevices:
+class ChangingDevices(DefiningNode):
     """What `Node` does with the devices of an instance that runs. Operations are imported when they are called."""
-
-    _context: Context
 
     def attach(
         self,
@@ -27,30 +28,76 @@ class ChangingDevices:
         device: Disk | Nic,
         *,
         params: Mapping[str, Any] | None = None,
+        save: bool = False,
         deadline_s: float = 30.0,
         **options: Unpack[CallOptions],
     ) -> Outcome:
         """Attach a disk or a network interface to an instance that runs or is paused. The outcome has the device's name.
 
         ``params`` are values of the driver's parameters for this device alone, such as ``disk_type``. A reboot keeps the
-        device; a stop and a start give the instance what its file describes.
+        device; a stop and a start give the instance what its file describes. With ``save``, the device is written into the
+        definition too; a note says so if that is not possible.
         ``changed=False`` if the instance has this disk, or a NIC with this MAC address and the same settings. Raises
         `ParamsError` and `VerifyError` before anything changes, and `OperationError` when it failed and was undone.
         """
         from hvcore.operations.attach import attach  # noqa: PLC0415 - 32 ms
 
         context = self._context.for_call(name, "attach", options)
-        return attach(context, name, device, params=params or {}, deadline=Deadline(deadline_s))
+        self._refuse_undefined(name, save=save)
+        outcome = attach(context, name, device, params=params or {}, deadline=Deadline(deadline_s))
+        if not save or not outcome.changed:
+            return outcome
+        from hvcore.model.saved_device import with_device  # noqa: PLC0415 - 1 ms, for those who save
 
-    def detach(self, name: str, device: str, *, deadline_s: float = 30.0, **options: Unpack[CallOptions]) -> Outcome:
+        return self._saved(outcome, lambda text: with_device(text, self._row(name, outcome.device or "", device)))
+
+    def detach(
+        self,
+        name: str,
+        device: str,
+        *,
+        save: bool = False,
+        deadline_s: float = 30.0,
+        **options: Unpack[CallOptions],
+    ) -> Outcome:
         """Take a device from an instance that runs or is paused, and free what it held. `InstanceInfo.devices` has the names.
+
+        With ``save``, it is removed from the definition too; a note says so if that is not possible.
 
         A guest has to let a PCI device go. Raises `DeadlineError` if it does not in time: it still has the device then, and
         may let it go later. Another detach continues.
         """
         from hvcore.operations.attach import detach  # noqa: PLC0415 - 32 ms
 
-        return detach(self._context.for_call(name, "detach", options), name, device, deadline=Deadline(deadline_s))
+        self._refuse_undefined(name, save=save)
+        row = self._row(name, device, None) if save else None
+        context = self._context.for_call(name, "detach", options)
+        outcome = detach(context, name, device, deadline=Deadline(deadline_s))
+        if row is None:
+            return outcome
+        from hvcore.model.saved_device import without_device  # noqa: PLC0415 - as above
+
+        defined = self.definitions.get(name).instance
+        return self._saved(outcome, lambda text: without_device(text, defined, row) if defined else text)
+
+    def _refuse_undefined(self, name: str, *, save: bool) -> None:
+        if save and name not in self.definitions:
+            what = f"{name}: has no definition to save the device in"
+            raise InputError(f"{what}; 'hv define FILE' makes one, or leave out --save (save)")
+
+    def _row(self, name: str, device: str, default: Disk | Nic | None) -> Any:
+        """The disk or NIC of that name as the instance has it now: a NIC has got its MAC address."""
+        info = self.info(name)
+        key, _, at = info.devices.get(device, "").rstrip("]").partition("[")
+        rows = getattr(info, key, ()) if key in {"disks", "nics"} else ()
+        return rows[int(at)] if at.isdecimal() and int(at) < len(rows) else default
+
+    def _saved(self, outcome: Outcome, edit: Callable[[str], str]) -> Outcome:
+        try:
+            self.definitions.change(outcome.name, edit)
+        except HvError as error:
+            return replace(outcome, notes=(*outcome.notes, f"its definition was not changed: {error}"))
+        return outcome
 
     def insert(
         self,

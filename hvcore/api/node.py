@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from hvcore.api.changing_devices import ChangingDevices
-from hvcore.api.defining_node import DefiningNode
 from hvcore.api.measured_node import MeasuredNode
 from hvcore.api.tuned_node import TunedNode
 from hvcore.config import Config, absolute_params, absolute_paths, default_config_dir, default_definitions_dir, strict
@@ -151,7 +150,7 @@ def _real(run_dir: Path) -> Path:
     return Path(os.path.realpath(run_dir))
 
 
-class Node(DefiningNode, MeasuredNode, ChangingDevices, TunedNode):
+class Node(ChangingDevices, MeasuredNode, TunedNode):
     """The instances of this node whose state is in one run directory.
 
     ``run_dir``: default ``HVCORE_RUN_DIR``, otherwise /run/hvcore for root, hvcore in ``XDG_RUNTIME_DIR`` for others.

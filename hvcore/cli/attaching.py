@@ -44,6 +44,9 @@ def _device_names(ctx: click.Context, _param: click.Parameter, incomplete: str) 
         return []
 
 
+_save_option: Final = click.option("--save", is_flag=True, help="Change the definition of the instance too.")
+
+
 @command(
     "hv attach web1 disk --path /srv/data.img",
     "hv attach web1 disk --path /dev/vg0/data --type scsi-hd --cache none",
@@ -75,20 +78,24 @@ def _device_names(ctx: click.Context, _param: click.Parameter, incomplete: str) 
 @click.option(
     "--type", "model", metavar="TYPE", help="Its kind or model, as disk_type or nic_type in an instance file."
 )
+@_save_option
 @deadline_option(30.0, _ANSWER)
 @json_option
-def attach(name: str, kind: str, *, model: str | None, deadline_s: float, as_json: bool, **given: Any) -> None:
+def attach(
+    name: str, kind: str, *, model: str | None, save: bool, deadline_s: float, as_json: bool, **given: Any
+) -> None:
     """Attach a disk or a network interface to an instance that runs.
 
-    Prints the name of the new device, for 'hv detach'. A reboot keeps the device. The instance file is not changed: a stop
-    and a start give the instance what the file describes. Does nothing if the instance has that disk already.
+    Prints the name of the new device, for 'hv detach'. A reboot keeps the device. A stop and a start give the instance what
+    its file or definition describes, unless --save changes the definition too. Does nothing if the instance has that disk
+    already.
     """
     device = _device(kind, {key: value for key, value in given.items() if value not in (None, ())})
     params = {} if model is None else {_TYPE_OF[kind]: model}
 
     def attached(name: str) -> Result:
         with report_states(name), working(f"attaching a {kind} to {name}") as node, known(node, name):
-            outcome = node.attach(name, device, params=params, deadline_s=deadline_s)
+            outcome = node.attach(name, device, params=params, save=save, deadline_s=deadline_s)
         text = f"{name}: {outcome.device} attached ({outcome.seconds:.2f} s)"
         if not outcome.changed:
             text = f"{name}: already has it as {outcome.device}"
@@ -119,9 +126,10 @@ def _absolute(path: str) -> str:
 @command("hv detach web1 disk1", "hv detach web1 nic1 --deadline 60")
 @name_argument
 @click.argument("device", shell_complete=_device_names)
+@_save_option
 @deadline_option(30.0, _ANSWER)
 @json_option
-def detach(name: str, device: str, *, deadline_s: float, as_json: bool) -> None:
+def detach(name: str, device: str, *, save: bool, deadline_s: float, as_json: bool) -> None:
     """Take a device from an instance that runs. 'hv info' shows the names of its devices.
 
     Waits until the guest has let the device go, then frees what it held: another instance can use the disk at once. If the
@@ -130,7 +138,7 @@ def detach(name: str, device: str, *, deadline_s: float, as_json: bool) -> None:
 
     def detached(name: str) -> Result:
         with report_states(name), working(f"detaching {device} from {name}") as node, known(node, name):
-            outcome = node.detach(name, device, deadline_s=deadline_s)
+            outcome = node.detach(name, device, save=save, deadline_s=deadline_s)
         return _result(outcome, f"{name}: {outcome.device} detached ({outcome.seconds:.2f} s)")
 
     for_each([name], detached, as_json=as_json)

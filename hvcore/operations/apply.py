@@ -30,7 +30,7 @@ _Step = Callable[[], Outcome]
 def apply(context: Context, name: str, defined: Instance | None, *, deadline: Deadline) -> tuple[Outcome, ...]:
     """Detach what only the running instance has, attach what only the definition has, and change media.
 
-    Each step is an operation of its own. Raises the error of the first step that fails, with a note of what was done
+    Each step is one operation. Raises the error of the first step that fails, with a note of what was done
     before it; another call continues.
     """
     record, loaded, defined = definition_for(context, name, defined)

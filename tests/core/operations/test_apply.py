@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,3 +78,43 @@ def test_a_nic_is_known_by_its_address() -> None:
 def test_addresses_that_were_written_down_are_no_change(node: Node) -> None:
     made = Instance(name="w", driver="kvm", nics=(Nic(), Nic()))
     assert live_changes(made.with_macs(), made, {"nic0": "nics[0]", "nic1": "nics[1]"}) == ()
+
+
+# ------------------------------------------------------------------------------------------- saved in the definition too
+
+
+DEFINITION = 'name = "web1"\ndriver = "fake"\n\n# the system\n[[disks]]\npath = "/srv/a.img"\n'
+
+
+@pytest.fixture
+def defining(run_dir: Path, tmp_path: Path) -> Node:
+    node = Node(run_dir, config_dir=tmp_path / "config")
+    node.definitions.define_text(DEFINITION, subject="text", directory=None)
+    node.start(node.definitions.instance("web1"), source=node.definitions.path("web1"))
+    return node
+
+
+def test_a_device_that_is_saved_comes_and_goes_in_the_definition_too(defining: Node) -> None:
+    outcome = defining.attach("web1", Disk(path="/srv/b.img", read_only=True), save=True)
+    assert outcome.notes == ()
+    text = defining.definitions.text("web1")
+    assert text == f'{DEFINITION}\n[[disks]]\npath = "/srv/b.img"\nread_only = true\n'
+    assert defining.changes("web1") == ()
+    assert defining.detach("web1", outcome.device or "", save=True).notes == ()
+    assert defining.definitions.text("web1").strip() == DEFINITION.strip()
+    assert defining.changes("web1") == ()
+
+
+def test_what_cannot_be_saved_is_a_note_and_an_instance_without_a_definition_is_refused_first(
+    defining: Node, fake: DriverHandle, web: Web
+) -> None:
+    inline = 'name = "web1"\ndriver = "fake"\ndisks = [{path = "/srv/a.img"}]\n'
+    defining.definitions.define_text(inline, subject="text", directory=None, replace=True)
+    outcome = defining.attach("web1", B, save=True)
+    assert outcome.changed
+    assert "its definition was not changed: " in outcome.notes[0]
+    assert defining.definitions.text("web1") == inline
+    fake.start(web("web2"))
+    with pytest.raises(hvcore.InputError, match="web2: has no definition to save the device in"):
+        defining.attach("web2", B, save=True)
+    assert defining.info("web2").devices == {}
