@@ -32,6 +32,7 @@ from hvcore.errors import UnknownDriverError as UnknownDriverError
 from hvcore.errors import UnsupportedError as UnsupportedError
 from hvcore.errors import VerifyError as VerifyError
 from hvcore.host.follow import log_pieces as log_pieces
+from hvcore.host.powercycle import powercycle as powercycle
 from hvcore.model.answers import Console as Console
 from hvcore.model.answers import Execution as Execution
 from hvcore.model.answers import Finding as Finding
@@ -62,6 +63,10 @@ from hvcore.model.events import Started as Started
 from hvcore.model.events import Stopped as Stopped
 from hvcore.model.events import Watchdog as Watchdog
 from hvcore.model.instance import Instance as Instance
+from hvcore.model.node_facts import DriverFacts as DriverFacts
+from hvcore.model.node_facts import HugePages as HugePages
+from hvcore.model.node_facts import NodeFacts as NodeFacts
+from hvcore.model.node_facts import NumaNode as NumaNode
 from hvcore.model.observation import ConsoleAddress as ConsoleAddress
 from hvcore.model.observation import ConsoleKind as ConsoleKind
 from hvcore.model.observation import InstanceInfo as InstanceInfo

@@ -227,6 +227,7 @@ from hvcore.plugins.protocols import Executes as Executes
 from hvcore.plugins.protocols import HasConsole as HasConsole
 from hvcore.plugins.protocols import HasConsoleLog as HasConsoleLog
 from hvcore.plugins.protocols import HasLog as HasLog
+from hvcore.plugins.protocols import HasVersion as HasVersion
 from hvcore.plugins.protocols import HasVncPassword as HasVncPassword
 from hvcore.plugins.protocols import Measures as Measures
 from hvcore.plugins.protocols import NeedsStop as NeedsStop

@@ -29,6 +29,8 @@ _JSON: Final[tuple[tuple[str, str, type], ...]] = (
     ),
     ("hv changes", "A list.", hvcore.PendingChange),
     ("hv balloon, memory, vcpus", "One object.", hvcore.Resized),
+    ("hv top", "A list, with an object for each running or paused instance.", hvcore.InstanceUsage),
+    ("hv node", "One object.", hvcore.NodeFacts),
     ("hv recover", "A list, with an entry for each instance that was changed.", Recovered),
     (
         "hv drivers",

@@ -74,6 +74,9 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "apply": "attaching:apply",
     },
     "Node": {
+        "node": "whole_node:node",
+        "top": "whole_node:top",
+        "metrics": "whole_node:metrics",
         "recover": "power:recover",
         "doctor": "diagnose:doctor",
         "install-units": "install_units:install_units",
@@ -102,6 +105,8 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
     **dict.fromkeys(("suspend", "freeze"), "use 'hv pause NAME'"),
     **dict.fromkeys(("unpause", "continue", "thaw"), "use 'hv resume NAME'"),
     **dict.fromkeys(("logs", "journal"), "use 'hv log NAME'"),
+    **dict.fromkeys(("nodeinfo", "freecell", "host"), "use 'hv node'"),
+    **dict.fromkeys(("domstats", "stats", "cpu-stats"), "use 'hv top' or 'hv metrics'"),
     **dict.fromkeys(("setmem", "setmaxmem"), "use 'hv balloon NAME SIZE' or 'hv memory NAME SIZE'"),
     **dict.fromkeys(("setvcpus", "vcpucount"), "use 'hv vcpus NAME COUNT'"),
     **dict.fromkeys(("vcpupin", "emulatorpin", "iothreadpin", "taskset"), "use 'hv pin NAME CPUS'"),

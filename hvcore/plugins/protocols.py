@@ -40,6 +40,7 @@ __all__ = [
     "HasConsole",
     "HasConsoleLog",
     "HasLog",
+    "HasVersion",
     "HasVncPassword",
     "Measures",
     "NeedsStop",
@@ -270,6 +271,17 @@ class HasVncPassword(Protocol):
 
         The password may be in no file, log, command line or message. Raises an `HvError` if this instance was started
         without a VNC display that asks for one.
+        """
+
+
+@runtime_checkable
+class HasVersion(Protocol):
+    """The driver can name the version of its hypervisor, for the facts about a node."""
+
+    def version(self, host: Host, params: Params) -> str:
+        """Name and version, such as ``QEMU 7.2.22``. ``params`` are the values of the node, and defaults.
+
+        Raises an `HvError` if the hypervisor is not installed.
         """
 
 

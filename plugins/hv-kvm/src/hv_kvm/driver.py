@@ -47,7 +47,7 @@ from hv_kvm.run.observe import observe, process_of
 from hv_kvm.run.picture import screenshot
 from hv_kvm.run.usage import usage
 from hv_kvm.run.vcpus import resize_vcpus
-from hv_kvm.run.verify import examine, problems_on
+from hv_kvm.run.verify import examine, problems_on, version
 
 __all__ = ["KvmDriver"]
 
@@ -149,6 +149,7 @@ class KvmDriver(AttachesDevices):
     screenshot = staticmethod(screenshot)
     vnc_password = staticmethod(vnc_password)
     usage = staticmethod(usage)
+    version = staticmethod(version)
     balloon = staticmethod(balloon.balloon)
     pin = staticmethod(pinning.pin)
     resize_memory = staticmethod(resize_memory)

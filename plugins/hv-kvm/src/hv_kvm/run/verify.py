@@ -18,6 +18,7 @@ from hvcore.plugin import (
     Finding,
     Hooks,
     Host,
+    Params,
     Problem,
     Severity,
     disks_overlap,
@@ -25,7 +26,7 @@ from hvcore.plugin import (
     identify_disk,
 )
 
-__all__ = ["examine", "problems_on", "same_disk_twice"]
+__all__ = ["examine", "problems_on", "same_disk_twice", "version"]
 
 _KVM: Final = "/dev/kvm"
 
@@ -71,6 +72,12 @@ def same_disk_twice(spec: KvmSpec, *, of: Device | None = None) -> Iterator[Prob
                 yield Problem(path=image.where, what=what, got=repr(image.path), todo=todo)
                 break
         seen.append((image, disk))
+
+
+def version(host: Host, params: Params) -> str:
+    """The version of this node's QEMU. Raises `ProbeError`."""
+    cache_dir = str(host.cache_dir) if host.run_dir.is_dir() else None
+    return f"QEMU {probe(params['kvm_path'], cache_dir=cache_dir).version}"
 
 
 def examine(binary: str, host: Host) -> Iterator[Finding]:
