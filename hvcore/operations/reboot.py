@@ -113,7 +113,7 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
         except BaseException as error:
             between.close(stopped=not os.path.lexists(context.store.dir(name) / RECORD_FILE))
             if kept.restore():
-                error.add_note(f"{name}: is stopped, and its definition is kept; hv reboot {name} starts it")
+                error.add_note(f"{name}: is stopped, and its machine is kept; hv reboot {name} starts it")
             raise
         between.close(stopped=True)
         kept.drop()

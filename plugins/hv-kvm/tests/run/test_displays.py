@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import ssl
 import struct
@@ -24,7 +25,7 @@ import hvcore
 from hv_kvm.devices.vnc import PASSWORD
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import connect
-from hvcore import ConsoleKind, InputError, OperationError
+from hvcore import ConsoleKind, DeadlineError, InputError, OperationError, StateError
 from hvcore.host.ports import reserve_port
 from hvcore.model.record import Phase
 
@@ -376,6 +377,8 @@ def test_a_display_without_a_password_gets_none(world: Any, tmp_path: Path) -> N
         assert security_types(sock) == [1]
     world.start("web3", serial_console=False, vnc_bind_address="socket")
     (private,) = world.node.consoles("web3")
+    with pytest.raises(OperationError, match="or use 'hv view web3'"):
+        world.node.console("web3")
     assert private.socket == world.info("web3").details["vnc"] == str(GuestPaths(world.dir("web3")).vnc)
     assert Path(str(private.socket)).is_socket()
     world.start("web2", serial_console=False)
@@ -400,3 +403,25 @@ def test_a_screenshot_shows_the_screen_of_the_guest(world: Any, level: str) -> N
     world.start("web2")
     with pytest.raises(OperationError, match=r"web2: has no picture, .*; set vga"):
         world.node.screenshot("web2")
+
+
+def test_a_guest_that_hangs_or_is_dead_gives_no_picture_in_time(world: Any, password: str) -> None:
+    world.start(vga="std", vnc_bind_address="127.0.0.1", vnc_password_file=password)
+    with connect(str(GuestPaths(world.dir()).commands), deadline_s=10.0):  # the second monitor answers
+        assert world.node.screenshot("web1").startswith(b"\x89PNG")
+    pid = world.info().pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(DeadlineError):
+            world.node.screenshot("web1", deadline_s=1.0)
+        with pytest.raises(DeadlineError) as caught:
+            world.node.vnc_password("web1", "h1dden", deadline_s=1.0)
+        assert "h1dden" not in f"{caught.value}{caught.value.to_json()}"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert world.info().state == "running"
+    assert world.node.screenshot("web1", deadline_s=60).startswith(b"\x89PNG")
+    os.kill(pid, signal.SIGKILL)
+    world.node.wait("web1", state="crashed")
+    with pytest.raises(StateError, match="cannot screenshot while crashed"):
+        world.node.screenshot("web1")

@@ -15,8 +15,8 @@ def console(live: hv.Live) -> hv.Console:
     path = GuestPaths(live.dir).serial
     if not path.exists():
         todo = "set serial_console = true and restart the instance"
-        if (address := live.record.bindings.get("vnc")) is not None:
-            todo = f"{todo}, or connect a VNC viewer to {address}"
+        if live.record.bindings.get("displays"):
+            todo = f"{todo}, or use 'hv view {live.record.name}'"
         raise hv.OperationError(f"{live.record.name}: was started without a serial console; {todo}")
     return hv.Console(name=live.record.name, socket=str(path))
 
