@@ -18,6 +18,7 @@ from benchmarks.growth import growths
 from benchmarks.listing import lists
 from benchmarks.measure import Report
 from benchmarks.networks import network_locks, networks
+from benchmarks.plugging import attaches
 from benchmarks.qemu import plans, probes
 from benchmarks.show import lines
 from benchmarks.starting import starts, stops
@@ -30,6 +31,7 @@ _ALL: Final[dict[str, Callable[[int], Iterator[Report]]]] = {
     "start": starts,
     "stop": stops,
     "stop-all": stops_of_all,
+    "attach": attaches,
     "growth": growths,
     "modules": modules_entered,
     "list": lists,
