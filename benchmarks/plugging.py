@@ -32,7 +32,7 @@ _PARTS: Final = {
     "claim and open the disk": "hv_kvm.resources.image:ImageKind.acquire",
     "connect to the monitor": "hv_kvm.qmp.client:connect",
     "render": "hv_kvm.run.piece:render_device",
-    "observe": "hvcore.operations.change_device:observed",
+    "observe": "hvcore.operations.observe:observed",
 }
 
 

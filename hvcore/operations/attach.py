@@ -43,7 +43,7 @@ def attach(
     """
     with context.store.lock(name, "attach", wait_s=deadline.left(at_most=context.busy_s)):
         settle(context, name, deadline)
-        record, _ = existing(context, name, Op.ATTACH)
+        record, verdict = existing(context, name, Op.ATTACH)
         loaded = context.driver(record.driver)
         decide = loaded.able(Op.ATTACH)
         refuse_incomplete(loaded)
@@ -67,7 +67,7 @@ def attach(
             params=record.params,
             devices=loaded.device_names(spec),
         )
-        return made(context, loaded, record, change, Op.ATTACH, deadline)
+        return made(context, loaded, record, change, verdict, deadline)
 
 
 def detach(context: Context, name: str, device: str, *, deadline: Deadline) -> Outcome:
@@ -78,7 +78,7 @@ def detach(context: Context, name: str, device: str, *, deadline: Deadline) -> O
     """
     with context.store.lock(name, "detach", wait_s=deadline.left(at_most=context.busy_s)):
         settle(context, name, deadline)
-        record, _ = existing(context, name, Op.DETACH)
+        record, verdict = existing(context, name, Op.DETACH)
         loaded = context.driver(record.driver)
         decide = loaded.able(Op.DETACH)
         devices = devices_in(loaded, record)
@@ -93,7 +93,7 @@ def detach(context: Context, name: str, device: str, *, deadline: Deadline) -> O
             params=record.params,
             devices=loaded.device_names(spec),
         )
-        return made(context, loaded, record, change, Op.DETACH, deadline)
+        return made(context, loaded, record, change, verdict, deadline)
 
 
 def _same(instance: Instance, device: Disk | Nic) -> str | None:

@@ -10,9 +10,8 @@ from hvcore.deadline import Deadline
 from hvcore.errors import HvError, InputError, NodeError
 from hvcore.model.answers import Outcome
 from hvcore.model.record import Change, Phase, Record
-from hvcore.model.state import Op
+from hvcore.model.state import Already, Move, Op
 from hvcore.operations.context import Context
-from hvcore.operations.observe import observed
 from hvcore.operations.saved_params import saved_params
 from hvcore.params.words import nearest
 
@@ -25,8 +24,11 @@ __all__ = ["carry_out", "devices_in", "made", "no_device", "settle_change"]
 _SETTLE_S: Final = 10.0
 
 
-def made(context: Context, loaded: LoadedDriver, record: Record, change: Change, op: Op, deadline: Deadline) -> Outcome:
-    """The outcome of the change, with the hooks around it."""
+def made(
+    context: Context, loaded: LoadedDriver, record: Record, change: Change, verdict: Move | Already, deadline: Deadline
+) -> Outcome:
+    """The outcome of the change, with the hooks around it. ``verdict`` is that of the state table."""
+    op = Op(change.op)
     about: dict[str, Any] = {"params": saved_params(loaded, record), "device": change.device}
     hooked = op in (Op.ATTACH, Op.DETACH)
     if hooked:
@@ -36,7 +38,7 @@ def made(context: Context, loaded: LoadedDriver, record: Record, change: Change,
         name=record.name,
         op=op,
         changed=True,
-        state=observed(context, record.name).state,
+        state=verdict.to if isinstance(verdict, Move) else verdict.state,
         seconds=deadline.spent(),
         notes=notes,
         device=change.device,

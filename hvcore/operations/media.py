@@ -30,7 +30,7 @@ def change_medium(context: Context, name: str, device: str, path: str | None, *,
     op = Op.EJECT if path is None else Op.INSERT
     with context.store.lock(name, str(op), wait_s=deadline.left(at_most=context.busy_s)):
         settle(context, name, deadline)
-        record, _ = existing(context, name, op)
+        record, verdict = existing(context, name, op)
         loaded = context.driver(record.driver)
         decide = loaded.able(op)
         devices = devices_in(loaded, record)
@@ -53,4 +53,4 @@ def change_medium(context: Context, name: str, device: str, path: str | None, *,
             params=None if record.params is None else {**record.params, key: path},
             devices=dict(devices),
         )
-        return made(context, loaded, record, change, op, deadline)
+        return made(context, loaded, record, change, verdict, deadline)

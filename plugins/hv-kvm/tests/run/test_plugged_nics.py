@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 from empty_network import NEEDS_ROOT
-from nic_modes import NIC_MODES, ModeNetwork, mode_network
+from nic_modes import NEEDS_PASST, NIC_MODES, ModeNetwork, mode_network
 from world import World
 
 import hvcore
@@ -79,6 +79,20 @@ def test_a_nic_that_qemu_refuses_leaves_nothing(
     after = world.record()
     assert replace(after, bindings=before.bindings) == before
     assert prepared.leftovers() == []
+
+
+@NEEDS_PASST
+def test_the_networks_of_other_nics_stay_as_they_are_whatever_is_installed_now(own_net: None, world: World) -> None:
+    world.start(nics=[hvcore.Nic(mode="user")], user_network="slirp")
+    before = world.record().spec["devices"]
+    record = world.record()
+    unset = {key: value for key, value in record.spec.items() if key != "devices"}
+    freed = [
+        {**one, "backend": {**one["backend"], "wanted": None}} if one["kind"] == "UserNic" else one for one in before
+    ]
+    world.save(replace(record, spec={**unset, "devices": freed}))
+    world.node.attach("web1", hvcore.Disk(path=world.disk("more.img")), deadline_s=300)
+    assert world.record().spec["devices"][: len(freed)] == freed
 
 
 def test_a_guest_with_every_slot_taken_gets_no_more(world: World) -> None:

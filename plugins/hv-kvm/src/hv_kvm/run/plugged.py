@@ -75,7 +75,8 @@ def attached(
         after = placed_beside(spec, device, reserved=params["kvm_pci_reservations"], taken=slots)
     except ValueError as error:
         raise hv.VerifyError(job.name, [hv.Problem(path=rows.label, what=f"does not fit: {error}")]) from error
-    after = with_user_networks(after)
+    # Only the new NIC chooses its network: the others have theirs since the start, whatever is installed now.
+    after = replace(after, devices=(*spec.devices, with_user_networks(after).devices[-1]))
     if not problems:
         problems = list(problems_of(hooks, job, spec, after, after.devices[-1]))
     if problems:
