@@ -64,15 +64,34 @@ def _swapped(name: str, before: str, text: str, now: str) -> str:
 @contextmanager
 def _alone(path: Path, name: str) -> Iterator[None]:
     """Keep a second editor away for the block."""
-    with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "rb") as file:
+    fd = _locked(path, name)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(fd)
+
+
+def _locked(path: Path, name: str) -> int:
+    """A descriptor with a lock on the file at that path: not on one that an editor which has just ended has removed."""
+    while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            what = (
+                f"{name}: the definition cannot be edited, {str(path.parent)!r} cannot be written, got {error.strerror}"
+            )
+            raise hvcore.NodeError(f"{what}; become its owner, or free some space there") from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False)):
+                return fd
         except BlockingIOError:
+            os.close(fd)
             raise hvcore.BusyError(f"{name}: the definition is being edited elsewhere; finish that first") from None
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            pass
+        os.close(fd)
 
 
 def _read(draft: Path) -> str | None:

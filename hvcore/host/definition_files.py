@@ -63,7 +63,7 @@ class DefinitionFiles:
         """
         place = Path(os.path.realpath(self.directory))
         try:
-            place.mkdir(parents=True, exist_ok=True)
+            _make(place)
         except OSError as error:
             raise _unusable(self.directory, "made", error) from error
         try:
@@ -139,6 +139,13 @@ class DefinitionFiles:
             elif _UNFINISHED.fullmatch(name):
                 with suppress(OSError):
                     (place / name).unlink()
+
+
+def _make(place: Path) -> None:
+    """Make the directory and those above it, with a mode of ours: the umask of some daemons is 0."""
+    if not place.is_dir():
+        _make(place.parent)
+        place.mkdir(mode=0o755, exist_ok=True)
 
 
 def _unusable(directory: Path, what: str, error: OSError) -> NodeError:

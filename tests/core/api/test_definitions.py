@@ -333,6 +333,17 @@ def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path, file: Path) ->
         node.definitions.define(file)
 
 
+def test_a_directory_that_is_made_is_not_open_to_others(tmp_path: Path, file: Path) -> None:
+    node = Node(tmp_path / "run", config_dir=tmp_path / "a" / "etc")
+    before = os.umask(0)
+    try:
+        node.definitions.define(file)
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "a", tmp_path / "a/etc", node.definitions.directory):
+        assert path.stat().st_mode & 0o777 == 0o755
+
+
 # --- crashes and a full disk
 
 Act = Callable[[Node], object]

@@ -212,6 +212,16 @@ def test_an_editor_that_is_missing_or_wrong_is_named(
     assert "found no editor" in hv("edit", "web1").stderr
 
 
+def test_a_directory_that_cannot_be_written_is_named(
+    hv: Hv, instance_file: File, editor: Path, config_dir: Path
+) -> None:
+    hv("define", instance_file())
+    (config_dir / "instances" / ".web1.editing").symlink_to("/nowhere")
+    result = hv("edit", "web1")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("hv: web1: the definition cannot be edited")
+
+
 def test_on_a_terminal_a_faulty_text_is_offered_again(
     hv_process: Process, instance_file: File, editor: Path, config_dir: Path
 ) -> None:
