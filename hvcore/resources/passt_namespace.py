@@ -37,8 +37,10 @@ __all__ = ["REFUSED", "in_namespace", "policy_inside", "prove_inside", "with_nam
 REFUSED: Final = "egress_refused"
 """In the record's bindings: by key, the node's public addresses that the rules in the namespace refuse."""
 
-# passt makes its own user namespace below that of pasta, so it has no rights over the network.
-_WITHOUT_RIGHTS: Final = ("setpriv", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--")
+# passt makes its own user namespace below that of pasta, so it has no rights over the network. Newer releases of pasta
+# limit the capabilities of its command themselves, and leave it none to change the bounding set with.
+_WITHOUT_RIGHTS: Final = ("setpriv", "--inh-caps=-all", "--no-new-privs")
+_BOUNDED: Final = "--bounding-set=-all"
 _SANDBOX: Final = Sandbox(who=AsCaller(), seccomp=True, own_users=True)
 
 
@@ -57,11 +59,13 @@ def in_namespace(passt: str, policy: str, site: Site) -> bool:
 def with_namespace(program: Program, site: Site, forwards: list[Forward]) -> Program:
     """That passt, run by pasta. Its arguments are for `inner_network` and `inner_forwards`."""
     passt = tuple("0" if word == "{fd}" else word for word in program.arguments)
+    options = passt_options(program.binary, site.host.cache_dir)
+    bounded = () if CLOSES_LOOPBACK in options else (_BOUNDED,)
     pasta = pasta_arguments(
-        options=passt_options(program.binary, site.host.cache_dir),
+        options=options,
         node=node_network(),
         forwards=forwards,
-        command=(*_WITHOUT_RIGHTS, program.binary, *passt),
+        command=(*_WITHOUT_RIGHTS, *bounded, "--", program.binary, *passt),
     )
     return Program(
         key=program.key,
