@@ -43,6 +43,7 @@ from hvcore.model.bookmark import Bookmark as Bookmark
 from hvcore.model.definition import Definition as Definition
 from hvcore.model.definition import DefinitionOutcome as DefinitionOutcome
 from hvcore.model.devices import Disk as Disk
+from hvcore.model.devices import ListedDevice as ListedDevice
 from hvcore.model.devices import Nic as Nic
 from hvcore.model.events import Attached as Attached
 from hvcore.model.events import Balloon as Balloon

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Unpack
 from hvcore.api.defining_node import DefiningNode
 from hvcore.deadline import Deadline, checked_seconds
 from hvcore.errors import HvError, InputError
+from hvcore.model.devices import Disk, ListedDevice, Nic
 from hvcore.operations.context import CallOptions
 
 if TYPE_CHECKING:
     from hvcore.model.answers import Outcome
-    from hvcore.model.devices import Disk, Nic
 
 __all__ = ["ChangingDevices"]
 
@@ -25,14 +25,14 @@ class ChangingDevices(DefiningNode):
     def attach(
         self,
         name: str,
-        device: Disk | Nic,
+        device: Disk | Nic | ListedDevice,
         *,
         params: Mapping[str, Any] | None = None,
         save: bool = False,
         deadline_s: float = 30.0,
         **options: Unpack[CallOptions],
     ) -> Outcome:
-        """Attach a disk or a network interface to an instance that runs or is paused. The outcome has the device's name.
+        """Attach a disk, a NIC or a device of a list to an instance that runs or is paused. The outcome has its name.
 
         ``params`` are values of the driver's parameters for this device alone, such as ``disk_type``. A reboot keeps the
         device; a stop and a start give the instance what its file describes. With ``save``, the device is written into the
@@ -44,6 +44,10 @@ class ChangingDevices(DefiningNode):
 
         context = self._context.for_call(name, "attach", options)
         self._refuse_undefined(name, save=save)
+        if save and isinstance(device, ListedDevice):
+            raise InputError(
+                f"{name}: {device.param}: only disks and NICs can be saved, got {device.item!r}; hv edit {name}"
+            )
         outcome = attach(context, name, device, params=params or {}, deadline=Deadline(deadline_s))
         if not save or not outcome.changed:
             return outcome
@@ -85,7 +89,7 @@ class ChangingDevices(DefiningNode):
             what = f"{name}: has no definition to save the device in"
             raise InputError(f"{what}; 'hv define FILE' makes one, or leave out --save (save)")
 
-    def _row(self, name: str, device: str, default: Disk | Nic | None) -> Any:
+    def _row(self, name: str, device: str, default: object) -> Any:
         """The disk or NIC of that name as the instance has it now: a NIC has got its MAC address."""
         info = self.info(name)
         key, _, at = info.devices.get(device, "").rstrip("]").partition("[")

@@ -51,9 +51,10 @@ _save_option: Final = click.option("--save", is_flag=True, help="Change the defi
     "hv attach web1 disk --path /srv/data.img",
     "hv attach web1 disk --path /dev/vg0/data --type scsi-hd --cache none",
     "hv attach web1 nic --mode bridged --link br0",
+    "hv attach web1 usb --device tablet",
 )
 @name_argument
-@click.argument("kind", type=click.Choice(["disk", "nic"]))
+@click.argument("kind", type=click.Choice(["disk", "nic", "usb"]))
 @click.option(
     "--path", metavar="FILE", help="Disk: the image file or block device, or a URI that the driver understands."
 )
@@ -74,6 +75,7 @@ _save_option: Final = click.option("--save", is_flag=True, help="Change the defi
     "--forward", metavar="FORWARD", multiple=True, help="NIC: a forwarded port such as 2222:22, in mode user."
 )
 @click.option("--egress", metavar="EGRESS", help="NIC: all, internet or none, in mode user.")
+@click.option("--device", "item", metavar="DEVICE", help="USB: one device of usb_devices, such as keyboard.")
 @click.option("--boot-index", metavar="N", type=int, help="Its position in the boot order, from 1.")
 @click.option(
     "--type", "model", metavar="TYPE", help="Its kind or model, as disk_type or nic_type in an instance file."
@@ -84,13 +86,15 @@ _save_option: Final = click.option("--save", is_flag=True, help="Change the defi
 def attach(
     name: str, kind: str, *, model: str | None, save: bool, deadline_s: float, as_json: bool, **given: Any
 ) -> None:
-    """Attach a disk or a network interface to an instance that runs.
+    """Attach a disk, a network interface or a USB device to an instance that runs.
 
     Prints the name of the new device, for 'hv detach'. A reboot keeps the device. A stop and a start give the instance what
     its file or definition describes, unless --save changes the definition too. Does nothing if the instance has that disk
     already.
     """
     device = _device(kind, {key: value for key, value in given.items() if value not in (None, ())})
+    if model is not None and kind not in _TYPE_OF:
+        raise click.UsageError(f"--type is no option of a {kind}; see 'hv attach --help'", click.get_current_context())
     params = {} if model is None else {_TYPE_OF[kind]: model}
 
     def attached(name: str) -> Result:
@@ -104,15 +108,19 @@ def attach(
     for_each([name], attached, as_json=as_json)
 
 
-def _device(kind: str, given: dict[str, Any]) -> hvcore.Disk | hvcore.Nic:
-    keys = _OF_DISK if kind == "disk" else _OF_NIC
+def _device(kind: str, given: dict[str, Any]) -> hvcore.Disk | hvcore.Nic | hvcore.ListedDevice:
+    keys = {"disk": _OF_DISK, "nic": _OF_NIC, "usb": ("item",)}[kind]
     other = next((key for key in given if key not in keys), None)
     context = click.get_current_context()
     if other is not None:
-        option = other.replace("_", "-")
+        option = "device" if other == "item" else other.replace("_", "-")
         raise click.UsageError(f"--{option} is no option of a {kind}; see 'hv attach --help'", context)
     if kind == "nic":
         return hvcore.Nic(**given)
+    if kind == "usb" and "item" not in given:
+        raise click.UsageError("a USB device needs --device; 'hv params kvm' lists what usb_devices can have", context)
+    if kind == "usb":
+        return hvcore.ListedDevice(param="usb_devices", item=given["item"])
     if "path" not in given:
         raise click.UsageError("a disk needs --path; give the image file or block device", context)
     return hvcore.Disk(**{**given, "path": _absolute(given["path"])})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hvcore.frozen import dataclass
 
-__all__ = ["Disk", "Nic"]
+__all__ = ["Disk", "ListedDevice", "Nic"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,3 +44,11 @@ class Nic:
     forward: tuple[str, ...] = ()
     egress: str | None = None
     boot_index: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedDevice:
+    """One device of a driver's parameter that lists devices: ``param`` usb_devices, ``item`` keyboard."""
+
+    param: str
+    item: str

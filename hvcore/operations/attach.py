@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,10 +11,10 @@ from hvcore.deadline import Deadline
 from hvcore.errors import ParamsError, Problem
 from hvcore.model.answers import Outcome
 from hvcore.model.codec import encode
-from hvcore.model.devices import Disk, Nic
+from hvcore.model.devices import Disk, ListedDevice, Nic
 from hvcore.model.instance import Instance
 from hvcore.model.nic import nic_problems
-from hvcore.model.record import Change
+from hvcore.model.record import Change, Record
 from hvcore.model.state import Op
 from hvcore.operations.change_device import devices_in, made, no_device
 from hvcore.operations.context import Context
@@ -31,10 +31,11 @@ __all__ = ["attach", "detach"]
 
 _KEYS: Final[Mapping[type, str]] = {Disk: "disks", Nic: "nics"}
 _ROW: Final = re.compile(r"(disks|nics)\[(\d+)\]")
+_ITEM: Final = re.compile(r"params\.(\w+)\[(\d+)\]")
 
 
 def attach(
-    context: Context, name: str, device: Disk | Nic, *, params: Mapping[str, Any], deadline: Deadline
+    context: Context, name: str, device: Disk | Nic | ListedDevice, *, params: Mapping[str, Any], deadline: Deadline
 ) -> Outcome:
     """Attach the device; no change if the instance has exactly this one already. The outcome names the device.
 
@@ -55,6 +56,8 @@ def attach(
             return Outcome(name=name, op=Op.ATTACH, changed=False, state=state, device=known)
         saved = saved_params(loaded, record)
         instance, field = _with_row(record.instance, device)
+        if isinstance(device, ListedDevice):
+            params = {**params, device.param: instance.params[device.param]}
         values = _with_values(loaded, name, saved, params)
         _refuse_new_problems(loaded, (record.instance, saved), (instance, values), field)
         job = context.job(record, deadline, loaded)
@@ -64,7 +67,7 @@ def attach(
             device=label,
             instance=instance,
             spec=encode(spec),
-            params=record.params,
+            params=_params(record, instance, field),
             devices=loaded.device_names(spec),
         )
         return made(context, loaded, record, change, verdict, deadline)
@@ -85,20 +88,21 @@ def detach(context: Context, name: str, device: str, *, deadline: Deadline) -> O
         if device not in devices:
             raise no_device(name, device, devices)
         spec = decide(context.job(record, deadline, loaded), device)
+        instance = _without_row(record.instance, devices[device])
         change = Change(
             op=str(Op.DETACH),
             device=device,
-            instance=_without_row(record.instance, devices[device]),
+            instance=instance,
             spec=encode(spec),
-            params=record.params,
+            params=_params(record, instance, devices[device]),
             devices=loaded.device_names(spec),
         )
         return made(context, loaded, record, change, verdict, deadline)
 
 
-def _same(instance: Instance, device: Disk | Nic) -> str | None:
+def _same(instance: Instance, device: Disk | Nic | ListedDevice) -> str | None:
     """The field of the instance that has this very device. A NIC without a MAC address is always another one."""
-    if isinstance(device, Nic) and device.mac is None:
+    if isinstance(device, ListedDevice) or (isinstance(device, Nic) and device.mac is None):
         return None
     key = _KEYS[type(device)]
     try:
@@ -117,11 +121,14 @@ def _added(instance: Instance, device: Disk | Nic) -> Instance:
         raise ParamsError(instance.name, _relative(error.problems, f"{key}[{len(rows)}]")) from error
 
 
-def _with_row(instance: Instance, device: Disk | Nic) -> tuple[Instance, str]:
+def _with_row(instance: Instance, device: Disk | Nic | ListedDevice) -> tuple[Instance, str]:
     """The instance with the device as its last one of that kind, and the device's field.
 
     Every NIC gets its MAC address written down: one that follows from the position would change with it.
     """
+    if isinstance(device, ListedDevice):
+        items = _items(instance, device.param)
+        return _with_items(instance, device.param, [*items, device.item]), f"params.{device.param}[{len(items)}]"
     instance = instance.with_macs()
     if isinstance(device, Nic) and device.mac is None:
         device = replace(device, mac=instance.free_mac())
@@ -130,12 +137,35 @@ def _with_row(instance: Instance, device: Disk | Nic) -> tuple[Instance, str]:
 
 
 def _without_row(instance: Instance, field: str) -> Instance:
+    listed = _ITEM.fullmatch(field)
+    if listed is not None:
+        items = _items(instance, listed[1])
+        return _with_items(instance, listed[1], [one for at, one in enumerate(items) if at != int(listed[2])])
     found = _ROW.fullmatch(field)
     if found is None:
         return instance
     instance, key, at = instance.with_macs(), found[1], int(found[2])
     rows = getattr(instance, key)
     return _with_rows(instance, key, (*rows[:at], *rows[at + 1 :]))
+
+
+def _items(instance: Instance, param: str) -> list[str]:
+    """The devices in a parameter that lists them, separated by commas or spaces."""
+    return [item for item in re.split("[, ]+", str(instance.params.get(param) or "")) if item]
+
+
+def _with_items(instance: Instance, param: str, items: Sequence[str]) -> Instance:
+    others = {key: value for key, value in instance.params.items() if key != param}
+    return replace(instance, params={**others, param: ",".join(items)} if items else others)
+
+
+def _params(record: Record, instance: Instance, field: str) -> dict[str, Any] | None:
+    """The parameters of the record, with those of the instance if the field is one of them."""
+    listed = _ITEM.fullmatch(field)
+    if listed is None or record.params is None:
+        return record.params
+    changed: dict[str, Any] = {**record.params, listed[1]: instance.params.get(listed[1])}
+    return changed
 
 
 def _with_rows(instance: Instance, key: str, rows: tuple[Disk | Nic, ...]) -> Instance:

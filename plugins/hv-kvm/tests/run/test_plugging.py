@@ -235,3 +235,35 @@ def test_a_stop_by_force_ends_a_guest_that_hangs_in_the_middle_of_a_detach(world
     os.kill(world.pid(), signal.SIGSTOP)
     assert world.node.stop("web1", force=True, deadline_s=5.0).changed
     assert world.leftovers() == []
+
+
+@pytest.mark.parametrize("machine", ["pc", pytest.param("q35", marks=pytest.mark.slow)])
+def test_usb_devices_come_and_go_and_a_reboot_keeps_them(world: World, machine: str) -> None:
+    world.start(usb_devices="keyboard", machine_version=machine)
+    before, had = world.record(), has(world)
+    assert world.info().devices["usb0"] == "params.usb_devices[0]"
+    for number, item in ((1, "tablet"), (2, "mouse")):
+        outcome = world.node.attach("web1", hvcore.ListedDevice(param="usb_devices", item=item), deadline_s=300)
+        assert (outcome.changed, outcome.device) == (True, f"usb{number}")
+    assert world.node.instance("web1").params["usb_devices"] == "keyboard,tablet,mouse"
+    assert world.node.detach("web1", "usb1", deadline_s=300).changed
+    assert world.node.instance("web1").params["usb_devices"] == "keyboard,mouse"
+    assert world.info().devices["usb2"] == "params.usb_devices[1]"
+    world.node.reboot("web1", force=True, deadline_s=300)
+    assert {"usb0-dev", "usb2-dev"} <= has(world)[0]
+    assert world.node.detach("web1", "usb2", deadline_s=300).changed
+    after = world.record()
+    assert (after.spec, after.instance.params, after.params) == (before.spec, before.instance.params, before.params)
+    assert has(world) == had
+    with pytest.raises(hvcore.ParamsError, match="unknown item 'spoon'"):
+        world.node.attach("web1", hvcore.ListedDevice(param="usb_devices", item="spoon"), deadline_s=300)
+
+
+def test_a_guest_without_a_usb_controller_says_so(world: World) -> None:
+    world.start()
+    before = world.record()
+    with pytest.raises(hvcore.VerifyError, match="needs a usb controller"):
+        world.node.attach("web1", hvcore.ListedDevice(param="usb_devices", item="tablet"), deadline_s=300)
+    with pytest.raises(hvcore.VerifyError, match="is a device of the node"):
+        world.start("web2", usb_devices="host:1234:5678")
+    assert world.record() == before

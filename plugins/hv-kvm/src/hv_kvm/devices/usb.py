@@ -84,6 +84,14 @@ class UsbDevice(Device):
         """The type of QEMU's device."""
         return _MODELS.get(self.what, "usb-host")
 
+    @property
+    def label(self) -> str:
+        """That of its device ends with ``-dev``."""
+        return f"usb{self.index}"
+
+    def fixed(self, spec: KvmSpec) -> None:
+        """A USB device can be plugged on every machine with a controller."""
+
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """A device of the node needs /dev/bus/usb, where its path changes each time it is plugged in."""
         if self.model == "usb-host":

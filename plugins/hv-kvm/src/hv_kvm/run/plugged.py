@@ -16,6 +16,7 @@ from hv_kvm.confinement import site_of
 from hv_kvm.devices.disk import Disk
 from hv_kvm.devices.media import Cdrom, Floppy
 from hv_kvm.devices.nic import GuestNic
+from hv_kvm.devices.usb import UsbController, UsbDevice
 from hv_kvm.machine.placement import placed_beside
 from hv_kvm.machine.resource import HostNetwork, Image, ShownFile
 from hv_kvm.machine.spec import Device, KvmSpec
@@ -39,6 +40,7 @@ class _Rows:
     filler: Any
 
 
+_USB: Final = "usb_devices"
 _ROWS: Final = (
     _Rows(key="disks", kind=Disk, label="disk", filler=hv.Disk(path="/none")),
     _Rows(key="nics", kind=GuestNic, label="nic", filler=hv.Nic()),
@@ -52,6 +54,8 @@ def fields_of(spec: KvmSpec) -> dict[str, str]:
     """
     drives = {drive.label: f"params.{drive.key}" for drive in spec.of(Cdrom) if not drive.needs_slot}
     drives |= {drive.label: "params.floppy_image_path" for drive in spec.of(Floppy)}
+    listed = (device for device in spec.of(UsbDevice) if device.key == _USB)
+    drives |= {device.label: f"params.{_USB}[{position}]" for position, device in enumerate(listed)}
     return drives | {
         device.label: f"{rows.key}[{position}]" for rows in _ROWS for position, device in enumerate(spec.of(rows.kind))
     }
@@ -61,26 +65,33 @@ def attached(
     hooks: hv.Hooks, spec: KvmSpec, job: hv.Job, instance: hv.Instance, params: hv.Params, field: str
 ) -> tuple[KvmSpec, str]:
     """The machine with the last row of that field as a device, and its name. Raises `VerifyError` with every problem."""
-    rows = next(rows for rows in _ROWS if field.startswith(f"{rows.key}["))
+    rows = next((rows for rows in _ROWS if field.startswith(f"{rows.key}[")), None)
+    kind = "usb" if rows is None else rows.label
     with reach(job.dir, job.deadline.left()) as client:
-        number, slots = _free_number(client, spec, rows), plugging.pci_slots(client)
-    planned = _planned(hooks, _numbered(spec, instance, rows, number), params)
-    device = next(device for device in planned if device.label == f"{rows.label}{number}")
-    nothing: Mapping[str, Any] = {rows.key: ()}
-    without = _planned(hooks, replace(instance, **nothing), params)
-    problems = [hv.Problem(path=rows.label, what=why) for why in [device.fixed(spec)] if why is not None]
+        number, slots = _free_number(client, spec, kind), plugging.pci_slots(client)
+    if rows is None:
+        planned = _planned(hooks, instance, params)
+        without = [one for one in planned if not isinstance(one, UsbController | UsbDevice)]
+        last = next(one for one in reversed(planned) if isinstance(one, UsbDevice))
+        device: Device = replace(last, index=number)
+    else:
+        planned = _planned(hooks, _numbered(spec, instance, rows, number), params)
+        nothing: Mapping[str, Any] = {rows.key: ()}
+        without = _planned(hooks, replace(instance, **nothing), params)
+        device = next(one for one in planned if one.label == f"{kind}{number}")
+    problems = [hv.Problem(path=kind, what=why) for why in [device.fixed(spec)] if why is not None]
     problems += _also_needed(spec, planned, without, device)
     device = _with_free_boot_index(spec, device)
     try:
         after = placed_beside(spec, device, reserved=params["kvm_pci_reservations"], taken=slots)
     except ValueError as error:
-        raise hv.VerifyError(job.name, [hv.Problem(path=rows.label, what=f"does not fit: {error}")]) from error
+        raise hv.VerifyError(job.name, [hv.Problem(path=kind, what=f"does not fit: {error}")]) from error
     # Only the new NIC chooses its network: the others have theirs since the start, whatever is installed now.
     after = replace(after, devices=(*spec.devices, with_user_networks(after).devices[-1]))
     if not problems:
         problems = list(problems_of(hooks, job, spec, after, after.devices[-1]))
     if problems:
-        place = f"{rows.key}[{number}]."
+        place = f"{kind}s[{number}]."
         raise hv.VerifyError.refusal(job.name, [replace(one, path=one.path.removeprefix(place)) for one in problems])
     return after, device.label
 
@@ -94,14 +105,14 @@ def detached(spec: KvmSpec, name: str, label: str) -> KvmSpec:
     return replace(spec, devices=tuple(one for one in spec.devices if one is not device))
 
 
-def _free_number(client: QmpClient, spec: KvmSpec, rows: _Rows) -> int:
+def _free_number(client: QmpClient, spec: KvmSpec, kind: str) -> int:
     """The first number that neither the machine nor QEMU uses: another program may have plugged something by hand."""
     names = {device.label for device in spec.devices} | plugging.block_nodes(client)
     names |= {name.removesuffix("-dev") for name in plugging.devices(client)}
     sets = plugging.fdsets(client) - {one.fdset for one in spec.resources_of(Image)}
     first = 100  # of the sets of disks
     taken = {f"disk{number - first}" for number in sets if number >= first}
-    return next(number for number in itertools.count() if f"{rows.label}{number}" not in names | taken)
+    return next(number for number in itertools.count() if f"{kind}{number}" not in names | taken)
 
 
 def _numbered(spec: KvmSpec, instance: hv.Instance, rows: _Rows, new: int) -> hv.Instance:
