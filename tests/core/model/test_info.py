@@ -6,7 +6,10 @@ import json
 from dataclasses import fields
 from typing import Any
 
-from hvcore import Disk, InstanceInfo, Op, Outcome, State
+import pytest
+
+from hvcore import ConsoleAddress, ConsoleKind, Disk, InstanceInfo, Op, Outcome, State
+from hvcore.model.observation import fault_of
 from hvcore.plugin import Observation
 
 
@@ -46,3 +49,11 @@ def test_every_observed_fact_is_in_the_info_of_the_instance() -> None:
     given: dict[str, Any] = {one.name: object() for one in fields(Observation)}
     info = InstanceInfo.of(Observation(**given), name="w", driver="fake", uuid=None)
     assert [name for name, value in given.items() if getattr(info, name) is not value] == []
+
+
+@pytest.mark.parametrize("consoles", [("vnc",), [None], ({"kind": "vnc"},)])
+def test_consoles_of_another_type_are_a_fault(consoles: Any) -> None:
+    found = Observation(state=State.RUNNING, consoles=consoles)
+    assert "not a tuple of hvcore.plugin.ConsoleAddress" in str(fault_of(found))
+    good = (ConsoleAddress(kind=ConsoleKind.SERIAL, socket="/s"),)
+    assert fault_of(Observation(state=State.RUNNING, consoles=good)) is None
