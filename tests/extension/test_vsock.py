@@ -107,7 +107,7 @@ def test_what_was_acquired_is_what_is_rendered(vsock: Callable[..., Vsock], at_w
     assert int(fd) in job.held.for_program
     assert option.argv == ("-device", f"vhost-vsock-pci,id=vsock0,guest-cid=3,vhostfd={fd},bus=pci.0,addr=0x5")
     assert job.record.bindings["vsock0.cid"] == 3
-    assert [entry.key for entry in job.record.ledger] == ["cgroup", "vsock0.cid"]
+    assert [entry.key for entry in job.record.ledger] == ["cgroup", "vsock0.cid", "log.reader"]
 
 
 def test_two_guests_never_have_one_address(vsock: Callable[..., Vsock], at_work: Callable[..., Job]) -> None:
