@@ -239,4 +239,5 @@ def apply(name: str, file: str | None, *, deadline_s: float, as_json: bool) -> N
     if not done:
         remark(f"{name}: no change can be made while it runs")
     if left:
-        remark(f"{name}: {len(left)} changes wait for a reboot or a start; see 'hv changes {name}'")
+        words = "1 change waits" if len(left) == 1 else f"{len(left)} changes wait"
+        remark(f"{name}: {words} for a reboot or a start; see 'hv changes {name}'")

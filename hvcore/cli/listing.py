@@ -196,6 +196,7 @@ def _facts(one: hvcore.InstanceInfo) -> list[tuple[str, Any]]:
         ("autostart", _yes(one.autostart)),
         *((_named(one, "disk", index), _disk(disk)) for index, disk in enumerate(one.disks)),
         *((_named(one, "nic", index), _nic(nic, one.interfaces, index)) for index, nic in enumerate(one.nics)),
+        *((name, f"the device of {field}") for name, field in one.devices.items() if field.startswith("params.")),
         *((key.replace("_", " "), _detail(value)) for key, value in one.details.items()),
     ]
 
