@@ -213,7 +213,7 @@ def resize(name: str, device: str, *, size: int, shrink: bool, deadline_s: float
     for_each([name], resized, as_json=as_json)
 
 
-@command("hv edit web1 && hv apply web1", "hv apply web1 new.toml")
+@command("hv apply web1", "hv apply web1 new.toml")
 @name_argument
 @click.argument("file", required=False)
 @deadline_option(60.0, "Seconds for all changes together.")
