@@ -96,6 +96,7 @@ ROLES: Final[Mapping[str, Role]] = {
             *("Driver", "Pausable", "HasConsole", "Executes", "HasLog", "TakesScreenshots", "HasVncPassword"),
             *("Measures", "Balloons", "ResizesMemory", "ResizesVcpus", "Pinnable"),
             *("Adopts", "NeedsStop", "ReadsSpec", "Examines", "ExaminesWithValues", "Watchable"),
+            *("Resets", "PowersDown", "SendsKeys", "SendsNmi"),
         ),
     ),
     "hvcore.testing": Role(

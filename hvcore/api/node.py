@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from hvcore.api.changing_devices import ChangingDevices
 from hvcore.api.measured_node import MeasuredNode
+from hvcore.api.pressing import Pressing
 from hvcore.api.tuned_node import TunedNode
 from hvcore.config import Config, absolute_params, absolute_paths, default_config_dir, default_definitions_dir, strict
 from hvcore.deadline import Deadline, checked_seconds
@@ -150,7 +151,7 @@ def _real(run_dir: Path) -> Path:
     return Path(os.path.realpath(run_dir))
 
 
-class Node(ChangingDevices, MeasuredNode, TunedNode):
+class Node(ChangingDevices, MeasuredNode, TunedNode, Pressing):
     """The instances of this node whose state is in one run directory.
 
     ``run_dir``: default ``HVCORE_RUN_DIR``, otherwise /run/hvcore for root, hvcore in ``XDG_RUNTIME_DIR`` for others.

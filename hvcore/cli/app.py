@@ -62,6 +62,10 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "memory": "tuning:memory",
         "vcpus": "tuning:vcpus",
         "pin": "tuning:pin",
+        "reset": "guest_power:reset",
+        "powerdown": "guest_power:powerdown",
+        "send-key": "guest_power:send_key",
+        "nmi": "guest_power:nmi",
         "cleanup": "power:cleanup",
     },
     "Definitions": {

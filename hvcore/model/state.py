@@ -67,6 +67,10 @@ class Op(StrEnum):
     LOG = "log"
     CONSOLE_LOG = "console --log"
     CLEANUP = "cleanup"
+    RESET = "reset"
+    POWERDOWN = "powerdown"
+    SEND_KEY = "send-key"
+    NMI = "nmi"
     ATTACH = "attach"
     DETACH = "detach"
     BALLOON = "balloon"
@@ -133,6 +137,10 @@ TRANSITIONS: Final[dict[tuple[State, Op], Move | Already]] = {
     # The guest has to take part in a change of its size, so it has to run.
     **{(State.RUNNING, op): Move(State.RUNNING) for op in (Op.BALLOON, Op.MEMORY, Op.VCPUS)},
     **{(state, Op.PIN): Move(state) for state in ACTIVE},
+    **{(state, Op.RESET): Move(state) for state in ACTIVE},
+    # A paused guest cannot react to a button or a key.
+    **{(State.RUNNING, op): Move(State.RUNNING) for op in (Op.POWERDOWN, Op.SEND_KEY, Op.NMI)},
+    (State.SHUTDOWN, Op.POWERDOWN): Already(State.SHUTDOWN),
     (State.UNKNOWN, Op.KILL): Move(State.STOPPED),
 }
 

@@ -46,10 +46,14 @@ __all__ = [
     "NeedsStop",
     "Pausable",
     "Pinnable",
+    "PowersDown",
     "ReadsSpec",
+    "Resets",
     "ResizesDisks",
     "ResizesMemory",
     "ResizesVcpus",
+    "SendsKeys",
+    "SendsNmi",
     "TakesScreenshots",
     "Watchable",
     "capabilities",
@@ -310,6 +314,38 @@ class ReadsSpec(Protocol):
 
 
 @runtime_checkable
+class Resets(Protocol):
+    """The driver can reset the machine of an instance."""
+
+    def reset(self, live: Live, job: Job) -> None:
+        """Reset the machine at once, and return when that is done. A paused one stays paused."""
+
+
+@runtime_checkable
+class PowersDown(Protocol):
+    """The instance has a power button."""
+
+    def powerdown(self, live: Live, job: Job) -> None:
+        """Press the power button, and return. Raises `UnsupportedError` for a machine without one."""
+
+
+@runtime_checkable
+class SendsKeys(Protocol):
+    """The instance has a keyboard."""
+
+    def send_keys(self, live: Live, job: Job, keys: tuple[tuple[str, ...], ...]) -> None:
+        """Press each combination of keys, one after the other. Raises `InputError` for an unknown key before any."""
+
+
+@runtime_checkable
+class SendsNmi(Protocol):
+    """The driver can send a non-maskable interrupt to an instance."""
+
+    def nmi(self, live: Live, job: Job) -> None:
+        """Send it. Raises `UnsupportedError` for a machine without such interrupts."""
+
+
+@runtime_checkable
 class Watchable(Protocol):
     """The program of an instance writes its events to files, and the driver can read them, for `Node.watch`.
 
@@ -348,6 +384,10 @@ ABILITIES: Final[Mapping[Op, tuple[type, str, type]]] = {
     Op.CONSOLE_LOG: (HasConsoleLog, "console_log", Path),
     Op.SCREENSHOT: (TakesScreenshots, "screenshot", bytes),
     Op.VNC_PASSWORD: (HasVncPassword, "vnc_password", object),
+    Op.RESET: (Resets, "reset", object),
+    Op.POWERDOWN: (PowersDown, "powerdown", object),
+    Op.SEND_KEY: (SendsKeys, "send_keys", object),
+    Op.NMI: (SendsNmi, "nmi", object),
     Op.ATTACH: (Attaches, "attached", tuple),
     Op.DETACH: (Attaches, "detached", object),
     Op.BALLOON: (Balloons, "balloon", Reached),

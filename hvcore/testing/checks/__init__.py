@@ -8,6 +8,7 @@ from typing import Final
 from hvcore.testing.check import Check
 from hvcore.testing.checks import (
     budgets,
+    buttons,
     concurrency,
     crash,
     graphics,
@@ -39,6 +40,7 @@ _AREAS: Final[tuple[ModuleType, ...]] = (
         plugging,
         graphics,
         running,
+        buttons,
         seen_events,
         idempotency,
         crash,

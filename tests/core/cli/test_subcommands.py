@@ -304,3 +304,17 @@ def test_misspelt_subcommand_is_guessed(hv: Hv) -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_prints_a_script(hv: Hv, shell: str) -> None:
     assert "_HV_COMPLETE" in hv("completion", shell).stdout
+
+
+def test_buttons_and_keys(hv: Hv, instance_file: File) -> None:
+    hv("start", instance_file())
+    assert hv("reset", "web1").stdout == "web1: reset\n"
+    assert hv("send-key", "web1", "ctrl-alt-delete", "a").stdout == "web1: pressed\n"
+    refused = hv("send-key", "web1", "a", "nokey")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert hv("nmi", "web1").exit_code == 3
+    assert hv("powerdown", "--wait", "web1").stdout == "web1: shut down\n"
+    again = hv("powerdown", "web1", "--json")
+    assert json.loads(again.stdout)["changed"] is False
+    assert hv("powerdown", "web1").stdout == "web1: already shutdown\n"
+    assert hv("reset", "web1").exit_code == 1

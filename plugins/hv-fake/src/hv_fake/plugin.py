@@ -12,6 +12,7 @@ from dataclasses import field
 from typing import Any, ClassVar, Final
 
 import hvcore.plugin as hv
+from hv_fake import buttons
 from hv_fake.disks import AttachesDisks, FakeDisk, disks_of, seats
 from hv_fake.display import ShowsDisplay
 from hv_fake.tuned import Tuned
@@ -166,7 +167,7 @@ class FakeDriver(AttachesDisks, ShowsDisplay, Tuned):
             raise hv.OperationError(f"{live.record.name}: fails on purpose; unset params.fail_at")
         state = hv.State(live.record.bindings.get("guest", "crashed"))
         instance = live.record.instance
-        by = hv.EndedBy.CRASH if state is hv.State.CRASHED else None
+        by = {hv.State.CRASHED: hv.EndedBy.CRASH, hv.State.SHUTDOWN: hv.EndedBy.POWERDOWN}.get(state)
         return hv.Observation(state=state, ended_by=by, memory_mib=instance.memory_mib, vcpus=instance.vcpus)
 
     def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
@@ -183,6 +184,11 @@ class FakeDriver(AttachesDisks, ShowsDisplay, Tuned):
     def resume(self, live: hv.Live, job: hv.Job) -> None:
         """Record it as running."""
         job.bind(guest="running")
+
+    reset = staticmethod(buttons.reset)
+    powerdown = staticmethod(buttons.powerdown)
+    send_keys = staticmethod(buttons.send_keys)
+    nmi = staticmethod(buttons.nmi)
 
     def execution(self, live: hv.Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
         """The command itself: it runs on the node."""

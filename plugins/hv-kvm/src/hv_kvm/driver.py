@@ -36,7 +36,7 @@ from hv_kvm.devices import (
 from hv_kvm.machine.placement import decide
 from hv_kvm.machine.spec import Device, KvmSpec, declared, kinds_of, read_spec
 from hv_kvm.qmp import QmpBusyError, QmpError, QmpTimeoutError, commands, reach
-from hv_kvm.run import balloon, displays, pinning, ready, start, stop
+from hv_kvm.run import balloon, displays, pinning, press, ready, start, stop
 from hv_kvm.run.attaching import AttachesDevices
 from hv_kvm.run.console import console, console_log
 from hv_kvm.run.describe import describe, rehearse
@@ -155,6 +155,10 @@ class KvmDriver(AttachesDevices):
     resize_memory = staticmethod(resize_memory)
     resize_vcpus = staticmethod(resize_vcpus)
     watched = staticmethod(watched)
+    reset = staticmethod(press.reset)
+    powerdown = staticmethod(press.powerdown)
+    send_keys = staticmethod(press.send_keys)
+    nmi = staticmethod(press.nmi)
 
     def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         """Powerdown, quit, kill."""

@@ -105,6 +105,34 @@ class Shell(Good):
 # --------------------------------------------------------------------------------------------------------- abilities
 
 
+@breaks(
+    "capability_reset", "a reset of a running instance ends with|is paused after a reset|is running after a reset while"
+)
+class ResumesByReset(Good):
+    def reset(self, live: hv.Live, job: hv.Job) -> None:
+        if live.record.paused:
+            self.resume(live, job)
+            job.update(paused=False)
+
+
+@breaks("capability_powerdown", "powerdown is claimed, but raises OperationError: .*: no button")
+class NoButton(Good):
+    def powerdown(self, live: hv.Live, job: hv.Job) -> None:
+        raise hv.OperationError(f"{job.name}: no button; look for it")
+
+
+@breaks("capability_send_key", "presses a key 'no_such_key', which does not exist")
+class AnyKey(Good):
+    def send_keys(self, live: hv.Live, job: hv.Job, keys: tuple[tuple[str, ...], ...]) -> None:
+        """Presses what it is given."""
+
+
+@breaks("capability_nmi", "nmi is claimed, but raises OperationError: .*: no wire")
+class NoWire(Good):
+    def nmi(self, live: hv.Live, job: hv.Job) -> None:
+        raise hv.OperationError(f"{job.name}: no wire; solder one")
+
+
 @breaks("life_is_watched", "it was started, but .* not-watched, only its start and end are seen: .* KeyError")
 class Blind(Good):
     def watched(self, live: hv.Live) -> hv.Watched:

@@ -7,6 +7,8 @@ lacks a member that QAPI promises.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hv_kvm.qmp.client import COMMAND_DEADLINE_S, QmpClient
 from hv_kvm.qmp.errors import QmpClosedError, QmpCommandError
 from hv_kvm.qmp.replies import ask, ask_rows
@@ -18,14 +20,17 @@ __all__ = [
     "VncServer",
     "cont",
     "expire_password",
+    "inject_nmi",
     "query_cpus_fast",
     "query_status",
     "query_vnc",
     "quit",
     "screendump",
+    "send_key",
     "set_password",
     "stop",
     "system_powerdown",
+    "system_reset",
 ]
 
 
@@ -95,6 +100,22 @@ def cont(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> None:
 def system_powerdown(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> None:
     """Press the power button. The guest may ignore it; a paused guest cannot react."""
     client.execute("system_powerdown", deadline_s=deadline_s)
+
+
+def system_reset(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> None:
+    """Reset the machine. A paused guest stays paused."""
+    client.execute("system_reset", deadline_s=deadline_s)
+
+
+def send_key(client: QmpClient, keys: Sequence[str], *, deadline_s: float = COMMAND_DEADLINE_S) -> None:
+    """Press these keys together, for QEMU's 100 ms. Returns at once; QEMU presses the next ones after that."""
+    given = [{"type": "qcode", "data": key} for key in keys]
+    client.execute("send-key", {"keys": given}, deadline_s=deadline_s)
+
+
+def inject_nmi(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> None:
+    """Send a non-maskable interrupt to the CPUs. QEMU refuses for a machine that has none."""
+    client.execute("inject-nmi", deadline_s=deadline_s)
 
 
 def set_password(client: QmpClient, *, protocol: str, password: str, deadline_s: float = COMMAND_DEADLINE_S) -> None:

@@ -16,6 +16,7 @@ __all__ = [
     "query_commands",
     "query_cpu_definitions",
     "query_cpu_features",
+    "query_keys",
     "query_kvm",
     "query_machines",
 ]
@@ -106,6 +107,18 @@ def query_block_layer(client: QmpClient, *, deadline_s: float) -> tuple[frozense
     cases = {row.need("case", str): row.need("type", str) for row in node.rows("variants")}
     aio = _enumeration(entities, entities[cases["file"]], "aio") if "file" in cases else frozenset()
     return _enumeration(entities, node, "driver"), aio
+
+
+def query_keys(client: QmpClient, *, deadline_s: float) -> frozenset[str]:
+    """The names of keys that send-key takes; empty if QEMU does not describe them."""
+    entities = {row.need("name", str): row for row in ask_rows(client, "query-qmp-schema", deadline_s)}
+    if "send-key" not in entities:
+        return frozenset()
+    arguments = entities[entities["send-key"].need("arg-type", str)]
+    keys = {row.need("name", str): row.need("type", str) for row in arguments.rows("members")}["keys"]
+    key = entities[entities[keys].need("element-type", str)]
+    cases = {row.need("case", str): row.need("type", str) for row in key.rows("variants")}
+    return _enumeration(entities, entities[cases["qcode"]], "data")
 
 
 def _enumeration(entities: Mapping[str, Reply], holder: Reply, member: str) -> frozenset[str]:
