@@ -211,6 +211,10 @@ from hvcore.params.types import size_mib as size_mib
 from hvcore.params.types import text as text
 from hvcore.params.values import Params as Params
 from hvcore.plugins import typed_hooks as _typed_hooks
+from hvcore.plugins.button_protocols import PowersDown as PowersDown
+from hvcore.plugins.button_protocols import Resets as Resets
+from hvcore.plugins.button_protocols import SendsKeys as SendsKeys
+from hvcore.plugins.button_protocols import SendsNmi as SendsNmi
 from hvcore.plugins.hooks import Hooks as Hooks
 from hvcore.plugins.hookspecs import called_when as called_when
 from hvcore.plugins.hookspecs import hookimpl as hookimpl
@@ -233,14 +237,10 @@ from hvcore.plugins.protocols import Measures as Measures
 from hvcore.plugins.protocols import NeedsStop as NeedsStop
 from hvcore.plugins.protocols import Pausable as Pausable
 from hvcore.plugins.protocols import Pinnable as Pinnable
-from hvcore.plugins.protocols import PowersDown as PowersDown
 from hvcore.plugins.protocols import ReadsSpec as ReadsSpec
-from hvcore.plugins.protocols import Resets as Resets
 from hvcore.plugins.protocols import ResizesDisks as ResizesDisks
 from hvcore.plugins.protocols import ResizesMemory as ResizesMemory
 from hvcore.plugins.protocols import ResizesVcpus as ResizesVcpus
-from hvcore.plugins.protocols import SendsKeys as SendsKeys
-from hvcore.plugins.protocols import SendsNmi as SendsNmi
 from hvcore.plugins.protocols import TakesScreenshots as TakesScreenshots
 from hvcore.plugins.protocols import Watchable as Watchable
 from hvcore.resources.disks import claim_disk as claim_disk

@@ -71,7 +71,13 @@ ROLES: Final[Mapping[str, Role]] = {
                 ),
             ),
             "The driver and its arguments": (
-                *("hvcore.plugins.protocols", "hvcore.plugins.hooks", "hvcore.state", "hvcore.host.environment"),
+                *(
+                    "hvcore.plugins.protocols",
+                    "hvcore.plugins.button_protocols",
+                    "hvcore.plugins.hooks",
+                    "hvcore.state",
+                    "hvcore.host.environment",
+                ),
                 *("hvcore.model.record", "hvcore.model.codec", "hvcore.frozen", "hvcore.lazy_names", "hvcore.deadline"),
             ),
             "Resources that an instance holds": (

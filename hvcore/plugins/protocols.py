@@ -25,6 +25,7 @@ from hvcore.model.tuned import Pins, Reached
 from hvcore.model.usage import Usage
 from hvcore.model.watched import Watched
 from hvcore.params.values import Params
+from hvcore.plugins.button_protocols import PowersDown, Resets, SendsKeys, SendsNmi
 from hvcore.state.job import Job
 
 __all__ = [
@@ -46,14 +47,10 @@ __all__ = [
     "NeedsStop",
     "Pausable",
     "Pinnable",
-    "PowersDown",
     "ReadsSpec",
-    "Resets",
     "ResizesDisks",
     "ResizesMemory",
     "ResizesVcpus",
-    "SendsKeys",
-    "SendsNmi",
     "TakesScreenshots",
     "Watchable",
     "capabilities",
@@ -311,38 +308,6 @@ class ReadsSpec(Protocol):
 
     def read_spec(self, data: object) -> Any:
         """The spec that `hvcore.plugin.encode` turned into the plain ``data``. Raises `RecordError` for other data."""
-
-
-@runtime_checkable
-class Resets(Protocol):
-    """The driver can reset the machine of an instance."""
-
-    def reset(self, live: Live, job: Job) -> None:
-        """Reset the machine at once, and return when that is done. A paused one stays paused."""
-
-
-@runtime_checkable
-class PowersDown(Protocol):
-    """The instance has a power button."""
-
-    def powerdown(self, live: Live, job: Job) -> None:
-        """Press the power button, and return. Raises `UnsupportedError` for a machine without one."""
-
-
-@runtime_checkable
-class SendsKeys(Protocol):
-    """The instance has a keyboard."""
-
-    def send_keys(self, live: Live, job: Job, keys: tuple[tuple[str, ...], ...]) -> None:
-        """Press each combination of keys, one after the other. Raises `InputError` for an unknown key before any."""
-
-
-@runtime_checkable
-class SendsNmi(Protocol):
-    """The driver can send a non-maskable interrupt to an instance."""
-
-    def nmi(self, live: Live, job: Job) -> None:
-        """Send it. Raises `UnsupportedError` for a machine without such interrupts."""
 
 
 @runtime_checkable

@@ -8,7 +8,8 @@ from typing import Final
 from hvcore.errors import InputError, NotFoundError, UnsupportedError
 from hvcore.model.answers import Outcome
 from hvcore.model.state import ACTIVE, ENDED, State
-from hvcore.plugins.protocols import Pausable, PowersDown, Resets, SendsKeys, SendsNmi
+from hvcore.plugins.button_protocols import PowersDown, Resets, SendsKeys, SendsNmi
+from hvcore.plugins.protocols import Pausable
 from hvcore.testing.check import Bench, Level, Tier, check, require
 from hvcore.testing.claims import claimed, refused
 
