@@ -88,6 +88,7 @@ from hvcore.model.tuned import Resized as Resized
 from hvcore.model.usage import DiskUse as DiskUse
 from hvcore.model.usage import InstanceUsage as InstanceUsage
 from hvcore.model.usage import NicUse as NicUse
+from hvcore.operations.act import Acted as Acted
 from hvcore.operations.context import CallOptions as CallOptions
 from hvcore.operations.recover import Recovered as Recovered
 from hvcore.operations.watch import Watch as Watch

@@ -31,6 +31,7 @@ _JSON: Final[tuple[tuple[str, str, type], ...]] = (
     ("hv balloon, memory, vcpus", "One object.", hvcore.Resized),
     ("hv top", "A list, with an object for each running or paused instance.", hvcore.InstanceUsage),
     ("hv node", "One object.", hvcore.NodeFacts),
+    ("hv act", "A list, with an entry for each instance with which something was done.", hvcore.Acted),
     ("hv recover", "A list, with an entry for each instance that was changed.", Recovered),
     (
         "hv drivers",

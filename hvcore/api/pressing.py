@@ -1,8 +1,8 @@
-"""The part of `Node` that does what a person does at a machine: buttons and keys."""
+"""The part of `Node` that does what a person does at a machine: buttons and keys, and a restart after a crash."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack
 
@@ -12,6 +12,7 @@ from hvcore.operations.context import CallOptions, Context
 
 if TYPE_CHECKING:
     from hvcore.model.answers import Outcome
+    from hvcore.operations.act import Acted
 
 __all__ = ["Pressing"]
 
@@ -69,3 +70,13 @@ class Pressing:
         from hvcore.operations.press import nmi  # noqa: PLC0415 - 32 ms, as in `Node`
 
         return nmi(self._context.for_call(name, "nmi", options), name, deadline=Deadline(deadline_s))
+
+    def act(self, names: Collection[str] | None = None, **options: Unpack[CallOptions]) -> list[Acted]:
+        """Do what the files of these instances say about an end: ``on_crash`` and ``on_shutdown``; of all without ``names``.
+
+        Only of instances that have ended on their own since the node was booted. At most 3 restarts of one within 10
+        minutes. Never raises for one of them: the result says what failed.
+        """
+        from hvcore.operations.act import act  # noqa: PLC0415 - 32 ms, as in `Node`
+
+        return act(self._context, names, options)

@@ -82,6 +82,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "top": "whole_node:top",
         "metrics": "whole_node:metrics",
         "recover": "power:recover",
+        "act": "watching:act",
         "doctor": "diagnose:doctor",
         "install-units": "install_units:install_units",
         "help": "app:show_help",

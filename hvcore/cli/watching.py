@@ -1,23 +1,26 @@
-"""``hv watch``: the events of instances, as they happen."""
+"""``hv watch`` and ``hv act``: the events of instances, and what follows an end."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 import hvcore
 from hvcore.cli.exit_status import Signalled
-from hvcore.cli.options import command, optional_names_argument, seconds_in
-from hvcore.cli.output import on_one_line, remark, say
-from hvcore.cli.session import open_node, warn_of_run_dir
+from hvcore.cli.options import command, json_option, optional_names_argument, seconds_in
+from hvcore.cli.output import emit_json, on_one_line, remark, say
+from hvcore.cli.session import open_node, warn_of_run_dir, working
 
-__all__ = ["watch"]
+__all__ = ["act", "watch"]
+
+_ACT_AGAIN_S: Final = 30.0  # for an instance whose last restart was too short ago
 
 
 def _time(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -55,8 +58,9 @@ def _time(ctx: click.Context, param: click.Parameter, value: str | None) -> floa
     type=click.Path(dir_okay=False),
     help="Continue after the last event of an earlier watch with this FILE, which is made and kept up to date.",
 )
+@click.option("--act", "acts", is_flag=True, help="Also do what the files of ended instances ask for, as 'hv act'.")
 @click.option("--json", "as_json", is_flag=True, help="Print each event as one line of JSON.")
-def watch(names: tuple[str, ...], *, since: float | None, bookmark_file: str | None, as_json: bool) -> None:
+def watch(names: tuple[str, ...], *, since: float | None, bookmark_file: str | None, acts: bool, as_json: bool) -> None:
     """Print what happens to instances, an event on each line, until ^C.
 
     Starts, ends with their reason, pauses, devices that come and go, disk errors, panics, and all other events of a guest's
@@ -72,21 +76,53 @@ def watch(names: tuple[str, ...], *, since: float | None, bookmark_file: str | N
     place = _read_bookmark(bookmark_file) if bookmark_file is not None else since
     with suppress(KeyboardInterrupt, Signalled), node.watch(names or None, since=place) as watching:
         try:
-            _print_all(watching, bookmark_file, as_json=as_json)
+            _print_all(node, names or None, watching, bookmark_file, acts=acts, as_json=as_json)
         finally:
             _write_bookmark(watching, bookmark_file)
 
 
-def _print_all(watching: hvcore.Watch, bookmark_file: str | None, *, as_json: bool) -> None:
-    _write_bookmark(watching, bookmark_file)
+def _print_all(
+    node: hvcore.Node,
+    names: Sequence[str] | None,
+    watching: hvcore.Watch,
+    bookmark_file: str | None,
+    *,
+    acts: bool,
+    as_json: bool,
+) -> None:
     while True:
         event = watching.take(0.0)
         if event is None:
             _write_bookmark(watching, bookmark_file)  # when there is time for it
-            event = watching.take()
-        if event is None:
-            return
-        say(json.dumps(event.to_json()) if as_json else _line(event))
+            if acts:
+                for one in node.act(names):
+                    remark(_acted(one))
+            event = watching.take(_ACT_AGAIN_S if acts else None)
+        if event is not None:
+            say(json.dumps(event.to_json()) if as_json else _line(event))
+
+
+def _acted(one: hvcore.Acted) -> str:
+    return f"{one.name}: {one.what}, {one.detail}"
+
+
+@command("hv act", "hv act web1 web2")
+@optional_names_argument
+@json_option
+def act(names: tuple[str, ...], *, as_json: bool) -> None:
+    """Do what the files of ended instances ask for: on_crash and on_shutdown.
+
+    For a timer; 'hv watch --act' does the same as soon as an instance ends. At most 3 restarts of an instance within 10
+    minutes. An instance that ended with the node is left to 'hv start --autostart'. Exits with 1 if something failed.
+    """
+    with working("looking for ended instances") as node:
+        found = node.act(names or None)
+    if as_json:
+        emit_json([one.to_json() for one in found])
+    elif found:
+        say("\n".join(map(_acted, found)))
+    if any(one.what == "failed" for one in found):
+        click.get_current_context().exit(1)
 
 
 def _line(event: hvcore.Event) -> str:

@@ -158,6 +158,31 @@ DEFINITION_KEYS: Final = ParamGroup(
         "file in the node's directory of definitions.",
         example=True,
     ),
+    Param(
+        "on_crash",
+        one_of(
+            {
+                "keep": "It stays crashed, for you to look at.",
+                "restart": "It is started again as it was, at most 3 times within 10 minutes.",
+            }
+        ),
+        default="keep",
+        help="What hv act and hv watch --act do after the instance has crashed, panicked or was killed.",
+        example="restart",
+    ),
+    Param(
+        "on_shutdown",
+        one_of(
+            {
+                "keep": "It stays in the list as shutdown, and keeps what it holds.",
+                "restart": "If the guest shut down on its own, it is started again, at most 3 times within 10 minutes.",
+                "cleanup": "What it holds is freed, as by hv cleanup.",
+            }
+        ),
+        default="keep",
+        help="What hv act and hv watch --act do after the guest has shut down. Not after hv stop.",
+        example="cleanup",
+    ),
 )
 """The keys that say what the node does with a definition. The instance and its record do not have them."""
 

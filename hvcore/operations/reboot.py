@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hvcore.config import absolute_params, reload_instance
 from hvcore.deadline import Deadline
-from hvcore.errors import HvError, OperationError, ParamsError, Problem
+from hvcore.errors import HvError, OperationError, ParamsError, Problem, StateError
 from hvcore.frozen import dataclass
 from hvcore.host.between_halves import BetweenHalves
 from hvcore.host.hurry import hurried_deadline
@@ -23,7 +23,7 @@ from hvcore.model.instance import Instance
 from hvcore.model.layers import Layers
 from hvcore.model.merge import merged
 from hvcore.model.record import RECORD_FILE, Phase, Record
-from hvcore.model.state import Op, State
+from hvcore.model.state import ENDED, Op, State
 from hvcore.operations.context import Context
 from hvcore.operations.observe import existing_as, observed
 from hvcore.operations.recover import settle
@@ -74,11 +74,21 @@ class _Machine:
     notes: tuple[str, ...] = ()
 
 
-def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, start_deadline: Deadline) -> Outcome:
+def reboot(
+    context: Context,
+    name: str,
+    *,
+    force: bool,
+    deadline: Deadline,
+    start_deadline: Deadline,
+    only_ended: bool = False,
+) -> Outcome:
     """Stop the instance, as `stop` does, and start the saved machine, all under one lock.
 
     Reads again the values of parameters that may change at a launch. The notes of the outcome name those that were taken
     and those that were not, and the changes that only a stop and a start apply.
+
+    With ``only_ended``, an instance that has ended is started again, and any other is refused with `StateError`.
 
     With ``force``, a polite stop or reboot in progress waits no longer, and the instance is started all the same.
 
@@ -90,7 +100,7 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
     taking_over = TakingOver(context, name, force=force, patience_s=wait_s / 2)
     with context.store.lock(name, "reboot", wait_s=wait_s, while_busy=taking_over):
         settle(context, name, deadline)
-        record = _to_reboot(context, name, taking_over.record)
+        record = _to_reboot(context, name, taking_over.record, only_ended=only_ended)
         loaded = context.driver(record.driver)
         decided, notes = _saved_machine(context, loaded, record)
         refuse_unverified(context, loaded, decided)
@@ -125,7 +135,7 @@ def reboot(context: Context, name: str, *, force: bool, deadline: Deadline, star
     )
 
 
-def _to_reboot(context: Context, name: str, before: Record | None) -> Record:
+def _to_reboot(context: Context, name: str, before: Record | None, *, only_ended: bool) -> Record:
     """The record of the instance, which runs, or was stopped by a reboot that could not start it.
 
     ``before`` is its record from before the end of a polite stop that this reboot has hurried.
@@ -136,8 +146,10 @@ def _to_reboot(context: Context, name: str, before: Record | None) -> Record:
         context.store.create(name)
         context.store.save(ended)
         return ended
-    if seen.record is not None and seen.record.phase is Phase.ENDED:
+    if seen.record is not None and (seen.record.phase is Phase.ENDED or (only_ended and seen.state in ENDED)):
         return seen.record
+    if only_ended:
+        raise StateError(name=name, state=str(seen.state), operation="a restart after its end", allowed=[])
     return existing_as(name, seen, Op.REBOOT)[0]
 
 

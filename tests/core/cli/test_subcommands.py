@@ -318,3 +318,13 @@ def test_buttons_and_keys(hv: Hv, instance_file: File) -> None:
     assert json.loads(again.stdout)["changed"] is False
     assert hv("powerdown", "web1").stdout == "web1: already shutdown\n"
     assert hv("reset", "web1").exit_code == 1
+
+
+def test_act_says_what_it_did(hv: Hv, instance_file: File) -> None:
+    assert (hv("act").exit_code, hv("act").stdout, hv("act", "--json").stdout) == (0, "", "[]\n")
+    file = Path(instance_file())
+    file.write_text('on_shutdown = "cleanup"\n' + file.read_text())
+    hv("start", str(file))
+    hv("powerdown", "web1")
+    assert hv("act").stdout == "web1: cleaned, shutdown\n".replace("shutdown", "powerdown")
+    assert hv("info", "web1").exit_code == 4

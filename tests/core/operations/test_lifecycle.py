@@ -413,7 +413,7 @@ def test_planning_does_nothing(fake: DriverHandle, web: Web, run_dir: Path) -> N
 
 def test_the_abilities_of_a_driver_are_listed(fake: DriverHandle) -> None:
     assert fake.capabilities == (
-        *("pause", "console", "exec", "screenshot", "vnc-password", "attach"),
+        *("pause", "console", "exec", "screenshot", "vnc-password", "reset", "powerdown", "send-key", "nmi", "attach"),
         *("balloon", "memory", "vcpus", "pin"),
     )
     assert {"fail_at", "motd"} <= set(fake.schema.params)

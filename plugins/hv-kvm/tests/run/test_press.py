@@ -169,3 +169,25 @@ def test_the_keys_are_those_of_the_schema(world: World) -> None:
     with reach(world.dir(), PATIENCE_S) as client:
         found = query_keys(client, deadline_s=PATIENCE_S)
     assert {"ctrl", "alt", "delete", "ret", "f12", "a", "0", "meta_l"} <= found
+
+
+@pytest.mark.live
+def test_a_guest_that_was_killed_or_has_shut_down_is_started_again(world: World) -> None:
+    off = world.disk("off.img", exit_after_boot="poweroff")
+    file = world.root / "web1.toml"
+    for keys, disk, by in (
+        ('on_crash = "restart"', world.disk(), EndedBy.KILLED),
+        ('on_shutdown = "restart"', off, EndedBy.GUEST),
+    ):
+        text = f'name = "web1"\ndriver = "kvm"\nmemory_mib = 32\n{keys}\n[[disks]]\npath = "{disk}"\n'
+        file.write_text(f'{text}[params]\nkvm_flag = "disabled"\n')
+        file.chmod(0o600)
+        world.kvm.start(hvcore.load_instance(file), source=file, deadline_s=PATIENCE_S)
+        before = world.record().process
+        if by is EndedBy.KILLED:
+            world.kill()
+        assert world.node.wait("web1", state=(State.CRASHED, State.SHUTDOWN), deadline_s=PATIENCE_S).pid is None
+        assert [one.what for one in world.node.act()] == ["restarted"]
+        assert world.record().process != before
+        world.node.stop("web1", force=True)
+        (world.run_dir / "restarts" / "web1").unlink()
