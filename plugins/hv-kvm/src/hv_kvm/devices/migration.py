@@ -93,7 +93,7 @@ class UserShutdown(Device):
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """A watcher of guests, which does not exist yet."""
         what = "needs a watcher for guests that shut down, which this release of hv-kvm does not have"
-        todo = "set user_shutdown = false"
+        todo = "set user_shutdown = false, and on_shutdown = 'cleanup' in the instance file for hv act"
         yield NotYet(key="watcher", given_by="params.user_shutdown", what=what, got="True", todo=todo)
 
 
