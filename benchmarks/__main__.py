@@ -17,6 +17,7 @@ from benchmarks.entered import modules_entered
 from benchmarks.growth import growths
 from benchmarks.listing import lists
 from benchmarks.measure import Report
+from benchmarks.measuring import usages
 from benchmarks.networks import network_locks, networks
 from benchmarks.plugging import attaches
 from benchmarks.qemu import plans, probes
@@ -35,6 +36,7 @@ _ALL: Final[dict[str, Callable[[int], Iterator[Report]]]] = {
     "growth": growths,
     "modules": modules_entered,
     "list": lists,
+    "usage": usages,
     "check": checks,
     "plan": plans,
     "probe": probes,

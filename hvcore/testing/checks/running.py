@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import Final
 
 from hvcore.errors import DriverError, HvError
 from hvcore.model.state import State
 from hvcore.model.tuned import Resized
-from hvcore.plugins.protocols import Balloons, Measures, Pinnable, ResizesMemory, ResizesVcpus
+from hvcore.plugins.protocols import Balloons, HasVersion, Measures, Pinnable, ResizesMemory, ResizesVcpus
 from hvcore.testing.check import PATIENCE_S, Bench, Failed, Level, Skipped, Tier, check, require
 from hvcore.testing.claims import claimed, refused
 
@@ -45,6 +46,20 @@ def capability_usage(bench: Bench) -> None:
             same = counted.get(disk.disk)
             require(same is not None and same.read_bytes >= disk.read_bytes, f"the counters of {disk.disk} go back")
     require(bench.info().state is State.RUNNING, f"is {bench.info().state} after it was measured")
+
+
+@check(Level.CAPABILITY, Tier.LIVE)
+def capability_version(bench: Bench) -> None:
+    """Claimed: the driver names its hypervisor with a version, on one line, or says with an error of hvcore why not.
+
+    Why: An operator compares the versions of all nodes before an upgrade. A node that shows nothing is overlooked.
+    """
+    if not isinstance(bench.loaded.driver, HasVersion):
+        raise Skipped("it does not claim version: its hypervisor is the kernel")
+    (found,) = (each for each in bench.node.facts().drivers if each.name == bench.subject.driver)
+    require(found.problem is None, f"its version cannot be read: {found.problem}")
+    text = found.hypervisor or ""
+    require(re.search("[0-9]", text) and text.isprintable(), f"its version is {text!r}, not a name with a number")
 
 
 @check(Level.CAPABILITY, Tier.LIVE)

@@ -128,21 +128,26 @@ def test_no_monitor_at_all_is_reported_at_once(monitors: Monitors) -> None:
     assert isinstance(found, QmpConnectError)
 
 
-@pytest.mark.parametrize("messages", [1, 3])
-def test_a_monitor_whose_backlog_is_full_is_busy(monitors: Monitors, messages: int) -> None:
+@pytest.mark.parametrize(("accepts", "error"), [(True, QmpBusyError), (False, QmpTimeoutError)])
+def test_a_monitor_whose_backlog_is_full_is_busy_only_if_it_serves_a_client(
+    monitors: Monitors, *, accepts: bool, error: type
+) -> None:
     guest = monitors.guest(oob=None)
     with ExitStack() as stack:
         for name in ("qmp", "qmp-oob"):
+            path = str(guest.paths.commands.with_name(name))
             server = stack.enter_context(socket.socket(socket.AF_UNIX))
-            server.bind(str(guest.paths.commands.with_name(name)))
+            server.bind(path)
             server.listen(0)
-            for _ in range(messages):
+            for number in range(4):
                 client = stack.enter_context(socket.socket(socket.AF_UNIX))
                 client.setblocking(False)
                 with suppress(BlockingIOError):
-                    client.connect(str(guest.paths.commands.with_name(name)))
+                    client.connect(path)
+                if accepts and not number:
+                    stack.enter_context(server.accept()[0])
         (found,) = ask(guest, deadline_s=SOON_S)
-    assert isinstance(found, QmpBusyError)
+    assert type(found) is error
 
 
 def test_events_half_lines_and_foreign_ids_are_no_answers(monitors: Monitors) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,28 @@ def test_a_guest_that_is_killed_in_between_is_an_error(world: World) -> None:
     with pytest.raises(hvcore.HvError):
         world.node.resize_memory("web1", 64, deadline_s=PATIENCE_S, progress=kill)
     assert world.node.stop("web1", force=True).state is hvcore.State.STOPPED
+
+
+KILLED = """
+import os, sys, hvcore
+node = hvcore.Node(sys.argv[1])
+act, size = getattr(node, sys.argv[2]), int(sys.argv[3])
+act("web1", size, deadline_s=300, progress=lambda *_: os.kill(os.getpid(), 9))
+"""
+
+
+@pytest.mark.live
+def test_a_caller_that_is_killed_in_between_leaves_what_it_asked_for(world: World) -> None:
+    world.start(memory_max=96)
+    for act, size in (("resize_memory", 64), ("balloon", 40)):
+        argv = [sys.executable, "-c", KILLED, str(world.run_dir), act, str(size)]
+        assert subprocess.run(argv, check=False).returncode == -signal.SIGKILL
+        assert (world.info().state, world.info().memory_mib) == (hvcore.State.RUNNING, 64)
+    assert world.info().details["balloon_mib"] == 8  # of the 32 MiB of its start: 32 MiB more make 40
+    assert world.node.balloon("web1", 64, deadline_s=PATIENCE_S).reached
+    assert world.node.resize_memory("web1", 32, deadline_s=PATIENCE_S).reached
+    world.node.reboot("web1", force=True, deadline_s=PATIENCE_S)
+    assert (world.info().memory_mib, world.info().details.get("balloon_mib")) == (32, None)
 
 
 @pytest.mark.live

@@ -328,6 +328,12 @@ class CountsOne(Good):
         return [hv.Usage(cpu_seconds=1.0)]
 
 
+@breaks("capability_version", "its version cannot be read: driver good: version raised KeyError: 'path'")
+class Versionless(Good):
+    def version(self, host: hv.Host, params: hv.Params) -> str:
+        return dict[str, str]()["path"]
+
+
 @breaks("capability_balloon", "balloon takes a size above its memory")
 class Generous(Good):
     def balloon(self, live: hv.Live, job: hv.Job, memory_mib: int) -> hv.Reached:

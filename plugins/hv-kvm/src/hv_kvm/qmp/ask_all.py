@@ -76,16 +76,24 @@ def ask_all(guests: Sequence[Questions], deadline: Deadline) -> list[Answers | Q
     asked = [_Asked(questions=guest, first_id=int.from_bytes(os.urandom(2)) + 1) for guest in guests]
     try:
         for one in asked:
-            _open(one, str(one.questions.paths.recovery)) or _open(one, str(one.questions.paths.commands))
+            _open_one_of(one)
         _until(asked, time.monotonic() + deadline.left() * _SECOND_TRY)
         for one in asked:
             if one.wires and not one.answers:
                 _open(one, str(one.questions.paths.commands))
+            elif isinstance(one.failure, QmpBusyError):  # there was no room for another client
+                _open_one_of(one)
         _until(asked, time.monotonic() + deadline.left())
         return [_result(one, deadline) for one in asked]
     finally:
         for one in asked:
             one.close()
+
+
+def _open_one_of(one: _Asked) -> None:
+    paths = one.questions.paths
+    if not _open(one, str(paths.recovery)):
+        _open(one, str(paths.commands))
 
 
 def _open(one: _Asked, path: str) -> bool:
@@ -168,11 +176,14 @@ def _answer(message: Mapping[str, Any], command: str, subject: str) -> Any:
 def _result(one: _Asked, deadline: Deadline) -> Answers | QmpError:
     if one.done:
         return [one.answers[number] for number in range(len(one.questions.questions))]
-    if not one.wires and one.failure is not None:
+    path, full = str(one.questions.paths.commands), isinstance(one.failure, QmpBusyError)
+    if not one.wires and one.failure is not None and not full:
         return one.failure
-    path = str(one.questions.paths.commands)
-    if not one.wires:
+    if not one.wires and not full:
         return QmpClosedError(subject=path, during="the answers")
-    if not one.heard and all(accepted_connections(wire.subject) for wire in one.wires):
+    # A QEMU that hangs accepts no connection: those of earlier questions fill its backlog until it continues.
+    tried = [wire.subject for wire in one.wires] or [path, str(one.questions.paths.recovery)]
+    if not one.heard and all(accepted_connections(each) for each in tried):
         return QmpBusyError(subject=path, waited_s=deadline.seconds)
-    return QmpTimeoutError(subject=path, command="the questions", waited_s=deadline.seconds)
+    waited_s = deadline.seconds if one.wires else deadline.spent()
+    return QmpTimeoutError(subject=path, command="the questions", waited_s=waited_s)
