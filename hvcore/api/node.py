@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from hvcore.api.changing_devices import ChangingDevices
 from hvcore.api.measured_node import MeasuredNode
-from hvcore.api.pressing import Pressing
-from hvcore.api.tuned_node import TunedNode
+from hvcore.api.tuned_node import Pressing, TunedNode
 from hvcore.config import Config, absolute_params, absolute_paths, default_config_dir, default_definitions_dir, strict
 from hvcore.deadline import Deadline, checked_seconds
 from hvcore.errors import DriverLoadError, HookError, HvError, NodeError, ParamsError, Problem, UnknownDriverError

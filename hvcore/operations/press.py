@@ -11,7 +11,7 @@ from hvcore.errors import InputError
 from hvcore.model.answers import Outcome
 from hvcore.model.state import Already, Op
 from hvcore.operations.context import Context
-from hvcore.operations.observe import existing
+from hvcore.operations.observe import existing, observed
 from hvcore.operations.recover import settle
 
 __all__ = ["nmi", "powerdown", "reset", "send_keys"]
@@ -61,7 +61,7 @@ def _press(context: Context, name: str, op: Op, deadline: Deadline, *arguments: 
             name=name,
             op=op,
             changed=True,
-            state=verdict.to,
+            state=observed(context, name).state if op is Op.POWERDOWN else verdict.to,  # some guests obey at once
             seconds=deadline.spent(),
             notes=tuple(dict.fromkeys(job.remarks)),
         )

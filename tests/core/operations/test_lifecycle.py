@@ -164,6 +164,11 @@ for _state, _ops in EXPECTED.items():
     _ops["pin"] = (DONE, State(_state)) if _state in {"running", "paused"} else _refused
     _ops["screenshot"] = None if _state in {"running", "paused"} else _ops["detach"]
     _ops["vnc-password"] = _ops["detach"]
+    _ops["reset"] = _ops["detach"]
+    _ops["send-key"] = (DONE, State.RUNNING) if _state == "running" else _refused
+    _ops["powerdown"] = (DONE, State.SHUTDOWN) if _state == "running" else _refused  # a fake guest obeys at once
+    _ops["nmi"] = UnsupportedError if _state == "running" else _refused
+EXPECTED["shutdown"]["powerdown"] = (SAME, State.SHUTDOWN)
 CASES = [(state, op) for state, ops in EXPECTED.items() for op in ops]
 
 
@@ -210,6 +215,10 @@ def run(op: str, node: Node, fake: DriverHandle, web: Web) -> Any:
         "resize": lambda: node.resize_disk("web1", "disk0", 1 << 20),
         "screenshot": lambda: node.screenshot("web1"),
         "vnc-password": lambda: node.vnc_password("web1", "secret"),
+        "reset": lambda: node.reset("web1"),
+        "powerdown": lambda: node.powerdown("web1"),
+        "send-key": lambda: node.send_keys("web1", "a"),
+        "nmi": lambda: node.nmi("web1"),
     }
     return calls[op]()
 
