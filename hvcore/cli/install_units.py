@@ -60,10 +60,40 @@ WantedBy=multi-user.target
 """
 
 
+_ACT: Final = """\
+# Installed by 'hv install-units'. Change it by a drop-in: systemctl edit hvcore-act.service
+[Unit]
+Description=Instances of hvcore that have ended: actions of on_crash and on_shutdown
+Documentation=man:hv(1)
+After=hvcore.service hvcore-autostart.service
+
+[Service]
+Type=oneshot
+ExecStart=@HV@ act
+TimeoutStartSec=infinity
+KillMode=process
+"""
+_ACT_TIMER: Final = """\
+# Installed by 'hv install-units'. Change it by a drop-in: systemctl edit hvcore-act.timer
+[Unit]
+Description=Look for instances of hvcore that have ended
+Documentation=man:hv(1)
+
+[Timer]
+OnActiveSec=10s
+OnUnitInactiveSec=10s
+AccuracySec=1s
+
+[Install]
+WantedBy=timers.target
+"""
+
+
 def units(hv: str) -> dict[str, str]:
     """The text of each unit by its name, for the command at that path."""
     values = {"@HV@": hv, "@STOP_S@": str(_STOP_S), "@TIMEOUT_S@": str(_STOP_S + 60)}
     found = {"hvcore.service": _NODE, "hvcore-autostart.service": _AUTOSTART}
+    found |= {"hvcore-act.service": _ACT, "hvcore-act.timer": _ACT_TIMER}
     for key, value in values.items():
         found = {name: text.replace(key, value) for name, text in found.items()}
     return found
@@ -71,7 +101,7 @@ def units(hv: str) -> dict[str, str]:
 
 @command(
     "hv install-units --dry-run",
-    "hv install-units && systemctl enable --now hvcore hvcore-autostart",
+    "hv install-units && systemctl enable --now hvcore hvcore-autostart hvcore-act.timer",
     name="install-units",
 )
 @click.option("--root", metavar="DIR", default="/", help="Install below DIR, such as the root of an image. Default: /.")
@@ -88,8 +118,8 @@ def install_units(*, root: str, directory: str, program: str | None, dry_run: bo
     """Install units of systemd for the node's boot and shutdown.
 
     hvcore.service finishes interrupted operations at boot, and stops all instances when the node shuts down.
-    hvcore-autostart.service starts every defined instance that has autostart = true. The Debian package has these units.
-    Enabling them is up to you; the message says how.
+    hvcore-autostart.service starts every defined instance that has autostart = true. hvcore-act.timer runs 'hv act' every ten
+    seconds, for on_crash and on_shutdown. The Debian package has these units. Enabling them is up to you; the message says how.
     """
     found = units(_checked(program or _this_program()))
     place = Path(f"{root.rstrip('/')}/{directory.lstrip('/')}")
@@ -102,7 +132,8 @@ def install_units(*, root: str, directory: str, program: str | None, dry_run: bo
     else:
         say("\n".join(str(place / name) for name in found))
         if root == "/":
-            remark(f"now run: systemctl daemon-reload && systemctl enable --now {' '.join(found)}")
+            enabled = " ".join(name for name, text in found.items() if "[Install]" in text)
+            remark(f"now run: systemctl daemon-reload && systemctl enable --now {enabled}")
 
 
 def _this_program() -> str:

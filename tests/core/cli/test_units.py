@@ -1,4 +1,4 @@
-"""``hv install-units``: two units that systemd accepts."""
+"""``hv install-units``: units that systemd accepts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fixture_types import Hv
 
-UNITS = ["hvcore-autostart.service", "hvcore.service"]
+UNITS = ["hvcore-act.service", "hvcore-act.timer", "hvcore-autostart.service", "hvcore.service"]
 
 
 def test_units_are_installed_below_a_root(hv: Hv, tmp_path: Path) -> None:
