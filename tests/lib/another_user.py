@@ -7,6 +7,7 @@ import encodings.ascii
 import encodings.idna
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -29,6 +30,9 @@ _WITH_TUN: Final = "mount -t tmpfs -o mode=755 none /dev/net && mknod -m 666 /de
 def become_user(*owned: Path, tun: bool = True) -> None:
     """This process is the user from now on. The paths are the user's.
 
+    It has the signals and the priority of a login, also if nohup or nice started the tests: a launch would set them by
+    Python, which the user may not be able to execute.
+
     On most nodes every user can open /dev/net/tun. So can this one, in a mount namespace of this process.
     """
     _ = encodings.ascii, encodings.idna  # loaded: the user may not be able to read the directory of Python
@@ -45,6 +49,10 @@ def become_user(*owned: Path, tun: bool = True) -> None:
         os.chmod("/dev/net/tun", 0o666)
     for path in owned:
         os.chown(path, USER, USER)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    os.setpriority(os.PRIO_PROCESS, 0, 0)
     os.setgroups([])
     os.setresgid(USER, USER, USER)
     os.setresuid(USER, USER, USER)

@@ -25,6 +25,7 @@ from hv_kvm.machine.resource import (
     GuestFile,
     Image,
     MemoryFile,
+    NumaNodes,
     PrivateCopy,
     Shown,
     ShownFile,
@@ -111,6 +112,10 @@ class Stage:
             raise MissingError(f"a {module.driver} server")
         if any(device.model == "usb-host" for device in spec.of(UsbDevice)):
             raise MissingError("the host's USB device")
+        for wanted in spec.resources_of(NumaNodes):
+            last = wanted.nodes.rpartition("-")[2]
+            if not Path(f"/sys/devices/system/node/node{last}").exists():
+                raise MissingError(f"NUMA node {last}")
         os.mkfifo(self.folder / "events")
         if symbols.accel == "kvm" and not (verdict := kvm_works(self.props.qemu, cache_dir=None)).usable:
             raise MissingError(f"KVM ({verdict.reason})")

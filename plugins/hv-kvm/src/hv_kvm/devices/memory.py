@@ -190,4 +190,7 @@ def render(spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
 
 def _placement(memory: Memory | HotMemory) -> Props:
     """The properties of a memory backend for the NUMA nodes."""
-    return {} if memory.nodes is None else {"host-nodes": memory.nodes, "policy": memory.policy}
+    if memory.nodes is None:
+        return {}
+    first, _, last = memory.nodes.partition("-")
+    return {"host-nodes": range(int(first), int(last or first) + 1), "policy": memory.policy}

@@ -14,7 +14,7 @@ from hvcore.plugin import dataclass
 
 __all__ = ["Opt", "Props", "QmpCommand", "Value", "as_command", "nested"]
 
-Value = bool | int | str
+Value = bool | int | str | range
 Props = dict[str, Value | None]
 
 
@@ -23,7 +23,8 @@ class Opt:
     """One option: ``-name`` alone, with a ``head`` (the implied first key or a plain argument), with ``props``, or both.
 
     ``plain``: QEMU does not parse the argument. ``params`` are the parameters that the option follows from, ``why`` is
-    the reason for it, and ``capability`` the feature of this QEMU, or the lack of it, that decided its form.
+    the reason for it, and ``capability`` the feature of this QEMU, or the lack of it, that decided its form. A range is a
+    list of numbers, ``0-3`` in the argument.
     """
 
     name: str
@@ -52,6 +53,8 @@ class Opt:
 def _text(value: Value) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
+    if isinstance(value, range):
+        return str(value[0]) if len(value) == 1 else f"{value[0]}-{value[-1]}"
     return str(value)
 
 
@@ -111,6 +114,8 @@ def nested(props: Mapping[str, Value | None]) -> dict[str, Any]:
 
 
 def _lists(value: Any) -> Any:
+    if isinstance(value, range):
+        return list(value)
     if not isinstance(value, dict):
         return value
     items = {key: _lists(item) for key, item in value.items()}

@@ -67,6 +67,6 @@ def _in_free_slot(device: PciDevice, taken: set[int], reserved: int) -> PciDevic
     return replace(device, slot=slot)
 
 
-def display_address(spec: KvmSpec) -> dict[str, bool | int | str | None]:
+def display_address(spec: KvmSpec) -> dict[str, bool | int | str | range | None]:
     """The slot of the graphics card, where QEMU itself would put it: 2 on pc, 1 on q35."""
     return {"bus": "pcie.0", "addr": "0x1"} if spec.q35 else {"bus": "pci.0", "addr": "0x2"}

@@ -82,7 +82,7 @@ class PciDevice(Device):
             )
         return None if spec.acpi else "needs ACPI to be plugged, and acpi is false"
 
-    def address(self, spec: KvmSpec) -> dict[str, bool | int | str | None]:
+    def address(self, spec: KvmSpec) -> dict[str, bool | int | str | range | None]:
         """The properties for bus and slot. The slot is text, because QEMU 10 reads a number differently."""
         return {"bus": "pcie.0" if spec.q35 else "pci.0", "addr": f"{self.slot:#x}"}
 
