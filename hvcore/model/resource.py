@@ -89,9 +89,13 @@ class DiskClaim(Resource[tuple[str, ...]]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mounts(Resource[None]):
-    """All mounts of a driver below the instance's directory. ``disk`` must be unused after they are unmounted."""
+    """All mounts of a driver below the instance's directory. ``disk`` must be unused after they are unmounted.
+
+    ``shared``: other instances may read that disk too, and then it is still in use.
+    """
 
     disk: str | None = None
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from hvcore.errors import DiskInUse, DiskInUseError, LeftoverError, Problem
@@ -100,7 +101,9 @@ class MountsKind(ResourceKind[Mounts, None], name="mount", turn=Turn.FILE):
 
     def entry(self, resource: Mounts, site: Site) -> Mapping[str, Any]:
         """The disk that must be unused afterwards."""
-        return {} if resource.disk is None else {"disk": resource.disk}
+        if resource.disk is None:
+            return {}
+        return {"disk": resource.disk, "shared": True} if resource.shared else {"disk": resource.disk}
 
     def acquire(self, resource: Mounts, held: Held) -> None:
         """Only the entry: from now on the driver may mount."""
@@ -115,6 +118,12 @@ class MountsKind(ResourceKind[Mounts, None], name="mount", turn=Turn.FILE):
             if owner.record.boot_id != boot_id() or not end_members(owner.name, owner.dir):
                 raise
             unmount_below(directory)
-        if "disk" in entry.data:
-            # Also when an earlier try has unmounted it: a disk that is still in use has not been released.
-            wait_unused(entry.data["disk"], owner.deadline.left(_LET_GO_AT_MOST_S, at_least=_LET_GO_S))
+        if "disk" not in entry.data:
+            return
+        # Also when an earlier try has unmounted it: a disk that is still in use has not been released.
+        disk, allowed_s = entry.data["disk"], owner.deadline.left(_LET_GO_AT_MOST_S, at_least=_LET_GO_S)
+        if not entry.data.get("shared"):
+            wait_unused(disk, allowed_s)
+        elif not DiskClaims(owner.host.run_dir, owner.name).read_by_others(disk):
+            with suppress(LeftoverError):  # nothing was written, so only a next start has to wait for it
+                wait_unused(disk, allowed_s)

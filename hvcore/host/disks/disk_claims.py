@@ -103,6 +103,15 @@ class DiskClaims:
             finally:
                 os.close(fd)
 
+    def read_by_others(self, path: str) -> bool:
+        """Whether another instance has reserved the disk for reading. False for a disk that does not exist."""
+        try:
+            key = identify_disk(path, directories=True).key
+        except OSError:
+            return False
+        owners = (self._readers.owner(name) for name in sharing(self._readers.keys(), key))
+        return any(owner not in (None, instance_of(self._owner)) for owner in owners)
+
     def _refuse_used(self, path: str, disk: DiskId, *, read_only: bool, own: bool) -> None:
         """Raise `DiskInUseError` when another instance has reserved the disk, or, unless it is ``own``, the host uses it."""
         instance = instance_of(self._owner)

@@ -45,9 +45,7 @@ class Root(Resource[str]):
 
     def needs(self) -> tuple[Resource[Any], ...]:
         """The users that own its files as seen inside, and the right to mount."""
-        # A disk that the instance writes to must be unused after the release; one that it only reads has other readers.
-        alone = self.spec.disk if self.spec.source_is_written else None
-        return (self.inside, hv.Mounts(key="mounts", disk=alone))
+        return (self.inside, hv.Mounts(key="mounts", disk=self.spec.disk, shared=not self.spec.source_is_written))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -489,10 +490,8 @@ exec sleep 1000
 """
 
 
-def test_copy_of_the_mount_in_another_namespace_is_named_until_it_is_gone(
-    node: hvcore.Node, images: Any, web1: Build, tmp_path: Path
-) -> None:
-    node.driver("chroot").start(web1(images()))
+def _keeper(tmp_path: Path) -> subprocess.Popen[bytes]:
+    """A process with a copy of the mounts below that directory."""
     propagation = "unchanged" if hvcore.plugin.with_own_root() else "private"
     other = subprocess.Popen(
         ["unshare", "--mount", "--propagation", propagation, "sh", "-c", _KEEPS_OURS, "sh", str(tmp_path)]
@@ -500,6 +499,37 @@ def test_copy_of_the_mount_in_another_namespace_is_named_until_it_is_gone(
     host = os.readlink("/proc/self/ns/mnt")
     while os.readlink(f"/proc/{other.pid}/ns/mnt") == host or "sleep" not in _comm(other.pid):
         time.sleep(0.01)
+    return other
+
+
+@pytest.mark.parametrize("readers", [1, 2])
+def test_a_disk_that_is_only_read_can_be_started_again_after_a_stop(
+    node: hvcore.Node, images: Any, web1: Build, tmp_path: Path, readers: int
+) -> None:
+    """A copy of the mount is let go meanwhile. Another reader keeps the disk in use, and is not waited for."""
+    instance = web1(images(), overlay="memory")
+    node.driver("chroot").start(instance)
+    if readers == 2:
+        node.driver("chroot").start(replace(instance, name="web2"))
+    other = _keeper(tmp_path)
+    goes = threading.Timer(0.5, other.kill)
+    goes.start()
+    try:
+        node.stop("web1", force=True)
+        assert (other.poll() is None) is (readers == 2)
+        assert node.driver("chroot").start(instance).changed
+    finally:
+        goes.join()
+        other.wait()
+        for name in ("web1", "web2"):
+            node.stop(name, force=True)
+
+
+def test_copy_of_the_mount_in_another_namespace_is_named_until_it_is_gone(
+    node: hvcore.Node, images: Any, web1: Build, tmp_path: Path
+) -> None:
+    node.driver("chroot").start(web1(images()))
+    other = _keeper(tmp_path)
     try:
         for _ in range(2):
             with pytest.raises(
