@@ -359,7 +359,9 @@ def test_nothing_is_left_wherever_its_caller_is_killed(
         ended_before += status == 0
         assert as_user(clear) == 0
         give_up = time.monotonic() + 10
-        while launched_for(run_dir) and time.monotonic() < give_up:  # one that was killed shows its environment until it exits
+        while (
+            launched_for(run_dir) and time.monotonic() < give_up
+        ):  # one that was killed shows its environment until it exits
             time.sleep(0.01)
         assert not launched_for(run_dir)
     assert ended_before <= (total // 3 if step else 0)
