@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -494,12 +494,19 @@ def test_a_silent_monitor_without_a_client_is_not_called_busy(tmp_path: Path) ->
         connect(path, deadline_s=SOON_S)
 
 
-def test_a_full_backlog_is_busy_after_the_deadline(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("served", "error"), [(True, QmpBusyError), (False, QmpTimeoutError)])
+def test_a_full_backlog_is_busy_if_another_client_is_served_and_else_a_qemu_that_hangs(
+    tmp_path: Path, *, served: bool, error: type[Exception]
+) -> None:
     path = str(tmp_path / "qmp")
-    with listening(path), socket.socket(socket.AF_UNIX) as other:
-        other.connect(path)
+    with listening(path) as listener, ExitStack() as clients:
+        others = [clients.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(2 if served else 1)]
+        others[0].connect(path)
+        if served:
+            clients.enter_context(listener.accept()[0])
+            others[1].connect(path)
         started = time.monotonic()
-        with pytest.raises(QmpBusyError):
+        with pytest.raises(error):
             connect(path, deadline_s=0.2)
         assert 0.15 < time.monotonic() - started < 30  # it would stay full for ever
 

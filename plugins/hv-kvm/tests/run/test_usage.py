@@ -32,9 +32,8 @@ def test_guests_that_run_hang_or_whose_monitor_is_in_use(world: World) -> None:
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     # The monitors of a guest that hangs have no room for another client in the end.
-    seen = [str(world.node.usage("web3", deadline_s=0.3)[0].problem) for _ in range(5)]
-    assert seen[0] == "QEMU did not answer within 0.3 s; see 'hv info web3'"
-    assert seen[-1] == "QEMU hangs, it has not answered earlier questions; see 'hv info web3'"
+    seen = {str(world.node.usage("web3", deadline_s=0.3)[0].problem) for _ in range(5)}
+    assert seen == {"QEMU did not answer within 0.3 s; see 'hv info web3'"}
     os.kill(pids.pop(), signal.SIGCONT)
     assert world.node.usage("web3", deadline_s=PATIENCE_S)[0].problem is None
     begun = time.monotonic()

@@ -31,6 +31,7 @@ from hvcore.plugin import Deadline, dataclass
 __all__ = ["Answers", "Question", "Questions", "ask_all"]
 
 _LINE_LIMIT: Final = 4 << 20  # a guest with 60 disks has 90 kB
+_ROOM_MS: Final = 20
 _SECOND_TRY: Final = 0.25  # of the deadline, for a monitor that another program uses
 
 Question = tuple[str, Mapping[str, Any] | None]
@@ -81,8 +82,6 @@ def ask_all(guests: Sequence[Questions], deadline: Deadline) -> list[Answers | Q
         for one in asked:
             if one.wires and not one.answers:
                 _open(one, str(one.questions.paths.commands))
-            elif isinstance(one.failure, QmpBusyError):  # there was no room for another client
-                _open_one_of(one)
         _until(asked, time.monotonic() + deadline.left())
         return [_result(one, deadline) for one in asked]
     finally:
@@ -90,10 +89,9 @@ def ask_all(guests: Sequence[Questions], deadline: Deadline) -> list[Answers | Q
             one.close()
 
 
-def _open_one_of(one: _Asked) -> None:
+def _open_one_of(one: _Asked) -> bool:
     paths = one.questions.paths
-    if not _open(one, str(paths.recovery)):
-        _open(one, str(paths.commands))
+    return _open(one, str(paths.recovery)) or _open(one, str(paths.commands))
 
 
 def _open(one: _Asked, path: str) -> bool:
@@ -116,30 +114,51 @@ def _open(one: _Asked, path: str) -> bool:
     return True
 
 
-def _until(asked: Sequence[_Asked], until: float) -> None:
-    """Read answers until every guest has given all, or until that time in monotonic seconds."""
-    poll, waiting = select.poll(), dict[int, tuple[_Asked, Wire]]()
-    for one in asked:
+class _Waiting:
+    """The connections that have answers to give."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._of: dict[int, tuple[_Asked, Wire]] = {}
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def add(self, one: _Asked) -> None:
+        """Wait for the connections of that guest."""
         for wire in one.wires:
-            waiting[wire.fileno()] = (one, wire)
-            poll.register(wire.fileno(), select.POLLIN)
-    while waiting:
-        left_ms = (until - time.monotonic()) * 1000
-        if left_ms <= 0:
-            return
-        for fd, _ in poll.poll(int(left_ms) + 1):
-            if fd not in waiting:
+            self._of[wire.fileno()] = (one, wire)
+            self._poll.register(wire.fileno(), select.POLLIN)
+
+    def read(self, at_most_ms: float) -> None:
+        """Take what arrives within that time; a guest that has answered everything is done with."""
+        for fd, _ in self._poll.poll(int(at_most_ms) + 1):
+            if fd not in self._of:
                 continue
-            one, wire = waiting[fd]
+            one, wire = self._of[fd]
             mine = {each.fileno() for each in one.wires}
             _read(one, wire)
             for number in mine if one.done else {fd} if wire.closed else ():
-                poll.unregister(number)
-                del waiting[number]
+                self._poll.unregister(number)
+                del self._of[number]
             if one.done:
                 one.close()
             elif wire.closed:
                 one.wires.remove(wire)
+
+
+def _until(asked: Sequence[_Asked], until: float) -> None:
+    """Read answers until every guest has given all, or until that time in monotonic seconds."""
+    waiting = _Waiting()
+    for one in asked:
+        waiting.add(one)
+    no_room = [one for one in asked if not one.wires and isinstance(one.failure, QmpBusyError)]
+    while (waiting or no_room) and (left_ms := (until - time.monotonic()) * 1000) > 0:
+        # The kernel does not report room in the backlog of a monitor.
+        waiting.read(min(left_ms, _ROOM_MS) if no_room else left_ms)
+        for one in [one for one in no_room if _open_one_of(one)]:
+            no_room.remove(one)
+            waiting.add(one)
 
 
 def _read(one: _Asked, wire: Wire) -> None:
@@ -181,9 +200,8 @@ def _result(one: _Asked, deadline: Deadline) -> Answers | QmpError:
         return one.failure
     if not one.wires and not full:
         return QmpClosedError(subject=path, during="the answers")
-    # A QEMU that hangs accepts no connection: those of earlier questions fill its backlog until it continues.
+    # A QEMU that hangs accepts no connection.
     tried = [wire.subject for wire in one.wires] or [path, str(one.questions.paths.recovery)]
     if not one.heard and all(accepted_connections(each) for each in tried):
         return QmpBusyError(subject=path, waited_s=deadline.seconds)
-    waited_s = deadline.seconds if one.wires else deadline.spent()
-    return QmpTimeoutError(subject=path, command="the questions", waited_s=waited_s)
+    return QmpTimeoutError(subject=path, command="the questions", waited_s=deadline.seconds)

@@ -209,7 +209,13 @@ def connect(path: str, *, deadline_s: float = COMMAND_DEADLINE_S, oob: bool = Fa
     """
     started = time.monotonic()
     deadline = started + deadline_s
-    client = QmpClient(open_wire(path, deadline=deadline))
+    try:
+        client = QmpClient(open_wire(path, deadline=deadline))
+    except QmpBusyError:
+        if accepted_connections(path) != 0:
+            raise
+        # Nobody is served: QEMU hangs, and does not accept those that have given up before.
+        raise QmpTimeoutError(subject=path, command="greeting", waited_s=time.monotonic() - started) from None
     try:
         client.negotiate(deadline_s=deadline - time.monotonic(), oob=oob)
     except QmpTimeoutError as error:

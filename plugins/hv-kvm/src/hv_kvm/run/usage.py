@@ -73,8 +73,6 @@ def _usage(live: hv.Live, asked: Questions, found: Answers | QmpError, deadline:
 
 
 def _problem(live: hv.Live, error: QmpError, deadline: hv.Deadline) -> str:
-    if isinstance(error, QmpTimeoutError) and error.waited_s < deadline.seconds:
-        return f"QEMU hangs, it has not answered earlier questions; see 'hv info {live.record.name}'"
     if isinstance(error, QmpTimeoutError):
         return f"QEMU did not answer within {deadline.seconds:g} s; see 'hv info {live.record.name}'"
     if isinstance(error, QmpBusyError):
