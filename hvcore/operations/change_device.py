@@ -13,7 +13,6 @@ from hvcore.model.record import Change, Phase, Record
 from hvcore.model.state import Already, Move, Op
 from hvcore.operations.context import Context
 from hvcore.operations.saved_params import saved_params
-from hvcore.params.words import nearest
 
 if TYPE_CHECKING:
     from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
@@ -57,10 +56,9 @@ def devices_in(loaded: LoadedDriver, record: Record) -> Mapping[str, str]:
 
 
 def no_device(name: str, device: str, devices: Mapping[str, str]) -> InputError:
-    """The error about a name that no device has, with what was probably meant."""
-    near = nearest(device, devices)
-    todo = f"did you mean {near!r}?" if near else f"it has {', '.join(sorted(devices)) or 'none'}"
-    return InputError(f"{name}: has no device {device!r:.80}; {todo}")
+    """The error about a name that no device has. disk0 is not meant by disk1, so all are listed and none is suggested."""
+    there = ", ".join(sorted(devices)) or "none that can be changed while it runs"
+    return InputError(f"{name}: has no device {device!r:.80}; it has {there}")
 
 
 def carry_out(

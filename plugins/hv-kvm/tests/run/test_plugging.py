@@ -69,7 +69,7 @@ def test_a_disk_comes_and_goes_and_is_free_afterwards(world: World, worlds: Call
     assert world.info().devices == {"disk0": "disks[0]"}
     assert elsewhere.start("web3", disks=[more]).changed
     elsewhere.node.stop("web3", force=True)
-    with pytest.raises(hvcore.InputError, match=r"web1: has no device 'disk1'; did you mean 'disk0'\?"):
+    with pytest.raises(hvcore.InputError, match="web1: has no device 'disk1'; it has disk0"):
         world.node.detach("web1", "disk1")
 
 
