@@ -16,10 +16,10 @@ from hvcore.model.instance import Instance
 from hvcore.model.nic import nic_problems
 from hvcore.model.record import Change, Record
 from hvcore.model.state import Op
+from hvcore.operations.begin import begun
 from hvcore.operations.change_device import devices_in, made, no_device
 from hvcore.operations.context import Context
-from hvcore.operations.observe import existing, observed
-from hvcore.operations.recover import settle
+from hvcore.operations.observe import observed
 from hvcore.operations.saved_params import saved_params
 from hvcore.operations.start import refuse_incomplete
 from hvcore.params.values import Params
@@ -42,11 +42,8 @@ def attach(
     ``params`` are values of the driver's parameters for this device alone. Raises `ParamsError` and `VerifyError` before
     anything changes, and `OperationError` when the device could not be attached and that was undone.
     """
-    with context.store.lock(name, "attach", wait_s=deadline.left(at_most=context.busy_s)):
-        settle(context, name, deadline)
-        record, verdict = existing(context, name, Op.ATTACH)
-        loaded = context.driver(record.driver)
-        decide = loaded.able(Op.ATTACH)
+    with begun(context, name, Op.ATTACH, deadline) as begin:
+        record, loaded = begin.record, begin.loaded
         refuse_incomplete(loaded)
         devices = devices_in(loaded, record)
         there = _same(record.instance, device)
@@ -61,7 +58,7 @@ def attach(
         values = _with_values(loaded, name, saved, params)
         _refuse_new_problems(loaded, (record.instance, saved), (instance, values), field)
         job = context.job(record, deadline, loaded)
-        spec, label = decide(job, instance, values, field)
+        spec, label = begin.act(job, instance, values, field)
         change = Change(
             op=str(Op.ATTACH),
             device=label,
@@ -70,7 +67,7 @@ def attach(
             params=_params(record, instance, field),
             devices=loaded.device_names(spec),
         )
-        return made(context, loaded, record, change, verdict, deadline)
+        return made(context, loaded, record, change, begin.state, deadline)
 
 
 def detach(context: Context, name: str, device: str, *, deadline: Deadline) -> Outcome:
@@ -79,15 +76,12 @@ def detach(context: Context, name: str, device: str, *, deadline: Deadline) -> O
     Raises `InputError` for a device that the instance does not have, `OperationError` for one that has to stay, and
     `DeadlineError` when the guest does not let it go: another detach continues.
     """
-    with context.store.lock(name, "detach", wait_s=deadline.left(at_most=context.busy_s)):
-        settle(context, name, deadline)
-        record, verdict = existing(context, name, Op.DETACH)
-        loaded = context.driver(record.driver)
-        decide = loaded.able(Op.DETACH)
+    with begun(context, name, Op.DETACH, deadline) as begin:
+        record, loaded = begin.record, begin.loaded
         devices = devices_in(loaded, record)
         if device not in devices:
             raise no_device(name, device, devices)
-        spec = decide(context.job(record, deadline, loaded), device)
+        spec = begin.act(context.job(record, deadline, loaded), device)
         instance = _without_row(record.instance, devices[device])
         change = Change(
             op=str(Op.DETACH),
@@ -97,7 +91,7 @@ def detach(context: Context, name: str, device: str, *, deadline: Deadline) -> O
             params=_params(record, instance, devices[device]),
             devices=loaded.device_names(spec),
         )
-        return made(context, loaded, record, change, verdict, deadline)
+        return made(context, loaded, record, change, begin.state, deadline)
 
 
 def _same(instance: Instance, device: Disk | Nic | ListedDevice) -> str | None:

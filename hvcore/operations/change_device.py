@@ -10,7 +10,7 @@ from hvcore.deadline import Deadline
 from hvcore.errors import HvError, InputError, NodeError
 from hvcore.model.answers import Outcome
 from hvcore.model.record import Change, Phase, Record
-from hvcore.model.state import Already, Move, Op
+from hvcore.model.state import Op, State
 from hvcore.operations.context import Context
 from hvcore.operations.saved_params import saved_params
 
@@ -24,9 +24,9 @@ _SETTLE_S: Final = 10.0
 
 
 def made(
-    context: Context, loaded: LoadedDriver, record: Record, change: Change, verdict: Move | Already, deadline: Deadline
+    context: Context, loaded: LoadedDriver, record: Record, change: Change, state: State, deadline: Deadline
 ) -> Outcome:
-    """The outcome of the change, with the hooks around it. ``verdict`` is that of the state table."""
+    """The outcome of the change, which leads to that state, with the hooks around it."""
     op = Op(change.op)
     about: dict[str, Any] = {"params": saved_params(loaded, record), "device": change.device}
     hooked = op in (Op.ATTACH, Op.DETACH)
@@ -37,7 +37,7 @@ def made(
         name=record.name,
         op=op,
         changed=True,
-        state=verdict.to if isinstance(verdict, Move) else verdict.state,
+        state=state,
         seconds=deadline.spent(),
         notes=notes,
         device=change.device,
@@ -72,7 +72,8 @@ def carry_out(
     job = context.job(record, deadline, loaded)
     try:
         job.update(phase=Phase.CHANGING, change=change)
-        _alter(loaded, job, change, back=False)
+        before, after = _sides(loaded, job, change)
+        loaded.alter(job, before=before, after=after, device=change.device)
         _save(job, change)
     except BaseException as error:
         job.held.close()
@@ -109,22 +110,21 @@ def settle_change(loaded: LoadedDriver, job: Job) -> tuple[str, str]:
     if change is None:
         raise ValueError("no change in the record")
     try:
-        before, after = loaded.read_spec(job.record.spec), loaded.read_spec(change.spec)
+        before, after = _sides(loaded, job, change)
         if loaded.altered(job, before=before, after=after, device=change.device):
-            _alter(loaded, job, change, back=False)
+            loaded.alter(job, before=before, after=after, device=change.device)
             _save(job, change)
             return "finished", f"{change.op} of {change.device} had succeeded"
-        _alter(loaded, job, change, back=True)
+        loaded.alter(job, before=after, after=before, device=change.device)
         job.update(phase=Phase.RUNNING, change=None)
         return "undone", f"{change.op} of {change.device} was interrupted"
     finally:
         job.held.close()
 
 
-def _alter(loaded: LoadedDriver, job: Job, change: Change, *, back: bool) -> None:
-    sides = [loaded.read_spec(job.record.spec), loaded.read_spec(change.spec)]
-    before, after = reversed(sides) if back else sides
-    loaded.alter(job, before=before, after=after, device=change.device)
+def _sides(loaded: LoadedDriver, job: Job, change: Change) -> tuple[Any, Any]:
+    """The specs from before and after the change."""
+    return loaded.read_spec(job.record.spec), loaded.read_spec(change.spec)
 
 
 def _save(job: Job, change: Change) -> None:

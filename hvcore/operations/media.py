@@ -11,10 +11,10 @@ from hvcore.model.answers import Outcome
 from hvcore.model.codec import encode
 from hvcore.model.record import Change
 from hvcore.model.state import Op
+from hvcore.operations.begin import begun
 from hvcore.operations.change_device import devices_in, made, no_device
 from hvcore.operations.context import Context
-from hvcore.operations.observe import existing, observed
-from hvcore.operations.recover import settle
+from hvcore.operations.observe import observed
 
 __all__ = ["change_medium"]
 
@@ -28,18 +28,15 @@ def change_medium(context: Context, name: str, device: str, path: str | None, *,
     `OperationError` when the guest keeps the drive locked: it still has its medium then.
     """
     op = Op.EJECT if path is None else Op.INSERT
-    with context.store.lock(name, str(op), wait_s=deadline.left(at_most=context.busy_s)):
-        settle(context, name, deadline)
-        record, verdict = existing(context, name, op)
-        loaded = context.driver(record.driver)
-        decide = loaded.able(op)
+    with begun(context, name, op, deadline) as begin:
+        record, loaded = begin.record, begin.loaded
         devices = devices_in(loaded, record)
         field = devices.get(device)
         if field is None:
             raise no_device(name, device, devices)
         if not field.startswith(_PARAM):
             raise OperationError(f"{name}: {device} has no medium to change; give a CD-ROM or floppy drive")
-        spec = encode(decide(context.job(record, deadline, loaded), device, path))
+        spec = encode(begin.act(context.job(record, deadline, loaded), device, path))
         if spec == record.spec:
             state = observed(context, name).state
             return Outcome(name=name, op=op, changed=False, state=state, device=device)
@@ -53,4 +50,4 @@ def change_medium(context: Context, name: str, device: str, path: str | None, *,
             params=None if record.params is None else {**record.params, key: path},
             devices=dict(devices),
         )
-        return made(context, loaded, record, change, verdict, deadline)
+        return made(context, loaded, record, change, begin.state, deadline)

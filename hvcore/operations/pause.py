@@ -8,9 +8,8 @@ from typing import Any
 from hvcore.deadline import Deadline
 from hvcore.model.answers import Outcome
 from hvcore.model.state import Already, Move, Op
+from hvcore.operations.begin import begun
 from hvcore.operations.context import Context
-from hvcore.operations.observe import existing
-from hvcore.operations.recover import settle
 from hvcore.operations.saved_params import saved_params
 
 __all__ = ["pause", "resume"]
@@ -27,23 +26,20 @@ def resume(context: Context, name: str, *, deadline: Deadline) -> Outcome:
 
 
 def _change(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
-    with context.store.lock(name, str(op), wait_s=deadline.left(at_most=context.busy_s)):
-        settle(context, name, deadline)
-        record, verdict = existing(context, name, op)
-        loaded = context.driver(record.driver)
-        act = loaded.able(op)
+    with begun(context, name, op, deadline) as begin:
+        record, loaded = begin.record, begin.loaded
         job = context.job(record, deadline, loaded)
         about: dict[str, Any] = {}
-        if isinstance(verdict, Move):
+        if isinstance(begin.verdict, Move):
             about = {"instance": record.instance, "params": saved_params(loaded, record)}
             list(loaded.hooks.each(f"before_{op}", **about))
         job.update(paused=op is Op.PAUSE)
         # Also when nothing seems to be left to do: the state came from the guest's journal, and QEMU may know better.
         written = job.record
-        act(job.live, job)
+        begin.act(job.live, job)
         if job.record is not written:
             job.update()
-        if isinstance(verdict, Already):
-            return Outcome(name=name, op=op, changed=False, state=verdict.state)
-        outcome = Outcome(name=name, op=op, changed=True, state=verdict.to, seconds=deadline.spent())
+        if isinstance(begin.verdict, Already):
+            return Outcome(name=name, op=op, changed=False, state=begin.state)
+        outcome = Outcome(name=name, op=op, changed=True, state=begin.state, seconds=deadline.spent())
         return replace(outcome, notes=loaded.hooks.notes(f"after_{op}", outcome=outcome, **about))

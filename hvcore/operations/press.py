@@ -10,9 +10,9 @@ from hvcore.deadline import Deadline
 from hvcore.errors import InputError
 from hvcore.model.answers import Outcome
 from hvcore.model.state import Already, Op
+from hvcore.operations.begin import begun
 from hvcore.operations.context import Context
-from hvcore.operations.observe import existing, observed
-from hvcore.operations.recover import settle
+from hvcore.operations.observe import observed
 
 __all__ = ["nmi", "powerdown", "reset", "send_keys"]
 
@@ -48,20 +48,16 @@ def send_keys(context: Context, name: str, combinations: Sequence[str], *, deadl
 
 
 def _press(context: Context, name: str, op: Op, deadline: Deadline, *arguments: object) -> Outcome:
-    with context.store.lock(name, str(op), wait_s=deadline.left(at_most=context.busy_s)):
-        settle(context, name, deadline)
-        record, verdict = existing(context, name, op)
-        loaded = context.driver(record.driver)
-        act = loaded.able(op)
-        if isinstance(verdict, Already):
-            return Outcome(name=name, op=op, changed=False, state=verdict.state)
-        job = context.job(record, deadline, loaded)
-        act(job.live, job, *arguments)
+    with begun(context, name, op, deadline) as begin:
+        if isinstance(begin.verdict, Already):
+            return Outcome(name=name, op=op, changed=False, state=begin.state)
+        job = context.job(begin.record, deadline, begin.loaded)
+        begin.act(job.live, job, *arguments)
         return Outcome(
             name=name,
             op=op,
             changed=True,
-            state=observed(context, name).state if op is Op.POWERDOWN else verdict.to,  # some guests obey at once
+            state=observed(context, name).state if op is Op.POWERDOWN else begin.state,  # some guests obey at once
             seconds=deadline.spent(),
             notes=tuple(dict.fromkeys(job.remarks)),
         )

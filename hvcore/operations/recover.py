@@ -49,8 +49,10 @@ class Recovered:
         return {"name": self.name, "what": self.what, "detail": self.detail}
 
 
-def settle(context: Context, name: str, deadline: Deadline) -> Recovered | None:
+def settle(context: Context, name: str, deadline: Deadline, *, devices: bool = True) -> Recovered | None:
     """Bring one instance to a settled state; None when there was nothing to do. The caller holds its lock.
+
+    Without ``devices``, an interrupted change of one is left, for a stop: that releases what either side of it holds.
 
     Raises `HvError` when something that it holds cannot be released.
     """
@@ -64,7 +66,7 @@ def settle(context: Context, name: str, deadline: Deadline) -> Recovered | None:
             context.store.remove(name)
         return _restored(context, name)
     same_boot = record.boot_id == boot_id()
-    if same_boot and record.phase in (Phase.RUNNING, Phase.ENDED):
+    if same_boot and record.phase in (Phase.RUNNING, Phase.ENDED, *(() if devices else (Phase.CHANGING,))):
         return None
     loaded = context.driver(record.driver)
     job = context.job(record, deadline, loaded)

@@ -9,11 +9,10 @@ from typing import Any, Final
 from hvcore.deadline import Deadline
 from hvcore.errors import InputError
 from hvcore.model.instance import Instance
-from hvcore.model.state import Move, Op
+from hvcore.model.state import Op
 from hvcore.model.tuned import Reached, Resized
+from hvcore.operations.begin import begun
 from hvcore.operations.context import Context
-from hvcore.operations.observe import existing
-from hvcore.operations.recover import settle
 from hvcore.state.job import Job
 
 __all__ = ["balloon", "resize_memory", "resize_vcpus"]
@@ -44,19 +43,15 @@ def resize_vcpus(context: Context, name: str, vcpus: int, *, deadline: Deadline)
 def _resize(context: Context, name: str, op: Op, asked: int, deadline: Deadline) -> Resized:
     if type(asked) is not int or not 1 <= asked <= _LARGEST:
         raise InputError(f"{name}: {op}: must be a whole number from 1, got {asked!r:.40}; give one")
-    with context.store.lock(name, str(op), wait_s=deadline.left(at_most=context.busy_s)):
-        settle(context, name, deadline)
-        record, verdict = existing(context, name, op)
-        loaded = context.driver(record.driver)
-        act = loaded.able(op)
-        job = context.job(record, deadline, loaded)
-        found = _acted(job, op, asked, lambda: act(job.live, job, asked))
+    with begun(context, name, op, deadline) as begin:
+        job = context.job(begin.record, deadline, begin.loaded)
+        found = _acted(job, op, asked, lambda: begin.act(job.live, job, asked))
         changed = asked != found.before
         return Resized(
             name=name,
             op=op,
             changed=changed,
-            state=verdict.to if isinstance(verdict, Move) else verdict.state,
+            state=begin.state,
             seconds=deadline.spent() if changed else 0.0,
             notes=(*job.remarks, *([found.note] if found.note else [])),
             asked=asked,

@@ -8,10 +8,10 @@ from hvcore.deadline import Deadline
 from hvcore.errors import InputError
 from hvcore.model.answers import Outcome
 from hvcore.model.state import Op
+from hvcore.operations.begin import begun
 from hvcore.operations.change_device import devices_in, no_device
 from hvcore.operations.context import Context
-from hvcore.operations.observe import existing, observed
-from hvcore.operations.recover import settle
+from hvcore.operations.observe import observed
 
 __all__ = ["resize_disk"]
 
@@ -28,11 +28,8 @@ def resize_disk(
     if size_bytes <= 0 or size_bytes % _SECTOR_BYTES:
         what = f"{name}: {device}: the size must be a multiple of {_SECTOR_BYTES} bytes, above 0"
         raise InputError(f"{what}, got {size_bytes}; give for example 20G")
-    with context.store.lock(name, "resize", wait_s=deadline.left(at_most=context.busy_s)):
-        settle(context, name, deadline)
-        record, _ = existing(context, name, Op.RESIZE)
-        loaded = context.driver(record.driver)
-        act = loaded.able(Op.RESIZE)
+    with begun(context, name, Op.RESIZE, deadline) as begin:
+        record, loaded = begin.record, begin.loaded
         devices = devices_in(loaded, record)
         if device not in devices:
             raise no_device(name, device, devices)
@@ -42,7 +39,7 @@ def resize_disk(
             what = f"{name}: {device} has {before} bytes, and {size_bytes} are less"
             raise InputError(f"{what}; what is at its end would be lost: add --shrink (shrink=True) if that is wanted")
         if size_bytes != before:
-            act(job, device, size_bytes)
+            begin.act(job, device, size_bytes)
         return Outcome(
             name=name,
             op=Op.RESIZE,

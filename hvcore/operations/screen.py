@@ -7,9 +7,9 @@ from hvcore.errors import InputError, NotFoundError
 from hvcore.model.answers import Outcome
 from hvcore.model.observation import ConsoleAddress, ConsoleKind
 from hvcore.model.state import ACTIVE, Op, State
+from hvcore.operations.begin import begun
 from hvcore.operations.context import Context
 from hvcore.operations.observe import existing, observed
-from hvcore.operations.recover import settle
 
 __all__ = ["consoles", "screenshot", "vnc_password"]
 
@@ -47,12 +47,8 @@ def vnc_password(context: Context, name: str, password: str, *, valid_s: float |
     if not 1 <= size <= _MOST_BYTES or not password.isprintable() or not password.isascii():
         what = f"the VNC password must have 1 to {_MOST_BYTES} printable ASCII characters, got {size} bytes"
         raise InputError(f"{name}: {what}; VNC compares no more than {_MOST_BYTES}")
-    with context.store.lock(name, "vnc-password", wait_s=deadline.left(at_most=context.busy_s)):
-        settle(context, name, deadline)
-        record, _ = existing(context, name, Op.VNC_PASSWORD)
-        loaded = context.driver(record.driver)
-        set_it = loaded.able(Op.VNC_PASSWORD)
-        job = context.job(record, deadline, loaded)
-        set_it(job.live, job, password, valid_s)
+    with begun(context, name, Op.VNC_PASSWORD, deadline) as begin:
+        job = context.job(begin.record, deadline, begin.loaded)
+        begin.act(job.live, job, password, valid_s)
         state = observed(context, name).state
         return Outcome(name=name, op=Op.VNC_PASSWORD, changed=True, state=state, seconds=deadline.spent())

@@ -20,7 +20,6 @@ from hvcore.errors import (
 )
 from hvcore.host.hurry import HurriedDeadline, hurried_deadline, interruptible
 from hvcore.host.launching.launch import reap
-from hvcore.host.processes.process import boot_id
 from hvcore.model.answers import Outcome
 from hvcore.model.record import Phase, Record
 from hvcore.model.state import ACTIVE, ENDED, Already, Op, State
@@ -92,7 +91,7 @@ def _in_words(error: Exception) -> str:
 def _stop(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
     force = op is Op.KILL
     try:
-        recovered = None if _is_changing(context, name) else settle(context, name, deadline)
+        recovered = settle(context, name, deadline, devices=False)
     except HvError as error:  # such as a half-started guest that does not answer: force kills it all the same
         if not force or _is_fault(error):
             raise
@@ -108,15 +107,6 @@ def _stop(context: Context, name: str, op: Op, deadline: Deadline) -> Outcome:
         return _stop_by_driver(context, seen.record, op, deadline, before=seen.state)
     stopped_by = "gone" if seen.state in ENDED else "kill"
     return _release(context, seen.record, _outcome_of(name, op, stopped_by, seen.state), deadline)
-
-
-def _is_changing(context: Context, name: str) -> bool:
-    """Whether an interrupted change of a device is left: a stop releases everything that either side of it holds."""
-    try:
-        record = context.store.load(name)
-    except RecordError:
-        return False
-    return record is not None and record.phase is Phase.CHANGING and record.boot_id == boot_id()
 
 
 def _needs_driver(context: Context, seen: Observed, *, force: bool) -> bool:
