@@ -7,26 +7,17 @@ from __future__ import annotations
 
 import os
 import stat
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
 from hvcore.errors import NodeError
-from hvcore.host.libc import libc_call
+from hvcore.host.notifier import GONE, GROWS, Notifier
 from hvcore.host.processes.process import wait_readable
 
 __all__ = ["log_pieces"]
 
 _PIECE_BYTES: Final = 64 * 1024
-_IN_MODIFY: Final = 0x2  # linux/inotify.h
-_IN_ATTRIB: Final = 0x4  # also a change of the number of links, for a file that a process still has open
-_IN_DELETE_SELF: Final = 0x400
-_IN_MOVE_SELF: Final = 0x800
-_IN_UNMOUNT: Final = 0x2000
-_IN_IGNORED: Final = 0x8000
-_IN_DONT_FOLLOW: Final = 0x2000000
-_EVENT: Final = struct.Struct("iIII")
 _FOREVER_S: Final = 1e9
 
 
@@ -48,7 +39,7 @@ def log_pieces(path: str, *, lines: int | None = None, follow: bool = False) -> 
             for at, piece in _added(path, offset):
                 offset = at + len(piece)
                 yield piece
-            if watch < 0 or not _wait(watch) or _size(path) is None:
+            if watch is None or not _wait(watch) or _size(path) is None:
                 return
 
 
@@ -118,36 +109,24 @@ def _line_start(path: str, lines: int | None) -> int:
 
 
 @contextmanager
-def _watched(path: str) -> Iterator[int]:
-    """A descriptor that is readable after changes to the file, -1 without a file. Raises `NodeError`."""
+def _watched(path: str) -> Iterator[Notifier | None]:
+    """Reports changes to the file; None without a file. Raises `NodeError`."""
     try:
-        fd = libc_call("inotify_init1", os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        what = f"{path}: cannot be followed, got {error.strerror}"
-        raise NodeError(f"{what}; see fs.inotify.max_user_instances in sysctl") from error
-    try:
-        yield fd if _size(path) is not None and _watch(fd, path) else -1
-    finally:
-        os.close(fd)
+        notifier = Notifier()
+    except NodeError as error:
+        what = f"{path}: cannot be followed, got {getattr(error.__cause__, 'strerror', error)}"
+        raise NodeError(f"{what}; see fs.inotify.max_user_instances in sysctl") from error.__cause__
+    with notifier:
+        yield notifier if _size(path) is not None and _watches(notifier, path) else None
 
 
-def _watch(fd: int, path: str) -> bool:
-    wanted = _IN_MODIFY | _IN_ATTRIB | _IN_DELETE_SELF | _IN_MOVE_SELF | _IN_DONT_FOLLOW
-    with suppress(OSError):
-        return libc_call("inotify_add_watch", fd, os.fsencode(path), wanted) >= 0
+def _watches(notifier: Notifier, path: str) -> bool:
+    with suppress(NodeError):  # at the node's limit the file is read once
+        return notifier.watch(path, GROWS) is not None
     return False
 
 
-def _wait(watch: int) -> bool:
+def _wait(notifier: Notifier) -> bool:
     """Wait for an event of the file; False if the file was removed, moved or unmounted."""
-    wait_readable(watch, _FOREVER_S)
-    try:
-        events = os.read(watch, 4096)
-    except BlockingIOError:
-        return True
-    while events:
-        _, mask, _, length = _EVENT.unpack_from(events)
-        if mask & (_IN_DELETE_SELF | _IN_MOVE_SELF | _IN_UNMOUNT | _IN_IGNORED):
-            return False
-        events = events[_EVENT.size + length :]
-    return True
+    wait_readable(notifier.fd, _FOREVER_S)
+    return not any(change.mask & GONE for change in notifier.changes())

@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from stevedore.driver import DriverManager
 
 from hvcore.errors import DriverLoadError, HvError
+from hvcore.host.processes import process
 from hvcore.plugins import requirements
 from hvcore.plugins.catalogue import DRIVERS_GROUP, EXTENSIONS_GROUP, CatalogueEntry
 from hvcore.plugins.faults import near
@@ -92,12 +93,7 @@ class StillLoadingError(TimeoutError):
 
 def waited_s(thread: threading.Thread) -> float:
     """How long a thread of this process has waited for a processor, because the node is busy."""
-    try:
-        return int(Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
-    except TimeoutError:  # of the caller's time limit, which can be over at any line
-        raise
-    except (OSError, IndexError, ValueError):  # it has just ended, or a kernel without CONFIG_SCHED_INFO
-        return 0.0
+    return process.waited_s(f"self/task/{thread.native_id}")
 
 
 def _join(thread: threading.Thread, limit_s: float, waited: Callable[[threading.Thread], float]) -> None:

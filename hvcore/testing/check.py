@@ -21,7 +21,7 @@ from typing import Any, Final
 from hvcore.deadline import Deadline
 from hvcore.errors import HvError
 from hvcore.frozen import dataclass
-from hvcore.host.processes.process import kill_and_wait
+from hvcore.host.processes.process import kill_and_wait, waited_s
 from hvcore.model import sandbox
 from hvcore.model.answers import Outcome
 from hvcore.model.instance import Instance
@@ -47,7 +47,6 @@ __all__ = [
     "require",
     "seconds_of",
     "undelayed",
-    "waited_s",
 ]
 
 # What reports call the checks of a module, where that is another word.
@@ -77,15 +76,6 @@ def require(condition: object, what: str) -> None:
 def undelayed() -> float:
     """Seconds on a clock that stands still while this thread waits for a processor, because the node is busy."""
     return time.monotonic() - waited_s("thread-self")
-
-
-def waited_s(task: str) -> float:
-    """Seconds that a task in /proc has waited for a processor; 0 if it has exited, or if the kernel does not count."""
-    try:
-        with open(f"/proc/{task}/schedstat", encoding="ascii") as file:
-            return int(file.read().split()[1]) / 1e9
-    except (OSError, IndexError, ValueError):  # a kernel without CONFIG_SCHED_INFO
-        return 0.0
 
 
 def seconds_of(act: Callable[[], object]) -> float:

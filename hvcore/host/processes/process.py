@@ -42,6 +42,7 @@ __all__ = [
     "verified_pidfd",
     "wait_gone",
     "wait_readable",
+    "waited_s",
 ]
 
 _PF_EXITING: Final = 0x4
@@ -229,6 +230,17 @@ def entries_of(path: str) -> list[str]:
         if error.errno in (errno.ENOENT, errno.ESRCH, errno.EACCES, errno.EPERM):
             return []
         raise
+
+
+def waited_s(task: str) -> float:
+    """Seconds that a task in /proc has waited for a processor; 0 if it has exited, or if the kernel does not count."""
+    try:
+        with open(f"/proc/{task}/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[1]) / 1e9
+    except TimeoutError:  # of the caller's time limit, which can be over at any line
+        raise
+    except (OSError, IndexError, ValueError):  # a kernel without CONFIG_SCHED_INFO
+        return 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 
 from hvcore.errors import HvError
-from hvcore.testing.check import Bench, Level, Skipped, Tier, check, require, seconds_of, undelayed, waited_s
+from hvcore.host.processes.process import waited_s
+from hvcore.testing.check import Bench, Level, Skipped, Tier, check, require, seconds_of, undelayed
 from hvcore.testing.checks.methods import spec_of
 
 __all__: tuple[str, ...] = ()
