@@ -15,10 +15,10 @@ from dataclasses import field
 from typing import Any, Final
 
 from hv_kvm.paths import GuestPaths
+from hv_kvm.qmp.client import result_in
 from hv_kvm.qmp.errors import (
     QmpBusyError,
     QmpClosedError,
-    QmpCommandError,
     QmpConnectError,
     QmpError,
     QmpProtocolError,
@@ -179,17 +179,10 @@ def _read(one: _Asked, wire: Wire) -> None:
 
 
 def _answer(message: Mapping[str, Any], command: str, subject: str) -> Any:
-    if "return" in message:
-        return message["return"]
-    error = message.get("error")
-    if not isinstance(error, dict):
-        return QmpProtocolError(subject=subject, what=f"the reply to {command} has neither return nor error")
-    return QmpCommandError(
-        subject=subject,
-        command=command,
-        error_class=str(error.get("class", "GenericError")),
-        desc=str(error.get("desc", "")),
-    )
+    try:
+        return result_in(message, command, subject)
+    except QmpError as error:
+        return error
 
 
 def _result(one: _Asked, deadline: Deadline) -> Answers | QmpError:

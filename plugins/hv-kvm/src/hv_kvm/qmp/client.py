@@ -132,7 +132,7 @@ class QmpClient:
         while True:
             reply = self._receive(command, deadline, deadline_s)
             if reply.get("id") == command_id:
-                return self._result(command, reply)
+                return result_in(reply, command, self.subject)
             if "error" in reply and "id" not in reply:
                 # QEMU could not parse a line of ours and does not say which one, so the session is over.
                 self.close()
@@ -174,18 +174,20 @@ class QmpClient:
             if not only_replies:
                 return message
 
-    def _result(self, command: str, reply: Mapping[str, Any]) -> Any:
-        if "return" in reply:
-            return reply["return"]
-        error = reply.get("error")
-        if not isinstance(error, dict):
-            raise QmpProtocolError(subject=self.subject, what=f"the reply to {command} has neither return nor error")
-        raise QmpCommandError(
-            subject=self.subject,
-            command=command,
-            error_class=str(error.get("class", "GenericError")),
-            desc=str(error.get("desc", "")),
-        )
+
+def result_in(reply: Mapping[str, Any], command: str, subject: str) -> Any:
+    """The result in the reply to that command. Raises QmpCommandError when QEMU refuses, and QmpProtocolError."""
+    if "return" in reply:
+        return reply["return"]
+    error = reply.get("error")
+    if not isinstance(error, dict):
+        raise QmpProtocolError(subject=subject, what=f"the reply to {command} has neither return nor error")
+    raise QmpCommandError(
+        subject=subject,
+        command=command,
+        error_class=str(error.get("class", "GenericError")),
+        desc=str(error.get("desc", "")),
+    )
 
 
 def _greeting(body: Any, subject: str) -> Greeting:

@@ -14,6 +14,7 @@ from hv_kvm.machine.option import Opt, as_command
 from hv_kvm.qmp.client import COMMAND_DEADLINE_S, QmpClient
 from hv_kvm.qmp.errors import QmpCommandError, QmpProtocolError, QmpTimeoutError
 from hv_kvm.qmp.replies import ask_rows
+from hv_kvm.qmp.size_commands import PERIPHERAL
 
 __all__ = [
     "UnplugRefusedError",
@@ -41,7 +42,7 @@ class UnplugRefusedError(Exception):
 
 def devices(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> frozenset[str]:
     """The ids of all devices that have one, also of those that another program has plugged."""
-    rows = ask_rows(client, "qom-list", deadline_s, {"path": "/machine/peripheral"})
+    rows = ask_rows(client, "qom-list", deadline_s, {"path": PERIPHERAL})
     return frozenset(row.need("name", str) for row in rows)
 
 

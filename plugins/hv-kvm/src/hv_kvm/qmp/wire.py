@@ -107,31 +107,11 @@ class Wire:
             sock = self._open_socket(what)
             if not self._ready(select.POLLIN, deadline):
                 return None
-            try:
-                data = sock.recv(_RECEIVE_BYTES)
-            except BlockingIOError:
-                continue
-            except OSError:
-                # ECONNRESET: QEMU exited with bytes of ours unread, as after quit.
-                data = b""
-            if not data:
-                self.close()
-                raise QmpClosedError(subject=self.subject, during=what)
-            self._buffer += data
+            self._take_in(sock, what)
 
     def arrived(self, *, what: str) -> list[dict[str, Any]]:
         """The messages that are complete after one read, which does not wait. Raises as `receive` does."""
-        sock = self._open_socket(what)
-        try:
-            data = sock.recv(_RECEIVE_BYTES)
-        except BlockingIOError:
-            return []
-        except OSError:
-            data = b""
-        if not data:
-            self.close()
-            raise QmpClosedError(subject=self.subject, during=what)
-        self._buffer += data
+        self._take_in(self._open_socket(what), what)
         found = []
         while (line := self._take_line()) is not None:
             if line.strip():
@@ -139,6 +119,20 @@ class Wire:
         if len(self._buffer) > self._line_limit:
             self._fail(f"received a line of more than {self._line_limit} bytes")
         return found
+
+    def _take_in(self, sock: socket.socket, what: str) -> None:
+        """Add what has arrived to the buffer. Raises QmpClosedError at the end of the stream."""
+        try:
+            data = sock.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            # ECONNRESET: QEMU exited with bytes of ours unread, as after quit.
+            data = b""
+        if not data:
+            self.close()
+            raise QmpClosedError(subject=self.subject, during=what)
+        self._buffer += data
 
     def _open_socket(self, what: str) -> socket.socket:
         if self._sock is None:

@@ -62,16 +62,19 @@ def balloon(live: Live, job: Job, memory_mib: int) -> Reached:
         after = wait_for_size(
             client,
             "BALLOON_CHANGE",
-            lambda: size_commands.query_balloon(client, deadline_s=job.deadline.left(at_least=_AT_LEAST_EVERY_S)),
+            lambda deadline_s: size_commands.query_balloon(client, deadline_s=deadline_s),
             wanted_mib * _MIB,
             job,
         )
     return Reached(before=before // _MIB + more_mib, after=after // _MIB + more_mib)
 
 
-def wait_for_size(client: QmpClient, event: str, size_of: Callable[[], int], wanted: int, job: Job) -> int:
-    """Wait until the size is the wanted one, and return the last size: after each event, and at least every second."""
-    while (size := size_of()) != wanted and job.deadline.left() > 0.0:
+def wait_for_size(client: QmpClient, event: str, size_of: Callable[[float], int], wanted: int, job: Job) -> int:
+    """Wait until the size is the wanted one, and return the last size: after each event, and at least every second.
+
+    ``size_of`` gets the seconds that QEMU has to answer.
+    """
+    while (size := size_of(job.deadline.left(at_least=_AT_LEAST_EVERY_S))) != wanted and job.deadline.left() > 0.0:
         with suppress(QmpTimeoutError):
             client.wait_event(event, deadline_s=job.deadline.left(at_most=_AT_LEAST_EVERY_S))
     return size

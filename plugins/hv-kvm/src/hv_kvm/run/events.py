@@ -13,7 +13,7 @@ from typing import Any, Final
 import hvcore.plugin as hv
 from hv_kvm.event import QmpEvent
 from hv_kvm.paths import GuestPaths
-from hv_kvm.run.journal import event_in, shown_text
+from hv_kvm.run.journal import disk_in, event_in, shown_text
 from hv_kvm.run.observe import called, programs_beside
 
 __all__ = ["JournalReader", "watched"]
@@ -70,12 +70,8 @@ class JournalReader:
 
 def _reason_to_pause(event: QmpEvent) -> str | None:
     if event.name == "BLOCK_IO_ERROR" and event.data.get("action") == "stop":
-        return f"error of {_disk(event) or 'a disk'}{', no space' if _full(event) else ''}"
+        return f"error of {disk_in(event) or 'a disk'}{', no space' if _full(event) else ''}"
     return {"GUEST_PANICKED": "the guest panicked", "WATCHDOG": "the watchdog of the guest expired"}.get(event.name)
-
-
-def _disk(event: QmpEvent) -> str | None:
-    return next((text for name in ("device", "node-name", "qom-path") if (text := _text(event, name))), None)
 
 
 def _full(event: QmpEvent) -> bool:
@@ -111,7 +107,7 @@ def _reset(event: QmpEvent, about: Mapping[str, Any]) -> hv.Event:
 
 def _io_error(event: QmpEvent, about: Mapping[str, Any]) -> hv.Event:
     texts: dict[str, Any] = {key: _text(event, key) for key in ("operation", "action", "reason")}
-    return hv.IoError(device=_disk(event), no_space=_full(event), **texts, **about)
+    return hv.IoError(device=disk_in(event), no_space=_full(event), **texts, **about)
 
 
 def _balloon(event: QmpEvent, about: Mapping[str, Any]) -> hv.Event:

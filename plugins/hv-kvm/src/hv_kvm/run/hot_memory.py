@@ -14,7 +14,6 @@ __all__ = ["resize_memory"]
 _MIB: Final = 1 << 20
 _DEVICE: Final = "hot-memory"
 _STEP_MIB: Final = 2  # QEMU's default for x86: the size of a transparent huge page
-_AT_LEAST_S: Final = 1.0
 
 
 def resize_memory(live: hv.Live, job: hv.Job, memory_mib: int) -> hv.Reached:
@@ -42,7 +41,7 @@ def resize_memory(live: hv.Live, job: hv.Job, memory_mib: int) -> hv.Reached:
         after = wait_for_size(
             client,
             "MEMORY_DEVICE_SIZE_CHANGE",
-            lambda: size_commands.query_size_of(client, _DEVICE, deadline_s=job.deadline.left(at_least=_AT_LEAST_S)),
+            lambda deadline_s: size_commands.query_size_of(client, _DEVICE, deadline_s=deadline_s),
             more_mib * _MIB,
             job,
         )

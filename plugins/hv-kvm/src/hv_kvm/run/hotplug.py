@@ -19,7 +19,6 @@ from hv_kvm.run.piece import Piece, device_of, level_in
 __all__ = ["alter", "altered"]
 
 _MONITOR_S: Final = 5.0
-_MOST_FDS: Final = 64  # of one NIC: 32 queues, with vhost
 
 
 def alter(hooks: hv.Hooks, job: hv.Job, before: KvmSpec, after: KvmSpec, label: str) -> None:

@@ -18,7 +18,17 @@ from typing import Any, Final
 from hv_kvm.event import QmpEvent, read_event
 from hvcore.plugin import dataclass
 
-__all__ = ["EVENTS", "TAIL_BYTES", "Journal", "event_in", "last_run_state", "read_journal", "shown_text", "trim"]
+__all__ = [
+    "EVENTS",
+    "TAIL_BYTES",
+    "Journal",
+    "disk_in",
+    "event_in",
+    "last_run_state",
+    "read_journal",
+    "shown_text",
+    "trim",
+]
 
 TAIL_BYTES: Final = 16 << 10
 """Length of the journal's end that is read: about 150 events."""
@@ -179,6 +189,11 @@ def shown_text(value: Any) -> str | None:
     return "".join(c if c.isprintable() else "?" for c in value[:_TEXT_CHARACTERS])
 
 
+def disk_in(event: QmpEvent) -> str | None:
+    """The disk that an event is about, by the first of its names that QEMU gives; None without one."""
+    return next(filter(None, (shown_text(event.data.get(key)) for key in ("device", "node-name", "qom-path"))), None)
+
+
 def _shut_down(before: Journal, event: QmpEvent) -> Journal:
     guest, reason = event.data.get("guest"), shown_text(event.data.get("reason"))
     by_guest = guest if isinstance(guest, bool) else None
@@ -201,7 +216,7 @@ def _io_error(before: Journal, event: QmpEvent) -> Journal:
     if data.get("action") != "stop":
         return before
     what = "no space" if data.get("nospace") is True else shown_text(data.get("reason")) or "error"
-    place = shown_text(data.get("device")) or shown_text(data.get("node-name")) or shown_text(data.get("qom-path"))
+    place = disk_in(event)
     return Journal(status="io-error", reason=f"{place}: {what}" if place else what, at=event.at)
 
 

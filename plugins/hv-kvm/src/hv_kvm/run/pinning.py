@@ -146,9 +146,9 @@ def _allowed(status: Mapping[str, str]) -> frozenset[int]:
 def _pin(pid: int, thread: int, cpus: frozenset[int], before: dict[int, frozenset[int]], job: hv.Job) -> None:
     """Pin one thread, and note what it had. It may have ended meanwhile, unless it is a vCPU's: those live as long as QEMU."""
     status = _status(pid, thread)
-    if status is None or _allowed(status) == cpus:
+    had = None if status is None else _allowed(status)
+    if had is None or had == cpus:
         return
-    had = _allowed(status)
     try:
         os.sched_setaffinity(thread, cpus)
     except ProcessLookupError:
@@ -158,6 +158,6 @@ def _pin(pid: int, thread: int, cpus: frozenset[int], before: dict[int, frozense
         raise hv.OperationError(f"{what}; check the cpuset of its cgroup") from error
     before[thread] = had
     status = _status(pid, thread)
-    if status is not None and _allowed(status) != cpus and _allowed(status) < cpus:
+    if status is not None and _allowed(status) < cpus:
         what = f"{job.name}: thread {thread} may run on CPUs {status['Cpus_allowed_list']}, not on those of its pin"
         raise hv.OperationError(f"{what}; check the cpuset of its cgroup")

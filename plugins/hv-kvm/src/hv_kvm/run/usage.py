@@ -10,13 +10,14 @@ from hv_kvm.machine.saved import saved_device
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qmp import QmpBusyError, QmpError, QmpTimeoutError
 from hv_kvm.qmp.ask_all import Answers, Question, Questions, ask_all
+from hv_kvm.qmp.size_commands import PERIPHERAL
 
 __all__ = ["usage"]
 
 _BALLOON: Final[Question] = ("query-balloon", None)
 _DISKS: Final[Question] = ("query-blockstats", None)
-_GUEST: Final[Question] = ("qom-get", {"path": "/machine/peripheral/balloon", "property": "guest-stats"})
-_HOT: Final[Question] = ("qom-get", {"path": "/machine/peripheral/hot-memory", "property": "size"})
+_GUEST: Final[Question] = ("qom-get", {"path": f"{PERIPHERAL}/balloon", "property": "guest-stats"})
+_HOT: Final[Question] = ("qom-get", {"path": f"{PERIPHERAL}/hot-memory", "property": "size"})
 _COUNTERS: Final = {
     "reads": "rd_operations",
     "writes": "wr_operations",
