@@ -34,6 +34,7 @@ __all__ = [
     "default_config_dir",
     "default_definitions_dir",
     "file_content",
+    "file_text",
     "load_instance",
     "parse_instance_file",
     "read_instance_file",
@@ -156,6 +157,14 @@ def file_content(path: str | Path, *, protected: bool) -> bytes:
         raise InstanceFileError(f"{subject}: {error}; {error.todo or 'give an instance file'}") from error
     except ValueError as error:
         raise InstanceFileError(f"{subject}: is not a path, {error}; give an instance file") from error
+
+
+def file_text(path: str | Path, *, protected: bool) -> str:
+    """Like `file_content`, as text: a byte order mark is left out. Raises `InstanceFileError`."""
+    try:
+        return file_content(path, protected=protected).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InstanceFileError(f"{str(path)!r}: is not UTF-8 at byte {error.start}; correct the file") from error
 
 
 class Config:

@@ -73,7 +73,12 @@ class DefiningNode(ReadingNode):
             if not defined:
                 raise
             return _stopped(self.definitions.get(name))
-        return replace(found, autostart=self.definitions.get(name).autostart) if defined else found
+        if not defined:
+            return found
+        from hvcore.host.definition_files import DefinitionFiles  # noqa: PLC0415 - as in `definitions`
+        from hvcore.operations.define import starts  # noqa: PLC0415 - as above
+
+        return replace(found, autostart=starts(DefinitionFiles(self._definitions_dir), name))
 
     def stop_all(
         self,

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hvcore.config import file_content
+from hvcore.config import file_text
 from hvcore.deadline import Deadline
-from hvcore.errors import InputError, InstanceFileError
+from hvcore.errors import InputError
 from hvcore.host.definition_files import DefinitionFiles
 from hvcore.model.definition import Definition, DefinitionOutcome
 from hvcore.model.instance import Instance
@@ -78,7 +78,7 @@ class Definitions:
         if isinstance(source, str | os.PathLike):
             path = os.fspath(source)
             return self.define_text(
-                _content(path),
+                file_text(path, protected=False),
                 subject=repr(path),
                 directory=os.path.dirname(os.path.abspath(path)),
                 replace=replace,
@@ -125,10 +125,3 @@ class Definitions:
     def remove(self, name: str) -> DefinitionOutcome:
         """Remove a definition. An instance that runs goes on, and a note says so. Raises `NotFoundError`."""
         return definitions.remove(self._context, self._files, name)
-
-
-def _content(path: str) -> str:
-    try:
-        return file_content(path, protected=False).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InstanceFileError(f"{path!r}: is not UTF-8 at byte {error.start}; correct the file") from error

@@ -111,9 +111,10 @@ def list_instances(
 
 def _refuse_unknown(node: hvcore.Node, drivers: tuple[str, ...]) -> None:
     """Refuse a driver that is neither installed nor that of an instance: an empty list would look like an answer."""
-    if not drivers:
+    known = {entry.name for entry in hvcore.catalogue()} if drivers else set()
+    if known.issuperset(drivers):
         return
-    known = {entry.name for entry in hvcore.catalogue()} | {one.driver for one in node.instances(defined=True)}
+    known |= {one.driver for one in node.instances(defined=True)}
     for driver in drivers:
         if driver not in known:
             hint = near_word(driver, known) or "see 'hv drivers'"

@@ -15,7 +15,7 @@ from hvcore.model.pending import Effect
 from hvcore.model.record import Record
 from hvcore.operations.attach import attach, detach
 from hvcore.operations.change_device import devices_in
-from hvcore.operations.changes import changes, definition_for
+from hvcore.operations.changes import definition_for, differences
 from hvcore.operations.context import Context
 from hvcore.operations.media import change_medium
 
@@ -34,7 +34,7 @@ def apply(context: Context, name: str, defined: Instance | None, *, deadline: De
     before it; another call continues.
     """
     record, loaded, defined = definition_for(context, name, defined)
-    pending = {one.field: one for one in changes(context, name, defined) if one.effect is Effect.NOW}
+    pending = {one.field: one for one in differences(context, record, loaded, defined) if one.effect is Effect.NOW}
     done: list[Outcome] = []
     for step in _steps(context, loaded, record, defined, deadline):
         try:

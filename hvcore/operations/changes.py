@@ -22,7 +22,7 @@ from hvcore.params.values import INSTANCE
 if TYPE_CHECKING:
     from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
 
-__all__ = ["changes", "definition_for"]
+__all__ = ["changes", "definition_for", "differences"]
 
 _FIELDS: Final = ("driver", "memory_mib", "vcpus", "uuid", "profile", "tags")
 _DEVICES: Final = ("disks", "nics")
@@ -35,7 +35,11 @@ def changes(context: Context, name: str, defined: Instance | None) -> tuple[Pend
     Secrets are not compared: the record does not have them. Raises `NotFoundError`, and `InputError` if the file is
     missing or wrong.
     """
-    record, loaded, defined = definition_for(context, name, defined)
+    return differences(context, *definition_for(context, name, defined))
+
+
+def differences(context: Context, record: Record, loaded: LoadedDriver, defined: Instance) -> tuple[PendingChange, ...]:
+    """Those between the instance of the record and the defined one, as `changes` has them."""
     devices = devices_in(loaded, record)
     live = live_changes(record.instance, defined, devices)
     gone, new = ({one.field for one in live if (one.added is None) is kind} for kind in (True, False))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
-from hvcore.config import file_content, parse_instance_file
+from hvcore.config import file_text, parse_instance_file
 from hvcore.deadline import Deadline
-from hvcore.errors import HvError, InputError, InstanceFileError, NotFoundError, ParamsError, Problem, StateError
+from hvcore.errors import HvError, InputError, NotFoundError, ParamsError, Problem, StateError
 from hvcore.frozen import dataclass
 from hvcore.host.definition_files import DefinitionFiles
 from hvcore.model.definition import Definition, DefinitionOutcome
@@ -30,6 +31,7 @@ __all__ = [
     "read_text",
     "remove",
     "rename",
+    "starts",
 ]
 
 _AUTOSTART: Final = "autostart"
@@ -52,10 +54,7 @@ def read_text(files: DefinitionFiles, name: str) -> str:
     if name_problem(name) is not None or not files.exists(name):
         shown = name if name_problem(name) is None else repr(name)[:80]
         raise NotFoundError(shown, hint=f"{str(path)!r:.300} does not exist; hv define FILE makes a definition")
-    try:
-        return file_content(path, protected=True).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InstanceFileError(f"{str(path)!r}: is not UTF-8 at byte {error.start}; correct the file") from error
+    return file_text(path, protected=True)
 
 
 def definition(files: DefinitionFiles, name: str, checks: Checks) -> Definition:
@@ -69,17 +68,8 @@ def definition(files: DefinitionFiles, name: str, checks: Checks) -> Definition:
         raise
     except HvError as error:
         return Definition(name=name, file=path, problem=str(error))
-    absolute = checks.absolute(data, str(files.directory))
     driver = data.get("driver")
-    instance, _ = read_instance(absolute)
-    try:
-        _checked(name, data, files, checks)
-        problem = None
-    except ParamsError as error:
-        more = len(error.problems) - 1
-        problem = f"{error.problems[0]}{f', and {more} more' if more else ''}"
-    except HvError as error:
-        problem = str(error)
+    instance, problem = _usable(name, data, files, checks)
     return Definition(
         name=name,
         file=path,
@@ -90,14 +80,51 @@ def definition(files: DefinitionFiles, name: str, checks: Checks) -> Definition:
     )
 
 
+def _usable(
+    name: str, data: Mapping[str, Any], files: DefinitionFiles, checks: Checks
+) -> tuple[Instance | None, str | None]:
+    """The instance in the data of that definition, or None; and why it cannot be started, or None."""
+    try:
+        return _checked(name, data, files, checks), None
+    except ParamsError as error:
+        more = len(error.problems) - 1
+        problem = f"{error.problems[0]}{f', and {more} more' if more else ''}"
+    except HvError as error:
+        problem = str(error)
+    return read_instance(checks.absolute(data, str(files.directory)))[0], problem
+
+
+def starts(files: DefinitionFiles, name: str) -> bool | None:
+    """Whether the node's boot starts the instance, as `definition` has it. Raises `NotFoundError`."""
+    if name_problem(name) is not None and files.exists(name):
+        return None
+    try:
+        return _starts(read_text(files, name), str(files.path(name)))
+    except NotFoundError:
+        raise
+    except HvError:
+        return None
+
+
+def _starts(text: str, subject: str) -> bool:
+    return bool(definition_values(parse_instance_file(text.encode(), subject))[_AUTOSTART])
+
+
+@contextmanager
+def _about(subject: str) -> Iterator[None]:
+    """In the block, every problem with parameters is one of that subject."""
+    try:
+        yield
+    except ParamsError as error:
+        raise ParamsError(subject, error.problems) from None
+
+
 def instance_of(files: DefinitionFiles, name: str, checks: Checks) -> Instance:
     """The instance that the definition defines, checked with its driver. Raises `NotFoundError` and `InputError`."""
     subject = repr(str(files.path(name)))
     data = parse_instance_file(read_text(files, name).encode(), subject)
-    try:
+    with _about(subject):
         return _checked(name, data, files, checks)
-    except ParamsError as error:
-        raise ParamsError(subject, error.problems) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,10 +146,8 @@ def define(
     """
     text, subject = source.text, source.subject
     data = parse_instance_file(text.encode(), subject)
-    try:
+    with _about(subject):
         instance = checks.check(data, source.directory)
-    except ParamsError as error:
-        raise ParamsError(subject, error.problems) from None
     if source.directory is not None:
         text = _with_absolute_paths(text, data, checks.absolute(data, source.directory), subject)
     if autostart is not None and definition_values(data)[_AUTOSTART] is not autostart:
@@ -135,9 +160,9 @@ def define(
             raise InputError(f"{what}; 'hv define --replace' replaces it, 'hv edit {name}' changes it")
         if before != text:
             files.write(name, text.encode())
-    starts = definition_values(parse_instance_file(text.encode(), subject))[_AUTOSTART]
-    notes = [*_replaced(before, starts), *_while_running(context, files, name)] if before != text else []
-    return _outcome(files, name, "define", changed=before != text, autostart=starts, notes=tuple(notes))
+    at_boot = _starts(text, subject)
+    notes = [*_replaced(before, at_boot=at_boot), *_while_running(context, files, name)] if before != text else []
+    return _outcome(files, name, "define", changed=before != text, autostart=at_boot, notes=tuple(notes))
 
 
 def change(
@@ -159,14 +184,12 @@ def change(
         text = _edited(repr(path), before, edit)
         data = parse_instance_file(text.encode(), repr(path))
         if text != before:
-            try:
+            with _about(repr(path)):
                 _checked(name, data, files, checks)
-            except ParamsError as error:
-                raise ParamsError(repr(path), error.problems) from None
             files.write(name, text.encode())
     notes = _while_running(context, files, name) if text != before else ()
-    starts = definition_values(data)[_AUTOSTART]
-    return _outcome(files, name, action, changed=text != before, autostart=starts, notes=notes)
+    at_boot = definition_values(data)[_AUTOSTART]
+    return _outcome(files, name, action, changed=text != before, autostart=at_boot, notes=notes)
 
 
 def autostart(files: DefinitionFiles, checks: Checks, name: str, *, on: bool) -> DefinitionOutcome:
@@ -174,11 +197,10 @@ def autostart(files: DefinitionFiles, checks: Checks, name: str, *, on: bool) ->
     path = repr(str(files.path(name)))
     with files.writing():
         before = text = read_text(files, name)
-        if definition_values(parse_instance_file(before.encode(), path))[_AUTOSTART] is not on:
+        if _starts(before, path) is not on:
             text = _edited(path, before, lambda old: with_value(old, (_AUTOSTART,), on))
             files.write(name, text.encode())
-    problem = definition(files, name, checks).problem if on else None
-    notes = () if problem is None else (f"it cannot be started: {problem}",)
+    notes = _if_unusable(files, name, checks) if on else ()
     return _outcome(files, name, _AUTOSTART, changed=text != before, autostart=on, notes=notes)
 
 
@@ -219,10 +241,15 @@ def rename(
             data = parse_instance_file(before.encode(), repr(str(files.path(old))))
             text = _renamed(repr(str(files.path(old))), before, data, old, new)
             files.rename(old, new, before.encode(), text.encode())
-    starts = definition_values(data)[_AUTOSTART]
-    problem = definition(files, new, checks).problem
-    notes = () if problem is None else (f"it cannot be started: {problem}",)
-    return _outcome(files, new, "rename", changed=True, autostart=starts, notes=notes)
+    notes = _if_unusable(files, new, checks)
+    at_boot = definition_values(data)[_AUTOSTART]
+    return _outcome(files, new, "rename", changed=True, autostart=at_boot, notes=notes)
+
+
+def _if_unusable(files: DefinitionFiles, name: str, checks: Checks) -> tuple[str, ...]:
+    """A note if the definition cannot be started."""
+    problem = definition(files, name, checks).problem
+    return () if problem is None else (f"it cannot be started: {problem}",)
 
 
 def _renamed(subject: str, text: str, data: Mapping[str, Any], old: str, new: str) -> str:
@@ -283,12 +310,12 @@ def _with_absolute_paths(text: str, data: Mapping[str, Any], absolute: Mapping[s
     return text
 
 
-def _replaced(before: str | None, starts: object) -> list[str]:
+def _replaced(before: str | None, *, at_boot: bool) -> list[str]:
     """A note if the definition that was replaced was started by the node's boot, and this one is not."""
-    if before is None or starts:
+    if before is None or at_boot:
         return []
     try:
-        was = definition_values(parse_instance_file(before.encode(), "before"))[_AUTOSTART]
+        was = _starts(before, "before")
     except HvError:
         return []
     return ["autostart was on, and the new definition has it off"] if was else []
