@@ -12,7 +12,7 @@ import hvcore
 from hvcore.cli.options import command, deadline_option, json_option, name_argument
 from hvcore.cli.output import emit_json, remark, say
 from hvcore.cli.session import known, open_node, read_instance, report_states, working
-from hvcore.cli.several import Result, for_each
+from hvcore.cli.several import Result, for_each, result_of
 
 __all__ = ["apply", "attach", "detach", "eject", "insert", "resize"]
 
@@ -30,10 +30,6 @@ def _size_bytes(ctx: click.Context, param: click.Parameter, value: str) -> int:
         what = f"must be a size such as 20G, 512M or a number of bytes, got {value!r:.80}"
         raise click.BadParameter(what, ctx=ctx, param=param)
     return int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ")
-
-
-def _result(outcome: hvcore.Outcome, text: str) -> Result:
-    return Result(outcome.to_json(), text, tuple(f"{outcome.name}: {note}" for note in outcome.notes))
 
 
 def _device_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
@@ -103,7 +99,7 @@ def attach(
         text = f"{name}: {outcome.device} attached ({outcome.seconds:.2f} s)"
         if not outcome.changed:
             text = f"{name}: already has it as {outcome.device}"
-        return _result(outcome, text)
+        return result_of(outcome, text)
 
     for_each([name], attached, as_json=as_json)
 
@@ -147,7 +143,7 @@ def detach(name: str, device: str, *, save: bool, deadline_s: float, as_json: bo
     def detached(name: str) -> Result:
         with report_states(name), working(f"detaching {device} from {name}") as node, known(node, name):
             outcome = node.detach(name, device, save=save, deadline_s=deadline_s)
-        return _result(outcome, f"{name}: {outcome.device} detached ({outcome.seconds:.2f} s)")
+        return result_of(outcome, f"{name}: {outcome.device} detached ({outcome.seconds:.2f} s)")
 
     for_each([name], detached, as_json=as_json)
 
@@ -167,7 +163,7 @@ def insert(name: str, device: str, image: str, *, deadline_s: float, as_json: bo
     def inserted(name: str) -> Result:
         with report_states(name), working(f"changing {device} of {name}") as node, known(node, name):
             outcome = node.insert(name, device, _absolute(image), deadline_s=deadline_s)
-        return _result(outcome, f"{name}: {device} {'has it' if outcome.changed else 'has it already'}")
+        return result_of(outcome, f"{name}: {device} {'has it' if outcome.changed else 'has it already'}")
 
     for_each([name], inserted, as_json=as_json)
 
@@ -186,7 +182,7 @@ def eject(name: str, device: str, *, deadline_s: float, as_json: bool) -> None:
     def ejected(name: str) -> Result:
         with report_states(name), working(f"emptying {device} of {name}") as node, known(node, name):
             outcome = node.eject(name, device, deadline_s=deadline_s)
-        return _result(outcome, f"{name}: {device} is {'empty' if outcome.changed else 'empty already'}")
+        return result_of(outcome, f"{name}: {device} is {'empty' if outcome.changed else 'empty already'}")
 
     for_each([name], ejected, as_json=as_json)
 
@@ -208,7 +204,7 @@ def resize(name: str, device: str, *, size: int, shrink: bool, deadline_s: float
     def resized(name: str) -> Result:
         with report_states(name), working(f"resizing {device} of {name}") as node, known(node, name):
             outcome = node.resize_disk(name, device, size, shrink=shrink, deadline_s=deadline_s)
-        return _result(outcome, f"{name}: {device} has {size} bytes{'' if outcome.changed else ' already'}")
+        return result_of(outcome, f"{name}: {device} has {size} bytes{'' if outcome.changed else ' already'}")
 
     for_each([name], resized, as_json=as_json)
 

@@ -19,16 +19,12 @@ from hvcore.cli.options import (
 )
 from hvcore.cli.output import Column, emit_json, remark, show_table
 from hvcore.cli.session import define_file, known, open_node, read_instance
-from hvcore.cli.several import Result, for_each
+from hvcore.cli.several import Result, for_each, result_of
 
 __all__ = ["autostart", "changes", "define", "edit", "rename", "undefine"]
 
 _EFFECTS = {"now": "green", "reboot": "yellow", "start": "yellow"}
 _COLUMNS = (Column("FIELD", wraps=False), Column("RUNNING"), Column("DEFINED"), Column("EFFECT", styles=_EFFECTS))
-
-
-def _result(outcome: hvcore.DefinitionOutcome, text: str) -> Result:
-    return Result(outcome.to_json(), text, tuple(f"{outcome.name}: {note}" for note in outcome.notes))
 
 
 @command("hv define web1.toml && hv start web1", "hv define --autostart web1.toml", "generate-instance | hv define -")
@@ -46,7 +42,7 @@ def define(files: tuple[str, ...], *, at_boot: bool, replace: bool, as_json: boo
     def defined(file: str) -> Result:
         outcome = define_file(open_node(), file, replace=replace, autostart=True if at_boot else None)
         starts = ", autostart on" if outcome.autostart else ""
-        return _result(outcome, f"{outcome.name}: {'' if outcome.changed else 'already '}defined{starts}")
+        return result_of(outcome, f"{outcome.name}: {'' if outcome.changed else 'already '}defined{starts}")
 
     for_each(files, defined, as_json=as_json)
 
@@ -94,7 +90,7 @@ def rename(name: str, new: str, *, as_json: bool) -> None:
         with known(node, name):
             outcome = node.definitions.rename(name, new)
         text = f"{name}: is now {new}" if outcome.changed else f"{name}: already has that name"
-        return _result(outcome, text)
+        return result_of(outcome, text)
 
     for_each([name], renamed, as_json=as_json)
 
@@ -125,7 +121,7 @@ def _for_each(
         node = open_node()
         with known(node, name):
             outcome = act(node, name)
-        return _result(outcome, f"{name}: {'' if outcome.changed else 'already '}{words}")
+        return result_of(outcome, f"{name}: {'' if outcome.changed else 'already '}{words}")
 
     for_each(names, done, as_json=as_json)
 

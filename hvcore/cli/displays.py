@@ -14,6 +14,7 @@ import hvcore
 from hvcore.cli.options import command, json_option, name_argument, seconds_option
 from hvcore.cli.output import is_terminal, pass_stdout_on, remark, results, say, show
 from hvcore.cli.session import known, open_node, working
+from hvcore.cli.whole_file import write_whole
 
 __all__ = ["screenshot", "view", "vnc_password"]
 
@@ -97,13 +98,9 @@ def screenshot(name: str, file: str) -> None:
             stdout.buffer.write(picture)
             stdout.flush()
         return
-    path = Path(file)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        unfinished.write_bytes(picture)
-        unfinished.replace(path)
+        write_whole(Path(file), picture)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise hvcore.NodeError(f"{file!r}: cannot be written, got {error.strerror}; choose another file") from error
     remark(f"{name}: {len(picture)} bytes in {file}")
 

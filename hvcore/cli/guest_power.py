@@ -10,7 +10,7 @@ import hvcore
 from hvcore.cli.options import command, deadline_option, json_option, name_argument, names_argument
 from hvcore.cli.output import show
 from hvcore.cli.session import known, report_states, working
-from hvcore.cli.several import Result, for_each
+from hvcore.cli.several import Result, for_each, result_of
 
 __all__ = ["nmi", "powerdown", "reset", "send_key"]
 
@@ -19,7 +19,7 @@ def _pressed(doing: str, done: str, act: Callable[[hvcore.Node, str], hvcore.Out
     with working(f"{doing} {name}") as node, known(node, name):
         outcome = act(node, name)
     text = f"{name}: {done if outcome.changed else f'already {outcome.state}'}"
-    return Result(outcome.to_json(), text, tuple(f"{name}: {note}" for note in outcome.notes))
+    return result_of(outcome, text)
 
 
 @command("hv reset web1")

@@ -13,6 +13,7 @@ import click
 import hvcore
 from hvcore.cli.options import command, json_option
 from hvcore.cli.output import emit_json, remark, say
+from hvcore.cli.whole_file import write_whole
 
 __all__ = ["install_units", "units"]
 
@@ -153,10 +154,7 @@ def _write(place: Path, found: dict[str, str]) -> None:
     try:
         place.mkdir(parents=True, exist_ok=True)
         for name, text in found.items():
-            unfinished = place / f".{name}.new"
-            unfinished.write_text(text, encoding="utf-8")
-            unfinished.chmod(0o644)
-            unfinished.rename(place / name)
+            write_whole(place / name, text.encode(), mode=0o644)
     except OSError as error:
         what = f"units of systemd: cannot be written to {str(place)!r}, got {error.strerror}"
         raise hvcore.NodeError(f"{what}; use --root or --directory, or become root") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Final
 
@@ -22,16 +21,12 @@ from hvcore.cli.options import (
 )
 from hvcore.cli.output import emit_json, remark, say
 from hvcore.cli.session import file_of, known, no_instance, open_node, read_instance, report_states, working
-from hvcore.cli.several import Result, collected, for_each
+from hvcore.cli.several import Result, collected, for_each, result_of
 
 __all__ = ["cleanup", "pause", "reboot", "recover", "resume", "start", "stop"]
 
 _CUT_OFF: Final = {"quit": "powered off", "kill": "killed"}
 _SHUTDOWN_DEADLINE: Final = "Seconds to wait for the guest to shut down before it is powered off."
-
-
-def _result(outcome: hvcore.Outcome, text: str) -> Result:
-    return Result(outcome.to_json(), text, tuple(f"{outcome.name}: {note}" for note in outcome.notes))
 
 
 def _how(outcome: hvcore.Outcome) -> str:
@@ -96,18 +91,17 @@ def start(
     if with_console:
         _start_with_console(files[0], paused=paused, deadline_s=deadline_s)
     else:
-        for_each(files, lambda file: _result(*_started(file, paused=paused, deadline_s=deadline_s)), as_json=as_json)
+        for_each(files, lambda file: result_of(*_started(file, paused=paused, deadline_s=deadline_s)), as_json=as_json)
 
 
 def _start_at_boot(*, paused: bool, deadline_s: float, as_json: bool) -> None:
     # None: the file cannot be read, so it is not known whether the instance should have been started. That is an error.
-    found = [entry.file for entry in open_node().definitions.entries() if entry.autostart is not False]
+    found = [entry.name for entry in open_node().definitions.entries() if entry.autostart is not False]
     if not found and not as_json:
         remark("no defined instance has autostart = true; 'hv autostart NAME' sets it")
     with collected(as_json=as_json) as add:
-        for file in found:
-            name = os.path.basename(file).removesuffix(".toml")
-            add(lambda name=name: _result(*_started(name, paused=paused, deadline_s=deadline_s)))  # type: ignore[misc]
+        for name in found:
+            add(lambda name=name: result_of(*_started(name, paused=paused, deadline_s=deadline_s)))  # type: ignore[misc]
 
 
 def _started(file: str, *, paused: bool, deadline_s: float) -> tuple[hvcore.Outcome, str]:
@@ -136,7 +130,7 @@ def _start_with_console(file: str, *, paused: bool, deadline_s: float) -> None:
         source = "" if file == "-" else file_of(node, file)
         outcome = driver.start(instance, paused=paused or held, deadline_s=deadline_s, source=source)
     state = "ready" if held else str(outcome.state)  # paused only until the console is open
-    for line in (_start_text(outcome, driver.name, state), *_result(outcome, "").notes):
+    for line in (_start_text(outcome, driver.name, state), *result_of(outcome, "").notes):
         remark(line)
     if held and outcome.changed and _waits_for_its_first_run(instance.name) and "log" in driver.capabilities:
         run_and_print(open_node(), instance.name)
@@ -201,7 +195,7 @@ def _in_words(outcome: hvcore.Outcome | hvcore.HvError, *, force: bool, deadline
     if isinstance(outcome, hvcore.HvError):
         raise outcome
     if not outcome.changed:  # it ended meanwhile
-        return _result(outcome, f"{outcome.name}: already stopped")
+        return result_of(outcome, f"{outcome.name}: already stopped")
     return _stop_result(outcome, force=force, deadline_s=deadline_s)
 
 
@@ -210,7 +204,7 @@ def _stopped(name: str, *, force: bool, deadline_s: float) -> Result:
     with report_states(name), working(f"stopping {name}", hint) as node, known(node, name):
         outcome = node.stop(name, force=force, deadline_s=deadline_s)
     if not outcome.changed and name in node.definitions:
-        return _result(outcome, f"{name}: already stopped")
+        return result_of(outcome, f"{name}: already stopped")
     if not outcome.changed:
         raise no_instance(node, name)
     return _stop_result(outcome, force=force, deadline_s=deadline_s)
@@ -220,8 +214,8 @@ def _stop_result(outcome: hvcore.Outcome, *, force: bool, deadline_s: float) -> 
     name = outcome.name
     if not force and outcome.seconds >= deadline_s and outcome.stopped_by in _CUT_OFF:
         text = f"{name}: did not shut down within {deadline_s:g} s and was {_CUT_OFF[outcome.stopped_by]}"
-        return _result(outcome, f"{text}; its file systems may need a check")
-    return _result(outcome, f"{name}: stopped ({_how(outcome)}){_if_cut_off(outcome)}")
+        return result_of(outcome, f"{text}; its file systems may need a check")
+    return result_of(outcome, f"{name}: stopped ({_how(outcome)}){_if_cut_off(outcome)}")
 
 
 @command("hv reboot web1")
@@ -240,7 +234,7 @@ def reboot(name: str, *, force: bool, deadline_s: float, as_json: bool) -> None:
         hint = "" if force else f"to end it now: ^C, then 'hv reboot {name} --force'"
         with report_states(name), working(f"rebooting {name}", hint) as node, known(node, name):
             outcome = node.reboot(name, force=force, deadline_s=deadline_s)
-        return _result(outcome, f"{name}: {outcome.state} again ({_how(outcome)}){_if_cut_off(outcome)}")
+        return result_of(outcome, f"{name}: {outcome.state} again ({_how(outcome)}){_if_cut_off(outcome)}")
 
     for_each([name], rebooted, as_json=as_json)
 
@@ -265,7 +259,7 @@ def _moved(doing: str, act: Callable[[hvcore.Node, str], hvcore.Outcome], name: 
     with working(f"{doing} {name}") as node, known(node, name):
         outcome = act(node, name)
     already = "" if outcome.changed else "already "
-    return _result(outcome, f"{outcome.name}: {already}{outcome.state}")
+    return result_of(outcome, f"{outcome.name}: {already}{outcome.state}")
 
 
 @command("hv cleanup web1", "hv cleanup web1 web2")
@@ -284,7 +278,7 @@ def _cleaned_up(name: str) -> Result:
         outcome = node.cleanup(name)
     if not outcome.changed:
         raise no_instance(node, name)
-    return _result(outcome, f"{name}: cleaned up")
+    return result_of(outcome, f"{name}: cleaned up")
 
 
 @command("hv recover")

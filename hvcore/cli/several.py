@@ -12,7 +12,7 @@ import hvcore
 from hvcore.cli.exit_status import reported
 from hvcore.cli.output import emit_json, remark, say, show
 
-__all__ = ["Result", "collected", "for_each"]
+__all__ = ["Result", "collected", "for_each", "result_of"]
 
 
 class Result(NamedTuple):
@@ -21,6 +21,11 @@ class Result(NamedTuple):
     facts: Any
     text: str
     notes: tuple[str, ...] = ()
+
+
+def result_of(outcome: hvcore.Outcome | hvcore.DefinitionOutcome, text: str) -> Result:
+    """What was done, in these words, with the notes of the outcome."""
+    return Result(outcome.to_json(), text, tuple(f"{outcome.name}: {note}" for note in outcome.notes))
 
 
 def for_each(targets: Sequence[str], act: Callable[[str], Result], *, as_json: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from hvcore.cli.exit_status import Signalled
 from hvcore.cli.options import command, json_option, optional_names_argument, seconds_in
 from hvcore.cli.output import emit_json, on_one_line, remark, say
 from hvcore.cli.session import open_node, warn_of_run_dir, working
+from hvcore.cli.whole_file import write_whole
 
 __all__ = ["act", "watch"]
 
@@ -145,9 +145,7 @@ def _write_bookmark(watching: hvcore.Watch, path: str | None) -> None:
     """Replace the file, so that a crash leaves the old or the new bookmark."""
     if path is None:
         return
-    new = f"{path}.new"
     try:
-        Path(new).write_text(json.dumps(watching.bookmark.to_json()), encoding="utf-8")
-        os.replace(new, path)
+        write_whole(Path(path), json.dumps(watching.bookmark.to_json()).encode())
     except OSError as error:
         remark(f"hv: --bookmark: {path!r} cannot be written, got {error.strerror}; events may be printed again")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from hvcore.frozen import dataclass
+from hvcore.plain import plain_fields
 
 __all__ = ["DriverFacts", "HugePages", "NodeFacts", "NumaNode"]
 
@@ -78,9 +78,4 @@ class NodeFacts:
 
     def to_json(self) -> dict[str, Any]:
         """The facts as plain JSON types."""
-        facts = asdict(self)
-        for key in ("load", "numa", "huge_pages", "files", "drivers"):
-            facts[key] = list(facts[key])
-        for driver in facts["drivers"]:
-            driver |= {"capabilities": list(driver["capabilities"]), "files": list(driver["files"])}
-        return facts
+        return plain_fields(self)

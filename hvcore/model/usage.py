@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, field, fields
+from dataclasses import field, fields
 from typing import Any, Final
 
 from hvcore.frozen import dataclass
 from hvcore.model.state import State
+from hvcore.plain import plain_fields
 
 __all__ = ["DiskUse", "InstanceUsage", "NicUse", "Usage", "usage_fault"]
 
@@ -104,5 +105,4 @@ class InstanceUsage:
 
     def to_json(self) -> dict[str, Any]:
         """The figures as plain JSON types."""
-        facts = asdict(self)
-        return {**facts, "state": str(self.state), "disks": list(facts["disks"]), "nics": list(facts["nics"])}
+        return plain_fields(self)
