@@ -49,6 +49,7 @@ PROGRAMS: Final = "companions"
 _STATE: Final = "/state"
 _END_S: Final = 1.0
 _KILL_S: Final = 5.0
+_SET_UP_S: Final = 5.0  # bubblewrap and setpriv take 10 ms; on a busy node they wait for a processor
 _LOOK_S: Final = 0.001
 _NOISE: Final = " to syslog"  # of a program in a sandbox without /dev/log
 
@@ -134,16 +135,24 @@ class _Ends(NamedTuple):
 
 
 def prove_program(program: Program, owner: Owner, level: Level) -> None:
-    """Record the program's process, and check how it is confined. One with its own sandbox is waited for.
+    """Record the program's process, and check how it is confined. It is waited for until its sandbox is complete.
 
     Raises `OperationError` with its output if it has ended, and `ConfinementError`.
     """
-    process = program_process(program, owner, _is_ready if program.own_sandbox else None)
+    about = recorded_program(owner.record, program.key)
+    uid, setting_up = about.get("uid"), Deadline(_SET_UP_S)
+    sandbox = _sandbox(program, level, None if uid is None else AsUser(uid))
+
+    def ready(process: ProcessId) -> bool:
+        if program.own_sandbox:
+            return has_filter(process.pid)
+        # bubblewrap reports the process before it is confined.
+        return not weaknesses(sandbox, process.pid) or setting_up.left() == 0.0
+
+    process = program_process(program, owner, ready)
     if process is None:
         raise program_ended(program, owner)
-    about = recorded_program(owner.record, program.key)
-    uid = about.get("uid")
-    found = weaknesses(_sandbox(program, level, None if uid is None else AsUser(uid)), process.pid)
+    found = weaknesses(sandbox, process.pid)
     if found:
         raise confined_less(program.key, owner, level, found)
     _remember(owner, program.key, {**about, "uid": uid, "process": encode(process)})
@@ -180,19 +189,14 @@ def end_program(entry: Entry, owner: Owner) -> None:
     refuse_unseen(owner.name, life)
 
 
-def _is_ready(process: ProcessId) -> bool:
-    """It reports nothing when its sandbox is complete, which takes 25 ms. QEMU starts meanwhile and takes longer."""
-    return has_filter(process.pid)
+def program_process(program: Program, owner: Owner, ready: Callable[[ProcessId], bool]) -> ProcessId | None:
+    """The program's process, once it is ready; None if it has ended. Raises `OperationError` if it does neither.
 
-
-def program_process(
-    program: Program, owner: Owner, ready: Callable[[ProcessId], bool] | None = None
-) -> ProcessId | None:
-    """The program's process, once it is ready; None if it has ended. Raises `OperationError` if it does neither."""
+    A program that makes its own sandbox reports nothing when that is complete, which takes 25 ms. QEMU starts meanwhile
+    and takes longer.
+    """
     life, status = launch_files(owner.dir, program.key)
     process = _process(status)
-    if ready is None:
-        return process
     while owner.deadline.left() > 0.0:
         known = [process] if process is not None else members(life, status)
         if not known:

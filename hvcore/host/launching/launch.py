@@ -130,7 +130,11 @@ class Child:
         self._popen = popen
         self._status = status
         self._lost = False  # its exit code, to the host application
-        self.pidfd = os.pidfd_open(popen.pid)
+        try:
+            self.pidfd = os.pidfd_open(popen.pid)
+        except ProcessLookupError:  # it has ended, and the host application waits for every child
+            self._lost = True
+            self.pidfd = _at_end()
 
     def close(self) -> None:
         """Close the pidfd. A process that is still alive is reaped later."""
@@ -191,6 +195,13 @@ class Child:
         """How the process ended, after at most ``deadline_s`` seconds; None if it still lives."""
         wait_readable(self.pidfd, deadline_s)
         return self.ended()
+
+
+def _at_end() -> int:
+    """A descriptor that is readable, like the pidfd of a process that has exited."""
+    reading, writing = os.pipe()
+    os.close(writing)
+    return reading
 
 
 def launch(command: Command, *, life_fd: int, status: Path, log: Path) -> Child:

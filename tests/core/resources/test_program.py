@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from hvcore.host.launching.launch import reap
 from hvcore.host.processes.launched import members
 from hvcore.plugin import (
+    ConfinementError,
     DiskInUseError,
     Identity,
     Job,
@@ -162,6 +165,43 @@ def test_a_program_that_exits_at_once_is_reported_with_its_output(
 
     eventually(refused)
     assert refused() == "web1: /usr/bin/bash ended at once: no state"
+
+
+@pytest.mark.live
+@ROOT
+def test_a_program_whose_launch_takes_longer_than_the_instance_is_waited_for(
+    at_work: AtWork, program: Callable[..., Program], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, real = tmp_path / "bin" / "bwrap", shutil.which("bwrap")
+    slow.parent.mkdir()
+    slow.write_text(f'#!/bin/sh\nsleep 0.3\nexec {real} "$@"\n')
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    job, wanted = at_work(level=Level.STRICT), program()
+    job.acquire(wanted)
+    job.prove(wanted, level=Level.STRICT)
+    assert job.record.bindings[PROGRAMS]["helper"]["process"]["pid"]
+
+
+@pytest.mark.parametrize(("weak_for", "refused"), [(3, False), (10**6, True)])
+def test_a_program_is_confined_some_time_after_it_is_reported(
+    at_work: AtWork,
+    program: Callable[..., Program],
+    monkeypatch: pytest.MonkeyPatch,
+    weak_for: int,
+    *,
+    refused: bool,
+) -> None:
+    looks = iter(range(10**9))
+    monkeypatch.setattr("hvcore.resources.program._SET_UP_S", 0.05)
+    monkeypatch.setattr(
+        "hvcore.resources.program.weaknesses", lambda *_: ["has no filter"] if next(looks) < weak_for else []
+    )
+    job, wanted = at_work(level=Level.OFF), program()
+    job.acquire(wanted)
+    with pytest.raises(ConfinementError, match="less than requested") if refused else nullcontext():
+        job.prove(wanted, level=Level.OFF)
+    assert ("process" in job.record.bindings[PROGRAMS]["helper"]) is not refused
 
 
 def test_a_directory_has_one_program(at_work: AtWork, program: Callable[..., Program]) -> None:

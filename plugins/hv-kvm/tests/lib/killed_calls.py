@@ -55,14 +55,15 @@ class Caller:
 
     def traced(self, *options: str) -> int:
         """Run the caller under strace; its wait status."""
-        log = subprocess.Popen(["strace", *options, "-p", str(self.pid)], stderr=subprocess.PIPE)
-        assert log.stderr is not None
-        assert select.select([log.stderr], [], [], 60)[0]
-        assert b"attached" in log.stderr.readline()
-        os.write(self.go, b"x")
-        os.close(self.go)
-        status = os.waitpid(self.pid, 0)[1]
-        log.communicate()
+        with subprocess.Popen(["strace", *options, "-p", str(self.pid)], stderr=subprocess.PIPE) as log:
+            assert log.stderr is not None
+            assert select.select([log.stderr], [], [], 60)[0]
+            assert b"attached" in log.stderr.readline()
+            with contextlib.suppress(BrokenPipeError):  # killed in the read that waits for this
+                os.write(self.go, b"x")
+            os.close(self.go)
+            status = os.waitpid(self.pid, 0)[1]
+            log.communicate()
         return status
 
 

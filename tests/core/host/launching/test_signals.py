@@ -78,6 +78,15 @@ def test_a_child_that_the_host_application_reaped_is_not_a_success(tmp_path: Pat
     child.close()
 
 
+def test_a_child_that_was_reaped_before_it_could_be_watched_has_ended(tmp_path: Path) -> None:
+    popen = subprocess.Popen(["false"])
+    os.waitpid(popen.pid, 0)
+    child = Child(popen, tmp_path / "status")
+    assert child.wait(20) == child.ended() == Ended()
+    assert child.made(20) is None
+    child.close()
+
+
 @pytest.mark.usefixtures("odd_signals")
 def test_signals_ignored_or_blocked_here_have_their_default_in_the_child(tmp_path: Path) -> None:
     grep = ("grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status")
