@@ -234,6 +234,7 @@ from hvcore.plugins.protocols import HasLog as HasLog
 from hvcore.plugins.protocols import HasVersion as HasVersion
 from hvcore.plugins.protocols import HasVncPassword as HasVncPassword
 from hvcore.plugins.protocols import Measures as Measures
+from hvcore.plugins.protocols import Modifies as Modifies
 from hvcore.plugins.protocols import NeedsStop as NeedsStop
 from hvcore.plugins.protocols import Pausable as Pausable
 from hvcore.plugins.protocols import Pinnable as Pinnable

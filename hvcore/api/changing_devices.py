@@ -148,6 +148,41 @@ class ChangingDevices(DefiningNode):
         context = self._context.for_call(name, "resize", options)
         return resize_disk(context, name, device, size_bytes, shrink=shrink, deadline=Deadline(deadline_s))
 
+    def modify(
+        self,
+        name: str,
+        device: str,
+        values: Mapping[str, Any],
+        *,
+        save: bool = False,
+        deadline_s: float = 30.0,
+        **options: Unpack[CallOptions],
+    ) -> Outcome:
+        """Change settings of a device of an instance that runs, by their keys in an instance file; also after a reboot.
+
+        `modifiable` lists the keys. None is the default of a key. With ``save``, the definition is changed too; a note says
+        so if that is not possible. Raises `ParamsError` and `VerifyError` before anything changes, and `OperationError` for
+        a key that cannot change now, or when the change failed and was undone.
+        """
+        from hvcore.operations.modify import modify  # noqa: PLC0415 - 32 ms
+
+        self._refuse_undefined(name, save=save)
+        context = self._context.for_call(name, "modify", options)
+        outcome = modify(context, name, device, values, deadline=Deadline(deadline_s))
+        row = self._row(name, device, None) if save else None
+        if row is None:
+            return outcome
+        from hvcore.model.saved_device import with_keys  # noqa: PLC0415 - 1 ms, for those who save
+
+        defined = self.definitions.get(name).instance
+        return self._saved(outcome, lambda text: with_keys(text, defined, row, tuple(values)) if defined else text)
+
+    def modifiable(self, name: str, device: str) -> tuple[str, ...]:
+        """The keys of a device that `modify` can change while the instance runs. Raises `InputError`, `NotFoundError`."""
+        from hvcore.operations.modify import modifiable  # noqa: PLC0415 - 32 ms
+
+        return modifiable(self._context, name, device)
+
     def vnc_password(
         self,
         name: str,

@@ -14,7 +14,7 @@ from hvcore.cli.output import emit_json, remark, say
 from hvcore.cli.session import known, open_node, read_instance, report_states, working
 from hvcore.cli.several import Result, for_each, result_of
 
-__all__ = ["apply", "attach", "detach", "eject", "insert", "resize"]
+__all__ = ["apply", "attach", "detach", "device_names", "eject", "insert", "resize", "save_option"]
 
 _OF_DISK: Final = ("path", "format", "read_only", "cache", "aio", "discard", "boot_index")
 _OF_NIC: Final = ("mode", "link", "mac", "ip", "vlan", "mtu", "forward", "egress", "boot_index")
@@ -32,7 +32,8 @@ def _size_bytes(ctx: click.Context, param: click.Parameter, value: str) -> int:
     return int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ")
 
 
-def _device_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+def device_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """The names of the instance's devices that begin so, for a shell."""
     name = ctx.params.get("name")
     try:
         return [one for one in open_node(ctx).info(name).devices if one.startswith(incomplete)] if name else []
@@ -40,7 +41,8 @@ def _device_names(ctx: click.Context, _param: click.Parameter, incomplete: str) 
         return []
 
 
-_save_option: Final = click.option("--save", is_flag=True, help="Change the definition of the instance too.")
+save_option: Final = click.option("--save", is_flag=True, help="Change the definition of the instance too.")
+"""For commands whose change can be kept in the definition."""
 
 
 @command(
@@ -76,7 +78,7 @@ _save_option: Final = click.option("--save", is_flag=True, help="Change the defi
 @click.option(
     "--type", "model", metavar="TYPE", help="Its kind or model, as disk_type or nic_type in an instance file."
 )
-@_save_option
+@save_option
 @deadline_option(30.0, _ANSWER)
 @json_option
 def attach(
@@ -129,8 +131,8 @@ def _absolute(path: str) -> str:
 
 @command("hv detach web1 disk1", "hv detach web1 nic1 --deadline 60")
 @name_argument
-@click.argument("device", shell_complete=_device_names)
-@_save_option
+@click.argument("device", shell_complete=device_names)
+@save_option
 @deadline_option(30.0, _ANSWER)
 @json_option
 def detach(name: str, device: str, *, save: bool, deadline_s: float, as_json: bool) -> None:
@@ -150,7 +152,7 @@ def detach(name: str, device: str, *, save: bool, deadline_s: float, as_json: bo
 
 @command("hv insert web1 cdrom1 /srv/iso/drivers.iso")
 @name_argument
-@click.argument("device", shell_complete=_device_names)
+@click.argument("device", shell_complete=device_names)
 @click.argument("image", metavar="FILE", type=click.Path())
 @deadline_option(30.0, _ANSWER)
 @json_option
@@ -170,7 +172,7 @@ def insert(name: str, device: str, image: str, *, deadline_s: float, as_json: bo
 
 @command("hv eject web1 cdrom1")
 @name_argument
-@click.argument("device", shell_complete=_device_names)
+@click.argument("device", shell_complete=device_names)
 @deadline_option(30.0, _ANSWER)
 @json_option
 def eject(name: str, device: str, *, deadline_s: float, as_json: bool) -> None:
@@ -189,7 +191,7 @@ def eject(name: str, device: str, *, deadline_s: float, as_json: bool) -> None:
 
 @command("hv resize web1 disk0 20G", "hv resize web1 disk0 20480M --json")
 @name_argument
-@click.argument("device", shell_complete=_device_names)
+@click.argument("device", shell_complete=device_names)
 @click.argument("size", callback=_size_bytes)
 @click.option("--shrink", is_flag=True, help="Allow a smaller size. What is at the end of the disk is lost.")
 @deadline_option(30.0, _ANSWER)

@@ -29,7 +29,7 @@ class Nic:
     """One network interface. A ``mac`` of None is derived from the instance's uuid and the position of the interface.
 
     The fields are the keys under ``[[nics]]`` of an instance file; the bandwidths are in bits per second. ``boot_index``
-    is as that of a `Disk`.
+    is as that of a `Disk`. ``connected`` False is an interface whose cable is pulled out.
     """
 
     mode: str = "user"
@@ -44,6 +44,7 @@ class Nic:
     forward: tuple[str, ...] = ()
     egress: str | None = None
     boot_index: int | None = None
+    connected: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from hvcore.errors import Problem
 from hvcore.model.devices import Nic
 from hvcore.params.network_types import addresses, bit_rate, forward, forward_of, mac, vlan
 from hvcore.params.param import Param, ParamGroup
-from hvcore.params.types import integer, list_of, one_of, regexp
+from hvcore.params.types import boolean, integer, list_of, one_of, regexp
 
 __all__ = ["BOOT_INDEX", "NIC_KEYS", "nic_problems"]
 
@@ -123,6 +123,13 @@ NIC_KEYS: Final = ParamGroup(
         example="internet",
     ),
     BOOT_INDEX,
+    Param(
+        "connected",
+        boolean(),
+        default=True,
+        help="Whether the cable of the interface is plugged in, as the guest sees it. hv modify plugs it in and pulls it out.",
+        example=False,
+    ),
 )
 """The keys of a table under ``[[nics]]`` of an instance file."""
 

@@ -80,6 +80,7 @@ class Op(StrEnum):
     INSERT = "insert"
     EJECT = "eject"
     RESIZE = "resize"
+    MODIFY = "modify"
     SCREENSHOT = "screenshot"
     VNC_PASSWORD = "vnc-password"  # noqa: S105 - the name of an operation
 
@@ -103,7 +104,7 @@ ENDED: Final = (State.SHUTDOWN, State.CRASHED)
 """It has ended, and still holds what it held."""
 _HALF: Final = (State.STARTING, State.STOPPING)
 
-_ON_DEVICES: Final = (Op.ATTACH, Op.DETACH, Op.INSERT, Op.EJECT, Op.RESIZE)
+_ON_DEVICES: Final = (Op.ATTACH, Op.DETACH, Op.INSERT, Op.EJECT, Op.RESIZE, Op.MODIFY)
 
 # (state, operation) -> what happens. A pair that is not here is refused with the operations that are.
 TRANSITIONS: Final[dict[tuple[State, Op], Move | Already]] = {

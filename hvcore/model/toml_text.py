@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-__all__ = ["TomlTextError", "toml_of", "with_table", "with_value", "without_table"]
+__all__ = ["TomlTextError", "toml_of", "with_table", "with_value", "without_table", "without_value"]
 
 Place = tuple[str | int, ...]
 
@@ -87,6 +87,32 @@ def without_table(text: str, key: str, index: int) -> str:
         del wanted[key]
     before, after = text[: own[0].start], text[own[-1].end :].partition("\n")
     return _proved(f"{before}{after[2].lstrip() if not before.strip() else after[2]}", wanted)
+
+
+def without_value(text: str, place: Place) -> str:
+    """The text without the value at ``place``, and without its line; as it is if there is no such value.
+
+    Raises `TomlTextError`.
+    """
+    wanted = _parsed(text)
+    if not _take(wanted, place):
+        return text
+    own = next((one for one in _statements(text) if not one.header and one.place == place), None)
+    if own is None:
+        raise TomlTextError(_UNUSUAL)
+    start = text.rfind("\n", 0, own.start) + 1
+    return _proved(f"{text[:start]}{text[own.end :].partition(chr(10))[2]}", wanted)
+
+
+def _take(data: Any, place: Place) -> bool:
+    """Remove the value at that place of the data; whether there was one."""
+    try:
+        for step in place[:-1]:
+            data = data[step]
+        del data[place[-1]]
+    except (LookupError, TypeError):
+        return False
+    return True
 
 
 def toml_of(data: Mapping[str, Any]) -> str:

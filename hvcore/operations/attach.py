@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from hvcore.deadline import Deadline
-from hvcore.errors import ParamsError, Problem
+from hvcore.errors import ParamsError
 from hvcore.model.answers import Outcome
 from hvcore.model.codec import encode
 from hvcore.model.devices import Disk, ListedDevice, Nic
 from hvcore.model.instance import Instance
-from hvcore.model.nic import nic_problems
 from hvcore.model.record import Change, Record
 from hvcore.model.state import Op
 from hvcore.operations.begin import begun
 from hvcore.operations.change_device import devices_in, made, no_device
 from hvcore.operations.context import Context
+from hvcore.operations.new_problems import refuse_new_problems, relative
 from hvcore.operations.observe import observed
 from hvcore.operations.saved_params import saved_params
 from hvcore.operations.start import refuse_incomplete
@@ -56,7 +56,7 @@ def attach(
         if isinstance(device, ListedDevice):
             params = {**params, device.param: instance.params[device.param]}
         values = _with_values(loaded, name, saved, params)
-        _refuse_new_problems(loaded, (record.instance, saved), (instance, values), field)
+        refuse_new_problems(loaded, (record.instance, saved), (instance, values), field)
         job = context.job(record, deadline, loaded)
         spec, label = begin.act(job, instance, values, field)
         change = Change(
@@ -112,7 +112,7 @@ def _added(instance: Instance, device: Disk | Nic) -> Instance:
     try:
         return _with_rows(instance, key, (*rows, device))
     except ParamsError as error:
-        raise ParamsError(instance.name, _relative(error.problems, f"{key}[{len(rows)}]")) from error
+        raise ParamsError(instance.name, relative(error.problems, f"{key}[{len(rows)}]")) from error
 
 
 def _with_row(instance: Instance, device: Disk | Nic | ListedDevice) -> tuple[Instance, str]:
@@ -171,24 +171,3 @@ def _with_values(loaded: LoadedDriver, name: str, saved: Params, given: Mapping[
     if not given:
         return saved
     return saved.taking(loaded.schema.check(dict(given), name), given)
-
-
-def _refuse_new_problems(
-    loaded: LoadedDriver, before: tuple[Instance, Params], after: tuple[Instance, Params], field: str
-) -> None:
-    """Raise `ParamsError` with the problems that the instance has only with the device. An upgrade may have added others."""
-    old, new = _problems(loaded, *before), _problems(loaded, *after)
-    found = [problem for problem in new if problem not in old]
-    if found:
-        raise ParamsError(after[0].name, _relative(found, field))
-
-
-def _problems(loaded: LoadedDriver, instance: Instance, params: Params) -> list[Problem]:
-    macs = [instance.mac(at) for at in range(len(instance.nics))]
-    found = nic_problems(instance.nics, macs)
-    return [*found, *loaded.hooks.gathered("check", Problem, instance=instance, params=params)]
-
-
-def _relative(problems: Iterable[Problem], field: str) -> list[Problem]:
-    """The problems with the key of the device in place of its field: ``path`` for ``disks[2].path``."""
-    return [replace(problem, path=problem.path.removeprefix(f"{field}.")) for problem in problems]

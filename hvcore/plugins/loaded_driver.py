@@ -7,7 +7,7 @@ in the driver and becomes a `DriverError` with the method and its line.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -38,6 +38,7 @@ from hvcore.plugins.protocols import (
     Driver,
     Examines,
     ExaminesWithValues,
+    Modifies,
     NeedsStop,
     ReadsSpec,
 )
@@ -46,6 +47,7 @@ from hvcore.state.job import Job
 __all__ = ["LoadedDriver"]
 
 T = TypeVar("T")
+_Keys: Any = Collection  # an abstract class, which isinstance takes all the same
 
 
 def _calls(method: str, kind: type[T]) -> Callable[..., T]:
@@ -63,6 +65,13 @@ def _device_names(self: LoadedDriver, spec: object) -> dict[str, str]:
     if not isinstance(self.driver, Attaches):
         return {}
     return dict(_calls("devices", dict)(self, spec))
+
+
+def _modifiable(self: LoadedDriver, spec: object, device: str) -> tuple[str, ...]:
+    """The keys of the device that can change while it runs; none for a driver without `Modifies`."""
+    if not isinstance(self.driver, Modifies):
+        return ()
+    return tuple(_calls("modifiable", _Keys)(self, spec, device))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +183,7 @@ class LoadedDriver:
     altered = _calls("altered", bool)
     disk_size = _calls("disk_size", int)  # of `hvcore.plugins.protocols.ResizesDisks`
     device_names = _device_names
+    modifiable = _modifiable
 
     def observe(self, live: Live) -> Observation:
         """The driver's observation. Raises `DriverError` for one that a program cannot use, such as a NaN."""

@@ -9,7 +9,7 @@ written. Drivers never check states, take locks or write records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
@@ -44,6 +44,7 @@ __all__ = [
     "HasVersion",
     "HasVncPassword",
     "Measures",
+    "Modifies",
     "NeedsStop",
     "Pausable",
     "Pinnable",
@@ -153,6 +154,20 @@ class ChangesMedia(Attaches, Protocol):
         """The spec with that image in the drive; None empties it. Reads, and changes nothing.
 
         Raises `VerifyError` for an image that cannot be used, `OperationError` for a device that has no medium to change.
+        """
+
+
+@runtime_checkable
+class Modifies(Attaches, Protocol):
+    """The driver can change settings of a device of an instance that runs. `Attaches.alter` does so, as a change."""
+
+    def modifiable(self, spec: Any, device: str) -> Collection[str]:
+        """The keys of the device's table in an instance file that can change: ``link``, ``bandwidth_to_guest``. Pure."""
+
+    def modified(self, job: Job, instance: Instance, device: str) -> Any:
+        """The spec in which the device is as ``instance`` describes it. Only these keys differ. Reads, and changes nothing.
+
+        Raises `VerifyError` with all problems if this node cannot do that.
         """
 
 
@@ -362,6 +377,7 @@ ABILITIES: Final[Mapping[Op, tuple[type, str, type]]] = {
     Op.INSERT: (ChangesMedia, "with_medium", object),
     Op.EJECT: (ChangesMedia, "with_medium", object),
     Op.RESIZE: (ResizesDisks, "resize_disk", object),
+    Op.MODIFY: (Modifies, "modified", object),
 }
 """Optional operations: the protocol, the method and the type of its result."""
 

@@ -14,6 +14,7 @@ from hvcore.host.network.traffic_control import (
     limit_transmitted,
     limits_at,
     remove_limits,
+    transmit_limit,
     why_no_limits,
 )
 from hvcore.model.node_links import Bandwidth, Macvtap
@@ -70,16 +71,21 @@ class BandwidthKind(ResourceKind[Bandwidth, None], name="bandwidth", turn=Turn.N
             raise OperationError(f"{what}; hv verify says what this node lacks") from error
 
     def prove(self, resource: Bandwidth, site: Site, owner: Owner) -> None:
-        """The limits must be there. Raises `OperationError`."""
-        entry = owner.record.entry(resource.link.key)
+        """The limits must be there, with their rates. Raises `OperationError`."""
+        entry, own = owner.record.entry(resource.link.key), owner.record.entry(resource.key)
         transmits, receives = _of_link(resource)
         wanted = {kind for kind, rate in (("tbf", transmits), ("ingress", receives)) if rate is not None}
         with Netlink() as netlink:
             link = find_link(netlink, entry.data["name"])
             found = limits_at(netlink, link.index) if link is not None else frozenset()
+            ifb = find_link(netlink, own.data["ifb"])
+            rates = [None if one is None else transmit_limit(netlink, one.index) for one in (link, ifb)]
         if not wanted <= found:
             what = f"{owner.name}: {resource.where}: {entry.data['name']} is not limited any more"
-            raise OperationError(f"{what}; another program changed it during the start")
+            raise OperationError(f"{what}; another program changed it")
+        if rates != [None if rate is None else rate // 8 for rate in (transmits, receives)]:
+            what = f"{owner.name}: {resource.where}: {entry.data['name']} has other limits"
+            raise OperationError(f"{what}; another program changed it")
 
     def release(self, entry: Entry, owner: Owner) -> None:
         """Remove the limits of the link, if it is still there, and the ifb. Raises `NodeError`."""

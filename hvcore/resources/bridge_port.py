@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from hvcore.errors import OperationError, Problem
-from hvcore.host.network.links import LinkFacts, find_link, set_link, set_port_vlans, the_link
+from hvcore.host.network.links import LinkFacts, find_link, port_vlans, set_link, set_port_vlans, the_link
 from hvcore.host.network.netlink import Netlink
 from hvcore.model.node_links import BridgePort
 from hvcore.model.plan import Step
@@ -42,7 +42,10 @@ class BridgePortKind(ResourceKind[BridgePort, None], name="bridge-port", turn=Tu
         yield Step(kind="connect", what=f"{resource.link.key} to bridge {resource.bridge!r}{vlan}")
 
     def acquire(self, resource: BridgePort, held: Held) -> None:
-        """Attach the link, with its MTU, and set it up. Raises `OperationError`."""
+        """Attach the link, with its MTU, and set it up. A link that is a port already leaves its bridge first.
+
+        Raises `OperationError`.
+        """
         name, link = held.owner.name, held[resource.link].name
         held.owner.progress(f"connecting {link} to {resource.bridge}")
         try:
@@ -51,8 +54,10 @@ class BridgePortKind(ResourceKind[BridgePort, None], name="bridge-port", turn=Tu
                 problem = _problem(resource, bridge)
                 if problem is not None or bridge is None:
                     raise OperationError(f"{name}: {problem}")
-                index = the_link(netlink, link).index
-                mtu = resource.mtu or bridge.mtu
+                there = the_link(netlink, link)
+                index, mtu = there.index, resource.mtu or bridge.mtu
+                if there.master:  # its VLANs go with the old port
+                    set_link(netlink, index, master=0, up=False)
                 if resource.vlan is None:
                     set_link(netlink, index, mtu=mtu, master=bridge.index, up=True)
                     return
@@ -69,13 +74,22 @@ class BridgePortKind(ResourceKind[BridgePort, None], name="bridge-port", turn=Tu
             raise OperationError(f"{what}; {todo}") from error
 
     def prove(self, resource: BridgePort, site: Site, owner: Owner) -> None:
-        """The link must be a port of the bridge. Raises `OperationError`."""
+        """The link must be a port of the bridge, in its VLANs. Raises `OperationError`."""
         entry = owner.record.entry(resource.link.key)
         with Netlink() as netlink:
             bridge, link = find_link(netlink, resource.bridge), find_link(netlink, entry.data["name"])
         if bridge is None or link is None or link.master != bridge.index:
             what = f"{owner.name}: {entry.data['name']} is not a port of {resource.bridge!r}"
-            raise OperationError(f"{what}; another program changed it during the start")
+            raise OperationError(f"{what}; another program changed it")
+        if resource.vlan is None:
+            return
+        vlan = vlan_of(resource.vlan)
+        wanted = vlan.untagged, frozenset(number for low, high in vlan.tagged for number in range(low, high + 1))
+        with Netlink() as netlink:
+            found = port_vlans(netlink, link.index)
+        if found != wanted:
+            what = f"{owner.name}: {entry.data['name']} is not in VLAN {resource.vlan} of {resource.bridge!r}"
+            raise OperationError(f"{what}; another program changed it")
 
 
 def _problem(resource: BridgePort, found: LinkFacts | None) -> Problem | None:

@@ -11,7 +11,17 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from hvcore.frozen import dataclass
-from hvcore.host.network.netlink import CREATE, DUMP, EXCL, Netlink, attribute, attributes, family_of, nested
+from hvcore.host.network.netlink import (
+    CREATE,
+    DUMP,
+    EXCL,
+    Netlink,
+    attribute,
+    attribute_list,
+    attributes,
+    family_of,
+    nested,
+)
 
 __all__ = [
     "Counters",
@@ -29,6 +39,7 @@ __all__ = [
     "may_change_links",
     "neighbours",
     "node_addresses",
+    "port_vlans",
     "set_link",
     "set_port_vlans",
     "the_link",
@@ -50,6 +61,7 @@ _ETHERNET: Final = 1  # linux/if_arp.h
 # linux/if_bridge.h
 _BRIDGE_FLAGS, _BRIDGE_VLAN_INFO = 0, 2
 _SELF, _PVID, _UNTAGGED, _RANGE_BEGIN, _RANGE_END = 2, 1 << 1, 1 << 2, 1 << 3, 1 << 4
+_VLANS_IN_RANGES: Final = 1 << 2  # linux/rtnetlink.h, RTEXT_FILTER_BRVLAN_COMPRESSED
 # linux/if_addr.h, linux/neighbour.h
 _IFA_ADDRESS, _IFA_LOCAL, _NDA_DST, _NDA_LLADDR = 1, 2, 1, 2
 _NO_DAD: Final = 0x02
@@ -291,6 +303,27 @@ def _vlan(number: int, flags: int) -> bytes:
 
 def _vlans(index: int, entries: Iterable[bytes]) -> bytes:
     return _LINK_HEADER.pack(socket.AF_BRIDGE, 0, index, 0, 0) + nested(_AF_SPEC, *entries)
+
+
+def port_vlans(netlink: Netlink, index: int) -> tuple[int | None, frozenset[int]]:
+    """The VLAN of packets without a tag at that bridge port, None without one; and its VLANs with tags."""
+    untagged: int | None = None
+    tagged: set[int] = set()
+    head = _LINK_HEADER.pack(socket.AF_BRIDGE, 0, 0, 0, 0) + attribute(_EXT_MASK, _VLANS_IN_RANGES)
+    for body in netlink.ask(_GETLINK, head, DUMP):
+        if _LINK_HEADER.unpack_from(body)[2] != index:
+            continue
+        first = 0
+        for kind, data in attribute_list(attributes(body[_LINK_HEADER.size :]).get(_AF_SPEC, b"")):
+            if kind != _BRIDGE_VLAN_INFO:
+                continue
+            flags, number = struct.unpack_from("=HH", data)
+            first = number if not flags & _RANGE_END else first
+            if flags & _PVID:
+                untagged = number
+            elif not flags & (_UNTAGGED | _RANGE_BEGIN):
+                tagged.update(range(first, number + 1))
+    return untagged, frozenset(tagged)
 
 
 def add_address(netlink: Netlink, index: int, address: str, *, at_once: bool = False) -> None:

@@ -141,15 +141,18 @@ def nested(kind: int, *inner: bytes) -> bytes:
 
 def attributes(data: bytes) -> dict[int, bytes]:
     """The attributes in ``data`` by their kind; of several of one kind the last."""
-    found = {}
+    return dict(attribute_list(data))
+
+
+def attribute_list(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The kind and the contents of each attribute in ``data``, in their order."""
     place = 0
     while place + _ATTRIBUTE.size <= len(data):
         length, kind = _ATTRIBUTE.unpack_from(data, place)
         if length < _ATTRIBUTE.size:
-            break
-        found[kind & _TYPE] = data[place + _ATTRIBUTE.size : place + length]
+            return
+        yield kind & _TYPE, data[place + _ATTRIBUTE.size : place + length]
         place += _aligned(length)
-    return found
 
 
 def family_of(version: int) -> int:

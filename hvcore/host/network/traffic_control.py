@@ -26,6 +26,7 @@ __all__ = [
     "limit_transmitted",
     "limits_at",
     "remove_limits",
+    "transmit_limit",
     "why_no_limits",
 ]
 
@@ -101,6 +102,19 @@ def limits_at(netlink: Netlink, index: int) -> frozenset[str]:
             kind = attributes(body[_HEADER.size :]).get(_KIND, b"")
             found.add(kind.rstrip(b"\0").decode("ascii", "replace"))
     return frozenset(found)
+
+
+def transmit_limit(netlink: Netlink, index: int) -> int | None:
+    """What `limit_transmitted` lets the link transmit, in whole bytes per second; None without a limit."""
+    for body in netlink.ask(_GETQDISC, _HEADER.pack(0, index, 0, 0, 0), DUMP):
+        _, link, _, parent, _ = _HEADER.unpack_from(body)
+        found = attributes(body[_HEADER.size :])
+        if (link, parent, found.get(_KIND)) == (index, _ROOT, b"tbf\0"):
+            options = attributes(found.get(_OPTIONS, b""))
+            if _TBF_RATE64 in options:
+                return int(struct.unpack_from("=Q", options[_TBF_RATE64])[0])
+            return int(struct.unpack_from("=8xI", options[_TBF_PARMS])[0])
+    return None
 
 
 def has_filter_of_received(netlink: Netlink, index: int) -> bool:

@@ -59,6 +59,7 @@ def test_every_family_with_parameters_has_its_own_cases() -> None:
         "pinning",
         "balloon",
         "displays",
+        "cables",
     }  # without options
     assert {case.parent.name for case in CASES} == families
     modules = {path.stem for path in (GOLDEN.parents[1] / "src/hv_kvm/devices").glob("*.py")} - {"__init__"}

@@ -163,6 +163,7 @@ for _state, _ops in EXPECTED.items():
     _ops |= dict.fromkeys(("balloon", "memory", "vcpus"), (DONE, State.RUNNING) if _state == "running" else _refused)
     _ops["pin"] = (DONE, State(_state)) if _state in {"running", "paused"} else _refused
     _ops["screenshot"] = None if _state in {"running", "paused"} else _ops["detach"]
+    _ops["modify"] = (DONE, State(_state)) if _state in {"running", "paused"} else _refused
     _ops["vnc-password"] = _ops["detach"]
     _ops["reset"] = _ops["detach"]
     _ops["send-key"] = (DONE, State.RUNNING) if _state == "running" else _refused
@@ -213,6 +214,7 @@ def run(op: str, node: Node, fake: DriverHandle, web: Web) -> Any:
         "insert": lambda: node.insert("web1", "cdrom1", "/srv/a.iso"),
         "eject": lambda: node.eject("web1", "cdrom1"),
         "resize": lambda: node.resize_disk("web1", "disk0", 1 << 20),
+        "modify": lambda: node.modify("web1", "disk0", {"cache": "none"}),
         "screenshot": lambda: node.screenshot("web1"),
         "vnc-password": lambda: node.vnc_password("web1", "secret"),
         "reset": lambda: node.reset("web1"),
@@ -423,7 +425,7 @@ def test_planning_does_nothing(fake: DriverHandle, web: Web, run_dir: Path) -> N
 def test_the_abilities_of_a_driver_are_listed(fake: DriverHandle) -> None:
     assert fake.capabilities == (
         *("pause", "console", "exec", "screenshot", "vnc-password", "reset", "powerdown", "send-key", "nmi", "attach"),
-        *("balloon", "memory", "vcpus", "pin"),
+        *("balloon", "memory", "vcpus", "pin", "modify"),
     )
     assert {"fail_at", "motd"} <= set(fake.schema.params)
     assert "motd" in fake.json_schema()["properties"]

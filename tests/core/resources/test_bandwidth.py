@@ -116,6 +116,21 @@ def test_limits_that_another_program_removed_are_seen_after_the_launch(
     job.release()
 
 
+def test_limits_with_another_rate_are_seen(net: Network, at_work: AtWork, site: Sites) -> None:
+    job = at_work()
+    job.acquire(PORT, LIMITS)
+    BandwidthKind().prove(LIMITS, site(), job)
+    for other in ({"to_guest": 9_000_000}, {"from_guest": 9_000_000}, {"from_guest": None}):
+        with pytest.raises(OperationError, match="has other limits; another program changed it"):
+            BandwidthKind().prove(replace(LIMITS, **other), site(), job)
+    fast = replace(LIMITS, to_guest=80_000_000_000, from_guest=None)  # more than 32 bits of bytes per second
+    job.release(LIMITS.key)
+    job.acquire(fast)
+    BandwidthKind().prove(fast, site(), job)
+    job.held.close()
+    job.release()
+
+
 def test_an_ifb_without_its_mark_is_removed_by_its_kind_and_address(net: Network, at_work: AtWork) -> None:
     before = net.links()
     job = at_work()

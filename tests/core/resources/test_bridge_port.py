@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from empty_network import NEEDS_ROOT, Network, empty_network
 
-from hvcore.host.network.links import LinkFacts
+from hvcore.host.network.links import LinkFacts, the_link
+from hvcore.host.network.netlink import Netlink, attribute, nested
 from hvcore.plugin import BridgePort, Job, OperationError, Site, Tap
 from hvcore.resources import bridge_port
 from hvcore.resources.bridge_port import BridgePortKind
@@ -114,3 +118,48 @@ def test_a_port_that_was_taken_away_is_seen_after_the_launch(net: Network, at_wo
 def test_steps_of_a_plan(site: Sites) -> None:
     (step,) = BridgePortKind().describe(replace(PORT, vlan="10"), site())
     assert (step.kind, step.what) == ("connect", "nic0.tap to bridge 'br0', VLAN 10")
+
+
+def test_a_port_moves_to_another_bridge_with_its_mtu(net: Network, at_work: AtWork, site: Sites) -> None:
+    net.bridge()
+    net.bridge("br1", "mtu", "1400")
+    job, moved = at_work(), replace(PORT, bridge="br1")
+    name = job.acquire(PORT)[TAP].name
+    job.held.forget(PORT.key)
+    job.acquire(moved)
+    assert "master br1" in net.about(name)
+    assert "mtu 1400" in net.about(name)
+    BridgePortKind().prove(moved, site(), job)
+    with pytest.raises(OperationError, match="is not a port of 'br0'"):
+        BridgePortKind().prove(PORT, site(), job)
+
+
+@pytest.mark.parametrize(
+    ("vlan", "entries"),
+    [
+        ("10", [(6, 10)]),
+        ("trunk:20,30-32", [(0, 20), (8, 30), (16, 32)]),
+        (".10:20", [(6, 10), (0, 20)]),
+    ],
+)
+def test_the_vlans_of_a_port_are_read_back(
+    net: Network, at_work: AtWork, site: Sites, monkeypatch: pytest.MonkeyPatch, vlan: str, entries: list[Any]
+) -> None:
+    """By an answer as kernels with VLAN filters give it (linux/if_bridge.h): flags and number of each entry."""
+    net.bridge()
+    job = at_work()
+    name = job.acquire(PORT)[TAP].name
+    with Netlink() as netlink:
+        index = the_link(netlink, name).index
+    spec = nested(26, *(attribute(2, struct.pack("=HH", *entry)) for entry in entries))
+    answer = struct.pack("=BxHiII", socket.AF_BRIDGE, 0, index, 0, 0) + spec
+    other = struct.pack("=BxHiII", socket.AF_BRIDGE, 0, index + 1, 0, 0) + spec
+    ask = Netlink.ask
+
+    def asked(self: Netlink, kind: int, body: bytes, flags: int = 0) -> list[bytes]:
+        return [other, answer, other] if body[0] == socket.AF_BRIDGE else ask(self, kind, body, flags)
+
+    monkeypatch.setattr(Netlink, "ask", asked)
+    BridgePortKind().prove(replace(PORT, vlan=vlan), site(), job)
+    with pytest.raises(OperationError, match=f"{name} is not in VLAN 11 of 'br0'; another program changed it"):
+        BridgePortKind().prove(replace(PORT, vlan="11"), site(), job)

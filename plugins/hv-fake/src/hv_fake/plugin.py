@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 
 import hvcore.plugin as hv
 from hv_fake import buttons
-from hv_fake.disks import AttachesDisks, FakeDisk, disks_of, seats
+from hv_fake.disks import AttachesDisks, FakeDisk, bound, disks_of, seats
 from hv_fake.display import ShowsDisplay
 from hv_fake.tuned import Tuned
 from hvcore.plugin import dataclass
@@ -159,7 +159,7 @@ class FakeDriver(AttachesDisks, ShowsDisplay, Tuned):
         job.bind(uid=None if user is None else user.uid)
         if spec.fail_at == "start":
             raise hv.OperationError(f"{job.name}: fails on purpose half-way; unset params.fail_at")
-        job.bind(guest="paused" if job.record.paused else "running", disks=[disk.name for disk in spec.disks])
+        job.bind(guest="paused" if job.record.paused else "running", **bound(spec.disks))
 
     def observe(self, live: hv.Live) -> hv.Observation:
         """The state in the record."""

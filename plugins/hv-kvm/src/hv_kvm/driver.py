@@ -36,7 +36,7 @@ from hv_kvm.devices import (
 from hv_kvm.machine.placement import decide
 from hv_kvm.machine.spec import Device, KvmSpec, declared, kinds_of, read_spec
 from hv_kvm.qmp import QmpBusyError, QmpError, QmpTimeoutError, commands, reach
-from hv_kvm.run import balloon, displays, pinning, press, ready, start, stop
+from hv_kvm.run import balloon, displays, nic_change, pinning, press, ready, start, stop
 from hv_kvm.run.attaching import AttachesDevices
 from hv_kvm.run.console import console, console_log
 from hv_kvm.run.describe import describe, rehearse
@@ -93,6 +93,7 @@ class KvmDriver(AttachesDevices):
         ("pinning", pinning),
         ("balloon", balloon),
         ("displays", displays),
+        ("cables", nic_change),
     )
 
     def __init__(self, hooks: hv.Hooks) -> None:

@@ -408,6 +408,37 @@ class Optimistic(Full):
         return self.read_spec(job.record.spec), "disk0"
 
 
+def _with_disk(name: str, _directory: Path) -> hv.Instance:
+    return hv.Instance(name=name, driver="good", disks=(hv.Disk(path="/srv/a.img"),))
+
+
+WITH_DISK = replace(SUBJECT, instance=_with_disk)
+
+
+class Tells(Full):
+    """Claims to have one disk, whose cache can change."""
+
+    def devices(self, spec: Any) -> dict[str, str]:
+        return {"disk0": "disks[0]"}
+
+    def modifiable(self, spec: Any, device: str) -> tuple[str, ...]:
+        return ("cache",)
+
+    def modified(self, job: hv.Job, instance: hv.Instance, device: str) -> Any:
+        return self.read_spec(job.record.spec)
+
+
+@breaks("capability_modify", "modify is claimed, but raises OperationError: .*the limiter is broken", subject=WITH_DISK)
+class Unlimited(Tells):
+    def modified(self, job: hv.Job, instance: hv.Instance, device: str) -> Any:
+        raise hv.OperationError(f"{job.name}: the limiter is broken; repair it")
+
+
+@breaks("capability_modify_interrupted", "a modify that was interrupted is finished", subject=WITH_DISK)
+class NeverUndone(Tells):
+    """Believes that every change was made, and so forgets what was asked for before."""
+
+
 # ------------------------------------------------------------------------------------------------------------- time
 
 

@@ -215,7 +215,10 @@ def _addressing(
 
 
 def _keys(place: str, nic: hv.Nic) -> Iterator[hv.Problem]:
-    """Addresses without their network."""
+    """Addresses without their network, and a cable that is pulled out."""
+    if not nic.connected:
+        what, todo = "is not supported by this driver", "unset it, or remove the NIC"
+        yield hv.Problem(path=f"{place}.connected", what=what, got="False", todo=todo)
     for address in nic.ip:
         if "/" not in address and nic.mode != "routed":
             todo = f"write it with its prefix length, such as '{address}/24'"

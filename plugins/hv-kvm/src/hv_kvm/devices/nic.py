@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any, Final
 
 import hvcore.plugin as hv
@@ -87,11 +87,21 @@ class GuestNic(PciDevice):
     model: str
     mac: str
     boot_index: int | None
+    connected: bool = True
 
     @property
     def label(self) -> str:
         """The id of its back end; that of the device ends with ``-dev``."""
         return f"nic{self.index}"
+
+    @property
+    def modifiable(self) -> tuple[str, ...]:
+        """The keys of the NIC that can change while the guest runs."""
+        return ("connected",)
+
+    def modified(self, nic: hv.Nic) -> GuestNic:
+        """The same NIC with these keys as ``nic`` has them."""
+        return replace(self, connected=nic.connected)
 
     def fixed(self, spec: KvmSpec) -> str | None:
         """A NIC can be plugged on a machine with PCI slots for it."""
@@ -130,6 +140,24 @@ class TapNic(GuestNic):
     ovs_socket: str = hv.OVS_SOCKET
     to_guest: int | None = None
     from_guest: int | None = None
+
+    @property
+    def modifiable(self) -> tuple[str, ...]:
+        """A port can be moved and limited. The name of a tap at Open vSwitch has its bridge in it, so that stays."""
+        limits = ("bandwidth_to_guest", "bandwidth_from_guest")
+        port = {"bridged": ("link", "vlan"), "openvswitch": ("vlan",)}.get(self.mode, ())
+        return (*(port if self.scripts.up is None else ()), *limits, "connected")
+
+    def modified(self, nic: hv.Nic) -> TapNic:
+        """The same NIC with these keys as ``nic`` has them."""
+        return replace(
+            self,
+            connected=nic.connected,
+            link=nic.link,
+            vlan=nic.vlan,
+            to_guest=nic.bandwidth_to_guest,
+            from_guest=nic.bandwidth_from_guest,
+        )
 
     @property
     def switch(self) -> hv.OvsBridge | None:
@@ -245,13 +273,21 @@ def plan(instance: hv.Instance, params: hv.Params) -> Iterator[Device]:
                 egress=nic.egress,
                 mac=mac,
             )
-            yield UserNic(index=index, model=model, mac=mac, boot_index=boot_index, backend=backend)
+            yield UserNic(
+                index=index,
+                model=model,
+                mac=mac,
+                boot_index=boot_index,
+                connected=nic.connected,
+                backend=backend,
+            )
             continue
         yield TapNic(
             index=index,
             model=model,
             mac=mac,
             boot_index=boot_index,
+            connected=nic.connected,
             mode=nic.mode,
             link=nic.link,
             queues=params["virtio_net_queues"],

@@ -26,6 +26,7 @@ __all__ = [
     "let_go",
     "pci_slots",
     "remove",
+    "set_link",
 ]
 
 _BY_NAME: Final = ("fd", "fds", "vhostfd", "vhostfds", "addr.str")
@@ -127,6 +128,11 @@ def close_sent(client: QmpClient, names: Sequence[str], *, deadline_s: float = C
     """Close descriptors that ``getfd`` gave these names, as far as no command has used them."""
     for name in names:
         _unless_missing(client, "closefd", {"fdname": name}, deadline_s)
+
+
+def set_link(client: QmpClient, nic: str, *, up: bool, deadline_s: float = COMMAND_DEADLINE_S) -> None:
+    """Plug in or pull out the cable of the NIC with that id, as the guest sees it. QEMU then passes no packet either way."""
+    client.execute("set_link", {"name": nic, "up": up}, deadline_s=deadline_s)
 
 
 def remove(client: QmpClient, option: Opt, device: str, *, deadline_s: float = COMMAND_DEADLINE_S) -> None:

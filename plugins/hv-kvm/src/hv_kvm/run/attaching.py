@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 
 import hvcore.plugin as hv
 from hv_kvm.machine.spec import KvmSpec
-from hv_kvm.run import hotplug, media_change, plugged, resize_disk
+from hv_kvm.run import hotplug, media_change, nic_change, plugged, resize_disk
 
 __all__ = ["AttachesDevices"]
 
 
 class AttachesDevices(ABC):
-    """The methods of `hvcore.plugin.Attaches`, ``ChangesMedia`` and ``ResizesDisks``."""
+    """The methods of `hvcore.plugin.Attaches`, ``ChangesMedia``, ``Modifies`` and ``ResizesDisks``."""
 
     _hooks: hv.Hooks
 
@@ -35,6 +35,14 @@ class AttachesDevices(ABC):
     def with_medium(self, job: hv.Job, device: str, path: str | None) -> KvmSpec:
         """The machine with that image in the drive."""
         return media_change.with_medium(self._hooks, self.read_spec(job.record.spec), job, device, path)
+
+    def modifiable(self, spec: KvmSpec, device: str) -> tuple[str, ...]:
+        """Keys of NICs: the cable; the port at a bridge and the limits of a tap."""
+        return nic_change.modifiable(spec, device)
+
+    def modified(self, job: hv.Job, instance: hv.Instance, device: str) -> KvmSpec:
+        """The machine with the NIC as the instance has it."""
+        return nic_change.modified(self._hooks, self.read_spec(job.record.spec), job, instance, device)
 
     def disk_size(self, job: hv.Job, device: str) -> int:
         """What QEMU reports."""

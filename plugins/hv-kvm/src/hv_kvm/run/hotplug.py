@@ -10,10 +10,11 @@ from contextlib import suppress
 from typing import Final
 
 import hvcore.plugin as hv
+from hv_kvm.devices.nic import GuestNic
 from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qmp import QmpError, plugging, reach
-from hv_kvm.run import media_change
+from hv_kvm.run import media_change, nic_change
 from hv_kvm.run.piece import Piece, device_of, level_in
 
 __all__ = ["alter", "altered"]
@@ -25,7 +26,10 @@ def alter(hooks: hv.Hooks, job: hv.Job, before: KvmSpec, after: KvmSpec, label: 
     """Make the guest have the device as in ``after``, and the node hold what that needs and no more."""
     old, new = device_of(before, label), device_of(after, label)
     with reach(job.dir, job.deadline.left()) as client:
-        if old is not None and new is not None:
+        if isinstance(old, GuestNic) and new is not None:
+            job.progress(f"changing {label}")
+            nic_change.change(hooks, job, client, before, after, label)
+        elif old is not None and new is not None:
             job.progress(f"changing the medium in {label}")
             media_change.swap(hooks, job, client, before, after, label)
         elif new is not None:
@@ -40,6 +44,8 @@ def altered(hooks: hv.Hooks, job: hv.Job, before: KvmSpec, after: KvmSpec, label
     spec, device = (after, new) if new is not None else (before, old)
     if device is None:
         return True
+    if isinstance(old, GuestNic) and new is not None:
+        return nic_change.has(hooks, job, before, after, label)
     if old is not None and new is not None:
         with reach(job.dir, job.deadline.left(at_most=_MONITOR_S)) as client:
             return media_change.has(client, job, after, label)
@@ -63,6 +69,7 @@ def _plug(plug: Piece, before: KvmSpec) -> None:
     job.progress(f"plugging {plug.device.label}")
     for option in options:
         plugging.add(client, option, plug.device.label, deadline_s=job.deadline.left())
+    nic_change.pull_out(client, plug.device, job)
     job.held.close_passed()
     job.prove(*resources, level=level)
 
