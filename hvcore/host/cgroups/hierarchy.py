@@ -39,15 +39,18 @@ class ControlGroups:
         """Whether instances can have groups here."""
         return self.unified is not None or any(name in self.by_controller for name in (*LIMITED, "freezer"))
 
-    def memory_limit(self) -> tuple[str, int] | None:
+    def memory_limit(self, pid: int | None = None) -> tuple[str, int] | None:
         """The file with the least memory limit on a process that is started here, and its bytes; None without a limit.
 
-        Where instances have groups, these are below the top group. Elsewhere they stay in the group of the caller.
+        Where instances have groups, these are below the top group. Elsewhere they stay in the group of the caller. With
+        ``pid``, it is the limit on that process, as it is now.
         """
         from hvcore.host.cgroups.memory_limits import memory_limits  # noqa: PLC0415 - 1 ms (a pattern), for a start only
 
         left = {place for place in (self.unified, *self.by_controller.values()) if place is not None}
-        return min(memory_limits(left, self.files), key=lambda found: found[1], default=None)
+        groups = None if pid is None else self.files.read(f"/proc/{pid}/cgroup")
+        found = memory_limits(left, self.files) if groups is None else memory_limits((), self.files, groups=groups)
+        return min(found, key=lambda found: found[1], default=None)
 
     def problems(self, limits: GroupLimits) -> tuple[str, ...]:
         """Why this node cannot set these limits; a sentence for each."""

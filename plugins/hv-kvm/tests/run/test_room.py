@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from hv_kvm.machine.spec import KvmSpec
-from hv_kvm.run.room import available_mib, memory_problems, room_problems, too_little
+from hv_kvm.run.room import available_mib, memory_problems, more_memory_problems, room_problems, too_little
 from hvcore import Disk, Instance
 from hvcore.host.cgroups.hierarchy import ControlGroups
-from hvcore.plugin import Host, Level, Site
+from hvcore.model.record import Phase
+from hvcore.plugin import Host, Level, Record, Site, encode
 from hvcore.plugins.loader import load
 
 MEMINFO = "MemTotal:       24683520 kB\nMemFree:  1000 kB\nMemAvailable:   2097152 kB\nSwapFree:  1048576 kB\n"
@@ -65,7 +66,7 @@ def test_more_memory_than_there_is(spec: Callable[..., KvmSpec], site: Site, tmp
 class Limited(ControlGroups):
     """A node whose callers have a memory limit of 2 GiB."""
 
-    def memory_limit(self) -> tuple[str, int] | None:
+    def memory_limit(self, pid: int | None = None) -> tuple[str, int] | None:
         return "/sys/fs/cgroup/user.slice/memory.max", 2 << 30
 
 
@@ -81,6 +82,41 @@ def test_the_limit_of_its_control_group_counts_too(spec: Callable[..., KvmSpec],
     )
     assert list(memory_problems(spec(3073, memory_overcommit=True), limited, meminfo)) == []
     assert list(memory_problems(spec(3073), site, meminfo)) == []
+
+
+@pytest.mark.parametrize(
+    ("params", "wanted_mib", "limited", "said"),
+    [
+        ({}, 3072, False, None),
+        (
+            {},
+            3073,
+            False,
+            "3072 MiB of memory and swap that this node has available, got 3073; give less, or stop",
+        ),
+        ({}, 3072, True, None),
+        ({}, 3074, True, "3072 MiB of memory and swap that its control group allows"),
+        ({"memory_overcommit": True}, 9999, True, None),
+        ({"mem_path": "/dev/hugepages"}, 9999, False, None),
+    ],
+)
+def test_a_running_guest_gets_no_more_memory_than_a_start_would(
+    spec: Callable[..., KvmSpec],
+    site: Site,
+    *,
+    params: dict[str, Any],
+    wanted_mib: int,
+    limited: bool,
+    said: str | None,
+) -> None:
+    (meminfo := site.host.run_dir / "meminfo").write_text(MEMINFO)
+    planned = spec(**params)
+    instance = Instance(name="web1", driver="kvm")
+    record = Record(name="web1", driver="kvm", phase=Phase.RUNNING, boot_id="", instance=instance, spec=encode(planned))
+    there = replace(site, host=replace(site.host, cgroups=Limited() if limited else ControlGroups()))
+    found = [str(problem) for problem in more_memory_problems(record, wanted_mib, "memory", there, meminfo)]
+    assert len(found) == (said is not None)
+    assert all(text.startswith("memory: is more than the ") and str(said) in text for text in found)
 
 
 def test_files_that_are_copied_need_room_together(

@@ -76,6 +76,39 @@ def test_memory_that_the_guest_does_not_take_is_said(world: World) -> None:
 
 
 @pytest.mark.live
+def test_more_than_the_node_has_is_refused_before_anything_changes(world: World) -> None:
+    if Path("/proc/sys/vm/overcommit_memory").read_text().strip() == "2":
+        pytest.skip("this kernel lets no guest have a maximum of more than the memory of the node")
+    rows = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    most = sum(int(rows[key].split()[0]) for key in ("MemTotal", "SwapTotal")) // 2048 * 2
+    world.start(memory_max=most)
+    world.node.balloon("web1", 16, deadline_s=0.1)
+    before = world.record()
+    with pytest.raises(hvcore.VerifyError, match=r"memory: is more than the [0-9]+ MiB .*, got [0-9]+; give less") as e:
+        world.node.resize_memory("web1", most)
+    (problem,) = e.value.problems
+    assert (problem.path, problem.got) == ("memory", str(most - 16))
+    assert replace(world.record(), spec={}) == replace(before, spec={})
+    assert world.record().spec == before.spec
+    world.save(replace(before, instance=replace(before.instance, memory_mib=most)))
+    with pytest.raises(hvcore.VerifyError, match=r"balloon: is more than the [0-9]+ MiB"):
+        world.node.balloon("web1", most)
+    assert world.record().spec == before.spec
+
+
+@pytest.mark.live
+def test_a_vcpu_that_could_not_be_pinned_is_not_added(world: World) -> None:
+    first = min(os.sched_getaffinity(0))
+    world.start(vcpus=1, vcpus_max=3, cpu_mask=str(first))
+    before = world.record()
+    devices = [one | ({"mask": f"{first}:8191"} if one["kind"] == "Cpu" else {}) for one in before.spec["devices"]]
+    world.save(replace(before, spec={**before.spec, "devices": devices}))  # as if the CPU had gone offline since
+    with pytest.raises(hvcore.OperationError, match="CPUs 8191 are not online on this node"):
+        world.node.resize_vcpus("web1", 2, deadline_s=PATIENCE_S)
+    assert (size_of(world), world.info().vcpus, world.record().spec["vcpus"]) == (1, 1, 1)
+
+
+@pytest.mark.live
 def test_a_guest_that_hangs_keeps_its_size_in_the_record(world: World) -> None:
     world.start(vcpus=1, vcpus_max=2, memory_max=96)
     os.kill(pid := world.pid(), signal.SIGSTOP)

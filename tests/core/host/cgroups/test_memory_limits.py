@@ -82,6 +82,11 @@ def test_the_least_limit_of_this_process(monkeypatch: pytest.MonkeyPatch) -> Non
     assert ControlGroups(files=Kernel(V1)).memory_limit() == ("/cg/memory/a/memory.limit_in_bytes", GIB)
     here = ControlGroups(by_controller={"memory": "/cg/memory"}, files=Kernel(V1))
     assert here.memory_limit() is None
+    # A process that runs is where it is: its own groups count, and not those of the caller.
+    other = ControlGroups(
+        by_controller={"memory": "/cg/memory"}, files=Kernel({**V1, "/proc/7/cgroup": "4:memory:/a\n"})
+    )
+    assert other.memory_limit(7) == ("/cg/memory/a/memory.limit_in_bytes", GIB)
 
 
 def test_a_limit_that_a_container_hides_is_not_known() -> None:

@@ -10,7 +10,8 @@ from hv_kvm.devices.virtio import Balloon
 from hv_kvm.machine.saved import saved_device, with_values
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qmp import QmpClient, QmpError, QmpTimeoutError, reach, size_commands
-from hvcore.plugin import InputError, Job, Live, OperationError, Reached, hookimpl
+from hv_kvm.run.room import more_memory_problems
+from hvcore.plugin import InputError, Job, Live, OperationError, Reached, VerifyError, hookimpl
 
 __all__ = ["balloon", "on_ready", "wait_for_size"]
 
@@ -35,8 +36,8 @@ def balloon(live: Live, job: Job, memory_mib: int) -> Reached:
     """Let the guest use that much memory; the size that it has at the deadline, or earlier when it has obeyed."""
     # The balloon is in the memory of the start. What the guest has beyond that is added.
     spec, most = live.record.spec, live.record.instance.memory_mib
-    more_mib = most - int(spec["memory_mib"])
-    if saved_device(spec, "Balloon") is None:
+    more_mib, device = most - int(spec["memory_mib"]), saved_device(spec, "Balloon")
+    if device is None:
         what = "has no balloon, it was started with memory_balloon = false"
         raise OperationError(f"{job.name}: {what}; set it to true, then stop and start the instance")
     if memory_mib > most:
@@ -47,6 +48,10 @@ def balloon(live: Live, job: Job, memory_mib: int) -> Reached:
         what = f"balloon: at least {more_mib + 1} MiB, because {more_mib} MiB were added while it ran"
         raise InputError(f"{job.name}: {what}, got {memory_mib}; take them back with 'hv memory' first")
     size_mib = wanted_mib if memory_mib < most else None
+    if wanted_mib > (device.get("size_mib") or int(spec["memory_mib"])):
+        problems = tuple(more_memory_problems(live.record, memory_mib, "balloon", job.held.site))
+        if problems:
+            raise VerifyError(job.name, problems)
     with reach(live.dir, job.deadline.left()) as client:
         before = size_commands.query_balloon(client, deadline_s=job.deadline.left())
         # The record first: after a crash from here on, a reboot has the size that was asked for.

@@ -8,6 +8,7 @@ import hvcore.plugin as hv
 from hv_kvm.machine.saved import saved_device, with_values
 from hv_kvm.qmp import QmpError, reach, size_commands
 from hv_kvm.run.balloon import wait_for_size
+from hv_kvm.run.room import more_memory_problems
 
 __all__ = ["resize_memory"]
 
@@ -27,6 +28,12 @@ def resize_memory(live: hv.Live, job: hv.Job, memory_mib: int) -> hv.Reached:
         raise hv.OperationError(f"{job.name}: memory: {what}; set memory_max, then stop and start the instance")
     _refuse(job.name, memory_mib, base_mib, base_mib + int(device["most_mib"]))
     more_mib = memory_mib - base_mib
+    if more_mib > int(device["asked_mib"]):
+        balloon = saved_device(spec, "Balloon") or {}
+        wanted_mib = (balloon.get("size_mib") or base_mib) + more_mib
+        problems = tuple(more_memory_problems(live.record, wanted_mib, "memory", job.held.site))
+        if problems:
+            raise hv.VerifyError(job.name, problems)
     with reach(live.dir, job.deadline.left()) as client:
         before = size_commands.query_size_of(client, _DEVICE, deadline_s=job.deadline.left())
         job.update(spec=with_values(spec, "HotMemory", asked_mib=more_mib))  # also after a crash, and a reboot

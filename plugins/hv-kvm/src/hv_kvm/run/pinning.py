@@ -14,7 +14,7 @@ from hv_kvm.machine.saved import saved_device, with_values
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qmp import QmpClient, commands, reach, size_commands
 
-__all__ = ["on_ready", "pin", "place_threads"]
+__all__ = ["on_ready", "pin", "place_threads", "refuse_outside"]
 
 
 @hv.hookimpl
@@ -37,8 +37,7 @@ def pin(live: hv.Live, job: hv.Job, pins: hv.Pins) -> bool:
     cpu, vcpus = saved_device(spec, "Cpu") or {}, int(spec["vcpus"])
     values = with_pins(job.name, cpu, vcpus, pins)
     wanted, before = places(values, vcpus), places(cpu, vcpus)
-    if job.record.process is not None:
-        _refuse_outside(wanted, job.record.process.pid, job)
+    refuse_outside(wanted, job)
     with reach(live.dir, job.deadline.left()) as client:
         # The record first: after a crash from here on, a reboot has the pins that were asked for.
         job.bind(pins=str(wanted) if wanted.pinned else None)
@@ -51,10 +50,11 @@ def pin(live: hv.Live, job: hv.Job, pins: hv.Pins) -> bool:
             raise
 
 
-def _refuse_outside(wanted: CpuPlaces, pid: int, job: hv.Job) -> None:
+def refuse_outside(wanted: CpuPlaces, job: hv.Job) -> None:
     """Raise `OperationError` for CPUs that are not online, or not in the cpuset of the guest's control group."""
+    process = job.record.process
     (online,) = hv.cpu_sets(Path("/sys/devices/system/cpu/online").read_text(encoding="ascii").strip())
-    allowed = hv.allowed_cpus(pid, job.host.cgroups)
+    allowed = None if process is None else hv.allowed_cpus(process.pid, job.host.cgroups)
     for cpus, what, todo in (
         (online, "are not online on this node", "choose others"),
         (allowed, "are outside the cpuset of its control group", "choose others, or change the cpuset"),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from hv_kvm.devices.memory import HotMemory, Memory
 from hv_kvm.machine.resource import Image, PrivateCopy, ShownFile
+from hv_kvm.machine.saved import saved_device
 from hv_kvm.machine.spec import KvmSpec
-from hvcore.plugin import Level, Problem, Site, figures, identify, marked_for
+from hvcore.plugin import Level, Problem, Record, Site, figures, identify, marked_for
 
-__all__ = ["available_mib", "memory_problems", "room_problems", "too_little"]
+__all__ = ["available_mib", "memory_problems", "more_memory_problems", "room_problems", "too_little"]
 
 _OURS_BYTES: Final = 1 << 20  # the record, the log, the journal of events
 _PASSWORD_BYTES: Final = 4096
@@ -28,18 +29,37 @@ def memory_problems(spec: KvmSpec, site: Site, meminfo: Path = Path("/proc/memin
     if any(memory.path is not None or memory.overcommit for memory in spec.of(Memory)):
         return
     wanted_mib = spec.memory_mib + sum(device.asked_mib for device in spec.of(HotMemory))
-    rows = meminfo.read_text(encoding="utf-8")
-    limit = site.host.cgroups.memory_limit()
+    yield from _too_much(wanted_mib, "memory_mib", site, site.host.cgroups.memory_limit(), meminfo)
+
+
+def more_memory_problems(
+    record: Record, wanted_mib: int, where: str, site: Site, meminfo: Path = Path("/proc/meminfo")
+) -> Iterator[Problem]:
+    """The same for a running guest that is to have ``wanted_mib`` from now on: what its start checked for less."""
+    memory: Mapping[str, Any] = saved_device(record.spec, "Memory") or {}
+    if memory.get("path") is None and not memory.get("overcommit"):
+        limit = site.host.cgroups.memory_limit(None if record.process is None else record.process.pid)
+        yield from _too_much(wanted_mib, where, site, limit, meminfo)
+
+
+def _too_much(
+    wanted_mib: int, where: str, site: Site, limit: tuple[str, int] | None, meminfo: Path
+) -> Iterator[Problem]:
+    rows, at_start = meminfo.read_text(encoding="utf-8"), where == "memory_mib"
     if limit is not None and wanted_mib > (allowed := (limit[1] >> 20) + available_mib(rows, ("SwapFree",))):
         what = f"is more than the {allowed} MiB of memory and swap that its control group allows ({limit[0]})"
         todo = "give less, raise that limit, or start it from another control group"
-        yield Problem(path="memory_mib", what=what, got=str(wanted_mib), todo=todo)
+        yield Problem(
+            path=where, what=what, got=str(wanted_mib), todo=todo if at_start else "give less, or raise that limit"
+        )
         return
     available = available_mib(rows)
     if wanted_mib > available and wanted_mib > (available := available + _own_mib(site)):
         what = f"is more than the {available} MiB of memory and swap that this node has available"
         todo = "give less, stop another instance, or set memory_overcommit = true"
-        yield Problem(path="memory_mib", what=what, got=str(wanted_mib), todo=todo)
+        yield Problem(
+            path=where, what=what, got=str(wanted_mib), todo=todo if at_start else "give less, or stop another instance"
+        )
 
 
 def available_mib(meminfo: str, keys: tuple[str, ...] = ("MemAvailable", "SwapFree")) -> int:

@@ -11,7 +11,7 @@ from hv_kvm.machine.cpu_places import CpuPlaces, places
 from hv_kvm.machine.saved import saved_device
 from hv_kvm.qmp import QmpClient, QmpCommandError, QmpTimeoutError, reach, size_commands
 from hv_kvm.qmp.size_commands import CpuPlace
-from hv_kvm.run.pinning import place_threads
+from hv_kvm.run.pinning import place_threads, refuse_outside
 
 __all__ = ["resize_vcpus"]
 
@@ -33,6 +33,8 @@ def resize_vcpus(live: hv.Live, job: hv.Job, vcpus: int) -> hv.Reached:
         if vcpus > most:
             todo = "give less, or set vcpus_max, then stop and start the instance"
             raise hv.InputError(f"{job.name}: vcpus: at most {most}, the maximum of its start, got {vcpus}; {todo}")
+        if vcpus > before:  # a new vCPU that could not be pinned would be there all the same
+            refuse_outside(places(cpu, vcpus), job)
         job.update(spec={**spec, "vcpus": vcpus})  # a reboot after a crash has the number that was asked for
         try:
             refused = _change(client, before, vcpus, job)
