@@ -27,12 +27,12 @@ _PARAMS: Final = {"disk_type": "scsi-hd", "scsi_controller_type": "virtio-scsi-p
 # The time that a part spends in another counts for the other.
 _PARTS: Final = {
     "record, durable writes": "hvcore.state.store:Store.save",
-    "decide and verify": "hv_kvm.run.attaching:plugged.attached",
-    "facts of the QEMU binary": "hv_kvm.run.piece:facts_of",
+    "decide and verify": "hv_kvm.run.hotplug.attaches_devices:changed_machine.attached",
+    "facts of the QEMU binary": "hv_kvm.run.hotplug.guest_device:facts_of",
     "claim and open the disk": "hv_kvm.resources.image:ImageKind.acquire",
     "connect to the monitor": "hv_kvm.qmp.client:connect",
-    "render": "hv_kvm.run.piece:render_device",
-    "observe": "hvcore.operations.observe:observed",
+    "render": "hv_kvm.run.hotplug.guest_device:render_device",
+    "observe": "hvcore.operations.inspection.observe:observed",
 }
 
 

@@ -17,7 +17,7 @@ from benchmarks.measure import Goal, Report, Row, alternate, elapsed_ms
 from hv_kvm.machine.render import render
 from hv_kvm.qemu import probe as probing
 from hv_kvm.qemu.accelerator import Accel
-from hv_kvm.run.describe import symbols
+from hv_kvm.run.startup.describe import symbols
 from hvcore.plugins.loader import load
 
 __all__ = ["plans", "probes"]

@@ -22,15 +22,15 @@ _PARTS: Final = {
     "check": "hvcore.plugins.loaded_driver:LoadedDriver.check",
     "verify against the node": "hvcore.plugins.loaded_driver:LoadedDriver.verify",
     "record, four durable writes": "hvcore.state.store:Store.save",
-    "facts of the QEMU binary": "hv_kvm.run.start:probe.facts_of",
+    "facts of the QEMU binary": "hv_kvm.run.startup.start:probe.facts_of",
     "claim and open the disk": "hv_kvm.resources.image:ImageKind.acquire",
-    "look for a twin in /proc": "hv_kvm.run.start:hv.launched_for",
-    "render": "hv_kvm.run.start:render",
+    "look for a twin in /proc": "hv_kvm.run.startup.start:hv.launched_for",
+    "render": "hv_kvm.run.startup.start:render",
     "spawn": "hvcore.state.job:Job.launch",
-    "bubblewrap, setpriv and QEMU until the greeting": "hv_kvm.run.start:connect",
-    "query-status": "hv_kvm.run.start:commands.query_status",
-    "identify the process": "hv_kvm.run.start:_record_process",
-    "confinement read back": "hv_kvm.run.ready:weaknesses",
+    "bubblewrap, setpriv and QEMU until the greeting": "hv_kvm.run.startup.start:connect",
+    "query-status": "hv_kvm.run.startup.start:commands.query_status",
+    "identify the process": "hv_kvm.run.startup.start:_record_process",
+    "confinement read back": "hv_kvm.run.startup.ready:weaknesses",
 }
 
 

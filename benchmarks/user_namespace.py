@@ -23,8 +23,8 @@ from hvcore.host.confinement.proof import has_filter
 from hvcore.host.network.pasta import child_of, set_rules_inside
 from hvcore.host.processes.launched import read_status
 from hvcore.host.processes.process import wait_readable
-from hvcore.model.passt_arguments import NodeNetwork
-from hvcore.model.pasta_network import namespace_rules, pasta_arguments
+from hvcore.model.network.passt_arguments import NodeNetwork
+from hvcore.model.network.pasta_network import namespace_rules, pasta_arguments
 
 __all__ = ["start_of_user"]
 

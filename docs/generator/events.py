@@ -17,15 +17,15 @@ import hvcore.plugins.hookspecs
 from generator.hooks import hook_functions
 from generator.words import TEXT, WORDS, first_line, table
 from hv_fake.plugin import FakeDriver
-from hv_kvm.run.journal import EVENTS, last_run_state
+from hv_kvm.run.observation.journal import EVENTS, last_run_state
 from hvcore import HvError, Instance
 from hvcore.deadline import Deadline
 from hvcore.host.environment import Host
 from hvcore.operations.context import Context
-from hvcore.operations.pause import pause, resume
-from hvcore.operations.reboot import reboot
-from hvcore.operations.start import start
-from hvcore.operations.stop import cleanup, stop
+from hvcore.operations.lifecycle.pause import pause, resume
+from hvcore.operations.lifecycle.reboot import reboot
+from hvcore.operations.lifecycle.start import start
+from hvcore.operations.lifecycle.stop import cleanup, stop
 from hvcore.plugin import hookimpl
 from hvcore.plugins.hooks import Hooks
 from hvcore.plugins.loaded_driver import LoadedDriver

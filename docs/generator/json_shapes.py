@@ -8,8 +8,8 @@ from typing import Final
 
 import hvcore
 from generator.words import TEXT, WORDS, first_line, table
-from hvcore.model.events import EVENTS
-from hvcore.operations.recover import Recovered
+from hvcore.model.events.events import EVENTS
+from hvcore.operations.recovery.recover import Recovered
 from hvcore.params.reference import ParamRow
 
 __all__ = ["json_page"]

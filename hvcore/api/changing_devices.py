@@ -40,7 +40,7 @@ class ChangingDevices(DefiningNode):
         ``changed=False`` if the instance has this disk, or a NIC with this MAC address and the same settings. Raises
         `ParamsError` and `VerifyError` before anything changes, and `OperationError` when it failed and was undone.
         """
-        from hvcore.operations.attach import attach  # noqa: PLC0415 - 32 ms
+        from hvcore.operations.devices.attach import attach  # noqa: PLC0415 - 32 ms
 
         context = self._context.for_call(name, "attach", options)
         self._refuse_undefined(name, save=save)
@@ -51,7 +51,7 @@ class ChangingDevices(DefiningNode):
         outcome = attach(context, name, device, params=params or {}, deadline=Deadline(deadline_s))
         if not save or not outcome.changed:
             return outcome
-        from hvcore.model.saved_device import with_device  # noqa: PLC0415 - 1 ms, for those who save
+        from hvcore.model.definitions.saved_device import with_device  # noqa: PLC0415 - 1 ms, for those who save
 
         return self._saved(outcome, lambda text: with_device(text, self._row(name, outcome.device or "", device)))
 
@@ -71,7 +71,7 @@ class ChangingDevices(DefiningNode):
         A guest has to let a PCI device go. Raises `DeadlineError` if it does not in time: it still has the device then, and
         may let it go later. Another detach continues.
         """
-        from hvcore.operations.attach import detach  # noqa: PLC0415 - 32 ms
+        from hvcore.operations.devices.attach import detach  # noqa: PLC0415 - 32 ms
 
         self._refuse_undefined(name, save=save)
         row = self._row(name, device, None) if save else None
@@ -79,7 +79,7 @@ class ChangingDevices(DefiningNode):
         outcome = detach(context, name, device, deadline=Deadline(deadline_s))
         if row is None:
             return outcome
-        from hvcore.model.saved_device import without_device  # noqa: PLC0415 - as above
+        from hvcore.model.definitions.saved_device import without_device  # noqa: PLC0415 - as above
 
         defined = self.definitions.get(name).instance
         return self._saved(outcome, lambda text: without_device(text, defined, row) if defined else text)
@@ -117,14 +117,14 @@ class ChangingDevices(DefiningNode):
         It replaces the image that is in the drive. A reboot keeps it. Raises `VerifyError` for an image that cannot be
         used, and `OperationError` when the guest keeps the drive locked; it has the old image then.
         """
-        from hvcore.operations.media import change_medium  # noqa: PLC0415 - 32 ms
+        from hvcore.operations.devices.media import change_medium  # noqa: PLC0415 - 32 ms
 
         context = self._context.for_call(name, "insert", options)
         return change_medium(context, name, device, os.fspath(image), deadline=Deadline(deadline_s))
 
     def eject(self, name: str, device: str, *, deadline_s: float = 30.0, **options: Unpack[CallOptions]) -> Outcome:
         """Empty a CD-ROM or floppy drive of an instance that runs. ``changed=False`` if it is empty. Raises as `insert`."""
-        from hvcore.operations.media import change_medium  # noqa: PLC0415 - 32 ms
+        from hvcore.operations.devices.media import change_medium  # noqa: PLC0415 - 32 ms
 
         context = self._context.for_call(name, "eject", options)
         return change_medium(context, name, device, None, deadline=Deadline(deadline_s))
@@ -143,7 +143,7 @@ class ChangingDevices(DefiningNode):
 
         Raises `InputError` for a smaller size without ``shrink``: what is at the end of the disk would be lost.
         """
-        from hvcore.operations.resize_disk import resize_disk  # noqa: PLC0415 - 32 ms
+        from hvcore.operations.devices.resize_disk import resize_disk  # noqa: PLC0415 - 32 ms
 
         context = self._context.for_call(name, "resize", options)
         return resize_disk(context, name, device, size_bytes, shrink=shrink, deadline=Deadline(deadline_s))
@@ -164,7 +164,7 @@ class ChangingDevices(DefiningNode):
         so if that is not possible. Raises `ParamsError` and `VerifyError` before anything changes, and `OperationError` for
         a key that cannot change now, or when the change failed and was undone.
         """
-        from hvcore.operations.modify import modify  # noqa: PLC0415 - 32 ms
+        from hvcore.operations.devices.modify import modify  # noqa: PLC0415 - 32 ms
 
         self._refuse_undefined(name, save=save)
         context = self._context.for_call(name, "modify", options)
@@ -172,14 +172,14 @@ class ChangingDevices(DefiningNode):
         row = self._row(name, device, None) if save else None
         if row is None:
             return outcome
-        from hvcore.model.saved_device import with_keys  # noqa: PLC0415 - 1 ms, for those who save
+        from hvcore.model.definitions.saved_device import with_keys  # noqa: PLC0415 - 1 ms, for those who save
 
         defined = self.definitions.get(name).instance
         return self._saved(outcome, lambda text: with_keys(text, defined, row, tuple(values)) if defined else text)
 
     def modifiable(self, name: str, device: str) -> tuple[str, ...]:
         """The keys of a device that `modify` can change while the instance runs. Raises `InputError`, `NotFoundError`."""
-        from hvcore.operations.modify import modifiable  # noqa: PLC0415 - 32 ms
+        from hvcore.operations.devices.modify import modifiable  # noqa: PLC0415 - 32 ms
 
         return modifiable(self._context, name, device)
 
@@ -198,7 +198,7 @@ class ChangingDevices(DefiningNode):
         `InputError`, `NotFoundError`, `UnsupportedError`, `StateError`, and `OperationError` if the display was started
         without a password.
         """
-        from hvcore.operations.screen import vnc_password  # noqa: PLC0415 - 32 ms
+        from hvcore.operations.access.screen import vnc_password  # noqa: PLC0415 - 32 ms
 
         seconds = None if valid_s is None else checked_seconds(valid_s, "valid_s")
         context = self._context.for_call(name, "vnc-password", options)

@@ -18,9 +18,9 @@ from hvcore.operations.context import CallOptions
 if TYPE_CHECKING:
     from hvcore.api.node_definitions import Definitions
     from hvcore.model.answers import Outcome
-    from hvcore.model.definition import Definition
+    from hvcore.model.definitions.definition import Definition
+    from hvcore.model.definitions.pending import PendingChange
     from hvcore.model.instance import Instance
-    from hvcore.model.pending import PendingChange
 
 __all__ = ["DefiningNode"]
 
@@ -44,7 +44,7 @@ class DefiningNode(ReadingNode):
         Without ``config_dir``, those of a user other than root are in hvcore/instances of ``XDG_CONFIG_HOME``.
         """
         from hvcore.api.node_definitions import Definitions  # noqa: PLC0415 - 20 ms, for those who use them
-        from hvcore.operations.define import Checks  # noqa: PLC0415 - as above
+        from hvcore.operations.definitions.define import Checks  # noqa: PLC0415 - as above
 
         checks = Checks(check=lambda data, directory: self.check(data, directory=directory), absolute=self._absolute)
         return Definitions(self._context, self._definitions_dir, checks)
@@ -76,7 +76,7 @@ class DefiningNode(ReadingNode):
         if not defined:
             return found
         from hvcore.host.definition_files import DefinitionFiles  # noqa: PLC0415 - as in `definitions`
-        from hvcore.operations.define import starts  # noqa: PLC0415 - as above
+        from hvcore.operations.definitions.define import starts  # noqa: PLC0415 - as above
 
         return replace(found, autostart=starts(DefinitionFiles(self._definitions_dir), name))
 
@@ -93,7 +93,7 @@ class DefiningNode(ReadingNode):
         ``deadline_s`` is for all together. Guests that have not shut down then are powered off. ``done`` is called in this
         thread when an instance is done. Raises nothing for one instance; `NodeError` if they cannot be listed.
         """
-        from hvcore.operations.stop_all import stop_all  # noqa: PLC0415 - 32 ms, as in `Node`
+        from hvcore.operations.lifecycle.stop_all import stop_all  # noqa: PLC0415 - 32 ms, as in `Node`
 
         return stop_all(self._context, force=force, deadline=Deadline(deadline_s), done=done, options=options)
 
@@ -103,7 +103,7 @@ class DefiningNode(ReadingNode):
         Without ``defined`` and without a definition, the file that it was started from counts. Raises `NotFoundError`,
         `StateError` if it is stopped, and `InputError` if the definition does not pass or is missing.
         """
-        from hvcore.operations.changes import changes  # noqa: PLC0415 - as above
+        from hvcore.operations.definitions.changes import changes  # noqa: PLC0415 - as above
 
         if defined is None and name in self.definitions:
             defined = self.definitions.instance(name)
@@ -117,7 +117,7 @@ class DefiningNode(ReadingNode):
         ``defined`` is as in `changes`. Returns an outcome for each. Raises as `attach` and `detach` do; what was done before
         the failure stays, and another call continues.
         """
-        from hvcore.operations.apply import apply  # noqa: PLC0415 - as above
+        from hvcore.operations.definitions.apply import apply  # noqa: PLC0415 - as above
 
         if defined is None and name in self.definitions:
             defined = self.definitions.instance(name)

@@ -23,7 +23,7 @@ from hvcore.host.network_abilities import network_abilities
 from hvcore.model.answers import Finding, Severity
 from hvcore.model.instance import Instance
 from hvcore.operations.context import Context
-from hvcore.operations.leftovers import leftovers, permissions
+from hvcore.operations.inspection.leftovers import leftovers, permissions
 from hvcore.plugins import requirements
 from hvcore.plugins.catalogue import EXTENSIONS_GROUP, CatalogueEntry, Verdict, catalogue
 

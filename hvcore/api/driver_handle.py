@@ -12,10 +12,10 @@ from hvcore.model.answers import Finding, Outcome
 from hvcore.model.instance import Instance
 from hvcore.model.instance_keys import DEFINITION_KEYS, DISK_KEYS, INSTANCE_KEYS, NIC_KEYS
 from hvcore.model.plan import Plan, with_params
-from hvcore.operations import observe
 from hvcore.operations.context import CallOptions, Context
-from hvcore.operations.start import start
-from hvcore.operations.stop import stop
+from hvcore.operations.inspection import observe
+from hvcore.operations.lifecycle.start import start
+from hvcore.operations.lifecycle.stop import stop
 from hvcore.params.reference import ParamRow, field_rows, json_schema, rows
 from hvcore.params.schema import Schema
 from hvcore.params.values import Params

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from hvcore.api.changing_devices import ChangingDevices
-from hvcore.api.measured_node import MeasuredNode
 from hvcore.api.tuned_node import Pressing, TunedNode
 from hvcore.config import Config, absolute_params, absolute_paths, default_config_dir, default_definitions_dir, strict
 from hvcore.deadline import Deadline, checked_seconds
@@ -30,7 +29,7 @@ from hvcore.state.store import Store
 if TYPE_CHECKING:
     from hvcore.api.driver_handle import DriverHandle
     from hvcore.model.answers import Outcome
-    from hvcore.operations.recover import Recovered
+    from hvcore.operations.recovery.recover import Recovered
     from hvcore.params.schema import Schema
     from hvcore.plugins.loaded_driver import LoadedDriver  # with pluggy and metadata: not for those who load no driver
 
@@ -150,7 +149,7 @@ def _real(run_dir: Path) -> Path:
     return Path(os.path.realpath(run_dir))
 
 
-class Node(ChangingDevices, MeasuredNode, TunedNode, Pressing):
+class Node(ChangingDevices, TunedNode, Pressing):
     """The instances of this node whose state is in one run directory.
 
     ``run_dir``: default ``HVCORE_RUN_DIR``, otherwise /run/hvcore for root, hvcore in ``XDG_RUNTIME_DIR`` for others.
@@ -248,25 +247,25 @@ class Node(ChangingDevices, MeasuredNode, TunedNode, Pressing):
         ``changed=False`` for an instance that is not running or unknown. Raises `BusyError`, `LeftoverError`, and
         `DeadlineError` when the process does not end after SIGKILL.
         """
-        from hvcore.operations.stop import stop  # noqa: PLC0415 - 32 ms
+        from hvcore.operations.lifecycle.stop import stop  # noqa: PLC0415 - 32 ms
 
         return stop(self._context.for_call(name, "stop", options), name, force=force, deadline=Deadline(deadline_s))
 
     def cleanup(self, name: str, *, deadline_s: float = 30.0, **options: Unpack[CallOptions]) -> Outcome:
         """Free the resources of an instance that has crashed or shut down. Raises `StateError` while it runs."""
-        from hvcore.operations.stop import cleanup  # noqa: PLC0415 - 32 ms
+        from hvcore.operations.lifecycle.stop import cleanup  # noqa: PLC0415 - 32 ms
 
         return cleanup(self._context.for_call(name, "cleanup", options), name, deadline=Deadline(deadline_s))
 
     def pause(self, name: str, *, deadline_s: float = 10.0, **options: Unpack[CallOptions]) -> Outcome:
         """Pause a running instance. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
-        from hvcore.operations.pause import pause  # noqa: PLC0415 - 32 ms
+        from hvcore.operations.lifecycle.pause import pause  # noqa: PLC0415 - 32 ms
 
         return pause(self._context.for_call(name, "pause", options), name, deadline=Deadline(deadline_s))
 
     def resume(self, name: str, *, deadline_s: float = 10.0, **options: Unpack[CallOptions]) -> Outcome:
         """Continue a paused instance. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
-        from hvcore.operations.pause import resume  # noqa: PLC0415 - 32 ms
+        from hvcore.operations.lifecycle.pause import resume  # noqa: PLC0415 - 32 ms
 
         return resume(self._context.for_call(name, "resume", options), name, deadline=Deadline(deadline_s))
 
@@ -279,7 +278,7 @@ class Node(ChangingDevices, MeasuredNode, TunedNode, Pressing):
         The notes of the outcome name the new values, those that could not be used, and those that need a start.
         ``force`` also ends the wait of a polite stop or reboot that is in progress, in any process.
         """
-        from hvcore.operations.reboot import reboot  # noqa: PLC0415 - 32 ms
+        from hvcore.operations.lifecycle.reboot import reboot  # noqa: PLC0415 - 32 ms
 
         deadline = Deadline(deadline_s)
         start_deadline = deadline.extended(_START_S)
@@ -293,7 +292,7 @@ class Node(ChangingDevices, MeasuredNode, TunedNode, Pressing):
 
     def recover(self, *, deadline_s: float = 30.0, **options: Unpack[CallOptions]) -> list[Recovered]:
         """Finish or undo the interrupted operations of every instance. Never stops a healthy instance."""
-        from hvcore.operations.recover import recover_all  # noqa: PLC0415 - 32 ms
+        from hvcore.operations.recovery.recover import recover_all  # noqa: PLC0415 - 32 ms
 
         self._context.for_call("", "recover", options)  # wrong ones are refused, also without any instance
         return recover_all(self._context, checked_seconds(deadline_s), options)

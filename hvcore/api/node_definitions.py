@@ -11,11 +11,11 @@ from hvcore.config import file_text
 from hvcore.deadline import Deadline
 from hvcore.errors import InputError
 from hvcore.host.definition_files import DefinitionFiles
-from hvcore.model.definition import Definition, DefinitionOutcome
+from hvcore.model.definitions.definition import Definition, DefinitionOutcome
+from hvcore.model.definitions.toml_text import TomlTextError, toml_of
 from hvcore.model.instance import Instance
-from hvcore.model.toml_text import TomlTextError, toml_of
-from hvcore.operations import define as definitions
 from hvcore.operations.context import Context
+from hvcore.operations.definitions import define as definitions
 
 __all__ = ["Definitions"]
 

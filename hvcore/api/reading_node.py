@@ -1,23 +1,26 @@
-"""The part of `Node` that changes nothing: the instances as they are, and ways to reach them."""
+"""The part of `Node` that changes nothing: the instances as they are, ways to reach them, and what they use."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from hvcore.deadline import Deadline
 from hvcore.errors import InputError, NotFoundError
 from hvcore.model.state import State
-from hvcore.operations import info
 from hvcore.operations.context import CallOptions, Context
+from hvcore.operations.inspection import info
 
 if TYPE_CHECKING:
     from hvcore.model.answers import Console, Execution, Log
-    from hvcore.model.bookmark import Bookmark
+    from hvcore.model.events.bookmark import Bookmark
     from hvcore.model.instance import Instance
+    from hvcore.model.node_facts import NodeFacts
     from hvcore.model.observation import ConsoleAddress, InstanceInfo
-    from hvcore.operations.watch import Watch
+    from hvcore.model.usage import InstanceUsage
+    from hvcore.operations.watch.watch import Watch
 
 __all__ = ["ReadingNode"]
 
@@ -26,6 +29,7 @@ class ReadingNode:
     """What `Node` can do without a change. Operations are imported when they are called, as in `Node`."""
 
     _context: Context
+    config_dir: Path
 
     def instances(self) -> list[InstanceInfo]:
         """Every instance with state on this node, sorted by name. Takes no lock and does not wait."""
@@ -49,7 +53,7 @@ class ReadingNode:
 
         An instance that is not known on this node is ``stopped``, so one that is to be started can be waited for.
         """
-        from hvcore.operations.wait import wait  # noqa: PLC0415 - for those who wait
+        from hvcore.operations.inspection.wait import wait  # noqa: PLC0415 - for those who wait
 
         given = (state,) if isinstance(state, str) else tuple(state)
         try:
@@ -69,8 +73,8 @@ class ReadingNode:
         ``since`` is a time in seconds since 1970, or a bookmark of another watch, also as JSON: events from there on come
         first. Default: only new events. Raises `NotFoundError` for an impossible name, `InputError`, `NodeError`.
         """
-        from hvcore.model.bookmark import Bookmark  # noqa: PLC0415 - for those who watch
-        from hvcore.operations.watch import Watch  # noqa: PLC0415 - the same
+        from hvcore.model.events.bookmark import Bookmark  # noqa: PLC0415 - for those who watch
+        from hvcore.operations.watch.watch import Watch  # noqa: PLC0415 - the same
 
         if isinstance(names, str):
             raise InputError(f"names: must be several names, got {names!r:.80}; give a list")
@@ -82,7 +86,7 @@ class ReadingNode:
 
     def console(self, name: str) -> Console:
         """How to reach the instance's console. Raises `NotFoundError`, `UnsupportedError`, `StateError`."""
-        from hvcore.operations.access import console  # noqa: PLC0415 - 3.4 ms
+        from hvcore.operations.access.terminal import console  # noqa: PLC0415 - 3.4 ms
 
         return console(self._context, name)
 
@@ -91,13 +95,13 @@ class ReadingNode:
 
         Raises `InputError`, `NotFoundError`, `UnsupportedError`, `StateError`.
         """
-        from hvcore.operations.access import execution  # noqa: PLC0415 - 3.4 ms
+        from hvcore.operations.access.terminal import execution  # noqa: PLC0415 - 3.4 ms
 
         return execution(self._context, name, tuple(argv), terminal=terminal)
 
     def log(self, name: str) -> Log:
         """The file with the output of the instance. Raises `NotFoundError`, `UnsupportedError`."""
-        from hvcore.operations.access import log  # noqa: PLC0415 - 3.4 ms
+        from hvcore.operations.access.terminal import log  # noqa: PLC0415 - 3.4 ms
 
         return log(self._context, name)
 
@@ -107,7 +111,7 @@ class ReadingNode:
         It is there until the instance is stopped, also after the guest has ended. Raises `NotFoundError`,
         `UnsupportedError`, and `OperationError` if the instance was started without it.
         """
-        from hvcore.operations.access import console_log  # noqa: PLC0415 - 3.4 ms
+        from hvcore.operations.access.terminal import console_log  # noqa: PLC0415 - 3.4 ms
 
         return console_log(self._context, name)
 
@@ -116,7 +120,7 @@ class ReadingNode:
 
         Text comes before graphics. Raises `NotFoundError`.
         """
-        from hvcore.operations.screen import consoles  # noqa: PLC0415 - 32 ms
+        from hvcore.operations.access.screen import consoles  # noqa: PLC0415 - 32 ms
 
         return consoles(self._context, name)
 
@@ -125,7 +129,27 @@ class ReadingNode:
 
         Raises `NotFoundError`, `UnsupportedError`, `StateError`, and `OperationError` without a graphics card.
         """
-        from hvcore.operations.screen import screenshot  # noqa: PLC0415 - 32 ms
+        from hvcore.operations.access.screen import screenshot  # noqa: PLC0415 - 32 ms
 
         context = self._context.for_call(name, "screenshot", options)
         return screenshot(context, name, deadline=Deadline(deadline_s))
+
+    def usage(self, *names: str, deadline_s: float = 2.0) -> list[InstanceUsage]:
+        """What the running instances use, or those with these names: processors, memory, disks, NICs. Sorted by name.
+
+        All are asked at the same time and have the one deadline: an instance that hangs is reported by its ``problem``. Takes
+        no lock. `Node.instances` is faster and has every instance. Raises `NotFoundError` for an unknown name.
+        """
+        from hvcore.operations.inspection.measure import usage  # noqa: PLC0415 - 30 ms, not for 'hv list'
+
+        return usage(self._context, names, deadline=Deadline(deadline_s))
+
+    def facts(self, *, drivers: bool = True) -> NodeFacts:
+        """This node: memory, processors, NUMA nodes, what its instances have of them, and its drivers.
+
+        With ``drivers``, every driver is loaded, which takes a tenth of a second for each; one that cannot be used is
+        reported by its ``problem``.
+        """
+        from hvcore.operations.inspection.survey import survey  # noqa: PLC0415 - 91 ms (the loader), not for 'hv list'
+
+        return survey(self._context, self.config_dir, drivers=drivers)

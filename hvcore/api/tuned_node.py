@@ -13,7 +13,7 @@ from hvcore.operations.context import CallOptions, Context
 if TYPE_CHECKING:
     from hvcore.model.answers import Outcome
     from hvcore.model.tuned import Resized
-    from hvcore.operations.act import Acted
+    from hvcore.operations.lifecycle.act import Acted
 
 __all__ = ["Pressing", "TunedNode"]
 
@@ -31,7 +31,7 @@ class TunedNode:
         Returns with the size that the guest has reached by the deadline: `Resized.reached`. Raises `InputError`,
         `NotFoundError`, `UnsupportedError`, `StateError`, and `OperationError` for an instance without a balloon.
         """
-        from hvcore.operations.resize import balloon  # noqa: PLC0415 - 32 ms
+        from hvcore.operations.tuning.resize import balloon  # noqa: PLC0415 - 32 ms
 
         context = self._context.for_call(name, "balloon", options)
         return balloon(context, name, memory_mib, deadline=Deadline(deadline_s))
@@ -43,7 +43,7 @@ class TunedNode:
 
         Returns and raises as `balloon` does.
         """
-        from hvcore.operations.resize import resize_memory  # noqa: PLC0415 - 32 ms
+        from hvcore.operations.tuning.resize import resize_memory  # noqa: PLC0415 - 32 ms
 
         context = self._context.for_call(name, "memory", options)
         return resize_memory(context, name, memory_mib, deadline=Deadline(deadline_s))
@@ -55,7 +55,7 @@ class TunedNode:
 
         Returns and raises as `balloon` does.
         """
-        from hvcore.operations.resize import resize_vcpus  # noqa: PLC0415 - 32 ms
+        from hvcore.operations.tuning.resize import resize_vcpus  # noqa: PLC0415 - 32 ms
 
         context = self._context.for_call(name, "vcpus", options)
         return resize_vcpus(context, name, vcpus, deadline=Deadline(deadline_s))
@@ -78,7 +78,7 @@ class TunedNode:
         `InputError`, `NotFoundError`, `UnsupportedError`, `StateError`, and `OperationError` for CPUs that it may not use.
         """
         from hvcore.model.tuned import Pins  # noqa: PLC0415 - as the next
-        from hvcore.operations.pin import pin  # noqa: PLC0415 - 32 ms
+        from hvcore.operations.tuning.pin import pin  # noqa: PLC0415 - 32 ms
 
         pins = Pins(mask=mask, vcpus=vcpus or {}, emulator=emulator, iothreads=iothreads)
         return pin(self._context.for_call(name, "pin", options), name, pins, deadline=Deadline(deadline_s))
@@ -94,7 +94,7 @@ class Pressing:
 
         Raises `NotFoundError`, `UnsupportedError`, `StateError`.
         """
-        from hvcore.operations.press import reset  # noqa: PLC0415 - 32 ms, as in `Node`
+        from hvcore.operations.access.press import reset  # noqa: PLC0415 - 32 ms, as in `Node`
 
         return reset(self._context.for_call(name, "reset", options), name, deadline=Deadline(deadline_s))
 
@@ -106,8 +106,8 @@ class Pressing:
         An instance that has shut down keeps what it holds until `Node.stop` or `Node.cleanup`. Raises `NotFoundError`,
         `UnsupportedError`, `StateError`, and `DeadlineError` if the guest goes on for longer than ``deadline_s`` seconds.
         """
-        from hvcore.operations.press import powerdown  # noqa: PLC0415 - 32 ms, as in `Node`
-        from hvcore.operations.wait import wait as wait_for  # noqa: PLC0415 - the same
+        from hvcore.operations.access.press import powerdown  # noqa: PLC0415 - 32 ms, as in `Node`
+        from hvcore.operations.inspection.wait import wait as wait_for  # noqa: PLC0415 - the same
 
         deadline = Deadline(deadline_s)
         outcome = powerdown(self._context.for_call(name, "powerdown", options), name, deadline=deadline)
@@ -124,7 +124,7 @@ class Pressing:
         Raises `InputError` for a key that does not exist, before any is pressed, `NotFoundError`, `UnsupportedError`,
         `StateError`.
         """
-        from hvcore.operations.press import send_keys  # noqa: PLC0415 - 32 ms, as in `Node`
+        from hvcore.operations.access.press import send_keys  # noqa: PLC0415 - 32 ms, as in `Node`
 
         keys: Sequence[str] = combinations
         return send_keys(self._context.for_call(name, "send-key", options), name, keys, deadline=Deadline(deadline_s))
@@ -134,7 +134,7 @@ class Pressing:
 
         Raises `NotFoundError`, `UnsupportedError`, `StateError`.
         """
-        from hvcore.operations.press import nmi  # noqa: PLC0415 - 32 ms, as in `Node`
+        from hvcore.operations.access.press import nmi  # noqa: PLC0415 - 32 ms, as in `Node`
 
         return nmi(self._context.for_call(name, "nmi", options), name, deadline=Deadline(deadline_s))
 
@@ -144,6 +144,6 @@ class Pressing:
         Only of instances that have ended on their own since the node was booted. At most 3 restarts of one within 10
         minutes. Never raises for one of them: the result says what failed.
         """
-        from hvcore.operations.act import act  # noqa: PLC0415 - 32 ms, as in `Node`
+        from hvcore.operations.lifecycle.act import act  # noqa: PLC0415 - 32 ms, as in `Node`
 
         return act(self._context, names, options)

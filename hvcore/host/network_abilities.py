@@ -19,9 +19,9 @@ from hvcore.host.network.pasta import why_not_namespace
 from hvcore.host.network.tap_device import TUN, VHOST_NET, open_vhost, tap_features
 from hvcore.host.network.traffic_control import LIMIT_MODULES, why_no_limits
 from hvcore.model.answers import Finding, Severity
-from hvcore.model.egress_rules import FAMILY, TABLE
-from hvcore.model.guest_network import PASST_PATH
-from hvcore.model.ovs_bridge import OVS_SOCKET
+from hvcore.model.network.egress_rules import FAMILY, TABLE
+from hvcore.model.network.guest_network import PASST_PATH
+from hvcore.model.network.ovs_bridge import OVS_SOCKET
 
 __all__ = ["network_abilities"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hvcore.model.nic_scripts import NetworkScripts
-from hvcore.model.node_links import Bandwidth, BridgePort, OvsPort, RoutedPort, Tap, Veth, address_claim
-from hvcore.model.ovs_bridge import OvsBridge
+from hvcore.model.network.nic_scripts import NetworkScripts
+from hvcore.model.network.node_links import Bandwidth, BridgePort, OvsPort, RoutedPort, Tap, Veth, address_claim
+from hvcore.model.network.ovs_bridge import OvsBridge
 from hvcore.model.resource import Resource
 
 __all__ = ["nic_connection", "nic_limits", "nic_scripts", "nic_switch"]

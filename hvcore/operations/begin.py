@@ -11,8 +11,8 @@ from hvcore.frozen import dataclass
 from hvcore.model.record import Record
 from hvcore.model.state import Already, Move, Op, State
 from hvcore.operations.context import Context
-from hvcore.operations.observe import existing
-from hvcore.operations.recover import settle
+from hvcore.operations.inspection.observe import existing
+from hvcore.operations.recovery.recover import settle
 
 if TYPE_CHECKING:
     from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata

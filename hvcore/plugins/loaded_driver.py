@@ -18,13 +18,13 @@ from hvcore.host.environment import Host, Live
 from hvcore.host.node_checks import node_problems
 from hvcore.model.answers import Finding, Severity
 from hvcore.model.codec import decode
+from hvcore.model.events.watched import Watched
 from hvcore.model.instance import Instance
 from hvcore.model.layers import NO_LAYERS, Layers
 from hvcore.model.nic import nic_problems
 from hvcore.model.observation import Observation, fault_of
 from hvcore.model.plan import Plan
 from hvcore.model.state import Op
-from hvcore.model.watched import Watched
 from hvcore.params.schema import Schema
 from hvcore.params.values import Params
 from hvcore.plugins.catalogue import CatalogueEntry

@@ -17,13 +17,13 @@ from hvcore.deadline import Deadline
 from hvcore.errors import Problem
 from hvcore.host.environment import Host, Live
 from hvcore.model.answers import Console, Finding
+from hvcore.model.events.watched import Watched
 from hvcore.model.instance import Instance
 from hvcore.model.observation import Observation
 from hvcore.model.plan import Plan
 from hvcore.model.state import Op
 from hvcore.model.tuned import Pins, Reached
 from hvcore.model.usage import Usage
-from hvcore.model.watched import Watched
 from hvcore.params.values import Params
 from hvcore.plugins.button_protocols import PowersDown, Resets, SendsKeys, SendsNmi
 from hvcore.state.job import Job

@@ -17,7 +17,7 @@ from hvcore.host.network.traffic_control import (
     transmit_limit,
     why_no_limits,
 )
-from hvcore.model.node_links import Bandwidth, Macvtap
+from hvcore.model.network.node_links import Bandwidth, Macvtap
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.resources.held import Held

@@ -9,7 +9,7 @@ from typing import Final
 from hvcore.errors import OperationError, Problem
 from hvcore.host.network.links import LinkFacts, find_link, port_vlans, set_link, set_port_vlans, the_link
 from hvcore.host.network.netlink import Netlink
-from hvcore.model.node_links import BridgePort
+from hvcore.model.network.node_links import BridgePort
 from hvcore.model.plan import Step
 from hvcore.params.network_types import vlan_of
 from hvcore.resources.held import Held

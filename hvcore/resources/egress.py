@@ -1,6 +1,6 @@
 """What a guest may reach: rules of the node's packet filter, by the uid of the program that moves the guest's packets.
 
-The rules are there before that program and are removed after it has exited. Their table is `hvcore.model.egress_rules`.
+The rules are there before that program and are removed after it has exited. Their table is `hvcore.model.network.egress_rules`.
 For users who are not root, passt has a network namespace instead: `hvcore.resources.passt_namespace`.
 """
 
@@ -14,8 +14,8 @@ from hvcore.host.network.egress_table import enforce, put_back, weakness, withdr
 from hvcore.host.network.installed_passt import node_network, passt_options
 from hvcore.host.network.nft import NFT_PACKAGE, find_nft, list_table
 from hvcore.host.network.pasta import why_not_namespace
-from hvcore.model.egress_rules import FAMILY, POLICIES, TABLE, Egress, elements_of
-from hvcore.model.passt_arguments import CLOSES_LOOPBACK
+from hvcore.model.network.egress_rules import FAMILY, POLICIES, TABLE, Egress, elements_of
+from hvcore.model.network.passt_arguments import CLOSES_LOOPBACK
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.model.sandbox import Level

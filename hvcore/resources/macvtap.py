@@ -14,7 +14,7 @@ from hvcore.host.network.links import LinkFacts, add_macvtap, find_link, knows_k
 from hvcore.host.network.macvtap_device import open_macvtap, why_no_device_nodes
 from hvcore.host.network.netlink import Netlink
 from hvcore.host.network.tap_device import VHOST_NET
-from hvcore.model.node_links import Macvtap, TapFds
+from hvcore.model.network.node_links import Macvtap, TapFds
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.resources.held import Held

@@ -26,7 +26,7 @@ from hvcore.host.network.routes import delete_rules_of
 from hvcore.host.processes.launched import launch_files, members
 from hvcore.host.programs import is_program
 from hvcore.model.limits import NO_LIMITS
-from hvcore.model.nic_scripts import NetworkScripts
+from hvcore.model.network.nic_scripts import NetworkScripts
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.resources.bridge_port import no_bridge

@@ -10,7 +10,7 @@ from hvcore.errors import NodeError, Problem
 from hvcore.host.network.link_names import COMMUNICATION, link_mark, link_name
 from hvcore.host.network.links import delete_link, find_link, may_change_links
 from hvcore.host.network.netlink import Netlink
-from hvcore.model.node_links import Tap, Veth
+from hvcore.model.network.node_links import Tap, Veth
 from hvcore.model.record import Entry
 from hvcore.model.resource import Resource
 from hvcore.resources.owner import Owner, Site

@@ -18,8 +18,8 @@ from hvcore.host.network.netlink import Netlink
 from hvcore.host.network.ovs_vsctl import OVS_START, OvsError, Run, ask, dead_switch, run_here
 from hvcore.host.network.traffic_control import has_filter_of_received
 from hvcore.host.processes.launched import launch_files
-from hvcore.model.node_links import OvsPort
-from hvcore.model.ovs_bridge import (
+from hvcore.model.network.node_links import OvsPort
+from hvcore.model.network.ovs_bridge import (
     OvsBridge,
     OvsBridgeFacts,
     OvsPortFacts,

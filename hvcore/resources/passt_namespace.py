@@ -21,10 +21,10 @@ from hvcore.host.network.pasta import (
     why_not_namespace,
 )
 from hvcore.host.network.tap_device import TUN
-from hvcore.model.egress_rules import is_private
-from hvcore.model.guest_network import UserNetwork
-from hvcore.model.passt_arguments import CLOSES_LOOPBACK
-from hvcore.model.pasta_network import inner_forwards, namespace_rules, pasta_arguments, unlike_rules
+from hvcore.model.network.egress_rules import is_private
+from hvcore.model.network.guest_network import UserNetwork
+from hvcore.model.network.passt_arguments import CLOSES_LOOPBACK
+from hvcore.model.network.pasta_network import inner_forwards, namespace_rules, pasta_arguments, unlike_rules
 from hvcore.model.record import ProcessId
 from hvcore.model.resource import Program
 from hvcore.model.sandbox import AsCaller, Level, Sandbox

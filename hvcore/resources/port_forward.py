@@ -18,7 +18,7 @@ from hvcore.host.ports import bound_socket
 from hvcore.host.processes.process import alive
 from hvcore.host.record_file import read_record
 from hvcore.model.codec import decode
-from hvcore.model.guest_network import PortForward
+from hvcore.model.network.guest_network import PortForward
 from hvcore.model.plan import Step
 from hvcore.model.record import LIFE_LOCK, RECORD_FILE, ProcessId, Record, of_program
 from hvcore.params.network_types import Forward

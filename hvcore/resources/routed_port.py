@@ -22,7 +22,7 @@ from hvcore.host.network.routes import (
     rules_for,
     table_number,
 )
-from hvcore.model.node_links import RoutedPort
+from hvcore.model.network.node_links import RoutedPort
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.resources.held import Held

@@ -10,7 +10,7 @@ from hvcore.errors import OperationError, Problem
 from hvcore.host.network.links import set_link, the_link
 from hvcore.host.network.netlink import Netlink
 from hvcore.host.network.tap_device import TUN, VHOST_NET, open_tap, tap_features
-from hvcore.model.node_links import Tap, TapFds
+from hvcore.model.network.node_links import Tap, TapFds
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.resources.held import Held

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from hvcore.errors import OperationError, Problem
 from hvcore.host.network.tap_device import open_vhost
-from hvcore.model.node_links import Macvtap, Tap, TapFds
+from hvcore.model.network.node_links import Macvtap, Tap, TapFds
 
 __all__ = ["fd_symbols", "vhost_fds", "vhost_missing"]
 

@@ -16,7 +16,7 @@ from hvcore.errors import OperationError, Problem
 from hvcore.host.files import private_dir
 from hvcore.host.lock import is_held, try_lock
 from hvcore.host.reservations import KeptReservations, Reservations
-from hvcore.model.node_links import IP_ADDRESSES, MAC_ADDRESSES
+from hvcore.model.network.node_links import IP_ADDRESSES, MAC_ADDRESSES
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.model.resource import UniqueValue

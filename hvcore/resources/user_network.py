@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from hvcore.errors import Problem
 from hvcore.host.network.installed_passt import RESOLV_CONF, node_network, passt_options, why_not_passt
-from hvcore.model.guest_network import UserNetwork
-from hvcore.model.passt_arguments import dns_note, passt_arguments
-from hvcore.model.pasta_network import inner_forwards, inner_network
+from hvcore.model.network.guest_network import UserNetwork
+from hvcore.model.network.passt_arguments import dns_note, passt_arguments
+from hvcore.model.network.pasta_network import inner_forwards, inner_network
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.model.resource import Program

@@ -16,7 +16,7 @@ from hvcore.host.network.ethtool import complete_checksums
 from hvcore.host.network.links import add_address, add_veth, find_link, set_link, the_link
 from hvcore.host.network.netlink import Netlink, in_network_of
 from hvcore.host.network.routes import add_default_route
-from hvcore.model.node_links import DefaultRoutes, NodeLink, Veth
+from hvcore.model.network.node_links import DefaultRoutes, NodeLink, Veth
 from hvcore.model.plan import Step
 from hvcore.model.record import Entry
 from hvcore.model.resource import Resource

@@ -19,7 +19,7 @@ from served_guest import LOOPBACK, NAME, reached
 import hvcore
 from hvcore.host.network.installed_passt import passt_options
 from hvcore.host.network.nft import find_nft
-from hvcore.model.passt_arguments import CLOSES_LOOPBACK
+from hvcore.model.network.passt_arguments import CLOSES_LOOPBACK
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(420)]
 

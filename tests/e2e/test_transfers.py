@@ -15,7 +15,7 @@ from transfers import configure, received, sent
 
 import hvcore
 from hvcore.host.network.installed_passt import passt_options
-from hvcore.model.passt_arguments import CLOSES_LOOPBACK
+from hvcore.model.network.passt_arguments import CLOSES_LOOPBACK
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 

@@ -21,8 +21,8 @@ from served_guest import NAME
 import hvcore
 import hvcore.plugin as hv
 from hvcore.host.network.installed_passt import passt_options
-from hvcore.model.egress_rules import POLICIES
-from hvcore.model.passt_arguments import CLOSES_LOOPBACK
+from hvcore.model.network.egress_rules import POLICIES
+from hvcore.model.network.passt_arguments import CLOSES_LOOPBACK
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(420)]
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from hvcore.host.network.links import add_veth, set_link, the_link
 from hvcore.host.network.netlink import Netlink
-from hvcore.model.node_links import BridgePort, NodeLink
+from hvcore.model.network.node_links import BridgePort, NodeLink
 from hvcore.model.resource import Resource
 from hvcore.resources.bridge_port import BridgePortKind
 

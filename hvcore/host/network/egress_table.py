@@ -18,7 +18,7 @@ from hvcore.host.network.nft import NftError, apply, generation, list_table
 from hvcore.host.network.table_reference import before, digest_of_reference, is_right, remember
 from hvcore.host.reservations import Reservations, instance_of
 from hvcore.host.uids import unused_uids
-from hvcore.model.egress_rules import (
+from hvcore.model.network.egress_rules import (
     FAMILY,
     TABLE,
     Element,

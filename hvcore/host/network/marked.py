@@ -17,7 +17,7 @@ from hvcore.host.network.links import delete_link, find_link, links
 from hvcore.host.network.netlink import Netlink
 from hvcore.host.network.ovs_vsctl import OvsError, ask, run_here
 from hvcore.host.network.routes import Route, Rule, delete_rule, routes, rules
-from hvcore.model.ovs_bridge import (
+from hvcore.model.network.ovs_bridge import (
     OVS_SOCKET,
     limits_in,
     marked_ports_in,

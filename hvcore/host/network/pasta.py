@@ -15,7 +15,7 @@ from hvcore.host.network.nft import NFT_PACKAGE, apply, find_nft, list_table
 from hvcore.host.network.tap_device import TUN
 from hvcore.host.processes.process import identify
 from hvcore.host.programs import is_program
-from hvcore.model.egress_rules import FAMILY, TABLE
+from hvcore.model.network.egress_rules import FAMILY, TABLE
 from hvcore.model.record import ProcessId
 
 __all__ = ["child_of", "pasta_beside", "rules_inside", "set_rules_inside", "why_not_namespace"]

@@ -19,7 +19,7 @@ from hvcore.host.environment import Host
 from hvcore.host.files import private_dir, read_regular, write_atomic
 from hvcore.host.network.nft import generation, nft_key
 from hvcore.host.processes.process import boot_id
-from hvcore.model.egress_rules import rules_digest
+from hvcore.model.network.egress_rules import rules_digest
 
 __all__ = ["Before", "before", "digest_of_reference", "is_right", "remember"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hvcore.model.events import Event, NotWatched, Paused, Resumed, Started, Stopped
+from hvcore.model.events.events import Event, NotWatched, Paused, Resumed, Started, Stopped
 from hvcore.model.state import EndedBy
-from hvcore.operations.watch import Watch
+from hvcore.operations.watch.watch import Watch
 from hvcore.plugins.protocols import Pausable, Watchable
 from hvcore.testing.check import PATIENCE_S, Bench, Failed, Level, Skipped, Tier, check, require
 

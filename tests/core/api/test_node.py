@@ -22,8 +22,8 @@ from hv_fake.plugin import FakeDriver
 from hvcore import BusyError, DeadlineError, DriverHandle, InputError, NotFoundError, Op, Outcome, State
 from hvcore.api.node import Node
 from hvcore.deadline import Deadline
-from hvcore.operations.pause import pause
-from hvcore.operations.start import start
+from hvcore.operations.lifecycle.pause import pause
+from hvcore.operations.lifecycle.start import start
 from hvcore.state.store import Store
 
 

@@ -29,7 +29,7 @@ LATE = {
         "hvcore.plugins.typed_hooks",
         "hvcore.state.job",
         "hvcore.plugins.loader",
-        "hvcore.operations.start",
+        "hvcore.operations.lifecycle.start",
         "hvcore.params.schema",
     ),
 }

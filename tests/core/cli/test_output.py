@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hvcore.cli.listing import _COLUMNS
+from hvcore.cli.instances.listing import _COLUMNS
 from hvcore.cli.output import Column, fitted, show_table
 from hvcore.cli.progress import line_of_progress
 

@@ -24,7 +24,7 @@ CLI = Path(__file__).resolve().parents[3] / "hvcore" / "cli"
 def test_it_uses_public_names_of_hvcore_only() -> None:
     imported = {
         name
-        for path in CLI.glob("*.py")
+        for path in CLI.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         for name in imports(node)
     }

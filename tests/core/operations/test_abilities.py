@@ -17,12 +17,12 @@ from hvcore import Instance, LeftoverError, Node, NotFoundError, State, Unsuppor
 from hvcore.deadline import Deadline
 from hvcore.model.record import Phase
 from hvcore.operations.context import Context
-from hvcore.operations.info import infos
-from hvcore.operations.observe import observed
-from hvcore.operations.pause import pause
-from hvcore.operations.recover import recover_all
-from hvcore.operations.start import start
-from hvcore.operations.stop import stop
+from hvcore.operations.inspection.info import infos
+from hvcore.operations.inspection.observe import observed
+from hvcore.operations.lifecycle.pause import pause
+from hvcore.operations.lifecycle.start import start
+from hvcore.operations.lifecycle.stop import stop
+from hvcore.operations.recovery.recover import recover_all
 from hvcore.plugin import (
     DiskClaim,
     Entry,

@@ -12,8 +12,8 @@ import hvcore
 from hvcore.deadline import Deadline
 from hvcore.host.hurry import HurriedDeadline
 from hvcore.operations.context import Context
-from hvcore.operations.start import start
-from hvcore.operations.stop import stop
+from hvcore.operations.lifecycle.start import start
+from hvcore.operations.lifecycle.stop import stop
 from hvcore.plugins.loaded_driver import LoadedDriver
 from hvcore.resources import control_group, instance_process, network_scripts, program
 

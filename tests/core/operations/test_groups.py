@@ -20,10 +20,10 @@ from hvcore.host.cgroups.hierarchy import ControlGroups, control_groups, group_n
 from hvcore.host.environment import Host
 from hvcore.host.processes.process import alive
 from hvcore.operations.context import Context
-from hvcore.operations.observe import observed
-from hvcore.operations.recover import recover_all
-from hvcore.operations.start import start
-from hvcore.operations.stop import stop
+from hvcore.operations.inspection.observe import observed
+from hvcore.operations.lifecycle.start import start
+from hvcore.operations.lifecycle.stop import stop
+from hvcore.operations.recovery.recover import recover_all
 from hvcore.plugin import AsUser, ControlGroup, Group, GroupLimits, Job, Sandbox
 from hvcore.plugins.loaded_driver import LoadedDriver
 from hvcore.state.store import Store

@@ -17,10 +17,10 @@ from hvcore import Instance, State
 from hvcore.deadline import Deadline
 from hvcore.operations.context import Context
 from hvcore.operations.in_time import OverdueError, in_time
-from hvcore.operations.info import infos
-from hvcore.operations.observe import observed
-from hvcore.operations.start import start
-from hvcore.operations.stop import stop
+from hvcore.operations.inspection.info import infos
+from hvcore.operations.inspection.observe import observed
+from hvcore.operations.lifecycle.start import start
+from hvcore.operations.lifecycle.stop import stop
 
 RUNNING = State.RUNNING
 

@@ -23,10 +23,10 @@ from hvcore.host.processes.launched import members
 from hvcore.host.processes.process import identify, kill_and_wait
 from hvcore.model.record import Phase, ProcessId
 from hvcore.operations.context import Context
-from hvcore.operations.observe import observed
-from hvcore.operations.recover import recover_all
-from hvcore.operations.start import start
-from hvcore.operations.stop import stop
+from hvcore.operations.inspection.observe import observed
+from hvcore.operations.lifecycle.start import start
+from hvcore.operations.lifecycle.stop import stop
+from hvcore.operations.recovery.recover import recover_all
 from hvcore.plugin import AsUser, DiskClaim, Entry, Sandbox
 from hvcore.plugins.loaded_driver import LoadedDriver
 

@@ -22,12 +22,12 @@ from hvcore.host.processes.launched import members
 from hvcore.model.codec import encode
 from hvcore.model.record import ProcessId
 from hvcore.operations.context import Context
-from hvcore.operations.info import infos
-from hvcore.operations.leftovers import leftovers
-from hvcore.operations.observe import observed
-from hvcore.operations.recover import recover_all
-from hvcore.operations.start import start
-from hvcore.operations.stop import cleanup, stop
+from hvcore.operations.inspection.info import infos
+from hvcore.operations.inspection.leftovers import leftovers
+from hvcore.operations.inspection.observe import observed
+from hvcore.operations.lifecycle.start import start
+from hvcore.operations.lifecycle.stop import cleanup, stop
+from hvcore.operations.recovery.recover import recover_all
 from hvcore.plugin import Entry, alive
 from hvcore.plugins.loaded_driver import LoadedDriver
 

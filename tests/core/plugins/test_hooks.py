@@ -15,10 +15,10 @@ from hv_fake.plugin import FakeDriver
 from hvcore import DriverLoadError, HookError, Instance, NodeError, Outcome, State
 from hvcore.deadline import Deadline
 from hvcore.operations.context import Context
-from hvcore.operations.observe import observed
-from hvcore.operations.pause import pause, resume
-from hvcore.operations.start import start
-from hvcore.operations.stop import stop
+from hvcore.operations.inspection.observe import observed
+from hvcore.operations.lifecycle.pause import pause, resume
+from hvcore.operations.lifecycle.start import start
+from hvcore.operations.lifecycle.stop import stop
 from hvcore.plugin import Param, ParamGroup, Params, hookimpl, text, when_given
 from hvcore.plugins.loaded_driver import LoadedDriver
 

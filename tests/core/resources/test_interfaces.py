@@ -10,7 +10,7 @@ from empty_network import NEEDS_ROOT, Network, empty_network
 
 from hvcore.host.network.links import Counters
 from hvcore.model.observation import Interface
-from hvcore.operations.interfaces import NodeInterfaces
+from hvcore.operations.inspection.interfaces import NodeInterfaces
 from hvcore.plugin import BridgePort, Job, Tap
 
 pytestmark = NEEDS_ROOT

@@ -19,7 +19,7 @@ from open_vswitch import NEEDS_OVS, OpenVSwitch, open_vswitch
 
 from hvcore.host.network.link_names import link_mark
 from hvcore.host.network.ovs_vsctl import OvsError
-from hvcore.model.ovs_bridge import bridges_in, port_in, to_add_port, to_find_bridge
+from hvcore.model.network.ovs_bridge import bridges_in, port_in, to_add_port, to_find_bridge
 from hvcore.params.network_types import vlan_of
 from hvcore.plugin import Entry, Job, LeftoverError, OperationError, OvsBridge, OvsPort, Site, Tap
 from hvcore.resources.node_link import name_of_link

@@ -26,7 +26,7 @@ from hvcore.host.network.installed_passt import passt_options
 from hvcore.host.network.nft import find_nft
 from hvcore.host.network.pasta import child_of
 from hvcore.host.processes.launched import members
-from hvcore.model.passt_arguments import CLOSES_LOOPBACK
+from hvcore.model.network.passt_arguments import CLOSES_LOOPBACK
 from hvcore.model.record import ProcessId
 from hvcore.plugin import (
     Egress,

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from hv_chroot.driver import ChrootDriver
-from hvcore.operations.observe import observer_of
+from hvcore.operations.inspection.observe import observer_of
 
 
 def test_observing_an_instance_imports_no_family_and_no_mount() -> None:

@@ -36,18 +36,22 @@ from hv_kvm.devices import (
 from hv_kvm.machine.placement import decide
 from hv_kvm.machine.spec import Device, KvmSpec, declared, kinds_of, read_spec
 from hv_kvm.qmp import QmpBusyError, QmpError, QmpTimeoutError, commands, reach
-from hv_kvm.run import balloon, displays, nic_change, pinning, press, ready, start, stop
-from hv_kvm.run.attaching import AttachesDevices
-from hv_kvm.run.console import console, console_log
-from hv_kvm.run.describe import describe, rehearse
-from hv_kvm.run.displays import vnc_password
-from hv_kvm.run.events import watched
-from hv_kvm.run.hot_memory import resize_memory
-from hv_kvm.run.observe import observe, process_of
-from hv_kvm.run.picture import screenshot
-from hv_kvm.run.usage import usage
-from hv_kvm.run.vcpus import resize_vcpus
-from hv_kvm.run.verify import examine, problems_on, version
+from hv_kvm.run import stop
+from hv_kvm.run.access import displays, press
+from hv_kvm.run.access.displays import vnc_password
+from hv_kvm.run.access.picture import screenshot
+from hv_kvm.run.access.serial_console import console, console_log
+from hv_kvm.run.hotplug import nic_change
+from hv_kvm.run.hotplug.attaches_devices import AttachesDevices
+from hv_kvm.run.observation.events import watched
+from hv_kvm.run.observation.observe import observe, process_of
+from hv_kvm.run.observation.usage import usage
+from hv_kvm.run.startup import ready, start
+from hv_kvm.run.startup.describe import describe, rehearse
+from hv_kvm.run.startup.verify import examine, problems_on, version
+from hv_kvm.run.tuning import balloon, pinning
+from hv_kvm.run.tuning.hot_memory import resize_memory
+from hv_kvm.run.tuning.vcpus import resize_vcpus
 
 __all__ = ["KvmDriver"]
 

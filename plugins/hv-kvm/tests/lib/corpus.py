@@ -16,7 +16,7 @@ from hv_kvm.machine.resource import Bindings, Image
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qemu.accelerator import Accel
 from hv_kvm.qemu.probe import pin
-from hv_kvm.run.describe import symbols
+from hv_kvm.run.startup.describe import symbols
 from hvcore.config import load_instance
 from hvcore.plugins.loaded_driver import LoadedDriver
 

@@ -25,7 +25,7 @@ from hv_kvm.machine.option import Opt
 from hv_kvm.machine.render import render
 from hv_kvm.machine.resource import Image
 from hv_kvm.qemu.accelerator import Accel
-from hv_kvm.run.describe import symbols
+from hv_kvm.run.startup.describe import symbols
 from hvcore import ParamsError
 from hvcore.plugin import ControlGroups, Host, Level, Site
 from hvcore.plugins.loaded_driver import LoadedDriver

@@ -21,7 +21,7 @@ from hv_kvm.machine.facts import Facts, resolve_machine
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qemu.probe import probe
 from hv_kvm.qmp import connect
-from hv_kvm.run.journal import read_journal
+from hv_kvm.run.observation.journal import read_journal
 from hvcore import Nic, State
 from hvcore.host.confinement.proof import weaknesses
 

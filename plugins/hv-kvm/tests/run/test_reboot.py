@@ -18,7 +18,7 @@ from hv_kvm.machine.facts import Facts
 from hv_kvm.machine.spec import KvmSpec, PciDevice
 from hv_kvm.qemu.probe import pin
 from hvcore import Disk, Instance, Nic, State
-from hvcore.model.merge import merged
+from hvcore.model.definitions.merge import merged
 from hvcore.plugin import encode
 
 # Not in a machine: migrations are checked and not done yet, QEMU's chroot is part of every confinement, and no NIC there is

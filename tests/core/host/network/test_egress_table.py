@@ -21,7 +21,7 @@ from hvcore.host.network import egress_table, table_reference
 from hvcore.host.network.egress_table import enforce, put_back, weakness, weaknesses, withdraw
 from hvcore.host.network.nft import find_nft, generation, list_table
 from hvcore.host.uids import UidClaims
-from hvcore.model.egress_rules import elements_of
+from hvcore.model.network.egress_rules import elements_of
 
 pytestmark = pytest.mark.heavy  # a process of nft for each change, and real packets
 

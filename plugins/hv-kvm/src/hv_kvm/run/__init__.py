@@ -1,1 +1,1 @@
-"""The operations on a guest: verify, describe, start, stop, observe."""
+"""The operations on a guest: from the checks before its start to its end."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Final
 
 from hv_kvm.qmp import QmpConnectError, QmpError, commands, reach
-from hv_kvm.run.observe import process_of
+from hv_kvm.run.observation.observe import process_of
 from hvcore.plugin import Job, Live, ProcessId, kill_and_wait, verified_pidfd, wait_gone
 
 __all__ = ["stop"]

@@ -1,0 +1,1 @@
+"""Subcommands about drivers, and for their authors."""

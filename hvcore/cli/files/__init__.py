@@ -1,0 +1,1 @@
+"""Subcommands about files that people write: instance files and definitions."""

@@ -1,0 +1,1 @@
+"""Subcommands about instances that run: their start and end, their state, and changes."""

@@ -1,0 +1,1 @@
+"""Subcommands about the node as a whole."""

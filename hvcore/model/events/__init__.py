@@ -1,0 +1,1 @@
+"""Events as values: what happened, and what follows from what is seen. Pure."""

@@ -1,0 +1,1 @@
+"""What a person reaches of an instance: its console, its log, its display, its buttons and keys."""

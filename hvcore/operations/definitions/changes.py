@@ -1,0 +1,113 @@
+"""What differs between an instance that runs and its definition, and when each difference takes effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Final
+
+from hvcore.config import absolute_params, reload_instance
+from hvcore.errors import InputError, NotFoundError, ParamsError
+from hvcore.model.codec import encode
+from hvcore.model.definitions.live_changes import live_changes, media_fields
+from hvcore.model.definitions.pending import Effect, PendingChange
+from hvcore.model.instance import Instance
+from hvcore.model.record import Record
+from hvcore.operations.context import Context
+from hvcore.operations.devices.change import devices_in
+from hvcore.operations.inspection.observe import observed
+from hvcore.params.values import INSTANCE
+
+if TYPE_CHECKING:
+    from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
+
+__all__ = ["changes", "definition_for", "differences"]
+
+_FIELDS: Final = ("driver", "memory_mib", "vcpus", "uuid", "profile", "tags")
+_DEVICES: Final = ("disks", "nics")
+_EFFECTS: Final = {"start": Effect.START, "launch": Effect.REBOOT, "live": Effect.REBOOT}
+
+
+def changes(context: Context, name: str, defined: Instance | None) -> tuple[PendingChange, ...]:
+    """The differences, in the order of an instance file. Without ``defined``, the file in the record counts.
+
+    Secrets are not compared: the record does not have them. Raises `NotFoundError`, and `InputError` if the file is
+    missing or wrong.
+    """
+    return differences(context, *definition_for(context, name, defined))
+
+
+def differences(context: Context, record: Record, loaded: LoadedDriver, defined: Instance) -> tuple[PendingChange, ...]:
+    """Those between the instance of the record and the defined one, as `changes` has them."""
+    devices = devices_in(loaded, record)
+    live = live_changes(record.instance, defined, devices)
+    gone, new = ({one.field for one in live if (one.added is None) is kind} for kind in (True, False))
+    rows = {key: (len(getattr(record.instance, key)), len(getattr(defined, key))) for key in _DEVICES}
+
+    def effect(field: str) -> Effect:
+        """When a change of a row takes effect: now, if neither side has to change a device that both have."""
+        key, _, at = field.rstrip("]").partition("[")
+        before, after = (int(at) < count for count in rows[key])
+        return Effect.NOW if (not before or field in gone) and (not after or field in new) else Effect.START
+
+    media = media_fields(devices)
+    found = [
+        *_of_instance(record.instance.with_macs(), defined.with_macs(), effect),
+        *_of_params(context, loaded, record, defined),
+    ]
+    return tuple(
+        replace(one, effect=Effect.NOW) if one.field.removeprefix("params.") in media else one for one in found
+    )
+
+
+def definition_for(context: Context, name: str, defined: Instance | None) -> tuple[Record, LoadedDriver, Instance]:
+    """The record of the running instance, its driver, and what defines it: ``defined``, or else the file in the record."""
+    record = observed(context, name).record
+    if record is None:
+        raise NotFoundError(name, hint="it does not run, so a start takes its definition as it is")
+    loaded = context.driver(record.driver)
+    defined = _from_file(loaded, record) if defined is None else defined
+    if defined.name != name:
+        raise InputError(f"{name}: the file defines {defined.name!r}, another instance; give the file of {name}")
+    return record, loaded, defined
+
+
+def _from_file(loaded: LoadedDriver, record: Record) -> Instance:
+    if not record.source:
+        what = f"{record.name}: has no definition, and was not started from a file"
+        raise InputError(f"{what}; give its instance file, or define it")
+    found = reload_instance(record.source)
+    directory = record.source.rpartition("/")[0]
+    return replace(found, params=absolute_params(found.params, loaded.schema.path_keys, directory))
+
+
+def _of_instance(running: Instance, defined: Instance, effect: Callable[[str], Effect]) -> Iterator[PendingChange]:
+    own, other = encode(running), encode(defined)
+    for field in _FIELDS:
+        if own[field] != other[field]:
+            yield _change(field, own[field], other[field], Effect.START)
+    for field in _DEVICES:
+        for index, (before, after) in enumerate(zip_longest(own[field], other[field])):
+            if before != after:
+                place = f"{field}[{index}]"
+                yield _change(place, before, after, effect(place))
+
+
+def _of_params(context: Context, loaded: LoadedDriver, record: Record, defined: Instance) -> Iterator[PendingChange]:
+    if defined.driver != record.driver or record.params is None:  # an older record does not have them
+        return
+    layers = context.layers(defined)
+    now, found = loaded.schema.problems(defined.params, below=layers.below)
+    if now is None or layers.problems:
+        raise ParamsError(defined.name, (*layers.problems, *layers.placed(found)))
+    saved = loaded.schema.restored(record.params, record.instance.params)[0]
+    for key, param in loaded.schema.params.items():
+        before = record.params.get(key) if saved is None else encode(saved[key])
+        after = encode(now[key])
+        if not param.secret and before != after:
+            yield _change(f"params.{key}", before, after, _EFFECTS[param.changes], now.layer(key))
+
+
+def _change(field: str, running: Any, defined: Any, effect: Effect, layer: str = INSTANCE) -> PendingChange:
+    return PendingChange(field=field, running=running, defined=defined, effect=effect, layer=layer)

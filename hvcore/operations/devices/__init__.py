@@ -1,0 +1,1 @@
+"""Devices of a running instance: attach and detach, media, the size of a disk."""

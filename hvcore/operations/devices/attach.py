@@ -1,0 +1,173 @@
+"""Attaching a device to a running instance, and detaching one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from hvcore.deadline import Deadline
+from hvcore.errors import ParamsError
+from hvcore.model.answers import Outcome
+from hvcore.model.codec import encode
+from hvcore.model.devices import Disk, ListedDevice, Nic
+from hvcore.model.instance import Instance
+from hvcore.model.record import Change, Record
+from hvcore.model.state import Op
+from hvcore.operations.begin import begun
+from hvcore.operations.context import Context
+from hvcore.operations.devices.change import devices_in, made, no_device
+from hvcore.operations.devices.new_problems import refuse_new_problems, relative
+from hvcore.operations.inspection.observe import observed
+from hvcore.operations.lifecycle.start import refuse_incomplete
+from hvcore.operations.saved_params import saved_params
+from hvcore.params.values import Params
+
+if TYPE_CHECKING:
+    from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
+
+__all__ = ["attach", "detach"]
+
+_KEYS: Final[Mapping[type, str]] = {Disk: "disks", Nic: "nics"}
+_ROW: Final = re.compile(r"(disks|nics)\[(\d+)\]")
+_ITEM: Final = re.compile(r"params\.(\w+)\[(\d+)\]")
+
+
+def attach(
+    context: Context, name: str, device: Disk | Nic | ListedDevice, *, params: Mapping[str, Any], deadline: Deadline
+) -> Outcome:
+    """Attach the device; no change if the instance has exactly this one already. The outcome names the device.
+
+    ``params`` are values of the driver's parameters for this device alone. Raises `ParamsError` and `VerifyError` before
+    anything changes, and `OperationError` when the device could not be attached and that was undone.
+    """
+    with begun(context, name, Op.ATTACH, deadline) as begin:
+        record, loaded = begin.record, begin.loaded
+        refuse_incomplete(loaded)
+        devices = devices_in(loaded, record)
+        there = _same(record.instance, device)
+        if there is not None and there in devices.values():
+            known = next(label for label, field in devices.items() if field == there)
+            state = observed(context, name).state
+            return Outcome(name=name, op=Op.ATTACH, changed=False, state=state, device=known)
+        saved = saved_params(loaded, record)
+        instance, field = _with_row(record.instance, device)
+        if isinstance(device, ListedDevice):
+            params = {**params, device.param: instance.params[device.param]}
+        values = _with_values(loaded, name, saved, params)
+        refuse_new_problems(loaded, (record.instance, saved), (instance, values), field)
+        job = context.job(record, deadline, loaded)
+        spec, label = begin.act(job, instance, values, field)
+        change = Change(
+            op=str(Op.ATTACH),
+            device=label,
+            instance=instance,
+            spec=encode(spec),
+            params=_params(record, instance, field),
+            devices=loaded.device_names(spec),
+        )
+        return made(context, loaded, record, change, begin.state, deadline)
+
+
+def detach(context: Context, name: str, device: str, *, deadline: Deadline) -> Outcome:
+    """Detach the device and release what it holds, when the guest has let it go.
+
+    Raises `InputError` for a device that the instance does not have, `OperationError` for one that has to stay, and
+    `DeadlineError` when the guest does not let it go: another detach continues.
+    """
+    with begun(context, name, Op.DETACH, deadline) as begin:
+        record, loaded = begin.record, begin.loaded
+        devices = devices_in(loaded, record)
+        if device not in devices:
+            raise no_device(name, device, devices)
+        spec = begin.act(context.job(record, deadline, loaded), device)
+        instance = _without_row(record.instance, devices[device])
+        change = Change(
+            op=str(Op.DETACH),
+            device=device,
+            instance=instance,
+            spec=encode(spec),
+            params=_params(record, instance, devices[device]),
+            devices=loaded.device_names(spec),
+        )
+        return made(context, loaded, record, change, begin.state, deadline)
+
+
+def _same(instance: Instance, device: Disk | Nic | ListedDevice) -> str | None:
+    """The field of the instance that has this very device. A NIC without a MAC address is always another one."""
+    if isinstance(device, ListedDevice) or (isinstance(device, Nic) and device.mac is None):
+        return None
+    key = _KEYS[type(device)]
+    try:
+        wanted = getattr(_added(_with_rows(instance, key, ()), device), key)[0]
+    except ParamsError:  # reported with the problems of the device
+        return None
+    return next((f"{key}[{at}]" for at, row in enumerate(getattr(instance, key)) if row == wanted), None)
+
+
+def _added(instance: Instance, device: Disk | Nic) -> Instance:
+    key = _KEYS[type(device)]
+    rows = getattr(instance, key)
+    try:
+        return _with_rows(instance, key, (*rows, device))
+    except ParamsError as error:
+        raise ParamsError(instance.name, relative(error.problems, f"{key}[{len(rows)}]")) from error
+
+
+def _with_row(instance: Instance, device: Disk | Nic | ListedDevice) -> tuple[Instance, str]:
+    """The instance with the device as its last one of that kind, and the device's field.
+
+    Every NIC gets its MAC address written down: one that follows from the position would change with it.
+    """
+    if isinstance(device, ListedDevice):
+        items = _items(instance, device.param)
+        return _with_items(instance, device.param, [*items, device.item]), f"params.{device.param}[{len(items)}]"
+    instance = instance.with_macs()
+    if isinstance(device, Nic) and device.mac is None:
+        device = replace(device, mac=instance.free_mac())
+    key = _KEYS[type(device)]
+    return _added(instance, device), f"{key}[{len(getattr(instance, key))}]"
+
+
+def _without_row(instance: Instance, field: str) -> Instance:
+    listed = _ITEM.fullmatch(field)
+    if listed is not None:
+        items = _items(instance, listed[1])
+        return _with_items(instance, listed[1], [one for at, one in enumerate(items) if at != int(listed[2])])
+    found = _ROW.fullmatch(field)
+    if found is None:
+        return instance
+    instance, key, at = instance.with_macs(), found[1], int(found[2])
+    rows = getattr(instance, key)
+    return _with_rows(instance, key, (*rows[:at], *rows[at + 1 :]))
+
+
+def _items(instance: Instance, param: str) -> list[str]:
+    """The devices in a parameter that lists them, separated by commas or spaces."""
+    return [item for item in re.split("[, ]+", str(instance.params.get(param) or "")) if item]
+
+
+def _with_items(instance: Instance, param: str, items: Sequence[str]) -> Instance:
+    others = {key: value for key, value in instance.params.items() if key != param}
+    return replace(instance, params={**others, param: ",".join(items)} if items else others)
+
+
+def _params(record: Record, instance: Instance, field: str) -> dict[str, Any] | None:
+    """The parameters of the record, with those of the instance if the field is one of them."""
+    listed = _ITEM.fullmatch(field)
+    if listed is None or record.params is None:
+        return record.params
+    changed: dict[str, Any] = {**record.params, listed[1]: instance.params.get(listed[1])}
+    return changed
+
+
+def _with_rows(instance: Instance, key: str, rows: tuple[Disk | Nic, ...]) -> Instance:
+    changes: dict[str, Any] = {key: rows}
+    return replace(instance, **changes)
+
+
+def _with_values(loaded: LoadedDriver, name: str, saved: Params, given: Mapping[str, Any]) -> Params:
+    if not given:
+        return saved
+    return saved.taking(loaded.schema.check(dict(given), name), given)

@@ -1,0 +1,102 @@
+"""Changing one device of a running instance: written down first, then made; finished or undone after a failure or a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from hvcore.deadline import Deadline
+from hvcore.errors import HvError, InputError, NodeError
+from hvcore.model.answers import Outcome
+from hvcore.model.record import Change, Phase, Record
+from hvcore.model.state import Op, State
+from hvcore.operations.context import Context
+from hvcore.operations.recovery.device_change import save, settle_change, sides
+from hvcore.operations.saved_params import saved_params
+
+if TYPE_CHECKING:
+    from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
+    from hvcore.state.job import Job
+
+__all__ = ["carry_out", "devices_in", "made", "no_device"]
+
+_SETTLE_S: Final = 10.0
+
+
+def made(
+    context: Context, loaded: LoadedDriver, record: Record, change: Change, state: State, deadline: Deadline
+) -> Outcome:
+    """The outcome of the change, which leads to that state, with the hooks around it."""
+    op = Op(change.op)
+    about: dict[str, Any] = {"params": saved_params(loaded, record), "device": change.device}
+    hooked = op in (Op.ATTACH, Op.DETACH)
+    if hooked:
+        list(loaded.hooks.each(f"before_{op}", instance=record.instance, **about))
+    notes = carry_out(context, loaded, record, change, deadline)
+    outcome = Outcome(
+        name=record.name,
+        op=op,
+        changed=True,
+        state=state,
+        seconds=deadline.spent(),
+        notes=notes,
+        device=change.device,
+    )
+    if not hooked:
+        return outcome
+    return replace(
+        outcome,
+        notes=(*notes, *loaded.hooks.notes(f"after_{op}", instance=change.instance, outcome=outcome, **about)),
+    )
+
+
+def devices_in(loaded: LoadedDriver, record: Record) -> Mapping[str, str]:
+    """The names of the devices; from the spec for a record of an older version, which has none."""
+    return record.devices or loaded.device_names(loaded.read_spec(record.spec))
+
+
+def no_device(name: str, device: str, devices: Mapping[str, str]) -> InputError:
+    """The error about a name that no device has. disk0 is not meant by disk1, so all are listed and none is suggested."""
+    there = ", ".join(sorted(devices)) or "none that can be changed while it runs"
+    return InputError(f"{name}: has no device {device!r:.80}; it has {there}")
+
+
+def carry_out(
+    context: Context, loaded: LoadedDriver, record: Record, change: Change, deadline: Deadline
+) -> tuple[str, ...]:
+    """Make the change, and save it; the driver's remarks.
+
+    After a failure the driver finds out which side the guest is on, and the change is finished or undone. If that fails
+    too, the record keeps the change, for recovery. Raises the error of the driver, unless the change was made all the same.
+    """
+    job = context.job(record, deadline, loaded)
+    try:
+        job.update(phase=Phase.CHANGING, change=change)
+        before, after = sides(loaded, job, change)
+        loaded.alter(job, before=before, after=after, device=change.device)
+        save(job, change)
+    except BaseException as error:
+        job.held.close()
+        if job.record.change is None:  # not begun
+            raise
+        if not _settled_after(context, loaded, job, error):
+            if isinstance(error, OSError) and not isinstance(error, HvError):
+                what = f"{record.name}: cannot {change.op} {change.device}, got {error.strerror or error}"
+                raise NodeError(f"{what}; free some space, or repair {context.host.run_dir}") from error
+            raise
+        return (*job.remarks, f"it was finished after an error: {error}")
+    finally:
+        job.held.close()
+    return tuple(dict.fromkeys(job.remarks))
+
+
+def _settled_after(context: Context, loaded: LoadedDriver, failed: Job, error: BaseException) -> bool:
+    """Whether the change was made in spite of that error. If it was not, it is undone, as far as that works."""
+    job = context.job(failed.record, Deadline(_SETTLE_S), loaded)
+    try:
+        what, _ = settle_change(loaded, job)
+    except HvError as left:
+        error.add_note(f"{job.name}: the change is neither finished nor undone ({left}); hv recover does that")
+        return False
+    return what == "finished" and isinstance(error, HvError | OSError)

@@ -1,0 +1,1 @@
+"""What a running instance may use of the node."""

@@ -1,0 +1,122 @@
+"""The medium in a drive of a running guest: out with the old one, in with the new one.
+
+QEMU gets the path of each image that is inserted, as the name of its descriptors, and so can report which one is in
+the drive, and a change that was interrupted anywhere can be repeated or undone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import hvcore.plugin as hv
+from hv_kvm.devices.media import Cdrom, Floppy
+from hv_kvm.machine.option import Opt
+from hv_kvm.machine.spec import Device, KvmSpec
+from hv_kvm.qmp import QmpClient, QmpCommandError, plugging
+from hv_kvm.run.hotplug.changed_machine import problems_of
+from hv_kvm.run.hotplug.guest_device import GuestDevice, device_of, level_in
+
+__all__ = ["has", "swap", "with_medium"]
+
+_DEADLINE_S: Final = 5.0
+_TRIES: Final = 20
+
+
+def with_medium(hooks: hv.Hooks, spec: KvmSpec, job: hv.Job, label: str, path: str | None) -> KvmSpec:
+    """The machine with that image in the drive, empty with None. Raises `VerifyError` for one that cannot be used."""
+    drive = device_of(spec, label)
+    if not isinstance(drive, Cdrom | Floppy):
+        raise hv.OperationError(f"{job.name}: {label} has no medium to change; give a CD-ROM or floppy drive")
+    new = _with_image(drive, path or "")
+    after = replace(spec, devices=tuple(new if one is drive else one for one in spec.devices))
+    problems = [] if path is None else list(problems_of(hooks, job, spec, after, new))
+    if problems:
+        raise hv.VerifyError.refusal(job.name, problems)
+    return after
+
+
+def has(client: QmpClient, job: hv.Job, after: KvmSpec, label: str) -> bool:
+    """Whether the drive has the medium of ``after``."""
+    drive = device_of(after, label)
+    image, medium = _image(drive), plugging.medium(client, f"{label}-dev", deadline_s=_DEADLINE_S)
+    if medium is None:
+        return not image
+    names = plugging.names_in_fdsets(client, deadline_s=_DEADLINE_S)
+    if not image.startswith("/"):
+        return medium == image
+    # Without a path it is the image of the start. Each change is saved with a path, so it is still that of the record.
+    at_start = label in names and hv.encode(after) == job.record.spec
+    return at_start or _named(label, image) in names
+
+
+def swap(hooks: hv.Hooks, job: hv.Job, client: QmpClient, before: KvmSpec, after: KvmSpec, label: str) -> None:
+    """Bring the medium of ``after`` into the drive. Raises `OperationError` when the guest keeps the drive locked."""
+    if has(client, job, after, label):
+        return
+    old, new = device_of(before, label), device_of(after, label)
+    if old is None or new is None:
+        raise ValueError(label)
+    _take_out(GuestDevice(hooks=hooks, job=job, client=client, spec=before, device=old))
+    if _image(new):
+        _put_in(GuestDevice(hooks=hooks, job=job, client=client, spec=after, device=new), before)
+
+
+def _take_out(drive: GuestDevice) -> None:
+    client, job = drive.client, drive.job
+    _with_open_tray(drive, "blockdev-remove-medium", {})
+    for option in reversed(drive.symbolic):
+        if option.name != "-device":
+            plugging.remove(client, option, "", deadline_s=job.deadline.left(at_least=_DEADLINE_S))
+    keys = {entry.key for entry in job.record.ledger} & drive.keys
+    if keys:
+        job.release(*sorted(keys))
+
+
+def _put_in(drive: GuestDevice, before: KvmSpec) -> None:
+    client, label, job = drive.client, drive.device.label, drive.job
+    without = replace(before, devices=tuple(one for one in before.devices if one.label != label))
+    drive.hold_already(without)
+    resources = tuple(drive.device.resources(drive.spec))
+    for option in drive.options(job.acquire(*resources, level=level_in(job.record))):
+        if option.name != "-device":
+            plugging.add(client, _with_path(option, label, _image(drive.device)), label, deadline_s=job.deadline.left())
+    _with_open_tray(drive, "blockdev-insert-medium", {"node-name": label})
+    client.execute("blockdev-close-tray", {"id": f"{label}-dev"}, deadline_s=job.deadline.left(at_least=_DEADLINE_S))
+
+
+def _with_open_tray(drive: GuestDevice, command: str, arguments: dict[str, str]) -> None:
+    """Open the tray, and do this to the drive. The guest may close it between, as a BIOS does while it boots."""
+    client, label, job = drive.client, drive.device.label, drive.job
+    for last in (*[False] * _TRIES, True):
+        try:
+            for step, more in (("blockdev-open-tray", {}), (command, arguments)):
+                given = {"id": f"{label}-dev", **more}
+                client.execute(step, given, deadline_s=job.deadline.left(at_least=_DEADLINE_S))
+        except QmpCommandError as error:
+            if "is locked" in error.desc:
+                what = f"{job.name}: the guest keeps {label} locked, because it uses the medium"
+                raise hv.OperationError(f"{what}; unmount it in the guest, then try again") from error
+            if "not open" not in error.desc or last:
+                raise
+        else:
+            return
+
+
+def _with_path(option: Opt, label: str, image: str) -> Opt:
+    if option.name != "-add-fd":
+        return option
+    return replace(option, props={**option.props, "opaque": _named(label, image)})
+
+
+def _named(label: str, image: str) -> str:
+    return f"{label}:{image}"
+
+
+def _image(drive: Device | None) -> str:
+    """The path or URL of the image in the drive; empty for none."""
+    return drive.image if isinstance(drive, Cdrom) else drive.path if isinstance(drive, Floppy) else ""
+
+
+def _with_image(drive: Device, image: str) -> Device:
+    return replace(drive, image=image) if isinstance(drive, Cdrom) else replace(drive, path=image)  # type: ignore[call-arg]

@@ -1,0 +1,1 @@
+"""The state, the events and the counters of guests."""

@@ -1,0 +1,1 @@
+"""What a running guest may use of the node: memory, processors, CPUs."""
