@@ -1,8 +1,8 @@
 """Frozen dataclasses whose classes are made in a third of the time.
 
 `dataclasses` compiles the text of six methods for each class, 0.8 ms with Python 3.11. `hv list` needs some thirty
-classes, and a start more than a hundred. Here only ``__init__`` is compiled, and the other methods are functions that
-know the fields. What a class can do is the same; `tests/core/test_frozen.py` compares both.
+classes, and a start more than a hundred. Here only ``__init__`` is compiled, when the first object is made, and the other
+methods are functions that know the fields. What a class can do is the same; `tests/core/test_frozen.py` compares both.
 """
 
 from __future__ import annotations
@@ -52,18 +52,32 @@ else:
             if name not in own:
                 method.__qualname__ = f"{made.__qualname__}.{name}"
                 setattr(made, name, method)
+        if "__init__" not in own:
+            made.__init__ = _Init(made)
         return made
 
 
+class _Init:
+    """Stands in the class as its ``__init__`` until that is used. Few classes of a process have objects."""
+
+    def __init__(self, cls: Any) -> None:
+        self._cls = cls
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        method = _init(self._cls, dataclasses.fields(self._cls))
+        method.__qualname__ = f"{self._cls.__qualname__}.__init__"
+        self._cls.__init__ = method
+        return method.__get__(instance, owner)
+
+
 def _methods(cls: Any) -> dict[str, Callable[..., Any]]:
-    fields = dataclasses.fields(cls)
-    shown = [field.name for field in fields if field.repr]
+    shown = [field.name for field in dataclasses.fields(cls) if field.repr]
 
     @reprlib.recursive_repr()
     def __repr__(self: object) -> str:  # noqa: N807 - a method of `cls`, as all here
         return f"{type(self).__qualname__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
-    return {"__init__": _init(cls, fields), "__repr__": __repr__}
+    return {"__repr__": __repr__}
 
 
 def _comparison(cls: Any) -> dict[str, Callable[..., Any]]:

@@ -14,8 +14,6 @@ from enum import StrEnum
 from importlib import metadata
 from typing import Any, Final
 
-from packaging.utils import canonicalize_name
-
 from hvcore._version import __version__
 from hvcore.frozen import dataclass
 from hvcore.model.names import DRIVER_PATTERN
@@ -64,49 +62,70 @@ def catalogue(group: str = DRIVERS_GROUP) -> list[CatalogueEntry]:
 
 
 def installed(*groups: str) -> dict[str, list[CatalogueEntry]]:
-    """`catalogue` of each of the groups, from one scan of the distributions, which takes most of the time."""
-    try:
-        points = metadata.entry_points()
-        found = {group: [_entry(point) for point in points.select(group=group)] for group in groups}
-    except Exception:  # noqa: BLE001 - the damaged metadata of one distribution, of any project, breaks the whole scan
-        # One at a time, so that only the damaged ones are missing; their apparent entry points are listed as broken.
-        each = list(_distributions())
-        found = {group: [entry for one in each for entry in _entries_of(one, group)] for group in groups}
+    """`catalogue` of each of the groups, from one scan of the distributions, which takes most of the time.
+
+    Each distribution is read on its own. Damage in one, of any project, would break `metadata.entry_points` for all.
+    """
+    found: dict[str, list[CatalogueEntry]] = {group: [] for group in groups}
+    for one in _distributions():
+        if _may_declare(one, groups):
+            for group, entry in _entries_of(one, groups):
+                found[group].append(entry)
     return {group: _with_verdicts(entries) for group, entries in found.items()}
-
-
-def _entries_of(found: metadata.Distribution, group: str) -> list[CatalogueEntry]:
-    try:
-        return [_entry(point) for point in found.entry_points if point.group == group]
-    except Exception as error:  # noqa: BLE001 - reported as the fault of this distribution
-        place = _place(found)
-        reason = f"{place} cannot be read, got {type(error).__name__}: {error}; reinstall it"
-        return [
-            CatalogueEntry(
-                name=name,
-                target=target,
-                distribution=os.path.basename(place).partition("-")[0].replace("_", "-"),
-                version="unknown",
-                requires="",
-                verdict=Verdict.BROKEN,
-                reason=reason,
-            )
-            for name, target in _seems_to_declare(found, group)
-        ]
 
 
 def _distributions() -> Iterator[metadata.Distribution]:
     # The first of each name on the path, as in `metadata.entry_points`.
     seen = set()
     for found in metadata.distributions():
-        try:
-            name = str(found.metadata["Name"] if "Name" in found.metadata else id(found))
-        except ValueError:  # not UTF-8, so it has no name that could occur twice
-            name = str(id(found))
-        key = canonicalize_name(name)
+        key = requirements.canonical_name(_name_on_path(found))
         if key not in seen:
             seen.add(key)
             yield found
+
+
+def _name_on_path(found: metadata.Distribution) -> str:
+    """The name in the path of the metadata; without one, the name in the metadata, which takes longer to read."""
+    stem, kind = os.path.splitext(os.path.basename(_place(found)))
+    if kind in (".dist-info", ".egg-info"):
+        return stem.partition("-")[0]
+    try:
+        return str(found.metadata["Name"] if "Name" in found.metadata else id(found))
+    except Exception:  # noqa: BLE001 - it cannot be read, so it has no name that could occur twice
+        return str(id(found))
+
+
+def _may_declare(found: metadata.Distribution, groups: Sequence[str]) -> bool:
+    # Parsing the entry points of all distributions takes several times as long.
+    try:
+        text = found.read_text("entry_points.txt") or ""
+    except Exception:  # noqa: BLE001 - what cannot be read is looked at again, and then reported
+        return True
+    return any(group in text for group in groups)
+
+
+def _entries_of(found: metadata.Distribution, groups: Sequence[str]) -> Iterator[tuple[str, CatalogueEntry]]:
+    """The entries of one distribution with their groups."""
+    try:
+        points = [point for point in found.entry_points if point.group in groups]
+        yield from [(point.group, _entry(point, found)) for point in points]
+    except Exception as error:  # noqa: BLE001 - reported as the fault of this distribution
+        place = _place(found)
+        reason = f"{place} cannot be read, got {type(error).__name__}: {error}; reinstall it"
+        for group in groups:
+            for name, target in _seems_to_declare(found, group):
+                yield (
+                    group,
+                    CatalogueEntry(
+                        name=name,
+                        target=target,
+                        distribution=os.path.basename(place).partition("-")[0].replace("_", "-"),
+                        version="unknown",
+                        requires="",
+                        verdict=Verdict.BROKEN,
+                        reason=reason,
+                    ),
+                )
 
 
 def _place(found: metadata.Distribution) -> str:
@@ -129,10 +148,9 @@ def _seems_to_declare(found: metadata.Distribution, group: str) -> Iterator[tupl
             yield name, target
 
 
-def _entry(point: metadata.EntryPoint) -> CatalogueEntry:
-    found = point.dist
-    requires, verdict, reason = _fits(found.requires or () if found else (), __version__)
-    known = found.metadata if found else None  # each access parses it again
+def _entry(point: metadata.EntryPoint, found: metadata.Distribution) -> CatalogueEntry:
+    known = found.metadata  # each access parses it again, and so does `requires`
+    requires, verdict, reason = _fits(known.get_all("Requires-Dist") or found.requires or (), __version__)
     return CatalogueEntry(
         name=point.name,
         target=point.value,
@@ -144,9 +162,9 @@ def _entry(point: metadata.EntryPoint) -> CatalogueEntry:
     )
 
 
-def _field(known: metadata.PackageMetadata | None, name: str) -> str:
+def _field(known: metadata.PackageMetadata, name: str) -> str:
     # Damaged metadata may lack the field.
-    return str(known[name]) if known is not None and name in known else "unknown"
+    return str(known[name]) if name in known else "unknown"
 
 
 def _with_verdicts(entries: Sequence[CatalogueEntry]) -> list[CatalogueEntry]:

@@ -66,6 +66,7 @@ def _no_leaks() -> Iterator[None]:
     if found := held_by_us() - before:
         gc.collect()  # what is only waiting to be collected is no leak
         _let_end(int(what.removeprefix("child ")) for what in found if what.startswith("child "))
+        _join(found)
     assert held_by_us() - before == set()
 
 
@@ -79,6 +80,13 @@ def _let_end(children: Iterable[int]) -> None:
             finally:
                 os.close(fd)
     reap()
+
+
+def _join(found: set[str]) -> None:
+    """Wait for threads that are ending."""
+    for thread in threading.enumerate():
+        if f"thread {thread.name}" in found:
+            thread.join(_EXIT_S)
 
 
 @pytest.fixture

@@ -274,3 +274,23 @@ def test_a_pattern_matches_the_fields() -> None:
     match _positional(frozen.dataclass)(1):
         case object(first=1, second=second):
             assert second == 2
+
+
+def test_init_is_the_same_for_a_class_its_subclass_and_whoever_looks() -> None:
+    @frozen.dataclass(frozen=True, slots=True, kw_only=True)
+    class Base:
+        name: str = "a"
+
+    @frozen.dataclass(frozen=True, slots=True, kw_only=True)
+    class Derived(Base):
+        count: int = 3
+
+    class Plain(Base):
+        """Has no ``__init__``."""
+
+    assert (Plain(name="b").name, Derived(name="c").name) == ("b", "c")  # the subclasses first
+    assert inspect.signature(Base) == inspect.signature(Plain)
+    assert Base.__init__ is Plain.__init__ is vars(Base)["__init__"]
+    assert Base.__init__.__qualname__.endswith(".Base.__init__")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'other'"):
+        Derived(other=3)  # type: ignore[call-arg]

@@ -16,6 +16,7 @@ from pathlib import Path
 from hvcore.frozen import dataclass
 from hvcore.host.cgroups.group_files import ControlFiles
 from hvcore.model.limits import LIMITED, GroupLimits
+from hvcore.sha256 import sha256_hex
 
 __all__ = ["ControlGroups", "control_groups", "group_name", "program_group_name"]
 
@@ -96,9 +97,7 @@ def control_groups(mountinfo: bytes | None = None) -> ControlGroups:
 
 def group_name(run_dir: Path, instance: str) -> str:
     """The group's name: the instance's, and a hash of its run directory, for a node may have several."""
-    import hashlib  # noqa: PLC0415 - 4.3 ms (OpenSSL), which list and info do not need
-
-    return f"{instance}.{hashlib.sha256(os.fsencode(os.path.realpath(run_dir))).hexdigest()[:8]}"
+    return f"{instance}.{sha256_hex(os.fsencode(os.path.realpath(run_dir)))[:8]}"
 
 
 def program_group_name(run_dir: Path, instance: str, program: str) -> str:

@@ -12,7 +12,6 @@ key has those of the directories above it in the same way, so that only one insi
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import stat
@@ -23,6 +22,7 @@ from typing import Final
 from hvcore.frozen import dataclass
 from hvcore.host.disks.loop_devices import LOOP_MAJOR, MappedFile, loop_devices, mapped_by
 from hvcore.host.mount_table import mounts, unescaped
+from hvcore.sha256 import sha256_hex
 
 __all__ = ["DiskId", "block_key", "disks_overlap", "host_use", "identify_disk", "overlap", "sharing", "used_as"]
 
@@ -54,7 +54,7 @@ def identify_disk(path: str, *, directories: bool = False) -> DiskId:
     size 0.
     """
     if _URI.match(path):
-        name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:40]
+        name = sha256_hex(path.encode("utf-8", "surrogateescape"))[:40]
         return DiskId(key=f"{_URI_PREFIX}{name}", block_device=False, size_bytes=0)
     found = os.stat(path)
     if directories and stat.S_ISDIR(found.st_mode):

@@ -26,6 +26,7 @@ from hvcore.host.files import private_dir
 from hvcore.host.processes.launched import marked_for, marks
 from hvcore.host.processes.process import boot_id
 from hvcore.host.processes.search import rooted
+from hvcore.sha256 import sha256_hex
 
 __all__ = [
     "LaunchNotes",
@@ -194,9 +195,7 @@ def _name(directory: str) -> str:
 
 def _old_name(directory: str) -> str:
     """The name of a note by an hvcore whose notes did not begin with the run directory."""
-    import hashlib  # noqa: PLC0415 - 6.5 ms (OpenSSL), which a list does not need
-
-    return hashlib.sha256(os.fsencode(directory)).hexdigest()[:40]
+    return sha256_hex(os.fsencode(directory))[:40]
 
 
 def _group(instances: str) -> str:

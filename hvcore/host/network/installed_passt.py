@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import json
 import os
@@ -15,6 +14,7 @@ from hvcore.errors import NodeError
 from hvcore.host.files import private_dir, read_regular, write_atomic
 from hvcore.host.programs import is_program, program_key
 from hvcore.model.network.passt_arguments import NodeNetwork, asked_options
+from hvcore.sha256 import sha256_hex
 
 __all__ = ["RESOLV_CONF", "default_routes", "node_network", "passt_options", "why_not_passt"]
 
@@ -58,7 +58,7 @@ def passt_options(binary: str, cache_dir: Path) -> frozenset[str]:
         key = program_key(binary)
     except OSError:
         return frozenset()
-    file = cache_dir / f"passt-{hashlib.sha256(os.fsencode(binary)).hexdigest()[:32]}.json"
+    file = cache_dir / f"passt-{sha256_hex(os.fsencode(binary))[:32]}.json"
     with suppress(OSError, ValueError, RecursionError):
         kept: Any = json.loads(read_regular(file, limit=_CACHE_BYTES))
         if isinstance(kept, dict) and kept.get("key") == key:

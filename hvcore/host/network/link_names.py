@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from pathlib import Path
 from typing import Final
+
+from hvcore.sha256 import sha256_hex
 
 __all__ = ["COMMUNICATION", "is_ours", "link_mark", "link_name", "owner_of_mark"]
 
@@ -20,7 +21,7 @@ _MARK_BYTES: Final = 255  # of an alias in Linux
 
 def link_name(run_dir: Path, instance: str, key: str, *, prefix: str = _PREFIX) -> str:
     """A name that follows from run directory, instance and resource, of at most the 15 bytes that a link can have."""
-    digest = hashlib.sha256(f"{os.path.realpath(run_dir)}\0{instance}\0{key}".encode()).hexdigest()
+    digest = sha256_hex(f"{os.path.realpath(run_dir)}\0{instance}\0{key}".encode())
     return f"{prefix}{digest[: min(12, 15 - len(prefix))]}"
 
 

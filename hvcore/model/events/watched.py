@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
+from typing import TYPE_CHECKING
 
 from hvcore.frozen import dataclass
-from hvcore.model.events.events import Event
 from hvcore.model.record import ProcessId
+
+if TYPE_CHECKING:  # 7 ms for classes that only a watching process needs
+    from hvcore.model.events.events import Event
 
 __all__ = ["EventFile", "LineReader", "Watched"]
 
-LineReader = Callable[[bytes], Iterable[Event]]
+LineReader = Callable[[bytes], Iterable["Event"]]
 """The events in one line of such a file, without its newline. Lines come in order; each can have any contents."""
 
 

@@ -6,7 +6,6 @@ the map is not concerned, and a packet that the table lets pass still meets the 
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import json
 from collections.abc import Iterable, Iterator
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 from hvcore.frozen import dataclass
 from hvcore.model.resource import Identity, Resource
+from hvcore.sha256 import sha256_hex
 
 __all__ = [
     "FAMILY",
@@ -243,7 +243,7 @@ def text_to_replace(elements: Iterable[Element], others: Iterable[tuple[str, str
 
 def rules_digest() -> str:
     """Changes when this module's rules do."""
-    return hashlib.sha256(_lines(_rules()).encode()).hexdigest()
+    return sha256_hex(_lines(_rules()).encode())
 
 
 def _rules() -> Iterator[str]:
@@ -284,7 +284,7 @@ def read_listing(document: Any) -> Listing:
     rules = [data | {"handle": 0} for kind, data in objects if kind == "rule"]
     others = [(kind, data | {"handle": 0, "elem": []}) for kind, data in objects if kind != "rule"]
     shape = {"rules": rules, "others": sorted(json.dumps(each, sort_keys=True) for each in others)}
-    return Listing(hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest(), elements)
+    return Listing(sha256_hex(json.dumps(shape, sort_keys=True).encode()), elements)
 
 
 def _tokens(data: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -8,12 +8,10 @@ import sys
 from importlib import metadata
 from typing import Any
 
-from packaging.utils import canonicalize_name
-
 from hvcore.errors import DriverLoadError
 from hvcore.plugins.catalogue import CatalogueEntry, Verdict, catalogue
 from hvcore.plugins.loader import load
-from hvcore.plugins.requirements import required, version_of
+from hvcore.plugins.requirements import canonical_name, required, version_of
 from hvcore.testing.check import Bench, Failed, Level, Skipped, Tier, check, require
 from hvcore.testing.isolate import forked, interpreted
 from hvcore.testing.site import held_by_us
@@ -138,7 +136,7 @@ def _packages(bench: Bench, entry: CatalogueEntry) -> list[str]:
     tops = sorted({name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) - {own.partition(".")[0]})
     installed = metadata.packages_distributions()
     needed = required(entry.distribution)
-    found = [top for top in tops if {canonicalize_name(name) for name in installed.get(top, ())} & needed]
+    found = [top for top in tops if {canonical_name(name) for name in installed.get(top, ())} & needed]
     siblings = [name for name in modules if name.startswith(f"{own.partition('.')[0]}.") and name != own]
     packages = {name for name in siblings if any(other.startswith(f"{name}.") for other in siblings)}
     found += sorted(set(siblings) - packages)[:1]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from distributions import installed
 
 from hvcore import CatalogueEntry, DriverLoadError, Verdict, catalogue
 from hvcore.plugins.loader import load
@@ -150,3 +152,51 @@ def test_an_entry_point_that_is_not_named_like_a_driver_is_refused(install: Any,
     (entry,) = [one for one in catalogue() if one.distribution == "hv-odd"]
     assert entry.verdict is Verdict.BROKEN
     assert f"its entry point is not named like a driver, got {name!r}; use a-z" in str(entry.reason)
+
+
+@pytest.mark.parametrize("entry_points", ["", "[console_scripts]\nacme = hv_acme:main\n"], ids=["none", "others"])
+def test_the_first_of_a_name_on_the_path_counts_also_if_it_has_no_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry_points: str
+) -> None:
+    for folder, points in (("second", ENTRY.format("acme", "hv_acme")), ("first", entry_points)):
+        installed(tmp_path / folder, "HV.acme" if points else "hv-acme", points)
+        monkeypatch.syspath_prepend(str(tmp_path / folder))
+    assert found("acme") == []
+
+
+class _InMemory(metadata.Distribution):
+    """A distribution without files, as other finders than that of the path have."""
+
+    def __init__(self, **texts: str) -> None:
+        self.texts = texts
+
+    def read_text(self, filename: str) -> str | None:
+        return self.texts.get(filename.removesuffix(".txt"))
+
+    def locate_file(self, path: Any) -> Any:
+        raise FileNotFoundError(path)
+
+
+class _Unreadable(_InMemory):
+    def read_text(self, filename: str) -> str | None:
+        raise OSError(5, "Input/output error", filename)
+
+
+@pytest.mark.parametrize("other", [_InMemory(), _Unreadable()], ids=["empty", "unreadable"])
+def test_a_driver_without_files_is_found_beside_a_distribution_that_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, other: metadata.Distribution
+) -> None:
+    text = {"METADATA": "Metadata-Version: 2.1\nName: hv-acme\nVersion: 1.0\nRequires-Dist: hvcore>=0.1\n"}
+    here = _InMemory(**text, entry_points=ENTRY.format("acme", "hv_acme"))
+
+    class Finder(metadata.DistributionFinder):
+        def find_distributions(self, context: Any = None) -> list[metadata.Distribution]:
+            return [other, here]
+
+        def find_spec(self, *_: object) -> None:
+            return None
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder()])
+    (entry,) = found("acme")
+    assert (entry.distribution, entry.version, entry.verdict) == ("hv-acme", "1.0", Verdict.OK)
+    assert found("fake")[0].verdict is Verdict.OK
