@@ -64,10 +64,13 @@ def pci_slots(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> f
     return frozenset(row.need("slot", int) for bus in buses if bus.need("bus", int) == 0 for row in bus.rows("devices"))
 
 
-def names_in_fdsets(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> frozenset[str]:
-    """The names that descriptors got from ``add-fd``."""
+def names_in_fdsets(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> dict[int, frozenset[str]]:
+    """The names that the descriptors in each set got from ``add-fd``.
+
+    Before 9.1, QEMU keeps the descriptors of a removed set until the guest runs.
+    """
     rows = ask_rows(client, "query-fdsets", deadline_s)
-    return frozenset(fd.maybe("opaque", str, "") for row in rows for fd in row.rows("fds"))
+    return {row.need("fdset-id", int): frozenset(fd.maybe("opaque", str, "") for fd in row.rows("fds")) for row in rows}
 
 
 def medium(client: QmpClient, drive: str, *, deadline_s: float = COMMAND_DEADLINE_S) -> str | None:

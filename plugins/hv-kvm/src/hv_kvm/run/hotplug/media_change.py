@@ -1,13 +1,16 @@
 """The medium in a drive of a running guest: out with the old one, in with the new one.
 
 QEMU gets the path of each image that is inserted, as the name of its descriptors, and so can report which one is in
-the drive, and a change that was interrupted anywhere can be repeated or undone.
+the drive, and a change that was interrupted anywhere can be repeated or undone. Each image has its own set of descriptors:
+in a guest that is paused, QEMU before 9.1 keeps the sets of images that were taken out.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Container, Iterable
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import hvcore.plugin as hv
 from hv_kvm.devices.media import Cdrom, Floppy
@@ -21,6 +24,7 @@ __all__ = ["has", "swap", "with_medium"]
 
 _DEADLINE_S: Final = 5.0
 _TRIES: Final = 20
+_FIRST_SET: Final = 1000  # those below are for the families
 
 
 def with_medium(hooks: hv.Hooks, spec: KvmSpec, job: hv.Job, label: str, path: str | None) -> KvmSpec:
@@ -42,9 +46,10 @@ def has(client: QmpClient, job: hv.Job, after: KvmSpec, label: str) -> bool:
     image, medium = _image(drive), plugging.medium(client, f"{label}-dev", deadline_s=_DEADLINE_S)
     if medium is None:
         return not image
-    names = plugging.names_in_fdsets(client, deadline_s=_DEADLINE_S)
     if not image.startswith("/"):
         return medium == image
+    sets = plugging.names_in_fdsets(client, deadline_s=_DEADLINE_S)
+    names = next((names for number, names in sets.items() if medium == _file_of(number)), frozenset())
     # Without a path it is the image of the start. Each change is saved with a path, so it is still that of the record.
     at_start = label in names and hv.encode(after) == job.record.spec
     return at_start or _named(label, image) in names
@@ -66,8 +71,12 @@ def _take_out(drive: GuestDevice) -> None:
     client, job = drive.client, drive.job
     _with_open_tray(drive, "blockdev-remove-medium", {})
     for option in reversed(drive.symbolic):
-        if option.name != "-device":
+        if option.name not in ("-device", "-add-fd"):
             plugging.remove(client, option, "", deadline_s=job.deadline.left(at_least=_DEADLINE_S))
+    for number in _sets_of(drive):
+        client.execute("remove-fd", {"fdset-id": number}, deadline_s=job.deadline.left(at_least=_DEADLINE_S))
+    if _sets_of(drive):
+        job.remarks.append(f"QEMU keeps the image of {drive.device.label} open until the guest runs")
     keys = {entry.key for entry in job.record.ledger} & drive.keys
     if keys:
         job.release(*sorted(keys))
@@ -78,9 +87,12 @@ def _put_in(drive: GuestDevice, before: KvmSpec) -> None:
     without = replace(before, devices=tuple(one for one in before.devices if one.label != label))
     drive.hold_already(without)
     resources = tuple(drive.device.resources(drive.spec))
-    for option in drive.options(job.acquire(*resources, level=level_in(job.record))):
+    image, options = _image(drive.device), drive.options(job.acquire(*resources, level=level_in(job.record)))
+    number = _free_set(options, plugging.fdsets(client, deadline_s=job.deadline.left(at_least=_DEADLINE_S)))
+    for option in options:
         if option.name != "-device":
-            plugging.add(client, _with_path(option, label, _image(drive.device)), label, deadline_s=job.deadline.left())
+            named = _with_set(_with_path(option, label, image), number)
+            plugging.add(client, named, label, deadline_s=job.deadline.left())
     _with_open_tray(drive, "blockdev-insert-medium", {"node-name": label})
     client.execute("blockdev-close-tray", {"id": f"{label}-dev"}, deadline_s=job.deadline.left(at_least=_DEADLINE_S))
 
@@ -107,6 +119,37 @@ def _with_path(option: Opt, label: str, image: str) -> Opt:
     if option.name != "-add-fd":
         return option
     return replace(option, props={**option.props, "opaque": _named(label, image)})
+
+
+def _file_of(number: int) -> str:
+    return f"/dev/fdset/{number}"
+
+
+def _sets_of(drive: GuestDevice) -> list[int]:
+    """The sets with descriptors of images of that drive: of the start, inserted later, and left by an interrupted change."""
+    label, sets = drive.device.label, plugging.names_in_fdsets(drive.client, deadline_s=_DEADLINE_S)
+    return [number for number, names in sets.items() if any(name.partition(":")[0] == label for name in names)]
+
+
+def _free_set(options: Iterable[Opt], taken: Container[int]) -> int | None:
+    """The set in these options, or another one if it is taken; None for an image without descriptors."""
+    given = next((option.props["set"] for option in options if option.name == "-add-fd"), None)
+    if not isinstance(given, int):
+        return None
+    return next(number for number in itertools.chain([given], itertools.count(_FIRST_SET)) if number not in taken)
+
+
+def _with_set(option: Opt, number: int | None) -> Opt:
+    """The option with that set in place of the one that it names."""
+    if number is None or option.name not in ("-add-fd", "-blockdev"):
+        return option
+    changed: dict[str, Any] = {"set": number} if option.name == "-add-fd" else {}
+    changed |= {key: _file_of(number) for key, value in option.props.items() if _is_set(value)}
+    return replace(option, props={**option.props, **changed})
+
+
+def _is_set(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(_file_of(0)[:-1])
 
 
 def _named(label: str, image: str) -> str:
