@@ -8,18 +8,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from hvcore.deadline import Deadline
-from hvcore.errors import ParamsError
+from hvcore.errors import OperationError, ParamsError
 from hvcore.model.answers import Outcome
 from hvcore.model.codec import encode
 from hvcore.model.devices import Disk, ListedDevice, Nic
 from hvcore.model.instance import Instance
 from hvcore.model.record import Change, Record
 from hvcore.model.state import Op
-from hvcore.operations.begin import begun
+from hvcore.operations.begin import Begun, begun
 from hvcore.operations.context import Context
 from hvcore.operations.devices.change import devices_in, made, no_device
 from hvcore.operations.devices.new_problems import refuse_new_problems, relative
-from hvcore.operations.inspection.observe import observed
+from hvcore.operations.inspection.observe import existing, observed
 from hvcore.operations.lifecycle.start import refuse_incomplete
 from hvcore.operations.saved_params import saved_params
 from hvcore.params.values import Params
@@ -45,12 +45,13 @@ def attach(
     with begun(context, name, Op.ATTACH, deadline) as begin:
         record, loaded = begin.record, begin.loaded
         refuse_incomplete(loaded)
-        devices = devices_in(loaded, record)
-        there = _same(record.instance, device)
-        if there is not None and there in devices.values():
-            known = next(label for label, field in devices.items() if field == there)
+        known = _known(loaded, record, device)
+        if known is not None and not _let_go(context, begin, known, deadline):
             state = observed(context, name).state
             return Outcome(name=name, op=Op.ATTACH, changed=False, state=state, device=known)
+        if known is not None:  # an earlier detach was not waited for, and now it is finished
+            _detached(context, begin, known, deadline)
+            record, _ = existing(context, name, Op.ATTACH)
         saved = saved_params(loaded, record)
         instance, field = _with_row(record.instance, device)
         if isinstance(device, ListedDevice):
@@ -77,21 +78,43 @@ def detach(context: Context, name: str, device: str, *, deadline: Deadline) -> O
     `DeadlineError` when the guest does not let it go: another detach continues.
     """
     with begun(context, name, Op.DETACH, deadline) as begin:
-        record, loaded = begin.record, begin.loaded
-        devices = devices_in(loaded, record)
+        devices = devices_in(begin.loaded, begin.record)
         if device not in devices:
             raise no_device(name, device, devices)
-        spec = begin.act(context.job(record, deadline, loaded), device)
-        instance = _without_row(record.instance, devices[device])
-        change = Change(
-            op=str(Op.DETACH),
-            device=device,
-            instance=instance,
-            spec=encode(spec),
-            params=_params(record, instance, devices[device]),
-            devices=loaded.device_names(spec),
-        )
-        return made(context, loaded, record, change, begin.state, deadline)
+        return _detached(context, begin, device, deadline)
+
+
+def _detached(context: Context, begin: Begun, device: str, deadline: Deadline) -> Outcome:
+    record, loaded = begin.record, begin.loaded
+    spec = loaded.able(Op.DETACH)(context.job(record, deadline, loaded), device)
+    field = devices_in(loaded, record)[device]
+    instance = _without_row(record.instance, field)
+    change = Change(
+        op=str(Op.DETACH),
+        device=device,
+        instance=instance,
+        spec=encode(spec),
+        params=_params(record, instance, field),
+        devices=loaded.device_names(spec),
+    )
+    return made(context, loaded, record, change, begin.state, deadline)
+
+
+def _known(loaded: LoadedDriver, record: Record, device: Disk | Nic | ListedDevice) -> str | None:
+    """The name under which the instance has this very device."""
+    field = _same(record.instance, device)
+    return next((label for label, known in devices_in(loaded, record).items() if known == field), None)
+
+
+def _let_go(context: Context, begin: Begun, device: str, deadline: Deadline) -> bool:
+    """Whether the guest has let go a device of the record: after the deadline of a detach, such as by a reset."""
+    record, loaded = begin.record, begin.loaded
+    job = context.job(record, deadline, loaded)
+    try:
+        without = loaded.able(Op.DETACH)(job, device)
+    except OperationError:  # it has to stay
+        return False
+    return loaded.altered(job, before=loaded.read_spec(record.spec), after=without, device=device)
 
 
 def _same(instance: Instance, device: Disk | Nic | ListedDevice) -> str | None:

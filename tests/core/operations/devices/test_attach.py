@@ -57,6 +57,21 @@ def test_what_is_there_already_is_not_attached_again(node: Node, store: Store, u
     assert loaded(store) == before
 
 
+def test_what_the_guest_has_let_go_meanwhile_is_attached_again(
+    node: Node, store: Store, up: Callable[..., Instance]
+) -> None:
+    """A detach whose deadline has passed leaves the device in the record. The guest may let it go later."""
+    up(A, B)
+    before = loaded(store)
+    store.save(replace(before, bindings={**before.bindings, "disks": ["disk0"]}))
+    outcome = node.attach("web1", B)
+    assert (outcome.device, outcome.changed) == ("disk1", True)
+    after = loaded(store)
+    assert (after.bindings, after.instance, after.devices) == (before.bindings, before.instance, before.devices)
+    assert [entry.key for entry in after.ledger] == [entry.key for entry in before.ledger]
+    assert not node.attach("web1", A).changed
+
+
 def test_an_unknown_device_is_refused_with_the_names_of_all(node: Node, up: Callable[..., Instance]) -> None:
     up(A, B)
     with pytest.raises(hvcore.InputError, match="web1: has no device 'disk2'; it has disk0, disk1"):

@@ -83,6 +83,9 @@ def _unplug(plug: GuestDevice, after: KvmSpec) -> None:
     for option in reversed(options):
         if option.name != "-device":
             plugging.remove(client, option, f"{label}-dev", deadline_s=job.deadline.left(at_least=_MONITOR_S))
+    sets = {option.props["set"] for option in options if option.name == "-add-fd"}
+    if sets & plugging.fdsets(client):  # QEMU before 9.1, while the guest does not run
+        job.remarks.append(f"QEMU keeps the file of {label} open until the guest runs, so nothing else can use it yet")
     with suppress(QmpError):  # of a plug that was interrupted between getfd and netdev_add; seldom there
         plugging.close_sent(client, _given_names(label, options), deadline_s=_MONITOR_S)
     kept = {one.key for one in plug.hooks.kinds.order(after.resources)}
