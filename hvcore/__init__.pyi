@@ -89,6 +89,7 @@ from hvcore.model.usage import DiskUse as DiskUse
 from hvcore.model.usage import InstanceUsage as InstanceUsage
 from hvcore.model.usage import NicUse as NicUse
 from hvcore.operations.context import CallOptions as CallOptions
+from hvcore.operations.definitions.apply import Applied as Applied
 from hvcore.operations.lifecycle.act import Acted as Acted
 from hvcore.operations.recovery.recover import Recovered as Recovered
 from hvcore.operations.watch.watch import Watch as Watch

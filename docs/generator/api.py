@@ -74,6 +74,7 @@ ROLES: Final[Mapping[str, Role]] = {
                 *(
                     "hvcore.plugins.protocols",
                     "hvcore.plugins.button_protocols",
+                    "hvcore.plugins.device_protocols",
                     "hvcore.plugins.hooks",
                     "hvcore.state",
                     "hvcore.host.environment",

@@ -92,6 +92,10 @@ def json_page() -> str:
             (
                 ("`hv doctor`", "`well`: true if there is no problem, `findings`: a list, see below"),
                 ("`hv schema-diff`", "`bump`: `none`, `patch`, `minor` or `major`, `changes`: a list, see below"),
+                (
+                    "`hv apply`",
+                    "a list: for each change `field`, as in `hv changes`, and `done`; and the keys of `hv start`, or of an error",
+                ),
                 ("`hv view`", "a list of ways to reach the display, with the keys of `consoles` of `hv info`"),
                 (
                     "`hv install-units`",

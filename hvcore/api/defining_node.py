@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from hvcore.api.reading_node import ReadingNode
-from hvcore.deadline import Deadline
+from hvcore.deadline import Deadline, checked_seconds
 from hvcore.errors import HvError, NotFoundError
 from hvcore.model.observation import InstanceInfo
 from hvcore.model.state import State
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hvcore.model.definitions.definition import Definition
     from hvcore.model.definitions.pending import PendingChange
     from hvcore.model.instance import Instance
+    from hvcore.operations.definitions.apply import Applied
 
 __all__ = ["DefiningNode"]
 
@@ -110,19 +111,20 @@ class DefiningNode(ReadingNode):
         return changes(self._context, name, defined)
 
     def apply(
-        self, name: str, defined: Instance | None = None, *, deadline_s: float = 60.0, **options: Unpack[CallOptions]
-    ) -> tuple[Outcome, ...]:
-        """Make those changes happen that `changes` reports with effect ``now``: devices are detached and attached, media changed.
+        self, name: str, defined: Instance | None = None, *, deadline_s: float = 30.0, **options: Unpack[CallOptions]
+    ) -> tuple[Applied, ...]:
+        """Make those changes happen that `changes` reports with effect ``now``, each by its own operation.
 
-        ``defined`` is as in `changes`. Returns an outcome for each. Raises as `attach` and `detach` do; what was done before
-        the failure stays, and another call continues.
+        ``defined`` is as in `changes`. Devices are detached, modified and attached, media changed, then memory and
+        processors. A change that fails does not stop the others: its result has the error. ``deadline_s`` is for each change.
+        Another call continues. Raises as `changes` does.
         """
         from hvcore.operations.definitions.apply import apply  # noqa: PLC0415 - as above
 
         if defined is None and name in self.definitions:
             defined = self.definitions.instance(name)
         context = self._context.for_call(name, "apply", options)
-        return apply(context, name, defined, deadline=Deadline(deadline_s))
+        return apply(context, name, defined, deadline_s=checked_seconds(deadline_s))
 
 
 def _stopped(entry: Definition) -> InstanceInfo:

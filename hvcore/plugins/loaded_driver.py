@@ -7,7 +7,7 @@ in the driver and becomes a `DriverError` with the method and its line.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -28,17 +28,17 @@ from hvcore.model.state import Op
 from hvcore.params.schema import Schema
 from hvcore.params.values import Params
 from hvcore.plugins.catalogue import CatalogueEntry
+from hvcore.plugins.device_protocols import Attaches, Modifies
 from hvcore.plugins.faults import article, place, return_type
 from hvcore.plugins.hooks import Hooks
 from hvcore.plugins.importing import owner_of, where_raised
 from hvcore.plugins.protocols import (
     ABILITIES,
     Adopts,
-    Attaches,
     Driver,
     Examines,
     ExaminesWithValues,
-    Modifies,
+    HasSizes,
     NeedsStop,
     ReadsSpec,
 )
@@ -72,6 +72,13 @@ def _modifiable(self: LoadedDriver, spec: object, device: str) -> tuple[str, ...
     if not isinstance(self.driver, Modifies):
         return ()
     return tuple(_calls("modifiable", _Keys)(self, spec, device))
+
+
+def _sizes(self: LoadedDriver, spec: object) -> Mapping[str, range]:
+    """The sizes that the instance can get while it runs; none for a driver without `HasSizes`."""
+    if not isinstance(self.driver, HasSizes):
+        return {}
+    return dict(_calls("sizes", dict)(self, spec))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +191,7 @@ class LoadedDriver:
     disk_size = _calls("disk_size", int)  # of `hvcore.plugins.protocols.ResizesDisks`
     device_names = _device_names
     modifiable = _modifiable
+    sizes = _sizes
 
     def observe(self, live: Live) -> Observation:
         """The driver's observation. Raises `DriverError` for one that a program cannot use, such as a NaN."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 import hvcore
+from hvcore.cli.exit_status import reported
 from hvcore.cli.options import command, deadline_option, json_option, name_argument
 from hvcore.cli.output import emit_json, remark, say
 from hvcore.cli.session import known, open_node, read_instance, report_states, working
@@ -214,28 +215,43 @@ def resize(name: str, device: str, *, size: int, shrink: bool, deadline_s: float
 @command("hv apply web1", "hv apply web1 new.toml")
 @name_argument
 @click.argument("file", required=False)
-@deadline_option(60.0, "Seconds for all changes together.")
+@deadline_option(30.0, "Seconds for each change.")
 @json_option
 def apply(name: str, file: str | None, *, deadline_s: float, as_json: bool) -> None:
     """Make those changes of the definition happen that a running instance can have.
 
-    These are the changes that 'hv changes' shows with effect now: disks and network interfaces that only one side has, and
-    media in drives. Without FILE, the definition counts, or else the file that the instance was started from. If a change
-    fails, those before it stay; 'hv apply' again continues.
+    These are the changes that 'hv changes' shows with effect now. Devices are detached, changed and attached; then media,
+    memory and processors change. Without FILE, the definition counts, or else the file that the instance was started from.
+    A change that fails does not stop the others, and the exit code says so; 'hv apply' again continues.
     """
     with report_states(name), working(f"changing {name}") as node, known(node, name):
         defined = None if file is None else read_instance(node, file)
         done = node.apply(name, defined, deadline_s=deadline_s)
         left = node.changes(name, defined)
+    for one in done:
+        _show_applied(one, as_json=as_json)
     if as_json:
-        emit_json([outcome.to_json() for outcome in done])
-    else:
-        for outcome in done:
-            say(f"{name}: {outcome.op} of {outcome.device} done")
-        for note in (note for outcome in done for note in outcome.notes):
-            remark(f"{name}: {note}")
+        emit_json([one.to_json() for one in done])
     if not done:
         remark(f"{name}: no change can be made while it runs")
+    left = tuple(one for one in left if one.effect is not hvcore.Effect.NOW)
     if left:
         words = "1 change waits" if len(left) == 1 else f"{len(left)} changes wait"
         remark(f"{name}: {words} for a reboot or a start; see 'hv changes {name}'")
+    failed = next((one for one in done if not one.done), None)
+    if failed is not None:
+        error = failed.error
+        click.get_current_context().exit(1 if error is None else int(error.to_json()["exit_code"]))
+
+
+def _show_applied(applied: hvcore.Applied, *, as_json: bool) -> None:
+    """The result of one change: an error and notes on stderr."""
+    if applied.error is not None:
+        reported(applied.error)
+    if applied.outcome is None:
+        return
+    if not as_json:
+        about = f"{applied.op} of {applied.device}" if applied.device else f"{applied.op}"
+        say(f"{applied.name}: {about} done" if applied.done else str(applied.outcome))
+    for note in applied.outcome.notes:
+        remark(f"{applied.name}: {note}")

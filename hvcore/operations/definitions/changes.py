@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
 from hvcore.config import absolute_params, reload_instance
-from hvcore.errors import InputError, NotFoundError, ParamsError
+from hvcore.errors import InputError, NotFoundError, ParamsError, RecordError
 from hvcore.model.codec import encode
-from hvcore.model.definitions.live_changes import live_changes, media_fields
+from hvcore.model.definitions.live_changes import in_order, listed_changes, live_changes, media_fields
 from hvcore.model.definitions.pending import Effect, PendingChange
 from hvcore.model.instance import Instance
 from hvcore.model.record import Record
+from hvcore.model.state import Op
 from hvcore.operations.context import Context
 from hvcore.operations.devices.change import devices_in
 from hvcore.operations.inspection.observe import observed
@@ -22,10 +23,12 @@ from hvcore.params.values import INSTANCE
 if TYPE_CHECKING:
     from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
 
-__all__ = ["changes", "definition_for", "differences"]
+__all__ = ["SIZES", "changes", "definition_for", "differences", "keys_of"]
 
 _FIELDS: Final = ("driver", "memory_mib", "vcpus", "uuid", "profile", "tags")
 _DEVICES: Final = ("disks", "nics")
+SIZES: Final = {Op.MEMORY: "memory_mib", Op.VCPUS: "vcpus"}
+"""The operation that changes a field of a running instance."""
 _EFFECTS: Final = {"start": Effect.START, "launch": Effect.REBOOT, "live": Effect.REBOOT}
 
 
@@ -40,25 +43,61 @@ def changes(context: Context, name: str, defined: Instance | None) -> tuple[Pend
 
 def differences(context: Context, record: Record, loaded: LoadedDriver, defined: Instance) -> tuple[PendingChange, ...]:
     """Those between the instance of the record and the defined one, as `changes` has them."""
-    devices = devices_in(loaded, record)
-    live = live_changes(record.instance, defined, devices)
-    gone, new = ({one.field for one in live if (one.added is None) is kind} for kind in (True, False))
-    rows = {key: (len(getattr(record.instance, key)), len(getattr(defined, key))) for key in _DEVICES}
+    devices, running = devices_in(loaded, record), record.instance
+    live = live_changes(running, defined, devices, keys_of(loaded, record))
+    whole = {key for key in _DEVICES if in_order(running, defined, key, live)}
+    gone = {one.field for one in live if one.added is None and one.values is None}
+    new = {one.field for one in live if one.added is not None}
+    modified = {one.field for one in live if one.values is not None and devices.get(one.device or "") == one.field}
+    rows = {key: (len(getattr(running, key)), len(getattr(defined, key))) for key in _DEVICES}
 
     def effect(field: str) -> Effect:
-        """When a change of a row takes effect: now, if neither side has to change a device that both have."""
+        """When a change of a row takes effect: now, if no device has to change that cannot, and none its position."""
         key, _, at = field.rstrip("]").partition("[")
         before, after = (int(at) < count for count in rows[key])
+        if key in whole or field in modified:
+            return Effect.NOW
         return Effect.NOW if (not before or field in gone) and (not after or field in new) else Effect.START
 
-    media = media_fields(devices)
-    found = [
-        *_of_instance(record.instance.with_macs(), defined.with_macs(), effect),
-        *_of_params(context, loaded, record, defined),
-    ]
+    media, sizes = media_fields(devices), _sizes(loaded, record)
     return tuple(
-        replace(one, effect=Effect.NOW) if one.field.removeprefix("params.") in media else one for one in found
+        replace(one, effect=Effect.NOW) if _is_live(one, media, sizes, devices) else one
+        for one in (
+            *_of_instance(running.with_macs(), defined.with_macs(), effect),
+            *_of_params(context, loaded, record, defined),
+        )
     )
+
+
+def keys_of(loaded: LoadedDriver, record: Record) -> Callable[[str], Collection[str]]:
+    """A function that gives the keys of a device that can change while the instance runs."""
+    spec = _spec(loaded, record)
+    return lambda device: () if spec is None else loaded.modifiable(spec, device)
+
+
+def _sizes(loaded: LoadedDriver, record: Record) -> Mapping[str, range]:
+    spec = _spec(loaded, record)
+    return {} if spec is None else loaded.sizes(spec)
+
+
+def _spec(loaded: LoadedDriver, record: Record) -> Any:
+    """The spec; None if an extension of its start is missing: then no operation can change the instance."""
+    try:
+        return loaded.read_spec(record.spec)
+    except RecordError:
+        return None
+
+
+def _is_live(
+    change: PendingChange, media: Collection[str], sizes: Mapping[str, range], devices: Mapping[str, str]
+) -> bool:
+    """Whether a drive, a listed device, or the memory or the processors can change so."""
+    if change.field in sizes:
+        return change.defined in sizes[change.field]
+    param = change.field.removeprefix("params.")
+    if param == change.field:
+        return False
+    return param in media or bool(listed_changes(param, change.running, change.defined, devices))
 
 
 def definition_for(context: Context, name: str, defined: Instance | None) -> tuple[Record, LoadedDriver, Instance]:

@@ -11,6 +11,7 @@ from hvcore.deadline import Deadline
 from hvcore.errors import OperationError, ParamsError
 from hvcore.model.answers import Outcome
 from hvcore.model.codec import encode
+from hvcore.model.definitions.live_changes import items_of
 from hvcore.model.devices import Disk, ListedDevice, Nic
 from hvcore.model.instance import Instance
 from hvcore.model.record import Change, Record
@@ -144,7 +145,7 @@ def _with_row(instance: Instance, device: Disk | Nic | ListedDevice) -> tuple[In
     Every NIC gets its MAC address written down: one that follows from the position would change with it.
     """
     if isinstance(device, ListedDevice):
-        items = _items(instance, device.param)
+        items = items_of(instance.params.get(device.param))
         return _with_items(instance, device.param, [*items, device.item]), f"params.{device.param}[{len(items)}]"
     instance = instance.with_macs()
     if isinstance(device, Nic) and device.mac is None:
@@ -156,7 +157,7 @@ def _with_row(instance: Instance, device: Disk | Nic | ListedDevice) -> tuple[In
 def _without_row(instance: Instance, field: str) -> Instance:
     listed = _ITEM.fullmatch(field)
     if listed is not None:
-        items = _items(instance, listed[1])
+        items = items_of(instance.params.get(listed[1]))
         return _with_items(instance, listed[1], [one for at, one in enumerate(items) if at != int(listed[2])])
     found = _ROW.fullmatch(field)
     if found is None:
@@ -164,11 +165,6 @@ def _without_row(instance: Instance, field: str) -> Instance:
     instance, key, at = instance.with_macs(), found[1], int(found[2])
     rows = getattr(instance, key)
     return _with_rows(instance, key, (*rows[:at], *rows[at + 1 :]))
-
-
-def _items(instance: Instance, param: str) -> list[str]:
-    """The devices in a parameter that lists them, separated by commas or spaces."""
-    return [item for item in re.split("[, ]+", str(instance.params.get(param) or "")) if item]
 
 
 def _with_items(instance: Instance, param: str, items: Sequence[str]) -> Instance:

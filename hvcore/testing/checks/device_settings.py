@@ -9,7 +9,7 @@ from typing import Any, Final
 from hvcore.model.codec import encode
 from hvcore.model.devices import Disk
 from hvcore.model.record import Change, Phase, Record
-from hvcore.plugins.protocols import Modifies
+from hvcore.plugins.device_protocols import Modifies
 from hvcore.testing.check import PATIENCE_S, Bench, Level, Skipped, Tier, check, require
 from hvcore.testing.claims import claimed, refused
 

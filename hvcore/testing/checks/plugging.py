@@ -12,7 +12,7 @@ from hvcore.model.devices import Disk
 from hvcore.model.record import Change, Phase, Record
 from hvcore.model.state import State
 from hvcore.operations.saved_params import saved_params
-from hvcore.plugins.protocols import Attaches
+from hvcore.plugins.device_protocols import Attaches
 from hvcore.testing.check import PATIENCE_S, Bench, Failed, Level, Skipped, Tier, check, require
 from hvcore.testing.claims import claimed, refused
 

@@ -10,7 +10,7 @@ from typing import Final
 from hvcore.errors import DriverError, HvError
 from hvcore.model.state import State
 from hvcore.model.tuned import Resized
-from hvcore.plugins.protocols import Balloons, HasVersion, Measures, Pinnable, ResizesMemory, ResizesVcpus
+from hvcore.plugins.protocols import Balloons, HasSizes, HasVersion, Measures, Pinnable, ResizesMemory, ResizesVcpus
 from hvcore.testing.check import PATIENCE_S, Bench, Failed, Level, Skipped, Tier, check, require
 from hvcore.testing.claims import claimed, refused
 
@@ -108,6 +108,25 @@ def capability_vcpus(bench: Bench) -> None:
         refused(bench, "vcpus", lambda: bench.node.resize_vcpus(bench.name(), 1))
         return
     _resizes(bench, "vcpus", "vcpus", bench.node.resize_vcpus)
+
+
+@check(Level.CAPABILITY, Tier.LIVE)
+def capability_sizes(bench: Bench) -> None:
+    """Claimed: the sizes that an instance can get are of abilities that the driver has, and have the one that it has now.
+
+    Why: hv changes shows them with effect now, and hv apply asks for them. One that cannot be reached wastes a deadline.
+    """
+    driver = bench.loaded.driver
+    if not isinstance(driver, HasSizes):
+        raise Skipped("it does not know beforehand which sizes a running instance can get")
+    bench.start()
+    loaded: object = driver
+    able = {"memory_mib": isinstance(loaded, ResizesMemory), "vcpus": isinstance(loaded, ResizesVcpus)}
+    found = bench.loaded.sizes(bench.loaded.read_spec(bench.record().spec))
+    for key, values in found.items():
+        require(able.get(key, False), f"says that {key} can change, without the ability")
+        now = getattr(bench.record().instance, key)
+        require(now in values, f"{key} is {now}, which is not in {values!r:.80}")
 
 
 def _resizes(bench: Bench, what: str, key: str, act: Callable[..., Resized]) -> None:

@@ -286,7 +286,7 @@ def test_changes_say_when_they_take_effect(node: Node, file: Path, stopped: None
     node.definitions.change("web1", lambda _: text)
     found = node.changes("web1")
     assert [one.field for one in found] == ["memory_mib", "disks[0]", "params.motd"]
-    assert (found[0].running, found[0].defined, found[0].effect) == (256, 512, Effect.START)
+    assert (found[0].running, found[0].defined, found[0].effect) == (256, 512, Effect.NOW)
     other = Instance(name="web1", driver="fake", memory_mib=256, params={"motd": "hello"})
     assert node.changes("web1", other) == ()
     with pytest.raises(InputError, match="another instance"):

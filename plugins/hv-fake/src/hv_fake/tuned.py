@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import hvcore.plugin as hv
 
@@ -27,6 +27,10 @@ class Tuned:
         before = live.record.spec.get("balloon_mib") or most
         job.remember(spec={**live.record.spec, "balloon_mib": memory_mib})
         return hv.Reached(before=before, after=memory_mib)
+
+    def sizes(self, spec: Any) -> dict[str, range]:
+        """Any memory, and up to 64 processors."""
+        return {"memory_mib": range(1, _MOST_MIB + 1), "vcpus": range(1, 65)}
 
     def resize_memory(self, live: hv.Live, job: hv.Job, memory_mib: int) -> hv.Reached:
         """Record the size; the guest obeys at once."""

@@ -51,6 +51,7 @@ from hv_kvm.run.startup.describe import describe, rehearse
 from hv_kvm.run.startup.verify import examine, problems_on, version
 from hv_kvm.run.tuning import balloon, pinning
 from hv_kvm.run.tuning.hot_memory import resize_memory
+from hv_kvm.run.tuning.possible_sizes import sizes
 from hv_kvm.run.tuning.vcpus import resize_vcpus
 
 __all__ = ["KvmDriver"]
@@ -159,6 +160,7 @@ class KvmDriver(AttachesDevices):
     pin = staticmethod(pinning.pin)
     resize_memory = staticmethod(resize_memory)
     resize_vcpus = staticmethod(resize_vcpus)
+    sizes = staticmethod(sizes)
     watched = staticmethod(watched)
     reset = staticmethod(press.reset)
     powerdown = staticmethod(press.powerdown)

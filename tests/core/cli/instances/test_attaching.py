@@ -72,8 +72,25 @@ def test_apply_makes_what_changes_shows_as_now(hv: Hv, web1: Path) -> None:
 
 
 def test_apply_says_what_waits(hv: Hv, web1: Path) -> None:
-    web1.write_text(FILE.replace('"fake"', '"fake"\nmemory_mib = 256'))
+    web1.write_text(FILE.replace('"fake"', '"fake"\ntags = ["db"]\nmemory_mib = 256'))
     done = hv("apply", "web1")
-    assert done.exit_code == 0
+    assert (done.exit_code, done.stdout) == (0, "web1: memory done\n")
     assert "1 changes wait" not in done.stderr
     assert "1 change waits for a reboot or a start; see 'hv changes web1'" in done.stderr
+
+
+def test_apply_goes_on_after_a_failure_and_the_exit_code_says_so(hv: Hv, web1: Path) -> None:
+    fails = FILE.replace("[[disks]]", '[params]\nfail_at = "attach"\n[[disks]]')
+    web1.write_text(fails)
+    hv("stop", "web1")
+    hv("start", str(web1))
+    web1.write_text(fails.replace('"fake"', '"fake"\nvcpus = 2') + '[[disks]]\npath = "/srv/b.img"\n')
+    done = hv("apply", "web1", "--json")
+    documents = json.loads(done.stdout)
+    assert (done.exit_code, [(one["field"], one["done"]) for one in documents]) == (
+        1,
+        [("disks[1]", False), ("vcpus", True)],
+    )
+    assert "fails on purpose" in documents[0]["message"]
+    assert "fails on purpose" in done.stderr
+    assert hv("apply", "web1").exit_code == 1

@@ -12,7 +12,7 @@ from fixture_types import Web
 
 import hvcore
 from hvcore import Disk, DriverHandle, Instance, Nic, Node
-from hvcore.model.definitions.live_changes import LiveChange, live_changes
+from hvcore.model.definitions.live_changes import LiveChange, listed_changes, live_changes, media_fields
 
 A, B, C = (Disk(path=f"/srv/{name}.img") for name in "abc")
 
@@ -34,10 +34,9 @@ def effects(node: Node, defined: Instance) -> dict[str, str]:
 def test_a_disk_that_only_one_side_has_is_changed_now(node: Node, up: Callable[..., Instance]) -> None:
     defined = replace(up(A, B), disks=(A, C))
     assert effects(node, defined) == {"disks[1]": "now"}
-    outcomes = node.apply("web1", defined)
-    assert [(str(one.op), one.device, one.changed) for one in outcomes] == [
-        ("detach", "disk1", True),
-        ("attach", "disk1", True),
+    assert [(str(one.op), one.field, one.device, one.done) for one in node.apply("web1", defined)] == [
+        ("detach", "disks[1]", "disk1", True),
+        ("attach", "disks[1]", "disk1", True),
     ]
     assert node.instance("web1").disks == (A, C)
     assert node.changes("web1", defined) == ()
@@ -45,22 +44,92 @@ def test_a_disk_that_only_one_side_has_is_changed_now(node: Node, up: Callable[.
 
 
 def test_settings_of_a_disk_that_both_have_wait_for_a_start(node: Node, up: Callable[..., Instance]) -> None:
-    defined = replace(up(A), disks=(replace(A, read_only=True), B), memory_mib=256)
-    assert effects(node, defined) == {"memory_mib": "start", "disks[0]": "start", "disks[1]": "now"}
+    defined = replace(up(A), disks=(replace(A, read_only=True), B), tags=("db",))
+    assert effects(node, defined) == {"tags": "start", "disks[0]": "start", "disks[1]": "now"}
     assert [one.device for one in node.apply("web1", defined)] == ["disk1"]
-    assert effects(node, defined) == {"memory_mib": "start", "disks[0]": "start"}
+    assert effects(node, defined) == {"tags": "start", "disks[0]": "start"}
 
 
-def test_a_step_that_fails_names_those_before_it_and_another_apply_continues(
+def test_sizes_and_settings_that_the_driver_can_change_are_changed_now(node: Node, up: Callable[..., Instance]) -> None:
+    defined = replace(up(A, B), disks=(A, replace(B, cache="none")), memory_mib=256, vcpus=3)
+    assert effects(node, defined) == {"memory_mib": "now", "vcpus": "now", "disks[1]": "now"}
+    assert [(str(one.op), one.field, one.device, one.done) for one in node.apply("web1", defined)] == [
+        ("modify", "disks[1]", "disk1", True),
+        ("memory", "memory_mib", None, True),
+        ("vcpus", "vcpus", None, True),
+    ]
+    assert (node.info("web1").memory_mib, node.info("web1").vcpus, node.info("web1").disks) == (256, 3, defined.disks)
+    assert node.changes("web1", defined) == ()
+
+
+def test_a_size_beyond_what_the_instance_can_get_waits_for_a_start(node: Node, up: Callable[..., Instance]) -> None:
+    defined = replace(up(A), vcpus=65, memory_mib=256)
+    assert effects(node, defined) == {"memory_mib": "now", "vcpus": "start"}
+
+
+def test_a_disk_with_a_setting_that_cannot_change_waits_as_a_whole(node: Node, up: Callable[..., Instance]) -> None:
+    defined = replace(up(A), disks=(replace(A, cache="none", read_only=True),))
+    assert effects(node, defined) == {"disks[0]": "start"}
+    assert node.apply("web1", defined) == ()
+    assert node.info("web1").disks == (A,)
+
+
+def test_a_change_that_fails_does_not_stop_the_others(node: Node, up: Callable[..., Instance]) -> None:
+    defined = replace(up(A, B, fail_at="attach"), disks=(A, C), vcpus=2)
+    found = node.apply("web1", defined)
+    assert [(str(one.op), one.device, one.done) for one in found] == [
+        ("detach", "disk1", True),
+        ("attach", None, False),
+        ("vcpus", None, True),
+    ]
+    assert isinstance(found[1].error, hvcore.OperationError)
+    assert found[1].to_json()["message"] == str(found[1].error)
+    assert (node.instance("web1").disks, node.instance("web1").vcpus) == ((A,), 2)
+    assert [(str(one.op), one.done) for one in node.apply("web1", defined)] == [("attach", False)]
+
+
+def test_rows_that_only_move_up_are_changed_now_and_another_order_waits(
     node: Node, up: Callable[..., Instance]
 ) -> None:
-    defined = replace(up(A, B, fail_at="attach"), disks=(A, C))
-    with pytest.raises(hvcore.OperationError, match="fails on purpose") as caught:
-        node.apply("web1", defined)
-    assert caught.value.__notes__ == ["web1: detach of disk1 was done before"]
-    assert node.instance("web1").disks == (A,)
-    with pytest.raises(hvcore.OperationError, match="fails on purpose"):
-        node.apply("web1", defined)
+    up(A, B, C)
+    running = node.instance("web1")
+    shorter = replace(running, disks=(B, replace(C, cache="none")))
+    assert set(effects(node, shorter).values()) == {"now"}
+    turned = replace(running, disks=(B, A, C))
+    assert effects(node, turned) == {"disks[0]": "start", "disks[1]": "start"}
+    assert node.apply("web1", turned) == ()
+    assert [str(one.op) for one in node.apply("web1", shorter)] == ["detach", "modify"]
+    assert node.changes("web1", shorter) == ()
+
+
+def test_a_paused_instance_keeps_its_size_and_the_result_says_so(node: Node, up: Callable[..., Instance]) -> None:
+    defined = replace(up(A), disks=(A, B), memory_mib=256)
+    node.pause("web1")
+    attached, sized = node.apply("web1", defined)
+    assert attached.done
+    assert isinstance(sized.error, hvcore.StateError)
+
+
+NAMES = {"usb0": "params.usb_devices[0]", "usb1": "params.usb_devices[1]", "cdrom1": "params.cdrom_image_path"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "devices", "items"),
+    [
+        ("tablet,keyboard", "keyboard", ["usb0"], []),
+        ("tablet,keyboard", "tablet,keyboard,mouse", [], ["mouse"]),
+        ("tablet,tablet", "tablet", ["usb1"], []),
+        ("tablet,keyboard", "mouse, mouse", ["usb1", "usb0"], ["mouse", "mouse"]),
+        ("tablet,keyboard", None, ["usb1", "usb0"], []),
+        ("tablet,keyboard", "keyboard,tablet", [], []),  # only another order
+    ],
+)
+def test_devices_of_a_list_come_and_go(before: str, after: str | None, devices: list[str], items: list[str]) -> None:
+    found = listed_changes("usb_devices", before, after, NAMES)
+    assert [one.device for one in found if one.device is not None] == devices
+    assert [one.added.item for one in found if isinstance(one.added, hvcore.ListedDevice)] == items
+    assert listed_changes("usb_devices", before, after, {"disk0": "disks[0]"}) == ()
+    assert media_fields(NAMES) == {"cdrom_image_path": "cdrom1"}
 
 
 def test_a_nic_is_known_by_its_address() -> None:
@@ -73,6 +142,16 @@ def test_a_nic_is_known_by_its_address() -> None:
         LiveChange(field="nics[1]", added=new),
     )
     assert live_changes(running, defined, {}) == (), "the driver changes no device"
+
+
+def test_a_nic_of_which_only_keys_differ_that_can_change_is_modified() -> None:
+    running = Instance(name="w", driver="kvm", nics=(Nic(mode="bridged", link="br0"),))
+    defined = replace(running, nics=(replace(running.nics[0], link="br1", connected=False),))
+    names = {"nic0": "nics[0]"}
+    assert live_changes(running, defined, names, lambda _: ("link", "connected")) == (
+        LiveChange(field="nics[0]", device="nic0", values={"link": "br1", "connected": False}),
+    )
+    assert live_changes(running, defined, names, lambda _: ("link",)) == ()
 
 
 def test_addresses_that_were_written_down_are_no_change(node: Node) -> None:

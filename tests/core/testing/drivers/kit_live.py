@@ -408,6 +408,12 @@ class Optimistic(Full):
         return self.read_spec(job.record.spec), "disk0"
 
 
+@breaks("capability_sizes", "says that vcpus can change, without the ability")
+class Promises(Full):
+    def sizes(self, spec: Any) -> dict[str, range]:
+        return {"vcpus": range(1, 3)}
+
+
 def _with_disk(name: str, _directory: Path) -> hv.Instance:
     return hv.Instance(name=name, driver="good", disks=(hv.Disk(path="/srv/a.img"),))
 

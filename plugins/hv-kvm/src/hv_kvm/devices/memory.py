@@ -13,9 +13,9 @@ from hv_kvm.machine.resource import Bindings, MemoryFile, NumaNodes
 from hv_kvm.machine.spec import Device, KvmSpec, PciDevice, when_planned
 from hvcore.plugin import dataclass
 
-__all__ = ["DEVICES", "PARAMS", "HotMemory", "Memory", "check", "plan", "render", "verify"]
+__all__ = ["DEVICES", "PARAMS", "STEP_MIB", "HotMemory", "Memory", "check", "plan", "render", "verify"]
 
-_STEP_MIB: Final = 2  # virtio-mem gives and takes memory in such blocks
+STEP_MIB: Final = 2  # virtio-mem gives and takes memory in such blocks
 _VIRTIO_MEM: Final = "virtio-mem-pci"
 
 _NODES: Final = "[0-9]{1,4}(?:-[0-9]{1,4})?"
@@ -126,8 +126,8 @@ def check(instance: hv.Instance, params: hv.Params) -> Iterator[hv.Problem]:
         if most < instance.memory_mib:
             what = f"is less than the instance's {instance.memory_mib} MiB"
             yield problem(params, "memory_max", what, "raise it, or remove it")
-        elif (most - instance.memory_mib) % _STEP_MIB:
-            what = f"must be memory_mib and a multiple of {_STEP_MIB} MiB"
+        elif (most - instance.memory_mib) % STEP_MIB:
+            what = f"must be memory_mib and a multiple of {STEP_MIB} MiB"
             yield problem(params, "memory_max", what, f"use {most + 1}")
         if most > instance.memory_mib and params["mem_path"] is not None:
             yield problem(params, "memory_max", "cannot be used with mem_path", "remove one of them")
