@@ -116,8 +116,14 @@ def no_instance(node: hvcore.Node, name: str) -> hvcore.NotFoundError:
 
 
 @contextmanager
-def known(node: hvcore.Node, name: str) -> Iterator[None]:
-    """Adds what was probably meant to a `NotFoundError` about the instance."""
+def known(node: hvcore.Node, name: str, *, definition: bool = False) -> Iterator[None]:
+    """Adds what was probably meant to a `NotFoundError` about the instance.
+
+    Raises it at once if ``--run-dir`` does not exist, so that a spelling mistake makes no directory. Not for an instance
+    that runs without its state, which 'hv stop --force' ends, and not for a ``definition``, which needs no run directory.
+    """
+    if not definition and _missing_run_dir() is not None and all(info.name != name for info in node.instances()):
+        raise no_instance(node, name)
     try:
         yield
     except hvcore.NotFoundError as error:

@@ -56,7 +56,7 @@ def edit(name: str) -> None:
     'hv edit' offers it. A running instance keeps its settings; see 'hv changes'.
     """
     node = open_node()
-    with known(node, name):
+    with known(node, name, definition=True):
         outcome = edited(node, name)
     remark(f"{name}: {'changed' if outcome.changed else 'no change'}")
     for note in outcome.notes:
@@ -119,7 +119,7 @@ def _for_each(
 ) -> None:
     def done(name: str) -> Result:
         node = open_node()
-        with known(node, name):
+        with known(node, name, definition=True):
             outcome = act(node, name)
         return result_of(outcome, f"{name}: {'' if outcome.changed else 'already '}{words}")
 

@@ -20,7 +20,16 @@ from hvcore.cli.options import (
     optional_names_argument,
 )
 from hvcore.cli.output import emit_json, remark, say
-from hvcore.cli.session import file_of, known, no_instance, open_node, read_instance, report_states, working
+from hvcore.cli.session import (
+    file_of,
+    known,
+    no_instance,
+    open_node,
+    read_instance,
+    report_states,
+    warn_of_run_dir,
+    working,
+)
 from hvcore.cli.several import Result, collected, for_each, result_of
 
 __all__ = ["cleanup", "pause", "reboot", "recover", "resume", "start", "stop"]
@@ -187,6 +196,7 @@ def _stop_all(*, force: bool, deadline_s: float, as_json: bool) -> None:
         def done(_name: str, outcome: hvcore.Outcome | hvcore.HvError) -> None:
             add(lambda: _in_words(outcome, force=force, deadline_s=deadline_s))
 
+        warn_of_run_dir(node)
         if not node.stop_all(force=force, deadline_s=deadline_s, done=done) and not as_json:
             remark("no instances")
 
@@ -290,6 +300,7 @@ def recover(*, as_json: bool) -> None:
     an instance could not be recovered.
     """
     with working("recovering") as node:
+        warn_of_run_dir(node)
         found = node.recover()
     if as_json:
         emit_json([one.to_json() for one in found])

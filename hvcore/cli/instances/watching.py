@@ -116,6 +116,7 @@ def act(names: tuple[str, ...], *, as_json: bool) -> None:
     minutes. An instance that ended with the node is left to 'hv start --autostart'. Exits with 1 if something failed.
     """
     with working("looking for ended instances") as node:
+        warn_of_run_dir(node)
         found = node.act(names or None)
     if as_json:
         emit_json([one.to_json() for one in found])

@@ -15,7 +15,7 @@ from hvcore.cli.node.exposition import exposition
 from hvcore.cli.node.rates import Rates, rates_between
 from hvcore.cli.options import command, deadline_option, json_option
 from hvcore.cli.output import Column, clear_screen, emit_json, is_terminal, remark, results, say, show_table
-from hvcore.cli.session import open_node
+from hvcore.cli.session import open_node, warn_of_run_dir
 
 __all__ = ["metrics", "node", "top"]
 
@@ -53,7 +53,9 @@ def node(action: str | None, *, yes_really: bool, trigger: str | None, as_json: 
         return
     if yes_really or trigger is not None:
         raise click.UsageError("--yes-really needs 'powercycle'; leave it out", click.get_current_context())
-    facts = open_node().facts()
+    node = open_node()
+    warn_of_run_dir(node)
+    facts = node.facts()
     if as_json:
         emit_json(facts.to_json())
         return
@@ -116,6 +118,7 @@ def top(*, once: bool, interval_s: float, deadline_s: float, as_json: bool) -> N
     --json, the counters are printed once.
     """
     node = open_node()
+    warn_of_run_dir(node)
     if as_json:
         emit_json([one.to_json() for one in node.usage(deadline_s=deadline_s)])
         return
@@ -174,4 +177,5 @@ def metrics(*, deadline_s: float) -> None:
     Use it with the textfile collector of the node exporter, from a timer. A figure that is not known has no line.
     """
     node = open_node()
+    warn_of_run_dir(node)
     say(exposition(node.facts(drivers=False), node.instances(), node.usage(deadline_s=deadline_s)).rstrip("\n"))

@@ -91,19 +91,38 @@ def test_list_of_nothing_says_so_on_stderr(hv: Hv) -> None:
     assert json.loads(hv("list", "--json").stdout) == []
 
 
-def test_a_run_directory_that_does_not_exist_is_named(hv: Hv, tmp_path: Path) -> None:
+def test_a_run_directory_that_does_not_exist_is_named_and_not_made(hv: Hv, tmp_path: Path) -> None:
     missing = str(tmp_path / "hvcroe")
-    what = "run directory {!r}: does not exist, so it has no instances; check --run-dir\n".format
-    for subcommand in (("list",), ("list", "-q"), ("list", "--json")):
-        result = hv("--run-dir", missing, *subcommand)
-        assert f"warning: {what(missing)}" in result.stderr
-        assert result.exit_code == 0
-    assert not os.path.exists(missing)
-    for words in ("info", "stop", "stop --force", "log", "pause", "cleanup"):
-        missing = str(tmp_path / words)
-        result = hv("--run-dir", missing, *words.split(), "web1")
-        assert f"hv: web1: {what(missing)}" in result.stderr
-        assert result.exit_code == 4
+    what = f"run directory {missing!r}: does not exist, so it has no instances; check --run-dir\n"
+    for words in ("list", "list -q", "list --json", "recover", "act", "stop --all", "top --once", "metrics"):
+        result = hv("--run-dir", missing, *words.split())
+        assert f"warning: {what}" in result.stderr, words
+        assert (result.exit_code, os.path.exists(missing)) == (0, False), words
+    for_one = (
+        *(
+            "info web1",
+            "log web1",
+            "pause web1",
+            "resume web1",
+            "cleanup web1",
+            "reboot web1",
+            "stop web1",
+            "reset web1",
+        ),
+        *(
+            "stop web1 --force",
+            "attach web1 nic",
+            "detach web1 disk0",
+            "eject web1 cdrom0",
+            "balloon web1 64",
+            "pin web1 0",
+        ),
+        *("send-key web1 ret", "screenshot web1 x.png", "rename web1 web2", "apply web1"),
+    )
+    for command in for_one:
+        result = hv("--run-dir", missing, *command.split())
+        assert f"hv: web1: {what}" in result.stderr, command
+        assert (result.exit_code, os.path.exists(missing)) == (4, False), command
 
 
 def test_list_is_aligned_when_piped(hv: Hv, instance_file: File) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from hvcore.host.launching.launch_notes import forget_launch, note_launch
 from hvcore.host.lock import is_held
 from hvcore.host.processes.launched import instance_mark
 from hvcore.operations.inspection.leftovers import leftovers
+
+HV = (sys.executable, "-c", "from hvcore.cli import main; main()")
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has notes of launches")
 
@@ -140,3 +143,15 @@ def test_a_process_that_only_another_pid_namespace_sees_is_not_taken_for_gone(ru
         os.killpg(holder.pid, 9)
         holder.wait()
     node.stop("web1", force=True)
+
+
+@pytest.mark.heavy
+@WIPED
+def test_the_command_line_ends_it_too(
+    guest: subprocess.Popen[bytes], run_dir: Path, wipe: Callable[[Path], None]
+) -> None:
+    wipe(run_dir)
+    refused = subprocess.run([*HV, "--run-dir", run_dir, "pause", "web1"], capture_output=True, text=True, check=False)
+    assert f"still runs as pid {guest.pid}" in refused.stderr
+    subprocess.run([*HV, "--run-dir", run_dir, "stop", "web1", "--force"], check=True, capture_output=True)
+    assert guest.wait(30) == -9
