@@ -28,6 +28,9 @@ settings.load_profile("few")
 # Of a module without one of these, `-m live` and `-m slow` select nothing.
 _SAYS: Final = {"live": re.compile(r"mark\.live|DriverContract"), "slow": re.compile(r"mark\.slow|DriverContract")}
 
+# A module of which each test is live: without live tests it is not even imported.
+_ALL_LIVE: Final = re.compile(r"^pytestmark = (?:\[[^\]]*)?pytest\.mark\.live\b", re.MULTILINE)
+
 # Collecting makes a million objects that live to the end. The collector would look at them again and again: a fifth of
 # the time of a collection, and some of each test.
 gc.disable()
@@ -45,9 +48,14 @@ def _lacks(path: Path, mark: str) -> bool:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Skip the modules without a test of the mark that is selected: two thirds of them, in each process."""
-    mark = str(config.getoption("markexpr")).partition(" ")[0]
-    return (mark in _SAYS and collection_path.name.startswith("test_") and _lacks(collection_path, mark)) or None
+    """Skip the modules without a test that the marks select: for the live tests two thirds of them, in each process."""
+    marks = str(config.getoption("markexpr"))
+    if not collection_path.name.startswith("test_"):
+        return None
+    if marks.startswith("not live and"):
+        return bool(_ALL_LIVE.search(collection_path.read_text(encoding="utf-8"))) or None
+    mark = marks.partition(" ")[0]
+    return (mark in _SAYS and _lacks(collection_path, mark)) or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -216,6 +216,7 @@ def run(program: list[str], tmp_path: Path, **more: str) -> subprocess.Completed
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
 
+@pytest.mark.heavy
 def test_the_program_of_the_readme_runs_an_instance(tmp_path: Path) -> None:
     file = tmp_path / "web1.toml"
     file.write_text('name = "web1"\ndriver = "fake"\nmemory_mib = 64\n', encoding="utf-8")

@@ -42,6 +42,7 @@ class Module:
     text: str = field(repr=False)
     tree: ast.Module = field(repr=False)
     nodes: tuple[ast.AST, ...] = field(repr=False)  # of the tree: four rules look at each
+    calls: tuple[tuple[ast.Call, str], ...] = field(repr=False)  # each with its name in the source
 
     @property
     def public(self) -> bool:
@@ -57,7 +58,8 @@ def modules() -> list[Module]:
 
 def parsed(name: str, text: str) -> Module:
     tree = ast.parse(text, name)
-    return Module(name, text, tree, tuple(ast.walk(tree)))
+    nodes = tuple(ast.walk(tree))
+    return Module(name, text, tree, nodes, tuple(calls(nodes)))
 
 
 # Each rule yields what it finds as the name that an exception would have, and the words.
@@ -114,15 +116,15 @@ def docstrings(module: Module) -> Found:
                 yield at(module, node, f"{node.name} has no docstring")
 
 
-def calls(module: Module) -> Iterator[tuple[ast.Call, str]]:
+def calls(nodes: tuple[ast.AST, ...]) -> Iterator[tuple[ast.Call, str]]:
     """Every call with its name in the source; `from time import sleep` counts as `time.sleep`."""
     origin = {
         alias.asname or alias.name: f"{node.module}.{alias.name}"
-        for node in module.nodes
+        for node in nodes
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    for node in module.nodes:
+    for node in nodes:
         if isinstance(node, ast.Call):
             written = dotted(node.func)
             yield node, origin.get(written, written)
@@ -136,13 +138,13 @@ def dotted(node: ast.expr) -> str:
 
 
 def sleeps(module: Module) -> Found:
-    for node, name in calls(module):
+    for node, name in module.calls:
         if name == "time.sleep":
             yield at(module, node, "time.sleep; wait for an event, a pidfd or a deadline (R13)")
 
 
 def shells(module: Module) -> Found:
-    for node, name in calls(module):
+    for node, name in module.calls:
         for keyword in node.keywords:
             off = isinstance(keyword.value, ast.Constant) and not keyword.value.value
             if keyword.arg in {"shell", "preexec_fn"} and not off:

@@ -391,6 +391,7 @@ def refuse() -> None:
     raise OSError(28, os.strerror(28))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ACTS)
 def test_a_crash_leaves_the_old_or_the_new(tmp_path: Path, name: str) -> None:
     after: dict[str, str] | None = None
@@ -412,6 +413,7 @@ def test_a_crash_leaves_the_old_or_the_new(tmp_path: Path, name: str) -> None:
     assert ends == {True, False}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ACTS)
 def test_a_full_disk_is_an_error_and_changes_nothing(tmp_path: Path, name: str) -> None:
     after: dict[str, str] | None = None

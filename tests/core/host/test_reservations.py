@@ -36,6 +36,7 @@ def test_a_missing_directory_has_no_reservations(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.heavy
 def test_thirty_two_processes_get_thirty_two_uids(tmp_path: Path, in_child: Callable[..., int]) -> None:
     go = os.pipe()
 

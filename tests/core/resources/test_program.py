@@ -250,6 +250,7 @@ MIB = 1 << 20
 CHATTERS = "for _ in {{1..100}}; do head -c 1000000 /dev/zero | tr '\\0' 'x' >&2; done; " + COPIES
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("level", LEVELS)
 def test_one_that_prints_without_end_fills_nothing_and_goes_on(
     at_work: AtWork,

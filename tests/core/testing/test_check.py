@@ -20,6 +20,7 @@ def burn(seconds: float) -> None:
         pass
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(not Path("/proc/thread-self/schedstat").exists(), reason="the kernel does not count waits")
 def test_the_time_of_other_programs_does_not_count() -> None:
     def share_a_processor() -> tuple[float, float]:

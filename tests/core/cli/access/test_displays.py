@@ -81,6 +81,7 @@ def test_an_instance_without_a_display_is_named(hv: Hv, instance_file: File) -> 
     assert json.loads(hv("info", "web1", "--json").stdout)["consoles"] == []
 
 
+@pytest.mark.heavy
 def test_a_screenshot_is_saved_as_a_whole(hv: Hv, hv_process: Process, instance_file: File, tmp_path: Path) -> None:
     hv("start", instance_file())
     file = tmp_path / "web1.png"
@@ -106,6 +107,7 @@ def test_a_password_is_taken_from_standard_input(hv: Hv, instance_file: File) ->
     assert hv("vnc-password", "web1", "--expire", "0", stdin="x").exit_code == 2
 
 
+@pytest.mark.heavy
 def test_a_password_that_is_typed_is_not_shown(hv_process: Process, instance_file: File) -> None:
     hv_process("start", instance_file())
     ours, theirs = pty.openpty()

@@ -78,6 +78,7 @@ def test_list_has_every_check(hv: Hv) -> None:
     assert [line.split()[0] for line in hardening] == ["contract_spec_decodes", "argv_monotone_delta"]
 
 
+@pytest.mark.heavy
 def test_it_needs_neither_pytest_nor_hypothesis_nor_jsonschema() -> None:
     code = (
         "import sys\n"

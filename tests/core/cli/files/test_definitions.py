@@ -185,6 +185,7 @@ def test_edit_keeps_a_faulty_text(hv: Hv, instance_file: File, editor: Path, con
     assert hv("check", "web1").exit_code == 0
 
 
+@pytest.mark.heavy
 def test_edit_notices_another_writer_and_a_second_editor(
     hv: Hv, instance_file: File, editor: Path, config_dir: Path
 ) -> None:
@@ -222,6 +223,7 @@ def test_a_directory_that_cannot_be_written_is_named(
     assert result.stderr.startswith("hv: web1: the definition cannot be edited")
 
 
+@pytest.mark.heavy
 def test_on_a_terminal_a_faulty_text_is_offered_again(
     hv_process: Process, instance_file: File, editor: Path, config_dir: Path
 ) -> None:
@@ -238,6 +240,7 @@ def test_on_a_terminal_a_faulty_text_is_offered_again(
     assert not (config_dir / "instances" / ".web1.edit.toml").exists()
 
 
+@pytest.mark.heavy
 def test_names_of_definitions_are_completed(instance_file: File, hv: Hv) -> None:
     hv("define", instance_file("webshop"))
     for line in ("hv start web", "hv info web", "hv edit web", "hv undefine web", "hv check web"):

@@ -318,6 +318,7 @@ def test_an_exited_child_is_reaped_later(tmp_path: Path, start: Start) -> None:
     assert identify(process.pid) is None
 
 
+@pytest.mark.heavy
 def test_many_threads_may_reap_at_once(start: Start) -> None:
     for number in range(8):
         child = start("true", name=f"i{number}")

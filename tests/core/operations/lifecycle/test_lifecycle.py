@@ -376,6 +376,7 @@ def test_an_operation_at_work_keeps_others_out_until_their_deadline(
     assert node.stop("web1").changed
 
 
+@pytest.mark.heavy
 def test_one_node_can_be_shared_by_threads(node: Node, fake: DriverHandle, web: Web, uids: Uids) -> None:
     failed: list[BaseException] = []
 

@@ -236,6 +236,7 @@ def test_an_impossible_name_is_refused(made: Any, node: Node) -> None:
             node.watch(since=since)
 
 
+@pytest.mark.heavy
 def test_a_hundred_instances_are_watched_by_one_thread(made: Any) -> None:
     node = made(FakeDriver)
     names = [f"web{number}" for number in range(100)]
@@ -267,6 +268,7 @@ def test_lines_are_events_in_order_and_half_a_line_waits(guests: Made) -> None:
         assert words(some(watching, 1)) == ["web1: driver, 4 half"]
 
 
+@pytest.mark.heavy
 def test_a_burst_of_ten_thousand_lines_is_read_to_the_end(guests: Made) -> None:
     up(guests)
     with watch(guests) as watching:
