@@ -19,6 +19,7 @@ from hvcore.cli.session import open_node
 
 __all__ = [
     "any_names_argument",
+    "bytes_in",
     "command",
     "deadline_option",
     "defined_argument",
@@ -41,6 +42,8 @@ __all__ = [
 _F = TypeVar("_F", bound=Callable[..., Any])
 _LONGEST_S: Final = 7 * 86_400.0
 _UNITS_S: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS_BYTES: Final = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE: Final = re.compile(r"([0-9]{1,15})([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _TIME: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:e-?[0-9]{1,2})?|\.[0-9]+) ?(ms|s|m|h|)")
 
 
@@ -92,6 +95,12 @@ def seconds_in(text: str) -> float | None:
     """The seconds in ``5``, ``0.5``, ``5s``, ``2m``, ``1h`` or ``500ms``; None for anything else."""
     found = _TIME.fullmatch(text.strip())
     return None if found is None else float(found[1]) * _UNITS_S[found[2]]
+
+
+def bytes_in(text: str, *, unit_bytes: int = 1) -> int | None:
+    """The bytes in ``20G``, ``512M`` or a number of units; None for anything else."""
+    found = _SIZE.fullmatch(text.strip())
+    return None if found is None else int(found[1]) * _UNITS_BYTES.get(found[2].upper(), unit_bytes)
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: object) -> float:

@@ -1,4 +1,4 @@
-"""One operation on each of several instances. A failure is reported, and the next instances still get the operation."""
+"""Operations on one instance, or on each of several: a failure is reported, and the next ones still get the operation."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import click
 import hvcore
 from hvcore.cli.exit_status import reported
 from hvcore.cli.output import emit_json, remark, say, show
+from hvcore.cli.session import known, report_states, working
 
-__all__ = ["Result", "collected", "for_each", "result_of"]
+__all__ = ["Result", "collected", "for_each", "operated", "result_of", "show_result"]
 
 
 class Result(NamedTuple):
@@ -28,6 +29,26 @@ def result_of(outcome: hvcore.Outcome | hvcore.DefinitionOutcome, text: str) -> 
     return Result(outcome.to_json(), text, tuple(f"{outcome.name}: {note}" for note in outcome.notes))
 
 
+def operated(
+    name: str,
+    doing: str,
+    act: Callable[[hvcore.Node], hvcore.Outcome],
+    text: Callable[[hvcore.Outcome], str],
+    *,
+    hint: str = "",
+) -> Result:
+    """One operation on the instance. ``doing`` is shown meanwhile, later ``hint`` too; after ^C the state is printed."""
+    with report_states(name), working(doing, hint) as node, known(node, name):
+        outcome = act(node)
+    return result_of(outcome, f"{name}: {text(outcome)}")
+
+
+def show_result(done: Result, *, as_json: bool) -> None:
+    """Print what was done with one instance."""
+    show(done.facts, done.text, as_json=as_json)
+    _show_notes(done)
+
+
 def for_each(targets: Sequence[str], act: Callable[[str], Result], *, as_json: bool) -> None:
     """Call ``act`` for each target in turn, and print each result at once.
 
@@ -35,9 +56,7 @@ def for_each(targets: Sequence[str], act: Callable[[str], Result], *, as_json: b
     """
     distinct = list(dict.fromkeys(targets))
     if len(distinct) == 1:
-        done = act(distinct[0])
-        show(done.facts, done.text, as_json=as_json)
-        _show_notes(done)
+        show_result(act(distinct[0]), as_json=as_json)
         return
     with collected(as_json=as_json) as add:
         for target in distinct:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from hvcore.errors import UnsupportedError
 from hvcore.testing.check import Bench, Failed, require
 
-__all__ = ["claimed", "refused"]
+__all__ = ["claimed", "claims", "refused"]
 
 
 def refused(bench: Bench, operation: str, act: Callable[[], object]) -> None:
@@ -21,6 +21,15 @@ def refused(bench: Bench, operation: str, act: Callable[[], object]) -> None:
         raise Failed(f"{operation} is not claimed, but raises {type(error).__name__}: {error}") from error
     else:
         raise Failed(f"{operation} is not claimed by driver {bench.subject.driver}, but does something")
+
+
+def claims(bench: Bench, ability: type, operation: str, act: Callable[[], object]) -> bool:
+    """Start the instance; whether the driver claims the ability. If it does not, the operation has to be refused."""
+    bench.start()
+    if isinstance(bench.loaded.driver, ability):
+        return True
+    refused(bench, operation, act)
+    return False
 
 
 @contextmanager

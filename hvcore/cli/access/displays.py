@@ -14,6 +14,7 @@ import hvcore
 from hvcore.cli.options import command, json_option, name_argument, seconds_option
 from hvcore.cli.output import is_terminal, pass_stdout_on, remark, results, say, show
 from hvcore.cli.session import known, open_node, working
+from hvcore.cli.several import operated, show_result
 from hvcore.cli.whole_file import write_whole
 
 __all__ = ["screenshot", "view", "vnc_password"]
@@ -120,10 +121,13 @@ def vnc_password(name: str, *, valid_s: float | None, as_json: bool) -> None:
     not saved: a start and a reboot take the one in vnc_password_file again, which the instance needs for this command.
     """
     password = _password(name)
-    with working(f"setting the VNC password of {name}") as node, known(node, name):
-        outcome = node.vnc_password(name, password, valid_s=valid_s)
-    limit = "" if valid_s is None else f", valid for {valid_s:g} s"
-    show(outcome.to_json(), f"{name}: VNC password set{limit}", as_json=as_json)
+    done = operated(
+        name,
+        f"setting the VNC password of {name}",
+        lambda node: node.vnc_password(name, password, valid_s=valid_s),
+        lambda _: f"VNC password set{'' if valid_s is None else f', valid for {valid_s:g} s'}",
+    )
+    show_result(done, as_json=as_json)
 
 
 def _password(name: str) -> str:

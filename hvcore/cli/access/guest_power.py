@@ -8,18 +8,18 @@ import click
 
 import hvcore
 from hvcore.cli.options import command, deadline_option, json_option, name_argument, names_argument
-from hvcore.cli.output import show
-from hvcore.cli.session import known, report_states, working
-from hvcore.cli.several import Result, for_each, result_of
+from hvcore.cli.several import Result, for_each, operated, show_result
 
 __all__ = ["nmi", "powerdown", "reset", "send_key"]
 
 
 def _pressed(doing: str, done: str, act: Callable[[hvcore.Node, str], hvcore.Outcome], name: str) -> Result:
-    with working(f"{doing} {name}") as node, known(node, name):
-        outcome = act(node, name)
-    text = f"{name}: {done if outcome.changed else f'already {outcome.state}'}"
-    return result_of(outcome, text)
+    return operated(
+        name,
+        f"{doing} {name}",
+        lambda node: act(node, name),
+        lambda outcome: done if outcome.changed else f"already {outcome.state}",
+    )
 
 
 @command("hv reset web1")
@@ -49,11 +49,7 @@ def powerdown(names: tuple[str, ...], *, wait: bool, deadline_s: float, as_json:
 
     done = "shut down" if wait else "power button pressed"
 
-    def each(name: str) -> Result:
-        with report_states(name):
-            return _pressed("pressing the power button of", done, act, name)
-
-    for_each(names, each, as_json=as_json)
+    for_each(names, lambda name: _pressed("pressing the power button of", done, act, name), as_json=as_json)
 
 
 @command("hv send-key web1 ctrl-alt-delete", "hv send-key web1 ctrl-alt-f2 r o o t ret", name="send-key")
@@ -70,8 +66,7 @@ def send_key(name: str, keys: tuple[str, ...], *, as_json: bool) -> None:
     def act(node: hvcore.Node, name: str) -> hvcore.Outcome:
         return node.send_keys(name, *keys)
 
-    done = _pressed("pressing keys of", "pressed", act, name)
-    show(done.facts, done.text, as_json=as_json)
+    show_result(_pressed("pressing keys of", "pressed", act, name), as_json=as_json)
 
 
 @command("hv nmi web1 && hv console --log web1")

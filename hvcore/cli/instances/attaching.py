@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import Any, Final
 
 import click
 
 import hvcore
 from hvcore.cli.exit_status import reported
-from hvcore.cli.options import command, deadline_option, json_option, name_argument
+from hvcore.cli.options import bytes_in, command, deadline_option, json_option, name_argument
 from hvcore.cli.output import emit_json, remark, say
 from hvcore.cli.session import known, open_node, read_instance, report_states, working
-from hvcore.cli.several import Result, for_each, result_of
+from hvcore.cli.several import operated, show_result
 
 __all__ = ["apply", "attach", "detach", "device_names", "eject", "insert", "resize", "save_option"]
 
 _OF_DISK: Final = ("path", "format", "read_only", "cache", "aio", "discard", "boot_index")
 _OF_NIC: Final = ("mode", "link", "mac", "ip", "vlan", "mtu", "forward", "egress", "boot_index")
 _TYPE_OF: Final = {"disk": "disk_type", "nic": "nic_type"}
-_SIZE: Final = re.compile(r"([0-9]{1,15})([KMGTkmgt]?)(?:i?[Bb])?")
 _ANSWER: Final = "Seconds to wait for the guest and for QEMU."
 
 
 def _size_bytes(ctx: click.Context, param: click.Parameter, value: str) -> int:
-    """Bytes from ``20G``, ``512M`` or a plain number."""
-    found = _SIZE.fullmatch(value.strip())
-    if found is None:
+    size = bytes_in(value)
+    if size is None:
         what = f"must be a size such as 20G, 512M or a number of bytes, got {value!r:.80}"
         raise click.BadParameter(what, ctx=ctx, param=param)
-    return int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ")
+    return size
 
 
 def device_names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
@@ -96,15 +93,14 @@ def attach(
         raise click.UsageError(f"--type is no option of a {kind}; see 'hv attach --help'", click.get_current_context())
     params = {} if model is None else {_TYPE_OF[kind]: model}
 
-    def attached(name: str) -> Result:
-        with report_states(name), working(f"attaching a {kind} to {name}") as node, known(node, name):
-            outcome = node.attach(name, device, params=params, save=save, deadline_s=deadline_s)
-        text = f"{name}: {outcome.device} attached ({outcome.seconds:.2f} s)"
-        if not outcome.changed:
-            text = f"{name}: already has it as {outcome.device}"
-        return result_of(outcome, text)
+    def text(outcome: hvcore.Outcome) -> str:
+        done = f"{outcome.device} attached ({outcome.seconds:.2f} s)"
+        return done if outcome.changed else f"already has it as {outcome.device}"
 
-    for_each([name], attached, as_json=as_json)
+    def act(node: hvcore.Node) -> hvcore.Outcome:
+        return node.attach(name, device, params=params, save=save, deadline_s=deadline_s)
+
+    show_result(operated(name, f"attaching a {kind} to {name}", act, text), as_json=as_json)
 
 
 def _device(kind: str, given: dict[str, Any]) -> hvcore.Disk | hvcore.Nic | hvcore.ListedDevice:
@@ -142,13 +138,13 @@ def detach(name: str, device: str, *, save: bool, deadline_s: float, as_json: bo
     Waits until the guest has let the device go, then frees what it held: another instance can use the disk at once. If the
     guest does not let it go in time, it keeps the device; another 'hv detach' continues.
     """
-
-    def detached(name: str) -> Result:
-        with report_states(name), working(f"detaching {device} from {name}") as node, known(node, name):
-            outcome = node.detach(name, device, save=save, deadline_s=deadline_s)
-        return result_of(outcome, f"{name}: {outcome.device} detached ({outcome.seconds:.2f} s)")
-
-    for_each([name], detached, as_json=as_json)
+    done = operated(
+        name,
+        f"detaching {device} from {name}",
+        lambda node: node.detach(name, device, save=save, deadline_s=deadline_s),
+        lambda outcome: f"{outcome.device} detached ({outcome.seconds:.2f} s)",
+    )
+    show_result(done, as_json=as_json)
 
 
 @command("hv insert web1 cdrom1 /srv/iso/drivers.iso")
@@ -162,13 +158,13 @@ def insert(name: str, device: str, image: str, *, deadline_s: float, as_json: bo
 
     It replaces the image in the drive. Refused while the guest keeps the drive locked, because it uses the medium.
     """
-
-    def inserted(name: str) -> Result:
-        with report_states(name), working(f"changing {device} of {name}") as node, known(node, name):
-            outcome = node.insert(name, device, _absolute(image), deadline_s=deadline_s)
-        return result_of(outcome, f"{name}: {device} {'has it' if outcome.changed else 'has it already'}")
-
-    for_each([name], inserted, as_json=as_json)
+    done = operated(
+        name,
+        f"changing {device} of {name}",
+        lambda node: node.insert(name, device, _absolute(image), deadline_s=deadline_s),
+        lambda outcome: f"{device} has it{'' if outcome.changed else ' already'}",
+    )
+    show_result(done, as_json=as_json)
 
 
 @command("hv eject web1 cdrom1")
@@ -181,13 +177,13 @@ def eject(name: str, device: str, *, deadline_s: float, as_json: bool) -> None:
 
     Refused while the guest keeps the drive locked, because it uses the medium.
     """
-
-    def ejected(name: str) -> Result:
-        with report_states(name), working(f"emptying {device} of {name}") as node, known(node, name):
-            outcome = node.eject(name, device, deadline_s=deadline_s)
-        return result_of(outcome, f"{name}: {device} is {'empty' if outcome.changed else 'empty already'}")
-
-    for_each([name], ejected, as_json=as_json)
+    done = operated(
+        name,
+        f"emptying {device} of {name}",
+        lambda node: node.eject(name, device, deadline_s=deadline_s),
+        lambda outcome: f"{device} is empty{'' if outcome.changed else ' already'}",
+    )
+    show_result(done, as_json=as_json)
 
 
 @command("hv resize web1 disk0 20G", "hv resize web1 disk0 20480M --json")
@@ -203,13 +199,13 @@ def resize(name: str, device: str, *, size: int, shrink: bool, deadline_s: float
     SIZE is a number of bytes, or a number with K, M, G or T (1024 of the one before). The guest sees the new size at once;
     its partitions and file systems are not changed. A block device has to be grown on the node first.
     """
-
-    def resized(name: str) -> Result:
-        with report_states(name), working(f"resizing {device} of {name}") as node, known(node, name):
-            outcome = node.resize_disk(name, device, size, shrink=shrink, deadline_s=deadline_s)
-        return result_of(outcome, f"{name}: {device} has {size} bytes{'' if outcome.changed else ' already'}")
-
-    for_each([name], resized, as_json=as_json)
+    done = operated(
+        name,
+        f"resizing {device} of {name}",
+        lambda node: node.resize_disk(name, device, size, shrink=shrink, deadline_s=deadline_s),
+        lambda outcome: f"{device} has {size} bytes{'' if outcome.changed else ' already'}",
+    )
+    show_result(done, as_json=as_json)
 
 
 @command("hv apply web1", "hv apply web1 new.toml")

@@ -30,7 +30,7 @@ from hvcore.cli.session import (
     warn_of_run_dir,
     working,
 )
-from hvcore.cli.several import Result, collected, for_each, result_of
+from hvcore.cli.several import Result, collected, for_each, operated, result_of, show_result
 
 __all__ = ["cleanup", "pause", "reboot", "recover", "resume", "start", "stop"]
 
@@ -239,14 +239,14 @@ def reboot(name: str, *, force: bool, deadline_s: float, as_json: bool) -> None:
     Parameters that apply at a launch get new values from the instance file and from this node ('hv params DRIVER' shows
     which). For all other changes, use 'hv stop' and 'hv start'.
     """
-
-    def rebooted(name: str) -> Result:
-        hint = "" if force else f"to end it now: ^C, then 'hv reboot {name} --force'"
-        with report_states(name), working(f"rebooting {name}", hint) as node, known(node, name):
-            outcome = node.reboot(name, force=force, deadline_s=deadline_s)
-        return result_of(outcome, f"{name}: {outcome.state} again ({_how(outcome)}){_if_cut_off(outcome)}")
-
-    for_each([name], rebooted, as_json=as_json)
+    done = operated(
+        name,
+        f"rebooting {name}",
+        lambda node: node.reboot(name, force=force, deadline_s=deadline_s),
+        lambda outcome: f"{outcome.state} again ({_how(outcome)}){_if_cut_off(outcome)}",
+        hint="" if force else f"to end it now: ^C, then 'hv reboot {name} --force'",
+    )
+    show_result(done, as_json=as_json)
 
 
 @command("hv pause web1 && snapshot-disk; hv resume web1")
@@ -266,10 +266,12 @@ def resume(names: tuple[str, ...], *, as_json: bool) -> None:
 
 
 def _moved(doing: str, act: Callable[[hvcore.Node, str], hvcore.Outcome], name: str) -> Result:
-    with working(f"{doing} {name}") as node, known(node, name):
-        outcome = act(node, name)
-    already = "" if outcome.changed else "already "
-    return result_of(outcome, f"{outcome.name}: {already}{outcome.state}")
+    return operated(
+        name,
+        f"{doing} {name}",
+        lambda node: act(node, name),
+        lambda outcome: f"{'' if outcome.changed else 'already '}{outcome.state}",
+    )
 
 
 @command("hv cleanup web1", "hv cleanup web1 web2")

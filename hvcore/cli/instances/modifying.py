@@ -9,8 +9,8 @@ import click
 import hvcore
 from hvcore.cli.instances.attaching import device_names, save_option
 from hvcore.cli.options import command, deadline_option, json_option, name_argument
-from hvcore.cli.session import known, open_node, report_states, working
-from hvcore.cli.several import Result, for_each, result_of
+from hvcore.cli.session import open_node
+from hvcore.cli.several import operated, show_result
 
 __all__ = ["modify"]
 
@@ -59,11 +59,10 @@ def modify(name: str, device: str, values: dict[str, str], *, save: bool, deadli
     device is as before. A key that cannot change while the instance runs is refused. A reboot keeps the change. A stop and
     a start give the instance what its file or definition describes, unless --save changes the definition too.
     """
-
-    def modified(name: str) -> Result:
-        with report_states(name), working(f"changing {device} of {name}") as node, known(node, name):
-            outcome = node.modify(name, device, values, save=save, deadline_s=deadline_s)
-        words = "changed" if outcome.changed else "is so already"
-        return result_of(outcome, f"{name}: {device} {words}")
-
-    for_each([name], modified, as_json=as_json)
+    done = operated(
+        name,
+        f"changing {device} of {name}",
+        lambda node: node.modify(name, device, values, save=save, deadline_s=deadline_s),
+        lambda outcome: f"{device} {'changed' if outcome.changed else 'is so already'}",
+    )
+    show_result(done, as_json=as_json)

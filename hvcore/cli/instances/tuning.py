@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Final
 
 import click
 
 import hvcore
-from hvcore.cli.options import command, deadline_option, json_option, name_argument
+from hvcore.cli.options import bytes_in, command, deadline_option, json_option, name_argument
 from hvcore.cli.output import remark, show
 from hvcore.cli.session import known, working
 
 __all__ = ["balloon", "memory", "pin", "vcpus"]
 
-_SIZE: Final = re.compile(r"([0-9]{1,9})([MGT]?)(?:iB|B)?", re.IGNORECASE)
-_UNITS_MIB: Final = {"": 1, "M": 1, "G": 1024, "T": 1024 * 1024}
+_MIB: Final = 1 << 20
 _DEADLINE: Final = "Seconds that the guest has to reach the size."
 
 Resize = Callable[..., hvcore.Resized]
 
 
 def _mib(ctx: click.Context, param: click.Parameter, value: str) -> int:
-    found = _SIZE.fullmatch(value)
-    if found is None:
+    size = bytes_in(value, unit_bytes=_MIB)
+    if size is None or size % _MIB:
         raise click.BadParameter(f"must be a size such as 512 (MiB) or 2G, got {value!r:.80}", ctx=ctx, param=param)
-    return int(found[1]) * _UNITS_MIB[found[2].upper()]
+    return size // _MIB
 
 
 _size_argument: Final = click.argument("memory_mib", metavar="SIZE", callback=_mib)

@@ -52,8 +52,10 @@ class Event:
     @property
     def details(self) -> str:
         """What else is known, on one line for people. Empty if the event says everything."""
-        known = ((key, value) for key, value in plain_fields(self).items() if key not in _COMMON)
-        return ", ".join(f"{key} {value}" for key, value in known if value is not None)
+        known = [(key, value) for key, value in plain_fields(self).items() if key not in _COMMON and value is not None]
+        return ", ".join(
+            str(value) if key == "reason" and len(known) == 1 else f"{key} {value}" for key, value in known
+        )
 
     def __str__(self) -> str:
         details = self.details
@@ -93,11 +95,6 @@ class Paused(Event):
     event: ClassVar[str] = "paused"
 
     reason: str | None = None
-
-    @property
-    def details(self) -> str:
-        """The reason."""
-        return self.reason or ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,11 +234,6 @@ class EventsLost(Event):
 
     reason: str
 
-    @property
-    def details(self) -> str:
-        """The reason."""
-        return self.reason
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotWatched(Event):
@@ -250,11 +242,6 @@ class NotWatched(Event):
     event: ClassVar[str] = "not-watched"
 
     reason: str
-
-    @property
-    def details(self) -> str:
-        """The reason."""
-        return self.reason
 
 
 def _is_simple(value: object) -> bool:

@@ -11,7 +11,7 @@ from hvcore.model.state import ACTIVE, ENDED, State
 from hvcore.plugins.button_protocols import PowersDown, Resets, SendsKeys, SendsNmi
 from hvcore.plugins.protocols import Pausable
 from hvcore.testing.check import Bench, Level, Tier, check, require
-from hvcore.testing.claims import claimed, refused
+from hvcore.testing.claims import claimed, claims, refused
 
 __all__: tuple[str, ...] = ()
 
@@ -25,9 +25,7 @@ def capability_reset(bench: Bench) -> None:
     Why: A reset is the last means for a guest that hangs. One that also resumes a paused guest writes to its disks.
     """
     name = bench.name()
-    bench.start()
-    if not isinstance(bench.loaded.driver, Resets):
-        refused(bench, "reset", lambda: bench.node.reset(name))
+    if not claims(bench, Resets, "reset", lambda: bench.node.reset(name)):
         return
     with claimed("reset"):
         outcome = bench.node.reset(name)

@@ -11,7 +11,7 @@ from hvcore.model.devices import Disk
 from hvcore.model.record import Change, Phase, Record
 from hvcore.plugins.device_protocols import Modifies
 from hvcore.testing.check import PATIENCE_S, Bench, Level, Skipped, Tier, check, require
-from hvcore.testing.claims import claimed, refused
+from hvcore.testing.claims import claimed, claims
 
 __all__: tuple[str, ...] = ()
 
@@ -48,9 +48,7 @@ def capability_modify(bench: Bench) -> None:
     forgets is found at night.
     """
     name = bench.name()
-    bench.start()
-    if not isinstance(bench.loaded.driver, Modifies):
-        refused(bench, "modify", lambda: bench.node.modify(name, "disk0", {"cache": "none"}))
+    if not claims(bench, Modifies, "modify", lambda: bench.node.modify(name, "disk0", {"cache": "none"})):
         return
     device, key = _something(bench)
     before, held, was = bench.record(), _held(bench.record()), _value(bench, device, key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hvcore.errors import DriverError, HvError
 from hvcore.plugins.protocols import HasVncPassword, TakesScreenshots
 from hvcore.testing.check import Bench, Failed, Level, Tier, check, require
-from hvcore.testing.claims import refused
+from hvcore.testing.claims import claims
 
 __all__: tuple[str, ...] = ()
 
@@ -17,9 +17,7 @@ def capability_screenshot(bench: Bench) -> None:
     Why: An operator looks at the screen of a guest that does not boot. It needs a file that every viewer opens.
     """
     name = bench.name()
-    bench.start()
-    if not isinstance(bench.loaded.driver, TakesScreenshots):
-        refused(bench, "screenshot", lambda: bench.node.screenshot(name))
+    if not claims(bench, TakesScreenshots, "screenshot", lambda: bench.node.screenshot(name)):
         return
     try:
         picture = bench.node.screenshot(name)
@@ -37,9 +35,7 @@ def capability_vnc_password(bench: Bench) -> None:
     Why: Records and logs are copied into reports of faults. A password in one of them is known to everyone.
     """
     name, password = bench.name(), "s3cr3t,="
-    bench.start()
-    if not isinstance(bench.loaded.driver, HasVncPassword):
-        refused(bench, "vnc-password", lambda: bench.node.vnc_password(name, password))
+    if not claims(bench, HasVncPassword, "vnc-password", lambda: bench.node.vnc_password(name, password)):
         return
     said = ""
     try:

@@ -11,7 +11,7 @@ from hvcore.model.state import State
 from hvcore.plugins.protocols import Adopts, Executes, HasConsole, HasLog, Pausable
 from hvcore.resources.core_kinds import CORE_KINDS
 from hvcore.testing.check import Bench, Failed, Level, Skipped, Tier, check, require
-from hvcore.testing.claims import claimed, refused
+from hvcore.testing.claims import claimed, claims, refused
 
 __all__: tuple[str, ...] = ()
 
@@ -47,9 +47,7 @@ def capability_console(bench: Bench) -> None:
     Why: The console is the last way into a guest without a network. It has to work when it is needed.
     """
     name = bench.name()
-    bench.start()
-    if not isinstance(bench.loaded.driver, HasConsole):
-        refused(bench, "console", lambda: bench.node.console(name))
+    if not claims(bench, HasConsole, "console", lambda: bench.node.console(name)):
         return
     with claimed("console"):
         console = bench.node.console(name)
@@ -123,9 +121,7 @@ def capability_exec(bench: Bench) -> None:
     fail without an error.
     """
     name = bench.name()
-    bench.start()
-    if not isinstance(bench.loaded.driver, Executes):
-        refused(bench, "exec", lambda: bench.node.execution(name, ["true"]))
+    if not claims(bench, Executes, "exec", lambda: bench.node.execution(name, ["true"])):
         return
     with claimed("exec"):
         found = bench.node.execution(name, ["true"])
@@ -139,9 +135,7 @@ def capability_log(bench: Bench) -> None:
     Why: The log explains what went wrong inside. A claimed log that does not exist wastes the reader's time.
     """
     name = bench.name()
-    bench.start()
-    if not isinstance(bench.loaded.driver, HasLog):
-        refused(bench, "log", lambda: bench.node.log(name))
+    if not claims(bench, HasLog, "log", lambda: bench.node.log(name)):
         return
     with claimed("log"):
         found = bench.node.log(name)

@@ -12,7 +12,7 @@ from hvcore.model.state import State
 from hvcore.model.tuned import Resized
 from hvcore.plugins.protocols import Balloons, HasSizes, HasVersion, Measures, Pinnable, ResizesMemory, ResizesVcpus
 from hvcore.testing.check import PATIENCE_S, Bench, Failed, Level, Skipped, Tier, check, require
-from hvcore.testing.claims import claimed, refused
+from hvcore.testing.claims import claimed, claims, refused
 
 __all__: tuple[str, ...] = ()
 
@@ -148,9 +148,7 @@ def capability_pin(bench: Bench) -> None:
     Why: Pins separate guests that must not disturb each other. A pin that silently does nothing is found under load only.
     """
     name = bench.name()
-    bench.start()
-    if not isinstance(bench.loaded.driver, Pinnable):
-        refused(bench, "pin", lambda: bench.node.pin(name, "all"))
+    if not claims(bench, Pinnable, "pin", lambda: bench.node.pin(name, "all")):
         return
     missing = bench.record().instance.vcpus
     _typed_refusal("pin", "a vCPU that does not exist", lambda: bench.node.pin(name, vcpus={missing: "all"}))
