@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Applied", "apply"]
 
-_Step = Callable[[Deadline], Outcome]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
@@ -71,17 +69,16 @@ def apply(context: Context, name: str, defined: Instance | None, *, deadline_s: 
 class _Planned:
     field: str
     op: Op
-    act: _Step
+    act: Callable[..., Outcome]  # takes a deadline
     device: str | None = None
 
 
 def _tried(name: str, step: _Planned, deadline_s: float) -> Applied:
-    tried = Applied(name=name, field=step.field, op=step.op, device=step.device)
     about: dict[str, Any] = {"name": name, "field": step.field, "op": step.op}
     try:
-        outcome = step.act(Deadline(deadline_s))
+        outcome = step.act(deadline=Deadline(deadline_s))
     except HvError as error:
-        return Applied(**about, device=tried.device, error=error)
+        return Applied(**about, device=step.device, error=error)
     return Applied(**about, device=outcome.device, outcome=outcome)
 
 
@@ -97,36 +94,20 @@ def _steps(context: Context, loaded: LoadedDriver, record: Record, defined: Inst
         change = now.get(f"params.{key}")
         if change is not None:
             op = Op.EJECT if change.defined is None else Op.INSERT
-            yield _Planned(
-                field=change.field,
-                op=op,
-                device=drive,
-                act=lambda deadline, drive=drive, path=change.defined: change_medium(  # type: ignore[misc]
-                    context, name, drive, path, deadline=deadline
-                ),
-            )
+            act = partial(change_medium, context, name, drive, change.defined)
+            yield _Planned(field=change.field, op=op, device=drive, act=act)
     yield from (_on_device(context, name, one) for one in live if one.added is not None)
     for op, field in SIZES.items():
         if field in now:
-            act = resize_memory if op is Op.MEMORY else resize_vcpus
-            sized = partial(act, context, name, now[field].defined)
-            yield _Planned(field=field, op=op, act=lambda deadline, sized=sized: sized(deadline=deadline))  # type: ignore[misc]
+            resize = resize_memory if op is Op.MEMORY else resize_vcpus
+            yield _Planned(field=field, op=op, act=partial(resize, context, name, now[field].defined))
 
 
 def _on_device(context: Context, name: str, change: LiveChange) -> _Planned:
-    def detached(deadline: Deadline) -> Outcome:
-        return detach(context, name, change.device or "", deadline=deadline)
-
-    def modified(deadline: Deadline) -> Outcome:
-        return modify(context, name, change.device or "", change.values or {}, deadline=deadline)
-
-    def attached(deadline: Deadline) -> Outcome:
-        if change.added is None:
-            raise ValueError(change)
-        return attach(context, name, change.added, params={}, deadline=deadline)
-
+    device = change.device or ""
     if change.added is not None:
-        return _Planned(field=change.field, op=Op.ATTACH, act=attached)
+        return _Planned(field=change.field, op=Op.ATTACH, act=partial(attach, context, name, change.added, params={}))
     if change.values is not None:
-        return _Planned(field=change.field, op=Op.MODIFY, device=change.device, act=modified)
-    return _Planned(field=change.field, op=Op.DETACH, device=change.device, act=detached)
+        act = partial(modify, context, name, device, change.values)
+        return _Planned(field=change.field, op=Op.MODIFY, device=device, act=act)
+    return _Planned(field=change.field, op=Op.DETACH, device=device, act=partial(detach, context, name, device))

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 from hvcore.deadline import Deadline
 from hvcore.errors import OperationError, ParamsError
 from hvcore.model.answers import Outcome
-from hvcore.model.codec import encode
 from hvcore.model.definitions.live_changes import items_of
 from hvcore.model.devices import Disk, ListedDevice, Nic
 from hvcore.model.instance import Instance
-from hvcore.model.record import Change, Record
+from hvcore.model.record import Record
 from hvcore.model.state import Op
 from hvcore.operations.begin import Begun, begun
 from hvcore.operations.context import Context
-from hvcore.operations.devices.change import devices_in, made, no_device
+from hvcore.operations.devices.change import change_to, devices_in, field_of, made
 from hvcore.operations.devices.new_problems import refuse_new_problems, relative
 from hvcore.operations.inspection.observe import existing, observed
 from hvcore.operations.lifecycle.start import refuse_incomplete
@@ -61,15 +60,9 @@ def attach(
         refuse_new_problems(loaded, (record.instance, saved), (instance, values), field)
         job = context.job(record, deadline, loaded)
         spec, label = begin.act(job, instance, values, field)
-        change = Change(
-            op=str(Op.ATTACH),
-            device=label,
-            instance=instance,
-            spec=encode(spec),
-            params=_params(record, instance, field),
-            devices=loaded.device_names(spec),
-        )
-        return made(context, loaded, record, change, begin.state, deadline)
+        changed = _params(record, instance, field)
+        change = change_to(loaded, Op.ATTACH, label, spec, instance=instance, params=changed)
+        return made(context, replace(begin, record=record), change, deadline)
 
 
 def detach(context: Context, name: str, device: str, *, deadline: Deadline) -> Outcome:
@@ -79,26 +72,17 @@ def detach(context: Context, name: str, device: str, *, deadline: Deadline) -> O
     `DeadlineError` when the guest does not let it go: another detach continues.
     """
     with begun(context, name, Op.DETACH, deadline) as begin:
-        devices = devices_in(begin.loaded, begin.record)
-        if device not in devices:
-            raise no_device(name, device, devices)
         return _detached(context, begin, device, deadline)
 
 
 def _detached(context: Context, begin: Begun, device: str, deadline: Deadline) -> Outcome:
     record, loaded = begin.record, begin.loaded
+    field = field_of(loaded, record, device)
     spec = loaded.able(Op.DETACH)(context.job(record, deadline, loaded), device)
-    field = devices_in(loaded, record)[device]
     instance = _without_row(record.instance, field)
-    change = Change(
-        op=str(Op.DETACH),
-        device=device,
-        instance=instance,
-        spec=encode(spec),
-        params=_params(record, instance, field),
-        devices=loaded.device_names(spec),
-    )
-    return made(context, loaded, record, change, begin.state, deadline)
+    params = _params(record, instance, field)
+    change = change_to(loaded, Op.DETACH, device, spec, instance=instance, params=params)
+    return made(context, begin, change, deadline)
 
 
 def _known(loaded: LoadedDriver, record: Record, device: Disk | Nic | ListedDevice) -> str | None:

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 from hvcore.deadline import Deadline
 from hvcore.errors import HvError, InputError, NodeError
 from hvcore.model.answers import Outcome
+from hvcore.model.codec import encode
+from hvcore.model.instance import Instance
 from hvcore.model.record import Change, Phase, Record
-from hvcore.model.state import Op, State
+from hvcore.model.state import Op
+from hvcore.operations.begin import Begun
 from hvcore.operations.context import Context
 from hvcore.operations.recovery.device_change import save, settle_change, sides
 from hvcore.operations.saved_params import saved_params
@@ -19,36 +22,40 @@ if TYPE_CHECKING:
     from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
     from hvcore.state.job import Job
 
-__all__ = ["carry_out", "devices_in", "made", "no_device"]
+__all__ = ["change_to", "devices_in", "field_of", "made"]
 
 _SETTLE_S: Final = 10.0
 
 
-def made(
-    context: Context, loaded: LoadedDriver, record: Record, change: Change, state: State, deadline: Deadline
-) -> Outcome:
-    """The outcome of the change, which leads to that state, with the hooks around it."""
-    op = Op(change.op)
+def change_to(
+    loaded: LoadedDriver, op: Op, device: str, spec: Any, *, instance: Instance, params: dict[str, Any] | None
+) -> Change:
+    """The change of that device to this spec, for the record. The instance and the parameters are as after it."""
+    devices = loaded.device_names(spec)
+    return Change(op=str(op), device=device, instance=instance, spec=encode(spec), params=params, devices=devices)
+
+
+def made(context: Context, begin: Begun, change: Change, deadline: Deadline) -> Outcome:
+    """The outcome of the change, with the hooks around it."""
+    record, loaded, op = begin.record, begin.loaded, Op(change.op)
     about: dict[str, Any] = {"params": saved_params(loaded, record), "device": change.device}
     hooked = op in (Op.ATTACH, Op.DETACH)
     if hooked:
         list(loaded.hooks.each(f"before_{op}", instance=record.instance, **about))
-    notes = carry_out(context, loaded, record, change, deadline)
+    notes = _carried_out(context, loaded, record, change, deadline)
     outcome = Outcome(
         name=record.name,
         op=op,
         changed=True,
-        state=state,
+        state=begin.state,
         seconds=deadline.spent(),
         notes=notes,
         device=change.device,
     )
     if not hooked:
         return outcome
-    return replace(
-        outcome,
-        notes=(*notes, *loaded.hooks.notes(f"after_{op}", instance=change.instance, outcome=outcome, **about)),
-    )
+    after = loaded.hooks.notes(f"after_{op}", instance=change.instance, outcome=outcome, **about)
+    return replace(outcome, notes=(*notes, *after))
 
 
 def devices_in(loaded: LoadedDriver, record: Record) -> Mapping[str, str]:
@@ -56,13 +63,19 @@ def devices_in(loaded: LoadedDriver, record: Record) -> Mapping[str, str]:
     return record.devices or loaded.device_names(loaded.read_spec(record.spec))
 
 
-def no_device(name: str, device: str, devices: Mapping[str, str]) -> InputError:
-    """The error about a name that no device has. disk0 is not meant by disk1, so all are listed and none is suggested."""
-    there = ", ".join(sorted(devices)) or "none that can be changed while it runs"
-    return InputError(f"{name}: has no device {device!r:.80}; it has {there}")
+def field_of(loaded: LoadedDriver, record: Record, device: str) -> str:
+    """The field of the device in the instance, such as ``disks[1]``. Raises `InputError` for a name that no device has.
+
+    disk0 is not meant by disk1, so all are listed and none is suggested.
+    """
+    devices = devices_in(loaded, record)
+    if device not in devices:
+        there = ", ".join(sorted(devices)) or "none that can be changed while it runs"
+        raise InputError(f"{record.name}: has no device {device!r:.80}; it has {there}")
+    return devices[device]
 
 
-def carry_out(
+def _carried_out(
     context: Context, loaded: LoadedDriver, record: Record, change: Change, deadline: Deadline
 ) -> tuple[str, ...]:
     """Make the change, and save it; the driver's remarks.

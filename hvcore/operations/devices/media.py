@@ -9,11 +9,10 @@ from hvcore.deadline import Deadline
 from hvcore.errors import OperationError
 from hvcore.model.answers import Outcome
 from hvcore.model.codec import encode
-from hvcore.model.record import Change
 from hvcore.model.state import Op
 from hvcore.operations.begin import begun
 from hvcore.operations.context import Context
-from hvcore.operations.devices.change import devices_in, made, no_device
+from hvcore.operations.devices.change import change_to, field_of, made
 from hvcore.operations.inspection.observe import observed
 
 __all__ = ["change_medium"]
@@ -30,24 +29,16 @@ def change_medium(context: Context, name: str, device: str, path: str | None, *,
     op = Op.EJECT if path is None else Op.INSERT
     with begun(context, name, op, deadline) as begin:
         record, loaded = begin.record, begin.loaded
-        devices = devices_in(loaded, record)
-        field = devices.get(device)
-        if field is None:
-            raise no_device(name, device, devices)
+        field = field_of(loaded, record, device)
         if not field.startswith(_PARAM):
             raise OperationError(f"{name}: {device} has no medium to change; give a CD-ROM or floppy drive")
-        spec = encode(begin.act(context.job(record, deadline, loaded), device, path))
-        if spec == record.spec:
+        spec = begin.act(context.job(record, deadline, loaded), device, path)
+        if encode(spec) == record.spec:
             state = observed(context, name).state
             return Outcome(name=name, op=op, changed=False, state=state, device=device)
         key = field.removeprefix(_PARAM)
         given = {one: value for one, value in record.instance.params.items() if one != key}
-        change = Change(
-            op=str(op),
-            device=device,
-            instance=replace(record.instance, params=given if path is None else {**given, key: path}),
-            spec=spec,
-            params=None if record.params is None else {**record.params, key: path},
-            devices=dict(devices),
-        )
-        return made(context, loaded, record, change, begin.state, deadline)
+        instance = replace(record.instance, params=given if path is None else {**given, key: path})
+        params = None if record.params is None else {**record.params, key: path}
+        change = change_to(loaded, op, device, spec, instance=instance, params=params)
+        return made(context, begin, change, deadline)

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 from hvcore.deadline import Deadline
 from hvcore.errors import InputError, OperationError
 from hvcore.model.answers import Outcome
-from hvcore.model.codec import encode
 from hvcore.model.definitions.changed_row import changed_keys, changed_row
 from hvcore.model.devices import Disk, Nic
 from hvcore.model.instance import Instance
-from hvcore.model.record import Change, Record
+from hvcore.model.record import Record
 from hvcore.model.state import Op
 from hvcore.operations.begin import begun
 from hvcore.operations.context import Context
-from hvcore.operations.devices.change import devices_in, made, no_device
+from hvcore.operations.devices.change import change_to, field_of, made
 from hvcore.operations.devices.new_problems import refuse_new_problems
 from hvcore.operations.inspection.observe import observed
 from hvcore.operations.saved_params import saved_params
@@ -41,11 +40,9 @@ def modify(context: Context, name: str, device: str, values: Mapping[str, Any], 
         raise InputError(f"{name}: {device}: nothing to change, got no values; give a key and a value")
     with begun(context, name, Op.MODIFY, deadline) as begin:
         record, loaded = begin.record, begin.loaded
-        devices = devices_in(loaded, record)
-        if device not in devices:
-            raise no_device(name, device, devices)
+        field = field_of(loaded, record, device)
         before = record.instance.with_macs()
-        key, at = _place(name, device, devices[device])
+        key, at = _place(name, device, field)
         row: Disk | Nic = getattr(before, key)[at]
         wanted = changed_row(name, row, values)
         changed = changed_keys(row, wanted)
@@ -55,17 +52,10 @@ def modify(context: Context, name: str, device: str, values: Mapping[str, Any], 
         _refuse_fixed(loaded, record, device, changed)
         instance = _with_row(before, key, at, wanted)
         saved = saved_params(loaded, record)
-        refuse_new_problems(loaded, (before, saved), (instance, saved), devices[device])
+        refuse_new_problems(loaded, (before, saved), (instance, saved), field)
         spec = begin.act(context.job(record, deadline, loaded), instance, device)
-        change = Change(
-            op=str(Op.MODIFY),
-            device=device,
-            instance=instance,
-            spec=encode(spec),
-            params=record.params,
-            devices=dict(devices),
-        )
-        return made(context, loaded, record, change, begin.state, deadline)
+        change = change_to(loaded, Op.MODIFY, device, spec, instance=instance, params=record.params)
+        return made(context, begin, change, deadline)
 
 
 def modifiable(context: Context, name: str, device: str) -> tuple[str, ...]:
@@ -74,9 +64,7 @@ def modifiable(context: Context, name: str, device: str) -> tuple[str, ...]:
     if record is None:
         return ()
     loaded = context.driver(record.driver)
-    devices = devices_in(loaded, record)
-    if device not in devices:
-        raise no_device(name, device, devices)
+    field_of(loaded, record, device)
     return loaded.modifiable(loaded.read_spec(record.spec), device)
 
 

@@ -10,7 +10,7 @@ from hvcore.model.answers import Outcome
 from hvcore.model.state import Op
 from hvcore.operations.begin import begun
 from hvcore.operations.context import Context
-from hvcore.operations.devices.change import devices_in, no_device
+from hvcore.operations.devices.change import field_of
 from hvcore.operations.inspection.observe import observed
 
 __all__ = ["resize_disk"]
@@ -30,9 +30,7 @@ def resize_disk(
         raise InputError(f"{what}, got {size_bytes}; give for example 20G")
     with begun(context, name, Op.RESIZE, deadline) as begin:
         record, loaded = begin.record, begin.loaded
-        devices = devices_in(loaded, record)
-        if device not in devices:
-            raise no_device(name, device, devices)
+        field_of(loaded, record, device)
         job = context.job(record, deadline, loaded)
         before = loaded.disk_size(job, device)
         if size_bytes < before and not shrink:
