@@ -21,6 +21,7 @@ __all__ = [
     "add",
     "block_nodes",
     "close_sent",
+    "descriptors_by_name",
     "devices",
     "fdsets",
     "let_go",
@@ -111,6 +112,11 @@ def add(client: QmpClient, option: Opt, name: str, *, deadline_s: float = COMMAN
     except QmpCommandError:
         close_sent(client, sent, deadline_s=deadline_s)
         raise
+
+
+def descriptors_by_name(option: Opt) -> int:
+    """How many descriptors `add` gives a name for the option at most, from its form with symbols for them."""
+    return sum(len(str(value).split(":")) for key in _BY_NAME if (value := option.props.get(key)))
 
 
 def _are_numbers(value: str) -> bool:

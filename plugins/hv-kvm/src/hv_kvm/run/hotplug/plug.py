@@ -62,6 +62,7 @@ def _ids(options: tuple[Opt, ...]) -> list[str]:
 def _plug(plug: GuestDevice, before: KvmSpec) -> None:
     job, client, level = plug.job, plug.client, level_in(plug.job.record)
     if plug.device.label + "-dev" in plugging.devices(client):
+        nic_change.pull_out(client, plug.device, job)  # an interrupted plug may not have come so far
         return
     plug.hold_already(before)
     resources = tuple(plug.device.resources(plug.spec))
@@ -95,7 +96,8 @@ def _unplug(plug: GuestDevice, after: KvmSpec) -> None:
 
 
 def _given_names(label: str, options: tuple[Opt, ...]) -> list[str]:
-    return [f"{label}-fd{number}" for number in range(2)] if any(one.name == "-netdev" for one in options) else []
+    """The names that `plugging.add` gives the descriptors of a NIC: two for each queue at most."""
+    return [f"{label}-fd{number}" for option in options for number in range(plugging.descriptors_by_name(option))]
 
 
 def _let_go(plug: GuestDevice, device: str) -> None:
