@@ -217,6 +217,7 @@ from hvcore.plugins.button_protocols import SendsKeys as SendsKeys
 from hvcore.plugins.button_protocols import SendsNmi as SendsNmi
 from hvcore.plugins.device_protocols import Attaches as Attaches
 from hvcore.plugins.device_protocols import ChangesMedia as ChangesMedia
+from hvcore.plugins.device_protocols import ListsDevices as ListsDevices
 from hvcore.plugins.device_protocols import Modifies as Modifies
 from hvcore.plugins.device_protocols import ResizesDisks as ResizesDisks
 from hvcore.plugins.hooks import Hooks as Hooks

@@ -9,7 +9,7 @@ from hvcore.model.instance import Instance
 from hvcore.params.values import Params
 from hvcore.state.job import Job
 
-__all__ = ["Attaches", "ChangesMedia", "Modifies", "ResizesDisks"]
+__all__ = ["Attaches", "ChangesMedia", "ListsDevices", "Modifies", "ResizesDisks"]
 
 
 @runtime_checkable
@@ -45,6 +45,14 @@ class Attaches(Protocol):
 
     def altered(self, job: Job, *, before: Any, after: Any, device: str) -> bool:
         """Whether the guest has the device as in ``after``. Raises an `HvError` if that cannot be found out."""
+
+
+@runtime_checkable
+class ListsDevices(Attaches, Protocol):
+    """The driver has parameters that list devices, such as ``usb_devices``, which can be attached and detached one by one."""
+
+    def listed(self, spec: Any) -> Collection[str]:
+        """The parameters whose devices the instance of that spec can get while it runs. Pure. `hv changes` asks."""
 
 
 @runtime_checkable

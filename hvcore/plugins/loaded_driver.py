@@ -28,7 +28,7 @@ from hvcore.model.state import Op
 from hvcore.params.schema import Schema
 from hvcore.params.values import Params
 from hvcore.plugins.catalogue import CatalogueEntry
-from hvcore.plugins.device_protocols import Attaches, Modifies
+from hvcore.plugins.device_protocols import Attaches, ListsDevices, Modifies
 from hvcore.plugins.faults import article, place, return_type
 from hvcore.plugins.hooks import Hooks
 from hvcore.plugins.importing import owner_of, where_raised
@@ -72,6 +72,13 @@ def _modifiable(self: LoadedDriver, spec: object, device: str) -> tuple[str, ...
     if not isinstance(self.driver, Modifies):
         return ()
     return tuple(_calls("modifiable", _Keys)(self, spec, device))
+
+
+def _listed(self: LoadedDriver, spec: object) -> tuple[str, ...]:
+    """The parameters whose devices can be attached and detached; none for a driver without `ListsDevices`."""
+    if not isinstance(self.driver, ListsDevices):
+        return ()
+    return tuple(_calls("listed", _Keys)(self, spec))
 
 
 def _sizes(self: LoadedDriver, spec: object) -> Mapping[str, range]:
@@ -192,6 +199,7 @@ class LoadedDriver:
     device_names = _device_names
     modifiable = _modifiable
     sizes = _sizes
+    listed = _listed
 
     def observe(self, live: Live) -> Observation:
         """The driver's observation. Raises `DriverError` for one that a program cannot use, such as a NaN."""

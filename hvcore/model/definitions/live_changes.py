@@ -109,7 +109,7 @@ def listed_changes(param: str, running: object, defined: object, devices: Mappin
     # The last one first: the positions of those before it stay.
     leave = [LiveChange(field=f"params.{param}", device=names[at]) for at in reversed(gone)]
     come = [LiveChange(field=f"params.{param}", added=ListedDevice(param=param, item=item)) for item in new]
-    return (*leave, *come) if names else ()
+    return (*leave, *come)
 
 
 def items_of(value: object) -> list[str]:

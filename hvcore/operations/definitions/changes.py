@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
@@ -59,9 +59,21 @@ def differences(context: Context, record: Record, loaded: LoadedDriver, defined:
             return Effect.NOW
         return Effect.NOW if (not before or field in gone) and (not after or field in new) else Effect.START
 
-    media, sizes = media_fields(devices), _sizes(loaded, record)
+    spec, media = _spec(loaded, record), media_fields(devices)
+    sizes = {} if spec is None else loaded.sizes(spec)
+    listed = () if spec is None else loaded.listed(spec)
+
+    def is_live(change: PendingChange) -> bool:
+        """Whether a drive, a listed device, or the memory or the processors can change so."""
+        param = change.field.removeprefix("params.")
+        if param == change.field:
+            return change.field in sizes and change.defined in sizes[change.field]
+        if param in listed:
+            return bool(listed_changes(param, change.running, change.defined, devices))
+        return param in media
+
     return tuple(
-        replace(one, effect=Effect.NOW) if _is_live(one, media, sizes, devices) else one
+        replace(one, effect=Effect.NOW) if is_live(one) else one
         for one in (
             *_of_instance(running.with_macs(), defined.with_macs(), effect),
             *_of_params(context, loaded, record, defined),
@@ -75,29 +87,12 @@ def keys_of(loaded: LoadedDriver, record: Record) -> Callable[[str], Collection[
     return lambda device: () if spec is None else loaded.modifiable(spec, device)
 
 
-def _sizes(loaded: LoadedDriver, record: Record) -> Mapping[str, range]:
-    spec = _spec(loaded, record)
-    return {} if spec is None else loaded.sizes(spec)
-
-
 def _spec(loaded: LoadedDriver, record: Record) -> Any:
     """The spec; None if an extension of its start is missing: then no operation can change the instance."""
     try:
         return loaded.read_spec(record.spec)
     except RecordError:
         return None
-
-
-def _is_live(
-    change: PendingChange, media: Collection[str], sizes: Mapping[str, range], devices: Mapping[str, str]
-) -> bool:
-    """Whether a drive, a listed device, or the memory or the processors can change so."""
-    if change.field in sizes:
-        return change.defined in sizes[change.field]
-    param = change.field.removeprefix("params.")
-    if param == change.field:
-        return False
-    return param in media or bool(listed_changes(param, change.running, change.defined, devices))
 
 
 def definition_for(context: Context, name: str, defined: Instance | None) -> tuple[Record, LoadedDriver, Instance]:

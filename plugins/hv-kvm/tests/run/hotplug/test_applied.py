@@ -73,6 +73,14 @@ def test_without_a_maximum_sizes_wait_for_a_start(world: World, net: Network) ->
     assert world.node.apply("web1", defined) == ()
 
 
+def test_a_list_that_became_empty_can_be_filled_again(world: World, net: Network) -> None:
+    world.start(usb_devices="tablet")
+    running = world.node.instance("web1")
+    assert world.node.detach("web1", "usb0").changed
+    assert [one.effect for one in world.node.changes("web1", running)] == [hvcore.Effect.NOW]
+    assert [(str(one.op), one.device) for one in world.node.apply("web1", running)] == [("attach", "usb0")]
+
+
 def test_a_bridge_that_is_missing_stops_no_other_change(world: World, net: Network) -> None:
     world.start(nics=[NIC])
     running = world.node.instance("web1")

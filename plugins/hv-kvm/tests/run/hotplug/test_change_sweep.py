@@ -95,7 +95,7 @@ class Changing:
         self.back()
         now = self.seen()
         wrong = {key: (now[key], self.first[key]) for key in now if now[key] != self.first[key]}
-        return f"differs: {wrong}" if wrong else None
+        return "\n".join(["differs:", *(f"{key}: {one}" for key, one in wrong.items())]) if wrong else None
 
 
 def _about_links() -> Iterator[tuple[Any, ...]]:
@@ -253,7 +253,7 @@ def sweep(changing: Changing, chosen: list[Point], act: Act, before: Act) -> Cou
         wrong = changing.settled()
         if wrong is not None:
             failures.append(f"{point}: {wrong}")
-    assert failures == []
+    assert not failures, "\n".join(failures)
     return outcomes
 
 

@@ -36,6 +36,10 @@ class AttachesDevices(ABC):
         """The machine with that image in the drive."""
         return media_change.with_medium(self._hooks, self.read_spec(job.record.spec), job, device, path)
 
+    def listed(self, spec: KvmSpec) -> tuple[str, ...]:
+        """USB devices, if the machine has their controller."""
+        return changed_machine.listed(spec)
+
     def modifiable(self, spec: KvmSpec, device: str) -> tuple[str, ...]:
         """Keys of NICs: the cable; the port at a bridge and the limits of a tap."""
         return nic_change.modifiable(spec, device)

@@ -27,7 +27,7 @@ from hv_kvm.run.startup.user_networks import with_user_networks
 from hv_kvm.run.startup.verify import same_disk_twice
 from hvcore.plugin import dataclass
 
-__all__ = ["attached", "detached", "fields_of", "problems_of"]
+__all__ = ["attached", "detached", "fields_of", "listed", "problems_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +59,11 @@ def fields_of(spec: KvmSpec) -> dict[str, str]:
     return drives | {
         device.label: f"{rows.key}[{position}]" for rows in _ROWS for position, device in enumerate(spec.of(rows.kind))
     }
+
+
+def listed(spec: KvmSpec) -> tuple[str, ...]:
+    """The parameters that list devices which the machine can have while it runs."""
+    return (_USB,) if spec.of(UsbController) else ()
 
 
 def attached(
