@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
-from empty_network import NEEDS_ROOT
+from empty_network import NEEDS_ROOT, Network, empty_network
 from nic_modes import NEEDS_PASST, NIC_MODES, ModeNetwork, mode_network
 from world import World
 
@@ -32,6 +33,15 @@ def prepared(mode: str, world: World, tmp_path: Path) -> Iterator[ModeNetwork]:
         for info in world.node.instances():
             world.node.stop(info.name, force=True)
         assert network.leftovers() == []
+
+
+@pytest.fixture
+def net_of_test(world: World) -> Iterator[Network]:
+    with empty_network() as network:
+        network.bridge()
+        yield network
+        for info in world.node.instances():
+            world.node.stop(info.name, force=True)
 
 
 @pytest.mark.parametrize("mode", [*SAMPLE, *OTHERS])
@@ -105,3 +115,54 @@ def test_a_guest_with_every_slot_taken_gets_no_more(world: World) -> None:
     with pytest.raises(hvcore.VerifyError, match="does not fit: more PCI devices than the 19 slots"):
         world.node.attach("web1", hvcore.Disk(path=world.disk("more.img")), deadline_s=300)
     assert world.record() == before
+
+
+def taps_of(pid: int) -> int:
+    """How many descriptors of taps the process has open."""
+    found = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    return found.count("/dev/net/tun")
+
+
+@pytest.mark.parametrize("queues", [1, 4])
+@pytest.mark.parametrize("mode", ["bridged"])
+def test_an_interrupted_plug_leaves_no_descriptor_in_qemu(
+    prepared: ModeNetwork, world: World, monkeypatch: pytest.MonkeyPatch, queues: int
+) -> None:
+    """The caller is interrupted when QEMU has all descriptors by names, and no network back end that uses them."""
+    world.start()
+    given, execute = [], QmpClient.execute
+
+    def interrupted(self: QmpClient, command: str, *arguments: Any, **more: Any) -> Any:
+        if command == "netdev_add":
+            given.append(taps_of(world.pid()))
+            raise KeyboardInterrupt
+        return execute(self, command, *arguments, **more)
+
+    monkeypatch.setattr(QmpClient, "execute", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        world.node.attach("web1", prepared.nics[0], params={"virtio_net_queues": queues}, deadline_s=300)
+    assert given == [queues]
+    assert taps_of(world.pid()) == 0
+    assert (world.record().change, prepared.leftovers()) == (None, [])
+    monkeypatch.undo()
+    assert world.node.attach("web1", prepared.nics[0], params={"virtio_net_queues": queues}, deadline_s=300).changed
+    assert taps_of(world.pid()) == queues
+
+
+def test_a_cable_that_an_interrupted_plug_has_not_pulled_out_is_pulled_out(
+    net_of_test: Network, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.start()
+    said: list[str] = []
+
+    def set_link(client: QmpClient, nic: str, *, up: bool, deadline_s: float) -> None:
+        said.append(f"{nic} {up}")
+        if len(said) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(plugging, "set_link", set_link)
+    nic = hvcore.Nic(mode="bridged", link="br0", connected=False)
+    with pytest.raises(KeyboardInterrupt):
+        world.node.attach("web1", nic, deadline_s=300)
+    assert said == ["nic0-dev False"] * 2
+    assert [one.connected for one in world.info().nics] == [False]
