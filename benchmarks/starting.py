@@ -25,7 +25,7 @@ _PARTS: Final = {
     "facts of the QEMU binary": "hv_kvm.run.startup.start:probe.facts_of",
     "claim and open the disk": "hv_kvm.resources.image:ImageKind.acquire",
     "look for a twin in /proc": "hv_kvm.run.startup.start:hv.launched_for",
-    "render": "hv_kvm.run.startup.start:render",
+    "render": "hv_kvm.run.startup.start:rendered",
     "spawn": "hvcore.state.job:Job.launch",
     "bubblewrap, setpriv and QEMU until the greeting": "hv_kvm.run.startup.start:connect",
     "query-status": "hv_kvm.run.startup.start:commands.query_status",

@@ -33,6 +33,11 @@ from hvcore.errors import UnsupportedError as UnsupportedError
 from hvcore.errors import VerifyError as VerifyError
 from hvcore.host.follow import log_pieces as log_pieces
 from hvcore.host.powercycle import powercycle as powercycle
+from hvcore.model.abi import Abi as Abi
+from hvcore.model.abi import AbiChange as AbiChange
+from hvcore.model.abi import AbiClass as AbiClass
+from hvcore.model.abi import AbiEntry as AbiEntry
+from hvcore.model.abi import abi_changes as abi_changes
 from hvcore.model.answers import Console as Console
 from hvcore.model.answers import Execution as Execution
 from hvcore.model.answers import Finding as Finding

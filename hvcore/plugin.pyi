@@ -85,6 +85,9 @@ from hvcore.host.processes.process import wait_readable as wait_readable
 from hvcore.host.processes.search import processes_in_pid_namespace as processes_in_pid_namespace
 from hvcore.host.processes.search import rooted as rooted
 from hvcore.lazy_names import lazy_names as lazy_names
+from hvcore.model.abi import Abi as Abi
+from hvcore.model.abi import AbiClass as AbiClass
+from hvcore.model.abi import AbiEntry as AbiEntry
 from hvcore.model.answers import Console as Console
 from hvcore.model.answers import Finding as Finding
 from hvcore.model.answers import Outcome as Outcome
@@ -233,6 +236,7 @@ from hvcore.plugins.protocols import ExaminesWithValues as ExaminesWithValues
 from hvcore.plugins.protocols import Executes as Executes
 from hvcore.plugins.protocols import HasConsole as HasConsole
 from hvcore.plugins.protocols import HasConsoleLog as HasConsoleLog
+from hvcore.plugins.protocols import HasGuestAbi as HasGuestAbi
 from hvcore.plugins.protocols import HasLog as HasLog
 from hvcore.plugins.protocols import HasSizes as HasSizes
 from hvcore.plugins.protocols import HasVersion as HasVersion

@@ -62,6 +62,7 @@ ROLES: Final[Mapping[str, Role]] = {
                     "hvcore.model.devices",
                     "hvcore.model.plan",
                     "hvcore.model.observation",
+                    "hvcore.model.abi",
                     "hvcore.model.answers",
                     "hvcore.model.state",
                     "hvcore.model.tuned",

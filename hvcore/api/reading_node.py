@@ -14,6 +14,7 @@ from hvcore.operations.context import CallOptions, Context
 from hvcore.operations.inspection import info
 
 if TYPE_CHECKING:
+    from hvcore.model.abi import Abi
     from hvcore.model.answers import Console, Execution, Log
     from hvcore.model.events.bookmark import Bookmark
     from hvcore.model.instance import Instance
@@ -114,6 +115,17 @@ class ReadingNode:
         from hvcore.operations.access.terminal import console_log  # noqa: PLC0415 - 3.4 ms
 
         return console_log(self._context, name)
+
+    def abi(self, instance: str | Instance) -> Abi:
+        """What a guest sees of its machine: an instance on this node by its name, or one that could be started.
+
+        Raises `NotFoundError`, `ParamsError`, `UnsupportedError`, `RecordError`, and what the driver raises.
+        """
+        from hvcore.operations.inspection import seen_machine  # noqa: PLC0415 - for those who ask
+
+        if isinstance(instance, str):
+            return seen_machine.running(self._context, instance)
+        return seen_machine.planned(self._context, instance)
 
     def consoles(self, name: str) -> tuple[ConsoleAddress, ...]:
         """The ways to reach an instance: serial console, VNC, SPICE. A single ``message`` says why it has no console.

@@ -43,6 +43,7 @@ COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
         "list": "instances.listing:list_instances",
         "info": "instances.listing:info",
         "watch": "instances.watching:watch",
+        "abi": "files.guest_abi:abi",
         "console": "access.console:console",
         "view": "access.displays:view",
         "screenshot": "access.displays:screenshot",

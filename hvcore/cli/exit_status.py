@@ -159,7 +159,12 @@ def _once_more(lost: sys.UnraisableHookArgs) -> None:
         import threading  # noqa: PLC0415 - after a signal only
 
         signum = lost.exc_value.signum if isinstance(lost.exc_value, Signalled) else signal.SIGINT
-        threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signum)).start()
+        sent = False
+        while not sent:
+            # On a busy node the signal comes before the call returns, and would be lost here too.
+            with suppress(Signalled, KeyboardInterrupt):
+                threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signum)).start()
+                sent = True
     else:
         sys.__unraisablehook__(lost)
 

@@ -77,6 +77,7 @@ class Op(StrEnum):
     MEMORY = "memory"
     VCPUS = "vcpus"
     PIN = "pin"
+    ABI = "abi"
     INSERT = "insert"
     EJECT = "eject"
     RESIZE = "resize"
@@ -133,8 +134,8 @@ TRANSITIONS: Final[dict[tuple[State, Op], Move | Already]] = {
     **{(state, op): Move(State.STOPPED) for state in ENDED for op in (Op.STOP, Op.KILL, Op.CLEANUP)},
     # Interrupted, and still so after recovery: something could not be released. Only releasing is legal.
     **{(state, op): Move(State.STOPPED) for state in _HALF for op in (Op.STOP, Op.KILL, Op.CLEANUP)},
-    # An instance that has a record has a log.
-    **{(state, op): Move(state) for state in (*_HALF, *ENDED, *ACTIVE) for op in (Op.LOG, Op.CONSOLE_LOG)},
+    # An instance that has a record has a log, and a machine.
+    **{(state, op): Move(state) for state in (*_HALF, *ENDED, *ACTIVE) for op in (Op.LOG, Op.CONSOLE_LOG, Op.ABI)},
     # The guest has to take part in a change of its size, so it has to run.
     **{(State.RUNNING, op): Move(State.RUNNING) for op in (Op.BALLOON, Op.MEMORY, Op.VCPUS)},
     **{(state, Op.PIN): Move(state) for state in ACTIVE},

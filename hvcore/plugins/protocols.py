@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 from hvcore.deadline import Deadline
 from hvcore.errors import Problem
 from hvcore.host.environment import Host, Live
+from hvcore.model.abi import Abi
 from hvcore.model.answers import Console, Finding
 from hvcore.model.events.watched import Watched
 from hvcore.model.instance import Instance
@@ -39,6 +40,7 @@ __all__ = [
     "Executes",
     "HasConsole",
     "HasConsoleLog",
+    "HasGuestAbi",
     "HasLog",
     "HasSizes",
     "HasVersion",
@@ -107,6 +109,18 @@ class Pausable(Protocol):
 
     def resume(self, live: Live, job: Job) -> None:
         """Start the CPUs again and return when they run."""
+
+
+@runtime_checkable
+class HasGuestAbi(Protocol):
+    """The driver can say what an instance sees of its machine."""
+
+    def guest_abi(self, spec: Any, host: Host) -> Abi:
+        """The facts about the machine, with this node's disks and programs. Starts and changes nothing.
+
+        The same spec gives the same facts on every node, unless the instance would see a difference. Two lists are compared
+        before an instance moves, is restored, or is started by another version of the program.
+        """
 
 
 @runtime_checkable
@@ -311,6 +325,7 @@ ABILITIES: Final[Mapping[Op, tuple[type, str, type]]] = {
     Op.BALLOON: (Balloons, "balloon", Reached),
     Op.MEMORY: (ResizesMemory, "resize_memory", Reached),
     Op.VCPUS: (ResizesVcpus, "resize_vcpus", Reached),
+    Op.ABI: (HasGuestAbi, "guest_abi", Abi),
     Op.PIN: (Pinnable, "pin", bool),
     Op.INSERT: (ChangesMedia, "with_medium", object),
     Op.EJECT: (ChangesMedia, "with_medium", object),

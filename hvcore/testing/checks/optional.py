@@ -6,9 +6,10 @@ import os
 import socket
 from pathlib import Path
 
+from hvcore.model.abi import abi_changes
 from hvcore.model.record import Phase
 from hvcore.model.state import State
-from hvcore.plugins.protocols import Adopts, Executes, HasConsole, HasLog, Pausable
+from hvcore.plugins.protocols import Adopts, Executes, HasConsole, HasGuestAbi, HasLog, Pausable
 from hvcore.resources.core_kinds import CORE_KINDS
 from hvcore.testing.check import Bench, Failed, Level, Skipped, Tier, check, require
 from hvcore.testing.claims import claimed, claims, refused
@@ -38,6 +39,31 @@ def capability_pause(bench: Bench) -> None:
         require(not outcome.notes, f"{what} works, but a hook of an extension fails: {'; '.join(outcome.notes)}")
         require(not again.changed, f"a second {what} says that it changed something")
         require(bench.info().state is wanted, f"is {bench.info().state} after {what}")
+
+
+@check(Level.CAPABILITY, Tier.LIVE)
+def capability_abi(bench: Bench) -> None:
+    """Claimed: what an instance sees of its machine is the same before its start and while it runs, each fact once.
+
+    Why: An instance is migrated, restored or started by a new program only if the two lists agree. A list that depends on
+    the moment, or on the node, refuses for no reason, or agrees to a change.
+    """
+    name, instance = bench.name(), bench.instance()
+    if not isinstance(bench.loaded.driver, HasGuestAbi):
+        refused(bench, "abi", lambda: bench.node.abi(instance))
+        return
+    with claimed("abi"):
+        planned = bench.node.abi(instance)
+    places = [entry.place for entry in planned.entries]
+    require(bool(places), "its list is empty")
+    require(len(places) == len(set(places)), "its list has one fact twice")
+    bench.start()
+    with claimed("abi"):
+        running = bench.node.abi(name)
+    changes = [f"{one.what}: {one.key}" for one in abi_changes(planned, running)]
+    require(
+        not changes, f"the list of the running instance differs from the one before its start: {', '.join(changes)}"
+    )
 
 
 @check(Level.CAPABILITY, Tier.LIVE)

@@ -264,6 +264,24 @@ def test_a_signal_in_a_destructor_is_not_lost(signum: signal.Signals, code: int)
     assert (run.returncode, run.stderr) == (code, b"")
 
 
+def test_a_signal_that_is_sent_again_too_early_is_not_lost() -> None:
+    """The thread that sends it runs before the call that starts the thread has returned."""
+    early = """
+import threading, time
+class Early(threading.Timer):
+    first = True
+    def start(self):
+        super().start()
+        if Early.first:
+            Early.first = False
+            time.sleep(0.5)
+threading.Timer = Early
+"""
+    program = early + _IN_A_DESTRUCTOR.format(signum=int(signal.SIGTERM))
+    run = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, timeout=300)
+    assert (run.returncode, run.stderr) == (143, b"")
+
+
 def test_a_watched_list_is_printed_until_enter(hv_process: Process, instance_file: File, run_dir: Path) -> None:
     hv_process("start", instance_file())
     master, slave = pty.openpty()

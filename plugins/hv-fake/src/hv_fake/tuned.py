@@ -15,6 +15,19 @@ _MOST_MIB: Final = 1 << 20
 class Tuned:
     """What `hv_fake.plugin.FakeDriver` can measure and change."""
 
+    def guest_abi(self, spec: Any, host: hv.Host) -> hv.Abi:
+        """Size, processors, greeting and disks."""
+        facts = [
+            ("machine", "memory", f"{spec.memory_mib} MiB", hv.AbiClass.WIRE, "memory_mib"),
+            ("machine", "processors", str(spec.vcpus), hv.AbiClass.SEEN, "vcpus"),
+            ("machine", "greeting", spec.motd, hv.AbiClass.BOOT, "motd"),
+            *(("disk", disk.name, "present", hv.AbiClass.WIRE, "disks") for disk in spec.disks),
+        ]
+        return hv.Abi.of(
+            hv.AbiEntry(kind=kind, what=what, key=key, value=value, params=(param,))
+            for what, key, value, kind, param in facts
+        )
+
     def usage(self, lives: Sequence[hv.Live], deadline: hv.Deadline) -> Sequence[hv.Usage]:
         """The same memory that `observe` shows, and no processor time: the guest does nothing."""
         return [hv.Usage(memory_mib=live.record.instance.memory_mib, cpu_seconds=0.0) for live in lives]

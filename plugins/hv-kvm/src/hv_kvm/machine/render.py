@@ -11,7 +11,7 @@ from hv_kvm.machine.resource import Bindings
 from hv_kvm.machine.spec import Device, KvmSpec
 from hvcore.plugin import Argument, HookError, Hooks, Origin
 
-__all__ = ["IdClashError", "distinct", "render", "render_device"]
+__all__ = ["IdClashError", "arguments", "distinct", "render", "render_device", "rendered"]
 
 
 class IdClashError(HookError):
@@ -26,17 +26,26 @@ class IdClashError(HookError):
 
 
 def render(hooks: Hooks, spec: KvmSpec, facts: Facts, bindings: Bindings) -> tuple[Argument, ...]:
-    """The command: the binary, then each plugin's options in the order the plugins are registered.
+    """The command of `arguments` with the options of `rendered`. Pure. Raises `IdClashError`."""
+    return arguments(spec, rendered(hooks, spec, facts, bindings))
+
+
+def rendered(hooks: Hooks, spec: KvmSpec, facts: Facts, bindings: Bindings) -> list[tuple[str, Opt]]:
+    """Each plugin's options, with its name, in the order the plugins are registered.
 
     Pure. Raises `IdClashError` naming both plugins when two options define the same id.
     """
+    return list(distinct(hooks, hooks.items("render", Opt, spec=spec, facts=facts, bindings=bindings)))
+
+
+def arguments(spec: KvmSpec, options: Iterable[tuple[str, Opt]]) -> tuple[Argument, ...]:
+    """The command: the binary, then the options. Pure."""
     binary = Origin(plugin="machine", params=("kvm_path",), why="the QEMU binary")
-    arguments = [Argument(tokens=(spec.qemu,), origin=binary)]
-    found = hooks.items("render", Opt, spec=spec, facts=facts, bindings=bindings)
-    for plugin, option in distinct(hooks, found):
+    found = [Argument(tokens=(spec.qemu,), origin=binary)]
+    for plugin, option in options:
         origin = Origin(plugin=plugin, params=option.params, why=option.why, capability=option.capability)
-        arguments.append(Argument(tokens=option.argv, origin=origin))
-    return tuple(arguments)
+        found.append(Argument(tokens=option.argv, origin=origin))
+    return tuple(found)
 
 
 def distinct(hooks: Hooks, options: Iterable[tuple[str, Opt]]) -> Iterator[tuple[str, Opt]]:

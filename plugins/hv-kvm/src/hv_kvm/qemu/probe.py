@@ -10,9 +10,9 @@ import os
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from hv_kvm.machine.facts import FACTS_FORMAT, Facts, resolve_machine
 from hv_kvm.machine.spec import KvmSpec
@@ -22,7 +22,9 @@ from hv_kvm.qmp import QmpClient, QmpClosedError, QmpError, QmpTimeoutError, ado
 from hv_kvm.qmp import introspect as ask
 from hvcore.plugin import Host
 
-__all__ = ["ProbeError", "facts_of", "missing_module", "pin", "probe"]
+__all__ = ["ProbeError", "asked", "facts_of", "missing_module", "pin", "probe"]
+
+T = TypeVar("T")
 
 # A probe takes about 0.1 s; the rest is for a loaded host and a cold disk.
 _DEADLINE_S: Final = 10.0
@@ -79,6 +81,15 @@ def _key(binary: str) -> list[Any]:
 
 
 def _ask_binary(binary: str, deadline: float, deadline_s: float) -> Facts:
+    return asked(binary, ("-machine", "none"), lambda client: _facts(client, deadline), deadline_s=deadline_s)
+
+
+def asked(binary: str, machine: Sequence[str], ask: Callable[[QmpClient], T], *, deadline_s: float = _DEADLINE_S) -> T:
+    """What ``ask`` learns from the monitor of this QEMU with that machine, which never runs and has no devices.
+
+    Raises ProbeError if the program does not answer like QEMU within ``deadline_s``. The program has ended then.
+    """
+    deadline = time.monotonic() + deadline_s
     try:
         ours, theirs = socket.socketpair()
     except OSError as error:  # no descriptor is left
@@ -88,7 +99,7 @@ def _ask_binary(binary: str, deadline: float, deadline_s: float) -> Facts:
         with theirs:
             argv = [
                 os.path.abspath(binary),
-                *("-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S"),
+                *(*machine, "-nodefaults", "-no-user-config", "-display", "none", "-S"),
                 *("-chardev", f"socket,id=probe,fd={theirs.fileno()}", "-qmp", "chardev:probe"),
             ]
             try:
@@ -98,7 +109,7 @@ def _ask_binary(binary: str, deadline: float, deadline_s: float) -> Facts:
         with trial:
             try:
                 with adopt(ours, subject=binary, deadline_s=deadline - time.monotonic()) as client:
-                    return _facts(client, deadline)
+                    return ask(client)
             except QmpTimeoutError as error:
                 message = trial.last_line()
                 what = f"no answer to {error.command} within {deadline_s:.1f} s" + (f': "{message}"' if message else "")

@@ -79,6 +79,23 @@ def query_cpu_features(client: QmpClient, *, deadline_s: float) -> frozenset[str
     return frozenset(row.need("name", str) for row in rows)
 
 
+def query_feature_words(client: QmpClient, *, deadline_s: float) -> dict[str, int]:
+    """What CPUID tells the guest about its first CPU, by register: ``cpuid 1 ecx``. Empty if the CPU has no such words."""
+    cpus = ask_rows(client, "query-cpus-fast", deadline_s)
+    path = next((cpu.need("qom-path", str) for cpu in cpus), "")
+    try:
+        rows = ask_rows(client, "qom-get", deadline_s, {"path": path, "property": "feature-words"})
+    except QmpCommandError:
+        return {}
+    return {_register(row): row.need("features", int) for row in rows}
+
+
+def _register(row: Reply) -> str:
+    leaf, register = f"{row.need('cpuid-input-eax', int):#x}", row.need("cpuid-register", str).lower()
+    part = f".{row.need('cpuid-input-ecx', int)}" if "cpuid-input-ecx" in row else ""
+    return f"cpuid {leaf}{part} {register}"
+
+
 def query_kvm(client: QmpClient, *, commands: frozenset[str], deadline_s: float) -> tuple[bool, bool]:
     """Whether KVM is compiled in, and whether this process uses it; both False when QEMU has no command for that.
 

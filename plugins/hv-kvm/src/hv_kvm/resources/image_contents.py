@@ -8,13 +8,15 @@ import struct
 from typing import Final
 
 from hv_kvm.machine.resource import Image
+from hv_kvm.machine.spec import KvmSpec
 from hvcore.plugin import Holds, contents_of
 
-__all__ = ["contents_problem", "qcow2_problem"]
+__all__ = ["contents_problem", "disk_sizes", "qcow2_problem"]
 
 # Of a qcow2 image: its header in version 3 (docs/interop/qcow2.txt of QEMU).
 _HEADER_BYTES: Final = 112
 _MAGIC: Final = b"QFI\xfb"
+_SIZE: Final = slice(24, 32)
 _CORRUPT: Final = 1 << 1
 _DATA_FILE: Final = 1 << 2
 _KNOWN: Final = 0b11111  # dirty, corrupt, data file, compression type, extended L2 entries
@@ -40,6 +42,23 @@ def contents_problem(image: Image, path: str) -> _Wrong | None:
             file.seek(0)
             return qcow2_problem(file.read(_HEADER_BYTES), size)
     return None if image.any_contents else _raw_problem(image, path)
+
+
+def disk_sizes(spec: KvmSpec) -> dict[str, int]:
+    """The bytes that the guest sees of each image that can be read, by the name of its block node."""
+    found = ((image.key, _size_for_guest(image)) for image in spec.resources_of(Image))
+    return {key: size for key, size in found if size is not None}
+
+
+def _size_for_guest(image: Image) -> int | None:
+    try:
+        with open(image.path, "rb") as file:
+            if image.format == "qcow2":
+                header = file.read(_HEADER_BYTES)
+                return int.from_bytes(header[_SIZE], "big") if header[:4] == _MAGIC else None
+            return file.seek(0, os.SEEK_END)
+    except OSError:
+        return None
 
 
 def _raw_problem(image: Image, path: str) -> _Wrong | None:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import hvcore.plugin as hv
 from hv_kvm.confinement import kvm_groups, sandbox_of, site_of
+from hv_kvm.machine.abi import abi_of
 from hv_kvm.machine.facts import Facts
-from hv_kvm.machine.render import render
+from hv_kvm.machine.option import Opt
+from hv_kvm.machine.render import arguments, rendered
 from hv_kvm.machine.resource import GUEST_USER, Bindings, Image, ShownFile
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.paths import GuestPaths
 from hv_kvm.qemu import probe
 from hv_kvm.qemu.accelerator import Accel, accel_for
 from hv_kvm.qmp import QmpClosedError, QmpConnectError, QmpError, QmpTimeoutError, commands, connect
+from hv_kvm.qmp.introspect import query_feature_words
+from hv_kvm.resources.image_contents import disk_sizes
 from hv_kvm.run.startup.ready import make_ready
 from hv_kvm.run.startup.user_networks import with_user_networks
 from hvcore.plugin import dataclass
@@ -53,11 +58,12 @@ def bring_up(hooks: hv.Hooks, spec: KvmSpec, job: hv.Job) -> None:
     pinned = pin(spec, job.host)
     _refuse_if_running(job.dir, job.name)
     bindings = acquire(pinned, job)
-    launched = command(hooks, pinned, bindings, job)
+    options = rendered(hooks, pinned.spec, pinned.facts, bindings)
+    launched = command(pinned, bindings, options, job)
     job.progress(f"starting {spec.qemu}")
     child = job.launch(launched)
     try:
-        _wait_ready(hooks, pinned, child, launched.argv, job)
+        _wait_ready(hooks, pinned, child, launched.argv, job, options)
     finally:
         child.close()
 
@@ -90,10 +96,10 @@ def _with_groups(user: hv.AsUser | None, pinned: Pinned) -> hv.AsUser | None:
     return replace(user, groups=kvm_groups()) if user is not None and pinned.kvm else user
 
 
-def command(hooks: hv.Hooks, pinned: Pinned, bindings: Bindings, job: hv.Job) -> hv.Command:
+def command(pinned: Pinned, bindings: Bindings, options: Sequence[tuple[str, Opt]], job: hv.Job) -> hv.Command:
     """The command line of QEMU with the sandbox around it."""
     spec = pinned.spec
-    argv = tuple(token for argument in render(hooks, spec, pinned.facts, bindings) for token in argument.tokens)
+    argv = tuple(token for argument in arguments(spec, options) for token in argument.tokens)
     if not bindings.confined:
         return hv.Command(argv=argv, sandbox=None)
     sandbox = sandbox_of(
@@ -122,11 +128,20 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def _wait_ready(hooks: hv.Hooks, pinned: Pinned, child: hv.Child, argv: tuple[str, ...], job: hv.Job) -> None:
+def _wait_ready(
+    hooks: hv.Hooks,
+    pinned: Pinned,
+    child: hv.Child,
+    argv: tuple[str, ...],
+    job: hv.Job,
+    options: Sequence[tuple[str, Opt]],
+) -> None:
     job.progress("waiting for QMP")
     try:
         with connect(str(GuestPaths(job.dir).commands), deadline_s=job.deadline.left()) as client:
             commands.query_status(client, deadline_s=job.deadline.left())
+            words = query_feature_words(client, deadline_s=job.deadline.left())
+            job.bind(abi=dict(abi_of(options, sizes=disk_sizes(pinned.spec), words=words).digests))
             make_ready(hooks, client, _record_process(child, job), pinned.spec, pinned.facts, job)
     except (QmpClosedError, QmpConnectError) as error:
         raise _died(child, argv, pinned.spec, job, error) from error
