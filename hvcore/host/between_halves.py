@@ -72,4 +72,5 @@ class BetweenHalves:
             if leads_into(path, self._directory):
                 with suppress(OSError):
                     path.unlink()
-        self.reserved.close(stopped=stopped)
+        with suppress(OSError):  # then the next release of the instance frees them
+            self.reserved.close(stopped=stopped)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from hvcore.errors import NodeError
 from hvcore.host.between_halves import BetweenHalves
 from hvcore.host.environment import Host
 from hvcore.host.kept_ports import ServedPort
@@ -26,7 +27,18 @@ _PORTS: Final = 1 << 16
 
 
 def hold(between: BetweenHalves, record: Record, host: Host) -> None:
-    """Hold what the instance of that record has. Raises `DiskInUseError` when another has the disk at one of its paths."""
+    """Hold what the instance of that record has.
+
+    Raises `DiskInUseError` when another has the disk at one of its paths, and `NodeError` if the node refuses something.
+    """
+    try:
+        _hold(between, record, host)
+    except OSError as error:
+        what = f"{record.name}: what it has on this node cannot be held for the reboot, got {error.strerror}"
+        raise NodeError(f"{what}; it runs on; check {host.run_dir}") from error
+
+
+def _hold(between: BetweenHalves, record: Record, host: Host) -> None:
     between.reserved.hold()
     between.disks.hold(claims_in(record))
     between.uids.hold(UID_KINDS)

@@ -99,6 +99,10 @@ class KeptRecord:
         return True
 
     def drop(self) -> None:
-        """Forget it."""
-        if os.path.lexists(self._directory):
-            remove_tree(self._directory)
+        """Forget it. Raises `LeftoverError`."""
+        try:
+            if os.path.lexists(self._directory):
+                remove_tree(self._directory)
+        except OSError as error:
+            what = f"{self._name}: its kept record cannot be removed, got {error.strerror}"
+            raise LeftoverError(f"{what}; check the file system of {self._run_dir}") from error

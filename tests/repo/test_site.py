@@ -115,8 +115,10 @@ WORDS: Final = {
     "windows 11": "reference/params-kvm",
     "virsh": "explanation/coming-from-libvirt",
     "proxmox": "explanation/coming-from-proxmox",
-    **dict.fromkeys(["cloud-init", "autostart", "resize", "snapshot", "backup"], "explanation/limits"),
-    **dict.fromkeys(["migration", "hot-plug", "windows"], "explanation/limits"),
+    **dict.fromkeys(["cloud-init", "snapshot", "backup"], "explanation/limits"),
+    **dict.fromkeys(["migration", "windows"], "explanation/limits"),
+    **dict.fromkeys(["hot-plug", "resize"], "how-to/attach-devices"),
+    "autostart": "how-to/keep-instances",
 }
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hvcore.config import absolute_params, reload_instance
 from hvcore.deadline import Deadline
-from hvcore.errors import HvError, OperationError, ParamsError, Problem, StateError
+from hvcore.errors import HvError, LeftoverError, OperationError, ParamsError, Problem, StateError
 from hvcore.frozen import dataclass
 from hvcore.host.between_halves import BetweenHalves
 from hvcore.host.hurry import hurried_deadline
@@ -126,7 +126,10 @@ def reboot(
                 error.add_note(f"{name}: is stopped, and its machine is kept; hv reboot {name} starts it")
             raise
         between.close(stopped=True)
-        kept.drop()
+        try:
+            kept.drop()
+        except LeftoverError as error:  # the next stop drops it
+            notes = (*notes, str(error))
     started = call_after_start(loaded, decided, started)
     notes = (*notes, *stopped.notes, *started.notes)
     seconds = deadline.spent()
