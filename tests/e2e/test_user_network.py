@@ -96,7 +96,7 @@ def test_a_forwarded_port_leads_to_the_guest_and_a_reboot_repairs_a_dead_passt(
     assert info.pid is not None
     assert Path(f"/proc/{info.pid}/net/dev").read_text().count(":") == 1, "QEMU has a network"
     (passt,) = passts(node)
-    assert hv.kill_and_wait(passt, subject=NAME, deadline_s=10)
+    assert hv.kill_and_wait(passt, subject=NAME, deadline_s=60)
     info = node.info(NAME)
     assert (info.state, info.reason) == (
         hvcore.State.RUNNING,

@@ -55,5 +55,5 @@ class Sleeper:
 
     def stop(self, live: hv.Live, job: hv.Job, *, force: bool) -> str:
         assert live.record.process is not None
-        hv.kill_and_wait(live.record.process, subject=job.name, deadline_s=5)
+        hv.kill_and_wait(live.record.process, subject=job.name, deadline_s=60)
         return "kill"

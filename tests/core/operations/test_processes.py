@@ -149,7 +149,7 @@ def test_a_child_that_the_host_forked_during_the_start_survives_the_recovery(
         assert [result.what for result in recover_all(node, 10)] == ["undone"]
         assert hvcore.plugin.alive(forked)
     finally:
-        kill_and_wait(forked, subject="x", deadline_s=5)
+        kill_and_wait(forked, subject="x", deadline_s=60)
 
 
 def test_a_running_one_is_left_alone_by_recovery(make: Any) -> None:
@@ -164,7 +164,7 @@ def test_a_killed_instance_is_crashed_and_starts_again(make: Any) -> None:
     node, loaded = make()
     bring_up(node, loaded)
     first = process_of(node)
-    kill_and_wait(first, subject="x", deadline_s=5)
+    kill_and_wait(first, subject="x", deadline_s=60)
     assert observed(node, "web1").state is State.CRASHED
     assert bring_up(node, loaded).changed
     assert process_of(node) != first
@@ -236,7 +236,7 @@ def test_a_companion_ends_with_what_it_was_launched_for(
     assert found
     assert not set(found) & set(members(folder / "alive", folder / "status"))
     if how == "recovery":
-        kill_and_wait(process_of(node), subject="x", deadline_s=5)
+        kill_and_wait(process_of(node), subject="x", deadline_s=60)
         job.update(phase=Phase.STARTING)
         assert [result.what for result in recover_all(node, 10)] == ["undone"]
     else:

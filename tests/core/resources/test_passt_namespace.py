@@ -228,7 +228,7 @@ def test_each_ends_with_the_other_and_with_the_connection(
             if number == 2:
                 job.held.close()
             else:
-                assert kill_and_wait((pasta, passt)[number], subject="web1", deadline_s=10)
+                assert kill_and_wait((pasta, passt)[number], subject="web1", deadline_s=60)
             assert wait_gone(pasta, 10)
             assert wait_gone(passt, 10)
             job.held.close()

@@ -140,7 +140,7 @@ def test_the_program_that_is_launched_keeps_the_lock_for_as_long_as_it_lives(job
         assert problems(elsewhere, FIVE) != []
         process = child.process()
         assert process is not None
-        kill_and_wait(process, subject="web1", deadline_s=5)
+        kill_and_wait(process, subject="web1", deadline_s=60)
         assert child.wait(60) is not None
     finally:
         child.close()

@@ -55,7 +55,7 @@ def run(node: hvcore.Node, name: str, *argv: str) -> str:
 
 
 def page(address: str) -> bytes:
-    data: bytes = urllib.request.urlopen(f"http://{address}:8080/page", timeout=20).read()
+    data: bytes = urllib.request.urlopen(f"http://{address}:8080/page", timeout=300).read()
     return data
 
 

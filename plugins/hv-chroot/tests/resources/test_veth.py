@@ -59,7 +59,7 @@ def test_a_daemon_is_reached_over_the_bridge_and_instances_reach_each_other(
     first, second = web("web1", "10.77.0.2/24"), web("web2", "10.77.0.3/24", user_namespace=users, network_mtu=1400)
     for instance in (first, second):
         node.driver("chroot").start(instance)
-    assert urllib.request.urlopen("http://10.77.0.2:8080/page", timeout=10).read() == b"hello from web1\n"
+    assert urllib.request.urlopen("http://10.77.0.2:8080/page", timeout=300).read() == b"hello from web1\n"
     assert run(node, "web2", "busybox", "wget", "-qO-", "http://10.77.0.2:8080/page") == "hello from web1\n"
     assert run(node, "web1", "busybox", "wget", "-qO-", "http://10.77.0.3:8080/page") == "hello from web2\n"
     seen = run(node, "web1", "busybox", "ip", "address")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from world import World
+from world import PATIENCE_S, World
 
 import hvcore
 import hvcore.plugin
@@ -52,8 +52,8 @@ def test_the_guest_has_a_tpm_that_keeps_its_state(world: World, confinement: str
     directory = Path(more["tpm_state_path"])
     before = directory.stat().st_uid
     world.start(**more)
-    with connect(str(world.dir() / "qmp"), deadline_s=10) as client:
-        (found,) = client.execute("query-tpm", deadline_s=10)
+    with connect(str(world.dir() / "qmp"), deadline_s=PATIENCE_S) as client:
+        (found,) = client.execute("query-tpm", deadline_s=PATIENCE_S)
         assert (found["model"], found["options"]["type"]) == ("tpm-crb", "emulator")
     process = swtpm(world)
     assert "Max file size             4194304              4194304" in Path(f"/proc/{process.pid}/limits").read_text()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from world import World
+from world import PATIENCE_S, World
 
 import hvcore.plugin
 from hv_kvm.machine.facts import Facts, resolve_machine
@@ -171,7 +171,7 @@ def test_it_lives_from_start_to_power_button(world: World, qemu: str) -> None:
     paths = GuestPaths(world.dir())
     assert hvcore.plugin.pidfile_lock_holder(paths.pidfile) == info.pid
     assert os.readlink(f"/proc/{info.pid}/exe").startswith(qemu)
-    with connect(str(paths.recovery), deadline_s=10) as client:
+    with connect(str(paths.recovery), deadline_s=PATIENCE_S) as client:
         assert client.execute("query-uuid")["UUID"] == info.uuid
     assert messages(world) == []
     outcome = world.node.stop("web1", deadline_s=300)
@@ -241,7 +241,7 @@ def deprecated_in(world: World, facts: Facts) -> list[str]:
         for value in argument.split(",")
         if option == "-device" and value.startswith("id=")
     }
-    with connect(str(GuestPaths(world.dir()).commands), deadline_s=10) as client:
+    with connect(str(GuestPaths(world.dir()).commands), deadline_s=PATIENCE_S) as client:
         there = {row["name"] for row in client.execute("qom-list", {"path": "/machine/peripheral"})}
     return found + sorted(f"no device {name}" for name in ids - there)
 

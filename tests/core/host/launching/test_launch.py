@@ -353,7 +353,7 @@ def test_a_missing_bubblewrap_is_an_error_with_its_package(
 
 def test_a_tool_gives_its_exit_status_and_output(tmp_path: Path) -> None:
     ended, output = run_tool(
-        ("sh", "-c", "echo hello; exit 4"), life=tmp_path / "alive", status=tmp_path / "s", deadline_s=10
+        ("sh", "-c", "echo hello; exit 4"), life=tmp_path / "alive", status=tmp_path / "s", deadline_s=60
     )
     assert (ended, output) == (Ended(code=4), "hello")
 

@@ -150,7 +150,7 @@ def test_a_driver_that_hangs_costs_one_deadline_and_no_second_thread(made: Made,
     threads = threading.active_count()
     assert all("did not measure its instances in time" in str(problem) for problem in problems(node, 30.0).values())
     assert threading.active_count() == threads
-    assert time.monotonic() - begun < 25.0
+    assert time.monotonic() - begun < 50.0
 
 
 def test_calls_side_by_side_share_one_limit(hang: threading.Event) -> None:
@@ -160,7 +160,7 @@ def test_calls_side_by_side_share_one_limit(hang: threading.Event) -> None:
         raise ValueError("no")
 
     found = side_by_side([lambda: hang.wait(60), fails, lambda: hang.wait(60), lambda: 4], 0.3)
-    assert time.monotonic() - begun < 20.0
+    assert time.monotonic() - begun < 50.0
     assert isinstance(found[0], OverdueError)
     assert isinstance(found[1], ValueError)
     assert isinstance(found[2], OverdueError)

@@ -70,7 +70,7 @@ class Driver:
 
     def stop(self, live, job, *, force):
         hv.decode(Spec, live.record.spec)
-        hv.kill_and_wait(live.record.process, subject=job.name, deadline_s=5)
+        hv.kill_and_wait(live.record.process, subject=job.name, deadline_s=60)
         return "quit" if force else "powerdown"
 
 """

@@ -73,7 +73,7 @@ class Polite(Sleeper):
             self.stopping.set()
             if type(self).waits(live.record.process, job):
                 return "powerdown"
-        return "kill" if hv.kill_and_wait(live.record.process, subject=job.name, deadline_s=5) else "gone"
+        return "kill" if hv.kill_and_wait(live.record.process, subject=job.name, deadline_s=60) else "gone"
 
 
 @pytest.fixture

@@ -198,7 +198,7 @@ class Good:
             self.send(process, signal.SIGTERM)
             if hv.wait_gone(process, job.deadline.left()):
                 return "term-by-itself"
-        hv.kill_and_wait(process, subject=job.name, deadline_s=5.0)
+        hv.kill_and_wait(process, subject=job.name, deadline_s=60)
         return "kill"
 
     def pause(self, live: hv.Live, job: hv.Job) -> None:

@@ -91,7 +91,7 @@ class ByPrefix(Good):
             pid = hv.read_status(directory / hv.STATUS).pid
             process = None if pid is None else hv.identify(pid)
             if process is not None:
-                hv.kill_and_wait(process, subject=job.name, deadline_s=5.0)
+                hv.kill_and_wait(process, subject=job.name, deadline_s=60)
         return "kill"
 
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import pytest
 from pki import make_certificates
+from world import PATIENCE_S
 
 import hvcore
 from hv_kvm.devices.vnc import PASSWORD
@@ -59,13 +60,13 @@ def level(request: pytest.FixtureRequest) -> str:
 
 
 def ask(world: Any, command: str) -> Any:
-    with connect(str(world.dir() / "qmp"), deadline_s=10.0) as client:
+    with connect(str(world.dir() / "qmp"), deadline_s=PATIENCE_S) as client:
         return client.execute(command)
 
 
 def connected(world: Any, kind: str = "vnc") -> socket.socket:
     host, _, port = str(world.info().details[kind]).rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=20)
+    return socket.create_connection((host, int(port)), timeout=PATIENCE_S)
 
 
 def read(sock: socket.socket, size: int) -> bytes:
@@ -289,7 +290,7 @@ def test_a_port_that_was_chosen_is_reserved_until_its_server_listens(address: st
         server.bind((address, port))
         server.listen()
         first.close()
-        socket.create_connection((address, port), timeout=5).close()
+        socket.create_connection((address, port), timeout=PATIENCE_S).close()
     finally:
         for sock in filter(None, (first, second, server, stranger)):
             sock.close()
@@ -407,7 +408,7 @@ def test_a_screenshot_shows_the_screen_of_the_guest(world: Any, level: str) -> N
 
 def test_a_guest_that_hangs_or_is_dead_gives_no_picture_in_time(world: Any, password: str) -> None:
     world.start(vga="std", vnc_bind_address="127.0.0.1", vnc_password_file=password)
-    with connect(str(GuestPaths(world.dir()).commands), deadline_s=10.0):  # the second monitor answers
+    with connect(str(GuestPaths(world.dir()).commands), deadline_s=PATIENCE_S):  # the second monitor answers
         assert world.node.screenshot("web1").startswith(b"\x89PNG")
     pid = world.info().pid
     os.kill(pid, signal.SIGSTOP)

@@ -232,9 +232,9 @@ def test_a_real_qemu_leaves_a_journal_that_outlives_it(tmp_path: Path) -> None:
         ]
         process = subprocess.Popen(argv, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
         try:
-            with adopt(ours, deadline_s=10) as client:
+            with adopt(ours, deadline_s=60) as client:
                 commands.cont(client)
-                client.wait_event("RESUME", deadline_s=5)
+                client.wait_event("RESUME", deadline_s=60)
                 assert read_journal(str(tmp_path / "ev.out")).status in {"prelaunch", "running"}
                 process.terminate()
                 assert process.wait(60) == 0

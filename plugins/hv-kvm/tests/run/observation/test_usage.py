@@ -36,12 +36,16 @@ def test_guests_that_run_hang_or_whose_monitor_is_in_use(world: World) -> None:
     assert seen == {"QEMU did not answer within 0.3 s; see 'hv info web3'"}
     os.kill(pids.pop(), signal.SIGCONT)
     assert world.node.usage("web3", deadline_s=PATIENCE_S)[0].problem is None
-    begun = time.monotonic()
-    found = world.node.usage(deadline_s=2.0)
-    took_s = time.monotonic() - begun
+    least_s = PATIENCE_S
+    for _ in range(5):  # on a busy machine one may take longer; one after the other would always take 4 s
+        begun = time.monotonic()
+        found = world.node.usage(deadline_s=2.0)
+        least_s = min(least_s, time.monotonic() - begun)
+        if least_s < 3.5:
+            break
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
-    assert 2.0 <= took_s < 3.5
+    assert 2.0 <= least_s < 3.5
     assert [one.problem for one in found[:2]] == [
         f"QEMU did not answer within 2 s; see 'hv info {name}'" for name in ("web1", "web2")
     ]
