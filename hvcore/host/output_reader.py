@@ -17,6 +17,7 @@ from typing import Final
 __all__ = ["copy"]
 
 _PIECE: Final = 64 * 1024
+_GATHER_S: Final = 0.01
 _IDLE_S: Final = 5.0
 _BUSY_S: Final = 0.1
 _STEP: Final = 64 * 1024  # freed at once; a multiple of every page size
@@ -56,6 +57,9 @@ def copy(stream: int, file: int, keep: int, other: int = -1) -> None:
     The file has at most ``keep`` and 128 KiB of space. ``other`` is a file that another program appends to: of that too,
     older bytes are freed, a few seconds later. Never waits for anything but the stream, and never fails: what cannot be
     written is lost.
+
+    QEMU writes the bytes of a serial port one by one. So after a small piece it waits a moment for more: a guest that prints
+    all the time would keep a processor busy with pieces of one byte.
     """
     output, log, ready = _Kept(file, keep), _Kept(other, keep), select.poll()
     ready.register(stream, select.POLLIN)
@@ -77,6 +81,8 @@ def copy(stream: int, file: int, keep: int, other: int = -1) -> None:
         except (OSError, ValueError):
             # No room, the largest size of a file, or no holes on this file system: begin again, with the newest.
             output.begin_again(piece)
+        if len(piece) < _PIECE // 2:
+            time.sleep(_GATHER_S)
 
 
 def _bounded(log: _Kept) -> float:

@@ -22,6 +22,7 @@ BIGGER_CLASSES: Final[dict[str, str]] = {}  # path:Class: why it may have more m
 SLEEPERS: Final[dict[str, str]] = {  # path: which event does not exist there
     "hvcore/host/lock.py": "flock() has no deadline, and the signal that could end it belongs to the host application",
     "hvcore/host/cgroups/group_files.py": "the freezer of cgroup v1 reports no event when the last process is frozen",
+    "hvcore/host/output_reader.py": "the kernel reports each byte in a pipe, and no event that there are many",
     "hvcore/operations/inspection/wait.py": "a driver reports no event when its instance changes its state",
     "hvcore/host/processes/launched.py": "the kernel reports no event when a process whose descriptors are gone frees its locks",
     "hvcore/host/disks/wait_unused.py": "the kernel reports no event when a file system has released its device after the unmount",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import array
 import errno
+import fcntl
 import mmap
 import os
 import subprocess
 import sys
+import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +32,7 @@ def reading(path: Path, keep: int = KEEP) -> Iterator[int]:
     """The writing end of a pipe whose end goes to the file; at the end of the block everything has been read."""
     reader, writer = os.pipe()
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-    thread = threading.Thread(target=output_reader.copy, args=(reader, file, keep))
+    thread = threading.Thread(target=output_reader.copy, args=(reader, file, keep), name="reader")
     thread.start()
     try:
         yield writer
@@ -54,6 +58,27 @@ def test_little_output_is_kept_as_it_is(tmp_path: Path) -> None:
         write(pipe, b"one\n\0two\n")
     assert content(tmp_path / "log") == b"one\n\0two\n"
     assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("size_bytes", [1, 3, 321], ids=["bytes", "a few", "lines"])
+def test_small_pieces_are_written_together_and_none_is_lost(tmp_path: Path, size_bytes: int) -> None:
+    path, unread = tmp_path / "log", array.array("i", [0])
+    with reading(path) as pipe:
+        (thread,) = (one for one in threading.enumerate() if one.name == "reader")
+        counters = Path(f"/proc/self/task/{thread.native_id}/io")
+        if not counters.exists():
+            pytest.skip("this kernel does not count writes")
+        begun = time.monotonic()
+        for _ in range(300):
+            write(pipe, b"x" * size_bytes)
+            give_up = time.monotonic() + 0.002
+            while time.monotonic() < give_up:  # time for a reader that takes the pieces one by one
+                fcntl.ioctl(pipe, termios.FIONREAD, unread)
+                if unread[0] == 0:
+                    break
+        writes = int(dict(line.split(": ") for line in counters.read_text().splitlines())["syscw"])
+        assert writes <= 2 + (time.monotonic() - begun) / 0.01
+    assert content(path) == b"x" * size_bytes * 300
 
 
 def test_a_flood_takes_bounded_space_and_its_end_is_kept(tmp_path: Path) -> None:
