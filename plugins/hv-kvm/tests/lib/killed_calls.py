@@ -8,6 +8,7 @@ import re
 import select
 import signal
 import subprocess
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,11 +43,13 @@ class Caller:
         ready, go = os.pipe(), os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            with contextlib.suppress(BaseException):
+            try:
                 os.write(ready[1], b"x")
                 os.read(go[0], 1)
                 act()
                 os._exit(0)
+            except BaseException:  # noqa: BLE001 - it must not go on as its parent
+                traceback.print_exc()
             os._exit(1)
         self.go = go[1]
         os.read(ready[0], 1)

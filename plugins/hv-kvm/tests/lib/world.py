@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import hvcore
 import hvcore.plugin as hv
@@ -21,6 +21,7 @@ from hvcore.host.launching.launch import reap
 from hvcore.host.processes.process import alive, identify
 from hvcore.state.store import Store
 
+T = TypeVar("T")
 _OF_PROGRAM: Final = ("process", "monitor")
 PATIENCE_S: Final = 300.0  # for what comes on a busy machine too
 HELLO: Final = "hvcore test guest\r\n"
@@ -236,6 +237,17 @@ def tear_down(world: World) -> None:
     while (left := world.leftovers()) and time.monotonic() < give_up:
         time.sleep(0.02)
     assert left == []
+
+
+def unreached(act: Callable[..., T], *arguments: object) -> T:
+    """What an operation returns that waits until its deadline for a guest that does nothing.
+
+    With the least of some deadlines in which QEMU itself answers: on a busy machine that can take seconds.
+    """
+    for deadline_s in (0.5, 5.0):
+        with contextlib.suppress(hvcore.DeadlineError):
+            return act(*arguments, deadline_s=deadline_s)
+    return act(*arguments, deadline_s=50.0)
 
 
 def bootable_iso() -> bytes:

@@ -21,7 +21,7 @@ import pytest
 from empty_network import NEEDS_ROOT
 from killed_calls import Point, killed_at, points
 from nic_modes import NIC_MODES, SAMPLE_OF_MODES, ModeNetwork, mode_network
-from world import World
+from world import PATIENCE_S, World
 
 from hv_kvm.qmp import QmpError, commands, connect
 from hvcore import State
@@ -190,7 +190,7 @@ def with_nics(world: World, network: ModeNetwork, op: str = "start") -> tuple[li
     instance = world.instance(nics=network.nics, **network.params)
 
     def start() -> object:
-        return world.kvm.start(instance)
+        return world.kvm.start(instance, deadline_s=PATIENCE_S)
 
     def stop() -> object:
         return world.node.stop("web1", force=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from linux_guest import guest_params, linux_guests
-from world import PATIENCE_S, World
+from world import PATIENCE_S, World, unreached
 
 import hvcore
 from hv_kvm.qmp import connect, size_commands
@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 def test_a_guest_that_does_not_obey_is_said_to_have_more(world: World) -> None:
     world.start()
-    outcome = world.node.balloon("web1", 16, deadline_s=0.3)
+    outcome = unreached(world.node.balloon, "web1", 16)
     assert (outcome.asked, outcome.before, outcome.after, outcome.reached) == (16, 32, 32, False)
     assert str(outcome).startswith("web1: asked for 16 MiB, has 32 MiB after ")
     assert world.info().details["balloon_mib"] == 16
@@ -42,7 +42,7 @@ def test_without_a_balloon_it_is_refused(world: World) -> None:
 def test_a_monitor_that_another_program_holds_is_left_to_it(world: World) -> None:
     world.start()
     with connect(str(world.dir() / "qmp"), deadline_s=PATIENCE_S):
-        assert not world.node.balloon("web1", 16, deadline_s=1.0).reached
+        assert not unreached(world.node.balloon, "web1", 16).reached
 
 
 @pytest.mark.slow

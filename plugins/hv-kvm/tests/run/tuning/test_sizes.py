@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from linux_guest import guest_params, linux_guests
-from world import PATIENCE_S, World
+from world import PATIENCE_S, World, unreached
 
 import hvcore
 import hvcore.plugin as hv
@@ -68,7 +68,7 @@ def test_memory_that_the_guest_does_not_take_is_said(world: World) -> None:
     ):
         with pytest.raises(hvcore.InputError, match=message):
             world.node.resize_memory("web1", size)
-    outcome = world.node.resize_memory("web1", 64, deadline_s=0.5)
+    outcome = unreached(world.node.resize_memory, "web1", 64)
     assert (outcome.asked, outcome.before, outcome.after, outcome.reached) == (64, 32, 32, False)
     assert world.info().memory_mib == 32
     (found,) = world.node.usage(deadline_s=PATIENCE_S)
@@ -82,7 +82,7 @@ def test_more_than_the_node_has_is_refused_before_anything_changes(world: World)
     rows = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     most = sum(int(rows[key].split()[0]) for key in ("MemTotal", "SwapTotal")) // 2048 * 2
     world.start(memory_max=most)
-    world.node.balloon("web1", 16, deadline_s=0.1)
+    unreached(world.node.balloon, "web1", 16)
     before = world.record()
     with pytest.raises(hvcore.VerifyError, match=r"memory: is more than the [0-9]+ MiB .*, got [0-9]+; give less") as e:
         world.node.resize_memory("web1", most)
