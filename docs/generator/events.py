@@ -18,10 +18,12 @@ from generator.hooks import hook_functions
 from generator.words import TEXT, WORDS, first_line, table
 from hv_fake.plugin import FakeDriver
 from hv_kvm.run.observation.journal import EVENTS, last_run_state
-from hvcore import HvError, Instance
+from hvcore import Disk, HvError, Instance
 from hvcore.deadline import Deadline
 from hvcore.host.environment import Host
 from hvcore.operations.context import Context
+from hvcore.operations.devices.attach import attach, detach
+from hvcore.operations.devices.modify import modify
 from hvcore.operations.lifecycle.pause import pause, resume
 from hvcore.operations.lifecycle.reboot import reboot
 from hvcore.operations.lifecycle.start import start
@@ -46,6 +48,7 @@ EXCEPTIONS: Final = {
     "before_resume": "refuses the resume",
     "before_attach": "refuses the device",
     "before_detach": "refuses to detach",
+    "before_change": "refuses the change",
 }
 
 
@@ -119,6 +122,12 @@ def _operations(context: Context, loaded: LoadedDriver) -> Iterable[tuple[str, C
         ("pause", partial(pause, context, "web1", deadline=deadline)),
         ("pause of a paused instance", partial(pause, context, "web1", deadline=deadline)),
         ("resume", partial(resume, context, "web1", deadline=deadline)),
+        ("attach", partial(attach, context, "web1", Disk(path="/srv/a.img"), params={}, deadline=deadline)),
+        (
+            "modify, insert, eject, resize",
+            partial(modify, context, "web1", "disk0", {"cache": "none"}, deadline=deadline),
+        ),
+        ("detach", partial(detach, context, "web1", "disk0", deadline=deadline)),
         ("reboot", partial(reboot, context, "web1", force=False, deadline=deadline, start_deadline=deadline)),
         ("stop, or `force`", partial(stop, context, "web1", force=True, deadline=deadline)),
         ("stop of a stopped instance", partial(stop, context, "web1", force=False, deadline=deadline)),

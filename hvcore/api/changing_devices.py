@@ -44,16 +44,13 @@ class ChangingDevices(DefiningNode):
 
         context = self._context.for_call(name, "attach", options)
         self._refuse_undefined(name, save=save)
-        if save and isinstance(device, ListedDevice):
-            raise InputError(
-                f"{name}: {device.param}: only disks and NICs can be saved, got {device.item!r}; hv edit {name}"
-            )
         outcome = attach(context, name, device, params=params or {}, deadline=Deadline(deadline_s))
         if not save or not outcome.changed:
             return outcome
         from hvcore.model.definitions.saved_device import with_device  # noqa: PLC0415 - 1 ms, for those who save
 
-        return self._saved(outcome, lambda text: with_device(text, self._row(name, outcome.device or "", device)))
+        row, defined = self._row(name, outcome.device or "", device), self.definitions.get(name).instance
+        return self._saved(outcome, lambda text: with_device(text, defined, row) if defined else text)
 
     def detach(
         self,
@@ -90,9 +87,14 @@ class ChangingDevices(DefiningNode):
             raise InputError(f"{what}; 'hv define FILE' makes one, or leave out --save (save)")
 
     def _row(self, name: str, device: str, default: object) -> Any:
-        """The disk or NIC of that name as the instance has it now: a NIC has got its MAC address."""
+        """The disk, NIC or listed device of that name as the instance has it now: a NIC has got its MAC address."""
         info = self.info(name)
         key, _, at = info.devices.get(device, "").rstrip("]").partition("[")
+        param = key.removeprefix("params.")
+        if param != key and at.isdecimal():
+            from hvcore.model.definitions.live_changes import items_of  # noqa: PLC0415 - for those who save
+
+            return ListedDevice(param=param, item=items_of(self.instance(name).params.get(param))[int(at)])
         rows = getattr(info, key, ()) if key in {"disks", "nics"} else ()
         return rows[int(at)] if at.isdecimal() and int(at) < len(rows) else default
 
@@ -109,25 +111,48 @@ class ChangingDevices(DefiningNode):
         device: str,
         image: str | os.PathLike[str],
         *,
+        save: bool = False,
         deadline_s: float = 30.0,
         **options: Unpack[CallOptions],
     ) -> Outcome:
         """Put an image into a CD-ROM or floppy drive of an instance that runs: an absolute path, or a URL.
 
-        It replaces the image that is in the drive. A reboot keeps it. Raises `VerifyError` for an image that cannot be
-        used, and `OperationError` when the guest keeps the drive locked; it has the old image then.
+        It replaces the image that is in the drive. A reboot keeps it; with ``save``, the definition has it too. Raises
+        `VerifyError` for an image that cannot be used, and `OperationError` when the guest keeps the drive locked; it has the
+        old image then.
         """
         from hvcore.operations.devices.media import change_medium  # noqa: PLC0415 - 32 ms
 
+        self._refuse_undefined(name, save=save)
         context = self._context.for_call(name, "insert", options)
-        return change_medium(context, name, device, os.fspath(image), deadline=Deadline(deadline_s))
+        outcome = change_medium(context, name, device, os.fspath(image), deadline=Deadline(deadline_s))
+        return self._medium_saved(outcome, os.fspath(image)) if save else outcome
 
-    def eject(self, name: str, device: str, *, deadline_s: float = 30.0, **options: Unpack[CallOptions]) -> Outcome:
-        """Empty a CD-ROM or floppy drive of an instance that runs. ``changed=False`` if it is empty. Raises as `insert`."""
+    def _medium_saved(self, outcome: Outcome, image: str | None) -> Outcome:
+        from hvcore.model.definitions.saved_device import with_param  # noqa: PLC0415 - 1 ms, for those who save
+
+        key = self.info(outcome.name).devices[outcome.device or ""].removeprefix("params.")
+        return self._saved(outcome, lambda text: with_param(text, key, image))
+
+    def eject(
+        self,
+        name: str,
+        device: str,
+        *,
+        save: bool = False,
+        deadline_s: float = 30.0,
+        **options: Unpack[CallOptions],
+    ) -> Outcome:
+        """Empty a CD-ROM or floppy drive of an instance that runs. ``changed=False`` if it is empty. Raises as `insert`.
+
+        With ``save``, the definition has no image for the drive, so a start gives the instance none.
+        """
         from hvcore.operations.devices.media import change_medium  # noqa: PLC0415 - 32 ms
 
+        self._refuse_undefined(name, save=save)
         context = self._context.for_call(name, "eject", options)
-        return change_medium(context, name, device, None, deadline=Deadline(deadline_s))
+        outcome = change_medium(context, name, device, None, deadline=Deadline(deadline_s))
+        return self._medium_saved(outcome, None) if save else outcome
 
     def resize_disk(
         self,

@@ -21,6 +21,7 @@ from hvcore.errors import Problem
 from hvcore.frozen import dataclass
 from hvcore.model.answers import Outcome
 from hvcore.model.instance import Instance
+from hvcore.model.state import Op
 from hvcore.params.param import ParamGroup
 from hvcore.params.values import Params
 from hvcore.resources.kind import ResourceKind
@@ -263,6 +264,36 @@ def after_detach(instance: Instance, params: Params, device: str, outcome: Outco
     ...     print(instance.name, "has no", device)
     >>> after_detach(hv.Instance(name="web1", driver="fake"), "disk1")
     web1 has no disk1
+    """
+
+
+@hookspec
+def before_change(instance: Instance, params: Params, device: str, op: Op) -> None:
+    """Called before a device changes that the instance keeps, after all checks. Raise to refuse.
+
+    ``op`` is `hvcore.plugin.Op.INSERT`, ``EJECT``, ``MODIFY`` or ``RESIZE``. ``instance`` is the one of before, ``params``
+    are as in ``before_stop``.
+
+    >>> import hvcore.plugin as hv
+    >>> @hv.hookimpl
+    ... def before_change(device, op):
+    ...     if op is hv.Op.RESIZE:
+    ...         raise RuntimeError("disks are resized by the storage team")
+    >>> before_change("cdrom1", hv.Op.EJECT)
+    """
+
+
+@hookspec
+def after_change(instance: Instance, params: Params, device: str, outcome: Outcome) -> None:
+    """Called when the device has changed: ``outcome.op`` says how. ``instance`` is the one of afterwards.
+
+    >>> import hvcore.plugin as hv
+    >>> @hv.hookimpl
+    ... def after_change(instance, device, outcome):
+    ...     print(instance.name, device, outcome.op)
+    >>> done = hv.Outcome(name="web1", op=hv.Op.MODIFY, changed=True, state=hv.State.RUNNING)
+    >>> after_change(hv.Instance(name="web1", driver="fake"), "nic0", done)
+    web1 nic0 modify
     """
 
 

@@ -14,6 +14,7 @@ from hvcore.plugins.hookspecs import hookimpl
 
 __all__ = [
     "after_attach",
+    "after_change",
     "after_detach",
     "after_pause",
     "after_resume",
@@ -21,6 +22,7 @@ __all__ = [
     "after_stop",
     "assess",
     "before_attach",
+    "before_change",
     "before_detach",
     "before_pause",
     "before_resume",
@@ -47,3 +49,5 @@ before_attach = hookimpl(specname="before_attach")
 after_attach = hookimpl(specname="after_attach")
 before_detach = hookimpl(specname="before_detach")
 after_detach = hookimpl(specname="after_detach")
+before_change = hookimpl(specname="before_change")
+after_change = hookimpl(specname="after_change")

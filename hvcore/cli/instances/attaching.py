@@ -151,9 +151,10 @@ def detach(name: str, device: str, *, save: bool, deadline_s: float, as_json: bo
 @name_argument
 @click.argument("device", shell_complete=device_names)
 @click.argument("image", metavar="FILE", type=click.Path())
+@save_option
 @deadline_option(30.0, _ANSWER)
 @json_option
-def insert(name: str, device: str, image: str, *, deadline_s: float, as_json: bool) -> None:
+def insert(name: str, device: str, image: str, *, save: bool, deadline_s: float, as_json: bool) -> None:
     """Put an image into a CD-ROM or floppy drive of an instance that runs.
 
     It replaces the image in the drive. Refused while the guest keeps the drive locked, because it uses the medium.
@@ -161,7 +162,7 @@ def insert(name: str, device: str, image: str, *, deadline_s: float, as_json: bo
     done = operated(
         name,
         f"changing {device} of {name}",
-        lambda node: node.insert(name, device, _absolute(image), deadline_s=deadline_s),
+        lambda node: node.insert(name, device, _absolute(image), save=save, deadline_s=deadline_s),
         lambda outcome: f"{device} has it{'' if outcome.changed else ' already'}",
     )
     show_result(done, as_json=as_json)
@@ -170,17 +171,19 @@ def insert(name: str, device: str, image: str, *, deadline_s: float, as_json: bo
 @command("hv eject web1 cdrom1")
 @name_argument
 @click.argument("device", shell_complete=device_names)
+@save_option
 @deadline_option(30.0, _ANSWER)
 @json_option
-def eject(name: str, device: str, *, deadline_s: float, as_json: bool) -> None:
+def eject(name: str, device: str, *, save: bool, deadline_s: float, as_json: bool) -> None:
     """Empty a CD-ROM or floppy drive of an instance that runs.
 
-    Refused while the guest keeps the drive locked, because it uses the medium.
+    Refused while the guest keeps the drive locked, because it uses the medium. With --save, the next start gives the
+    instance no image, and so no drive.
     """
     done = operated(
         name,
         f"emptying {device} of {name}",
-        lambda node: node.eject(name, device, deadline_s=deadline_s),
+        lambda node: node.eject(name, device, save=save, deadline_s=deadline_s),
         lambda outcome: f"{device} is empty{'' if outcome.changed else ' already'}",
     )
     show_result(done, as_json=as_json)

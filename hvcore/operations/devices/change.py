@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
     from hvcore.state.job import Job
 
-__all__ = ["change_to", "devices_in", "field_of", "made"]
+__all__ = ["change_to", "devices_in", "field_of", "hooked", "made"]
 
 _SETTLE_S: Final = 10.0
 
@@ -37,25 +37,28 @@ def change_to(
 
 def made(context: Context, begin: Begun, change: Change, deadline: Deadline) -> Outcome:
     """The outcome of the change, with the hooks around it."""
-    record, loaded, op = begin.record, begin.loaded, Op(change.op)
-    about: dict[str, Any] = {"params": saved_params(loaded, record), "device": change.device}
-    hooked = op in (Op.ATTACH, Op.DETACH)
-    if hooked:
-        list(loaded.hooks.each(f"before_{op}", instance=record.instance, **about))
-    notes = _carried_out(context, loaded, record, change, deadline)
+    record, loaded = begin.record, begin.loaded
+
+    def act() -> tuple[str, ...]:
+        return _carried_out(context, loaded, record, change, deadline)
+
+    return hooked(begin, Op(change.op), change.device, act, after=change.instance, deadline=deadline)
+
+
+def hooked(
+    begin: Begun, op: Op, device: str, act: Callable[[], tuple[str, ...]], *, after: Instance, deadline: Deadline
+) -> Outcome:
+    """The outcome of ``act``, which returns notes, with the hooks around it. ``after`` is the instance of afterwards."""
+    record, loaded = begin.record, begin.loaded
+    about: dict[str, Any] = {"params": saved_params(loaded, record), "device": device}
+    name, more = (str(op), {}) if op in (Op.ATTACH, Op.DETACH) else ("change", {"op": op})
+    list(loaded.hooks.each(f"before_{name}", instance=record.instance, **about, **more))
+    notes, seconds = act(), deadline.spent()
     outcome = Outcome(
-        name=record.name,
-        op=op,
-        changed=True,
-        state=begin.state,
-        seconds=deadline.spent(),
-        notes=notes,
-        device=change.device,
+        name=record.name, op=op, changed=True, state=begin.state, seconds=seconds, notes=notes, device=device
     )
-    if not hooked:
-        return outcome
-    after = loaded.hooks.notes(f"after_{op}", instance=change.instance, outcome=outcome, **about)
-    return replace(outcome, notes=(*notes, *after))
+    more_notes = loaded.hooks.notes(f"after_{name}", instance=after, outcome=outcome, **about)
+    return replace(outcome, notes=(*notes, *more_notes))
 
 
 def devices_in(loaded: LoadedDriver, record: Record) -> Mapping[str, str]:

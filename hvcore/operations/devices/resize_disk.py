@@ -10,7 +10,7 @@ from hvcore.model.answers import Outcome
 from hvcore.model.state import Op
 from hvcore.operations.begin import begun
 from hvcore.operations.context import Context
-from hvcore.operations.devices.change import field_of
+from hvcore.operations.devices.change import field_of, hooked
 from hvcore.operations.inspection.observe import observed
 
 __all__ = ["resize_disk"]
@@ -36,13 +36,12 @@ def resize_disk(
         if size_bytes < before and not shrink:
             what = f"{name}: {device} has {before} bytes, and {size_bytes} are less"
             raise InputError(f"{what}; what is at its end would be lost: add --shrink (shrink=True) if that is wanted")
-        if size_bytes != before:
+        if size_bytes == before:
+            state = observed(context, name).state
+            return Outcome(name=name, op=Op.RESIZE, changed=False, state=state, device=device)
+
+        def act() -> tuple[str, ...]:
             begin.act(job, device, size_bytes)
-        return Outcome(
-            name=name,
-            op=Op.RESIZE,
-            changed=size_bytes != before,
-            state=observed(context, name).state,
-            seconds=deadline.spent(),
-            device=device,
-        )
+            return ()
+
+        return hooked(begin, Op.RESIZE, device, act, after=record.instance, deadline=deadline)

@@ -207,7 +207,7 @@ def test_an_unknown_hook_is_reported_with_the_nearest_one(extended: Any) -> None
 
 def test_a_hook_unlike_any_other_is_reported_with_all_hooks(extended: Any) -> None:
     words = extended("@hv.hookimpl\ndef zzz(): pass\n")
-    assert "the hooks are after_attach, after_detach, after_pause, after_resume, after_start" in words
+    assert "the hooks are after_attach, after_change, after_detach, after_pause, after_resume, after_start" in words
 
 
 def test_an_argument_that_the_hook_does_not_have_is_reported(extended: Any) -> None:

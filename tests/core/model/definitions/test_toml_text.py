@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hvcore.model.definitions.toml_text import TomlTextError, toml_of, with_table, with_value, without_table
+from hvcore.model.definitions.toml_text import (
+    TomlTextError,
+    toml_of,
+    with_table,
+    with_value,
+    without_table,
+    without_value,
+)
 
 COMMENTED = """\
 # the web server
@@ -137,3 +144,16 @@ def test_what_toml_does_not_have_is_refused() -> None:
         with pytest.raises(TomlTextError):
             toml_of({"a": value})
     assert toml_of({"a": None, "b": {"c": None}}) == "[b]\n"
+
+
+def test_a_value_is_removed_with_its_line_and_nothing_else() -> None:
+    text = 'name = "w"  # its name\nmemory_mib = 64\n\n[[disks]]\npath = "/a" # a\ncache = "none"\n[params]\nx.y = [\n  1,\n]\nz = 2'
+    assert without_value(text, ("memory_mib",)) == text.replace("memory_mib = 64\n", "")
+    assert without_value(text, ("disks", 0, "cache")) == text.replace('cache = "none"\n', "")
+    assert without_value(text, ("params", "z")) == text.removesuffix("z = 2")
+    assert without_value(text, ("params", "nothing")) == text
+    assert without_value(text, ("disks", 7, "cache")) == text
+    with pytest.raises(TomlTextError, match="only an editor"):
+        without_value('disks = [{path = "/a", cache = "none"}]', ("disks", 0, "cache"))
+    with pytest.raises(TomlTextError, match="only an editor"):
+        without_value("params = {x = 1, y = 2}", ("params", "x"))

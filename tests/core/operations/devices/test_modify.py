@@ -14,6 +14,7 @@ import hvcore
 from hvcore import Disk, DriverHandle, Instance, Nic, Node, State
 from hvcore.model.definitions.changed_row import changed_keys, changed_row
 from hvcore.model.record import Change, Phase, Record
+from hvcore.plugins.hooks import Hooks
 from hvcore.state.store import Store
 
 A, B = (Disk(path=f"/srv/{name}.img") for name in "ab")
@@ -169,3 +170,30 @@ def test_an_instance_without_a_definition_is_refused_first(node: Node, up: Calla
     with pytest.raises(hvcore.InputError, match="has no definition to save the device in"):
         node.modify("web1", "disk0", {"cache": "none"}, save=True)
     assert node.info("web1").disks == (A,)
+
+
+# ------------------------------------------------------------------------------------------------------ plugins are told
+
+
+def test_plugins_learn_of_a_change_before_and_after_it(
+    node: Node, up: Callable[..., Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, str, str | None]] = []
+    each, notes = Hooks.each, Hooks.notes
+
+    def before(self: Hooks, name: str, **given: Any) -> Any:
+        if name == "before_change":
+            seen.append((str(given["op"]), given["device"], given["instance"].disks[0].cache))
+        return each(self, name, **given)
+
+    def after(self: Hooks, name: str, **given: Any) -> Any:
+        if name == "after_change":
+            seen.append((str(given["outcome"].op), given["device"], given["instance"].disks[0].cache))
+        return [*notes(self, name, **given), "a plugin says so"]
+
+    monkeypatch.setattr(Hooks, "each", before)
+    monkeypatch.setattr(Hooks, "notes", after)
+    up(A)
+    assert "a plugin says so" in node.modify("web1", "disk0", {"cache": "none"}).notes
+    assert not node.modify("web1", "disk0", {"cache": "none"}).changed
+    assert seen == [("modify", "disk0", None), ("modify", "disk0", "none")]

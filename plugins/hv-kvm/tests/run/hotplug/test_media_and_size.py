@@ -14,6 +14,7 @@ import hvcore
 from hv_kvm.qmp import plugging, reach
 from hvcore import Disk, State
 from hvcore.model.record import Change, Phase
+from hvcore.plugin import Hooks
 
 if TYPE_CHECKING:
     from world import World
@@ -174,3 +175,68 @@ def test_a_disk_grows_and_never_shrinks_unless_told(world: World) -> None:
     world.node.attach("web1", Disk(path=more), deadline_s=300)
     assert world.node.resize_disk("web1", "disk1", 4 << 20, deadline_s=300).changed
     assert Path(more).stat().st_size == 4 << 20
+
+
+DEFINITION = """name = "web1"
+driver = "kvm"
+memory_mib = 32
+
+[params]
+kvm_flag = "disabled"
+usb_devices = "tablet"
+cdrom_image_path = "{image}"
+"""
+
+
+def test_media_and_usb_devices_are_saved_in_the_definition_too(world: World, tmp_path: Path) -> None:
+    first, second = image(world, "a.iso"), image(world, "b.iso")
+    node = hvcore.Node(world.run_dir, config_dir=tmp_path / "config", uid_pool=world.uids)
+    text = DEFINITION.format(image=first)
+    node.definitions.define_text(text, subject="text", directory=None)
+    node.start(node.definitions.instance("web1"), source=node.definitions.path("web1"), deadline_s=300)
+    assert node.insert("web1", "cdrom1", second, save=True, deadline_s=300).notes == ()
+    assert node.definitions.text("web1") == text.replace(first, second)
+    assert node.eject("web1", "cdrom1", save=True, deadline_s=300).notes == ()
+    assert "cdrom_image_path = " not in node.definitions.text("web1")
+    assert node.insert("web1", "cdrom1", first, save=True, deadline_s=300).notes == ()
+    keyboard = hvcore.ListedDevice(param="usb_devices", item="keyboard")
+    added = node.attach("web1", keyboard, save=True, deadline_s=300)
+    assert (added.device, added.notes) == ("usb1", ())
+    assert node.definitions.text("web1") == text.replace('"tablet"', '"tablet,keyboard"')
+    assert node.changes("web1") == ()
+    assert node.detach("web1", "usb0", save=True, deadline_s=300).notes == ()
+    assert node.definitions.text("web1") == text.replace('"tablet"', '"keyboard"')
+    assert node.detach("web1", "usb1", save=True, deadline_s=300).notes == ()
+    assert "usb_devices = " not in node.definitions.text("web1")
+    assert node.changes("web1") == ()
+    node.definitions.define_text(text, subject="text", directory=None, replace=True)
+    node.attach("web1", keyboard, deadline_s=300)
+    (note,) = node.detach("web1", "usb0", save=True, deadline_s=300).notes
+    assert "does not have the device" in note
+
+
+def test_a_plugin_is_asked_before_a_disk_is_resized_or_a_medium_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    each: Callable[..., Any] = Hooks.each
+
+    def refuses(self: Hooks, name: str, **given: Any) -> Any:
+        if name == "before_change":
+            asked.append(f"{given['op']} {given['device']}")
+            raise hvcore.OperationError("web1: not today; try tomorrow")
+        return each(self, name, **given)
+
+    monkeypatch.setattr(Hooks, "each", refuses)
+    world.start(cdrom_image_path=image(world, "a.iso"))
+    before = world.record()
+    acts: list[Callable[[], object]] = [
+        lambda: world.node.resize_disk("web1", "disk0", 3 << 20),
+        lambda: world.node.eject("web1", "cdrom1"),
+        lambda: world.node.insert("web1", "cdrom1", image(world, "b.iso")),
+    ]
+    for act in acts:
+        with pytest.raises(hvcore.OperationError, match="not today"):
+            act()
+    assert asked == ["resize disk0", "eject cdrom1", "insert cdrom1"]
+    assert (world.record(), in_drive(world), os.path.getsize(world.root / "web1.img")) == (before, "cdrom1", 1 << 20)
