@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, Final, NoReturn
 
-__all__ = ["ReadOnlyDict", "plain", "plain_fields"]
+__all__ = ["ReadOnlyDict", "is_figure", "plain", "plain_fields"]
 
 
 class ReadOnlyDict(dict[str, Any]):
@@ -22,6 +22,14 @@ class ReadOnlyDict(dict[str, Any]):
 
     def __reduce__(self) -> tuple[type[ReadOnlyDict], tuple[dict[str, Any]]]:
         return type(self), (dict(self),)
+
+
+_LARGEST: Final = 2**63
+
+
+def is_figure(value: object) -> bool:
+    """Whether programs can use the value as a size or a counter: a number from 0 to 63 bits, and no bool or NaN."""
+    return type(value) is not bool and isinstance(value, int | float) and 0 <= value < _LARGEST
 
 
 _DEEPEST: Final = 20

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 from hvcore.frozen import dataclass
 from hvcore.model.devices import Disk, Nic
 from hvcore.model.state import EndedBy, State
+from hvcore.plain import is_figure
 
 __all__ = ["ConsoleAddress", "ConsoleKind", "InstanceInfo", "Interface", "Observation", "fault_of"]
 
@@ -88,7 +89,6 @@ class Observation:
 
 
 _FIGURES: Final = ("pid", "memory_mib", "resident_mib", "vcpus", "cpu_seconds", "uptime_s")
-_NUMBER: Final = (int, float)  # each of these once: a list checks hundreds of observations
 _KINDS: Final = (
     ("reason", (str, type(None)), "a text"),
     ("ended_by", (EndedBy, type(None)), "an hvcore.plugin.EndedBy"),
@@ -106,8 +106,7 @@ def fault_of(found: Observation) -> str | None:
             return f"{name} is {value!r:.80}, not {what} or None"
     for name in _FIGURES:
         value = getattr(found, name)
-        number = type(value) is not bool and isinstance(value, _NUMBER)
-        if value is not None and not (number and 0 <= value < _LARGEST):  # False for NaN
+        if value is not None and not is_figure(value):
             return f"{name} is {value!r:.80}, not a number of at least 0 or None"
     if found.consoles and not all(isinstance(one, ConsoleAddress) for one in found.consoles):
         return f"consoles are {found.consoles!r:.80}, not a tuple of hvcore.plugin.ConsoleAddress"

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from hvcore.frozen import dataclass
 from hvcore.model.state import State
-from hvcore.plain import plain_fields
+from hvcore.plain import is_figure, plain_fields
 
 __all__ = ["DiskUse", "InstanceUsage", "NicUse", "Usage", "usage_fault"]
 
@@ -55,7 +55,6 @@ class Usage:
 
 
 _FIGURES: Final = ("vcpus", "memory_mib", "resident_mib", "cpu_seconds", "processes")
-_LARGEST: Final = 2**63
 
 
 def usage_fault(found: object) -> str | None:
@@ -73,8 +72,7 @@ def usage_fault(found: object) -> str | None:
         }
     counted |= {f"guest[{key!r}]": value for key, value in found.guest.items()}
     for name, value in counted.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if value is not None and not (number and 0 <= value < _LARGEST):  # False for NaN
+        if value is not None and not is_figure(value):
             return f"has {name} = {value!r:.80}, not a number of at least 0 or None"
     return None
 

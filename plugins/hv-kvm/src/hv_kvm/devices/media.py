@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, ClassVar, Final
 
 import hvcore.plugin as hv
@@ -97,6 +98,15 @@ class Cdrom(PciDevice):
         return CDROM_IMAGES[self.number - 1]
 
     @property
+    def medium(self) -> str:
+        """The path or URL of the image; empty for an empty drive."""
+        return self.image
+
+    def with_medium(self, image: str) -> Cdrom:
+        """The drive with that image in it."""
+        return replace(self, image=image)
+
+    @property
     def protocol(self) -> str | None:
         """The block driver that reads a URL; None for a file."""
         return None if self.image.startswith("/") or not self.image else self.image.partition(":")[0]
@@ -143,15 +153,28 @@ class Floppy(Device):
         return _FLOPPY
 
     @property
-    def image(self) -> Image:
+    def key(self) -> str:
+        """The parameter that names the image."""
+        return "floppy_image_path"
+
+    @property
+    def medium(self) -> str:
+        """The path of the image; empty for an empty drive."""
+        return self.path
+
+    def with_medium(self, image: str) -> Floppy:
+        """The drive with that image in it."""
+        return replace(self, path=image)
+
+    @property
+    def file(self) -> Image:
         """The image file, read-only and not claimed."""
-        given_by = "params.floppy_image_path"
-        return Image(key=_FLOPPY, given_by=given_by, path=self.path, fdset=10, write=False, claim=False)
+        return Image(key=_FLOPPY, given_by=f"params.{self.key}", path=self.path, fdset=10, write=False, claim=False)
 
     def resources(self, spec: KvmSpec) -> Iterator[hv.Resource[Any]]:
         """The image, if there is one in the drive."""
         if self.path:
-            yield self.image
+            yield self.file
 
 
 DEVICES: Final = (Cdrom, Floppy)
@@ -226,7 +249,7 @@ def _floppy(floppy: Floppy, spec: KvmSpec, bindings: Bindings) -> Iterator[Opt]:
     """The controller has the boot index. A pc machine has a controller, a q35 machine needs one."""
     keys = ("floppy_image_path", "boot_order")
     if floppy.path:
-        opened = bindings[floppy.image]
+        opened = bindings[floppy.file]
         yield from descriptors(opened, floppy.path)
         yield read_only_image(_FLOPPY, file_props(opened), keys[:1])
     props: Props = {"id": f"{_FLOPPY}-dev", "drive": _FLOPPY if floppy.path else None}

@@ -52,8 +52,11 @@ def fields_of(spec: KvmSpec) -> dict[str, str]:
 
     Drives of which the medium can be changed have the parameter of that.
     """
-    drives = {drive.label: f"params.{drive.key}" for drive in spec.of(Cdrom) if not drive.needs_slot}
-    drives |= {drive.label: "params.floppy_image_path" for drive in spec.of(Floppy)}
+    fillable: tuple[Cdrom | Floppy, ...] = (
+        *(drive for drive in spec.of(Cdrom) if not drive.needs_slot),
+        *spec.of(Floppy),
+    )
+    drives = {drive.label: f"params.{drive.key}" for drive in fillable}
     listed = (device for device in spec.of(UsbDevice) if device.key == _USB)
     drives |= {device.label: f"params.{_USB}[{position}]" for position, device in enumerate(listed)}
     return drives | {

@@ -32,7 +32,7 @@ def with_medium(hooks: hv.Hooks, spec: KvmSpec, job: hv.Job, label: str, path: s
     drive = device_of(spec, label)
     if not isinstance(drive, Cdrom | Floppy):
         raise hv.OperationError(f"{job.name}: {label} has no medium to change; give a CD-ROM or floppy drive")
-    new = _with_image(drive, path or "")
+    new = drive.with_medium(path or "")
     after = replace(spec, devices=tuple(new if one is drive else one for one in spec.devices))
     problems = [] if path is None else list(problems_of(hooks, job, spec, after, new))
     if problems:
@@ -158,8 +158,4 @@ def _named(label: str, image: str) -> str:
 
 def _image(drive: Device | None) -> str:
     """The path or URL of the image in the drive; empty for none."""
-    return drive.image if isinstance(drive, Cdrom) else drive.path if isinstance(drive, Floppy) else ""
-
-
-def _with_image(drive: Device, image: str) -> Device:
-    return replace(drive, image=image) if isinstance(drive, Cdrom) else replace(drive, path=image)  # type: ignore[call-arg]
+    return drive.medium if isinstance(drive, Cdrom | Floppy) else ""

@@ -9,8 +9,9 @@ from typing import Final
 from hv_kvm.devices.virtio import Balloon
 from hv_kvm.machine.saved import saved_device, with_values
 from hv_kvm.machine.spec import KvmSpec
-from hv_kvm.qmp import QmpClient, QmpError, QmpTimeoutError, reach, size_commands
+from hv_kvm.qmp import QmpClient, QmpTimeoutError, reach, size_commands
 from hv_kvm.run.startup.room import more_memory_problems
+from hv_kvm.run.tuning.saved_first import saved_first
 from hvcore.plugin import InputError, Job, Live, OperationError, Reached, VerifyError, hookimpl
 
 __all__ = ["balloon", "on_ready", "wait_for_size"]
@@ -54,15 +55,8 @@ def balloon(live: Live, job: Job, memory_mib: int) -> Reached:
             raise VerifyError(job.name, problems)
     with reach(live.dir, job.deadline.left()) as client:
         before = size_commands.query_balloon(client, deadline_s=job.deadline.left())
-        # The record first: after a crash from here on, a reboot has the size that was asked for.
-        job.bind(balloon_mib=size_mib)
-        job.update(spec=with_values(spec, "Balloon", size_mib=size_mib))
-        try:
+        with saved_first(job, with_values(spec, "Balloon", size_mib=size_mib), balloon_mib=size_mib):
             size_commands.balloon(client, wanted_mib * _MIB, deadline_s=job.deadline.left())
-        except QmpError:
-            job.bind(balloon_mib=live.record.bindings.get("balloon_mib"))
-            job.update(spec=spec)
-            raise
         job.progress(f"waiting up to {job.deadline.left():.0f} s for the guest to reach {memory_mib} MiB")
         after = wait_for_size(
             client,

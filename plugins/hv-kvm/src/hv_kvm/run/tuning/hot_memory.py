@@ -6,9 +6,10 @@ from typing import Final
 
 import hvcore.plugin as hv
 from hv_kvm.machine.saved import saved_device, with_values
-from hv_kvm.qmp import QmpError, reach, size_commands
+from hv_kvm.qmp import reach, size_commands
 from hv_kvm.run.startup.room import more_memory_problems
 from hv_kvm.run.tuning.balloon import wait_for_size
+from hv_kvm.run.tuning.saved_first import saved_first
 
 __all__ = ["resize_memory"]
 
@@ -36,14 +37,9 @@ def resize_memory(live: hv.Live, job: hv.Job, memory_mib: int) -> hv.Reached:
             raise hv.VerifyError(job.name, problems)
     with reach(live.dir, job.deadline.left()) as client:
         before = size_commands.query_size_of(client, _DEVICE, deadline_s=job.deadline.left())
-        job.update(spec=with_values(spec, "HotMemory", asked_mib=more_mib))  # also after a crash, and a reboot
-        try:
-            size_commands.set_property(
-                client, _DEVICE, "requested-size", more_mib * _MIB, deadline_s=job.deadline.left()
-            )
-        except QmpError:
-            job.update(spec=spec)
-            raise
+        with saved_first(job, with_values(spec, "HotMemory", asked_mib=more_mib)):
+            size = more_mib * _MIB
+            size_commands.set_property(client, _DEVICE, "requested-size", size, deadline_s=job.deadline.left())
         job.progress(f"waiting up to {job.deadline.left():.0f} s for the guest to reach {memory_mib} MiB")
         after = wait_for_size(
             client,

@@ -13,6 +13,7 @@ from hv_kvm.machine.cpu_places import CpuPlaces, places, with_pins
 from hv_kvm.machine.saved import saved_device, with_values
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qmp import QmpClient, commands, reach, size_commands
+from hv_kvm.run.tuning.saved_first import saved_first
 
 __all__ = ["on_ready", "pin", "place_threads", "refuse_outside"]
 
@@ -38,16 +39,12 @@ def pin(live: hv.Live, job: hv.Job, pins: hv.Pins) -> bool:
     values = with_pins(job.name, cpu, vcpus, pins)
     wanted, before = places(values, vcpus), places(cpu, vcpus)
     refuse_outside(wanted, job)
-    with reach(live.dir, job.deadline.left()) as client:
-        # The record first: after a crash from here on, a reboot has the pins that were asked for.
-        job.bind(pins=str(wanted) if wanted.pinned else None)
-        job.update(spec=with_values(spec, "Cpu", **values))
-        try:
-            return place_threads(client, wanted, job, free=before) or wanted != before
-        except BaseException:
-            job.bind(pins=live.record.bindings.get("pins"))
-            job.update(spec=spec)
-            raise
+    shown = str(wanted) if wanted.pinned else None
+    with (
+        reach(live.dir, job.deadline.left()) as client,
+        saved_first(job, with_values(spec, "Cpu", **values), pins=shown),
+    ):
+        return place_threads(client, wanted, job, free=before) or wanted != before
 
 
 def refuse_outside(wanted: CpuPlaces, job: hv.Job) -> None:

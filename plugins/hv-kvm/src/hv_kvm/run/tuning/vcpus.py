@@ -12,6 +12,7 @@ from hv_kvm.machine.saved import saved_device
 from hv_kvm.qmp import QmpClient, QmpCommandError, QmpTimeoutError, reach, size_commands
 from hv_kvm.qmp.size_commands import CpuPlace
 from hv_kvm.run.tuning.pinning import place_threads, refuse_outside
+from hv_kvm.run.tuning.saved_first import saved_first
 
 __all__ = ["resize_vcpus"]
 
@@ -35,13 +36,9 @@ def resize_vcpus(live: hv.Live, job: hv.Job, vcpus: int) -> hv.Reached:
             raise hv.InputError(f"{job.name}: vcpus: at most {most}, the maximum of its start, got {vcpus}; {todo}")
         if vcpus > before:  # a new vCPU that could not be pinned would be there all the same
             refuse_outside(places(cpu, vcpus), job)
-        job.update(spec={**spec, "vcpus": vcpus})  # a reboot after a crash has the number that was asked for
-        try:
+        with saved_first(job, {**spec, "vcpus": vcpus}):
             refused = _change(client, before, vcpus, job)
             after = _occupied(_places(client, job))
-        except BaseException:
-            job.update(spec=spec)
-            raise
         if after != vcpus:
             job.update(spec={**spec, "vcpus": after})
         if isinstance(refused, QmpCommandError):
