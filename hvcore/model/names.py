@@ -8,7 +8,7 @@ from typing import Final
 from hvcore.errors import Problem
 from hvcore.params.words import shortened
 
-__all__ = ["DRIVER_PATTERN", "MAX_NAME_BYTES", "NAME_PATTERN", "name_problem"]
+__all__ = ["DRIVER_PATTERN", "MAX_NAME_BYTES", "NAME_PATTERN", "name_problem", "sha256_hex"]
 
 MAX_NAME_BYTES: Final = 200
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]*[a-z0-9_])?")
@@ -41,3 +41,10 @@ def name_problem(name: object, path: str = "name") -> Problem | None:
         if not _LABEL.fullmatch(label):
             return Problem(path=path, what="is not an instance name", got=shortened(name), todo=_TODO)
     return None
+
+
+def sha256_hex(data: bytes) -> str:
+    """The SHA-256 of a few bytes as 64 hexadecimal digits, for names of files, links and groups."""
+    import hashlib  # noqa: PLC0415 - 6.5 ms (OpenSSL), which most commands do not need
+
+    return hashlib.sha256(data).hexdigest()

@@ -16,7 +16,7 @@ from pathlib import Path
 from hvcore.frozen import dataclass
 from hvcore.host.cgroups.group_files import ControlFiles
 from hvcore.model.limits import LIMITED, GroupLimits
-from hvcore.sha256 import sha256_hex
+from hvcore.model.names import sha256_hex
 
 __all__ = ["ControlGroups", "control_groups", "group_name", "program_group_name"]
 

@@ -22,7 +22,7 @@ from typing import Final
 from hvcore.frozen import dataclass
 from hvcore.host.disks.loop_devices import LOOP_MAJOR, MappedFile, loop_devices, mapped_by
 from hvcore.host.mount_table import mounts, unescaped
-from hvcore.sha256 import sha256_hex
+from hvcore.model.names import sha256_hex
 
 __all__ = ["DiskId", "block_key", "disks_overlap", "host_use", "identify_disk", "overlap", "sharing", "used_as"]
 

@@ -26,7 +26,7 @@ from hvcore.host.files import private_dir
 from hvcore.host.processes.launched import marked_for, marks
 from hvcore.host.processes.process import boot_id
 from hvcore.host.processes.search import rooted
-from hvcore.sha256 import sha256_hex
+from hvcore.model.names import sha256_hex
 
 __all__ = [
     "LaunchNotes",

@@ -13,8 +13,8 @@ from typing import Any, Final
 from hvcore.errors import NodeError
 from hvcore.host.files import private_dir, read_regular, write_atomic
 from hvcore.host.programs import is_program, program_key
+from hvcore.model.names import sha256_hex
 from hvcore.model.network.passt_arguments import NodeNetwork, asked_options
-from hvcore.sha256 import sha256_hex
 
 __all__ = ["RESOLV_CONF", "default_routes", "node_network", "passt_options", "why_not_passt"]
 

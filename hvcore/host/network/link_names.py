@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from hvcore.sha256 import sha256_hex
+from hvcore.model.names import sha256_hex
 
 __all__ = ["COMMUNICATION", "is_ours", "link_mark", "link_name", "owner_of_mark"]
 

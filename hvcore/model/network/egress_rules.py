@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from hvcore.frozen import dataclass
+from hvcore.model.names import sha256_hex
 from hvcore.model.resource import Identity, Resource
-from hvcore.sha256 import sha256_hex
 
 __all__ = [
     "FAMILY",
