@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hvcore.deadline import Deadline
+from hvcore.errors import HvError, OperationError
 from hvcore.frozen import dataclass
+from hvcore.host.hurry import hurried_deadline
 from hvcore.model.record import Record
-from hvcore.model.state import Already, Move, Op, State
+from hvcore.model.state import ENDED, Already, Move, Op, State
 from hvcore.operations.context import Context
-from hvcore.operations.inspection.observe import existing
+from hvcore.operations.inspection.observe import existing, observed
 from hvcore.operations.recovery.recover import settle
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ class Begun:
     verdict: Move | Already
     loaded: LoadedDriver
     act: Callable[..., Any]
+    deadline: Deadline
+    """The one of the call; a stop by force ends it."""
 
     @property
     def state(self) -> State:
@@ -39,6 +43,8 @@ class Begun:
 def begun(context: Context, name: str, op: Op, deadline: Deadline) -> Iterator[Begun]:
     """The settled instance, under its lock for the block.
 
+    An error of the block becomes an `OperationError` with the reason, if the instance has ended meanwhile.
+
     Raises `BusyError`, `NotFoundError`, `StateError`, `UnsupportedError` for a driver without the ability, and what settling
     raises.
     """
@@ -46,4 +52,25 @@ def begun(context: Context, name: str, op: Op, deadline: Deadline) -> Iterator[B
         settle(context, name, deadline)
         record, verdict = existing(context, name, op)
         loaded = context.driver(record.driver)
-        yield Begun(record=record, verdict=verdict, loaded=loaded, act=loaded.able(op))
+        act = loaded.able(op)
+        with hurried_deadline(context.store.dir(name), deadline) as hurried:
+            try:
+                yield Begun(record=record, verdict=verdict, loaded=loaded, act=act, deadline=hurried)
+            except HvError as error:
+                if hurried.hurried:
+                    what = f"{name}: {op} was given up for a stop by force"
+                    raise OperationError(f"{what}; repeat it if the instance goes on") from error
+                _refuse_ended(context, name, op, error)
+                raise
+
+
+def _refuse_ended(context: Context, name: str, op: Op, error: HvError) -> None:
+    """Raise an `OperationError` if the instance has ended meanwhile: that is the reason, and not what its program answered."""
+    try:
+        seen = observed(context, name)
+    except HvError:
+        return
+    if seen.state in ENDED:
+        why = seen.observation.reason or f"it is {seen.state}"
+        what = f"{name}: the instance ended during {op}: {why}"
+        raise OperationError(f"{what}; 'hv stop {name}' clears it up, 'hv start {name}' starts it again") from error

@@ -72,7 +72,7 @@ def detach(context: Context, name: str, device: str, *, deadline: Deadline) -> O
     `DeadlineError` when the guest does not let it go: another detach continues.
     """
     with begun(context, name, Op.DETACH, deadline) as begin:
-        return _detached(context, begin, device, deadline)
+        return _detached(context, begin, device, begin.deadline)
 
 
 def _detached(context: Context, begin: Begun, device: str, deadline: Deadline) -> Outcome:

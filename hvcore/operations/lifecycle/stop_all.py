@@ -10,7 +10,7 @@ from typing import Final
 from hvcore.deadline import Deadline
 from hvcore.errors import HvError, OperationError
 from hvcore.model.answers import Outcome
-from hvcore.operations.context import CallOptions, Context
+from hvcore.operations.context import LOCK_WAIT_S, CallOptions, Context
 from hvcore.operations.lifecycle.stop import stop
 
 __all__ = ["stop_all"]
@@ -39,9 +39,11 @@ def stop_all(
                 name = waiting.get_nowait()
             except queue.Empty:
                 return
-            ended.put((name, _stopped(context.for_call(name, "stop", options), name, force=force, deadline=deadline)))
+            ended.put((name, _stopped(context.for_call(name, "stop", patient), name, force=force, deadline=deadline)))
 
     context.for_call("", "stop", options)  # wrong ones are refused here
+    # An instance that is not stopped now is cut off by the node's shutdown: a detach may wait for its guest for a while.
+    patient: CallOptions = {"busy_s": max(LOCK_WAIT_S, deadline.left() / 2), **options}
     for number in range(min(_AT_A_TIME, len(names))):
         # As daemons: after ^C the program ends. What was interrupted is finished by the next operation.
         threading.Thread(target=work, name=f"hvcore-stop-{number}", daemon=True).start()

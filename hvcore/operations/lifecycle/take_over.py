@@ -1,4 +1,4 @@
-"""How an operation by force gets the lock of an instance from a polite stop or reboot in progress."""
+"""How an operation by force gets the lock of an instance from another one that waits for the guest: a stop, a detach."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ENDS_S: Final = 30.0
 
 
 class TakingOver:
-    """Called while another operation holds the lock: if that is a polite stop, it is hurried, and then its guest is killed.
+    """Called while another operation holds the lock: one that waits for the guest is hurried, and then its guest is killed.
 
     A driver that does not listen, or waits for something else than its guest, gets the second half of the time. Without
     ``force``, it only waits.
@@ -60,6 +60,6 @@ class TakingOver:
         """The outcome of the stop by force, which found everything done if the other one obeyed."""
         if not self._hurried:
             return outcome
-        notes = (*outcome.notes, "another stop was waiting for the guest; this one ended that wait")
+        notes = (*outcome.notes, "another operation was waiting for the guest; this one ended that wait")
         clean = False if outcome.clean is None else outcome.clean
         return replace(outcome, changed=True, stopped_by=outcome.stopped_by or "kill", clean=clean, notes=notes)

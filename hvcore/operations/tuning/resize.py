@@ -42,9 +42,9 @@ def resize_vcpus(context: Context, name: str, vcpus: int, *, deadline: Deadline)
 
 def _resize(context: Context, name: str, op: Op, asked: int, deadline: Deadline) -> Resized:
     if type(asked) is not int or not 1 <= asked <= _LARGEST:
-        raise InputError(f"{name}: {op}: must be a whole number from 1, got {asked!r:.40}; give one")
+        raise InputError(f"{name}: {op}: must be a whole number from 1 to {_LARGEST}, got {asked!r:.40}; give one")
     with begun(context, name, op, deadline) as begin:
-        job = context.job(begin.record, deadline, begin.loaded)
+        job = context.job(begin.record, begin.deadline, begin.loaded)
         found = _acted(job, op, asked, lambda: begin.act(job.live, job, asked))
         changed = asked != found.before
         return Resized(

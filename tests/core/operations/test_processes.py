@@ -264,7 +264,7 @@ def test_disks_are_claimed_once_on_a_node(make: Any, run_dir: Path, tmp_path: Pa
     first.acquire(claim(image, key="disk1"))  # it has it already
     first.held.close()  # what follows is about the reservations
     for write in (True, False):
-        with pytest.raises(hvcore.DiskInUseError, match="already in use by instance a; stop that first") as caught:
+        with pytest.raises(hvcore.DiskInUseError, match="already in use by instance a; stop that") as caught:
             second.acquire(claim(tmp_path / "link", write=write))
         assert caught.value.exit_code == 5
     with pytest.raises(FileNotFoundError):

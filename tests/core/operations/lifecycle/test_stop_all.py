@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,6 +48,30 @@ def test_a_bug_in_one_stop_is_reported_with_its_instance(
         patched.setattr(module, "stop", broken)
         found = node.stop_all()
     assert "web1: the stop raised ZeroDivisionError" in str(found["web1"])
+
+
+def test_an_instance_that_is_busy_is_waited_for(
+    node: Node, fake: DriverHandle, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node's shutdown cuts off what is not stopped: a detach may wait for its guest longer than others are patient."""
+    fake.start(web(name="web1"))
+    monkeypatch.setattr(module, "LOCK_WAIT_S", 0.01)
+    monkeypatch.setattr(node, "_context", replace(node._context, busy_s=0.01))
+    busy, waited = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with node._context.store.lock("web1", "detach"):
+            busy.set()
+            waited.wait(60)
+
+    holder = threading.Thread(target=other)
+    holder.start()
+    assert busy.wait(60)
+    assert "busy" in str(node.stop_all(busy_s=0.0)["web1"])
+    releasing = threading.Timer(0.2, waited.set)
+    releasing.start()
+    assert isinstance(node.stop_all()["web1"], Outcome)
+    holder.join(60)
 
 
 def test_wrong_arguments_are_refused_before_anything_is_stopped(node: Node, fake: DriverHandle, web: Web) -> None:

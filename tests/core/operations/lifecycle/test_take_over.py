@@ -105,7 +105,7 @@ def test_a_stop_by_force_ends_the_wait_of_a_polite_stop(
     first, second = forced_while(node, loaded, lambda: stop(node, "web1", force=False, deadline=Deadline(LONG_S)))
     assert time.monotonic() - begun < LONG_S / 2
     assert (second.changed, second.state, second.stopped_by) == (True, State.STOPPED, "kill")
-    assert "another stop was waiting for the guest" in second.notes[-1]
+    assert "another operation was waiting for the guest" in second.notes[-1]
     assert (first.result().stopped_by, first.result().state) == ("kill", State.STOPPED)
     assert "a stop by force ended the wait for the guest" in first.result().notes
     nothing_left()
@@ -158,7 +158,7 @@ def test_a_reboot_by_force_takes_over_and_starts_it_again(
         second = reboot(node, "web1", force=True, deadline=Deadline(30), start_deadline=Deadline(30))
     assert time.monotonic() - begun < LONG_S / 2
     assert (second.state, second.clean) == (State.RUNNING, False)
-    assert any("another stop was waiting for the guest" in note for note in second.notes)
+    assert any("another operation was waiting for the guest" in note for note in second.notes)
     if polite_one == "stop":
         assert first.result().stopped_by == "kill"
     else:

@@ -269,4 +269,4 @@ def reach(directory: Path, deadline_s: float) -> QmpClient:
         try:
             return connect(first, deadline_s=until - time.monotonic())
         except QmpTimeoutError as error:
-            raise QmpTimeoutError(subject=error.subject, command=error.command, waited_s=deadline_s) from None
+            raise QmpTimeoutError(subject=directory.name, command=error.command, waited_s=deadline_s) from None

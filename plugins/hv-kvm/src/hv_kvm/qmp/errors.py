@@ -48,13 +48,11 @@ class QmpTimeoutError(QmpError, DeadlineError):
 
     def __init__(self, *, subject: str, command: str, waited_s: float) -> None:
         self.command = command
-        DeadlineError.__init__(
-            self,
-            subject=subject,
-            waiting_for=f"answer to {command}",
-            waited_s=waited_s,
-            todo="the outcome is unknown: query the state before you repeat the command",
-        )
+        todo = "the outcome is unknown: query the state before you repeat the command"
+        waiting_for = f"answer to {command}"
+        if command == "greeting":
+            waiting_for, todo = "greeting of QEMU", "nothing was asked yet: QEMU hangs, or this node is busy; try again"
+        DeadlineError.__init__(self, subject=subject, waiting_for=waiting_for, waited_s=waited_s, todo=todo)
 
 
 class QmpClosedError(QmpError):

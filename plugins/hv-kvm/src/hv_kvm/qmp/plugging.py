@@ -5,7 +5,7 @@ Names and errors are as in `hv_kvm.qmp.commands`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -34,6 +34,7 @@ _BY_NAME: Final = ("fd", "fds", "vhostfd", "vhostfds", "addr.str")
 """Properties with descriptors: numbers on the command line, and by QMP names that ``getfd`` has given them."""
 
 _FREED_S: Final = 2.0
+_AT_LEAST_EVERY_S: Final = 1.0
 _DELETED: Final = "DEVICE_DELETED"
 _REFUSED: Final = ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR")
 
@@ -180,8 +181,10 @@ def _unless_missing(client: QmpClient, command: str, arguments: dict[str, Any], 
             raise
 
 
-def let_go(client: QmpClient, device: str, *, deadline_s: float) -> bool:
+def let_go(client: QmpClient, device: str, *, left_s: Callable[[], float]) -> bool:
     """Ask the guest to let the device go; whether it did so in time. Does nothing if the device is gone.
+
+    ``left_s`` gives the seconds that are left. It is called at least every second: a stop by force may end the wait.
 
     A guest that is paused or has no driver for that does not answer. QEMU then keeps the request, until the guest is reset.
     Raises `UnplugRefusedError` with the guest's refusal.
@@ -195,13 +198,13 @@ def let_go(client: QmpClient, device: str, *, deadline_s: float) -> bool:
             return True
         if "in the process of unplug" not in error.desc:
             raise
-    try:
-        event = client.wait_event(lambda event: _is_about(event, device), deadline_s=deadline_s)
-    except QmpTimeoutError:
-        return device not in devices(client)
-    if event.name in _REFUSED:
-        raise UnplugRefusedError(device)
-    return True
+    while (rest_s := left_s()) > 0.0:
+        with suppress(QmpTimeoutError):
+            event = client.wait_event(lambda event: _is_about(event, device), deadline_s=min(rest_s, _AT_LEAST_EVERY_S))
+            if event.name in _REFUSED:
+                raise UnplugRefusedError(device)
+            return True
+    return device not in devices(client)
 
 
 def _is_about(event: QmpEvent, device: str) -> bool:

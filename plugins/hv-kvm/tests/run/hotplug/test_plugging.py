@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -253,6 +254,44 @@ def test_a_monitor_that_another_client_holds_delays_no_attach(world: World) -> N
     with connect(str(world.dir() / "qmp")):
         assert world.node.attach("web1", Disk(path=world.disk("more.img")), deadline_s=30).changed
         assert world.node.detach("web1", "disk1", deadline_s=30).changed
+
+
+def detaching(world: World) -> tuple[threading.Thread, list[BaseException]]:
+    """A detach in another thread, which has asked the guest and waits for it."""
+    waits, errors = threading.Event(), list[BaseException]()
+
+    def detach() -> None:
+        try:
+            world.node.detach("web1", "disk1", deadline_s=300, progress=lambda *_: waits.set())
+        except BaseException as error:  # noqa: BLE001 - for the thread of the test
+            errors.append(error)
+
+    world.pressable()
+    world.node.attach("web1", Disk(path=world.disk("more.img")), deadline_s=300)
+    thread = threading.Thread(target=detach)
+    thread.start()
+    assert waits.wait(300)
+    return thread, errors
+
+
+def test_a_stop_by_force_does_not_wait_for_a_detach(world: World) -> None:
+    thread, errors = detaching(world)
+    outcome = world.node.stop("web1", force=True, deadline_s=300)
+    thread.join(300)
+    assert (outcome.changed, outcome.state) == (True, State.STOPPED)
+    (error,) = errors
+    assert isinstance(error, hvcore.OperationError)
+    assert "web1: detach was given up for a stop by force" in str(error)
+    assert world.leftovers() == []
+
+
+def test_a_guest_that_is_killed_during_a_detach_is_the_reason_of_its_failure(world: World) -> None:
+    thread, errors = detaching(world)
+    world.kill()
+    thread.join(300)
+    (error,) = errors
+    assert isinstance(error, hvcore.OperationError)
+    assert "web1: the instance ended during detach: QEMU was killed by SIGKILL" in str(error)
 
 
 def test_a_stop_by_force_ends_a_guest_that_hangs_in_the_middle_of_a_detach(world: World) -> None:

@@ -105,7 +105,7 @@ def _let_go(plug: GuestDevice, device: str) -> None:
     job.progress(f"waiting up to {job.deadline.left():.0f} s for the guest to let {label} go")
     again = f"'hv detach {job.name} {label}' again"
     try:
-        done = plugging.let_go(plug.client, device, deadline_s=job.deadline.left())
+        done = plugging.let_go(plug.client, device, left_s=job.deadline.left)
     except plugging.UnplugRefusedError as error:
         what = f"{job.name}: the guest refuses to let {label} go, and still has it"
         raise hv.OperationError(f"{what}; stop using it in the guest, then {again}") from error
