@@ -74,7 +74,10 @@ class DiskInUse(Problem):
     @classmethod
     def at(cls, path: str, error: DiskInUseError) -> Self:
         """The problem of the field ``path`` that names the disk of the error."""
-        what, todo = f"is already in use by {error.holder}", "stop that first, only one can use a disk"
+        what, todo = (
+            f"is already in use by {error.holder}",
+            "stop that, or detach the disk there: only one can use a disk",
+        )
         return cls(path=path, what=what, got=repr(error.path), todo=todo, disk=error.path, holder=error.holder)
 
 
@@ -220,7 +223,9 @@ class DiskInUseError(BusyError):
 
     def __init__(self, *, path: str, holder: str) -> None:
         self.path, self.holder = path, holder
-        what = f"disk {path!r}: already in use by {holder}; stop that first, only one can use a disk"
+        what = (
+            f"disk {path!r}: already in use by {holder}; stop that, or detach the disk there: only one can use a disk"
+        )
         super().__init__(what, subject=path)
 
 

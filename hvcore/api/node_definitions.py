@@ -112,7 +112,7 @@ class Definitions:
 
     def autostart(self, name: str, *, on: bool = True) -> DefinitionOutcome:
         """Whether the node's boot starts the instance. Raises `NotFoundError`, `InputError`."""
-        return definitions.autostart(self._files, self._checks, name, on=on)
+        return definitions.autostart(self._context, self._files, self._checks, name, on=on)
 
     def rename(self, old: str, new: str, *, deadline_s: float = 10.0) -> DefinitionOutcome:
         """Give a definition another name. The uuid is kept, and so are MAC addresses that follow from it.

@@ -41,9 +41,7 @@ def view(name: str, *, only_print: bool, as_json: bool) -> None:
         show([one.to_json() for one in displays], "", as_json=True)
         return
     if not displays:
-        todo = (
-            f"set vnc_bind_address and restart it; 'hv screenshot {name}' may show a picture, 'hv console {name}' text"
-        )
+        todo = f"set vnc_bind_address, then stop and start it; 'hv screenshot {name}' may show a picture, 'hv console {name}' text"
         raise hvcore.OperationError(f"{name}: has neither a VNC nor a SPICE display; {todo}")
     one = displays[0]
     viewer = None if only_print else _viewer(one)

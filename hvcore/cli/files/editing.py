@@ -18,6 +18,7 @@ import click
 
 import hvcore
 from hvcore.cli.output import is_terminal, results
+from hvcore.cli.whole_file import write_whole
 
 __all__ = ["edited"]
 
@@ -34,8 +35,8 @@ def edited(node: hvcore.Node, name: str) -> hvcore.DefinitionOutcome:
     draft = node.definitions.directory / f".{name}.edit.toml"
     with _alone(node.definitions.directory / f".{name}.editing", name):
         kept = _read(draft)
-        if kept is None or kept == before or not _confirmed(f"{name}: continue with the text of the last edit?"):
-            _write(draft, before)
+        if not kept or kept == before or not _confirmed(_offer(name, draft, node.definitions.path(name))):
+            _write(name, draft, before)
         while True:
             _run(editor, draft, name)
             text = _read(draft)
@@ -101,11 +102,21 @@ def _read(draft: Path) -> str | None:
         return None
 
 
-def _write(draft: Path, text: str) -> None:
-    with open(
-        os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb"
-    ) as file:
-        file.write(text.encode())
+def _offer(name: str, draft: Path, definition: Path) -> str:
+    """The question whether to go on with the text of an earlier edit."""
+    question = f"{name}: continue with the text of the last edit?"
+    if draft.stat().st_mtime_ns < definition.stat().st_mtime_ns:
+        return f"{name}: the definition was changed after the last edit, and its text does not have that.\n{question}"
+    return question
+
+
+def _write(name: str, draft: Path, text: str) -> None:
+    """Write the whole draft, or leave the old one: a part of it would be offered by the next edit."""
+    try:
+        write_whole(draft, text.encode(), mode=0o600)
+    except OSError as error:
+        what = f"{name}: the definition cannot be edited, {str(draft)!r} cannot be written, got {error.strerror}"
+        raise hvcore.NodeError(f"{what}; free some space there") from error
 
 
 def _run(editor: list[str], draft: Path, name: str) -> None:

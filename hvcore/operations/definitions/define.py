@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from hvcore.config import file_text, parse_instance_file
 from hvcore.deadline import Deadline
-from hvcore.errors import HvError, InputError, NotFoundError, ParamsError, Problem, StateError
+from hvcore.errors import HvError, InputError, InstanceFileError, NotFoundError, ParamsError, Problem, StateError
 from hvcore.frozen import dataclass
 from hvcore.host.definition_files import DefinitionFiles
 from hvcore.model.definitions.definition import Definition, DefinitionOutcome
@@ -51,8 +51,10 @@ class Checks:
 def read_text(files: DefinitionFiles, name: str) -> str:
     """The text of the definition. Raises `NotFoundError` and `InstanceFileError`."""
     path = files.path(name)
-    if name_problem(name) is not None or not files.exists(name):
-        shown = name if name_problem(name) is None else repr(name)[:80]
+    if (wrong := name_problem(name)) is not None and files.exists(name):
+        raise InstanceFileError(f"{str(path)!r:.300}: the name of its file {wrong.what}; rename the file")
+    if wrong is not None or not files.exists(name):
+        shown = name if wrong is None else repr(name)[:80]
         raise NotFoundError(shown, hint=f"{str(path)!r:.300} does not exist; hv define FILE makes a definition")
     return file_text(path, protected=True)
 
@@ -162,6 +164,8 @@ def define(
             files.write(name, text.encode())
     at_boot = _starts(text, subject)
     notes = [*_replaced(before, at_boot=at_boot), *_while_running(context, files, name)] if before != text else []
+    if at_boot:
+        notes += _if_not_at_boot(context)
     return _outcome(files, name, "define", changed=before != text, autostart=at_boot, notes=tuple(notes))
 
 
@@ -192,15 +196,18 @@ def change(
     return _outcome(files, name, action, changed=text != before, autostart=at_boot, notes=notes)
 
 
-def autostart(files: DefinitionFiles, checks: Checks, name: str, *, on: bool) -> DefinitionOutcome:
-    """Set key ``autostart`` of the definition, also if the rest of it no longer passes."""
+def autostart(context: Context, files: DefinitionFiles, checks: Checks, name: str, *, on: bool) -> DefinitionOutcome:
+    """Set key ``autostart`` of the definition, also if the rest of it no longer passes.
+
+    A note says what keeps the instance from being started.
+    """
     path = repr(str(files.path(name)))
     with files.writing():
         before = text = read_text(files, name)
         if _starts(before, path) is not on:
             text = _edited(path, before, lambda old: with_value(old, (_AUTOSTART,), on))
             files.write(name, text.encode())
-    notes = _if_unusable(files, name, checks) if on else ()
+    notes = (*_if_unusable(files, name, checks), *_if_not_at_boot(context)) if on else ()
     return _outcome(files, name, _AUTOSTART, changed=text != before, autostart=on, notes=notes)
 
 
@@ -244,6 +251,13 @@ def rename(
     notes = _if_unusable(files, new, checks)
     at_boot = definition_values(data)[_AUTOSTART]
     return _outcome(files, new, "rename", changed=True, autostart=at_boot, notes=notes)
+
+
+def _if_not_at_boot(context: Context) -> tuple[str, ...]:
+    """A note if no unit of systemd starts the definitions of this user."""
+    if context.host.privileged:
+        return ()
+    return ("the units of hvcore start root's definitions only; run 'hv start --autostart' from a unit of your own",)
 
 
 def _if_unusable(files: DefinitionFiles, name: str, checks: Checks) -> tuple[str, ...]:

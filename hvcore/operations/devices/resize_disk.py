@@ -16,6 +16,7 @@ from hvcore.operations.inspection.observe import observed
 __all__ = ["resize_disk"]
 
 _SECTOR_BYTES: Final = 512
+_LARGEST_BYTES: Final = (1 << 63) - 1  # off_t
 
 
 def resize_disk(
@@ -25,8 +26,8 @@ def resize_disk(
 
     Raises `InputError` for a size that no disk has, and for a smaller one without ``shrink``.
     """
-    if size_bytes <= 0 or size_bytes % _SECTOR_BYTES:
-        what = f"{name}: {device}: the size must be a multiple of {_SECTOR_BYTES} bytes, above 0"
+    if not 0 < size_bytes <= _LARGEST_BYTES or size_bytes % _SECTOR_BYTES:
+        what = f"{name}: {device}: the size must be a multiple of {_SECTOR_BYTES} bytes, above 0 and below 8 EiB"
         raise InputError(f"{what}, got {size_bytes}; give for example 20G")
     with begun(context, name, Op.RESIZE, deadline) as begin:
         record, loaded = begin.record, begin.loaded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from hvcore import (
     State,
     StateError,
 )
+from hvcore.api.node_definitions import Definitions
 from hvcore.config import default_definitions_dir
 from hvcore.host.files import write_atomic
 from hvcore.testing.isolate import act_at, forked
@@ -220,6 +222,25 @@ def test_impossible_names_have_no_definition(node: Node, name: str) -> None:
             act(name)
     with pytest.raises(NotFoundError):
         node.info(name)
+
+
+@pytest.mark.parametrize("name", ["Web", "we b", "we\nb", "ünï", "-web"])
+def test_a_file_whose_name_is_no_instance_name_is_named_as_the_fault(node: Node, name: str) -> None:
+    """Not as one that does not exist, when 'hv start --autostart' reports it."""
+    by_hand(node, name, FILE)
+    assert "the name of its file" in str(node.definitions.get(name).problem)
+    for act in (node.definitions.text, node.definitions.instance):
+        with pytest.raises(InstanceFileError, match=r"the name of its file .*; rename the file"):
+            act(name)
+
+
+@pytest.mark.parametrize("root", [True, False])
+def test_autostart_of_other_users_says_that_no_unit_starts_it(node: Node, file: Path, *, root: bool) -> None:
+    context = replace(node._context, host=replace(node._context.host, privileged=root))
+    definitions = Definitions(context, node.definitions.directory, node.definitions._checks)
+    for outcome in (definitions.define(file, autostart=True), definitions.autostart("web1")):
+        assert any("root's definitions" in note for note in outcome.notes) is not root
+    assert definitions.autostart("web1", on=False).notes == ()
 
 
 def test_a_rename_keeps_what_the_guest_sees(node: Node, file: Path) -> None:

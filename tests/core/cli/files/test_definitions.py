@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from fixture_types import File, Hv, Process
+
+from hvcore.cli.files.editing import _offer
 
 HV = (sys.executable, "-c", "from hvcore.cli import main; main()")
 
@@ -183,6 +186,39 @@ def test_edit_keeps_a_faulty_text(hv: Hv, instance_file: File, editor: Path, con
     assert "mood" in (config_dir / "instances" / ".web1.edit.toml").read_text()
     assert hv("list", "--all", "-q").stdout == "web1\n"
     assert hv("check", "web1").exit_code == 0
+
+
+def test_edit_leaves_no_part_of_a_text(
+    hv: Hv, instance_file: File, editor: Path, config_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next edit would offer it: on a full disk an empty text."""
+
+    def full(*_given: object, **_named: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    hv("define", instance_file())
+    with monkeypatch.context() as patched:
+        patched.setattr("hvcore.cli.files.editing.write_whole", full)
+        result = hv("edit", "web1")
+    assert result.exit_code == 1
+    assert "web1: the definition cannot be edited, " in result.stderr
+    assert "No space left on device; free some space there" in result.stderr
+    draft = config_dir / "instances" / ".web1.edit.toml"
+    assert not draft.exists()
+    draft.touch()
+    assert hv("edit", "web1").stderr == "web1: no change\n"
+
+
+def test_edit_says_that_the_definition_is_newer_than_the_text(tmp_path: Path) -> None:
+    """To go on with the text undoes what 'hv attach --save' has written since."""
+    draft, definition = tmp_path / "draft", tmp_path / "web1.toml"
+    for path in (draft, definition):
+        path.touch()
+    os.utime(draft, (2, 2))
+    os.utime(definition, (1, 1))
+    assert "changed after" not in _offer("web1", draft, definition)
+    os.utime(definition, (3, 3))
+    assert "the definition was changed after the last edit" in _offer("web1", draft, definition)
 
 
 @pytest.mark.heavy
