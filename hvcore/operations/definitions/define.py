@@ -257,7 +257,7 @@ def _if_not_at_boot(context: Context) -> tuple[str, ...]:
     """A note if no unit of systemd starts the definitions of this user."""
     if context.host.privileged:
         return ()
-    return ("the units of hvcore start root's definitions only; run 'hv start --autostart' from a unit of your own",)
+    return ("the units of hvcore start root's definitions only; run 'hv start --autostart' from your own unit",)
 
 
 def _if_unusable(files: DefinitionFiles, name: str, checks: Checks) -> tuple[str, ...]:
