@@ -14,7 +14,7 @@ from hvcore.model.definitions.live_changes import in_order, listed_changes, live
 from hvcore.model.definitions.pending import Effect, PendingChange
 from hvcore.model.instance import Instance
 from hvcore.model.record import Record
-from hvcore.model.state import Op
+from hvcore.model.state import Op, State
 from hvcore.operations.context import Context
 from hvcore.operations.devices.change import devices_in
 from hvcore.operations.inspection.observe import observed
@@ -97,7 +97,10 @@ def _spec(loaded: LoadedDriver, record: Record) -> Any:
 
 def definition_for(context: Context, name: str, defined: Instance | None) -> tuple[Record, LoadedDriver, Instance]:
     """The record of the running instance, its driver, and what defines it: ``defined``, or else the file in the record."""
-    record = observed(context, name).record
+    seen = observed(context, name)
+    record = seen.record
+    if record is None and seen.state is not State.STOPPED:
+        raise RecordError(seen.observation.reason or f"{name}: its record cannot be read")
     if record is None:
         raise NotFoundError(name, hint="it does not run, so a start takes its definition as it is")
     loaded = context.driver(record.driver)

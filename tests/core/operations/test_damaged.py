@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from fixture_types import Uids, Web
 
-from hvcore import DriverHandle, HvError, Node, NodeError, State, StateError
+from hvcore import DriverHandle, HvError, Node, NodeError, RecordError, State, StateError
 from hvcore.host.reservations import Reservations
 from hvcore.model.record import RECORD_VERSION, record_bytes
 from hvcore.plugin import Record
@@ -88,6 +88,10 @@ def test_a_record_that_cannot_be_read_means_unknown_and_only_force_ends_it(
         with pytest.raises(StateError, match="while unknown; allowed now: stop --force") as caught:
             call()
         assert caught.value.__notes__ == [why]
+    for compare in (node.changes, node.apply):
+        with pytest.raises(RecordError) as different:
+            compare("web1")
+        assert str(different.value) == why
     assert sorted(uids().values()) == ["web1", "web2"]
     content = of(run_dir).read_bytes() if of(run_dir).is_file() and not of(run_dir).is_symlink() else None
     outcome = node.stop("web1", force=True)
