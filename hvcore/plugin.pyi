@@ -60,8 +60,10 @@ from hvcore.host.launching.launch_notes import launched_for as launched_for
 from hvcore.host.launching.rlimits import unmet_limits as unmet_limits
 from hvcore.host.libc import libc_call as libc_call
 from hvcore.host.libc import system_call as system_call
+from hvcore.host.mount_table import Mount as Mount
 from hvcore.host.mount_table import claim_mount as claim_mount
 from hvcore.host.mount_table import mounts_at_or_below as mounts_at_or_below
+from hvcore.host.mount_table import parse_mountinfo as parse_mountinfo
 from hvcore.host.network.installed_passt import why_not_passt as why_not_passt
 from hvcore.host.own_mounts import in_own_mounts as in_own_mounts
 from hvcore.host.own_mounts import root_in_mounts_of as root_in_mounts_of
@@ -84,6 +86,7 @@ from hvcore.host.processes.process import wait_gone as wait_gone
 from hvcore.host.processes.process import wait_readable as wait_readable
 from hvcore.host.processes.search import processes_in_pid_namespace as processes_in_pid_namespace
 from hvcore.host.processes.search import rooted as rooted
+from hvcore.host.threads import in_thread as in_thread
 from hvcore.lazy_names import lazy_names as lazy_names
 from hvcore.model.abi import Abi as Abi
 from hvcore.model.abi import AbiClass as AbiClass
@@ -95,6 +98,7 @@ from hvcore.model.answers import Severity as Severity
 from hvcore.model.codec import decode as decode
 from hvcore.model.codec import encode as encode
 from hvcore.model.devices import Disk as Disk
+from hvcore.model.devices import ListedDevice as ListedDevice
 from hvcore.model.devices import Nic as Nic
 from hvcore.model.events.events import Attached as Attached
 from hvcore.model.events.events import Balloon as Balloon

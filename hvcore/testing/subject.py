@@ -14,6 +14,7 @@ from typing import Any, Final
 from hvcore.api.node import Node
 from hvcore.errors import DriverLoadError
 from hvcore.frozen import dataclass
+from hvcore.model.devices import Disk, ListedDevice, Nic
 from hvcore.model.instance import Instance
 from hvcore.plugins.catalogue import CatalogueEntry, catalogue
 from hvcore.plugins.importing import imported
@@ -27,6 +28,16 @@ Factory = Callable[[str, Path], Instance]
 the factory may leave the file out; the live checks are not run then."""
 
 
+_DEVICE_BYTES: Final = 1 << 20
+
+
+def _disk(directory: Path) -> Disk:
+    path = directory / "more.img"
+    with path.open("wb") as file:
+        file.truncate(_DEVICE_BYTES)
+    return Disk(path=str(path))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """One driver under test. The defaults of all other fields suit a driver without disks.
@@ -34,7 +45,9 @@ class Subject:
     ``instance`` makes a small valid instance that starts quickly and obeys a polite stop; ``ready`` waits until it can
     receive one. ``stubborn`` makes an instance that ignores a polite stop, ``ending`` one that exits soon after its
     start, ``failing`` one that passes the check and cannot be started. ``refused`` make instances that the check has to
-    refuse. ``unfit`` says why this node cannot run live checks, None if it can. ``versions`` are the versions of the
+    refuse. ``device`` makes a device to attach, with its files in that directory.
+
+    ``unfit`` says why this node cannot run live checks, None if it can. ``versions`` are the versions of the
     programs that the driver uses. ``raw`` are parameters whose values become arguments unchanged. ``excused`` are
     checks of level hardening that the driver cannot pass, with the reason. ``budgets`` replace the seconds of ``time_``
     checks, by the check's name.
@@ -46,6 +59,7 @@ class Subject:
     ending: Factory | None = None
     failing: Factory | None = None
     refused: tuple[Factory, ...] = ()
+    device: Callable[[Path], Disk | Nic | ListedDevice] = _disk
     ready: Callable[[Node, str], None] = lambda _node, _name: None
     unfit: Callable[[], str | None] = lambda: None
     versions: Callable[[], Mapping[str, str]] = dict

@@ -18,6 +18,7 @@ __all__ = ["apply", "attach", "detach", "device_names", "eject", "insert", "resi
 
 _OF_DISK: Final = ("path", "format", "read_only", "cache", "aio", "discard", "boot_index")
 _OF_NIC: Final = ("mode", "link", "mac", "ip", "vlan", "mtu", "forward", "egress", "boot_index")
+_OF_BIND: Final = ("path", "at", "writable")
 _TYPE_OF: Final = {"disk": "disk_type", "nic": "nic_type"}
 _ANSWER: Final = "Seconds to wait for the guest and for QEMU."
 
@@ -48,11 +49,18 @@ save_option: Final = click.option("--save", is_flag=True, help="Change the defin
     "hv attach web1 disk --path /dev/vg0/data --type scsi-hd --cache none",
     "hv attach web1 nic --mode bridged --link br0",
     "hv attach web1 usb --device tablet",
+    "hv attach web2 bind --path /srv/www --at /var/www",
 )
 @name_argument
-@click.argument("kind", type=click.Choice(["disk", "nic", "usb"]))
+@click.argument("kind", type=click.Choice(["disk", "nic", "usb", "bind"]))
 @click.option(
-    "--path", metavar="FILE", help="Disk: the image file or block device, or a URI that the driver understands."
+    "--path",
+    metavar="FILE",
+    help="Disk: the image file or block device, or a URI that the driver understands. Bind: the file or directory of this node.",
+)
+@click.option("--at", metavar="PATH", help="Bind: where the chroot sees it.")
+@click.option(
+    "--writable", is_flag=True, default=None, help="Bind: the chroot can write to it. Default: it can only read."
 )
 @click.option("--format", metavar="FORMAT", help="Disk: raw or qcow2. Default: raw.")
 @click.option("--read-only", is_flag=True, default=None, help="Disk: the guest can only read it.")
@@ -82,11 +90,11 @@ save_option: Final = click.option("--save", is_flag=True, help="Change the defin
 def attach(
     name: str, kind: str, *, model: str | None, save: bool, deadline_s: float, as_json: bool, **given: Any
 ) -> None:
-    """Attach a disk, a network interface or a USB device to an instance that runs.
+    """Attach a disk, a network interface or a USB device to a guest that runs, or a bind to a chroot.
 
     Prints the name of the new device, for 'hv detach'. A reboot keeps the device. A stop and a start give the instance what
     its file or definition describes, unless --save changes the definition too. Does nothing if the instance has that disk
-    already.
+    or bind already.
     """
     device = _device(kind, {key: value for key, value in given.items() if value not in (None, ())})
     if model is not None and kind not in _TYPE_OF:
@@ -104,7 +112,7 @@ def attach(
 
 
 def _device(kind: str, given: dict[str, Any]) -> hvcore.Disk | hvcore.Nic | hvcore.ListedDevice:
-    keys = {"disk": _OF_DISK, "nic": _OF_NIC, "usb": ("item",)}[kind]
+    keys = {"disk": _OF_DISK, "nic": _OF_NIC, "usb": ("item",), "bind": _OF_BIND}[kind]
     other = next((key for key in given if key not in keys), None)
     context = click.get_current_context()
     if other is not None:
@@ -116,9 +124,19 @@ def _device(kind: str, given: dict[str, Any]) -> hvcore.Disk | hvcore.Nic | hvco
         raise click.UsageError("a USB device needs --device; 'hv params kvm' lists what usb_devices can have", context)
     if kind == "usb":
         return hvcore.ListedDevice(param="usb_devices", item=given["item"])
+    if kind == "bind":
+        return _bind(given)
     if "path" not in given:
         raise click.UsageError("a disk needs --path; give the image file or block device", context)
     return hvcore.Disk(**{**given, "path": _absolute(given["path"])})
+
+
+def _bind(given: dict[str, Any]) -> hvcore.ListedDevice:
+    if not {"path", "at"} <= given.keys():
+        raise click.UsageError("a bind needs --path and --at; give two paths", click.get_current_context())
+    source = os.path.abspath(os.path.expanduser(given["path"]))
+    item = f"{source}:{given['at']}{':rw' if given.get('writable') else ''}"
+    return hvcore.ListedDevice(param="binds", item=item)
 
 
 def _absolute(path: str) -> str:

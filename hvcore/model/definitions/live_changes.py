@@ -113,7 +113,9 @@ def listed_changes(param: str, running: object, defined: object, devices: Mappin
 
 
 def items_of(value: object) -> list[str]:
-    """The devices in a parameter that lists them, separated by commas or spaces."""
+    """The devices in a parameter that lists them: a list, or a text that separates them by commas or spaces."""
+    if isinstance(value, list | tuple):
+        return [str(item) for item in value]
     return [item for item in re.split("[, ]+", str(value or "")) if item]
 
 

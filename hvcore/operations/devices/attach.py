@@ -27,7 +27,7 @@ from hvcore.params.values import Params
 if TYPE_CHECKING:
     from hvcore.plugins.loaded_driver import LoadedDriver  # imports pluggy and metadata
 
-__all__ = ["attach", "detach"]
+__all__ = ["attach", "changed_params", "detach", "with_device"]
 
 _KEYS: Final[Mapping[type, str]] = {Disk: "disks", Nic: "nics"}
 _ROW: Final = re.compile(r"(disks|nics)\[(\d+)\]")
@@ -53,16 +53,24 @@ def attach(
             _detached(context, begin, known, deadline)
             record, _ = existing(context, name, Op.ATTACH)
         saved = saved_params(loaded, record)
-        instance, field = _with_row(record.instance, device)
-        if isinstance(device, ListedDevice):
-            params = {**params, device.param: instance.params[device.param]}
-        values = _with_values(loaded, name, saved, params)
+        instance, values, field = with_device(loaded, record, device, params)
         refuse_new_problems(loaded, (record.instance, saved), (instance, values), field)
         job = context.job(record, deadline, loaded)
         spec, label = begin.act(job, instance, values, field)
-        changed = _params(record, instance, field)
+        changed = changed_params(record, instance, field)
         change = change_to(loaded, Op.ATTACH, label, spec, instance=instance, params=changed)
         return made(context, replace(begin, record=record), change, deadline)
+
+
+def with_device(
+    loaded: LoadedDriver, record: Record, device: Disk | Nic | ListedDevice, params: Mapping[str, Any]
+) -> tuple[Instance, Params, str]:
+    """The instance with one device more, the parameters for it, and its field. Raises `ParamsError`."""
+    saved = saved_params(loaded, record)
+    instance, field = _with_row(record.instance, saved, device)
+    if isinstance(device, ListedDevice):
+        params = {**params, device.param: instance.params[device.param]}
+    return instance, _with_values(loaded, record.name, saved, params), field
 
 
 def detach(context: Context, name: str, device: str, *, deadline: Deadline) -> Outcome:
@@ -79,15 +87,15 @@ def _detached(context: Context, begin: Begun, device: str, deadline: Deadline) -
     record, loaded = begin.record, begin.loaded
     field = field_of(loaded, record, device)
     spec = loaded.able(Op.DETACH)(context.job(record, deadline, loaded), device)
-    instance = _without_row(record.instance, field)
-    params = _params(record, instance, field)
+    instance = _without_row(record.instance, saved_params(loaded, record), field)
+    params = changed_params(record, instance, field)
     change = change_to(loaded, Op.DETACH, device, spec, instance=instance, params=params)
     return made(context, begin, change, deadline)
 
 
 def _known(loaded: LoadedDriver, record: Record, device: Disk | Nic | ListedDevice) -> str | None:
     """The name under which the instance has this very device."""
-    field = _same(record.instance, device)
+    field = _same(record.instance, saved_params(loaded, record), device)
     return next((label for label, known in devices_in(loaded, record).items() if known == field), None)
 
 
@@ -102,9 +110,16 @@ def _let_go(context: Context, begin: Begun, device: str, deadline: Deadline) -> 
     return loaded.altered(job, before=loaded.read_spec(record.spec), after=without, device=device)
 
 
-def _same(instance: Instance, device: Disk | Nic | ListedDevice) -> str | None:
-    """The field of the instance that has this very device. A NIC without a MAC address is always another one."""
-    if isinstance(device, ListedDevice) or (isinstance(device, Nic) and device.mac is None):
+def _same(instance: Instance, saved: Params, device: Disk | Nic | ListedDevice) -> str | None:
+    """The field of the instance that has this very device. A NIC without a MAC address is always another one.
+
+    So is a device in a text that lists them. A list has each of its values once.
+    """
+    if isinstance(device, ListedDevice):
+        value: Any = saved.get(device.param)
+        there = _is_list(value) and device.item in value
+        return f"params.{device.param}[{value.index(device.item)}]" if there else None
+    if isinstance(device, Nic) and device.mac is None:
         return None
     key = _KEYS[type(device)]
     try:
@@ -123,14 +138,15 @@ def _added(instance: Instance, device: Disk | Nic) -> Instance:
         raise ParamsError(instance.name, relative(error.problems, f"{key}[{len(rows)}]")) from error
 
 
-def _with_row(instance: Instance, device: Disk | Nic | ListedDevice) -> tuple[Instance, str]:
+def _with_row(instance: Instance, saved: Params, device: Disk | Nic | ListedDevice) -> tuple[Instance, str]:
     """The instance with the device as its last one of that kind, and the device's field.
 
     Every NIC gets its MAC address written down: one that follows from the position would change with it.
     """
     if isinstance(device, ListedDevice):
-        items = items_of(instance.params.get(device.param))
-        return _with_items(instance, device.param, [*items, device.item]), f"params.{device.param}[{len(items)}]"
+        items = items_of(saved.get(device.param))
+        field = f"params.{device.param}[{len(items)}]"
+        return _with_items(instance, saved, device.param, [*items, device.item]), field
     instance = instance.with_macs()
     if isinstance(device, Nic) and device.mac is None:
         device = replace(device, mac=instance.free_mac())
@@ -138,11 +154,11 @@ def _with_row(instance: Instance, device: Disk | Nic | ListedDevice) -> tuple[In
     return _added(instance, device), f"{key}[{len(getattr(instance, key))}]"
 
 
-def _without_row(instance: Instance, field: str) -> Instance:
+def _without_row(instance: Instance, saved: Params, field: str) -> Instance:
     listed = _ITEM.fullmatch(field)
     if listed is not None:
-        items = items_of(instance.params.get(listed[1]))
-        return _with_items(instance, listed[1], [one for at, one in enumerate(items) if at != int(listed[2])])
+        items = items_of(saved.get(listed[1]))
+        return _with_items(instance, saved, listed[1], [one for at, one in enumerate(items) if at != int(listed[2])])
     found = _ROW.fullmatch(field)
     if found is None:
         return instance
@@ -151,12 +167,18 @@ def _without_row(instance: Instance, field: str) -> Instance:
     return _with_rows(instance, key, (*rows[:at], *rows[at + 1 :]))
 
 
-def _with_items(instance: Instance, param: str, items: Sequence[str]) -> Instance:
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _with_items(instance: Instance, saved: Params, param: str, items: Sequence[str]) -> Instance:
     others = {key: value for key, value in instance.params.items() if key != param}
+    if _is_list(saved.get(param)):
+        return replace(instance, params={**others, param: list(items)})
     return replace(instance, params={**others, param: ",".join(items)} if items else others)
 
 
-def _params(record: Record, instance: Instance, field: str) -> dict[str, Any] | None:
+def changed_params(record: Record, instance: Instance, field: str) -> dict[str, Any] | None:
     """The parameters of the record, with those of the instance if the field is one of them."""
     listed = _ITEM.fullmatch(field)
     if listed is None or record.params is None:

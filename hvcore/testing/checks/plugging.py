@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from hvcore.errors import DeadlineError
 from hvcore.model.codec import encode
-from hvcore.model.devices import Disk
+from hvcore.model.devices import Disk, ListedDevice, Nic
 from hvcore.model.record import Change, Phase, Record
 from hvcore.model.state import State
-from hvcore.operations.saved_params import saved_params
+from hvcore.operations.devices.attach import changed_params, with_device
 from hvcore.plugins.device_protocols import Attaches
 from hvcore.testing.check import PATIENCE_S, Bench, Failed, Level, Skipped, Tier, check, require
 from hvcore.testing.claims import claimed, refused
 
 __all__: tuple[str, ...] = ()
 
-_DISK_BYTES: Final = 1 << 20
 
-
-def _disk(bench: Bench) -> Disk:
-    path = Path(bench.directory, "more.img")
-    with path.open("wb") as file:
-        file.truncate(_DISK_BYTES)
-    return Disk(path=str(path))
+def _device(bench: Bench) -> Disk | Nic | ListedDevice:
+    return bench.subject.device(Path(bench.directory))
 
 
 def _held(record: Record) -> list[str]:
@@ -41,13 +34,13 @@ def _detached(bench: Bench, device: str) -> None:
         except DeadlineError as error:
             changed, silent = False, error
     if silent is not None:
-        raise Skipped(f"its guest does not let a disk go: {silent}")
+        raise Skipped(f"its guest does not let a device go: {silent}")
     require(changed, "detach says that it changed nothing")
 
 
 @check(Level.CAPABILITY, Tier.LIVE)
 def capability_attach(bench: Bench) -> None:
-    """Claimed: a disk comes and goes. It has a name meanwhile, a reboot keeps it, and nothing of it is left. Otherwise: refused.
+    """Claimed: a device comes and goes. It has a name meanwhile, a reboot keeps it, nothing of it is left. Otherwise: refused.
 
     Why: A device that is half attached is the usual leak of hot-plug: a block node without a device, a tap without a NIC,
     a disk that stays locked until the guest stops.
@@ -55,16 +48,16 @@ def capability_attach(bench: Bench) -> None:
     name = bench.name()
     bench.start()
     if not isinstance(bench.loaded.driver, Attaches):
-        refused(bench, "attach", lambda: bench.node.attach(name, _disk(bench)))
+        refused(bench, "attach", lambda: bench.node.attach(name, _device(bench)))
         refused(bench, "detach", lambda: bench.node.detach(name, "disk1"))
         return
     before, names = bench.record(), bench.info().devices
     with claimed("attach"):
-        outcome = bench.node.attach(name, _disk(bench), deadline_s=PATIENCE_S)
-        again = bench.node.attach(name, _disk(bench), deadline_s=PATIENCE_S)
+        outcome = bench.node.attach(name, _device(bench), deadline_s=PATIENCE_S)
+        again = bench.node.attach(name, _device(bench), deadline_s=PATIENCE_S)
     device = outcome.device or ""
     require(outcome.changed and device not in names, f"attach names the device {device!r}, or changed nothing")
-    require(not again.changed and again.device == device, "a second attach of the same disk changes something")
+    require(not again.changed and again.device == device, "a second attach of the same device changes something")
     require(device in bench.info().devices, f"{device} is not among its devices after the attach")
     bench.node.reboot(name, force=True, deadline_s=PATIENCE_S)
     require(device in bench.info().devices, f"{device} is not among its devices after a reboot")
@@ -96,7 +89,7 @@ def capability_attach_interrupted(bench: Bench) -> None:
     undone = bench.record()
     require(_held(undone) == _held(before), f"holds {_held(undone)} after an attach was undone")
     require(undone.spec == before.spec, "has another spec after an attach was undone")
-    bench.node.attach(name, _disk(bench), deadline_s=PATIENCE_S)
+    bench.node.attach(name, _device(bench), deadline_s=PATIENCE_S)
     done = bench.record()
     bench.save(phase=Phase.CHANGING, change=change, spec=before.spec, instance=before.instance, devices=before.devices)
     _recovered(bench, "finished", "after the driver had made it")
@@ -106,18 +99,21 @@ def capability_attach_interrupted(bench: Bench) -> None:
 
 
 def _wanted(bench: Bench, driver: Attaches) -> Change:
-    """The change that an attach of the disk writes down."""
+    """The change that an attach of the device writes down."""
     record = bench.record()
-    disks = record.instance.disks
-    instance = replace(record.instance, disks=(*disks, _disk(bench)))
-    params = saved_params(bench.loaded, record)
+    instance, params, field = with_device(bench.loaded, record, _device(bench), {})
     try:
-        spec, device = driver.attached(bench.job(), instance, params, f"disks[{len(disks)}]")
+        spec, device = driver.attached(bench.job(), instance, params, field)
     except Exception as error:
         raise Failed(f"attach is claimed, but attached raises {type(error).__name__}: {error}") from error
     devices = driver.devices(spec)
     return Change(
-        op="attach", device=device, instance=instance, spec=encode(spec), params=record.params, devices=devices
+        op="attach",
+        device=device,
+        instance=instance,
+        spec=encode(spec),
+        params=changed_params(record, instance, field),
+        devices=devices,
     )
 
 

@@ -62,6 +62,11 @@ def _two_disks(name: str, directory: Path) -> hv.Instance:
     return hv.Instance(name=name, driver="chroot", disks=disks)
 
 
+def _bind(directory: Path) -> hv.ListedDevice:
+    (pages := directory / "pages").mkdir(exist_ok=True)
+    return hv.ListedDevice(param="binds", item=f"{pages}:/tmp")
+
+
 def subject() -> Subject:
     """The driver under test."""
     return Subject(
@@ -71,6 +76,7 @@ def subject() -> Subject:
         ending=_root(start="sleep 0.2 &"),
         failing=_root(start="echo no database >&2; exit 3"),
         refused=(_two_disks,),
+        device=_bind,
         unfit=_unfit,
         excused={
             "sec_user": "root inside is root outside, with twelve capabilities and its own namespaces",

@@ -11,9 +11,11 @@ from typing import ClassVar, Final
 import hvcore.plugin as hv
 from hv_chroot.families import isolation, limits, network, root, script
 from hv_chroot.names import LOG_FILE, OUTPUT, ROOT, WAITS
+from hv_chroot.resources.live_bind import LiveBindKind
 from hv_chroot.resources.namespaces import NamespacesKind
 from hv_chroot.resources.root_files import program_problem
 from hv_chroot.resources.root_mount import OutputKind, RootKind
+from hv_chroot.run.attaching import AttachesBinds
 from hv_chroot.run.census import census, namespace_of
 from hv_chroot.run.confinement import enter_command, enter_rooted_command
 from hv_chroot.run.describe import describe
@@ -28,12 +30,12 @@ from hvcore.plugin import STATUS, rooted
 
 __all__ = ["RESOURCE_KINDS", "ChrootDriver"]
 
-RESOURCE_KINDS: Final = (NamespacesKind(), RootKind(), OutputKind(), RootedKind())
+RESOURCE_KINDS: Final = (NamespacesKind(), RootKind(), LiveBindKind(), OutputKind(), RootedKind())
 
 _SHELL: Final = "/bin/sh"
 
 
-class ChrootDriver:
+class ChrootDriver(AttachesBinds):
     """The driver class that the entry point names."""
 
     name: ClassVar[str] = "chroot"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import hvcore.plugin as hv
 from hv_chroot.families.network import Interface
+from hv_chroot.families.root import Bind
 from hv_chroot.spec import ChrootSpec, limits_of
 from hvcore.plugin import HeldNamespaces, Resource, dataclass
 
 __all__ = [
     "PROCESS",
     "SCRIPT_OUTPUT",
+    "LiveBind",
     "Namespaces",
     "Output",
     "Root",
@@ -46,6 +48,20 @@ class Root(Resource[str]):
     def needs(self) -> tuple[Resource[Any], ...]:
         """The users that own its files as seen inside, and the right to mount."""
         return (self.inside, hv.Mounts(key="mounts", disk=self.spec.disk, shared=not self.spec.source_is_written))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveBind(Resource[None]):
+    """A bind that a running instance has got. Those of its start belong to its `Root`."""
+
+    PREFIX: ClassVar[str] = "bind:"
+
+    bind: Bind
+
+    @classmethod
+    def of(cls, bind: Bind) -> LiveBind:
+        """That bind, named by its target."""
+        return cls(key=f"{cls.PREFIX}{bind.target}", given_by="params.binds", bind=bind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

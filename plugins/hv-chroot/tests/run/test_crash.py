@@ -22,6 +22,8 @@ import pytest
 from images import Build, Images, Leftovers
 
 import hvcore
+from hvcore.host.processes.search import rooted as rooted_in
+from hvcore.state.store import Store
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(os.uname().machine != "x86_64", reason="needs x86-64")]
 
@@ -36,6 +38,10 @@ instance = node.check(data)
 os.kill(os.getpid(), signal.SIGSTOP)
 if verb == "start":
     driver.start(instance)
+elif verb == "attach":
+    node.attach("web1", hvcore.ListedDevice(param="binds", item="/usr/share:/data"))
+elif verb == "detach":
+    node.detach("web1", "/data")
 else:
     node.stop("web1", force=verb == "kill")
 os.kill(os.getpid(), signal.SIGSTOP)
@@ -183,6 +189,65 @@ def test_caller_killed_at_many_system_calls_with_more_to_undo(
     survives(Sweep(sweep.node, instance), leftovers, verb, every=3)
 
 
+def bind_survives(sweep: Sweep, leftovers: Leftovers, verb: str, every: int) -> None:
+    """Crash and recover: the instance runs, and has the bind or has not; then one more detach leaves nothing of it."""
+    node, bind = sweep.node, hvcore.ListedDevice(param="binds", item="/usr/share:/data")
+    node.driver("chroot").start(sweep.instance)
+
+    def seen() -> tuple[int, int, list[str]]:
+        record = Store(node.run_dir).load("web1")
+        assert record is not None
+        pid = record.process.pid if record.process else next(iter(rooted_in(node.run_dir / "instances/web1/root"))).pid
+        tables = (Path("/proc/self/mountinfo"), Path(f"/proc/{pid}/mountinfo"))
+        ours, theirs = (table.read_bytes().count(b"/data ") for table in tables)
+        return ours, theirs, [entry.key for entry in record.ledger]
+
+    def prepare() -> None:
+        if "/data" in node.info("web1").devices:
+            node.detach("web1", "/data")
+        if verb == "detach":
+            node.attach("web1", bind)
+
+    before = seen()
+    prepare()
+    points = sweep.points(verb)
+    assert len(points) > 15
+    outcomes: Counter[str] = Counter()
+    for kind, count in points[::every]:
+        prepare()
+        outcomes["not reached"] += not sweep.crash(verb, count)
+        found = node.recover()
+        assert not [one for one in found if one.what == "failed"], (kind, count, found)
+        assert node.info("web1").state is hvcore.State.RUNNING
+        has = "/data" in node.info("web1").devices
+        ours, theirs, _ = seen()
+        assert (ours, theirs) == ((before[0] + 1, before[1] + 1) if has else before[:2]), (kind, count, found)
+        outcomes[f"{found[0].what if found else 'nothing'}, {'there' if has else 'gone'}"] += 1
+    if "/data" in node.info("web1").devices:
+        node.detach("web1", "/data")
+    assert seen() == before
+    assert outcomes["not reached"] <= max(1, len(points[::every]) / 3), outcomes
+    node.stop("web1", force=True)
+    assert leftovers() == []
+    sys.stdout.write(f"{verb} of a bind: {len(points[::every])} of {len(points)} points: {dict(outcomes)}\n")
+
+
+@pytest.mark.parametrize("verb", ["attach", "detach"])
+def test_caller_killed_at_some_calls_of_a_bind(sweep: Sweep, leftovers: Leftovers, verb: str) -> None:
+    bind_survives(sweep, leftovers, verb, every=12)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("verb", ["attach", "detach"])
+@pytest.mark.parametrize("how", [{"user_namespace": "on"}, {"isolation": "none"}])
+def test_caller_killed_at_every_call_of_a_bind(
+    sweep: Sweep, web1: Build, leftovers: Leftovers, verb: str, how: dict[str, str]
+) -> None:
+    instance = web1(sweep.instance.disks[0].path, **how)
+    bind_survives(Sweep(sweep.node, instance), leftovers, verb, every=1)
+
+
 @pytest.fixture
 def rooted(
     node: hvcore.Node, images: Images, web1: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -220,7 +285,6 @@ def test_start_that_had_succeeded_is_finished_by_recovery(
 ) -> None:
     # As after a crash between the end of the script and the last write of the record.
     from hvcore.model.record import Phase
-    from hvcore.state.store import Store
 
     node.driver("chroot").start(web1(images(_SCRIPT)))
     store = Store(tmp_path / "run")

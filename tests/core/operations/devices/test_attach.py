@@ -13,6 +13,7 @@ import hvcore
 from hvcore import Disk, DriverHandle, Instance, Nic, Node, State
 from hvcore.model.codec import encode
 from hvcore.model.record import Change, Phase, Record
+from hvcore.params.values import Params
 from hvcore.state.store import Store
 
 A, B, C = (Disk(path=f"/srv/{name}.img") for name in "abc")
@@ -176,13 +177,16 @@ def test_a_record_of_an_older_version_has_names_for_a_detach(
     assert node.info("web1").devices == {"disk1": "disks[0]"}
 
 
+NONE = Params({}, (), {}, set())
+
+
 def test_a_nic_keeps_its_address_when_the_one_before_it_goes() -> None:
     from hvcore.operations.devices.attach import _with_row, _without_row
 
     made = Instance(name="w", driver="kvm", nics=(Nic(), Nic(), Nic(mode="user", mac="aa:00:00:00:00:01")))
     macs = [made.mac(at) for at in range(3)]
-    left = _without_row(made, "nics[0]")
+    left = _without_row(made, NONE, "nics[0]")
     assert [nic.mac for nic in left.nics] == macs[1:]
-    again, field = _with_row(left, Nic())
+    again, field = _with_row(left, NONE, Nic())
     assert (field, again.nics[-1].mac) == ("nics[2]", macs[0])
     assert len({nic.mac for nic in again.nics}) == 3

@@ -14,7 +14,7 @@ from typing import Final
 
 from hvcore.plugin import dataclass, libc_call, system_call
 
-__all__ = ["Allowed", "attach", "cloned_tree", "mount_overlay", "mount_tmpfs", "unmount"]
+__all__ = ["Allowed", "attach", "cloned_tree", "mount_overlay", "mount_tmpfs", "unmount", "unmount_unused"]
 
 # The same on every architecture.
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
@@ -45,23 +45,24 @@ class Allowed:
         """The flags of mount(2) that forbid the rest."""
         return (0 if self.write else _RDONLY) | (0 if self.suid else _NOSUID) | (0 if self.devices else _NODEV)
 
-    @property
-    def attributes(self) -> tuple[int, int]:
+    def attributes(self, *, shielded: bool) -> tuple[int, int]:
         """The flags of mount_setattr(2) to set and to clear: `flags`, and the shield of a writer."""
         shield = _RDONLY | _ATTR_NODIRATIME
+        if self.write and not shielded:
+            return self.flags, shield
         return (self.flags | shield, 0) if self.write else (self.flags, _ATTR_NODIRATIME)
 
 
 @contextmanager
-def cloned_tree(path: str, allowed: Allowed, *, users_fd: int | None = None) -> Iterator[int]:
+def cloned_tree(path: str, allowed: Allowed, *, users_fd: int | None = None, shielded: bool = True) -> Iterator[int]:
     """A copy of the mount at ``path``, without those below it; mounted nowhere, shared with no other mount namespace.
 
     ``users_fd``, a user namespace, shifts the owners of the files: uid 0 on the file system is uid 0 of that namespace.
-    Raises OSError.
+    Not ``shielded``, it is for the mounts of the instance's processes. Raises OSError.
     """
     fd = system_call(_OPEN_TREE, _AT_FDCWD, os.fsencode(path), _OPEN_TREE_CLONE | os.O_CLOEXEC)
     try:
-        flags, cleared = allowed.attributes
+        flags, cleared = allowed.attributes(shielded=shielded)
         flags |= _ATTR_IDMAP if users_fd is not None else 0
         attributes = struct.pack("QQQQ", flags, cleared, _MS_PRIVATE, users_fd or 0)
         system_call(_MOUNT_SETATTR, fd, b"", _AT_EMPTY_PATH, attributes, len(attributes))
@@ -93,6 +94,11 @@ def mount_overlay(target: str, allowed: Allowed, *, lower: int, upper: int, work
 def unmount(target: str) -> None:
     """Unmount the last mount at that path, from this mount namespace. Raises OSError."""
     libc_call("umount2", os.fsencode(target), _MNT_DETACH | _UMOUNT_NOFOLLOW)
+
+
+def unmount_unused(target: str) -> None:
+    """The same, if no process uses it. Raises OSError."""
+    libc_call("umount2", os.fsencode(target), _UMOUNT_NOFOLLOW)
 
 
 def _mount(kind: str, target: str, flags: int, options: str) -> None:

@@ -35,11 +35,13 @@ from hvcore.plugin import (
 __all__ = [
     "LOWER",
     "UPPER",
+    "Identity",
     "Owners",
     "bind_file",
     "bind_resolv_conf",
     "directory_of",
     "failing",
+    "identity_of",
     "mount_changes",
     "mount_command",
     "mount_source",
@@ -50,6 +52,9 @@ LOWER: Final = "lower"
 """Below the instance's directory: where the root is mounted that an overlay keeps unchanged."""
 UPPER: Final = "upper"
 """Where an overlay keeps the changes."""
+
+Identity = tuple[int, int]
+"""The device and the inode number of a file or directory that is mounted: they stay if it is renamed."""
 
 _RESOLV_CONF: Final = "resolv.conf"
 _SHIFTED: Final = "set params.user_namespace to 'off', or use a file system that supports ID-mapped mounts"
@@ -203,16 +208,29 @@ def _overlay(lower: Path, upper: Path, root: Path, allowed: Allowed, owner: int)
         mount_overlay(str(root), allowed, lower=lower_fd, upper=upper_fd, work=work_fd)
 
 
-def bind_file(owner: Owner, root: Path, bind: Bind, owners: Owners) -> None:
-    """Show a file or directory of the node inside. Raises `OperationError`."""
+def identity_of(fd: int) -> Identity:
+    """The identity of the file or directory of that descriptor."""
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino
+
+
+def bind_file(owner: Owner, root: Path, bind: Bind, owners: Owners, *, only: Identity | None = None) -> Identity:
+    """Show a file or directory of the node inside, ``only`` this very one if that is given; its identity.
+
+    Raises `OperationError`.
+    """
     what = f"cannot bind {bind.source!r} to {bind.target!r}"
     todo = "in a read-only root every directory in the path must exist"
     with (
         failing(owner, what, todo),
         cloned_tree(bind.source, Allowed(write=bind.writable), users_fd=owners.fd) as tree,
-        _mount_point(owner, root, bind.target, tree, owners.first) as place,
     ):
-        attach(tree, place)
+        found = identity_of(tree)
+        if only not in (None, found):
+            raise hv.OperationError(f"{owner.name}: {bind.source!r} was replaced meanwhile; attach it again")
+        with _mount_point(owner, root, bind.target, tree, owners.first) as place:
+            attach(tree, place)
+        return found
 
 
 @contextmanager

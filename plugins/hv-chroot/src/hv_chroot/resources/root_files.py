@@ -14,10 +14,19 @@ from typing import Final
 
 from hvcore.plugin import executable_problem, system_call
 
-__all__ = ["as_owner", "mount_point", "open_directory", "plain_directories", "program_problem", "script_problem"]
+__all__ = [
+    "as_owner",
+    "mount_point",
+    "open_directory",
+    "open_place",
+    "plain_directories",
+    "program_problem",
+    "script_problem",
+]
 
 _OPENAT2: Final = 437  # the same on every architecture; Linux 5.6
 _RESOLVE_NO_MAGICLINKS: Final = 0x02  # linux/openat2.h
+_RESOLVE_NO_SYMLINKS: Final = 0x04
 _RESOLVE_IN_ROOT: Final = 0x10
 _TRIES: Final = 1000
 _CAPABILITY_VERSION_3: Final = 0x20080522  # linux/capability.h
@@ -92,8 +101,18 @@ def _inside(root: Path, path: str) -> Iterator[int]:
         os.close(fd)
 
 
-def _opened(root_fd: int, path: str) -> int:
-    how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+@contextmanager
+def open_place(root_fd: int, path: str, *, links: bool = True) -> Iterator[int]:
+    """The same from a descriptor of the root; without ``links``, a link in the path is an OSError."""
+    fd = _opened(root_fd, path, _RESOLVE_NO_MAGICLINKS if links else _RESOLVE_NO_SYMLINKS)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _opened(root_fd: int, path: str, resolve: int = _RESOLVE_NO_MAGICLINKS) -> int:
+    how = struct.pack("QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | resolve)
     for _ in range(_TRIES):
         # EAGAIN: something on the node was renamed or mounted while the kernel followed "..", and so it is not sure.
         with suppress(BlockingIOError):
@@ -117,14 +136,15 @@ def plain_directories(root: Path, names: tuple[str, ...], *, may_be_made: bool) 
 
 
 @contextmanager
-def mount_point(root: Path, path: str, *, directory: bool, owner: int) -> Iterator[int]:
+def mount_point(root: Path | int, path: str, *, directory: bool, owner: int) -> Iterator[int]:
     """A descriptor of that place inside, to mount something on; what is missing on the way, and the place itself, is made.
 
     Links are followed as a process inside follows them, and one that leads nowhere leads to what is made: RESOLVE_IN_ROOT
     of openat2(2) does the first and not the second. ``owner`` is the node's uid and gid of root inside. Raises OSError.
     """
     with ExitStack() as opened:
-        way = [opened.enter_context(open_directory(root))]  # from the root to where we are: ``..`` goes back on it
+        top = root if isinstance(root, int) else opened.enter_context(open_directory(root))
+        way = [top]  # from the root to where we are: ``..`` goes back on it
         left = path.strip("/").split("/")
         links = 0
         with as_owner(owner):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import hvcore.plugin as hv
-from hv_chroot.names import LOG_FILE, OUTPUT, ROOT
+from hv_chroot.names import BINDS, LOG_FILE, OUTPUT, ROOT
 from hv_chroot.resource import Output, Root
 from hv_chroot.resources.left_out import mounts_left_out
 from hv_chroot.resources.mount_calls import mount_tmpfs
@@ -87,8 +87,9 @@ class RootKind(ResourceKind[Root, str], name="root", turn=Turn.FILE):
                 lower = directory_of(held.owner, LOWER)
                 mount_source(spec, held.owner, lower, owners)
                 mount_changes(spec, held.owner, lower, root, owners)
-            for bind in spec.binds:
-                bind_file(held.owner, root, bind, owners)
+            found = {bind.target: list(bind_file(held.owner, root, bind, owners)) for bind in spec.binds}
+            if found:
+                held.owner.bind(**{BINDS: found})
             if spec.node_resolv_conf:
                 bind_resolv_conf(held.owner, root, owners)
             with failing(held.owner, f"cannot make {root} read-only for the node", "check the kernel"):
