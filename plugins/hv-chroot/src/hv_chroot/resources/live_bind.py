@@ -101,7 +101,7 @@ class _Running:
         return parse_mountinfo(Path(f"/proc/{self.pid}/mountinfo").read_bytes())
 
     def in_its_mounts(self, call: Callable[[], object]) -> None:
-        """Call that in a thread that has the mounts of the process, and paths of its own only through descriptors."""
+        """Call that in a thread that has the mounts of the process. It reaches files only by descriptors."""
 
         def run() -> object:
             libc_call("unshare", _CLONE_FS)
