@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +52,17 @@ def test_what_cannot_be_changed_is_said(hv: Hv, web1: Path, words: tuple[str, ..
     done = hv("modify", *words)
     assert (done.exit_code, said in done.stderr) == (code, True), done.stderr
     assert json.loads(hv("info", "web1", "--json").stdout)["disks"][0]["cache"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [("hv modify web1 ", "disk0"), ("hv modify web1 disk0 ", "cache="), ("hv modify web1 disk9 ", None)],
+)
+def test_a_shell_completes_devices_and_the_keys_that_can_change(
+    run_dir: Path, web1: Path, words: str, found: str | None
+) -> None:
+    asked = {"_HV_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()))}
+    program = Path(sys.executable).parent / "hv"
+    environment = {**os.environ, **asked, "HVCORE_RUN_DIR": str(run_dir)}
+    done = subprocess.run([program], env=environment, capture_output=True, text=True, check=True, timeout=300)
+    assert done.stdout.split() == ([] if found is None else [f"plain,{found}"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from connected import MACS, connected
 from empty_network import NEEDS_ROOT, Network, empty_network
 from nic_modes import NEEDS_PASST, NIC_MODES, ModeNetwork, mode_network
 from world import World
@@ -166,3 +167,23 @@ def test_a_cable_that_an_interrupted_plug_has_not_pulled_out_is_pulled_out(
         world.node.attach("web1", nic, deadline_s=300)
     assert said == ["nic0-dev False"] * 2
     assert [one.connected for one in world.info().nics] == [False]
+
+
+def test_the_first_of_three_nics_goes_and_a_stop_disconnects_each_of_the_others_once(
+    net_of_test: Network, world: World
+) -> None:
+    macs = (*MACS, "aa:00:00:4b:c1:03")
+    given = connected("ext", world.root, macs, down=f'echo "$INTERFACE $MAC" >> {world.root}/downs')
+    world.start(paused=True, disks=[world.disk(lets_go=True)], **given)
+    world.booted()
+    taps = {entry.key: entry.data["name"] for entry in world.record().ledger if entry.kind == "tap"}
+    assert world.node.detach("web1", "nic0", deadline_s=300).changed
+    downs = world.root / "downs"
+    assert downs.read_text().splitlines() == [f"{taps['nic0.tap']} {macs[0]}"]
+    assert net_of_test.links() == {"br0", taps["nic1.tap"], taps["nic2.tap"]}
+    assert [nic.mac for nic in world.info().nics] == [*macs[1:]]
+    world.node.stop("web1", force=True)
+    assert sorted(downs.read_text().splitlines()[1:]) == sorted(
+        f"{taps[f'nic{number}.tap']} {macs[number]}" for number in (1, 2)
+    )
+    assert net_of_test.links() == {"br0"}

@@ -161,6 +161,19 @@ def test_a_scsi_disk_goes_at_once(world: World) -> None:
     assert (keys(world), has(world)) == (before, had)
 
 
+def test_the_last_scsi_target_is_used_again_and_one_more_disk_is_refused(world: World) -> None:
+    paths = [world.disk("web1.img"), *(world.disk(f"more{number}.img") for number in range(6))]
+    world.start(disks=paths, disk_type="scsi-hd", scsi_controller_type="lsi")
+    before, had = world.record(), has(world)
+    with pytest.raises(hvcore.HvError, match=r"at most 7 SCSI \(lsi\) disks|does not fit"):
+        world.node.attach("web1", Disk(path=world.disk("last.img")), deadline_s=300)
+    assert (world.record(), has(world)) == (before, had)
+    for _ in range(2):
+        assert world.node.detach("web1", "disk6", deadline_s=300).changed
+        assert world.node.attach("web1", Disk(path=paths[6]), deadline_s=300).device == "disk6"
+    assert has(world) == had
+
+
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"disk_type": "ide"}, "IDE disk"),
     ({}, {"disk_type": "scsi-hd"}, "needs a scsi controller"),
