@@ -22,24 +22,24 @@ DRIVER_PATTERN: Final = "[a-z][a-z0-9_-]{0,63}"
 """The rule for names of drivers, as a regular expression."""
 
 
-def name_problem(name: object, path: str = "name") -> Problem | None:
+def name_problem(name: object) -> Problem | None:
     """The reason why ``name`` cannot name an instance, or None when it can.
 
     Allowed: at most 200 bytes of dot-separated labels, each 1 to 63 of ``[a-z0-9_-]``, none
     beginning or ending with ``-``. So it is never an option, a path or a hidden file.
     """
     if not isinstance(name, str):
-        return Problem(path=path, what="must be a string", got=shortened(name), todo=_TODO)
+        return Problem(path="name", what="must be a string", got=shortened(name), todo=_TODO)
     if not name:
-        return Problem(path=path, what="is empty", got=repr(name), todo=_TODO)
+        return Problem(path="name", what="is empty", got=repr(name), todo=_TODO)
     if len(name) > MAX_NAME_BYTES:
         what = f"is {len(name)} characters long, the maximum is {MAX_NAME_BYTES}"
-        return Problem(path=path, what=what, got=shortened(name), todo=_TODO)
+        return Problem(path="name", what=what, got=shortened(name), todo=_TODO)
     for label in name.split("."):
         if len(label) > 63:
-            return Problem(path=path, what="has a label of more than 63 characters", got=shortened(name), todo=_TODO)
+            return Problem(path="name", what="has a label of more than 63 characters", got=shortened(name), todo=_TODO)
         if not _LABEL.fullmatch(label):
-            return Problem(path=path, what="is not an instance name", got=shortened(name), todo=_TODO)
+            return Problem(path="name", what="is not an instance name", got=shortened(name), todo=_TODO)
     return None
 
 

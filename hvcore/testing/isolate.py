@@ -63,7 +63,7 @@ class Ending:
         return self.value
 
 
-def forked(work: Callable[[], Any], *, deadline_s: int = _DEADLINE_S) -> Ending:
+def forked(work: Callable[[], Any]) -> Ending:
     """Do the work in a forked child and return how that ended. The work has to return plain data."""
     read, write = os.pipe()
     for stream in (sys.stdout, sys.stderr):
@@ -72,7 +72,7 @@ def forked(work: Callable[[], Any], *, deadline_s: int = _DEADLINE_S) -> Ending:
     pid = os.fork()
     if pid == 0:
         os.close(read)
-        _in_child(work, write, deadline_s)
+        _in_child(work, write)
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
         data = pipe.read()
@@ -83,11 +83,11 @@ def forked(work: Callable[[], Any], *, deadline_s: int = _DEADLINE_S) -> Ending:
     return Ending(value=value, error=error)
 
 
-def _in_child(work: Callable[[], Any], write: int, deadline_s: int) -> None:
+def _in_child(work: Callable[[], Any], write: int) -> None:
     code = 1
     try:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(deadline_s)
+        signal.alarm(_DEADLINE_S)
         try:
             answer: tuple[Any, str | None] = (work(), None)
         except BaseException as error:  # noqa: BLE001 - the parent gets it; the child must not go on as the parent
@@ -101,7 +101,7 @@ def _in_child(work: Callable[[], Any], write: int, deadline_s: int) -> None:
         os._exit(code)
 
 
-def interpreted(verb: str, *words: str, env: Mapping[str, str] | None = None, deadline_s: float = _DEADLINE_S) -> Any:
+def interpreted(verb: str, *words: str, env: Mapping[str, str] | None = None) -> Any:
     """The JSON that ``hvcore/testing/probe.py VERB WORDS`` prints, in a new interpreter with our search path.
 
     Raises `Failed` with the last line of its stderr if the script fails.
@@ -111,10 +111,10 @@ def interpreted(verb: str, *words: str, env: Mapping[str, str] | None = None, de
     command = [sys.executable, "-P", str(probe), verb, *words]
     try:
         ended = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=False, timeout=deadline_s
+            command, env=environment, capture_output=True, text=True, check=False, timeout=_DEADLINE_S
         )
     except subprocess.TimeoutExpired:
-        raise Failed(f"not done in a new interpreter within {deadline_s:g} s: {verb}") from None
+        raise Failed(f"not done in a new interpreter within {_DEADLINE_S} s: {verb}") from None
     if ended.returncode != 0:
         said = ended.stderr.strip().splitlines()[-1:] or ["nothing"]
         raise Failed(f"failed in a new interpreter: {verb}: {said[0]}")

@@ -80,9 +80,8 @@ class FakeKernel(ControlFiles):
             return group.settings.get(name, FILES[name][0]) + "\n"
         return None
 
-    def read(self, path: str, *, missing: str | None = "") -> str | None:  # type: ignore[override]
-        text = self._text(path)
-        return missing if text is None else text
+    def read(self, path: str) -> str:
+        return self._text(path) or ""
 
     def write(self, path: str, text: str) -> None:
         directory, name = os.path.split(path)

@@ -8,7 +8,7 @@ import select
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, overload
+from typing import Final
 
 from hvcore.deadline import Deadline
 
@@ -21,18 +21,14 @@ _POLL_EVERY_S: Final = 0.001
 class ControlFiles:
     """The kernel's control groups, by absolute path."""
 
-    @overload
-    def read(self, path: str) -> str: ...
-    @overload
-    def read(self, path: str, *, missing: None) -> str | None: ...
-    def read(self, path: str, *, missing: str | None = "") -> str | None:
-        """The contents of a file; ``missing`` if the file or its group does not exist."""
+    def read(self, path: str) -> str:
+        """The contents of a file; empty if the file or its group does not exist."""
         try:
             with open(path, "rb", buffering=0) as file:
                 return file.read().decode("ascii", "replace")
         except OSError as error:
             if error.errno in _MISSING:
-                return missing
+                return ""
             raise
 
     def write(self, path: str, text: str) -> None:

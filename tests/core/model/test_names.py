@@ -64,9 +64,9 @@ def test_what_could_be_a_path_an_option_or_two_lines_is_refused_with_advice(name
 
 @pytest.mark.parametrize("name", [None, 7, b"web1", ["web1"], True])
 def test_what_is_no_text_is_refused(name: object) -> None:
-    problem = name_problem(name, "instances[0]")
+    problem = name_problem(name)
     assert problem is not None
-    assert str(problem).startswith("instances[0]: must be a string, got ")
+    assert str(problem).startswith("name: must be a string, got ")
 
 
 def test_the_message_has_the_length() -> None:

@@ -8,16 +8,6 @@ from pathlib import Path
 import pytest
 from fixture_types import Hv
 
-FILE = 'name = "web1"\ndriver = "fake"\n[[disks]]\npath = "/srv/a.img"\n'
-
-
-@pytest.fixture
-def web1(hv: Hv, tmp_path: Path) -> Path:
-    file = tmp_path / "web1.toml"
-    file.write_text(FILE)
-    assert hv("start", str(file)).exit_code == 0
-    return file
-
 
 def test_a_disk_comes_and_goes_by_its_name(hv: Hv, web1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -61,7 +51,7 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(
 
 
 def test_apply_makes_what_changes_shows_as_now(hv: Hv, web1: Path) -> None:
-    web1.write_text(f'{FILE}[[disks]]\npath = "/srv/b.img"\n')
+    web1.write_text(f'{web1.read_text()}[[disks]]\npath = "/srv/b.img"\n')
     assert "now" in hv("changes", "web1").stdout
     done = hv("apply", "web1")
     assert (done.exit_code, done.stdout) == (0, "web1: attach of disk1 done\n")
@@ -72,7 +62,7 @@ def test_apply_makes_what_changes_shows_as_now(hv: Hv, web1: Path) -> None:
 
 
 def test_apply_says_what_waits(hv: Hv, web1: Path) -> None:
-    web1.write_text(FILE.replace('"fake"', '"fake"\ntags = ["db"]\nmemory_mib = 256'))
+    web1.write_text(web1.read_text().replace('"fake"', '"fake"\ntags = ["db"]\nmemory_mib = 256'))
     done = hv("apply", "web1")
     assert (done.exit_code, done.stdout) == (0, "web1: memory done\n")
     assert "1 changes wait" not in done.stderr
@@ -80,7 +70,7 @@ def test_apply_says_what_waits(hv: Hv, web1: Path) -> None:
 
 
 def test_apply_goes_on_after_a_failure_and_the_exit_code_says_so(hv: Hv, web1: Path) -> None:
-    fails = FILE.replace("[[disks]]", '[params]\nfail_at = "attach"\n[[disks]]')
+    fails = web1.read_text().replace("[[disks]]", '[params]\nfail_at = "attach"\n[[disks]]')
     web1.write_text(fails)
     hv("stop", "web1")
     hv("start", str(web1))

@@ -11,16 +11,6 @@ from pathlib import Path
 import pytest
 from fixture_types import Hv
 
-FILE = 'name = "web1"\ndriver = "fake"\n[[disks]]\npath = "/srv/a.img"\n'
-
-
-@pytest.fixture
-def web1(hv: Hv, tmp_path: Path) -> Path:
-    file = tmp_path / "web1.toml"
-    file.write_text(FILE)
-    assert hv("start", str(file)).exit_code == 0
-    return file
-
 
 def test_a_key_of_a_device_changes(hv: Hv, web1: Path) -> None:
     assert hv("modify", "web1", "disk0", "cache=none").stdout == "web1: disk0 changed\n"

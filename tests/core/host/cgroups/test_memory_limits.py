@@ -19,8 +19,8 @@ class Kernel(ControlFiles):
     def __init__(self, files: dict[str, str]) -> None:
         self.files = files
 
-    def read(self, path: str, *, missing: str | None = "") -> str:
-        return self.files.get(path, missing or "")
+    def read(self, path: str) -> str:
+        return self.files.get(path, "")
 
 
 def v2(root: str = "/") -> bytes:
@@ -91,9 +91,9 @@ def test_the_least_limit_of_this_process(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_limit_that_a_container_hides_is_not_known() -> None:
     class Hidden(Kernel):
-        def read(self, path: str, *, missing: str | None = "") -> str:
+        def read(self, path: str) -> str:
             if path == "/cg/memory.max":
                 raise PermissionError(path)
-            return super().read(path, missing=missing)
+            return super().read(path)
 
     assert list(memory_limits((), Hidden(V2), v2(), "0::/a.slice\n")) == [("/cg/a.slice/memory.max", 2 * GIB)]

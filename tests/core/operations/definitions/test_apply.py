@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fixture_types import Web
@@ -15,16 +14,6 @@ from hvcore import Disk, DriverHandle, Instance, Nic, Node
 from hvcore.model.definitions.live_changes import LiveChange, listed_changes, live_changes, media_fields
 
 A, B, C = (Disk(path=f"/srv/{name}.img") for name in "abc")
-
-
-@pytest.fixture
-def up(fake: DriverHandle, web: Web) -> Callable[..., Instance]:
-    def start(*disks: Disk, **params: Any) -> Instance:
-        made = replace(web(**params), disks=disks)
-        fake.start(made)
-        return made
-
-    return start
 
 
 def effects(node: Node, defined: Instance) -> dict[str, str]:

@@ -4,29 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from fixture_types import Web
 
 import hvcore
-from hvcore import Disk, DriverHandle, Instance, Nic, Node, State
+from hvcore import Disk, Instance, Nic, Node, State
 from hvcore.model.codec import encode
 from hvcore.model.record import Change, Phase, Record
 from hvcore.params.values import Params
 from hvcore.state.store import Store
 
 A, B, C = (Disk(path=f"/srv/{name}.img") for name in "abc")
-
-
-@pytest.fixture
-def up(fake: DriverHandle, web: Web) -> Callable[..., Instance]:
-    def start(*disks: Disk, **params: Any) -> Instance:
-        made = replace(web(**params), disks=disks)
-        fake.start(made)
-        return made
-
-    return start
 
 
 def loaded(store: Store) -> Record:

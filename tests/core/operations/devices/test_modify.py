@@ -8,26 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixture_types import Web
 
 import hvcore
-from hvcore import Disk, DriverHandle, Instance, Nic, Node, State
+from hvcore import Disk, Instance, Nic, Node, State
 from hvcore.model.definitions.changed_row import changed_keys, changed_row
 from hvcore.model.record import Change, Phase, Record
 from hvcore.plugins.hooks import Hooks
 from hvcore.state.store import Store
 
 A, B = (Disk(path=f"/srv/{name}.img") for name in "ab")
-
-
-@pytest.fixture
-def up(fake: DriverHandle, web: Web) -> Callable[..., Instance]:
-    def start(*disks: Disk, **params: Any) -> Instance:
-        made = replace(web(**params), disks=disks)
-        fake.start(made)
-        return made
-
-    return start
 
 
 def loaded(store: Store) -> Record:

@@ -182,10 +182,10 @@ def file_props(opened: GuestFile, *, aio: str | None = None) -> Props:
     return {"file.driver": driver, "file.filename": opened.path, "file.aio": aio}
 
 
-def read_only_image(name: str, lower: Props, params: tuple[str, ...], why: str = "") -> Opt:
+def read_only_image(name: str, lower: Props, params: tuple[str, ...]) -> Opt:
     """The block node of a raw image that is read-only."""
     props: Props = {"driver": "raw", "node-name": name, "read-only": True, **lower}
-    return Opt(name="-blockdev", props=props, params=params, why=why)
+    return Opt(name="-blockdev", props=props, params=params)
 
 
 def network_props(source: NetworkDisk) -> Props:
