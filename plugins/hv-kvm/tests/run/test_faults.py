@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from world import World
+from world import PATIENCE_S, World
 
 import hvcore
 import hvcore.plugin
 from hv_kvm.qemu.boot_sector import DISK_BYTES, Row, assemble
 from hv_kvm.qemu.probe import probe
 from hvcore import State
+from hvcore.state.store import Store
 
 pytestmark = pytest.mark.live
 QEMU = "/usr/bin/qemu-system-x86_64"
@@ -399,6 +400,33 @@ def test_a_full_run_directory_is_a_clean_error_at_every_fill_level(root: None, w
     assert "free some space" in endings[0], endings
     assert endings[-1] == "started", endings
     assert not [ending for ending in endings if ending.endswith(" s without output")], endings
+
+
+def test_a_full_run_directory_is_a_clean_error_of_an_attach(root: None, world: World) -> None:
+    place = small_tmpfs(world, "size=4m")
+    node = hvcore.Node(place / "run", uid_pool=world.uids)
+    node.driver("kvm").start(world.instance(disk_type="scsi-hd", scsi_controller_type="virtio-scsi-pci"))
+    world.undo.append(lambda: node.stop("web1", force=True))
+    disk, ballast, endings = hvcore.Disk(path=world.disk("more.img")), place / "ballast", []
+    held = [entry.key for entry in Store(node.run_dir).load("web1").ledger]  # type: ignore[union-attr]
+    for free_pages in (0, 1, 2, 3, 4, 8, 64):
+        fill(ballast)
+        os.truncate(ballast, max(0, ballast.stat().st_size - free_pages * 4096))
+        try:
+            node.attach("web1", disk, deadline_s=PATIENCE_S)
+            endings.append("attached")
+        except hvcore.HvError as error:
+            endings.append(str(error))
+        ballast.unlink()
+        assert [found for found in node.recover() if found.what == "failed"] == []
+        for device in set(node.info("web1").devices) - {"disk0"}:
+            node.detach("web1", device, deadline_s=PATIENCE_S)
+        record = Store(node.run_dir).load("web1")
+        assert record is not None
+        assert (record.change, [entry.key for entry in record.ledger]) == (None, held)
+        assert node.info("web1").state is hvcore.State.RUNNING
+    assert "free some space" in endings[0], endings
+    assert endings[-1] == "attached", endings
 
 
 def test_a_directory_without_room_is_blamed_by_its_name(root: None, world: World) -> None:

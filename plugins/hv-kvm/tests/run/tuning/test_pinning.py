@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -146,3 +147,24 @@ def test_pins_change_while_the_guest_runs_and_are_kept_for_a_reboot(world: World
     assert world.node.pin("web1", "all").changed
     assert set(by_number(world.pid()).values()) == {everything}
     assert "pins" not in world.info().details
+
+
+@two
+@pytest.mark.live
+def test_threads_have_their_cpus_again_if_one_cannot_be_pinned(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.start(vcpus=2, cpu_mask=str(LAST))
+    before, record, pinned = by_number(world.pid()), world.record(), []
+    pin = os.sched_setaffinity
+
+    def fails_at_the_third(thread: int, cpus: frozenset[int]) -> None:
+        pinned.append(thread)
+        if len(pinned) == 3:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        pin(thread, cpus)
+
+    monkeypatch.setattr(os, "sched_setaffinity", fails_at_the_third)
+    with pytest.raises(hvcore.OperationError, match="cannot be pinned to its CPUs, got Invalid argument"):
+        world.node.pin("web1", str(min(os.sched_getaffinity(0))))
+    assert len(pinned) == 5, "two were pinned, and have their CPUs again"
+    assert set(by_number(world.pid()).values()) == set(before.values()) == {str(LAST)}
+    assert (world.record().spec, world.info().details["pins"]) == (record.spec, f"all threads {LAST}")
