@@ -31,7 +31,16 @@ def test_a_guest_that_panics_is_restarted_until_it_has_panicked_too_often(world:
     head = f'name = "web1"\ndriver = "kvm"\nmemory_mib = 32\non_crash = "restart"\n[[disks]]\npath = "{disk}"\n'
     file.write_text(f'{head}[params]\nkvm_flag = "disabled"\nkvm_extra = "{device}"\n')
     file.chmod(0o600)
-    command = [str(Path(sys.executable).with_name("hv")), "--run-dir", str(world.run_dir), "watch", "web1", "--act"]
+    command = [
+        str(Path(sys.executable).with_name("hv")),
+        "--run-dir",
+        str(world.run_dir),
+        "watch",
+        "web1",
+        "--act",
+        "--since",
+        "1h",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None
         assert watching.stderr is not None
@@ -56,3 +65,11 @@ def test_a_guest_that_panics_is_restarted_until_it_has_panicked_too_often(world:
     info = world.info()
     assert (info.state, info.ended_by) == (State.CRASHED, EndedBy.PANIC)
     (world.run_dir / "restarts" / "web1").unlink()
+
+
+def test_who_ended_a_guest_that_panicked_is_known_while_its_qemu_stays(world: World) -> None:
+    (disk := world.root / "panics.img").write_bytes(PANICS.ljust(1 << 20, b"\0"))
+    world.start(disks=[str(disk)], kvm_extra="-device pvpanic -action panic=pause")
+    seen = world.node.wait("web1", state=State.CRASHED, deadline_s=PATIENCE_S)
+    assert (seen.ended_by, seen.pid is not None) == (EndedBy.PANIC, True)
+    assert world.node.stop("web1", force=True).stopped_by == "quit"

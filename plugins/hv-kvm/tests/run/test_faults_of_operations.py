@@ -80,7 +80,7 @@ class Middle:
 
 def started(world: World) -> None:
     (first := Path(world.root / "first.iso")).write_bytes(bytes(1 << 16))
-    params = {"cdrom_image_path": str(first), "memory_max": 96, "vcpus_max": 2, "vga": "std"}
+    params: dict[str, Any] = {"cdrom_image_path": str(first), "memory_max": 96, "vcpus_max": 2, "vga": "std"}
     world.start(disks=[world.disk("web1.img", lets_go=True)], vnc_bind_address=str(world.root / "vnc"), **params)
 
 

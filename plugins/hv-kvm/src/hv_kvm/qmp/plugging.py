@@ -13,10 +13,12 @@ from hv_kvm.event import QmpEvent
 from hv_kvm.machine.option import Opt, as_command
 from hv_kvm.qmp.client import COMMAND_DEADLINE_S, QmpClient
 from hv_kvm.qmp.errors import QmpCommandError, QmpProtocolError, QmpTimeoutError
-from hv_kvm.qmp.replies import ask_rows
+from hv_kvm.qmp.replies import Reply, ask_rows, ask_rows_of_all
 from hv_kvm.qmp.size_commands import PERIPHERAL
+from hvcore.plugin import dataclass
 
 __all__ = [
+    "Taken",
     "UnplugRefusedError",
     "add",
     "block_nodes",
@@ -28,6 +30,7 @@ __all__ = [
     "pci_slots",
     "remove",
     "set_link",
+    "taken",
 ]
 
 _BY_NAME: Final = ("fd", "fds", "vhostfd", "vhostfds", "addr.str")
@@ -36,6 +39,7 @@ _BY_NAME: Final = ("fd", "fds", "vhostfd", "vhostfds", "addr.str")
 _FREED_S: Final = 2.0
 _AT_LEAST_EVERY_S: Final = 1.0
 _DELETED: Final = "DEVICE_DELETED"
+_MISSING: Final = ("not found", "failed to find node")
 _REFUSED: Final = ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR")
 
 
@@ -43,27 +47,63 @@ class UnplugRefusedError(Exception):
     """The guest has answered that it does not let the device go."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """The names, numbers and slots that QEMU uses, also for what another program has plugged."""
+
+    devices: frozenset[str]
+    block_nodes: frozenset[str]
+    fdsets: frozenset[int]
+    pci_slots: frozenset[int]
+
+
+_DEVICES: Final = ("qom-list", {"path": PERIPHERAL})
+_NODES: Final = ("query-named-block-nodes", {"flat": True})
+_SETS: Final = ("query-fdsets", None)
+_PCI: Final = ("query-pci", None)
+
+
+def taken(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> Taken:
+    """All of these at once."""
+    found = ask_rows_of_all(client, (_DEVICES, _NODES, _SETS, _PCI), deadline_s)
+    return Taken(
+        devices=_names(found[0], "name"),
+        block_nodes=_names(found[1], "node-name"),
+        fdsets=_numbers(found[2]),
+        pci_slots=_slots(found[3]),
+    )
+
+
+def _names(rows: Sequence[Reply], key: str) -> frozenset[str]:
+    return frozenset(row.need(key, str) for row in rows)
+
+
+def _numbers(rows: Sequence[Reply]) -> frozenset[int]:
+    return frozenset(row.need("fdset-id", int) for row in rows)
+
+
+def _slots(buses: Sequence[Reply]) -> frozenset[int]:
+    return frozenset(row.need("slot", int) for bus in buses if bus.need("bus", int) == 0 for row in bus.rows("devices"))
+
+
 def devices(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> frozenset[str]:
     """The ids of all devices that have one, also of those that another program has plugged."""
-    rows = ask_rows(client, "qom-list", deadline_s, {"path": PERIPHERAL})
-    return frozenset(row.need("name", str) for row in rows)
+    return _names(ask_rows(client, _DEVICES[0], deadline_s, _DEVICES[1]), "name")
 
 
 def block_nodes(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> frozenset[str]:
     """The names of all block nodes."""
-    rows = ask_rows(client, "query-named-block-nodes", deadline_s, {"flat": True})
-    return frozenset(row.need("node-name", str) for row in rows)
+    return _names(ask_rows(client, _NODES[0], deadline_s, _NODES[1]), "node-name")
 
 
 def fdsets(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> frozenset[int]:
     """The numbers of all sets of descriptors."""
-    return frozenset(row.need("fdset-id", int) for row in ask_rows(client, "query-fdsets", deadline_s))
+    return _numbers(ask_rows(client, _SETS[0], deadline_s))
 
 
 def pci_slots(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> frozenset[int]:
     """The slots of the first PCI bus that have a device, also one of another program."""
-    buses = ask_rows(client, "query-pci", deadline_s)
-    return frozenset(row.need("slot", int) for bus in buses if bus.need("bus", int) == 0 for row in bus.rows("devices"))
+    return _slots(ask_rows(client, _PCI[0], deadline_s))
 
 
 def names_in_fdsets(client: QmpClient, *, deadline_s: float = COMMAND_DEADLINE_S) -> dict[int, frozenset[str]]:
@@ -148,10 +188,10 @@ def set_link(client: QmpClient, nic: str, *, up: bool, deadline_s: float = COMMA
 def remove(client: QmpClient, option: Opt, device: str, *, deadline_s: float = COMMAND_DEADLINE_S) -> None:
     """Undo `add`, for all options but ``-device``. Does nothing if that was done before. ``device`` is on top of it."""
     props = option.props
-    if option.name == "-blockdev" and props["node-name"] in block_nodes(client, deadline_s=deadline_s):
+    if option.name == "-blockdev":
         _remove_node(client, {"node-name": props["node-name"]}, device, deadline_s)
-    elif option.name == "-add-fd" and props["set"] in fdsets(client, deadline_s=deadline_s):
-        client.execute("remove-fd", {"fdset-id": props["set"]}, deadline_s=deadline_s)
+    elif option.name == "-add-fd":
+        _unless_missing(client, "remove-fd", {"fdset-id": props["set"]}, deadline_s)
     elif option.name == "-netdev":
         _unless_missing(client, "netdev_del", {"id": props["id"]}, deadline_s)
     elif option.name == "-object":
@@ -163,7 +203,7 @@ def remove(client: QmpClient, option: Opt, device: str, *, deadline_s: float = C
 def _remove_node(client: QmpClient, arguments: dict[str, Any], device: str, deadline_s: float) -> None:
     """Remove the node. QEMU forgets the id of a device, then the device lets its node go, then the event comes."""
     try:
-        client.execute("blockdev-del", arguments, deadline_s=deadline_s)
+        _unless_missing(client, "blockdev-del", arguments, deadline_s)
     except QmpCommandError as error:
         if "in use" not in error.desc or device in devices(client, deadline_s=deadline_s):
             raise
@@ -177,7 +217,8 @@ def _unless_missing(client: QmpClient, command: str, arguments: dict[str, Any], 
     try:
         client.execute(command, arguments, deadline_s=deadline_s)
     except QmpCommandError as error:
-        if error.error_class != "DeviceNotFound" and "not found" not in error.desc.lower():
+        missing = any(words in error.desc.lower() for words in _MISSING)
+        if error.error_class != "DeviceNotFound" and not missing:
             raise
 
 
@@ -189,8 +230,6 @@ def let_go(client: QmpClient, device: str, *, left_s: Callable[[], float]) -> bo
     A guest that is paused or has no driver for that does not answer. QEMU then keeps the request, until the guest is reset.
     Raises `UnplugRefusedError` with the guest's refusal.
     """
-    if device not in devices(client):
-        return True
     try:
         client.execute("device_del", {"id": device})
     except QmpCommandError as error:

@@ -67,6 +67,14 @@ def ask_rows(
     return _as_rows(client.execute(command, arguments, deadline_s=deadline_s), command, client.subject)
 
 
+def ask_rows_of_all(
+    client: QmpClient, commands: Sequence[tuple[str, Mapping[str, Any] | None]], deadline_s: float
+) -> list[list[Reply]]:
+    """The same for several commands that are sent together."""
+    found = client.execute_all(commands, deadline_s=deadline_s)
+    return [_as_rows(body, command, client.subject) for (command, _), body in zip(commands, found, strict=True)]
+
+
 def _as_reply(body: Any, command: str, subject: str) -> Reply:
     if not isinstance(body, dict):
         raise QmpProtocolError(subject=subject, what=f"the reply to {command} is not an object, got {body!r:.60}")

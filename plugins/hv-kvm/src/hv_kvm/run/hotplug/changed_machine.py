@@ -21,7 +21,7 @@ from hv_kvm.machine.placement import placed_beside
 from hv_kvm.machine.resource import HostNetwork, Image, ShownFile
 from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.qemu.probe import facts_of
-from hv_kvm.qmp import QmpClient, plugging, reach
+from hv_kvm.qmp import plugging, reach
 from hv_kvm.run.hotplug.guest_device import device_of, level_in
 from hv_kvm.run.startup.user_networks import with_user_networks
 from hv_kvm.run.startup.verify import same_disk_twice
@@ -76,7 +76,8 @@ def attached(
     rows = next((rows for rows in _ROWS if field.startswith(f"{rows.key}[")), None)
     kind = "usb" if rows is None else rows.label
     with reach(job.dir, job.deadline.left()) as client:
-        number, slots = _free_number(client, spec, kind), plugging.pci_slots(client)
+        taken = plugging.taken(client)
+    number = _free_number(taken, spec, kind)
     if rows is None:
         planned = _planned(hooks, instance, params)
         without = [one for one in planned if not isinstance(one, UsbController | UsbDevice)]
@@ -91,7 +92,7 @@ def attached(
     problems += _also_needed(spec, planned, without, device)
     device = _with_free_boot_index(spec, device)
     try:
-        after = placed_beside(spec, device, reserved=params["kvm_pci_reservations"], taken=slots)
+        after = placed_beside(spec, device, reserved=params["kvm_pci_reservations"], taken=taken.pci_slots)
     except ValueError as error:
         raise hv.VerifyError(job.name, [hv.Problem(path=kind, what=f"does not fit: {error}")]) from error
     # Only the new NIC chooses its network: the others have theirs since the start, whatever is installed now.
@@ -113,11 +114,11 @@ def detached(spec: KvmSpec, name: str, label: str) -> KvmSpec:
     return replace(spec, devices=tuple(one for one in spec.devices if one is not device))
 
 
-def _free_number(client: QmpClient, spec: KvmSpec, kind: str) -> int:
+def _free_number(there: plugging.Taken, spec: KvmSpec, kind: str) -> int:
     """The first number that neither the machine nor QEMU uses: another program may have plugged something by hand."""
-    names = {device.label for device in spec.devices} | plugging.block_nodes(client)
-    names |= {name.removesuffix("-dev") for name in plugging.devices(client)}
-    sets = plugging.fdsets(client) - {one.fdset for one in spec.resources_of(Image)}
+    names = {device.label for device in spec.devices} | there.block_nodes
+    names |= {name.removesuffix("-dev") for name in there.devices}
+    sets = there.fdsets - {one.fdset for one in spec.resources_of(Image)}
     first = 100  # of the sets of disks
     taken = {f"disk{number - first}" for number in sets if number >= first}
     return next(number for number in itertools.count() if f"{kind}{number}" not in names | taken)

@@ -76,6 +76,7 @@ def observe(live: hv.Live) -> hv.Observation:
     return hv.Observation(
         state=state,
         reason="; ".join(filter(None, notes)) or None,
+        ended_by=hv.EndedBy.PANIC if state is hv.State.CRASHED else None,
         pid=process.pid,
         memory_mib=instance.memory_mib,
         resident_mib=found.resident_mib,
