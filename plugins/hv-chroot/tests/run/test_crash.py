@@ -166,7 +166,7 @@ def survives(sweep: Sweep, leftovers: Leftovers, verb: str, every: int) -> None:
 
 @pytest.mark.parametrize("verb", ["start", "stop", "kill"])
 def test_caller_killed_at_some_system_calls(sweep: Sweep, leftovers: Leftovers, verb: str) -> None:
-    survives(sweep, leftovers, verb, every=27)
+    survives(sweep, leftovers, verb, every=40)
 
 
 @pytest.mark.slow
@@ -267,7 +267,7 @@ def rooted(
 def test_caller_killed_at_some_system_calls_where_the_root_is_a_directory(
     rooted: Callable[[str], Sweep], leftovers: Leftovers
 ) -> None:
-    survives(rooted("changes-in-a-directory"), leftovers, "start", every=40)
+    survives(rooted("changes-in-a-directory"), leftovers, "start", every=60)
 
 
 @pytest.mark.slow
