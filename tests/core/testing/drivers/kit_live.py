@@ -176,6 +176,12 @@ class NoConsole(Good):
         return hv.Console(name=live.record.name)
 
 
+@breaks("capability_abi", "its list has one fact twice")
+class Repeats(Good):
+    def guest_abi(self, spec: Any, host: hv.Host) -> hv.Abi:
+        return hv.Abi.of([hv.AbiEntry(kind=hv.AbiClass.SEEN, what="machine", key="cpus", value="1")] * 2)
+
+
 @breaks("capability_exec", "exec is claimed, but its command is empty")
 class NothingToRun(Good):
     def execution(self, live: hv.Live, argv: tuple[str, ...], *, terminal: bool) -> tuple[str, ...]:
