@@ -240,3 +240,33 @@ def test_a_plugin_is_asked_before_a_disk_is_resized_or_a_medium_changed(
             act()
     assert asked == ["resize disk0", "eject cdrom1", "insert cdrom1"]
     assert (world.record(), in_drive(world), os.path.getsize(world.root / "web1.img")) == (before, "cdrom1", 1 << 20)
+
+
+def test_an_eject_that_was_interrupted_after_the_medium_was_out_frees_the_image(world: World) -> None:
+    path = image(world, "a.iso")
+    world.start(cdrom_image_path=path)
+    before = world.record()
+    world.node.eject("web1", "cdrom1", deadline_s=300)
+    after = world.record()
+    world.node.insert("web1", "cdrom1", path, deadline_s=300)
+    held = world.record().ledger
+    with reach(world.dir(), 30.0) as client:
+        for command in ("blockdev-open-tray", "blockdev-remove-medium"):
+            client.execute(command, {"id": "cdrom1-dev"})
+    change = Change(
+        op="eject",
+        device="cdrom1",
+        instance=after.instance,
+        spec=after.spec,
+        params=after.params,
+        devices=after.devices,
+    )
+    world.save(replace(before, phase=Phase.CHANGING, change=change, ledger=held))
+    (found,) = world.node.recover()
+    assert found.what == "finished"
+    with reach(world.dir(), 30.0) as client:
+        assert "cdrom1" not in plugging.block_nodes(client)
+        assert not [name for name in map(str, plugging.names_in_fdsets(client)) if name.startswith("cdrom1")]
+    assert [entry.key for entry in world.record().ledger] == [entry.key for entry in after.ledger]
+    assert world.node.insert("web1", "cdrom1", path, deadline_s=300).changed
+    assert in_drive(world) == path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,8 @@ from world import World
 import hvcore
 from hv_kvm.machine.option import Opt
 from hv_kvm.qmp import QmpClient, plugging, reach
+from hvcore.operations.devices import change
+from hvcore.plugins.loaded_driver import LoadedDriver
 
 pytestmark = [pytest.mark.live, NEEDS_ROOT]
 
@@ -186,4 +188,42 @@ def test_the_first_of_three_nics_goes_and_a_stop_disconnects_each_of_the_others_
     assert sorted(downs.read_text().splitlines()[1:]) == sorted(
         f"{taps[f'nic{number}.tap']} {macs[number]}" for number in (1, 2)
     )
+    assert net_of_test.links() == {"br0"}
+
+
+def test_a_nic_that_the_guest_lets_go_while_its_detach_is_settled_is_plugged_again(
+    net_of_test: Network, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller of the detach was killed. Recovery finds the NIC, then the guest lets it go, and then it is plugged again."""
+    world.start(paused=True, disks=[world.disk(lets_go=True)])
+    world.booted()
+    world.node.attach("web1", hvcore.Nic(mode="bridged", link="br0"), deadline_s=300)
+    before = world.record()
+
+    def killed(client: QmpClient, device: str, **more: Any) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plugging, "let_go", killed)
+    monkeypatch.setattr(change, "_settled_after", lambda *_given: False)
+    with pytest.raises(KeyboardInterrupt):
+        world.node.detach("web1", "nic0", deadline_s=300)
+    monkeypatch.undo()
+    altered: Callable[..., bool] = LoadedDriver.altered
+
+    def gone_since(self: LoadedDriver, *given: Any, **more: Any) -> bool:
+        found = altered(self, *given, **more)
+        with reach(world.dir(), 30.0) as client:
+            assert plugging.let_go(client, "nic0-dev", left_s=lambda: 300.0)
+        return found
+
+    monkeypatch.setattr(LoadedDriver, "altered", gone_since)
+    (found,) = world.node.recover()
+    assert found.what == "undone", found
+    monkeypatch.undo()
+    with reach(world.dir(), 30.0) as client:
+        assert "nic0-dev" in plugging.devices(client)
+    after = world.record()
+    assert sorted(entry.key for entry in after.ledger) == sorted(entry.key for entry in before.ledger)
+    assert taps_of(world.pid()) == 1
+    assert world.node.detach("web1", "nic0", deadline_s=300).changed
     assert net_of_test.links() == {"br0"}

@@ -57,19 +57,29 @@ def has(client: QmpClient, job: hv.Job, after: KvmSpec, label: str) -> bool:
 
 def swap(hooks: hv.Hooks, job: hv.Job, client: QmpClient, before: KvmSpec, after: KvmSpec, label: str) -> None:
     """Bring the medium of ``after`` into the drive. Raises `OperationError` when the guest keeps the drive locked."""
-    if has(client, job, after, label):
-        return
     old, new = device_of(before, label), device_of(after, label)
     if old is None or new is None:
         raise ValueError(label)
-    _take_out(GuestDevice(hooks=hooks, job=job, client=client, spec=before, device=old))
-    if _image(new):
-        _put_in(GuestDevice(hooks=hooks, job=job, client=client, spec=after, device=new), before)
+    out = GuestDevice(hooks=hooks, job=job, client=client, spec=before, device=old)
+    if not has(client, job, after, label):
+        _with_open_tray(out, "blockdev-remove-medium", {})
+        _free(out)
+        if _image(new):
+            _put_in(GuestDevice(hooks=hooks, job=job, client=client, spec=after, device=new), before)
+    elif _image(new):  # the rest of a change that was interrupted: the same steps again do nothing
+        _close_tray(out)
+    else:
+        _free(out)
 
 
-def _take_out(drive: GuestDevice) -> None:
+def _close_tray(drive: GuestDevice) -> None:
+    tray = {"id": f"{drive.device.label}-dev"}
+    drive.client.execute("blockdev-close-tray", tray, deadline_s=drive.job.deadline.left(at_least=_DEADLINE_S))
+
+
+def _free(drive: GuestDevice) -> None:
+    """Take the image that was in the drive from QEMU, then from the node what it needed."""
     client, job = drive.client, drive.job
-    _with_open_tray(drive, "blockdev-remove-medium", {})
     for option in reversed(drive.symbolic):
         if option.name not in ("-device", "-add-fd"):
             plugging.remove(client, option, "", deadline_s=job.deadline.left(at_least=_DEADLINE_S))
@@ -94,7 +104,7 @@ def _put_in(drive: GuestDevice, before: KvmSpec) -> None:
             named = _with_set(_with_path(option, label, image), number)
             plugging.add(client, named, label, deadline_s=job.deadline.left())
     _with_open_tray(drive, "blockdev-insert-medium", {"node-name": label})
-    client.execute("blockdev-close-tray", {"id": f"{label}-dev"}, deadline_s=job.deadline.left(at_least=_DEADLINE_S))
+    _close_tray(drive)
 
 
 def _with_open_tray(drive: GuestDevice, command: str, arguments: dict[str, str]) -> None:

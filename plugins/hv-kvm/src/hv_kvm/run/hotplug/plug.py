@@ -64,6 +64,10 @@ def _plug(plug: GuestDevice, before: KvmSpec) -> None:
     if plug.device.label + "-dev" in plugging.devices(client):
         nic_change.pull_out(client, plug.device, job)  # an interrupted plug may not have come so far
         return
+    kept = {one.key for one in plug.hooks.kinds.order(before.resources)}
+    if (plug.keys - kept) & {entry.key for entry in job.record.ledger}:
+        # What an interrupted change has left without the device: the guest may let it go while that is settled.
+        _give_back(plug, before)
     plug.hold_already(before)
     resources = tuple(plug.device.resources(plug.spec))
     options = plug.options(job.acquire(*resources, level=level))
@@ -76,11 +80,16 @@ def _plug(plug: GuestDevice, before: KvmSpec) -> None:
 
 
 def _unplug(plug: GuestDevice, after: KvmSpec) -> None:
-    """Take the device from the guest, then its back ends from QEMU, then from the node what no other device needs."""
+    """Take the device from the guest, then what was under it."""
+    for device in reversed(_ids(plug.symbolic)):
+        _let_go(plug, device)
+    _give_back(plug, after)
+
+
+def _give_back(plug: GuestDevice, after: KvmSpec) -> None:
+    """Take the back ends of the device from QEMU, then from the node what no device of ``after`` needs."""
     job, client, label = plug.job, plug.client, plug.device.label
     options = plug.symbolic
-    for device in reversed(_ids(options)):
-        _let_go(plug, device)
     for option in reversed(options):
         if option.name != "-device":
             plugging.remove(client, option, f"{label}-dev", deadline_s=job.deadline.left(at_least=_MONITOR_S))
