@@ -6,6 +6,7 @@ other run directory can use the number while the program runs.
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import os
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hvcore.errors import OperationError, Problem
 from hvcore.host.files import private_dir
-from hvcore.host.lock import is_held, try_lock
+from hvcore.host.lock import close_lock, is_held, try_lock
+from hvcore.host.processes.copied_fds import copied_fds
+from hvcore.host.processes.process import alive
 from hvcore.host.reservations import KeptReservations, Reservations
 from hvcore.model.network.node_links import IP_ADDRESSES, MAC_ADDRESSES
 from hvcore.model.plan import Step
@@ -92,7 +95,10 @@ class UniqueValueKind(ResourceKind[UniqueValue, int], name="unique-value", turn=
         )
 
     def release(self, entry: Entry, owner: Owner) -> None:
-        """Free the number."""
+        """Free the number. A program that goes on has its lock still open, and may not keep it."""
+        number, process = owner.record.bindings.get(entry.key), owner.record.process
+        if type(number) is int and process is not None and alive(process):
+            _unlock(process.pid, _lock_file(entry.data["space"], number, owner.host, self._locks))
         give_back(f"{_RESERVED}{entry.data['space']}", entry, owner)
 
     def _file(self, resource: UniqueValue, number: int, site: Site) -> Path:
@@ -112,6 +118,16 @@ def _lock_file(space: str, number: int, host: Host, locks: Path = _LOCKS) -> Pat
     if space in _OF_NETWORK:  # another network namespace of the node may have the same
         space = f"{space}-{os.stat('/proc/thread-self/ns/net').st_ino}"
     return (locks if host.privileged else host.run_dir / "values") / space / str(number)
+
+
+def _unlock(pid: int, file: Path) -> None:
+    """Unlock the file in a process that has it open. If we may not do that, the lock ends with the process."""
+    path = os.path.realpath(file)
+    for _, fd in copied_fds([pid], lambda target: target == path):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_UN)
+        finally:
+            close_lock(fd)
 
 
 def _opened(file: Path, between: BetweenHalves | None) -> int:

@@ -227,3 +227,19 @@ def test_a_nic_that_the_guest_lets_go_while_its_detach_is_settled_is_plugged_aga
     assert taps_of(world.pid()) == 1
     assert world.node.detach("web1", "nic0", deadline_s=300).changed
     assert net_of_test.links() == {"br0"}
+
+
+def test_a_nic_of_the_start_comes_back_with_its_address_and_others_may_have_it_meanwhile(
+    net_of_test: Network, world: World
+) -> None:
+    nic = hvcore.Nic(mode="bridged", link="br0", mac=MACS[0])
+    world.start(paused=True, disks=[world.disk(lets_go=True)], nics=[nic])
+    world.booted()
+    with pytest.raises(hvcore.HvError, match="is taken"):
+        world.start("web2", nics=[nic])
+    assert world.node.detach("web1", "nic0", deadline_s=300).changed
+    assert world.start("web2", nics=[nic]).changed
+    with pytest.raises(hvcore.VerifyError, match="is taken by instance web2"):
+        world.node.attach("web1", nic, deadline_s=300)
+    world.node.stop("web2", force=True)
+    assert world.node.attach("web1", nic, deadline_s=300).changed
