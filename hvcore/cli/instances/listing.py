@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import select
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import click
@@ -168,7 +170,7 @@ def info(names: tuple[str, ...], *, as_json: bool) -> None:
     def found(name: str) -> Result:
         with known(node, name):
             one = node.info(name)
-        facts = [(title, value) for title, value in _facts(one) if value is not None]
+        facts = [(title, value) for title, value in _facts(one, _params(node, one)) if value is not None]
         width = max(len(title) for title, _ in facts)
         end = "\n" if len(set(names)) > 1 else ""  # an empty line between two
         return Result(
@@ -178,7 +180,15 @@ def info(names: tuple[str, ...], *, as_json: bool) -> None:
     for_each(names, found, as_json=as_json)
 
 
-def _facts(one: hvcore.InstanceInfo) -> list[tuple[str, Any]]:
+def _params(node: hvcore.Node, one: hvcore.InstanceInfo) -> Mapping[str, Any]:
+    """The parameters that the instance was started with, if it has devices that follow from them."""
+    if any(field.startswith("params.") for field in one.devices.values()):
+        with suppress(hvcore.HvError):
+            return node.instance(one.name).params
+    return {}
+
+
+def _facts(one: hvcore.InstanceInfo, params: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [
         ("name", one.name),
         ("driver", one.driver),
@@ -197,7 +207,7 @@ def _facts(one: hvcore.InstanceInfo) -> list[tuple[str, Any]]:
         ("autostart", _yes(one.autostart)),
         *((_named(one, "disk", index), _disk(disk)) for index, disk in enumerate(one.disks)),
         *((_named(one, "nic", index), _nic(nic, one.interfaces, index)) for index, nic in enumerate(one.nics)),
-        *((name, f"the device of {field}") for name, field in one.devices.items() if field.startswith("params.")),
+        *((name, _of_param(field, params)) for name, field in one.devices.items() if field.startswith("params.")),
         *((key.replace("_", " "), _detail(value)) for key, value in one.details.items()),
     ]
 
@@ -206,6 +216,18 @@ def _named(one: hvcore.InstanceInfo, kind: str, index: int) -> str:
     """The name for 'hv detach' of the disk or NIC at that position; without a name, its position."""
     field = f"{kind}s[{index}]"
     return next((name for name, found in one.devices.items() if found == field), f"{kind} {index}")
+
+
+def _of_param(field: str, params: Mapping[str, Any]) -> str:
+    """What the device is: the image in a drive, or one item of a list. A value of the node is not among the parameters."""
+    key, _, at = field.removeprefix("params.").rstrip("]").partition("[")
+    if key not in params:
+        return f"the device of {field}"
+    value = params[key]
+    if at:
+        items = [item for item in re.split("[, ]+", str(value or "")) if item]
+        value = items[int(at)] if int(at) < len(items) else None
+    return f"{value or 'empty'} ({key})"
 
 
 def _detail(value: Any) -> Any:

@@ -39,7 +39,7 @@ def test_sizes_have_units(up: Hv) -> None:
     [
         (("balloon", "web1", "much"), 2, "must be a size such as 512 (MiB) or 2G, got 'much'"),
         (("balloon", "web1", "4G"), 2, "at most its memory of 128 MiB, got 4096"),
-        (("balloon", "web1", "0"), 2, "must be a whole number from 1, got 0"),
+        (("balloon", "web1", "0"), 2, "must be a whole number from 1 to 67108864, got 0"),
         (("balloon", "web9", "64"), 4, "web9"),
         (("vcpus", "web1", "0"), 2, "0 is not in the range"),
         (("pin", "web1"), 2, "no CPUs; give a list such as 0-3"),
