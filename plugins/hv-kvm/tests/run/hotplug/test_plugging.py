@@ -340,6 +340,26 @@ def test_usb_devices_come_and_go_and_a_reboot_keeps_them(world: World, machine: 
         world.node.attach("web1", hvcore.ListedDevice(param="usb_devices", item="spoon"), deadline_s=300)
 
 
+NOT_ONE: list[tuple[str, str]] = [
+    ("usb_devices", ""),
+    ("usb_devices", "mouse,keyboard"),
+    ("usb_devices", " , "),
+    ("cpu_type", "max"),
+    ("vga", "std"),
+]
+
+
+def test_what_is_not_one_usb_device_is_refused(world: World) -> None:
+    """An empty item plugged the last device a second time, and of two items only the last was plugged."""
+    world.start(usb_devices="tablet")
+    before, had = world.record(), has(world)
+    for param, item in NOT_ONE:
+        with pytest.raises(hvcore.InputError):
+            world.node.attach("web1", hvcore.ListedDevice(param=param, item=item), deadline_s=300)
+        assert world.record() == before
+        assert has(world) == had
+
+
 def test_a_guest_without_a_usb_controller_says_so(world: World) -> None:
     world.start()
     before = world.record()

@@ -75,14 +75,16 @@ def attached(
     """The machine with the last row of that field as a device, and its name. Raises `VerifyError` with every problem."""
     rows = next((rows for rows in _ROWS if field.startswith(f"{rows.key}[")), None)
     kind = "usb" if rows is None else rows.label
+    if rows is None and field.partition("[")[0] != f"params.{_USB}":
+        what = f"{job.name}: {field.partition('[')[0]} lists no devices that can be attached"
+        raise hv.InputError(f"{what}; give one of params.{_USB}")
     with reach(job.dir, job.deadline.left()) as client:
         taken = plugging.taken(client)
     number = _free_number(taken, spec, kind)
     if rows is None:
         planned = _planned(hooks, instance, params)
         without = [one for one in planned if not isinstance(one, UsbController | UsbDevice)]
-        last = next(one for one in reversed(planned) if isinstance(one, UsbDevice))
-        device: Device = replace(last, index=number)
+        device: Device = replace(_last_usb(job.name, spec, planned, field), index=number)
     else:
         planned = _planned(hooks, _numbered(spec, instance, rows, number), params)
         nothing: Mapping[str, Any] = {rows.key: ()}
@@ -103,6 +105,18 @@ def attached(
         place = f"{kind}s[{number}]."
         raise hv.VerifyError.refusal(job.name, [replace(one, path=one.path.removeprefix(place)) for one in problems])
     return after, device.label
+
+
+def _last_usb(name: str, spec: KvmSpec, planned: list[Device], field: str) -> UsbDevice:
+    """The one device that the list has more than the machine. Raises `InputError` for an item that is none, or several."""
+    before, after = (
+        [one for one in devices if isinstance(one, UsbDevice) and one.key == _USB]
+        for devices in (spec.devices, planned)
+    )
+    if len(after) != len(before) + 1:
+        what = f"{name}: {field}: must be one device, got {len(after) - len(before)}"
+        raise hv.InputError(f"{what}; attach them one after the other")
+    return after[-1]
 
 
 def detached(spec: KvmSpec, name: str, label: str) -> KvmSpec:
