@@ -146,7 +146,7 @@ def test_a_qemu_that_hangs_or_dies_under_a_button(world: World) -> None:
     pid = world.pid()
     os.kill(pid, signal.SIGSTOP)
     for press in (world.node.reset, world.node.nmi):
-        with pytest.raises(QmpTimeoutError, match="outcome is unknown"):
+        with pytest.raises(QmpTimeoutError, match=r"web1: no greeting of QEMU .*; nothing was asked yet"):
             press("web1", deadline_s=0.3)
     assert world.info().state is State.RUNNING
     with ThreadPoolExecutor(1) as pool:
@@ -156,7 +156,7 @@ def test_a_qemu_that_hangs_or_dies_under_a_button(world: World) -> None:
         with pytest.raises(hvcore.BusyError):
             world.node.reset("web1", busy_s=0)
         world.kill()
-        with pytest.raises((QmpError, hvcore.StateError)):  # the state is read under the lock, too
+        with pytest.raises((hvcore.OperationError, hvcore.StateError)):  # the state is read under the lock, too
             waiting.result()
     assert world.info().ended_by is EndedBy.KILLED
     with pytest.raises(hvcore.StateError):
