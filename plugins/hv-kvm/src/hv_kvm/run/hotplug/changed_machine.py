@@ -108,7 +108,7 @@ def attached(
 
 
 def _last_usb(name: str, spec: KvmSpec, planned: list[Device], field: str) -> UsbDevice:
-    """The one device that the list has more than the machine. Raises `InputError` for an item that is none, or several."""
+    """The one device that the list has more than the machine. Raises `InputError` if the item names no device, or several."""
     before, after = (
         [one for one in devices if isinstance(one, UsbDevice) and one.key == _USB]
         for devices in (spec.devices, planned)
