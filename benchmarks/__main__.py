@@ -21,6 +21,7 @@ from benchmarks.measuring import usages
 from benchmarks.networks import network_locks, networks
 from benchmarks.plugging import attaches
 from benchmarks.qemu import plans, probes
+from benchmarks.qmp_clients import commands_of_clients
 from benchmarks.show import lines
 from benchmarks.starting import starts, stops
 from benchmarks.stopping import stops_of_all
@@ -33,6 +34,7 @@ _ALL: Final[dict[str, Callable[[int], Iterator[Report]]]] = {
     "stop": stops,
     "stop-all": stops_of_all,
     "attach": attaches,
+    "qmp": commands_of_clients,
     "growth": growths,
     "modules": modules_entered,
     "list": lists,

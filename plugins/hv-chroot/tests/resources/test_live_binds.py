@@ -240,3 +240,16 @@ def test_a_source_that_is_removed_can_be_detached(up: Callable[..., hvcore.Node]
     shutil.rmtree(pages)
     assert node.detach("web1", "/data").changed
     assert seen_by_a_process(node) == []
+
+
+def test_binds_that_only_the_file_has_are_changes_that_take_effect_now(
+    up: Callable[..., hvcore.Node], node: hvcore.Node, web1: Build, pages: Path
+) -> None:
+    up(binds=[f"{pages}:/first"], user_namespace="off")
+    started = node.instance("web1")
+    wanted = replace(started, params={**started.params, "binds": [f"{pages}:/data:rw"]})
+    assert [(one.field, str(one.effect)) for one in node.changes("web1", wanted)] == [("params.binds", "now")]
+    done = node.apply("web1", wanted)
+    assert [one.device for one in done] == ["/first", "/data"]
+    assert node.changes("web1", wanted) == ()
+    assert inside(node, "cat /data/page; cat /first/page")[1] == "a page of the node\n"

@@ -22,13 +22,17 @@ _FIELD = "params.binds"
 
 
 class AttachesBinds(ABC):
-    """The methods of `hvcore.plugin.Attaches`. A bind has the name of its target."""
+    """The methods of `hvcore.plugin.Attaches` and ``ListsDevices``. A bind has the name of its target."""
 
     _hooks: hv.Hooks
 
     def devices(self, spec: ChrootSpec) -> dict[str, str]:
         """The binds."""
         return {bind.target: f"{_FIELD}[{at}]" for at, bind in enumerate(spec.binds)}
+
+    def listed(self, spec: ChrootSpec) -> tuple[str, ...]:
+        """The parameter with the binds."""
+        return (_FIELD.removeprefix("params."),)
 
     def attached(self, job: hv.Job, instance: hv.Instance, params: hv.Params, field: str) -> tuple[ChrootSpec, str]:
         """The spec with the last bind of the parameters."""
