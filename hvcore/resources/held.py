@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Handles", "Held"]
 
 H = TypeVar("H")
+C = TypeVar("C", bound=AbstractContextManager[Any])
 
 
 class Handles:
@@ -68,6 +69,8 @@ class Held(Handles):
         self.site = site
         self._open: dict[str, _Open] = {}
         self._current = _Open()
+        self._once: dict[type, Any] = {}
+        self._operation = ExitStack()
 
     @contextmanager
     def acquiring(self, key: str) -> Iterator[None]:
@@ -111,6 +114,16 @@ class Held(Handles):
         """Enter a context that is left when the operation ends."""
         return self._current.at_end.enter_context(context)
 
+    def once(self, kind: type[C], make: Callable[[], C]) -> C:
+        """The one context of that class of this operation, such as a session; it is made now if there is none.
+
+        It is left when the operation ends.
+        """
+        if kind not in self._once:
+            self._once[kind] = self._operation.enter_context(make())
+        found: C = self._once[kind]
+        return found
+
     def at_end(self, call: Callable[[], object]) -> None:
         """Call this when the operation ends or the resource is released."""
         self._current.at_end.callback(call)
@@ -130,3 +143,5 @@ class Held(Handles):
         """Close every descriptor, the last acquired first. Launched programs keep theirs."""
         for key in reversed(tuple(self._open)):
             self._open.pop(key).close()
+        self._once.clear()
+        self._operation.close()

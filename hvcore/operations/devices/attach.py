@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,10 +57,11 @@ def attach(
         instance, values, field = with_device(loaded, record, device, params)
         refuse_new_problems(loaded, (record.instance, saved), (instance, values), field)
         job = context.job(record, deadline, loaded)
-        spec, label = begin.act(job, instance, values, field)
-        changed = changed_params(record, instance, field)
-        change = change_to(loaded, Op.ATTACH, label, spec, instance=instance, params=changed)
-        return made(context, replace(begin, record=record), change, deadline)
+        with closing(job.held):
+            spec, label = begin.act(job, instance, values, field)
+            changed = changed_params(record, instance, field)
+            change = change_to(loaded, Op.ATTACH, label, spec, instance=instance, params=changed)
+            return made(context, replace(begin, record=record), change, deadline, job=job)
 
 
 def with_device(

@@ -35,12 +35,12 @@ def change_to(
     return Change(op=str(op), device=device, instance=instance, spec=encode(spec), params=params, devices=devices)
 
 
-def made(context: Context, begin: Begun, change: Change, deadline: Deadline) -> Outcome:
-    """The outcome of the change, with the hooks around it."""
-    record, loaded = begin.record, begin.loaded
+def made(context: Context, begin: Begun, change: Change, deadline: Deadline, *, job: Job | None = None) -> Outcome:
+    """The outcome of the change, with the hooks around it. ``job`` is the operation that has decided it, if it holds anything."""
+    loaded, carrying = begin.loaded, job or context.job(begin.record, deadline, begin.loaded)
 
     def act() -> tuple[str, ...]:
-        return _carried_out(context, loaded, record, change, deadline)
+        return _carried_out(context, loaded, carrying, change)
 
     return hooked(begin, Op(change.op), change.device, act, after=change.instance, deadline=deadline)
 
@@ -78,15 +78,12 @@ def field_of(loaded: LoadedDriver, record: Record, device: str) -> str:
     return devices[device]
 
 
-def _carried_out(
-    context: Context, loaded: LoadedDriver, record: Record, change: Change, deadline: Deadline
-) -> tuple[str, ...]:
+def _carried_out(context: Context, loaded: LoadedDriver, job: Job, change: Change) -> tuple[str, ...]:
     """Make the change, and save it; the driver's remarks.
 
     After a failure the driver finds out which side the guest is on, and the change is finished or undone. If that fails
     too, the record keeps the change, for recovery. Raises the error of the driver, unless the change was made all the same.
     """
-    job = context.job(record, deadline, loaded)
     try:
         job.update(phase=Phase.CHANGING, change=change)
         before, after = sides(loaded, job, change)
@@ -98,7 +95,7 @@ def _carried_out(
             raise
         if not _settled_after(context, loaded, job, error):
             if isinstance(error, OSError) and not isinstance(error, HvError):
-                what = f"{record.name}: cannot {change.op} {change.device}, got {error.strerror or error}"
+                what = f"{job.name}: cannot {change.op} {change.device}, got {error.strerror or error}"
                 raise NodeError(f"{what}; free some space, or repair {context.host.run_dir}") from error
             raise
         return (*job.remarks, f"it was finished after an error: {error}")

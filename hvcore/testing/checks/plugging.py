@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from hvcore.errors import DeadlineError
@@ -102,8 +103,10 @@ def _wanted(bench: Bench, driver: Attaches) -> Change:
     """The change that an attach of the device writes down."""
     record = bench.record()
     instance, params, field = with_device(bench.loaded, record, _device(bench), {})
+    job = bench.job()
     try:
-        spec, device = driver.attached(bench.job(), instance, params, field)
+        with closing(job.held):
+            spec, device = driver.attached(job, instance, params, field)
     except Exception as error:
         raise Failed(f"attach is claimed, but attached raises {type(error).__name__}: {error}") from error
     devices = driver.devices(spec)

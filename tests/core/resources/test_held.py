@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Self
 
 from hvcore.plugin import CharacterDevice, Job, UnixSocket
 
@@ -75,3 +76,22 @@ def test_a_release_by_key_closes_what_is_open_for_that_resource(at_work: AtWork)
     assert job.held.for_program == (fds[1],)
     job.release()
     assert not is_open(fds[1])
+
+
+def test_what_an_operation_has_once_is_made_once_and_left_at_its_end(at_work: AtWork) -> None:
+    class Session:
+        def __enter__(self) -> Self:
+            said.append("open")
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            said.append("closed")
+
+    held, said = at_work().held, list[str]()
+    first = held.once(Session, Session)
+    assert held.once(Session, Session) is first
+    held.close()
+    assert said == ["open", "closed"]
+    assert held.once(Session, Session) is not first
+    held.close()
+    assert said == ["open", "closed"] * 2

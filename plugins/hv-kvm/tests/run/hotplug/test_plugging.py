@@ -368,3 +368,21 @@ def test_a_guest_without_a_usb_controller_says_so(world: World) -> None:
     with pytest.raises(hvcore.VerifyError, match="is a device of the node"):
         world.start("web2", usb_devices="host:1234:5678")
     assert world.record() == before
+
+
+def test_an_attach_has_one_session_with_qemu_also_if_it_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running(world)
+    sessions: list[QmpClient] = []
+    negotiate = QmpClient.negotiate
+
+    def counted(client: QmpClient, **how: Any) -> None:
+        sessions.append(client)
+        negotiate(client, **how)
+
+    monkeypatch.setattr(QmpClient, "negotiate", counted)
+    assert world.node.attach("web1", Disk(path=world.disk("more.img")), deadline_s=300).changed
+    with pytest.raises(hvcore.VerifyError):
+        world.node.attach("web1", Disk(path=str(world.root / "missing.img")), deadline_s=300)
+    assert [client.closed for client in sessions] == [True, True]

@@ -21,8 +21,8 @@ from hv_kvm.machine.placement import placed_beside
 from hv_kvm.machine.resource import HostNetwork, Image, ShownFile
 from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.qemu.probe import facts_of
-from hv_kvm.qmp import plugging, reach
-from hv_kvm.run.hotplug.guest_device import device_of, level_in
+from hv_kvm.qmp import plugging
+from hv_kvm.run.hotplug.guest_device import device_of, level_in, monitor_of
 from hv_kvm.run.startup.user_networks import with_user_networks
 from hv_kvm.run.startup.verify import same_disk_twice
 from hvcore.plugin import dataclass
@@ -78,8 +78,7 @@ def attached(
     if rows is None and field.partition("[")[0] != f"params.{_USB}":
         what = f"{job.name}: {field.partition('[')[0]} lists no devices that can be attached"
         raise hv.InputError(f"{what}; give one of params.{_USB}")
-    with reach(job.dir, job.deadline.left()) as client:
-        taken = plugging.taken(client)
+    taken = plugging.taken(monitor_of(job))
     number = _free_number(taken, spec, kind)
     if rows is None:
         planned = _planned(hooks, instance, params)

@@ -9,10 +9,10 @@ from hv_kvm.machine.render import render_device
 from hv_kvm.machine.resource import GUEST_USER, Bindings
 from hv_kvm.machine.spec import Device, KvmSpec
 from hv_kvm.qemu.probe import facts_of
-from hv_kvm.qmp import QmpClient
+from hv_kvm.qmp import QmpClient, reach
 from hvcore.plugin import dataclass
 
-__all__ = ["GuestDevice", "device_of", "level_in"]
+__all__ = ["GuestDevice", "device_of", "level_in", "monitor_of"]
 
 
 def device_of(spec: KvmSpec, label: str) -> Device | None:
@@ -23,6 +23,11 @@ def device_of(spec: KvmSpec, label: str) -> Device | None:
 def level_in(record: hv.Record) -> hv.Level:
     """The confinement of the running guest."""
     return hv.Level(record.bindings["confinement"])
+
+
+def monitor_of(job: hv.Job) -> QmpClient:
+    """The one session of the operation with the guest's QEMU, until the operation ends."""
+    return job.held.once(QmpClient, lambda: reach(job.dir, job.deadline.left()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

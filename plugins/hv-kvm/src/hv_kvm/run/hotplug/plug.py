@@ -15,7 +15,7 @@ from hv_kvm.machine.option import Opt
 from hv_kvm.machine.spec import KvmSpec
 from hv_kvm.qmp import QmpError, plugging, reach
 from hv_kvm.run.hotplug import media_change, nic_change
-from hv_kvm.run.hotplug.guest_device import GuestDevice, device_of, level_in
+from hv_kvm.run.hotplug.guest_device import GuestDevice, device_of, level_in, monitor_of
 
 __all__ = ["alter", "altered"]
 
@@ -25,17 +25,17 @@ _MONITOR_S: Final = 5.0
 def alter(hooks: hv.Hooks, job: hv.Job, before: KvmSpec, after: KvmSpec, label: str) -> None:
     """Make the guest have the device as in ``after``, and the node hold what that needs and no more."""
     old, new = device_of(before, label), device_of(after, label)
-    with reach(job.dir, job.deadline.left()) as client:
-        if isinstance(old, GuestNic) and new is not None:
-            job.progress(f"changing {label}")
-            nic_change.change(hooks, job, client, before, after, label)
-        elif old is not None and new is not None:
-            job.progress(f"changing the medium in {label}")
-            media_change.swap(hooks, job, client, before, after, label)
-        elif new is not None:
-            _plug(GuestDevice(hooks=hooks, job=job, client=client, spec=after, device=new), before)
-        elif old is not None:
-            _unplug(GuestDevice(hooks=hooks, job=job, client=client, spec=before, device=old), after)
+    client = monitor_of(job)
+    if isinstance(old, GuestNic) and new is not None:
+        job.progress(f"changing {label}")
+        nic_change.change(hooks, job, client, before, after, label)
+    elif old is not None and new is not None:
+        job.progress(f"changing the medium in {label}")
+        media_change.swap(hooks, job, client, before, after, label)
+    elif new is not None:
+        _plug(GuestDevice(hooks=hooks, job=job, client=client, spec=after, device=new), before)
+    elif old is not None:
+        _unplug(GuestDevice(hooks=hooks, job=job, client=client, spec=before, device=old), after)
 
 
 def altered(hooks: hv.Hooks, job: hv.Job, before: KvmSpec, after: KvmSpec, label: str) -> bool:
