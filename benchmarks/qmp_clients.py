@@ -77,7 +77,7 @@ def _listening(paths: tuple[Path, Path]) -> None:
 
 
 def _installed(directory: Path) -> tuple[Any, str]:
-    """The module qemu.qmp, and a note if there is none."""
+    """The module qemu.qmp, or None with the reason."""
     try:
         return importlib.import_module(_PACKAGE), ""
     except ImportError:

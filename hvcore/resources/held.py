@@ -115,7 +115,7 @@ class Held(Handles):
         return self._current.at_end.enter_context(context)
 
     def once(self, kind: type[C], make: Callable[[], C]) -> C:
-        """The one context of that class of this operation, such as a session; it is made now if there is none.
+        """The one context of that class of this operation, such as a session; made at the first call.
 
         It is left when the operation ends.
         """
